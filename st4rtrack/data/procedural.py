@@ -1,0 +1,241 @@
+"""A procedural 4D world with exact truth: the public entry.
+
+    clips = render_clips(16, ProceduralConfig(height=96, width=128), seed=0)
+    points, visible, moving = tracking_points(clips, anchor=0)
+
+Cameras are OpenCV (x right, y down, z forward), the centre of the top-left pixel is (0.5, 0.5), lengths are metres,
+depth is along z. Points come out in the camera frame of the anchor frame.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from st4rtrack.data.procedural_render import NEAREST_M, RayCaster, ViewBatch, affine_rows
+from st4rtrack.data.procedural_scene import ProceduralConfig, SceneBatch, sample_scenes
+
+__all__ = [
+    "ClipBatch",
+    "ProceduralClip",
+    "ProceduralConfig",
+    "procedural_clip",
+    "reconstruction_points",
+    "render_clips",
+    "tracking_points",
+]
+
+FRAMES_PER_SECOND = 12.0
+MOVES_M = 0.01
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """Rendered clips, B scenes with F frames and P parts (part 0 is the room).
+
+    rgb [B, F, H, W, 3] uint8; depth [B, F, H, W] float32, metres; part_index [B, F, H, W] int64;
+    local_points [B, F, H, W, 3] float32, the pixel's surface point in the frame of its part.
+    float64, in the generator's own world: world_from_camera [B, F, 4, 4], world_from_part [B, F, P, 4, 4] (affine),
+    intrinsics [B, 3, 3] in pixels, quadric [B, P, 3] (shape of the parts). part_moves [B, P] bool.
+    """
+
+    rgb: torch.Tensor
+    depth: torch.Tensor
+    part_index: torch.Tensor
+    local_points: torch.Tensor
+    world_from_camera: torch.Tensor
+    world_from_part: torch.Tensor
+    intrinsics: torch.Tensor
+    quadric: torch.Tensor
+    part_moves: torch.Tensor
+    config: ProceduralConfig
+
+
+@dataclass(frozen=True)
+class ProceduralClip:
+    """One scene as NumPy arrays; world = camera frame of the anchor.
+
+    rgb [F, H, W, 3] uint8; time_s [F]; depth [F, H, W] metres; intrinsics [F, 3, 3]; world_from_camera [F, 4, 4];
+    tracking_points_world and reconstruction_points_world [F, H, W, 3]; visible [F, H, W] and moving [H, W] bool.
+    """
+
+    rgb: np.ndarray
+    time_s: np.ndarray
+    depth: np.ndarray
+    intrinsics: np.ndarray
+    world_from_camera: np.ndarray
+    tracking_points_world: np.ndarray
+    visible: np.ndarray
+    moving: np.ndarray
+    reconstruction_points_world: np.ndarray
+
+
+def _caster(config: ProceduralConfig) -> RayCaster:
+    return RayCaster(compiled=config.compile, shadows=config.shadows, rays_per_call=config.rays_per_call)
+
+
+def _rows(matrix: torch.Tensor) -> torch.Tensor:
+    """Affine [..., 4, 4] to [..., 12]: the nine of the linear part, then the translation."""
+    return torch.cat([matrix[..., :3, :3].flatten(-2), matrix[..., :3, 3]], -1)
+
+
+def _camera_rays(intrinsics: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Rays [B, 3, H * W] through the pixel centres, z = 1."""
+    v, u = torch.meshgrid(
+        torch.arange(height, device=intrinsics.device) + 0.5,
+        torch.arange(width, device=intrinsics.device) + 0.5,
+        indexing="ij",
+    )
+    u = (u.flatten() - intrinsics[:, 0, 2:]) / intrinsics[:, 0, :1]
+    v = (v.flatten() - intrinsics[:, 1, 2:]) / intrinsics[:, 1, 1:2]
+    return torch.stack([u, v, torch.ones_like(u)], 1).float()
+
+
+def _views(scenes: SceneBatch, device: torch.device) -> ViewBatch:
+    """One row per scene and time, everything in that camera's frame."""
+    frames = scenes.world_from_camera.shape[1]
+    camera_from_world = torch.linalg.inv(scenes.world_from_camera)
+    part_from_camera = torch.linalg.inv(camera_from_world[:, :, None] @ scenes.world_from_part)
+    light = (camera_from_world[..., :3, :3] @ scenes.light_world[:, None, :, None])[..., 0] + camera_from_world[..., :3, 3]
+
+    def flat(tensor: torch.Tensor, per_frame: bool = False) -> torch.Tensor:
+        return (tensor.flatten(0, 1) if per_frame else tensor.repeat_interleave(frames, 0)).float().to(device)
+
+    return ViewBatch(
+        part_from_camera=flat(_rows(part_from_camera), per_frame=True),
+        quadric=flat(scenes.quadric),
+        size_m=flat(scenes.size_m),
+        faces=flat(scenes.faces),
+        light=flat(light, per_frame=True),
+        ambient=flat(scenes.ambient),
+        diffuse=flat(scenes.diffuse),
+        up=flat(-camera_from_world[..., :3, 1], per_frame=True),
+        pixel=flat(1 / scenes.intrinsics[:, 0, :1]),
+    )
+
+
+def _develop(colour: torch.Tensor, scenes: SceneBatch, seed: int) -> torch.Tensor:
+    """The camera's side of a picture: optics, exposure, gamma, noise. [V, 3, H, W] linear to [V, H, W, 3] uint8."""
+    device, frames = colour.device, scenes.gain.shape[1]
+
+    def column(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.repeat_interleave(frames, 0).float().to(device)[:, None, None, None]
+
+    side = column(scenes.blur)
+    across = F.pad(colour, (1, 1, 0, 0), mode="replicate")
+    colour = (1 - 2 * side) * colour + side * (across[..., :-2] + across[..., 2:])
+    down = F.pad(colour, (0, 0, 1, 1), mode="replicate")
+    colour = (1 - 2 * side) * colour + side * (down[:, :, :-2] + down[:, :, 2:])
+    # Automatic exposure, as a camera has it, but not perfect: dark and bright clips remain.
+    brightness = colour.unflatten(0, (-1, frames)).mean((1, 2, 3, 4))
+    exposure = (0.42 / brightness.clamp(min=0.02)) ** 0.7
+    colour = colour * exposure.repeat_interleave(frames)[:, None, None, None]
+    colour = colour * scenes.gain.flatten(0, 1).float().to(device)[:, :, None, None]
+    colour = colour.clamp(min=1e-4) ** column(scenes.gamma)
+    # A soft shoulder instead of clipping: bright walls keep their texture.
+    colour = torch.where(colour > 0.8, 1 - 0.2 * torch.exp(-(colour - 0.8) / 0.2), colour)
+    generator = torch.Generator(device).manual_seed(seed ^ 0x5EED)
+    colour = colour + column(scenes.noise) * torch.randn(colour.shape, generator=generator, device=device)
+    return (colour.clamp(0, 1) * 255 + 0.5).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+@torch.no_grad()
+def render_clips(
+    batch: int, config: ProceduralConfig, *, seed: int, device: str | torch.device = "cpu"
+) -> ClipBatch:
+    """Render `batch` different random scenes, `config.num_frames` frames each; the same seed gives the same clips."""
+    device = torch.device(device)
+    scenes = sample_scenes(batch, config, seed)
+    shape = (batch, config.num_frames, config.height, config.width)
+    ray = _camera_rays(scenes.intrinsics, config.height, config.width).to(device)
+    ray = ray.repeat_interleave(config.num_frames, 0)
+    depth, part, local, colour = _caster(config).shade(_views(scenes, device), ray)
+    rgb = _develop(colour.unflatten(2, shape[2:]), scenes, seed)
+    poses = scenes.world_from_part
+    return ClipBatch(
+        rgb=rgb.reshape(*shape, 3),
+        depth=depth.reshape(shape),
+        part_index=part.reshape(shape),
+        local_points=local.transpose(1, 2).reshape(*shape, 3),
+        world_from_camera=scenes.world_from_camera.to(device),
+        world_from_part=poses.to(device),
+        intrinsics=scenes.intrinsics.to(device),
+        quadric=scenes.quadric.to(device),
+        part_moves=((poses - poses[:, :1]).abs().amax((1, 3, 4)) > 1e-4).to(device),
+        config=config,
+    )
+
+
+@torch.no_grad()
+def tracking_points(clips: ClipBatch, anchor: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Where the content of frame `anchor` is at the time of every frame.
+
+    Returns points_world [B, F, H, W, 3] float32 in the anchor's camera frame; visible [B, F, H, W]: the point projects
+    into frame f and nothing lies in front of it there (exact, by casting the ray through the point); moving [B, H, W]:
+    the point travels more than a centimetre in the world over the clip.
+    """
+    batch, frames, height, width = clips.depth.shape
+    part = clips.part_index[:, anchor].flatten(1)
+    local = clips.local_points[:, anchor].flatten(1, 2).transpose(1, 2)
+    anchor_from_world = torch.linalg.inv(clips.world_from_camera[:, anchor])
+    anchor_from_part = anchor_from_world[:, None, None] @ clips.world_from_part
+    camera_from_part = torch.linalg.inv(clips.world_from_camera)[:, :, None] @ clips.world_from_part
+    part_from_camera = _rows(torch.linalg.inv(camera_from_part)).float()
+
+    placed = torch.cat([_rows(anchor_from_part), _rows(camera_from_part)], -1).float().transpose(2, 3)
+    in_anchor, in_camera, clear = _caster(clips.config).follow(
+        part_from_camera.flatten(0, 1),
+        clips.quadric.float().repeat_interleave(frames, 0),
+        placed.flatten(0, 1),
+        part.repeat_interleave(frames, 0),
+        local.repeat_interleave(frames, 0),
+    )
+    in_anchor, in_camera = in_anchor.unflatten(0, (batch, frames)), in_camera.unflatten(0, (batch, frames))
+
+    focal, centre = clips.intrinsics[:, 0, 0], clips.intrinsics[:, :2, 2]
+    depth = in_camera[:, :, 2].clamp(min=NEAREST_M)
+    pixel = in_camera[:, :, :2] / depth[:, :, None] * focal.float()[:, None, None, None] + centre.float()[:, None, :, None]
+    inside = (in_camera[:, :, 2] > NEAREST_M) & (pixel > 0).all(2) & (pixel[:, :, 0] < width) & (pixel[:, :, 1] < height)
+    visible = inside & clear.reshape(batch, frames, -1)
+    visible[:, anchor] = True
+    travel = (in_anchor - in_anchor[:, anchor : anchor + 1]).norm(dim=2).amax(1)
+    shape = (batch, frames, height, width)
+    return (
+        in_anchor.transpose(2, 3).reshape(*shape, 3),
+        visible.reshape(shape),
+        (travel > MOVES_M).reshape(batch, height, width),
+    )
+
+
+@torch.no_grad()
+def reconstruction_points(clips: ClipBatch, anchor: int) -> torch.Tensor:
+    """The content of every frame at its own time, in the anchor's camera frame: [B, F, H, W, 3] float32, metres."""
+    _, _, height, width = clips.depth.shape
+    ray = _camera_rays(clips.intrinsics, height, width)
+    frames = clips.depth.shape[1]
+    in_camera = ray.repeat_interleave(frames, 0) * clips.depth.flatten(0, 1).flatten(1)[:, None]
+    anchor_from_camera = torch.linalg.inv(clips.world_from_camera[:, anchor])[:, None] @ clips.world_from_camera
+    rows = _rows(anchor_from_camera).float().flatten(0, 1)[..., None].unbind(1)
+    return affine_rows(rows, in_camera).transpose(1, 2).reshape(*clips.depth.shape, 3)
+
+
+def procedural_clip(seed: int, config: ProceduralConfig | None = None, *, anchor: int = 0) -> ProceduralClip:
+    """One scene with all its truth, as NumPy arrays; the same seed gives the same clip."""
+    config = config or ProceduralConfig(num_frames=16)
+    clips = render_clips(1, config, seed=seed)
+    points, visible, moving = tracking_points(clips, anchor)
+    anchor_from_world = torch.linalg.inv(clips.world_from_camera[:, anchor])
+    cameras = (anchor_from_world[:, None] @ clips.world_from_camera)[0]
+    cameras[anchor] = torch.eye(4, dtype=cameras.dtype)
+    return ProceduralClip(
+        rgb=clips.rgb[0].numpy(),
+        time_s=np.arange(config.num_frames) / FRAMES_PER_SECOND,
+        depth=clips.depth[0].numpy(),
+        intrinsics=clips.intrinsics[0].expand(config.num_frames, 3, 3).numpy().copy(),
+        world_from_camera=cameras.numpy(),
+        tracking_points_world=points[0].numpy(),
+        visible=visible[0].numpy(),
+        moving=moving[0].numpy(),
+        reconstruction_points_world=reconstruction_points(clips, anchor)[0].numpy(),
+    )

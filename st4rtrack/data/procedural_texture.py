@@ -1,0 +1,179 @@
+"""A texture atlas made by formula, packed for look-ups with one gather per texel.
+
+Every texture tiles (it is periodic), has three channels that a scene mixes into its own colours, and comes in several
+mip levels so that far surfaces do not alias.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+
+TEXTURE_SIZE = 256
+MIP_LEVELS = 7
+NUM_TEXTURES = 48
+
+
+@dataclass(frozen=True)
+class TextureAtlas:
+    """`texels` [levels and textures and pixels, flat] int32: three bytes per texel, coarsest level last."""
+
+    texels: torch.Tensor
+    num_textures: int
+
+
+def value_noise(generator: torch.Generator, cells: int, channels: int = 3) -> torch.Tensor:
+    """Periodic smooth noise in [0, 1], [channels, size, size], with `cells` random values per side."""
+    grid = torch.rand((1, channels, cells, cells), generator=generator)
+    if cells >= TEXTURE_SIZE:
+        return grid[0]
+    padded = F.pad(grid, (2, 2, 2, 2), mode="circular") if cells >= 2 else grid.expand(-1, -1, 5, 5)
+    step = TEXTURE_SIZE // cells
+    smooth = F.interpolate(padded, scale_factor=step, mode="bicubic", align_corners=False)
+    return smooth[0, :, 2 * step : 2 * step + TEXTURE_SIZE, 2 * step : 2 * step + TEXTURE_SIZE].clamp(0, 1)
+
+
+def octaves(generator: torch.Generator, first: int, gain: float, channels: int = 3) -> torch.Tensor:
+    """Sum of value noise from `first` cells per side up to single texels, each `gain` times the one before."""
+    total = torch.zeros(channels, TEXTURE_SIZE, TEXTURE_SIZE)
+    weight, norm, cells = 1.0, 0.0, first
+    while cells <= TEXTURE_SIZE:
+        total += weight * (value_noise(generator, cells, channels) - 0.5)
+        norm += weight * weight
+        weight, cells = weight * gain, cells * 2
+    return (0.5 + 0.9 * total / math.sqrt(norm)).clamp(0, 1)
+
+
+def _pixel_grid() -> tuple[torch.Tensor, torch.Tensor]:
+    axis = (torch.arange(TEXTURE_SIZE) + 0.5) / TEXTURE_SIZE
+    return torch.meshgrid(axis, axis, indexing="ij")
+
+
+def _pick(generator: torch.Generator, options: tuple[int, ...]) -> int:
+    return options[int(torch.randint(len(options), (1,), generator=generator))]
+
+
+def _clouds(generator: torch.Generator) -> torch.Tensor:
+    gain = 0.6 + 0.35 * float(torch.rand((), generator=generator))
+    return octaves(generator, _pick(generator, (4, 8, 16)), gain)
+
+
+def _blotches(generator: torch.Generator) -> torch.Tensor:
+    base = octaves(generator, _pick(generator, (4, 8, 16)), 0.55)
+    return torch.sigmoid((base - 0.5) * 22)
+
+
+def _checks(generator: torch.Generator) -> torch.Tensor:
+    y, x = _pixel_grid()
+    rows, columns = _pick(generator, (2, 4, 8)), _pick(generator, (2, 4, 8))
+    parity = ((y * rows).floor() + (x * columns).floor()) % 2
+    cell = torch.rand((3, rows, columns), generator=generator)
+    shade = cell[:, (y * rows).long(), (x * columns).long()]
+    return 0.6 * parity + 0.4 * shade
+
+
+def _patches(generator: torch.Generator) -> torch.Tensor:
+    y, x = _pixel_grid()
+    count = _pick(generator, (16, 40, 90))
+    seeds = torch.rand((2, count), generator=generator)
+    dy = (y[..., None] - seeds[0]).abs()
+    dx = (x[..., None] - seeds[1]).abs()
+    distance = torch.minimum(dy, 1 - dy) ** 2 + torch.minimum(dx, 1 - dx) ** 2
+    return torch.rand((3, count), generator=generator)[:, distance.argmin(-1)]
+
+
+def _bricks(generator: torch.Generator) -> torch.Tensor:
+    y, x = _pixel_grid()
+    rows, columns = _pick(generator, (4, 8, 16)), _pick(generator, (2, 4, 8))
+    row = (y * rows).floor()
+    across = (x * columns + 0.5 * (row % 2)) % columns
+    shade = torch.rand((3, rows, columns), generator=generator)[:, row.long(), across.long()]
+    edge = torch.minimum((y * rows) % 1, across % 1)
+    return torch.where(edge < 0.08, 0.1 + 0.1 * shade, 0.3 + 0.7 * shade)
+
+
+def _stripes(generator: torch.Generator) -> torch.Tensor:
+    y, x = _pixel_grid()
+    warp = value_noise(generator, 4, 1)[0] * float(torch.rand((), generator=generator))
+    turns = torch.randint(-6, 7, (3, 2), generator=generator)
+    turns[0, 0] += 8
+    phase = turns[:, :1, None] * y + turns[:, 1:, None] * x + warp
+    return 0.5 + 0.5 * torch.tanh(3 * torch.sin(2 * math.pi * phase))
+
+
+def _dots(generator: torch.Generator) -> torch.Tensor:
+    y, x = _pixel_grid()
+    count = _pick(generator, (4, 8))
+    radius = 0.1 + 0.35 * torch.rand((count, count), generator=generator)
+    row, column = (y * count).long(), (x * count).long()
+    distance = torch.hypot((y * count) % 1 - 0.5, (x * count) % 1 - 0.5)
+    inside = torch.sigmoid((radius[row, column] - distance) * 40)
+    shade = torch.rand((3, count, count), generator=generator)[:, row, column]
+    return inside * shade + (1 - inside) * (1 - shade.mean())
+
+
+_KINDS: tuple[Callable[[torch.Generator], torch.Tensor], ...] = (
+    _clouds, _blotches, _patches, _bricks, _checks, _stripes, _dots, _clouds,
+)  # fmt: skip
+
+
+def make_texture(index: int) -> torch.Tensor:
+    """Texture number `index` as [3, size, size] float in [0, 1]; the same for everyone, always."""
+    generator = torch.Generator().manual_seed(7919 * index + 11)
+    pattern = _KINDS[index % len(_KINDS)](generator)
+    # No real surface is of one colour down to the pixel: some fine grain and some large stains on all of them.
+    grain = octaves(generator, _pick(generator, (16, 32)), 0.8)
+    stains = octaves(generator, 2, 0.5, 1)
+    amount = 0.15 + 0.35 * float(torch.rand((), generator=generator))
+    return ((1 - amount) * pattern + amount * grain + 0.25 * (stains - 0.5)).clamp(0, 1)
+
+
+@lru_cache(maxsize=2)
+def _packed_atlas() -> torch.Tensor:
+    level = torch.stack([make_texture(index) for index in range(NUM_TEXTURES)])
+    packed = []
+    for _ in range(MIP_LEVELS):
+        bytes_ = (level * 255 + 0.5).to(torch.int32)
+        packed.append((bytes_[:, 0] | (bytes_[:, 1] << 8) | (bytes_[:, 2] << 16)).reshape(-1))
+        level = F.avg_pool2d(level, 2)
+    return torch.cat(packed)
+
+
+@lru_cache(maxsize=4)
+def texture_atlas(device: torch.device) -> TextureAtlas:
+    """The atlas on a device; made once per process (about a second)."""
+    return TextureAtlas(_packed_atlas().to(device), NUM_TEXTURES)
+
+
+def _channels(packed: torch.Tensor) -> torch.Tensor:
+    """[S, N] packed texels to [S, 3, N] floats in 0..255."""
+    return torch.stack([packed & 255, (packed >> 8) & 255, (packed >> 16) & 255], 1).float()
+
+
+def sample_texture(
+    texels: torch.Tensor, texture: torch.Tensor, uv: torch.Tensor, footprint: torch.Tensor, num_textures: int
+) -> torch.Tensor:
+    """Bilinear look-up at the nearest mip level.
+
+    texels: flat atlas. texture [S, N] int64. uv [S, 2, N], one tile per unit. footprint [S, N]: width of a pixel
+    in tiles. Returns [S, 3, N] in [0, 1].
+    """
+    level = torch.log2((footprint * TEXTURE_SIZE).clamp(min=1.0)) + 0.3
+    level = level.long().clamp(max=MIP_LEVELS - 1)
+    size = torch.full_like(level, TEXTURE_SIZE) >> level
+    # Levels lie behind one another: a geometric series of squares.
+    start = (TEXTURE_SIZE * TEXTURE_SIZE - size * size) // 3 * 4 * num_textures + texture * size * size
+    position = uv * size[:, None] - 0.5
+    corner = position.floor()
+    fraction = position - corner
+    mask = size - 1
+    column, row = corner[:, 0].long(), corner[:, 1].long()
+    left, right = column & mask, (column + 1) & mask
+    top, bottom = start + (row & mask) * size, start + ((row + 1) & mask) * size
+    fx, fy = fraction[:, :1], fraction[:, 1:]
+    upper = torch.lerp(_channels(texels[top + left]), _channels(texels[top + right]), fx)
+    lower = torch.lerp(_channels(texels[bottom + left]), _channels(texels[bottom + right]), fx)
+    return torch.lerp(upper, lower, fy) * (1.0 / 255.0)

@@ -1,0 +1,60 @@
+"""The pinhole camera. OpenCV axes (x right, y down, z forward); pixels (u, v) are continuous and the centre of the
+top-left pixel is (0.5, 0.5), so that the image is [0, width] x [0, height] and a resize is a pure scale.
+
+No lens distortion: the network sees images, and learns what it can of a lens.
+"""
+
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+ArrayT = TypeVar("ArrayT", np.ndarray, torch.Tensor)
+
+
+def pixel_grid(height: int, width: int) -> np.ndarray:
+    """Pixel centres [height, width, 2] (u, v), float64: the first is (0.5, 0.5)."""
+    u, v = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    return np.stack([u, v], axis=-1)
+
+
+def intrinsics_from_focal(focal_px: float, height: int, width: int) -> np.ndarray:
+    """Intrinsics [3, 3] of square pixels with the principal point in the middle of the image."""
+    return np.array([[focal_px, 0.0, width / 2], [0.0, focal_px, height / 2], [0.0, 0.0, 1.0]])
+
+
+def project(points_camera: ArrayT, intrinsics: ArrayT) -> ArrayT:
+    """Pixels of points in the camera frame.
+
+    Args:
+        points_camera: [..., points, 3]; points at z <= 0 give meaningless pixels: test z.
+        intrinsics: [..., 3, 3], leading axes broadcast.
+    Returns:
+        [..., points, 2] pixels.
+    """
+    rays = points_camera[..., :2] / points_camera[..., 2:]
+    return rays @ intrinsics[..., :2, :2].swapaxes(-1, -2) + intrinsics[..., None, :2, 2]
+
+
+def unproject(pixels_px: ArrayT, depth: ArrayT, intrinsics: ArrayT) -> ArrayT:
+    """Points in the camera frame, the inverse of `project`.
+
+    Args:
+        pixels_px: [..., points, 2].
+        depth: [..., points] z-depth, in the units wanted.
+        intrinsics: [..., 3, 3] without skew.
+    Returns:
+        [..., points, 3].
+    """
+    focal = intrinsics[..., None, (0, 1), (0, 1)]
+    rays = (pixels_px - intrinsics[..., None, :2, 2]) / focal
+    points = rays * depth[..., None]
+    if isinstance(points, torch.Tensor):
+        return torch.cat([points, depth[..., None]], dim=-1)
+    return np.concatenate([points, depth[..., None]], axis=-1)
+
+
+def scale_intrinsics(intrinsics: np.ndarray, scale: tuple[float, float], offset_px: tuple[float, float]) -> np.ndarray:
+    """Intrinsics [..., 3, 3] of the image whose pixels are `scale * (u, v) + offset_px` of the given image."""
+    change = np.array([[scale[0], 0.0, offset_px[0]], [0.0, scale[1], offset_px[1]], [0.0, 0.0, 1.0]])
+    return change @ intrinsics

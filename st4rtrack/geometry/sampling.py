@@ -1,0 +1,49 @@
+"""Reading a map at continuous pixels. The only place that does, so that the half pixel is counted once."""
+
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+ArrayT = TypeVar("ArrayT", np.ndarray, torch.Tensor)
+
+
+def sample_map(values: ArrayT, pixels_px: ArrayT) -> ArrayT:
+    """Bilinear values of a map at continuous pixels; outside the pixel centres the border value goes on.
+
+    Args:
+        values: [height, width, channels] or [height, width].
+        pixels_px: [..., 2] (u, v), the centre of the first pixel at (0.5, 0.5).
+    Returns:
+        [..., channels] or [...]; differentiable in both arguments for tensors.
+    """
+    height, width = values.shape[:2]
+    u = (pixels_px[..., 0] - 0.5).clip(0, width - 1)
+    v = (pixels_px[..., 1] - 0.5).clip(0, height - 1)
+    u0, v0 = _floor_index(u, width - 2), _floor_index(v, height - 2)
+    u1, v1 = (u0 + 1).clip(0, width - 1), (v0 + 1).clip(0, height - 1)
+    fu, fv = u - u0, v - v0
+    if values.ndim == 3:
+        fu, fv = fu[..., None], fv[..., None]
+    top = values[v0, u0] * (1 - fu) + values[v0, u1] * fu
+    bottom = values[v1, u0] * (1 - fu) + values[v1, u1] * fu
+    return top * (1 - fv) + bottom * fv
+
+
+def nearest_pixel(pixels_px: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column [...] of the pixel that contains each continuous pixel [..., 2], clamped to the image."""
+    column = np.clip(np.floor(pixels_px[..., 0]), 0, width - 1).astype(np.int64)
+    row = np.clip(np.floor(pixels_px[..., 1]), 0, height - 1).astype(np.int64)
+    return row, column
+
+
+def inside_image(pixels_px: ArrayT, height: int, width: int) -> ArrayT:
+    """Whether pixels [..., 2] lie in the image rectangle [0, width) x [0, height)."""
+    u, v = pixels_px[..., 0], pixels_px[..., 1]
+    return (u >= 0) & (u < width) & (v >= 0) & (v < height)
+
+
+def _floor_index(value: ArrayT, last: int) -> ArrayT:
+    if isinstance(value, torch.Tensor):
+        return value.detach().floor().long().clamp(0, max(last, 0))
+    return np.clip(np.floor(value), 0, max(last, 0)).astype(np.int64)

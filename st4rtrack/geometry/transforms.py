@@ -1,0 +1,71 @@
+"""Rigid and affine transforms, named `a_from_b`: `a_from_b @ x_b = x_a`. Torch tensors and NumPy arrays alike.
+
+Symbols: R rotation [..., 3, 3], t translation [..., 3], matrices [..., 4, 4], points [..., 3] as rows.
+"""
+
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+ArrayT = TypeVar("ArrayT", np.ndarray, torch.Tensor)
+
+
+def transform_points(target_from_source: ArrayT, points_source: ArrayT) -> ArrayT:
+    """Points in another frame.
+
+    Args:
+        target_from_source: [..., 4, 4] affine transform; leading axes broadcast against those of the points.
+        points_source: [..., points, 3].
+    Returns:
+        [..., points, 3], same units.
+    """
+    rotation = target_from_source[..., :3, :3]
+    translation = target_from_source[..., None, :3, 3]
+    return points_source @ rotation.swapaxes(-1, -2) + translation
+
+
+def transform_maps(target_from_source: ArrayT, maps_source: ArrayT) -> ArrayT:
+    """`transform_points` for pointmaps: [..., height, width, 3] by [..., 4, 4]."""
+    return transform_points(target_from_source[..., None, :, :], maps_source)
+
+
+def invert_rigid(target_from_source: ArrayT) -> ArrayT:
+    """Inverse of rigid transforms [..., 4, 4], without a linear solve; the rotation block must be orthonormal."""
+    rotation = target_from_source[..., :3, :3].swapaxes(-1, -2)
+    translation = -(rotation @ target_from_source[..., :3, 3:])
+    top = _concatenate(rotation, translation)
+    bottom = target_from_source[..., 3:, :]
+    if isinstance(target_from_source, torch.Tensor):
+        return torch.cat([top, bottom], dim=-2)
+    return np.concatenate([top, bottom], axis=-2)
+
+
+def rigid(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
+    """4x4 matrices [..., 4, 4] (float64) from rotation [..., 3, 3] and translation [..., 3]."""
+    rotation = np.asarray(rotation, dtype=np.float64)
+    matrix = np.zeros((*rotation.shape[:-2], 4, 4))
+    matrix[..., :3, :3] = rotation
+    matrix[..., :3, 3] = translation
+    matrix[..., 3, 3] = 1.0
+    return matrix
+
+
+def rotation_angle(a_from_b: np.ndarray) -> np.ndarray:
+    """Angle of rotation matrices [..., 3, 3] in radians, exact near zero (from the skew part, not the trace)."""
+    skew = np.stack(
+        [
+            a_from_b[..., 2, 1] - a_from_b[..., 1, 2],
+            a_from_b[..., 0, 2] - a_from_b[..., 2, 0],
+            a_from_b[..., 1, 0] - a_from_b[..., 0, 1],
+        ],
+        axis=-1,
+    )
+    trace = np.trace(a_from_b, axis1=-2, axis2=-1)
+    return np.arctan2(np.linalg.norm(skew, axis=-1), trace - 1.0)
+
+
+def _concatenate(left: ArrayT, right: ArrayT) -> ArrayT:
+    if isinstance(left, torch.Tensor):
+        return torch.cat([left, right], dim=-1)
+    return np.concatenate([left, right], axis=-1)

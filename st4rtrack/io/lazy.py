@@ -1,0 +1,131 @@
+"""Arrays that stay on disk: what reads like a NumPy array and fetches from zarr only the frames it is asked for.
+
+Read-only. The first axis is time and one frame is one chunk, so what is worth saving is decided by the first index alone.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+_MUTATORS = frozenset({"fill", "itemset", "partition", "put", "resize", "setfield", "setflags", "sort"})
+_OF_SHAPE = {np.shape: lambda a: a.shape, np.ndim: lambda a: a.ndim}
+
+
+class LazyArray(np.lib.mixins.NDArrayOperatorsMixin):
+    """A zarr array that behaves as a read-only NumPy array.
+
+    Indexing reads the frames that the first index names; arithmetic, NumPy functions and array methods read everything.
+
+    Args:
+        array: [time, ...], at least one axis.
+        source: the folder it is read from, so that nobody replaces that folder while reading from it.
+    """
+
+    def __init__(self, array: zarr.Array, *, source: Path | None = None) -> None:
+        self._array = array
+        self.source = source
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._array.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._array.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape))
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, key: Any) -> Any:
+        first, rest = (key[0], key[1:]) if isinstance(key, tuple) and key else (key, ())
+        if isinstance(first, list | LazyArray):
+            first = np.asarray(first, dtype=None if len(first) else np.intp)
+        frames, inner = self._frames(first)
+        # The index goes on as it was, only counted in the frames that were read: NumPy alone says what it means.
+        return self._read(frames)[(inner, *rest)]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("an array on disk can only be read into a copy")
+        values = self._read(slice(None))
+        return values if dtype is None else values.astype(dtype, copy=False)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        return getattr(ufunc, method)(*_in_memory(inputs), **_in_memory(kwargs))
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if func in _OF_SHAPE and args and args[0] is self:
+            return _OF_SHAPE[func](self)
+        return func(*_in_memory(args), **_in_memory(kwargs))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name in _MUTATORS or not hasattr(np.ndarray, name):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(np.asarray(self), name)
+
+    def __contains__(self, value: Any) -> bool:
+        return value in np.asarray(self)
+
+    def __bool__(self) -> bool:
+        return bool(np.asarray(self))
+
+    def __repr__(self) -> str:
+        return f"LazyArray(shape={self.shape}, dtype={self.dtype}, on disk)"
+
+    def _frames(self, first: Any) -> tuple[slice | np.ndarray, Any]:
+        """Which frames an index of the first axis needs, and that index counted in them."""
+        length = len(self)
+        if isinstance(first, slice):
+            chosen = range(length)[first]
+            if not chosen:
+                return slice(0, 0), slice(None)
+            low, high = min(chosen[0], chosen[-1]), max(chosen[0], chosen[-1])
+            return slice(low, high + 1, abs(chosen.step)), slice(None, None, 1 if chosen.step > 0 else -1)
+        if isinstance(first, int | np.integer) and not isinstance(first, bool):
+            index = range(length)[first]  # raises IndexError as NumPy would
+            return slice(index, index + 1), 0
+        if isinstance(first, np.ndarray) and first.dtype == bool and first.shape == self.shape[: first.ndim] and first.ndim:
+            needed = np.flatnonzero(first.reshape(length, -1).any(axis=1))
+            return needed, first[needed]
+        if isinstance(first, np.ndarray) and np.issubdtype(first.dtype, np.integer) and first.size:
+            if first.min() < -length or first.max() >= length:
+                raise IndexError(f"index {first.min()} to {first.max()} is out of bounds for axis 0 with size {length}")
+            needed, inner = np.unique(first % length, return_inverse=True)
+            return needed, inner.reshape(first.shape)
+        return slice(None), first
+
+    def _read(self, frames: slice | np.ndarray) -> np.ndarray:
+        if isinstance(frames, np.ndarray):
+            return np.asarray(self._array.oindex[frames])
+        return np.asarray(self._array[frames])
+
+
+def _in_memory(value: Any) -> Any:
+    """The same arguments with every `LazyArray` read."""
+    if isinstance(value, LazyArray):
+        return np.asarray(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return value
+    if isinstance(value, list | tuple):
+        return type(value)(_in_memory(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _in_memory(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,167 @@
+"""Checkpoints: load from any source, save as safetensors with the configuration inside. Nothing is fetched unless a hub is named."""
+
+import hashlib
+import json
+import logging
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from st4rtrack.model.config import ModelConfig
+from st4rtrack.model.device import choose_device, choose_dtype
+from st4rtrack.model.network import St4RTrack
+from st4rtrack.model.official import config_from_official, convert_weights, is_official, read_official
+from st4rtrack.types import UserError
+
+logger = logging.getLogger(__name__)
+
+CONFIG_KEY = "st4rtrack_config"
+EMBEDDED = "tiny.safetensors"
+
+
+def load_model(source: str | Path | None = None, *, device: str = "auto", dtype: str = "auto") -> St4RTrack:
+    """The network with trained weights, ready for inference.
+
+    Args:
+        source: `None` or "tiny" for the embedded model; a `.safetensors` file of ours; an official `.pth` (DUSt3R-512-dpt,
+            MASt3R, MonST3R, St4RTrack); a folder with `config.json` and `model.safetensors`; or a hub id "org/name" or
+            "org/name:subfolder", which is fetched.
+        device: "auto" (CUDA, else MPS, else CPU) or a PyTorch device.
+        dtype: "auto" (bfloat16 where the hardware is fast at it), "float32" or "bfloat16".
+    Raises:
+        UserError: there is no such file, or it is no checkpoint of this architecture.
+    """
+    chosen_device = choose_device(device)
+    config, weights, name = _read(source)
+    model = _build(config, weights, name)
+    model.name = name
+    model.weights_hash = _hash(weights)
+    return model.to(chosen_device, choose_dtype(dtype, chosen_device)).eval()
+
+
+def save_model(model: St4RTrack, path: str | Path, *, info: dict[str, str] | None = None, dtype: torch.dtype | None = None) -> None:
+    """Weights with their configuration, as one `.safetensors` file.
+
+    Args:
+        model: the network.
+        path: of the file; its folder must exist.
+        info: further texts for the file's header, such as how it was trained.
+        dtype: type to store, default that of the weights.
+    """
+    weights = {key: value.detach().cpu().to(dtype or value.dtype).contiguous() for key, value in model.state_dict().items()}
+    save_file(weights, Path(path), metadata={CONFIG_KEY: json.dumps(model.config.to_dict()), **(info or {})})
+
+
+def read_info(path: str | Path) -> dict[str, str]:
+    """Texts of a `.safetensors` header."""
+    with safe_open(Path(path), framework="pt") as file:
+        return dict(file.metadata() or {})
+
+
+def _read(source: str | Path | None) -> tuple[ModelConfig, dict[str, Tensor], str]:
+    if source is None or str(source) == "tiny":
+        embedded = resources.files("st4rtrack.model") / "weights" / EMBEDDED
+        with resources.as_file(embedded) as path:
+            return (*_read_safetensors(path), "tiny")
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return (*_read_folder(path), path.name)
+    if path.is_file():
+        return (*_read_file(path), path.stem)
+    if isinstance(source, str) and re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w./-]+)?", source) and not path.suffix and not path.parent.is_dir():
+        return (*_read_folder(_fetch(source)), source)
+    raise UserError(f"no model {str(source)!r}: give a checkpoint file, a folder with config.json, or a hub id such as org/name")
+
+
+def _read_file(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+    with path.open("rb") as file:
+        start = file.read(10)
+    if not start:
+        raise UserError(f"{path} is empty")
+    if path.suffix == ".safetensors" or start[8:9] == b"{":
+        return _read_safetensors(path)
+    config, weights = read_official(path)
+    return config, _from_official(weights)
+
+
+def _read_safetensors(path: Path, options: dict[str, Any] | None = None) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """`options` are those of a `config.json` beside the file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = dict(file.metadata() or {})
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is not a safetensors file that can be read: {error}") from None
+    if is_official(set(weights)):
+        return config_from_official(options or {}, weights, path), _from_official(weights)
+    try:
+        values = json.loads(header[CONFIG_KEY]) if CONFIG_KEY in header else options
+    except json.JSONDecodeError:
+        raise UserError(f"{path} carries a configuration that is not JSON") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} carries no configuration: it is not a checkpoint of st4rtrack")
+    return ModelConfig.from_dict(values), weights
+
+
+def _read_folder(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+    config_path, weights_path = folder / "config.json", folder / "model.safetensors"
+    for path in (config_path, weights_path):
+        if not path.is_file():
+            raise UserError(f"{folder} is not a model folder: it has no {path.name}")
+    try:
+        options = json.loads(config_path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise UserError(f"{config_path} is not JSON") from None
+    if not isinstance(options, dict):
+        raise UserError(f"{config_path} holds no options")
+    return _read_safetensors(weights_path, options)
+
+
+def _fetch(hub_id: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise UserError(f"fetching {hub_id} needs the hub extra: pip install 'st4rtrack[hub]'") from None
+    repository, _, subfolder = hub_id.partition(":")
+    prefix = f"{subfolder.strip('/')}/" if subfolder else ""
+    try:
+        folder = snapshot_download(repository, allow_patterns=[f"{prefix}config.json", f"{prefix}model.safetensors"])
+    except Exception as error:  # the library raises many kinds for "not there" and "no network"
+        raise UserError(f"{hub_id} is no local path and could not be fetched from the hub: {type(error).__name__}") from None
+    return Path(folder) / prefix
+
+
+def _from_official(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    converted, notes = convert_weights(weights)
+    for note in notes:
+        logger.warning(note)
+    return converted
+
+
+def _build(config: ModelConfig, weights: dict[str, Tensor], name: str) -> St4RTrack:
+    with torch.device("meta"):
+        model = St4RTrack(config)
+    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    missing, unknown = sorted(set(expected) - set(weights)), sorted(set(weights) - set(expected))
+    wrong = [key for key in expected if key in weights and tuple(weights[key].shape) != expected[key]]
+    for kind, keys in (("lacks", missing), ("has the unknown tensor", unknown), ("has the wrong shape of", wrong)):
+        if keys:
+            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            raise UserError(f"checkpoint {name} is of another architecture: it {kind} {keys[0]}{more}")
+    model.load_state_dict({key: value.float() for key, value in weights.items()}, assign=True)
+    return model
+
+
+def _hash(weights: dict[str, Tensor]) -> str:
+    """SHA-256 of names and values, the same for every container."""
+    digest = hashlib.sha256()
+    for key in sorted(weights):
+        digest.update(key.encode())
+        digest.update(weights[key].detach().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

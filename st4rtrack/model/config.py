@@ -1,0 +1,88 @@
+"""Sizes and options of the network. The configuration travels in the checkpoint."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from st4rtrack.types import UserError
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What a checkpoint needs beside its weights to become a network.
+
+    Attributes:
+        patch_size: pixels per token side; image sides are multiples of it.
+        image_size: long side, in pixels, that the weights were trained for; the default of `--size`. No parameter depends on it.
+        encoder_width, encoder_depth, encoder_heads: the shared ViT encoder.
+        decoder_width, decoder_depth, decoder_heads: each of the two cross-attending decoders.
+        rope_base: base of the rotary frequencies.
+        head: "dpt" as released (multi-scale convolutions, sharp, two thirds of the memory), or "linear" (one matrix per token and a
+            pixel shuffle: nearly free, which a small network on a CPU needs).
+        hints: what classical two-view geometry knows is given to the decoders (`model/hints.py`): optical flow, relative camera,
+            triangulated depth. A small network trained for hours cannot learn matching from nothing; the released one has none.
+    """
+
+    patch_size: int = 16
+    image_size: int = 512
+    encoder_width: int = 1024
+    encoder_depth: int = 24
+    encoder_heads: int = 16
+    decoder_width: int = 768
+    decoder_depth: int = 12
+    decoder_heads: int = 12
+    rope_base: float = 100.0
+    head: Literal["dpt", "linear"] = "dpt"
+    hints: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if type(value) is int and value < 1:
+                raise UserError(f"model configuration: {name} must be at least 1, got {value}")
+        for width, heads, part in (
+            (self.encoder_width, self.encoder_heads, "encoder"),
+            (self.decoder_width, self.decoder_heads, "decoder"),
+        ):
+            if width % heads or (width // heads) % 4:
+                raise UserError(f"model configuration: {part} width {width} does not split into {heads} heads of a multiple of 4")
+        if self.head not in ("dpt", "linear"):
+            raise UserError(f"model configuration: head must be 'dpt' or 'linear', got {self.head!r}")
+        if self.head == "dpt" and self.patch_size != 16:
+            raise UserError(f"model configuration: the dpt head upsamples 16 times, so the patch size must be 16, got {self.patch_size}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
+        """The inverse of `to_dict`.
+
+        Raises:
+            UserError: a name that this version does not know, or a value of the wrong type.
+        """
+        known = {f.name: f for f in fields(cls)}
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise UserError(f"model configuration: unknown option {unknown[0]!r}; was the checkpoint made by a newer st4rtrack?")
+        for name, value in values.items():
+            wanted = type(getattr(LARGE, name))
+            if not isinstance(value, (int, float) if wanted is float else wanted):
+                raise UserError(f"model configuration: {name} must be {wanted.__name__}, got {value!r}")
+        return cls(**values)
+
+
+LARGE = ModelConfig()
+"""The released architecture: DUSt3R-512-DPT, 571 M parameters."""
+
+TINY = ModelConfig(
+    image_size=256,
+    encoder_width=192,
+    encoder_depth=4,
+    encoder_heads=3,
+    decoder_width=192,
+    decoder_depth=3,
+    decoder_heads=3,
+    head="linear",
+    hints=True,
+)
+"""The embedded network. 256 pixels at patch 16 fit 4:3 and 16:9 without cropping, at 192 and 144 tokens per image."""

@@ -1,0 +1,49 @@
+"""The twin decoders: tracking reads the anchor's tokens, reconstruction the frame's, each attends to the other (paper Fig. 2)."""
+
+from torch import Tensor, nn
+
+from st4rtrack.model.config import ModelConfig
+from st4rtrack.model.encoder import Tokens
+from st4rtrack.model.layers import LAYER_NORM_EPS, DecoderBlock, Rope2D
+
+
+class TwinDecoder(nn.Module):
+    """Both decoders advance together: layer l of each sees the other's features of layer l - 1 (REFERENCE 1.4)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width, heads = config.decoder_width, config.decoder_heads
+        self.embed = nn.Linear(config.encoder_width, width)
+        self.tracking_blocks = nn.ModuleList(DecoderBlock(width, heads) for _ in range(config.decoder_depth))
+        self.reconstruction_blocks = nn.ModuleList(DecoderBlock(width, heads) for _ in range(config.decoder_depth))
+        self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        self.rope = Rope2D(width // heads, config.rope_base)
+        self.hint_embed = nn.Conv2d(HINT_CHANNELS, width, config.patch_size, config.patch_size) if config.hints else None
+
+    def forward(self, anchor: Tokens, frame: Tokens, hint_maps: tuple[Tensor, Tensor] | None) -> tuple[list[Tensor], list[Tensor]]:
+        """Features of both branches, from the encoder's output to the last layer.
+
+        Args:
+            anchor, frame: tokens; the anchor's batch may be 1 against many frames.
+            hint_maps: [batch, HINT_CHANNELS, height, width] of either image, for a network with hints.
+        Returns:
+            Two lists of decoder_depth + 1 tensors [batch, tokens, width]; the first has the encoder's width.
+        """
+        batch = frame.features.shape[0]
+        tracking = [anchor.features.expand(batch, -1, -1)]
+        reconstruction = [frame.features]
+        x, y = self.embed(anchor.features).expand(batch, -1, -1), self.embed(frame.features)
+        if self.hint_embed is not None and hint_maps is not None:
+            # added after the encoder, so that an image's encoding does not depend on its partner
+            x, y = (f + self.hint_embed(h.to(f.dtype)).flatten(2).transpose(1, 2) for f, h in zip((x, y), hint_maps, strict=True))
+        rope = self.rope(anchor.grid, x.device)
+        for tracking_block, reconstruction_block in zip(self.tracking_blocks, self.reconstruction_blocks, strict=True):
+            x, y = tracking_block(x, y, rope), reconstruction_block(y, x, rope)
+            tracking.append(x)
+            reconstruction.append(y)
+        tracking[-1], reconstruction[-1] = self.norm(x), self.norm(y)
+        return tracking, reconstruction
+
+
+HINT_CHANNELS = 16
+"""Channels of a hint map, listed in `model/hints.py`."""

@@ -1,0 +1,44 @@
+"""Where the network runs and in which type."""
+
+import torch
+
+from st4rtrack.types import UserError
+
+
+def choose_device(name: str) -> torch.device:
+    """A device by name, or the fastest one for "auto".
+
+    Raises:
+        UserError: no such device here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise UserError(f"device {name!r} is not available here; use auto, cpu, cuda or mps") from None
+    return device
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """A floating type by name; "auto" is bfloat16 where matrix units for it exist.
+
+    Raises:
+        UserError: not one of auto, float32, bfloat16.
+    """
+    if name == "auto":
+        return torch.bfloat16 if _fast_bfloat16(device) else torch.float32
+    if name not in ("float32", "bfloat16"):
+        raise UserError(f"dtype {name!r} is not one of auto, float32, bfloat16")
+    return getattr(torch, name)
+
+
+def _fast_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        return any(torch.cpu.get_capabilities().get(unit) for unit in ("amx_bf16", "avx512_bf16"))
+    return False

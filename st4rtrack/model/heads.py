@@ -1,0 +1,94 @@
+"""Tokens to maps: raw channels for every pixel, float32. What the channels mean is `network.py`'s."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from st4rtrack.model.config import ModelConfig
+
+DPT_WIDTHS = (96, 192, 384, 768)
+DPT_FUSION_WIDTH = 256
+
+
+class LinearHead(nn.Module):
+    """One matrix per token and a pixel shuffle."""
+
+    def __init__(self, config: ModelConfig, channels: int) -> None:
+        super().__init__()
+        self.patch_size = config.patch_size
+        self.out = nn.Linear(config.decoder_width, channels * config.patch_size**2)
+
+    def forward(self, features: list[Tensor], grid: tuple[int, int]) -> Tensor:
+        """[batch, channels, height, width] from the last layer's features."""
+        x = self.out(features[-1]).transpose(1, 2).unflatten(2, grid)
+        return F.pixel_shuffle(x, self.patch_size).float()
+
+
+class ResidualUnit(nn.Module):
+    """Two 3x3 convolutions around a skip."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.relu(self.conv1(F.relu(x))))
+
+
+class Fusion(nn.Module):
+    """One step from coarse to fine: adds the finer map, refines, doubles the resolution."""
+
+    def __init__(self, width: int, *, has_skip: bool) -> None:
+        super().__init__()
+        self.skip_unit = ResidualUnit(width) if has_skip else None
+        self.out_unit = ResidualUnit(width)
+        self.out = nn.Conv2d(width, width, 1)
+
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        if self.skip_unit is not None and skip is not None:
+            x = x + self.skip_unit(skip)
+        # a 1x1 convolution commutes with the interpolation (whose weights sum to one), and is four times cheaper before it
+        return _double(self.out(self.out_unit(x)))
+
+
+class DptHead(nn.Module):
+    """The dense prediction transformer head as released (REFERENCE 1.5): four depths of features, fused from coarse to fine."""
+
+    def __init__(self, config: ModelConfig, channels: int) -> None:
+        super().__init__()
+        depth = config.decoder_depth
+        self.hooks = (0, depth // 2, depth * 3 // 4, depth)
+        widths_in = (config.encoder_width, *(config.decoder_width,) * 3)
+        w0, w1, w2, w3 = DPT_WIDTHS
+        self.reassemble = nn.ModuleList(
+            [
+                nn.Sequential(nn.Conv2d(widths_in[0], w0, 1), nn.ConvTranspose2d(w0, w0, 4, 4)),
+                nn.Sequential(nn.Conv2d(widths_in[1], w1, 1), nn.ConvTranspose2d(w1, w1, 2, 2)),
+                nn.Sequential(nn.Conv2d(widths_in[2], w2, 1)),
+                nn.Sequential(nn.Conv2d(widths_in[3], w3, 1), nn.Conv2d(w3, w3, 3, 2, 1)),
+            ]
+        )
+        self.project = nn.ModuleList(nn.Conv2d(w, DPT_FUSION_WIDTH, 3, padding=1, bias=False) for w in DPT_WIDTHS)
+        self.fuse = nn.ModuleList(Fusion(DPT_FUSION_WIDTH, has_skip=level < 3) for level in range(4))
+        half = DPT_FUSION_WIDTH // 2
+        self.refine1 = nn.Conv2d(DPT_FUSION_WIDTH, half, 3, padding=1)
+        self.refine2 = nn.Conv2d(half, half, 3, padding=1)
+        self.out = nn.Conv2d(half, channels, 1)
+
+    def forward(self, features: list[Tensor], grid: tuple[int, int]) -> Tensor:
+        """[batch, channels, height, width] from the features of the hooked layers."""
+        levels = []
+        for hook, reassemble, project in zip(self.hooks, self.reassemble, self.project, strict=True):
+            tokens = features[hook].transpose(1, 2).unflatten(2, grid)
+            levels.append(project(reassemble(tokens.contiguous(memory_format=torch.channels_last))))
+        x = self.fuse[3](levels[3])[..., : levels[2].shape[2], : levels[2].shape[3]]  # odd grids: the double is one too large
+        for level in (2, 1, 0):
+            x = self.fuse[level](x, levels[level])
+        x = _double(self.refine1(x))
+        return self.out(F.relu(self.refine2(x))).float()
+
+
+def _double(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+

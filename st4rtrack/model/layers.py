@@ -1,0 +1,142 @@
+"""Attention, MLP and blocks with 2D rotary positions (REFERENCE 1.2-1.4). Pre-norm throughout, no dropout.
+
+Symbols: tokens [batch, tokens, width]; a token's position is its integer patch row and column.
+"""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LAYER_NORM_EPS = 1e-6
+
+
+class Rope2D(nn.Module):
+    """Rotary positions: the first half of a head's channels turns with the row, the second with the column."""
+
+    def __init__(self, head_width: int, base: float) -> None:
+        super().__init__()
+        self.head_width = head_width
+        self.base = base
+
+    def forward(self, grid: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Cosines and sines [tokens, head_width] of a grid (rows, columns), row-major, float32."""
+        return _rope_tables(grid, self.head_width, self.base, device)
+
+
+@lru_cache(maxsize=32)
+def _rope_tables(grid: tuple[int, int], head_width: int, base: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    with torch.inference_mode(False):  # the table is cached: it must be usable in training too
+        half = head_width // 2
+        frequency = base ** (-torch.arange(0, half, 2, dtype=torch.float32, device=device) / half)
+        row, column = torch.meshgrid(*(torch.arange(n, device=device) for n in grid), indexing="ij")
+        angle = torch.stack([row.reshape(-1), column.reshape(-1)], dim=1)[:, :, None] * frequency  # [tokens, 2, half / 2]
+        angle = torch.cat([angle, angle], dim=-1).flatten(1)
+        return angle.cos(), angle.sin()
+
+
+def rotate(x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotated queries or keys [batch, heads, tokens, head_width]: channel k pairs with k + head_width / 4 within each half."""
+    cos, sin = (table.to(x.dtype) for table in tables)
+    a, b, c, d = x.chunk(4, dim=-1)
+    return x * cos + torch.cat([-b, a, -d, c], dim=-1) * sin
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, *, fused: bool) -> Tensor:
+    """Softmax attention of [batch, heads, tokens, head_width].
+
+    `fused` uses PyTorch's kernel (inference, GPUs); otherwise two batched matrix products, whose backward pass on a CPU is
+    about twice as fast at a few hundred tokens. Same numbers to rounding.
+    """
+    if fused:
+        return F.scaled_dot_product_attention(query, key, value)
+    weights = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    return weights.softmax(dim=-1) @ value
+
+
+def _split_heads(x: Tensor, heads: int) -> Tensor:
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _use_fused(module: nn.Module, x: Tensor) -> bool:
+    return not (module.training and x.device.type == "cpu")
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention within one image."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+        query, key, value = (_split_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=-1))
+        mixed = attend(rotate(query, rope), rotate(key, rope), value, fused=_use_fused(self, x))
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention from one image's tokens to the other's."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, other: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+        query = rotate(_split_heads(self.query(x), self.heads), rope)
+        key = rotate(_split_heads(self.key(other), self.heads), rope)
+        mixed = attend(query, key, _split_heads(self.value(other), self.heads), fused=_use_fused(self, x))
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with exact GELU, four times as wide inside."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, 4 * width)
+        self.fc2 = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class EncoderBlock(nn.Module):
+    """Self-attention and MLP."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm_self = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        self.self_attention = SelfAttention(width, heads)
+        self.norm_mlp = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        self.mlp = Mlp(width)
+
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+        x = x + self.self_attention(self.norm_self(x), rope)
+        return x + self.mlp(self.norm_mlp(x))
+
+
+class DecoderBlock(nn.Module):
+    """Self-attention, cross-attention to the other image, MLP."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm_self = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        self.self_attention = SelfAttention(width, heads)
+        self.norm_cross = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        self.norm_other = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        self.cross_attention = CrossAttention(width, heads)
+        self.norm_mlp = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        self.mlp = Mlp(width)
+
+    def forward(self, x: Tensor, other: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+        x = x + self.self_attention(self.norm_self(x), rope)
+        x = x + self.cross_attention(self.norm_cross(x), self.norm_other(other), rope)
+        return x + self.mlp(self.norm_mlp(x))

@@ -1,0 +1,206 @@
+"""The official releases' containers and key names (REFERENCE 1.9-1.11): DUSt3R-512-dpt, MASt3R, MonST3R, St4RTrack.
+
+A `.pth` file is a pickle: it is read by PyTorch's restricted unpickler with an allow-list, nothing in it is executed. The
+architecture is a Python expression in a string: it is parsed, never evaluated.
+"""
+
+import argparse
+import ast
+import pickle
+import re
+from pathlib import Path, PosixPath, PurePosixPath
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from st4rtrack.model.config import ModelConfig
+from st4rtrack.types import UserError
+
+ALLOWED_CLASSES = [argparse.Namespace, PosixPath, PurePosixPath]
+ARCHITECTURES = ("AsymmetricCroCo3DStereo", "AsymmetricMASt3R")
+HEAD_TYPES = ("dpt", "catmlp+dpt")
+
+_RENAMES = [
+    (r"^patch_embed\.proj\.", "encoder.patch_embed."),
+    (r"^enc_blocks\.", "encoder.blocks."),
+    (r"^enc_norm\.", "encoder.norm."),
+    (r"^decoder_embed\.", "decoder.embed."),
+    (r"^dec_norm\.", "decoder.norm."),
+    (r"^dec_blocks\.", "decoder.tracking_blocks."),
+    (r"^dec_blocks2\.", "decoder.reconstruction_blocks."),
+    (r"^downstream_head1\.dpt\.", "tracking_head."),
+    (r"^downstream_head2\.dpt\.", "reconstruction_head."),
+    (r"\.norm1\.", ".norm_self."),
+    (r"^(encoder\.blocks\.\d+)\.norm2\.", r"\1.norm_mlp."),
+    (r"^(decoder\.\w+_blocks\.\d+)\.norm2\.", r"\1.norm_cross."),
+    (r"\.norm3\.", ".norm_mlp."),
+    (r"\.norm_y\.", ".norm_other."),
+    (r"\.attn\.qkv\.", ".self_attention.qkv."),
+    (r"\.attn\.proj\.", ".self_attention.out."),
+    (r"\.cross_attn\.projq\.", ".cross_attention.query."),
+    (r"\.cross_attn\.projk\.", ".cross_attention.key."),
+    (r"\.cross_attn\.projv\.", ".cross_attention.value."),
+    (r"\.cross_attn\.proj\.", ".cross_attention.out."),
+    (r"\.act_postprocess\.", ".reassemble."),
+    (r"\.scratch\.refinenet(\d)\.out_conv\.", lambda m: f".fuse.{int(m[1]) - 1}.out."),
+    (r"\.scratch\.refinenet(\d)\.resConfUnit1\.", lambda m: f".fuse.{int(m[1]) - 1}.skip_unit."),
+    (r"\.scratch\.refinenet(\d)\.resConfUnit2\.", lambda m: f".fuse.{int(m[1]) - 1}.out_unit."),
+    (r"\.scratch\.layer(\d)_rn\.", lambda m: f".project.{int(m[1]) - 1}."),
+    (r"\.scratch\.layer_rn\.(\d)\.", r".project.\1."),
+    (r"_head\.head\.0\.", "_head.refine1."),
+    (r"_head\.head\.2\.", "_head.refine2."),
+    (r"_head\.head\.4\.", "_head.out."),
+]
+
+_NEVER_USED = re.compile(r"^mask_token$|^(tracking|reconstruction)_head\.fuse\.3\.skip_unit\.")
+_LOCAL_FEATURES = re.compile(r"^downstream_head[12]\.head_local_features\.")
+
+
+def is_official(keys: set[str]) -> bool:
+    """Whether weights carry the official key names."""
+    return any(key.removeprefix("module.").startswith(("enc_blocks.", "patch_embed.")) for key in keys)
+
+
+def our_key(official_key: str) -> str:
+    """This project's name of an official tensor."""
+    key = official_key
+    for pattern, replacement in _RENAMES:
+        key = re.sub(pattern, replacement, key)
+    return key
+
+
+def convert_weights(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Official weights under this project's names.
+
+    Returns:
+        The renamed weights, without the tensors that the computation never uses, and one note for each thing left out on purpose.
+    """
+    weights = {key.removeprefix("module."): value for key, value in weights.items()}
+    local = [key for key in weights if _LOCAL_FEATURES.match(key)]
+    notes = [f"{len(local)} tensors of MASt3R's local-feature heads were left out: St4RTrack does not match descriptors"] if local else []
+    if not any(key.startswith("dec_blocks2.") for key in weights):
+        weights |= {key.replace("dec_blocks.", "dec_blocks2.", 1): w for key, w in weights.items() if key.startswith("dec_blocks.")}
+        notes.append("no second decoder in the file: it starts as a copy of the first")
+    renamed = {our_key(key): value for key, value in weights.items() if key not in set(local)}
+    return {key: value for key, value in renamed.items() if not _NEVER_USED.match(key)}, notes
+
+
+def read_pickle(path: Path) -> dict[str, Any]:
+    """Content of an official `.pth`, through the allow-list.
+
+    Raises:
+        UserError: it holds classes outside the list, or is no such file.
+    """
+    try:
+        with torch.serialization.safe_globals(ALLOWED_CLASSES):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if found:
+            raise UserError(f"{path} is a pickle that asks for {found[1]}, which no model checkpoint needs; it was not executed") from None
+        raise UserError(f"{path} is not a model checkpoint that PyTorch can read") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__}, not a model checkpoint")
+    return content
+
+
+def read_official(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """Configuration and weights, under official names, of an official `.pth` container.
+
+    Raises:
+        UserError: the file is no such container, or of another architecture.
+    """
+    content = read_pickle(path)
+    weights = content.get("model", content)
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()) or not weights:
+        raise UserError(f"{path} holds no model weights under 'model'")
+    expression = getattr(content.get("args"), "model", None)
+    options = parse_architecture(expression, path) if isinstance(expression, str) else {}
+    return config_from_official(options, weights, path), weights
+
+
+def parse_architecture(expression: str, path: Path) -> dict[str, Any]:
+    """Keyword arguments of an official argument string such as "AsymmetricCroCo3DStereo(head_type='dpt', ...)".
+
+    Raises:
+        UserError: it is anything but a call of a known class with literal keyword arguments.
+    """
+    refusal = UserError(f"{path} describes an architecture that is not DUSt3R's with a dpt head: {expression[:80]}")
+    try:
+        call = ast.parse(expression.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise refusal from None
+    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ARCHITECTURES and not call.args):
+        raise refusal
+    options = {}
+    for keyword in call.keywords:
+        if keyword.arg is None:
+            raise refusal
+        options[keyword.arg] = _literal(keyword.value, refusal)
+    return options
+
+
+def _literal(node: ast.expr, refusal: UserError) -> Any:
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, ast.Name) and node.id == "inf":
+        return float("inf")
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        value = _literal(node.operand, refusal)
+        if isinstance(value, (int, float)):
+            return -value
+    if isinstance(node, (ast.Tuple, ast.List)):
+        return tuple(_literal(item, refusal) for item in node.elts)
+    raise refusal
+
+
+def config_from_official(options: dict[str, Any], weights: dict[str, Tensor], path: Path) -> ModelConfig:
+    """Configuration from the official options, with widths and depths read off the weights where the options are silent.
+
+    Raises:
+        UserError: another head, another output code, or weights without the expected tensors.
+    """
+    head = options.get("head_type", options.get("head_type1", "dpt"))
+    if head not in HEAD_TYPES:
+        raise UserError(f"{path} has a {head!r} head; only DUSt3R's dpt head is supported")
+    inf = float("inf")
+    for name, expected in (("depth_mode", ("exp", -inf, inf)), ("conf_mode", ("exp", 1, inf))):
+        if name in options and _as_floats(options[name]) != expected:
+            raise UserError(f"{path} was trained with {name} {options[name]}, which is not the released {expected}")
+    shapes = {key.removeprefix("module."): tuple(value.shape) for key, value in weights.items()}
+    try:
+        patch, encoder_width = shapes["patch_embed.proj.weight"][2], shapes["patch_embed.proj.weight"][0]
+        decoder_width = shapes["decoder_embed.weight"][0]
+    except KeyError as error:
+        raise UserError(f"{path} lacks the tensor {error.args[0]}: it is a checkpoint of another architecture") from None
+    rope = re.fullmatch(r"RoPE(\d+(?:\.\d+)?)", str(options.get("pos_embed", "RoPE100")))
+    if rope is None:
+        raise UserError(f"{path} uses the position embedding {options['pos_embed']!r}; only rotary ones are supported")
+    image_size = options.get("img_size", (512, 512))
+    try:
+        return ModelConfig(
+            patch_size=patch,
+            image_size=int(max(image_size)) if isinstance(image_size, (tuple, list)) else int(image_size),
+            encoder_width=encoder_width,
+            encoder_depth=_count_blocks(shapes, "enc_blocks"),
+            encoder_heads=int(options.get("enc_num_heads", max(1, encoder_width // 64))),
+            decoder_width=decoder_width,
+            decoder_depth=_count_blocks(shapes, "dec_blocks"),
+            decoder_heads=int(options.get("dec_num_heads", max(1, decoder_width // 64))),
+            rope_base=float(rope[1]),
+        )
+    except (UserError, ValueError, TypeError) as error:
+        raise UserError(f"{path} is a checkpoint of another architecture: {error}") from None
+
+
+def _as_floats(mode: Any) -> Any:
+    """A mode tuple with the infinities that JSON spells as strings or leaves out."""
+    if not isinstance(mode, (tuple, list)):
+        return mode
+    return tuple(float(part) if isinstance(part, str) and part.lstrip("-") in ("inf", "Infinity") else part for part in mode)
+
+
+def _count_blocks(shapes: dict[str, tuple[int, ...]], prefix: str) -> int:
+    found = {int(match[1]) for key in shapes if (match := re.match(rf"{prefix}\.(\d+)\.", key))}
+    return len(found)

@@ -1,0 +1,161 @@
+"""Classical geometry of an image pair: optical flow, relative camera, triangulated depth. OpenCV and PoseLib do the estimation.
+
+Symbols: i the anchor, j the frame; ray = (x / z, y / z, 1) of a pixel under an assumed focal length (nobody knows the true one
+yet); depths in units of the median triangulated distance from the anchor.
+Nothing here is learnt, and nothing here knows that things move: what moves gets a wrong depth or none.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import poselib
+
+from st4rtrack.geometry.camera import pixel_grid
+
+ASSUMED_FOCAL = 0.9
+"""Focal length in long sides of the image: 58 degrees, the middle of what people film with."""
+
+MATCHES = 1000
+MAX_EPIPOLAR_ERROR_PX = 1.0
+MIN_MEDIAN_PARALLAX = np.deg2rad(0.5)
+MIN_PARALLAX = np.deg2rad(0.4)
+MIN_INLIER_SHARE = 0.5
+
+
+@dataclass
+class TwoView:
+    """What two images say about each other.
+
+    Attributes:
+        forward_flow, backward_flow: [height, width, 2] pixels, anchor to frame and frame to anchor.
+        anchor_depth, frame_depth: [height, width] triangulated z-depth in the camera of either image, 0 where there is none.
+        anchor_from_frame: [4, 4] relative camera; its translation is zero where there is no parallax.
+    """
+
+    forward_flow: np.ndarray
+    backward_flow: np.ndarray
+    anchor_depth: np.ndarray
+    frame_depth: np.ndarray
+    anchor_from_frame: np.ndarray
+
+
+def estimate_two_view(anchor_rgb: np.ndarray, frame_rgb: np.ndarray) -> TwoView:
+    """Classical two-view geometry of a pair of images [height, width, 3] uint8. Same images, same result: the solver is seeded."""
+    height, width = anchor_rgb.shape[:2]
+    forward, backward = _dense_flow(anchor_rgb, frame_rgb)
+    grid = pixel_grid(height, width).astype(np.float32)
+    matched = forward_backward_error(forward, backward) < 1.0
+    focal = ASSUMED_FOCAL * max(height, width)
+    anchor_from_frame = _relative_camera(grid, forward, matched, focal, (height, width))
+    frame_from_anchor = np.linalg.inv(anchor_from_frame)
+    anchor_depth = _triangulate(grid, forward, matched, frame_from_anchor, focal)
+    scale = float(np.median(anchor_depth[anchor_depth > 0])) if (anchor_depth > 0).mean() > 0.02 else 0.0
+    if scale == 0.0:  # no parallax that can be trusted: the camera turned at most
+        anchor_from_frame[:3, 3] = 0.0
+        zeros = np.zeros((height, width), np.float32)
+        return TwoView(forward, backward, zeros, zeros, anchor_from_frame)
+    backward_matched = forward_backward_error(backward, forward) < 1.0
+    frame_depth = _triangulate(grid, backward, backward_matched, anchor_from_frame, focal)
+    anchor_from_frame[:3, 3] /= scale
+    return TwoView(forward, backward, anchor_depth / scale, frame_depth / scale, anchor_from_frame)
+
+
+def estimate_many(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[TwoView]:
+    """`estimate_two_view` of many pairs, on as many threads as OpenCV may use."""
+    if len(pairs) <= 1 or cv2.getNumThreads() <= 1:
+        return [estimate_two_view(*pair) for pair in pairs]
+    with ThreadPoolExecutor(cv2.getNumThreads()) as pool:
+        return list(pool.map(lambda pair: estimate_two_view(*pair), pairs))
+
+
+def forward_backward_error(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
+    """Distance in pixels [height, width] by which following the flow there and back misses the start; large outside the image."""
+    height, width = forward.shape[:2]
+    index = (pixel_grid(height, width) - 0.5).astype(np.float32) + forward
+    back = cv2.remap(backward, index, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(1e3, 1e3, 0, 0))
+    return np.linalg.norm(forward + back, axis=-1)
+
+
+def _dense_flow(anchor_rgb: np.ndarray, frame_rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    anchor, frame = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (anchor_rgb, frame_rgb))
+    if min(anchor.shape) < 16:  # too small for the flow's pyramid
+        zeros = np.zeros((*anchor.shape, 2), np.float32)
+        return zeros, zeros.copy()
+    solver = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    return solver.calc(anchor, frame, None), solver.calc(frame, anchor, None)
+
+
+def _relative_camera(
+    grid: np.ndarray, flow: np.ndarray, matched: np.ndarray, focal: float, size: tuple[int, int]
+) -> np.ndarray:
+    """`anchor_from_frame` [4, 4] from consistent flow: essential matrix where there is parallax, else rotation alone."""
+    rows, columns = np.nonzero(matched)
+    if len(rows) < 50:
+        return np.eye(4)
+    chosen = np.linspace(0, len(rows) - 1, min(MATCHES, len(rows))).astype(int)  # raster order spreads them over the image
+    source = grid[rows[chosen], columns[chosen]].astype(np.float64)
+    target = source + flow[rows[chosen], columns[chosen]]
+    rotation = _rotation_between(source, target, focal, size)
+    parallax = _angles(_rays(source, focal, size) @ rotation.T, _rays(target, focal, size))
+    if np.median(parallax) < MIN_MEDIAN_PARALLAX:
+        return _inverse(rotation, np.zeros(3))
+    camera = {"model": "SIMPLE_PINHOLE", "width": size[1], "height": size[0], "params": [focal, size[1] / 2, size[0] / 2]}
+    options = {"max_epipolar_error": MAX_EPIPOLAR_ERROR_PX, "max_iterations": 300, "min_iterations": 50, "seed": 0}
+    pose, result = poselib.estimate_relative_pose(source, target, camera, camera, options, {})
+    if result["num_inliers"] < MIN_INLIER_SHARE * len(source) or not np.isfinite(pose.t).all():
+        return _inverse(rotation, np.zeros(3))
+    return _inverse(np.asarray(pose.R), np.asarray(pose.t))
+
+
+def _rotation_between(source: np.ndarray, target: np.ndarray, focal: float, size: tuple[int, int]) -> np.ndarray:
+    """`frame_from_anchor` rotation [3, 3] that best turns source rays into target rays: Kabsch, re-weighted against outliers."""
+    a, b = _rays(source, focal, size), _rays(target, focal, size)
+    a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
+    weight = np.ones(len(a))
+    rotation = np.eye(3)
+    for _ in range(5):
+        u, _, vt = np.linalg.svd((b * weight[:, None]).T @ a)
+        rotation = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
+        weight = 1.0 / np.maximum(np.linalg.norm(b - a @ rotation.T, axis=1), 1e-3)
+    return rotation
+
+
+def _triangulate(
+    grid: np.ndarray, flow: np.ndarray, matched: np.ndarray, other_from_this: np.ndarray, focal: float
+) -> np.ndarray:
+    """z-depth [height, width] of every matched pixel in its own camera, least squares on the two rays; 0 where it is not sound."""
+    size = grid.shape[:2]
+    rotation = other_from_this[:3, :3].astype(np.float32)
+    t = other_from_this[:3, 3].astype(np.float32)
+    if not t.any():
+        return np.zeros(size, np.float32)
+    a = _rays(grid, focal, size).astype(np.float32) @ rotation.T
+    b = _rays(grid + flow, focal, size).astype(np.float32)
+    # depth_a * a + t = depth_b * b, solved for both depths by the 2x2 normal equations
+    aa, bb, ab = (a * a).sum(-1), (b * b).sum(-1), (a * b).sum(-1)
+    at, bt = a @ t, b @ t
+    determinant = np.maximum(aa * bb - ab * ab, 1e-12)
+    depth_a = (ab * bt - bb * at) / determinant
+    depth_b = (aa * bt - ab * at) / determinant
+    parallax = np.arcsin(np.sqrt(np.minimum(determinant / (aa * bb), 1.0)))
+    gap = np.linalg.norm(depth_a[..., None] * a + t - depth_b[..., None] * b, axis=-1)
+    sound = matched & (depth_a > 0) & (depth_b > 0) & (parallax > MIN_PARALLAX) & (gap * focal < 2.0 * depth_b)
+    return np.where(sound, depth_a, 0.0).astype(np.float32)
+
+
+def _rays(pixels: np.ndarray, focal: float, size: tuple[int, int]) -> np.ndarray:
+    direction = (pixels - (size[1] / 2, size[0] / 2)) / focal
+    return np.concatenate([direction, np.ones_like(direction[..., :1])], axis=-1)
+
+
+def _angles(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.arctan2(np.linalg.norm(np.cross(a, b), axis=-1), (a * b).sum(-1))
+
+
+def _inverse(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
+    inverse = np.eye(4)
+    inverse[:3, :3] = rotation.T
+    inverse[:3, 3] = -rotation.T @ translation
+    return inverse

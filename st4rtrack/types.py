@@ -1,0 +1,204 @@
+"""The nouns: what flows between the parts. Plain data; prediction and truth are the same types.
+
+Unknown is `None`; invalid pixels are a boolean mask. Arrays are NumPy (or read lazily from disk) in a `Scene`, torch tensors
+where the network is near; the shapes below hold for both, and leading batch axes may stand before them.
+World is the camera frame of the anchor: x right, y down, z forward.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from st4rtrack.geometry.sampling import nearest_pixel, sample_map
+
+Array = Any
+"""A NumPy array, a torch tensor, or something that reads as a NumPy array from disk."""
+
+
+class UserError(Exception):
+    """A mistake of the user's: one sentence that names the thing and the way out. Commands end with it and exit code 2."""
+
+
+@dataclass(frozen=True)
+class Video:
+    """Frames of one camera, decoded as they are needed and never all held.
+
+    Attributes:
+        name: what the user calls it (the file's name without ending).
+        height, width: of every frame, in pixels.
+        time_s: [time] presentation time of each frame in seconds, from the source's own clock, increasing.
+        frame_index: [time] number of each frame in the source.
+        read: `read(start, stop)` decodes frames start..stop-1 in order, each [height, width, 3] uint8 RGB.
+        source: where it came from (a path), or "array".
+    """
+
+    name: str
+    height: int
+    width: int
+    time_s: np.ndarray
+    frame_index: np.ndarray
+    read: Callable[[int, int], Iterator[np.ndarray]] = field(repr=False)
+    source: str = "array"
+
+    def __len__(self) -> int:
+        return len(self.time_s)
+
+    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+        """Frames start..stop-1 (default: all), each [height, width, 3] uint8 RGB."""
+        return self.read(start, len(self) if stop is None else stop)
+
+    def frame(self, index: int) -> np.ndarray:
+        """One frame [height, width, 3] uint8 RGB."""
+        return next(iter(self.read(index, index + 1)))
+
+
+@dataclass(frozen=True)
+class PixelMap:
+    """How pixels of the source video become pixels of the network: `network_px = scale * source_px + offset_px`, per axis (u, v)."""
+
+    scale: tuple[float, float] = (1.0, 1.0)
+    offset_px: tuple[float, float] = (0.0, 0.0)
+
+    def network_from_source(self, source_px: np.ndarray) -> np.ndarray:
+        """Pixels [..., 2] of the network from pixels [..., 2] of the source."""
+        return np.asarray(source_px, np.float64) * self.scale + self.offset_px
+
+    def source_from_network(self, network_px: np.ndarray) -> np.ndarray:
+        """Pixels [..., 2] of the source from pixels [..., 2] of the network."""
+        return (np.asarray(network_px, np.float64) - self.offset_px) / self.scale
+
+
+@dataclass
+class Pointmap:
+    """A 3D point for every pixel.
+
+    Attributes:
+        points_world: [height, width, 3] in the anchor's camera frame, world units.
+        confidence: [height, width], > 1, larger is surer.
+        valid: [height, width] bool, where truth exists (truth only).
+    """
+
+    points_world: Array
+    confidence: Array | None = None
+    valid: Array | None = None
+
+
+@dataclass
+class TwoPointmaps:
+    """The two outputs for a pair (anchor image i, image j), both in camera i's frame, both at the time of j (paper Eq. 1).
+
+    Attributes:
+        tracking: X_j^i, where the content of the anchor has moved.
+        reconstruction: X_j^j, the content of image j.
+    """
+
+    tracking: Pointmap
+    reconstruction: Pointmap
+
+
+@dataclass
+class TrackingOverTime(Pointmap):
+    """The tracking branch of a whole video: `points_world` [time, height, width, 3], `confidence` [time, height, width].
+
+    Attributes:
+        visible: [time, height, width] bool, the anchor pixel's point is seen in frame t.
+        moving: [height, width] bool, the anchor pixel's point moves in the world.
+    """
+
+    visible: Array | None = None
+    moving: Array | None = None
+
+
+@dataclass
+class Cameras:
+    """One camera per frame.
+
+    Attributes:
+        world_from_camera: [time, 4, 4] float64, rigid.
+        intrinsics: [time, 3, 3] float64, pixels of the network size.
+        solved: [time] bool; False where the solver found no pose and the neighbour's stands in.
+    """
+
+    world_from_camera: Array
+    intrinsics: Array
+    solved: Array | None = None
+
+
+@dataclass
+class Tracks:
+    """Points followed over time.
+
+    Attributes:
+        points_world: [time, points, 3] world units.
+        visible: [time, points] bool.
+        confidence: [time, points].
+        query_px: [points, 2] pixels of the source video, in the anchor frame.
+    """
+
+    points_world: np.ndarray
+    visible: np.ndarray
+    confidence: np.ndarray
+    query_px: np.ndarray
+
+
+@dataclass
+class Scene:
+    """A video in 4D: what `reconstruct` gives and a scene folder holds.
+
+    Attributes:
+        rgb: [time, height, width, 3] uint8, frames at network size.
+        time_s: [time] seconds.
+        tracking: the anchor's content over time.
+        reconstruction: `points_world` [time, height, width, 3] and `confidence` [time, height, width], each frame's own content.
+        cameras: one per frame; the anchor's is the identity.
+        anchor_index: which of the frames is the anchor.
+        pixel_map: source pixels to network pixels.
+        source_size: (height, width) of the source video in pixels.
+        info: what else `scene.json` says: model, options, source.
+    """
+
+    rgb: Array
+    time_s: Array
+    tracking: TrackingOverTime
+    reconstruction: Pointmap
+    cameras: Cameras
+    anchor_index: int
+    pixel_map: PixelMap
+    source_size: tuple[int, int]
+    info: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.time_s)
+
+    def tracks(self, query_px: np.ndarray) -> Tracks:
+        """Tracks of chosen points of the anchor frame, at any sub-pixel position.
+
+        Args:
+            query_px: [points, 2] (u, v) pixels of the source video, in the anchor frame.
+        Returns:
+            `Tracks` over all frames; positions and confidence bilinear, visibility that of the pixel that holds the query.
+        Raises:
+            ValueError: the shape is not [points, 2], or a query lies outside the part of the image that the network saw.
+        """
+        query_px = np.asarray(query_px, dtype=np.float64)
+        if query_px.ndim != 2 or query_px.shape[1] != 2:
+            raise ValueError(f"query_px must be [points, 2], got {list(query_px.shape)}")
+        network_px = self.pixel_map.network_from_source(query_px)
+        height, width = self.rgb.shape[1:3]
+        outside = ~((network_px >= 0) & (network_px <= (width, height))).all(axis=1)
+        if outside.any():
+            first = query_px[outside][0]
+            raise ValueError(
+                f"{int(outside.sum())} of {len(query_px)} queries lie outside the image that the network saw, the first at "
+                f"({first[0]:g}, {first[1]:g}); its corners are {self.pixel_map.source_from_network(np.array([0, 0])).round(1).tolist()} "
+                f"and {self.pixel_map.source_from_network(np.array([width, height])).round(1).tolist()}"
+            )
+        row, column = nearest_pixel(network_px, height, width)
+        points, confidence, visible = [], [], []
+        for t in range(len(self)):  # one frame at a time: the maps may be on disk
+            points.append(sample_map(np.asarray(self.tracking.points_world[t], np.float32), network_px))
+            confidence.append(sample_map(np.asarray(self.tracking.confidence[t], np.float32), network_px))
+            visible.append(np.asarray(self.tracking.visible[t])[row, column])
+        return Tracks(np.stack(points), np.stack(visible), np.stack(confidence), query_px)
