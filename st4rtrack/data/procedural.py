@@ -13,8 +13,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from st4rtrack.data.procedural_camera import ProceduralConfig
 from st4rtrack.data.procedural_render import NEAREST_M, RayCaster, ViewBatch, affine_rows
-from st4rtrack.data.procedural_scene import ProceduralConfig, SceneBatch, sample_scenes
+from st4rtrack.data.procedural_scene import SceneBatch, sample_scenes
 
 __all__ = [
     "ClipBatch",
@@ -115,35 +116,35 @@ def _views(scenes: SceneBatch, device: torch.device) -> ViewBatch:
     )
 
 
-def _develop(colour: torch.Tensor, scenes: SceneBatch, seed: int) -> torch.Tensor:
-    """The camera's side of a picture: optics, exposure, gamma, noise. [V, 3, H, W] linear to [V, H, W, 3] uint8."""
-    device, frames = colour.device, scenes.gain.shape[1]
+def _blurred(colour: torch.Tensor, side: torch.Tensor) -> torch.Tensor:
+    """[V, 3, H, W] through the three-tap filter (side, 1 - 2 side, side) in both directions."""
+    across = F.pad(colour, (1, 1, 0, 0), mode="replicate")
+    colour = torch.lerp(colour, across[..., :-2] + across[..., 2:] - colour, side)
+    down = F.pad(colour, (0, 0, 1, 1), mode="replicate")
+    return torch.lerp(colour, down[:, :, :-2] + down[:, :, 2:] - colour, side)
+
+
+def _develop(colour: torch.Tensor, scene: SceneBatch, generator: torch.Generator) -> torch.Tensor:
+    """The camera's side of a picture: optics, exposure, gamma, noise. [B, F, 3, H, W] linear to [B, F, H, W, 3] uint8."""
+    device, frames = colour.device, colour.shape[1]
 
     def column(tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.repeat_interleave(frames, 0).float().to(device)[:, None, None, None]
+        return tensor.float().to(device).repeat_interleave(frames, 0)[:, None, None, None]
 
-    side = column(scenes.blur)
-    across = F.pad(colour, (1, 1, 0, 0), mode="replicate")
-    colour = (1 - 2 * side) * colour + side * (across[..., :-2] + across[..., 2:])
-    down = F.pad(colour, (0, 0, 1, 1), mode="replicate")
-    colour = (1 - 2 * side) * colour + side * (down[:, :, :-2] + down[:, :, 2:])
     # Automatic exposure, as a camera has it, but not perfect: dark and bright clips remain.
-    brightness = colour.unflatten(0, (-1, frames)).mean((1, 2, 3, 4))
-    exposure = (0.42 / brightness.clamp(min=0.02)) ** 0.7
-    colour = colour * exposure.repeat_interleave(frames)[:, None, None, None]
-    colour = colour * scenes.gain.flatten(0, 1).float().to(device)[:, :, None, None]
-    colour = colour.clamp(min=1e-4) ** column(scenes.gamma)
+    exposure = (0.48 / colour.mean((1, 2, 3, 4)).clamp(min=0.02)) ** 0.7
+    gain = exposure[:, None, None] * scene.gain.float().to(device)
+    colour = _blurred(colour.flatten(0, 1), column(scene.blur)) * gain.flatten(0, 1)[:, :, None, None]
+    colour = colour.clamp_(min=1e-4) ** column(scene.gamma)
     # A soft shoulder instead of clipping: bright walls keep their texture.
-    colour = torch.where(colour > 0.8, 1 - 0.2 * torch.exp(-(colour - 0.8) / 0.2), colour)
-    generator = torch.Generator(device).manual_seed(seed ^ 0x5EED)
-    colour = colour + column(scenes.noise) * torch.randn(colour.shape, generator=generator, device=device)
-    return (colour.clamp(0, 1) * 255 + 0.5).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    colour = torch.where(colour > 0.8, 1 - 0.2 * torch.exp(4 - 5 * colour), colour)
+    noise = torch.randn(colour.shape, generator=generator, device=device)
+    colour = noise.mul_(column(scene.noise)).add_(colour).clamp_(0, 1).mul_(255).add_(0.5)
+    return colour.to(torch.uint8).permute(0, 2, 3, 1).unflatten(0, (-1, frames)).contiguous()
 
 
 @torch.no_grad()
-def render_clips(
-    batch: int, config: ProceduralConfig, *, seed: int, device: str | torch.device = "cpu"
-) -> ClipBatch:
+def render_clips(batch: int, config: ProceduralConfig, *, seed: int, device: str | torch.device = "cpu") -> ClipBatch:
     """Render `batch` different random scenes, `config.num_frames` frames each; the same seed gives the same clips."""
     device = torch.device(device)
     scenes = sample_scenes(batch, config, seed)
@@ -151,10 +152,14 @@ def render_clips(
     ray = _camera_rays(scenes.intrinsics, config.height, config.width).to(device)
     ray = ray.repeat_interleave(config.num_frames, 0)
     depth, part, local, colour = _caster(config).shade(_views(scenes, device), ray)
-    rgb = _develop(colour.unflatten(2, shape[2:]), scenes, seed)
+    colour = colour.reshape(batch, config.num_frames, 3, *shape[2:])
+    generator = torch.Generator(device).manual_seed(seed ^ 0x5EED)
+    # On the CPU clip by clip, which stays in the cache.
+    step = 1 if device.type == "cpu" else batch
+    rgb = torch.cat([_develop(colour[i : i + step], scenes.select(slice(i, i + step)), generator) for i in range(0, batch, step)])
     poses = scenes.world_from_part
     return ClipBatch(
-        rgb=rgb.reshape(*shape, 3),
+        rgb=rgb,
         depth=depth.reshape(shape),
         part_index=part.reshape(shape),
         local_points=local.transpose(1, 2).reshape(*shape, 3),
@@ -199,12 +204,13 @@ def tracking_points(clips: ClipBatch, anchor: int) -> tuple[torch.Tensor, torch.
     inside = (in_camera[:, :, 2] > NEAREST_M) & (pixel > 0).all(2) & (pixel[:, :, 0] < width) & (pixel[:, :, 1] < height)
     visible = inside & clear.reshape(batch, frames, -1)
     visible[:, anchor] = True
-    travel = (in_anchor - in_anchor[:, anchor : anchor + 1]).norm(dim=2).amax(1)
+    travel = (in_anchor - in_anchor[:, anchor : anchor + 1]).square_()
+    travel = (travel[:, :, 0] + travel[:, :, 1] + travel[:, :, 2]).amax(1)
     shape = (batch, frames, height, width)
     return (
         in_anchor.transpose(2, 3).reshape(*shape, 3),
         visible.reshape(shape),
-        (travel > MOVES_M).reshape(batch, height, width),
+        (travel > MOVES_M**2).reshape(batch, height, width),
     )
 
 

@@ -45,6 +45,16 @@ class ViewBatch:
                 self.up, self.pixel)  # fmt: skip
 
 
+def _combine(rows: Sequence[torch.Tensor], vector: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Sum of three products."""
+    return rows[0] * vector[0] + rows[1] * vector[1] + rows[2] * vector[2]
+
+
+def affine_rows(rows: Sequence[torch.Tensor], point: torch.Tensor) -> torch.Tensor:
+    """Points [V, 3, N] through an affine map given as twelve broadcastable rows: the linear part, then the translation."""
+    return torch.stack([_combine(rows[3 * row : 3 * row + 3], point.unbind(1)) + rows[9 + row] for row in range(3)], 1)
+
+
 def enter_distance(
     part_from_camera: torch.Tensor, quadric: torch.Tensor, origin: torch.Tensor, direction: torch.Tensor
 ) -> torch.Tensor:
@@ -55,9 +65,9 @@ def enter_distance(
     m = part_from_camera[..., None]
     x, y, z = (origin[:, None, k, None] for k in range(3))
     dx, dy, dz = (direction[:, None, k] for k in range(3))
-    near = torch.full_like(dx, 0.0)
-    far = torch.full_like(dx, 1e9)
-    a, b, c = 1e-8, 0.0, -1.0
+    near, far = torch.zeros_like(dx), torch.full_like(dx, 1e9)
+    # The quadric along the ray, a t^2 + 2 b t + c <= 0; a tiny `a` makes "no quadric" an ordinary case.
+    a, b, c = torch.full_like(dx, 1e-8), torch.zeros_like(dx), torch.full_like(x, -1.0)
     for row in range(3):
         start = m[:, :, 3 * row] * x + m[:, :, 3 * row + 1] * y + m[:, :, 3 * row + 2] * z + m[:, :, 9 + row]
         along = m[:, :, 3 * row] * dx + m[:, :, 3 * row + 1] * dy + m[:, :, 3 * row + 2] * dz
@@ -66,11 +76,11 @@ def enter_distance(
         near, far = torch.maximum(near, middle - half), torch.minimum(far, middle + half)
         weighted = quadric[:, :, row, None] * along
         a, b, c = a + weighted * along, b + weighted * start, c + quadric[:, :, row, None] * start * start
-    inside = b * b - a * c
-    root = inside.clamp(min=0.0).sqrt()
+    meets = b * b - a * c
+    root = meets.clamp(min=0.0).sqrt()
     inverse = 1.0 / a
     near, far = torch.maximum(near, (-b - root) * inverse), torch.minimum(far, (root - b) * inverse)
-    return torch.where((inside >= 0) & (far > near) & (near > 0), near, torch.inf)
+    return torch.where((meets >= 0) & (far > near) & (near > 0), near, torch.inf)
 
 
 def leave_room(part_from_camera: torch.Tensor, origin: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
@@ -78,8 +88,9 @@ def leave_room(part_from_camera: torch.Tensor, origin: torch.Tensor, direction: 
     m = part_from_camera[:, 0, :, None]
     far = torch.full_like(direction[:, 0], 1e9)
     for row in range(3):
-        start = sum(m[:, 3 * row + k] * origin[:, k, None] for k in range(3)) + m[:, 9 + row]
-        along = sum(m[:, 3 * row + k] * direction[:, k] for k in range(3))
+        along_row = m[:, 3 * row : 3 * row + 3].unbind(1)
+        start = _combine(along_row, origin[:, :, None].unbind(1)) + m[:, 9 + row]
+        along = _combine(along_row, direction.unbind(1))
         inverse = 1.0 / (along + 1e-9)
         far = torch.minimum(far, inverse.abs() - start * inverse)
     return far
@@ -115,8 +126,7 @@ def _paint(
     v = paint[:, 2] * across + paint[:, 3] * along + paint[:, 5]
     tiles_per_m = (paint[:, 0] * paint[:, 3] - paint[:, 1] * paint[:, 2]).abs().sqrt()
     texture = sample_texture(texels, paint[:, 6].long(), torch.stack([u, v], 1), footprint_m * tiles_per_m, num_textures)
-    colour = [sum(paint[:, 7 + 3 * k + j] * texture[:, j] for j in range(3)) + paint[:, 16 + k] for k in range(3)]
-    return torch.stack(colour, 1).clamp(0.02, 0.98)
+    return affine_rows(paint[:, 7:19].unbind(1), texture).clamp(0.02, 0.98)
 
 
 def _shade_rays(
@@ -139,7 +149,7 @@ def _shade_rays(
     local = affine_rows(own.unbind(1)[:12], point)
     normal, face = _surface(local, own[:, 12:15], room)
     # Normals go with the transpose of part_from_camera.
-    normal = torch.stack([sum(own[:, 3 * row + k] * normal[:, row] for row in range(3)) for k in range(3)], 1)
+    normal = torch.stack([_combine(own[:, k:9:3].unbind(1), normal.unbind(1)) for k in range(3)], 1)
     normal = normal * torch.rsqrt((normal * normal).sum(1, keepdim=True) + 1e-12)
 
     facing = (normal * ray).sum(1).abs() * torch.rsqrt((ray * ray).sum(1))
@@ -155,13 +165,6 @@ def _shade_rays(
     sky = 0.75 + 0.25 * (normal * up[:, :, None]).sum(1)
     radiance = ambient[:, :, None] * sky[:, None] + diffuse[:, :, None] * lambert[:, None]
     return depth, part, local, colour * radiance
-
-
-def affine_rows(rows: Sequence[torch.Tensor], point: torch.Tensor) -> torch.Tensor:
-    """Points [V, 3, N] through an affine map given as twelve broadcastable rows: the linear part, then the translation."""
-    return torch.stack(
-        [sum(rows[3 * row + k] * point[:, k] for k in range(3)) + rows[9 + row] for row in range(3)], 1
-    )
 
 
 def _follow_points(
@@ -197,8 +200,8 @@ class RayCaster:
         self.shadows = shadows
         self.compiled = compiled
         self.rays_per_call = rays_per_call
-        self._shade = _compiled(_shade_rays) if compiled else _shade_rays
-        self._follow = _compiled(_follow_points) if compiled else _follow_points
+        self._shade: Callable[..., tuple[torch.Tensor, ...]] = _compiled(_shade_rays) if compiled else _shade_rays
+        self._follow: Callable[..., tuple[torch.Tensor, ...]] = _compiled(_follow_points) if compiled else _follow_points
 
     def _piece(self, device: torch.device, views: int, rays: int) -> tuple[int, int]:
         """Views and rays per call."""
@@ -208,9 +211,7 @@ class RayCaster:
         size = self.rays_per_call or RAYS_PER_CALL_GPU
         return max(1, min(views, size // rays)), rays
 
-    def shade(
-        self, views: ViewBatch, ray: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    def shade(self, views: ViewBatch, ray: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Depth [V, N], part [V, N], local [V, 3, N], colour [V, 3, N] of rays [V, 3, N]."""
         atlas = texture_atlas(ray.device)
         constants = (atlas.texels, atlas.num_textures, self.shadows)
@@ -219,7 +220,7 @@ class RayCaster:
     def follow(
         self, part_from_camera: torch.Tensor, quadric: torch.Tensor, placed: torch.Tensor,
         part: torch.Tensor, local: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
+    ) -> tuple[torch.Tensor, ...]:  # fmt: skip
         """Points [V, 3, N] in the anchor's camera and in the view's, and whether seen [V, N]: see `_follow_points`."""
         return self._in_pieces(self._follow, (part_from_camera, quadric, placed), (part, local))
 
@@ -238,8 +239,7 @@ class RayCaster:
             here = slice(first, first + views_per_call)
             some = tuple(x[here] for x in per_view)
             pieces = [
-                call(*some, *(x[here, ..., start : start + size].contiguous() for x in per_ray))
-                for start in range(0, rays, size)
+                call(*some, *(x[here, ..., start : start + size].contiguous() for x in per_ray)) for start in range(0, rays, size)
             ]
             done.append([torch.cat(column, -1)[..., :rays] for column in zip(*pieces, strict=True)])
         return tuple(torch.cat(column) for column in zip(*done, strict=True))

@@ -1,43 +1,24 @@
-"""Random scenes over time: cameras, rigid, articulated and deforming parts, a room around them, light.
-
-The world has y pointing down, the floor at y = 0, and is in metres. Everything is sampled in float64 on the CPU (a few
-hundred numbers per clip), so that truth is exact to float32 once composed. Times of a clip run over a part of [0, 1].
-"""
+"""Random scenes over time: rigid, articulated and deforming parts, a room around them, paint and light."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
+from st4rtrack.data.procedural_camera import (
+    CameraPath,
+    ProceduralConfig,
+    Sampler,
+    affine,
+    axis_rotation,
+    sample_camera,
+    sample_intrinsics,
+    sample_times,
+)
 from st4rtrack.data.procedural_texture import NUM_TEXTURES
 
 CLEARANCE_M = 0.5  # from the camera to anything: z-depth at the image corner stays above 0.3 m
 FAR_BELOW_M = 1000.0  # where absent parts are kept: under the floor no ray meets them
-
-
-@dataclass(frozen=True)
-class ProceduralConfig:
-    """What to render.
-
-    height, width: pixels, landscape or portrait. num_frames: frames per clip, spread evenly over the clip's time.
-    max_parts: convex parts beside the room. shadows: cast shadows of one point light (a third of the cost).
-    motion, camera_motion: scale of the motion of objects and of the camera. compile: fuse the ray caster with
-    `torch.compile` (slow first call). rays_per_call: rays cast at once, None chooses by device.
-    """
-
-    height: int = 192
-    width: int = 256
-    num_frames: int = 2
-    max_parts: int = 12
-    shadows: bool = True
-    motion: float = 1.0
-    camera_motion: float = 1.0
-    moving_share: float = 0.42
-    noise: float = 1.0
-    min_fov_deg: float = 38.0
-    max_fov_deg: float = 80.0
-    compile: bool = False
-    rays_per_call: int | None = None
 
 
 @dataclass(frozen=True)
@@ -66,123 +47,9 @@ class SceneBatch:
     blur: torch.Tensor
     noise: torch.Tensor
 
-
-class Sampler:
-    """Random numbers in float64 from one seed."""
-
-    def __init__(self, seed: int) -> None:
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def uniform(self, low: float, high: float, *shape: int) -> torch.Tensor:
-        return low + (high - low) * torch.rand(shape, generator=self.generator, dtype=torch.float64)
-
-    def log_uniform(self, low: float, high: float, *shape: int) -> torch.Tensor:
-        return torch.exp(self.uniform(math.log(low), math.log(high), *shape))
-
-    def normal(self, scale: float, *shape: int) -> torch.Tensor:
-        return scale * torch.randn(shape, generator=self.generator, dtype=torch.float64)
-
-    def chance(self, probability: float, *shape: int) -> torch.Tensor:
-        return torch.rand(shape, generator=self.generator) < probability
-
-    def sign(self, *shape: int) -> torch.Tensor:
-        return self.chance(0.5, *shape).double() * 2 - 1
-
-    def integer(self, count: int, *shape: int) -> torch.Tensor:
-        return torch.randint(count, shape, generator=self.generator)
-
-    def direction(self, *shape: int) -> torch.Tensor:
-        return torch.nn.functional.normalize(self.normal(1.0, *shape, 3), dim=-1)
-
-
-def axis_rotation(axis: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
-    """Rotation matrices [..., 3, 3] about unit axes [..., 3] by angles [...] in radians."""
-    x, y, z = axis.unbind(-1)
-    zero = torch.zeros_like(x)
-    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(*axis.shape[:-1], 3, 3)
-    sine, cosine = torch.sin(angle)[..., None, None], torch.cos(angle)[..., None, None]
-    eye = torch.eye(3, dtype=axis.dtype)
-    return eye * cosine + sine * cross + (1 - cosine) * axis[..., :, None] * axis[..., None, :]
-
-
-def affine(linear: torch.Tensor, translation: torch.Tensor) -> torch.Tensor:
-    """[..., 3, 3] and [..., 3] to [..., 4, 4]."""
-    top = torch.cat([linear, translation[..., None]], -1)
-    bottom = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=top.dtype).expand(*top.shape[:-2], 1, 4)
-    return torch.cat([top, bottom], -2)
-
-
-def sample_times(sampler: Sampler, batch: int, num_frames: int) -> torch.Tensor:
-    """Frame times [B, F]: evenly spaced, centred on 0.5, over a random share of the clip's motion, forwards or back."""
-    span = sampler.log_uniform(0.2, 1.0, batch, 1) * sampler.sign(batch, 1)
-    return 0.5 + span * (torch.linspace(-0.5, 0.5, num_frames, dtype=torch.float64) if num_frames > 1 else 0.0)
-
-
-@dataclass(frozen=True)
-class _CameraPath:
-    centre: torch.Tensor  # [B, 3] at mid-clip
-    target: torch.Tensor  # [B, 3] what the camera looks at
-    distance: torch.Tensor  # [B] between the two
-    travel: torch.Tensor  # [B, 3] over the clip
-    orbit: torch.Tensor  # [B] radians over the clip
-    pan: torch.Tensor  # [B, 3] motion of the target over the clip
-    shake: torch.Tensor  # [B, 2, 3] amplitude at the camera and at the target
-    frequency: torch.Tensor  # [B, 2, 3]
-    phase: torch.Tensor  # [B, 2, 3]
-    roll: torch.Tensor  # [B, 2] radians: constant, over the clip
-
-    def world_from_camera(self, time: torch.Tensor) -> torch.Tensor:
-        """Cameras [B, F, 4, 4] at times [B, F]; smooth in time."""
-        s = (time - 0.5)[..., None]
-        wave = torch.sin(2 * math.pi * (self.frequency[:, None] * time[..., None, None]) + self.phase[:, None])
-        shake = self.shake[:, None] * wave
-        target = self.target[:, None] + self.pan[:, None] * s + shake[:, :, 1]
-        down = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
-        turn = axis_rotation(down.expand_as(target), self.orbit[:, None] * s[..., 0])
-        arm = (turn @ (self.centre - self.target)[:, None, :, None])[..., 0]
-        centre = self.target[:, None] + arm + self.travel[:, None] * s + shake[:, :, 0]
-        forward = torch.nn.functional.normalize(target - centre, dim=-1)
-        right = torch.nn.functional.normalize(torch.linalg.cross(down.expand_as(forward), forward), dim=-1)
-        rotation = torch.stack([right, torch.linalg.cross(forward, right), forward], -1)
-        roll = self.roll[:, None, 0] + self.roll[:, None, 1] * s[..., 0]
-        forward_axis = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64).expand_as(centre)
-        return affine(rotation @ axis_rotation(forward_axis, roll), centre)
-
-
-def sample_camera(sampler: Sampler, batch: int, scale: float) -> _CameraPath:
-    """Camera paths: fixed, hand-held, dolly, orbit or pan, at eye level, looking a little down."""
-    distance = sampler.log_uniform(2.4, 6.0, batch)
-    height, target_height = sampler.uniform(0.7, 2.2, batch), sampler.uniform(0.3, 1.3, batch)
-    yaw = sampler.uniform(0, 2 * math.pi, batch)
-    ahead = torch.stack([torch.sin(yaw), torch.zeros_like(yaw), torch.cos(yaw)], -1)
-    side = torch.stack([torch.cos(yaw), torch.zeros_like(yaw), -torch.sin(yaw)], -1)
-    down = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
-    centre = -height[:, None] * down
-    target = ahead * distance[:, None] - target_height[:, None] * down
-
-    kind = sampler.uniform(0, 1, batch)
-    fixed, dolly = kind < 0.1, (kind >= 0.3) & (kind < 0.58)
-    orbit, pan = (kind >= 0.58) & (kind < 0.85), kind >= 0.85
-    step = sampler.normal(1.0, batch, 3)
-    length = sampler.log_uniform(0.04, 0.4, batch) * distance * dolly * scale
-    step = step[:, :1] * side + 0.35 * step[:, 1:2] * down + 0.8 * step[:, 2:] * ahead
-    travel = torch.nn.functional.normalize(step, dim=-1) * length[:, None]
-    swing = sampler.log_uniform(0.03, 0.3, batch) * distance * sampler.sign(batch) * pan * scale
-    tilt = sampler.normal(0.08, batch) * distance * pan * scale
-    free = (~fixed).double()[:, None, None] * scale
-    shake = sampler.log_uniform(0.003, 0.08, batch, 1, 1) * sampler.uniform(0.3, 1.0, batch, 2, 3) * free
-    return _CameraPath(
-        centre=centre,
-        target=target,
-        distance=distance,
-        travel=travel,
-        orbit=sampler.log_uniform(0.04, 0.6, batch) * sampler.sign(batch) * orbit * scale,
-        pan=swing[:, None] * side + tilt[:, None] * down,
-        shake=shake,
-        frequency=sampler.uniform(0.3, 1.6, batch, 2, 3),
-        phase=sampler.uniform(0, 2 * math.pi, batch, 2, 3),
-        roll=torch.stack([sampler.normal(0.04, batch), sampler.normal(0.04, batch) * free[:, 0, 0]], -1),
-    )
+    def select(self, scenes: slice) -> "SceneBatch":
+        """Some of the scenes."""
+        return SceneBatch(**{field.name: getattr(self, field.name)[scenes] for field in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -197,9 +64,7 @@ class _Groups:
     yaw: torch.Tensor  # [B, G] radians at rest
 
 
-def sample_groups(
-    sampler: Sampler, path: _CameraPath, tan_half: torch.Tensor, groups: int, config: ProceduralConfig
-) -> _Groups:
+def sample_groups(sampler: Sampler, path: CameraPath, tan_half: torch.Tensor, groups: int, config: ProceduralConfig) -> _Groups:
     """Groups placed by image position and depth at mid-clip, most on the floor, the others in the air.
 
     tan_half [B, 2]: tangent of half the field of view, across and down.
@@ -242,9 +107,7 @@ def _curve(sampler: Sampler, time: torch.Tensor, *shape: int) -> torch.Tensor:
     return (moments - 0.5) + wave * torch.sin(2 * math.pi * frequency * moments + phase)
 
 
-def group_motion(
-    sampler: Sampler, groups: _Groups, time: torch.Tensor, motion: float
-) -> tuple[torch.Tensor, torch.Tensor]:
+def group_motion(sampler: Sampler, groups: _Groups, time: torch.Tensor, motion: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Rigid `world_from_group` [B, F, G, 4, 4] and the root's deformation [B, F, G, 3, 3] at times [B, F]."""
     batch, count = groups.moving.shape
     amount = groups.moving.double() * motion
@@ -276,6 +139,14 @@ def group_motion(
     return affine(turn @ rest[:, None], place), deform
 
 
+def sample_quadrics(sampler: Sampler, batch: int, parts: int) -> torch.Tensor:
+    """[B, P, 3]: what rounds the unit cube. Boxes (nothing), ellipsoids, cylinders along y, boxes with cut corners."""
+    kind = torch.multinomial(torch.tensor([0.4, 0.2, 0.2, 0.2]), batch * parts, True, generator=sampler.generator)
+    shapes = torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 1.0]], dtype=torch.float64)
+    roundness = torch.where(kind == 3, sampler.uniform(0.5, 0.8, batch * parts), 1.0)
+    return (shapes[kind] * roundness[:, None]).reshape(batch, parts, 3)
+
+
 @dataclass(frozen=True)
 class _Parts:
     group: torch.Tensor  # [B, P] int
@@ -284,9 +155,7 @@ class _Parts:
     group_from_part: torch.Tensor  # [B, F, P, 4, 4]
 
 
-def sample_parts(
-    sampler: Sampler, groups: _Groups, deform: torch.Tensor, time: torch.Tensor, config: ProceduralConfig
-) -> _Parts:
+def sample_parts(sampler: Sampler, groups: _Groups, deform: torch.Tensor, time: torch.Tensor, config: ProceduralConfig) -> _Parts:
     """Roots, and limbs that hang on a joint at the surface of a root and swing there when their group moves."""
     batch, count = groups.moving.shape
     limbs = config.max_parts - count
@@ -313,14 +182,11 @@ def sample_parts(
     limb_pose = affine(hinge * limb_size[:, None, :, None, :], place)
     root_pose = affine(deform * groups.half_size[:, None, :, None, :], torch.zeros_like(deform[..., 0]))
 
-    kind = sampler.uniform(0, 1, batch, config.max_parts, 1)
-    quadric = torch.where(kind < 0.4, torch.zeros(3), torch.where(kind < 0.6, torch.ones(3),
-              torch.where(kind < 0.8, torch.tensor([1.0, 0.0, 1.0]), sampler.uniform(0.5, 0.8, batch, config.max_parts, 1))))  # fmt: skip
     roots = torch.arange(count).expand(batch, count)
     return _Parts(
         group=torch.cat([roots, parent], 1),
         half_size=torch.cat([groups.half_size, limb_size], 1),
-        quadric=quadric.double(),
+        quadric=sample_quadrics(sampler, batch, config.max_parts),
         group_from_part=torch.cat([root_pose, limb_pose], 2),
     )
 
@@ -339,12 +205,10 @@ def place_parts(parts: _Parts, groups: _Groups, world_from_group: torch.Tensor, 
     return world_from_part + shift
 
 
-def sample_room(
-    sampler: Sampler, path: _CameraPath, cameras: torch.Tensor, world_from_part: torch.Tensor
-) -> torch.Tensor:
+def sample_room(sampler: Sampler, path: CameraPath, cameras: torch.Tensor, world_from_part: torch.Tensor) -> torch.Tensor:
     """`world_from_room` [B, 4, 4]: an axis-aligned box around the target that holds the camera and all parts."""
     batch = cameras.shape[0]
-    reach = path.distance[:, None] * sampler.log_uniform(0.4, 1.7, batch, 6)
+    reach = path.distance[:, None] * sampler.log_uniform(0.4, 1.5, batch, 6)
     low, high = path.target - reach[:, :3], path.target + reach[:, 3:]
     low[:, 1] = -sampler.uniform(2.3, 4.5, batch)
     centre = world_from_part[..., :3, 3]
@@ -392,21 +256,11 @@ def sample_faces(sampler: Sampler, size_m: torch.Tensor) -> torch.Tensor:
     base = torch.where(alike, base[..., :1] + 0.15 * (base - base[..., :1]), base)
     mix = torch.where(alike[:, :, None], mix[..., :1], mix).reshape(batch, parts, 9, 6)
     # Mostly muted colours: a saturation per scene and per part.
-    saturation = sampler.uniform(0.25, 1.0, batch, 1) * sampler.uniform(0.3, 1.0, batch, parts)
+    saturation = sampler.uniform(0.4, 1.0, batch, 1) * sampler.uniform(0.4, 1.0, batch, parts)
     muted = saturation[..., None, None] * torch.eye(3, dtype=base.dtype) + (1 - saturation[..., None, None]) / 3
     base, mix = muted @ base, (muted @ mix.reshape(batch, parts, 3, 18)).reshape(batch, parts, 9, 6)
     rows = torch.cat([frame, offset, texture, mix, base], 2)
     return rows.transpose(1, 2).reshape(batch, 19, parts * 6)
-
-
-def sample_intrinsics(sampler: Sampler, batch: int, config: ProceduralConfig) -> torch.Tensor:
-    """[B, 3, 3], field of view across the long side, principal point at the centre of the image."""
-    fov = torch.deg2rad(sampler.uniform(config.min_fov_deg, config.max_fov_deg, batch))
-    focal = 0.5 * max(config.height, config.width) / torch.tan(fov / 2)
-    intrinsics = torch.eye(3, dtype=torch.float64).repeat(batch, 1, 1)
-    intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = focal
-    intrinsics[:, 0, 2], intrinsics[:, 1, 2] = config.width / 2, config.height / 2
-    return intrinsics
 
 
 def sample_scenes(batch: int, config: ProceduralConfig, seed: int) -> SceneBatch:

@@ -49,7 +49,8 @@ def octaves(generator: torch.Generator, first: int, gain: float, channels: int =
 
 def _pixel_grid() -> tuple[torch.Tensor, torch.Tensor]:
     axis = (torch.arange(TEXTURE_SIZE) + 0.5) / TEXTURE_SIZE
-    return torch.meshgrid(axis, axis, indexing="ij")
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    return y, x
 
 
 def _pick(generator: torch.Generator, options: tuple[int, ...]) -> int:

@@ -56,6 +56,8 @@ class LazyArray(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __getitem__(self, key: Any) -> Any:
         first, rest = (key[0], key[1:]) if isinstance(key, tuple) and key else (key, ())
+        if all(_is_basic(part) for part in (first, *rest)):
+            return np.asarray(self._array[key])[()]  # zarr holds one frame at a time, so `[..., 0]` of a long video stays small
         if isinstance(first, list | LazyArray):
             first = np.asarray(first, dtype=None if len(first) else np.intp)
         frames, inner = self._frames(first)
@@ -105,8 +107,8 @@ class LazyArray(np.lib.mixins.NDArrayOperatorsMixin):
         if isinstance(first, np.ndarray) and first.dtype == bool and first.shape == self.shape[: first.ndim] and first.ndim:
             needed = np.flatnonzero(first.reshape(length, -1).any(axis=1))
             return needed, first[needed]
-        if isinstance(first, np.ndarray) and np.issubdtype(first.dtype, np.integer) and first.size:
-            if first.min() < -length or first.max() >= length:
+        if isinstance(first, np.ndarray) and np.issubdtype(first.dtype, np.integer):
+            if first.size and (first.min() < -length or first.max() >= length):
                 raise IndexError(f"index {first.min()} to {first.max()} is out of bounds for axis 0 with size {length}")
             needed, inner = np.unique(first % length, return_inverse=True)
             return needed, inner.reshape(first.shape)
@@ -118,12 +120,17 @@ class LazyArray(np.lib.mixins.NDArrayOperatorsMixin):
         return np.asarray(self._array[frames])
 
 
+def _is_basic(part: Any) -> bool:
+    """Whether zarr and NumPy agree about this part of an index: an integer, a forward slice, or `...`."""
+    if isinstance(part, slice):
+        return part.step is None or part.step > 0
+    return part is Ellipsis or (isinstance(part, int | np.integer) and not isinstance(part, bool))
+
+
 def _in_memory(value: Any) -> Any:
     """The same arguments with every `LazyArray` read."""
     if isinstance(value, LazyArray):
         return np.asarray(value)
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return value
     if isinstance(value, list | tuple):
         return type(value)(_in_memory(item) for item in value)
     if isinstance(value, dict):

@@ -63,7 +63,7 @@ def assemble_hints(
     anchor_from_frame: Tensor,
 ) -> Hints:
     """Hints from two-view estimates (fields of `TwoView`, with a batch axis) and the images [batch, 3, height, width]."""
-    log_depths = [torch.where(d > 0, d.clamp(min=1e-6).log(), 0.0).clamp(-3, 3) for d in (anchor_depth, frame_depth)]
+    log_depths = [torch.where(d > 0, d.clamp(min=1e-6).log(), 0.0).clamp(-2, 2) for d in (anchor_depth, frame_depth)]
     rays = nominal_rays(anchor_images.shape[2], anchor_images.shape[3], anchor_images.device)
     turned = torch.einsum("bij,hwj->bhwi", anchor_from_frame[:, :3, :3], rays)
     turn = (turned[..., :2] / turned[..., 2:].clamp(min=0.1) - rays[..., :2]).permute(0, 3, 1, 2).clamp(-2, 2)

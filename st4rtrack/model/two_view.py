@@ -19,9 +19,10 @@ ASSUMED_FOCAL = 0.9
 
 MATCHES = 1000
 MAX_EPIPOLAR_ERROR_PX = 1.0
-MIN_MEDIAN_PARALLAX = np.deg2rad(0.5)
-MIN_PARALLAX = np.deg2rad(0.4)
-MIN_INLIER_SHARE = 0.5
+MIN_MATCHED_SHARE = 0.05
+MIN_MEDIAN_PARALLAX = np.deg2rad(0.12)
+MIN_PARALLAX = np.deg2rad(0.25)
+MIN_INLIER_SHARE = 0.4
 
 
 @dataclass
@@ -92,7 +93,7 @@ def _relative_camera(
 ) -> np.ndarray:
     """`anchor_from_frame` [4, 4] from consistent flow: essential matrix where there is parallax, else rotation alone."""
     rows, columns = np.nonzero(matched)
-    if len(rows) < 50:
+    if matched.mean() < MIN_MATCHED_SHARE:
         return np.eye(4)
     chosen = np.linspace(0, len(rows) - 1, min(MATCHES, len(rows))).astype(int)  # raster order spreads them over the image
     source = grid[rows[chosen], columns[chosen]].astype(np.float64)

@@ -1,0 +1,134 @@
+"""From a video's own size to the network's: resize, then crop (inference) or stretch (benchmark), frame by frame as they are read.
+
+The centre of the first pixel is at (0.5, 0.5), so a resize is a pure scale and a crop a pure shift; `PixelMap` holds both.
+It does not choose sizes: the model's configuration says its long side and patch size.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from st4rtrack.types import PixelMap, UserError, Video
+
+if TYPE_CHECKING:
+    import torch
+
+
+def to_network_size(video: Video, *, long_side: int, patch_size: int, square_ok: bool = True) -> tuple[Video, PixelMap]:
+    """The video resized so that its long side is `long_side`, then cropped about the centre to multiples of the patch.
+
+    Args:
+        video: any size and orientation.
+        long_side: pixels, at least `patch_size`.
+        patch_size: pixels; both sides become multiples of it.
+        square_ok: False makes a square video 4:3, as models trained without squares want it.
+    Returns:
+        The video at network size, its frames resized as they are read; and the map from source pixels to network pixels.
+    Raises:
+        UserError: a side is shorter than one patch at that size.
+
+    Source: the released demo's image loading.
+    """
+    height, width = _size_at_long_side(video, long_side, patch_size)
+    # Twice the half, as released: the crop's centre falls between two pixels for odd sizes too.
+    crop_height, crop_width = (_whole_patches(2 * (side // 2), patch_size) for side in (height, width))
+    if height == width and not square_ok:
+        crop_height = _whole_patches(3 * crop_width // 4, patch_size)
+    _require_a_patch(video, crop_height, crop_width, (height, width), patch_size)
+    top, left = height // 2 - crop_height // 2, width // 2 - crop_width // 2
+    read = _Resized(video, height, width, top, left, crop_height, crop_width)
+    pixel_map = PixelMap((width / video.width, height / video.height), (float(-left), float(-top)))
+    return dataclasses.replace(video, height=crop_height, width=crop_width, read=read), pixel_map
+
+
+def stretch_to_network_size(video: Video, *, long_side: int, patch_size: int) -> tuple[Video, PixelMap]:
+    """The whole image at the size that `to_network_size` crops to: the two axes are scaled differently by up to one patch.
+
+    The published benchmark does this, so that every pixel of the truth is seen. (It resizes twice; here it is once, to the same size.)
+
+    Args:
+        video: any size and orientation.
+        long_side: pixels, at least `patch_size`.
+        patch_size: pixels; both sides become multiples of it.
+    Returns:
+        The video at network size, its frames resized as they are read; and the map from source pixels to network pixels.
+    Raises:
+        UserError: a side is shorter than one patch at that size.
+    """
+    scaled = _size_at_long_side(video, long_side, patch_size)
+    height, width = (_whole_patches(2 * (side // 2), patch_size) for side in scaled)
+    _require_a_patch(video, height, width, scaled, patch_size)
+    read = _Resized(video, height, width, 0, 0, height, width)
+    return dataclasses.replace(video, height=height, width=width, read=read), PixelMap(
+        (width / video.width, height / video.height)
+    )
+
+
+def normalize_images(rgb: np.ndarray) -> "torch.Tensor":
+    """Images as the network takes them.
+
+    Args:
+        rgb: [..., height, width, 3] uint8.
+    Returns:
+        [..., 3, height, width] float32 in [-1, 1], on the CPU.
+    """
+    import torch  # what only resizes frames should not wait for it
+
+    rgb = np.asarray(rgb)
+    if rgb.dtype != np.uint8 or rgb.ndim < 3 or rgb.shape[-1] != 3:
+        raise ValueError(f"images must be [..., height, width, 3] uint8, got {list(rgb.shape)} {rgb.dtype}")
+    channels_first = torch.from_numpy(np.ascontiguousarray(np.moveaxis(rgb, -1, -3)))
+    return channels_first.to(torch.float32).div_(255).sub_(0.5).div_(0.5)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Resized:
+    """`Video.read` that resizes to height x width and cuts out crop_height x crop_width at (top, left)."""
+
+    video: Video
+    height: int
+    width: int
+    top: int
+    left: int
+    crop_height: int
+    crop_width: int
+
+    def __call__(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        rows = slice(self.top, self.top + self.crop_height)
+        columns = slice(self.left, self.left + self.crop_width)
+        for frame in self.video.read(start, stop):
+            yield np.ascontiguousarray(_resize(frame, self.height, self.width)[rows, columns])
+
+
+def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Area averages when shrinking, cubic otherwise.
+
+    The release shrinks with Pillow's Lanczos filter, which widens with the scale. OpenCV's does not and would alias; its area
+    average is the one of its filters that uses every source pixel, and Pillow is not worth a dependency for the difference.
+    """
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = height <= image.shape[0] and width <= image.shape[1]
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def _size_at_long_side(video: Video, long_side: int, patch_size: int) -> tuple[int, int]:
+    if long_side < patch_size:
+        raise UserError(f"size {long_side} is smaller than one patch of {patch_size} pixels; choose a larger size")
+    longest = max(video.height, video.width)
+    return round(video.height * long_side / longest), round(video.width * long_side / longest)
+
+
+def _whole_patches(side: int, patch_size: int) -> int:
+    return side // patch_size * patch_size
+
+
+def _require_a_patch(video: Video, height: int, width: int, scaled: tuple[int, int], patch_size: int) -> None:
+    if min(height, width) < patch_size:
+        raise UserError(
+            f"{video.name} ({video.width}x{video.height}) is too narrow: it becomes {scaled[1]}x{scaled[0]} pixels for the network, "
+            f"less than one patch of {patch_size}; choose a larger size, or crop the video's long side"
+        )
