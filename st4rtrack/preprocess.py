@@ -1,4 +1,4 @@
-"""From a video's own size to the network's: resize, then crop (inference) or stretch (benchmark), frame by frame as they are read.
+"""From a video's own size to the network's: resize, then crop (inference) or stretch (benchmark), as frames are read.
 
 The centre of the first pixel is at (0.5, 0.5), so a resize is a pure scale and a crop a pure shift; `PixelMap` holds both.
 It does not choose sizes: the model's configuration says its long side and patch size.
@@ -47,7 +47,7 @@ def to_network_size(video: Video, *, long_side: int, patch_size: int, square_ok:
 def stretch_to_network_size(video: Video, *, long_side: int, patch_size: int) -> tuple[Video, PixelMap]:
     """The whole image at the size that `to_network_size` crops to: the two axes are scaled differently by up to one patch.
 
-    The published benchmark does this, so that every pixel of the truth is seen. (It resizes twice; here it is once, to the same size.)
+    The published benchmark does this, so that every pixel of the truth is seen. (It resizes twice; here once, to the same size.)
 
     Args:
         video: any size and orientation.
@@ -62,9 +62,8 @@ def stretch_to_network_size(video: Video, *, long_side: int, patch_size: int) ->
     height, width = (_whole_patches(2 * (side // 2), patch_size) for side in scaled)
     _require_a_patch(video, height, width, scaled, patch_size)
     read = _Resized(video, height, width, 0, 0, height, width)
-    return dataclasses.replace(video, height=height, width=width, read=read), PixelMap(
-        (width / video.width, height / video.height)
-    )
+    pixel_map = PixelMap((width / video.width, height / video.height))
+    return dataclasses.replace(video, height=height, width=width, read=read), pixel_map
 
 
 def normalize_images(rgb: np.ndarray) -> "torch.Tensor":
@@ -129,6 +128,6 @@ def _whole_patches(side: int, patch_size: int) -> int:
 def _require_a_patch(video: Video, height: int, width: int, scaled: tuple[int, int], patch_size: int) -> None:
     if min(height, width) < patch_size:
         raise UserError(
-            f"{video.name} ({video.width}x{video.height}) is too narrow: it becomes {scaled[1]}x{scaled[0]} pixels for the network, "
+            f"{video.name} ({video.width}x{video.height}) is too narrow: at the network it would be {scaled[1]}x{scaled[0]} pixels, "
             f"less than one patch of {patch_size}; choose a larger size, or crop the video's long side"
         )

