@@ -128,6 +128,6 @@ def _whole_patches(side: int, patch_size: int) -> int:
 def _require_a_patch(video: Video, height: int, width: int, scaled: tuple[int, int], patch_size: int) -> None:
     if min(height, width) < patch_size:
         raise UserError(
-            f"{video.name} ({video.width}x{video.height}) is too narrow: at the network it would be {scaled[1]}x{scaled[0]} pixels, "
+            f"{video.name} is too thin: its {video.width}x{video.height} pixels become {scaled[1]}x{scaled[0]} at the network, "
             f"less than one patch of {patch_size}; choose a larger size, or crop the video's long side"
         )

@@ -210,17 +210,17 @@ def _open_path(source: str | Path, rate: float) -> Video:
 def _open_array(frames: Any, *, name: str, source: str, rate: float, time_s: np.ndarray | None = None) -> Video:
     """Frames that the caller holds, or that are read from disk one by one as `frames[i]` (zarr, memory maps)."""
     if isinstance(frames, list | tuple):
-        kinds = {(np.shape(frame), getattr(frame, "dtype", None)) for frame in frames}
+        count, kinds = len(frames), {(np.shape(frame), getattr(frame, "dtype", None)) for frame in frames}
     else:
-        kinds = {(tuple(frames.shape[1:]), frames.dtype)} if 0 not in frames.shape[:1] else set()
+        count, kinds = (*frames.shape, 0)[0], {(tuple(frames.shape[1:]), frames.dtype)}
     shape, dtype = next(iter(kinds), ((), None))
-    if len(kinds) != 1 or len(shape) != 3 or shape[2] != 3 or 0 in shape or dtype != np.uint8:
-        found = " and ".join(f"{list(shape)} {dtype}" for shape, dtype in kinds) or "absent"
-        raise UserError(f"frames of {source} must be [height, width, 3] uint8 RGB, one or more of one size, but are {found}")
+    if len(kinds) != 1 or len(shape) != 3 or shape[2] != 3 or 0 in (count, *shape) or dtype != np.uint8:
+        found = " and ".join(f"{list(shape)} {dtype}" for shape, dtype in kinds) or "nothing"
+        raise UserError(f"frames of {source} must be [height, width, 3] uint8 RGB of one size; it has {count} of {found}")
     if time_s is None:
-        time_s = np.arange(len(frames)) / rate
-    elif time_s.shape != (len(frames),) or not (np.diff(time_s) > 0).all():
-        raise UserError(f"time_s of {source} must be one increasing time for each of its {len(frames)} frames")
+        time_s = np.arange(count) / rate
+    elif time_s.shape != (count,) or not (np.diff(time_s) > 0).all():
+        raise UserError(f"time_s of {source} must be one increasing time for each of its {count} frames")
 
     def frames_at(indices: Sequence[int]) -> Iterator[np.ndarray]:
         return (np.ascontiguousarray(frames[i]) for i in indices)
@@ -341,14 +341,12 @@ class _Index:
         pts: [frames] presentation times in units of the stream's clock, increasing; or, where it has none, the frames' numbers.
         time_s: [frames] seconds since the first.
         key_pts: [keys] presentation times of frames at which decoding can begin, increasing.
-        key_seek: [keys] times to seek to in order to get there.
         has_pts: whether decoded frames carry `pts`; if not they can only be counted from the beginning.
     """
 
     pts: np.ndarray
     time_s: np.ndarray
     key_pts: np.ndarray
-    key_seek: np.ndarray
     has_pts: bool = True
 
     def key_before(self, position: int) -> int:
@@ -418,23 +416,19 @@ def _decoded(stream: Any, packets: Iterable[Any]) -> Iterator[Any]:
 def _index_file(path: Path, source: str) -> _Index:
     container, stream = _open_stream(path, source)
     with container:
-        packets = [
-            (packet.pts, packet.dts, packet.is_keyframe, _is_shown(packet, stream)) for packet in _packets(container, stream)
-        ]
+        packets = [(packet.pts, packet.is_keyframe, _is_shown(packet, stream)) for packet in _packets(container, stream)]
         time_base = stream.time_base
     if not packets:
         raise UserError(f"{source} holds no frames; fetch or record it again")
-    keys = {pts: pts if dts is None else min(pts, dts) for pts, dts, is_key, _ in packets if is_key and pts is not None}
+    key_pts = sorted({pts for pts, is_key, _ in packets if is_key and pts is not None})
     # Frames before the first key refer to what was cut off.
-    pts = sorted({pts for pts, *_, shown in packets if pts is not None and shown and pts >= min(keys, default=pts)})
-    key_pts = np.array(sorted(keys), np.int64)
-    key_seek = np.array([keys[key] for key in sorted(keys)], np.int64)
+    pts = sorted({pts for pts, _, shown in packets if pts is not None and shown and pts >= min(key_pts, default=pts)})
     if pts and all(packet[0] is not None for packet in packets):
-        index = _Index(np.array(pts, np.int64), _seconds(pts, time_base), key_pts, key_seek)
+        index = _Index(np.array(pts, np.int64), _seconds(pts, time_base), np.array(key_pts, np.int64))
         if _comes_as_announced(path, source, index):
             return index
     logger.info("%s: its packets do not tell its frames, so it is decoded once to count them", source)
-    return _index_by_decoding(path, source, key_pts, key_seek)
+    return _index_by_decoding(path, source, np.array(key_pts, np.int64))
 
 
 def _is_shown(packet: Any, stream: Any) -> bool:
@@ -452,7 +446,7 @@ def _comes_as_announced(path: Path, source: str, index: _Index) -> bool:
     return found == index.pts[:_CHECKED_FRAMES].tolist()
 
 
-def _index_by_decoding(path: Path, source: str, key_pts: np.ndarray, key_seek: np.ndarray) -> _Index:
+def _index_by_decoding(path: Path, source: str, key_pts: np.ndarray) -> _Index:
     container, stream = _open_stream(path, source)
     with container:
         pts = [frame.pts for frame in _decoded(stream, _packets(container, stream))]
@@ -461,9 +455,9 @@ def _index_by_decoding(path: Path, source: str, key_pts: np.ndarray, key_seek: n
     if not pts:
         raise UserError(f"no frame of {source} can be decoded; fetch or record it again")
     if None not in pts and (np.diff(pts) > 0).all():
-        return _Index(np.array(pts, np.int64), _seconds(pts, time_base), key_pts, key_seek)
+        return _Index(np.array(pts, np.int64), _seconds(pts, time_base), key_pts)
     numbers = np.arange(len(pts))
-    return _Index(numbers, numbers / float(rate), key_pts[:0], key_seek[:0], has_pts=False)
+    return _Index(numbers, numbers / float(rate), key_pts[:0], has_pts=False)
 
 
 def _seconds(pts: Sequence[int], time_base: Fraction) -> np.ndarray:
@@ -483,24 +477,31 @@ class _Decoder:
         key_position = int(np.searchsorted(self._index.pts, self._index.key_pts[key])) if key >= 0 else 0
         if position < self._next or key_position - self._next > _SEEK_WORTH_FRAMES:
             self._seek(position, key)
+        frame = self._go_on_to(position)
+        if frame is None:  # not every stream can be decoded from what it calls a key
+            self._restart()
+            frame = self._go_on_to(position)
+        if frame is None:
+            raise UserError(
+                f"frame {position} of {self._source} cannot be decoded, the file is damaged there; "
+                "leave it out with start and stop, or repair the file"
+            )
+        return frame
+
+    def _go_on_to(self, position: int) -> Any | None:
         self._next = sys.maxsize  # seek next time, unless a frame comes
         for found, frame in self._frames:
             self._next = found + 1
-            if found == position:
-                return frame
-            if found > position:
-                break
-        raise UserError(
-            f"frame {position} of {self._source} cannot be decoded, the file is damaged there; "
-            "leave it out with start and stop, or repair the file"
-        )
+            if found >= position:
+                return frame if found == position else None
+        return None
 
     def _seek(self, position: int, key: int) -> None:
         for back in (0, 1, 4):  # some containers land later than they were asked to
             if key - back < 0:
                 break
             with contextlib.suppress(FFmpegError):
-                self._container.seek(int(self._index.key_seek[key - back]), stream=self._stream, backward=True)
+                self._container.seek(int(self._index.key_pts[key - back]), stream=self._stream, backward=True)
                 packets = dropwhile(lambda packet: not packet.is_keyframe, _packets(self._container, self._stream))
                 first = next(packets, None)
                 if first is not None and first.pts <= self._index.pts[position]:

@@ -1,0 +1,174 @@
+"""The method: a video in, a scene out (paper Fig. 2 and section 3). The second file to read after the README.
+
+    video -> frames at network size -> pointmaps of (anchor, frame) -> focal length, a camera per frame -> visibility -> scene
+"""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypedDict, Unpack
+
+import numpy as np
+
+from st4rtrack.io.scene import SceneBuffer, SceneHeader, SceneSink, SceneWriter
+from st4rtrack.io.video import open_video
+from st4rtrack.model.checkpoint import load_model
+from st4rtrack.model.network import St4RTrack
+from st4rtrack.pipeline.cameras import anchor_intrinsics, solve_camera
+from st4rtrack.pipeline.pointmaps import Anchor, automatic_batch_size, encode_anchor, predict_batch, predict_frames
+from st4rtrack.pipeline.tracks import visible_points
+from st4rtrack.preprocess import to_network_size
+from st4rtrack.types import PixelMap, Scene, TwoPointmaps, UserError, Video
+
+logger = logging.getLogger(__name__)
+
+
+class Selection(TypedDict, total=False):
+    """Which frames of the source: `start` and `stop` as frame numbers or seconds ("2.5s"), `fps` to drop to, then every `stride`-th."""
+
+    start: int | str | None
+    stop: int | str | None
+    stride: int
+    fps: float | None
+
+
+def reconstruct(
+    video: Any,
+    *,
+    model: St4RTrack | None = None,
+    anchor: int | Literal["middle"] = 0,
+    output: str | Path | None = None,
+    size: int | None = None,
+    batch_size: int | None = None,
+    points_dtype: Literal["float32", "float16"] = "float32",
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    **selection: Unpack[Selection],
+) -> Scene:
+    """Tracks and reconstructs a whole video in the anchor's camera frame.
+
+    Args:
+        video: path of a video, a folder or glob of images, an array [time, height, width, 3] uint8, or a `Video`.
+        model: the network; default the embedded one.
+        anchor: which of the processed frames is the world, or "middle".
+        output: scene folder; frames stream to it and memory does not grow with the video. `None` keeps the scene in memory.
+        size: long side in pixels at the network; default the model's own.
+        batch_size: frames at once; default by device.
+        points_dtype: of the stored points.
+        overwrite: replace a scene that is in `output`.
+        progress: called with (frames done, frames in all) after each frame.
+        selection: see `Selection`.
+    Returns:
+        The scene, read lazily from `output` when given. The anchor's camera is exactly the identity.
+    Raises:
+        UserError: the video, the options or the folder cannot be used.
+    """
+    source = open_video(video, **selection)
+    model = model or load_model()
+    network_video, pixel_map = to_network_size(source, long_side=size or model.config.image_size, patch_size=model.config.patch_size)
+    anchor_index = _anchor_index(anchor, len(source))
+    batch_size = batch_size or automatic_batch_size(model, network_video.height, network_video.width)
+    header = _header(source, network_video, pixel_map, model, anchor_index, points_dtype, selection)
+    sink: SceneSink = SceneBuffer(header) if output is None else SceneWriter.create(output, header, overwrite=overwrite)
+    if sink.complete:
+        return sink.finish()
+
+    encoded = encode_anchor(model, network_video.frame(anchor_index))
+    anchor_rgb = network_video.frame(anchor_index)
+    intrinsics = anchor_intrinsics(predict_batch(model, encoded, anchor_rgb[None])[0].tracking)
+    _process_frames(network_video, model, encoded, intrinsics, anchor_index, batch_size, sink, progress)
+    unsolved = [k for k in range(len(source)) if not sink.read("solved", k)]
+    if unsolved:
+        logger.warning("no camera was found for %d of %d frames (the first is %d); each has its neighbour's", len(unsolved), len(source), unsolved[0])
+    return sink.finish(results={"focal_px": intrinsics[0, 0], "cameras_not_found": len(unsolved)})
+
+
+def _process_frames(
+    video: Video,
+    model: St4RTrack,
+    anchor: Anchor,
+    intrinsics: np.ndarray,
+    anchor_index: int,
+    batch_size: int,
+    sink: SceneSink,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Frames from the first missing one on, each written as soon as it is known."""
+    first = sink.first_missing_frame
+    camera = np.eye(4) if first == 0 else sink.read("world_from_camera", first - 1)
+    predicted = predict_frames(model, anchor, video.frames(first), batch_size=batch_size)
+    for index, (rgb, maps) in enumerate(predicted, start=first):
+        found = np.eye(4) if index == anchor_index else solve_camera(maps.reconstruction, intrinsics)
+        camera = camera if found is None else found  # a frame without a camera has its neighbour's, and is marked
+        _write(sink, index, rgb, float(video.time_s[index]), maps, camera, intrinsics, solved=found is not None)
+        if progress:
+            progress(index + 1, len(video))
+
+
+def _write(
+    sink: SceneSink,
+    index: int,
+    rgb: np.ndarray,
+    time_s: float,
+    maps: TwoPointmaps,
+    world_from_camera: np.ndarray,
+    intrinsics: np.ndarray,
+    *,
+    solved: bool,
+) -> None:
+    anchored = index == sink.header.anchor_index
+    points, surface = maps.tracking.points_world, maps.reconstruction.points_world
+    visible = np.ones(rgb.shape[:2], bool) if anchored else visible_points(points, surface, world_from_camera, intrinsics)
+    sink.write_frame(
+        index,
+        rgb=rgb,
+        time_s=time_s,
+        tracking_points=points,
+        tracking_confidence=maps.tracking.confidence,
+        visible=visible,
+        reconstruction_points=surface,
+        reconstruction_confidence=maps.reconstruction.confidence,
+        world_from_camera=world_from_camera,
+        intrinsics=intrinsics,
+        solved=solved,
+    )
+
+
+def _anchor_index(anchor: int | str, num_frames: int) -> int:
+    if anchor == "middle":
+        return num_frames // 2
+    if isinstance(anchor, str) or not 0 <= anchor < num_frames:
+        raise UserError(f"the anchor must be a frame number from 0 to {num_frames - 1} (of the frames processed) or 'middle', got {anchor!r}")
+    return int(anchor)
+
+
+def _header(
+    source: Video,
+    video: Video,
+    pixel_map: PixelMap,
+    model: St4RTrack,
+    anchor_index: int,
+    points_dtype: Literal["float32", "float16"],
+    selection: Selection,
+) -> SceneHeader:
+    info = {
+        "model": {"name": model.name, "hash": model.weights_hash, "dtype": str(model.dtype).removeprefix("torch.")},
+        "source": {"video": source.source, "name": source.name, "fps": _rate(source), "first_frame": int(source.frame_index[0])},
+        "options": {name: value for name, value in selection.items() if value is not None},
+    }
+    return SceneHeader(
+        num_frames=len(source),
+        height=video.height,
+        width=video.width,
+        anchor_index=anchor_index,
+        pixel_map=pixel_map,
+        source_size=(source.height, source.width),
+        info=info,
+        points_dtype=points_dtype,
+    )
+
+
+def _rate(video: Video) -> float | None:
+    """Mean frames per second of what is processed."""
+    span = float(video.time_s[-1] - video.time_s[0])
+    return round((len(video) - 1) / span, 6) if span > 0 else None
