@@ -4,12 +4,16 @@ top-left pixel is (0.5, 0.5), so that the image is [0, width] x [0, height] and 
 No lens distortion: the network sees images, and learns what it can of a lens.
 """
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import torch
 
-ArrayT = TypeVar("ArrayT", np.ndarray, torch.Tensor)
+from st4rtrack.geometry.arrays import concatenate
+
+if TYPE_CHECKING:
+    import torch
+
+ArrayT = TypeVar("ArrayT", np.ndarray, "torch.Tensor")
 
 
 def pixel_grid(height: int, width: int) -> np.ndarray:
@@ -48,10 +52,7 @@ def unproject(pixels_px: ArrayT, depth: ArrayT, intrinsics: ArrayT) -> ArrayT:
     """
     focal = intrinsics[..., None, (0, 1), (0, 1)]
     rays = (pixels_px - intrinsics[..., None, :2, 2]) / focal
-    points = rays * depth[..., None]
-    if isinstance(points, torch.Tensor):
-        return torch.cat([points, depth[..., None]], dim=-1)
-    return np.concatenate([points, depth[..., None]], axis=-1)
+    return concatenate([rays * depth[..., None], depth[..., None]], axis=-1)
 
 
 def scale_intrinsics(intrinsics: np.ndarray, scale: tuple[float, float], offset_px: tuple[float, float]) -> np.ndarray:

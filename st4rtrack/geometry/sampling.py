@@ -1,11 +1,13 @@
 """Reading a map at continuous pixels. The only place that does, so that the half pixel is counted once."""
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import torch
 
-ArrayT = TypeVar("ArrayT", np.ndarray, torch.Tensor)
+if TYPE_CHECKING:
+    import torch
+
+ArrayT = TypeVar("ArrayT", np.ndarray, "torch.Tensor")
 
 
 def sample_map(values: ArrayT, pixels_px: ArrayT) -> ArrayT:
@@ -44,6 +46,6 @@ def inside_image(pixels_px: ArrayT, height: int, width: int) -> ArrayT:
 
 
 def _floor_index(value: ArrayT, last: int) -> ArrayT:
-    if isinstance(value, torch.Tensor):
-        return value.detach().floor().long().clamp(0, max(last, 0))
-    return np.clip(np.floor(value), 0, max(last, 0)).astype(np.int64)
+    if isinstance(value, np.ndarray | np.generic):
+        return np.clip(np.floor(value), 0, max(last, 0)).astype(np.int64)
+    return value.detach().floor().long().clamp(0, max(last, 0))

@@ -3,12 +3,16 @@
 Symbols: R rotation [..., 3, 3], t translation [..., 3], matrices [..., 4, 4], points [..., 3] as rows.
 """
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import torch
 
-ArrayT = TypeVar("ArrayT", np.ndarray, torch.Tensor)
+from st4rtrack.geometry.arrays import concatenate
+
+if TYPE_CHECKING:
+    import torch
+
+ArrayT = TypeVar("ArrayT", np.ndarray, "torch.Tensor")
 
 
 def transform_points(target_from_source: ArrayT, points_source: ArrayT) -> ArrayT:
@@ -34,11 +38,8 @@ def invert_rigid(target_from_source: ArrayT) -> ArrayT:
     """Inverse of rigid transforms [..., 4, 4], without a linear solve; the rotation block must be orthonormal."""
     rotation = target_from_source[..., :3, :3].swapaxes(-1, -2)
     translation = -(rotation @ target_from_source[..., :3, 3:])
-    top = _concatenate(rotation, translation)
-    bottom = target_from_source[..., 3:, :]
-    if isinstance(target_from_source, torch.Tensor):
-        return torch.cat([top, bottom], dim=-2)
-    return np.concatenate([top, bottom], axis=-2)
+    top = concatenate([rotation, translation], axis=-1)
+    return concatenate([top, target_from_source[..., 3:, :]], axis=-2)
 
 
 def rigid(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
@@ -63,9 +64,3 @@ def rotation_angle(a_from_b: np.ndarray) -> np.ndarray:
     )
     trace = np.trace(a_from_b, axis1=-2, axis2=-1)
     return np.arctan2(np.linalg.norm(skew, axis=-1), trace - 1.0)
-
-
-def _concatenate(left: ArrayT, right: ArrayT) -> ArrayT:
-    if isinstance(left, torch.Tensor):
-        return torch.cat([left, right], dim=-1)
-    return np.concatenate([left, right], axis=-1)

@@ -7,6 +7,7 @@ Pixels are taken as square and colours as 8-bit RGB: a sample aspect ratio is ig
 import contextlib
 import logging
 import math
+import os
 import re
 import struct
 import sys
@@ -21,7 +22,6 @@ import av
 import cv2
 import numpy as np
 from av.error import FFmpegError
-from av.stream import Disposition
 
 from st4rtrack.io.npz import npz_keys, read_npz
 from st4rtrack.types import UserError, Video
@@ -35,6 +35,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".
 
 _CLOCK_TICK_S = 1e-3  # the coarsest clock of common containers; a frame's time is up to that far from where it should be
 _SEEK_WORTH_FRAMES = 16  # seeking empties the decoder, so decoding on is quicker over less than about this
+_COVER_ART = 0x400  # FFmpeg's disposition of a picture attached to a sound file; older PyAV does not name it
 _CHECKED_FRAMES = 4  # how many frames must come out of the decoder as the packets announce them
 
 FramesAt = Callable[[Sequence[int]], Iterator[np.ndarray]]
@@ -192,6 +193,8 @@ def _open_path(source: str | Path, rate: float) -> Video:
             found = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
             return _open_images(_images_among(found), str(source), rate)
         raise UserError(f"{source} does not exist; check the path")
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{source} may not be read; change its permissions")
     if path.is_dir():
         if (path / "scene.zarr").is_dir():
             return _open_zarr(path / "scene.zarr", str(source), rate)
@@ -379,29 +382,29 @@ def _open_file(path: Path, source: str) -> Video:
     return _whole_video(path.stem, source, height, width, index.time_s, frames_at)
 
 
-def _open_stream(path: Path, source: str) -> tuple[Any, Any]:
-    """Container and video stream of a file, ready to decode."""
+def _open_stream(path: Path, source: str, *, threads: str = "AUTO") -> tuple[Any, Any]:
+    """Container and video stream of a file, ready to decode. Frame threads are quick, but damage takes its neighbours with it."""
     try:
         # Only files: a play list must not reach the network.
         container = av.open(str(path), options={"protocol_whitelist": "file"})
     except (FFmpegError, OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise UserError(f"{source} is not a video that can be read ({why}); give a video file or a folder of images") from error
-    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    streams = [stream for stream in container.streams.video if not int(getattr(stream, "disposition", 0)) & _COVER_ART]
     if not streams or container.format.name == "tty":  # FFmpeg would draw a text file's letters
         container.close()
         raise UserError(f"{source} has no video stream; give a video file or a folder of images")
     if streams[0].codec_context is None:
         container.close()
         raise UserError(f"{source} is encoded in a way that this PyAV cannot decode; convert it to H.264 first")
-    streams[0].thread_type = "AUTO"
+    streams[0].thread_type = threads
     return container, streams[0]
 
 
 def _packets(container: Any, stream: Any) -> Iterator[Any]:
-    """Packets with content, up to the end or to where a file is cut off."""
+    """Whole packets, up to the end or to where a file is cut off."""
     with contextlib.suppress(FFmpegError):
-        yield from (packet for packet in container.demux(stream) if packet.size)
+        yield from (packet for packet in container.demux(stream) if packet.size and not packet.is_corrupt)
 
 
 def _decoded(stream: Any, packets: Iterable[Any]) -> Iterator[Any]:
@@ -434,7 +437,7 @@ def _index_file(path: Path, source: str) -> _Index:
 def _is_shown(packet: Any, stream: Any) -> bool:
     if stream.codec_context.name == "vp8" and not bytes(packet)[0] & 0x10:
         return False  # a reference picture, with a time of its own but never shown
-    return not (packet.is_discard or packet.is_corrupt)  # cut away by an edit list, or cut off by the end of the file
+    return not packet.is_discard  # cut away by an edit list
 
 
 def _comes_as_announced(path: Path, source: str, index: _Index) -> bool:
@@ -447,7 +450,7 @@ def _comes_as_announced(path: Path, source: str, index: _Index) -> bool:
 
 
 def _index_by_decoding(path: Path, source: str, key_pts: np.ndarray) -> _Index:
-    container, stream = _open_stream(path, source)
+    container, stream = _open_stream(path, source, threads="SLICE")
     with container:
         pts = [frame.pts for frame in _decoded(stream, _packets(container, stream))]
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)  # FFmpeg's own for streams that do not say
@@ -479,7 +482,7 @@ class _Decoder:
             self._seek(position, key)
         frame = self._go_on_to(position)
         if frame is None:  # not every stream can be decoded from what it calls a key
-            self._restart()
+            self._restart(threads="SLICE")
             frame = self._go_on_to(position)
         if frame is None:
             raise UserError(
@@ -509,8 +512,9 @@ class _Decoder:
                     return
         self._restart()
 
-    def _restart(self) -> None:
-        self._container, self._stream = _open_stream(self._path, self._source)
+    def _restart(self, *, threads: str = "AUTO") -> None:
+        threads = threads if self._index.has_pts else "SLICE"  # what is counted must come as it was counted
+        self._container, self._stream = _open_stream(self._path, self._source, threads=threads)
         self._frames, self._next = self._numbered(_packets(self._container, self._stream)), 0
 
     def _numbered(self, packets: Iterable[Any]) -> Iterator[tuple[int, Any]]:

@@ -6,7 +6,7 @@ from st4rtrack.geometry.camera import project
 from st4rtrack.geometry.sampling import inside_image
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
 
-MIN_TOLERANCE = 0.02
+MIN_TOLERANCE = 0.01
 MAX_TOLERANCE = 0.15
 NOISE_FACTOR = 3.0
 
@@ -18,7 +18,7 @@ def visible_points(
 
     A point is hidden when it lies outside the image, or behind the reconstruction at the pixel it projects to. "Behind" is
     relative depth beyond a tolerance: three times the disagreement of the two branches in this frame (median absolute deviation
-    of the log depth ratio, most points being seen), between 2 and 15 percent. The deepest of the four pixels around the projection
+    of the log depth ratio, most points being seen), between 1 and 15 percent. The deepest of the four pixels around the projection
     counts, so that a point at the edge of an object is not hidden by the object's neighbour.
 
     Args:
