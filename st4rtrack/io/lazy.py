@@ -57,7 +57,8 @@ class LazyArray(np.lib.mixins.NDArrayOperatorsMixin):
     def __getitem__(self, key: Any) -> Any:
         first, *rest = key or (Ellipsis,) if isinstance(key, tuple) else (key,)
         if all(_is_basic(part) for part in (first, *rest)):
-            return np.asarray(self._array[key])[()]  # zarr holds one frame at a time, so `[..., 0]` of a long video stays small
+            # zarr holds one frame at a time, so `[..., 0]` of a long video stays small.
+            return np.asarray(self._array[(first, *rest)])[()]
         if isinstance(first, list | LazyArray):
             first = np.asarray(first, dtype=None if len(first) else np.intp)
         frames, inner = self._frames(first)

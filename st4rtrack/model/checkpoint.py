@@ -58,6 +58,40 @@ def save_model(model: St4RTrack, path: str | Path, *, info: dict[str, str] | Non
     save_file(weights, Path(path), metadata={CONFIG_KEY: json.dumps(model.config.to_dict()), **(info or {})})
 
 
+def convert_checkpoint(source: str | Path, output: str | Path, *, overwrite: bool = False) -> list[Path]:
+    """Any checkpoint that `load_model` reads, written as safetensors with its configuration; types of the weights are kept.
+
+    Args:
+        source: as of `load_model`.
+        output: a `.safetensors` file, or a folder, which gets `model.safetensors` and `config.json`.
+        overwrite: replace files that are there.
+    Returns:
+        The files written.
+    Raises:
+        UserError: the source cannot be read, or the output exists.
+    """
+    output = Path(output)
+    to_file = output.suffix == ".safetensors"
+    if not to_file and (output.is_file() or output.suffix):
+        raise UserError(f"{output} should end in .safetensors, or be a folder")
+    targets = [output] if to_file else [output / "model.safetensors", output / "config.json"]
+    for path in targets:
+        if path.exists() and not overwrite:
+            raise UserError(f"{path} exists already; choose another path, or replace it with --overwrite")
+    config, weights, name = _read(source)
+    _build(config, weights, name)  # refuses what is incomplete, before anything is written
+    try:
+        targets[0].parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder {targets[0].parent} cannot be made: {error.strerror}") from None
+    partial = targets[0].with_suffix(".partial")
+    save_file({key: value.contiguous() for key, value in weights.items()}, partial, metadata={CONFIG_KEY: json.dumps(config.to_dict())})
+    partial.replace(targets[0])
+    if not to_file:
+        targets[1].write_text(json.dumps(config.to_dict(), indent=1) + "\n")
+    return targets
+
+
 def read_info(path: str | Path) -> dict[str, str]:
     """Texts of a `.safetensors` header."""
     with safe_open(Path(path), framework="pt") as file:

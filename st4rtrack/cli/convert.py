@@ -1,0 +1,28 @@
+"""`st4rtrack convert`: checkpoints of the official releases to safetensors."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+def convert(
+    source: tyro.conf.Positional[str],
+    output: tyro.conf.Positional[Path],
+    /,
+    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+) -> None:
+    """Convert a checkpoint (St4RTrack, DUSt3R-512-dpt, MASt3R, MonST3R; .pth or folder) to safetensors with its configuration.
+
+    Args:
+        source: Checkpoint file, model folder or hub id.
+        output: A .safetensors file, or a folder, which gets model.safetensors and config.json.
+        overwrite: Replace what is there.
+    """
+    from st4rtrack.cli.progress import log_to_stderr
+    from st4rtrack.model.checkpoint import convert_checkpoint
+
+    log_to_stderr()
+    for path in convert_checkpoint(source, output, overwrite=overwrite):
+        print(f"wrote {path}")
+    print(f"use it with: st4rtrack run VIDEO --model {output}")

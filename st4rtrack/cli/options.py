@@ -1,0 +1,47 @@
+"""Options that are text on the command line."""
+
+from typing import Literal
+
+from st4rtrack.io.export import FORMATS
+from st4rtrack.types import UserError
+
+
+def positive_int(value: str | int, name: str) -> int:
+    """A whole number of at least 1.
+
+    Raises:
+        UserError: it is not.
+    """
+    try:
+        number = int(value)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise UserError(f"{name} must be a whole number of at least 1, got {value}")
+    return number
+
+
+def read_anchor(value: str) -> int | Literal["middle"]:
+    """A frame number or "middle".
+
+    Raises:
+        UserError: neither.
+    """
+    if value == "middle":
+        return "middle"
+    if not value.isascii() or not value.isdigit():
+        raise UserError(f"--anchor must be a frame number or 'middle', got {value!r}")
+    return int(value)
+
+
+def export_endings(value: str) -> list[str]:
+    """Usual endings of the formats in a list with commas.
+
+    Raises:
+        UserError: one that is not known.
+    """
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    for name in names:
+        if name not in FORMATS:
+            raise UserError(f"--export knows {', '.join(FORMATS)}, not {name!r}")
+    return [FORMATS[name].endings[0] for name in names]

@@ -1,0 +1,85 @@
+"""`st4rtrack run`: a video to a scene folder with a picture."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+def run(
+    video: tyro.conf.Positional[str],
+    /,
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
+    model: str = "tiny",
+    anchor: str = "0",
+    start: str | None = None,
+    stop: str | None = None,
+    stride: int = 1,
+    fps: float | None = None,
+    size: int | None = None,
+    device: str = "auto",
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+    batch_size: str = "auto",
+    points: Literal["float32", "float16"] = "float32",
+    export: str = "",
+    queries: Path | None = None,
+    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+) -> None:
+    """Track and reconstruct a video: pointmaps, cameras and visibility of every frame, in the anchor's camera frame.
+
+    Args:
+        video: Video file, folder or glob of images, or an .npz / .zarr with frames.
+        output: Scene folder. Default: NAME_st4rtrack in the current folder. An unfinished one is continued.
+        model: Checkpoint file, model folder or hub id; "tiny" is the embedded model.
+        anchor: The frame whose content is tracked and whose camera is the world: a number among the processed frames, or "middle".
+        start: First frame: source frame number, or seconds as in 2.5s.
+        stop: End, exclusive: source frame number, or seconds as in 7s.
+        stride: Take every n-th frame, after --fps.
+        fps: Drop frames to this rate. For a folder of images: its rate (default 30).
+        size: Long side in pixels at the network. Default: the model's own.
+        device: auto, cpu, cuda, cuda:1, mps.
+        dtype: Type the network computes in; auto is bfloat16 where the hardware is fast at it.
+        batch_size: Frames at once, or auto.
+        points: Type of the stored points; float16 halves the folder.
+        export: Formats to write as well, separated by commas: ply.
+        queries: CSV or npz with u,v in source pixels of the anchor frame: writes tracks.csv and tracks.npz.
+        overwrite: Replace a scene that is there.
+    """
+    from st4rtrack.cli.options import export_endings, positive_int, read_anchor
+    from st4rtrack.cli.progress import FrameProgress, log_to_stderr
+    from st4rtrack.io.export import export as write_export
+    from st4rtrack.io.queries import read_queries, write_tracks
+    from st4rtrack.io.video import open_video
+    from st4rtrack.model.checkpoint import load_model
+    from st4rtrack.pipeline.reconstruct import reconstruct
+    from st4rtrack.render.overview import write_overview
+
+    log_to_stderr()
+    endings = export_endings(export)
+    batch = None if batch_size == "auto" else positive_int(batch_size, "--batch-size")
+    network_size = None if size is None else positive_int(size, "--size")
+    wanted_anchor = read_anchor(anchor)
+    opened = open_video(video, start=start, stop=stop, stride=stride, fps=fps)
+    query_px = None if queries is None else read_queries(queries)
+    folder = output or Path(f"{opened.name}_st4rtrack")
+    network = load_model(model, device=device, dtype=dtype)
+    with FrameProgress(len(opened)) as progress:
+        scene = reconstruct(
+            opened,
+            model=network,
+            anchor=wanted_anchor,
+            output=folder,
+            size=network_size,
+            batch_size=batch,
+            points_dtype=points,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    if progress.done == 0:
+        print(f"{folder} already holds this scene, complete; --overwrite makes it again")
+    wrote = [folder / "scene.zarr", write_overview(scene, folder / "overview.png")]
+    if query_px is not None:
+        wrote += write_tracks(scene, query_px, folder)
+    wrote += [write_export(scene, folder / f"scene{ending}", overwrite=True) for ending in endings]
+    print("wrote " + ", ".join(str(path) for path in wrote))
+    print(f"look at {folder / 'overview.png'}; for other tools: st4rtrack export {folder} ply")

@@ -1,0 +1,101 @@
+"""Query points in, tracks out, as CSV and npz."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from st4rtrack.types import Scene, Tracks, UserError
+
+
+def read_queries(path: Path) -> np.ndarray:
+    """Query points from a file.
+
+    Args:
+        path: CSV with the columns u,v or u,v,frame (with or without that header), or npz with `queries` [points, 2 or 3] or with
+            `u`, `v` and perhaps `frame`; pixels of the source video. A frame, where given, is checked by `write_tracks`.
+    Returns:
+        [points, 2] or [points, 3] float64.
+    Raises:
+        UserError: the file is missing or holds something else.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no query file {path}")
+    queries = _read_npz(path) if path.suffix == ".npz" else _read_csv(path)
+    if queries.ndim != 2 or queries.shape[1] not in (2, 3) or len(queries) == 0 or not np.isfinite(queries).all():
+        raise UserError(f"{path} must hold at least one row of two numbers u,v (or three: u,v,frame), got the shape {list(queries.shape)}")
+    return queries
+
+
+def write_tracks(scene: Scene, queries: np.ndarray, folder: Path) -> list[Path]:
+    """Tracks of query points as `tracks.csv` (a row per point and frame) and `tracks.npz` (the fields of `Tracks`, and `time_s`).
+
+    Args:
+        scene: to sample.
+        queries: [points, 2 or 3] as `read_queries` gives them.
+        folder: to write to.
+    Returns:
+        The two paths.
+    Raises:
+        UserError: a query is outside the image, or in a frame other than the anchor.
+    """
+    if queries.shape[1] == 3 and (queries[:, 2] != scene.anchor_index).any():
+        other = queries[queries[:, 2] != scene.anchor_index][0, 2]
+        raise UserError(f"a query is in frame {other:g}, but only the anchor frame {scene.anchor_index} is tracked; run with --anchor {other:g}")
+    try:
+        tracks = scene.tracks(queries[:, :2])
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    csv_path, npz_path = folder / "tracks.csv", folder / "tracks.npz"
+    time_s = np.asarray(scene.time_s)
+    _write_csv(tracks, time_s, csv_path)
+    np.savez_compressed(
+        npz_path,
+        points_world=tracks.points_world,
+        visible=tracks.visible,
+        confidence=tracks.confidence,
+        query_px=tracks.query_px,
+        time_s=time_s,
+    )
+    return [csv_path, npz_path]
+
+
+def _write_csv(tracks: Tracks, time_s: np.ndarray, path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["point", "frame", "time_s", "x", "y", "z", "visible", "confidence"])
+        for point in range(tracks.points_world.shape[1]):
+            for frame, time in enumerate(time_s):
+                x, y, z = tracks.points_world[frame, point]
+                seen, confidence = tracks.visible[frame, point], tracks.confidence[frame, point]
+                writer.writerow([point, frame, f"{time:.6f}", f"{x:.6g}", f"{y:.6g}", f"{z:.6g}", int(seen), f"{confidence:.4g}"])
+
+
+def _read_csv(path: Path) -> np.ndarray:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
+        if rows and not _is_number(rows[0][0]):
+            rows = rows[1:]
+        return np.array([[float(cell) for cell in row] for row in rows], dtype=np.float64)
+    except (ValueError, UnicodeDecodeError, csv.Error):
+        raise UserError(f"{path} is not a CSV of numbers with the columns u,v or u,v,frame") from None
+
+
+def _read_npz(path: Path) -> np.ndarray:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if "queries" in file:
+                return np.asarray(file["queries"], np.float64)
+            columns = [file[name] for name in ("u", "v", "frame") if name in file]
+            return np.stack([np.asarray(column, np.float64) for column in columns], axis=-1)
+    except (ValueError, OSError, KeyError):
+        raise UserError(f"{path} is not an npz with queries [points, 2] or with u and v") from None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
