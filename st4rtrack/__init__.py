@@ -37,7 +37,7 @@ _HOME = {
     "UserError": "st4rtrack.types",
 }
 
-__all__ = ["__version__", *sorted(_HOME)]
+__all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604 (names are strings)
 
 
 def __getattr__(name: str) -> Any:

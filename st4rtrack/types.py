@@ -56,7 +56,7 @@ class Video:
 
 @dataclass(frozen=True)
 class PixelMap:
-    """How pixels of the source video become pixels of the network: `network_px = scale * source_px + offset_px`, per axis (u, v)."""
+    """Source pixels to network pixels: `network_px = scale * source_px + offset_px`, per axis (u, v)."""
 
     scale: tuple[float, float] = (1.0, 1.0)
     offset_px: tuple[float, float] = (0.0, 0.0)
@@ -190,11 +190,13 @@ class Scene:
         outside = ~((network_px >= 0) & (network_px <= (width, height))).all(axis=1)
         if outside.any():
             first = query_px[outside][0]
+            corners = self.pixel_map.source_from_network(np.array([[0, 0], [width, height]])).round(1).tolist()
             raise ValueError(
-                f"{int(outside.sum())} of {len(query_px)} queries lie outside the image that the network saw, the first at "
-                f"({first[0]:g}, {first[1]:g}); its corners are {self.pixel_map.source_from_network(np.array([0, 0])).round(1).tolist()} "
-                f"and {self.pixel_map.source_from_network(np.array([width, height])).round(1).tolist()}"
+                f"{int(outside.sum())} of {len(query_px)} queries lie outside the part of the image that the network saw, "
+                f"from {corners[0]} to {corners[1]}; the first is ({first[0]:g}, {first[1]:g})"
             )
+        if self.tracking.visible is None or self.tracking.confidence is None:
+            raise ValueError("this scene has no visibility or confidence")
         row, column = nearest_pixel(network_px, height, width)
         points, confidence, visible = [], [], []
         for t in range(len(self)):  # one frame at a time: the maps may be on disk

@@ -19,7 +19,7 @@ ARCHITECTURE = (
 def formula_weight(key: str, shape: tuple[int, ...]) -> torch.Tensor:
     """One tensor of the official state dict."""
     key = re.sub(r"scratch\.layer_rn\.(\d)", lambda m: f"scratch.layer{int(m[1]) + 1}_rn", key)
-    w = np.random.RandomState(zlib.crc32(key.encode()) & 0xFFFFFFFF).standard_normal(shape).astype(np.float32)  # noqa: NPY002
+    w = np.random.RandomState(zlib.crc32(key.encode()) & 0xFFFFFFFF).standard_normal(shape).astype(np.float32)
     if key.endswith(".bias"):
         return torch.from_numpy(0.05 * w)
     if "norm" in key:
@@ -39,7 +39,7 @@ def formula_weights(keys_json: Path) -> dict[str, torch.Tensor]:
 
 def formula_image(seed: int, height: int, width: int) -> torch.Tensor:
     """An image [1, 3, height, width] in [-1, 1]."""
-    rng = np.random.RandomState(seed)  # noqa: NPY002
+    rng = np.random.RandomState(seed)
     base = rng.standard_normal((1, 3, height // 16, width // 16)).astype(np.float32)
     base = base.repeat(16, axis=2).repeat(16, axis=3)
     return torch.from_numpy(np.clip(0.6 * base + 0.3 * rng.standard_normal((1, 3, height, width)).astype(np.float32), -1, 1))

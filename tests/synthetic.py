@@ -14,7 +14,9 @@ class TruthNetwork(St4RTrack):
     """Answers with the truth of a clip, whose frames it knows by their pixels."""
 
     def __init__(self, clip: ProceduralClip) -> None:
-        tiny = ModelConfig(encoder_width=4, encoder_depth=1, encoder_heads=1, decoder_width=4, decoder_depth=1, decoder_heads=1, head="linear")
+        tiny = ModelConfig(
+            encoder_width=4, encoder_depth=1, encoder_heads=1, decoder_width=4, decoder_depth=1, decoder_heads=1, head="linear"
+        )
         super().__init__(tiny)
         self.clip = clip
         self.name = "truth"

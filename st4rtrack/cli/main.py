@@ -27,7 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     command = tyro.extras.subcommand_cli_from_dict  # functions and their docstrings are the command line
     try:
-        command(COMMANDS, prog="st4rtrack", description=DESCRIPTION, args=arguments or ["--help"], config=(tyro.conf.OmitArgPrefixes,))
+        command(
+            COMMANDS, prog="st4rtrack", description=DESCRIPTION, args=arguments or ["--help"], config=(tyro.conf.OmitArgPrefixes,)
+        )
     except KeyboardInterrupt:
         sys.exit("\nst4rtrack: stopped; the same command goes on where it was")
     except Exception as error:

@@ -41,7 +41,12 @@ def train(
     from st4rtrack.train.pool import fill_pool
 
     log_to_stderr()
-    for name, value in (("--steps", steps), ("--batch-size", batch_size), ("--pairs", pairs), ("--validation-pairs", validation_pairs)):
+    for name, value in (
+        ("--steps", steps),
+        ("--batch-size", batch_size),
+        ("--pairs", pairs),
+        ("--validation-pairs", validation_pairs),
+    ):
         positive_int(value, name)
     if threads > 0:
         torch.set_num_threads(threads)

@@ -23,7 +23,9 @@ def read_queries(path: Path) -> np.ndarray:
         raise UserError(f"there is no query file {path}")
     queries = _read_npz(path) if path.suffix == ".npz" else _read_csv(path)
     if queries.ndim != 2 or queries.shape[1] not in (2, 3) or len(queries) == 0 or not np.isfinite(queries).all():
-        raise UserError(f"{path} must hold at least one row of two numbers u,v (or three: u,v,frame), got the shape {list(queries.shape)}")
+        raise UserError(
+            f"{path} must hold at least one row of two numbers u,v (or three: u,v,frame), got the shape {list(queries.shape)}"
+        )
     return queries
 
 
@@ -41,7 +43,9 @@ def write_tracks(scene: Scene, queries: np.ndarray, folder: Path) -> list[Path]:
     """
     if queries.shape[1] == 3 and (queries[:, 2] != scene.anchor_index).any():
         other = queries[queries[:, 2] != scene.anchor_index][0, 2]
-        raise UserError(f"a query is in frame {other:g}, but only the anchor frame {scene.anchor_index} is tracked; run with --anchor {other:g}")
+        raise UserError(
+            f"a query is in frame {other:g}, but only the anchor frame {scene.anchor_index} is tracked; run with --anchor {other:g}"
+        )
     try:
         tracks = scene.tracks(queries[:, :2])
     except ValueError as error:

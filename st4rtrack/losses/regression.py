@@ -25,7 +25,8 @@ def joint_scale(maps: TwoPointmaps, valid: TwoPointmaps) -> Tensor:
     """Mean distance from the origin over the valid pixels of both maps of a pair, [batch] (DUSt3R's `avg_dis`)."""
     total, count = 0.0, 0.0
     for points, mask in ((maps.tracking, valid.tracking.valid), (maps.reconstruction, valid.reconstruction.valid)):
-        assert mask is not None
+        if mask is None:
+            raise ValueError("a regression needs the truth's valid mask")
         total = total + (points.points_world.norm(dim=-1) * mask).flatten(1).sum(1)
         count = count + mask.flatten(1).sum(1)
     return (total / torch.as_tensor(count).clamp(min=1)).clamp(min=1e-8)
@@ -48,7 +49,13 @@ def scale_invariant_regression(prediction: TwoPointmaps, truth: TwoPointmaps, *,
 
 
 def anchored_regression(
-    prediction: TwoPointmaps, truth: TwoPointmaps, unit: Tensor, *, alpha: float = 0.2, moving: Tensor | None = None, moving_weight: float = 3.0
+    prediction: TwoPointmaps,
+    truth: TwoPointmaps,
+    unit: Tensor,
+    *,
+    alpha: float = 0.2,
+    moving: Tensor | None = None,
+    moving_weight: float = 3.0,
 ) -> LossParts:
     """Regression in units of the anchor's own mean distance, so that all pairs of one anchor must agree on their scale.
 
@@ -81,6 +88,8 @@ def _regression(
         (prediction.tracking, truth.tracking, tracking_weight),
         (prediction.reconstruction, truth.reconstruction, None),
     ):
+        if predicted.confidence is None or true.valid is None:
+            raise ValueError("a regression needs predicted confidence and the truth's valid mask")
         error = _distance(predicted, predicted_unit, true, true_unit, half_relative=half_relative)
         losses.append(confidence_weighted(error, predicted.confidence, true.valid, alpha=alpha, weight=weight))
         errors.append((error.detach() * true.valid).sum() / true.valid.sum().clamp(min=1))

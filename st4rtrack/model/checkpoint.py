@@ -45,7 +45,9 @@ def load_model(source: str | Path | None = None, *, device: str = "auto", dtype:
     return model.to(chosen_device, choose_dtype(dtype, chosen_device)).eval()
 
 
-def save_model(model: St4RTrack, path: str | Path, *, info: dict[str, str] | None = None, dtype: torch.dtype | None = None) -> None:
+def save_model(
+    model: St4RTrack, path: str | Path, *, info: dict[str, str] | None = None, dtype: torch.dtype | None = None
+) -> None:
     """Weights with their configuration, as one `.safetensors` file.
 
     Args:
@@ -55,7 +57,7 @@ def save_model(model: St4RTrack, path: str | Path, *, info: dict[str, str] | Non
         dtype: type to store, default that of the weights.
     """
     weights = {key: value.detach().cpu().to(dtype or value.dtype).contiguous() for key, value in model.state_dict().items()}
-    save_file(weights, Path(path), metadata={CONFIG_KEY: json.dumps(model.config.to_dict()), **(info or {})})
+    _write(weights, model.config, Path(path), info or {})
 
 
 def convert_checkpoint(source: str | Path, output: str | Path, *, overwrite: bool = False) -> list[Path]:
@@ -85,7 +87,9 @@ def convert_checkpoint(source: str | Path, output: str | Path, *, overwrite: boo
     except OSError as error:
         raise UserError(f"the folder {targets[0].parent} cannot be made: {error.strerror}") from None
     partial = targets[0].with_suffix(".partial")
-    save_file({key: value.contiguous() for key, value in weights.items()}, partial, metadata={CONFIG_KEY: json.dumps(config.to_dict())})
+    save_file(
+        {key: value.contiguous() for key, value in weights.items()}, partial, metadata={CONFIG_KEY: json.dumps(config.to_dict())}
+    )
     partial.replace(targets[0])
     if not to_file:
         targets[1].write_text(json.dumps(config.to_dict(), indent=1) + "\n")
@@ -98,6 +102,13 @@ def read_info(path: str | Path) -> dict[str, str]:
         return dict(file.metadata() or {})
 
 
+def _write(weights: dict[str, Tensor], config: ModelConfig, path: Path, info: dict[str, str]) -> None:
+    path.touch()
+    mode = path.stat().st_mode  # the library makes files that only their owner may read
+    save_file(weights, path, metadata={CONFIG_KEY: json.dumps(config.to_dict()), **info})
+    path.chmod(mode)
+
+
 def _read(source: str | Path | None) -> tuple[ModelConfig, dict[str, Tensor], str]:
     if source is None or str(source) == "tiny":
         embedded = resources.files("st4rtrack.model") / "weights" / EMBEDDED
@@ -108,7 +119,12 @@ def _read(source: str | Path | None) -> tuple[ModelConfig, dict[str, Tensor], st
         return (*_read_folder(path), path.name)
     if path.is_file():
         return (*_read_file(path), path.stem)
-    if isinstance(source, str) and re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w./-]+)?", source) and not path.suffix and not path.parent.is_dir():
+    if (
+        isinstance(source, str)
+        and re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w./-]+)?", source)
+        and not path.suffix
+        and not path.parent.is_dir()
+    ):
         return (*_read_folder(_fetch(source)), source)
     raise UserError(f"no model {str(source)!r}: give a checkpoint file, a folder with config.json, or a hub id such as org/name")
 

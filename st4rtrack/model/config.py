@@ -47,7 +47,9 @@ class ModelConfig:
         if self.head not in ("dpt", "linear"):
             raise UserError(f"model configuration: head must be 'dpt' or 'linear', got {self.head!r}")
         if self.head == "dpt" and self.patch_size != 16:
-            raise UserError(f"model configuration: the dpt head upsamples 16 times, so the patch size must be 16, got {self.patch_size}")
+            raise UserError(
+                f"model configuration: the dpt head upsamples 16 times, so the patch size must be 16, got {self.patch_size}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -20,7 +20,9 @@ class TwinDecoder(nn.Module):
         self.rope = Rope2D(width // heads, config.rope_base)
         self.hint_embed = nn.Conv2d(HINT_CHANNELS, width, config.patch_size, config.patch_size) if config.hints else None
 
-    def forward(self, anchor: Tokens, frame: Tokens, hint_maps: tuple[Tensor, Tensor] | None) -> tuple[list[Tensor], list[Tensor]]:
+    def forward(
+        self, anchor: Tokens, frame: Tokens, hint_maps: tuple[Tensor, Tensor] | None
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """Features of both branches, from the encoder's output to the last layer.
 
         Args:

@@ -85,7 +85,9 @@ def assemble_hints(
 def nominal_rays(height: int, width: int, device: torch.device) -> Tensor:
     """Rays (x / z, y / z, 1) [height, width, 3] of pixel centres under the assumed focal length."""
     v, u = torch.meshgrid(
-        torch.arange(height, device=device) + 0.5 - height / 2, torch.arange(width, device=device) + 0.5 - width / 2, indexing="ij"
+        torch.arange(height, device=device) + 0.5 - height / 2,
+        torch.arange(width, device=device) + 0.5 - width / 2,
+        indexing="ij",
     )
     focal = ASSUMED_FOCAL * max(height, width)
     return torch.stack([u / focal, v / focal, torch.ones_like(u)], dim=-1)
@@ -121,4 +123,3 @@ def _matching_channels(own: Tensor, other: Tensor, flow: Tensor, back_flow: Tens
 def _to_rgb(images: Tensor) -> list[np.ndarray]:
     rgb = ((images.detach().float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return list(rgb.permute(0, 2, 3, 1).contiguous().numpy())
-

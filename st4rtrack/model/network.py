@@ -65,7 +65,9 @@ class St4RTrack(nn.Module):
         """Tokens of images [batch, 3, height, width] in [-1, 1]; one encoding serves every pair that the image is in."""
         patch = self.config.patch_size
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % patch or images.shape[3] % patch or not images.numel():
-            raise ValueError(f"images must be [batch, 3, height, width] with sides multiples of {patch}, got {list(images.shape)}")
+            raise ValueError(
+                f"images must be [batch, 3, height, width] with sides multiples of {patch}, got {list(images.shape)}"
+            )
         return self.encoder(images)
 
     def hints(self, anchor_images: Tensor, frame_images: Tensor) -> Hints | None:
@@ -104,7 +106,10 @@ class St4RTrack(nn.Module):
 
 
 def released_points(raw: Tensor) -> Tensor:
-    """Points [batch, height, width, 3] from raw channels [batch, 4, height, width]: direction, and exp of the norm minus one (REFERENCE 1.6)."""
+    """Points [batch, height, width, 3] from raw channels [batch, 4, height, width] (REFERENCE 1.6).
+
+    The direction is that of the raw vector, the distance the exponential of its norm, minus one.
+    """
     xyz = raw[:, :3].permute(0, 2, 3, 1)
     distance = xyz.norm(dim=-1, keepdim=True)
     return xyz / distance.clamp(min=1e-8) * torch.expm1(distance)

@@ -8,6 +8,7 @@ import argparse
 import ast
 import pickle
 import re
+import warnings
 from pathlib import Path, PosixPath, PurePosixPath
 from typing import Any
 
@@ -78,9 +79,15 @@ def convert_weights(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], list
     """
     weights = {key.removeprefix("module."): value for key, value in weights.items()}
     local = [key for key in weights if _LOCAL_FEATURES.match(key)]
-    notes = [f"{len(local)} tensors of MASt3R's local-feature heads were left out: St4RTrack does not match descriptors"] if local else []
+    notes = (
+        [f"{len(local)} tensors of MASt3R's local-feature heads were left out: St4RTrack does not match descriptors"]
+        if local
+        else []
+    )
     if not any(key.startswith("dec_blocks2.") for key in weights):
-        weights |= {key.replace("dec_blocks.", "dec_blocks2.", 1): w for key, w in weights.items() if key.startswith("dec_blocks.")}
+        weights |= {
+            key.replace("dec_blocks.", "dec_blocks2.", 1): w for key, w in weights.items() if key.startswith("dec_blocks.")
+        }
         notes.append("no second decoder in the file: it starts as a copy of the first")
     renamed = {our_key(key): value for key, value in weights.items() if key not in set(local)}
     return {key: value for key, value in renamed.items() if not _NEVER_USED.match(key)}, notes
@@ -93,12 +100,15 @@ def read_pickle(path: Path) -> dict[str, Any]:
         UserError: it holds classes outside the list, or is no such file.
     """
     try:
-        with torch.serialization.safe_globals(ALLOWED_CLASSES):
+        with torch.serialization.safe_globals(ALLOWED_CLASSES), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about unusual pickles: either they can be read, or they are refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         if found:
-            raise UserError(f"{path} is a pickle that asks for {found[1]}, which no model checkpoint needs; it was not executed") from None
+            raise UserError(
+                f"{path} is a pickle that asks for {found[1]}, which no model checkpoint needs; it was not executed"
+            ) from None
         raise UserError(f"{path} is not a model checkpoint that PyTorch can read") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not a model checkpoint")

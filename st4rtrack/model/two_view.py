@@ -75,22 +75,22 @@ def forward_backward_error(forward: np.ndarray, backward: np.ndarray) -> np.ndar
     """Distance in pixels [height, width] by which following the flow there and back misses the start; large outside the image."""
     height, width = forward.shape[:2]
     index = (pixel_grid(height, width) - 0.5).astype(np.float32) + forward
-    back = cv2.remap(backward, index, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(1e3, 1e3, 0, 0))
+    back = cv2.remap(
+        backward, index[..., 0], index[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(1e3, 1e3, 0, 0)
+    )
     return np.linalg.norm(forward + back, axis=-1)
 
 
 def _dense_flow(anchor_rgb: np.ndarray, frame_rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     anchor, frame = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (anchor_rgb, frame_rgb))
     if min(anchor.shape) < 16:  # too small for the flow's pyramid
-        zeros = np.zeros((*anchor.shape, 2), np.float32)
-        return zeros, zeros.copy()
-    solver = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    return solver.calc(anchor, frame, None), solver.calc(frame, anchor, None)
+        return np.zeros((*anchor.shape, 2), np.float32), np.zeros((*anchor.shape, 2), np.float32)
+    solver = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    forward = solver.calc(anchor, frame, None)  # pyright: ignore[reportCallIssue, reportArgumentType] (the stubs want a start)
+    return forward, solver.calc(frame, anchor, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
-def _relative_camera(
-    grid: np.ndarray, flow: np.ndarray, matched: np.ndarray, focal: float, size: tuple[int, int]
-) -> np.ndarray:
+def _relative_camera(grid: np.ndarray, flow: np.ndarray, matched: np.ndarray, focal: float, size: tuple[int, int]) -> np.ndarray:
     """`anchor_from_frame` [4, 4] from consistent flow: essential matrix where there is parallax, else rotation alone."""
     rows, columns = np.nonzero(matched)
     if matched.mean() < MIN_MATCHED_SHARE:

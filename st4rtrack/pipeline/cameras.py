@@ -37,7 +37,9 @@ def anchor_intrinsics(anchor_points: Pointmap) -> np.ndarray:
         focal = float("nan")
     low, high = (bound * max(height, width) for bound in FOCAL_RANGE)
     if not np.isfinite(focal) or focal <= 0:
-        raise UserError("the network's pointmap of the anchor fits no camera; is the model trained, and the anchor frame not blank?")
+        raise UserError(
+            "the network's pointmap of the anchor fits no camera; is the model trained, and the anchor frame not blank?"
+        )
     if not low <= focal <= high:
         logger.warning("the focal length of %.0f pixels is not plausible and was moved into %.0f..%.0f", focal, low, high)
     return intrinsics_from_focal(float(np.clip(focal, low, high)), height, width)

@@ -74,7 +74,9 @@ def _predict_or_halve(model: St4RTrack, anchor: Anchor, frames: list[np.ndarray]
             raise
         torch.cuda.empty_cache()
     middle = len(frames) // 2
-    logger.warning("a batch of %d frames did not fit into memory: trying %d; a smaller --batch-size avoids this", len(frames), middle)
+    logger.warning(
+        "a batch of %d frames did not fit into memory: trying %d; a smaller --batch-size avoids this", len(frames), middle
+    )
     return _predict_or_halve(model, anchor, frames[:middle]) + _predict_or_halve(model, anchor, frames[middle:])
 
 

@@ -1,6 +1,6 @@
 """The method: a video in, a scene out (paper Fig. 2 and section 3). The second file to read after the README.
 
-    video -> frames at network size -> pointmaps of (anchor, frame) -> focal length, a camera per frame -> visibility -> scene
+video -> frames at network size -> pointmaps of (anchor, frame) -> focal length, a camera per frame -> visibility -> scene
 """
 
 import logging
@@ -65,10 +65,12 @@ def reconstruct(
     """
     source = open_video(video, **selection)
     model = model or load_model()
-    network_video, pixel_map = to_network_size(source, long_side=size or model.config.image_size, patch_size=model.config.patch_size)
+    network_video, pixel_map = to_network_size(
+        source, long_side=size or model.config.image_size, patch_size=model.config.patch_size
+    )
     anchor_index = _anchor_index(anchor, len(source))
     batch_size = batch_size or automatic_batch_size(model, network_video.height, network_video.width)
-    header = _header(source, network_video, pixel_map, model, anchor_index, points_dtype, selection)
+    header = _header(source, network_video, pixel_map, model, anchor_index, points_dtype)
     sink: SceneSink = SceneBuffer(header) if output is None else SceneWriter.create(output, header, overwrite=overwrite)
     if sink.complete:
         return sink.finish()
@@ -79,7 +81,12 @@ def reconstruct(
     _process_frames(network_video, model, encoded, intrinsics, anchor_index, batch_size, sink, progress)
     unsolved = [k for k in range(len(source)) if not sink.read("solved", k)]
     if unsolved:
-        logger.warning("no camera was found for %d of %d frames (the first is %d); each has its neighbour's", len(unsolved), len(source), unsolved[0])
+        logger.warning(
+            "no camera was found for %d of %d frames (the first is %d); each has its neighbour's",
+            len(unsolved),
+            len(source),
+            unsolved[0],
+        )
     return sink.finish(results={"focal_px": intrinsics[0, 0], "cameras_not_found": len(unsolved)})
 
 
@@ -138,7 +145,9 @@ def _anchor_index(anchor: int | str, num_frames: int) -> int:
     if anchor == "middle":
         return num_frames // 2
     if isinstance(anchor, str) or not 0 <= anchor < num_frames:
-        raise UserError(f"the anchor must be a frame number from 0 to {num_frames - 1} (of the frames processed) or 'middle', got {anchor!r}")
+        raise UserError(
+            f"the anchor must be a frame number from 0 to {num_frames - 1} (of the frames processed) or 'middle', got {anchor!r}"
+        )
     return int(anchor)
 
 
@@ -149,12 +158,16 @@ def _header(
     model: St4RTrack,
     anchor_index: int,
     points_dtype: Literal["float32", "float16"],
-    selection: Selection,
 ) -> SceneHeader:
     info = {
         "model": {"name": model.name, "hash": model.weights_hash, "dtype": str(model.dtype).removeprefix("torch.")},
-        "source": {"video": source.source, "name": source.name, "fps": _rate(source), "first_frame": int(source.frame_index[0])},
-        "options": {name: value for name, value in selection.items() if value is not None},
+        "source": {
+            "video": source.source,
+            "name": source.name,
+            "fps": _rate(source),
+            "first_frame": int(source.frame_index[0]),
+            "last_frame": int(source.frame_index[-1]),
+        },
     }
     return SceneHeader(
         num_frames=len(source),

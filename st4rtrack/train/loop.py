@@ -4,7 +4,6 @@ import copy
 import json
 import logging
 import math
-import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -180,11 +179,17 @@ def _log(output: Path, row: dict) -> None:
 
 
 def _save(output: Path, step: int, pairs: int, model: St4RTrack, average: St4RTrack, optimizer: torch.optim.Optimizer) -> None:
-    state = {"step": step, "pairs": pairs, "model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
+    state = {
+        "step": step,
+        "pairs": pairs,
+        "model": model.state_dict(),
+        "average": average.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
     torch.save(state, output / "state.partial")
-    os.replace(output / "state.partial", output / "state.pt")
+    (output / "state.partial").replace(output / "state.pt")
     save_model(average, output / "model.partial", dtype=torch.float16)
-    os.replace(output / "model.partial", output / "model.safetensors")
+    (output / "model.partial").replace(output / "model.safetensors")
 
 
 def _resume(path: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, int]:

@@ -6,7 +6,6 @@ direction trains as well and quarters the files. One process may fill the pool w
 
 import json
 import logging
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -57,11 +56,19 @@ def fill_pool(folder: Path, config: PoolConfig) -> None:
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:
             np.save(file, render_shard(config, config.seed + index, height, width))
-        os.replace(partial, path)
+        partial.replace(path)
         made += 1
         rate = (time.monotonic() - start) / made
-        logger.info("pool: shard %d of %d, %.1f pairs/s, %.0f min left", index + 1, shards, config.shard_pairs / rate, rate * (shards - index - 1) / 60)
-    (folder / "pool.json").write_text(json.dumps({"pairs": shards * config.shard_pairs, "seed": config.seed, "sizes": config.sizes}))
+        logger.info(
+            "pool: shard %d of %d, %.1f pairs/s, %.0f min left",
+            index + 1,
+            shards,
+            config.shard_pairs / rate,
+            rate * (shards - index - 1) / 60,
+        )
+    (folder / "pool.json").write_text(
+        json.dumps({"pairs": shards * config.shard_pairs, "seed": config.seed, "sizes": config.sizes})
+    )
 
 
 def render_shard(config: PoolConfig, seed: int, height: int, width: int) -> np.ndarray:
@@ -181,5 +188,3 @@ def _mirror_two_view(two_view: dict[str, Tensor]) -> dict[str, Tensor]:
         "frame_depth": two_view["frame_depth"].flip(2),
         "anchor_from_frame": mirror @ two_view["anchor_from_frame"] @ mirror,
     }
-
-

@@ -45,7 +45,9 @@ def validate(model: St4RTrack, batches: Iterable[Batch]) -> Score:
         anchor, frame = model.encode(batch.anchor_images), model.encode(batch.frame_images)
         out = model.decode(anchor, frame, batch.hints if model.config.hints else None)
         tracking, reconstruction = (m.points_world[:, ::2, ::2].float().numpy() for m in (out.tracking, out.reconstruction))
-        still = model.decode(anchor, anchor, model.hints(batch.anchor_images, batch.anchor_images)).tracking.points_world[:, ::2, ::2]
+        still = model.decode(anchor, anchor, model.hints(batch.anchor_images, batch.anchor_images)).tracking.points_world[
+            :, ::2, ::2
+        ]
         rows += _rows(batch, tracking, reconstruction)
         cosines += _motion_cosines(batch, tracking - still.float().numpy())
     return Score(*np.nanmean(np.array(rows), axis=0), motion_cosine=float(np.mean(cosines)) if cosines else float("nan"))
@@ -111,5 +113,7 @@ def _motion_cosines(batch: Batch, predicted: np.ndarray) -> list[float]:
     for k, moving in enumerate(batch.moving.numpy()):
         if moving.any():
             a, b = predicted[k][moving], true[k][moving]
-            cosines.append(float(((a * b).sum(-1) / np.maximum(np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1), 1e-9)).mean()))
+            cosines.append(
+                float(((a * b).sum(-1) / np.maximum(np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1), 1e-9)).mean())
+            )
     return cosines

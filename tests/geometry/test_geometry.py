@@ -3,13 +3,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.shared_data import shared
 
 from st4rtrack.geometry.align import median_scale, umeyama
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, project, scale_intrinsics, unproject
 from st4rtrack.geometry.focal import weiszfeld_focal
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel, sample_map
 from st4rtrack.geometry.transforms import invert_rigid, rigid, rotation_angle, transform_maps, transform_points
+from tests.shared_data import shared
 
 seeds = st.integers(0, 2**31)
 
@@ -148,7 +148,9 @@ def test_alignment_scales_agree_with_the_published_evaluator(case: str) -> None:
     oracle = np.load(shared("oracle/metrics.npz"))
     gt, pred = oracle[f"{case}/gt"], oracle[f"{case}/pred"]
     assert median_scale(pred, gt) == pytest.approx(float(oracle[f"{case}/all/median/scale"]), rel=1e-6)
-    assert umeyama(pred, gt, allow_reflection_scale=True).scale == pytest.approx(float(oracle[f"{case}/all/sim3/scale"]), rel=1e-6)
+    assert umeyama(pred, gt, allow_reflection_scale=True).scale == pytest.approx(
+        float(oracle[f"{case}/all/sim3/scale"]), rel=1e-6
+    )
 
 
 def test_rotation_angle_is_exact_near_zero() -> None:

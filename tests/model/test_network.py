@@ -1,15 +1,17 @@
 import numpy as np
 import pytest
 import torch
-from tests.formula import formula_image, formula_weights, save_official
-from tests.shared_data import shared
 
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.layers import attend
 from st4rtrack.model.network import St4RTrack
+from tests.formula import formula_image, formula_weights, save_official
+from tests.shared_data import shared
 
-SMALL = ModelConfig(encoder_width=32, encoder_depth=1, encoder_heads=2, decoder_width=32, decoder_depth=2, decoder_heads=2, head="linear")
+SMALL = ModelConfig(
+    encoder_width=32, encoder_depth=1, encoder_heads=2, decoder_width=32, decoder_depth=2, decoder_heads=2, head="linear"
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,9 @@ def test_one_encoding_of_the_anchor_serves_many_frames(released_small: St4RTrack
 
 def test_both_attentions_give_the_same_numbers() -> None:
     query, key, value = torch.randn(3, 2, 4, 10, 16, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(attend(query, key, value, fused=True), attend(query, key, value, fused=False), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        attend(query, key, value, fused=True), attend(query, key, value, fused=False), rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("hints", [False, True])
@@ -75,7 +79,11 @@ def test_bfloat16_weights_give_float32_points() -> None:
 
 @pytest.mark.parametrize(
     ("anchor", "frame", "message"),
-    [((1, 3, 30, 32), (1, 3, 30, 32), "multiples of 16"), ((1, 3, 32, 32), (1, 3, 32, 48), "differ"), ((3, 32, 32), (3, 32, 32), "batch, 3")],
+    [
+        ((1, 3, 30, 32), (1, 3, 30, 32), "multiples of 16"),
+        ((1, 3, 32, 32), (1, 3, 32, 48), "differ"),
+        ((3, 32, 32), (3, 32, 32), "batch, 3"),
+    ],
 )
 def test_wrong_shapes_are_named(anchor: tuple[int, ...], frame: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):

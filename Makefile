@@ -1,0 +1,43 @@
+# `make demo` and `make test` set up everything they need in .venv/.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+CLIP := demo/clip.mp4
+VIDEO ?= $(CLIP)
+OUTPUT ?= demo/$(basename $(notdir $(VIDEO)))_st4rtrack
+
+.PHONY: demo test test-slow check performance train-tiny clean
+
+demo: $(INSTALLED) $(if $(filter $(CLIP),$(VIDEO)),$(CLIP))
+	$(BIN)/st4rtrack run "$(VIDEO)" -o "$(OUTPUT)" --export ply
+	@echo "the scene is in $(OUTPUT): look at $(OUTPUT)/overview.png"
+
+test: $(INSTALLED)
+	$(BIN)/ruff check st4rtrack tests performance
+	$(BIN)/ruff format --check st4rtrack tests performance
+	$(BIN)/basedpyright
+	$(BIN)/pytest -m "not slow"
+
+test-slow: $(INSTALLED)
+	$(BIN)/pytest -m slow
+
+performance: $(INSTALLED)
+	$(BIN)/python performance/speed.py
+	$(BIN)/python performance/memory.py
+
+# One core, resumable; hours. The result replaces the embedded model only by hand, see docs/training-log.md.
+train-tiny: $(INSTALLED)
+	nice $(BIN)/st4rtrack train tiny -o runs/tiny --threads 1
+
+$(CLIP): $(INSTALLED)
+	$(BIN)/python -m st4rtrack.data.demo_clip "$@"
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[all,dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo

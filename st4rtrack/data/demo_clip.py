@@ -1,0 +1,22 @@
+"""A short clip to try things on: a procedural scene written as a video. `python -m st4rtrack.data.demo_clip OUT.mp4`"""
+
+import sys
+from pathlib import Path
+
+from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
+from st4rtrack.io.video import write_video
+
+SEED = 17
+FRAMES = 24
+RATE = 12.0
+
+
+def write_demo_clip(path: Path) -> None:
+    """Renders 24 frames at 512x384 to a video file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    clip = procedural_clip(SEED, ProceduralConfig(height=384, width=512, num_frames=FRAMES))
+    write_video(path, iter(clip.rgb), fps=RATE)
+
+
+if __name__ == "__main__":
+    write_demo_clip(Path(sys.argv[1]))

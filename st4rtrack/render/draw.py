@@ -1,0 +1,171 @@
+"""Small parts of a picture: text, colour maps, colour bars, labels. Images are [height, width, 3] uint8 RGB throughout."""
+
+from typing import Literal
+
+import cv2
+import numpy as np
+
+Colour = tuple[int, int, int]
+
+PAGE: Colour = (255, 255, 255)
+PANEL: Colour = (38, 42, 50)
+INK: Colour = (32, 36, 44)
+GREY: Colour = (112, 118, 128)
+NOTHING: Colour = (214, 217, 222)
+ACCENT: Colour = (232, 93, 4)
+
+DEPTH_MAP = cv2.COLORMAP_TURBO
+CONFIDENCE_MAP = cv2.COLORMAP_VIRIDIS
+TIME_MAP = cv2.COLORMAP_PLASMA
+
+_SHIFT_BITS = 4
+_REGULAR, _BOLD = 400, 600
+
+
+def text_width(text: str, size: int, *, bold: bool = False) -> int:
+    """Width of a line of text in pixels, at a letter height of `size` (ascent and descent)."""
+    if hasattr(cv2, "FontFace"):
+        _, _, width, _ = cv2.getTextSize((0, 0), text, (0, 0), cv2.FontFace("sans"), size, _BOLD if bold else _REGULAR)
+        return int(width)
+    (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size / 31, 1)
+    return int(width)
+
+
+def put_text(
+    image: np.ndarray,
+    text: str,
+    x: float,
+    baseline: float,
+    size: int,
+    colour: Colour = INK,
+    *,
+    bold: bool = False,
+    align: Literal["left", "right"] = "left",
+) -> int:
+    """Writes a line into the image and returns its width in pixels; `x` is its left or right end."""
+    width = text_width(text, size, bold=bold)
+    left, bottom = round(x - (width if align == "right" else 0)), round(baseline)
+    if hasattr(cv2, "FontFace"):
+        cv2.putText(image, text, (left, bottom), colour, cv2.FontFace("sans"), size, _BOLD if bold else _REGULAR)
+    else:
+        _put_stroke_text(image, text, left, bottom, size, colour, bold=bold)
+    return width
+
+
+def _put_stroke_text(image: np.ndarray, text: str, left: int, baseline: int, size: int, colour: Colour, *, bold: bool) -> None:
+    """OpenCV before 5 has only stroke fonts, which are ugly when small: draw large, then shrink."""
+    enlarged, pad = 4, size
+    text = text.encode("ascii", "replace").decode("ascii")
+    width, height = text_width(text, size) + 2 * pad, 3 * pad
+    cover = np.zeros((enlarged * height, enlarged * width), np.uint8)
+    origin, thickness = (enlarged * pad, enlarged * 2 * pad), (6 if bold else 4)
+    cv2.putText(cover, text, origin, cv2.FONT_HERSHEY_SIMPLEX, enlarged * size / 31, 255, thickness, cv2.LINE_AA)
+    alpha = cv2.resize(cover, (width, height), interpolation=cv2.INTER_AREA)[..., None] / 255.0
+    x0, y0 = max(left - pad, 0), max(baseline - 2 * pad, 0)
+    x1, y1 = min(left - pad + width, image.shape[1]), min(baseline - 2 * pad + height, image.shape[0])
+    if x1 <= x0 or y1 <= y0:
+        return
+    alpha = alpha[y0 - baseline + 2 * pad :, x0 - left + pad :][: y1 - y0, : x1 - x0]
+    region = image[y0:y1, x0:x1]
+    region[:] = np.rint(region * (1 - alpha) + np.array(colour) * alpha)
+
+
+def number(value: float) -> str:
+    """About three digits: 0.083, 1.25, 42, 1300."""
+    if not np.isfinite(value):
+        return "-"
+    if value == 0 or 1e-4 <= abs(value) < 1e5:
+        digits = 2 - int(np.floor(np.log10(abs(value)))) if value else 1
+        return f"{value:.{min(max(digits, 0), 6)}f}"
+    return f"{value:.1e}"
+
+
+def robust_range(values: np.ndarray, *, percentiles: tuple[float, float] = (2, 98)) -> tuple[float, float]:
+    """A range that holds nearly all finite values and is never empty."""
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return 0.0, 1.0
+    low, high = (float(x) for x in np.percentile(values, percentiles))
+    if high - low <= 1e-3 * max(abs(low), abs(high), 1e-6):
+        half = 0.05 * max(abs(low), abs(high), 1e-3)
+        return low - half, high + half
+    return low, high
+
+
+def map_colours(values: np.ndarray, limits: tuple[float, float], colour_map: int, *, reverse: bool = False) -> np.ndarray:
+    """Colours [..., 3] uint8 of values [...]; what is not finite becomes `NOTHING`."""
+    finite = np.isfinite(values)
+    share = np.clip((np.where(finite, values, limits[0]) - limits[0]) / (limits[1] - limits[0]), 0, 1)
+    table = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], colour_map)[:, 0, ::-1]
+    colours = (table[::-1] if reverse else table)[np.rint(share * 255).astype(np.int64)]
+    colours[~finite] = NOTHING
+    return colours
+
+
+def colour_bar(
+    image: np.ndarray, left: int, top: int, width: int, height: int, colour_map: int, *, reverse: bool = False
+) -> None:
+    """A horizontal gradient of the whole colour map."""
+    ramp = map_colours(np.linspace(0, 1, width), (0.0, 1.0), colour_map, reverse=reverse)
+    image[top : top + height, left : left + width] = ramp
+
+
+def fit_image(image: np.ndarray, height: int, width: int, *, smooth: bool = True) -> np.ndarray:
+    """The image at another size; `smooth=False` keeps the pixels of a map apart when it grows."""
+    if height * width < image.shape[0] * image.shape[1]:
+        method = cv2.INTER_AREA
+    else:
+        method = cv2.INTER_CUBIC if smooth else cv2.INTER_NEAREST
+    return np.ascontiguousarray(cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=method))
+
+
+def chip(image: np.ndarray, text: str, size: int, *, fill: Colour = (0, 0, 0), alpha: float = 0.6, right: bool = False) -> None:
+    """A small label in the lower left (or upper right) corner, readable on any picture."""
+    pad = max(size // 3, 2)
+    width, height = text_width(text, size) + 2 * pad, size + 2 * pad
+    if width > image.shape[1] or height > image.shape[0]:
+        return
+    top, left = (0, image.shape[1] - width) if right else (image.shape[0] - height, 0)
+    region = image[top : top + height, left : left + width]
+    region[:] = np.rint(region * (1 - alpha) + np.array(fill) * alpha)
+    put_text(image, text, left + pad, top + pad + 0.82 * size, size, (255, 255, 255))
+
+
+def dot(
+    image: np.ndarray,
+    xy: np.ndarray,
+    radius: float,
+    colour: Colour,
+    *,
+    hollow: bool = False,
+    rim: Colour | None = None,
+    thickness: int = 1,
+) -> None:
+    """A disc or ring around a continuous position (u, v) of the image, anti-aliased."""
+    centre = _fixed(xy)
+    fixed_radius = round(radius * 2**_SHIFT_BITS)
+    if hollow:
+        cv2.circle(image, centre, fixed_radius, colour, thickness, cv2.LINE_AA, _SHIFT_BITS)
+        return
+    if rim is not None:
+        cv2.circle(image, centre, fixed_radius + 2**_SHIFT_BITS, rim, -1, cv2.LINE_AA, _SHIFT_BITS)
+    cv2.circle(image, centre, fixed_radius, colour, -1, cv2.LINE_AA, _SHIFT_BITS)
+
+
+def line(image: np.ndarray, start: np.ndarray, end: np.ndarray, colour: Colour, thickness: int = 1) -> None:
+    """A segment between continuous positions (u, v) of the image, anti-aliased; nothing if an end is not finite or far outside."""
+    ends = np.stack([start, end])
+    if np.isfinite(ends).all() and np.abs(ends).max() < 4 * max(image.shape):
+        cv2.line(image, _fixed(start), _fixed(end), colour, thickness, cv2.LINE_AA, _SHIFT_BITS)
+
+
+def _fixed(xy: np.ndarray) -> tuple[int, int]:
+    """OpenCV counts from pixel centres, in 1/16 pixels."""
+    x, y = np.rint((np.asarray(xy, np.float64) - 0.5) * 2**_SHIFT_BITS).astype(int)
+    return int(x), int(y)
+
+
+def rgb_tuple(colour: np.ndarray) -> Colour:
+    """A colour of an array as OpenCV wants it."""
+    red, green, blue = (int(channel) for channel in colour)
+    return red, green, blue

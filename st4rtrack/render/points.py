@@ -1,0 +1,176 @@
+"""Points seen from anywhere, without a GPU: a view that fits them, and splats with a depth buffer."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from st4rtrack.geometry.camera import project
+from st4rtrack.geometry.transforms import rigid, transform_points
+
+MAX_RADIUS_PX = 8.0
+
+
+@dataclass(frozen=True)
+class View:
+    """A pinhole camera to look at a scene with.
+
+    Attributes:
+        camera_from_world: [4, 4] rigid.
+        intrinsics: [3, 3] in pixels.
+        height, width: of the picture, pixels.
+    """
+
+    camera_from_world: np.ndarray
+    intrinsics: np.ndarray
+    height: int
+    width: int
+
+    def project(self, points_world: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels [points, 2] and depth [points] of points [points, 3]; NaN pixels for what lies behind the view."""
+        points_camera = transform_points(self.camera_from_world, np.asarray(points_world, np.float64))
+        depth = points_camera[:, 2]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            pixels_px = project(points_camera, self.intrinsics)
+        return np.where((depth > 0)[:, None], pixels_px, np.nan), depth
+
+    def scaled(self, factor: float) -> "View":
+        """The same view with `factor` times the pixels."""
+        change = np.diag([factor, factor, 1.0])
+        return View(self.camera_from_world, change @ self.intrinsics, round(self.height * factor), round(self.width * factor))
+
+
+def look_at(eye: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndarray:
+    """camera_from_world [4, 4] of a camera at `eye` that looks at `target`, `up` pointing up in its picture (all [3], world)."""
+    forward = _unit(target - eye)
+    right = np.cross(forward, up)
+    if np.linalg.norm(right) < 1e-6 * max(float(np.linalg.norm(up)), 1e-12):
+        right = np.cross(forward, np.eye(3)[np.argmin(np.abs(forward))])
+    right = _unit(right)
+    rotation = np.stack([right, np.cross(forward, right), forward])
+    return rigid(rotation, -rotation @ eye)
+
+
+def orbit_view(
+    points_world: np.ndarray,
+    world_from_camera: np.ndarray,
+    size: tuple[int, int],
+    *,
+    azimuth_deg: float,
+    elevation_deg: float,
+    must_see_world: np.ndarray | None = None,
+) -> View:
+    """A view of a scene from beside and above its cameras, in which all of it fits.
+
+    Args:
+        points_world: [points, 3] finite; nearly all of them will be seen.
+        world_from_camera: [time, 4, 4]; their mean direction is azimuth 0 and elevation 0.
+        size: (height, width) of the picture in pixels.
+        azimuth_deg: to the right of the mean camera, as seen by it.
+        elevation_deg: above it.
+        must_see_world: [more, 3] points that lie in the picture for certain.
+    """
+    height, width = size
+    forward = _unit(world_from_camera[:, :3, 2].mean(axis=0), fallback=(0.0, 0.0, 1.0))
+    up = -_unit(world_from_camera[:, :3, 1].mean(axis=0), fallback=(0.0, 1.0, 0.0))
+    right = np.cross(forward, up)
+    azimuth, elevation = np.deg2rad([azimuth_deg, elevation_deg])
+    direction = np.cos(elevation) * (np.sin(azimuth) * right - np.cos(azimuth) * forward) + np.sin(elevation) * up
+    target = np.median(points_world, axis=0)
+    camera_from_world = look_at(target + direction, target, up)
+    camera_from_world[:3, 3] = -camera_from_world[:3, :3] @ target  # at the target itself, until the distance is known
+
+    corners = _robust_box(transform_points(camera_from_world, points_world))
+    if must_see_world is not None and len(must_see_world):
+        corners = np.concatenate([corners, transform_points(camera_from_world, must_see_world)])
+    focal = 1.5 * max(height, width)
+    half = 0.5 * np.array([width, height])
+    extent = max(float(np.ptp(corners, axis=0).max()), 1e-6)
+    distance = max(
+        float((focal * np.abs(corners[:, :2]) / half - corners[:, 2:]).max()), float(-corners[:, 2].min()) + 0.3 * extent
+    )
+    camera_from_world[2, 3] += distance
+    pixels = project(corners + [0, 0, distance], np.diag([focal, focal, 1.0]))
+    low, high = pixels.min(axis=0), pixels.max(axis=0)
+    zoom = float((np.array([width, height]) * 0.92 / np.maximum(high - low, 1e-6)).min())
+    centre = half - zoom * (low + high) / 2
+    intrinsics = np.array([[zoom * focal, 0, centre[0]], [0, zoom * focal, centre[1]], [0, 0, 1.0]])
+    return View(camera_from_world, intrinsics, height, width)
+
+
+def _robust_box(points_camera: np.ndarray) -> np.ndarray:
+    """The points [points, 3] within the outermost half percent of each axis, at most some thousand."""
+    points_camera = points_camera[:: max(1, len(points_camera) // 20000)]
+    low, high = np.percentile(points_camera, [0.5, 99.5], axis=0)
+    inside = ((points_camera >= low) & (points_camera <= high)).all(axis=1)
+    return points_camera[inside] if inside.any() else points_camera
+
+
+def splat(
+    view: View, points_world: np.ndarray, colours: np.ndarray, size_world: np.ndarray | float, *, background: tuple[int, int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points as discs, the nearest on top.
+
+    Args:
+        view: where from.
+        points_world: [points, 3]; what is not finite or lies behind the view is left out.
+        colours: [points, 3] uint8.
+        size_world: [points] or one: diameter of a point in world units; discs cover at least a pixel.
+    Returns:
+        Picture [height, width, 3] uint8 and depth [height, width] float32, infinite where there is nothing.
+    """
+    pixels_px, depth = view.project(points_world)
+    radius = 0.5 * np.broadcast_to(size_world, depth.shape) * view.intrinsics[0, 0] / np.where(depth > 0, depth, 1)
+    margin = MAX_RADIUS_PX
+    with np.errstate(invalid="ignore"):
+        keep = ((pixels_px > -margin) & (pixels_px < (view.width + margin, view.height + margin))).all(axis=1)
+    chosen = np.flatnonzero(keep)
+    chosen = chosen[np.argsort(-depth[chosen], kind="stable")]  # far to near: of equal pixels the last written stays
+    column, row = np.floor(pixels_px[chosen]).astype(np.int32).T
+    radius = np.clip(radius[chosen], 0, MAX_RADIUS_PX)
+    nearest = np.full(view.height * view.width, -1, np.int32)
+    for du, dv in _disc(float(radius.max(initial=0))):
+        rank = np.flatnonzero(radius >= np.hypot(du, dv)).astype(np.int32)
+        u, v = column[rank] + du, row[rank] + dv
+        inside = (u >= 0) & (u < view.width) & (v >= 0) & (v < view.height)
+        layer = np.full_like(nearest, -1)
+        layer[v[inside] * view.width + u[inside]] = rank[inside]
+        np.maximum(nearest, layer, out=nearest)  # the higher rank is the nearer point
+    filled = nearest >= 0
+    image = np.full((len(nearest), 3), background, np.uint8)
+    image[filled] = colours[chosen][nearest[filled]]
+    buffer = np.full(len(nearest), np.inf, np.float32)
+    buffer[filled] = depth[chosen][nearest[filled]]
+    return image.reshape(view.height, view.width, 3), buffer.reshape(view.height, view.width)
+
+
+def _disc(radius: float) -> list[tuple[int, int]]:
+    reach = int(radius)
+    span = range(-reach, reach + 1)
+    return [(du, dv) for dv in span for du in span if np.hypot(du, dv) <= max(radius, 0)]
+
+
+def shade_edges(image: np.ndarray, depth: np.ndarray, *, reach_px: int = 2, strength: float = 14.0) -> np.ndarray:
+    """Darkens what lies behind its neighbours (eye-dome lighting), so that shapes stand out without normals or lights.
+
+    Args:
+        image: [height, width, 3] uint8.
+        depth: [height, width], infinite where there is nothing.
+    """
+    finite = np.isfinite(depth)
+    if not finite.any():
+        return image
+    logarithm = np.log(np.where(finite, depth, 2 * depth[finite].max())).astype(np.float32)
+    padded = cv2.copyMakeBorder(logarithm, reach_px, reach_px, reach_px, reach_px, cv2.BORDER_REPLICATE)
+    height, width = depth.shape
+    behind = np.zeros_like(logarithm)
+    for du, dv in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+        neighbour = padded[reach_px * (1 + dv) :][:height, reach_px * (1 + du) :][:, :width]
+        behind += np.clip(logarithm - neighbour, 0, 0.05)
+    shade = np.where(finite, np.maximum(np.exp(-strength * behind / 4), 0.45), 1)
+    return np.rint(image * shade[..., None]).astype(np.uint8)
+
+
+def _unit(vector: np.ndarray, *, fallback: tuple[float, float, float] = (0.0, 0.0, 1.0)) -> np.ndarray:
+    length = float(np.linalg.norm(vector))
+    return np.asarray(fallback, np.float64) if not np.isfinite(length) or length < 1e-9 else vector / length

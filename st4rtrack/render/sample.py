@@ -1,0 +1,169 @@
+"""What a picture of a scene needs of it, read one frame at a time: the scene may be long and on disk."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from st4rtrack.geometry.camera import project
+from st4rtrack.geometry.transforms import invert_rigid, transform_maps, transform_points
+from st4rtrack.types import Scene
+
+MOVING_TAIL, STATIC_TAIL = 12, 4
+_LONG_TRACK_FRAMES = 40
+_LEAST_SURE_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class ShownFrames:
+    """A few frames of a scene, whole.
+
+    Attributes:
+        index: [shown] frame numbers, increasing; the anchor is one of them.
+        rgb: [shown, height, width, 3] uint8.
+        points_world: [shown, height, width, 3] float32 of the reconstruction, NaN where it is not valid.
+        depth: [shown, height, width] along z of each frame's own camera, NaN where there is none.
+        confidence: [shown, height, width] or None.
+        visible_share: of the anchor's points, in each of the frames [shown]; None if unknown.
+    """
+
+    index: np.ndarray
+    rgb: np.ndarray
+    points_world: np.ndarray
+    depth: np.ndarray
+    confidence: np.ndarray | None
+    visible_share: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def sure(self) -> np.ndarray:
+        """[shown, height, width] bool: finite, and not among the least sure."""
+        sure = np.isfinite(self.depth)
+        if self.confidence is not None:
+            known = self.confidence[sure & np.isfinite(self.confidence)]
+            if len(known):
+                sure &= self.confidence >= np.quantile(known, _LEAST_SURE_SHARE)
+        return sure
+
+
+@dataclass(frozen=True)
+class AnchorTracks:
+    """Some of the anchor's points over some of the frames.
+
+    Attributes:
+        frame: [frames] frame numbers, increasing.
+        query_px: [points, 2] pixel centres in the anchor.
+        moving: [points] bool.
+        points_world: [frames, points, 3], NaN where unknown.
+        visible: [frames, points] bool.
+        pixels_px: [frames, points, 2] in each frame's own camera; NaN for what lies behind it.
+    """
+
+    frame: np.ndarray
+    query_px: np.ndarray
+    moving: np.ndarray
+    points_world: np.ndarray
+    visible: np.ndarray
+    pixels_px: np.ndarray
+
+
+def choose_frames(num_frames: int, count: int, anchor_index: int) -> np.ndarray:
+    """About `count` frame numbers spread over the video, increasing, the anchor among them."""
+    index = np.unique(np.rint(np.linspace(0, num_frames - 1, min(count, num_frames))).astype(int))
+    index[np.argmin(np.abs(index - anchor_index))] = anchor_index
+    return np.unique(index)
+
+
+def read_frames(scene: Scene, index: np.ndarray) -> ShownFrames:
+    """Reads the frames `index` [shown] of a scene."""
+    points, depth, confidence, visible = [], [], [], []
+    surface = scene.reconstruction
+    for t in index.tolist():
+        here = np.array(surface.points_world[t], np.float32)
+        if surface.valid is not None:
+            here[~np.asarray(surface.valid[t], bool)] = np.nan
+        camera_from_world = invert_rigid(np.asarray(scene.cameras.world_from_camera[t], np.float64))
+        z = transform_maps(camera_from_world, here)[..., 2].astype(np.float32)
+        points.append(here)
+        depth.append(np.where(np.isfinite(here).all(axis=-1) & (z > 0), z, np.nan))
+        if surface.confidence is not None:
+            confidence.append(np.asarray(surface.confidence[t], np.float32))
+        if scene.tracking.visible is not None:
+            visible.append(float(np.mean(np.asarray(scene.tracking.visible[t]))))
+    return ShownFrames(
+        index=index,
+        rgb=np.stack([np.asarray(scene.rgb[t], np.uint8) for t in index.tolist()]),
+        points_world=np.stack(points),
+        depth=np.stack(depth),
+        confidence=np.stack(confidence) if confidence else None,
+        visible_share=np.array(visible) if visible else None,
+    )
+
+
+def read_tracks(scene: Scene, shown: np.ndarray, moving: np.ndarray, *, spacing_px: float) -> AnchorTracks:
+    """Reads a grid of the anchor's points: in the frames before each shown one, and some over the whole video.
+
+    Args:
+        scene: the scene.
+        shown: [shown] frame numbers.
+        moving: [height, width] bool of the anchor.
+        spacing_px: distance of static queries, in pixels of the frames; moving ones are closer together.
+    """
+    frames = {min(max(t - back, 0), len(scene) - 1) for t in shown.tolist() for back in range(MOVING_TAIL + 1)}
+    frames |= {scene.anchor_index, *choose_frames(len(scene), _LONG_TRACK_FRAMES, scene.anchor_index).tolist()}
+    frame = np.array(sorted(frames))
+    query_px, query_moving = _queries(moving, spacing_px)
+    row, column = query_px[:, 1].astype(int), query_px[:, 0].astype(int)
+    points, visible, pixels = [], [], []
+    for t in frame.tolist():
+        here = np.asarray(scene.tracking.points_world[t], np.float32)[row, column].astype(np.float64)
+        if scene.tracking.valid is not None:
+            here[~np.asarray(scene.tracking.valid[t], bool)[row, column]] = np.nan
+        camera_from_world = invert_rigid(np.asarray(scene.cameras.world_from_camera[t], np.float64))
+        in_camera = transform_points(camera_from_world, here)
+        with np.errstate(all="ignore"):
+            projected = project(in_camera, np.asarray(scene.cameras.intrinsics[t], np.float64))
+        pixels.append(np.where((in_camera[:, 2:] > 0) & np.isfinite(projected), projected, np.nan))
+        points.append(here)
+        seen = None if scene.tracking.visible is None else np.asarray(scene.tracking.visible[t], bool)[row, column]
+        visible.append(np.ones(len(here), bool) if seen is None else seen)
+    return AnchorTracks(frame, query_px, query_moving, np.stack(points), np.stack(visible), np.stack(pixels))
+
+
+def moving_pixels(scene: Scene, shown: np.ndarray) -> np.ndarray:
+    """[height, width] bool of the anchor: as the scene says, or, where it does not say, what travels far in the shown frames."""
+    if scene.tracking.moving is not None:
+        return np.asarray(scene.tracking.moving, bool)
+    start = np.asarray(scene.tracking.points_world[scene.anchor_index], np.float32)
+    travel = np.zeros(start.shape[:2], np.float32)
+    for t in shown.tolist():
+        way = np.linalg.norm(np.asarray(scene.tracking.points_world[t], np.float32) - start, axis=-1)
+        travel = np.fmax(travel, way / np.maximum(np.linalg.norm(start, axis=-1), 1e-6))
+    finite = np.isfinite(travel)
+    usual = float(np.median(travel[finite])) if finite.any() else 0.0
+    return finite & (travel > max(0.03, 4 * usual))
+
+
+def _queries(moving: np.ndarray, spacing_px: float) -> tuple[np.ndarray, np.ndarray]:
+    """Pixel centres [points, 2] and which of them move [points]: a grid, closer where things move, so that small ones get some."""
+    height, width = moving.shape
+    spacing_px = max(spacing_px, 1.0)
+    static_px = _grid(height, width, spacing_px)
+    static_px = static_px[~moving[static_px[:, 1].astype(int), static_px[:, 0].astype(int)]]
+    close_px = np.clip(np.sqrt(moving.sum() / 80), 0.45 * spacing_px, 0.75 * spacing_px)
+    moving_px = _grid(height, width, max(float(close_px), 1.0))
+    moving_px = moving_px[moving[moving_px[:, 1].astype(int), moving_px[:, 0].astype(int)]]
+    both = np.concatenate([static_px, moving_px])
+    return both, np.arange(len(both)) >= len(static_px)
+
+
+def _grid(height: int, width: int, spacing_px: float) -> np.ndarray:
+    """Pixel centres [points, 2] about `spacing_px` apart, the grid in the middle of the image."""
+
+    def along(length: int) -> np.ndarray:
+        count = max(round(length / spacing_px), 1)
+        return np.floor((np.arange(count) + 0.5) * length / count) + 0.5
+
+    u, v = np.meshgrid(along(width), along(height))
+    return np.stack([u.ravel(), v.ravel()], axis=1)

@@ -1,0 +1,27 @@
+import numpy as np
+import pytest
+from tests.shared_data import shared
+
+from st4rtrack.geometry.align import median_scale, umeyama
+from st4rtrack.metrics.points import average_points_within_distance, end_point_error
+
+
+def test_known_errors() -> None:
+    error = end_point_error(np.array([[0.0, 0, 0.05], [0, 0.2, 0], [0.6, 0, 0], [0, 0, 3]]), np.zeros((4, 3)))
+    np.testing.assert_allclose(error, [0.05, 0.2, 0.6, 3])
+    assert average_points_within_distance(error) == pytest.approx(100 * (0.25 + 0.5 + 0.5 + 0.75) / 4)
+    assert np.isnan(average_points_within_distance(np.zeros(0)))
+
+
+@pytest.mark.parametrize("case", ["a", "b"])
+@pytest.mark.parametrize("subset", ["all", "dynamic"])
+def test_agrees_with_the_published_evaluator(case: str, subset: str) -> None:
+    oracle = np.load(shared("oracle/metrics.npz"))
+    keep = oracle[f"{case}/dynamic"] if subset == "dynamic" else slice(None)
+    gt, pred = oracle[f"{case}/gt"][:, keep], oracle[f"{case}/pred"][:, keep]
+    aligned = {"median": pred * median_scale(pred, gt), "sim3": umeyama(pred, gt, allow_reflection_scale=True)(pred)}
+    for alignment, points in aligned.items():
+        error = end_point_error(points, gt)
+        key = f"{case}/{subset}/{alignment}"
+        assert error.mean() == pytest.approx(float(oracle[f"{key}/epe"]), rel=1e-6)
+        assert average_points_within_distance(error) == pytest.approx(float(oracle[f"{key}/apd"]), rel=1e-6)

@@ -1,0 +1,190 @@
+import json
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tests.formula import ARCHITECTURE, formula_image, formula_weights, save_official
+from tests.shared_data import shared
+
+from st4rtrack.model.checkpoint import convert_checkpoint, load_model, read_info, save_model
+from st4rtrack.model.config import LARGE, ModelConfig
+from st4rtrack.model.network import St4RTrack
+from st4rtrack.model.official import convert_weights, our_key
+from st4rtrack.types import UserError
+
+SMALL = ModelConfig(encoder_width=32, encoder_depth=1, encoder_heads=2, decoder_width=32, decoder_depth=2, decoder_heads=2, head="linear")
+
+
+@pytest.fixture(scope="module")
+def official(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    weights = formula_weights(shared("oracle/model_small_keys.json"))
+    return save_official(tmp_path_factory.mktemp("official") / "small.pth", weights)
+
+
+def same_output(a: St4RTrack, b: St4RTrack) -> bool:
+    images = formula_image(1, 32, 48), formula_image(2, 32, 48)
+    with torch.inference_mode():
+        return torch.equal(a(*images).tracking.points_world, b(*images).tracking.points_world)
+
+
+def test_every_key_of_the_released_checkpoint_is_recognised() -> None:
+    shapes = {key: tuple(shape) for key, shape in json.loads(shared("oracle/model_large_keys.json").read_text()).items()}
+    assert len(shapes) == 1009
+    weights = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+    converted, notes = convert_weights(weights)
+    with torch.device("meta"):
+        expected = {key: tuple(value.shape) for key, value in St4RTrack(LARGE).state_dict().items()}
+    assert {key: tuple(value.shape) for key, value in converted.items()} == expected
+    assert not notes
+
+
+def test_both_names_of_an_aliased_tensor_mean_one() -> None:
+    assert our_key("downstream_head1.dpt.scratch.layer_rn.2.weight") == our_key("downstream_head1.dpt.scratch.layer3_rn.weight")
+
+
+def test_official_variants_load_alike(official: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = load_model(official, device="cpu", dtype="float32")
+    weights = formula_weights(shared("oracle/model_small_keys.json"))
+    one_alias = {key: value for key, value in weights.items() if ".layer_rn." not in key}
+    mast3r = {**one_alias, "downstream_head1.head_local_features.fc1.weight": torch.zeros(3, 3)}
+    mast3r_architecture = ARCHITECTURE.replace("AsymmetricCroCo3DStereo", "AsymmetricMASt3R").replace("'dpt'", "'catmlp+dpt'")
+    mast3r_architecture = mast3r_architecture.replace("'pts3d'", "'pts3d+desc24'").replace(", freeze=", ", two_confs=True, freeze=")
+    for name, content, architecture in (("alias", one_alias, ARCHITECTURE), ("mast3r", mast3r, mast3r_architecture)):
+        path = save_official(tmp_path / f"{name}.pth", content, architecture, optimizer={"state": {}}, best_so_far=0.5)
+        assert same_output(load_model(path, device="cpu", dtype="float32"), model)
+    assert "local-feature" in caplog.text
+    prefixed = {f"module.{key}": value for key, value in weights.items()}
+    assert same_output(load_model(save_official(tmp_path / "prefixed.pth", prefixed), device="cpu", dtype="float32"), model)
+
+
+def test_a_missing_second_decoder_is_copied_from_the_first(tmp_path: Path) -> None:
+    weights = {k: v for k, v in formula_weights(shared("oracle/model_small_keys.json")).items() if not k.startswith("dec_blocks2.")}
+    model = load_model(save_official(tmp_path / "one.pth", weights), device="cpu", dtype="float32")
+    for a, b in zip(model.decoder.tracking_blocks.parameters(), model.decoder.reconstruction_blocks.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_hub_folder_with_official_names_loads(official: Path, tmp_path: Path) -> None:
+    weights = {k: v for k, v in formula_weights(shared("oracle/model_small_keys.json")).items() if ".layer_rn." not in k}
+    save_file(weights, tmp_path / "model.safetensors")
+    options = {"enc_num_heads": 4, "dec_num_heads": 3, "head_type": "dpt", "patch_embed_cls": "ManyAR_PatchEmbed", "landscape_only": True}
+    (tmp_path / "config.json").write_text(json.dumps(options))
+    assert same_output(load_model(tmp_path, device="cpu", dtype="float32"), load_model(official, device="cpu", dtype="float32"))
+
+
+@pytest.mark.parametrize("target", ["file.safetensors", "folder"])
+def test_convert_gives_the_same_network(official: Path, tmp_path: Path, target: str) -> None:
+    written = convert_checkpoint(official, tmp_path / target)
+    assert all(path.is_file() for path in written)
+    again = load_model(tmp_path / target, device="cpu", dtype="float32")
+    original = load_model(official, device="cpu", dtype="float32")
+    assert same_output(again, original)
+    assert again.weights_hash == original.weights_hash
+    with pytest.raises(UserError, match="exists"):
+        convert_checkpoint(official, tmp_path / target)
+    convert_checkpoint(official, tmp_path / target, overwrite=True)
+
+
+def test_our_own_format_round_trips(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = St4RTrack(SMALL).eval()
+    save_model(model, tmp_path / "ours.safetensors", info={"licence": "Apache-2.0"})
+    assert read_info(tmp_path / "ours.safetensors")["licence"] == "Apache-2.0"
+    again = load_model(tmp_path / "ours.safetensors", device="cpu", dtype="float32")
+    assert again.config == SMALL and again.name == "ours"
+    images = torch.zeros(1, 3, 32, 32), torch.ones(1, 3, 32, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(again(*images).tracking.points_world, model(*images).tracking.points_world)
+
+
+def test_the_embedded_model_is_the_default_and_is_small() -> None:
+    model = load_model(device="cpu", dtype="float32")
+    assert model.name == "tiny" and model.config.hints
+    assert sum(p.numel() for p in model.parameters()) * 2 < 30e6
+
+
+class Evil:
+    def __reduce__(self) -> tuple:
+        return os.mkdir, ("executed",)
+
+
+def test_code_in_a_pickle_is_refused_and_not_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": {"a": torch.zeros(1)}, "args": Evil()}, "evil.pth")
+    Path("raw.pth").write_bytes(pickle.dumps({"model": Evil()}))
+    for name in ("evil.pth", "raw.pth"):
+        with pytest.raises(UserError, match="not executed|not a model checkpoint"):
+            load_model(name)
+    assert not Path("executed").exists()
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        ARCHITECTURE.replace("head_type='dpt'", "head_type='linear'"),
+        ARCHITECTURE.replace("('exp', 1, inf)", "('sigmoid', 0, 1)"),
+        ARCHITECTURE.replace("RoPE100", "cosine"),
+        ARCHITECTURE.replace("enc_num_heads=4", "enc_num_heads=7"),
+        ARCHITECTURE.replace("AsymmetricCroCo3DStereo", "os.system"),
+        ARCHITECTURE.replace("'dpt'", "__import__('os').mkdir('executed')"),
+        "(" * 500,
+    ],
+)
+def test_other_architectures_are_refused(tmp_path: Path, architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    weights = formula_weights(shared("oracle/model_small_keys.json"))
+    with pytest.raises(UserError):
+        load_model(save_official(tmp_path / "other.pth", weights, architecture))
+    assert not Path("executed").exists()
+
+
+def test_missing_unknown_and_misshapen_tensors_are_named(tmp_path: Path) -> None:
+    weights = formula_weights(shared("oracle/model_small_keys.json"))
+    changes = {
+        "lacks": {k: v for k, v in weights.items() if k != "dec_norm.weight"},
+        "unknown": {**weights, "extra.weight": torch.zeros(1)},
+        "shape": {**weights, "dec_norm.weight": torch.zeros(5)},
+    }
+    for message, content in changes.items():
+        with pytest.raises(UserError, match=message):
+            load_model(save_official(tmp_path / f"{message}.pth", content))
+
+
+def test_what_is_no_checkpoint_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "empty.pth").touch()
+    (tmp_path / "text.safetensors").write_text("hello, this is not a checkpoint")
+    (tmp_path / "text.pth").write_text("hello, this is not a checkpoint")
+    save_file({"a": torch.zeros(1)}, tmp_path / "plain.safetensors")
+    torch.save([1, 2], tmp_path / "list.pth")
+    torch.save({"model": {"a": 1}}, tmp_path / "numbers.pth")
+    (tmp_path / "folder").mkdir()
+    for name in ("empty.pth", "text.safetensors", "text.pth", "plain.safetensors", "list.pth", "numbers.pth", "folder", "missing.pth"):
+        with pytest.raises(UserError) as caught:
+            load_model(tmp_path / name)
+        assert "\n" not in str(caught.value)
+    future = {**SMALL.to_dict(), "newer_option": 1}
+    save_file({"a": torch.zeros(1)}, tmp_path / "newer.safetensors", metadata={"st4rtrack_config": json.dumps(future)})
+    with pytest.raises(UserError, match="newer_option"):
+        load_model(tmp_path / "newer.safetensors")
+
+
+def test_dtype_and_device_are_checked() -> None:
+    assert load_model(device="cpu", dtype="bfloat16").dtype == torch.bfloat16
+    with pytest.raises(UserError, match="float16"):
+        load_model(device="cpu", dtype="float16")
+    with pytest.raises(UserError, match="abacus"):
+        load_model(device="abacus")
+
+
+def test_the_hash_is_that_of_the_values(official: Path, tmp_path: Path) -> None:
+    convert_checkpoint(official, tmp_path / "a.safetensors")
+    weights = load_file(tmp_path / "a.safetensors")
+    first = sorted(weights)[0]
+    weights[first] = weights[first] + 1e-3
+    config = read_info(tmp_path / "a.safetensors")
+    save_file(weights, tmp_path / "b.safetensors", metadata=config)
+    hashes = [load_model(tmp_path / f"{name}.safetensors", device="cpu", dtype="float32").weights_hash for name in "ab"]
+    assert hashes[0] != hashes[1]
