@@ -16,9 +16,10 @@ ACCENT: Colour = (232, 93, 4)
 
 DEPTH_MAP = cv2.COLORMAP_TURBO
 CONFIDENCE_MAP = cv2.COLORMAP_VIRIDIS
-TIME_MAP = cv2.COLORMAP_PLASMA
+TIME_MAP = cv2.COLORMAP_SPRING
 
 _SHIFT_BITS = 4
+_STROKE_ENLARGED = 4
 _REGULAR, _BOLD = 400, 600
 
 
@@ -27,8 +28,8 @@ def text_width(text: str, size: int, *, bold: bool = False) -> int:
     if hasattr(cv2, "FontFace"):
         _, _, width, _ = cv2.getTextSize((0, 0), text, (0, 0), cv2.FontFace("sans"), size, _BOLD if bold else _REGULAR)
         return int(width)
-    (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size / 31, 1)
-    return int(width)
+    (width, _), _ = cv2.getTextSize(_ascii(text), cv2.FONT_HERSHEY_SIMPLEX, _STROKE_ENLARGED * size / 31, 6 if bold else 4)
+    return round(width / _STROKE_ENLARGED)
 
 
 def put_text(
@@ -54,12 +55,11 @@ def put_text(
 
 def _put_stroke_text(image: np.ndarray, text: str, left: int, baseline: int, size: int, colour: Colour, *, bold: bool) -> None:
     """OpenCV before 5 has only stroke fonts, which are ugly when small: draw large, then shrink."""
-    enlarged, pad = 4, size
-    text = text.encode("ascii", "replace").decode("ascii")
-    width, height = text_width(text, size) + 2 * pad, 3 * pad
+    enlarged, pad = _STROKE_ENLARGED, size
+    width, height = text_width(text, size, bold=bold) + 2 * pad, 3 * pad
     cover = np.zeros((enlarged * height, enlarged * width), np.uint8)
     origin, thickness = (enlarged * pad, enlarged * 2 * pad), (6 if bold else 4)
-    cv2.putText(cover, text, origin, cv2.FONT_HERSHEY_SIMPLEX, enlarged * size / 31, 255, thickness, cv2.LINE_AA)
+    cv2.putText(cover, _ascii(text), origin, cv2.FONT_HERSHEY_SIMPLEX, enlarged * size / 31, 255, thickness, cv2.LINE_AA)
     alpha = cv2.resize(cover, (width, height), interpolation=cv2.INTER_AREA)[..., None] / 255.0
     x0, y0 = max(left - pad, 0), max(baseline - 2 * pad, 0)
     x1, y1 = min(left - pad + width, image.shape[1]), min(baseline - 2 * pad + height, image.shape[0])
@@ -68,6 +68,10 @@ def _put_stroke_text(image: np.ndarray, text: str, left: int, baseline: int, siz
     alpha = alpha[y0 - baseline + 2 * pad :, x0 - left + pad :][: y1 - y0, : x1 - x0]
     region = image[y0:y1, x0:x1]
     region[:] = np.rint(region * (1 - alpha) + np.array(colour) * alpha)
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "replace").decode("ascii")
 
 
 def number(value: float) -> str:
@@ -112,20 +116,20 @@ def colour_bar(
 
 def fit_image(image: np.ndarray, height: int, width: int, *, smooth: bool = True) -> np.ndarray:
     """The image at another size; `smooth=False` keeps the pixels of a map apart when it grows."""
-    if height * width < image.shape[0] * image.shape[1]:
-        method = cv2.INTER_AREA
-    else:
-        method = cv2.INTER_CUBIC if smooth else cv2.INTER_NEAREST
+    enlarging = cv2.INTER_CUBIC if smooth else cv2.INTER_NEAREST
+    method = cv2.INTER_AREA if height * width < image.shape[0] * image.shape[1] else enlarging
     return np.ascontiguousarray(cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=method))
 
 
-def chip(image: np.ndarray, text: str, size: int, *, fill: Colour = (0, 0, 0), alpha: float = 0.6, right: bool = False) -> None:
-    """A small label in the lower left (or upper right) corner, readable on any picture."""
+def chip(
+    image: np.ndarray, text: str, size: int, *, fill: Colour = (0, 0, 0), alpha: float = 0.6, upper_right: bool = False
+) -> None:
+    """A small label in the lower left (or upper right) corner, readable on any picture; left out where it is too long."""
     pad = max(size // 3, 2)
     width, height = text_width(text, size) + 2 * pad, size + 2 * pad
-    if width > image.shape[1] or height > image.shape[0]:
+    if width + 2 * pad > image.shape[1] or height + 2 * pad > image.shape[0]:
         return
-    top, left = (0, image.shape[1] - width) if right else (image.shape[0] - height, 0)
+    top, left = (pad, image.shape[1] - width - pad) if upper_right else (image.shape[0] - height - pad, pad)
     region = image[top : top + height, left : left + width]
     region[:] = np.rint(region * (1 - alpha) + np.array(fill) * alpha)
     put_text(image, text, left + pad, top + pad + 0.82 * size, size, (255, 255, 255))

@@ -176,7 +176,7 @@ def frames_row(scene: Scene, shown: ShownFrames, layout: Layout) -> np.ndarray:
         chip(cell, f"t = {float(scene.time_s[t]):.2f} s", layout.small)
         if t == scene.anchor_index:
             cv2.rectangle(cell, (0, 0), (layout.cell_width - 1, layout.cell_height - 1), ACCENT, max(layout.gutter // 3, 1) * 2)
-            chip(cell, "anchor", layout.small, fill=ACCENT, alpha=1.0, right=True)
+            chip(cell, "anchor", layout.small, fill=ACCENT, alpha=1.0, upper_right=True)
         cells.append(cell)
     return _row("Frames", cells, layout, lambda *_: None)
 
@@ -187,7 +187,9 @@ def depth_row(shown: ShownFrames, layout: Layout) -> np.ndarray:
     cells = [_map_cell(depth, limits, DEPTH_MAP, layout, reverse=True) for depth in shown.depth]
 
     def legend(image: np.ndarray, right: int, baseline: int) -> None:
-        _bar_legend(image, right, baseline, f"near {number(limits[0])}", f"{number(limits[1])} far", DEPTH_MAP, layout, reverse=True)
+        _bar_legend(
+            image, right, baseline, f"near {number(limits[0])}", f"{number(limits[1])} far", DEPTH_MAP, layout, reverse=True
+        )
 
     return _row("Depth", cells, layout, legend, "of the reconstruction, in each frame's camera")
 
@@ -210,7 +212,8 @@ def confidence_row(shown: ShownFrames, layout: Layout) -> np.ndarray:
 def tracks_row(shown: ShownFrames, tracks: AnchorTracks, colours: np.ndarray, layout: Layout) -> np.ndarray:
     """The anchor's points in each frame, with where they were in the frames before."""
     cells = [
-        draw_tracks(shown.rgb[k], tracks, colours, int(t), layout.cell_height, layout.cell_width) for k, t in enumerate(shown.index.tolist())
+        draw_tracks(shown.rgb[k], tracks, colours, int(t), layout.cell_height, layout.cell_width)
+        for k, t in enumerate(shown.index.tolist())
     ]
 
     def legend(image: np.ndarray, right: int, baseline: int) -> None:
@@ -221,7 +224,13 @@ def tracks_row(shown: ShownFrames, tracks: AnchorTracks, colours: np.ndarray, la
         x -= put_text(image, "seen", x, baseline, layout.small, GREY, align="right")
         dot(image, np.array([x - 2.5 * radius, middle]), radius, GREY)
 
-    return _row("Tracks", cells, layout, legend, f"of the anchor's points, tails over the past {MOVING_TAIL} frames; colour: place in the anchor")
+    return _row(
+        "Tracks",
+        cells,
+        layout,
+        legend,
+        f"of the anchor's points, tails over the past {MOVING_TAIL} frames; colour: place in the anchor",
+    )
 
 
 def draw_tracks(rgb: np.ndarray, tracks: AnchorTracks, colours: np.ndarray, frame: int, height: int, width: int) -> np.ndarray:
@@ -282,8 +291,12 @@ def _dimmed(image: np.ndarray) -> np.ndarray:
     return np.rint(0.62 * (0.75 * grey + 0.25 * image) + 12).astype(np.uint8)
 
 
-def _map_cell(values: np.ndarray, limits: tuple[float, float], colour_map: int, layout: Layout, *, reverse: bool = False) -> np.ndarray:
-    return fit_image(map_colours(values, limits, colour_map, reverse=reverse), layout.cell_height, layout.cell_width, smooth=False)
+def _map_cell(
+    values: np.ndarray, limits: tuple[float, float], colour_map: int, layout: Layout, *, reverse: bool = False
+) -> np.ndarray:
+    return fit_image(
+        map_colours(values, limits, colour_map, reverse=reverse), layout.cell_height, layout.cell_width, smooth=False
+    )
 
 
 def _row(
@@ -342,10 +355,14 @@ def _panels(
     left[layout.heading :] = reconstruction_panel(scene, shown, (height, width))
     right[layout.heading :] = tracks_panel(scene, shown, tracks, colours, moving, (height, width))
     start, end = float(scene.time_s[0]), float(scene.time_s[-1])
-    _bar_legend(left, width, _baseline(layout), f"camera {start:.2f} s", f"{end:.2f} s", TIME_MAP, layout)
+    if len(scene) > 1:
+        _bar_legend(left, width, _baseline(layout), f"camera {start:.2f} s", f"{end:.2f} s", TIME_MAP, layout)
     frames = "1 frame" if len(shown) == 1 else f"{len(shown)} frames"
     _heading(left, "From a second viewpoint", f"reconstruction of {frames}", width, layout)
-    what = "the anchor's points at the end, and the way of the moving ones" if tracks.moving.any() else "the anchor's points; none of them moves"
+    if tracks.moving.any():
+        what = "the anchor's points at the end, and the way of the moving ones"
+    else:
+        what = "the anchor's points" + ("; none of them moves" if len(scene) > 1 else "")
     _heading(right, "Tracks in 3D", what, width, layout)
     return image
 

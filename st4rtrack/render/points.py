@@ -8,7 +8,8 @@ import numpy as np
 from st4rtrack.geometry.camera import project
 from st4rtrack.geometry.transforms import rigid, transform_points
 
-MAX_RADIUS_PX = 8.0
+LARGEST_RADIUS_PX = (8.0, 18.0)
+"""Of a splat, for many points and for few."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def orbit_view(
         float((focal * np.abs(corners[:, :2]) / half - corners[:, 2:]).max()), float(-corners[:, 2].min()) + 0.3 * extent
     )
     camera_from_world[2, 3] += distance
-    pixels = project(corners + [0, 0, distance], np.diag([focal, focal, 1.0]))
+    pixels = project(corners + np.array([0, 0, distance]), np.diag([focal, focal, 1.0]))
     low, high = pixels.min(axis=0), pixels.max(axis=0)
     zoom = float((np.array([width, height]) * 0.92 / np.maximum(high - low, 1e-6)).min())
     centre = half - zoom * (low + high) / 2
@@ -121,21 +122,22 @@ def splat(
     """
     pixels_px, depth = view.project(points_world)
     radius = 0.5 * np.broadcast_to(size_world, depth.shape) * view.intrinsics[0, 0] / np.where(depth > 0, depth, 1)
-    margin = MAX_RADIUS_PX
+    # Discs of a few points may be large; of many they would cost time and hide what is beside them.
+    limit = float(np.clip(2 * np.sqrt(view.height * view.width / max(len(depth), 1)), *LARGEST_RADIUS_PX))
     with np.errstate(invalid="ignore"):
-        keep = ((pixels_px > -margin) & (pixels_px < (view.width + margin, view.height + margin))).all(axis=1)
+        keep = ((pixels_px > -limit) & (pixels_px < (view.width + limit, view.height + limit))).all(axis=1)
     chosen = np.flatnonzero(keep)
     chosen = chosen[np.argsort(-depth[chosen], kind="stable")]  # far to near: of equal pixels the last written stays
     column, row = np.floor(pixels_px[chosen]).astype(np.int32).T
-    radius = np.clip(radius[chosen], 0, MAX_RADIUS_PX)
+    radius = np.clip(radius[chosen], 0, limit)
     nearest = np.full(view.height * view.width, -1, np.int32)
     for du, dv in _disc(float(radius.max(initial=0))):
         rank = np.flatnonzero(radius >= np.hypot(du, dv)).astype(np.int32)
         u, v = column[rank] + du, row[rank] + dv
         inside = (u >= 0) & (u < view.width) & (v >= 0) & (v < view.height)
-        layer = np.full_like(nearest, -1)
-        layer[v[inside] * view.width + u[inside]] = rank[inside]
-        np.maximum(nearest, layer, out=nearest)  # the higher rank is the nearer point
+        place, rank = v[inside] * view.width + u[inside], rank[inside]
+        nearer = rank > nearest[place]  # the higher rank is the nearer point
+        nearest[place[nearer]] = rank[nearer]
     filled = nearest >= 0
     image = np.full((len(nearest), 3), background, np.uint8)
     image[filled] = colours[chosen][nearest[filled]]

@@ -6,7 +6,7 @@ import numpy as np
 
 from st4rtrack.geometry.camera import project
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps, transform_points
-from st4rtrack.types import Scene
+from st4rtrack.types import Pointmap, Scene
 
 MOVING_TAIL, STATIC_TAIL = 12, 4
 _LONG_TRACK_FRAMES = 40
@@ -75,18 +75,26 @@ def choose_frames(num_frames: int, count: int, anchor_index: int) -> np.ndarray:
     return np.unique(index)
 
 
+def read_points(maps: Pointmap, frame: int) -> np.ndarray:
+    """Points [height, width, 3] float32 of one frame of maps over time; NaN where they are not valid or not all finite."""
+    points = np.array(maps.points_world[frame], np.float32)
+    known = np.isfinite(points).all(axis=-1)
+    if maps.valid is not None:
+        known &= np.asarray(maps.valid[frame], bool)
+    points[~known] = np.nan
+    return points
+
+
 def read_frames(scene: Scene, index: np.ndarray) -> ShownFrames:
     """Reads the frames `index` [shown] of a scene."""
     points, depth, confidence, visible = [], [], [], []
     surface = scene.reconstruction
     for t in index.tolist():
-        here = np.array(surface.points_world[t], np.float32)
-        if surface.valid is not None:
-            here[~np.asarray(surface.valid[t], bool)] = np.nan
+        here = read_points(surface, t)
         camera_from_world = invert_rigid(np.asarray(scene.cameras.world_from_camera[t], np.float64))
         z = transform_maps(camera_from_world, here)[..., 2].astype(np.float32)
         points.append(here)
-        depth.append(np.where(np.isfinite(here).all(axis=-1) & (z > 0), z, np.nan))
+        depth.append(np.where(z > 0, z, np.nan))
         if surface.confidence is not None:
             confidence.append(np.asarray(surface.confidence[t], np.float32))
         if scene.tracking.visible is not None:
@@ -117,9 +125,7 @@ def read_tracks(scene: Scene, shown: np.ndarray, moving: np.ndarray, *, spacing_
     row, column = query_px[:, 1].astype(int), query_px[:, 0].astype(int)
     points, visible, pixels = [], [], []
     for t in frame.tolist():
-        here = np.asarray(scene.tracking.points_world[t], np.float32)[row, column].astype(np.float64)
-        if scene.tracking.valid is not None:
-            here[~np.asarray(scene.tracking.valid[t], bool)[row, column]] = np.nan
+        here = read_points(scene.tracking, t)[row, column].astype(np.float64)
         camera_from_world = invert_rigid(np.asarray(scene.cameras.world_from_camera[t], np.float64))
         in_camera = transform_points(camera_from_world, here)
         with np.errstate(all="ignore"):
@@ -135,10 +141,10 @@ def moving_pixels(scene: Scene, shown: np.ndarray) -> np.ndarray:
     """[height, width] bool of the anchor: as the scene says, or, where it does not say, what travels far in the shown frames."""
     if scene.tracking.moving is not None:
         return np.asarray(scene.tracking.moving, bool)
-    start = np.asarray(scene.tracking.points_world[scene.anchor_index], np.float32)
+    start = read_points(scene.tracking, scene.anchor_index)
     travel = np.zeros(start.shape[:2], np.float32)
     for t in shown.tolist():
-        way = np.linalg.norm(np.asarray(scene.tracking.points_world[t], np.float32) - start, axis=-1)
+        way = np.linalg.norm(read_points(scene.tracking, t) - start, axis=-1)
         travel = np.fmax(travel, way / np.maximum(np.linalg.norm(start, axis=-1), 1e-6))
     finite = np.isfinite(travel)
     usual = float(np.median(travel[finite])) if finite.any() else 0.0

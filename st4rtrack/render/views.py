@@ -8,7 +8,7 @@ import numpy as np
 from st4rtrack.geometry.transforms import transform_points
 from st4rtrack.render.draw import PANEL, TIME_MAP, dot, line, map_colours, rgb_tuple
 from st4rtrack.render.points import View, orbit_view, shade_edges, splat
-from st4rtrack.render.sample import AnchorTracks, ShownFrames
+from st4rtrack.render.sample import AnchorTracks, ShownFrames, read_points
 from st4rtrack.types import Scene
 
 _MOST_POINTS = 400_000
@@ -66,7 +66,7 @@ def surface_cloud(
     rows, columns = rows * stride, columns * stride
     # A surface that was seen at a slant has its points further apart.
     spread = np.minimum(1 / np.abs(incidence[rows, columns]), 3.5)
-    size = 1.25 * stride * spread * distance[rows, columns] / max(focal_px, 1e-6)
+    size = 1.55 * stride * spread * distance[rows, columns] / max(focal_px, 1e-6)
     return Cloud(points_world[rows, columns].astype(np.float64), colours[rows, columns], size, normals[rows, columns])
 
 
@@ -99,10 +99,8 @@ def reconstruction_cloud(scene: Scene, shown: ShownFrames) -> Cloud:
 
 def anchor_cloud(scene: Scene, at_frame: int, moving: np.ndarray, anchor_rgb: np.ndarray) -> Cloud:
     """The anchor's points at the time of a frame, what is static paler."""
-    points = np.array(scene.tracking.points_world[at_frame], np.float32)
+    points = read_points(scene.tracking, at_frame)
     keep = np.isfinite(points).all(axis=-1)
-    if scene.tracking.valid is not None:
-        keep &= np.asarray(scene.tracking.valid[at_frame], bool)
     if scene.tracking.confidence is not None:
         confidence = np.asarray(scene.tracking.confidence[at_frame], np.float32)
         known = confidence[keep & np.isfinite(confidence)]
@@ -139,7 +137,9 @@ def reconstruction_panel(scene: Scene, shown: ShownFrames, size: tuple[int, int]
     return _shrunk(canvas, size)
 
 
-def tracks_panel(scene: Scene, shown: ShownFrames, tracks: AnchorTracks, colours: np.ndarray, moving: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def tracks_panel(
+    scene: Scene, shown: ShownFrames, tracks: AnchorTracks, colours: np.ndarray, moving: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
     """The anchor's points at the end of the video, with the way that the moving ones went.
 
     Args:
@@ -157,19 +157,28 @@ def tracks_panel(scene: Scene, shown: ShownFrames, tracks: AnchorTracks, colours
     ends = tracks.points_world[:, tracks.moving].reshape(-1, 3)
     ends = ends[np.isfinite(ends).all(axis=1)]
     inside = _near(cloud, ends)
-    view = _best_view(cloud, cameras, ends[inside][:: max(1, len(ends) // 2000)], size, azimuths_deg=(18.0, -18.0), elevation_deg=28.0)
+    view = _best_view(
+        cloud, cameras, ends[inside][:: max(1, len(ends) // 2000)], size, azimuths_deg=(18.0, -18.0), elevation_deg=28.0
+    )
     canvas = _splatted(cloud, view)
     _draw_ways(canvas, view.scaled(_ENLARGED), tracks, colours)
     return _shrunk(canvas, size)
 
 
 def _best_view(
-    cloud: Cloud, cameras: np.ndarray, must_see: np.ndarray, size: tuple[int, int], *, azimuths_deg: tuple[float, ...], elevation_deg: float
+    cloud: Cloud,
+    cameras: np.ndarray,
+    must_see: np.ndarray,
+    size: tuple[int, int],
+    *,
+    azimuths_deg: tuple[float, ...],
+    elevation_deg: float,
 ) -> View:
     """From the side that shows more of the cloud's surface."""
     points = cloud.points_world if len(cloud.points_world) else np.array([[0.0, 0.0, 1.0]])
     views = [
-        orbit_view(points, cameras, size, azimuth_deg=azimuth, elevation_deg=elevation_deg, must_see_world=must_see) for azimuth in azimuths_deg
+        orbit_view(points, cameras, size, azimuth_deg=azimuth, elevation_deg=elevation_deg, must_see_world=must_see)
+        for azimuth in azimuths_deg
     ]
     sample = cloud.select(np.arange(0, len(cloud.points_world), max(1, len(cloud.points_world) // 20000)))
     return max(views, key=lambda view: _shown_share(sample, view))

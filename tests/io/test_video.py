@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import zarr
 
-from st4rtrack.io import video as video_module
+from st4rtrack.io import video_file as video_module
 from st4rtrack.io.video import open_video, write_video
 from st4rtrack.types import UserError, Video
 from tests.shared_data import shared

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from tests.shared_data import shared
 
 from st4rtrack.losses.regression import anchored_regression, scale_invariant_regression
 from st4rtrack.types import Pointmap, TwoPointmaps
+from tests.shared_data import shared
 
 
 def random_maps(seed: int, dtype: torch.dtype = torch.float64) -> tuple[TwoPointmaps, TwoPointmaps]:
@@ -24,7 +24,9 @@ def random_maps(seed: int, dtype: torch.dtype = torch.float64) -> tuple[TwoPoint
 
 def test_agrees_with_the_reference() -> None:
     oracle = {name: torch.from_numpy(np.asarray(value)) for name, value in np.load(shared("oracle/losses.npz")).items()}
-    prediction = TwoPointmaps(*[Pointmap(oracle[f"pred_{name}"], oracle[f"conf_{name}"]) for name in ("tracking", "reconstruction")])
+    prediction = TwoPointmaps(
+        *[Pointmap(oracle[f"pred_{name}"], oracle[f"conf_{name}"]) for name in ("tracking", "reconstruction")]
+    )
     truth = TwoPointmaps(*[Pointmap(oracle[f"truth_{b}"], valid=oracle[f"mask_{b}"]) for b in ("tracking", "reconstruction")])
     parts = scale_invariant_regression(prediction, truth, alpha=float(oracle["alpha"]))
     assert float(parts.total) == pytest.approx(float(oracle["conf_loss"]), abs=1e-5)
@@ -54,7 +56,9 @@ def test_pixels_without_truth_do_not_count() -> None:
     before = scale_invariant_regression(prediction, truth).total
     assert truth.tracking.valid is not None
     spoiled = torch.where(truth.tracking.valid[..., None], truth.tracking.points_world, 1e6)
-    after = scale_invariant_regression(prediction, TwoPointmaps(Pointmap(spoiled, valid=truth.tracking.valid), truth.reconstruction))
+    after = scale_invariant_regression(
+        prediction, TwoPointmaps(Pointmap(spoiled, valid=truth.tracking.valid), truth.reconstruction)
+    )
     torch.testing.assert_close(after.total, before)
 
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from tests.shared_data import shared
 
 from st4rtrack.geometry.align import median_scale, umeyama
 from st4rtrack.metrics.points import average_points_within_distance, end_point_error
+from tests.shared_data import shared
 
 
 def test_known_errors() -> None:

@@ -6,16 +6,18 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.formula import ARCHITECTURE, formula_image, formula_weights, save_official
-from tests.shared_data import shared
 
 from st4rtrack.model.checkpoint import convert_checkpoint, load_model, read_info, save_model
 from st4rtrack.model.config import LARGE, ModelConfig
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.model.official import convert_weights, our_key
 from st4rtrack.types import UserError
+from tests.formula import ARCHITECTURE, formula_image, formula_weights, save_official
+from tests.shared_data import shared
 
-SMALL = ModelConfig(encoder_width=32, encoder_depth=1, encoder_heads=2, decoder_width=32, decoder_depth=2, decoder_heads=2, head="linear")
+SMALL = ModelConfig(
+    encoder_width=32, encoder_depth=1, encoder_heads=2, decoder_width=32, decoder_depth=2, decoder_heads=2, head="linear"
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,9 @@ def test_official_variants_load_alike(official: Path, tmp_path: Path, caplog: py
     one_alias = {key: value for key, value in weights.items() if ".layer_rn." not in key}
     mast3r = {**one_alias, "downstream_head1.head_local_features.fc1.weight": torch.zeros(3, 3)}
     mast3r_architecture = ARCHITECTURE.replace("AsymmetricCroCo3DStereo", "AsymmetricMASt3R").replace("'dpt'", "'catmlp+dpt'")
-    mast3r_architecture = mast3r_architecture.replace("'pts3d'", "'pts3d+desc24'").replace(", freeze=", ", two_confs=True, freeze=")
+    mast3r_architecture = mast3r_architecture.replace("'pts3d'", "'pts3d+desc24'").replace(
+        ", freeze=", ", two_confs=True, freeze="
+    )
     for name, content, architecture in (("alias", one_alias, ARCHITECTURE), ("mast3r", mast3r, mast3r_architecture)):
         path = save_official(tmp_path / f"{name}.pth", content, architecture, optimizer={"state": {}}, best_so_far=0.5)
         assert same_output(load_model(path, device="cpu", dtype="float32"), model)
@@ -61,7 +65,9 @@ def test_official_variants_load_alike(official: Path, tmp_path: Path, caplog: py
 
 
 def test_a_missing_second_decoder_is_copied_from_the_first(tmp_path: Path) -> None:
-    weights = {k: v for k, v in formula_weights(shared("oracle/model_small_keys.json")).items() if not k.startswith("dec_blocks2.")}
+    weights = {
+        k: v for k, v in formula_weights(shared("oracle/model_small_keys.json")).items() if not k.startswith("dec_blocks2.")
+    }
     model = load_model(save_official(tmp_path / "one.pth", weights), device="cpu", dtype="float32")
     for a, b in zip(model.decoder.tracking_blocks.parameters(), model.decoder.reconstruction_blocks.parameters(), strict=True):
         assert torch.equal(a, b)
@@ -70,7 +76,13 @@ def test_a_missing_second_decoder_is_copied_from_the_first(tmp_path: Path) -> No
 def test_a_hub_folder_with_official_names_loads(official: Path, tmp_path: Path) -> None:
     weights = {k: v for k, v in formula_weights(shared("oracle/model_small_keys.json")).items() if ".layer_rn." not in k}
     save_file(weights, tmp_path / "model.safetensors")
-    options = {"enc_num_heads": 4, "dec_num_heads": 3, "head_type": "dpt", "patch_embed_cls": "ManyAR_PatchEmbed", "landscape_only": True}
+    options = {
+        "enc_num_heads": 4,
+        "dec_num_heads": 3,
+        "head_type": "dpt",
+        "patch_embed_cls": "ManyAR_PatchEmbed",
+        "landscape_only": True,
+    }
     (tmp_path / "config.json").write_text(json.dumps(options))
     assert same_output(load_model(tmp_path, device="cpu", dtype="float32"), load_model(official, device="cpu", dtype="float32"))
 
@@ -161,7 +173,16 @@ def test_what_is_no_checkpoint_is_refused_with_a_sentence(tmp_path: Path) -> Non
     torch.save([1, 2], tmp_path / "list.pth")
     torch.save({"model": {"a": 1}}, tmp_path / "numbers.pth")
     (tmp_path / "folder").mkdir()
-    for name in ("empty.pth", "text.safetensors", "text.pth", "plain.safetensors", "list.pth", "numbers.pth", "folder", "missing.pth"):
+    for name in (
+        "empty.pth",
+        "text.safetensors",
+        "text.pth",
+        "plain.safetensors",
+        "list.pth",
+        "numbers.pth",
+        "folder",
+        "missing.pth",
+    ):
         with pytest.raises(UserError) as caught:
             load_model(tmp_path / name)
         assert "\n" not in str(caught.value)

@@ -4,7 +4,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.synthetic import TruthNetwork
 
 from st4rtrack.data.procedural import ProceduralClip, ProceduralConfig, procedural_clip
 from st4rtrack.geometry.camera import pixel_grid
@@ -16,6 +15,7 @@ from st4rtrack.pipeline.cameras import anchor_intrinsics, solve_camera
 from st4rtrack.pipeline.pointmaps import encode_anchor, predict_frames
 from st4rtrack.pipeline.reconstruct import reconstruct
 from st4rtrack.types import Pointmap, UserError
+from tests.synthetic import TruthNetwork
 
 ANCHOR = 2
 

@@ -6,7 +6,9 @@ from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
 from st4rtrack.types import Cameras, PixelMap, Pointmap, Scene, TrackingOverTime
 
 
-def procedural_scene(seed: int = 0, *, num_frames: int = 6, height: int = 48, width: int = 64, anchor_index: int = 0, motion: float = 1.0) -> Scene:
+def procedural_scene(
+    seed: int = 0, *, num_frames: int = 6, height: int = 48, width: int = 64, anchor_index: int = 0, motion: float = 1.0
+) -> Scene:
     """A scene as a perfect model would give it; confidence falls with depth."""
     config = ProceduralConfig(height=height, width=width, num_frames=num_frames, motion=motion, camera_motion=motion)
     clip = procedural_clip(seed, config, anchor=anchor_index)

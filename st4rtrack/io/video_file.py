@@ -1,0 +1,270 @@
+"""Video files through PyAV: read by position with rotation and variable frame rate, and a small writer of mp4 files."""
+
+import contextlib
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain, dropwhile, islice
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.error import FFmpegError
+
+from st4rtrack.io.frames import whole_video
+from st4rtrack.types import UserError, Video
+
+logger = logging.getLogger(__name__)
+
+_SEEK_WORTH_FRAMES = 16  # seeking empties the decoder, so decoding on is quicker over less than about this
+_COVER_ART = 0x400  # FFmpeg's disposition of a picture attached to a sound file; older PyAV does not name it
+_CHECKED_FRAMES = 4  # how many frames must come out of the decoder as the packets announce them
+
+
+def write_video(path: str | Path, frames: Iterable[np.ndarray], *, fps: float) -> None:
+    """Writes an mp4 file that browsers play: H.264 where PyAV has the encoder, else MPEG-4.
+
+    Args:
+        path: the file; it appears when it is complete.
+        frames: each [height, width, 3] uint8 RGB, all of one size. Odd sides grow by repeating the last row or column.
+        fps: frames per second.
+    Raises:
+        ValueError: there are no frames, or their sizes differ.
+    """
+    path = Path(path)
+    rate = Fraction(fps).limit_denominator(1001)  # the MPEG-4 encoder wants a small denominator
+    frames = iter(frames)
+    first = next(frames, None)
+    if first is None:
+        raise ValueError(f"no frames to write to {path}")
+    height, width = first.shape[:2]
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    try:
+        with av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+            if "libx264" in av.codecs_available:
+                stream = container.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "veryfast"})
+            else:
+                stream = container.add_stream("mpeg4", rate=rate, options={"qscale": "3"})
+            stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
+            for index, rgb in enumerate(chain([first], frames)):
+                if rgb.shape != (height, width, 3):
+                    raise ValueError(f"frame {index} is {list(rgb.shape)}, the first {[height, width, 3]}")
+                even = np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+                frame = av.VideoFrame.from_ndarray(even, format="rgb24")
+                frame.pts, frame.time_base = index, 1 / rate
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class _Index:
+    """What a file holds, in the order of presentation.
+
+    Attributes:
+        pts: [frames] presentation times in units of the stream's clock, increasing; or, where it has none, the frames' numbers.
+        time_s: [frames] seconds since the first.
+        key_pts: [keys] presentation times of frames at which decoding can begin, increasing.
+        has_pts: whether decoded frames carry `pts`; if not they can only be counted from the beginning.
+    """
+
+    pts: np.ndarray
+    time_s: np.ndarray
+    key_pts: np.ndarray
+    has_pts: bool = True
+
+    def key_before(self, position: int) -> int:
+        """Which key comes last at or before a frame; -1 if none."""
+        return int(np.searchsorted(self.key_pts, self.pts[position], side="right")) - 1
+
+
+def open_video_file(path: Path, source: str) -> Video:
+    path = path.resolve()  # absolute, so that FFmpeg takes no part of it for a protocol
+    index = _index_file(path, source)
+    first = _Decoder(path, source, index).frame(0)
+    orient = _orientation(first)
+    height, width = orient(_to_rgb(first)).shape[:2]
+    idle: list[_Decoder] = []  # a decoder that stands where the last read ended, so that reading on decodes nothing twice
+
+    def frames_at(indices: Sequence[int]) -> Iterator[np.ndarray]:
+        decoder = idle.pop() if idle else _Decoder(path, source, index)  # taken out: readers side by side have one each
+        try:
+            for i in indices:
+                image = np.ascontiguousarray(orient(_to_rgb(decoder.frame(i))))
+                if image.shape != (height, width, 3):
+                    raise UserError(
+                        f"frame {i} of {source} is {image.shape[1]}x{image.shape[0]} pixels but the first {width}x{height}; "
+                        "cut the video with start and stop where its size changes"
+                    )
+                yield image
+        finally:
+            idle[:] = [decoder]
+
+    return whole_video(path.stem, source, height, width, index.time_s, frames_at)
+
+
+def _open_stream(path: Path, source: str, *, threads: str = "AUTO") -> tuple[Any, Any]:
+    """Container and video stream of a file, ready to decode. Frame threads are quick, but damage takes its neighbours with it."""
+    try:
+        # Only files: a play list must not reach the network.
+        container = av.open(str(path), options={"protocol_whitelist": "file"})
+    except (FFmpegError, OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"{source} is not a video that can be read ({why}); give a video file or a folder of images") from error
+    streams = [stream for stream in container.streams.video if not int(getattr(stream, "disposition", 0)) & _COVER_ART]
+    if not streams or container.format.name == "tty":  # FFmpeg would draw a text file's letters
+        container.close()
+        raise UserError(f"{source} has no video stream; give a video file or a folder of images")
+    if streams[0].codec_context is None:
+        container.close()
+        raise UserError(f"{source} is encoded in a way that this PyAV cannot decode; convert it to H.264 first")
+    streams[0].thread_type = threads
+    return container, streams[0]
+
+
+def _packets(container: Any, stream: Any) -> Iterator[Any]:
+    """Whole packets, up to the end or to where a file is cut off."""
+    with contextlib.suppress(FFmpegError):
+        yield from (packet for packet in container.demux(stream) if packet.size and not packet.is_corrupt)
+
+
+def _decoded(stream: Any, packets: Iterable[Any]) -> Iterator[Any]:
+    """Frames in order. What cannot be decoded is left out here, and missed by its number if anyone asks for it."""
+    for packet in packets:
+        with contextlib.suppress(FFmpegError):
+            yield from packet.decode()
+    with contextlib.suppress(FFmpegError):
+        yield from stream.codec_context.decode(None)
+
+
+def _index_file(path: Path, source: str) -> _Index:
+    container, stream = _open_stream(path, source)
+    with container:
+        packets = [(packet.pts, packet.is_keyframe, _is_shown(packet, stream)) for packet in _packets(container, stream)]
+        time_base = stream.time_base
+    if not packets:
+        raise UserError(f"{source} holds no frames; fetch or record it again")
+    key_pts = sorted({pts for pts, is_key, _ in packets if is_key and pts is not None})
+    # Frames before the first key refer to what was cut off.
+    pts = sorted({pts for pts, _, shown in packets if pts is not None and shown and pts >= min(key_pts, default=pts)})
+    if pts and all(packet[0] is not None for packet in packets):
+        index = _Index(np.array(pts, np.int64), _seconds(pts, time_base), np.array(key_pts, np.int64))
+        if _comes_as_announced(path, source, index):
+            return index
+    logger.info("%s: its packets do not tell its frames, so it is decoded once to count them", source)
+    return _index_by_decoding(path, source, np.array(key_pts, np.int64))
+
+
+def _is_shown(packet: Any, stream: Any) -> bool:
+    if stream.codec_context.name == "vp8" and not bytes(packet)[0] & 0x10:
+        return False  # a reference picture, with a time of its own but never shown
+    return not packet.is_discard  # cut away by an edit list
+
+
+def _comes_as_announced(path: Path, source: str, index: _Index) -> bool:
+    """Whether the first frames out of the decoder are those that the packets announce (not so with two fields per frame)."""
+    container, stream = _open_stream(path, source)
+    with container:
+        frames = (frame.pts for frame in _decoded(stream, _packets(container, stream)))
+        found = list(islice((pts for pts in frames if pts is None or pts >= index.pts[0]), _CHECKED_FRAMES))
+    return found == index.pts[:_CHECKED_FRAMES].tolist()
+
+
+def _index_by_decoding(path: Path, source: str, key_pts: np.ndarray) -> _Index:
+    container, stream = _open_stream(path, source, threads="SLICE")
+    with container:
+        pts = [frame.pts for frame in _decoded(stream, _packets(container, stream))]
+        rate = stream.average_rate or stream.guessed_rate or Fraction(25)  # FFmpeg's own for streams that do not say
+        time_base = stream.time_base
+    if not pts:
+        raise UserError(f"no frame of {source} can be decoded; fetch or record it again")
+    if None not in pts and (np.diff(pts) > 0).all():
+        return _Index(np.array(pts, np.int64), _seconds(pts, time_base), key_pts)
+    numbers = np.arange(len(pts))
+    return _Index(numbers, numbers / float(rate), key_pts[:0], has_pts=False)
+
+
+def _seconds(pts: Sequence[int], time_base: Fraction) -> np.ndarray:
+    return (np.array(pts, np.int64) - pts[0]) * time_base.numerator / time_base.denominator
+
+
+class _Decoder:
+    """Decodes frames by their position, going on from the last one where that is quicker than seeking."""
+
+    def __init__(self, path: Path, source: str, index: _Index) -> None:
+        self._path, self._source, self._index = path, source, index
+        self._restart()
+
+    def frame(self, position: int) -> Any:
+        """The decoded frame at a position of the index."""
+        key = self._index.key_before(position)
+        key_position = int(np.searchsorted(self._index.pts, self._index.key_pts[key])) if key >= 0 else 0
+        if position < self._next or key_position - self._next > _SEEK_WORTH_FRAMES:
+            self._seek(position, key)
+        frame = self._go_on_to(position)
+        if frame is None:  # not every stream can be decoded from what it calls a key
+            self._restart(threads="SLICE")
+            frame = self._go_on_to(position)
+        if frame is None:
+            raise UserError(
+                f"frame {position} of {self._source} cannot be decoded, the file is damaged there; "
+                "leave it out with start and stop, or repair the file"
+            )
+        return frame
+
+    def _go_on_to(self, position: int) -> Any | None:
+        self._next = sys.maxsize  # seek next time, unless a frame comes
+        for found, frame in self._frames:
+            self._next = found + 1
+            if found >= position:
+                return frame if found == position else None
+        return None
+
+    def _seek(self, position: int, key: int) -> None:
+        for back in (0, 1, 4):  # some containers land later than they were asked to
+            if key - back < 0:
+                break
+            with contextlib.suppress(FFmpegError):
+                self._container.seek(int(self._index.key_pts[key - back]), stream=self._stream, backward=True)
+                packets = dropwhile(lambda packet: not packet.is_keyframe, _packets(self._container, self._stream))
+                first = next(packets, None)
+                if first is not None and first.pts <= self._index.pts[position]:
+                    self._frames, self._next = self._numbered(chain([first], packets)), 0
+                    return
+        self._restart()
+
+    def _restart(self, *, threads: str = "AUTO") -> None:
+        threads = threads if self._index.has_pts else "SLICE"  # what is counted must come as it was counted
+        self._container, self._stream = _open_stream(self._path, self._source, threads=threads)
+        self._frames, self._next = self._numbered(_packets(self._container, self._stream)), 0
+
+    def _numbered(self, packets: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+        """Frames with their positions; those that are not in the index (cut away) are left out."""
+        for count, frame in enumerate(_decoded(self._stream, packets)):
+            if not self._index.has_pts:
+                yield count, frame
+            elif frame.pts is not None:
+                position = int(np.searchsorted(self._index.pts, frame.pts))
+                if position < len(self._index.pts) and self._index.pts[position] == frame.pts:
+                    yield position, frame
+
+
+def _to_rgb(frame: Any) -> np.ndarray:
+    return frame.to_ndarray(format="rgb24")
+
+
+def _orientation(frame: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """What turns the decoded image upright: the quarter turn or mirroring of the file's display matrix."""
+    side_data = frame.side_data.get("DISPLAYMATRIX")
+    if side_data is None:
+        return lambda image: image
+    # (x, y) of the decoded image is shown at (a x + c y, b x + d y), in the order a b . c d . of fixed-point numbers.
+    a, b, _, c, d = np.frombuffer(bytes(side_data), np.int32)[:5].tolist()
+    if abs(a) >= abs(b):
+        return lambda image: image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+    return lambda image: image.swapaxes(0, 1)[:: -1 if b < 0 else 1, :: -1 if c < 0 else 1]
