@@ -75,10 +75,15 @@ def choose_frames(num_frames: int, count: int, anchor_index: int) -> np.ndarray:
     return np.unique(index)
 
 
+def all_finite(points: np.ndarray) -> np.ndarray:
+    """[...] bool of points [..., 3]."""
+    return np.asarray(np.isfinite(points).all(axis=-1))
+
+
 def read_points(maps: Pointmap, frame: int) -> np.ndarray:
     """Points [height, width, 3] float32 of one frame of maps over time; NaN where they are not valid or not all finite."""
     points = np.array(maps.points_world[frame], np.float32)
-    known = np.isfinite(points).all(axis=-1)
+    known = all_finite(points)
     if maps.valid is not None:
         known &= np.asarray(maps.valid[frame], bool)
     points[~known] = np.nan

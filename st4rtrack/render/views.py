@@ -8,7 +8,7 @@ import numpy as np
 from st4rtrack.geometry.transforms import transform_points
 from st4rtrack.render.draw import PANEL, TIME_MAP, dot, line, map_colours, rgb_tuple
 from st4rtrack.render.points import View, orbit_view, shade_edges, splat
-from st4rtrack.render.sample import AnchorTracks, ShownFrames, read_points
+from st4rtrack.render.sample import AnchorTracks, ShownFrames, all_finite, read_points
 from st4rtrack.types import Scene
 
 _MOST_POINTS = 400_000
@@ -72,7 +72,7 @@ def surface_cloud(
 
 def _blurred(points_world: np.ndarray) -> np.ndarray:
     """Mean of the finite points among each pixel and its neighbours: the slope of a noisy map is that of its noise."""
-    finite = np.isfinite(points_world).all(axis=-1)
+    finite = all_finite(points_world)
     total = cv2.blur(np.where(finite[..., None], points_world, 0).astype(np.float32), (3, 3))
     share = cv2.blur(finite.astype(np.float32), (3, 3))
     return total / np.maximum(share, 1e-6)[..., None]
@@ -100,7 +100,7 @@ def reconstruction_cloud(scene: Scene, shown: ShownFrames) -> Cloud:
 def anchor_cloud(scene: Scene, at_frame: int, moving: np.ndarray, anchor_rgb: np.ndarray) -> Cloud:
     """The anchor's points at the time of a frame, what is static paler."""
     points = read_points(scene.tracking, at_frame)
-    keep = np.isfinite(points).all(axis=-1)
+    keep = all_finite(points)
     if scene.tracking.confidence is not None:
         confidence = np.asarray(scene.tracking.confidence[at_frame], np.float32)
         known = confidence[keep & np.isfinite(confidence)]
@@ -155,7 +155,7 @@ def tracks_panel(
     cloud = anchor_cloud(scene, last, moving, anchor_rgb)
     cameras = np.asarray(scene.cameras.world_from_camera, np.float64)
     ends = tracks.points_world[:, tracks.moving].reshape(-1, 3)
-    ends = ends[np.isfinite(ends).all(axis=1)]
+    ends = ends[all_finite(ends)]
     inside = _near(cloud, ends)
     view = _best_view(
         cloud, cameras, ends[inside][:: max(1, len(ends) // 2000)], size, azimuths_deg=(18.0, -18.0), elevation_deg=28.0
@@ -210,10 +210,10 @@ def _shrunk(canvas: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def _near(cloud: Cloud, points_world: np.ndarray) -> np.ndarray:
     """[points] bool: not so far out that showing them would make the scene small."""
     if not len(cloud.points_world) or not len(points_world):
-        return np.isfinite(points_world).all(axis=1)
+        return all_finite(points_world)
     low, high = np.percentile(cloud.points_world, [1, 99], axis=0)
     reach = 0.75 * float(np.linalg.norm(high - low))
-    return np.isfinite(points_world).all(axis=1) & (np.linalg.norm(points_world - (low + high) / 2, axis=1) < reach + 1e-9)
+    return all_finite(points_world) & (np.linalg.norm(points_world - (low + high) / 2, axis=1) < reach + 1e-9)
 
 
 def _near_cameras(cloud: Cloud, cameras: np.ndarray) -> np.ndarray:

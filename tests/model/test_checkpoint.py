@@ -128,7 +128,7 @@ def test_code_in_a_pickle_is_refused_and_not_executed(tmp_path: Path, monkeypatc
     torch.save({"model": {"a": torch.zeros(1)}, "args": Evil()}, "evil.pth")
     Path("raw.pth").write_bytes(pickle.dumps({"model": Evil()}))
     for name in ("evil.pth", "raw.pth"):
-        with pytest.raises(UserError, match="not executed|not a model checkpoint"):
+        with pytest.raises(UserError, match=r"not executed|not a model checkpoint"):
             load_model(name)
     assert not Path("executed").exists()
 

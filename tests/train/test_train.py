@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -6,24 +7,14 @@ import pytest
 import torch
 
 from st4rtrack.model.checkpoint import load_model
-from st4rtrack.model.config import TINY, ModelConfig
+from st4rtrack.model.config import TINY
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.train.config import PoolConfig, TrainConfig
 from st4rtrack.train.loop import baselines, initialise, learning_rate, train, training_step, validation_batches
 from st4rtrack.train.pool import PairPool, fill_pool, make_batch, render_shard
 from st4rtrack.train.validate import validate_still
 
-SMALL = ModelConfig(
-    **{
-        **TINY.to_dict(),
-        "encoder_width": 32,
-        "encoder_depth": 1,
-        "encoder_heads": 2,
-        "decoder_width": 32,
-        "decoder_depth": 1,
-        "decoder_heads": 2,
-    }
-)
+SMALL = replace(TINY, encoder_width=32, encoder_depth=1, encoder_heads=2, decoder_width=32, decoder_depth=1, decoder_heads=2)
 POOL = PoolConfig(pairs=4, shard_pairs=2, sizes=((48, 64), (64, 48)), compile=False, seed=5)
 
 
@@ -127,7 +118,7 @@ def test_the_rate_warms_up_and_decays() -> None:
     config = TrainConfig(steps=100, warmup_steps=10)
     rates = [learning_rate(step, config) for step in range(101)]
     assert rates[0] < rates[9] == config.learning_rate
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[10:]))
     assert rates[-1] == pytest.approx(config.final_learning_rate)
 
 

@@ -1,0 +1,65 @@
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.synthetic_scene import synthetic_scene
+
+from st4rtrack.io.queries import read_queries, write_tracks
+from st4rtrack.types import UserError
+
+POINTS = np.array([[1.5, 2.5], [3.25, 0.5]])
+
+
+def test_queries_are_read_from_every_form(tmp_path: Path) -> None:
+    (tmp_path / "plain.csv").write_text("1.5,2.5\n3.25,0.5\n")
+    (tmp_path / "header.csv").write_text("u,v\n1.5,2.5\n\n3.25,0.5\n")
+    np.savez(tmp_path / "array.npz", queries=POINTS)
+    np.savez(tmp_path / "columns.npz", u=POINTS[:, 0], v=POINTS[:, 1])
+    for name in ("plain.csv", "header.csv", "array.npz", "columns.npz"):
+        np.testing.assert_array_equal(read_queries(tmp_path / name), POINTS)
+    (tmp_path / "frames.csv").write_text("u,v,frame\n1.5,2.5,0\n")
+    np.testing.assert_array_equal(read_queries(tmp_path / "frames.csv"), [[1.5, 2.5, 0]])
+
+
+@pytest.mark.parametrize("content", ["", "u,v\n", "1,2,3,4\n", "a,b\nc,d\n", "1\n", "1,nan\n", "1,2\n3\n"])
+def test_other_content_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "bad.csv").write_text(content)
+    with pytest.raises(UserError, match="bad.csv"):
+        read_queries(tmp_path / "bad.csv")
+
+
+def test_missing_and_pickled_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no query file"):
+        read_queries(tmp_path / "none.csv")
+    np.savez(tmp_path / "object.npz", queries=np.array([{}], dtype=object))
+    with pytest.raises(UserError):
+        read_queries(tmp_path / "object.npz")
+
+
+def test_tracks_are_written_as_sampled(tmp_path: Path) -> None:
+    scene = synthetic_scene(num_frames=4, height=6, width=8)
+    query_px = scene.pixel_map.source_from_network(POINTS)
+    csv_path, npz_path = write_tracks(scene, query_px, tmp_path)
+    expected = scene.tracks(query_px)
+    with np.load(npz_path) as saved:
+        np.testing.assert_array_equal(saved["points_world"], expected.points_world)
+        np.testing.assert_array_equal(saved["visible"], expected.visible)
+    with csv_path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * len(scene)
+    np.testing.assert_allclose(
+        [[float(row[axis]) for axis in "xyz"] for row in rows], expected.points_world.swapaxes(0, 1).reshape(-1, 3), rtol=1e-5
+    )
+    assert [int(row["visible"]) for row in rows] == expected.visible.T.reshape(-1).astype(int).tolist()
+
+
+def test_queries_elsewhere_are_named(tmp_path: Path) -> None:
+    scene = synthetic_scene(num_frames=4, height=6, width=8)
+    inside = scene.pixel_map.source_from_network(np.array([[3.0, 3.0]]))
+    other_frame = np.c_[inside, [scene.anchor_index + 1]]
+    with pytest.raises(UserError, match="anchor"):
+        write_tracks(scene, other_frame, tmp_path)
+    with pytest.raises(UserError, match="outside"):
+        write_tracks(scene, np.array([[1e6, 0.0]]), tmp_path)
+    assert not list(tmp_path.iterdir())
