@@ -15,7 +15,7 @@ class TruthNetwork(St4RTrack):
 
     def __init__(self, clip: ProceduralClip) -> None:
         tiny = ModelConfig(
-            encoder_width=4, encoder_depth=1, encoder_heads=1, decoder_width=4, decoder_depth=1, decoder_heads=1, head="linear"
+            encoder_width=4, encoder_depth=1, encoder_heads=1, decoder_width=4, decoder_depth=1, decoder_heads=1, head="conv"
         )
         super().__init__(tiny)
         self.clip = clip

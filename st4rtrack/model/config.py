@@ -16,8 +16,8 @@ class ModelConfig:
         encoder_width, encoder_depth, encoder_heads: the shared ViT encoder.
         decoder_width, decoder_depth, decoder_heads: each of the two cross-attending decoders.
         rope_base: base of the rotary frequencies.
-        head: "dpt" as released (multi-scale convolutions, sharp, two thirds of the memory), or "linear" (one matrix per token and a
-            pixel shuffle: nearly free, which a small network on a CPU needs).
+        head: "dpt" as released (multi-scale convolutions, sharp, 40 M parameters), or "conv" (a few convolutions at a quarter of the
+            resolution: nearly free, which a small network on a CPU needs).
         hints: what classical two-view geometry knows is given to the decoders (`model/hints.py`): optical flow, relative camera,
             triangulated depth. A small network trained for hours cannot learn matching from nothing; the released one has none.
     """
@@ -31,7 +31,7 @@ class ModelConfig:
     decoder_depth: int = 12
     decoder_heads: int = 12
     rope_base: float = 100.0
-    head: Literal["dpt", "linear"] = "dpt"
+    head: Literal["dpt", "conv"] = "dpt"
     hints: bool = False
 
     def __post_init__(self) -> None:
@@ -44,8 +44,12 @@ class ModelConfig:
         ):
             if width % heads or (width // heads) % 4:
                 raise UserError(f"model configuration: {part} width {width} does not split into {heads} heads of a multiple of 4")
-        if self.head not in ("dpt", "linear"):
-            raise UserError(f"model configuration: head must be 'dpt' or 'linear', got {self.head!r}")
+        if self.head not in ("dpt", "conv"):
+            raise UserError(f"model configuration: head must be 'dpt' or 'conv', got {self.head!r}")
+        if self.head == "conv" and self.patch_size % 4:
+            raise UserError(
+                f"model configuration: the conv head works at a quarter of the resolution, patches of {self.patch_size} do not"
+            )
         if self.head == "dpt" and self.patch_size != 16:
             raise UserError(
                 f"model configuration: the dpt head upsamples 16 times, so the patch size must be 16, got {self.patch_size}"
@@ -84,7 +88,7 @@ TINY = ModelConfig(
     decoder_width=192,
     decoder_depth=3,
     decoder_heads=3,
-    head="linear",
+    head="conv",
     hints=True,
 )
 """The embedded network. 256 pixels at patch 16 fit 4:3 and 16:9 without cropping, at 192 and 144 tokens per image."""

@@ -6,6 +6,9 @@ from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.encoder import Tokens
 from st4rtrack.model.layers import LAYER_NORM_EPS, DecoderBlock, Rope2D
 
+HINT_CHANNELS = 19
+"""Channels of a hint map, listed in `model/hints.py`."""
+
 
 class TwinDecoder(nn.Module):
     """Both decoders advance together: layer l of each sees the other's features of layer l - 1 (REFERENCE 1.4)."""
@@ -21,13 +24,13 @@ class TwinDecoder(nn.Module):
         self.hint_embed = nn.Conv2d(HINT_CHANNELS, width, config.patch_size, config.patch_size) if config.hints else None
 
     def forward(
-        self, anchor: Tokens, frame: Tokens, hint_maps: tuple[Tensor, Tensor] | None
+        self, anchor: Tokens, frame: Tokens, anchor_maps: Tensor | None = None, frame_maps: Tensor | None = None
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Features of both branches, from the encoder's output to the last layer.
 
         Args:
             anchor, frame: tokens; the anchor's batch may be 1 against many frames.
-            hint_maps: [batch, HINT_CHANNELS, height, width] of either image, for a network with hints.
+            anchor_maps, frame_maps: hint maps [batch, HINT_CHANNELS, height, width], for a network with hints.
         Returns:
             Two lists of decoder_depth + 1 tensors [batch, tokens, width]; the first has the encoder's width.
         """
@@ -35,9 +38,9 @@ class TwinDecoder(nn.Module):
         tracking = [anchor.features.expand(batch, -1, -1)]
         reconstruction = [frame.features]
         x, y = self.embed(anchor.features).expand(batch, -1, -1), self.embed(frame.features)
-        if self.hint_embed is not None and hint_maps is not None:
+        if self.hint_embed is not None and anchor_maps is not None and frame_maps is not None:
             # added after the encoder, so that an image's encoding does not depend on its partner
-            x, y = (f + self.hint_embed(h.to(f.dtype)).flatten(2).transpose(1, 2) for f, h in zip((x, y), hint_maps, strict=True))
+            x, y = x + self._embed_hints(anchor_maps), y + self._embed_hints(frame_maps)
         rope = self.rope(anchor.grid, x.device)
         for tracking_block, reconstruction_block in zip(self.tracking_blocks, self.reconstruction_blocks, strict=True):
             x, y = tracking_block(x, y, rope), reconstruction_block(y, x, rope)
@@ -46,6 +49,6 @@ class TwinDecoder(nn.Module):
         tracking[-1], reconstruction[-1] = self.norm(x), self.norm(y)
         return tracking, reconstruction
 
-
-HINT_CHANNELS = 16
-"""Channels of a hint map, listed in `model/hints.py`."""
+    def _embed_hints(self, maps: Tensor) -> Tensor:
+        assert self.hint_embed is not None
+        return self.hint_embed(maps.to(self.hint_embed.weight.dtype)).flatten(2).transpose(1, 2)

@@ -5,23 +5,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from st4rtrack.model.config import ModelConfig
+from st4rtrack.model.decoder import HINT_CHANNELS
 
 DPT_WIDTHS = (96, 192, 384, 768)
 DPT_FUSION_WIDTH = 256
-
-
-class LinearHead(nn.Module):
-    """One matrix per token and a pixel shuffle."""
-
-    def __init__(self, config: ModelConfig, channels: int) -> None:
-        super().__init__()
-        self.patch_size = config.patch_size
-        self.out = nn.Linear(config.decoder_width, channels * config.patch_size**2)
-
-    def forward(self, features: list[Tensor], grid: tuple[int, int]) -> Tensor:
-        """[batch, channels, height, width] from the last layer's features."""
-        x = self.out(features[-1]).transpose(1, 2).unflatten(2, grid)
-        return F.pixel_shuffle(x, self.patch_size).float()
+CONV_WIDTH = 32
+CONV_STRIDE = 4
 
 
 class ResidualUnit(nn.Module):
@@ -76,8 +65,8 @@ class DptHead(nn.Module):
         self.refine2 = nn.Conv2d(half, half, 3, padding=1)
         self.out = nn.Conv2d(half, channels, 1)
 
-    def forward(self, features: list[Tensor], grid: tuple[int, int]) -> Tensor:
-        """[batch, channels, height, width] from the features of the hooked layers."""
+    def forward(self, features: list[Tensor], grid: tuple[int, int], hint_maps: Tensor | None = None) -> Tensor:
+        """[batch, channels, height, width] from the features of the hooked layers; as released, it has no use for hints."""
         levels = []
         for hook, reassemble, project in zip(self.hooks, self.reassemble, self.project, strict=True):
             tokens = features[hook].transpose(1, 2).unflatten(2, grid)
@@ -87,6 +76,29 @@ class DptHead(nn.Module):
             x = self.fuse[level](x, levels[level])
         x = _double(self.refine1(x))
         return self.out(F.relu(self.refine2(x))).float()
+
+
+class ConvHead(nn.Module):
+    """A light head: tokens unfold to a quarter of the resolution, meet what the pixels look like, and are interpolated to all of it.
+
+    Cheap enough for a small network on a CPU, without the seams that one matrix per patch leaves.
+    """
+
+    def __init__(self, config: ModelConfig, channels: int) -> None:
+        super().__init__()
+        self.unfold = config.patch_size // CONV_STRIDE
+        self.tokens = nn.Linear(config.decoder_width, CONV_WIDTH * self.unfold**2)
+        self.pixels = nn.Conv2d(HINT_CHANNELS, CONV_WIDTH, CONV_STRIDE, CONV_STRIDE) if config.hints else None
+        self.units = nn.Sequential(ResidualUnit(CONV_WIDTH), ResidualUnit(CONV_WIDTH))
+        self.out = nn.Conv2d(CONV_WIDTH, channels, 1)
+
+    def forward(self, features: list[Tensor], grid: tuple[int, int], hint_maps: Tensor | None = None) -> Tensor:
+        """[batch, channels, height, width] from the last layer's features and the hint maps of the branch's own image."""
+        x = F.pixel_shuffle(self.tokens(features[-1]).transpose(1, 2).unflatten(2, grid), self.unfold)
+        if self.pixels is not None and hint_maps is not None:
+            x = x + self.pixels(hint_maps.to(x.dtype))
+        raw = self.out(self.units(x)).float()
+        return F.interpolate(raw, scale_factor=CONV_STRIDE, mode="bilinear", align_corners=False)
 
 
 def _double(x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ The released architecture has no hints.
 
 Channels of a hint map, per image: position (2, in long sides from the centre), own flow (2, in eighths of the long side),
 forward-backward consistency (1), colour difference after warping (3), flow ends inside the image (1), log of triangulated
-depth (1), whether there is one (1), turn of the ray by the relative camera (2), relative translation (3).
+depth (1), whether there is one (1), turn of the ray by the relative camera (2), relative translation (3), the image itself (3).
 """
 
 from dataclasses import dataclass
@@ -76,7 +76,7 @@ def assemble_hints(
     for own, other, flow, back_flow, ray_turn, log_depth, depth in views:
         matching, consistency = _matching_channels(own, other, flow, back_flow)
         known = torch.stack([log_depth, (depth > 0).float()], dim=1)
-        maps.append(torch.cat([matching, known, ray_turn, translation], dim=1))
+        maps.append(torch.cat([matching, known, ray_turn, translation, own], dim=1))
         consistencies.append(consistency)
     assert maps[0].shape[1] == HINT_CHANNELS
     return Hints(maps[0], maps[1], forward_flow, consistencies[0], log_depths[0], log_depths[1], anchor_from_frame)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.decoder import TwinDecoder
 from st4rtrack.model.encoder import Encoder, Tokens
-from st4rtrack.model.heads import DptHead, LinearHead
+from st4rtrack.model.heads import ConvHead, DptHead
 from st4rtrack.model.hints import Hints, estimate_hints, nominal_rays, sample_by_flow
 from st4rtrack.types import Pointmap, TwoPointmaps
 
@@ -31,7 +31,7 @@ class St4RTrack(nn.Module):
         self.weights_hash = ""
         self.encoder = Encoder(config)
         self.decoder = TwinDecoder(config)
-        head = DptHead if config.head == "dpt" else LinearHead
+        head = DptHead if config.head == "dpt" else ConvHead
         channels = 6 if config.hints else 4
         self.tracking_head = head(config, channels)
         self.reconstruction_head = head(config, channels)
@@ -92,10 +92,10 @@ class St4RTrack(nn.Module):
             raise ValueError(f"anchor and frame differ in size: {anchor_tokens.grid} and {frame_tokens.grid} patches")
         if self.config.hints and hints is None:
             raise ValueError("this network was trained with hints: pass model.hints(anchor_images, frame_images)")
-        maps = None if hints is None else (hints.anchor_maps, hints.frame_maps)
-        tracking_features, reconstruction_features = self.decoder(anchor_tokens, frame_tokens, maps)
-        raw_tracking = self.tracking_head(tracking_features, anchor_tokens.grid)
-        raw_reconstruction = self.reconstruction_head(reconstruction_features, anchor_tokens.grid)
+        anchor_maps, frame_maps = (None, None) if hints is None else (hints.anchor_maps, hints.frame_maps)
+        tracking_features, reconstruction_features = self.decoder(anchor_tokens, frame_tokens, anchor_maps, frame_maps)
+        raw_tracking = self.tracking_head(tracking_features, anchor_tokens.grid, anchor_maps)
+        raw_reconstruction = self.reconstruction_head(reconstruction_features, anchor_tokens.grid, frame_maps)
         if hints is None:
             tracking, reconstruction = released_points(raw_tracking), released_points(raw_reconstruction)
         else:

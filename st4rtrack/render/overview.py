@@ -251,11 +251,12 @@ def draw_tracks(rgb: np.ndarray, tracks: AnchorTracks, colours: np.ndarray, fram
     scale = np.array([width / rgb.shape[1], height / rgb.shape[0]]) * _ENLARGED
     radius = np.clip(width / 100, 1.2, 2.6) * _ENLARGED
     first = max(int(np.searchsorted(tracks.frame, frame - MOVING_TAIL)), 0)
+    static_tail = STATIC_TAIL if tracks.moving.any() else MOVING_TAIL
     for j in range(first, here):
         age = frame - int(tracks.frame[j])
         _draw_tail_step(canvas, tracks, colours, scale, j, moving=True, alpha=1 - 0.8 * age / MOVING_TAIL)
-        if age <= STATIC_TAIL:
-            _draw_tail_step(canvas, tracks, colours, scale, j, moving=False, alpha=0.6 - 0.4 * age / STATIC_TAIL)
+        if age <= static_tail:
+            _draw_tail_step(canvas, tracks, colours, scale, j, moving=False, alpha=0.6 - 0.4 * age / static_tail)
     pixels, seen = tracks.pixels_px[here], tracks.visible[here]
     with np.errstate(invalid="ignore"):
         inside = ((pixels >= 0) & (pixels <= (rgb.shape[1], rgb.shape[0]))).all(axis=1)
@@ -362,7 +363,7 @@ def _panels(
     if tracks.moving.any():
         what = "the anchor's points at the end, and the way of the moving ones"
     else:
-        what = "the anchor's points" + ("; none of them moves" if len(scene) > 1 else "")
+        what = "the anchor's points" + ("; none is known to move" if len(scene) > 1 else "")
     _heading(right, "Tracks in 3D", what, width, layout)
     return image
 
@@ -397,7 +398,7 @@ def caption_parts(scene: Scene, shown: ShownFrames, moving: np.ndarray) -> list[
     parts.append(f"anchor: frame {scene.anchor_index}")
     if shown.visible_share is not None:
         parts.append(f"{100 * float(np.median(shown.visible_share)):.0f} % of the anchor's points seen (median)")
-    parts.append(f"{100 * float(moving.mean()):.0f} % moving")
+    parts.append(f"{100 * float(moving.mean()):.0f} % moving" + ("" if scene.tracking.moving is not None else " (estimated)"))
     if scene.cameras.solved is not None and not np.all(np.asarray(scene.cameras.solved)):
         parts.append(f"no camera found for {int((~np.asarray(scene.cameras.solved, bool)).sum())} frames")
     seconds = _entry(scene.info, "results", "seconds")

@@ -100,9 +100,9 @@ def orbit_view(
 
 
 def _robust_box(points_camera: np.ndarray) -> np.ndarray:
-    """The points [points, 3] within the outermost half percent of each axis, at most some thousand."""
+    """The points [points, 3] without the outermost thousandth of each axis, at most some thousand."""
     points_camera = points_camera[:: max(1, len(points_camera) // 20000)]
-    low, high = np.percentile(points_camera, [0.5, 99.5], axis=0)
+    low, high = np.percentile(points_camera, [0.1, 99.9], axis=0)
     inside = ((points_camera >= low) & (points_camera <= high)).all(axis=1)
     return points_camera[inside] if inside.any() else points_camera
 

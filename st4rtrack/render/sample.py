@@ -143,17 +143,22 @@ def read_tracks(scene: Scene, shown: np.ndarray, moving: np.ndarray, *, spacing_
 
 
 def moving_pixels(scene: Scene, shown: np.ndarray) -> np.ndarray:
-    """[height, width] bool of the anchor: as the scene says, or, where it does not say, what travels far in the shown frames."""
+    """[height, width] bool of the anchor: as the scene says, or, where it does not say, what goes far in the shown frames.
+
+    Far is beyond what most points do, which is error; in direction and in distance apart, because errors are mostly in distance.
+    """
     if scene.tracking.moving is not None:
         return np.asarray(scene.tracking.moving, bool)
     start = read_points(scene.tracking, scene.anchor_index)
-    travel = np.zeros(start.shape[:2], np.float32)
+    start_distance = np.maximum(np.linalg.norm(start, axis=-1), 1e-6)
+    turn, stretch = np.zeros(start.shape[:2], np.float32), np.zeros(start.shape[:2], np.float32)
     for t in shown.tolist():
-        way = np.linalg.norm(read_points(scene.tracking, t) - start, axis=-1)
-        travel = np.fmax(travel, way / np.maximum(np.linalg.norm(start, axis=-1), 1e-6))
-    finite = np.isfinite(travel)
-    usual = float(np.median(travel[finite])) if finite.any() else 0.0
-    return finite & (travel > max(0.03, 4 * usual))
+        points = read_points(scene.tracking, t)
+        distance = np.maximum(np.linalg.norm(points, axis=-1), 1e-6)
+        way = np.linalg.norm(points / distance[..., None] - start / start_distance[..., None], axis=-1)
+        turn = np.fmax(turn, way)
+        stretch = np.fmax(stretch, np.abs(distance / start_distance - 1))
+    return (turn > max(0.015, 4 * float(np.median(turn)))) | (stretch > max(0.05, 5 * float(np.median(stretch))))
 
 
 def _queries(moving: np.ndarray, spacing_px: float) -> tuple[np.ndarray, np.ndarray]:

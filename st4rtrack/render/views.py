@@ -98,7 +98,7 @@ def reconstruction_cloud(scene: Scene, shown: ShownFrames) -> Cloud:
 
 
 def anchor_cloud(scene: Scene, at_frame: int, moving: np.ndarray, anchor_rgb: np.ndarray) -> Cloud:
-    """The anchor's points at the time of a frame, what is static paler."""
+    """The anchor's points at the time of a frame, what is static paler if anything moves."""
     points = read_points(scene.tracking, at_frame)
     keep = all_finite(points)
     if scene.tracking.confidence is not None:
@@ -107,7 +107,7 @@ def anchor_cloud(scene: Scene, at_frame: int, moving: np.ndarray, anchor_rgb: np
         keep &= confidence >= (np.quantile(known, 0.1) if len(known) else -np.inf)
     stride = max(1, int(np.ceil(np.sqrt(keep.size / _MOST_POINTS))))
     pale = 0.55 * anchor_rgb + 0.45 * np.array((92, 96, 104))
-    colours = np.where(moving[..., None], anchor_rgb, pale).astype(np.uint8)
+    colours = np.where(moving[..., None], anchor_rgb, pale).astype(np.uint8) if moving.any() else anchor_rgb
     # The anchor's rays hold the points together; its camera is the world, so the identity.
     focal_px = float(scene.cameras.intrinsics[scene.anchor_index][0, 0])
     return _without_outliers(surface_cloud(points, colours, keep, np.eye(4), focal_px, stride))
@@ -244,7 +244,8 @@ def _draw_cameras(canvas: np.ndarray, view: View, scene: Scene, cameras: np.ndar
         pixels, _ = view.project(transform_points(cameras[t], apex_and_corners))
         for a, b in ((0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (2, 3), (3, 4), (4, 1)):
             line(canvas, pixels[a], pixels[b], rgb_tuple(colours[t]), _ENLARGED + (t in (0, count - 1)))
-        dot(canvas, pixels[0], 2.0 * _ENLARGED, rgb_tuple(colours[t])) if np.isfinite(pixels[0]).all() else None
+        if np.isfinite(pixels[0]).all() and np.abs(pixels[0]).max() < 4 * max(canvas.shape):
+            dot(canvas, pixels[0], 2.0 * _ENLARGED, rgb_tuple(colours[t]))
 
 
 def _draw_ways(canvas: np.ndarray, view: View, tracks: AnchorTracks, colours: np.ndarray) -> None:

@@ -97,7 +97,8 @@ def initialise(model: St4RTrack) -> None:
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
     for head in (model.tracking_head, model.reconstruction_head):
-        nn.init.normal_(head.out.weight, std=0.002)
+        nn.init.normal_(head.out.weight, std=0.01)
+        nn.init.zeros_(head.out.bias)
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:

@@ -10,7 +10,7 @@ from tests.formula import formula_image, formula_weights, save_official
 from tests.shared_data import shared
 
 SMALL = ModelConfig(
-    encoder_width=32, encoder_depth=1, encoder_heads=2, decoder_width=32, decoder_depth=2, decoder_heads=2, head="linear"
+    encoder_width=32, encoder_depth=1, encoder_heads=2, decoder_width=32, decoder_depth=2, decoder_heads=2, head="conv"
 )
 
 
