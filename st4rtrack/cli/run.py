@@ -1,9 +1,14 @@
 """`st4rtrack run`: a video to a scene folder with a picture."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from st4rtrack.types import Scene
 
 
 def run(
@@ -47,12 +52,8 @@ def run(
     """
     from st4rtrack.cli.options import export_endings, positive_int, read_anchor
     from st4rtrack.cli.progress import FrameProgress, log_to_stderr
-    from st4rtrack.io.export import export as write_export
-    from st4rtrack.io.queries import read_queries, write_tracks
+    from st4rtrack.io.queries import read_queries
     from st4rtrack.io.video import open_video
-    from st4rtrack.model.checkpoint import load_model
-    from st4rtrack.pipeline.reconstruct import reconstruct
-    from st4rtrack.render.overview import write_overview
 
     log_to_stderr()
     endings = export_endings(export)
@@ -62,6 +63,10 @@ def run(
     opened = open_video(video, start=start, stop=stop, stride=stride, fps=fps)
     query_px = None if queries is None else read_queries(queries)
     folder = output or Path(f"{opened.name}_st4rtrack")
+
+    from st4rtrack.model.checkpoint import load_model  # PyTorch comes only after the cheap mistakes
+    from st4rtrack.pipeline.reconstruct import reconstruct
+
     network = load_model(model, device=device, dtype=dtype)
     with FrameProgress(len(opened)) as progress:
         scene = reconstruct(
@@ -77,9 +82,18 @@ def run(
         )
     if progress.done == 0:
         print(f"{folder} already holds this scene, complete; --overwrite makes it again")
-    wrote = [folder / "scene.zarr", write_overview(scene, folder / "overview.png")]
+    wrote = _write_results(scene, folder, query_px, endings)
+    print("wrote " + ", ".join(str(path) for path in [folder / "scene.zarr", *wrote]))
+    print(f"look at {folder / 'overview.png'}; for other tools: st4rtrack export {folder} ply")
+
+
+def _write_results(scene: "Scene", folder: Path, query_px: "np.ndarray | None", endings: list[str]) -> list[Path]:
+    """What a run leaves beside the arrays: the picture, tracks of query points, exports."""
+    from st4rtrack.io.export import export as write_export
+    from st4rtrack.io.queries import write_tracks
+    from st4rtrack.render.overview import write_overview
+
+    wrote = [write_overview(scene, folder / "overview.png")]
     if query_px is not None:
         wrote += write_tracks(scene, query_px, folder)
-    wrote += [write_export(scene, folder / f"scene{ending}", overwrite=True) for ending in endings]
-    print("wrote " + ", ".join(str(path) for path in wrote))
-    print(f"look at {folder / 'overview.png'}; for other tools: st4rtrack export {folder} ply")
+    return wrote + [write_export(scene, folder / f"scene{ending}", overwrite=True) for ending in endings]

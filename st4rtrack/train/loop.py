@@ -98,7 +98,8 @@ def initialise(model: St4RTrack) -> None:
             nn.init.zeros_(module.bias)
     for head in (model.tracking_head, model.reconstruction_head):
         nn.init.normal_(head.out.weight, std=0.01)
-        nn.init.zeros_(head.out.bias)
+        if head.out.bias is not None:
+            nn.init.zeros_(head.out.bias)
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
