@@ -10,14 +10,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tests.formula import ARCHITECTURE, formula_weights, save_official
-from tests.model.test_checkpoint import Evil
-from tests.shared_data import shared
 
 from st4rtrack.cli.main import main
 from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
 from st4rtrack.io.scene import load_scene
 from st4rtrack.io.video import write_video
+from tests.formula import ARCHITECTURE, formula_weights, save_official
+from tests.model.test_checkpoint import Evil
+from tests.shared_data import shared
 
 Run = Callable[..., tuple[int, str]]
 

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.synthetic_scene import synthetic_scene
 
 from st4rtrack.io.queries import read_queries, write_tracks
 from st4rtrack.types import UserError
+from tests.synthetic_scene import synthetic_scene
 
 POINTS = np.array([[1.5, 2.5], [3.25, 0.5]])
 
@@ -25,7 +25,7 @@ def test_queries_are_read_from_every_form(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "u,v\n", "1,2,3,4\n", "a,b\nc,d\n", "1\n", "1,nan\n", "1,2\n3\n"])
 def test_other_content_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "bad.csv").write_text(content)
-    with pytest.raises(UserError, match="bad.csv"):
+    with pytest.raises(UserError, match="csv"):
         read_queries(tmp_path / "bad.csv")
 
 
