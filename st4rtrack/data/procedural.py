@@ -7,7 +7,7 @@ Cameras are OpenCV (x right, y down, z forward), the centre of the top-left pixe
 depth is along z. Points come out in the camera frame of the anchor frame.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ __all__ = [
     "procedural_clip",
     "reconstruction_points",
     "render_clips",
+    "select_clips",
     "tracking_points",
 ]
 
@@ -170,6 +171,12 @@ def render_clips(batch: int, config: ProceduralConfig, *, seed: int, device: str
         part_moves=((poses - poses[:, :1]).abs().amax((1, 3, 4)) > 1e-4).to(device),
         config=config,
     )
+
+
+def select_clips(clips: ClipBatch, keep: torch.Tensor) -> ClipBatch:
+    """The clips of a batch that `keep` [B] bool names."""
+    tensors = {name: value[keep] for name, value in vars(clips).items() if isinstance(value, torch.Tensor)}
+    return replace(clips, **tensors)
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ import numpy as np
 import poselib
 
 from st4rtrack.geometry.camera import pixel_grid
+from st4rtrack.model.wide_baseline import SparseMatches, flow_through, sparse_matches
 
 ASSUMED_FOCAL = 0.9
 """Focal length in long sides of the image: 58 degrees, the middle of what people film with."""
@@ -20,6 +21,7 @@ ASSUMED_FOCAL = 0.9
 MATCHES = 1000
 MAX_EPIPOLAR_ERROR_PX = 1.0
 MIN_MATCHED_SHARE = 0.05
+WELL_MATCHED_SHARE = 0.5
 MIN_MEDIAN_PARALLAX = np.deg2rad(0.12)
 MIN_PARALLAX = np.deg2rad(0.25)
 MIN_INLIER_SHARE = 0.4
@@ -45,11 +47,16 @@ class TwoView:
 def estimate_two_view(anchor_rgb: np.ndarray, frame_rgb: np.ndarray) -> TwoView:
     """Classical two-view geometry of a pair of images [height, width, 3] uint8. Same images, same result: the solver is seeded."""
     height, width = anchor_rgb.shape[:2]
-    forward, backward = _dense_flow(anchor_rgb, frame_rgb)
     grid = pixel_grid(height, width).astype(np.float32)
-    matched = forward_backward_error(forward, backward) < 1.0
     focal = ASSUMED_FOCAL * max(height, width)
-    anchor_from_frame = _relative_camera(grid, forward, matched, focal, (height, width))
+    camera = {"model": "SIMPLE_PINHOLE", "width": width, "height": height, "params": [focal, width / 2, height / 2]}
+    anchor, frame = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (anchor_rgb, frame_rgb))
+    forward, backward, sparse = _flow_and_matches(anchor, frame, camera)
+    matched = forward_backward_error(forward, backward) < 1.0
+    if matched.mean() >= MIN_MATCHED_SHARE:
+        anchor_from_frame = _relative_camera(grid, forward, matched, camera)
+    else:
+        anchor_from_frame = np.eye(4) if sparse is None else np.linalg.inv(sparse.frame_from_anchor)
     frame_from_anchor = np.linalg.inv(anchor_from_frame)
     anchor_depth = _triangulate(grid, forward, matched, frame_from_anchor, focal)
     scale = float(np.median(anchor_depth[anchor_depth > 0])) if (anchor_depth > 0).mean() > 0.02 else 0.0
@@ -81,20 +88,28 @@ def forward_backward_error(forward: np.ndarray, backward: np.ndarray) -> np.ndar
     return np.linalg.norm(forward + back, axis=-1)
 
 
-def _dense_flow(anchor_rgb: np.ndarray, frame_rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    anchor, frame = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (anchor_rgb, frame_rgb))
-    if min(anchor.shape) < 16:  # too small for the flow's pyramid
-        return np.zeros((*anchor.shape, 2), np.float32), np.zeros((*anchor.shape, 2), np.float32)
+def _flow_and_matches(anchor: np.ndarray, frame: np.ndarray, camera: dict) -> tuple[np.ndarray, np.ndarray, SparseMatches | None]:
+    """Flow [height, width, 2] both ways between grey images; where most of it contradicts itself, started again from sparse matches."""
+    height, width = anchor.shape
+    if min(height, width) < 16:  # too small for the flow's pyramid
+        return np.zeros((height, width, 2), np.float32), np.zeros((height, width, 2), np.float32), None
     solver = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     forward = solver.calc(anchor, frame, None)  # pyright: ignore[reportCallIssue, reportArgumentType] (the stubs want a start)
-    return forward, solver.calc(frame, anchor, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    backward = solver.calc(frame, anchor, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    share = (forward_backward_error(forward, backward) < 1.0).mean()
+    sparse = sparse_matches(anchor, frame, camera) if share < WELL_MATCHED_SHARE else None
+    if sparse is not None:
+        guided = solver.calc(anchor, frame, flow_through(sparse.anchor_px, sparse.frame_px, height, width))
+        guided_back = solver.calc(frame, anchor, flow_through(sparse.frame_px, sparse.anchor_px, height, width))
+        if (forward_backward_error(guided, guided_back) < 1.0).mean() > share:
+            return guided, guided_back, sparse
+    return forward, backward, sparse
 
 
-def _relative_camera(grid: np.ndarray, flow: np.ndarray, matched: np.ndarray, focal: float, size: tuple[int, int]) -> np.ndarray:
+def _relative_camera(grid: np.ndarray, flow: np.ndarray, matched: np.ndarray, camera: dict) -> np.ndarray:
     """`anchor_from_frame` [4, 4] from consistent flow: essential matrix where there is parallax, else rotation alone."""
+    focal, size = camera["params"][0], grid.shape[:2]
     rows, columns = np.nonzero(matched)
-    if matched.mean() < MIN_MATCHED_SHARE:
-        return np.eye(4)
     chosen = np.linspace(0, len(rows) - 1, min(MATCHES, len(rows))).astype(int)  # raster order spreads them over the image
     source = grid[rows[chosen], columns[chosen]].astype(np.float64)
     target = source + flow[rows[chosen], columns[chosen]]
@@ -102,7 +117,6 @@ def _relative_camera(grid: np.ndarray, flow: np.ndarray, matched: np.ndarray, fo
     parallax = _angles(_rays(source, focal, size) @ rotation.T, _rays(target, focal, size))
     if np.median(parallax) < MIN_MEDIAN_PARALLAX:
         return _inverse(rotation, np.zeros(3))
-    camera = {"model": "SIMPLE_PINHOLE", "width": size[1], "height": size[0], "params": [focal, size[1] / 2, size[0] / 2]}
     options = {"max_epipolar_error": MAX_EPIPOLAR_ERROR_PX, "max_iterations": 300, "min_iterations": 50, "seed": 0}
     pose, result = poselib.estimate_relative_pose(source, target, camera, camera, options, {})
     if result["num_inliers"] < MIN_INLIER_SHARE * len(source) or not np.isfinite(pose.t).all():

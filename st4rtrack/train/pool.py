@@ -14,7 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from st4rtrack.data.procedural import ClipBatch, ProceduralConfig, reconstruction_points, render_clips, tracking_points
+from st4rtrack.data.procedural import (
+    ClipBatch,
+    ProceduralConfig,
+    reconstruction_points,
+    render_clips,
+    select_clips,
+    tracking_points,
+)
 from st4rtrack.model.hints import assemble_hints
 from st4rtrack.model.two_view import estimate_many
 from st4rtrack.preprocess import normalize_images
@@ -23,6 +30,8 @@ from st4rtrack.train.config import PoolConfig
 from st4rtrack.types import Pointmap, TwoPointmaps
 
 logger = logging.getLogger(__name__)
+
+NEAREST_M, FARTHEST_M = 0.2, 50.0
 
 
 def record_type(height: int, width: int) -> np.dtype:
@@ -72,12 +81,16 @@ def fill_pool(folder: Path, config: PoolConfig) -> None:
 
 
 def render_shard(config: PoolConfig, seed: int, height: int, width: int) -> np.ndarray:
-    """Records [shard_pairs] of one size: scenes, truth and two-view estimates, all from the seed."""
+    """Records of one size: scenes, truth and two-view estimates, all from the seed.
+
+    Rarely a camera that moves far leaves its room; such pairs are left out, so there are `shard_pairs` records or a few less.
+    """
     rng = np.random.default_rng(seed)
     scene = ProceduralConfig(height=height, width=width, num_frames=2, compile=config.compile)
-    scene = replace(scene, motion=float(rng.uniform(0.3, 1.5)), camera_motion=float(rng.choice([0.3, 0.7, 1.0, 1.4])))
+    scene = replace(scene, motion=float(rng.uniform(0.3, 1.5)), camera_motion=float(rng.choice([0.3, 0.7, 1.0, 1.4, 2.5, 4.0])))
     clips = render_clips(config.shard_pairs, scene, seed=seed)
-    records = np.zeros(config.shard_pairs, record_type(height, width))
+    clips = select_clips(clips, (clips.depth.amin((1, 2, 3)) > NEAREST_M) & (clips.depth.amax((1, 2, 3)) < FARTHEST_M))
+    records = np.zeros(len(clips.rgb), record_type(height, width))
     records["rgb"] = clips.rgb.numpy()
     _write_truth(records, clips)
     pairs = [(rgb[0], rgb[1]) for rgb in clips.rgb.numpy()]
