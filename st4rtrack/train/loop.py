@@ -8,6 +8,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +18,7 @@ from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.train.batch import Batch
 from st4rtrack.train.config import TrainConfig
-from st4rtrack.train.pool import PairPool
+from st4rtrack.train.pool import PairPool, make_batch
 from st4rtrack.train.validate import Score, mean_pointmaps, validate, validate_constant, validate_still
 from st4rtrack.types import Pointmap, TwoPointmaps
 
@@ -123,10 +124,6 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 
 def validation_batches(folder: Path) -> list[Batch]:
     """Every pair of a pool once, frame 0 as the anchor, unchanged."""
-    import numpy as np
-
-    from st4rtrack.train.pool import make_batch
-
     batches = []
     for path in sorted(folder.glob("*.npy")):
         records = np.load(path)
@@ -138,7 +135,7 @@ def validation_batches(folder: Path) -> list[Batch]:
 def baselines(pool: Path, validation: Path) -> dict[str, Score]:
     """What needs no training, on the validation pairs: the mean pointmap of the training data, and true points without motion."""
     held_out = validation_batches(validation)
-    mean = mean_pointmaps(validation_batches(pool))
+    mean = mean_pointmaps(np.load(path, mmap_mode="r") for path in sorted(pool.glob("*.npy")))
     return {"mean pointmap": validate_constant(mean, held_out), "true first depth, no motion": validate_still(held_out)}
 
 

@@ -71,18 +71,21 @@ def validate_still(batches: Iterable[Batch]) -> Score:
     return Score(*np.nanmean(np.array(rows), axis=0))
 
 
-def mean_pointmaps(batches: Iterable[Batch]) -> dict[tuple[int, int], tuple[Tensor, Tensor]]:
-    """Mean of the true pointmaps, in units of the anchor's mean distance, for each image size (height, width)."""
+def mean_pointmaps(shards: Iterable[np.ndarray]) -> dict[tuple[int, int], tuple[Tensor, Tensor]]:
+    """Mean of the true pointmaps of records (`pool.record_type`), for each image size (height, width).
+
+    In units of the anchor's mean distance, as the network predicts.
+    """
     sums: dict[tuple[int, int], list] = {}
-    for batch in batches:
-        size = (batch.anchor_images.shape[2], batch.anchor_images.shape[3])
-        unit = batch.unit[:, None, None, None]
-        maps = [(m.points_world / unit).sum(0) for m in (batch.truth.tracking, batch.truth.reconstruction)]
-        entry = sums.setdefault(size, [torch.zeros_like(maps[0]), torch.zeros_like(maps[1]), 0])
-        entry[0] += maps[0]
-        entry[1] += maps[1]
-        entry[2] += len(batch.unit)
-    return {size: (tracking / count, reconstruction / count) for size, (tracking, reconstruction, count) in sums.items()}
+    for records in shards:
+        entry = sums.setdefault(records["rgb"].shape[2:4], [0.0, 0.0, 0])
+        unit = np.linalg.norm(records["own_points"].astype(np.float32), axis=-1).mean((2, 3))[..., None, None, None]
+        entry[0] = entry[0] + (records["tracking"] / unit).sum((0, 1))
+        entry[1] = entry[1] + (records["reconstruction"] / unit).sum((0, 1))
+        entry[2] += 2 * len(records)
+    return {
+        size: (torch.from_numpy(a / count).float(), torch.from_numpy(b / count).float()) for size, (a, b, count) in sums.items()
+    }
 
 
 def _rows(batch: Batch, tracking: np.ndarray, reconstruction: np.ndarray) -> list[list[float]]:
