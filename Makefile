@@ -6,13 +6,13 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CLIP := demo/clip.mp4
 VIDEO ?= $(CLIP)
-OUTPUT ?= demo/$(basename $(notdir $(VIDEO)))_st4rtrack
 
 .PHONY: demo test test-slow check performance train-tiny clean
 
-demo: $(INSTALLED) $(if $(filter $(CLIP),$(VIDEO)),$(CLIP))
-	$(BIN)/st4rtrack run "$(VIDEO)" -o "$(OUTPUT)" --export ply
-	@echo "the scene is in $(OUTPUT): look at $(OUTPUT)/overview.png"
+# The path of VIDEO may hold spaces, which make's own functions would split at.
+demo: $(INSTALLED)
+	@test "$(VIDEO)" != "$(CLIP)" || test -e "$(CLIP)" || $(BIN)/python -m st4rtrack.data.demo_clip "$(CLIP)"
+	@name=$$(basename "$(VIDEO)"); $(BIN)/st4rtrack run "$(VIDEO)" -o "demo/$${name%.*}_st4rtrack" --export ply
 
 test: $(INSTALLED)
 	$(BIN)/ruff check st4rtrack tests performance
@@ -26,13 +26,11 @@ test-slow: $(INSTALLED)
 performance: $(INSTALLED)
 	$(BIN)/python performance/speed.py
 	$(BIN)/python performance/memory.py
+	$(BIN)/python performance/precision.py
 
 # One core, resumable; hours. The result replaces the embedded model only by hand, see docs/training-log.md.
 train-tiny: $(INSTALLED)
 	nice $(BIN)/st4rtrack train tiny -o runs/tiny --threads 1
-
-$(CLIP): $(INSTALLED)
-	$(BIN)/python -m st4rtrack.data.demo_clip "$@"
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

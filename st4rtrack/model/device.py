@@ -40,5 +40,8 @@ def _fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
-        return any(torch.cpu.get_capabilities().get(unit) for unit in ("amx_bf16", "avx512_bf16"))
+        if hasattr(torch.cpu, "get_capabilities"):
+            return any(torch.cpu.get_capabilities().get(unit) for unit in ("amx_bf16", "avx512_bf16"))
+        checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # what older releases have
+        return any(getattr(torch.cpu, check, bool)() for check in checks)
     return False

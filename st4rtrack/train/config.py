@@ -15,7 +15,7 @@ class PoolConfig:
         compile: fuse the renderer with `torch.compile` (a minute once per size, then several times faster).
     """
 
-    pairs: int = 16384
+    pairs: int = 18432
     shard_pairs: int = 32
     sizes: tuple[tuple[int, int], ...] = (
         (192, 256),
@@ -49,11 +49,11 @@ class TrainConfig:
         validate_every, save_every: steps.
     """
 
-    steps: int = 30_000
-    batch_size: int = 16
-    learning_rate: float = 6e-4
+    steps: int = 6250
+    batch_size: int = 8
+    learning_rate: float = 5e-4
     final_learning_rate: float = 1e-6
-    warmup_steps: int = 500
+    warmup_steps: int = 300
     weight_decay: float = 0.05
     clip_norm: float = 1.0
     alpha: float = 0.2
@@ -61,5 +61,5 @@ class TrainConfig:
     still_share: float = 0.06
     average: float = 0.999
     seed: int = 0
-    validate_every: int = 1000
-    save_every: int = 500
+    validate_every: int = 500
+    save_every: int = 250
