@@ -16,23 +16,21 @@ def log_to_stderr() -> None:
 
 
 class FrameProgress:
-    """A progress bar over frames: call it with (frames done, frames in all)."""
+    """A progress bar over frames: call it with (frames done, frames in all). It appears with the first frame, after all refusals."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self) -> None:
         self.done = 0
-        self._bar = tqdm(total=total, unit="frame", file=sys.stderr, dynamic_ncols=True)
+        self._bar: tqdm | None = None
 
     def __call__(self, done: int, total: int) -> None:
-        if self.done == 0:  # a continued run starts further on
-            self._bar.initial = done - 1
-            self._bar.n = done - 1
-        self._bar.update(done - self._bar.n)
+        if self._bar is None:  # a continued run starts further on
+            self._bar = tqdm(total=total, initial=done - 1, unit="frame", file=sys.stderr, dynamic_ncols=True)
+        self._bar.update(done - self.done if self.done else 1)
         self.done = done
 
     def __enter__(self) -> "FrameProgress":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.done == 0:
-            self._bar.leave = False
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()

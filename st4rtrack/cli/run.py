@@ -33,7 +33,7 @@ def run(
     """Track and reconstruct a video: pointmaps, cameras and visibility of every frame, in the anchor's camera frame.
 
     Args:
-        video: Video file, folder or glob of images, or an .npz / .zarr with frames.
+        video: Video file, folder of images, glob of images (in quotes), or an .npz / .zarr with frames.
         output: Scene folder. Default: NAME_st4rtrack in the current folder. An unfinished one is continued.
         model: Checkpoint file, model folder or hub id; "tiny" is the embedded model.
         anchor: The frame whose content is tracked and whose camera is the world: a number among the processed frames, or "middle".
@@ -68,7 +68,7 @@ def run(
     from st4rtrack.pipeline.reconstruct import reconstruct
 
     network = load_model(model, device=device, dtype=dtype)
-    with FrameProgress(len(opened)) as progress:
+    with FrameProgress() as progress:
         scene = reconstruct(
             opened,
             model=network,
