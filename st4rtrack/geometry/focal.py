@@ -23,7 +23,7 @@ def weiszfeld_focal(
     Raises:
         ValueError: no pixel has a finite ray and positive weight.
     Source:
-        REFERENCE of the method: f = mean(w p.r) / mean(w r.r), w = 1 / max(|p - f r|, 1e-8).
+        Weiszfeld 1937, as DUSt3R uses it: f = mean(w p.r) / mean(w r.r), w = 1 / max(|p - f r|, 1e-8).
     """
     height, width = points_camera.shape[:2]
     if pixels_px is None:

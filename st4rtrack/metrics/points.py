@@ -1,4 +1,4 @@
-"""Point errors: EPE and APD (paper section 4.2, REFERENCE 6.1). Lower EPE is better, higher APD is better."""
+"""Point errors: EPE and APD (paper section 4.2). Lower EPE is better, higher APD is better."""
 
 import numpy as np
 

@@ -11,7 +11,7 @@ HINT_CHANNELS = 19
 
 
 class TwinDecoder(nn.Module):
-    """Both decoders advance together: layer l of each sees the other's features of layer l - 1 (REFERENCE 1.4)."""
+    """Both decoders advance together: layer l of each sees the other's features of layer l - 1, as released."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

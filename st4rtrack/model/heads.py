@@ -42,7 +42,7 @@ class Fusion(nn.Module):
 
 
 class DptHead(nn.Module):
-    """The dense prediction transformer head as released (REFERENCE 1.5): four depths of features, fused from coarse to fine."""
+    """The dense prediction transformer head as released: four depths of features, fused from coarse to fine."""
 
     def __init__(self, config: ModelConfig, channels: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Attention, MLP and blocks with 2D rotary positions (REFERENCE 1.2-1.4). Pre-norm throughout, no dropout.
+"""Attention, MLP and blocks with 2D rotary positions, as in DUSt3R. Pre-norm throughout, no dropout.
 
 Symbols: tokens [batch, tokens, width]; a token's position is its integer patch row and column.
 """

@@ -106,7 +106,7 @@ class St4RTrack(nn.Module):
 
 
 def released_points(raw: Tensor) -> Tensor:
-    """Points [batch, height, width, 3] from raw channels [batch, 4, height, width] (REFERENCE 1.6).
+    """Points [batch, height, width, 3] from raw channels [batch, 4, height, width] by the formulas of the release.
 
     The direction is that of the raw vector, the distance the exponential of its norm, minus one.
     """

@@ -1,4 +1,4 @@
-"""The official releases' containers and key names (REFERENCE 1.9-1.11): DUSt3R-512-dpt, MASt3R, MonST3R, St4RTrack.
+"""The official releases' containers and key names: DUSt3R-512-dpt, MASt3R, MonST3R, St4RTrack.
 
 A `.pth` file is a pickle: it is read by PyTorch's restricted unpickler with an allow-list, nothing in it is executed. The
 architecture is a Python expression in a string: it is parsed, never evaluated.

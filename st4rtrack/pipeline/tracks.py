@@ -1,4 +1,4 @@
-"""Which tracked points are seen: a depth test of the tracking branch against the reconstruction of the same frame (DESIGN 6.2)."""
+"""Which tracked points are seen: a depth test of the tracking branch against the reconstruction of the same frame."""
 
 import numpy as np
 

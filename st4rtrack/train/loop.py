@@ -104,7 +104,7 @@ def initialise(model: St4RTrack) -> None:
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with decay on matrices only (REFERENCE 3.5)."""
+    """AdamW with decay on matrices only, as the release trains."""
     parameters = list(model.parameters())
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
