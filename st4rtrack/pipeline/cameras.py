@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 FOCAL_RANGE = (0.2, 10.0)
 """Plausible focal lengths in long sides of the image: 136 to 6 degrees of view."""
 
-POINTS = 5000
+POINTS = 2000
 LEAST_CONFIDENT_SHARE = 0.2
 REPROJECTION_ERROR = 0.01
 """Inlier threshold in long sides of the image: 5 pixels at 512, as released."""

@@ -75,8 +75,8 @@ def reconstruct(
     if sink.complete:
         return sink.finish()
 
-    encoded = encode_anchor(model, network_video.frame(anchor_index))
     anchor_rgb = network_video.frame(anchor_index)
+    encoded = encode_anchor(model, anchor_rgb)
     intrinsics = anchor_intrinsics(predict_batch(model, encoded, anchor_rgb[None])[0].tracking)
     _process_frames(network_video, model, encoded, intrinsics, anchor_index, batch_size, sink, progress)
     unsolved = [k for k in range(len(source)) if not sink.read("solved", k)]
