@@ -8,11 +8,18 @@ from tqdm import tqdm
 
 def log_to_stderr() -> None:
     """Shows the library's notes and warnings, one line each."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _AboveTheBar()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("st4rtrack")
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
+
+
+class _AboveTheBar(logging.Handler):
+    """Lines that do not run into a progress bar that is being drawn."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
 
 
 class FrameProgress:

@@ -13,6 +13,7 @@ import numpy as np
 import poselib
 
 from st4rtrack.geometry.camera import pixel_grid
+from st4rtrack.geometry.transforms import invert_rigid, rigid
 from st4rtrack.model.wide_baseline import SparseMatches, flow_through, sparse_matches
 
 ASSUMED_FOCAL = 0.9
@@ -56,8 +57,8 @@ def estimate_two_view(anchor_rgb: np.ndarray, frame_rgb: np.ndarray) -> TwoView:
     if matched.mean() >= MIN_MATCHED_SHARE:
         anchor_from_frame = _relative_camera(grid, forward, matched, camera)
     else:
-        anchor_from_frame = np.eye(4) if sparse is None else np.linalg.inv(sparse.frame_from_anchor)
-    frame_from_anchor = np.linalg.inv(anchor_from_frame)
+        anchor_from_frame = np.eye(4) if sparse is None else invert_rigid(sparse.frame_from_anchor)
+    frame_from_anchor = invert_rigid(anchor_from_frame)
     anchor_depth = _triangulate(grid, forward, matched, frame_from_anchor, focal)
     scale = float(np.median(anchor_depth[anchor_depth > 0])) if (anchor_depth > 0).mean() > 0.02 else 0.0
     if scale == 0.0:  # no parallax that can be trusted: the camera turned at most
@@ -116,12 +117,12 @@ def _relative_camera(grid: np.ndarray, flow: np.ndarray, matched: np.ndarray, ca
     rotation = _rotation_between(source, target, focal, size)
     parallax = _angles(_rays(source, focal, size) @ rotation.T, _rays(target, focal, size))
     if np.median(parallax) < MIN_MEDIAN_PARALLAX:
-        return _inverse(rotation, np.zeros(3))
+        return invert_rigid(rigid(rotation, np.zeros(3)))
     options = {"max_epipolar_error": MAX_EPIPOLAR_ERROR_PX, "max_iterations": 300, "min_iterations": 50, "seed": 0}
     pose, result = poselib.estimate_relative_pose(source, target, camera, camera, options, {})
     if result["num_inliers"] < MIN_INLIER_SHARE * len(source) or not np.isfinite(pose.t).all():
-        return _inverse(rotation, np.zeros(3))
-    return _inverse(np.asarray(pose.R), np.asarray(pose.t))
+        return invert_rigid(rigid(rotation, np.zeros(3)))
+    return invert_rigid(rigid(np.asarray(pose.R), np.asarray(pose.t)))
 
 
 def _rotation_between(source: np.ndarray, target: np.ndarray, focal: float, size: tuple[int, int]) -> np.ndarray:
@@ -167,10 +168,3 @@ def _rays(pixels: np.ndarray, focal: float, size: tuple[int, int]) -> np.ndarray
 
 def _angles(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.arctan2(np.linalg.norm(np.cross(a, b), axis=-1), (a * b).sum(-1))
-
-
-def _inverse(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
-    inverse = np.eye(4)
-    inverse[:3, :3] = rotation.T
-    inverse[:3, 3] = -rotation.T @ translation
-    return inverse

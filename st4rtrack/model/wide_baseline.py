@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 import poselib
 
+from st4rtrack.geometry.transforms import rigid
+
 FEATURES = 800
 RATIO = 0.85
 MAX_EPIPOLAR_ERROR_PX = 1.5
@@ -34,8 +36,7 @@ def sparse_matches(anchor_grey: np.ndarray, frame_grey: np.ndarray, camera: dict
     options = {"max_epipolar_error": MAX_EPIPOLAR_ERROR_PX, "max_iterations": 1000, "min_iterations": 100, "seed": 0}
     pose, result = poselib.estimate_relative_pose(anchor_px, frame_px, camera, camera, options, {})
     inliers = np.array(result["inliers"], bool)
-    frame_from_anchor = np.eye(4)
-    frame_from_anchor[:3, :3], frame_from_anchor[:3, 3] = pose.R, pose.t
+    frame_from_anchor = rigid(np.asarray(pose.R), np.asarray(pose.t))
     if inliers.sum() < MIN_INLIERS or not np.isfinite(frame_from_anchor).all():
         return None
     return SparseMatches(anchor_px[inliers], frame_px[inliers], frame_from_anchor)

@@ -70,14 +70,15 @@ def reconstruct(
     )
     anchor_index = _anchor_index(anchor, len(source))
     batch_size = batch_size or automatic_batch_size(model, network_video.height, network_video.width)
+    anchor_rgb = network_video.frame(anchor_index)
+    encoded = encode_anchor(model, anchor_rgb)
+    intrinsics = anchor_intrinsics(predict_batch(model, encoded, anchor_rgb[None])[0].tracking)
+
+    # only now: a network or an anchor that fits no camera must not cost the user the scene that `overwrite` replaces
     header = _header(source, network_video, pixel_map, model, anchor_index, points_dtype)
     sink: SceneSink = SceneBuffer(header) if output is None else SceneWriter.create(output, header, overwrite=overwrite)
     if sink.complete:
         return sink.finish()
-
-    anchor_rgb = network_video.frame(anchor_index)
-    encoded = encode_anchor(model, anchor_rgb)
-    intrinsics = anchor_intrinsics(predict_batch(model, encoded, anchor_rgb[None])[0].tracking)
     _process_frames(network_video, model, encoded, intrinsics, anchor_index, batch_size, sink, progress)
     unsolved = [k for k in range(len(source)) if not sink.read("solved", k)]
     if unsolved:
@@ -102,6 +103,7 @@ def _process_frames(
 ) -> None:
     """Frames from the first missing one on, each written as soon as it is known."""
     first = sink.first_missing_frame
+    # before the first camera that is found, the anchor's stands in
     camera = np.eye(4) if first == 0 else sink.read("world_from_camera", first - 1)
     predicted = predict_frames(model, anchor, video.frames(first), batch_size=batch_size)
     for index, (rgb, maps) in enumerate(predicted, start=first):

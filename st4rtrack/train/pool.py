@@ -22,6 +22,7 @@ from st4rtrack.data.procedural import (
     select_clips,
     tracking_points,
 )
+from st4rtrack.geometry.transforms import invert_rigid
 from st4rtrack.model.hints import assemble_hints
 from st4rtrack.model.two_view import estimate_many
 from st4rtrack.preprocess import normalize_images
@@ -177,7 +178,7 @@ def _two_view(records: np.ndarray, anchors: np.ndarray, still: np.ndarray) -> di
     depth = records["depth"][each, anchors].astype(np.float32) * moved[:, None, None]
     other_depth = records["depth"][each, 1 - anchors].astype(np.float32) * moved[:, None, None]
     relative = np.array(records["first_from_second"])
-    relative[anchors == 1] = np.linalg.inv(relative[anchors == 1])
+    relative[anchors == 1] = invert_rigid(relative[anchors == 1])
     relative[still] = np.eye(4)
     unit = np.array([np.median(d[d > 0]) if (d > 0).any() else 1.0 for d in depth], np.float32)
     relative[:, :3, 3] /= unit[:, None]

@@ -89,7 +89,18 @@ def test_a_killed_run_goes_on_and_gives_the_same_scene(clip: ProceduralClip, tmp
 
     untouched = TruthNetwork(clip)
     reconstruct(clip.rgb, model=untouched, size=256, output=tmp_path / "killed")
-    assert untouched.decoded == 0
+    assert untouched.decoded == 1  # the anchor, which tells whether the network fits at all
+
+
+def test_a_network_that_fits_no_camera_costs_nothing_that_is_there(clip: ProceduralClip, tmp_path: Path) -> None:
+    reconstruct(clip.rgb, model=TruthNetwork(clip), size=256, output=tmp_path / "scene", stop=2)
+    useless = procedural_clip(3, ProceduralConfig(num_frames=6), anchor=ANCHOR)
+    useless.tracking_points_world[:] = np.nan
+    for folder, overwrite in (("scene", True), ("new", False)):
+        with pytest.raises(UserError, match="fits no camera"):
+            reconstruct(clip.rgb, model=TruthNetwork(useless), size=256, output=tmp_path / folder, overwrite=overwrite)
+    assert len(load_scene(tmp_path / "scene")) == 2
+    assert not (tmp_path / "new").exists()
 
 
 def test_other_options_are_not_mixed_into_a_scene(clip: ProceduralClip, tmp_path: Path) -> None:
