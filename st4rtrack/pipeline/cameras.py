@@ -26,22 +26,27 @@ MIN_INLIERS = 30
 def anchor_intrinsics(anchor_points: Pointmap) -> np.ndarray:
     """Intrinsics [3, 3] in network pixels from the anchor's own pointmap [height, width, 3]; principal point in the middle.
 
+    A focal length that is not plausible is moved to the nearest plausible one, with a warning.
+
     Raises:
-        UserError: the pointmap allows no focal length, as that of an untrained network.
+        UserError: no trusted pixel has a finite point before the camera.
     """
     height, width = anchor_points.points_world.shape[:2]
     trusted = _trusted(anchor_points) & (anchor_points.points_world[..., 2] > 0)
     try:
         focal = weiszfeld_focal(anchor_points.points_world, weights=trusted)
     except ValueError:
-        focal = float("nan")
-    low, high = (bound * max(height, width) for bound in FOCAL_RANGE)
-    if not np.isfinite(focal) or focal <= 0:
         raise UserError(
             "the network's pointmap of the anchor fits no camera; is the model trained, and the anchor frame not blank?"
-        )
+        ) from None
+    low, high = (bound * max(height, width) for bound in FOCAL_RANGE)
     if not low <= focal <= high:
-        logger.warning("the focal length of %.0f pixels is not plausible and was moved into %.0f..%.0f", focal, low, high)
+        logger.warning(
+            "the network's pointmap of the anchor asks for a focal length of %.0f pixels, which is not plausible: %.0f is used; "
+            "do not trust the cameras of this scene",
+            focal,
+            np.clip(focal, low, high),
+        )
     return intrinsics_from_focal(float(np.clip(focal, low, high)), height, width)
 
 

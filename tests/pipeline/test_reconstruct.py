@@ -169,6 +169,12 @@ def test_a_camera_that_cannot_be_found_is_none_and_no_pointmap_is_an_error() -> 
         anchor_intrinsics(Pointmap(np.full((48, 64, 3), np.nan)))
 
 
+def test_a_focal_length_that_is_not_plausible_is_moved_and_said(clip: ProceduralClip, caplog: pytest.LogCaptureFixture) -> None:
+    mirrored = clip.tracking_points_world[ANCHOR] * (-1, -1, 1)  # asks for a negative one
+    assert anchor_intrinsics(Pointmap(mirrored))[0, 0] == pytest.approx(0.2 * 256)
+    assert "not plausible" in caplog.text
+
+
 def test_frames_without_a_camera_are_marked_and_counted(clip: ProceduralClip, caplog: pytest.LogCaptureFixture) -> None:
     broken = procedural_clip(3, ProceduralConfig(num_frames=6), anchor=ANCHOR)
     broken.reconstruction_points_world[4] = np.random.default_rng(0).standard_normal((192, 256, 3))
