@@ -19,6 +19,7 @@ LAYERS = {
     "io": 2,
     "model": 3,
     "data": 3,
+    "classical": 3,
     "losses": 3,
     "metrics": 3,
     "render": 3,

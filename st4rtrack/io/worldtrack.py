@@ -1,0 +1,203 @@
+"""WorldTrack sequences: the benchmark's `.npz` files, read into our conventions, and written by the builder.
+
+A file holds JPEG images, one pinhole camera `fx_fy_cx_cy`, world-to-camera matrices (absent where the camera is fixed), and
+tracks in the camera frame of each frame and / or depth maps. Here the world is the camera frame of frame 0.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from st4rtrack.geometry.camera import project
+from st4rtrack.geometry.transforms import invert_rigid, transform_points
+from st4rtrack.io.npz import npz_keys, read_npz
+from st4rtrack.io.video import open_video
+from st4rtrack.types import UserError, Video
+
+NUM_FRAMES = 64
+"""Frames that the benchmark evaluates: the first 64 of a file."""
+
+
+@dataclass(frozen=True)
+class WorldTrackSequence:
+    """One sequence with its truth. Images and depth stay in the file until they are asked for.
+
+    Attributes:
+        name: of the file without ending, with the folders below the data folder ("adt_mini/seq_001").
+        path: the file.
+        intrinsics: [3, 3] pixels of the stored images.
+        world_from_camera: [time, 4, 4]; frame 0 is the identity, and all are where the camera is fixed.
+        tracks_world: [time, points, 3] metres (the data set's unit), or None.
+        visible: [time, points] bool, or None.
+    """
+
+    name: str
+    path: Path
+    intrinsics: np.ndarray = field(repr=False)
+    world_from_camera: np.ndarray = field(repr=False)
+    tracks_world: np.ndarray | None = field(repr=False)
+    visible: np.ndarray | None = field(repr=False)
+    has_depth: bool = False
+
+    def __len__(self) -> int:
+        return len(self.world_from_camera)
+
+    @cached_property
+    def video(self) -> Video:
+        """The evaluated frames, decoded as they are read."""
+        return open_video(self.path, stop=len(self))
+
+    @cached_property
+    def query_px(self) -> np.ndarray:
+        """[points, 2] pixels of the stored images at which the tracks are seen in frame 0 (meaningless where they are not)."""
+        assert self.tracks_world is not None, f"{self.name} has no tracks"
+        start = self.tracks_world[0] + (0.0, 0.0, 1e-8)  # the published evaluator's guard against z = 0
+        return project(start, self.intrinsics)
+
+    def read_depth(self) -> np.ndarray:
+        """[time, height, width] float32 z-depth in metres; not positive or not finite where it is unknown."""
+        depth = read_npz(self.path, "depth_map")["depth_map"]
+        if depth.ndim != 3 or len(depth) < len(self):
+            raise UserError(
+                f"{self.name}: depth_map must be [time, height, width] with at least {len(self)} frames, it is {list(depth.shape)}"
+            )
+        return depth[: len(self)].astype(np.float32, copy=False)
+
+
+def read_worldtrack(path: str | Path, *, name: str | None = None, num_frames: int = NUM_FRAMES) -> WorldTrackSequence:
+    """Reads a sequence of WorldTrack; nothing in the file is executed.
+
+    Args:
+        path: the `.npz`.
+        name: what to call it; default the file's name without ending.
+        num_frames: how many frames from the first on are evaluated.
+    Raises:
+        UserError: the file cannot be read, or lacks what a sequence needs.
+    """
+    path = Path(path)
+    keys = npz_keys(path)
+    name = name or path.stem
+    for key in ("images_jpeg_bytes", "fx_fy_cx_cy"):
+        if key not in keys:
+            raise UserError(f"{path} is not a WorldTrack sequence: it has no array {key!r}")
+    if "depth_map" not in keys and "tracks_XYZ" not in keys:
+        raise UserError(f"{path} is not a WorldTrack sequence: it has neither tracks_XYZ nor depth_map")
+    tracked = "tracks_XYZ" in keys
+    small = ["fx_fy_cx_cy", *(k for k in ("extrinsics_w2c",) if k in keys), *(["tracks_XYZ", "visibility"] if tracked else [])]
+    arrays = read_npz(path, *small)
+    length = len(arrays["tracks_XYZ"]) if tracked else len(read_npz(path, "images_jpeg_bytes")["images_jpeg_bytes"])
+    length = min(length, num_frames)
+    world_from_camera = _cameras(arrays.get("extrinsics_w2c"), length, name)
+    tracks = visible = None
+    if tracked:
+        tracks, visible = _tracks(arrays["tracks_XYZ"], arrays["visibility"], world_from_camera, name)
+    return WorldTrackSequence(
+        name, path, _intrinsics(arrays["fx_fy_cx_cy"], name), world_from_camera, tracks, visible, "depth_map" in keys
+    )
+
+
+def find_worldtrack(data: str | Path) -> list[tuple[str, Path]]:
+    """(name, path) of all sequences in a folder and its sub-folders, in the order of their names.
+
+    Raises:
+        UserError: the folder is absent or holds no `.npz`.
+    """
+    data = Path(data)
+    if data.is_file() and data.suffix == ".npz":
+        return [(data.stem, data)]
+    if not data.is_dir():
+        raise UserError(f"{data} is not a folder with WorldTrack sequences; check the path")
+    paths = sorted(path for path in data.rglob("*.npz") if not path.name.startswith("."))
+    if not paths:
+        raise UserError(f"{data} holds no .npz file, and so no WorldTrack sequence")
+    return [(path.relative_to(data).with_suffix("").as_posix(), path) for path in paths]
+
+
+def write_worldtrack(
+    path: Path,
+    *,
+    images_jpeg: Sequence[bytes],
+    fx_fy_cx_cy: np.ndarray,
+    camera_from_world: np.ndarray | None,
+    visibility: np.ndarray,
+    tracks_camera: np.ndarray | None = None,
+    depth: np.ndarray | None = None,
+) -> None:
+    """Writes a sequence in the published format, images as plain byte strings (no pickle is needed to read them).
+
+    Args:
+        path: the `.npz`; its folder is made.
+        images_jpeg: T encoded images.
+        fx_fy_cx_cy: [4] pixels.
+        camera_from_world: [time, 4, 4] any world, or None for a fixed camera.
+        visibility: [time, points] bool; with depth alone [time, height, width].
+        tracks_camera: [time, points, 3] in the camera frame of each frame.
+        depth: [time, height, width] metres, 0 where unknown.
+    """
+    arrays: dict[str, np.ndarray] = {
+        "images_jpeg_bytes": np.array(list(images_jpeg), dtype=np.bytes_),  # JPEG ends in FF D9: no trailing zero is lost
+        "fx_fy_cx_cy": np.asarray(fx_fy_cx_cy, np.float64),
+        "visibility": np.asarray(visibility, bool),
+    }
+    if camera_from_world is not None:
+        arrays["extrinsics_w2c"] = np.asarray(camera_from_world, np.float64)
+    if tracks_camera is not None:
+        arrays["tracks_XYZ"] = np.asarray(tracks_camera, np.float32)
+    if depth is not None:
+        arrays["depth_map"] = np.asarray(depth, np.float32)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
+    part.replace(path)
+
+
+def encode_jpeg(rgb: np.ndarray) -> bytes:
+    """JPEG of an image [height, width, 3] uint8 in OpenCV's default quality, as the published files have it."""
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    assert done
+    return data.tobytes()
+
+
+def _intrinsics(fx_fy_cx_cy: np.ndarray, name: str) -> np.ndarray:
+    if fx_fy_cx_cy.shape != (4,) or not np.isfinite(fx_fy_cx_cy).all() or not (fx_fy_cx_cy[:2] > 0).all():
+        raise UserError(f"{name}: fx_fy_cx_cy must be four finite numbers with positive focal lengths, it is {fx_fy_cx_cy}")
+    fx, fy, cx, cy = (float(value) for value in fx_fy_cx_cy)
+    return np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
+
+
+def _cameras(camera_from_anything: np.ndarray | None, length: int, name: str) -> np.ndarray:
+    """[time, 4, 4] world_from_camera, the world being the camera of frame 0."""
+    if camera_from_anything is None:
+        return np.tile(np.eye(4), (length, 1, 1))
+    matrices = np.asarray(camera_from_anything, np.float64)
+    if matrices.ndim != 3 or matrices.shape[1:] != (4, 4) or len(matrices) < length:
+        raise UserError(f"{name}: extrinsics_w2c must be [time, 4, 4] for {length} frames, it is {list(matrices.shape)}")
+    world_from_camera = matrices[0] @ np.linalg.inv(matrices[:length])
+    world_from_camera[0] = np.eye(4)
+    return world_from_camera
+
+
+def _tracks(
+    tracks_camera: np.ndarray, visibility: np.ndarray, world_from_camera: np.ndarray, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    if tracks_camera.ndim != 3 or tracks_camera.shape[-1] != 3 or visibility.shape != tracks_camera.shape[:2]:
+        raise UserError(
+            f"{name}: tracks_XYZ must be [time, points, 3] and visibility [time, points], "
+            f"they are {list(tracks_camera.shape)} and {list(visibility.shape)}"
+        )
+    length = len(world_from_camera)
+    return (
+        transform_points(world_from_camera, tracks_camera[:length].astype(np.float64)),
+        visibility[:length].astype(bool),
+    )
+
+
+def tracks_in_camera(sequence: WorldTrackSequence) -> np.ndarray:
+    """[time, points, 3] the true tracks in the camera frame of each frame."""
+    assert sequence.tracks_world is not None
+    return transform_points(invert_rigid(sequence.world_from_camera), sequence.tracks_world)
