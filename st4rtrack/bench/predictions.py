@@ -5,12 +5,12 @@
 `world_from_camera` [time, 4, 4], `query_px` [points, 2]. No network is needed to read or score them.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from st4rtrack.io.files import whole_file
 from st4rtrack.io.npz import npz_keys, read_npz
 from st4rtrack.io.worldtrack import WorldTrackSequence
 from st4rtrack.types import UserError
@@ -43,11 +43,8 @@ def write_prediction(path: Path, prediction: Prediction) -> None:
     for key in ("tracks_world", "reconstruction_world"):
         if key in arrays:
             arrays[key] = np.asarray(arrays[key], np.float32)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
+    with whole_file(path) as file:
         np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
-    part.replace(path)
 
 
 def read_prediction(path: Path, sequence: WorldTrackSequence) -> Prediction:
@@ -103,7 +100,9 @@ def _is_shuffled(start_world: np.ndarray, query_px: np.ndarray) -> bool:
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         rays = start_world[:, :2] / start_world[:, 2:]
-    if len(rays) < MIN_POINTS_FOR_ORDER or not np.isfinite(rays).all() or (rays.std(axis=0) == 0).any():
+    if len(rays) < MIN_POINTS_FOR_ORDER or not np.isfinite(rays).all():
+        return False
+    if (rays.std(axis=0) <= 1e-9 * np.abs(rays).max(axis=0)).any():  # all in one direction
         return False
     fits_as_set = True
     for axis in (0, 1):

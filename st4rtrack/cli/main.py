@@ -8,12 +8,20 @@ from collections.abc import Sequence
 
 import tyro
 
+from st4rtrack.cli.bench import predict, score
 from st4rtrack.cli.convert import convert
 from st4rtrack.cli.export import export
 from st4rtrack.cli.run import run
 from st4rtrack.cli.train import train
 
-COMMANDS = {"run": run, "export": export, "convert": convert, "train": train}
+BENCH = {"predict": predict, "score": score}
+
+
+def bench() -> None:
+    """WorldTrack: predict sequences with any method, score predictions, report scores. See st4rtrack bench --help."""
+
+
+COMMANDS = {"run": run, "export": export, "convert": convert, "train": train, "bench": bench}
 DESCRIPTION = "A monocular video in; world-frame dense 3D tracks, dynamic geometry and cameras out."
 
 
@@ -25,11 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         print(f"st4rtrack {__version__}")
         return
+    prog, description, commands = "st4rtrack", DESCRIPTION, COMMANDS
+    if arguments[:1] == ["bench"]:
+        prog, description, commands, arguments = "st4rtrack bench", bench.__doc__, BENCH, arguments[1:]
     command = tyro.extras.subcommand_cli_from_dict  # functions and their docstrings are the command line
     try:
-        command(
-            COMMANDS, prog="st4rtrack", description=DESCRIPTION, args=arguments or ["--help"], config=(tyro.conf.OmitArgPrefixes,)
-        )
+        command(commands, prog=prog, description=description, args=arguments or ["--help"], config=(tyro.conf.OmitArgPrefixes,))
     except KeyboardInterrupt:
         sys.exit("\nst4rtrack: stopped; the same command goes on where it was")
     except Exception as error:

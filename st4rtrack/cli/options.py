@@ -1,5 +1,6 @@
 """Options that are text on the command line."""
 
+from collections.abc import Collection
 from typing import Literal
 
 from st4rtrack.io.export import FORMATS
@@ -40,8 +41,17 @@ def export_endings(value: str) -> list[str]:
     Raises:
         UserError: one that is not known.
     """
+    return [FORMATS[name].endings[0] for name in names_among(value, FORMATS, "--export")]
+
+
+def names_among(value: str, known: Collection[str], option: str) -> list[str]:
+    """Names in a list with commas.
+
+    Raises:
+        UserError: one that is not known.
+    """
     names = [name.strip() for name in value.split(",") if name.strip()]
     for name in names:
-        if name not in FORMATS:
-            raise UserError(f"--export knows {', '.join(FORMATS)}, not {name!r}")
-    return [FORMATS[name].endings[0] for name in names]
+        if name not in known:
+            raise UserError(f"{option} knows {', '.join(known)}, not {name!r}")
+    return names

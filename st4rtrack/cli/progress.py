@@ -22,20 +22,20 @@ class _AboveTheBar(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
-class FrameProgress:
-    """A progress bar over frames: call it with (frames done, frames in all). It appears with the first frame, after all refusals."""
+class Progress:
+    """A progress bar over frames or other things: call it with (done, in all). It appears with the first one done, after all refusals."""
 
-    def __init__(self) -> None:
-        self.done = 0
+    def __init__(self, unit: str = "frame") -> None:
+        self.unit, self.done = unit, 0
         self._bar: tqdm | None = None
 
     def __call__(self, done: int, total: int) -> None:
         if self._bar is None:  # a continued run starts further on
-            self._bar = tqdm(total=total, initial=done - 1, unit="frame", file=sys.stderr, dynamic_ncols=True)
+            self._bar = tqdm(total=total, initial=done - 1, unit=self.unit, file=sys.stderr, dynamic_ncols=True)
         self._bar.update(done - self.done if self.done else 1)
         self.done = done
 
-    def __enter__(self) -> "FrameProgress":
+    def __enter__(self) -> "Progress":
         return self
 
     def __exit__(self, *_: object) -> None:

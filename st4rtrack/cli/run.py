@@ -51,7 +51,7 @@ def run(
         overwrite: Replace a scene that is there.
     """
     from st4rtrack.cli.options import export_endings, positive_int, read_anchor
-    from st4rtrack.cli.progress import FrameProgress, log_to_stderr
+    from st4rtrack.cli.progress import Progress, log_to_stderr
     from st4rtrack.io.queries import read_queries
     from st4rtrack.io.video import open_video
 
@@ -68,7 +68,7 @@ def run(
     from st4rtrack.pipeline.reconstruct import reconstruct
 
     network = load_model(model, device=device, dtype=dtype)
-    with FrameProgress() as progress:
+    with Progress() as progress:
         scene = reconstruct(
             opened,
             model=network,

@@ -26,8 +26,12 @@ def median_scale(source: np.ndarray, target: np.ndarray) -> float:
     Returns:
         median |target| / median |source|, norms floored at 1e-12 as the published evaluator does.
     """
-    norm = np.maximum(np.linalg.norm(source, axis=-1), 1e-12)
-    return float(np.median(np.maximum(np.linalg.norm(target, axis=-1), 1e-12)) / np.median(norm))
+    return float(np.median(floored_norm(target)) / np.median(floored_norm(source)))
+
+
+def floored_norm(points: np.ndarray) -> np.ndarray:
+    """Norms [...] of points [..., 3], at least 1e-12."""
+    return np.maximum(np.linalg.norm(points, axis=-1), 1e-12)
 
 
 def umeyama(source: np.ndarray, target: np.ndarray, *, allow_reflection_scale: bool = False) -> Sim3:
@@ -42,15 +46,55 @@ def umeyama(source: np.ndarray, target: np.ndarray, *, allow_reflection_scale: b
     Raises:
         ValueError: fewer than three points, or all source points equal.
     """
-    x, y = np.asarray(source, np.float64).reshape(-1, 3), np.asarray(target, np.float64).reshape(-1, 3)
-    if len(x) < 3 or len(x) != len(y):
-        raise ValueError(f"a similarity needs at least three pairs of points, got {len(x)} and {len(y)}")
-    mean_x, mean_y = x.mean(0), y.mean(0)
-    variance = ((x - mean_x) ** 2).sum() / len(x)
-    if variance <= 0:
-        raise ValueError("a similarity cannot be estimated: all source points are equal")
-    u, singular, vt = np.linalg.svd((y - mean_y).T @ (x - mean_x) / len(x))
-    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-    rotation = u @ np.diag(sign) @ vt
-    scale = (singular if allow_reflection_scale else singular * sign).sum() / variance
-    return Sim3(scale=float(scale), rotation=rotation, translation=mean_y - scale * rotation @ mean_x)
+    moments = Moments()
+    moments.add(source, target)
+    return moments.similarity(allow_reflection_scale=allow_reflection_scale)
+
+
+class Moments:
+    """Sums over corresponding points from which the best similarity follows, so that the points may arrive in pieces."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._origin_x = self._origin_y = np.zeros(3)
+        self._sum_x, self._sum_y = np.zeros(3), np.zeros(3)
+        self._square_x, self._outer = 0.0, np.zeros((3, 3))
+
+    def add(self, source: np.ndarray, target: np.ndarray) -> None:
+        """Adds finite points [..., 3]; sums are taken about the first piece's means, or they would cancel badly far from the origin."""
+        x, y = (np.asarray(points, np.float64).reshape(-1, 3) for points in (source, target))
+        if len(x) != len(y):
+            raise ValueError(f"corresponding points must be as many, got {len(x)} and {len(y)}")
+        if len(x) == 0:
+            return
+        if self.count == 0:
+            self._origin_x, self._origin_y = x.mean(0), y.mean(0)
+        x, y = x - self._origin_x, y - self._origin_y
+        self.count += len(x)
+        self._sum_x, self._sum_y = self._sum_x + x.sum(0), self._sum_y + y.sum(0)
+        self._square_x += float((x * x).sum())
+        self._outer += y.T @ x
+
+    @property
+    def target_mean(self) -> np.ndarray:
+        """[3] mean of the target points."""
+        return self._origin_y + self._sum_y / self.count
+
+    def similarity(self, *, allow_reflection_scale: bool = False) -> Sim3:
+        """As `umeyama`, for all points added.
+
+        Raises:
+            ValueError: fewer than three points, or all source points equal.
+        """
+        if self.count < 3:
+            raise ValueError(f"a similarity needs at least three pairs of points, got {self.count}")
+        mean_x, mean_y = self._sum_x / self.count, self._sum_y / self.count
+        variance = self._square_x / self.count - mean_x @ mean_x
+        if not variance > 1e-15 * self._square_x / self.count:
+            raise ValueError("a similarity cannot be estimated: all source points are equal")
+        u, singular, vt = np.linalg.svd(self._outer / self.count - np.outer(mean_y, mean_x))
+        sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+        rotation = u @ np.diag(sign) @ vt
+        scale = (singular if allow_reflection_scale else singular * sign).sum() / variance
+        mean_x, mean_y = mean_x + self._origin_x, mean_y + self._origin_y
+        return Sim3(scale=float(scale), rotation=rotation, translation=mean_y - scale * rotation @ mean_x)

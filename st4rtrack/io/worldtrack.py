@@ -14,6 +14,7 @@ import numpy as np
 
 from st4rtrack.geometry.camera import project
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
+from st4rtrack.io.files import whole_file
 from st4rtrack.io.npz import npz_keys, read_npz
 from st4rtrack.io.video import open_video
 from st4rtrack.types import UserError, Video
@@ -149,11 +150,8 @@ def write_worldtrack(
         arrays["tracks_XYZ"] = np.asarray(tracks_camera, np.float32)
     if depth is not None:
         arrays["depth_map"] = np.asarray(depth, np.float32)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
+    with whole_file(path) as file:
         np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
-    part.replace(path)
 
 
 def encode_jpeg(rgb: np.ndarray) -> bytes:

@@ -1,8 +1,16 @@
 """Point errors: EPE and APD (paper section 4.2). Lower EPE is better, higher APD is better."""
 
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
 import numpy as np
 
+from st4rtrack.geometry.align import Moments, Sim3, floored_norm
+
 APD_THRESHOLDS_M = (0.1, 0.3, 0.5, 1.0)
+
+Pieces = Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]]
+"""Corresponding (predicted, true) points [n, 3], in pieces that need not fit into memory together; called once per pass."""
 
 
 def end_point_error(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
@@ -12,7 +20,77 @@ def end_point_error(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 def average_points_within_distance(error_m: np.ndarray) -> float:
     """APD in percent: the share of errors [...] (metres) within a threshold, averaged over 0.1, 0.3, 0.5 and 1 m. NaN without points."""
-    error_m = np.asarray(error_m)
-    if error_m.size == 0:
-        return float("nan")
-    return float(100 * np.mean([(error_m <= threshold).mean() for threshold in APD_THRESHOLDS_M]))
+    totals = ErrorTotals()
+    totals.add(np.asarray(error_m))
+    return totals.apd
+
+
+@dataclass
+class ErrorTotals:
+    """Errors in metres, added up. One that is not finite counts as a miss in APD, is not in EPE, and is counted.
+
+    Attributes:
+        points: added so far.
+        non_finite: how many of them were not finite.
+    """
+
+    points: int = 0
+    non_finite: int = 0
+    _within: np.ndarray = field(default_factory=lambda: np.zeros(len(APD_THRESHOLDS_M)))
+    _sum_m: float = 0.0
+
+    def add(self, error_m: np.ndarray) -> None:
+        """Adds errors [...]."""
+        finite = np.isfinite(error_m)
+        self.points += error_m.size
+        self.non_finite += int(error_m.size - finite.sum())
+        self._within += [np.count_nonzero(error_m <= threshold) for threshold in APD_THRESHOLDS_M]
+        self._sum_m += float(error_m[finite].sum(dtype=np.float64))
+
+    @property
+    def apd(self) -> float:
+        """Percent; NaN without points."""
+        return float(100 * self._within.mean() / self.points) if self.points else float("nan")
+
+    @property
+    def epe(self) -> float:
+        """Metres; NaN without finite errors."""
+        finite = self.points - self.non_finite
+        return self._sum_m / finite if finite else float("nan")
+
+
+def global_alignments(pieces: Pieces, *, reflection_scale: bool = False) -> dict[str, Sim3]:
+    """The two global alignments of predicted to true points, over all points that are finite in both.
+
+    Args:
+        pieces: corresponding points.
+        reflection_scale: see `umeyama`.
+    Returns:
+        "median" (a scale about the origin) and "sim3" (the least-squares similarity). Where none exists (fewer than three points, or
+        all predicted points in one place), the second moves the points to the middle of the true ones; without points both do nothing.
+    """
+    moments, norms = Moments(), ([], [])
+    for predicted, true in pieces():
+        finite = np.isfinite(predicted).all(axis=-1) & np.isfinite(true).all(axis=-1)
+        moments.add(predicted[finite], true[finite])
+        norms[0].append(floored_norm(predicted[finite]).ravel())
+        norms[1].append(floored_norm(true[finite]).ravel())
+    if moments.count == 0:
+        unchanged = Sim3(1.0, np.eye(3), np.zeros(3))
+        return {"median": unchanged, "sim3": unchanged}
+    predicted_norm, true_norm = (np.median(np.concatenate(part)) for part in norms)
+    median = Sim3(float(true_norm / predicted_norm), np.eye(3), np.zeros(3))
+    try:
+        sim3 = moments.similarity(allow_reflection_scale=reflection_scale)
+    except ValueError:
+        sim3 = Sim3(0.0, np.eye(3), moments.target_mean)
+    return {"median": median, "sim3": sim3}
+
+
+def aligned_errors(pieces: Pieces, alignments: dict[str, Sim3]) -> dict[str, ErrorTotals]:
+    """Errors under each alignment, in one pass over the points."""
+    totals = {name: ErrorTotals() for name in alignments}
+    for predicted, true in pieces():
+        for name, alignment in alignments.items():
+            totals[name].add(end_point_error(alignment(predicted), true))
+    return totals

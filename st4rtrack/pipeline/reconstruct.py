@@ -17,7 +17,7 @@ from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.cameras import anchor_intrinsics, solve_camera
 from st4rtrack.pipeline.pointmaps import Anchor, automatic_batch_size, encode_anchor, predict_batch, predict_frames
 from st4rtrack.pipeline.tracks import visible_points
-from st4rtrack.preprocess import to_network_size
+from st4rtrack.preprocess import stretch_to_network_size, to_network_size
 from st4rtrack.types import PixelMap, Scene, TwoPointmaps, UserError, Video
 
 logger = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ def reconstruct(
     anchor: int | Literal["middle"] = 0,
     output: str | Path | None = None,
     size: int | None = None,
+    fit: Literal["crop", "stretch"] = "crop",
     batch_size: int | None = None,
     points_dtype: Literal["float32", "float16"] = "float32",
     overwrite: bool = False,
@@ -53,6 +54,7 @@ def reconstruct(
         anchor: which of the processed frames is the world, or "middle".
         output: scene folder; frames stream to it and memory does not grow with the video. `None` keeps the scene in memory.
         size: long side in pixels at the network; default the model's own.
+        fit: what is done about sides that are no multiple of the patch: cut off the rest, or stretch the image a little (the benchmark).
         batch_size: frames at once; default by device.
         points_dtype: of the stored points.
         overwrite: replace a scene that is in `output`.
@@ -65,9 +67,8 @@ def reconstruct(
     """
     source = open_video(video, **selection)
     model = model or load_model()
-    network_video, pixel_map = to_network_size(
-        source, long_side=size or model.config.image_size, patch_size=model.config.patch_size
-    )
+    fitted = to_network_size if fit == "crop" else stretch_to_network_size
+    network_video, pixel_map = fitted(source, long_side=size or model.config.image_size, patch_size=model.config.patch_size)
     anchor_index = _anchor_index(anchor, len(source))
     batch_size = batch_size or automatic_batch_size(model, network_video.height, network_video.width)
     anchor_rgb = network_video.frame(anchor_index)

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -11,32 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from st4rtrack.cli.main import main
 from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
 from st4rtrack.io.scene import load_scene
 from st4rtrack.io.video import write_video
+from tests.conftest import Run
 from tests.formula import ARCHITECTURE, formula_weights, save_official
 from tests.model.test_checkpoint import Evil
 from tests.shared_data import shared
-
-Run = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command in an empty folder: exit code, and what it printed on both streams."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(*arguments: object) -> tuple[int, str]:
-        code = 0
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 1
-        printed = capsys.readouterr()
-        return code, printed.out + printed.err
-
-    return command
 
 
 @pytest.fixture(scope="module")

@@ -13,17 +13,26 @@ from st4rtrack.types import UserError
 
 @dataclass(frozen=True)
 class Entry:
-    """A row: where the function is that makes the method (module:function below this package), and what the method is."""
+    """A row of the table.
+
+    Attributes:
+        function: module:function below this package that makes the method.
+        description: what the method is and needs.
+        reads_pointmaps: at the queries, so that its predictions depend on the protocol.
+    """
 
     function: str
     description: str
+    reads_pointmaps: bool = False
 
 
 METHODS = {
-    "st4rtrack": Entry("pairwise:st4rtrack", "the network, anchor against every frame; --model, default the embedded one"),
-    "dust3r": Entry("pairwise:pointmaps_only", "DUSt3R feed-forward, anchor-paired; needs --model"),
-    "mast3r": Entry("pairwise:pointmaps_only", "MASt3R feed-forward, anchor-paired; needs --model"),
-    "monst3r": Entry("pairwise:pointmaps_only", "MonST3R feed-forward, anchor-paired; needs --model"),
+    "st4rtrack": Entry(
+        "pairwise:st4rtrack", "the network, anchor against every frame; --model or the embedded one", reads_pointmaps=True
+    ),
+    "dust3r": Entry("pairwise:pointmaps_only", "DUSt3R feed-forward, anchor-paired; needs --model", reads_pointmaps=True),
+    "mast3r": Entry("pairwise:pointmaps_only", "MASt3R feed-forward, anchor-paired; needs --model", reads_pointmaps=True),
+    "monst3r": Entry("pairwise:pointmaps_only", "MonST3R feed-forward, anchor-paired; needs --model", reads_pointmaps=True),
     "dust3r-ga": Entry("aligned:dust3r", "DUSt3R with global alignment; needs --model"),
     "mast3r-ga": Entry("aligned:dust3r", "MASt3R's pointmaps with DUSt3R's global alignment; needs --model"),
     "monst3r-ga": Entry("aligned:monst3r", "MonST3R with global alignment and smooth cameras; needs --model"),

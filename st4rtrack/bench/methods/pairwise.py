@@ -1,0 +1,69 @@
+"""Networks of one architecture, feed-forward: the anchor (frame 0) against every frame, everything in the anchor's camera frame."""
+
+import numpy as np
+
+from st4rtrack.bench.methods.method import Method, MethodOptions
+from st4rtrack.bench.predictions import Prediction
+from st4rtrack.bench.protocol import Protocol
+from st4rtrack.geometry.sampling import nearest_pixel, sample_map
+from st4rtrack.io.worldtrack import WorldTrackSequence
+from st4rtrack.model.checkpoint import load_model
+from st4rtrack.model.network import St4RTrack
+from st4rtrack.pipeline.reconstruct import reconstruct
+from st4rtrack.types import Scene, UserError
+
+
+def st4rtrack(options: MethodOptions) -> Method:
+    """Tracks with visibility, reconstruction and cameras."""
+    model = load_model(options.model, device=options.device, dtype=options.dtype)  # pyright: ignore[reportArgumentType]
+    return lambda sequence: predict_sequence(model, sequence, options)
+
+
+def pointmaps_only(options: MethodOptions) -> Method:
+    """DUSt3R, MASt3R, MonST3R: the same two outputs, of which the first is the anchor's content at its own time (paper Eq. 2 and 3).
+
+    It stands as their track, as in the paper's tables; it says nothing about visibility.
+
+    Raises:
+        UserError: no model is named; their weights are not part of this package.
+    """
+    if options.model is None:
+        raise UserError("this method needs its weights: give the checkpoint with --model PATH")
+    predict = st4rtrack(options)
+
+    def without_visibility(sequence: WorldTrackSequence) -> Prediction:
+        prediction = predict(sequence)
+        prediction.visible = None
+        return prediction
+
+    return without_visibility
+
+
+def predict_sequence(model: St4RTrack, sequence: WorldTrackSequence, options: MethodOptions) -> Prediction:
+    """The whole sequence through the pipeline; images are stretched, not cropped, so that every pixel of the truth is seen."""
+    scene = reconstruct(sequence.video, model=model, size=options.size, fit="stretch")
+    prediction = Prediction(
+        reconstruction_world=np.asarray(scene.reconstruction.points_world),
+        world_from_camera=np.asarray(scene.cameras.world_from_camera),
+    )
+    if sequence.tracks_world is not None:
+        assert sequence.visible is not None and scene.tracking.visible is not None
+        seen = sequence.visible[0]
+        prediction.tracks_world = np.full((len(sequence), len(seen), 3), np.nan, np.float32)
+        prediction.visible = np.zeros((len(sequence), len(seen)), bool)
+        prediction.tracks_world[:, seen], prediction.visible[:, seen] = _tracks(scene, sequence.query_px[seen], options.protocol)
+        prediction.query_px = sequence.query_px
+    return prediction
+
+
+def _tracks(scene: Scene, query_px: np.ndarray, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
+    """Tracks [time, points, 3] and visibility [time, points] of queries [points, 2] in source pixels; beyond the border, the border's."""
+    points, visible = scene.tracking.points_world, scene.tracking.visible
+    assert visible is not None
+    network_px = scene.pixel_map.network_from_source(query_px)
+    row, column = nearest_pixel(network_px, *points.shape[1:3])
+    if protocol.sampling == "floor":
+        tracks = np.asarray(points)[:, row, column]
+    else:
+        tracks = np.stack([sample_map(np.asarray(frame), network_px) for frame in points])
+    return tracks, np.asarray(visible)[:, row, column]

@@ -1,0 +1,116 @@
+"""Stage 1: sequences to predictions on disk, one file each, resumable.
+
+The folder remembers in `predictions.json` how its files were made, so that files of different options are never mixed.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from st4rtrack.bench.methods import make_method
+from st4rtrack.bench.methods.method import Method, MethodOptions
+from st4rtrack.bench.parallel import each, share_cores
+from st4rtrack.bench.predictions import write_prediction
+from st4rtrack.io.files import write_whole
+from st4rtrack.io.worldtrack import find_worldtrack, read_worldtrack
+from st4rtrack.types import UserError
+
+MANIFEST = "predictions.json"
+
+
+def predict(
+    data: str | Path,
+    output: str | Path,
+    method: str,
+    options: MethodOptions,
+    *,
+    workers: int = 1,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Predicts every sequence of a folder that has no prediction yet.
+
+    Args:
+        data: folder of WorldTrack sequences; its sub-folders are mirrored.
+        output: folder of predictions; one that the same command began is continued.
+        method: a name in `METHODS`.
+        options: of the method.
+        workers: processes, each with its own copy of the method.
+        overwrite: make all predictions again, whatever made those that are there.
+        progress: called with (sequences done, sequences in all).
+    Returns:
+        The files of all sequences.
+    Raises:
+        UserError: no sequences, an unknown method or one without what it needs, a folder made with other options.
+    """
+    output = Path(output)
+    sequences = find_worldtrack(data)
+    paths = [output / f"{name}.npz" for name, _ in sequences]
+    manifest = {"format": 1, "method": method, **_plain(asdict(options))}
+    _require_folder(output, manifest, overwrite)
+    missing = [k for k, path in enumerate(paths) if overwrite or not path.exists()]
+    tasks = [(sequences[k][0], sequences[k][1], paths[k]) for k in missing]
+    done = len(paths) - len(missing)
+    for _ in each(_predict_one, tasks, workers, _prepare, (method, options, workers, output, manifest)):
+        done += 1
+        if progress:
+            progress(done, len(paths))
+    return paths
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What made a folder of predictions; empty where it does not say (another tool's files need no manifest).
+
+    Raises:
+        UserError: it is there and cannot be read.
+    """
+    path = folder / MANIFEST
+    if not path.exists():
+        return {}
+    try:
+        manifest = json.loads(path.read_text())
+        return {str(key): value for key, value in manifest.items()}
+    except (ValueError, AttributeError, OSError) as error:
+        raise UserError(f"{path} cannot be read ({error}); remove it, or predict again with --overwrite") from error
+
+
+def _require_folder(output: Path, manifest: dict[str, Any], overwrite: bool) -> None:
+    if overwrite or not output.exists():
+        return
+    if not output.is_dir():
+        raise UserError(f"{output} is a file; name a folder for the predictions")
+    if not (output / MANIFEST).exists():
+        if any(output.iterdir()):
+            raise UserError(f"{output} holds files that are not predictions; name another folder, or use --overwrite")
+        return
+    before = read_manifest(output)
+    for key in manifest:
+        if before.get(key) != manifest[key]:
+            raise UserError(
+                f"{output} was predicted with {key} {before.get(key)!r}, not {manifest[key]!r}; "
+                "name another folder, or use --overwrite to make all predictions again"
+            )
+
+
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    """What JSON can hold; the protocol by its name."""
+    return {
+        key: value["name"] if key == "protocol" else str(value) if isinstance(value, Path) else value
+        for key, value in options.items()
+    }
+
+
+def _prepare(method: str, options: MethodOptions, workers: int, output: Path, manifest: dict[str, Any]) -> Method:
+    """The method of this process, with its share of the cores where there are several; then the folder, which a refusal must not leave."""
+    if workers > 1:
+        share_cores(workers)
+    made = make_method(method, options)
+    write_whole(output / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
+    return made
+
+
+def _predict_one(method: Method, task: tuple[str, Path, Path]) -> None:
+    name, source, path = task
+    write_prediction(path, method(read_worldtrack(source, name=name)))

@@ -1,0 +1,289 @@
+"""Stage 2: predictions against truth, from files alone. No network and no PyTorch.
+
+A row holds what is known of one sequence; a part that does not apply is absent. See docs/benchmark.md for the figures and the protocol.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+
+from st4rtrack.bench.predictions import Prediction
+from st4rtrack.bench.protocol import Protocol
+from st4rtrack.geometry.align import Sim3
+from st4rtrack.geometry.camera import pixel_grid, unproject
+from st4rtrack.geometry.transforms import invert_rigid, transform_points
+from st4rtrack.io.worldtrack import WorldTrackSequence, tracks_in_camera
+from st4rtrack.metrics.cameras import camera_errors
+from st4rtrack.metrics.depth import RelativeDepth
+from st4rtrack.metrics.points import ErrorTotals, Pieces, aligned_errors, end_point_error, global_alignments
+from st4rtrack.metrics.tapvid3d import tapvid3d_scores
+
+Row = dict[str, Any]
+
+FIGURES = {
+    "apd": {
+        "unit": "%",
+        "better": "higher",
+        "meaning": "points within 0.1, 0.3, 0.5, 1.0 m of the truth, mean of the four shares",
+    },
+    "epe": {"unit": "m", "better": "lower", "meaning": "mean distance to the truth over finite predictions"},
+    "scale": {"unit": "m per unit", "better": None, "meaning": "scale of the alignment"},
+    "points": {"unit": "count", "better": None, "meaning": "what was counted; of a row: tracks seen in frame 0"},
+    "non_finite": {
+        "unit": "count",
+        "better": "lower",
+        "meaning": "counted points without a finite error: misses in APD, not in EPE",
+    },
+    "aj": {"unit": "%", "better": "higher", "meaning": "TAPVid-3D average Jaccard, 1 to 16 pixels at 256"},
+    "oa": {"unit": "%", "better": "higher", "meaning": "visibility that is right"},
+    "ate": {"unit": "m", "better": "lower", "meaning": "root mean square of camera positions after SIM(3)"},
+    "rpe_translation": {"unit": "m", "better": "lower", "meaning": "root mean square of frame-to-frame translation errors"},
+    "rpe_rotation": {"unit": "degrees", "better": "lower", "meaning": "root mean square of frame-to-frame rotation errors"},
+    "abs_rel": {"unit": "ratio", "better": "lower", "meaning": "mean |depth - truth| / truth after one median scale"},
+    "delta_1_25": {"unit": "%", "better": "higher", "meaning": "pixels whose depth is within a factor 1.25"},
+}
+
+DISTANCE_EDGES_M = (0.0, 1.0, 2.0, 4.0, 8.0, None)
+MOTION_EDGES_M = (0.0, 0.01, 0.1, 0.5, 2.0, None)
+
+
+def score_sequence(sequence: WorldTrackSequence, prediction: Prediction, protocol: Protocol) -> Row:
+    """All figures of one sequence that its truth and the prediction allow.
+
+    Returns:
+        A row of a score file: plain numbers, lists and dictionaries.
+    """
+    row: Row = {"points": 0 if sequence.visible is None else int(sequence.visible[0].sum())}
+    scale = None
+    if prediction.tracks_world is not None and row["points"]:
+        row["tracking"], row["curves"] = score_tracking(prediction.tracks_world, sequence, protocol)
+        scale = row["tracking"]["all"]["median"]["scale"]
+        if prediction.visible is not None:
+            row["tapvid3d"] = _tapvid3d(prediction.tracks_world, prediction.visible, sequence)
+    if prediction.reconstruction_world is not None and sequence.has_depth:
+        depth = sequence.read_depth()
+        row["reconstruction"] = score_reconstruction(prediction.reconstruction_world, depth, sequence, protocol)
+        scale = scale or row["reconstruction"]["median"]["scale"]
+        if prediction.world_from_camera is not None:
+            row["depth"] = _relative_depth(prediction.reconstruction_world, prediction.world_from_camera, depth, protocol)
+    if prediction.world_from_camera is not None:
+        errors = camera_errors(prediction.world_from_camera, sequence.world_from_camera, scale=scale)
+        row["cameras"] = {
+            "ate": _number(errors.ate_m),
+            "rpe_translation": _number(errors.rpe_translation_m),
+            "rpe_rotation": _number(errors.rpe_rotation_deg),
+            "frames": errors.frames,
+        }
+    return row
+
+
+def score_tracking(tracks_world: np.ndarray, sequence: WorldTrackSequence, protocol: Protocol) -> tuple[Row, Row]:
+    """Tracks seen in frame 0, in every frame, hidden or not: all and dynamic ones, and curves of the error.
+
+    Args:
+        tracks_world: [time, points, 3] for all tracks of the sequence.
+    Returns:
+        The parts "tracking" and "curves" of a row. "dynamic" is absent where no point moves.
+    """
+    assert sequence.tracks_world is not None and sequence.visible is not None
+    seen = sequence.visible[0]
+    predicted, true = np.asarray(tracks_world[:, seen], np.float64), sequence.tracks_world[:, seen]
+    path_m = _path_length(true, protocol)
+    dynamic = path_m > protocol.dynamic_path_m
+    of_all = global_alignments(_track_pieces(predicted, true, protocol), reflection_scale=protocol.reflection_scale)
+    tracking = {"all": _score_tracks(predicted, true, of_all, protocol)}
+    if dynamic.any():
+        pieces = _track_pieces(predicted[:, dynamic], true[:, dynamic], protocol)
+        own = protocol.dynamic_alignment == "own"
+        alignment = global_alignments(pieces, reflection_scale=protocol.reflection_scale) if own else of_all
+        tracking["dynamic"] = _score_tracks(predicted[:, dynamic], true[:, dynamic], alignment, protocol)
+    return tracking, _curves(end_point_error(of_all["median"](predicted), true), true, path_m, protocol)
+
+
+def score_reconstruction(
+    reconstruction_world: np.ndarray, depth: np.ndarray, sequence: WorldTrackSequence, protocol: Protocol
+) -> Row:
+    """The part "reconstruction" of a row: pointmaps, resized to the truth's size, at pixels whose true depth counts. Streamed by frame.
+
+    Args:
+        reconstruction_world: [time, h, w, 3] of any size.
+        depth: [time, height, width] metres.
+    """
+    height, width = depth.shape[1:]
+    grid = pixel_grid(height, width) - 0.5 + protocol.first_pixel_centre
+    rays = unproject(grid.reshape(-1, 2), np.ones(height * width), sequence.intrinsics).astype(np.float32)
+
+    def pieces() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for t in range(len(sequence)):
+            counted = _depth_counts(depth[t], protocol).reshape(-1)
+            points_camera = rays[counted] * depth[t].reshape(-1, 1)[counted]
+            true = transform_points(sequence.world_from_camera[t].astype(np.float32), points_camera)
+            yield _resized(reconstruction_world[t], height, width).reshape(-1, 3)[counted], true
+
+    return _score(pieces, global_alignments(pieces, reflection_scale=protocol.reflection_scale))
+
+
+def mean_row(rows: list[Row], protocol: Protocol) -> Row:
+    """Means over sequences of every figure that a row has; counts are added up; curves are weighted by their points.
+
+    The published evaluator divides the sum of the dynamic EPE by the number of all tracked sequences, also those without dynamic points.
+    """
+    mean = _mean_of(rows)
+    mean["sequences"] = len(rows)
+    dynamic = mean.get("tracking", {}).get("dynamic")
+    if dynamic and protocol.dynamic_epe_mean == "all":
+        tracked = [row for row in rows if "tracking" in row]
+        share = sum("dynamic" in row["tracking"] for row in tracked) / len(tracked)
+        for alignment in ("median", "sim3"):
+            if dynamic[alignment]["epe"] is not None:
+                dynamic[alignment]["epe"] *= share
+    if curves := [row["curves"] for row in rows if "curves" in row]:
+        mean["curves"] = {name: _mean_curve([curve[name] for curve in curves]) for name in curves[0]}
+    return mean
+
+
+def _track_pieces(predicted: np.ndarray, true: np.ndarray, protocol: Protocol) -> Pieces:
+    if protocol.missing_truth == "left out":
+        known = np.isfinite(true).all(axis=-1)
+        predicted, true = predicted[known], true[known]
+    return lambda: [(predicted, true)]
+
+
+def _score_tracks(predicted: np.ndarray, true: np.ndarray, alignments: dict[str, Sim3], protocol: Protocol) -> Row:
+    return _score(_track_pieces(predicted, true, protocol), alignments)
+
+
+def _score(pieces: Pieces, alignments: dict[str, Sim3]) -> Row:
+    totals = aligned_errors(pieces, alignments)
+    score: Row = {
+        name: {"apd": _number(total.apd), "epe": _number(total.epe), "scale": _number(alignments[name].scale)}
+        for name, total in totals.items()
+    }
+    return score | {"points": totals["median"].points, "non_finite": totals["median"].non_finite}
+
+
+def _path_length(true: np.ndarray, protocol: Protocol) -> np.ndarray:
+    """[points] metres along the true path. A gap in the truth makes it unknown as published, else it is passed over."""
+    steps = np.linalg.norm(np.diff(true, axis=0), axis=-1)
+    return (np.nansum if protocol.missing_truth == "left out" else np.sum)(steps, axis=0)
+
+
+def _curves(error_m: np.ndarray, true: np.ndarray, path_m: np.ndarray, protocol: Protocol) -> Row:
+    """Errors [time, points] under median alignment by frame, by the true distance from the anchor's camera, by the true path."""
+    counted = np.isfinite(true).all(axis=-1) | (protocol.missing_truth == "miss")
+    by_frame = [_binned(error_m[t][counted[t]]) for t in range(len(error_m))]
+    distance_m = np.linalg.norm(true, axis=-1)
+    motion_m = np.broadcast_to(path_m, error_m.shape)
+    return {
+        "time": {"frame": list(range(len(error_m))), **_columns(by_frame)},
+        "distance": _by(distance_m[counted], error_m[counted], DISTANCE_EDGES_M),
+        "motion": _by(motion_m[counted], error_m[counted], MOTION_EDGES_M),
+    }
+
+
+def _by(value: np.ndarray, error_m: np.ndarray, edges: tuple[float | None, ...]) -> Row:
+    which = np.digitize(value, [edge for edge in edges if edge is not None][1:])
+    return {"edges_m": list(edges), **_columns([_binned(error_m[which == k]) for k in range(len(edges) - 1)])}
+
+
+def _binned(error_m: np.ndarray) -> ErrorTotals:
+    totals = ErrorTotals()
+    totals.add(error_m)
+    return totals
+
+
+def _columns(bins: list[ErrorTotals]) -> Row:
+    return {
+        "points": [b.points for b in bins],
+        "apd": [_number(b.apd) for b in bins],
+        "epe": [_number(b.epe) for b in bins],
+    }
+
+
+def _tapvid3d(tracks_world: np.ndarray, visible: np.ndarray, sequence: WorldTrackSequence) -> Row:
+    assert sequence.tracks_world is not None and sequence.visible is not None
+    seen = sequence.visible[0]
+    shorter = min(sequence.video.height, sequence.video.width)
+    fx, fy = (float(sequence.intrinsics[k, k]) * 256 / shorter for k in (0, 1))
+    scores = tapvid3d_scores(
+        np.asarray(tracks_world[:, seen], np.float64),
+        visible[:, seen].astype(bool),
+        sequence.tracks_world[:, seen],
+        sequence.visible[:, seen],
+        tracks_in_camera(sequence)[:, seen, 2],
+        (fx, fy),
+    )
+    return {"aj": _number(scores.aj), "apd": _number(scores.apd), "oa": _number(scores.oa), "points": scores.points}
+
+
+def _relative_depth(
+    reconstruction_world: np.ndarray, world_from_camera: np.ndarray, true_depth: np.ndarray, protocol: Protocol
+) -> Row:
+    height, width = true_depth.shape[1:]
+    camera_from_world = invert_rigid(np.asarray(world_from_camera, np.float64))
+    relative = RelativeDepth()
+    for t in range(len(true_depth)):
+        to_depth = camera_from_world[t, 2].astype(np.float32)
+        depth = reconstruction_world[t] @ to_depth[:3] + to_depth[3]
+        relative.add(_resized(depth, height, width), np.where(_depth_counts(true_depth[t], protocol), true_depth[t], 0.0))
+    scores = relative.result()
+    return {
+        "abs_rel": _number(scores.abs_rel),
+        "delta_1_25": _number(scores.delta_1_25),
+        "points": scores.points,
+        "non_finite": scores.non_finite,
+    }
+
+
+def _depth_counts(depth: np.ndarray, protocol: Protocol) -> np.ndarray:
+    nearest, farthest = protocol.depth_range_m
+    return np.isfinite(depth) & (depth > nearest) & (depth < (np.inf if farthest is None else farthest))
+
+
+def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """[height, width, ...] float32, bilinear between pixel centres and without smoothing, as the published evaluator resizes."""
+    image = np.asarray(image, np.float32)
+    if image.shape[:2] == (height, width):
+        return image
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+COUNTS = frozenset({"points", "non_finite", "frames"})
+
+
+def _mean_of(parts: list[Row]) -> Row:
+    """Means over those parts that have a figure, part by part."""
+    mean: Row = {}
+    for key in dict.fromkeys(key for part in parts for key in part if key != "curves"):
+        values = [part[key] for part in parts if part.get(key) is not None]
+        if not values:
+            mean[key] = None
+        elif isinstance(values[0], dict):
+            mean[key] = _mean_of(values)
+        else:
+            mean[key] = sum(values) if key in COUNTS else float(np.mean(values))
+    return mean
+
+
+def _mean_curve(curves: list[Row]) -> Row:
+    """Curves pooled: each bin's figures weighted by its points. Sequences may have different numbers of frames."""
+    longest = max(curves, key=lambda curve: len(curve["points"]))
+    pooled: Row = {key: longest[key] for key in longest if key not in ("points", "apd", "epe")}
+    bins = [[curve for curve in curves if len(curve["points"]) > k] for k in range(len(longest["points"]))]
+    pooled["points"] = [sum(curve["points"][k] for curve in have) for k, have in enumerate(bins)]
+    for figure in ("apd", "epe"):
+        pooled[figure] = [_weighted([(curve[figure][k], curve["points"][k]) for curve in have]) for k, have in enumerate(bins)]
+    return pooled
+
+
+def _weighted(values: list[tuple[float | None, int]]) -> float | None:
+    known = [(value, weight) for value, weight in values if value is not None]
+    total = sum(weight for _, weight in known)
+    return sum(value * weight for value, weight in known) / total if total else None
+
+
+def _number(value: float) -> float | None:
+    """As JSON can hold it: None for what could not be computed."""
+    return float(value) if np.isfinite(value) else None

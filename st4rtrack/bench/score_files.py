@@ -1,0 +1,160 @@
+"""The second stage on disk: a folder of predictions against a folder of truth, to one JSON. Resumable by sequence."""
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from st4rtrack.bench.parallel import each
+from st4rtrack.bench.predict import read_manifest
+from st4rtrack.bench.predictions import read_prediction
+from st4rtrack.bench.protocol import Protocol
+from st4rtrack.bench.score import FIGURES, Row, mean_row, score_sequence
+from st4rtrack.io.files import write_whole
+from st4rtrack.io.npz import npz_keys
+from st4rtrack.io.worldtrack import find_worldtrack, read_worldtrack
+from st4rtrack.types import UserError
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+
+
+def score(
+    data: str | Path,
+    predictions: str | Path,
+    output: str | Path,
+    protocol: Protocol,
+    *,
+    name: str | None = None,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Scores every sequence of a folder and writes the score file.
+
+    Args:
+        data: folder of WorldTrack sequences.
+        predictions: folder with one `.npz` per sequence, sub-folders mirrored.
+        output: the JSON; an earlier score file there is replaced.
+        protocol: what is counted.
+        name: of the method; default what made the folder, or the folder's name.
+        workers: processes.
+        progress: called with (sequences done, sequences in all).
+    Returns:
+        What was written: protocol, figures (units), a row per sequence, per folder of sequences, and the mean.
+    Raises:
+        UserError: a sequence or its prediction is absent, damaged, or of the wrong shape or order; `output` is not ours to replace.
+    """
+    data, predictions, output = Path(data), Path(predictions), Path(output)
+    _require_ours(output)
+    pairs = _paired(find_worldtrack(data), predictions)
+    manifest = read_manifest(predictions)
+    journal = _Journal(output.with_name(f".{output.name}.part"), protocol)
+    tasks = [pair for pair in pairs if not journal.has(*pair)]
+    done = len(pairs) - len(tasks)
+    for task, row in zip(tasks, each(_score_one, tasks, workers, _same, (protocol,)), strict=True):
+        journal.add(*task, row)
+        done += 1
+        if progress:
+            progress(done, len(pairs))
+    rows = {sequence: journal.rows[sequence] for sequence, _, _ in pairs}
+    scores = {
+        "format": FORMAT,
+        "method": name or manifest.get("method") or predictions.resolve().name,
+        "model": manifest.get("model"),
+        "protocol": {**asdict(protocol), "predicted_with": manifest.get("protocol")},
+        "figures": FIGURES,
+        "sequences": rows,
+        "sets": {folder: mean_row(part, protocol) for folder, part in _sets(rows).items()},
+        "mean": mean_row(list(rows.values()), protocol),
+    }
+    write_whole(output, (json.dumps(scores, indent=1) + "\n").encode())
+    journal.path.unlink(missing_ok=True)
+    return scores
+
+
+def _paired(sequences: list[tuple[str, Path]], predictions: Path) -> list[tuple[str, Path, Path]]:
+    """(name, sequence, prediction). A sequence may lack its prediction only where the method offers nothing that it could be measured by:
+    one that only tracks need not say anything about a sequence without tracks.
+    """
+    if not predictions.is_dir():
+        raise UserError(f"{predictions} is not a folder with predictions; check the path")
+    pairs = [(name, path, predictions / f"{name}.npz") for name, path in sequences]
+    offered = {key for _, _, file in pairs if file.is_file() for key in npz_keys(file)}
+    kept = []
+    for name, path, file in pairs:
+        measured = {key for truth, key in TRUTH_OF.items() if truth in npz_keys(path)}
+        if file.is_file():
+            kept.append((name, path, file))
+        elif not offered or measured & offered:
+            raise UserError(f"{name}: there is no prediction; expected {file}")
+        else:
+            logger.info("%s is left out: it has no truth for what %s holds", name, predictions)
+    return kept
+
+
+TRUTH_OF = {"tracks_XYZ": "tracks_world", "depth_map": "reconstruction_world"}
+"""Array of a sequence's file -> array of a prediction that it is the truth of."""
+
+
+def _sets(rows: dict[str, Row]) -> dict[str, list[Row]]:
+    """Rows by the folder of their sequence, as the data sets of the benchmark are kept."""
+    sets: dict[str, list[Row]] = {}
+    for name, row in rows.items():
+        folder = name.rpartition("/")[0] or "sequences"
+        sets.setdefault(folder, []).append(row)
+    return sets
+
+
+def _same(protocol: Protocol) -> Protocol:
+    return protocol
+
+
+def _score_one(protocol: Protocol, task: tuple[str, Path, Path]) -> Row:
+    name, source, file = task
+    sequence = read_worldtrack(source, name=name, num_frames=protocol.num_frames)
+    return score_sequence(sequence, read_prediction(file, sequence), protocol)
+
+
+def _require_ours(output: Path) -> None:
+    """A score file is made again at will; anything else that has its name is the user's."""
+    if not output.exists():
+        return
+    try:
+        ours = "sequences" in json.loads(output.read_text())
+    except (ValueError, OSError, TypeError):
+        ours = False
+    if not ours:
+        raise UserError(f"{output} is there and is not a score file; name another file for -o")
+
+
+class _Journal:
+    """Rows already scored, one line each, for the files as they were: a score that is begun again does not begin at the start."""
+
+    def __init__(self, path: Path, protocol: Protocol) -> None:
+        self.path, self.rows = path, dict[str, Row]()
+        self._protocol = protocol.name
+        self._known: dict[str, list] = {}
+        lines = path.read_text().splitlines() if path.exists() else []
+        for line in lines:
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                break  # the line that was being written
+            self._known[entry["name"]] = entry["state"]
+            self.rows[entry["name"]] = entry["row"]
+
+    def has(self, name: str, source: Path, file: Path) -> bool:
+        return self._known.get(name) == self._state(source, file)
+
+    def add(self, name: str, source: Path, file: Path, row: Row) -> None:
+        self.rows[name] = row
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a") as lines:
+            lines.write(json.dumps({"name": name, "state": self._state(source, file), "row": row}) + "\n")
+
+    def _state(self, source: Path, file: Path) -> list:
+        stats = [path.stat() for path in (source, file)]
+        return [self._protocol, *(value for stat in stats for value in (stat.st_size, stat.st_mtime_ns))]

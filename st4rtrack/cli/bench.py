@@ -1,0 +1,159 @@
+"""`st4rtrack bench`: WorldTrack in three stages on disk, each of which can be stopped and goes on with the same command."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+def predict(
+    data: Path,
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    method: str = "st4rtrack",
+    model: str | None = None,
+    protocol: Literal["published", "corrected"] = "corrected",
+    device: str = "auto",
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+    size: int | None = None,
+    tracks: Path | None = None,
+    cameras: Path | None = None,
+    flow: Path | None = None,
+    graph: str = "swinstride-5-noncyclic",
+    iterations: int = 300,
+    workers: int = 1,
+    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+) -> None:
+    """Run a method on WorldTrack sequences: one prediction file each.
+
+    Args:
+        data: Folder of WorldTrack .npz sequences; sub-folders are mirrored.
+        output: Folder of predictions.
+        method: st4rtrack, dust3r, mast3r, monst3r (feed-forward), the last three with -ga (global alignment), spatracker,
+            spatracker-procrustes, spatracker-monst3r, sfm, plane, static; docs/benchmark.md says what each is.
+        model: Checkpoint of the methods that run a network. Default: the embedded model, for st4rtrack.
+        protocol: published reads pointmaps at the pixel that holds a query, corrected between pixels.
+        device: auto, cpu, cuda, cuda:1, mps.
+        dtype: Type the network computes in.
+        size: Long side in pixels at the network. Default: the model's own.
+        tracks: Folder of SpatialTracker's tracks (docs/spatracker.md).
+        cameras: Folder of predictions whose cameras spatracker-monst3r takes.
+        flow: Folder of optical flow for monst3r-ga (docs/benchmark.md).
+        graph: Pairs for global alignment: complete, swin-K, swinstride-K, logwin-K (each also -noncyclic), oneref-R.
+        iterations: Of global alignment.
+        workers: Processes, each with its own copy of the method.
+        overwrite: Make predictions again that are there.
+    """
+    from st4rtrack.bench.methods.method import MethodOptions
+    from st4rtrack.bench.predict import predict as predict_folder
+    from st4rtrack.bench.protocol import protocol_named
+    from st4rtrack.cli.options import positive_int
+    from st4rtrack.cli.progress import Progress, log_to_stderr
+
+    log_to_stderr()
+    options = MethodOptions(
+        protocol=protocol_named(protocol),
+        model=model,
+        device=device,
+        dtype=dtype,
+        size=None if size is None else positive_int(size, "--size"),
+        tracks=tracks,
+        cameras=cameras,
+        flow=flow,
+        graph=graph,
+        iterations=positive_int(iterations, "--iterations"),
+    )
+    with Progress("sequence") as progress:
+        paths = predict_folder(
+            data,
+            output,
+            method,
+            options,
+            workers=positive_int(workers, "--workers"),
+            overwrite=overwrite,
+            progress=progress,
+        )
+    print(f"{output} holds the predictions of {len(paths)} sequences")
+    print(f"next: st4rtrack bench score --data {data} --predictions {output} --protocol {protocol} -o {output}.json")
+
+
+def score(
+    data: Path,
+    predictions: Path,
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    protocol: Literal["published", "corrected"] = "corrected",
+    name: str | None = None,
+    workers: int = 1,
+) -> None:
+    """Score predictions, anyone's, against the truth of the sequences: one JSON.
+
+    Args:
+        data: Folder of WorldTrack .npz sequences.
+        predictions: Folder with one .npz per sequence, named as the sequence (docs/benchmark.md has the format).
+        output: The score file, .json.
+        protocol: published reproduces the released evaluation with its faults; corrected is without them.
+        name: Of the method in tables. Default: what predicted, or the folder's name.
+        workers: Processes.
+    """
+    from st4rtrack.bench.protocol import protocol_named
+    from st4rtrack.bench.score_files import score as score_folder
+    from st4rtrack.bench.summary import summary
+    from st4rtrack.cli.options import positive_int
+    from st4rtrack.cli.progress import Progress, log_to_stderr
+
+    log_to_stderr()
+    with Progress("sequence") as progress:
+        scores = score_folder(
+            data,
+            predictions,
+            output,
+            protocol_named(protocol),
+            name=name,
+            workers=positive_int(workers, "--workers"),
+            progress=progress,
+        )
+    print(summary(scores))
+    print(f"wrote {output}; tables and plots: st4rtrack bench report {output}")
+
+
+def table(
+    data: Path,
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    methods: str = "plane,static,sfm,st4rtrack",
+    model: str | None = None,
+    protocols: str = "published,corrected",
+    workers: int = 1,
+) -> None:
+    """Predict, score and report several methods under one or both protocols: one folder with the tables.
+
+    Args:
+        data: Folder of WorldTrack .npz sequences.
+        output: Folder: predictions/, scores/ (one file per protocol and method), and the report.
+        methods: Separated by commas; those that need nothing, or --model alone.
+        model: Checkpoint of the methods that run a network. Default: the embedded model, for st4rtrack.
+        protocols: published, corrected, or both.
+        workers: Processes.
+    """
+    from st4rtrack.bench.methods import METHODS
+    from st4rtrack.bench.methods.method import MethodOptions
+    from st4rtrack.bench.predict import predict as predict_folder
+    from st4rtrack.bench.protocol import PROTOCOLS, protocol_named
+    from st4rtrack.bench.report import write_report
+    from st4rtrack.bench.score_files import score as score_folder
+    from st4rtrack.cli.options import names_among, positive_int
+    from st4rtrack.cli.progress import Progress, log_to_stderr
+
+    log_to_stderr()
+    workers = positive_int(workers, "--workers")
+    files = []
+    for method in names_among(methods, METHODS, "--methods"):
+        for protocol in map(protocol_named, names_among(protocols, PROTOCOLS, "--protocols")):
+            made_for = f"-{protocol.name}" if METHODS[method].reads_pointmaps else ""
+            predictions = output / "predictions" / f"{method}{made_for}"
+            print(f"{method}, {protocol.name} protocol", file=sys.stderr)
+            with Progress("sequence") as progress:
+                predict_folder(data, predictions, method, MethodOptions(protocol, model), workers=workers, progress=progress)
+            files.append(output / "scores" / f"{method}-{protocol.name}.json")
+            score_folder(data, predictions, files[-1], protocol, workers=workers)
+    for path in write_report(files, output):
+        print(f"wrote {path}")
