@@ -17,7 +17,7 @@ from st4rtrack.geometry.transforms import invert_rigid, transform_points
 from st4rtrack.io.worldtrack import WorldTrackSequence, tracks_in_camera
 from st4rtrack.metrics.cameras import camera_errors
 from st4rtrack.metrics.depth import RelativeDepth
-from st4rtrack.metrics.points import ErrorTotals, Pieces, aligned_errors, end_point_error, global_alignments
+from st4rtrack.metrics.points import ErrorTotals, Pieces, aligned_errors, end_point_error, finite_or_nan, global_alignments
 from st4rtrack.metrics.tapvid3d import tapvid3d_scores
 
 Row = dict[str, Any]
@@ -89,7 +89,8 @@ def score_tracking(tracks_world: np.ndarray, sequence: WorldTrackSequence, proto
     """
     assert sequence.tracks_world is not None and sequence.visible is not None
     seen = sequence.visible[0]
-    predicted, true = np.asarray(tracks_world[:, seen], np.float64), sequence.tracks_world[:, seen]
+    predicted = finite_or_nan(np.asarray(tracks_world[:, seen], np.float64))
+    true = sequence.tracks_world[:, seen]
     path_m = _path_length(true, protocol)
     dynamic = path_m > protocol.dynamic_path_m
     of_all = global_alignments(_track_pieces(predicted, true, protocol), reflection_scale=protocol.reflection_scale)
@@ -226,7 +227,7 @@ def _relative_depth(
     relative = RelativeDepth()
     for t in range(len(true_depth)):
         to_depth = camera_from_world[t, 2].astype(np.float32)
-        depth = reconstruction_world[t] @ to_depth[:3] + to_depth[3]
+        depth = finite_or_nan(reconstruction_world[t]) @ to_depth[:3] + to_depth[3]
         relative.add(_resized(depth, height, width), np.where(_depth_counts(true_depth[t], protocol), true_depth[t], 0.0))
     scores = relative.result()
     return {

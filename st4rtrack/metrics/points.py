@@ -25,6 +25,11 @@ def average_points_within_distance(error_m: np.ndarray) -> float:
     return totals.apd
 
 
+def finite_or_nan(points: np.ndarray) -> np.ndarray:
+    """Points with NaN in place of infinity, which passes through a rotation without a warning."""
+    return np.where(np.isfinite(points), points, np.nan)
+
+
 @dataclass
 class ErrorTotals:
     """Errors in metres, added up. One that is not finite counts as a miss in APD, is not in EPE, and is counted.
@@ -91,6 +96,7 @@ def aligned_errors(pieces: Pieces, alignments: dict[str, Sim3]) -> dict[str, Err
     """Errors under each alignment, in one pass over the points."""
     totals = {name: ErrorTotals() for name in alignments}
     for predicted, true in pieces():
+        predicted = finite_or_nan(predicted)
         for name, alignment in alignments.items():
             totals[name].add(end_point_error(alignment(predicted), true))
     return totals

@@ -1,0 +1,83 @@
+"""TAPVid-3D's figures for tracks with visibility: average Jaccard, points within distance, occlusion accuracy.
+
+Thresholds are 1, 2, 4, 8 and 16 pixels at the true point's depth, in images whose shorter side is 256 (arXiv 2407.05921, section 4).
+Distances do not depend on the frame, so world tracks are compared as they are.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from st4rtrack.geometry.align import floored_norm
+
+PIXEL_THRESHOLDS = (1, 2, 4, 8, 16)
+
+
+@dataclass(frozen=True)
+class TapVid3DScores:
+    """Percent, higher is better; NaN where nothing was counted.
+
+    Attributes:
+        aj: average Jaccard: hits among true-visible points and false alarms.
+        apd: true-visible points within the threshold, whatever was said of their visibility.
+        oa: points whose visibility is right.
+        points: counted.
+        scale: that was applied to the prediction.
+    """
+
+    aj: float
+    apd: float
+    oa: float
+    points: int
+    scale: float
+
+
+def tapvid3d_scores(
+    predicted_world: np.ndarray,
+    predicted_visible: np.ndarray,
+    true_world: np.ndarray,
+    true_visible: np.ndarray,
+    true_depth_m: np.ndarray,
+    focal_px: tuple[float, float],
+    *,
+    query_frame: int = 0,
+) -> TapVid3DScores:
+    """Scores of tracks that are visible in the query frame, over the frames after it.
+
+    Args:
+        predicted_world, true_world: [time, points, 3].
+        predicted_visible, true_visible: [time, points] bool.
+        true_depth_m: [time, points] z of the true point in the camera of its frame.
+        focal_px: (fx, fy) of the image resized to a shorter side of 256.
+        query_frame: not counted itself, nor what comes before it.
+    Returns:
+        `TapVid3DScores`, after one scale: the ratio of the median distances over points visible in truth and prediction, all
+        frames. A prediction that is not finite is within no threshold.
+    """
+    finite = np.isfinite(predicted_world).all(axis=-1)
+    both = true_visible & predicted_visible & finite
+    scale = 1.0
+    if both.any():
+        scale = float(np.median(floored_norm(true_world[both])) / np.median(floored_norm(predicted_world[both])))
+    after = slice(query_frame + 1, None)
+    error = np.where(finite, np.linalg.norm(scale * predicted_world - true_world, axis=-1), np.inf)[after]
+    per_pixel_m = true_depth_m[after] / np.sqrt(focal_px[0] * focal_px[1])
+    seen, said = true_visible[after], predicted_visible[after]
+    jaccard, within_share = [], []
+    for pixels in PIXEL_THRESHOLDS:
+        within = error < pixels * per_pixel_m
+        hits = (within & seen & said).sum()
+        false_alarms = (said & ~(seen & within)).sum()
+        jaccard.append(_share(hits, seen.sum() + false_alarms))
+        within_share.append(_share((within & seen).sum(), seen.sum()))
+    return TapVid3DScores(
+        aj=float(np.mean(jaccard)),
+        apd=float(np.mean(within_share)),
+        oa=_share((seen == said).sum(), seen.size),
+        points=int(seen.size),
+        scale=scale,
+    )
+
+
+def _share(part: int, whole: int) -> float:
+    return float(100 * part / whole) if whole else float("nan")
