@@ -4,6 +4,7 @@ The folder remembers in `predictions.json` how its files were made, so that file
 """
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +17,8 @@ from st4rtrack.bench.predictions import write_prediction
 from st4rtrack.io.files import write_whole
 from st4rtrack.io.worldtrack import find_worldtrack, read_worldtrack
 from st4rtrack.types import UserError
+
+logger = logging.getLogger(__name__)
 
 MANIFEST = "predictions.json"
 
@@ -41,7 +44,7 @@ def predict(
         overwrite: make all predictions again, whatever made those that are there.
         progress: called with (sequences done, sequences in all).
     Returns:
-        The files of all sequences.
+        The files that are there; a method that only tracks writes none for a sequence without tracks.
     Raises:
         UserError: no sequences, an unknown method or one without what it needs, a folder made with other options.
     """
@@ -57,7 +60,7 @@ def predict(
         done += 1
         if progress:
             progress(done, len(paths))
-    return paths
+    return [path for path in paths if path.exists()]
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -113,4 +116,8 @@ def _prepare(method: str, options: MethodOptions, workers: int, output: Path, ma
 
 def _predict_one(method: Method, task: tuple[str, Path, Path]) -> None:
     name, source, path = task
-    write_prediction(path, method(read_worldtrack(source, name=name)))
+    prediction = method(read_worldtrack(source, name=name))
+    if prediction.is_empty:
+        logger.info("%s: nothing to predict for this method", name)
+    else:
+        write_prediction(path, prediction)

@@ -36,6 +36,11 @@ class Prediction:
     world_from_camera: np.ndarray | None = None
     query_px: np.ndarray | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        """Nothing that could be scored."""
+        return self.tracks_world is None and self.reconstruction_world is None
+
 
 def write_prediction(path: Path, prediction: Prediction) -> None:
     """Writes the file whole or not at all; points as float32."""

@@ -75,7 +75,8 @@ def _filled(depth: np.ndarray) -> np.ndarray:
     known = np.isfinite(depth) & (depth > 0)
     if known.all() or not known.any():
         return depth
-    _, label = cv2.distanceTransformWithLabels((~known).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    _, found = cv2.distanceTransformWithLabels((~known).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    label = np.asarray(found, np.int64)
     value_of_label = np.zeros(label.max() + 1, depth.dtype)
     value_of_label[label[known]] = depth[known]
     return value_of_label[label]

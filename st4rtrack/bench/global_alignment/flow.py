@@ -1,0 +1,198 @@
+"""Optical flow in global alignment (MonST3R section 3.3): what moves, and how well cameras and depths explain the flow of the rest.
+
+The flow is the user's own (RAFT's, for instance), in one `.npz` per sequence:
+
+    pairs [pairs, 2]                 frame numbers (from, to), from 0; pairs outside the graph are left out
+    flow  [pairs, height, width, 2]  (u, v) displacement from the one to the other, in pixels of the stored image;
+                                     float32 or float16, NaN where unknown; the map covers the whole image at any resolution
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from st4rtrack.bench.global_alignment.problem import Problem
+from st4rtrack.geometry.camera import project
+from st4rtrack.geometry.sampling import sample_map
+from st4rtrack.geometry.transforms import invert_rigid, transform_points
+from st4rtrack.io.npz import read_npz
+from st4rtrack.pipeline.cameras import solve_camera
+from st4rtrack.types import Pointmap, UserError
+
+MOVING = 0.35
+"""A pixel moves where the mean over its image's pairs of the normalised error is above this."""
+
+OUTLIER_PX = 50.0
+"""Pixels whose error is larger are not counted."""
+
+LOST = 20.0
+"""The term is left out while its value is larger: the cameras are too far off for the flow to lead them."""
+
+
+@dataclass(frozen=True)
+class OpticalFlow:
+    """Flow as read.
+
+    Attributes:
+        pairs: [pairs, 2] frames (from, to).
+        flow_px: [pairs, height, width, 2] at any resolution, NaN where unknown.
+        scale: (u, v) pixels of the network's image per unit of `flow_px`.
+    """
+
+    pairs: np.ndarray
+    flow_px: np.ndarray
+    scale: tuple[float, float] = (1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class SampledFlow:
+    """Flow at the pixels that are optimised.
+
+    Attributes:
+        pairs: [pairs, 2] images (from, to).
+        target_px: [pairs, pixels, 2] where the flow leads, relative to the principal point; 0 where it is not counted.
+        counted: [pairs, pixels] bool, known and not moving.
+    """
+
+    pairs: Tensor
+    target_px: Tensor
+    counted: Tensor
+
+    def to(self, device: torch.device | str) -> "SampledFlow":
+        """The same on a device."""
+        return SampledFlow(self.pairs.to(device), self.target_px.to(device), self.counted.to(device))
+
+
+def read_flow(path: Path, name: str, frames: int, scale: tuple[float, float]) -> OpticalFlow:
+    """Optical flow of a sequence from a file as described above.
+
+    Args:
+        path: of the `.npz`.
+        name: of the sequence, for messages.
+        frames: of the sequence.
+        scale: network pixels per pixel of the stored image.
+    Raises:
+        UserError: the file is absent or of another form; names the sequence.
+    """
+    if not path.is_file():
+        raise UserError(f"{name}: there is no optical flow; expected {path}")
+    arrays = read_npz(path, "pairs", "flow")
+    pairs, flow = arrays["pairs"], arrays["flow"]
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
+        raise UserError(f"{name}: pairs of {path} must be whole numbers [pairs, 2], they are {pairs.dtype} {list(pairs.shape)}")
+    if flow.ndim != 4 or flow.shape[0] != len(pairs) or flow.shape[-1] != 2 or 0 in flow.shape or flow.dtype.kind != "f":
+        raise UserError(
+            f"{name}: flow of {path} must be floats [{len(pairs)}, height, width, 2], it is {flow.dtype} {list(flow.shape)}"
+        )
+    evaluated = ((pairs >= 0) & (pairs < frames)).all(axis=1)
+    if not evaluated.all():
+        pairs, flow = pairs[evaluated], flow[evaluated]
+    return OpticalFlow(pairs.astype(np.int64), flow, scale)
+
+
+def sample_flow(flow: OpticalFlow, problem: Problem, focal_px: np.ndarray) -> SampledFlow:
+    """Flow of the problem's edges at its pixels, without what moves.
+
+    Args:
+        flow: of any pairs.
+        problem: pairwise pointmaps.
+        focal_px: [images], for the cameras of the pairs.
+    Raises:
+        UserError: none of the pairs is an edge.
+    """
+    edge_of = {(int(i), int(j)): e for e, (i, j) in enumerate(problem.edges)}
+    kept = [(k, edge_of[int(i), int(j)]) for k, (i, j) in enumerate(flow.pairs) if (int(i), int(j)) in edge_of]
+    if not kept:
+        raise UserError("the optical flow has none of the pairs of the graph; compute it for those, or choose another --graph")
+    kept.sort(key=lambda one: one[1])
+    edges = [edge for _, edge in kept]
+    flows = np.stack([_at_samples(flow, k, problem) for k, _ in kept])
+    pairs = problem.edges[edges]
+    moving = moving_mask(problem, edges, flows, focal_px)
+    counted = np.isfinite(flows).all(-1) & ~moving[pairs[:, 0]]
+    target = np.where(counted[..., None], problem.centred_px + flows, 0.0)
+    return SampledFlow(
+        torch.from_numpy(pairs),
+        torch.from_numpy(target.reshape(len(pairs), -1, 2).astype(np.float32)),
+        torch.from_numpy(counted.reshape(len(pairs), -1)),
+    )
+
+
+def moving_mask(problem: Problem, edges: list[int], flows_px: np.ndarray, focal_px: np.ndarray) -> np.ndarray:
+    """Where each image's content moves: the pair's own camera does not explain the flow there.
+
+    The camera of a pair is that of its pointmaps, by PnP on the second one, whose RANSAC passes over a minority that moves. The
+    error of a pair is brought to 0..1 by its least and largest value, and averaged over the pairs of the image. MonST3R adds
+    masks that a segmentation network propagates; there is none here.
+
+    Args:
+        problem: pairwise pointmaps.
+        edges: numbers of the edges that have flow.
+        flows_px: [len(edges), rows, columns, 2] network pixels.
+        focal_px: [images].
+    Returns:
+        [images, rows, columns] bool.
+    """
+    total = np.zeros((problem.num_images, *flows_px.shape[1:3]))
+    count = np.zeros_like(total)
+    for edge, flow_px in zip(edges, flows_px, strict=True):
+        induced = induced_flow(problem, edge, focal_px)
+        if induced is None:
+            continue
+        error = np.linalg.norm(induced - flow_px, axis=-1)
+        known = np.isfinite(error)
+        if not known.any() or np.ptp(error[known]) == 0:
+            continue
+        image = problem.edges[edge, 0]
+        total[image] += np.where(known, (error - error[known].min()) / np.ptp(error[known]), 0.0)
+        count[image] += known
+    return total > MOVING * np.maximum(count, 1)
+
+
+def induced_flow(problem: Problem, edge: int, focal_px: np.ndarray) -> np.ndarray | None:
+    """Flow [rows, columns, 2] in network pixels that a static scene would have between an edge's two cameras; None without a camera."""
+    focal = float(focal_px[problem.edges[edge, 1]])
+    edge_from_camera = solve_camera(Pointmap(problem.points[edge, 1], problem.confidence[edge, 1]), problem.map_intrinsics(focal))
+    if edge_from_camera is None:
+        return None
+    points = transform_points(invert_rigid(edge_from_camera), problem.points[edge, 0].reshape(-1, 3).astype(np.float64))
+    points = np.where(points[:, 2:] > 0, points, np.nan)
+    landed = project(points, np.diag([focal, focal, 1.0]))
+    return landed.reshape(problem.centred_px.shape) - problem.centred_px
+
+
+def flow_term(world: Tensor, rotation: Tensor, translation: Tensor, focal_px: Tensor, flow: SampledFlow) -> Tensor | None:
+    """Mean smooth-L1 distance, in pixels, between where the flow leads and where cameras and depths put the same point.
+
+    Args:
+        world: [images, pixels, 3].
+        rotation, translation: [images, 3, 3], [images, 3] of `world_from_camera`.
+        focal_px: [images], or [1] for all.
+        flow: sampled at the same pixels.
+    Returns:
+        The mean over the pixels that count (static, known, before the camera, off by less than `OUTLIER_PX`); None where there are
+        none, or where the mean is above `LOST`.
+    """
+    i, j = flow.pairs.unbind(1)
+    points = (world[i] - translation[j, None]) @ rotation[j]
+    before = points[..., 2] > 1e-6
+    depth = torch.where(before, points[..., 2], 1.0)
+    focal = focal_px.expand(len(world))[j]
+    error = focal[:, None, None] * points[..., :2] / depth[..., None] - flow.target_px
+    counted = flow.counted & before & (error.detach().norm(dim=-1) < OUTLIER_PX)
+    if not counted.any():
+        return None
+    error = torch.where(counted[..., None], error, 0.0)
+    value = F.smooth_l1_loss(error, torch.zeros_like(error), reduction="sum") / counted.sum()
+    return value if float(value.detach()) <= LOST else None
+
+
+def _at_samples(flow: OpticalFlow, k: int, problem: Problem) -> np.ndarray:
+    """Flow k [rows, columns, 2] in network pixels at the problem's pixels."""
+    (height, width), (rows, columns) = problem.image_size, flow.flow_px.shape[1:3]
+    pixels_px = problem.centred_px + (width / 2, height / 2)
+    return sample_map(flow.flow_px[k].astype(np.float64), pixels_px * (columns / width, rows / height)) * flow.scale

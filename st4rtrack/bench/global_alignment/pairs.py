@@ -1,0 +1,59 @@
+"""The network's pointmaps for all edges of a graph."""
+
+import logging
+
+import numpy as np
+import torch
+
+from st4rtrack.bench.global_alignment.problem import PairwisePointmaps
+from st4rtrack.model.encoder import Tokens
+from st4rtrack.model.network import St4RTrack
+from st4rtrack.pipeline.pointmaps import automatic_batch_size
+from st4rtrack.preprocess import normalize_images
+from st4rtrack.types import Pointmap
+
+logger = logging.getLogger(__name__)
+
+LARGEST = 6e4
+"""Bound of stored numbers: a half-precision float ends at 65504."""
+
+
+@torch.inference_mode()
+def predict_pairs(model: St4RTrack, rgb: np.ndarray, edges: np.ndarray) -> PairwisePointmaps:
+    """Both pointmaps of every edge; each image is encoded once, and edges are decoded in batches.
+
+    They are kept as float16 in the host's memory: its error of 0.05 % is far below the network's, and 590 edges at 512x288 (64
+    frames, five offsets, both directions) take 1.4 GB instead of 2.8 GB.
+
+    Args:
+        model: the network; (anchor, frame) are the images (i, j) of an edge.
+        rgb: [images, height, width, 3] uint8 at a size that the network takes.
+        edges: [edges, 2] image numbers.
+    Returns:
+        Float16 maps. Where a point is not finite it is 0, with the least confidence.
+    """
+    height, width = rgb.shape[1:3]
+    images = normalize_images(rgb)
+    batch = automatic_batch_size(model, height, width)
+    tokens = [model.encode(images[k : k + batch].to(model.device)) for k in range(0, len(images), batch)]
+    features, grid = torch.cat([part.features for part in tokens]), tokens[0].grid
+    points = np.empty((len(edges), 2, height, width, 3), np.float16)
+    confidence = np.empty((len(edges), 2, height, width), np.float16)
+    for k in range(0, len(edges), batch):
+        i, j = torch.from_numpy(edges[k : k + batch]).unbind(1)
+        hints = model.hints(images[i].to(model.device), images[j].to(model.device))
+        first, second = i.to(features.device), j.to(features.device)
+        out = model.decode(Tokens(features[first], grid), Tokens(features[second], grid), hints)
+        for side, maps in enumerate((out.tracking, out.reconstruction)):
+            points[k : k + batch, side], confidence[k : k + batch, side] = _half(maps)
+        logger.info("pairs: %d of %d", min(k + batch, len(edges)), len(edges))
+    return PairwisePointmaps(edges, points, confidence)
+
+
+def _half(maps: Pointmap) -> tuple[np.ndarray, np.ndarray]:
+    points, confidence = maps.points_world, maps.confidence
+    assert confidence is not None
+    finite = torch.isfinite(points).all(dim=-1) & torch.isfinite(confidence)
+    points = torch.where(finite[..., None], points, 0.0).clamp(-LARGEST, LARGEST)
+    confidence = torch.where(finite, confidence, 1.0).clamp(1.0, LARGEST)
+    return points.half().cpu().numpy(), confidence.half().cpu().numpy()

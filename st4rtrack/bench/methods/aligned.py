@@ -1,0 +1,82 @@
+"""Networks of pairs with global alignment: all frames' own content and cameras in one world (paper Table 2, "w/ GA")."""
+
+import dataclasses
+
+import numpy as np
+
+from st4rtrack.bench.global_alignment.align import align
+from st4rtrack.bench.global_alignment.flow import OpticalFlow, read_flow
+from st4rtrack.bench.global_alignment.graph import Graph, parse_graph
+from st4rtrack.bench.global_alignment.pairs import predict_pairs
+from st4rtrack.bench.global_alignment.problem import AlignmentOptions
+from st4rtrack.bench.methods.method import Method, MethodOptions
+from st4rtrack.bench.predictions import Prediction
+from st4rtrack.io.worldtrack import WorldTrackSequence
+from st4rtrack.model.checkpoint import load_model
+from st4rtrack.model.network import St4RTrack
+from st4rtrack.preprocess import stretch_to_network_size
+from st4rtrack.types import PixelMap, UserError
+
+DUST3R = AlignmentOptions(schedule="cosine")
+"""A focal length per image; DUSt3R's own schedule."""
+
+MONST3R = AlignmentOptions(schedule="linear", shared_focal=True, smoothness=0.01, flow_weight=0.01)
+"""One focal length, smooth cameras, and the flow term where the user supplies flow."""
+
+
+def dust3r(options: MethodOptions) -> Method:
+    """DUSt3R's global alignment, also for MASt3R's pointmaps.
+
+    Raises:
+        UserError: no model is named, or the graph or the number of iterations is none.
+    """
+    return _method(options, DUST3R)
+
+
+def monst3r(options: MethodOptions) -> Method:
+    """MonST3R's global alignment; its flow term is on where `options.flow` names a folder (see `global_alignment/flow.py`).
+
+    Raises:
+        UserError: as `dust3r`, or the folder is absent.
+    """
+    if options.flow is not None and not options.flow.is_dir():
+        raise UserError(f"--flow {options.flow} is not a folder; it should hold one .npz per sequence, mirrored as the data")
+    return _method(options, MONST3R)
+
+
+def _method(options: MethodOptions, alignment: AlignmentOptions) -> Method:
+    if options.model is None:
+        raise UserError("this method needs its weights: give the checkpoint with --model PATH")
+    if options.iterations < 0:
+        raise UserError(f"--iterations must be 0 or more, got {options.iterations}")
+    graph = parse_graph(options.graph)
+    alignment = dataclasses.replace(alignment, iterations=options.iterations)
+    model = load_model(options.model, device=options.device, dtype=options.dtype)
+    flow = options.flow if alignment.flow_weight > 0 else None
+
+    def predict(sequence: WorldTrackSequence) -> Prediction:
+        rgb, pixel_map = _network_frames(sequence, model, options.size)
+        optical: OpticalFlow | None = None
+        if flow is not None:
+            optical = read_flow(flow / f"{sequence.name}.npz", sequence.name, len(sequence), pixel_map.scale)
+        return align_sequence(model, rgb, graph, alignment, optical)
+
+    return predict
+
+
+def align_sequence(
+    model: St4RTrack, rgb: np.ndarray, graph: Graph, alignment: AlignmentOptions, flow: OpticalFlow | None = None
+) -> Prediction:
+    """Reconstruction and cameras in the camera frame of frame 0 from frames [time, height, width, 3] uint8 at network size."""
+    pairs = predict_pairs(model, rgb, graph.edges(len(rgb)))
+    aligned = align(pairs, alignment, flow=flow, device=model.device)
+    return Prediction(reconstruction_world=aligned.points_world, world_from_camera=aligned.world_from_camera)
+
+
+def _network_frames(sequence: WorldTrackSequence, model: St4RTrack, size: int | None) -> tuple[np.ndarray, PixelMap]:
+    """Frames stretched, not cropped, so that every pixel of the truth is seen."""
+    config = model.config
+    video, pixel_map = stretch_to_network_size(
+        sequence.video, long_side=size or config.image_size, patch_size=config.patch_size
+    )
+    return np.stack(list(video.frames())), pixel_map

@@ -1,0 +1,274 @@
+"""SpatialTracker's tracks, written by its user (docs/spatracker.md), as the baselines of the paper's section 4.2 take them.
+
+The tool tracks in the camera frame of each frame: taken as the world as they are, or with the camera's motion taken out, either by
+RANSAC-Procrustes over the tracks themselves, or with the cameras that another method predicts.
+"""
+
+import functools
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from st4rtrack.bench.methods.method import Method, MethodOptions
+from st4rtrack.bench.predictions import Prediction, read_prediction
+from st4rtrack.geometry.camera import project, unproject
+from st4rtrack.geometry.procrustes import robust_rigid
+from st4rtrack.geometry.sampling import inside_image, sample_map
+from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_points
+from st4rtrack.io.npz import npz_keys, read_npz
+from st4rtrack.io.worldtrack import WorldTrackSequence
+from st4rtrack.types import UserError
+
+logger = logging.getLogger(__name__)
+
+MISFIT = 0.05
+"""Share of the median depth that a static point may be off; monocular depth is no better, and less noise is noticed."""
+
+MIN_POINTS, MIN_SHARE = 10, 0.05
+"""A motion is believed when so many of the points fit: random tracks of a thousand points agree on less than ten."""
+
+QUERY_TOLERANCE = 0.02
+"""Median distance of the tracks in frame 0 from the queries, in image widths, beyond which they are other points or other pixels."""
+
+
+@dataclass(frozen=True)
+class CameraTracks:
+    """The tool's tracks of one sequence.
+
+    Attributes:
+        points_camera: [time, points, 3] float64 in the camera frame of each frame, the tool's unit; NaN where it did not track.
+        pixels_px: [time, points, 2] in the sequence's images.
+        visible: [time, points] bool, or None where the file does not say.
+    """
+
+    points_camera: np.ndarray
+    pixels_px: np.ndarray
+    visible: np.ndarray | None
+
+    @property
+    def usable(self) -> np.ndarray:
+        """[time, points] bool: before the camera and, as far as is known, visible."""
+        usable = self.points_camera[..., 2] > 0
+        return usable if self.visible is None else usable & self.visible
+
+
+def camera_frame(options: MethodOptions) -> Method:
+    """Camera coordinates taken as the world: right where the camera does not move ("SpaTracker" in the paper's tables).
+
+    Raises:
+        UserError: without a folder of tracks.
+    """
+    folder = _tracks_folder(options)
+
+    def predict(sequence: WorldTrackSequence) -> Prediction:
+        if sequence.tracks_world is None:
+            return Prediction()
+        tracks = read_tracks(folder, sequence)
+        return Prediction(tracks_world=tracks.points_camera, visible=tracks.visible)
+
+    return predict
+
+
+def with_procrustes(options: MethodOptions) -> Method:
+    """The camera's motion estimated from the tracks as the rigid motion of most of them, and taken out.
+
+    Raises:
+        UserError: without a folder of tracks.
+    """
+    folder = _tracks_folder(options)
+
+    def predict(sequence: WorldTrackSequence) -> Prediction:
+        if sequence.tracks_world is None:
+            return Prediction()
+        tracks = read_tracks(folder, sequence)
+        world_from_camera, solved = camera_motion(tracks)
+        if not solved.all():
+            logger.warning(
+                "%s: in %d of %d frames too few tracks move together; the camera of the frame before stands in",
+                sequence.name,
+                (~solved).sum(),
+                len(solved),
+            )
+        return _in_world(tracks, world_from_camera)
+
+    return predict
+
+
+def with_cameras(options: MethodOptions) -> Method:
+    """The camera's motion taken from predictions of another method (the paper's is MonST3R), in the tracks' unit.
+
+    Raises:
+        UserError: without a folder of tracks or of predictions.
+    """
+    folder, cameras = _tracks_folder(options), options.cameras
+    if cameras is None:
+        raise UserError(
+            "this method needs cameras: give a folder of predictions that have them, as of monst3r-ga, with --cameras DIR"
+        )
+    if not cameras.is_dir():
+        raise UserError(f"--cameras: {cameras} is not a folder with predictions; check the path")
+
+    def predict(sequence: WorldTrackSequence) -> Prediction:
+        if sequence.tracks_world is None:
+            return Prediction()
+        tracks = read_tracks(folder, sequence)
+        return _in_world(tracks, scaled_cameras(tracks, cameras / f"{sequence.name}.npz", sequence))
+
+    return predict
+
+
+def camera_motion(tracks: CameraTracks) -> tuple[np.ndarray, np.ndarray]:
+    """Cameras from the tracks alone.
+
+    Each frame is brought to frame 0 directly: all tracks begin there, so that no other frame has more of them in common with it, and
+    errors do not add up as they do along a chain of neighbours.
+
+    Returns:
+        world_from_camera [time, 4, 4] in the tracks' unit, the identity in frame 0, and solved [time] bool, False where the frame
+        before stands in.
+    """
+    points, usable = tracks.points_camera, tracks.usable
+    world_from_camera = np.tile(np.eye(4), (len(points), 1, 1))
+    solved = np.ones(len(points), bool)
+    threshold = MISFIT * float(np.median(points[usable][:, 2]))
+    for t in range(1, len(points)):
+        common = usable[t] & usable[0]
+        found = robust_rigid(points[t, common], points[0, common], threshold=threshold)
+        if found and found[1].sum() >= max(MIN_POINTS, MIN_SHARE * common.sum()):
+            world_from_camera[t] = rigid(found[0].rotation, found[0].translation)
+        else:
+            world_from_camera[t], solved[t] = world_from_camera[t - 1], False
+    return world_from_camera, solved
+
+
+def scaled_cameras(tracks: CameraTracks, path: Path, sequence: WorldTrackSequence) -> np.ndarray:
+    """Cameras of a prediction in the tracks' unit: the median ratio of track depth to predicted depth, where tracks are visible.
+
+    Args:
+        path: the prediction of the sequence.
+    Returns:
+        world_from_camera [time, 4, 4], the identity in frame 0.
+    Raises:
+        UserError: there is none, or it lacks cameras or a reconstruction, or they share no depth with the tracks.
+    """
+    prediction = read_prediction(path, sequence)
+    cameras, reconstruction = prediction.world_from_camera, prediction.reconstruction_world
+    if cameras is None or reconstruction is None:
+        lacking = "world_from_camera" if cameras is None else "reconstruction_world, which gives the cameras' unit"
+        raise UserError(
+            f"{sequence.name}: {path} has no {lacking}; --cameras takes predictions with both, as those of monst3r-ga"
+        )
+    rotation = cameras[:, :3, :3]
+    if not np.isfinite(cameras).all() or not np.allclose(rotation @ rotation.swapaxes(1, 2), np.eye(3), atol=1e-3):
+        raise UserError(f"{sequence.name}: world_from_camera in {path} are not rigid transforms; predict it again")
+    predicted = _predicted_depth(tracks, cameras, reconstruction, sequence)
+    known = tracks.usable & (predicted > 0) & (predicted < np.inf)
+    if not known.any():
+        raise UserError(f"{sequence.name}: no track is visible where {path} has depth, so that the cameras' unit is open")
+    relative = invert_rigid(cameras[:1]) @ cameras
+    relative[:, :3, 3] *= np.median(tracks.points_camera[known][:, 2] / predicted[known])
+    return relative
+
+
+def read_tracks(folder: Path, sequence: WorldTrackSequence) -> CameraTracks:
+    """Reads and checks the tracks of a sequence; docs/spatracker.md has the format.
+
+    Raises:
+        UserError: absent, damaged, or not the tracks of this sequence; names it.
+    """
+    name, path = sequence.name, folder / f"{sequence.name}.npz"
+    if not path.is_file():
+        raise UserError(f"{name}: there are no tracks; expected {path}")
+    keys = npz_keys(path)
+    kind = next((key for key in ("tracks_uvd", "tracks_camera") if key in keys), None)
+    if kind is None:
+        raise UserError(f"{name}: {path} has neither tracks_uvd nor tracks_camera")
+    arrays = read_npz(path, kind, *(key for key in ("visible", "intrinsics") if key in keys))
+    values = _checked(kind, arrays[kind], sequence, 3).astype(np.float64)
+    values[~np.isfinite(values).all(axis=-1)] = np.nan
+    visible = _checked("visible", arrays["visible"], sequence) if "visible" in arrays else None
+    intrinsics = _intrinsics(arrays.get("intrinsics"), sequence)
+    if kind == "tracks_camera":
+        with np.errstate(divide="ignore", invalid="ignore"):
+            tracks = CameraTracks(values, project(values, intrinsics), visible)
+    else:
+        if "intrinsics" not in arrays:
+            _note_own_intrinsics(folder)
+        _require_queries(values[0, :, :2], sequence)
+        tracks = CameraTracks(unproject(values[..., :2], values[..., 2], intrinsics), values[..., :2], visible)
+    if not tracks.usable[0].any():
+        raise UserError(f"{name}: {path} has no finite, visible track before the camera in frame 0")
+    return tracks
+
+
+def _tracks_folder(options: MethodOptions) -> Path:
+    if options.tracks is None:
+        raise UserError("this method needs SpatialTracker's tracks: write them as docs/spatracker.md says, and give --tracks DIR")
+    if not options.tracks.is_dir():
+        raise UserError(f"--tracks: {options.tracks} is not a folder with tracks; check the path")
+    return options.tracks
+
+
+def _in_world(tracks: CameraTracks, world_from_camera: np.ndarray) -> Prediction:
+    return Prediction(
+        tracks_world=transform_points(world_from_camera, tracks.points_camera),
+        visible=tracks.visible,
+        world_from_camera=world_from_camera,
+    )
+
+
+def _predicted_depth(
+    tracks: CameraTracks, cameras: np.ndarray, reconstruction: np.ndarray, sequence: WorldTrackSequence
+) -> np.ndarray:
+    """[time, points] depth of the reconstruction where the tracks are seen; NaN outside the image."""
+    image = sequence.video
+    height, width = reconstruction.shape[1:3]
+    depth = np.full(tracks.points_camera.shape[:2], np.nan)
+    for t, camera_from_world in enumerate(invert_rigid(cameras)):
+        seen = tracks.usable[t] & inside_image(tracks.pixels_px[t], image.height, image.width)
+        map_px = tracks.pixels_px[t, seen] * (width / image.width, height / image.height)
+        depth[t, seen] = transform_points(camera_from_world, sample_map(reconstruction[t], map_px))[:, 2]
+    return depth
+
+
+def _checked(key: str, value: np.ndarray, sequence: WorldTrackSequence, *last: int) -> np.ndarray:
+    """The evaluated frames of an array that must be [time, points, *last]; numbers, or bool where there is no last axis."""
+    assert sequence.visible is not None
+    frames, points = sequence.visible.shape
+    kinds, wanted = ("fiu", "numbers") if last else ("b", "bool")
+    if value.dtype.kind not in kinds:
+        raise UserError(f"{sequence.name}: {key} must hold {wanted}, it is {value.dtype}")
+    if value[:frames].shape != (frames, points, *last):
+        expected = ", ".join(map(str, (frames, points, *last)))
+        raise UserError(
+            f"{sequence.name}: {key} must have the shape [{expected}], all tracks of the sequence's file; it has {list(value.shape)}"
+        )
+    return value[:frames]
+
+
+def _intrinsics(given: np.ndarray | None, sequence: WorldTrackSequence) -> np.ndarray:
+    if given is None:
+        return sequence.intrinsics
+    if given.shape != (3, 3) or given.dtype.kind not in "fiu" or not np.isfinite(given).all() or not (np.diag(given) > 0).all():
+        raise UserError(f"{sequence.name}: intrinsics must be a finite matrix [3, 3] in pixels of the sequence's images")
+    return given.astype(np.float64)
+
+
+@functools.cache  # once per folder
+def _note_own_intrinsics(folder: Path) -> None:
+    logger.info("%s: tracks_uvd without intrinsics are un-projected with the sequences' true ones", folder)
+
+
+def _require_queries(start_px: np.ndarray, sequence: WorldTrackSequence) -> None:
+    """Refuses tracks of other points, in another order, or in pixels of a resized image."""
+    assert sequence.visible is not None
+    distance_px = np.linalg.norm(start_px - sequence.query_px, axis=-1)[sequence.visible[0]]
+    distance_px = distance_px[np.isfinite(distance_px)]
+    width, height = sequence.video.width, sequence.video.height
+    if len(distance_px) and np.median(distance_px) > QUERY_TOLERANCE * width:
+        raise UserError(
+            f"{sequence.name}: tracks_uvd in frame 0 are {np.median(distance_px):.1f} pixels from the queries; they must be all tracks "
+            f"of the sequence's file in its order, in pixels of its images, which are {width}x{height}"
+        )

@@ -1,0 +1,93 @@
+"""How each set of WorldTrack is made of its raw data set: names that are left out, pieces, thinning of tracks, as published."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from st4rtrack.data.dynamic_replica import DynamicReplica
+from st4rtrack.data.point_odyssey import PointOdyssey
+from st4rtrack.data.raw import RawDataset
+from st4rtrack.data.tapvid3d import Tapvid3d
+from st4rtrack.data.tum import TumRgbd
+from st4rtrack.io.worldtrack import NUM_FRAMES
+
+FOGGY = frozenset(
+    {
+        "cab_e1_ego2",
+        "cab_e1_3rd",
+        "cab_e_ego2",
+        "cnb_dlab_0225_ego1",
+        "dancingroom_3rd",
+        "scene_d78_0318_ego1",
+        "scene_d78_0318_ego2",
+    }
+)
+"""Sequences of Point Odyssey that the release's loader lists as foggy."""
+
+KUBRIC_STYLE = ("ani", "char", "r")
+"""How the names of Point Odyssey's sequences begin that the release's loader drops; the paper leaves out those of Kubric's style."""
+
+TUM_DYNAMICS = frozenset(
+    f"freiburg3_{people}_{camera}" for people in ("sitting", "walking") for camera in ("static", "xyz", "rpy", "halfsphere")
+)
+"""The eight sequences, with or without "rgbd_dataset_" before."""
+
+
+def _not_point_odyssey(name: str) -> str | None:
+    if name.startswith(KUBRIC_STYLE):
+        return "in the style of Kubric, by its name"
+    return "foggy" if name in FOGGY else None
+
+
+def _not_tum_dynamics(name: str) -> str | None:
+    return None if name.removeprefix("rgbd_dataset_") in TUM_DYNAMICS else "not one of the eight dynamic sequences of freiburg3"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one set of WorldTrack is made of a raw data set.
+
+    Attributes:
+        title: what the data set is called.
+        folder: of the set, as published.
+        open: the data set in a folder.
+        excluded: why a sequence is left out because of its name, or None.
+        frame_step: every n-th frame of a sequence is taken.
+        piece_frames: length of a piece; None: a sequence is one piece, and keeps its name.
+        min_frames: a shorter piece is left out.
+        first_piece_only: and not one after another to the end.
+        track_step: every n-th track is kept.
+        visible_tracks: tracks are thinned evenly to about so many that are visible in the first frame.
+        tracked: a sequence without tracks is left out; else only depth is used.
+        moving_camera: the data set must say where the camera is.
+    """
+
+    title: str
+    folder: str
+    open: Callable[[Path], RawDataset]
+    excluded: Callable[[str], str | None] = lambda name: None
+    frame_step: int = 1
+    piece_frames: int | None = None
+    min_frames: int = NUM_FRAMES
+    first_piece_only: bool = False
+    track_step: int = 1
+    visible_tracks: int | None = None
+    tracked: bool = True
+    moving_camera: bool = True
+
+
+RECIPES = {
+    "adt": Recipe("TAPVid-3D's Aria Digital Twin", "adt_mini", lambda raw: Tapvid3d(raw, "adt"), visible_tracks=1000),
+    "pstudio": Recipe(
+        "TAPVid-3D's Panoptic Studio",
+        "pstudio_mini",
+        lambda raw: Tapvid3d(raw, "pstudio"),
+        visible_tracks=1000,
+        moving_camera=False,
+    ),
+    "po": Recipe("Point Odyssey", "po_mini", PointOdyssey, _not_point_odyssey, piece_frames=128, min_frames=128, track_step=8),
+    "dr": Recipe("Dynamic Replica", "ds_mini", DynamicReplica, piece_frames=128, min_frames=128, track_step=25),
+    "tum": Recipe(
+        "TUM-Dynamics", "tum", TumRgbd, _not_tum_dynamics, frame_step=3, piece_frames=90, first_piece_only=True, tracked=False
+    ),
+}

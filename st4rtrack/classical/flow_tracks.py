@@ -1,0 +1,157 @@
+"""2D point tracks from OpenCV's dense optical flow, checked both ways. No weights.
+
+Two ways: `follow` chains flow from frame to frame and starts new tracks where old ones are lost (many short tracks, as structure from
+motion wants them); `follow_first` also looks directly from the first frame to each other one, started from the chain, which takes out the
+chain's drift and finds points again that were hidden for a while.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from st4rtrack.geometry.camera import pixel_grid
+from st4rtrack.geometry.sampling import inside_image, sample_map
+
+MAX_RETURN_ERROR_PX = 1.0
+"""A point that flows forward and back must come back within this, plus a share of its motion: else it is hidden, or the flow is lost."""
+RETURN_ERROR_SHARE = 0.05
+
+
+@dataclass
+class FlowTracks:
+    """Points followed through a video.
+
+    Attributes:
+        pixels_px: [time, points, 2]; before a track starts its start, after it is lost where the flow carried it on.
+        visible: [time, points] bool: the track has started and has not been lost.
+        start: [points] frame in which it starts.
+    """
+
+    pixels_px: np.ndarray
+    visible: np.ndarray
+    start: np.ndarray
+
+
+def follow(frames: Iterable[np.ndarray], *, reseed_every: int, spacing_px: float) -> FlowTracks:
+    """Follows a grid of points of the first frame, and new ones of later frames where nothing is followed any more.
+
+    Args:
+        frames: RGB images [height, width, 3] uint8, in order; read once.
+        reseed_every: frames after which empty cells of the grid get a new track.
+        spacing_px: side of these cells.
+    Returns:
+        `FlowTracks`. A track that is lost stays lost.
+    """
+    greys = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames)
+    previous = next(greys)
+    height, width = previous.shape
+    now, start, seen = np.zeros((0, 2)), np.zeros(0, np.int64), np.zeros(0, bool)
+    now, start, seen = _reseeded(now, start, seen, 0, spacing_px, height, width)
+    pixels, visible = [now], [seen]
+    solver = _solver()
+    for t, grey in enumerate(greys, start=1):
+        forward, backward = _flow(solver, previous, grey), _flow(solver, grey, previous)
+        now, returns = _stepped(now, forward, backward)
+        seen = seen & returns
+        if t % reseed_every == 0:
+            now, start, seen = _reseeded(now, start, seen, t, spacing_px, height, width)
+        pixels.append(now)
+        visible.append(seen)
+        previous = grey
+    return _padded(pixels, visible, start)
+
+
+def follow_first(frames: Iterable[np.ndarray], query_px: np.ndarray) -> FlowTracks:
+    """Follows points of the first frame through all others.
+
+    Args:
+        frames: RGB images [height, width, 3] uint8, in order; read once.
+        query_px: [points, 2] pixels of the first frame.
+    Returns:
+        `FlowTracks`. A point is visible where the direct flow returns to it, or the chain has not lost it since it was visible last.
+    """
+    greys = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames)
+    first = previous = next(greys)
+    height, width = first.shape
+    start_px = np.asarray(query_px, np.float64).reshape(-1, 2)
+    pixels, visible = [start_px], [inside_image(start_px, height, width)]
+    chained = _Chain(height, width)
+    solver = _solver()
+    for grey in greys:
+        forward, backward = _flow(solver, previous, grey), _flow(solver, grey, previous)
+        chained.extend(forward, backward)
+        direct, direct_back = _flow(solver, first, grey, chained.forward), _flow(solver, grey, first, chained.backward)
+        chained.correct(direct, direct_back)
+        stepped, step_returns = _stepped(pixels[-1], forward, backward)
+        jumped, jump_returns = _stepped(start_px, direct, direct_back, share=0.0)
+        pixels.append(np.where(jump_returns[:, None], jumped, stepped))
+        visible.append(jump_returns | (visible[-1] & step_returns))
+        previous = grey
+    return FlowTracks(np.stack(pixels), np.stack(visible), np.zeros(len(start_px), np.int64))
+
+
+class _Chain:
+    """Dense flow [height, width, 2] from the first frame to the present one and back, along all frames between."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self._grid = pixel_grid(height, width)
+        self.forward, self.backward = np.zeros((height, width, 2)), np.zeros((height, width, 2))
+
+    def extend(self, forward: np.ndarray, backward: np.ndarray) -> None:
+        """One frame on, by the flow from the last frame to the present one and back."""
+        self.forward = self.forward + sample_map(forward, self._grid + self.forward)
+        self.backward = backward + sample_map(self.backward, self._grid + backward)
+
+    def correct(self, direct: np.ndarray, direct_back: np.ndarray) -> None:
+        """Takes the direct flow where it returns, so that errors do not add up."""
+        for mine, other, name in ((direct, direct_back, "forward"), (direct_back, direct, "backward")):
+            _, returns = _stepped(self._grid, mine, other, share=0.0)
+            setattr(self, name, np.where(returns[..., None], mine, getattr(self, name)))
+
+
+def _solver() -> cv2.DISOpticalFlow:
+    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+
+
+def _flow(solver: cv2.DISOpticalFlow, source: np.ndarray, target: np.ndarray, initial: np.ndarray | None = None) -> np.ndarray:
+    """Flow [height, width, 2] pixels between grey images. OpenCV starts from the field that it is given, and overwrites it."""
+    start = None if initial is None else initial.astype(np.float32)
+    return solver.calc(source, target, start).astype(np.float64)  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+def _stepped(
+    pixels_px: np.ndarray, forward: np.ndarray, backward: np.ndarray, *, share: float = RETURN_ERROR_SHARE
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels [..., 2] one flow on, and whether they stay in the image and the backward flow returns them."""
+    step = sample_map(forward, pixels_px)
+    then = pixels_px + step
+    return_error = np.linalg.norm(step + sample_map(backward, then), axis=-1)
+    tolerance = MAX_RETURN_ERROR_PX + share * np.linalg.norm(step, axis=-1)
+    return then, (return_error < tolerance) & inside_image(then, *forward.shape[:2])
+
+
+def _reseeded(
+    now: np.ndarray, start: np.ndarray, seen: np.ndarray, frame: int, spacing_px: float, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """New tracks in the middle of grid cells that hold none."""
+    rows, columns = int(np.ceil(height / spacing_px)), int(np.ceil(width / spacing_px))
+    empty = np.ones((rows, columns), bool)
+    held = (now[seen] / spacing_px).astype(np.int64)
+    empty[held[:, 1].clip(0, rows - 1), held[:, 0].clip(0, columns - 1)] = False
+    new = (np.argwhere(empty)[:, ::-1] + 0.5) * spacing_px
+    new = new[inside_image(new, height, width)]
+    return (
+        np.concatenate([now, new]),
+        np.concatenate([start, np.full(len(new), frame)]),
+        np.concatenate([seen, np.ones(len(new), bool)]),
+    )
+
+
+def _padded(pixels: list[np.ndarray], visible: list[np.ndarray], start: np.ndarray) -> FlowTracks:
+    """All frames with all points: before its start a track is where it starts, and not visible."""
+    first_px = np.concatenate([px[start[: len(px)] == t] for t, px in enumerate(pixels)])
+    all_px = np.stack([np.concatenate([px, first_px[len(px) :]]) for px in pixels])
+    all_visible = np.stack([np.concatenate([seen, np.zeros(len(start) - len(seen), bool)]) for seen in visible])
+    return FlowTracks(all_px, all_visible, start)

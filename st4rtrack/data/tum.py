@@ -1,0 +1,119 @@
+"""TUM RGB-D, raw: `{sequence}/` with `rgb.txt`, `depth.txt`, `groundtruth.txt` and the images that they name.
+
+Colour, depth and motion capture have clocks of their own; a frame is a colour image that has both of the others near in time.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from st4rtrack.data.raw import RawSequence, read_16bit, read_bytes, read_rgb, sub_folders
+from st4rtrack.geometry.transforms import rigid
+from st4rtrack.types import UserError
+
+LARGEST_GAP_S = 0.02
+DEPTH_PER_M = 5000.0
+INTRINSICS = np.array([[525.0, 0.0, 319.5], [0.0, 525.0, 239.5], [0.0, 0.0, 1.0]])
+"""The generic value for all three sensors, first pixel's centre at 0; not the calibration of freiburg3. WorldTrack uses it."""
+
+
+class TumRgbd:
+    """A folder of sequences of TUM RGB-D.
+
+    Args:
+        root: the folder that holds the folders of the sequences.
+    Raises:
+        UserError: there is no such folder, or it is empty.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.folder = Path(root)
+        self.names = sub_folders(self.folder)
+
+    def open(self, name: str) -> RawSequence:
+        """The frames that have a camera and depth less than 0.02 s away, in the order of time.
+
+        Raises:
+            UserError: a file is absent or damaged; it is named.
+        """
+        folder = self.folder / name
+        rgb_s, rgb_paths = _read_files(folder / "rgb.txt")
+        depth_s, depth_paths = _read_files(folder / "depth.txt")
+        rows = _read_table(folder / "groundtruth.txt", 8)
+        camera_s, cameras = np.array([float(row[0]) for row in rows]), np.array(rows, np.float64)[:, 1:]
+        depth_of, depth_gap_s = nearest_time(rgb_s, depth_s)
+        camera_of, camera_gap_s = nearest_time(rgb_s, camera_s)
+        frames = np.flatnonzero((depth_gap_s < LARGEST_GAP_S) & (camera_gap_s < LARGEST_GAP_S))
+        if not len(frames):
+            raise UserError(
+                f"{folder}: no image of rgb.txt has depth and a camera within {LARGEST_GAP_S} s; are the files of one sequence?"
+            )
+
+        def read_depth(index: int) -> np.ndarray:
+            return read_16bit(folder / depth_paths[depth_of[frames[index]]]).astype(np.float32) / np.float32(DEPTH_PER_M)
+
+        chosen = cameras[camera_of[frames]]
+        return RawSequence(
+            name,
+            np.tile(INTRINSICS, (len(frames), 1, 1)),
+            rigid(_rotation(chosen[:, 3:], folder / "groundtruth.txt"), chosen[:, :3]),
+            read_rgb=lambda index: read_rgb(folder / rgb_paths[frames[index]]),
+            read_depth=read_depth,
+        )
+
+
+def nearest_time(wanted_s: np.ndarray, times_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each wanted time the index of the nearest of the others, and how far it is away in seconds.
+
+    Args:
+        wanted_s: [count] seconds.
+        times_s: [others] seconds, at least one, in any order.
+    """
+    order = np.argsort(times_s, kind="stable")
+    after = np.searchsorted(times_s[order], wanted_s).clip(0, len(order) - 1)
+    pair = np.stack([order[(after - 1).clip(0)], order[after]])
+    gap_s = np.abs(times_s[pair] - wanted_s)
+    nearer = gap_s.argmin(axis=0)[None]
+    return np.take_along_axis(pair, nearer, 0)[0], np.take_along_axis(gap_s, nearer, 0)[0]
+
+
+def _rotation(quaternion_xyzw: np.ndarray, path: Path) -> np.ndarray:
+    """[time, 3, 3] of quaternions [time, 4] (x, y, z, w) of any length."""
+    length = np.linalg.norm(quaternion_xyzw, axis=1, keepdims=True)
+    if not (np.isfinite(length) & (length > 0.5)).all():  # a unit but for the digits that the file keeps
+        raise UserError(f"{path}: a rotation is not a unit quaternion; fetch the file again")
+    x, y, z, w = (quaternion_xyzw / length).T
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
+    return np.moveaxis(np.array(rows), -1, 0)
+
+
+def _read_files(path: Path) -> tuple[np.ndarray, list[str]]:
+    """Times in seconds, increasing, and the files that a list names."""
+    rows = sorted(_read_table(path, 2), key=lambda row: float(row[0]))
+    return np.array([float(row[0]) for row in rows]), [row[1] for row in rows]
+
+
+def _read_table(path: Path, columns: int) -> list[list[str]]:
+    """Words of a text table: a time, then numbers or a file name; lines with # are comments."""
+    rows = []
+    for number, line in enumerate(read_bytes(path).decode("utf-8", "replace").splitlines(), start=1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if len(words) != columns or not all(_is_number(word) for word in (words if columns > 2 else words[:1])):
+            raise UserError(f"{path} line {number} is not a time and {columns - 1} further columns; fetch the file again")
+        rows.append(words)
+    if not rows:
+        raise UserError(f"{path} lists nothing; fetch the file again")
+    return rows
+
+
+def _is_number(word: str) -> bool:
+    try:
+        return bool(np.isfinite(float(word)))
+    except ValueError:
+        return False

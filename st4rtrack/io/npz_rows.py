@@ -1,0 +1,69 @@
+"""Some rows of a large array in an `.npz`, without the rest: annotations of raw data sets hold thousands of frames."""
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import prod
+from os import SEEK_CUR
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from st4rtrack.io.npz import npz_keys, read_npz
+from st4rtrack.types import UserError
+
+
+def npz_shape(path: str | Path, key: str) -> tuple[int, ...]:
+    """Shape of an array in an `.npz`, from its header.
+
+    Raises:
+        UserError: the file is absent or damaged, or has no such array.
+    """
+    with _opened(Path(path), key) as stream:
+        return _read_header(stream)[0]
+
+
+def read_npz_rows(path: str | Path, key: str, start: int, stop: int) -> np.ndarray:
+    """Rows start..stop-1 along the first axis of an array; no more is held in memory, what is before them is only passed over.
+
+    Args:
+        path: the `.npz`.
+        key: name of the array; object arrays are not read.
+        start, stop: 0 <= start <= stop <= number of rows.
+    Returns:
+        [stop - start, ...] as stored.
+    Raises:
+        UserError: the file is absent or damaged, has no such array, or the array has fewer rows.
+    """
+    with _opened(Path(path), key) as stream:
+        shape, fortran, dtype = _read_header(stream)
+        if not shape or shape[0] < stop:
+            raise UserError(f"array {key!r} of {path} is {list(shape)}, which has no rows {start} to {stop - 1}")
+        if not fortran and not dtype.hasobject:
+            row_bytes = dtype.itemsize * prod(shape[1:])
+            stream.seek(start * row_bytes, SEEK_CUR)
+            data = stream.read((stop - start) * row_bytes)
+            if len(data) != (stop - start) * row_bytes:
+                raise UserError(f"array {key!r} of {path} ends before its last row; fetch or write the file again")
+            return np.frombuffer(data, dtype).reshape(stop - start, *shape[1:])
+    return read_npz(path, key)[key][start:stop]  # column order keeps no row together
+
+
+@contextmanager
+def _opened(path: Path, key: str) -> Iterator[IO[bytes]]:
+    present = npz_keys(path)
+    if key not in present:
+        raise UserError(f"{path} has no array {key!r}; it has {', '.join(present) or 'none'}")
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as stream:
+            yield stream
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError) as error:
+        raise UserError(f"array {key!r} of {path} cannot be read ({error}); fetch or write the file again") from error
+
+
+def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    read = npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0
+    return read(stream)
