@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 CLIP := demo/clip.mp4
 VIDEO ?= $(CLIP)
 
-.PHONY: demo test test-slow performance train-tiny clean
+.PHONY: demo test test-slow performance benchmark train-tiny clean
 
 # The path of VIDEO may hold spaces, which make's own functions would split at.
 demo: $(INSTALLED)
@@ -15,8 +15,8 @@ demo: $(INSTALLED)
 	@name=$$(basename "$(VIDEO)"); $(BIN)/st4rtrack run "$(VIDEO)" -o "demo/$${name%.*}_st4rtrack" --export ply
 
 test: $(INSTALLED)
-	$(BIN)/ruff check st4rtrack tests performance
-	$(BIN)/ruff format --check st4rtrack tests performance
+	$(BIN)/ruff check st4rtrack tests performance examples
+	$(BIN)/ruff format --check st4rtrack tests performance examples
 	$(BIN)/basedpyright
 	$(BIN)/pytest -m "not slow"
 
@@ -27,6 +27,13 @@ performance: $(INSTALLED)
 	$(BIN)/python performance/speed.py
 	$(BIN)/python performance/memory.py
 	$(BIN)/python performance/precision.py
+	$(BIN)/python performance/scoring.py
+
+# All methods that need no weights, and the embedded model, on a folder of WorldTrack sequences, under both protocols.
+DATA ?= ../shared/sequences
+TABLE ?= performance/worldtrack
+benchmark: $(INSTALLED)
+	$(BIN)/st4rtrack bench table --data "$(DATA)" -o "$(TABLE)"
 
 # One core, resumable; hours. The result replaces the embedded model only by hand, see docs/training-log.md.
 train-tiny: $(INSTALLED)

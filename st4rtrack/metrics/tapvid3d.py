@@ -1,7 +1,8 @@
 """TAPVid-3D's figures for tracks with visibility: average Jaccard, points within distance, occlusion accuracy.
 
-Thresholds are 1, 2, 4, 8 and 16 pixels at the true point's depth, in images whose shorter side is 256 (arXiv 2407.05921, section 4).
-Distances do not depend on the frame, so world tracks are compared as they are.
+Thresholds are 1, 2, 4, 8 and 16 pixels at the true point's depth, in images whose shorter side is 256 (arXiv 2407.05921).
+Two things differ from its evaluator, so figures are not to be put beside published ones: the query frame is not counted (there the
+point is given, not found), and the norms whose medians give the scale are those of world points, not of points in each frame's camera.
 """
 
 from dataclasses import dataclass
@@ -15,14 +16,14 @@ PIXEL_THRESHOLDS = (1, 2, 4, 8, 16)
 
 @dataclass(frozen=True)
 class TapVid3DScores:
-    """Percent, higher is better; NaN where nothing was counted.
+    """Percent, higher is better; NaN where nothing was counted, as all but `oa` are where truth sees no point.
 
     Attributes:
         aj: average Jaccard: hits among true-visible points and false alarms.
         apd: true-visible points within the threshold, whatever was said of their visibility.
         oa: points whose visibility is right.
         points: counted.
-        scale: that was applied to the prediction.
+        scale: that was applied to the prediction; NaN where none exists, and then nothing is within a threshold.
     """
 
     aj: float
@@ -52,23 +53,24 @@ def tapvid3d_scores(
         query_frame: not counted itself, nor what comes before it.
     Returns:
         `TapVid3DScores`, after one scale: the ratio of the median distances over points visible in truth and prediction, all
-        frames. A prediction that is not finite is within no threshold.
+        frames. A point that is not finite, in prediction or truth, is within no threshold.
     """
-    finite = np.isfinite(predicted_world).all(axis=-1)
+    finite = np.isfinite(predicted_world).all(axis=-1) & np.isfinite(true_world).all(axis=-1)
     both = true_visible & predicted_visible & finite
-    scale = 1.0
+    scale = float("nan")
     if both.any():
         scale = float(np.median(floored_norm(true_world[both])) / np.median(floored_norm(predicted_world[both])))
     after = slice(query_frame + 1, None)
-    error = np.where(finite, np.linalg.norm(scale * predicted_world - true_world, axis=-1), np.inf)[after]
+    error = np.full(finite.shape, np.inf)
+    error[finite] = np.linalg.norm(scale * predicted_world[finite] - true_world[finite], axis=-1)
     per_pixel_m = true_depth_m[after] / np.sqrt(focal_px[0] * focal_px[1])
     seen, said = true_visible[after], predicted_visible[after]
     jaccard, within_share = [], []
     for pixels in PIXEL_THRESHOLDS:
-        within = error < pixels * per_pixel_m
+        within = error[after] < pixels * per_pixel_m
         hits = (within & seen & said).sum()
         false_alarms = (said & ~(seen & within)).sum()
-        jaccard.append(_share(hits, seen.sum() + false_alarms))
+        jaccard.append(_share(hits, seen.sum() + false_alarms) if seen.any() else float("nan"))
         within_share.append(_share((within & seen).sum(), seen.sum()))
     return TapVid3DScores(
         aj=float(np.mean(jaccard)),

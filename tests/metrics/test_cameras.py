@@ -67,3 +67,14 @@ def test_unknown_cameras_are_left_out_and_counted() -> None:
     assert errors.frames == 11 and errors.ate_m == pytest.approx(0, abs=1e-9) and errors.rpe_translation_m < 1e-9
     none = camera_errors(np.full_like(true, np.nan), true)
     assert none.frames == 0 and np.isnan(none.ate_m)
+
+
+def test_a_gap_is_no_step() -> None:
+    true = trajectory(5)
+    axis = np.array([0.0, 0, 1])
+    true[:, :3, :3] = np.eye(3)
+    drifting = true.copy()
+    drifting[:, :3, :3] = [rotation(axis, np.radians(2.0) * t) for t in range(len(true))]
+    drifting[[4, 7]] = np.nan
+    errors = camera_errors(drifting, true)
+    assert errors.frames == 10 and errors.rpe_rotation_deg == pytest.approx(2.0)  # over a gap it would be 4

@@ -14,6 +14,13 @@ def test_by_hand() -> None:
     assert scores.abs_rel == pytest.approx(1.0 / 5) and scores.delta_1_25 == pytest.approx(100 * 4 / 7)
 
 
+def test_the_factor_counts_both_ways_and_is_itself_outside() -> None:
+    depth = RelativeDepth()
+    depth.add(np.array([[1.0, 1.0, 1.0, 1.0, 1.25, 1.24, 0.5, 0.81]]), np.ones((1, 8)))
+    scores = depth.result()
+    assert scores.scale == 1 and scores.delta_1_25 == pytest.approx(100 * 6 / 8)
+
+
 def test_scale_is_taken_out_once_for_all_frames() -> None:
     rng = np.random.default_rng(0)
     true = rng.uniform(1, 5, (6, 20, 30))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from st4rtrack.metrics.tapvid3d import PIXEL_THRESHOLDS, tapvid3d_scores
+from st4rtrack.metrics.tapvid3d import PIXEL_THRESHOLDS, TapVid3DScores, tapvid3d_scores
 
 FOCAL = (256.0, 256.0)
 
@@ -44,21 +44,32 @@ def twin(c: dict[str, np.ndarray], focal: tuple[float, float]) -> tuple[float, f
     return 100 * float(np.mean(jaccard)), 100 * float(np.mean(within_share)), 100 * float(right)
 
 
+def scored(c: dict[str, np.ndarray], focal: tuple[float, float] = FOCAL, query_frame: int = 0) -> TapVid3DScores:
+    return tapvid3d_scores(
+        c["predicted_world"],
+        c["predicted_visible"],
+        c["true_world"],
+        c["true_visible"],
+        c["true_depth_m"],
+        focal,
+        query_frame=query_frame,
+    )
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_agrees_with_the_definition(seed: int) -> None:
     c = case(seed)
-    scores = tapvid3d_scores(**c, focal_px=(200.0, 300.0))
+    scores = scored(c, (200.0, 300.0))
     assert (scores.aj, scores.apd, scores.oa) == pytest.approx(twin(c, (200.0, 300.0)))
-    assert scores.points == 6 * 30
+    assert 0 < scores.aj < scores.apd < 100 and scores.points == 6 * 30
 
 
 def test_perfect_scaled_and_shuffled() -> None:
     c = case(0)
-    perfect = c | {"predicted_world": 0.3 * c["true_world"], "predicted_visible": c["true_visible"]}
-    scores = tapvid3d_scores(**perfect, focal_px=FOCAL)
+    scores = scored(c | {"predicted_world": 0.3 * c["true_world"], "predicted_visible": c["true_visible"]})
     assert scores.aj == scores.apd == scores.oa == 100 and scores.scale == pytest.approx(1 / 0.3)
     order = np.random.default_rng(0).permutation(30)
-    assert tapvid3d_scores(**{k: v[:, order] for k, v in c.items()}, focal_px=FOCAL) == tapvid3d_scores(**c, focal_px=FOCAL)
+    assert scored({k: v[:, order] for k, v in c.items()}) == scored(c)
 
 
 def test_by_hand() -> None:
@@ -71,13 +82,46 @@ def test_by_hand() -> None:
     assert scores.aj == pytest.approx(100 * np.mean([1 / 3, 1 / 3, 1, 1, 1]))  # a miss is a false alarm too
 
 
-def test_nothing_to_count() -> None:
+def test_a_threshold_itself_is_not_within() -> None:
+    true = np.tile([0.0, 0.0, 4.0], (4, 1, 1))  # a pixel is 1 / 64 m there: all numbers are exact
+    predicted = true.copy()
+    predicted[3, 0, 0] = 2 / 64
+    seen = np.ones((4, 1), bool)
+    assert tapvid3d_scores(predicted, seen, true, seen, true[..., 2], FOCAL).apd == pytest.approx(100 * (2 + 3 / 5) / 3)
+
+
+def test_only_frames_after_the_query_count() -> None:
+    c = case(1)
+    spoilt = c | {"true_depth_m": c["true_depth_m"].copy()}
+    spoilt["true_depth_m"][:3] = 0.0  # nothing is within there; the scale does not change
+    assert scored(spoilt, query_frame=2) == scored(c, query_frame=2)
+    assert scored(spoilt).apd < scored(c).apd
+    assert scored(c, query_frame=2).points == 4 * 30
+
+
+def test_without_a_scale_nothing_is_hit() -> None:
     c = case(0)
-    hidden = c | {"predicted_visible": np.zeros_like(c["predicted_visible"])}
-    scores = tapvid3d_scores(**hidden, focal_px=FOCAL)
-    assert scores.aj == 0 and scores.scale == 1
-    nowhere = c | {"predicted_world": np.full_like(c["true_world"], np.nan)}
-    scores = tapvid3d_scores(**nowhere, focal_px=FOCAL)
-    assert scores.aj == scores.apd == 0 and 0 < scores.oa < 100
-    unseen = c | {"true_visible": np.zeros_like(c["true_visible"])}
-    assert np.isnan(tapvid3d_scores(**unseen, focal_px=FOCAL).apd)
+    silent = c | {"predicted_world": c["true_world"], "predicted_visible": np.zeros_like(c["predicted_visible"])}
+    scores = scored(silent)
+    assert scores.aj == scores.apd == 0 and np.isnan(scores.scale)
+    assert scores.oa == pytest.approx(100 * np.mean(~c["true_visible"][1:]))
+
+
+def test_points_that_are_not_finite_are_misses() -> None:
+    c = case(0)
+    nowhere = scored(c | {"predicted_world": np.full_like(c["true_world"], np.nan)})
+    assert nowhere.aj == nowhere.apd == 0 and nowhere.oa == scored(c).oa
+    everywhere = np.ones_like(c["true_visible"])
+    perfect = c | {"predicted_world": c["true_world"], "predicted_visible": everywhere, "true_visible": everywhere}
+    lost, unknown, both = perfect["predicted_world"].copy(), c["true_world"].copy(), perfect["predicted_world"].copy()
+    lost[3, 5], unknown[3, 5], both[3, 5] = np.inf, np.nan, np.inf
+    share = 100 * (1 - 1 / (6 * 30))
+    for holed in ({"predicted_world": lost}, {"true_world": unknown}, {"predicted_world": both, "true_world": both}):
+        assert scored(perfect | holed).apd == pytest.approx(share)
+
+
+def test_no_visible_truth_is_no_figure() -> None:
+    c = case(0)
+    scores = scored(c | {"true_visible": np.zeros_like(c["true_visible"])})
+    assert np.isnan(scores.aj) and np.isnan(scores.apd)
+    assert scores.oa == pytest.approx(100 * np.mean(~c["predicted_visible"][1:]))

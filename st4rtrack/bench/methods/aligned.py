@@ -59,7 +59,10 @@ def _method(options: MethodOptions, alignment: AlignmentOptions) -> Method:
         optical: OpticalFlow | None = None
         if flow is not None:
             optical = read_flow(flow / f"{sequence.name}.npz", sequence.name, len(sequence), pixel_map.scale)
-        return align_sequence(model, rgb, graph, alignment, optical)
+        try:
+            return align_sequence(model, rgb, graph, alignment, optical)
+        except UserError as error:
+            raise UserError(f"{sequence.name}: {error}") from error
 
     return predict
 
@@ -76,7 +79,5 @@ def align_sequence(
 def _network_frames(sequence: WorldTrackSequence, model: St4RTrack, size: int | None) -> tuple[np.ndarray, PixelMap]:
     """Frames stretched, not cropped, so that every pixel of the truth is seen."""
     config = model.config
-    video, pixel_map = stretch_to_network_size(
-        sequence.video, long_side=size or config.image_size, patch_size=config.patch_size
-    )
+    video, pixel_map = stretch_to_network_size(sequence.video, long_side=size or config.image_size, patch_size=config.patch_size)
     return np.stack(list(video.frames())), pixel_map

@@ -96,6 +96,16 @@ def pairwise(
     return PairwisePointmaps(edges, np.stack(points).astype(np.float32), np.stack(confidence).astype(np.float32))
 
 
+def jittered(pairs: PairwisePointmaps, size: float = 0.03, *, seed: int = 0) -> PairwisePointmaps:
+    """Every pair wrong about its relative camera in its own way: by `size` radians and `size` median depths, per axis."""
+    rng = np.random.default_rng(seed)
+    points = pairs.points.copy()
+    for edge in points:
+        jitter = rigid(turned(rng.normal(0, size, 3)), rng.normal(0, size, 3) * np.median(edge[0, ..., 2]))
+        edge[1] = transform_maps(jitter, edge[1].astype(np.float64))
+    return PairwisePointmaps(pairs.edges, points, pairs.confidence)
+
+
 def scene_error(points_world: np.ndarray, scene: RigidScene) -> float:
     """Median over points of the distance to the truth over the true distance from camera 0, after the best similarity."""
     fit = umeyama(points_world, scene.points_world)

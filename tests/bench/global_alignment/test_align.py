@@ -14,11 +14,19 @@ from st4rtrack.bench.global_alignment.problem import AlignmentOptions, PairwiseP
 from st4rtrack.bench.global_alignment.similarity import weighted_similarity
 from st4rtrack.bench.global_alignment.unknowns import Unknowns, quaternion_from_rotation, rotation_from_quaternion
 from st4rtrack.geometry.align import umeyama
-from st4rtrack.geometry.transforms import invert_rigid, transform_points
 from st4rtrack.types import UserError
-from tests.bench.global_alignment.rigid_scene import camera_errors, pairwise, rigid_scene, scene_error, turned
+from tests.bench.global_alignment.rigid_scene import (
+    RigidScene,
+    camera_errors,
+    jittered,
+    pairwise,
+    rigid_scene,
+    scene_error,
+    turned,
+    world_points,
+)
 
-FEW_PIXELS = AlignmentOptions(max_pixels=400)
+FEW_PIXELS = AlignmentOptions(max_pixels=200)
 
 
 @pytest.mark.parametrize(("seed", "shared_focal"), [(0, False), (1, True), (3, True)])
@@ -77,7 +85,7 @@ def test_half_precision_is_enough() -> None:
     scene = rigid_scene(5)
     pairs = pairwise(scene)
     half = PairwisePointmaps(pairs.edges, pairs.points.astype(np.float16), pairs.confidence.astype(np.float16))
-    assert scene_error(align(half, dataclasses.replace(FEW_PIXELS, iterations=10)).points_world, scene) < 2e-3
+    assert scene_error(align(half, FEW_PIXELS).points_world, scene) < 1e-3
 
 
 def test_the_loss_is_zero_at_the_truth_alone() -> None:
@@ -109,29 +117,29 @@ def test_the_loss_is_the_formula() -> None:
 
 
 def jerk(world_from_camera: np.ndarray) -> float:
-    """Mean length of the third difference of camera centres over the mean step."""
-    centre = world_from_camera[:, :3, 3]
-    step = np.linalg.norm(np.diff(centre, axis=0), axis=1).mean()
-    return float(np.linalg.norm(np.diff(centre, n=3, axis=0), axis=1).mean() / step)
+    """Mean length of the third difference of camera centres; the unit is fixed by the mean scale of the edges."""
+    return float(np.linalg.norm(np.diff(world_from_camera[:, :3, 3], n=3, axis=0), axis=1).mean())
 
 
-def test_smoothness_calms_jittered_cameras() -> None:
-    rng = np.random.default_rng(0)
+def path_length(world_from_camera: np.ndarray) -> float:
+    return float(np.linalg.norm(np.diff(world_from_camera[:, :3, 3], axis=0), axis=1).sum())
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_smoothness_calms_jittered_cameras(moves: bool) -> None:
+    """A camera at rest comes to rest; the path of a moving one becomes shorter (the term is first-order: it is not made even)."""
     scene = rigid_scene(8, seed=4)
-    steady = np.tile(np.eye(4), (8, 1, 1))
-    steady[:, :3, 3] = np.linspace(0, 1, 8)[:, None] * (1.0, 0.1, 0.3)
-    shaken = steady.copy()
-    for camera in shaken[1:]:
-        camera[:3, :3] = turned(rng.normal(0, 0.02, 3))
-        camera[:3, 3] += rng.normal(0, 0.06, 3)
-    local = transform_points(invert_rigid(scene.world_from_camera), scene.points_world.reshape(8, -1, 3))
-    points = transform_points(shaken, local).reshape(scene.points_world.shape)
-    pairs = pairwise(dataclasses.replace(scene, world_from_camera=shaken, points_world=points), noise=0.01)
-    rough, smooth, calm = (
-        align(pairs, dataclasses.replace(FEW_PIXELS, shared_focal=True, smoothness=weight)).world_from_camera
-        for weight in (0.0, 0.01, 0.1)
+    cameras = np.tile(np.eye(4), (8, 1, 1))
+    cameras[:, 0, 3] = np.linspace(0, 1.0 if moves else 0.0, 8)
+    still = RigidScene(cameras, scene.focal_px, scene.depth, world_points(cameras, scene.focal_px, scene.depth))
+    pairs = jittered(pairwise(still, noise=0.01), 0.01)
+    rough, smooth = (
+        align(pairs, dataclasses.replace(FEW_PIXELS, iterations=150, shared_focal=True, smoothness=weight)).world_from_camera
+        for weight in (0.0, 0.01)
     )
-    assert jerk(smooth) < jerk(rough) and jerk(calm) < 0.7 * jerk(rough)
+    assert path_length(smooth) < path_length(rough)
+    if not moves:
+        assert jerk(smooth) < 0.5 * jerk(rough)
 
 
 def test_smoothness_by_hand() -> None:

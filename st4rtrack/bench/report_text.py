@@ -1,0 +1,170 @@
+"""The report in words and tables: one section per protocol, then what is published where it does not stand beside ours."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from st4rtrack.bench.protocol_text import protocol_paragraph
+from st4rtrack.bench.published import published_set, read_published
+from st4rtrack.bench.scores import Group, Key, Scores, set_of
+from st4rtrack.bench.table_formats import escape_latex, escape_markdown, latex, markdown
+from st4rtrack.bench.tables import Table, published_tables, sequence_table
+
+NO_PLOTS = 'There are no plots, because matplotlib is not installed: pip install "st4rtrack[bench]"'
+_TRANSCRIBED = (
+    "† transcribed, not re-run. Letters are notes at the end; square brackets say how the source was read. "
+    "Bold ranks only what was scored here."
+)
+_DAGGER = "; † transcribed, not re-run"
+
+
+@dataclass(frozen=True)
+class Section:
+    """One protocol: its score files, their tables, and (title, PNG) of its plots."""
+
+    group: Group
+    tables: list[Table]
+    plots: list[tuple[str, Path]]
+
+    @property
+    def has_transcribed(self) -> bool:
+        return any(table.has_transcribed for table in self.tables)
+
+    @property
+    def sets(self) -> list[str]:
+        """Of all its sequences, in the order of the files."""
+        return list(dict.fromkeys(set_of(name) for one in self.group.scores for name in one.sequences))
+
+
+def markdown_report(sections: Sequence[Section], mark: str, *, with_plots: bool) -> str:
+    """The whole of report.md, which begins with `mark`."""
+    parts = [mark, "# WorldTrack report", _overview(sections)]
+    if len(sections) > 1:
+        parts.append("Protocols count different things: compare within a section, never across sections.")
+    if not with_plots:
+        parts.append(escape_markdown(NO_PLOTS))
+    for section in sections:
+        parts += _section(section)
+    if not any(section.has_transcribed for section in sections):
+        parts += [f"## {_published_title(sections)}", _short_names(), _TRANSCRIBED]
+        for table in published_tables():
+            parts += [f"### {table.title}", markdown(table, _letters())]
+    parts += ["## Notes on transcribed rows", "\n".join(f"- {escape_markdown(note)}" for note in _notes())]
+    return "\n\n".join(parts) + "\n"
+
+
+def latex_report(sections: Sequence[Section], mark: str) -> str:
+    """The whole of tables.tex: every table but that of single sequences, then the notes."""
+    parts = [f"{mark}; needs \\usepackage{{booktabs}}"]
+    for section in sections:
+        for table in section.tables:
+            dagger = _DAGGER if table.has_transcribed else ""
+            parts.append(latex(table, _letters(), f"{table.title}. Protocol: {section.group.title}{dagger}."))
+    if not any(section.has_transcribed for section in sections):
+        title = _published_title(sections)
+        parts += [latex(table, _letters(), f"{table.title}. {title}{_DAGGER}.") for table in published_tables()]
+    notes = [rf"\item[] {escape_latex(note)}" for note in _notes()]
+    parts += [r"\paragraph{Notes on transcribed rows}", "\n".join([r"\begin{itemize}", *notes, r"\end{itemize}"])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(section: Section) -> list[str]:
+    group = section.group
+    parts = [f"## Protocol: {escape_markdown(group.title)}", escape_markdown(protocol_paragraph(group.protocol))]
+    if warnings := _warnings(section):
+        parts.append("\n".join(f"- {warning}" for warning in warnings))
+    for table in section.tables:
+        parts += [f"### {table.title}", markdown(table, _letters())]
+        if table.has_transcribed:
+            parts.append(_TRANSCRIBED)
+    if (single := sequence_table(group)) is not None:
+        parts += [f"### {single.title}", markdown(single, {}), "Bold is the best method of each sequence."]
+    if lines := _non_finite(group):
+        head = "Counted points without a finite error: misses in APD, left out of EPE."
+        parts += ["### Not finite", head, "\n".join(lines)]
+    if section.plots:
+        parts += ["### Plots", *(f"![{escape_markdown(title)}]({png.name})" for title, png in section.plots)]
+    return parts
+
+
+def _overview(sections: Sequence[Section]) -> str:
+    rows = ["| method | protocol | sequences | tracks | score file |", "| :-- | :-- | --: | --: | :-- |"]
+    for group in (section.group for section in sections):
+        for one in group.scores:
+            tracks = one.mean.get(Key("", "", "", "points")) or 0
+            texts = (one.label, group.title, f"{len(one.sequences):,}", f"{tracks:,.0f}", one.path.name)
+            rows.append(f"| {' | '.join(map(escape_markdown, texts))} |")
+    return "\n".join(rows)
+
+
+def _warnings(section: Section) -> list[str]:
+    """What makes the rows of a section not quite comparable."""
+    scores, name = section.group.scores, section.group.protocol["name"]
+    every = list(dict.fromkeys(sequence for one in scores for sequence in one.sequences))
+    warnings = []
+    for one in scores:
+        label = escape_markdown(one.label)
+        if missing := [sequence for sequence in every if sequence not in one.sequences]:
+            warnings.append(f"**{label} lacks {_listed(missing)}: its means are over other sequences.**")
+        predicted = one.protocol.get("predicted_with")
+        if isinstance(predicted, str) and predicted != name:
+            warnings.append(
+                f"{label} was predicted for the protocol {escape_markdown(predicted)}, which may read pointmaps otherwise."
+            )
+    return warnings + (_smaller_sets(section) if section.has_transcribed else [])
+
+
+def _smaller_sets(section: Section) -> list[str]:
+    """Sets of which not as many sequences were scored as are published."""
+    warnings = []
+    for name in section.sets:
+        expected = read_published().sequences.get(published_set(name) or "")
+        counts = {sum(set_of(sequence) == name for sequence in one.sequences) for one in section.group.scores} - {0}
+        if expected and counts != {expected}:
+            shown = " or ".join(map(str, sorted(counts)))
+            warnings.append(
+                f"{escape_markdown(name)}: {shown} sequences were scored here; the published rows are over {expected}."
+            )
+    return warnings
+
+
+def _non_finite(group: Group) -> list[str]:
+    """Predictions that are not finite, by method, part and sequence; nothing where all are."""
+    lines = []
+    for one in group.scores:
+        lines += [_lost(one, key, count) for key, count in one.mean.items() if key.figure == "non_finite" and count]
+    return lines
+
+
+def _lost(one: Scores, key: Key, count: float) -> str:
+    where = [name for name, figures in one.sequences.items() if figures.get(key)]
+    part = ", ".join(filter(None, (key.part, key.subset)))
+    points = one.mean.get(key._replace(figure="points")) or 0
+    return f"- {escape_markdown(one.label)}, {part}: {count:,.0f} of {points:,.0f}, in {_listed(where)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(map(escape_markdown, names[:5]))
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
+
+
+def _published_title(sections: Sequence[Section]) -> str:
+    """Heading of the published figures where they are not beside ours, and why."""
+    same_sets = any(published_set(name) for section in sections for name in section.sets)
+    why = "another protocol" if same_sets else "other sequences"
+    return f"Published numbers on WorldTrack (transcribed; {why}, not comparable with the tables above)"
+
+
+def _short_names() -> str:
+    return f"Sets: {', '.join(f'{short} is {folder}' for folder, short in read_published().sets.items())}."
+
+
+def _letters() -> dict[str, str]:
+    """Keys of notes on transcribed rows -> a, b, c."""
+    return {key: chr(ord("a") + k) for k, key in enumerate(read_published().notes)}
+
+
+def _notes() -> list[str]:
+    published = read_published()
+    notes = [f"({letter}) {published.notes[key]}" for key, letter in _letters().items()]
+    return notes + [f"[{mark}] {meaning}" for mark, meaning in published.reliability.items()]

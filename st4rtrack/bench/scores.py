@@ -1,0 +1,252 @@
+"""Score files as the report needs them: checked, flat, named so that no two look alike, and apart by protocol."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
+
+from st4rtrack.bench.score import FIGURES
+from st4rtrack.bench.score_files import FORMAT
+from st4rtrack.types import UserError
+
+
+class Key(NamedTuple):
+    """One figure of a row: "tracking", "all", "median", "apd"; what does not apply is empty."""
+
+    part: str
+    subset: str
+    alignment: str
+    figure: str
+
+
+Figures = dict[Key, float | None]
+"""Figures of a row; those that do not apply are absent, those that cannot be known are None."""
+
+_ERRORS = ("apd", "epe", "scale")
+_COUNTS = ("points", "non_finite")
+LAYOUT: dict[tuple[str, str, str], tuple[str, ...]] = {
+    ("", "", ""): ("points",),
+    ("tracking", "all", "median"): _ERRORS,
+    ("tracking", "all", "sim3"): _ERRORS,
+    ("tracking", "all", ""): _COUNTS,
+    ("tracking", "dynamic", "median"): _ERRORS,
+    ("tracking", "dynamic", "sim3"): _ERRORS,
+    ("tracking", "dynamic", ""): _COUNTS,
+    ("reconstruction", "", "median"): _ERRORS,
+    ("reconstruction", "", "sim3"): _ERRORS,
+    ("reconstruction", "", ""): _COUNTS,
+    ("tapvid3d", "", ""): ("aj", "apd", "oa", "points"),
+    ("cameras", "", ""): ("ate", "rpe_translation", "rpe_rotation", "frames"),
+    ("depth", "", ""): ("abs_rel", "delta_1_25", *_COUNTS),
+}
+"""Which figures are where in a row of a score file."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Error against something, under global median alignment.
+
+    Attributes:
+        at: [n] frame numbers, or [n + 1] edges of bins in metres, the last of which may be None: open.
+        points: [n] counted.
+        apd, epe: [n] percent and metres, None where nothing was counted.
+    """
+
+    at: tuple[float | None, ...]
+    points: tuple[float, ...]
+    apd: tuple[float | None, ...]
+    epe: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A score file.
+
+    Attributes:
+        path: of the file.
+        label: the method in tables, unlike that of any other file of its report and protocol.
+        protocol: what was counted; `name` is always there.
+        sequences, sets: figures by sequence and by folder of sequences.
+        mean: over all sequences.
+        curves: of the mean, by "time", "distance", "motion".
+    """
+
+    path: Path
+    label: str
+    protocol: dict[str, Any]
+    sequences: dict[str, Figures]
+    sets: dict[str, Figures]
+    mean: Figures
+    curves: dict[str, Curve] = field(default_factory=dict)
+
+    def count(self, part: str, subset: str, within: str | None = None) -> int:
+        """How many sequences have the part, in all or in one set."""
+        return sum(
+            any(key[:2] == (part, subset) for key in figures)
+            for name, figures in self.sequences.items()
+            if within is None or set_of(name) == within
+        )
+
+
+@dataclass(frozen=True)
+class Group:
+    """Score files of one protocol, the only ones that may share a table.
+
+    Attributes:
+        title: of the protocol.
+        slug: the title as a part of a file's name.
+        scores: at least one.
+    """
+
+    title: str
+    slug: str
+    scores: list[Scores]
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        return self.scores[0].protocol
+
+
+NO_SET = "sequences"
+"""What the sequences that are in no folder are called together."""
+
+
+def set_of(sequence: str) -> str:
+    """The set of a sequence: its folder."""
+    return sequence.rpartition("/")[0] or NO_SET
+
+
+def read_scores(path: Path) -> Scores:
+    """Reads and checks a score file, which may be someone else's. What is not known is ignored.
+
+    Raises:
+        UserError: absent, not JSON, another format, without what is required, or with other units; names the file.
+    """
+    try:
+        content = json.loads(path.read_bytes(), parse_constant=lambda _: None)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); name score files that bench score has written") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON ({error}); name score files that bench score has written") from error
+    if not isinstance(content, dict) or "format" not in content:
+        raise UserError(f"{path} is not a score file; name those that bench score has written")
+    if content["format"] != FORMAT:
+        raise UserError(f"{path} has format {content['format']!r}, this version reads {FORMAT}; score again with this version")
+    try:
+        return _scores(path, content)
+    except _WrongError as error:
+        raise UserError(f"{path}: {error}; score again, or repair the file") from error
+
+
+def group_by_protocol(scores: Iterable[Scores]) -> list[Group]:
+    """Files whose protocols agree in name and settings together, labels made unlike within each group."""
+    groups: dict[str, list[Scores]] = {}
+    for one in scores:
+        settings = {key: value for key, value in one.protocol.items() if key != "predicted_with"}
+        groups.setdefault(json.dumps(settings, sort_keys=True), []).append(one)
+    names = Counter[str]()
+    result = []
+    for members in groups.values():
+        name = members[0].protocol["name"]
+        names[name] += 1
+        title = name if names[name] == 1 else f"{name}, settings {names[name]}"
+        slug = "".join(c if c.isascii() and c.isalnum() else "-" for c in title)
+        taken = sum(group.slug.casefold() == slug.casefold() for group in result)
+        result.append(Group(title, f"{slug}{taken + 1}" if taken else slug, _told_apart(members)))
+    return result
+
+
+def _told_apart(scores: list[Scores]) -> list[Scores]:
+    """Labels that several files share get the file's name; where that is shared too, its path."""
+    for suffix in (lambda path: path.stem, str):
+        shared = Counter(one.label for one in scores)
+        scores = [replace(one, label=f"{one.label} [{suffix(one.path)}]") if shared[one.label] > 1 else one for one in scores]
+    return scores
+
+
+class _WrongError(ValueError):
+    """What is wrong in a score file, as the middle of a sentence."""
+
+
+def _scores(path: Path, content: dict[str, Any]) -> Scores:
+    method, protocol = content.get("method"), _table(content, "protocol")
+    if not isinstance(method, str) or not method:
+        raise _WrongError("the method has no name")
+    if not isinstance(protocol.get("name"), str) or not protocol["name"]:
+        raise _WrongError("the protocol has no name")
+    _require_units(_table(content, "figures"))
+    model = content.get("model")
+    label = f"{method} ({PurePath(model).name or model})" if isinstance(model, str) and model else method
+    mean, sequences, sets = (_table(content, key) for key in ("mean", "sequences", "sets"))
+    if not sequences:
+        raise _WrongError("there are no sequences")
+    return Scores(
+        path=path,
+        label=label,
+        protocol=protocol,
+        sequences={name: _figures(_table(sequences, name)) for name in sequences},
+        sets={name: _figures(_table(sets, name)) for name in sets},
+        mean=_figures(mean),
+        curves=_curves(mean),
+    )
+
+
+def _table(within: Mapping[str, Any], key: str) -> dict[str, Any]:
+    if not isinstance(within.get(key), dict):
+        raise _WrongError(f"{key!r} is missing or holds no table")
+    return within[key]
+
+
+def _require_units(figures: dict[str, Any]) -> None:
+    """Percent beside fractions would look like a discovery."""
+    for name, known in FIGURES.items():
+        unit = _table(figures, name).get("unit") if name in figures else known["unit"]
+        if unit != known["unit"]:
+            raise _WrongError(f"{name} is in {unit!r}, it must be in {known['unit']!r}")
+
+
+def _figures(row: dict[str, Any]) -> Figures:
+    figures: Figures = {}
+    for steps, names in LAYOUT.items():
+        node = row
+        for step in filter(None, steps):
+            node = _table(node, step) if step in node else {}
+        figures |= {Key(*steps, name): _number(name, node[name]) for name in names if name in node}
+    return figures
+
+
+def _curves(mean: dict[str, Any]) -> dict[str, Curve]:
+    given = _table(mean, "curves") if "curves" in mean else {}
+    return {
+        name: _curve(_table(given, name), at, name)
+        for name, at in (("time", "frame"), ("distance", "edges_m"), ("motion", "edges_m"))
+        if name in given
+    }
+
+
+def _curve(given: dict[str, Any], at: str, name: str) -> Curve:
+    columns = {key: given.get(key) for key in (at, "points", "apd", "epe")}
+    lists = {key: column for key, column in columns.items() if isinstance(column, Sequence) and not isinstance(column, str)}
+    numbers = {key: tuple(_number(f"{name} {key}", value) for value in column) for key, column in lists.items()}
+    points = tuple(value or 0 for value in numbers.get("points", ()))
+    expected = {at: len(points) + (at == "edges_m"), "points": len(points), "apd": len(points), "epe": len(points)}
+    if {key: len(column) for key, column in numbers.items()} != expected:
+        raise _WrongError(f"the curve {name!r} needs lists of matching lengths for {', '.join(columns)}")
+    required = numbers[at] if at == "frame" else numbers[at][:-1]
+    if None in required:
+        raise _WrongError(f"the curve {name!r} has gaps in {at}")
+    return Curve(numbers[at], points, numbers["apd"], numbers["epe"])
+
+
+def _number(name: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _WrongError(f"{name} must be a number, not {value!r}")
+    try:
+        return value if math.isfinite(value) else None
+    except OverflowError as error:  # an integer beyond any float
+        raise _WrongError(f"{name} is beyond all measure") from error

@@ -1,0 +1,246 @@
+"""Tables of a report, before they have a format: one protocol each, our rows ranked, transcribed rows beside them and not ranked."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from math import fsum
+
+from st4rtrack.bench.protocol import PUBLISHED
+from st4rtrack.bench.published import MEAN, PublishedRow, published_set, read_published
+from st4rtrack.bench.score import FIGURES
+from st4rtrack.bench.scores import NO_SET, Figures, Group, Key, Scores
+
+Value = float | Decimal | None
+
+NAMES = {
+    "apd": "APD",
+    "epe": "EPE",
+    "aj": "AJ",
+    "oa": "OA",
+    "ate": "ATE",
+    "rpe_translation": "RPE translation",
+    "rpe_rotation": "RPE rotation",
+    "abs_rel": "AbsRel",
+    "delta_1_25": "within 1.25",
+    "points": "points",
+    "frames": "frames",
+}
+_DIGITS = {"%": 2, "m": 4, "degrees": 3, "ratio": 4}
+MEAN_OF_SETS = "mean of sets"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a table is about: figures that share a part of the score files."""
+
+    title: str
+    part: str
+    subset: str
+    alignment: str
+    figures: tuple[str, ...]
+
+    def key(self, figure: str) -> Key:
+        return Key(self.part, self.subset, self.alignment, figure)
+
+
+_ERRORS = ("apd", "epe")
+PARTS = (
+    Part("Tracking, all points, global median alignment", "tracking", "all", "median", _ERRORS),
+    Part("Tracking, all points, SIM(3) alignment", "tracking", "all", "sim3", _ERRORS),
+    Part("Tracking, dynamic points, global median alignment", "tracking", "dynamic", "median", _ERRORS),
+    Part("Tracking, dynamic points, SIM(3) alignment", "tracking", "dynamic", "sim3", _ERRORS),
+    Part("Reconstruction, global median alignment", "reconstruction", "", "median", _ERRORS),
+    Part("Reconstruction, SIM(3) alignment", "reconstruction", "", "sim3", _ERRORS),
+    Part("Cameras", "cameras", "", "", ("ate", "rpe_translation", "rpe_rotation")),
+    Part("Depth, relative", "depth", "", "", ("abs_rel", "delta_1_25")),
+    Part("TAPVid-3D figures", "tapvid3d", "", "", ("aj", "apd", "oa")),
+)
+_ALL_MEDIAN, _ALL_SIM3, _DYNAMIC_MEDIAN, _, _RECONSTRUCTION, *_ = PARTS
+IN_SEQUENCES = (
+    ("all, median", _ALL_MEDIAN),
+    ("all, SIM(3)", _ALL_SIM3),
+    ("dynamic, median", _DYNAMIC_MEDIAN),
+    ("reconstruction, median", _RECONSTRUCTION),
+)
+"""What the table of single sequences shows, with the headings of its columns."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of numbers: `heading` (a set, say) over the figure's name; `better` is higher, lower or None."""
+
+    heading: str
+    name: str
+    unit: str
+    better: str | None
+    digits: int
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row.
+
+    Attributes:
+        labels: one for each of the table's label columns.
+        values: one for each column.
+        rank: lines of one rank compete for bold; None for those that do not, the transcribed ones.
+        source: where transcribed figures come from.
+        notes: keys of notes on them.
+    """
+
+    labels: tuple[str, ...]
+    values: tuple[Value, ...]
+    rank: str | None = ""
+    source: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """Lines under columns."""
+
+    title: str
+    labels: tuple[str, ...]
+    columns: tuple[Column, ...]
+    lines: tuple[Line, ...]
+
+    @property
+    def has_transcribed(self) -> bool:
+        return any(line.rank is None for line in self.lines)
+
+    def cells(self) -> list[list[tuple[str, bool]]]:
+        """[lines][columns] of (text, whether it is the best among its rank, as shown)."""
+        texts = [[_shown(value, column) for value, column in zip(line.values, self.columns)] for line in self.lines]
+        best = [self._best(texts, k) for k in range(len(self.columns))]
+        return [
+            [(text, line.rank is not None and text == best[k].get(line.rank)) for k, text in enumerate(row)]
+            for line, row in zip(self.lines, texts)
+        ]
+
+    def _best(self, texts: list[list[str]], column: int) -> dict[str, str]:
+        """By rank, the text of the best value; none where a line has no competitor or the figure no better end."""
+        better = self.columns[column].better
+        ranks: dict[str, list[tuple[float, str]]] = {}
+        for line, row in zip(self.lines, texts):
+            value = line.values[column]
+            if line.rank is not None and value is not None:
+                ranks.setdefault(line.rank, []).append((float(value), row[column]))
+        if better is None:
+            return {}
+        choose = max if better == "higher" else min
+        return {rank: choose(values)[1] for rank, values in ranks.items() if len(values) > 1}
+
+
+def group_tables(group: Group) -> list[Table]:
+    """Every part that a score file of the group has, by set, and what is published beside where protocol and sets are the same."""
+    tables = []
+    for part in PARTS:
+        scores = [one for one in group.scores if one.count(part.part, part.subset)]
+        if scores:
+            tables.append(_part_table(part, scores, is_published(group)))
+    return tables
+
+
+def is_published(group: Group) -> bool:
+    """Whether the protocol is the published one, in its settings too and not only by name."""
+    return all(_plain(group.protocol.get(key, value)) == _plain(value) for key, value in asdict(PUBLISHED).items()) and (
+        group.protocol["name"] == PUBLISHED.name
+    )
+
+
+def sequence_table(group: Group) -> Table | None:
+    """Every sequence with every method; None where nothing that it shows was scored."""
+    rows = [
+        (name, one.label, one.sequences[name])
+        for name in dict.fromkeys(name for one in group.scores for name in one.sequences)
+        for one in group.scores
+        if name in one.sequences
+    ]
+    shown = [
+        (heading, part.key(figure))
+        for heading, part in IN_SEQUENCES
+        for figure in part.figures
+        if any(part.key(figure) in figures for _, _, figures in rows)
+    ]
+    if not shown:
+        return None
+    columns = tuple(_column(heading, key.figure) for heading, key in shown)
+    lines = (Line((name, label), tuple(figures.get(key) for _, key in shown), name) for name, label, figures in rows)
+    return Table("Single sequences", ("sequence", "method"), columns, tuple(lines))
+
+
+def published_tables() -> list[Table]:
+    """The transcribed figures alone."""
+    published, tables = read_published(), []
+    for part in PARTS:
+        rows = published.select(part.part, part.subset, part.alignment)
+        sets = [name for name in published.sets if any(row.figures.get(name) for row in rows)]
+        printed_mean = [MEAN_OF_SETS] if any(MEAN in row.figures for row in rows) else []
+        columns = [_column(published.sets.get(name, name), figure) for name in sets + printed_mean for figure in part.figures]
+        if rows:
+            lines = tuple(_transcribed(row, part, sets, bool(printed_mean)) for row in rows)
+            tables.append(Table(part.title, ("method",), tuple(columns), lines))
+    return tables
+
+
+def _part_table(part: Part, scores: Sequence[Scores], published: bool) -> Table:
+    sets = [name for name in dict.fromkeys(name for one in scores for name in one.sets) if _has(part, name, scores)]
+    with_mean = len(sets) > 1
+    headings = [*sets, MEAN_OF_SETS] if with_mean else ["" if name == NO_SET else name for name in sets]
+    columns = [_column(heading, figure) for heading in headings for figure in part.figures]
+    counted = "frames" if part.part == "cameras" else "points"
+    columns += [Column("", "sequences", "", None, 0), Column("", counted, "", None, 0)]
+    lines = [Line((one.label,), _values(one, part, sets, with_mean, counted)) for one in scores]
+    if published and (ours := [name for name in map(published_set, sets) if name]):
+        rows = [row for row in read_published().select(part.part, part.subset, part.alignment) if _covers(row, ours)]
+        lines += [_transcribed(row, part, sets, with_mean, ("sequences", counted)) for row in rows]
+    return Table(part.title, ("method",), tuple(columns), tuple(lines))
+
+
+def _has(part: Part, name: str, scores: Iterable[Scores]) -> bool:
+    return any(part.key(figure) in one.sets.get(name, {}) for one in scores for figure in part.figures)
+
+
+def _values(one: Scores, part: Part, sets: list[str], with_mean: bool, counted: str) -> tuple[Value, ...]:
+    by_set = [[one.sets.get(name, Figures()).get(part.key(figure)) for figure in part.figures] for name in sets]
+    values: list[Value] = [value for figures in by_set for value in figures]
+    if with_mean:
+        values += [_mean(column) for column in zip(*by_set)]
+    points = one.mean.get(Key(part.part, part.subset, "", counted))
+    return (*values, one.count(part.part, part.subset), points)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Of all sets or of none: a mean over other sets is another figure."""
+    known = [value for value in values if value is not None]
+    return fsum(known) / len(known) if len(known) == len(values) else None
+
+
+def _covers(row: PublishedRow, sets: Iterable[str]) -> bool:
+    return any(row.figures.get(name) for name in sets)
+
+
+def _transcribed(row: PublishedRow, part: Part, sets: list[str], with_mean: bool, counts: tuple[str, ...] = ()) -> Line:
+    """A published row under the columns of a table. A printed mean is shown where the table has just the sets that it is over."""
+    names: list[str | None] = [published_set(name) for name in sets]
+    if with_mean:
+        over = {name for name in row.figures if name != MEAN}
+        names.append(MEAN if set(names) == over else None)
+    values = [row.figures.get(name or "", {}).get(figure) for name in names for figure in part.figures]
+    return Line((row.method,), (*values, *(None for _ in counts)), None, row.cited, row.notes)
+
+
+def _column(heading: str, figure: str) -> Column:
+    unit = str(FIGURES[figure]["unit"])
+    return Column(heading, NAMES[figure], unit, FIGURES[figure]["better"], _DIGITS[unit])
+
+
+def _shown(value: Value, column: Column) -> str:
+    if value is None:
+        return "–"
+    return str(value) if isinstance(value, Decimal) else f"{value:,.{column.digits}f}"
+
+
+def _plain(value: object) -> object:
+    """As JSON gives it back."""
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
