@@ -20,7 +20,11 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5
 """Okabe and Ito's palette, told apart by colour-blind readers, without its yellow, which is pale on white."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 STYLES: tuple[Any, ...] = ("-", "--", ":", "-.")
+HATCHES = (None, "////", "....", "xxxx")
 INK, QUIET = "#333333", "#D9D9D9"
+LABEL_LENGTH = 34
+MAX_BARS_IN = 30.0
+"""Fifty sequences of many methods still make a picture that opens."""
 
 _CURVES = {
     "time": "Error over time",
@@ -31,6 +35,10 @@ _AXES = {
     "time": "frame",
     "distance": "true distance from the first camera (m)",
     "motion": "length of the true path (m)",
+}
+_BARS = {
+    "tracking, all points": Key("tracking", "all", "median", "apd"),
+    "reconstruction": Key("reconstruction", "", "median", "apd"),
 }
 _APD, _EPE = "APD (%), higher is better", "EPE (m), lower is better"
 
@@ -53,7 +61,7 @@ def plot_group(group: Group, folder: Path) -> list[tuple[str, Path]]:
     for name, title in _CURVES.items():
         scores = [one for one in group.scores if name in one.curves]
         if scores:
-            figure = _curves(name, title, scores, _looks(group))
+            figure = _curves(name, title, scores, group)
             plots.append((title, _save(figure, folder / f"error_{name}_{group.slug}.png")))
     sets = list(dict.fromkeys(set_of(name) for one in group.scores for name in one.sequences))
     for k, of in enumerate(sets):
@@ -76,9 +84,10 @@ def _looks(group: Group) -> dict[str, dict[str, Any]]:
     }
 
 
-def _curves(name: str, title: str, scores: Sequence[Scores], looks: dict[str, dict[str, Any]]) -> "Figure":
+def _curves(name: str, title: str, scores: Sequence[Scores], group: Group) -> "Figure":
     """Two panels, EPE and APD; a line per method."""
-    figure = _figure(9.5, max(3.4, 0.9 + 0.36 * len(scores)))
+    looks = _looks(group)
+    figure = _figure(8.0, max(3.4, 0.9 + 0.18 * len(scores)), [one.label for one in scores])
     panels = figure.subplots(1, 2)
     curves = {one.label: one.curves[name] for one in scores}
     for axes, what, label in zip(panels, ("epe", "apd"), (_EPE, _APD)):
@@ -87,13 +96,13 @@ def _curves(name: str, title: str, scores: Sequence[Scores], looks: dict[str, di
             at = curve.at if name == "time" else range(len(values))
             known = [(x, value) for x, value in zip(at, values) if value is not None]
             look = looks[method] | ({"marker": "none"} if len(known) > 12 else {})
-            axes.plot([x for x, _ in known], [y for _, y in known], linewidth=1.8, markersize=5, **look)
+            axes.plot([x for x, _ in known], [y for _, y in known], linewidth=1.8, markersize=5, clip_on=False, **look)
         _quiet(axes, label, "y")
         axes.set_ylim(0, 100 if what == "apd" else None)
         if name != "time":
             _label_bins(axes, list(curves.values()))
     figure.supxlabel(_AXES[name] + (_counted(curves) if name != "time" else ""), fontsize=9, color=INK)
-    figure.suptitle(f"{title}: tracking, all points, global median alignment", fontsize=10.5, color=INK)
+    _title(figure, f"{title}: tracking, all points, global median alignment", group)
     _legend(figure, panels[0].lines, list(curves))
     return figure
 
@@ -123,50 +132,56 @@ def _short(count: float) -> str:
 
 def _bars(title: str, of: str, group: Group) -> "Figure | None":
     """A bar per sequence and method; tracking and reconstruction side by side where there are both."""
-    parts = {
-        "tracking, all points": Key("tracking", "all", "median", "apd"),
-        "reconstruction": Key("reconstruction", "", "median", "apd"),
-    }
     names = list(dict.fromkeys(name for one in group.scores for name in one.sequences if set_of(name) == of))
-    parts = {
-        label: key
-        for label, key in parts.items()
-        if any(one.sequences.get(name, {}).get(key) is not None for one in group.scores for name in names)
-    }
+    rows = [[one.sequences.get(name, {}) for name in names] for one in group.scores]
+    parts = {label: key for label, key in _BARS.items() if any(key in row for method in rows for row in method)}
     if not parts:
         return None
-    thick = min(0.8 / len(group.scores), 0.3)
-    figure = _figure(3.2 + 3.2 * len(parts), 1.3 + len(names) * max(0.3, 0.13 * len(group.scores)))
+    methods = [one.label for one in group.scores]
+    row = min(max(0.3, 0.13 * len(rows)), MAX_BARS_IN / len(names))
+    figure = _figure(1.4 + 3.2 * len(parts), max(1.3 + len(names) * row, 0.9 + 0.18 * len(rows)), methods)
     panels = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
     bars = []
     for axes, (label, key) in zip(panels, parts.items()):
-        bars = [
-            axes.barh(
-                [row + (k - (len(group.scores) - 1) / 2) * thick for row in range(len(names))],
-                [one.sequences.get(name, {}).get(key) or 0.0 for name in names],
-                height=thick * 0.9,
-                color=look["color"],
-                alpha=1 if k < len(COLOURS) else 0.55,
-            )
-            for k, (one, look) in enumerate(zip(group.scores, _looks(group).values()))
-        ]
+        bars = _bar_panel(axes, [[row.get(key) for row in method] for method in rows], list(_looks(group).values()))
         _quiet(axes, label, "x")
         axes.set_xlim(0, 100)
         axes.set_ylim(len(names) - 0.5, -0.5)
-        axes.tick_params(axis="y", length=0)
     panels[0].set_yticks(range(len(names)), [_fitting(name.rpartition("/")[2], 28) for name in names])
     for text in panels[0].get_yticklabels():
         text.set_parse_math(False)
     figure.supxlabel(f"{_APD}; global median alignment", fontsize=9, color=INK)
-    figure.suptitle(_fitting(title, 60), fontsize=10.5, color=INK, parse_math=False)
-    _legend(figure, bars, [one.label for one in group.scores])
+    _title(figure, title, group)
+    _legend(figure, bars, methods)
     return figure
 
 
-def _figure(width: float, height: float) -> "Figure":
+def _bar_panel(axes: "Axes", values: list[list[float | None]], looks: list[dict[str, Any]]) -> list[Any]:
+    """Bars of values [methods][sequences]; a dash where there is none, which is not zero."""
+    thick = min(0.8 / len(values), 0.3)
+    bars = []
+    for k, (of_method, look) in enumerate(zip(values, looks)):
+        rows = [row + (k - (len(values) - 1) / 2) * thick for row in range(len(of_method))]
+        hatch = HATCHES[k // len(COLOURS) % len(HATCHES)]
+        lengths = [value or 0.0 for value in of_method]
+        bars.append(axes.barh(rows, lengths, thick * 0.9, color=look["color"], hatch=hatch, edgecolor="white", linewidth=0))
+        for row in (row for row, value in zip(rows, of_method) if value is None):
+            axes.text(0.8, row, "–", fontsize=8, va="center", color=look["color"])
+    return bars
+
+
+def _figure(width_in: float, height_in: float, labels: Sequence[str]) -> "Figure":
+    """A figure with room for a legend beside it."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=150, layout="constrained")
+    legend_in = 0.7 + 0.075 * max(len(_fitting(label, LABEL_LENGTH)) for label in labels)
+    return Figure(figsize=(width_in + legend_in, height_in), dpi=150, layout="constrained")
+
+
+def _title(figure: "Figure", text: str, group: Group) -> None:
+    """On the left, where the legend is not; a plot that is passed on still says its protocol."""
+    shown = f"{_fitting(text, 68)}; {_fitting(group.title, 20)} protocol"
+    figure.suptitle(shown, x=0.01, ha="left", fontsize=10.5, color=INK, parse_math=False)
 
 
 def _quiet(axes: "Axes", title: str, grid: str) -> None:
@@ -180,8 +195,8 @@ def _quiet(axes: "Axes", title: str, grid: str) -> None:
 
 
 def _legend(figure: "Figure", handles: Sequence[Any], labels: Sequence[str]) -> None:
-    shown = [_fitting(label, 34) for label in labels]
-    legend = figure.legend(handles, shown, loc="outside right upper", frameon=False, fontsize=8, labelcolor=INK)
+    shown = [_fitting(label, LABEL_LENGTH) for label in labels]
+    legend = figure.legend(handles, shown, loc="outside right upper", frameon=False, fontsize=8, labelcolor=INK, handlelength=2.6)
     for text in legend.get_texts():
         text.set_parse_math(False)
 

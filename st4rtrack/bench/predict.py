@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from st4rtrack.bench.methods import make_method
+from st4rtrack.bench.methods import METHODS, make_method
 from st4rtrack.bench.methods.method import Method, MethodOptions
 from st4rtrack.bench.parallel import each, share_cores
 from st4rtrack.bench.predictions import write_prediction
@@ -52,6 +52,8 @@ def predict(
     sequences = find_worldtrack(data)
     paths = [output / f"{name}.npz" for name, _ in sequences]
     manifest = {"format": 1, "method": method, **_plain(asdict(options))}
+    if method in METHODS and not METHODS[method].reads_pointmaps:
+        manifest["protocol"] = None  # its predictions serve every protocol
     _require_folder(output, manifest, overwrite)
     missing = [k for k, path in enumerate(paths) if overwrite or not path.exists()]
     tasks = [(sequences[k][0], sequences[k][1], paths[k]) for k in missing]

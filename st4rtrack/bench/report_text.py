@@ -103,14 +103,11 @@ def _warnings(section: Section) -> list[str]:
     every = list(dict.fromkeys(sequence for one in scores for sequence in one.sequences))
     warnings = []
     for one in scores:
-        label = escape_markdown(one.label)
         if missing := [sequence for sequence in every if sequence not in one.sequences]:
+            label = escape_markdown(one.label)
             warnings.append(f"**{label} lacks {_listed(missing)}: its means are over other sequences.**")
-        predicted = one.protocol.get("predicted_with")
-        if isinstance(predicted, str) and predicted != name:
-            warnings.append(
-                f"{label} was predicted for the protocol {escape_markdown(predicted)}, which may read pointmaps otherwise."
-            )
+    if other := [one.label for one in scores if one.protocol.get("predicted_with") not in (None, name)]:
+        warnings.append(f"Predicted for another protocol, which may read pointmaps otherwise: {_listed(other)}.")
     return warnings + (_smaller_sets(section) if section.has_transcribed else [])
 
 

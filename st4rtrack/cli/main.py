@@ -10,12 +10,13 @@ import tyro
 
 from st4rtrack.cli.bench import predict, score, table
 from st4rtrack.cli.bench_build import build
+from st4rtrack.cli.bench_report import report
 from st4rtrack.cli.convert import convert
 from st4rtrack.cli.export import export
 from st4rtrack.cli.run import run
 from st4rtrack.cli.train import train
 
-BENCH = {"predict": predict, "score": score, "table": table, "build": build}
+BENCH = {"predict": predict, "score": score, "report": report, "table": table, "build": build}
 
 
 def bench() -> None:

@@ -66,9 +66,10 @@ def test_predicting_goes_on_where_it_was(run: Run, data: Path) -> None:
     missing.unlink()
     assert run(*command)[0] == 0
     assert kept.stat().st_mtime_ns == before and missing.read_bytes() == content
-    code, said = run(*command, "--protocol", "published")
-    assert code == 2 and "protocol 'corrected', not 'published'" in said and "--overwrite" in said
-    assert run(*command, "--protocol", "published", "--overwrite")[0] == 0
+    assert run(*command, "--protocol", "published")[0] == 0  # a plane does not depend on it
+    code, said = run(*command, "--size", "64")
+    assert code == 2 and "size None, not 64" in said and "--overwrite" in said
+    assert run(*command, "--size", "64", "--overwrite")[0] == 0
     assert kept.stat().st_mtime_ns > before
 
 
