@@ -1,6 +1,7 @@
 """Plots of a report. matplotlib is optional and imported late; figures are drawn without its global state."""
 
 import importlib.util
+import logging
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +13,8 @@ from st4rtrack.io.files import whole_file
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+logger = logging.getLogger(__name__)
 
 MARK = "st4rtrack bench report"
 """In the metadata of every plot, so that a later report knows its own files."""
@@ -59,7 +62,7 @@ def plot_group(group: Group, folder: Path) -> list[tuple[str, Path]]:
     """
     plots = []
     for name, title in _CURVES.items():
-        scores = [one for one in group.scores if name in one.curves]
+        scores = _with_same_bins(name, [one for one in group.scores if name in one.curves])
         if scores:
             figure = _curves(name, title, scores, group)
             plots.append((title, _save(figure, folder / f"error_{name}_{group.slug}.png")))
@@ -70,6 +73,15 @@ def plot_group(group: Group, folder: Path) -> list[tuple[str, Path]]:
             number = f"_{k + 1}" if len(sets) > 1 else ""
             plots.append((title, _save(figure, folder / f"apd_sequences_{group.slug}{number}.png")))
     return plots
+
+
+def _with_same_bins(name: str, scores: list[Scores]) -> list[Scores]:
+    """Those whose bins are the first one's: others have no place on the same axis."""
+    same = [one for one in scores if name == "time" or one.curves[name].at == scores[0].curves[name].at]
+    for one in scores:
+        if one not in same:
+            logger.warning("%s: its bins of %s are not those of %s; it is not in that plot", one.path, name, scores[0].path)
+    return same
 
 
 def _looks(group: Group) -> dict[str, dict[str, Any]]:
@@ -109,11 +121,10 @@ def _curves(name: str, title: str, scores: Sequence[Scores], group: Group) -> "F
 
 def _label_bins(axes: "Axes", curves: list[Curve]) -> None:
     """Names of the bins under a panel; how many points they hold, where that is the same for all methods."""
-    longest = max(curves, key=lambda curve: len(curve.points))
-    edges = [None if edge is None else f"{edge:g}" for edge in longest.at]
-    names = [f"{low}–{high}" if high else f"over {low}" for low, high in pairwise(edges)]
+    edges = [None if edge is None else f"{edge:g}" for edge in curves[0].at]
+    names = [f"{low}–{high}" if high is not None else f"over {low}" for low, high in pairwise(edges)]
     if len({curve.points for curve in curves}) == 1:
-        names = [f"{name}\n{_short(count)}" for name, count in zip(names, longest.points)]
+        names = [f"{name}\n{_short(count)}" for name, count in zip(names, curves[0].points)]
     axes.set_xticks(range(len(names)), names)
     axes.set_xlim(-0.4, len(names) - 0.6)
 

@@ -6,7 +6,7 @@ The folder remembers in `predictions.json` how its files were made, so that file
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ def predict(
         UserError: no sequences, an unknown method or one without what it needs, a folder made with other options.
     """
     output = Path(output)
+    if method == "st4rtrack" and options.model is None:
+        options = replace(options, model="tiny")  # by its name, so that records say which network it was
     sequences = find_worldtrack(data)
     paths = [output / f"{name}.npz" for name, _ in sequences]
     manifest = {"format": 1, "method": method, **_plain(asdict(options))}

@@ -173,7 +173,9 @@ def _path_length(true: np.ndarray, protocol: Protocol) -> np.ndarray:
 
 def _curves(error_m: np.ndarray, true: np.ndarray, path_m: np.ndarray, protocol: Protocol) -> Row:
     """Errors [time, points] under median alignment by frame, by the true distance from the anchor's camera, by the true path."""
-    counted = np.isfinite(true).all(axis=-1) if protocol.missing_truth == "left out" else np.ones(error_m.shape, bool)
+    counted = np.ones(error_m.shape, bool)
+    if protocol.missing_truth == "left out":
+        counted &= np.isfinite(true).all(axis=-1)
     by_frame = [_binned(error_m[t][counted[t]]) for t in range(len(error_m))]
     distance_m = np.linalg.norm(true, axis=-1)
     motion_m = np.broadcast_to(path_m, error_m.shape)
