@@ -150,7 +150,7 @@ def _bars(title: str, of: str, group: Group) -> "Figure | None":
         return None
     methods = [one.label for one in group.scores]
     row = min(max(0.3, 0.13 * len(rows)), MAX_BARS_IN / len(names))
-    figure = _figure(1.4 + 3.2 * len(parts), max(1.3 + len(names) * row, 0.9 + 0.18 * len(rows)), methods)
+    figure = _figure(1.4 + 3.2 * len(parts), max(2.2, 1.3 + len(names) * row, 0.9 + 0.18 * len(rows)), methods)
     panels = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
     bars = []
     for axes, (label, key) in zip(panels, parts.items()):

@@ -16,6 +16,7 @@ from st4rtrack.geometry.camera import project
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
 from st4rtrack.io.files import whole_file
 from st4rtrack.io.npz import npz_keys, read_npz
+from st4rtrack.io.npz_rows import npz_shape
 from st4rtrack.io.video import open_video
 from st4rtrack.types import UserError, Video
 
@@ -90,8 +91,7 @@ def read_worldtrack(path: str | Path, *, name: str | None = None, num_frames: in
     tracked = "tracks_XYZ" in keys
     small = ["fx_fy_cx_cy", *(k for k in ("extrinsics_w2c",) if k in keys), *(["tracks_XYZ", "visibility"] if tracked else [])]
     arrays = read_npz(path, *small)
-    length = len(arrays["tracks_XYZ"]) if tracked else len(read_npz(path, "images_jpeg_bytes")["images_jpeg_bytes"])
-    length = min(length, num_frames)
+    length = min(npz_shape(path, "tracks_XYZ" if tracked else "images_jpeg_bytes")[0], num_frames)
     world_from_camera = _cameras(arrays.get("extrinsics_w2c"), length, name)
     tracks = visible = None
     if tracked:

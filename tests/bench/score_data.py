@@ -1,12 +1,17 @@
 """Score files with figures that the tests choose."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from st4rtrack.bench.protocol import PROTOCOLS
 from st4rtrack.bench.score import FIGURES
+
+ONE = {"adt_mini/a": (80.0, 0.2), "adt_mini/b": (60.0, 0.4), "po_mini/a": (50.0, 0.5)}
+OTHER = {"adt_mini/a": (90.0, 0.3), "adt_mini/b": (70.0, 0.5), "po_mini/a": (40.0, 0.4)}
+"""APD and EPE of two methods on sequences of published sets; their means of sets are alike."""
 
 
 def row(apd: float | None, epe: float | None, *, non_finite: int = 0, sequences: int | None = None) -> dict[str, Any]:
@@ -38,7 +43,7 @@ CURVES = {
 def write_scores(
     path: Path,
     method: str,
-    sequences: dict[str, tuple[float | None, float | None]],
+    sequences: Mapping[str, tuple[float | None, float | None]],
     *,
     protocol: str = "published",
     non_finite: int = 0,
