@@ -78,12 +78,12 @@ def require_order(tracks_world: np.ndarray, query_px: np.ndarray | None, sequenc
     """Refuses tracks that are those of the sequence in another order, as far as that can be known.
 
     Three signs: `query_px`, where given, are not the sequence's; as many points are finite as are visible in frame 0, but other ones;
-    in frame 0, the directions of the points are distributed as the queries are but do not correspond to them.
+    in frame 0 the points are the right ones as a set, but not one by one.
 
     Raises:
         UserError: names the sequence.
     """
-    assert sequence.visible is not None
+    assert sequence.visible is not None and sequence.tracks_world is not None
     seen, name = sequence.visible[0], sequence.name
     expected = "points must be all of tracks_XYZ, in its order"
     if query_px is not None and not np.allclose(query_px[seen], sequence.query_px[seen], atol=1.0):
@@ -91,32 +91,42 @@ def require_order(tracks_world: np.ndarray, query_px: np.ndarray | None, sequenc
     given = np.isfinite(tracks_world).all(axis=(0, 2))
     if given.sum() == seen.sum() and (given != seen).any():
         raise UserError(f"{name}: tracks_world is finite for other points than those visible in frame 0; {expected}")
-    if _is_shuffled(tracks_world[0, seen & given], sequence.query_px[seen & given]):
+    counted = seen & given
+    if _is_shuffled(tracks_world[0, counted], sequence.query_px[counted], sequence.tracks_world[0, counted]):
         raise UserError(f"{name}: the points of tracks_world in frame 0 are those of the sequence in another order; {expected}")
 
 
 MIN_POINTS_FOR_ORDER = 100
+SAME_SET = 0.03
+"""Largest difference between ordered values, in standard deviations, for two sets to be one; two draws of one distribution differ more."""
+CORRESPONDS = 0.25
+"""Share of the variance that corresponding values have in common at least, however wrong a method is in detail."""
 
 
-def _is_shuffled(start_world: np.ndarray, query_px: np.ndarray) -> bool:
-    """Whether directions [points, 3] fit queries [points, 2] as sets, in both axes to a few percent, but not one by one.
+def _is_shuffled(start_world: np.ndarray, query_px: np.ndarray, true_start_world: np.ndarray) -> bool:
+    """Whether points of frame 0 are the right ones as a set, but not one by one.
 
-    A method that is merely wrong does not have the queries' distribution; a network without training least of all.
+    Looked at in two ways: the directions against the queries' pixels, and the distances from the middle of the points against the true
+    ones, which a rotation of the world leaves alone. A method that is merely wrong fits as a set in neither.
     """
+    if len(start_world) < MIN_POINTS_FOR_ORDER or not np.isfinite(start_world).all():
+        return False
     with np.errstate(divide="ignore", invalid="ignore"):
         rays = start_world[:, :2] / start_world[:, 2:]
-    if len(rays) < MIN_POINTS_FOR_ORDER or not np.isfinite(rays).all():
+    reach, true_reach = (np.linalg.norm(x - x.mean(axis=0), axis=-1, keepdims=True) for x in (start_world, true_start_world))
+    return _same_set_in_another_order(rays, query_px) or _same_set_in_another_order(reach, true_reach)
+
+
+def _same_set_in_another_order(values: np.ndarray, others: np.ndarray) -> bool:
+    """Values [points, axes]: each axis has the same distribution, up to scale and offset, and no linear map takes one to the other."""
+    if not np.isfinite(values).all() or (values.std(axis=0) <= 1e-9 * np.abs(values).max(axis=0)).any():  # all the same
         return False
-    if (rays.std(axis=0) <= 1e-9 * np.abs(rays).max(axis=0)).any():  # all in one direction
+    values, others = ((x - x.mean(axis=0)) / x.std(axis=0) for x in (values, others))
+    ordered, other_ordered = np.sort(values, axis=0), np.sort(others, axis=0)
+    if (np.sqrt(np.mean((ordered - other_ordered) ** 2, axis=0)) > SAME_SET).any():
         return False
-    fits_as_set = True
-    for axis in (0, 1):
-        ray, query = rays[:, axis], query_px[:, axis]
-        if abs(np.corrcoef(ray, query)[0, 1]) > 0.5:
-            return False
-        ordered_ray, ordered_query = ((x - x.mean()) / x.std() for x in (np.sort(ray), np.sort(query)))
-        fits_as_set &= bool(np.sqrt(np.mean((ordered_ray - ordered_query) ** 2)) < 0.1)
-    return fits_as_set
+    unexplained = others - values @ np.linalg.lstsq(values, others, rcond=None)[0]
+    return bool((unexplained.var(axis=0) > 1 - CORRESPONDS).all())
 
 
 def _checked(key: str, value: np.ndarray, sequence: WorldTrackSequence) -> np.ndarray:

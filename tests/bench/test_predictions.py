@@ -8,6 +8,7 @@ import pytest
 
 from st4rtrack.bench.methods.bounds import plane_prediction
 from st4rtrack.bench.predictions import Prediction, read_prediction, write_prediction
+from st4rtrack.geometry.camera import unproject
 from st4rtrack.io.worldtrack import WorldTrackSequence
 from st4rtrack.types import UserError
 from tests.worldtrack_data import write_sequence
@@ -37,6 +38,11 @@ def test_more_frames_than_are_evaluated_are_cut(tmp_path: Path, sequence: WorldT
     longer = np.concatenate([sequence.tracks_world, sequence.tracks_world])
     read = read_prediction(written(tmp_path / "p.npz", tracks_world=longer), sequence)
     np.testing.assert_array_equal(read.tracks_world, sequence.tracks_world)
+
+
+def rotation(seed: int) -> np.ndarray:
+    turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0]
+    return turn * np.sign(np.linalg.det(turn))
 
 
 @pytest.mark.parametrize(
@@ -77,8 +83,11 @@ def test_another_order_of_the_points_is_refused(tmp_path: Path, sequence: WorldT
     with pytest.raises(UserError, match=r"^set/one: .*finite for other points"):  # said by what is finite
         read_prediction(written(tmp_path / "b.npz", tracks_world=only_seen[:, order]), sequence)
     scaled = 3.7 * tracks[:, order] + rng.normal(0, 0.01, tracks.shape)
-    with pytest.raises(UserError, match=r"^set/one: .*another order"):  # said by the directions in frame 0
-        read_prediction(written(tmp_path / "c.npz", tracks_world=scaled), sequence)
+    plane = np.tile(unproject(sequence.query_px, np.ones(tracks.shape[1]), sequence.intrinsics), (len(tracks), 1, 1))
+    turned = tracks[:, order] @ rotation(seed=0).T + 5.0
+    for k, shuffled in enumerate((scaled, plane[:, order], turned)):  # said by the points of frame 0
+        with pytest.raises(UserError, match=r"^set/one: .*another order"):
+            read_prediction(written(tmp_path / f"{k}.npz", tracks_world=shuffled), sequence)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -94,6 +103,9 @@ def test_wrong_predictions_in_the_right_order_are_not_refused(tmp_path: Path, se
             np.full_like(tracks, np.nan),
             tracks * (1, 1, 0.1) + rng.normal(0, 0.3, tracks.shape),
             np.broadcast_to(tracks[:, :1], tracks.shape),
+            tracks @ np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]]),  # turned by a quarter
+            tracks @ rotation(seed) + rng.normal(size=3),
+            tracks[:, ::-1] * rng.uniform(0.5, 2, (tracks.shape[1], 1)),  # too far from the truth to know
         ]
     ):
         read_prediction(written(tmp_path / f"{k}.npz", tracks_world=np.asarray(wrong)), sequence)
