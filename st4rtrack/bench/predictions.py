@@ -91,8 +91,7 @@ def require_order(tracks_world: np.ndarray, query_px: np.ndarray | None, sequenc
     given = np.isfinite(tracks_world).all(axis=(0, 2))
     if given.sum() == seen.sum() and (given != seen).any():
         raise UserError(f"{name}: tracks_world is finite for other points than those visible in frame 0; {expected}")
-    counted = seen & given
-    if _is_shuffled(tracks_world[0, counted], sequence.query_px[counted], sequence.tracks_world[0, counted]):
+    if _is_shuffled(tracks_world[0, given], sequence.query_px[given], sequence.tracks_world[0, given]):
         raise UserError(f"{name}: the points of tracks_world in frame 0 are those of the sequence in another order; {expected}")
 
 
