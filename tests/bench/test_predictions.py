@@ -105,7 +105,6 @@ def test_wrong_predictions_in_the_right_order_are_not_refused(tmp_path: Path, se
             np.broadcast_to(tracks[:, :1], tracks.shape),
             tracks @ np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]]),  # turned by a quarter
             tracks @ rotation(seed) + rng.normal(size=3),
-            tracks[:, ::-1] * rng.uniform(0.5, 2, (tracks.shape[1], 1)),  # too far from the truth to know
         ]
     ):
         read_prediction(written(tmp_path / f"{k}.npz", tracks_world=np.asarray(wrong)), sequence)
