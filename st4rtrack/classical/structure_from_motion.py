@@ -24,6 +24,8 @@ PAIR_OFFSETS = (1, 2, 4, 8, 16, 32)
 """Frames between the images of a pair: near ones for tracks that are short, far ones for parallax."""
 MAX_ERROR_PX = 2.0
 MIN_COMMON_TRACKS = 30
+STILL_PX = 1.0
+"""Motion of the image up to which it is a fixed camera's; the mapper would search such a video for parallax in vain."""
 
 
 @dataclass
@@ -57,16 +59,17 @@ def structure_from_motion(
         UserError: pycolmap is not installed.
     """
     pycolmap = _pycolmap()
+    pairs = _pairs(visible)
+    if not any(_moves(pixels_px, visible, pair) for pair in pairs):
+        return None
     pycolmap.set_random_seed(seed)
     with tempfile.TemporaryDirectory() as folder:
         database = Path(folder) / "database.db"
-        track_of = _fill_database(pycolmap, database, pixels_px, visible, height, width)
-        pairs = _write_pairs(Path(folder), visible)
-        if not pairs:
-            return None
+        track_of = _fill_database(pycolmap, database, pixels_px, visible, pairs, height, width)
+        pairs_file = _write_pairs(Path(folder), pairs)
         two_view = pycolmap.TwoViewGeometryOptions()
         two_view.ransac.max_error, two_view.ransac.random_seed = MAX_ERROR_PX, seed
-        pycolmap.verify_matches(database, pairs, two_view)
+        pycolmap.verify_matches(database, pairs_file, two_view)
         best = None
         for refine_focal in (True, False):  # with little parallax the focal length runs away; then the guess is better
             options = _mapping_options(pycolmap, seed, refine_focal=refine_focal)
@@ -76,6 +79,13 @@ def structure_from_motion(
             if best is not None and best.num_reg_images() > 0.9 * len(visible):
                 break
         return None if best is None else _read(best, track_of, len(pixels_px), pixels_px.shape[1])
+
+
+def _moves(pixels_px: np.ndarray, visible: np.ndarray, pair: tuple[int, int]) -> bool:
+    """Whether half of the tracks that two frames have in common move in the image."""
+    one, other = pair
+    common = visible[one] & visible[other]
+    return bool(np.median(np.linalg.norm(pixels_px[other, common] - pixels_px[one, common], axis=-1)) > STILL_PX)
 
 
 def _pycolmap() -> Any:
@@ -104,7 +114,7 @@ def _mapping_options(pycolmap: Any, seed: int, *, refine_focal: bool) -> Any:
 
 
 def _fill_database(
-    pycolmap: Any, path: Path, pixels_px: np.ndarray, visible: np.ndarray, height: int, width: int
+    pycolmap: Any, path: Path, pixels_px: np.ndarray, visible: np.ndarray, pairs: list[tuple[int, int]], height: int, width: int
 ) -> list[np.ndarray]:
     """Images with their observations, and matches between observations of one track. Returns the track of each observation, by frame."""
     focal = FIRST_FOCAL * max(height, width)
@@ -120,7 +130,7 @@ def _fill_database(
             database.write_image(image, use_image_id=True)
             database.write_frame(_frame(pycolmap, image), use_frame_id=True)
             database.write_keypoints(t + 1, pixels_px[t, tracks].astype(np.float32))
-        for one, other in _pairs(visible):
+        for one, other in pairs:
             _, in_one, in_other = np.intersect1d(track_of[one], track_of[other], return_indices=True)
             database.write_matches(one + 1, other + 1, np.stack([in_one, in_other], axis=1).astype(np.uint32))
     return track_of
@@ -145,11 +155,10 @@ def _pairs(visible: np.ndarray) -> list[tuple[int, int]]:
     return [(a, b) for a, b in pairs if (visible[a] & visible[b]).sum() >= MIN_COMMON_TRACKS]
 
 
-def _write_pairs(folder: Path, visible: np.ndarray) -> Path | None:
-    pairs = _pairs(visible)
+def _write_pairs(folder: Path, pairs: list[tuple[int, int]]) -> Path:
     path = folder / "pairs.txt"
     path.write_text("".join(f"{a:06d} {b:06d}\n" for a, b in pairs))
-    return path if pairs else None
+    return path
 
 
 def _read(model: Any, track_of: list[np.ndarray], frames: int, points: int) -> SparseScene:

@@ -23,7 +23,7 @@ def clip() -> Walk:
 
 
 def inside(pixels_px: np.ndarray, margin: float = 2.0) -> np.ndarray:
-    return ((pixels_px > margin) & (pixels_px < np.array([WIDTH, HEIGHT]) - margin)).all(axis=-1)
+    return np.asarray(((pixels_px > margin) & (pixels_px < np.array([WIDTH, HEIGHT]) - margin)).all(axis=-1))
 
 
 def test_points_of_the_first_frame_are_followed(clip: Walk) -> None:
@@ -130,6 +130,21 @@ def test_no_motion_gives_no_scene() -> None:
     pixels = seen_at(points_on_walls(QUERIES), path(6, moves=False))
     assert structure_from_motion(pixels, inside(pixels), HEIGHT, WIDTH) is None
     assert structure_from_motion(pixels[:, :5], inside(pixels[:, :5]), HEIGHT, WIDTH) is None  # too few tracks
+
+
+def test_a_fixed_camera_is_known_without_mapping(monkeypatch: pytest.MonkeyPatch) -> None:
+    pycolmap = pytest.importorskip("pycolmap")
+
+    def must_not_map(*_: object) -> None:
+        raise AssertionError("mapped")
+
+    monkeypatch.setattr(pycolmap, "incremental_mapping", must_not_map)
+    rng = np.random.default_rng(0)
+    pixels = seen_at(points_on_walls(QUERIES), path(6, moves=False)) + rng.normal(0, 0.2, (6, len(QUERIES), 2))
+    pixels[:, ::3] += 4.0 * np.arange(6)[:, None, None]  # a third of the image moves before the camera
+    assert structure_from_motion(pixels, np.ones(pixels.shape[:2], bool), HEIGHT, WIDTH) is None
+    with pytest.raises(AssertionError, match="mapped"):
+        structure_from_motion(seen_at(points_on_walls(QUERIES), path(6)), np.ones(pixels.shape[:2], bool), HEIGHT, WIDTH)
 
 
 def test_a_missing_pycolmap_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

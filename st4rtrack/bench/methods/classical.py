@@ -46,11 +46,12 @@ def predict_sequence(sequence: WorldTrackSequence) -> Prediction:
     scene = find_cameras(grid.pixels_px, grid.visible, height, width)
     why_not = _failure(scene, len(sequence))
     if scene is None or why_not:
-        logger.warning("%s: structure from motion gives no geometry (%s); a plane stands in", sequence.name, why_not)
-        return plane_prediction(sequence, intrinsics_from_focal(FIRST_FOCAL * long_side, height, width))
+        return _plane_instead(sequence, why_not)
     world_from_camera = _every_camera(scene.world_from_camera)
     static = triangulate(grid.pixels_px, grid.visible, world_from_camera, scene.intrinsics)
     surroundings = static.points_world[_is_static(static, long_side)]
+    if len(surroundings) < NEIGHBOURS:
+        return _plane_instead(sequence, f"only {len(surroundings)} static points show parallax")
     maps = _background(surroundings, world_from_camera, scene.intrinsics, height, width)
     prediction = Prediction(reconstruction_world=maps, world_from_camera=world_from_camera)
     if sequence.tracks_world is not None:
@@ -63,6 +64,12 @@ def predict_sequence(sequence: WorldTrackSequence) -> Prediction:
         prediction.visible[:, seen] = tracks.visible
         prediction.query_px = sequence.query_px
     return prediction
+
+
+def _plane_instead(sequence: WorldTrackSequence, why_not: str) -> Prediction:
+    logger.warning("%s: structure from motion gives no geometry (%s); a plane stands in", sequence.name, why_not)
+    height, width = sequence.video.height, sequence.video.width
+    return plane_prediction(sequence, intrinsics_from_focal(FIRST_FOCAL * max(height, width), height, width))
 
 
 def _failure(scene: SparseScene | None, frames: int) -> str:

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from st4rtrack.bench.methods import classical
 from st4rtrack.bench.methods.classical import predict_sequence
 from st4rtrack.bench.protocol import CORRECTED
 from st4rtrack.bench.score import score_sequence
+from st4rtrack.classical.structure_from_motion import SparseScene
 from st4rtrack.geometry.camera import intrinsics_from_focal, unproject
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
 from st4rtrack.io.worldtrack import WorldTrackSequence, encode_jpeg, read_worldtrack, write_worldtrack
@@ -56,3 +58,16 @@ def test_a_fixed_camera_is_said_and_a_plane_stands_in(tmp_path: Path, caplog: py
     seen = sequence.visible[0]
     plane = unproject(sequence.query_px[seen], np.ones(seen.sum()), guess)
     np.testing.assert_allclose(prediction.tracks_world[9, seen], plane, atol=1e-6)
+
+
+def test_cameras_without_static_points_are_said_and_a_plane_stands_in(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sequence = written(tmp_path / "no_parallax.npz", moves=True)
+    same_place = SparseScene(np.tile(np.eye(4), (16, 1, 1)), INTRINSICS, np.zeros((0, 3)))
+    monkeypatch.setattr(classical, "find_cameras", lambda *_: same_place)
+    with caplog.at_level(logging.WARNING):
+        prediction = predict_sequence(sequence)
+    assert "no_parallax" in caplog.text and "static points" in caplog.text and "plane" in caplog.text
+    assert prediction.tracks_world is not None and sequence.visible is not None
+    assert (prediction.tracks_world[:, sequence.visible[0], 2] == 1).all()
