@@ -7,7 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from st4rtrack.bench.scores import NO_SET, Curve, Group, Key, Scores, set_of
+from st4rtrack.bench.score_files import NO_SET, set_of
+from st4rtrack.bench.scores import Curve, Group, Key, Scores
 from st4rtrack.io.files import whole_file
 
 if TYPE_CHECKING:

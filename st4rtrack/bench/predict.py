@@ -57,7 +57,11 @@ def predict(
     if method in METHODS and not METHODS[method].reads_pointmaps:
         manifest["protocol"] = None  # its predictions serve every protocol
     _require_folder(output, manifest, overwrite)
-    missing = [k for k, path in enumerate(paths) if overwrite or not path.exists()]
+    if overwrite and any(path.exists() for path in paths):
+        make_method(method, options)  # one that cannot be made must not cost what is there
+        for path in paths:
+            path.unlink(missing_ok=True)
+    missing = [k for k, path in enumerate(paths) if not path.exists()]
     tasks = [(sequences[k][0], sequences[k][1], paths[k]) for k in missing]
     done = len(paths) - len(missing)
     for _ in each(_predict_one, tasks, workers, _prepare, (method, options, workers, output, manifest)):

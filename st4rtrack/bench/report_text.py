@@ -6,7 +6,8 @@ from pathlib import Path
 
 from st4rtrack.bench.protocol_text import protocol_paragraph
 from st4rtrack.bench.published import published_set, read_published
-from st4rtrack.bench.scores import Group, Key, Scores, set_of
+from st4rtrack.bench.score_files import set_of
+from st4rtrack.bench.scores import Group, Key, Scores
 from st4rtrack.bench.table_formats import escape_latex, escape_markdown, latex, markdown
 from st4rtrack.bench.tables import Table, published_tables, sequence_table
 

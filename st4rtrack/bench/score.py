@@ -217,7 +217,6 @@ def _tapvid3d(tracks_world: np.ndarray, visible: np.ndarray, sequence: WorldTrac
         sequence.visible[:, seen],
         tracks_in_camera(sequence)[:, seen, 2],
         (fx, fy),
-        query_frame=-1,  # as the public evaluator does, the frame of the queries counts too
     )
     return {"aj": _number(scores.aj), "apd": _number(scores.apd), "oa": _number(scores.oa), "points": scores.points}
 

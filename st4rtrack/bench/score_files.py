@@ -20,6 +20,8 @@ from st4rtrack.types import UserError
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
+NO_SET = "sequences"
+"""What the sequences that are in no folder are called together."""
 
 
 def score(
@@ -75,6 +77,11 @@ def score(
     return scores
 
 
+def set_of(sequence: str) -> str:
+    """The set of a sequence: its folder."""
+    return sequence.rpartition("/")[0] or NO_SET
+
+
 def _paired(sequences: list[tuple[str, Path]], predictions: Path) -> list[tuple[str, Path, Path]]:
     """(name, sequence, prediction). A sequence may lack its prediction only where the method offers nothing that it could be measured by:
     one that only tracks need not say anything about a sequence without tracks.
@@ -103,8 +110,7 @@ def _sets(rows: dict[str, Row]) -> dict[str, list[Row]]:
     """Rows by the folder of their sequence, as the data sets of the benchmark are kept."""
     sets: dict[str, list[Row]] = {}
     for name, row in rows.items():
-        folder = name.rpartition("/")[0] or "sequences"
-        sets.setdefault(folder, []).append(row)
+        sets.setdefault(set_of(name), []).append(row)
     return sets
 
 

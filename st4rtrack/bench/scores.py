@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from st4rtrack.bench.score import FIGURES
-from st4rtrack.bench.score_files import FORMAT
+from st4rtrack.bench.score_files import FORMAT, set_of
 from st4rtrack.types import UserError
 
 
@@ -108,15 +108,6 @@ class Group:
     @property
     def protocol(self) -> dict[str, Any]:
         return self.scores[0].protocol
-
-
-NO_SET = "sequences"
-"""What the sequences that are in no folder are called together."""
-
-
-def set_of(sequence: str) -> str:
-    """The set of a sequence: its folder."""
-    return sequence.rpartition("/")[0] or NO_SET
 
 
 def read_scores(path: Path) -> Scores:

@@ -8,7 +8,8 @@ from math import fsum
 from st4rtrack.bench.protocol import PUBLISHED
 from st4rtrack.bench.published import MEAN, PublishedRow, published_set, read_published
 from st4rtrack.bench.score import FIGURES
-from st4rtrack.bench.scores import NO_SET, Figures, Group, Key, Scores
+from st4rtrack.bench.score_files import NO_SET
+from st4rtrack.bench.scores import Figures, Group, Key, Scores
 
 Value = float | Decimal | None
 

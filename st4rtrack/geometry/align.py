@@ -34,20 +34,23 @@ def floored_norm(points: np.ndarray) -> np.ndarray:
     return np.maximum(np.linalg.norm(points, axis=-1), 1e-12)
 
 
-def umeyama(source: np.ndarray, target: np.ndarray, *, allow_reflection_scale: bool = False) -> Sim3:
+def umeyama(
+    source: np.ndarray, target: np.ndarray, *, weights: np.ndarray | None = None, allow_reflection_scale: bool = False
+) -> Sim3:
     """Least-squares similarity `target_from_source` (Umeyama 1991, equations 40-43).
 
     Args:
         source, target: [..., 3] corresponding points.
+        weights: [...] not negative, in every mean; default 1.
         allow_reflection_scale: reproduce the published evaluator, whose scale sums the singular values without turning
             the sign of the last one where the best orthogonal matrix would be a reflection.
     Returns:
         `Sim3` with `target = scale * rotation @ source + translation`.
     Raises:
-        ValueError: fewer than three points, or all source points equal.
+        ValueError: fewer than three points, or those with weight all in one place, or something not finite.
     """
     moments = Moments()
-    moments.add(source, target)
+    moments.add(source, target, weights)
     return moments.similarity(allow_reflection_scale=allow_reflection_scale)
 
 
@@ -56,43 +59,52 @@ class Moments:
 
     def __init__(self) -> None:
         self.count = 0
+        self._weight = 0.0
         self._origin_x = self._origin_y = np.zeros(3)
         self._sum_x, self._sum_y = np.zeros(3), np.zeros(3)
         self._square_x, self._outer = 0.0, np.zeros((3, 3))
 
-    def add(self, source: np.ndarray, target: np.ndarray) -> None:
-        """Adds finite points [..., 3]; sums are taken about the first piece's means, or they would cancel badly far from the origin."""
+    def add(self, source: np.ndarray, target: np.ndarray, weights: np.ndarray | None = None) -> None:
+        """Adds finite points [..., 3] with weights [...]; sums are taken about the first piece's means, or they would cancel badly far
+        from the origin.
+        """
         x, y = (np.asarray(points, np.float64).reshape(-1, 3) for points in (source, target))
-        if len(x) != len(y):
-            raise ValueError(f"corresponding points must be as many, got {len(x)} and {len(y)}")
+        w = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64).reshape(-1)
+        if not len(x) == len(y) == len(w):
+            raise ValueError(f"corresponding points must be as many, got {len(x)}, {len(y)} and {len(w)} weights")
         if len(x) == 0:
             return
         if self.count == 0:
             self._origin_x, self._origin_y = x.mean(0), y.mean(0)
         x, y = x - self._origin_x, y - self._origin_y
+        weighted_x = w[:, None] * x
         self.count += len(x)
-        self._sum_x, self._sum_y = self._sum_x + x.sum(0), self._sum_y + y.sum(0)
-        self._square_x += float((x * x).sum())
-        self._outer += y.T @ x
+        self._weight += float(w.sum())
+        self._sum_x, self._sum_y = self._sum_x + weighted_x.sum(0), self._sum_y + w @ y
+        self._square_x += float((weighted_x * x).sum())
+        self._outer += y.T @ weighted_x
 
     @property
     def target_mean(self) -> np.ndarray:
         """[3] mean of the target points."""
-        return self._origin_y + self._sum_y / self.count
+        return self._origin_y + self._sum_y / self._weight
 
     def similarity(self, *, allow_reflection_scale: bool = False) -> Sim3:
         """As `umeyama`, for all points added.
 
         Raises:
-            ValueError: fewer than three points, or all source points equal.
+            ValueError: as there.
         """
         if self.count < 3:
             raise ValueError(f"a similarity needs at least three pairs of points, got {self.count}")
-        mean_x, mean_y = self._sum_x / self.count, self._sum_y / self.count
-        variance = self._square_x / self.count - mean_x @ mean_x
-        if not variance > 1e-15 * self._square_x / self.count:
-            raise ValueError("a similarity cannot be estimated: all source points are equal")
-        u, singular, vt = np.linalg.svd(self._outer / self.count - np.outer(mean_y, mean_x))
+        weight = max(self._weight, 1e-300)
+        mean_x, mean_y = self._sum_x / weight, self._sum_y / weight
+        square = self._square_x / weight
+        variance = square - mean_x @ mean_x
+        outer = self._outer / weight - np.outer(mean_y, mean_x)
+        if not (variance > 1e-12 * square and np.isfinite(outer).all()):
+            raise ValueError("a similarity cannot be estimated: all source points are equal, or something is not finite")
+        u, singular, vt = np.linalg.svd(outer)
         sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
         rotation = u @ np.diag(sign) @ vt
         scale = (singular if allow_reflection_scale else singular * sign).sum() / variance

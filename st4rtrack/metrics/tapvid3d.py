@@ -1,8 +1,8 @@
 """TAPVid-3D's figures for tracks with visibility: average Jaccard, points within distance, occlusion accuracy.
 
 Thresholds are 1, 2, 4, 8 and 16 pixels at the true point's depth, in images whose shorter side is 256 (arXiv 2407.05921).
-Two things differ from its evaluator, so figures are not to be put beside published ones: the query frame is not counted (there the
-point is given, not found), and the norms whose medians give the scale are those of world points, not of points in each frame's camera.
+As in its evaluator every frame counts, that of the queries too. One thing differs, so figures are not to be put beside published ones: the
+norms whose medians give the scale are those of world points, not of points in each frame's camera.
 """
 
 from dataclasses import dataclass
@@ -40,17 +40,14 @@ def tapvid3d_scores(
     true_visible: np.ndarray,
     true_depth_m: np.ndarray,
     focal_px: tuple[float, float],
-    *,
-    query_frame: int = 0,
 ) -> TapVid3DScores:
-    """Scores of tracks that are visible in the query frame, over the frames after it.
+    """Scores of tracks that are visible in the frame of their query, over all frames.
 
     Args:
         predicted_world, true_world: [time, points, 3].
         predicted_visible, true_visible: [time, points] bool.
         true_depth_m: [time, points] z of the true point in the camera of its frame.
         focal_px: (fx, fy) of the image resized to a shorter side of 256.
-        query_frame: not counted itself, nor what comes before it.
     Returns:
         `TapVid3DScores`, after one scale: the ratio of the median distances over points visible in truth and prediction, all
         frames. A point that is not finite, in prediction or truth, is within no threshold.
@@ -60,14 +57,13 @@ def tapvid3d_scores(
     scale = float("nan")
     if both.any():
         scale = float(np.median(floored_norm(true_world[both])) / np.median(floored_norm(predicted_world[both])))
-    after = slice(query_frame + 1, None)
     error = np.full(finite.shape, np.inf)
     error[finite] = np.linalg.norm(scale * predicted_world[finite] - true_world[finite], axis=-1)
-    per_pixel_m = true_depth_m[after] / np.sqrt(focal_px[0] * focal_px[1])
-    seen, said = true_visible[after], predicted_visible[after]
+    per_pixel_m = true_depth_m / np.sqrt(focal_px[0] * focal_px[1])
+    seen, said = true_visible, predicted_visible
     jaccard, within_share = [], []
     for pixels in PIXEL_THRESHOLDS:
-        within = error[after] < pixels * per_pixel_m
+        within = error < pixels * per_pixel_m
         hits = (within & seen & said).sum()
         false_alarms = (said & ~(seen & within)).sum()
         jaccard.append(_share(hits, seen.sum() + false_alarms) if seen.any() else float("nan"))

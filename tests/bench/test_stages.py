@@ -69,6 +69,8 @@ def test_predicting_goes_on_where_it_was(run: Run, data: Path) -> None:
     assert run(*command, "--protocol", "published")[0] == 0  # a plane does not depend on it
     code, said = run(*command, "--size", "64")
     assert code == 2 and "size None, not 64" in said and "--overwrite" in said
+    code, said = run(*command[:-1], "monst3r", "--overwrite")  # cannot be made, and costs nothing
+    assert code == 2 and "--model" in said and missing.read_bytes() == content
     assert run(*command, "--size", "64", "--overwrite")[0] == 0
     assert kept.stat().st_mtime_ns > before
 

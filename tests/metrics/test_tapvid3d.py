@@ -29,7 +29,7 @@ def twin(c: dict[str, np.ndarray], focal: tuple[float, float]) -> tuple[float, f
     jaccard, within_share, right = [], [], 0
     for pixels in PIXEL_THRESHOLDS:
         tp = fp = seen = hit = 0
-        for t in range(1, frames):
+        for t in range(frames):
             for n in range(points):
                 error = np.linalg.norm(scale * c["predicted_world"][t, n] - c["true_world"][t, n])
                 within = error < pixels * c["true_depth_m"][t, n] / np.sqrt(focal[0] * focal[1])
@@ -40,11 +40,11 @@ def twin(c: dict[str, np.ndarray], focal: tuple[float, float]) -> tuple[float, f
                 fp += said and not (truly and within)
         jaccard.append(tp / (seen + fp))
         within_share.append(hit / seen)
-    right = np.mean(c["true_visible"][1:] == c["predicted_visible"][1:])
+    right = np.mean(c["true_visible"] == c["predicted_visible"])
     return 100 * float(np.mean(jaccard)), 100 * float(np.mean(within_share)), 100 * float(right)
 
 
-def scored(c: dict[str, np.ndarray], focal: tuple[float, float] = FOCAL, query_frame: int = 0) -> TapVid3DScores:
+def scored(c: dict[str, np.ndarray], focal: tuple[float, float] = FOCAL) -> TapVid3DScores:
     return tapvid3d_scores(
         c["predicted_world"],
         c["predicted_visible"],
@@ -52,7 +52,6 @@ def scored(c: dict[str, np.ndarray], focal: tuple[float, float] = FOCAL, query_f
         c["true_visible"],
         c["true_depth_m"],
         focal,
-        query_frame=query_frame,
     )
 
 
@@ -61,7 +60,7 @@ def test_agrees_with_the_definition(seed: int) -> None:
     c = case(seed)
     scores = scored(c, (200.0, 300.0))
     assert (scores.aj, scores.apd, scores.oa) == pytest.approx(twin(c, (200.0, 300.0)))
-    assert 0 < scores.aj < scores.apd < 100 and scores.points == 6 * 30
+    assert 0 < scores.aj < scores.apd < 100 and scores.points == 7 * 30
 
 
 def test_perfect_scaled_and_shuffled() -> None:
@@ -78,8 +77,8 @@ def test_by_hand() -> None:
     predicted[2, 0, 0] = 0.03  # 3 pixels: within 4, 8, 16 of 1, 2, 4, 8, 16
     seen = np.ones((3, 1), bool)
     scores = tapvid3d_scores(predicted, seen, true, seen, true[..., 2], FOCAL)
-    assert scores.apd == pytest.approx(100 * (1 + 3 / 5) / 2)
-    assert scores.aj == pytest.approx(100 * np.mean([1 / 3, 1 / 3, 1, 1, 1]))  # a miss is a false alarm too
+    assert scores.apd == pytest.approx(100 * (2 + 3 / 5) / 3)
+    assert scores.aj == pytest.approx(100 * np.mean([2 / 4, 2 / 4, 1, 1, 1]))  # a miss is a false alarm too
 
 
 def test_a_threshold_itself_is_not_within() -> None:
@@ -87,16 +86,7 @@ def test_a_threshold_itself_is_not_within() -> None:
     predicted = true.copy()
     predicted[3, 0, 0] = 2 / 64
     seen = np.ones((4, 1), bool)
-    assert tapvid3d_scores(predicted, seen, true, seen, true[..., 2], FOCAL).apd == pytest.approx(100 * (2 + 3 / 5) / 3)
-
-
-def test_only_frames_after_the_query_count() -> None:
-    c = case(1)
-    spoilt = c | {"true_depth_m": c["true_depth_m"].copy()}
-    spoilt["true_depth_m"][:3] = 0.0  # nothing is within there; the scale does not change
-    assert scored(spoilt, query_frame=2) == scored(c, query_frame=2)
-    assert scored(spoilt).apd < scored(c).apd
-    assert scored(c, query_frame=2).points == 4 * 30
+    assert tapvid3d_scores(predicted, seen, true, seen, true[..., 2], FOCAL).apd == pytest.approx(100 * (3 + 3 / 5) / 4)
 
 
 def test_without_a_scale_nothing_is_hit() -> None:
@@ -104,7 +94,7 @@ def test_without_a_scale_nothing_is_hit() -> None:
     silent = c | {"predicted_world": c["true_world"], "predicted_visible": np.zeros_like(c["predicted_visible"])}
     scores = scored(silent)
     assert scores.aj == scores.apd == 0 and np.isnan(scores.scale)
-    assert scores.oa == pytest.approx(100 * np.mean(~c["true_visible"][1:]))
+    assert scores.oa == pytest.approx(100 * np.mean(~c["true_visible"]))
 
 
 def test_points_that_are_not_finite_are_misses() -> None:
@@ -115,7 +105,7 @@ def test_points_that_are_not_finite_are_misses() -> None:
     perfect = c | {"predicted_world": c["true_world"], "predicted_visible": everywhere, "true_visible": everywhere}
     lost, unknown, both = perfect["predicted_world"].copy(), c["true_world"].copy(), perfect["predicted_world"].copy()
     lost[3, 5], unknown[3, 5], both[3, 5] = np.inf, np.nan, np.inf
-    share = 100 * (1 - 1 / (6 * 30))
+    share = 100 * (1 - 1 / (7 * 30))
     for holed in ({"predicted_world": lost}, {"true_world": unknown}, {"predicted_world": both, "true_world": both}):
         assert scored(perfect | holed).apd == pytest.approx(share)
 
@@ -124,4 +114,4 @@ def test_no_visible_truth_is_no_figure() -> None:
     c = case(0)
     scores = scored(c | {"true_visible": np.zeros_like(c["true_visible"])})
     assert np.isnan(scores.aj) and np.isnan(scores.apd)
-    assert scores.oa == pytest.approx(100 * np.mean(~c["predicted_visible"][1:]))
+    assert scores.oa == pytest.approx(100 * np.mean(~c["predicted_visible"]))

@@ -3,7 +3,6 @@
     graph       which pairs of frames the network sees
     pairs       the network's answers for them
     problem     the same at the pixels that are optimised, and what is sought
-    similarity  weighted Procrustes
     initialise  a start along the maximum spanning tree
     optimise    Adam on depth, cameras, focal lengths and the pairs' own frames
     flow        MonST3R's optical flow term and mask of what moves

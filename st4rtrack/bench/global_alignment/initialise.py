@@ -12,8 +12,7 @@ import numpy as np
 
 from st4rtrack.bench.global_alignment.depth import nearest_depth
 from st4rtrack.bench.global_alignment.problem import Problem, Solution, log_confidence
-from st4rtrack.bench.global_alignment.similarity import weighted_similarity
-from st4rtrack.geometry.align import Sim3
+from st4rtrack.geometry.align import Sim3, umeyama
 from st4rtrack.geometry.focal import weiszfeld_focal
 from st4rtrack.geometry.transforms import rigid, transform_maps
 from st4rtrack.pipeline.cameras import FOCAL_RANGE, solve_camera
@@ -108,7 +107,7 @@ def _grow(problem: Problem) -> np.ndarray:
 def _fit(problem: Problem, edge: int, side: int, world: np.ndarray) -> Sim3:
     """The similarity that takes an edge's points of one of its images to that image's world points."""
     image = problem.edges[edge, side]
-    return weighted_similarity(problem.points[edge, side], world[image], log_confidence(problem.confidence[edge, side]))
+    return umeyama(problem.points[edge, side], world[image], weights=log_confidence(problem.confidence[edge, side]))
 
 
 def _fit_all(problem: Problem, world: np.ndarray) -> list[Sim3]:

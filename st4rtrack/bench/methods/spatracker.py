@@ -6,6 +6,7 @@ RANSAC-Procrustes over the tracks themselves, or with the cameras that another m
 
 import functools
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,15 +61,7 @@ def camera_frame(options: MethodOptions) -> Method:
     Raises:
         UserError: without a folder of tracks.
     """
-    folder = _tracks_folder(options)
-
-    def predict(sequence: WorldTrackSequence) -> Prediction:
-        if sequence.tracks_world is None:
-            return Prediction()
-        tracks = read_tracks(folder, sequence)
-        return Prediction(tracks_world=tracks.points_camera, visible=tracks.visible)
-
-    return predict
+    return _method(options, lambda tracks, sequence: Prediction(tracks_world=tracks.points_camera, visible=tracks.visible))
 
 
 def with_procrustes(options: MethodOptions) -> Method:
@@ -77,12 +70,8 @@ def with_procrustes(options: MethodOptions) -> Method:
     Raises:
         UserError: without a folder of tracks.
     """
-    folder = _tracks_folder(options)
 
-    def predict(sequence: WorldTrackSequence) -> Prediction:
-        if sequence.tracks_world is None:
-            return Prediction()
-        tracks = read_tracks(folder, sequence)
+    def predict(tracks: CameraTracks, sequence: WorldTrackSequence) -> Prediction:
         world_from_camera, solved = camera_motion(tracks)
         if not solved.all():
             logger.warning(
@@ -93,7 +82,7 @@ def with_procrustes(options: MethodOptions) -> Method:
             )
         return _in_world(tracks, world_from_camera)
 
-    return predict
+    return _method(options, predict)
 
 
 def with_cameras(options: MethodOptions) -> Method:
@@ -102,21 +91,29 @@ def with_cameras(options: MethodOptions) -> Method:
     Raises:
         UserError: without a folder of tracks or of predictions.
     """
-    folder, cameras = _tracks_folder(options), options.cameras
+
+    def predict(tracks: CameraTracks, sequence: WorldTrackSequence) -> Prediction:
+        assert cameras is not None
+        return _in_world(tracks, scaled_cameras(tracks, cameras / f"{sequence.name}.npz", sequence))
+
+    method, cameras = _method(options, predict), options.cameras
     if cameras is None:
         raise UserError(
             "this method needs cameras: give a folder of predictions that have them, as of monst3r-ga, with --cameras DIR"
         )
     if not cameras.is_dir():
         raise UserError(f"--cameras: {cameras} is not a folder with predictions; check the path")
+    return method
 
-    def predict(sequence: WorldTrackSequence) -> Prediction:
-        if sequence.tracks_world is None:
-            return Prediction()
-        tracks = read_tracks(folder, sequence)
-        return _in_world(tracks, scaled_cameras(tracks, cameras / f"{sequence.name}.npz", sequence))
 
-    return predict
+def _method(options: MethodOptions, predict: Callable[[CameraTracks, WorldTrackSequence], Prediction]) -> Method:
+    """What the three have in common: tracks of a sequence are read; for one without tracks there is nothing to predict."""
+    folder = _tracks_folder(options)
+
+    def predict_sequence(sequence: WorldTrackSequence) -> Prediction:
+        return Prediction() if sequence.tracks_world is None else predict(read_tracks(folder, sequence), sequence)
+
+    return predict_sequence
 
 
 def camera_motion(tracks: CameraTracks) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,6 @@ from st4rtrack.bench.global_alignment.depth import nearest_depth
 from st4rtrack.bench.global_alignment.initialise import estimate_focals, initialise
 from st4rtrack.bench.global_alignment.optimise import EdgeData, alignment_term, learning_rate, optimise, smoothness_term
 from st4rtrack.bench.global_alignment.problem import AlignmentOptions, PairwisePointmaps
-from st4rtrack.bench.global_alignment.similarity import weighted_similarity
 from st4rtrack.bench.global_alignment.unknowns import Unknowns, quaternion_from_rotation, rotation_from_quaternion
 from st4rtrack.geometry.align import umeyama
 from st4rtrack.types import UserError
@@ -212,14 +211,14 @@ def test_weights_decide_in_procrustes() -> None:
     target = 1.7 * source @ rotation.T + (1.0, 2.0, 3.0)
     target[:30] += rng.normal(0, 5, (30, 3))
     weights = np.where(np.arange(100) < 30, 0.0, 1.0)
-    fit = weighted_similarity(source, target, weights)
+    fit = umeyama(source, target, weights=weights)
     assert fit.scale == pytest.approx(1.7) and np.allclose(fit.rotation, rotation)
     assert np.allclose(fit.translation, (1, 2, 3))
-    equal, plain = weighted_similarity(source, target, np.full(100, 3.0)), umeyama(source, target)
+    equal, plain = umeyama(source, target, weights=np.full(100, 3.0)), umeyama(source, target)
     assert equal.scale == pytest.approx(plain.scale) and np.allclose(equal.rotation, plain.rotation)
     for bad in (np.zeros(100), np.eye(100)[0]):
-        with pytest.raises(ValueError, match="no finite spread"):
-            weighted_similarity(source, target, bad)
+        with pytest.raises(ValueError, match="cannot be estimated"):
+            umeyama(source, target, weights=bad)
 
 
 def test_quaternions_go_both_ways() -> None:
