@@ -28,6 +28,7 @@ performance: $(INSTALLED)
 	$(BIN)/python performance/memory.py
 	$(BIN)/python performance/precision.py
 	$(BIN)/python performance/scoring.py
+	$(BIN)/python performance/training.py
 
 # All methods that need no weights, and the embedded model, on a folder of WorldTrack sequences, under both protocols.
 DATA ?= ../shared/sequences

@@ -11,12 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from st4rtrack.geometry.camera import pixel_grid
+from st4rtrack.classical.flow import MAX_RETURN_ERROR_PX, RETURN_ERROR_SHARE, FlowChain, dense_flow
 from st4rtrack.geometry.sampling import inside_image, sample_map
-
-MAX_RETURN_ERROR_PX = 1.0
-"""A point that flows forward and back must come back within this, plus a share of its motion: else it is hidden, or the flow is lost."""
-RETURN_ERROR_SHARE = 0.05
 
 
 @dataclass
@@ -50,9 +46,8 @@ def follow(frames: Iterable[np.ndarray], *, reseed_every: int, spacing_px: float
     now, start, seen = np.zeros((0, 2)), np.zeros(0, np.int64), np.zeros(0, bool)
     now, start, seen = _reseeded(now, start, seen, 0, spacing_px, height, width)
     pixels, visible = [now], [seen]
-    solver = _solver()
     for t, grey in enumerate(greys, start=1):
-        forward, backward = _flow(solver, previous, grey), _flow(solver, grey, previous)
+        forward, backward = dense_flow(previous, grey), dense_flow(grey, previous)
         now, returns = _stepped(now, forward, backward)
         seen = seen & returns
         if t % reseed_every == 0:
@@ -77,12 +72,11 @@ def follow_first(frames: Iterable[np.ndarray], query_px: np.ndarray) -> FlowTrac
     height, width = first.shape
     start_px = np.asarray(query_px, np.float64).reshape(-1, 2)
     pixels, visible = [start_px], [inside_image(start_px, height, width)]
-    chained = _Chain(height, width)
-    solver = _solver()
+    chained = FlowChain(height, width)
     for grey in greys:
-        forward, backward = _flow(solver, previous, grey), _flow(solver, grey, previous)
+        forward, backward = dense_flow(previous, grey), dense_flow(grey, previous)
         chained.extend(forward, backward)
-        direct, direct_back = _flow(solver, first, grey, chained.forward), _flow(solver, grey, first, chained.backward)
+        direct, direct_back = dense_flow(first, grey, chained.forward), dense_flow(grey, first, chained.backward)
         chained.correct(direct, direct_back)
         stepped, step_returns = _stepped(pixels[-1], forward, backward)
         jumped, jump_returns = _stepped(start_px, direct, direct_back, share=0.0)
@@ -90,35 +84,6 @@ def follow_first(frames: Iterable[np.ndarray], query_px: np.ndarray) -> FlowTrac
         visible.append(jump_returns | (visible[-1] & step_returns))
         previous = grey
     return FlowTracks(np.stack(pixels), np.stack(visible), np.zeros(len(start_px), np.int64))
-
-
-class _Chain:
-    """Dense flow [height, width, 2] from the first frame to the present one and back, along all frames between."""
-
-    def __init__(self, height: int, width: int) -> None:
-        self._grid = pixel_grid(height, width)
-        self.forward, self.backward = np.zeros((height, width, 2)), np.zeros((height, width, 2))
-
-    def extend(self, forward: np.ndarray, backward: np.ndarray) -> None:
-        """One frame on, by the flow from the last frame to the present one and back."""
-        self.forward = self.forward + sample_map(forward, self._grid + self.forward)
-        self.backward = backward + sample_map(self.backward, self._grid + backward)
-
-    def correct(self, direct: np.ndarray, direct_back: np.ndarray) -> None:
-        """Takes the direct flow where it returns, so that errors do not add up."""
-        for mine, other, name in ((direct, direct_back, "forward"), (direct_back, direct, "backward")):
-            _, returns = _stepped(self._grid, mine, other, share=0.0)
-            setattr(self, name, np.where(returns[..., None], mine, getattr(self, name)))
-
-
-def _solver() -> cv2.DISOpticalFlow:
-    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-
-
-def _flow(solver: cv2.DISOpticalFlow, source: np.ndarray, target: np.ndarray, initial: np.ndarray | None = None) -> np.ndarray:
-    """Flow [height, width, 2] pixels between grey images. OpenCV starts from the field that it is given, and overwrites it."""
-    start = None if initial is None else initial.astype(np.float32)
-    return solver.calc(source, target, start).astype(np.float64)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def _stepped(

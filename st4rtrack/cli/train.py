@@ -1,4 +1,4 @@
-"""`st4rtrack train`: the embedded network from scratch, on procedural pairs."""
+"""`st4rtrack train`: a network, by a preset."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,55 +7,117 @@ import tyro
 
 
 def train(
-    preset: tyro.conf.Positional[Literal["tiny"]],
+    preset: tyro.conf.Positional[str],
     /,
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("runs/tiny"),
-    steps: int = 6250,
-    batch_size: int = 8,
-    pairs: int = 18432,
-    validation_pairs: int = 256,
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
+    init: str = "",
+    data: tuple[str, ...] = (),
+    steps: int | None = None,
+    batch_size: int | None = None,
+    micro_batch: int | None = None,
+    learning_rate: float | None = None,
+    precision: Literal["bfloat16", "float32"] | None = None,
+    seed: int | None = None,
+    augment: bool = False,
+    pairs: int | None = None,
+    validation_pairs: int | None = None,
+    device: str = "auto",
+    parallel: Literal["ddp", "fsdp"] = "ddp",
+    workers: int = 0,
     threads: int = 0,
     compile: bool = True,
+    compile_network: bool = False,
+    validate_every: int = 500,
+    save_every: int = 250,
+    on_non_finite: Literal["stop", "skip"] = "stop",
+    skip_limit: int = 10,
+    change_options: bool = False,
 ) -> None:
-    """Train a network. The pool of rendered pairs and the run are kept in the output folder; the same command goes on with both.
+    """Train a network. The same command goes on with a run that was stopped; under torchrun it trains on many processes and machines.
 
     Args:
-        preset: tiny: the embedded network.
-        output: Folder of the run; model.safetensors in it is what `--model` takes.
+        preset: large-seq, large-pair, large-seq-reweight, large-pair-reweight, large-procedural, tiny or overfit (docs/training.md).
+        output: Folder of the run, default runs/PRESET; model.safetensors in it is what `--model` takes.
+        init: First weights: a checkpoint (DUSt3R, MASt3R, MonST3R, or of this program), or "random".
+        data: Folders of the data sets to learn from, each NAME=FOLDER: point_odyssey, dynamic_replica, kubric.
         steps: Optimiser steps.
-        batch_size: Pairs per step.
-        pairs: Rendered pairs to train on, each used in both directions; 1.35 MB of disk each.
-        validation_pairs: Rendered pairs to measure on.
+        batch_size: Samples (pairs or clips) per step, of all processes together.
+        micro_batch: Samples computed together; so many at a time fit into memory.
+        learning_rate: Its peak.
+        precision: Of the network's products.
+        seed: Of first weights and data.
+        augment: Vary the clips that are read: crop, focal length, colour, mirror, time reversed, another anchor.
+        pairs: For tiny: rendered pairs to train on; about 1.4 MB of disk each.
+        validation_pairs: For tiny: rendered pairs to measure on.
+        device: auto, cpu, cuda.
+        parallel: Under torchrun: ddp copies the network to each process, fsdp shares it out.
+        workers: Processes that prepare data ahead, for each training process.
         threads: Of PyTorch and OpenCV; 0 leaves it to them.
-        compile: Fuse the renderer with torch.compile (needs a C++ compiler).
+        compile: Fuse the renderer with torch.compile, which needs a C++ compiler.
+        compile_network: Fuse the network's blocks with it too: minutes at the start, then faster.
+        validate_every: Steps between measurements on held-out clips.
+        save_every: Steps between checkpoints.
+        on_non_finite: What a loss or gradient that is not finite does: stop the run, or skip the step.
+        skip_limit: So many steps in a row are skipped at most.
+        change_options: Go on with a run although these options are not the ones that it was started with.
     """
     import cv2
     import torch
 
-    from st4rtrack.cli.options import positive_int
     from st4rtrack.cli.progress import log_to_stderr
-    from st4rtrack.model.config import TINY
-    from st4rtrack.train.config import PoolConfig, TrainConfig
-    from st4rtrack.train.loop import baselines
-    from st4rtrack.train.loop import train as train_network
-    from st4rtrack.train.pool import fill_pool
+    from st4rtrack.train.config import RunConfig
+    from st4rtrack.train.datasets import parse_folders
+    from st4rtrack.train.parallel import joined
+    from st4rtrack.train.presets import with_options
+    from st4rtrack.train.start import find_preset, run_preset
 
     log_to_stderr()
-    for name, value in (
-        ("--steps", steps),
-        ("--batch-size", batch_size),
-        ("--pairs", pairs),
-        ("--validation-pairs", validation_pairs),
-    ):
-        positive_int(value, name)
+    counts = {
+        "steps": steps,
+        "batch_size": batch_size,
+        "micro_batch": micro_batch,
+        "pairs": pairs,
+        "validation_pairs": validation_pairs,
+    }
+    _require_positive({**counts, "validate_every": validate_every, "save_every": save_every, "skip_limit": skip_limit})
+    chosen = with_options(
+        find_preset(preset), **counts, learning_rate=learning_rate, precision=precision, seed=seed, augment=augment
+    )
+    folders, output = parse_folders(data), output or Path("runs") / preset
     if threads > 0:
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)
-    fill_pool(output / "validation", PoolConfig(pairs=validation_pairs, seed=9_000_000, compile=compile))
-    fill_pool(output / "pool", PoolConfig(pairs=pairs, compile=compile))
-    config = TrainConfig(steps=steps, batch_size=batch_size)
-    score = train_network(TINY, config, pool=output / "pool", validation=output / "validation", output=output)
-    for name, other in baselines(output / "pool", output / "validation").items():
+    run = RunConfig(
+        device=device,
+        parallel=parallel,
+        workers=workers,
+        compile=compile,
+        compile_network=compile_network,
+        validate_every=validate_every,
+        save_every=save_every,
+        on_non_finite=on_non_finite,
+        skip_limit=skip_limit,
+    )
+    with joined(device) as processes:
+        score = run_preset(
+            chosen, run, output=output, processes=processes, init=init, folders=folders, change_options=change_options
+        )
+        if processes.first:
+            _say_what_is_there(output, score)
+
+
+def _require_positive(counts: dict[str, int | None]) -> None:
+    from st4rtrack.cli.options import positive_int
+
+    for name, value in counts.items():
+        if value is not None:
+            positive_int(value, f"--{name.replace('_', '-')}")
+
+
+def _say_what_is_there(output: Path, score: object) -> None:
+    from st4rtrack.train.start import baselines
+
+    for name, other in baselines(output).items():
         print(f"{name}: {other}")
     print(f"this model: {score}")
     print(f"wrote {output / 'model.safetensors'}; use it with: st4rtrack run VIDEO --model {output / 'model.safetensors'}")

@@ -6,15 +6,16 @@ from pathlib import Path
 from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
 from st4rtrack.io.video import write_video
 
-SEED = 17
+SEED = 23
 FRAMES = 24
 RATE = 12.0
 
 
 def write_demo_clip(path: Path) -> None:
-    """Renders 24 frames at 512x384 to a video file."""
+    """Renders 24 frames at 512x384 to a video file: a room with things that move, an orbiting camera."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    clip = procedural_clip(SEED, ProceduralConfig(height=384, width=512, num_frames=FRAMES))
+    config = ProceduralConfig(384, 512, FRAMES, setting="room", camera="orbit", camera_motion=2.0, moving_share=0.7)
+    clip = procedural_clip(SEED, config)
     write_video(path, iter(clip.rgb), fps=RATE)
 
 

@@ -1,5 +1,8 @@
 """Dynamic Replica, raw: `{split}/frame_annotations_{split}.jgz` (a list of frames as JSON, gzip) and the files it names.
 
+The list of the training split is also found as `.json`, with or without `_full` in its name: the download and the released
+loader disagree about it.
+
 Its cameras are PyTorch3D's (x left, y up, z forward; points are rows, x_view = x_world R + T) with lenses in normalised device
 coordinates.
 """
@@ -16,6 +19,9 @@ from st4rtrack.data.raw import RawSequence, invert_cameras, read_16bit, read_byt
 from st4rtrack.geometry.transforms import rigid
 from st4rtrack.types import UserError
 
+PARTS = ("image", "depth", "trajectories")
+"""What a frame must have, each a file."""
+
 MIRROR = np.array([-1.0, -1.0, 1.0])
 """PyTorch3D's camera axes to OpenCV's, and back."""
 
@@ -26,21 +32,31 @@ class DynamicReplica:
     Args:
         root: the folder that holds the split, or the split itself.
         split: train, valid or test.
+        skip_missing: also leave out frames of which a file is not there, as after a partial download.
     Raises:
-        UserError: there is no such folder, or its list of frames is absent or damaged.
+        UserError: there is no such folder, or its list of frames is absent or damaged, or no frame is left.
     """
 
-    def __init__(self, root: str | Path, split: str = "test") -> None:
+    def __init__(self, root: str | Path, split: str = "test", *, skip_missing: bool = False) -> None:
         self.folder = split_folder(root, split)
-        self.annotations = self.folder / f"frame_annotations_{split}.jgz"
+        self.annotations = _find_annotations(self.folder, split)
+        present = _Present(self.folder)
         self._frames: dict[str, list[dict[str, Any]]] = {}
         for frame in _read_annotations(self.annotations):
             name, is_left = _sequence_of(frame, self.annotations)
-            if is_left and all(frame.get(part) for part in ("image", "depth", "trajectories")):
-                self._frames.setdefault(name, []).append(frame)
+            complete = is_left and all(frame.get(part) for part in PARTS)
+            if complete and (not skip_missing or all(present.has(frame[part]) for part in PARTS)):
+                self._frames.setdefault(name, []).append({key: frame[key] for key in (*PARTS, "viewpoint") if key in frame})
         self.names = sorted(self._frames)
         if not self.names:
-            raise UserError(f"{self.annotations} lists no frame of a left camera with image, depth and trajectories")
+            raise UserError(
+                f"{self.annotations} lists no frame of a left camera with image, depth and trajectories"
+                + (f" whose files are in {self.folder}" if skip_missing else "")
+            )
+
+    def length(self, name: str) -> int:
+        """How many frames a sequence has."""
+        return len(self._frames[name])
 
     def open(self, name: str) -> RawSequence:
         """A sequence, named as its folder of the left camera.
@@ -53,7 +69,7 @@ class DynamicReplica:
         try:
             intrinsics = np.stack([intrinsics_px(frame["viewpoint"], frame["image"]["size"]) for frame in frames])
             camera_from_world = np.stack([camera_from_viewpoint(frame["viewpoint"]) for frame in frames])
-            paths = [{part: frame[part]["path"] for part in ("image", "depth", "trajectories")} for frame in frames]
+            paths = [{part: frame[part]["path"] for part in PARTS} for frame in frames]
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{label}: a frame is not described as expected ({error}); fetch the file again") from error
 
@@ -61,8 +77,8 @@ class DynamicReplica:
             depth = read_16bit(self.folder / paths[index]["depth"]).view(np.float16).astype(np.float32)
             return np.where(np.isfinite(depth), depth, 0.0).astype(np.float32)
 
-        def read_tracks(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-            return _read_trajectories([self.folder / paths[index]["trajectories"] for index in range(start, stop)])
+        def read_tracks(start: int, stop: int, step: int = 1) -> tuple[np.ndarray, np.ndarray]:
+            return _read_trajectories([self.folder / paths[index]["trajectories"] for index in range(start, stop, step)])
 
         return RawSequence(
             name,
@@ -100,9 +116,33 @@ def camera_from_viewpoint(viewpoint: dict[str, Any]) -> np.ndarray:
     return rigid(rotation.T, np.array(viewpoint["T"], np.float64).reshape(3) * MIRROR)
 
 
+class _Present:
+    """Which files there are; folders are listed once each, which is far quicker than to ask for every file."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._names: dict[Path, set[str]] = {}
+
+    def has(self, part: Any) -> bool:
+        if not isinstance(part, dict) or not isinstance(part.get("path"), str):
+            return False
+        path = self.root / part["path"]
+        if path.parent not in self._names:
+            self._names[path.parent] = {entry.name for entry in path.parent.iterdir()} if path.parent.is_dir() else set()
+        return path.name in self._names[path.parent]
+
+
+def _find_annotations(folder: Path, split: str) -> Path:
+    """The list of frames; of those that are not there the one that the download writes."""
+    first = folder / f"frame_annotations_{split}.jgz"
+    others = [folder / f"frame_annotations_{split}{ending}" for ending in (".json", "_full.json")]
+    return next((path for path in (first, *others) if path.is_file()), first)
+
+
 def _read_annotations(path: Path) -> list[Any]:
     try:
-        frames = json.loads(gzip.decompress(read_bytes(path)))
+        data = read_bytes(path)
+        frames = json.loads(gzip.decompress(data) if path.suffix == ".jgz" else data)
     except (ValueError, OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} is not a list of frames as JSON in gzip, or is damaged ({error}); fetch it again") from error
     if not isinstance(frames, list):

@@ -12,6 +12,23 @@ from st4rtrack.types import UserError
 FARTHEST_M = 1000.0
 """Depth that the largest 16-bit value stands for."""
 
+UNWANTED_PREFIXES = ("ani", "char", "r")
+"""Sequences that the paper leaves out as less semantically meaningful (released loader)."""
+
+FOGGY = (
+    "cab_e1_3rd",
+    "cab_e1_ego2",
+    "cab_e_ego2",
+    "cnb_dlab_0225_ego1",
+    "dancingroom_3rd",
+    "scene_d78_0318_ego1",
+    "scene_d78_0318_ego2",
+)
+"""Sequences in fog (released loader, where leaving them out is a choice)."""
+
+FEWEST_POINTS = 17
+"""That the paper's training wants of a sequence."""
+
 
 class PointOdyssey:
     """A split of Point Odyssey.
@@ -26,6 +43,14 @@ class PointOdyssey:
     def __init__(self, root: str | Path, split: str = "test") -> None:
         self.folder = split_folder(root, split)
         self.names = sub_folders(self.folder)
+
+    def length(self, name: str) -> int:
+        """How many frames a sequence has.
+
+        Raises:
+            UserError: one is missing in between.
+        """
+        return _count_frames(self.folder / name)
 
     def open(self, name: str) -> RawSequence:
         """A sequence; `read_tracks` reads only the rows of `anno.npz` it needs.
@@ -47,22 +72,40 @@ class PointOdyssey:
         def read_depth(index: int) -> np.ndarray:
             return read_16bit(folder / "depths" / f"depth_{index:05d}.png").astype(np.float32) * np.float32(FARTHEST_M / 65535)
 
-        def read_tracks(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-            points = read_npz_rows(annotations, "trajs_3d", start, stop)
-            visible = read_npz_rows(annotations, "visibs", start, stop)
+        def read_tracks(start: int, stop: int, step: int = 1) -> tuple[np.ndarray, np.ndarray]:
+            points = read_npz_rows(annotations, "trajs_3d", start, stop)[::step]
+            visible = read_npz_rows(annotations, "visibs", start, stop)[::step]
             if points.shape != (*visible.shape, 3):
                 raise UserError(f"{annotations}: visibs is {list(visible.shape)} and does not fit trajs_3d, {list(points.shape)}")
             return points, visible.astype(bool)
 
-        tracked = len(npz_shape(annotations, "trajs_3d")) == 3  # a few sequences of the training split have none
         return RawSequence(
             name,
             intrinsics[:length],
             world_from_camera[:length],
             read_rgb=lambda index: read_rgb(folder / "rgbs" / f"rgb_{index:05d}.jpg"),
             read_depth=read_depth,
-            read_tracks=read_tracks if tracked else None,
+            read_tracks=read_tracks if _count_points(folder) is not None else None,
         )
+
+
+def training_names(dataset: PointOdyssey, *, skip_fog: bool = False) -> list[str]:
+    """Names of the sequences that the paper trains on: without `UNWANTED_PREFIXES`, and with at least `FEWEST_POINTS` points.
+
+    Args:
+        dataset: the training split.
+        skip_fog: leave out `FOGGY` too; the release does not by default.
+    Raises:
+        UserError: an `anno.npz` is absent or damaged.
+    """
+    wanted = [name for name in dataset.names if not name.startswith(UNWANTED_PREFIXES) and not (skip_fog and name in FOGGY)]
+    return [name for name in wanted if (_count_points(dataset.folder / name) or 0) >= FEWEST_POINTS]
+
+
+def _count_points(folder: Path) -> int | None:
+    """How many points are followed; None for the few sequences of the training split that have no tracks."""
+    shape = npz_shape(folder / "anno.npz", "trajs_3d")
+    return shape[1] if len(shape) == 3 else None
 
 
 def _count_frames(folder: Path) -> int:

@@ -4,18 +4,19 @@
     points, visible, moving = tracking_points(clips, anchor=0)
 
 Cameras are OpenCV (x right, y down, z forward), the centre of the top-left pixel is (0.5, 0.5), lengths are metres,
-depth is along z. Points come out in the camera frame of the anchor frame.
+depth is along z. Points come out in the camera frame of the anchor frame. Sky has no depth: see `ClipBatch.valid`.
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from st4rtrack.data.procedural_camera import ProceduralConfig
-from st4rtrack.data.procedural_render import NEAREST_M, RayCaster, ViewBatch, affine_rows
+from st4rtrack.data.procedural_config import ProceduralConfig
+from st4rtrack.data.procedural_develop import develop
+from st4rtrack.data.procedural_render import NEAREST_M, RayCaster, ViewBatch
 from st4rtrack.data.procedural_scene import SceneBatch, sample_scenes
+from st4rtrack.data.procedural_solids import affine_rows
 
 __all__ = [
     "ClipBatch",
@@ -30,16 +31,19 @@ __all__ = [
 
 FRAMES_PER_SECOND = 12.0
 MOVES_M = 0.01
+FLOW_GRID = 5  # pixels across and down whose motion is averaged for motion blur
 
 
 @dataclass(frozen=True)
 class ClipBatch:
-    """Rendered clips, B scenes with F frames and P parts (part 0 is the room).
+    """Rendered clips, B scenes with F frames and P parts (part 0 is the room or the ground).
 
-    rgb [B, F, H, W, 3] uint8; depth [B, F, H, W] float32, metres; part_index [B, F, H, W] int64;
-    local_points [B, F, H, W, 3] float32, the pixel's surface point in the frame of its part.
+    rgb [B, F, H, W, 3] uint8; depth [B, F, H, W] float32, metres, 0 where there is only sky; part_index [B, F, H, W] int64,
+    -1 in the sky; local_points [B, F, H, W, 3] float32, the pixel's surface point in the frame of its part.
     float64, in the generator's own world: world_from_camera [B, F, 4, 4], world_from_part [B, F, P, 4, 4] (affine),
-    intrinsics [B, 3, 3] in pixels, quadric [B, P, 3] (shape of the parts). part_moves [B, P] bool.
+    intrinsics [B, 3, 3] in pixels; quadric [B, P, 3] and power [B, P, 2], shape of the parts; waves [B, 4, K] of
+    the ground. present [B, P] bool.
+    setting [B] index into `procedural_config.SETTINGS`, on the CPU; object_of_part [B, P]; part_moves [B, P] bool.
     """
 
     rgb: torch.Tensor
@@ -50,16 +54,34 @@ class ClipBatch:
     world_from_part: torch.Tensor
     intrinsics: torch.Tensor
     quadric: torch.Tensor
+    power: torch.Tensor
+    present: torch.Tensor
+    waves: torch.Tensor
+    setting: torch.Tensor
+    object_of_part: torch.Tensor
     part_moves: torch.Tensor
     config: ProceduralConfig
+
+    @property
+    def valid(self) -> torch.Tensor:
+        """[B, F, H, W] bool: the pixel shows a surface with known depth, not the sky."""
+        return self.depth > 0
+
+    @property
+    def object_index(self) -> torch.Tensor:
+        """[B, F, H, W] int64: 0 room or ground, from 1 on the objects, the same over the clip; -1 sky."""
+        flat = self.part_index.clamp(min=0).flatten(1)
+        return torch.where(self.valid, torch.gather(self.object_of_part, 1, flat).reshape(self.depth.shape), -1)
 
 
 @dataclass(frozen=True)
 class ProceduralClip:
     """One scene as NumPy arrays; world = camera frame of the anchor.
 
-    rgb [F, H, W, 3] uint8; time_s [F]; depth [F, H, W] metres; intrinsics [F, 3, 3]; world_from_camera [F, 4, 4];
-    tracking_points_world and reconstruction_points_world [F, H, W, 3]; visible [F, H, W] and moving [H, W] bool.
+    rgb [F, H, W, 3] uint8; time_s [F]; depth [F, H, W] metres, 0 in the sky; intrinsics [F, 3, 3]; world_from_camera [F, 4, 4];
+    tracking_points_world and reconstruction_points_world [F, H, W, 3]; visible [F, H, W] and moving [H, W] bool;
+    tracking_valid and reconstruction_valid [F, H, W] bool: false where the anchor's pixel or the frame's shows the sky;
+    object_index [F, H, W] as in `ClipBatch`.
     """
 
     rgb: np.ndarray
@@ -71,6 +93,9 @@ class ProceduralClip:
     visible: np.ndarray
     moving: np.ndarray
     reconstruction_points_world: np.ndarray
+    tracking_valid: np.ndarray
+    reconstruction_valid: np.ndarray
+    object_index: np.ndarray
 
 
 def _caster(config: ProceduralConfig) -> RayCaster:
@@ -94,12 +119,12 @@ def _camera_rays(intrinsics: torch.Tensor, height: int, width: int) -> torch.Ten
     return torch.stack([u, v, torch.ones_like(u)], 1).float()
 
 
-def _views(scenes: SceneBatch, device: torch.device) -> ViewBatch:
+def _views(scenes: SceneBatch, rounded: int, device: torch.device) -> ViewBatch:
     """One row per scene and time, everything in that camera's frame."""
     frames = scenes.world_from_camera.shape[1]
     camera_from_world = torch.linalg.inv(scenes.world_from_camera)
     part_from_camera = torch.linalg.inv(camera_from_world[:, :, None] @ scenes.world_from_part)
-    light = (camera_from_world[..., :3, :3] @ scenes.light_world[:, None, :, None])[..., 0] + camera_from_world[..., :3, 3]
+    light = (camera_from_world[..., :3, :3] @ scenes.light.position[:, None, :, None])[..., 0] + camera_from_world[..., :3, 3]
 
     def flat(tensor: torch.Tensor, per_frame: bool = False) -> torch.Tensor:
         return (tensor.flatten(0, 1) if per_frame else tensor.repeat_interleave(frames, 0)).float().to(device)
@@ -107,67 +132,73 @@ def _views(scenes: SceneBatch, device: torch.device) -> ViewBatch:
     return ViewBatch(
         part_from_camera=flat(_rows(part_from_camera), per_frame=True),
         quadric=flat(scenes.quadric),
+        power=flat(scenes.power[:, 1 : rounded + 1]),
+        present=flat(scenes.present),
+        waves=flat(scenes.waves),
         size_m=flat(scenes.size_m),
         faces=flat(scenes.faces),
         light=flat(light, per_frame=True),
-        ambient=flat(scenes.ambient),
-        diffuse=flat(scenes.diffuse),
+        ambient=flat(scenes.light.ambient),
+        diffuse=flat(scenes.light.diffuse),
+        haze=flat(scenes.light.haze),
         up=flat(-camera_from_world[..., :3, 1], per_frame=True),
         pixel=flat(1 / scenes.intrinsics[:, 0, :1]),
     )
 
 
-def _blurred(colour: torch.Tensor, side: torch.Tensor) -> torch.Tensor:
-    """[V, 3, H, W] through the three-tap filter (side, 1 - 2 side, side) in both directions."""
-    across = F.pad(colour, (1, 1, 0, 0), mode="replicate")
-    colour = torch.lerp(colour, across[..., :-2] + across[..., 2:] - colour, side)
-    down = F.pad(colour, (0, 0, 1, 1), mode="replicate")
-    return torch.lerp(colour, down[:, :, :-2] + down[:, :, 2:] - colour, side)
-
-
-def _develop(colour: torch.Tensor, scene: SceneBatch, generator: torch.Generator) -> torch.Tensor:
-    """The camera's side of a picture: optics, exposure, gamma, noise. [B, F, 3, H, W] linear to [B, F, H, W, 3] uint8."""
-    device, frames = colour.device, colour.shape[1]
-
-    def column(tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.float().to(device).repeat_interleave(frames, 0)[:, None, None, None]
-
-    # Automatic exposure, as a camera has it, but not perfect: dark and bright clips remain.
-    exposure = (0.48 / colour.mean((1, 2, 3, 4)).clamp(min=0.02)) ** 0.7
-    gain = exposure[:, None, None] * scene.gain.float().to(device)
-    colour = _blurred(colour.flatten(0, 1), column(scene.blur)) * gain.flatten(0, 1)[:, :, None, None]
-    colour = colour.clamp_(min=1e-4) ** column(scene.gamma)
-    # A soft shoulder instead of clipping: bright walls keep their texture.
-    colour = torch.where(colour > 0.8, 1 - 0.2 * torch.exp(4 - 5 * colour), colour)
-    noise = torch.randn(colour.shape, generator=generator, device=device)
-    colour = noise.mul_(column(scene.noise)).add_(colour).clamp_(0, 1).mul_(255).add_(0.5)
-    return colour.to(torch.uint8).permute(0, 2, 3, 1).unflatten(0, (-1, frames)).contiguous()
+def _mean_flow(scenes: SceneBatch, depth: torch.Tensor) -> torch.Tensor:
+    """Mean motion [B, F, 2] in pixels of the still world from each frame to the next (the last: from the one before), on the CPU."""
+    frames, height, width = depth.shape[1:]
+    if frames == 1:
+        return torch.zeros(len(depth), 1, 2, dtype=torch.float64)
+    rows, columns = (((torch.arange(FLOW_GRID) + 0.5) / FLOW_GRID * size).long() for size in (height, width))
+    some = depth[:, :, rows.to(depth.device)][..., columns.to(depth.device)].cpu().double().flatten(2)
+    ray = (
+        _camera_rays(scenes.intrinsics, height, width).reshape(-1, 3, height, width)[:, :, rows][..., columns].double().flatten(2)
+    )
+    other = torch.arange(1, frames + 1)
+    other[-1] = frames - 2
+    there = torch.linalg.inv(scenes.world_from_camera[:, other]) @ scenes.world_from_camera
+    point = there[..., :3, :3] @ (ray[:, None] * some[:, :, None]) + there[..., :3, 3:]
+    known = ((some > 0) & (point[:, :, 2] > NEAREST_M))[:, :, None].double()
+    moved = (point[:, :, :2] / point[:, :, 2:].clamp(min=NEAREST_M) - ray[:, None, :2]) * known
+    flow = moved.sum(-1) / known.sum(-1).clamp(min=1) * scenes.intrinsics[:, None, 0, :1]
+    return torch.cat([flow[:, :-1], -flow[:, -1:]], 1)
 
 
 @torch.no_grad()
-def render_clips(batch: int, config: ProceduralConfig, *, seed: int, device: str | torch.device = "cpu") -> ClipBatch:
-    """Render `batch` different random scenes, `config.num_frames` frames each; the same seed gives the same clips."""
+def render_clips(
+    batch: int, config: ProceduralConfig, *, seed: int, first: int = 0, device: str | torch.device = "cpu"
+) -> ClipBatch:
+    """Render `batch` different random scenes, `config.num_frames` frames each.
+
+    Scenes are numbered, beginning with `first`; what a scene is depends on the seed, its number and the options only.
+    """
     device = torch.device(device)
-    scenes = sample_scenes(batch, config, seed)
+    scenes = sample_scenes(batch, config, seed, first)
     shape = (batch, config.num_frames, config.height, config.width)
     ray = _camera_rays(scenes.intrinsics, config.height, config.width).to(device)
     ray = ray.repeat_interleave(config.num_frames, 0)
-    depth, part, local, colour = _caster(config).shade(_views(scenes, device), ray)
+    setting = scenes.setting.repeat_interleave(config.num_frames)
+    views = _views(scenes, config.rounded_groups, device)
+    depth, part, local, colour = _caster(config).shade(setting, views, ray)
     colour = colour.reshape(batch, config.num_frames, 3, *shape[2:])
-    generator = torch.Generator(device).manual_seed(seed ^ 0x5EED)
-    # On the CPU clip by clip, which stays in the cache.
-    step = 1 if device.type == "cpu" else batch
-    rgb = torch.cat([_develop(colour[i : i + step], scenes.select(slice(i, i + step)), generator) for i in range(0, batch, step)])
+    depth = depth.reshape(shape)
     poses = scenes.world_from_part
     return ClipBatch(
-        rgb=rgb,
-        depth=depth.reshape(shape),
+        rgb=develop(colour, scenes.optics, _mean_flow(scenes, depth), seed, first),
+        depth=depth,
         part_index=part.reshape(shape),
         local_points=local.transpose(1, 2).reshape(*shape, 3),
         world_from_camera=scenes.world_from_camera.to(device),
         world_from_part=poses.to(device),
         intrinsics=scenes.intrinsics.to(device),
         quadric=scenes.quadric.to(device),
+        power=scenes.power.to(device),
+        present=scenes.present.to(device),
+        waves=scenes.waves.to(device),
+        setting=scenes.setting,
+        object_of_part=scenes.object_of_part.to(device),
         part_moves=((poses - poses[:, :1]).abs().amax((1, 3, 4)) > 1e-4).to(device),
         config=config,
     )
@@ -175,7 +206,7 @@ def render_clips(batch: int, config: ProceduralConfig, *, seed: int, device: str
 
 def select_clips(clips: ClipBatch, keep: torch.Tensor) -> ClipBatch:
     """The clips of a batch that `keep` [B] bool names."""
-    tensors = {name: value[keep] for name, value in vars(clips).items() if isinstance(value, torch.Tensor)}
+    tensors = {name: value[keep.to(value.device)] for name, value in vars(clips).items() if isinstance(value, torch.Tensor)}
     return replace(clips, **tensors)
 
 
@@ -185,21 +216,23 @@ def tracking_points(clips: ClipBatch, anchor: int) -> tuple[torch.Tensor, torch.
 
     Returns points_world [B, F, H, W, 3] float32 in the anchor's camera frame; visible [B, F, H, W]: the point projects
     into frame f and nothing lies in front of it there (exact, by casting the ray through the point); moving [B, H, W]:
-    the point travels more than a centimetre in the world over the clip.
+    the point travels more than a centimetre in the world over the clip. Pixels of the anchor that show the sky
+    (`~clips.valid[:, anchor]`) have no track: points at 0, neither visible nor moving.
     """
     batch, frames, height, width = clips.depth.shape
-    part = clips.part_index[:, anchor].flatten(1)
+    valid = clips.valid[:, anchor].flatten(1)
+    part = clips.part_index[:, anchor].flatten(1).clamp(min=0)
     local = clips.local_points[:, anchor].flatten(1, 2).transpose(1, 2)
     anchor_from_world = torch.linalg.inv(clips.world_from_camera[:, anchor])
     anchor_from_part = anchor_from_world[:, None, None] @ clips.world_from_part
     camera_from_part = torch.linalg.inv(clips.world_from_camera)[:, :, None] @ clips.world_from_part
     part_from_camera = _rows(torch.linalg.inv(camera_from_part)).float()
-
+    power = clips.power[:, 1 : clips.config.rounded_groups + 1]
+    shared = (x.float().repeat_interleave(frames, 0) for x in (clips.quadric, power, clips.present, clips.waves))
     placed = torch.cat([_rows(anchor_from_part), _rows(camera_from_part)], -1).float().transpose(2, 3)
     in_anchor, in_camera, clear = _caster(clips.config).follow(
-        part_from_camera.flatten(0, 1),
-        clips.quadric.float().repeat_interleave(frames, 0),
-        placed.flatten(0, 1),
+        clips.setting.repeat_interleave(frames),
+        (part_from_camera.flatten(0, 1), *shared, placed.flatten(0, 1)),
         part.repeat_interleave(frames, 0),
         local.repeat_interleave(frames, 0),
     )
@@ -211,6 +244,8 @@ def tracking_points(clips: ClipBatch, anchor: int) -> tuple[torch.Tensor, torch.
     inside = (in_camera[:, :, 2] > NEAREST_M) & (pixel > 0).all(2) & (pixel[:, :, 0] < width) & (pixel[:, :, 1] < height)
     visible = inside & clear.reshape(batch, frames, -1)
     visible[:, anchor] = True
+    visible &= valid[:, None]
+    in_anchor = in_anchor * valid[:, None, None]
     travel = (in_anchor - in_anchor[:, anchor : anchor + 1]).square_()
     travel = (travel[:, :, 0] + travel[:, :, 1] + travel[:, :, 2]).amax(1)
     shape = (batch, frames, height, width)
@@ -223,7 +258,10 @@ def tracking_points(clips: ClipBatch, anchor: int) -> tuple[torch.Tensor, torch.
 
 @torch.no_grad()
 def reconstruction_points(clips: ClipBatch, anchor: int) -> torch.Tensor:
-    """The content of every frame at its own time, in the anchor's camera frame: [B, F, H, W, 3] float32, metres."""
+    """The content of every frame at its own time, in the anchor's camera frame: [B, F, H, W, 3] float32, metres.
+
+    Where `clips.valid` is false there is none, and the point is the camera's centre.
+    """
     _, _, height, width = clips.depth.shape
     ray = _camera_rays(clips.intrinsics, height, width)
     frames = clips.depth.shape[1]
@@ -233,14 +271,15 @@ def reconstruction_points(clips: ClipBatch, anchor: int) -> torch.Tensor:
     return affine_rows(rows, in_camera).transpose(1, 2).reshape(*clips.depth.shape, 3)
 
 
-def procedural_clip(seed: int, config: ProceduralConfig | None = None, *, anchor: int = 0) -> ProceduralClip:
-    """One scene with all its truth, as NumPy arrays; the same seed gives the same clip."""
+def procedural_clip(seed: int, config: ProceduralConfig | None = None, *, anchor: int = 0, number: int = 0) -> ProceduralClip:
+    """Scene `number` of a seed with all its truth, as NumPy arrays; the same each time."""
     config = config or ProceduralConfig(num_frames=16)
-    clips = render_clips(1, config, seed=seed)
+    clips = render_clips(1, config, seed=seed, first=number)
     points, visible, moving = tracking_points(clips, anchor)
     anchor_from_world = torch.linalg.inv(clips.world_from_camera[:, anchor])
     cameras = (anchor_from_world[:, None] @ clips.world_from_camera)[0]
     cameras[anchor] = torch.eye(4, dtype=cameras.dtype)
+    valid = clips.valid[0].numpy()
     return ProceduralClip(
         rgb=clips.rgb[0].numpy(),
         time_s=np.arange(config.num_frames) / FRAMES_PER_SECOND,
@@ -251,4 +290,7 @@ def procedural_clip(seed: int, config: ProceduralConfig | None = None, *, anchor
         visible=visible[0].numpy(),
         moving=moving[0].numpy(),
         reconstruction_points_world=reconstruction_points(clips, anchor)[0].numpy(),
+        tracking_valid=np.broadcast_to(valid[anchor], valid.shape).copy(),
+        reconstruction_valid=valid,
+        object_index=clips.object_index[0].numpy(),
     )

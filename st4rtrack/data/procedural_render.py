@@ -1,21 +1,28 @@
 """Analytic ray casting and shading of procedural scenes.
 
-Everything here works on V views (one scene at one time each) and N rays per view, with no data-dependent shapes, so
-that one function serves eager CPU, compiled CPU and GPU. All geometry is in the camera frame of the view, which keeps
-float32 exact enough: the only matrices are `camera_from_part` and its inverse, composed in float64 beforehand.
+Everything here works on V views (one scene at one time each) and N rays per view, so that one function serves eager CPU, compiled
+CPU and GPU. All geometry is in the camera frame of the view, which keeps float32 exact enough: the only matrices are
+`camera_from_part` and its inverse, composed in float64 beforehand.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 
+from st4rtrack.data.procedural_config import SETTINGS
+from st4rtrack.data.procedural_ground import columns_of, ground_slope
+from st4rtrack.data.procedural_paint import SKY_FACE
+from st4rtrack.data.procedural_solids import affine_rows, combine, enter_distance, meet_backdrop
 from st4rtrack.data.procedural_texture import sample_texture, texture_atlas
 
 SHADOW_SLACK_M = 0.02
 OCCLUSION_SLACK_M = 0.003
 NEAREST_M = 0.05
+FARTHEST_M = 50.0
+"""Ground farther than this has no depth, like the sky."""
+CLOUDS_M = 0.15  # how far the layer of clouds bends down towards the horizon, over its height
 RAYS_PER_CALL_CPU = 8192
 RAYS_PER_CALL_EAGER = 4096
 RAYS_PER_CALL_GPU = 1 << 22
@@ -25,75 +32,27 @@ RAYS_PER_CALL_GPU = 1 << 22
 class ViewBatch:
     """What the caster needs, float32 on the device, one row per view.
 
-    part_from_camera [V, P, 12]: the 3x3 part and the translation. quadric [V, P, 3]. size_m [V, P, 3].
-    faces [V, 19, P * 6]. light [V, 3] in the camera frame. ambient, diffuse [V, 3].
+    part_from_camera [V, P, 12]: the 3x3 part and the translation. quadric [V, P, 3]. power [V, S, 2] of the parts 1 to S. present [V, P].
+    waves [V, 4, K]. size_m [V, P, 3]. faces [V, 19, P * 6]. light [V, 3] in the camera frame. ambient, diffuse [V, 3]. haze [V, 4].
     up [V, 3]: the world's upward direction in the camera frame. pixel [V, 1]: width of a pixel at unit depth.
     """
 
     part_from_camera: torch.Tensor
     quadric: torch.Tensor
+    power: torch.Tensor
+    present: torch.Tensor
+    waves: torch.Tensor
     size_m: torch.Tensor
     faces: torch.Tensor
     light: torch.Tensor
     ambient: torch.Tensor
     diffuse: torch.Tensor
+    haze: torch.Tensor
     up: torch.Tensor
     pixel: torch.Tensor
 
     def tensors(self) -> tuple[torch.Tensor, ...]:
-        return (self.part_from_camera, self.quadric, self.size_m, self.faces, self.light, self.ambient, self.diffuse,
-                self.up, self.pixel)  # fmt: skip
-
-
-def _combine(rows: Sequence[torch.Tensor], vector: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Sum of three products."""
-    return rows[0] * vector[0] + rows[1] * vector[1] + rows[2] * vector[2]
-
-
-def affine_rows(rows: Sequence[torch.Tensor], point: torch.Tensor) -> torch.Tensor:
-    """Points [V, 3, N] through an affine map given as twelve broadcastable rows: the linear part, then the translation."""
-    return torch.stack([_combine(rows[3 * row : 3 * row + 3], point.unbind(1)) + rows[9 + row] for row in range(3)], 1)
-
-
-def enter_distance(
-    part_from_camera: torch.Tensor, quadric: torch.Tensor, origin: torch.Tensor, direction: torch.Tensor
-) -> torch.Tensor:
-    """Ray parameter [V, P, N] at which rays from one origin [V, 3] along [V, 3, N] enter each part; inf if they do not.
-
-    The room (part 0) must not be among the parts given. A part that holds the origin counts as not entered.
-    """
-    m = part_from_camera[..., None]
-    x, y, z = (origin[:, None, k, None] for k in range(3))
-    dx, dy, dz = (direction[:, None, k] for k in range(3))
-    near, far = torch.zeros_like(dx), torch.full_like(dx, 1e9)
-    # The quadric along the ray, a t^2 + 2 b t + c <= 0; a tiny `a` makes "no quadric" an ordinary case.
-    a, b, c = torch.full_like(dx, 1e-8), torch.zeros_like(dx), torch.full_like(x, -1.0)
-    for row in range(3):
-        start = m[:, :, 3 * row] * x + m[:, :, 3 * row + 1] * y + m[:, :, 3 * row + 2] * z + m[:, :, 9 + row]
-        along = m[:, :, 3 * row] * dx + m[:, :, 3 * row + 1] * dy + m[:, :, 3 * row + 2] * dz
-        inverse = 1.0 / (along + 1e-9)
-        middle, half = -start * inverse, inverse.abs()
-        near, far = torch.maximum(near, middle - half), torch.minimum(far, middle + half)
-        weighted = quadric[:, :, row, None] * along
-        a, b, c = a + weighted * along, b + weighted * start, c + quadric[:, :, row, None] * start * start
-    meets = b * b - a * c
-    root = meets.clamp(min=0.0).sqrt()
-    inverse = 1.0 / a
-    near, far = torch.maximum(near, (-b - root) * inverse), torch.minimum(far, (root - b) * inverse)
-    return torch.where((meets >= 0) & (far > near) & (near > 0), near, torch.inf)
-
-
-def leave_room(part_from_camera: torch.Tensor, origin: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
-    """Ray parameter [V, N] at which rays from inside the room leave it; part_from_camera [V, P, 12] with the room first."""
-    m = part_from_camera[:, 0, :, None]
-    far = torch.full_like(direction[:, 0], 1e9)
-    for row in range(3):
-        along_row = m[:, 3 * row : 3 * row + 3].unbind(1)
-        start = _combine(along_row, origin[:, :, None].unbind(1)) + m[:, 9 + row]
-        along = _combine(along_row, direction.unbind(1))
-        inverse = 1.0 / (along + 1e-9)
-        far = torch.minimum(far, inverse.abs() - start * inverse)
-    return far
+        return tuple(vars(self).values())
 
 
 def _take(table: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
@@ -101,16 +60,42 @@ def _take(table: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     return torch.gather(table, 2, index[:, None].expand(-1, table.shape[1], -1))
 
 
-def _surface(local: torch.Tensor, quadric: torch.Tensor, room: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Outward normal in the part's frame [V, 3, N] (not unit; inward for the room) and the face number [V, N] in 0..5."""
-    size = local.abs()
-    largest, axis = size.max(1)
-    curved = (quadric * local * local).sum(1) - 1 > largest - 1
+def _objects(
+    part_from_camera: torch.Tensor, quadric: torch.Tensor, present: torch.Tensor, rounded: int, compact: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Pose, quadric and part number of what rays may meet beside the backdrop.
+
+    compact: without absent parts, save among the first `rounded`; for the one view there is then.
+    """
+    number = torch.arange(1, quadric.shape[1], device=quadric.device)
+    if compact and not torch.compiler.is_compiling():
+        number = number[(present[0, 1:] > 0) | (number <= rounded)]
+    return part_from_camera[:, number], quadric[:, number], number
+
+
+def _surface(
+    setting: str, local: torch.Tensor, quadric: torch.Tensor, rounded: torch.Tensor, waves: torch.Tensor, part: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Normal in the part's frame [V, 3, N] (not unit; outwards, inwards for the room) and the face number [V, N] in 0..5.
+
+    rounded [3, V, S, N]: normals of the superquadrics, the parts 1 to S.
+    """
+    backdrop = part == 0
+    largest, axis = local.abs().max(1)
+    curved = (quadric * local * local).sum(1) > largest
     sign = torch.where(local >= 0, 1.0, -1.0)
     flat = torch.stack([(axis == k) * sign[:, k] for k in range(3)], 1)
     normal = torch.where(curved[:, None], quadric * local, flat)
-    positive = torch.gather(local, 1, axis[:, None])[:, 0] >= 0
-    return torch.where(room[:, None], -normal, normal), axis * 2 + positive
+    for number in range(rounded.shape[2]):
+        normal = torch.where(part[:, None] == number + 1, rounded[:, :, number].transpose(0, 1), normal)
+    face = axis * 2 + (torch.gather(local, 1, axis[:, None])[:, 0] >= 0)
+    if setting == "room":
+        return torch.where(backdrop[:, None], -normal, normal), face
+    slope_x = slope_z = torch.zeros_like(local[:, 0])
+    if setting == "terrain":
+        slope_x, slope_z = ground_slope(columns_of(waves), local[:, 0], local[:, 2])
+    ground = torch.stack([slope_x, torch.full_like(slope_x, -1.0), slope_z], 1)
+    return torch.where(backdrop[:, None], ground, normal), torch.where(backdrop, SKY_FACE - 1, face)
 
 
 def _paint(
@@ -129,47 +114,73 @@ def _paint(
     return affine_rows(paint[:, 7:19].unbind(1), texture).clamp(0.02, 0.98)
 
 
+def _sky_layer(part_from_camera: torch.Tensor, ray: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where rays meet the layer of clouds [V, 3, N], in units of its height, and the sine of their elevation [V, N]."""
+    m = part_from_camera[:, 0, :, None]
+    world = torch.stack([combine(m[:, 3 * row : 3 * row + 3].unbind(1), ray.unbind(1)) for row in range(3)], 1)
+    world = world * torch.rsqrt((world * world).sum(1, keepdim=True))
+    up = (-world[:, 1]).clamp(min=0.0)
+    return world / (up + CLOUDS_M)[:, None], up
+
+
 def _shade_rays(
-    part_from_camera: torch.Tensor, quadric: torch.Tensor, size_m: torch.Tensor, faces: torch.Tensor,
-    light: torch.Tensor, ambient: torch.Tensor, diffuse: torch.Tensor, up: torch.Tensor, pixel: torch.Tensor,
-    ray: torch.Tensor, texels: torch.Tensor, num_textures: int, shadows: bool,
+    part_from_camera: torch.Tensor, quadric: torch.Tensor, power: torch.Tensor, present: torch.Tensor, waves: torch.Tensor,
+    size_m: torch.Tensor, faces: torch.Tensor, light: torch.Tensor, ambient: torch.Tensor, diffuse: torch.Tensor, haze: torch.Tensor,
+    up: torch.Tensor, pixel: torch.Tensor, ray: torch.Tensor, texels: torch.Tensor, num_textures: int, shadows: bool,
+    compact: bool, setting: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Cast camera rays [V, 3, N] (z = 1): depth [V, N], part [V, N], point in the part's frame and colour [V, 3, N]."""
+    """Cast camera rays [V, 3, N] (z = 1): depth [V, N], part [V, N], point in the part's frame and colour [V, 3, N].
+
+    Where there is only sky, or ground beyond `FARTHEST_M`: depth 0, part -1, point 0.
+    """
     eye = torch.zeros_like(light)
-    objects, object_quadric = part_from_camera[:, 1:], quadric[:, 1:]
-    entered, nearest = enter_distance(objects, object_quadric, eye, ray).min(1)
-    wall = leave_room(part_from_camera, eye, ray)
-    room = wall <= entered
-    depth = torch.where(room, wall, entered)
-    part = torch.where(room, 0, nearest + 1)
+    objects, object_quadric, number = _objects(part_from_camera, quadric, present, power.shape[1], compact)
+    entries, rounded = enter_distance(objects, object_quadric, power, eye, ray, compact)
+    entered, nearest = entries.min(1)
+    wall = meet_backdrop(setting, part_from_camera, waves, eye, ray, entered, compact)
+    backdrop = wall <= entered
+    depth = torch.where(backdrop, wall, entered).clamp(max=20 * FARTHEST_M)
+    part = torch.where(backdrop, 0, number[nearest])
 
     point = ray * depth[:, None]
     table = torch.cat([part_from_camera, quadric, size_m], 2).transpose(1, 2)
     own = _take(table, part)
     local = affine_rows(own.unbind(1)[:12], point)
-    normal, face = _surface(local, own[:, 12:15], room)
+    normal, face = _surface(setting, local, own[:, 12:15], rounded, waves, part)
     # Normals go with the transpose of part_from_camera.
-    normal = torch.stack([_combine(own[:, k:9:3].unbind(1), normal.unbind(1)) for k in range(3)], 1)
+    normal = torch.stack([combine(own[:, k:9:3].unbind(1), normal.unbind(1)) for k in range(3)], 1)
     normal = normal * torch.rsqrt((normal * normal).sum(1, keepdim=True) + 1e-12)
 
     facing = (normal * ray).sum(1).abs() * torch.rsqrt((ray * ray).sum(1))
     footprint = depth * pixel * torch.rsqrt(facing.clamp(min=0.02))
-    colour = _paint(local, own[:, 15:18], face, _take(faces, part * 6 + face), footprint, texels, num_textures)
+    sky, elevation, painted = depth > 10 * FARTHEST_M, depth, local
+    if setting != "room":
+        layer, elevation = _sky_layer(part_from_camera, ray)
+        painted, face = torch.where(sky[:, None], layer, local), torch.where(sky, SKY_FACE, face)
+        footprint = torch.where(sky, pixel / (elevation + CLOUDS_M), footprint)
+    colour = _paint(painted, own[:, 15:18], face, _take(faces, part * 6 + face), footprint, texels, num_textures)
 
-    to_point = point - light[:, :, None]
-    distance = (to_point * to_point).sum(1).sqrt()
-    lambert = (-(normal * to_point).sum(1) / distance).clamp(min=0.0)
+    to_light = light[:, :, None] - point
+    distance = (to_light * to_light).sum(1).sqrt()
+    lit = ((normal * to_light).sum(1) / distance).clamp(min=0.0)
     if shadows:
-        blocked = enter_distance(objects, object_quadric, light, to_point).amin(1) < 1 - SHADOW_SLACK_M / distance
-        lambert = torch.where(blocked, 0.0, lambert)
-    sky = 0.75 + 0.25 * (normal * up[:, :, None]).sum(1)
-    radiance = ambient[:, :, None] * sky[:, None] + diffuse[:, :, None] * lambert[:, None]
-    return depth, part, local, colour * radiance
+        entered = enter_distance(objects, object_quadric, power, light, -to_light, compact)[0].amin(1)
+        lit = torch.where(entered < 1 - SHADOW_SLACK_M / distance, 0.0, lit)
+    open_ = 0.75 + 0.25 * (normal * up[:, :, None]).sum(1)
+    radiance = colour * (ambient[:, :, None] * open_[:, None] + diffuse[:, :, None] * lit[:, None])
+    if setting == "room":
+        return depth, part, local, radiance
+    radiance = torch.where(sky[:, None], colour, radiance)
+    clear = torch.where(sky, 1 - torch.exp(-8 * elevation), torch.exp(-depth * haze[:, 3:]))
+    radiance = torch.lerp(haze[:, :3, None], radiance, clear[:, None])
+    known = depth < FARTHEST_M
+    return torch.where(known, depth, 0.0), torch.where(known, part, -1), torch.where(known[:, None], local, 0.0), radiance
 
 
 def _follow_points(
-    part_from_camera: torch.Tensor, quadric: torch.Tensor, placed: torch.Tensor, part: torch.Tensor, local: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    part_from_camera: torch.Tensor, quadric: torch.Tensor, power: torch.Tensor, present: torch.Tensor, waves: torch.Tensor,
+    placed: torch.Tensor, part: torch.Tensor, local: torch.Tensor, compact: bool, setting: str,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
     """Points of parts at another time: in the anchor's camera, in the camera of that time, and whether it sees them.
 
     placed [V, 24, P]: affine rows from each part to the anchor's camera and to the view's. part [V, N], local [V, 3, N].
@@ -179,8 +190,10 @@ def _follow_points(
     in_anchor = affine_rows(own.unbind(1)[:12], local)
     in_camera = affine_rows(own.unbind(1)[12:], local)
     eye = torch.zeros_like(in_camera[:, :, 0])
-    entered = enter_distance(part_from_camera[:, 1:], quadric[:, 1:], eye, in_camera).amin(1)
-    reach = torch.minimum(entered, leave_room(part_from_camera, eye, in_camera))
+    objects, object_quadric, _ = _objects(part_from_camera, quadric, present, power.shape[1], compact)
+    entered = enter_distance(objects, object_quadric, power, eye, in_camera, compact)[0].amin(1)
+    wall = meet_backdrop(setting, part_from_camera, waves, eye, in_camera, torch.ones_like(entered), compact)
+    reach = torch.minimum(entered, wall)
     clear = reach >= 1 - OCCLUSION_SLACK_M / in_camera[:, 2].clamp(min=NEAREST_M)
     return in_anchor, in_camera, clear
 
@@ -191,9 +204,9 @@ def _compiled(function: Callable) -> Callable:
 
 
 class RayCaster:
-    """Casts many rays in calls of one size, so that a compiled function is compiled once per number of parts.
+    """Casts many rays in calls of one size, so that a compiled function is compiled once per setting and number of parts.
 
-    On the CPU one view at a time, in pieces that stay in the cache; on a GPU as many views at once as fit.
+    On the CPU one view at a time, in pieces that stay in the cache; on a GPU as many views of one setting at once as fit.
     """
 
     def __init__(self, *, compiled: bool, shadows: bool, rays_per_call: int | None = None) -> None:
@@ -203,6 +216,9 @@ class RayCaster:
         self._shade: Callable[..., tuple[torch.Tensor, ...]] = _compiled(_shade_rays) if compiled else _shade_rays
         self._follow: Callable[..., tuple[torch.Tensor, ...]] = _compiled(_follow_points) if compiled else _follow_points
 
+    def _compact(self, device: torch.device) -> bool:
+        return device.type == "cpu" and not self.compiled
+
     def _piece(self, device: torch.device, views: int, rays: int) -> tuple[int, int]:
         """Views and rays per call."""
         if device.type == "cpu":
@@ -211,18 +227,42 @@ class RayCaster:
         size = self.rays_per_call or RAYS_PER_CALL_GPU
         return max(1, min(views, size // rays)), rays
 
-    def shade(self, views: ViewBatch, ray: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Depth [V, N], part [V, N], local [V, 3, N], colour [V, 3, N] of rays [V, 3, N]."""
+    def shade(self, setting: torch.Tensor, views: ViewBatch, ray: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Depth [V, N], part [V, N], local [V, 3, N], colour [V, 3, N] of rays [V, 3, N]; setting [V] on the CPU."""
         atlas = texture_atlas(ray.device)
-        constants = (atlas.texels, atlas.num_textures, self.shadows)
-        return self._in_pieces(lambda *tensors: self._shade(*tensors, *constants), views.tensors(), (ray,))
+        constants = (atlas.texels, atlas.num_textures, self.shadows, self._compact(ray.device))
+        return self._by_setting(
+            setting, lambda *tensors: self._shade(*tensors[:-1], *constants, tensors[-1]), views.tensors(), (ray,)
+        )
 
     def follow(
-        self, part_from_camera: torch.Tensor, quadric: torch.Tensor, placed: torch.Tensor,
-        part: torch.Tensor, local: torch.Tensor,
-    ) -> tuple[torch.Tensor, ...]:  # fmt: skip
+        self, setting: torch.Tensor, per_view: tuple[torch.Tensor, ...], part: torch.Tensor, local: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
         """Points [V, 3, N] in the anchor's camera and in the view's, and whether seen [V, N]: see `_follow_points`."""
-        return self._in_pieces(self._follow, (part_from_camera, quadric, placed), (part, local))
+        compact = self._compact(local.device)
+        return self._by_setting(
+            setting, lambda *tensors: self._follow(*tensors[:-1], compact, tensors[-1]), per_view, (part, local)
+        )
+
+    def _by_setting(
+        self, setting: torch.Tensor, call: Callable[..., tuple[torch.Tensor, ...]], per_view: tuple[torch.Tensor, ...],
+        per_ray: tuple[torch.Tensor, ...],
+    ) -> tuple[torch.Tensor, ...]:  # fmt: skip
+        """`call(*per_view, *per_ray, name of the setting)` on the views of each setting, put together in the old order."""
+        present = setting.unique().tolist()
+        if len(present) == 1:
+            return self._in_pieces(lambda *tensors: call(*tensors, SETTINGS[present[0]]), per_view, per_ray)
+        whole: list[torch.Tensor] = []
+        for index in present:
+            rows = (setting == index).nonzero()[:, 0].to(per_ray[0].device)
+            done = self._in_pieces(
+                lambda *tensors, index=index: call(*tensors, SETTINGS[index]),
+                tuple(x[rows] for x in per_view), tuple(x[rows] for x in per_ray),
+            )  # fmt: skip
+            whole = whole or [x.new_empty((len(setting), *x.shape[1:])) for x in done]
+            for target, value in zip(whole, done, strict=True):
+                target[rows] = value
+        return tuple(whole)
 
     def _in_pieces(
         self, call: Callable[..., tuple[torch.Tensor, ...]], per_view: tuple[torch.Tensor, ...],

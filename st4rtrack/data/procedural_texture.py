@@ -14,7 +14,12 @@ import torch.nn.functional as F
 
 TEXTURE_SIZE = 256
 MIP_LEVELS = 7
-NUM_TEXTURES = 48
+NUM_TEXTURES = 64
+NUM_KINDS = 8
+FIRST_CLEAN = 32
+"""From this texture on the pattern has hardly any grain, so that it repeats exactly."""
+REGULAR_KINDS = (3, 4, 5, 6)
+"""Bricks, checks, stripes, dots."""
 
 
 @dataclass(frozen=True)
@@ -125,11 +130,12 @@ def make_texture(index: int) -> torch.Tensor:
     """Texture number `index` as [3, size, size] float in [0, 1]; the same for everyone, always."""
     generator = torch.Generator().manual_seed(7919 * index + 11)
     pattern = _KINDS[index % len(_KINDS)](generator)
-    # No real surface is of one colour down to the pixel: some fine grain and some large stains on all of them.
+    # Few real surfaces are of one colour down to the pixel: some fine grain and some large stains on the first half.
     grain = octaves(generator, _pick(generator, (16, 32)), 0.8)
     stains = octaves(generator, 2, 0.5, 1)
     amount = 0.15 + 0.35 * float(torch.rand((), generator=generator))
-    return ((1 - amount) * pattern + amount * grain + 0.25 * (stains - 0.5)).clamp(0, 1)
+    clean = 0.15 if index >= FIRST_CLEAN else 1.0
+    return ((1 - clean * amount) * pattern + clean * (amount * grain + 0.25 * (stains - 0.5))).clamp(0, 1)
 
 
 @lru_cache(maxsize=2)

@@ -2,15 +2,38 @@
 they are asked for. No sampling: what a benchmark or a training takes of them is decided there.
 """
 
+import json
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 
 from st4rtrack.types import UserError
+
+
+class TrackReader(Protocol):
+    """`read(start, stop, step)` are points [time, points, 3] in the world and visible [time, points] bool in frames start,
+    start + step, ... before stop. The points are the same in all frames.
+    """
+
+    def __call__(self, start: int, stop: int, step: int = 1) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+@dataclass(frozen=True)
+class RigidParts:
+    """What every pixel belongs to, and how that moves: enough to follow each pixel of any frame through all others.
+
+    Attributes:
+        read_index: `read_index(frame)` is [height, width] uint8, the part that each pixel shows; 0 is all that never moves.
+        world_from_part: [time, parts, 4, 4] rigid; of part 0 always the identity.
+    """
+
+    read_index: Callable[[int], np.ndarray] = field(repr=False)
+    world_from_part: np.ndarray = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -24,8 +47,8 @@ class RawSequence:
             its frame is the world.
         read_rgb: `read_rgb(index)` is [height, width, 3] uint8.
         read_depth: `read_depth(index)` is [height, width] float32, z in metres, 0 where it is unknown; None: no depth.
-        read_tracks: `read_tracks(start, stop)` are the points [time, points, 3] in the world and visible [time, points] bool in
-            frames start..stop-1; None: no tracks. The points are the same in all frames.
+        read_tracks: points that are followed through all frames; None: no tracks.
+        parts: for scenes of rigid objects, in which every pixel can be followed; None: no such thing is known.
         read_jpeg: `read_jpeg(index)` is the frame as it is stored, where a sequence file holds JPEG images.
     """
 
@@ -34,7 +57,8 @@ class RawSequence:
     world_from_camera: np.ndarray | None = field(repr=False)
     read_rgb: Callable[[int], np.ndarray] = field(repr=False)
     read_depth: Callable[[int], np.ndarray] | None = field(default=None, repr=False)
-    read_tracks: Callable[[int, int], tuple[np.ndarray, np.ndarray]] | None = field(default=None, repr=False)
+    read_tracks: TrackReader | None = field(default=None, repr=False)
+    parts: RigidParts | None = field(default=None, repr=False)
     read_jpeg: Callable[[int], bytes] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
@@ -116,6 +140,41 @@ def read_16bit(path: Path) -> np.ndarray:
     return image
 
 
+def read_float(path: Path) -> np.ndarray:
+    """A TIFF of one channel of floating-point numbers: [height, width] float32.
+
+    Raises:
+        UserError: it is absent, damaged or of another kind.
+    """
+    image = _decode(read_bytes(path), str(path), cv2.IMREAD_UNCHANGED)
+    if image.ndim != 2 or image.dtype not in (np.float32, np.float64):
+        raise UserError(f"{path} must be a grey image of floating-point numbers, it is {image.dtype} {list(image.shape)}")
+    return image.astype(np.float32)
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """A PNG whose pixels are numbers, with or without a palette that shows them in colour: [height, width] uint8.
+
+    Raises:
+        UserError: it is absent, damaged or of another kind.
+    """
+    data = read_bytes(path)
+    palette = data.find(b"PLTE", 8, 1024)  # before the pixels by the format's rules, and after little else
+    if palette >= 0:
+        # OpenCV gives a palette's colours and not the numbers; so it gets a palette in which the two are the same.
+        length = int.from_bytes(data[palette - 4 : palette], "big")
+        levels = np.repeat(np.arange(1 << min(data[24], 8), dtype=np.uint8), 3).tobytes()  # byte 24: bits per pixel
+        chunk = b"PLTE" + levels
+        checked = chunk + zlib.crc32(chunk).to_bytes(4, "big")
+        data = data[: palette - 4] + len(levels).to_bytes(4, "big") + checked + data[palette + length + 8 :]
+    image = _decode(data, str(path), cv2.IMREAD_UNCHANGED)
+    if palette >= 0 and image.ndim == 3:
+        image = image[..., 0]
+    if image.ndim != 2 or image.dtype != np.uint8:
+        raise UserError(f"{path} must be an image of numbers of 8 bits, it is {image.dtype} {list(image.shape)}")
+    return image
+
+
 def _decode(data: bytes, label: str, flags: int) -> np.ndarray:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
@@ -136,6 +195,36 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); the data set is incomplete, fetch it again") from None
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        UserError: it is absent or damaged.
+    """
+    try:
+        return json.loads(read_bytes(path))
+    except ValueError as error:  # also text that is no UTF-8
+        raise UserError(f"{path} is not JSON, or is damaged ({error}); fetch it again") from error
+
+
+def rotation_from_quaternion(quaternion_wxyz: np.ndarray, label: str) -> np.ndarray:
+    """Rotations [..., 3, 3] of quaternions [..., 4] (w, x, y, z) that are units but for the digits that a file keeps.
+
+    Raises:
+        UserError: one is none; `label` names where it is from.
+    """
+    length = np.linalg.norm(quaternion_wxyz, axis=-1, keepdims=True)
+    if not (np.isfinite(length) & (length > 0.5)).all():
+        raise UserError(f"{label}: a rotation is not a unit quaternion; fetch the file again")
+    w, x, y, z = np.moveaxis(quaternion_wxyz / length, -1, 0)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
+    return np.moveaxis(np.array(rows), (0, 1), (-2, -1))
 
 
 def invert_cameras(camera_from_world: np.ndarray, label: str) -> np.ndarray:

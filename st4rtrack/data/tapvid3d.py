@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from st4rtrack.data.raw import RawSequence, decode_rgb, invert_cameras, require_intrinsics
+from st4rtrack.data.raw import RawSequence, TrackReader, decode_rgb, invert_cameras, require_intrinsics
 from st4rtrack.geometry.transforms import transform_points
 from st4rtrack.io.npz import npz_keys, read_npz
 from st4rtrack.io.npz_rows import npz_shape, read_npz_rows
@@ -90,10 +90,10 @@ def _jpeg_reader(path: Path, length: int) -> Callable[[int], bytes]:
     return lambda index: bytes(images()[index])
 
 
-def _track_reader(path: Path, world_from_camera: np.ndarray | None) -> Callable[[int, int], tuple[np.ndarray, np.ndarray]]:
-    def read_tracks(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        points = read_npz_rows(path, "tracks_XYZ", start, stop).astype(np.float64)
-        visible = read_npz_rows(path, "visibility", start, stop).astype(bool)
-        return (points if world_from_camera is None else transform_points(world_from_camera[start:stop], points)), visible
+def _track_reader(path: Path, world_from_camera: np.ndarray | None) -> TrackReader:
+    def read_tracks(start: int, stop: int, step: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        points = read_npz_rows(path, "tracks_XYZ", start, stop)[::step].astype(np.float64)
+        visible = read_npz_rows(path, "visibility", start, stop)[::step].astype(bool)
+        return (points if world_from_camera is None else transform_points(world_from_camera[start:stop:step], points)), visible
 
     return read_tracks

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from st4rtrack.data.raw import RawSequence, read_16bit, read_bytes, read_rgb, sub_folders
+from st4rtrack.data.raw import RawSequence, read_16bit, read_bytes, read_rgb, rotation_from_quaternion, sub_folders
 from st4rtrack.geometry.transforms import rigid
 from st4rtrack.types import UserError
 
@@ -56,7 +56,7 @@ class TumRgbd:
         return RawSequence(
             name,
             np.tile(INTRINSICS, (len(frames), 1, 1)),
-            rigid(_rotation(chosen[:, 3:], folder / "groundtruth.txt"), chosen[:, :3]),
+            rigid(rotation_from_quaternion(chosen[:, (6, 3, 4, 5)], str(folder / "groundtruth.txt")), chosen[:, :3]),
             read_rgb=lambda index: read_rgb(folder / rgb_paths[frames[index]]),
             read_depth=read_depth,
         )
@@ -75,20 +75,6 @@ def nearest_time(wanted_s: np.ndarray, times_s: np.ndarray) -> tuple[np.ndarray,
     gap_s = np.abs(times_s[pair] - wanted_s)
     nearer = gap_s.argmin(axis=0)[None]
     return np.take_along_axis(pair, nearer, 0)[0], np.take_along_axis(gap_s, nearer, 0)[0]
-
-
-def _rotation(quaternion_xyzw: np.ndarray, path: Path) -> np.ndarray:
-    """[time, 3, 3] of quaternions [time, 4] (x, y, z, w) of any length."""
-    length = np.linalg.norm(quaternion_xyzw, axis=1, keepdims=True)
-    if not (np.isfinite(length) & (length > 0.5)).all():  # a unit but for the digits that the file keeps
-        raise UserError(f"{path}: a rotation is not a unit quaternion; fetch the file again")
-    x, y, z, w = (quaternion_xyzw / length).T
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-    ]
-    return np.moveaxis(np.array(rows), -1, 0)
 
 
 def _read_files(path: Path) -> tuple[np.ndarray, list[str]]:

@@ -1,102 +1,184 @@
-"""Supervised pointmap error (paper section 3.2; DUSt3R's confidence-weighted regression).
+"""Supervised pointmap error, piece by piece (paper section 3.2; DUSt3R's confidence-weighted regression, its Eq. 3 and 4).
 
-Symbols: e Euclidean error of a pixel in normalised units, c its confidence, alpha the price of being unsure.
-Maps are torch tensors [batch, height, width, 3]; truth carries `valid` masks.
+Symbols: x predicted and y true point of a pixel, e their distance in normalised units, c confidence, alpha the price of being
+unsure, M the labelled pixels. Maps are torch tensors [batch, height, width(, 3)]. Every function computes in float32 or more, and
+what is at pixels outside its mask, be it NaN, changes neither value nor gradient.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from st4rtrack.types import Pointmap, TwoPointmaps
 
+SMALLEST_SCALE = 1e-8
+"""What a scale is never below, as published."""
+
+NEAREST = 0.1
+"""True distance, in normalised units, below which the half-relative error is no further relaxed."""
+
 
 @dataclass
 class LossParts:
-    """A loss and what it is made of: `total` (differentiable), mean errors of either branch in normalised units (detached)."""
+    """A loss and what it is made of; all but `total` are detached means in the units and the error of the configuration.
+
+    Attributes:
+        total: differentiable.
+        tracking_error, reconstruction_error: over the labelled pixels of either branch.
+        velocity_error: from one frame to the next, where the configuration asks for it.
+        motion_error: of the displacement of moving pixels, where the configuration asks for it.
+    """
 
     total: Tensor
     tracking_error: Tensor
     reconstruction_error: Tensor
+    velocity_error: Tensor | None = None
+    motion_error: Tensor | None = None
 
 
-def joint_scale(maps: TwoPointmaps, valid: TwoPointmaps) -> Tensor:
-    """Mean distance from the origin over the valid pixels of both maps of a pair, [batch] (DUSt3R's `avg_dis`)."""
-    total, count = 0.0, 0.0
-    for points, mask in ((maps.tracking, valid.tracking.valid), (maps.reconstruction, valid.reconstruction.valid)):
-        if mask is None:
-            raise ValueError("a regression needs the truth's valid mask")
-        total = total + (points.points_world.norm(dim=-1) * mask).flatten(1).sum(1)
-        count = count + mask.flatten(1).sum(1)
-    return (total / torch.as_tensor(count).clamp(min=1)).clamp(min=1e-8)
+def at_least_float32(values: Tensor) -> Tensor:
+    """Half precision raised to float32, anything else as it is."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
-def confidence_weighted(error: Tensor, confidence: Tensor, mask: Tensor, *, alpha: float, weight: Tensor | None = None) -> Tensor:
-    """Mean over masked pixels of c * e - alpha * log c, each pixel counted `weight` times."""
-    terms = confidence * error - alpha * confidence.log()
-    weights = mask.to(error.dtype) if weight is None else mask * weight
-    return (terms * weights).sum() / weights.sum().clamp(min=1)
+def keep(values: Tensor, mask: Tensor, otherwise: float = 0.0) -> Tensor:
+    """Values [..., 3] or [...] where the mask [...] is set, in float32 or more; elsewhere a constant, without gradient."""
+    wide = mask[..., None] if values.ndim > mask.ndim else mask
+    return torch.where(wide, at_least_float32(values), otherwise)
 
 
-def scale_invariant_regression(prediction: TwoPointmaps, truth: TwoPointmaps, *, alpha: float = 0.2) -> LossParts:
-    """DUSt3R's loss: prediction and truth each divided by their joint scale, confidence-weighted, both branches added.
+def length(vectors: Tensor) -> Tensor:
+    """Euclidean length |v| over the last axis; gradient v / |v|, and 0 at 0.
 
-    Source: DUSt3R Eq. 3-4, which the paper trains with; masks as intended there.
+    The largest component's power of two is taken out first, so that squares neither overflow nor vanish; it costs no digit.
     """
-    predicted_scale, true_scale = joint_scale(prediction, truth), joint_scale(truth, truth)
-    return _regression(prediction, truth, predicted_scale, true_scale, alpha=alpha)
+    if not vectors.numel():
+        return vectors.sum(-1)
+    exponent = torch.frexp(vectors.detach().abs().max()).exponent.clamp(-125, 126)
+    size = torch.ldexp(vectors.new_ones(()), exponent)
+    return (vectors / size).norm(dim=-1) * size
 
 
-def anchored_regression(
-    prediction: TwoPointmaps,
-    truth: TwoPointmaps,
-    unit: Tensor,
-    *,
-    alpha: float = 0.2,
-    moving: Tensor | None = None,
-    moving_weight: float = 3.0,
-) -> LossParts:
-    """Regression in units of the anchor's own mean distance, so that all pairs of one anchor must agree on their scale.
+def labelled(predicted: Pointmap, true: Pointmap) -> tuple[Pointmap, Pointmap]:
+    """Prediction and truth of a branch with everything outside the truth's mask set aside: points 0, confidence 1.
 
-    Errors are divided by the square root of the true distance (half-way to relative), and moving pixels of the tracking branch
-    count `moving_weight` times: what moves is little and is the point.
+    Raises:
+        ValueError: the prediction has no confidence, or the truth no mask.
+    """
+    if predicted.confidence is None or true.valid is None:
+        raise ValueError("a regression needs predicted confidence and the truth's valid mask")
+    mask = true.valid
+    kept = Pointmap(keep(predicted.points_world, mask), keep(predicted.confidence, mask, 1.0))
+    return kept, Pointmap(keep(true.points_world, mask), valid=mask)
+
+
+def joint_scale(maps: TwoPointmaps, valid: TwoPointmaps, *, frames: int = 1) -> Tensor:
+    """Mean distance from the origin over the labelled pixels of both maps of a pair: s = sum_M |x| / |M|, differentiable.
 
     Args:
-        prediction, truth: pointmaps; truth in its own units.
-        unit: [batch] length of one network unit in the truth's units.
-        alpha: price of being unsure.
-        moving: [batch, height, width] bool, of the anchor's pixels.
-        moving_weight: see above.
+        maps: what is measured, prediction or truth.
+        valid: truth, whose masks count.
+        frames: pairs that share one scale; the frames of a clip follow one another in the batch.
+    Returns:
+        [batch], at least `SMALLEST_SCALE`.
+    Raises:
+        ValueError: a mask is missing, or the batch is not so many frames a clip.
+    Source:
+        DUSt3R section 3.1 ("avg_dis"); with `frames`, the release's "avg_dis-seq".
     """
-    weight = None if moving is None else 1 + (moving_weight - 1) * moving.float()
-    return _regression(prediction, truth, torch.ones_like(unit), unit, alpha=alpha, tracking_weight=weight, half_relative=True)
+    sums, counts = [], []
+    for points, mask in (
+        (maps.tracking.points_world, valid.tracking.valid),
+        (maps.reconstruction.points_world, valid.reconstruction.valid),
+    ):
+        if mask is None:
+            raise ValueError("a regression needs the truth's valid mask")
+        sums.append(length(keep(points, mask)).flatten(1).sum(1))
+        counts.append(mask.flatten(1).sum(1))
+    total, count = sums[0] + sums[1], counts[0] + counts[1]
+    total, count = (by_clip(each, frames).sum(1).repeat_interleave(frames) for each in (total, count))
+    return (total / count.clamp(min=1)).clamp(min=SMALLEST_SCALE)
 
 
-def _regression(
-    prediction: TwoPointmaps,
-    truth: TwoPointmaps,
-    predicted_unit: Tensor,
-    true_unit: Tensor,
+def released_scale(maps: TwoPointmaps) -> Tensor:
+    """What the release divides by: a third of the mean distance over ALL pixels of the reconstruction, s = sum |x| / (3 H W).
+
+    Its masks are passed where they have no effect and it counts coordinates in place of points, so sky and unlabelled pixels take
+    part and normalised points are three times as far away as DUSt3R's. For repeating the published runs only.
+
+    Args:
+        maps: prediction or truth; a point of the truth that is not finite counts as the origin.
+    Returns:
+        [batch], at least `SMALLEST_SCALE`.
+    """
+    points = at_least_float32(maps.reconstruction.points_world)
+    if maps.reconstruction.valid is not None:
+        points = points.nan_to_num(0.0, 0.0, 0.0)
+    return (length(points).flatten(1).mean(1) / 3).clamp(min=SMALLEST_SCALE)
+
+
+def by_clip(values: Tensor, frames: int) -> Tensor:
+    """[batch, ...] as [clips, frames, ...].
+
+    Raises:
+        ValueError: the batch is not so many frames a clip.
+    """
+    if frames < 1 or len(values) % frames:
+        raise ValueError(f"a batch of {len(values)} pairs does not split into clips of {frames} frames")
+    return values.unflatten(0, (-1, frames))
+
+
+def euclidean_error(predicted: Tensor, true: Tensor) -> Tensor:
+    """e = |x - y| of normalised points [..., 3] -> [...] (DUSt3R Eq. 3)."""
+    return length(predicted - true)
+
+
+def half_relative_error(predicted: Tensor, true: Tensor) -> Tensor:
+    """e = |x - y| / sqrt(max(|y|, 0.1)) of normalised points [..., 3] -> [...]: half-way between absolute and relative.
+
+    Far points are neither all of the loss, as with the distance alone, nor as loud as near ones, as with the relative distance.
+    """
+    return length(predicted - true) / length(true).clamp(min=NEAREST).sqrt()
+
+
+def weighted_mean(values: Tensor, weights: Tensor, *, over: Literal["pixels", "pairs"] = "pixels") -> Tensor:
+    """Mean of values under weights >= 0, both [batch, height, width]; 0 where all weights are 0.
+
+    Args:
+        values: finite also where the weight is 0.
+        weights: 0 where there is no label.
+        over: "pixels", one mean over the whole batch, as published; "pairs", the mean over pairs (those with any label) of the
+            mean of each, so that in a mixed batch a pair with some hundred labelled vertices counts as much as one that is
+            labelled densely.
+    """
+    total, weight = (values * weights).flatten(1).sum(1), weights.flatten(1).sum(1)
+    if over == "pixels":
+        total, weight = total.sum(0, keepdim=True), weight.sum(0, keepdim=True)
+    present = weight > 0
+    return (total / torch.where(present, weight, 1.0)).sum() / present.sum().clamp(min=1)
+
+
+def confidence_weighted(
+    error: Tensor,
+    confidence: Tensor,
+    mask: Tensor,
     *,
     alpha: float,
-    tracking_weight: Tensor | None = None,
-    half_relative: bool = False,
-) -> LossParts:
-    losses, errors = [], []
-    for predicted, true, weight in (
-        (prediction.tracking, truth.tracking, tracking_weight),
-        (prediction.reconstruction, truth.reconstruction, None),
-    ):
-        if predicted.confidence is None or true.valid is None:
-            raise ValueError("a regression needs predicted confidence and the truth's valid mask")
-        error = _distance(predicted, predicted_unit, true, true_unit, half_relative=half_relative)
-        losses.append(confidence_weighted(error, predicted.confidence, true.valid, alpha=alpha, weight=weight))
-        errors.append((error.detach() * true.valid).sum() / true.valid.sum().clamp(min=1))
-    return LossParts(losses[0] + losses[1], errors[0], errors[1])
+    weight: Tensor | None = None,
+    over: Literal["pixels", "pairs"] = "pixels",
+) -> Tensor:
+    """L = mean over M of c e - alpha log c (DUSt3R Eq. 4); for an error e the best confidence is alpha / e, but no less than 1.
 
-
-def _distance(predicted: Pointmap, predicted_unit: Tensor, true: Pointmap, true_unit: Tensor, *, half_relative: bool) -> Tensor:
-    target = true.points_world / true_unit[:, None, None, None]
-    error = (predicted.points_world / predicted_unit[:, None, None, None] - target).norm(dim=-1)
-    return error / target.norm(dim=-1).clamp(min=0.1).sqrt() if half_relative else error
+    Args:
+        error: [batch, height, width] in normalised units.
+        confidence: [batch, height, width], > 0.
+        mask: [batch, height, width] bool, M; may be sparse or empty (then L = 0).
+        alpha: price of being unsure.
+        weight: [batch, height, width] how often each pixel is counted, default once.
+        over: see `weighted_mean`.
+    """
+    error, confidence = keep(error, mask), keep(confidence, mask, 1.0)
+    weights = mask.to(error.dtype) if weight is None else keep(weight, mask).to(error.dtype)
+    return weighted_mean(confidence * error - alpha * confidence.log(), weights, over=over)

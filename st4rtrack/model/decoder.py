@@ -6,7 +6,7 @@ from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.encoder import Tokens
 from st4rtrack.model.layers import LAYER_NORM_EPS, DecoderBlock, Rope2D
 
-HINT_CHANNELS = 19
+HINT_CHANNELS = 24
 """Channels of a hint map, listed in `model/hints.py`."""
 
 

@@ -15,6 +15,10 @@ class Tokens:
     features: Tensor
     grid: tuple[int, int]
 
+    def expand(self, batch: int) -> "Tokens":
+        """One image's tokens as a batch, without a copy; a batch of that size as it is."""
+        return Tokens(self.features.expand(batch, -1, -1), self.grid)
+
 
 class Encoder(nn.Module):
     """Patch embedding, blocks, norm. Any orientation: rows and columns are the image's own."""

@@ -1,22 +1,28 @@
-"""What classical two-view geometry tells the network: maps for the decoders, and a skeleton for the output.
+"""What classical geometry tells the network: maps for the decoders, and a skeleton for the output.
 
-A network trained for hours cannot learn matching from nothing, but OpenCV and PoseLib know it already (`two_view.py`).
-The released architecture has no hints.
+A network trained for hours cannot learn matching from nothing, but OpenCV and PoseLib know it already: from the pair alone
+(`classical/two_view.py`), or from the whole video (`classical/anchored.py`). The released architecture has no hints.
 
 Channels of a hint map, per image: position (2, in long sides from the centre), own flow (2, in eighths of the long side),
-forward-backward consistency (1), colour difference after warping (3), flow ends inside the image (1), log of triangulated
-depth (1), whether there is one (1), turn of the ray by the relative camera (2), relative translation (3), the image itself (3).
+forward-backward consistency (1), colour difference after warping (3), flow ends inside the image (1), log of known
+depth (1), whether there is one (1), turn of the ray by the relative camera (2), relative translation (3), the image itself (3),
+flow that a static world of this depth would not have (2, in eighths of the long side), colour difference after warping by what a static
+world would have (1), log of depth, filled in (1), log of the focal length over the assumed one (1).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from st4rtrack.classical.two_view import ASSUMED_FOCAL, TwoView, estimate_many
 from st4rtrack.model.decoder import HINT_CHANNELS
-from st4rtrack.model.two_view import ASSUMED_FOCAL, estimate_many
+
+FLOW_CHANNELS = [2, 3, 5, 6, 7, 11, 12, 13, 14, 15, 19, 20, 21]
+CERTAIN_CHANNELS = [4, 8]
+"""Of a hint map: what is zero, and what is one, between an image and itself."""
 
 
 @dataclass
@@ -27,8 +33,9 @@ class Hints:
         anchor_maps, frame_maps: [batch, HINT_CHANNELS, height, width].
         forward_flow: [batch, height, width, 2] pixels, anchor to frame.
         consistency: [batch, height, width] in 0..1, of the forward flow.
-        anchor_log_depth, frame_log_depth: [batch, height, width], 0 where unknown.
+        anchor_log_depth, frame_log_depth: [batch, height, width], filled in where unknown; 0 where all is.
         anchor_from_frame: [batch, 4, 4].
+        rays: [batch, height, width, 3] (x / z, y / z, 1) of the pixel centres, under the focal length that was found.
     """
 
     anchor_maps: Tensor
@@ -38,16 +45,21 @@ class Hints:
     anchor_log_depth: Tensor
     frame_log_depth: Tensor
     anchor_from_frame: Tensor
+    rays: Tensor
 
 
 def estimate_hints(anchor_images: Tensor, frame_images: Tensor) -> Hints:
-    """Hints of image pairs [batch, 3, height, width] in [-1, 1], by OpenCV and PoseLib on the CPU."""
+    """Hints of image pairs [batch, 3, height, width] in [-1, 1], each for itself, by OpenCV and PoseLib on the CPU."""
     pairs = list(zip(_to_rgb(anchor_images), _to_rgb(frame_images), strict=True))
-    found = estimate_many(pairs)
+    return hints_of_views(anchor_images, frame_images, estimate_many(pairs))
+
+
+def hints_of_views(anchor_images: Tensor, frame_images: Tensor, views: list[TwoView]) -> Hints:
+    """Hints of image pairs [batch, 3, height, width] in [-1, 1] from what is known of each of them."""
     device = frame_images.device
     stacked = {
-        name: torch.from_numpy(np.stack([getattr(one, name) for one in found])).float().to(device)
-        for name in ("forward_flow", "backward_flow", "anchor_depth", "frame_depth", "anchor_from_frame")
+        field.name: torch.from_numpy(np.stack([np.asarray(getattr(view, field.name)) for view in views])).float().to(device)
+        for field in fields(TwoView)
     }
     return assemble_hints(anchor_images.float(), frame_images.float(), **stacked)
 
@@ -61,36 +73,65 @@ def assemble_hints(
     anchor_depth: Tensor,
     frame_depth: Tensor,
     anchor_from_frame: Tensor,
+    focal_px: Tensor,
 ) -> Hints:
-    """Hints from two-view estimates (fields of `TwoView`, with a batch axis) and the images [batch, 3, height, width]."""
-    log_depths = [torch.where(d > 0, d.clamp(min=1e-6).log(), 0.0).clamp(-2, 2) for d in (anchor_depth, frame_depth)]
-    rays = nominal_rays(anchor_images.shape[2], anchor_images.shape[3], anchor_images.device)
-    turned = torch.einsum("bij,hwj->bhwi", anchor_from_frame[:, :3, :3], rays)
+    """Hints from estimates (fields of `TwoView`, with a batch axis) and the images [batch, 3, height, width]."""
+    size = anchor_images.shape[2:]
+    rays = _rays(size[0], size[1], focal_px)
+    frame_from_anchor = torch.linalg.inv(anchor_from_frame)
+    translation = anchor_from_frame[:, :3, 3, None, None].clamp(-3, 3).expand(-1, -1, *size)
+    turned = torch.einsum("bij,bhwj->bhwi", anchor_from_frame[:, :3, :3], rays)
     turn = (turned[..., :2] / turned[..., 2:].clamp(min=0.1) - rays[..., :2]).permute(0, 3, 1, 2).clamp(-2, 2)
-    translation = anchor_from_frame[:, :3, 3, None, None].clamp(-3, 3).expand(-1, -1, *anchor_images.shape[2:])
-    maps, consistencies = [], []
+    log_focal = (focal_px / (ASSUMED_FOCAL * max(size))).log()[:, None, None, None].expand(-1, 1, *size)
     views = (
-        (anchor_images, frame_images, forward_flow, backward_flow, torch.zeros_like(turn), log_depths[0], anchor_depth),
-        (frame_images, anchor_images, backward_flow, forward_flow, turn, log_depths[1], frame_depth),
+        (anchor_images, frame_images, forward_flow, backward_flow, torch.zeros_like(turn), anchor_depth, frame_from_anchor),
+        (frame_images, anchor_images, backward_flow, forward_flow, turn, frame_depth, anchor_from_frame),
     )
-    for own, other, flow, back_flow, ray_turn, log_depth, depth in views:
+    maps, consistencies, filled = [], [], []
+    for own, other, flow, back_flow, ray_turn, depth, other_from_own in views:
         matching, consistency = _matching_channels(own, other, flow, back_flow)
+        log_depth = torch.where(depth > 0, depth.clamp(min=1e-6).log(), 0.0).clamp(-2, 2)
+        whole = fill_in(log_depth, depth > 0)
+        static = _static_channels(own, other, flow, rays * whole.exp()[..., None], depth > 0, other_from_own, focal_px)
         known = torch.stack([log_depth, (depth > 0).float()], dim=1)
-        maps.append(torch.cat([matching, known, ray_turn, translation, own], dim=1))
+        maps.append(torch.cat([matching, known, ray_turn, translation, own, static, whole[:, None], log_focal], dim=1))
         consistencies.append(consistency)
+        filled.append(whole)
     assert maps[0].shape[1] == HINT_CHANNELS
-    return Hints(maps[0], maps[1], forward_flow, consistencies[0], log_depths[0], log_depths[1], anchor_from_frame)
+    return Hints(maps[0], maps[1], forward_flow, consistencies[0], filled[0], filled[1], anchor_from_frame, rays)
 
 
-def nominal_rays(height: int, width: int, device: torch.device) -> Tensor:
-    """Rays (x / z, y / z, 1) [height, width, 3] of pixel centres under the assumed focal length."""
-    v, u = torch.meshgrid(
-        torch.arange(height, device=device) + 0.5 - height / 2,
-        torch.arange(width, device=device) + 0.5 - width / 2,
-        indexing="ij",
+def still_hints(hints: Hints) -> Hints:
+    """Hints of the anchors with themselves, from those of pairs: the same depth, seen by the same camera at the same time."""
+    maps = hints.anchor_maps.clone()
+    maps[:, FLOW_CHANNELS] = 0
+    maps[:, CERTAIN_CHANNELS] = 1
+    return Hints(
+        anchor_maps=maps,
+        frame_maps=maps,
+        forward_flow=torch.zeros_like(hints.forward_flow),
+        consistency=torch.ones_like(hints.consistency),
+        anchor_log_depth=hints.anchor_log_depth,
+        frame_log_depth=hints.anchor_log_depth,
+        anchor_from_frame=torch.eye(4, device=maps.device).expand_as(hints.anchor_from_frame),
+        rays=hints.rays,
     )
-    focal = ASSUMED_FOCAL * max(height, width)
-    return torch.stack([u / focal, v / focal, torch.ones_like(u)], dim=-1)
+
+
+def fill_in(values: Tensor, known: Tensor) -> Tensor:
+    """Values [batch, height, width] where they are known [batch, height, width], and smoothly between; 0 where none is.
+
+    Means over ever larger squares, of which each unknown pixel takes the smallest that knows anything.
+    """
+    weight = known.to(values.dtype)[:, None]
+    levels = [(values[:, None] * weight, weight)]
+    while max(levels[-1][0].shape[2:]) > 1:
+        levels.append((_halved(levels[-1][0]), _halved(levels[-1][1])))
+    whole = torch.zeros_like(levels[-1][0])
+    for total, share in reversed(levels):
+        coarse = F.interpolate(whole, size=total.shape[2:], mode="bilinear", align_corners=False)
+        whole = torch.where(share > 0, total / share.clamp(min=1e-9), coarse)
+    return whole[:, 0]
 
 
 def sample_by_flow(maps: Tensor, flow: Tensor) -> Tensor:
@@ -104,14 +145,50 @@ def sample_by_flow(maps: Tensor, flow: Tensor) -> Tensor:
     return F.grid_sample(maps, normalized, mode="bilinear", padding_mode="border", align_corners=False)
 
 
+def _rays(height: int, width: int, focal_px: Tensor) -> Tensor:
+    """Rays (x / z, y / z, 1) [batch, height, width, 3] of pixel centres under focal lengths [batch]."""
+    across = _from_centre(height, width, focal_px.device) / focal_px[:, None, None, None]
+    return torch.cat([across, torch.ones_like(across[..., :1])], dim=-1)
+
+
+def _from_centre(height: int, width: int, device: torch.device) -> Tensor:
+    """Pixel centres [height, width, 2], counted from the middle of the image."""
+    v, u = torch.meshgrid(
+        torch.arange(height, device=device) + 0.5 - height / 2,
+        torch.arange(width, device=device) + 0.5 - width / 2,
+        indexing="ij",
+    )
+    return torch.stack([u, v], dim=-1)
+
+
+def _halved(maps: Tensor) -> Tensor:
+    """Means over squares of two by two; an odd side keeps its last row."""
+    return F.avg_pool2d(maps, 2, ceil_mode=True, count_include_pad=False)
+
+
+def _static_channels(
+    own: Tensor, other: Tensor, flow: Tensor, points: Tensor, known: Tensor, other_from_own: Tensor, focal_px: Tensor
+) -> Tensor:
+    """What speaks against a pixel being static [batch, 3, height, width], where its depth is known or filled in."""
+    height, width = own.shape[2:]
+    moved = torch.einsum("bij,bhwj->bhwi", other_from_own[:, :3, :3], points) + other_from_own[:, None, None, :3, 3]
+    pixels = moved[..., :2] / moved[..., 2:].clamp(min=1e-2) * focal_px[:, None, None, None]
+    static_flow = (pixels - _from_centre(height, width, own.device)).clamp(-2 * width, 2 * width)
+    difference = (own - sample_by_flow(other, static_flow)).abs().mean(dim=1, keepdim=True)
+    residual = ((flow - static_flow) * (8 / max(height, width))).clamp(-4, 4).permute(0, 3, 1, 2)
+    any_known = known.flatten(1).any(dim=1)[:, None, None, None]
+    return torch.cat([residual, difference], dim=1) * any_known
+
+
 def _matching_channels(own: Tensor, other: Tensor, flow: Tensor, back_flow: Tensor) -> tuple[Tensor, Tensor]:
     batch, _, height, width = own.shape
     long_side = max(height, width)
     warped = sample_by_flow(torch.cat([other, back_flow.permute(0, 3, 1, 2)], dim=1), flow)
     flow_maps = flow.permute(0, 3, 1, 2)
     error = (flow_maps + warped[:, 3:]).square().sum(1)
-    position = nominal_rays(height, width, own.device)[..., :2].permute(2, 0, 1) * ASSUMED_FOCAL
-    grid = position * long_side + position.new_tensor([width / 2, height / 2])[:, None, None] + flow_maps
+    centred = _from_centre(height, width, own.device).permute(2, 0, 1)
+    position = centred / long_side
+    grid = centred + centred.new_tensor([width / 2, height / 2])[:, None, None] + flow_maps
     inside = ((grid[:, 0] > 0) & (grid[:, 0] < width) & (grid[:, 1] > 0) & (grid[:, 1] < height)).float()
     consistency = torch.exp(-error / (2 * (1 + 0.05 * flow_maps.norm(dim=1)) ** 2)) * inside
     scaled_flow = (flow_maps * (8 / long_side)).clamp(-4, 4)

@@ -6,13 +6,20 @@ formulas of `released_points`; a network with hints refines the skeleton of two-
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.decoder import TwinDecoder
 from st4rtrack.model.encoder import Encoder, Tokens
 from st4rtrack.model.heads import ConvHead, DptHead
-from st4rtrack.model.hints import Hints, estimate_hints, nominal_rays, sample_by_flow
+from st4rtrack.model.hints import Hints, estimate_hints, sample_by_flow, still_hints
 from st4rtrack.types import Pointmap, TwoPointmaps
+
+MIN_DEPTH = 0.02
+"""Nearest that the skeleton puts a point before a camera, in its units (the median depth is near one)."""
+
+SKELETON_CHANNELS = 10
+"""Raw channels of a network with hints, see `points_on_rays` and `skeleton_points`; channel 3 is the confidence."""
 
 
 class St4RTrack(nn.Module):
@@ -32,7 +39,7 @@ class St4RTrack(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = TwinDecoder(config)
         head = DptHead if config.head == "dpt" else ConvHead
-        channels = 6 if config.hints else 4
+        channels = SKELETON_CHANNELS if config.hints else 4
         self.tracking_head = head(config, channels)
         self.reconstruction_head = head(config, channels)
 
@@ -92,16 +99,46 @@ class St4RTrack(nn.Module):
             raise ValueError(f"anchor and frame differ in size: {anchor_tokens.grid} and {frame_tokens.grid} patches")
         if self.config.hints and hints is None:
             raise ValueError("this network was trained with hints: pass model.hints(anchor_images, frame_images)")
-        anchor_maps, frame_maps = (None, None) if hints is None else (hints.anchor_maps, hints.frame_maps)
-        tracking_features, reconstruction_features = self.decoder(anchor_tokens, frame_tokens, anchor_maps, frame_maps)
-        raw_tracking = self.tracking_head(tracking_features, anchor_tokens.grid, anchor_maps)
-        raw_reconstruction = self.reconstruction_head(reconstruction_features, anchor_tokens.grid, frame_maps)
-        if hints is None:
-            tracking, reconstruction = released_points(raw_tracking), released_points(raw_reconstruction)
-        else:
-            tracking, reconstruction = skeleton_points(raw_tracking, raw_reconstruction, hints)
+        if hints is not None:
+            return self.decode_with_anchor(anchor_tokens, frame_tokens, hints)[0]
+        raw_tracking, raw_reconstruction = self._raw(anchor_tokens, frame_tokens, None)
         return TwoPointmaps(
+            Pointmap(released_points(raw_tracking), confidence(raw_tracking[:, 3])),
+            Pointmap(released_points(raw_reconstruction), confidence(raw_reconstruction[:, 3])),
+        )
+
+    def decode_with_anchor(
+        self, anchor_tokens: Tokens, frame_tokens: Tokens, hints: Hints, anchor_points: Pointmap | None = None
+    ) -> tuple[TwoPointmaps, Pointmap]:
+        """Pointmaps of a network with hints, and the anchor's content at its own time, from which its tracking branch starts.
+
+        Args:
+            anchor_points: that content, [1 or batch, height, width, 3], where it is known from an earlier call: all frames of
+                an anchor share it. Without, it is decoded from the anchor with itself.
+        """
+        if anchor_points is None:
+            still = still_hints(hints)
+            frames = anchor_tokens.expand(len(still.frame_maps))
+            features, _ = self.decoder(anchor_tokens, frames, still.anchor_maps, still.frame_maps)
+            raw_still = self.tracking_head(features, anchor_tokens.grid, still.anchor_maps)
+            anchor_points = Pointmap(points_on_rays(raw_still, still.anchor_log_depth, still.rays), confidence(raw_still[:, 3]))
+        raw_tracking, raw_reconstruction = self._raw(anchor_tokens, frame_tokens, hints)
+        with torch.autocast(
+            raw_tracking.device.type, enabled=False
+        ):  # geometry stays in float32 while the network learns in bfloat16
+            tracking, reconstruction = skeleton_points(raw_tracking, raw_reconstruction, anchor_points.points_world, hints)
+        maps = TwoPointmaps(
             Pointmap(tracking, confidence(raw_tracking[:, 3])), Pointmap(reconstruction, confidence(raw_reconstruction[:, 3]))
+        )
+        return maps, anchor_points
+
+    def _raw(self, anchor_tokens: Tokens, frame_tokens: Tokens, hints: Hints | None) -> tuple[Tensor, Tensor]:
+        """Raw channels [batch, channels, height, width] of both heads."""
+        anchor_maps, frame_maps = (None, None) if hints is None else (hints.anchor_maps, hints.frame_maps)
+        tracking, reconstruction = self.decoder(anchor_tokens, frame_tokens, anchor_maps, frame_maps)
+        return (
+            self.tracking_head(tracking, anchor_tokens.grid, anchor_maps),
+            self.reconstruction_head(reconstruction, anchor_tokens.grid, frame_maps),
         )
 
 
@@ -120,25 +157,39 @@ def confidence(raw: Tensor) -> Tensor:
     return 1 + raw.exp()
 
 
-def skeleton_points(raw_tracking: Tensor, raw_reconstruction: Tensor, hints: Hints) -> tuple[Tensor, Tensor]:
-    """Points [batch, height, width, 3] of both branches as corrections of two-view geometry.
+def skeleton_points(
+    raw_tracking: Tensor, raw_reconstruction: Tensor, anchor_points: Tensor, hints: Hints
+) -> tuple[Tensor, Tensor]:
+    """Points [batch, height, width, 3] of both branches as corrections of classical geometry.
 
-    Raw channels: turn of the ray (2), log depth (1), confidence (1), trust in the triangulated depth (1), trust in the flow (1).
-    A pixel's point lies on its (corrected) ray at its depth, in its own camera; the relative camera brings the frame's into the
-    anchor's frame. Where the flow is consistent, the anchor pixel's content at time j is what frame j shows where the flow leads:
-    X_j^i(p) = X_j^j(p + flow(p)), which is exact for what is seen, moving or not.
+    Reconstruction: a pixel's point lies on its ray at its depth, both corrected (`points_on_rays`); the relative camera brings it into
+    the anchor's frame.
+    Tracking: an anchor pixel's content stays where it was, `anchor_points`, so that all frames share one depth of the anchor. Where the
+    flow is trusted it lies on the ray of frame j to which the flow leads: as near to where it was as the ray allows (no motion is made up
+    along the ray), or at the depth that frame j has there. Raw channels: trust in the flow (5), in the frame's depth (6),
+    turn of that ray (7, 8), log of the depth along it (9).
     """
-    own = _points_on_rays(raw_tracking, hints.anchor_log_depth)
-    in_frame = _points_on_rays(raw_reconstruction, hints.frame_log_depth)
-    rotation, translation = hints.anchor_from_frame[:, :3, :3], hints.anchor_from_frame[:, :3, 3]
-    reconstruction = torch.einsum("bij,bhwj->bhwi", rotation, in_frame) + translation[:, None, None]
-    followed = sample_by_flow(reconstruction.permute(0, 3, 1, 2), hints.forward_flow).permute(0, 2, 3, 1)
-    trust = (torch.sigmoid(raw_tracking[:, 5]) * hints.consistency)[..., None]
-    return own + trust * (followed - own), reconstruction
+    in_frame = points_on_rays(raw_reconstruction, hints.frame_log_depth, hints.rays)
+    rotation, translation = hints.anchor_from_frame[:, :3, :3], hints.anchor_from_frame[:, None, None, :3, 3]
+    reconstruction = torch.einsum("bij,bhwj->bhwi", rotation, in_frame) + translation
+    followed = sample_by_flow(in_frame.permute(0, 3, 1, 2), hints.forward_flow).permute(0, 2, 3, 1)
+    depth = followed[..., 2:].clamp(min=MIN_DEPTH)
+    ray = F.pad(followed[..., :2] / depth + raw_tracking[:, 7:9].permute(0, 2, 3, 1), (0, 1), value=1.0)
+    ray = torch.einsum("bij,bhwj->bhwi", rotation, ray)
+    nearest = ((anchor_points - translation) * ray).sum(-1, keepdim=True) / ray.square().sum(-1, keepdim=True)
+    nearest = nearest.clamp(min=MIN_DEPTH)
+    in_depth, further = torch.sigmoid(raw_tracking[:, 6])[..., None], raw_tracking[:, 9, ..., None].clamp(-2, 2)
+    on_ray = translation + ray * nearest * (depth / nearest) ** in_depth * further.exp()
+    # whether the flow comes back is where its trust starts, not where it ends: what was followed for long seldom does exactly
+    trust = torch.sigmoid(raw_tracking[:, 5] + 4 * hints.consistency - 2)[..., None]
+    return anchor_points + trust * (on_ray - anchor_points), reconstruction
 
 
-def _points_on_rays(raw: Tensor, known_log_depth: Tensor) -> Tensor:
-    rays = nominal_rays(raw.shape[2], raw.shape[3], raw.device)
-    turned = torch.cat([rays[..., :2] + raw[:, :2].permute(0, 2, 3, 1), rays[..., 2:].expand(raw.shape[0], -1, -1, -1)], dim=-1)
+def points_on_rays(raw: Tensor, known_log_depth: Tensor, rays: Tensor) -> Tensor:
+    """Points [batch, height, width, 3] in a camera's own frame.
+
+    Raw channels: turn of the ray (0, 1), log depth (2), trust in the known depth (4).
+    """
+    turned = torch.cat([rays[..., :2] + raw[:, :2].permute(0, 2, 3, 1), rays[..., 2:]], dim=-1)
     log_depth = raw[:, 2] + torch.sigmoid(raw[:, 4]) * known_log_depth
     return turned * log_depth.clamp(-6, 6).exp()[..., None]

@@ -1,13 +1,15 @@
 """Anchor against every frame through the network, in batches, the anchor encoded once."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from st4rtrack.classical.two_view import TwoView
 from st4rtrack.model.encoder import Tokens
+from st4rtrack.model.hints import hints_of_views
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.preprocess import normalize_images
 from st4rtrack.types import Pointmap, TwoPointmaps
@@ -20,44 +22,66 @@ TOKENS_PER_BATCH = {"cpu": 2500, "mps": 10_000, "cuda": 20_000}
 
 @dataclass
 class Anchor:
-    """The anchor as the network knows it: `image` [1, 3, height, width] in [-1, 1] and its `tokens`."""
+    """The anchor as the network knows it.
+
+    Attributes:
+        image: [1, 3, height, width] in [-1, 1].
+        tokens: of the image.
+        points: its content at its own time, from which a network with hints tracks it in all frames; `None`: found anew with each.
+    """
 
     image: torch.Tensor
     tokens: Tokens
+    points: Pointmap | None = None
 
 
 @torch.inference_mode()
-def encode_anchor(model: St4RTrack, rgb: np.ndarray) -> Anchor:
-    """The anchor from its image [height, width, 3] uint8."""
+def encode_anchor(model: St4RTrack, rgb: np.ndarray, view: TwoView | None = None) -> Anchor:
+    """The anchor from its image [height, width, 3] uint8 and, for a network with hints, what the video tells of it."""
     image = normalize_images(rgb[None]).to(model.device)
-    return Anchor(image, model.encode(image))
+    tokens = model.encode(image)
+    if view is None or not view.anchor_depth.any():
+        return Anchor(image, tokens)
+    _, points = model.decode_with_anchor(tokens, tokens, hints_of_views(image, image, [view]))
+    return Anchor(image, tokens, points)
 
 
 @torch.inference_mode()
-def predict_batch(model: St4RTrack, anchor: Anchor, rgb: np.ndarray) -> list[TwoPointmaps]:
-    """Pointmaps of the anchor against frames [batch, height, width, 3] uint8: one `TwoPointmaps` of NumPy arrays per frame."""
+def predict_batch(
+    model: St4RTrack, anchor: Anchor, rgb: np.ndarray, views: Sequence[TwoView | None] | None = None
+) -> list[TwoPointmaps]:
+    """Pointmaps of the anchor against frames [batch, height, width, 3] uint8: one `TwoPointmaps` of NumPy arrays per frame.
+
+    Args:
+        views: what the video tells of each pair, for a network with hints; without, each pair is looked at for itself.
+    """
     images = normalize_images(rgb).to(model.device)
-    hints = model.hints(anchor.image, images)
-    out = model.decode(anchor.tokens, model.encode(images), hints)
+    known = [view for view in views or () if view is not None]
+    anchors = anchor.image.expand_as(images)
+    tokens = model.encode(images)
+    if known:
+        out, _ = model.decode_with_anchor(anchor.tokens, tokens, hints_of_views(anchors, images, known), anchor.points)
+    else:
+        out = model.decode(anchor.tokens, tokens, model.hints(anchors, images))
     tracking, reconstruction = _to_numpy(out.tracking), _to_numpy(out.reconstruction)
     return [TwoPointmaps(tracking[k], reconstruction[k]) for k in range(len(rgb))]
 
 
 def predict_frames(
-    model: St4RTrack, anchor: Anchor, frames: Iterator[np.ndarray], *, batch_size: int
-) -> Iterator[tuple[np.ndarray, TwoPointmaps]]:
-    """Each frame [height, width, 3] uint8 with its pointmaps, in order; at most one batch is held.
+    model: St4RTrack, anchor: Anchor, frames: Iterable[tuple[int, np.ndarray, TwoView | None]], *, batch_size: int
+) -> Iterator[tuple[int, np.ndarray, TwoPointmaps]]:
+    """Each frame's number and image [height, width, 3] uint8 with its pointmaps, in order; at most one batch is held.
 
     A batch that does not fit into the accelerator's memory is tried again in halves, which is said once in the log.
     """
-    waiting: list[np.ndarray] = []
+    waiting: list[tuple[int, np.ndarray, TwoView | None]] = []
     for frame in frames:
         waiting.append(frame)
         if len(waiting) == batch_size:
-            yield from zip(waiting, _predict_or_halve(model, anchor, waiting), strict=True)
+            yield from _predicted(model, anchor, waiting)
             waiting = []
     if waiting:
-        yield from zip(waiting, _predict_or_halve(model, anchor, waiting), strict=True)
+        yield from _predicted(model, anchor, waiting)
 
 
 def automatic_batch_size(model: St4RTrack, height: int, width: int) -> int:
@@ -66,18 +90,28 @@ def automatic_batch_size(model: St4RTrack, height: int, width: int) -> int:
     return max(1, TOKENS_PER_BATCH.get(model.device.type, TOKENS_PER_BATCH["cpu"]) // tokens)
 
 
-def _predict_or_halve(model: St4RTrack, anchor: Anchor, frames: list[np.ndarray]) -> list[TwoPointmaps]:
+def _predicted(
+    model: St4RTrack, anchor: Anchor, frames: list[tuple[int, np.ndarray, TwoView | None]]
+) -> Iterator[tuple[int, np.ndarray, TwoPointmaps]]:
+    indices, rgb, views = zip(*frames, strict=True)
+    return zip(indices, rgb, _predict_or_halve(model, anchor, rgb, views), strict=True)
+
+
+def _predict_or_halve(
+    model: St4RTrack, anchor: Anchor, rgb: Sequence[np.ndarray], views: Sequence[TwoView | None]
+) -> list[TwoPointmaps]:
     try:
-        return predict_batch(model, anchor, np.stack(frames))
+        return predict_batch(model, anchor, np.stack(rgb), views)
     except torch.OutOfMemoryError:
-        if len(frames) == 1:
+        if len(rgb) == 1:
             raise
         torch.cuda.empty_cache()
-    middle = len(frames) // 2
+    middle = len(rgb) // 2
     logger.warning(
-        "a batch of %d frames did not fit into memory: trying %d; a smaller --batch-size avoids this", len(frames), middle
+        "a batch of %d frames did not fit into memory: trying %d; a smaller --batch-size avoids this", len(rgb), middle
     )
-    return _predict_or_halve(model, anchor, frames[:middle]) + _predict_or_halve(model, anchor, frames[middle:])
+    halves = (slice(None, middle), slice(middle, None))
+    return [maps for half in halves for maps in _predict_or_halve(model, anchor, rgb[half], views[half])]
 
 
 def _to_numpy(pointmaps: Pointmap) -> list[Pointmap]:

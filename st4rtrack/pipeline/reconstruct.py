@@ -15,6 +15,7 @@ from st4rtrack.io.video import open_video
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.cameras import anchor_intrinsics, solve_camera
+from st4rtrack.pipeline.outward import Outward
 from st4rtrack.pipeline.pointmaps import Anchor, automatic_batch_size, encode_anchor, predict_batch, predict_frames
 from st4rtrack.pipeline.tracks import visible_points
 from st4rtrack.preprocess import stretch_to_network_size, to_network_size
@@ -72,15 +73,16 @@ def reconstruct(
     anchor_index = _anchor_index(anchor, len(source))
     batch_size = batch_size or automatic_batch_size(model, network_video.height, network_video.width)
     anchor_rgb = network_video.frame(anchor_index)
-    encoded = encode_anchor(model, anchor_rgb)
-    intrinsics = anchor_intrinsics(predict_batch(model, encoded, anchor_rgb[None])[0].tracking)
+    outward = Outward(network_video, anchor_index, anchor_rgb, with_geometry=model.config.hints)
+    encoded = encode_anchor(model, anchor_rgb, outward.anchor_view)
+    intrinsics = anchor_intrinsics(predict_batch(model, encoded, anchor_rgb[None], [outward.anchor_view])[0].tracking)
 
     # only now: a network or an anchor that fits no camera must not cost the user the scene that `overwrite` replaces
     header = _header(source, network_video, pixel_map, model, anchor_index, points_dtype)
     sink: SceneSink = SceneBuffer(header) if output is None else SceneWriter.create(output, header, overwrite=overwrite)
     if sink.complete:
         return sink.finish()
-    _process_frames(network_video, model, encoded, intrinsics, anchor_index, batch_size, sink, progress)
+    _process_frames(network_video, outward, model, encoded, intrinsics, batch_size, sink, progress)
     unsolved = [k for k in range(len(source)) if not sink.read("solved", k)]
     if unsolved:
         logger.warning(
@@ -94,25 +96,25 @@ def reconstruct(
 
 def _process_frames(
     video: Video,
+    outward: Outward,
     model: St4RTrack,
     anchor: Anchor,
     intrinsics: np.ndarray,
-    anchor_index: int,
     batch_size: int,
     sink: SceneSink,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Frames from the first missing one on, each written as soon as it is known."""
-    first = sink.first_missing_frame
-    # before the first camera that is found, the anchor's stands in
-    camera = np.eye(4) if first == 0 else sink.read("world_from_camera", first - 1)
-    predicted = predict_frames(model, anchor, video.frames(first), batch_size=batch_size)
-    for index, (rgb, maps) in enumerate(predicted, start=first):
+    """All missing frames, each written as soon as it is known."""
+    anchor_index, done = sink.header.anchor_index, sink.frames_done
+    for index, rgb, maps in predict_frames(model, anchor, outward.frames(done), batch_size=batch_size):
         found = np.eye(4) if index == anchor_index else solve_camera(maps.reconstruction, intrinsics)
-        camera = camera if found is None else found  # a frame without a camera has its neighbour's, and is marked
+        # a frame without a camera has its neighbour's on the anchor's side, and is marked
+        neighbour = index - int(np.sign(index - anchor_index))
+        camera = sink.read("world_from_camera", neighbour) if found is None else found
         _write(sink, index, rgb, float(video.time_s[index]), maps, camera, intrinsics, solved=found is not None)
+        done[index] = True
         if progress:
-            progress(index + 1, len(video))
+            progress(int(done.sum()), len(video))
 
 
 def _write(

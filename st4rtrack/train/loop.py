@@ -1,114 +1,201 @@
-"""The training loop: draw, predict, compare, step; average the weights; save so that a stopped run goes on at the same step."""
+"""The training loop: examples, prediction, loss, step; average, validate, save. Read this first; every other file here serves it."""
 
-import copy
-import json
 import logging
 import math
-import time
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from st4rtrack.losses.regression import LossParts, anchored_regression
-from st4rtrack.model.checkpoint import save_model
-from st4rtrack.model.config import ModelConfig
+from st4rtrack.losses.objective import objective
+from st4rtrack.losses.regression import LossParts
 from st4rtrack.model.network import St4RTrack
-from st4rtrack.train.batch import Batch
-from st4rtrack.train.config import TrainConfig
-from st4rtrack.train.pool import PairPool, make_batch
-from st4rtrack.train.validate import Score, mean_pointmaps, validate, validate_constant, validate_still
-from st4rtrack.types import Pointmap, TwoPointmaps
+from st4rtrack.train.average import Average, average_decay
+from st4rtrack.train.checkpoint import RunFolder, Training
+from st4rtrack.train.config import RunConfig, TrainConfig
+from st4rtrack.train.examples import Examples
+from st4rtrack.train.forward import Prediction, predict, prepare
+from st4rtrack.train.guard import NonFiniteGuard, StopRequest, Suspect, stop_requests
+from st4rtrack.train.parallel import Processes, check_split, distribute, gradients_shared, whole
+from st4rtrack.train.source import ExampleSource, read_ahead
+from st4rtrack.train.validate import HeldOut, Score, validate
+from st4rtrack.train.watch import Curves, Meter, sample_picture
+from st4rtrack.types import Pointmap, UserError
 
 logger = logging.getLogger(__name__)
 
 
-def train(model_config: ModelConfig, config: TrainConfig, *, pool: Path, validation: Path, output: Path) -> Score:
-    """Train a network from scratch on a pool of pairs, or go on with the run that `output` holds.
+def train(
+    model: St4RTrack,
+    config: TrainConfig,
+    run: RunConfig,
+    *,
+    source: ExampleSource,
+    held_out: Sequence[HeldOut],
+    output: Path,
+    processes: Processes,
+    options: dict[str, Any] | None = None,
+    change_options: bool = False,
+) -> Score:
+    """Train a network, or go on with the run that `output` holds.
 
     Args:
-        model_config: the network.
+        model: with its first weights (`forward.new_model`, or `load_model`); trained in place.
         config: the optimisation.
-        pool: folder of shards to train from; may still be growing.
-        validation: folder of shards to measure on; made from other seeds.
-        output: folder for `state.pt` (to go on), `model.safetensors` (averaged weights), `log.jsonl` and `train.json`.
+        run: how it is run.
+        source: micro-batches by number; asked for each number once, in order.
+        held_out: what is measured on; may be empty.
+        output: folder of the run.
+        processes: those that train together (`parallel.joined`).
+        options: whatever else decides the result, such as the data; compared when a run goes on, as `config` is.
+        change_options: go on with other options than the run was started with.
     Returns:
         The last validation score of the averaged weights.
+    Raises:
+        UserError: the folder is of another run, data cannot be read, or a loss is not finite.
+        KeyboardInterrupt: SIGINT or SIGTERM came; the state was saved.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "train.json").write_text(json.dumps({"model": model_config.to_dict(), "train": asdict(config)}, indent=1))
-    torch.manual_seed(config.seed)
-    model = St4RTrack(model_config)
-    initialise(model)
-    average = copy.deepcopy(model)
-    optimizer = make_optimizer(model, config)
-    step, pairs = _resume(output / "state.pt", model, average, optimizer)
-    draws = PairPool(pool, seed=config.seed + 1 + step, still_share=config.still_share)
-    held_out = validation_batches(validation)
-    score = Score(*[math.nan] * 6)
-    meter = _Meter(step)
-    while step < config.steps:
-        batch = draws.draw(config.batch_size)
+    check_split(config.micro_batches, processes)
+    folder = RunFolder(output, model.config, processes)
+    folder.claim({"model": model.config.to_dict(), "train": asdict(config), **(options or {})}, change=change_options)
+    network = distribute(prepare(model.to(processes.device), config, compile=run.compile_network), processes, run.parallel)
+    training = Training(network, make_optimizer(network, config), Average(network))
+    if folder.load(training) and processes.first:
+        logger.info("going on at step %d", training.step)
+    first = training.step * config.micro_batches + processes.rank
+    numbers = range(first, config.steps * config.micro_batches, processes.count)
+    watch = _Watch(folder, config, run, held_out, training)
+    with stop_requests() as request:
+        examples = read_ahead(source, numbers, workers=run.workers)
+        _steps(training, zip(numbers, examples), config, run, watch, request)
+    return watch.finish(training)
+
+
+def _steps(
+    training: Training,
+    numbered: Iterator[tuple[int, Examples]],
+    config: TrainConfig,
+    run: RunConfig,
+    watch: "_Watch",
+    request: StopRequest,
+) -> None:
+    """From the training's step to the last."""
+    processes = watch.folder.processes
+    guard = NonFiniteGuard(watch.folder.path / "not_finite", run, processes)
+    own_micro_batches = config.micro_batches // processes.count
+    while training.step < config.steps:
+        mine = [(number, examples.to(processes.device)) for number, examples in islice(numbered, own_micro_batches)]
+        outcome = training_step(training, [examples for _, examples in mine], config, processes, stop=request.asked)
+        if outcome.finite:
+            guard.passed()
+            watch.meter.add(outcome.figures, outcome.pairs)
+        else:
+            suspects = [Suspect(n, examples, ok) for (n, examples), ok in zip(mine, outcome.finite_losses, strict=True)]
+            guard.failed(training.step, config.micro_batch, suspects)
+        training.step += 1
+        watch.after_step(training)
+        if outcome.stop and training.step < config.steps:
+            watch.save(training)
+            watch.curves.close()
+            raise KeyboardInterrupt
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of a step, the same on every process except `finite_losses`.
+
+    Attributes:
+        figures: parts of the loss and the norm of the gradient, means over all micro-batches.
+        finite: whether the weights have changed.
+        finite_losses: of this process's micro-batches.
+        pairs: in the step, on all processes.
+        stop: whether a process was asked to stop.
+    """
+
+    figures: dict[str, float]
+    finite: bool
+    finite_losses: list[bool]
+    pairs: int
+    stop: bool
+
+
+def training_step(
+    training: Training, micro_batches: Sequence[Examples], config: TrainConfig, processes: Processes, *, stop: bool = False
+) -> Outcome:
+    """One optimiser step on the mean loss of all micro-batches of all processes.
+
+    Each micro-batch has its own normalised loss and every process has as many, so the gradient is the same sum however they are spread.
+    Where the loss or the gradient is not finite, the weights stay as they were.
+    """
+    network, optimizer = training.network, training.optimizer
+    network.train()
+    optimizer.zero_grad(set_to_none=True)
+    figures = []
+    for position, examples in enumerate(micro_batches):
+        with gradients_shared(network, position == len(micro_batches) - 1):
+            parts = compute_loss(network, examples, config)
+            (parts.total / len(micro_batches)).backward()
+        figures.append(loss_figures(parts))
+    names, table = list(figures[0]), torch.stack([torch.stack(list(row.values())) for row in figures])
+    pairs = float(sum(len(examples) for examples in micro_batches))
+    shared = processes.mean(torch.cat([table.mean(0), table.new_tensor([pairs, float(stop)])])).tolist()
+    norm = float(whole(nn.utils.clip_grad_norm_([p for p in network.parameters() if p.requires_grad], config.clip_norm)))
+    finite = math.isfinite(norm) and math.isfinite(shared[names.index("total")])
+    if finite:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, config)
-        parts = training_step(model, optimizer, batch, config)
-        step, pairs = step + 1, pairs + len(batch.unit)
-        _average_weights(average, model, min(config.average, (1 + step) / (10 + step)))
-        meter.add(parts)
-        if step % 100 == 0:
-            logger.info("%s", meter.line(step, pairs, config))
-        if step % config.validate_every == 0 or step == config.steps:
-            score = validate(average, held_out)
-            _log(output, {"step": step, "pairs": pairs, "score": asdict(score)})
-            logger.info("step %d, %d pairs: %s", step, pairs, score)
-        if step % config.save_every == 0 or step == config.steps:
-            _save(output, step, pairs, model, average, optimizer)
-    return score
+            group["lr"] = learning_rate(training.step, config)
+        optimizer.step()
+        training.average.update(average_decay(training.step, config.average))
+    return Outcome(
+        figures=dict(zip(names, shared)) | {"gradient_norm": norm},
+        finite=finite,
+        finite_losses=table[:, names.index("total")].isfinite().tolist(),
+        pairs=round(shared[-2] * processes.count),
+        stop=shared[-1] > 0,
+    )
 
 
-def training_step(model: St4RTrack, optimizer: torch.optim.Optimizer, batch: Batch, config: TrainConfig) -> LossParts:
-    """One optimiser step.
+def compute_loss(network: nn.Module, examples: Examples, config: TrainConfig) -> LossParts:
+    """Loss of a micro-batch, differentiable in `total`.
 
     Raises:
-        FloatingPointError: the loss is not finite; the weights are as they were.
+        UserError: the loss has a term about the anchor's own time, which neither the network nor the clips tell.
     """
-    model.train()
-    with torch.autocast(model.device.type, torch.bfloat16):
-        anchor, frame = model.encode(batch.anchor_images), model.encode(batch.frame_images)
-        out = model.decode(anchor, frame, batch.hints if model.config.hints else None)
-    halved = TwoPointmaps(_every_second(out.tracking), _every_second(out.reconstruction))
-    parts = anchored_regression(
-        halved, batch.truth, batch.unit, alpha=config.alpha, moving=batch.moving, moving_weight=config.moving_weight
-    )
-    if not torch.isfinite(parts.total):
-        raise FloatingPointError(f"the loss is {parts.total.item()}; the weights are those of the last step")
-    optimizer.zero_grad(set_to_none=True)
-    parts.total.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-    optimizer.step()
-    return parts
+    prediction = predict(network, examples, config.precision)
+    asked = config.loss.motion_weight or config.loss.anchor_weight
+    anchor = _anchor(prediction, examples) if asked else None
+    return objective(prediction.maps, examples.supervision, config.loss, predicted_anchor=anchor)
 
 
-def initialise(model: St4RTrack) -> None:
-    """Xavier weights, and heads that start near zero, so that a network with hints starts as its skeleton."""
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-            nn.init.zeros_(module.bias)
-    for head in (model.tracking_head, model.reconstruction_head):
-        nn.init.normal_(head.out.weight, std=0.01)
-        if head.out.bias is not None:
-            nn.init.zeros_(head.out.bias)
+def _anchor(prediction: Prediction, examples: Examples) -> Pointmap:
+    """The prediction for the anchor's own time, for each pair: the network's, or that of the clip's first pair."""
+    if prediction.anchor is not None:
+        return prediction.anchor
+    frames = examples.supervision.frames_per_clip
+    if not torch.equal(examples.anchor_index[::frames], examples.frame_index[::frames]):
+        raise UserError("a loss with a motion or anchor term needs clips that begin with the anchor paired with itself")
+    first = prediction.maps.tracking
+    assert first.confidence is not None
+    points, confidence = (m[::frames].repeat_interleave(frames, dim=0) for m in (first.points_world, first.confidence))
+    return Pointmap(points, confidence)
 
 
-def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with decay on matrices only, as the release trains."""
-    parameters = list(model.parameters())
+def loss_figures(parts: LossParts) -> dict[str, Tensor]:
+    """The parts of a loss that are single numbers, by name, detached."""
+    values = {field.name: getattr(parts, field.name) for field in fields(parts)}
+    return {name: value.detach().float() for name, value in values.items() if isinstance(value, Tensor) and value.ndim == 0}
+
+
+def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW on what is not frozen, with decay on matrices only, as the release trains."""
+    learns = [p for p in network.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in learns if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in learns if p.ndim < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), fused=True)
 
@@ -122,81 +209,69 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * share
 
 
-def validation_batches(folder: Path) -> list[Batch]:
-    """Every pair of a pool once, frame 0 as the anchor, unchanged."""
-    batches = []
-    for path in sorted(folder.glob("*.npy")):
-        records = np.load(path)
-        count = len(records)
-        batches.append(make_batch(records, np.zeros(count, int), np.zeros(count, bool), mirror=False))
-    return batches
+class _Watch:
+    """What is done every so many steps: a line and points of the curves, validation and pictures, the state."""
 
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: TrainConfig,
+        run: RunConfig,
+        held_out: Sequence[HeldOut],
+        training: Training,
+    ) -> None:
+        self.folder, self.config, self.run, self.held_out = folder, config, run, held_out
+        self.meter = Meter(training.step)
+        self.curves = Curves(folder.path if folder.processes.first else None, training.step)
+        self.score: Score | None = None
 
-def baselines(pool: Path, validation: Path) -> dict[str, Score]:
-    """What needs no training, on the validation pairs: the mean pointmap of the training data, and true points without motion."""
-    held_out = validation_batches(validation)
-    mean = mean_pointmaps(np.load(path, mmap_mode="r") for path in sorted(pool.glob("*.npy")))
-    return {"mean pointmap": validate_constant(mean, held_out), "true first depth, no motion": validate_still(held_out)}
+    def after_step(self, training: Training) -> None:
+        """`training.step` steps are done."""
+        step, last = training.step, training.step == self.config.steps
+        if step % self.run.report_every == 0 or last:
+            self._report(step)
+        if step % self.run.validate_every == 0 or last:
+            self._validate(training)
+        if step % self.run.save_every == 0 or last:
+            self.save(training)
 
+    def save(self, training: Training) -> None:
+        """State, and averaged weights for use."""
+        self.folder.save(training)
+        self._save_weights(training, "model")
 
-def _every_second(pointmap: Pointmap) -> Pointmap:
-    assert pointmap.confidence is not None
-    return Pointmap(pointmap.points_world[:, ::2, ::2], pointmap.confidence[:, ::2, ::2])
+    def finish(self, training: Training) -> Score:
+        """The last score; of a run that was complete already, measured now."""
+        if self.score is None:
+            self._validate(training)
+        self.curves.close()
+        assert self.score is not None
+        return self.score
 
+    def _report(self, step: int) -> None:
+        means = self.meter.means()
+        self.curves.figures("train", means | {"learning_rate": learning_rate(step - 1, self.config)}, step)
+        self.folder.log({"step": step, **means})
+        if self.folder.processes.first:
+            logger.info("%s", self.meter.line(step, means, self.config))
 
-@torch.no_grad()
-def _average_weights(average: nn.Module, model: nn.Module, decay: float) -> None:
-    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+    def _validate(self, training: Training) -> None:
+        network, precision, device = training.network, self.config.precision, self.folder.processes.device
+        pictures = []
+        with training.average.in_place():
+            self.score = validate(network, self.held_out, device, precision=precision)
+            for each in self.held_out[:2]:
+                pictures.append(sample_picture(network, each.examples.to(device), precision))
+        for number, picture in enumerate(pictures):
+            self.curves.picture(f"held_out_{number}", picture, training.step)
+        self.curves.figures("held_out", asdict(self.score), training.step)
+        self.folder.log({"step": training.step, "score": asdict(self.score)})
+        if self.folder.processes.first:
+            logger.info("step %d, held out: %s", training.step, self.score)
+        if self.score.overall > training.best:
+            training.best = self.score.overall
+            self._save_weights(training, "best")
 
-
-class _Meter:
-    """Running means for the progress line."""
-
-    def __init__(self, step: int) -> None:
-        self.start, self.first_step = time.monotonic(), step
-        self.errors: Tensor | None = None
-
-    def add(self, parts: LossParts) -> None:
-        now = torch.stack([parts.tracking_error, parts.reconstruction_error])
-        self.errors = now if self.errors is None else self.errors.lerp(now, 0.02)
-
-    def line(self, step: int, pairs: int, config: TrainConfig) -> str:
-        assert self.errors is not None
-        seconds = (time.monotonic() - self.start) / max(1, step - self.first_step)
-        left = seconds * (config.steps - step)
-        tracking, reconstruction = self.errors.tolist()
-        rate = config.batch_size / seconds
-        return (
-            f"step {step}/{config.steps}, {pairs} pairs, error tracking {tracking:.4f} reconstruction {reconstruction:.4f}, "
-            f"{rate:.1f} pairs/s, {left / 60:.0f} min left"
-        )
-
-
-def _log(output: Path, row: dict) -> None:
-    with (output / "log.jsonl").open("a") as file:
-        file.write(json.dumps(row) + "\n")
-
-
-def _save(output: Path, step: int, pairs: int, model: St4RTrack, average: St4RTrack, optimizer: torch.optim.Optimizer) -> None:
-    state = {
-        "step": step,
-        "pairs": pairs,
-        "model": model.state_dict(),
-        "average": average.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    torch.save(state, output / "state.partial")
-    (output / "state.partial").replace(output / "state.pt")
-    save_model(average, output / "model.partial", dtype=torch.float16)
-    (output / "model.partial").replace(output / "model.safetensors")
-
-
-def _resume(path: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, int]:
-    if not path.exists():
-        return 0, 0
-    state = torch.load(path, weights_only=True)
-    model.load_state_dict(state["model"])
-    average.load_state_dict(state["average"])
-    optimizer.load_state_dict(state["optimizer"])
-    logger.info("going on at step %d", state["step"])
-    return state["step"], state["pairs"]
+    def _save_weights(self, training: Training, name: str) -> None:
+        info = {"training": f"step {training.step} of {self.config.steps}"}
+        self.folder.save_weights(training, name, dtype=getattr(torch, self.run.save_dtype), info=info)

@@ -1,12 +1,14 @@
-"""A growing pool of rendered pairs with truth and two-view estimates on disk, so that neither renderer nor flow is waited for twice.
+"""A growing pool of ordered pairs with truth and hints on disk, so that neither renderer nor flow is waited for twice.
 
-A shard is one `.npy` file of fixed-size records, read by memory map. Truth is kept at every second pixel: half the size in each
-direction trains as well and quarters the files. One process may fill the pool while another trains from it.
+Clips are rendered and followed from both ends as a video is (`classical/anchored.py`), and pairs of their frames are kept. A shard is one
+`.npy` file of fixed-size records, read by memory map. Truth is kept at every second pixel: half the size in each direction trains as
+well and makes small files. One process may fill the pool while another trains from it.
 """
 
 import json
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from st4rtrack.classical.anchored import follow_video
+from st4rtrack.classical.two_view import estimate_two_view
 from st4rtrack.data.procedural import (
     ClipBatch,
     ProceduralConfig,
@@ -22,32 +26,38 @@ from st4rtrack.data.procedural import (
     select_clips,
     tracking_points,
 )
-from st4rtrack.geometry.transforms import invert_rigid
 from st4rtrack.model.hints import assemble_hints
-from st4rtrack.model.two_view import estimate_many
 from st4rtrack.preprocess import normalize_images
 from st4rtrack.train.batch import Batch
 from st4rtrack.train.config import PoolConfig
+from st4rtrack.train.simulated import Simulation
 from st4rtrack.types import Pointmap, TwoPointmaps
 
 logger = logging.getLogger(__name__)
 
-NEAREST_M, FARTHEST_M = 0.2, 50.0
+MIN_VALID_SHARE = 0.3
+MOVES_M = 0.01
+MIN_KNOWN_SHARE = 0.02
+TWO_VIEW_FIELDS = ("forward_flow", "backward_flow", "anchor_depth", "frame_depth", "anchor_from_frame", "focal_px")
 
 
 def record_type(height: int, width: int) -> np.dtype:
-    """One rendered pair. Axis 0 of the fields with truth: which of the two frames is the anchor."""
+    """One ordered pair: images of anchor and frame; truth at every second pixel, metres; the fields of `TwoView`."""
     half = ((height + 1) // 2, (width + 1) // 2)
     return np.dtype(
         [
             ("rgb", np.uint8, (2, height, width, 3)),
-            ("own_points", np.float16, (2, *half, 3)),
-            ("tracking", np.float16, (2, *half, 3)),
-            ("reconstruction", np.float16, (2, *half, 3)),
-            ("moving", np.bool_, (2, *half)),
-            ("flow", np.float16, (2, height, width, 2)),
-            ("depth", np.float16, (2, height, width)),
-            ("first_from_second", np.float32, (4, 4)),
+            ("own_points", np.float16, (*half, 3)),
+            ("tracking", np.float16, (*half, 3)),
+            ("reconstruction", np.float16, (*half, 3)),
+            ("own_valid", np.bool_, half),
+            ("frame_valid", np.bool_, half),
+            ("forward_flow", np.float16, (height, width, 2)),
+            ("backward_flow", np.float16, (height, width, 2)),
+            ("anchor_depth", np.float16, (height, width)),
+            ("frame_depth", np.float16, (height, width)),
+            ("anchor_from_frame", np.float32, (4, 4)),
+            ("focal_px", np.float32),
         ]
     )
 
@@ -82,43 +92,75 @@ def fill_pool(folder: Path, config: PoolConfig) -> None:
 
 
 def render_shard(config: PoolConfig, seed: int, height: int, width: int) -> np.ndarray:
-    """Records of one size: scenes, truth and two-view estimates, all from the seed.
+    """Records of one size: scenes, truth and hints, all from the seed.
 
-    Rarely a camera that moves far leaves its room; such pairs are left out, so there are `shard_pairs` records or a few less.
+    Clips that show mostly sky are left out, so there are `shard_pairs` records or a few less.
     """
     rng = np.random.default_rng(seed)
-    scene = ProceduralConfig(height=height, width=width, num_frames=2, compile=config.compile)
-    scene = replace(scene, motion=float(rng.uniform(0.3, 1.5)), camera_motion=float(rng.choice([0.3, 0.7, 1.0, 1.4, 2.5, 4.0])))
-    clips = render_clips(config.shard_pairs, scene, seed=seed)
-    clips = select_clips(clips, (clips.depth.amin((1, 2, 3)) > NEAREST_M) & (clips.depth.amax((1, 2, 3)) < FARTHEST_M))
-    records = np.zeros(len(clips.rgb), record_type(height, width))
-    records["rgb"] = clips.rgb.numpy()
-    _write_truth(records, clips)
-    pairs = [(rgb[0], rgb[1]) for rgb in clips.rgb.numpy()]
-    for record, found in zip(records, estimate_many(pairs), strict=True):
-        record["flow"][0], record["flow"][1] = found.forward_flow, found.backward_flow
-        record["depth"][0], record["depth"][1] = found.anchor_depth, found.frame_depth
-        record["first_from_second"] = found.anchor_from_frame
-    return records
+    kind = rng.choice(["followed", "simulated", "lone"], p=config.shares)
+    frames, per_anchor = (config.clip_frames, config.pairs_per_anchor) if kind == "followed" else (2, 1)
+    scene = ProceduralConfig(height=height, width=width, num_frames=frames, compile=config.compile)
+    camera_motion = float(rng.choice([0.5, 1.0, 1.5, 2.5, 4.0]))
+    scene = replace(scene, motion=float(rng.uniform(0.3, 2.0)), camera_motion=camera_motion)
+    clips = render_clips(config.shard_pairs // (2 * per_anchor), scene, seed=seed)
+    clips = select_clips(clips, clips.valid.float().mean((1, 2, 3)) > MIN_VALID_SHARE)
+    records = []
+    for order in (range(frames), range(frames - 1, -1, -1)):
+        later = sorted(rng.choice(frames, per_anchor, replace=False).tolist()) if kind == "followed" else [1]
+        part = _frames_of(clips, [order[0], *(order[k] for k in later)])
+        views = (
+            _simulated(part, seed) if kind == "simulated" else _estimated([rgb[list(order)] for rgb in clips.rgb.numpy()], later)
+        )
+        records.append(_records(part, views))
+    return np.concatenate(records)
 
 
-def _write_truth(records: np.ndarray, clips: ClipBatch) -> None:
-    for anchor in (0, 1):
-        other = 1 - anchor
-        points, _, moving = tracking_points(clips, anchor)
-        records["own_points"][:, anchor] = points[:, anchor, ::2, ::2].numpy()
-        records["tracking"][:, anchor] = points[:, other, ::2, ::2].numpy()
-        records["reconstruction"][:, anchor] = reconstruction_points(clips, anchor)[:, other, ::2, ::2].numpy()
-        records["moving"][:, anchor] = moving[:, ::2, ::2].numpy()
+def _estimated(videos: list[np.ndarray], later: Sequence[int]) -> dict[str, np.ndarray]:
+    """Fields of `TwoView` [clips, frames, ...] of frame 0 of videos [time, height, width, 3] and some others.
+
+    A clip of two frames is a pair without a video.
+    """
+    views = []
+    for rgb in videos:
+        followed = [None, estimate_two_view(rgb[0], rgb[1])] if len(rgb) == 2 else list(follow_video(rgb[0], list(rgb[1:])))
+        views.append([followed[k] for k in later])
+    return {name: np.array([[getattr(view, name) for view in of_clip] for of_clip in views]) for name in TWO_VIEW_FIELDS}
+
+
+def _simulated(pairs: ClipBatch, seed: int) -> dict[str, np.ndarray]:
+    """Fields of `TwoView` [clips, 1, ...] of the first frame and the second."""
+    there, back = tracking_points(pairs, 0)[0][:, 1], tracking_points(pairs, 1)[0][:, 0]
+    return {name: value[:, None].numpy() for name, value in Simulation(pairs, seed).views(0, 1, there, back).items()}
+
+
+def _records(part: ClipBatch, views: dict[str, np.ndarray]) -> np.ndarray:
+    """All pairs (first frame, another) of all clips."""
+    points, _, _ = tracking_points(part, 0)
+    surfaces = reconstruction_points(part, 0)
+    clips, frames, height, width = part.depth.shape
+    records = np.zeros((clips, frames - 1), record_type(height, width))
+    rgb, valid = part.rgb.numpy(), part.valid[:, :, ::2, ::2].numpy()
+    records["rgb"][:, :, 0], records["rgb"][:, :, 1] = rgb[:, :1], rgb[:, 1:]
+    records["own_points"] = points[:, :1, ::2, ::2].numpy()
+    records["tracking"] = points[:, 1:, ::2, ::2].numpy()
+    records["reconstruction"] = surfaces[:, 1:, ::2, ::2].numpy()
+    records["own_valid"], records["frame_valid"] = valid[:, :1], valid[:, 1:]
+    for name in TWO_VIEW_FIELDS:
+        records[name] = views[name]
+    return records.reshape(-1)
+
+
+def _frames_of(clips: ClipBatch, frames: list[int]) -> ClipBatch:
+    over_time = ("rgb", "depth", "part_index", "local_points", "world_from_camera", "world_from_part")
+    return replace(clips, **{name: getattr(clips, name)[:, frames] for name in over_time})
 
 
 class PairPool:
     """Random batches from the shards that exist so far."""
 
-    def __init__(self, folder: Path, *, seed: int, still_share: float, augment: bool = True) -> None:
+    def __init__(self, folder: Path, *, seed: int, augment: bool = True) -> None:
         self.folder = folder
         self.rng = np.random.default_rng(seed)
-        self.still_share = still_share
         self.augment = augment
         self.shards: list[Path] = []
 
@@ -127,10 +169,7 @@ class PairPool:
         self._look_for_shards()
         records = np.load(self.shards[self.rng.integers(len(self.shards))], mmap_mode="r")
         rows = np.sort(self.rng.choice(len(records), min(batch_size, len(records)), replace=False))
-        anchors = self.rng.integers(2, size=len(rows))
-        still = self.rng.random(len(rows)) < self.still_share
-        mirror = self.augment and bool(self.rng.random() < 0.5)
-        return make_batch(records[rows], anchors, still, mirror=mirror)
+        return make_batch(records[rows], mirror=self.augment and bool(self.rng.random() < 0.5))
 
     def _look_for_shards(self) -> None:
         while True:
@@ -140,56 +179,49 @@ class PairPool:
             time.sleep(5)
 
 
-def make_batch(records: np.ndarray, anchors: np.ndarray, still: np.ndarray, *, mirror: bool) -> Batch:
-    """Ordered pairs of records [batch].
-
-    Args:
-        records: of `record_type`.
-        anchors: [batch] which frame is the anchor.
-        still: [batch] bool, pair the anchor with itself.
-        mirror: flip left and right.
-    """
-    each = np.arange(len(records))
-    frames = np.where(still, anchors, 1 - anchors)
-    own = records["own_points"][each, anchors]
-    tracking = np.where(still[:, None, None, None], own, records["tracking"][each, anchors])
-    reconstruction = np.where(still[:, None, None, None], own, records["reconstruction"][each, anchors])
-    moving = records["moving"][each, anchors] & ~still[:, None, None]
-    maps = [torch.from_numpy(np.ascontiguousarray(m)).float() for m in (own, tracking, reconstruction)]
-    unit = maps[0].norm(dim=-1).flatten(1).mean(1)
-    anchor_images, frame_images = (normalize_images(records["rgb"][each, which]) for which in (anchors, frames))
-    two_view = _two_view(records, anchors, still)
-    moving = torch.from_numpy(moving)
+def make_batch(records: np.ndarray, *, mirror: bool = False, still: bool = False) -> Batch:
+    """Ordered pairs of records [batch] of `record_type`; `mirror` flips left and right, `still` pairs the anchors with themselves."""
+    if still:
+        records = _still(records)
+    maps = [torch.from_numpy(records[name]).float() for name in ("own_points", "tracking", "reconstruction")]
+    masks = [torch.from_numpy(records[name]) for name in ("own_valid", "frame_valid")]
+    two_view = {name: torch.from_numpy(records[name]).float() for name in TWO_VIEW_FIELDS}
+    images = [normalize_images(records["rgb"][:, which]) for which in (0, 1)]
     if mirror:
-        flip = torch.tensor([-1.0, 1.0, 1.0])
-        maps = [m.flip(2) * flip for m in maps]
-        anchor_images, frame_images, moving = anchor_images.flip(3), frame_images.flip(3), moving.flip(2)
+        maps = [m.flip(2) * torch.tensor([-1.0, 1.0, 1.0]) for m in maps]
+        masks, images = [m.flip(2) for m in masks], [i.flip(3) for i in images]
         two_view = _mirror_two_view(two_view)
-    hints = assemble_hints(anchor_images, frame_images, **two_view)
-    valid = torch.ones_like(moving)
-    truth = TwoPointmaps(Pointmap(maps[1], valid=valid), Pointmap(maps[2], valid=valid))
-    return Batch(anchor_images, frame_images, hints, truth, moving, unit, maps[0])
+    own, tracking, reconstruction = maps
+    unit = network_unit(own, masks[0], two_view["anchor_depth"][:, ::2, ::2])
+    moving = ((tracking - own).norm(dim=-1) > MOVES_M) & masks[0]
+    truth = TwoPointmaps(Pointmap(tracking, valid=masks[0]), Pointmap(reconstruction, valid=masks[1]))
+    return Batch(images[0], images[1], assemble_hints(*images, **two_view), truth, moving, unit, own)
 
 
-def _two_view(records: np.ndarray, anchors: np.ndarray, still: np.ndarray) -> dict[str, Tensor]:
-    """Two-view estimates turned so that the chosen frame is the anchor and its median depth the unit."""
-    each = np.arange(len(records))
-    moved = ~still
-    depth = records["depth"][each, anchors].astype(np.float32) * moved[:, None, None]
-    other_depth = records["depth"][each, 1 - anchors].astype(np.float32) * moved[:, None, None]
-    relative = np.array(records["first_from_second"])
-    relative[anchors == 1] = invert_rigid(relative[anchors == 1])
-    relative[still] = np.eye(4)
-    unit = np.array([np.median(d[d > 0]) if (d > 0).any() else 1.0 for d in depth], np.float32)
-    relative[:, :3, 3] /= unit[:, None]
-    flow = records["flow"].astype(np.float32) * moved[:, None, None, None, None]
-    return {
-        "forward_flow": torch.from_numpy(flow[each, anchors]),
-        "backward_flow": torch.from_numpy(flow[each, 1 - anchors]),
-        "anchor_depth": torch.from_numpy(depth / unit[:, None, None]),
-        "frame_depth": torch.from_numpy(other_depth / unit[:, None, None]),
-        "anchor_from_frame": torch.from_numpy(relative),
-    }
+def _still(records: np.ndarray) -> np.ndarray:
+    """The pairs (anchor, anchor) of the same videos."""
+    records = records.copy()
+    records["rgb"][:, 1] = records["rgb"][:, 0]
+    for name, of_anchor in (("tracking", "own_points"), ("reconstruction", "own_points"), ("frame_valid", "own_valid")):
+        records[name] = records[of_anchor]
+    records["frame_depth"] = records["anchor_depth"]
+    records["forward_flow"] = records["backward_flow"] = 0
+    records["anchor_from_frame"] = np.eye(4)
+    return records
+
+
+def network_unit(own_points: Tensor, valid: Tensor, hint_depth: Tensor) -> Tensor:
+    """Length of one network unit in metres [batch]: that of the known depth, so that all pairs of an anchor share it.
+
+    Without known depth it is the mean distance of the anchor's points.
+    """
+    units = []
+    for points, mask, known in zip(own_points, valid, hint_depth, strict=True):
+        both = mask & (known > 0)
+        ratio = points[..., 2][both] / known[both]
+        distance = points.norm(dim=-1)[mask]
+        units.append(ratio.median() if both.float().mean() > MIN_KNOWN_SHARE else distance.mean())
+    return torch.stack(units)
 
 
 def _mirror_two_view(two_view: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -201,4 +233,5 @@ def _mirror_two_view(two_view: dict[str, Tensor]) -> dict[str, Tensor]:
         "anchor_depth": two_view["anchor_depth"].flip(2),
         "frame_depth": two_view["frame_depth"].flip(2),
         "anchor_from_frame": mirror @ two_view["anchor_from_frame"] @ mirror,
+        "focal_px": two_view["focal_px"],
     }

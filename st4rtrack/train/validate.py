@@ -1,21 +1,22 @@
-"""How good the network is on held-out procedural pairs, beside what needs no network."""
+"""How good the network is on held-out clips or pairs, with the project's metrics, beside what needs no network."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from st4rtrack.geometry.align import median_scale
 from st4rtrack.metrics.points import average_points_within_distance, end_point_error
-from st4rtrack.model.network import St4RTrack
-from st4rtrack.train.batch import Batch
+from st4rtrack.train.examples import Examples
+from st4rtrack.train.forward import finite_points, predict
 
 
 @dataclass(frozen=True)
 class Score:
-    """Means over pairs, each scaled by its median distance: EPE in metres, APD in percent, of all, of moving pixels, of reconstruction.
+    """Means over clips (a pair is a clip of one pair), each scaled by its median distance: EPE in metres, APD in percent, of tracking,
+    of its moving pixels, of reconstruction.
 
     `motion_cosine`: between predicted and true displacement of the moving pixels, the predicted one from the anchor's map
     under the pair (anchor, anchor) to that under (anchor, frame).
@@ -35,88 +36,126 @@ class Score:
             f"reconstruction {self.reconstruction_epe:.3f} m / {self.reconstruction_apd:.1f} %, motion cosine {self.motion_cosine:.2f}"
         )
 
+    @property
+    def overall(self) -> float:
+        """Mean of the three APD that are known: what the best weights are chosen by."""
+        known = [x for x in (self.tracking_apd, self.dynamic_apd, self.reconstruction_apd) if np.isfinite(x)]
+        return float(np.mean(known)) if known else float("-inf")
 
-@torch.inference_mode()
-def validate(model: St4RTrack, batches: Iterable[Batch]) -> Score:
-    """Score of a network on batches of pairs."""
-    model.eval()
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What is measured on, on the CPU: pairs with truth, and the pair (anchor, anchor) of every clip, which shows predicted motion."""
+
+    examples: Examples
+    still: Examples
+
+
+@torch.no_grad()
+def validate(network: nn.Module, held_out: Iterable[HeldOut], device: torch.device, *, precision: str = "float32") -> Score:
+    """Score of a network.
+
+    Args:
+        network: a `PairNetwork`, distributed or not; every process takes part.
+        held_out: what to measure on.
+        device: where the network is.
+        precision: of the network's products.
+    """
+    network.eval()
     rows, cosines = [], []
-    for batch in batches:
-        anchor, frame = model.encode(batch.anchor_images), model.encode(batch.frame_images)
-        out = model.decode(anchor, frame, batch.hints if model.config.hints else None)
-        tracking, reconstruction = (m.points_world[:, ::2, ::2].float().numpy() for m in (out.tracking, out.reconstruction))
-        still = model.decode(anchor, anchor, model.hints(batch.anchor_images, batch.anchor_images)).tracking.points_world[
-            :, ::2, ::2
-        ]
-        rows += _rows(batch, tracking, reconstruction)
-        cosines += _motion_cosines(batch, tracking - still.float().numpy())
-    return Score(*np.nanmean(np.array(rows), axis=0), motion_cosine=float(np.mean(cosines)) if cosines else float("nan"))
+    for each in held_out:
+        out, still = (predict(network, examples.to(device), precision).maps for examples in (each.examples, each.still))
+        tracking, reconstruction, still_points = (finite_points(m) for m in (out.tracking, out.reconstruction, still.tracking))
+        rows += _rows(each.examples, tracking, reconstruction)
+        frames = each.examples.supervision.frames_per_clip
+        cosines += _motion_cosines(each.examples, tracking - still_points.repeat(frames, axis=0))
+    return _score(rows, cosines)
 
 
-def validate_constant(mean_maps: dict[tuple[int, int], tuple[Tensor, Tensor]], batches: Iterable[Batch]) -> Score:
+def validate_constant(mean_maps: dict[tuple[int, int], tuple[Tensor, Tensor]], batches: Iterable[Examples]) -> Score:
     """Score of the mean pointmap of the training data for each size (height, width): what a network must beat."""
     rows = []
-    for batch in batches:
-        tracking, reconstruction = mean_maps[(batch.anchor_images.shape[2], batch.anchor_images.shape[3])]
-        count = len(batch.unit)
-        rows += _rows(batch, *(m.expand(count, -1, -1, -1).numpy() for m in (tracking, reconstruction)))
-    return Score(*np.nanmean(np.array(rows), axis=0))
+    for examples in batches:
+        maps = mean_maps[(examples.images.shape[2], examples.images.shape[3])]
+        rows += _rows(examples, *(m.expand(len(examples), -1, -1, -1).numpy() for m in maps))
+    return _score(rows)
 
 
-def validate_still(batches: Iterable[Batch]) -> Score:
+def validate_still(batches: Iterable[Examples]) -> Score:
     """Score of the anchor's true points without any motion."""
     rows = []
-    for batch in batches:
-        rows += _rows(batch, batch.own_points.numpy(), batch.own_points.numpy())
-    return Score(*np.nanmean(np.array(rows), axis=0))
+    for examples in batches:
+        still = examples.supervision.anchor_points.numpy()
+        rows += _rows(examples, still, still)
+    return _score(rows)
 
 
 def mean_pointmaps(shards: Iterable[np.ndarray]) -> dict[tuple[int, int], tuple[Tensor, Tensor]]:
-    """Mean of the true pointmaps of records (`pool.record_type`), for each image size (height, width).
-
-    In units of the anchor's mean distance, as the network predicts.
+    """Mean of the true tracking and reconstruction of records (`pool.record_type`) where there is truth, for each image size (height,
+    width), in units of the anchor's mean distance.
     """
-    sums: dict[tuple[int, int], list] = {}
+    sums: dict[tuple[int, int], np.ndarray] = {}
     for records in shards:
-        entry = sums.setdefault(records["rgb"].shape[2:4], [0.0, 0.0, 0])
-        unit = np.linalg.norm(records["own_points"].astype(np.float32), axis=-1).mean((2, 3))[..., None, None, None]
-        entry[0] = entry[0] + (records["tracking"] / unit).sum((0, 1))
-        entry[1] = entry[1] + (records["reconstruction"] / unit).sum((0, 1))
-        entry[2] += 2 * len(records)
-    return {
-        size: (torch.from_numpy(a / count).float(), torch.from_numpy(b / count).float()) for size, (a, b, count) in sums.items()
-    }
+        own_valid = records["own_valid"]
+        distance = np.linalg.norm(records["own_points"].astype(np.float32), axis=-1)
+        unit = (distance * own_valid).sum((1, 2)) / np.maximum(own_valid.sum((1, 2)), 1)
+        both = [
+            (records[name] / np.maximum(unit, 1e-6)[:, None, None, None], records[valid][..., None])
+            for name, valid in (("tracking", "own_valid"), ("reconstruction", "frame_valid"))
+        ]
+        added = np.stack([np.concatenate([(points * valid).sum(0), valid.sum(0)], axis=-1) for points, valid in both])
+        size = records["rgb"].shape[2:4]
+        sums[size] = sums.get(size, 0) + added
+    return {size: _mean_maps(total) for size, total in sums.items()}
 
 
-def _rows(batch: Batch, tracking: np.ndarray, reconstruction: np.ndarray) -> list[list[float]]:
+def _mean_maps(sums: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Both maps from sums of points and counts [2, height, width, 4]."""
+    means = torch.from_numpy(sums[..., :3] / np.maximum(sums[..., 3:], 1)).float()
+    return means[0], means[1]
+
+
+def _rows(examples: Examples, tracking: np.ndarray, reconstruction: np.ndarray) -> list[list[float]]:
+    """Six figures for each clip; points [pairs, height, width, 3]."""
+    truth, moving = examples.supervision.truth, examples.supervision.moving
+    assert truth.tracking.valid is not None
+    frames = examples.supervision.frames_per_clip
     rows = []
-    true_tracking, true_reconstruction = (m.points_world.numpy() for m in (batch.truth.tracking, batch.truth.reconstruction))
-    for k, moving in enumerate(batch.moving.numpy()):
-        error = end_point_error(tracking[k] * median_scale(tracking[k], true_tracking[k]), true_tracking[k])
-        other = end_point_error(
-            reconstruction[k] * median_scale(reconstruction[k], true_reconstruction[k]), true_reconstruction[k]
-        )
-        dynamic = error[moving]
-        rows.append(
-            [
-                error.mean(),
-                average_points_within_distance(error),
-                dynamic.mean() if dynamic.size else np.nan,
-                average_points_within_distance(dynamic),
-                other.mean(),
-                average_points_within_distance(other),
-            ]
-        )
+    for start in range(0, len(examples), frames):
+        clip = slice(start, start + frames)
+        errors = []
+        for points, true in ((tracking, truth.tracking), (reconstruction, truth.reconstruction)):
+            assert true.valid is not None
+            valid = true.valid[clip].numpy()
+            predicted, target = points[clip][valid], true.points_world[clip].numpy()[valid]
+            errors.append(end_point_error(predicted * median_scale(predicted, target), target) if len(target) else np.zeros(0))
+        in_motion = None if moving is None else moving[clip][truth.tracking.valid[clip]].numpy()
+        dynamic = np.zeros(0) if in_motion is None else errors[0][in_motion]
+        rows.append([figure for error in (errors[0], dynamic, errors[1]) for figure in _figures(error)])
     return rows
 
 
-def _motion_cosines(batch: Batch, predicted: np.ndarray) -> list[float]:
-    true = (batch.truth.tracking.points_world - batch.own_points).numpy()
+def _figures(error_m: np.ndarray) -> tuple[float, float]:
+    return (float(error_m.mean()) if error_m.size else np.nan), average_points_within_distance(error_m)
+
+
+def _motion_cosines(examples: Examples, predicted: np.ndarray) -> list[float]:
+    """Mean cosine of every pair in which something moves; `predicted` displacement [pairs, height, width, 3]."""
+    truth, moving = examples.supervision.truth.tracking, examples.supervision.moving
+    if moving is None or truth.valid is None:
+        return []
+    true = (truth.points_world - examples.supervision.anchor_points).numpy()
     cosines = []
-    for k, moving in enumerate(batch.moving.numpy()):
-        if moving.any():
-            a, b = predicted[k][moving], true[k][moving]
-            cosines.append(
-                float(((a * b).sum(-1) / np.maximum(np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1), 1e-9)).mean())
-            )
+    for k, chosen in enumerate((moving & truth.valid).numpy()):
+        a, b = predicted[k][chosen], true[k][chosen]
+        norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+        if (norms > 0).any():
+            cosines.append(float(((a * b).sum(-1) / np.maximum(norms, 1e-9)).mean()))
     return cosines
+
+
+def _score(rows: list[list[float]], cosines: list[float] | None = None) -> Score:
+    table = np.array(rows, np.float64).reshape(-1, 6)
+    known = np.isfinite(table)
+    means = np.where(known.any(0), np.where(known, table, 0).sum(0) / np.maximum(known.sum(0), 1), np.nan)
+    return Score(*means.tolist(), motion_cosine=float(np.mean(cosines)) if cosines else float("nan"))

@@ -2,42 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
-from st4rtrack.geometry.transforms import rotation_angle
-from st4rtrack.model.hints import estimate_hints, sample_by_flow
-from st4rtrack.model.network import skeleton_points
-from st4rtrack.model.two_view import estimate_two_view
+from st4rtrack.classical.two_view import TwoView
+from st4rtrack.geometry.camera import pixel_grid
+from st4rtrack.model.hints import estimate_hints, fill_in, hints_of_views, sample_by_flow, still_hints
+from st4rtrack.model.network import SKELETON_CHANNELS, points_on_rays, skeleton_points
 from st4rtrack.preprocess import normalize_images
-
-
-@pytest.fixture(scope="module")
-def pair() -> tuple:
-    """A static room seen by a moving camera, with a field of view near the assumed one."""
-    clip = procedural_clip(13, ProceduralConfig(num_frames=2, moving_share=0.0, min_fov_deg=58, max_fov_deg=60))
-    return clip, estimate_two_view(clip.rgb[0], clip.rgb[1])
-
-
-def test_flow_camera_and_depth_of_a_static_room(pair: tuple) -> None:
-    clip, found = pair
-    true = clip.world_from_camera[1]
-    assert np.rad2deg(rotation_angle(found.anchor_from_frame[:3, :3].T @ true[:3, :3])) < 1.0
-    direction = found.anchor_from_frame[:3, 3] @ true[:3, 3]
-    assert direction > 0.98 * np.linalg.norm(found.anchor_from_frame[:3, 3]) * np.linalg.norm(true[:3, 3])
-    known = found.anchor_depth > 0
-    assert known.mean() > 0.3
-    ratio = np.log(found.anchor_depth[known] / clip.depth[0][known])
-    assert np.median(np.abs(ratio - np.median(ratio))) < 0.1
-
-
-def test_the_same_images_give_the_same_estimate_and_no_motion(pair: tuple) -> None:
-    clip, found = pair
-    again = estimate_two_view(clip.rgb[0], clip.rgb[1])
-    np.testing.assert_array_equal(again.anchor_from_frame, found.anchor_from_frame)
-    np.testing.assert_array_equal(again.anchor_depth, found.anchor_depth)
-    still = estimate_two_view(clip.rgb[0], clip.rgb[0])
-    assert np.abs(still.forward_flow).max() < 0.5
-    assert not still.anchor_depth.any()
-    np.testing.assert_allclose(still.anchor_from_frame, np.eye(4), atol=1e-3)
+from tests.moving_camera import HEIGHT, WIDTH, points_on_walls, walk
 
 
 @pytest.mark.parametrize("images", [np.zeros((2, 32, 48, 3), np.uint8), np.zeros((2, 16, 16, 3), np.uint8), "noise"])
@@ -57,15 +27,65 @@ def test_sampling_by_flow_follows_it() -> None:
     torch.testing.assert_close(sample_by_flow(maps, flow)[..., :4], maps[..., 1:])
 
 
-def test_with_nothing_learnt_the_output_is_the_classical_geometry(pair: tuple) -> None:
-    """Both branches of raw zeros, trusting what is known, put static points at the same place."""
-    clip, _ = pair
-    hints = estimate_hints(*normalize_images(clip.rgb)[:, None])
-    raw = torch.zeros(1, 6, 192, 256)
-    raw[:, 4:] = 20.0
-    tracking, reconstruction = skeleton_points(raw, raw, hints)
-    known = (hints.anchor_maps[:, 10] > 0) & (hints.consistency > 0.9)
-    scale = np.median(clip.depth[0][known[0].numpy()])
-    error = np.linalg.norm(tracking[known].numpy() * scale - clip.tracking_points_world[1][known[0].numpy()], axis=-1)
-    assert np.median(error) < 0.1 * scale
+def test_filling_in_keeps_what_is_known_and_stays_between() -> None:
+    values = torch.rand(2, 13, 18, generator=torch.Generator().manual_seed(0))
+    known = torch.rand(2, 13, 18, generator=torch.Generator().manual_seed(1)) < 0.2
+    known[1] = False
+    whole = fill_in(values, known)
+    torch.testing.assert_close(whole[known], values[known])
+    assert whole[0].min() >= values[0][known[0]].min() - 1e-6 and whole[0].max() <= values[0][known[0]].max() + 1e-6
+    assert (whole[0] != 0).all() and (whole[1] == 0).all()
+    torch.testing.assert_close(fill_in(torch.full((1, 7, 9), 3.0), known[:1, :7, :9]), torch.full((1, 7, 9), 3.0))
+
+
+def test_what_moves_is_followed_along_its_ray_from_the_anchors_depth() -> None:
+    """A camera that stands still, a point that the flow shows to move: it moves across the ray, as far as its depth says."""
+    size, focal, depth = (48, 64), 60.0, 2.0
+    flow = np.zeros((*size, 2), np.float32)
+    flow[20:30, 20:30, 0] = 6.0
+    flat = np.full(size, depth, np.float32)
+    view = TwoView(flow, -np.roll(flow, 6, axis=1), flat, flat, np.eye(4), focal)
+    grey = torch.zeros(1, 3, *size)
+    hints = hints_of_views(grey, grey, [view])
+    raw = torch.zeros(1, SKELETON_CHANNELS, *size)
+    raw[:, 4:6], raw[:, 6] = 20.0, -20.0
+    own = points_on_rays(raw, hints.anchor_log_depth, hints.rays)
+    tracking, reconstruction = (points[0].numpy() for points in skeleton_points(raw, raw, own, hints))
+    np.testing.assert_allclose(reconstruction[..., 2], depth, rtol=1e-5)
+    moved = tracking - own[0].numpy()
+    inner = (slice(22, 28), slice(22, 28))
+    assert np.abs(moved[inner][..., 0] - 6 / focal * depth).max() < 0.02
+    assert np.abs(moved[:18]).max() < 1e-5
+    residual = hints.anchor_maps[0, 19].numpy() * 64 / 8
+    np.testing.assert_allclose(residual[inner], 6.0, atol=1e-4)
+
+
+def test_an_anchor_with_itself_has_the_hints_of_a_still_pair() -> None:
+    rng = np.random.default_rng(0)
+    images = normalize_images(rng.integers(0, 255, (2, 48, 64, 3), dtype=np.uint8))
+    zero, depth = (
+        np.zeros((48, 64, 2), np.float32),
+        rng.uniform(0.5, 2.0, (48, 64)).astype(np.float32) * (rng.random((48, 64)) < 0.5),
+    )
+    camera = np.eye(4)
+    camera[:3, 3] = (0.3, 0.1, -0.2)
+    pair = hints_of_views(images[:1], images[1:], [TwoView(zero + 3, zero - 3, depth, depth[::-1].copy(), camera, 50.0)])
+    wanted = hints_of_views(images[:1], images[:1], [TwoView(zero, zero, depth, depth, np.eye(4), 50.0)])
+    found = still_hints(pair)
+    for name, value in vars(wanted).items():
+        torch.testing.assert_close(getattr(found, name), value, atol=1e-4, rtol=1e-4)
+
+
+def test_with_nothing_learnt_the_output_is_the_classical_geometry() -> None:
+    """Both branches of raw zeros, trusting what is known, put static points where they are."""
+    video = walk(7)
+    hints = estimate_hints(*normalize_images(video.rgb[[0, 3]])[:, None])
+    raw = torch.zeros(1, SKELETON_CHANNELS, HEIGHT, WIDTH)
+    raw[:, 4:7] = 20.0
+    tracking, reconstruction = skeleton_points(raw, raw, points_on_rays(raw, hints.anchor_log_depth, hints.rays), hints)
+    known = (hints.anchor_maps[0, 10] > 0).numpy() & (hints.consistency[0] > 0.9).numpy()
+    true = points_on_walls(pixel_grid(HEIGHT, WIDTH).reshape(-1, 2)).reshape(HEIGHT, WIDTH, 3)[known]
+    points = tracking[0].numpy()[known]
+    scale = np.median(np.linalg.norm(true, axis=-1)) / np.median(np.linalg.norm(points, axis=-1))
+    assert np.median(np.linalg.norm(points * scale - true, axis=-1)) < 0.1 * np.median(true[:, 2])
     assert torch.isfinite(reconstruction).all()

@@ -22,12 +22,12 @@ ANCHOR = 2
 
 @pytest.fixture(scope="module")
 def clip() -> ProceduralClip:
-    return procedural_clip(3, ProceduralConfig(num_frames=6), anchor=ANCHOR)
+    return procedural_clip(3, ProceduralConfig(num_frames=6, setting="room"), anchor=ANCHOR)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 5])
 def test_the_truth_in_place_of_the_network_is_recovered(seed: int) -> None:
-    clip = procedural_clip(seed, ProceduralConfig(num_frames=6), anchor=ANCHOR)
+    clip = procedural_clip(seed, ProceduralConfig(num_frames=6, setting="room"), anchor=ANCHOR)
     scene = reconstruct(clip.rgb, model=TruthNetwork(clip), size=256, anchor=ANCHOR)
     size = np.median(np.linalg.norm(clip.reconstruction_points_world, axis=-1))
     found, true = scene.cameras.world_from_camera, clip.world_from_camera
@@ -94,7 +94,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_scene(clip: ProceduralClip, tmp
 
 def test_a_network_that_fits_no_camera_costs_nothing_that_is_there(clip: ProceduralClip, tmp_path: Path) -> None:
     reconstruct(clip.rgb, model=TruthNetwork(clip), size=256, output=tmp_path / "scene", stop=2)
-    useless = procedural_clip(3, ProceduralConfig(num_frames=6), anchor=ANCHOR)
+    useless = procedural_clip(3, ProceduralConfig(num_frames=6, setting="room"), anchor=ANCHOR)
     useless.tracking_points_world[:] = np.nan
     for folder, overwrite in (("scene", True), ("new", False)):
         with pytest.raises(UserError, match="fits no camera"):
@@ -136,10 +136,10 @@ def test_frames_are_decoded_as_they_are_needed(clip: ProceduralClip) -> None:
     model = TruthNetwork(clip)
     pulled: list[int] = []
 
-    def frames() -> Iterator[np.ndarray]:
+    def frames() -> Iterator[tuple[int, np.ndarray, None]]:
         for index, frame in enumerate(open_video(clip.rgb).frames()):
             pulled.append(index)
-            yield frame
+            yield index, frame, None
 
     predicted = predict_frames(model, encode_anchor(model, clip.rgb[0]), frames(), batch_size=2)
     next(predicted)
@@ -156,8 +156,9 @@ def test_memory_shortage_halves_the_batch(clip: ProceduralClip, monkeypatch: pyt
         return decode(anchor_tokens, frame_tokens, hints)  # type: ignore[arg-type]
 
     monkeypatch.setattr(model, "decode", scarce)
-    out = list(predict_frames(model, encode_anchor(model, clip.rgb[0]), iter(clip.rgb), batch_size=4))
-    np.testing.assert_array_equal([maps.tracking.points_world for _, maps in out], clip.tracking_points_world)
+    frames = ((index, rgb, None) for index, rgb in enumerate(clip.rgb))
+    out = list(predict_frames(model, encode_anchor(model, clip.rgb[0]), frames, batch_size=4))
+    np.testing.assert_array_equal([maps.tracking.points_world for _, _, maps in out], clip.tracking_points_world)
 
 
 def test_a_camera_that_cannot_be_found_is_none_and_no_pointmap_is_an_error() -> None:
@@ -176,7 +177,7 @@ def test_a_focal_length_that_is_not_plausible_is_moved_and_said(clip: Procedural
 
 
 def test_frames_without_a_camera_are_marked_and_counted(clip: ProceduralClip, caplog: pytest.LogCaptureFixture) -> None:
-    broken = procedural_clip(3, ProceduralConfig(num_frames=6), anchor=ANCHOR)
+    broken = procedural_clip(3, ProceduralConfig(num_frames=6, setting="room"), anchor=ANCHOR)
     broken.reconstruction_points_world[4] = np.random.default_rng(0).standard_normal((192, 256, 3))
     scene = reconstruct(clip.rgb, model=TruthNetwork(broken), size=256, anchor=ANCHOR)
     assert np.flatnonzero(~np.asarray(scene.cameras.solved)).tolist() == [4]

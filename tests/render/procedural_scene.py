@@ -10,7 +10,9 @@ def procedural_scene(
     seed: int = 0, *, num_frames: int = 6, height: int = 48, width: int = 64, anchor_index: int = 0, motion: float = 1.0
 ) -> Scene:
     """A scene as a perfect model would give it; confidence falls with depth."""
-    config = ProceduralConfig(height=height, width=width, num_frames=num_frames, motion=motion, camera_motion=motion)
+    config = ProceduralConfig(
+        height=height, width=width, num_frames=num_frames, setting="room", motion=motion, camera_motion=motion
+    )
     clip = procedural_clip(seed, config, anchor=anchor_index)
     confidence = (1 + 8 * np.exp(-clip.depth / np.median(clip.depth))).astype(np.float32)
     tracking_confidence = np.repeat(confidence[anchor_index][None], num_frames, axis=0)

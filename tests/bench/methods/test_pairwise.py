@@ -26,7 +26,7 @@ GRID = pixel_grid(192, 256)[5::9, 5::9]
 
 @pytest.fixture(scope="module")
 def clip() -> ProceduralClip:
-    return procedural_clip(3, ProceduralConfig(num_frames=5))
+    return procedural_clip(3, ProceduralConfig(num_frames=5, setting="room"))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,72 @@
+"""Dense optical flow of OpenCV, checked both ways, and chained along a video. No weights."""
+
+import cv2
+import numpy as np
+
+from st4rtrack.geometry.camera import pixel_grid
+from st4rtrack.geometry.sampling import inside_image
+
+MAX_RETURN_ERROR_PX = 1.0
+"""A point that flows forward and back must come back within this, plus a share of its motion: else it is hidden, or the flow is lost."""
+RETURN_ERROR_SHARE = 0.05
+
+
+def dense_flow(source: np.ndarray, target: np.ndarray, start: np.ndarray | None = None, *, enlarge: int = 1) -> np.ndarray:
+    """Flow [height, width, 2] float32 pixels from one grey image to another.
+
+    Args:
+        source, target: [height, width] uint8.
+        start: a flow to begin with.
+        enlarge: search in images this many times as large: finer parts keep their own motion, at the square of the cost.
+    """
+    solver = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    if enlarge == 1:
+        # OpenCV overwrites the field that it starts from
+        given = None if start is None else start.astype(np.float32, copy=True)
+        return solver.calc(source, target, given)  # pyright: ignore[reportCallIssue, reportArgumentType] (the stubs want a start)
+    size = (source.shape[1], source.shape[0])
+    large = [cv2.resize(image, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC) for image in (source, target)]
+    given = None if start is None else cv2.resize(start.astype(np.float32), None, fx=enlarge, fy=enlarge) * enlarge
+    found = solver.calc(*large, given)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    return cv2.resize(found, size, interpolation=cv2.INTER_AREA) / np.float32(enlarge)
+
+
+def sample_flow(field: np.ndarray, pixels_px: np.ndarray) -> np.ndarray:
+    """A field [height, width, channels] float32 read at pixels [height, width, 2]; beyond the border, the border's value."""
+    index = (pixels_px - 0.5).astype(np.float32)
+    return cv2.remap(field, index[..., 0], index[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def returns(forward: np.ndarray, backward: np.ndarray, *, share: float = RETURN_ERROR_SHARE) -> np.ndarray:
+    """Pixels [height, width] bool that stay in the image and that the backward flow brings back."""
+    then = pixel_grid(*forward.shape[:2]) + forward
+    error = np.linalg.norm(forward + sample_flow(backward.astype(np.float32), then), axis=-1)
+    tolerance = MAX_RETURN_ERROR_PX + share * np.linalg.norm(forward, axis=-1)
+    return (error < tolerance) & inside_image(then, *forward.shape[:2])
+
+
+class FlowChain:
+    """Dense flow [height, width, 2] from the first frame to the present one and back, along all frames between.
+
+    Attributes:
+        forward, backward: float32 pixels.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        self._grid = pixel_grid(height, width).astype(np.float32)
+        self.forward = np.zeros((height, width, 2), np.float32)
+        self.backward = np.zeros((height, width, 2), np.float32)
+
+    def extend(self, forward: np.ndarray, backward: np.ndarray) -> None:
+        """One frame on, by the flow from the last frame to the present one and back."""
+        self.forward = self.forward + sample_flow(forward, self._grid + self.forward)
+        self.backward = backward + sample_flow(self.backward, self._grid + backward)
+
+    def correct(self, direct: np.ndarray, direct_back: np.ndarray) -> None:
+        """Takes the direct flow where it returns, so that errors do not add up.
+
+        Right for what is static; a small thing that moved far is easily taken for what lies behind it.
+        """
+        there, back = returns(direct, direct_back, share=0.0), returns(direct_back, direct, share=0.0)
+        self.forward = np.where(there[..., None], direct, self.forward)
+        self.backward = np.where(back[..., None], direct_back, self.backward)

@@ -1,0 +1,187 @@
+"""Classical geometry of an image pair: optical flow, relative camera, triangulated depth. OpenCV and PoseLib do the estimation.
+
+Symbols: i the anchor, j the frame; ray = (x / z, y / z, 1) of a pixel under an assumed focal length (two images alone say little
+about the true one); depths in units of the median triangulated distance from the anchor.
+Nothing here is learnt, and nothing here knows that things move: what moves gets a wrong depth or none.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import poselib
+
+from st4rtrack.classical.flow import dense_flow, returns
+from st4rtrack.classical.wide_baseline import SparseMatches, flow_through, sparse_matches
+from st4rtrack.geometry.camera import pixel_grid
+from st4rtrack.geometry.transforms import invert_rigid, rigid
+
+ASSUMED_FOCAL = 0.9
+"""Focal length in long sides of the image: 58 degrees, the middle of what people film with."""
+
+MATCHES = 1000
+MAX_EPIPOLAR_ERROR_PX = 1.0
+MIN_MATCHED_SHARE = 0.05
+WELL_MATCHED_SHARE = 0.5
+MIN_MEDIAN_PARALLAX = np.deg2rad(0.12)
+MIN_PARALLAX = np.deg2rad(0.25)
+MIN_INLIER_SHARE = 0.4
+
+
+@dataclass
+class TwoView:
+    """What is known of a pair of images without learning.
+
+    Attributes:
+        forward_flow, backward_flow: [height, width, 2] pixels, anchor to frame and frame to anchor.
+        anchor_depth, frame_depth: [height, width] z-depth in the camera of either image, 0 where it is unknown.
+        anchor_from_frame: [4, 4] relative camera; its translation is zero where there is no parallax.
+        focal_px: under which all this was found.
+    """
+
+    forward_flow: np.ndarray
+    backward_flow: np.ndarray
+    anchor_depth: np.ndarray
+    frame_depth: np.ndarray
+    anchor_from_frame: np.ndarray
+    focal_px: float
+
+
+def estimate_two_view(anchor_rgb: np.ndarray, frame_rgb: np.ndarray) -> TwoView:
+    """Classical two-view geometry of a pair of images [height, width, 3] uint8. Same images, same result: the solver is seeded."""
+    anchor, frame = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (anchor_rgb, frame_rgb))
+    forward, backward, sparse = _flow_and_matches(anchor, frame)
+    two_view = two_view_from_flow(forward, backward)
+    if sparse is not None and returns(forward, backward, share=0.0).mean() < MIN_MATCHED_SHARE:
+        two_view.anchor_from_frame[:3, :3] = sparse.frame_from_anchor[:3, :3].T
+    return two_view
+
+
+def two_view_from_flow(forward: np.ndarray, backward: np.ndarray) -> TwoView:
+    """Relative camera and triangulated depths from flow [height, width, 2] both ways."""
+    size = forward.shape[:2]
+    focal_px = ASSUMED_FOCAL * max(size)
+    grid = pixel_grid(*size)
+    matched = returns(forward, backward, share=0.0)
+    if matched.mean() < MIN_MATCHED_SHARE:
+        return _without_parallax(forward, backward, np.eye(4), focal_px)
+    frame_from_anchor = relative_camera(grid[matched], (grid + forward)[matched], focal_px, size)
+    depth = _sound_depth(grid, forward, matched, frame_from_anchor, focal_px)
+    if (depth > 0).mean() <= 0.02:
+        return _without_parallax(forward, backward, invert_rigid(frame_from_anchor), focal_px)
+    scale = float(np.median(depth[depth > 0]))
+    anchor_from_frame = invert_rigid(frame_from_anchor)
+    frame_depth = _sound_depth(grid, backward, returns(backward, forward, share=0.0), anchor_from_frame, focal_px)
+    anchor_from_frame[:3, 3] /= scale
+    return TwoView(forward, backward, depth / scale, frame_depth / scale, anchor_from_frame, focal_px)
+
+
+def estimate_many(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[TwoView]:
+    """`estimate_two_view` of many pairs, on as many threads as OpenCV may use."""
+    if len(pairs) <= 1 or cv2.getNumThreads() <= 1:
+        return [estimate_two_view(*pair) for pair in pairs]
+    with ThreadPoolExecutor(cv2.getNumThreads()) as pool:
+        return list(pool.map(lambda pair: estimate_two_view(*pair), pairs))
+
+
+def relative_camera(anchor_px: np.ndarray, frame_px: np.ndarray, focal_px: float, size: tuple[int, int]) -> np.ndarray:
+    """`frame_from_anchor` [4, 4] of matches [points, 2]: with unit baseline where there is parallax, else rotation alone."""
+    chosen = np.linspace(0, len(anchor_px) - 1, min(MATCHES, len(anchor_px))).astype(
+        int
+    )  # raster order spreads them over the image
+    source, target = anchor_px[chosen].astype(np.float64), frame_px[chosen].astype(np.float64)
+    a, b = pixel_rays(source, focal_px, size), pixel_rays(target, focal_px, size)
+    rotation = _rotation_between(a, b)
+    if np.median(_angles(a @ rotation.T, b)) < MIN_MEDIAN_PARALLAX:
+        return rigid(rotation, np.zeros(3))
+    camera = pinhole(focal_px, size)
+    options = {"max_epipolar_error": MAX_EPIPOLAR_ERROR_PX, "max_iterations": 300, "min_iterations": 50, "seed": 0}
+    pose, result = poselib.estimate_relative_pose(source, target, camera, camera, options, {})
+    if result["num_inliers"] < MIN_INLIER_SHARE * len(source) or not np.isfinite(pose.t).all():
+        return rigid(rotation, np.zeros(3))
+    return rigid(np.asarray(pose.R), np.asarray(pose.t))
+
+
+def triangulated_depths(
+    anchor_rays: np.ndarray, frame_rays: np.ndarray, frame_from_anchor: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """z-depth in either camera [...] where two rays [..., 3] come closest, and the angle between them (radians).
+
+    depth_a * R a + t = depth_b * b, in least squares for both depths.
+    """
+    a, b = anchor_rays @ frame_from_anchor[:3, :3].T, frame_rays
+    t = frame_from_anchor[:3, 3]
+    aa, bb, ab = (a * a).sum(-1), (b * b).sum(-1), (a * b).sum(-1)
+    at, bt = a @ t, b @ t
+    determinant = np.maximum(aa * bb - ab * ab, 1e-12)
+    parallax = np.arcsin(np.sqrt(np.minimum(determinant / (aa * bb), 1.0)))
+    return (ab * bt - bb * at) / determinant, (aa * bt - ab * at) / determinant, parallax
+
+
+def pinhole(focal_px: float, size: tuple[int, int]) -> dict:
+    """A PoseLib camera whose axis goes through the middle of an image of size (height, width)."""
+    height, width = size
+    return {"model": "SIMPLE_PINHOLE", "width": width, "height": height, "params": [focal_px, width / 2, height / 2]}
+
+
+def pixel_rays(pixels_px: np.ndarray, focal_px: float, size: tuple[int, int]) -> np.ndarray:
+    """Rays (x / z, y / z, 1) [..., 3] of pixels [..., 2]."""
+    across = (pixels_px - (size[1] / 2, size[0] / 2)) / focal_px
+    return np.concatenate([across, np.ones_like(across[..., :1])], axis=-1)
+
+
+def _without_parallax(forward: np.ndarray, backward: np.ndarray, anchor_from_frame: np.ndarray, focal_px: float) -> TwoView:
+    """The camera turned at most."""
+    turned = rigid(anchor_from_frame[:3, :3], np.zeros(3))
+    unknown = np.zeros(forward.shape[:2], np.float32)
+    return TwoView(forward, backward, unknown, unknown, turned, focal_px)
+
+
+def _flow_and_matches(anchor: np.ndarray, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray, SparseMatches | None]:
+    """Flow [height, width, 2] both ways between grey images; where most of it contradicts itself, started again from sparse matches."""
+    height, width = anchor.shape
+    if min(height, width) < 16:  # too small for the flow's pyramid
+        return np.zeros((height, width, 2), np.float32), np.zeros((height, width, 2), np.float32), None
+    forward, backward = dense_flow(anchor, frame), dense_flow(frame, anchor)
+    share = returns(forward, backward, share=0.0).mean()
+    if share >= WELL_MATCHED_SHARE:
+        return forward, backward, None
+    sparse = sparse_matches(anchor, frame, pinhole(ASSUMED_FOCAL * max(height, width), (height, width)))
+    if sparse is not None:
+        guided = dense_flow(anchor, frame, flow_through(sparse.anchor_px, sparse.frame_px, height, width))
+        guided_back = dense_flow(frame, anchor, flow_through(sparse.frame_px, sparse.anchor_px, height, width))
+        if returns(guided, guided_back, share=0.0).mean() > share:
+            return guided, guided_back, sparse
+    return forward, backward, sparse
+
+
+def _rotation_between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """`frame_from_anchor` rotation [3, 3] that best turns rays a into b [points, 3]: Kabsch, re-weighted against outliers."""
+    a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
+    weight = np.ones(len(a))
+    rotation = np.eye(3)
+    for _ in range(5):
+        u, _, vt = np.linalg.svd((b * weight[:, None]).T @ a)
+        rotation = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
+        weight = 1.0 / np.maximum(np.linalg.norm(b - a @ rotation.T, axis=1), 1e-3)
+    return rotation
+
+
+def _sound_depth(
+    grid: np.ndarray, flow: np.ndarray, matched: np.ndarray, other_from_this: np.ndarray, focal_px: float
+) -> np.ndarray:
+    """z-depth [height, width] float32 of every matched pixel in its own camera; 0 where it is not sound."""
+    size = flow.shape[:2]
+    if not other_from_this[:3, 3].any():
+        return np.zeros(size, np.float32)
+    a, b = pixel_rays(grid, focal_px, size), pixel_rays(grid + flow, focal_px, size)
+    depth, other, parallax = triangulated_depths(a, b, other_from_this)
+    in_other = (a * depth[..., None]) @ other_from_this[:3, :3].T + other_from_this[:3, 3]
+    gap = np.linalg.norm(in_other - other[..., None] * b, axis=-1)
+    sound = matched & (depth > 0) & (other > 0) & (parallax > MIN_PARALLAX) & (gap * focal_px < 2.0 * other)
+    return np.where(sound, depth, 0.0).astype(np.float32)
+
+
+def _angles(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.arctan2(np.linalg.norm(np.cross(a, b), axis=-1), (a * b).sum(-1))

@@ -1,0 +1,120 @@
+"""Augmentation of clips, exact in the truth. Everything is off unless it is asked for, as the published training had it.
+
+What changes which frames or which part of the image is taken (`draw_frames`, `draw_framing`) is done as a sequence is read: the
+original pixels are there still, and so are the tracks of every frame. The rest (`augment_clip`) is done on a clip of any source.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import cv2
+import numpy as np
+
+from st4rtrack.data.clip import Clip
+from st4rtrack.data.resample import Framing
+from st4rtrack.types import UserError
+
+MIRROR_X = np.diag([-1.0, 1.0, 1.0, 1.0])
+GREY = np.array([0.299, 0.587, 0.114])
+"""Rec. 601 luma."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How clips are varied; the defaults leave them as they are.
+
+    Attributes:
+        crop: take the part of the image at a random place instead of its middle. There is room for that where the image has
+            another shape than the clip, or with `focal`.
+        focal: up to this factor longer than the camera's, by taking a smaller part of the image; log-uniform, at least 1.
+        colour: strength of changes of exposure, contrast, gamma, saturation and white balance, in [0, 1]; one draw per clip.
+        mirror: probability of left and right exchanged.
+        reverse: probability of time reversed, before the anchor is chosen.
+        random_anchor: probability that another frame than the first is the anchor. It is put first, and the others stay in
+            order: what compares neighbours in time (a velocity loss) must leave out the first difference.
+    """
+
+    crop: bool = False
+    focal: float = 1.0
+    colour: float = 0.0
+    mirror: float = 0.0
+    reverse: float = 0.0
+    random_anchor: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.focal >= 1:
+            raise UserError(f"augmentation: focal is a factor of at least 1, it is {self.focal}")
+        for field in fields(self)[2:]:
+            if not 0 <= getattr(self, field.name) <= 1:
+                raise UserError(f"augmentation: {field.name} lies between 0 and 1, it is {getattr(self, field.name)}")
+
+
+def draw_frames(frames: Sequence[int], augmentation: Augmentation, rng: np.random.Generator) -> list[int]:
+    """The frames of a clip in the order in which they are to be read, the anchor first."""
+    order = list(frames)
+    reverse, other_anchor, anchor = rng.random(), rng.random(), rng.integers(len(order))
+    if reverse < augmentation.reverse:
+        order.reverse()
+    if other_anchor < augmentation.random_anchor:
+        order.insert(0, order.pop(anchor))
+    return order
+
+
+def draw_framing(augmentation: Augmentation, rng: np.random.Generator) -> Framing:
+    """Which part of the images is read."""
+    longer, place = rng.uniform(0, np.log(augmentation.focal)), rng.random(2)
+    return Framing(float(np.exp(-longer)), (float(place[0]), float(place[1])) if augmentation.crop else (0.5, 0.5))
+
+
+def augment_clip(clip: Clip, augmentation: Augmentation, rng: np.random.Generator) -> Clip:
+    """Colours changed and left and right exchanged, by chance."""
+    mirrored = rng.random() < augmentation.mirror
+    if augmentation.colour > 0:
+        clip = replace(clip, rgb=jitter_colour(clip.rgb, augmentation.colour, rng))
+    return mirror_clip(clip) if mirrored else clip
+
+
+def mirror_clip(clip: Clip) -> Clip:
+    """The clip as seen in a mirror: images exchange left and right, and so does the world (x changes its sign)."""
+    width = clip.rgb.shape[2]
+    intrinsics = clip.intrinsics.copy()
+    intrinsics[:, 0, 2] = width - intrinsics[:, 0, 2]
+    intrinsics[:, 0, 1] *= -1
+    return replace(
+        clip,
+        rgb=_flipped(clip.rgb, 2),
+        depth=_flipped(clip.depth, 2),
+        intrinsics=intrinsics,
+        world_from_camera=MIRROR_X @ clip.world_from_camera @ MIRROR_X,
+        tracking_points_world=_flipped(clip.tracking_points_world, 2) * np.array([-1, 1, 1], np.float32),
+        tracking_valid=_flipped(clip.tracking_valid, 2),
+        moving=None if clip.moving is None else _flipped(clip.moving, 1),
+        supervised=None if clip.supervised is None else _flipped(clip.supervised, 1),
+    )
+
+
+def jitter_colour(rgb: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Images [..., height, width, 3] uint8 in other light and from another camera; all of them changed alike.
+
+    Args:
+        rgb: the images of one clip.
+        strength: in [0, 1]; at 1 exposure, contrast and saturation change by up to a factor of 1.5, gamma by 1.25, and the
+            balance of the three colours by 1.15 each.
+        rng: draws the change.
+    """
+
+    def factor(largest: float, size: int | None = None) -> np.ndarray:
+        return largest ** (strength * rng.uniform(-1, 1, size))
+
+    exposure, contrast, gamma, saturation = factor(1.5), factor(1.5), factor(1.25), factor(1.5)
+    balance = factor(1.15, 3)
+    level = (np.arange(256) / 255) ** gamma
+    level = (level - 0.5) * contrast + 0.5
+    mix = np.diag(exposure * balance) @ (saturation * np.eye(3) + (1 - saturation) * np.ones((3, 1)) * GREY)
+    images = rgb.reshape(-1, *rgb.shape[-2:])  # one tall image
+    light = cv2.transform(level.astype(np.float32)[images], mix.astype(np.float32))
+    return (np.clip(light, 0, 1) * 255 + 0.5).astype(np.uint8).reshape(rgb.shape)
+
+
+def _flipped(array: np.ndarray, axis: int) -> np.ndarray:
+    return np.ascontiguousarray(np.flip(array, axis))

@@ -1,0 +1,158 @@
+"""Kubric (MOVi), raw: `{root}/{sequence}/` as Kubric's own workers write it: `rgba_%05d.png`, `depth_%05d.tiff`,
+`segmentation_%05d.png` and `metadata.json`.
+
+Depth is the distance from the camera's centre, not z (Kubric's `PerspectiveCamera.z_to_depth`, and the description of MOVi);
+it is turned into z here. Cameras are OpenGL's (x right, y up, looking along -z), rotations are quaternions (w, x, y, z), and a
+label of the segmentation is one more than the instance's place in `metadata.json`; 0 is the background, which does not move.
+
+Objects are rigid, so a pixel is followed by its depth and its instance's poses, in float32. `object_coordinates` would do the
+same with 16 bits for an object's box, and `forward_flow` is between neighbours only; neither is read. The dense tracks that the
+St4RTrack release trains on are pickled dictionaries, which this reader does not take.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from st4rtrack.data.raw import (
+    RawSequence,
+    RigidParts,
+    read_float,
+    read_json,
+    read_labels,
+    read_rgb,
+    require_intrinsics,
+    rotation_from_quaternion,
+    sub_folders,
+)
+from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid
+from st4rtrack.geometry.transforms import rigid
+from st4rtrack.types import UserError
+
+FARTHEST_M = 1000.0
+"""Nothing of a scene is farther; Blender gives pixels that show nothing 1e10."""
+
+OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
+
+HELD_OUT = 10
+"""Sequences at the end of the list that the release does not train on."""
+
+
+class Kubric:
+    """A folder of sequences that a Kubric worker wrote.
+
+    Args:
+        root: the folder that holds the folders of the sequences.
+    Raises:
+        UserError: there is no such folder, or it is empty.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.folder = Path(root)
+        self.names = sub_folders(self.folder)
+
+    def length(self, name: str) -> int:
+        """How many frames a sequence has.
+
+        Raises:
+            UserError: it has none, or one is missing in between.
+        """
+        present = {path.name for path in (self.folder / name).glob("rgba_*.png")}
+        if not present:
+            raise UserError(f"{self.folder / name} has no rgba_*.png; name the folder that holds the folders of the sequences")
+        for index in range(len(present)):
+            if f"rgba_{index:05d}.png" not in present:
+                raise UserError(f"{self.folder / name / f'rgba_{index:05d}.png'} does not exist; fetch the sequence again")
+        return len(present)
+
+    def open(self, name: str) -> RawSequence:
+        """A sequence in which every pixel can be followed.
+
+        Raises:
+            UserError: a file is absent or damaged; it is named.
+        """
+        folder, length = self.folder / name, self.length(name)
+        label = str(folder / "metadata.json")
+        try:
+            metadata = read_json(folder / "metadata.json")
+            height, width = _size(metadata)
+            intrinsics = np.stack([intrinsics_from_focal(focal, height, width) for focal in _focal_px(metadata, length, width)])
+            world_from_camera = _poses(metadata["camera"], length, label) @ OPENCV_FROM_OPENGL
+            objects = [_poses(instance, length, label) for instance in metadata["instances"]]
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise UserError(f"{label}: the scene is not described as expected ({error!r}); fetch the file again") from error
+        still = np.tile(np.eye(4), (length, 1, 1))
+
+        def read_depth(index: int) -> np.ndarray:
+            distance = read_float(folder / f"depth_{index:05d}.tiff")
+            _require_size(distance, (height, width), folder / f"depth_{index:05d}.tiff")
+            return z_from_distance(distance, intrinsics[index])
+
+        def read_index(index: int) -> np.ndarray:
+            path = folder / f"segmentation_{index:05d}.png"
+            labels = read_labels(path)
+            _require_size(labels, (height, width), path)
+            if labels.max(initial=0) > len(objects):
+                raise UserError(f"{path} has the label {labels.max()}, but {label} describes {len(objects)} instances")
+            return labels
+
+        return RawSequence(
+            name,
+            require_intrinsics(intrinsics, label),
+            world_from_camera,
+            read_rgb=lambda index: read_rgb(folder / f"rgba_{index:05d}.png"),
+            read_depth=read_depth,
+            parts=RigidParts(read_index, np.stack([still, *objects], axis=1)),
+        )
+
+
+def training_names(dataset: Kubric) -> list[str]:
+    """Names of the sequences that are trained on: all but the last `HELD_OUT`, as released.
+
+    Raises:
+        UserError: no more than that are there.
+    """
+    names = dataset.names[:-HELD_OUT]
+    if not names:
+        raise UserError(f"{dataset.folder} holds {len(dataset.names)} sequences, and the last {HELD_OUT} are not trained on")
+    return names
+
+
+def z_from_distance(distance: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+    """[height, width] float32 z of the distance [height, width] from the camera's centre; 0 from `FARTHEST_M` on."""
+    height, width = distance.shape
+    rays = (pixel_grid(height, width) - intrinsics[:2, 2]) / intrinsics[(0, 1), (0, 1)]
+    z = distance / np.sqrt(1 + (rays**2).sum(axis=-1))
+    return np.where(distance < FARTHEST_M, z, 0.0).astype(np.float32)
+
+
+def _size(metadata: dict[str, Any]) -> tuple[int, int]:
+    """Height and width; versions of Kubric name them in two ways."""
+    scene = metadata["metadata"]
+    width, height = scene["resolution"] if "resolution" in scene else (scene["width"], scene["height"])
+    return int(height), int(width)
+
+
+def _focal_px(metadata: dict[str, Any], length: int, width: int) -> np.ndarray:
+    """[time]; pixels are square, and the sensor is as wide as the image."""
+    camera = metadata["camera"]
+    focal = np.asarray(camera["focal_length"], np.float64) / np.asarray(camera["sensor_width"], np.float64) * width
+    return np.broadcast_to(focal, (length,))
+
+
+def _poses(moved: dict[str, Any], length: int, label: str) -> np.ndarray:
+    """[time, 4, 4] world from the frame of a camera or of an instance."""
+    positions = np.asarray(moved["positions"], np.float64)
+    quaternions = np.asarray(moved["quaternions"], np.float64)
+    if positions.shape != (length, 3) or quaternions.shape != (length, 4) or not np.isfinite(positions).all():
+        raise UserError(
+            f"{label}: positions and quaternions must be finite, [{length}, 3] and [{length}, 4] as there are {length} images, "
+            f"they are {list(positions.shape)} and {list(quaternions.shape)}"
+        )
+    return rigid(rotation_from_quaternion(quaternions, label), positions)
+
+
+def _require_size(image: np.ndarray, size: tuple[int, int], path: Path) -> None:
+    if image.shape != size:
+        raise UserError(f"{path} has {image.shape[1]}x{image.shape[0]} pixels, metadata.json says {size[1]}x{size[0]}")

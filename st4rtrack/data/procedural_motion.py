@@ -1,0 +1,238 @@
+"""Motion of the procedural world's objects: sliding, hopping, rolling, floating, swinging chains, squash and shear, on the ground."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import normalize
+
+from st4rtrack.data.procedural_camera import DOWN, CameraPath
+from st4rtrack.data.procedural_config import ProceduralConfig, Sampler, affine, axis_rotation
+from st4rtrack.data.procedural_ground import columns_of, ground_slope, ground_y
+from st4rtrack.data.procedural_objects import NUM_LEGS, Groups, Shapes, support
+
+AIR_M = 0.02  # what floats stays this much above the ground
+CLEARANCE_M = 0.6  # from the camera to anything: z-depth at the image corner stays above 0.3 m
+FAR_BELOW_M = 1000.0  # where absent parts are kept: under the ground no ray meets them
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Paths of G objects at F times, not yet in contact with the ground."""
+
+    rotation: torch.Tensor  # [B, F, G, 3, 3]
+    place: torch.Tensor  # [B, F, G, 3]
+    deform: torch.Tensor  # [B, F, G, 3, 3] of the root
+    hop: torch.Tensor  # [B, F, G] metres above the ground, of what stands
+
+
+@dataclass(frozen=True)
+class Parts:
+    """P parts: the roots of the groups, then limbs."""
+
+    group: torch.Tensor  # [B, P] int
+    half_size: torch.Tensor  # [B, P, 3]
+    present: torch.Tensor  # [B, P] bool
+    group_from_part: torch.Tensor  # [B, F, P, 4, 4]
+
+
+def _ways(sampler: Sampler, groups: Groups, path: CameraPath, amount: torch.Tensor) -> torch.Tensor:
+    """[B, G, 3] where each object goes over the clip: somewhere near, or across the picture behind and before others."""
+    count = amount.shape[1]
+    on_ground = (groups.standing | groups.rolling)[..., None]
+    heading = sampler.normal(1.0, count, 3)
+    heading = torch.where(on_ground, heading * torch.tensor([1.0, 0.0, 1.0]), heading)
+    reach = sampler.log_uniform(0.08, 1.1, count) * (sampler.chance(0.85, count) | groups.rolling)
+    near = normalize(heading, dim=-1) * reach[..., None]
+    ahead = (path.target - path.centre) * torch.tensor([1.0, 0.0, 1.0])
+    side = normalize(torch.linalg.cross(DOWN.expand_as(ahead), ahead), dim=-1)[:, None]
+    across = side + 0.3 * heading * torch.tensor([1.0, 0.0, 1.0])
+    wide = path.distance[:, None] * sampler.uniform(0.35, 0.9, count) * sampler.sign(count)
+    return torch.where(groups.crossing[..., None], across * wide[..., None], near) * amount[..., None]
+
+
+def _escort(sampler: Sampler, groups: Groups, path: CameraPath, time: torch.Tensor) -> torch.Tensor:
+    """[B, F, G, 3] the way of what goes along with the camera, as the subject of a tracking shot does: to two views it looks far away."""
+    count = groups.moving.shape[1]
+    cameras = path.world_from_camera(time)[..., :3, 3]
+    way = (cameras - cameras[:, :1]) * torch.tensor([1.0, 0.0, 1.0])
+    share = sampler.uniform(0.5, 1.1, count) * (sampler.chance(0.25, count) & groups.moving & ~groups.rolling)
+    return way[:, :, None] * share[:, None, :, None]
+
+
+def _deformation(sampler: Sampler, time: torch.Tensor, soft: torch.Tensor) -> torch.Tensor:
+    """[B, F, G, 3, 3] squash along y that keeps the volume, and shear; identity where `soft` [B, G] is zero."""
+    count = soft.shape[1]
+    squash = torch.exp(sampler.uniform(0.1, 0.5, count)[:, None] * soft[:, None] * sampler.curve(time, count))
+    lean = sampler.normal(0.3, count, 2)[:, None] * (soft[:, None] * sampler.curve(time, count))[..., None]
+    zero = torch.zeros_like(squash)
+    rows = [squash**-0.5, lean[..., 0], zero, zero, squash, zero, zero, lean[..., 1], squash**-0.5]
+    return torch.stack(rows, -1).reshape(*squash.shape, 3, 3)
+
+
+def _rolling_frame(way: torch.Tensor, yaw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """For what rolls along `way` [B, G, 3]: rotation at rest [B, G, 3, 3], its y axis being the axis of rolling; the axis."""
+    still = torch.stack([torch.cos(yaw), torch.zeros_like(yaw), torch.sin(yaw)], -1)
+    forward = normalize(torch.where(way.norm(dim=-1, keepdim=True) > 1e-9, way, still), dim=-1)
+    axis = torch.linalg.cross(-DOWN.expand_as(forward), forward)
+    return torch.stack([forward, axis, torch.linalg.cross(forward, axis)], -1), axis
+
+
+def sample_motion(
+    sampler: Sampler, groups: Groups, path: CameraPath, time: torch.Tensor, waves: torch.Tensor, motion: float
+) -> Motion:
+    """How objects move at times [B, F]."""
+    count, frames = groups.moving.shape[1], time.shape[1]
+    amount = groups.moving.double() * motion
+    way, progress = _ways(sampler, groups, path, amount), sampler.curve(time, count)
+    upright = groups.standing[..., None]
+    axis = torch.where(upright, DOWN, sampler.direction(count))
+    angle = sampler.log_uniform(0.05, 1.2, count) * sampler.chance(0.6, count) * amount
+    rest = axis_rotation(torch.where(upright, DOWN, sampler.direction(count)), groups.yaw)
+    rolling_rest, rolling_axis = _rolling_frame(way, groups.yaw)
+    rolled = way.norm(dim=-1) / groups.half_size[..., 0]
+    rolling = groups.rolling[..., None]
+    rest = torch.where(rolling[..., None], rolling_rest, rest)
+    axis = torch.where(rolling, rolling_axis, axis)
+    turned = torch.where(groups.rolling[:, None], rolled[:, None] * progress, angle[:, None] * sampler.curve(time, count))
+    rotation = axis_rotation(axis[:, None].expand(-1, frames, -1, -1), turned) @ rest[:, None]
+    firm = groups.rolling | groups.table
+    hopping = sampler.chance(0.12, count) & groups.standing
+    height = sampler.log_uniform(0.05, 0.5, count) * hopping * amount
+    phase, hops = sampler.uniform(0, math.pi, count), sampler.uniform(1.0, 4.0, count)
+    hop = height[:, None] * torch.sin(math.pi * hops[:, None] * time[..., None] + phase[:, None]).abs()
+    deform = _deformation(sampler, time, sampler.chance(0.3, count) * ~firm * amount)
+    place = groups.centre[:, None] + way[:, None] * progress[..., None] + _escort(sampler, groups, path, time)
+    columns = [column[..., None] for column in columns_of(waves)]
+    drift = ground_y(columns, place[..., 0], place[..., 2]) - ground_y(columns, *groups.centre[:, None, :, ::2].unbind(-1))
+    place = torch.stack([place[..., 0], place[..., 1] + drift, place[..., 2]], -1)
+    return Motion(rotation, place, deform, hop)
+
+
+def sample_parts(sampler: Sampler, groups: Groups, deform: torch.Tensor, time: torch.Tensor, config: ProceduralConfig) -> Parts:
+    """Roots, and limbs: legs of tables, or arms that hang on a joint of a root or at the end of the limb before and swing."""
+    count, limbs = config.groups, config.max_parts - config.groups
+    parent = sampler.integer(count, limbs)
+    leg = groups.table[:, [config.rounded_groups]] & (torch.arange(limbs) < NUM_LEGS)
+    parent = torch.where(leg, config.rounded_groups, parent)
+    chained = sampler.chance(0.45, limbs) & ~leg
+    chained[:, 1:] &= ~leg[:, :-1]
+    chained[:, :1] = False
+    for limb in range(1, limbs):
+        parent[:, limb] = torch.where(chained[:, limb], parent[:, limb - 1], parent[:, limb])
+    root = torch.gather(groups.half_size, 1, parent[..., None].expand(-1, -1, 3))
+    size = _limb_sizes(sampler, root, leg)
+    moves = torch.gather(groups.moving, 1, parent) & ~torch.gather(groups.table, 1, parent)
+    joints = _joints(
+        sampler, root, size, leg, torch.gather(deform, 2, parent[:, None, :, None, None].expand(*deform.shape[:2], -1, 3, 3))
+    )
+    pose = _limb_poses(sampler, joints, size, chained, moves.double() * config.motion, time)
+    limb_pose = torch.stack(pose, 2) if pose else torch.zeros(*deform.shape[:2], 0, 4, 4, dtype=torch.float64)
+    root_pose = affine(deform * groups.half_size[:, None, :, None, :], torch.zeros_like(deform[..., 0]))
+    group = torch.cat([torch.arange(count).expand(sampler.batch, count), parent], 1)
+    # Limbs would hit the ground under what rolls.
+    rolls = torch.gather(groups.rolling, 1, parent)
+    present = torch.gather(groups.present, 1, group) & ~torch.cat([torch.zeros_like(groups.rolling), rolls], 1)
+    return Parts(group, torch.cat([groups.half_size, size], 1), present, torch.cat([root_pose, limb_pose], 2))
+
+
+def _limb_sizes(sampler: Sampler, root: torch.Tensor, leg: torch.Tensor) -> torch.Tensor:
+    limbs = root.shape[1]
+    mean = (root.prod(-1, keepdim=True) ** (1 / 3)).clamp(min=0.04)
+    thin = torch.where(sampler.chance(0.3, limbs, 1), 0.3, 1.0)
+    size = (mean * sampler.uniform(0.2, 0.7, limbs, 3) * thin).clamp(min=0.006)
+    length = mean[..., 0] * sampler.uniform(0.4, 1.2, limbs)
+    size = torch.stack([size[..., 0], length, size[..., 2]], -1)
+    thick, tall = sampler.uniform(0.012, 0.045, 1, 1), sampler.uniform(0.2, 0.45, 1, 1)
+    return torch.where(leg[..., None], torch.cat([thick, tall, thick], -1), size)
+
+
+def _joints(
+    sampler: Sampler, root: torch.Tensor, size: torch.Tensor, leg: torch.Tensor, deform: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where limbs hang on their roots, [B, F, L, 3], inside the surface, and their rotation at rest [B, L, 3, 3] (y outwards)."""
+    limbs = root.shape[1]
+    outward = sampler.direction(limbs)
+    outward = torch.stack([outward[..., 0], -outward[..., 1].abs(), outward[..., 2]], -1)
+    corner = torch.tensor([[-1.0, 0.0, -1.0], [-1.0, 0.0, 1.0], [1.0, 0.0, -1.0], [1.0, 0.0, 1.0]], dtype=torch.float64)
+    corner = torch.cat([corner, corner.new_zeros(max(0, limbs - NUM_LEGS), 3)])[:limbs]
+    joint = torch.where(leg[..., None], corner * (0.68 * root - size), outward * root * 0.8)
+    outward = torch.where(leg[..., None], DOWN, outward)
+    side = normalize(torch.linalg.cross(outward, sampler.direction(limbs)), dim=-1)
+    rest = torch.stack([side, outward, torch.linalg.cross(side, outward)], -1)
+    return (deform @ joint[:, None, ..., None])[..., 0], rest
+
+
+def _limb_poses(
+    sampler: Sampler, joints: tuple[torch.Tensor, torch.Tensor], size: torch.Tensor, chained: torch.Tensor,
+    amount: torch.Tensor, time: torch.Tensor,
+) -> list[torch.Tensor]:  # fmt: skip
+    """`group_from_part` [B, F, 4, 4] of each limb; one after the other, since a chained one hangs on the one before."""
+    (place, rest), frames, limbs = joints, time.shape[1], size.shape[1]
+    swing = sampler.uniform(0.15, 1.2, limbs) * sampler.chance(0.7, limbs) * amount
+    axis = normalize(rest[..., 0] + sampler.normal(0.3, limbs, 3), dim=-1)
+    bend_axis, bend = sampler.direction(limbs), sampler.uniform(0, 0.8, limbs)
+    angle = swing[:, None] * sampler.curve(time, limbs)
+    poses, before = [], None
+    for limb in range(limbs):
+        hinge = axis_rotation(axis[:, None, limb].expand(-1, frames, -1), angle[:, :, limb]) @ rest[:, None, limb]
+        rigid = affine(hinge, place[:, :, limb])
+        if before is not None:
+            turn = axis_rotation(bend_axis[:, None, limb].expand(-1, frames, -1), bend[:, None, limb] + angle[:, :, limb])
+            tip = (1.8 * size[:, limb - 1, 1])[:, None, None] * DOWN
+            linked = before @ affine(turn, tip.expand(-1, frames, -1))
+            rigid = torch.where(chained[:, limb, None, None, None], linked, rigid)
+        middle = affine(torch.diag_embed(size[:, limb]), 0.9 * size[:, limb, 1, None] * DOWN)
+        poses.append(rigid @ middle[:, None])
+        before = rigid
+    return poses
+
+
+def _ground_under(waves: torch.Tensor, place: torch.Tensor, radius: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Deepest and highest ground [B, F, G] (y down: largest and smallest) at the middle and around within a radius [B, G]."""
+    steps = torch.tensor([[0.0, 0.0], [1, 0], [-1, 0], [0, 1], [0, -1]], dtype=torch.float64)
+    x = place[..., 0, None] + radius[:, None, :, None] * steps[:, 0]
+    z = place[..., 2, None] + radius[:, None, :, None] * steps[:, 1]
+    y = ground_y([column[..., None, None] for column in columns_of(waves)], x, z)
+    return y.amax(-1), y.amin(-1)
+
+
+def settle(motion: Motion, parts: Parts, shapes: Shapes, groups: Groups, waves: torch.Tensor) -> torch.Tensor:
+    """`world_from_group` [B, F, G, 4, 4]: what stands touches the ground (or hops above it), what rolls lies on it, what floats
+    never dips in. On a slope a standing thing goes down to the lowest ground under it."""
+    frames = motion.place.shape[1]
+    index = parts.group[:, None, :, None].expand(-1, frames, -1, 3)
+    down = torch.gather(motion.rotation[..., 1, :], 2, index)
+    row = (down[..., None, :] @ parts.group_from_part[..., :3, :3])[..., 0, :]
+    reach = (down * parts.group_from_part[..., :3, 3]).sum(-1) + support(row, shapes)
+    reach = torch.where(parts.present[:, None], reach, -torch.inf)
+    lowest = torch.full_like(motion.hop, -1e3).scatter_reduce(2, index[..., 0], reach, "amax")
+    radius = groups.half_size[..., [0, 2]].amax(-1) * 0.7
+    deepest, highest = _ground_under(waves, motion.place, radius)
+    columns, (x, _, z) = [column[..., None] for column in columns_of(waves)], motion.place.unbind(-1)
+    slope_x, slope_z = ground_slope(columns, x, z)
+    beneath = ground_y(columns, x, z)
+    rolling = beneath - groups.half_size[:, None, :, 0] * torch.sqrt(1 + slope_x**2 + slope_z**2)
+    floating = torch.minimum(motion.place[..., 1], highest - lowest - AIR_M)
+    y = torch.where(groups.standing[:, None], deepest - lowest - motion.hop, floating)
+    y = torch.where(groups.rolling[:, None], rolling, y)
+    return affine(motion.rotation, torch.stack([x, y, z], -1))
+
+
+def place_parts(parts: Parts, world_from_group: torch.Tensor, cameras: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """`world_from_part` [B, F, P, 4, 4], and which parts are there [B, P].
+
+    An object that comes near a camera is left out, as are absent parts: they go far below the ground.
+    """
+    frames = world_from_group.shape[1]
+    index = parts.group[:, None, :, None, None].expand(-1, frames, -1, 4, 4)
+    world_from_part = torch.gather(world_from_group, 2, index) @ parts.group_from_part
+    local = torch.linalg.solve(world_from_part, cameras[:, :, None, :, 3:].expand(-1, -1, index.shape[2], -1, -1))
+    outside = (local[..., :3, 0].abs() - 1).clamp(min=0) * world_from_part[..., :3, :3].norm(dim=-2)
+    near = (outside.norm(dim=-1) < CLEARANCE_M).any(1) & parts.present
+    groups = torch.zeros(near.shape[0], world_from_group.shape[2], dtype=torch.long)
+    near_group = groups.scatter_reduce(1, parts.group, near.long(), "amax") > 0
+    present = parts.present & ~torch.gather(near_group, 1, parts.group)
+    shift = torch.zeros_like(world_from_part)
+    shift[..., 1, 3] = FAR_BELOW_M * (~present)[:, None].double()
+    return world_from_part + shift, present

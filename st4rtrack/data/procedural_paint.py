@@ -1,0 +1,136 @@
+"""What the surfaces and the light of the procedural world look like."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from st4rtrack.data.procedural_camera import CameraPath
+from st4rtrack.data.procedural_config import ProceduralConfig, Sampler
+from st4rtrack.data.procedural_texture import FIRST_CLEAN, NUM_KINDS, NUM_TEXTURES, REGULAR_KINDS
+
+SKY_FACE = 3
+"""Of part 0: the ground's own face is 2, so this one is free outdoors."""
+SUN_M = 60.0
+
+
+@dataclass(frozen=True)
+class Light:
+    """One lamp, far away where it is the sun. position [B, 3] in the world; ambient, diffuse [B, 3]; haze [B, 4]: colour, 1 / metres."""
+
+    position: torch.Tensor
+    ambient: torch.Tensor
+    diffuse: torch.Tensor
+    haze: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Optics:
+    """The camera's side: gain [B, F, 3]; gamma, blur, noise, shutter (share of the time between frames) [B]; defocus and jpeg
+    quality (0 for none) [B] integers."""
+
+    gain: torch.Tensor
+    gamma: torch.Tensor
+    blur: torch.Tensor
+    noise: torch.Tensor
+    shutter: torch.Tensor
+    defocus: torch.Tensor
+    jpeg: torch.Tensor
+
+
+def _textures(sampler: Sampler, parts: int, own: torch.Tensor, regular: torch.Tensor) -> torch.Tensor:
+    """Texture numbers [B, P, 6]: one per face where `own` [B, P], else one per part; `regular` parts repeat cleanly."""
+    shared = sampler.integer(NUM_TEXTURES, parts, 1).expand(-1, -1, 6)
+    single = sampler.integer(NUM_TEXTURES, parts, 6)
+    texture = torch.where(own[..., None], single, shared)
+    rounds = (NUM_TEXTURES - FIRST_CLEAN) // NUM_KINDS
+    clean = FIRST_CLEAN + NUM_KINDS * sampler.integer(rounds, parts, 1)
+    clean = clean + torch.tensor(REGULAR_KINDS)[sampler.integer(len(REGULAR_KINDS), parts, 1)]
+    return torch.where(regular[..., None], clean, texture)
+
+
+def _colours(sampler: Sampler, parts: int, own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Colour as a matrix on a texture's channels [B, P, 9, 6] and an offset [B, P, 3, 6]; a quarter of the parts nearly plain."""
+    backdrop = torch.arange(parts) == 0
+    # Dark and light ends of a ramp, and two differences in hue; walls are paler and flatter than things.
+    strength = torch.where(backdrop, 0.7, 1.0) * torch.where(sampler.chance(0.25, parts), sampler.uniform(0.03, 0.25, parts), 1.0)
+    strength = strength * torch.where(sampler.chance(0.12, 1), 0.3, 1.0)
+    base = sampler.uniform(0.02, 0.55, parts, 1, 6) + sampler.uniform(-0.15, 0.25, parts, 3, 6)
+    ramp = sampler.uniform(0.25, 0.9, parts, 1, 1, 6) * sampler.sign(parts, 1, 1, 6)
+    weights = torch.softmax(sampler.normal(1.0, parts, 1, 3, 6), 3)
+    mix = (ramp * weights + sampler.normal(0.22, parts, 3, 3, 6)) * strength[..., None, None, None]
+    base = torch.where(ramp[:, :, 0] < 0, base + 0.45, base)
+    # The sides of one thing are mostly painted alike.
+    alike = (~own).expand(-1, parts)[..., None, None]
+    base = torch.where(alike, base[..., :1] + 0.15 * (base - base[..., :1]), base)
+    mix = torch.where(alike[..., None], mix[..., :1], mix).reshape(-1, parts, 9, 6)
+    # Mostly muted colours: a saturation per scene and per part.
+    saturation = (sampler.uniform(0.4, 1.0, 1) * sampler.uniform(0.4, 1.0, parts))[..., None, None]
+    muted = saturation * torch.eye(3, dtype=base.dtype) + (1 - saturation) / 3
+    return (muted @ mix.reshape(-1, parts, 3, 18)).reshape(-1, parts, 9, 6), muted @ base
+
+
+def sample_faces(sampler: Sampler, parts: int, outdoors: torch.Tensor) -> torch.Tensor:
+    """How each of the six sides of each part is painted, [B, 19, P * 6]; outdoors [B] bool.
+
+    Rows: 2x2 matrix from metres on the face to texture tiles (0-3), offset in tiles (4-5), texture number (6), and
+    the colour as a 3x3 matrix on the texture's channels (7-15) with an offset (16-18).
+    """
+    backdrop = torch.arange(parts) == 0
+    regular = sampler.chance(0.2, parts)
+    own = backdrop | sampler.chance(0.2, parts)
+    tile_m = torch.where(backdrop, sampler.log_uniform(1.2, 4.0, parts), sampler.log_uniform(0.35, 1.6, parts))
+    tile_m = tile_m * torch.where(regular, 0.6, 1.0)
+    tile_m = tile_m[..., None] * torch.where(backdrop[:, None], sampler.uniform(0.7, 1.4, parts, 6), 1.0)
+    angle = sampler.chance(0.4, parts, 6) * sampler.uniform(0, 2 * math.pi, parts, 6)
+    frame = torch.stack([torch.cos(angle), torch.sin(angle), -torch.sin(angle), torch.cos(angle)], 2) / tile_m[:, :, None]
+    offset = sampler.uniform(0, 1, parts, 2, 6)
+    texture = _textures(sampler, parts, own, regular)[:, :, None].double()
+    mix, base = _colours(sampler, parts, own)
+    rows = torch.cat([frame, offset, texture, mix, base], 2)
+    sky = _sky(sampler)
+    rows[:, 0, :, SKY_FACE] = torch.where(outdoors[:, None], sky, rows[:, 0, :, SKY_FACE])
+    return rows.transpose(1, 2).reshape(-1, 19, parts * 6)
+
+
+def _sky(sampler: Sampler) -> torch.Tensor:
+    """Row [B, 19] of the sky: clouds of white on blue or of two greys, from the cloudy textures (number 0 of each round)."""
+    tile = sampler.log_uniform(2.5, 9.0)
+    zero = torch.zeros_like(tile)
+    frame = torch.stack([1 / tile, zero, zero, 1 / tile], -1)
+    texture = (sampler.integer(NUM_TEXTURES // NUM_KINDS) * NUM_KINDS)[:, None].double()
+    clear = torch.tensor([0.28, 0.5, 0.85], dtype=torch.float64) * sampler.uniform(0.6, 1.0, 1)
+    base = torch.where(sampler.chance(0.3, 1), sampler.uniform(0.45, 0.8, 1).expand(-1, 3), clear)
+    cloud = (0.9 - base) * sampler.uniform(0.0, 1.1, 1)
+    mix = torch.stack([cloud, zero[:, None].expand(-1, 3), zero[:, None].expand(-1, 3)], 2).reshape(-1, 9)
+    return torch.cat([frame, sampler.uniform(0, 1, 2), texture, mix, base], 1)
+
+
+def sample_light(sampler: Sampler, path: CameraPath, outdoors: torch.Tensor) -> Light:
+    """A lamp somewhere above, or light from one direction: the sun outdoors, a far window in a third of the rooms."""
+    lamp = path.target + torch.stack([sampler.normal(1.5), -sampler.uniform(1.8, 7.0), sampler.normal(1.5)], 1)
+    azimuth, height = sampler.uniform(0, 2 * math.pi), sampler.uniform(0.35, 1.4)
+    sun = torch.stack([torch.cos(height) * torch.cos(azimuth), -torch.sin(height), torch.cos(height) * torch.sin(azimuth)], 1)
+    far = outdoors | sampler.chance(0.33)
+    ambient = sampler.uniform(0.35, 0.75, 1) * (1 + sampler.normal(0.05, 3))
+    diffuse = sampler.uniform(0.4, 1.0, 1) * (1 + sampler.normal(0.06, 3))
+    colour = sampler.uniform(0.6, 0.9, 1) * torch.tensor([0.95, 1.0, 1.06], dtype=torch.float64)
+    haze = torch.cat([colour, outdoors[:, None] / sampler.log_uniform(40.0, 600.0, 1)], 1)
+    return Light(torch.where(far[:, None], path.target + SUN_M * sun, lamp), ambient, diffuse, haze)
+
+
+def sample_optics(sampler: Sampler, time: torch.Tensor, config: ProceduralConfig) -> Optics:
+    """Exposure that wanders, and drifts in a third of the clips; defocus and motion blur in some; JPEG in a share of the clips."""
+    frames = time.shape[1]
+    wander = sampler.normal(0.06, frames, 1) + sampler.normal(0.01, frames, 3)
+    drift = sampler.normal(0.5, 1) * sampler.chance(0.33, 1) * (time - 0.5)
+    jpeg = sampler.chance(config.jpeg) * (30 + sampler.integer(66))
+    return Optics(
+        gain=torch.exp(config.exposure * (wander + drift[..., None])),
+        gamma=torch.exp(sampler.normal(0.15)),
+        blur=sampler.uniform(0.0, 0.2) * min(config.blur, 1.0),
+        noise=sampler.uniform(0.0, 0.025) * config.noise,
+        shutter=sampler.uniform(0.1, 0.7) * sampler.chance(0.25) * config.blur,
+        defocus=((1 + sampler.integer(5)) * sampler.chance(0.18) * config.blur).long(),
+        jpeg=jpeg,
+    )

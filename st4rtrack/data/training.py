@@ -1,0 +1,174 @@
+"""The data of a training run from a plain description: which data sets lie where, and how much of each.
+
+`published_data` describes the mixtures of the paper and of the released scripts; `open_training_source` opens a description.
+"""
+
+from dataclasses import dataclass, field, replace
+from math import inf
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from st4rtrack.data import kubric, point_odyssey
+from st4rtrack.data.augment import Augmentation
+from st4rtrack.data.clip import ClipSource
+from st4rtrack.data.dynamic_replica import DynamicReplica
+from st4rtrack.data.kubric import Kubric
+from st4rtrack.data.mixture import Mixture
+from st4rtrack.data.point_odyssey import PointOdyssey
+from st4rtrack.data.read_clip import Reading
+from st4rtrack.data.sampling import ClipDataset, Sampling, SequenceClips
+from st4rtrack.types import UserError
+
+DatasetName = Literal["point_odyssey", "dynamic_replica", "kubric"]
+Published = Literal["paper", "seq", "pair"]
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """One data set of a mixture.
+
+    Attributes:
+        name: which data set.
+        root: the folder that holds its split (Kubric: its sequences).
+        strides, clip_step: see `Sampling`.
+        weight: share of samples, relative to `TrainingData.samples_per_epoch`.
+        split: folder of the split; Kubric has none.
+        farthest_m: depth from here on counts as unknown.
+        foreground_only: see `Reading`; Kubric only.
+        crop: a random place for the part of the image that is taken, whatever the augmentation says.
+        skip_fog: leave out the foggy sequences; Point Odyssey only.
+    """
+
+    name: DatasetName
+    root: Path
+    strides: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
+    clip_step: int = 32
+    weight: float = 1.0
+    split: str = "train"
+    farthest_m: float = inf
+    foreground_only: bool = False
+    crop: bool = False
+    skip_fog: bool = False
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """A mixture of data sets.
+
+    Attributes:
+        sources: the data sets.
+        frames: per clip; two are pairs.
+        height, width: of the clips in pixels.
+        samples_per_epoch: clips of a source whose weight is 1.
+        epochs: of the training, which the curriculum is stretched over.
+        curriculum: whether large strides come later.
+        augmentation: of all sources.
+        seed: of what is drawn.
+    """
+
+    sources: tuple[SourceConfig, ...]
+    frames: int = 24
+    height: int = 288
+    width: int = 512
+    samples_per_epoch: int = 600
+    epochs: int = 50
+    curriculum: bool = False
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    seed: int = 0
+
+
+_PAPER_STRIDES = tuple(range(1, 7))
+_PAIR_STRIDES = (1, *range(8, 121, 8))
+_STRIDES: dict[Published, dict[DatasetName, tuple[int, ...]]] = {
+    "paper": {"point_odyssey": _PAPER_STRIDES, "dynamic_replica": _PAPER_STRIDES, "kubric": _PAPER_STRIDES},
+    "seq": {"point_odyssey": (2, 3, 4), "dynamic_replica": (4, 5, 6), "kubric": (1,)},
+    "pair": {"point_odyssey": _PAIR_STRIDES, "dynamic_replica": _PAIR_STRIDES, "kubric": (1, 3, 5, 7, 9, 11)},
+}
+_AMOUNTS: dict[Published, dict[str, Any]] = {
+    "paper": {"frames": 24, "samples_per_epoch": 600, "epochs": 50},
+    "seq": {"frames": 16, "samples_per_epoch": 800, "epochs": 100},
+    "pair": {"frames": 2, "samples_per_epoch": 12800, "epochs": 100, "curriculum": True},
+}
+
+
+def published_data(
+    published: Published,
+    *,
+    point_odyssey: str | Path | None = None,
+    dynamic_replica: str | Path | None = None,
+    kubric: str | Path | None = None,
+    seed: int = 0,
+) -> TrainingData:
+    """The mixture of the paper, or of one of the two released training scripts; data sets without a folder are left out.
+
+    Args:
+        published: "paper" (Sec. 4: 24 frames, strides 1 to 6, 600 clips of each set, 50 epochs), "seq" or "pair" (the scripts).
+        point_odyssey, dynamic_replica, kubric: the folders into which they were unpacked.
+        seed: of what is drawn.
+    Raises:
+        UserError: no folder is given.
+    """
+    roots: dict[DatasetName, str | Path | None] = {
+        "point_odyssey": point_odyssey,
+        "dynamic_replica": dynamic_replica,
+        "kubric": kubric,
+    }
+    sources = [_published_source(published, name, Path(root)) for name, root in roots.items() if root is not None]
+    if not sources:
+        raise UserError(f"training data {published!r} needs the folder of at least one of {', '.join(roots)}")
+    return TrainingData(tuple(sources), seed=seed, **_AMOUNTS[published])
+
+
+def open_training_source(data: TrainingData) -> ClipSource:
+    """Clips of a mixture by number; it can be sent to other processes, and reads files only when it is asked for a clip.
+
+    Raises:
+        UserError: a folder is absent or holds nothing that can be used; it is named.
+    """
+    if not data.sources:
+        raise UserError("training data needs at least one data set")
+    sources, counts = [], []
+    for k, config in enumerate(data.sources):
+        count = round(config.weight * data.samples_per_epoch)
+        if count < 1:
+            raise UserError(f"training data: {config.name} has weight {config.weight} and so no samples; leave it out instead")
+        seed = int(np.random.SeedSequence((data.seed, k)).generate_state(1)[0])
+        dataset, names = _open_dataset(config)
+        sources.append(
+            SequenceClips(
+                dataset,
+                names,
+                Sampling(data.frames, config.strides, config.clip_step, count, data.epochs, data.curriculum, seed),
+                Reading(data.height, data.width, farthest_m=config.farthest_m, foreground_only=config.foreground_only),
+                replace(data.augmentation, crop=data.augmentation.crop or config.crop),
+                label=f"{config.name} in {config.root}",
+            )
+        )
+        counts.append(count)
+    return Mixture(tuple(sources), tuple(counts), data.seed)
+
+
+def _published_source(published: Published, name: DatasetName, root: Path) -> SourceConfig:
+    source = SourceConfig(name, root, _STRIDES[published][name])
+    if name == "kubric":
+        # Square images, of which the release takes a wide part at a random height; and foreground only.
+        return replace(source, clip_step=8 if published == "pair" else 1, foreground_only=True, crop=True)
+    if name == "point_odyssey":
+        return replace(source, farthest_m=point_odyssey.FARTHEST_M * (1 - 1e-5))  # the last value of 16 bits is no measurement
+    return source
+
+
+def _open_dataset(config: SourceConfig) -> tuple[ClipDataset, list[str]]:
+    """A data set, and the names of those of its sequences that are trained on."""
+    if config.name == "point_odyssey":
+        dataset = PointOdyssey(config.root, config.split)
+        return dataset, point_odyssey.training_names(dataset, skip_fog=config.skip_fog)
+    if config.name == "dynamic_replica":
+        dataset = DynamicReplica(config.root, config.split, skip_missing=True)
+        return dataset, dataset.names
+    if config.name == "kubric":
+        dataset = Kubric(config.root)
+        return dataset, kubric.training_names(dataset)
+    raise UserError(f"training data {config.name!r} is not known; choose point_odyssey, dynamic_replica or kubric")

@@ -1,0 +1,118 @@
+"""Dynamic-pixel re-weighting: what moves gets the confidence of the surest static pixel, times five (release, after the paper).
+
+Most labelled pixels stand still, and a network that is unsure of what moves may give it away, as a large error costs little at
+low confidence. So the confidence of moving pixels of the tracking branch is replaced by a constant that the network cannot lower.
+Two rules say what moves: by the ends of a clip, and by the displacement of each pair. Where nothing moves, nothing changes.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from st4rtrack.losses.regression import by_clip, keep, length
+
+STILL = 1e-3
+"""Displacement over distance below which a difference is rounding and not motion. Our addition: by the published pair rule
+(at or above a quantile) all of a static scene moves."""
+
+
+@torch.no_grad()
+def moving_by_clip(points: Tensor, valid: Tensor, *, frames: int) -> Tensor:
+    """What moves by the sequence rule: |y_T - y_1|_1 / (|y_1| + 1e-8) above its mean over the labelled pixels of the clip.
+
+    The release measures in the data set's own world frame, this in the anchor's, which does not depend on where a data set has
+    its origin.
+
+    Args:
+        points: [clips * frames, height, width, 3] true tracking points.
+        valid: [clips * frames, height, width] bool; a pixel is judged where its first and last frames are labelled.
+        frames: of each clip, in order.
+    Returns:
+        [clips * frames, height, width] bool, the same in all frames of a clip.
+    Raises:
+        ValueError: the batch is not so many frames a clip.
+    """
+    ends = by_clip(keep(points, valid), frames)
+    first, last = ends[:, 0], ends[:, -1]
+    judged = by_clip(valid, frames)[:, 0] & by_clip(valid, frames)[:, -1]
+    score = torch.where(judged, (last - first).abs().sum(-1) / (length(first) + 1e-8), 0.0)
+    mean = score.flatten(1).sum(1) / judged.flatten(1).sum(1).clamp(min=1)
+    moving = judged & (score > mean[:, None, None]) & (score > STILL)
+    return moving.repeat_interleave(frames, dim=0)
+
+
+@torch.no_grad()
+def moving_by_pair(points: Tensor, anchor_points: Tensor, valid: Tensor, *, at_median: Tensor | None = None) -> Tensor:
+    """What moves by the pair rule: squared displacement |y_j - y_i|^2 at or above a threshold.
+
+    The threshold is max(mean, 0.75-quantile) over the labelled pixels of the whole batch. Pairs with `at_median` have one of
+    their own, which is their median, since all labels of Kubric are on the foreground, much of which moves.
+
+    Args:
+        points: [batch, height, width, 3] true tracking points.
+        anchor_points: [batch, height, width, 3] the same content at the anchor's time.
+        valid: [batch, height, width] bool.
+        at_median: [batch] bool, pairs of Kubric; default none.
+    Returns:
+        [batch, height, width] bool.
+    """
+    start = keep(anchor_points, valid)
+    square = (keep(points, valid) - start).square().sum(-1)
+    moving = valid & (square > (STILL * length(start)).square())
+    by_median = torch.zeros_like(valid[:, 0, 0]) if at_median is None else at_median
+    for median in (False, True):
+        kind = valid & (by_median == median)[:, None, None]
+        if kind.any():
+            moving &= ~kind | (square >= _threshold(square[kind], median=median))
+    return moving
+
+
+@torch.no_grad()
+def static_reference(confidence: Tensor, static: Tensor, group: Tensor, *, by: Literal["max", "mean"]) -> Tensor:
+    """Largest or mean confidence of the static labelled pixels of each group of pairs, at least 1; 1 for a group that has none.
+
+    Args:
+        confidence: [batch, height, width].
+        static: [batch, height, width] bool.
+        group: [batch] int64, pairs of one number belong together.
+        by: which of the two.
+    Returns:
+        [batch] float32 or more, the value of each pair's group.
+    """
+    confidence, together = keep(confidence, static), group[:, None] == group
+    if by == "max":
+        reference = torch.where(together, confidence.flatten(1).amax(1), 0.0).amax(1)
+    else:
+        together = together.to(confidence.dtype)
+        count = together @ static.flatten(1).sum(1).to(confidence.dtype)
+        reference = together @ confidence.flatten(1).sum(1) / count.clamp(min=1)
+    return reference.clamp(min=1)
+
+
+def reweighted_confidence(
+    confidence: Tensor, mask: Tensor, moving: Tensor, group: Tensor, *, by: Literal["max", "mean"] = "max", scale: float = 5.0
+) -> Tensor:
+    """c' = max(1, scale * reference) where the pixel moves, a constant, and c elsewhere; for use in c' e - alpha log c'.
+
+    Args:
+        confidence: [batch, height, width] of the tracking branch.
+        mask: [batch, height, width] bool, labelled pixels.
+        moving: [batch, height, width] bool.
+        group: [batch] int64, pairs that share a reference (see `static_reference`).
+        by, scale: "max" and 5 in the released "reweightMax5" weights.
+    Returns:
+        [batch, height, width]; no gradient flows to the confidence of moving pixels.
+    """
+    constant = (scale * static_reference(confidence, mask & ~moving, group, by=by)).clamp(min=1)
+    return torch.where(mask & moving, constant[:, None, None], keep(confidence, mask, 1.0))
+
+
+def _threshold(square: Tensor, *, median: bool) -> Tensor:
+    """Over the squared displacements [pixels] of all pairs of one kind; sorted, as `torch.quantile` has a limit of size."""
+    ordered = square.sort().values
+    if median:
+        return ordered[(len(ordered) - 1) // 2]
+    position = 0.75 * (len(ordered) - 1)
+    low, high = ordered[int(position)], ordered[min(int(position) + 1, len(ordered) - 1)]
+    return torch.maximum(ordered.mean(), low + (high - low) * (position - int(position)))

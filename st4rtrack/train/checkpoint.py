@@ -1,0 +1,205 @@
+"""The folder of a run: its options, its state, weights for use, figures.
+
+The state is whole whatever the number of processes was, so that another number can go on with it. It is written by the first
+process, under another name first: a run that is killed at any moment finds the last complete one.
+"""
+
+import json
+import logging
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+
+from st4rtrack.io.files import whole_file, write_whole
+from st4rtrack.model.checkpoint import save_model
+from st4rtrack.model.config import ModelConfig
+from st4rtrack.model.network import St4RTrack
+from st4rtrack.train.average import Average
+from st4rtrack.train.parallel import Processes
+from st4rtrack.types import UserError
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+_PREFIX = "model."  # of names within a PairNetwork
+
+
+@dataclass
+class Training:
+    """All that changes while a network trains.
+
+    Attributes:
+        network: a `PairNetwork`, distributed or not.
+        optimizer: of its parameters that learn.
+        average: of the same.
+        step: optimiser steps done.
+        best: the best validation figure so far.
+    """
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: Average
+    step: int = 0
+    best: float = float("-inf")
+
+
+class RunFolder:
+    """`train.json`, `state.pt`, `model.safetensors` (averaged, last), `best.safetensors` (averaged, best by validation), `log.jsonl`."""
+
+    def __init__(self, path: Path, config: ModelConfig, processes: Processes) -> None:
+        self.path, self.config, self.processes = path, config, processes
+
+    def claim(self, options: dict[str, Any], *, change: bool) -> None:
+        """Writes the run's options down, or compares them with what is there.
+
+        Args:
+            options: all that decides which weights come out; plain values.
+            change: go on although they differ; the change is logged.
+        Raises:
+            UserError: the folder is of another run.
+        """
+        problem = self._claim(options, change) if self.processes.first else ""
+        if problem := self.processes.from_first(problem):
+            raise UserError(problem)
+
+    def _claim(self, options: dict[str, Any], change: bool) -> str:
+        options = json.loads(json.dumps(options))
+        path = self.path / "train.json"
+        if self.path.exists() and not self.path.is_dir():
+            return f"{self.path} is a file; give a folder for the run with -o"
+        if path.exists():
+            try:
+                before = json.loads(path.read_text())
+            except (json.JSONDecodeError, UnicodeDecodeError):
+                return f"{path} cannot be read; choose another folder with -o"
+            if changes := _differences(before, options):
+                if not change:
+                    return (
+                        f"{self.path} holds a run with other options: {changes[0]}; choose another folder with -o, "
+                        "or go on with the new ones with --change-options"
+                    )
+                self.log({"changed": changes})
+        elif (self.path / "state.pt").exists():
+            return f"{self.path} holds a state.pt without its train.json; choose another folder with -o"
+        write_whole(path, (json.dumps(options, indent=1) + "\n").encode())
+        return ""
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Adds a line to the figures."""
+        if self.processes.first:
+            with (self.path / "log.jsonl").open("a") as file:
+                file.write(json.dumps(row) + "\n")
+
+    def save(self, training: Training) -> None:
+        """The state; every process takes part."""
+        model, optimizer = (
+            _weights(training.network),
+            get_optimizer_state_dict(training.network, training.optimizer, options=_WHOLE),
+        )
+        learns = {_plain(name) for name, parameter in training.network.named_parameters() if parameter.requires_grad}
+        with training.average.in_place():
+            average = {name: value for name, value in _weights(training.network).items() if name in learns}
+        if not self.processes.first:
+            return
+        state = {
+            "version": VERSION,
+            "config": self.config.to_dict(),
+            "step": training.step,
+            "best": training.best,
+            "model": model,
+            "average": average,
+            "optimizer": optimizer,
+        }
+        with whole_file(self.path / "state.pt") as file:
+            torch.save(state, file)
+
+    def save_weights(self, training: Training, name: str, *, dtype: torch.dtype, info: dict[str, str] | None = None) -> None:
+        """The averaged weights as a checkpoint that `load_model` reads; every process takes part."""
+        with training.average.in_place():
+            weights = _weights(training.network)
+        if not self.processes.first:
+            return
+        with torch.device("meta"):
+            model = St4RTrack(self.config)
+        model.load_state_dict({key.removeprefix(_PREFIX): value for key, value in weights.items()}, assign=True)
+        partial = self.path / f"{name}.partial"
+        save_model(model, partial, dtype=dtype, info=info)
+        partial.replace(self.path / f"{name}.safetensors")
+
+    def load(self, training: Training) -> bool:
+        """Goes on with the state that is there; every process takes part.
+
+        Returns:
+            Whether there was one.
+        Raises:
+            UserError: it is damaged, or of another configuration.
+        """
+        state: dict[str, Any] = {}
+        problem = ""
+        if self.processes.first and (self.path / "state.pt").exists():
+            try:
+                state = self._read()
+            except UserError as error:
+                problem = str(error)
+        plain = {name: state.get(name) for name in ("step", "best")}
+        problem, plain = self.processes.from_first((problem, plain))
+        if problem:
+            raise UserError(problem)
+        if plain["step"] is None:
+            return False
+        options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=self.processes.count > 1)
+        set_model_state_dict(training.network, {**state.get("model", {}), **state.get("average", {})}, options=options)
+        training.average.copy_from_network()
+        set_model_state_dict(training.network, state.get("model", {}), options=options)
+        set_optimizer_state_dict(training.network, training.optimizer, state.get("optimizer", {}), options=options)
+        training.step, training.best = plain["step"], plain["best"]
+        return True
+
+    def _read(self) -> dict[str, Any]:
+        path = self.path / "state.pt"
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError):
+            raise UserError(f"{path} cannot be read as the state of a run; remove it to start again") from None
+        if not isinstance(state, dict) or state.get("version") != VERSION:
+            raise UserError(f"{path} was not written by this version of st4rtrack; choose another folder with -o")
+        if changes := _differences(state["config"], self.config.to_dict()):
+            raise UserError(f"{path} is the state of another network: {changes[0]}; choose another folder with -o")
+        return state
+
+
+_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+
+
+def _weights(network: nn.Module) -> dict[str, Tensor]:
+    """All weights on the CPU, whole; on the first process only, of several."""
+    state = get_model_state_dict(network, options=_WHOLE)
+    return {name: value.clone() for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def _plain(name: str) -> str:
+    """The name without what wrappers add."""
+    return name.removeprefix("module.").replace("_orig_mod.", "")
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    """What differs between two trees of plain values, in words."""
+    found = []
+    for name in sorted(set(before) | set(now)):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += _differences(old, new, f"{prefix}{name}.")
+        elif old != new:
+            found.append(f"{prefix}{name} was {json.dumps(old)}, now {json.dumps(new)}")
+    return found

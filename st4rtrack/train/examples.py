@@ -1,0 +1,133 @@
+"""What a training step consumes: images, which of them are paired, and the truth of the pairs."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from st4rtrack.data.clip import Clip
+from st4rtrack.losses.objective import Supervision
+from st4rtrack.model.hints import Hints
+from st4rtrack.preprocess import normalize_images
+from st4rtrack.train.batch import Batch
+from st4rtrack.types import Pointmap, TwoPointmaps
+
+
+@dataclass
+class Examples:
+    """A micro-batch. Pairs refer to images by number, so that each image is encoded once whatever it is paired with.
+
+    Attributes:
+        images: [images, 3, height, width] in [-1, 1].
+        anchor_index, frame_index: [pairs] int64, the two images of each pair.
+        supervision: truth of the pairs, at every `stride`-th pixel in both directions.
+        names: of the clips that the pairs come from.
+        hints: of the pairs, for a network that wants them.
+        stride: see above.
+    """
+
+    images: Tensor
+    anchor_index: Tensor
+    frame_index: Tensor
+    supervision: Supervision
+    names: list[str] = field(default_factory=list)
+    hints: Hints | None = None
+    stride: int = 1
+
+    def __len__(self) -> int:
+        return len(self.frame_index)
+
+    def to(self, device: torch.device) -> "Examples":
+        """The same on a device."""
+        return _to(self, device)
+
+
+def from_clips(clips: Sequence[Clip], *, with_anchor: bool = True) -> Examples:
+    """Pairs (frame 0, frame t) of clips of one length and one size.
+
+    Args:
+        clips: read or rendered.
+        with_anchor: whether (frame 0, frame 0) is one of the pairs; without it, clips of two frames are the release's "pair" training.
+    """
+    frames, first = len(clips[0].rgb), 0 if with_anchor else 1
+    starts = torch.arange(len(clips)) * frames
+    pairs = frames - first
+    return Examples(
+        images=torch.cat([normalize_images(clip.rgb) for clip in clips]),
+        anchor_index=starts.repeat_interleave(pairs),
+        frame_index=(starts[:, None] + torch.arange(first, frames)).flatten(),
+        supervision=_supervision(clips, first),
+        names=[clip.name for clip in clips],
+    )
+
+
+def from_pairs(batch: Batch, names: Sequence[str] = ()) -> Examples:
+    """Cached pairs, whose truth is at every second pixel."""
+    count = len(batch.unit)
+    return Examples(
+        images=torch.cat([batch.anchor_images, batch.frame_images]),
+        anchor_index=torch.arange(count),
+        frame_index=count + torch.arange(count),
+        supervision=Supervision(truth=batch.truth, anchor_points=batch.own_points, moving=batch.moving, unit=batch.unit),
+        names=list(names),
+        hints=batch.hints,
+        stride=2,
+    )
+
+
+def anchors_with_themselves(examples: Examples) -> Examples:
+    """The pair (anchor, anchor) of every clip; its truth is not filled in, and a network that wants hints cannot be asked about it."""
+    anchors = examples.anchor_index[:: examples.supervision.frames_per_clip]
+    return dataclasses.replace(examples, anchor_index=anchors, frame_index=anchors, hints=None)
+
+
+def _supervision(clips: Sequence[Clip], first: int) -> Supervision:
+    def stack(maps: Sequence[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.concatenate([m[first:] for m in maps]))
+
+    tracking_valid = [clip.tracking_valid if clip.supervised is None else clip.tracking_valid & clip.supervised for clip in clips]
+    pairs = len(clips[0].rgb) - first
+    anchor_points = np.repeat(np.stack([clip.tracking_points_world[0] for clip in clips]), pairs, axis=0)
+    moving = [clip.moving for clip in clips if clip.moving is not None]
+    return Supervision(
+        truth=TwoPointmaps(
+            Pointmap(stack([c.tracking_points_world for c in clips]).float(), valid=stack(tracking_valid)),
+            Pointmap(
+                stack([c.reconstruction_points_world for c in clips]).float(),
+                valid=stack([c.reconstruction_valid for c in clips]),
+            ),
+        ),
+        anchor_points=torch.from_numpy(anchor_points).float(),
+        moving=torch.from_numpy(np.repeat(np.stack(moving), pairs, axis=0)) if len(moving) == len(clips) else None,
+        frames_per_clip=pairs,
+        unit=_units(clips, pairs),
+        foreground_only=_foreground_only(clips, pairs),
+    )
+
+
+def _foreground_only(clips: Sequence[Clip], pairs: int) -> Tensor | None:
+    limited = torch.tensor([clip.supervised is not None for clip in clips])
+    return limited.repeat_interleave(pairs) if limited.any() else None
+
+
+def _units(clips: Sequence[Clip], pairs: int) -> Tensor:
+    """Mean distance of each anchor's own points, metres, once per pair."""
+    units = []
+    for clip in clips:
+        valid = clip.reconstruction_valid[0]
+        distance = np.linalg.norm(clip.reconstruction_points_world[0][valid], axis=-1)
+        units.append(max(float(distance.mean()), 1e-6) if valid.any() else 1.0)
+    return torch.tensor(units).repeat_interleave(pairs)
+
+
+def _to(value: Any, device: torch.device) -> Any:
+    """Tensors moved, at any depth of plain dataclasses."""
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.replace(value, **{f.name: _to(getattr(value, f.name), device) for f in dataclasses.fields(value)})
+    return value

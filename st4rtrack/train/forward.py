@@ -1,0 +1,110 @@
+"""The network over a micro-batch: every image encoded once, then decoded in the pairs it is part of."""
+
+import math
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from st4rtrack.model.config import ModelConfig
+from st4rtrack.model.encoder import Tokens
+from st4rtrack.model.hints import Hints
+from st4rtrack.model.layers import DecoderBlock, EncoderBlock
+from st4rtrack.model.network import St4RTrack
+from st4rtrack.train.config import TrainConfig
+from st4rtrack.train.examples import Examples
+from st4rtrack.types import Pointmap, TwoPointmaps
+
+_FAR_AWAY = 1e30
+
+
+@dataclass
+class Prediction:
+    """Both branches for pairs, and, of a network with hints, the anchor's content at its own time, from which its tracking starts."""
+
+    maps: TwoPointmaps
+    anchor: Pointmap | None = None
+
+
+class PairNetwork(nn.Module):
+    """What is distributed over processes: one call per micro-batch. Tensors in, tensors out, as PyTorch's wrappers follow them."""
+
+    def __init__(self, model: St4RTrack) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, images: Tensor, anchor_index: Tensor, frame_index: Tensor, hints: Hints | None = None
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Points [pairs, height, width, 3] and confidence [pairs, height, width], float32: of tracking, of reconstruction, and with hints
+        of the anchor at its own time.
+        """
+        tokens = self.model.encode(images)
+        anchor, frame = (Tokens(tokens.features[index], tokens.grid) for index in (anchor_index, frame_index))
+        if hints is None:
+            maps, own = self.model.decode(anchor, frame), None
+        else:
+            maps, own = self.model.decode_with_anchor(anchor, frame, hints)
+        found = [maps.tracking, maps.reconstruction, *([] if own is None else [own])]
+        return [(pointmap.points_world, cast(Tensor, pointmap.confidence)) for pointmap in found]
+
+
+def predict(network: nn.Module, examples: Examples, precision: str) -> Prediction:
+    """Prediction for the pairs of a micro-batch, at the pixels where it has truth.
+
+    Args:
+        network: a `PairNetwork`, distributed or not.
+        examples: on the network's device.
+        precision: "bfloat16" or "float32", of the network's products.
+    """
+    with torch.autocast(examples.images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        found = network(examples.images, examples.anchor_index, examples.frame_index, examples.hints)
+    stride = examples.stride
+    maps = [Pointmap(points[:, ::stride, ::stride], confidence[:, ::stride, ::stride]) for points, confidence in found]
+    return Prediction(TwoPointmaps(maps[0], maps[1]), maps[2] if len(maps) > 2 else None)
+
+
+def finite_points(pointmap: Pointmap) -> np.ndarray:
+    """Predicted points in float64; one that has gone to infinity is very far away, so that metrics count it as a miss."""
+    return np.nan_to_num(pointmap.points_world.double().cpu().numpy(), nan=_FAR_AWAY, posinf=_FAR_AWAY, neginf=-_FAR_AWAY)
+
+
+def prepare(model: St4RTrack, config: TrainConfig, *, compile: bool) -> PairNetwork:
+    """The network ready to be distributed: float32 weights, frozen as configured.
+
+    Args:
+        model: with its first weights, on its device.
+        config: says what is frozen.
+        compile: fuse the blocks with `torch.compile`; names and values of the weights stay.
+    """
+    network = PairNetwork(model.float())
+    if config.frozen == "encoder":
+        model.encoder.patch_embed.requires_grad_(False)
+        model.encoder.blocks.requires_grad_(False)
+    if compile:
+        for module in network.modules():
+            if isinstance(module, (EncoderBlock, DecoderBlock)):
+                module.compile()
+    return network
+
+
+def new_model(config: ModelConfig, seed: int) -> St4RTrack:
+    """A network from scratch: Xavier weights, and heads that start near zero.
+
+    One with hints so starts as its skeleton; one without starts with all points a unit before the anchor, where their scale is defined.
+    """
+    torch.manual_seed(seed)
+    model = St4RTrack(config)
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+    for head in (model.tracking_head, model.reconstruction_head):
+        nn.init.normal_(head.out.weight, std=0.01)
+        if head.out.bias is not None:
+            nn.init.zeros_(head.out.bias)
+            if not config.hints:
+                nn.init.constant_(head.out.bias[2], math.log(2))  # z, see `released_points`
+    return model

@@ -1,0 +1,112 @@
+"""What stops a run: a loss or gradient that is not a number, or a signal. Both leave things so that one can go on."""
+
+import dataclasses
+import logging
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from st4rtrack.io.files import whole_file
+from st4rtrack.train.config import RunConfig
+from st4rtrack.train.examples import Examples
+from st4rtrack.train.parallel import Processes
+from st4rtrack.types import UserError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A micro-batch of the step in question: its number in the run, its examples, whether its own loss is finite."""
+
+    index: int
+    examples: Examples
+    finite: bool
+
+
+class NonFiniteGuard:
+    """Decides what happens after a step whose loss or gradient is not finite; the weights have not been touched."""
+
+    def __init__(self, folder: Path, config: RunConfig, processes: Processes) -> None:
+        self.folder, self.config, self.processes = folder, config, processes
+        self.in_a_row = 0
+
+    def passed(self) -> None:
+        """A step was finite."""
+        self.in_a_row = 0
+
+    def failed(self, step: int, micro_batch: int, suspects: Sequence[Suspect]) -> None:
+        """A step was not. Saves the micro-batches whose loss is to blame, or all where only the gradient is.
+
+        Raises:
+            UserError: the run is to stop; names the step, the samples and their clips, the files.
+        """
+        any_loss = any(self.processes.gather(not all(s.finite for s in suspects)))
+        blamed = [s for s in suspects if not (any_loss and s.finite)]
+        lines = [
+            (
+                f"{'loss' if any_loss else 'gradient'} of samples {s.index * micro_batch} to {(s.index + 1) * micro_batch - 1} "
+                f"({', '.join(s.examples.names)})",
+                str(save_examples(self.folder / f"step{step:06d}_batch{s.index}.npz", s.examples)),
+            )
+            for s in blamed
+        ]
+        found = [line for part in self.processes.gather(lines) for line in part]
+        self.in_a_row += 1
+        sentence = (
+            f"step {step}: not finite: {'; '.join(line for line, _ in found)}; saved in {', '.join(path for _, path in found)}"
+        )
+        if self.config.on_non_finite == "stop":
+            raise UserError(f"{sentence}; look at them, or go on with --on-non-finite skip or a lower --learning-rate")
+        if self.in_a_row > self.config.skip_limit:
+            raise UserError(f"{sentence}; {self.in_a_row} steps in a row were not finite, more than --skip-limit")
+        if self.processes.first:
+            logger.warning("%s; skipped", sentence)
+
+
+def save_examples(path: Path, examples: Examples) -> Path:
+    """A micro-batch as an `.npz` file of plain arrays, named as the fields are (`supervision.truth.tracking.points_world`)."""
+    with whole_file(path) as file:
+        np.savez_compressed(file, allow_pickle=False, **dict(_arrays(examples)))
+    return path
+
+
+def _arrays(value: Any, name: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    if isinstance(value, Tensor):
+        yield name, value.detach().cpu().numpy()
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from _arrays(getattr(value, field.name), f"{name}.{field.name}".lstrip("."))
+    elif isinstance(value, (int, float, list)):
+        yield name, np.array(value)
+
+
+class StopRequest:
+    """Whether somebody asked to stop: Ctrl-C, or a scheduler's SIGTERM. A second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+@contextmanager
+def stop_requests() -> Iterator[StopRequest]:
+    """Turns SIGINT and SIGTERM into a request that the loop sees between two steps."""
+    request = StopRequest()
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,199 @@
+"""Training runs with a name: the paper's, the release's, the embedded model's, and a very small one.
+
+Sources: paper section 4.1 ("Datasets", "Training and Inference"), and for what it does not say and for the reweighted variants, which came
+after it, the released training scripts. Batches are those of four GPUs, as published.
+"""
+
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from st4rtrack.data.augment import Augmentation
+from st4rtrack.data.training import Published, TrainingData, published_data
+from st4rtrack.losses.objective import PUBLISHED
+from st4rtrack.model.config import LARGE, TINY, ModelConfig
+from st4rtrack.train.config import PoolConfig, TrainConfig
+from st4rtrack.types import UserError
+
+DATASETS = ("point_odyssey", "dynamic_replica", "kubric")
+"""Names that `--data NAME=FOLDER` takes."""
+
+
+@dataclass(frozen=True)
+class CachedPairs:
+    """Cached procedural pairs with hints.
+
+    Attributes:
+        pool: to train from.
+        validation: to measure on; made from other seeds.
+    """
+
+    pool: PoolConfig = field(default_factory=PoolConfig)
+    validation: PoolConfig = field(default_factory=lambda: PoolConfig(pairs=256, seed=9_000_000))
+
+
+@dataclass(frozen=True)
+class RenderedClips:
+    """Procedural clips, rendered as they are needed.
+
+    Attributes:
+        frames: per clip; the first is the anchor.
+        height, width: of the network's images.
+        distinct: so many different clips, 0 for no limit.
+        validation_clips, validation_frames: clips to measure on; other ones, unless a few are learnt by heart.
+    """
+
+    frames: int = 24
+    height: int = 288
+    width: int = 512
+    distinct: int = 0
+    validation_clips: int = 8
+    validation_frames: int = 8
+
+
+@dataclass(frozen=True)
+class ReadClips:
+    """Clips of the paper's data sets, read from folders.
+
+    Attributes:
+        published: which published mixture.
+        with_anchor: whether the pair (anchor, anchor) is learnt from too; as released for clips, not for pairs.
+        augmentation: of the clips; none, as published.
+        held_out: procedural clips to measure on.
+    """
+
+    published: Published
+    with_anchor: bool = True
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    held_out: RenderedClips = field(default_factory=RenderedClips)
+
+    def described(self, folders: dict[str, Path], seed: int) -> TrainingData:
+        """The mixture with its folders, by name of the data set."""
+        data = published_data(self.published, **folders, seed=seed)
+        return replace(data, augmentation=self.augmentation)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A run but for the places of data and weights.
+
+    Attributes:
+        about: one line.
+        model: the network.
+        train: the optimisation.
+        data: what it learns from.
+        from_weights: published to start from other weights, so `--init` must be given.
+    """
+
+    about: str
+    model: ModelConfig
+    train: TrainConfig
+    data: CachedPairs | RenderedClips | ReadClips
+    from_weights: bool = False
+
+
+def _published(published: Published, *, micro_batch: int = 1, loss: str) -> TrainConfig:
+    """The optimisation that all published runs share: AdamW at 5e-5, one epoch of warm-up, half a cosine, frozen encoder, four GPUs."""
+    data = published_data(published, **dict.fromkeys(DATASETS, Path()))
+    batch_size = 4 * micro_batch
+    epoch_clips = len(data.sources) * data.samples_per_epoch
+    return TrainConfig(
+        steps=data.epochs * epoch_clips // batch_size,
+        batch_size=batch_size,
+        micro_batch=micro_batch,
+        learning_rate=5e-5,
+        final_learning_rate=1e-6,
+        warmup_steps=epoch_clips // batch_size,
+        clip_norm=0.8,
+        frozen="encoder",
+        loss=PUBLISHED[loss],
+    )
+
+
+PRESETS: dict[str, Preset] = {
+    "large-seq": Preset(
+        "the paper: clips of 24 frames, strides 1 to 6, 50 epochs",
+        LARGE,
+        _published("paper", loss="paper"),
+        ReadClips("paper"),
+        from_weights=True,
+    ),
+    "large-pair": Preset(
+        "the release's pairs, far apart too, without reweighting",
+        LARGE,
+        _published("pair", micro_batch=22, loss="pair"),
+        ReadClips("pair", with_anchor=False),
+        from_weights=True,
+    ),
+    "large-seq-reweight": Preset(
+        "the released seq-reweight model: clips of 16 frames, what moves weighs more",
+        LARGE,
+        _published("seq", loss="seq-reweight"),
+        ReadClips("seq"),
+        from_weights=True,
+    ),
+    "large-pair-reweight": Preset(
+        "the released pair-reweight model, with the pair branch that its script leaves out",
+        LARGE,
+        _published("pair", micro_batch=22, loss="pair-reweight"),
+        ReadClips("pair", with_anchor=False),
+        from_weights=True,
+    ),
+    "large-procedural": Preset(
+        "as large-seq, on procedural clips",
+        LARGE,
+        _published("paper", loss="paper"),
+        RenderedClips(),
+        from_weights=True,
+    ),
+    "tiny": Preset("the embedded model, on cached procedural pairs", TINY, TrainConfig(loss=PUBLISHED["tiny"]), CachedPairs()),
+    "overfit": Preset(
+        "a very small network learns one clip by heart: does everything work? a minute on a CPU",
+        replace(
+            TINY,
+            encoder_width=96,
+            encoder_depth=2,
+            encoder_heads=2,
+            decoder_width=96,
+            decoder_depth=2,
+            decoder_heads=2,
+            hints=False,
+        ),
+        TrainConfig(
+            steps=600, batch_size=1, micro_batch=1, learning_rate=2e-3, warmup_steps=30, average=0.9, loss=PUBLISHED["paper"]
+        ),
+        RenderedClips(frames=3, height=48, width=64, distinct=1, validation_clips=1, validation_frames=3),
+    ),
+}
+
+ALL_AUGMENTATION = Augmentation(crop=True, focal=1.3, colour=0.5, mirror=0.5, reverse=0.5, random_anchor=0.5)
+"""Everything that can be varied, moderately; for `--augment`. Nothing was measured with it."""
+
+
+def with_options(preset: Preset, **given: Any) -> Preset:
+    """A preset with some options replaced; `None` leaves an option as it is.
+
+    Args:
+        preset: one of `PRESETS`.
+        given: fields of `TrainConfig`; or `pairs` and `validation_pairs`, for presets that learn from cached pairs;
+            or `augment`, for those that read data sets.
+    Raises:
+        UserError: the preset has no such option.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    data = preset.data
+    if given.pop("augment", False):
+        if not isinstance(data, ReadClips):
+            raise UserError("--augment is for presets that read data sets, such as large-seq")
+        data = replace(data, augmentation=ALL_AUGMENTATION)
+    for name in ("pairs", "validation_pairs"):
+        if name in given and not isinstance(data, CachedPairs):
+            raise UserError(f"--{name.replace('_', '-')} is for presets that learn from cached pairs, such as tiny")
+    if isinstance(data, CachedPairs):
+        pool, validation = data.pool, data.validation
+        pool = replace(pool, pairs=given.pop("pairs", pool.pairs))
+        data = CachedPairs(pool, replace(validation, pairs=given.pop("validation_pairs", validation.pairs)))
+    if "batch_size" in given and "micro_batch" not in given:
+        given["micro_batch"] = math.gcd(given["batch_size"], preset.train.micro_batch)
+    return replace(preset, train=replace(preset.train, **given), data=data)

@@ -1,0 +1,129 @@
+"""Data by index: micro-batch k of a run is a function of k and the seed alone.
+
+So a run goes on at the exact sample, and any number of processes sees the same steps: they take turns at the numbers.
+"""
+
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+
+from st4rtrack.data.clip import ClipSource
+from st4rtrack.train.examples import Examples, anchors_with_themselves, from_clips, from_pairs
+from st4rtrack.train.pool import make_batch
+from st4rtrack.train.validate import HeldOut
+from st4rtrack.types import UserError
+
+_EMPTY_BYTES = 4096
+"""A shard whose clips were all left out is no longer than its header."""
+
+
+class ExampleSource(Protocol):
+    """Micro-batches by number; deterministic, and small enough to be sent to worker processes."""
+
+    def examples(self, index: int) -> Examples:
+        """Micro-batch `index` >= 0.
+
+        Raises:
+            UserError: its data cannot be read.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ClipExamples:
+    """Micro-batches of clips: number k holds the clips k * n ... k * n + n - 1 of a source of clips.
+
+    Attributes:
+        clips: the source.
+        micro_batch: n.
+        with_anchor: whether (frame 0, frame 0) is one of the pairs.
+    """
+
+    clips: ClipSource
+    micro_batch: int = 1
+    with_anchor: bool = True
+
+    def examples(self, index: int) -> Examples:
+        start = index * self.micro_batch
+        clips = [self.clips.clip(k) for k in range(start, start + self.micro_batch)]
+        shapes = {clip.rgb.shape for clip in clips}
+        if len(shapes) > 1:
+            raise UserError(f"clips of different sizes cannot share a micro-batch: {sorted(shapes)}; use --micro-batch 1")
+        return from_clips(clips, with_anchor=self.with_anchor)
+
+
+class PoolExamples:
+    """Micro-batches of cached pairs: each from one shard, so that all are of one size.
+
+    The pool must be complete: shards that come later change what is drawn.
+    """
+
+    def __init__(self, folder: Path, *, micro_batch: int, seed: int, augment: bool = True) -> None:
+        self.shards = [path for path in sorted(folder.glob("*.npy")) if path.stat().st_size > _EMPTY_BYTES]
+        if not self.shards:
+            raise UserError(f"{folder} holds no pairs to train on")
+        self.micro_batch, self.seed, self.augment = micro_batch, seed, augment
+
+    def examples(self, index: int) -> Examples:
+        rng = np.random.default_rng((self.seed, index))
+        shard = self.shards[rng.integers(len(self.shards))]
+        records = np.load(shard, mmap_mode="r")
+        rows = np.sort(rng.choice(len(records), self.micro_batch, replace=self.micro_batch > len(records)))
+        mirror = self.augment and bool(rng.random() < 0.5)
+        return from_pairs(make_batch(records[rows], mirror=mirror), [f"{shard.stem}[{row}]" for row in rows])
+
+
+def held_out_pairs(folder: Path) -> list[HeldOut]:
+    """Every pair of a pool once, unchanged."""
+    shards = [records for path in sorted(folder.glob("*.npy")) if len(records := np.load(path))]
+    return [HeldOut(from_pairs(make_batch(records)), from_pairs(make_batch(records, still=True))) for records in shards]
+
+
+def held_out_clips(clips: ClipSource, numbers: range, *, with_anchor: bool = True) -> list[HeldOut]:
+    """Some clips of a source, each by itself."""
+    examples = [from_clips([clips.clip(k)], with_anchor=with_anchor) for k in numbers]
+    return [HeldOut(e, anchors_with_themselves(e)) for e in examples]
+
+
+def read_ahead(source: ExampleSource, indices: range, *, workers: int) -> Iterator[Examples]:
+    """Micro-batches in order, prepared by other processes while they are waited for (0: when they are asked for).
+
+    Raises:
+        UserError: what the source raised, whichever process it was raised in.
+    """
+    loader = DataLoader(
+        _Items(source),
+        batch_size=None,
+        sampler=indices,
+        num_workers=workers,
+        multiprocessing_context="spawn" if workers else None,
+        worker_init_fn=_quiet_worker if workers else None,
+    )
+    for item in loader:
+        if isinstance(item, UserError):
+            raise item
+        yield item
+
+
+class _Items(Dataset[Examples | UserError]):
+    """A source as PyTorch wants it. A user's mistake travels as a value: raised in a worker it would arrive as a traceback."""
+
+    def __init__(self, source: ExampleSource) -> None:
+        self.source = source
+
+    def __getitem__(self, index: int) -> Examples | UserError:
+        try:
+            return self.source.examples(index)
+        except UserError as error:
+            return error
+
+
+def _quiet_worker(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the training process decides
+    cv2.setNumThreads(0)

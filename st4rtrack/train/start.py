@@ -1,0 +1,110 @@
+"""A preset, the user's folders and weights: composed and run."""
+
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import numpy as np
+
+from st4rtrack.model.checkpoint import load_model
+from st4rtrack.model.config import ModelConfig
+from st4rtrack.model.network import St4RTrack
+from st4rtrack.train.config import RunConfig
+from st4rtrack.train.datasets import open_data
+from st4rtrack.train.forward import new_model
+from st4rtrack.train.loop import train
+from st4rtrack.train.parallel import Processes, check_split
+from st4rtrack.train.presets import PRESETS, Preset
+from st4rtrack.train.source import held_out_pairs
+from st4rtrack.train.validate import Score, mean_pointmaps, validate_constant, validate_still
+from st4rtrack.types import UserError
+
+
+def find_preset(name: str) -> Preset:
+    """A preset by name.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if name not in PRESETS:
+        raise UserError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def run_preset(
+    preset: Preset,
+    run: RunConfig,
+    *,
+    output: Path,
+    processes: Processes,
+    init: str = "",
+    folders: dict[str, Path] | None = None,
+    change_options: bool = False,
+) -> Score:
+    """Trains by a preset, or goes on with the run that `output` holds.
+
+    Args:
+        preset: one of `PRESETS`, or another.
+        run: how it is run.
+        output: folder of the run; cached pairs are kept in it too.
+        processes: those that train together.
+        init: first weights: whatever `load_model` takes, "random", or "" for what the preset says.
+        folders: of the data sets, by name.
+        change_options: go on with other options than the run was started with.
+    Raises:
+        UserError: as `loop.train`; or weights or data are missing or do not fit.
+    """
+    check_split(preset.train.micro_batches, processes)
+    model = first_weights(preset, init)
+    source, held_out = open_data(preset.data, preset.train, run, folders or {}, output, processes)
+    data = asdict(preset.data)
+    for pool in ("pool", "validation"):
+        data.get(pool, {}).pop("compile", None)  # how it is rendered, not what
+    options = {"init": init or "random", "data": data, "datasets": sorted(folders or {})}
+    return train(
+        model,
+        preset.train,
+        run,
+        source=source,
+        held_out=held_out,
+        output=output,
+        processes=processes,
+        options=options,
+        change_options=change_options,
+    )
+
+
+def first_weights(preset: Preset, init: str) -> St4RTrack:
+    """The network as training begins, on the CPU.
+
+    Raises:
+        UserError: none are given where the preset wants some, or they are of another architecture.
+    """
+    if not init and preset.from_weights:
+        raise UserError("this preset starts from other weights: give --init FILE (MASt3R, DUSt3R or MonST3R), or --init random")
+    if init in ("", "random"):
+        return new_model(preset.model, preset.train.seed)
+    model = load_model(init, device="cpu", dtype="float32")
+    if problem := _other_architecture(model.config, preset.model):
+        raise UserError(f"--init {init} is of another architecture than the preset: {problem}")
+    model.config = preset.model
+    return model
+
+
+def _other_architecture(found: ModelConfig, wanted: ModelConfig) -> str:
+    """The first difference in words; the size of images is none, no weight depends on it."""
+    found = replace(found, image_size=wanted.image_size)
+    names = [field.name for field in fields(found) if getattr(found, field.name) != getattr(wanted, field.name)]
+    return f"{names[0]} is {getattr(found, names[0])}, not {getattr(wanted, names[0])}" if names else ""
+
+
+def baselines(output: Path) -> dict[str, Score]:
+    """What needs no training, on the validation pairs of a run: the mean pointmap of its pool, and true points without motion.
+
+    Nothing for a run that has no pool.
+    """
+    shards = sorted((output / "pool").glob("*.npy"))
+    if not shards:
+        return {}
+    held_out = [each.examples for each in held_out_pairs(output / "validation")]
+    mean = mean_pointmaps(np.load(path, mmap_mode="r") for path in shards)
+    return {"mean pointmap": validate_constant(mean, held_out), "true first depth, no motion": validate_still(held_out)}
