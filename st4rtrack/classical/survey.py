@@ -10,7 +10,6 @@ Symbols: ray = (x / z, y / z, 1) of an anchor pixel; frames are counted k; lengt
 from dataclasses import dataclass
 
 import numpy as np
-import poselib
 
 from st4rtrack.classical.two_view import pinhole, pixel_rays, relative_camera, triangulated_depths
 from st4rtrack.geometry.transforms import rigid
@@ -87,6 +86,8 @@ def absolute_camera(
     Args:
         rays: [points, 3] of the anchor; depth: [points], positive; frame_px: [points, 2] where they are seen.
     """
+    import poselib  # late: training from rendered pairs does without
+
     if len(depth) < 30:
         return None, 0.0
     chosen = np.linspace(0, len(depth) - 1, min(POSE_POINTS, len(depth))).astype(int)  # raster order spreads them over the image

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import poselib
 
 from st4rtrack.classical.flow import dense_flow, returns
 from st4rtrack.classical.wide_baseline import SparseMatches, flow_through, sparse_matches
@@ -87,6 +86,8 @@ def estimate_many(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[TwoView]:
 
 def relative_camera(anchor_px: np.ndarray, frame_px: np.ndarray, focal_px: float, size: tuple[int, int]) -> np.ndarray:
     """`frame_from_anchor` [4, 4] of matches [points, 2]: with unit baseline where there is parallax, else rotation alone."""
+    import poselib  # late: training from rendered pairs does without
+
     chosen = np.linspace(0, len(anchor_px) - 1, min(MATCHES, len(anchor_px))).astype(
         int
     )  # raster order spreads them over the image

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import poselib
 
 from st4rtrack.geometry.transforms import rigid
 
@@ -30,6 +29,8 @@ class SparseMatches:
 
 def sparse_matches(anchor_grey: np.ndarray, frame_grey: np.ndarray, camera: dict) -> SparseMatches | None:
     """Sparse matches of two images [height, width] uint8 under PoseLib's `camera`, or `None` where too few agree."""
+    import poselib  # late: training from rendered pairs does without
+
     anchor_px, frame_px = _ratio_matches(_features(anchor_grey), _features(frame_grey))
     if len(anchor_px) < MIN_INLIERS:
         return None
