@@ -39,7 +39,9 @@ def test_two_processes_give_the_losses_of_one(runs: Path, kind: str, figure: str
     one, two = losses(runs / "one", figure), losses(runs / kind, figure)
     assert list(one) == list(two) == list(range(1, 7))
     assert len(set(one.values())) == 6
-    assert list(two.values()) == pytest.approx(list(one.values()), abs=1e-5, rel=1e-5)
+    # the norm of a gradient sums squares in another order and is the larger number: it may round further off than a loss
+    within = 1e-4 if figure == "gradient_norm" else 1e-5
+    assert list(two.values()) == pytest.approx(list(one.values()), abs=within, rel=within)
 
 
 def test_in_bfloat16_with_a_frozen_encoder_too(runs: Path) -> None:
