@@ -131,7 +131,7 @@ def _first_depth(matches: Matches, focal_px: float) -> np.ndarray | None:
         if not frame_from_anchor[:3, 3].any():
             continue
         depth, _, parallax = triangulated_depths(rays, pixel_rays(frame_px, focal_px, matches.size), frame_from_anchor)
-        sound = valid & _re_projects(rays, depth, frame_px, frame_from_anchor, focal_px, matches.size)
+        sound = valid & (_re_projection_error(rays, depth, frame_px, frame_from_anchor, focal_px, matches.size) < POSE_ERROR_PX)
         sound &= (depth > 0) & (parallax > MIN_PARALLAX)
         worth = sound.mean() * min(float(np.median(parallax[sound])), 0.15) if sound.any() else 0.0
         if worth > best:
@@ -155,7 +155,7 @@ def _fuse(matches: Matches, rays: np.ndarray, cameras: dict[int, np.ndarray], fo
     for k, camera in cameras.items():
         depth, other, parallax = triangulated_depths(rays, pixel_rays(matches.frame_px[k], focal_px, matches.size), camera)
         sound = matches.valid[k] & (depth > 0) & (other > 0) & (parallax > MIN_PARALLAX)
-        sound &= _re_projects(rays, depth, matches.frame_px[k], camera, focal_px, matches.size)
+        sound &= _re_projection_error(rays, depth, matches.frame_px[k], camera, focal_px, matches.size) < POSE_ERROR_PX
         inverse.append(np.where(sound, 1 / np.maximum(depth, 1e-6), 0.0))
         weight.append(np.where(sound, np.minimum(parallax, MAX_PARALLAX) ** 2, 0.0))
     inverse, weight = np.stack(inverse), np.stack(weight)
@@ -225,14 +225,3 @@ def _re_projection_error(
     seen = (rays * depth[:, None]) @ frame_from_anchor[:3, :3].T + frame_from_anchor[:3, 3]
     pixels = seen[:, :2] / np.maximum(seen[:, 2:], 1e-6) * focal_px + (size[1] / 2, size[0] / 2)
     return np.linalg.norm(pixels - frame_px, axis=-1)
-
-
-def _re_projects(
-    rays: np.ndarray,
-    depth: np.ndarray,
-    frame_px: np.ndarray,
-    frame_from_anchor: np.ndarray,
-    focal_px: float,
-    size: tuple[int, int],
-) -> np.ndarray:
-    return _re_projection_error(rays, depth, frame_px, frame_from_anchor, focal_px, size) < POSE_ERROR_PX
