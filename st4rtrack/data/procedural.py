@@ -210,6 +210,11 @@ def select_clips(clips: ClipBatch, keep: torch.Tensor) -> ClipBatch:
     return replace(clips, **tensors)
 
 
+def clips_to(clips: ClipBatch, device: str | torch.device) -> ClipBatch:
+    """The same clips on a device."""
+    return replace(clips, **{name: value.to(device) for name, value in vars(clips).items() if isinstance(value, torch.Tensor)})
+
+
 @torch.no_grad()
 def tracking_points(clips: ClipBatch, anchor: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Where the content of frame `anchor` is at the time of every frame.
@@ -271,11 +276,19 @@ def reconstruction_points(clips: ClipBatch, anchor: int) -> torch.Tensor:
     return affine_rows(rows, in_camera).transpose(1, 2).reshape(*clips.depth.shape, 3)
 
 
-def procedural_clip(seed: int, config: ProceduralConfig | None = None, *, anchor: int = 0, number: int = 0) -> ProceduralClip:
-    """Scene `number` of a seed with all its truth, as NumPy arrays; the same each time."""
+def procedural_clip(
+    seed: int,
+    config: ProceduralConfig | None = None,
+    *,
+    anchor: int = 0,
+    number: int = 0,
+    device: str | torch.device = "cpu",
+) -> ProceduralClip:
+    """Scene `number` of a seed with all its truth, as NumPy arrays, rendered on `device`; the same each time."""
     config = config or ProceduralConfig(num_frames=16)
-    clips = render_clips(1, config, seed=seed, first=number)
-    points, visible, moving = tracking_points(clips, anchor)
+    clips = render_clips(1, config, seed=seed, first=number, device=device)
+    points, visible, moving = (tensor.cpu() for tensor in tracking_points(clips, anchor))
+    clips = clips_to(clips, "cpu")
     anchor_from_world = torch.linalg.inv(clips.world_from_camera[:, anchor])
     cameras = (anchor_from_world[:, None] @ clips.world_from_camera)[0]
     cameras[anchor] = torch.eye(4, dtype=cameras.dtype)

@@ -13,16 +13,18 @@ class ProceduralClips:
     Attributes:
         config: what to render; `num_frames` is the length of the clips.
         seed: of the whole source.
+        device: that renders; the clips are NumPy arrays in any case.
     """
 
     config: ProceduralConfig = field(default_factory=lambda: ProceduralConfig(num_frames=24))
     seed: int = 0
+    device: str = "cpu"
 
     def clip(self, index: int) -> Clip:
         """Clip `index` (>= 0), its world the camera frame of frame 0. Where frame 0 shows the sky there is no track."""
         if index < 0:
             raise IndexError(f"clips are numbered from 0, not {index}")
-        clip = procedural_clip(self.seed, self.config, number=index)
+        clip = procedural_clip(self.seed, self.config, number=index, device=self.device)
         return Clip(
             rgb=clip.rgb,
             depth=clip.depth,

@@ -67,7 +67,7 @@ def open_data(
         run: whether the renderer of cached pairs is compiled.
         folders: of the data sets that are read; of those that are not given nothing is learnt.
         pools: folder for cached pairs; they are made first, by the first process.
-        processes: those that train.
+        processes: those that train; on CUDA, clips are rendered where they train.
     Raises:
         UserError: a folder is missing, or its data cannot be read.
     """
@@ -77,7 +77,8 @@ def open_data(
     if folders:
         raise UserError(f"this preset makes its own data; it takes no --data {next(iter(folders))}=...")
     if isinstance(data, RenderedClips):
-        clips = ProceduralClips(ProceduralConfig(height=data.height, width=data.width, num_frames=data.frames), config.seed)
+        renderer = ProceduralConfig(height=data.height, width=data.width, num_frames=data.frames)
+        clips = ProceduralClips(renderer, config.seed, _renderer(processes))
         return ClipExamples(Repeated(clips, data.distinct) if data.distinct else clips, config.micro_batch), _held_out(
             data, config
         )
@@ -105,10 +106,15 @@ def _held_out(data: RenderedClips, config: TrainConfig) -> list[HeldOut]:
     return held_out_clips(clips, range(data.validation_clips))
 
 
+def _renderer(processes: Processes) -> str:
+    """Where clips are rendered: scenes are float64, which not every kind of device knows."""
+    return str(processes.device) if processes.device.type == "cuda" else "cpu"
+
+
 def _fill_together(folder: Path, pool: PoolConfig, processes: Processes) -> None:
     """Waits on the disk and not on a message: rendering may take hours, and messages time out."""
     if processes.first:
-        fill_pool(folder, pool)
+        fill_pool(folder, pool, _renderer(processes))
     while not processes.first and _pairs_in(folder) < pool.pairs:
         time.sleep(0.5)
 

@@ -21,6 +21,7 @@ from st4rtrack.classical.two_view import estimate_two_view
 from st4rtrack.data.procedural import (
     ClipBatch,
     ProceduralConfig,
+    clips_to,
     reconstruction_points,
     render_clips,
     select_clips,
@@ -62,8 +63,8 @@ def record_type(height: int, width: int) -> np.dtype:
     )
 
 
-def fill_pool(folder: Path, config: PoolConfig) -> None:
-    """Render shards until the pool holds `config.pairs` pairs; a pool that was stopped goes on where it stopped."""
+def fill_pool(folder: Path, config: PoolConfig, device: str = "cpu") -> None:
+    """Render shards on `device` until the pool holds `config.pairs` pairs; a pool that was stopped goes on where it stopped."""
     folder.mkdir(parents=True, exist_ok=True)
     shards = -(-config.pairs // config.shard_pairs)
     start = time.monotonic()
@@ -75,7 +76,7 @@ def fill_pool(folder: Path, config: PoolConfig) -> None:
         height, width = config.sizes[index % len(config.sizes)]
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:
-            np.save(file, render_shard(config, config.seed + index, height, width))
+            np.save(file, render_shard(config, config.seed + index, height, width, device))
         partial.replace(path)
         made += 1
         rate = (time.monotonic() - start) / made
@@ -91,7 +92,7 @@ def fill_pool(folder: Path, config: PoolConfig) -> None:
     )
 
 
-def render_shard(config: PoolConfig, seed: int, height: int, width: int) -> np.ndarray:
+def render_shard(config: PoolConfig, seed: int, height: int, width: int, device: str = "cpu") -> np.ndarray:
     """Records of one size: scenes, truth and hints, all from the seed.
 
     Clips that show mostly sky are left out, so there are `shard_pairs` records or a few less.
@@ -102,14 +103,16 @@ def render_shard(config: PoolConfig, seed: int, height: int, width: int) -> np.n
     scene = ProceduralConfig(height=height, width=width, num_frames=frames, compile=config.compile)
     camera_motion = float(rng.choice([0.5, 1.0, 1.5, 2.5, 4.0]))
     scene = replace(scene, motion=float(rng.uniform(0.3, 2.0)), camera_motion=camera_motion)
-    clips = render_clips(config.shard_pairs // (2 * per_anchor), scene, seed=seed)
+    clips = render_clips(config.shard_pairs // (2 * per_anchor), scene, seed=seed, device=device)
     clips = select_clips(clips, clips.valid.float().mean((1, 2, 3)) > MIN_VALID_SHARE)
     records = []
     for order in (range(frames), range(frames - 1, -1, -1)):
         later = sorted(rng.choice(frames, per_anchor, replace=False).tolist()) if kind == "followed" else [1]
         part = _frames_of(clips, [order[0], *(order[k] for k in later)])
         views = (
-            _simulated(part, seed) if kind == "simulated" else _estimated([rgb[list(order)] for rgb in clips.rgb.numpy()], later)
+            _simulated(part, seed)
+            if kind == "simulated"
+            else _estimated([rgb[list(order)] for rgb in clips.rgb.cpu().numpy()], later)
         )
         records.append(_records(part, views))
     return np.concatenate(records)
@@ -130,13 +133,13 @@ def _estimated(videos: list[np.ndarray], later: Sequence[int]) -> dict[str, np.n
 def _simulated(pairs: ClipBatch, seed: int) -> dict[str, np.ndarray]:
     """Fields of `TwoView` [clips, 1, ...] of the first frame and the second."""
     there, back = tracking_points(pairs, 0)[0][:, 1], tracking_points(pairs, 1)[0][:, 0]
-    return {name: value[:, None].numpy() for name, value in Simulation(pairs, seed).views(0, 1, there, back).items()}
+    return {name: value[:, None].cpu().numpy() for name, value in Simulation(pairs, seed).views(0, 1, there, back).items()}
 
 
 def _records(part: ClipBatch, views: dict[str, np.ndarray]) -> np.ndarray:
     """All pairs (first frame, another) of all clips."""
-    points, _, _ = tracking_points(part, 0)
-    surfaces = reconstruction_points(part, 0)
+    points, surfaces = tracking_points(part, 0)[0].cpu(), reconstruction_points(part, 0).cpu()
+    part = clips_to(part, "cpu")
     clips, frames, height, width = part.depth.shape
     records = np.zeros((clips, frames - 1), record_type(height, width))
     rgb, valid = part.rgb.numpy(), part.valid[:, :, ::2, ::2].numpy()
