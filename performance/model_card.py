@@ -12,16 +12,12 @@ import cv2
 import numpy as np
 import torch
 
-from st4rtrack.bench.methods.method import MethodOptions
-from st4rtrack.bench.methods.pairwise import predict_sequence
-from st4rtrack.bench.protocol import PUBLISHED
 from st4rtrack.data.procedural import ProceduralConfig, render_clips, tracking_points
-from st4rtrack.geometry.align import median_scale
-from st4rtrack.geometry.sampling import sample_map
 from st4rtrack.io.worldtrack import WorldTrackSequence, read_worldtrack
 from st4rtrack.metrics.points import end_point_error
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack
+from st4rtrack.pipeline.reconstruct import reconstruct
 from st4rtrack.preprocess import normalize_images
 from st4rtrack.render.draw import INK, dot, fit_image, map_colours, put_text, rgb_tuple, robust_range
 from st4rtrack.train.forward import PairNetwork
@@ -70,25 +66,25 @@ def depth_by_baseline(model: St4RTrack, scenes: int) -> list[tuple[str, int, flo
 
 def sequence_row(model: St4RTrack, sequence: WorldTrackSequence, name: str) -> np.ndarray:
     """The anchor, its true and its predicted depth, and the error of its tracks some frames later; scaled by what stands still."""
-    prediction = predict_sequence(model, sequence, MethodOptions(protocol=PUBLISHED))
-    assert prediction.tracks_world is not None and prediction.reconstruction_world is not None
+    scene = reconstruct(sequence.video, model=model, fit="stretch")
     assert sequence.visible is not None and sequence.tracks_world is not None and sequence.query_px is not None
     seen = sequence.visible[0]
-    true, tracks, query_px = sequence.tracks_world[:, seen], prediction.tracks_world[:, seen], sequence.query_px[seen]
+    true, query_px = sequence.tracks_world[:, seen], sequence.query_px[seen]
+    tracks = scene.tracks(query_px).points_world
     still = np.linalg.norm(true - true[0], axis=-1).max(0) < 0.01
-    scale = median_scale(tracks[0, still], true[0, still])
-    true_depth, depth = sequence.read_depth()[0], prediction.reconstruction_world[0][..., 2] * scale
+    ratio = np.linalg.norm(true[0], axis=-1) / np.linalg.norm(tracks[0], axis=-1)
+    scale = np.median(ratio[still])
+    true_depth, depth = sequence.read_depth()[0], np.asarray(scene.tracking.points_world[0])[..., 2] * scale
     limits = robust_range(np.log(true_depth[true_depth > 0]))
     error = end_point_error(tracks[SHOWN_FRAME] * scale, true[SHOWN_FRAME])
     anchor = next(iter(sequence.video.frames()))
     dots = fit_image(anchor, *PANEL) // 3
     for position, colour in zip(query_px, map_colours(error, (0, WORST_M), cv2.COLORMAP_TURBO), strict=True):
         dot(dots, position * np.array([PANEL[1] / anchor.shape[1], PANEL[0] / anchor.shape[0]]), 2.2, rgb_tuple(colour))
-    ratio = np.log(sample_map(depth[..., None], query_px * depth.shape[1] / anchor.shape[1])[:, 0] / true[0][:, 2])
     panels = {
         f"{name}: anchor": fit_image(anchor, *PANEL),
         "true depth": _depth_picture(true_depth, limits),
-        f"predicted depth (what moves: x {np.exp(np.median(ratio[~still])):.2f})": _depth_picture(depth, limits),
+        f"predicted depth (what moves: x {np.median(scale / ratio[~still]):.2f})": _depth_picture(depth, limits),
         f"errors, frame {SHOWN_FRAME}: still {np.median(error[still]):.2f} m, moving {np.median(error[~still]):.2f} m": dots,
     }
     return np.hstack([_captioned(picture, caption) for caption, picture in panels.items()])
