@@ -11,15 +11,20 @@ MAX_RETURN_ERROR_PX = 1.0
 RETURN_ERROR_SHARE = 0.05
 
 
-def dense_flow(source: np.ndarray, target: np.ndarray, start: np.ndarray | None = None, *, enlarge: int = 1) -> np.ndarray:
+def dense_flow(
+    source: np.ndarray, target: np.ndarray, start: np.ndarray | None = None, *, enlarge: int = 1, to_pixels: bool = False
+) -> np.ndarray:
     """Flow [height, width, 2] float32 pixels from one grey image to another.
 
     Args:
         source, target: [height, width] uint8.
         start: a flow to begin with.
         enlarge: search in images this many times as large: finer parts keep their own motion, at the square of the cost.
+        to_pixels: search down to the pixels of these images, not of half their size: the same, by the same means.
     """
     solver = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    if to_pixels:
+        solver.setFinestScale(0)
     if enlarge == 1:
         # OpenCV overwrites the field that it starts from
         given = None if start is None else start.astype(np.float32, copy=True)

@@ -48,7 +48,7 @@ def follow(frames: Iterable[np.ndarray], *, reseed_every: int, spacing_px: float
     pixels, visible = [now], [seen]
     for t, grey in enumerate(greys, start=1):
         forward, backward = dense_flow(previous, grey), dense_flow(grey, previous)
-        now, returns = _stepped(now, forward, backward)
+        now, returns = flow_step(now, forward, backward)
         seen = seen & returns
         if t % reseed_every == 0:
             now, start, seen = _reseeded(now, start, seen, t, spacing_px, height, width)
@@ -78,15 +78,15 @@ def follow_first(frames: Iterable[np.ndarray], query_px: np.ndarray) -> FlowTrac
         chained.extend(forward, backward)
         direct, direct_back = dense_flow(first, grey, chained.forward), dense_flow(grey, first, chained.backward)
         chained.correct(direct, direct_back)
-        stepped, step_returns = _stepped(pixels[-1], forward, backward)
-        jumped, jump_returns = _stepped(start_px, direct, direct_back, share=0.0)
+        stepped, step_returns = flow_step(pixels[-1], forward, backward)
+        jumped, jump_returns = flow_step(start_px, direct, direct_back, share=0.0)
         pixels.append(np.where(jump_returns[:, None], jumped, stepped))
         visible.append(jump_returns | (visible[-1] & step_returns))
         previous = grey
     return FlowTracks(np.stack(pixels), np.stack(visible), np.zeros(len(start_px), np.int64))
 
 
-def _stepped(
+def flow_step(
     pixels_px: np.ndarray, forward: np.ndarray, backward: np.ndarray, *, share: float = RETURN_ERROR_SHARE
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pixels [..., 2] one flow on, and whether they stay in the image and the backward flow returns them."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import tyro
 
+from st4rtrack.cli.adapt import adapt
 from st4rtrack.cli.bench import predict, score, table
 from st4rtrack.cli.bench_build import build
 from st4rtrack.cli.bench_report import report
@@ -23,7 +24,7 @@ def bench() -> None:
     """WorldTrack: predict sequences with any method, score predictions, report scores. See st4rtrack bench --help."""
 
 
-COMMANDS = {"run": run, "export": export, "convert": convert, "train": train, "bench": bench}
+COMMANDS = {"run": run, "adapt": adapt, "export": export, "convert": convert, "train": train, "bench": bench}
 DESCRIPTION = "A monocular video in; world-frame dense 3D tracks, dynamic geometry and cameras out."
 
 

@@ -29,7 +29,21 @@ def sample_map(values: ArrayT, pixels_px: ArrayT) -> ArrayT:
         fu, fv = fu[..., None], fv[..., None]
     top = values[v0, u0] * (1 - fu) + values[v0, u1] * fu
     bottom = values[v1, u0] * (1 - fu) + values[v1, u1] * fu
-    return top * (1 - fv) + bottom * fv
+    return top * (1 - fv) + bottom * fv  # pyright: ignore[reportReturnType]
+
+
+def sample_frames(maps: "torch.Tensor", pixels_px: "torch.Tensor") -> "torch.Tensor":
+    """`sample_map` of many frames, each at pixels of its own.
+
+    Args:
+        maps: [frames, height, width, channels].
+        pixels_px: [frames, points, 2] (u, v); finite.
+    Returns:
+        [frames, points, channels]; differentiable in both arguments.
+    """
+    import torch
+
+    return torch.stack([sample_map(values, places) for values, places in zip(maps, pixels_px, strict=True)])
 
 
 def nearest_pixel(pixels_px: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,8 @@ import hashlib
 import json
 import logging
 import re
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from st4rtrack.types import UserError
 logger = logging.getLogger(__name__)
 
 CONFIG_KEY = "st4rtrack_config"
+BASE_KEY = "st4rtrack_base"
+"""In the header of a file that holds only what changed: JSON with the `name`, the `source` and the `hash` of the other weights."""
 EMBEDDED = "tiny.safetensors"
 
 
@@ -29,9 +33,9 @@ def load_model(source: str | Path | None = None, *, device: str = "auto", dtype:
     """The network with trained weights, ready for inference.
 
     Args:
-        source: `None` or "tiny" for the embedded model; a `.safetensors` file of ours; an official `.pth` (DUSt3R-512-dpt,
-            MASt3R, MonST3R, St4RTrack); a folder with `config.json` and `model.safetensors`; or a hub id "org/name" or
-            "org/name:subfolder", which is fetched.
+        source: `None` or "tiny" for the embedded model; a `.safetensors` file of ours, whole or what changed of another
+            (`save_changes`); an official `.pth` (DUSt3R-512-dpt, MASt3R, MonST3R, St4RTrack); a folder with `config.json` and
+            `model.safetensors`; or a hub id "org/name" or "org/name:subfolder", which is fetched.
         device: "auto" (CUDA, else MPS, else CPU) or a PyTorch device.
         dtype: "auto" (bfloat16 where the hardware is fast at it), "float32" or "bfloat16".
     Raises:
@@ -58,6 +62,56 @@ def save_model(
     """
     weights = {key: value.detach().cpu().to(dtype or value.dtype).contiguous() for key, value in model.state_dict().items()}
     _write(weights, model.config, Path(path), info or {})
+
+
+@dataclass(frozen=True)
+class Base:
+    """The weights that a file of changes completes.
+
+    Attributes:
+        name: of the model.
+        source: "tiny", or the whole path of its file or folder.
+        hash: of its weights.
+    """
+
+    name: str
+    source: str
+    hash: str
+
+
+def find_base(model: St4RTrack, source: str | Path) -> Base:
+    """The base for changes of a model, as it was loaded.
+
+    Args:
+        model: what `load_model` gave.
+        source: what `load_model` was given.
+    Raises:
+        UserError: it is no file that can be found again, or itself holds changes only.
+    """
+    if str(source) == "tiny":
+        return Base(model.name, "tiny", model.weights_hash)
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise UserError(f"the base {str(source)!r} is no file here, so its changes alone could not be used; save the whole model")
+    if _is_changes(path):
+        raise UserError(f"{path} itself holds only what changed of another model; save the whole model")
+    return Base(model.name, str(path.resolve()), model.weights_hash)
+
+
+def save_changes(
+    model: St4RTrack, path: str | Path, *, base: Base, names: Collection[str], info: dict[str, str] | None = None
+) -> None:
+    """What changed of a model, as a small `.safetensors` file that `load_model` completes with the base.
+
+    Args:
+        model: the network.
+        path: of the file; its folder must exist.
+        base: what it was before.
+        names: of the tensors that changed, among those of `model.state_dict()`; may be none.
+        info: further texts for the file's header.
+    """
+    weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items() if key in names}
+    _write(weights, model.config, Path(path), {BASE_KEY: json.dumps(asdict(base)), **(info or {})})
 
 
 def convert_checkpoint(source: str | Path, output: str | Path, *, overwrite: bool = False) -> list[Path]:
@@ -140,6 +194,38 @@ def _read_file(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     return config, _from_official(weights)
 
 
+def _with_base(path: Path, record: str, changes: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of the base that the header of a file of changes names, with the changes."""
+    try:
+        base = Base(**json.loads(record))
+        source = Path(base.source)
+    except (json.JSONDecodeError, TypeError):
+        raise UserError(f"{path} is damaged: it does not say which model it changes") from None
+    found: Path | str | None = "tiny" if base.source == "tiny" else None
+    if found is None:  # where it was, or beside the changes; never a hub: a file may not make this program fetch another
+        places = [source, path.parent / source.name]
+        found = next((place for place in places if place.exists() and place.resolve() != path.resolve()), None)
+    if found is None:
+        raise UserError(
+            f"{path} holds only what changed of {base.name}, which is not at {source}; put it there, or beside {path.name}"
+        )
+    if found != "tiny" and _is_changes(Path(found)):
+        raise UserError(f"{path} holds only what changed of {found}, which itself holds only changes; it cannot be used")
+    weights = _read(found)[1]
+    if _hash(weights) != base.hash:
+        raise UserError(
+            f"{path} holds only what changed of {base.name}, but {found} has other weights than those it was made from"
+        )
+    return {**weights, **changes}
+
+
+def _is_changes(path: Path) -> bool:
+    try:
+        return path.is_file() and path.suffix == ".safetensors" and BASE_KEY in read_info(path)
+    except (SafetensorError, OSError):
+        return False
+
+
 def _read_safetensors(path: Path, options: dict[str, Any] | None = None) -> tuple[ModelConfig, dict[str, Tensor]]:
     """`options` are those of a `config.json` beside the file."""
     try:
@@ -156,6 +242,8 @@ def _read_safetensors(path: Path, options: dict[str, Any] | None = None) -> tupl
         raise UserError(f"{path} carries a configuration that is not JSON") from None
     if not isinstance(values, dict):
         raise UserError(f"{path} carries no configuration: it is not a checkpoint of st4rtrack")
+    if BASE_KEY in header:
+        weights = _with_base(path, header[BASE_KEY], weights)
     return ModelConfig.from_dict(values), weights
 
 

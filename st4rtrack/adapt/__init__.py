@@ -1,0 +1,7 @@
+"""Adaptation to videos without labels (paper section 3.3): `adapt_videos`, and what it is told and gives."""
+
+from st4rtrack.adapt.config import AdaptConfig
+from st4rtrack.adapt.result import Adaptation
+from st4rtrack.adapt.run import adapt_videos, without_terms
+
+__all__ = ["AdaptConfig", "Adaptation", "adapt_videos", "without_terms"]

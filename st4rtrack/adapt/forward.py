@@ -1,0 +1,111 @@
+"""The decoders over frames of a video, and the cameras of what they predict. Every call begins with the anchor paired with itself."""
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from st4rtrack.adapt.inputs import ANCHOR, FrameInputs
+from st4rtrack.geometry.camera import pixel_grid
+from st4rtrack.geometry.differentiable_cameras import gauss_newton_step
+from st4rtrack.geometry.transforms import invert_rigid
+from st4rtrack.model.network import St4RTrack
+from st4rtrack.pipeline import cameras as solver
+from st4rtrack.types import Pointmap, TwoPointmaps
+
+CAMERA_PIXELS = 2000
+"""Pixels per frame whose points refine its camera, in a grid."""
+
+
+@dataclass
+class Solved:
+    """The frames whose camera was found, the anchor first.
+
+    Attributes:
+        rows: [S] which of the predicted frames.
+        camera_from_world: [S, 4, 4], the anchor's the identity.
+        intrinsics: [3, 3] network pixels, of all frames.
+    """
+
+    rows: np.ndarray
+    camera_from_world: Tensor
+    intrinsics: Tensor
+
+
+def predict(model: St4RTrack, inputs: FrameInputs, frames: np.ndarray, precision: str) -> TwoPointmaps:
+    """Both branches for frames [F], the first of which is the anchor; differentiable in the decoders and heads.
+
+    Args:
+        precision: "float32" or "bfloat16", of the products.
+    Returns:
+        Points [F, height, width, 3] and confidence [F, height, width], float32.
+    """
+    device = model.device
+    anchor, others = frames[:1], frames[1:]
+    assert anchor[0] == ANCHOR
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        anchor_tokens = inputs.tokens_of(anchor, device)
+        if inputs.views is None:
+            return model.decode(anchor_tokens, inputs.tokens_of(frames, device))
+        # as the pipeline does it: the anchor's content is decoded from the anchor alone, and all frames start from it
+        own, content = model.decode_with_anchor(anchor_tokens, anchor_tokens, inputs.hints_of(anchor, device))
+        if not len(others):
+            return own
+        shared = content if inputs.shares_anchor else None
+        rest, _ = model.decode_with_anchor(
+            anchor_tokens, inputs.tokens_of(others, device), inputs.hints_of(others, device), shared
+        )
+    return TwoPointmaps(_joined(own.tracking, rest.tracking), _joined(own.reconstruction, rest.reconstruction))
+
+
+def solve_cameras(maps: TwoPointmaps, *, refine: bool) -> Solved:
+    """Focal length from the anchor's tracking, a camera per frame from its reconstruction (paper section 3.3).
+
+    Focal length and robust pose are detached, as in the paper; gradients come through the Gauss-Newton step (Eq. 13, 14).
+    A frame without a camera is left out.
+
+    Args:
+        maps: of `predict`.
+        refine: take that step; without, the cameras are those that the pipeline finds.
+    Raises:
+        UserError: the anchor's pointmap fits no camera.
+    """
+    points, confidence = maps.reconstruction.points_world, cast(Tensor, maps.reconstruction.confidence)
+    intrinsics = solver.anchor_intrinsics(_numpy(maps.tracking, ANCHOR))
+    rows, poses = [0], [np.eye(4)]
+    for row in range(1, len(points)):
+        found = solver.solve_camera(_numpy(maps.reconstruction, row), intrinsics)
+        if found is not None:
+            rows.append(row)
+            poses.append(invert_rigid(found))
+    start = torch.from_numpy(np.stack(poses)).to(points)
+    matrix = torch.from_numpy(intrinsics).to(points)
+    if refine and len(rows) > 1:
+        start = torch.cat([start[:1], _refined(points[rows[1:]], confidence[rows[1:]], start[1:], matrix)])
+    return Solved(np.array(rows), start, matrix)
+
+
+def _refined(points: Tensor, confidence: Tensor, camera_from_world: Tensor, intrinsics: Tensor) -> Tensor:
+    """One Gauss-Newton step on a grid of pixels, weighted by confidence without the least sure fifth, as the robust solver sees them."""
+    height, width = points.shape[1:3]
+    stride = max(1, int(np.ceil(np.sqrt(height * width / CAMERA_PIXELS))))
+    half = stride // 2
+    pixels = torch.from_numpy(pixel_grid(height, width)[half::stride, half::stride].reshape(-1, 2)).to(points)
+    points = points[:, half::stride, half::stride].flatten(1, 2)
+    weights = confidence[:, half::stride, half::stride].flatten(1, 2)
+    least = torch.quantile(weights.detach(), solver.LEAST_CONFIDENT_SHARE, dim=1, keepdim=True)
+    weights = torch.where(weights >= least, weights / weights.detach().mean(dim=1, keepdim=True), 0.0)
+    return gauss_newton_step(camera_from_world, points, pixels, weights, intrinsics)
+
+
+def _joined(first: Pointmap, rest: Pointmap) -> Pointmap:
+    confidence = torch.cat([cast(Tensor, first.confidence), cast(Tensor, rest.confidence)])
+    return Pointmap(torch.cat([first.points_world, rest.points_world]), confidence)
+
+
+def _numpy(maps: Pointmap, row: int) -> Pointmap:
+    return Pointmap(
+        maps.points_world[row].detach().cpu().numpy(), cast(Tensor, maps.confidence)[row].detach().float().cpu().numpy()
+    )

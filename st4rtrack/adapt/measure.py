@@ -1,0 +1,150 @@
+"""How well a network explains the tracks that it does not learn from, over all frames of its videos."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from st4rtrack.adapt.forward import predict, solve_cameras
+from st4rtrack.adapt.inputs import ANCHOR, AdaptVideo, FrameInputs
+from st4rtrack.geometry.camera import project
+from st4rtrack.geometry.sampling import sample_frames
+from st4rtrack.geometry.transforms import transform_points
+from st4rtrack.model.network import St4RTrack
+from st4rtrack.types import TwoPointmaps
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Means over the videos.
+
+    Attributes:
+        error_px: mean distance of the projected tracking from the teacher's held-out tracks, where they are visible; each frame
+            scaled about the image centre by the median ratio, so that a wrong focal length does not count. Network pixels.
+        moving_px: of those that move, `None` where none does.
+        learnt_px: of the tracks that are learnt from.
+        agreement: median distance of the two branches at held-out visible points, relative to the distance of the point.
+        cameras_not_found: frames without a camera, of all videos.
+    """
+
+    error_px: float
+    moving_px: float | None
+    learnt_px: float
+    agreement: float
+    cameras_not_found: int
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def measure(model: St4RTrack, videos: Sequence[AdaptVideo], frames: Sequence[int], precision: str) -> Measurement:
+    """Measures a network on videos.
+
+    Args:
+        frames: of each video, that are predicted at once.
+    """
+    rows = [_measure_video(model, video, count, precision) for video, count in zip(videos, frames, strict=True)]
+    moving = [row.moving_px for row in rows if row.moving_px is not None]
+    return Measurement(
+        error_px=float(np.mean([row.error_px for row in rows])),
+        moving_px=float(np.mean(moving)) if moving else None,
+        learnt_px=float(np.mean([row.learnt_px for row in rows])),
+        agreement=float(np.mean([row.agreement for row in rows])),
+        cameras_not_found=sum(row.cameras_not_found for row in rows),
+    )
+
+
+def _measure_video(model: St4RTrack, video: AdaptVideo, count: int, precision: str) -> Measurement:
+    tracks = video.priors.tracks
+    far, apart = (np.full(tracks.visible.shape, np.nan) for _ in range(2))
+    not_found = 0
+    for seen in predict_all(model, video.inputs, count, precision):
+        visible = tracks.visible[seen.frames]
+        far[seen.frames] = np.where(visible, _far_px(seen, video), np.nan)
+        apart[seen.frames] = np.where(visible, _apart(seen, video), np.nan)
+        not_found += int((~seen.solved).sum())
+    far[ANCHOR] = apart[ANCHOR] = np.nan  # where all are at their queries nothing is tracked
+    held = video.held_out
+    moving, agree = far[:, held & video.moving], apart[:, held]
+    return Measurement(
+        error_px=_mean(far[:, held]),
+        moving_px=_mean(moving) if np.isfinite(moving).any() else None,
+        learnt_px=_mean(far[:, ~held]),
+        agreement=float(np.nanmedian(agree)) if np.isfinite(agree).any() else float("nan"),
+        cameras_not_found=not_found,
+    )
+
+
+@dataclass
+class Seen:
+    """Some frames of a video as a network predicts them.
+
+    Attributes:
+        frames: [F] frame numbers, the anchor first.
+        maps: both branches.
+        camera_from_world: [F, 4, 4] float64; a frame without one has that of the frame before, as in a scene.
+        solved: [F] bool.
+        intrinsics: [3, 3].
+    """
+
+    frames: np.ndarray
+    maps: TwoPointmaps
+    camera_from_world: np.ndarray
+    solved: np.ndarray
+    intrinsics: np.ndarray
+
+
+@torch.no_grad()
+def predict_all(model: St4RTrack, inputs: FrameInputs, count: int, precision: str) -> Iterator[Seen]:
+    """The whole video in batches that each begin with the anchor."""
+    last = np.eye(4)
+    for start in range(1, len(inputs), count - 1):
+        frames = np.concatenate([[ANCHOR], np.arange(start, min(start + count - 1, len(inputs)))])
+        maps = predict(model, inputs, frames, precision)
+        found = solve_cameras(maps, refine=False)
+        solved = np.isin(np.arange(len(frames)), found.rows)
+        cameras = np.empty((len(frames), 4, 4))
+        cameras[found.rows] = found.camera_from_world.double().cpu().numpy()
+        for row in range(1, len(frames)):
+            last = cameras[row] = cameras[row] if solved[row] else last
+        yield Seen(frames, maps, cameras, solved, found.intrinsics.double().cpu().numpy())
+
+
+def _far_px(seen: Seen, video: AdaptVideo) -> np.ndarray:
+    """Distance [F, N] in pixels of the projected tracking from the teacher's tracks, at one scale per frame."""
+    tracks, (height, width) = video.priors.tracks, video.inputs.size
+    points = _at_queries(seen.maps.tracking.points_world, video).double().cpu().numpy()
+    in_camera = transform_points(seen.camera_from_world, points)
+    with np.errstate(all="ignore"):
+        pixels = project(in_camera, seen.intrinsics)
+    pixels[in_camera[..., 2] <= 0] = np.inf
+    centre = np.array([width / 2, height / 2])
+    # beyond twice the image a point is lost, and how far does not matter
+    found = np.clip(np.nan_to_num(pixels - centre, nan=np.inf), -2 * max(height, width), 2 * max(height, width))
+    wanted = tracks.tracks_px[seen.frames].astype(np.float64) - centre
+    for row, visible in enumerate(tracks.visible[seen.frames]):
+        lengths, wanted_lengths = (np.linalg.norm(each[row, visible], axis=-1) for each in (found, wanted))
+        ratios = wanted_lengths[lengths > 0] / lengths[lengths > 0]
+        if len(ratios):
+            found[row] *= np.median(ratios)
+    return np.linalg.norm(found - wanted, axis=-1)
+
+
+def _apart(seen: Seen, video: AdaptVideo) -> np.ndarray:
+    """Distance [F, N] of the two branches at the teacher's tracks, relative to the distance of the point from the anchor's camera."""
+    tracking = _at_queries(seen.maps.tracking.points_world, video)
+    positions = torch.from_numpy(video.priors.tracks.tracks_px[seen.frames]).to(tracking)
+    reconstruction = sample_frames(seen.maps.reconstruction.points_world, positions)
+    return ((tracking - reconstruction).norm(dim=-1) / reconstruction.norm(dim=-1).clamp(min=1e-9)).cpu().numpy()
+
+
+def _at_queries(points: Tensor, video: AdaptVideo) -> Tensor:
+    query_px = torch.from_numpy(video.priors.tracks.query_px).to(points)
+    return sample_frames(points, query_px.expand(len(points), -1, -1))
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")

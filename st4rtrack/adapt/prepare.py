@@ -1,0 +1,94 @@
+"""A video made ready: inputs of the decoders, priors of the teachers, what moves, what is held out."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from st4rtrack.adapt.config import AdaptConfig
+from st4rtrack.adapt.inputs import ANCHOR, AdaptVideo, FrameInputs, empty_held, frame_inputs, held_points
+from st4rtrack.adapt.measure import Seen, predict_all
+from st4rtrack.adapt.priors import Priors, TeacherTracks
+from st4rtrack.adapt.queries import grid_queries, held_out_tracks, more_queries, moving_tracks
+from st4rtrack.adapt.teachers import DepthTeacher, TrackTeacher, gather_priors, gather_tracks
+from st4rtrack.geometry.sampling import inside_image
+from st4rtrack.model.network import St4RTrack
+from st4rtrack.types import UserError, Video
+
+logger = logging.getLogger(__name__)
+
+
+def prepare_video(
+    model: St4RTrack,
+    video: Video,
+    teachers: tuple[TrackTeacher, DepthTeacher | None],
+    config: AdaptConfig,
+    *,
+    frames: int,
+    folder: Path,
+    cache: Path | None,
+) -> AdaptVideo:
+    """All that is computed once of a video.
+
+    Args:
+        model: the base.
+        video: at network size.
+        teachers: of tracks and of depth; asked once.
+        frames: predicted at once.
+        folder: for the arrays; an empty one of its own.
+        cache: where the teachers' answers are kept.
+    Raises:
+        UserError: the video has one frame, or a teacher says nothing that can be learnt from.
+    """
+    inputs = frame_inputs(model, video, folder)
+    held = empty_held(inputs, folder) if config.freeze == "anchored" else None
+    static = _static_world(model, inputs, frames, config.precision, held)
+    rgb, (height, width) = np.asarray(inputs.rgb), inputs.size
+    query_px = grid_queries(height, width, config.queries)
+    if teachers[0].follows_any:
+        first = gather_tracks(rgb, query_px, ANCHOR, teachers[0], cache=cache)
+        more = more_queries(first.query_px, moving_tracks(first, *static), height, width, config.queries)
+        query_px = np.concatenate([query_px, more])
+    priors = gather_priors(rgb, query_px, ANCHOR, *teachers, cache=cache)
+    tracks = _inside(priors.tracks, height, width)
+    held_out = held_out_tracks(tracks.query_px, height, width, config.held_out_share, config.seed)
+    for what, chosen in (("learn from", ~held_out), ("measure on", held_out)):
+        if not np.delete(tracks.visible[:, chosen], ANCHOR, axis=0).any():
+            raise UserError(
+                f"{video.name}: {tracks.name} follows no point beyond the first frame to {what}; "
+                "choose other frames with --start and --stop, or another teacher with --tracks"
+            )
+    found = AdaptVideo(inputs, Priors(tracks, priors.depth), moving_tracks(tracks, *static), held_out, held)
+    logger.info(
+        "%s: %d frames, %d tracks of %s, %d of them move, %d are held out; depth of %s",
+        video.name,
+        len(inputs),
+        len(held_out),
+        tracks.name,
+        int(found.moving.sum()),
+        int(held_out.sum()),
+        "no teacher" if priors.depth is None else priors.depth.name,
+    )
+    return found
+
+
+def _static_world(
+    model: St4RTrack, inputs: FrameInputs, frames: int, precision: str, held: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Content of the anchor [H, W, 3], `camera_from_world` [T, 4, 4] and intrinsics [3, 3] as the base sees them; `held` is filled."""
+    cameras = np.empty((len(inputs), 4, 4))
+    seen: Seen | None = None
+    for seen in predict_all(model, inputs, frames, precision):
+        cameras[seen.frames] = seen.camera_from_world
+        if held is not None:
+            held[seen.frames] = held_points(seen.maps.reconstruction.points_world).cpu().numpy()
+    assert seen is not None
+    return seen.maps.tracking.points_world[ANCHOR].cpu().numpy(), cameras, seen.intrinsics
+
+
+def _inside(tracks: TeacherTracks, height: int, width: int) -> TeacherTracks:
+    """Those whose query the network sees: a file may be of the whole source video."""
+    inside = inside_image(tracks.query_px, height, width)
+    if inside.all():
+        return tracks
+    return TeacherTracks(tracks.query_px[inside], tracks.tracks_px[:, inside], tracks.visible[:, inside], tracks.name)

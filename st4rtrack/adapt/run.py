@@ -1,0 +1,262 @@
+"""An adaptation from its videos to its files. Read this first; `loop.py` is what happens in between."""
+
+import copy
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, Unpack
+
+from st4rtrack.adapt.config import AdaptConfig, default_frames, default_learning_rate
+from st4rtrack.adapt.loop import adapt
+from st4rtrack.adapt.prepare import prepare_video
+from st4rtrack.adapt.report import write_picture
+from st4rtrack.adapt.result import Adaptation
+from st4rtrack.adapt.state import Learning
+from st4rtrack.adapt.teachers import DepthTeacher, TrackTeacher, open_teachers
+from st4rtrack.adapt.teachers.files import SourceSize
+from st4rtrack.io.video import open_video
+from st4rtrack.losses.adaptation import NAMED, AdaptationLoss
+from st4rtrack.model.checkpoint import Base, find_base, load_model, save_changes, save_model
+from st4rtrack.model.device import choose_dtype
+from st4rtrack.model.network import St4RTrack
+from st4rtrack.pipeline.reconstruct import Selection, reconstruct
+from st4rtrack.preprocess import stretch_to_network_size, to_network_size
+from st4rtrack.types import Scene, UserError, Video
+
+INFO_KEY = "st4rtrack_adaptation"
+"""In the header of an adapted checkpoint: what came of it, and the options."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Files of an adaptation: the checkpoint, and beside it the report folder and the state of an unfinished one."""
+
+    checkpoint: Path
+
+    @property
+    def report(self) -> Path:
+        stem = self.checkpoint.stem
+        return self.checkpoint.with_name(stem if stem.endswith("_adapted") else f"{stem}_adapted")
+
+    @property
+    def state(self) -> Path:
+        return self.checkpoint.with_name(f"{self.checkpoint.stem}.unfinished.pt")
+
+
+def adapt_videos(
+    videos: Sequence[Any],
+    *,
+    output: str | Path | None = None,
+    model: str | Path | St4RTrack = "tiny",
+    tracks: str | TrackTeacher = "flow",
+    depth: str | DepthTeacher = "triangulation",
+    config: AdaptConfig | Mapping[str, Any] = MappingProxyType({}),
+    loss: AdaptationLoss = NAMED["paper"],
+    batch_size: int | None = None,
+    size: int | None = None,
+    fit: Literal["crop", "stretch"] = "crop",
+    device: str = "auto",
+    changes_only: bool = False,
+    scenes: Literal["first", "all", "none"] = "first",
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    **selection: Unpack[Selection],
+) -> Adaptation:
+    """Adapts a model to one video, or one model to several (paper section 3.3, "instance" and "domain").
+
+    Args:
+        videos: each as `reconstruct` takes it. The first of the chosen frames is the anchor.
+        output: the checkpoint, a `.safetensors` file; default NAME_adapted.safetensors in the current folder.
+        model: the base, as `load_model` takes it, or a network, which is copied.
+        tracks, depth: the teachers, in the words of `st4rtrack adapt`, where {name} in a path stands for that of the video; or objects.
+        config: the optimisation, or some fields of `AdaptConfig`: then the learning rate and the precision are, if they are not
+            among them, what suits the model and the device.
+        loss: what is learnt from.
+        batch_size: frames per step; default by size and device, at most that of `config`.
+        size, fit: of the frames at the network, as of `reconstruct`.
+        device: as of `load_model`.
+        changes_only: store only the tensors that changed, with the base's name and hash.
+        scenes: write what the base and the adapted model make of the first video, of all, or of none.
+        overwrite: replace an output, and start again where there is an unfinished adaptation.
+        progress: called with (steps done, steps in all).
+        selection: which frames, as of `reconstruct`.
+    Returns:
+        The adapted network, its files and figures. Where nothing was gained it is the base.
+    Raises:
+        UserError: a video, an option or a file cannot be used.
+        KeyboardInterrupt: passed on; the same call goes on where it was.
+    """
+    opened = _opened(videos, selection)
+    places = _places(output, opened, overwrite)
+    network, base = _base(model, device, changes_only)
+    config = config if isinstance(config, AdaptConfig) else _config(network, config)
+    tasks = [_task(video, network, size, fit, (tracks, depth), batch_size, config) for video in opened]
+    options = _options(network, tasks, config, loss, fit)
+    if overwrite:
+        places.state.unlink(missing_ok=True)
+    # frames are chosen already, and sides fitted: reconstruct leaves them as they are
+    shown = {"first": opened[:1], "all": opened, "none": []}[scenes]
+    before = [_scene(video, network, places, size, fit, "before", again=not places.state.exists()) for video in shown]
+    learning = _adapted(network, tasks, config, loss, places, options, progress)
+    if learning.progress.best_step:
+        network.name = places.checkpoint.stem
+    after = [_scene(video, network, places, size, fit, "after", again=True) for video in shown]
+    found = Adaptation(
+        network, places.checkpoint, places.report, [video.name for video in opened], learning.progress, config.steps, options
+    )
+    write_picture(found, (before[0], after[0]) if shown else None)
+    found.write_json(places.report / "adaptation.json")
+    _save(found, learning, base)
+    places.state.unlink(missing_ok=True)
+    return found
+
+
+def without_terms(loss: AdaptationLoss, terms: Sequence[str]) -> AdaptationLoss:
+    """The loss with some of its terms left out: "trajectory", "depth", "alignment"."""
+    return replace(loss, **dict.fromkeys(terms, 0.0))
+
+
+def _opened(videos: Sequence[Any], selection: Selection) -> list[Video]:
+    """The videos, each under a name of its own."""
+    if not videos:
+        raise UserError("there is no video to adapt to; name at least one")
+    opened: list[Video] = []
+    for source in videos:
+        video = open_video(source, **selection)
+        if len(video) < 2:
+            raise UserError(f"{video.name} has one frame; adaptation learns from motion and needs at least two")
+        taken = sum(video.name == other.name.rpartition("~")[0] or video.name == other.name for other in opened)
+        opened.append(replace(video, name=f"{video.name}~{taken + 1}") if taken else video)
+    return opened
+
+
+def _places(output: str | Path | None, videos: list[Video], overwrite: bool) -> Places:
+    name = videos[0].name if len(videos) == 1 else f"{videos[0].name}_and_{len(videos) - 1}_more"
+    checkpoint = Path(output) if output is not None else Path(f"{name}_adapted.safetensors")
+    if checkpoint.suffix != ".safetensors":
+        raise UserError(f"-o {checkpoint} should end in .safetensors")
+    if checkpoint.exists() and not overwrite:
+        raise UserError(f"{checkpoint} exists already; choose another path with -o, or replace it with --overwrite")
+    places = Places(checkpoint)
+    try:
+        places.report.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder {places.report} cannot be made ({error.strerror}); choose another path with -o") from None
+    return places
+
+
+def _base(model: str | Path | St4RTrack, device: str, changes_only: bool) -> tuple[St4RTrack, Base | None]:
+    """The network that learns, in float32, and what a file of changes would need."""
+    if isinstance(model, St4RTrack):
+        if changes_only:
+            raise UserError("a network in memory has no file that changes could complete; give a path, or save the whole model")
+        return copy.deepcopy(model).float(), None
+    network = load_model(model, device=device, dtype="float32")
+    return network, find_base(network, model) if changes_only else None
+
+
+def _config(model: St4RTrack, given: Mapping[str, Any]) -> AdaptConfig:
+    precision = str(choose_dtype("auto", model.device)).removeprefix("torch.")
+    return AdaptConfig(**{"learning_rate": default_learning_rate(model.config), "precision": precision, **given})
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A video at network size, its teachers, and how many of its frames a step looks at."""
+
+    video: Video
+    tracks: TrackTeacher
+    depth: DepthTeacher | None
+    frames: int
+
+
+def _task(
+    video: Video,
+    model: St4RTrack,
+    size: int | None,
+    fit: str,
+    teachers: tuple[str | TrackTeacher, str | DepthTeacher],
+    batch_size: int | None,
+    config: AdaptConfig,
+) -> _Task:
+    to_size = to_network_size if fit == "crop" else stretch_to_network_size
+    fitted, pixel_map = to_size(video, long_side=size or model.config.image_size, patch_size=model.config.patch_size)
+    tracks, depth = _teachers(teachers, video, SourceSize(video.height, video.width, pixel_map), str(model.device))
+    frames = batch_size or default_frames(model.config, model.device.type, fitted.height, fitted.width)
+    return _Task(fitted, tracks, depth, max(2, min(frames, config.frames, len(video))))
+
+
+def _teachers(
+    given: tuple[str | TrackTeacher, str | DepthTeacher], video: Video, source: SourceSize, device: str
+) -> tuple[TrackTeacher, DepthTeacher | None]:
+    """Those of a video; words become teachers."""
+    words = [each.replace("{name}", video.name) if isinstance(each, str) else "" for each in given]
+    by_word = open_teachers(words[0] or "flow", words[1] or "none", device=device, source=source)
+    tracks, depth = given
+    return by_word[0] if isinstance(tracks, str) else tracks, by_word[1] if isinstance(depth, str) else depth
+
+
+def _options(model: St4RTrack, tasks: list[_Task], config: AdaptConfig, loss: AdaptationLoss, fit: str) -> dict[str, Any]:
+    """All that decides the result, plain values."""
+    described = [
+        {
+            "name": task.video.name,
+            "frames": len(task.video),
+            "first_frame": int(task.video.frame_index[0]),
+            "last_frame": int(task.video.frame_index[-1]),
+            "size": [task.video.height, task.video.width],
+            "frames_per_step": task.frames,
+            "tracks": task.tracks.name,
+            "depth": None if task.depth is None else task.depth.name,
+        }
+        for task in tasks
+    ]
+    return {
+        "base": {"name": model.name, "hash": model.weights_hash},
+        "videos": described,
+        "fit": fit,
+        "loss": asdict(loss),
+        "config": asdict(config),
+    }
+
+
+def _adapted(
+    model: St4RTrack,
+    tasks: list[_Task],
+    config: AdaptConfig,
+    loss: AdaptationLoss,
+    places: Places,
+    options: dict[str, Any],
+    progress: Callable[[int, int], None] | None,
+) -> Learning:
+    with tempfile.TemporaryDirectory(prefix=".inputs_", dir=places.report) as folder:
+        ready = []
+        for number, task in enumerate(tasks):
+            own = Path(folder) / str(number)
+            own.mkdir()
+            teachers, cache = (task.tracks, task.depth), places.report / "teachers"
+            ready.append(prepare_video(model, task.video, teachers, config, frames=task.frames, folder=own, cache=cache))
+        frames = [task.frames for task in tasks]
+        return adapt(model, ready, config, loss, frames=frames, state=places.state, options=options, progress=progress)
+
+
+def _scene(
+    video: Video, model: St4RTrack, places: Places, size: int | None, fit: Literal["crop", "stretch"], when: str, *, again: bool
+) -> Scene:
+    folder = places.report / f"{video.name}_{when}"
+    return reconstruct(video, model=model.eval(), output=folder, size=size, fit=fit, overwrite=again)
+
+
+def _save(found: Adaptation, learning: Learning, base: Base | None) -> None:
+    """The checkpoint, whole under its name or not at all."""
+    info = {INFO_KEY: json.dumps({"result": found.sentence, "options": found.options})}
+    partial = found.checkpoint.with_name(f".{found.checkpoint.name}.part")
+    if base is None:
+        save_model(found.model, partial, info=info)
+    else:
+        names = set(learning.parameters) if found.gained else set()
+        save_changes(found.model, partial, base=base, names=names, info=info)
+    partial.replace(found.checkpoint)

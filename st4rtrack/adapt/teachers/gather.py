@@ -1,0 +1,112 @@
+"""Teachers run once per video: what they said is found again by who was asked what about which frames."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from st4rtrack.adapt.priors import Priors, TeacherDepth, TeacherTracks
+from st4rtrack.adapt.teachers.teacher import DepthTeacher, TrackTeacher, require_frames
+from st4rtrack.io.files import whole_file
+from st4rtrack.io.npz import read_npz
+from st4rtrack.types import UserError
+
+logger = logging.getLogger(__name__)
+
+Said = TypeVar("Said", TeacherTracks, TeacherDepth)
+
+
+def gather_priors(
+    rgb: np.ndarray,
+    query_px: np.ndarray,
+    anchor_index: int,
+    tracks: TrackTeacher,
+    depth: DepthTeacher | None,
+    *,
+    cache: Path | None = None,
+) -> Priors:
+    """What both teachers say of a video; from the cache where they have said it before.
+
+    Args:
+        rgb: [T, H, W, 3] uint8, network size.
+        query_px: [N, 2] pixels of the anchor.
+        anchor_index: which of the frames is the anchor.
+        tracks, depth: of `open_teachers`.
+        cache: folder for what they say; without, nothing is kept.
+    Returns:
+        `Priors`; depth is `None` without a teacher, or where it had nothing to say.
+    Raises:
+        UserError: the video has one frame, or a teacher cannot teach it.
+    """
+    followed = gather_tracks(rgb, query_px, anchor_index, tracks, cache=cache)
+    return Priors(followed, None if depth is None else gather_depth(rgb, anchor_index, depth, cache=cache))
+
+
+def gather_tracks(
+    rgb: np.ndarray, query_px: np.ndarray, anchor_index: int, teacher: TrackTeacher, *, cache: Path | None = None
+) -> TeacherTracks:
+    """The tracks of `gather_priors` alone, when it takes a first look to know which points to ask for."""
+    require_frames(rgb)
+
+    def ask() -> dict[str, np.ndarray]:
+        found = teacher.tracks(rgb, query_px, anchor_index)
+        return {"query_px": found.query_px, "tracks_px": found.tracks_px, "visible": found.visible}
+
+    key = _key("tracks", teacher.name, rgb, anchor_index, query_px)
+    return _once(ask, lambda said: TeacherTracks(said["query_px"], said["tracks_px"], said["visible"], teacher.name), key, cache)
+
+
+def gather_depth(rgb: np.ndarray, anchor_index: int, teacher: DepthTeacher, *, cache: Path | None = None) -> TeacherDepth | None:
+    """The depth of `gather_priors` alone."""
+    require_frames(rgb)
+
+    def ask() -> dict[str, np.ndarray]:
+        found = teacher.depth(rgb, anchor_index)
+        cameras = {} if found.world_from_camera is None else {"world_from_camera": found.world_from_camera}
+        return {"depth": found.depth, **cameras}
+
+    def told(said: Mapping[str, np.ndarray]) -> TeacherDepth:
+        return TeacherDepth(said["depth"], teacher.name, said.get("world_from_camera"))
+
+    found = _once(ask, told, _key("depth", teacher.name, rgb, anchor_index), cache)
+    if found.depth.shape != rgb.shape[:3]:
+        raise UserError(f"depth of {teacher.name} is {list(found.depth.shape)}, the video {list(rgb.shape[:3])}")
+    if found.silent:
+        logger.info("%s knows no depth of this video; nothing is learnt from depth", teacher.name)
+        return None
+    return found
+
+
+def _once(
+    ask: Callable[[], dict[str, np.ndarray]],
+    told: Callable[[Mapping[str, np.ndarray]], Said],
+    key: str,
+    cache: Path | None,
+) -> Said:
+    """What was said before, or what is said now, which is then kept. A file that cannot be read or is not sound is made again."""
+    path = None if cache is None else cache / f"{key}.npz"
+    if path is not None and path.is_file():
+        try:
+            return told(read_npz(path))
+        except (UserError, KeyError) as error:
+            logger.warning("%s is broken and is made again (%s)", path, error)
+    said = ask()
+    result = told(said)
+    if path is not None:
+        with whole_file(path) as file:
+            np.savez_compressed(file, allow_pickle=False, **said)
+    return result
+
+
+def _key(kind: str, name: str, rgb: np.ndarray, anchor_index: int, query_px: np.ndarray | None = None) -> str:
+    """Name of a cache file: what was asked, of whom, about which frames at which size."""
+    digest = hashlib.sha256(json.dumps([kind, name, rgb.shape, anchor_index]).encode())
+    for frame in rgb:
+        digest.update(np.ascontiguousarray(frame).tobytes())
+    if query_px is not None:
+        digest.update(np.asarray(query_px, np.float64).tobytes())
+    return f"{kind}-{digest.hexdigest()[:32]}"

@@ -1,0 +1,57 @@
+"""A clip and a network that adapt in seconds."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from st4rtrack.adapt.result import Adaptation
+from st4rtrack.adapt.run import adapt_videos
+from st4rtrack.data.procedural import ProceduralClip, ProceduralConfig, procedural_clip
+from st4rtrack.model.checkpoint import load_model, save_model
+from st4rtrack.model.config import TINY
+from st4rtrack.model.network import St4RTrack
+from st4rtrack.train.forward import new_model
+from tests.adapt.truth_teachers import TruthDepth, TruthTracks
+
+SMALL = replace(
+    TINY,
+    image_size=96,
+    encoder_width=32,
+    encoder_depth=1,
+    encoder_heads=2,
+    decoder_width=32,
+    decoder_depth=1,
+    decoder_heads=2,
+)
+OPTIONS: dict[str, Any] = {
+    "steps": 8,
+    "frames": 4,
+    "measure_every": 4,
+    "queries": 150,
+    "warmup_steps": 1,
+    "learning_rate": 2e-3,
+}
+
+
+def small_clip(num_frames: int = 6, seed: int = 23) -> ProceduralClip:
+    return procedural_clip(
+        seed, ProceduralConfig(64, 96, num_frames, setting="room", camera="orbit", camera_motion=2.0, moving_share=0.7)
+    )
+
+
+def small_base(folder: Path, *, hints: bool = True) -> Path:
+    path = folder / ("hinted.safetensors" if hints else "plain.safetensors")
+    save_model(new_model(replace(SMALL, hints=hints), seed=0), path)
+    return path
+
+
+def load(path: Path) -> St4RTrack:
+    return load_model(path, device="cpu", dtype="float32")
+
+
+def adapt_small(clip: ProceduralClip, base: Path, output: Path, **changes: Any) -> Adaptation:
+    """`adapt_videos` with teachers that know the truth; `config` is added to `OPTIONS`."""
+    config = {**OPTIONS, **changes.pop("config", {})}
+    videos = changes.pop("videos", [clip.rgb])
+    given = {"tracks": TruthTracks(clip), "depth": TruthDepth(clip), "device": "cpu", "scenes": "none", **changes}
+    return adapt_videos(videos, output=output, model=base, config=config, **given)

@@ -1,0 +1,210 @@
+"""Whole adaptations of a small network to a clip whose teachers know the truth."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from st4rtrack.adapt import loop, prepare
+from st4rtrack.adapt.inputs import FrameInputs, frame_inputs
+from st4rtrack.adapt.objective import StepLoss
+from st4rtrack.adapt.priors import TeacherTracks
+from st4rtrack.adapt.result import Adaptation
+from st4rtrack.adapt.run import adapt_videos
+from st4rtrack.data.procedural import ProceduralClip
+from st4rtrack.model.checkpoint import read_info
+from st4rtrack.model.network import St4RTrack
+from st4rtrack.pipeline import cameras
+from st4rtrack.types import UserError, Video
+from tests.adapt.small import OPTIONS, adapt_small, load, small_base, small_clip
+from tests.adapt.truth_teachers import TruthTracks
+
+
+@pytest.fixture(scope="module")
+def clip() -> ProceduralClip:
+    return small_clip()
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    """Fewer pixels per camera, and what is computed once of a video once for all tests."""
+    known: dict[tuple[object, ...], FrameInputs] = {}
+
+    def once(model: St4RTrack, video: Video, folder: Path) -> FrameInputs:
+        key = (model.weights_hash, b"".join(frame.tobytes() for frame in video.frames()))
+        if key not in known:
+            kept = Path(tempfile.mkdtemp(dir=keep.name))
+            known[key] = frame_inputs(model, video, kept)
+        return known[key]
+
+    keep = tempfile.TemporaryDirectory()
+    with keep, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cameras, "POINTS", 300)
+        patch.setattr(prepare, "frame_inputs", once)
+        yield
+
+
+@pytest.fixture(scope="module")
+def adapted(clip: ProceduralClip, base: Path, tmp_path_factory: pytest.TempPathFactory, quick: None) -> Adaptation:
+    return adapt_small(clip, base, tmp_path_factory.mktemp("adapted") / "room.safetensors", scenes="first")
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return load(path).state_dict()
+
+
+def test_held_out_tracks_come_nearer_and_only_the_tracking_branch_changes(adapted: Adaptation, base: Path) -> None:
+    assert adapted.gained
+    assert adapted.after["error_px"] < 0.98 * adapted.before["error_px"]
+    before, after = weights(base), weights(adapted.checkpoint)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all(name.startswith(("decoder.tracking_blocks.", "tracking_head.")) for name in changed)
+    for name, value in adapted.model.state_dict().items():
+        assert torch.equal(value, after[name])
+
+
+def test_it_leaves_figures_scenes_and_a_picture(adapted: Adaptation) -> None:
+    assert not adapted.checkpoint.with_name("room.unfinished.pt").exists()
+    told = json.loads((adapted.report / "adaptation.json").read_text())
+    assert told["sentence"] == adapted.sentence and "% less" in adapted.sentence
+    assert told["options"]["videos"][0]["tracks"] == "truth 1"
+    assert len(told["steps"]) == told["steps_done"] == 8
+    assert [row["step"] for row in told["measurements"]] == [0, 4, 8]
+    assert {path.name for path in adapted.report.iterdir()} == {
+        "adaptation.json", "adaptation.png", "array_before", "array_after", "teachers"
+    }  # fmt: skip
+    picture = cv2.imread(str(adapted.report / "adaptation.png"))
+    assert picture is not None and picture.shape[1] == 1600 and picture.std() > 10
+    assert json.loads(read_info(adapted.checkpoint)["st4rtrack_adaptation"])["result"] == adapted.sentence
+
+
+def test_an_interrupted_adaptation_gives_the_same(clip: ProceduralClip, base: Path, adapted: Adaptation, tmp_path: Path) -> None:
+    output = tmp_path / "room.safetensors"
+
+    def interrupt(done: int, total: int) -> None:
+        if done == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        adapt_small(clip, base, output, progress=interrupt)
+    assert (tmp_path / "room.unfinished.pt").exists() and not output.exists()
+    with pytest.raises(UserError, match="seed was 0, now 1"):
+        adapt_small(clip, base, output, config={"seed": 1})
+    done: list[int] = []
+    again = adapt_small(clip, base, output, progress=lambda step, total: done.append(step))
+    assert done[0] == 5  # from the last measurement on
+    assert again.progress.measurements == adapted.progress.measurements
+    after, expected = weights(output), weights(adapted.checkpoint)
+    assert all(torch.equal(after[name], expected[name]) for name in expected)
+
+
+def test_without_gain_the_base_is_kept_and_the_file_is_valid(clip: ProceduralClip, base: Path, tmp_path: Path) -> None:
+    found = adapt_small(clip, base, tmp_path / "none.safetensors", config={"learning_rate": 1e-12, "patience": 1})
+    assert not found.gained and "the base is kept" in found.sentence
+    assert found.progress.step == 4  # its patience ended
+    before, after = weights(base), weights(found.checkpoint)
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_changes_alone_are_the_same_model(clip: ProceduralClip, base: Path, adapted: Adaptation, tmp_path: Path) -> None:
+    found = adapt_small(clip, base, tmp_path / "small.safetensors", changes_only=True, config={"steps": 4})
+    assert found.gained and found.checkpoint.stat().st_size < 0.7 * adapted.checkpoint.stat().st_size
+    after, expected = weights(found.checkpoint), found.model.state_dict()
+    assert all(torch.equal(after[name], expected[name]) for name in expected)
+
+
+def test_one_model_for_two_videos(clip: ProceduralClip, base: Path, tmp_path: Path) -> None:
+    found = adapt_videos(
+        [clip.rgb, clip.rgb[:4]],
+        output=tmp_path / "two.safetensors",
+        model=base,
+        tracks=_EitherLength(clip),
+        depth="none",
+        config={**OPTIONS, "steps": 4},
+        device="cpu",
+        scenes="none",
+    )
+    assert found.names == ["array", "array~2"]
+    assert sorted(row["video"] for row in found.progress.steps) == [0, 0, 1, 1]
+    assert "depth" not in found.progress.steps[0]
+
+
+class _EitherLength(TruthTracks):
+    def tracks(self, rgb: np.ndarray, query_px: np.ndarray, anchor_index: int) -> TeacherTracks:
+        whole = super().tracks(rgb, query_px, anchor_index)
+        return TeacherTracks(whole.query_px, whole.tracks_px[: len(rgb)], whole.visible[: len(rgb)], whole.name)
+
+
+@pytest.mark.parametrize("freeze", ["anchored", "encoder"])
+def test_other_ways_to_freeze(clip: ProceduralClip, base: Path, tmp_path: Path, freeze: str) -> None:
+    found = adapt_small(clip, base, tmp_path / "a.safetensors", config={"freeze": freeze, "steps": 4})
+    assert ("anchored" in found.progress.steps[0]) == (freeze == "anchored")
+    if freeze == "anchored":
+        assert found.progress.steps[0]["anchored"] == pytest.approx(0, abs=1e-6)
+        assert found.progress.steps[-1]["anchored"] > 0
+
+
+def test_a_static_video_is_no_error(clip: ProceduralClip, base: Path, tmp_path: Path) -> None:
+    still = np.repeat(clip.rgb[:1], 5, axis=0)
+    found = adapt_small(
+        clip, base, tmp_path / "still.safetensors", tracks=_Still(), depth="none", videos=[still], config={"steps": 2}
+    )
+    assert found.checkpoint.exists() and np.isfinite(found.before["error_px"])
+
+
+class _Still:
+    name = "still 1"
+    follows_any = True
+
+    def tracks(self, rgb: np.ndarray, query_px: np.ndarray, anchor_index: int) -> TeacherTracks:
+        tracks = np.repeat(query_px[None].astype(np.float32), len(rgb), axis=0)
+        return TeacherTracks(query_px, tracks, np.ones(tracks.shape[:2], bool), self.name)
+
+
+def test_steps_that_are_not_finite_are_skipped_and_the_best_is_kept(
+    clip: ProceduralClip, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = loop.step_loss
+
+    def broken(*arguments: Any) -> StepLoss:
+        found = whole(*arguments)
+        return StepLoss(found.total * float("nan"), found.parts, found.cameras_not_found)
+
+    monkeypatch.setattr(loop, "step_loss", broken)
+    found = adapt_small(clip, base, tmp_path / "nan.safetensors", config={"steps": 40})
+    assert not found.gained and found.progress.step == 11
+    assert "not finite" in caplog.text and "--learning-rate" in caplog.text
+    json.loads((found.report / "adaptation.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_mistakes_are_sentences(clip: ProceduralClip, base: Path, tmp_path: Path) -> None:
+    output = tmp_path / "a.safetensors"
+    with pytest.raises(UserError, match="one frame"):
+        adapt_small(clip, base, output, videos=[clip.rgb[:1]])
+    with pytest.raises(UserError, match=r"nothing can be learnt|no point beyond the first frame"):
+        adapt_small(clip, base, output, tracks=TruthTracks(clip, hidden=True))
+    with pytest.raises(UserError, match=r"end in \.safetensors"):
+        adapt_small(clip, base, tmp_path / "a.pth")
+    with pytest.raises(UserError, match="at least one"):
+        adapt_small(clip, base, output, videos=[])
+    with pytest.raises(UserError, match="--batch-size"):
+        adapt_small(clip, base, output, config={"frames": 1})
+    output.write_bytes(b"something")
+    with pytest.raises(UserError, match="--overwrite"):
+        adapt_small(clip, base, output)
+    assert output.read_bytes() == b"something"
+    (tmp_path / "b.unfinished.pt").write_bytes(b"no state")
+    with pytest.raises(UserError, match="cannot be read"):
+        adapt_small(clip, base, tmp_path / "b.safetensors")

@@ -1,0 +1,46 @@
+"""Teachers that know the truth of a procedural clip."""
+
+import numpy as np
+
+from st4rtrack.adapt.priors import TeacherDepth, TeacherTracks
+from st4rtrack.data.procedural import ProceduralClip
+from st4rtrack.geometry.camera import project
+from st4rtrack.geometry.sampling import nearest_pixel
+from st4rtrack.geometry.transforms import invert_rigid, transform_points
+
+
+class TruthTracks:
+    """Projections of the true tracks; `asked` counts how often."""
+
+    name = "truth 1"
+    follows_any = True
+
+    def __init__(self, clip: ProceduralClip, *, hidden: bool = False) -> None:
+        self.clip, self.hidden, self.asked = clip, hidden, 0
+
+    def tracks(self, rgb: np.ndarray, query_px: np.ndarray, anchor_index: int) -> TeacherTracks:
+        self.asked += 1
+        clip = self.clip
+        row, column = nearest_pixel(query_px, *rgb.shape[1:3])
+        known = clip.tracking_valid[0, row, column]
+        row, column = row[known], column[known]
+        points = clip.tracking_points_world[:, row, column].astype(np.float64)
+        in_camera = transform_points(invert_rigid(clip.world_from_camera), points)
+        pixels = project(in_camera, clip.intrinsics)
+        visible = clip.visible[:, row, column] & (in_camera[..., 2] > 0)
+        if self.hidden:
+            visible[1:] = False
+        centres = np.stack([column + 0.5, row + 0.5], axis=-1)
+        return TeacherTracks(centres, np.nan_to_num(pixels).astype(np.float32), visible, self.name)
+
+
+class TruthDepth:
+    """True depth."""
+
+    name = "true depth 1"
+
+    def __init__(self, clip: ProceduralClip) -> None:
+        self.clip = clip
+
+    def depth(self, rgb: np.ndarray, anchor_index: int) -> TeacherDepth:
+        return TeacherDepth(self.clip.depth.astype(np.float32), self.name)
