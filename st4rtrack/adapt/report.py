@@ -46,7 +46,7 @@ def plots(found: Adaptation) -> list[Plot]:
         Plot("Branches apart (share)", [curve("held out", "agreement", BLUE)], kept),
     ]
     rows = found.progress.steps
-    for term in [key for key in (rows[0] if rows else {}) if key not in NOT_TERMS]:
+    for term in [key for key in {key: None for row in rows for key in row} if key not in NOT_TERMS]:
         y = np.array([row.get(term, np.nan) for row in rows], float)
         x = np.array([row["step"] for row in rows], float)
         both = [Curve("each step", x, y, (200, 205, 212)), Curve(f"mean of {SMOOTHED_STEPS}", x, _smoothed(y), BLUE)]

@@ -94,6 +94,8 @@ def adapt_videos(
     network, base = _base(model, device, changes_only)
     config = config if isinstance(config, AdaptConfig) else _config(network, config)
     tasks = [_task(video, network, size, fit, (tracks, depth), batch_size, config) for video in opened]
+    if not (loss.trajectory or loss.alignment or (loss.depth and any(task.depth for task in tasks))):
+        raise UserError("nothing is left to learn from: every term of the loss is left out, or has no teacher")
     options = _options(network, tasks, config, loss, fit)
     if overwrite:
         places.state.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ import tyro
 
 from st4rtrack.cli.adapt import adapt
 from st4rtrack.cli.bench import predict, score, table
+from st4rtrack.cli.bench_adaptation import adaptation
 from st4rtrack.cli.bench_build import build
 from st4rtrack.cli.bench_report import report
 from st4rtrack.cli.convert import convert
@@ -17,7 +18,7 @@ from st4rtrack.cli.export import export
 from st4rtrack.cli.run import run
 from st4rtrack.cli.train import train
 
-BENCH = {"predict": predict, "score": score, "report": report, "table": table, "build": build}
+BENCH = {"predict": predict, "score": score, "report": report, "table": table, "build": build, "adaptation": adaptation}
 
 
 def bench() -> None:

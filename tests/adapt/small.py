@@ -4,9 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from st4rtrack.adapt.result import Adaptation
 from st4rtrack.adapt.run import adapt_videos
 from st4rtrack.data.procedural import ProceduralClip, ProceduralConfig, procedural_clip
+from st4rtrack.geometry.transforms import invert_rigid, transform_points
+from st4rtrack.io.worldtrack import encode_jpeg, write_worldtrack
 from st4rtrack.model.checkpoint import load_model, save_model
 from st4rtrack.model.config import TINY
 from st4rtrack.model.network import St4RTrack
@@ -47,6 +51,23 @@ def small_base(folder: Path, *, hints: bool = True) -> Path:
 
 def load(path: Path) -> St4RTrack:
     return load_model(path, device="cpu", dtype="float32")
+
+
+def write_clip(path: Path, clip: ProceduralClip) -> None:
+    """A clip as a WorldTrack sequence, with a track for every fourth pixel in both directions that shows something."""
+    row, column = (np.arange(2, side, 4) for side in clip.depth.shape[1:])
+    chosen = (slice(None), row[:, None], column[None, :])
+    known = clip.tracking_valid[0][chosen[1:]]
+    camera_from_world = invert_rigid(clip.world_from_camera)
+    write_worldtrack(
+        path,
+        images_jpeg=[encode_jpeg(image) for image in clip.rgb],
+        fx_fy_cx_cy=clip.intrinsics[0][(0, 1, 0, 1), (0, 1, 2, 2)],
+        camera_from_world=camera_from_world,
+        visibility=clip.visible[chosen][:, known],
+        tracks_camera=transform_points(camera_from_world, clip.tracking_points_world[chosen][:, known].astype(np.float64)),
+        depth=clip.depth,
+    )
 
 
 def adapt_small(clip: ProceduralClip, base: Path, output: Path, **changes: Any) -> Adaptation:

@@ -1,0 +1,216 @@
+"""`st4rtrack bench adaptation`: what adaptation brings on sequences with truth, and each part of it (paper Table 6)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from st4rtrack.io.worldtrack import WorldTrackSequence
+    from st4rtrack.model.network import St4RTrack
+
+ROWS = (
+    "feed-forward",
+    "instance",
+    "domain",
+    "without-trajectory",
+    "without-depth",
+    "without-alignment",
+    "without-pretraining",
+)
+"""As in the paper. All but the first two differ from "instance" in what their name says; "domain" adapts one model to each set."""
+
+
+def adaptation(
+    data: Path,
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    rows: str = ",".join(ROWS),
+    tracks: str = "flow",
+    depth: str = "triangulation",
+    model: str = "tiny",
+    steps: int = 500,
+    loss: Literal["paper", "released"] = "paper",
+    freeze: Literal["reconstruction", "anchored", "encoder"] = "reconstruction",
+    learning_rate: float | None = None,
+    batch_size: int | None = None,
+    protocol: Literal["published", "corrected"] = "published",
+    device: str = "auto",
+) -> None:
+    """Adapt to every sequence in several ways, predict, score, and put it in one table. Stopped, the same command goes on.
+
+    Args:
+        data: Folder of WorldTrack .npz sequences; its sub-folders are the sets.
+        output: Folder: models/, predictions/, scores/ (one file per row) and the report.
+        rows: Separated by commas: feed-forward, instance, domain, without-trajectory, without-depth, without-alignment,
+            without-pretraining.
+        tracks: Teacher of 2D tracks, as of `adapt`, or truth: exact tracks of the sequence.
+        depth: Teacher of depth, as of `adapt`, or truth.
+        model: The base.
+        steps: Of each adaptation at most.
+        loss: As of `adapt`.
+        freeze: As of `adapt`.
+        learning_rate: As of `adapt`.
+        batch_size: Frames per step. Default: by size and device.
+        protocol: Of the scores.
+        device: auto, cpu, cuda, cuda:1, mps.
+    """
+    from st4rtrack.bench.protocol import protocol_named
+    from st4rtrack.bench.report import write_report
+    from st4rtrack.bench.score_files import score as score_folder
+    from st4rtrack.cli.options import names_among, positive_int
+    from st4rtrack.cli.progress import log_to_stderr
+    from st4rtrack.io.worldtrack import find_worldtrack
+
+    log_to_stderr()
+    config: dict[str, Any] = {"steps": positive_int(steps, "--steps"), "freeze": freeze}
+    if learning_rate is not None:
+        config["learning_rate"] = learning_rate
+    way = Way(output, tracks, depth, model, config, loss, batch_size, device)
+    counted = protocol_named(protocol)
+    files = []
+    for row in names_among(rows, ROWS, "--rows"):
+        for names in _together(row, find_worldtrack(data)):
+            _predict(row, names, way, counted)
+        files.append(output / "scores" / f"{row}.json")
+        score_folder(data, output / "predictions" / row, files[-1], counted, name=row)
+    for path in write_report(files, output):
+        print(f"wrote {path}")
+
+
+@dataclass(frozen=True)
+class Way:
+    """How all rows are adapted: options of the command."""
+
+    output: Path
+    tracks: str
+    depth: str
+    model: str
+    config: dict[str, Any]
+    loss: str
+    batch_size: int | None
+    device: str
+
+
+def _together(row: str, sequences: list[tuple[str, Path]]) -> list[list[tuple[str, Path]]]:
+    """Sequences that share a model: those of a set, or each for itself."""
+    from st4rtrack.bench.score_files import set_of
+
+    if row != "domain":
+        return [[each] for each in sequences]
+    sets: dict[str, list[tuple[str, Path]]] = {}
+    for name, path in sequences:
+        sets.setdefault(set_of(name), []).append((name, path))
+    return list(sets.values())
+
+
+def _predict(row: str, sequences: list[tuple[str, Path]], way: Way, protocol: Any) -> None:
+    """Predictions of sequences that share a model, where they are missing."""
+    from st4rtrack.bench.methods.method import MethodOptions
+    from st4rtrack.bench.methods.pairwise import predict_sequence
+    from st4rtrack.bench.predictions import write_prediction
+    from st4rtrack.io.worldtrack import read_worldtrack
+
+    missing = [(name, path, way.output / "predictions" / row / f"{name}.npz") for name, path in sequences]
+    missing = [each for each in missing if not each[2].exists()]
+    if not missing:
+        return
+    opened = {name: read_worldtrack(path, name=name, num_frames=protocol.num_frames) for name, path in sequences}
+    model = _model(row, opened, dict(sequences), way)
+    for name, _, file in missing:
+        write_prediction(file, predict_sequence(model, opened[name], MethodOptions(protocol)))
+
+
+def _model(row: str, sequences: dict[str, "WorldTrackSequence"], paths: dict[str, Path], way: Way) -> "St4RTrack":
+    """The base, or what it became on these sequences; kept in models/."""
+    from st4rtrack.adapt import adapt_videos
+    from st4rtrack.adapt.run import without_terms
+    from st4rtrack.cli.progress import Progress
+    from st4rtrack.losses.adaptation import NAMED
+    from st4rtrack.model.checkpoint import load_model
+    from st4rtrack.train.forward import new_model
+
+    base = load_model(way.model, device=way.device, dtype="float32")
+    if row == "without-pretraining":
+        base = new_model(base.config, seed=0).to(base.device)
+    taught = [name for name in sequences if "truth" not in (way.tracks, way.depth) or sequences[name].tracks_world is not None]
+    if row == "feed-forward" or not taught:
+        return base
+    kept = way.output / "models" / row / f"{'_'.join(name.replace('/', '_') for name in taught)[:100]}.safetensors"
+    if kept.exists():
+        return load_model(kept, device=way.device, dtype="float32")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    tracks, depth = _teachers(way, {name: sequences[name] for name in taught})
+    loss = NAMED[way.loss]
+    if row.startswith("without-") and row != "without-pretraining":
+        loss = without_terms(loss, [row.removeprefix("without-")])
+    with Progress("step") as progress:
+        found = adapt_videos(
+            [str(paths[name]) for name in taught],
+            output=kept,
+            model=base,
+            tracks=tracks,
+            depth=depth,
+            config=way.config,
+            loss=loss,
+            batch_size=way.batch_size,
+            fit="stretch",
+            device=way.device,
+            scenes="none",
+            progress=progress,
+            stop=str(min(len(sequences[name]) for name in taught)),
+        )
+    print(f"{row}: {found.sentence}")
+    return found.model
+
+
+def _teachers(way: Way, sequences: dict[str, "WorldTrackSequence"]) -> tuple[str, str]:
+    """The words that `adapt_videos` takes; the truth goes through files, as any other tool's answers do."""
+    folder = way.output / "truth"
+    words = []
+    for word, kind, write in ((way.tracks, "tracks", _write_true_tracks), (way.depth, "depth", _write_true_depth)):
+        if word != "truth":
+            words.append(word)
+            continue
+        _write_all(folder / kind, sequences, write)
+        words.append(str(folder / kind / "{name}.npz"))
+    return words[0], words[1]
+
+
+def _write_all(
+    folder: Path, sequences: dict[str, "WorldTrackSequence"], write: Callable[["WorldTrackSequence", Path], None]
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, sequence in sequences.items():
+        write(sequence, folder / f"{Path(name).name}.npz")
+
+
+def _write_true_tracks(sequence: "WorldTrackSequence", path: Path) -> None:
+    """Projections of the tracks that are seen in frame 0, as an exact tracker would give them."""
+    import numpy as np
+
+    from st4rtrack.geometry.camera import project
+    from st4rtrack.geometry.transforms import invert_rigid, transform_points
+
+    assert sequence.tracks_world is not None and sequence.visible is not None and sequence.query_px is not None
+    seen = sequence.visible[0]
+    in_camera = transform_points(invert_rigid(sequence.world_from_camera), sequence.tracks_world[:, seen])
+    pixels = project(in_camera, sequence.intrinsics)
+    known = np.isfinite(pixels).all(-1) & (in_camera[..., 2] > 0)
+    height, width = sequence.video.height, sequence.video.width
+    np.savez(
+        path,
+        query_px=sequence.query_px[seen],
+        tracks_px=np.where(known[..., None], pixels, 0.0).astype(np.float32),
+        visible=sequence.visible[:, seen] & known,
+        width=width,
+        height=height,
+    )
+
+
+def _write_true_depth(sequence: "WorldTrackSequence", path: Path) -> None:
+    import numpy as np
+
+    depth = sequence.read_depth()
+    np.savez(path, depth=np.where(np.isfinite(depth) & (depth > 0), depth, 0.0).astype(np.float32))
