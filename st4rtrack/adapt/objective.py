@@ -86,11 +86,13 @@ def _track_terms(
 
 
 def _depth_terms(maps: TwoPointmaps, solved: Solved, video: AdaptVideo, frames: np.ndarray) -> dict[str, Tensor]:
-    """What the depth term compares: S frames, all pixels."""
+    """What the depth term compares: S frames, all pixels; as one frame, which has one scale, where the teacher's frames share theirs."""
     teacher = video.priors.depth
     if teacher is None:
         return {}
     surface = maps.reconstruction.points_world[solved.rows]
     wanted = torch.from_numpy(teacher.depth[frames]).to(surface)
     depth = transform_maps(solved.camera_from_world, surface)[..., 2]
+    if teacher.world_from_camera is not None:
+        depth, wanted = depth.flatten()[None], wanted.flatten()[None]
     return {"depth": depth, "teacher_depth": wanted, "depth_valid": wanted > 0}

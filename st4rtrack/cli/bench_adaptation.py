@@ -213,4 +213,5 @@ def _write_true_depth(sequence: "WorldTrackSequence", path: Path) -> None:
     import numpy as np
 
     depth = sequence.read_depth()
-    np.savez(path, depth=np.where(np.isfinite(depth) & (depth > 0), depth, 0.0).astype(np.float32))
+    known = np.where(np.isfinite(depth) & (depth > 0), depth, 0.0).astype(np.float32)
+    np.savez(path, depth=known, world_from_camera=sequence.world_from_camera)
