@@ -9,8 +9,7 @@ from torch import Tensor
 
 from st4rtrack.adapt.inputs import ANCHOR, FrameInputs
 from st4rtrack.geometry.camera import pixel_grid
-from st4rtrack.geometry.differentiable_cameras import gauss_newton_step
-from st4rtrack.geometry.transforms import invert_rigid
+from st4rtrack.geometry.differentiable_cameras import gauss_newton_step, solved_cameras
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline import cameras as solver
 from st4rtrack.types import Pointmap, TwoPointmaps
@@ -74,17 +73,13 @@ def solve_cameras(maps: TwoPointmaps, *, refine: bool) -> Solved:
     """
     points, confidence = maps.reconstruction.points_world, cast(Tensor, maps.reconstruction.confidence)
     intrinsics = solver.anchor_intrinsics(_numpy(maps.tracking, ANCHOR))
-    rows, poses = [0], [np.eye(4)]
-    for row in range(1, len(points)):
-        found = solver.solve_camera(_numpy(maps.reconstruction, row), intrinsics)
-        if found is not None:
-            rows.append(row)
-            poses.append(invert_rigid(found))
-    start = torch.from_numpy(np.stack(poses)).to(points)
+    others = [solver.solve_camera(_numpy(maps.reconstruction, row), intrinsics) for row in range(1, len(points))]
+    rows, cameras = solved_cameras([np.eye(4), *others])
+    start = torch.from_numpy(cameras).to(points)
     matrix = torch.from_numpy(intrinsics).to(points)
     if refine and len(rows) > 1:
         start = torch.cat([start[:1], _refined(points[rows[1:]], confidence[rows[1:]], start[1:], matrix)])
-    return Solved(np.array(rows), start, matrix)
+    return Solved(rows, start, matrix)
 
 
 def _refined(points: Tensor, confidence: Tensor, camera_from_world: Tensor, intrinsics: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """`st4rtrack bench adaptation`: what adaptation brings on sequences with truth, and each part of it (paper Table 6)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,6 +21,9 @@ ROWS = (
     "without-pretraining",
 )
 """As in the paper. All but the first two differ from "instance" in what their name says; "domain" adapts one model to each set."""
+
+OPTIONS = "adaptation.json"
+"""In the folder of a table: what it was made with."""
 
 
 def adaptation(
@@ -69,6 +72,7 @@ def adaptation(
         config["learning_rate"] = learning_rate
     way = Way(output, tracks, depth, model, config, loss, batch_size, device)
     counted = protocol_named(protocol)
+    _require_same(output, {**asdict(way), "output": None, "device": None, "data": str(data), "protocol": protocol})
     files = []
     for row in names_among(rows, ROWS, "--rows"):
         for names in _together(row, find_worldtrack(data)):
@@ -91,6 +95,30 @@ class Way:
     loss: str
     batch_size: int | None
     device: str
+
+
+def _require_same(output: Path, options: dict[str, Any]) -> None:
+    """Rows of one folder differ in nothing but what their names say.
+
+    Raises:
+        UserError: it was made with other options.
+    """
+    import json
+
+    from st4rtrack.adapt.state import differences
+    from st4rtrack.io.files import write_whole
+    from st4rtrack.types import UserError
+
+    path = output / OPTIONS
+    if path.exists():
+        try:
+            changes = differences(json.loads(path.read_text()), options)
+        except (ValueError, TypeError, OSError):
+            changes = ["what it was made with cannot be read"]
+        if changes:
+            raise UserError(f"{output} holds a table of other options: {changes[0]}; name another folder with -o")
+    output.mkdir(parents=True, exist_ok=True)
+    write_whole(path, (json.dumps(options, indent=1) + "\n").encode())
 
 
 def _together(row: str, sequences: list[tuple[str, Path]]) -> list[list[tuple[str, Path]]]:

@@ -67,32 +67,6 @@ def project_everywhere(points_camera: Tensor, intrinsics: Tensor, *, nearest: fl
     return project(torch.cat([across, torch.ones_like(z[..., None])], dim=-1), intrinsics)
 
 
-def weiszfeld_step(intrinsics: Tensor, points_camera: Tensor, pixels_px: Tensor, weights: Tensor) -> Tensor:
-    """One more step of `focal.weiszfeld_focal`, with gradients: the focal length as a function of the points.
-
-    Args:
-        intrinsics: [3, 3] of square pixels, from that solver; where the step starts, detached.
-        points_camera: [N, 3] in the frame of the camera; those not before it do not count.
-        pixels_px: [N, 2] what each point is seen at.
-        weights: [N] not negative.
-    Returns:
-        Intrinsics [3, 3] in the type of the points; the start where no point counts.
-    Source:
-        Weiszfeld 1937: f = sum(w p.r) / sum(w r.r), w = trust / max(|p - f r|, 1e-8), with p from the principal point and r = (x/z, y/z).
-    """
-    start = intrinsics.detach().to(points_camera)
-    counts = _usable(points_camera) & (weights > 0)
-    points = _in_front(points_camera, counts)
-    rays = points[..., :2] / points[..., 2:]
-    pixels = (pixels_px - start[:2, 2]).to(rays)
-    distance = torch.linalg.vector_norm(pixels - start[0, 0] * rays, dim=-1)
-    weight = torch.where(counts, weights.to(rays), 0.0) / distance.clamp(min=1e-8)
-    along, square = (weight * (pixels * rays).sum(-1)).sum(), (weight * rays.square().sum(-1)).sum()
-    focal = torch.where(square > 0, along / torch.where(square > 0, square, 1.0), start[0, 0])
-    unit = torch.diag(start.new_tensor([1.0, 1.0, 0.0]))
-    return start * (1 - unit) + focal * unit
-
-
 def gauss_newton_step(
     camera_from_world: Tensor,
     points_world: Tensor,

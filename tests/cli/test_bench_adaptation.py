@@ -47,6 +47,8 @@ def test_rows_are_adapted_to_the_truth_scored_and_put_in_a_table(run: Run, data:
     assert len(made) == 8
     code, said = run(*given, "--learning-rate", 0.01)
     assert code == 0 and all(path.stat().st_mtime_ns == then for path, then in made.items()), said
+    code, said = run(*given, "--learning-rate", 0.02)
+    assert code == 2 and "learning_rate was 0.01, now 0.02" in said, said
 
 
 def test_an_unknown_row_is_a_sentence(run: Run, data: Path) -> None:

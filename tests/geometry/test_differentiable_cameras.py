@@ -10,9 +10,7 @@ from st4rtrack.geometry.differentiable_cameras import (
     gauss_newton_step,
     project_everywhere,
     solved_cameras,
-    weiszfeld_step,
 )
-from st4rtrack.geometry.focal import weiszfeld_focal
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
 
 HEIGHT, WIDTH, FOCAL = 18, 32, 30.0
@@ -261,42 +259,6 @@ def test_a_frame_all_on_or_behind_its_camera_has_finite_gradients(z: float) -> N
     pixels = project_everywhere(points, INTRINSICS.float())
     (gradient,) = torch.autograd.grad(pixels.sum(), points)
     assert pixels.isfinite().all() and gradient.isfinite().all()
-
-
-def test_one_step_finds_the_focal_length_that_the_solver_found() -> None:
-    _, points, pixels, weights = view(1)
-    points = (points[0] + torch.tensor([0, 0, 2.0])).reshape(HEIGHT, WIDTH, 3)
-    focal = weiszfeld_focal(points.numpy(), weights=weights[0].numpy(), iterations=500)
-    start = torch.from_numpy(intrinsics_from_focal(focal, HEIGHT, WIDTH))
-    found = weiszfeld_step(start, points.reshape(-1, 3), pixels, weights[0])
-    torch.testing.assert_close(found, start)
-
-
-def test_gradients_of_the_focal_length_are_exact_and_scale_as_it_does() -> None:
-    true, points, pixels, weights = view(1, step=4)
-    noise = 0.1 * torch.randn(points[0].shape, generator=torch.Generator().manual_seed(3), dtype=points.dtype)
-    in_camera = (transform_points(true, points)[0] + noise).requires_grad_()
-    weights = weights[0].requires_grad_()
-    assert torch.autograd.gradcheck(lambda x, w: weiszfeld_step(INTRINSICS, x, pixels, w), (in_camera, weights))
-    exact = transform_points(true, points)[0]
-    stretched = exact * torch.tensor([1.0, 1.0, 1.1])
-    torch.testing.assert_close(weiszfeld_step(INTRINSICS, stretched, pixels, weights)[0, 0].item(), 1.1 * FOCAL)
-
-
-def test_focal_length_ignores_points_that_are_no_good() -> None:
-    true, points, pixels, weights = view(1)
-    in_camera = transform_points(true, points)[0]
-    bad = torch.arange(len(pixels)) % 5 == 0
-    for value in (float("nan"), 0.0, -1.0):
-        spoiled = torch.where(bad[:, None], value, in_camera).requires_grad_()
-        found = weiszfeld_step(INTRINSICS, spoiled, pixels, weights[0])
-        torch.testing.assert_close(found, INTRINSICS)
-        (gradient,) = torch.autograd.grad(found[0, 0], spoiled)
-        assert gradient.isfinite().all() and not gradient[bad].any()
-    nothing = torch.zeros_like(in_camera).requires_grad_()
-    kept = weiszfeld_step(INTRINSICS, nothing, pixels, weights[0])
-    torch.testing.assert_close(kept, INTRINSICS)
-    assert not torch.autograd.grad(kept.sum(), nothing)[0].any()
 
 
 def test_failed_cameras_are_left_out_and_counted() -> None:
