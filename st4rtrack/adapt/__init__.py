@@ -2,6 +2,6 @@
 
 from st4rtrack.adapt.config import AdaptConfig
 from st4rtrack.adapt.result import Adaptation
-from st4rtrack.adapt.run import adapt_videos, without_terms
+from st4rtrack.adapt.run import adapt_videos
 
-__all__ = ["AdaptConfig", "Adaptation", "adapt_videos", "without_terms"]
+__all__ = ["AdaptConfig", "Adaptation", "adapt_videos"]

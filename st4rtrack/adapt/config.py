@@ -28,9 +28,8 @@ class AdaptConfig:
         weight_decay: on matrices only.
         clip_norm: of the gradient.
         freeze: what does not learn, always with the encoder. "reconstruction": the reconstruction branch and what both branches
-            share, as the paper asks; "anchored": the same, and its output is held at what it was, since it attends to the
+            share, as the paper asks; "anchored": the same, and its output is held everywhere at what it was, since it attends to the
             branch that learns; "encoder": nothing more, as the released script.
-        anchored_weight: of holding the reconstruction with "anchored".
         queries: points of the anchor that are followed, about, in a grid; what moves gets up to as many again.
         points_per_step: tracks that a step looks at, at most.
         held_out_share: of the tracks, in patches of the image, only for measuring.
@@ -49,7 +48,6 @@ class AdaptConfig:
     weight_decay: float = 0.05
     clip_norm: float = 0.8
     freeze: Freeze = "reconstruction"
-    anchored_weight: float = 10.0
     queries: int = 1000
     points_per_step: int = 1000
     held_out_share: float = 0.2
@@ -70,6 +68,15 @@ class AdaptConfig:
             raise UserError(f"--seed must not be negative, got {self.seed}")
         if self.freeze not in get_args(Freeze):
             raise UserError(f"--freeze is one of {', '.join(get_args(Freeze))}, not {self.freeze!r}")
+
+
+ANCHORED_WEIGHT = 10.0
+"""Of holding the reconstruction with "anchored", in a loss that does not hold it by itself."""
+
+
+def default_freeze(model: ModelConfig) -> Freeze:
+    """As the paper; of a network with hints the reconstruction learns too: its depth of what moves is what most needs it."""
+    return "encoder" if model.hints else "reconstruction"
 
 
 def default_learning_rate(model: ModelConfig) -> float:

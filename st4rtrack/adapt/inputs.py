@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from st4rtrack.adapt.priors import Priors
 from st4rtrack.classical.two_view import TwoView
+from st4rtrack.geometry.sampling import ArrayT
 from st4rtrack.model.encoder import Tokens
 from st4rtrack.model.hints import Hints, assemble_hints
 from st4rtrack.model.network import St4RTrack
@@ -77,7 +77,8 @@ class AdaptVideo:
         priors: what the teachers say.
         moving: [N] bool, tracks that are not where a static point would be.
         held_out: [N] bool, tracks that are only measured on.
-        held: [T, h, w, 3] float32, first prediction of the reconstruction branch at every `HELD_STRIDE`-th pixel; `None`: it is free.
+        held: [T, h, w, 3] float32, first prediction of the reconstruction branch at every `HELD_STRIDE`-th pixel; `None` where nobody
+            asks whether it stays.
     """
 
     inputs: FrameInputs
@@ -132,10 +133,10 @@ def _mapped(folder: Path, name: str, shape: tuple[int, ...], dtype: type) -> np.
     return np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
 
 
-def held_points(points: Tensor) -> Tensor:
-    """The pixels [F, h, w, 3] of points [F, H, W, 3] at which the reconstruction is held."""
+def held_pixels(maps: ArrayT) -> ArrayT:
+    """The pixels [F, h, w(, 3)] of maps [F, H, W(, 3)] at which the reconstruction is held."""
     start = HELD_STRIDE // 2
-    return points[:, start::HELD_STRIDE, start::HELD_STRIDE]
+    return maps[:, start::HELD_STRIDE, start::HELD_STRIDE]  # pyright: ignore[reportReturnType]
 
 
 def empty_held(inputs: FrameInputs, folder: Path) -> np.ndarray:

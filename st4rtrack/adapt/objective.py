@@ -9,11 +9,12 @@ from torch import Tensor
 from st4rtrack.adapt.batches import Batch
 from st4rtrack.adapt.config import AdaptConfig
 from st4rtrack.adapt.forward import Solved, predict, solve_cameras
-from st4rtrack.adapt.inputs import AdaptVideo, held_points
+from st4rtrack.adapt.inputs import AdaptVideo, held_pixels
 from st4rtrack.geometry.differentiable_cameras import project_everywhere
-from st4rtrack.geometry.sampling import inside_image, sample_frames
+from st4rtrack.geometry.sampling import inside_image, nearest_pixel, sample_frames
 from st4rtrack.geometry.transforms import transform_maps, transform_points
 from st4rtrack.losses.adaptation import AdaptationLoss, adaptation_loss
+from st4rtrack.losses.relative import KnownDepth
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.types import TwoPointmaps
 
@@ -44,55 +45,85 @@ def step_loss(model: St4RTrack, video: AdaptVideo, batch: Batch, config: AdaptCo
     maps = predict(model, video.inputs, batch.frames, config.precision)
     solved = solve_cameras(maps, refine=True)
     frames = batch.frames[solved.rows]
-    points = np.flatnonzero(~video.held_out)[batch.points]
+    seen = _tracks_seen(maps, solved, video, frames, np.flatnonzero(~video.held_out)[batch.points])
     found = adaptation_loss(
-        loss, **_track_terms(maps, solved, video, frames, points), **_depth_terms(maps, solved, video, frames)
+        loss,
+        projected_px=project_everywhere(seen.in_camera, solved.intrinsics),
+        tracks_px=seen.tracks_px,
+        visible=seen.visible,
+        centre_px=seen.tracks_px.new_tensor([video.inputs.size[1] / 2, video.inputs.size[0] / 2]),
+        tracking_points=seen.tracking_points,
+        reconstruction_points=seen.reconstruction_points,
+        both_visible=seen.inside,
+        **_depths(maps, solved, video, frames, seen),
+        held=_held(maps, video, batch.frames, everywhere=config.freeze == "anchored"),
     )
-    total, parts = found.total, {name: float(value.detach()) for name, value in found.parts.items()}
-    if video.held is not None:
-        kept = reconstruction_change(maps.reconstruction.points_world, torch.from_numpy(video.held[batch.frames]))
-        total, parts = total + config.anchored_weight * kept, {**parts, "anchored": float(kept.detach())}
-    return StepLoss(total, parts, len(batch.frames) - len(frames))
+    parts = {name: float(value.detach()) for name, value in found.parts.items()}
+    return StepLoss(found.total, parts, len(batch.frames) - len(frames))
 
 
-def reconstruction_change(points: Tensor, held: Tensor) -> Tensor:
-    """Mean squared distance of the reconstruction [F, H, W, 3] from what it was [F, h, w, 3], relative to the distance of the point."""
-    held = held.to(points)
-    known = held.isfinite().all(dim=-1)
-    change = (held_points(points) - held).square().sum(-1) / held.square().sum(-1).clamp(min=1e-12)
-    return change[known].mean()
+@dataclass
+class _TracksSeen:
+    """Tracks as the branches and the teacher have them: S frames with a camera, P points.
+
+    Attributes:
+        tracking_points, in_camera: [S, P, 3] of the tracking branch, world and camera of the frame.
+        reconstruction_points: [S, P, 3] where the teacher sees them.
+        tracks_px: [S, P, 2] of the teacher.
+        visible, inside: [S, P] bool, and inside the image.
+    """
+
+    tracking_points: Tensor
+    in_camera: Tensor
+    reconstruction_points: Tensor
+    tracks_px: Tensor
+    visible: Tensor
+    inside: Tensor
 
 
-def _track_terms(
-    maps: TwoPointmaps, solved: Solved, video: AdaptVideo, frames: np.ndarray, points: np.ndarray
-) -> dict[str, Tensor]:
-    """What the trajectory and the alignment terms compare: S frames, P points."""
-    tracks, (height, width) = video.priors.tracks, video.inputs.size
+def _tracks_seen(maps: TwoPointmaps, solved: Solved, video: AdaptVideo, frames: np.ndarray, points: np.ndarray) -> _TracksSeen:
+    tracks = video.priors.tracks
     surface = maps.reconstruction.points_world[solved.rows]
     query_px, tracks_px = (
         torch.from_numpy(np.asarray(each)).to(surface) for each in (tracks.query_px[points], tracks.tracks_px[frames][:, points])
     )
     visible = torch.from_numpy(tracks.visible[frames][:, points]).to(surface.device)
     tracking = sample_frames(maps.tracking.points_world[solved.rows], query_px.expand(len(frames), -1, -1))
-    return {
-        "projected_px": project_everywhere(transform_points(solved.camera_from_world, tracking), solved.intrinsics),
-        "tracks_px": tracks_px,
-        "visible": visible,
-        "centre_px": surface.new_tensor([width / 2, height / 2]),
-        "tracking_points": tracking,
-        "reconstruction_points": sample_frames(surface, tracks_px),
-        "both_visible": visible & inside_image(tracks_px, height, width),
-    }
+    return _TracksSeen(
+        tracking,
+        transform_points(solved.camera_from_world, tracking),
+        sample_frames(surface, tracks_px),
+        tracks_px,
+        visible,
+        visible & inside_image(tracks_px, *video.inputs.size),
+    )
 
 
-def _depth_terms(maps: TwoPointmaps, solved: Solved, video: AdaptVideo, frames: np.ndarray) -> dict[str, Tensor]:
-    """What the depth term compares: S frames, all pixels; as one frame, which has one scale, where the teacher's frames share theirs."""
+def _depths(
+    maps: TwoPointmaps, solved: Solved, video: AdaptVideo, frames: np.ndarray, seen: _TracksSeen
+) -> dict[str, KnownDepth]:
+    """What the depth term compares: all pixels, and tracks where they are seen; nothing where nobody knows depth."""
     teacher = video.priors.depth
     if teacher is None:
         return {}
     surface = maps.reconstruction.points_world[solved.rows]
     wanted = torch.from_numpy(teacher.depth[frames]).to(surface)
-    depth = transform_maps(solved.camera_from_world, surface)[..., 2]
-    if teacher.world_from_camera is not None:
-        depth, wanted = depth.flatten()[None], wanted.flatten()[None]
-    return {"depth": depth, "teacher_depth": wanted, "depth_valid": wanted > 0}
+    row, column = nearest_pixel(seen.tracks_px.cpu().numpy(), *video.inputs.size)
+    at_tracks = torch.from_numpy(teacher.depth[frames[:, None], row, column]).to(surface)
+    found = {
+        "pixels": KnownDepth(transform_maps(solved.camera_from_world, surface)[..., 2], wanted, wanted > 0),
+        "tracks": KnownDepth(seen.in_camera[..., 2], at_tracks, seen.inside & (at_tracks > 0)),
+    }
+    return {name: each.as_one_frame() if teacher.world_from_camera is not None else each for name, each in found.items()}
+
+
+def _held(maps: TwoPointmaps, video: AdaptVideo, frames: np.ndarray, *, everywhere: bool) -> tuple[Tensor, Tensor] | None:
+    """The reconstruction now and before, NaN where the teacher knows its depth unless it is held everywhere."""
+    if video.held is None:
+        return None
+    now = maps.reconstruction.points_world
+    before = torch.from_numpy(video.held[frames]).to(now)
+    if video.priors.depth is not None and not everywhere:
+        known = torch.from_numpy(held_pixels(video.priors.depth.depth[frames]) > 0).to(now.device)
+        before = torch.where(known[..., None], torch.nan, before)
+    return held_pixels(now), before

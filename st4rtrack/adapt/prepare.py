@@ -1,17 +1,20 @@
 """A video made ready: inputs of the decoders, priors of the teachers, what moves, what is held out."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from st4rtrack.adapt.config import AdaptConfig
-from st4rtrack.adapt.inputs import ANCHOR, AdaptVideo, FrameInputs, empty_held, frame_inputs, held_points
+from st4rtrack.adapt.inputs import ANCHOR, AdaptVideo, FrameInputs, empty_held, frame_inputs, held_pixels
 from st4rtrack.adapt.measure import Seen, predict_all
-from st4rtrack.adapt.priors import Priors, TeacherTracks
+from st4rtrack.adapt.priors import Priors, TeacherDepth, TeacherTracks
 from st4rtrack.adapt.queries import grid_queries, held_out_tracks, more_queries, moving_tracks
+from st4rtrack.adapt.scale import log_scales
 from st4rtrack.adapt.teachers import DepthTeacher, TrackTeacher, gather_priors, gather_tracks
 from st4rtrack.geometry.sampling import inside_image
+from st4rtrack.geometry.transforms import invert_rigid, transform_points
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.types import UserError, Video
 
@@ -41,8 +44,8 @@ def prepare_video(
         UserError: the video has one frame, or a teacher says nothing that can be learnt from.
     """
     inputs = frame_inputs(model, video, folder)
-    held = empty_held(inputs, folder) if config.freeze == "anchored" else None
-    static = _static_world(model, inputs, frames, config.precision, held)
+    first_points = empty_held(inputs, folder)
+    static = _static_world(model, inputs, frames, config.precision, first_points)
     rgb, (height, width) = np.asarray(inputs.rgb), inputs.size
     query_px = grid_queries(height, width, config.queries)
     if teachers[0].follows_any:
@@ -58,7 +61,8 @@ def prepare_video(
                 f"{video.name}: {tracks.name} follows no point beyond the first frame to {what}; "
                 "choose other frames with --start and --stop, or another teacher with --tracks"
             )
-    found = AdaptVideo(inputs, Priors(tracks, priors.depth), moving_tracks(tracks, *static), held_out, held)
+    depth = None if priors.depth is None else _in_units_of(priors.depth, first_points, static[1])
+    found = AdaptVideo(inputs, Priors(tracks, depth), moving_tracks(tracks, *static), held_out, first_points)
     logger.info(
         "%s: %d frames, %d tracks of %s, %d of them move, %d are held out; depth of %s",
         video.name,
@@ -73,17 +77,26 @@ def prepare_video(
 
 
 def _static_world(
-    model: St4RTrack, inputs: FrameInputs, frames: int, precision: str, held: np.ndarray | None
+    model: St4RTrack, inputs: FrameInputs, frames: int, precision: str, first_points: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Content of the anchor [H, W, 3], `camera_from_world` [T, 4, 4] and intrinsics [3, 3] as the base sees them; `held` is filled."""
+    """Content of the anchor [H, W, 3], `camera_from_world` [T, 4, 4] and intrinsics [3, 3] as the base sees them.
+
+    What it reconstructs goes to `first_points`.
+    """
     cameras = np.empty((len(inputs), 4, 4))
     seen: Seen | None = None
     for seen in predict_all(model, inputs, frames, precision):
         cameras[seen.frames] = seen.camera_from_world
-        if held is not None:
-            held[seen.frames] = held_points(seen.maps.reconstruction.points_world).cpu().numpy()
+        first_points[seen.frames] = held_pixels(seen.maps.reconstruction.points_world).cpu().numpy()
     assert seen is not None
     return seen.maps.tracking.points_world[ANCHOR].cpu().numpy(), cameras, seen.intrinsics
+
+
+def _in_units_of(teacher: TeacherDepth, points: np.ndarray, camera_from_world: np.ndarray) -> TeacherDepth:
+    """The teacher's depth in the units of the base, which reconstructs points [T, h, w, 3]."""
+    depth = np.stack([transform_points(camera, each.reshape(-1, 3))[:, 2] for camera, each in zip(camera_from_world, points)])
+    scales = np.exp(log_scales(teacher, depth.reshape(points.shape[:3]), invert_rigid(camera_from_world)))
+    return replace(teacher, depth=(teacher.depth * scales[:, None, None]).astype(np.float32))
 
 
 def _inside(tracks: TeacherTracks, height: int, width: int) -> TeacherTracks:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Unpack
 
-from st4rtrack.adapt.config import AdaptConfig, default_frames, default_learning_rate
+from st4rtrack.adapt.config import ANCHORED_WEIGHT, AdaptConfig, default_frames, default_freeze, default_learning_rate
 from st4rtrack.adapt.loop import adapt
 from st4rtrack.adapt.prepare import prepare_video
 from st4rtrack.adapt.report import write_picture
@@ -54,7 +54,8 @@ def adapt_videos(
     tracks: str | TrackTeacher = "flow",
     depth: str | DepthTeacher = "triangulation",
     config: AdaptConfig | Mapping[str, Any] = MappingProxyType({}),
-    loss: AdaptationLoss = NAMED["paper"],
+    loss: AdaptationLoss | str = "auto",
+    without: Sequence[str] = (),
     batch_size: int | None = None,
     size: int | None = None,
     fit: Literal["crop", "stretch"] = "crop",
@@ -72,9 +73,10 @@ def adapt_videos(
         output: the checkpoint, a `.safetensors` file; default NAME_adapted.safetensors in the current folder.
         model: the base, as `load_model` takes it, or a network, which is copied.
         tracks, depth: the teachers, in the words of `st4rtrack adapt`, where {name} in a path stands for that of the video; or objects.
-        config: the optimisation, or some fields of `AdaptConfig`: then the learning rate and the precision are, if they are not
-            among them, what suits the model and the device.
-        loss: what is learnt from.
+        config: the optimisation, or some fields of `AdaptConfig`: then the learning rate, what is frozen and the precision are, if they
+            are not among them, what suits the model and the device.
+        loss: what is learnt from, or its name among `losses.adaptation.NAMED`; "auto": what suits the model.
+        without: terms to leave out: "trajectory", "depth", "alignment", "held".
         batch_size: frames per step; default by size and device, at most that of `config`.
         size, fit: of the frames at the network, as of `reconstruct`.
         device: as of `load_model`.
@@ -93,6 +95,7 @@ def adapt_videos(
     places = _places(output, opened, overwrite)
     network, base = _base(model, device, changes_only)
     config = config if isinstance(config, AdaptConfig) else _config(network, config)
+    loss = _loss(loss, without, network, config)
     tasks = [_task(video, network, size, fit, (tracks, depth), batch_size, config) for video in opened]
     if not (loss.trajectory or loss.alignment or (loss.depth and any(task.depth for task in tasks))):
         raise UserError("nothing is left to learn from: every term of the loss is left out, or has no teacher")
@@ -114,11 +117,6 @@ def adapt_videos(
     _save(found, learning, base)
     places.state.unlink(missing_ok=True)
     return found
-
-
-def without_terms(loss: AdaptationLoss, terms: Sequence[str]) -> AdaptationLoss:
-    """The loss with some of its terms left out: "trajectory", "depth", "alignment"."""
-    return replace(loss, **dict.fromkeys(terms, 0.0))
 
 
 def _opened(videos: Sequence[Any], selection: Selection) -> list[Video]:
@@ -162,7 +160,20 @@ def _base(model: str | Path | St4RTrack, device: str, changes_only: bool) -> tup
 
 def _config(model: St4RTrack, given: Mapping[str, Any]) -> AdaptConfig:
     precision = str(choose_dtype("auto", model.device)).removeprefix("torch.")
-    return AdaptConfig(**{"learning_rate": default_learning_rate(model.config), "precision": precision, **given})
+    suits = {"learning_rate": default_learning_rate(model.config), "freeze": default_freeze(model.config), "precision": precision}
+    return AdaptConfig(**{**suits, **given})
+
+
+def _loss(given: AdaptationLoss | str, without: Sequence[str], model: St4RTrack, config: AdaptConfig) -> AdaptationLoss:
+    if given == "auto":
+        given = "relative" if model.config.hints else "paper"
+    if isinstance(given, str):
+        if given not in NAMED:
+            raise UserError(f"there is no loss {given!r}; there are: auto, {', '.join(NAMED)}")
+        given = NAMED[given]
+    if config.freeze == "anchored" and not given.held:
+        given = replace(given, held=ANCHORED_WEIGHT)
+    return replace(given, **dict.fromkeys(without, 0.0))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-TERMS = ("trajectory", "depth", "alignment")
+TERMS = ("trajectory", "depth", "alignment", "held")
 
 
 def adapt(
@@ -15,9 +15,9 @@ def adapt(
     tracks: str = "flow",
     depth: str = "triangulation",
     steps: int = 500,
-    loss: Literal["paper", "released"] = "paper",
+    loss: Literal["auto", "relative", "paper", "released"] = "auto",
     without: str = "",
-    freeze: Literal["reconstruction", "anchored", "encoder"] = "reconstruction",
+    freeze: Literal["auto", "reconstruction", "anchored", "encoder"] = "auto",
     learning_rate: float | None = None,
     batch_size: str = "auto",
     patience: int = 6,
@@ -41,9 +41,10 @@ def adapt(
         tracks: Teacher of 2D tracks: flow (built in), or another of docs/adaptation.md.
         depth: Teacher of depth: triangulation (built in), none, or another of docs/adaptation.md.
         steps: Optimiser steps at most; fewer when held-out tracks no longer improve.
-        loss: As the paper has it, or as the released scripts compute it.
-        without: Terms to leave out, separated by commas: trajectory, depth, alignment.
-        freeze: What does not learn beside the encoder: the reconstruction branch, the same and its output held, or nothing more.
+        loss: In shares of image and distance (relative), as the paper has it, or as the released scripts compute it; auto: by the model.
+        without: Terms to leave out, separated by commas: trajectory, depth, alignment, held.
+        freeze: What does not learn beside the encoder: the reconstruction branch, the same and its output held, or nothing more (encoder);
+            auto: by the model.
         learning_rate: Its peak. Default: 5e-5 as in the paper, larger for the embedded model.
         batch_size: Frames per step, or auto: 24, or fewer where memory asks for it.
         patience: So many measurements in a row (one every 25 steps) without gain end it.
@@ -67,10 +68,15 @@ def adapt(
     frames = None if batch_size == "auto" else positive_int(batch_size, "--batch-size")
     network_size = None if size is None else positive_int(size, "--size")
 
-    from st4rtrack.adapt import adapt_videos, without_terms
-    from st4rtrack.losses.adaptation import NAMED
+    from st4rtrack.adapt import adapt_videos
 
-    asked = {"steps": steps, "freeze": freeze, "learning_rate": learning_rate, "patience": patience, "seed": seed}
+    asked = {
+        "steps": steps,
+        "freeze": None if freeze == "auto" else freeze,
+        "learning_rate": learning_rate,
+        "patience": patience,
+        "seed": seed,
+    }
     with Progress("step") as progress:
         found = adapt_videos(
             videos,
@@ -78,7 +84,8 @@ def adapt(
             model=model,
             tracks=tracks,
             depth=depth,
-            loss=without_terms(NAMED[loss], left_out),
+            loss=loss,
+            without=left_out,
             config={name: value for name, value in asked.items() if value is not None},
             batch_size=frames,
             size=network_size,

@@ -34,8 +34,8 @@ def adaptation(
     depth: str = "triangulation",
     model: str = "tiny",
     steps: int = 500,
-    loss: Literal["paper", "released"] = "paper",
-    freeze: Literal["reconstruction", "anchored", "encoder"] = "reconstruction",
+    loss: Literal["auto", "relative", "paper", "released"] = "auto",
+    freeze: Literal["auto", "reconstruction", "anchored", "encoder"] = "auto",
     learning_rate: float | None = None,
     batch_size: int | None = None,
     protocol: Literal["published", "corrected"] = "published",
@@ -67,7 +67,9 @@ def adaptation(
     from st4rtrack.io.worldtrack import find_worldtrack
 
     log_to_stderr()
-    config: dict[str, Any] = {"steps": positive_int(steps, "--steps"), "freeze": freeze}
+    config: dict[str, Any] = {"steps": positive_int(steps, "--steps")}
+    if freeze != "auto":
+        config["freeze"] = freeze
     if learning_rate is not None:
         config["learning_rate"] = learning_rate
     way = Way(output, tracks, depth, model, config, loss, batch_size, device)
@@ -153,9 +155,7 @@ def _predict(row: str, sequences: list[tuple[str, Path]], way: Way, protocol: An
 def _model(row: str, sequences: dict[str, "WorldTrackSequence"], paths: dict[str, Path], way: Way) -> "St4RTrack":
     """The base, or what it became on these sequences; kept in models/."""
     from st4rtrack.adapt import adapt_videos
-    from st4rtrack.adapt.run import without_terms
     from st4rtrack.cli.progress import Progress
-    from st4rtrack.losses.adaptation import NAMED
     from st4rtrack.model.checkpoint import load_model
     from st4rtrack.train.forward import new_model
 
@@ -170,9 +170,7 @@ def _model(row: str, sequences: dict[str, "WorldTrackSequence"], paths: dict[str
         return load_model(kept, device=way.device, dtype="float32")
     kept.parent.mkdir(parents=True, exist_ok=True)
     tracks, depth = _teachers(way, {name: sequences[name] for name in taught})
-    loss = NAMED[way.loss]
-    if row.startswith("without-") and row != "without-pretraining":
-        loss = without_terms(loss, [row.removeprefix("without-")])
+    term = row.removeprefix("without-")
     with Progress("step") as progress:
         found = adapt_videos(
             [str(paths[name]) for name in taught],
@@ -181,7 +179,8 @@ def _model(row: str, sequences: dict[str, "WorldTrackSequence"], paths: dict[str
             tracks=tracks,
             depth=depth,
             config=way.config,
-            loss=loss,
+            loss=way.loss,
+            without=[term] if term in ("trajectory", "depth", "alignment") else [],
             batch_size=way.batch_size,
             fit="stretch",
             device=way.device,

@@ -1,37 +1,35 @@
-"""What a video without labels is adapted by (paper section 3.3, Eq. 5-11): its own projection, compared with what teachers say.
+"""The sum that a video without labels is adapted by (paper section 3.3, Eq. 11): named weights, and the terms they weigh.
 
-Symbols: F frames, N points, p projected point and g the teacher's track of it (both pixels of the network's image), c the centre of the
-image, z depth, a hat over what the prediction becomes after it is scaled.
-
-Which means were chosen, where the paper leaves it open:
-
-- Each term is the mean over the points (or pixels) of a frame that count, then the mean over the frames in which any does: a frame in
-  which few points are visible weighs as much as any other. Eq. 10 is printed as a sum; it is a mean here too, or its weight would depend
-  on how many points are followed. A frame with nothing to say has the value 0, gradient 0, and is not counted.
-- What counts: points that the teacher says are visible (Eq. 7, 10), pixels with a depth of the teacher (Eq. 9).
-- Squares are of distances, in pixels of the network's image (Eq. 7), world units (Eq. 10) and mean depths of the teacher in the frame
-  (Eq. 9): a teacher in millimetres asks for no other weight than one in metres.
-- Both scales are the prediction's, one per frame, and carry gradients. That of Eq. 6 leaves out what lies near the centre, where a ratio of
-  distances says nothing and has no bound.
-
-Every function computes in float32 or more, and what is at points that do not count, be it NaN, changes neither value nor gradient.
-The functions of `RELEASED` repeat the released scripts instead; their docstrings say in what they differ.
+`reprojection.py` has the terms of the paper and of the released scripts, `relative.py` those of a network with a skeleton.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
-import torch
 from torch import Tensor
 
-from st4rtrack.losses.regression import keep, length, weighted_mean
+from st4rtrack.losses.relative import (
+    KnownDepth,
+    held_loss,
+    relative_agreement_loss,
+    relative_depth_loss,
+    relative_trajectory_loss,
+)
+from st4rtrack.losses.reprojection import (
+    agreement_loss,
+    depth_loss,
+    released_agreement_loss,
+    released_depth_loss,
+    released_trajectory_loss,
+    trajectory_loss,
+)
 from st4rtrack.types import UserError
 
-CENTRAL = 0.05
-"""Of half the diagonal of the image: tracks nearer to its centre do not take part in the scale of a frame."""
+HELD = 3.0
+"""Weight of `AdaptationLoss.held` in "relative": what nobody measures, as the depth of what moves with the built-in teachers, stays."""
 
-Form = Literal["paper", "released"]
+Form = Literal["paper", "released", "relative"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,8 @@ class AdaptationLoss:
 
     Attributes:
         trajectory, depth, alignment: weights; a term of weight 0 is measured and not learnt from.
-        form: "paper", or "released": with the scales, means and exponents of the released scripts.
+        held: weight of holding the reconstruction at what it was before, where no teacher knows its depth; 0: it is free.
+        form: "paper"; "released": with the scales, means and exponents of the released scripts; "relative": `losses/relative.py`.
     Raises:
         UserError: a weight is negative or not finite, or there is no such form.
     """
@@ -48,18 +47,25 @@ class AdaptationLoss:
     trajectory: float = 1.0
     depth: float = 10.0
     alignment: float = 5.0
+    held: float = 0.0
     form: Form = "paper"
 
     def __post_init__(self) -> None:
-        for name in ("trajectory", "depth", "alignment"):
+        for name in ("trajectory", "depth", "alignment", "held"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UserError(f"the weight of {name} is a finite number that is not negative, not {getattr(self, name)}")
         if self.form not in get_args(Form):
             raise UserError(f"the form of the loss is one of {', '.join(get_args(Form))}, not {self.form}")
 
 
-NAMED: dict[str, AdaptationLoss] = {"paper": AdaptationLoss(), "released": AdaptationLoss(trajectory=0.5, form="released")}
-"""Losses with a name. "paper": Eq. 5-11 with the weights of its appendix C.1; "released": what the released script for adaptation does."""
+NAMED: dict[str, AdaptationLoss] = {
+    "paper": AdaptationLoss(),
+    "released": AdaptationLoss(trajectory=0.5, form="released"),
+    "relative": AdaptationLoss(trajectory=1.0, depth=1.0, alignment=1.0, held=HELD, form="relative"),
+}
+"""Losses with a name. "paper": Eq. 5-11 with the weights of its appendix C.1; "released": what the released script for adaptation does;
+"relative": for a network whose geometry starts from a skeleton, where square pixels (a thousand at the start) drown the other terms and
+the squares of Eq. 9, which far pixels rule, bend what is near."""
 
 
 @dataclass
@@ -68,104 +74,29 @@ class AdaptationParts:
 
     Attributes:
         total: differentiable.
-        parts: "trajectory", "alignment", and "depth" where there is a teacher of it: before they are weighted, detached.
+        parts: "trajectory", "alignment", and "depth" where there is a teacher of it, "held" where something is: before they are
+            weighted, detached.
     """
 
     total: Tensor
     parts: dict[str, Tensor]
 
 
-def trajectory_loss(projected_px: Tensor, tracks_px: Tensor, visible: Tensor, centre_px: Tensor) -> Tensor:
-    """L = mean over visible points of |p^ - g|^2, p^ = (p - c) s + c, s = mean of |g - c| / |p - c| per frame.
-
-    Scaling p about c, as a wrong focal length does, changes nothing.
-
-    Args:
-        projected_px: [F, N, 2] p, differentiable.
-        tracks_px: [F, N, 2] g.
-        visible: [F, N] bool.
-        centre_px: [2] c, half of the size of the image.
-    Returns:
-        A single number in square pixels.
-    Source: paper Eq. 5-7. A denominator is at least half of the radius within which points do not take part in s; without any further
-        out s is 1.
-    """
-    predicted, wanted = (keep(each - centre_px, visible) for each in (projected_px, tracks_px))
-    radius = CENTRAL * length(centre_px.to(wanted))
-    wanted_length = length(wanted)
-    outer = wanted_length >= radius
-    ratio = wanted_length / length(predicted).clamp(min=radius / 2)
-    scale = torch.where(outer.any(dim=1), (ratio * outer).sum(1) / outer.sum(1).clamp(min=1), 1.0)
-    return _mean_of_frames((predicted * scale[:, None, None] - wanted).square().sum(-1), visible)
-
-
-def depth_loss(depth: Tensor, teacher_depth: Tensor, valid: Tensor) -> Tensor:
-    """L = mean over valid pixels of (a z - t)^2, a = sum z t / sum z^2 per frame; t the teacher's depth over its mean in the frame.
-
-    Scaling the depth of a frame, predicted or the teacher's, changes nothing.
-
-    Args:
-        depth: [F, ...] z, pixels or points, differentiable.
-        teacher_depth: [F, ...].
-        valid: [F, ...] bool, where the teacher knows it, > 0.
-    Returns:
-        A single number, in squares of the teacher's mean depth.
-    Source: paper Eq. 8 and 9.
-    """
-    predicted, wanted, counts = (each.flatten(1) for each in (keep(depth, valid), keep(teacher_depth, valid), valid))
-    mean = wanted.sum(1) / counts.sum(1).clamp(min=1)
-    wanted = wanted / torch.where(mean > 0, mean, 1.0)[:, None]
-    return _mean_of_frames((_scaled_to(predicted, wanted) - wanted).square(), counts)
-
-
-def agreement_loss(tracking_points: Tensor, reconstruction_points: Tensor, both_visible: Tensor) -> Tensor:
-    """L = mean over points visible in the anchor and the frame of |X - X'|^2: both branches say where the same content is.
-
-    Args:
-        tracking_points: [F, N, 3] X, of the tracking branch at the queries in the anchor.
-        reconstruction_points: [F, N, 3] X', of the reconstruction branch where the teacher sees them in the frame
-            (`geometry.sampling.sample_frames`).
-        both_visible: [F, N] bool.
-    Returns:
-        A single number in square world units.
-    Source: paper Eq. 10.
-    """
-    difference = keep(tracking_points, both_visible) - keep(reconstruction_points, both_visible)
-    return _mean_of_frames(difference.square().sum(-1), both_visible)
-
-
-def released_trajectory_loss(projected_px: Tensor, tracks_px: Tensor, visible: Tensor, centre_px: Tensor) -> Tensor:
-    """`trajectory_loss` as released: the root of the mean square of coordinates (not of distances), one scale for all frames, over all
-    points, the hidden ones too; 1e-6 pixels are added to denominators. In pixels. `visible` is not looked at.
-    """
-    everywhere = torch.ones_like(visible)
-    predicted, wanted = (keep(each - centre_px, everywhere) for each in (projected_px, tracks_px))
-    count = max(1, visible.numel())
-    scale = (length(wanted) / (length(predicted) + 1e-6)).sum() / count
-    return length((predicted * scale - wanted).flatten()) / (2 * count) ** 0.5
-
-
-def released_depth_loss(depth: Tensor, teacher_depth: Tensor, valid: Tensor) -> Tensor:
-    """`depth_loss` as released: the sum over frames of their means, in the squared unit of the teacher."""
-    predicted, wanted, counts = (each.flatten(1) for each in (keep(depth, valid), keep(teacher_depth, valid), valid))
-    square = (_scaled_to(predicted, wanted, 1e-8) - wanted).square()
-    return ((square * counts).sum(1) / counts.sum(1).clamp(min=1)).sum()
-
-
-def released_agreement_loss(tracking_points: Tensor, reconstruction_points: Tensor, both_visible: Tensor) -> Tensor:
-    """`agreement_loss` as released: the mean distance, not squared, over the points of all frames together. In world units."""
-    distance = length(keep(tracking_points, both_visible) - keep(reconstruction_points, both_visible))
-    return weighted_mean(distance, both_visible.to(distance.dtype))
-
-
 class _Terms(NamedTuple):
     trajectory: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-    depth: Callable[[Tensor, Tensor, Tensor], Tensor]
+    depth: Callable[[KnownDepth, KnownDepth | None], Tensor]
     alignment: Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-PAPER = _Terms(trajectory_loss, depth_loss, agreement_loss)
-RELEASED = _Terms(released_trajectory_loss, released_depth_loss, released_agreement_loss)
+TERMS: dict[Form, _Terms] = {
+    "paper": _Terms(trajectory_loss, lambda pixels, _: depth_loss(pixels.depth, pixels.teacher, pixels.valid), agreement_loss),
+    "released": _Terms(
+        released_trajectory_loss,
+        lambda pixels, _: released_depth_loss(pixels.depth, pixels.teacher, pixels.valid),
+        released_agreement_loss,
+    ),
+    "relative": _Terms(relative_trajectory_loss, relative_depth_loss, relative_agreement_loss),
+}
 
 
 def adaptation_loss(
@@ -178,9 +109,9 @@ def adaptation_loss(
     tracking_points: Tensor,
     reconstruction_points: Tensor,
     both_visible: Tensor,
-    depth: Tensor | None = None,
-    teacher_depth: Tensor | None = None,
-    depth_valid: Tensor | None = None,
+    pixels: KnownDepth | None = None,
+    tracks: KnownDepth | None = None,
+    held: tuple[Tensor, Tensor] | None = None,
 ) -> AdaptationParts:
     """The weighted sum of the terms (paper Eq. 11) over frames that have a camera.
 
@@ -188,33 +119,21 @@ def adaptation_loss(
         loss: weights and form.
         projected_px, tracks_px, visible, centre_px: see `trajectory_loss`.
         tracking_points, reconstruction_points, both_visible: see `agreement_loss`.
-        depth, teacher_depth, depth_valid: see `depth_loss`; all `None` where nobody knows depth, then there is no such term.
+        pixels: depth of the reconstruction, see `depth_loss`; `None` where nobody knows depth, then there is no such term.
+        tracks: depth of tracked points where the teacher sees them, which "relative" compares too.
+        held: reconstruction points before and now, see `held_loss`.
     Returns:
         `AdaptationParts`.
-    Raises:
-        ValueError: some of what depth needs is missing.
     """
-    terms = RELEASED if loss.form == "released" else PAPER
+    terms = TERMS[loss.form]
     found = {
         "trajectory": (loss.trajectory, terms.trajectory(projected_px, tracks_px, visible, centre_px)),
         "alignment": (loss.alignment, terms.alignment(tracking_points, reconstruction_points, both_visible)),
     }
-    if depth is not None and teacher_depth is not None and depth_valid is not None:
-        found["depth"] = (loss.depth, terms.depth(depth, teacher_depth, depth_valid))
-    elif not (depth is None and teacher_depth is None and depth_valid is None):
-        raise ValueError("the depth term needs depth, teacher_depth and depth_valid, or none of them")
+    if pixels is not None:
+        found["depth"] = (loss.depth, terms.depth(pixels, tracks))
+    if held is not None:
+        found["held"] = (loss.held, held_loss(*held))
     # a term of weight 0 is left out rather than multiplied, so that one that is not finite cannot spoil the rest
     total = sum((weight * term for weight, term in found.values() if weight), start=projected_px.new_zeros(()))
     return AdaptationParts(total, {name: term.detach() for name, (_, term) in found.items()})
-
-
-def _mean_of_frames(values: Tensor, counts: Tensor) -> Tensor:
-    """Mean over the frames in which anything counts of the mean over what does; values and counts [F, N]."""
-    return weighted_mean(values, counts.to(values.dtype), over="pairs")
-
-
-def _scaled_to(predicted: Tensor, wanted: Tensor, least: float = 0.0) -> Tensor:
-    """Predictions [F, N] at the scale per frame that brings them nearest to what is wanted, which is 0 for predictions that are all 0."""
-    square = predicted.square().sum(1) + least
-    scale = (predicted * wanted).sum(1) / torch.where(square > 0, square, 1.0)
-    return predicted * scale[:, None]

@@ -28,6 +28,7 @@ SMALL = replace(
     decoder_heads=2,
 )
 OPTIONS: dict[str, Any] = {
+    "freeze": "reconstruction",
     "steps": 8,
     "frames": 4,
     "measure_every": 4,

@@ -149,11 +149,25 @@ class _EitherLength(TruthTracks):
 
 @pytest.mark.parametrize("freeze", ["anchored", "encoder"])
 def test_other_ways_to_freeze(clip: ProceduralClip, base: Path, tmp_path: Path, freeze: str) -> None:
-    found = adapt_small(clip, base, tmp_path / "a.safetensors", config={"freeze": freeze, "steps": 4})
-    assert ("anchored" in found.progress.steps[0]) == (freeze == "anchored")
-    if freeze == "anchored":
-        assert found.progress.steps[0]["anchored"] == pytest.approx(0, abs=1e-6)
-        assert found.progress.steps[-1]["anchored"] > 0
+    found = adapt_small(clip, base, tmp_path / "a.safetensors", config={"freeze": freeze, "steps": 4}, loss="paper")
+    assert found.progress.steps[0]["held"] < 5e-3  # of bfloat16
+    assert (found.options["loss"]["held"] > 0) == (freeze == "anchored")
+
+
+def test_a_network_with_hints_learns_from_shares_with_both_branches(clip: ProceduralClip, base: Path, tmp_path: Path) -> None:
+    found = adapt_videos(
+        [clip.rgb],
+        output=tmp_path / "a.safetensors",
+        model=base,
+        tracks=TruthTracks(clip),
+        depth="none",
+        config={"steps": 2},
+        scenes="none",
+    )
+    assert found.options["loss"]["form"] == "relative" and found.options["config"]["freeze"] == "encoder"
+    assert found.progress.steps[0]["held"] < 5e-3  # of bfloat16
+    with pytest.raises(UserError, match=r"no loss 'square'; there are: auto, paper"):
+        adapt_small(clip, base, tmp_path / "b.safetensors", loss="square")
 
 
 def test_a_static_video_is_no_error(clip: ProceduralClip, base: Path, tmp_path: Path) -> None:

@@ -4,12 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from st4rtrack.losses.adaptation import (
-    NAMED,
-    PAPER,
-    RELEASED,
-    AdaptationLoss,
-    adaptation_loss,
+from st4rtrack.losses.adaptation import NAMED, TERMS, AdaptationLoss, adaptation_loss
+from st4rtrack.losses.relative import KnownDepth
+from st4rtrack.losses.reprojection import (
     agreement_loss,
     depth_loss,
     released_agreement_loss,
@@ -21,7 +18,7 @@ from st4rtrack.types import UserError
 
 FRAMES, POINTS, HEIGHT, WIDTH = 3, 12, 6, 8
 CENTRE = torch.tensor([40.0, 30.0], dtype=torch.float64)
-FORMS = [PAPER, RELEASED]
+FORMS = [TERMS["paper"], TERMS["released"]]
 
 
 def uniform(*shape: int, seed: int = 0) -> Tensor:
@@ -161,7 +158,7 @@ def test_gradients_are_exact(form) -> None:
         for each in (tracks() + noise(tracks(), 5.0), depths() + noise(depths(), 0.5), points() + noise(points(), 0.3), points())
     )
     assert torch.autograd.gradcheck(lambda x: form.trajectory(x, tracks(), visible(), CENTRE), (pixels,))
-    assert torch.autograd.gradcheck(lambda x: form.depth(x, depths(), valid()), (depth,))
+    assert torch.autograd.gradcheck(lambda x: form.depth(KnownDepth(x, depths(), valid()), None), (depth,))
     assert torch.autograd.gradcheck(lambda x, y: form.alignment(x, y, visible()), (place, other))
 
 
@@ -184,7 +181,8 @@ def test_what_does_not_count_may_be_anything() -> None:
     for form in FORMS:
         depth = (depths() + noise(depths(), 0.5) + spoil_depth).requires_grad_()
         place = (points() + noise(points(), 0.5) + spoil[..., None]).requires_grad_()
-        loss = form.depth(depth, depths() + spoil_depth, valid()) + form.alignment(place, points() + spoil[..., None], visible())
+        known = KnownDepth(depth, depths() + spoil_depth, valid())
+        loss = form.depth(known, None) + form.alignment(place, points() + spoil[..., None], visible())
         gradients = torch.autograd.grad(loss, (depth, place))
         assert loss.isfinite() and all(gradient.isfinite().all() for gradient in gradients)
 
@@ -214,10 +212,10 @@ def test_nothing_at_all_is_zero_and_differentiable(form, frames: int) -> None:
     pixels, depth, place = (each[:frames].clone().requires_grad_() for each in (tracks(), depths(), points()))
     seen, known = torch.zeros_like(visible()[:frames]), torch.zeros_like(valid()[:frames])
     terms = [
-        (form.depth(depth, depths()[:frames], known), depth),
+        (form.depth(KnownDepth(depth, depths()[:frames], known), None), depth),
         (form.alignment(place, points()[:frames], seen), place),
     ]
-    if form is PAPER or not frames:  # as released, hidden points count
+    if form is TERMS["paper"] or not frames:  # as released, hidden points count
         terms.append((form.trajectory(pixels, tracks()[:frames] + 1, seen, CENTRE), pixels))
     for term, value in terms:
         (gradient,) = torch.autograd.grad(term, value)
@@ -227,7 +225,7 @@ def test_nothing_at_all_is_zero_and_differentiable(form, frames: int) -> None:
 def test_predictions_that_are_all_zero_are_finite() -> None:
     depth, pixels = torch.zeros_like(depths()).requires_grad_(), CENTRE.expand_as(tracks()).clone().requires_grad_()
     for form in FORMS:
-        loss = form.depth(depth, depths(), valid()) + form.trajectory(pixels, tracks(), visible(), CENTRE)
+        loss = form.depth(KnownDepth(depth, depths(), valid()), None) + form.trajectory(pixels, tracks(), visible(), CENTRE)
         assert loss.isfinite() and all(gradient.isfinite().all() for gradient in torch.autograd.grad(loss, (depth, pixels)))
 
 
@@ -243,11 +241,13 @@ def terms() -> dict[str, Tensor]:
     }
 
 
-def depth_terms() -> dict[str, Tensor]:
-    return {"depth": depths() + noise(depths(), 0.5), "teacher_depth": depths(), "depth_valid": valid()}
+def depth_terms() -> dict[str, KnownDepth]:
+    return {"pixels": KnownDepth(depths() + noise(depths(), 0.5), depths(), valid())}
 
 
-@pytest.mark.parametrize(("name", "weights"), [("paper", (1.0, 10.0, 5.0)), ("released", (0.5, 10.0, 5.0))])
+@pytest.mark.parametrize(
+    ("name", "weights"), [("paper", (1.0, 10.0, 5.0)), ("released", (0.5, 10.0, 5.0)), ("relative", (1.0, 1.0, 1.0))]
+)
 def test_the_total_is_the_weighted_sum(name: str, weights: tuple[float, float, float]) -> None:
     found = adaptation_loss(NAMED[name], **terms(), **depth_terms())
     parts = [found.parts[part] for part in ("trajectory", "depth", "alignment")]
@@ -270,8 +270,6 @@ def test_a_term_can_be_left_out() -> None:
 
 
 def test_mistakes_are_said() -> None:
-    with pytest.raises(ValueError, match="depth_valid"):
-        adaptation_loss(AdaptationLoss(), **terms(), depth=depths())
     with pytest.raises(UserError, match="weight of depth"):
         AdaptationLoss(depth=-1.0)
     with pytest.raises(UserError, match="form of the loss"):
