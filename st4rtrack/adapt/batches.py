@@ -14,7 +14,7 @@ class Batch:
     Attributes:
         video: which of the videos.
         frames: [F] frame numbers, the anchor first, then increasing.
-        points: [P] which of the tracks that may be learnt from.
+        points: [P] which of the tracks that may be learnt from; what moves may be among them more than once.
     """
 
     video: int
@@ -22,21 +22,29 @@ class Batch:
     points: np.ndarray
 
 
-def batch(step: int, lengths: list[int], tracks: list[int], frames: list[int], config: AdaptConfig) -> Batch:
+def batch(step: int, lengths: list[int], moving: list[np.ndarray], frames: list[int], config: AdaptConfig) -> Batch:
     """The batch of a step. Each video is met once before any is met again.
 
     Args:
         lengths: frames of each video.
-        tracks: tracks of each video that may be learnt from.
+        moving: [tracks] bool of each video, of those that may be learnt from.
         frames: of each video per step.
     """
     turn, place = divmod(step, len(lengths))
     video = int(np.random.default_rng([config.seed, 2, turn]).permutation(len(lengths))[place])
     rng = np.random.default_rng([config.seed, 3, step])
-    chosen = np.arange(tracks[video])
-    if len(chosen) > config.points_per_step:
-        chosen = np.sort(rng.permutation(chosen)[: config.points_per_step])
-    return Batch(video, clip_frames(lengths[video], frames[video], config.largest_stride, rng), chosen)
+    points = _points(moving[video], config, rng)
+    return Batch(video, clip_frames(lengths[video], frames[video], config.largest_stride, rng), points)
+
+
+def _points(moving: np.ndarray, config: AdaptConfig, rng: np.random.Generator) -> np.ndarray:
+    """Tracks at random; those that move repeated until they are `moving_share` of all, where any do and any do not."""
+    points = np.arange(len(moving))
+    if len(points) > config.points_per_step:
+        points = np.sort(rng.permutation(points)[: config.points_per_step])
+    those, others = points[moving[points]], int((~moving[points]).sum())
+    wanted = round(others * config.moving_share / (1 - config.moving_share))
+    return np.concatenate([points, np.resize(those, wanted - len(those))]) if 0 < len(those) < wanted else points
 
 
 def clip_frames(length: int, count: int, largest_stride: int, rng: np.random.Generator) -> np.ndarray:

@@ -31,7 +31,8 @@ class AdaptConfig:
             share, as the paper asks; "anchored": the same, and its output is held everywhere at what it was, since it attends to the
             branch that learns; "encoder": nothing more, as the released script.
         queries: points of the anchor that are followed, about, in a grid; what moves gets up to as many again.
-        points_per_step: tracks that a step looks at, at most.
+        points_per_step: different tracks that a step looks at, at most.
+        moving_share: of these, what moves counts as so large a share, where it is less; 0: as many as there are, as in the paper.
         held_out_share: of the tracks, in patches of the image, only for measuring.
         measure_every: steps between measurements on the held-out tracks; the state is saved then too.
         patience: so many measurements in a row without gain end the adaptation.
@@ -50,6 +51,7 @@ class AdaptConfig:
     freeze: Freeze = "reconstruction"
     queries: int = 1000
     points_per_step: int = 1000
+    moving_share: float = 0.0
     held_out_share: float = 0.2
     measure_every: int = 25
     patience: int = 6
@@ -64,6 +66,8 @@ class AdaptConfig:
             raise UserError(f"--batch-size must be at least 2, the anchor and another frame, got {self.frames}")
         if not 0 < self.learning_rate < float("inf"):
             raise UserError(f"--learning-rate must be a finite number above 0, got {self.learning_rate}")
+        if not 0 <= self.moving_share < 1:
+            raise UserError(f"moving_share must be from 0 to below 1, got {self.moving_share}")
         if self.seed < 0:
             raise UserError(f"--seed must not be negative, got {self.seed}")
         if self.freeze not in get_args(Freeze):
@@ -77,6 +81,11 @@ ANCHORED_WEIGHT = 10.0
 def default_freeze(model: ModelConfig) -> Freeze:
     """As the paper; of a network with hints the reconstruction learns too: its depth of what moves is what most needs it."""
     return "encoder" if model.hints else "reconstruction"
+
+
+def default_moving_share(model: ModelConfig) -> float:
+    """None, as the paper, or half: what moves is a small part of most videos, and what a skeleton says least of."""
+    return 0.5 if model.hints else 0.0
 
 
 def default_learning_rate(model: ModelConfig) -> float:

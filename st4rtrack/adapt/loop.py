@@ -95,7 +95,7 @@ def _step(
 ) -> None:
     """One step; the weights stay as they were where the loss or its gradient is not finite."""
     start, now = time.monotonic(), learning.progress
-    chosen = batch(now.step, [len(v.inputs) for v in videos], [int((~v.held_out).sum()) for v in videos], list(frames), config)
+    chosen = batch(now.step, [len(v.inputs) for v in videos], [v.moving[~v.held_out] for v in videos], list(frames), config)
     model.train()
     learning.optimizer.zero_grad(set_to_none=True)
     found = _loss(model, videos[chosen.video], chosen, config, loss)

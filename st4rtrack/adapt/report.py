@@ -1,5 +1,6 @@
 """The picture of an adaptation: the scene before and after, the terms of the loss, what is held out."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,11 @@ NOT_TERMS = ("step", "video", "gradient_norm", "cameras_not_found")
 SMOOTHED_STEPS = 15
 
 
-def write_picture(found: Adaptation, scenes: tuple[Scene, Scene] | None) -> Path:
+def write_picture(found: Adaptation, scenes: Mapping[str, Scene]) -> Path:
     """Writes `adaptation.png` into the report folder.
 
     Args:
-        scenes: before and after; without, the picture is of curves alone.
+        scenes: "Before" and "After"; without, the picture is of curves alone.
     """
     first = found.options["videos"][0]
     teachers = f"tracks: {first['tracks']}, depth: {first['depth'] or 'none'}"

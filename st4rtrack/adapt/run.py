@@ -9,7 +9,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Unpack
 
-from st4rtrack.adapt.config import ANCHORED_WEIGHT, AdaptConfig, default_frames, default_freeze, default_learning_rate
+from st4rtrack.adapt.config import (
+    ANCHORED_WEIGHT,
+    AdaptConfig,
+    default_frames,
+    default_freeze,
+    default_learning_rate,
+    default_moving_share,
+)
 from st4rtrack.adapt.loop import adapt
 from st4rtrack.adapt.prepare import prepare_video
 from st4rtrack.adapt.report import write_picture
@@ -73,8 +80,8 @@ def adapt_videos(
         output: the checkpoint, a `.safetensors` file; default NAME_adapted.safetensors in the current folder.
         model: the base, as `load_model` takes it, or a network, which is copied.
         tracks, depth: the teachers, in the words of `st4rtrack adapt`, where {name} in a path stands for that of the video; or objects.
-        config: the optimisation, or some fields of `AdaptConfig`: then the learning rate, what is frozen and the precision are, if they
-            are not among them, what suits the model and the device.
+        config: the optimisation, or some fields of `AdaptConfig`: then the learning rate, what is frozen, how much what moves counts and
+            the precision are, if they are not among them, what suits the model and the device.
         loss: what is learnt from, or its name among `losses.adaptation.NAMED`; "auto": what suits the model.
         without: terms to leave out: "trajectory", "depth", "alignment", "held".
         batch_size: frames per step; default by size and device, at most that of `config`.
@@ -112,7 +119,7 @@ def adapt_videos(
     found = Adaptation(
         network, places.checkpoint, places.report, [video.name for video in opened], learning.progress, config.steps, options
     )
-    write_picture(found, (before[0], after[0]) if shown else None)
+    write_picture(found, {"Before": before[0], "After": after[0]} if shown else {})
     found.write_json(places.report / "adaptation.json")
     _save(found, learning, base)
     places.state.unlink(missing_ok=True)
@@ -160,7 +167,12 @@ def _base(model: str | Path | St4RTrack, device: str, changes_only: bool) -> tup
 
 def _config(model: St4RTrack, given: Mapping[str, Any]) -> AdaptConfig:
     precision = str(choose_dtype("auto", model.device)).removeprefix("torch.")
-    suits = {"learning_rate": default_learning_rate(model.config), "freeze": default_freeze(model.config), "precision": precision}
+    suits = {
+        "learning_rate": default_learning_rate(model.config),
+        "freeze": default_freeze(model.config),
+        "moving_share": default_moving_share(model.config),
+        "precision": precision,
+    }
     return AdaptConfig(**{**suits, **given})
 
 

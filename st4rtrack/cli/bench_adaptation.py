@@ -39,6 +39,7 @@ def adaptation(
     learning_rate: float | None = None,
     batch_size: int | None = None,
     protocol: Literal["published", "corrected"] = "published",
+    figure: str = "",
     device: str = "auto",
 ) -> None:
     """Adapt to every sequence in several ways, predict, score, and put it in one table. Stopped, the same command goes on.
@@ -57,6 +58,7 @@ def adaptation(
         learning_rate: As of `adapt`.
         batch_size: Frames per step. Default: by size and device.
         protocol: Of the scores.
+        figure: Sequence to show as every row has it, in figure_NAME.jpg (paper Figure 5).
         device: auto, cpu, cuda, cuda:1, mps.
     """
     from st4rtrack.bench.protocol import protocol_named
@@ -76,13 +78,23 @@ def adaptation(
     counted = protocol_named(protocol)
     _require_same(output, {**asdict(way), "output": None, "device": None, "data": str(data), "protocol": protocol})
     files = []
-    for row in names_among(rows, ROWS, "--rows"):
+    chosen = names_among(rows, ROWS, "--rows")
+    _require_known(figure, find_worldtrack(data))
+    for row in chosen:
         for names in _together(row, find_worldtrack(data)):
             _predict(row, names, way, counted)
         files.append(output / "scores" / f"{row}.json")
         score_folder(data, output / "predictions" / row, files[-1], counted, name=row)
-    for path in write_report(files, output):
+    for path in [*write_report(files, output), *([_write_figure(figure, chosen, data, way)] if figure else [])]:
         print(f"wrote {path}")
+
+
+def _require_known(figure: str, sequences: list[tuple[str, Path]]) -> None:
+    from st4rtrack.types import UserError
+
+    names = [name for name, _ in sequences]
+    if figure and figure not in names:
+        raise UserError(f"--figure {figure} is none of the sequences: {', '.join(names)}")
 
 
 @dataclass(frozen=True)
@@ -97,6 +109,23 @@ class Way:
     loss: str
     batch_size: int | None
     device: str
+
+
+def _write_figure(name: str, rows: list[str], data: Path, way: Way) -> Path:
+    """The scene of a sequence as every row's model has it."""
+    from st4rtrack.io.worldtrack import find_worldtrack, read_worldtrack
+    from st4rtrack.pipeline.reconstruct import reconstruct
+    from st4rtrack.render.adaptation import write_adaptation
+
+    paths = dict(find_worldtrack(data))
+    scenes = {}
+    for row in rows:
+        together = next(group for group in _together(row, list(paths.items())) if name in dict(group))
+        opened = {each: read_worldtrack(path, name=each) for each, path in together}
+        model = _model(row, opened, dict(together), way)
+        scenes[row] = reconstruct(opened[name].video, model=model, fit="stretch")
+    path = way.output / f"figure_{name.replace('/', '_')}.jpg"
+    return write_adaptation(path, scenes, [], title=name, subtitle=f"tracks: {way.tracks}, depth: {way.depth}")
 
 
 def _require_same(output: Path, options: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
-"""What an adaptation did in one picture: the scene before and after beside each other, curves of the loss and of what is held out."""
+"""What adaptations did in one picture: the scenes beside each other, and curves of the loss and of what is held out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,12 +34,12 @@ class Plot:
 
 
 def render_adaptation(
-    scenes: tuple[Scene, Scene] | None, plots: Sequence[Plot], *, title: str, subtitle: str, width: int = 1600
+    scenes: Mapping[str, Scene], plots: Sequence[Plot], *, title: str, subtitle: str, width: int = 1600
 ) -> np.ndarray:
-    """One picture to judge an adaptation by.
+    """One picture to judge adaptations by.
 
     Args:
-        scenes: of the same frames, before and after; `None` leaves curves alone.
+        scenes: of the same frames, by their names, such as before and after; two beside each other. None leaves curves alone.
         plots: what the curves show.
         title, subtitle: two lines above.
         width: of the picture in pixels.
@@ -47,29 +47,40 @@ def render_adaptation(
         [height, width, 3] uint8 RGB.
     """
     margin = round(0.0175 * width)
-    inner, gutter = width - 2 * margin, round(0.0175 * width)
+    inner = width - 2 * margin
     text = max(round(18 * width / 1600), 11)
-    strips = [_title(title, subtitle, inner, text)]
-    if scenes is not None:
-        half = (inner - gutter) // 2
-        # what moves is one question for both columns, or they would show different points
-        index = choose_frames(len(scenes[0]), 3, scenes[0].anchor_index)
-        moving = moving_pixels(scenes[0], index) | moving_pixels(scenes[1], index)
-        columns = [_column(scene, name, moving, half, text) for scene, name in zip(scenes, ("Before", "After"), strict=True)]
-        space = np.full((columns[0].shape[0], inner - 2 * half, 3), PAGE, np.uint8)
-        strips.append(np.concatenate([columns[0], space, columns[1]], axis=1))
-    strips += _plot_rows(plots, inner, text)
-    body = np.concatenate(strips)
+    body = np.concatenate(
+        [_title(title, subtitle, inner, text), *_pairs(scenes, inner, margin, text), *_plot_rows(plots, inner, text)]
+    )
     picture = np.full((len(body) + margin, width, 3), PAGE, np.uint8)
     picture[margin // 2 :][: len(body), margin : margin + inner] = body
     return picture
 
 
-def write_adaptation(path: Path, scenes: tuple[Scene, Scene] | None, plots: Sequence[Plot], *, title: str, subtitle: str) -> Path:
-    """Writes `render_adaptation` as a PNG."""
+def write_adaptation(path: Path, scenes: Mapping[str, Scene], plots: Sequence[Plot], *, title: str, subtitle: str) -> Path:
+    """Writes `render_adaptation` as a PNG or JPEG, as the ending of the path says."""
     picture = render_adaptation(scenes, plots, title=title, subtitle=subtitle)
-    write_whole(path, cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
+    write_whole(path, cv2.imencode(path.suffix, picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes())
     return path
+
+
+def _pairs(scenes: Mapping[str, Scene], inner: int, gutter: int, text: int) -> list[np.ndarray]:
+    """Strips of two scenes each."""
+    if not scenes:
+        return []
+    half = (inner - gutter) // 2
+    # what moves is one question for all columns, or they would show different points
+    first = next(iter(scenes.values()))
+    index = choose_frames(len(first), 3, first.anchor_index)
+    moving = np.logical_or.reduce([moving_pixels(scene, index) for scene in scenes.values()])
+    columns = [_column(scene, name, moving, half, text) for name, scene in scenes.items()]
+    strips = []
+    for pair in (columns[start : start + 2] for start in range(0, len(columns), 2)):
+        strip = np.full((max(len(column) for column in pair), inner, 3), PAGE, np.uint8)
+        for column, left in zip(pair, (0, inner - half)):
+            strip[: len(column), left : left + half] = column
+        strips.append(strip)
+    return strips
 
 
 def _column(scene: Scene, name: str, moving: np.ndarray, width: int, text: int) -> np.ndarray:

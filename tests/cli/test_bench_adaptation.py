@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -27,7 +28,21 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_rows_are_adapted_to_the_truth_scored_and_put_in_a_table(run: Run, data: Path, base: Path) -> None:
     given = ("bench", "adaptation", "--data", data, "-o", "table", "--rows", ROWS, "--tracks", "truth", "--depth", "truth")
-    given = (*given, "--model", base, "--steps", 2, "--batch-size", 3, "--freeze", "encoder", "--device", "cpu")
+    given = (
+        *given,
+        "--model",
+        base,
+        "--steps",
+        2,
+        "--batch-size",
+        3,
+        "--freeze",
+        "encoder",
+        "--device",
+        "cpu",
+        "--figure",
+        "set/one",
+    )
     code, said = run(*given, "--learning-rate", 0.01)
     assert code == 0, said
     rows = {row: json.loads(Path(f"table/scores/{row}.json").read_text()) for row in ROWS.split(",")}
@@ -36,6 +51,8 @@ def test_rows_are_adapted_to_the_truth_scored_and_put_in_a_table(run: Run, data:
     models = {path.relative_to("table/models").as_posix() for path in Path("table/models").rglob("*.safetensors")}
     assert {"instance/set_one.safetensors", "instance/set_two.safetensors", "domain/set_one_set_two.safetensors"} <= models
     assert not [name for name in models if name.startswith("feed-forward")]
+    figure = cv2.imread("table/figure_set_one.jpg")
+    assert figure is not None and figure.shape[1] == 1600 and figure.shape[0] > 1000  # four scenes, two beside each other
     options = json.loads(Path("table/models/without-depth/set_one_adapted/adaptation.json").read_text())["options"]
     assert options["loss"]["depth"] == 0 and options["loss"]["trajectory"] > 0
     with np.load("table/truth/tracks/one.npz") as tracks:
@@ -54,3 +71,5 @@ def test_rows_are_adapted_to_the_truth_scored_and_put_in_a_table(run: Run, data:
 def test_an_unknown_row_is_a_sentence(run: Run, data: Path) -> None:
     code, said = run("bench", "adaptation", "--data", data, "-o", "table", "--rows", "all")
     assert code == 2 and "--rows" in said
+    code, said = run("bench", "adaptation", "--data", data, "-o", "table", "--figure", "three")
+    assert code == 2 and "--figure three" in said and "set/two" in said
