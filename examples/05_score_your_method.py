@@ -1,6 +1,6 @@
 """Score any method on WorldTrack: write one small file per sequence, then run `st4rtrack bench score`.
 
-python examples/score_your_method.py DATA predictions
+python examples/05_score_your_method.py DATA predictions
 st4rtrack bench score --data DATA --predictions predictions -o scores.json
 """
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from st4rtrack.io.export import export as export
+    from st4rtrack.formats import export as export
     from st4rtrack.io.scene import load_scene as load_scene
     from st4rtrack.io.scene import save_scene as save_scene
     from st4rtrack.model.checkpoint import load_model as load_model
@@ -28,7 +28,7 @@ _HOME = {
     "reconstruct": "st4rtrack.pipeline.reconstruct",
     "save_scene": "st4rtrack.io.scene",
     "load_scene": "st4rtrack.io.scene",
-    "export": "st4rtrack.io.export",
+    "export": "st4rtrack.formats",
     "Cameras": "st4rtrack.types",
     "Pointmap": "st4rtrack.types",
     "Scene": "st4rtrack.types",

@@ -29,10 +29,11 @@ LAYERS = {
     "bench": 5,
     "view": 5,
     "batch": 5,
-    "presets": 6,
-    "cli": 6,
-    "__init__": 7,
-    "__main__": 7,
+    "formats": 6,
+    "presets": 7,
+    "cli": 7,
+    "__init__": 8,
+    "__main__": 8,
 }
 SIDE_BY_SIDE = {2}
 """Layers whose parts may use each other: preprocess turns a `Video` of io into another."""

@@ -17,6 +17,7 @@ from st4rtrack.cli.convert import convert
 from st4rtrack.cli.export import export
 from st4rtrack.cli.run import run
 from st4rtrack.cli.train import train
+from st4rtrack.cli.view import view
 
 BENCH = {"predict": predict, "score": score, "report": report, "table": table, "build": build, "adaptation": adaptation}
 
@@ -25,7 +26,7 @@ def bench() -> None:
     """WorldTrack: predict sequences with any method, score predictions, report scores. See st4rtrack bench --help."""
 
 
-COMMANDS = {"run": run, "adapt": adapt, "export": export, "convert": convert, "train": train, "bench": bench}
+COMMANDS = {"run": run, "view": view, "adapt": adapt, "export": export, "convert": convert, "train": train, "bench": bench}
 DESCRIPTION = "A monocular video in; world-frame dense 3D tracks, dynamic geometry and cameras out."
 
 

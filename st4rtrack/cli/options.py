@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Literal
 
-from st4rtrack.io.export import FORMATS
+from st4rtrack.formats import FORMATS
 from st4rtrack.types import UserError
 
 
@@ -35,13 +35,13 @@ def read_anchor(value: str) -> int | Literal["middle"]:
     return int(value)
 
 
-def export_endings(value: str) -> list[str]:
-    """Usual endings of the formats in a list with commas.
+def export_formats(value: str) -> list[str]:
+    """Names of formats in a list with commas.
 
     Raises:
         UserError: one that is not known.
     """
-    return [FORMATS[name].endings[0] for name in names_among(value, FORMATS, "--export")]
+    return names_among(value, FORMATS, "--export")
 
 
 def names_among(value: str, known: Collection[str], option: str) -> list[str]:

@@ -46,17 +46,17 @@ def run(
         dtype: Type the network computes in; auto is bfloat16 where the hardware is fast at it.
         batch_size: Frames at once, or auto.
         points: Type of the stored points; float16 halves the folder.
-        export: Formats to write as well, separated by commas: ply.
+        export: Formats to write as well, separated by commas, as `st4rtrack export` knows them: ply,glb,colmap.
         queries: CSV or npz with u,v in source pixels of the anchor frame: writes tracks.csv and tracks.npz.
         overwrite: Replace a scene that is there.
     """
-    from st4rtrack.cli.options import export_endings, positive_int, read_anchor
+    from st4rtrack.cli.options import export_formats, positive_int, read_anchor
     from st4rtrack.cli.progress import Progress, log_to_stderr
     from st4rtrack.io.queries import read_queries
     from st4rtrack.io.video import open_video
 
     log_to_stderr()
-    endings = export_endings(export)
+    formats = export_formats(export)
     batch = None if batch_size == "auto" else positive_int(batch_size, "--batch-size")
     network_size = None if size is None else positive_int(size, "--size")
     wanted_anchor = read_anchor(anchor)
@@ -82,18 +82,20 @@ def run(
         )
     if progress.done == 0:
         print(f"{folder} already holds this scene, complete; --overwrite makes it again")
-    wrote = _write_results(scene, folder, query_px, endings)
+    wrote = _write_results(scene, folder, query_px, formats)
     print("wrote " + ", ".join(str(path) for path in [folder / "scene.zarr", *wrote]))
     print(f"look at {folder / 'overview.png'}; for other tools: st4rtrack export {folder} ply")
 
 
-def _write_results(scene: "Scene", folder: Path, query_px: "np.ndarray | None", endings: list[str]) -> list[Path]:
+def _write_results(scene: "Scene", folder: Path, query_px: "np.ndarray | None", formats: list[str]) -> list[Path]:
     """What a run leaves beside the arrays: the picture, tracks of query points, exports."""
-    from st4rtrack.io.export import export as write_export
+    from st4rtrack.formats import FORMATS
+    from st4rtrack.formats import export as write_export
     from st4rtrack.io.queries import write_tracks
     from st4rtrack.render.overview import write_overview
 
     wrote = [write_overview(scene, folder / "overview.png")]
     if query_px is not None:
         wrote += write_tracks(scene, query_px, folder)
-    return wrote + [write_export(scene, folder / f"scene{ending}", overwrite=True) for ending in endings]
+    exports = [(name, folder / f"scene{FORMATS[name].endings[0]}") for name in formats]
+    return wrote + [write_export(scene, path, format=name, overwrite=True) for name, path in exports]

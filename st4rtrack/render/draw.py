@@ -13,6 +13,9 @@ INK: Colour = (32, 36, 44)
 GREY: Colour = (112, 118, 128)
 NOTHING: Colour = (214, 217, 222)
 ACCENT: Colour = (232, 93, 4)
+TRACKING: Colour = (74, 144, 255)
+RECONSTRUCTION: Colour = (255, 178, 46)
+"""The two outputs where they are seen together."""
 
 DEPTH_MAP = cv2.COLORMAP_TURBO
 CONFIDENCE_MAP = cv2.COLORMAP_VIRIDIS
@@ -158,9 +161,24 @@ def dot(
 
 def line(image: np.ndarray, start: np.ndarray, end: np.ndarray, colour: Colour, thickness: int = 1) -> None:
     """A segment between continuous positions (u, v) of the image, anti-aliased; nothing if an end is not finite or far outside."""
-    ends = np.stack([start, end])
-    if np.isfinite(ends).all() and np.abs(ends).max() < 4 * max(image.shape):
-        cv2.line(image, _fixed(start), _fixed(end), colour, thickness, cv2.LINE_AA, _SHIFT_BITS)
+    lines(image, np.asarray(start)[None], np.asarray(end)[None], np.array([colour]), thickness)
+
+
+def lines(image: np.ndarray, starts: np.ndarray, ends: np.ndarray, colours: np.ndarray, thickness: np.ndarray | int = 1) -> None:
+    """Segments as of `line`, in order.
+
+    Args:
+        image: drawn into.
+        starts, ends: [segments, 2] positions (u, v).
+        colours: [segments, 3] uint8.
+        thickness: [segments] or one, in pixels.
+    """
+    both = np.concatenate([starts, ends], axis=1).astype(np.float64)
+    near = np.flatnonzero(np.all(np.abs(both) < 4 * max(image.shape), axis=1))  # not so for NaN either
+    fixed = np.rint((both[near] - 0.5) * 2**_SHIFT_BITS).astype(int).tolist()
+    chosen = np.asarray(colours)[near].tolist(), np.broadcast_to(thickness, len(both))[near].tolist()
+    for (x0, y0, x1, y1), colour, width in zip(fixed, *chosen, strict=True):
+        cv2.line(image, (x0, y0), (x1, y1), colour, width, cv2.LINE_AA, _SHIFT_BITS)
 
 
 def _fixed(xy: np.ndarray) -> tuple[int, int]:

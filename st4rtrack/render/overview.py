@@ -21,7 +21,7 @@ from st4rtrack.render.draw import (
     colour_bar,
     dot,
     fit_image,
-    line,
+    lines,
     map_colours,
     number,
     put_text,
@@ -280,9 +280,10 @@ def _draw_tail_step(
 ) -> None:
     """From frame `step` of the tracks to the next; thin where the point is hidden."""
     overlay = canvas.copy()
-    for k in np.flatnonzero(tracks.moving == moving):
-        thickness = _ENLARGED + int(moving) if tracks.visible[step, k] and tracks.visible[step + 1, k] else 1
-        line(overlay, tracks.pixels_px[step, k] * scale, tracks.pixels_px[step + 1, k] * scale, rgb_tuple(colours[k]), thickness)
+    chosen = np.flatnonzero(tracks.moving == moving)
+    seen = tracks.visible[step, chosen] & tracks.visible[step + 1, chosen]
+    start, end = tracks.pixels_px[step : step + 2, chosen] * scale
+    lines(overlay, start, end, colours[chosen], np.where(seen, _ENLARGED + int(moving), 1))
     cv2.addWeighted(overlay, alpha, canvas, 1 - alpha, 0, dst=canvas)
 
 

@@ -1,5 +1,6 @@
 """Points seen from anywhere, without a GPU: a view that fits them, and splats with a depth buffer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -52,6 +53,33 @@ def look_at(eye: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndarray:
     return rigid(rotation, -rotation @ eye)
 
 
+@dataclass(frozen=True)
+class Orbit:
+    """Views around a scene that share distance and zoom, so that it turns in the picture and does not jump.
+
+    Attributes:
+        target: [3] world, what stays in the middle.
+        axes: [3, 3] rows right, up and forward of the mean camera, world.
+        elevation_deg: above the mean camera.
+        distance: from the target, world units.
+        intrinsics, height, width: of every view.
+    """
+
+    target: np.ndarray
+    axes: np.ndarray
+    elevation_deg: float
+    distance: float
+    intrinsics: np.ndarray
+    height: int
+    width: int
+
+    def view(self, azimuth_deg: float) -> View:
+        """From an angle to the right of the mean camera, as seen by it."""
+        turned = _look_from(self.target, self.axes, azimuth_deg, self.elevation_deg)
+        turned[2, 3] += self.distance
+        return View(turned, self.intrinsics, self.height, self.width)
+
+
 def orbit_view(
     points_world: np.ndarray,
     world_from_camera: np.ndarray,
@@ -61,42 +89,70 @@ def orbit_view(
     elevation_deg: float,
     must_see_world: np.ndarray | None = None,
 ) -> View:
-    """A view of a scene from beside and above its cameras, in which all of it fits.
+    """A view of a scene from beside and above its cameras, in which all of it fits; see `fit_orbit`."""
+    orbit = fit_orbit(
+        points_world,
+        world_from_camera,
+        size,
+        azimuths_deg=(azimuth_deg,),
+        elevation_deg=elevation_deg,
+        must_see_world=must_see_world,
+    )
+    return orbit.view(azimuth_deg)
+
+
+def fit_orbit(
+    points_world: np.ndarray,
+    world_from_camera: np.ndarray,
+    size: tuple[int, int],
+    *,
+    azimuths_deg: Sequence[float],
+    elevation_deg: float,
+    must_see_world: np.ndarray | None = None,
+) -> Orbit:
+    """Views of a scene from beside and above its cameras, in all of which it fits.
 
     Args:
         points_world: [points, 3] finite; nearly all of them will be seen.
         world_from_camera: [time, 4, 4]; their mean direction is azimuth 0 and elevation 0.
         size: (height, width) of the picture in pixels.
-        azimuth_deg: to the right of the mean camera, as seen by it.
+        azimuths_deg: to the right of the mean camera, as seen by it; angles from which the scene has to fit.
         elevation_deg: above it.
         must_see_world: [more, 3] points that lie in the picture for certain.
     """
     height, width = size
     forward = _unit(world_from_camera[:, :3, 2].mean(axis=0), fallback=(0.0, 0.0, 1.0))
     up = -_unit(world_from_camera[:, :3, 1].mean(axis=0), fallback=(0.0, 1.0, 0.0))
-    right = np.cross(forward, up)
-    azimuth, elevation = np.deg2rad([azimuth_deg, elevation_deg])
-    direction = np.cos(elevation) * (np.sin(azimuth) * right - np.cos(azimuth) * forward) + np.sin(elevation) * up
+    axes = np.stack([np.cross(forward, up), up, forward])
     target = np.median(points_world, axis=0)
-    camera_from_world = look_at(target + direction, target, up)
-    camera_from_world[:3, 3] = -camera_from_world[:3, :3] @ target  # at the target itself, until the distance is known
-
-    corners = _robust_box(transform_points(camera_from_world, points_world))
-    if must_see_world is not None and len(must_see_world):
-        corners = np.concatenate([corners, transform_points(camera_from_world, must_see_world)])
     focal = 1.5 * max(height, width)
     half = 0.5 * np.array([width, height])
-    extent = max(float(np.ptp(corners, axis=0).max()), 1e-6)
-    distance = max(
-        float((focal * np.abs(corners[:, :2]) / half - corners[:, 2:]).max()), float(-corners[:, 2].min()) + 0.3 * extent
-    )
-    camera_from_world[2, 3] += distance
-    pixels = project(corners + np.array([0, 0, distance]), np.diag([focal, focal, 1.0]))
+    corners, distance = [], 0.0
+    for azimuth_deg in azimuths_deg:
+        turned = _look_from(target, axes, azimuth_deg, elevation_deg)
+        here = _robust_box(transform_points(turned, points_world))
+        if must_see_world is not None and len(must_see_world):
+            here = np.concatenate([here, transform_points(turned, must_see_world)])
+        extent = max(float(np.ptp(here, axis=0).max()), 1e-6)
+        fits = float((focal * np.abs(here[:, :2]) / half - here[:, 2:]).max())
+        distance = max(distance, fits, float(-here[:, 2].min()) + 0.3 * extent)
+        corners.append(here)
+    pixels = project(np.concatenate(corners) + np.array([0, 0, distance]), np.diag([focal, focal, 1.0]))
     low, high = pixels.min(axis=0), pixels.max(axis=0)
     zoom = float((np.array([width, height]) * 0.92 / np.maximum(high - low, 1e-6)).min())
     centre = half - zoom * (low + high) / 2
     intrinsics = np.array([[zoom * focal, 0, centre[0]], [0, zoom * focal, centre[1]], [0, 0, 1.0]])
-    return View(camera_from_world, intrinsics, height, width)
+    return Orbit(target, axes, elevation_deg, distance, intrinsics, height, width)
+
+
+def _look_from(target: np.ndarray, axes: np.ndarray, azimuth_deg: float, elevation_deg: float) -> np.ndarray:
+    """camera_from_world [4, 4] of a camera at the target itself, until its distance is known, that looks as from outside."""
+    right, up, forward = axes
+    azimuth, elevation = np.deg2rad([azimuth_deg, elevation_deg])
+    direction = np.cos(elevation) * (np.sin(azimuth) * right - np.cos(azimuth) * forward) + np.sin(elevation) * up
+    camera_from_world = look_at(target + direction, target, up)
+    camera_from_world[:3, 3] = -camera_from_world[:3, :3] @ target
+    return camera_from_world
 
 
 def _robust_box(points_camera: np.ndarray) -> np.ndarray:
@@ -108,7 +164,13 @@ def _robust_box(points_camera: np.ndarray) -> np.ndarray:
 
 
 def splat(
-    view: View, points_world: np.ndarray, colours: np.ndarray, size_world: np.ndarray | float, *, background: tuple[int, int, int]
+    view: View,
+    points_world: np.ndarray,
+    colours: np.ndarray,
+    size_world: np.ndarray | float,
+    *,
+    background: tuple[int, int, int],
+    largest_px: tuple[float, float] = LARGEST_RADIUS_PX,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Points as discs, the nearest on top.
 
@@ -117,13 +179,15 @@ def splat(
         points_world: [points, 3]; what is not finite or lies behind the view is left out.
         colours: [points, 3] uint8.
         size_world: [points] or one: diameter of a point in world units; discs cover at least a pixel.
+        background: where there is nothing.
+        largest_px: radius that no disc exceeds, where there are many points and where there are few.
     Returns:
         Picture [height, width, 3] uint8 and depth [height, width] float32, infinite where there is nothing.
     """
     pixels_px, depth = view.project(points_world)
     radius = 0.5 * np.broadcast_to(size_world, depth.shape) * view.intrinsics[0, 0] / np.where(depth > 0, depth, 1)
     # Discs of a few points may be large; of many they would cost time and hide what is beside them.
-    limit = float(np.clip(2 * np.sqrt(view.height * view.width / max(len(depth), 1)), *LARGEST_RADIUS_PX))
+    limit = float(np.clip(2 * np.sqrt(view.height * view.width / max(len(depth), 1)), *largest_px))
     with np.errstate(invalid="ignore"):
         keep = ((pixels_px > -limit) & (pixels_px < (view.width + limit, view.height + limit))).all(axis=1)
     chosen = np.flatnonzero(keep)

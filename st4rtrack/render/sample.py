@@ -127,19 +127,50 @@ def read_tracks(scene: Scene, shown: np.ndarray, moving: np.ndarray, *, spacing_
     frames |= {scene.anchor_index, *choose_frames(len(scene), _LONG_TRACK_FRAMES, scene.anchor_index).tolist()}
     frame = np.array(sorted(frames))
     query_px, query_moving = _queries(moving, spacing_px)
+    rows = [_track_row(scene, t, query_px) for t in frame.tolist()]
+    return _stacked(frame, query_px, query_moving, rows)
+
+
+class PastTracks:
+    """A grid of the anchor's points from the beginning to a frame that goes forward; memory does not grow with the video.
+
+    Of the recent past every frame is known, of what was before some.
+    """
+
+    def __init__(self, scene: Scene, moving: np.ndarray, *, spacing_px: float) -> None:
+        """Args as of `read_tracks`."""
+        self._scene = scene
+        self.query_px, self.moving = _queries(moving, spacing_px)
+        self._long = choose_frames(len(scene), _LONG_TRACK_FRAMES, scene.anchor_index)
+        self._rows: dict[int, _TrackRow] = {}
+
+    def until(self, frame: int) -> AnchorTracks:
+        """Up to a frame, which is the last one."""
+        recent = range(max(frame - MOVING_TAIL, 0), frame + 1)
+        wanted = sorted({*recent, *self._long[self._long <= frame].tolist()})
+        self._rows = {t: self._rows.get(t) or _track_row(self._scene, t, self.query_px) for t in wanted}
+        return _stacked(np.array(wanted), self.query_px, self.moving, list(self._rows.values()))
+
+
+_TrackRow = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _track_row(scene: Scene, frame: int, query_px: np.ndarray) -> _TrackRow:
+    """Points in the world [points, 3], whether they are seen [points], and pixels [points, 2], in one frame."""
     row, column = query_px[:, 1].astype(int), query_px[:, 0].astype(int)
-    points, visible, pixels = [], [], []
-    for t in frame.tolist():
-        here = read_points(scene.tracking, t)[row, column].astype(np.float64)
-        camera_from_world = invert_rigid(np.asarray(scene.cameras.world_from_camera[t], np.float64))
-        in_camera = transform_points(camera_from_world, here)
-        with np.errstate(all="ignore"):
-            projected = project(in_camera, np.asarray(scene.cameras.intrinsics[t], np.float64))
-        pixels.append(np.where((in_camera[:, 2:] > 0) & np.isfinite(projected), projected, np.nan))
-        points.append(here)
-        seen = None if scene.tracking.visible is None else np.asarray(scene.tracking.visible[t], bool)[row, column]
-        visible.append(np.ones(len(here), bool) if seen is None else seen)
-    return AnchorTracks(frame, query_px, query_moving, np.stack(points), np.stack(visible), np.stack(pixels))
+    points = read_points(scene.tracking, frame)[row, column].astype(np.float64)
+    camera_from_world = invert_rigid(np.asarray(scene.cameras.world_from_camera[frame], np.float64))
+    in_camera = transform_points(camera_from_world, points)
+    with np.errstate(all="ignore"):
+        projected = project(in_camera, np.asarray(scene.cameras.intrinsics[frame], np.float64))
+    pixels = np.where((in_camera[:, 2:] > 0) & np.isfinite(projected), projected, np.nan)
+    seen = None if scene.tracking.visible is None else np.asarray(scene.tracking.visible[frame], bool)[row, column]
+    return points, np.ones(len(points), bool) if seen is None else seen, pixels
+
+
+def _stacked(frame: np.ndarray, query_px: np.ndarray, moving: np.ndarray, rows: list[_TrackRow]) -> AnchorTracks:
+    points, visible, pixels = (np.stack(column) for column in zip(*rows, strict=True))
+    return AnchorTracks(frame, query_px, moving, points, visible, pixels)
 
 
 def moving_pixels(scene: Scene, shown: np.ndarray) -> np.ndarray:

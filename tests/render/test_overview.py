@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from st4rtrack.geometry.camera import pixel_grid, project, unproject
-from st4rtrack.render import draw, overview, sample, views
+from st4rtrack.render import clouds, draw, overview, sample
 from st4rtrack.render.overview import draw_tracks, identity_colours, plan_layout, render_overview, write_overview
 from st4rtrack.render.points import View, look_at, orbit_view, splat
 from st4rtrack.types import Cameras, PixelMap, Pointmap, Scene, TrackingOverTime, UserError
@@ -215,7 +215,7 @@ def test_least_sure_and_edge_points_are_left_out(scene: Scene) -> None:
     step[..., :2] = pixel_grid(20, 40) - (20, 10)
     step[..., 2] = np.where(np.arange(40) < 20, 40, 400)
     step[..., :2] *= step[..., 2:] / 40
-    cloud = views.surface_cloud(step, np.zeros((20, 40, 3), np.uint8), np.ones((20, 40), bool), np.eye(4), 40.0, 1)
+    cloud = clouds.surface_cloud(step, np.zeros((20, 40, 3), np.uint8), np.ones((20, 40), bool), np.eye(4), 40.0, 1)
     columns = np.unique(np.round(cloud.points_world[:, 0] / cloud.points_world[:, 2] * 40 + 19.5).astype(int))
     assert {19, 20}.isdisjoint(columns)
     assert len(columns) > 30

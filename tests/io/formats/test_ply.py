@@ -1,13 +1,12 @@
-import dataclasses
+"""Point clouds, read by a reader of the test's own; sequences by trimesh as well."""
+
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from st4rtrack.io import export as export_module
-from st4rtrack.io.export import Format, export
-from st4rtrack.io.ply import write_ply
-from st4rtrack.io.scene import load_scene, save_scene
+from st4rtrack.formats import export
+from st4rtrack.io.formats.ply import write_ply, write_ply_sequence
 from st4rtrack.types import Pointmap, UserError
 from tests.synthetic_scene import synthetic_scene
 
@@ -108,75 +107,41 @@ def test_nothing_to_write(tmp_path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_export_by_ending_by_format_and_beside_the_scene(tmp_path) -> None:
+def test_a_sequence_has_a_file_for_each_frame(tmp_path) -> None:
     scene = synthetic_scene()
-    folder = save_scene(scene, tmp_path / "cat.v1_st4rtrack")
-    assert export(scene, tmp_path / "new" / "folder" / "A.PLY") == tmp_path / "new" / "folder" / "A.PLY"
-    assert export(folder, format="ply") == tmp_path / "cat.v1_st4rtrack.ply"
-    assert export(folder / "scene.json", str(tmp_path / "b.ply"), format="ply", frame=1) == tmp_path / "b.ply"
-    export(load_scene(folder), tmp_path / "c.ply")
-    assert (tmp_path / "c.ply").read_bytes() == (tmp_path / "cat.v1_st4rtrack.ply").read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "b.ply",
-        "c.ply",
-        "cat.v1_st4rtrack",
-        "cat.v1_st4rtrack.ply",
-        "new",
-    ]
+    write_ply_sequence(scene, tmp_path, drop_least_sure=0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"frame_{t:06d}.ply" for t in range(4)]
+    for t in range(4):
+        ply = read_ply(tmp_path / f"frame_{t:06d}.ply")
+        np.testing.assert_array_equal(xyz(ply), scene.reconstruction.points_world[t].reshape(-1, 3))
+        np.testing.assert_array_equal(ply["confidence"], scene.reconstruction.confidence[t].reshape(-1))
+    write_ply_sequence(scene, tmp_path, max_points=10)
+    assert len(read_ply(tmp_path / "frame_000003.ply")["x"]) == 10
 
 
-def test_export_refuses_with_a_sentence(tmp_path) -> None:
+def test_a_sequence_of_the_tracking_keeps_its_vertices(tmp_path) -> None:
     scene = synthetic_scene()
-    file, folder = tmp_path / "a.ply", tmp_path / "folder.ply"
-    file.write_text("mine")
-    folder.mkdir()
-    for arguments, message in [
-        ((scene, tmp_path / "a.xyz"), r"a\.xyz names no format; there are: ply \(\.ply\)"),
-        ((scene, tmp_path / "a"), "names no format"),
-        ((scene,), "a path or a format"),
-        ((scene, file), "exists already"),
-        ((scene, folder), "is a folder"),
-        ((scene, file / "b.ply"), "cannot be made"),
-        ((tmp_path / "nothing", tmp_path / "b.ply"), "there is no scene"),
-    ]:
-        with pytest.raises(UserError, match=message):
-            export(*arguments)
-    for path, format, message in [
-        (None, "ply", "in memory has no folder"),
-        (file, "obj", "no format 'obj'"),
-        (tmp_path / "a.txt", "ply", r"end in \.ply"),
-    ]:
-        with pytest.raises(UserError, match=message):
-            export(scene, path, format=format)
-    assert file.read_text() == "mine"
-    export(scene, file, overwrite=True)
-    assert len(read_ply(file)["x"])
+    write_ply_sequence(scene, tmp_path, branch="tracking", drop_least_sure=0)
+    files = [read_ply(tmp_path / f"frame_{t:06d}.ply") for t in range(4)]
+    np.testing.assert_array_equal(np.stack([xyz(f) for f in files]), scene.tracking.points_world.reshape(4, -1, 3))
+    for file in files:
+        colours = np.stack([file["red"], file["green"], file["blue"]], 1)
+        np.testing.assert_array_equal(colours, scene.rgb[scene.anchor_index].reshape(-1, 3))
 
 
-def test_a_failing_writer_leaves_the_old_file(tmp_path, monkeypatch) -> None:
-    def broken(scene, path) -> None:
-        path.write_text("half")
-        raise OSError("no space left")
+def test_trimesh_opens_both(tmp_path) -> None:
+    trimesh = pytest.importorskip("trimesh")
+    scene = synthetic_scene()
+    write_ply(scene, tmp_path / "a.ply", frame=2, drop_least_sure=0)
+    write_ply_sequence(scene, tmp_path, drop_least_sure=0)
+    for path in (tmp_path / "a.ply", tmp_path / "frame_000002.ply"):
+        cloud = trimesh.load(path)
+        np.testing.assert_array_equal(cloud.vertices, scene.reconstruction.points_world[2].reshape(-1, 3))
+        np.testing.assert_array_equal(cloud.colors[:, :3], scene.rgb[2].reshape(-1, 3))
 
-    (tmp_path / "a.ply").write_text("old")
-    monkeypatch.setitem(export_module.FORMATS, "ply", dataclasses.replace(export_module.FORMATS["ply"], write=broken))
-    with pytest.raises(OSError, match="no space"):
-        export(synthetic_scene(), tmp_path / "a.ply", overwrite=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.ply"] and (tmp_path / "a.ply").read_text() == "old"
 
-
-def test_a_format_may_be_a_folder(tmp_path, monkeypatch) -> None:
-    def write(scene, path) -> None:
-        (path / "images.txt").write_text(str(len(scene)))
-
-    monkeypatch.setitem(export_module.FORMATS, "colmap", Format(("_colmap",), write, folder=True))
-    scene = save_scene(synthetic_scene(), tmp_path / "cat")
-    assert export(scene, format="colmap") == tmp_path / "cat_colmap"
-    with pytest.raises(UserError, match="exists already"):
-        export(scene, format="colmap")
-    (tmp_path / "cat_colmap" / "mine.txt").write_text("mine")
-    export(scene, format="colmap", overwrite=True)
-    assert {path.name for path in (tmp_path / "cat_colmap").iterdir()} == {"images.txt", "mine.txt"}
-    assert export(scene, tmp_path / "anything", format="colmap") == tmp_path / "anything"
-    with pytest.raises(UserError, match="anything"):
-        export(scene, tmp_path / "anything", format="ply")
+@pytest.mark.parametrize("options", [{"branch": "both"}, {"max_points": 0}, {"drop_least_sure": -0.1}])
+def test_wrong_options_of_a_sequence(tmp_path, options) -> None:
+    with pytest.raises(UserError):
+        write_ply_sequence(synthetic_scene(), tmp_path, **options)
+    assert not list(tmp_path.iterdir())

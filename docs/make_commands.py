@@ -1,0 +1,84 @@
+"""Writes docs/commands.md from what the commands themselves say in `--help`.
+
+python docs/make_commands.py
+"""
+
+import inspect
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import docstring_parser
+
+from st4rtrack.cli.main import BENCH, COMMANDS, DESCRIPTION
+
+HEAD = """# Commands
+
+<!-- Written by docs/make_commands.py; a test compares. Change the docstrings in st4rtrack/cli/, not this page. -->
+
+{description} `st4rtrack COMMAND --help` says the same as this page, `st4rtrack --version` the version.
+
+A mistake in what was asked ends with one sentence and exit code 2. A run that was stopped goes on with the same command.
+"""
+
+
+def section(name: str, command: Callable[..., Any]) -> str:
+    """One command: how it is called, what it does, and a table of its options."""
+    documentation = docstring_parser.parse(inspect.getdoc(command) or "")
+    meaning = {entry.arg_name: " ".join((entry.description or "").split()) for entry in documentation.params}
+    hints = typing.get_type_hints(command, include_extras=True)
+    positional, rows = [], []
+    for parameter in inspect.signature(command).parameters.values():
+        hint, what = hints[parameter.name], meaning.get(parameter.name, "").replace("|", "\\|")
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            positional.append(parameter.name.upper())
+            rows.append(f"| `{parameter.name.upper()}` | | {what} |")
+        else:
+            names = [f"`{alias}`" for alias in aliases(hint)] + [f"`--{parameter.name.replace('_', '-')}`"]
+            rows.append(f"| {', '.join(names)} | {shown(parameter.default)} | {what}{choices(hint)} |")
+    text = " ".join(part for part in (documentation.short_description, documentation.long_description) if part)
+    return "\n".join(
+        [
+            f"## {name}\n",
+            f"    st4rtrack {' '.join([name, *positional])} [options]\n",
+            f"{' '.join(text.split())}\n",
+            "| option | default | meaning |",
+            "|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def aliases(hint: Any) -> list[str]:
+    """Short names of an option, as in `Annotated[..., tyro.conf.arg(aliases=["-o"])]`."""
+    return [alias for entry in getattr(hint, "__metadata__", ()) for alias in getattr(entry, "aliases", None) or ()]
+
+
+def choices(hint: Any) -> str:
+    """The words that an option can be, where there are only some."""
+    inner = typing.get_args(hint)[0] if getattr(hint, "__metadata__", None) else hint
+    for candidate in (inner, *typing.get_args(inner)):
+        if typing.get_origin(candidate) is Literal:
+            return " (" + ", ".join(f"`{word}`" for word in typing.get_args(candidate)) + ")"
+    return ""
+
+
+def shown(default: Any) -> str:
+    """A default in a table; nothing where it means that the program decides."""
+    if default is inspect.Parameter.empty or default is None or default in ("", ()) or default is False:
+        return ""
+    return "on" if default is True else f"`{default}`"
+
+
+def page() -> str:
+    """The whole of docs/commands.md."""
+    commands = {name: command for name, command in COMMANDS.items() if name != "bench"}
+    commands |= {f"bench {name}": command for name, command in BENCH.items()}
+    sections = [section(name, command) for name, command in commands.items()]
+    return "\n".join([HEAD.format(description=DESCRIPTION), *sections])
+
+
+if __name__ == "__main__":
+    (Path(__file__).parent / "commands.md").write_text(page())

@@ -1,0 +1,81 @@
+"""`st4rtrack view`: scenes, or a video, in the browser."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+if TYPE_CHECKING:
+    from st4rtrack.types import Scene
+
+
+def view(
+    scenes: tyro.conf.Positional[tuple[str, ...]],
+    /,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    model: str = "tiny",
+    uploads: bool = True,
+    play: bool = True,
+) -> None:
+    """Look at a scene in the browser: points, tracks and cameras over time. Several scenes stand side by side.
+
+    Args:
+        scenes: Scene folders, as `st4rtrack run` writes them. A video file, folder or glob of images is reconstructed first.
+        host: Address to listen on. Only this machine by default; 0.0.0.0 lets others look.
+        port: Port; 0 takes a free one.
+        model: For videos: checkpoint file, model folder or hub id; "tiny" is the embedded model.
+        uploads: Whether the page takes a video to reconstruct; always off where others can reach it.
+        play: Whether the scene starts moving by itself.
+    """
+    import tempfile
+
+    from st4rtrack.cli.progress import log_to_stderr
+    from st4rtrack.types import UserError
+
+    log_to_stderr()
+    if not scenes:
+        raise UserError("name at least one scene folder or video: st4rtrack view SCENE")
+    from st4rtrack.view.server import check_can_serve, where_to_look
+
+    check_can_serve(host, port)
+    with tempfile.TemporaryDirectory(prefix="st4rtrack_view_") as folder:
+        opened = {name: _open(source, Path(folder) / f"{k}", model) for k, (name, source) in enumerate(_named(scenes).items())}
+
+        from st4rtrack.view.viewer import Viewer
+
+        viewer = Viewer(opened, host=host, port=port, playing=play, uploads=uploads, model=model)
+        print(where_to_look(host, viewer.port), flush=True)
+        viewer.wait()
+
+
+def _named(sources: tuple[str, ...]) -> dict[str, str]:
+    """What the viewer calls the scenes: the folders' names, or more of the path where those are equal."""
+    paths = [Path(source).resolve() for source in sources]
+    paths = [path.parent if path.name in ("scene.json", "scene.zarr") else path for path in paths]
+    names = [path.name for path in paths]
+    if len(set(names)) < len(names):
+        names = [f"{path.parent.name}/{path.name}" for path in paths]
+    return {
+        f"{name} ({k + 1})" if names.count(name) > 1 else name: source for k, (name, source) in enumerate(zip(names, sources))
+    }
+
+
+def _open(source: str, folder: Path, model: str) -> "Scene":
+    """A scene as it is, a video reconstructed into `folder`."""
+    from st4rtrack.cli.progress import Progress
+    from st4rtrack.io.images import IMAGE_SUFFIXES
+    from st4rtrack.io.scene import load_scene
+
+    path = Path(source)
+    is_scene = (path / "scene.json").is_file() or path.name in ("scene.json", "scene.zarr")
+    has_images = path.is_dir() and any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir())
+    if is_scene or (not path.is_file() and not has_images and "*" not in source):
+        return load_scene(path)  # it says what is wrong with what is neither
+
+    from st4rtrack.view.upload import reconstruct_to_scene
+
+    print(f"reconstructing {source} into a temporary folder; to keep it: st4rtrack run {source}", flush=True)
+    folder.mkdir()
+    with Progress() as progress:
+        return reconstruct_to_scene(source, folder, model=model, progress=progress)

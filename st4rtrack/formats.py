@@ -1,0 +1,195 @@
+"""A scene as a file that other tools read: the table of formats, found by name or by the file's ending.
+
+A writer is named rather than imported, so that this table costs nothing to read and may name what lies in any layer below.
+"""
+
+import importlib
+import inspect
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from st4rtrack.io.formats.frames import every_nth
+from st4rtrack.io.scene import SCENE_JSON, SCENE_ZARR, load_scene
+from st4rtrack.types import Scene, UserError
+
+
+@dataclass(frozen=True)
+class Format:
+    """One way to write a scene.
+
+    Attributes:
+        endings: of the files; a path with one of these means this format, the first is the usual one.
+        writer: "module:function" of `write(scene, path, **options)`, or that function.
+        folder: it is a folder of files; then the ending is only that of the usual name, as "_colmap".
+        companion: what is added to the stem of the file for the folder beside it that belongs to it; "" if there is none.
+        own_files: patterns of what is written in the folder or the companion: what an overwriting export may delete there.
+    """
+
+    endings: tuple[str, ...]
+    writer: str | Callable[..., Any]
+    folder: bool = False
+    companion: str = ""
+    own_files: tuple[str, ...] = ()
+
+    @property
+    def write(self) -> Callable[..., Any]:
+        """The writer, imported."""
+        if not isinstance(self.writer, str):
+            return self.writer
+        module, function = self.writer.split(":")
+        return getattr(importlib.import_module(module), function)
+
+
+_COLMAP_FILES = ("sparse/0/*.bin", "sparse/0/*.txt", "images/frame_*.jpg")
+_NERFSTUDIO_FILES = ("images/frame_*.jpg", "masks/frame_*.png", "points.ply")
+
+FORMATS: dict[str, Format] = {
+    "ply": Format((".ply",), "st4rtrack.io.formats.ply:write_ply"),
+    "ply-sequence": Format(("_ply",), "st4rtrack.io.formats.ply:write_ply_sequence", folder=True, own_files=("frame_*.ply",)),
+    "glb": Format((".glb",), "st4rtrack.io.formats.glb:write_glb"),
+    "colmap": Format(("_colmap",), "st4rtrack.io.formats.colmap:write_colmap", folder=True, own_files=_COLMAP_FILES),
+    "colmap-text": Format(
+        ("_colmap_text",), "st4rtrack.io.formats.colmap:write_colmap_text", folder=True, own_files=_COLMAP_FILES
+    ),
+    "tum": Format((".txt",), "st4rtrack.io.formats.tum:write_tum"),
+    "transforms": Format(
+        # a plain .json inside a scene folder would be the scene's own
+        ("_transforms.json", ".json"),
+        "st4rtrack.io.formats.transforms:write_transforms",
+        companion="_files",
+        own_files=_NERFSTUDIO_FILES,
+    ),
+    "tapvid3d": Format((".npz",), "st4rtrack.io.formats.tapvid3d:write_tapvid3d"),
+    "usd": Format((".usdc", ".usda"), "st4rtrack.io.formats.usd:write_usd"),
+    "rerun": Format((".rrd",), "st4rtrack.io.formats.rerun:write_rerun"),
+    "html": Format((".html",), "st4rtrack.view.page:write_page"),
+    "video": Format((".mp4", ".gif"), "st4rtrack.render.film:write_film"),
+    "figure": Format((".png", ".pdf", ".jpg"), "st4rtrack.render.figure:write_figure"),
+}
+
+
+def export(
+    scene: Scene | str | Path,
+    path: str | Path | None = None,
+    *,
+    format: str | None = None,
+    overwrite: bool = False,
+    stride: int | None = None,
+    **options: Any,
+) -> Path:
+    """Writes a scene in another format.
+
+    Args:
+        scene: a scene, or the path of a scene folder.
+        path: where to; default: beside the scene folder, with its name and the format's usual ending.
+        format: one of `FORMATS`; default: what the ending of `path` says.
+        overwrite: replace what is at `path`; in a folder, what an earlier export wrote there, and nothing of others.
+        stride: only every n-th frame, the anchor among them; default all, or what the writer chooses itself.
+        options: of the format's writer, as of `write_ply`.
+    Returns:
+        What was written; it appears whole or not at all.
+    Raises:
+        UserError: an unknown format, ending or option, something exists at `path` or cannot be written there, the scene
+            cannot be read, or lacks what the format needs, or a package is not installed.
+    """
+    name = _format_name(path, format)
+    chosen = FORMATS[name]
+    path = _beside(scene, chosen.endings[0]) if path is None else Path(path)
+    _check_target(path, chosen, overwrite=overwrite)
+    if not isinstance(scene, Scene):
+        scene = load_scene(scene)
+    _check_not_of_the_scene(scene, path)
+    write = chosen.write
+    known = options_of(name)
+    for option in options:
+        if option not in known:
+            raise UserError(f"{name} has no option {option}; it has {', '.join(sorted({'stride', *known} - {'progress'}))}")
+    if stride is not None and "stride" in known:
+        options["stride"] = stride
+    elif stride is not None:
+        scene = every_nth(scene, stride)
+    staging = _staging_folder(path)
+    try:
+        unfinished = staging / path.name
+        if chosen.folder:
+            unfinished.mkdir()
+        write(scene, unfinished, **options)
+        for entry in sorted(staging.iterdir(), key=lambda entry: entry == unfinished):  # what refers to the others comes last
+            _publish(entry, path.parent / entry.name, chosen.own_files)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return path
+
+
+def options_of(format: str) -> list[str]:
+    """Names of the options that the writer of a format takes."""
+    parameters = inspect.signature(FORMATS[format].write).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
+
+
+def _format_name(path: str | Path | None, format: str | None) -> str:
+    known = ", ".join(f"{name} ({' '.join(entry.endings)})" for name, entry in FORMATS.items())
+    if format is not None:
+        if format not in FORMATS:
+            raise UserError(f"there is no format {format!r}; there are: {known}")
+        return format
+    if path is None:
+        raise UserError(f"export needs a path or a format; there are: {known}")
+    for name, entry in FORMATS.items():
+        if not entry.folder and Path(path).name.lower().endswith(entry.endings):
+            return name
+    raise UserError(f"the ending of {path} names no format; there are: {known}")
+
+
+def _beside(scene: Scene | str | Path, ending: str) -> Path:
+    if isinstance(scene, Scene):
+        raise UserError("a scene in memory has no folder to write beside; give a path")
+    folder = Path(scene).resolve()
+    if folder.name in (SCENE_JSON, SCENE_ZARR):
+        folder = folder.parent
+    return folder.with_name(folder.name + ending)
+
+
+def _check_target(path: Path, chosen: Format, *, overwrite: bool) -> None:
+    if not chosen.folder and not path.name.lower().endswith(chosen.endings):
+        raise UserError(f"{path} should end in {' or '.join(chosen.endings)}")
+    if path.exists() and path.is_dir() != chosen.folder:
+        kinds = ("folder", "file") if path.is_dir() else ("file", "folder")
+        raise UserError(f"{path} is a {kinds[0]}, and a {kinds[1]} is to be written; choose another path with -o")
+    targets = [path] + ([path.with_name(path.stem + chosen.companion)] if chosen.companion else [])
+    for target in targets:
+        if not overwrite and target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise UserError(f"{target} exists already; choose another path with -o, or replace it with --overwrite")
+
+
+def _check_not_of_the_scene(scene: Scene, path: Path) -> None:
+    """A scene is read while it is written elsewhere: its own files must outlive any export, whatever may be overwritten."""
+    source = getattr(scene.rgb, "source", None)
+    if source is not None and path.resolve() in [source.resolve() / name for name in ("", SCENE_JSON, SCENE_ZARR)]:
+        raise UserError(f"{path} belongs to the scene that is exported; choose another path with -o")
+
+
+def _staging_folder(path: Path) -> Path:
+    """A hidden folder beside `path`, on the same disk, in which the writer leaves what then takes its place in one step."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise UserError(f"the folder for {path} cannot be made or written ({reason}); choose another path with -o") from error
+
+
+def _publish(source: Path, target: Path, own_files: tuple[str, ...]) -> None:
+    if not (source.is_dir() and target.is_dir()):
+        source.replace(target)
+        return
+    for old in [old for pattern in own_files for old in target.glob(pattern)]:
+        old.unlink()  # an earlier export may have had more frames
+    for file in [file for file in source.rglob("*") if file.is_file()]:
+        place = target / file.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        file.replace(place)

@@ -1,0 +1,174 @@
+"""COLMAP: images, pinhole cameras in their pixels, and points with the tracks that saw them; written by pycolmap.
+
+A folder with `images/` and `sparse/0/`. Cameras are camera-from-world with OpenCV axes and pixels have their first centre at
+(0.5, 0.5): the scene's own conventions. Frames for which no camera was found are left out.
+
+The points are the anchor's content as far as it keeps still: a point is one place, an observation is where the tracking branch
+puts it in a frame, and both agree. That is how COLMAP itself tells what is static.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from st4rtrack.geometry.camera import project
+from st4rtrack.geometry.sampling import inside_image
+from st4rtrack.geometry.transforms import invert_rigid, transform_points
+from st4rtrack.io.formats.cameras import camera_frames, image_intrinsics, world_from_cameras
+from st4rtrack.io.formats.content import AnchorPixels, choose_pixels, follow
+from st4rtrack.io.formats.extras import need
+from st4rtrack.io.formats.images import SceneImages, encode_jpeg, scene_images
+from st4rtrack.types import Scene
+
+MAX_ERROR_PX = 2.0
+"""How far apart, in network pixels, a point and its observation may be."""
+_MIN_STILL_SHARE = 0.8
+_MIN_FRAMES = 3
+_FRAMES_FOR_PLACES = 32
+_MAX_OBSERVATIONS = 2_000_000
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Where still points are seen.
+
+    Attributes:
+        place_world: [points, 3] float64.
+        colours: [points, 3] uint8.
+        frame, point: [observations] which frame sees which point.
+        pixels_px: [observations, 2] where, in network pixels.
+    """
+
+    place_world: np.ndarray
+    colours: np.ndarray
+    frame: np.ndarray
+    point: np.ndarray
+    pixels_px: np.ndarray
+
+
+def write_colmap(scene: Scene, folder: str | Path, *, max_points: int | None = None) -> None:
+    """Writes `images/` and a binary model in `sparse/0/`.
+
+    Args:
+        scene: in memory or on disk.
+        folder: exists.
+        max_points: no more 3D points than these; default 20,000, and fewer in long videos, so that memory does not grow.
+    Raises:
+        UserError: the scene has no cameras, or pycolmap is not installed.
+    """
+    _model(scene, Path(folder), max_points, "colmap").write_binary(_sparse(folder))
+
+
+def write_colmap_text(scene: Scene, folder: str | Path, *, max_points: int | None = None) -> None:
+    """`write_colmap` with the model as text."""
+    _model(scene, Path(folder), max_points, "colmap-text").write_text(_sparse(folder))
+
+
+def _sparse(folder: str | Path) -> Path:
+    path = Path(folder) / "sparse" / "0"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _model(scene: Scene, folder: Path, max_points: int | None, format: str):
+    pycolmap = need("pycolmap", format)
+    frames = camera_frames(scene)
+    images = scene_images(scene)
+    _write_images(images, frames, folder / "images")
+    if max_points is None:
+        max_points = min(20_000, max(100, _MAX_OBSERVATIONS // len(frames)))
+    seen = _observations(scene, frames, choose_pixels(scene, max_points))
+    return _reconstruction(pycolmap, scene, frames, images, seen)
+
+
+def _write_images(images: SceneImages, frames: np.ndarray, folder: Path) -> None:
+    folder.mkdir()
+    for frame, rgb in zip(frames, images.frames(frames)):
+        (folder / image_name(frame)).write_bytes(encode_jpeg(rgb))
+
+
+def image_name(frame: int) -> str:
+    """File name of the picture of a frame."""
+    return f"frame_{frame:06d}.jpg"
+
+
+def _observations(scene: Scene, frames: np.ndarray, pixels: AnchorPixels) -> Observations:
+    """Still points among the tracks of anchor pixels: where they are, and the frames in which the track agrees with that."""
+    if scene.tracking.moving is not None:
+        pixels = pixels.select(~np.asarray(scene.tracking.moving, bool)[pixels.row, pixels.column])
+    place = _places(scene, frames, pixels)
+    world_from_camera, intrinsics = world_from_cameras(scene), np.asarray(scene.cameras.intrinsics, np.float64)
+    height, width = scene.rgb.shape[1:3]
+    has_camera = set(frames.tolist())
+    visible_in, found_frame, found_point, found_px = np.zeros(len(pixels), int), [], [], []
+    for frame, (points, visible) in enumerate(follow(scene, pixels)):
+        if frame not in has_camera:
+            continue
+        camera_from_world = invert_rigid(world_from_camera[frame])
+        track_px, track_depth = _seen_from(camera_from_world, intrinsics[frame], points.astype(np.float64))
+        place_px, place_depth = _seen_from(camera_from_world, intrinsics[frame], place)
+        in_view = visible & (track_depth > 0) & (place_depth > 0)
+        in_view &= inside_image(np.where(in_view[:, None], track_px, -1.0), height, width)
+        visible_in += in_view
+        agrees = np.flatnonzero(in_view)
+        agrees = agrees[np.linalg.norm(track_px[agrees] - place_px[agrees], axis=1) <= MAX_ERROR_PX]
+        found_frame.append(np.full(len(agrees), frame, np.int32))
+        found_point.append(agrees.astype(np.int32))
+        found_px.append(track_px[agrees])
+    frame, point, pixels_px = np.concatenate(found_frame), np.concatenate(found_point), np.concatenate(found_px)
+    seen = np.bincount(point, minlength=len(pixels))
+    still = (seen >= min(_MIN_FRAMES, len(frames))) & (seen >= _MIN_STILL_SHARE * visible_in)
+    kept = still[point]
+    number = np.cumsum(still) - 1
+    return Observations(place[still], pixels.colours[still], frame[kept], number[point[kept]], pixels_px[kept])
+
+
+def _places(scene: Scene, frames: np.ndarray, pixels: AnchorPixels) -> np.ndarray:
+    """[points, 3] one place of each point: the median over some of the frames in which it is visible; at least the anchor's."""
+    chosen = set(frames[np.linspace(0, len(frames) - 1, min(len(frames), _FRAMES_FOR_PLACES)).round().astype(int)].tolist())
+    positions = [
+        np.where(visible[:, None], points, np.nan)
+        for frame, (points, visible) in enumerate(follow(scene, pixels))
+        if frame in chosen or frame == scene.anchor_index
+    ]
+    anchor = np.asarray(scene.tracking.points_world[scene.anchor_index], np.float32)[pixels.row, pixels.column]
+    return np.nanmedian(np.stack([anchor, *positions]), axis=0).astype(np.float64)
+
+
+def _seen_from(camera_from_world: np.ndarray, intrinsics: np.ndarray, points_world: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels [points, 2] and depth [points]; pixels of what lies behind the camera are meaningless."""
+    points_camera = transform_points(camera_from_world, points_world)
+    with np.errstate(all="ignore"):
+        return project(points_camera, intrinsics), points_camera[:, 2]
+
+
+def _reconstruction(pycolmap: ModuleType, scene: Scene, frames: np.ndarray, images: SceneImages, seen: Observations):
+    model = pycolmap.Reconstruction()
+    intrinsics, world_from_camera = image_intrinsics(scene, images.image_map), world_from_cameras(scene)
+    cameras, camera_of = np.unique(intrinsics[frames].reshape(-1, 9), axis=0, return_inverse=True)
+    for number, k in enumerate(cameras, 1):
+        params = [k[0], k[4], k[2], k[5]]
+        camera = pycolmap.Camera(camera_id=number, model="PINHOLE", width=images.width, height=images.height, params=params)
+        model.add_camera_with_trivial_rig(camera)
+    order = np.lexsort((seen.point, seen.frame))
+    first = np.searchsorted(seen.frame[order], frames)
+    after = np.searchsorted(seen.frame[order], frames, side="right")
+    pixels_px = images.image_map.source_from_network(seen.pixels_px[order])
+    elements = [[] for _ in range(len(seen.place_world))]
+    for image_id, (frame, low, high) in enumerate(zip(frames, first, after), 1):
+        image = pycolmap.Image(
+            name=image_name(frame),
+            keypoints=pixels_px[low:high],
+            camera_id=int(camera_of[image_id - 1]) + 1,
+            image_id=image_id,
+        )
+        pose = pycolmap.Rigid3d(invert_rigid(world_from_camera[frame])[:3])
+        model.add_image_with_trivial_frame(image, pose)
+        for index, point in enumerate(seen.point[order][low:high].tolist()):
+            elements[point].append(pycolmap.TrackElement(image_id, index))
+    for place, colour, track in zip(seen.place_world, seen.colours, elements):
+        model.add_point3D(place, pycolmap.Track(track), colour)
+    model.update_point_3d_errors()
+    return model

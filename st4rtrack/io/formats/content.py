@@ -1,0 +1,192 @@
+"""What the writers take of a scene, read one frame at a time: coloured points of the reconstruction, tracks of anchor pixels."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from st4rtrack.types import Pointmap, Scene, UserError
+
+Branch = Literal["reconstruction", "tracking"]
+
+DROP_LEAST_SURE = 0.2
+"""Share of the pixels of a frame that is left out for its low confidence, unless the user says otherwise."""
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Coloured points of one frame.
+
+    Attributes:
+        points_world: [points, 3] float32, all finite.
+        colours: [points, 3] uint8.
+        confidence: [points] float32, or None where the scene has none.
+    """
+
+    points_world: np.ndarray
+    colours: np.ndarray
+    confidence: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.points_world)
+
+    def select(self, chosen: np.ndarray) -> "Cloud":
+        """The points `chosen`, a mask or numbers."""
+        confidence = None if self.confidence is None else self.confidence[chosen]
+        return Cloud(self.points_world[chosen], self.colours[chosen], confidence)
+
+
+def read_cloud(scene: Scene, frame: int, drop_least_sure: float) -> Cloud:
+    """The points of a frame of the reconstruction that are finite, valid and not among the least sure."""
+    maps = scene.reconstruction
+    points = np.asarray(maps.points_world[frame], np.float32).reshape(-1, 3)
+    colours = np.asarray(scene.rgb[frame], np.uint8).reshape(-1, 3)
+    confidence = None if maps.confidence is None else np.asarray(maps.confidence[frame], np.float32).reshape(-1)
+    return Cloud(points, colours, confidence).select(_sure(maps, frame, drop_least_sure).reshape(-1))
+
+
+def accumulated_clouds(
+    scene: Scene, *, max_points: int, max_frames: int = 100, drop_least_sure: float = DROP_LEAST_SURE, frame: int | None = None
+) -> Iterator[Cloud]:
+    """The reconstruction frame by frame, to be laid over each other.
+
+    Every frame gives the same number of points, drawn at random (always the same ones) among those that are kept.
+
+    Args:
+        scene: in memory or on disk.
+        max_points: no more than these in all.
+        max_frames: frames spread evenly over the video, no more than these.
+        drop_least_sure: share of each frame, 0 to 1, that is left out for its low confidence.
+        frame: only this frame.
+    Raises:
+        UserError: there is no such frame, or a number makes no sense.
+    """
+    if frame is not None and not 0 <= frame < len(scene):
+        raise UserError(f"there is no frame {frame}: the scene has the frames 0 to {len(scene) - 1}")
+    if max_points < 1 or max_frames < 1 or not 0 <= drop_least_sure < 1:
+        raise UserError("max_points and max_frames are at least 1, drop_least_sure is from 0 to below 1")
+    if frame is None:
+        count = min(len(scene), max_frames, max_points)
+        frames = np.linspace(0, len(scene) - 1, count).round().astype(int).tolist()
+    else:
+        frames = [frame]
+    return _thinned(scene, frames, max_points // len(frames), drop_least_sure)
+
+
+def _thinned(scene: Scene, frames: list[int], most: int, drop_least_sure: float) -> Iterator[Cloud]:
+    random = np.random.default_rng(0)
+    for index in frames:
+        cloud = read_cloud(scene, index, drop_least_sure)
+        yield cloud.select(np.sort(random.choice(len(cloud), most, replace=False))) if len(cloud) > most else cloud
+
+
+def accumulated(scene: Scene, max_points: int) -> Cloud:
+    """`accumulated_clouds` in one, without confidence; may be empty."""
+    clouds = list(accumulated_clouds(scene, max_points=max_points))
+    return Cloud(np.concatenate([c.points_world for c in clouds]), np.concatenate([c.colours for c in clouds]), None)
+
+
+@dataclass(frozen=True)
+class AnchorPixels:
+    """Chosen pixels of the anchor, to be followed over time.
+
+    Attributes:
+        row, column: [points].
+        colours: [points, 3] uint8, what the anchor shows there.
+        spacing_px: how far apart they are, in network pixels.
+    """
+
+    row: np.ndarray
+    column: np.ndarray
+    colours: np.ndarray
+    spacing_px: float
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    @property
+    def centre_px(self) -> np.ndarray:
+        """[points, 2] their centres in network pixels."""
+        return np.stack([self.column, self.row], axis=1) + 0.5
+
+    def select(self, chosen: np.ndarray) -> "AnchorPixels":
+        """The pixels `chosen`, a mask or numbers."""
+        return AnchorPixels(self.row[chosen], self.column[chosen], self.colours[chosen], self.spacing_px)
+
+
+def choose_pixels(scene: Scene, max_tracks: int, *, drop_least_sure: float = DROP_LEAST_SURE) -> AnchorPixels:
+    """An even grid of anchor pixels whose tracking is finite, valid and not among the least sure; at most `max_tracks`.
+
+    Raises:
+        UserError: the number is below 1, or no pixel is left.
+    """
+    if max_tracks < 1:
+        raise UserError(f"the number of tracks must be at least 1, not {max_tracks}")
+    sure = _sure(scene.tracking, scene.anchor_index, drop_least_sure)
+    if not sure.any():
+        raise UserError("there is nothing to track: the anchor frame of this scene has no finite points")
+    # Truth may know little of an image; the grid is laid as densely as makes up for it.
+    spacing_px = max(1.0, float(np.sqrt(sure.sum() / max_tracks)))
+    while True:
+        row, column = _grid(sure.shape[0], sure.shape[1], spacing_px)
+        keep = sure[row, column]
+        if keep.sum() <= max_tracks:
+            break
+        spacing_px *= 1.02
+    if not keep.any():
+        row, column = (axis[:max_tracks] for axis in np.nonzero(sure))
+    else:
+        row, column = row[keep], column[keep]
+    return AnchorPixels(row, column, np.asarray(scene.rgb[scene.anchor_index], np.uint8)[row, column], spacing_px)
+
+
+def follow(scene: Scene, pixels: AnchorPixels) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Tracks of anchor pixels, frame by frame.
+
+    Yields:
+        Points [points, 3] float32, where they are not known at their last known place (at first that in the anchor); and
+        visible [points] bool, True for what is known where the scene has no visibility.
+    """
+    maps, pick = scene.tracking, (pixels.row, pixels.column)
+    last = np.asarray(maps.points_world[scene.anchor_index], np.float32)[pick]
+    for frame in range(len(scene)):
+        points = np.asarray(maps.points_world[frame], np.float32)[pick]
+        known = np.asarray(np.isfinite(points).all(axis=1))
+        if maps.valid is not None:
+            known &= np.asarray(maps.valid[frame], bool)[pick]
+        last = np.where(known.reshape(-1, 1), points, last)
+        if maps.visible is not None:
+            known &= np.asarray(maps.visible[frame], bool)[pick]
+        yield last, known
+
+
+def track_colours(pixels: AnchorPixels, width: int) -> np.ndarray:
+    """[points, 3] uint8 bright colours that go through the rainbow from left to right, so that neighbours can be told apart."""
+    hue = np.rint(pixels.column / max(width, 1) * 150).astype(np.uint8)
+    hsv = np.stack([hue, np.full_like(hue, 200), np.full_like(hue, 255)], axis=1)
+    return cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0]
+
+
+def _sure(maps: Pointmap, frame: int, drop_least_sure: float) -> np.ndarray:
+    """[height, width] bool."""
+    keep = np.isfinite(np.asarray(maps.points_world[frame], np.float32)).all(axis=-1)
+    if maps.valid is not None:
+        keep &= np.asarray(maps.valid[frame], bool)
+    if maps.confidence is not None:
+        confidence = np.asarray(maps.confidence[frame], np.float32)
+        keep &= np.isfinite(confidence)
+        if keep.any():
+            keep &= confidence >= np.quantile(confidence[keep], drop_least_sure)
+    return np.asarray(keep)
+
+
+def _grid(height: int, width: int, spacing_px: float) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns [points] about `spacing_px` apart, the grid in the middle of the image."""
+    sides = []
+    for length in (height, width):
+        count = min(max(int(np.ceil(length / spacing_px - 1e-9)), 1), length)
+        sides.append(np.floor((np.arange(count) + 0.5) * length / count).astype(int))
+    row, column = np.meshgrid(*sides, indexing="ij")
+    return row.ravel(), column.ravel()

@@ -1,0 +1,105 @@
+"""GLB: the accumulated reconstruction, tracks as lines, and all cameras, in one still file; written by trimesh.
+
+glTF axes: x right, y up, z backward. Cameras are glTF cameras (they look along -z), named `camera_000000` by their frame; a glTF camera has
+its principal point in the middle, so the exact intrinsics are in its extras, in pixels of the source.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from st4rtrack.io.formats.cameras import (
+    camera_frames,
+    image_intrinsics,
+    opengl_from_opencv_points,
+    opengl_poses,
+    world_from_cameras,
+)
+from st4rtrack.io.formats.content import accumulated, choose_pixels, follow, track_colours
+from st4rtrack.io.formats.extras import need
+from st4rtrack.types import Scene, UserError
+
+_SHOWN_CAMERAS = 32
+_MAX_TRACK_VERTICES = 64
+_FRUSTUM_LENGTH = 0.05
+"""Of a drawn camera, against the median distance of the points from the anchor."""
+
+
+def write_glb(scene: Scene, path: str | Path, *, max_points: int = 500_000, max_tracks: int = 400) -> None:
+    """Writes what the video shows at all its times at once: what moves appears once per frame.
+
+    Args:
+        scene: in memory or on disk.
+        path: of the `.glb`; replaced when it exists.
+        max_points: of the reconstruction, in all.
+        max_tracks: of the anchor's pixels; 0 for none. Each has at most 64 corners.
+    Raises:
+        UserError: the scene has no cameras or no points, or trimesh is not installed.
+    """
+    trimesh = need("trimesh", "glb")
+    frames, poses = camera_frames(scene), opengl_poses(world_from_cameras(scene))
+    cloud = accumulated(scene, max_points)
+    if not len(cloud):
+        raise UserError("no point is left to write: the scene has no finite points")
+    result = trimesh.Scene(base_frame="world")
+    points = opengl_from_opencv_points(cloud.points_world)
+    result.add_geometry(trimesh.PointCloud(points, colors=cloud.colours), geom_name="reconstruction", node_name="reconstruction")
+    if max_tracks:
+        result.add_geometry(_track_lines(trimesh, scene, max_tracks), geom_name="tracks", node_name="tracks")
+    length = _FRUSTUM_LENGTH * float(np.median(np.linalg.norm(cloud.points_world, axis=1)))
+    result.geometry["frustum"] = _frustum(trimesh, scene, length)
+    shown = set(frames[np.linspace(0, len(frames) - 1, min(len(frames), _SHOWN_CAMERAS)).round().astype(int)].tolist())
+    for frame in frames.tolist():
+        name = f"camera_{frame:06d}"
+        result.graph.update(frame_to=name, frame_from="world", matrix=poses[frame])
+        if frame in shown:
+            result.graph.update(frame_to=f"frustum_{frame:06d}", frame_from="world", matrix=poses[frame], geometry="frustum")
+    Path(path).write_bytes(
+        trimesh.exchange.gltf.export_glb(result, tree_postprocessor=lambda tree: _add_cameras(tree, scene, length))
+    )
+
+
+def _track_lines(trimesh: Any, scene: Scene, max_tracks: int) -> Any:
+    """A line for each track, over its whole way."""
+    pixels = choose_pixels(scene, max_tracks)
+    chosen = set(np.linspace(0, len(scene) - 1, min(len(scene), _MAX_TRACK_VERTICES)).round().astype(int).tolist())
+    ways = np.stack([points for frame, (points, _) in enumerate(follow(scene, pixels)) if frame in chosen], axis=1)
+    if ways.shape[1] == 1:
+        ways = ways.repeat(2, axis=1)  # a line has two ends
+    corners = np.arange(ways.shape[0] * ways.shape[1]).reshape(ways.shape[:2])
+    colours = np.pad(track_colours(pixels, scene.rgb.shape[2]), ((0, 0), (0, 1)), constant_values=255)
+    lines = [trimesh.path.entities.Line(corner, color=colour) for corner, colour in zip(corners, colours)]
+    return trimesh.path.Path3D(entities=lines, vertices=opengl_from_opencv_points(ways).reshape(-1, 3), process=False)
+
+
+def _frustum(trimesh: Any, scene: Scene, length: float) -> Any:
+    """The pyramid of the anchor's image, `length` deep, in a glTF camera's axes."""
+    height, width = scene.rgb.shape[1:3]
+    k = np.asarray(scene.cameras.intrinsics[scene.anchor_index], np.float64)
+    corners_px = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
+    rays = (corners_px - k[:2, 2]) / np.diag(k)[:2]
+    corners = length * np.column_stack([rays[:, 0], -rays[:, 1], -np.ones(4)])
+    orange = np.array([255, 140, 0, 255], np.uint8)
+    order = ([1, 2, 3, 4, 1], [0, 1], [0, 2], [0, 3], [0, 4])
+    lines = [trimesh.path.entities.Line(corner, color=orange) for corner in order]
+    return trimesh.path.Path3D(entities=lines, vertices=np.vstack([np.zeros(3), corners]), process=False)
+
+
+def _add_cameras(tree: dict[str, Any], scene: Scene, near: float) -> None:
+    """Makes the nodes of cameras cameras: trimesh itself writes one at most."""
+    intrinsics = image_intrinsics(scene, scene.pixel_map)
+    height, width = scene.source_size
+    tree["cameras"] = []
+    for node in tree["nodes"]:
+        kind, _, number = str(node.get("name", "")).partition("_")
+        if kind == "camera":
+            fx, fy, cx, cy = intrinsics[int(number)][[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
+            perspective = {
+                "yfov": 2 * float(np.arctan2(height / 2, fy)),
+                "aspectRatio": width * fy / (height * fx),
+                "znear": near / 100,
+            }
+            extras = {"fx_fy_cx_cy": [fx, fy, cx, cy], "width": width, "height": height}
+            node["camera"] = len(tree["cameras"])
+            tree["cameras"].append({"type": "perspective", "perspective": perspective, "extras": extras})

@@ -1,0 +1,114 @@
+"""The frames of a scene at the size of the source video, where that video can still be opened; else as the network saw them."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from st4rtrack.io.frames import FrameReader, frames_of
+from st4rtrack.io.video import open_video
+from st4rtrack.types import PixelMap, Scene, UserError, Video
+
+logger = logging.getLogger(__name__)
+
+_SAME_TIME_S = 2e-3
+_MAX_DIFFERENCE = 16.0
+"""Mean difference of a frame, in levels of 255, to the scene's own up to which it is the same picture, differently resized."""
+
+
+@dataclass(frozen=True)
+class SceneImages:
+    """Pictures of all frames of a scene.
+
+    Attributes:
+        height, width: of each, in pixels.
+        image_map: from their pixels to the network's.
+        scene: whose they are.
+        source: the video that they are read from; None where the scene's own are taken.
+        position: [time] where each frame is in that video.
+    """
+
+    height: int
+    width: int
+    image_map: PixelMap
+    scene: Scene
+    source: Video | None = None
+    position: np.ndarray | None = None
+
+    def frames(self, index: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
+        """The pictures of frames `index`, in increasing order, each [height, width, 3] uint8, decoded one after the other."""
+        if self.source is None or self.position is None:
+            return (np.asarray(self.scene.rgb[int(t)], np.uint8) for t in index)
+        read = self.source.read
+        frames_at = read.at if isinstance(read, FrameReader) else frames_of(self.source)
+        return frames_at(self.position[np.asarray(index, int)].tolist())
+
+
+def scene_images(scene: Scene) -> SceneImages:
+    """Pictures of a scene at source size; if they cannot be had, at network size, and says why."""
+    try:
+        video = _open_source(scene)
+        position = _positions(scene, video)
+        return SceneImages(video.height, video.width, scene.pixel_map, scene, video, position)
+    except UserError as reason:
+        height, width = scene.rgb.shape[1:3]
+        logger.warning(
+            "images and intrinsics are written at the network's size, %d x %d pixels, because %s", width, height, reason
+        )
+        return SceneImages(height, width, PixelMap(), scene)
+
+
+def encode_jpeg(rgb: np.ndarray, quality: int = 95) -> bytes:
+    """JPEG of a picture [height, width, 3] uint8."""
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert done
+    return data.tobytes()
+
+
+def _open_source(scene: Scene) -> Video:
+    name = str(scene.info.get("source", {}).get("video", "array"))
+    if name == "array":
+        raise UserError("the scene was not made from a file")
+    folder = getattr(scene.rgb, "source", None)
+    beside = [] if folder is None else [folder.resolve().parent / name]  # a relative path is that of the run
+    found = [path for path in [Path(name), *beside] if path.exists()]
+    video = open_video(found[0] if found else name)
+    if (video.height, video.width) != tuple(scene.source_size):
+        raise UserError(f"{name} has frames of another size than when the scene was made")
+    return video
+
+
+def _positions(scene: Scene, video: Video) -> np.ndarray:
+    """[time] which frames of the video the scene's are: by their times, or, where the video has no clock, evenly spaced."""
+    for position in (_by_time(scene, video), _evenly(scene, video)):
+        if position is not None and _same_picture(scene, video, position):
+            return position
+    raise UserError(f"{video.source} is not the video that the scene was made from")
+
+
+def _by_time(scene: Scene, video: Video) -> np.ndarray | None:
+    time_s = np.asarray(scene.time_s, np.float64)
+    right = np.searchsorted(video.time_s, time_s - _SAME_TIME_S).clip(0, len(video) - 1)
+    return right if (np.abs(video.time_s[right] - time_s) <= _SAME_TIME_S).all() else None
+
+
+def _evenly(scene: Scene, video: Video) -> np.ndarray | None:
+    first, last = (scene.info["source"].get(key) for key in ("first_frame", "last_frame"))
+    if first is None or last is None or last >= len(video) or (last - first) % max(len(scene) - 1, 1):
+        return None
+    return np.linspace(first, last, len(scene)).round().astype(int)
+
+
+def _same_picture(scene: Scene, video: Video, position: np.ndarray) -> bool:
+    """Whether the first frame looks as the scene's does, in the part that the network saw."""
+    source = video.frame(int(position[0])).astype(np.float32)
+    own = np.asarray(scene.rgb[0], np.float32)
+    (scale_u, scale_v), (left, top) = scene.pixel_map.scale, scene.pixel_map.offset_px
+    size = (round(video.width * scale_u), round(video.height * scale_v))
+    resized = cv2.resize(source, size, interpolation=cv2.INTER_AREA)[round(-top) :, round(-left) :]
+    if resized.shape[0] < own.shape[0] or resized.shape[1] < own.shape[1]:
+        return False
+    return float(np.abs(resized[: own.shape[0], : own.shape[1]] - own).mean()) <= _MAX_DIFFERENCE

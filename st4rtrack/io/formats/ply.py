@@ -1,0 +1,132 @@
+"""Point clouds as binary PLY, written with NumPy alone.
+
+World frame and world units as they are: x right, y down, z forward, the camera frame of the anchor.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from st4rtrack.io.formats.content import (
+    DROP_LEAST_SURE,
+    Branch,
+    Cloud,
+    accumulated_clouds,
+    choose_pixels,
+    follow,
+    read_cloud,
+)
+from st4rtrack.types import Scene, UserError
+
+
+def write_ply(
+    scene: Scene,
+    path: str | Path,
+    *,
+    frame: int | None = None,
+    max_points: int = 2_000_000,
+    max_frames: int = 100,
+    drop_least_sure: float = DROP_LEAST_SURE,
+) -> None:
+    """Writes the reconstruction as one coloured point cloud, frame by frame.
+
+    Without `frame`, frames spread evenly over the video are laid over each other, so what moves appears once per frame taken.
+    Every frame gives the same number of points, drawn at random (always the same ones) among those that are kept.
+
+    Args:
+        scene: in memory or on disk.
+        path: of the file; replaced when it exists.
+        frame: only this frame.
+        max_points: no more than these in the file.
+        max_frames: no more frames than these are laid over each other.
+        drop_least_sure: share of each frame, 0 to 1, that is left out for its low confidence; what is not finite always is.
+    Raises:
+        UserError: there is no such frame, or no point is left.
+    """
+    clouds = accumulated_clouds(scene, max_points=max_points, max_frames=max_frames, drop_least_sure=drop_least_sure, frame=frame)
+    with_confidence = scene.reconstruction.confidence is not None
+    total = 0
+    with Path(path).open("wb") as file:
+        file.write(_header(0, with_confidence=with_confidence))
+        for cloud in clouds:
+            file.write(_vertices(cloud).tobytes())
+            total += len(cloud)
+        file.seek(0)
+        file.write(_header(total, with_confidence=with_confidence))  # of the same length, now that the number is known
+    if not total:
+        Path(path).unlink()
+        raise UserError("no point is left to write: the scene has no finite points in these frames")
+
+
+def write_ply_sequence(
+    scene: Scene,
+    folder: str | Path,
+    *,
+    branch: Branch = "reconstruction",
+    max_points: int = 200_000,
+    drop_least_sure: float = DROP_LEAST_SURE,
+) -> None:
+    """Writes one point cloud per frame, `frame_000000.ply` and so on.
+
+    Args:
+        scene: in memory or on disk.
+        folder: exists; its files of these names are replaced.
+        branch: "reconstruction" is what each frame shows; "tracking" is what the anchor shows, as it moves: then vertex k of every
+            file is the same point of the world, with the colour it has in the anchor.
+        max_points: no more than these in each file.
+        drop_least_sure: share that is left out for its low confidence, of each frame, or of the anchor for "tracking".
+    Raises:
+        UserError: a number makes no sense, or there is nothing to track.
+    """
+    if branch not in ("reconstruction", "tracking"):
+        raise UserError(f"branch is reconstruction or tracking, not {branch!r}")
+    if max_points < 1 or not 0 <= drop_least_sure < 1:
+        raise UserError("max_points is at least 1, drop_least_sure is from 0 to below 1")
+    if branch == "tracking":
+        pixels = choose_pixels(scene, max_points, drop_least_sure=drop_least_sure)
+        clouds = (Cloud(points, pixels.colours, None) for points, _ in follow(scene, pixels))
+    else:
+        clouds = (_evenly(read_cloud(scene, frame, drop_least_sure), max_points) for frame in range(len(scene)))
+    for frame, cloud in enumerate(clouds):
+        write_cloud(cloud, Path(folder) / f"frame_{frame:06d}.ply")
+
+
+def write_cloud(cloud: Cloud, path: Path) -> None:
+    """Writes one cloud as a PLY file."""
+    path.write_bytes(_header(len(cloud), with_confidence=cloud.confidence is not None) + _vertices(cloud).tobytes())
+
+
+def _evenly(cloud: Cloud, max_points: int) -> Cloud:
+    if len(cloud) <= max_points:
+        return cloud
+    return cloud.select(np.linspace(0, len(cloud) - 1, max_points).round().astype(int))
+
+
+def _vertex_type(*, with_confidence: bool) -> np.dtype:
+    fields = [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")]
+    return np.dtype(fields + ([("confidence", "<f4")] if with_confidence else []))
+
+
+def _header(count: int, *, with_confidence: bool) -> bytes:
+    number = f"element vertex {count}"
+    vertex = _vertex_type(with_confidence=with_confidence)
+    properties = [f"property {'uchar' if vertex[name] == np.uint8 else 'float'} {name}" for name in vertex.names or ()]
+    lines = [
+        "ply",
+        "format binary_little_endian 1.0",
+        "comment St4RTrack, world units, x right, y down, z forward",
+        "comment " + "-" * (40 - len(number)),  # makes up for the digits of the number
+        number,
+        *properties,
+        "end_header",
+    ]
+    return ("\n".join(lines) + "\n").encode("ascii")
+
+
+def _vertices(cloud: Cloud) -> np.ndarray:
+    vertices = np.empty(len(cloud), _vertex_type(with_confidence=cloud.confidence is not None))
+    for axis, (position, colour) in enumerate((("x", "red"), ("y", "green"), ("z", "blue"))):
+        vertices[position], vertices[colour] = cloud.points_world[:, axis], cloud.colours[:, axis]
+    if cloud.confidence is not None:
+        vertices["confidence"] = cloud.confidence
+    return vertices

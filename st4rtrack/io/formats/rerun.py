@@ -1,0 +1,77 @@
+"""Rerun: images, cameras, both branches and tracks with tails on a time line, as an `.rrd`; streamed by rerun-sdk.
+
+The scene's own frame: x right, y down, z forward. Two time lines: `frame` and `time` (seconds of the source).
+"""
+
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from st4rtrack.io.formats.cameras import image_intrinsics, world_from_cameras
+from st4rtrack.io.formats.content import DROP_LEAST_SURE, choose_pixels, follow, read_cloud, track_colours
+from st4rtrack.io.formats.extras import need
+from st4rtrack.io.formats.images import encode_jpeg, scene_images
+from st4rtrack.types import Scene
+
+_MAX_POSITIONS = 3_000_000
+_TAIL_FRAMES = 16
+
+
+def write_rerun(scene: Scene, path: str | Path, *, max_points: int | None = None, max_tracks: int = 300) -> None:
+    """Writes `world/camera`, `world/camera/image`, `world/tracking`, `world/reconstruction` and `world/tracks`.
+
+    Args:
+        scene: in memory or on disk.
+        path: of the `.rrd`; replaced when it exists.
+        max_points: of each branch in a frame; default 30,000, and fewer in long videos, so that a viewer can hold them.
+        max_tracks: with tails over the last 16 frames; 0 for none.
+    Raises:
+        UserError: the scene has no cameras or no tracks, or rerun-sdk is not installed.
+    """
+    rr = need("rerun", "rerun", "rerun-sdk")
+    world_from_camera = world_from_cameras(scene)
+    if max_points is None:
+        max_points = min(30_000, max(100, _MAX_POSITIONS // len(scene)))
+    images = scene_images(scene)
+    intrinsics = image_intrinsics(scene, images.image_map)
+    recording = rr.RecordingStream("st4rtrack", send_properties=False)
+    recording.save(str(path))
+    recording.log("world", rr.ViewCoordinates.RDF, static=True)
+    pixels = choose_pixels(scene, max_points)
+    tails = _tails(rr, scene, max_tracks)
+    for frame, (rgb, (points, _)) in enumerate(zip(images.frames(range(len(scene))), follow(scene, pixels))):
+        recording.set_time("frame", sequence=frame)
+        recording.set_time("time", duration=float(scene.time_s[frame]))
+        pose = world_from_camera[frame]
+        recording.log("world/camera", rr.Transform3D(translation=pose[:3, 3], mat3x3=pose[:3, :3]))
+        pinhole = rr.Pinhole(image_from_camera=intrinsics[frame], resolution=[images.width, images.height])
+        recording.log("world/camera/image", pinhole)
+        recording.log("world/camera/image", rr.EncodedImage(contents=encode_jpeg(rgb, 85), media_type="image/jpeg"))
+        recording.log("world/tracking", rr.Points3D(points, colors=pixels.colours))
+        cloud = read_cloud(scene, frame, DROP_LEAST_SURE)
+        if len(cloud) > max_points:
+            cloud = cloud.select(np.linspace(0, len(cloud) - 1, max_points).round().astype(int))
+        recording.log("world/reconstruction", rr.Points3D(cloud.points_world, colors=cloud.colours))
+        if tails is not None:
+            recording.log("world/tracks", next(tails))
+    recording.flush()
+    recording.disconnect()
+
+
+def _tails(rr: Any, scene: Scene, max_tracks: int) -> Any:
+    """The last stretch of each track, frame by frame; None without tracks."""
+    if not max_tracks:
+        return None
+    pixels = choose_pixels(scene, max_tracks)
+    colours = track_colours(pixels, scene.rgb.shape[2])
+    recent: deque[np.ndarray] = deque(maxlen=_TAIL_FRAMES)
+
+    def strips() -> Any:
+        for points, _ in follow(scene, pixels):
+            recent.append(points)
+            ways = np.stack([*recent] if len(recent) > 1 else [points, points], axis=1)
+            yield rr.LineStrips3D(ways, colors=colours)
+
+    return strips()

@@ -1,0 +1,48 @@
+"""TAPVid-3D / WorldTrack: images and tracks of the anchor's pixels in an `.npz`, as `bench` and the data sets' own tools read it.
+
+Tracks are in the camera frame of each frame, cameras are camera-from-world with OpenCV axes, intrinsics in pixels of the images.
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from st4rtrack.geometry.transforms import invert_rigid, transform_points
+from st4rtrack.io.formats.cameras import image_intrinsics, world_from_cameras
+from st4rtrack.io.formats.content import choose_pixels, follow
+from st4rtrack.io.formats.images import scene_images
+from st4rtrack.io.worldtrack import encode_jpeg, write_worldtrack
+from st4rtrack.types import Scene
+
+logger = logging.getLogger(__name__)
+
+
+def write_tapvid3d(scene: Scene, path: str | Path, *, max_tracks: int = 1024) -> None:
+    """Writes a grid of the anchor's pixels as tracks.
+
+    Args:
+        scene: in memory or on disk.
+        path: of the `.npz`; replaced when it exists.
+        max_tracks: no more tracks than these.
+    Raises:
+        UserError: the scene has no cameras or no tracks.
+    """
+    camera_from_world = invert_rigid(world_from_cameras(scene))
+    images = scene_images(scene)
+    intrinsics = image_intrinsics(scene, images.image_map)
+    anchor = intrinsics[scene.anchor_index]
+    if not np.allclose(intrinsics, anchor, rtol=1e-3):
+        logger.warning("the focal length changes in this scene, and this format has one for all frames: it is the anchor's")
+    tracks, visibility = [], []
+    for camera, (points, visible) in zip(camera_from_world, follow(scene, choose_pixels(scene, max_tracks))):
+        tracks.append(transform_points(camera, points.astype(np.float64)).astype(np.float32))
+        visibility.append(visible)
+    write_worldtrack(
+        Path(path),
+        images_jpeg=[encode_jpeg(rgb) for rgb in images.frames(range(len(scene)))],
+        fx_fy_cx_cy=anchor[[0, 1, 0, 1], [0, 1, 2, 2]],
+        camera_from_world=camera_from_world,
+        visibility=np.stack(visibility),
+        tracks_camera=np.stack(tracks),
+    )

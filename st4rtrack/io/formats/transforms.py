@@ -1,0 +1,120 @@
+"""nerfstudio: `transforms.json`, and beside it a folder of images, points to start from, and masks of what moves.
+
+Cameras are world-from-camera with OpenGL axes (x right, y up, looking along -z) in the scene's own world, intrinsics in pixels
+of the images. Frames for which no camera was found are left out.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from st4rtrack.geometry.camera import project
+from st4rtrack.geometry.sampling import inside_image
+from st4rtrack.geometry.transforms import invert_rigid, transform_points
+from st4rtrack.io.formats.cameras import OPENCV_FROM_OPENGL, camera_frames, image_intrinsics, world_from_cameras
+from st4rtrack.io.formats.content import AnchorPixels, accumulated, follow
+from st4rtrack.io.formats.images import SceneImages, encode_jpeg, scene_images
+from st4rtrack.io.formats.ply import write_cloud
+from st4rtrack.types import Scene
+
+_HOLE_PX = 5
+"""Holes of a mask up to nearly this size, in network pixels, are filled: points drift apart as they come nearer."""
+
+
+def write_transforms(scene: Scene, path: str | Path, *, max_points: int = 200_000) -> None:
+    """Writes the `.json`, and `NAME_files/` beside it with `images/`, `points.ply` and perhaps `masks/`.
+
+    Args:
+        scene: in memory or on disk.
+        path: of the `.json`; the folder beside it is new.
+        max_points: of the reconstruction, laid over each other, for Gaussian splatting to start from.
+    Raises:
+        UserError: the scene has no cameras.
+    """
+    path = Path(path)
+    files = path.with_name(path.stem + "_files")
+    frames, images = camera_frames(scene), scene_images(scene)
+    (files / "images").mkdir(parents=True)
+    for frame, rgb in zip(frames, images.frames(frames)):
+        (files / "images" / f"frame_{frame:06d}.jpg").write_bytes(encode_jpeg(rgb))
+    masked = scene.tracking.moving is not None
+    if masked:
+        (files / "masks").mkdir()
+        for frame, mask in zip(frames, _masks(scene, frames, images)):
+            cv2.imwrite(str(files / "masks" / f"frame_{frame:06d}.png"), mask)
+    write_cloud(accumulated(scene, max_points), files / "points.ply")
+    content = _content(scene, frames, images, files.name, masked=masked)
+    path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def _content(scene: Scene, frames: np.ndarray, images: SceneImages, folder: str, *, masked: bool) -> dict[str, Any]:
+    intrinsics = image_intrinsics(scene, images.image_map)[frames]
+    camera_from_opengl = world_from_cameras(scene)[frames] @ OPENCV_FROM_OPENGL
+    shared = bool((intrinsics == intrinsics[0]).all())
+    entries = []
+    for frame, matrix, k in zip(frames.tolist(), camera_from_opengl, intrinsics):
+        entry: dict[str, Any] = {"file_path": f"{folder}/images/frame_{frame:06d}.jpg", "transform_matrix": matrix.tolist()}
+        if masked:
+            entry["mask_path"] = f"{folder}/masks/frame_{frame:06d}.png"
+        entry["time"] = float(scene.time_s[frame])
+        entries.append(entry if shared else entry | _pinhole(k))
+    return {
+        "camera_model": "OPENCV",
+        **(_pinhole(intrinsics[0]) if shared else {}),
+        "w": images.width,
+        "h": images.height,
+        "ply_file_path": f"{folder}/points.ply",
+        "frames": entries,
+    }
+
+
+def _pinhole(intrinsics: np.ndarray) -> dict[str, float]:
+    return {
+        "fl_x": float(intrinsics[0, 0]),
+        "fl_y": float(intrinsics[1, 1]),
+        "cx": float(intrinsics[0, 2]),
+        "cy": float(intrinsics[1, 2]),
+    }
+
+
+def _masks(scene: Scene, frames: np.ndarray, images: SceneImages) -> Iterator[np.ndarray]:
+    """[height, width] uint8 of each frame: 0 where something moves, 255 elsewhere, at the size of the images."""
+    moving = np.asarray(scene.tracking.moving, bool)
+    row, column = np.nonzero(moving)
+    pixels = AnchorPixels(row, column, np.zeros((len(row), 3), np.uint8), 1.0)
+    wanted = set(frames.tolist())
+    for frame, (points, visible) in enumerate(follow(scene, pixels)):
+        if frame not in wanted:
+            continue
+        covered = moving if frame == scene.anchor_index else _covered(scene, frame, points[visible])
+        yield _at_image_size(covered, images)
+
+
+def _covered(scene: Scene, frame: int, points_world: np.ndarray) -> np.ndarray:
+    """[height, width] bool, network pixels that points [points, 3] fall on, without the holes between them."""
+    height, width = scene.rgb.shape[1:3]
+    camera_from_world = invert_rigid(np.asarray(scene.cameras.world_from_camera[frame], np.float64))
+    points_camera = transform_points(camera_from_world, points_world.astype(np.float64))
+    points_camera = points_camera[points_camera[:, 2] > 0]
+    pixels_px = project(points_camera, np.asarray(scene.cameras.intrinsics[frame], np.float64))
+    column, row = np.floor(pixels_px[inside_image(pixels_px, height, width)]).astype(int).clip(0, (width - 1, height - 1)).T
+    reach = _HOLE_PX // 2
+    covered = np.zeros((height + 2 * reach, width + 2 * reach), np.uint8)  # a margin, or what is near the border would grow to it
+    covered[row + reach, column + reach] = 1
+    closed = cv2.morphologyEx(covered, cv2.MORPH_CLOSE, np.ones((_HOLE_PX, _HOLE_PX), np.uint8))
+    return closed[reach : reach + height, reach : reach + width] > 0
+
+
+def _at_image_size(covered: np.ndarray, images: SceneImages) -> np.ndarray:
+    """Nearest pixels; what the network did not see is not masked."""
+    u, v = np.meshgrid(np.arange(images.width) + 0.5, np.arange(images.height) + 0.5)
+    network_px = images.image_map.network_from_source(np.stack([u, v], axis=-1))
+    height, width = covered.shape
+    column, row = np.moveaxis(np.floor(network_px).astype(int), -1, 0)
+    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    moves = inside & covered[row.clip(0, height - 1), column.clip(0, width - 1)]
+    return np.where(moves, 0, 255).astype(np.uint8)

@@ -1,0 +1,148 @@
+"""USD: points that move, the ways they go, what lies around, and a moving camera; written by usd-core, for Blender and Houdini.
+
+Y is up and cameras look along -z, as USD has it. A time code is a frame; the stage says how many go into a second. One unit is a world
+unit of the scene, and `metersPerUnit` is 1: the scene's own scale, which is metric only if the scene is.
+"""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from st4rtrack.io.formats.cameras import (
+    frames_per_second,
+    image_intrinsics,
+    opengl_from_opencv_points,
+    opengl_poses,
+    world_from_cameras,
+)
+from st4rtrack.io.formats.content import AnchorPixels, accumulated, choose_pixels, follow, track_colours
+from st4rtrack.io.formats.extras import need
+from st4rtrack.types import Scene
+
+_MAX_POSITIONS = 6_000_000
+"""Of moving points, over all frames: usd-core holds a file in memory while it is written."""
+_MAX_TRACK_VERTICES = 64
+_APERTURE_MM = 36.0
+
+
+def write_usd(
+    scene: Scene, path: str | Path, *, max_points: int | None = None, max_tracks: int = 400, max_still_points: int = 200_000
+) -> None:
+    """Writes `/World` with `tracking` (Points), `tracks` (BasisCurves), `reconstruction` (Points) and `camera`.
+
+    Args:
+        scene: in memory or on disk.
+        path: ends in `.usdc` (binary) or `.usda` (text); new.
+        max_points: of the anchor's points that move with time; default 50,000, and fewer in long videos, so that memory does not grow.
+        max_tracks: ways of points over the whole video, as curves of at most 64 corners; 0 for none.
+        max_still_points: of the reconstruction of all frames, laid over each other; 0 for none.
+    Raises:
+        UserError: the scene has no cameras or no tracks, or usd-core is not installed.
+    """
+    Usd, UsdGeom = _pxr("Usd"), _pxr("UsdGeom")
+    poses = opengl_poses(world_from_cameras(scene))
+    if max_points is None:
+        max_points = min(50_000, max(100, _MAX_POSITIONS // len(scene)))
+    stage = Usd.Stage.CreateNew(str(path))
+    UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.y)
+    UsdGeom.SetStageMetersPerUnit(stage, 1.0)
+    rate = frames_per_second(scene)
+    stage.SetTimeCodesPerSecond(rate)
+    stage.SetFramesPerSecond(rate)
+    stage.SetStartTimeCode(0)
+    stage.SetEndTimeCode(len(scene) - 1)
+    stage.SetDefaultPrim(UsdGeom.Xform.Define(stage, "/World").GetPrim())
+    _camera(stage, scene, poses)
+    _moving_points(stage, scene, choose_pixels(scene, max_points))
+    if max_tracks:
+        _curves(stage, scene, choose_pixels(scene, max_tracks))
+    if max_still_points:
+        _still_points(stage, scene, max_still_points)
+    stage.GetRootLayer().Save()
+
+
+def _pxr(module: str) -> ModuleType:
+    return need(f"pxr.{module}", "usd", "usd-core")
+
+
+def _camera(stage: Any, scene: Scene, poses: np.ndarray) -> None:
+    """The pinhole as a film back 36 mm wide: its offsets are the principal point."""
+    Gf, UsdGeom = _pxr("Gf"), _pxr("UsdGeom")
+    camera = UsdGeom.Camera.Define(stage, "/World/camera")
+    height, width = scene.source_size
+    intrinsics = image_intrinsics(scene, scene.pixel_map)
+    fx, fy, cx, cy = (intrinsics[:, row, column] for row, column in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    focal = fx * _APERTURE_MM / width
+    vertical = height * focal / fy
+    values = {
+        camera.CreateFocalLengthAttr(): focal,
+        camera.CreateHorizontalApertureAttr(): np.full(len(scene), _APERTURE_MM),
+        camera.CreateVerticalApertureAttr(): vertical,
+        camera.CreateHorizontalApertureOffsetAttr(): (0.5 - cx / width) * _APERTURE_MM,
+        camera.CreateVerticalApertureOffsetAttr(): (cy / height - 0.5) * vertical,
+    }
+    for attribute, of_frames in values.items():
+        if (of_frames == of_frames[0]).all():
+            attribute.Set(float(of_frames[0]))
+        else:
+            for frame, value in enumerate(of_frames.tolist()):
+                attribute.Set(value, frame)
+    camera.CreateClippingRangeAttr(Gf.Vec2f(1e-3, 1e5))
+    transform = camera.AddTransformOp()
+    for frame, pose in enumerate(poses):
+        transform.Set(Gf.Matrix4d(pose.T.tolist()), frame)  # USD multiplies rows from the left
+
+
+def _moving_points(stage: Any, scene: Scene, pixels: AnchorPixels) -> None:
+    Vt = _pxr("Vt")
+    prim = _points(stage, "/World/tracking", pixels.colours, _width(scene, pixels.spacing_px))
+    attribute = prim.CreatePointsAttr()
+    for frame, (points, _) in enumerate(follow(scene, pixels)):
+        attribute.Set(Vt.Vec3fArray.FromNumpy(opengl_from_opencv_points(points)), frame)
+
+
+def _still_points(stage: Any, scene: Scene, max_points: int) -> None:
+    Vt = _pxr("Vt")
+    cloud = accumulated(scene, max_points)
+    prim = _points(stage, "/World/reconstruction", cloud.colours, _width(scene, 1.0))
+    prim.CreatePointsAttr(Vt.Vec3fArray.FromNumpy(opengl_from_opencv_points(cloud.points_world)))
+
+
+def _points(stage: Any, path: str, colours: np.ndarray, width: float) -> Any:
+    UsdGeom, Vt = _pxr("UsdGeom"), _pxr("Vt")
+    prim = UsdGeom.Points.Define(stage, path)
+    prim.CreateDisplayColorPrimvar(UsdGeom.Tokens.vertex).Set(Vt.Vec3fArray.FromNumpy(_linear(colours)))
+    prim.CreateWidthsAttr([width])
+    prim.SetWidthsInterpolation(UsdGeom.Tokens.constant)
+    return prim
+
+
+def _curves(stage: Any, scene: Scene, pixels: AnchorPixels) -> None:
+    UsdGeom, Vt = _pxr("UsdGeom"), _pxr("Vt")
+    chosen = set(np.linspace(0, len(scene) - 1, min(len(scene), _MAX_TRACK_VERTICES)).round().astype(int).tolist())
+    ways = np.stack([points for frame, (points, _) in enumerate(follow(scene, pixels)) if frame in chosen], axis=1)
+    if ways.shape[1] == 1:
+        ways = ways.repeat(2, axis=1)  # a curve has two ends
+    curves = UsdGeom.BasisCurves.Define(stage, "/World/tracks")
+    curves.CreateTypeAttr(UsdGeom.Tokens.linear)
+    curves.CreateCurveVertexCountsAttr([ways.shape[1]] * len(ways))
+    curves.CreatePointsAttr(Vt.Vec3fArray.FromNumpy(opengl_from_opencv_points(ways).reshape(-1, 3)))
+    curves.CreateWidthsAttr([_width(scene, 1.0)])
+    curves.SetWidthsInterpolation(UsdGeom.Tokens.constant)
+    colours = _linear(track_colours(pixels, scene.rgb.shape[2]))
+    curves.CreateDisplayColorPrimvar(UsdGeom.Tokens.uniform).Set(Vt.Vec3fArray.FromNumpy(colours))
+
+
+def _width(scene: Scene, spacing_px: float) -> float:
+    """Diameter of points that just touch in the anchor, when they are `spacing_px` network pixels apart."""
+    depth = np.asarray(scene.tracking.points_world[scene.anchor_index], np.float32)[..., 2]
+    focal = float(np.asarray(scene.cameras.intrinsics[scene.anchor_index])[0, 0])
+    return spacing_px * float(np.median(depth[np.isfinite(depth)])) / focal
+
+
+def _linear(colours: np.ndarray) -> np.ndarray:
+    """[points, 3] float32: USD's colours are linear light, pictures are sRGB."""
+    value = colours.astype(np.float32) / 255
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4).astype(np.float32)

@@ -1,0 +1,190 @@
+"""Points to look at: the pointmaps of a scene as oriented discs, and from which side they show most."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import cv2
+import numpy as np
+
+from st4rtrack.render.draw import PANEL, Colour
+from st4rtrack.render.points import View, orbit_view, splat
+from st4rtrack.render.sample import ShownFrames, all_finite, read_points
+from st4rtrack.types import Scene
+
+MOST_POINTS = 400_000
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Points to splat: `points_world` [points, 3], `colours` [points, 3] uint8, `size_world` [points], `normals_world` [points, 3]."""
+
+    points_world: np.ndarray
+    colours: np.ndarray
+    size_world: np.ndarray
+    normals_world: np.ndarray
+
+    def select(self, chosen: np.ndarray) -> "Cloud":
+        """Some of the points, by index or mask."""
+        return Cloud(self.points_world[chosen], self.colours[chosen], self.size_world[chosen], self.normals_world[chosen])
+
+    def box(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest coordinates [3], [3] of where nearly all points are, with some room around; of at least one point."""
+        low, high = np.percentile(self.points_world, [1, 99], axis=0)
+        slack = 0.25 * (high - low).max()
+        return low - slack, high + slack
+
+    def within(self, low: np.ndarray, high: np.ndarray) -> "Cloud":
+        """Only the points between two corners [3]."""
+        return self.select(np.all((self.points_world >= low) & (self.points_world <= high), axis=1))
+
+    def facing(self, view: View) -> "Cloud":
+        """Without what is seen from behind, so that one looks into a room through its walls."""
+        eye = -view.camera_from_world[:3, :3].T @ view.camera_from_world[:3, 3]
+        towards = eye - self.points_world
+        towards /= np.maximum(np.linalg.norm(towards, axis=1, keepdims=True), 1e-9)
+        return self.select(np.einsum("ij,ij->i", towards, self.normals_world) > -0.15)
+
+
+def surface_cloud(
+    points_world: np.ndarray, colours: np.ndarray, keep: np.ndarray, world_from_camera: np.ndarray, focal_px: float, stride: int
+) -> Cloud:
+    """The points of one pointmap without those on depth edges, where a map bridges what is not connected.
+
+    Args:
+        points_world: [height, width, 3], may hold NaN.
+        colours: [height, width, 3] uint8.
+        keep: [height, width] bool.
+        world_from_camera: [4, 4] of the camera that saw them.
+        focal_px: its focal length.
+        stride: every how many pixels a point is taken.
+    """
+    calm = _blurred(points_world)
+    padded = cv2.copyMakeBorder(calm, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+    across, down = padded[1:-1, 2:] - padded[1:-1, :-2], padded[2:, 1:-1] - padded[:-2, 1:-1]
+    with np.errstate(all="ignore"):
+        normals = np.cross(across, down)
+        normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
+        rays = points_world - world_from_camera[:3, 3].astype(np.float32)
+        distance = np.linalg.norm(rays, axis=-1)
+        incidence = np.einsum("hwc,hwc->hw", normals, rays) / distance
+        normals *= -np.sign(incidence)[..., None]
+        keep = keep & (np.abs(incidence) > 0.08)
+    rows, columns = np.nonzero(keep[::stride, ::stride])
+    rows, columns = rows * stride, columns * stride
+    # A surface that was seen at a slant has its points further apart.
+    spread = np.minimum(1 / np.abs(incidence[rows, columns]), 3.5)
+    size = 1.55 * stride * spread * distance[rows, columns] / max(focal_px, 1e-6)
+    return Cloud(points_world[rows, columns].astype(np.float64), colours[rows, columns], size, normals[rows, columns])
+
+
+def _blurred(points_world: np.ndarray) -> np.ndarray:
+    """Mean of the finite points among each pixel and its neighbours: the slope of a noisy map is that of its noise."""
+    finite = all_finite(points_world)
+    total = cv2.blur(np.where(finite[..., None], points_world, 0).astype(np.float32), (3, 3))
+    share = cv2.blur(finite.astype(np.float32), (3, 3))
+    return total / np.maximum(share, 1e-6)[..., None]
+
+
+def frame_cloud(scene: Scene, frame: int, points_world: np.ndarray, rgb: np.ndarray, sure: np.ndarray, stride: int) -> Cloud:
+    """The reconstruction of one frame, as its own camera saw it.
+
+    Args:
+        scene: the scene.
+        frame: frame number.
+        points_world, rgb, sure: what `ShownFrames` holds of it.
+        stride: every how many pixels a point is taken.
+    """
+    camera = np.asarray(scene.cameras.world_from_camera[frame])
+    return surface_cloud(points_world, rgb, sure, camera, float(scene.cameras.intrinsics[frame][0, 0]), stride)
+
+
+def reconstruction_clouds(scene: Scene, shown: ShownFrames, *, most_points: int = MOST_POINTS) -> list[Cloud]:
+    """The shown frames' reconstructions, each without its least sure points; together at most about `most_points`."""
+    sure = shown.sure
+    stride = stride_for(sure.size, most_points)
+    return [
+        frame_cloud(scene, t, shown.points_world[k], shown.rgb[k], sure[k], stride) for k, t in enumerate(shown.index.tolist())
+    ]
+
+
+def reconstruction_cloud(scene: Scene, shown: ShownFrames) -> Cloud:
+    """The shown frames' reconstructions in one cloud, without the least sure and far-out points."""
+    return without_outliers(merged(reconstruction_clouds(scene, shown)))
+
+
+def stride_for(num_pixels: int, most_points: int) -> int:
+    """Every how many pixels, along both axes, a point is taken so that there are at most about `most_points`."""
+    return max(1, int(np.ceil(np.sqrt(num_pixels / most_points))))
+
+
+def anchor_cloud(
+    scene: Scene, at_frame: int, moving: np.ndarray, anchor_rgb: np.ndarray, *, most_points: int = MOST_POINTS
+) -> Cloud:
+    """The anchor's points at the time of a frame, what is static paler if anything moves."""
+    points = read_points(scene.tracking, at_frame)
+    keep = all_finite(points)
+    if scene.tracking.confidence is not None:
+        confidence = np.asarray(scene.tracking.confidence[at_frame], np.float32)
+        known = confidence[keep & np.isfinite(confidence)]
+        keep &= confidence >= (np.quantile(known, 0.1) if len(known) else -np.inf)
+    stride = stride_for(keep.size, most_points)
+    pale = 0.55 * anchor_rgb + 0.45 * np.array((92, 96, 104))
+    colours = np.where(moving[..., None], anchor_rgb, pale).astype(np.uint8) if moving.any() else anchor_rgb
+    # The anchor's rays hold the points together; its camera is the world, so the identity.
+    focal_px = float(scene.cameras.intrinsics[scene.anchor_index][0, 0])
+    return surface_cloud(points, colours, keep, np.eye(4), focal_px, stride)
+
+
+def merged(clouds: Sequence[Cloud]) -> Cloud:
+    """All points in one cloud."""
+    return Cloud(*(np.concatenate([getattr(cloud, field.name) for cloud in clouds]) for field in fields(Cloud)))
+
+
+def tinted(cloud: Cloud, colour: Colour) -> Cloud:
+    """In shades of one colour, so that the image can still be made out."""
+    light = 0.5 + 0.6 * (cloud.colours @ np.array([0.299, 0.587, 0.114]))[:, None] / 255
+    return replace(cloud, colours=np.clip(0.75 * light * np.array(colour) + 0.25 * cloud.colours, 0, 255).astype(np.uint8))
+
+
+def without_outliers(cloud: Cloud) -> Cloud:
+    """Without what lies far outside of where nearly all points are."""
+    return cloud.within(*cloud.box()) if len(cloud.points_world) else cloud
+
+
+def near(cloud: Cloud, points_world: np.ndarray) -> np.ndarray:
+    """[points] bool: not so far out that showing them would make the scene small."""
+    if not len(cloud.points_world) or not len(points_world):
+        return all_finite(points_world)
+    low, high = np.percentile(cloud.points_world, [1, 99], axis=0)
+    reach = 0.75 * float(np.linalg.norm(high - low))
+    return all_finite(points_world) & (np.linalg.norm(points_world - (low + high) / 2, axis=1) < reach + 1e-9)
+
+
+def best_view(
+    cloud: Cloud,
+    cameras: np.ndarray,
+    must_see: np.ndarray,
+    size: tuple[int, int],
+    *,
+    azimuths_deg: tuple[float, ...],
+    elevation_deg: float,
+) -> View:
+    """From the side that shows more of the cloud's surface."""
+    points = cloud.points_world if len(cloud.points_world) else np.array([[0.0, 0.0, 1.0]])
+    views = [
+        orbit_view(points, cameras, size, azimuth_deg=azimuth, elevation_deg=elevation_deg, must_see_world=must_see)
+        for azimuth in azimuths_deg
+    ]
+    return max(views, key=lambda view: shown_share(cloud, view))
+
+
+def shown_share(cloud: Cloud, view: View) -> float:
+    """How much of a cloud is on the front of what a small picture shows; for comparing views of one cloud."""
+    small = view.scaled(96 / view.width)
+    front = cloud.select(np.arange(0, len(cloud.points_world), max(1, len(cloud.points_world) // 20000))).facing(small)
+    _, buffer = splat(small, front.points_world, front.colours, 0.0, background=PANEL)
+    pixels, depth = small.project(front.points_world)
+    with np.errstate(invalid="ignore"):
+        inside = ((pixels >= 0) & (pixels < (small.width, small.height))).all(axis=1)
+    column, row = pixels[inside].astype(int).T
+    return float((depth[inside] <= 1.03 * buffer[row, column]).sum())

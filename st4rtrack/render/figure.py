@@ -1,0 +1,177 @@
+"""A scene as a figure for a paper: a row per moment, as in the paper's Fig. 4, with letters that stay letters in a PDF."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from st4rtrack.io.files import whole_file
+from st4rtrack.render.draw import GREY, INK, RECONSTRUCTION, TRACKING, Colour, fit_image
+from st4rtrack.render.moments import Moments
+from st4rtrack.render.sample import choose_frames
+from st4rtrack.types import Scene, UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ENDINGS = (".pdf", ".png", ".jpg")
+_POINTS = 300_000
+_ENLARGED = 2
+_VIEW_ASPECT = 1.25
+_GAP_IN, _LETTERS_PT = 0.04, 7.0
+_SCREEN_DPI = 100
+"""At which the marks of the tracks have the size they have on a screen; they grow with the resolution."""
+
+_LEGEND = "Tracks: colour is the place in the anchor frame, rings are hidden points. Cameras: from the first (pink) to the last (yellow). "
+
+
+@dataclass(frozen=True)
+class FigureLayout:
+    """Sizes in inches.
+
+    Attributes:
+        width, height: of the figure.
+        left, top, bottom: room for the times at the left, for the headings, and for the line below.
+        row: height of a row of pictures.
+        columns: widths of the pictures in a row.
+    """
+
+    width: float
+    height: float
+    left: float
+    top: float
+    bottom: float
+    row: float
+    columns: tuple[float, ...]
+
+    def place(self, row: int, column: int) -> tuple[float, float, float, float]:
+        """Left, bottom, width and height of a picture as shares of the figure."""
+        left = self.left + sum(self.columns[:column]) + column * _GAP_IN
+        bottom = self.height - self.top - (row + 1) * self.row - row * _GAP_IN
+        return left / self.width, bottom / self.height, self.columns[column] / self.width, self.row / self.height
+
+
+def plan_figure(rows: int, frame_height: int, frame_width: int, width_in: float, *, legend: bool) -> FigureLayout:
+    """Pictures of frames in the frames' shape, and views a little wider than high."""
+    letters = _LETTERS_PT / 72
+    left, top, bottom = 1.6 * letters, 2.7 * letters, (1.9 * letters if legend else 0.0)
+    aspect = frame_width / frame_height
+    row = (width_in - left - 4 * _GAP_IN) / (2 * aspect + 3 * _VIEW_ASPECT)
+    height = top + rows * row + (rows - 1) * _GAP_IN + bottom
+    return FigureLayout(width_in, height, left, top, bottom, row, (aspect * row,) * 2 + (_VIEW_ASPECT * row,) * 3)
+
+
+def write_figure(
+    scene: Scene,
+    path: str | Path,
+    *,
+    rows: int = 4,
+    frames: Sequence[int] | None = None,
+    width_in: float = 7.0,
+    dpi: int = 300,
+    turn_deg: float = 30.0,
+    legend: bool = True,
+) -> None:
+    """Writes a figure: per row a frame, the anchor's points in it, both outputs of the pair, and what accumulated until then.
+
+    Args:
+        scene: in memory or on disk; single frames are read.
+        path: .pdf (pictures with letters as text), .png or .jpg; the file appears when it is complete.
+        rows: how many moments, spread over the scene.
+        frames: their frame numbers, instead of `rows`.
+        width_in: of the figure in inches; 7 is a page with two columns.
+        dpi: pixels of the pictures per inch.
+        turn_deg: from how far beside the cameras the views look.
+        legend: a line below that says what the colours are.
+    Raises:
+        UserError: the ending is another one, matplotlib is missing, or there is no such frame.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in ENDINGS:
+        raise UserError(f"{path} should end in {' or '.join(ENDINGS)}")
+    figure = draw_figure(scene, chosen_frames(scene, rows, frames), width_in=width_in, dpi=dpi, turn_deg=turn_deg, legend=legend)
+    import matplotlib
+
+    with matplotlib.rc_context({"pdf.fonttype": 42}), whole_file(path) as file:  # fonts that publishers take
+        metadata = {"CreationDate": None} if path.suffix.lower() == ".pdf" else None
+        figure.savefig(file, format=path.suffix[1:].lower(), dpi=dpi, metadata=metadata)
+
+
+def chosen_frames(scene: Scene, rows: int, frames: Sequence[int] | None) -> list[int]:
+    """Frame numbers of the rows, increasing."""
+    if frames is None:
+        if rows < 1:
+            raise UserError(f"a figure has at least one row, got {rows}")
+        last = len(scene) - 1  # nothing has happened yet in the first frame: not the one to show alone
+        return [last] if rows == 1 else choose_frames(len(scene), rows, scene.anchor_index).tolist()
+    wrong = [t for t in frames if not 0 <= t < len(scene)]
+    if wrong or not len(frames):
+        raise UserError(f"frames of this scene are 0 to {len(scene) - 1}, got {', '.join(map(str, wrong)) or 'none'}")
+    return sorted(set(frames))
+
+
+def draw_figure(scene: Scene, frames: Sequence[int], *, width_in: float, dpi: int, turn_deg: float, legend: bool) -> "Figure":
+    """The figure of `write_figure`, for these frames in increasing order."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise UserError('a figure needs matplotlib: pip install "st4rtrack[export]"') from error
+    frame_height, frame_width = scene.rgb.shape[1:3]
+    layout = plan_figure(len(frames), frame_height, frame_width, width_in, legend=legend)
+    if not (layout.row >= 0.2 and 20 <= dpi <= 1200):
+        raise UserError(f"{width_in:g} inches at {dpi} dpi is no size for a figure; try 7 inches at 300 dpi")
+    cell = max(round(layout.row * dpi), 1), max(round(layout.columns[0] * dpi), 1)
+    view = cell[0], max(round(layout.columns[-1] * dpi), 1)
+    moments = Moments(
+        scene,
+        cell=cell,
+        pair=view,
+        view=view,
+        azimuths_deg=(turn_deg,),
+        spacing_px=17 * dpi / _SCREEN_DPI / 2,
+        most_points=_POINTS,
+        enlarged=_ENLARGED,
+    )
+    figure = Figure(figsize=(layout.width, layout.height))
+    for row, frame in enumerate(frames):
+        moment = moments.at(frame, turn_deg)
+        pictures = fit_image(moment.input, *cell), moment.tracks, moment.pair, moment.reconstruction, moment.ways
+        for column, picture in enumerate(pictures):
+            axes = figure.add_axes(layout.place(row, column))
+            axes.imshow(picture, aspect="auto", interpolation="none")
+            axes.set_axis_off()
+        _row_name(figure, layout, row, scene, frame)
+    _headings(figure, layout)
+    if legend:
+        figure.text(
+            layout.left / layout.width, 0.5 * layout.bottom / layout.height, _LEGEND, fontsize=6, color=_hex(GREY), va="center"
+        )
+    return figure
+
+
+def _row_name(figure: "Figure", layout: FigureLayout, row: int, scene: Scene, frame: int) -> None:
+    _, bottom, _, height = layout.place(row, 0)
+    name = f"t = {float(scene.time_s[frame]):.2f} s" + (" (anchor)" if frame == scene.anchor_index else "")
+    x = 0.42 * layout.left / layout.width
+    figure.text(x, bottom + height / 2, name, fontsize=_LETTERS_PT, color=_hex(INK), rotation=90, ha="center", va="center")
+
+
+def _headings(figure: "Figure", layout: FigureLayout) -> None:
+    """Above the first row; the pair's names its two colours."""
+    upper, lower = (1 - share * layout.top / layout.height for share in (0.28, 0.72))
+    names = (("Video", ""), ("Tracks", ""), ("Pair output", ""), ("Accumulated", "reconstruction"), ("Accumulated", "tracking"))
+    for column, (first, second) in enumerate(names):
+        left, _, width, _ = layout.place(0, column)
+        middle = left + width / 2
+        alone = column < 2
+        figure.text(middle, lower if alone else upper, first, fontsize=_LETTERS_PT, color=_hex(INK), ha="center", va="center")
+        if second:
+            figure.text(middle, lower, second, fontsize=_LETTERS_PT, color=_hex(INK), ha="center", va="center")
+    left, _, width, _ = layout.place(0, 2)
+    middle, apart = left + width / 2, 0.02 / layout.width
+    figure.text(middle - apart, lower, "tracking", fontsize=_LETTERS_PT, color=_hex(TRACKING), ha="right", va="center")
+    figure.text(middle + apart, lower, "reconstr.", fontsize=_LETTERS_PT, color=_hex(RECONSTRUCTION), ha="left", va="center")
+
+
+def _hex(colour: Colour) -> str:
+    return "#" + "".join(f"{channel:02x}" for channel in colour)

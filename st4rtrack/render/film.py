@@ -1,0 +1,232 @@
+"""A scene as a film, without a screen: the video and its tracks, and beside them what was made of it while the view turns."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from st4rtrack.io.gif_file import write_gif
+from st4rtrack.io.video_file import write_video
+from st4rtrack.render.draw import (
+    ACCENT,
+    GREY,
+    INK,
+    NOTHING,
+    PAGE,
+    RECONSTRUCTION,
+    TRACKING,
+    chip,
+    fit_image,
+    put_text,
+    text_width,
+)
+from st4rtrack.render.moments import Moment, Moments
+from st4rtrack.types import Scene, UserError
+
+LEAST_WIDTH_PX = 480
+GIF_FPS = 12.5
+_POINTS = 150_000
+_ENLARGED = 2
+
+Box = tuple[int, int, int, int]
+"""Left, top, width, height in pixels."""
+
+
+@dataclass(frozen=True)
+class FilmLayout:
+    """Where things are in every picture of the film, pixels.
+
+    Attributes:
+        height, width: of the picture, even.
+        text: letter height of the headings, which stand above the boxes.
+        input, tracks, pair: boxes of the upper row.
+        reconstruction, ways: boxes of the lower row.
+        timeline: box of a thin line below.
+    """
+
+    height: int
+    width: int
+    text: int
+    input: Box
+    tracks: Box
+    pair: Box
+    reconstruction: Box
+    ways: Box
+    timeline: Box
+
+
+def _size(box: Box) -> tuple[int, int]:
+    return box[3], box[2]
+
+
+def plan_film(frame_height: int, frame_width: int, width: int) -> FilmLayout:
+    """Two frames and the pair above, two larger views below; a portrait video leaves more to the pair."""
+    aspect = frame_width / frame_height
+    width -= width % 2
+    margin, gap, text = round(0.0125 * width), max(round(0.008 * width), 4), max(round(0.0125 * width), 10)
+    heading, inner = round(1.75 * text), width - 2 * margin
+    upper = round(min((inner - 2 * gap) / (2 * aspect + 1.6), 0.3 * width))
+    cell = max(round(upper * aspect), 1)
+    top = margin // 2 + heading
+    lower_top, lower = top + upper + heading, round(0.3 * width)
+    half = (inner - gap) // 2
+    line_top = lower_top + lower + gap
+    height = line_top + max(gap // 2, 2) + gap
+    pair_left = margin + 2 * (cell + gap)
+    return FilmLayout(
+        height=height + height % 2,
+        width=width,
+        text=text,
+        input=(margin, top, cell, upper),
+        tracks=(margin + cell + gap, top, cell, upper),
+        pair=(pair_left, top, width - margin - pair_left, upper),
+        reconstruction=(margin, lower_top, half, lower),
+        ways=(width - margin - half, lower_top, half, lower),
+        timeline=(margin, line_top, inner, max(gap // 2, 2)),
+    )
+
+
+def render_film(
+    scene: Scene, *, width: int = 1280, turn_deg: float = 40.0, stride: int = 1, hold: int = 0
+) -> tuple[int, Iterator[np.ndarray]]:
+    """The pictures of a film, made one at a time; memory does not grow with the video.
+
+    Above the frame, the anchor's points followed in it, and both outputs of the pair (anchor, frame) in one view; below what was
+    reconstructed so far with the camera's way, and where the anchor's points are now and came from. The views begin near
+    the cameras, turn aside and come back.
+
+    Args:
+        scene: in memory or on disk.
+        width: of the picture in pixels, at least 480.
+        turn_deg: how far the views turn.
+        stride: every how many frames there is a picture.
+        hold: how often the last frame is repeated at the end, while the views go on turning.
+    Returns:
+        How many pictures there are, and the pictures [height, width, 3] uint8 RGB.
+    """
+    if width < LEAST_WIDTH_PX:
+        raise UserError(f"a film is at least {LEAST_WIDTH_PX} pixels wide, got {width}")
+    if stride < 1 or hold < 0:
+        raise UserError(f"stride is at least 1 and hold at least 0, got {stride} and {hold}")
+    frames = np.arange(0, len(scene), stride).tolist()
+    frames += [frames[-1]] * hold
+    return len(frames), _pictures(scene, frames, width, turn_deg)
+
+
+def _pictures(scene: Scene, frames: list[int], width: int, turn_deg: float) -> Iterator[np.ndarray]:
+    frame_height, frame_width = scene.rgb.shape[1:3]
+    layout = plan_film(frame_height, frame_width, width)
+    moments = Moments(
+        scene,
+        cell=_size(layout.tracks),
+        pair=_size(layout.pair),
+        view=_size(layout.ways),
+        azimuths_deg=np.linspace(0, turn_deg, 5).tolist(),
+        spacing_px=max(17 * width / 1600, 12.0),
+        most_points=_POINTS,
+        enlarged=_ENLARGED,
+    )
+    page = _page(layout)
+    for k, frame in enumerate(frames):
+        azimuth_deg = turn_deg * (1 - np.cos(2 * np.pi * k / len(frames))) / 2
+        yield _composed(page, layout, scene, moments.at(frame, azimuth_deg))
+
+
+def write_film(
+    scene: Scene,
+    path: str | Path,
+    *,
+    fps: float | None = None,
+    width: int | None = None,
+    turn_deg: float = 40.0,
+    stride: int | None = None,
+    hold_s: float = 1.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Writes a film of a scene, see `render_film`: .mp4 for players and browsers, or .gif.
+
+    Args:
+        scene: in memory or on disk.
+        path: the file, which appears when it is complete.
+        fps: pictures per second; default: so that the film takes as long as the video.
+        width: in pixels; default: 1280, of a GIF 640.
+        turn_deg: how far the views turn.
+        stride: every how many frames there is a picture; default: 1, of a GIF as few as make 12.5 per second.
+        hold_s: how long the last frame is shown at the end.
+        progress: called with (pictures done, pictures in all).
+    Raises:
+        UserError: the ending is neither .mp4 nor .gif, or an option makes no sense.
+    """
+    path = Path(path)
+    gif = path.suffix.lower() == ".gif"
+    if not gif and path.suffix.lower() != ".mp4":
+        raise UserError(f"{path} should end in .mp4 or .gif")
+    if fps is not None and not 0 < fps <= 240:
+        raise UserError(f"fps is the number of pictures per second, above 0 and up to 240, got {fps:g}")
+    own_fps = _own_fps(scene)
+    if stride is None:
+        stride = max(round((fps or own_fps) / GIF_FPS), 1) if gif else 1
+    fps = fps or own_fps / max(stride, 1)
+    hold = round(hold_s * fps)
+    count, pictures = render_film(scene, width=width or (640 if gif else 1280), turn_deg=turn_deg, stride=stride, hold=hold)
+    (write_gif if gif else write_video)(path, _counted(pictures, count, progress), fps=fps)
+
+
+def _counted(pictures: Iterator[np.ndarray], count: int, progress: Callable[[int, int], None] | None) -> Iterator[np.ndarray]:
+    for k, picture in enumerate(pictures):
+        yield picture
+        if progress:
+            progress(k + 1, count)
+
+
+def _own_fps(scene: Scene) -> float:
+    """Of the frames in the scene, within what players play; 10 for a single frame."""
+    span = float(scene.time_s[-1]) - float(scene.time_s[0])
+    return float(np.clip((len(scene) - 1) / span, 1, 60)) if span > 0 else 10.0
+
+
+def _page(layout: FilmLayout) -> np.ndarray:
+    """What all pictures have in common: headings on white."""
+    page = np.full((layout.height, layout.width, 3), PAGE, np.uint8)
+    small = max(round(0.8 * layout.text), 9)
+    for (left, top, width, _), name, what in (
+        (layout.input, "Video", ""),
+        (layout.tracks, "Tracks", "of the anchor's points"),
+        (layout.pair, "Pair output", "of the anchor and this frame"),
+        (layout.reconstruction, "Accumulated reconstruction", "and the camera's way"),
+        (layout.ways, "Accumulated tracking", "where the anchor's points are now, and the way of the moving ones"),
+    ):
+        baseline = top - 0.5 * layout.text
+        used = put_text(page, name, left, baseline, layout.text, INK, bold=True) + small
+        if text_width(what, small) < width - used:
+            put_text(page, what, left + used, baseline, small, GREY)
+    return page
+
+
+def _composed(page: np.ndarray, layout: FilmLayout, scene: Scene, moment: Moment) -> np.ndarray:
+    picture = page.copy()
+    small = max(round(0.8 * layout.text), 9)
+    _, _, cell_width, cell_height = layout.input
+    image = fit_image(moment.input, cell_height, cell_width)
+    chip(image, f"t = {float(scene.time_s[moment.frame]):.2f} s", small)
+    if moment.frame == scene.anchor_index:
+        cv2.rectangle(image, (0, 0), (cell_width - 1, cell_height - 1), ACCENT, max(layout.text // 5, 2))
+        chip(image, "anchor", small, fill=ACCENT, alpha=1.0, upper_right=True)
+    pair = moment.pair.copy()
+    used = put_text(pair, "tracking", 0.6 * small, len(pair) - 0.7 * small, small, TRACKING, bold=True)
+    put_text(pair, "reconstruction", used + 1.4 * small, len(pair) - 0.7 * small, small, RECONSTRUCTION, bold=True)
+    for (left, top, width, height), part in (
+        (layout.input, image),
+        (layout.tracks, moment.tracks),
+        (layout.pair, pair),
+        (layout.reconstruction, moment.reconstruction),
+        (layout.ways, moment.ways),
+    ):
+        picture[top : top + height, left : left + width] = part
+    left, top, width, height = layout.timeline
+    done = round(width * (moment.frame + 1) / len(scene))
+    picture[top : top + height, left : left + width] = NOTHING
+    picture[top : top + height, left : left + done] = ACCENT
+    return picture

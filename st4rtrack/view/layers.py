@@ -1,0 +1,182 @@
+"""What is drawn of a scene at a moment, as plain arrays: clouds, tails, cameras. Nothing here knows how they are drawn."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from st4rtrack.render.sample import all_finite, choose_frames
+from st4rtrack.types import Scene
+from st4rtrack.view.sampling import (
+    Branch,
+    Budget,
+    chosen_pixels,
+    chosen_tracks,
+    frame_cloud,
+    moving_mask,
+    robust_box,
+    scene_sample,
+)
+
+OUT_OF_SIGHT = 1e6
+"""Where hidden points are, so that the number of points, and with it what the browser holds, stays the same from frame to frame."""
+
+_FRAMES_KEPT = 192
+_CLOSED_UP = 1.3  # viser draws points twice as wide as it is told: neighbours of twice the usual distance still touch
+_ACCUMULATED_FRAMES = 48
+_ACCUMULATED_SHARE = 6
+_CAMERAS = 12
+_FADED = np.array([52.0, 56.0, 64.0])
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the panel says about layers and points.
+
+    Attributes:
+        tracking, reconstruction, accumulated, tracks, cameras: layers that are shown.
+        moving_only: of tracking and tracks, only what moves.
+        least_sure: share of the points that is left out, those with the lowest confidence; 0 to 1.
+        point_size: as a factor of the automatic size.
+        points: of one frame.
+        tail: frames behind each track.
+        num_tracks: tracks with a tail.
+    """
+
+    tracking: bool = True
+    reconstruction: bool = False
+    accumulated: bool = False
+    tracks: bool = True
+    cameras: bool = True
+    moving_only: bool = False
+    least_sure: float = 0.1
+    point_size: float = 1.0
+    points: int = Budget().points_per_frame
+    tail: int = 12
+    num_tracks: int = 300
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """`points` [n, 3] float32 in the scene's world, `OUT_OF_SIGHT` where hidden; `colours` [n, 3] uint8."""
+
+    points: np.ndarray
+    colours: np.ndarray
+
+
+@dataclass(frozen=True)
+class Tails:
+    """`segments` [s, 2, 3] float32 with `colours` [s, 2, 3] uint8, and the points they end in, `heads`."""
+
+    segments: np.ndarray
+    colours: np.ndarray
+    heads: Cloud
+
+
+class SceneLayers:
+    """A scene's layers over time. Frames are read as they are shown, and the last ones are kept.
+
+    Args:
+        scene: in memory or on disk.
+        name: what the viewer calls it.
+    """
+
+    def __init__(self, scene: Scene, name: str) -> None:
+        self.scene, self.name = scene, name
+        self.moving = moving_mask(scene)
+        self._sample = {branch: scene_sample(scene, branch) for branch in ("tracking", "reconstruction")}
+        self.low, self.high = robust_box(self._sample["tracking"][0], slack=0.0)
+        self._cloud = lru_cache(_FRAMES_KEPT)(self._read_cloud)
+        self.pixels = lru_cache(8)(lambda count: chosen_pixels(scene, count))
+        self._tracks = lru_cache(8)(lambda points, count: chosen_tracks(self.moving, self.pixels(points), count))
+
+    @property
+    def extent(self) -> float:
+        """Diagonal of the box in which nearly all points lie, world units."""
+        return float(np.linalg.norm(self.high - self.low))
+
+    @property
+    def sure_points(self) -> np.ndarray:
+        """Points [n, 3] of the anchor's content at several times, without outliers and the least sure; one where there is none."""
+        points, confidence = self._sample["tracking"]
+        keep = ((points >= self.low) & (points <= self.high)).all(axis=1)
+        keep &= confidence >= self.least_confidence("tracking", Settings().least_sure)
+        return points[keep] if keep.any() else np.array([[0.0, 0.0, 1.0]])
+
+    def least_confidence(self, branch: Branch, least_sure: float) -> float:
+        """The confidence below which points are left out, when a share `least_sure` of them is."""
+        confidence = self._sample[branch][1]
+        return float(np.quantile(confidence, least_sure)) if len(confidence) and least_sure > 0 else -np.inf
+
+    def point_size(self, settings: Settings) -> float:
+        """Diameter in world units at which neighbouring points just close up."""
+        height, width = self.scene.rgb.shape[1:3]
+        pitch_px = np.sqrt(height * width / max(len(self.pixels(settings.points)), 1))
+        depth = np.median(np.linalg.norm(self._sample["tracking"][0], axis=1)) if len(self._sample["tracking"][0]) else 1.0
+        focal_px = float(np.asarray(self.scene.cameras.intrinsics[self.scene.anchor_index])[0, 0])
+        return settings.point_size * _CLOSED_UP * pitch_px * float(depth) / max(focal_px, 1e-6)
+
+    def cloud(self, frame: int, branch: Branch, settings: Settings) -> Cloud:
+        """The points of one frame; always as many, so that only positions travel."""
+        points, colours, confidence = self._cloud(frame, branch, settings.points)
+        keep = self._kept(points, confidence, branch, settings)
+        if branch == "tracking" and settings.moving_only:
+            row, column = self.pixels(settings.points).T
+            keep &= self.moving[row, column]
+        return Cloud(np.where(keep[:, None], points, np.float32(OUT_OF_SIGHT)), colours)
+
+    def accumulated_frames(self) -> np.ndarray:
+        """Frame numbers [frames] whose reconstructions make the accumulated one."""
+        return choose_frames(len(self.scene), _ACCUMULATED_FRAMES, self.scene.anchor_index)
+
+    def accumulated(self, frame: int, settings: Settings) -> Cloud:
+        """One frame's share of the accumulated reconstruction."""
+        count = max(_ACCUMULATED_SHARE * settings.points // len(self.accumulated_frames()), 50)
+        points, colours, confidence = self._cloud(frame, "reconstruction", min(count, settings.points))
+        keep = self._kept(points, confidence, "reconstruction", settings)
+        return Cloud(points[keep], colours[keep])
+
+    def tails(self, frame: int, settings: Settings) -> Tails:
+        """The tracks' ways over the last frames, paler in the past, coloured by where they start in the anchor."""
+        frames = range(max(frame - settings.tail, 0), frame + 1)
+        chosen = self._tracks(settings.points, settings.num_tracks)
+        row, column = self.pixels(settings.points)[chosen].T
+        if settings.moving_only:
+            keep = self.moving[row, column]
+            chosen, row, column = chosen[keep], row[keep], column[keep]
+        ways = np.stack([self._cloud(t, "tracking", settings.points)[0][chosen] for t in frames])
+        colours = track_colours(row, column, self.moving.shape)
+        sure = self._cloud(frame, "tracking", settings.points)[2][chosen] >= self.least_confidence(
+            "tracking", settings.least_sure
+        )
+        segments = np.stack([ways[:-1], ways[1:]], axis=2)
+        shown = all_finite(segments).all(axis=-1) & sure
+        age = np.linspace(0, 1, len(frames))[:, None, None]
+        faded = (_FADED + age * (colours - _FADED)).astype(np.uint8)
+        heads = np.where((sure & all_finite(ways[-1]))[:, None], ways[-1], np.float32(OUT_OF_SIGHT))
+        return Tails(segments[shown], np.stack([faded[:-1], faded[1:]], axis=2)[shown], Cloud(heads, colours.astype(np.uint8)))
+
+    def shown_cameras(self) -> np.ndarray:
+        """Frame numbers [cameras] of the cameras that stand in the scene all the time."""
+        return choose_frames(len(self.scene), _CAMERAS, self.scene.anchor_index)
+
+    def picture(self, frame: int, long_side: int = 320) -> np.ndarray:
+        """The frame [height, width, 3] uint8, no larger than is worth sending."""
+        rgb = np.asarray(self.scene.rgb[frame], np.uint8)
+        factor = min(long_side / max(rgb.shape[:2]), 1.0)
+        return cv2.resize(rgb, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) if factor < 1 else rgb
+
+    def _kept(self, points: np.ndarray, confidence: np.ndarray, branch: Branch, settings: Settings) -> np.ndarray:
+        return all_finite(points) & (confidence >= self.least_confidence(branch, settings.least_sure))
+
+    def _read_cloud(self, frame: int, branch: Branch, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return frame_cloud(self.scene, frame, branch, self.pixels(count))
+
+
+def track_colours(row: np.ndarray, column: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Colours [points, 3] float64, 0 to 255: the hue goes across the anchor image, lighter towards its top."""
+    hue = 165 * column / max(size[1] - 1, 1)
+    value = 255 - 70 * row / max(size[0] - 1, 1)
+    hsv = np.stack([hue, np.full(len(hue), 205), value], axis=-1).astype(np.uint8)
+    return cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0].astype(np.float64)

@@ -1,0 +1,205 @@
+"""One page that shows a scene in any browser: a single file, no server, no network."""
+
+import base64
+import hashlib
+import html
+import json
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from st4rtrack import __version__
+from st4rtrack.io.files import whole_file
+from st4rtrack.render.draw import TIME_MAP, map_colours
+from st4rtrack.render.overview import identity_colours
+from st4rtrack.types import Scene, UserError
+from st4rtrack.view.packing import BITS, Content, fitted_content, packed_frames
+from st4rtrack.view.sampling import Budget, decimation, start_view
+
+WINDOW_ASPECT = 1.6
+"""Width / height of the window that the start view is fitted to."""
+
+_SCRIPTS = ("data.js", "camera.js", "renderer.js", "page.js")
+_STATIC_ALPHA = 110
+"""Of the tracks of what does not move, so that the others stand out."""
+_SPEEDS = (0.1, 0.25, 0.5, 1.0, 2.0)
+_CALM_SECONDS = 3.0
+"""A shorter video starts slowed down."""
+
+
+def write_page(
+    scene: Scene,
+    path: str | Path,
+    *,
+    title: str | None = None,
+    frames: int = Budget.frames,
+    points: int = Budget.points_per_frame,
+    tracks: int = Budget.tracks,
+    megabytes: float = 25.0,
+) -> None:
+    """Writes a page with a time line, layers and orbit that opens from disk. Frames are read one at a time.
+
+    Args:
+        scene: in memory or on disk.
+        path: the `.html` file.
+        title: of the page; default: the name of the video.
+        frames: most frames to show; a longer video is strided.
+        points: most points of a frame, in the tracking and in the reconstruction.
+        tracks: most points with a tail.
+        megabytes: about the largest the file may become (10^6 bytes); where it would be larger it has fewer points.
+    Raises:
+        UserError: one of the numbers is not positive.
+    """
+    for name, value in (("frames", frames), ("points", points), ("megabytes", megabytes)):
+        if not value > 0:
+            raise UserError(f"{name} of a page must be more than 0, got {value:g}; leave the option out for the default")
+    if tracks < 0:
+        raise UserError(f"tracks of a page must be 0 or more, got {tracks}; leave the option out for the default")
+    content = fitted_content(scene, Budget(frames, points, tracks), 1e6 * megabytes)
+    head, tail = _page_around(scene, content, title or _video_name(scene.info))
+    with whole_file(Path(path)) as file:
+        file.write(head.encode())
+        for number, packed in enumerate(packed_frames(scene, content, content.frames)):
+            file.write(f'<script type="text/plain" id="frame-{number}">'.encode() + base64.b64encode(packed) + b"</script>\n")
+        file.write(tail.encode())
+
+
+def _header(scene: Scene, content: Content) -> dict[str, Any]:
+    """What the page has to know before it has a frame; plain data."""
+    height, width = scene.rgb.shape[1:3]
+    view = start_view(scene, aspect=WINDOW_ASPECT)
+    colours = np.full((len(content.tracks), 4), 255, np.uint8)
+    if len(content.tracks):
+        colours[:, :3] = identity_colours(content.pixels[content.tracks][:, ::-1])
+    moves = bool(content.moving.any())
+    colours[~content.moving[content.tracks], 3] = _STATIC_ALPHA if moves else 255
+    return {
+        "size": [width, height],
+        "pixels": {
+            "rows": np.unique(content.pixels[:, 0]).tolist(),
+            "columns": np.unique(content.pixels[:, 1]).tolist(),
+            "pitch": float(np.sqrt(height * width / len(content.pixels))),
+        },
+        "box": {"low": content.low.tolist(), "size": (content.high - content.low).tolist()},
+        "extent": float(np.linalg.norm(content.high - content.low)) / 2,
+        "frames": _frame_facts(scene, content),
+        "anchor": int(np.flatnonzero(content.frames == scene.anchor_index)[0]),
+        "start_frame": int(0.6 * (len(content.frames) - 1)),
+        "start_view": {
+            "eye": view.eye.tolist(),
+            "target": view.target.tolist(),
+            "up": view.up.tolist(),
+            "fov_deg": view.fov_deg,
+            "aspect": WINDOW_ASPECT,
+        },
+        "bits": BITS,
+        "moving": base64.b64encode(content.moving.astype(np.uint8).tobytes()).decode(),
+        "paleness": 0.5 if moves else 0.0,
+        "tracks": content.tracks.tolist(),
+        "track_colours": base64.b64encode(colours.tobytes()).decode(),
+        "layers": {
+            "reconstruction": True,
+            "accumulated": False,
+            "tracking": False,
+            "moving": False,
+            "tracks": True,
+            "cameras": True,
+            "picture": True,
+        },
+    }
+
+
+def _frame_facts(scene: Scene, content: Content) -> list[dict[str, Any]]:
+    world_from_camera = np.asarray(scene.cameras.world_from_camera, np.float64)
+    intrinsics = np.asarray(scene.cameras.intrinsics, np.float64)
+    colours = map_colours(np.linspace(0, 1, len(content.frames)), (0.0, 1.0), TIME_MAP) / 255
+    return [
+        {
+            "number": t,
+            "time_s": round(float(scene.time_s[t]), 6),
+            "world_from_camera": world_from_camera[t, :3].ravel().tolist(),
+            "intrinsics": intrinsics[t][[0, 1, 0, 1], [0, 1, 2, 2]].tolist(),
+            "colour": colour.round(3).tolist(),
+        }
+        for t, colour in zip(content.frames.tolist(), colours, strict=True)
+    ]
+
+
+def _page_around(scene: Scene, content: Content, title: str) -> tuple[str, str]:
+    """What stands before and after the frames."""
+    shaders = {name: _asset(f"shaders/{name}") for name in sorted(_asset_names("shaders"))}
+    script = f"const SHADERS = {_embedded(shaders)};\n" + "".join(_asset(name) for name in _SCRIPTS)
+    script = f'"use strict";\n(() => {{\n{script}}})();\n'
+    style = _asset("page.css")
+    duration = float(scene.time_s[content.frames[-1]]) - float(scene.time_s[content.frames[0]])
+    speed = max((s for s in _SPEEDS[1:4] if s * _CALM_SECONDS <= duration), default=_SPEEDS[1])
+    values = {
+        "script_hash": _content_hash(script),
+        "style_hash": _content_hash(style),
+        "version": html.escape(__version__),
+        "title": html.escape(title),
+        "facts": html.escape(" · ".join(_facts(scene))),
+        "style": style,
+        "moving_state": "" if content.moving.any() else "disabled",
+        "sure_state": "" if any(levels is not None for levels in content.levels.values()) else "disabled",
+        "legend": html.escape(_legend(content)),
+        "decimation": html.escape(decimation(scene, content.budget)),
+        "speeds": "".join(f'<option value="{s:g}"{" selected" if s == speed else ""}>{s:g} ×</option>' for s in _SPEEDS),
+        "header": _embedded(_header(scene, content)),
+        "script": script,
+    }
+    before, after = _asset("page.html").split("{{frames}}")
+    return _filled(before, values), _filled(after, values)
+
+
+def _filled(template: str, values: dict[str, str]) -> str:
+    """With `{{name}}` replaced, in one pass, so that nothing that was filled in is looked at again."""
+    return re.sub(r"\{\{(\w+)\}\}", lambda mark: values[mark[1]], template)
+
+
+def _embedded(data: Any) -> str:
+    """JSON that may stand inside a script element."""
+    return json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _content_hash(text: str) -> str:
+    """As a content security policy names what may run: this text and nothing else."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _asset(name: str) -> str:
+    return resources.files("st4rtrack.view").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _asset_names(folder: str) -> list[str]:
+    return [entry.name for entry in resources.files("st4rtrack.view").joinpath("assets", folder).iterdir()]
+
+
+def _facts(scene: Scene) -> list[str]:
+    height, width = scene.rgb.shape[1:3]
+    model = scene.info.get("model")
+    name = str(model.get("name") or "") if isinstance(model, dict) else str(model or "")
+    seconds = float(scene.time_s[-1]) - float(scene.time_s[0])
+    frames = f"{len(scene)} frame{'s' * (len(scene) != 1)}, {seconds:.2f} s"
+    return [
+        "St4RTrack",
+        *([f"model {name}"] if name else []),
+        frames,
+        f"{width} × {height} pixels",
+        f"anchor: frame {scene.anchor_index}",
+    ]
+
+
+def _legend(content: Content) -> str:
+    lines = "Lines: where points of the anchor frame went; each colour is a place in that frame. " if len(content.tracks) else ""
+    return lines + "Pyramids: the cameras, from first (magenta) to last (yellow)."
+
+
+def _video_name(info: dict[str, Any]) -> str:
+    source = info.get("source")
+    if not isinstance(source, dict):
+        return Path(str(source)).name if source else "Scene"
+    return str(source.get("name") or Path(str(source.get("path") or source.get("video") or "Scene")).name)

@@ -1,0 +1,206 @@
+"""The panel beside the scene: asks, and tells the state. It holds nothing itself."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from st4rtrack.view.layers import Settings
+from st4rtrack.view.sampling import Budget, decimation
+from st4rtrack.view.stage import PICKED_COLOURS, marked_picture
+from st4rtrack.view.state import ALL, ViewState, path_table
+
+if TYPE_CHECKING:
+    from viser import ViserServer
+
+LAYERS = {
+    "tracking": ("Tracking points", "The anchor's content, moved to the time of this frame."),
+    "reconstruction": ("Reconstruction points", "This frame's own content."),
+    "accumulated": ("Accumulated reconstruction", "The content of all frames so far."),
+    "moving_only": ("Moving points only", "Of tracking points and tracks, those that move in the world."),
+    "tracks": ("Tracks with tails", "Ways of the anchor's points; the colour says where in the anchor they start."),
+    "cameras": (
+        "Cameras",
+        "The way from first (pink) to last (yellow), this frame's camera and the anchor's with their pictures.",
+    ),
+}
+SLIDERS = {
+    "least_sure": ("Hide least sure", 0.0, 0.95, 0.05, "Share of the points with the lowest confidence that is left out."),
+    "point_size": ("Point size", 0.2, 4.0, 0.1, "As a factor of the size at which neighbours close up."),
+    "points": ("Points", 1000, 60_000, 1000, "Of one frame. Fewer are smoother on a slow connection."),
+    "num_tracks": ("Tracks", 20, 2000, 20, "How many points have a tail."),
+    "tail": ("Tail length", 1, 64, 1, "Frames behind each track."),
+}
+PICK_HINT = "Click a point in the scene, or a place on the anchor's picture, to follow it."
+
+
+class Panel:
+    """The controls of one viewer.
+
+    Args:
+        server: where they appear.
+        state: what they change.
+        look: called with "start", "camera" or "anchor" when the window should look from there.
+        track: called with the number of a scene and a pixel [2] of its source to follow.
+    """
+
+    def __init__(
+        self,
+        server: "ViserServer",
+        state: ViewState,
+        *,
+        look: Callable[[str], None],
+        track: Callable[[int, np.ndarray], None],
+    ) -> None:
+        self._gui, self._state, self._look, self._track = server.gui, state, look, track
+        self._gui.add_markdown(_summary(state))
+        with self._gui.add_folder("Time"):
+            self._add_time()
+        if len(state.scenes) > 1:
+            self._add_choice()
+        with self._gui.add_folder("Show"):
+            self._add_settings()
+        with self._gui.add_folder("Look from"):
+            self._add_looks()
+        self._point_folder = self._gui.add_folder("Follow a point")
+        with self._point_folder:
+            self._add_points()
+        self._told: tuple[Any, ...] = ()
+
+    def tell(self) -> None:
+        """Brings the controls in line with the state: the time line moves by itself."""
+        state = self._state
+        self._frame.value = state.timeline.frame
+        self._play.label = "Pause" if state.timeline.playing else "Play"
+        self._through.value = state.through
+        picked = tuple(tuple(map(id, state.paths[which])) for which in state.shown)
+        if any(picked):
+            self._table.content = path_table(state)
+        if picked != self._told:
+            self._told = picked
+            self._tell_points()
+
+    def say(self, text: str) -> None:
+        """A line below the point controls."""
+        self._hint.content = text
+
+    def _add_time(self) -> None:
+        state, gui = self._state, self._gui
+        self._play = gui.add_button("Play", hint="Space", color="orange")
+        self._play.on_click(lambda _: state.play(not state.timeline.playing))
+        self._frame = gui.add_slider("Frame", 0, max(len(state.timeline) - 1, 1), 1, state.timeline.frame)
+        self._frame.on_update(lambda event: event.client and state.seek(int(self._frame.value)))
+        steps = gui.add_button_group(
+            "Step", ("|<", "<", ">", ">|"), hint="One frame; arrow keys. The outer ones: first and last."
+        )
+        last = len(state.timeline) - 1
+        actions = {
+            "|<": lambda: state.seek(0),
+            "<": lambda: state.step(-1),
+            ">": lambda: state.step(1),
+            ">|": lambda: state.seek(last),
+        }
+        steps.on_click(lambda _: actions[steps.value]())
+        speed = gui.add_slider("Speed", 0.1, 4.0, 0.1, 1.0, hint="1 is the speed of the video.")
+        speed.on_update(lambda _: setattr(state.timeline, "speed", float(speed.value)))
+        gui.add_command("Play or pause", hotkey="space").on_trigger(lambda _: state.play(not state.timeline.playing))
+        gui.add_command("Next frame", hotkey="arrowright").on_trigger(lambda _: state.step(1))
+        gui.add_command("Frame before", hotkey="arrowleft").on_trigger(lambda _: state.step(-1))
+
+    def _add_choice(self) -> None:
+        choice = self._gui.add_dropdown("Scenes", (ALL, *(layers.name for layers in self._state.scenes)))
+
+        def chosen(_: Any) -> None:
+            self._state.choose(choice.value)
+            self._look("start")
+
+        choice.on_update(chosen)
+
+    def _add_settings(self) -> None:
+        state = self._state
+        for name, (label, hint) in LAYERS.items():
+            box = self._gui.add_checkbox(label, getattr(Settings(), name), hint=hint)
+            box.on_update(lambda _, name=name, box=box: state.set(**{name: bool(box.value)}))
+        for name, (label, low, high, step, hint) in SLIDERS.items():
+            slider = self._gui.add_slider(label, low, high, step, getattr(Settings(), name), hint=hint)
+            slider.on_update(lambda _, name=name, slider=slider: state.set(**{name: slider.value}))
+
+    def _add_looks(self) -> None:
+        self._through = self._gui.add_checkbox(
+            "Through this frame's camera", False, hint="Follows the camera as the time goes on."
+        )
+        self._through.on_update(lambda event: event.client and self._look("camera" if self._through.value else "start"))
+        self._gui.add_button("From the anchor's camera", hint="Its picture's pixels can then be clicked one by one.").on_click(
+            lambda _: self._look("anchor")
+        )
+        self._gui.add_button("Whole scene").on_click(lambda _: self._look("start"))
+
+    def _add_points(self) -> None:
+        state = self._state
+        self._hint = self._gui.add_markdown(PICK_HINT)
+        self._pictures = {
+            which: self._gui.add_image(marked_picture(layers, []), label="Anchor" if len(state.scenes) == 1 else layers.name)
+            for which, layers in enumerate(state.scenes)
+        }
+        height, width = state.scenes[0].scene.source_size
+        pixel = self._gui.add_vector2(
+            "Pixel", (width / 2, height / 2), step=1.0, hint="(u, v) of the source video, in the anchor frame."
+        )
+        follow = self._gui.add_button("Follow this pixel")
+        follow.on_click(lambda _: self._track_everywhere(np.array(pixel.value)))
+        self._table = self._gui.add_markdown("", visible=False)
+        self._units = self._gui.add_markdown("*World units, and units per second.*", visible=False)
+        self._clear = self._gui.add_button("Forget these points", visible=False)
+        self._clear.on_click(lambda _: state.clear_paths())
+        self._plots: list[Any] = []
+
+    def _track_everywhere(self, source_px: np.ndarray) -> None:
+        for which in self._state.shown:
+            self._track(which, source_px)
+
+    def _tell_points(self) -> None:
+        """Marks, curves and the table follow what is picked."""
+        state = self._state
+        some = any(state.paths[which] for which in state.shown)
+        self._table.visible = self._units.visible = self._clear.visible = some
+        for plot in self._plots:
+            plot.remove()
+        with self._point_folder:
+            self._plots = [self._add_plot(which) for which in state.shown if state.paths[which]]
+        for which, picture in self._pictures.items():
+            picture.image = marked_picture(state.scenes[which], state.paths[which])
+            picture.visible = which in state.shown
+
+    def _add_plot(self, which: int) -> Any:
+        """Speed over time of one scene's picked points."""
+        paths = self._state.paths[which]
+        time_s = paths[0].time_s
+        series = [{"label": "s"}]
+        for k in range(len(paths)):
+            red, green, blue = PICKED_COLOURS[k % len(PICKED_COLOURS)]
+            series.append({"label": f"{k + 1}", "stroke": f"rgb({red},{green},{blue})", "width": 2})  # pyright: ignore[reportArgumentType]
+        name = "" if len(self._state.scenes) == 1 else f" ({self._state.scenes[which].name})"
+        axes = tuple({"stroke": "#9aa0aa", "grid": {"stroke": "#3a3f48", "width": 1}} for _ in range(2))
+        return self._gui.add_uplot(
+            (time_s, *(np.nan_to_num(path.speed) for path in paths)),
+            tuple(series),  # pyright: ignore[reportArgumentType]
+            title=f"Units per second{name}",
+            axes=axes,  # pyright: ignore[reportArgumentType]
+            scales={"x": {"time": False}},
+            height=190,
+        )
+
+
+def _summary(state: ViewState) -> str:
+    """What the scenes are, and what of them is shown."""
+    lines = []
+    for which, layers in enumerate(state.scenes):
+        height, width = layers.scene.rgb.shape[1:3]
+        model = dict(layers.scene.info.get("model", {})).get("name")
+        made = f", model {model}" if model else ""
+        lines.append(f"**{layers.name}**: {len(layers.scene)} frames of {width} × {height}{made}.")
+        placement = state.placements.get(which)
+        if placement is not None and placement.rescaled:
+            lines.append(f"Shown {placement.scale:.3g} times as large, to have the size of the first.")
+    budget = Budget(frames=10**9, points_per_frame=Settings().points)
+    return "  \n".join([*lines, decimation(state.scenes[0].scene, budget)])

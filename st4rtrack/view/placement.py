@@ -1,0 +1,116 @@
+"""Where scenes stand beside one another, and where to look from."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from st4rtrack.geometry.transforms import invert_rigid, transform_points
+from st4rtrack.render.points import orbit_view
+from st4rtrack.types import Scene
+from st4rtrack.view.layers import SceneLayers
+from st4rtrack.view.picking import Ray
+from st4rtrack.view.sampling import StartView
+
+WINDOW_ASPECT = 1.25
+"""Width / height of what a usual browser window leaves beside the panel."""
+
+FRUSTUM_SHARE = 0.045
+"""Length of a drawn camera as a share of the scene's extent."""
+
+_AZIMUTH_DEG, _ELEVATION_DEG = 8.0, 12.0
+_GAP_SHARE = 0.12
+_NOTICEABLE = 0.02
+
+
+@dataclass(frozen=True)
+class Placement:
+    """`x_shown = scale * x_scene + offset`: scenes of different units stand beside one another at one size."""
+
+    scale: float = 1.0
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def ray(self, origin: np.ndarray, direction: np.ndarray) -> Ray:
+        """A ray of the window in the scene's own world."""
+        direction = np.asarray(direction, np.float64)
+        return Ray((np.asarray(origin, np.float64) - self.offset) / self.scale, direction / np.linalg.norm(direction))
+
+    def points(self, points: np.ndarray) -> np.ndarray:
+        """Points [..., 3] of the scene as they are shown."""
+        points = np.asarray(points)
+        return (self.scale * points + np.asarray(self.offset)).astype(points.dtype)
+
+    @property
+    def rescaled(self) -> bool:
+        """Whether the difference in size is worth a word."""
+        return abs(self.scale - 1) > _NOTICEABLE
+
+
+def place(layers: list[SceneLayers], shown: list[int]) -> tuple[dict[int, Placement], StartView]:
+    """Places the shown scenes side by side along x and gives a view that has all of them in it.
+
+    Args:
+        layers: all scenes.
+        shown: which of them, from left to right; not empty.
+    Returns:
+        A placement for each of the shown, and the view. All are as large as the first of all scenes would be at its distance.
+    """
+    placements: dict[int, Placement] = {}
+    right = None
+    for which in shown:
+        seen = np.concatenate([layers[which].sure_points, _cameras(layers[which])])
+        scale = _distance(layers[0]) / _distance(layers[which])
+        low, high = scale * seen[:, 0].min(), scale * seen[:, 0].max()
+        shift = 0.0 if right is None else right + _GAP_SHARE * (high - low) - low
+        placements[which] = Placement(scale, (float(shift), 0.0, 0.0))
+        right = high + shift
+    points = np.concatenate([placements[which].points(layers[which].sure_points) for which in shown])
+    cameras = np.concatenate([placements[which].points(_cameras(layers[which])) for which in shown])
+    first = layers[shown[0]].scene
+    sideways = np.nansum(np.asarray(first.cameras.world_from_camera, np.float64)[:, 0, 3])
+    return placements, _opening_view(points, cameras, -1.0 if sideways < 0 else 1.0)
+
+
+def _cameras(layers: SceneLayers) -> np.ndarray:
+    """Centres and picture corners [n, 3] of the cameras, those left out that are lost far away."""
+    centres = np.asarray(layers.scene.cameras.world_from_camera, np.float64)[:, :3, 3]
+    near = centres[np.linalg.norm(centres - (layers.low + layers.high) / 2, axis=1) < 2 * layers.extent]
+    corners = FRUSTUM_SHARE * layers.extent * np.array([[x, y, 1.0] for x in (-0.5, 0.5) for y in (-0.5, 0.5)])
+    return np.concatenate([near, *(near + corner for corner in corners)])
+
+
+def _opening_view(points: np.ndarray, cameras: np.ndarray, side: float) -> StartView:
+    """A view from behind and above the anchor's camera, to one side of it, that has all cameras and nearly all points in it."""
+    size = (1000, round(1000 * WINDOW_ASPECT))
+    view = orbit_view(
+        points, np.eye(4)[None], size, azimuth_deg=side * _AZIMUTH_DEG, elevation_deg=_ELEVATION_DEG, must_see_world=cameras
+    )
+    # A browser's picture has its principal point in the middle: look at what is there.
+    focal = view.intrinsics[0, 0]
+    ray = np.append((np.array(size[::-1]) / 2 - view.intrinsics[:2, 2]) / focal, 1.0)
+    depth = float(np.median(transform_points(view.camera_from_world, points)[:, 2]))
+    world_from_view = invert_rigid(view.camera_from_world)
+    target = transform_points(world_from_view, depth * ray[None])[0]
+    fov_deg = float(np.rad2deg(2 * np.arctan(size[0] / 2 / focal)))
+    return StartView(world_from_view[:3, 3], target, -world_from_view[:3, 1], fov_deg)
+
+
+def camera_view(scene: Scene, frame: int, placement: Placement, aspect: float) -> StartView:
+    """The view of a scene's own camera: its whole picture fits into a window of this width / height."""
+    world_from_camera = np.asarray(scene.cameras.world_from_camera[frame], np.float64)
+    rotation, centre = world_from_camera[:3, :3], world_from_camera[:3, 3]
+    half_width, half_height = picture_half_size(scene, frame)
+    eye = placement.points(centre)
+    fov_deg = np.rad2deg(2 * np.arctan(max(half_height, half_width / max(aspect, 1e-6))))
+    return StartView(eye, eye + placement.scale * rotation[:, 2], -rotation[:, 1], float(fov_deg))
+
+
+def picture_half_size(scene: Scene, frame: int) -> tuple[float, float]:
+    """(width, height) / 2 of a frame's picture at depth 1 before its camera."""
+    height, width = scene.rgb.shape[1:3]
+    intrinsics = np.asarray(scene.cameras.intrinsics[frame], np.float64)
+    return float(width / 2 / intrinsics[0, 0]), float(height / 2 / intrinsics[1, 1])
+
+
+def _distance(layers: SceneLayers) -> float:
+    """From the anchor's camera, which is the world's origin, to the middle of the scene."""
+    return max(float(np.linalg.norm((layers.low + layers.high) / 2)), 1e-9)

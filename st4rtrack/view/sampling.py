@@ -1,0 +1,192 @@
+"""What a browser holds of a scene: some frames, an even grid of pixels, some tracks. Read one frame at a time, so the scene may be long."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from st4rtrack.render.points import look_at
+from st4rtrack.render.sample import all_finite, choose_frames, moving_pixels, read_points
+from st4rtrack.types import Pointmap, Scene
+
+Branch = Literal["tracking", "reconstruction"]
+
+START_FOV_DEG = 45.0
+"""Vertical field of view of the start view."""
+
+_LOOKED_AT = 8
+"""Frames that are looked at to say what moves, how far the scene reaches and how sure it is."""
+_LEAST_SURE_SHARE = 0.1
+_AZIMUTH_DEG, _ELEVATION_DEG = 14.0, 11.0
+"""Of the start view beside and above the anchor's camera: enough for depth to show, and it still looks like the picture."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What is shown at most. With the defaults a page of 64 frames at 512x288 stays below 25 MB.
+
+    Attributes:
+        frames: of the video.
+        points_per_frame: of either branch.
+        tracks: points of the anchor with a tail.
+    """
+
+    frames: int = 64
+    points_per_frame: int = 32_000
+    tracks: int = 300
+
+
+@dataclass(frozen=True)
+class StartView:
+    """Where to look from first: `eye`, `target` and `up` are [3] in the world, `fov_deg` is the vertical field of view."""
+
+    eye: np.ndarray
+    target: np.ndarray
+    up: np.ndarray
+    fov_deg: float = START_FOV_DEG
+
+
+def chosen_frames(scene: Scene, budget: Budget) -> np.ndarray:
+    """Frame numbers [frames], increasing and evenly spread; the anchor is one of them."""
+    return choose_frames(len(scene), budget.frames, scene.anchor_index)
+
+
+def chosen_pixels(scene: Scene, count: int) -> np.ndarray:
+    """An even grid of at most `count` network pixels.
+
+    Args:
+        scene: the scene.
+        count: at least 1; a scene with fewer pixels gives all.
+    Returns:
+        [points, 2] int (row, column), row after row.
+    """
+    height, width = scene.rgb.shape[1:3]
+    rows = min(height, max(1, int(np.sqrt(count * height / width))))
+    columns = min(width, max(1, count // rows))
+    row, column = ((np.floor((np.arange(n) + 0.5) * size / n)).astype(int) for n, size in ((rows, height), (columns, width)))
+    return np.stack(np.meshgrid(row, column, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+def chosen_tracks(moving: np.ndarray, pixels: np.ndarray, count: int) -> np.ndarray:
+    """Which of the pixels have a tail: up to three quarters of them where things move, all evenly spread.
+
+    Args:
+        moving: [height, width] bool of the anchor.
+        pixels: [points, 2] (row, column).
+        count: at most so many.
+    Returns:
+        [tracks] indices into `pixels`, increasing.
+    """
+    moves = moving[pixels[:, 0], pixels[:, 1]]
+    many = min(int(moves.sum()), max(count - min(int((~moves).sum()), count // 4), 0))
+    parts = ((np.flatnonzero(moves), many), (np.flatnonzero(~moves), count - many))
+    return np.sort(np.concatenate([_spread(index, pixels, number) for index, number in parts]))
+
+
+def _spread(index: np.ndarray, pixels: np.ndarray, count: int) -> np.ndarray:
+    """About `count` of the pixels `index`, one per cell of a grid, so that they do not line up along rows."""
+    if not len(index) or count < 1:
+        return index[:0]
+    if len(index) <= count:
+        return index
+    cell = np.sqrt(len(np.unique(pixels[:, 0])) * len(np.unique(pixels[:, 1])) * (len(index) / len(pixels)) / count)
+    pitch = cell * (np.ptp(pixels, axis=0) + 1) / [len(np.unique(pixels[:, axis])) for axis in (0, 1)]
+    _, first = np.unique(np.floor(pixels[index] / pitch), axis=0, return_index=True)
+    return index[np.sort(first)[np.linspace(0, len(first) - 1, min(count, len(first))).round().astype(int)]]
+
+
+def frame_cloud(scene: Scene, frame: int, branch: Branch, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The points of some pixels at the time of one frame.
+
+    Args:
+        scene: in memory or on disk; one frame of it is read.
+        frame: its number.
+        branch: "tracking": pixels of the anchor, moved to this time; "reconstruction": pixels of this frame.
+        pixels: [n, 2] (row, column) at network size.
+    Returns:
+        points [n, 3] float32 in the world, NaN where unknown; colours [n, 3] uint8; confidence [n] float32, 1 where the scene has none.
+    """
+    row, column = pixels[:, 0], pixels[:, 1]
+    maps = branch_maps(scene, branch)
+    points = read_points(maps, frame)[row, column]
+    colours = np.asarray(scene.rgb[scene.anchor_index if branch == "tracking" else frame], np.uint8)[row, column]
+    if maps.confidence is None:
+        return points, colours, np.ones(len(points), np.float32)
+    return points, colours, np.asarray(maps.confidence[frame], np.float32)[row, column]
+
+
+def branch_maps(scene: Scene, branch: Branch) -> Pointmap:
+    """The maps over time of a branch."""
+    return scene.tracking if branch == "tracking" else scene.reconstruction
+
+
+def moving_mask(scene: Scene) -> np.ndarray:
+    """[height, width] bool, which of the anchor's points move: as the scene says, or as far as its tracks go."""
+    return moving_pixels(scene, choose_frames(len(scene), _LOOKED_AT, scene.anchor_index))
+
+
+def scene_sample(scene: Scene, branch: Branch, count: int = 4000) -> tuple[np.ndarray, np.ndarray]:
+    """Points [points, 3] and confidence [points] of a few frames, what is unknown left out: enough to judge ranges by."""
+    pixels = chosen_pixels(scene, count)
+    clouds = [frame_cloud(scene, t, branch, pixels) for t in choose_frames(len(scene), _LOOKED_AT, scene.anchor_index).tolist()]
+    points, confidence = (np.concatenate([cloud[k] for cloud in clouds]) for k in (0, 2))
+    known = all_finite(points) & np.isfinite(confidence)
+    return points[known].astype(np.float64), confidence[known]
+
+
+def robust_box(points: np.ndarray, *, slack: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+    """Low and high corner [3] of the box in which nearly all of the points [points, 3] lie, wider by `slack` of it."""
+    if not len(points):
+        return -np.ones(3), np.ones(3)
+    low, high = np.percentile(points, [1, 99], axis=0)
+    margin = slack * max(float((high - low).max()), 1e-6)
+    return low - margin, high + margin
+
+
+def start_view(scene: Scene, *, aspect: float = 16 / 9) -> StartView:
+    """A view of the whole scene from near the anchor's camera, a little raised and turned to where the cameras went.
+
+    Args:
+        scene: the scene.
+        aspect: width / height of the window.
+    """
+    points, confidence = scene_sample(scene, "tracking")
+    if len(points):
+        points = points[confidence >= np.quantile(confidence, _LEAST_SURE_SHARE)]
+        low, high = robust_box(points, slack=0.0)
+        points = points[((points >= low) & (points <= high)).all(axis=1)]
+    if not len(points):
+        points = np.array([[0.0, 0.0, 1.0]])
+    sideways = np.asarray(scene.cameras.world_from_camera, np.float64)[:, 0, 3]
+    side = -1.0 if sideways[np.isfinite(sideways)].sum() < 0 else 1.0
+    azimuth, elevation = np.deg2rad([side * _AZIMUTH_DEG, _ELEVATION_DEG])
+    # The world is the anchor's camera: x right, y down, z forward.
+    direction = np.array([np.sin(azimuth) * np.cos(elevation), -np.sin(elevation), -np.cos(azimuth) * np.cos(elevation)])
+    up = np.array([0.0, -1.0, 0.0])
+    eye, target = _fitted(points, direction, up, aspect)
+    return StartView(eye, target, up)
+
+
+def _fitted(points: np.ndarray, direction: np.ndarray, up: np.ndarray, aspect: float) -> tuple[np.ndarray, np.ndarray]:
+    """Eye and target [3] from `direction` so that the points [points, 3] fill the picture, in its middle."""
+    target = np.median(points, axis=0)
+    camera_from_world = look_at(target + direction, target, up)
+    rotation = camera_from_world[:3, :3]
+    turned = (points - target) @ rotation.T
+    half = 0.94 * np.tan(np.deg2rad(START_FOV_DEG) / 2) * np.array([aspect, 1.0])
+    # Seen from (x0, y0, -d), |x - x0| <= half * (z + d) for all points: each side of the picture is one bound, and x0 halves it.
+    upper = (turned[:, :2] - half * turned[:, 2:]).max(axis=0)
+    lower = (turned[:, :2] + half * turned[:, 2:]).min(axis=0)
+    distance = max(float(((upper - lower) / (2 * half)).max()), 1e-3 - float(turned[:, 2].min()))
+    middle = (upper + lower) / 2
+    target = target + rotation.T @ np.array([*middle, 0.0])
+    return target + distance * direction, target
+
+
+def decimation(scene: Scene, budget: Budget) -> str:
+    """One sentence: what of the scene is shown, and what is left out."""
+    frames, pixels = len(chosen_frames(scene, budget)), len(chosen_pixels(scene, budget.points_per_frame))
+    total = int(np.prod(scene.rgb.shape[1:3]))
+    shown = f"all {len(scene)} frames" if frames == len(scene) else f"{frames} of {len(scene)} frames"
+    points = f"all {total} points" if pixels == total else f"{pixels} of {total} points"
+    return f"Shows {shown}, with {points} of each frame."

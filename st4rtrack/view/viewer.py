@@ -1,0 +1,224 @@
+"""The interactive viewer: scenes, a panel, a time line, in the browser."""
+
+import logging
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from st4rtrack.geometry.sampling import inside_image
+from st4rtrack.render.draw import ACCENT
+from st4rtrack.types import Scene, UserError
+from st4rtrack.view.layers import SceneLayers
+from st4rtrack.view.panel import PICK_HINT, Panel
+from st4rtrack.view.picking import read_path
+from st4rtrack.view.placement import FRUSTUM_SHARE, camera_view
+from st4rtrack.view.sampling import StartView
+from st4rtrack.view.server import is_loopback, start_server, stop_server
+from st4rtrack.view.stage import Stage
+from st4rtrack.view.state import Moment, ViewState
+from st4rtrack.view.upload import Uploads
+
+if TYPE_CHECKING:
+    from viser import ClientHandle, SceneClickEvent
+
+logger = logging.getLogger(__name__)
+
+FASTEST_S = 1 / 24
+"""Between two pictures: what a browser takes without falling behind."""
+IDLE_S = 0.5
+PANEL_WIDTH_PX = 340.0
+
+
+class Viewer:
+    """Scenes in the browser, drawn by one thread: the panel only changes the state, so nothing piles up behind a slow browser.
+
+    Args:
+        scenes: name to scene; not empty. Several stand side by side.
+        host: address to listen on.
+        port: 0 takes a free one.
+        playing: whether it starts by itself.
+        uploads: whether a page may send a video to be reconstructed; never where others can reach the server.
+        model: checkpoint, folder or hub id for those; default the embedded one.
+    Raises:
+        UserError: viser is not installed, or the address or port cannot be used.
+    """
+
+    def __init__(
+        self,
+        scenes: dict[str, Scene],
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8080,
+        playing: bool = True,
+        uploads: bool = True,
+        model: str | None = None,
+    ) -> None:
+        self.server = start_server(host, port, title="St4RTrack")
+        self._folder = tempfile.TemporaryDirectory(prefix="st4rtrack_view_")
+        self._uploads: Uploads | None = None
+        if uploads and is_loopback(host):
+            self._uploads = Uploads(self.server, Path(self._folder.name), self.show, model=model)
+        self._stopped = threading.Event()
+        self._stages: list[Stage] = []
+        self._drawing = threading.Lock()
+        self.server.scene.set_up_direction("-y")
+        self.server.scene.world_axes.visible = False
+        self.show(scenes, playing=playing)
+        self.server.scene.on_click()(self._clicked)
+        self._thread = threading.Thread(target=self._draw_all, name="viewer", daemon=True)
+        self._thread.start()
+
+    @property
+    def port(self) -> int:
+        """Where the server listens."""
+        return self.server.get_port()
+
+    def show(self, scenes: dict[str, Scene], *, playing: bool = True) -> None:
+        """Puts other scenes in the place of those shown.
+
+        Raises:
+            UserError: there is none, or nothing in one of them can be drawn.
+        """
+        if not scenes:
+            raise UserError("the viewer needs at least one scene")
+        state = ViewState([SceneLayers(scene, name) for name, scene in scenes.items()])
+        with self._drawing:
+            for stage in self._stages:
+                stage.remove()
+            self._reset_panel()
+            self.state = state
+            self._stages = [Stage(self.server, layers, f"scene{k}") for k, layers in enumerate(state.scenes)]
+            self._drawn: Moment | None = None
+            self._panel = Panel(self.server, state, look=self._look, track=self._track_source_pixel)
+            if self._uploads is not None:
+                self._uploads.add_controls()
+        self._set_initial(state.start_view)
+        for client in self.server.get_clients().values():
+            _aim(client, state.start_view)
+        state.play(playing)
+
+    def stop(self) -> None:
+        """Ends drawing and the server."""
+        self._stopped.set()
+        self.state.changed.set()
+        self._thread.join(timeout=5)
+        if self._uploads is not None:
+            self._uploads.cancel()
+        stop_server(self.server)
+        self._folder.cleanup()
+
+    def wait(self) -> None:
+        """Until the user ends it with Ctrl+C."""
+        try:
+            while not self._stopped.wait(1.0):
+                pass
+        except KeyboardInterrupt:
+            pass
+        finally:
+            self.stop()
+
+    def _reset_panel(self) -> None:
+        gui = self.server.gui
+        gui.reset()
+        gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False, brand_color=ACCENT)
+        gui.main_panel.dock_right()
+        gui.main_panel.set_width(PANEL_WIDTH_PX)
+
+    def _draw_all(self) -> None:
+        """What the drawing thread does: the latest moment, again and again; what came between is skipped."""
+        while not self._stopped.is_set():
+            start_s = time.monotonic()
+            try:
+                with self._drawing:
+                    self._draw(start_s)
+            except Exception:
+                logger.exception("this moment could not be drawn")
+            pause_s = max(FASTEST_S - (time.monotonic() - start_s), 0.005)
+            if self.state.timeline.playing:
+                time.sleep(pause_s)
+            else:
+                self.state.changed.wait(IDLE_S)
+            self.state.changed.clear()
+
+    def _draw(self, clock_s: float) -> None:
+        state = self.state
+        if not self.server.get_clients() and self._drawn is not None:
+            return  # nobody looks: time stands still
+        moment = state.advance(clock_s)
+        if moment == self._drawn:
+            self._panel.tell()
+            return
+        with self.server.atomic():
+            for which, stage in enumerate(self._stages):
+                if which not in state.shown:
+                    stage.show(False, stage.placement)
+            for which, frame in moment.frames:
+                stage = self._stages[which]
+                stage.show(True, state.placements[which])
+                stage.draw(frame, moment.settings, cameras=not moment.through, paths=state.paths[which])
+            self._panel.tell()
+        if moment.through:
+            for client in self.server.get_clients().values():
+                self._aim_through(client, moment.frames[0])
+        self._drawn = moment
+
+    def _look(self, where: str) -> None:
+        """Turns all windows: to the "start" view, through the "anchor"'s camera, or through this frame's "camera"."""
+        state = self.state
+        state.look_through(where == "camera")
+        first = state.shown[0]
+        for client in self.server.get_clients().values():
+            if where == "start":
+                _aim(client, state.start_view)
+            elif where == "anchor":
+                state.seek(state.scenes[first].scene.anchor_index)
+                state.play(False)
+                self._aim_through(client, (first, state.scenes[first].scene.anchor_index))
+
+    def _aim_through(self, client: "ClientHandle", camera: tuple[int, int]) -> None:
+        which, frame = camera
+        view = camera_view(self.state.scenes[which].scene, frame, self.state.placements[which], client.camera.aspect)
+        _aim(client, view)
+
+    def _set_initial(self, view: StartView) -> None:
+        """Where every window that is opened from now on looks first."""
+        camera = self.server.initial_camera
+        camera.position, camera.look_at, camera.up, camera.fov = view.eye, view.target, view.up, float(np.deg2rad(view.fov_deg))
+        camera.near, camera.far = 0.001, 1000.0
+
+    def _clicked(self, event: "SceneClickEvent") -> None:
+        """A click in the scene follows the point it meets."""
+        state = self.state
+        depth = FRUSTUM_SHARE if state.settings.cameras and not state.through else 0.0
+        hit = state.hit(np.array(event.ray_origin), np.array(event.ray_direction), depth)
+        if hit is None:
+            self._panel.say("*There is no point of the anchor there.* " + PICK_HINT)
+        else:
+            self._track(*hit)
+
+    def _track_source_pixel(self, which: int, source_px: np.ndarray) -> None:
+        scene = self.state.scenes[which].scene
+        network_px = scene.pixel_map.network_from_source(source_px)
+        height, width = scene.rgb.shape[1:3]
+        if not inside_image(network_px, height, width):
+            self._panel.say("*That pixel is outside the part of the image that the network saw.*")
+            return
+        self._track(which, network_px)
+
+    def _track(self, which: int, network_px: np.ndarray) -> None:
+        self._panel.say("*Reading its way …*")
+        self.state.add_path(which, read_path(self.state.scenes[which].scene, network_px))
+        self._panel.say(PICK_HINT)
+
+
+def _aim(client: "ClientHandle", view: StartView) -> None:
+    """Turns one window, in one step."""
+    with client.atomic():
+        client.camera.position = view.eye
+        client.camera.look_at = view.target
+        client.camera.up_direction = view.up
+        client.camera.fov = float(np.deg2rad(view.fov_deg))

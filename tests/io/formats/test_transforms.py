@@ -1,0 +1,80 @@
+"""nerfstudio's `transforms.json`, read as nerfstudio reads it: files relative to it, OpenGL cameras."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from st4rtrack.io.formats.transforms import write_transforms
+from st4rtrack.types import UserError
+from tests.io.formats.exact_scene import SOURCE_SIZE, exact_scene, source_px
+
+
+def seen_by_opengl(content: dict, entry: dict, points_world: np.ndarray) -> np.ndarray:
+    """Pixels of points in an OpenGL camera: the picture's y points down, the camera's up, and it looks along -z."""
+    camera = np.linalg.inv(np.array(entry["transform_matrix"]))
+    x, y, z = camera[:3, :3] @ points_world.T + camera[:3, 3:]
+    k = content | entry
+    return np.stack([k["fl_x"] * x / -z + k["cx"], k["fl_y"] * -y / -z + k["cy"]], axis=1)
+
+
+def test_cameras_images_and_points(tmp_path) -> None:
+    scene = exact_scene(tmp_path)
+    write_transforms(scene, tmp_path / "transforms.json")
+    content = json.loads((tmp_path / "transforms.json").read_text())
+    assert (content["h"], content["w"]) == SOURCE_SIZE and len(content["frames"]) == len(scene)
+    points = np.array([[0.1, -0.2, 3.0], [-0.4, 0.3, 2.5]])
+    for frame, entry in enumerate(content["frames"]):
+        matrix = np.array(entry["transform_matrix"]) @ np.diag([1, -1, -1, 1])
+        np.testing.assert_allclose(matrix, scene.cameras.world_from_camera[frame], atol=1e-12)
+        np.testing.assert_allclose(seen_by_opengl(content, entry, points), source_px(scene, frame, points), atol=1e-6)
+        assert entry["time"] == pytest.approx(scene.time_s[frame])
+        assert cv2.imread(str(tmp_path / entry["file_path"])).shape == (*SOURCE_SIZE, 3)
+    trimesh = pytest.importorskip("trimesh")
+    cloud = trimesh.load(tmp_path / content["ply_file_path"])
+    assert len(cloud.vertices) > 1000
+    np.testing.assert_allclose(cloud.vertices[:, 2], 3.0, atol=1e-5)
+
+
+def test_masks_hide_what_moves_and_nothing_else(tmp_path) -> None:
+    scene = exact_scene(tmp_path)
+    write_transforms(scene, tmp_path / "transforms.json")
+    entries = json.loads((tmp_path / "transforms.json").read_text())["frames"]
+    for frame in (scene.anchor_index, 3):
+        mask = cv2.imread(str(tmp_path / entries[frame]["mask_path"]), cv2.IMREAD_UNCHANGED)
+        assert mask.shape == SOURCE_SIZE and set(np.unique(mask)) == {0, 255}
+        moving = scene.tracking.moving & scene.tracking.visible[frame]
+        centre = source_px(scene, frame, scene.tracking.points_world[frame][moving].astype(float))
+        column, row = np.floor(centre).astype(int).T
+        assert (mask[row, column] == 0).all()
+        depth = (scene.tracking.points_world[frame] @ scene.cameras.world_from_camera[frame, :3, 2])[moving].mean()
+        depth -= scene.cameras.world_from_camera[frame, :3, 3] @ scene.cameras.world_from_camera[frame, :3, 2]
+        expected = moving.sum() * (3 / depth) ** 2 / np.prod(scene.pixel_map.scale)  # in source pixels; nearer is larger
+        assert (mask == 0).sum() == pytest.approx(expected, rel=0.3)
+
+
+def test_without_knowledge_of_motion_there_are_no_masks(tmp_path) -> None:
+    scene = exact_scene(tmp_path)
+    scene.tracking.moving = None
+    write_transforms(scene, tmp_path / "a.json")
+    assert "mask_path" not in (tmp_path / "a.json").read_text()
+    assert sorted(path.name for path in (tmp_path / "a_files").iterdir()) == ["images", "points.ply"]
+
+
+def test_a_focal_length_that_changes_is_that_of_the_frame(tmp_path) -> None:
+    scene = exact_scene(tmp_path)
+    scene.cameras.intrinsics[3:, :2] *= 1.25
+    write_transforms(scene, tmp_path / "a.json")
+    content = json.loads((tmp_path / "a.json").read_text())
+    points = np.array([[0.1, -0.2, 3.0]])
+    assert "fl_x" not in content
+    for frame, entry in enumerate(content["frames"]):
+        np.testing.assert_allclose(seen_by_opengl(content, entry, points), source_px(scene, frame, points), atol=1e-6)
+
+
+def test_a_scene_without_cameras(tmp_path) -> None:
+    scene = exact_scene(tmp_path)
+    scene.cameras.solved[:] = False
+    with pytest.raises(UserError, match="no cameras"):
+        write_transforms(scene, tmp_path / "a.json")
