@@ -1,12 +1,11 @@
 """Seconds and memory of a step of adaptation against encoding both images of every pair again: `python performance/adaptation.py`.
 
-The plain way is the released script's: the encoder is frozen and runs all the same, for both images of each pair of each step. Weights are
-drawn by formula, which see no world: a step here is both branches, the way back and the optimiser, without cameras and teachers. Each row is
-a process of its own, so that its peak memory is its own; rounds are interleaved; medians.
+The plain way is the released script's: the encoder is frozen and runs all the same, for both images of each pair of each step. Weights
+are drawn by formula, which see no world: a step here is both branches, the way back and the optimiser, without cameras and teachers.
+Each row is a process of its own, so that its peak memory is its own; rounds are interleaved; medians.
 """
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from machine import machine
+from peak import peak_mib
 from speed import formula_model
 
 from st4rtrack.adapt.config import AdaptConfig, default_frames
@@ -68,7 +68,7 @@ def measure(network: str, way: str, steps: int) -> tuple[float, float]:
             start = time.perf_counter()
             step(model, inputs, frames, optimizer, way)
             seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[1:]), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return statistics.median(seconds[1:]), peak_mib()
 
 
 def main() -> None:

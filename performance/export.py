@@ -5,7 +5,6 @@ made up: their values differ everywhere, so nothing compresses better than it wo
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from peak import peak_mib
 
 from st4rtrack.formats import FORMATS
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, unproject
@@ -56,14 +56,6 @@ def export_once(folder: str, name: str) -> None:
         seconds = time.perf_counter() - start
         size = sum(path.stat().st_size for path in Path(target).rglob("*") if path.is_file())
     print(seconds, peak_mib(), size / 1e6)
-
-
-def peak_mib() -> float:
-    """Of this process's resident memory. Linux hands `ru_maxrss` on from the process that started this one; VmHWM it does not."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return next(int(line.split()[1]) / 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
 
 
 def in_child(folder: Path, name: str) -> list[float]:

@@ -1,13 +1,13 @@
 """Peak memory of whole runs of different lengths, each in a process of its own: `python performance/memory.py`."""
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from machine import machine
+from peak import peak_mib
 
 from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
 from st4rtrack.io.video import write_video
@@ -19,7 +19,7 @@ def run_once(video: str, frames: int) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         st4rtrack.reconstruct(video, output=Path(folder) / "scene", stop=frames)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(peak_mib())
 
 
 def main() -> None:

@@ -22,7 +22,10 @@ POINTS = 1200
 
 
 def main(
-    output: tyro.conf.Positional[Path], count: int = 4, frames: int = 64, seed: Annotated[int, tyro.conf.arg(name="seed")] = 555000
+    output: tyro.conf.Positional[Path],
+    count: int = 4,
+    frames: int = 64,
+    seed: Annotated[int, tyro.conf.arg(name="seed")] = 555000,
 ) -> None:
     """Writes OUTPUT/scene_NUMBER.npz."""
     config = ProceduralConfig(num_frames=frames)
