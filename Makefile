@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 CLIP := demo/clip.mp4
 VIDEO ?= $(CLIP)
 
-.PHONY: demo test test-slow performance benchmark train-tiny clean
+.PHONY: demo test test-slow performance benchmark docs train-tiny clean
 
 # The path of VIDEO may hold spaces, which make's own functions would split at.
 demo: $(INSTALLED)
@@ -15,8 +15,8 @@ demo: $(INSTALLED)
 	@name=$$(basename "$(VIDEO)"); $(BIN)/st4rtrack run "$(VIDEO)" -o "demo/$${name%.*}_st4rtrack" --export ply
 
 test: $(INSTALLED)
-	$(BIN)/ruff check st4rtrack tests performance examples
-	$(BIN)/ruff format --check st4rtrack tests performance examples
+	$(BIN)/ruff check st4rtrack tests performance examples docs
+	$(BIN)/ruff format --check st4rtrack tests performance examples docs
 	$(BIN)/basedpyright
 	$(BIN)/pytest -m "not slow"
 
@@ -29,6 +29,8 @@ performance: $(INSTALLED)
 	$(BIN)/python performance/precision.py
 	$(BIN)/python performance/scoring.py
 	$(BIN)/python performance/training.py
+	$(BIN)/python performance/adaptation.py
+	$(BIN)/python performance/export.py
 
 # All methods that need no weights, and the embedded model, on a folder of WorldTrack sequences, under both protocols.
 DATA ?= ../shared/sequences
@@ -36,13 +38,18 @@ TABLE ?= performance/worldtrack
 benchmark: $(INSTALLED)
 	$(BIN)/st4rtrack bench table --data "$(DATA)" -o "$(TABLE)"
 
+# The documentation site, in build/site; open index.html.
+docs: $(INSTALLED)
+	$(BIN)/python docs/make_commands.py
+	$(BIN)/mkdocs build --strict
+
 # One core, resumable; hours. The result replaces the embedded model only by hand, see docs/training-log.md.
 train-tiny: $(INSTALLED)
 	nice $(BIN)/st4rtrack train tiny -o runs/tiny --threads 1
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[all,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[all,dev,docs]"
 	touch $@
 
 clean:

@@ -78,7 +78,8 @@ def main() -> None:
     parser.add_argument("--child", nargs=2, metavar=("NETWORK", "WAY"))
     options = parser.parse_args()
     if options.child:
-        print(*measure(*options.child, options.steps))
+        network, way = options.child
+        print(*measure(network, way, options.steps))
         return
     print(f"{machine()}; {WIDTH}x{HEIGHT}, float32, medians of {options.rounds} interleaved rounds\n")
     print("| network | frames a step | way | seconds a step | against plain | peak memory, MiB |\n|---|---|---|---|---|---|")

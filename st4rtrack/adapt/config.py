@@ -10,7 +10,7 @@ Freeze = Literal["reconstruction", "anchored", "encoder"]
 
 LEARNING_RATE = 5e-5
 """Of the paper, for the released network."""
-HINTED_LEARNING_RATE = 2e-4
+HINTED_LEARNING_RATE = 5e-4
 """Of a network with hints: it is small, and what it learns are corrections of a skeleton."""
 
 

@@ -77,15 +77,16 @@ class AdaptVideo:
         priors: what the teachers say.
         moving: [N] bool, tracks that are not where a static point would be.
         held_out: [N] bool, tracks that are only measured on.
-        held: [T, h, w, 3] float32, first prediction of the reconstruction branch at every `HELD_STRIDE`-th pixel; `None` where nobody
-            asks whether it stays.
+        held: [T, h, w, 3] float32, what the base reconstructs, at every `HELD_STRIDE`-th pixel.
+        still: [N, 3] float32, where the base has the tracks' content at the anchor's time.
     """
 
     inputs: FrameInputs
     priors: Priors
     moving: np.ndarray
     held_out: np.ndarray
-    held: np.ndarray | None = None
+    held: np.ndarray
+    still: np.ndarray
 
 
 HELD_STRIDE = 4

@@ -14,7 +14,7 @@ from st4rtrack.geometry.differentiable_cameras import project_everywhere
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel, sample_frames
 from st4rtrack.geometry.transforms import transform_maps, transform_points
 from st4rtrack.losses.adaptation import AdaptationLoss, adaptation_loss
-from st4rtrack.losses.relative import KnownDepth
+from st4rtrack.losses.relative import Held, KnownDepth
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.types import TwoPointmaps
 
@@ -45,7 +45,11 @@ def step_loss(model: St4RTrack, video: AdaptVideo, batch: Batch, config: AdaptCo
     maps = predict(model, video.inputs, batch.frames, config.precision)
     solved = solve_cameras(maps, refine=True)
     frames = batch.frames[solved.rows]
-    seen = _tracks_seen(maps, solved, video, frames, np.flatnonzero(~video.held_out)[batch.points])
+    points = np.flatnonzero(~video.held_out)[batch.points]
+    seen = _tracks_seen(maps, solved, video, frames, points)
+    depths = _depths(maps, solved, video, frames, seen)
+    relative = loss.form == "relative"
+    still = _unmeasured_tracks(video, solved, points, seen, depths.get("tracks")) if relative else None
     found = adaptation_loss(
         loss,
         projected_px=project_everywhere(seen.in_camera, solved.intrinsics),
@@ -55,8 +59,8 @@ def step_loss(model: St4RTrack, video: AdaptVideo, batch: Batch, config: AdaptCo
         tracking_points=seen.tracking_points,
         reconstruction_points=seen.reconstruction_points,
         both_visible=seen.inside,
-        **_depths(maps, solved, video, frames, seen),
-        held=_held(maps, video, batch.frames, everywhere=config.freeze == "anchored"),
+        **depths,
+        held=Held(*_reconstruction(maps, video, batch.frames, everywhere=config.freeze == "anchored"), still),
     )
     parts = {name: float(value.detach()) for name, value in found.parts.items()}
     return StepLoss(found.total, parts, len(batch.frames) - len(frames))
@@ -114,16 +118,26 @@ def _depths(
         "pixels": KnownDepth(transform_maps(solved.camera_from_world, surface)[..., 2], wanted, wanted > 0),
         "tracks": KnownDepth(seen.in_camera[..., 2], at_tracks, seen.inside & (at_tracks > 0)),
     }
-    return {name: each.as_one_frame() if teacher.world_from_camera is not None else each for name, each in found.items()}
+    if teacher.world_from_camera is not None:
+        found["pixels"] = found["pixels"].as_one_frame()
+    return found
 
 
-def _held(maps: TwoPointmaps, video: AdaptVideo, frames: np.ndarray, *, everywhere: bool) -> tuple[Tensor, Tensor] | None:
+def _reconstruction(maps: TwoPointmaps, video: AdaptVideo, frames: np.ndarray, *, everywhere: bool) -> tuple[Tensor, Tensor]:
     """The reconstruction now and before, NaN where the teacher knows its depth unless it is held everywhere."""
-    if video.held is None:
-        return None
     now = maps.reconstruction.points_world
     before = torch.from_numpy(video.held[frames]).to(now)
     if video.priors.depth is not None and not everywhere:
         known = torch.from_numpy(held_pixels(video.priors.depth.depth[frames]) > 0).to(now.device)
         before = torch.where(known[..., None], torch.nan, before)
     return held_pixels(now), before
+
+
+def _unmeasured_tracks(
+    video: AdaptVideo, solved: Solved, points: np.ndarray, seen: _TracksSeen, measured: KnownDepth | None
+) -> KnownDepth:
+    """Depth of the tracks that are seen where no teacher knows it, and what it were if they stood still."""
+    still = torch.from_numpy(video.still[points]).to(seen.in_camera)
+    depth = transform_points(solved.camera_from_world, still.expand_as(seen.in_camera)).detach()[..., 2]
+    unknown = seen.inside if measured is None else seen.inside & ~measured.valid
+    return KnownDepth(seen.in_camera[..., 2], depth, unknown & (depth > 0))

@@ -13,7 +13,7 @@ from st4rtrack.adapt.priors import Priors, TeacherDepth, TeacherTracks
 from st4rtrack.adapt.queries import grid_queries, held_out_tracks, more_queries, moving_tracks
 from st4rtrack.adapt.scale import log_scales
 from st4rtrack.adapt.teachers import DepthTeacher, TrackTeacher, gather_priors, gather_tracks
-from st4rtrack.geometry.sampling import inside_image
+from st4rtrack.geometry.sampling import inside_image, sample_map
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.types import UserError, Video
@@ -62,7 +62,8 @@ def prepare_video(
                 "choose other frames with --start and --stop, or another teacher with --tracks"
             )
     depth = None if priors.depth is None else _in_units_of(priors.depth, first_points, static[1])
-    found = AdaptVideo(inputs, Priors(tracks, depth), moving_tracks(tracks, *static), held_out, first_points)
+    still = sample_map(static[0], tracks.query_px.astype(np.float32)).astype(np.float32)
+    found = AdaptVideo(inputs, Priors(tracks, depth), moving_tracks(tracks, *static), held_out, first_points, still)
     logger.info(
         "%s: %d frames, %d tracks of %s, %d of them move, %d are held out; depth of %s",
         video.name,

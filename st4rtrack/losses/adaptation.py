@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, get_args
 from torch import Tensor
 
 from st4rtrack.losses.relative import (
+    Held,
     KnownDepth,
     held_loss,
     relative_agreement_loss,
@@ -26,9 +27,6 @@ from st4rtrack.losses.reprojection import (
 )
 from st4rtrack.types import UserError
 
-HELD = 3.0
-"""Weight of `AdaptationLoss.held` in "relative": what nobody measures, as the depth of what moves with the built-in teachers, stays."""
-
 Form = Literal["paper", "released", "relative"]
 
 
@@ -38,7 +36,7 @@ class AdaptationLoss:
 
     Attributes:
         trajectory, depth, alignment: weights; a term of weight 0 is measured and not learnt from.
-        held: weight of holding the reconstruction at what it was before, where no teacher knows its depth; 0: it is free.
+        held: weight of holding what no teacher measures: the reconstruction at what it was, and the depth of tracks; 0: both are free.
         form: "paper"; "released": with the scales, means and exponents of the released scripts; "relative": `losses/relative.py`.
     Raises:
         UserError: a weight is negative or not finite, or there is no such form.
@@ -61,11 +59,12 @@ class AdaptationLoss:
 NAMED: dict[str, AdaptationLoss] = {
     "paper": AdaptationLoss(),
     "released": AdaptationLoss(trajectory=0.5, form="released"),
-    "relative": AdaptationLoss(trajectory=1.0, depth=1.0, alignment=1.0, held=HELD, form="relative"),
+    "relative": AdaptationLoss(trajectory=1.0, depth=1.0, alignment=0.2, held=3.0, form="relative"),
 }
 """Losses with a name. "paper": Eq. 5-11 with the weights of its appendix C.1; "released": what the released script for adaptation does;
 "relative": for a network whose geometry starts from a skeleton, where square pixels (a thousand at the start) drown the other terms and
-the squares of Eq. 9, which far pixels rule, bend what is near."""
+the squares of Eq. 9, which far pixels rule, bend what is near; it agrees little and holds much, because no built-in teacher knows the depth
+of what moves. Chosen on scenes of the procedural world."""
 
 
 @dataclass
@@ -111,7 +110,7 @@ def adaptation_loss(
     both_visible: Tensor,
     pixels: KnownDepth | None = None,
     tracks: KnownDepth | None = None,
-    held: tuple[Tensor, Tensor] | None = None,
+    held: Held | None = None,
 ) -> AdaptationParts:
     """The weighted sum of the terms (paper Eq. 11) over frames that have a camera.
 
@@ -121,7 +120,7 @@ def adaptation_loss(
         tracking_points, reconstruction_points, both_visible: see `agreement_loss`.
         pixels: depth of the reconstruction, see `depth_loss`; `None` where nobody knows depth, then there is no such term.
         tracks: depth of tracked points where the teacher sees them, which "relative" compares too.
-        held: reconstruction points before and now, see `held_loss`.
+        held: what nobody measures, see `held_loss`.
     Returns:
         `AdaptationParts`.
     """
@@ -133,7 +132,7 @@ def adaptation_loss(
     if pixels is not None:
         found["depth"] = (loss.depth, terms.depth(pixels, tracks))
     if held is not None:
-        found["held"] = (loss.held, held_loss(*held))
+        found["held"] = (loss.held, held_loss(held))
     # a term of weight 0 is left out rather than multiplied, so that one that is not finite cannot spoil the rest
     total = sum((weight * term for weight, term in found.values() if weight), start=projected_px.new_zeros(()))
     return AdaptationParts(total, {name: term.detach() for name, (_, term) in found.items()})

@@ -79,16 +79,31 @@ def relative_agreement_loss(tracking_points: Tensor, reconstruction_points: Tens
     return mean_of_frames(_share(tracking - reconstruction, reconstruction), both_visible)
 
 
-def held_loss(points: Tensor, held: Tensor) -> Tensor:
-    """L = mean over pixels that are held of |X' - X'0| / |X'0|: the reconstruction stays what it was.
+@dataclass
+class Held:
+    """What no teacher measures: S frames, any pixels; F frames, N points.
 
-    Args:
-        points: [F, ..., 3] X', differentiable.
-        held: [F, ..., 3] X'0, NaN where it may change.
+    Attributes:
+        now: [S, ..., 3] reconstruction, differentiable.
+        before: [S, ..., 3] what the base made of it, NaN where it may change.
+        tracks: depth of tracks, and in place of a teacher's that which they would have if they stood still; `None`: they are free.
     """
-    counts = held.isfinite().all(dim=-1)
-    before, now = keep(held.to(points), counts), keep(points, counts)
-    return mean_of_frames(_share(now - before, before).flatten(1), counts.flatten(1))
+
+    now: Tensor
+    before: Tensor
+    tracks: KnownDepth | None = None
+
+
+def held_loss(held: Held) -> Tensor:
+    """L = mean over pixels that are held of |X' - X'0| / |X'0|, plus the mean over tracks that are of |log z / z0|.
+
+    A track in an image says nothing of motion along the ray; that of a point which stands still is the best guess by far: in the sequences
+    of the benchmark half as far from the truth as a constant depth, or one from how much things grow.
+    """
+    counts = held.before.isfinite().all(dim=-1)
+    before, now = keep(held.before.to(held.now), counts), keep(held.now, counts)
+    kept = mean_of_frames(_share(now - before, before).flatten(1), counts.flatten(1))
+    return kept if held.tracks is None else kept + _mean_log_ratio(held.tracks)
 
 
 def _share(difference: Tensor, points: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 
 from st4rtrack.adapt.batches import Batch
 from st4rtrack.adapt.config import AdaptConfig
-from st4rtrack.adapt.inputs import AdaptVideo, frame_inputs
+from st4rtrack.adapt.inputs import AdaptVideo, empty_held, frame_inputs
 from st4rtrack.adapt.objective import step_loss
 from st4rtrack.adapt.priors import Priors
 from st4rtrack.io.video import open_video
@@ -25,9 +25,9 @@ def test_frames_share_one_scale_where_the_teacher_says_that_they_do(tmp_path: Pa
     tracks = TruthTracks(clip).tracks(clip.rgb, queries, 0)
     depth = replace(TruthDepth(clip).depth(clip.rgb, 0), world_from_camera=clip.world_from_camera if cameras else None)
     points = len(tracks.query_px)
-    video = AdaptVideo(
-        frame_inputs(model, open_video(clip.rgb), tmp_path), Priors(tracks, depth), np.zeros(points, bool), np.zeros(points, bool)
-    )
+    inputs = frame_inputs(model, open_video(clip.rgb), tmp_path)
+    none = np.zeros(points, bool)
+    video = AdaptVideo(inputs, Priors(tracks, depth), none, none, empty_held(inputs, tmp_path), np.ones((points, 3), np.float32))
     batch = Batch(0, np.arange(4), np.arange(points))
 
     def depth_term(scales: list[float]) -> float:
