@@ -48,8 +48,12 @@ def step_loss(model: St4RTrack, video: AdaptVideo, batch: Batch, config: AdaptCo
     points = np.flatnonzero(~video.held_out)[batch.points]
     seen = _tracks_seen(maps, solved, video, frames, points)
     depths = _depths(maps, solved, video, frames, seen)
-    relative = loss.form == "relative"
-    still = _unmeasured_tracks(video, solved, points, seen, depths.get("tracks")) if relative else None
+    still, agree = None, seen.inside
+    if loss.form == "relative":
+        measured = depths["tracks"].valid if "tracks" in depths else torch.zeros_like(seen.inside)
+        still = _unmeasured_tracks(video, solved, points, seen, measured)
+        # of what moves both branches guess, and the reconstruction the worse: it has no content of its own to start from
+        agree = seen.inside & (measured | torch.from_numpy(~video.moving[points]).to(measured.device))
     found = adaptation_loss(
         loss,
         projected_px=project_everywhere(seen.in_camera, solved.intrinsics),
@@ -58,7 +62,7 @@ def step_loss(model: St4RTrack, video: AdaptVideo, batch: Batch, config: AdaptCo
         centre_px=seen.tracks_px.new_tensor([video.inputs.size[1] / 2, video.inputs.size[0] / 2]),
         tracking_points=seen.tracking_points,
         reconstruction_points=seen.reconstruction_points,
-        both_visible=seen.inside,
+        both_visible=agree,
         **depths,
         held=Held(*_reconstruction(maps, video, batch.frames, everywhere=config.freeze == "anchored"), still),
     )
@@ -133,11 +137,8 @@ def _reconstruction(maps: TwoPointmaps, video: AdaptVideo, frames: np.ndarray, *
     return held_pixels(now), before
 
 
-def _unmeasured_tracks(
-    video: AdaptVideo, solved: Solved, points: np.ndarray, seen: _TracksSeen, measured: KnownDepth | None
-) -> KnownDepth:
-    """Depth of the tracks that are seen where no teacher knows it, and what it were if they stood still."""
+def _unmeasured_tracks(video: AdaptVideo, solved: Solved, points: np.ndarray, seen: _TracksSeen, measured: Tensor) -> KnownDepth:
+    """Depth of the tracks where no teacher knows it, seen or not, and what it were if they stood still."""
     still = torch.from_numpy(video.still[points]).to(seen.in_camera)
     depth = transform_points(solved.camera_from_world, still.expand_as(seen.in_camera)).detach()[..., 2]
-    unknown = seen.inside if measured is None else seen.inside & ~measured.valid
-    return KnownDepth(seen.in_camera[..., 2], depth, unknown & (depth > 0))
+    return KnownDepth(seen.in_camera[..., 2], depth, ~measured & (depth > 0))

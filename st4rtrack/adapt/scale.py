@@ -51,8 +51,6 @@ def _log_ratio(predicted: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 def _log_ratio_of_ways(wanted: np.ndarray, predicted: np.ndarray, least: float) -> float | None:
     """Median log ratio of how far the cameras are from the first, over frames in which they are far; `None` where they hardly moved."""
-    start = np.linalg.inv(wanted[0])
-    wanted_way, way = (np.linalg.norm(each[:, :3, 3], axis=1) for each in (start @ wanted, predicted))
-    wanted_way = np.nan_to_num(wanted_way)
+    wanted_way, way = (np.nan_to_num(np.linalg.norm(each[:, :3, 3] - each[0, :3, 3], axis=1)) for each in (wanted, predicted))
     counts = (wanted_way > FAR_CAMERAS * wanted_way.max()) & (wanted_way > least) & (way > 0)
     return float(np.median(np.log(way[counts] / wanted_way[counts]))) if counts.any() else None
