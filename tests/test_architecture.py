@@ -29,6 +29,7 @@ LAYERS = {
     "bench": 5,
     "view": 5,
     "batch": 5,
+    "doctor": 5,
     "formats": 6,
     "presets": 7,
     "cli": 7,

@@ -3,12 +3,15 @@
 import dataclasses
 import sys
 
+import cv2
 import numpy as np
 import pytest
 
 from st4rtrack import formats
+from st4rtrack.cli.main import main
 from st4rtrack.formats import FORMATS, Format, export, options_of
 from st4rtrack.io.scene import load_scene, save_scene
+from st4rtrack.io.video import open_video
 from st4rtrack.pipeline.reconstruct import reconstruct
 from st4rtrack.types import Scene, UserError
 from tests.conftest import Run
@@ -76,6 +79,18 @@ def test_a_failing_writer_leaves_the_old_file(tmp_path, monkeypatch) -> None:
     with pytest.raises(OSError, match="no space"):
         export(synthetic_scene(), tmp_path / "a.ply", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["a.ply"] and (tmp_path / "a.ply").read_text() == "old"
+
+
+def test_a_stopped_export_leaves_nothing_and_says_so(tmp_path, monkeypatch) -> None:
+    def stopped(scene, path) -> None:
+        path.write_text("half")
+        raise KeyboardInterrupt
+
+    folder = save_scene(synthetic_scene(), tmp_path / "cat")
+    monkeypatch.setitem(formats.FORMATS, "ply", dataclasses.replace(formats.FORMATS["ply"], writer=stopped))
+    with pytest.raises(SystemExit, match="nothing was written"):
+        main(["export", str(folder), "ply"])
+    assert [path.name for path in tmp_path.iterdir()] == ["cat"]
 
 
 def test_a_format_may_be_a_folder(tmp_path, monkeypatch) -> None:
@@ -214,9 +229,15 @@ def test_a_run_exports_files_and_folders(run: Run, tmp_path) -> None:
 def test_every_format_of_real_scenes(tmp_path, source) -> None:
     path = shared(source)
     for video in sorted(path.glob("*.npz")) if path.is_dir() else [path]:
-        scene = reconstruct(video, stop=8, size=128, output=tmp_path / video.stem)
+        scene = reconstruct(video, stop=4, size=96, output=tmp_path / video.stem)
         for name in PLAIN:
             open_in_its_tool(scene, name, export(tmp_path / video.stem, format=name))
+        film = export(tmp_path / video.stem, format="video", width=480, hold_s=0.0)
+        assert len(open_video(film)) == len(scene)
+        figure = export(tmp_path / video.stem, format="figure", rows=1, dpi=60)
+        assert cv2.imread(str(figure)).std() > 10  # pyright: ignore[reportOptionalMemberAccess]
+        page = export(tmp_path / video.stem, format="html", points=2000)
+        assert page.read_text().count('id="frame-') == len(scene)
 
 
 def open_in_its_tool(scene: Scene, name: str, path) -> None:

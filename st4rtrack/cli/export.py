@@ -1,5 +1,6 @@
 """`st4rtrack export`: a scene in the formats of other tools."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -57,8 +58,11 @@ def export(
         f"max_{name}" if f"max_{name}" in known else name: value for name, value in (("points", points), ("tracks", tracks))
     }
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-    with Progress("picture") as progress:
-        if "progress" in known:
-            options["progress"] = progress
-        wrote = write_export(scene, output, format=format, overwrite=overwrite, stride=stride, **options)
+    try:
+        with Progress("picture") as progress:
+            if "progress" in known:
+                options["progress"] = progress
+            wrote = write_export(scene, output, format=format, overwrite=overwrite, stride=stride, **options)
+    except KeyboardInterrupt:
+        sys.exit("\nst4rtrack: stopped, and nothing was written; the same command begins again")
     print(f"wrote {wrote}")

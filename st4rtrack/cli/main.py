@@ -9,11 +9,13 @@ from collections.abc import Sequence
 import tyro
 
 from st4rtrack.cli.adapt import adapt
+from st4rtrack.cli.batch import batch
 from st4rtrack.cli.bench import predict, score, table
 from st4rtrack.cli.bench_adaptation import adaptation
 from st4rtrack.cli.bench_build import build
 from st4rtrack.cli.bench_report import report
 from st4rtrack.cli.convert import convert
+from st4rtrack.cli.doctor import doctor
 from st4rtrack.cli.export import export
 from st4rtrack.cli.run import run
 from st4rtrack.cli.train import train
@@ -26,7 +28,17 @@ def bench() -> None:
     """WorldTrack: predict sequences with any method, score predictions, report scores. See st4rtrack bench --help."""
 
 
-COMMANDS = {"run": run, "view": view, "adapt": adapt, "export": export, "convert": convert, "train": train, "bench": bench}
+COMMANDS = {
+    "run": run,
+    "batch": batch,
+    "view": view,
+    "adapt": adapt,
+    "export": export,
+    "convert": convert,
+    "train": train,
+    "bench": bench,
+    "doctor": doctor,
+}
 DESCRIPTION = "A monocular video in; world-frame dense 3D tracks, dynamic geometry and cameras out."
 
 

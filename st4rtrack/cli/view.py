@@ -1,5 +1,6 @@
 """`st4rtrack view`: scenes, or a video, in the browser."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,12 @@ def view(
 
     check_can_serve(host, port)
     with tempfile.TemporaryDirectory(prefix="st4rtrack_view_") as folder:
-        opened = {name: _open(source, Path(folder) / f"{k}", model) for k, (name, source) in enumerate(_named(scenes).items())}
+        try:
+            opened = {
+                name: _open(source, Path(folder) / f"{k}", model) for k, (name, source) in enumerate(_named(scenes).items())
+            }
+        except KeyboardInterrupt:
+            sys.exit("\nst4rtrack: stopped, and nothing is kept; what st4rtrack run has done is")
 
         from st4rtrack.view.viewer import Viewer
 

@@ -4,7 +4,9 @@ A file holds JPEG images, one pinhole camera `fx_fy_cx_cy`, world-to-camera matr
 tracks in the camera frame of each frame and / or depth maps. Here the world is the camera frame of frame 0.
 """
 
-from collections.abc import Sequence
+import tempfile
+import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -121,26 +123,29 @@ def find_worldtrack(data: str | Path) -> list[tuple[str, Path]]:
 def write_worldtrack(
     path: Path,
     *,
-    images_jpeg: Sequence[bytes],
+    images_jpeg: Iterable[bytes],
     fx_fy_cx_cy: np.ndarray,
     camera_from_world: np.ndarray | None,
     visibility: np.ndarray,
     tracks_camera: np.ndarray | None = None,
     depth: np.ndarray | None = None,
+    queries_xyt: np.ndarray | None = None,
 ) -> None:
     """Writes a sequence in the published format, images as plain byte strings (no pickle is needed to read them).
 
+    Images are taken one at a time, and are not held.
+
     Args:
         path: the `.npz`; its folder is made.
-        images_jpeg: T encoded images.
+        images_jpeg: encoded images, as many as there are times.
         fx_fy_cx_cy: [4] pixels.
         camera_from_world: [time, 4, 4] any world, or None for a fixed camera.
         visibility: [time, points] bool; with depth alone [time, height, width].
         tracks_camera: [time, points, 3] in the camera frame of each frame.
         depth: [time, height, width] metres, 0 where unknown.
+        queries_xyt: [points, 3] where and in which frame each track is asked for: pixels (u, v) of the images, frame number.
     """
     arrays: dict[str, np.ndarray] = {
-        "images_jpeg_bytes": np.array(list(images_jpeg), dtype=np.bytes_),  # JPEG ends in FF D9: no trailing zero is lost
         "fx_fy_cx_cy": np.asarray(fx_fy_cx_cy, np.float64),
         "visibility": np.asarray(visibility, bool),
     }
@@ -150,8 +155,26 @@ def write_worldtrack(
         arrays["tracks_XYZ"] = np.asarray(tracks_camera, np.float32)
     if depth is not None:
         arrays["depth_map"] = np.asarray(depth, np.float32)
-    with whole_file(path) as file:
-        np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
+    if queries_xyt is not None:
+        arrays["queries_xyt"] = np.asarray(queries_xyt, np.float32)
+    with whole_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        _write_images(archive, images_jpeg, path.parent)
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def _write_images(archive: zipfile.ZipFile, images_jpeg: Iterable[bytes], folder: Path) -> None:
+    """An array of byte strings is as wide as the longest, which is known when all have been made: until then they are on disk."""
+    with tempfile.TemporaryFile(dir=folder) as waiting:
+        lengths = [waiting.write(jpeg) for jpeg in images_jpeg]
+        widest = max(lengths, default=1)
+        waiting.seek(0)
+        with archive.open("images_jpeg_bytes.npy", "w", force_zip64=True) as member:
+            header = {"descr": f"|S{widest}", "fortran_order": False, "shape": (len(lengths),)}
+            np.lib.format.write_array_header_1_0(member, header)
+            for length in lengths:  # JPEG ends in FF D9: no trailing zero is lost
+                member.write(waiting.read(length).ljust(widest, b"\0"))
 
 
 def encode_jpeg(rgb: np.ndarray) -> bytes:

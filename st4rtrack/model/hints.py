@@ -140,8 +140,8 @@ def sample_by_flow(maps: Tensor, flow: Tensor) -> Tensor:
     v, u = torch.meshgrid(
         torch.arange(height, device=flow.device) + 0.5, torch.arange(width, device=flow.device) + 0.5, indexing="ij"
     )
-    pixels = torch.stack([u, v], dim=-1) + flow
-    normalized = 2 * pixels / pixels.new_tensor([width, height]) - 1
+    pixels = 2 * (torch.stack([u, v], dim=-1) + flow)
+    normalized = torch.stack([pixels[..., 0] / width, pixels[..., 1] / height], dim=-1) - 1
     return F.grid_sample(maps, normalized, mode="bilinear", padding_mode="border", align_corners=False)
 
 

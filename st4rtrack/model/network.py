@@ -118,7 +118,7 @@ class St4RTrack(nn.Module):
         """
         if anchor_points is None:
             still = still_hints(hints)
-            frames = anchor_tokens.expand(len(still.frame_maps))
+            frames = anchor_tokens.expand(still.frame_maps.shape[0])
             features, _ = self.decoder(anchor_tokens, frames, still.anchor_maps, still.frame_maps)
             raw_still = self.tracking_head(features, anchor_tokens.grid, still.anchor_maps)
             anchor_points = Pointmap(points_on_rays(raw_still, still.anchor_log_depth, still.rays), confidence(raw_still[:, 3]))

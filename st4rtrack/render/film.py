@@ -27,7 +27,7 @@ from st4rtrack.types import Scene, UserError
 
 LEAST_WIDTH_PX = 480
 GIF_FPS = 12.5
-_POINTS = 150_000
+_POINTS = 80_000
 _ENLARGED = 2
 
 Box = tuple[int, int, int, int]

@@ -29,6 +29,7 @@ from st4rtrack.render.draw import (
     robust_range,
     text_width,
 )
+from st4rtrack.render.names import model_name, video_name
 from st4rtrack.render.sample import (
     MOVING_TAIL,
     STATIC_TAIL,
@@ -373,7 +374,7 @@ def _title(scene: Scene, layout: Layout) -> np.ndarray:
     image = np.full((round(1.1 * layout.heading), layout.inner, 3), PAGE, np.uint8)
     baseline = round(0.75 * layout.heading)
     used = put_text(image, "St4RTrack", layout.inner, baseline, layout.text, GREY, align="right")
-    name = _video_name(scene.info)
+    name = video_name(scene.info)
     while len(name) > 4 and text_width(name, round(1.25 * layout.text), bold=True) > layout.inner - used - layout.text:
         name = name[: max(len(name) - 6, 1)] + "..."
     put_text(image, name, 0, baseline, round(1.25 * layout.text), INK, bold=True)
@@ -394,7 +395,7 @@ def caption_parts(scene: Scene, shown: ShownFrames, moving: np.ndarray) -> list[
     """Facts of a scene for its caption, the most important first."""
     height, width = scene.rgb.shape[1:3]
     span = float(scene.time_s[-1]) - float(scene.time_s[0])
-    parts = [f"model {_model_name(scene.info)}"] if _model_name(scene.info) else []
+    parts = [f"model {model_name(scene.info)}"] if model_name(scene.info) else []
     parts += ["1 frame" if len(scene) == 1 else f"{len(scene)} frames, {span:.2f} s", f"{width} x {height} pixels"]
     parts.append(f"anchor: frame {scene.anchor_index}")
     if shown.visible_share is not None:
@@ -406,18 +407,6 @@ def caption_parts(scene: Scene, shown: ShownFrames, moving: np.ndarray) -> list[
     if isinstance(seconds, int | float):
         parts.append(f"processed in {number(float(seconds))} s")
     return parts
-
-
-def _model_name(info: dict[str, Any]) -> str:
-    model = info.get("model")
-    return str(model.get("name") or "") if isinstance(model, dict) else str(model or "")
-
-
-def _video_name(info: dict[str, Any]) -> str:
-    source = info.get("source")
-    if not isinstance(source, dict):
-        return Path(str(source)).name if source else "Scene"
-    return str(source.get("name") or Path(str(source.get("path") or source.get("video") or "Scene")).name)
 
 
 def _entry(info: dict[str, Any], group: str, name: str) -> Any:

@@ -44,8 +44,8 @@ class Settings:
         num_tracks: tracks with a tail.
     """
 
-    tracking: bool = True
-    reconstruction: bool = False
+    tracking: bool = False
+    reconstruction: bool = True
     accumulated: bool = False
     tracks: bool = True
     cameras: bool = True
@@ -85,8 +85,11 @@ class SceneLayers:
     def __init__(self, scene: Scene, name: str) -> None:
         self.scene, self.name = scene, name
         self.moving = moving_mask(scene)
-        self._sample = {branch: scene_sample(scene, branch) for branch in ("tracking", "reconstruction")}
-        self.low, self.high = robust_box(self._sample["tracking"][0], slack=0.0)
+        self._sample: dict[Branch, tuple[np.ndarray, np.ndarray]] = {
+            "tracking": scene_sample(scene, "tracking"),
+            "reconstruction": scene_sample(scene, "reconstruction"),
+        }
+        self.low, self.high = robust_box(np.concatenate([points for points, _ in self._sample.values()]), slack=0.0)
         self._cloud = lru_cache(_FRAMES_KEPT)(self._read_cloud)
         self.pixels = lru_cache(8)(lambda count: chosen_pixels(scene, count))
         self._tracks = lru_cache(8)(lambda points, count: chosen_tracks(self.moving, self.pixels(points), count))
@@ -98,11 +101,13 @@ class SceneLayers:
 
     @property
     def sure_points(self) -> np.ndarray:
-        """Points [n, 3] of the anchor's content at several times, without outliers and the least sure; one where there is none."""
-        points, confidence = self._sample["tracking"]
-        keep = ((points >= self.low) & (points <= self.high)).all(axis=1)
-        keep &= confidence >= self.least_confidence("tracking", Settings().least_sure)
-        return points[keep] if keep.any() else np.array([[0.0, 0.0, 1.0]])
+        """Points [n, 3] of both branches at several times, without outliers and the least sure; one where there is none."""
+        kept = []
+        for branch, (points, confidence) in self._sample.items():
+            keep = ((points >= self.low) & (points <= self.high)).all(axis=1)
+            kept.append(points[keep & (confidence >= self.least_confidence(branch, Settings().least_sure))])
+        sure = np.concatenate(kept)
+        return sure if len(sure) else np.array([[0.0, 0.0, 1.0]])
 
     def least_confidence(self, branch: Branch, least_sure: float) -> float:
         """The confidence below which points are left out, when a share `least_sure` of them is."""

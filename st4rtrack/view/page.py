@@ -14,6 +14,7 @@ import numpy as np
 from st4rtrack import __version__
 from st4rtrack.io.files import whole_file
 from st4rtrack.render.draw import TIME_MAP, map_colours
+from st4rtrack.render.names import model_name, video_name
 from st4rtrack.render.overview import identity_colours
 from st4rtrack.types import Scene, UserError
 from st4rtrack.view.packing import BITS, Content, fitted_content, packed_frames
@@ -23,6 +24,8 @@ WINDOW_ASPECT = 1.6
 """Width / height of the window that the start view is fitted to."""
 
 _SCRIPTS = ("data.js", "camera.js", "renderer.js", "page.js")
+_MOST_ACCUMULATED = 16
+"""Frames that are drawn together: more are slow without a good graphics card."""
 _STATIC_ALPHA = 110
 """Of the tracks of what does not move, so that the others stand out."""
 _SPEEDS = (0.1, 0.25, 0.5, 1.0, 2.0)
@@ -59,7 +62,7 @@ def write_page(
     if tracks < 0:
         raise UserError(f"tracks of a page must be 0 or more, got {tracks}; leave the option out for the default")
     content = fitted_content(scene, Budget(frames, points, tracks), 1e6 * megabytes)
-    head, tail = _page_around(scene, content, title or _video_name(scene.info))
+    head, tail = _page_around(scene, content, title or video_name(scene.info))
     with whole_file(Path(path)) as file:
         file.write(head.encode())
         for number, packed in enumerate(packed_frames(scene, content, content.frames)):
@@ -96,6 +99,7 @@ def _header(scene: Scene, content: Content) -> dict[str, Any]:
             "aspect": WINDOW_ASPECT,
         },
         "bits": BITS,
+        "most_accumulated": _MOST_ACCUMULATED,
         "moving": base64.b64encode(content.moving.astype(np.uint8).tobytes()).decode(),
         "paleness": 0.5 if moves else 0.0,
         "tracks": content.tracks.tolist(),
@@ -180,8 +184,7 @@ def _asset_names(folder: str) -> list[str]:
 
 def _facts(scene: Scene) -> list[str]:
     height, width = scene.rgb.shape[1:3]
-    model = scene.info.get("model")
-    name = str(model.get("name") or "") if isinstance(model, dict) else str(model or "")
+    name = model_name(scene.info)
     seconds = float(scene.time_s[-1]) - float(scene.time_s[0])
     frames = f"{len(scene)} frame{'s' * (len(scene) != 1)}, {seconds:.2f} s"
     return [
@@ -195,11 +198,7 @@ def _facts(scene: Scene) -> list[str]:
 
 def _legend(content: Content) -> str:
     lines = "Lines: where points of the anchor frame went; each colour is a place in that frame. " if len(content.tracks) else ""
-    return lines + "Pyramids: the cameras, from first (magenta) to last (yellow)."
-
-
-def _video_name(info: dict[str, Any]) -> str:
-    source = info.get("source")
-    if not isinstance(source, dict):
-        return Path(str(source)).name if source else "Scene"
-    return str(source.get("name") or Path(str(source.get("path") or source.get("video") or "Scene")).name)
+    legend = lines + "Pyramids: the cameras, from first (magenta) to last (yellow)."
+    if len(content.frames) > _MOST_ACCUMULATED:
+        legend += f" Accumulated: {_MOST_ACCUMULATED} frames, evenly spread, as far as they are past."
+    return legend

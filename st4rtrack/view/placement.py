@@ -9,13 +9,10 @@ from st4rtrack.render.points import orbit_view
 from st4rtrack.types import Scene
 from st4rtrack.view.layers import SceneLayers
 from st4rtrack.view.picking import Ray
-from st4rtrack.view.sampling import StartView
+from st4rtrack.view.sampling import StartView, camera_outlines
 
 WINDOW_ASPECT = 1.25
 """Width / height of what a usual browser window leaves beside the panel."""
-
-FRUSTUM_SHARE = 0.045
-"""Length of a drawn camera as a share of the scene's extent."""
 
 _AZIMUTH_DEG, _ELEVATION_DEG = 8.0, 12.0
 _GAP_SHARE = 0.12
@@ -71,11 +68,7 @@ def place(layers: list[SceneLayers], shown: list[int]) -> tuple[dict[int, Placem
 
 
 def _cameras(layers: SceneLayers) -> np.ndarray:
-    """Centres and picture corners [n, 3] of the cameras, those left out that are lost far away."""
-    centres = np.asarray(layers.scene.cameras.world_from_camera, np.float64)[:, :3, 3]
-    near = centres[np.linalg.norm(centres - (layers.low + layers.high) / 2, axis=1) < 2 * layers.extent]
-    corners = FRUSTUM_SHARE * layers.extent * np.array([[x, y, 1.0] for x in (-0.5, 0.5) for y in (-0.5, 0.5)])
-    return np.concatenate([near, *(near + corner for corner in corners)])
+    return camera_outlines(layers.scene, layers.low, layers.high)
 
 
 def _opening_view(points: np.ndarray, cameras: np.ndarray, side: float) -> StartView:

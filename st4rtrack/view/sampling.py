@@ -14,6 +14,9 @@ Branch = Literal["tracking", "reconstruction"]
 START_FOV_DEG = 45.0
 """Vertical field of view of the start view."""
 
+FRUSTUM_SHARE = 0.045
+"""Length of a drawn camera as a share of the scene's extent."""
+
 _LOOKED_AT = 8
 """Frames that are looked at to say what moves, how far the scene reaches and how sure it is."""
 _LEAST_SURE_SHARE = 0.1
@@ -143,20 +146,41 @@ def robust_box(points: np.ndarray, *, slack: float = 0.5) -> tuple[np.ndarray, n
     return low - margin, high + margin
 
 
+def _sure_sample(scene: Scene, branch: Branch) -> np.ndarray:
+    """`scene_sample` [points, 3] without the least sure and without outliers."""
+    points, confidence = scene_sample(scene, branch)
+    if not len(points):
+        return points
+    points = points[confidence >= np.quantile(confidence, _LEAST_SURE_SHARE)]
+    low, high = robust_box(points, slack=0.0)
+    return points[((points >= low) & (points <= high)).all(axis=1)]
+
+
+def camera_outlines(scene: Scene, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Centres and picture corners [n, 3] of the cameras as they are drawn, those left out that are lost far away.
+
+    Args:
+        scene: the scene.
+        low, high: [3] corners of the box in which nearly all its points lie.
+    """
+    extent = float(np.linalg.norm(high - low))
+    centres = np.asarray(scene.cameras.world_from_camera, np.float64)[:, :3, 3]
+    near = centres[np.linalg.norm(centres - (low + high) / 2, axis=1) < 2 * extent]
+    corners = FRUSTUM_SHARE * extent * np.array([[x, y, 1.0] for x in (-0.5, 0.5) for y in (-0.5, 0.5)])
+    return np.concatenate([near, *(near + corner for corner in corners)])
+
+
 def start_view(scene: Scene, *, aspect: float = 16 / 9) -> StartView:
-    """A view of the whole scene from near the anchor's camera, a little raised and turned to where the cameras went.
+    """A view of the whole scene and its cameras from near the anchor's, a little raised and turned to where the cameras went.
 
     Args:
         scene: the scene.
         aspect: width / height of the window.
     """
-    points, confidence = scene_sample(scene, "tracking")
-    if len(points):
-        points = points[confidence >= np.quantile(confidence, _LEAST_SURE_SHARE)]
-        low, high = robust_box(points, slack=0.0)
-        points = points[((points >= low) & (points <= high)).all(axis=1)]
+    points = np.concatenate([_sure_sample(scene, branch) for branch in ("tracking", "reconstruction")])
     if not len(points):
         points = np.array([[0.0, 0.0, 1.0]])
+    points = np.concatenate([points, camera_outlines(scene, *robust_box(points, slack=0.0))])
     sideways = np.asarray(scene.cameras.world_from_camera, np.float64)[:, 0, 3]
     side = -1.0 if sideways[np.isfinite(sideways)].sum() < 0 else 1.0
     azimuth, elevation = np.deg2rad([side * _AZIMUTH_DEG, _ELEVATION_DEG])
@@ -173,7 +197,7 @@ def _fitted(points: np.ndarray, direction: np.ndarray, up: np.ndarray, aspect: f
     camera_from_world = look_at(target + direction, target, up)
     rotation = camera_from_world[:3, :3]
     turned = (points - target) @ rotation.T
-    half = 0.94 * np.tan(np.deg2rad(START_FOV_DEG) / 2) * np.array([aspect, 1.0])
+    half = 0.9 * np.tan(np.deg2rad(START_FOV_DEG) / 2) * np.array([aspect, 1.0])
     # Seen from (x0, y0, -d), |x - x0| <= half * (z + d) for all points: each side of the picture is one bound, and x0 halves it.
     upper = (turned[:, :2] - half * turned[:, 2:]).max(axis=0)
     lower = (turned[:, :2] + half * turned[:, 2:]).min(axis=0)

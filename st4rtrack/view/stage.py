@@ -8,7 +8,8 @@ import numpy as np
 from st4rtrack.render.draw import TIME_MAP, Colour, map_colours, rgb_tuple
 from st4rtrack.view.layers import Cloud, SceneLayers, Settings
 from st4rtrack.view.picking import PointPath
-from st4rtrack.view.placement import FRUSTUM_SHARE, Placement, picture_half_size
+from st4rtrack.view.placement import Placement, picture_half_size
+from st4rtrack.view.sampling import FRUSTUM_SHARE
 
 if TYPE_CHECKING:
     from viser import ViserServer
@@ -106,7 +107,7 @@ class Stage:
             return
         tails = self.layers.tails(frame, settings)
         self._draw_lines("tails", tails.segments, tails.colours, 2.0)
-        self._draw_cloud("heads", tails.heads, 1.3 * size)
+        self._draw_cloud("heads", tails.heads, 0.6 * size)
 
     def _draw_accumulated(self, frame: int, settings: Settings, size: float) -> None:
         """One cloud for each of some frames, sent once; time only shows and hides them."""

@@ -12,24 +12,31 @@ from st4rtrack.render.points import look_at
 from st4rtrack.types import Scene
 from st4rtrack.view.sampling import (
     Budget,
+    camera_outlines,
     chosen_frames,
     chosen_pixels,
     chosen_tracks,
     decimation,
     frame_cloud,
     moving_mask,
+    robust_box,
     start_view,
 )
 from tests.synthetic_scene import synthetic_scene
 
 
 def in_front(scene: Scene) -> Scene:
-    """The scene with its tracking points on the anchor's rays, 1 to 2 away."""
+    """The scene with its points, of both branches, on the anchor's rays, 1 to 2 away."""
     height, width = scene.rgb.shape[1:3]
     depth = 1 + np.random.default_rng(1).random((len(scene), height * width))
     pixels = np.broadcast_to(pixel_grid(height, width).reshape(-1, 2), (len(scene), height * width, 2))
     points = unproject(pixels, depth, intrinsics_from_focal(width, height, width)).reshape(len(scene), height, width, 3)
-    return dataclasses.replace(scene, tracking=dataclasses.replace(scene.tracking, points_world=points.astype(np.float32)))
+    points = points.astype(np.float32)
+    return dataclasses.replace(
+        scene,
+        tracking=dataclasses.replace(scene.tracking, points_world=points),
+        reconstruction=dataclasses.replace(scene.reconstruction, points_world=points.copy()),
+    )
 
 
 @pytest.mark.parametrize("size", [(36, 64), (64, 36), (5, 100), (1, 1)])
@@ -126,7 +133,12 @@ def test_start_view_shows_nearly_all_and_fills_the_window(aspect: float) -> None
     placed = in_view[:, :2] / in_view[:, 2:] / half
     assert (in_view[:, 2] > 0).all()
     assert (np.abs(placed) <= 1).all(axis=1).mean() > 0.95
-    assert np.abs(placed).max() > 0.85
+    cameras = camera_outlines(scene, *robust_box(points, slack=0.0))
+    assert len(cameras) == 5 * len(scene)
+    outlines = transform_points(look_at(view.eye, view.target, view.up), cameras)
+    drawn = outlines[:, :2] / outlines[:, 2:] / half
+    assert (outlines[:, 2] > 0).all() and (np.abs(drawn) <= 1).all()
+    assert max(np.abs(placed).max(), np.abs(drawn).max()) > 0.85
     assert view.eye[1] < view.target[1]  # raised: y points down
     assert (view.target - view.eye)[2] > 0  # looking where the anchor looks
 

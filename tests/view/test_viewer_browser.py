@@ -64,7 +64,7 @@ def test_a_page_that_is_drawn_plays_and_is_clicked() -> None:
             page.goto(f"http://127.0.0.1:{viewer.port}")
             wait_for(lambda: orange().sum() > 500, "the scene")
             assert (canvas().max(axis=-1) > 60).mean() > 0.1
-            viewer.state.set(cameras=False, tracks=False)
+            viewer.state.set(tracking=True, reconstruction=False, cameras=False, tracks=False)
             time.sleep(1.0)
             before = np.argwhere(orange()).mean(axis=0)
 

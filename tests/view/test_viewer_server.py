@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from st4rtrack.cli.main import main
 from st4rtrack.io.scene import SceneHeader, SceneWriter, save_scene
 from st4rtrack.types import UserError
 from st4rtrack.view.server import is_allowed, is_loopback, where_to_look
@@ -279,6 +280,15 @@ class TestCommand:
     def test_a_taken_port_is_found_before_anything_is_read(self, run: Run, viewer: Viewer) -> None:
         code, text = run("view", "nowhere", "--port", viewer.port)
         assert code == 2 and "is taken" in text
+
+    def test_stopping_a_reconstruction_promises_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def stopped(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("st4rtrack.view.upload.reconstruct_to_scene", stopped)
+        (tmp_path / "cat.mp4").touch()
+        with pytest.raises(SystemExit, match="nothing is kept"):
+            main(["view", str(tmp_path / "cat.mp4"), "--port", "0"])
 
     def test_two_scenes_are_opened_under_their_names(self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("before/cat", "after/cat"):

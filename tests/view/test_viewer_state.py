@@ -205,6 +205,7 @@ class TestPlacement:
     def test_scenes_stand_apart_and_are_all_in_the_view(self) -> None:
         big = wall_scene()
         big.tracking.points_world = big.tracking.points_world * 7
+        big.reconstruction.points_world = big.reconstruction.points_world * 7
         scenes = [SceneLayers(wall_scene(), "a"), SceneLayers(big, "b")]
         placements, view = place(scenes, [0, 1])
         assert placements[1].scale == pytest.approx(1 / 7) and placements[1].rescaled and not placements[0].rescaled

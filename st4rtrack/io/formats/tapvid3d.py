@@ -1,6 +1,7 @@
 """TAPVid-3D / WorldTrack: images and tracks of the anchor's pixels in an `.npz`, as `bench` and the data sets' own tools read it.
 
-Tracks are in the camera frame of each frame, cameras are camera-from-world with OpenCV axes, intrinsics in pixels of the images.
+Tracks are in the camera frame of each frame, `queries_xyt` are their pixels and frame number in the anchor, cameras are
+camera-from-world with OpenCV axes, intrinsics in pixels of the images.
 """
 
 import logging
@@ -35,14 +36,17 @@ def write_tapvid3d(scene: Scene, path: str | Path, *, max_tracks: int = 1024) ->
     if not np.allclose(intrinsics, anchor, rtol=1e-3):
         logger.warning("the focal length changes in this scene, and this format has one for all frames: it is the anchor's")
     tracks, visibility = [], []
-    for camera, (points, visible) in zip(camera_from_world, follow(scene, choose_pixels(scene, max_tracks))):
+    pixels = choose_pixels(scene, max_tracks)
+    query_px = images.image_map.source_from_network(pixels.centre_px)
+    for camera, (points, visible) in zip(camera_from_world, follow(scene, pixels)):
         tracks.append(transform_points(camera, points.astype(np.float64)).astype(np.float32))
         visibility.append(visible)
     write_worldtrack(
         Path(path),
-        images_jpeg=[encode_jpeg(rgb) for rgb in images.frames(range(len(scene)))],
+        images_jpeg=map(encode_jpeg, images.frames(range(len(scene)))),
         fx_fy_cx_cy=anchor[[0, 1, 0, 1], [0, 1, 2, 2]],
         camera_from_world=camera_from_world,
         visibility=np.stack(visibility),
         tracks_camera=np.stack(tracks),
+        queries_xyt=np.column_stack([query_px, np.full(len(pixels), scene.anchor_index)]),
     )

@@ -117,7 +117,7 @@ function slider(id, show, set) {
 
 function connectControls() {
   for (const name of Object.keys(SWITCHES)) $(`layer-${name}`).addEventListener("change", (event) => switchLayer(name, event.target.checked));
-  const size = slider("size", (value) => `${value.toFixed(1)} ×`, (value) => (settings.size = 1.5 * value));
+  const size = slider("size", (value) => `${value.toFixed(1)} ×`, (value) => (settings.size = 1.4 * value));
   const tail = slider("tail", (value) => `${value} frames`, (value) => (settings.tail = value));
   slider("sure", (value) => `${value} %`, (value) => (settings.sure = value / 100));
   $("speed").addEventListener("change", () => (settings.speed = Number($("speed").value)));

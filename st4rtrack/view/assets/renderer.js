@@ -1,7 +1,6 @@
 // Draws a scene with WebGL2: points into a picture with depth, shaded at depth edges, then lines over it.
 
 const CORNERS = [[0, 0], [1, 0], [0, 1], [1, 1]];
-const MOST_ACCUMULATED = 16; // frames that are drawn together
 
 class Program {
   constructor(gl, name) {
@@ -252,5 +251,5 @@ function spread(length, count) {
 
 /** The frames up to t that are shown together. They stay the same ones as time goes on, so that nothing flickers. */
 function accumulatedFrames(t) {
-  return [...new Set([...spread(header.frames.length, MOST_ACCUMULATED).filter((frame) => frame <= t), t])];
+  return [...new Set([...spread(header.frames.length, header.most_accumulated).filter((frame) => frame <= t), t])];
 }

@@ -21,11 +21,15 @@ def test_the_reader_of_the_benchmark_gets_the_scene(tmp_path) -> None:
     cameras = world_from_theirs @ sequence.world_from_camera
     np.testing.assert_allclose(cameras, scene.cameras.world_from_camera, atol=1e-9)
     tracks = sequence.tracks_world @ world_from_theirs[:3, :3].T + world_from_theirs[:3, 3]
-    anchor_px = scene.pixel_map.network_from_source(source_px(scene, scene.anchor_index, tracks[scene.anchor_index]))
+    anchor_source_px = source_px(scene, scene.anchor_index, tracks[scene.anchor_index])
+    anchor_px = scene.pixel_map.network_from_source(anchor_source_px)
     assert 30 < tracks.shape[1] <= 100
     column, row = np.floor(anchor_px).astype(int).T
     np.testing.assert_allclose(anchor_px, np.stack([column, row], axis=1) + 0.5, atol=1e-4)
     np.testing.assert_allclose(tracks, scene.tracking.points_world[:, row, column], atol=1e-5)
+    queries = np.load(tmp_path / "a.npz")["queries_xyt"]
+    np.testing.assert_allclose(queries[:, :2], anchor_source_px, atol=1e-3)
+    np.testing.assert_array_equal(queries[:, 2], scene.anchor_index)
     np.testing.assert_array_equal(sequence.visible, scene.tracking.visible[:, row, column])
 
 

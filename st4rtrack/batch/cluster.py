@@ -1,0 +1,120 @@
+"""Workers as actors of a Ray cluster: Ray places them, starts them again and retries what they were at."""
+
+import contextlib
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from st4rtrack.batch.jobs import Job
+from st4rtrack.batch.local import CORES_PER_WORKER, KILLED
+from st4rtrack.batch.outcome import Outcome
+from st4rtrack.batch.worker import BatchOptions, Worker
+from st4rtrack.types import UserError
+
+
+class RayWorker:
+    """An actor that makes one scene after another."""
+
+    def __init__(self, actor: Any, device: str) -> None:
+        self._actor, self.device = actor, device
+
+    def __call__(self, job: Job) -> Outcome:
+        """The outcome of a video; raises what is wrong with the worker itself, such as a model that cannot be loaded."""
+        import ray
+        from ray.exceptions import RayActorError, RayTaskError
+
+        try:
+            outcome: Any = ray.get(self._actor.reconstruct.remote(job))
+        except RayActorError:
+            return Outcome.of(job, "failed", reason=KILLED.format(how="see Ray's logs"))
+        except RayTaskError as error:
+            raise error.cause from None
+        if outcome.traceback:  # a fault may leave a GPU unusable for this process
+            ray.kill(self._actor, no_restart=False)
+        return outcome
+
+    def close(self) -> None:
+        """Ends the actor, whatever it is at."""
+        import ray
+
+        ray.kill(self._actor)
+
+
+@contextlib.contextmanager
+def ray_workers(
+    options: BatchOptions, *, address: str, device: str, workers: int | None, videos: int
+) -> Iterator[list[RayWorker]]:
+    """Workers of a cluster, for as long as the context lasts.
+
+    Args:
+        options: of all videos.
+        address: of a cluster; "auto" is the one this machine belongs to, or else one that is started here and ended at the end.
+        device: "auto" is the GPUs of the cluster if it has some, else its processors; or "cuda", or "cpu".
+        workers: how many; default one per GPU, or one for every two processors.
+        videos: how many there are to make; no more workers than that.
+    Raises:
+        UserError: Ray is not installed, there is no cluster, or it has no such device.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"with --ray the device is auto, cpu or cuda (Ray says which GPU is whose), not {device}")
+    with _connected(address) as ray:
+        found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        nodes = [(int(node.get("CPU", 0)), int(node.get("GPU", 0))) for node in found]
+        has_gpu = any(gpus for _, gpus in nodes)
+        if device == "cuda" and not has_gpu:
+            raise UserError("the cluster has no GPU; use --device cpu")
+        device = "cuda" if has_gpu and device != "cpu" else "cpu"
+        count, cpus, gpus = shares(nodes, device, workers)
+        actor = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=-1, max_task_retries=1)(Worker)
+        yield [RayWorker(actor.remote(options, device, max(1, cpus)), device) for _ in range(min(count, videos))]
+
+
+def shares(nodes: Sequence[tuple[int, int]], device: str, workers: int | None) -> tuple[int, int, float]:
+    """How many workers fit on a cluster, so that none waits for a place.
+
+    Args:
+        nodes: (processors, GPUs) of each machine.
+        device: "cuda" or "cpu".
+        workers: how many are asked for; default one per GPU, or one for every two processors.
+    Returns:
+        (workers, processors of each, GPUs of each); several share a GPU where more are asked for than there are.
+    """
+    if device == "cuda":
+        gpus = sum(gpus for _, gpus in nodes)
+        per_gpu = math.ceil((workers or gpus) / gpus)
+        return workers or gpus, min(cpus // (gpus * per_gpu) for cpus, gpus in nodes if gpus), 1 / per_gpu
+    cores = [cpus for cpus, _ in nodes if cpus] or [1]
+    count = min(workers or max(1, sum(cpus // CORES_PER_WORKER for cpus in cores)), sum(cores))
+    return count, next(share for share in range(max(cores), 0, -1) if sum(cpus // share for cpus in cores) >= count), 0
+
+
+@contextlib.contextmanager
+def _connected(address: str) -> Iterator[Any]:
+    """Ray, connected to a cluster; nothing is reported to anybody, and nothing of a cluster started here stays."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when Ray is imported
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError("--ray needs Ray: pip install 'st4rtrack[cluster]'") from error
+    temporary: str | None = None
+    quiet = {"logging_level": "error", "log_to_driver": False}
+    try:
+        try:
+            ray.init(address=address, **quiet)
+        except ConnectionError as error:
+            if address != "auto":
+                raise UserError(
+                    f"there is no Ray cluster at {address} ({error}); check the address, or use --ray auto"
+                ) from error
+            # Ray's sockets lie there, and the path of a socket may have 107 characters
+            temporary = tempfile.mkdtemp(prefix="st4rtrack-ray-", dir="/tmp" if Path("/tmp").is_dir() else None)
+            ray.init(address="local", include_dashboard=False, _temp_dir=temporary, object_store_memory=100 * 2**20, **quiet)
+        yield ray
+    finally:
+        ray.shutdown()
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)

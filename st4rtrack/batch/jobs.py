@@ -1,0 +1,106 @@
+"""Which videos a batch has, and the folder of each."""
+
+import itertools
+import mimetypes
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from st4rtrack.io.images import IMAGE_SUFFIXES, images_among
+from st4rtrack.io.scene_format import SCENE_JSON, SCENE_ZARR, read_json
+from st4rtrack.types import UserError
+
+
+@dataclass(frozen=True)
+class Job:
+    """A video and the folder of its scene; both paths are absolute, so that they mean the same in every process."""
+
+    name: str
+    video: str
+    folder: Path
+
+
+def find_jobs(patterns: Sequence[str], output: Path) -> list[Job]:
+    """The videos that are named, each with a folder of its own in `output`.
+
+    Args:
+        patterns: paths and globs (`**` is any depth). A folder of images is a video; a folder of videos stands for those in it.
+        output: folder of all scenes; what lies in it is no video.
+    Returns:
+        In the order of the patterns, matches in natural order, none twice. The folder is the video's name; where another video of
+        the batch has that, its parent folder stands before (`PARENT_NAME`), then a number behind (`PARENT_NAME_2`). A
+        folder that already holds a video's scene remains that video's.
+    Raises:
+        UserError: nothing is named, a pattern has no match, or images are named one by one.
+    """
+    if not patterns:
+        raise UserError("name at least one video, or a glob of videos in quotes")
+    output = _absolute(output)
+    found = [path for pattern in patterns for path in _matches(pattern, output)]
+    videos = list(dict.fromkeys(found))
+    for video in videos:
+        if video.suffix.lower() in IMAGE_SUFFIXES and video.is_file():
+            raise UserError(f"{video} is an image, and a video of the batch is a folder of them; name the folder")
+    held = {owner: folder for folder in sorted(output.glob("*"), reverse=True) if (owner := _owner(folder))}
+    folders = {video: held[str(video)] for video in videos if str(video) in held}
+    taken = set(folders.values())
+    for video in videos:
+        if video not in folders:
+            folders[video] = next(folder for name in _names(video) if (folder := output / name) not in taken)
+            taken.add(folders[video])
+    return [Job(folders[video].name, str(video), folders[video]) for video in videos]
+
+
+def _matches(pattern: str, output: Path) -> list[Path]:
+    """Absolute paths of the videos that a path or a glob names."""
+    path = _absolute(pattern)
+    literal = path.exists()
+    found = [path] if literal else Path(path.anchor).glob(str(path.relative_to(path.anchor)))
+    inside = [match for match in found if output not in (match, *match.parents) and (literal or not match.name.startswith("."))]
+    videos = [video for match in sorted(inside, key=_natural) for video in _videos_in(match)]
+    if not videos:
+        raise UserError(f"no video matches {pattern}; check the path" + ("" if literal else ", and put a glob in quotes"))
+    return videos
+
+
+def _videos_in(path: Path) -> list[Path]:
+    """A video is itself; a folder that is none stands for the video files in it (and for itself, if it has none)."""
+    if not path.is_dir() or path.suffix == ".zarr" or (path / SCENE_ZARR).is_dir():
+        return [path]
+    content = sorted(path.iterdir(), key=_natural)
+    if images_among(content):
+        return [path]
+    return [entry for entry in content if _is_video_file(entry)] or [path]
+
+
+def _is_video_file(path: Path) -> bool:
+    return path.is_file() and not path.name.startswith(".") and (mimetypes.guess_type(path.name)[0] or "").startswith("video/")
+
+
+def _absolute(path: str | Path) -> Path:
+    """The same in every folder; links are kept, as a video has the name that the user knows."""
+    return Path(os.path.normpath(Path(path).expanduser().absolute()))
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Sorts clip2 before clip10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", str(path))]
+
+
+def _names(video: Path) -> Iterator[str]:
+    name = video.name if video.is_dir() and video.suffix != ".zarr" else video.stem
+    longer = f"{video.parent.name}_{name}"
+    yield from (name, longer)
+    yield from (f"{longer}_{number}" for number in itertools.count(2))
+
+
+def _owner(folder: Path) -> str | None:
+    """The video whose scene a folder holds, if it holds one."""
+    if not (folder / SCENE_JSON).is_file():
+        return None
+    try:
+        return read_json(folder)["info"]["source"]["video"]
+    except (UserError, KeyError, TypeError):
+        return None

@@ -1,0 +1,108 @@
+"""One process of a batch: loads the model once, then makes one scene after another."""
+
+import logging
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from st4rtrack.batch.jobs import Job
+from st4rtrack.batch.outcome import Outcome
+from st4rtrack.types import Scene, UserError
+
+if TYPE_CHECKING:  # PyTorch is imported in the worker, after its threads are set
+    from st4rtrack.model.network import St4RTrack
+
+Finish = Callable[[Scene, Path, bool], None]
+"""`finish(scene, folder, changed)` writes what lies beside a scene's arrays; `changed` says that frames were made in this call."""
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """How every video is made: what `load_model` and `reconstruct` take; `selection` is of `open_video`."""
+
+    model: str = "tiny"
+    dtype: str = "auto"
+    anchor: int | Literal["middle"] = 0
+    size: int | None = None
+    batch_size: int | None = None
+    points_dtype: Literal["float32", "float16"] = "float32"
+    overwrite: bool = False
+    selection: dict[str, Any] = field(default_factory=dict)
+    finish: Finish | None = None
+
+
+class Worker:
+    """Makes scenes with one model on one device."""
+
+    def __init__(self, options: BatchOptions, device: str, threads: int) -> None:
+        """Args: the options, the device's name, and how many cores are this worker's, where the user has not said so by OMP_NUM_THREADS."""
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # read by PyTorch when it is imported
+        self._options, self._device = options, device
+
+    @cached_property
+    def model(self) -> "St4RTrack":
+        """The network, loaded when it is first asked for."""
+        import cv2
+
+        from st4rtrack.model.checkpoint import load_model
+
+        cv2.setNumThreads(int(os.environ["OMP_NUM_THREADS"].split(",")[0]))
+        return load_model(self._options.model, device=self._device, dtype=self._options.dtype)
+
+    def reconstruct(self, job: Job) -> Outcome:
+        """Makes the scene of a video. What is wrong with the video is in the outcome; what is raised would meet every other video too."""
+        from st4rtrack.pipeline.reconstruct import reconstruct
+
+        model, options, start = self.model, self._options, time.monotonic()
+        made = list[int]()
+        with _notes() as notes:
+            try:
+                scene = reconstruct(
+                    job.video,
+                    model=model,
+                    anchor=options.anchor,
+                    output=job.folder,
+                    size=options.size,
+                    batch_size=options.batch_size,
+                    points_dtype=options.points_dtype,
+                    overwrite=options.overwrite,
+                    progress=lambda done, _: made.append(done),
+                    **options.selection,
+                )
+                if options.finish:
+                    options.finish(scene, job.folder, bool(made))
+                found: dict[str, Any] = {"state": "made" if made else "already there", "frames": len(scene.time_s)}
+            except UserError as error:
+                found = {"state": "failed", "reason": str(error)}
+            except Exception as error:
+                found = {"state": "failed", "reason": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+        return Outcome.of(job, **found, seconds=round(time.monotonic() - start, 3), frames_made=len(made), notes=notes)
+
+
+@contextmanager
+def _notes() -> Iterator[list[str]]:
+    """Collects the library's warnings instead of printing them from many processes at once."""
+    notes = list[str]()
+    handler, logger = _Collect(notes), logging.getLogger("st4rtrack")
+    before, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield notes
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = before
+
+
+class _Collect(logging.Handler):
+    def __init__(self, notes: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._notes = notes
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._notes.append(record.getMessage())

@@ -1,0 +1,145 @@
+"""`st4rtrack batch`: many videos to scene folders, on one machine or a Ray cluster."""
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from st4rtrack.batch.outcome import Outcome, Status
+    from st4rtrack.types import Scene
+
+
+def batch(
+    videos: tyro.conf.Positional[tuple[str, ...]],
+    /,
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    model: str = "tiny",
+    anchor: str = "0",
+    start: str | None = None,
+    stop: str | None = None,
+    stride: int = 1,
+    fps: float | None = None,
+    size: int | None = None,
+    device: str = "auto",
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+    workers: str = "auto",
+    ray: str | None = None,
+    batch_size: str = "auto",
+    points: Literal["float32", "float16"] = "float32",
+    export: str = "",
+    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+) -> None:
+    """Track and reconstruct many videos, several at a time. docs/batch.md says how. The same command again makes what is missing.
+
+    Args:
+        videos: Video files, folders of images, folders of videos, or globs of these in quotes: "clips/**/*.mp4".
+        output: Folder of the scenes: each is in NAME (or PARENT_NAME, if another video has that). batch.json says what came of each.
+        model: Checkpoint file, model folder or hub id; "tiny" is the embedded model.
+        anchor: The frame whose content is tracked and whose camera is the world: a number among the processed frames, or "middle".
+        start: First frame of each: source frame number, or seconds as in 2.5s.
+        stop: End of each, exclusive: source frame number, or seconds as in 7s.
+        stride: Take every n-th frame, after --fps.
+        fps: Drop frames to this rate. For a folder of images: its rate (default 30).
+        size: Long side in pixels at the network. Default: the model's own.
+        device: auto and cuda are all GPUs; or cpu, mps, or some GPUs as in cuda:0,cuda:2.
+        dtype: Type the network computes in; auto is bfloat16 where the hardware is fast at it.
+        workers: Videos at a time, each in a process with its own copy of the model; auto is one per GPU, or one for every two cores.
+        ray: Work on a Ray cluster: its address, or auto: the one this machine belongs to, or else one that is started for this batch.
+        batch_size: Frames at once, or auto.
+        points: Type of the stored points; float16 halves the folders.
+        export: Formats to write as well, separated by commas, as `st4rtrack export` knows them: ply,glb,colmap.
+        overwrite: Replace scenes that are there.
+    """
+    from st4rtrack.batch.run import reconstruct_videos
+    from st4rtrack.batch.worker import BatchOptions
+    from st4rtrack.cli.options import export_formats, positive_int, read_anchor
+    from st4rtrack.cli.progress import log_to_stderr
+
+    log_to_stderr()
+    options = BatchOptions(
+        model=str(Path(model).absolute()) if Path(model).exists() else model,
+        dtype=dtype,
+        anchor=read_anchor(anchor),
+        size=None if size is None else positive_int(size, "--size"),
+        batch_size=None if batch_size == "auto" else positive_int(batch_size, "--batch-size"),
+        points_dtype=points,
+        overwrite=overwrite,
+        selection={"start": start, "stop": stop, "stride": stride, "fps": fps},
+        finish=partial(write_beside, formats=tuple(export_formats(export))),
+    )
+    count = None if workers == "auto" else positive_int(workers, "--workers")
+    often = 0.5 if sys.stderr.isatty() else 10.0  # a log needs fewer lines than an eye
+    with BatchProgress() as progress:
+        outcomes = reconstruct_videos(
+            videos, output, options, device=device, workers=count, ray=ray, progress=progress, interval_s=often
+        )
+    _summarise(outcomes, output)
+    if any(outcome.state == "failed" for outcome in outcomes):
+        sys.exit(1)
+
+
+class BatchProgress:
+    """One bar for all videos, of which those under way count as far as they are; the time left is that of what was not there before."""
+
+    _FORMAT = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]"
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+
+    def __call__(self, status: "Status") -> None:
+        from tqdm import tqdm
+
+        if self._bar is None:
+            self._bar = tqdm(total=status.videos, bar_format=self._FORMAT, smoothing=0, file=sys.stderr, dynamic_ncols=True)
+        rate = status.frames / max(self._bar.format_dict["elapsed"], 1e-9)
+        failed = f" ({status.failed} failed)" if status.failed else ""
+        self._bar.set_description_str(f"{status.done} of {status.videos} videos{failed}", refresh=False)
+        self._bar.set_postfix_str(f"{status.frames} frames, {rate:.1f}/s", refresh=False)
+        self._bar.n, self._bar.initial = status.share, status.found
+        self._bar.refresh()
+
+    def __enter__(self) -> "BatchProgress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def write_beside(scene: "Scene", folder: Path, changed: bool, formats: tuple[str, ...]) -> None:
+    """Writes the picture and the exports of a scene: all when it has changed, else those that are missing or older than it."""
+    from st4rtrack.formats import FORMATS
+    from st4rtrack.formats import export as write_export
+    from st4rtrack.io.scene_format import OVERVIEW, SCENE_JSON
+    from st4rtrack.render.overview import write_overview
+
+    made_at = (folder / SCENE_JSON).stat().st_mtime_ns
+
+    def due(path: Path) -> bool:
+        return changed or not path.exists() or path.stat().st_mtime_ns < made_at
+
+    if due(folder / OVERVIEW):
+        write_overview(scene, folder / OVERVIEW)
+    for name in formats:
+        path = folder / f"scene{FORMATS[name].endings[0]}"
+        if due(path):
+            write_export(scene, path, format=name, overwrite=True)
+
+
+def _summarise(outcomes: "list[Outcome]", output: Path) -> None:
+    from st4rtrack.batch.outcome import BATCH_JSON
+
+    states = {state: [outcome for outcome in outcomes if outcome.state == state] for state in ("made", "already there", "failed")}
+    counts = ", ".join(f"{len(of_state)} {state}" for state, of_state in states.items() if of_state)
+    frames = sum(outcome.frames for outcome in outcomes)
+    print(f"{len(outcomes)} video{'s' * (len(outcomes) != 1)}: {counts}; {frames} frames in {output}")
+    for outcome in states["failed"]:
+        print(f"  failed: {outcome.video}: {outcome.reason}")
+    print(f"wrote {output / BATCH_JSON}")
+    if there := states["made"] + states["already there"]:
+        print(f"look at {Path(there[0].folder) / 'overview.png'}; interactively: st4rtrack view {there[0].folder}")

@@ -1,0 +1,51 @@
+"""`st4rtrack doctor`: what this machine has, which model fits it, what is missing; and where the time goes."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+def doctor(
+    video: tyro.conf.Positional[str | None] = None,
+    /,
+    benchmark: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    model: str = "tiny",
+    size: int | None = None,
+    device: str = "auto",
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+) -> None:
+    """Say what this machine has, which model fits it, and what is missing with its cure.
+
+    With --benchmark: where the time of a run goes.
+
+    Args:
+        video: For --benchmark: video file, folder or glob of images. Default: a rendered clip of 16 frames.
+        benchmark: Reconstruct, and print the time of each part as a share of the whole, and of the device's measured peak.
+        model: For --benchmark: checkpoint file, model folder or hub id; "tiny" is the embedded model.
+        size: Long side in pixels at the network. Default: the model's own.
+        device: auto, cpu, cuda, cuda:1, mps.
+        dtype: Type the network computes in; auto is bfloat16 where the hardware is fast at it.
+    """
+    from st4rtrack.cli.options import positive_int
+    from st4rtrack.cli.progress import log_to_stderr
+    from st4rtrack.types import UserError
+
+    log_to_stderr()
+    network_size = None if size is None else positive_int(size, "--size")
+    if not benchmark and (video is not None or model != "tiny"):
+        raise UserError("a video or --model is for the benchmark: st4rtrack doctor --benchmark VIDEO")
+
+    from st4rtrack.doctor.report import benchmark_lines, examination_lines, examine
+
+    if not benchmark:
+        from st4rtrack.model.device import choose_device, choose_dtype
+
+        chosen = choose_device(device)
+        print("\n".join(examination_lines(examine(chosen, choose_dtype(dtype, chosen), size=network_size))))
+        return
+    from st4rtrack.doctor.benchmark import run_benchmark
+    from st4rtrack.model.checkpoint import load_model
+
+    network = load_model(model, device=device, dtype=dtype)
+    print("\n".join(benchmark_lines(run_benchmark(video, network, size=network_size, folder=Path()))))

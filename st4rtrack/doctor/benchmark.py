@@ -1,0 +1,151 @@
+"""Where the time of a run goes, part by part, beside the most that this device was seen to do."""
+
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
+from st4rtrack.doctor.counting import StandIn
+from st4rtrack.doctor.machine import machine_line
+from st4rtrack.doctor.peaks import Peaks, measure_peaks, settler
+from st4rtrack.doctor.stages import NETWORK, Call, tensors_of, timed_pipeline
+from st4rtrack.doctor.stopwatch import Stopwatch
+from st4rtrack.io.video import open_video, write_video
+from st4rtrack.model.network import St4RTrack
+from st4rtrack.pipeline.pointmaps import automatic_batch_size
+from st4rtrack.pipeline.reconstruct import reconstruct
+from st4rtrack.types import UserError
+
+MEANINGS = {
+    "decode": "the video file's frames",
+    "resize": "to the network's size",
+    "geometry": "optical flow, cameras and depth by OpenCV and PoseLib",
+    "hints": "what geometry knows, as maps for the network",
+    "encode": "network: images to tokens",
+    "decoder": "network: both decoders",
+    "heads": "network: tokens to maps",
+    "points": "maps to points, copies to the processor",
+    "cameras": "focal length, a camera per frame",
+    "visibility": "of every tracked point",
+    "write": "the scene to disk",
+    "rest": "waiting, and what is none of these",
+}
+"""Parts of a run, in the order of the data."""
+
+CLIP_SEED, CLIP_FRAMES, CLIP_SIZE, CLIP_FPS = 23, 16, (288, 512), 12.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """A part of a run.
+
+    Attributes:
+        part: its name, of `MEANINGS`.
+        seconds: spent in it.
+        flops_per_s, bytes_per_s: of operations and of memory traffic; `None` for what is not the network.
+    """
+
+    part: str
+    seconds: float
+    flops_per_s: float | None = None
+    bytes_per_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A measured run.
+
+    Attributes:
+        machine: in one line.
+        subject: model, type, device and sizes in words.
+        frames: of the video.
+        seconds: the whole run took, without loading the model.
+        peaks: measured before it.
+        rows: of the parts that took any time.
+    """
+
+    machine: str
+    subject: str
+    frames: int
+    seconds: float
+    peaks: Peaks
+    rows: list[Row]
+
+
+def run_benchmark(video: str | None, model: St4RTrack, *, size: int | None = None, folder: Path = Path()) -> Benchmark:
+    """Reconstructs a video twice, the first time to warm up, and says where the time of the second went.
+
+    Args:
+        video: file, folder or glob; `None`: a rendered clip of 16 frames.
+        model: the network.
+        size: long side at the network.
+        folder: a scene is written below it, and removed.
+    Raises:
+        UserError: the video cannot be read, or nothing can be written into the folder.
+    """
+    try:
+        scratch = tempfile.TemporaryDirectory(prefix=".st4rtrack_doctor_", dir=folder)
+    except OSError as error:
+        raise UserError(f"nothing can be written into {folder.resolve()}: {error.strerror}; go to another folder") from None
+    with scratch as below:
+        path = video or str(render_clip(Path(below) / "clip.mp4"))
+        reconstruct(path, model=model, size=size, stop=_warm_up_frames(path, model, size))
+        peaks = measure_peaks(model.device, model.dtype)
+        stopwatch = Stopwatch(settle=settler(model.device))
+        with timed_pipeline(stopwatch, model) as calls, stopwatch.part("rest"):
+            with stopwatch.part("decode"):
+                source = open_video(path)
+            timed = replace(source, read=stopwatch.timed_items(source.read, "decode"))
+            scene = reconstruct(timed, model=model, size=size, output=Path(below) / "scene")
+        seconds = stopwatch.span_s
+        height, width = scene.rgb.shape[1:3]
+        return Benchmark(
+            machine=machine_line(),
+            subject=f"{model.name} in {str(model.dtype).removeprefix('torch.')} on {model.device}, "
+            f"{source.width}x{source.height} at {width}x{height}",
+            frames=len(source),
+            seconds=seconds,
+            peaks=peaks,
+            rows=_rows(stopwatch.seconds, calls, model),
+        )
+
+
+def render_clip(path: Path) -> Path:
+    """A short clip of a rendered room with things that move, as a video file."""
+    config = ProceduralConfig(*CLIP_SIZE, CLIP_FRAMES, setting="room", camera="orbit", camera_motion=2.0, moving_share=0.7)
+    write_video(path, iter(procedural_clip(CLIP_SEED, config).rgb), fps=CLIP_FPS)
+    return path
+
+
+def _warm_up_frames(path: str, model: St4RTrack, size: int | None) -> int:
+    """One full batch: kernels are chosen by the shapes that they meet."""
+    video = open_video(path)
+    scale = (size or model.config.image_size) / max(video.height, video.width)
+    return min(len(video), automatic_batch_size(model, round(video.height * scale), round(video.width * scale)))
+
+
+def _rows(seconds: Counter[str], calls: Counter[Call], model: St4RTrack) -> list[Row]:
+    flops, moved = _costs(calls, model)
+    rows = []
+    for part in MEANINGS:
+        if part in NETWORK and seconds[part] > 0:
+            rows.append(Row(part, seconds[part], flops[part] / seconds[part], moved[part] / seconds[part]))
+        elif seconds[part] > 0:
+            rows.append(Row(part, seconds[part]))
+    return rows
+
+
+def _costs(calls: Counter[Call], model: St4RTrack) -> tuple[Counter[str], Counter[str]]:
+    """Operations and bytes moved of each part of the network, in all its calls."""
+    device = model.device if model.device.type == "cuda" else torch.device("cpu")
+    stand_in = StandIn(model.config, model.dtype, device)
+    flops: Counter[str] = Counter()
+    moved: Counter[str] = Counter()
+    for call, times in calls.items():
+        cost = stand_in.cost(lambda network, call=call: getattr(network, call.module)(*tensors_of(call.arguments, device)))
+        flops[call.part] += times * cost.flops
+        moved[call.part] += times * cost.moved_bytes
+    return flops, moved

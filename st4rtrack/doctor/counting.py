@@ -1,0 +1,86 @@
+"""Operations, memory traffic and peak memory of a network, counted on tensors without content.
+
+Nothing is computed and no memory is taken, so a network of any size is counted on any machine.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+from st4rtrack.model.config import ModelConfig
+from st4rtrack.model.network import St4RTrack
+from st4rtrack.model.traceable import traceable_model, weight_shapes
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a computation takes.
+
+    Attributes:
+        flops: of matrix products, attention and convolutions; a multiplication and an addition are two.
+        moved_bytes: read and written by all operations, as if nothing stayed in a cache.
+        peak_bytes: of the tensors that are alive at once, its inputs among them, the weights not.
+    """
+
+    flops: int
+    moved_bytes: int
+    peak_bytes: int
+
+
+class StandIn:
+    """A network whose tensors have shapes and no content.
+
+    Args:
+        config: of the network.
+        dtype: that it computes in.
+        device: that it would run on. It decides which kernels there are; nothing is allocated on it.
+    """
+
+    def __init__(self, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> None:
+        shapes = weight_shapes(config)
+        self.device, self._tensors = device, FakeTensorMode()
+        with self._tensors:
+            weights = {name: torch.empty(shape, dtype=dtype, device=device) for name, shape in shapes.items()}
+            self.model = traceable_model(config, weights)
+        self.parameters = sum(shape.numel() for shape in shapes.values())
+        self.weight_bytes = self.parameters * dtype.itemsize
+
+    def cost(self, call: Callable[[St4RTrack], Any]) -> Cost:
+        """What `call(model)` takes; it makes its inputs itself, on `device`."""
+        with self._tensors, torch.no_grad(), FlopCounterMode(display=False) as flops, _Ledger() as ledger:
+            call(self.model)
+        return Cost(flops.get_total_flops(), ledger.moved_bytes, ledger.peak_bytes)
+
+
+class _Ledger(TorchDispatchMode):
+    """Sees every operation: which memory it makes, until that is given back, and how much it reads and writes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moved_bytes, self.peak_bytes = 0, 0
+        self._alive: WeakIdKeyDictionary = WeakIdKeyDictionary()  # storage: bytes; an entry goes with its storage
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        is_view = any(given.alias_info and not given.alias_info.is_write for given in func._schema.returns)
+        if is_view or func.namespace == "prim":  # memory looked at anew, or a question about a tensor: nothing is moved or made
+            return out
+        written = _tensors(out)
+        self.moved_bytes += sum(tensor.nbytes for tensor in (*_tensors((args, kwargs)), *written))
+        for tensor in written:
+            storage = tensor.untyped_storage()
+            self._alive[storage] = storage.nbytes()
+        self.peak_bytes = max(self.peak_bytes, sum(self._alive.values()))
+        return out
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [value for value in tree_leaves(values) if isinstance(value, Tensor)]

@@ -1,0 +1,97 @@
+"""Which model fits: the memory that a network needs at a size, from its parameters and the tensors that are alive at once."""
+
+from dataclasses import dataclass
+
+import torch
+
+from st4rtrack.doctor.counting import StandIn
+from st4rtrack.model.config import ModelConfig
+from st4rtrack.model.encoder import Tokens
+from st4rtrack.model.hints import assemble_hints
+from st4rtrack.model.network import St4RTrack
+from st4rtrack.pipeline.pointmaps import automatic_batch_size
+
+SCENE_BYTES_PER_PIXEL = 3 + 2 * (12 + 4) + 1
+"""Of a frame of a scene, before compression: the image, points and confidence of both branches, visibility."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """Memory that a network needs.
+
+    Attributes:
+        parameters: how many.
+        height, width: of the images, in pixels.
+        batch: frames at once.
+        weight_bytes: of the parameters, in the type that is computed in.
+        activation_bytes: of the tensors that are alive at once, for that batch.
+        loading_bytes: in the machine's own memory while the weights are read, float32, with the copy that is kept.
+        on_processor: whether the network runs in the machine's own memory.
+    """
+
+    parameters: int
+    height: int
+    width: int
+    batch: int
+    weight_bytes: int
+    activation_bytes: int
+    loading_bytes: int
+    on_processor: bool
+
+    @property
+    def device_bytes(self) -> int:
+        """Where the network runs."""
+        return self.weight_bytes + self.activation_bytes
+
+    def host_bytes(self, libraries_bytes: int) -> int:
+        """In the machine's own memory, with what the libraries take."""
+        return libraries_bytes + max(self.loading_bytes, self.device_bytes if self.on_processor else 0)
+
+
+def memory_need(config: ModelConfig, height: int, width: int, dtype: torch.dtype, device: torch.device) -> Need:
+    """What a network needs for frames [height, width] in the batch that the pipeline would take."""
+    counted_on = device if device.type == "cuda" else torch.device("cpu")
+    stand_in = StandIn(config, dtype, counted_on)
+    batch = automatic_batch_size(stand_in.model, height, width)
+    cost = stand_in.cost(lambda model: _predict(model, batch, height, width, counted_on))
+    on_processor = device.type == "cpu"
+    kept = stand_in.weight_bytes if on_processor and dtype != torch.float32 else 0
+    return Need(
+        parameters=stand_in.parameters,
+        height=height,
+        width=width,
+        batch=batch,
+        weight_bytes=stand_in.weight_bytes,
+        activation_bytes=cost.peak_bytes,
+        loading_bytes=4 * stand_in.parameters + kept,
+        on_processor=on_processor,
+    )
+
+
+def size_of_16_to_9(config: ModelConfig, long_side: int | None) -> tuple[int, int]:
+    """Height and width at the network of a video that is 16:9, as the pipeline crops it."""
+    patch = config.patch_size
+    width = max(1, (long_side or config.image_size) // patch) * patch
+    return max(1, round((long_side or config.image_size) * 9 / 16) // patch) * patch, width
+
+
+def _predict(model: St4RTrack, batch: int, height: int, width: int, device: torch.device) -> object:
+    """One batch as the pipeline computes it, on tensors without content."""
+    images = torch.empty(batch, 3, height, width, device=device)
+    patches = height // model.config.patch_size, width // model.config.patch_size
+    anchor = torch.empty(1, patches[0] * patches[1], model.config.encoder_width, device=device, dtype=model.dtype)
+    hints = None
+    if model.config.hints:
+        flow, depth = torch.empty(batch, height, width, 2, device=device), torch.empty(batch, height, width, device=device)
+        camera, focal = torch.empty(batch, 4, 4, device=device), torch.empty(batch, device=device)
+        hints = assemble_hints(
+            images,
+            images,
+            forward_flow=flow,
+            backward_flow=flow,
+            anchor_depth=depth,
+            frame_depth=depth,
+            anchor_from_frame=camera,
+            focal_px=focal,
+        )
+    return model.decode(Tokens(anchor, patches), model.encode(images), hints)

@@ -1,0 +1,140 @@
+"""What this machine has, asked of the system itself; nothing is guessed, and what cannot be told is left out."""
+
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+GIB = 2**30
+VECTOR_UNITS = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "neon", "sve", "bf16")
+"""Units that matter here, as PyTorch calls them."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A device that PyTorch can compute on beside the processor.
+
+    Attributes:
+        name: the maker's.
+        memory_bytes, free_bytes: in all, and not used by anybody now.
+        capability: CUDA's "9.0"; "" elsewhere.
+        usable: whether this build of PyTorch has kernels for it.
+    """
+
+    name: str
+    memory_bytes: int
+    free_bytes: int
+    capability: str = ""
+    usable: bool = True
+
+
+def processor() -> str:
+    """The processor's name."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        if names:
+            return names[0]
+    return platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """Cores that this process may use: fewer than the machine has where it is bound, or in a container with a quota."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _control_group("cpu.max").split()
+    if len(quota) == 2 and quota[0].isdigit():
+        bound = min(bound, max(1, int(quota[0]) // int(quota[1])))
+    return bound
+
+
+def vector_units() -> list[str]:
+    """Vector and matrix units of the processor among `VECTOR_UNITS`."""
+    if not hasattr(torch.cpu, "get_capabilities"):  # PyTorch before 2.9
+        return [torch.backends.cpu.get_cpu_capability().lower()]
+    here = torch.cpu.get_capabilities()
+    return [unit for unit in VECTOR_UNITS if here.get(unit)]
+
+
+def memory_bytes() -> tuple[int, int]:
+    """Memory in all and what is free of it, of the machine or of the container."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
+    free, info = total, Path("/proc/meminfo")
+    if info.exists():
+        entries = dict(line.split(":", 1) for line in info.read_text().splitlines())
+        free = int(entries["MemAvailable"].split()[0]) * 1024
+    limit, used = _control_group("memory.max"), _control_group("memory.current")
+    if limit.isdigit() and used.isdigit() and int(limit) < total:
+        total, free = int(limit), min(free, int(limit) - int(used))
+    return total, free
+
+
+def process_bytes() -> int:
+    """Memory that this process holds now: what the libraries take before anything is done; 0 where the system does not say."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return 0
+    return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmRSS"))
+
+
+def disk_bytes(folder: Path) -> int:
+    """What is free on the disk of a folder."""
+    return shutil.disk_usage(folder).free
+
+
+def gpus() -> list[Gpu]:
+    """Devices that PyTorch sees."""
+    found = []
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            properties = torch.cuda.get_device_properties(index)
+            free, total = torch.cuda.mem_get_info(index)
+            usable = _has_kernels(properties.major, properties.minor)
+            found.append(Gpu(properties.name, total, free, f"{properties.major}.{properties.minor}", usable))
+    elif torch.backends.mps.is_available():
+        limit = torch.mps.recommended_max_memory()
+        found.append(Gpu("Apple GPU (MPS)", limit, limit - torch.mps.driver_allocated_memory()))
+    return found
+
+
+def unused_nvidia_gpu() -> bool:
+    """Whether there is an NVIDIA GPU that this PyTorch cannot use."""
+    return not torch.cuda.is_available() and (any(Path("/dev").glob("nvidia[0-9]*")) or shutil.which("nvidia-smi") is not None)
+
+
+def pytorch_build() -> str:
+    """Version of PyTorch and what it was built for."""
+    if torch.version.cuda:
+        target = f"CUDA {torch.version.cuda}"
+    elif getattr(torch.version, "hip", None):
+        target = f"ROCm {torch.version.hip}"
+    else:
+        target = "CPU and MPS" if platform.system() == "Darwin" else "CPU only"
+    return f"{torch.__version__} ({target}), {torch.get_num_threads()} threads"
+
+
+def machine_line() -> str:
+    """Processor, threads, GPU and PyTorch in one line: figures of different machines do not compare."""
+    device = ", ".join(gpu.name for gpu in gpus()) or "no GPU"
+    return f"{processor()} ({', '.join(vector_units())}), {device}, PyTorch {pytorch_build()}"
+
+
+def _has_kernels(major: int, minor: int) -> bool:
+    """Kernels run on newer devices of the same major number; PTX (compute_) is compiled for any newer one."""
+    for target in torch.cuda.get_arch_list():
+        kind, _, number = target.partition("_")
+        digits = "".join(c for c in number if c.isdigit())
+        built = (int(digits[:-1]), int(digits[-1]))
+        if (kind == "compute" and built <= (major, minor)) or (built[0] == major and built[1] <= minor):
+            return True
+    return not torch.cuda.get_arch_list() or bool(getattr(torch.version, "hip", None))
+
+
+def _control_group(name: str) -> str:
+    path = Path("/sys/fs/cgroup") / name
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,79 @@
+"""Packages and codecs: what is installed, and how to get what is not. What is wanted is read from the package's own metadata."""
+
+from dataclasses import dataclass
+from importlib import metadata
+
+import av
+from packaging.requirements import Requirement
+
+CODECS = {"H.264": "h264", "H.265": "hevc", "AV1": "libdav1d", "VP9": "vp9", "VP8": "vp8", "MPEG-4": "mpeg4"}
+CODECS |= {"ProRes": "prores", "MJPEG": "mjpeg", "GIF": "gif"}
+"""Names of codecs, and of the decoder that reads each."""
+
+PURPOSES = {
+    "hub": "models from the Hugging Face hub",
+    "bench": "plots and structure from motion of the benchmark",
+    "train": "curves while training",
+    "view": "the viewer",
+    "export": "formats of other tools",
+    "cluster": "batch on a Ray cluster",
+    "onnx": "models as ONNX",
+}
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package that st4rtrack asks for.
+
+    Attributes:
+        name: where it is installed from.
+        wanted: versions, as ">=2.5".
+        version: that is installed, `None` without.
+    """
+
+    name: str
+    wanted: str
+    version: str | None
+
+    @property
+    def fits(self) -> bool:
+        """Installed, in a version that is wanted."""
+        requirement = Requirement(f"{self.name}{self.wanted}")
+        return self.version is not None and requirement.specifier.contains(self.version, prereleases=True)
+
+
+def core_packages() -> list[Package]:
+    """What st4rtrack cannot do without; empty where it is not installed as a package."""
+    return [_package(requirement) for requirement in _requirements() if requirement.marker is None]
+
+
+def extras() -> dict[str, list[Package]]:
+    """Packages of each extra that is for users."""
+    return {
+        extra: [
+            _package(requirement)
+            for requirement in _requirements()
+            if requirement.marker is not None and requirement.marker.evaluate({"extra": extra})
+        ]
+        for extra in PURPOSES
+    }
+
+
+def codecs() -> dict[str, bool]:
+    """Whether PyAV decodes each codec."""
+    return {name: decoder in av.codecs_available for name, decoder in CODECS.items()}
+
+
+def _requirements() -> list[Requirement]:
+    try:
+        return [Requirement(line) for line in metadata.requires("st4rtrack") or []]
+    except metadata.PackageNotFoundError:
+        return []
+
+
+def _package(requirement: Requirement) -> Package:
+    try:
+        version = metadata.version(requirement.name)
+    except metadata.PackageNotFoundError:
+        version = None
+    return Package(requirement.name, str(requirement.specifier), version)

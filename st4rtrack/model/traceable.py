@@ -1,0 +1,37 @@
+"""The network as tracers need it: an export or a count of operations must neither meet cached tensors nor leave any behind."""
+
+import torch
+from torch import Tensor
+
+from st4rtrack.model import layers
+from st4rtrack.model.config import ModelConfig
+from st4rtrack.model.layers import Rope2D
+from st4rtrack.model.network import St4RTrack
+
+
+class UncachedRope2D(Rope2D):
+    """Rotary tables that are part of what is computed, so that they follow a size that is only known later."""
+
+    def forward(self, grid: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
+        return layers._rope_tables.__wrapped__(grid, self.head_width, self.base, device)
+
+
+def traceable_model(config: ModelConfig, weights: dict[str, Tensor]) -> St4RTrack:
+    """A network for inference whose rotary tables are computed anew each time.
+
+    Args:
+        config: sizes and options.
+        weights: as of `model.state_dict()`; they are shared, not copied.
+    """
+    with torch.device("meta"):
+        model = St4RTrack(config)
+    model.load_state_dict(weights, assign=True)
+    for part in (model.encoder, model.decoder):
+        part.rope = UncachedRope2D(part.rope.head_width, part.rope.base)
+    return model.eval()
+
+
+def weight_shapes(config: ModelConfig) -> dict[str, torch.Size]:
+    """Shapes of the weights of a configuration, without making any."""
+    with torch.device("meta"):
+        return {name: value.shape for name, value in St4RTrack(config).state_dict().items()}

@@ -1,0 +1,108 @@
+"""`st4rtrack batch` as a user meets it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from st4rtrack.batch import local
+from st4rtrack.batch.outcome import Status
+from st4rtrack.batch.run import frames_written
+from st4rtrack.cli.batch import BatchProgress, write_beside
+from st4rtrack.io.scene import load_scene, save_scene
+from tests.batch.clips import write_clip, write_model
+from tests.batch.light_worker import serve_without_network
+from tests.conftest import Run
+from tests.synthetic_scene import synthetic_scene
+
+
+def test_it_says_what_failed_and_where_to_look(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "_serve", serve_without_network)
+    for name in ("good", "faulty"):
+        Path(f"{name}.mp4").touch()
+    code, said = run("batch", "*.mp4", "-o", "out", "--device", "cpu", "--workers", 1)
+    assert code == 1
+    assert "2 videos: 1 made, 1 failed" in said and "faulty.mp4: RuntimeError: x" in said
+    assert "out/batch.json" in said and "good/overview.png" in said and "2 of 2 videos (1 failed)" in said
+    assert json.loads(Path("out/batch.json").read_text())["counts"] == {"made": 1, "failed": 1}
+    code, said = run("batch", "good.mp4", "-o", "out", "--device", "cpu")
+    assert code == 0 and "1 video: 1 made; 0 frames" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["none/*.mp4"], "no video matches none/*.mp4"),
+        (["x.png"], "is an image"),
+        (["x.mp4", "--export", "obj"], "--export knows"),
+        (["x.mp4", "--workers", "some"], "--workers must be"),
+        (["x.mp4", "--size", "0"], "--size must be"),
+        (["x.mp4", "--anchor", "last"], "--anchor must be"),
+        (["x.mp4", "--device", "quantum"], "is not available"),
+        (["x.mp4", "-o", "x.png"], "is a file"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_mistakes_end_in_a_sentence(run: Run, given: list[str], expected: str) -> None:
+    for name in ("x.mp4", "x.png"):
+        Path(name).touch()
+    code, said = run("batch", *given, *([] if "-o" in given else ["-o", "out"]))
+    assert code == 2 and expected in said and "Traceback" not in said, said
+    assert not Path("out").exists()
+
+
+def test_what_lies_beside_a_scene_is_written_when_it_is_due(tmp_path: Path) -> None:
+    folder = save_scene(synthetic_scene(3, 24, 32), tmp_path / "scene")
+    picture, cloud = folder / "overview.png", folder / "scene.ply"
+
+    def written(changed: bool) -> tuple[int, int]:
+        write_beside(load_scene(folder), folder, changed, formats=("ply",))
+        return picture.stat().st_mtime_ns, cloud.stat().st_mtime_ns
+
+    first = written(True)
+    assert written(False) == first
+    os.utime(cloud, (1, 1))  # as if of a scene before this one
+    second = written(False)
+    assert second[0] == first[0] and second[1] > first[1]
+    third = written(True)
+    assert third[0] > second[0] and third[1] > second[1]
+
+
+def test_the_time_left_is_that_of_what_was_not_there_before(capsys: pytest.CaptureFixture) -> None:
+    with BatchProgress() as progress:
+        progress(Status(videos=10, done=5, failed=1, share=5.0, found=5.0, frames=0))
+        assert progress._bar is not None
+        progress._bar.start_t -= 10
+        progress(Status(videos=10, done=5, failed=1, share=6.0, found=5.0, frames=30))
+    last = capsys.readouterr().err.split("\r")[-1]
+    assert "5 of 10 videos (1 failed)" in last and "60%" in last and "[00:10<00:4" in last and "30 frames, 3.0/s" in last, last
+
+
+@pytest.mark.slow
+def test_a_killed_command_goes_on_where_it_was(tmp_path: Path) -> None:
+    model, frames = write_model(tmp_path), 12
+    for k in range(2):
+        write_clip(tmp_path / f"videos/clip{k}.mp4", frames, seed=k)
+    command = [sys.executable, "-m", "st4rtrack", "batch", "videos/*", "-o", "out", "--device", "cpu", "--workers", "2"]
+    command += ["--model", str(model), "--batch-size", "1"]
+    batch = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    folders = [tmp_path / f"out/clip{k}" for k in range(2)]
+    while batch.poll() is None and not any(0 < frames_written(folder)[0] < frames for folder in folders):
+        time.sleep(0.01)
+    batch.send_signal(signal.SIGKILL)
+    batch.wait()
+    time.sleep(2)  # workers end with the command, within moments
+    before = [frames_written(folder)[0] for folder in folders]
+    time.sleep(3)
+    assert [frames_written(folder)[0] for folder in folders] == before and 0 < sum(before) < 2 * frames
+
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "out/batch.json").read_text())["videos"]
+    assert [video["frames_made"] for video in told] == [frames - there for there in before]
+    assert [len(load_scene(folder).time_s) for folder in folders] == [frames, frames]

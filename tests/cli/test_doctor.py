@@ -1,0 +1,100 @@
+"""`st4rtrack doctor` as a user meets it."""
+
+import re
+import tomllib
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from st4rtrack.doctor import machine, packages, report
+from st4rtrack.doctor.fit import Need
+from tests.conftest import Run
+
+PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+GIB = 2**30
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without counting a large network."""
+    need = Need(571_000_000, 288, 512, 4, GIB, GIB // 2, 3 * GIB, on_processor=True)
+    monkeypatch.setattr(report, "memory_need", lambda *_: need)
+
+
+def test_it_says_what_is_here(run: Run, quick: None) -> None:
+    code, said = run("doctor", "--device", "cpu")
+    assert code == 0, said
+    for words in ("processor", "cores", "memory", "disk", "PyTorch", "H.264", "tiny", "large", "1.0 GiB weights", "opencv"):
+        assert words in said, words
+    assert machine.processor() in said
+    assert re.search(r"Missing|Nothing is missing", said)
+
+
+def test_what_is_missing_comes_with_its_cure(run: Run, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "unused_nvidia_gpu", lambda: True)
+    monkeypatch.setattr(machine, "memory_bytes", lambda: (8 * GIB, 2 * GIB))
+    monkeypatch.setattr(machine, "disk_bytes", lambda _: GIB // 10)
+    monkeypatch.setattr(packages, "codecs", lambda: {"H.264": True, "AV1": False})
+    monkeypatch.setattr(packages, "core_packages", lambda: [packages.Package("zarr", ">=3.0", "2.18")])
+    monkeypatch.setattr(packages, "extras", lambda: {"view": [packages.Package("viser", ">=1.1", None)]})
+    code, said = run("doctor", "--device", "cpu")
+    assert code == 0
+    missing = said[said.index("Missing") :]
+    for what, cure in (
+        ("PyTorch cannot use it", "pytorch.org"),
+        ("large does not fit", "--size"),
+        ("of disk are free", "-o"),
+        ("AV1", "pip install --upgrade"),
+        ("zarr>=3.0 is needed, there is 2.18", 'pip install "zarr>=3.0"'),
+    ):
+        found = re.search(rf"{re.escape(what)}.*\n    -> .*{re.escape(cure)}", missing)
+        assert found, what
+    assert 'missing viser   -> pip install "st4rtrack[view]"' in said
+
+
+def test_a_gpu_is_named_and_a_build_without_its_kernels_is_a_lack(run: Run, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = machine.Gpu("Example 9000", 24 * GIB, 20 * GIB, "13.0", usable=False)
+    monkeypatch.setattr(machine, "gpus", lambda: [gpu])
+    code, said = run("doctor", "--device", "cpu")
+    assert code == 0 and "Example 9000, 20.0 GiB free of 24.0 GiB, capability 13.0" in said
+    assert "no kernels for Example 9000" in said
+
+
+@pytest.mark.parametrize(
+    ("targets", "capability", "usable"),
+    [
+        (["sm_80", "sm_90"], (9, 0), True),
+        (["sm_80", "sm_86"], (8, 9), True),
+        (["sm_80", "sm_90"], (12, 0), False),
+        (["sm_80", "compute_90"], (12, 0), True),
+        (["sm_90a", "sm_120"], (8, 6), False),
+    ],
+)
+def test_which_kernels_run_where(
+    monkeypatch: pytest.MonkeyPatch, targets: list[str], capability: tuple[int, int], usable: bool
+) -> None:
+    monkeypatch.setattr(machine, "torch", SimpleNamespace(cuda=SimpleNamespace(get_arch_list=lambda: targets), version=object()))
+    assert machine._has_kernels(*capability) is usable
+
+
+def test_a_container_has_what_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"cpu.max": "150000 100000", "memory.max": str(GIB), "memory.current": str(GIB // 4)}
+    monkeypatch.setattr(machine, "_control_group", lambda name: given[name])
+    assert machine.cores() == 1
+    assert machine.memory_bytes()[0] == GIB and machine.memory_bytes()[1] <= GIB - GIB // 4
+
+
+def test_every_extra_for_users_has_a_purpose() -> None:
+    assert set(packages.PURPOSES) == set(PROJECT["optional-dependencies"]) - {"all", "dev", "docs"}
+    assert {package.name for package in packages.core_packages()} == {
+        re.split("[>=<]", line)[0] for line in PROJECT["dependencies"]
+    }
+
+
+def test_mistakes(run: Run) -> None:
+    assert run("doctor", "clip.mp4")[0] == 2
+    code, said = run("doctor", "--benchmark", "none.mp4", "--device", "cpu")
+    assert code == 2 and "none.mp4" in said and not list(Path().iterdir())
+    assert run("doctor", "--size", "0")[0] == 2
+    assert run("doctor", "--device", "abacus")[0] == 2

@@ -1,0 +1,67 @@
+"""Where the time goes: every part of a run is found, and the pipeline is left as it was."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from st4rtrack.doctor import benchmark as module
+from st4rtrack.doctor import stages
+from st4rtrack.doctor.benchmark import MEANINGS, run_benchmark
+from st4rtrack.doctor.peaks import Peaks
+from st4rtrack.doctor.report import benchmark_lines
+from st4rtrack.io.video import write_video
+from st4rtrack.model.checkpoint import load_model
+from st4rtrack.model.network import St4RTrack
+from tests.moving_camera import walk
+
+
+@pytest.fixture(scope="module")
+def model() -> St4RTrack:
+    return load_model(device="cpu", dtype="float32")
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> str:
+    write_video(tmp_path / "walk.mp4", iter(walk(5).rgb), fps=10)
+    return str(tmp_path / "walk.mp4")
+
+
+def attributes() -> list[object]:
+    return [vars(stages._found(place))[name] for _, place, name in stages.STAGES]
+
+
+def test_every_part_of_a_run_is_timed_and_nothing_stays_wrapped(
+    model: St4RTrack, video: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "measure_peaks", lambda *_: Peaks(1e12, 1e10))
+    before = attributes()
+    measured = run_benchmark(video, model, size=64, folder=tmp_path)
+    assert attributes() == before
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["walk.mp4"]
+
+    assert [row.part for row in measured.rows] == list(MEANINGS), "each part took some time"
+    assert sum(row.seconds for row in measured.rows) == pytest.approx(measured.seconds, rel=0.05)
+    assert measured.frames == 5
+    network = {row.part: row for row in measured.rows if row.flops_per_s is not None}
+    assert set(network) == set(stages.NETWORK)
+    assert all(row.flops_per_s and row.bytes_per_s for row in network.values())
+
+    table = "\n".join(benchmark_lines(measured))
+    assert "1,000 GFLOP/s" in table and "5 frames in" in table and "64x48" in table and "decoder" in table
+
+
+def test_calls_are_counted_with_their_shapes(model: St4RTrack) -> None:
+    watch = module.Stopwatch()
+    images = torch.zeros(2, 3, 32, 64)
+    with torch.inference_mode(), stages.timed_pipeline(watch, model) as calls:
+        model.encode(images)
+        model.encode(images)
+        model.encode(images[:1])
+    shape = (stages.TensorShape((2, 3, 32, 64), torch.float32),)
+    assert calls[stages.Call("encode", "encoder", shape)] == 2 and calls.total() == 3
+    assert set(watch.seconds) == {"encode"}
+    flops, moved = module._costs(calls, model)
+    once, _ = module._costs(type(calls)({call: 1 for call in calls if call.arguments != shape}), model)
+    assert flops["encode"] == 5 * once["encode"] > 0 and moved["encode"] > 0
