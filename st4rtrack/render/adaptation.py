@@ -60,7 +60,8 @@ def render_adaptation(
 def write_adaptation(path: Path, scenes: Mapping[str, Scene], plots: Sequence[Plot], *, title: str, subtitle: str) -> Path:
     """Writes `render_adaptation` as a PNG or JPEG, as the ending of the path says."""
     picture = render_adaptation(scenes, plots, title=title, subtitle=subtitle)
-    write_whole(path, cv2.imencode(path.suffix, picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes())
+    options = [] if path.suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 85]  # of a PNG OpenCV complains of it
+    write_whole(path, cv2.imencode(path.suffix, picture[..., ::-1], options)[1].tobytes())
     return path
 
 
