@@ -82,3 +82,10 @@ def _size_in_header(path: Path) -> tuple[int, int] | None:
                 return height, width
             file.seek(length - 7, 1)
     return None
+
+
+def encode_jpeg(rgb: np.ndarray, quality: int = 95) -> bytes:
+    """JPEG of a picture [height, width, 3] uint8."""
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert done
+    return data.tobytes()

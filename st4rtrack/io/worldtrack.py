@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from st4rtrack.geometry.camera import project
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
+from st4rtrack.io import images
 from st4rtrack.io.files import whole_file
 from st4rtrack.io.npz import npz_keys, read_npz
 from st4rtrack.io.npz_rows import npz_shape
@@ -179,9 +179,7 @@ def _write_images(archive: zipfile.ZipFile, images_jpeg: Iterable[bytes], folder
 
 def encode_jpeg(rgb: np.ndarray) -> bytes:
     """JPEG of an image [height, width, 3] uint8 in quality 75, as the published files have it."""
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 75])
-    assert done
-    return data.tobytes()
+    return images.encode_jpeg(rgb, quality=75)
 
 
 def _intrinsics(fx_fy_cx_cy: np.ndarray, name: str) -> np.ndarray:

@@ -19,7 +19,8 @@ from st4rtrack.geometry.transforms import invert_rigid, transform_points
 from st4rtrack.io.formats.cameras import camera_frames, image_intrinsics, world_from_cameras
 from st4rtrack.io.formats.content import AnchorPixels, choose_pixels, follow
 from st4rtrack.io.formats.extras import need
-from st4rtrack.io.formats.images import SceneImages, encode_jpeg, scene_images
+from st4rtrack.io.formats.images import SceneImages, scene_images
+from st4rtrack.io.images import encode_jpeg
 from st4rtrack.types import Scene
 
 MAX_ERROR_PX = 2.0

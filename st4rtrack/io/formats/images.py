@@ -61,13 +61,6 @@ def scene_images(scene: Scene) -> SceneImages:
         return SceneImages(height, width, PixelMap(), scene)
 
 
-def encode_jpeg(rgb: np.ndarray, quality: int = 95) -> bytes:
-    """JPEG of a picture [height, width, 3] uint8."""
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    assert done
-    return data.tobytes()
-
-
 def _open_source(scene: Scene) -> Video:
     name = str(scene.info.get("source", {}).get("video", "array"))
     if name == "array":

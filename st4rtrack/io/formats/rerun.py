@@ -12,7 +12,8 @@ import numpy as np
 from st4rtrack.io.formats.cameras import image_intrinsics, world_from_cameras
 from st4rtrack.io.formats.content import DROP_LEAST_SURE, choose_pixels, follow, read_cloud, track_colours
 from st4rtrack.io.formats.extras import need
-from st4rtrack.io.formats.images import encode_jpeg, scene_images
+from st4rtrack.io.formats.images import scene_images
+from st4rtrack.io.images import encode_jpeg
 from st4rtrack.types import Scene
 
 _MAX_POSITIONS = 3_000_000

@@ -17,8 +17,9 @@ from st4rtrack.geometry.sampling import inside_image
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
 from st4rtrack.io.formats.cameras import OPENCV_FROM_OPENGL, camera_frames, image_intrinsics, world_from_cameras
 from st4rtrack.io.formats.content import AnchorPixels, accumulated, follow
-from st4rtrack.io.formats.images import SceneImages, encode_jpeg, scene_images
+from st4rtrack.io.formats.images import SceneImages, scene_images
 from st4rtrack.io.formats.ply import write_cloud
+from st4rtrack.io.images import encode_jpeg
 from st4rtrack.types import Scene
 
 _HOLE_PX = 5
