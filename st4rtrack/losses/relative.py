@@ -97,8 +97,9 @@ class Held:
 def held_loss(held: Held) -> Tensor:
     """L = mean over pixels that are held of |X' - X'0| / |X'0|, plus the mean over tracks that are of |log z / z0|.
 
-    A track in an image says nothing of motion along the ray. The depth of a point that stands still is the best guess that was found: in the benchmark's sequences never
-    further from the truth than a constant depth or one from how much things grow, often half as far (docs/adaptation.md).
+    A track in an image says nothing of motion along the ray. The depth of a point that stands still is the best guess that was found: in
+    the benchmark's sequences never further from the truth than a constant depth or one from how much things grow, often half as
+    far (docs/adaptation.md).
     """
     counts = held.before.isfinite().all(dim=-1)
     before, now = keep(held.before.to(held.now), counts), keep(held.now, counts)
