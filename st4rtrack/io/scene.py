@@ -33,6 +33,7 @@ from st4rtrack.io.scene_format import (
     write_json,
 )
 from st4rtrack.io.scene_format import SceneHeader as SceneHeader
+from st4rtrack.io.scene_format import holds_scene as holds_scene
 from st4rtrack.io.scene_format import prepare_folder as prepare_folder
 from st4rtrack.types import Array, Cameras, Pointmap, Scene, TrackingOverTime, UserError
 

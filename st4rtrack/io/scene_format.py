@@ -180,6 +180,15 @@ def prepare_folder(folder: str | Path, header: SceneHeader, *, overwrite: bool =
     return "continue"
 
 
+def holds_scene(folder: str | Path, header: SceneHeader) -> bool:
+    """Whether a folder holds this scene, complete; nothing is made or changed.
+
+    Raises:
+        UserError: something else is there, see `prepare_folder`.
+    """
+    return Path(folder).exists() and prepare_folder(folder, header) == "done"
+
+
 def create_array(group: zarr.Group, header: SceneHeader, spec: ArraySpec) -> zarr.Array:
     """A new array of the table: maps in one chunk per frame, small values in large chunks."""
     shape = header.shape(spec)

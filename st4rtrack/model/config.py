@@ -55,6 +55,12 @@ class ModelConfig:
                 f"model configuration: the dpt head upsamples 16 times, so the patch size must be 16, got {self.patch_size}"
             )
 
+    @property
+    def head_layers(self) -> tuple[int, ...]:
+        """Layers of a decoder that its head reads, in order; 0 is the encoder's output."""
+        depth = self.decoder_depth
+        return (depth,) if self.head == "conv" else (0, depth // 2, depth * 3 // 4, depth)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)

@@ -16,6 +16,7 @@ class TwinDecoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width, heads = config.decoder_width, config.decoder_heads
+        self.head_layers = config.head_layers
         self.embed = nn.Linear(config.encoder_width, width)
         self.tracking_blocks = nn.ModuleList(DecoderBlock(width, heads) for _ in range(config.decoder_depth))
         self.reconstruction_blocks = nn.ModuleList(DecoderBlock(width, heads) for _ in range(config.decoder_depth))
@@ -26,28 +27,28 @@ class TwinDecoder(nn.Module):
     def forward(
         self, anchor: Tokens, frame: Tokens, anchor_maps: Tensor | None = None, frame_maps: Tensor | None = None
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Features of both branches, from the encoder's output to the last layer.
+        """Features of both branches in the layers that the heads read.
 
         Args:
-            anchor, frame: tokens; the anchor's batch may be 1 against many frames.
+            anchor, frame: tokens; the anchor's batch may be 1 against many frames, and what depends on it alone is then computed once.
             anchor_maps, frame_maps: hint maps [batch, HINT_CHANNELS, height, width], for a network with hints.
         Returns:
-            Two lists of decoder_depth + 1 tensors [batch, tokens, width]; the first has the encoder's width.
+            Two lists of tensors [batch, tokens, width], one for each of `ModelConfig.head_layers`; layer 0 has the encoder's width, and
+            the anchor's own batch.
         """
-        batch = frame.features.shape[0]
-        tracking = [anchor.features.expand(batch, -1, -1)]
-        reconstruction = [frame.features]
-        x, y = self.embed(anchor.features).expand(batch, -1, -1), self.embed(frame.features)
+        kept = {0: (anchor.features, frame.features)}
+        x, y = self.embed(anchor.features), self.embed(frame.features)
         if self.hint_embed is not None and anchor_maps is not None and frame_maps is not None:
             # added after the encoder, so that an image's encoding does not depend on its partner
             x, y = x + self._embed_hints(anchor_maps), y + self._embed_hints(frame_maps)
         rope = self.rope(anchor.grid, x.device)
-        for tracking_block, reconstruction_block in zip(self.tracking_blocks, self.reconstruction_blocks, strict=True):
-            x, y = tracking_block(x, y, rope), reconstruction_block(y, x, rope)
-            tracking.append(x)
-            reconstruction.append(y)
-        tracking[-1], reconstruction[-1] = self.norm(x), self.norm(y)
-        return tracking, reconstruction
+        for layer, blocks in enumerate(zip(self.tracking_blocks, self.reconstruction_blocks, strict=True), start=1):
+            x, y = blocks[0](x, y, rope), blocks[1](y, x, rope)
+            if layer in self.head_layers:  # a layer that nobody reads is not kept alive
+                kept[layer] = (x, y)
+        kept[len(self.tracking_blocks)] = (self.norm(x), self.norm(y))
+        tracking, reconstruction = zip(*(kept[layer] for layer in self.head_layers), strict=True)
+        return list(tracking), list(reconstruction)
 
     def _embed_hints(self, maps: Tensor) -> Tensor:
         assert self.hint_embed is not None

@@ -46,8 +46,6 @@ class DptHead(nn.Module):
 
     def __init__(self, config: ModelConfig, channels: int) -> None:
         super().__init__()
-        depth = config.decoder_depth
-        self.hooks = (0, depth // 2, depth * 3 // 4, depth)
         widths_in = (config.encoder_width, *(config.decoder_width,) * 3)
         w0, w1, w2, w3 = DPT_WIDTHS
         self.reassemble = nn.ModuleList(
@@ -66,10 +64,13 @@ class DptHead(nn.Module):
         self.out = nn.Conv2d(half, channels, 1)
 
     def forward(self, features: list[Tensor], grid: tuple[int, int], hint_maps: Tensor | None = None) -> Tensor:
-        """[batch, channels, height, width] from the features of the hooked layers; as released, it has no use for hints."""
+        """[batch, channels, height, width] from the features of `ModelConfig.head_layers`; as released, it has no use for hints.
+
+        The first of them may be one image's for the whole batch (the anchor's own tokens).
+        """
         levels = []
-        for hook, reassemble, project in zip(self.hooks, self.reassemble, self.project, strict=True):
-            tokens = features[hook].transpose(1, 2).unflatten(2, grid)
+        for layer, reassemble, project in zip(features, self.reassemble, self.project, strict=True):
+            tokens = layer.transpose(1, 2).unflatten(2, grid)
             levels.append(project(reassemble(tokens.contiguous(memory_format=torch.channels_last))))
         x = self.fuse[3](levels[3])[..., : levels[2].shape[2], : levels[2].shape[3]]  # odd grids: the double is one too large
         for level in (2, 1, 0):

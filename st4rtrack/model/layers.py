@@ -90,9 +90,16 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, other: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
-        query = rotate(_split_heads(self.query(x), self.heads), rope)
-        key = rotate(_split_heads(self.key(other), self.heads), rope)
-        mixed = attend(query, key, _split_heads(self.value(other), self.heads), fused=_use_fused(self, x))
+        batch = max(x.shape[0], other.shape[0])  # one image against many is one until here
+        query, key, value = (
+            part.expand(batch, -1, -1, -1)
+            for part in (
+                rotate(_split_heads(self.query(x), self.heads), rope),
+                rotate(_split_heads(self.key(other), self.heads), rope),
+                _split_heads(self.value(other), self.heads),
+            )
+        )
+        mixed = attend(query, key, value, fused=_use_fused(self, x))
         return self.out(mixed.transpose(1, 2).flatten(2))
 
 

@@ -10,10 +10,11 @@ from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 
-from st4rtrack.io.scene import SceneBuffer, SceneHeader, SceneSink, SceneWriter
+from st4rtrack.io.scene import SceneBuffer, SceneHeader, SceneSink, SceneWriter, holds_scene, load_scene
 from st4rtrack.io.video import open_video
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack
+from st4rtrack.pipeline.ahead import run_ahead
 from st4rtrack.pipeline.cameras import anchor_intrinsics, solve_camera
 from st4rtrack.pipeline.outward import Outward
 from st4rtrack.pipeline.pointmaps import Anchor, automatic_batch_size, encode_anchor, predict_batch, predict_frames
@@ -71,6 +72,9 @@ def reconstruct(
     fitted = to_network_size if fit == "crop" else stretch_to_network_size
     network_video, pixel_map = fitted(source, long_side=size or model.config.image_size, patch_size=model.config.patch_size)
     anchor_index = _anchor_index(anchor, len(source))
+    header = _header(source, network_video, pixel_map, model, anchor_index, points_dtype)
+    if output is not None and not overwrite and holds_scene(output, header):
+        return load_scene(output)
     batch_size = batch_size or automatic_batch_size(model, network_video.height, network_video.width)
     anchor_rgb = network_video.frame(anchor_index)
     outward = Outward(network_video, anchor_index, anchor_rgb, with_geometry=model.config.hints)
@@ -78,10 +82,7 @@ def reconstruct(
     intrinsics = anchor_intrinsics(predict_batch(model, encoded, anchor_rgb[None], [outward.anchor_view])[0].tracking)
 
     # only now: a network or an anchor that fits no camera must not cost the user the scene that `overwrite` replaces
-    header = _header(source, network_video, pixel_map, model, anchor_index, points_dtype)
     sink: SceneSink = SceneBuffer(header) if output is None else SceneWriter.create(output, header, overwrite=overwrite)
-    if sink.complete:
-        return sink.finish()
     _process_frames(network_video, outward, model, encoded, intrinsics, batch_size, sink, progress)
     unsolved = [k for k in range(len(source)) if not sink.read("solved", k)]
     if unsolved:
@@ -104,9 +105,10 @@ def _process_frames(
     sink: SceneSink,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """All missing frames, each written as soon as it is known."""
+    """All missing frames, each written as soon as it is known. Reading, the network and this loop overlap."""
     anchor_index, done = sink.header.anchor_index, sink.frames_done
-    for index, rgb, maps in predict_frames(model, anchor, outward.frames(done), batch_size=batch_size):
+    frames = run_ahead(outward.frames(done.copy()), batch_size)
+    for index, rgb, maps in run_ahead(predict_frames(model, anchor, frames, batch_size=batch_size), batch_size):
         found = np.eye(4) if index == anchor_index else solve_camera(maps.reconstruction, intrinsics)
         # a frame without a camera has its neighbour's on the anchor's side, and is marked
         neighbour = index - int(np.sign(index - anchor_index))

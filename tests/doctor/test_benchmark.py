@@ -42,7 +42,7 @@ def test_every_part_of_a_run_is_timed_and_nothing_stays_wrapped(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["walk.mp4"]
 
     assert [row.part for row in measured.rows] == list(MEANINGS), "each part took some time"
-    assert sum(row.seconds for row in measured.rows) == pytest.approx(measured.seconds, rel=0.05)
+    assert sum(row.seconds for row in measured.rows) >= 0.95 * measured.seconds, "parts overlap, and nothing is missing"
     assert measured.frames == 5
     network = {row.part: row for row in measured.rows if row.flops_per_s is not None}
     assert set(network) == set(stages.NETWORK)
