@@ -1,9 +1,15 @@
-"""Peak memory of whole runs of different lengths, each in a process of its own: `python performance/memory.py`."""
+"""Peak memory and pace of whole runs of different lengths, each in a process of its own: `python performance/memory.py`.
+
+    python performance/memory.py --frames 64 10000 --size 96 128       # a long video in a few minutes
+
+Pace: processor seconds per frame in the second and in the last tenth of the run, which other work on the machine disturbs less than the clock's.
+"""
 
 import argparse
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from machine import machine
@@ -14,34 +20,48 @@ from st4rtrack.io.video import write_video
 
 
 def run_once(video: str, frames: int) -> None:
-    """Reconstructs the first frames of a video to disk and prints the peak of resident memory in MiB."""
+    """Reconstructs the first frames of a video to disk; prints peak memory in MiB and both paces in seconds per frame."""
     import st4rtrack
 
+    clock = []
     with tempfile.TemporaryDirectory() as folder:
-        st4rtrack.reconstruct(video, output=Path(folder) / "scene", stop=frames)
-    print(peak_mib())
+        st4rtrack.reconstruct(
+            video, output=Path(folder) / "scene", stop=frames, progress=lambda done, _: clock.append(time.process_time())
+        )
+    tenth = len(clock) // 10
+    early, late = (clock[2 * tenth] - clock[tenth]) / tenth, (clock[-1] - clock[-1 - tenth]) / tenth
+    print(peak_mib(), early, late)
+
+
+def write_walk(path: Path, height: int, width: int, frames: int) -> None:
+    """A video of any length: a rendered walk, forth and back."""
+    clip = procedural_clip(0, ProceduralConfig(height=height, width=width, num_frames=25)).rgb
+    way = [*range(len(clip)), *range(len(clip) - 2, 0, -1)]
+    write_video(path, (clip[way[k % len(way)]] for k in range(frames)), fps=30)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, nargs="+", default=[50, 400])
+    parser.add_argument("--size", type=int, nargs=2, default=[288, 512], metavar=("HEIGHT", "WIDTH"), help="of the video")
     parser.add_argument("--child", nargs=2, metavar=("VIDEO", "FRAMES"))
     options = parser.parse_args()
     if options.child:
         run_once(options.child[0], int(options.child[1]))
         return
-    print(f"{machine()}; embedded model, 512x288 video, scene streamed to disk\n")
-    print("| frames | peak memory, MiB | against the shortest |\n|---|---|---|")
+    height, width = options.size
+    print(f"{machine()}; embedded model, {width}x{height} video, scene streamed to disk\n")
+    print("| frames | peak memory, MiB | against the shortest | pace at the end against the start |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "walk.mp4"
-        clip = procedural_clip(0, ProceduralConfig(height=288, width=512, num_frames=25)).rgb
-        write_video(video, (clip[k % len(clip)] for k in range(max(options.frames))), fps=30)
+        write_walk(video, height, width, max(options.frames))
         first = None
         for frames in sorted(options.frames):
             command = [sys.executable, __file__, "--child", str(video), str(frames)]
-            peak = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+            peak, early, late = map(float, said[-3:])
             first = first or peak
-            print(f"| {frames} | {peak:.0f} | {peak / first:.3f} |", flush=True)
+            print(f"| {frames} | {peak:.0f} | {peak / first:.3f} | {early / late:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from itertools import islice
 import cv2
 import numpy as np
 
-from st4rtrack.classical.flow import FlowChain, dense_flow, returns, sample_flow
+from st4rtrack.classical.flow import FlowChain, dense_flow, length, returns, sample_flow
 from st4rtrack.classical.survey import Matches, Survey, absolute_camera, survey
 from st4rtrack.classical.two_view import TwoView, pixel_rays, two_view_from_flow
 from st4rtrack.geometry.camera import pixel_grid
@@ -127,7 +127,7 @@ class AnchoredGeometry:
         here = points @ frame_from_reference[:3, :3].T + frame_from_reference[:3, 3]
         pixels = here[..., :2] / np.maximum(here[..., 2:], 1e-6) * focal_px + (size[1] / 2, size[0] / 2)
         sound = known & returns(reference.chain.backward, reference.chain.forward, share=0.02) & (here[..., 2] > 0.02)
-        sound &= np.linalg.norm(pixels - self._grid, axis=-1) < RE_PROJECTS_PX
+        sound &= length(pixels - self._grid) < RE_PROJECTS_PX
         return np.where(sound, here[..., 2], 0.0).astype(np.float32)
 
     def _relay(self, grey: np.ndarray, depth: np.ndarray) -> None:
