@@ -93,7 +93,7 @@ def default_learning_rate(model: ModelConfig) -> float:
     return HINTED_LEARNING_RATE if model.hints else LEARNING_RATE
 
 
-FRAME_TOKENS = {"cpu": 2400, "mps": 7000, "cuda": 30_000}
+FRAME_TOKENS = {"cpu": 1800, "mps": 7000, "cuda": 30_000}
 """Tokens of frames in a step that learns: it keeps what the way back needs; on a CPU more frames per step are only slower."""
 
 

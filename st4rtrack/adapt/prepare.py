@@ -13,12 +13,15 @@ from st4rtrack.adapt.priors import Priors, TeacherDepth, TeacherTracks
 from st4rtrack.adapt.queries import grid_queries, held_out_tracks, more_queries, moving_tracks
 from st4rtrack.adapt.scale import log_scales
 from st4rtrack.adapt.teachers import DepthTeacher, TrackTeacher, gather_priors, gather_tracks
-from st4rtrack.geometry.sampling import inside_image, sample_map
+from st4rtrack.geometry.sampling import inside_image, nearest_pixel, sample_map
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.types import UserError, Video
 
 logger = logging.getLogger(__name__)
+
+LITTLE_MEASURED = 0.5
+"""Share of what moves whose depth a teacher should know."""
 
 
 def prepare_video(
@@ -74,7 +77,23 @@ def prepare_video(
         int(held_out.sum()),
         "no teacher" if priors.depth is None else priors.depth.name,
     )
+    if found.moving.any() and _measured_share(found) < LITTLE_MEASURED:
+        logger.warning(
+            "%s: no teacher knows how far away most of what moves is; its tracks will follow the image better, at distances that "
+            "remain guesses; a depth model or files would know them, see --depth",
+            video.name,
+        )
     return found
+
+
+def _measured_share(video: AdaptVideo) -> float:
+    """Of the places where moving tracks are seen, the share whose depth a teacher knows."""
+    tracks, teacher = video.priors.tracks, video.priors.depth
+    if teacher is None:
+        return 0.0
+    row, column = nearest_pixel(tracks.tracks_px, *teacher.depth.shape[1:])
+    known = np.take_along_axis(teacher.depth.reshape(len(row), -1), row * teacher.depth.shape[2] + column, axis=1) > 0
+    return float(known[tracks.visible & video.moving].mean())
 
 
 def _static_world(

@@ -222,3 +222,13 @@ def test_mistakes_are_sentences(clip: ProceduralClip, base: Path, tmp_path: Path
     (tmp_path / "b.unfinished.pt").write_bytes(b"no state")
     with pytest.raises(UserError, match="cannot be read"):
         adapt_small(clip, base, tmp_path / "b.safetensors")
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_it_is_said_where_no_teacher_knows_how_far_what_moves_is(
+    clip: ProceduralClip, base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, knows: bool
+) -> None:
+    teacher = {} if knows else {"depth": "none"}
+    with caplog.at_level("WARNING"):
+        adapt_small(clip, base, tmp_path / "room.safetensors", config={"steps": 1}, **teacher)
+    assert ("no teacher knows how far away" in caplog.text) is not knows
