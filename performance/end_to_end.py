@@ -1,7 +1,7 @@
 """Frames per second from a video file to a scene on disk, embedded model, in one run: `python performance/end_to_end.py`.
 
-The named baseline does one thing after the other (`run_ahead` replaced by plain iteration). Rounds are interleaved; medians. Where the time goes
-says `st4rtrack doctor --benchmark`.
+The named baseline does one thing after the other (`run_ahead` replaced by plain iteration). Rounds are interleaved; medians.
+Where the time goes says `st4rtrack doctor --benchmark`.
 """
 
 import argparse

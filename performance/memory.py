@@ -2,7 +2,8 @@
 
     python performance/memory.py --frames 64 10000 --size 96 128       # a long video in a few minutes
 
-Pace: processor seconds per frame in the second and in the last tenth of the run, which other work on the machine disturbs less than the clock's.
+Pace: processor seconds per frame in the second and in the last tenth of the run, which other work on the machine disturbs less than
+the clock's.
 """
 
 import argparse
