@@ -2,6 +2,8 @@
 
 The plain way is the released one: float32, one pair at a time, the anchor encoded again for each pair. Weights are drawn by formula
 (their values do not matter for speed). Rounds are interleaved, so that other work on the machine disturbs all rows alike; medians.
+Share of peak: operations of matrix products, attention and convolutions by time, against the product of two large matrices of the same
+type in the same run; for the network without hints, whose work is all in the network.
 """
 
 import argparse
@@ -13,6 +15,8 @@ import torch
 from machine import machine
 
 from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
+from st4rtrack.doctor.counting import StandIn
+from st4rtrack.doctor.peaks import measure_peaks
 from st4rtrack.model.config import LARGE, TINY, ModelConfig
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.pointmaps import automatic_batch_size, encode_anchor, predict_frames
@@ -74,7 +78,19 @@ def measure(name: str, config: ModelConfig, frames: int, rounds: int) -> list[st
         for row, run in rows.items():
             rates[row].append(frames_per_second(run, frames))
     base = float(np.median(rates["plain, float32"]))
-    return [f"| {name} | {row} | {np.median(r):.3g} | {np.median(r) / base:.2f} |" for row, r in rates.items()]
+    shares = {row: share_of_peak(config, row, float(np.median(r)), rgb.shape[1:3]) for row, r in rates.items()}
+    return [f"| {name} | {row} | {np.median(r):.3g} | {np.median(r) / base:.2f} | {shares[row]} |" for row, r in rates.items()]
+
+
+def share_of_peak(config: ModelConfig, row: str, rate: float, size: tuple[int, ...]) -> str:
+    """Of the fastest matrix product of that type, in words; unknown for a network with hints."""
+    if config.hints:
+        return ""
+    cpu, dtype = torch.device("cpu"), torch.bfloat16 if row == "bfloat16" else torch.float32
+    stand_in, images = StandIn(config, dtype, cpu), (1, 3, *size)
+    pair = stand_in.cost(lambda model: model(torch.empty(images), torch.empty(images))).flops
+    anchor = 0 if row.startswith("plain") else stand_in.cost(lambda model: model.encode(torch.empty(images))).flops
+    return f"{rate * (pair - anchor) / measure_peaks(cpu, dtype).flops_per_s:.0%}"
 
 
 def main() -> None:
@@ -84,7 +100,7 @@ def main() -> None:
     parser.add_argument("--tiny-frames", type=int, default=16)
     options = parser.parse_args()
     print(f"{machine()}; 512x288, medians of {options.rounds} interleaved rounds\n")
-    print("| network | way | frames per second | against plain |\n|---|---|---|---|")
+    print("| network | way | frames per second | against plain | of peak |\n|---|---|---|---|---|")
     for name, config, frames in (("tiny", TINY, options.tiny_frames), ("large", LARGE, options.large_frames)):
         print("\n".join(measure(name, config, frames, options.rounds)), flush=True)
 
