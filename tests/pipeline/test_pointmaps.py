@@ -1,0 +1,54 @@
+"""The network as the pipeline uses it gives the numbers of the network called pair by pair."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
+from st4rtrack.model.config import LARGE, TINY, ModelConfig
+from st4rtrack.model.network import St4RTrack
+from st4rtrack.pipeline.pointmaps import encode_anchor, predict_frames
+from st4rtrack.preprocess import normalize_images
+from st4rtrack.train.forward import new_model
+from st4rtrack.types import Pointmap
+
+SMALL = {"encoder_width": 64, "encoder_depth": 3, "encoder_heads": 4, "decoder_width": 48, "decoder_depth": 4, "decoder_heads": 4}
+
+
+@pytest.fixture(scope="module")
+def rgb() -> np.ndarray:
+    return procedural_clip(5, ProceduralConfig(64, 96, 5, setting="room", camera="orbit")).rgb
+
+
+def assert_same(ours: Pointmap, plain: Pointmap) -> None:
+    assert ours.confidence is not None and plain.confidence is not None
+    for a, b in ((ours.points_world, plain.points_world[0].numpy()), (ours.confidence, plain.confidence[0].numpy())):
+        error = np.abs(a - b) / np.abs(b).mean()
+        assert error.max() < 1e-4 and np.median(error) < 1e-5
+
+
+@pytest.mark.parametrize("config", [replace(LARGE, **SMALL), replace(TINY, **SMALL)], ids=["dpt", "conv with hints"])
+def test_batches_that_share_an_anchor_equal_pair_by_pair(config: ModelConfig, rgb: np.ndarray) -> None:
+    model: St4RTrack = new_model(config, seed=3).eval()
+    anchor = encode_anchor(model, rgb[0])
+    found = list(predict_frames(model, anchor, ((k, frame, None) for k, frame in enumerate(rgb)), batch_size=3))
+    assert [index for index, _, _ in found] == list(range(len(rgb)))
+    with torch.inference_mode():
+        for index, frame, maps in found:
+            assert frame is rgb[index] or (frame == rgb[index]).all()
+            plain = model(normalize_images(rgb[:1]), normalize_images(frame[None]))
+            assert_same(maps.tracking, plain.tracking)
+            assert_same(maps.reconstruction, plain.reconstruction)
+    assert not (found[0][2].tracking.points_world == found[-1][2].tracking.points_world).all()
+
+
+def test_only_the_layers_that_heads_read_are_kept() -> None:
+    model = new_model(replace(LARGE, **SMALL), seed=0).eval()
+    with torch.inference_mode():
+        anchor, frames = model.encode(torch.rand(1, 3, 32, 48)), model.encode(torch.rand(3, 3, 32, 48))
+        tracking, reconstruction = model.decoder(anchor, frames)
+    assert model.config.head_layers == (0, 2, 3, 4)
+    assert [x.shape[0] for x in tracking] == [1, 3, 3, 3] and [x.shape[0] for x in reconstruction] == [3] * 4
+    assert [x.shape[2] for x in tracking] == [64, 48, 48, 48]
