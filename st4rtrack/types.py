@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from st4rtrack.geometry.sampling import nearest_pixel, sample_map
+from st4rtrack.geometry.following import Followed, Shown, find_owners, follow, follow_owners
 
 Array = Any
 """A NumPy array, a torch tensor, or something that reads as a NumPy array from disk."""
@@ -134,13 +134,17 @@ class Tracks:
         points_world: [time, points, 3] world units.
         visible: [time, points] bool.
         confidence: [time, points].
-        query_px: [points, 2] pixels of the source video, in the anchor frame.
+        query_px: [points, 2] pixels of the source video, in the query's frame.
+        frame: in which the points were asked for.
+        tracked: [time, points] bool; False where the network did not follow the point: it is held where it was seen last.
     """
 
     points_world: np.ndarray
     visible: np.ndarray
     confidence: np.ndarray
     query_px: np.ndarray
+    frame: int = 0
+    tracked: np.ndarray | None = None
 
 
 @dataclass
@@ -157,6 +161,8 @@ class Scene:
         pixel_map: source pixels to network pixels.
         source_size: (height, width) of the source video in pixels.
         info: what else `scene.json` says: model, options, source.
+        anchors: further anchors by frame number, in the same world; of each, `valid` [time, height, width] is true where it is followed
+            and has content that no earlier anchor has. Points that are not known are NaN.
     """
 
     rgb: Array
@@ -168,20 +174,30 @@ class Scene:
     pixel_map: PixelMap
     source_size: tuple[int, int]
     info: dict[str, Any] = field(default_factory=dict)
+    anchors: dict[int, TrackingOverTime] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.time_s)
 
-    def tracks(self, query_px: np.ndarray) -> Tracks:
-        """Tracks of chosen points of the anchor frame, at any sub-pixel position.
+    def tracks(self, query_px: np.ndarray, *, frame: int | None = None) -> Tracks:
+        """Tracks of chosen points of a frame, at any sub-pixel position.
+
+        A point of a frame that is no anchor has the track of the anchor's point that is seen there, at the same depth and within
+        one and a half pixels, carried to the surface that the frame shows at the query. A point that no anchor has seen
+        is held where the frame shows it: it is visible and `tracked` in that frame alone.
 
         Args:
-            query_px: [points, 2] (u, v) pixels of the source video, in the anchor frame.
+            query_px: [points, 2] (u, v) pixels of the source video.
+            frame: in which frame, counting those that were processed; default the anchor.
         Returns:
             `Tracks` over all frames; positions and confidence bilinear, visibility that of the pixel that holds the query.
         Raises:
-            ValueError: the shape is not [points, 2], or a query lies outside the part of the image that the network saw.
+            ValueError: the shape is not [points, 2], a query lies outside the part of the image that the network saw, or there is no
+                such frame.
         """
+        frame = self.anchor_index if frame is None else frame
+        if isinstance(frame, bool) or frame != int(frame) or not 0 <= frame < len(self):
+            raise ValueError(f"the frame of a query must be a number from 0 to {len(self) - 1}, got {frame!r}")
         query_px = np.asarray(query_px, dtype=np.float64)
         if query_px.ndim != 2 or query_px.shape[1] != 2:
             raise ValueError(f"query_px must be [points, 2], got {list(query_px.shape)}")
@@ -197,10 +213,15 @@ class Scene:
             )
         if self.tracking.visible is None or self.tracking.confidence is None:
             raise ValueError("this scene has no visibility or confidence")
-        row, column = nearest_pixel(network_px, height, width)
-        points, confidence, visible = [], [], []
-        for t in range(len(self)):  # one frame at a time: the maps may be on disk
-            points.append(sample_map(np.asarray(self.tracking.points_world[t], np.float32), network_px))
-            confidence.append(sample_map(np.asarray(self.tracking.confidence[t], np.float32), network_px))
-            visible.append(np.asarray(self.tracking.visible[t])[row, column])
-        return Tracks(np.stack(points), np.stack(visible), np.stack(confidence), query_px)
+        if frame == self.anchor_index:
+            found = follow(self.tracking, network_px)
+        else:
+            found = self._follow_from(int(frame), network_px)
+        return Tracks(found.points, found.visible, found.confidence, query_px, int(frame), found.tracked)
+
+    def _follow_from(self, frame: int, network_px: np.ndarray) -> Followed:
+        """The tracks of whatever anchor owns each place [points, 2] of a frame."""
+        shown = Shown.of(self.reconstruction, self.cameras, frame)
+        every = [(self.anchor_index, self.tracking), *self.anchors.items()]
+        owners = find_owners([maps for _, maps in every], frame, shown, network_px)
+        return follow_owners([maps for _, maps in every], owners, len(self), frame)

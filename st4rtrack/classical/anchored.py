@@ -85,10 +85,10 @@ class AnchoredGeometry:
         """What is known of the anchor and the next frame [height, width, 3] uint8."""
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
         reference, last = self._reference, self._grey
-        forward, backward = _both_ways(last, grey, enlarge=MOTION_ENLARGE)
+        forward, backward = both_ways(last, grey, enlarge=MOTION_ENLARGE)
         self._motion.extend(forward, backward)
         reference.chain.extend(forward, backward)
-        reference.chain.correct(*_both_ways(reference.grey, grey, reference.chain.forward, reference.chain.backward))
+        reference.chain.correct(*both_ways(reference.grey, grey, reference.chain.forward, reference.chain.backward))
         reference.age += 1
         self._grey = grey
         if self.surveyed is None:
@@ -154,16 +154,16 @@ def _dense_matches(grey: np.ndarray, frames: list[np.ndarray]) -> Matches:
     grid, chain, last = pixel_grid(height, width), FlowChain(height, width), grey
     pixels, valid = [], []
     for k, frame in enumerate(frames):
-        chain.extend(*_both_ways(last, frame))
+        chain.extend(*both_ways(last, frame))
         if k in chosen:
-            chain.correct(*_both_ways(grey, frame, chain.forward, chain.backward))
+            chain.correct(*both_ways(grey, frame, chain.forward, chain.backward))
             pixels.append((grid + chain.forward).reshape(-1, 2))
             valid.append(returns(chain.forward, chain.backward, share=0.02).ravel())
         last = frame
     return Matches(grid.reshape(-1, 2), np.stack(pixels), np.stack(valid), (height, width))
 
 
-def _both_ways(
+def both_ways(
     a: np.ndarray, b: np.ndarray, forward: np.ndarray | None = None, backward: np.ndarray | None = None, *, enlarge: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
     """Flow from a to b and back, at the same time where OpenCV may use two threads."""

@@ -22,16 +22,16 @@ def positive_int(value: str | int, name: str) -> int:
     return number
 
 
-def read_anchor(value: str) -> int | Literal["middle"]:
-    """A frame number or "middle".
+def read_anchor(value: str) -> int | Literal["middle", "auto"]:
+    """A frame number, "middle" or "auto".
 
     Raises:
-        UserError: neither.
+        UserError: none of them.
     """
-    if value == "middle":
-        return "middle"
+    if value == "middle" or value == "auto":
+        return value
     if not value.isascii() or not value.isdigit():
-        raise UserError(f"--anchor must be a frame number or 'middle', got {value!r}")
+        raise UserError(f"--anchor must be a frame number, 'middle' or 'auto', got {value!r}")
     return int(value)
 
 

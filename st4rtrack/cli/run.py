@@ -36,7 +36,8 @@ def run(
         video: Video file, folder of images, glob of images (in quotes), or an .npz / .zarr with frames.
         output: Scene folder. Default: NAME_st4rtrack in the current folder. An unfinished one is continued.
         model: Checkpoint file, model folder or hub id; "tiny" is the embedded model.
-        anchor: The frame whose content is tracked and whose camera is the world: a number among the processed frames, or "middle".
+        anchor: The frame whose content is tracked and whose camera is the world: a number among the processed frames, or "middle";
+            "auto" is the first frame, and tracks what comes into view later from further anchors.
         start: First frame: source frame number, or seconds as in 2.5s.
         stop: End, exclusive: source frame number, or seconds as in 7s.
         stride: Take every n-th frame, after --fps.
@@ -47,7 +48,8 @@ def run(
         batch_size: Frames at once, or auto.
         points: Type of the stored points; float16 halves the folder.
         export: Formats to write as well, separated by commas, as `st4rtrack export` knows them: ply,glb,colmap.
-        queries: CSV or npz with u,v in source pixels of the anchor frame: writes tracks.csv and tracks.npz.
+        queries: CSV or npz with u,v[,frame] in source pixels, frame counting those processed (default: the anchor's): writes
+            tracks.csv and tracks.npz.
         overwrite: Replace a scene that is there.
     """
     from st4rtrack.cli.options import export_formats, positive_int, read_anchor

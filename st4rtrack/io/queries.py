@@ -34,20 +34,16 @@ def write_tracks(scene: Scene, queries: np.ndarray, folder: Path) -> list[Path]:
 
     Args:
         scene: to sample.
-        queries: [points, 2 or 3] as `read_queries` gives them.
+        queries: [points, 2 or 3] as `read_queries` gives them; the frames count those processed, default the anchor.
         folder: to write to.
     Returns:
         The two paths.
     Raises:
-        UserError: a query is outside the image, or in a frame other than the anchor.
+        UserError: a query is outside the image, or in a frame that is not there.
     """
-    if queries.shape[1] == 3 and (queries[:, 2] != scene.anchor_index).any():
-        other = queries[queries[:, 2] != scene.anchor_index][0, 2]
-        raise UserError(
-            f"a query is in frame {other:g}, but only the anchor frame {scene.anchor_index} is tracked; run with --anchor {other:g}"
-        )
+    frames = queries[:, 2] if queries.shape[1] == 3 else np.full(len(queries), float(scene.anchor_index))
     try:
-        tracks = scene.tracks(queries[:, :2])
+        tracks = _tracks_of_frames(scene, queries[:, :2], frames)
     except ValueError as error:
         raise UserError(str(error)) from None
     csv_path, npz_path = folder / "tracks.csv", folder / "tracks.npz"
@@ -59,9 +55,23 @@ def write_tracks(scene: Scene, queries: np.ndarray, folder: Path) -> list[Path]:
         visible=tracks.visible,
         confidence=tracks.confidence,
         query_px=tracks.query_px,
+        query_frame=frames.astype(np.int64),
+        tracked=tracks.tracked,
         time_s=time_s,
     )
     return [csv_path, npz_path]
+
+
+def _tracks_of_frames(scene: Scene, query_px: np.ndarray, frames: np.ndarray) -> Tracks:
+    """Tracks of points each asked for in a frame of its own, in the order of the queries."""
+    different = np.unique(frames)
+    parts = [scene.tracks(query_px[frames == frame], frame=frame) for frame in different]
+    order = np.argsort(np.concatenate([np.flatnonzero(frames == frame) for frame in different]))
+    joined = {
+        name: np.concatenate([getattr(part, name) for part in parts], axis=1)[:, order]
+        for name in ("points_world", "visible", "confidence", "tracked")
+    }
+    return Tracks(query_px=query_px, frame=parts[0].frame, **joined)
 
 
 def _write_csv(tracks: Tracks, time_s: np.ndarray, path: Path) -> None:

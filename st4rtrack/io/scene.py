@@ -16,6 +16,7 @@ import numpy as np
 import zarr
 
 from st4rtrack.io.lazy import LazyArray
+from st4rtrack.io.scene_anchors import AnchorStore, copy_anchors, load_anchors
 from st4rtrack.io.scene_format import FORMAT_VERSION as FORMAT_VERSION
 from st4rtrack.io.scene_format import (
     JOURNAL,
@@ -56,9 +57,14 @@ class FrameFields(TypedDict):
 
 
 class SceneSink(ABC):
-    """Takes the frames of a scene in any order, one at a time, and gives the scene at the end."""
+    """Takes the frames of a scene in any order, one at a time, and gives the scene at the end.
+
+    Attributes:
+        anchors: takes the further anchors, after the frames.
+    """
 
     complete = False
+    anchors: AnchorStore
 
     def __init__(self, header: SceneHeader) -> None:
         self.header = header
@@ -141,12 +147,13 @@ class SceneBuffer(SceneSink):
     def __init__(self, header: SceneHeader) -> None:
         super().__init__(header)
         self._maps = {spec.field: np.zeros(header.shape(spec), header.dtype(spec)) for spec in header.specs if not spec.small}
+        self.anchors = AnchorStore(zarr.open_group(store=zarr.storage.MemoryStore(), mode="w", zarr_format=3), header)
 
     def finish(self, *, moving: Array | None = None, results: Mapping[str, Any] | None = None) -> Scene:
         self.header, moving = self._close(moving, results)
         self.complete = True
         small = {spec.field: self._rows[spec.field].copy() for spec in self.header.specs if spec.small}
-        return _scene(self.header, {**self._maps, **small, "moving": moving})
+        return dataclasses.replace(_scene(self.header, {**self._maps, **small, "moving": moving}), anchors=self.anchors.finish())
 
     def _mark_done(self, row: np.ndarray) -> None:
         pass
@@ -177,10 +184,13 @@ class SceneWriter(SceneSink):
             (folder / JOURNAL).unlink(missing_ok=True)
             self._group = zarr.open_group(store=folder / SCENE_ZARR, mode="w", zarr_format=3)
             self._maps = {spec.field: create_array(self._group, header, spec) for spec in header.specs if not spec.small}
+            self.anchors = AnchorStore(self._group, header, folder)
             return
         self._group = open_group(folder, "r" if self.complete else "r+")
         self._maps = {spec.field: open_array(folder, self._group, header, spec) for spec in header.specs if not spec.small}
-        if self.complete:
+        if not self.complete:
+            self.anchors = AnchorStore(self._group, header, folder, goes_on=True)
+        else:
             self._rows["done"] = True
             for spec in header.specs:
                 if spec.small:
@@ -194,7 +204,8 @@ class SceneWriter(SceneSink):
                     create_array(self._group, self.header, spec)[:] = self._rows[spec.field]
             if moving is not None:
                 create_array(self._group, self.header, MOVING)[:] = moving
-            write_json(self.folder, self.header, complete=True, moving=moving is not None)
+            write_json(self.folder, self.header, complete=True, moving=moving is not None, anchors=self.anchors.frames)
+            self.anchors.finish()
             (self.folder / JOURNAL).unlink(missing_ok=True)
             self.complete = True
         return load_scene(self.folder)
@@ -241,6 +252,7 @@ def save_scene(
     writer = SceneWriter(folder, header, state)
     for index in range(num_frames):
         writer.write_frame(index, **{name: values[index] for name, values in fields.items()})  # pyright: ignore[reportArgumentType]
+    copy_anchors(scene.anchors, writer.anchors, num_frames)
     writer.finish(moving=moving)
     return folder
 
@@ -269,7 +281,8 @@ def load_scene(path: str | Path) -> Scene:
     for spec in (*header.specs, *([MOVING] if MOVING.path in data["arrays"] else [])):
         array = open_array(folder, group, header, spec)
         arrays[spec.field] = array[:] if spec.small or spec is MOVING else LazyArray(array, source=folder)
-    return _scene(header, arrays)
+    anchors = load_anchors(group, header, data.get("anchors", []), folder)
+    return dataclasses.replace(_scene(header, arrays), anchors=anchors)
 
 
 def _cut_torn_record(journal: Path) -> None:

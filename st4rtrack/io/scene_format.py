@@ -10,7 +10,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from st4rtrack.types import PixelMap, UserError
 FORMAT = "st4rtrack scene"
 FORMAT_VERSION = 1
 SCENE_JSON, SCENE_ZARR, JOURNAL, OVERVIEW = "scene.json", "scene.zarr", "frames.journal", "overview.png"
+ANCHORS_JOURNAL = "anchors.journal"
 SMALL_CHUNK_FRAMES = 4096
 
 _TEMPORARY = f".{SCENE_JSON}.tmp"
@@ -211,7 +212,7 @@ def open_group(folder: Path, mode: Literal["r", "r+"]) -> zarr.Group:
     try:
         return zarr.open_group(store=folder / SCENE_ZARR, mode=mode, zarr_format=3, use_consolidated=False)
     except (OSError, KeyError, ValueError) as error:
-        raise _damaged(folder, f"{SCENE_ZARR} cannot be opened") from error
+        raise damaged(folder, f"{SCENE_ZARR} cannot be opened") from error
 
 
 def open_array(folder: Path, group: zarr.Group, header: SceneHeader, spec: ArraySpec) -> zarr.Array:
@@ -219,13 +220,14 @@ def open_array(folder: Path, group: zarr.Group, header: SceneHeader, spec: Array
     try:
         array = group[spec.path]
     except (OSError, KeyError, ValueError) as error:
-        raise _damaged(folder, f"the array {spec.path} is missing") from error
+        raise damaged(folder, f"the array {spec.path} is missing") from error
     if not isinstance(array, zarr.Array) or array.shape != header.shape(spec) or array.dtype != header.dtype(spec):
-        raise _damaged(folder, f"the array {spec.path} is not {list(header.shape(spec))} {header.dtype(spec)}")
+        raise damaged(folder, f"the array {spec.path} is not {list(header.shape(spec))} {header.dtype(spec)}")
     return array
 
 
-def _damaged(folder: Path, what: str) -> UserError:
+def damaged(folder: Path, what: str) -> UserError:
+    """What to raise when a scene is not as its description says."""
     return UserError(f"the scene in {folder} is damaged: {what}; make it again with --overwrite")
 
 
@@ -256,7 +258,8 @@ def _remove_ours(folder: Path) -> None:
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise UserError(f"{folder / SCENE_JSON} was not written by st4rtrack; choose another folder")
     _write_whole(folder, {**found, "status": "incomplete"})
-    (folder / JOURNAL).unlink(missing_ok=True)
+    for journal in (JOURNAL, ANCHORS_JOURNAL):
+        (folder / journal).unlink(missing_ok=True)
     if (folder / SCENE_ZARR).is_symlink():
         (folder / SCENE_ZARR).unlink()
     elif (folder / SCENE_ZARR).exists():
@@ -265,7 +268,7 @@ def _remove_ours(folder: Path) -> None:
     (folder / SCENE_JSON).unlink()
 
 
-def _to_json(header: SceneHeader, *, complete: bool, moving: bool = False) -> dict[str, Any]:
+def _to_json(header: SceneHeader, *, complete: bool, moving: bool = False, anchors: Sequence[int] = ()) -> dict[str, Any]:
     return _plain(
         {
             "format": FORMAT,
@@ -280,6 +283,7 @@ def _to_json(header: SceneHeader, *, complete: bool, moving: bool = False) -> di
             "source_size": header.source_size,
             "points_dtype": header.points_dtype,
             "arrays": [spec.path for spec in (*header.specs, *([MOVING] if moving else []))],
+            **({"anchors": list(anchors)} if anchors else {}),
             "info": header.info,
         }
     )
@@ -300,12 +304,14 @@ def header_of(folder: Path, data: dict[str, Any]) -> SceneHeader:
             fields=tuple(spec.field for spec in ARRAYS if spec.path in data["arrays"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(folder, f"{SCENE_JSON} does not describe it ({error})") from error
+        raise damaged(folder, f"{SCENE_JSON} does not describe it ({error})") from error
 
 
-def write_json(folder: Path, header: SceneHeader, *, complete: bool, moving: bool = False) -> None:
-    """Writes `scene.json`; `moving`: whether that array is there."""
-    _write_whole(folder, _to_json(header, complete=complete, moving=moving))
+def write_json(
+    folder: Path, header: SceneHeader, *, complete: bool, moving: bool = False, anchors: Sequence[int] = ()
+) -> None:
+    """Writes `scene.json`; `moving`: whether that array is there; `anchors`: frame numbers of the further anchors."""
+    _write_whole(folder, _to_json(header, complete=complete, moving=moving, anchors=anchors))
 
 
 def _write_whole(folder: Path, data: dict[str, Any]) -> None:
@@ -344,7 +350,7 @@ def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str | None:
 
 def _options(data: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """What makes two scenes the same run, flat: ("info.options.size", 512)."""
-    same_for_all = ("format", "format_version", "st4rtrack_version", "status", "arrays")
+    same_for_all = ("format", "format_version", "st4rtrack_version", "status", "arrays", "anchors")
     data = {name: value for name, value in data.items() if name not in same_for_all} | {
         "arrays": sorted({*data.get("arrays", [])} - {MOVING.path}),
         "info": {name: value for name, value in data.get("info", {}).items() if name != "results"},

@@ -15,6 +15,8 @@ from st4rtrack.io.video import open_video
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.ahead import run_ahead
+from st4rtrack.pipeline.anchor_pairs import NetworkPairs
+from st4rtrack.pipeline.anchors import add_anchors
 from st4rtrack.pipeline.cameras import anchor_intrinsics, solve_camera
 from st4rtrack.pipeline.outward import Outward
 from st4rtrack.pipeline.pointmaps import Anchor, automatic_batch_size, encode_anchor, predict_batch, predict_frames
@@ -38,7 +40,7 @@ def reconstruct(
     video: Any,
     *,
     model: St4RTrack | None = None,
-    anchor: int | Literal["middle"] = 0,
+    anchor: int | Literal["middle", "auto"] = 0,
     output: str | Path | None = None,
     size: int | None = None,
     fit: Literal["crop", "stretch"] = "crop",
@@ -53,7 +55,8 @@ def reconstruct(
     Args:
         video: path of a video, a folder or glob of images, an array [time, height, width, 3] uint8, or a `Video`.
         model: the network; default the embedded one.
-        anchor: which of the processed frames is the world, or "middle".
+        anchor: which of the processed frames is the world, or "middle"; "auto" is the first, and adds anchors in other frames until every
+            pixel of every frame belongs to a track (`Scene.anchors`).
         output: scene folder; frames stream to it and memory does not grow with the video. `None` keeps the scene in memory.
         size: long side in pixels at the network; default the model's own.
         fit: what is done about sides that are no multiple of the patch: cut off the rest, or stretch the image a little (the benchmark).
@@ -72,7 +75,7 @@ def reconstruct(
     fitted = to_network_size if fit == "crop" else stretch_to_network_size
     network_video, pixel_map = fitted(source, long_side=size or model.config.image_size, patch_size=model.config.patch_size)
     anchor_index = _anchor_index(anchor, len(source))
-    header = _header(source, network_video, pixel_map, model, anchor_index, points_dtype)
+    header = _header(source, network_video, pixel_map, model, anchor_index, points_dtype, every_pixel=anchor == "auto")
     if output is not None and not overwrite and holds_scene(output, header):
         return load_scene(output)
     batch_size = batch_size or automatic_batch_size(model, network_video.height, network_video.width)
@@ -92,7 +95,8 @@ def reconstruct(
             len(source),
             unsolved[0],
         )
-    return sink.finish(results={"focal_px": intrinsics[0, 0], "cameras_not_found": len(unsolved)})
+    further = add_anchors(NetworkPairs(model, sink, batch_size), sink) if anchor == "auto" else {}
+    return sink.finish(results={"focal_px": intrinsics[0, 0], "cameras_not_found": len(unsolved), **further})
 
 
 def _process_frames(
@@ -151,9 +155,11 @@ def _write(
 def _anchor_index(anchor: int | str, num_frames: int) -> int:
     if anchor == "middle":
         return num_frames // 2
+    if anchor == "auto":
+        return 0
     if isinstance(anchor, str) or not 0 <= anchor < num_frames:
         raise UserError(
-            f"the anchor must be a frame number from 0 to {num_frames - 1} (of the frames processed) or 'middle', got {anchor!r}"
+            f"the anchor must be a frame number from 0 to {num_frames - 1} (of the frames processed), 'middle' or 'auto', got {anchor!r}"
         )
     return int(anchor)
 
@@ -165,8 +171,10 @@ def _header(
     model: St4RTrack,
     anchor_index: int,
     points_dtype: Literal["float32", "float16"],
+    *,
+    every_pixel: bool,
 ) -> SceneHeader:
-    info = {
+    info: dict[str, Any] = {
         "model": {"name": model.name, "hash": model.weights_hash, "dtype": str(model.dtype).removeprefix("torch.")},
         "source": {
             "video": source.source,
@@ -176,6 +184,8 @@ def _header(
             "last_frame": int(source.frame_index[-1]),
         },
     }
+    if every_pixel:
+        info["options"] = {"anchor": "auto"}
     return SceneHeader(
         num_frames=len(source),
         height=video.height,

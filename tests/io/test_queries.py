@@ -57,9 +57,22 @@ def test_tracks_are_written_as_sampled(tmp_path: Path) -> None:
 def test_queries_elsewhere_are_named(tmp_path: Path) -> None:
     scene = synthetic_scene(num_frames=4, height=6, width=8)
     inside = scene.pixel_map.source_from_network(np.array([[3.0, 3.0]]))
-    other_frame = np.c_[inside, [scene.anchor_index + 1]]
-    with pytest.raises(UserError, match="anchor"):
-        write_tracks(scene, other_frame, tmp_path)
+    for frame in (len(scene), -1, 0.5):
+        with pytest.raises(UserError, match="frame of a query"):
+            write_tracks(scene, np.c_[inside, [frame]], tmp_path)
     with pytest.raises(UserError, match="outside"):
         write_tracks(scene, np.array([[1e6, 0.0]]), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_every_query_may_have_a_frame_of_its_own(tmp_path: Path) -> None:
+    scene = synthetic_scene(num_frames=4, height=6, width=8)
+    query_px = scene.pixel_map.source_from_network(POINTS)
+    frames = np.array([3, scene.anchor_index])
+    _, npz_path = write_tracks(scene, np.c_[query_px, frames], tmp_path)
+    with np.load(npz_path) as saved:
+        assert saved["query_frame"].tolist() == frames.tolist()
+        for k, frame in enumerate(frames):
+            expected = scene.tracks(query_px[k : k + 1], frame=int(frame))
+            np.testing.assert_array_equal(saved["points_world"][:, k : k + 1], expected.points_world)
+            np.testing.assert_array_equal(saved["visible"][:, k : k + 1], expected.visible)

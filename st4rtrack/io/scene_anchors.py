@@ -1,0 +1,154 @@
+"""Further anchors of a scene: `anchors/NNNNNN/...`, arrays as those of `tracking/`, written over the frames in which they are followed.
+
+One implementation for scenes on disk and in memory: zarr keeps chunks that are not written as a single value, so an anchor costs what
+it is followed for, whatever the length of the video. A line of the journal says that an anchor is whole, so that a killed run goes
+on with the next one.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import ZstdCodec
+
+from st4rtrack.io.lazy import LazyArray
+from st4rtrack.io.scene_format import ANCHORS_JOURNAL, ArraySpec, SceneHeader, damaged
+from st4rtrack.types import TrackingOverTime
+
+_IMAGE = ("time", "height", "width")
+ANCHOR_ARRAYS = (
+    ArraySpec("points", "points", (*_IMAGE, 3), None),
+    ArraySpec("confidence", "confidence", _IMAGE, "float32"),
+    ArraySpec("visible", "visible", _IMAGE, "bool"),
+    ArraySpec("valid", "valid", _IMAGE, "bool"),
+)
+"""Of one anchor; `points` are NaN and the others zero where it is not followed or an earlier anchor has the content."""
+
+
+class AnchorStore:
+    """The further anchors of a scene that is being made.
+
+    Args:
+        group: of the scene's arrays.
+        header: of the scene.
+        folder: of the journal; `None` keeps none.
+        goes_on: whether the anchors that the journal names are there.
+
+    Attributes:
+        records: plain data of each anchor that is whole, with its `frame`, in the order in which they were made.
+    """
+
+    def __init__(self, group: zarr.Group, header: SceneHeader, folder: Path | None = None, *, goes_on: bool = False) -> None:
+        self._group, self._header = group, header
+        self._journal = None if folder is None else folder / ANCHORS_JOURNAL
+        self._arrays: dict[int, dict[str, zarr.Array]] = {}
+        self.records: list[dict[str, Any]] = []
+        if self._journal is not None and goes_on and self._journal.exists():
+            self._continue(self._journal)
+        elif self._journal is not None:
+            self._journal.unlink(missing_ok=True)
+
+    @property
+    def frames(self) -> list[int]:
+        """Numbers of the anchors that are whole."""
+        return [record["frame"] for record in self.records]
+
+    def write(
+        self, anchor: int, index: int, *, points: np.ndarray, confidence: np.ndarray, visible: np.ndarray, valid: np.ndarray
+    ) -> None:
+        """One frame of an anchor: [height, width, 3] and [height, width] as in `ANCHOR_ARRAYS`; the first starts the anchor afresh."""
+        if anchor not in self._arrays:
+            self._arrays[anchor] = {spec.field: self._create(anchor, spec) for spec in ANCHOR_ARRAYS}
+        values = {"points": points, "confidence": confidence, "visible": visible, "valid": valid}
+        for name, array in self._arrays[anchor].items():
+            with np.errstate(over="ignore"):
+                array[index] = values[name].astype(array.dtype, copy=False)
+
+    def close(self, anchor: int, record: dict[str, Any]) -> None:
+        """The anchor is whole; the record is kept with it."""
+        self.records.append({"frame": anchor, **record})
+        if self._journal is not None:
+            with self._journal.open("a", encoding="utf-8") as journal:
+                journal.write(json.dumps(self.records[-1]) + "\n")
+
+    def maps(self, anchor: int) -> TrackingOverTime:
+        """An anchor over time, read when it is looked at."""
+        arrays = {name: LazyArray(array) for name, array in self._arrays[anchor].items()}
+        return TrackingOverTime(arrays["points"], arrays["confidence"], arrays["valid"], visible=arrays["visible"])
+
+    def finish(self) -> dict[int, TrackingOverTime]:
+        """All anchors that are whole; the journal goes."""
+        if self._journal is not None:
+            self._journal.unlink(missing_ok=True)
+        return {anchor: self.maps(anchor) for anchor in self.frames}
+
+    def _create(self, anchor: int, spec: ArraySpec) -> zarr.Array:
+        shape, dtype = self._header.shape(spec), self._header.dtype(spec)
+        return self._group.create_array(
+            _path(anchor, spec),
+            shape=shape,
+            chunks=(1, *shape[1:]),
+            dtype=dtype,
+            compressors=ZstdCodec(),
+            fill_value=np.nan if spec.field == "points" else dtype.type(0),
+            dimension_names=[axis if isinstance(axis, str) else None for axis in spec.axes],
+            overwrite=True,
+        )
+
+    def _continue(self, journal: Path) -> None:
+        """Reads what is whole, and cuts off a line that was not written whole."""
+        whole = journal.read_bytes().rpartition(b"\n")[0]
+        for line in whole.splitlines():
+            record = json.loads(line)
+            self.records.append(record)
+            self._arrays[record["frame"]] = open_anchor(self._group, self._header, record["frame"], journal.parent)
+        journal.write_bytes(whole + b"\n" if whole else b"")
+
+
+def open_anchor(group: zarr.Group, header: SceneHeader, anchor: int, folder: Path) -> dict[str, zarr.Array]:
+    """The arrays of an anchor by field.
+
+    Raises:
+        UserError: one is missing or of another shape or type.
+    """
+    arrays = {}
+    for spec in ANCHOR_ARRAYS:
+        try:
+            array = group[_path(anchor, spec)]
+        except (OSError, KeyError, ValueError) as error:
+            raise damaged(folder, f"the array {_path(anchor, spec)} is missing") from error
+        if not isinstance(array, zarr.Array) or array.shape != header.shape(spec) or array.dtype != header.dtype(spec):
+            raise damaged(folder, f"the array {_path(anchor, spec)} is not {list(header.shape(spec))} {header.dtype(spec)}")
+        arrays[spec.field] = array
+    return arrays
+
+
+def load_anchors(group: zarr.Group, header: SceneHeader, anchors: Sequence[int], folder: Path) -> dict[int, TrackingOverTime]:
+    """Further anchors of a scene on disk, read when they are looked at."""
+    loaded = {}
+    for anchor in anchors:
+        arrays = {name: LazyArray(array, source=folder) for name, array in open_anchor(group, header, anchor, folder).items()}
+        loaded[anchor] = TrackingOverTime(arrays["points"], arrays["confidence"], arrays["valid"], visible=arrays["visible"])
+    return loaded
+
+
+def copy_anchors(anchors: dict[int, TrackingOverTime], store: AnchorStore, num_frames: int) -> None:
+    """Anchors of another scene into a store, frame by frame; frames in which an anchor is not followed stay unwritten."""
+    for anchor, maps in anchors.items():
+        for index in range(num_frames):
+            points = np.asarray(maps.points_world[index])
+            if index == anchor or np.isfinite(points).any():
+                visible, valid = (
+                    np.ones(points.shape[:2], bool) if given is None else np.asarray(given[index])
+                    for given in (maps.visible, maps.valid)
+                )
+                sure = np.ones(points.shape[:2]) if maps.confidence is None else np.asarray(maps.confidence[index])
+                store.write(anchor, index, points=points, confidence=sure, visible=visible, valid=valid)
+        store.close(anchor, {})
+
+
+def _path(anchor: int, spec: ArraySpec) -> str:
+    return f"anchors/{anchor:06d}/{spec.path}"

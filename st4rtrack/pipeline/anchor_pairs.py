@@ -1,0 +1,96 @@
+"""Pairs of a further anchor with the frames around it, through the network, and what a network with hints is told of them.
+
+The first anchor's pass has given every frame a camera and a depth. So a network with hints needs no survey: its skeleton is the scene
+that is there, in the scene's own scale, and only the flow from the anchor is new.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from st4rtrack.classical.anchored import MOTION_ENLARGE, both_ways
+from st4rtrack.classical.flow import FlowChain
+from st4rtrack.classical.two_view import TwoView
+from st4rtrack.geometry.following import Shown
+from st4rtrack.geometry.transforms import invert_rigid
+from st4rtrack.io.scene import SceneSink
+from st4rtrack.model.network import St4RTrack
+from st4rtrack.pipeline.coverage import shown_by
+from st4rtrack.pipeline.pointmaps import encode_anchor, predict_frames
+from st4rtrack.types import TwoPointmaps
+
+MOST_AT_ONCE = 8
+"""Pairs in a batch at most: those predicted beyond the end of what an anchor sees are for nothing."""
+
+
+class Pairs(Protocol):
+    """Predicts pairs; points are in the camera frame of the anchor, in any scale."""
+
+    def along(self, anchor: int, step: int) -> Iterator[tuple[int, TwoPointmaps]]:
+        """The anchor with itself and the frames after it (step 1), or with those before it (step -1): number and pointmaps."""
+        ...
+
+
+class NetworkPairs:
+    """Pairs by a network.
+
+    Args:
+        model: the network.
+        sink: the scene, all frames of which are written.
+        batch_size: frames at once.
+    """
+
+    def __init__(self, model: St4RTrack, sink: SceneSink, batch_size: int) -> None:
+        self._model, self._sink, self._batch_size = model, sink, min(batch_size, MOST_AT_ONCE)
+
+    def along(self, anchor: int, step: int) -> Iterator[tuple[int, TwoPointmaps]]:
+        """As `Pairs`; frames are read, and pairs predicted, a batch ahead of what is asked for."""
+        rgb = self._sink.read("rgb", anchor)
+        views = _Views(self._sink, anchor, rgb) if self._model.config.hints else None
+        encoded = encode_anchor(self._model, rgb, None if views is None else views.own)
+        way = range(anchor, self._sink.header.num_frames) if step > 0 else range(anchor - 1, -1, -1)
+        frames = self._waiting(way, views)
+        while batch := list(islice(frames, self._batch_size)):
+            for index, _, maps in predict_frames(self._model, encoded, batch, batch_size=self._batch_size):
+                yield index, maps
+
+    def _waiting(self, way: range, views: "_Views | None") -> Iterator[tuple[int, np.ndarray, TwoView | None]]:
+        for index in way:
+            rgb = self._sink.read("rgb", index)
+            yield index, rgb, None if views is None else views.next(index, rgb)
+
+
+class _Views:
+    """What is known of an anchor and the frames along a way from it, in units of the anchor's median depth."""
+
+    def __init__(self, sink: SceneSink, anchor: int, rgb: np.ndarray) -> None:
+        self._sink, self._anchor = sink, anchor
+        self._shown = shown_by(sink, anchor)
+        depth = self._shown.depth
+        self._unit = float(np.nanmedian(depth)) if np.isfinite(depth).any() else 1.0
+        self._grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+        self._chain = FlowChain(*self._grey.shape)
+
+    @property
+    def own(self) -> TwoView:
+        """The anchor against itself."""
+        zero = np.zeros((*self._grey.shape, 2), np.float32)
+        return self._view(zero, zero, self._shown)
+
+    def next(self, index: int, rgb: np.ndarray) -> TwoView:
+        """The anchor against the next frame of the way."""
+        if index == self._anchor:
+            return self.own
+        grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+        self._chain.extend(*both_ways(self._grey, grey, enlarge=MOTION_ENLARGE))
+        self._grey = grey
+        return self._view(self._chain.forward, self._chain.backward, shown_by(self._sink, index))
+
+    def _view(self, forward: np.ndarray, backward: np.ndarray, shown: Shown) -> TwoView:
+        anchor_from_frame = invert_rigid(self._shown.world_from_camera) @ shown.world_from_camera
+        anchor_from_frame[:3, 3] /= self._unit
+        anchor_depth, frame_depth = (np.nan_to_num(each.depth / self._unit).astype(np.float32) for each in (self._shown, shown))
+        return TwoView(forward, backward, anchor_depth, frame_depth, anchor_from_frame, float(shown.intrinsics[0, 0]))

@@ -1,0 +1,179 @@
+"""Further anchors: every pixel of every frame belongs to a track, in one world.
+
+The first anchor tracks what it shows. The frame that shows most of what nobody tracks yet becomes the next anchor, is followed forwards
+and backwards as long as its new content is seen, and so on until all frames are covered. So cost grows with what is new in the video.
+
+Each pair of a further anchor is brought into the world by a similarity between what the pair and the scene say of the same pixels of the
+same frame: everything they see counts, moving or not, and errors of scale do not add up along the way.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from st4rtrack.geometry.align import Sim3
+from st4rtrack.geometry.following import Shown
+from st4rtrack.geometry.joining import joined
+from st4rtrack.io.scene import SceneSink
+from st4rtrack.pipeline.anchor_pairs import Pairs
+from st4rtrack.pipeline.coverage import Coverage, shown_by
+from st4rtrack.pipeline.tracks import visible_points
+from st4rtrack.types import Pointmap, TwoPointmaps
+
+logger = logging.getLogger(__name__)
+
+JOINED_POINTS = 1000
+MOST_DISAGREEMENT, LEAST_AGREEING = 0.1, 0.3
+"""A pair is joined where at least this share of its points disagree by at most this share of the median depth."""
+
+LEAST_GAIN, PATIENCE = 0.005, 4
+"""An anchor is followed until it tracks less than this share of a frame that nobody else does, `PATIENCE` frames in a row: what is hidden may
+come back."""
+
+MOST_PAIRS = 4.0
+"""Pairs of further anchors at most, in lengths of the video."""
+
+
+@dataclass
+class _Way:
+    """What was found while an anchor was followed: frames, and disagreement with the scene in shares of the depth."""
+
+    frames: list[int] = field(default_factory=list)
+    residuals: list[float] = field(default_factory=list)
+
+
+def add_anchors(pairs: Pairs, sink: SceneSink, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+    """Adds anchors to a scene until every pixel of every frame belongs to a track, or the limit of cost is reached.
+
+    Args:
+        pairs: of any frame with those around it.
+        sink: a scene all frames of which are written; anchors that are in it already are kept.
+        progress: called with (pairs predicted, pairs at most).
+    Returns:
+        Plain data for the scene's results: `anchors`, one record each, `coverage` (of the worst frame and on average) and
+        `pairs_per_frame` of further anchors.
+    """
+    coverage = _coverage_so_far(sink)
+    limit = int(MOST_PAIRS * sink.header.num_frames)
+    spent = sum(record["pairs"] for record in sink.anchors.records)
+    while spent < limit and (anchor := coverage.next_anchor()) is not None:
+        record = _follow(pairs, sink, coverage, anchor)
+        sink.anchors.close(anchor, record)
+        spent += record["pairs"]
+        logger.info(
+            "anchor at frame %d for %.1f %% new content, followed from frame %d to %d",
+            anchor,
+            100 * record["new"],
+            record["first"],
+            record["last"],
+        )
+        if progress:
+            progress(min(spent, limit), limit)
+    worst = float(coverage.missing.max())
+    if coverage.next_anchor() is not None:
+        logger.warning("the limit of cost is reached: %.1f %% of the worst frame is in no longer track", 100 * worst)
+    return {
+        "anchors": sink.anchors.records,
+        "coverage": {"worst": 1 - worst, "mean": 1 - float(coverage.missing.mean())},
+        "pairs_per_frame": spent / sink.header.num_frames,
+    }
+
+
+def world_from_pair(reconstruction: Pointmap, shown: Shown) -> tuple[Sim3, float] | None:
+    """The similarity from the frame of a pair to the world, on which the two reconstructions of one frame agree.
+
+    Args:
+        reconstruction: the pair's, [height, width, 3].
+        shown: what the frame shows in the world.
+    Returns:
+        The similarity and the median disagreement, in shares of the median depth; `None` where less than `LEAST_AGREEING` of the
+        pixels agree.
+    """
+    depth = shown.depth
+    index = np.flatnonzero(np.isfinite(reconstruction.points_world).all(axis=-1) & np.isfinite(depth))
+    if len(index) < 3:
+        return None
+    index = index[np.linspace(0, len(index) - 1, min(JOINED_POINTS, len(index))).astype(np.int64)]
+    source = np.asarray(reconstruction.points_world, np.float64).reshape(-1, 3)[index]
+    target, distance = shown.points.reshape(-1, 3)[index].astype(np.float64), float(np.median(depth.reshape(-1)[index]))
+    found = joined(source, target)
+    if found is None or (found[1] < MOST_DISAGREEMENT * distance).mean() < LEAST_AGREEING:
+        return None
+    return found[0], float(np.median(found[1])) / distance
+
+
+def _coverage_so_far(sink: SceneSink) -> Coverage:
+    """Coverage by the first anchor and by those that are whole."""
+    coverage = Coverage(sink)
+    for index in range(sink.header.num_frames):
+        coverage.add(index, sink.read("tracking_points", index), sink.read("visible", index))
+    for record in sink.anchors.records:
+        maps = sink.anchors.maps(record["frame"])
+        for index in range(record["first"], record["last"] + 1):
+            coverage.add(index, maps.points_world[index], maps.visible[index] & maps.valid[index])
+        coverage.set(record["frame"], np.ones((sink.header.height, sink.header.width), bool))
+    return coverage
+
+
+def _follow(pairs: Pairs, sink: SceneSink, coverage: Coverage, anchor: int) -> dict[str, Any]:
+    """Follows what is new in a frame, both ways, and gives its record."""
+    new = ~coverage.mask(anchor)
+    found = _Way()
+    for step in (1, -1):
+        similarity, unseen = None, 0
+        for index, maps in pairs.along(anchor, step):
+            shown = shown_by(sink, index)
+            if (joined := world_from_pair(maps.reconstruction, shown)) is not None:
+                similarity, residual = joined
+                found.residuals.append(residual)
+            if similarity is None:
+                break
+            gain = _write(sink, coverage, anchor, index, maps, similarity, shown, new)
+            found.frames.append(index)
+            unseen = 0 if gain >= LEAST_GAIN else unseen + 1
+            if unseen == PATIENCE:
+                break
+    coverage.set(anchor, np.ones_like(new))
+    return {
+        "first": min(found.frames, default=anchor),
+        "last": max(found.frames, default=anchor),
+        "pairs": max(len(found.frames), 1),
+        "new": float(new.mean()),
+        "drift_percent": 100 * float(np.median(found.residuals)) if found.residuals else None,
+    }
+
+
+def _write(
+    sink: SceneSink,
+    coverage: Coverage,
+    anchor: int,
+    index: int,
+    maps: TwoPointmaps,
+    similarity: Sim3,
+    shown: Shown,
+    new: np.ndarray,
+) -> float:
+    """One frame of an anchor; the share of the frame that it tracks and nobody before did."""
+    points = similarity(np.asarray(maps.tracking.points_world, np.float64)).astype(np.float32)
+    visible = np.ones_like(new) if index == anchor else visible_points(points, shown.points, shown.world_from_camera, shown.intrinsics)
+    kept, confidence = _with_neighbours(new), maps.tracking.confidence
+    sure = np.ones(new.shape, np.float32) if confidence is None else confidence
+    sink.anchors.write(
+        anchor,
+        index,
+        points=np.where(kept[..., None], points, np.float32(np.nan)),
+        confidence=np.where(kept, sure, np.float32(0)),
+        visible=visible & new,
+        valid=new,
+    )
+    return coverage.add(index, points, visible & new)
+
+
+def _with_neighbours(mask: np.ndarray) -> np.ndarray:
+    """The pixels of a mask and the eight around each: what reading between them needs."""
+    padded = np.pad(mask, 1)
+    rows = padded[:-2] | padded[1:-1] | padded[2:]
+    return rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:]
