@@ -8,7 +8,6 @@ same frame: everything they see counts, moving or not, and errors of scale do no
 """
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,18 +15,15 @@ import numpy as np
 
 from st4rtrack.geometry.align import Sim3
 from st4rtrack.geometry.following import Shown
-from st4rtrack.geometry.joining import joined
 from st4rtrack.io.scene import SceneSink
 from st4rtrack.pipeline.anchor_pairs import Pairs
 from st4rtrack.pipeline.coverage import Coverage, shown_by
+from st4rtrack.pipeline.joins import world_from_pair
+from st4rtrack.pipeline.relay import relay
 from st4rtrack.pipeline.tracks import visible_points
-from st4rtrack.types import Pointmap, TwoPointmaps
+from st4rtrack.types import TwoPointmaps
 
 logger = logging.getLogger(__name__)
-
-JOINED_POINTS = 1000
-MOST_DISAGREEMENT, LEAST_AGREEING = 0.1, 0.3
-"""A pair is joined where at least this share of its points disagree by at most this share of the median depth."""
 
 LEAST_GAIN, PATIENCE = 0.005, 4
 """An anchor is followed until it tracks less than this share of a frame that nobody else does, `PATIENCE` frames in a row: what is hidden may
@@ -45,17 +41,20 @@ class _Way:
     residuals: list[float] = field(default_factory=list)
 
 
-def add_anchors(pairs: Pairs, sink: SceneSink, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+def add_anchors(pairs: Pairs, sink: SceneSink, *, place_lost: bool) -> dict[str, Any]:
     """Adds anchors to a scene until every pixel of every frame belongs to a track, or the limit of cost is reached.
 
     Args:
         pairs: of any frame with those around it.
         sink: a scene all frames of which are written; anchors that are in it already are kept.
-        progress: called with (pairs predicted, pairs at most).
+        place_lost: whether frames that the first anchor does not see have to be placed anew (`relay`). A network with hints places
+            them by the geometry of the whole video.
     Returns:
-        Plain data for the scene's results: `anchors`, one record each, `coverage` (of the worst frame and on average) and
-        `pairs_per_frame` of further anchors.
+        Plain data for the scene's results: `anchors`, one record each, `coverage` (of the worst frame and on average),
+        `pairs_per_frame` of further anchors, and what `relay` did.
     """
+    # once an anchor is whole all frames have been placed
+    placed = relay(pairs, sink) if place_lost and not sink.anchors.records else {}
     coverage = _coverage_so_far(sink)
     limit = int(MOST_PAIRS * sink.header.num_frames)
     spent = sum(record["pairs"] for record in sink.anchors.records)
@@ -70,8 +69,6 @@ def add_anchors(pairs: Pairs, sink: SceneSink, progress: Callable[[int, int], No
             record["first"],
             record["last"],
         )
-        if progress:
-            progress(min(spent, limit), limit)
     worst = float(coverage.missing.max())
     if coverage.next_anchor() is not None:
         logger.warning("the limit of cost is reached: %.1f %% of the worst frame is in no longer track", 100 * worst)
@@ -79,30 +76,8 @@ def add_anchors(pairs: Pairs, sink: SceneSink, progress: Callable[[int, int], No
         "anchors": sink.anchors.records,
         "coverage": {"worst": 1 - worst, "mean": 1 - float(coverage.missing.mean())},
         "pairs_per_frame": spent / sink.header.num_frames,
+        **placed,
     }
-
-
-def world_from_pair(reconstruction: Pointmap, shown: Shown) -> tuple[Sim3, float] | None:
-    """The similarity from the frame of a pair to the world, on which the two reconstructions of one frame agree.
-
-    Args:
-        reconstruction: the pair's, [height, width, 3].
-        shown: what the frame shows in the world.
-    Returns:
-        The similarity and the median disagreement, in shares of the median depth; `None` where less than `LEAST_AGREEING` of the
-        pixels agree.
-    """
-    depth = shown.depth
-    index = np.flatnonzero(np.isfinite(reconstruction.points_world).all(axis=-1) & np.isfinite(depth))
-    if len(index) < 3:
-        return None
-    index = index[np.linspace(0, len(index) - 1, min(JOINED_POINTS, len(index))).astype(np.int64)]
-    source = np.asarray(reconstruction.points_world, np.float64).reshape(-1, 3)[index]
-    target, distance = shown.points.reshape(-1, 3)[index].astype(np.float64), float(np.median(depth.reshape(-1)[index]))
-    found = joined(source, target)
-    if found is None or (found[1] < MOST_DISAGREEMENT * distance).mean() < LEAST_AGREEING:
-        return None
-    return found[0], float(np.median(found[1])) / distance
 
 
 def _coverage_so_far(sink: SceneSink) -> Coverage:

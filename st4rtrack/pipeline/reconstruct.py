@@ -87,6 +87,9 @@ def reconstruct(
     # only now: a network or an anchor that fits no camera must not cost the user the scene that `overwrite` replaces
     sink: SceneSink = SceneBuffer(header) if output is None else SceneWriter.create(output, header, overwrite=overwrite)
     _process_frames(network_video, outward, model, encoded, intrinsics, batch_size, sink, progress)
+    further: dict[str, Any] = {}
+    if anchor == "auto":
+        further = add_anchors(NetworkPairs(model, sink, batch_size), sink, place_lost=not model.config.hints)
     unsolved = [k for k in range(len(source)) if not sink.read("solved", k)]
     if unsolved:
         logger.warning(
@@ -95,7 +98,6 @@ def reconstruct(
             len(source),
             unsolved[0],
         )
-    further = add_anchors(NetworkPairs(model, sink, batch_size), sink) if anchor == "auto" else {}
     return sink.finish(results={"focal_px": intrinsics[0, 0], "cameras_not_found": len(unsolved), **further})
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, unproject
 from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_maps
 from st4rtrack.io.scene import SceneBuffer, SceneHeader, SceneSink
+from st4rtrack.pipeline.cameras import solve_camera
 from st4rtrack.pipeline.tracks import visible_points
 from st4rtrack.types import Pointmap, TwoPointmaps
 
@@ -103,12 +104,14 @@ def header(num_frames: int) -> SceneHeader:
 
 
 def first_pass(network: ErringNetwork, sink: SceneSink | None = None) -> SceneSink:
-    """A scene with the first anchor alone, cameras and scales right, every point as noisy as the network has it."""
+    """A scene with the first anchor alone, scales right, every point as noisy as the network has it, cameras solved from them."""
     walk = network.walk
     sink = sink or SceneBuffer(header(walk.num_frames))
     for t in range(walk.num_frames):
-        maps = ErringNetwork(walk, 0.0, network.noise, network.outliers).pair(0, t)
-        points, surface, camera = maps.tracking.points_world, maps.reconstruction.points_world, walk.camera(t)
+        maps = ErringNetwork(walk, 0.0, network.noise, network.outliers, network.reach).pair(0, t)
+        points, surface = maps.tracking.points_world, maps.reconstruction.points_world
+        camera = np.eye(4) if t == 0 else solve_camera(maps.reconstruction, INTRINSICS)
+        assert camera is not None
         sink.write_frame(
             t,
             rgb=np.zeros((HEIGHT, WIDTH, 3), np.uint8),

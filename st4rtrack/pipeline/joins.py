@@ -1,0 +1,56 @@
+"""Bringing a pair into the world: the similarity on which its points and those of the scene agree."""
+
+import numpy as np
+
+from st4rtrack.geometry.align import Sim3
+from st4rtrack.geometry.following import Shown
+from st4rtrack.geometry.joining import joined
+from st4rtrack.types import Pointmap
+
+JOINED_POINTS = 1000
+MOST_DISAGREEMENT, LEAST_AGREEING = 0.1, 0.3
+"""A pair is joined where at least this share of its points disagree by at most this share of the median depth."""
+
+
+def world_from_pair(reconstruction: Pointmap, shown: Shown) -> tuple[Sim3, float] | None:
+    """The similarity from the frame of a pair to the world, on which the two reconstructions of one frame agree.
+
+    Args:
+        reconstruction: the pair's, [height, width, 3].
+        shown: what the frame shows in the world.
+    Returns:
+        The similarity and the median disagreement, in shares of the median depth; `None` where less than `LEAST_AGREEING` of the
+        pixels agree.
+    """
+    depth = shown.depth
+    index = np.flatnonzero(np.isfinite(reconstruction.points_world).all(axis=-1) & np.isfinite(depth))
+    if len(index) < 3:
+        return None
+    index = _some(index)
+    source = np.asarray(reconstruction.points_world, np.float64).reshape(-1, 3)[index]
+    target, distance = shown.points.reshape(-1, 3)[index].astype(np.float64), float(np.median(depth.reshape(-1)[index]))
+    found = joined(source, target)
+    if found is None or (found[1] < MOST_DISAGREEMENT * distance).mean() < LEAST_AGREEING:
+        return None
+    return found[0], float(np.median(found[1])) / distance
+
+
+def same_content(tracking: Pointmap, content: np.ndarray) -> Sim3 | None:
+    """The similarity from a pair to the world under which most of the anchor's points are where they were.
+
+    Args:
+        tracking: of the pair, [height, width, 3].
+        content: the anchor's points at its own time in the world, [height, width, 3].
+    """
+    source, target = (np.asarray(points, np.float64).reshape(-1, 3) for points in (tracking.points_world, content))
+    index = np.flatnonzero(np.isfinite(source).all(axis=1) & np.isfinite(target).all(axis=1))
+    if not len(index):
+        return None
+    index = _some(index)
+    found = joined(source[index], target[index])
+    return None if found is None else found[0]
+
+
+def _some(index: np.ndarray) -> np.ndarray:
+    """At most `JOINED_POINTS`, evenly."""
+    return index[np.linspace(0, len(index) - 1, min(JOINED_POINTS, len(index))).astype(np.int64)]
