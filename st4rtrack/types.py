@@ -213,10 +213,8 @@ class Scene:
             )
         if self.tracking.visible is None or self.tracking.confidence is None:
             raise ValueError("this scene has no visibility or confidence")
-        if frame == self.anchor_index:
-            found = follow(self.tracking, network_px)
-        else:
-            found = self._follow_from(int(frame), network_px)
+        anchored = frame == self.anchor_index
+        found = follow(self.tracking, network_px) if anchored else self._follow_from(int(frame), network_px)
         return Tracks(found.points, found.visible, found.confidence, query_px, int(frame), found.tracked)
 
     def _follow_from(self, frame: int, network_px: np.ndarray) -> Followed:

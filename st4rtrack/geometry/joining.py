@@ -35,10 +35,11 @@ def joined(source: np.ndarray, target: np.ndarray, *, share: float = 0.5) -> tup
             similarity = umeyama(source, target, weights=weights)
             residual = np.linalg.norm(similarity(source) - target, axis=-1)
             noise = max(float(np.quantile(residual, share / 2)), floor)
-            if step < ROUNDS:
-                weights = 1 / np.maximum(residual, noise)
-            else:
-                weights = np.maximum(0.0, 1 - (residual / (REACH * noise)) ** 2) ** 2
+            weights = 1 / np.maximum(residual, noise) if step < ROUNDS else _biweight(residual / (REACH * noise))
     except ValueError:
         return None
     return (similarity, residual) if similarity.scale > 0 else None
+
+
+def _biweight(relative: np.ndarray) -> np.ndarray:
+    return np.maximum(0.0, 1 - relative**2) ** 2

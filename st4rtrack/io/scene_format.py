@@ -307,9 +307,7 @@ def header_of(folder: Path, data: dict[str, Any]) -> SceneHeader:
         raise damaged(folder, f"{SCENE_JSON} does not describe it ({error})") from error
 
 
-def write_json(
-    folder: Path, header: SceneHeader, *, complete: bool, moving: bool = False, anchors: Sequence[int] = ()
-) -> None:
+def write_json(folder: Path, header: SceneHeader, *, complete: bool, moving: bool = False, anchors: Sequence[int] = ()) -> None:
     """Writes `scene.json`; `moving`: whether that array is there; `anchors`: frame numbers of the further anchors."""
     _write_whole(folder, _to_json(header, complete=complete, moving=moving, anchors=anchors))
 

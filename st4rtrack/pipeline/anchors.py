@@ -26,7 +26,7 @@ from st4rtrack.types import TwoPointmaps
 logger = logging.getLogger(__name__)
 
 LEAST_GAIN, PATIENCE = 0.005, 4
-"""An anchor is followed until it tracks less than this share of a frame that nobody else does, `PATIENCE` frames in a row: what is hidden may
+"""An anchor is followed until it adds less than this share of a frame to what is tracked, `PATIENCE` frames in a row: what is hidden may
 come back."""
 
 MOST_PAIRS = 4.0
@@ -133,7 +133,9 @@ def _write(
 ) -> float:
     """One frame of an anchor; the share of the frame that it tracks and nobody before did."""
     points = similarity(np.asarray(maps.tracking.points_world, np.float64)).astype(np.float32)
-    visible = np.ones_like(new) if index == anchor else visible_points(points, shown.points, shown.world_from_camera, shown.intrinsics)
+    visible = (
+        np.ones_like(new) if index == anchor else visible_points(points, shown.points, shown.world_from_camera, shown.intrinsics)
+    )
     kept, confidence = _with_neighbours(new), maps.tracking.confidence
     sure = np.ones(new.shape, np.float32) if confidence is None else confidence
     sink.anchors.write(
