@@ -44,7 +44,7 @@ class Errors:
 
 
 def inside(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return (pixels >= 0).all(axis=-1) & (pixels <= size[::-1]).all(axis=-1)
+    return np.asarray((pixels >= 0).all(axis=-1) & (pixels <= size[::-1]).all(axis=-1))
 
 
 def errors(sequence: WorldTrackSequence, scene: Scene, frames: np.ndarray) -> tuple[float, Errors]:
@@ -100,7 +100,7 @@ def row(name: str, path: Path, folder: Path, *, seed: int = 0) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Queries of any frame with one anchor and with those that are added.")
     parser.add_argument("data", type=Path)
     parser.add_argument("names", nargs="*", help="default: all with tracks")
     arguments = parser.parse_args()

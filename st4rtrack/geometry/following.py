@@ -134,7 +134,7 @@ def follow_owners(anchors: Sequence[TrackedMaps], owners: Owners, num_frames: in
 
 def held(found: Followed) -> Followed:
     """The same tracks with every point that is not followed held where it was known last (or first)."""
-    known = np.isfinite(found.points).all(axis=-1)
+    known = np.asarray(np.isfinite(found.points).all(axis=-1))
     time = np.arange(len(known))[:, None]
     before = np.maximum.accumulate(np.where(known, time, -1), axis=0)
     after = np.minimum.accumulate(np.where(known, time, len(known))[::-1], axis=0)[::-1]

@@ -56,7 +56,7 @@ def write_tracks(scene: Scene, queries: np.ndarray, folder: Path) -> list[Path]:
         confidence=tracks.confidence,
         query_px=tracks.query_px,
         query_frame=frames.astype(np.int64),
-        tracked=tracks.tracked,
+        tracked=np.asarray(tracks.tracked),
         time_s=time_s,
     )
     return [csv_path, npz_path]

@@ -14,6 +14,7 @@ from typing import Any, Literal, NotRequired, TypedDict, Unpack
 
 import numpy as np
 import zarr
+from zarr.storage import MemoryStore
 
 from st4rtrack.io.lazy import LazyArray
 from st4rtrack.io.scene_anchors import AnchorStore, copy_anchors, load_anchors
@@ -147,7 +148,7 @@ class SceneBuffer(SceneSink):
     def __init__(self, header: SceneHeader) -> None:
         super().__init__(header)
         self._maps = {spec.field: np.zeros(header.shape(spec), header.dtype(spec)) for spec in header.specs if not spec.small}
-        self.anchors = AnchorStore(zarr.open_group(store=zarr.storage.MemoryStore(), mode="w", zarr_format=3), header)
+        self.anchors = AnchorStore(zarr.open_group(store=MemoryStore(), mode="w", zarr_format=3), header)
 
     def finish(self, *, moving: Array | None = None, results: Mapping[str, Any] | None = None) -> Scene:
         self.header, moving = self._close(moving, results)

@@ -74,10 +74,13 @@ class AnchorStore:
             with self._journal.open("a", encoding="utf-8") as journal:
                 journal.write(json.dumps(self.records[-1]) + "\n")
 
+    def read(self, anchor: int, name: str, index: int) -> np.ndarray:
+        """One field of `ANCHOR_ARRAYS` of an anchor in a frame."""
+        return np.asarray(self._arrays[anchor][name][index])
+
     def maps(self, anchor: int) -> TrackingOverTime:
         """An anchor over time, read when it is looked at."""
-        arrays = {name: LazyArray(array) for name, array in self._arrays[anchor].items()}
-        return TrackingOverTime(arrays["points"], arrays["confidence"], arrays["valid"], visible=arrays["visible"])
+        return _over_time(self._arrays[anchor], None)
 
     def finish(self) -> dict[int, TrackingOverTime]:
         """All anchors that are whole; the journal goes."""
@@ -128,11 +131,7 @@ def open_anchor(group: zarr.Group, header: SceneHeader, anchor: int, folder: Pat
 
 def load_anchors(group: zarr.Group, header: SceneHeader, anchors: Sequence[int], folder: Path) -> dict[int, TrackingOverTime]:
     """Further anchors of a scene on disk, read when they are looked at."""
-    loaded = {}
-    for anchor in anchors:
-        arrays = {name: LazyArray(array, source=folder) for name, array in open_anchor(group, header, anchor, folder).items()}
-        loaded[anchor] = TrackingOverTime(arrays["points"], arrays["confidence"], arrays["valid"], visible=arrays["visible"])
-    return loaded
+    return {anchor: _over_time(open_anchor(group, header, anchor, folder), folder) for anchor in anchors}
 
 
 def copy_anchors(anchors: dict[int, TrackingOverTime], store: AnchorStore, num_frames: int) -> None:
@@ -148,6 +147,11 @@ def copy_anchors(anchors: dict[int, TrackingOverTime], store: AnchorStore, num_f
                 sure = np.ones(points.shape[:2]) if maps.confidence is None else np.asarray(maps.confidence[index])
                 store.write(anchor, index, points=points, confidence=sure, visible=visible, valid=valid)
         store.close(anchor, {})
+
+
+def _over_time(arrays: dict[str, zarr.Array], source: Path | None) -> TrackingOverTime:
+    lazy = {name: LazyArray(array, source=source) for name, array in arrays.items()}
+    return TrackingOverTime(lazy["points"], lazy["confidence"], lazy["valid"], visible=lazy["visible"])
 
 
 def _path(anchor: int, spec: ArraySpec) -> str:

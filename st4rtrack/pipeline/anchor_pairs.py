@@ -20,6 +20,7 @@ from st4rtrack.io.scene import SceneSink
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.coverage import shown_by
 from st4rtrack.pipeline.pointmaps import encode_anchor, predict_frames
+from st4rtrack.pipeline.tokens import TokenFile
 from st4rtrack.types import TwoPointmaps
 
 MOST_AT_ONCE = 8
@@ -41,10 +42,11 @@ class NetworkPairs:
         model: the network.
         sink: the scene, all frames of which are written.
         batch_size: frames at once.
+        kept: tokens of frames that are encoded already; filled further.
     """
 
-    def __init__(self, model: St4RTrack, sink: SceneSink, batch_size: int) -> None:
-        self._model, self._sink, self._batch_size = model, sink, min(batch_size, MOST_AT_ONCE)
+    def __init__(self, model: St4RTrack, sink: SceneSink, batch_size: int, kept: TokenFile | None = None) -> None:
+        self._model, self._sink, self._batch_size, self._kept = model, sink, min(batch_size, MOST_AT_ONCE), kept
 
     def along(self, anchor: int, step: int) -> Iterator[tuple[int, TwoPointmaps]]:
         """As `Pairs`; frames are read, and pairs predicted, a batch ahead of what is asked for."""
@@ -54,7 +56,7 @@ class NetworkPairs:
         way = range(anchor, self._sink.header.num_frames) if step > 0 else range(anchor - 1, -1, -1)
         frames = self._waiting(way, views)
         while batch := list(islice(frames, self._batch_size)):
-            for index, _, maps in predict_frames(self._model, encoded, batch, batch_size=self._batch_size):
+            for index, _, maps in predict_frames(self._model, encoded, batch, batch_size=self._batch_size, kept=self._kept):
                 yield index, maps
 
     def _waiting(self, way: range, views: "_Views | None") -> Iterator[tuple[int, np.ndarray, TwoView | None]]:

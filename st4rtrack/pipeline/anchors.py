@@ -9,6 +9,7 @@ same frame: everything they see counts, moving or not, and errors of scale do no
 
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from st4rtrack.types import TwoPointmaps
 
 logger = logging.getLogger(__name__)
 
-LEAST_GAIN, PATIENCE = 0.005, 4
+LEAST_GAIN, PATIENCE = 0.01, 4
 """An anchor is followed until it adds less than this share of a frame to what is tracked, `PATIENCE` frames in a row: what is hidden may
 come back."""
 
@@ -86,9 +87,9 @@ def _coverage_so_far(sink: SceneSink) -> Coverage:
     for index in range(sink.header.num_frames):
         coverage.add(index, sink.read("tracking_points", index), sink.read("visible", index))
     for record in sink.anchors.records:
-        maps = sink.anchors.maps(record["frame"])
+        read = partial(sink.anchors.read, record["frame"])
         for index in range(record["first"], record["last"] + 1):
-            coverage.add(index, maps.points_world[index], maps.visible[index] & maps.valid[index])
+            coverage.add(index, read("points", index), read("visible", index) & read("valid", index))
         coverage.set(record["frame"], np.ones((sink.header.height, sink.header.width), bool))
     return coverage
 

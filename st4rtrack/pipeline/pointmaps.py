@@ -11,6 +11,7 @@ from st4rtrack.classical.two_view import TwoView
 from st4rtrack.model.encoder import Tokens
 from st4rtrack.model.hints import hints_of_views
 from st4rtrack.model.network import St4RTrack
+from st4rtrack.pipeline.tokens import TokenFile
 from st4rtrack.preprocess import normalize_images
 from st4rtrack.types import Pointmap, TwoPointmaps
 
@@ -48,17 +49,22 @@ def encode_anchor(model: St4RTrack, rgb: np.ndarray, view: TwoView | None = None
 
 @torch.inference_mode()
 def predict_batch(
-    model: St4RTrack, anchor: Anchor, rgb: np.ndarray, views: Sequence[TwoView | None] | None = None
+    model: St4RTrack,
+    anchor: Anchor,
+    rgb: np.ndarray,
+    views: Sequence[TwoView | None] | None = None,
+    tokens: Tokens | None = None,
 ) -> list[TwoPointmaps]:
     """Pointmaps of the anchor against frames [batch, height, width, 3] uint8: one `TwoPointmaps` of NumPy arrays per frame.
 
     Args:
         views: what the video tells of each pair, for a network with hints; without, each pair is looked at for itself.
+        tokens: of the frames, where they are known.
     """
     images = normalize_images(rgb).to(model.device)
     known = [view for view in views or () if view is not None]
     anchors = anchor.image.expand_as(images)
-    tokens = model.encode(images)
+    tokens = model.encode(images) if tokens is None else tokens
     if known:
         out, _ = model.decode_with_anchor(anchor.tokens, tokens, hints_of_views(anchors, images, known), anchor.points)
     else:
@@ -68,20 +74,26 @@ def predict_batch(
 
 
 def predict_frames(
-    model: St4RTrack, anchor: Anchor, frames: Iterable[tuple[int, np.ndarray, TwoView | None]], *, batch_size: int
+    model: St4RTrack,
+    anchor: Anchor,
+    frames: Iterable[tuple[int, np.ndarray, TwoView | None]],
+    *,
+    batch_size: int,
+    kept: TokenFile | None = None,
 ) -> Iterator[tuple[int, np.ndarray, TwoPointmaps]]:
     """Each frame's number and image [height, width, 3] uint8 with its pointmaps, in order; at most one batch is held.
 
-    A batch that does not fit into the accelerator's memory is tried again in halves, which is said once in the log.
+    A batch that does not fit into the accelerator's memory is tried again in halves, which is said once in the log. Tokens that are
+    `kept` are not computed again; others are kept then.
     """
     waiting: list[tuple[int, np.ndarray, TwoView | None]] = []
     for frame in frames:
         waiting.append(frame)
         if len(waiting) == batch_size:
-            yield from _predicted(model, anchor, waiting)
+            yield from _predicted(model, anchor, waiting, kept)
             waiting = []
     if waiting:
-        yield from _predicted(model, anchor, waiting)
+        yield from _predicted(model, anchor, waiting, kept)
 
 
 def automatic_batch_size(model: St4RTrack, height: int, width: int) -> int:
@@ -91,17 +103,22 @@ def automatic_batch_size(model: St4RTrack, height: int, width: int) -> int:
 
 
 def _predicted(
-    model: St4RTrack, anchor: Anchor, frames: list[tuple[int, np.ndarray, TwoView | None]]
+    model: St4RTrack, anchor: Anchor, frames: list[tuple[int, np.ndarray, TwoView | None]], kept: TokenFile | None
 ) -> Iterator[tuple[int, np.ndarray, TwoPointmaps]]:
     indices, rgb, views = zip(*frames, strict=True)
-    return zip(indices, rgb, _predict_or_halve(model, anchor, rgb, views), strict=True)
+    return zip(indices, rgb, _predict_or_halve(model, anchor, indices, rgb, views, kept), strict=True)
 
 
 def _predict_or_halve(
-    model: St4RTrack, anchor: Anchor, rgb: Sequence[np.ndarray], views: Sequence[TwoView | None]
+    model: St4RTrack,
+    anchor: Anchor,
+    indices: Sequence[int],
+    rgb: Sequence[np.ndarray],
+    views: Sequence[TwoView | None],
+    kept: TokenFile | None,
 ) -> list[TwoPointmaps]:
     try:
-        return predict_batch(model, anchor, np.stack(rgb), views)
+        return predict_batch(model, anchor, np.stack(rgb), views, None if kept is None else _tokens(model, indices, rgb, kept))
     except torch.OutOfMemoryError:
         if len(rgb) == 1:
             raise
@@ -111,7 +128,16 @@ def _predict_or_halve(
         "a batch of %d frames did not fit into memory: trying %d; a smaller --batch-size avoids this", len(rgb), middle
     )
     halves = (slice(None, middle), slice(middle, None))
-    return [maps for half in halves for maps in _predict_or_halve(model, anchor, rgb[half], views[half])]
+    return [maps for half in halves for maps in _predict_or_halve(model, anchor, indices[half], rgb[half], views[half], kept)]
+
+
+@torch.inference_mode()
+def _tokens(model: St4RTrack, indices: Sequence[int], rgb: Sequence[np.ndarray], kept: TokenFile) -> Tokens:
+    found = kept.find(indices)
+    if found is None:
+        found = model.encode(normalize_images(np.stack(rgb)).to(model.device))
+        kept.keep(indices, found)
+    return found
 
 
 def _to_numpy(pointmaps: Pointmap) -> list[Pointmap]:

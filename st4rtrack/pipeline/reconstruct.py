@@ -20,6 +20,7 @@ from st4rtrack.pipeline.anchors import add_anchors
 from st4rtrack.pipeline.cameras import anchor_intrinsics, solve_camera
 from st4rtrack.pipeline.outward import Outward
 from st4rtrack.pipeline.pointmaps import Anchor, automatic_batch_size, encode_anchor, predict_batch, predict_frames
+from st4rtrack.pipeline.tokens import TokenFile
 from st4rtrack.pipeline.tracks import visible_points
 from st4rtrack.preprocess import stretch_to_network_size, to_network_size
 from st4rtrack.types import PixelMap, Scene, TwoPointmaps, UserError, Video
@@ -86,10 +87,11 @@ def reconstruct(
 
     # only now: a network or an anchor that fits no camera must not cost the user the scene that `overwrite` replaces
     sink: SceneSink = SceneBuffer(header) if output is None else SceneWriter.create(output, header, overwrite=overwrite)
-    _process_frames(network_video, outward, model, encoded, intrinsics, batch_size, sink, progress)
+    kept = TokenFile(len(source), None if output is None else Path(output)) if anchor == "auto" else None
+    _process_frames(network_video, outward, model, encoded, intrinsics, batch_size, sink, progress, kept)
     further: dict[str, Any] = {}
     if anchor == "auto":
-        further = add_anchors(NetworkPairs(model, sink, batch_size), sink, place_lost=not model.config.hints)
+        further = add_anchors(NetworkPairs(model, sink, batch_size, kept), sink, place_lost=not model.config.hints)
     unsolved = [k for k in range(len(source)) if not sink.read("solved", k)]
     if unsolved:
         logger.warning(
@@ -110,11 +112,12 @@ def _process_frames(
     batch_size: int,
     sink: SceneSink,
     progress: Callable[[int, int], None] | None,
+    kept: TokenFile | None = None,
 ) -> None:
     """All missing frames, each written as soon as it is known. Reading, the network and this loop overlap."""
     anchor_index, done = sink.header.anchor_index, sink.frames_done
     frames = run_ahead(outward.frames(done.copy()), batch_size)
-    for index, rgb, maps in run_ahead(predict_frames(model, anchor, frames, batch_size=batch_size), batch_size):
+    for index, rgb, maps in run_ahead(predict_frames(model, anchor, frames, batch_size=batch_size, kept=kept), batch_size):
         found = np.eye(4) if index == anchor_index else solve_camera(maps.reconstruction, intrinsics)
         # a frame without a camera has its neighbour's on the anchor's side, and is marked
         neighbour = index - int(np.sign(index - anchor_index))

@@ -1,0 +1,46 @@
+"""Tokens of frames that will be needed again, in a file without a name: an image is encoded once, whatever pairs it is in."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from st4rtrack.model.encoder import Tokens
+
+
+class TokenFile:
+    """Tokens by frame number, in the type of the network.
+
+    Args:
+        num_frames: of the video.
+        folder: on a disk with room for them; default where temporary files go.
+    """
+
+    def __init__(self, num_frames: int, folder: Path | None = None) -> None:
+        self._have, self._folder = np.zeros(num_frames, bool), folder
+        self._bytes: np.ndarray | None = None
+        self._like: Tokens | None = None
+
+    def keep(self, indices: Sequence[int], tokens: Tokens) -> None:
+        """Keeps the tokens [frames, ...] of some frames."""
+        features = tokens.features
+        flat = features.detach().cpu().reshape(len(features), -1).view(torch.uint8).numpy()
+        if self._bytes is None:
+            with tempfile.TemporaryDirectory(
+                dir=self._folder, ignore_cleanup_errors=True
+            ) as folder:  # the mapping outlives the name
+                self._bytes = np.memmap(Path(folder) / "tokens", np.uint8, mode="w+", shape=(len(self._have), flat.shape[1]))
+            self._like = Tokens(features[:0], tokens.grid)
+        self._bytes[list(indices)] = flat
+        self._have[list(indices)] = True
+
+    def find(self, indices: Sequence[int]) -> Tokens | None:
+        """The tokens of some frames; `None` unless all are kept."""
+        if self._bytes is None or self._like is None or not self._have[list(indices)].all():
+            return None
+        like = self._like.features
+        flat = torch.from_numpy(self._bytes[list(indices)])
+        features = flat.view(like.dtype).reshape(len(indices), *like.shape[1:])
+        return Tokens(features.to(like.device), self._like.grid)
