@@ -19,7 +19,7 @@ from st4rtrack.geometry.following import Shown
 from st4rtrack.io.scene import SceneSink
 from st4rtrack.pipeline.anchor_pairs import Pairs
 from st4rtrack.pipeline.coverage import Coverage, shown_by
-from st4rtrack.pipeline.joins import world_from_pair
+from st4rtrack.pipeline.joins import world_from_camera, world_from_pair
 from st4rtrack.pipeline.relay import relay
 from st4rtrack.pipeline.tracks import visible_points
 from st4rtrack.types import TwoPointmaps
@@ -86,27 +86,30 @@ def _coverage_so_far(sink: SceneSink) -> Coverage:
     coverage = Coverage(sink)
     for index in range(sink.header.num_frames):
         coverage.add(index, sink.read("tracking_points", index), sink.read("visible", index))
+    everything = np.ones((sink.header.height, sink.header.width), bool)
+    coverage.set(sink.header.anchor_index, everything)
     for record in sink.anchors.records:
         read = partial(sink.anchors.read, record["frame"])
         for index in range(record["first"], record["last"] + 1):
             coverage.add(index, read("points", index), read("visible", index) & read("valid", index))
-        coverage.set(record["frame"], np.ones((sink.header.height, sink.header.width), bool))
+        coverage.set(record["frame"], everything)
     return coverage
 
 
 def _follow(pairs: Pairs, sink: SceneSink, coverage: Coverage, anchor: int) -> dict[str, Any]:
     """Follows what is new in a frame, both ways, and gives its record."""
     new = ~coverage.mask(anchor)
-    found = _Way()
+    found, start = _Way(), None
     for step in (1, -1):
-        similarity, unseen = None, 0
+        similarity, unseen = start, 0
         for index, maps in pairs.along(anchor, step):
             shown = shown_by(sink, index)
             if (joined := world_from_pair(maps.reconstruction, shown)) is not None:
                 similarity, residual = joined
                 found.residuals.append(residual)
-            if similarity is None:
-                break
+            elif similarity is None:
+                similarity = world_from_camera(maps.reconstruction, shown)
+            start = start or similarity
             gain = _write(sink, coverage, anchor, index, maps, similarity, shown, new)
             found.frames.append(index)
             unseen = 0 if gain >= LEAST_GAIN else unseen + 1
@@ -114,9 +117,9 @@ def _follow(pairs: Pairs, sink: SceneSink, coverage: Coverage, anchor: int) -> d
                 break
     coverage.set(anchor, np.ones_like(new))
     return {
-        "first": min(found.frames, default=anchor),
-        "last": max(found.frames, default=anchor),
-        "pairs": max(len(found.frames), 1),
+        "first": min(found.frames),
+        "last": max(found.frames),
+        "pairs": len(found.frames),
         "new": float(new.mean()),
         "drift_percent": 100 * float(np.median(found.residuals)) if found.residuals else None,
     }
@@ -133,7 +136,8 @@ def _write(
     new: np.ndarray,
 ) -> float:
     """One frame of an anchor; the share of the frame that it tracks and nobody before did."""
-    points = similarity(np.asarray(maps.tracking.points_world, np.float64)).astype(np.float32)
+    # as it is stored: a run that is continued finds the same coverage
+    points = similarity(np.asarray(maps.tracking.points_world, np.float64)).astype(sink.header.points_dtype).astype(np.float32)
     visible = (
         np.ones_like(new) if index == anchor else visible_points(points, shown.points, shown.world_from_camera, shown.intrinsics)
     )

@@ -28,7 +28,7 @@ class Coverage:
     def __init__(self, sink: SceneSink) -> None:
         header = sink.header
         self._sink, self._shape = sink, (header.height, header.width)
-        with tempfile.TemporaryDirectory() as folder:  # the mapping outlives the name
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # the mapping outlives the name
             size = (header.num_frames, -(-header.height * header.width // 8))
             self._bits = np.memmap(Path(folder) / "coverage", np.uint8, mode="w+", shape=size)
         self.missing, self.holes = np.ones(header.num_frames), np.ones(header.num_frames)

@@ -35,6 +35,14 @@ def world_from_pair(reconstruction: Pointmap, shown: Shown) -> tuple[Sim3, float
     return found[0], float(np.median(found[1])) / distance
 
 
+def world_from_camera(reconstruction: Pointmap, shown: Shown) -> Sim3:
+    """The similarity of an anchor with itself where the two do not agree on one: its camera, and the scale of the median depth."""
+    depth, known = shown.depth, np.asarray(reconstruction.points_world)[..., 2]
+    both = np.isfinite(depth) & (known > 0)
+    scale = float(np.median(depth[both]) / np.median(known[both])) if both.any() else 1.0
+    return Sim3(scale, shown.world_from_camera[:3, :3], shown.world_from_camera[:3, 3])
+
+
 def same_content(tracking: Pointmap, content: np.ndarray) -> Sim3 | None:
     """The similarity from a pair to the world under which most of the anchor's points are where they were.
 

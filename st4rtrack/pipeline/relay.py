@@ -18,7 +18,7 @@ from st4rtrack.io.scene import SceneSink
 from st4rtrack.pipeline.anchor_pairs import Pairs
 from st4rtrack.pipeline.cameras import solve_camera
 from st4rtrack.pipeline.coverage import shown_by
-from st4rtrack.pipeline.joins import same_content, world_from_pair
+from st4rtrack.pipeline.joins import same_content, world_from_camera, world_from_pair
 from st4rtrack.pipeline.tracks import visible_points
 from st4rtrack.types import Pointmap, TwoPointmaps
 
@@ -70,8 +70,9 @@ def _hand_on(pairs: Pairs, sink: SceneSink, anchor: int, step: int, lost: np.nda
     """Places the lost frames that follow an anchor as long as enough of it is seen, the first in any case; gives their numbers."""
     ahead = _following(pairs, anchor, step)
     own = next(ahead)[1]
-    start = world_from_pair(own.reconstruction, shown_by(sink, anchor))
-    similarity = start[0] if start is not None else Sim3(1.0, np.eye(3), np.zeros(3))
+    shown = shown_by(sink, anchor)
+    start = world_from_pair(own.reconstruction, shown)
+    similarity = world_from_camera(own.reconstruction, shown) if start is None else start[0]
     content = similarity(np.asarray(own.tracking.points_world, np.float64))
     for index, maps in ahead:
         if not lost[index]:
