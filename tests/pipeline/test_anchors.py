@@ -93,6 +93,16 @@ def test_a_camera_that_stands_still_needs_no_further_anchor() -> None:
     assert results["anchors"] == [] and network.predicted == before
 
 
+def test_pairs_that_agree_with_nothing_end_no_run() -> None:
+    walk = Walk(5, speed=0.5)
+    sink = first_pass(ErringNetwork(walk, **QUIET))
+    results = add_anchors(ErringNetwork(walk, noise=2.0), sink, place_lost=False)
+    scene = sink.finish(results=results)
+    assert results["anchors"] and results["pairs_per_frame"] <= 5
+    tracks = scene.tracks(np.array([[31.0, 12.0], [16.0, 12.0]]), frame=4)
+    assert np.isfinite(tracks.points_world).all() and tracks.visible[4].all()
+
+
 class Killed(Exception):
     pass
 
