@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -47,7 +48,7 @@ class Shown:
         confidence = np.ones(points.shape[:2], np.float32) if sure is None else np.asarray(sure[frame], np.float32)
         return cls(points, confidence, np.asarray(cameras.world_from_camera[frame]), np.asarray(cameras.intrinsics[frame]))
 
-    @property
+    @cached_property
     def depth(self) -> np.ndarray:
         """[height, width] z-depth, NaN where it is not known."""
         return depth_in_camera(self.points, self.world_from_camera)
