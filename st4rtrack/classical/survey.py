@@ -57,10 +57,17 @@ class Matches:
 
 @dataclass(frozen=True)
 class Survey:
-    """Focal length, and z-depth [height, width] of the anchor where it is static and has parallax (0 elsewhere; median 1)."""
+    """What is known of the anchor.
+
+    Attributes:
+        focal_px: focal length.
+        depth: z-depth [height, width] of the anchor where it is static and has parallax, or where it is given (0 elsewhere; median 1).
+        still: [height, width] bool, pixels by which cameras may be found; `None`: all with depth.
+    """
 
     focal_px: float
     depth: np.ndarray
+    still: np.ndarray | None = None
 
 
 def survey(matches: Matches, focal_px: float | None = None) -> Survey | None:
@@ -76,6 +83,23 @@ def survey(matches: Matches, focal_px: float | None = None) -> Survey | None:
             return None
     depth, _ = _depth_and_cameras(matches, focal_px)
     return None if depth is None else Survey(focal_px, depth.reshape(matches.size).astype(np.float32))
+
+
+def depth_with_cameras(matches: Matches, frame_from_anchor: list[np.ndarray | None], focal_px: float) -> np.ndarray | None:
+    """z-depth [height, width] float64 of the anchor in the unit of known cameras, 0 where unknown; `None` without parallax.
+
+    Args:
+        matches: with frames around the anchor (all pixels, in raster order).
+        frame_from_anchor: [4, 4] of each of them, `None` where it is not known.
+    """
+    baselines = [float(np.linalg.norm(camera[:3, 3])) for camera in frame_from_anchor if camera is not None]
+    unit = max(baselines, default=0.0)
+    if len(baselines) < 2 or unit == 0:
+        return None
+    rays = pixel_rays(matches.anchor_px, focal_px, matches.size)
+    cameras = {k: rigid(camera[:3, :3], camera[:3, 3] / unit) for k, camera in enumerate(frame_from_anchor) if camera is not None}
+    depth = _fuse(matches, rays, cameras, focal_px)
+    return None if (depth > 0).mean() < MIN_KNOWN_SHARE else unit * depth.reshape(matches.size)
 
 
 def absolute_camera(

@@ -28,6 +28,13 @@ def run(
     points: Literal["float32", "float16"] = "float32",
     export: str = "",
     queries: Path | None = None,
+    intrinsics: str | None = None,
+    cameras: Path | None = None,
+    depth: Path | None = None,
+    depth_per_unit: float | None = None,
+    static_mask: Path | None = None,
+    metres_per_unit: float | None = None,
+    known_distance: str | None = None,
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
     """Track and reconstruct a video: pointmaps, cameras and visibility of every frame, in the anchor's camera frame.
@@ -50,10 +57,18 @@ def run(
         export: Formats to write as well, separated by commas, as `st4rtrack export` knows them: ply,glb,colmap.
         queries: CSV or npz with u,v[,frame] in source pixels, frame counting those processed (default: the anchor's): writes
             tracks.csv and tracks.npz.
+        intrinsics: Known intrinsics: fx or fx,fy or fx,fy,cx,cy in source pixels, or a file. docs/known.md has all of these.
+        cameras: Known cameras: a COLMAP model folder, a TUM trajectory .txt, transforms.json, or an .npz of MegaSaM, ViPE and others.
+        depth: Known z-depth, 0 where unknown: an .npz, or a folder of 16-bit PNG, TIFF, .npy or .npz.
+        depth_per_unit: Numbers in such PNG per unit: 1000 for millimetres (default), 5000 for TUM, 256 for KITTI.
+        static_mask: What does not move is white: an image, or a folder of an image per frame.
+        metres_per_unit: Metres that a unit of the known cameras or depth is, or of the model's world where neither is given.
+        known_distance: Two pixels of the anchor frame with a known distance, in place of that: u1,v1,u2,v2=metres.
         overwrite: Replace a scene that is there.
     """
     from st4rtrack.cli.options import export_formats, positive_int, read_anchor
     from st4rtrack.cli.progress import Progress, log_to_stderr
+    from st4rtrack.io.known.known import Known
     from st4rtrack.io.queries import read_queries
     from st4rtrack.io.video import open_video
 
@@ -64,6 +79,7 @@ def run(
     wanted_anchor = read_anchor(anchor)
     opened = open_video(video, start=start, stop=stop, stride=stride, fps=fps)
     query_px = None if queries is None else read_queries(queries)
+    known = Known(intrinsics, cameras, depth, depth_per_unit, static_mask, metres_per_unit, known_distance)
     folder = output or Path(f"{opened.name}_st4rtrack")
 
     from st4rtrack.model.checkpoint import load_model  # PyTorch comes only after the cheap mistakes
@@ -79,6 +95,7 @@ def run(
             size=network_size,
             batch_size=batch,
             points_dtype=points,
+            known=known,
             overwrite=overwrite,
             progress=progress,
         )

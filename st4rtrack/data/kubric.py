@@ -23,11 +23,11 @@ from st4rtrack.data.raw import (
     read_labels,
     read_rgb,
     require_intrinsics,
-    rotation_from_quaternion,
     sub_folders,
 )
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid
 from st4rtrack.geometry.transforms import rigid
+from st4rtrack.io.known.matrices import rotation_from_quaternion
 from st4rtrack.types import UserError
 
 FARTHEST_M = 1000.0

@@ -209,24 +209,6 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is not JSON, or is damaged ({error}); fetch it again") from error
 
 
-def rotation_from_quaternion(quaternion_wxyz: np.ndarray, label: str) -> np.ndarray:
-    """Rotations [..., 3, 3] of quaternions [..., 4] (w, x, y, z) that are units but for the digits that a file keeps.
-
-    Raises:
-        UserError: one is none; `label` names where it is from.
-    """
-    length = np.linalg.norm(quaternion_wxyz, axis=-1, keepdims=True)
-    if not (np.isfinite(length) & (length > 0.5)).all():
-        raise UserError(f"{label}: a rotation is not a unit quaternion; fetch the file again")
-    w, x, y, z = np.moveaxis(quaternion_wxyz / length, -1, 0)
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-    ]
-    return np.moveaxis(np.array(rows), (0, 1), (-2, -1))
-
-
 def invert_cameras(camera_from_world: np.ndarray, label: str) -> np.ndarray:
     """[time, 4, 4] world_from_camera float64 of stored world-to-camera matrices.
 

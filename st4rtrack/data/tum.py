@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from st4rtrack.data.raw import RawSequence, read_16bit, read_bytes, read_rgb, rotation_from_quaternion, sub_folders
+from st4rtrack.data.raw import RawSequence, read_16bit, read_bytes, read_rgb, sub_folders
 from st4rtrack.geometry.transforms import rigid
+from st4rtrack.io.known.matrices import nearest_time as nearest_time
+from st4rtrack.io.known.matrices import rotation_from_quaternion
 from st4rtrack.types import UserError
 
 LARGEST_GAP_S = 0.02
@@ -60,21 +62,6 @@ class TumRgbd:
             read_rgb=lambda index: read_rgb(folder / rgb_paths[frames[index]]),
             read_depth=read_depth,
         )
-
-
-def nearest_time(wanted_s: np.ndarray, times_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each wanted time the index of the nearest of the others, and how far it is away in seconds.
-
-    Args:
-        wanted_s: [count] seconds.
-        times_s: [others] seconds, at least one, in any order.
-    """
-    order = np.argsort(times_s, kind="stable")
-    after = np.searchsorted(times_s[order], wanted_s).clip(0, len(order) - 1)
-    pair = np.stack([order[(after - 1).clip(0)], order[after]])
-    gap_s = np.abs(times_s[pair] - wanted_s)
-    nearer = gap_s.argmin(axis=0)[None]
-    return np.take_along_axis(pair, nearer, 0)[0], np.take_along_axis(gap_s, nearer, 0)[0]
 
 
 def _read_files(path: Path) -> tuple[np.ndarray, list[str]]:

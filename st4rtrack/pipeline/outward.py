@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from st4rtrack.classical.anchored import SURVEY_FRAMES, AnchoredGeometry
+from st4rtrack.classical.given import Given, Units
 from st4rtrack.classical.two_view import TwoView
 from st4rtrack.types import Video
 
@@ -19,15 +20,29 @@ class Outward:
         video: at network size.
         anchor_index, anchor_rgb: the anchor, [height, width, 3] uint8.
         with_geometry: whether the network wants to know it; without, nothing is computed.
+        given: what the user knows of the video.
 
     Attributes:
         anchor_view: the anchor against itself, `None` without geometry.
     """
 
-    def __init__(self, video: Video, anchor_index: int, anchor_rgb: np.ndarray, *, with_geometry: bool) -> None:
-        self._video, self._anchor_index, self._anchor_rgb = video, anchor_index, anchor_rgb
+    def __init__(
+        self,
+        video: Video,
+        anchor_index: int,
+        anchor_rgb: np.ndarray,
+        *,
+        with_geometry: bool,
+        given: Given | None = None,
+    ) -> None:
+        self._video, self._anchor_index, self._anchor_rgb, self._given = video, anchor_index, anchor_rgb, given
         self._survey = self._surveyed() if with_geometry else None
         self.anchor_view: TwoView | None = None if self._survey is None else self._survey.anchor_view
+
+    @property
+    def units(self) -> Units:
+        """Of what was given, in that of the network's hints: `None` where the hints do not hold it."""
+        return Units() if self._survey is None or self._survey.surveyed is None else self._survey.units
 
     def frames(self, done: Sequence[bool] | np.ndarray) -> Iterator[tuple[int, np.ndarray, TwoView | None]]:
         """Number, image and view of every frame that is not done; done ones are only looked at where the way leads through them."""
@@ -42,11 +57,11 @@ class Outward:
             return
         if self._survey is None:  # nothing is followed, so the way begins where something is missing
             way = way[way.index(missing[0]) :]
-        geometry = None if self._survey is None else AnchoredGeometry(self._anchor_rgb, self._survey.surveyed)
+        geometry = None if self._survey is None else self._survey.along()
         for index, rgb in zip(way, self._read(way), strict=True):
             view = None
             if geometry is not None:
-                view = geometry.anchor_view if index == self._anchor_index else geometry.next(rgb)
+                view = geometry.anchor_view if index == self._anchor_index else geometry.next(rgb, index)
             if not done[index]:
                 yield index, rgb, view
 
@@ -61,7 +76,9 @@ class Outward:
         """From the frames after the anchor, or, where they show no parallax, from those before it."""
         after = range(self._anchor_index + 1, min(self._anchor_index + 1 + SURVEY_FRAMES, len(self._video)))
         before = range(self._anchor_index - 1, max(self._anchor_index - 1 - SURVEY_FRAMES, -1), -1)
-        found = AnchoredGeometry.of(self._anchor_rgb, self._read(after))
-        if found.surveyed is None and len(before):
-            found = AnchoredGeometry.of(self._anchor_rgb, self._read(before))
-        return found
+        found = self._survey_along(after)
+        return self._survey_along(before) if found.surveyed is None and len(before) else found
+
+    def _survey_along(self, way: range) -> AnchoredGeometry:
+        known, anchor_index = self._given, self._anchor_index
+        return AnchoredGeometry.of(self._anchor_rgb, self._read(way), given=known, anchor_index=anchor_index, way=way)

@@ -13,7 +13,7 @@ from st4rtrack.model.hints import hints_of_views
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.tokens import TokenFile
 from st4rtrack.preprocess import normalize_images
-from st4rtrack.types import Pointmap, TwoPointmaps
+from st4rtrack.types import Pointmap, TwoPointmaps, Video
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +94,14 @@ def predict_frames(
             waiting = []
     if waiting:
         yield from _predicted(model, anchor, waiting, kept)
+
+
+def predict_reconstructions(
+    model: St4RTrack, anchor: Anchor, video: Video, indices: Sequence[int]
+) -> Iterator[tuple[int, Pointmap]]:
+    """Reconstructions of chosen frames of a video at network size, each pair for itself, one at a time."""
+    for index in indices:
+        yield index, predict_batch(model, anchor, video.frame(index)[None])[0].reconstruction
 
 
 def automatic_batch_size(model: St4RTrack, height: int, width: int) -> int:

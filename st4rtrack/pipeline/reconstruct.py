@@ -5,11 +5,13 @@ video -> frames at network size -> pointmaps of (anchor, frame) -> focal length,
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 
+from st4rtrack.io.known.known import Known, KnownVideo, known_of_video
 from st4rtrack.io.scene import SceneBuffer, SceneHeader, SceneSink, SceneWriter, holds_scene, load_scene
 from st4rtrack.io.video import open_video
 from st4rtrack.model.checkpoint import load_model
@@ -18,8 +20,16 @@ from st4rtrack.pipeline.ahead import run_ahead
 from st4rtrack.pipeline.anchor_pairs import NetworkPairs
 from st4rtrack.pipeline.anchors import add_anchors
 from st4rtrack.pipeline.cameras import anchor_intrinsics, solve_camera
+from st4rtrack.pipeline.known import Placing, given_geometry
 from st4rtrack.pipeline.outward import Outward
-from st4rtrack.pipeline.pointmaps import Anchor, automatic_batch_size, encode_anchor, predict_batch, predict_frames
+from st4rtrack.pipeline.pointmaps import (
+    Anchor,
+    automatic_batch_size,
+    encode_anchor,
+    predict_batch,
+    predict_frames,
+    predict_reconstructions,
+)
 from st4rtrack.pipeline.tokens import TokenFile
 from st4rtrack.pipeline.tracks import visible_points
 from st4rtrack.preprocess import stretch_to_network_size, to_network_size
@@ -47,6 +57,7 @@ def reconstruct(
     fit: Literal["crop", "stretch"] = "crop",
     batch_size: int | None = None,
     points_dtype: Literal["float32", "float16"] = "float32",
+    known: Known | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
     **selection: Unpack[Selection],
@@ -63,6 +74,7 @@ def reconstruct(
         fit: what is done about sides that are no multiple of the patch: cut off the rest, or stretch the image a little (the benchmark).
         batch_size: frames at once; default by device.
         points_dtype: of the stored points.
+        known: what the user knows: intrinsics, cameras, depth, what is static, the scale; it replaces what would be estimated.
         overwrite: replace a scene that is in `output`.
         progress: called with (frames done, frames in all) after each frame.
         selection: see `Selection`.
@@ -76,19 +88,29 @@ def reconstruct(
     fitted = to_network_size if fit == "crop" else stretch_to_network_size
     network_video, pixel_map = fitted(source, long_side=size or model.config.image_size, patch_size=model.config.patch_size)
     anchor_index = _anchor_index(anchor, len(source))
-    header = _header(source, network_video, pixel_map, model, anchor_index, points_dtype, every_pixel=anchor == "auto")
+    size_px = (network_video.height, network_video.width)
+    given = known_of_video(known, source, pixel_map, size_px, anchor_index) if known else None
+    header = _header(
+        source, network_video, pixel_map, model, anchor_index, points_dtype, every_pixel=anchor == "auto", given=given
+    )
     if output is not None and not overwrite and holds_scene(output, header):
         return load_scene(output)
     batch_size = batch_size or automatic_batch_size(model, network_video.height, network_video.width)
     anchor_rgb = network_video.frame(anchor_index)
-    outward = Outward(network_video, anchor_index, anchor_rgb, with_geometry=model.config.hints)
+    told = None if given is None else given_geometry(given)
+    outward = Outward(network_video, anchor_index, anchor_rgb, with_geometry=model.config.hints, given=told)
     encoded = encode_anchor(model, anchor_rgb, outward.anchor_view)
-    intrinsics = anchor_intrinsics(predict_batch(model, encoded, anchor_rgb[None], [outward.anchor_view])[0].tracking)
+    own = predict_batch(model, encoded, anchor_rgb[None], [outward.anchor_view])[0]
+    intrinsics = anchor_intrinsics(own.tracking)
+    placing = None
+    if given is not None:
+        predict = partial(predict_reconstructions, model, encoded, network_video)
+        placing = Placing(given, anchor_index, own, intrinsics, outward.units, predict)
 
     # only now: a network or an anchor that fits no camera must not cost the user the scene that `overwrite` replaces
     sink: SceneSink = SceneBuffer(header) if output is None else SceneWriter.create(output, header, overwrite=overwrite)
     kept = TokenFile(len(source), None if output is None else Path(output)) if anchor == "auto" else None
-    _process_frames(network_video, outward, model, encoded, intrinsics, batch_size, sink, progress, kept)
+    _process_frames(network_video, outward, model, encoded, intrinsics, placing, batch_size, sink, progress, kept)
     further: dict[str, Any] = {}
     if anchor == "auto":
         further = add_anchors(NetworkPairs(model, sink, batch_size, kept), sink, place_lost=not model.config.hints)
@@ -100,7 +122,9 @@ def reconstruct(
             len(source),
             unsolved[0],
         )
-    return sink.finish(results={"focal_px": intrinsics[0, 0], "cameras_not_found": len(unsolved), **further})
+    focal_px = (intrinsics if placing is None else placing.intrinsics(anchor_index))[0, 0]
+    units = {} if placing is None else placing.results
+    return sink.finish(results={"focal_px": focal_px, "cameras_not_found": len(unsolved), **units, **further})
 
 
 def _process_frames(
@@ -109,6 +133,7 @@ def _process_frames(
     model: St4RTrack,
     anchor: Anchor,
     intrinsics: np.ndarray,
+    placing: Placing | None,
     batch_size: int,
     sink: SceneSink,
     progress: Callable[[int, int], None] | None,
@@ -118,11 +143,16 @@ def _process_frames(
     anchor_index, done = sink.header.anchor_index, sink.frames_done
     frames = run_ahead(outward.frames(done.copy()), batch_size)
     for index, rgb, maps in run_ahead(predict_frames(model, anchor, frames, batch_size=batch_size, kept=kept), batch_size):
-        found = np.eye(4) if index == anchor_index else solve_camera(maps.reconstruction, intrinsics)
         # a frame without a camera has its neighbour's on the anchor's side, and is marked
-        neighbour = index - int(np.sign(index - anchor_index))
-        camera = sink.read("world_from_camera", neighbour) if found is None else found
-        _write(sink, index, rgb, float(video.time_s[index]), maps, camera, intrinsics, solved=found is not None)
+        towards_anchor = index - int(np.sign(index - anchor_index))
+        neighbour = np.eye(4) if index == anchor_index else sink.read("world_from_camera", towards_anchor)
+        if placing is None:
+            found = np.eye(4) if index == anchor_index else solve_camera(maps.reconstruction, intrinsics)
+            camera, solved = neighbour if found is None else found, found is not None
+        else:
+            maps, camera, solved = placing.place(index, maps, neighbour)
+            intrinsics = placing.intrinsics(index)
+        _write(sink, index, rgb, float(video.time_s[index]), maps, camera, intrinsics, solved=solved)
         done[index] = True
         if progress:
             progress(int(done.sum()), len(video))
@@ -178,6 +208,7 @@ def _header(
     points_dtype: Literal["float32", "float16"],
     *,
     every_pixel: bool,
+    given: KnownVideo | None,
 ) -> SceneHeader:
     info: dict[str, Any] = {
         "model": {"name": model.name, "hash": model.weights_hash, "dtype": str(model.dtype).removeprefix("torch.")},
@@ -191,6 +222,8 @@ def _header(
     }
     if every_pixel:
         info["options"] = {"anchor": "auto"}
+    if given is not None:
+        info["known"] = given.said
     return SceneHeader(
         num_frames=len(source),
         height=video.height,

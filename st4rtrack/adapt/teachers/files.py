@@ -8,28 +8,13 @@ import numpy as np
 
 from st4rtrack.adapt.priors import TeacherDepth, TeacherTracks
 from st4rtrack.adapt.teachers.teacher import require_frames
-from st4rtrack.geometry.camera import pixel_grid
-from st4rtrack.geometry.sampling import inside_image, nearest_pixel
+from st4rtrack.io.known.pixels import SourceSize as SourceSize
+from st4rtrack.io.known.pixels import at_network_size, network_from_file
 from st4rtrack.io.npz import read_npz
-from st4rtrack.types import PixelMap, UserError
+from st4rtrack.types import UserError
 
 QUERY_TOLERANCE = 0.02
 """Median distance of tracks from their queries in the anchor, in image widths: beyond, they are in other pixels, or of another anchor."""
-ASPECT_TOLERANCE = 0.02
-
-
-@dataclass(frozen=True)
-class SourceSize:
-    """The source video, for files in its pixels.
-
-    Attributes:
-        height, width: pixels.
-        pixel_map: to the network's pixels.
-    """
-
-    height: int
-    width: int
-    pixel_map: PixelMap
 
 
 @dataclass(frozen=True)
@@ -112,43 +97,9 @@ class FileDepth:
             raise UserError(f"depth of {self.path} must be [{len(rgb)}, height, width] for this video, it is {list(depth.shape)}")
         if not np.issubdtype(depth.dtype, np.number) or not np.isrealobj(depth):
             raise UserError(f"depth of {self.path} must be numbers, it is {depth.dtype}")
-        height, width = rgb.shape[1:3]
-        if depth.shape[1:] != (height, width):
-            change = network_from_file((depth.shape[1], depth.shape[2]), (height, width), self.source, self.path)
-            depth = _read_nearest(depth, change.source_from_network(pixel_grid(height, width)))
+        depth = at_network_size(depth, rgb.shape[1:3], self.source, self.path)
         cameras = said.get("world_from_camera")
         return TeacherDepth(depth.astype(np.float32), self.name, None if cameras is None else cameras.astype(np.float64))
-
-
-def network_from_file(file: tuple[int, int], network: tuple[int, int], source: SourceSize | None, path: Path) -> PixelMap:
-    """From pixels of a file's image to those of the network: a scale, and a shift where the network sees a part of the source.
-
-    Args:
-        file, network: (height, width).
-        source: which the file's image shows; without, the network sees all of it.
-        path: of the file, for the message.
-    Raises:
-        UserError: the file's image has another shape than the source.
-    """
-    of = (source.height, source.width) if source is not None else network
-    if file == network:
-        return PixelMap()
-    if abs(np.log((file[1] / file[0]) / (of[1] / of[0]))) > ASPECT_TOLERANCE:
-        raise UserError(
-            f"{path} is of an image of {file[1]}x{file[0]} pixels, which is no resized {of[1]}x{of[0]}; it must show the same as the video"
-        )
-    scale = (of[1] / file[1], of[0] / file[0])
-    if source is None:
-        return PixelMap(scale)
-    whole = source.pixel_map
-    return PixelMap((whole.scale[0] * scale[0], whole.scale[1] * scale[1]), whole.offset_px)
-
-
-def _read_nearest(depth: np.ndarray, pixels_px: np.ndarray) -> np.ndarray:
-    """Depth [T, H, W] at the nearest pixels: between near and far there is nothing; outside the image it is unknown."""
-    height, width = depth.shape[1:]
-    row, column = nearest_pixel(pixels_px, height, width)
-    return np.where(inside_image(pixels_px, height, width), depth[:, row, column], 0.0)
 
 
 def _depth_of_folder(folder: Path) -> dict[str, np.ndarray]:

@@ -1,0 +1,220 @@
+"""Cameras from the files of other tools: COLMAP, TUM, nerfstudio, MegaSaM, ViPE, WorldTrack, or arrays under our own names.
+
+Each reader brings its format to OpenCV axes and world-from-camera; what it says of frames is left to `io.known.frames`.
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from st4rtrack.geometry.transforms import invert_rigid, rigid
+from st4rtrack.io.formats.cameras import OPENCV_FROM_OPENGL
+from st4rtrack.io.formats.extras import need
+from st4rtrack.io.known.frames import rows_by_count, rows_by_name, rows_by_number, rows_by_time
+from st4rtrack.io.known.matrices import require_cameras, require_intrinsics, rotation_from_quaternion
+from st4rtrack.io.npz import npz_keys, read_npz
+from st4rtrack.io.npz_rows import npz_shape
+from st4rtrack.types import UserError, Video
+
+logger = logging.getLogger(__name__)
+
+KINDS = (
+    "a COLMAP model folder, a TUM trajectory (.txt), a nerfstudio transforms.json, or an .npz of MegaSaM, of ViPE, of WorldTrack, "
+    "or with world_from_camera [frames, 4, 4]"
+)
+PINHOLES = ("SIMPLE_PINHOLE", "PINHOLE")
+
+
+@dataclass(frozen=True)
+class CameraFile:
+    """Cameras as a file has them.
+
+    Attributes:
+        label: the file, for messages.
+        world_from_camera: [n, 4, 4] float64 in the file's own world and unit; NaN where it has none.
+        intrinsics: [n, 3, 3] or `None`.
+        size: (height, width) of the image whose pixels those are; `None`: the source's.
+        numbers, time_s, names: [n] what says which frame a row is; at most one of them, without any it is the count.
+    """
+
+    label: str
+    world_from_camera: np.ndarray
+    intrinsics: np.ndarray | None = None
+    size: tuple[int, int] | None = None
+    numbers: np.ndarray | None = None
+    time_s: np.ndarray | None = None
+    names: Sequence[str] | None = None
+
+    def rows(self, video: Video) -> np.ndarray:
+        """[T] which row is the camera of each frame of a video; -1 where there is none.
+
+        Raises:
+            UserError: it is of another number of frames, or of none of these.
+        """
+        if self.numbers is not None:
+            rows = rows_by_number(self.numbers, video)
+        elif self.time_s is not None:
+            rows = rows_by_time(self.time_s, video)
+        elif self.names is not None:
+            rows = rows_by_name(self.names, video, self.label)
+        else:
+            return rows_by_count(len(self.world_from_camera), video, self.label)
+        if (rows < 0).all():
+            raise UserError(
+                f"{self.label} has a camera of none of the {len(video)} frames, {video.frame_index[0]} to {video.frame_index[-1]} "
+                f"({video.time_s[0]:.2f} to {video.time_s[-1]:.2f} s); is it of this video, and does it count its frames or seconds?"
+            )
+        return rows
+
+
+def read_cameras(path: Path) -> CameraFile:
+    """Cameras of a file or folder; its kind is told by its ending.
+
+    Raises:
+        UserError: it is absent, of no known kind, or damaged.
+    """
+    if not path.exists():
+        raise UserError(f"there are no cameras at {path}; give {KINDS}")
+    if path.is_dir():
+        return _colmap(path)
+    readers = {".npz": _npz, ".json": _transforms, ".txt": _tum}
+    if path.suffix.lower() not in readers:
+        raise UserError(f"{path} is not a file of cameras that is known; give {KINDS}")
+    return readers[path.suffix.lower()](path)
+
+
+def _npz(path: Path) -> CameraFile:
+    """MegaSaM (cam_c2w, intrinsic), ViPE (data, inds), WorldTrack (extrinsics_w2c), ours (world_from_camera)."""
+    keys, label = npz_keys(path), str(path)
+    if "cam_c2w" in keys:
+        size = npz_shape(path, "images")[1:3] if "images" in keys else None
+        said = read_npz(path, "cam_c2w", *(["intrinsic"] if "intrinsic" in keys else []))
+        return _counted(label, said["cam_c2w"], said.get("intrinsic"), None if size is None else (size[0], size[1]))
+    if {"data", "inds"} <= set(keys):
+        return _vipe(path)
+    if "extrinsics_w2c" in keys:
+        said = read_npz(path, "extrinsics_w2c", *(["fx_fy_cx_cy"] if "fx_fy_cx_cy" in keys else []))
+        found = _counted(label, said["extrinsics_w2c"], said.get("fx_fy_cx_cy"), None)
+        return CameraFile(label, invert_rigid(found.world_from_camera), found.intrinsics)
+    if "world_from_camera" not in keys:
+        raise UserError(f"{path} has no cameras that are known; give {KINDS}")
+    small = ("world_from_camera", "intrinsics", "frame_index", "time_s", "width", "height")
+    said = read_npz(path, *(key for key in small if key in keys))
+    size = (int(said["height"]), int(said["width"])) if {"width", "height"} <= set(keys) else None
+    found = _counted(label, said["world_from_camera"], said.get("intrinsics"), size)
+    numbers, time_s = said.get("frame_index"), said.get("time_s")
+    for each in (numbers, time_s):
+        if each is not None and each.shape != (len(found.world_from_camera),):
+            raise UserError(f"{path} has {len(found.world_from_camera)} cameras, and {list(each.shape)} numbers or times of them")
+    return CameraFile(
+        label, found.world_from_camera, found.intrinsics, size, numbers, time_s=None if numbers is not None else time_s
+    )
+
+
+def _counted(label: str, cameras: np.ndarray, intrinsics: np.ndarray | None, size: tuple[int, int] | None) -> CameraFile:
+    world_from_camera = require_cameras(cameras, label)
+    return CameraFile(label, world_from_camera, _for_each(intrinsics, len(world_from_camera), label), size)
+
+
+def _for_each(intrinsics: np.ndarray | None, count: int, label: str) -> np.ndarray | None:
+    """[n, 3, 3], one for all repeated."""
+    if intrinsics is None:
+        return None
+    found = require_intrinsics(intrinsics, label)
+    if len(found) not in (1, count):
+        raise UserError(f"{label} has {count} cameras and {len(found)} intrinsics; it must have one for all, or one for each")
+    return np.broadcast_to(found, (count, 3, 3))
+
+
+def _vipe(path: Path) -> CameraFile:
+    """`pose/NAME.npz`: `data` [n, 4, 4] world-from-camera of the frames `inds`; `intrinsics/NAME.npz` beside it has fx, fy, cx, cy."""
+    said = read_npz(path, "data", "inds")
+    cameras, numbers = require_cameras(said["data"], str(path)), said["inds"]
+    if numbers.shape != (len(cameras),):
+        raise UserError(f"{path} has {len(cameras)} cameras in data and {list(numbers.shape)} frame numbers in inds")
+    intrinsics, beside = None, path.parent.parent / "intrinsics" / path.name
+    if beside.is_file():
+        said = read_npz(beside, "data", "inds")
+        row_of = {int(number): row for row, number in enumerate(said["inds"])}
+        if any(int(number) not in row_of for number in numbers):
+            raise UserError(f"{beside} lacks frames of {path}; write both again")
+        rows = [row_of[int(number)] for number in numbers]
+        intrinsics = require_intrinsics(said["data"], str(beside))[rows]
+    return CameraFile(str(path), cameras, intrinsics, numbers=numbers)
+
+
+def _tum(path: Path) -> CameraFile:
+    """`timestamp tx ty tz qx qy qz qw`, world from camera."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        rows = [[float(word) for word in line.split()] for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not a TUM trajectory: lines of timestamp tx ty tz qx qy qz qw ({error})") from None
+    if not rows or {len(row) for row in rows} != {8}:
+        raise UserError(f"{path} is not a TUM trajectory: each line must have eight numbers, timestamp tx ty tz qx qy qz qw")
+    table = np.array(rows)
+    rotation = rotation_from_quaternion(table[:, (7, 4, 5, 6)], str(path))
+    return CameraFile(str(path), require_cameras(rigid(rotation, table[:, 1:4]), str(path)), time_s=table[:, 0])
+
+
+def _transforms(path: Path) -> CameraFile:
+    """nerfstudio: world-from-camera with OpenGL axes; `time` of a frame where it is, else the name of its image."""
+    label = str(path)
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        entries = said["frames"]
+        opengl = np.array([entry["transform_matrix"] for entry in entries], np.float64)
+        names = [str(entry["file_path"]) for entry in entries]
+        times = [float(entry["time"]) for entry in entries if "time" in entry]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is not a transforms.json: it must have frames, each with file_path and transform_matrix ({error})"
+        ) from None
+    cameras = require_cameras(opengl, label) @ OPENCV_FROM_OPENGL
+    pinholes = [_pinhole({**said, **entry}) for entry in entries]
+    intrinsics = require_intrinsics(np.array(pinholes), label) if None not in pinholes else None
+    size = (int(said["h"]), int(said["w"])) if {"h", "w"} <= said.keys() else None
+    if len(times) == len(names):
+        return CameraFile(label, cameras, intrinsics, size, time_s=np.array(times))
+    return CameraFile(label, cameras, intrinsics, size, names=names)
+
+
+def _pinhole(said: dict[str, Any]) -> list[float] | None:
+    values = [said.get(key, said.get("fl_x") if key == "fl_y" else None) for key in ("fl_x", "fl_y", "cx", "cy")]
+    return None if None in values else [float(value) for value in values if value is not None]
+
+
+def _colmap(folder: Path) -> CameraFile:
+    """A model as text or binary, in the folder itself or in `sparse/0` or `sparse` of it; read by pycolmap. Lens distortion is left out."""
+    places = [folder, folder / "sparse" / "0", folder / "sparse"]
+    model = next((each for each in places if any((each / f"images.{ending}").is_file() for ending in ("bin", "txt"))), None)
+    if model is None:
+        raise UserError(f"{folder} is not a COLMAP model: it has no images.bin or images.txt, nor has sparse/0; give {KINDS}")
+    pycolmap = need("pycolmap", "colmap")
+    try:
+        images = sorted(pycolmap.Reconstruction(str(model)).images.values(), key=lambda image: image.name)
+        images = [image for image in images if image.has_pose]
+    except Exception as error:  # pycolmap raises whatever its C++ throws
+        raise UserError(f"the COLMAP model in {model} cannot be read ({str(error).splitlines()[0]}); write it again") from None
+    if not images:
+        raise UserError(f"the COLMAP model in {model} has no image with a camera")
+    _warn_of_distortion(model, {image.camera.model_name for image in images})
+    camera_from_world = np.stack([np.vstack([image.cam_from_world().matrix(), [0, 0, 0, 1]]) for image in images])
+    intrinsics = np.stack([image.camera.calibration_matrix() for image in images])
+    size = (int(images[0].camera.height), int(images[0].camera.width))
+    cameras = invert_rigid(require_cameras(camera_from_world, str(model)))
+    return CameraFile(str(model), cameras, require_intrinsics(intrinsics, str(model)), size, names=[each.name for each in images])
+
+
+def _warn_of_distortion(model: Path, names: set[str]) -> None:
+    if not names <= set(PINHOLES):
+        logger.warning(
+            "the cameras of %s have lens distortion (%s), which is left out; undistort the images for the best result",
+            model,
+            ", ".join(sorted(names)),
+        )

@@ -1,0 +1,86 @@
+"""Which row of a file belongs to which frame of a video: by frame number, time or name of the image, or by count."""
+
+import hashlib
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from st4rtrack.io.images import images_among
+from st4rtrack.io.known.matrices import nearest_time
+from st4rtrack.types import UserError, Video
+
+logger = logging.getLogger(__name__)
+
+LARGEST_GAP_S = 0.02
+"""Between a frame and the row that is taken for it; less where frames are closer than twice that."""
+HEAD_BYTES = 1 << 16
+
+
+def rows_by_count(count: int, video: Video, label: str) -> np.ndarray:
+    """[T] rows of a file that has one per frame of the source, or one per frame that is processed.
+
+    Raises:
+        UserError: it has another number of rows; `label` names it.
+    """
+    last = int(video.frame_index[-1])
+    if count > last:
+        return np.asarray(video.frame_index)
+    if count == len(video):
+        return np.arange(count)
+    raise UserError(
+        f"{label} is of {count} frames, but the video goes to frame {last} and {len(video)} of its frames are processed; "
+        "give it for every frame of the source, or for those that --start, --stop, --stride and --fps leave"
+    )
+
+
+def rows_by_number(numbers: np.ndarray, video: Video) -> np.ndarray:
+    """[T] row whose number is that of the source's frame; -1 where there is none."""
+    row_of = {int(number): row for row, number in enumerate(numbers)}
+    return np.array([row_of.get(int(frame), -1) for frame in video.frame_index])
+
+
+def rows_by_time(time_s: np.ndarray, video: Video) -> np.ndarray:
+    """[T] row nearest in time, -1 where none is near. Whole numbers throughout are taken for frame numbers of the source."""
+    if len(time_s) > 1 and (time_s == np.floor(time_s)).all() and time_s.max() > video.time_s[-1]:
+        return rows_by_number(time_s, video)
+    interval = float(np.median(np.diff(video.time_s))) if len(video) > 1 else np.inf
+    row, gap_s = nearest_time(np.asarray(video.time_s, np.float64), time_s)
+    return np.where(gap_s <= min(LARGEST_GAP_S, 0.5 * interval), row, -1)
+
+
+def rows_by_name(names: Sequence[str], video: Video, label: str) -> np.ndarray:
+    """[T] row of the image that a frame is: by its name where the video is a folder of images, else by the last number in the name.
+
+    Such numbers count from the first frame of the source; where the smallest is 1, as many tools begin, from 1.
+
+    Raises:
+        UserError: a name has no number.
+    """
+    folder = Path(video.source)
+    if folder.is_dir() and (images := images_among(folder.iterdir())):
+        row_of = {Path(name).stem: row for row, name in enumerate(names)}
+        rows = np.array([row_of.get(images[frame].stem, -1) for frame in video.frame_index])
+        if (rows >= 0).any():
+            return rows
+    found = [re.findall(r"\d+", Path(name).stem) for name in names]
+    for name, digits in zip(names, found, strict=True):
+        if not digits:
+            raise UserError(f"image {name!r} of {label} has no number that says which frame it is; name it like frame_000012.png")
+    numbers = np.array([int(digits[-1]) for digits in found])
+    if numbers.min() == 1:
+        logger.info("the images of %s count from 1: %s is the first frame of the video", label, names[int(numbers.argmin())])
+        numbers = numbers - 1
+    return rows_by_number(numbers, video)
+
+
+def described(path: Path) -> str:
+    """A file or folder by its name and a digest of what is in it: sizes, and the heads of large files."""
+    digest = hashlib.sha256()
+    for part in sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]:
+        digest.update(f"{part.relative_to(path)} {part.stat().st_size}".encode())
+        with part.open("rb") as file:
+            digest.update(file.read(HEAD_BYTES))
+    return f"{path.name} ({digest.hexdigest()[:12]})"

@@ -1,0 +1,167 @@
+"""What a user knows of a video beforehand, and the same for the frames that are processed, at network size."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from st4rtrack.geometry.transforms import invert_rigid
+from st4rtrack.io.known.cameras import CameraFile, read_cameras
+from st4rtrack.io.known.frames import described
+from st4rtrack.io.known.intrinsics import intrinsics_of_cameras, read_intrinsics
+from st4rtrack.io.known.maps import open_depth, open_mask
+from st4rtrack.io.known.matrices import require_cameras
+from st4rtrack.io.known.pixels import SourceSize
+from st4rtrack.types import PixelMap, UserError, Video
+
+Given = str | Path | np.ndarray
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a user knows of a video. What is `None` is estimated.
+
+    Attributes:
+        intrinsics: fx or fx,fy or fx,fy,cx,cy in source pixels (text), a file, or an array [3, 3] or [frames, 3, 3].
+        cameras: a file (`io.known.cameras`), or an array [frames, 4, 4] world-from-camera, NaN where unknown.
+            Their world and unit are free; their intrinsics are used where none are given.
+        depth: z-depth, 0 where unknown: a file, a folder, or an array [frames, h, w].
+        depth_per_unit: numbers in depth images of integers per unit: 1000 for millimetres, 5000 for TUM, 256 for KITTI.
+        static_mask: what does not move: an image, a folder, or an array [h, w] or [frames, h, w].
+        metres_per_unit: of the cameras or the depth that are given, else of the model's world.
+        known_distance: "u1,v1,u2,v2=metres", two source pixels of the anchor frame and how far apart they are in the world.
+    """
+
+    intrinsics: Given | None = None
+    cameras: Given | None = None
+    depth: Given | None = None
+    depth_per_unit: float | None = None
+    static_mask: Given | None = None
+    metres_per_unit: float | None = None
+    known_distance: str | None = None
+
+    def __bool__(self) -> bool:
+        return any(value is not None for value in vars(self).values())
+
+
+@dataclass(frozen=True)
+class KnownVideo:
+    """What is known of the T frames of a video at network size.
+
+    Attributes:
+        intrinsics: [T, 3, 3] network pixels, or `None`.
+        world_from_camera: [T, 4, 4] in the file's unit, the anchor exactly the identity, NaN where unknown; or `None`.
+        depth: z-depth [H, W] float32 of a frame in the file's unit, 0 where unknown; or `None`.
+        static: [H, W] bool of a frame; or `None`.
+        metres_per_unit: or `None`.
+        distance: two network pixels [2, 2] of the anchor and the metres between; or `None`.
+        said: what was given, plain values: a scene keeps it, and a continued run compares it.
+    """
+
+    intrinsics: np.ndarray | None
+    world_from_camera: np.ndarray | None
+    depth: Callable[[int], np.ndarray] | None
+    static: Callable[[int], np.ndarray] | None
+    metres_per_unit: float | None
+    distance: tuple[np.ndarray, float] | None
+    said: dict[str, Any]
+
+    @property
+    def focal_px(self) -> float | None:
+        """One focal length for methods that know no other: of square pixels, of the first frame."""
+        return None if self.intrinsics is None else float(np.sqrt(self.intrinsics[0, 0, 0] * self.intrinsics[0, 1, 1]))
+
+
+def known_of_video(known: Known, video: Video, pixel_map: PixelMap, network: tuple[int, int], anchor_index: int) -> KnownVideo:
+    """Reads what is known of the frames of a video.
+
+    Args:
+        video: the frames that are processed, at source size.
+        pixel_map: to the network's pixels.
+        network: (height, width) there.
+        anchor_index: which of the frames is the world.
+    Raises:
+        UserError: a file cannot be read or is of another video, the anchor has no camera, or a number makes no sense.
+    """
+    source = SourceSize(video.height, video.width, pixel_map)
+    if known.metres_per_unit is not None and known.known_distance is not None:
+        raise UserError("give the scale once: metres per unit, or a known distance")
+    if known.depth_per_unit is not None and known.depth is None:
+        raise UserError("the numbers of depth per metre need depth images to be of (--depth)")
+    cameras = None if known.cameras is None else _cameras(known.cameras)
+    intrinsics = None
+    if known.intrinsics is not None:
+        intrinsics = read_intrinsics(known.intrinsics, video, source, network)
+    elif cameras is not None and cameras.intrinsics is not None:
+        intrinsics = intrinsics_of_cameras(cameras, video, source, network)
+    depth = None if known.depth is None else open_depth(known.depth, per_unit=known.depth_per_unit)
+    mask = None if known.static_mask is None else open_mask(known.static_mask)
+    return KnownVideo(
+        intrinsics,
+        None if cameras is None else _of_anchor(cameras, video, anchor_index),
+        None if depth is None else depth.of_video(video, source, network),
+        None if mask is None else mask.of_video(video, source, network),
+        _positive(known.metres_per_unit),
+        None if known.known_distance is None else _distance(known.known_distance, source, network),
+        _said(known, {"depth": depth and depth.digest, "static_mask": mask and mask.digest}),
+    )
+
+
+def _cameras(given: Given) -> CameraFile:
+    if isinstance(given, np.ndarray):
+        return CameraFile("the array of cameras", require_cameras(given, "the array of cameras"))
+    return read_cameras(Path(given))
+
+
+def _of_anchor(cameras: CameraFile, video: Video, anchor_index: int) -> np.ndarray:
+    """[T, 4, 4] in the camera frame of the anchor, which is exactly the identity."""
+    rows = cameras.rows(video)
+    found = np.where((rows >= 0)[:, None, None], cameras.world_from_camera[rows], np.nan)
+    if not np.isfinite(found[anchor_index]).all():
+        raise UserError(
+            f"{cameras.label} has no camera of frame {video.frame_index[anchor_index]}, the anchor; "
+            "choose an anchor that has one (--anchor)"
+        )
+    found = invert_rigid(found[anchor_index]) @ found
+    found[anchor_index] = np.eye(4)
+    return found
+
+
+def _positive(metres_per_unit: float | None) -> float | None:
+    if metres_per_unit is not None and not (np.isfinite(metres_per_unit) and metres_per_unit > 0):
+        raise UserError(f"metres per unit must be a positive number, got {metres_per_unit}")
+    return metres_per_unit
+
+
+def _distance(text: str, source: SourceSize, network: tuple[int, int]) -> tuple[np.ndarray, float]:
+    """Two network pixels [2, 2] and metres, from "u1,v1,u2,v2=metres" in source pixels."""
+    places, _, metres_said = text.partition("=")
+    try:
+        source_px, metres = np.array([float(word) for word in places.split(",")]), float(metres_said)
+    except ValueError:
+        source_px, metres = np.zeros(0), 0.0
+    if source_px.shape != (4,) or not np.isfinite(source_px).all() or not (np.isfinite(metres) and metres > 0):
+        raise UserError(f"a known distance is two pixels of the anchor frame and metres, u1,v1,u2,v2=metres; got {text!r}")
+    network_px = source.pixel_map.network_from_source(source_px.reshape(2, 2))
+    if not ((network_px >= 0) & (network_px <= (network[1], network[0]))).all():
+        raise UserError(f"a pixel of the known distance {text!r} lies outside the part of the image that the network sees")
+    if (network_px[0] == network_px[1]).all():
+        raise UserError(f"the two pixels of the known distance {text!r} are the same")
+    return network_px, metres
+
+
+def _said(known: Known, digests: dict[str, str | None]) -> dict[str, Any]:
+    """Plain values that tell what was given, and change when its content does."""
+    said = {name: value for name, value in vars(known).items() if value is not None and name != "depth_per_unit"}
+    return {name: digests.get(name) or _plain(value) for name, value in said.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return f"array {list(value.shape)} ({hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()[:12]})"
+    if isinstance(value, str | Path) and Path(value).exists():
+        return described(Path(value))
+    return value

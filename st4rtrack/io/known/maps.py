@@ -1,0 +1,170 @@
+"""Depth and masks of a video, one frame at a time: an array, an `.npz`, or a folder with a file per frame."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from st4rtrack.io.images import IMAGE_SUFFIXES
+from st4rtrack.io.known.frames import described, rows_by_count
+from st4rtrack.io.known.pixels import SourceSize, at_network_size
+from st4rtrack.io.npz import npz_keys, read_npz
+from st4rtrack.io.npz_rows import npz_shape, read_npz_rows
+from st4rtrack.types import UserError, Video
+
+DEPTH_ARRAYS = ("depth", "depth_map", "depths")
+MASK_ARRAYS = ("static", "static_mask", "mask")
+PNG_PER_UNIT = 1000.0
+"""Of 16-bit depth where the user says nothing: millimetres, as most RGB-D cameras write."""
+ROWS_AT_ONCE = 32
+DEPTH_KINDS = "an .npz with depth [frames, height, width], or a folder with a 16-bit .png, .tif, .npy or .npz per frame"
+MASK_KINDS = "an image, a folder of an image per frame, or an .npz with static [frames, height, width]"
+DEPTH_SUFFIXES = frozenset({".npy", ".npz", ".png", ".tif", ".tiff"})
+
+
+@dataclass(frozen=True)
+class FrameMaps:
+    """Maps of the frames of a video, read when they are asked for.
+
+    Attributes:
+        count: of the maps.
+        read: the map [h, w] of a row.
+        label: the file, for messages; `digest` also tells its content.
+    """
+
+    count: int
+    read: Callable[[int], np.ndarray]
+    label: str
+    digest: str
+
+    def of_video(self, video: Video, source: SourceSize, network: tuple[int, int]) -> Callable[[int], np.ndarray]:
+        """The map of a frame of a video at network size (height, width), read at the nearest pixels; 0 where the file shows nothing.
+
+        Raises:
+            UserError: now, if the number of maps is not the video's; when asked, if a file is damaged or of another image.
+        """
+        one = self.count == 1 and len(video) > 1  # one map for all frames
+        rows = np.zeros(len(video), int) if one else rows_by_count(self.count, video, self.label)
+        return lambda index: at_network_size(self.read(int(rows[index])), network, source, self.label)
+
+
+def open_depth(word: str | Path | np.ndarray, *, per_unit: float | None = None) -> FrameMaps:
+    """z-depth, 0 where it is unknown, in the file's unit.
+
+    Args:
+        word: path, or an array [frames, h, w].
+        per_unit: numbers in a file of integers per unit, for instance 5000 per metre; default 1000.
+    Raises:
+        UserError: it is nothing of the kind; a frame that is not depth is an error when it is read.
+    """
+    if per_unit is not None and not (np.isfinite(per_unit) and per_unit > 0):
+        raise UserError(f"the numbers of depth per metre must be positive, got {per_unit}")
+    found = _open(word, DEPTH_ARRAYS, "depth", DEPTH_KINDS, DEPTH_SUFFIXES)
+    scale = 1 / (per_unit or PNG_PER_UNIT)
+    digest = found.digest if per_unit is None else f"{found.digest}, {per_unit:g} per unit"
+
+    def read(row: int) -> np.ndarray:
+        depth = found.read(row)
+        if depth.ndim != 2 or depth.dtype.kind not in "fiu":
+            raise UserError(
+                f"depth of frame {row} in {found.label} must be numbers [height, width], it is {depth.dtype} {list(depth.shape)}"
+            )
+        depth = depth.astype(np.float32) * np.float32(scale if depth.dtype.kind in "iu" or per_unit is not None else 1.0)
+        return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+
+    return FrameMaps(found.count, read, found.label, digest)
+
+
+def open_mask(word: str | Path | np.ndarray) -> FrameMaps:
+    """What is static (white, or not 0) in each frame, or in all of them.
+
+    Args:
+        word: path, or an array [h, w] or [frames, h, w].
+    Raises:
+        UserError: it is nothing of the kind.
+    """
+    found = _open(word, MASK_ARRAYS, "a static mask", MASK_KINDS, IMAGE_SUFFIXES | {".npy", ".npz"})
+
+    def read(row: int) -> np.ndarray:
+        mask = found.read(row)
+        mask = mask[..., :3].max(axis=-1) if mask.ndim == 3 else mask
+        if mask.ndim != 2 or mask.dtype.kind not in "buif":
+            raise UserError(
+                f"the mask of frame {row} in {found.label} must be [height, width], it is {mask.dtype} {list(mask.shape)}"
+            )
+        return mask > (127 if mask.dtype == np.uint8 and mask.max() > 1 else 0)
+
+    return FrameMaps(found.count, read, found.label, found.digest)
+
+
+def frame_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
+    """Files of a folder with one of these endings, in the order of their names; hidden ones are left out."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes and not path.name.startswith("."))
+
+
+def read_map(path: Path, arrays: tuple[str, ...], what: str) -> np.ndarray:
+    """The map in a file: an `.npy`, the named array of an `.npz`, or an image as it is stored.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    if path.suffix.lower() == ".npz":
+        return read_npz(path, key := _array_among(path, arrays))[key]
+    if path.suffix.lower() == ".npy":
+        try:
+            return np.load(path, allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise UserError(f"{path} is not an .npy file of numbers, or is damaged ({error}); write it again") from error
+    data = np.frombuffer(path.read_bytes(), np.uint8)
+    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
+    if image is None:
+        raise UserError(f"{path} cannot be read as an image of {what}; write it again")
+    return image
+
+
+def _open(word: str | Path | np.ndarray, arrays: tuple[str, ...], what: str, kinds: str, suffixes: frozenset[str]) -> FrameMaps:
+    if isinstance(word, np.ndarray):
+        maps = word[None] if word.ndim == 2 else word
+        if maps.ndim != 3 or 0 in maps.shape:
+            raise UserError(f"{what} must be [frames, height, width], it is {list(word.shape)}")
+        return FrameMaps(len(maps), lambda row: maps[row], f"the array of {what}", f"array {list(maps.shape)}")
+    path = Path(word)
+    if not path.exists():
+        raise UserError(f"there is no {what.removeprefix('a ')} at {path}; give {kinds}")
+    if path.is_dir():
+        files = frame_files(path, suffixes)
+        if not files:
+            raise UserError(f"{path} holds no file of {what}; give {kinds}")
+        return FrameMaps(len(files), lambda row: read_map(files[row], arrays, what), str(path), described(path))
+    if path.suffix.lower() not in suffixes:
+        raise UserError(f"{path} is not a file of {what} that is known; give {kinds}")
+    if path.suffix.lower() != ".npz":
+        maps = read_map(path, arrays, what)
+        maps = maps if path.suffix.lower() == ".npy" and maps.ndim == 3 else maps[None]
+        return FrameMaps(len(maps), lambda row: maps[row], str(path), described(path))
+    key = _array_among(path, arrays)
+    shape = npz_shape(path, key)
+    if len(shape) not in (2, 3) or 0 in shape:
+        raise UserError(f"{key} of {path} must be [frames, height, width], it is {list(shape)}")
+    if len(shape) == 2:
+        return FrameMaps(1, lambda row: read_npz(path, key)[key], str(path), described(path))
+
+    @lru_cache(maxsize=2)  # an archive is passed over from its start to reach a row
+    def block(start: int) -> np.ndarray:
+        return read_npz_rows(path, key, start, min(start + ROWS_AT_ONCE, shape[0]))
+
+    def read(row: int) -> np.ndarray:
+        return block(row - row % ROWS_AT_ONCE)[row % ROWS_AT_ONCE]
+
+    return FrameMaps(shape[0], read, str(path), described(path))
+
+
+def _array_among(path: Path, arrays: tuple[str, ...]) -> str:
+    keys = npz_keys(path)
+    found = next((key for key in arrays if key in keys), None)
+    if found is None:
+        raise UserError(f"{path} has no array {arrays[0]!r}; it has {', '.join(keys) or 'none'}")
+    return found

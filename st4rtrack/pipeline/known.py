@@ -1,0 +1,236 @@
+"""What the user knows takes the place of what the network says: intrinsics, cameras, depth, what is static, the unit.
+
+A network with hints has been told most of it already (`classical/given.py`), so that little is left to correct; another one says
+what it says, and is brought to what is known here. Symbols: K intrinsics, D known depth, z depth in a frame's camera. Lengths are in the
+unit of the known depth, without it in that of the known cameras, without these in the network's; times metres per unit, where given.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from st4rtrack.classical.anchored import SURVEY_FRAMES
+from st4rtrack.classical.given import ONE_UNIT, Given, Units
+from st4rtrack.geometry.camera import pixel_grid, project, unproject
+from st4rtrack.geometry.sampling import inside_image, nearest_pixel, sample_map
+from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_maps, transform_points
+from st4rtrack.io.known.known import KnownVideo
+from st4rtrack.pipeline.cameras import solve_camera
+from st4rtrack.types import Pointmap, TwoPointmaps, UserError
+
+logger = logging.getLogger(__name__)
+
+UNIT_FRAMES = 8
+"""Frames of those next to the anchor that tell the unit of known cameras to a network that was not told."""
+NOISE_FACTOR, FARTHEST_DRAWN = 3.0, 0.15
+"""A track is drawn to known depth that differs by less than so many median differences of its frame, and less than so much (log):
+beyond, the pixel shows something else."""
+
+PredictFrames = Callable[[list[int]], Iterator[tuple[int, Pointmap]]]
+
+
+def given_geometry(known: KnownVideo) -> Given:
+    """The part that classical geometry can use."""
+    return Given(known.focal_px, known.world_from_camera, known.depth, known.static)
+
+
+class Placing:
+    """Brings the pointmaps of each frame, one at a time and in any order, to what is known.
+
+    Args:
+        known: of the video.
+        anchor_index: of its frames.
+        own: the anchor's pointmaps of itself, as the network gives them.
+        estimated: intrinsics [3, 3] that fit those.
+        units: of what the network was told; `Units()` where it was told nothing.
+        predict: reconstructions of other frames, asked for where the unit of the cameras has to be found.
+    Raises:
+        UserError: depth is unknown in all of the anchor, or the pixels of a known distance have no points.
+    """
+
+    def __init__(
+        self,
+        known: KnownVideo,
+        anchor_index: int,
+        own: TwoPointmaps,
+        estimated: np.ndarray,
+        units: Units,
+        predict: PredictFrames,
+    ) -> None:
+        self._known, self._anchor_index, self._estimated = known, anchor_index, estimated
+        self._told = Units() if known.world_from_camera is None and known.depth is None else units
+        points = own.tracking.points_world.astype(np.float64)
+        self._size = points.shape[:2]
+        self._linear = np.eye(3)
+        if known.intrinsics is not None:
+            self._linear = np.linalg.inv(known.intrinsics[anchor_index]) @ estimated
+        self._depth_unit, self._camera_unit = self._found_units(points, predict)
+        self.unit = self._depth_unit or self._camera_unit or 1.0
+        self.metres = self._metres(own)
+        self._begin(own)
+
+    def intrinsics(self, index: int) -> np.ndarray:
+        """[3, 3] of a frame."""
+        return self._estimated if self._known.intrinsics is None else self._known.intrinsics[index]
+
+    def camera(self, index: int) -> np.ndarray | None:
+        """`world_from_camera` [4, 4] of a frame where it is known, in the scene's unit."""
+        if self._known.world_from_camera is None or not np.isfinite(self._known.world_from_camera[index]).all():
+            return None
+        camera = self._known.world_from_camera[index]
+        return rigid(camera[:3, :3], camera[:3, 3] * (self.metres * self.unit / (self._camera_unit or self.unit)))
+
+    def place(self, index: int, maps: TwoPointmaps, neighbour: np.ndarray) -> tuple[TwoPointmaps, np.ndarray, bool]:
+        """A frame's pointmaps and camera in the world of what is known.
+
+        Args:
+            index: of the frame.
+            maps: of the network.
+            neighbour: `world_from_camera` [4, 4] of the frame before, seen from the anchor: it stands in where no camera is found.
+        Returns:
+            The pointmaps, `world_from_camera` [4, 4], and whether that is known or found.
+        """
+        tracking, reconstruction = (self._scaled(branch.points_world) for branch in (maps.tracking, maps.reconstruction))
+        intrinsics, depth, given = self.intrinsics(index), self._depth(index), self.camera(index)
+        found = np.eye(4) if index == self._anchor_index else given if self._told.cameras is not None else None
+        if found is None:
+            found = solve_camera(self._static_part(index, replace(maps.reconstruction, points_world=reconstruction)), intrinsics)
+        if found is not None and depth is not None and self._told.depth is None:
+            pair = _scale_to_depth(reconstruction, found, depth)
+            tracking, reconstruction = tracking * pair, reconstruction * pair
+            found = rigid(found[:3, :3], found[:3, 3] * pair)
+        if given is not None and found is not None:
+            reconstruction = transform_maps(given @ invert_rigid(found), reconstruction)
+        camera = next(each for each in (given, found, neighbour) if each is not None)
+        reconstruction = self._on_rays(reconstruction, camera, intrinsics, depth)
+        tracking = self._tracks(index, tracking, camera, intrinsics, depth)
+        placed = TwoPointmaps(
+            replace(maps.tracking, points_world=tracking.astype(np.float32)),
+            replace(maps.reconstruction, points_world=reconstruction.astype(np.float32)),
+        )
+        return placed, camera, given is not None or found is not None
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What was found out about the units, plain values."""
+        known = self._known
+        units = "depth" if known.depth is not None else "cameras" if self._camera_unit is not None else "model"
+        if known.metres_per_unit is not None or known.distance is not None:
+            units = "metres"
+        return {"units": units, "units_per_model_unit": self.unit * self.metres}
+
+    def _found_units(self, points: np.ndarray, predict: PredictFrames) -> tuple[float | None, float | None]:
+        """Lengths of the known depth and of the known cameras that are one unit of the network."""
+        depth_unit = camera_unit = None
+        if self._known.depth is not None:
+            known = self._known.depth(self._anchor_index)
+            if not (known > 0).any():
+                raise UserError("the depth of the anchor frame is unknown everywhere; choose another anchor (--anchor)")
+            depth_unit = self._told.depth or _scale_to_depth(points, np.eye(4), known)
+        if self._known.world_from_camera is not None:
+            camera_unit = self._told.cameras or self._unit_of_ways(predict)
+            if depth_unit and (camera_unit is None or abs(np.log(camera_unit / depth_unit)) < ONE_UNIT):
+                camera_unit = depth_unit
+        return depth_unit, camera_unit
+
+    def _unit_of_ways(self, predict: PredictFrames) -> float | None:
+        """How far known cameras go against those found in the network's reconstructions; `None` where they stand still."""
+        cameras = self._known.world_from_camera
+        assert cameras is not None
+        way = np.linalg.norm(cameras[:, :3, 3], axis=1)
+        near = np.abs(np.arange(len(way)) - self._anchor_index) <= SURVEY_FRAMES
+        far = [int(index) for index in np.argsort(-np.where(near & np.isfinite(way), way, 0.0), kind="stable") if way[index] > 0]
+        ratios = []
+        for index, reconstruction in predict(sorted(far[:: max(1, len(far) // (2 * UNIT_FRAMES))][:UNIT_FRAMES])):
+            points = reconstruction.points_world.astype(np.float64) @ self._linear.T
+            reconstruction = self._static_part(index, replace(reconstruction, points_world=points))
+            found = solve_camera(reconstruction, self.intrinsics(index))
+            if found is not None and np.linalg.norm(found[:3, 3]) > 0:
+                ratios.append(way[index] / np.linalg.norm(found[:3, 3]))
+        if not ratios:
+            logger.info("the known cameras stand still or cannot be compared with the model's: they say nothing of the scale")
+            return None
+        return float(np.median(ratios))
+
+    def _metres(self, own: TwoPointmaps) -> float:
+        """Metres per unit, or 1."""
+        if self._known.distance is None:
+            return self._known.metres_per_unit or 1.0
+        self.metres = 1.0
+        self._begin(own)
+        ends = sample_map(self._start, self._known.distance[0])
+        apart = float(np.linalg.norm(ends[0] - ends[1]))
+        if not (np.isfinite(apart) and apart > 0):
+            raise UserError("the pixels of the known distance have no two points in the anchor frame; choose others")
+        return self._known.distance[1] / apart
+
+    def _begin(self, own: TwoPointmaps) -> None:
+        """Where the tracks begin, and what brings the network's there: X' = ratio X + offset, so that what moves near moves less."""
+        points = self._scaled(own.tracking.points_world)
+        intrinsics, depth = self.intrinsics(self._anchor_index), self._depth(self._anchor_index)
+        self._start = self._on_rays(points, np.eye(4), intrinsics, depth)
+        sound = (points[..., 2] > 0) & (self._start[..., 2] > 0)
+        self._ratio = np.where(sound, self._start[..., 2] / np.where(sound, points[..., 2], 1.0), 1.0)[..., None]
+        self._offset = self._start - self._ratio * points
+
+    def _scaled(self, points: np.ndarray) -> np.ndarray:
+        return points.astype(np.float64) @ (self._linear.T * (self.unit * self.metres))
+
+    def _depth(self, index: int) -> np.ndarray | None:
+        return None if self._known.depth is None else self._known.depth(index) * self.metres
+
+    def _static_part(self, index: int, reconstruction: Pointmap) -> Pointmap:
+        """Without what is known to move, if anything is known of that: the camera is not found from it."""
+        if self._known.static is None:
+            return reconstruction
+        static = self._known.static(index)[..., None]
+        return replace(reconstruction, points_world=np.where(static, reconstruction.points_world, np.nan))
+
+    def _on_rays(self, points: np.ndarray, camera: np.ndarray, intrinsics: np.ndarray, depth: np.ndarray | None) -> np.ndarray:
+        """Points [H, W, 3] of a frame's own pixels at known depth, elsewhere at their own; each on its pixel's ray if that is known."""
+        own = transform_maps(invert_rigid(camera), points)[..., 2]
+        z = own if depth is None else np.where(depth > 0, depth, own)
+        placed = transform_maps(camera, unproject(pixel_grid(*self._size), z, intrinsics))
+        moves = (z > 0) if self._known.intrinsics is not None or self._known.world_from_camera is not None else z != own
+        return np.where(moves[..., None], placed, points)
+
+    def _tracks(
+        self, index: int, tracking: np.ndarray, camera: np.ndarray, intrinsics: np.ndarray, depth: np.ndarray | None
+    ) -> np.ndarray:
+        """The anchor's points [H, W, 3] in a frame: from where they begin, still where they are known to be, at known depth where seen."""
+        if index == self._anchor_index:
+            return self._start
+        tracking = self._ratio * tracking + self._offset
+        if depth is not None:
+            tracking = _drawn_to_depth(tracking, camera, intrinsics, depth)
+        if self._known.static is not None:
+            tracking = np.where(self._known.static(self._anchor_index)[..., None], self._start, tracking)
+        return tracking
+
+
+def _scale_to_depth(points_world: np.ndarray, camera: np.ndarray, depth: np.ndarray) -> float:
+    """Median ratio of known depth [H, W] (0 where unknown) to that of points [H, W, 3] in a camera; 1 where none can be compared."""
+    z = transform_maps(invert_rigid(camera), points_world)[..., 2]
+    both = (depth > 0) & (z > 0)
+    return float(np.median(depth[both] / z[both])) if both.any() else 1.0
+
+
+def _drawn_to_depth(points_world: np.ndarray, camera: np.ndarray, intrinsics: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """Points [H, W, 3], those at about the known depth [H, W] of the pixel they are seen at moved along their ray to that depth."""
+    points = transform_points(invert_rigid(camera), points_world.reshape(-1, 3))
+    z = np.where(points[:, 2] > 0, points[:, 2], np.nan)
+    with np.errstate(invalid="ignore"):
+        pixels = project(np.column_stack([points[:, :2], z]), intrinsics)
+        inside = np.isfinite(pixels).all(axis=1) & inside_image(pixels, *depth.shape)
+    row, column = nearest_pixel(np.where(inside[:, None], pixels, 0.0), *depth.shape)
+    measured = np.where(inside, depth[row, column], 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = measured / z
+        away = np.abs(np.log(ratio))
+    finite = away[np.isfinite(away)]
+    near = away <= min(NOISE_FACTOR * float(np.median(finite)), FARTHEST_DRAWN) if len(finite) else np.zeros(len(away), bool)
+    drawn = transform_points(camera, np.where(near[:, None], points * ratio[:, None], points))
+    return drawn.reshape(points_world.shape)
