@@ -36,13 +36,12 @@ FIGURES = ("tracks m", "moving m", "points m", "camera deg", "camera m", "scale 
 
 def knowledge(sequence: WorldTrackSequence, names: Sequence[str]) -> Known:
     """The truth of a sequence, as a user would give it."""
-    given = {
-        "intrinsics": lambda: sequence.intrinsics,
-        "cameras": lambda: sequence.world_from_camera,
-        "depth": sequence.read_depth,
-        "static_mask": lambda: static_mask(sequence),
-    }
-    return Known(**{name: given[name]() for name in names})
+    return Known(
+        intrinsics=sequence.intrinsics if "intrinsics" in names else None,
+        cameras=sequence.world_from_camera if "cameras" in names else None,
+        depth=sequence.read_depth() if "depth" in names else None,
+        static_mask=static_mask(sequence) if "static_mask" in names else None,
+    )
 
 
 def static_mask(sequence: WorldTrackSequence) -> np.ndarray:

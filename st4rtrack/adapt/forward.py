@@ -59,27 +59,47 @@ def predict(model: St4RTrack, inputs: FrameInputs, frames: np.ndarray, precision
     return TwoPointmaps(_joined(own.tracking, rest.tracking), _joined(own.reconstruction, rest.reconstruction))
 
 
-def solve_cameras(maps: TwoPointmaps, *, refine: bool) -> Solved:
+def solve_cameras(
+    maps: TwoPointmaps, *, refine: bool, inputs: FrameInputs | None = None, frames: np.ndarray | None = None
+) -> Solved:
     """Focal length from the anchor's tracking, a camera per frame from its reconstruction (paper section 3.3).
 
     Focal length and robust pose are detached, as in the paper; gradients come through the Gauss-Newton step (Eq. 13, 14).
-    A frame without a camera is left out.
+    A frame without a camera is left out. What the user knows is neither solved nor refined.
 
     Args:
         maps: of `predict`.
         refine: take that step; without, the cameras are those that the pipeline finds.
+        inputs, frames: the video and [F] which of its frames the maps are of, where something of it may be known.
     Raises:
         UserError: the anchor's pointmap fits no camera.
     """
     points, confidence = maps.reconstruction.points_world, cast(Tensor, maps.reconstruction.confidence)
-    intrinsics = solver.anchor_intrinsics(_numpy(maps.tracking, ANCHOR))
-    others = [solver.solve_camera(_numpy(maps.reconstruction, row), intrinsics) for row in range(1, len(points))]
+    if inputs is None or inputs.intrinsics is None:
+        intrinsics = solver.anchor_intrinsics(_numpy(maps.tracking, ANCHOR))
+    else:
+        intrinsics = inputs.intrinsics[ANCHOR]
+    given = _given_cameras(inputs, frames, len(points))
+    others = [
+        solver.solve_camera(_numpy(maps.reconstruction, row), intrinsics) if known is None else known
+        for row, known in enumerate(given[1:], start=1)
+    ]
     rows, cameras = solved_cameras([np.eye(4), *others])
     start = torch.from_numpy(cameras).to(points)
     matrix = torch.from_numpy(intrinsics).to(points)
-    if refine and len(rows) > 1:
-        start = torch.cat([start[:1], _refined(points[rows[1:]], confidence[rows[1:]], start[1:], matrix)])
+    open_rows = np.array([k for k, row in enumerate(rows) if k and given[row] is None], np.int64)
+    if refine and len(open_rows):
+        chosen = rows[open_rows]
+        refined = _refined(points[chosen], confidence[chosen], start[open_rows], matrix)
+        start = start.index_copy(0, torch.from_numpy(open_rows).to(start.device), refined)
     return Solved(rows, start, matrix)
+
+
+def _given_cameras(inputs: FrameInputs | None, frames: np.ndarray | None, count: int) -> list[np.ndarray | None]:
+    """`world_from_camera` [4, 4] of each predicted frame, `None` where it is to be solved."""
+    if inputs is None or frames is None or inputs.world_from_camera is None:
+        return [None] * count
+    return [camera if np.isfinite(camera).all() else None for camera in inputs.world_from_camera[frames]]
 
 
 def _refined(points: Tensor, confidence: Tensor, camera_from_world: Tensor, intrinsics: Tensor) -> Tensor:

@@ -13,9 +13,12 @@ import torch
 from st4rtrack.adapt.priors import Priors
 from st4rtrack.classical.two_view import TwoView
 from st4rtrack.geometry.sampling import ArrayT
+from st4rtrack.geometry.transforms import rigid
+from st4rtrack.io.known.known import KnownVideo
 from st4rtrack.model.encoder import Tokens
 from st4rtrack.model.hints import Hints, assemble_hints
 from st4rtrack.model.network import St4RTrack
+from st4rtrack.pipeline.known import given_geometry
 from st4rtrack.pipeline.outward import Outward
 from st4rtrack.pipeline.pointmaps import automatic_batch_size
 from st4rtrack.preprocess import normalize_images
@@ -35,6 +38,8 @@ class FrameInputs:
         tokens: [T, tokens, width] float32 of the encoder.
         grid: (rows, columns) of patches.
         views: fields of `TwoView` with a time axis, anchor against every frame; `None` for a network without hints.
+        intrinsics: [T, 3, 3] network pixels, where the user knows them.
+        world_from_camera: [T, 4, 4] in units of the hints, where the user knows the cameras and the hints hold them; NaN where unknown.
     """
 
     name: str
@@ -42,6 +47,8 @@ class FrameInputs:
     tokens: np.ndarray
     grid: tuple[int, int]
     views: dict[str, np.ndarray] | None
+    intrinsics: np.ndarray | None = None
+    world_from_camera: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rgb)
@@ -94,18 +101,20 @@ HELD_STRIDE = 4
 
 
 @torch.no_grad()
-def frame_inputs(model: St4RTrack, video: Video, folder: Path) -> FrameInputs:
+def frame_inputs(model: St4RTrack, video: Video, folder: Path, known: KnownVideo | None = None) -> FrameInputs:
     """Frames, tokens and views of a video.
 
     Args:
         video: at network size.
         folder: for the arrays; an empty one of its own.
+        known: intrinsics and cameras of the video, which then are not estimated.
     Raises:
         UserError: the video has one frame.
     """
     if len(video) < 2:
         raise UserError(f"{video.name} has one frame; adaptation learns from motion and needs at least two")
-    outward = Outward(video, ANCHOR, video.frame(ANCHOR), with_geometry=model.config.hints)
+    told = None if known is None else given_geometry(known)
+    outward = Outward(video, ANCHOR, video.frame(ANCHOR), with_geometry=model.config.hints, given=told)
     rgb = _mapped(folder, "rgb", (len(video), video.height, video.width, 3), np.uint8)
     views: dict[str, np.ndarray] = {}
     for index, image, view in outward.frames([False] * len(video)):
@@ -119,7 +128,12 @@ def frame_inputs(model: St4RTrack, video: Video, folder: Path) -> FrameInputs:
     for start in range(0, len(video), batch):
         images = normalize_images(rgb[start : start + batch]).to(model.device)
         tokens[start : start + batch] = model.encode(images).features.float().cpu().numpy()
-    return FrameInputs(video.name, rgb, tokens, grid, views or None)
+    intrinsics, cameras = (None, None) if known is None else (known.intrinsics, known.world_from_camera)
+    if cameras is not None and outward.units.cameras is not None:
+        cameras = rigid(cameras[:, :3, :3], cameras[:, :3, 3] / outward.units.cameras)
+    else:  # a network without hints has a unit of its own
+        cameras = None
+    return FrameInputs(video.name, rgb, tokens, grid, views or None, intrinsics, cameras)
 
 
 def _keep_view(views: dict[str, np.ndarray], folder: Path, index: int, count: int, view: TwoView) -> None:

@@ -105,7 +105,7 @@ def predict_all(model: St4RTrack, inputs: FrameInputs, count: int, precision: st
     for start in range(1, len(inputs), count - 1):
         frames = np.concatenate([[ANCHOR], np.arange(start, min(start + count - 1, len(inputs)))])
         maps = predict(model, inputs, frames, precision)
-        found = solve_cameras(maps, refine=False)
+        found = solve_cameras(maps, refine=False, inputs=inputs, frames=frames)
         solved = np.isin(np.arange(len(frames)), found.rows)
         cameras = np.empty((len(frames), 4, 4))
         cameras[found.rows] = found.camera_from_world.double().cpu().numpy()

@@ -43,7 +43,7 @@ def step_loss(model: St4RTrack, video: AdaptVideo, batch: Batch, config: AdaptCo
         UserError: the anchor's pointmap fits no camera.
     """
     maps = predict(model, video.inputs, batch.frames, config.precision)
-    solved = solve_cameras(maps, refine=True)
+    solved = solve_cameras(maps, refine=True, inputs=video.inputs, frames=batch.frames)
     frames = batch.frames[solved.rows]
     points = np.flatnonzero(~video.held_out)[batch.points]
     seen = _tracks_seen(maps, solved, video, frames, points)

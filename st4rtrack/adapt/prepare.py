@@ -15,6 +15,7 @@ from st4rtrack.adapt.scale import log_scales
 from st4rtrack.adapt.teachers import DepthTeacher, TrackTeacher, gather_priors, gather_tracks
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel, sample_map
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
+from st4rtrack.io.known.known import KnownVideo
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.types import UserError, Video
 
@@ -33,6 +34,7 @@ def prepare_video(
     frames: int,
     folder: Path,
     cache: Path | None,
+    known: KnownVideo | None = None,
 ) -> AdaptVideo:
     """All that is computed once of a video.
 
@@ -43,10 +45,11 @@ def prepare_video(
         frames: predicted at once.
         folder: for the arrays; an empty one of its own.
         cache: where the teachers' answers are kept.
+        known: intrinsics and cameras of the video.
     Raises:
         UserError: the video has one frame, or a teacher says nothing that can be learnt from.
     """
-    inputs = frame_inputs(model, video, folder)
+    inputs = frame_inputs(model, video, folder, known)
     first_points = empty_held(inputs, folder)
     static = _static_world(model, inputs, frames, config.precision, first_points)
     rgb, (height, width) = np.asarray(inputs.rgb), inputs.size

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Unpack
 
+import numpy as np
+
 from st4rtrack.adapt.config import (
     ANCHORED_WEIGHT,
     AdaptConfig,
@@ -17,6 +19,7 @@ from st4rtrack.adapt.config import (
     default_learning_rate,
     default_moving_share,
 )
+from st4rtrack.adapt.inputs import ANCHOR
 from st4rtrack.adapt.loop import adapt
 from st4rtrack.adapt.prepare import prepare_video
 from st4rtrack.adapt.report import write_picture
@@ -24,6 +27,7 @@ from st4rtrack.adapt.result import Adaptation
 from st4rtrack.adapt.state import Learning
 from st4rtrack.adapt.teachers import DepthTeacher, TrackTeacher, open_teachers
 from st4rtrack.adapt.teachers.files import SourceSize
+from st4rtrack.io.known.known import Known, KnownVideo, known_of_video
 from st4rtrack.io.video import open_video
 from st4rtrack.losses.adaptation import NAMED, AdaptationLoss
 from st4rtrack.model.checkpoint import Base, find_base, load_model, save_changes, save_model
@@ -63,6 +67,7 @@ def adapt_videos(
     config: AdaptConfig | Mapping[str, Any] = MappingProxyType({}),
     loss: AdaptationLoss | str = "auto",
     without: Sequence[str] = (),
+    known: Known | None = None,
     batch_size: int | None = None,
     size: int | None = None,
     fit: Literal["crop", "stretch"] = "crop",
@@ -84,6 +89,7 @@ def adapt_videos(
             the precision are, if they are not among them, what suits the model and the device.
         loss: what is learnt from, or its name among `losses.adaptation.NAMED`; "auto": what suits the model.
         without: terms to leave out: "trajectory", "depth", "alignment", "held".
+        known: intrinsics and cameras that are known, of every video; {name} in a path as above. They are not estimated then.
         batch_size: frames per step; default by size and device, at most that of `config`.
         size, fit: of the frames at the network, as of `reconstruct`.
         device: as of `load_model`.
@@ -103,19 +109,19 @@ def adapt_videos(
     network, base = _base(model, device, changes_only)
     config = config if isinstance(config, AdaptConfig) else _config(network, config)
     loss = _loss(loss, without, network, config)
-    tasks = [_task(video, network, size, fit, (tracks, depth), batch_size, config) for video in opened]
+    tasks = [_task(video, network, size, fit, (tracks, depth), batch_size, config, known) for video in opened]
     if not (loss.trajectory or loss.alignment or (loss.depth and any(task.depth for task in tasks))):
         raise UserError("nothing is left to learn from: every term of the loss is left out, or has no teacher")
     options = _options(network, tasks, config, loss, fit)
     if overwrite:
         places.state.unlink(missing_ok=True)
     # frames are chosen already, and sides fitted: reconstruct leaves them as they are
-    shown = {"first": opened[:1], "all": opened, "none": []}[scenes]
-    before = [_scene(video, network, places, size, fit, "before", again=not places.state.exists()) for video in shown]
+    shown = {"first": tasks[:1], "all": tasks, "none": []}[scenes]
+    before = [_scene(task, network, places, size, fit, "before", again=not places.state.exists()) for task in shown]
     learning = _adapted(network, tasks, config, loss, places, options, progress)
     if learning.progress.best_step:
         network.name = places.checkpoint.stem
-    after = [_scene(video, network, places, size, fit, "after", again=True) for video in shown]
+    after = [_scene(task, network, places, size, fit, "after", again=True) for task in shown]
     found = Adaptation(
         network, places.checkpoint, places.report, [video.name for video in opened], learning.progress, config.steps, options
     )
@@ -190,12 +196,15 @@ def _loss(given: AdaptationLoss | str, without: Sequence[str], model: St4RTrack,
 
 @dataclass(frozen=True)
 class _Task:
-    """A video at network size, its teachers, and how many of its frames a step looks at."""
+    """A video, the same at network size, its teachers, how many of its frames a step looks at, and what the user knows of it."""
 
+    source: Video
     video: Video
     tracks: TrackTeacher
     depth: DepthTeacher | None
     frames: int
+    known: Known | None
+    known_video: KnownVideo | None
 
 
 def _task(
@@ -206,12 +215,29 @@ def _task(
     teachers: tuple[str | TrackTeacher, str | DepthTeacher],
     batch_size: int | None,
     config: AdaptConfig,
+    known: Known | None,
 ) -> _Task:
     to_size = to_network_size if fit == "crop" else stretch_to_network_size
     fitted, pixel_map = to_size(video, long_side=size or model.config.image_size, patch_size=model.config.patch_size)
     tracks, depth = _teachers(teachers, video, SourceSize(video.height, video.width, pixel_map), str(model.device))
     frames = batch_size or default_frames(model.config, model.device.type, fitted.height, fitted.width)
-    return _Task(fitted, tracks, depth, max(2, min(frames, config.frames, len(video))))
+    own = _known_of(known, video) if known else None
+    known_video = known_of_video(own, video, pixel_map, (fitted.height, fitted.width), ANCHOR) if own else None
+    return _Task(video, fitted, tracks, depth, max(2, min(frames, config.frames, len(video))), own, known_video)
+
+
+def _known_of(known: Known, video: Video) -> Known:
+    """What is known of one of the videos, {name} in a path being its name; what adaptation has no use for is refused."""
+    for name in ("depth", "depth_per_unit", "static_mask", "metres_per_unit", "known_distance"):
+        if getattr(known, name) is not None:
+            raise UserError(
+                f"adaptation uses known intrinsics and cameras, not {name}; depth is a teacher (depth=FILE, --depth FILE)"
+            )
+    intrinsics, cameras = (
+        given if given is None or isinstance(given, np.ndarray) else str(given).replace("{name}", video.name)
+        for given in (known.intrinsics, known.cameras)
+    )
+    return Known(intrinsics=intrinsics, cameras=cameras)
 
 
 def _teachers(
@@ -236,6 +262,7 @@ def _options(model: St4RTrack, tasks: list[_Task], config: AdaptConfig, loss: Ad
             "frames_per_step": task.frames,
             "tracks": task.tracks.name,
             "depth": None if task.depth is None else task.depth.name,
+            **({} if task.known_video is None else {"known": task.known_video.said}),
         }
         for task in tasks
     ]
@@ -263,16 +290,17 @@ def _adapted(
             own = Path(folder) / str(number)
             own.mkdir()
             teachers, cache = (task.tracks, task.depth), places.report / "teachers"
-            ready.append(prepare_video(model, task.video, teachers, config, frames=task.frames, folder=own, cache=cache))
+            known, frames = task.known_video, task.frames
+            ready.append(prepare_video(model, task.video, teachers, config, frames=frames, folder=own, cache=cache, known=known))
         frames = [task.frames for task in tasks]
         return adapt(model, ready, config, loss, frames=frames, state=places.state, options=options, progress=progress)
 
 
 def _scene(
-    video: Video, model: St4RTrack, places: Places, size: int | None, fit: Literal["crop", "stretch"], when: str, *, again: bool
+    task: _Task, model: St4RTrack, places: Places, size: int | None, fit: Literal["crop", "stretch"], when: str, *, again: bool
 ) -> Scene:
-    folder = places.report / f"{video.name}_{when}"
-    return reconstruct(video, model=model.eval(), output=folder, size=size, fit=fit, overwrite=again)
+    folder = places.report / f"{task.source.name}_{when}"
+    return reconstruct(task.source, model=model.eval(), output=folder, size=size, fit=fit, known=task.known, overwrite=again)
 
 
 def _save(found: Adaptation, learning: Learning, base: Base | None) -> None:

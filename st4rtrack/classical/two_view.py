@@ -57,10 +57,10 @@ def estimate_two_view(anchor_rgb: np.ndarray, frame_rgb: np.ndarray) -> TwoView:
     return two_view
 
 
-def two_view_from_flow(forward: np.ndarray, backward: np.ndarray, focal_px: float | None = None) -> TwoView:
+def two_view_from_flow(forward: np.ndarray, backward: np.ndarray, known_focal_px: float | None = None) -> TwoView:
     """Relative camera and triangulated depths from flow [height, width, 2] both ways, under a focal length that is known or assumed."""
     size = forward.shape[:2]
-    focal_px = ASSUMED_FOCAL * max(size) if focal_px is None else focal_px
+    focal_px = ASSUMED_FOCAL * max(size) if known_focal_px is None else known_focal_px
     grid = pixel_grid(*size)
     matched = returns(forward, backward, share=0.0)
     if matched.mean() < MIN_MATCHED_SHARE:

@@ -14,6 +14,8 @@ def adapt(
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
     tracks: str = "flow",
     depth: str = "triangulation",
+    intrinsics: str | None = None,
+    cameras: str | None = None,
     steps: int = 500,
     loss: Literal["auto", "relative", "paper", "released"] = "auto",
     without: str = "",
@@ -40,6 +42,8 @@ def adapt(
         output: Checkpoint, what --model takes. Default: NAME_adapted.safetensors in the current folder. An unfinished one is continued.
         tracks: Teacher of 2D tracks: flow (built in), or another of docs/adaptation.md.
         depth: Teacher of depth: triangulation (built in), none, or another of docs/adaptation.md.
+        intrinsics: Known intrinsics, as of `run`; {name} in a path is the name of the video. They are not estimated then.
+        cameras: Known cameras, likewise.
         steps: Optimiser steps at most; fewer when held-out tracks no longer improve.
         loss: In shares of image and distance (relative), as the paper has it, or as the released scripts compute it; auto: by the model.
         without: Terms to leave out, separated by commas: trajectory, depth, alignment, held.
@@ -69,6 +73,7 @@ def adapt(
     network_size = None if size is None else positive_int(size, "--size")
 
     from st4rtrack.adapt import adapt_videos
+    from st4rtrack.io.known.known import Known
 
     asked = {
         "steps": steps,
@@ -86,6 +91,7 @@ def adapt(
             depth=depth,
             loss=loss,
             without=left_out,
+            known=Known(intrinsics, cameras),
             config={name: value for name, value in asked.items() if value is not None},
             batch_size=frames,
             size=network_size,

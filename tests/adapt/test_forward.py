@@ -1,5 +1,7 @@
 """An adaptation sees what the pipeline sees, and its gradients reach what learns."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -66,3 +68,19 @@ def test_the_true_cameras_are_found_and_refined_no_worse() -> None:
 
 def _images(rgb: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(rgb).movedim(-1, 1) / 127.5 - 1
+
+
+def test_known_cameras_and_intrinsics_are_neither_solved_nor_refined(seen: tuple[St4RTrack, FrameInputs, np.ndarray]) -> None:
+    model, inputs, _ = seen
+    frames = np.array([0, 1, 3])
+    cameras = np.tile(np.eye(4), (len(inputs), 1, 1))
+    cameras[:, 0, 3] = np.arange(len(inputs))
+    intrinsics = np.tile([[77.0, 0, 20], [0, 78, 30], [0, 0, 1]], (len(inputs), 1, 1))
+    told = replace(inputs, world_from_camera=cameras, intrinsics=intrinsics)
+    with torch.no_grad():
+        maps = predict(model, inputs, frames, "float32")
+    for refine in (False, True):
+        solved = solve_cameras(maps, refine=refine, inputs=told, frames=frames)
+        assert solved.rows.tolist() == [0, 1, 2]
+        np.testing.assert_allclose(solved.camera_from_world.numpy(), invert_rigid(cameras[frames]), atol=1e-6)
+        np.testing.assert_allclose(solved.intrinsics.numpy(), intrinsics[0])

@@ -8,6 +8,7 @@ import numpy as np
 
 from st4rtrack.adapt.priors import TeacherDepth, TeacherTracks
 from st4rtrack.adapt.teachers.teacher import require_frames
+from st4rtrack.io.known.maps import DEPTH_ARRAYS, DEPTH_SUFFIXES, frame_files, read_map
 from st4rtrack.io.known.pixels import SourceSize as SourceSize
 from st4rtrack.io.known.pixels import at_network_size, network_from_file
 from st4rtrack.io.npz import read_npz
@@ -67,7 +68,8 @@ class FileTracks:
 
 @dataclass(frozen=True)
 class FileDepth:
-    """z-depth from an `.npz` with `depth` [T, h, w], or from a folder of one `.npy` or `.npz` [h, w] per frame in the order of their names.
+    """z-depth from an `.npz` with `depth` [T, h, w], or from a folder of one `.npy`, `.npz`, 16-bit `.png` or `.tif` [h, w] per
+    frame in the order of their names.
 
     0 is unknown. The image may have another size than the network's; it is then the source video resized, read at the nearest pixel.
     The `.npz` may also have `world_from_camera` [T, 4, 4], NaN where unknown.
@@ -103,26 +105,13 @@ class FileDepth:
 
 
 def _depth_of_folder(folder: Path) -> dict[str, np.ndarray]:
-    paths = _frame_files(folder)
+    paths = frame_files(folder, DEPTH_SUFFIXES)
     if not paths:
-        raise UserError(f"{folder} holds no .npy or .npz file, and so no depth")
-    frames = [_depth_of_frame(path) for path in paths]
+        raise UserError(f"{folder} holds no {', '.join(sorted(DEPTH_SUFFIXES))} file, and so no depth")
+    frames = [read_map(path, DEPTH_ARRAYS, "depth") for path in paths]
     if len({frame.shape for frame in frames}) > 1:
         raise UserError(f"the files in {folder} have different shapes; depth of a video has one [height, width]")
     return {"depth": np.stack(frames)}
-
-
-def _depth_of_frame(path: Path) -> np.ndarray:
-    if path.suffix == ".npz":
-        return read_npz(path, "depth")["depth"]
-    try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{path} is not an .npy file of numbers, or is damaged ({error}); write it again") from error
-
-
-def _frame_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix in (".npy", ".npz") and not path.name.startswith("."))
 
 
 def _stored_size(said: dict[str, np.ndarray], path: Path) -> tuple[int, int]:
@@ -159,6 +148,6 @@ def _require_anchor(tracks: TeacherTracks, anchor_index: int, width: int, path: 
 def _file_name(path: Path, source: SourceSize | None) -> str:
     """The path, and what is in it and how it is read: another content or another cut is another teacher."""
     digest = hashlib.sha256(repr(source).encode())
-    for part in _frame_files(path) if path.is_dir() else [path]:
+    for part in frame_files(path, DEPTH_SUFFIXES) if path.is_dir() else [path]:
         digest.update(part.read_bytes())
     return f"{path.name} ({digest.hexdigest()[:12]})"
