@@ -61,7 +61,7 @@ class Placing:
         predict: PredictFrames,
     ) -> None:
         self._known, self._anchor_index, self._estimated = known, anchor_index, estimated
-        self._told = Units() if known.world_from_camera is None and known.depth is None else units
+        self._told = units
         points = own.tracking.points_world.astype(np.float64)
         self._size = points.shape[:2]
         self._linear = np.eye(3)
@@ -140,9 +140,9 @@ class Placing:
         """How far known cameras go against those found in the network's reconstructions; `None` where they stand still."""
         cameras = self._known.world_from_camera
         assert cameras is not None
-        way = np.linalg.norm(cameras[:, :3, 3], axis=1)
-        near = np.abs(np.arange(len(way)) - self._anchor_index) <= SURVEY_FRAMES
-        far = [int(index) for index in np.argsort(-np.where(near & np.isfinite(way), way, 0.0), kind="stable") if way[index] > 0]
+        way = np.nan_to_num(np.linalg.norm(cameras[:, :3, 3], axis=1))
+        way[np.abs(np.arange(len(way)) - self._anchor_index) > SURVEY_FRAMES] = 0
+        far = [int(index) for index in np.argsort(-way, kind="stable") if way[index] > 0]
         ratios = []
         for index, reconstruction in predict(sorted(far[:: max(1, len(far) // (2 * UNIT_FRAMES))][:UNIT_FRAMES])):
             points = reconstruction.points_world.astype(np.float64) @ self._linear.T
