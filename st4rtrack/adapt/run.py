@@ -9,8 +9,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Unpack
 
-import numpy as np
-
 from st4rtrack.adapt.config import (
     ANCHORED_WEIGHT,
     AdaptConfig,
@@ -20,6 +18,7 @@ from st4rtrack.adapt.config import (
     default_moving_share,
 )
 from st4rtrack.adapt.inputs import ANCHOR
+from st4rtrack.adapt.known import known_of_one
 from st4rtrack.adapt.loop import adapt
 from st4rtrack.adapt.prepare import prepare_video
 from st4rtrack.adapt.report import write_picture
@@ -221,23 +220,9 @@ def _task(
     fitted, pixel_map = to_size(video, long_side=size or model.config.image_size, patch_size=model.config.patch_size)
     tracks, depth = _teachers(teachers, video, SourceSize(video.height, video.width, pixel_map), str(model.device))
     frames = batch_size or default_frames(model.config, model.device.type, fitted.height, fitted.width)
-    own = _known_of(known, video) if known else None
+    own = known_of_one(known, video) if known else None
     known_video = known_of_video(own, video, pixel_map, (fitted.height, fitted.width), ANCHOR) if own else None
     return _Task(video, fitted, tracks, depth, max(2, min(frames, config.frames, len(video))), own, known_video)
-
-
-def _known_of(known: Known, video: Video) -> Known:
-    """What is known of one of the videos, {name} in a path being its name; what adaptation has no use for is refused."""
-    for name in ("depth", "depth_per_unit", "static_mask", "metres_per_unit", "known_distance"):
-        if getattr(known, name) is not None:
-            raise UserError(
-                f"adaptation uses known intrinsics and cameras, not {name}; depth is a teacher (depth=FILE, --depth FILE)"
-            )
-    intrinsics, cameras = (
-        given if given is None or isinstance(given, np.ndarray) else str(given).replace("{name}", video.name)
-        for given in (known.intrinsics, known.cameras)
-    )
-    return Known(intrinsics=intrinsics, cameras=cameras)
 
 
 def _teachers(
