@@ -28,7 +28,7 @@ class BatchOptions:
 
     model: str = "tiny"
     dtype: str = "auto"
-    anchor: int | Literal["middle"] = 0
+    anchor: int | Literal["middle", "auto"] = 0
     size: int | None = None
     batch_size: int | None = None
     points_dtype: Literal["float32", "float16"] = "float32"
