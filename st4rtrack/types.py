@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from st4rtrack.geometry.following import Followed, Shown, find_owners, follow, follow_owners
+from st4rtrack.geometry.sampling import nearest_pixel
 
 Array = Any
 """A NumPy array, a torch tensor, or something that reads as a NumPy array from disk."""
@@ -78,11 +79,13 @@ class Pointmap:
         points_world: [height, width, 3] in the anchor's camera frame, world units.
         confidence: [height, width], > 1, larger is surer.
         valid: [height, width] bool, where truth exists (truth only).
+        moving: [height, width] bool, the pixel shows something that moves in the world during the video; `None` where nobody asked.
     """
 
     points_world: Array
     confidence: Array | None = None
     valid: Array | None = None
+    moving: Array | None = None
 
 
 @dataclass
@@ -103,12 +106,13 @@ class TrackingOverTime(Pointmap):
     """The tracking branch of a whole video: `points_world` [time, height, width, 3], `confidence` [time, height, width].
 
     Attributes:
-        visible: [time, height, width] bool, the anchor pixel's point is seen in frame t.
+        visible: [time, height, width] bool, the anchor pixel's point is seen in frame t: its probability is above one half.
+        visible_probability: [time, height, width] float16, that the anchor pixel's point is seen in frame t.
         moving: [height, width] bool, the anchor pixel's point moves in the world.
     """
 
     visible: Array | None = None
-    moving: Array | None = None
+    visible_probability: Array | None = None
 
 
 @dataclass
@@ -137,6 +141,7 @@ class Tracks:
         query_px: [points, 2] pixels of the source video, in the query's frame.
         frame: in which the points were asked for.
         tracked: [time, points] bool; False where the network did not follow the point: it is held where it was seen last.
+        visible_probability: [time, points] float32; `None` where the scene does not say, as of what a further anchor follows.
     """
 
     points_world: np.ndarray
@@ -145,6 +150,7 @@ class Tracks:
     query_px: np.ndarray
     frame: int = 0
     tracked: np.ndarray | None = None
+    visible_probability: np.ndarray | None = None
 
 
 @dataclass
@@ -155,7 +161,8 @@ class Scene:
         rgb: [time, height, width, 3] uint8, frames at network size.
         time_s: [time] seconds.
         tracking: the anchor's content over time.
-        reconstruction: `points_world` [time, height, width, 3] and `confidence` [time, height, width], each frame's own content.
+        reconstruction: `points_world` [time, height, width, 3] and `confidence` and `moving` [time, height, width], each frame's
+            own content.
         cameras: one per frame; the anchor's is the identity.
         anchor_index: which of the frames is the anchor.
         pixel_map: source pixels to network pixels.
@@ -215,7 +222,16 @@ class Scene:
             raise ValueError("this scene has no visibility or confidence")
         anchored = frame == self.anchor_index
         found = follow(self.tracking, network_px) if anchored else self._follow_from(int(frame), network_px)
-        return Tracks(found.points, found.visible, found.confidence, query_px, int(frame), found.tracked)
+        likely = self._likely_visible(network_px) if anchored else None
+        return Tracks(found.points, found.visible, found.confidence, query_px, int(frame), found.tracked, likely)
+
+    def _likely_visible(self, network_px: np.ndarray) -> np.ndarray | None:
+        """Probability [time, points] of the pixels that hold places [points, 2] of the anchor, where it is known."""
+        probability = self.tracking.visible_probability
+        if probability is None:
+            return None
+        row, column = nearest_pixel(network_px, *self.rgb.shape[1:3])
+        return np.stack([np.asarray(probability[t], np.float32)[row, column] for t in range(len(self))])
 
     def _follow_from(self, frame: int, network_px: np.ndarray) -> Followed:
         """The tracks of whatever anchor owns each place [points, 2] of a frame."""

@@ -22,10 +22,13 @@ def synthetic_scene(num_frames: int = 4, height: int = 6, width: int = 8, *, see
             random.normal(0, 1, (*image, 3)).astype(np.float32),
             (1 + random.random(image)).astype(np.float32),
             visible=visible,
+            visible_probability=np.where(visible, 0.875, 0.25).astype(np.float16),
             moving=random.random((height, width)) < 0.3,
         ),
         reconstruction=Pointmap(
-            random.normal(0, 1, (*image, 3)).astype(np.float32), (1 + random.random(image)).astype(np.float32)
+            random.normal(0, 1, (*image, 3)).astype(np.float32),
+            (1 + random.random(image)).astype(np.float32),
+            moving=random.random(image) < 0.2,
         ),
         cameras=Cameras(world_from_camera, intrinsics, np.arange(num_frames) % 3 != 2),
         anchor_index=anchor_index,

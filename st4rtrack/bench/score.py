@@ -15,6 +15,7 @@ from st4rtrack.geometry.align import Sim3
 from st4rtrack.geometry.camera import pixel_grid, unproject
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
 from st4rtrack.io.worldtrack import WorldTrackSequence, tracks_in_camera
+from st4rtrack.metrics.calibration import expected_calibration_error
 from st4rtrack.metrics.cameras import camera_errors
 from st4rtrack.metrics.depth import RelativeDepth
 from st4rtrack.metrics.points import ErrorTotals, Pieces, aligned_errors, end_point_error, finite_or_nan, global_alignments
@@ -38,6 +39,11 @@ FIGURES = {
     },
     "aj": {"unit": "%", "better": "higher", "meaning": "TAPVid-3D average Jaccard, 1 to 16 pixels at 256"},
     "oa": {"unit": "%", "better": "higher", "meaning": "visibility that is right"},
+    "calibration_error": {
+        "unit": "ratio",
+        "better": "lower",
+        "meaning": "mean distance between the probability of being seen and the share that is, in ten bins",
+    },
     "ate": {"unit": "m", "better": "lower", "meaning": "root mean square of camera positions after SIM(3)"},
     "rpe_translation": {"unit": "m", "better": "lower", "meaning": "root mean square of frame-to-frame translation errors"},
     "rpe_rotation": {"unit": "degrees", "better": "lower", "meaning": "root mean square of frame-to-frame rotation errors"},
@@ -62,6 +68,8 @@ def score_sequence(sequence: WorldTrackSequence, prediction: Prediction, protoco
         scale = row["tracking"]["all"]["median"]["scale"]
         if prediction.visible is not None:
             row["tapvid3d"] = _tapvid3d(prediction.tracks_world, prediction.visible, sequence)
+            if prediction.visible_probability is not None:
+                row["tapvid3d"]["calibration_error"] = _calibration_error(prediction.visible_probability, sequence)
     if prediction.reconstruction_world is not None and sequence.has_depth:
         depth = sequence.read_depth()
         row["reconstruction"] = score_reconstruction(prediction.reconstruction_world, depth, sequence, protocol)
@@ -219,6 +227,13 @@ def _tapvid3d(tracks_world: np.ndarray, visible: np.ndarray, sequence: WorldTrac
         (fx, fy),
     )
     return {"aj": _number(scores.aj), "apd": _number(scores.apd), "oa": _number(scores.oa), "points": scores.points}
+
+
+def _calibration_error(probability: np.ndarray, sequence: WorldTrackSequence) -> float | None:
+    """Over the points and frames of `_tapvid3d`."""
+    assert sequence.visible is not None
+    seen = sequence.visible[0]
+    return _number(expected_calibration_error(np.asarray(probability, np.float64)[:, seen], sequence.visible[:, seen]))
 
 
 def _relative_depth(

@@ -38,7 +38,7 @@ LAYOUT: dict[tuple[str, str, str], tuple[str, ...]] = {
     ("reconstruction", "", "median"): _ERRORS,
     ("reconstruction", "", "sim3"): _ERRORS,
     ("reconstruction", "", ""): _COUNTS,
-    ("tapvid3d", "", ""): ("aj", "apd", "oa", "points"),
+    ("tapvid3d", "", ""): ("aj", "apd", "oa", "calibration_error", "points"),
     ("cameras", "", ""): ("ate", "rpe_translation", "rpe_rotation", "frames"),
     ("depth", "", ""): ("abs_rel", "delta_1_25", *_COUNTS),
 }

@@ -13,7 +13,9 @@ def summary(scores: dict[str, Any]) -> str:
     lines += [f"  {label}: {_points(part)}" for label, part in points]
     if "tapvid3d" in mean:
         part = mean["tapvid3d"]
-        lines.append(f"  TAPVid-3D: AJ {_shown(part['aj'], 1)} %, APD {_shown(part['apd'], 1)} %, OA {_shown(part['oa'], 1)} %")
+        likely = f", calibration error {_shown(part['calibration_error'], 3)}" if "calibration_error" in part else ""
+        shown = ", ".join(f"{key.upper()} {_shown(part[key], 1)} %" for key in ("aj", "apd", "oa"))
+        lines.append(f"  TAPVid-3D: {shown}{likely}")
     if "cameras" in mean:
         part = mean["cameras"]
         step = f"{_shown(part['rpe_translation'], 3)} m, {_shown(part['rpe_rotation'], 2)} degrees"

@@ -47,10 +47,16 @@ def length(vectors: np.ndarray) -> np.ndarray:
     return np.sqrt(np.square(vectors[..., 0]) + np.square(vectors[..., 1]))
 
 
+def return_error(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
+    """Distance [height, width] in pixels between where a pixel began and where flow forth and back [height, width, 2] takes it."""
+    then = pixel_grid(*forward.shape[:2]) + forward
+    return length(forward + sample_flow(backward.astype(np.float32), then))
+
+
 def returns(forward: np.ndarray, backward: np.ndarray, *, share: float = RETURN_ERROR_SHARE) -> np.ndarray:
     """Pixels [height, width] bool that stay in the image and that the backward flow brings back."""
     then = pixel_grid(*forward.shape[:2]) + forward
-    error = length(forward + sample_flow(backward.astype(np.float32), then))
+    error = return_error(forward, backward)
     tolerance = MAX_RETURN_ERROR_PX + share * length(forward)
     return (error < tolerance) & inside_image(then, *forward.shape[:2])
 

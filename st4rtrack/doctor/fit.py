@@ -11,8 +11,8 @@ from st4rtrack.model.hints import assemble_hints
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.pointmaps import automatic_batch_size
 
-SCENE_BYTES_PER_PIXEL = 3 + 2 * (12 + 4) + 1
-"""Of a frame of a scene, before compression: the image, points and confidence of both branches, visibility."""
+SCENE_BYTES_PER_PIXEL = 3 + 2 * (12 + 4) + 3 + 1
+"""Of a frame of a scene, before compression: the image, points and confidence of both branches, visibility and its probability, motion."""
 
 
 @dataclass(frozen=True)

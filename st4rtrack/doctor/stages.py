@@ -26,7 +26,7 @@ STAGES = (
     ("points", "st4rtrack.pipeline.reconstruct", "encode_anchor"),
     ("cameras", "st4rtrack.pipeline.reconstruct", "anchor_intrinsics"),
     ("cameras", "st4rtrack.pipeline.reconstruct", "solve_camera"),
-    ("visibility", "st4rtrack.pipeline.reconstruct", "visible_points"),
+    ("visibility", "st4rtrack.pipeline.reconstruct", "visible_probability"),
     ("write", "st4rtrack.io.scene.SceneWriter", "create"),
     ("write", "st4rtrack.io.scene.SceneSink", "write_frame"),
     ("write", "st4rtrack.io.scene.SceneWriter", "finish"),

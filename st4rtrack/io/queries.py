@@ -49,6 +49,7 @@ def write_tracks(scene: Scene, queries: np.ndarray, folder: Path) -> list[Path]:
     csv_path, npz_path = folder / "tracks.csv", folder / "tracks.npz"
     time_s = np.asarray(scene.time_s)
     _write_csv(tracks, time_s, csv_path)
+    known = {} if tracks.visible_probability is None else {"visible_probability": tracks.visible_probability}
     np.savez_compressed(
         npz_path,
         points_world=tracks.points_world,
@@ -58,6 +59,7 @@ def write_tracks(scene: Scene, queries: np.ndarray, folder: Path) -> list[Path]:
         query_frame=frames.astype(np.int64),
         tracked=np.asarray(tracks.tracked),
         time_s=time_s,
+        **known,
     )
     return [csv_path, npz_path]
 
@@ -75,14 +77,18 @@ def _tracks_of_frames(scene: Scene, query_px: np.ndarray, frames: np.ndarray) ->
 
 
 def _write_csv(tracks: Tracks, time_s: np.ndarray, path: Path) -> None:
+    """The last column, the probability that a point is seen, is there where the scene has it."""
+    likely = tracks.visible_probability
+    columns = ["point", "frame", "time_s", "x", "y", "z", "visible", "confidence"]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["point", "frame", "time_s", "x", "y", "z", "visible", "confidence"])
+        writer.writerow(columns if likely is None else [*columns, "visible_probability"])
         for point in range(tracks.points_world.shape[1]):
             for frame, time in enumerate(time_s):
                 x, y, z = tracks.points_world[frame, point]
                 seen, confidence = tracks.visible[frame, point], tracks.confidence[frame, point]
-                writer.writerow([point, frame, f"{time:.6f}", f"{x:.6g}", f"{y:.6g}", f"{z:.6g}", int(seen), f"{confidence:.4g}"])
+                row = [point, frame, f"{time:.6f}", f"{x:.6g}", f"{y:.6g}", f"{z:.6g}", int(seen), f"{confidence:.4g}"]
+                writer.writerow(row if likely is None else [*row, f"{likely[frame, point]:.3f}"])
 
 
 def _read_csv(path: Path) -> np.ndarray:

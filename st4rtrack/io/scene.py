@@ -8,7 +8,7 @@ killed anywhere. `finish` turns the journal into arrays in large chunks.
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict, Unpack
 
@@ -22,7 +22,9 @@ from st4rtrack.io.scene_format import FORMAT_VERSION as FORMAT_VERSION
 from st4rtrack.io.scene_format import (
     JOURNAL,
     JOURNAL_RECORD,
+    LATE,
     MOVING,
+    MOVING_IN_FRAMES,
     SCENE_JSON,
     SCENE_ZARR,
     ArraySpec,
@@ -49,6 +51,7 @@ class FrameFields(TypedDict):
     tracking_confidence: NotRequired[Array]
     tracking_valid: NotRequired[Array]
     visible: NotRequired[Array]
+    visible_probability: NotRequired[Array]
     reconstruction_points: Array
     reconstruction_confidence: NotRequired[Array]
     reconstruction_valid: NotRequired[Array]
@@ -115,11 +118,18 @@ class SceneSink(ABC):
         return np.asarray(self._maps[name][index] if name in self._maps else self._rows[name][index])
 
     @abstractmethod
-    def finish(self, *, moving: Array | None = None, results: Mapping[str, Any] | None = None) -> Scene:
+    def finish(
+        self,
+        *,
+        moving: Array | None = None,
+        moving_in_frames: Iterable[Array] | None = None,
+        results: Mapping[str, Any] | None = None,
+    ) -> Scene:
         """Closes the scene and gives it.
 
         Args:
             moving: [height, width] bool, see `TrackingOverTime`.
+            moving_in_frames: of every frame in order [height, width] bool, see `Pointmap`; taken one at a time.
             results: plain data to keep in `info["results"]`: what was found out rather than asked for.
         """
 
@@ -132,6 +142,11 @@ class SceneSink(ABC):
             raise ValueError(f"frame {self.first_missing_frame} of {self.header.num_frames} is not written")
         info = self.header.info if results is None else {**self.header.info, "results": dict(results)}
         return dataclasses.replace(self.header, info=info), None if moving is None else self._checked(MOVING, moving)
+
+    def _fill(self, array: Any, frames: Iterable[Array]) -> None:
+        """An array [time, height, width] from its frames."""
+        for index, (_, values) in enumerate(zip(range(self.header.num_frames), frames, strict=True)):
+            array[index] = self._checked(MOVING_IN_FRAMES, values)
 
     def _checked(self, spec: ArraySpec, value: Any) -> np.ndarray:
         value, dtype = np.asarray(value), self.header.dtype(spec)
@@ -150,11 +165,21 @@ class SceneBuffer(SceneSink):
         self._maps = {spec.field: np.zeros(header.shape(spec), header.dtype(spec)) for spec in header.specs if not spec.small}
         self.anchors = AnchorStore(zarr.open_group(store=MemoryStore(), mode="w", zarr_format=3), header)
 
-    def finish(self, *, moving: Array | None = None, results: Mapping[str, Any] | None = None) -> Scene:
+    def finish(
+        self,
+        *,
+        moving: Array | None = None,
+        moving_in_frames: Iterable[Array] | None = None,
+        results: Mapping[str, Any] | None = None,
+    ) -> Scene:
         self.header, moving = self._close(moving, results)
+        late: dict[str, Array] = {} if moving is None else {MOVING.field: moving}
+        if moving_in_frames is not None:
+            late[MOVING_IN_FRAMES.field] = np.zeros(self.header.shape(MOVING_IN_FRAMES), bool)
+            self._fill(late[MOVING_IN_FRAMES.field], moving_in_frames)
         self.complete = True
         small = {spec.field: self._rows[spec.field].copy() for spec in self.header.specs if spec.small}
-        return dataclasses.replace(_scene(self.header, {**self._maps, **small, "moving": moving}), anchors=self.anchors.finish())
+        return dataclasses.replace(_scene(self.header, {**self._maps, **small, **late}), anchors=self.anchors.finish())
 
     def _mark_done(self, row: np.ndarray) -> None:
         pass
@@ -197,15 +222,26 @@ class SceneWriter(SceneSink):
                 if spec.small:
                     self._rows[spec.field] = open_array(folder, self._group, header, spec)[:]
 
-    def finish(self, *, moving: Array | None = None, results: Mapping[str, Any] | None = None) -> Scene:
+    def finish(
+        self,
+        *,
+        moving: Array | None = None,
+        moving_in_frames: Iterable[Array] | None = None,
+        results: Mapping[str, Any] | None = None,
+    ) -> Scene:
         if not self.complete:
             self.header, moving = self._close(moving, results)
+            late = []
             for spec in self.header.specs:
                 if spec.small:
                     create_array(self._group, self.header, spec)[:] = self._rows[spec.field]
             if moving is not None:
                 create_array(self._group, self.header, MOVING)[:] = moving
-            write_json(self.folder, self.header, complete=True, moving=moving is not None, anchors=self.anchors.frames)
+                late.append(MOVING)
+            if moving_in_frames is not None:
+                self._fill(create_array(self._group, self.header, MOVING_IN_FRAMES), moving_in_frames)
+                late.append(MOVING_IN_FRAMES)
+            write_json(self.folder, self.header, complete=True, late=late, anchors=self.anchors.frames)
             self.anchors.finish()
             (self.folder / JOURNAL).unlink(missing_ok=True)
             self.complete = True
@@ -234,7 +270,7 @@ def save_scene(
     for values in fields.values():
         if isinstance(values, LazyArray) and values.source is not None and values.source.resolve() == folder.resolve():
             raise UserError(f"this scene is read from {folder}, it cannot be saved over itself; choose another folder")
-    moving = fields.pop("moving", None)
+    late = {spec.field: fields.pop(spec.field, None) for spec in LATE}
     num_frames, height, width = scene.rgb.shape[:3]
     header = SceneHeader(
         num_frames=num_frames,
@@ -254,7 +290,7 @@ def save_scene(
     for index in range(num_frames):
         writer.write_frame(index, **{name: values[index] for name, values in fields.items()})  # pyright: ignore[reportArgumentType]
     copy_anchors(scene.anchors, writer.anchors, num_frames)
-    writer.finish(moving=moving)
+    writer.finish(**late)
     return folder
 
 
@@ -279,7 +315,7 @@ def load_scene(path: str | Path) -> Scene:
         raise UserError(f"the scene in {folder} is incomplete ({done}); run the same command again to go on with it")
     group = open_group(folder, "r")
     arrays: dict[str, Array] = {}
-    for spec in (*header.specs, *([MOVING] if MOVING.path in data["arrays"] else [])):
+    for spec in (*header.specs, *(spec for spec in LATE if spec.path in data["arrays"])):
         array = open_array(folder, group, header, spec)
         arrays[spec.field] = array[:] if spec.small or spec is MOVING else LazyArray(array, source=folder)
     anchors = load_anchors(group, header, data.get("anchors", []), folder)
@@ -303,9 +339,13 @@ def _scene(header: SceneHeader, arrays: Mapping[str, Array]) -> Scene:
             arrays.get("tracking_valid"),
             visible=arrays.get("visible"),
             moving=arrays.get("moving"),
+            visible_probability=arrays.get("visible_probability"),
         ),
         reconstruction=Pointmap(
-            arrays["reconstruction_points"], arrays.get("reconstruction_confidence"), arrays.get("reconstruction_valid")
+            arrays["reconstruction_points"],
+            arrays.get("reconstruction_confidence"),
+            arrays.get("reconstruction_valid"),
+            moving=arrays.get("moving_in_frames"),
         ),
         cameras=Cameras(arrays["world_from_camera"], arrays["intrinsics"], arrays.get("solved")),
         anchor_index=header.anchor_index,
@@ -324,10 +364,12 @@ def _fields(scene: Scene) -> dict[str, Array | None]:
         "tracking_confidence": scene.tracking.confidence,
         "tracking_valid": scene.tracking.valid,
         "visible": scene.tracking.visible,
+        "visible_probability": scene.tracking.visible_probability,
         "moving": scene.tracking.moving,
         "reconstruction_points": scene.reconstruction.points_world,
         "reconstruction_confidence": scene.reconstruction.confidence,
         "reconstruction_valid": scene.reconstruction.valid,
+        "moving_in_frames": scene.reconstruction.moving,
         "world_from_camera": scene.cameras.world_from_camera,
         "intrinsics": scene.cameras.intrinsics,
         "solved": scene.cameras.solved,

@@ -60,6 +60,10 @@ class ArraySpec:
 
 _IMAGE = ("time", "height", "width")
 MOVING = ArraySpec("moving", "tracking/moving", ("height", "width"), "bool", required=False)
+MOVING_IN_FRAMES = ArraySpec("moving_in_frames", "reconstruction/moving", _IMAGE, "bool", required=False)
+LATE = (MOVING, MOVING_IN_FRAMES)
+"""What is only known when all frames are done."""
+
 ARRAYS = (
     ArraySpec("rgb", "rgb", (*_IMAGE, 3), "uint8"),
     ArraySpec("time_s", "time_s", ("time",), "float64"),
@@ -67,6 +71,7 @@ ARRAYS = (
     ArraySpec("tracking_confidence", "tracking/confidence", _IMAGE, "float32", required=False),
     ArraySpec("tracking_valid", "tracking/valid", _IMAGE, "bool", required=False, default=False),
     ArraySpec("visible", "tracking/visible", _IMAGE, "bool", required=False),
+    ArraySpec("visible_probability", "tracking/visible_probability", _IMAGE, "float16", required=False),
     ArraySpec("reconstruction_points", "reconstruction/points", (*_IMAGE, 3), None),
     ArraySpec("reconstruction_confidence", "reconstruction/confidence", _IMAGE, "float32", required=False),
     ArraySpec("reconstruction_valid", "reconstruction/valid", _IMAGE, "bool", required=False, default=False),
@@ -74,7 +79,7 @@ ARRAYS = (
     ArraySpec("intrinsics", "cameras/intrinsics", ("time", 3, 3), "float64"),
     ArraySpec("solved", "cameras/solved", ("time",), "bool", required=False),
 )
-"""The arrays that have a value for every frame; `MOVING` is the one that has not."""
+"""The arrays that a frame is written with."""
 
 DEFAULT_FIELDS = tuple(spec.field for spec in ARRAYS if spec.default)
 
@@ -268,7 +273,9 @@ def _remove_ours(folder: Path) -> None:
     (folder / SCENE_JSON).unlink()
 
 
-def _to_json(header: SceneHeader, *, complete: bool, moving: bool = False, anchors: Sequence[int] = ()) -> dict[str, Any]:
+def _to_json(
+    header: SceneHeader, *, complete: bool, late: Sequence[ArraySpec] = (), anchors: Sequence[int] = ()
+) -> dict[str, Any]:
     return _plain(
         {
             "format": FORMAT,
@@ -282,7 +289,7 @@ def _to_json(header: SceneHeader, *, complete: bool, moving: bool = False, ancho
             "pixel_map": dataclasses.asdict(header.pixel_map),
             "source_size": header.source_size,
             "points_dtype": header.points_dtype,
-            "arrays": [spec.path for spec in (*header.specs, *([MOVING] if moving else []))],
+            "arrays": [spec.path for spec in (*header.specs, *late)],
             **({"anchors": list(anchors)} if anchors else {}),
             "info": header.info,
         }
@@ -307,9 +314,11 @@ def header_of(folder: Path, data: dict[str, Any]) -> SceneHeader:
         raise damaged(folder, f"{SCENE_JSON} does not describe it ({error})") from error
 
 
-def write_json(folder: Path, header: SceneHeader, *, complete: bool, moving: bool = False, anchors: Sequence[int] = ()) -> None:
-    """Writes `scene.json`; `moving`: whether that array is there; `anchors`: frame numbers of the further anchors."""
-    _write_whole(folder, _to_json(header, complete=complete, moving=moving, anchors=anchors))
+def write_json(
+    folder: Path, header: SceneHeader, *, complete: bool, late: Sequence[ArraySpec] = (), anchors: Sequence[int] = ()
+) -> None:
+    """Writes `scene.json`; `late`: which of the arrays of `LATE` are there; `anchors`: frame numbers of the further anchors."""
+    _write_whole(folder, _to_json(header, complete=complete, late=late, anchors=anchors))
 
 
 def _write_whole(folder: Path, data: dict[str, Any]) -> None:
@@ -350,7 +359,7 @@ def _options(data: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """What makes two scenes the same run, flat: ("info.options.size", 512)."""
     same_for_all = ("format", "format_version", "st4rtrack_version", "status", "arrays", "anchors")
     data = {name: value for name, value in data.items() if name not in same_for_all} | {
-        "arrays": sorted({*data.get("arrays", [])} - {MOVING.path}),
+        "arrays": sorted({*data.get("arrays", [])} - {spec.path for spec in LATE}),
         "info": {name: value for name, value in data.get("info", {}).items() if name != "results"},
     }
     return _flat(data)

@@ -19,9 +19,9 @@ from st4rtrack.geometry.following import Shown
 from st4rtrack.io.scene import SceneSink
 from st4rtrack.pipeline.anchor_pairs import Pairs
 from st4rtrack.pipeline.coverage import Coverage, shown_by
+from st4rtrack.pipeline.depth_test import visible_points
 from st4rtrack.pipeline.joins import world_from_camera, world_from_pair
 from st4rtrack.pipeline.relay import relay
-from st4rtrack.pipeline.tracks import visible_points
 from st4rtrack.types import TwoPointmaps
 
 logger = logging.getLogger(__name__)

@@ -26,11 +26,13 @@ class Anchor:
     """The anchor as the network knows it.
 
     Attributes:
-        image: [1, 3, height, width] in [-1, 1].
+        rgb: [height, width, 3] uint8.
+        image: the same, [1, 3, height, width] in [-1, 1].
         tokens: of the image.
         points: its content at its own time, from which a network with hints tracks it in all frames; `None`: found anew with each.
     """
 
+    rgb: np.ndarray
     image: torch.Tensor
     tokens: Tokens
     points: Pointmap | None = None
@@ -42,9 +44,9 @@ def encode_anchor(model: St4RTrack, rgb: np.ndarray, view: TwoView | None = None
     image = normalize_images(rgb[None]).to(model.device)
     tokens = model.encode(image)
     if view is None or not view.anchor_depth.any():
-        return Anchor(image, tokens)
+        return Anchor(rgb, image, tokens)
     _, points = model.decode_with_anchor(tokens, tokens, hints_of_views(image, image, [view]))
-    return Anchor(image, tokens, points)
+    return Anchor(rgb, image, tokens, points)
 
 
 @torch.inference_mode()

@@ -1,16 +1,17 @@
 """The method: a video in, a scene out (paper Fig. 2 and section 3). The second file to read after the README.
 
-video -> frames at network size -> pointmaps of (anchor, frame) -> focal length, a camera per frame -> visibility -> scene
+video -> frames at network size -> pointmaps of (anchor, frame) -> focal length, a camera per frame -> visibility -> motion -> scene
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 
+from st4rtrack.classical.two_view import TwoView
 from st4rtrack.io.known.known import Known, KnownVideo, known_of_video
 from st4rtrack.io.scene import SceneBuffer, SceneHeader, SceneSink, SceneWriter, holds_scene, load_scene
 from st4rtrack.io.video import open_video
@@ -21,6 +22,7 @@ from st4rtrack.pipeline.anchor_pairs import NetworkPairs
 from st4rtrack.pipeline.anchors import add_anchors
 from st4rtrack.pipeline.cameras import anchor_intrinsics, solve_camera
 from st4rtrack.pipeline.known import Placing, given_geometry
+from st4rtrack.pipeline.motion import moving_masks, moving_points
 from st4rtrack.pipeline.outward import Outward
 from st4rtrack.pipeline.pointmaps import (
     Anchor,
@@ -31,7 +33,7 @@ from st4rtrack.pipeline.pointmaps import (
     predict_reconstructions,
 )
 from st4rtrack.pipeline.tokens import TokenFile
-from st4rtrack.pipeline.tracks import visible_points
+from st4rtrack.pipeline.tracks import cycle_error, visible_probability
 from st4rtrack.preprocess import stretch_to_network_size, to_network_size
 from st4rtrack.types import PixelMap, Scene, TwoPointmaps, UserError, Video
 
@@ -124,7 +126,12 @@ def reconstruct(
         )
     focal_px = (intrinsics if placing is None else placing.intrinsics(anchor_index))[0, 0]
     units = {} if placing is None else placing.results
-    return sink.finish(results={"focal_px": focal_px, "cameras_not_found": len(unsolved), **units, **further})
+    moving = moving_points(sink.read, len(source), anchor_index)
+    return sink.finish(
+        moving=moving,
+        moving_in_frames=moving_masks(sink.read, len(source), anchor_index, moving),
+        results={"focal_px": focal_px, "cameras_not_found": len(unsolved), **units, **further},
+    )
 
 
 def _process_frames(
@@ -141,7 +148,8 @@ def _process_frames(
 ) -> None:
     """All missing frames, each written as soon as it is known. Reading, the network and this loop overlap."""
     anchor_index, done = sink.header.anchor_index, sink.frames_done
-    frames = run_ahead(outward.frames(done.copy()), batch_size)
+    returned: dict[int, np.ndarray] = {}  # of the frames that wait for the network, where classical geometry knows it
+    frames = run_ahead(_noting_cycle_errors(outward.frames(done.copy()), returned), batch_size)
     for index, rgb, maps in run_ahead(predict_frames(model, anchor, frames, batch_size=batch_size, kept=kept), batch_size):
         # a frame without a camera has its neighbour's on the anchor's side, and is marked
         towards_anchor = index - int(np.sign(index - anchor_index))
@@ -152,10 +160,23 @@ def _process_frames(
         else:
             maps, camera, solved = placing.place(index, maps, neighbour)
             intrinsics = placing.intrinsics(index)
-        _write(sink, index, rgb, float(video.time_s[index]), maps, camera, intrinsics, solved=solved)
+        probability = np.ones(rgb.shape[:2], np.float32)
+        if index != anchor_index:
+            probability = visible_probability(maps, camera, intrinsics, anchor.rgb, rgb, cycle_error=returned.pop(index, None))
+        _write(sink, index, rgb, float(video.time_s[index]), maps, probability, camera, intrinsics, solved=solved)
         done[index] = True
         if progress:
             progress(int(done.sum()), len(video))
+
+
+def _noting_cycle_errors(
+    frames: Iterator[tuple[int, np.ndarray, TwoView | None]], returned: dict[int, np.ndarray]
+) -> Iterator[tuple[int, np.ndarray, TwoView | None]]:
+    """The frames, and in `returned` how well the optical flow of each comes back."""
+    for index, rgb, view in frames:
+        if view is not None:
+            returned[index] = cycle_error(view)
+        yield index, rgb, view
 
 
 def _write(
@@ -164,22 +185,22 @@ def _write(
     rgb: np.ndarray,
     time_s: float,
     maps: TwoPointmaps,
+    probability: np.ndarray,
     world_from_camera: np.ndarray,
     intrinsics: np.ndarray,
     *,
     solved: bool,
 ) -> None:
-    anchored = index == sink.header.anchor_index
-    points, surface = maps.tracking.points_world, maps.reconstruction.points_world
-    visible = np.ones(rgb.shape[:2], bool) if anchored else visible_points(points, surface, world_from_camera, intrinsics)
+    probability = probability.astype(np.float16)  # before it is compared, so that what is stored agrees
     sink.write_frame(
         index,
         rgb=rgb,
         time_s=time_s,
-        tracking_points=points,
+        tracking_points=maps.tracking.points_world,
         tracking_confidence=maps.tracking.confidence,
-        visible=visible,
-        reconstruction_points=surface,
+        visible=probability > 0.5,
+        visible_probability=probability,
+        reconstruction_points=maps.reconstruction.points_world,
         reconstruction_confidence=maps.reconstruction.confidence,
         world_from_camera=world_from_camera,
         intrinsics=intrinsics,

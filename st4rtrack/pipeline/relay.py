@@ -18,8 +18,8 @@ from st4rtrack.io.scene import SceneSink
 from st4rtrack.pipeline.anchor_pairs import Pairs
 from st4rtrack.pipeline.cameras import solve_camera
 from st4rtrack.pipeline.coverage import shown_by
+from st4rtrack.pipeline.depth_test import visible_points
 from st4rtrack.pipeline.joins import same_content, world_from_camera, world_from_pair
-from st4rtrack.pipeline.tracks import visible_points
 from st4rtrack.types import Pointmap, TwoPointmaps
 
 logger = logging.getLogger(__name__)
@@ -102,6 +102,7 @@ def _place(sink: SceneSink, index: int, maps: TwoPointmaps, similarity: Sim3, ne
         return False
     replaced = {
         "visible": np.zeros(fields["rgb"].shape[:2], bool),
+        **({"visible_probability": np.zeros(fields["rgb"].shape[:2], np.float16)} if "visible_probability" in fields else {}),
         "reconstruction_points": surface,
         "reconstruction_confidence": maps.reconstruction.confidence,
         "world_from_camera": camera,

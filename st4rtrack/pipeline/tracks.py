@@ -1,61 +1,237 @@
-"""Which tracked points are seen: a depth test of the tracking branch against the reconstruction of the same frame."""
+"""With which probability a tracked point is seen in a frame: what the frame's two pointmaps, confidences and image say, weighed.
 
+The point is hidden when something lies before it: the reconstruction of the same frame at the pixel it projects to, or other tracked
+points. It is not seen when it projects outside the image, and hardly when what is there looks different, or nobody is sure. Each is an
+evidence, in units that do not depend on the network, the scene's scale or the size of the image; a logistic model weighs them.
+"""
+
+import cv2
 import numpy as np
 
-from st4rtrack.geometry.camera import project
+from st4rtrack.classical.flow import return_error
+from st4rtrack.classical.two_view import TwoView
+from st4rtrack.geometry.camera import pixel_grid, project
 from st4rtrack.geometry.sampling import inside_image
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
+from st4rtrack.types import TwoPointmaps
 
-MIN_TOLERANCE = 0.01
-MAX_TOLERANCE = 0.15
-NOISE_FACTOR = 3.0
+NOISE_LIMITS = (0.003, 0.1)
+"""Of the disagreement of the branches in a frame, as relative depth: what is taken for it at least and at most."""
+
+PRECISE = (0.01, 0.02)
+"""The same, of frames whose depth can be fully trusted, and no more than any."""
+
+CROWDED_PX = 2
+"""Side of the cells, in pixels, in which tracked points hide each other: points drift apart as they come nearer."""
+
+SAME_PLACE = 0.03
+"""Relative depth up to which tracked points do not hide each other: those of one cell lie on a slope."""
+
+NEAR_BORDER = 0.02
+"""Distance to the border, in long sides of the image, beyond which it no longer matters how far it is."""
+
+LOOK_BLUR_PX = 1.5
+LEAST_LOOK = 4.0
+"""Grey levels by which a point looks different in two frames at least, before that says anything."""
+
+WELL_RETURNED, LOST = 0.003, 0.1
+"""Cycle error, in long sides of the image, that a point that is seen has as well, and beyond which it does not matter how large it is."""
+
+SURENESS = 2.0
+"""Natural logarithm of a confidence over the frame's median beyond which it counts as no more."""
+
+Evidence = dict[str, np.ndarray]
+"""[height, width] float32 each, by the names of `WEIGHTS` (but `bias`)."""
+
+WEIGHTS = {
+    "bias": (2.159, 2.690),
+    "behind": (-0.341, -0.414),
+    "before": (-0.743, -0.662),
+    "behind_around": (-0.803, -0.653),
+    "behind_precise": (-0.095, -0.064),
+    "before_precise": (1.001, 0.938),
+    "behind_around_precise": (-0.382, -0.350),
+    "crowded": (-0.838, -0.744),
+    "turned_away": (-1.347, -1.265),
+    "unlike": (-0.687, -0.600),
+    "unlike_around": (-0.020, -0.117),
+    "outside": (-2.418, -2.256),
+    "border": (3.296, 3.348),
+    "tracking_sure": (0.263, 0.163),
+    "reconstruction_sure": (-0.302, -0.337),
+    "returns": (0.000, -0.612),
+}
+"""Log-odds per unit of evidence: without and with a cycle error. Fitted by `python performance/visibility.py`, which measures them."""
 
 
-def visible_points(
-    tracking_points: np.ndarray, reconstruction_points: np.ndarray, world_from_camera: np.ndarray, intrinsics: np.ndarray
+def visible_probability(
+    maps: TwoPointmaps,
+    world_from_camera: np.ndarray,
+    intrinsics: np.ndarray,
+    anchor_rgb: np.ndarray,
+    rgb: np.ndarray,
+    *,
+    cycle_error: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Whether each point of the anchor is seen in a frame.
-
-    A point is hidden when it lies outside the image, or behind the reconstruction at the pixel it projects to. "Behind" is
-    relative depth beyond a tolerance: three times the disagreement of the two branches in this frame (median absolute deviation
-    of the log depth ratio, most points being seen), between 1 and 15 percent. The deepest of the four pixels around the projection
-    counts, so that a point at the edge of an object is not hidden by the object's neighbour.
+    """Probability that each point of the anchor is seen in a frame.
 
     Args:
-        tracking_points, reconstruction_points: [height, width, 3] of the same frame, world units.
+        maps: of (anchor, frame), [height, width, 3] and confidences [height, width]; world units.
         world_from_camera: [4, 4] of the frame.
         intrinsics: [3, 3] network pixels.
+        anchor_rgb, rgb: [height, width, 3] uint8, the anchor and the frame.
+        cycle_error: [height, width], how far from where it began a point ends that is tracked to the frame and from there back, by
+            optical flow or by tracks that begin there, in long sides of the image; NaN where none does; `None` where nobody asked.
     Returns:
-        [height, width] bool.
+        [height, width] float32; 0 for points that are not finite or not before the camera.
     """
-    height, width = tracking_points.shape[:2]
-    camera_from_world = invert_rigid(world_from_camera)
-    points = transform_points(camera_from_world, tracking_points.reshape(-1, 3).astype(np.float64))
-    surface = transform_points(camera_from_world, reconstruction_points.reshape(-1, 3).astype(np.float64))[:, 2]
-    depth = points[:, 2]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        pixels = project(points, intrinsics)
-        in_view = (depth > 0) & np.isfinite(pixels).all(axis=-1) & inside_image(pixels, height, width)
-    behind = np.full(len(points), np.inf)
-    seen_at = _deepest_around(surface.reshape(height, width), pixels[in_view])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        behind[in_view] = np.log(depth[in_view] / seen_at)
-    return (in_view & (behind < _tolerance(behind[in_view]))).reshape(height, width)
+    evidence, possible = gather_evidence(maps, world_from_camera, intrinsics, anchor_rgb, rgb)
+    odds = _log_odds(evidence, 0)
+    if cycle_error is not None:
+        back = {"returns": returned(cycle_error)}
+        odds = np.where(np.isfinite(cycle_error), _log_odds(evidence | back, 1), odds)
+    return np.where(possible, 1 / (1 + np.exp(-np.clip(odds, -30, 30))), 0).astype(np.float32)
 
 
-def _deepest_around(depth: np.ndarray, pixels_px: np.ndarray) -> np.ndarray:
-    """Largest depth [points] of the four pixel centres around each position [points, 2]; NaN where it is not positive."""
+def cycle_error(view: TwoView) -> np.ndarray:
+    """How far from where they began the anchor's pixels [height, width] end by optical flow to the frame and back, in long sides.
+
+    NaN where flow leaves the image: there it knows nothing.
+    """
+    height, width = view.forward_flow.shape[:2]
+    inside = inside_image(pixel_grid(height, width) + view.forward_flow, height, width)
+    return np.where(inside, return_error(view.forward_flow, view.backward_flow) / max(height, width), np.nan)
+
+
+def returned(error: np.ndarray) -> np.ndarray:
+    """How badly tracks [height, width] came back: logarithm of one plus the error over `WELL_RETURNED`; 0 where it is not finite."""
+    error = np.nan_to_num(error, nan=0.0, posinf=0.0)
+    return np.log1p(np.minimum(error, LOST) / WELL_RETURNED).astype(np.float32)
+
+
+def gather_evidence(
+    maps: TwoPointmaps, world_from_camera: np.ndarray, intrinsics: np.ndarray, anchor_rgb: np.ndarray, rgb: np.ndarray
+) -> tuple[Evidence, np.ndarray]:
+    """What speaks for and against each point being seen, and where there is a point before the camera at all [height, width] bool.
+
+    Args as of `visible_probability`.
+    """
+    height, width = rgb.shape[:2]
+    depth, pixels, possible = _projected(maps.tracking.points_world, world_from_camera, intrinsics)
+    surface, _, _ = _projected(maps.reconstruction.points_world, world_from_camera, intrinsics)
+    inside = possible & inside_image(pixels, height, width)
+    at_image = np.clip(pixels, 0, (width, height)).astype(np.float32)
+    behind, before, precise = _depth_test(depth, surface, at_image, inside)
+    around = cv2.medianBlur(behind, 5)
+    beyond = np.minimum(pixels, (width, height) - pixels).min(axis=-1) / max(height, width)
+    unlike = _unlikeness(anchor_rgb, rgb, at_image, inside)
+    evidence = {
+        "behind": behind,
+        "before": before,
+        "behind_around": around,
+        "behind_precise": behind * precise,
+        "before_precise": before * precise,
+        "behind_around_precise": around * precise,
+        "crowded": _hidden_by_tracks(depth, at_image, inside),
+        "turned_away": _turned_away(pixels, possible),
+        "unlike": unlike,
+        "unlike_around": cv2.blur(unlike, (5, 5)),
+        "outside": (~inside).astype(np.float32),
+        "border": (np.clip(beyond, -NEAR_BORDER, NEAR_BORDER) / NEAR_BORDER).astype(np.float32),
+        "tracking_sure": _sureness(maps.tracking.confidence, (height, width)),
+        "reconstruction_sure": inside * _read(_sureness(maps.reconstruction.confidence, (height, width)), at_image),
+    }
+    return evidence, possible
+
+
+def _log_odds(evidence: Evidence, column: int) -> np.ndarray:
+    weighed = [np.float32(WEIGHTS[name][column]) * values for name, values in evidence.items()]
+    return np.asarray(sum(weighed)) + np.float32(WEIGHTS["bias"][column])
+
+
+def _projected(
+    points_world: np.ndarray, world_from_camera: np.ndarray, intrinsics: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """z-depth [height, width] in a camera, pixels [height, width, 2], and where a finite point is before it; elsewhere 1, and far off."""
+    height, width = points_world.shape[:2]
+    points = transform_points(invert_rigid(world_from_camera), points_world.reshape(-1, 3).astype(np.float64))
+    possible = np.isfinite(points).all(axis=-1) & (points[:, 2] > 1e-9)
+    points = np.where(possible[:, None], points, 1.0)
+    pixels = np.clip(project(points, intrinsics), -1e4, 1e4)
+    shape = (height, width)
+    return points[:, 2].reshape(shape), pixels.reshape(*shape, 2), possible.reshape(shape)
+
+
+def _depth_test(
+    depth: np.ndarray, surface: np.ndarray, pixels_px: np.ndarray, inside: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.float32]:
+    """How far behind and how far before the surface points are [height, width]: logarithms of one plus relative depth over the noise.
+
+    And how precise that is in this frame, 0 to 1: where the branches hardly differ, a small step in depth tells more than where they do.
+
+    The noise is what the branches disagree by in this frame, most points being seen. Behind is what lies behind the deepest of the four
+    pixels around the projection, so that a point at the edge of an object is not hidden by the object's neighbour; before, likewise.
+    """
+    log_surface = np.log(surface).astype(np.float32)
+    four = np.ones((2, 2), np.uint8)
+    deepest, nearest = (change(log_surface, four, anchor=(0, 0)) for change in (cv2.dilate, cv2.erode))
+    corner = np.floor(pixels_px - 0.5) + np.float32(0.5)
+    log_depth = np.log(depth).astype(np.float32)
+    away = np.abs(log_depth - _read(log_surface, pixels_px))[inside]
+    noise = np.clip(np.median(away) if away.size else NOISE_LIMITS[1], *NOISE_LIMITS).astype(np.float32)
+    behind = np.maximum(log_depth - _read(deepest, corner, cv2.INTER_NEAREST), 0) / noise
+    before = np.maximum(_read(nearest, corner, cv2.INTER_NEAREST) - log_depth, 0) / noise
+    precise = np.log(noise / PRECISE[1]) / np.log(PRECISE[0] / PRECISE[1])
+    return np.log1p(behind) * inside, np.log1p(before) * inside, np.float32(np.clip(precise, 0, 1))
+
+
+def _hidden_by_tracks(depth: np.ndarray, pixels_px: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """How far points [height, width] are behind the nearest tracked point of their cell, beyond `SAME_PLACE`, as a logarithm."""
     height, width = depth.shape
-    column, row = (np.floor(pixels_px[:, axis] - 0.5).astype(np.int64) for axis in (0, 1))
-    corners = [
-        depth[np.clip(row + down, 0, height - 1), np.clip(column + right, 0, width - 1)] for down in (0, 1) for right in (0, 1)
-    ]
-    deepest = np.max(corners, axis=0) if len(pixels_px) else np.zeros(0)
-    return np.where(deepest > 0, deepest, np.nan)
+    across = -(-width // CROWDED_PX) + 1
+    column, row = np.moveaxis((pixels_px / CROWDED_PX).astype(np.int64), -1, 0)
+    cell = row * across + column
+    log_depth = np.log(depth).astype(np.float32)
+    nearest = np.full((-(-height // CROWDED_PX) + 1) * across, np.inf, np.float32)
+    np.minimum.at(nearest, cell[inside], log_depth[inside])
+    gap = np.where(inside, log_depth - np.where(inside, nearest[cell], 0), 0)
+    return np.log1p(np.maximum(gap / SAME_PLACE - 1, 0)).astype(np.float32)
 
 
-def _tolerance(behind: np.ndarray) -> float:
-    finite = behind[np.isfinite(behind)]
-    if finite.size == 0:
-        return MIN_TOLERANCE
-    return float(np.clip(NOISE_FACTOR * np.median(np.abs(finite)), MIN_TOLERANCE, MAX_TOLERANCE))
+def _turned_away(pixels_px: np.ndarray, possible: np.ndarray) -> np.ndarray:
+    """Whether the surface around points [height, width] shows its back: 1 where it does, 0 where it looks as in the anchor.
+
+    By the area, with its sign, that the neighbourhood of a pixel of the anchor has in the frame: seen from behind, right is left.
+    """
+    smooth = cv2.blur(np.where(possible[..., None], pixels_px, 0).astype(np.float32), (5, 5))
+    across, down = np.gradient(smooth, axis=1), np.gradient(smooth, axis=0)
+    area = across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0]
+    return (1 - np.clip(cv2.blur(area, (3, 3)), 0, 1)).astype(np.float32)
+
+
+def _unlikeness(anchor_rgb: np.ndarray, rgb: np.ndarray, pixels_px: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """How different points look [height, width]: logarithm of one plus the colour's change over what is usual in this frame.
+
+    The exposure may have changed: the medians of the colours are made the same first.
+    """
+    then, now = (cv2.GaussianBlur(image.astype(np.float32), (0, 0), LOOK_BLUR_PX) for image in (anchor_rgb, rgb))
+    now = _read(now, pixels_px)
+    if not inside.any():
+        return np.zeros(inside.shape, np.float32)
+    gain = np.median(now[inside], axis=0) / np.maximum(np.median(then[inside], axis=0), 1.0)
+    change = np.abs(then * gain - now).mean(axis=-1)
+    return np.log1p(inside * change / max(float(np.median(change[inside])), LEAST_LOOK)).astype(np.float32)
+
+
+def _sureness(confidence: np.ndarray | None, size: tuple[int, int]) -> np.ndarray:
+    """[height, width] logarithm of confidence over the median of the frame, -1 to 1 at `SURENESS`; 0 where there is none."""
+    if confidence is None:
+        return np.zeros(size, np.float32)
+    excess = np.log(np.maximum(np.nan_to_num(confidence, nan=1.0), 1.0) - 1 + 1e-6)
+    return (np.clip(excess - np.median(excess), -SURENESS, SURENESS) / SURENESS).astype(np.float32)
+
+
+def _read(values: np.ndarray, pixels_px: np.ndarray, how: int = cv2.INTER_LINEAR) -> np.ndarray:
+    """A map [height, width, ...] float32 at pixels [height, width, 2] float32; beyond the centres of the border, the border's value."""
+    index = pixels_px - np.float32(0.5)
+    return cv2.remap(values, index[..., 0], index[..., 1], how, borderMode=cv2.BORDER_REPLICATE)

@@ -28,6 +28,7 @@ def perfect(sequence: WorldTrackSequence, protocol: Protocol = CORRECTED) -> Pre
         tracks_world=sequence.tracks_world,
         reconstruction_world=true_reconstruction(sequence, protocol.first_pixel_centre),
         visible=sequence.visible,
+        visible_probability=np.asarray(sequence.visible, np.float32),
         world_from_camera=sequence.world_from_camera,
     )
 
@@ -59,6 +60,7 @@ def test_a_perfect_prediction_scores_100_and_0(sequence: WorldTrackSequence, pro
             assert part[alignment]["epe"] == pytest.approx(0, abs=1e-5)
             assert part[alignment]["scale"] == pytest.approx(1, abs=1e-5)
         assert part["non_finite"] == 0
+    assert row["tapvid3d"]["calibration_error"] == 0
     assert row["tapvid3d"]["aj"] == row["tapvid3d"]["apd"] == row["tapvid3d"]["oa"] == 100
     assert row["cameras"]["ate"] == pytest.approx(0, abs=1e-6)
     assert row["depth"]["abs_rel"] == pytest.approx(0, abs=1e-5) and row["depth"]["delta_1_25"] == 100

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def frame_of(scene: Scene, t: int) -> dict[str, Any]:
         "tracking_points": scene.tracking.points_world[t],
         "tracking_confidence": scene.tracking.confidence[t],
         "visible": scene.tracking.visible[t],
+        "visible_probability": scene.tracking.visible_probability[t],
         "reconstruction_points": scene.reconstruction.points_world[t],
         "reconstruction_confidence": scene.reconstruction.confidence[t],
         "world_from_camera": scene.cameras.world_from_camera[t],
@@ -47,6 +49,10 @@ def frame_of(scene: Scene, t: int) -> dict[str, Any]:
 def write(sink: SceneSink, scene: Scene, frames: Any) -> None:
     for t in frames:
         sink.write_frame(t, **frame_of(scene, t))
+
+
+def late_of(scene: Scene) -> dict[str, Any]:
+    return {"moving": scene.tracking.moving, "moving_in_frames": iter(scene.reconstruction.moving)}
 
 
 def arrays_of(scene: Scene) -> dict[str, Any]:
@@ -88,7 +94,7 @@ def test_both_sinks_give_the_same(tmp_path) -> None:
     scene = synthetic_scene()
     for sink in (SceneBuffer(header_of(scene)), SceneWriter.create(tmp_path, header_of(scene))):
         write(sink, scene, [2, 0, 3, 1])
-        assert_same(sink.finish(moving=scene.tracking.moving), scene)
+        assert_same(sink.finish(**late_of(scene)), scene)
         assert sink.complete and sink.frames_done.all()
 
 
@@ -106,6 +112,8 @@ def test_tracks_of_a_scene_on_disk(tmp_path) -> None:
     wanted, got = scene.tracks(query_px), load_scene(tmp_path).tracks(query_px)
     np.testing.assert_array_equal(got.points_world, wanted.points_world)
     np.testing.assert_array_equal(got.visible, wanted.visible)
+    np.testing.assert_array_equal(got.visible_probability, wanted.visible_probability)
+    assert ((wanted.visible_probability > 0.5) == wanted.visible).all()
 
 
 def test_what_is_unknown_stays_unknown_and_truth_keeps_its_mask(tmp_path) -> None:
@@ -137,7 +145,7 @@ def test_results_are_kept_beside_the_options(tmp_path) -> None:
         write(sink, scene, range(4))
         done = sink.finish(results={"focal_px": np.float32(8), "scale": (1.0, np.nan), "log": Path("a")})
         assert done.info == {**scene.info, "results": {"focal_px": 8.0, "scale": [1.0, None], "log": "a"}}
-        assert done.tracking.moving is None
+        assert done.tracking.moving is None and done.reconstruction.moving is None
     assert prepare_folder(tmp_path, header_of(scene)) == "done"
 
 
@@ -154,9 +162,11 @@ def test_layout_on_disk(tmp_path) -> None:
         "tracking/points": ("float32", (3, 6, 8, 3), (1, 6, 8, 3)),
         "tracking/confidence": ("float32", (3, 6, 8), (1, 6, 8)),
         "tracking/visible": ("bool", (3, 6, 8), (1, 6, 8)),
+        "tracking/visible_probability": ("float16", (3, 6, 8), (1, 6, 8)),
         "tracking/moving": ("bool", (6, 8), (6, 8)),
         "reconstruction/points": ("float32", (3, 6, 8, 3), (1, 6, 8, 3)),
         "reconstruction/confidence": ("float32", (3, 6, 8), (1, 6, 8)),
+        "reconstruction/moving": ("bool", (3, 6, 8), (1, 6, 8)),
         "cameras/world_from_camera": ("float64", (3, 4, 4), (3, 4, 4)),
         "cameras/intrinsics": ("float64", (3, 3, 3), (3, 3, 3)),
         "cameras/solved": ("bool", (3,), (3,)),
@@ -214,7 +224,7 @@ def test_a_killed_run_goes_on(tmp_path, first) -> None:
         np.testing.assert_array_equal(writer.read("tracking_points", t), scene.tracking.points_world[t])
         np.testing.assert_array_equal(writer.read("world_from_camera", t), scene.cameras.world_from_camera[t])
     write(writer, scene, np.flatnonzero(~writer.frames_done))
-    assert_same(writer.finish(moving=scene.tracking.moving), scene)
+    assert_same(writer.finish(**late_of(scene)), scene)
     assert content(parts) == content(whole)
 
 
@@ -238,7 +248,7 @@ def test_killed_while_writing_a_frame(tmp_path, monkeypatch) -> None:
     writer = SceneWriter.create(tmp_path, header)  # the torn record is gone, the next one lines up
     assert writer.first_missing_frame == 3
     write(writer, scene, [3])
-    assert_same(writer.finish(moving=scene.tracking.moving), scene)
+    assert_same(writer.finish(**late_of(scene)), scene)
 
 
 def test_killed_while_finishing(tmp_path, monkeypatch) -> None:
@@ -252,7 +262,7 @@ def test_killed_while_finishing(tmp_path, monkeypatch) -> None:
         load_scene(tmp_path)
     writer = SceneWriter.create(tmp_path, header)
     assert writer.first_missing_frame == 4 and not writer.complete
-    assert_same(writer.finish(moving=scene.tracking.moving), scene)
+    assert_same(writer.finish(**late_of(scene)), scene)
 
 
 def _killed(*args: Any) -> None:
@@ -263,6 +273,40 @@ def _killed_at_scene_json(path: Path, target: Path) -> Path:
     if Path(target).name == "scene.json":
         raise KeyboardInterrupt
     return path.rename(target)  # zarr's own files
+
+
+def test_killed_while_the_masks_of_motion_are_written(tmp_path) -> None:
+    scene = synthetic_scene()
+    writer = SceneWriter.create(tmp_path, header_of(scene))
+    write(writer, scene, range(4))
+
+    def masks() -> Iterator[np.ndarray]:
+        yield from scene.reconstruction.moving[:2]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        writer.finish(moving=scene.tracking.moving, moving_in_frames=masks())
+    again = SceneWriter.create(tmp_path, header_of(scene))
+    assert again.frames_done.all() and not again.complete
+    assert_same(again.finish(**late_of(scene)), scene)
+
+
+def test_a_mask_of_motion_for_every_frame(tmp_path) -> None:
+    scene = synthetic_scene()
+    for sink in (SceneBuffer(header_of(scene)), SceneWriter.create(tmp_path, header_of(scene))):
+        write(sink, scene, range(4))
+        with pytest.raises(ValueError, match="shorter"):
+            sink.finish(moving_in_frames=scene.reconstruction.moving[:3])
+        assert not sink.complete
+
+
+def test_a_scene_without_probabilities_is_read(tmp_path) -> None:
+    scene = synthetic_scene()
+    scene.tracking.visible_probability = None
+    save_scene(scene, tmp_path)
+    found = load_scene(tmp_path)
+    assert found.tracking.visible_probability is None
+    assert found.tracks(np.array([[3.0, 7.0]])).visible_probability is None
 
 
 def test_killed_while_replacing_an_old_scene(tmp_path, monkeypatch) -> None:
@@ -451,7 +495,9 @@ def test_loading_a_corrupt_scene_json(tmp_path, text) -> None:
         prepare_folder(tmp_path, header_of(synthetic_scene()))
 
 
-@pytest.mark.parametrize("name", ["", "tracking/points", "tracking/moving", "cameras/intrinsics", "time_s"])
+@pytest.mark.parametrize(
+    "name", ["", "tracking/points", "tracking/moving", "reconstruction/moving", "cameras/intrinsics", "time_s"]
+)
 def test_loading_with_arrays_missing(tmp_path, name) -> None:
     save_scene(synthetic_scene(), tmp_path)
     (tmp_path / "scene.zarr" / name).rename(tmp_path / "elsewhere")

@@ -33,7 +33,7 @@ def pointmaps_only(options: MethodOptions) -> Method:
 
     def without_visibility(sequence: WorldTrackSequence) -> Prediction:
         prediction = predict(sequence)
-        prediction.visible = None
+        prediction.visible = prediction.visible_probability = None
         return prediction
 
     return without_visibility
@@ -47,23 +47,28 @@ def predict_sequence(model: St4RTrack, sequence: WorldTrackSequence, options: Me
         world_from_camera=np.asarray(scene.cameras.world_from_camera),
     )
     if sequence.tracks_world is not None:
-        assert sequence.visible is not None and scene.tracking.visible is not None
+        assert sequence.visible is not None
         seen = sequence.visible[0]
         prediction.tracks_world = np.full((len(sequence), len(seen), 3), np.nan, np.float32)
-        prediction.visible = np.zeros((len(sequence), len(seen)), bool)
-        prediction.tracks_world[:, seen], prediction.visible[:, seen] = _tracks(scene, sequence.query_px[seen], options.protocol)
+        prediction.visible_probability = np.zeros((len(sequence), len(seen)), np.float32)
+        tracks, probability = _tracks(scene, sequence.query_px[seen], options.protocol)
+        prediction.tracks_world[:, seen], prediction.visible_probability[:, seen] = tracks, probability
+        prediction.visible = prediction.visible_probability > 0.5
         prediction.query_px = sequence.query_px
     return prediction
 
 
 def _tracks(scene: Scene, query_px: np.ndarray, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
-    """Tracks [time, points, 3] and visibility [time, points] of queries [points, 2] in source pixels; beyond the border, the border's."""
-    points, visible = scene.tracking.points_world, scene.tracking.visible
-    assert visible is not None
+    """Tracks [time, points, 3], and with which probability they are seen [time, points], of queries [points, 2] in source pixels.
+
+    Beyond the border, the border's.
+    """
+    points, probability = scene.tracking.points_world, scene.tracking.visible_probability
+    assert probability is not None
     network_px = scene.pixel_map.network_from_source(query_px)
     row, column = nearest_pixel(network_px, *points.shape[1:3])
     if protocol.sampling == "floor":
         tracks = np.asarray(points)[:, row, column]
     else:
         tracks = np.stack([sample_map(np.asarray(frame), network_px) for frame in points])
-    return tracks, np.asarray(visible)[:, row, column]
+    return tracks, np.asarray(probability)[:, row, column]

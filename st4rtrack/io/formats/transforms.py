@@ -42,7 +42,7 @@ def write_transforms(scene: Scene, path: str | Path, *, max_points: int = 200_00
     (files / "images").mkdir(parents=True)
     for frame, rgb in zip(frames, images.frames(frames)):
         (files / "images" / f"frame_{frame:06d}.jpg").write_bytes(encode_jpeg(rgb))
-    masked = scene.tracking.moving is not None
+    masked = scene.tracking.moving is not None or scene.reconstruction.moving is not None
     if masked:
         (files / "masks").mkdir()
         for frame, mask in zip(frames, _masks(scene, frames, images)):
@@ -83,7 +83,14 @@ def _pinhole(intrinsics: np.ndarray) -> dict[str, float]:
 
 
 def _masks(scene: Scene, frames: np.ndarray, images: SceneImages) -> Iterator[np.ndarray]:
-    """[height, width] uint8 of each frame: 0 where something moves, 255 elsewhere, at the size of the images."""
+    """[height, width] uint8 of each frame: 0 where something moves, 255 elsewhere, at the size of the images.
+
+    As the scene says for every frame, or, where it does not, where the moving points of its anchor are.
+    """
+    if scene.reconstruction.moving is not None:
+        for frame in frames.tolist():
+            yield _at_image_size(np.asarray(scene.reconstruction.moving[frame], bool), images)
+        return
     moving = np.asarray(scene.tracking.moving, bool)
     row, column = np.nonzero(moving)
     pixels = AnchorPixels(row, column, np.zeros((len(row), 3), np.uint8), 1.0)

@@ -78,3 +78,16 @@ def test_a_scene_without_cameras(tmp_path) -> None:
     scene.cameras.solved[:] = False
     with pytest.raises(UserError, match="no cameras"):
         write_transforms(scene, tmp_path / "a.json")
+
+
+def test_masks_of_the_scene_are_written_as_they_are(tmp_path) -> None:
+    scene = exact_scene(tmp_path)
+    height, width = scene.rgb.shape[1:3]
+    scene.reconstruction.moving = np.zeros((len(scene), height, width), bool)
+    scene.reconstruction.moving[2, : height // 2] = True
+    write_transforms(scene, tmp_path / "a.json")
+    masks = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in sorted((tmp_path / "a_files" / "masks").iterdir())]
+    assert [bool((mask == 0).any()) for mask in masks] == [frame == 2 for frame in range(len(scene))]
+    centre = SOURCE_SIZE[1] // 2
+    column = masks[2][:, centre]
+    assert (np.diff((column == 0).astype(int)) != 0).sum() <= 2 and 0.3 < (column == 0).mean() < 0.7

@@ -1,0 +1,156 @@
+"""What moves in the world: which points of the anchor, and which pixels of every frame.
+
+Two passes over the frames of a scene that are done, one frame at a time, so that memory does not grow with the video and a killed run
+finds the same. A point of the anchor moves where it leaves its place by more than the tracks' own noise. A pixel of a frame shows something
+that moves where such a point is seen there; what no point of the anchor is seen at is new, and judged by the images: it moves where the
+optical flow to frames before and after is not what the camera's way makes of a static world.
+"""
+
+from collections.abc import Callable, Iterator
+
+import cv2
+import numpy as np
+
+from st4rtrack.classical.flow import dense_flow
+from st4rtrack.geometry.camera import pixel_grid, project
+from st4rtrack.geometry.sampling import inside_image
+from st4rtrack.geometry.transforms import invert_rigid, transform_points
+
+ReadField = Callable[[str, int], np.ndarray]
+"""A field of a frame that is done, as `SceneSink.read` gives it."""
+
+MOVES = 3.0
+"""Displacement over the noise, in the mean of the frames in which a point is seen, from which on it moves."""
+
+MOST = 10.0
+"""Displacement over the noise that one frame can say at most: a point that is lost in a few frames does not move."""
+
+LEAST_TURN, LEAST_STRETCH = 0.002, 0.02
+"""Displacement that may always be noise: across, in radians from the camera, and along, as relative distance."""
+
+FLOW_FACTOR = 5.0
+"""Times the usual distance between the flow and that of a static world, beyond which it is motion."""
+
+HOLE_PX = 5
+"""Holes of a mask up to nearly this size are filled: points drift apart as they come nearer."""
+
+REACH = 4
+"""Frames before and after with which what is new is compared."""
+
+FLOW_LONG_SIDE = 256
+LEAST_FLOW = 0.006
+"""Flow, in long sides of the image, that is never motion."""
+
+LEAST_NEW_SHARE = 0.002
+
+
+def moving_points(read: ReadField, num_frames: int, anchor_index: int) -> np.ndarray:
+    """Which points of the anchor move in the world, [height, width] bool.
+
+    Displacements are taken across and along the ray of the frame's camera, because errors are mostly along it, and over their noise: the
+    median of the frame, most points being static. A point moves when they are large in the mean of the frames in which it is seen.
+    """
+    start = np.asarray(read("tracking_points", anchor_index), np.float32)
+    said, seen = np.zeros(start.shape[:2], np.float32), np.zeros(start.shape[:2], np.float32)
+    for t in range(num_frames):
+        if t == anchor_index:
+            continue
+        visible = np.asarray(read("visible", t), bool)
+        points = np.asarray(read("tracking_points", t), np.float32)
+        centre = np.asarray(read("world_from_camera", t), np.float32)[:3, 3]
+        said += _displacement(start - centre, points - centre, visible)
+        seen += visible
+    return cv2.medianBlur(said / np.maximum(seen, 1), 5) > MOVES
+
+
+def moving_masks(read: ReadField, num_frames: int, anchor_index: int, moving: np.ndarray) -> Iterator[np.ndarray]:
+    """Which pixels of each frame show something that moves, [height, width] bool, frame after frame.
+
+    Args:
+        read, num_frames, anchor_index: as of `moving_points`.
+        moving: what it found.
+    """
+    for t in range(num_frames):
+        if t == anchor_index:
+            yield moving.copy()
+            continue
+        shows, still = _shown(read, t, moving)
+        new = ~shows & ~still
+        if new.mean() > LEAST_NEW_SHARE:
+            shows |= new & _flows_apart(read, t, num_frames)
+        yield cv2.medianBlur(shows.astype(np.uint8), 5) > 0
+
+
+def _displacement(start: np.ndarray, now: np.ndarray, visible: np.ndarray) -> np.ndarray:
+    """[height, width] distance of points [height, width, 3], both from the camera, over its noise; 0 where it is not known."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        distance_start, distance = (np.linalg.norm(x, axis=-1) for x in (start, now))
+        turn = np.linalg.norm(now / distance[..., None] - start / distance_start[..., None], axis=-1)
+        stretch = np.abs(np.log(distance / distance_start))
+    known = visible & np.isfinite(turn) & np.isfinite(stretch)
+    if not known.any():
+        return np.zeros(known.shape, np.float32)
+    across = turn / max(float(np.median(turn[known])), LEAST_TURN)
+    along = stretch / max(float(np.median(stretch[known])), LEAST_STRETCH)
+    return np.where(known, np.minimum(np.maximum(across, along / 2), MOST), 0).astype(np.float32)
+
+
+def _shown(read: ReadField, t: int, moving: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels [height, width] bool of a frame at which points of the anchor are seen: those that move, and those that do not."""
+    height, width = moving.shape
+    visible = np.asarray(read("visible", t), bool)
+    camera_from_world = invert_rigid(np.asarray(read("world_from_camera", t), np.float64))
+    points = transform_points(camera_from_world, np.asarray(read("tracking_points", t), np.float64)[visible])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pixels = project(points, np.asarray(read("intrinsics", t), np.float64))
+    inside = (points[:, 2] > 0) & inside_image(pixels, height, width)
+    column, row = np.floor(pixels[inside]).astype(np.int64).T
+    moves = moving[visible][inside]
+    shows, still = (_filled(row[chosen], column[chosen], height, width) for chosen in (moves, ~moves))
+    return shows, still & ~shows
+
+
+def _filled(row: np.ndarray, column: np.ndarray, height: int, width: int) -> np.ndarray:
+    """[height, width] bool: the pixels, without the holes between them."""
+    reach = HOLE_PX // 2
+    covered = np.zeros((height + 2 * reach, width + 2 * reach), np.uint8)  # a margin, or what is near the border would grow to it
+    covered[row + reach, column + reach] = 1
+    closed = cv2.morphologyEx(covered, cv2.MORPH_CLOSE, np.ones((HOLE_PX, HOLE_PX), np.uint8))
+    return closed[reach : reach + height, reach : reach + width] > 0
+
+
+def _flows_apart(read: ReadField, t: int, num_frames: int) -> np.ndarray:
+    """Pixels [height, width] bool whose optical flow differs from that of a static world, to a frame before and to one after.
+
+    To both, where both are there: at the edges of what is near, flow to one of them is lost.
+    """
+    others = [other for other in (t - REACH, t + REACH) if 0 <= other < num_frames]
+    if not others:
+        others = [0 if t > num_frames // 2 else num_frames - 1]
+    apart = [_flow_excess(read, t, other) for other in others]
+    return np.min(apart, axis=0) > 1
+
+
+def _flow_excess(read: ReadField, t: int, other: int) -> np.ndarray:
+    """[height, width] distance of the flow from that of a static world, over what noise explains; 0 where that leaves the image."""
+    points = np.asarray(read("reconstruction_points", t), np.float64)
+    height, width = points.shape[:2]
+    shrink = min(1.0, FLOW_LONG_SIDE / max(height, width))
+    grey, other_grey = (
+        cv2.resize(
+            cv2.cvtColor(np.asarray(read("rgb", k)), cv2.COLOR_RGB2GRAY), None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA
+        )
+        for k in (t, other)
+    )
+    flow = cv2.resize(dense_flow(grey, other_grey), (width, height)) / np.float32(shrink)
+    camera_from_world = invert_rigid(np.asarray(read("world_from_camera", other), np.float64))
+    there = transform_points(camera_from_world, points.reshape(-1, 3))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pixels = project(there, np.asarray(read("intrinsics", other), np.float64))
+    known = (there[:, 2] > 0) & inside_image(pixels, height, width)
+    excess = np.linalg.norm(pixel_grid(height, width) + flow - pixels.reshape(height, width, 2), axis=-1)
+    known = known.reshape(height, width)
+    if not known.any():
+        return np.zeros((height, width))
+    tolerance = max(FLOW_FACTOR * float(np.median(excess[known])), LEAST_FLOW * max(height, width))
+    return np.where(known, excess / tolerance, 0.0)
