@@ -69,10 +69,10 @@ def _tracks_of_frames(scene: Scene, query_px: np.ndarray, frames: np.ndarray) ->
     different = np.unique(frames)
     parts = [scene.tracks(query_px[frames == frame], frame=frame) for frame in different]
     order = np.argsort(np.concatenate([np.flatnonzero(frames == frame) for frame in different]))
-    joined = {
-        name: np.concatenate([getattr(part, name) for part in parts], axis=1)[:, order]
-        for name in ("points_world", "visible", "confidence", "tracked")
-    }
+    names = ["points_world", "visible", "confidence", "tracked"]
+    if all(part.visible_probability is not None for part in parts):
+        names.append("visible_probability")
+    joined = {name: np.concatenate([getattr(part, name) for part in parts], axis=1)[:, order] for name in names}
     return Tracks(query_px=query_px, frame=parts[0].frame, **joined)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, unproject
 from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_maps
 from st4rtrack.io.scene import SceneBuffer, SceneHeader, SceneSink
+from st4rtrack.io.scene_format import DEFAULT_FIELDS
 from st4rtrack.pipeline.cameras import solve_camera
 from st4rtrack.pipeline.depth_test import visible_points
 from st4rtrack.types import Pointmap, TwoPointmaps
@@ -99,8 +100,14 @@ class ErringNetwork:
         return Pointmap((scale * points + noise).astype(np.float32), np.full(points.shape[:2], 2.0, np.float32))
 
 
+FIELDS = tuple(name for name in DEFAULT_FIELDS if name != "visible_probability")
+"""Of a frame: nobody has looked at images here."""
+
+
 def header(num_frames: int) -> SceneHeader:
-    return SceneHeader(num_frames, HEIGHT, WIDTH, source_size=(HEIGHT, WIDTH), info={"options": {"anchor": "auto"}})
+    return SceneHeader(
+        num_frames, HEIGHT, WIDTH, source_size=(HEIGHT, WIDTH), info={"options": {"anchor": "auto"}}, fields=FIELDS
+    )
 
 
 def first_pass(network: ErringNetwork, sink: SceneSink | None = None) -> SceneSink:
