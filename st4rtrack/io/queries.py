@@ -59,7 +59,7 @@ def write_tracks(scene: Scene, queries: np.ndarray, folder: Path) -> list[Path]:
         query_frame=frames.astype(np.int64),
         tracked=np.asarray(tracks.tracked),
         time_s=time_s,
-        **known,
+        **known,  # pyright: ignore[reportArgumentType]
     )
     return [csv_path, npz_path]
 
