@@ -16,6 +16,7 @@ def predict(
     device: str = "auto",
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
     size: int | None = None,
+    refine: bool = True,
     tracks: Path | None = None,
     cameras: Path | None = None,
     flow: Path | None = None,
@@ -36,6 +37,7 @@ def predict(
         device: auto, cpu, cuda, cuda:1, mps.
         dtype: Type the network computes in.
         size: Long side in pixels at the network. Default: the model's own.
+        refine: As of `st4rtrack run`, for the method st4rtrack.
         tracks: Folder of SpatialTracker's tracks (docs/spatracker.md).
         cameras: Folder of predictions whose cameras spatracker-monst3r takes.
         flow: Folder of optical flow for monst3r-ga (docs/benchmark.md).
@@ -57,6 +59,7 @@ def predict(
         device=device,
         dtype=dtype,
         size=None if size is None else positive_int(size, "--size"),
+        refine=refine,
         tracks=tracks,
         cameras=cameras,
         flow=flow,

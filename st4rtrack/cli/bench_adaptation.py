@@ -178,7 +178,7 @@ def _predict(row: str, sequences: list[tuple[str, Path]], way: Way, protocol: An
     opened = {name: read_worldtrack(path, name=name, num_frames=protocol.num_frames) for name, path in sequences}
     model = _model(row, opened, dict(sequences), way)
     for name, _, file in missing:
-        write_prediction(file, predict_sequence(model, opened[name], MethodOptions(protocol)))
+        write_prediction(file, predict_sequence(model, opened[name], MethodOptions(protocol, refine=False)))
 
 
 def _model(row: str, sequences: dict[str, "WorldTrackSequence"], paths: dict[str, Path], way: Way) -> "St4RTrack":

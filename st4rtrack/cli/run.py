@@ -26,6 +26,7 @@ def run(
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
     batch_size: str = "auto",
     points: Literal["float32", "float16"] = "float32",
+    refine: bool = True,
     export: str = "",
     queries: Path | None = None,
     intrinsics: str | None = None,
@@ -54,6 +55,7 @@ def run(
         dtype: Type the network computes in; auto is bfloat16 where the hardware is fast at it.
         batch_size: Frames at once, or auto.
         points: Type of the stored points; float16 halves the folder.
+        refine: Free tracks of the noise that their own trembling shows, with what comes before and after.
         export: Formats to write as well, separated by commas, as `st4rtrack export` knows them: ply,glb,colmap.
         queries: CSV or npz with u,v[,frame] in source pixels, frame counting those processed (default: the anchor's): writes
             tracks.csv and tracks.npz.
@@ -96,6 +98,7 @@ def run(
             batch_size=batch,
             points_dtype=points,
             known=known,
+            refine=refine,
             overwrite=overwrite,
             progress=progress,
         )

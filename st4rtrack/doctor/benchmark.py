@@ -28,6 +28,7 @@ MEANINGS = {
     "decoder": "network: both decoders",
     "heads": "network: tokens to maps",
     "points": "maps to points, copies to the processor",
+    "refinement": "consistency over time",
     "cameras": "focal length, a camera per frame",
     "visibility": "of every tracked point",
     "write": "the scene to disk",

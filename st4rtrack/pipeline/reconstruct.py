@@ -1,10 +1,11 @@
 """The method: a video in, a scene out (paper Fig. 2 and section 3). The second file to read after the README.
 
-video -> frames at network size -> pointmaps of (anchor, frame) -> focal length, a camera per frame -> visibility -> motion -> scene
+video -> frames at network size -> pointmaps of (anchor, frame) -> consistent over time -> focal length, a camera per frame
+-> visibility -> motion -> scene
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
@@ -32,10 +33,11 @@ from st4rtrack.pipeline.pointmaps import (
     predict_frames,
     predict_reconstructions,
 )
+from st4rtrack.pipeline.refine import Refinement, chosen_refinement, drawn_to_surface, frames_needed, refined
 from st4rtrack.pipeline.tokens import TokenFile
 from st4rtrack.pipeline.tracks import cycle_error, visible_probability
 from st4rtrack.preprocess import stretch_to_network_size, to_network_size
-from st4rtrack.types import PixelMap, Scene, TwoPointmaps, UserError, Video
+from st4rtrack.types import PixelMap, Pointmap, Scene, TwoPointmaps, UserError, Video
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ def reconstruct(
     batch_size: int | None = None,
     points_dtype: Literal["float32", "float16"] = "float32",
     known: Known | None = None,
+    refine: bool | Collection[str] = True,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
     **selection: Unpack[Selection],
@@ -77,6 +80,8 @@ def reconstruct(
         batch_size: frames at once; default by device.
         points_dtype: of the stored points.
         known: what the user knows: intrinsics, cameras, depth, what is static, the scale; it replaces what would be estimated.
+        refine: whether pointmaps are made consistent over time: `True` frees tracks of their noise; names of steps take just those
+            (`pipeline.refine.Refinement`: agreement, smoothness, surface).
         overwrite: replace a scene that is in `output`.
         progress: called with (frames done, frames in all) after each frame.
         selection: see `Selection`.
@@ -90,10 +95,19 @@ def reconstruct(
     fitted = to_network_size if fit == "crop" else stretch_to_network_size
     network_video, pixel_map = fitted(source, long_side=size or model.config.image_size, patch_size=model.config.patch_size)
     anchor_index = _anchor_index(anchor, len(source))
+    steps = chosen_refinement(refine)
     size_px = (network_video.height, network_video.width)
     given = known_of_video(known, source, pixel_map, size_px, anchor_index) if known else None
     header = _header(
-        source, network_video, pixel_map, model, anchor_index, points_dtype, every_pixel=anchor == "auto", given=given
+        source,
+        network_video,
+        pixel_map,
+        model,
+        anchor_index,
+        points_dtype,
+        steps=steps,
+        every_pixel=anchor == "auto",
+        given=given,
     )
     if output is not None and not overwrite and holds_scene(output, header):
         return load_scene(output)
@@ -112,7 +126,9 @@ def reconstruct(
     # only now: a network or an anchor that fits no camera must not cost the user the scene that `overwrite` replaces
     sink: SceneSink = SceneBuffer(header) if output is None else SceneWriter.create(output, header, overwrite=overwrite)
     kept = TokenFile(len(source), None if output is None else Path(output)) if anchor == "auto" else None
-    _process_frames(network_video, outward, model, encoded, intrinsics, placing, batch_size, sink, progress, kept)
+    _process_frames(
+        network_video, outward, model, encoded, own.tracking, intrinsics, steps, placing, batch_size, sink, progress, kept
+    )
     further: dict[str, Any] = {}
     if anchor == "auto":
         further = add_anchors(NetworkPairs(model, sink, batch_size, kept), sink, place_lost=not model.config.hints)
@@ -139,7 +155,9 @@ def _process_frames(
     outward: Outward,
     model: St4RTrack,
     anchor: Anchor,
+    anchor_points: Pointmap,
     intrinsics: np.ndarray,
+    steps: Refinement,
     placing: Placing | None,
     batch_size: int,
     sink: SceneSink,
@@ -149,8 +167,13 @@ def _process_frames(
     """All missing frames, each written as soon as it is known. Reading, the network and this loop overlap."""
     anchor_index, done = sink.header.anchor_index, sink.frames_done
     returned: dict[int, np.ndarray] = {}  # of the frames that wait for the network, where classical geometry knows it
-    frames = run_ahead(_noting_cycle_errors(outward.frames(done.copy()), returned), batch_size)
-    for index, rgb, maps in run_ahead(predict_frames(model, anchor, frames, batch_size=batch_size, kept=kept), batch_size):
+    needed = frames_needed(done, anchor_index, steps)
+    frames = run_ahead(_noting_cycle_errors(outward.frames(needed), returned), batch_size)
+    predicted = run_ahead(predict_frames(model, anchor, frames, batch_size=batch_size, kept=kept), batch_size)
+    for index, rgb, maps in refined(predicted, anchor_points, anchor_index, steps):
+        cycle = returned.pop(index, None)
+        if done[index]:  # on disk already, and only looked at again for its neighbours' sake
+            continue
         # a frame without a camera has its neighbour's on the anchor's side, and is marked
         towards_anchor = index - int(np.sign(index - anchor_index))
         neighbour = np.eye(4) if index == anchor_index else sink.read("world_from_camera", towards_anchor)
@@ -160,9 +183,11 @@ def _process_frames(
         else:
             maps, camera, solved = placing.place(index, maps, neighbour)
             intrinsics = placing.intrinsics(index)
+        if steps.surface and solved and index != anchor_index:
+            maps = drawn_to_surface(maps, camera, intrinsics)
         probability = np.ones(rgb.shape[:2], np.float32)
         if index != anchor_index:
-            probability = visible_probability(maps, camera, intrinsics, anchor.rgb, rgb, cycle_error=returned.pop(index, None))
+            probability = visible_probability(maps, camera, intrinsics, anchor.rgb, rgb, cycle_error=cycle)
         _write(sink, index, rgb, float(video.time_s[index]), maps, probability, camera, intrinsics, solved=solved)
         done[index] = True
         if progress:
@@ -228,11 +253,13 @@ def _header(
     anchor_index: int,
     points_dtype: Literal["float32", "float16"],
     *,
+    steps: Refinement,
     every_pixel: bool,
     given: KnownVideo | None,
 ) -> SceneHeader:
     info: dict[str, Any] = {
         "model": {"name": model.name, "hash": model.weights_hash, "dtype": str(model.dtype).removeprefix("torch.")},
+        "options": {"refine": steps.names},
         "source": {
             "video": source.source,
             "name": source.name,
@@ -242,7 +269,7 @@ def _header(
         },
     }
     if every_pixel:
-        info["options"] = {"anchor": "auto"}
+        info["options"]["anchor"] = "auto"
     if given is not None:
         info["known"] = given.said
     return SceneHeader(

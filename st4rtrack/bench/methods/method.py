@@ -23,6 +23,7 @@ class MethodOptions:
         model: checkpoint for the methods that run a network.
         device, dtype: of that network.
         size: long side in pixels at the network; None is the model's own.
+        refine: whether the pipeline's pointmaps are made consistent over time (st4rtrack).
         tracks: folder of another tool's tracks, mirrored as the data (SpatialTracker).
         cameras: folder of predictions whose cameras are used (SpatialTracker + MonST3R).
         flow: folder of optical flow for global alignment.
@@ -35,6 +36,7 @@ class MethodOptions:
     device: str = "auto"
     dtype: str = "auto"
     size: int | None = None
+    refine: bool = True
     tracks: Path | None = None
     cameras: Path | None = None
     flow: Path | None = None

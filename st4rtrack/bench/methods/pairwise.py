@@ -1,5 +1,7 @@
 """Networks of one architecture, feed-forward: the anchor (frame 0) against every frame, everything in the anchor's camera frame."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from st4rtrack.bench.methods.method import Method, MethodOptions
@@ -29,7 +31,7 @@ def pointmaps_only(options: MethodOptions) -> Method:
     """
     if options.model is None:
         raise UserError("this method needs its weights: give the checkpoint with --model PATH")
-    predict = st4rtrack(options)
+    predict = st4rtrack(replace(options, refine=False))  # feed-forward, as in the tables
 
     def without_visibility(sequence: WorldTrackSequence) -> Prediction:
         prediction = predict(sequence)
@@ -41,7 +43,7 @@ def pointmaps_only(options: MethodOptions) -> Method:
 
 def predict_sequence(model: St4RTrack, sequence: WorldTrackSequence, options: MethodOptions) -> Prediction:
     """The whole sequence through the pipeline; images are stretched, not cropped, so that every pixel of the truth is seen."""
-    scene = reconstruct(sequence.video, model=model, size=options.size, fit="stretch")
+    scene = reconstruct(sequence.video, model=model, size=options.size, fit="stretch", refine=options.refine)
     prediction = Prediction(
         reconstruction_world=np.asarray(scene.reconstruction.points_world),
         world_from_camera=np.asarray(scene.cameras.world_from_camera),

@@ -68,7 +68,7 @@ def test_the_protocol_decides_where_a_pointmap_is_read(clip: ProceduralClip, seq
     shifted = read_worldtrack(sequence.path)
     shifted.__dict__.update(video=sequence.video, query_px=sequence_px)
     floor, between = (
-        predict_sequence(TruthNetwork(clip), shifted, MethodOptions(protocol, size=256)).tracks_world
+        predict_sequence(TruthNetwork(clip), shifted, MethodOptions(protocol, size=256, refine=False)).tracks_world
         for protocol in (PUBLISHED, CORRECTED)
     )
     assert floor is not None and between is not None

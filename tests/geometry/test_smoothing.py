@@ -1,0 +1,62 @@
+"""Noise goes, motion stays: at rest, accelerated, and in a collision."""
+
+import numpy as np
+import pytest
+
+from st4rtrack.geometry.smoothing import noise_variance, smoothed
+
+NOISE = 0.01
+TIMES = np.arange(9.0) - 4
+MOTIONS = {
+    "rest": np.zeros(9),
+    "even": 0.1 * TIMES,
+    "accelerated": 0.1 * TIMES + 0.03 * TIMES**2,
+    "collision": 0.2 * np.abs(TIMES),
+    "stop": 0.2 * np.minimum(TIMES, 0),
+}
+
+
+def alike(squares: np.ndarray) -> np.ndarray:
+    """All tracks here do the same."""
+    return np.full_like(squares, squares.mean())
+
+
+def tracks(motion: str, points: int = 4000) -> tuple[np.ndarray, np.ndarray]:
+    """[time, points, 3] with noise, and the truth."""
+    true = np.zeros((9, points, 3))
+    true[..., 0] = MOTIONS[motion][:, None]
+    noisy = true + NOISE * np.random.default_rng(0).standard_normal(true.shape)
+    return noisy.astype(np.float32), true
+
+
+@pytest.mark.parametrize("motion", MOTIONS)
+def test_the_noise_is_measured_whatever_moves(motion: str) -> None:
+    measured = np.sqrt(noise_variance(tracks(motion)[0]).mean())
+    assert measured == pytest.approx(NOISE, rel=0.4 if motion in ("collision", "stop") else 0.1)
+
+
+@pytest.mark.parametrize("motion", ["rest", "even", "accelerated"])
+@pytest.mark.parametrize("index", [0, 4, 8])
+def test_noise_goes_and_there_is_no_lag(motion: str, index: int) -> None:
+    noisy, true = tracks(motion)
+    found = smoothed(noisy, index, np.full(noisy.shape[1], NOISE**2, np.float32), pooled=alike)
+    error = found - true[index]
+    remains = np.sqrt((error**2).mean()) / NOISE
+    assert remains < (0.5 if motion != "accelerated" else 0.6) if index == 4 else remains < 0.95
+    if index == 4:
+        assert abs(error[:, 0].mean()) < 0.05 * NOISE
+
+
+@pytest.mark.parametrize("motion", ["collision", "stop"])
+def test_a_sudden_turn_stays_sharp(motion: str) -> None:
+    noisy, true = tracks(motion)
+    found = smoothed(noisy, 4, np.full(noisy.shape[1], NOISE**2, np.float32), pooled=alike)
+    blurred = np.polynomial.Polynomial.fit(TIMES, MOTIONS[motion], 3)(0.0) - MOTIONS[motion][4]
+    assert abs((found - true[4])[:, 0].mean()) < 0.05 * abs(blurred)
+
+
+def test_without_noise_nothing_changes() -> None:
+    for motion in MOTIONS:
+        exact = tracks(motion)[1].astype(np.float32)
+        for index in range(9):
+            np.testing.assert_allclose(smoothed(exact, index, noise_variance(exact) * 0), exact[index], atol=2e-6)
