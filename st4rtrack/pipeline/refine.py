@@ -189,7 +189,7 @@ def _moved(points: np.ndarray, motion: Sim3) -> np.ndarray:
 
 def _smooth(frames: Iterable[Predicted], anchor: Pointmap, anchor_index: int) -> Iterator[Predicted]:
     """Each way for itself; a gap, which a continued run may have, begins anew."""
-    window, last = _Window(np.asarray(anchor.points_world)), anchor_index
+    window, last = TrackWindow(np.asarray(anchor.points_world)), anchor_index
     for frame in frames:
         index = frame[0]
         if index == anchor_index:
@@ -204,7 +204,7 @@ def _smooth(frames: Iterable[Predicted], anchor: Pointmap, anchor_index: int) ->
     yield from window.rest_of_way()
 
 
-class _Window:
+class TrackWindow:
     """Where tracks have moved to in the last frames of a way; a frame is smoothed as soon as those after it are there."""
 
     def __init__(self, anchor_points: np.ndarray) -> None:
