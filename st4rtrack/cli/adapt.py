@@ -66,6 +66,7 @@ def adapt(
     """
     from st4rtrack.cli.options import names_among, positive_int
     from st4rtrack.cli.progress import Progress, log_to_stderr
+    from st4rtrack.cli.voice import answer, say, wrote
 
     log_to_stderr()
     left_out = names_among(without, TERMS, "--without")
@@ -105,5 +106,6 @@ def adapt(
             stride=stride,
             fps=fps,
         )
-    print(f"wrote {found.checkpoint}, {found.report / 'adaptation.json'}; look at {found.report / 'adaptation.png'}")
-    print(found.sentence)
+    wrote(found.checkpoint, found.report / "adaptation.json")
+    say(f"look at {found.report / 'adaptation.png'}")
+    answer(found.sentence)

@@ -94,6 +94,11 @@ class BatchProgress:
     def __call__(self, status: "Status") -> None:
         from tqdm import tqdm
 
+        from st4rtrack.cli.voice import voice
+
+        voice().progress(status.share, status.videos, "video", done_videos=status.done, failed=status.failed, frames=status.frames)
+        if voice().mode != "plain":
+            return
         if self._bar is None:
             self._bar = tqdm(total=status.videos, bar_format=self._FORMAT, smoothing=0, file=sys.stderr, dynamic_ncols=True)
         rate = status.frames / max(self._bar.format_dict["elapsed"], 1e-9)
@@ -133,13 +138,14 @@ def write_beside(scene: "Scene", folder: Path, changed: bool, formats: tuple[str
 
 def _summarise(outcomes: "list[Outcome]", output: Path) -> None:
     from st4rtrack.batch.outcome import BATCH_JSON
+    from st4rtrack.cli.voice import answer, say, wrote
 
     states = {state: [outcome for outcome in outcomes if outcome.state == state] for state in ("made", "already there", "failed")}
     counts = ", ".join(f"{len(of_state)} {state}" for state, of_state in states.items() if of_state)
     frames = sum(outcome.frames for outcome in outcomes)
-    print(f"{len(outcomes)} video{'s' * (len(outcomes) != 1)}: {counts}; {frames} frames in {output}")
+    answer(f"{len(outcomes)} video{'s' * (len(outcomes) != 1)}: {counts}; {frames} frames in {output}")
     for outcome in states["failed"]:
-        print(f"  failed: {outcome.video}: {outcome.reason}")
-    print(f"wrote {output / BATCH_JSON}")
+        answer(f"  failed: {outcome.video}: {outcome.reason}")
+    wrote(output / BATCH_JSON)
     if there := states["made"] + states["already there"]:
-        print(f"look at {Path(there[0].folder) / 'overview.png'}; interactively: st4rtrack view {there[0].folder}")
+        say(f"look at {Path(there[0].folder) / 'overview.png'}; interactively: st4rtrack view {there[0].folder}")

@@ -1,6 +1,5 @@
 """`st4rtrack bench`: WorldTrack in three stages on disk, each of which can be stopped and goes on with the same command."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -51,6 +50,7 @@ def predict(
     from st4rtrack.bench.protocol import protocol_named
     from st4rtrack.cli.options import positive_int
     from st4rtrack.cli.progress import Progress, log_to_stderr
+    from st4rtrack.cli.voice import say
 
     log_to_stderr()
     options = MethodOptions(
@@ -76,8 +76,8 @@ def predict(
             overwrite=overwrite,
             progress=progress,
         )
-    print(f"{output} holds the predictions of {len(paths)} sequences")
-    print(f"next: st4rtrack bench score --data {data} --predictions {output} --protocol {protocol} -o {output}.json")
+    say(f"{output} holds the predictions of {len(paths)} sequences")
+    say(f"next: st4rtrack bench score --data {data} --predictions {output} --protocol {protocol} -o {output}.json")
 
 
 def score(
@@ -103,6 +103,7 @@ def score(
     from st4rtrack.bench.summary import summary
     from st4rtrack.cli.options import positive_int
     from st4rtrack.cli.progress import Progress, log_to_stderr
+    from st4rtrack.cli.voice import answer, say, wrote
 
     log_to_stderr()
     with Progress("sequence") as progress:
@@ -115,8 +116,9 @@ def score(
             workers=positive_int(workers, "--workers"),
             progress=progress,
         )
-    print(summary(scores))
-    print(f"wrote {output}; tables and plots: st4rtrack bench report {output}")
+    answer(summary(scores))
+    wrote(output)
+    say(f"tables and plots: st4rtrack bench report {output}")
 
 
 def table(
@@ -145,6 +147,7 @@ def table(
     from st4rtrack.bench.score_files import score as score_folder
     from st4rtrack.cli.options import names_among, positive_int
     from st4rtrack.cli.progress import Progress, log_to_stderr
+    from st4rtrack.cli.voice import say, wrote
 
     log_to_stderr()
     workers = positive_int(workers, "--workers")
@@ -153,10 +156,10 @@ def table(
         for protocol in map(protocol_named, names_among(protocols, PROTOCOLS, "--protocols")):
             made_for = f"-{protocol.name}" if METHODS[method].reads_pointmaps else ""
             predictions = output / "predictions" / f"{method}{made_for}"
-            print(f"{method}, {protocol.name} protocol", file=sys.stderr)
+            say(f"{method}, {protocol.name} protocol")
             with Progress("sequence") as progress:
                 predict_folder(data, predictions, method, MethodOptions(protocol, model), workers=workers, progress=progress)
             files.append(output / "scores" / f"{method}-{protocol.name}.json")
             score_folder(data, predictions, files[-1], protocol, workers=workers)
     for path in write_report(files, output):
-        print(f"wrote {path}")
+        wrote(path)

@@ -66,6 +66,7 @@ def adaptation(
     from st4rtrack.bench.score_files import score as score_folder
     from st4rtrack.cli.options import names_among, positive_int
     from st4rtrack.cli.progress import log_to_stderr
+    from st4rtrack.cli.voice import wrote
     from st4rtrack.io.worldtrack import find_worldtrack
 
     log_to_stderr()
@@ -86,7 +87,7 @@ def adaptation(
         files.append(output / "scores" / f"{row}.json")
         score_folder(data, output / "predictions" / row, files[-1], counted, name=row)
     for path in [*write_report(files, output), *([_write_figure(figure, chosen, data, way)] if figure else [])]:
-        print(f"wrote {path}")
+        wrote(path)
 
 
 def _require_known(figure: str, sequences: list[tuple[str, Path]]) -> None:
@@ -185,6 +186,7 @@ def _model(row: str, sequences: dict[str, "WorldTrackSequence"], paths: dict[str
     """The base, or what it became on these sequences; kept in models/."""
     from st4rtrack.adapt import adapt_videos
     from st4rtrack.cli.progress import Progress
+    from st4rtrack.cli.voice import say
     from st4rtrack.model.checkpoint import load_model
     from st4rtrack.train.forward import new_model
 
@@ -217,7 +219,7 @@ def _model(row: str, sequences: dict[str, "WorldTrackSequence"], paths: dict[str
             progress=progress,
             stop=str(min(len(sequences[name]) for name in taught)),
         )
-    print(f"{row}: {found.sentence}")
+    say(f"{row}: {found.sentence}")
     return found.model
 
 

@@ -31,6 +31,7 @@ def build(
     from st4rtrack.bench.recipes import RECIPES
     from st4rtrack.cli.options import positive_int
     from st4rtrack.cli.progress import Progress, log_to_stderr
+    from st4rtrack.cli.voice import say
     from st4rtrack.types import UserError
 
     log_to_stderr()
@@ -47,5 +48,5 @@ def build(
             overwrite=overwrite,
             progress=progress,
         )
-    print(f"{paths[0].parent} holds {len(paths)} sequences; {LIST} says how they were chosen")
-    print(f"next: st4rtrack bench predict --data {output} -o predictions")
+    say(f"{paths[0].parent} holds {len(paths)} sequences; {LIST} says how they were chosen")
+    say(f"next: st4rtrack bench predict --data {output} -o predictions")

@@ -19,7 +19,8 @@ def report(
     """
     from st4rtrack.bench.report import write_report
     from st4rtrack.cli.progress import log_to_stderr
+    from st4rtrack.cli.voice import wrote
 
     log_to_stderr()
     for path in write_report(scores, output):
-        print(f"wrote {path}")
+        wrote(path)

@@ -32,6 +32,7 @@ def convert(
         overwrite: Replace what is there.
     """
     from st4rtrack.cli.progress import log_to_stderr
+    from st4rtrack.cli.voice import say, wrote
     from st4rtrack.types import UserError
 
     log_to_stderr()
@@ -42,7 +43,7 @@ def convert(
         model = load_model(source, device="cpu", dtype="float32")
         size = {"height": height, "width": width}
         for path in export_onnx(model, output, **size, dynamic=dynamic, split=split, overwrite=overwrite):
-            print(f"wrote {path}, which ONNX Runtime computes as PyTorch does")
+            wrote(path, remark=", which ONNX Runtime computes as PyTorch does")
         return
     if dynamic or split or height is not None or width is not None:
         raise UserError("--height, --width, --dynamic and --split are for an OUTPUT that ends in .onnx")
@@ -50,5 +51,5 @@ def convert(
     from st4rtrack.model.checkpoint import convert_checkpoint
 
     for path in convert_checkpoint(source, output, overwrite=overwrite):
-        print(f"wrote {path}")
-    print(f"use it with: st4rtrack run VIDEO --model {output}")
+        wrote(path)
+    say(f"use it with: st4rtrack run VIDEO --model {output}")

@@ -29,6 +29,7 @@ def doctor(
     """
     from st4rtrack.cli.options import positive_int
     from st4rtrack.cli.progress import log_to_stderr
+    from st4rtrack.cli.voice import answer
     from st4rtrack.types import UserError
 
     log_to_stderr()
@@ -42,10 +43,10 @@ def doctor(
         from st4rtrack.model.device import choose_device, choose_dtype
 
         chosen = choose_device(device)
-        print("\n".join(examination_lines(examine(chosen, choose_dtype(dtype, chosen), size=network_size))))
+        answer("\n".join(examination_lines(examine(chosen, choose_dtype(dtype, chosen), size=network_size))))
         return
     from st4rtrack.doctor.benchmark import run_benchmark
     from st4rtrack.model.checkpoint import load_model
 
     network = load_model(model, device=device, dtype=dtype)
-    print("\n".join(benchmark_lines(run_benchmark(video, network, size=network_size, folder=Path()))))
+    answer("\n".join(benchmark_lines(run_benchmark(video, network, size=network_size, folder=Path()))))

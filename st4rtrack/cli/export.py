@@ -47,6 +47,7 @@ def export(
         megabytes: About the largest the page may become (html).
     """
     from st4rtrack.cli.progress import Progress, log_to_stderr
+    from st4rtrack.cli.voice import wrote
     from st4rtrack.formats import FORMATS, options_of
     from st4rtrack.formats import export as write_export
 
@@ -62,7 +63,7 @@ def export(
         with Progress("picture") as progress:
             if "progress" in known:
                 options["progress"] = progress
-            wrote = write_export(scene, output, format=format, overwrite=overwrite, stride=stride, **options)
+            path = write_export(scene, output, format=format, overwrite=overwrite, stride=stride, **options)
     except KeyboardInterrupt:
         sys.exit("\nst4rtrack: stopped, and nothing was written; the same command begins again")
-    print(f"wrote {wrote}")
+    wrote(path)

@@ -1,10 +1,12 @@
-"""The command `st4rtrack`: which commands there are, and how they end.
+"""The command `st4rtrack`: which commands there are, how they speak, and how they end.
 
 Only the command-line library is imported before the arguments are understood; each command imports what it needs.
 """
 
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 import tyro
 
@@ -20,6 +22,8 @@ from st4rtrack.cli.export import export
 from st4rtrack.cli.run import run
 from st4rtrack.cli.train import train
 from st4rtrack.cli.view import view
+from st4rtrack.cli.voice import Mode, Voice, speaking
+from st4rtrack.io.private import without_secrets
 
 BENCH = {"predict": predict, "score": score, "report": report, "table": table, "build": build, "adaptation": adaptation}
 
@@ -40,28 +44,89 @@ COMMANDS = {
     "doctor": doctor,
 }
 DESCRIPTION = "A monocular video in; world-frame dense 3D tracks, dynamic geometry and cameras out."
+EVERYWHERE = {
+    "--quiet": "say warnings and errors only, and what was asked for",
+    "--json": "one line of JSON per event on standard output: start, progress, note, warning, wrote, done or error",
+    "--debug": "show the traceback of an error, and write a report of it to the current folder",
+}
+"""Options of every command, before or after its name."""
+_ENDINGS = (("trouble", "something failed; the warnings say what"), ("mistake", "the arguments are not understood; see standard error"))
+_ABOUT = "\n\nEverywhere: " + "; ".join(f"{name} ({what})" for name, what in EVERYWHERE.items()) + "."
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs a command. A user's mistake ends in one sentence and exit code 2; a fault of ours in a traceback."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments in (["--version"], ["-V"]):
+    """Runs a command. A user's mistake ends in one sentence and exit code 2, a fault of ours in one that names a report, and 1."""
+    given, asked = _split(list(sys.argv[1:] if arguments is None else arguments))
+    if given in (["--version"], ["-V"]):
         from st4rtrack import __version__
 
         print(f"st4rtrack {__version__}")
         return
+    mode: Mode = "json" if "--json" in asked else "quiet" if "--quiet" in asked else "plain"
+    with speaking(mode) as voice:
+        _run(given, voice, debug="--debug" in asked)
+
+
+def _split(arguments: list[str]) -> tuple[list[str], set[str]]:
+    """What is for the command, and which of `EVERYWHERE` are there; after `--` nothing is an option."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    asked = {argument for argument in arguments[:end] if argument in EVERYWHERE}
+    return [argument for argument in arguments[:end] if argument not in EVERYWHERE] + arguments[end:], asked
+
+
+def _run(arguments: list[str], voice: Voice, *, debug: bool) -> None:
+    start = time.monotonic()
+    voice.event("start", arguments=arguments)
+    try:
+        _command(arguments)
+    except KeyboardInterrupt:
+        _end(voice, "stopped; the same command goes on where it was", 1, kind="stopped", start="\n")
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        if code == 0:
+            voice.event("done", seconds=round(time.monotonic() - start, 3), exit_code=0)
+            raise
+        kind, text = ("stopped", end.code.strip()) if isinstance(end.code, str) else _ENDINGS[code == 2]
+        voice.event("error", kind=kind, text=text, exit_code=code)
+        raise
+    except Exception as error:
+        _fail(error, arguments, voice, debug=debug)
+    voice.event("done", seconds=round(time.monotonic() - start, 3), exit_code=0)
+
+
+def _command(arguments: list[str]) -> None:
+    """Understands the arguments and does what they say; the parser itself ends with exit code 2."""
     prog, description, commands = "st4rtrack", DESCRIPTION, COMMANDS
     if arguments[:1] == ["bench"]:
-        prog, description, commands, arguments = "st4rtrack bench", bench.__doc__, BENCH, arguments[1:]
-    command = tyro.extras.subcommand_cli_from_dict  # functions and their docstrings are the command line
-    try:
-        command(commands, prog=prog, description=description, args=arguments or ["--help"], config=(tyro.conf.OmitArgPrefixes,))
-    except KeyboardInterrupt:
-        sys.exit("\nst4rtrack: stopped; the same command goes on where it was")
-    except Exception as error:
-        from st4rtrack.types import UserError
+        prog, description, commands, arguments = "st4rtrack bench", str(bench.__doc__), BENCH, arguments[1:]
+    command: Callable[..., Any] = tyro.extras.subcommand_cli_from_dict  # functions and their docstrings are the command line
+    command(commands, prog=prog, description=description + _ABOUT, args=arguments or ["--help"], config=(tyro.conf.OmitArgPrefixes,))
 
-        if not isinstance(error, UserError):
-            raise
-        print(f"st4rtrack: {error}", file=sys.stderr)
-        sys.exit(2)
+
+def _fail(error: Exception, arguments: list[str], voice: Voice, *, debug: bool) -> NoReturn:
+    """Says what was wrong: a mistake or a trouble of the machine in its own words, a fault of ours with the file that has the details."""
+    from st4rtrack.cli.report import traceback_text, write_report
+    from st4rtrack.io.trouble import explain
+    from st4rtrack.types import UserError
+
+    sentence, kind, code = (str(error), "mistake", 2) if isinstance(error, UserError) else (explain(error), "trouble", 2)
+    if sentence is None:
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        sentence, kind, code = f"this is a fault of st4rtrack, not yours ({what})", "fault", 1
+    report = write_report(error, arguments, voice.said, here=debug) if debug or kind == "fault" else None
+    if debug:
+        print(traceback_text(error), end="", file=sys.stderr)
+    if report is not None:
+        sentence += f"; the details are in {report}, please attach it to an issue" if kind == "fault" else f"; report: {report}"
+    if kind == "fault" and not debug:
+        sentence += ", or see them with --debug"
+    _end(voice, sentence, code, kind=kind, report=None if report is None else str(report))
+
+
+def _end(voice: Voice, sentence: str, code: int, *, kind: str, start: str = "", report: str | None = None) -> NoReturn:
+    """The last sentence, as an event or on the standard error stream, and the exit code."""
+    text = without_secrets(sentence)
+    voice.event("error", kind=kind, text=text, exit_code=code, report=report)
+    if voice.mode != "json":
+        print(f"{start}st4rtrack: {text}", file=sys.stderr)
+    sys.exit(code)

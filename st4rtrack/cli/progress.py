@@ -1,25 +1,29 @@
-"""Progress with the time left, and what the library has to say, on the standard error stream."""
+"""Progress with the time left, and what the library has to say, on the standard error stream or as events (`voice.py`)."""
 
 import logging
 import sys
 
 from tqdm import tqdm
 
+from st4rtrack.cli.voice import voice
+
 
 def log_to_stderr() -> None:
-    """Shows the library's notes and warnings, one line each."""
+    """Shows the library's notes and warnings, one line each; with `--quiet` warnings only, with `--json` as events."""
     handler = _AboveTheBar()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("st4rtrack")
     logger.handlers[:] = [handler]
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.WARNING if voice().mode == "quiet" else logging.INFO)
 
 
 class _AboveTheBar(logging.Handler):
     """Lines that do not run into a progress bar that is being drawn."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
+        text = voice().note(self.format(record), "warning" if record.levelno >= logging.WARNING else "note")
+        if voice().mode != "json":
+            tqdm.write(text, file=sys.stderr)
 
 
 class Progress:
@@ -30,10 +34,15 @@ class Progress:
         self._bar: tqdm | None = None
 
     def __call__(self, done: int, total: int) -> None:
+        voice().progress(done, total, self.unit)
+        if voice().mode == "plain":
+            self._draw(done, total)
+        self.done = done
+
+    def _draw(self, done: int, total: int) -> None:
         if self._bar is None:  # a continued run starts further on
             self._bar = tqdm(total=total, initial=done - 1, unit=self.unit, file=sys.stderr, dynamic_ncols=True)
         self._bar.update(done - self.done if self.done else 1)
-        self.done = done
 
     def __enter__(self) -> "Progress":
         return self

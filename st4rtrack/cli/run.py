@@ -70,6 +70,8 @@ def run(
     """
     from st4rtrack.cli.options import export_formats, positive_int, read_anchor
     from st4rtrack.cli.progress import Progress, log_to_stderr
+    from st4rtrack.cli.voice import say
+    from st4rtrack.cli.voice import wrote as say_wrote
     from st4rtrack.io.known.known import Known
     from st4rtrack.io.queries import read_queries
     from st4rtrack.io.video import open_video
@@ -103,10 +105,10 @@ def run(
             progress=progress,
         )
     if progress.done == 0:
-        print(f"{folder} already holds this scene, complete; --overwrite makes it again")
+        say(f"{folder} already holds this scene, complete; --overwrite makes it again")
     wrote = _write_results(scene, folder, query_px, formats)
-    print("wrote " + ", ".join(str(path) for path in [folder / "scene.zarr", *wrote]))
-    print(f"look at {folder / 'overview.png'}; for other tools: st4rtrack export {folder} ply")
+    say_wrote(folder / "scene.zarr", *wrote)
+    say(f"look at {folder / 'overview.png'}; for other tools: st4rtrack export {folder} ply")
 
 
 def _write_results(scene: "Scene", folder: Path, query_px: "np.ndarray | None", formats: list[str]) -> list[Path]:

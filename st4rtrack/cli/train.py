@@ -115,9 +115,11 @@ def _require_positive(counts: dict[str, int | None]) -> None:
 
 
 def _say_what_is_there(output: Path, score: object) -> None:
+    from st4rtrack.cli.voice import answer, say, wrote
     from st4rtrack.train.start import baselines
 
     for name, other in baselines(output).items():
-        print(f"{name}: {other}")
-    print(f"this model: {score}")
-    print(f"wrote {output / 'model.safetensors'}; use it with: st4rtrack run VIDEO --model {output / 'model.safetensors'}")
+        answer(f"{name}: {other}")
+    answer(f"this model: {score}")
+    wrote(output / "model.safetensors")
+    say(f"use it with: st4rtrack run VIDEO --model {output / 'model.safetensors'}")

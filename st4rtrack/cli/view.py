@@ -32,6 +32,7 @@ def view(
     import tempfile
 
     from st4rtrack.cli.progress import log_to_stderr
+    from st4rtrack.cli.voice import answer
     from st4rtrack.types import UserError
 
     log_to_stderr()
@@ -51,7 +52,7 @@ def view(
         from st4rtrack.view.viewer import Viewer
 
         viewer = Viewer(opened, host=host, port=port, playing=play, uploads=uploads, model=model)
-        print(where_to_look(host, viewer.port), flush=True)
+        answer(where_to_look(host, viewer.port))
         viewer.wait()
 
 
@@ -70,6 +71,7 @@ def _named(sources: tuple[str, ...]) -> dict[str, str]:
 def _open(source: str, folder: Path, model: str) -> "Scene":
     """A scene as it is, a video reconstructed into `folder`."""
     from st4rtrack.cli.progress import Progress
+    from st4rtrack.cli.voice import say
     from st4rtrack.io.images import IMAGE_SUFFIXES
     from st4rtrack.io.scene import load_scene
 
@@ -81,7 +83,7 @@ def _open(source: str, folder: Path, model: str) -> "Scene":
 
     from st4rtrack.view.upload import reconstruct_to_scene
 
-    print(f"reconstructing {source} into a temporary folder; to keep it: st4rtrack run {source}", flush=True)
+    say(f"reconstructing {source} into a temporary folder; to keep it: st4rtrack run {source}")
     folder.mkdir()
     with Progress() as progress:
         return reconstruct_to_scene(source, folder, model=model, progress=progress)

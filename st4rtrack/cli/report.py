@@ -1,0 +1,81 @@
+"""A report to attach to an issue: what was asked, on which machine, and where it went wrong. No environment variables, no secrets."""
+
+import os
+import platform
+import shlex
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from st4rtrack.io.private import without_home, without_secrets
+
+ISSUES = "the project's issue tracker"
+
+
+def write_report(error: BaseException, arguments: Sequence[str], said: Iterable[str], *, here: bool) -> Path | None:
+    """Writes what happened to a new text file.
+
+    Args:
+        error: with its traceback.
+        arguments: of the command line.
+        said: the last lines that the command said.
+        here: in the current folder, where that can be written; else in the system's folder for temporary files.
+    Returns:
+        The file; `None` where none can be written, as on a full disk.
+    """
+    text = report_text(error, arguments, said)
+    name = f"st4rtrack-report-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+    for folder in ([Path()] if here else []) + [Path(tempfile.gettempdir())]:
+        try:
+            with (folder / name).open("x", encoding="utf-8") as file:
+                file.write(text)
+        except OSError:
+            continue
+        return folder / name
+    return None
+
+
+def report_text(error: BaseException, arguments: Sequence[str], said: Iterable[str]) -> str:
+    """The report: sections of lines."""
+    sections = {
+        "Command": [f"st4rtrack {shlex.join(arguments)}", f"in {Path.cwd()}"],
+        "Versions": _lines_of(_versions),
+        "Machine": _lines_of(_machine),
+        "Said": list(said),
+        "Traceback": traceback_text(error).splitlines(),
+    }
+    body = "\n".join(f"\n## {title}\n\n" + "\n".join(lines) for title, lines in sections.items())
+    head = f"# Report of st4rtrack\n\nLook through it before you attach it at {ISSUES}.\n"
+    return without_home(without_secrets(head + body + "\n"))
+
+
+def traceback_text(error: BaseException) -> str:
+    """The traceback as Python prints it."""
+    return "".join(traceback.format_exception(error))
+
+
+def _lines_of(section: Callable[[], Iterable[str]]) -> list[str]:
+    """Lines of a section; a report must not fail for want of one."""
+    try:
+        return list(section())
+    except Exception as error:
+        return [f"not known: {type(error).__name__}: {error}"]
+
+
+def _versions() -> list[str]:
+    from st4rtrack import __version__
+    from st4rtrack.doctor.packages import core_packages
+
+    lines = [f"st4rtrack {__version__}", f"Python {platform.python_version()}"]
+    return lines + [f"{package.name} {package.version}" for package in core_packages()]
+
+
+def _machine() -> list[str]:
+    from st4rtrack.doctor.machine import GIB, disk_bytes, machine_line, memory_bytes
+
+    total, free = memory_bytes()
+    lines = [f"{platform.system()} {platform.release()}", machine_line()]
+    lines.append(f"memory: {free / GIB:.1f} GiB free of {total / GIB:.1f} GiB")
+    return [*lines, f"disk: {disk_bytes(Path()) / GIB:.1f} GiB free in the current folder"]
