@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from st4rtrack.io.files import remove_leftovers, unfinished_name
 from st4rtrack.io.formats.frames import every_nth
 from st4rtrack.io.scene import SCENE_JSON, SCENE_ZARR, load_scene
 from st4rtrack.types import Scene, UserError
@@ -177,7 +178,8 @@ def _staging_folder(path: Path) -> Path:
     """A hidden folder beside `path`, on the same disk, in which the writer leaves what then takes its place in one step."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+        remove_leftovers(path)
+        return Path(tempfile.mkdtemp(prefix=f"{unfinished_name(path)}.", suffix=".partial", dir=path.parent))
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise UserError(f"the folder for {path} cannot be made or written ({reason}); choose another path with -o") from error

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -27,6 +28,7 @@ from st4rtrack.adapt.state import Learning
 from st4rtrack.adapt.teachers import DepthTeacher, TrackTeacher, open_teachers
 from st4rtrack.adapt.teachers.files import SourceSize
 from st4rtrack.io.known.known import Known, KnownVideo, known_of_video
+from st4rtrack.io.lock import locked
 from st4rtrack.io.video import open_video
 from st4rtrack.losses.adaptation import NAMED, AdaptationLoss
 from st4rtrack.model.checkpoint import Base, find_base, load_model, save_changes, save_model
@@ -38,6 +40,9 @@ from st4rtrack.types import Scene, UserError, Video
 
 INFO_KEY = "st4rtrack_adaptation"
 """In the header of an adapted checkpoint: what came of it, and the options."""
+
+_INPUTS = ".inputs_"
+"""How the folder begins whose arrays an adaptation reads at every step; it lasts as long as the process."""
 
 
 @dataclass(frozen=True)
@@ -100,35 +105,38 @@ def adapt_videos(
     Returns:
         The adapted network, its files and figures. Where nothing was gained it is the base.
     Raises:
-        UserError: a video, an option or a file cannot be used.
+        UserError: a video, an option or a file cannot be used, or another process writes to the output.
         KeyboardInterrupt: passed on; the same call goes on where it was.
     """
     opened = _opened(videos, selection)
     places = _places(output, opened, overwrite)
-    network, base = _base(model, device, changes_only)
-    config = config if isinstance(config, AdaptConfig) else _config(network, config)
-    loss = _loss(loss, without, network, config)
-    tasks = [_task(video, network, size, fit, (tracks, depth), batch_size, config, known) for video in opened]
-    if not (loss.trajectory or loss.alignment or (loss.depth and any(task.depth for task in tasks))):
-        raise UserError("nothing is left to learn from: every term of the loss is left out, or has no teacher")
-    options = _options(network, tasks, config, loss, fit)
-    if overwrite:
+    with locked(places.report):
+        for left in places.report.glob(f"{_INPUTS}*"):
+            shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
+        network, base = _base(model, device, changes_only)
+        config = config if isinstance(config, AdaptConfig) else _config(network, config)
+        loss = _loss(loss, without, network, config)
+        tasks = [_task(video, network, size, fit, (tracks, depth), batch_size, config, known) for video in opened]
+        if not (loss.trajectory or loss.alignment or (loss.depth and any(task.depth for task in tasks))):
+            raise UserError("nothing is left to learn from: every term of the loss is left out, or has no teacher")
+        options = _options(network, tasks, config, loss, fit)
+        if overwrite:
+            places.state.unlink(missing_ok=True)
+        # frames are chosen already, and sides fitted: reconstruct leaves them as they are
+        shown = {"first": tasks[:1], "all": tasks, "none": []}[scenes]
+        before = [_scene(task, network, places, size, fit, "before", again=not places.state.exists()) for task in shown]
+        learning = _adapted(network, tasks, config, loss, places, options, progress)
+        if learning.progress.best_step:
+            network.name = places.checkpoint.stem
+        after = [_scene(task, network, places, size, fit, "after", again=True) for task in shown]
+        found = Adaptation(
+            network, places.checkpoint, places.report, [video.name for video in opened], learning.progress, config.steps, options
+        )
+        write_picture(found, {"Before": before[0], "After": after[0]} if shown else {})
+        found.write_json(places.report / "adaptation.json")
+        _save(found, learning, base)
         places.state.unlink(missing_ok=True)
-    # frames are chosen already, and sides fitted: reconstruct leaves them as they are
-    shown = {"first": tasks[:1], "all": tasks, "none": []}[scenes]
-    before = [_scene(task, network, places, size, fit, "before", again=not places.state.exists()) for task in shown]
-    learning = _adapted(network, tasks, config, loss, places, options, progress)
-    if learning.progress.best_step:
-        network.name = places.checkpoint.stem
-    after = [_scene(task, network, places, size, fit, "after", again=True) for task in shown]
-    found = Adaptation(
-        network, places.checkpoint, places.report, [video.name for video in opened], learning.progress, config.steps, options
-    )
-    write_picture(found, {"Before": before[0], "After": after[0]} if shown else {})
-    found.write_json(places.report / "adaptation.json")
-    _save(found, learning, base)
-    places.state.unlink(missing_ok=True)
-    return found
+        return found
 
 
 def _opened(videos: Sequence[Any], selection: Selection) -> list[Video]:
@@ -150,7 +158,7 @@ def _places(output: str | Path | None, videos: list[Video], overwrite: bool) -> 
     checkpoint = Path(output) if output is not None else Path(f"{name}_adapted.safetensors")
     if checkpoint.suffix != ".safetensors":
         raise UserError(f"-o {checkpoint} should end in .safetensors")
-    if checkpoint.exists() and not overwrite:
+    if checkpoint.exists() and not overwrite and not Places(checkpoint).state.exists():  # killed just before it was done
         raise UserError(f"{checkpoint} exists already; choose another path with -o, or replace it with --overwrite")
     places = Places(checkpoint)
     try:
@@ -269,7 +277,7 @@ def _adapted(
     options: dict[str, Any],
     progress: Callable[[int, int], None] | None,
 ) -> Learning:
-    with tempfile.TemporaryDirectory(prefix=".inputs_", dir=places.report) as folder:
+    with tempfile.TemporaryDirectory(prefix=_INPUTS, dir=places.report) as folder:
         ready = []
         for number, task in enumerate(tasks):
             own = Path(folder) / str(number)

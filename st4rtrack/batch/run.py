@@ -13,6 +13,7 @@ from typing import Protocol
 from st4rtrack.batch.jobs import Job, find_jobs
 from st4rtrack.batch.outcome import Outcome, Status, write_batch_json
 from st4rtrack.batch.worker import BatchOptions
+from st4rtrack.io.lock import locked
 from st4rtrack.io.scene_format import JOURNAL, JOURNAL_RECORD, read_json
 from st4rtrack.types import UserError
 
@@ -54,7 +55,8 @@ def reconstruct_videos(
     Returns:
         What came of each video, in the order of `find_jobs`.
     Raises:
-        UserError: there is no video, or no worker can do its work (a model that cannot be loaded, a device that is not there).
+        UserError: there is no video, no worker can do its work (a model that cannot be loaded, a device that is not there), or
+            another batch writes to `output`.
     """
     output, options = Path(output), options or BatchOptions()
     if output.exists() and not output.is_dir():
@@ -62,7 +64,7 @@ def reconstruct_videos(
     jobs = find_jobs(patterns, output)
     outcomes: dict[Job, Outcome] = {}
     start = time.monotonic()
-    with _workers(options, device, workers, ray, len(jobs)) as team:
+    with locked(output), _workers(options, device, workers, ray, len(jobs)) as team:
         try:
             _run(jobs, team, outcomes, progress, interval_s, options.overwrite)
         finally:

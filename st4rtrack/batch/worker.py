@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from st4rtrack.batch.jobs import Job
 from st4rtrack.batch.outcome import Outcome
+from st4rtrack.io.trouble import explain
 from st4rtrack.types import Scene, UserError
 
 if TYPE_CHECKING:  # PyTorch is imported in the worker, after its threads are set
@@ -81,7 +82,8 @@ class Worker:
             except UserError as error:
                 found = {"state": "failed", "reason": str(error)}
             except Exception as error:
-                found = {"state": "failed", "reason": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+                reason = explain(error) or f"{type(error).__name__}: {error}"
+                found = {"state": "failed", "reason": reason, "traceback": traceback.format_exc()}
         return Outcome.of(job, **found, seconds=round(time.monotonic() - start, 3), frames_made=len(made), notes=notes)
 
 

@@ -15,6 +15,7 @@ from st4rtrack.bench.methods.method import Method, MethodOptions
 from st4rtrack.bench.parallel import each, share_cores
 from st4rtrack.bench.predictions import write_prediction
 from st4rtrack.io.files import write_whole
+from st4rtrack.io.lock import locked
 from st4rtrack.io.worldtrack import find_worldtrack, read_worldtrack
 from st4rtrack.types import UserError
 
@@ -57,17 +58,18 @@ def predict(
     if method in METHODS and not METHODS[method].reads_pointmaps:
         manifest["protocol"] = None  # its predictions serve every protocol
     _require_folder(output, manifest, overwrite)
-    if overwrite and any(path.exists() for path in paths):
-        make_method(method, options)  # one that cannot be made must not cost what is there
-        for path in paths:
-            path.unlink(missing_ok=True)
-    missing = [k for k, path in enumerate(paths) if not path.exists()]
-    tasks = [(sequences[k][0], sequences[k][1], paths[k]) for k in missing]
-    done = len(paths) - len(missing)
-    for _ in each(_predict_one, tasks, workers, _prepare, (method, options, workers, output, manifest)):
-        done += 1
-        if progress:
-            progress(done, len(paths))
+    with locked(output):
+        if overwrite and any(path.exists() for path in paths):
+            make_method(method, options)  # one that cannot be made must not cost what is there
+            for path in paths:
+                path.unlink(missing_ok=True)
+        missing = [k for k, path in enumerate(paths) if not path.exists()]
+        tasks = [(sequences[k][0], sequences[k][1], paths[k]) for k in missing]
+        done = len(paths) - len(missing)
+        for _ in each(_predict_one, tasks, workers, _prepare, (method, options, workers, output, manifest)):
+            done += 1
+            if progress:
+                progress(done, len(paths))
     return [path for path in paths if path.exists()]
 
 
@@ -93,7 +95,7 @@ def _require_folder(output: Path, manifest: dict[str, Any], overwrite: bool) -> 
     if not output.is_dir():
         raise UserError(f"{output} is a file; name a folder for the predictions")
     if not (output / MANIFEST).exists():
-        if any(output.iterdir()):
+        if any(not path.name.startswith(".") for path in output.iterdir()):  # a killed run may leave its lock
             raise UserError(f"{output} holds files that are not predictions; name another folder, or use --overwrite")
         return
     before = read_manifest(output)

@@ -96,7 +96,9 @@ class BatchProgress:
 
         from st4rtrack.cli.voice import voice
 
-        voice().progress(status.share, status.videos, "video", done_videos=status.done, failed=status.failed, frames=status.frames)
+        voice().progress(
+            status.share, status.videos, "video", done_videos=status.done, failed=status.failed, frames=status.frames
+        )
         if voice().mode != "plain":
             return
         if self._bar is None:

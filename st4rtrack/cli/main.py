@@ -50,7 +50,10 @@ EVERYWHERE = {
     "--debug": "show the traceback of an error, and write a report of it to the current folder",
 }
 """Options of every command, before or after its name."""
-_ENDINGS = (("trouble", "something failed; the warnings say what"), ("mistake", "the arguments are not understood; see standard error"))
+_ENDINGS = (
+    ("trouble", "something failed; the warnings say what"),
+    ("mistake", "the arguments are not understood; see standard error"),
+)
 _ABOUT = "\n\nEverywhere: " + "; ".join(f"{name} ({what})" for name, what in EVERYWHERE.items()) + "."
 
 
@@ -100,7 +103,9 @@ def _command(arguments: list[str]) -> None:
     if arguments[:1] == ["bench"]:
         prog, description, commands, arguments = "st4rtrack bench", str(bench.__doc__), BENCH, arguments[1:]
     command: Callable[..., Any] = tyro.extras.subcommand_cli_from_dict  # functions and their docstrings are the command line
-    command(commands, prog=prog, description=description + _ABOUT, args=arguments or ["--help"], config=(tyro.conf.OmitArgPrefixes,))
+    command(
+        commands, prog=prog, description=description + _ABOUT, args=arguments or ["--help"], config=(tyro.conf.OmitArgPrefixes,)
+    )
 
 
 def _fail(error: Exception, arguments: list[str], voice: Voice, *, debug: bool) -> NoReturn:

@@ -1,6 +1,10 @@
 """Files that are there whole or not at all."""
 
+import contextlib
 import os
+import platform
+import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,9 +13,13 @@ from typing import IO
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that takes its name only when it is complete; its folder is made. Nothing is left behind by an error."""
+    """A file to write that takes its name only when it is complete; its folder is made. Nothing is left behind by an error.
+
+    What a killed process left of the same file is removed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    remove_leftovers(path)
+    part = path.with_name(f"{unfinished_name(path)}.part")
     try:
         with part.open("wb") as file:
             yield file
@@ -24,3 +32,37 @@ def write_whole(path: Path, content: bytes) -> None:
     """`whole_file` for content that is at hand."""
     with whole_file(path) as file:
         file.write(content)
+
+
+def unfinished_name(path: Path) -> str:
+    """How the name begins of what this process has not finished for `path`: hidden, and it says whose it is."""
+    return f".{path.name}.{_host()}-{os.getpid()}"
+
+
+def remove_leftovers(path: Path) -> None:
+    """Removes what processes of this machine that are no more left unfinished for `path`, files and folders."""
+    ours = re.compile(rf"{re.escape(f'.{path.name}.{_host()}-')}(\d+)\.")
+    with contextlib.suppress(OSError):  # nobody waits for the room; another process may be as tidy
+        for entry in list(path.parent.iterdir()) if path.parent.is_dir() else []:
+            if (found := ours.match(entry.name)) and not _lives(int(found[1])):
+                if entry.is_dir():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
+
+
+def _host() -> str:
+    return re.sub(r"\W", "", platform.node())[:32]
+
+
+def _lives(pid: int) -> bool:
+    """Whether there is such a process here; always so where asking would end it (Windows)."""
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

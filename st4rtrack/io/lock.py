@@ -47,7 +47,7 @@ class FolderLock:
                 )
             time.sleep(_BETWEEN_S)
         self._inode = os.fstat(descriptor).st_ino
-        self._finalizer = weakref.finalize(self, _release, descriptor, self.path, self._inode)
+        self._finalizer = weakref.finalize(self, _release, descriptor, self.path, self._inode, os.getpid())
 
     def require_folder(self) -> None:
         """Refuses to write where the folder was moved, removed or replaced meanwhile: libraries would make it anew, and split the result.
@@ -101,9 +101,10 @@ def _take(path: Path) -> int | None:
     return descriptor
 
 
-def _release(descriptor: int, path: Path, inode: int) -> None:
-    if _inode(path) == inode:  # not that of a folder that was put in this one's place
-        with contextlib.suppress(OSError):
+def _release(descriptor: int, path: Path, inode: int, pid: int) -> None:
+    # not that of a folder that was put in this one's place, nor by a process that only has a copy of the descriptor
+    with contextlib.suppress(OSError):
+        if _inode(path) == inode and os.getpid() == pid:
             path.unlink()
     os.close(descriptor)
 
@@ -111,7 +112,7 @@ def _release(descriptor: int, path: Path, inode: int) -> None:
 def _inode(path: Path) -> int | None:
     try:
         return path.stat().st_ino
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

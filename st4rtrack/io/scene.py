@@ -17,6 +17,7 @@ import zarr
 from zarr.storage import MemoryStore
 
 from st4rtrack.io.lazy import LazyArray
+from st4rtrack.io.lock import FolderLock, locked
 from st4rtrack.io.scene_anchors import AnchorStore, copy_anchors, load_anchors
 from st4rtrack.io.scene_format import FORMAT_VERSION as FORMAT_VERSION
 from st4rtrack.io.scene_format import (
@@ -30,6 +31,7 @@ from st4rtrack.io.scene_format import (
     ArraySpec,
     create_array,
     header_of,
+    make_folder,
     open_array,
     open_group,
     read_journal,
@@ -117,6 +119,16 @@ class SceneSink(ABC):
             raise ValueError(f"frame {index} is not written yet")
         return np.asarray(self._maps[name][index] if name in self._maps else self._rows[name][index])
 
+    def __enter__(self) -> "SceneSink":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Gives up what only a writer needs; what was written can be gone on with."""
+
     @abstractmethod
     def finish(
         self,
@@ -181,6 +193,9 @@ class SceneBuffer(SceneSink):
         small = {spec.field: self._rows[spec.field].copy() for spec in self.header.specs if spec.small}
         return dataclasses.replace(_scene(self.header, {**self._maps, **small, **late}), anchors=self.anchors.finish())
 
+    def close(self) -> None:
+        pass
+
     def _mark_done(self, row: np.ndarray) -> None:
         pass
 
@@ -188,17 +203,28 @@ class SceneBuffer(SceneSink):
 class SceneWriter(SceneSink):
     """A scene in a folder; memory does not grow with its maps, and a killed run goes on where it was.
 
-    Make it with `create`. When `complete` is true the folder already held this scene, finished: `finish()` just loads it.
+    Make it with `create`. It is the folder's only writer until `finish` or `close`, or its process ends. When `complete` is true the
+    folder already held this scene, finished: `finish()` just loads it.
     """
 
     @classmethod
     def create(cls, folder: str | Path, header: SceneHeader, *, overwrite: bool = False) -> "SceneWriter":
-        """Starts a scene, or goes on with an unfinished one of the same options; see `prepare_folder`."""
-        return cls(Path(folder), header, prepare_folder(folder, header, overwrite=overwrite))
+        """Starts a scene, or goes on with an unfinished one of the same options; see `prepare_folder`.
 
-    def __init__(self, folder: Path, header: SceneHeader, state: Literal["new", "continue", "done"]) -> None:
+        Raises:
+            UserError: something else is there, or another process writes to it.
+        """
+        lock = FolderLock(make_folder(folder))
+        try:
+            return cls(lock, header, prepare_folder(folder, header, overwrite=overwrite))
+        except BaseException:
+            lock.release()
+            raise
+
+    def __init__(self, lock: FolderLock, header: SceneHeader, state: Literal["new", "continue", "done"]) -> None:
         super().__init__(header)
-        self.folder = folder
+        self.folder, self._lock = lock.folder, lock
+        folder = lock.folder
         self.complete = state == "done"
         if state == "new":
             write_json(folder, header, complete=False)
@@ -217,10 +243,19 @@ class SceneWriter(SceneSink):
         if not self.complete:
             self.anchors = AnchorStore(self._group, header, folder, goes_on=True)
         else:
+            self.close()  # nothing is left to write
             self._rows["done"] = True
             for spec in header.specs:
                 if spec.small:
                     self._rows[spec.field] = open_array(folder, self._group, header, spec)[:]
+
+    def write_frame(self, index: int, **fields: Unpack[FrameFields]) -> None:
+        if not self.complete:
+            self._lock.require_folder()
+        super().write_frame(index, **fields)
+
+    def close(self) -> None:
+        self._lock.release()
 
     def finish(
         self,
@@ -230,6 +265,7 @@ class SceneWriter(SceneSink):
         results: Mapping[str, Any] | None = None,
     ) -> Scene:
         if not self.complete:
+            self._lock.require_folder()
             self.header, moving = self._close(moving, results)
             late = []
             for spec in self.header.specs:
@@ -245,9 +281,11 @@ class SceneWriter(SceneSink):
             self.anchors.finish()
             (self.folder / JOURNAL).unlink(missing_ok=True)
             self.complete = True
+            self.close()
         return load_scene(self.folder)
 
     def _mark_done(self, row: np.ndarray) -> None:
+        self._lock.require_folder()
         with (self.folder / JOURNAL).open("ab") as journal:
             journal.write(row.tobytes())
 
@@ -283,14 +321,17 @@ def save_scene(
         points_dtype=points_dtype or ("float16" if scene.tracking.points_world.dtype == np.float16 else "float32"),
         fields=tuple(fields),
     )
-    state = prepare_folder(folder, header, overwrite=overwrite)
-    if state != "new":  # same options do not make it the same scene
-        raise UserError(f"{folder} already holds a scene; choose another folder, or replace it with overwrite=True (--overwrite)")
-    writer = SceneWriter(folder, header, state)
-    for index in range(num_frames):
-        writer.write_frame(index, **{name: values[index] for name, values in fields.items()})  # pyright: ignore[reportArgumentType]
-    copy_anchors(scene.anchors, writer.anchors, num_frames)
-    writer.finish(**late)
+    with locked(make_folder(folder)) as lock:
+        state = prepare_folder(folder, header, overwrite=overwrite)
+        if state != "new":  # same options do not make it the same scene
+            raise UserError(
+                f"{folder} already holds a scene; choose another folder, or replace it with overwrite=True (--overwrite)"
+            )
+        writer = SceneWriter(lock, header, state)
+        for index in range(num_frames):
+            writer.write_frame(index, **{name: values[index] for name, values in fields.items()})  # pyright: ignore[reportArgumentType]
+        copy_anchors(scene.anchors, writer.anchors, num_frames)
+        writer.finish(**late)
     return folder
 
 

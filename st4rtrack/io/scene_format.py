@@ -19,6 +19,7 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
+from st4rtrack.io.lock import LOCK, FolderLock
 from st4rtrack.types import PixelMap, UserError
 
 FORMAT = "st4rtrack scene"
@@ -28,7 +29,7 @@ ANCHORS_JOURNAL = "anchors.journal"
 SMALL_CHUNK_FRAMES = 4096
 
 _TEMPORARY = f".{SCENE_JSON}.tmp"
-_NOT_CONTENT = frozenset({_TEMPORARY, ".DS_Store", "Thumbs.db", "desktop.ini"})  # a folder with only these is empty
+_NOT_CONTENT = frozenset({_TEMPORARY, LOCK, ".DS_Store", "Thumbs.db", "desktop.ini"})  # a folder with only these is empty
 _WAY_OUT = "choose another folder, or replace it with --overwrite"
 
 
@@ -154,15 +155,7 @@ def prepare_folder(folder: str | Path, header: SceneHeader, *, overwrite: bool =
     Raises:
         UserError: anything else is there.
     """
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file, not a folder to write a scene to; choose another with -o")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"the folder {folder} cannot be made ({error.strerror}); choose another with -o") from error
-    if not os.access(folder, os.W_OK):
-        raise UserError(f"the folder {folder} may not be written to; choose another with -o")
+    folder = make_folder(folder)
     if overwrite:
         _remove_ours(folder)
         return "new"
@@ -186,13 +179,36 @@ def prepare_folder(folder: str | Path, header: SceneHeader, *, overwrite: bool =
     return "continue"
 
 
+def make_folder(folder: str | Path) -> Path:
+    """Makes the folder of a scene, with its parents, where it does not exist.
+
+    Raises:
+        UserError: it is a file, or cannot be made or written to.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file, not a folder to write a scene to; choose another with -o")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder {folder} cannot be made ({error.strerror}); choose another with -o") from error
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"the folder {folder} may not be written to; choose another with -o")
+    return folder
+
+
 def holds_scene(folder: str | Path, header: SceneHeader) -> bool:
     """Whether a folder holds this scene, complete; nothing is made or changed.
 
     Raises:
-        UserError: something else is there, see `prepare_folder`.
+        UserError: something else is there, see `prepare_folder`; or another process writes to it.
     """
-    return Path(folder).exists() and prepare_folder(folder, header) == "done"
+    if not Path(folder).exists():
+        return False
+    if prepare_folder(folder, header) == "done":
+        return True
+    FolderLock(folder).release()  # refuses now what the writer would refuse after much work
+    return False
 
 
 def create_array(group: zarr.Group, header: SceneHeader, spec: ArraySpec) -> zarr.Array:

@@ -83,7 +83,8 @@ def reconstruct(
         refine: whether pointmaps are made consistent over time: `True` frees tracks of their noise; names of steps take just those
             (`pipeline.refine.Refinement`: agreement, smoothness, surface).
         overwrite: replace a scene that is in `output`.
-        progress: called with (frames done, frames in all) after each frame.
+        progress: called with (frames done, frames in all) after each frame; what it raises ends the call, and the scene in `output`
+            can be gone on with.
         selection: see `Selection`.
     Returns:
         The scene, read lazily from `output` when given. The anchor's camera is exactly the identity.
@@ -125,29 +126,30 @@ def reconstruct(
 
     # only now: a network or an anchor that fits no camera must not cost the user the scene that `overwrite` replaces
     sink: SceneSink = SceneBuffer(header) if output is None else SceneWriter.create(output, header, overwrite=overwrite)
-    kept = TokenFile(len(source), None if output is None else Path(output)) if anchor == "auto" else None
-    _process_frames(
-        network_video, outward, model, encoded, own.tracking, intrinsics, steps, placing, batch_size, sink, progress, kept
-    )
-    further: dict[str, Any] = {}
-    if anchor == "auto":
-        further = add_anchors(NetworkPairs(model, sink, batch_size, kept), sink, place_lost=not model.config.hints)
-    unsolved = [k for k in range(len(source)) if not sink.read("solved", k)]
-    if unsolved:
-        logger.warning(
-            "no camera was found for %d of %d frames (the first is %d); each has its neighbour's",
-            len(unsolved),
-            len(source),
-            unsolved[0],
+    with sink:  # whatever happens, the folder is free again for who goes on
+        kept = TokenFile(len(source), None if output is None else Path(output)) if anchor == "auto" else None
+        _process_frames(
+            network_video, outward, model, encoded, own.tracking, intrinsics, steps, placing, batch_size, sink, progress, kept
         )
-    focal_px = (intrinsics if placing is None else placing.intrinsics(anchor_index))[0, 0]
-    units = {} if placing is None else placing.results
-    moving = moving_points(sink.read, len(source), anchor_index)
-    return sink.finish(
-        moving=moving,
-        moving_in_frames=moving_masks(sink.read, len(source), anchor_index, moving),
-        results={"focal_px": focal_px, "cameras_not_found": len(unsolved), **units, **further},
-    )
+        further: dict[str, Any] = {}
+        if anchor == "auto":
+            further = add_anchors(NetworkPairs(model, sink, batch_size, kept), sink, place_lost=not model.config.hints)
+        unsolved = [k for k in range(len(source)) if not sink.read("solved", k)]
+        if unsolved:
+            logger.warning(
+                "no camera was found for %d of %d frames (the first is %d); each has its neighbour's",
+                len(unsolved),
+                len(source),
+                unsolved[0],
+            )
+        focal_px = (intrinsics if placing is None else placing.intrinsics(anchor_index))[0, 0]
+        units = {} if placing is None else placing.results
+        moving = moving_points(sink.read, len(source), anchor_index)
+        return sink.finish(
+            moving=moving,
+            moving_in_frames=moving_masks(sink.read, len(source), anchor_index, moving),
+            results={"focal_px": focal_px, "cameras_not_found": len(unsolved), **units, **further},
+        )
 
 
 def _process_frames(

@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from st4rtrack.io.files import write_whole
 from st4rtrack.render.draw import (
     ACCENT,
     CONFIDENCE_MAP,
@@ -152,7 +153,7 @@ def write_overview(scene: Scene, path: str | Path, *, width: int = 1600) -> Path
         raise UserError(f"the ending of {path} names no image format; use .png")
     encoded = cv2.imencode(path.suffix, render_overview(scene, width=width)[..., ::-1])[1]
     try:
-        path.write_bytes(encoded.tobytes())
+        write_whole(path, encoded.tobytes())
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}); choose another path") from error
     return path

@@ -22,6 +22,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from st4rtrack.io.files import whole_file, write_whole
+from st4rtrack.io.lock import FolderLock
 from st4rtrack.model.checkpoint import save_model
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.network import St4RTrack
@@ -59,17 +60,28 @@ class RunFolder:
 
     def __init__(self, path: Path, config: ModelConfig, processes: Processes) -> None:
         self.path, self.config, self.processes = path, config, processes
+        self._lock: FolderLock | None = None
+
+    def close(self) -> None:
+        """Lets others write to the folder."""
+        if self._lock is not None:
+            self._lock.release()
 
     def claim(self, options: dict[str, Any], *, change: bool) -> None:
-        """Writes the run's options down, or compares them with what is there.
+        """Writes the run's options down, or compares them with what is there. From now on, until `close`, nobody else may write there.
 
         Args:
             options: all that decides which weights come out; plain values.
             change: go on although they differ; the change is logged.
         Raises:
-            UserError: the folder is of another run.
+            UserError: the folder is of another run, or another process writes to it.
         """
-        problem = self._claim(options, change) if self.processes.first else ""
+        problem = ""
+        if self.processes.first:
+            try:
+                problem = self._claim(options, change)
+            except UserError as error:
+                problem = str(error)
         if problem := self.processes.from_first(problem):
             raise UserError(problem)
 
@@ -78,6 +90,8 @@ class RunFolder:
         path = self.path / "train.json"
         if self.path.exists() and not self.path.is_dir():
             return f"{self.path} is a file; give a folder for the run with -o"
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = FolderLock(self.path)
         if path.exists():
             try:
                 before = json.loads(path.read_text())

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path
@@ -60,19 +61,19 @@ def train(
         KeyboardInterrupt: SIGINT or SIGTERM came; the state was saved.
     """
     check_split(config.micro_batches, processes)
-    folder = RunFolder(output, model.config, processes)
-    folder.claim({"model": model.config.to_dict(), "train": asdict(config), **(options or {})}, change=change_options)
-    network = distribute(prepare(model.to(processes.device), config, compile=run.compile_network), processes, run.parallel)
-    training = Training(network, make_optimizer(network, config), Average(network))
-    if folder.load(training) and processes.first:
-        logger.info("going on at step %d", training.step)
-    first = training.step * config.micro_batches + processes.rank
-    numbers = range(first, config.steps * config.micro_batches, processes.count)
-    watch = _Watch(folder, config, run, held_out, training)
-    with stop_requests() as request:
-        examples = read_ahead(source, numbers, workers=run.workers)
-        _steps(training, zip(numbers, examples), config, run, watch, request)
-    return watch.finish(training)
+    with closing(RunFolder(output, model.config, processes)) as folder:
+        folder.claim({"model": model.config.to_dict(), "train": asdict(config), **(options or {})}, change=change_options)
+        network = distribute(prepare(model.to(processes.device), config, compile=run.compile_network), processes, run.parallel)
+        training = Training(network, make_optimizer(network, config), Average(network))
+        if folder.load(training) and processes.first:
+            logger.info("going on at step %d", training.step)
+        first = training.step * config.micro_batches + processes.rank
+        numbers = range(first, config.steps * config.micro_batches, processes.count)
+        watch = _Watch(folder, config, run, held_out, training)
+        with stop_requests() as request:
+            examples = read_ahead(source, numbers, workers=run.workers)
+            _steps(training, zip(numbers, examples), config, run, watch, request)
+        return watch.finish(training)
 
 
 def _steps(
@@ -241,9 +242,10 @@ class _Watch:
         self._save_weights(training, "model")
 
     def finish(self, training: Training) -> Score:
-        """The last score; of a run that was complete already, measured now."""
+        """The last score; of a run that was complete already, measured now, and its weights written: it may have been killed in between."""
         if self.score is None:
             self._validate(training)
+            self._save_weights(training, "model")
         self.curves.close()
         assert self.score is not None
         return self.score

@@ -27,6 +27,7 @@ from st4rtrack.data.procedural import (
     select_clips,
     tracking_points,
 )
+from st4rtrack.io.files import write_whole
 from st4rtrack.model.hints import assemble_hints
 from st4rtrack.preprocess import normalize_images
 from st4rtrack.train.batch import Batch
@@ -87,9 +88,8 @@ def fill_pool(folder: Path, config: PoolConfig, device: str = "cpu") -> None:
             config.shard_pairs / rate,
             rate * (shards - index - 1) / 60,
         )
-    (folder / "pool.json").write_text(
-        json.dumps({"pairs": shards * config.shard_pairs, "seed": config.seed, "sizes": config.sizes})
-    )
+    content = {"pairs": shards * config.shard_pairs, "seed": config.seed, "sizes": config.sizes}
+    write_whole(folder / "pool.json", json.dumps(content).encode())
 
 
 def render_shard(config: PoolConfig, seed: int, height: int, width: int, device: str = "cpu") -> np.ndarray:

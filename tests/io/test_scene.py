@@ -216,7 +216,8 @@ def test_a_killed_run_goes_on(tmp_path, first) -> None:
     header = header_of(scene)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     save_scene(scene, whole)
-    write(SceneWriter.create(parts, header), scene, first)
+    with SceneWriter.create(parts, header) as writer:
+        write(writer, scene, first)
     writer = SceneWriter.create(parts, header)
     np.testing.assert_array_equal(np.flatnonzero(writer.frames_done), sorted(first))
     assert writer.first_missing_frame == next(t for t in range(5) if t not in first)
@@ -242,9 +243,11 @@ def test_killed_while_writing_a_frame(tmp_path, monkeypatch) -> None:
     with pytest.raises(KeyboardInterrupt):
         write(writer, scene, [2])
     assert writer.first_missing_frame == 2
+    writer.close()
     writer = SceneWriter.create(tmp_path, header)
     assert writer.first_missing_frame == 2
     write(writer, scene, [2])
+    writer.close()
     writer = SceneWriter.create(tmp_path, header)  # the torn record is gone, the next one lines up
     assert writer.first_missing_frame == 3
     write(writer, scene, [3])
@@ -260,6 +263,7 @@ def test_killed_while_finishing(tmp_path, monkeypatch) -> None:
         writer.finish()
     with pytest.raises(UserError, match="incomplete"):
         load_scene(tmp_path)
+    writer.close()
     writer = SceneWriter.create(tmp_path, header)
     assert writer.first_missing_frame == 4 and not writer.complete
     assert_same(writer.finish(**late_of(scene)), scene)

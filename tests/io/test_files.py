@@ -1,0 +1,46 @@
+"""Files that are there whole or not at all, and what killed processes left of them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from st4rtrack.io.files import remove_leftovers, unfinished_name, whole_file, write_whole
+
+
+def dead_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "state.pt"
+    write_whole(path, b"old")
+    with pytest.raises(OSError), whole_file(path) as file:
+        file.write(b"half of the new")
+        raise OSError(28, "No space left on device")
+    assert path.read_bytes() == b"old" and list(path.parent.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    path, mine, dead = tmp_path / "a.ply", str(os.getpid()), str(dead_process())
+    unfinished = unfinished_name(path)
+    left = [tmp_path / f"{unfinished.replace(mine, dead)}.part", tmp_path / f"{unfinished.replace(mine, dead)}.x1.partial"]
+    kept = [
+        tmp_path / f"{unfinished}.part",  # of this process
+        tmp_path / f"{unfinished.replace(mine, dead)[:-1]}x.part",
+        tmp_path / f".b.ply{unfinished.removeprefix('.a.ply').replace(mine, dead)}.part",
+        tmp_path / f".a.ply.elsewhere-{dead}.part",  # of another machine
+        tmp_path / "a.ply.1.part",
+    ]
+    left[1].mkdir()
+    (left[1] / "inside").touch()
+    for entry in [left[0], *kept]:
+        entry.touch()
+    remove_leftovers(path)
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
+    write_whole(path, b"x")
+    assert path.read_bytes() == b"x"
