@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from st4rtrack.batch.jobs import Job
 from st4rtrack.io.files import write_whole
+from st4rtrack.io.private import without_secrets
 
 BATCH_JSON = "batch.json"
 
@@ -74,5 +75,5 @@ def write_batch_json(output: Path, outcomes: Sequence[Outcome], **facts: Any) ->
     path = output / BATCH_JSON
     content = {"format": "st4rtrack batch", "format_version": 1, **facts, "counts": dict(counts)}
     videos = [{name: value for name, value in asdict(outcome).items() if value not in (None, [])} for outcome in outcomes]
-    write_whole(path, (json.dumps({**content, "videos": videos}, indent=1) + "\n").encode())
+    write_whole(path, (without_secrets(json.dumps({**content, "videos": videos}, indent=1)) + "\n").encode())
     return path

@@ -52,6 +52,7 @@ class DynamicReplica:
             raise UserError(
                 f"{self.annotations} lists no frame of a left camera with image, depth and trajectories"
                 + (f" whose files are in {self.folder}" if skip_missing else "")
+                + "; fetch the data set again, or name its folder"
             )
 
     def length(self, name: str) -> int:

@@ -115,7 +115,10 @@ def training_names(dataset: Kubric) -> list[str]:
     """
     names = dataset.names[:-HELD_OUT]
     if not names:
-        raise UserError(f"{dataset.folder} holds {len(dataset.names)} sequences, and the last {HELD_OUT} are not trained on")
+        raise UserError(
+            f"{dataset.folder} holds {len(dataset.names)} sequences, and the last {HELD_OUT} are not trained on; "
+            "give a folder with more"
+        )
     return names
 
 
@@ -155,4 +158,6 @@ def _poses(moved: dict[str, Any], length: int, label: str) -> np.ndarray:
 
 def _require_size(image: np.ndarray, size: tuple[int, int], path: Path) -> None:
     if image.shape != size:
-        raise UserError(f"{path} has {image.shape[1]}x{image.shape[0]} pixels, metadata.json says {size[1]}x{size[0]}")
+        raise UserError(
+            f"{path} has {image.shape[1]}x{image.shape[0]} pixels, metadata.json says {size[1]}x{size[0]}; fetch it again"
+        )

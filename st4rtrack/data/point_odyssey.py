@@ -67,7 +67,9 @@ class PointOdyssey:
         intrinsics = require_intrinsics(cameras["intrinsics"], str(annotations))
         world_from_camera = invert_cameras(cameras["extrinsics"], str(annotations))
         if min(len(intrinsics), len(world_from_camera)) < length:
-            raise UserError(f"{annotations} describes fewer frames than the {length} images in {folder / 'rgbs'}")
+            raise UserError(
+                f"{annotations} describes fewer frames than the {length} images in {folder / 'rgbs'}; fetch them again"
+            )
 
         def read_depth(index: int) -> np.ndarray:
             return read_16bit(folder / "depths" / f"depth_{index:05d}.png").astype(np.float32) * np.float32(FARTHEST_M / 65535)

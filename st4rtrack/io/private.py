@@ -3,14 +3,16 @@
 import re
 from pathlib import Path
 
-_CREDENTIALS = re.compile(r"(?<=://)[^\s/@'\"]+@")  # user:password@ of an address
+_CREDENTIALS = re.compile(
+    r"(://)[^\s/@'\"]+@|(:/)[^\s/@:'\"]+:[^\s/@'\"]+@"
+)  # of an address, or of one that was taken for a path
 _TOKENS = re.compile(r"\b(?:hf_|ghp_|github_pat_|sk-|AKIA)[A-Za-z0-9_-]{12,}")
 _PARAMETERS = re.compile(r"(?i)([?&](?:token|key|sig|signature|password|secret|access_token|x-amz-[a-z-]+)=)[^&\s'\"]+")
 
 
 def without_secrets(text: str) -> str:
     """The same text without credentials in addresses (`//user:password@`, `?token=`) and without tokens of hubs."""
-    text = _CREDENTIALS.sub("***@", text)
+    text = _CREDENTIALS.sub(lambda found: f"{found[1] or found[2]}***@", text)
     text = _PARAMETERS.sub(r"\1***", text)
     return _TOKENS.sub("***", text)
 

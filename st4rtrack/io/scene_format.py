@@ -20,6 +20,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from st4rtrack.io.lock import LOCK, FolderLock
+from st4rtrack.io.private import without_secrets
 from st4rtrack.types import PixelMap, UserError
 
 FORMAT = "st4rtrack scene"
@@ -399,4 +400,6 @@ def _plain(value: Any) -> Any:
         return _plain(value.item())
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return str(value) if isinstance(value, Path) else value
+    if isinstance(value, str | Path):
+        return without_secrets(str(value)) if ":/" in str(value) else str(value)
+    return value

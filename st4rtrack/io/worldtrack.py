@@ -116,7 +116,7 @@ def find_worldtrack(data: str | Path) -> list[tuple[str, Path]]:
         raise UserError(f"{data} is not a folder with WorldTrack sequences; check the path")
     paths = sorted(path for path in data.rglob("*.npz") if not path.name.startswith("."))
     if not paths:
-        raise UserError(f"{data} holds no .npz file, and so no WorldTrack sequence")
+        raise UserError(f"{data} holds no .npz file, and so no WorldTrack sequence; name the folder of the sequences")
     return [(path.relative_to(data).with_suffix("").as_posix(), path) for path in paths]
 
 

@@ -187,7 +187,7 @@ def _read_file(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     with path.open("rb") as file:
         start = file.read(10)
     if not start:
-        raise UserError(f"{path} is empty")
+        raise UserError(f"{path} is empty; fetch or copy it again")
     if path.suffix == ".safetensors" or start[8:9] == b"{":
         return _read_safetensors(path)
     config, weights = read_official(path)
@@ -257,7 +257,7 @@ def _read_folder(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise UserError(f"{config_path} is not JSON") from None
     if not isinstance(options, dict):
-        raise UserError(f"{config_path} holds no options")
+        raise UserError(f"{config_path} holds no options; fetch or write it again")
     return _read_safetensors(weights_path, options)
 
 

@@ -124,7 +124,7 @@ def read_official(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     content = read_pickle(path)
     weights = content.get("model", content)
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()) or not weights:
-        raise UserError(f"{path} holds no model weights under 'model'")
+        raise UserError(f"{path} holds no model weights under 'model'; give a checkpoint of St4RTrack, DUSt3R, MASt3R or MonST3R")
     expression = getattr(content.get("args"), "model", None)
     options = parse_architecture(expression, path) if isinstance(expression, str) else {}
     return config_from_official(options, weights, path), weights

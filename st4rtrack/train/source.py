@@ -67,7 +67,7 @@ class PoolExamples:
     def __init__(self, folder: Path, *, micro_batch: int, seed: int, augment: bool = True) -> None:
         self.shards = [path for path in sorted(folder.glob("*.npy")) if path.stat().st_size > _EMPTY_BYTES]
         if not self.shards:
-            raise UserError(f"{folder} holds no pairs to train on")
+            raise UserError(f"{folder} holds no pairs to train on; remove it, and they are made again")
         self.micro_batch, self.seed, self.augment = micro_batch, seed, augment
 
     def examples(self, index: int) -> Examples:

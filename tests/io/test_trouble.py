@@ -57,6 +57,8 @@ def test_other_errors_have_none(error: BaseException) -> None:
     [
         ("https://me:pass@host/a.mp4 and rtsp://u@cam", "https://***@host/a.mp4 and rtsp://***@cam"),
         ("https://host/a.mp4?x=1&token=abc&y=2", "https://host/a.mp4?x=1&token=***&y=2"),
+        ("no https:/me:pass@host/a.mp4", "no https:/***@host/a.mp4"),
+        ("C:/me@home/a.mp4", "C:/me@home/a.mp4"),
         ("key hf_abcdefghijklmnop123 of", "key *** of"),
         ("https://host/a@b.mp4, me@host, x://", "https://host/a@b.mp4, me@host, x://"),
         ('{"a": "http://host", "b": "c@d"}', '{"a": "http://host", "b": "c@d"}'),

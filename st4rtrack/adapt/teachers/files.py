@@ -107,7 +107,7 @@ class FileDepth:
 def _depth_of_folder(folder: Path) -> dict[str, np.ndarray]:
     paths = frame_files(folder, DEPTH_SUFFIXES)
     if not paths:
-        raise UserError(f"{folder} holds no {', '.join(sorted(DEPTH_SUFFIXES))} file, and so no depth")
+        raise UserError(f"{folder} holds no {', '.join(sorted(DEPTH_SUFFIXES))} file, and so no depth; name the folder of one file per frame")
     frames = [read_map(path, DEPTH_ARRAYS, "depth") for path in paths]
     if len({frame.shape for frame in frames}) > 1:
         raise UserError(f"the files in {folder} have different shapes; depth of a video has one [height, width]")
@@ -120,7 +120,7 @@ def _stored_size(said: dict[str, np.ndarray], path: Path) -> tuple[int, int]:
     except (KeyError, ValueError, TypeError):
         raise UserError(f"{path} must have both width and height, one whole number of pixels each") from None
     if min(size) < 1:
-        raise UserError(f"{path} says that its image has {size[1]}x{size[0]} pixels")
+        raise UserError(f"{path} says that its image has {size[1]}x{size[0]} pixels; each must be at least 1")
     return size
 
 

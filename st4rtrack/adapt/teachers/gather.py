@@ -74,7 +74,8 @@ def gather_depth(rgb: np.ndarray, anchor_index: int, teacher: DepthTeacher, *, c
 
     found = _once(ask, told, _key("depth", teacher.name, rgb, anchor_index), cache)
     if found.depth.shape != rgb.shape[:3]:
-        raise UserError(f"depth of {teacher.name} is {list(found.depth.shape)}, the video {list(rgb.shape[:3])}")
+        shapes = f"depth of {teacher.name} is {list(found.depth.shape)}, the video {list(rgb.shape[:3])}"
+        raise UserError(f"{shapes}; make it of the frames that are adapted to")
     if found.silent:
         logger.info("%s knows no depth of this video; nothing is learnt from depth", teacher.name)
         return None

@@ -72,5 +72,6 @@ def _load(folder: Path, device: str) -> tuple[Any, Any]:
         model = AutoModelForDepthEstimation.from_pretrained(folder, use_safetensors=True, **local)
     except Exception as error:  # whatever a model's folder lacks
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{folder} holds no depth-estimation model that transformers reads ({first})") from error
+        what = f"{folder} holds no depth-estimation model that transformers reads ({first})"
+        raise UserError(f"{what}; name another with --depth") from error
     return processor, model.to(device).eval()
