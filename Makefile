@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 CLIP := demo/clip.mp4
 VIDEO ?= $(CLIP)
 
-.PHONY: demo test test-slow performance benchmark docs train-tiny clean
+.PHONY: demo test test-slow performance benchmark docs train-tiny audit faults clean
 
 # The path of VIDEO may hold spaces, which make's own functions would split at.
 demo: $(INSTALLED)
@@ -46,6 +46,15 @@ docs: $(INSTALLED)
 # One core, resumable; hours. The result replaces the embedded model only by hand, see docs/training-log.md.
 train-tiny: $(INSTALLED)
 	nice $(BIN)/st4rtrack train tiny -o runs/tiny --threads 1
+
+# Known weaknesses of the packages that are installed; asks a public service, and says so where there is no network.
+audit: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip-audit>=2.7" || { echo "make audit: pip-audit cannot be installed; it needs a network" >&2; exit 1; }
+	$(BIN)/pip-audit --skip-editable --progress-spinner off || { echo "make audit: weaknesses were found, or the service could not be asked; see above" >&2; exit 1; }
+
+# What commands survive: kills, full disks, lost permission; half an hour on a quiet machine.
+faults: $(INSTALLED)
+	$(BIN)/python performance/faults.py
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import docstring_parser
 
-from st4rtrack.cli.main import BENCH, COMMANDS, DESCRIPTION
+from st4rtrack.cli.main import BENCH, COMMANDS, DESCRIPTION, EVERYWHERE
 
 HEAD = """# Commands
 
@@ -20,6 +20,12 @@ HEAD = """# Commands
 {description} `st4rtrack COMMAND --help` says the same as this page, `st4rtrack --version` the version.
 
 A mistake in what was asked ends with one sentence and exit code 2. A run that was stopped goes on with the same command.
+
+Every command takes, before or after its name:
+
+{everywhere}
+
+[In a pipeline](pipelines.md) says more.
 """
 
 
@@ -77,7 +83,8 @@ def page() -> str:
     commands = {name: command for name, command in COMMANDS.items() if name != "bench"}
     commands |= {f"bench {name}": command for name, command in BENCH.items()}
     sections = [section(name, command) for name, command in commands.items()]
-    return "\n".join([HEAD.format(description=DESCRIPTION), *sections])
+    everywhere = "\n".join(f"- `{name}`: {what}" for name, what in EVERYWHERE.items())
+    return "\n".join([HEAD.format(description=DESCRIPTION, everywhere=everywhere), *sections])
 
 
 if __name__ == "__main__":

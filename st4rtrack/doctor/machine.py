@@ -104,6 +104,13 @@ def unused_nvidia_gpu() -> bool:
     return not torch.cuda.is_available() and (any(Path("/dev").glob("nvidia[0-9]*")) or shutil.which("nvidia-smi") is not None)
 
 
+def nvidia_driver() -> str:
+    """Version of NVIDIA's driver; "" where the system does not say."""
+    told = Path("/proc/driver/nvidia/version")
+    words = told.read_text().split() if told.exists() else []
+    return next((word for word in words if word[0].isdigit() and "." in word), "")
+
+
 def pytorch_build() -> str:
     """Version of PyTorch and what it was built for."""
     if torch.version.cuda:

@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 
 from st4rtrack import __version__
-from st4rtrack.doctor import machine, packages
+from st4rtrack.doctor import machine, packages, places
 from st4rtrack.doctor.benchmark import MEANINGS, Benchmark, Row
 from st4rtrack.doctor.fit import SCENE_BYTES_PER_PIXEL, Need, memory_need, size_of_16_to_9
 from st4rtrack.model.config import LARGE, TINY, ModelConfig
 
 GIB = machine.GIB
-LITTLE_DISK = GIB
+LITTLE_DISK = LITTLE_MEMORY = GIB
 MODELS: dict[str, ModelConfig] = {"tiny": TINY, "large": LARGE}
 SHARE_OF_A_LINE = 0.005
 """A part that took less of the whole than this is left out of the table."""
@@ -51,6 +51,8 @@ def examine(device: torch.device, dtype: torch.dtype, *, size: int | None = None
     """
     found = Examination()
     _examine_machine(found, folder)
+    for what, cure in places.lacks():
+        found.miss(what, cure)
     _examine_gpus(found)
     _examine_packages(found)
     _examine_codecs(found)
@@ -112,6 +114,8 @@ def _examine_machine(found: Examination, folder: Path) -> None:
         found.miss(f"{folder.resolve()} cannot be written", "go to another folder, or give run a folder with -o")
     elif disk < LITTLE_DISK:
         found.miss(f"only {_gib(disk)} of disk are free in {folder.resolve()}", "write elsewhere with -o, or --points float16")
+    if free < LITTLE_MEMORY:
+        found.miss(f"only {_gib(free)} of memory are free", "end other programs, or take a smaller --size and --batch-size 1")
 
 
 def _examine_gpus(found: Examination) -> None:
@@ -125,8 +129,17 @@ def _examine_gpus(found: Examination) -> None:
     if not gpus:
         found.say("This machine", "GPU", "none that PyTorch can use; the processor computes")
     if machine.unused_nvidia_gpu():
-        what = "there is an NVIDIA GPU here, and PyTorch cannot use it"
-        found.miss(what, "install PyTorch for CUDA, and a driver that is as new: https://pytorch.org/get-started/locally")
+        found.miss("there is an NVIDIA GPU here, and PyTorch cannot use it", _cure_of_gpu())
+
+
+def _cure_of_gpu() -> str:
+    """Which of the two is missing: a PyTorch for it, or a driver that is as new."""
+    where = "https://pytorch.org/get-started/locally"
+    if not torch.version.cuda:
+        return f"this PyTorch computes on processors only; install one for CUDA: {where}"
+    driver = machine.nvidia_driver()
+    has = f"the driver is {driver}" if driver else "no driver answers"
+    return f"{has}, and this PyTorch is for CUDA {torch.version.cuda}: update the driver, or install an older CUDA's: {where}"
 
 
 def _examine_packages(found: Examination) -> None:

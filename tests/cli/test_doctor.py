@@ -1,13 +1,14 @@
 """`st4rtrack doctor` as a user meets it."""
 
 import re
+import tempfile
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from st4rtrack.doctor import machine, packages, report
+from st4rtrack.doctor import machine, packages, places, report
 from st4rtrack.doctor.fit import Need
 from tests.conftest import Run
 
@@ -33,7 +34,10 @@ def test_it_says_what_is_here(run: Run, quick: None) -> None:
 
 def test_what_is_missing_comes_with_its_cure(run: Run, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "unused_nvidia_gpu", lambda: True)
-    monkeypatch.setattr(machine, "memory_bytes", lambda: (8 * GIB, 2 * GIB))
+    monkeypatch.setattr(machine, "memory_bytes", lambda: (8 * GIB, GIB // 2))
+    monkeypatch.setattr(places, "open_files", lambda: 64)
+    monkeypatch.setattr(places, "shared_bytes", lambda: 64 * 2**20)
+    monkeypatch.setenv("HF_HUB_CACHE", str(Path(__file__) / "hub"))
     monkeypatch.setattr(machine, "disk_bytes", lambda _: GIB // 10)
     monkeypatch.setattr(packages, "codecs", lambda: {"H.264": True, "AV1": False})
     monkeypatch.setattr(packages, "core_packages", lambda: [packages.Package("zarr", ">=3.0", "2.18")])
@@ -43,6 +47,10 @@ def test_what_is_missing_comes_with_its_cure(run: Run, quick: None, monkeypatch:
     missing = said[said.index("Missing") :]
     for what, cure in (
         ("PyTorch cannot use it", "pytorch.org"),
+        ("of memory are free", "--size"),
+        ("(models of the hub) cannot be written", "HF_HOME"),
+        ("only 64 files open", "ulimit -n"),
+        ("only 64 MiB of shared memory", "--workers 0"),
         ("large does not fit", "--size"),
         ("of disk are free", "-o"),
         ("AV1", "pip install --upgrade"),
@@ -59,6 +67,28 @@ def test_a_gpu_is_named_and_a_build_without_its_kernels_is_a_lack(run: Run, quic
     code, said = run("doctor", "--device", "cpu")
     assert code == 0 and "Example 9000, 20.0 GiB free of 24.0 GiB, capability 13.0" in said
     assert "no kernels for Example 9000" in said
+
+
+def test_folders_that_others_write_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "models"))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    place = places.hub_place()
+    assert place.folder == tmp_path / "models/hub" and place.writable and place.free_bytes > 0
+    (tmp_path / "models").write_text("a file")
+    assert not places.hub_place().writable
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert places.temporary_place().folder == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("cuda", "driver", "words"), [(None, "", "processors only"), ("12.8", "470.1", "470.1"), ("12.8", "", "no driver")]
+)
+def test_an_unused_gpu_lacks_a_build_or_a_driver(
+    monkeypatch: pytest.MonkeyPatch, cuda: str | None, driver: str, words: str
+) -> None:
+    monkeypatch.setattr(report.torch.version, "cuda", cuda)
+    monkeypatch.setattr(machine, "nvidia_driver", lambda: driver)
+    assert words in report._cure_of_gpu() and "pytorch.org" in report._cure_of_gpu()
 
 
 @pytest.mark.parametrize(
