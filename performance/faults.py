@@ -58,7 +58,7 @@ def start(job: Job, folder: Path, inside: Inside | None = None) -> int:
     code = 70
     try:
         os.chdir(folder)
-        with Path("said.txt").open("a") as said, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        with said_in(folder).open("a") as said, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             try:
                 if inside:
                     inside()
@@ -68,6 +68,11 @@ def start(job: Job, folder: Path, inside: Inside | None = None) -> int:
                 code = end.code if isinstance(end.code, int) else 1
     finally:
         os._exit(code)
+
+
+def said_in(folder: Path) -> Path:
+    """What commands in a folder say: beside it, as its disk may be full."""
+    return folder.with_name(f"{folder.name}.txt")
 
 
 def ended(pid: int, timeout_s: float = 600.0) -> int | None:
@@ -83,7 +88,7 @@ def ended(pid: int, timeout_s: float = 600.0) -> int | None:
 def run_to_the_end(job: Job, folder: Path) -> bool:
     """Whether the command ends well, or says that its output is there already."""
     code = ended(start(job, folder))
-    return code == 0 or (code == 2 and "exists already" in (folder / "said.txt").read_text().splitlines()[-1])
+    return code == 0 or (code == 2 and "exists already" in said_in(folder).read_text().splitlines()[-1])
 
 
 @contextlib.contextmanager
@@ -95,7 +100,7 @@ def new_folder(root: Path) -> Iterator[Path]:
 
 
 def complain(folder: Path, what: str) -> None:
-    lines = (folder / "said.txt").read_text().splitlines()[-12:]
+    lines = said_in(folder).read_text().splitlines()[-12:]
     print(f"  did not survive: {what}\n    " + "\n    ".join(lines), file=sys.stderr)
 
 
@@ -217,7 +222,7 @@ def faults(root: Path, seed: int, kinds: list[str]) -> list[Row]:
                 print("disk full: not tried, as no disk may be mounted here", file=sys.stderr)
                 continue
             code = ended(start(job, folder, FAULTS[kind].inside))
-            sentence = (folder / "said.txt").read_text().splitlines()[-1] if code == 2 else ""
+            sentence = said_in(folder).read_text().splitlines()[-1] if code == 2 else ""
             FAULTS[kind].heal(folder)
             well = FAULTS[kind].words in sentence and run_to_the_end(job, folder) and result(folder / "out") == wanted
             if not well:
@@ -233,8 +238,7 @@ def second_writer(root: Path, seed: int) -> Row:
         holder = FolderLock(folder / "out")
         before = sorted(folder.rglob("*"))
         code = ended(start(JOBS["run"], folder))
-        sentence = (folder / "said.txt").read_text().splitlines()[-1]
-        (folder / "said.txt").unlink()
+        sentence = said_in(folder).read_text().splitlines()[-1]
         well = code == 2 and "is being written to by" in sentence and sorted(folder.rglob("*")) == before
         holder.release()
     return Row("run", "second writer", 1, int(well), seed)

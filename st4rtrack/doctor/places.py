@@ -1,4 +1,4 @@
-"""Folders beside the user's own that something is written to, and limits of this process: usual causes of faults far from where they show."""
+"""Folders beside the user's own that something is written to, and limits of this process: causes of faults far from where they show."""
 
 import os
 import tempfile
