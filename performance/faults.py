@@ -136,8 +136,8 @@ def at_frame(fault: Inside) -> Inside:
     """Lets a fault happen when `FAULT_AT_FRAME` frames are written."""
 
     def inside() -> None:
-        def call(progress: Progress, done: int, total: int) -> None:
-            progress.done = done
+        def call(self: Progress, done: int, total: int) -> None:
+            self.done = done
             if done == FAULT_AT_FRAME:
                 fault()
 
@@ -246,8 +246,8 @@ def second_writer(root: Path, seed: int) -> Row:
 
 @contextlib.contextmanager
 def small_disk(folder: Path) -> Iterator[bool]:
-    """Makes a folder a disk of its own of 4 MB, if that is allowed here."""
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True).returncode == 0
+    """Makes a folder a disk of its own of 32 MB, if that is allowed here."""
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)], capture_output=True).returncode == 0
     try:
         yield mounted
     finally:
