@@ -2,15 +2,33 @@
 
 import queue
 import threading
-from collections.abc import Generator, Iterable
-from contextlib import suppress
-from typing import TypeVar, cast
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import Any, TypeVar, cast
 
 Item = TypeVar("Item")
 
 _END = object()
 _PATIENCE_S = 0.1
 """How often a producer whose results nobody takes looks whether it is still wanted."""
+
+
+_begun: ContextVar[list[Generator[Any, None, None]] | None] = ContextVar("begun", default=None)
+
+
+@contextmanager
+def ended_together() -> Iterator[None]:
+    """Whatever was begun inside by `run_ahead` has ended after it, the last one first; also after an error whose traceback somebody keeps,
+    and with it every generator that it went through."""
+    begun: list[Generator[Any, None, None]] = []
+    token = _begun.set(begun)
+    try:
+        yield
+    finally:
+        _begun.reset(token)
+        for generator in reversed(begun):
+            generator.close()
 
 
 def run_ahead(items: Iterable[Item], most: int) -> Generator[Item, None, None]:
@@ -22,6 +40,13 @@ def run_ahead(items: Iterable[Item], most: int) -> Generator[Item, None, None]:
         items: made one after the other, by one thread only.
         most: how many may wait; memory is bounded by it.
     """
+    made = _made_ahead(items, most)
+    if (begun := _begun.get()) is not None:
+        begun.append(made)
+    return made
+
+
+def _made_ahead(items: Iterable[Item], most: int) -> Generator[Item, None, None]:
     waiting: queue.Queue[object] = queue.Queue(most)
     unwanted = threading.Event()
     failed: list[BaseException] = []

@@ -18,7 +18,7 @@ from st4rtrack.io.scene import SceneBuffer, SceneHeader, SceneSink, SceneWriter,
 from st4rtrack.io.video import open_video
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack
-from st4rtrack.pipeline.ahead import run_ahead
+from st4rtrack.pipeline.ahead import ended_together, run_ahead
 from st4rtrack.pipeline.anchor_pairs import NetworkPairs
 from st4rtrack.pipeline.anchors import add_anchors
 from st4rtrack.pipeline.cameras import anchor_intrinsics, solve_camera
@@ -126,7 +126,7 @@ def reconstruct(
 
     # only now: a network or an anchor that fits no camera must not cost the user the scene that `overwrite` replaces
     sink: SceneSink = SceneBuffer(header) if output is None else SceneWriter.create(output, header, overwrite=overwrite)
-    with sink:  # whatever happens, the folder is free again for who goes on
+    with sink, ended_together():  # whatever happens: nothing works on, and the folder is free for who goes on
         kept = TokenFile(len(source), None if output is None else Path(output)) if anchor == "auto" else None
         _process_frames(
             network_video, outward, model, encoded, own.tracking, intrinsics, steps, placing, batch_size, sink, progress, kept

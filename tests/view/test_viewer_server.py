@@ -79,10 +79,30 @@ def test_the_server_answers_its_own_page_only(viewer: Viewer) -> None:
     assert status(Origin="http://evil.example") == 403
     assert status(Host="evil.example") == 403
     assert status(**socket_headers, Origin="http://evil.example") == 403
+
+
+@pytest.mark.parametrize(
+    "path", ["/../../../etc/passwd", "//etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/..%2f..%2fetc/passwd", "/..\\..\\etc\\passwd"]
+)
+def test_files_of_others_are_not_served(viewer: Viewer, path: str) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", viewer.port, timeout=10)
-    connection.request("GET", "/../../../etc/passwd")
-    assert connection.getresponse().status == 404
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    assert answer.status == 404 and b"root:" not in answer.read()
     connection.close()
+
+
+def test_nothing_is_written_where_the_user_is_nor_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    viewer = Viewer({"scene": synthetic_scene(3, 8, 10)}, port=0)
+    draw(viewer)
+    connection = http.client.HTTPConnection("127.0.0.1", viewer.port, timeout=10)
+    connection.request("GET", "/")
+    connection.getresponse().read()
+    connection.close()
+    viewer.stop()
+    assert not list(tmp_path.rglob("*"))
 
 
 def test_the_own_page_gets_a_websocket_and_others_none(viewer: Viewer) -> None:
