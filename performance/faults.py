@@ -247,7 +247,9 @@ def second_writer(root: Path, seed: int) -> Row:
 @contextlib.contextmanager
 def small_disk(folder: Path) -> Iterator[bool]:
     """Makes a folder a disk of its own of 32 MB, if that is allowed here."""
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)], capture_output=True).returncode == 0
+    mounted = (
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)], capture_output=True).returncode == 0
+    )
     try:
         yield mounted
     finally:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 
 Item = TypeVar("Item")
 
+THREAD = "run ahead"
 _END = object()
 _PATIENCE_S = 0.1
 """How often a producer whose results nobody takes looks whether it is still wanted."""
@@ -50,7 +51,7 @@ def _made_ahead(items: Iterable[Item], most: int) -> Generator[Item, None, None]
     waiting: queue.Queue[object] = queue.Queue(most)
     unwanted = threading.Event()
     failed: list[BaseException] = []
-    thread = threading.Thread(target=_produce, args=(items, waiting, unwanted, failed), daemon=True)
+    thread = threading.Thread(target=_produce, args=(items, waiting, unwanted, failed), name=THREAD, daemon=True)
     thread.start()
     try:
         while (item := waiting.get()) is not _END:
