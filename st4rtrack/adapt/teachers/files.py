@@ -107,7 +107,9 @@ class FileDepth:
 def _depth_of_folder(folder: Path) -> dict[str, np.ndarray]:
     paths = frame_files(folder, DEPTH_SUFFIXES)
     if not paths:
-        raise UserError(f"{folder} holds no {', '.join(sorted(DEPTH_SUFFIXES))} file, and so no depth; name the folder of one file per frame")
+        raise UserError(
+            f"{folder} holds no {', '.join(sorted(DEPTH_SUFFIXES))} file, and so no depth; name the folder of one file per frame"
+        )
     frames = [read_map(path, DEPTH_ARRAYS, "depth") for path in paths]
     if len({frame.shape for frame in frames}) > 1:
         raise UserError(f"the files in {folder} have different shapes; depth of a video has one [height, width]")
