@@ -50,7 +50,8 @@ train-tiny: $(INSTALLED)
 # Known weaknesses of the packages that are installed; asks a public service, and says so where there is no network.
 audit: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip-audit>=2.7" || { echo "make audit: pip-audit cannot be installed; it needs a network" >&2; exit 1; }
-	$(BIN)/pip-audit --skip-editable --progress-spinner off || { echo "make audit: weaknesses were found, or the service could not be asked; see above" >&2; exit 1; }
+	$(BIN)/python -m pip freeze --exclude-editable > $(VENV)/audit.txt
+	$(BIN)/pip-audit --strict --disable-pip --no-deps --progress-spinner off -r $(VENV)/audit.txt || { echo "make audit: a weakness was found, or the service could not be asked about a package; see above" >&2; exit 1; }
 
 # What commands survive: kills, full disks, lost permission; half an hour on a quiet machine.
 faults: $(INSTALLED)

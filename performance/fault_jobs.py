@@ -19,7 +19,7 @@ from st4rtrack.model.config import TINY
 from st4rtrack.train.forward import new_model
 
 HEIGHT, WIDTH, FRAMES = 64, 96, 6
-DIFFERS = ("batch.json", "adaptation.json", "adaptation.png", "log.jsonl", "frames.journal", "events.")
+DIFFERS = ("batch.json", "adaptation.json", "adaptation.png", "log.jsonl", "frames.journal", "anchors.journal", "events.")
 """Files with times in them, and what a process leaves that was killed after its last word."""
 
 
