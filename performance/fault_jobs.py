@@ -116,5 +116,8 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for key in sorted(value, key=str):
             yield from _leaves(value[key], f"{name}/{key}")
+    elif isinstance(value, list | tuple):  # of an optimiser's options; which of the two they are is nobody's business
+        for k, item in enumerate(value):
+            yield from _leaves(item, f"{name}/{k}")
     else:
         yield name, value

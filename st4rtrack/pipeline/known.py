@@ -164,7 +164,7 @@ class Placing:
         ends = sample_map(self._start, self._known.distance[0])
         apart = float(np.linalg.norm(ends[0] - ends[1]))
         if not (np.isfinite(apart) and apart > 0):
-            raise UserError("the pixels of the known distance have no two points in the anchor frame; choose others")
+            raise UserError("the two pixels of --known-distance show no two points in the anchor frame; choose others")
         return self._known.distance[1] / apart
 
     def _begin(self, own: TwoPointmaps) -> None:
