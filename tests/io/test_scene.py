@@ -290,6 +290,7 @@ def test_killed_while_the_masks_of_motion_are_written(tmp_path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         writer.finish(moving=scene.tracking.moving, moving_in_frames=masks())
+    writer.close()
     again = SceneWriter.create(tmp_path, header_of(scene))
     assert again.frames_done.all() and not again.complete
     assert_same(again.finish(**late_of(scene)), scene)

@@ -126,6 +126,7 @@ def test_a_killed_run_keeps_whole_anchors_and_gives_the_same_scene(tmp_path: Pat
     killed = first_pass(ErringNetwork(walk, **QUIET), sink("scene"))
     with pytest.raises(Killed):
         add_anchors(Killing(walk, **QUIET), killed, place_lost=False)
+    killed.close()
     again = sink("scene")
     assert 0 < len(again.anchors.frames) < len(whole.anchors)
     network = ErringNetwork(walk, **QUIET)

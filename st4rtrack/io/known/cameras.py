@@ -110,7 +110,9 @@ def _npz(path: Path) -> CameraFile:
     numbers, time_s = said.get("frame_index"), said.get("time_s")
     for each in (numbers, time_s):
         if each is not None and each.shape != (len(found.world_from_camera),):
-            raise UserError(f"{path} has {len(found.world_from_camera)} cameras, and {list(each.shape)} numbers or times of them")
+            raise UserError(
+                f"{path} has {len(found.world_from_camera)} cameras, and {list(each.shape)} numbers or times; expected one each"
+            )
     return CameraFile(
         label, found.world_from_camera, found.intrinsics, size, numbers, time_s=None if numbers is not None else time_s
     )
@@ -136,7 +138,9 @@ def _vipe(path: Path) -> CameraFile:
     said = read_npz(path, "data", "inds")
     cameras, numbers = require_cameras(said["data"], str(path)), said["inds"]
     if numbers.shape != (len(cameras),):
-        raise UserError(f"{path} has {len(cameras)} cameras in data and {list(numbers.shape)} frame numbers in inds")
+        raise UserError(
+            f"{path} has {len(cameras)} cameras in data and {list(numbers.shape)} frame numbers in inds; one for each is expected"
+        )
     intrinsics, beside = None, path.parent.parent / "intrinsics" / path.name
     if beside.is_file():
         said = read_npz(beside, "data", "inds")
