@@ -4,10 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from st4rtrack.cli.main import main
 
 Run = Callable[..., tuple[int, str]]
+
+# The same examples on every machine and in every run, however slow it is; nothing is kept between runs.
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture

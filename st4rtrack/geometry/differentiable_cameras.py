@@ -20,6 +20,9 @@ from st4rtrack.geometry.transforms import invert_rigid, transform_points
 NEAREST = 0.05
 """Of the typical depth of a frame: what is nearer is as good as behind the camera."""
 
+SMALLEST_DEPTH = 1e-15
+"""What a depth to divide by is never below, in any unit: the square of its reciprocal is still a number in float32."""
+
 HUBER = 0.1
 """Of the spread of the pixels: a larger residual counts linearly, as in the release."""
 
@@ -121,7 +124,7 @@ def _nearest(z: Tensor) -> Tensor:
     if not z.shape[-1]:
         return torch.ones_like(z.sum(dim=-1, keepdim=True))
     typical = z.detach().abs().nanmedian(dim=-1, keepdim=True).values
-    return (NEAREST * torch.nan_to_num(typical, nan=1.0)).clamp(min=1e-12)
+    return (NEAREST * torch.nan_to_num(typical, nan=1.0)).clamp(min=SMALLEST_DEPTH)
 
 
 def _usable(points_camera: Tensor) -> Tensor:

@@ -56,9 +56,13 @@ def length(vectors: Tensor) -> Tensor:
     """
     if not vectors.numel():
         return vectors.sum(-1)
-    exponent = torch.frexp(vectors.detach().abs().max()).exponent.clamp(-125, 126)
-    size = torch.ldexp(vectors.new_ones(()), exponent)
+    size = power_of_two(vectors.detach().abs().max())
     return (vectors / size).norm(dim=-1) * size
+
+
+def power_of_two(size: Tensor) -> Tensor:
+    """The power of two above each size [...] >= 0, to divide by without costing a digit; its reciprocal is a number too."""
+    return torch.ldexp(torch.ones_like(size), torch.frexp(size).exponent.clamp(-125, 126))
 
 
 def labelled(predicted: Pointmap, true: Pointmap) -> tuple[Pointmap, Pointmap]:

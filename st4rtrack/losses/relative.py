@@ -37,8 +37,9 @@ class KnownDepth:
         return KnownDepth(*(each.flatten()[None] for each in (self.depth, self.teacher, self.valid)))
 
     def log_ratio(self) -> tuple[Tensor, Tensor]:
-        """log z / t [F, ...], and where it counts [F, ...] bool: what the prediction has behind the camera does not."""
-        counts = self.valid & (self.depth > 0)
+        """log z / t [F, ...], and where it counts [F, ...] bool: what the prediction has behind the camera does not, nor in it, where
+        the gradient 1 / z is not a number."""
+        counts = self.valid & (self.depth > torch.finfo(torch.float32).tiny)
         return keep(self.depth, counts, 1.0).log() - keep(self.teacher, counts, 1.0).log(), counts
 
 

@@ -21,10 +21,13 @@ The functions `released_...` repeat the released scripts instead; their docstrin
 import torch
 from torch import Tensor
 
-from st4rtrack.losses.regression import keep, length, weighted_mean
+from st4rtrack.losses.regression import keep, length, power_of_two, weighted_mean
 
 CENTRAL = 0.05
 """Of half the diagonal of the image: tracks nearer to its centre do not take part in the scale of a frame."""
+
+SMALLEST = 1e-30
+"""What is smaller counts as 0 where a scale is found: the gradient of a scale grows as its reciprocal, and must be a number."""
 
 
 def trajectory_loss(projected_px: Tensor, tracks_px: Tensor, visible: Tensor, centre_px: Tensor) -> Tensor:
@@ -46,8 +49,10 @@ def trajectory_loss(projected_px: Tensor, tracks_px: Tensor, visible: Tensor, ce
     radius = CENTRAL * length(centre_px.to(wanted))
     wanted_length = length(wanted)
     outer = wanted_length >= radius
-    ratio = wanted_length / length(predicted).clamp(min=radius / 2)
-    scale = torch.where(outer.any(dim=1), (ratio * outer).sum(1) / outer.sum(1).clamp(min=1), 1.0)
+    size = _size(predicted)[:, None]
+    predicted = predicted / size[..., None]
+    ratio = wanted_length / length(predicted).maximum(radius / 2 / size)
+    scale = torch.where(outer.any(dim=1), (ratio * outer).sum(1) / outer.sum(1).clamp(min=1), size[:, 0])
     return mean_of_frames((predicted * scale[:, None, None] - wanted).square().sum(-1), visible)
 
 
@@ -117,6 +122,15 @@ def mean_of_frames(values: Tensor, counts: Tensor) -> Tensor:
 
 def _scaled_to(predicted: Tensor, wanted: Tensor, least: float = 0.0) -> Tensor:
     """Predictions [F, N] at the scale per frame that brings them nearest to what is wanted, which is 0 for predictions that are all 0."""
-    square = predicted.square().sum(1) + least
+    predicted = keep(predicted, predicted.abs() >= SMALLEST)
+    size = _size(predicted)
+    predicted = predicted / size[:, None]
+    square = predicted.square().sum(1) + least / size / size
     scale = (predicted * wanted).sum(1) / torch.where(square > 0, square, 1.0)
     return predicted * scale[:, None]
+
+
+def _size(values: Tensor) -> Tensor:
+    """[F] power of two above all of each frame [F, ...], without gradient: squares of what is divided by it do not leave the range of
+    numbers, nor do the gradients of a quotient of them."""
+    return power_of_two(torch.nn.functional.pad(values.detach().abs().flatten(1), (0, 1)).amax(1))
