@@ -82,6 +82,7 @@ def main() -> None:
     parser.add_argument("--mutants", type=int, default=120)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=OUTPUT)
     parser.add_argument("--keep", type=Path, help="folder for the copy, kept; it must not exist")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -97,8 +98,8 @@ def main() -> None:
         rows[part] = {"mutants": len(parts[part]), "tried": states.total(), "caught": caught, **dict(sorted(states.items()))}
     tried, caught = (sum(row[key] for row in rows.values()) for key in ("tried", "caught"))
     report = {"machine": machine(), "seed": arguments.seed, "tried": tried, "caught": caught, "parts": rows, "survivors": survivors}
-    OUTPUT.parent.mkdir(exist_ok=True)
-    OUTPUT.write_text(json.dumps(report, indent=1) + "\n")
+    arguments.output.parent.mkdir(exist_ok=True)
+    arguments.output.write_text(json.dumps(report, indent=1) + "\n")
     print("| part | mutants | tried | caught |\n|---|---|---|---|")
     for part, row in rows.items():
         print(f"| {part} | {row['mutants']} | {row['tried']} | {100 * row['caught'] / row['tried']:.0f} % |")

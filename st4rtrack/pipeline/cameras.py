@@ -22,6 +22,9 @@ REPROJECTION_ERROR = 0.01
 
 MIN_INLIERS = 30
 
+SEED = 0
+"""Of the robust solver: which pixels propose cameras."""
+
 
 def anchor_intrinsics(anchor_points: Pointmap) -> np.ndarray:
     """Intrinsics [3, 3] in network pixels from the anchor's own pointmap [height, width, 3]; principal point in the middle.
@@ -66,7 +69,7 @@ def solve_camera(reconstruction: Pointmap, intrinsics: np.ndarray) -> np.ndarray
     points = np.asarray(reconstruction.points_world, np.float64).reshape(-1, 3)[index]
     pixels = pixel_grid(height, width).reshape(-1, 2)[index]
     camera = {"model": "PINHOLE", "width": width, "height": height, "params": [*intrinsics[(0, 1), (0, 1)], *intrinsics[:2, 2]]}
-    options = {"max_reproj_error": REPROJECTION_ERROR * max(height, width), "max_iterations": 1000, "seed": 0}
+    options = {"max_reproj_error": REPROJECTION_ERROR * max(height, width), "max_iterations": 1000, "seed": SEED}
     pose, result = poselib.estimate_absolute_pose(pixels, points, camera, options, {})
     camera_from_world = rigid(np.asarray(pose.R), np.asarray(pose.t))
     if result["num_inliers"] < max(MIN_INLIERS, 0.1 * len(index)) or not np.isfinite(camera_from_world).all():

@@ -145,10 +145,11 @@ def reconstruct(
         focal_px = (intrinsics if placing is None else placing.intrinsics(anchor_index))[0, 0]
         units = {} if placing is None else placing.results
         moving = moving_points(sink.read, len(source), anchor_index)
+        computed = computed_with(model.device, batch_size)
         return sink.finish(
             moving=moving,
             moving_in_frames=moving_masks(sink.read, len(source), anchor_index, moving),
-            results={"focal_px": focal_px, "cameras_not_found": len(unsolved), **units, **further},
+            results={"focal_px": focal_px, "cameras_not_found": len(unsolved), "computed": computed, **units, **further},
         )
 
 
