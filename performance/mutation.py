@@ -1,8 +1,8 @@
 """Whether the tests would notice a mistake: `python performance/mutation.py --mutants 120 --seed 0`.
 
-mutmut makes mutants of what everything else rests on: geometry, metrics, losses and the scene store ([tool.mutmut] in pyproject.toml
-says which files, and which tests judge). Each is the code with one small mistake; the same number of every part is drawn at random. A
-mutant is caught when a test fails or does not end. Everything happens in a copy of the checkout, which `--keep` leaves.
+mutmut makes mutants of what everything else rests on, each the code with one small mistake; as many of every part are drawn at random,
+and the tests beside the part judge them. A mutant is caught when a test fails or does not end. Messages of errors are left out: their
+form has a test of its own. Everything happens in copies of the checkout, which `--keep` leaves.
 """
 
 import argparse
@@ -13,9 +13,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import tomllib
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from machine import machine
 from mutmut.mutation.file_mutation import mutate_file_contents
@@ -24,38 +24,44 @@ from mutmut.utils.format_utils import get_mutant_name
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "performance" / "reliability" / "mutation.json"
+PARTS = {
+    "geometry": (["st4rtrack/geometry/*.py"], ["tests/geometry"]),
+    "metrics": (["st4rtrack/metrics/*.py"], ["tests/metrics"]),
+    "losses": (["st4rtrack/losses/*.py"], ["tests/losses"]),
+    "scene store": (["st4rtrack/io/scene*.py", "st4rtrack/io/lazy.py"], ["tests/io/test_scene.py", "tests/io/test_lazy.py"]),
+}
+"""Which files have mutants, and which tests judge them."""
+
 CAUGHT = ("killed", "timeout", "segfault", "suspicious")
 """What mutmut says of a mutant that the tests notice: they fail, take too long, or end the process."""
 
 
-def mutants_by_part(root: Path) -> dict[str, list[str]]:
-    """Names of all mutants, in order, of every part: a package, or the scene store."""
-    chosen = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["mutmut"]["only_mutate"]
-    parts: dict[str, list[str]] = {}
-    for path in sorted({path for pattern in chosen for path in root.glob(pattern)}):
-        relative = path.relative_to(root)
-        part = "scene store" if relative.parts[1] == "io" else relative.parts[1]
-        names = mutate_file_contents(str(relative), path.read_text()).mutant_names
-        parts.setdefault(part, []).extend(get_mutant_name(relative, name) for name in names)
-    return parts
-
-
-def draw(parts: dict[str, list[str]], count: int, seed: int) -> dict[str, str]:
-    """Part of every drawn mutant, by name; every part has the same share of the count."""
-    rng = random.Random(seed)
-    return {
-        name: part for part, names in sorted(parts.items()) for name in rng.sample(names, min(count // len(parts), len(names)))
-    }
-
-
-def copied(folder: Path) -> Path:
-    """A copy of the checkout in a folder, with the files beside it within reach of its tests."""
-    copy = folder / "checkout"
+def copied(folder: Path, part: str) -> Path:
+    """A copy of the checkout that is set up for one part, with the files beside the checkout within reach of its tests."""
+    copy = folder / part.replace(" ", "-")
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "build", "demo", "runs", "mutants", "__pycache__"))
-    shared = ROOT.parent / "shared"
-    if shared.exists():
-        (copy / "shared").symlink_to(shared)
+    if (ROOT.parent / "shared").exists():
+        (copy / "shared").symlink_to(ROOT.parent / "shared")
+    files, tests = PARTS[part]
+    options = {
+        "source_paths": ["st4rtrack"],
+        "only_mutate": files,
+        "do_not_mutate_patterns": [r"^raise \w+"],
+        "also_copy": ["README.md", "docs", "performance", "examples"],
+        "pytest_add_cli_args_test_selection": tests,
+    }
+    with (copy / "pyproject.toml").open("a") as file:
+        file.write("\n[tool.mutmut]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in options.items()))
     return copy
+
+
+def mutants(copy: Path, part: str) -> list[str]:
+    """Names of all mutants of a part, in order."""
+    names: list[str] = []
+    for path in sorted({path.relative_to(copy) for pattern in PARTS[part][0] for path in copy.glob(pattern)}):
+        found = mutate_file_contents(str(path), (copy / path).read_text()).mutant_names
+        names += [get_mutant_name(path, name) for name in found]
+    return names
 
 
 def judged(copy: Path, names: list[str], processes: int) -> dict[str, str]:
@@ -77,35 +83,54 @@ def difference(copy: Path, name: str) -> str:
     return "\n".join(line for line in shown.stdout.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---"))
 
 
+def measured(folder: Path, part: str, count: int, seed: int, processes: int) -> dict[str, Any]:
+    """How many mutants of a part there are, were tried and were caught, and the changed lines of those that were not."""
+    copy = copied(folder, part)
+    every = mutants(copy, part)
+    drawn = random.Random(f"{seed} {part}").sample(every, min(count, len(every)))
+    found = judged(copy, drawn, processes)
+    survivors = {name: difference(copy, name) for name in drawn if found[name] not in CAUGHT}
+    states = Counter(found.values())
+    caught = sum(states[state] for state in CAUGHT)
+    return {
+        "mutants": len(every),
+        "tried": len(drawn),
+        "caught": caught,
+        "states": dict(sorted(states.items())),
+        "seed": seed,
+        "survivors": survivors,
+        "machine": machine(),
+    }
+
+
+def table(parts: dict[str, Any]) -> str:
+    """Markdown: the share that was caught of each part, and what was not."""
+    lines = ["| part | mutants | tried | caught |", "|---|---|---|---|"]
+    rows = [(part, *(row[key] for key in ("mutants", "tried", "caught"))) for part, row in parts.items()]
+    rows.append(("all", *(sum(row[column] for row in rows) for column in (1, 2, 3))))
+    lines += [f"| {name} | {every} | {tried} | {100 * caught / tried:.0f} % |" for name, every, tried, caught in rows]
+    for row in parts.values():
+        lines += [f"\n{name}\n{changed}" for name, changed in row["survivors"].items()]
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mutants", type=int, default=120)
+    parser.add_argument("--mutants", type=int, default=120, help="of all parts together")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS), help="the others keep what was measured last")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--output", type=Path, default=OUTPUT)
-    parser.add_argument("--keep", type=Path, help="folder for the copy, kept; it must not exist")
+    parser.add_argument("--keep", type=Path, help="folder for the copies")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        copy = copied(arguments.keep or Path(temporary))
-        parts = mutants_by_part(copy)
-        drawn = draw(parts, arguments.mutants, arguments.seed)
-        found = judged(copy, list(drawn), arguments.processes)
-        survivors = {name: difference(copy, name) for name in drawn if found[name] not in CAUGHT}
-    rows = {}
-    for part in parts:
-        states = Counter(found[name] for name, of in drawn.items() if of == part)
-        caught = sum(states[state] for state in CAUGHT)
-        rows[part] = {"mutants": len(parts[part]), "tried": states.total(), "caught": caught, **dict(sorted(states.items()))}
-    tried, caught = (sum(row[key] for row in rows.values()) for key in ("tried", "caught"))
-    report = {"machine": machine(), "seed": arguments.seed, "tried": tried, "caught": caught, "parts": rows, "survivors": survivors}
-    arguments.output.parent.mkdir(exist_ok=True)
-    arguments.output.write_text(json.dumps(report, indent=1) + "\n")
-    print("| part | mutants | tried | caught |\n|---|---|---|---|")
-    for part, row in rows.items():
-        print(f"| {part} | {row['mutants']} | {row['tried']} | {100 * row['caught'] / row['tried']:.0f} % |")
-    print(f"| all | {sum(map(len, parts.values()))} | {tried} | {100 * caught / tried:.0f} % |\n")
-    for name, lines in survivors.items():
-        print(f"{found[name]}: {name}\n{lines}\n")
+        for part in arguments.parts:
+            folder, count = arguments.keep or Path(temporary), arguments.mutants // len(PARTS)
+            row = measured(folder, part, count, arguments.seed, arguments.processes)
+            report = json.loads(OUTPUT.read_text()) if OUTPUT.exists() else {}
+            report[part] = row
+            OUTPUT.parent.mkdir(exist_ok=True)
+            OUTPUT.write_text(json.dumps(report, indent=1) + "\n")
+    print(table(json.loads(OUTPUT.read_text())))
 
 
 if __name__ == "__main__":
