@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 CLIP := demo/clip.mp4
 VIDEO ?= $(CLIP)
 
-.PHONY: demo test test-slow performance benchmark docs train-tiny audit faults clean
+.PHONY: demo test test-slow coverage mutation versions performance benchmark docs train-tiny audit faults clean
 
 # The path of VIDEO may hold spaces, which make's own functions would split at.
 demo: $(INSTALLED)
@@ -22,6 +22,21 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(BIN)/pytest -m slow
+
+# Lines that the default tests run; the share of every package -> performance/reliability/coverage.json
+coverage: $(INSTALLED)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -m "not slow"
+	$(BIN)/coverage combine --quiet
+	$(BIN)/python performance/line_coverage.py
+
+# Mistakes put into what everything rests on: how many do the tests notice? -> performance/reliability/mutation.json
+mutation: $(INSTALLED)
+	$(BIN)/python performance/mutation.py --mutants 120 --seed 0
+
+# The default tests on every Python that is here (VERSIONS="3.12 3.13"), each in an environment of its own.
+versions:
+	tests/versions.sh $(VERSIONS)
 
 performance: $(INSTALLED)
 	$(BIN)/python performance/speed.py

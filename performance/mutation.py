@@ -6,6 +6,7 @@ form has a test of its own. Everything happens in copies of the checkout, which 
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import machine
+from mutmut.configuration import reset_config
 from mutmut.mutation.file_mutation import mutate_file_contents
 from mutmut.stats import status_by_exit_code
 from mutmut.utils.format_utils import get_mutant_name
@@ -58,9 +60,11 @@ def copied(folder: Path, part: str) -> Path:
 def mutants(copy: Path, part: str) -> list[str]:
     """Names of all mutants of a part, in order."""
     names: list[str] = []
-    for path in sorted({path.relative_to(copy) for pattern in PARTS[part][0] for path in copy.glob(pattern)}):
-        found = mutate_file_contents(str(path), (copy / path).read_text()).mutant_names
-        names += [get_mutant_name(path, name) for name in found]
+    reset_config()
+    with contextlib.chdir(copy):  # mutmut reads its options from where it is
+        for path in sorted({path for pattern in PARTS[part][0] for path in Path().glob(pattern)}):
+            found = mutate_file_contents(str(path), path.read_text()).mutant_names
+            names += [get_mutant_name(path, name) for name in found]
     return names
 
 
@@ -118,7 +122,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mutants", type=int, default=120, help="of all parts together")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS), help="the others keep what was measured last")
+    parser.add_argument(
+        "--parts", nargs="+", choices=list(PARTS), default=list(PARTS), help="the others keep what was measured last"
+    )
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--keep", type=Path, help="folder for the copies")
     arguments = parser.parse_args()

@@ -36,6 +36,7 @@ def run(
     static_mask: Path | None = None,
     metres_per_unit: float | None = None,
     known_distance: str | None = None,
+    deterministic: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
     """Track and reconstruct a video: pointmaps, cameras and visibility of every frame, in the anchor's camera frame.
@@ -66,6 +67,7 @@ def run(
         static_mask: What does not move is white: an image, or a folder of an image per frame.
         metres_per_unit: Metres that a unit of the known cameras or depth is, or of the model's world where neither is given.
         known_distance: Two pixels of the anchor frame with a known distance, in place of that: u1,v1,u2,v2=metres.
+        deterministic: The same bits from every run on this GPU too, by kernels that add in a fixed order. On a processor it is so anyway.
         overwrite: Replace a scene that is there.
     """
     from st4rtrack.cli.options import export_formats, positive_int, read_anchor
@@ -88,7 +90,10 @@ def run(
 
     from st4rtrack.model.checkpoint import load_model  # PyTorch comes only after the cheap mistakes
     from st4rtrack.pipeline.reconstruct import reconstruct
+    from st4rtrack.pipeline.repeatable import use_deterministic_algorithms
 
+    if deterministic:
+        use_deterministic_algorithms()
     network = load_model(model, device=device, dtype=dtype)
     with Progress() as progress:
         scene = reconstruct(

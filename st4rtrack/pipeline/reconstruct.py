@@ -34,6 +34,7 @@ from st4rtrack.pipeline.pointmaps import (
     predict_reconstructions,
 )
 from st4rtrack.pipeline.refine import Refinement, chosen_refinement, drawn_to_surface, frames_needed, refined
+from st4rtrack.pipeline.repeatable import computed_with
 from st4rtrack.pipeline.tokens import TokenFile
 from st4rtrack.pipeline.tracks import cycle_error, visible_probability
 from st4rtrack.preprocess import stretch_to_network_size, to_network_size

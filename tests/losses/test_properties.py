@@ -129,7 +129,9 @@ def test_gradients_are_finite_wherever_the_loss_is(name: str) -> None:
 
 
 @settings(max_examples=60)
-@given(name=every_loss, seed=SEEDS, spoil=st.sampled_from([torch.nan, torch.inf, -torch.inf, 1e38]), few=st.integers(0, POINTS - 1))
+@given(
+    name=every_loss, seed=SEEDS, spoil=st.sampled_from([torch.nan, torch.inf, -torch.inf, 1e38]), few=st.integers(0, POINTS - 1)
+)
 def test_what_does_not_count_may_be_anything(name: str, seed: int, spoil: float, few: int) -> None:
     loss, channels = LOSSES[name]
     if name in ("released trajectory", "released scale"):  # which look at all there is, as published

@@ -93,7 +93,9 @@ def test_relative_depth_knows_no_unit_no_order_and_no_missing_truth(seed: int, u
     found = depth_scores(more[0], more[1])
     assert found.points == expected.points == pixels and found.non_finite == 0
     assert found.abs_rel == pytest.approx(expected.abs_rel, rel=1e-4, abs=1e-6)
-    assert found.delta_1_25 == pytest.approx(expected.delta_1_25, abs=100 / pixels + 1e-9)  # rounding may move one over the factor
+    assert found.delta_1_25 == pytest.approx(
+        expected.delta_1_25, abs=100 / pixels + 1e-9
+    )  # rounding may move one over the factor
     lost = depth_scores(np.full_like(true, spoil), true)
     assert lost.delta_1_25 == 0 and lost.non_finite == pixels and np.isnan(lost.abs_rel)
 

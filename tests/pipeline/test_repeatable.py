@@ -1,5 +1,6 @@
 """The same video gives the same scene: bit for bit when nothing changes, nearly so with other batches and threads."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.reconstruct import reconstruct
+from st4rtrack.pipeline.repeatable import use_deterministic_algorithms
 from st4rtrack.types import Scene
 
 NEARLY = 1e-5
@@ -70,7 +72,9 @@ def test_a_second_run_is_equal_bit_for_bit(clip: np.ndarray, model: St4RTrack, s
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
-def test_the_size_of_batches_changes_no_more_than_rounding(clip: np.ndarray, model: St4RTrack, scene: Scene, batch_size: int) -> None:
+def test_the_size_of_batches_changes_no_more_than_rounding(
+    clip: np.ndarray, model: St4RTrack, scene: Scene, batch_size: int
+) -> None:
     assert_nearly_equal(reconstruct(clip, model=model, size=128, batch_size=batch_size), scene)
 
 
@@ -81,6 +85,19 @@ def test_the_number_of_threads_changes_no_more_than_rounding(
     torch.set_num_threads(count)
     cv2.setNumThreads(count)
     assert_nearly_equal(reconstruct(clip, model=model, size=128, batch_size=2), scene)
+
+
+def test_every_operation_has_a_kernel_that_adds_in_a_fixed_order(
+    clip: np.ndarray, model: St4RTrack, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    try:
+        use_deterministic_algorithms()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        found = reconstruct(clip, model=model, size=128, batch_size=2)  # an operation without one would raise
+    finally:
+        torch.use_deterministic_algorithms(False)
+    np.testing.assert_array_equal(found.tracking.points_world, scene.tracking.points_world)
 
 
 def test_a_scene_says_what_its_bits_depend_on(scene: Scene) -> None:
