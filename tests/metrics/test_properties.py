@@ -53,7 +53,9 @@ def test_alignment_takes_away_the_unit_and_a_similarity(seed: int, unit: float, 
 def test_few_points_and_none_have_figures_too(seed: int, kind: str, spoil: float, points: int, spoiled: int) -> None:
     predicted, true = cloud(kind, seed, points=max(points, 1))[:points], cloud("volume", seed + 1, points=max(points, 1))[:points]
     predicted = np.where(np.arange(points)[:, None] < spoiled, spoil, predicted)
-    for epe, apd, lost in scored(predicted, true).values():
+    found = scored(predicted, true)
+    assert set(found) == {"median", "sim3"}
+    for epe, apd, lost in found.values():
         assert lost == min(points, spoiled)
         assert np.isfinite(epe) == (points > spoiled) and np.isfinite(apd) == (points > 0)
         assert not points or apd <= 100 * (points - lost) / points
