@@ -110,9 +110,9 @@ def measured(folder: Path, part: str, count: int, seed: int, processes: int) -> 
 def table(parts: dict[str, Any]) -> str:
     """Markdown: the share that was caught of each part, and what was not."""
     lines = ["| part | mutants | tried | caught |", "|---|---|---|---|"]
-    rows = [(part, *(row[key] for key in ("mutants", "tried", "caught"))) for part, row in parts.items()]
-    rows.append(("all", *(sum(row[column] for row in rows) for column in (1, 2, 3))))
-    lines += [f"| {name} | {every} | {tried} | {100 * caught / tried:.0f} % |" for name, every, tried, caught in rows]
+    whole = {key: sum(row[key] for row in parts.values()) for key in ("mutants", "tried", "caught")}
+    for name, row in [*parts.items(), ("all", whole)]:
+        lines.append(f"| {name} | {row['mutants']} | {row['tried']} | {100 * row['caught'] / row['tried']:.0f} % |")
     for row in parts.values():
         lines += [f"\n{name}\n{changed}" for name, changed in row["survivors"].items()]
     return "\n".join(lines)
