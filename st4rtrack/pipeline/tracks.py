@@ -154,7 +154,8 @@ def _projected(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """z-depth [height, width] in a camera, pixels [height, width, 2], and where a finite point is before it; elsewhere 1, and far off."""
     height, width = points_world.shape[:2]
-    points = transform_points(invert_rigid(world_from_camera), points_world.reshape(-1, 3).astype(np.float64))
+    with np.errstate(invalid="ignore"):  # of infinite points, which do not count
+        points = transform_points(invert_rigid(world_from_camera), points_world.reshape(-1, 3).astype(np.float64))
     possible = np.isfinite(points).all(axis=-1) & (points[:, 2] > 1e-9)
     points = np.where(possible[:, None], points, 1.0)
     pixels = np.clip(project(points, intrinsics), -1e4, 1e4)

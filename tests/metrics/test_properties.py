@@ -61,6 +61,18 @@ def test_few_points_and_none_have_figures_too(seed: int, kind: str, spoil: float
         assert not points or apd <= 100 * (points - lost) / points
 
 
+@settings(max_examples=10)
+@given(seed=SEEDS, spoil=SPOIL)
+def test_a_point_that_is_not_finite_is_left_out_of_the_alignment_alone(seed: int, spoil: float) -> None:
+    predicted, true = cloud("volume", seed), cloud("volume", seed + 1)
+    expected = global_alignments(lambda: [(predicted[1:], true[1:])])
+    holed = predicted.copy()
+    holed[0, 1] = spoil
+    found = global_alignments(lambda: [(holed, true)])
+    for name in ("median", "sim3"):
+        np.testing.assert_allclose(found[name](true), expected[name](true), atol=1e-9)
+
+
 @settings(max_examples=20)
 @given(seed=SEEDS, kind=st.sampled_from(DEGENERATE))
 def test_an_alignment_is_a_rotation_however_little_is_known(seed: int, kind: str) -> None:
@@ -116,6 +128,16 @@ def test_camera_errors_know_no_similarity(seed: int, scale: float, kind: str) ->
     if kind != "a line":  # about which a turn is open
         assert errors.rpe_rotation_deg == pytest.approx(0, abs=1e-4)
         assert errors.rpe_translation_m == pytest.approx(0, abs=1e-5)
+
+
+@settings(max_examples=10)
+@given(seed=SEEDS, scale=st.floats(0.1, 10))
+def test_a_camera_that_stands_still_away_from_the_origin_is_still(seed: int, scale: float) -> None:
+    true = trajectory(seed, "volume", 6)
+    standing = true.copy()
+    standing[:, :3, 3] = (1.0, 2.0, 3.0)
+    expected = np.sqrt((((scale * np.array([1.0, 2.0, 3.0])) - true[:, :3, 3]) ** 2).sum(axis=1).mean())
+    assert camera_errors(standing, true, scale=scale).ate_m == pytest.approx(expected)
 
 
 @settings(max_examples=30)
