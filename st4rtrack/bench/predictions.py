@@ -146,8 +146,8 @@ def _checked(key: str, value: np.ndarray, sequence: WorldTrackSequence) -> np.nd
         "query_px": (points, 2),
     }
     want = expected[key]
-    cut = value if key == "query_px" else value[:frames]
-    if len(value.shape) != len(want) or any(w is not None and w != g for w, g in zip(want, cut.shape, strict=True)):
+    cut = value if key == "query_px" or value.ndim == 0 else value[:frames]
+    if len(value.shape) != len(want) or any(w != g if w is not None else g == 0 for w, g in zip(want, cut.shape, strict=True)):
         shown = ", ".join("any" if w is None else str(w) for w in want)
         raise UserError(f"{name}: {key} must have the shape [{shown}], it has {list(value.shape)}")
     if key == "visible_probability" and not ((cut >= 0) & (cut <= 1)).all():

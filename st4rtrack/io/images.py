@@ -1,14 +1,16 @@
 """Encoded still images as frames: a folder, a glob, or the JPEG bytes of a sequence file."""
 
 import re
-import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from st4rtrack.io.frames import whole_video
+from st4rtrack.io.image_size import size_in_header
+from st4rtrack.io.memory import MAX_PIXELS
 from st4rtrack.types import UserError, Video
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2"})
@@ -26,11 +28,26 @@ def open_images(paths: list[Path], source: str, rate: float) -> Video:
         raise UserError(f"{source} holds no image ({kinds}); give a video file, or a folder or glob of images")
     labels = [str(path) for path in paths]
     paths = [path.resolve() for path in paths]  # the current folder may change before a frame is read
-    sizes = [_size_in_header(path) for path in paths]
+    sizes = [_stored_size(path, label) for path, label in zip(paths, labels, strict=True)]
     for label, size in zip(labels, sizes, strict=True):
         if size and sizes[0] and sorted(size) != sorted(sizes[0]):  # sorted: the orientation is not known yet
             raise UserError(_sizes_differ(label, size, labels[0], sizes[0]))
-    return open_encoded_images(lambda i: paths[i].read_bytes(), labels, paths[0].parent.name, source, rate)
+    return open_encoded_images(lambda i: _content(paths[i], labels[i]), labels, paths[0].parent.name, source, rate)
+
+
+def _content(path: Path, label: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{label} cannot be read ({error.strerror}); check its permissions, or take it out") from error
+
+
+def _stored_size(path: Path, label: str) -> tuple[int, int] | None:
+    try:
+        with path.open("rb") as file:
+            return size_in_header(file)
+    except OSError as error:
+        raise UserError(f"{label} cannot be read ({error.strerror}); check its permissions, or take it out") from error
 
 
 def open_encoded_images(load: Callable[[int], bytes], labels: list[str], name: str, source: str, rate: float) -> Video:
@@ -51,13 +68,25 @@ def open_encoded_images(load: Callable[[int], bytes], labels: list[str], name: s
 
 def _decode_image(data: bytes, label: str) -> np.ndarray:
     """[height, width, 3] uint8 RGB, upright by its EXIF orientation; grey, alpha and 16-bit become 8-bit RGB."""
+    return cv2.cvtColor(decode_stored(data, label, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def decode_stored(data: bytes, label: str, flags: int = cv2.IMREAD_UNCHANGED) -> np.ndarray:
+    """An encoded image, by default as it is stored: any type and number of channels, colours as BGR.
+
+    Raises:
+        UserError: it is none that can be read, or claims more pixels than are read.
+    """
+    size = size_in_header(BytesIO(data))
+    if size is not None and size[0] * size[1] > MAX_PIXELS:
+        raise UserError(f"{label} says that it has {size[1]}x{size[0]} pixels, which is more than is read; replace it or take it out")
     try:
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    except cv2.error:
-        bgr = None
-    if bgr is None:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    except (cv2.error, MemoryError):
+        image = None
+    if image is None:
         raise UserError(f"{label} cannot be read as an image; replace it or take it out")
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    return image
 
 
 def _sizes_differ(label: str, size: tuple[int, ...], first_label: str, first: tuple[int, ...]) -> str:
@@ -65,23 +94,6 @@ def _sizes_differ(label: str, size: tuple[int, ...], first_label: str, first: tu
         f"{label} is {size[1]}x{size[0]} pixels but {first_label} {first[1]}x{first[0]}; "
         "all images must have one size, so resize it or take it out"
     )
-
-
-def _size_in_header(path: Path) -> tuple[int, int] | None:
-    """(height, width) of a PNG or JPEG file before any orientation, without decoding; None if that is not so easily known."""
-    with path.open("rb") as file:
-        if file.read(8) == b"\x89PNG\r\n\x1a\n":
-            width, height = struct.unpack(">II", file.read(16)[8:].ljust(8, b"\0"))
-            return height, width
-        file.seek(0)
-        if file.read(2) != b"\xff\xd8":
-            return None
-        while len(head := file.read(9)) == 9 and head[0] == 0xFF:  # segments: FF, kind, length [2]
-            kind, length, _, height, width = struct.unpack(">xBHBHH", head)
-            if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):  # start of frame
-                return height, width
-            file.seek(length - 7, 1)
-    return None
 
 
 def encode_jpeg(rgb: np.ndarray, quality: int = 95) -> bytes:

@@ -3,12 +3,15 @@
 Read-only. The first axis is time and one frame is one chunk, so what is worth saving is decided by the first index alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
+
+from st4rtrack.io.store import require_chunks
+from st4rtrack.types import UserError
 
 _MUTATORS = frozenset({"fill", "itemset", "partition", "put", "resize", "setfield", "setflags", "sort"})
 _OF_SHAPE = {np.shape: lambda a: a.shape, np.ndim: lambda a: a.ndim}
@@ -22,10 +25,11 @@ class LazyArray(np.lib.mixins.NDArrayOperatorsMixin):
     Args:
         array: [time, ...], at least one axis.
         source: the folder it is read from, so that nobody replaces that folder while reading from it.
+        whole: every frame was written, so that one that is not there is missing, and not zeros.
     """
 
-    def __init__(self, array: zarr.Array, *, source: Path | None = None) -> None:
-        self._array = array
+    def __init__(self, array: zarr.Array, *, source: Path | None = None, whole: bool = False) -> None:
+        self._array, self._whole = array, whole
         self.source = source
 
     @property
@@ -58,7 +62,7 @@ class LazyArray(np.lib.mixins.NDArrayOperatorsMixin):
         first, *rest = key or (Ellipsis,) if isinstance(key, tuple) else (key,)
         if all(_is_basic(part) for part in (first, *rest)):
             # zarr holds one frame at a time, so `[..., 0]` of a long video stays small.
-            return np.asarray(self._array[(first, *rest)])[()]
+            return self._stored(lambda: self._array[(first, *rest)], slice(None) if first is Ellipsis else self._frames(first)[0])[()]
         if isinstance(first, list | LazyArray):
             first = np.asarray(first, dtype=None if len(first) else np.intp)
         frames, inner = self._frames(first)
@@ -117,8 +121,18 @@ class LazyArray(np.lib.mixins.NDArrayOperatorsMixin):
 
     def _read(self, frames: slice | np.ndarray) -> np.ndarray:
         if isinstance(frames, np.ndarray):
-            return np.asarray(self._array.oindex[frames])
-        return np.asarray(self._array[frames])
+            return self._stored(lambda: self._array.oindex[frames], frames)
+        return self._stored(lambda: self._array[frames], frames)
+
+    def _stored(self, read: Callable[[], Any], frames: slice | np.ndarray) -> np.ndarray:
+        """What is read from these frames; a chunk that is damaged or missing is said, and never taken for zeros."""
+        try:
+            require_chunks(self._array, np.arange(len(self))[frames].tolist(), whole=self._whole)
+            return np.asarray(read())
+        except (ValueError, RuntimeError, OSError, MemoryError) as error:
+            place = f"{self.source or self._array.store_path}: {self._array.path}"
+            why = " ".join(str(error).split())[:160] or type(error).__name__
+            raise UserError(f"{place} cannot be read ({why}); make the scene again with --overwrite") from error
 
 
 def _is_basic(part: Any) -> bool:

@@ -1,7 +1,5 @@
 """Some rows of a large array in an `.npz`, without the rest: annotations of raw data sets hold thousands of frames."""
 
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
@@ -10,9 +8,9 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from numpy.lib import format as npy
 
-from st4rtrack.io.npz import npz_keys, read_npz
+from st4rtrack.io.npy import read_header
+from st4rtrack.io.npz import npz_keys, opened_npz, read_npz
 from st4rtrack.types import UserError
 
 
@@ -23,7 +21,7 @@ def npz_shape(path: str | Path, key: str) -> tuple[int, ...]:
         UserError: the file is absent or damaged, or has no such array.
     """
     with _opened(Path(path), key) as stream:
-        return _read_header(stream)[0]
+        return read_header(stream, _label(path, key))[0]
 
 
 def read_npz_rows(path: str | Path, key: str, start: int, stop: int) -> np.ndarray:
@@ -39,7 +37,7 @@ def read_npz_rows(path: str | Path, key: str, start: int, stop: int) -> np.ndarr
         UserError: the file is absent or damaged, has no such array, or the array has fewer rows.
     """
     with _opened(Path(path), key) as stream:
-        shape, fortran, dtype = _read_header(stream)
+        shape, fortran, dtype = read_header(stream, _label(path, key))
         if not shape or shape[0] < stop:
             raise UserError(f"array {key!r} of {path} is {list(shape)}, which has no rows {start} to {stop - 1}")
         if not fortran and not dtype.hasobject:
@@ -57,13 +55,9 @@ def _opened(path: Path, key: str) -> Iterator[IO[bytes]]:
     present = npz_keys(path)
     if key not in present:
         raise UserError(f"{path} has no array {key!r}; it has {', '.join(present) or 'none'}")
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as stream:
-            yield stream
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError) as error:
-        raise UserError(f"array {key!r} of {path} cannot be read ({error}); fetch or write the file again") from error
+    with opened_npz(path) as archive, archive.open(f"{key}.npy") as stream:
+        yield stream
 
 
-def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    read = npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0
-    return read(stream)
+def _label(path: str | Path, key: str) -> str:
+    return f"array {key!r} of {path}"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from st4rtrack.io.npz import npz_keys, read_npz
 from st4rtrack.types import Scene, Tracks, UserError
 
 
@@ -98,19 +99,18 @@ def _read_csv(path: Path) -> np.ndarray:
         if rows and not _is_number(rows[0][0]):
             rows = rows[1:]
         return np.array([[float(cell) for cell in row] for row in rows], dtype=np.float64)
-    except (ValueError, UnicodeDecodeError, csv.Error):
+    except (ValueError, OSError, csv.Error):  # text in another encoding is a ValueError too
         raise UserError(f"{path} is not a CSV of numbers with the columns u,v or u,v,frame") from None
 
 
 def _read_npz(path: Path) -> np.ndarray:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if "queries" in file:
-                return np.asarray(file["queries"], np.float64)
-            columns = [file[name] for name in ("u", "v", "frame") if name in file]
-            return np.stack([np.asarray(column, np.float64) for column in columns], axis=-1)
-    except (ValueError, OSError, KeyError):
-        raise UserError(f"{path} is not an npz with queries [points, 2] or with u and v") from None
+    keys = npz_keys(path)
+    names = ["queries"] if "queries" in keys else [name for name in ("u", "v", "frame") if name in keys]
+    columns = list(read_npz(path, *names).values()) if names else []
+    if not columns or len({column.shape for column in columns}) > 1 or any(column.dtype.kind not in "biuf" for column in columns):
+        raise UserError(f"{path} is not an npz with queries [points, 2] or with u and v, all of them numbers")
+    arrays = [column.astype(np.float64) for column in columns]
+    return arrays[0] if "queries" in keys else np.stack(arrays, axis=-1)
 
 
 def _is_number(text: str) -> bool:

@@ -29,6 +29,7 @@ from st4rtrack.io.scene_format import (
     SCENE_JSON,
     SCENE_ZARR,
     ArraySpec,
+    count_done,
     create_array,
     header_of,
     make_folder,
@@ -36,6 +37,7 @@ from st4rtrack.io.scene_format import (
     open_group,
     read_journal,
     read_json,
+    read_small,
     write_json,
 )
 from st4rtrack.io.scene_format import SceneHeader as SceneHeader
@@ -247,7 +249,7 @@ class SceneWriter(SceneSink):
             self._rows["done"] = True
             for spec in header.specs:
                 if spec.small:
-                    self._rows[spec.field] = open_array(folder, self._group, header, spec)[:]
+                    self._rows[spec.field] = read_small(folder, open_array(folder, self._group, header, spec), spec)
 
     def write_frame(self, index: int, **fields: Unpack[FrameFields]) -> None:
         if not self.complete:
@@ -352,13 +354,15 @@ def load_scene(path: str | Path) -> Scene:
     data = read_json(folder)
     header = header_of(folder, data)
     if data.get("status") != "complete":
-        done = f"{read_journal(folder, header.num_frames)['done'].sum()} of {header.num_frames} frames"
+        done = f"{count_done(folder, header.num_frames)} of {header.num_frames} frames"
         raise UserError(f"the scene in {folder} is incomplete ({done}); run the same command again to go on with it")
     group = open_group(folder, "r")
     arrays: dict[str, Array] = {}
     for spec in (*header.specs, *(spec for spec in LATE if spec.path in data["arrays"])):
         array = open_array(folder, group, header, spec)
-        arrays[spec.field] = array[:] if spec.small or spec is MOVING else LazyArray(array, source=folder)
+        is_small = spec.small or spec is MOVING
+        whole = spec.dtype in (None, "float32")  # the others of older scenes lack frames that are all 0
+        arrays[spec.field] = read_small(folder, array, spec) if is_small else LazyArray(array, source=folder, whole=whole)
     anchors = load_anchors(group, header, data.get("anchors", []), folder)
     return dataclasses.replace(_scene(header, arrays), anchors=anchors)
 

@@ -14,8 +14,10 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
+from st4rtrack.io.json_text import parse_json
 from st4rtrack.io.lazy import LazyArray
 from st4rtrack.io.scene_format import ANCHORS_JOURNAL, ArraySpec, SceneHeader, damaged
+from st4rtrack.io.store import stored_array
 from st4rtrack.types import TrackingOverTime
 
 _IMAGE = ("time", "height", "width")
@@ -105,9 +107,13 @@ class AnchorStore:
         """Reads what is whole, and cuts off a line that was not written whole."""
         whole = journal.read_bytes().rpartition(b"\n")[0]
         for line in whole.splitlines():
-            record = json.loads(line)
+            try:
+                record = parse_json(line)
+                frame = int(record["frame"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise damaged(journal.parent, f"{journal.name} cannot be read") from error
             self.records.append(record)
-            self._arrays[record["frame"]] = open_anchor(self._group, self._header, record["frame"], journal.parent)
+            self._arrays[frame] = open_anchor(self._group, self._header, frame, journal.parent)
         journal.write_bytes(whole + b"\n" if whole else b"")
 
 
@@ -120,10 +126,10 @@ def open_anchor(group: zarr.Group, header: SceneHeader, anchor: int, folder: Pat
     arrays = {}
     for spec in ANCHOR_ARRAYS:
         try:
-            array = group[_path(anchor, spec)]
-        except (OSError, KeyError, ValueError) as error:
-            raise damaged(folder, f"the array {_path(anchor, spec)} is missing") from error
-        if not isinstance(array, zarr.Array) or array.shape != header.shape(spec) or array.dtype != header.dtype(spec):
+            array = stored_array(group, _path(anchor, spec))
+        except ValueError as error:
+            raise damaged(folder, str(error)) from error
+        if array.shape != header.shape(spec) or array.dtype != header.dtype(spec):
             raise damaged(folder, f"the array {_path(anchor, spec)} is not {list(header.shape(spec))} {header.dtype(spec)}")
         arrays[spec.field] = array
     return arrays

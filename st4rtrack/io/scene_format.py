@@ -19,8 +19,11 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
+from st4rtrack.io.json_text import parse_json
 from st4rtrack.io.lock import LOCK, FolderLock
 from st4rtrack.io.private import without_secrets
+from st4rtrack.io.scene_values import require_possible
+from st4rtrack.io.store import open_store, stored_array
 from st4rtrack.types import PixelMap, UserError
 
 FORMAT = "st4rtrack scene"
@@ -224,6 +227,7 @@ def create_array(group: zarr.Group, header: SceneHeader, spec: ArraySpec) -> zar
         dtype=header.dtype(spec),
         compressors=ZstdCodec(),
         fill_value=0,
+        config={"write_empty_chunks": True},  # so that a chunk that is not there is missing, and not black
         dimension_names=[axis if isinstance(axis, str) else None for axis in spec.axes],
         overwrite=True,
     )
@@ -232,20 +236,33 @@ def create_array(group: zarr.Group, header: SceneHeader, spec: ArraySpec) -> zar
 def open_group(folder: Path, mode: Literal["r", "r+"]) -> zarr.Group:
     """The `scene.zarr` of a folder."""
     try:
-        return zarr.open_group(store=folder / SCENE_ZARR, mode=mode, zarr_format=3, use_consolidated=False)
-    except (OSError, KeyError, ValueError) as error:
-        raise damaged(folder, f"{SCENE_ZARR} cannot be opened") from error
+        return open_store(folder / SCENE_ZARR, mode)
+    except ValueError as error:
+        raise damaged(folder, str(error)) from error
 
 
 def open_array(folder: Path, group: zarr.Group, header: SceneHeader, spec: ArraySpec) -> zarr.Array:
     """An array of the table, of the shape and type that the header says."""
     try:
-        array = group[spec.path]
-    except (OSError, KeyError, ValueError) as error:
-        raise damaged(folder, f"the array {spec.path} is missing") from error
-    if not isinstance(array, zarr.Array) or array.shape != header.shape(spec) or array.dtype != header.dtype(spec):
+        array = stored_array(group, spec.path)
+    except ValueError as error:
+        raise damaged(folder, str(error)) from error
+    if array.shape != header.shape(spec) or array.dtype != header.dtype(spec):
         raise damaged(folder, f"the array {spec.path} is not {list(header.shape(spec))} {header.dtype(spec)}")
     return array
+
+
+def read_small(folder: Path, array: zarr.Array, spec: ArraySpec) -> np.ndarray:
+    """All of an array of small values."""
+    try:
+        values = np.asarray(array[:])
+    except Exception as error:  # a damaged chunk can fail with any kind of error
+        raise damaged(folder, f"the array {spec.path} cannot be read") from error
+    if spec.axes[1:] in ((4, 4), (3, 3)) and not values.any(axis=(1, 2)).all():
+        raise damaged(folder, f"values of the array {spec.path} are missing")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise damaged(folder, f"values of the array {spec.path} are not finite")
+    return values
 
 
 def damaged(folder: Path, what: str) -> UserError:
@@ -255,14 +272,23 @@ def damaged(folder: Path, what: str) -> UserError:
 
 def read_journal(folder: Path, num_frames: int) -> np.ndarray:
     """[time] records of the frames that are done, zeros elsewhere; a record that was not written whole does not count."""
-    rows, journal = np.zeros(num_frames, JOURNAL_RECORD), folder / JOURNAL
-    if not journal.exists():
-        return rows
-    whole = journal.stat().st_size // JOURNAL_RECORD.itemsize
-    records = np.fromfile(journal, JOURNAL_RECORD, count=whole)
-    records = records[records["done"] & (records["index"] >= 0) & (records["index"] < num_frames)]
+    rows, records = np.zeros(num_frames, JOURNAL_RECORD), _records(folder, num_frames)
     rows[records["index"]] = records  # of two records of a frame the later one counts
     return rows
+
+
+def count_done(folder: Path, num_frames: int) -> int:
+    """How many frames the journal says are done."""
+    return len(np.unique(_records(folder, num_frames)["index"]))
+
+
+def _records(folder: Path, num_frames: int) -> np.ndarray:
+    journal = folder / JOURNAL
+    if not journal.exists():
+        return np.zeros(0, JOURNAL_RECORD)
+    whole = journal.stat().st_size // JOURNAL_RECORD.itemsize
+    records = np.fromfile(journal, JOURNAL_RECORD, count=whole)
+    return records[records["done"] & (records["index"] >= 0) & (records["index"] < num_frames)]
 
 
 def _remove_ours(folder: Path) -> None:
@@ -274,7 +300,7 @@ def _remove_ours(folder: Path) -> None:
             )
         return
     try:
-        found = json.loads((folder / SCENE_JSON).read_text(encoding="utf-8"))
+        found = parse_json((folder / SCENE_JSON).read_text(encoding="utf-8"))
     except ValueError:
         found = {"format": FORMAT}  # cut short; nothing else says whose it was
     if not isinstance(found, dict) or found.get("format") != FORMAT:
@@ -316,6 +342,7 @@ def _to_json(
 def header_of(folder: Path, data: dict[str, Any]) -> SceneHeader:
     """The header in what `scene.json` says."""
     try:
+        require_possible(data)
         return SceneHeader(
             num_frames=data["num_frames"],
             height=data["height"],
@@ -349,10 +376,10 @@ def read_json(folder: Path) -> dict[str, Any]:
     """What `scene.json` says, if this version can read it."""
     path = folder / SCENE_JSON
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error})") from error
-    if not isinstance(data, dict) or data.get("format") != FORMAT or not isinstance(data.get("format_version"), int):
+        raise UserError(f"{path} cannot be read ({error}); make the scene again with --overwrite") from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT or type(data.get("format_version")) is not int:
         raise UserError(f"{path} was not written by st4rtrack")
     if data["format_version"] > FORMAT_VERSION:
         raise UserError(

@@ -16,6 +16,7 @@ import numpy as np
 
 from st4rtrack.io.frames import FrameReader, frames_of, whole_video
 from st4rtrack.io.images import IMAGE_SUFFIXES, images_among, open_encoded_images, open_images
+from st4rtrack.io.memory import MAX_PIXELS
 from st4rtrack.io.npz import npz_keys, read_npz
 from st4rtrack.io.video_file import open_video_file
 from st4rtrack.io.video_file import write_video as write_video
@@ -102,12 +103,13 @@ def _open_whole(source: Any, rate: float) -> Video:
 
 
 def _open_path(source: str | Path, rate: float) -> Video:
-    path = Path(source).expanduser()
-    if not path.exists():
+    path = _expanded(source)
+    if not _exists(path):
         if re.search(r"[*?\[]", str(path)):
-            found = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
-            return open_images(images_among(found), str(source), rate)
+            return open_images(images_among(_matches(path, source)), str(source), rate)
         raise UserError(f"{source} does not exist; check the path")
+    if not path.is_file() and not path.is_dir():
+        raise UserError(f"{source} is neither a file nor a folder; a video is read more than once, so save it to a file first")
     if not os.access(path, os.R_OK):
         raise UserError(f"{source} may not be read; change its permissions")
     if path.is_dir():
@@ -125,6 +127,27 @@ def _open_path(source: str | Path, rate: float) -> Video:
     return open_video_file(path, str(source))
 
 
+def _expanded(source: str | Path) -> Path:
+    try:
+        return Path(source).expanduser()
+    except RuntimeError:
+        raise UserError(f"{source} is in the home folder of someone who is not known here; check the path") from None
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that no file can have
+        return False
+
+
+def _matches(path: Path, source: str | Path) -> list[Path]:
+    try:
+        return list(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+    except (ValueError, OSError, NotImplementedError, re.error):
+        raise UserError(f"{source} is no pattern of files; give one such as 'folder/*.png'") from None
+
+
 def _open_array(frames: Any, *, name: str, source: str, rate: float, time_s: np.ndarray | None = None) -> Video:
     """Frames that the caller holds, or that are read from disk one by one as `frames[i]` (zarr, memory maps)."""
     if isinstance(frames, list | tuple):
@@ -137,7 +160,7 @@ def _open_array(frames: Any, *, name: str, source: str, rate: float, time_s: np.
         raise UserError(f"frames of {source} must be [height, width, 3] uint8 RGB of one size; it has {count} of {found}")
     if time_s is None:
         time_s = np.arange(count) / rate
-    elif time_s.shape != (count,) or not (np.diff(time_s) > 0).all():
+    elif time_s.shape != (count,) or not np.isfinite(time_s).all() or not (np.diff(time_s) > 0).all():
         raise UserError(f"time_s of {source} must be one increasing time for each of its {count} frames")
 
     def frames_at(indices: Sequence[int]) -> Iterator[np.ndarray]:
@@ -148,9 +171,14 @@ def _open_array(frames: Any, *, name: str, source: str, rate: float, time_s: np.
 
 def _open_npz(path: Path, source: str, rate: float) -> Video:
     keys = npz_keys(path)
-    time_s = read_npz(path, "time_s")["time_s"].astype(np.float64) if "time_s" in keys else None
+    time_s = read_npz(path, "time_s")["time_s"] if "time_s" in keys else None
+    if time_s is not None and time_s.dtype.kind not in "iuf":
+        raise UserError(f"time_s of {source} must be numbers of seconds, it is {time_s.dtype}")
     if "images_jpeg_bytes" in keys:
-        images = [bytes(image) for image in read_npz(path, "images_jpeg_bytes")["images_jpeg_bytes"].ravel()]
+        stored = read_npz(path, "images_jpeg_bytes")["images_jpeg_bytes"]
+        if stored.dtype.kind not in "SO":
+            raise UserError(f"images_jpeg_bytes of {source} must be byte strings, it is {stored.dtype}")
+        images = [bytes(image) for image in stored.ravel()]
         labels = [f"image {i} of {source}" for i in range(len(images))]
         return open_encoded_images(images.__getitem__, labels, path.stem, source, rate)
     if "rgb" in keys:
@@ -159,12 +187,16 @@ def _open_npz(path: Path, source: str, rate: float) -> Video:
 
 
 def _open_zarr(path: Path, source: str, rate: float) -> Video:
-    import zarr  # slow to import, and rarely needed here
+    from st4rtrack.io.lazy import LazyArray  # zarr is slow to import, and rarely needed here
+    from st4rtrack.io.store import open_store, stored_array
 
     try:
-        group = zarr.open_group(str(path), mode="r")
-        rgb, time_s = group["rgb"], np.asarray(group["time_s"], np.float64) if "time_s" in group else None
-    except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{source} is not a scene with an array rgb; give the folder that st4rtrack run wrote") from error
+        group = open_store(path)
+        rgb = LazyArray(stored_array(group, "rgb"), source=path)
+        time_s = np.asarray(LazyArray(stored_array(group, "time_s"), source=path), np.float64) if "time_s" in group else None
+    except (ValueError, IndexError) as error:
+        raise UserError(f"{source} is not a scene with an array rgb ({error}); give the folder that st4rtrack run wrote") from error
+    if math.prod(rgb.shape[1:3]) > MAX_PIXELS:
+        raise UserError(f"{source} says that its frames have {list(rgb.shape[1:3])} pixels, more than {MAX_PIXELS}; is it damaged?")
     name = path.resolve().parent.name if path.name == "scene.zarr" else path.stem
     return _open_array(rgb, name=name, source=source, rate=rate, time_s=time_s)

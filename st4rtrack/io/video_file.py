@@ -15,12 +15,17 @@ import numpy as np
 from av.error import FFmpegError
 
 from st4rtrack.io.frames import whole_video
+from st4rtrack.io.memory import MAX_PIXELS
 from st4rtrack.types import UserError, Video
 
 logger = logging.getLogger(__name__)
 
 _SEEK_WORTH_FRAMES = 16  # seeking empties the decoder, so decoding on is quicker over less than about this
 _COVER_ART = 0x400  # FFmpeg's disposition of a picture attached to a sound file; older PyAV does not name it
+_OTHERS_FILES = frozenset({"applehttp", "concat", "dash", "ffmetadata", "hls", "image2", "imf", "lavfi", "rtsp", "sdp", "tty"})
+_DEMUXERS = ",".join(sorted(av.formats_available - _OTHERS_FILES))  # none that opens what a play list names, itself for one
+_HDR = {16: "PQ", 18: "HLG"}  # transfer curves of ITU-T H.273
+_MISSED_S = 1.0  # a header may be that far from where the frames end, or 2 % of the whole
 _CHECKED_FRAMES = 4  # how many frames must come out of the decoder as the packets announce them
 
 
@@ -87,6 +92,8 @@ def open_video_file(path: Path, source: str) -> Video:
     path = path.resolve()  # absolute, so that FFmpeg takes no part of it for a protocol
     index = _index_file(path, source)
     first = _Decoder(path, source, index).frame(0)
+    if (curve := int(getattr(first, "color_trc", 0) or 0)) in _HDR:
+        logger.warning("%s has high dynamic range (%s), which is read as it is: colours look flat", source, _HDR[curve])
     orient = _orientation(first)
     height, width = orient(_to_rgb(first)).shape[:2]
     idle: list[_Decoder] = []  # a decoder that stands where the last read ended, so that reading on decodes nothing twice
@@ -95,7 +102,10 @@ def open_video_file(path: Path, source: str) -> Video:
         decoder = idle.pop() if idle else _Decoder(path, source, index)  # taken out: readers side by side have one each
         try:
             for i in indices:
-                image = np.ascontiguousarray(orient(_to_rgb(decoder.frame(i))))
+                decoded = decoder.frame(i)
+                if decoded.is_corrupt:
+                    logger.warning("frame %d of %s is damaged, the decoder has patched it", i, source)
+                image = np.ascontiguousarray(orient(_to_rgb(decoded)))
                 if image.shape != (height, width, 3):
                     raise UserError(
                         f"frame {i} of {source} is {image.shape[1]}x{image.shape[0]} pixels but the first {width}x{height}; "
@@ -111,9 +121,9 @@ def open_video_file(path: Path, source: str) -> Video:
 def _open_stream(path: Path, source: str, *, threads: str = "AUTO") -> tuple[Any, Any]:
     """Container and video stream of a file, ready to decode. Frame threads are quick, but damage takes its neighbours with it."""
     try:
-        # Only files: a play list must not reach the network.
-        container = av.open(str(path), options={"protocol_whitelist": "file"})
-    except (FFmpegError, OSError, ValueError) as error:
+        options = {"protocol_whitelist": "file", "format_whitelist": _DEMUXERS, "max_pixels": str(MAX_PIXELS)}
+        container = av.open(str(path), options=options)
+    except (FFmpegError, OSError, ValueError, MemoryError) as error:
         why = getattr(error, "strerror", None) or error
         raise UserError(f"{source} is not a video that can be read ({why}); give a video file or a folder of images") from error
     streams = [stream for stream in container.streams.video if not int(getattr(stream, "disposition", 0)) & _COVER_ART]
@@ -123,41 +133,63 @@ def _open_stream(path: Path, source: str, *, threads: str = "AUTO") -> tuple[Any
     if streams[0].codec_context is None:
         container.close()
         raise UserError(f"{source} is encoded in a way that this PyAV cannot decode; convert it to H.264 first")
+    streams[0].codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     streams[0].thread_type = threads
     return container, streams[0]
 
 
-def _packets(container: Any, stream: Any) -> Iterator[Any]:
-    """Whole packets, up to the end or to where a file is cut off."""
-    with contextlib.suppress(FFmpegError):
+def _packets(container: Any, stream: Any, torn: Callable[[FFmpegError], None] = lambda error: None) -> Iterator[Any]:
+    """Whole packets, up to the end or to where a file is cut off or broken, which `torn` is told."""
+    try:
         yield from (packet for packet in container.demux(stream) if packet.size and not packet.is_corrupt)
+    except FFmpegError as error:
+        torn(error)
 
 
-def _decoded(stream: Any, packets: Iterable[Any]) -> Iterator[Any]:
-    """Frames in order. What cannot be decoded is left out here, and missed by its number if anyone asks for it."""
+def _decoded(stream: Any, packets: Iterable[Any], lost: Callable[[FFmpegError], None] = lambda error: None) -> Iterator[Any]:
+    """Frames in order. What cannot be decoded is left out here, which `lost` is told, and missed by its number if anyone asks for it."""
     for packet in packets:
-        with contextlib.suppress(FFmpegError):
+        try:
             yield from packet.decode()
+        except FFmpegError as error:
+            lost(error)
     with contextlib.suppress(FFmpegError):
         yield from stream.codec_context.decode(None)
 
 
 def _index_file(path: Path, source: str) -> _Index:
     container, stream = _open_stream(path, source)
+    torn: list[FFmpegError] = []
     with container:
-        packets = [(packet.pts, packet.is_keyframe, _is_shown(packet, stream)) for packet in _packets(container, stream)]
-        time_base = stream.time_base
+        whole = _packets(container, stream, torn.append)
+        packets, end = [], 0
+        for packet in whole:
+            packets.append((packet.pts, packet.is_keyframe, _is_shown(packet, stream)))
+            end = max(end, (packet.pts or 0) + (packet.duration or 0))
+        time_base, said_s = stream.time_base, _said_duration_s(container, stream)
+    if torn:
+        logger.warning("%s is broken off (%s); what comes after is lost", source, torn[0].strerror)
+    elif said_s is not None and packets and said_s - float(end * time_base) > max(_MISSED_S, 0.02 * said_s):
+        logger.warning("%s should last %.1f s, but its frames end after %.1f s: is it whole?", source, said_s, float(end * time_base))
     if not packets:
         raise UserError(f"{source} holds no frames; fetch or record it again")
     key_pts = sorted({pts for pts, is_key, _ in packets if is_key and pts is not None})
-    # Frames before the first key refer to what was cut off.
-    pts = sorted({pts for pts, _, shown in packets if pts is not None and shown and pts >= min(key_pts, default=pts)})
-    if pts and all(packet[0] is not None for packet in packets):
+    shown_pts = [pts for pts, _, shown in packets if shown]
+    # Frames before the first key refer to what was cut off. Times that repeat are files one after the other.
+    pts = sorted({pts for pts in shown_pts if pts is not None and pts >= min(key_pts, default=pts)})
+    if pts and all(packet[0] is not None for packet in packets) and len(set(shown_pts)) == len(shown_pts):
         index = _Index(np.array(pts, np.int64), _seconds(pts, time_base), np.array(key_pts, np.int64))
         if _comes_as_announced(path, source, index):
             return index
     logger.info("%s: its packets do not tell its frames, so it is decoded once to count them", source)
     return _index_by_decoding(path, source, np.array(key_pts, np.int64))
+
+
+def _said_duration_s(container: Any, stream: Any) -> float | None:
+    """How long the header says that the pictures last; None if it says nothing of them alone."""
+    if stream.duration is not None:
+        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+    return container.duration / 1e6 if container.duration and len(container.streams) == 1 else None
 
 
 def _is_shown(packet: Any, stream: Any) -> bool:
@@ -177,12 +209,15 @@ def _comes_as_announced(path: Path, source: str, index: _Index) -> bool:
 
 def _index_by_decoding(path: Path, source: str, key_pts: np.ndarray) -> _Index:
     container, stream = _open_stream(path, source, threads="SLICE")
+    lost: list[FFmpegError] = []
     with container:
-        pts = [frame.pts for frame in _decoded(stream, _packets(container, stream))]
+        pts = [frame.pts for frame in _decoded(stream, _packets(container, stream), lost.append)]
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)  # FFmpeg's own for streams that do not say
         time_base = stream.time_base
     if not pts:
         raise UserError(f"no frame of {source} can be decoded; fetch or record it again")
+    if lost:
+        logger.warning("%d packets of %s cannot be decoded and are left out: it is damaged", len(lost), source)
     if None not in pts and (np.diff(pts) > 0).all():
         return _Index(np.array(pts, np.int64), _seconds(pts, time_base), key_pts)
     numbers = np.arange(len(pts))

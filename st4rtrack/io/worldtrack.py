@@ -65,6 +65,7 @@ class WorldTrackSequence:
     def read_depth(self) -> np.ndarray:
         """[time, height, width] float32 z-depth in metres; not positive or not finite where it is unknown."""
         depth = read_npz(self.path, "depth_map")["depth_map"]
+        _require_numbers(depth, "depth_map", self.name)
         if depth.ndim != 3 or len(depth) < len(self):
             raise UserError(
                 f"{self.name}: depth_map must be [time, height, width] with at least {len(self)} frames, it is {list(depth.shape)}"
@@ -93,7 +94,7 @@ def read_worldtrack(path: str | Path, *, name: str | None = None, num_frames: in
     tracked = "tracks_XYZ" in keys
     small = ["fx_fy_cx_cy", *(k for k in ("extrinsics_w2c",) if k in keys), *(["tracks_XYZ", "visibility"] if tracked else [])]
     arrays = read_npz(path, *small)
-    length = min(npz_shape(path, "tracks_XYZ" if tracked else "images_jpeg_bytes")[0], num_frames)
+    length = _length(path, "tracks_XYZ" if tracked else "images_jpeg_bytes", name, num_frames)
     world_from_camera = _cameras(arrays.get("extrinsics_w2c"), length, name)
     tracks = visible = None
     if tracked:
@@ -182,7 +183,22 @@ def encode_jpeg(rgb: np.ndarray) -> bytes:
     return images.encode_jpeg(rgb, quality=75)
 
 
+def _length(path: Path, key: str, name: str, num_frames: int) -> int:
+    """Frames that are evaluated; each must have its image."""
+    shape, images = npz_shape(path, key), npz_shape(path, "images_jpeg_bytes")
+    length = min((*shape, 0)[0], num_frames)
+    if length == 0 or len(images) != 1 or images[0] < length:
+        raise UserError(f"{name}: {key} {list(shape)} and images_jpeg_bytes {list(images)} are not of the same frames, one or more")
+    return length
+
+
+def _require_numbers(array: np.ndarray, key: str, name: str) -> None:
+    if array.dtype.kind not in "biuf":
+        raise UserError(f"{name}: {key} must hold numbers, it is {array.dtype}")
+
+
 def _intrinsics(fx_fy_cx_cy: np.ndarray, name: str) -> np.ndarray:
+    _require_numbers(fx_fy_cx_cy, "fx_fy_cx_cy", name)
     if fx_fy_cx_cy.shape != (4,) or not np.isfinite(fx_fy_cx_cy).all() or not (fx_fy_cx_cy[:2] > 0).all():
         raise UserError(f"{name}: fx_fy_cx_cy must be four finite numbers with positive focal lengths, it is {fx_fy_cx_cy}")
     fx, fy, cx, cy = (float(value) for value in fx_fy_cx_cy)
@@ -193,10 +209,14 @@ def _cameras(camera_from_anything: np.ndarray | None, length: int, name: str) ->
     """[time, 4, 4] world_from_camera, the world being the camera of frame 0."""
     if camera_from_anything is None:
         return np.tile(np.eye(4), (length, 1, 1))
+    _require_numbers(camera_from_anything, "extrinsics_w2c", name)
     matrices = np.asarray(camera_from_anything, np.float64)
     if matrices.ndim != 3 or matrices.shape[1:] != (4, 4) or len(matrices) < length:
         raise UserError(f"{name}: extrinsics_w2c must be [time, 4, 4] for {length} frames, it is {list(matrices.shape)}")
-    world_from_camera = matrices[0] @ np.linalg.inv(matrices[:length])
+    matrices = matrices[:length]
+    if not np.isfinite(matrices).all() or not (np.abs(np.linalg.det(matrices)) > 0).all():
+        raise UserError(f"{name}: extrinsics_w2c has a matrix that is no camera (not finite, or without an inverse)")
+    world_from_camera = matrices[0] @ np.linalg.inv(matrices)
     world_from_camera[0] = np.eye(4)
     return world_from_camera
 
@@ -209,9 +229,13 @@ def _tracks(
             f"{name}: tracks_XYZ must be [time, points, 3] and visibility [time, points], "
             f"they are {list(tracks_camera.shape)} and {list(visibility.shape)}"
         )
+    _require_numbers(tracks_camera, "tracks_XYZ", name)
+    _require_numbers(visibility, "visibility", name)
     length = len(world_from_camera)
+    with np.errstate(invalid="ignore"):  # an infinite point stays one that is not finite
+        tracks_world = transform_points(world_from_camera, tracks_camera[:length].astype(np.float64))
     return (
-        transform_points(world_from_camera, tracks_camera[:length].astype(np.float64)),
+        tracks_world,
         visibility[:length].astype(bool),
     )
 

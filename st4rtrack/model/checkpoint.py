@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from st4rtrack.io.json_text import parse_json
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.device import choose_device, choose_dtype
 from st4rtrack.model.network import St4RTrack
@@ -197,14 +198,15 @@ def _read_file(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
 def _with_base(path: Path, record: str, changes: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weights of the base that the header of a file of changes names, with the changes."""
     try:
-        base = Base(**json.loads(record))
+        base = Base(**parse_json(record))
         source = Path(base.source)
-    except (json.JSONDecodeError, TypeError):
-        raise UserError(f"{path} is damaged: it does not say which model it changes") from None
+        places = [source, path.parent / source.name]
+        there = [place for place in places if place.exists() and place.resolve() != path.resolve()]
+    except (ValueError, TypeError, OSError):  # no such JSON, or no path that could be
+        raise UserError(f"{path} is damaged: it does not say which model it changes; fetch or write it again") from None
     found: Path | str | None = "tiny" if base.source == "tiny" else None
     if found is None:  # where it was, or beside the changes; never a hub: a file may not make this program fetch another
-        places = [source, path.parent / source.name]
-        found = next((place for place in places if place.exists() and place.resolve() != path.resolve()), None)
+        found = next(iter(there), None)
     if found is None:
         raise UserError(
             f"{path} holds only what changed of {base.name}, which is not at {source}; put it there, or beside {path.name}"
@@ -232,13 +234,14 @@ def _read_safetensors(path: Path, options: dict[str, Any] | None = None) -> tupl
         with safe_open(path, framework="pt") as file:
             header = dict(file.metadata() or {})
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is not a safetensors file that can be read: {error}") from None
+    except Exception as error:  # a type that this PyTorch has not, for one, fails with any kind of error
+        why = " ".join(str(error).split())[:160]
+        raise UserError(f"{path} is not a safetensors file that can be read: {why}") from None
     if is_official(set(weights)):
         return config_from_official(options or {}, weights, path), _from_official(weights)
     try:
-        values = json.loads(header[CONFIG_KEY]) if CONFIG_KEY in header else options
-    except json.JSONDecodeError:
+        values = parse_json(header[CONFIG_KEY]) if CONFIG_KEY in header else options
+    except ValueError:
         raise UserError(f"{path} carries a configuration that is not JSON") from None
     if not isinstance(values, dict):
         raise UserError(f"{path} carries no configuration: it is not a checkpoint of st4rtrack")
@@ -253,8 +256,8 @@ def _read_folder(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
         if not path.is_file():
             raise UserError(f"{folder} is not a model folder: it has no {path.name}")
     try:
-        options = json.loads(config_path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError):
+        options = parse_json(config_path.read_text(encoding="utf-8"))
+    except (ValueError, OSError):  # text in another encoding is a ValueError too
         raise UserError(f"{config_path} is not JSON") from None
     if not isinstance(options, dict):
         raise UserError(f"{config_path} holds no options; fetch or write it again")
@@ -283,6 +286,8 @@ def _from_official(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _build(config: ModelConfig, weights: dict[str, Tensor], name: str) -> St4RTrack:
+    if config.encoder_depth + config.decoder_depth > len(weights):  # before as many layers are made
+        raise UserError(f"checkpoint {name} is of another architecture: it has {len(weights)} tensors for the layers it announces")
     with torch.device("meta"):
         model = St4RTrack(config)
     expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
@@ -292,8 +297,18 @@ def _build(config: ModelConfig, weights: dict[str, Tensor], name: str) -> St4RTr
         if keys:
             more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
             raise UserError(f"checkpoint {name} is of another architecture: it {kind} {keys[0]}{more}")
-    model.load_state_dict({key: value.float() for key, value in weights.items()}, assign=True)
+    values = {key: _as_float(value, key, name) for key, value in weights.items()}
+    model.load_state_dict(values, assign=True)
     return model
+
+
+def _as_float(value: Tensor, key: str, name: str) -> Tensor:
+    if not value.is_floating_point():
+        raise UserError(f"checkpoint {name} is damaged: {key} holds {value.dtype}, not weights; fetch or write it again")
+    value = value.float()
+    if not bool(value.isfinite().all()):
+        raise UserError(f"checkpoint {name} is damaged: {key} holds values that are not finite; fetch or write it again")
+    return value
 
 
 def _hash(weights: dict[str, Tensor]) -> str:

@@ -1,9 +1,14 @@
 """Sizes and options of the network. The configuration travels in the checkpoint."""
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from st4rtrack.types import UserError
+
+
+LARGEST = 1 << 16
+"""Of any size of a network or its images: beyond, a configuration is broken or hostile."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,10 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if type(value) is int and value < 1:
-                raise UserError(f"model configuration: {name} must be at least 1, got {value}")
+            if type(value) is int and not 1 <= value <= LARGEST:
+                raise UserError(f"model configuration: {name} must be 1 to {LARGEST}, got {str(value)[:20]}")
+        if not (math.isfinite(self.rope_base) and self.rope_base > 0):
+            raise UserError(f"model configuration: rope_base must be above 0, got {self.rope_base}")
         for width, heads, part in (
             (self.encoder_width, self.encoder_heads, "encoder"),
             (self.decoder_width, self.decoder_heads, "decoder"),
@@ -78,7 +85,7 @@ class ModelConfig:
             raise UserError(f"model configuration: unknown option {unknown[0]!r}; was the checkpoint made by a newer st4rtrack?")
         for name, value in values.items():
             wanted = type(getattr(LARGE, name))
-            if not isinstance(value, (int, float) if wanted is float else wanted):
+            if not isinstance(value, (int, float) if wanted is float else wanted) or (isinstance(value, bool) and wanted is not bool):
                 raise UserError(f"model configuration: {name} must be {wanted.__name__}, got {value!r}")
         return cls(**values)
 

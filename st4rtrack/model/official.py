@@ -6,9 +6,9 @@ architecture is a Python expression in a string: it is parsed, never evaluated.
 
 import argparse
 import ast
-import pickle
 import re
 import warnings
+import zipfile
 from pathlib import Path, PosixPath, PurePosixPath
 from typing import Any
 
@@ -99,20 +99,32 @@ def read_pickle(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it holds classes outside the list, or is no such file.
     """
+    _require_unpacked(path)
     try:
         with torch.serialization.safe_globals(ALLOWED_CLASSES), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about unusual pickles: either they can be read, or they are refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except Exception as error:  # a damaged file can fail with any kind of error
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         if found:
             raise UserError(
                 f"{path} is a pickle that asks for {found[1]}, which no model checkpoint needs; it was not executed"
             ) from None
-        raise UserError(f"{path} is not a model checkpoint that PyTorch can read") from None
+        raise UserError(f"{path} is not a model checkpoint that PyTorch can read; fetch it again") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not a model checkpoint")
     return content
+
+
+def _require_unpacked(path: Path) -> None:
+    """PyTorch packs nothing: a container that unpacks to more than it is would only fill the memory."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+    except Exception:  # another container, or a damaged one, which PyTorch will say
+        return
+    if size > path.stat().st_size:
+        raise UserError(f"{path} unpacks to {size / 1e9:.1f} GB, more than it holds; it is damaged or hostile, fetch it again")
 
 
 def read_official(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
@@ -123,8 +135,11 @@ def read_official(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     """
     content = read_pickle(path)
     weights = content.get("model", content)
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()) or not weights:
+    named = isinstance(weights, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in weights.items())
+    if not named or not weights:
         raise UserError(f"{path} holds no model weights under 'model'; give a checkpoint of St4RTrack, DUSt3R, MASt3R or MonST3R")
+    if any(value.layout != torch.strided or value.nbytes > value.untyped_storage().nbytes() for value in weights.values()):
+        raise UserError(f"{path} is damaged: it claims larger weights than it holds; fetch it again")
     expression = getattr(content.get("args"), "model", None)
     options = parse_architecture(expression, path) if isinstance(expression, str) else {}
     return config_from_official(options, weights, path), weights
@@ -136,11 +151,16 @@ def parse_architecture(expression: str, path: Path) -> dict[str, Any]:
     Raises:
         UserError: it is anything but a call of a known class with literal keyword arguments.
     """
-    refusal = UserError(f"{path} describes an architecture that is not DUSt3R's with a dpt head: {expression[:80]}")
+    refusal = UserError(f"{path} describes an architecture that is not DUSt3R's with a dpt head: {' '.join(expression.split())[:80]}")
     try:
         call = ast.parse(expression.strip(), mode="eval").body
+        options = _options_of(call, refusal)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise refusal from None
+    return options
+
+
+def _options_of(call: ast.expr, refusal: UserError) -> dict[str, Any]:
     if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ARCHITECTURES and not call.args):
         raise refusal
     options = {}
@@ -180,8 +200,10 @@ def config_from_official(options: dict[str, Any], weights: dict[str, Tensor], pa
             raise UserError(f"{path} was trained with {name} {options[name]}, which is not the released {expected}")
     shapes = {key.removeprefix("module."): tuple(value.shape) for key, value in weights.items()}
     try:
-        patch, encoder_width = shapes["patch_embed.proj.weight"][2], shapes["patch_embed.proj.weight"][0]
-        decoder_width = shapes["decoder_embed.weight"][0]
+        encoder_width, _, patch, _ = shapes["patch_embed.proj.weight"]
+        decoder_width, _ = shapes["decoder_embed.weight"]
+    except ValueError:
+        raise UserError(f"{path} is a checkpoint of another architecture: its tensors have other shapes than DUSt3R's") from None
     except KeyError as error:
         raise UserError(f"{path} lacks the tensor {error.args[0]}: it is a checkpoint of another architecture") from None
     rope = re.fullmatch(r"RoPE(\d+(?:\.\d+)?)", str(options.get("pos_embed", "RoPE100")))
@@ -200,7 +222,7 @@ def config_from_official(options: dict[str, Any], weights: dict[str, Tensor], pa
             decoder_heads=int(options.get("dec_num_heads", max(1, decoder_width // 64))),
             rope_base=float(rope[1]),
         )
-    except (UserError, ValueError, TypeError) as error:
+    except (UserError, ValueError, TypeError, OverflowError) as error:
         raise UserError(f"{path} is a checkpoint of another architecture: {error}") from None
 
 

@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import zipfile
+import zlib
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -87,14 +88,25 @@ def lying_archive(name: str, size: int) -> bytes:
     return bytes(data)
 
 
-def bomb(name: str, gigabytes: int) -> bytes:
-    """A small file that is an array of many gigabytes of zeros when it is unpacked."""
-    file, block = io.BytesIO(), bytes(1 << 24)
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as opened, opened.open(name, "w", force_zip64=True) as part:
-        part.write(member("'|u1'", f"({gigabytes << 30},)"))
-        for _ in range(gigabytes * 64):
-            part.write(block)
-    return file.getvalue()
+BOMB_BYTES = 0xF8000000
+
+
+def bomb(members: dict[str, bytes], name: str) -> bytes:
+    """A small archive one of whose files, after what it begins with, is 4 GB of zeros when it is unpacked."""
+    packer = zlib.compressobj(1, zlib.DEFLATED, -15)
+    start = packer.compress(members[name]) + packer.flush(zlib.Z_FULL_FLUSH)
+    zeros = packer.compress(bytes(1 << 24)) + packer.flush(zlib.Z_FULL_FLUSH)  # says the same wherever it stands
+    data = bytearray(archive({**members, name: start + zeros * 248 + b"\x03\x00"}))
+    central = data.rindex(b"PK\x01\x02", 0, data.rindex(name.encode()))
+    local = int.from_bytes(data[central + 42 : central + 46], "little")
+    for method_at, size_at in ((local + 8, local + 22), (central + 10, central + 24)):
+        data[method_at : method_at + 2] = zipfile.ZIP_DEFLATED.to_bytes(2, "little")
+        data[size_at : size_at + 4] = BOMB_BYTES.to_bytes(4, "little")
+    return bytes(data)
+
+
+def array_bomb() -> bytes:
+    return bomb({"a.npy": member("'|u1'", f"({BOMB_BYTES - 4096},)")}, "a.npy")
 
 
 def array_state(shape: tuple[int, ...], dtype: Any, content: Any) -> bytes:
@@ -326,7 +338,7 @@ def damaged(name: str, content: Callable[[], bytes], damage: str) -> Make:
 ARCHIVES: list[tuple[str, Callable[[], bytes], End]] = [
     ("climbs-out", lambda: archive({"../../executed.npy": member(content=bytes(16)), "/etc/x.npy": member(content=bytes(16))}), "result"),
     ("lies-about-size", lambda: lying_archive("a.npy", 1 << 40), "sentence"),
-    ("bomb", lambda: bomb("a.npy", 8), "sentence"),
+    ("bomb", array_bomb, "sentence"),
     ("of-lzma", lambda: archive({"a.npy": member(content=bytes(16))}, zipfile.ZIP_LZMA), "result"),
     ("of-no-arrays", lambda: archive({"readme.txt": b"hello"}), "either"),
     ("encrypted", lambda: archive({"a.npy": member(content=bytes(16))}).replace(b"PK\x01\x02\x14\x03\x14\0\0\0", b"PK\x01\x02\x14\x03\x14\0\1\0"), "sentence"),
@@ -336,10 +348,10 @@ ARCHIVES: list[tuple[str, Callable[[], bytes], End]] = [
 def array_cases() -> list[Case]:
     """All of them."""
     cases = [Case("arrays", f"member-{n}", hold("a.npz", partial(_in_archive, m)), read_npz, "either") for n, m in HOSTILE_MEMBERS.items()]
-    cases += [Case("arrays", f"archive-{name}", hold("a.npz", content), read_npz, end) for name, content, end in ARCHIVES]
+    cases += [Case("arrays", f"archive-{name}", hold("a.npz", content), read_npz, end, heavy=name == "bomb") for name, content, end in ARCHIVES]
     cases += [Case("arrays", f"sequence-{n}", hold("s.npz", partial(sequence, change)), read_sequence, end) for n, change, end in SEQUENCES]
     for name, change, end in PREDICTIONS:
-        cases.append(Case("arrays", f"prediction-{name}", hold("p.npz", partial(_changed, prediction_bytes, change)), read_one_prediction, end))
+        cases.append(Case("arrays", f"prediction-{name}", hold("p.npz", partial(_changed, prediction_bytes, change)), read_one_prediction, end, named=("truth",)))
     for name, new, end in TEACHER_TRACKS:
         cases.append(Case("arrays", f"tracks-{name}", hold("t.npz", partial(npz, {**TRACKS, **new})), read_teacher_tracks, end))
     for name, new, end in TEACHER_DEPTH:

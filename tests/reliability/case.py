@@ -30,6 +30,8 @@ class Case:
         read: reads all of it, as the commands do.
         end: what must come of it; "either" where it depends on where the damage is, or on the decoder.
         warns: a warning or note must come with the result.
+        named: what a sentence may name instead of the file.
+        heavy: takes long to make, or much memory to read.
     """
 
     kind: str
@@ -38,6 +40,8 @@ class Case:
     read: Callable[[Path], Any]
     end: End = "either"
     warns: bool = False
+    named: tuple[str, ...] = ()
+    heavy: bool = False
 
     def __str__(self) -> str:
         return f"{self.kind}-{self.name}"
@@ -103,4 +107,5 @@ def _broken_promise(case: Case, end: str, said: str, noted: bool, witness: Path,
         return "what was rescued was not mentioned" if case.warns and not noted else ""
     if len(said) > LONGEST_SENTENCE or "\n" in said.replace(path.name, ""):
         return f"not one sentence: {said}"
-    return "" if path.name in said or path.stem in said else f"the sentence does not name {path.name}: {said}"
+    names = {path.name, path.stem, *case.named}
+    return "" if any(name in said for name in names) else f"the sentence does not name {path.name}: {said}"

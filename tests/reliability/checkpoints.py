@@ -19,7 +19,7 @@ from torch import Tensor
 from st4rtrack.model.checkpoint import BASE_KEY, CONFIG_KEY, load_model, save_model
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.network import St4RTrack
-from tests.reliability.arrays import payload
+from tests.reliability.arrays import bomb, payload
 from tests.reliability.case import Case, End, Make
 from tests.reliability.damage import DAMAGES
 from tests.reliability.videos import written
@@ -98,16 +98,9 @@ def wide_view() -> bytes:
 
 def packed_bomb() -> bytes:
     """A container whose storage is four gigabytes of zeros, packed."""
-    source, file = zipfile.ZipFile(io.BytesIO(saved({"model": {"a": torch.zeros(4)}}))), io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
-        for name in source.namelist():
-            if "/data/" in name:
-                with packed.open(name, "w", force_zip64=True) as part:
-                    for _ in range(256):
-                        part.write(bytes(1 << 24))
-            else:
-                packed.writestr(name, source.read(name))
-    return file.getvalue()
+    with zipfile.ZipFile(io.BytesIO(saved({"model": {"a": torch.zeros(4)}}))) as source:
+        members = {name: source.read(name) for name in source.namelist()}
+    return bomb(members, next(name for name in members if name.endswith("/data/0")))
 
 
 def folder_of(config: bytes | None, model: Callable[[], bytes] | None = whole) -> Make:
@@ -228,7 +221,7 @@ CONFIGS: list[tuple[str, Make, End]] = [
 def checkpoint_cases() -> list[Case]:
     """All of them."""
     cases = [Case("checkpoint", name, _held("model.safetensors", content), read_model, end) for name, content, end in TENSORS]
-    cases += [Case("checkpoint", f"pickle-{name}", _held("model.pth", content), read_model, "sentence") for name, content in PICKLES]
+    cases += [Case("checkpoint", f"pickle-{name}", _held("model.pth", content), read_model, "sentence", heavy=name == "bomb") for name, content in PICKLES]
     cases += [Case("checkpoint", f"folder-{name}", make, read_model, end) for name, make, end in CONFIGS]
     files = {"model.safetensors": whole, "model.pth": partial(saved, {"model": dict(weights())})}
     for name, content in files.items():

@@ -228,7 +228,7 @@ SCENES: list[tuple[str, Make, End]] = [
 
 def scene_cases() -> list[Case]:
     """All of them."""
-    cases = [Case("scene", name, make, read_scene, end) for name, make, end in SCENES]
+    cases = [Case("scene", name, make, read_scene, end, heavy="bomb" in name) for name, make, end in SCENES]
     cases.append(Case("scene", "old-store-with-code", changed(array_with_code), read_scene, "sentence"))
     cases.append(Case("scene", "old-store-with-code-as-video", changed(array_with_code), read_video, "sentence"))
     for name in ("chunk-noise", "chunk-bomb", "array-dtype", "array-chunks-enormous", "array-codec-unknown", "zarr-group-missing"):

@@ -249,7 +249,7 @@ ODD: list[tuple[str, Make, End, bool]] = [
 
 def video_cases() -> list[Case]:
     """All of them."""
-    cases = [Case("video", name, make, read_video, end, warns) for name, make, end, warns in ODD]
+    cases = [Case("video", name, make, read_video, end, warns, heavy=name == "8k") for name, make, end, warns in ODD]
     cases += [Case("video", f"named-{i}", bytes_of(name, lambda: valid("clip.mp4")), read_video, "result") for i, name in enumerate(NAMES)]
     for name in (*BASES, "clip.gif"):
         for damage in DAMAGES:

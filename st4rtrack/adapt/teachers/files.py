@@ -60,7 +60,7 @@ class FileTracks:
         height, width = rgb.shape[1:3]
         if "width" in said or "height" in said:
             change = network_from_file(_stored_size(said, self.path), (height, width), self.source, self.path)
-            tracks, query = (change.network_from_source(array) if array.shape[-1] == 2 else array for array in (tracks, query))
+            tracks, query = (change.network_from_source(array) if array.shape[-1:] == (2,) else array for array in (tracks, query))
         found = TeacherTracks(np.asarray(query, np.float64), tracks.astype(np.float32), visible, self.name)
         _require_anchor(found, anchor_index, width, self.path)
         return found
@@ -101,6 +101,8 @@ class FileDepth:
             raise UserError(f"depth of {self.path} must be numbers, it is {depth.dtype}")
         depth = at_network_size(depth, rgb.shape[1:3], self.source, self.path)
         cameras = said.get("world_from_camera")
+        if cameras is not None and cameras.dtype.kind not in "biuf":
+            raise UserError(f"world_from_camera of {self.path} must be numbers, it is {cameras.dtype}")
         return TeacherDepth(depth.astype(np.float32), self.name, None if cameras is None else cameras.astype(np.float64))
 
 
@@ -119,7 +121,7 @@ def _depth_of_folder(folder: Path) -> dict[str, np.ndarray]:
 def _stored_size(said: dict[str, np.ndarray], path: Path) -> tuple[int, int]:
     try:
         size = (int(said["height"].item()), int(said["width"].item()))
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, OverflowError):
         raise UserError(f"{path} must have both width and height, one whole number of pixels each") from None
     if min(size) < 1:
         raise UserError(f"{path} says that its image has {size[1]}x{size[0]} pixels; each must be at least 1")

@@ -170,7 +170,7 @@ def _transforms(path: Path) -> CameraFile:
     """nerfstudio: world-from-camera with OpenGL axes; `time` of a frame where it is, else the name of its image."""
     label = str(path)
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        said = parse_json(path.read_text(encoding="utf-8"))
         entries = said["frames"]
         opengl = np.array([entry["transform_matrix"] for entry in entries], np.float64)
         names = [str(entry["file_path"]) for entry in entries]

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from st4rtrack.io.images import IMAGE_SUFFIXES
+from st4rtrack.io.images import IMAGE_SUFFIXES, decode_stored
 from st4rtrack.io.known.frames import described, rows_by_count
 from st4rtrack.io.known.pixels import SourceSize, at_network_size
+from st4rtrack.io.npy import read_npy
 from st4rtrack.io.npz import npz_keys, read_npz
 from st4rtrack.io.npz_rows import npz_shape, read_npz_rows
 from st4rtrack.types import UserError, Video
@@ -114,15 +114,8 @@ def read_map(path: Path, arrays: tuple[str, ...], what: str) -> np.ndarray:
     if path.suffix.lower() == ".npz":
         return read_npz(path, key := _array_among(path, arrays))[key]
     if path.suffix.lower() == ".npy":
-        try:
-            return np.load(path, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise UserError(f"{path} is not an .npy file of numbers, or is damaged ({error}); write it again") from error
-    data = np.frombuffer(path.read_bytes(), np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
-    if image is None:
-        raise UserError(f"{path} cannot be read as an image of {what}; write it again")
-    return image
+        return read_npy(path)
+    return decode_stored(path.read_bytes(), f"{path}, an image of {what},")
 
 
 def _open(word: str | Path | np.ndarray, arrays: tuple[str, ...], what: str, kinds: str, suffixes: frozenset[str]) -> FrameMaps:

@@ -1,0 +1,78 @@
+"""The size of an image by its header, without decoding it: a few bytes can claim gigabytes."""
+
+import re
+import struct
+from typing import IO
+
+_TIFF_NUMBER = {1: "B", 3: "H", 4: "I", 16: "Q"}
+
+
+def size_in_header(file: IO[bytes]) -> tuple[int, int] | None:
+    """(height, width) of a PNG, JPEG, BMP, PNM, TIFF, WebP or JPEG 2000 image before any orientation; None if the header does not say.
+
+    Args:
+        file: at its beginning.
+    """
+    start = file.read(40)
+    try:
+        if start.startswith(b"\x89PNG\r\n\x1a\n"):
+            return _swapped(struct.unpack_from(">II", start, 16))
+        if start.startswith(b"\xff\xd8"):
+            return _jpeg_size(file)
+        if start.startswith(b"BM"):
+            width, height = struct.unpack_from("<ii", start, 18)
+            return abs(height), abs(width)
+        if found := re.match(rb"P[1-7]\s+(\d{1,18})\s+(\d{1,18})\s", start):
+            return int(found[2]), int(found[1])
+        if start[:4] in (b"II*\0", b"MM\0*"):
+            return _tiff_size(file, "<" if start[:1] == b"I" else ">")
+        if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
+            return _webp_size(start)
+        if (at := (start + file.read(4096)).find(b"\xff\x4f\xff\x51")) >= 0:  # start of a JPEG 2000 stream, and of its sizes
+            file.seek(at + 8)
+            right, bottom, left, top = struct.unpack(">IIII", file.read(16))
+            return max(0, bottom - top), max(0, right - left)
+    except struct.error:  # it ends before
+        pass
+    return None
+
+
+def _swapped(width_height: tuple[int, int]) -> tuple[int, int]:
+    return width_height[1], width_height[0]
+
+
+def _jpeg_size(file: IO[bytes]) -> tuple[int, int] | None:
+    file.seek(2)
+    while len(head := file.read(9)) == 9 and head[0] == 0xFF:  # segments: FF, kind, length [2]
+        kind, length, _, height, width = struct.unpack(">xBHBHH", head)
+        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):  # start of frame
+            return height, width
+        if length < 2:
+            return None
+        file.seek(length - 7, 1)
+    return None
+
+
+def _tiff_size(file: IO[bytes], order: str) -> tuple[int, int] | None:
+    """From the tags 256 and 257 of the first directory."""
+    file.seek(4)
+    file.seek(struct.unpack(f"{order}I", file.read(4))[0])
+    (count,) = struct.unpack(f"{order}H", file.read(2))
+    sizes: dict[int, int] = {}
+    for _ in range(count):
+        entry = file.read(12)
+        tag, kind = struct.unpack_from(f"{order}HH", entry)
+        if tag in (256, 257) and kind in _TIFF_NUMBER:
+            sizes[tag] = struct.unpack_from(f"{order}{_TIFF_NUMBER[kind]}", entry, 8)[0] if kind != 16 else 1 << 32
+    return (sizes[257], sizes[256]) if len(sizes) == 2 else None
+
+
+def _webp_size(start: bytes) -> tuple[int, int] | None:
+    kind = start[12:16]
+    if kind == b"VP8X":
+        return int.from_bytes(start[27:30], "little") + 1, int.from_bytes(start[24:27], "little") + 1
+    if kind == b"VP8L":
+        bits = struct.unpack_from("<I", start, 21)[0]
+        return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
+    width, height = struct.unpack_from("<HH", start, 26)
+    return height & 0x3FFF, width & 0x3FFF

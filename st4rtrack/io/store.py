@@ -1,0 +1,88 @@
+"""The zarr store of a scene, opened so that a file can neither run code nor claim what it has not.
+
+Only zarr v3 and its own codecs are read: the old format knows filters that are pickles, and loading one runs code.
+"""
+
+from collections.abc import Iterable
+from math import prod
+from pathlib import Path
+from typing import Literal
+
+import zarr
+
+_CODECS = frozenset({"BytesCodec", "ZstdCodec", "BloscCodec", "GzipCodec", "Crc32cCodec", "TransposeCodec"})
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+
+
+def open_store(path: Path, mode: Literal["r", "r+"] = "r") -> zarr.Group:
+    """A group of arrays.
+
+    Raises:
+        ValueError: it is none that can be read.
+    """
+    try:
+        return zarr.open_group(store=path, mode=mode, zarr_format=3, use_consolidated=False)
+    except Exception as error:  # damaged metadata can fail with any kind of error
+        raise ValueError(f"{path.name} cannot be opened") from error
+
+
+def stored_array(group: zarr.Group, name: str) -> zarr.Array:
+    """An array of numbers by its name.
+
+    Raises:
+        ValueError: it is missing, described in a way that makes no sense, or is stored by a codec that is not read.
+    """
+    try:
+        array = group[name]
+        if not isinstance(array, zarr.Array):
+            raise ValueError("a group")
+        codecs = {type(codec).__name__ for codec in array.metadata.codecs}  # pyright: ignore[reportAttributeAccessIssue]
+        chunks, shape, kind = array.chunks, array.shape, array.dtype.kind
+    except Exception as error:
+        raise ValueError(f"the array {name} is missing or damaged") from error
+    if foreign := sorted(codecs - _CODECS):
+        raise ValueError(f"the array {name} is stored by {foreign[0]}, which is not read")
+    if kind not in "biuf" or any(not 0 < chunk <= max(1, side) for chunk, side in zip(chunks, shape, strict=True)):
+        raise ValueError(f"the array {name} is damaged: {list(shape)} {array.dtype} in chunks of {list(chunks)}")
+    return array
+
+
+def require_chunks(array: zarr.Array, frames: Iterable[int], *, whole: bool) -> None:
+    """Looks, before they are read, whether frames of an array with one chunk per frame are there, and of the size that they must have.
+
+    Args:
+        array: to read from.
+        frames: numbers of the frames.
+        whole: all must be there; in other arrays a frame that is not has the fill value.
+
+    Raises:
+        ValueError: a chunk is missing, or announces another size.
+    """
+    root = getattr(array.store, "root", None)
+    if root is None or array.chunks != (1, *array.shape[1:]):
+        return
+    size = prod(array.chunks) * array.dtype.itemsize
+    for frame in frames:
+        key = array.metadata.encode_chunk_key((frame, *(0,) * (array.ndim - 1)))  # pyright: ignore[reportAttributeAccessIssue]
+        try:
+            with (Path(root) / array.path / key).open("rb") as file:
+                announced = _zstd_size(file.read(18))
+        except FileNotFoundError:
+            if whole:
+                raise ValueError(f"frame {frame} of {array.path} is missing") from None
+            continue
+        if announced not in (None, size):
+            raise ValueError(f"frame {frame} of {array.path} is damaged")
+
+
+def _zstd_size(start: bytes) -> int | None:
+    """How many bytes a zstd frame says that it holds; None if it does not (RFC 8878, 3.1.1.1)."""
+    if not start.startswith(_ZSTD_MAGIC) or len(start) < 5:
+        return None
+    descriptor = start[4]
+    single_segment, size_flag = descriptor >> 5 & 1, descriptor >> 6
+    length = (single_segment, 2, 4, 8)[size_flag]
+    begin = 5 + (1 - single_segment) + (0, 1, 2, 4)[descriptor & 3]
+    if length == 0 or len(start) < begin + length:
+        return None
+    return int.from_bytes(start[begin : begin + length], "little") + (256 if length == 2 else 0)
