@@ -19,7 +19,20 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "performance" / "reliability" / "fuzz.json"
 CRASHES = ROOT / "build" / "fuzz"
 INSTRUMENTED = ["st4rtrack.io", "st4rtrack.model", "st4rtrack.bench.predictions", "st4rtrack.adapt.teachers.files"]
-READERS = ("npz", "member", "objects", "queries", "csv", "scene", "store", "safetensors", "config", "images", "prediction", "sequence")
+READERS = (
+    "npz",
+    "member",
+    "objects",
+    "queries",
+    "csv",
+    "scene",
+    "store",
+    "safetensors",
+    "config",
+    "images",
+    "prediction",
+    "sequence",
+)
 
 
 def main() -> None:
@@ -42,8 +55,22 @@ def main() -> None:
 def _run(reader: str, seconds: float, seed: int) -> dict[str, Any]:
     """One reader in a process of its own; what libFuzzer says of it."""
     CRASHES.mkdir(parents=True, exist_ok=True)
-    limits = [f"-max_total_time={max(1, round(seconds))}", f"-seed={seed + 1}", "-timeout=10", "-rss_limit_mb=2048", "-max_len=65536"]
-    command = [sys.executable, __file__, "--child", reader, *limits, "-print_final_stats=1", f"-artifact_prefix={CRASHES}/{reader}-"]
+    limits = [
+        f"-max_total_time={max(1, round(seconds))}",
+        f"-seed={seed + 1}",
+        "-timeout=10",
+        "-rss_limit_mb=2048",
+        "-max_len=65536",
+    ]
+    command = [
+        sys.executable,
+        __file__,
+        "--child",
+        reader,
+        *limits,
+        "-print_final_stats=1",
+        f"-artifact_prefix={CRASHES}/{reader}-",
+    ]
     said = subprocess.run(command, capture_output=True, text=True, errors="replace", cwd=ROOT).stderr
     progress = re.findall(r"cov: (\d+) ft: \d+ .*?rss: (\d+)Mb", said)
     done = re.search(r"stat::number_of_executed_units:\s*(\d+)", said)

@@ -84,7 +84,14 @@ def _inputs(found: dict[str, Any]) -> str:
 
 def _fuzz(found: dict[str, Any]) -> str:
     rows = [
-        [row["reader"], row["seconds"], f"{row['executions']:,}", row["covered"], " to ".join(map(str, row["rss_mb"])), row["crashes"]]
+        [
+            row["reader"],
+            row["seconds"],
+            f"{row['executions']:,}",
+            row["covered"],
+            " to ".join(map(str, row["rss_mb"])),
+            row["crashes"],
+        ]
         for row in found["readers"]
     ]
     sums = [sum(row[key] for row in found["readers"]) for key in ("seconds", "executions", "crashes")]
@@ -102,7 +109,11 @@ def _mutation(found: dict[str, Any]) -> str:
     modules = found.get("modules", [])
     rows = [[row.get("module"), row.get("mutants"), row.get("caught")] for row in modules]
     seed = f" Seed {found['seed']};" if "seed" in found else ""
-    return "### Mutants\n\n" + _table("module | mutants | caught by its tests", rows) + f"\n\n{seed} `python performance/mutation.py`."
+    return (
+        "### Mutants\n\n"
+        + _table("module | mutants | caught by its tests", rows)
+        + f"\n\n{seed} `python performance/mutation.py`."
+    )
 
 
 TABLES = {"inputs": _inputs, "fuzz": _fuzz, "faults": _faults, "mutation": _mutation}

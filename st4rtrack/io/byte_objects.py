@@ -53,7 +53,9 @@ def _items(described: Any, shape: tuple[int, ...]) -> list[Any]:
     """Items of an object array, in the order of its memory."""
     if isinstance(described, _Array) and isinstance(described.state, tuple) and len(described.state) == 5:
         _, its_shape, dtype, fortran, items = described.state
-        is_array = isinstance(dtype, _Dtype) and dtype.code == "O8" and isinstance(items, list) and not (fortran and len(shape) > 1)
+        is_array = (
+            isinstance(dtype, _Dtype) and dtype.code == "O8" and isinstance(items, list) and not (fortran and len(shape) > 1)
+        )
         if is_array and its_shape == shape and len(items) == prod(shape):
             return items
     raise UserError("is damaged: its content is not the array that its header announces; fetch or write the file again")

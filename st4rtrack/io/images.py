@@ -79,7 +79,9 @@ def decode_stored(data: bytes, label: str, flags: int = cv2.IMREAD_UNCHANGED) ->
     """
     size = size_in_header(BytesIO(data))
     if size is not None and size[0] * size[1] > MAX_PIXELS:
-        raise UserError(f"{label} says that it has {size[1]}x{size[0]} pixels, which is more than is read; replace it or take it out")
+        raise UserError(
+            f"{label} says that it has {size[1]}x{size[0]} pixels, which is more than is read; replace it or take it out"
+        )
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     except (cv2.error, MemoryError):

@@ -62,7 +62,9 @@ class LazyArray(np.lib.mixins.NDArrayOperatorsMixin):
         first, *rest = key or (Ellipsis,) if isinstance(key, tuple) else (key,)
         if all(_is_basic(part) for part in (first, *rest)):
             # zarr holds one frame at a time, so `[..., 0]` of a long video stays small.
-            return self._stored(lambda: self._array[(first, *rest)], slice(None) if first is Ellipsis else self._frames(first)[0])[()]
+            return self._stored(
+                lambda: self._array[(first, *rest)], slice(None) if first is Ellipsis else self._frames(first)[0]
+            )[()]
         if isinstance(first, list | LazyArray):
             first = np.asarray(first, dtype=None if len(first) else np.intp)
         frames, inner = self._frames(first)

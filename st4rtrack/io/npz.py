@@ -68,7 +68,7 @@ def _read_member(archive: zipfile.ZipFile, key: str, path: str) -> np.ndarray:
     label, size = f"array {key!r} of {path}", archive.getinfo(f"{key}.npy").file_size
     with archive.open(f"{key}.npy") as stream:
         shape, _, dtype = read_header(stream, label)
-        if dtype == object:
+        if dtype.kind == "O":
             require_memory(size, label)
             return read_byte_objects(stream.read(), shape, label)
     with archive.open(f"{key}.npy") as stream:

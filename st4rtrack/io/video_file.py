@@ -170,7 +170,9 @@ def _index_file(path: Path, source: str) -> _Index:
     if torn:
         logger.warning("%s is broken off (%s); what comes after is lost", source, torn[0].strerror)
     elif said_s is not None and packets and said_s - float(end * time_base) > max(_MISSED_S, 0.02 * said_s):
-        logger.warning("%s should last %.1f s, but its frames end after %.1f s: is it whole?", source, said_s, float(end * time_base))
+        logger.warning(
+            "%s should last %.1f s, but its frames end after %.1f s: is it whole?", source, said_s, float(end * time_base)
+        )
     if not packets:
         raise UserError(f"{source} holds no frames; fetch or record it again")
     key_pts = sorted({pts for pts, is_key, _ in packets if is_key and pts is not None})

@@ -188,7 +188,9 @@ def _length(path: Path, key: str, name: str, num_frames: int) -> int:
     shape, images = npz_shape(path, key), npz_shape(path, "images_jpeg_bytes")
     length = min((*shape, 0)[0], num_frames)
     if length == 0 or len(images) != 1 or images[0] < length:
-        raise UserError(f"{name}: {key} {list(shape)} and images_jpeg_bytes {list(images)} are not of the same frames, one or more")
+        raise UserError(
+            f"{name}: {key} {list(shape)} and images_jpeg_bytes {list(images)} are not of the same frames, one or more"
+        )
     return length
 
 

@@ -287,7 +287,9 @@ def _from_official(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _build(config: ModelConfig, weights: dict[str, Tensor], name: str) -> St4RTrack:
     if config.encoder_depth + config.decoder_depth > len(weights):  # before as many layers are made
-        raise UserError(f"checkpoint {name} is of another architecture: it has {len(weights)} tensors for the layers it announces")
+        raise UserError(
+            f"checkpoint {name} is of another architecture: it has {len(weights)} tensors for the layers it announces"
+        )
     with torch.device("meta"):
         model = St4RTrack(config)
     expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from st4rtrack.types import UserError
 
-
 LARGEST = 1 << 16
 """Of any size of a network or its images: beyond, a configuration is broken or hostile."""
 
@@ -85,7 +84,9 @@ class ModelConfig:
             raise UserError(f"model configuration: unknown option {unknown[0]!r}; was the checkpoint made by a newer st4rtrack?")
         for name, value in values.items():
             wanted = type(getattr(LARGE, name))
-            if not isinstance(value, (int, float) if wanted is float else wanted) or (isinstance(value, bool) and wanted is not bool):
+            if not isinstance(value, (int, float) if wanted is float else wanted) or (
+                isinstance(value, bool) and wanted is not bool
+            ):
                 raise UserError(f"model configuration: {name} must be {wanted.__name__}, got {value!r}")
         return cls(**values)
 

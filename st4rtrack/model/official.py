@@ -151,7 +151,9 @@ def parse_architecture(expression: str, path: Path) -> dict[str, Any]:
     Raises:
         UserError: it is anything but a call of a known class with literal keyword arguments.
     """
-    refusal = UserError(f"{path} describes an architecture that is not DUSt3R's with a dpt head: {' '.join(expression.split())[:80]}")
+    refusal = UserError(
+        f"{path} describes an architecture that is not DUSt3R's with a dpt head: {' '.join(expression.split())[:80]}"
+    )
     try:
         call = ast.parse(expression.strip(), mode="eval").body
         options = _options_of(call, refusal)

@@ -19,12 +19,14 @@ from torch import Tensor
 from st4rtrack.model.checkpoint import BASE_KEY, CONFIG_KEY, load_model, save_model
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.network import St4RTrack
-from tests.reliability.arrays import bomb, payload
 from tests.reliability.case import Case, End, Make
 from tests.reliability.damage import DAMAGES
+from tests.reliability.hostile_arrays import bomb, payload
 from tests.reliability.videos import written
 
-CONFIG = ModelConfig(encoder_width=8, encoder_depth=1, encoder_heads=1, decoder_width=8, decoder_depth=1, decoder_heads=1, head="conv")
+CONFIG = ModelConfig(
+    encoder_width=8, encoder_depth=1, encoder_heads=1, decoder_width=8, decoder_depth=1, decoder_heads=1, head="conv"
+)
 
 
 def read_model(path: Path) -> None:
@@ -48,7 +50,9 @@ def weights() -> dict[str, Tensor]:
     return {key: value.detach().contiguous() for key, value in St4RTrack(CONFIG).state_dict().items()}
 
 
-def safetensors(change: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None, header: dict[str, str] | None = None) -> bytes:
+def safetensors(
+    change: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None, header: dict[str, str] | None = None
+) -> bytes:
     content = {key: value.clone() for key, value in weights().items()}
     return save(change(content) if change else content, {CONFIG_KEY: json.dumps(CONFIG.to_dict()), **(header or {})})
 
@@ -92,7 +96,11 @@ def official(**args: Any) -> bytes:
 
 def wide_view() -> bytes:
     """Tensors of a terabyte that are all one number."""
-    names = {"patch_embed.proj.weight": (60000, 3, 16, 16), "decoder_embed.weight": (60000, 60000), "enc_blocks.0.attn.qkv.weight": (180000, 60000)}
+    names = {
+        "patch_embed.proj.weight": (60000, 3, 16, 16),
+        "decoder_embed.weight": (60000, 60000),
+        "enc_blocks.0.attn.qkv.weight": (180000, 60000),
+    }
     return saved({"model": {name: torch.zeros(1).expand(shape) for name, shape in names.items()}})
 
 
@@ -221,7 +229,10 @@ CONFIGS: list[tuple[str, Make, End]] = [
 def checkpoint_cases() -> list[Case]:
     """All of them."""
     cases = [Case("checkpoint", name, _held("model.safetensors", content), read_model, end) for name, content, end in TENSORS]
-    cases += [Case("checkpoint", f"pickle-{name}", _held("model.pth", content), read_model, "sentence", heavy=name == "bomb") for name, content in PICKLES]
+    cases += [
+        Case("checkpoint", f"pickle-{name}", _held("model.pth", content), read_model, "sentence", heavy=name == "bomb")
+        for name, content in PICKLES
+    ]
     cases += [Case("checkpoint", f"folder-{name}", make, read_model, end) for name, make, end in CONFIGS]
     files = {"model.safetensors": whole, "model.pth": partial(saved, {"model": dict(weights())})}
     for name, content in files.items():

@@ -3,10 +3,13 @@
 import struct
 import zlib
 from collections.abc import Callable
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from tests.reliability.case import Case, End, Make
 from tests.reliability.damage import DAMAGES
@@ -111,18 +114,12 @@ def exif_turned() -> bytes:
 
 def cmyk() -> bytes:
     """A JPEG of four channels as print shops make it: the Adobe marker, four components."""
-    from PIL import Image  # of the development tools
-    from io import BytesIO
-
     file = BytesIO()
     Image.fromarray(pictures(1)[0]).convert("CMYK").save(file, "JPEG")
     return file.getvalue()
 
 
 def palette() -> bytes:
-    from PIL import Image
-    from io import BytesIO
-
     file = BytesIO()
     Image.fromarray(pictures(1)[0]).convert("P").save(file, "PNG", transparency=0)
     return file.getvalue()
@@ -190,8 +187,8 @@ def folder_cases() -> list[Case]:
     cases = [Case("images", name, make, read_video, end, heavy=name == "8k") for name, make, end in LEFT]
     cases += [Case("images", f"still-{suffix}", single(suffix), read_video, "result") for suffix in SUFFIXES]
     for suffix in ("jpg", "bmp", "ppm", "jp2", "tif"):
-        name, claims = f"claims-{suffix}", 30000
-        cases.append(Case("images", name, alone(f"a.{suffix}", lambda s=suffix: with_size(s, claims, claims)), read_video, "sentence"))
+        claim = partial(with_size, suffix, 30000, 30000)
+        cases.append(Case("images", f"claims-{suffix}", alone(f"a.{suffix}", claim), read_video, "sentence"))
     for suffix in SUFFIXES:
         for damage in ("bit", "many-bits", "cut", "start", "huge"):
             cases.append(Case("images", f"{suffix}-{damage}", one_damaged(suffix, damage), read_video))

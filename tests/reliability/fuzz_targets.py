@@ -15,18 +15,18 @@ from st4rtrack.io.queries import read_queries
 from st4rtrack.io.scene_format import SCENE_JSON, SCENE_ZARR
 from st4rtrack.io.video import open_video
 from st4rtrack.types import UserError
-from tests.reliability import arrays, checkpoints, folders
+from tests.reliability import arrays, checkpoints, folders, hostile_arrays
 from tests.reliability.scenes import read_scene, template
 
 
 def seeds(reader: str) -> list[bytes]:
     """Whole inputs, and the hostile ones of the corpus."""
-    members = [make() for make in arrays.HOSTILE_MEMBERS.values()]
+    members = [make() for make in hostile_arrays.HOSTILE_MEMBERS.values()]
     found: dict[str, list[bytes]] = {
-        "npz": [arrays.archive({"a.npy": member}) for member in members] + [arrays.sequence_bytes()],
+        "npz": [hostile_arrays.archive({"a.npy": member}) for member in members] + [arrays.sequence_bytes()],
         "member": members,
         "objects": [member[128:] for member in members] + [_pickled([b"one", b"two"])],
-        "queries": [arrays.npz({"queries": np.ones((3, 2))}), arrays.npz({"u": np.ones(2), "v": np.ones(2)})],
+        "queries": [hostile_arrays.npz({"queries": np.ones((3, 2))}), hostile_arrays.npz({"u": np.ones(2), "v": np.ones(2)})],
         "csv": [content for _, name, content, _ in arrays.QUERIES if name.endswith("csv") and len(content) < 9999],
         "scene": [(template() / SCENE_JSON).read_bytes()],
         "store": [path.read_bytes() for path in sorted((template() / SCENE_ZARR).rglob("*")) if path.is_file()],
@@ -51,7 +51,7 @@ def target(reader: str, folder: Path) -> Callable[[bytes], None]:
         "sequence": ("s.npz", arrays.read_sequence),
     }
     special: dict[str, Callable[[bytes], Any]] = {
-        "member": lambda data: _read(folder / "a.npz", arrays.archive({"a.npy": data}), read_npz),
+        "member": lambda data: _read(folder / "a.npz", hostile_arrays.archive({"a.npy": data}), read_npz),
         "objects": lambda data: read_byte_objects(data, (2,), "array"),
         "config": lambda data: _read(folder / "m.safetensors", _configured(data), checkpoints.read_model),
         "scene": partial(_read_scene, folder / "scene"),
@@ -102,4 +102,4 @@ def _configured(data: bytes) -> bytes:
 def _pickled(items: list[bytes]) -> bytes:
     import pickle
 
-    return pickle.dumps(arrays.objects(*items), 4)
+    return pickle.dumps(hostile_arrays.objects(*items), 4)

@@ -14,9 +14,9 @@ import zarr
 
 from st4rtrack.io.scene import load_scene, save_scene
 from st4rtrack.io.scene_format import JOURNAL, SCENE_JSON, SCENE_ZARR
-from tests.reliability.arrays import payload
 from tests.reliability.case import Case, End, Make
 from tests.reliability.damage import DAMAGES
+from tests.reliability.hostile_arrays import payload
 from tests.reliability.videos import read_video
 from tests.synthetic_scene import synthetic_scene
 
@@ -35,7 +35,7 @@ def read_scene(path: Path) -> None:
     """All its arrays, and tracks of a point."""
     scene = load_scene(path)
     for maps in (scene.rgb, scene.tracking.points_world, scene.tracking.confidence, scene.tracking.visible):
-        assert maps is not None and np.asarray(maps).shape[: 3] == scene.rgb.shape[:3]
+        assert maps is not None and np.asarray(maps).shape[:3] == scene.rgb.shape[:3]
     for maps in (scene.reconstruction.points_world, scene.reconstruction.confidence):
         assert maps is not None and np.asarray(maps).shape[:3] == scene.rgb.shape[:3]
     scene.tracks(scene.pixel_map.source_from_network(np.array([[3.0, 3.0]])))
@@ -69,7 +69,9 @@ def said(**values: Any) -> Make:
 
 
 def text(content: str | bytes) -> Make:
-    return changed(lambda folder: (folder / SCENE_JSON).write_bytes(content if isinstance(content, bytes) else content.encode()) and None)
+    return changed(
+        lambda folder: (folder / SCENE_JSON).write_bytes(content if isinstance(content, bytes) else content.encode()) and None
+    )
 
 
 def metadata(array: str, **values: Any) -> Make:
@@ -145,6 +147,11 @@ def without(*names: str) -> Make:
     return changed(change)
 
 
+def store_is_a_file(folder: Path) -> None:
+    shutil.rmtree(folder / SCENE_ZARR)
+    (folder / SCENE_ZARR).touch()
+
+
 def chunk_grid(*sizes: int) -> dict[str, Any]:
     return {"name": "regular", "configuration": {"chunk_shape": list(sizes)}}
 
@@ -196,7 +203,11 @@ SCENES: list[tuple[str, Make, End]] = [
     ("arrays-climb", said(arrays=["../../executed"]), "sentence"),
     ("status-list", said(status=[]), "sentence"),
     ("zarr-missing", without(SCENE_ZARR), "sentence"),
-    ("zarr-a-file", changed(lambda folder: (shutil.rmtree(folder / SCENE_ZARR), (folder / SCENE_ZARR).touch()) and None), "sentence"),
+    (
+        "zarr-a-file",
+        changed(store_is_a_file),
+        "sentence",
+    ),
     ("zarr-group-missing", without(f"{SCENE_ZARR}/zarr.json"), "sentence"),
     ("array-missing", without(f"{SCENE_ZARR}/tracking/points"), "sentence"),
     ("array-a-group", metadata("rgb", node_type="group"), "sentence"),
@@ -218,7 +229,11 @@ SCENES: list[tuple[str, Make, End]] = [
     ("chunk-noise", chunk("rgb", lambda data: b"hello" * 9), "sentence"),
     ("chunk-other-size", chunk("rgb", lambda data: bytes(numcodecs.Zstd(1).encode(bytes(5)))), "sentence"),
     ("chunk-bomb", chunk("rgb", zstd_bomb), "sentence"),
-    ("chunk-claims-terabytes", chunk("rgb", lambda data: b"\x28\xb5\x2f\xfd\xe0" + (1 << 42).to_bytes(8, "little") + b"\x01\0\0"), "sentence"),
+    (
+        "chunk-claims-terabytes",
+        chunk("rgb", lambda data: b"\x28\xb5\x2f\xfd\xe0" + (1 << 42).to_bytes(8, "little") + b"\x01\0\0"),
+        "sentence",
+    ),
     ("small-chunk-noise", chunk("time_s", lambda data: b"hello" * 9), "sentence"),
     ("incomplete", incomplete(b""), "sentence"),
     ("incomplete-noise", incomplete(bytes(range(256)) * 9), "sentence"),
@@ -231,7 +246,14 @@ def scene_cases() -> list[Case]:
     cases = [Case("scene", name, make, read_scene, end, heavy="bomb" in name) for name, make, end in SCENES]
     cases.append(Case("scene", "old-store-with-code", changed(array_with_code), read_scene, "sentence"))
     cases.append(Case("scene", "old-store-with-code-as-video", changed(array_with_code), read_video, "sentence"))
-    for name in ("chunk-noise", "chunk-bomb", "array-dtype", "array-chunks-enormous", "array-codec-unknown", "zarr-group-missing"):
+    for name in (
+        "chunk-noise",
+        "chunk-bomb",
+        "array-dtype",
+        "array-chunks-enormous",
+        "array-codec-unknown",
+        "zarr-group-missing",
+    ):
         make = next(make for found, make, _ in SCENES if found == name)
         cases.append(Case("scene", f"{name}-as-video", make, read_video, "sentence"))
     for place, label in ((SCENE_JSON, "json"), (f"{SCENE_ZARR}/**/zarr.json", "store"), (f"{SCENE_ZARR}/**/c/**/0", "chunk")):

@@ -206,7 +206,12 @@ ODD: list[tuple[str, Make, End, bool]] = [
     ("16-bit", encoded("deeper.mkv", codec="ffv1", pix_fmt="gray16le"), "result", False),
     ("hdr-pq", encoded("pq.mkv", codec="ffv1", pix_fmt="yuv420p10le", change=tagged_pq), "result", True),
     ("grey", encoded("grey.mkv", grey, given="gray", codec="ffv1", pix_fmt="gray"), "result", False),
-    ("alpha", encoded("alpha.mkv", lambda: pictures(channels=4), given="rgba", codec="ffv1", pix_fmt="yuva420p"), "result", False),
+    (
+        "alpha",
+        encoded("alpha.mkv", lambda: pictures(channels=4), given="rgba", codec="ffv1", pix_fmt="yuva420p"),
+        "result",
+        False,
+    ),
     ("alpha-png", encoded("alpha.mov", lambda: pictures(channels=4), given="rgba", codec="png", pix_fmt="rgba"), "result", False),
     ("interlaced", encoded("fields.mp4", change=interlaced, x264opts="tff=1"), "result", False),
     ("full-range", encoded("full.mp4", pix_fmt="yuvj420p"), "result", False),
@@ -234,7 +239,12 @@ ODD: list[tuple[str, Make, End, bool]] = [
     ("wrong-ending", bytes_of("clip.mp4", lambda: valid("clip.mkv")), "result", False),
     ("video-named-png", bytes_of("clip.png", lambda: valid("clip.mp4")), "sentence", False),
     ("video-named-npz", bytes_of("clip.npz", lambda: valid("clip.mp4")), "sentence", False),
-    ("playlist-of-the-net", bytes_of("list.mp4", lambda: "#EXTM3U\n#EXTINF:1,\nhttp://example.invalid/a.ts\n"), "sentence", False),
+    (
+        "playlist-of-the-net",
+        bytes_of("list.mp4", lambda: "#EXTM3U\n#EXTINF:1,\nhttp://example.invalid/a.ts\n"),
+        "sentence",
+        False,
+    ),
     ("playlist-of-files", bytes_of("list.m3u8", lambda: "#EXTM3U\n#EXTINF:1,\n/etc/passwd\n#EXT-X-ENDLIST\n"), "sentence", False),
     ("playlist-of-itself", bytes_of("self.ffconcat", lambda: "ffconcat version 1.0\nfile 'self.ffconcat'\n"), "sentence", False),
     ("subtitles", bytes_of("talk.srt", lambda: "1\n00:00:00,000 --> 00:00:01,000\nhello\n"), "sentence", False),
@@ -250,7 +260,10 @@ ODD: list[tuple[str, Make, End, bool]] = [
 def video_cases() -> list[Case]:
     """All of them."""
     cases = [Case("video", name, make, read_video, end, warns, heavy=name == "8k") for name, make, end, warns in ODD]
-    cases += [Case("video", f"named-{i}", bytes_of(name, lambda: valid("clip.mp4")), read_video, "result") for i, name in enumerate(NAMES)]
+    cases += [
+        Case("video", f"named-{i}", bytes_of(name, lambda: valid("clip.mp4")), read_video, "result")
+        for i, name in enumerate(NAMES)
+    ]
     for name in (*BASES, "clip.gif"):
         for damage in DAMAGES:
             tries = 2 if damage in ("bits", "cut") else 1

@@ -60,7 +60,9 @@ class FileTracks:
         height, width = rgb.shape[1:3]
         if "width" in said or "height" in said:
             change = network_from_file(_stored_size(said, self.path), (height, width), self.source, self.path)
-            tracks, query = (change.network_from_source(array) if array.shape[-1:] == (2,) else array for array in (tracks, query))
+            tracks, query = (
+                change.network_from_source(array) if array.shape[-1:] == (2,) else array for array in (tracks, query)
+            )
         found = TeacherTracks(np.asarray(query, np.float64), tracks.astype(np.float32), visible, self.name)
         _require_anchor(found, anchor_index, width, self.path)
         return found
