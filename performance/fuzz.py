@@ -6,6 +6,7 @@ anything but a result or a `UserError`, takes more than ten seconds or more than
 """
 
 import argparse
+import importlib
 import json
 import re
 import subprocess
@@ -90,8 +91,7 @@ def _run(reader: str, seconds: float, seed: int) -> dict[str, Any]:
 
 def _fuzz(reader: str, arguments: list[str]) -> None:
     """Never returns: libFuzzer ends the process."""
-    import atheris
-
+    atheris: Any = importlib.import_module("atheris")  # a tool of its own, not among the project's
     sys.path.insert(0, str(ROOT))
     import torch  # not instrumented, nor is what it imports
     import zarr

@@ -56,7 +56,7 @@ def read_array(stream: IO[bytes], label: str, size: int) -> np.ndarray:
     try:
         data = np.empty(prod(shape), dtype)
         if claimed:
-            read_into(stream, memoryview(data.view(np.uint8)), label)
+            read_into(stream, data.view(np.uint8).data, label)
     except MemoryError as error:
         raise UserError(f"{label} does not fit into memory ({claimed / 1e9:.1f} GB); use a machine with more") from error
     except ValueError as error:

@@ -11,7 +11,7 @@ from tests.reliability.corpus import LIMIT_S, Trial, corpus, try_all
 from tests.reliability.folders import encoded
 from tests.reliability.videos import encode, pictures, valid, written
 
-SAMPLE = 160
+SAMPLE = 120
 
 
 def sample(count: int, seed: int = 0) -> list[Case]:
