@@ -16,6 +16,7 @@ from av.error import FFmpegError
 
 from st4rtrack.io.frames import whole_video
 from st4rtrack.io.memory import MAX_PIXELS
+from st4rtrack.io.video_packets import packets_of, read_announcements
 from st4rtrack.types import UserError, Video
 
 logger = logging.getLogger(__name__)
@@ -25,7 +26,6 @@ _COVER_ART = 0x400  # FFmpeg's disposition of a picture attached to a sound file
 _OTHERS_FILES = frozenset({"applehttp", "concat", "dash", "ffmetadata", "hls", "image2", "imf", "lavfi", "rtsp", "sdp", "tty"})
 _DEMUXERS = ",".join(sorted(av.formats_available - _OTHERS_FILES))  # none that opens what a play list names, itself for one
 _HDR = {16: "PQ", 18: "HLG"}  # transfer curves of ITU-T H.273
-_MISSED_S = 1.0  # a header may be that far from where the frames end, or 2 % of the whole
 _CHECKED_FRAMES = 4  # how many frames must come out of the decoder as the packets announce them
 
 
@@ -138,14 +138,6 @@ def _open_stream(path: Path, source: str, *, threads: str = "AUTO") -> tuple[Any
     return container, streams[0]
 
 
-def _packets(container: Any, stream: Any, torn: Callable[[FFmpegError], None] = lambda error: None) -> Iterator[Any]:
-    """Whole packets, up to the end or to where a file is cut off or broken, which `torn` is told."""
-    try:
-        yield from (packet for packet in container.demux(stream) if packet.size and not packet.is_corrupt)
-    except FFmpegError as error:
-        torn(error)
-
-
 def _decoded(stream: Any, packets: Iterable[Any], lost: Callable[[FFmpegError], None] = lambda error: None) -> Iterator[Any]:
     """Frames in order. What cannot be decoded is left out here, which `lost` is told, and missed by its number if anyone asks for it."""
     for packet in packets:
@@ -159,20 +151,8 @@ def _decoded(stream: Any, packets: Iterable[Any], lost: Callable[[FFmpegError], 
 
 def _index_file(path: Path, source: str) -> _Index:
     container, stream = _open_stream(path, source)
-    torn: list[FFmpegError] = []
     with container:
-        whole = _packets(container, stream, torn.append)
-        packets, end = [], 0
-        for packet in whole:
-            packets.append((packet.pts, packet.is_keyframe, _is_shown(packet, stream)))
-            end = max(end, (packet.pts or 0) + (packet.duration or 0))
-        time_base, said_s = stream.time_base, _said_duration_s(container, stream)
-    if torn:
-        logger.warning("%s is broken off (%s); what comes after is lost", source, torn[0].strerror)
-    elif said_s is not None and packets and said_s - float(end * time_base) > max(_MISSED_S, 0.02 * said_s):
-        logger.warning(
-            "%s should last %.1f s, but its frames end after %.1f s: is it whole?", source, said_s, float(end * time_base)
-        )
+        packets, time_base = read_announcements(container, stream, source), stream.time_base
     if not packets:
         raise UserError(f"{source} holds no frames; fetch or record it again")
     key_pts = sorted({pts for pts, is_key, _ in packets if is_key and pts is not None})
@@ -187,24 +167,11 @@ def _index_file(path: Path, source: str) -> _Index:
     return _index_by_decoding(path, source, np.array(key_pts, np.int64))
 
 
-def _said_duration_s(container: Any, stream: Any) -> float | None:
-    """How long the header says that the pictures last; None if it says nothing of them alone."""
-    if stream.duration is not None:
-        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
-    return container.duration / 1e6 if container.duration and len(container.streams) == 1 else None
-
-
-def _is_shown(packet: Any, stream: Any) -> bool:
-    if stream.codec_context.name == "vp8" and not bytes(packet)[0] & 0x10:
-        return False  # a reference picture, with a time of its own but never shown
-    return not packet.is_discard  # cut away by an edit list
-
-
 def _comes_as_announced(path: Path, source: str, index: _Index) -> bool:
     """Whether the first frames out of the decoder are those that the packets announce (not so with two fields per frame)."""
     container, stream = _open_stream(path, source)
     with container:
-        frames = (frame.pts for frame in _decoded(stream, _packets(container, stream)))
+        frames = (frame.pts for frame in _decoded(stream, packets_of(container, stream)))
         found = list(islice((pts for pts in frames if pts is None or pts >= index.pts[0]), _CHECKED_FRAMES))
     return found == index.pts[:_CHECKED_FRAMES].tolist()
 
@@ -213,7 +180,7 @@ def _index_by_decoding(path: Path, source: str, key_pts: np.ndarray) -> _Index:
     container, stream = _open_stream(path, source, threads="SLICE")
     lost: list[FFmpegError] = []
     with container:
-        pts = [frame.pts for frame in _decoded(stream, _packets(container, stream), lost.append)]
+        pts = [frame.pts for frame in _decoded(stream, packets_of(container, stream), lost.append)]
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)  # FFmpeg's own for streams that do not say
         time_base = stream.time_base
     if not pts:
@@ -268,7 +235,7 @@ class _Decoder:
                 break
             with contextlib.suppress(FFmpegError):
                 self._container.seek(int(self._index.key_pts[key - back]), stream=self._stream, backward=True)
-                packets = dropwhile(lambda packet: not packet.is_keyframe, _packets(self._container, self._stream))
+                packets = dropwhile(lambda packet: not packet.is_keyframe, packets_of(self._container, self._stream))
                 first = next(packets, None)
                 if first is not None and first.pts <= self._index.pts[position]:
                     self._frames, self._next = self._numbered(chain([first], packets)), 0
@@ -278,7 +245,7 @@ class _Decoder:
     def _restart(self, *, threads: str = "AUTO") -> None:
         threads = threads if self._index.has_pts else "SLICE"  # what is counted must come as it was counted
         self._container, self._stream = _open_stream(self._path, self._source, threads=threads)
-        self._frames, self._next = self._numbered(_packets(self._container, self._stream)), 0
+        self._frames, self._next = self._numbered(packets_of(self._container, self._stream)), 0
 
     def _numbered(self, packets: Iterable[Any]) -> Iterator[tuple[int, Any]]:
         """Frames with their positions; those that are not in the index (cut away) are left out."""
