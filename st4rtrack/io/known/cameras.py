@@ -3,7 +3,6 @@
 Each reader brings its format to OpenCV axes and world-from-camera; what it says of frames is left to `io.known.frames`.
 """
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 from st4rtrack.geometry.transforms import invert_rigid, rigid
 from st4rtrack.io.formats.cameras import OPENCV_FROM_OPENGL
 from st4rtrack.io.formats.extras import need
+from st4rtrack.io.json_text import parse_json
 from st4rtrack.io.known.frames import rows_by_count, rows_by_name, rows_by_number, rows_by_time
 from st4rtrack.io.known.matrices import require_cameras, require_intrinsics, rotation_from_quaternion
 from st4rtrack.io.npz import npz_keys, read_npz
@@ -175,14 +175,14 @@ def _transforms(path: Path) -> CameraFile:
         opengl = np.array([entry["transform_matrix"] for entry in entries], np.float64)
         names = [str(entry["file_path"]) for entry in entries]
         times = [float(entry["time"]) for entry in entries if "time" in entry]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        size = (int(said["h"]), int(said["w"])) if {"h", "w"} <= said.keys() else None
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise UserError(
             f"{path} is not a transforms.json: it must have frames, each with file_path and transform_matrix ({error})"
         ) from None
     cameras = require_cameras(opengl, label) @ OPENCV_FROM_OPENGL
     pinholes = [_pinhole({**said, **entry}) for entry in entries]
     intrinsics = require_intrinsics(np.array(pinholes), label) if None not in pinholes else None
-    size = (int(said["h"]), int(said["w"])) if {"h", "w"} <= said.keys() else None
     if len(times) == len(names):
         return CameraFile(label, cameras, intrinsics, size, time_s=np.array(times))
     return CameraFile(label, cameras, intrinsics, size, names=names)

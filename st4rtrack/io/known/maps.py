@@ -115,7 +115,7 @@ def read_map(path: Path, arrays: tuple[str, ...], what: str) -> np.ndarray:
         return read_npz(path, key := _array_among(path, arrays))[key]
     if path.suffix.lower() == ".npy":
         return read_npy(path)
-    return decode_stored(path.read_bytes(), f"{path}, an image of {what},")
+    return decode_stored(path.read_bytes(), str(path))
 
 
 def _open(word: str | Path | np.ndarray, arrays: tuple[str, ...], what: str, kinds: str, suffixes: frozenset[str]) -> FrameMaps:
