@@ -26,15 +26,20 @@ KINDS = {
     "arrays": "sequences, predictions, teachers' files, query points",
     "checkpoint": "checkpoints",
     "scene": "scene folders",
+    "cameras": "cameras and maps of other tools",
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", action="store_true", help="only make the tables again")
-    if not parser.parse_args().tables:
+    parser.add_argument(
+        "--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of input to try; of others the last results stay"
+    )
+    options = parser.parse_args()
+    if not options.tables:
         RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "inputs.json").write_text(json.dumps(_try_corpus(), indent=1) + "\n")
+        _write_inputs(_try_corpus(options.kinds))
     parts = [make(found) for name, make in TABLES.items() if (found := _result(name)) is not None]
     text = PAGE.read_text(encoding="utf-8")
     before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
@@ -42,15 +47,25 @@ def main() -> None:
     print(f"wrote {PAGE}")
 
 
-def _try_corpus() -> dict[str, Any]:
+def _write_inputs(found: dict[str, Any]) -> None:
+    """One trial per line."""
+    trials = ",\n".join(json.dumps(trial) for trial in found["trials"])
+    head = json.dumps({key: value for key, value in found.items() if key != "trials"})
+    (RESULTS / "inputs.json").write_text(f'{head[:-1]}, "trials": [\n{trials}\n]}}\n')
+
+
+def _try_corpus(kinds: list[str]) -> dict[str, Any]:
     sys.path.insert(0, str(ROOT))
     from tests.reliability.corpus import LIMIT_BYTES, LIMIT_S, corpus, try_all
 
-    trials, start = [], time.time()
-    for trial in try_all(corpus()):
-        trials.append({**asdict(trial.outcome), "seconds": round(trial.seconds, 3), "peak_mb": round(trial.peak_bytes / 1e6)})
-        if trial.outcome.end == "failure":
+    before = _result("inputs")
+    trials = [trial for trial in (before["trials"] if before else []) if trial["kind"] not in kinds]
+    start = time.time()
+    for trial in try_all(case for case in corpus() if case.kind in kinds):
+        found = {**asdict(trial.outcome), "seconds": round(trial.seconds, 3), "peak_mb": round(trial.peak_bytes / 1e6)}
+        if found.pop("said") and trial.outcome.end == "failure":
             print(trial.outcome.kind, trial.outcome.name, trial.outcome.said, flush=True)
+        trials.append(found)
         if len(trials) % 50 == 0:
             print(f"{len(trials)} of {len(corpus())} inputs, {time.time() - start:.0f} s", flush=True)
     return {"machine": machine(), "limit_s": LIMIT_S, "limit_gb": LIMIT_BYTES / (1 << 30), "trials": trials}

@@ -125,7 +125,7 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
             raise UserError(
-                f"asks to run {module}.{name}, which loading it would do; it was not loaded. "
-                "Do not trust this file; save the images as byte strings (dtype 'S') instead"
+                f"asks to run {module}.{name}, which loading it would do; it was not loaded: "
+                "do not trust this file, or save the images as byte strings (dtype 'S') instead"
             )
         return _ALLOWED[module, name]

@@ -24,7 +24,7 @@ class Case:
     """An input.
 
     Attributes:
-        kind: "video", "images", "checkpoint", "scene", "arrays".
+        kind: "video", "images", "checkpoint", "scene", "arrays", "cameras".
         name: unique; it seeds the generator.
         make: writes it.
         read: reads all of it, as the commands do.

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.reliability.arrays import array_cases
+from tests.reliability.cameras import camera_cases
 from tests.reliability.case import Case, Outcome, try_case
 from tests.reliability.checkpoints import checkpoint_cases
 from tests.reliability.folders import folder_cases
@@ -33,7 +34,7 @@ LIMIT_BYTES = 3 << 30
 @cache
 def corpus() -> list[Case]:
     """Every input; their names are unique."""
-    cases = [*video_cases(), *folder_cases(), *array_cases(), *checkpoint_cases(), *scene_cases()]
+    cases = [*video_cases(), *folder_cases(), *array_cases(), *checkpoint_cases(), *scene_cases(), *camera_cases()]
     assert len({str(case) for case in cases}) == len(cases)
     return cases
 

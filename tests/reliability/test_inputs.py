@@ -30,7 +30,7 @@ def failures(trials: list[Trial]) -> list[str]:
 
 def test_the_corpus_is_as_large_as_promised() -> None:
     assert len(corpus()) >= 200
-    assert {case.kind for case in corpus()} == {"video", "images", "arrays", "checkpoint", "scene"}
+    assert {case.kind for case in corpus()} == {"video", "images", "arrays", "checkpoint", "scene", "cameras"}
 
 
 def test_a_part_of_the_corpus() -> None:

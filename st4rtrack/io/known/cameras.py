@@ -85,7 +85,10 @@ def read_cameras(path: Path) -> CameraFile:
     readers = {".npz": _npz, ".json": _transforms, ".txt": _tum}
     if path.suffix.lower() not in readers:
         raise UserError(f"{path} is not a file of cameras that is known; give {KINDS}")
-    return readers[path.suffix.lower()](path)
+    try:
+        return readers[path.suffix.lower()](path)
+    except (ValueError, TypeError, LookupError, OverflowError) as error:  # a value of another kind or shape than its name says
+        raise UserError(f"{path} is damaged, or no file of cameras ({error}); write it again") from error
 
 
 def _npz(path: Path) -> CameraFile:
@@ -109,10 +112,7 @@ def _npz(path: Path) -> CameraFile:
     found = _counted(label, said["world_from_camera"], said.get("intrinsics"), size)
     numbers, time_s = said.get("frame_index"), said.get("time_s")
     for each in (numbers, time_s):
-        if each is not None and each.shape != (len(found.world_from_camera),):
-            raise UserError(
-                f"{path} has {len(found.world_from_camera)} cameras, and {list(each.shape)} numbers or times; expected one each"
-            )
+        _require_each(each, len(found.world_from_camera), path)
     return CameraFile(
         label, found.world_from_camera, found.intrinsics, size, numbers, time_s=None if numbers is not None else time_s
     )
@@ -133,14 +133,16 @@ def _for_each(intrinsics: np.ndarray | None, count: int, label: str) -> np.ndarr
     return np.broadcast_to(found, (count, 3, 3))
 
 
+def _require_each(numbers: np.ndarray | None, count: int, path: Path) -> None:
+    if numbers is not None and (numbers.shape != (count,) or numbers.dtype.kind not in "iuf"):
+        raise UserError(f"{path} has {count} cameras, and {list(numbers.shape)} {numbers.dtype} as numbers or times of them")
+
+
 def _vipe(path: Path) -> CameraFile:
     """`pose/NAME.npz`: `data` [n, 4, 4] world-from-camera of the frames `inds`; `intrinsics/NAME.npz` beside it has fx, fy, cx, cy."""
     said = read_npz(path, "data", "inds")
     cameras, numbers = require_cameras(said["data"], str(path)), said["inds"]
-    if numbers.shape != (len(cameras),):
-        raise UserError(
-            f"{path} has {len(cameras)} cameras in data and {list(numbers.shape)} frame numbers in inds; one for each is expected"
-        )
+    _require_each(numbers, len(cameras), path)
     intrinsics, beside = None, path.parent.parent / "intrinsics" / path.name
     if beside.is_file():
         said = read_npz(beside, "data", "inds")
