@@ -121,17 +121,20 @@ def _faults(found: list[dict[str, Any]]) -> str:
 
 
 def _mutation(found: dict[str, Any]) -> str:
-    modules = found.get("modules", [])
-    rows = [[row.get("module"), row.get("mutants"), row.get("caught")] for row in modules]
-    seed = f" Seed {found['seed']};" if "seed" in found else ""
-    return (
-        "### Mutants\n\n"
-        + _table("module | mutants | caught by its tests", rows)
-        + f"\n\n{seed} `python performance/mutation.py`."
-    )
+    rows = [
+        [part, row["mutants"], row["tried"], row["caught"], f"{100 * row['caught'] / row['tried']:.0f} %", row["seed"]]
+        for part, row in found.items()
+    ]
+    return "### Mutants\n\n" + _table("part | mutants | tried | caught | | seed", rows) + "\n\n`python performance/mutation.py`."
 
 
-TABLES = {"inputs": _inputs, "fuzz": _fuzz, "faults": _faults, "mutation": _mutation}
+def _coverage(found: dict[str, Any]) -> str:
+    rows = [[name, f"{percent:.0f} %"] for name, percent in [*found["packages"].items(), ("**all**", found["percent"])]]
+    head = "### Lines\n\nThat the default tests reach, in their own process: inputs of the corpus are read in others.\n\n"
+    return head + _table("part | of its lines", rows) + "\n\n`make coverage`."
+
+
+TABLES = {"inputs": _inputs, "fuzz": _fuzz, "faults": _faults, "mutation": _mutation, "coverage": _coverage}
 
 
 if __name__ == "__main__":

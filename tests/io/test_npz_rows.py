@@ -4,13 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from st4rtrack.io.npz_rows import npz_shape, read_npz_rows
 from st4rtrack.types import UserError
 
 
+@settings(deadline=None)  # a busy machine is no fault of the reader
 @given(rows=st.tuples(st.integers(0, 9), st.integers(0, 9)).map(sorted), compressed=st.booleans(), order=st.sampled_from("CF"))
 def test_rows_are_a_slice(tmp_path_factory: pytest.TempPathFactory, rows: list[int], compressed: bool, order) -> None:
     path = tmp_path_factory.mktemp("rows") / "a.npz"
