@@ -72,20 +72,21 @@ def _run(reader: str, seconds: float, seed: int) -> dict[str, Any]:
         "-print_final_stats=1",
         f"-artifact_prefix={CRASHES}/{reader}-",
     ]
-    said = subprocess.run(command, capture_output=True, text=True, errors="replace", cwd=ROOT).stderr
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", cwd=ROOT)
+    said = done.stderr
     progress = re.findall(r"cov: (\d+) ft: \d+ .*?rss: (\d+)Mb", said)
-    done = re.search(r"stat::number_of_executed_units:\s*(\d+)", said)
+    executed = re.search(r"stat::number_of_executed_units:\s*(\d+)", said)
     row = {
         "reader": reader,
         "seconds": round(seconds),
-        "executions": int(done[1]) if done else 0,
+        "executions": int(executed[1]) if executed else 0,
         "covered": int(progress[-1][0]) if progress else 0,
         "rss_mb": [int(progress[len(progress) // 2][1]), int(progress[-1][1])] if progress else [],
-        "crashes": int("artifact_prefix" in said and "Test unit written" in said) or int(done is None),
+        "crashes": int(done.returncode != 0 or executed is None),
     }
     print(row, flush=True)
     if row["crashes"]:
-        print(said[-3000:], flush=True)
+        print(done.stdout[-2000:], said[-2000:], f"exit code {done.returncode}", sep="\n", flush=True)
     return row
 
 
