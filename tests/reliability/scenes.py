@@ -34,10 +34,11 @@ def template() -> Path:
 def read_scene(path: Path) -> None:
     """All its arrays, and tracks of a point."""
     scene = load_scene(path)
-    for maps in (scene.rgb, scene.tracking.points_world, scene.tracking.confidence, scene.tracking.visible):
-        assert maps is not None and np.asarray(maps).shape[:3] == scene.rgb.shape[:3]
-    for maps in (scene.reconstruction.points_world, scene.reconstruction.confidence):
-        assert maps is not None and np.asarray(maps).shape[:3] == scene.rgb.shape[:3]
+    for pointmap in (scene.tracking, scene.reconstruction):
+        for maps in (pointmap.points_world, pointmap.confidence):  # a scene may do without confidence
+            assert maps is None or np.asarray(maps).shape[:3] == scene.rgb.shape[:3]
+    assert scene.tracking.visible is None or np.asarray(scene.tracking.visible).shape == scene.rgb.shape[:3]
+    assert np.asarray(scene.rgb).dtype == np.uint8
     scene.tracks(scene.pixel_map.source_from_network(np.array([[3.0, 3.0]])))
 
 
