@@ -18,7 +18,8 @@ from machine import machine
 from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
 from st4rtrack.io.video import write_video
 from st4rtrack.model.checkpoint import load_model
-from st4rtrack.pipeline import reconstruct as method
+from st4rtrack.pipeline import frames
+from st4rtrack.pipeline.reconstruct import reconstruct
 
 WAYS = {"one after the other, float32": ("float32", False), "float32": ("float32", True), "bfloat16": ("bfloat16", True)}
 
@@ -43,9 +44,9 @@ def main() -> None:
         write_video(video, (clip[back_and_forth[k % len(back_and_forth)]] for k in range(options.frames)), fps=12)
         for turn in range(options.rounds + 1):
             for way, (dtype, overlaps) in WAYS.items():
-                with patch.object(method, "run_ahead", method.run_ahead if overlaps else one_after_the_other):
+                with patch.object(frames, "run_ahead", frames.run_ahead if overlaps else one_after_the_other):
                     start = time.perf_counter()
-                    method.reconstruct(video, model=models[dtype], output=Path(folder) / "scene", overwrite=True)
+                    reconstruct(video, model=models[dtype], output=Path(folder) / "scene", overwrite=True)
                 if turn:  # the first warms up
                     rates[way].append(options.frames / (time.perf_counter() - start))
     print(f"{machine()}; {options.frames} frames of 512x288 at 256x144, medians of {options.rounds} interleaved rounds\n")
