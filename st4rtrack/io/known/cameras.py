@@ -135,7 +135,9 @@ def _for_each(intrinsics: np.ndarray | None, count: int, label: str) -> np.ndarr
 
 def _require_each(numbers: np.ndarray | None, count: int, path: Path) -> None:
     if numbers is not None and (numbers.shape != (count,) or numbers.dtype.kind not in "iuf"):
-        raise UserError(f"{path} has {count} cameras, and {list(numbers.shape)} {numbers.dtype} as numbers or times of them")
+        raise UserError(
+            f"{path} has {count} cameras, and {list(numbers.shape)} {numbers.dtype} as their numbers or times; one number for each is expected"
+        )
 
 
 def _vipe(path: Path) -> CameraFile:
