@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 CLIP := demo/clip.mp4
 VIDEO ?= $(CLIP)
 
-.PHONY: demo test test-slow coverage mutation versions performance benchmark docs train-tiny audit faults clean
+.PHONY: demo test test-slow coverage mutation versions performance benchmark docs train-tiny audit faults fuzz clean
 
 # The path of VIDEO may hold spaces, which make's own functions would split at.
 demo: $(INSTALLED)
@@ -71,6 +71,11 @@ audit: $(INSTALLED)
 # What commands survive: kills, full disks, lost permission; half an hour on a quiet machine.
 faults: $(INSTALLED)
 	$(BIN)/python performance/faults.py
+
+# The readers of our own formats against a coverage-guided fuzzer, twelve minutes.
+fuzz: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt atheris
+	$(BIN)/python performance/fuzz.py --minutes 12
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -136,7 +136,7 @@ def _for_each(intrinsics: np.ndarray | None, count: int, label: str) -> np.ndarr
 def _require_each(numbers: np.ndarray | None, count: int, path: Path) -> None:
     if numbers is not None and (numbers.shape != (count,) or numbers.dtype.kind not in "iuf"):
         raise UserError(
-            f"{path} has {count} cameras, and {list(numbers.shape)} {numbers.dtype} as their numbers or times; one number for each is expected"
+            f"{path} has {count} cameras, and {list(numbers.shape)} {numbers.dtype} as their numbers or times; one for each is expected"
         )
 
 
