@@ -40,7 +40,7 @@ STARTS = {"os.system", "os.popen", "subprocess.run", "subprocess.Popen", "subpro
 NETWORK = {"urllib.request", "http.client", "requests", "httpx", "aiohttp", "ftplib", "smtplib", "gdown", "wget"}
 SHOWN = {"https://pytorch.org/get-started/locally"}
 """Addresses that users are told."""
-UNPICKLER = Path("io/npz.py")
+UNPICKLER = Path("io/byte_objects.py")
 """The one file with an unpickler of its own, of an allow-list."""
 HUB = Path("model/checkpoint.py")
 """The one file that fetches, by the hub's library."""

@@ -382,7 +382,7 @@ def test_write_overview(scene: Scene, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="image format"):
         write_overview(scene, tmp_path / "overview.xyz")
     with pytest.raises(UserError, match="cannot be written"):
-        write_overview(scene, tmp_path / "missing" / "overview.png", width=600)
+        write_overview(scene, path / "overview.png", width=600)  # below a file
 
 
 def test_too_narrow_is_refused(scene: Scene) -> None:
