@@ -1,0 +1,182 @@
+"""Does attention over time help the embedded network, for the same cost of training? The question is answered in docs/decisions.md.
+
+python performance/temporal.py prepare CLIPS                    rendered clips with truth and hints, once
+python performance/temporal.py train CLIPS pairwise             ten processor minutes from the embedded weights
+python performance/temporal.py train CLIPS temporal             the same with attention over time (`temporal_attention.py`)
+python performance/temporal.py compare                          the table and the picture of performance/temporal/
+
+Both ways see the same windows in the same order under the same objective and optimiser, on one thread; what counts is processor time, so
+the heavier network takes fewer steps. The encoder is frozen and its tokens are kept.
+"""
+
+import json
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+import tyro
+from temporal_attention import add_time, decode_window
+from temporal_measure import Sequence, figures_of
+
+from st4rtrack.losses.objective import PUBLISHED, objective
+from st4rtrack.model.checkpoint import load_model
+from st4rtrack.model.encoder import Tokens
+from st4rtrack.model.network import St4RTrack
+from st4rtrack.train.average import Average, average_decay
+from st4rtrack.train.config import PoolConfig, TrainConfig
+from st4rtrack.train.examples import from_pairs
+from st4rtrack.train.loop import learning_rate
+from st4rtrack.train.pool import make_batch, render_shard
+from st4rtrack.types import Pointmap, TwoPointmaps
+
+RESULTS = Path(__file__).parent / "temporal"
+FRAMES = 16
+CLIPS = PoolConfig(shard_pairs=2 * FRAMES, clip_frames=FRAMES, pairs_per_anchor=FRAMES, shares=(1.0, 0.0, 0.0), compile=False)
+"""A shard is one clip, followed as a video forwards and backwards, every frame a pair with its anchor."""
+LEARNT_SEEDS = range(7_000_000, 7_000_012)
+HELD_OUT_SEEDS = range(7_500_000, 7_500_006)
+HEIGHT, WIDTH = 192, 256
+WINDOW = 8
+SCHEDULE = TrainConfig(steps=1000, warmup_steps=30, learning_rate=1e-4, loss=PUBLISHED["tiny"])
+"""Steps are thousandths of the processor time that is to be spent."""
+NEW_RATE = 5.0
+"""What is new learns so many times faster than what was trained before."""
+AVERAGE = 0.95
+MEASURED_AFTER = (0.1, 0.3, 0.6, 1.0)
+"""Shares of the cost."""
+
+
+def prepare(clips: tyro.conf.Positional[Path]) -> None:
+    """Renders and follows the clips into a folder."""
+    clips.mkdir(parents=True, exist_ok=True)
+    for name, seeds in (("learnt", LEARNT_SEEDS), ("held_out", HELD_OUT_SEEDS)):
+        for seed in seeds:
+            path = clips / f"{name}_{seed}.npy"
+            if not path.exists():
+                np.save(path, render_shard(CLIPS, seed, HEIGHT, WIDTH))
+
+
+def read_sequences(clips: Path, name: str) -> list[np.ndarray]:
+    """Records [FRAMES] of each clip and direction, the anchor with itself first; by memory map. A clip of mostly sky has none."""
+    shards = [np.load(path, mmap_mode="c") for path in sorted(clips.glob(f"{name}_*.npy"))]
+    return [shard[start : start + FRAMES] for shard in shards for start in range(0, len(shard), FRAMES)]
+
+
+@dataclass
+class Learner:
+    """A network in training, and what its training has cost."""
+
+    model: St4RTrack
+    optimizer: torch.optim.Optimizer
+    average: Average
+    steps: int = 0
+    processor_s: float = 0.0
+
+
+def make_learner(way: Literal["pairwise", "temporal"]) -> Learner:
+    """The embedded network, with or without time; what reads images and hints is frozen."""
+    torch.manual_seed(0)
+    model = load_model(device="cpu", dtype="float32")
+    for part in (model.encoder, model.decoder.hint_embed, model.tracking_head.pixels, model.reconstruction_head.pixels):
+        part.requires_grad_(False)
+    known = [p for p in model.parameters() if p.requires_grad]
+    new = add_time(model) if way == "temporal" else []
+    groups = [{"params": known, "factor": 1.0}, *([{"params": new, "factor": NEW_RATE}] if new else [])]
+    optimizer = torch.optim.AdamW(groups, lr=SCHEDULE.learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+    return Learner(model, optimizer, Average(model))
+
+
+def train(clips: tyro.conf.Positional[Path], way: tyro.conf.Positional[Literal["pairwise", "temporal"]], minutes: float = 10.0) -> None:
+    """Trains one way for so many processor minutes, measures on the way, and writes performance/temporal/WAY.json."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    learner, rng, budget_s = make_learner(way), np.random.default_rng(0), 60 * minutes
+    learnt, held_out = read_sequences(clips, "learnt"), read_sequences(clips, "held_out")[::2]  # forwards
+    tokens = cache(lambda number, mirror: encode(learner.model, learnt[number], mirror=mirror))
+    rows = [measured(learner, held_out)]
+    print(way, rows[-1]["mean"], flush=True)
+    for share in MEASURED_AFTER:
+        while learner.processor_s < share * budget_s:
+            start = time.process_time()
+            number, first, mirror = rng.integers(len(learnt)), rng.integers(FRAMES - WINDOW + 1), bool(rng.random() < 0.5)
+            window = slice(first, first + WINDOW)
+            step(learner, learnt[number][window], tokens(number, mirror), window, mirror, learner.processor_s / budget_s)
+            learner.processor_s += time.process_time() - start
+        with learner.average.in_place():
+            rows.append(measured(learner, held_out))
+        print(way, learner.steps, rows[-1]["mean"], flush=True)
+        write(way, {"minutes": minutes, "rows": rows})
+    with learner.average.in_place():
+        other = {str(window): measured(learner, held_out, window=window)["mean"] for window in (1, FRAMES) if way == "temporal"}
+        weights = {name: value.half() for name, value in learner.model.state_dict().items()}
+    torch.save(weights, clips / f"{way}.pt")
+    write(way, {"minutes": minutes, "rows": rows, "windows": other})
+
+
+def encode(model: St4RTrack, records: np.ndarray, *, mirror: bool = False) -> Tokens:
+    """Tokens of all frames of a sequence; the first is the anchor."""
+    with torch.no_grad():
+        return model.encode(make_batch(records, mirror=mirror).frame_images)
+
+
+def step(learner: Learner, records: np.ndarray, tokens: Tokens, window: slice, mirror: bool, progress: float) -> None:
+    """One optimiser step on one window; `progress` is the share of the cost that is spent."""
+    learner.model.train()
+    batch = make_batch(records, mirror=mirror)
+    anchor, frames = (Tokens(tokens.features[part], tokens.grid) for part in (slice(1), window))
+    maps, own = decode_window(learner.model, anchor, frames, batch.hints)
+    prediction = TwoPointmaps(_half(maps.tracking), _half(maps.reconstruction))
+    parts = objective(prediction, from_pairs(batch).supervision, SCHEDULE.loss, predicted_anchor=_half(own, len(batch.unit)))
+    learner.optimizer.zero_grad(set_to_none=True)
+    parts.total.backward()
+    torch.nn.utils.clip_grad_norm_(learner.model.parameters(), SCHEDULE.clip_norm)
+    for group in learner.optimizer.param_groups:
+        group["lr"] = group["factor"] * learning_rate(int(progress * SCHEDULE.steps), SCHEDULE)
+    learner.optimizer.step()
+    learner.average.update(average_decay(learner.steps, AVERAGE))
+    learner.steps += 1
+
+
+def _half(maps: Pointmap, batch: int = -1) -> Pointmap:
+    """At the pixels that have truth."""
+    assert maps.confidence is not None
+    points, confidence = maps.points_world[:, ::2, ::2], maps.confidence[:, ::2, ::2]
+    return Pointmap(points.expand(batch, -1, -1, -1), confidence.expand(batch, -1, -1))
+
+
+@torch.no_grad()
+def measured(learner: Learner, held_out: list[np.ndarray], *, window: int = WINDOW) -> dict:
+    """Figures on each held-out sequence, and their means."""
+    learner.model.eval()
+    rows = [figures_of(predict(learner.model, records, window)) for records in held_out]
+    mean = {name: float(np.nanmean([row[name] for row in rows])) for name in rows[0]}
+    return {"steps": learner.steps, "processor_s": round(learner.processor_s, 1), "mean": mean, "sequences": rows}
+
+
+def predict(model: St4RTrack, records: np.ndarray, window: int) -> Sequence:
+    """Both branches over a whole sequence, window after window."""
+    batch, tokens, found, own = make_batch(records), encode(model, records), [], None
+    for first in range(0, FRAMES, window):
+        part = slice(first, first + window)
+        hints = type(batch.hints)(**{name: value[part] for name, value in vars(batch.hints).items()})
+        anchor, frames = (Tokens(tokens.features[each], tokens.grid) for each in (slice(1), part))
+        maps, own = decode_window(model, anchor, frames, hints, own)
+        found.append((_half(maps.tracking).points_world.numpy(), _half(maps.reconstruction).points_world.numpy()))
+    tracking, reconstruction = (np.concatenate(maps) for maps in zip(*found, strict=True))
+    return Sequence(tracking, reconstruction, batch.truth, batch.moving.numpy())
+
+
+def write(way: str, result: dict) -> None:
+    """Written after every measurement, so that a run that is stopped has told what it found."""
+    RESULTS.mkdir(exist_ok=True)
+    rounded = json.loads(json.dumps(result), parse_float=lambda text: float(f"{float(text):.5g}"))
+    (RESULTS / f"{way}.json").write_text(json.dumps(rounded, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    tyro.extras.subcommand_cli_from_dict({"prepare": prepare, "train": train})
