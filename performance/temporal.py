@@ -1,12 +1,14 @@
 """Does attention over time help the embedded network, for the same cost of training? The question is answered in docs/decisions.md.
 
 python performance/temporal.py prepare CLIPS                    rendered clips with truth and hints, once
-python performance/temporal.py train CLIPS pairwise             ten processor minutes from the embedded weights
+python performance/temporal.py train CLIPS pairwise             five processor minutes from the embedded weights
 python performance/temporal.py train CLIPS temporal             the same with attention over time (`temporal_attention.py`)
+python performance/temporal.py evaluate CLIPS                   all held-out sequences, before and after
 python performance/temporal.py compare                          the table and the picture of performance/temporal/
 
 Both ways see the same windows in the same order under the same objective and optimiser, on one thread; what counts is processor time, so
-the heavier network takes fewer steps. The encoder is frozen and its tokens are kept.
+the heavier network takes fewer steps. What reads
+images and hints is frozen, and the encoder's tokens are kept.
 """
 
 import json
@@ -20,6 +22,7 @@ import cv2
 import numpy as np
 import torch
 import tyro
+from safetensors.torch import load_file, save_file
 from temporal_attention import add_time, decode_window
 from temporal_measure import Sequence, figures_of
 
@@ -27,6 +30,8 @@ from st4rtrack.losses.objective import PUBLISHED, objective
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.encoder import Tokens
 from st4rtrack.model.network import St4RTrack
+from st4rtrack.render.curves import BLUE, Curve, draw_curves
+from st4rtrack.render.draw import ACCENT
 from st4rtrack.train.average import Average, average_decay
 from st4rtrack.train.config import PoolConfig, TrainConfig
 from st4rtrack.train.examples import from_pairs
@@ -38,8 +43,16 @@ RESULTS = Path(__file__).parent / "temporal"
 FRAMES = 16
 CLIPS = PoolConfig(shard_pairs=2 * FRAMES, clip_frames=FRAMES, pairs_per_anchor=FRAMES, shares=(1.0, 0.0, 0.0), compile=False)
 """A shard is one clip, followed as a video forwards and backwards, every frame a pair with its anchor."""
-LEARNT_SEEDS = range(7_000_000, 7_000_012)
+LEARNT_SEEDS = range(7_000_000, 7_000_016)
 HELD_OUT_SEEDS = range(7_500_000, 7_500_006)
+TITLES = {
+    "tracking_m": "tracking, m",
+    "tracking_moving_m": "tracking of what moves, m",
+    "reconstruction_m": "reconstruction, m",
+    "jitter_mm": "jitter of what stands still, mm",
+}
+COLOURS = {"pairwise": BLUE, "temporal": ACCENT}
+PICTURE = Path(__file__).parents[1] / "docs" / "images" / "temporal.png"
 HEIGHT, WIDTH = 192, 256
 WINDOW = 8
 SCHEDULE = TrainConfig(steps=1000, warmup_steps=30, learning_rate=1e-4, loss=PUBLISHED["tiny"])
@@ -78,11 +91,12 @@ class Learner:
     processor_s: float = 0.0
 
 
-def make_learner(way: Literal["pairwise", "temporal"]) -> Learner:
-    """The embedded network, with or without time; what reads images and hints is frozen."""
+def make_learner(way: str) -> Learner:
+    """The embedded network, with time ("temporal") or without; what reads images and hints is frozen."""
     torch.manual_seed(0)
     model = load_model(device="cpu", dtype="float32")
     for part in (model.encoder, model.decoder.hint_embed, model.tracking_head.pixels, model.reconstruction_head.pixels):
+        assert isinstance(part, torch.nn.Module)
         part.requires_grad_(False)
     known = [p for p in model.parameters() if p.requires_grad]
     new = add_time(model) if way == "temporal" else []
@@ -91,7 +105,9 @@ def make_learner(way: Literal["pairwise", "temporal"]) -> Learner:
     return Learner(model, optimizer, Average(model))
 
 
-def train(clips: tyro.conf.Positional[Path], way: tyro.conf.Positional[Literal["pairwise", "temporal"]], minutes: float = 10.0) -> None:
+def train(
+    clips: tyro.conf.Positional[Path], way: tyro.conf.Positional[Literal["pairwise", "temporal"]], minutes: float = 5.0
+) -> None:
     """Trains one way for so many processor minutes, measures on the way, and writes performance/temporal/WAY.json."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -112,10 +128,22 @@ def train(clips: tyro.conf.Positional[Path], way: tyro.conf.Positional[Literal["
         print(way, learner.steps, rows[-1]["mean"], flush=True)
         write(way, {"minutes": minutes, "rows": rows})
     with learner.average.in_place():
-        other = {str(window): measured(learner, held_out, window=window)["mean"] for window in (1, FRAMES) if way == "temporal"}
-        weights = {name: value.half() for name, value in learner.model.state_dict().items()}
-    torch.save(weights, clips / f"{way}.pt")
-    write(way, {"minutes": minutes, "rows": rows, "windows": other})
+        save_file(learner.model.state_dict(), clips / f"{way}.safetensors")
+
+
+def evaluate(clips: tyro.conf.Positional[Path]) -> None:
+    """Measures the embedded network and both trained ones, the temporal one with other windows too; performance/temporal/held_out.json."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    held_out, found = read_sequences(clips, "held_out"), {}
+    for way, window in (("embedded", WINDOW), ("pairwise", WINDOW), ("temporal", WINDOW), ("temporal", 1), ("temporal", FRAMES)):
+        learner = make_learner(way)
+        if way != "embedded":
+            learner.model.load_state_dict(load_file(clips / f"{way}.safetensors"))
+        name = way if window == WINDOW else f"{way}, window of {window}"
+        found[name] = measured(learner, held_out, window=window)["sequences"]
+        print(name, mean_of(found[name]), flush=True)
+        write("held_out", found)
 
 
 def encode(model: St4RTrack, records: np.ndarray, *, mirror: bool = False) -> Tokens:
@@ -154,8 +182,12 @@ def measured(learner: Learner, held_out: list[np.ndarray], *, window: int = WIND
     """Figures on each held-out sequence, and their means."""
     learner.model.eval()
     rows = [figures_of(predict(learner.model, records, window)) for records in held_out]
-    mean = {name: float(np.nanmean([row[name] for row in rows])) for name in rows[0]}
-    return {"steps": learner.steps, "processor_s": round(learner.processor_s, 1), "mean": mean, "sequences": rows}
+    return {"steps": learner.steps, "processor_s": round(learner.processor_s, 1), "mean": mean_of(rows), "sequences": rows}
+
+
+def mean_of(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Means over sequences; one without motion has no error of what moves."""
+    return {name: float(np.nanmean([row[name] for row in rows])) for name in rows[0]}
 
 
 def predict(model: St4RTrack, records: np.ndarray, window: int) -> Sequence:
@@ -178,5 +210,30 @@ def write(way: str, result: dict) -> None:
     (RESULTS / f"{way}.json").write_text(json.dumps(rounded, indent=1) + "\n")
 
 
+def compare() -> None:
+    """Prints the table of performance/temporal/held_out.json, and draws the curves of training into docs/images/."""
+    found = json.loads((RESULTS / "held_out.json").read_text())
+    for name in found["embedded"][0]:
+        for way, rows in found.items():
+            before, after = (np.array([row[name] for row in of]) for of in (found["embedded"], rows))
+            change, known = 100 * (after / before - 1), np.isfinite(before)
+            print(
+                f"{name:28} {way:24} {np.nanmean(after):8.4f}  median change {np.median(change[known]):+7.2f} %,"
+                f" less in {(change[known] < 0).sum()} of {known.sum()} sequences"
+            )
+    results = {way: json.loads((RESULTS / f"{way}.json").read_text()) for way in COLOURS}
+    panels = [panel(results, name, title) for name, title in TITLES.items()]
+    cv2.imwrite(str(PICTURE), np.vstack([np.hstack(panels[k : k + 2]) for k in range(0, len(panels), 2)])[..., ::-1])
+
+
+def panel(results: dict[str, dict], name: str, title: str) -> np.ndarray:
+    """One figure of both ways over what training has cost."""
+    curves = []
+    for way, result in results.items():
+        spent, value = zip(*((row["processor_s"], row["mean"][name]) for row in result["rows"]), strict=True)
+        curves.append(Curve(way, np.array(spent), np.array(value), COLOURS[way], marks=True))
+    return draw_curves(title, curves, (260, 460), across="processor seconds")
+
+
 if __name__ == "__main__":
-    tyro.extras.subcommand_cli_from_dict({"prepare": prepare, "train": train})
+    tyro.extras.subcommand_cli_from_dict({"prepare": prepare, "train": train, "evaluate": evaluate, "compare": compare})

@@ -32,7 +32,13 @@ class Curve:
 
 
 def draw_curves(
-    title: str, curves: Sequence[Curve], size: tuple[int, int], *, text: int = 14, marked_x: float | None = None
+    title: str,
+    curves: Sequence[Curve],
+    size: tuple[int, int],
+    *,
+    text: int = 14,
+    marked_x: float | None = None,
+    across: str = "step",
 ) -> np.ndarray:
     """Curves over a common axis that starts at the least x; y from zero where the values come near it.
 
@@ -42,6 +48,7 @@ def draw_curves(
         size: (height, width) in pixels.
         text: letter height in pixels.
         marked_x: where a vertical line goes, such as the step that was kept.
+        across: what x counts.
     Returns:
         [height, width, 3] uint8 RGB.
     """
@@ -54,7 +61,7 @@ def draw_curves(
         put_text(image, "nothing to show", 0, height / 2, text, GREY)
         return image
     box = _Box(_limits(x[known], pad=False), _limits(y[known], pad=True), size, text)
-    _draw_axes(image, box, text)
+    _draw_axes(image, box, text, across)
     large = cv2.resize(image, (width * _ENLARGED, height * _ENLARGED), interpolation=cv2.INTER_NEAREST)
     if marked_x is not None:
         ends = box.pixels(np.array([marked_x, marked_x]), np.array(box.y))
@@ -108,14 +115,14 @@ def _limits(values: np.ndarray, *, pad: bool) -> tuple[float, float]:
     return low, high
 
 
-def _draw_axes(image: np.ndarray, box: _Box, text: int) -> None:
+def _draw_axes(image: np.ndarray, box: _Box, text: int, across: str) -> None:
     for share in (0.0, 0.5, 1.0):
         value = box.y[0] + share * (box.y[1] - box.y[0])
         level = float(box.pixels(np.array([box.x[0]]), np.array([value]))[0, 1])
         line(image, np.array([box.left, level]), np.array([box.right, level]), NOTHING)
         put_text(image, number(value), box.left - text // 2, level + 0.35 * text, text, GREY, align="right")
     put_text(image, f"{box.x[0]:g}", box.left, image.shape[0] - 0.4 * text, text, GREY)
-    put_text(image, f"step {box.x[1]:g}", box.right, image.shape[0] - 0.4 * text, text, GREY, align="right")
+    put_text(image, f"{across} {box.x[1]:g}", box.right, image.shape[0] - 0.4 * text, text, GREY, align="right")
 
 
 def _draw_curve(large: np.ndarray, curve: Curve, box: _Box) -> None:

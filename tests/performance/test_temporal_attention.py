@@ -13,7 +13,7 @@ from st4rtrack.types import TwoPointmaps
 
 sys.path.append(str(Path(__file__).parents[2] / "performance"))
 
-from temporal_attention import TimeAttention, add_time, decode_window  # noqa: E402
+from temporal_attention import TimeAttention, add_time, decode_window
 
 FRAMES = 4
 
