@@ -59,6 +59,7 @@ SCHEDULE = TrainConfig(steps=1000, warmup_steps=30, learning_rate=1e-4, loss=PUB
 """Steps are thousandths of the processor time that is to be spent."""
 NEW_RATE = 5.0
 """What is new learns so many times faster than what was trained before."""
+FROZEN = ("encoder.", "decoder.hint_embed.", "tracking_head.pixels.", "reconstruction_head.pixels.")
 AVERAGE = 0.95
 MEASURED_AFTER = (0.1, 0.3, 0.6, 1.0)
 """Shares of the cost."""
@@ -95,9 +96,8 @@ def make_learner(way: str) -> Learner:
     """The embedded network, with time ("temporal") or without; what reads images and hints is frozen."""
     torch.manual_seed(0)
     model = load_model(device="cpu", dtype="float32")
-    for part in (model.encoder, model.decoder.hint_embed, model.tracking_head.pixels, model.reconstruction_head.pixels):
-        assert isinstance(part, torch.nn.Module)
-        part.requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not name.startswith(FROZEN))
     known = [p for p in model.parameters() if p.requires_grad]
     new = add_time(model) if way == "temporal" else []
     groups = [{"params": known, "factor": 1.0}, *([{"params": new, "factor": NEW_RATE}] if new else [])]
@@ -135,12 +135,15 @@ def evaluate(clips: tyro.conf.Positional[Path]) -> None:
     """Measures the embedded network and both trained ones, the temporal one with other windows too; performance/temporal/held_out.json."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    held_out, found = read_sequences(clips, "held_out"), {}
+    held_out, path = read_sequences(clips, "held_out"), RESULTS / "held_out.json"
+    found = json.loads(path.read_text()) if path.exists() else {}  # goes on where it was stopped
     for way, window in (("embedded", WINDOW), ("pairwise", WINDOW), ("temporal", WINDOW), ("temporal", 1), ("temporal", FRAMES)):
+        name = way if window == WINDOW else f"{way}, window of {window}"
+        if name in found:
+            continue
         learner = make_learner(way)
         if way != "embedded":
             learner.model.load_state_dict(load_file(clips / f"{way}.safetensors"))
-        name = way if window == WINDOW else f"{way}, window of {window}"
         found[name] = measured(learner, held_out, window=window)["sequences"]
         print(name, mean_of(found[name]), flush=True)
         write("held_out", found)
