@@ -3,12 +3,11 @@
 python performance/temporal.py prepare CLIPS                    rendered clips with truth and hints, once
 python performance/temporal.py train CLIPS pairwise             five processor minutes from the embedded weights
 python performance/temporal.py train CLIPS temporal             the same with attention over time (`temporal_attention.py`)
-python performance/temporal.py evaluate CLIPS                   all held-out sequences, before and after
+python performance/temporal.py before CLIPS                     what the embedded network's errors are made of
 python performance/temporal.py compare                          the table and the picture of performance/temporal/
 
 Both ways see the same windows in the same order under the same objective and optimiser, on one thread; what counts is processor time, so
-the heavier network takes fewer steps. What reads
-images and hints is frozen, and the encoder's tokens are kept.
+the heavier network takes fewer steps. What reads images and hints is frozen, and the encoder's tokens are kept.
 """
 
 import json
@@ -22,7 +21,6 @@ import cv2
 import numpy as np
 import torch
 import tyro
-from safetensors.torch import load_file, save_file
 from temporal_attention import add_time, decode_window
 from temporal_measure import Sequence, figures_of
 
@@ -128,25 +126,15 @@ def train(
         print(way, learner.steps, rows[-1]["mean"], flush=True)
         write(way, {"minutes": minutes, "rows": rows})
     with learner.average.in_place():
-        save_file(learner.model.state_dict(), clips / f"{way}.safetensors")
+        other = {str(window): measured(learner, held_out, window=window)["mean"] for window in (1, FRAMES) if way == "temporal"}
+    write(way, {"minutes": minutes, "rows": rows, "windows": other})
 
 
-def evaluate(clips: tyro.conf.Positional[Path]) -> None:
-    """Measures the embedded network and both trained ones, the temporal one with other windows too; performance/temporal/held_out.json."""
+def before(clips: tyro.conf.Positional[Path]) -> None:
+    """Measures the embedded network on the held-out clips in both directions; performance/temporal/embedded.json."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    held_out, path = read_sequences(clips, "held_out"), RESULTS / "held_out.json"
-    found = json.loads(path.read_text()) if path.exists() else {}  # goes on where it was stopped
-    for way, window in (("embedded", WINDOW), ("pairwise", WINDOW), ("temporal", WINDOW), ("temporal", 1), ("temporal", FRAMES)):
-        name = way if window == WINDOW else f"{way}, window of {window}"
-        if name in found:
-            continue
-        learner = make_learner(way)
-        if way != "embedded":
-            learner.model.load_state_dict(load_file(clips / f"{way}.safetensors"))
-        found[name] = measured(learner, held_out, window=window)["sequences"]
-        print(name, mean_of(found[name]), flush=True)
-        write("held_out", found)
+    write("embedded", measured(make_learner("pairwise"), read_sequences(clips, "held_out")))
 
 
 def encode(model: St4RTrack, records: np.ndarray, *, mirror: bool = False) -> Tokens:
@@ -214,17 +202,20 @@ def write(way: str, result: dict) -> None:
 
 
 def compare() -> None:
-    """Prints the table of performance/temporal/held_out.json, and draws the curves of training into docs/images/."""
-    found = json.loads((RESULTS / "held_out.json").read_text())
-    for name in found["embedded"][0]:
-        for way, rows in found.items():
-            before, after = (np.array([row[name] for row in of]) for of in (found["embedded"], rows))
-            change, known = 100 * (after / before - 1), np.isfinite(before)
+    """Prints the tables of what is in performance/temporal/, and draws the curves of training into docs/images/."""
+    results = {way: json.loads((RESULTS / f"{way}.json").read_text()) for way in ("embedded", *COLOURS)}
+    print("embedded network, both directions:", results.pop("embedded")["mean"])
+    for way, result in results.items():
+        print(f"{way}: {result['rows'][-1]['steps']} steps in {result['rows'][-1]['processor_s']:.0f} processor seconds")
+        for name in result["rows"][0]["mean"]:
+            first, last = (np.array([row[name] for row in result["rows"][k]["sequences"]]) for k in (0, -1))
+            change = 100 * (last / first - 1)
             print(
-                f"{name:28} {way:24} {np.nanmean(after):8.4f}  median change {np.median(change[known]):+7.2f} %,"
-                f" less in {(change[known] < 0).sum()} of {known.sum()} sequences"
+                f"  {name:28} {np.nanmean(first):8.4f} -> {np.nanmean(last):8.4f}, change {np.nanmedian(change):+6.2f} % (median),"
+                f" less in {np.nansum(change < 0):.0f} of {np.isfinite(change).sum()}"
             )
-    results = {way: json.loads((RESULTS / f"{way}.json").read_text()) for way in COLOURS}
+        for window, mean in result["windows"].items():
+            print(f"  windows of {window}: {mean}")
     panels = [panel(results, name, title) for name, title in TITLES.items()]
     cv2.imwrite(str(PICTURE), np.vstack([np.hstack(panels[k : k + 2]) for k in range(0, len(panels), 2)])[..., ::-1])
 
@@ -239,4 +230,4 @@ def panel(results: dict[str, dict], name: str, title: str) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    tyro.extras.subcommand_cli_from_dict({"prepare": prepare, "train": train, "evaluate": evaluate, "compare": compare})
+    tyro.extras.subcommand_cli_from_dict({"prepare": prepare, "before": before, "train": train, "compare": compare})

@@ -31,7 +31,8 @@ def figures_of(sequence: Sequence) -> dict[str, float]:
     Returns:
         `tracking_m`, `tracking_moving_m`, `reconstruction_m`; `jitter_mm`: mean length of the second difference over time of the
         tracked points of pixels that never move, whose truth is 0; `smoothed_*`: the same of tracks that were averaged over three frames;
-        `varying_m`, `varying_moving_m`: what is left of the tracking errors when each point's mean error vector over time is taken away.
+        `constant_m`, `constant_moving_m`: what tracking would be if each point had its mean error vector at all times, that is, if
+        all that varies over time were mended.
     """
     found = {f"smoothed_{name}": value for name, value in _tracking(sequence, _smoothed(sequence.tracking)).items()}
     found |= _tracking(sequence, sequence.tracking)
@@ -46,14 +47,15 @@ def _tracking(sequence: Sequence, points: np.ndarray) -> dict[str, float]:
     points = points * median_scale(points[valid], true[valid])
     moving, later = (sequence.moving & valid)[1:], valid[1:]
     difference = points[1:] - true[1:]
-    error, varying = (np.linalg.norm(each, axis=-1) for each in (difference, difference - difference.mean(axis=0)))
+    constant = np.broadcast_to(difference.mean(axis=0), difference.shape)
+    error, constant_error = np.linalg.norm(difference, axis=-1), np.linalg.norm(constant, axis=-1)
     static = valid.all(0) & ~sequence.moving.any(0)
     second_difference = np.linalg.norm(np.diff(points[:, static], n=2, axis=0), axis=-1)
     return {
         "tracking_m": float(error[later].mean()),
         "tracking_moving_m": float(error[moving].mean()) if moving.any() else float("nan"),
-        "varying_m": float(varying[later].mean()),
-        "varying_moving_m": float(varying[moving].mean()) if moving.any() else float("nan"),
+        "constant_m": float(constant_error[later].mean()),
+        "constant_moving_m": float(constant_error[moving].mean()) if moving.any() else float("nan"),
         "jitter_mm": 1000 * float(second_difference.mean()),
     }
 
