@@ -214,7 +214,7 @@ def compare() -> None:
                 f"  {name:28} {np.nanmean(first):8.4f} -> {np.nanmean(last):8.4f}, change {np.nanmedian(change):+6.2f} % (median),"
                 f" less in {np.nansum(change < 0):.0f} of {np.isfinite(change).sum()}"
             )
-        for window, mean in result["windows"].items():
+        for window, mean in result.get("windows", {}).items():
             print(f"  windows of {window}: {mean}")
     panels = [panel(results, name, title) for name, title in TITLES.items()]
     cv2.imwrite(str(PICTURE), np.vstack([np.hstack(panels[k : k + 2]) for k in range(0, len(panels), 2)])[..., ::-1])
