@@ -29,7 +29,7 @@ from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.encoder import Tokens
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.render.curves import BLUE, Curve, draw_curves
-from st4rtrack.render.draw import ACCENT
+from st4rtrack.render.draw import ACCENT, PAGE
 from st4rtrack.train.average import Average, average_decay
 from st4rtrack.train.config import PoolConfig, TrainConfig
 from st4rtrack.train.examples import from_pairs
@@ -226,7 +226,8 @@ def panel(results: dict[str, dict], name: str, title: str) -> np.ndarray:
     for way, result in results.items():
         spent, value = zip(*((row["processor_s"], row["mean"][name]) for row in result["rows"]), strict=True)
         curves.append(Curve(way, np.array(spent), np.array(value), COLOURS[way], marks=True))
-    return draw_curves(title, curves, (260, 460), across="processor seconds")
+    drawn = draw_curves(title, curves, (260, 460), across="processor seconds")
+    return cv2.copyMakeBorder(drawn, 12, 12, 16, 16, cv2.BORDER_CONSTANT, value=PAGE)
 
 
 if __name__ == "__main__":
