@@ -3,10 +3,11 @@
 python performance/temporal.py prepare CLIPS                    rendered clips with truth and hints, once
 python performance/temporal.py train CLIPS pairwise             five processor minutes from the embedded weights
 python performance/temporal.py train CLIPS temporal             the same with attention over time (`temporal_attention.py`)
+python performance/temporal.py train CLIPS attention            the same, where only the attention over time learns
 python performance/temporal.py before CLIPS                     what the embedded network's errors are made of
 python performance/temporal.py compare                          the table and the picture of performance/temporal/
 
-Both ways see the same windows in the same order under the same objective and optimiser, on one thread; what counts is processor time, so
+All ways see the same windows in the same order under the same objective and optimiser, on one thread; what counts is processor time, so
 the heavier network takes fewer steps. What reads images and hints is frozen, and the encoder's tokens are kept.
 """
 
@@ -29,7 +30,7 @@ from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.encoder import Tokens
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.render.curves import BLUE, Curve, draw_curves
-from st4rtrack.render.draw import ACCENT, PAGE
+from st4rtrack.render.draw import ACCENT, GREY, PAGE
 from st4rtrack.train.average import Average, average_decay
 from st4rtrack.train.config import PoolConfig, TrainConfig
 from st4rtrack.train.examples import from_pairs
@@ -37,6 +38,7 @@ from st4rtrack.train.loop import learning_rate
 from st4rtrack.train.pool import make_batch, render_shard
 from st4rtrack.types import Pointmap, TwoPointmaps
 
+WAYS = Literal["pairwise", "temporal", "attention"]
 RESULTS = Path(__file__).parent / "temporal"
 FRAMES = 16
 CLIPS = PoolConfig(shard_pairs=2 * FRAMES, clip_frames=FRAMES, pairs_per_anchor=FRAMES, shares=(1.0, 0.0, 0.0), compile=False)
@@ -49,7 +51,7 @@ TITLES = {
     "reconstruction_m": "reconstruction, m",
     "jitter_mm": "jitter of what stands still, mm",
 }
-COLOURS = {"pairwise": BLUE, "temporal": ACCENT}
+COLOURS = {"pairwise": BLUE, "temporal": ACCENT, "attention": GREY}
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "temporal.png"
 HEIGHT, WIDTH = 192, 256
 WINDOW = 8
@@ -91,21 +93,19 @@ class Learner:
 
 
 def make_learner(way: str) -> Learner:
-    """The embedded network, with time ("temporal") or without; what reads images and hints is frozen."""
+    """The embedded network with what is to learn: one of `WAYS`; what reads images and hints is frozen."""
     torch.manual_seed(0)
     model = load_model(device="cpu", dtype="float32")
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not name.startswith(FROZEN))
+        parameter.requires_grad_(way != "attention" and not name.startswith(FROZEN))
     known = [p for p in model.parameters() if p.requires_grad]
-    new = add_time(model) if way == "temporal" else []
-    groups = [{"params": known, "factor": 1.0}, *([{"params": new, "factor": NEW_RATE}] if new else [])]
+    new = [] if way == "pairwise" else add_time(model)
+    groups = [{"params": part, "factor": factor} for part, factor in ((known, 1.0), (new, NEW_RATE)) if part]
     optimizer = torch.optim.AdamW(groups, lr=SCHEDULE.learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
     return Learner(model, optimizer, Average(model))
 
 
-def train(
-    clips: tyro.conf.Positional[Path], way: tyro.conf.Positional[Literal["pairwise", "temporal"]], minutes: float = 5.0
-) -> None:
+def train(clips: tyro.conf.Positional[Path], way: tyro.conf.Positional[WAYS], minutes: float = 5.0) -> None:
     """Trains one way for so many processor minutes, measures on the way, and writes performance/temporal/WAY.json."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -126,7 +126,7 @@ def train(
         print(way, learner.steps, rows[-1]["mean"], flush=True)
         write(way, {"minutes": minutes, "rows": rows})
     with learner.average.in_place():
-        other = {str(window): measured(learner, held_out, window=window)["mean"] for window in (1, FRAMES) if way == "temporal"}
+        other = {str(window): measured(learner, held_out, window=window)["mean"] for window in (1, FRAMES) if way != "pairwise"}
     write(way, {"minutes": minutes, "rows": rows, "windows": other})
 
 
