@@ -30,7 +30,10 @@ PARTS = {
     "geometry": (["st4rtrack/geometry/*.py"], ["tests/geometry"]),
     "metrics": (["st4rtrack/metrics/*.py"], ["tests/metrics"]),
     "losses": (["st4rtrack/losses/*.py"], ["tests/losses"]),
-    "scene store": (["st4rtrack/io/scene*.py", "st4rtrack/io/lazy.py"], ["tests/io/test_scene.py", "tests/io/test_lazy.py"]),
+    "scene store": (
+        ["st4rtrack/io/scene/*.py", "st4rtrack/io/lazy.py"],
+        ["tests/io/scene", "tests/io/test_lazy.py"],
+    ),
 }
 """Which files have mutants, and which tests judge them."""
 

@@ -19,7 +19,13 @@ Array = Any
 
 
 class UserError(Exception):
-    """A mistake of the user's: one sentence that names the thing and the way out. Commands end with it and exit code 2."""
+    """A mistake of the user's: one sentence that names the thing and the way out. Commands end with it and exit code 2.
+
+    Names that come out of files may hold line breaks and orders to the terminal; they are shown as escapes, never obeyed.
+    """
+
+    def __init__(self, sentence: object) -> None:
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(sentence)))
 
 
 @dataclass(frozen=True)
@@ -201,6 +207,7 @@ class Scene:
         Raises:
             ValueError: the shape is not [points, 2], a query lies outside the part of the image that the network saw, or there is no
                 such frame.
+            UserError: the scene does without the visibility or the confidence of its tracks, as one of another tool may.
         """
         frame = self.anchor_index if frame is None else frame
         if isinstance(frame, bool) or frame != int(frame) or not 0 <= frame < len(self):
@@ -219,7 +226,7 @@ class Scene:
                 f"from {corners[0]} to {corners[1]}; the first is ({first[0]:g}, {first[1]:g})"
             )
         if self.tracking.visible is None or self.tracking.confidence is None:
-            raise ValueError("this scene has no visibility or confidence")
+            raise UserError("this scene has no visibility or confidence, which tracks need; make it with `st4rtrack run`")
         anchored = frame == self.anchor_index
         found = follow(self.tracking, network_px) if anchored else self._follow_from(int(frame), network_px)
         likely = self._likely_visible(network_px) if anchored else None

@@ -16,7 +16,8 @@ import torch
 import st4rtrack
 from st4rtrack.batch.jobs import Job
 from st4rtrack.batch.outcome import Outcome, write_batch_json
-from st4rtrack.io.scene_format import SceneHeader, write_json
+from st4rtrack.io.scene import SceneHeader
+from st4rtrack.io.scene.description import write_json
 from st4rtrack.io.video import write_video
 from st4rtrack.types import UserError
 from tests.conftest import Run
@@ -175,3 +176,8 @@ def test_addresses_are_written_without_credentials(run: Run, tmp_path: Path) -> 
         assert "host/cat.mp4" in text and "geheim" not in text and "ann" not in text, name
     code, said = run("run", ADDRESS)
     assert code == 2 and "geheim" not in said and "host/cat.mp4" in said
+
+
+def test_names_out_of_files_cannot_order_the_terminal_about() -> None:
+    sentence = str(UserError("array asks to run os\nsystem\x1b[2J, größer; do not trust this file"))
+    assert sentence == "array asks to run os\\nsystem\\x1b[2J, größer; do not trust this file"

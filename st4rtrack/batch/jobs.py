@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from st4rtrack.io.images import IMAGE_SUFFIXES, images_among
-from st4rtrack.io.scene_format import SCENE_JSON, SCENE_ZARR, read_json
+from st4rtrack.io.scene import SCENE_JSON, SCENE_ZARR
+from st4rtrack.io.scene.description import read_json
 from st4rtrack.types import UserError
 
 

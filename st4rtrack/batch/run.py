@@ -14,7 +14,8 @@ from st4rtrack.batch.jobs import Job, find_jobs
 from st4rtrack.batch.outcome import Outcome, Status, write_batch_json
 from st4rtrack.batch.worker import BatchOptions
 from st4rtrack.io.lock import locked
-from st4rtrack.io.scene_format import JOURNAL, JOURNAL_RECORD, read_json
+from st4rtrack.io.scene.description import read_json
+from st4rtrack.io.scene.journal import JOURNAL, JOURNAL_RECORD
 from st4rtrack.types import UserError
 
 logger = logging.getLogger(__name__)

@@ -122,7 +122,7 @@ def write_beside(scene: "Scene", folder: Path, changed: bool, formats: tuple[str
     """Writes the picture and the exports of a scene: all when it has changed, else those that are missing or older than it."""
     from st4rtrack.formats import FORMATS
     from st4rtrack.formats import export as write_export
-    from st4rtrack.io.scene_format import OVERVIEW, SCENE_JSON
+    from st4rtrack.io.scene import OVERVIEW, SCENE_JSON
     from st4rtrack.render.overview import write_overview
 
     made_at = (folder / SCENE_JSON).stat().st_mtime_ns

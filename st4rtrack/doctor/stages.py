@@ -30,9 +30,9 @@ STAGES = (
     ("cameras", "st4rtrack.pipeline.frames", "anchor_intrinsics"),
     ("cameras", "st4rtrack.pipeline.frames", "solve_camera"),
     ("visibility", "st4rtrack.pipeline.frames", "visible_probability"),
-    ("write", "st4rtrack.io.scene.SceneWriter", "create"),
-    ("write", "st4rtrack.io.scene.SceneSink", "write_frame"),
-    ("write", "st4rtrack.io.scene.SceneWriter", "finish"),
+    ("write", "st4rtrack.io.scene.writer.SceneWriter", "create"),
+    ("write", "st4rtrack.io.scene.sink.SceneSink", "write_frame"),
+    ("write", "st4rtrack.io.scene.writer.SceneWriter", "finish"),
 )
 """Part, where a function is looked up when it is called, and its name there. Decoding is the video's own `read`."""
 

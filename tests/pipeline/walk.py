@@ -8,7 +8,7 @@ import numpy as np
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, unproject
 from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_maps
 from st4rtrack.io.scene import SceneBuffer, SceneHeader, SceneSink
-from st4rtrack.io.scene_format import DEFAULT_FIELDS
+from st4rtrack.io.scene.table import DEFAULT_FIELDS
 from st4rtrack.pipeline.cameras import solve_camera
 from st4rtrack.pipeline.depth_test import visible_points
 from st4rtrack.types import Pointmap, TwoPointmaps

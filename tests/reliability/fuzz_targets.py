@@ -12,7 +12,7 @@ import numpy as np
 from st4rtrack.io.byte_objects import read_byte_objects
 from st4rtrack.io.npz import read_npz
 from st4rtrack.io.queries import read_queries
-from st4rtrack.io.scene_format import SCENE_JSON, SCENE_ZARR
+from st4rtrack.io.scene import SCENE_JSON, SCENE_ZARR
 from st4rtrack.io.video import open_video
 from st4rtrack.types import UserError
 from tests.reliability import arrays, checkpoints, folders, hostile_arrays

@@ -12,8 +12,7 @@ import numcodecs
 import numpy as np
 import zarr
 
-from st4rtrack.io.scene import load_scene, save_scene
-from st4rtrack.io.scene_format import JOURNAL, SCENE_JSON, SCENE_ZARR
+from st4rtrack.io.scene import JOURNAL, SCENE_JSON, SCENE_ZARR, load_scene, save_scene
 from tests.reliability.case import Case, End, Make
 from tests.reliability.damage import DAMAGES
 from tests.reliability.hostile_arrays import payload

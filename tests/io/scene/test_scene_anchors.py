@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 import zarr
 
-from st4rtrack.io.scene import SceneWriter, load_scene, save_scene
-from st4rtrack.io.scene_anchors import AnchorStore
-from st4rtrack.io.scene_format import SceneHeader
+from st4rtrack.io.scene import SceneHeader, SceneWriter, load_scene, save_scene
+from st4rtrack.io.scene.anchors import AnchorStore
 from st4rtrack.types import Scene, TrackingOverTime, UserError
 from tests.synthetic_scene import synthetic_scene
 

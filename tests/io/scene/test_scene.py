@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,6 @@ import numpy as np
 import pytest
 import zarr
 
-from st4rtrack.io import scene_format
 from st4rtrack.io.lazy import LazyArray
 from st4rtrack.io.scene import (
     FORMAT_VERSION,
@@ -16,10 +16,12 @@ from st4rtrack.io.scene import (
     SceneHeader,
     SceneSink,
     SceneWriter,
+    arrays,
     load_scene,
     prepare_folder,
     save_scene,
 )
+from st4rtrack.io.scene.table import ARRAYS
 from st4rtrack.types import Cameras, Pointmap, Scene, TrackingOverTime, UserError
 from tests.synthetic_scene import synthetic_scene
 
@@ -181,7 +183,7 @@ def test_layout_on_disk(tmp_path) -> None:
 
 
 def test_small_arrays_have_large_chunks(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(scene_format, "SMALL_CHUNK_FRAMES", 5)
+    monkeypatch.setattr(arrays, "SMALL_CHUNK_FRAMES", 5)
     scene = synthetic_scene(num_frames=7, height=1, width=1)
     save_scene(scene, tmp_path)
     assert zarr.open_group(tmp_path / "scene.zarr", mode="r")["cameras/intrinsics"].chunks == (5, 3, 3)
@@ -318,7 +320,7 @@ def test_killed_while_replacing_an_old_scene(tmp_path, monkeypatch) -> None:
     scene, header = synthetic_scene(), header_of(synthetic_scene())
     save_scene(scene, tmp_path)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(scene_format.shutil, "rmtree", _killed)
+        patch.setattr(shutil, "rmtree", _killed)
         prepare_folder(tmp_path, header, overwrite=True)
     with pytest.raises(UserError, match="incomplete"):
         load_scene(tmp_path)
@@ -373,7 +375,7 @@ def test_new_folders(tmp_path) -> None:
         ({"num_frames": 5}, "num_frames = 4, not 5"),
         ({"anchor_index": 2}, "anchor_index = 1, not 2"),
         ({"points_dtype": "float16"}, "points_dtype"),
-        ({"fields": tuple(spec.field for spec in scene_format.ARRAYS)}, "arrays"),
+        ({"fields": tuple(spec.field for spec in ARRAYS)}, "arrays"),
     ],
 )
 def test_other_options_are_refused_by_name(tmp_path, complete, changes, message) -> None:
@@ -539,3 +541,10 @@ def test_wrong_frames_are_refused_before_anything_is_written(tmp_path, changes, 
 def test_wrong_headers(changes) -> None:
     with pytest.raises(ValueError):
         header_of(synthetic_scene(), **changes)
+
+
+def test_a_scene_without_confidence_says_that_it_has_no_tracks(tmp_path) -> None:
+    scene = synthetic_scene()
+    save_scene(dataclasses.replace(scene, tracking=dataclasses.replace(scene.tracking, confidence=None)), tmp_path)
+    with pytest.raises(UserError, match="no visibility or confidence"):
+        load_scene(tmp_path).tracks(np.array([[3.0, 3.0]]))

@@ -16,10 +16,13 @@ from zarr.codecs import ZstdCodec
 
 from st4rtrack.io.json_text import parse_json
 from st4rtrack.io.lazy import LazyArray
-from st4rtrack.io.scene_format import ANCHORS_JOURNAL, ArraySpec, SceneHeader, damaged
+from st4rtrack.io.scene.arrays import damaged
+from st4rtrack.io.scene.header import SceneHeader
+from st4rtrack.io.scene.table import ArraySpec
 from st4rtrack.io.store import stored_array
 from st4rtrack.types import TrackingOverTime
 
+ANCHORS_JOURNAL = "anchors.journal"
 _IMAGE = ("time", "height", "width")
 ANCHOR_ARRAYS = (
     ArraySpec("points", "points", (*_IMAGE, 3), None),

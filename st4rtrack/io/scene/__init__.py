@@ -1,0 +1,20 @@
+"""Scene <-> folder.
+
+`table` says which arrays there are, `header` what is known before the first frame, `description` is scene.json, `arrays` scene.zarr,
+`journal` which frames are done, `folder` whether a folder may be written to. `sink` takes frames one at a time, to memory or (`writer`)
+to disk; `load` and `save` are for whole scenes.
+"""
+
+from st4rtrack.io.scene.arrays import SCENE_ZARR as SCENE_ZARR
+from st4rtrack.io.scene.description import FORMAT_VERSION as FORMAT_VERSION
+from st4rtrack.io.scene.description import SCENE_JSON as SCENE_JSON
+from st4rtrack.io.scene.folder import OVERVIEW as OVERVIEW
+from st4rtrack.io.scene.folder import holds_scene as holds_scene
+from st4rtrack.io.scene.folder import prepare_folder as prepare_folder
+from st4rtrack.io.scene.header import SceneHeader as SceneHeader
+from st4rtrack.io.scene.journal import JOURNAL as JOURNAL
+from st4rtrack.io.scene.load import load_scene as load_scene
+from st4rtrack.io.scene.save import save_scene as save_scene
+from st4rtrack.io.scene.sink import SceneBuffer as SceneBuffer
+from st4rtrack.io.scene.sink import SceneSink as SceneSink
+from st4rtrack.io.scene.writer import SceneWriter as SceneWriter

@@ -1,0 +1,71 @@
+"""The arrays of the table in `scene.zarr`: made, opened and read."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import zarr
+from zarr.codecs import ZstdCodec
+
+from st4rtrack.io.scene.header import SceneHeader
+from st4rtrack.io.scene.table import ArraySpec
+from st4rtrack.io.store import open_store, stored_array
+from st4rtrack.types import UserError
+
+SCENE_ZARR = "scene.zarr"
+SMALL_CHUNK_FRAMES = 4096
+
+
+def create_array(group: zarr.Group, header: SceneHeader, spec: ArraySpec) -> zarr.Array:
+    """A new array of the table: maps in one chunk per frame, small values in large chunks."""
+    shape = header.shape(spec)
+    frames_per_chunk = min(SMALL_CHUNK_FRAMES, shape[0]) if spec.small else 1
+    chunks = (frames_per_chunk, *shape[1:]) if spec.axes[0] == "time" else shape
+    return group.create_array(
+        spec.path,
+        shape=shape,
+        chunks=chunks,
+        dtype=header.dtype(spec),
+        compressors=ZstdCodec(),
+        fill_value=0,
+        config={"write_empty_chunks": True},  # so that a chunk that is not there is missing, and not black
+        dimension_names=[axis if isinstance(axis, str) else None for axis in spec.axes],
+        overwrite=True,
+    )
+
+
+def open_group(folder: Path, mode: Literal["r", "r+"]) -> zarr.Group:
+    """The `scene.zarr` of a folder."""
+    try:
+        return open_store(folder / SCENE_ZARR, mode)
+    except ValueError as error:
+        raise damaged(folder, str(error)) from error
+
+
+def open_array(folder: Path, group: zarr.Group, header: SceneHeader, spec: ArraySpec) -> zarr.Array:
+    """An array of the table, of the shape and type that the header says."""
+    try:
+        array = stored_array(group, spec.path)
+    except ValueError as error:
+        raise damaged(folder, str(error)) from error
+    if array.shape != header.shape(spec) or array.dtype != header.dtype(spec):
+        raise damaged(folder, f"the array {spec.path} is not {list(header.shape(spec))} {header.dtype(spec)}")
+    return array
+
+
+def read_small(folder: Path, array: zarr.Array, spec: ArraySpec) -> np.ndarray:
+    """All of an array of small values."""
+    try:
+        values = np.asarray(array[:])
+    except Exception as error:  # a damaged chunk can fail with any kind of error
+        raise damaged(folder, f"the array {spec.path} cannot be read") from error
+    if spec.axes[1:] in ((4, 4), (3, 3)) and not values.any(axis=(1, 2)).all():
+        raise damaged(folder, f"values of the array {spec.path} are missing")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise damaged(folder, f"values of the array {spec.path} are not finite")
+    return values
+
+
+def damaged(folder: Path, what: str) -> UserError:
+    """What to raise when a scene is not as its description says."""
+    return UserError(f"the scene in {folder} is damaged: {what}; make it again with --overwrite")

@@ -1,0 +1,122 @@
+"""What a scene says of itself: `scene.json`, written in one step, read with care, compared with what is to be made."""
+
+import dataclasses
+import importlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from st4rtrack.io.json_text import parse_json
+from st4rtrack.io.scene.arrays import damaged
+from st4rtrack.io.scene.header import SceneHeader, plain
+from st4rtrack.io.scene.table import ARRAYS, LATE, ArraySpec
+from st4rtrack.io.scene.values import require_possible
+from st4rtrack.types import PixelMap, UserError
+
+FORMAT = "st4rtrack scene"
+FORMAT_VERSION = 1
+SCENE_JSON = "scene.json"
+TEMPORARY = f".{SCENE_JSON}.tmp"
+
+
+def to_json(
+    header: SceneHeader, *, complete: bool, late: Sequence[ArraySpec] = (), anchors: Sequence[int] = ()
+) -> dict[str, Any]:
+    """What `scene.json` says of a scene; see `write_json`."""
+    return plain(
+        {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "st4rtrack_version": importlib.import_module("st4rtrack").__version__,
+            "status": "complete" if complete else "incomplete",
+            "num_frames": header.num_frames,
+            "height": header.height,
+            "width": header.width,
+            "anchor_index": header.anchor_index,
+            "pixel_map": dataclasses.asdict(header.pixel_map),
+            "source_size": header.source_size,
+            "points_dtype": header.points_dtype,
+            "arrays": [spec.path for spec in (*header.specs, *late)],
+            **({"anchors": list(anchors)} if anchors else {}),
+            "info": header.info,
+        }
+    )
+
+
+def write_json(
+    folder: Path, header: SceneHeader, *, complete: bool, late: Sequence[ArraySpec] = (), anchors: Sequence[int] = ()
+) -> None:
+    """Writes `scene.json`; `late`: which of the arrays of `LATE` are there; `anchors`: frame numbers of the further anchors."""
+    write_whole(folder, to_json(header, complete=complete, late=late, anchors=anchors))
+
+
+def write_whole(folder: Path, data: dict[str, Any]) -> None:
+    """Replaces `scene.json` in one step: a reader sees the old one or the new one."""
+    temporary = folder / TEMPORARY
+    temporary.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(folder / SCENE_JSON)
+
+
+def read_json(folder: Path) -> dict[str, Any]:
+    """What `scene.json` says, if this version can read it."""
+    path = folder / SCENE_JSON
+    try:
+        data = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); make the scene again with --overwrite") from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT or type(data.get("format_version")) is not int:
+        raise UserError(f"{path} was not written by st4rtrack")
+    if data["format_version"] > FORMAT_VERSION:
+        raise UserError(
+            f"{path} has format {data['format_version']}, made by st4rtrack {data.get('st4rtrack_version')}; "
+            f"this version reads up to format {FORMAT_VERSION}: upgrade st4rtrack"
+        )
+    return data
+
+
+def header_of(folder: Path, data: dict[str, Any]) -> SceneHeader:
+    """The header in what `scene.json` says."""
+    try:
+        require_possible(data)
+        return SceneHeader(
+            num_frames=data["num_frames"],
+            height=data["height"],
+            width=data["width"],
+            anchor_index=data["anchor_index"],
+            pixel_map=PixelMap(tuple(data["pixel_map"]["scale"]), tuple(data["pixel_map"]["offset_px"])),
+            source_size=tuple(data["source_size"]),
+            info=data["info"],
+            points_dtype=data["points_dtype"],
+            fields=tuple(spec.field for spec in ARRAYS if spec.path in data["arrays"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(folder, f"{SCENE_JSON} does not describe it ({error})") from error
+
+
+def difference(found: dict[str, Any], wanted: dict[str, Any]) -> str | None:
+    """The first option in which a scene on disk differs from the one to be made, in words; None if there is none."""
+    old, new = dict(_options(found)), dict(_options(wanted))
+    for name in sorted(old.keys() | new.keys(), key=lambda name: (not name.startswith("info."), name)):
+        if old.get(name) != new.get(name):
+            short = name.removeprefix("info.").removeprefix("options.")
+            return f"{short} = {json.dumps(old.get(name))}, not {json.dumps(new.get(name))}"
+    return None
+
+
+def _options(data: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What makes two scenes the same run, flat: ("info.options.size", 512)."""
+    same_for_all = ("format", "format_version", "st4rtrack_version", "status", "arrays", "anchors")
+    data = {name: value for name, value in data.items() if name not in same_for_all} | {
+        "arrays": sorted({*data.get("arrays", [])} - {spec.path for spec in LATE}),
+        "info": {name: value for name, value in data.get("info", {}).items() if name != "results"},
+    }
+    return _flat(data)
+
+
+def _flat(data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in data.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

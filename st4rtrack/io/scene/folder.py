@@ -1,0 +1,112 @@
+"""Whether a folder may be written to, and what of an earlier scene goes."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Literal
+
+from st4rtrack.io.json_text import parse_json
+from st4rtrack.io.lock import LOCK, FolderLock
+from st4rtrack.io.scene.anchors import ANCHORS_JOURNAL
+from st4rtrack.io.scene.arrays import SCENE_ZARR
+from st4rtrack.io.scene.description import FORMAT, SCENE_JSON, TEMPORARY, difference, read_json, to_json, write_whole
+from st4rtrack.io.scene.header import SceneHeader
+from st4rtrack.io.scene.journal import JOURNAL
+from st4rtrack.types import UserError
+
+OVERVIEW = "overview.png"
+_NOT_CONTENT = frozenset({TEMPORARY, LOCK, ".DS_Store", "Thumbs.db", "desktop.ini"})  # a folder with only these is empty
+_WAY_OUT = "choose another folder, or replace it with --overwrite"
+
+
+def prepare_folder(folder: str | Path, header: SceneHeader, *, overwrite: bool = False) -> Literal["new", "continue", "done"]:
+    """Looks whether a scene may be written to a folder, and makes the folder.
+
+    Args:
+        folder: made when it does not exist, with its parents.
+        header: of the scene to write.
+        overwrite: removes what an earlier run wrote there; files of others stay.
+    Returns:
+        "new": no scene is there (any more); "continue": an incomplete one with the same options; "done": the same, complete.
+    Raises:
+        UserError: anything else is there.
+    """
+    folder = make_folder(folder)
+    if overwrite:
+        _remove_ours(folder)
+        return "new"
+    content = sorted(path.name for path in folder.iterdir() if path.name not in _NOT_CONTENT)
+    if not content:
+        return "new"
+    if SCENE_JSON not in content:
+        names = ", ".join(content[:3]) + (", ..." if len(content) > 3 else "")
+        raise UserError(f"{folder} holds other files ({names}); choose another folder, or write beside them with --overwrite")
+    try:
+        found = read_json(folder)
+    except UserError as error:
+        raise UserError(f"{error}; {_WAY_OUT}") from error
+    wanted = to_json(header, complete=False)
+    if other := difference(found, wanted):
+        raise UserError(f"{folder} holds a scene made with {other}; {_WAY_OUT}")
+    if found.get("status") == "complete":
+        return "done"
+    if found.get("st4rtrack_version") != wanted["st4rtrack_version"]:  # half a scene each of two versions would be neither
+        raise UserError(f"{folder} holds an incomplete scene of st4rtrack {found.get('st4rtrack_version')}; {_WAY_OUT}")
+    return "continue"
+
+
+def make_folder(folder: str | Path) -> Path:
+    """Makes the folder of a scene, with its parents, where it does not exist.
+
+    Raises:
+        UserError: it is a file, or cannot be made or written to.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file, not a folder to write a scene to; choose another with -o")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder {folder} cannot be made ({error.strerror}); choose another with -o") from error
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"the folder {folder} may not be written to; choose another with -o")
+    return folder
+
+
+def holds_scene(folder: str | Path, header: SceneHeader) -> bool:
+    """Whether a folder holds this scene, complete; nothing is made or changed.
+
+    Raises:
+        UserError: something else is there, see `prepare_folder`; or another process writes to it.
+    """
+    if not Path(folder).exists():
+        return False
+    if prepare_folder(folder, header) == "done":
+        return True
+    FolderLock(folder).release()  # refuses now what the writer would refuse after much work
+    return False
+
+
+def _remove_ours(folder: Path) -> None:
+    """Removes an earlier scene and nothing else; killed at any point, what is left is still known as ours."""
+    if not (folder / SCENE_JSON).exists():
+        if (folder / SCENE_ZARR).exists():
+            raise UserError(
+                f"{folder / SCENE_ZARR} has no {SCENE_JSON} beside it, so it may not be ours to replace; move it away"
+            )
+        return
+    try:
+        found = parse_json((folder / SCENE_JSON).read_text(encoding="utf-8"))
+    except ValueError:
+        found = {"format": FORMAT}  # cut short; nothing else says whose it was
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise UserError(f"{folder / SCENE_JSON} was not written by st4rtrack; choose another folder")
+    write_whole(folder, {**found, "status": "incomplete"})
+    for journal in (JOURNAL, ANCHORS_JOURNAL):
+        (folder / journal).unlink(missing_ok=True)
+    if (folder / SCENE_ZARR).is_symlink():
+        (folder / SCENE_ZARR).unlink()
+    elif (folder / SCENE_ZARR).exists():
+        shutil.rmtree(folder / SCENE_ZARR)
+    (folder / OVERVIEW).unlink(missing_ok=True)
+    (folder / SCENE_JSON).unlink()

@@ -1,0 +1,70 @@
+"""A scene from its folder; its maps are read from disk when they are looked at."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from st4rtrack.io.lazy import LazyArray
+from st4rtrack.io.scene.anchors import load_anchors
+from st4rtrack.io.scene.arrays import SCENE_ZARR, open_array, open_group, read_small
+from st4rtrack.io.scene.description import SCENE_JSON, header_of, read_json
+from st4rtrack.io.scene.header import SceneHeader
+from st4rtrack.io.scene.journal import count_done
+from st4rtrack.io.scene.table import LATE, MOVING
+from st4rtrack.types import Array, Cameras, Pointmap, Scene, TrackingOverTime, UserError
+
+
+def load_scene(path: str | Path) -> Scene:
+    """Opens a scene; its maps are read from disk when they are looked at.
+
+    Args:
+        path: the folder, or the `scene.json` or `scene.zarr` in it.
+    Raises:
+        UserError: there is no complete scene that this version can read.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"there is no scene at {path}")
+    folder = path.parent if path.name in (SCENE_JSON, SCENE_ZARR) else path
+    if not (folder / SCENE_JSON).is_file():
+        raise UserError(f"{path} is not a scene: a scene is a folder with {SCENE_JSON} in it, as `st4rtrack run` writes it")
+    data = read_json(folder)
+    header = header_of(folder, data)
+    if data.get("status") != "complete":
+        done = f"{count_done(folder, header.num_frames)} of {header.num_frames} frames"
+        raise UserError(f"the scene in {folder} is incomplete ({done}); run the same command again to go on with it")
+    group = open_group(folder, "r")
+    arrays: dict[str, Array] = {}
+    for spec in (*header.specs, *(spec for spec in LATE if spec.path in data["arrays"])):
+        array = open_array(folder, group, header, spec)
+        is_small = spec.small or spec is MOVING
+        whole = spec.dtype in (None, "float32")  # the others of older scenes lack frames that are all 0
+        arrays[spec.field] = read_small(folder, array, spec) if is_small else LazyArray(array, source=folder, whole=whole)
+    anchors = load_anchors(group, header, data.get("anchors", []), folder)
+    return dataclasses.replace(scene_of(header, arrays), anchors=anchors)
+
+
+def scene_of(header: SceneHeader, arrays: Mapping[str, Array]) -> Scene:
+    return Scene(
+        rgb=arrays["rgb"],
+        time_s=arrays["time_s"],
+        tracking=TrackingOverTime(
+            arrays["tracking_points"],
+            arrays.get("tracking_confidence"),
+            arrays.get("tracking_valid"),
+            visible=arrays.get("visible"),
+            moving=arrays.get("moving"),
+            visible_probability=arrays.get("visible_probability"),
+        ),
+        reconstruction=Pointmap(
+            arrays["reconstruction_points"],
+            arrays.get("reconstruction_confidence"),
+            arrays.get("reconstruction_valid"),
+            moving=arrays.get("moving_in_frames"),
+        ),
+        cameras=Cameras(arrays["world_from_camera"], arrays["intrinsics"], arrays.get("solved")),
+        anchor_index=header.anchor_index,
+        pixel_map=header.pixel_map,
+        source_size=header.source_size,
+        info=header.info,
+    )

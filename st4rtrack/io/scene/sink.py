@@ -1,0 +1,182 @@
+"""Where the frames of a scene go, one at a time: `SceneSink`, and the one in memory.
+
+`SceneWriter` (disk, in writer.py) and `SceneBuffer` (memory) take the same frames, so that whoever makes a scene is written once.
+"""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, NotRequired, TypedDict, Unpack
+
+import numpy as np
+import zarr
+from zarr.storage import MemoryStore
+
+from st4rtrack.io.scene.anchors import AnchorStore
+from st4rtrack.io.scene.header import SceneHeader
+from st4rtrack.io.scene.journal import JOURNAL_RECORD
+from st4rtrack.io.scene.load import scene_of
+from st4rtrack.io.scene.table import MOVING, MOVING_IN_FRAMES, ArraySpec
+from st4rtrack.types import Array, Scene
+
+
+class FrameFields(TypedDict):
+    """What is known about one frame: the arrays of a `Scene` without their time axis. `*_valid` is for truth only."""
+
+    rgb: Array
+    time_s: float
+    tracking_points: Array
+    tracking_confidence: NotRequired[Array]
+    tracking_valid: NotRequired[Array]
+    visible: NotRequired[Array]
+    visible_probability: NotRequired[Array]
+    reconstruction_points: Array
+    reconstruction_confidence: NotRequired[Array]
+    reconstruction_valid: NotRequired[Array]
+    world_from_camera: Array
+    intrinsics: Array
+    solved: NotRequired[bool]
+
+
+class Ending(TypedDict, total=False):
+    """What is only known when all frames are done.
+
+    Attributes:
+        moving: [height, width] bool, see `TrackingOverTime`.
+        moving_in_frames: of every frame in order [height, width] bool, see `Pointmap`; taken one at a time.
+        results: plain data to keep in `info["results"]`: what was found out rather than asked for.
+    """
+
+    moving: Array | None
+    moving_in_frames: Iterable[Array] | None
+    results: Mapping[str, Any] | None
+
+
+class SceneSink(ABC):
+    """Takes the frames of a scene in any order, one at a time, and gives the scene at the end.
+
+    Attributes:
+        anchors: takes the further anchors, after the frames.
+    """
+
+    complete = False
+    anchors: AnchorStore
+
+    def __init__(self, header: SceneHeader) -> None:
+        self.header = header
+        self._maps: dict[str, Any] = {}
+        # The small values of all frames stay in memory: 0.2 kB per frame, beside a megabyte or more of maps.
+        self._rows = np.zeros(header.num_frames, JOURNAL_RECORD)
+
+    @property
+    def frames_done(self) -> np.ndarray:
+        """[time] bool, frames that are written."""
+        return self._rows["done"].copy()
+
+    @property
+    def first_missing_frame(self) -> int:
+        """Index of the first frame that is not written; the number of frames when all are."""
+        missing = np.flatnonzero(~self._rows["done"])
+        return int(missing[0]) if len(missing) else self.header.num_frames
+
+    def write_frame(self, index: int, **fields: Unpack[FrameFields]) -> None:
+        """Takes one frame; it counts as done when this returns.
+
+        Args:
+            index: which frame.
+            fields: see `FrameFields`; exactly those that the header names.
+        """
+        if self.complete:
+            raise RuntimeError("the scene is complete, no frame can be written")
+        if not 0 <= index < self.header.num_frames:
+            raise ValueError(f"frame {index} is not one of {self.header.num_frames}")
+        if set(fields) != set(self.header.fields):
+            raise ValueError(f"a frame needs {sorted(self.header.fields)}, got {sorted(fields)}")
+        values = {spec.field: self._checked(spec, fields[spec.field]) for spec in self.header.specs}
+        row = np.zeros((), JOURNAL_RECORD)
+        row["index"], row["done"] = index, True
+        for spec in self.header.specs:
+            if spec.small:
+                row[spec.field] = values[spec.field]
+            else:
+                self._maps[spec.field][index] = values[spec.field]
+        self._mark_done(row)
+        self._rows[index] = row
+
+    def read(self, name: str, index: int) -> np.ndarray:
+        """One field of a frame that is done, as `write_frame` took it: what a continued run has to look back at."""
+        if not self._rows["done"][index]:
+            raise ValueError(f"frame {index} is not written yet")
+        return np.asarray(self._maps[name][index] if name in self._maps else self._rows[name][index])
+
+    def __enter__(self) -> "SceneSink":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Gives up what only a writer needs; what was written can be gone on with."""
+
+    @abstractmethod
+    def finish(self, **ending: Unpack[Ending]) -> Scene:
+        """Closes the scene and gives it; see `Ending`."""
+
+    @abstractmethod
+    def _late_array(self, spec: ArraySpec) -> Any:
+        """An array of `LATE` to fill."""
+
+    @abstractmethod
+    def _mark_done(self, row: np.ndarray) -> None:
+        """All maps of a frame are stored: keep its small values where they outlive this process, if that is the point."""
+
+    def _end(self, ending: Ending) -> list[ArraySpec]:
+        """Takes what is only known now; gives which of the arrays of `LATE` are there."""
+        if self.first_missing_frame < self.header.num_frames:
+            raise ValueError(f"frame {self.first_missing_frame} of {self.header.num_frames} is not written")
+        if (results := ending.get("results")) is not None:
+            self.header = dataclasses.replace(self.header, info={**self.header.info, "results": dict(results)})
+        late = []
+        if (moving := ending.get("moving")) is not None:
+            self._late_array(MOVING)[:] = self._checked(MOVING, moving)
+            late.append(MOVING)
+        if (frames := ending.get("moving_in_frames")) is not None:
+            array = self._late_array(MOVING_IN_FRAMES)
+            for index, (_, values) in enumerate(zip(range(self.header.num_frames), frames, strict=True)):
+                array[index] = self._checked(MOVING_IN_FRAMES, values)
+            late.append(MOVING_IN_FRAMES)
+        return late
+
+    def _checked(self, spec: ArraySpec, value: Any) -> np.ndarray:
+        value, dtype = np.asarray(value), self.header.dtype(spec)
+        shape = self.header.shape(spec)[1 if spec.axes[0] == "time" else 0 :]
+        if value.shape != shape or not np.can_cast(value.dtype, dtype, "same_kind"):
+            raise ValueError(f"{spec.field} must be {list(shape)} {dtype}, got {list(value.shape)} {value.dtype}")
+        with np.errstate(over="ignore"):  # beyond float16 is infinite, which readers skip
+            return value.astype(dtype, copy=False)
+
+
+class SceneBuffer(SceneSink):
+    """A scene in memory."""
+
+    def __init__(self, header: SceneHeader) -> None:
+        super().__init__(header)
+        self._maps = {spec.field: np.zeros(header.shape(spec), header.dtype(spec)) for spec in header.specs if not spec.small}
+        self.anchors = AnchorStore(zarr.open_group(store=MemoryStore(), mode="w", zarr_format=3), header)
+
+    def finish(self, **ending: Unpack[Ending]) -> Scene:
+        self._end(ending)
+        self.complete = True
+        small = {spec.field: self._rows[spec.field].copy() for spec in self.header.specs if spec.small}
+        return dataclasses.replace(scene_of(self.header, {**self._maps, **small}), anchors=self.anchors.finish())
+
+    def _late_array(self, spec: ArraySpec) -> np.ndarray:
+        self._maps[spec.field] = np.zeros(self.header.shape(spec), bool)
+        return self._maps[spec.field]
+
+    def close(self) -> None:
+        pass
+
+    def _mark_done(self, row: np.ndarray) -> None:
+        pass

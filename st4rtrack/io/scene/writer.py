@@ -1,0 +1,104 @@
+"""A scene on its way to disk.
+
+The big arrays (with height and width) are stored as they come, one chunk per frame. The small values of a frame (time, camera) are one
+record of the journal, appended after the big arrays, so a run may be killed anywhere. `finish` turns the journal into arrays in large
+chunks.
+"""
+
+from pathlib import Path
+from typing import Literal, Unpack
+
+import numpy as np
+import zarr
+
+from st4rtrack.io.lock import FolderLock
+from st4rtrack.io.scene.anchors import AnchorStore
+from st4rtrack.io.scene.arrays import SCENE_ZARR, create_array, open_array, open_group, read_small
+from st4rtrack.io.scene.description import write_json
+from st4rtrack.io.scene.folder import make_folder, prepare_folder
+from st4rtrack.io.scene.header import SceneHeader
+from st4rtrack.io.scene.journal import JOURNAL, cut_torn_record, read_journal
+from st4rtrack.io.scene.load import load_scene
+from st4rtrack.io.scene.sink import Ending, FrameFields, SceneSink
+from st4rtrack.io.scene.table import ArraySpec
+from st4rtrack.types import Scene
+
+
+class SceneWriter(SceneSink):
+    """A scene in a folder; memory does not grow with its maps, and a killed run goes on where it was.
+
+    Make it with `create`. It is the folder's only writer until `finish` or `close`, or its process ends. When `complete` is true the
+    folder already held this scene, finished: `finish()` just loads it.
+    """
+
+    @classmethod
+    def create(cls, folder: str | Path, header: SceneHeader, *, overwrite: bool = False) -> "SceneWriter":
+        """Starts a scene, or goes on with an unfinished one of the same options; see `prepare_folder`.
+
+        Raises:
+            UserError: something else is there, or another process writes to it.
+        """
+        lock = FolderLock(make_folder(folder))
+        try:
+            return cls(lock, header, prepare_folder(folder, header, overwrite=overwrite))
+        except BaseException:
+            lock.release()
+            raise
+
+    def __init__(self, lock: FolderLock, header: SceneHeader, state: Literal["new", "continue", "done"]) -> None:
+        super().__init__(header)
+        self.folder, self._lock = lock.folder, lock
+        folder = lock.folder
+        self.complete = state == "done"
+        if state == "new":
+            write_json(folder, header, complete=False)
+        if state == "continue":
+            self._rows = read_journal(folder, header.num_frames)
+            cut_torn_record(folder / JOURNAL)
+        if not self.frames_done.any() and not self.complete:
+            # Not even the arrays are known to be whole: start them afresh.
+            (folder / JOURNAL).unlink(missing_ok=True)
+            self._group = zarr.open_group(store=folder / SCENE_ZARR, mode="w", zarr_format=3)
+            self._maps = {spec.field: create_array(self._group, header, spec) for spec in header.specs if not spec.small}
+            self.anchors = AnchorStore(self._group, header, folder)
+            return
+        self._group = open_group(folder, "r" if self.complete else "r+")
+        self._maps = {spec.field: open_array(folder, self._group, header, spec) for spec in header.specs if not spec.small}
+        if not self.complete:
+            self.anchors = AnchorStore(self._group, header, folder, goes_on=True)
+        else:
+            self.close()  # nothing is left to write
+            self._rows["done"] = True
+            for spec in header.specs:
+                if spec.small:
+                    self._rows[spec.field] = read_small(folder, open_array(folder, self._group, header, spec), spec)
+
+    def write_frame(self, index: int, **fields: Unpack[FrameFields]) -> None:
+        if not self.complete:
+            self._lock.require_folder()
+        super().write_frame(index, **fields)
+
+    def close(self) -> None:
+        self._lock.release()
+
+    def finish(self, **ending: Unpack[Ending]) -> Scene:
+        if not self.complete:
+            self._lock.require_folder()
+            late = self._end(ending)
+            for spec in self.header.specs:
+                if spec.small:
+                    create_array(self._group, self.header, spec)[:] = self._rows[spec.field]
+            write_json(self.folder, self.header, complete=True, late=late, anchors=self.anchors.frames)
+            self.anchors.finish()
+            (self.folder / JOURNAL).unlink(missing_ok=True)
+            self.complete = True
+            self.close()
+        return load_scene(self.folder)
+
+    def _late_array(self, spec: ArraySpec) -> zarr.Array:
+        return create_array(self._group, self.header, spec)
+
+    def _mark_done(self, row: np.ndarray) -> None:
+        self._lock.require_folder()
+        with (self.folder / JOURNAL).open("ab") as journal:
+            journal.write(row.tobytes())
