@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from st4rtrack.io.images import decode_stored
 from st4rtrack.types import UserError
 
 
@@ -116,7 +117,7 @@ def decode_rgb(data: bytes, label: str) -> np.ndarray:
     Raises:
         UserError: it is none; `label` names it.
     """
-    return cv2.cvtColor(_decode(data, label, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(decode_stored(data, label, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
 def read_rgb(path: Path) -> np.ndarray:
@@ -134,7 +135,7 @@ def read_16bit(path: Path) -> np.ndarray:
     Raises:
         UserError: it is absent, damaged or of another kind.
     """
-    image = _decode(read_bytes(path), str(path), cv2.IMREAD_UNCHANGED)
+    image = decode_stored(read_bytes(path), str(path))
     if image.ndim != 2 or image.dtype != np.uint16:
         raise UserError(f"{path} must be a grey image of 16 bits, it is {image.dtype} {list(image.shape)}")
     return image
@@ -146,7 +147,7 @@ def read_float(path: Path) -> np.ndarray:
     Raises:
         UserError: it is absent, damaged or of another kind.
     """
-    image = _decode(read_bytes(path), str(path), cv2.IMREAD_UNCHANGED)
+    image = decode_stored(read_bytes(path), str(path))
     if image.ndim != 2 or image.dtype not in (np.float32, np.float64):
         raise UserError(f"{path} must be a grey image of floating-point numbers, it is {image.dtype} {list(image.shape)}")
     return image.astype(np.float32)
@@ -167,21 +168,11 @@ def read_labels(path: Path) -> np.ndarray:
         chunk = b"PLTE" + levels
         checked = chunk + zlib.crc32(chunk).to_bytes(4, "big")
         data = data[: palette - 4] + len(levels).to_bytes(4, "big") + checked + data[palette + length + 8 :]
-    image = _decode(data, str(path), cv2.IMREAD_UNCHANGED)
+    image = decode_stored(data, str(path))
     if palette >= 0 and image.ndim == 3:
         image = image[..., 0]
     if image.ndim != 2 or image.dtype != np.uint8:
         raise UserError(f"{path} must be an image of numbers of 8 bits, it is {image.dtype} {list(image.shape)}")
-    return image
-
-
-def _decode(data: bytes, label: str, flags: int) -> np.ndarray:
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    except cv2.error:
-        image = None
-    if image is None:
-        raise UserError(f"{label} cannot be read as an image; fetch it again")
     return image
 
 

@@ -4,6 +4,7 @@ import re
 import struct
 from typing import IO
 
+_PNG = b"\x89PNG\r\n\x1a\n"
 _TIFF_NUMBER = {1: "B", 3: "H", 4: "I", 16: "Q"}
 
 
@@ -15,7 +16,7 @@ def size_in_header(file: IO[bytes]) -> tuple[int, int] | None:
     """
     start = file.read(40)
     try:
-        if start.startswith(b"\x89PNG\r\n\x1a\n"):
+        if start.startswith(_PNG):
             return _swapped(struct.unpack_from(">II", start, 16))
         if start.startswith(b"\xff\xd8"):
             return _jpeg_size(file)
@@ -35,6 +36,19 @@ def size_in_header(file: IO[bytes]) -> tuple[int, int] | None:
     except struct.error:  # it ends before
         pass
     return None
+
+
+def chunks_fit(data: bytes) -> bool:
+    """Whether the parts of a PNG lie within it: decoders make room for what a part claims, up to 4 GB. True of other kinds."""
+    at = len(_PNG)
+    while data.startswith(_PNG) and at + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        at += 12 + length
+        if at > len(data):
+            return False
+        if kind == b"IEND":
+            break
+    return True
 
 
 def _swapped(width_height: tuple[int, int]) -> tuple[int, int]:

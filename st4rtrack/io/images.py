@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from st4rtrack.io.frames import whole_video
-from st4rtrack.io.image_size import size_in_header
+from st4rtrack.io.image_size import chunks_fit, size_in_header
 from st4rtrack.io.memory import MAX_PIXELS
 from st4rtrack.types import UserError, Video
 
@@ -83,7 +83,7 @@ def decode_stored(data: bytes, label: str, flags: int = cv2.IMREAD_UNCHANGED) ->
             f"{label} says that it has {size[1]}x{size[0]} pixels, which is more than is read; replace it or take it out"
         )
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data and chunks_fit(data) else None
     except (cv2.error, MemoryError):
         image = None
     if image is None:

@@ -83,6 +83,13 @@ def png_that_claims(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(9999))) + chunk(b"IEND", b"")
 
 
+def png_part_that_claims(length: int) -> bytes:
+    """A PNG whose picture says how long it is, and is not."""
+    data = encoded("png")
+    at = data.index(b"IDAT")
+    return data[: at - 4] + struct.pack(">I", length) + data[at:]
+
+
 def with_size(suffix: str, width: int, height: int) -> bytes:
     """An image file whose header has another size written into it."""
     data = bytearray(encoded(suffix))
@@ -178,6 +185,7 @@ LEFT: list[tuple[str, Make, End]] = [
     ("claims-2-billion", alone("a.png", lambda: png_that_claims(2**31 - 1, 2**31 - 1)), "sentence"),
     ("claims-60000", alone("a.png", lambda: png_that_claims(60000, 60000)), "sentence"),
     ("claims-20000", alone("a.png", lambda: png_that_claims(20000, 20000)), "sentence"),
+    ("part-claims-4-gb", alone("a.png", lambda: png_part_that_claims(2**32 - 6)), "sentence"),
     ("claims-nothing", alone("a.png", lambda: png_that_claims(0, 0)), "sentence"),
 ]
 
