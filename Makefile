@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CLIP := demo/clip.mp4
 VIDEO ?= $(CLIP)
+# Tests that stand beside each other share what they set up, so each process takes neighbours.
+DEFAULT_TESTS := --numprocesses logical --maxprocesses 4 --dist worksteal -m "not slow"
 
 .PHONY: demo test test-slow coverage mutation versions performance benchmark docs train-tiny audit faults fuzz clean
 
@@ -18,7 +20,7 @@ test: $(INSTALLED)
 	$(BIN)/ruff check st4rtrack tests performance examples docs
 	$(BIN)/ruff format --check st4rtrack tests performance examples docs
 	$(BIN)/basedpyright
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest $(DEFAULT_TESTS)
 
 test-slow: $(INSTALLED)
 	$(BIN)/pytest -m slow
@@ -26,7 +28,7 @@ test-slow: $(INSTALLED)
 # Lines that the default tests run; the share of every package -> performance/reliability/coverage.json
 coverage: $(INSTALLED)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m "not slow"
+	$(BIN)/coverage run -m pytest $(DEFAULT_TESTS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/python performance/line_coverage.py
 

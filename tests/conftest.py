@@ -1,5 +1,10 @@
 """Fixtures of more than one folder."""
 
+import os
+
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):  # PyTorch reads it when it is imported, processes inherit it
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+
 from collections.abc import Callable
 from pathlib import Path
 

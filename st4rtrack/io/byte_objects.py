@@ -29,8 +29,7 @@ def read_byte_objects(data: bytes, shape: tuple[int, ...], label: str) -> np.nda
         UserError: it is damaged, or asks for or holds anything else.
     """
     try:
-        _require_small_memo(data)
-        described = _Unpickler(BytesIO(data)).load()
+        described = _Unpickler(BytesIO(_looked_through(data))).load()
         found = _items(described, shape)
     except UserError as error:
         raise UserError(f"{label} {error}") from None
@@ -42,11 +41,23 @@ def read_byte_objects(data: bytes, shape: tuple[int, ...], label: str) -> np.nda
     return array.reshape(shape)
 
 
-def _require_small_memo(data: bytes) -> None:
-    """Python's unpickler makes room up to the largest number it is told to remember a thing under, gigabytes if need be."""
-    for code, argument, _ in pickletools.genops(data):
-        if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= int(argument) <= len(data):  # pyright: ignore[reportArgumentType]
+def _looked_through(data: bytes) -> bytes:
+    """The pickle without what can lead the unpickler astray.
+
+    Python's unpickler makes room up to the largest number it is told to remember a thing under, gigabytes if need be. And where
+    a frame, which only says how much to read at once, ends in the middle of something, it drops bytes: it would read other orders than
+    those that were looked at.
+    """
+    kept, begin, framed = [], 0, False
+    for code, argument, position in pickletools.genops(data):
+        if framed:
+            begin, framed = position, False
+        if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= int(argument) <= len(data):  # pyright: ignore[reportArgumentType, reportOptionalOperand]
             raise ValueError("a number to remember by is out of range")
+        if code.name == "FRAME":
+            kept.append(data[begin:position])
+            framed = True
+    return b"".join([*kept, data[begin:]])
 
 
 def _items(described: Any, shape: tuple[int, ...]) -> list[Any]:

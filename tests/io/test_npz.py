@@ -127,3 +127,12 @@ def test_real_sequences(name: str) -> None:
     images = read_npz(shared(f"sequences/{name}.npz"), "images_jpeg_bytes")["images_jpeg_bytes"]
     assert images.shape == (64,)
     assert all(bytes(image).startswith(b"\xff\xd8") for image in images)
+
+
+@pytest.mark.parametrize("length", [5, 20, 40])
+def test_frames_of_a_pickle_change_nothing_that_is_read(tmp_path: Path, length: int) -> None:
+    """Python's unpickler drops bytes at the end of a frame, and so reads other orders than those that were looked through."""
+    pickled = pickle.dumps(object_array(IMAGES), protocol=4)
+    assert pickled[2:3] == pickle.FRAME
+    path = write_with_pickle(tmp_path / "a.npz", pickled[:3] + length.to_bytes(8, "little") + pickled[11:])
+    assert list(read_npz(path)["images"]) == IMAGES
