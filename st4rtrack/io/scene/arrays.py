@@ -1,5 +1,6 @@
 """The arrays of the table in `scene.zarr`: made, opened and read."""
 
+import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +33,11 @@ def create_array(group: zarr.Group, header: SceneHeader, spec: ArraySpec) -> zar
         dimension_names=[axis if isinstance(axis, str) else None for axis in spec.axes],
         overwrite=True,
     )
+
+
+def remove_frame(folder: Path, spec: ArraySpec, index: int) -> None:
+    """Removes what is there of a map that was not written whole: zarr leaves the beginning of a file beside the others."""
+    shutil.rmtree(folder / SCENE_ZARR / spec.path / "c" / str(index), ignore_errors=True)
 
 
 def open_group(folder: Path, mode: Literal["r", "r+"]) -> zarr.Group:

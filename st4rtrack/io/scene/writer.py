@@ -13,7 +13,7 @@ import zarr
 
 from st4rtrack.io.lock import FolderLock
 from st4rtrack.io.scene.anchors import AnchorStore
-from st4rtrack.io.scene.arrays import SCENE_ZARR, create_array, open_array, open_group, read_small
+from st4rtrack.io.scene.arrays import SCENE_ZARR, create_array, open_array, open_group, read_small, remove_frame
 from st4rtrack.io.scene.description import write_json
 from st4rtrack.io.scene.folder import make_folder, prepare_folder
 from st4rtrack.io.scene.header import SceneHeader
@@ -65,6 +65,7 @@ class SceneWriter(SceneSink):
         self._group = open_group(folder, "r" if self.complete else "r+")
         self._maps = {spec.field: open_array(folder, self._group, header, spec) for spec in header.specs if not spec.small}
         if not self.complete:
+            self._remove_torn_frames()
             self.anchors = AnchorStore(self._group, header, folder, goes_on=True)
         else:
             self.close()  # nothing is left to write
@@ -94,6 +95,12 @@ class SceneWriter(SceneSink):
             self.complete = True
             self.close()
         return load_scene(self.folder)
+
+    def _remove_torn_frames(self) -> None:
+        for index in np.flatnonzero(~self.frames_done):
+            for spec in self.header.specs:
+                if not spec.small:
+                    remove_frame(self.folder, spec, int(index))
 
     def _late_array(self, spec: ArraySpec) -> zarr.Array:
         return create_array(self._group, self.header, spec)

@@ -246,8 +246,10 @@ def test_killed_while_writing_a_frame(tmp_path, monkeypatch) -> None:
         write(writer, scene, [2])
     assert writer.first_missing_frame == 2
     writer.close()
+    torn = tmp_path / "scene.zarr/rgb/c/2/0/0/0.partial"
+    torn.write_bytes(b"the beginning of a chunk")
     writer = SceneWriter.create(tmp_path, header)
-    assert writer.first_missing_frame == 2
+    assert writer.first_missing_frame == 2 and not torn.exists()
     write(writer, scene, [2])
     writer.close()
     writer = SceneWriter.create(tmp_path, header)  # the torn record is gone, the next one lines up
