@@ -37,3 +37,6 @@ class TruthNetwork(St4RTrack):
             for points in (self.clip.tracking_points_world, self.clip.reconstruction_points_world)
         ]
         return TwoPointmaps(*[Pointmap(m, torch.full(m.shape[:-1], 2.0)) for m in maps])
+
+    def decode_reconstruction(self, anchor_tokens: Tokens, frame_tokens: Tokens, hints: object = None) -> Pointmap:
+        return self.decode(anchor_tokens, frame_tokens).reconstruction

@@ -5,6 +5,8 @@ import struct
 from typing import IO
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))
+"""Markers of JPEG that stand alone."""
 _TIFF_NUMBER = {1: "B", 3: "H", 4: "I", 16: "Q"}
 
 
@@ -56,14 +58,20 @@ def _swapped(width_height: tuple[int, int]) -> tuple[int, int]:
 
 
 def _jpeg_size(file: IO[bytes]) -> tuple[int, int] | None:
-    file.seek(2)
-    while len(head := file.read(9)) == 9 and head[0] == 0xFF:  # segments: FF, kind, length [2]
-        kind, length, _, height, width = struct.unpack(">xBHBHH", head)
+    """As decoders look for it: what stands between segments is skipped."""
+    file.seek(0)
+    data, at = file.read(), 2
+    while (at := data.find(b"\xff", at)) >= 0:
+        head = data[at + 1 : at + 9]
+        if head[:1] in (b"\0", b"\xff", b""):  # no marker: a byte of the data, or filling
+            at += 1
+            continue
+        if len(head) < 8:
+            return None
+        kind, length, _, height, width = struct.unpack(">BHBHH", head)
         if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):  # start of frame
             return height, width
-        if length < 2:
-            return None
-        file.seek(length - 7, 1)
+        at += 2 + (0 if kind in _WITHOUT_LENGTH else max(2, length))
     return None
 
 

@@ -77,17 +77,19 @@ def decode_stored(data: bytes, label: str, flags: int = cv2.IMREAD_UNCHANGED) ->
     Raises:
         UserError: it is none that can be read, or claims more pixels than are read.
     """
-    size = size_in_header(BytesIO(data))
-    if size is not None and size[0] * size[1] > MAX_PIXELS:
+    size, unreadable = size_in_header(BytesIO(data)), f"{label} cannot be read as an image; replace it or take it out"
+    if size is None:  # decoders know more kinds, whose claims nobody looks at
+        raise UserError(unreadable)
+    if size[0] * size[1] > MAX_PIXELS:
         raise UserError(
             f"{label} says that it has {size[1]}x{size[0]} pixels, which is more than is read; replace it or take it out"
         )
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data and chunks_fit(data) else None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if chunks_fit(data) else None
     except (cv2.error, MemoryError):
         image = None
     if image is None:
-        raise UserError(f"{label} cannot be read as an image; replace it or take it out")
+        raise UserError(unreadable)
     return image
 
 

@@ -95,10 +95,7 @@ class St4RTrack(nn.Module):
         Raises:
             ValueError: hints are missing, or the grids differ.
         """
-        if anchor_tokens.grid != frame_tokens.grid:
-            raise ValueError(f"anchor and frame differ in size: {anchor_tokens.grid} and {frame_tokens.grid} patches")
-        if self.config.hints and hints is None:
-            raise ValueError("this network was trained with hints: pass model.hints(anchor_images, frame_images)")
+        self._require_pair(anchor_tokens, frame_tokens, hints)
         if hints is not None:
             return self.decode_with_anchor(anchor_tokens, frame_tokens, hints)[0]
         raw_tracking, raw_reconstruction = self._raw(anchor_tokens, frame_tokens, None)
@@ -106,6 +103,14 @@ class St4RTrack(nn.Module):
             Pointmap(released_points(raw_tracking), confidence(raw_tracking[:, 3])),
             Pointmap(released_points(raw_reconstruction), confidence(raw_reconstruction[:, 3])),
         )
+
+    def decode_reconstruction(self, anchor_tokens: Tokens, frame_tokens: Tokens, hints: Hints | None = None) -> Pointmap:
+        """The reconstruction of `decode` alone: the head of the tracking branch is not computed."""
+        self._require_pair(anchor_tokens, frame_tokens, hints)
+        frame_maps = None if hints is None else hints.frame_maps
+        _, features = self.decoder(anchor_tokens, frame_tokens, None if hints is None else hints.anchor_maps, frame_maps)
+        raw = self.reconstruction_head(features, anchor_tokens.grid, frame_maps)
+        return Pointmap(released_points(raw) if hints is None else skeleton_reconstruction(raw, hints)[1], confidence(raw[:, 3]))
 
     def decode_with_anchor(
         self, anchor_tokens: Tokens, frame_tokens: Tokens, hints: Hints, anchor_points: Pointmap | None = None
@@ -131,6 +136,12 @@ class St4RTrack(nn.Module):
             Pointmap(tracking, confidence(raw_tracking[:, 3])), Pointmap(reconstruction, confidence(raw_reconstruction[:, 3]))
         )
         return maps, anchor_points
+
+    def _require_pair(self, anchor_tokens: Tokens, frame_tokens: Tokens, hints: Hints | None) -> None:
+        if anchor_tokens.grid != frame_tokens.grid:
+            raise ValueError(f"anchor and frame differ in size: {anchor_tokens.grid} and {frame_tokens.grid} patches")
+        if self.config.hints and hints is None:
+            raise ValueError("this network was trained with hints: pass model.hints(anchor_images, frame_images)")
 
     def _raw(self, anchor_tokens: Tokens, frame_tokens: Tokens, hints: Hints | None) -> tuple[Tensor, Tensor]:
         """Raw channels [batch, channels, height, width] of both heads."""
@@ -162,16 +173,14 @@ def skeleton_points(
 ) -> tuple[Tensor, Tensor]:
     """Points [batch, height, width, 3] of both branches as corrections of classical geometry.
 
-    Reconstruction: a pixel's point lies on its ray at its depth, both corrected (`points_on_rays`); the relative camera brings it into
-    the anchor's frame.
+    Reconstruction: see `skeleton_reconstruction`.
     Tracking: an anchor pixel's content stays where it was, `anchor_points`, so that all frames share one depth of the anchor. Where the
     flow is trusted it lies on the ray of frame j to which the flow leads: as near to where it was as the ray allows (no motion is made up
     along the ray), or at the depth that frame j has there. Raw channels: trust in the flow (5), in the frame's depth (6),
     turn of that ray (7, 8), log of the depth along it (9).
     """
-    in_frame = points_on_rays(raw_reconstruction, hints.frame_log_depth, hints.rays)
+    in_frame, reconstruction = skeleton_reconstruction(raw_reconstruction, hints)
     rotation, translation = hints.anchor_from_frame[:, :3, :3], hints.anchor_from_frame[:, None, None, :3, 3]
-    reconstruction = torch.einsum("bij,bhwj->bhwi", rotation, in_frame) + translation
     followed = sample_by_flow(in_frame.permute(0, 3, 1, 2), hints.forward_flow).permute(0, 2, 3, 1)
     depth = followed[..., 2:].clamp(min=MIN_DEPTH)
     ray = F.pad(followed[..., :2] / depth + raw_tracking[:, 7:9].permute(0, 2, 3, 1), (0, 1), value=1.0)
@@ -183,6 +192,16 @@ def skeleton_points(
     # whether the flow comes back is where its trust starts, not where it ends: what was followed for long seldom does exactly
     trust = torch.sigmoid(raw_tracking[:, 5] + 4 * hints.consistency - 2)[..., None]
     return anchor_points + trust * (on_ray - anchor_points), reconstruction
+
+
+def skeleton_reconstruction(raw: Tensor, hints: Hints) -> tuple[Tensor, Tensor]:
+    """A frame's points [batch, height, width, 3] in its own camera and in the anchor's.
+
+    A pixel's point lies on its ray at its depth, both corrected (`points_on_rays`); the relative camera brings it into the anchor's frame.
+    """
+    in_frame = points_on_rays(raw, hints.frame_log_depth, hints.rays)
+    rotation, translation = hints.anchor_from_frame[:, :3, :3], hints.anchor_from_frame[:, None, None, :3, 3]
+    return in_frame, torch.einsum("bij,bhwj->bhwi", rotation, in_frame) + translation
 
 
 def points_on_rays(raw: Tensor, known_log_depth: Tensor, rays: Tensor) -> Tensor:

@@ -101,9 +101,12 @@ def predict_frames(
 def predict_reconstructions(
     model: St4RTrack, anchor: Anchor, video: Video, indices: Sequence[int]
 ) -> Iterator[tuple[int, Pointmap]]:
-    """Reconstructions of chosen frames of a video at network size, each pair for itself, one at a time."""
+    """Reconstructions of chosen frames of a video at network size, each pair for itself, one at a time; nothing of the other branch."""
     for index in indices:
-        yield index, predict_batch(model, anchor, video.frame(index)[None])[0].reconstruction
+        with torch.inference_mode():
+            image = normalize_images(video.frame(index)[None]).to(model.device)
+            found = model.decode_reconstruction(anchor.tokens, model.encode(image), model.hints(anchor.image, image))
+        yield index, _to_numpy(found)[0]
 
 
 def automatic_batch_size(model: St4RTrack, height: int, width: int) -> int:

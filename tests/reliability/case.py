@@ -108,4 +108,4 @@ def _broken_promise(case: Case, end: str, said: str, noted: bool, witness: Path,
     if len(said) > LONGEST_SENTENCE or "\n" in said.replace(path.name, ""):
         return f"not one sentence: {said}"
     names = {path.name, path.stem, *case.named}
-    return "" if any(name in said for name in names) else f"the sentence does not name {path.name}: {said}"
+    return "" if any(str(UserError(name)) in said for name in names) else f"the sentence does not name {path.name}: {said}"

@@ -90,6 +90,18 @@ def png_part_that_claims(length: int) -> bytes:
     return data[: at - 4] + struct.pack(">I", length) + data[at:]
 
 
+def jpeg_that_claims_late(width: int, height: int) -> bytes:
+    """Bytes of no meaning between its segments, which decoders skip, and a size after them."""
+    data = with_size("jpg", width, height)
+    at = data.index(b"\xff\xc0")
+    return data[:at] + b"skipped" + data[at:]
+
+
+def radiance() -> bytes:
+    """A kind of image that decoders know, and nobody gives by its suffix."""
+    return cv2.imencode(".hdr", np.ones((48, 64, 3), np.float32))[1].tobytes()
+
+
 def with_size(suffix: str, width: int, height: int) -> bytes:
     """An image file whose header has another size written into it."""
     data = bytearray(encoded(suffix))
@@ -186,6 +198,9 @@ LEFT: list[tuple[str, Make, End]] = [
     ("claims-60000", alone("a.png", lambda: png_that_claims(60000, 60000)), "sentence"),
     ("claims-20000", alone("a.png", lambda: png_that_claims(20000, 20000)), "sentence"),
     ("part-claims-4-gb", alone("a.png", lambda: png_part_that_claims(2**32 - 6)), "sentence"),
+    ("jpeg-claims-late", alone("a.jpg", lambda: jpeg_that_claims_late(60000, 60000)), "sentence"),
+    ("jpeg-with-gap", alone("a.jpg", lambda: jpeg_that_claims_late(64, 48)), "result"),
+    ("another-kind", alone("a.png", radiance), "sentence"),
     ("claims-nothing", alone("a.png", lambda: png_that_claims(0, 0)), "sentence"),
 ]
 
