@@ -3,6 +3,7 @@
 python docs/make_commands.py
 """
 
+import dataclasses
 import inspect
 import typing
 from collections.abc import Callable
@@ -32,17 +33,18 @@ Every command takes, before or after its name:
 def section(name: str, command: Callable[..., Any]) -> str:
     """One command: how it is called, what it does, and a table of its options."""
     documentation = docstring_parser.parse(inspect.getdoc(command) or "")
-    meaning = {entry.arg_name: " ".join((entry.description or "").split()) for entry in documentation.params}
+    meaning = {entry.arg_name: entry.description or "" for entry in documentation.params}
     hints = typing.get_type_hints(command, include_extras=True)
     positional, rows = [], []
     for parameter in inspect.signature(command).parameters.values():
-        hint, what = hints[parameter.name], meaning.get(parameter.name, "").replace("|", "\\|")
+        hint = hints[parameter.name]
         if parameter.kind is parameter.POSITIONAL_ONLY:
             positional.append(parameter.name.upper())
-            rows.append(f"| `{parameter.name.upper()}` | | {what} |")
+            rows.append(f"| `{parameter.name.upper()}` | | {told(meaning[parameter.name])} |")
+        elif dataclasses.is_dataclass(hint):
+            rows += group(hint)
         else:
-            names = [f"`{alias}`" for alias in aliases(hint)] + [f"`--{parameter.name.replace('_', '-')}`"]
-            rows.append(f"| {', '.join(names)} | {shown(parameter.default)} | {what}{choices(hint)} |")
+            rows.append(row(parameter.name, hint, parameter.default, meaning.get(parameter.name, "")))
     text = " ".join(part for part in (documentation.short_description, documentation.long_description) if part)
     return "\n".join(
         [
@@ -55,6 +57,25 @@ def section(name: str, command: Callable[..., Any]) -> str:
             "",
         ]
     )
+
+
+def group(options: Any) -> list[str]:
+    """The rows of options that several commands have."""
+    described = docstring_parser.parse_from_object(options)
+    meaning = {entry.arg_name: entry.description or "" for entry in described.params}
+    hints = typing.get_type_hints(options, include_extras=True)
+    return [row(field.name, hints[field.name], field.default, meaning[field.name]) for field in dataclasses.fields(options)]
+
+
+def row(name: str, hint: Any, default: Any, meaning: str) -> str:
+    """An option in the table."""
+    names = [f"`{alias}`" for alias in aliases(hint)] + [f"`--{name.replace('_', '-')}`"]
+    return f"| {', '.join(names)} | {shown(default)} | {told(meaning)}{choices(hint)} |"
+
+
+def told(meaning: str) -> str:
+    """A description in one line of a table."""
+    return " ".join(meaning.split()).replace("|", "\\|")
 
 
 def aliases(hint: Any) -> list[str]:

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from st4rtrack.cli.groups import FrameOptions
+
 TERMS = ("trajectory", "depth", "alignment", "held")
 
 
@@ -23,10 +25,7 @@ def adapt(
     learning_rate: float | None = None,
     batch_size: str = "auto",
     patience: int = 6,
-    start: str | None = None,
-    stop: str | None = None,
-    stride: int = 1,
-    fps: float | None = None,
+    frames: FrameOptions = FrameOptions(),
     size: int | None = None,
     model: str = "tiny",
     device: str = "auto",
@@ -52,10 +51,7 @@ def adapt(
         learning_rate: Its peak. Default: 5e-5 as in the paper, larger for the embedded model.
         batch_size: Frames per step, or auto: 24, or fewer where memory asks for it.
         patience: So many measurements in a row (one every 25 steps) without gain end it.
-        start: First frame: source frame number, or seconds as in 2.5s.
-        stop: End, exclusive: source frame number, or seconds as in 7s.
-        stride: Take every n-th frame, after --fps.
-        fps: Drop frames to this rate. For a folder of images: its rate (default 30).
+        frames: see `groups`.
         size: Long side in pixels at the network. Default: the model's own.
         model: The base: checkpoint file, model folder or hub id; "tiny" is the embedded model.
         device: auto, cpu, cuda, cuda:1, mps.
@@ -70,7 +66,7 @@ def adapt(
 
     log_to_stderr()
     left_out = names_among(without, TERMS, "--without")
-    frames = None if batch_size == "auto" else positive_int(batch_size, "--batch-size")
+    frames_at_once = None if batch_size == "auto" else positive_int(batch_size, "--batch-size")
     network_size = None if size is None else positive_int(size, "--size")
 
     from st4rtrack.adapt import adapt_videos
@@ -94,17 +90,14 @@ def adapt(
             without=left_out,
             known=Known(intrinsics, cameras),
             config={name: value for name, value in asked.items() if value is not None},
-            batch_size=frames,
+            batch_size=frames_at_once,
             size=network_size,
             device=device,
             changes_only=changes_only,
             scenes=scenes,
             overwrite=overwrite,
             progress=progress,
-            start=start,
-            stop=stop,
-            stride=stride,
-            fps=fps,
+            **frames.selection(),
         )
     wrote(found.checkpoint, found.report / "adaptation.json")
     say(f"look at {found.report / 'adaptation.png'}")

@@ -3,9 +3,11 @@
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
+
+from st4rtrack.cli.groups import FrameOptions, SceneOptions
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -18,20 +20,11 @@ def batch(
     videos: tyro.conf.Positional[tuple[str, ...]],
     /,
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
-    model: str = "tiny",
-    anchor: str = "0",
-    start: str | None = None,
-    stop: str | None = None,
-    stride: int = 1,
-    fps: float | None = None,
-    size: int | None = None,
+    scene: SceneOptions = SceneOptions(),
+    frames: FrameOptions = FrameOptions(),
     device: str = "auto",
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
     workers: str = "auto",
     ray: str | None = None,
-    batch_size: str = "auto",
-    points: Literal["float32", "float16"] = "float32",
-    export: str = "",
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
     """Track and reconstruct many videos, several at a time. docs/batch.md says how. The same command again makes what is missing.
@@ -39,38 +32,29 @@ def batch(
     Args:
         videos: Video files, folders of images, folders of videos, or globs of these in quotes: "clips/**/*.mp4".
         output: Folder of the scenes: each is in NAME (or PARENT_NAME, if another video has that). batch.json says what came of each.
-        model: Checkpoint file, model folder or hub id; "tiny" is the embedded model.
-        anchor: The frame whose content is tracked and whose camera is the world: a number among the processed frames, or "middle".
-        start: First frame of each: source frame number, or seconds as in 2.5s.
-        stop: End of each, exclusive: source frame number, or seconds as in 7s.
-        stride: Take every n-th frame, after --fps.
-        fps: Drop frames to this rate. For a folder of images: its rate (default 30).
-        size: Long side in pixels at the network. Default: the model's own.
+        scene, frames: of each video, see `groups`.
         device: auto and cuda are all GPUs; or cpu, mps, or some GPUs as in cuda:0,cuda:2.
-        dtype: Type the network computes in; auto is bfloat16 where the hardware is fast at it.
         workers: Videos at a time, each in a process with its own copy of the model; auto is one per GPU, or one for every two cores.
         ray: Work on a Ray cluster: its address, or auto: the one this machine belongs to, or else one that is started for this batch.
-        batch_size: Frames at once, or auto.
-        points: Type of the stored points; float16 halves the folders.
-        export: Formats to write as well, separated by commas, as `st4rtrack export` knows them: ply,glb,colmap.
         overwrite: Replace scenes that are there.
     """
     from st4rtrack.batch.run import reconstruct_videos
     from st4rtrack.batch.worker import BatchOptions
-    from st4rtrack.cli.options import export_formats, positive_int, read_anchor
+    from st4rtrack.cli.options import positive_int
     from st4rtrack.cli.progress import log_to_stderr
 
     log_to_stderr()
+    wanted = scene.checked()
     options = BatchOptions(
-        model=str(Path(model).absolute()) if Path(model).exists() else model,
-        dtype=dtype,
-        anchor=read_anchor(anchor),
-        size=None if size is None else positive_int(size, "--size"),
-        batch_size=None if batch_size == "auto" else positive_int(batch_size, "--batch-size"),
-        points_dtype=points,
+        model=str(Path(scene.model).absolute()) if Path(scene.model).exists() else scene.model,
+        dtype=scene.dtype,
+        anchor=wanted.anchor,
+        size=wanted.size,
+        batch_size=wanted.batch_size,
+        points_dtype=scene.points,
         overwrite=overwrite,
-        selection={"start": start, "stop": stop, "stride": stride, "fps": fps},
-        finish=partial(write_beside, formats=tuple(export_formats(export))),
+        selection={**frames.selection()},
+        finish=partial(write_beside, formats=wanted.formats),
     )
     count = None if workers == "auto" else positive_int(workers, "--workers")
     often = 0.5 if sys.stderr.isatty() else 10.0  # a log needs fewer lines than an eye
