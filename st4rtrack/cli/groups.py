@@ -34,7 +34,7 @@ class SceneOptions:
     model: str = "tiny"
     """Checkpoint file, model folder or hub id; "tiny" is the embedded model."""
     anchor: str = "0"
-    """Its content is tracked, its camera is the world: a number among the processed frames, or "middle"; "auto": the first, and more later."""
+    """Its content is tracked, its camera is the world: a number among those processed, or "middle"; "auto": the first, and more later."""
     size: int | None = None
     """Long side in pixels at the network. Default: the model's own."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
