@@ -26,7 +26,7 @@ from st4rtrack.types import Scene
 
 QUERY_FRAMES = 10
 HEAD = (
-    "sequence             s/frame one  auto  pairs  anchors  covered one  auto  drift %"
+    "sequence             s/frame one  auto  pairs  anchors  covered one  auto  worst  drift %"
     "  EPE from 0  from others: one  ratio  auto  ratio"
 )
 
@@ -94,7 +94,7 @@ def row(name: str, path: Path, folder: Path, *, seed: int = 0) -> str:
     drift = np.mean([record["drift_percent"] for record in results["anchors"] if record["drift_percent"] is not None] or [0.0])
     return (
         f"{name:20s} {seconds[0]:11.2f} {seconds['auto']:5.2f} {results['pairs_per_frame']:6.2f} {len(results['anchors']):8d} "
-        f"{covered_by_first(scenes[0]):12.3f} {results['coverage']['mean']:5.3f} {drift:8.2f} "
+        f"{covered_by_first(scenes[0]):12.3f} {results['coverage']['mean']:5.3f} {results['coverage']['worst']:6.3f} {drift:8.2f} "
         f"{first:11.3f} {one.other:17.3f} {one.ratio:6.2f} {auto.other:5.3f} {auto.ratio:6.2f}"
     )
 
