@@ -57,6 +57,8 @@ def test_a_fixed_camera_uses_the_scale_of_the_points() -> None:
     moving = trajectory(3)
     still = np.tile(np.eye(4), (12, 1, 1))
     assert camera_errors(still, moving).ate_m == pytest.approx(np.sqrt((moving[:, :3, 3] ** 2).sum(-1).mean()))
+    still[:, :3, 3] = (5, 0, 1)  # away from the origin it is as still
+    assert camera_errors(still, moving).ate_m == pytest.approx(np.sqrt(((moving[:, :3, 3] - (5, 0, 1)) ** 2).sum(-1).mean()))
 
 
 def test_unknown_cameras_are_left_out_and_counted() -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from st4rtrack.geometry.align import median_scale, umeyama
-from st4rtrack.metrics.points import average_points_within_distance, end_point_error
+from st4rtrack.metrics.points import average_points_within_distance, end_point_error, global_alignments
 from tests.shared_data import shared
 
 
@@ -25,3 +25,14 @@ def test_agrees_with_the_published_evaluator(case: str, subset: str) -> None:
         key = f"{case}/{subset}/{alignment}"
         assert error.mean() == pytest.approx(float(oracle[f"{key}/epe"]), rel=1e-6)
         assert average_points_within_distance(error) == pytest.approx(float(oracle[f"{key}/apd"]), rel=1e-6)
+
+
+def test_points_that_are_missing_on_either_side_do_not_count() -> None:
+    rng = np.random.default_rng(0)
+    true = rng.normal(size=(3, 40, 3))
+    predicted = 0.5 * true + rng.normal(0, 0.01, true.shape)
+    whole = global_alignments(lambda: iter([(predicted[:, :30], true[:, :30])]))
+    predicted[:, 30:35, 1], true[:, 35:, 2] = np.nan, np.inf
+    for name, found in global_alignments(lambda: iter([(predicted, true)])).items():
+        assert found.scale == pytest.approx(whole[name].scale, rel=1e-12) and found.scale == pytest.approx(2, rel=0.02)
+        np.testing.assert_allclose(found.translation, whole[name].translation, atol=1e-12)
