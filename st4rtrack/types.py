@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from st4rtrack.geometry.following import Followed, Shown, find_owners, follow, follow_owners
-from st4rtrack.geometry.sampling import nearest_pixel
 
 Array = Any
 """A NumPy array, a torch tensor, or something that reads as a NumPy array from disk."""
@@ -147,7 +146,7 @@ class Tracks:
         query_px: [points, 2] pixels of the source video, in the query's frame.
         frame: in which the points were asked for.
         tracked: [time, points] bool; False where the network did not follow the point: it is held where it was seen last.
-        visible_probability: [time, points] float32; `None` where the scene does not say, as of what a further anchor follows.
+        visible_probability: [time, points] float32; `None` where the scene does not say.
     """
 
     points_world: np.ndarray
@@ -229,16 +228,8 @@ class Scene:
             raise UserError("this scene has no visibility or confidence, which tracks need; make it with `st4rtrack run`")
         anchored = frame == self.anchor_index
         found = follow(self.tracking, network_px) if anchored else self._follow_from(int(frame), network_px)
-        likely = self._likely_visible(network_px) if anchored else None
+        likely = found.visible_probability
         return Tracks(found.points, found.visible, found.confidence, query_px, int(frame), found.tracked, likely)
-
-    def _likely_visible(self, network_px: np.ndarray) -> np.ndarray | None:
-        """Probability [time, points] of the pixels that hold places [points, 2] of the anchor, where it is known."""
-        probability = self.tracking.visible_probability
-        if probability is None:
-            return None
-        row, column = nearest_pixel(network_px, *self.rgb.shape[1:3])
-        return np.stack([np.asarray(probability[t], np.float32)[row, column] for t in range(len(self))])
 
     def _follow_from(self, frame: int, network_px: np.ndarray) -> Followed:
         """The tracks of whatever anchor owns each place [points, 2] of a frame."""

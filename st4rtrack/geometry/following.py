@@ -14,21 +14,26 @@ from st4rtrack.geometry.transforms import transform_points
 
 
 class TrackedMaps(Protocol):
-    """An anchor over time: [time, height, width, 3] points, and [time, height, width] of the others; `valid` None: all are."""
+    """An anchor over time: [time, height, width, 3] points, and [time, height, width] of the others.
+
+    Where `valid` is None all are; the probability may be None.
+    """
 
     points_world: Any
     confidence: Any
     visible: Any
     valid: Any
+    visible_probability: Any
 
 
 class Followed(NamedTuple):
-    """Tracks: points [time, points, 3]; visible, confidence, tracked [time, points]."""
+    """Tracks: points [time, points, 3]; visible, confidence, tracked and, where it is known, the probability to be seen [time, points]."""
 
     points: np.ndarray
     visible: np.ndarray
     confidence: np.ndarray
     tracked: np.ndarray
+    visible_probability: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,12 @@ class Owners:
 def follow(maps: TrackedMaps, place_px: np.ndarray) -> Followed:
     """Tracks of places [points, 2] of an anchor's own image."""
     rows = [_read(maps, t, place_px) for t in range(len(maps.points_world))]
-    return Followed(*(np.stack(part) for part in zip(*rows, strict=True)))
+    points, visible, confidence, tracked = (np.stack(part) for part in zip(*rows, strict=True))
+    likely = None
+    if maps.visible_probability is not None:
+        pixel = nearest_pixel(place_px, *np.shape(maps.points_world)[1:3])
+        likely = np.stack([np.asarray(maps.visible_probability[t], np.float32)[pixel] for t in range(len(points))])
+    return Followed(points, visible, confidence, tracked, likely)
 
 
 def find_owners(anchors: Sequence[TrackedMaps], frame: int, shown: Shown, query_px: np.ndarray) -> Owners:
@@ -123,14 +133,21 @@ def follow_owners(anchors: Sequence[TrackedMaps], owners: Owners, num_frames: in
     points = np.broadcast_to(owners.surface.astype(np.float32), (num_frames, count, 3)).copy()
     visible, tracked = np.zeros((num_frames, count), bool), np.zeros((num_frames, count), bool)
     confidence = np.ones((num_frames, count), np.float32)
+    likely: np.ndarray | None = np.zeros((num_frames, count), np.float32)
     for number in np.unique(owners.anchor[owners.anchor >= 0]):
         chosen = owners.anchor == number
         found = held(follow(anchors[number], owners.place_px[chosen]))
         points[:, chosen] = found.points + (owners.surface[chosen] - found.points[frame]).astype(np.float32)
         visible[:, chosen], confidence[:, chosen], tracked[:, chosen] = found.visible, found.confidence, found.tracked
+        if likely is not None and found.visible_probability is not None:
+            likely[:, chosen] = found.visible_probability
+        else:  # where one anchor does not say, the tracks of all would be neither one nor the other
+            likely = None
     confidence[frame, owners.anchor < 0] = owners.confidence[owners.anchor < 0]
     visible[frame] = tracked[frame] = True
-    return Followed(points, visible, confidence, tracked)
+    if likely is not None:
+        likely[frame] = 1
+    return Followed(points, visible, confidence, tracked, likely)
 
 
 def held(found: Followed) -> Followed:
@@ -142,7 +159,8 @@ def held(found: Followed) -> Followed:
     source = np.where((before >= 0) & ((time - before <= after - time) | (after == len(known))), before, after)
     source = source.clip(0, len(known) - 1)
     points = np.take_along_axis(found.points, source[..., None], axis=0)
-    return Followed(points, found.visible & known, np.where(known, found.confidence, 1.0), found.tracked & known)
+    likely = None if found.visible_probability is None else np.where(known, found.visible_probability, np.float32(0))
+    return Followed(points, found.visible & known, np.where(known, found.confidence, 1.0), found.tracked & known, likely)
 
 
 def _read(maps: TrackedMaps, t: int, place_px: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

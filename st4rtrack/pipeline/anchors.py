@@ -19,10 +19,10 @@ from st4rtrack.geometry.following import Shown
 from st4rtrack.io.scene import SceneSink
 from st4rtrack.pipeline.anchor_pairs import Pairs
 from st4rtrack.pipeline.coverage import Coverage, shown_by
-from st4rtrack.pipeline.depth_test import visible_points
 from st4rtrack.pipeline.joins import world_from_camera, world_from_pair
 from st4rtrack.pipeline.relay import relay
-from st4rtrack.types import TwoPointmaps
+from st4rtrack.pipeline.tracks import visible_probability
+from st4rtrack.types import Pointmap, TwoPointmaps
 
 logger = logging.getLogger(__name__)
 
@@ -138,9 +138,13 @@ def _write(
     """One frame of an anchor; the share of the frame that it tracks and nobody before did."""
     # as it is stored: a run that is continued finds the same coverage
     points = similarity(np.asarray(maps.tracking.points_world, np.float64)).astype(sink.header.points_dtype).astype(np.float32)
-    visible = (
-        np.ones_like(new) if index == anchor else visible_points(points, shown.points, shown.world_from_camera, shown.intrinsics)
-    )
+    probability = np.ones(new.shape, np.float32)
+    if index != anchor:
+        in_world = TwoPointmaps(Pointmap(points, maps.tracking.confidence), Pointmap(shown.points, shown.confidence))
+        images = (sink.read("rgb", anchor), sink.read("rgb", index))
+        probability = visible_probability(in_world, shown.world_from_camera, shown.intrinsics, *images)
+    probability = np.where(new, probability, 0).astype(np.float16)  # before it is compared, so that what is stored agrees
+    visible = probability > 0.5
     kept, confidence = _with_neighbours(new), maps.tracking.confidence
     sure = np.ones(new.shape, np.float32) if confidence is None else confidence
     sink.anchors.write(
@@ -148,10 +152,11 @@ def _write(
         index,
         points=np.where(kept[..., None], points, np.float32(np.nan)),
         confidence=np.where(kept, sure, np.float32(0)),
-        visible=visible & new,
+        visible=visible,
         valid=new,
+        visible_probability=probability,
     )
-    return coverage.add(index, points, visible & new)
+    return coverage.add(index, points, visible)
 
 
 def _with_neighbours(mask: np.ndarray) -> np.ndarray:

@@ -18,8 +18,8 @@ from st4rtrack.io.scene import SceneSink
 from st4rtrack.pipeline.anchor_pairs import Pairs
 from st4rtrack.pipeline.cameras import solve_camera
 from st4rtrack.pipeline.coverage import shown_by
-from st4rtrack.pipeline.depth_test import visible_points
 from st4rtrack.pipeline.joins import same_content, world_from_camera, world_from_pair
+from st4rtrack.pipeline.tracks import visible_probability
 from st4rtrack.types import Pointmap, TwoPointmaps
 
 logger = logging.getLogger(__name__)
@@ -78,8 +78,7 @@ def _hand_on(pairs: Pairs, sink: SceneSink, anchor: int, step: int, lost: np.nda
         if not lost[index]:
             return
         similarity = same_content(maps.tracking, content) or similarity
-        seen = _place(sink, index, maps, similarity, index - step, least_seen=HAND_OVER if index != anchor + step else 0.0)
-        if not seen:
+        if not _place(sink, anchor, index, maps, similarity, least_seen=HAND_OVER if index != anchor + step else 0.0):
             return
         yield index
 
@@ -91,14 +90,17 @@ def _following(pairs: Pairs, anchor: int, step: int) -> Iterator[tuple[int, TwoP
     yield from pairs.along(anchor, step)
 
 
-def _place(sink: SceneSink, index: int, maps: TwoPointmaps, similarity: Sim3, neighbour: int, *, least_seen: float) -> bool:
+def _place(sink: SceneSink, anchor: int, index: int, maps: TwoPointmaps, similarity: Sim3, *, least_seen: float) -> bool:
     """Writes a lost frame anew where at least so much of the anchor is seen in it."""
     fields = {spec.field: sink.read(spec.field, index) for spec in sink.header.specs}
     surface = similarity(np.asarray(maps.reconstruction.points_world, np.float64)).astype(np.float32)
     found = solve_camera(Pointmap(surface, maps.reconstruction.confidence), fields["intrinsics"])
+    neighbour = index - int(np.sign(index - anchor))
     camera = sink.read("world_from_camera", neighbour) if found is None else found
     points = similarity(np.asarray(maps.tracking.points_world, np.float64))
-    if visible_points(points, surface, camera, fields["intrinsics"]).mean() < least_seen:
+    in_world = TwoPointmaps(Pointmap(points, maps.tracking.confidence), Pointmap(surface, maps.reconstruction.confidence))
+    seen = visible_probability(in_world, camera, fields["intrinsics"], sink.read("rgb", anchor), fields["rgb"]) > 0.5
+    if seen.mean() < least_seen:
         return False
     replaced = {
         "visible": np.zeros(fields["rgb"].shape[:2], bool),

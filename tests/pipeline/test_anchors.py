@@ -108,11 +108,13 @@ class Killed(Exception):
 
 
 class Killing(ErringNetwork):
-    """Stops the run after so many pairs."""
+    """Stops the run before the last of so many pairs."""
+
+    most = 0
 
     def along(self, anchor: int, step: int) -> Iterator[tuple[int, TwoPointmaps]]:
         for pair in super().along(anchor, step):
-            if self.predicted > 60:
+            if self.predicted >= self.most:
                 raise Killed
             yield pair
 
@@ -124,8 +126,10 @@ def test_a_killed_run_keeps_whole_anchors_and_gives_the_same_scene(tmp_path: Pat
         return SceneWriter.create(tmp_path / folder, header(walk.num_frames))
 
     killed = first_pass(ErringNetwork(walk, **QUIET), sink("scene"))
+    killing = Killing(walk, **QUIET)
+    killing.most = sum(record["pairs"] for record in whole.info["results"]["anchors"])
     with pytest.raises(Killed):
-        add_anchors(Killing(walk, **QUIET), killed, place_lost=False)
+        add_anchors(killing, killed, place_lost=False)
     killed.close()
     again = sink("scene")
     assert 0 < len(again.anchors.frames) < len(whole.anchors)
@@ -137,6 +141,8 @@ def test_a_killed_run_keeps_whole_anchors_and_gives_the_same_scene(tmp_path: Pat
     for frame, maps in scene.anchors.items():
         np.testing.assert_array_equal(maps.points_world, whole.anchors[frame].points_world)
         np.testing.assert_array_equal(maps.visible, whole.anchors[frame].visible)
+        np.testing.assert_array_equal(maps.visible_probability, whole.anchors[frame].visible_probability)
+        assert (np.asarray(maps.visible) == (np.asarray(maps.visible_probability) > 0.5)).all()
     assert not (tmp_path / "scene" / "anchors.journal").exists()
 
 

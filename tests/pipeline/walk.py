@@ -8,9 +8,8 @@ import numpy as np
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, unproject
 from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_maps
 from st4rtrack.io.scene import SceneBuffer, SceneHeader, SceneSink
-from st4rtrack.io.scene.table import DEFAULT_FIELDS
 from st4rtrack.pipeline.cameras import solve_camera
-from st4rtrack.pipeline.depth_test import visible_points
+from st4rtrack.pipeline.tracks import visible_probability
 from st4rtrack.types import Pointmap, TwoPointmaps
 
 HEIGHT, WIDTH, FOCAL = 24, 32, 28.0
@@ -100,14 +99,8 @@ class ErringNetwork:
         return Pointmap((scale * points + noise).astype(np.float32), np.full(points.shape[:2], 2.0, np.float32))
 
 
-FIELDS = tuple(name for name in DEFAULT_FIELDS if name != "visible_probability")
-"""Of a frame: nobody has looked at images here."""
-
-
 def header(num_frames: int) -> SceneHeader:
-    return SceneHeader(
-        num_frames, HEIGHT, WIDTH, source_size=(HEIGHT, WIDTH), info={"options": {"anchor": "auto"}}, fields=FIELDS
-    )
+    return SceneHeader(num_frames, HEIGHT, WIDTH, source_size=(HEIGHT, WIDTH), info={"options": {"anchor": "auto"}})
 
 
 def first_pass(network: ErringNetwork, sink: SceneSink | None = None) -> SceneSink:
@@ -119,13 +112,16 @@ def first_pass(network: ErringNetwork, sink: SceneSink | None = None) -> SceneSi
         points, surface = maps.tracking.points_world, maps.reconstruction.points_world
         camera = np.eye(4) if t == 0 else solve_camera(maps.reconstruction, INTRINSICS)
         assert camera is not None
+        black = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+        likely = np.ones((HEIGHT, WIDTH), np.float16) if t == 0 else visible_probability(maps, camera, INTRINSICS, black, black)
         sink.write_frame(
             t,
-            rgb=np.zeros((HEIGHT, WIDTH, 3), np.uint8),
+            rgb=black,
             time_s=t / 30,
             tracking_points=points,
             tracking_confidence=maps.tracking.confidence,
-            visible=np.ones((HEIGHT, WIDTH), bool) if t == 0 else visible_points(points, surface, camera, INTRINSICS),
+            visible=likely > 0.5,
+            visible_probability=likely,
             reconstruction_points=surface,
             reconstruction_confidence=maps.reconstruction.confidence,
             world_from_camera=camera,

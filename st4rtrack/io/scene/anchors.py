@@ -8,7 +8,7 @@ on with the next one.
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, Unpack
 
 import numpy as np
 import zarr
@@ -29,8 +29,19 @@ ANCHOR_ARRAYS = (
     ArraySpec("confidence", "confidence", _IMAGE, "float32"),
     ArraySpec("visible", "visible", _IMAGE, "bool"),
     ArraySpec("valid", "valid", _IMAGE, "bool"),
+    ArraySpec("visible_probability", "visible_probability", _IMAGE, "float16", required=False),
 )
 """Of one anchor; `points` are NaN and the others zero where it is not followed or an earlier anchor has the content."""
+
+
+class AnchorFields(TypedDict):
+    """One frame of an anchor: [height, width, 3] and [height, width] as in `ANCHOR_ARRAYS`."""
+
+    points: np.ndarray
+    confidence: np.ndarray
+    visible: np.ndarray
+    valid: np.ndarray
+    visible_probability: NotRequired[np.ndarray]
 
 
 class AnchorStore:
@@ -61,16 +72,13 @@ class AnchorStore:
         """Numbers of the anchors that are whole."""
         return [record["frame"] for record in self.records]
 
-    def write(
-        self, anchor: int, index: int, *, points: np.ndarray, confidence: np.ndarray, visible: np.ndarray, valid: np.ndarray
-    ) -> None:
-        """One frame of an anchor: [height, width, 3] and [height, width] as in `ANCHOR_ARRAYS`; the first starts the anchor afresh."""
+    def write(self, anchor: int, index: int, **fields: Unpack[AnchorFields]) -> None:
+        """One frame of an anchor; the first starts the anchor afresh, with the arrays that it has."""
         if anchor not in self._arrays:
-            self._arrays[anchor] = {spec.field: self._create(anchor, spec) for spec in ANCHOR_ARRAYS}
-        values = {"points": points, "confidence": confidence, "visible": visible, "valid": valid}
+            self._arrays[anchor] = {spec.field: self._create(anchor, spec) for spec in ANCHOR_ARRAYS if spec.field in fields}
         for name, array in self._arrays[anchor].items():
             with np.errstate(over="ignore"):
-                array[index] = values[name].astype(array.dtype, copy=False)
+                array[index] = fields[name].astype(array.dtype, copy=False)
 
     def close(self, anchor: int, record: dict[str, Any]) -> None:
         """The anchor is whole; the record is kept with it."""
@@ -124,10 +132,12 @@ def open_anchor(group: zarr.Group, header: SceneHeader, anchor: int, folder: Pat
     """The arrays of an anchor by field.
 
     Raises:
-        UserError: one is missing or of another shape or type.
+        UserError: one that is required is missing, or one is of another shape or type.
     """
     arrays = {}
     for spec in ANCHOR_ARRAYS:
+        if not spec.required and _path(anchor, spec) not in group:
+            continue
         try:
             array = stored_array(group, _path(anchor, spec))
         except ValueError as error:
@@ -154,13 +164,19 @@ def copy_anchors(anchors: dict[int, TrackingOverTime], store: AnchorStore, num_f
                     for given in (maps.visible, maps.valid)
                 )
                 sure = np.ones(points.shape[:2]) if maps.confidence is None else np.asarray(maps.confidence[index])
-                store.write(anchor, index, points=points, confidence=sure, visible=visible, valid=valid)
+                fields: AnchorFields = {"points": points, "confidence": sure, "visible": visible, "valid": valid}
+                if maps.visible_probability is not None:
+                    fields["visible_probability"] = np.asarray(maps.visible_probability[index])
+                store.write(anchor, index, **fields)
         store.close(anchor, {})
 
 
 def _over_time(arrays: dict[str, zarr.Array], source: Path | None) -> TrackingOverTime:
     lazy = {name: LazyArray(array, source=source) for name, array in arrays.items()}
-    return TrackingOverTime(lazy["points"], lazy["confidence"], lazy["valid"], visible=lazy["visible"])
+    likely = lazy.get("visible_probability")
+    return TrackingOverTime(
+        lazy["points"], lazy["confidence"], lazy["valid"], visible=lazy["visible"], visible_probability=likely
+    )
 
 
 def _path(anchor: int, spec: ArraySpec) -> str:
