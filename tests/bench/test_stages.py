@@ -151,3 +151,17 @@ def test_every_method_is_there_or_says_what_it_needs(tmp_path: Path) -> None:
         else:
             with pytest.raises(UserError, match=r"--(model|tracks|cameras)"):
                 make_method(name, options)
+
+
+def test_a_table_of_methods_and_a_report_of_its_scores(run: Run, data: Path) -> None:
+    code, said = run("bench", "table", "--data", data, "-o", "table", "--methods", "plane,static", "--protocols", "corrected")
+    assert code == 0, said
+    scores = sorted(Path("table/scores").glob("*.json"))
+    assert [path.name for path in scores] == ["plane-corrected.json", "static-corrected.json"]
+    code, said = run("bench", "report", *scores, "-o", "again")
+    assert code == 0, said
+    for name in ("report.md", "tables.csv", "tables.tex"):
+        assert Path("again", name).read_text() == Path("table", name).read_text()
+        assert f"again/{name}" in said
+    code, said = run("bench", "table", "--data", data, "-o", "table", "--methods", "plane,best")
+    assert code == 2 and "--methods knows" in said
