@@ -51,7 +51,7 @@ def copied(folder: Path, part: str) -> Path:
     options = {
         "source_paths": ["st4rtrack"],
         "only_mutate": files,
-        "do_not_mutate_patterns": [r"^raise \w+"],
+        "do_not_mutate_patterns": [r"^\s*raise \w+"],
         "also_copy": ["README.md", "docs", "performance", "examples"],
         "pytest_add_cli_args_test_selection": tests,
     }

@@ -375,6 +375,7 @@ def test_new_folders(tmp_path) -> None:
         ({"info": {**synthetic_scene().info, "options": {"size": 9, "refine": True}}}, "size = 8, not 9"),
         ({"info": {**synthetic_scene().info, "model": {"name": "tiny", "hash": "b"}}}, 'model.hash = "abc", not "b"'),
         ({"num_frames": 5}, "num_frames = 4, not 5"),
+        ({"anchor_index": 2, "info": {**synthetic_scene().info, "options": {"size": 9, "refine": True}}}, "size = 8, not 9"),
         ({"anchor_index": 2}, "anchor_index = 1, not 2"),
         ({"points_dtype": "float16"}, "points_dtype"),
         ({"fields": tuple(spec.field for spec in ARRAYS)}, "arrays"),
@@ -514,6 +515,15 @@ def test_loading_with_arrays_missing(tmp_path, name) -> None:
         load_scene(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["cameras/intrinsics", "cameras/world_from_camera"])
+@pytest.mark.parametrize(("value", "message"), [(0.0, "are missing"), (np.nan, "are not finite")])
+def test_loading_cameras_that_are_none(tmp_path, name, value, message) -> None:
+    save_scene(synthetic_scene(), tmp_path)
+    zarr.open_group(tmp_path / "scene.zarr", mode="r+")[name][2] = value
+    with pytest.raises(UserError, match=f"damaged: values of the array {name} {message}"):
+        load_scene(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -538,10 +548,17 @@ def test_wrong_frames_are_refused_before_anything_is_written(tmp_path, changes, 
 
 
 @pytest.mark.parametrize(
-    "changes", [{"num_frames": 0}, {"height": 0}, {"anchor_index": 4}, {"points_dtype": "int8"}, {"fields": ("rgb",)}]
+    ("changes", "message"),
+    [
+        ({"num_frames": 0, "anchor_index": 0}, "needs frames with pixels, got 0 of 6 x 8"),
+        ({"height": 0}, "needs frames with pixels"),
+        ({"anchor_index": 4}, "anchor_index 4 is not one of 4"),
+        ({"points_dtype": "int8"}, "points_dtype is float32 or float16"),
+        ({"fields": ("rgb",)}, "fields must hold"),
+    ],
 )
-def test_wrong_headers(changes) -> None:
-    with pytest.raises(ValueError):
+def test_wrong_headers(changes, message) -> None:
+    with pytest.raises(ValueError, match=message):
         header_of(synthetic_scene(), **changes)
 
 
