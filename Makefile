@@ -38,7 +38,7 @@ mutation: $(INSTALLED)
 
 # The default tests on every Python that is here (VERSIONS="3.12 3.13"), each in an environment of its own.
 versions:
-	tests/versions.sh $(VERSIONS)
+	tests/versions.sh $(VERSIONS) -- $(DEFAULT_TESTS)
 
 performance: $(INSTALLED)
 	$(BIN)/python performance/speed.py

@@ -1,6 +1,6 @@
 """Peak memory and pace of whole runs of different lengths, each in a process of its own: `python performance/memory.py`.
 
-    python performance/memory.py --frames 64 10000 --size 96 128       # a long video in a few minutes
+    python performance/memory.py --frames 64 10000 --size 96 128 --network 128       # a long video in a quarter of an hour
 
 Pace: processor seconds per frame in the second and in the last tenth of the run, which other work on the machine disturbs less than
 the clock's.
@@ -20,14 +20,18 @@ from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
 from st4rtrack.io.video import write_video
 
 
-def run_once(video: str, frames: int) -> None:
+def run_once(video: str, frames: int, network: int | None) -> None:
     """Reconstructs the first frames of a video to disk; prints peak memory in MiB and both paces in seconds per frame."""
     import st4rtrack
 
     clock = []
     with tempfile.TemporaryDirectory() as folder:
         st4rtrack.reconstruct(
-            video, output=Path(folder) / "scene", stop=frames, progress=lambda done, _: clock.append(time.process_time())
+            video,
+            output=Path(folder) / "scene",
+            stop=frames,
+            size=network,
+            progress=lambda done, _: clock.append(time.process_time()),
         )
     tenth = len(clock) // 10
     early, late = (clock[2 * tenth] - clock[tenth]) / tenth, (clock[-1] - clock[-1 - tenth]) / tenth
@@ -45,20 +49,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, nargs="+", default=[50, 400])
     parser.add_argument("--size", type=int, nargs=2, default=[288, 512], metavar=("HEIGHT", "WIDTH"), help="of the video")
+    parser.add_argument("--network", type=int, help="long side at the network; default the model's own")
     parser.add_argument("--child", nargs=2, metavar=("VIDEO", "FRAMES"))
     options = parser.parse_args()
     if options.child:
-        run_once(options.child[0], int(options.child[1]))
+        run_once(options.child[0], int(options.child[1]), options.network)
         return
     height, width = options.size
-    print(f"{machine()}; embedded model, {width}x{height} video, scene streamed to disk\n")
+    network = [] if options.network is None else ["--network", str(options.network)]
+    side = "its own long side" if options.network is None else f"a long side of {options.network} pixels"
+    print(f"{machine()}; embedded model at {side}, {width}x{height} video, scene streamed to disk\n")
     print("| frames | peak memory, MiB | against the shortest | pace at the end against the start |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "walk.mp4"
         write_walk(video, height, width, max(options.frames))
         first = None
         for frames in sorted(options.frames):
-            command = [sys.executable, __file__, "--child", str(video), str(frames)]
+            command = [sys.executable, __file__, "--child", str(video), str(frames), *network]
             said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
             peak, early, late = map(float, said[-3:])
             first = first or peak
