@@ -17,9 +17,9 @@ from st4rtrack.types import Pointmap, TwoPointmaps, Video
 
 logger = logging.getLogger(__name__)
 
-TOKENS_PER_BATCH = {"cpu": 1200, "mps": 10_000, "cuda": 20_000}
-"""Tokens of frames at once: enough to fill the matrix units, little enough to fit anywhere. Frames at 512x288 have 576. On a processor
-twice as many take a third more memory and hardly less time."""
+LARGEST_BATCH = {"cpu": (1200, 8), "mps": (10_000, 64), "cuda": (20_000, 128)}
+"""Tokens and frames at once: enough to fill the matrix units, little enough to fit anywhere. Frames at 512x288 have 576 tokens. As many
+frames wait before and after the network, so that twice as many take a third more memory on a processor, and hardly less time."""
 
 
 @dataclass
@@ -112,8 +112,8 @@ def predict_reconstructions(
 
 def automatic_batch_size(model: St4RTrack, height: int, width: int) -> int:
     """Frames per batch for a network size, from the device's kind."""
-    tokens = height * width // model.config.patch_size**2
-    return max(1, TOKENS_PER_BATCH.get(model.device.type, TOKENS_PER_BATCH["cpu"]) // tokens)
+    tokens, frames = LARGEST_BATCH.get(model.device.type, LARGEST_BATCH["cpu"])
+    return max(1, min(frames, tokens * model.config.patch_size**2 // (height * width)))
 
 
 def _predicted(
