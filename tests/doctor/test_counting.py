@@ -64,7 +64,8 @@ def test_memory() -> None:
     assert tiny.host_bytes(10**9) == 10**9 + max(tiny.loading_bytes, tiny.device_bytes)
     half = memory_need(SMALL, 32, 64, torch.bfloat16, CPU)
     assert half.weight_bytes == 2 * half.parameters and half.loading_bytes == 6 * half.parameters
-    assert memory_need(SMALL, 64, 128, torch.bfloat16, CPU).batch == half.batch // 4
+    assert half.batch == 8 and memory_need(SMALL, 160, 320, torch.bfloat16, CPU).batch == 6
+    assert memory_need(SMALL, 640, 640, torch.bfloat16, CPU).batch == 1
 
 
 def test_parameters_of_large() -> None:
