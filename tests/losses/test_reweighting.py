@@ -57,6 +57,8 @@ def test_pair_rule_takes_the_larger_of_mean_and_upper_quartile() -> None:
     assert moving_by_pair(end, start, valid)[0, 0].tolist() == [False, False, False, False, True]
     valid[0, 0, 4] = False
     assert moving_by_pair(end, start, valid)[0, 0].tolist() == [False, False, False, True, False]
+    start, end, valid = row(0.1, 0.2, 0.3, 0.35)  # squares: 0.75-quantile 0.098, between the third and the fourth
+    assert moving_by_pair(end, start, valid)[0, 0].tolist() == [False, False, False, True]
 
 
 def test_pair_rule_takes_the_median_where_only_the_foreground_is_labelled() -> None:

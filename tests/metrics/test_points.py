@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from st4rtrack.geometry.align import median_scale, umeyama
-from st4rtrack.metrics.points import average_points_within_distance, end_point_error, global_alignments
+from st4rtrack.metrics.points import ErrorTotals, average_points_within_distance, end_point_error, global_alignments
 from tests.shared_data import shared
 
 
@@ -36,3 +36,12 @@ def test_points_that_are_missing_on_either_side_do_not_count() -> None:
     for name, found in global_alignments(lambda: iter([(predicted, true)])).items():
         assert found.scale == pytest.approx(whole[name].scale, rel=1e-12) and found.scale == pytest.approx(2, rel=0.02)
         np.testing.assert_allclose(found.translation, whole[name].translation, atol=1e-12)
+
+
+def test_errors_add_up_and_those_that_are_not_finite_are_misses() -> None:
+    totals = ErrorTotals()
+    for part in ([0.05, 0.2], [[0.6, 3.0]], [np.nan]):
+        totals.add(np.array(part))
+    assert (totals.points, totals.non_finite) == (5, 1)
+    assert totals.epe == pytest.approx((0.05 + 0.2 + 0.6 + 3.0) / 4)
+    assert totals.apd == pytest.approx(100 * (1 + 2 + 2 + 3) / (4 * 5))
