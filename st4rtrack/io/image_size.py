@@ -7,6 +7,7 @@ from typing import IO
 _PNG = b"\x89PNG\r\n\x1a\n"
 _WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))
 """Markers of JPEG that stand alone."""
+_JPEG_START = 1 << 16
 _TIFF_NUMBER = {1: "B", 3: "H", 4: "I", 16: "Q"}
 
 
@@ -58,9 +59,15 @@ def _swapped(width_height: tuple[int, int]) -> tuple[int, int]:
 
 
 def _jpeg_size(file: IO[bytes]) -> tuple[int, int] | None:
-    """As decoders look for it: what stands between segments is skipped."""
+    """From the start of the frame; a folder of images is not read whole for it, unless there is no size where it nearly always stands."""
     file.seek(0)
-    data, at = file.read(), 2
+    start = file.read(_JPEG_START)
+    return _jpeg_frame(start) or _jpeg_frame(start + file.read())
+
+
+def _jpeg_frame(data: bytes) -> tuple[int, int] | None:
+    """As decoders look for it: what stands between segments is skipped."""
+    at = 2
     while (at := data.find(b"\xff", at)) >= 0:
         head = data[at + 1 : at + 9]
         if head[:1] in (b"\0", b"\xff", b""):  # no marker: a byte of the data, or filling
