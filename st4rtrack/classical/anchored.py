@@ -13,7 +13,6 @@ out the drift; what moves is followed in finer images from frame to frame, since
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -22,6 +21,7 @@ import numpy as np
 
 from st4rtrack.classical.flow import FlowChain, dense_flow, length, returns, sample_flow
 from st4rtrack.classical.given import Given, Units, survey_given
+from st4rtrack.classical.side_by_side import side_by_side
 from st4rtrack.classical.survey import Matches, Survey, absolute_camera, survey
 from st4rtrack.classical.two_view import TwoView, pixel_rays, two_view_from_flow
 from st4rtrack.geometry.camera import pixel_grid
@@ -234,12 +234,7 @@ def both_ways(
     a: np.ndarray, b: np.ndarray, forward: np.ndarray | None = None, backward: np.ndarray | None = None, *, enlarge: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
     """Flow from a to b and back, at the same time where OpenCV may use two threads."""
-    calls = ((a, b, forward), (b, a, backward))
-    if cv2.getNumThreads() <= 1:
-        there, back = (dense_flow(*call, enlarge=enlarge) for call in calls)
-        return there, back
-    with ThreadPoolExecutor(2) as pool:
-        there, back = pool.map(lambda call: dense_flow(*call, enlarge=enlarge), calls)
+    there, back = side_by_side(lambda call: dense_flow(*call, enlarge=enlarge), ((a, b, forward), (b, a, backward)))
     return there, back
 
 

@@ -5,13 +5,13 @@ about the true one); depths in units of the median triangulated distance from th
 Nothing here is learnt, and nothing here knows that things move: what moves gets a wrong depth or none.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from st4rtrack.classical.flow import dense_flow, returns
+from st4rtrack.classical.side_by_side import side_by_side
 from st4rtrack.classical.wide_baseline import SparseMatches, flow_through, sparse_matches
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.transforms import invert_rigid, rigid
@@ -78,10 +78,7 @@ def two_view_from_flow(forward: np.ndarray, backward: np.ndarray, known_focal_px
 
 def estimate_many(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[TwoView]:
     """`estimate_two_view` of many pairs, on as many threads as OpenCV may use."""
-    if len(pairs) <= 1 or cv2.getNumThreads() <= 1:
-        return [estimate_two_view(*pair) for pair in pairs]
-    with ThreadPoolExecutor(cv2.getNumThreads()) as pool:
-        return list(pool.map(lambda pair: estimate_two_view(*pair), pairs))
+    return side_by_side(lambda pair: estimate_two_view(*pair), pairs)
 
 
 def relative_camera(anchor_px: np.ndarray, frame_px: np.ndarray, focal_px: float, size: tuple[int, int]) -> np.ndarray:
