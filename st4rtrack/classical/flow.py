@@ -5,6 +5,7 @@ import numpy as np
 
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.sampling import inside_image
+from st4rtrack.geometry.vectors import length
 
 MAX_RETURN_ERROR_PX = 1.0
 """A point that flows forward and back must come back within this, plus a share of its motion: else it is hidden, or the flow is lost."""
@@ -40,11 +41,6 @@ def sample_flow(field: np.ndarray, pixels_px: np.ndarray) -> np.ndarray:
     """A field [height, width, channels] float32 read at pixels [height, width, 2]; beyond the border, the border's value."""
     index = (pixels_px - 0.5).astype(np.float32)
     return cv2.remap(field, index[..., 0], index[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-
-
-def length(vectors: np.ndarray) -> np.ndarray:
-    """Lengths [...] of vectors [..., 2], as `np.linalg.norm` has them; that spends most of its time on reducing so short an axis."""
-    return np.sqrt(np.square(vectors[..., 0]) + np.square(vectors[..., 1]))
 
 
 def return_error(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:

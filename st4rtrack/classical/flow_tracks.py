@@ -13,6 +13,7 @@ import numpy as np
 
 from st4rtrack.classical.flow import MAX_RETURN_ERROR_PX, RETURN_ERROR_SHARE, FlowChain, dense_flow
 from st4rtrack.geometry.sampling import inside_image, sample_map
+from st4rtrack.geometry.vectors import length
 
 
 @dataclass
@@ -92,8 +93,8 @@ def flow_step(
     """Pixels [..., 2] one flow on, and whether they stay in the image and the backward flow returns them."""
     step = sample_map(forward, pixels_px)
     then = pixels_px + step
-    return_error = np.linalg.norm(step + sample_map(backward, then), axis=-1)
-    tolerance = MAX_RETURN_ERROR_PX + share * np.linalg.norm(step, axis=-1)
+    return_error = length(step + sample_map(backward, then))
+    tolerance = MAX_RETURN_ERROR_PX + share * length(step)
     return then, (return_error < tolerance) & inside_image(then, *forward.shape[:2])
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from st4rtrack.geometry.transforms import invert_rigid, rigid
+from st4rtrack.geometry.vectors import length
 from st4rtrack.types import UserError
 
 logger = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ def _moves(pixels_px: np.ndarray, visible: np.ndarray, pair: tuple[int, int]) ->
     """Whether half of the tracks that two frames have in common move in the image."""
     one, other = pair
     common = visible[one] & visible[other]
-    return bool(np.median(np.linalg.norm(pixels_px[other, common] - pixels_px[one, common], axis=-1)) > STILL_PX)
+    return bool(np.median(length(pixels_px[other, common] - pixels_px[one, common])) > STILL_PX)
 
 
 def _pycolmap() -> Any:

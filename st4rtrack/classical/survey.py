@@ -13,6 +13,7 @@ import numpy as np
 
 from st4rtrack.classical.two_view import pinhole, pixel_rays, relative_camera, triangulated_depths
 from st4rtrack.geometry.transforms import rigid
+from st4rtrack.geometry.vectors import length
 
 FOCALS = (0.5, 0.62, 0.76, 0.94, 1.17, 1.45)
 """Focal lengths to try, in long sides of the image: 90 to 38 degrees; between them a parabola tells."""
@@ -248,4 +249,4 @@ def _re_projection_error(
 ) -> np.ndarray:
     seen = (rays * depth[:, None]) @ frame_from_anchor[:3, :3].T + frame_from_anchor[:3, 3]
     pixels = seen[:, :2] / np.maximum(seen[:, 2:], 1e-6) * focal_px + (size[1] / 2, size[0] / 2)
-    return np.linalg.norm(pixels - frame_px, axis=-1)
+    return length(pixels - frame_px)

@@ -6,6 +6,7 @@ import numpy as np
 
 from st4rtrack.geometry.camera import project
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
+from st4rtrack.geometry.vectors import length
 
 ITERATIONS = 8
 MIN_VIEWS = 3
@@ -50,7 +51,7 @@ def triangulate(
     for _ in range(ITERATIONS):
         points = _nearest_to_rays(across, centres, weight)
         error = _reprojection_error(points, pixels_px, camera_from_world, intrinsics)
-        distance = np.linalg.norm(points - centres[:, None], axis=-1)
+        distance = length(points - centres[:, None])
         # Cauchy's weight in pixels; a distance across the ray is an angle times the distance to the point
         weight = visible * enough / (1 + np.minimum(error, 1e6) ** 2) / np.maximum(distance, 1e-9) ** 2
     seen_error = np.where(visible & enough, error, np.nan)
@@ -74,7 +75,7 @@ def _reprojection_error(
     in_camera = transform_points(camera_from_world, np.broadcast_to(points_world, (len(camera_from_world), *points_world.shape)))
     before = in_camera[..., 2] > 0
     with np.errstate(divide="ignore", invalid="ignore"):
-        error = np.linalg.norm(project(in_camera, intrinsics) - pixels_px, axis=-1)
+        error = length(project(in_camera, intrinsics) - pixels_px)
     return np.where(before, error, np.inf)
 
 

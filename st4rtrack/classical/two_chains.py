@@ -14,6 +14,7 @@ import numpy as np
 from st4rtrack.classical.flow import FlowChain, dense_flow
 from st4rtrack.classical.flow_tracks import FlowTracks, flow_step
 from st4rtrack.geometry.sampling import inside_image
+from st4rtrack.geometry.vectors import length
 
 SEARCH_LONG_SIDE = 512
 """Images are enlarged by a whole number to about this for the search."""
@@ -68,7 +69,7 @@ def follow_two_ways(frames: Iterable[np.ndarray], flows: Iterable[np.ndarray], q
     for grey, (forward, backward, direct, direct_back) in zip(greys, flows, strict=True):
         stepped.append(stepped[-1].step(forward, backward))
         now, found = held[-1].step(forward, backward), _Points(query, seen).step(direct, direct_back, share=0.0)
-        near = np.linalg.norm(found.pixels_px - now.pixels_px, axis=-1) < AGREE_LONG_SIDES * max(first.shape)
+        near = length(found.pixels_px - now.pixels_px) < AGREE_LONG_SIDES * max(first.shape)
         compared += now.visible & found.visible
         agreed += now.visible & found.visible & near
         alike = (look * _patches(grey, found.pixels_px)).sum(axis=1) > MIN_LIKENESS

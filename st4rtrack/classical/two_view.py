@@ -15,6 +15,7 @@ from st4rtrack.classical.side_by_side import side_by_side
 from st4rtrack.classical.wide_baseline import SparseMatches, flow_through, sparse_matches
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.transforms import invert_rigid, rigid
+from st4rtrack.geometry.vectors import dot, length
 
 ASSUMED_FOCAL = 0.9
 """Focal length in long sides of the image: 58 degrees, the middle of what people film with."""
@@ -110,7 +111,7 @@ def triangulated_depths(
     """
     a, b = anchor_rays @ frame_from_anchor[:3, :3].T, frame_rays
     t = frame_from_anchor[:3, 3]
-    aa, bb, ab = (a * a).sum(-1), (b * b).sum(-1), (a * b).sum(-1)
+    aa, bb, ab = dot(a, a), dot(b, b), dot(a, b)
     at, bt = a @ t, b @ t
     determinant = np.maximum(aa * bb - ab * ab, 1e-12)
     parallax = np.arcsin(np.sqrt(np.minimum(determinant / (aa * bb), 1.0)))
@@ -162,7 +163,7 @@ def _rotation_between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     for _ in range(5):
         u, _, vt = np.linalg.svd((b * weight[:, None]).T @ a)
         rotation = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
-        weight = 1.0 / np.maximum(np.linalg.norm(b - a @ rotation.T, axis=1), 1e-3)
+        weight = 1.0 / np.maximum(length(b - a @ rotation.T), 1e-3)
     return rotation
 
 
@@ -176,10 +177,10 @@ def _sound_depth(
     a, b = pixel_rays(grid, focal_px, size), pixel_rays(grid + flow, focal_px, size)
     depth, other, parallax = triangulated_depths(a, b, other_from_this)
     in_other = (a * depth[..., None]) @ other_from_this[:3, :3].T + other_from_this[:3, 3]
-    gap = np.linalg.norm(in_other - other[..., None] * b, axis=-1)
+    gap = length(in_other - other[..., None] * b)
     sound = matched & (depth > 0) & (other > 0) & (parallax > MIN_PARALLAX) & (gap * focal_px < 2.0 * other)
     return np.where(sound, depth, 0.0).astype(np.float32)
 
 
 def _angles(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.arctan2(np.linalg.norm(np.cross(a, b), axis=-1), (a * b).sum(-1))
+    return np.arctan2(length(np.cross(a, b)), dot(a, b))

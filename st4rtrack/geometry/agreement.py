@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from st4rtrack.geometry.align import Sim3, umeyama
+from st4rtrack.geometry.vectors import all_finite, length
 
 ROUNDS = 12
 """Of re-weighted least squares; each starts from the weights of the one before."""
@@ -51,9 +52,9 @@ def drift(source: np.ndarray, target: np.ndarray, *, weights: np.ndarray | None 
     weights = np.ones(len(source)) if weights is None else np.asarray(weights, np.float64)
     if source.shape != target.shape or source.shape != (len(weights), 3):
         raise ValueError(f"points must be [n, 3] twice and weights [n], got {source.shape}, {target.shape}, {weights.shape}")
-    used = np.isfinite(source).all(axis=1) & np.isfinite(target).all(axis=1) & (weights > 0)
+    used = all_finite(source) & all_finite(target) & (weights > 0)
     x, y, prior = source[used], target[used], weights[used]
-    distance = np.linalg.norm(y, axis=1)
+    distance = length(y)
     near = distance > 0
     x, y, prior, distance = x[near], y[near], prior[near], distance[near]
     if len(x) < PARAMETERS * points_per_sample:
@@ -82,13 +83,13 @@ def _fitted(x: np.ndarray, y: np.ndarray, distance: np.ndarray, prior: np.ndarra
     """After all rounds; None where no similarity can be estimated."""
     motion, trust = identity(), prior
     for _ in range(ROUNDS):
-        residual = np.linalg.norm(motion(y) - x, axis=1) / distance
+        residual = length(motion(y) - x) / distance
         trust = prior * _biweight(residual)[0]
         try:
             motion = umeyama(y, x, weights=trust / distance**2)
         except ValueError:
             return None
-    residual = np.linalg.norm(motion(y) - x, axis=1) / distance
+    residual = length(motion(y) - x) / distance
     share, slope = _biweight(residual)
     trust, effective = prior * share, max(float(prior @ slope), 1e-300)
     scatter = float((trust**2) @ np.maximum(residual, EXACT) ** 2) / 3

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from st4rtrack.geometry.vectors import length
+
 
 @dataclass(frozen=True)
 class Sim3:
@@ -31,7 +33,7 @@ def median_scale(source: np.ndarray, target: np.ndarray) -> float:
 
 def floored_norm(points: np.ndarray) -> np.ndarray:
     """Norms [...] of points [..., 3], at least 1e-12."""
-    return np.maximum(np.linalg.norm(points, axis=-1), 1e-12)
+    return np.maximum(length(points), 1e-12)
 
 
 def umeyama(

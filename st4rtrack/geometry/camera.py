@@ -36,8 +36,11 @@ def project(points_camera: ArrayT, intrinsics: ArrayT) -> ArrayT:
     Returns:
         [..., points, 2] pixels.
     """
-    rays = points_camera[..., :2] / points_camera[..., 2:]
-    return rays @ intrinsics[..., :2, :2].swapaxes(-1, -2) + intrinsics[..., None, :2, 2]
+    depth = points_camera[..., 2:]
+    rays = concatenate([points_camera[..., :1] / depth, points_camera[..., 1:2] / depth], axis=-1)  # NumPy is slow on short axes
+    pixels_px = rays @ intrinsics[..., :2, :2].swapaxes(-1, -2)
+    pixels_px += intrinsics[..., None, :2, 2]
+    return pixels_px
 
 
 def unproject(pixels_px: ArrayT, depth: ArrayT, intrinsics: ArrayT) -> ArrayT:

@@ -6,6 +6,7 @@ Symbols: p pixel relative to the principal point, r = (x/z, y/z) the ray of its 
 import numpy as np
 
 from st4rtrack.geometry.camera import pixel_grid
+from st4rtrack.geometry.vectors import dot, length
 
 
 def weiszfeld_focal(
@@ -34,12 +35,12 @@ def weiszfeld_focal(
     with np.errstate(divide="ignore", invalid="ignore"):
         rays = points[:, :2] / points[:, 2:]
     rays = np.where(np.isfinite(rays), rays, 0.0)
-    along, square = (pixels * rays).sum(-1), (rays * rays).sum(-1)
+    along, square = dot(pixels, rays), dot(rays, rays)
     if not (trust * square).sum() > 0:
         raise ValueError("focal length: no pixel has a finite ray away from the principal point and a positive weight")
     focal = (trust * along).sum() / (trust * square).sum()
     for _ in range(iterations):
-        distance = np.linalg.norm(pixels - focal * rays, axis=-1)
+        distance = length(pixels - focal * rays)
         weight = trust / np.maximum(distance, 1e-8)
         focal = (weight * along).sum() / (weight * square).sum()
     return float(focal)

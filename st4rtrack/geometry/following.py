@@ -11,6 +11,7 @@ from st4rtrack.geometry.camera import unproject
 from st4rtrack.geometry.ownership import depth_in_camera, place_in_grid, tracked_view
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel, sample_map
 from st4rtrack.geometry.transforms import transform_points
+from st4rtrack.geometry.vectors import all_finite
 
 
 class TrackedMaps(Protocol):
@@ -152,7 +153,7 @@ def follow_owners(anchors: Sequence[TrackedMaps], owners: Owners, num_frames: in
 
 def held(found: Followed) -> Followed:
     """The same tracks with every point that is not followed held where it was known last (or first)."""
-    known = np.asarray(np.isfinite(found.points).all(axis=-1))
+    known = all_finite(found.points)
     time = np.arange(len(known))[:, None]
     before = np.maximum.accumulate(np.where(known, time, -1), axis=0)
     after = np.minimum.accumulate(np.where(known, time, len(known))[::-1], axis=0)[::-1]

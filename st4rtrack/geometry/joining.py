@@ -3,6 +3,7 @@
 import numpy as np
 
 from st4rtrack.geometry.align import Sim3, umeyama
+from st4rtrack.geometry.vectors import length
 
 ROUNDS = 6
 REACH = 4.0
@@ -33,7 +34,7 @@ def joined(source: np.ndarray, target: np.ndarray, *, share: float = 0.5) -> tup
     try:
         for step in range(2 * ROUNDS):
             similarity = umeyama(source, target, weights=weights)
-            residual = np.linalg.norm(similarity(source) - target, axis=-1)
+            residual = length(similarity(source) - target)
             noise = max(float(np.quantile(residual, share / 2)), floor)
             weights = 1 / np.maximum(residual, noise) if step < ROUNDS else _biweight(residual / (REACH * noise))
     except ValueError:

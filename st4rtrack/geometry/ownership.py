@@ -12,6 +12,7 @@ import numpy as np
 from st4rtrack.geometry.camera import project
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
+from st4rtrack.geometry.vectors import all_finite, length
 
 REACH_PX = 1.5
 MIN_TOLERANCE, MAX_TOLERANCE = 0.02, 0.15
@@ -74,7 +75,7 @@ class TrackedView:
         index = self.lands[row + 1 + step[0], column + 1 + step[1]]
         if not len(self.pixels_px):
             return index, np.full(len(index), np.inf)
-        away = np.linalg.norm(self.pixels_px[index] - query_px, axis=-1)
+        away = length(self.pixels_px[index] - query_px)
         deeper = np.abs(self.log_depth[index] - np.log(query_depth))
         fits = (index >= 0) & (away <= REACH_PX) & (deeper <= FARTHEST)
         return index, np.where(fits, away / REACH_PX + deeper / self.tolerance, np.inf)
@@ -102,7 +103,7 @@ def tracked_view(
     camera = transform_points(invert_rigid(world_from_camera), np.asarray(points_world, np.float64))
     with np.errstate(divide="ignore", invalid="ignore"):
         pixels, log_depth = project(camera, intrinsics), np.log(camera[:, 2])
-        shown = usable & (camera[:, 2] > 0) & np.isfinite(pixels).all(axis=-1) & inside_image(pixels, height, width)
+        shown = usable & (camera[:, 2] > 0) & all_finite(pixels) & inside_image(pixels, height, width)
     chosen = np.flatnonzero(shown)
     row, column = nearest_pixel(pixels[chosen], height, width)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -147,5 +148,5 @@ def place_in_grid(view: TrackedView, index: np.ndarray, query_px: np.ndarray, he
     with np.errstate(divide="ignore", invalid="ignore"):
         inverse = 1 / (a * d - b * c)
         offset = np.stack([d * rest[:, 0] - b * rest[:, 1], a * rest[:, 1] - c * rest[:, 0]], axis=-1) * inverse[:, None]
-    offset[~(np.linalg.norm(offset, axis=-1) <= 2 * REACH_PX)] = 0.0
+    offset[~(length(offset) <= 2 * REACH_PX)] = 0.0
     return np.stack([column, row], axis=-1) + 0.5 + offset

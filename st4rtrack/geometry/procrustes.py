@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from st4rtrack.geometry.align import Sim3
+from st4rtrack.geometry.vectors import all_finite
 
 JUDGES = 2000
 """Pairs, drawn at random where there are more, that propose and judge hypotheses; which of them is best does not need all."""
@@ -77,7 +78,7 @@ def robust_rigid(
         raise ValueError(f"points must be [n, 3] twice and weights [n], got {source.shape}, {target.shape}, {weights.shape}")
     if not threshold > 0 or not (np.isfinite(weights) & (weights >= 0)).all():
         raise ValueError("the threshold must be positive, and weights finite and not negative")
-    used = np.isfinite(source).all(axis=1) & np.isfinite(target).all(axis=1) & (weights > 0)
+    used = all_finite(source) & all_finite(target) & (weights > 0)
     x, y, w = source[used], target[used], weights[used]
     if len(x) < 3:
         return None

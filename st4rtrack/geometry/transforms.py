@@ -26,7 +26,9 @@ def transform_points(target_from_source: ArrayT, points_source: ArrayT) -> Array
     """
     rotation = target_from_source[..., :3, :3]
     translation = target_from_source[..., None, :3, 3]
-    return points_source @ rotation.swapaxes(-1, -2) + translation
+    points_target = points_source @ rotation.swapaxes(-1, -2)
+    points_target += translation
+    return points_target
 
 
 def transform_maps(target_from_source: ArrayT, maps_source: ArrayT) -> ArrayT:

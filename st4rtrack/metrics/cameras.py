@@ -6,6 +6,7 @@ import numpy as np
 
 from st4rtrack.geometry.align import Sim3, umeyama
 from st4rtrack.geometry.transforms import invert_rigid, rotation_angle
+from st4rtrack.geometry.vectors import length
 
 STILL_M = 1e-6
 """A trajectory whose centres stay within this has no direction, and none can be fitted to it."""
@@ -44,13 +45,13 @@ def camera_errors(
     if len(predicted) == 0:
         return CameraErrors(*[float("nan")] * 3, frames=0)
     predicted = _aligned(predicted, _alignment(predicted[:, :3, 3], true[:, :3, 3], scale))
-    ate = np.linalg.norm(predicted[:, :3, 3] - true[:, :3, 3], axis=-1)
+    ate = length(predicted[:, :3, 3] - true[:, :3, 3])
     follows = np.diff(np.flatnonzero(known)) == 1
     moved, truly_moved = (invert_rigid(m[:-1][follows]) @ m[1:][follows] for m in (predicted, true))
     error = invert_rigid(truly_moved) @ moved
     return CameraErrors(
         ate_m=_rms(ate),
-        rpe_translation_m=_rms(np.linalg.norm(error[:, :3, 3], axis=-1)),
+        rpe_translation_m=_rms(length(error[:, :3, 3])),
         rpe_rotation_deg=_rms(np.degrees(rotation_angle(error[:, :3, :3]))),
         frames=len(predicted),
     )

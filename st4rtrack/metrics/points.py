@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from st4rtrack.geometry.align import Moments, Sim3, floored_norm
+from st4rtrack.geometry.vectors import all_finite, length
 
 APD_THRESHOLDS_M = (0.1, 0.3, 0.5, 1.0)
 
@@ -15,7 +16,7 @@ Pieces = Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]]
 
 def end_point_error(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
     """Distance [...] between corresponding points [..., 3], in their unit."""
-    return np.linalg.norm(np.asarray(predicted, np.float64) - true, axis=-1)
+    return length(np.asarray(predicted, np.float64) - true)
 
 
 def average_points_within_distance(error_m: np.ndarray) -> float:
@@ -76,7 +77,7 @@ def global_alignments(pieces: Pieces, *, reflection_scale: bool = False) -> dict
     """
     moments, norms = Moments(), ([], [])
     for predicted, true in pieces():
-        finite = np.isfinite(predicted).all(axis=-1) & np.isfinite(true).all(axis=-1)
+        finite = all_finite(predicted) & all_finite(true)
         moments.add(predicted[finite], true[finite])
         norms[0].append(floored_norm(predicted[finite]).ravel())
         norms[1].append(floored_norm(true[finite]).ravel())

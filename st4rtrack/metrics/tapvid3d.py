@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from st4rtrack.geometry.align import floored_norm
+from st4rtrack.geometry.vectors import all_finite, length
 
 PIXEL_THRESHOLDS = (1, 2, 4, 8, 16)
 
@@ -52,13 +53,13 @@ def tapvid3d_scores(
         `TapVid3DScores`, after one scale: the ratio of the median distances over points visible in truth and prediction, all
         frames. A point that is not finite, in prediction or truth, is within no threshold.
     """
-    finite = np.isfinite(predicted_world).all(axis=-1) & np.isfinite(true_world).all(axis=-1)
+    finite = all_finite(predicted_world) & all_finite(true_world)
     both = true_visible & predicted_visible & finite
     scale = float("nan")
     if both.any():
         scale = float(np.median(floored_norm(true_world[both])) / np.median(floored_norm(predicted_world[both])))
     error = np.full(finite.shape, np.inf)
-    error[finite] = np.linalg.norm(scale * predicted_world[finite] - true_world[finite], axis=-1)
+    error[finite] = length(scale * predicted_world[finite] - true_world[finite])
     per_pixel_m = true_depth_m / np.sqrt(focal_px[0] * focal_px[1])
     seen, said = true_visible, predicted_visible
     jaccard, within_share = [], []

@@ -5,9 +5,10 @@ import logging
 import numpy as np
 import poselib
 
-from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid
+from st4rtrack.geometry.camera import intrinsics_from_focal
 from st4rtrack.geometry.focal import weiszfeld_focal
 from st4rtrack.geometry.transforms import invert_rigid, rigid
+from st4rtrack.geometry.vectors import all_finite
 from st4rtrack.types import Pointmap, UserError
 
 logger = logging.getLogger(__name__)
@@ -66,8 +67,8 @@ def solve_camera(reconstruction: Pointmap, intrinsics: np.ndarray) -> np.ndarray
     if len(index) < MIN_INLIERS:
         return None
     index = index[np.linspace(0, len(index) - 1, min(POINTS, len(index))).astype(np.int64)]
-    points = np.asarray(reconstruction.points_world, np.float64).reshape(-1, 3)[index]
-    pixels = pixel_grid(height, width).reshape(-1, 2)[index]
+    points = np.asarray(reconstruction.points_world).reshape(-1, 3)[index].astype(np.float64)
+    pixels = np.stack([index % width, index // width], axis=-1) + 0.5
     camera = {"model": "PINHOLE", "width": width, "height": height, "params": [*intrinsics[(0, 1), (0, 1)], *intrinsics[:2, 2]]}
     options = {"max_reproj_error": REPROJECTION_ERROR * max(height, width), "max_iterations": 1000, "seed": SEED}
     pose, result = poselib.estimate_absolute_pose(pixels, points, camera, options, {})
@@ -79,7 +80,7 @@ def solve_camera(reconstruction: Pointmap, intrinsics: np.ndarray) -> np.ndarray
 
 def _trusted(pointmap: Pointmap) -> np.ndarray:
     """[height, width] bool: finite, and not of the least confident fifth."""
-    finite = np.isfinite(pointmap.points_world).all(axis=-1)
+    finite = all_finite(pointmap.points_world)
     if pointmap.confidence is None or not finite.any():
         return finite
     return finite & (pointmap.confidence >= np.quantile(pointmap.confidence[finite], LEAST_CONFIDENT_SHARE))

@@ -5,6 +5,7 @@ import numpy as np
 from st4rtrack.geometry.align import Sim3
 from st4rtrack.geometry.following import Shown
 from st4rtrack.geometry.joining import joined
+from st4rtrack.geometry.vectors import all_finite
 from st4rtrack.types import Pointmap
 
 JOINED_POINTS = 1000
@@ -23,7 +24,7 @@ def world_from_pair(reconstruction: Pointmap, shown: Shown) -> tuple[Sim3, float
         pixels agree.
     """
     depth = shown.depth
-    index = np.flatnonzero(np.isfinite(reconstruction.points_world).all(axis=-1) & np.isfinite(depth))
+    index = np.flatnonzero(all_finite(reconstruction.points_world) & np.isfinite(depth))
     if len(index) < 3:
         return None
     index = _some(index)
@@ -51,7 +52,7 @@ def same_content(tracking: Pointmap, content: np.ndarray) -> Sim3 | None:
         content: the anchor's points at its own time in the world, [height, width, 3].
     """
     source, target = (np.asarray(points, np.float64).reshape(-1, 3) for points in (tracking.points_world, content))
-    index = np.flatnonzero(np.isfinite(source).all(axis=1) & np.isfinite(target).all(axis=1))
+    index = np.flatnonzero(all_finite(source) & all_finite(target))
     if not len(index):
         return None
     index = _some(index)

@@ -17,6 +17,7 @@ from st4rtrack.classical.given import ONE_UNIT, Given, Units
 from st4rtrack.geometry.camera import pixel_grid, project, unproject
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel, sample_map
 from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_maps, transform_points
+from st4rtrack.geometry.vectors import all_finite, length
 from st4rtrack.io.known.known import KnownVideo
 from st4rtrack.pipeline.cameras import solve_camera
 from st4rtrack.types import Pointmap, TwoPointmaps, UserError
@@ -140,7 +141,7 @@ class Placing:
         """How far known cameras go against those found in the network's reconstructions; `None` where they stand still."""
         cameras = self._known.world_from_camera
         assert cameras is not None
-        way = np.nan_to_num(np.linalg.norm(cameras[:, :3, 3], axis=1))
+        way = np.nan_to_num(length(cameras[:, :3, 3]))
         way[np.abs(np.arange(len(way)) - self._anchor_index) > SURVEY_FRAMES] = 0
         far = [int(index) for index in np.argsort(-way, kind="stable") if way[index] > 0]
         ratios = []
@@ -224,7 +225,7 @@ def _drawn_to_depth(points_world: np.ndarray, camera: np.ndarray, intrinsics: np
     z = np.where(points[:, 2] > 0, points[:, 2], np.nan)
     with np.errstate(invalid="ignore"):
         pixels = project(np.column_stack([points[:, :2], z]), intrinsics)
-        inside = np.isfinite(pixels).all(axis=1) & inside_image(pixels, *depth.shape)
+        inside = all_finite(pixels) & inside_image(pixels, *depth.shape)
     row, column = nearest_pixel(np.where(inside[:, None], pixels, 0.0), *depth.shape)
     measured = np.where(inside, depth[row, column], 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -15,6 +15,7 @@ from st4rtrack.classical.flow import dense_flow
 from st4rtrack.geometry.camera import pixel_grid, project
 from st4rtrack.geometry.sampling import inside_image
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
+from st4rtrack.geometry.vectors import length
 
 ReadField = Callable[[str, int], np.ndarray]
 """A field of a frame that is done, as `SceneSink.read` gives it."""
@@ -84,8 +85,8 @@ def moving_masks(read: ReadField, num_frames: int, anchor_index: int, moving: np
 def _displacement(start: np.ndarray, now: np.ndarray, visible: np.ndarray) -> np.ndarray:
     """[height, width] distance of points [height, width, 3], both from the camera, over its noise; 0 where it is not known."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        distance_start, distance = (np.linalg.norm(x, axis=-1) for x in (start, now))
-        turn = np.linalg.norm(now / distance[..., None] - start / distance_start[..., None], axis=-1)
+        distance_start, distance = (length(x) for x in (start, now))
+        turn = length(now / distance[..., None] - start / distance_start[..., None])
         stretch = np.abs(np.log(distance / distance_start))
     known = visible & np.isfinite(turn) & np.isfinite(stretch)
     if not known.any():
@@ -148,7 +149,7 @@ def _flow_excess(read: ReadField, t: int, other: int) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         pixels = project(there, np.asarray(read("intrinsics", other), np.float64))
     known = (there[:, 2] > 0) & inside_image(pixels, height, width)
-    excess = np.linalg.norm(pixel_grid(height, width) + flow - pixels.reshape(height, width, 2), axis=-1)
+    excess = length(pixel_grid(height, width) + flow - pixels.reshape(height, width, 2))
     known = known.reshape(height, width)
     if not known.any():
         return np.zeros((height, width))

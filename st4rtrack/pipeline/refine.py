@@ -17,6 +17,7 @@ from st4rtrack.geometry.camera import project
 from st4rtrack.geometry.sampling import inside_image, sample_map
 from st4rtrack.geometry.smoothing import FEWEST, noise_variance, smoothed
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
+from st4rtrack.geometry.vectors import all_finite
 from st4rtrack.types import Pointmap, TwoPointmaps, UserError
 
 Predicted = tuple[int, np.ndarray, TwoPointmaps]
@@ -144,7 +145,7 @@ def drawn_to_surface(maps: TwoPointmaps, world_from_camera: np.ndarray, intrinsi
     in_camera = transform_points(invert_rigid(world_from_camera), flat)
     with np.errstate(divide="ignore", invalid="ignore"):
         pixels = project(in_camera, intrinsics)
-        seen = (in_camera[:, 2] > 0) & np.isfinite(pixels).all(axis=1) & inside_image(pixels, height, width)
+        seen = (in_camera[:, 2] > 0) & all_finite(pixels) & inside_image(pixels, height, width)
     seen = np.flatnonzero(seen)
     if len(seen) == 0:
         return maps

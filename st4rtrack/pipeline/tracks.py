@@ -13,6 +13,7 @@ from st4rtrack.classical.two_view import TwoView
 from st4rtrack.geometry.camera import pixel_grid, project
 from st4rtrack.geometry.sampling import inside_image
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
+from st4rtrack.geometry.vectors import all_finite, mean
 from st4rtrack.types import TwoPointmaps
 
 NOISE_LIMITS = (0.003, 0.1)
@@ -123,7 +124,7 @@ def gather_evidence(
     at_image = np.clip(pixels, 0, (width, height)).astype(np.float32)
     behind, before, precise = _depth_test(depth, surface, at_image, inside)
     around = cv2.medianBlur(behind, 5)
-    beyond = np.minimum(pixels, (width, height) - pixels).min(axis=-1) / max(height, width)
+    beyond = _to_border(pixels, height, width) / max(height, width)
     unlike = _unlikeness(anchor_rgb, rgb, at_image, inside)
     evidence = {
         "behind": behind,
@@ -156,7 +157,7 @@ def _projected(
     height, width = points_world.shape[:2]
     with np.errstate(invalid="ignore"):  # of infinite points, which do not count
         points = transform_points(invert_rigid(world_from_camera), points_world.reshape(-1, 3).astype(np.float64))
-    possible = np.isfinite(points).all(axis=-1) & (points[:, 2] > 1e-9)
+    possible = all_finite(points) & (points[:, 2] > 1e-9)
     points = np.where(possible[:, None], points, 1.0)
     pixels = np.clip(project(points, intrinsics), -1e4, 1e4)
     shape = (height, width)
@@ -210,6 +211,12 @@ def _turned_away(pixels_px: np.ndarray, possible: np.ndarray) -> np.ndarray:
     return (1 - np.clip(cv2.blur(area, (3, 3)), 0, 1)).astype(np.float32)
 
 
+def _to_border(pixels_px: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Distance [height, width] in pixels to the nearest border, negative beyond it."""
+    u, v = np.moveaxis(pixels_px, -1, 0)
+    return np.minimum(np.minimum(u, width - u), np.minimum(v, height - v))
+
+
 def _unlikeness(anchor_rgb: np.ndarray, rgb: np.ndarray, pixels_px: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """How different points look [height, width]: logarithm of one plus the colour's change over what is usual in this frame.
 
@@ -219,8 +226,10 @@ def _unlikeness(anchor_rgb: np.ndarray, rgb: np.ndarray, pixels_px: np.ndarray, 
     now = _read(now, pixels_px)
     if not inside.any():
         return np.zeros(inside.shape, np.float32)
-    gain = np.median(now[inside], axis=0) / np.maximum(np.median(then[inside], axis=0), 1.0)
-    change = np.abs(then * gain - now).mean(axis=-1)
+    seen = np.flatnonzero(inside)
+    median_now, median_then = (np.median(image.reshape(-1, 3)[seen], axis=0) for image in (now, then))
+    gain = median_now / np.maximum(median_then, 1.0)
+    change = mean(np.abs(then * gain - now))
     return np.log1p(inside * change / max(float(np.median(change[inside])), LEAST_LOOK)).astype(np.float32)
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass, fields, replace
 import cv2
 import numpy as np
 
+from st4rtrack.geometry.vectors import all_components, all_finite, length
 from st4rtrack.render.draw import PANEL, Colour
 from st4rtrack.render.points import View, orbit_view, splat
-from st4rtrack.render.sample import ShownFrames, all_finite, read_points
+from st4rtrack.render.sample import ShownFrames, read_points
 from st4rtrack.types import Scene
 
 MOST_POINTS = 400_000
@@ -65,7 +66,7 @@ def surface_cloud(
         normals = np.cross(across, down)
         normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
         rays = points_world - world_from_camera[:3, 3].astype(np.float32)
-        distance = np.linalg.norm(rays, axis=-1)
+        distance = length(rays)
         incidence = np.einsum("hwc,hwc->hw", normals, rays) / distance
         normals *= -np.sign(incidence)[..., None]
         keep = keep & (np.abs(incidence) > 0.08)
@@ -157,7 +158,7 @@ def near(cloud: Cloud, points_world: np.ndarray) -> np.ndarray:
         return all_finite(points_world)
     low, high = np.percentile(cloud.points_world, [1, 99], axis=0)
     reach = 0.75 * float(np.linalg.norm(high - low))
-    return all_finite(points_world) & (np.linalg.norm(points_world - (low + high) / 2, axis=1) < reach + 1e-9)
+    return all_finite(points_world) & (length(points_world - (low + high) / 2) < reach + 1e-9)
 
 
 def best_view(
@@ -185,6 +186,6 @@ def shown_share(cloud: Cloud, view: View) -> float:
     _, buffer = splat(small, front.points_world, front.colours, 0.0, background=PANEL)
     pixels, depth = small.project(front.points_world)
     with np.errstate(invalid="ignore"):
-        inside = ((pixels >= 0) & (pixels < (small.width, small.height))).all(axis=1)
+        inside = all_components((pixels >= 0) & (pixels < (small.width, small.height)))
     column, row = pixels[inside].astype(int).T
     return float((depth[inside] <= 1.03 * buffer[row, column]).sum())

@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from st4rtrack.geometry.vectors import all_components
 from st4rtrack.io.files import write_whole
 from st4rtrack.render.draw import (
     ACCENT,
@@ -261,7 +262,7 @@ def draw_tracks(rgb: np.ndarray, tracks: AnchorTracks, colours: np.ndarray, fram
             _draw_tail_step(canvas, tracks, colours, scale, j, moving=False, alpha=0.6 - 0.4 * age / static_tail)
     pixels, seen = tracks.pixels_px[here], tracks.visible[here]
     with np.errstate(invalid="ignore"):
-        inside = ((pixels >= 0) & (pixels <= (rgb.shape[1], rgb.shape[0]))).all(axis=1)
+        inside = all_components((pixels >= 0) & (pixels <= (rgb.shape[1], rgb.shape[0])))
     for wanted in (inside & ~seen, inside & seen & ~tracks.moving, inside & seen & tracks.moving):
         for k in np.flatnonzero(wanted):
             size = radius if tracks.moving[k] else 0.75 * radius

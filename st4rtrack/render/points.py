@@ -8,6 +8,7 @@ import numpy as np
 
 from st4rtrack.geometry.camera import project
 from st4rtrack.geometry.transforms import rigid, transform_points
+from st4rtrack.geometry.vectors import all_components
 
 LARGEST_RADIUS_PX = (8.0, 18.0)
 """Of a splat, for many points and for few."""
@@ -159,7 +160,7 @@ def _robust_box(points_camera: np.ndarray) -> np.ndarray:
     """The points [points, 3] without the outermost thousandth of each axis, at most some thousand."""
     points_camera = points_camera[:: max(1, len(points_camera) // 20000)]
     low, high = np.percentile(points_camera, [0.1, 99.9], axis=0)
-    inside = ((points_camera >= low) & (points_camera <= high)).all(axis=1)
+    inside = all_components((points_camera >= low) & (points_camera <= high))
     return points_camera[inside] if inside.any() else points_camera
 
 
@@ -189,7 +190,7 @@ def splat(
     # Discs of a few points may be large; of many they would cost time and hide what is beside them.
     limit = float(np.clip(2 * np.sqrt(view.height * view.width / max(len(depth), 1)), *largest_px))
     with np.errstate(invalid="ignore"):
-        keep = ((pixels_px > -limit) & (pixels_px < (view.width + limit, view.height + limit))).all(axis=1)
+        keep = all_components((pixels_px > -limit) & (pixels_px < (view.width + limit, view.height + limit)))
     chosen = np.flatnonzero(keep)
     chosen = chosen[np.argsort(-depth[chosen], kind="stable")]  # far to near: of equal pixels the last written stays
     column, row = np.floor(pixels_px[chosen]).astype(np.int32).T

@@ -6,6 +6,7 @@ import numpy as np
 
 from st4rtrack.geometry.camera import project
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps, transform_points
+from st4rtrack.geometry.vectors import all_finite, length
 from st4rtrack.types import Pointmap, Scene
 
 MOVING_TAIL, STATIC_TAIL = 12, 4
@@ -73,11 +74,6 @@ def choose_frames(num_frames: int, count: int, anchor_index: int) -> np.ndarray:
     index = np.unique(np.rint(np.linspace(0, num_frames - 1, min(count, num_frames))).astype(int))
     index[np.argmin(np.abs(index - anchor_index))] = anchor_index
     return np.unique(index)
-
-
-def all_finite(points: np.ndarray) -> np.ndarray:
-    """[...] bool of points [..., 3]."""
-    return np.asarray(np.isfinite(points).all(axis=-1))
 
 
 def read_points(maps: Pointmap, frame: int) -> np.ndarray:
@@ -181,12 +177,12 @@ def moving_pixels(scene: Scene, shown: np.ndarray) -> np.ndarray:
     if scene.tracking.moving is not None:
         return np.asarray(scene.tracking.moving, bool)
     start = read_points(scene.tracking, scene.anchor_index)
-    start_distance = np.maximum(np.linalg.norm(start, axis=-1), 1e-6)
+    start_distance = np.maximum(length(start), 1e-6)
     turn, stretch = np.zeros(start.shape[:2], np.float32), np.zeros(start.shape[:2], np.float32)
     for t in shown.tolist():
         points = read_points(scene.tracking, t)
-        distance = np.maximum(np.linalg.norm(points, axis=-1), 1e-6)
-        way = np.linalg.norm(points / distance[..., None] - start / start_distance[..., None], axis=-1)
+        distance = np.maximum(length(points), 1e-6)
+        way = length(points / distance[..., None] - start / start_distance[..., None])
         turn = np.fmax(turn, way)
         stretch = np.fmax(stretch, np.abs(distance / start_distance - 1))
     return (turn > max(0.015, 4 * float(np.median(turn)))) | (stretch > max(0.05, 5 * float(np.median(stretch))))

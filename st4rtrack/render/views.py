@@ -4,10 +4,11 @@ import cv2
 import numpy as np
 
 from st4rtrack.geometry.transforms import transform_points
+from st4rtrack.geometry.vectors import all_finite
 from st4rtrack.render.clouds import Cloud, anchor_cloud, best_view, near, reconstruction_cloud, without_outliers
 from st4rtrack.render.draw import PANEL, TIME_MAP, dot, line, lines, map_colours, rgb_tuple
 from st4rtrack.render.points import LARGEST_RADIUS_PX, View, shade_edges, splat
-from st4rtrack.render.sample import AnchorTracks, ShownFrames, all_finite
+from st4rtrack.render.sample import AnchorTracks, ShownFrames
 from st4rtrack.types import Scene
 
 ENLARGED = 2

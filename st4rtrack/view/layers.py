@@ -6,7 +6,8 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from st4rtrack.render.sample import all_finite, choose_frames
+from st4rtrack.geometry.vectors import all_components, all_finite, length
+from st4rtrack.render.sample import choose_frames
 from st4rtrack.types import Scene
 from st4rtrack.view.sampling import (
     Branch,
@@ -104,7 +105,7 @@ class SceneLayers:
         """Points [n, 3] of both branches at several times, without outliers and the least sure; one where there is none."""
         kept = []
         for branch, (points, confidence) in self._sample.items():
-            keep = ((points >= self.low) & (points <= self.high)).all(axis=1)
+            keep = all_components((points >= self.low) & (points <= self.high))
             kept.append(points[keep & (confidence >= self.least_confidence(branch, Settings().least_sure))])
         sure = np.concatenate(kept)
         return sure if len(sure) else np.array([[0.0, 0.0, 1.0]])
@@ -118,7 +119,7 @@ class SceneLayers:
         """Diameter in world units at which neighbouring points just close up."""
         height, width = self.scene.rgb.shape[1:3]
         pitch_px = np.sqrt(height * width / max(len(self.pixels(settings.points)), 1))
-        depth = np.median(np.linalg.norm(self._sample["tracking"][0], axis=1)) if len(self._sample["tracking"][0]) else 1.0
+        depth = np.median(length(self._sample["tracking"][0])) if len(self._sample["tracking"][0]) else 1.0
         focal_px = float(np.asarray(self.scene.cameras.intrinsics[self.scene.anchor_index])[0, 0])
         return settings.point_size * _CLOSED_UP * pitch_px * float(depth) / max(focal_px, 1e-6)
 

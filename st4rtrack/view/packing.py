@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from st4rtrack.render.sample import all_finite
+from st4rtrack.geometry.vectors import all_components, all_finite
 from st4rtrack.types import Scene
 from st4rtrack.view.sampling import (
     Branch,
@@ -108,7 +108,7 @@ def packed_frames(scene: Scene, content: Content, frames: np.ndarray) -> Iterato
 def _packed_points(points: np.ndarray, confidence: np.ndarray, content: Content, branch: Branch) -> bytes:
     """Planes of bytes: high and low bytes of positions, each against its neighbours left and above, and how sure they are."""
     with np.errstate(invalid="ignore"):
-        known = all_finite(points) & ((points >= content.low) & (points <= content.high)).all(axis=1)
+        known = all_finite(points) & all_components((points >= content.low) & (points <= content.high))
     share = np.where(known[:, None], (points - content.low) / (content.high - content.low), 0)
     grid = np.rint(share.T * (2**BITS - 1)).astype(np.int32).reshape(3, len(np.unique(content.pixels[:, 0])), -1)
     steps = np.diff(np.diff(grid, axis=2, prepend=0), axis=1, prepend=0)

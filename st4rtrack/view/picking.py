@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from st4rtrack.geometry.sampling import inside_image
-from st4rtrack.render.sample import all_finite, read_points
+from st4rtrack.geometry.vectors import all_finite, length
+from st4rtrack.render.sample import read_points
 from st4rtrack.types import Scene
 
 CLICK_ANGLE = 0.012
@@ -39,7 +40,7 @@ class PointPath:
     @property
     def steps(self) -> np.ndarray:
         """[time - 1] distances from frame to frame, world units; NaN next to unknown points."""
-        return np.linalg.norm(np.diff(self.points, axis=0), axis=1)
+        return length(np.diff(self.points, axis=0))
 
     @property
     def length(self) -> float:
@@ -60,7 +61,7 @@ class PointPath:
         index = np.arange(len(self.points))
         before, after = np.maximum(index - 1, 0), np.minimum(index + 1, len(index) - 1)
         passed_s = np.asarray(self.time_s, np.float64)[after] - np.asarray(self.time_s, np.float64)[before]
-        way = np.linalg.norm(self.points[after] - self.points[before], axis=1)
+        way = length(self.points[after] - self.points[before])
         return np.divide(way, passed_s, out=np.full(len(way), np.nan), where=passed_s > 0)
 
 
@@ -77,7 +78,7 @@ def pixel_on_points(scene: Scene, frame: int, ray: Ray, *, least_confidence: flo
     row, column = np.nonzero(known)
     offset = points[row, column] - ray.origin
     along = offset @ ray.direction
-    beside = np.linalg.norm(offset - along[:, None] * ray.direction, axis=1)
+    beside = length(offset - along[:, None] * ray.direction)
     angle = np.where(along > 0, beside / np.maximum(along, 1e-12), np.inf)
     near = angle < CLICK_ANGLE
     if not near.any():

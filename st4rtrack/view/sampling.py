@@ -5,8 +5,9 @@ from typing import Literal
 
 import numpy as np
 
+from st4rtrack.geometry.vectors import all_components, all_finite, length
 from st4rtrack.render.points import look_at
-from st4rtrack.render.sample import all_finite, choose_frames, moving_pixels, read_points
+from st4rtrack.render.sample import choose_frames, moving_pixels, read_points
 from st4rtrack.types import Pointmap, Scene
 
 Branch = Literal["tracking", "reconstruction"]
@@ -153,7 +154,7 @@ def _sure_sample(scene: Scene, branch: Branch) -> np.ndarray:
         return points
     points = points[confidence >= np.quantile(confidence, _LEAST_SURE_SHARE)]
     low, high = robust_box(points, slack=0.0)
-    return points[((points >= low) & (points <= high)).all(axis=1)]
+    return points[all_components((points >= low) & (points <= high))]
 
 
 def camera_outlines(scene: Scene, low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -165,7 +166,7 @@ def camera_outlines(scene: Scene, low: np.ndarray, high: np.ndarray) -> np.ndarr
     """
     extent = float(np.linalg.norm(high - low))
     centres = np.asarray(scene.cameras.world_from_camera, np.float64)[:, :3, 3]
-    near = centres[np.linalg.norm(centres - (low + high) / 2, axis=1) < 2 * extent]
+    near = centres[length(centres - (low + high) / 2) < 2 * extent]
     corners = FRUSTUM_SHARE * extent * np.array([[x, y, 1.0] for x in (-0.5, 0.5) for y in (-0.5, 0.5)])
     return np.concatenate([near, *(near + corner for corner in corners)])
 

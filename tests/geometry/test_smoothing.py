@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from st4rtrack.geometry.smoothing import noise_variance, smoothed
+from st4rtrack.geometry.smoothing import _median_of_few, noise_variance, smoothed
 
 NOISE = 0.01
 TIMES = np.arange(9.0) - 4
@@ -60,3 +60,11 @@ def test_without_noise_nothing_changes() -> None:
         exact = tracks(motion)[1].astype(np.float32)
         for index in range(9):
             np.testing.assert_allclose(smoothed(exact, index, noise_variance(exact) * 0), exact[index], atol=2e-6)
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_median_of_few_is_numpys(count: int) -> None:
+    samples = np.random.default_rng(count).normal(size=(count, 50, 3)).astype(np.float32)
+    samples[count // 2, 3] = np.nan
+    samples[0, 7] = np.inf
+    np.testing.assert_array_equal(_median_of_few(samples), np.median(samples, axis=0))

@@ -16,6 +16,7 @@ import numpy as np
 from st4rtrack.geometry.camera import project
 from st4rtrack.geometry.sampling import inside_image
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
+from st4rtrack.geometry.vectors import length
 from st4rtrack.io.formats.cameras import camera_frames, image_intrinsics, world_from_cameras
 from st4rtrack.io.formats.content import AnchorPixels, choose_pixels, follow
 from st4rtrack.io.formats.extras import need
@@ -114,7 +115,7 @@ def _observations(scene: Scene, frames: np.ndarray, pixels: AnchorPixels) -> Obs
         in_view &= inside_image(np.where(in_view[:, None], track_px, -1.0), height, width)
         visible_in += in_view
         agrees = np.flatnonzero(in_view)
-        agrees = agrees[np.linalg.norm(track_px[agrees] - place_px[agrees], axis=1) <= MAX_ERROR_PX]
+        agrees = agrees[length(track_px[agrees] - place_px[agrees]) <= MAX_ERROR_PX]
         found_frame.append(np.full(len(agrees), frame, np.int32))
         found_point.append(agrees.astype(np.int32))
         found_px.append(track_px[agrees])

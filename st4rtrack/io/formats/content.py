@@ -7,6 +7,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from st4rtrack.geometry.vectors import all_finite
 from st4rtrack.types import Pointmap, Scene, UserError
 
 Branch = Literal["reconstruction", "tracking"]
@@ -153,7 +154,7 @@ def follow(scene: Scene, pixels: AnchorPixels) -> Iterator[tuple[np.ndarray, np.
     last = np.asarray(maps.points_world[scene.anchor_index], np.float32)[pick]
     for frame in range(len(scene)):
         points = np.asarray(maps.points_world[frame], np.float32)[pick]
-        known = np.asarray(np.isfinite(points).all(axis=1))
+        known = all_finite(points)
         if maps.valid is not None:
             known &= np.asarray(maps.valid[frame], bool)[pick]
         last = np.where(known.reshape(-1, 1), points, last)
@@ -171,7 +172,7 @@ def track_colours(pixels: AnchorPixels, width: int) -> np.ndarray:
 
 def _sure(maps: Pointmap, frame: int, drop_least_sure: float) -> np.ndarray:
     """[height, width] bool."""
-    keep = np.isfinite(np.asarray(maps.points_world[frame], np.float32)).all(axis=-1)
+    keep = all_finite(np.asarray(maps.points_world[frame], np.float32))
     if maps.valid is not None:
         keep &= np.asarray(maps.valid[frame], bool)
     if maps.confidence is not None:

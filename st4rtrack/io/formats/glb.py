@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from st4rtrack.geometry.vectors import length
 from st4rtrack.io.formats.cameras import (
     camera_frames,
     image_intrinsics,
@@ -47,8 +48,8 @@ def write_glb(scene: Scene, path: str | Path, *, max_points: int = 500_000, max_
     result.add_geometry(trimesh.PointCloud(points, colors=cloud.colours), geom_name="reconstruction", node_name="reconstruction")
     if max_tracks:
         result.add_geometry(_track_lines(trimesh, scene, max_tracks), geom_name="tracks", node_name="tracks")
-    length = _FRUSTUM_LENGTH * float(np.median(np.linalg.norm(cloud.points_world, axis=1)))
-    result.geometry["frustum"] = _frustum(trimesh, scene, length)
+    frustum_length = _FRUSTUM_LENGTH * float(np.median(length(cloud.points_world)))
+    result.geometry["frustum"] = _frustum(trimesh, scene, frustum_length)
     shown = set(frames[np.linspace(0, len(frames) - 1, min(len(frames), _SHOWN_CAMERAS)).round().astype(int)].tolist())
     for frame in frames.tolist():
         name = f"camera_{frame:06d}"
@@ -56,7 +57,7 @@ def write_glb(scene: Scene, path: str | Path, *, max_points: int = 500_000, max_
         if frame in shown:
             result.graph.update(frame_to=f"frustum_{frame:06d}", frame_from="world", matrix=poses[frame], geometry="frustum")
     Path(path).write_bytes(
-        trimesh.exchange.gltf.export_glb(result, tree_postprocessor=lambda tree: _add_cameras(tree, scene, length))
+        trimesh.exchange.gltf.export_glb(result, tree_postprocessor=lambda tree: _add_cameras(tree, scene, frustum_length))
     )
 
 

