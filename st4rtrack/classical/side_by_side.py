@@ -1,15 +1,18 @@
-"""Work on images side by side, on threads that stay.
+"""Work on images side by side, on threads that stay, and who else may have threads.
 
 OpenCV keeps about a kilobyte of every thread that ever called it: threads made for each frame would cost memory that grows with the video.
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
+from itertools import islice
 from typing import TypeVar
 
 import cv2
+from threadpoolctl import ThreadpoolController
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -19,6 +22,24 @@ def side_by_side(work: Callable[[Item], Result], items: Iterable[Item]) -> list[
     """Results in the order of the items, on as many threads as OpenCV may use. The work itself must not call this."""
     most = cv2.getNumThreads()
     return [work(item) for item in items] if most <= 1 else list(_threads(most).map(work, items))
+
+
+def stream_side_by_side(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """The same, of items that come one after the other: as many at a time as there are threads."""
+    remaining = iter(items)
+    while group := list(islice(remaining, max(1, cv2.getNumThreads()))):
+        yield from side_by_side(work, group)
+
+
+@contextmanager
+def blas_on_one_thread() -> Iterator[None]:
+    """While it lasts, NumPy's products of matrices have one thread; around a function, while that runs.
+
+    OpenBLAS would spread thousands of points by a 3x3 matrix over all cores, is no faster so, and then waits on them by spinning, where the
+    network, optical flow and the other parts of a run could work.
+    """
+    with ThreadpoolController().select(internal_api="openblas").limit(limits=1):
+        yield
 
 
 @cache

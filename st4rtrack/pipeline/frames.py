@@ -1,12 +1,13 @@
 """Every frame from the video to the scene: through the network, consistent over time, with its camera and what it sees of the anchor."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from st4rtrack.classical.side_by_side import stream_side_by_side
 from st4rtrack.classical.two_view import TwoView
 from st4rtrack.io.known.known import KnownVideo
 from st4rtrack.io.memory import give_back_freed
@@ -25,6 +26,9 @@ from st4rtrack.types import Pointmap, TwoPointmaps, Video
 FRAMES_BETWEEN_RELEASES = 8
 """After so many, freed memory goes back to the system: what is held would grow by a tenth over
 thousands of frames. Under one percent of the time."""
+
+FRAMES_BETWEEN_THREADS = 2
+"""How many frames may wait between cameras, visibility and writing."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,9 @@ def process_frames(
     kept: TokenFile | None,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """All frames that the sink misses, each written as soon as it is known. Reading, the network and this loop overlap.
+    """All frames that the sink misses, each written as soon as it is known.
+
+    Reading, the network, cameras, visibility and writing overlap, each in a thread of its own, so that none waits for another for long.
 
     Args:
         video: at network size.
@@ -109,12 +115,11 @@ def process_frames(
     needed = frames_needed(done, world.anchor_index, steps)
     frames = run_ahead(_noting_cycle_errors(outward.frames(needed), returned), batch_size)
     predicted = run_ahead(predict_frames(model, world.anchor, frames, batch_size=batch_size, kept=kept), batch_size)
-    for index, rgb, maps in refined(predicted, world.points, world.anchor_index, steps):
-        cycle = returned.pop(index, None)
-        if done[index]:  # on disk already, and only looked at again for its neighbours' sake
-            continue
-        _write(sink, world, steps, index, rgb, float(video.time_s[index]), maps, cycle)
-        done[index] = True
+    consistent = refined(predicted, world.points, world.anchor_index, steps)
+    placed = run_ahead(_placed(consistent, world, steps, sink, returned), FRAMES_BETWEEN_THREADS)
+    for frame, probability in run_ahead(stream_side_by_side(partial(_with_visibility, world), placed), FRAMES_BETWEEN_THREADS):
+        _write(sink, frame, probability, world.intrinsics_of(frame.index), float(video.time_s[frame.index]))
+        done[frame.index] = True
         num_done = int(done.sum())
         if num_done % FRAMES_BETWEEN_RELEASES == 0:
             give_back_freed()
@@ -132,40 +137,75 @@ def _noting_cycle_errors(
         yield index, rgb, view
 
 
-def _write(
-    sink: SceneSink,
+@dataclass(frozen=True)
+class _PlacedFrame:
+    """A frame [height, width] with its pointmaps in the world and its camera; the cycle error where optical flow knows it."""
+
+    index: int
+    rgb: np.ndarray
+    maps: TwoPointmaps
+    world_from_camera: np.ndarray
+    solved: bool
+    cycle_error: np.ndarray | None
+
+
+def _placed(
+    frames: Iterable[tuple[int, np.ndarray, TwoPointmaps]],
     world: World,
     steps: Refinement,
-    index: int,
-    rgb: np.ndarray,
-    time_s: float,
-    maps: TwoPointmaps,
-    cycle: np.ndarray | None,
-) -> None:
-    """A frame with its camera and with what it sees of the anchor."""
-    at_anchor = index == world.anchor_index
-    # a frame without a camera has its neighbour's on the anchor's side, and is marked
-    towards_anchor = index - int(np.sign(index - world.anchor_index))
-    neighbour = np.eye(4) if at_anchor else sink.read("world_from_camera", towards_anchor)
-    maps, camera, solved = world.place(index, maps, neighbour)
-    intrinsics = world.intrinsics_of(index)
-    if steps.surface and solved and not at_anchor:
-        maps = drawn_to_surface(maps, camera, intrinsics)
-    probability = np.ones(rgb.shape[:2], np.float32)
-    if not at_anchor:
-        probability = visible_probability(maps, camera, intrinsics, world.anchor.rgb, rgb, cycle_error=cycle)
-    probability = probability.astype(np.float16)  # before it is compared, so that what is stored agrees
+    sink: SceneSink,
+    returned: dict[int, np.ndarray],
+) -> Iterator[_PlacedFrame]:
+    """The frames that the sink misses, with their cameras; one without has its neighbour's on the anchor's side, and is marked."""
+    written = sink.frames_done
+    last: tuple[int, np.ndarray] | None = None
+    for index, rgb, maps in frames:
+        cycle = returned.pop(index, None)
+        if written[index]:  # on disk already, and only looked at again for its neighbours' sake
+            continue
+        neighbour = _camera_of(index - int(np.sign(index - world.anchor_index)), world.anchor_index, last, sink)
+        maps, camera, solved = world.place(index, maps, neighbour)
+        if steps.surface and solved and index != world.anchor_index:
+            maps = drawn_to_surface(maps, camera, world.intrinsics_of(index))
+        last = index, camera
+        yield _PlacedFrame(index, rgb, maps, camera, solved, cycle)
+
+
+def _camera_of(index: int, anchor_index: int, last: tuple[int, np.ndarray] | None, sink: SceneSink) -> np.ndarray:
+    """`world_from_camera` [4, 4] of the anchor, of the frame before, which is perhaps not written yet, or of one on disk."""
+    if index == anchor_index:
+        return np.eye(4)
+    return last[1] if last is not None and last[0] == index else sink.read("world_from_camera", index)
+
+
+def _with_visibility(world: World, frame: _PlacedFrame) -> tuple[_PlacedFrame, np.ndarray]:
+    """The frame, and with which probability [height, width] float16 it sees each point of the anchor."""
+    if frame.index == world.anchor_index:
+        return frame, np.ones(frame.rgb.shape[:2], np.float16)
+    probability = visible_probability(
+        frame.maps,
+        frame.world_from_camera,
+        world.intrinsics_of(frame.index),
+        world.anchor.rgb,
+        frame.rgb,
+        cycle_error=frame.cycle_error,
+    )
+    return frame, probability.astype(np.float16)  # before it is compared, so that what is stored agrees
+
+
+def _write(sink: SceneSink, frame: _PlacedFrame, probability: np.ndarray, intrinsics: np.ndarray, time_s: float) -> None:
+    tracking, reconstruction = frame.maps.tracking, frame.maps.reconstruction
     sink.write_frame(
-        index,
-        rgb=rgb,
+        frame.index,
+        rgb=frame.rgb,
         time_s=time_s,
-        tracking_points=maps.tracking.points_world,
-        tracking_confidence=maps.tracking.confidence,
+        tracking_points=tracking.points_world,
+        tracking_confidence=tracking.confidence,
         visible=probability > 0.5,
         visible_probability=probability,
-        reconstruction_points=maps.reconstruction.points_world,
-        reconstruction_confidence=maps.reconstruction.confidence,
-        world_from_camera=camera,
+        reconstruction_points=reconstruction.points_world,
+        reconstruction_confidence=reconstruction.confidence,
+        world_from_camera=frame.world_from_camera,
         intrinsics=intrinsics,
-        solved=solved,
+        solved=frame.solved,
     )

@@ -1,7 +1,7 @@
 """What moves in the world: which points of the anchor, and which pixels of every frame.
 
-Two passes over the frames of a scene that are done, one frame at a time, so that memory does not grow with the video and a killed run
-finds the same. A point of the anchor moves where it leaves its place by more than the tracks' own noise. A pixel of a frame shows something
+Two passes over the frames of a scene that are done, a few at a time, so that memory does not grow with the video and a killed run finds
+the same. A point of the anchor moves where it leaves its place by more than the tracks' own noise. A pixel of a frame shows something
 that moves where such a point is seen there; what no point of the anchor is seen at is new, and judged by the images: it moves where the
 optical flow to frames before and after is not what the camera's way makes of a static world.
 """
@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from st4rtrack.classical.flow import dense_flow
+from st4rtrack.classical.side_by_side import stream_side_by_side
 from st4rtrack.geometry.camera import pixel_grid, project
 from st4rtrack.geometry.sampling import inside_image
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
@@ -52,14 +53,16 @@ def moving_points(read: ReadField, num_frames: int, anchor_index: int) -> np.nda
     median of the frame, most points being static. A point moves when they are large in the mean of the frames in which it is seen.
     """
     start = np.asarray(read("tracking_points", anchor_index), np.float32)
-    said, seen = np.zeros(start.shape[:2], np.float32), np.zeros(start.shape[:2], np.float32)
-    for t in range(num_frames):
-        if t == anchor_index:
-            continue
+
+    def displacement(t: int) -> tuple[np.ndarray, np.ndarray]:
         visible = np.asarray(read("visible", t), bool)
         points = np.asarray(read("tracking_points", t), np.float32)
         centre = np.asarray(read("world_from_camera", t), np.float32)[:3, 3]
-        said += _displacement(start - centre, points - centre, visible)
+        return _displacement(start - centre, points - centre, visible), visible
+
+    said, seen = np.zeros(start.shape[:2], np.float32), np.zeros(start.shape[:2], np.float32)
+    for moved, visible in stream_side_by_side(displacement, (t for t in range(num_frames) if t != anchor_index)):
+        said += moved
         seen += visible
     return cv2.medianBlur(said / np.maximum(seen, 1), 5) > MOVES
 
@@ -71,15 +74,17 @@ def moving_masks(read: ReadField, num_frames: int, anchor_index: int, moving: np
         read, num_frames, anchor_index: as of `moving_points`.
         moving: what it found.
     """
-    for t in range(num_frames):
+
+    def mask(t: int) -> np.ndarray:
         if t == anchor_index:
-            yield moving.copy()
-            continue
+            return moving.copy()
         shows, still = _shown(read, t, moving)
         new = ~shows & ~still
         if new.mean() > LEAST_NEW_SHARE:
             shows |= new & _flows_apart(read, t, num_frames)
-        yield cv2.medianBlur(shows.astype(np.uint8), 5) > 0
+        return cv2.medianBlur(shows.astype(np.uint8), 5) > 0
+
+    return stream_side_by_side(mask, range(num_frames))
 
 
 def _displacement(start: np.ndarray, now: np.ndarray, visible: np.ndarray) -> np.ndarray:

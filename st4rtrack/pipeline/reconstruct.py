@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
+from st4rtrack.classical.side_by_side import blas_on_one_thread
 from st4rtrack.io.known.known import Known, known_of_video
 from st4rtrack.io.scene import SceneBuffer, SceneSink, SceneWriter, holds_scene, load_scene
 from st4rtrack.io.video import open_video
@@ -41,6 +42,7 @@ class Selection(TypedDict, total=False):
     fps: float | None
 
 
+@blas_on_one_thread()
 def reconstruct(
     video: Any,
     *,

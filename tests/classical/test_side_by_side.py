@@ -4,9 +4,10 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from st4rtrack.classical.anchored import both_ways
-from st4rtrack.classical.side_by_side import side_by_side
+from st4rtrack.classical.side_by_side import blas_on_one_thread, side_by_side, stream_side_by_side
 
 
 def test_results_come_in_the_order_of_the_items() -> None:
@@ -16,6 +17,28 @@ def test_results_come_in_the_order_of_the_items() -> None:
 def test_what_the_work_raises_is_raised() -> None:
     with pytest.raises(ZeroDivisionError):
         side_by_side(lambda x: 1 / x, [1, 0])
+
+
+def test_a_stream_is_taken_a_few_items_at_a_time() -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for k in range(50):
+            taken.append(k)
+            yield k
+
+    results = stream_side_by_side(lambda x: -x, items())
+    assert next(results) == 0 and len(taken) <= cv2.getNumThreads()
+    assert list(results) == [-k for k in range(1, 50)]
+    assert list(stream_side_by_side(str, [])) == []
+
+
+def test_blas_has_one_thread_for_a_while() -> None:
+    before = _blas_threads()
+    assert before, "NumPy without OpenBLAS"
+    with blas_on_one_thread():
+        assert set(_blas_threads()) == {1}
+    assert _blas_threads() == before
 
 
 def test_it_runs_where_opencv_has_one_thread(one_opencv_thread: None) -> None:
@@ -31,6 +54,10 @@ def test_no_frame_costs_new_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(10):
         both_ways(image, image)
     assert len(started) <= cv2.getNumThreads()
+
+
+def _blas_threads() -> list[int]:
+    return [library["num_threads"] for library in threadpool_info() if library["internal_api"] == "openblas"]
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
 from st4rtrack.data.procedural import ProceduralClip, ProceduralConfig, procedural_clip
 from st4rtrack.geometry.camera import pixel_grid
@@ -184,3 +185,33 @@ def test_frames_without_a_camera_are_marked_and_counted(clip: ProceduralClip, ca
     np.testing.assert_array_equal(scene.cameras.world_from_camera[4], scene.cameras.world_from_camera[3])
     assert scene.info["results"]["cameras_not_found"] == 1
     assert "1 of 6" in caplog.text
+
+
+def test_a_run_that_goes_on_finds_the_neighbours_camera_on_disk(clip: ProceduralClip, tmp_path: Path) -> None:
+    broken = procedural_clip(3, ProceduralConfig(num_frames=6, setting="room"), anchor=ANCHOR)
+    for index in (0, 3, 4, 5):
+        broken.reconstruction_points_world[index] = np.random.default_rng(index).standard_normal((192, 256, 3))
+    options = {"model": TruthNetwork(broken), "size": 256, "anchor": ANCHOR}
+    whole = reconstruct(clip.rgb, **options)
+
+    def stop(done: int, total: int) -> None:
+        if done in (2, 4, 5):
+            raise InterruptedError
+
+    for _ in range(3):
+        with pytest.raises(InterruptedError):
+            reconstruct(clip.rgb, output=tmp_path, progress=stop, **options)
+    resumed = reconstruct(clip.rgb, output=tmp_path, **options)
+    assert np.flatnonzero(~np.asarray(resumed.cameras.solved)).tolist() == [0, 3, 4, 5]
+    np.testing.assert_array_equal(resumed.cameras.world_from_camera, whole.cameras.world_from_camera)
+    np.testing.assert_array_equal(resumed.tracking.visible_probability, whole.tracking.visible_probability)
+
+
+def test_numpys_products_have_one_thread_while_it_runs(clip: ProceduralClip) -> None:
+    seen: set[int] = set()
+
+    def look(done: int, total: int) -> None:
+        seen.update(library["num_threads"] for library in threadpool_info() if library["internal_api"] == "openblas")
+
+    reconstruct(clip.rgb, model=TruthNetwork(clip), size=256, progress=look)
+    assert seen == {1}
