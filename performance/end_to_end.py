@@ -8,6 +8,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -21,7 +22,22 @@ from st4rtrack.model.checkpoint import load_model
 from st4rtrack.pipeline import frames
 from st4rtrack.pipeline.reconstruct import reconstruct
 
-WAYS = {"one after the other, float32": ("float32", False), "float32": ("float32", True), "bfloat16": ("bfloat16", True)}
+
+@dataclass(frozen=True)
+class Way:
+    """How a run is made: the type of the network, whether its parts overlap, whether NumPy's products of matrices may have threads."""
+
+    dtype: str
+    overlaps: bool = True
+    blas_threads: bool = False
+
+
+WAYS = {
+    "one after the other, float32": Way("float32", overlaps=False),
+    "float32, NumPy's matrix products on all cores": Way("float32", blas_threads=True),
+    "float32": Way("float32"),
+    "bfloat16": Way("bfloat16"),
+}
 
 
 def one_after_the_other(items: Iterable[Any], _: int) -> Iterator[Any]:
@@ -35,7 +51,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=96)
     options = parser.parse_args()
     models = {dtype: load_model(dtype=dtype) for dtype in ("float32", "bfloat16")}
-    rates: dict[str, list[float]] = {way: [] for way in WAYS}
+    rates: dict[str, list[float]] = {name: [] for name in WAYS}
     with tempfile.TemporaryDirectory() as folder:
         config = ProceduralConfig(288, 512, 16, setting="room", camera="orbit", camera_motion=2.0, moving_share=0.7)
         clip = procedural_clip(23, config).rgb
@@ -43,17 +59,18 @@ def main() -> None:
         video = Path(folder) / "clip.mp4"
         write_video(video, (clip[back_and_forth[k % len(back_and_forth)]] for k in range(options.frames)), fps=12)
         for turn in range(options.rounds + 1):
-            for way, (dtype, overlaps) in WAYS.items():
-                with patch.object(frames, "run_ahead", frames.run_ahead if overlaps else one_after_the_other):
+            for name, way in WAYS.items():
+                run = reconstruct.__wrapped__ if way.blas_threads else reconstruct  # without its decorator
+                with patch.object(frames, "run_ahead", frames.run_ahead if way.overlaps else one_after_the_other):
                     start = time.perf_counter()
-                    reconstruct(video, model=models[dtype], output=Path(folder) / "scene", overwrite=True)
+                    run(video, model=models[way.dtype], output=Path(folder) / "scene", overwrite=True)
                 if turn:  # the first warms up
-                    rates[way].append(options.frames / (time.perf_counter() - start))
+                    rates[name].append(options.frames / (time.perf_counter() - start))
     print(f"{machine()}; {options.frames} frames of 512x288 at 256x144, medians of {options.rounds} interleaved rounds\n")
     print("| way | frames per second | against the first |\n|---|---|---|")
     base = float(np.median(next(iter(rates.values()))))
-    for way, found in rates.items():
-        print(f"| {way} | {np.median(found):.1f} | {np.median(found) / base:.2f} |")
+    for name, found in rates.items():
+        print(f"| {name} | {np.median(found):.1f} | {np.median(found) / base:.2f} |")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ MEANINGS = {
     "refinement": "consistency over time",
     "cameras": "focal length, a camera per frame",
     "visibility": "of every tracked point",
+    "motion": "which points and pixels move, when all frames are there",
     "write": "the scene to disk",
     "rest": "waiting, and what is none of these",
 }

@@ -30,11 +30,16 @@ STAGES = (
     ("cameras", "st4rtrack.pipeline.frames", "anchor_intrinsics"),
     ("cameras", "st4rtrack.pipeline.frames", "solve_camera"),
     ("visibility", "st4rtrack.pipeline.frames", "visible_probability"),
+    ("motion", "st4rtrack.pipeline.reconstruct", "moving_points"),
+    ("motion", "st4rtrack.pipeline.reconstruct", "moving_masks"),
     ("write", "st4rtrack.io.scene.writer.SceneWriter", "create"),
     ("write", "st4rtrack.io.scene.sink.SceneSink", "write_frame"),
     ("write", "st4rtrack.io.scene.writer.SceneWriter", "finish"),
 )
 """Part, where a function is looked up when it is called, and its name there. Decoding is the video's own `read`."""
+
+GIVE_ITEMS = {"moving_masks"}
+"""Functions that give an iterator: waiting for its items is their time."""
 
 ON_DEVICE = {"hints", "points"}
 NETWORK = {"encode": ("encoder",), "decoder": ("decoder",), "heads": ("tracking_head", "reconstruction_head")}
@@ -110,6 +115,8 @@ def _timed_attribute(stopwatch: Stopwatch, part: str, owner: Any, name: str) -> 
     timed: Callable[..., Any] | classmethod
     if isinstance(plain, classmethod):
         timed = classmethod(stopwatch.timed(plain.__func__, part))
+    elif name in GIVE_ITEMS:
+        timed = stopwatch.timed_items(plain, part)
     else:
         timed = stopwatch.timed(plain, part, settles=part in ON_DEVICE)
     setattr(owner, name, timed)
