@@ -19,13 +19,14 @@ from itertools import islice
 import cv2
 import numpy as np
 
-from st4rtrack.classical.flow import FlowChain, dense_flow, length, returns, sample_flow
+from st4rtrack.classical.flow import FlowChain, dense_flow, returns, sample_flow
 from st4rtrack.classical.given import Given, Units, survey_given
 from st4rtrack.classical.side_by_side import side_by_side
 from st4rtrack.classical.survey import Matches, Survey, absolute_camera, survey
 from st4rtrack.classical.two_view import TwoView, pixel_rays, two_view_from_flow
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.transforms import invert_rigid, rigid
+from st4rtrack.geometry.vectors import length
 
 SURVEY_FRAMES = 64
 SURVEY_MATCHES = 12

@@ -14,20 +14,22 @@ from typing import TypeVar
 import cv2
 from threadpoolctl import ThreadpoolController
 
+MOST_THREADS = 8
+"""However many cores there are: each item at work holds memory of its own."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def side_by_side(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """Results in the order of the items, on as many threads as OpenCV may use. The work itself must not call this."""
-    most = cv2.getNumThreads()
-    return [work(item) for item in items] if most <= 1 else list(_threads(most).map(work, items))
+    """Results in the order of the items, on as many threads as OpenCV may use, at most eight. The work itself must not call this."""
+    return [work(item) for item in items] if _count() == 1 else list(_threads(_count()).map(work, items))
 
 
 def stream_side_by_side(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """The same, of items that come one after the other: as many at a time as there are threads."""
     remaining = iter(items)
-    while group := list(islice(remaining, max(1, cv2.getNumThreads()))):
+    while group := list(islice(remaining, _count())):
         yield from side_by_side(work, group)
 
 
@@ -42,9 +44,13 @@ def blas_on_one_thread() -> Iterator[None]:
         yield
 
 
+def _count() -> int:
+    return min(max(cv2.getNumThreads(), 1), MOST_THREADS)
+
+
 @cache
-def _threads(most: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(most, thread_name_prefix="side by side")
+def _threads(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, thread_name_prefix="side by side")
 
 
 if hasattr(os, "register_at_fork"):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from st4rtrack.classical.side_by_side import side_by_side
 from st4rtrack.classical.two_view import pinhole, pixel_rays, relative_camera, triangulated_depths
 from st4rtrack.geometry.transforms import rigid
 from st4rtrack.geometry.vectors import length
@@ -199,12 +200,16 @@ def _fuse(matches: Matches, rays: np.ndarray, cameras: dict[int, np.ndarray], fo
 def _search_focal(matches: Matches) -> float | None:
     """The focal length under which the matches agree best: a few far apart, then some around the best of them."""
     long_side = max(matches.size)
-    costs = {ratio: _disagreement(matches, ratio * long_side) for ratio in FOCALS}
+
+    def costs_of(ratios: tuple[float, ...]) -> dict[float, float]:
+        return dict(zip(ratios, side_by_side(lambda ratio: _disagreement(matches, ratio * long_side), ratios), strict=True))
+
+    costs = costs_of(FOCALS)
     for step in FINER_STEPS:
         best = min(costs, key=lambda ratio: costs[ratio])
         if not np.isfinite(costs[best]):
             return None
-        costs |= {ratio: _disagreement(matches, ratio * long_side) for ratio in (best / step, best * step)}
+        costs |= costs_of((best / step, best * step))
     ratios = np.array(sorted(costs))
     return _minimum(np.log(ratios), np.array([costs[ratio] for ratio in ratios])) * long_side
 

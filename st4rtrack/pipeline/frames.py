@@ -24,8 +24,8 @@ from st4rtrack.pipeline.tracks import cycle_error, visible_probability
 from st4rtrack.types import Pointmap, TwoPointmaps, Video
 
 FRAMES_BETWEEN_RELEASES = 8
-"""After so many, freed memory goes back to the system: what is held would grow by a tenth over
-thousands of frames. Under one percent of the time."""
+"""After so many, freed memory goes back to the system: what is held would grow by a tenth over thousands of frames. Takes under one percent
+of the time."""
 
 FRAMES_BETWEEN_THREADS = 2
 """How many frames may wait between cameras, visibility and writing."""
