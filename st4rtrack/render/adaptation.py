@@ -10,7 +10,7 @@ import numpy as np
 from st4rtrack.io.files import write_whole
 from st4rtrack.render.curves import Curve, draw_curves
 from st4rtrack.render.draw import GREY, INK, PAGE, put_text
-from st4rtrack.render.overview import Layout, depth_row, frames_row, identity_colours, plan_layout, tracks_row
+from st4rtrack.render.rows import Layout, depth_row, frames_row, identity_colours, plan_layout, tracks_row
 from st4rtrack.render.sample import choose_frames, moving_pixels, read_frames, read_tracks
 from st4rtrack.render.views import tracks_panel
 from st4rtrack.types import Scene

@@ -15,7 +15,7 @@ from st4rtrack import __version__
 from st4rtrack.io.files import whole_file
 from st4rtrack.render.draw import TIME_MAP, map_colours
 from st4rtrack.render.names import model_name, video_name
-from st4rtrack.render.overview import identity_colours
+from st4rtrack.render.rows import identity_colours
 from st4rtrack.types import Scene, UserError
 from st4rtrack.view.packing import BITS, Content, fitted_content, packed_frames
 from st4rtrack.view.sampling import Budget, decimation, start_view

@@ -1,0 +1,279 @@
+"""Rows of frames, and of what was found in them, beside each other: what the pictures of scenes are made of."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from st4rtrack.geometry.vectors import all_components
+from st4rtrack.render.draw import (
+    ACCENT,
+    CONFIDENCE_MAP,
+    DEPTH_MAP,
+    GREY,
+    INK,
+    PAGE,
+    Colour,
+    chip,
+    colour_bar,
+    dot,
+    fit_image,
+    lines,
+    map_colours,
+    number,
+    put_text,
+    rgb_tuple,
+    robust_range,
+    text_width,
+)
+from st4rtrack.render.sample import (
+    MOVING_TAIL,
+    STATIC_TAIL,
+    AnchorTracks,
+    ShownFrames,
+)
+from st4rtrack.types import Scene
+
+_ENLARGED = 2
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Sizes in pixels.
+
+    Attributes:
+        width: of the picture.
+        margin, gutter: around everything and between cells.
+        heading: height of the line above a row.
+        text, small: letter heights.
+        cell_height, cell_width: of one frame.
+        pitch: from one cell to the next.
+        shown: frames per row.
+        rows_abreast: how many rows stand beside each other, more than one when there are few frames.
+    """
+
+    width: int
+    margin: int
+    gutter: int
+    heading: int
+    text: int
+    small: int
+    cell_height: int
+    cell_width: int
+    pitch: int
+    shown: int
+    rows_abreast: int
+
+    @property
+    def inner(self) -> int:
+        return self.width - 2 * self.margin
+
+
+def plan_layout(num_frames: int, height: int, width: int, picture_width: int) -> Layout:
+    """How many frames of height x width pixels a row shows, and how large."""
+    scale = picture_width / 1600
+    margin, gutter = round(28 * scale), max(round(10 * scale), 4)
+    inner = picture_width - 2 * margin
+    tallest = 0.205 * picture_width
+    most = int(np.clip(np.ceil(inner / (tallest * width / height)), 6, 8))
+    shown = min(num_frames, most)
+    abreast = int(np.clip(most // shown, 1, 4))
+    columns = shown * abreast
+    pitch = (inner + gutter) // columns
+    cell_width = max(min(pitch - gutter, round(1.25 * tallest * width / height)), 1)
+    return Layout(
+        width=picture_width,
+        margin=margin,
+        gutter=gutter,
+        heading=round(36 * scale),
+        text=max(round(18 * scale), 11),
+        small=max(round(14 * scale), 10),
+        cell_height=max(round(cell_width * height / width), 1),
+        cell_width=cell_width,
+        pitch=pitch,
+        shown=shown,
+        rows_abreast=abreast,
+    )
+
+
+def identity_colours(query_px: np.ndarray) -> np.ndarray:
+    """Colours [points, 3] uint8 that say where in the anchor a point comes from: hue from left to right, paler to the top.
+
+    By rank, so that neighbours differ where points are dense.
+    """
+    count = max(len(query_px) - 1, 1)
+    across, down = (np.argsort(np.argsort(query_px[:, axis], kind="stable"), kind="stable") / count for axis in (0, 1))
+    hsv = np.stack([172 * across, 255 * (0.55 + 0.45 * down), np.full(len(query_px), 255.0)], axis=-1)
+    return cv2.cvtColor(np.rint(hsv).astype(np.uint8)[None], cv2.COLOR_HSV2RGB)[0]
+
+
+def frames_row(scene: Scene, shown: ShownFrames, layout: Layout) -> np.ndarray:
+    """The sampled frames with their times, the anchor marked."""
+    cells = []
+    for k, t in enumerate(shown.index.tolist()):
+        cell = fit_image(shown.rgb[k], layout.cell_height, layout.cell_width)
+        chip(cell, f"t = {float(scene.time_s[t]):.2f} s", layout.small)
+        if t == scene.anchor_index:
+            cv2.rectangle(cell, (0, 0), (layout.cell_width - 1, layout.cell_height - 1), ACCENT, max(layout.gutter // 3, 1) * 2)
+            chip(cell, "anchor", layout.small, fill=ACCENT, alpha=1.0, upper_right=True)
+        cells.append(cell)
+    return _row("Frames", cells, layout, lambda *_: None)
+
+
+def depth_row(shown: ShownFrames, layout: Layout) -> np.ndarray:
+    """Depth of the reconstruction in each frame's own camera, one range for all."""
+    limits = robust_range(shown.depth[:, ::2, ::2])
+    cells = [_map_cell(depth, limits, DEPTH_MAP, layout, reverse=True) for depth in shown.depth]
+
+    def legend(image: np.ndarray, right: int, baseline: int) -> None:
+        bar_legend(
+            image, right, baseline, f"near {number(limits[0])}", f"{number(limits[1])} far", DEPTH_MAP, layout, reverse=True
+        )
+
+    return _row("Depth", cells, layout, legend, "of the reconstruction, in each frame's camera")
+
+
+def confidence_row(shown: ShownFrames, layout: Layout) -> np.ndarray:
+    """Confidence of the reconstruction; its range is wide, so in equal ratios."""
+    assert shown.confidence is not None
+    with np.errstate(all="ignore"):
+        logarithm = np.log(np.where(shown.confidence > 0, shown.confidence, np.nan))
+    limits = robust_range(logarithm[:, ::2, ::2])
+    cells = [_map_cell(values, limits, CONFIDENCE_MAP, layout) for values in logarithm]
+
+    def legend(image: np.ndarray, right: int, baseline: int) -> None:
+        low, high = (number(float(np.exp(limit))) for limit in limits)
+        bar_legend(image, right, baseline, f"low {low}", f"{high} high", CONFIDENCE_MAP, layout)
+
+    return _row("Confidence", cells, layout, legend, "of the reconstruction")
+
+
+def tracks_row(shown: ShownFrames, tracks: AnchorTracks, colours: np.ndarray, layout: Layout) -> np.ndarray:
+    """The anchor's points in each frame, with where they were in the frames before."""
+    cells = [
+        draw_tracks(shown.rgb[k], tracks, colours, int(t), layout.cell_height, layout.cell_width)
+        for k, t in enumerate(shown.index.tolist())
+    ]
+
+    def legend(image: np.ndarray, right: int, baseline: int) -> None:
+        radius, middle = 0.25 * layout.small, baseline - 0.32 * layout.small
+        x = right - put_text(image, "hidden", right, baseline, layout.small, GREY, align="right")
+        dot(image, np.array([x - 2.5 * radius, middle]), radius, GREY, hollow=True)
+        x = round(x - 8 * radius)
+        x -= put_text(image, "seen", x, baseline, layout.small, GREY, align="right")
+        dot(image, np.array([x - 2.5 * radius, middle]), radius, GREY)
+
+    return _row(
+        "Tracks",
+        cells,
+        layout,
+        legend,
+        f"of the anchor's points, tails over the past {MOVING_TAIL} frames; colour: place in the anchor",
+    )
+
+
+def draw_tracks(rgb: np.ndarray, tracks: AnchorTracks, colours: np.ndarray, frame: int, height: int, width: int) -> np.ndarray:
+    """Tracks over one frame.
+
+    Args:
+        rgb: [frame height, frame width, 3] uint8.
+        tracks: the queries; `frame` and the frames before it are among its frames.
+        colours: [points, 3] uint8.
+        frame: frame number.
+        height, width: of the picture in pixels.
+    Returns:
+        [height, width, 3] uint8: the dimmed frame; seen points as discs, hidden ones as rings, what is behind the camera or
+        outside left out.
+    """
+    canvas = _dimmed(fit_image(rgb, height * _ENLARGED, width * _ENLARGED))
+    here = int(np.searchsorted(tracks.frame, frame))
+    scale = np.array([width / rgb.shape[1], height / rgb.shape[0]]) * _ENLARGED
+    radius = np.clip(width / 100, 1.2, 2.6) * _ENLARGED
+    first = max(int(np.searchsorted(tracks.frame, frame - MOVING_TAIL)), 0)
+    static_tail = STATIC_TAIL if tracks.moving.any() else MOVING_TAIL
+    for j in range(first, here):
+        age = frame - int(tracks.frame[j])
+        _draw_tail_step(canvas, tracks, colours, scale, j, moving=True, alpha=1 - 0.8 * age / MOVING_TAIL)
+        if age <= static_tail:
+            _draw_tail_step(canvas, tracks, colours, scale, j, moving=False, alpha=0.6 - 0.4 * age / static_tail)
+    pixels, seen = tracks.pixels_px[here], tracks.visible[here]
+    with np.errstate(invalid="ignore"):
+        inside = all_components((pixels >= 0) & (pixels <= (rgb.shape[1], rgb.shape[0])))
+    for wanted in (inside & ~seen, inside & seen & ~tracks.moving, inside & seen & tracks.moving):
+        for k in np.flatnonzero(wanted):
+            size = radius if tracks.moving[k] else 0.75 * radius
+            _draw_point(canvas, pixels[k] * scale, size, rgb_tuple(colours[k]), seen=bool(seen[k]))
+    return np.ascontiguousarray(cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA))
+
+
+def _draw_point(canvas: np.ndarray, xy: np.ndarray, radius: float, colour: Colour, *, seen: bool) -> None:
+    if seen:
+        dot(canvas, xy, radius, colour, rim=(25, 25, 25))
+    else:
+        faint = rgb_tuple(0.6 * np.array(colour) + 50)
+        dot(canvas, xy, 0.9 * radius, faint, hollow=True)
+
+
+def _draw_tail_step(
+    canvas: np.ndarray, tracks: AnchorTracks, colours: np.ndarray, scale: np.ndarray, step: int, *, moving: bool, alpha: float
+) -> None:
+    """From frame `step` of the tracks to the next; thin where the point is hidden."""
+    overlay = canvas.copy()
+    chosen = np.flatnonzero(tracks.moving == moving)
+    seen = tracks.visible[step, chosen] & tracks.visible[step + 1, chosen]
+    start, end = tracks.pixels_px[step : step + 2, chosen] * scale
+    lines(overlay, start, end, colours[chosen], np.where(seen, _ENLARGED + int(moving), 1))
+    cv2.addWeighted(overlay, alpha, canvas, 1 - alpha, 0, dst=canvas)
+
+
+def _dimmed(image: np.ndarray) -> np.ndarray:
+    """Darker and nearly grey, so that the tracks are the colours."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
+    return np.rint(0.62 * (0.75 * grey + 0.25 * image) + 12).astype(np.uint8)
+
+
+def _map_cell(
+    values: np.ndarray, limits: tuple[float, float], colour_map: int, layout: Layout, *, reverse: bool = False
+) -> np.ndarray:
+    return fit_image(
+        map_colours(values, limits, colour_map, reverse=reverse), layout.cell_height, layout.cell_width, smooth=False
+    )
+
+
+def _row(
+    heading: str, cells: list[np.ndarray], layout: Layout, legend: Callable[[np.ndarray, int, int], None], explanation: str = ""
+) -> np.ndarray:
+    """Cells beside each other under a heading; `legend(image, right end, baseline)` draws at the right of the heading."""
+    width = layout.pitch * (layout.shown - 1) + max(layout.cell_width, layout.pitch - layout.gutter)
+    image = np.full((layout.heading + layout.cell_height, width, 3), PAGE, np.uint8)
+    right = layout.pitch * (len(cells) - 1) + layout.cell_width
+    legend(image, right, baseline_of(layout))
+    put_heading(image, heading, explanation, right, layout)
+    for k, cell in enumerate(cells):
+        image[layout.heading :, k * layout.pitch :][:, : layout.cell_width] = cell
+    return image
+
+
+def put_heading(image: np.ndarray, heading: str, explanation: str, right: int, layout: Layout) -> None:
+    """Bold words at the left, and beside them what they mean where there is room left of the legend."""
+    used = put_text(image, heading, 0, baseline_of(layout), layout.text, INK, bold=True) + layout.small
+    free = np.flatnonzero((image[: layout.heading, used:right] != PAGE).any(axis=(0, 2)))
+    room = int(free[0]) if len(free) else right - used
+    if explanation and text_width(explanation, layout.small) < room - layout.small:
+        put_text(image, explanation, used, baseline_of(layout), layout.small, GREY)
+
+
+def baseline_of(layout: Layout) -> int:
+    """Of the words of a heading, in pixels from its top."""
+    return layout.heading - round(0.28 * layout.heading)
+
+
+def bar_legend(
+    image: np.ndarray, right: int, baseline: int, low: str, high: str, colour_map: int, layout: Layout, *, reverse: bool = False
+) -> None:
+    """`low [colours] high`, ending at `right`."""
+    gap, length, thickness = layout.small // 2, min(round(0.1 * layout.width), image.shape[1] // 4), round(0.75 * layout.small)
+    x = right - put_text(image, high, right, baseline, layout.small, GREY, align="right") - gap - length
+    colour_bar(image, x, baseline - thickness + 1, length, thickness, colour_map, reverse=reverse)
+    put_text(image, low, x - gap, baseline, layout.small, GREY, align="right")
