@@ -4,9 +4,10 @@ OpenCV keeps about a kilobyte of every thread that ever called it: threads made 
 """
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from itertools import islice
 from typing import TypeVar
@@ -40,8 +41,33 @@ def blas_on_one_thread() -> Iterator[None]:
     OpenBLAS would spread thousands of points by a 3x3 matrix over all cores, is no faster so, and then waits on them by spinning, where the
     network, optical flow and the other parts of a run could work.
     """
-    with ThreadpoolController().select(internal_api="openblas").limit(limits=1):
+    _one_blas_thread.begin()
+    try:
         yield
+    finally:
+        _one_blas_thread.end()
+
+
+class _OneBlasThread:
+    """Of the whole process, for any number of runs in its threads: the last to end puts back what was before the first."""
+
+    def __init__(self) -> None:
+        self._lock, self._runs, self._limit = threading.Lock(), 0, ExitStack()
+
+    def begin(self) -> None:
+        with self._lock:
+            if self._runs == 0:
+                self._limit.enter_context(ThreadpoolController().select(internal_api="openblas").limit(limits=1))
+            self._runs += 1
+
+    def end(self) -> None:
+        with self._lock:
+            self._runs -= 1
+            if self._runs == 0:
+                self._limit.close()
+
+
+_one_blas_thread = _OneBlasThread()
 
 
 def _count() -> int:

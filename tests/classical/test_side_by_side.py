@@ -41,6 +41,17 @@ def test_blas_has_one_thread_for_a_while() -> None:
     assert _blas_threads() == before
 
 
+def test_of_runs_that_overlap_the_last_gives_blas_its_threads_back() -> None:
+    before = _blas_threads()
+    first, second = blas_on_one_thread(), blas_on_one_thread()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert set(_blas_threads()) == {1}
+    second.__exit__(None, None, None)
+    assert _blas_threads() == before
+
+
 def test_it_runs_where_opencv_has_one_thread(one_opencv_thread: None) -> None:
     assert side_by_side(lambda _: threading.current_thread(), range(3)) == [threading.current_thread()] * 3
 
