@@ -7,7 +7,7 @@ World is the camera frame of the anchor: x right, y down, z forward.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -133,6 +133,59 @@ class Cameras:
     world_from_camera: Array
     intrinsics: Array
     solved: Array | None = None
+
+
+Parallax = Literal["none", "rotation", "weak", "good"]
+"""What the camera motion says about depth: a fixed camera, rotation only, little translation, enough translation."""
+
+
+@dataclass(frozen=True)
+class QualityWarning:
+    """One reason not to trust a scene, or a part of it.
+
+    Attributes:
+        code: a stable identifier, for example "cut" or "focal_at_limit" (docs/quality.md lists all of them).
+        frames: numbers of the affected frames among those processed; empty where the whole video is meant.
+        sentence: what was observed and what the user can do about it.
+        serious: the scene is unreliable because of it.
+    """
+
+    code: str
+    frames: tuple[int, ...]
+    sentence: str
+    serious: bool = True
+
+
+@dataclass(frozen=True)
+class QualityReport:
+    """How far a scene can be trusted; `quality` in `scene.json`.
+
+    Attributes:
+        frames_solved: share of the frames whose pose was estimated, 0..1.
+        reprojection_px: median distance between static tracks and their observations, source pixels; `None` where unknown.
+        flow_agreement_px: median distance between optical flow and the motion of the reconstructed points, source pixels.
+        max_camera_step: largest camera step over the median of the steps of the neighbouring frames (ratio).
+        focal_source: where the focal length comes from.
+        focal_at_limit: the estimate lies at a limit of the search range.
+        parallax: what the camera motion says about depth.
+        moving_share: share of the pixels that show dynamic objects, 0..1.
+        warnings: reasons not to trust the scene.
+    """
+
+    frames_solved: float
+    reprojection_px: float | None = None
+    flow_agreement_px: float | None = None
+    max_camera_step: float | None = None
+    focal_source: Literal["user", "metadata", "video", "prior"] = "prior"
+    focal_at_limit: bool = False
+    parallax: Parallax = "none"
+    moving_share: float = 0.0
+    warnings: tuple[QualityWarning, ...] = ()
+
+    @property
+    def reliable(self) -> bool:
+        """No warning is serious."""
+        return not any(warning.serious for warning in self.warnings)
 
 
 @dataclass
