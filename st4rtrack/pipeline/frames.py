@@ -1,6 +1,6 @@
 """Every frame from the video to the scene: through the network, consistent over time, with its camera and what it sees of the anchor."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -116,7 +116,7 @@ def process_frames(
     frames = run_ahead(_noting_cycle_errors(outward.frames(needed), returned), batch_size)
     predicted = run_ahead(predict_frames(model, world.anchor, frames, batch_size=batch_size, kept=kept), batch_size)
     consistent = refined(predicted, world.points, world.anchor_index, steps)
-    placed = run_ahead(_placed(consistent, world, steps, sink, returned), FRAMES_BETWEEN_THREADS)
+    placed = run_ahead(_placed(consistent, world, steps, sink, returned, outward.unsolved), FRAMES_BETWEEN_THREADS)
     for frame, probability in run_ahead(stream_side_by_side(partial(_with_visibility, world), placed), FRAMES_BETWEEN_THREADS):
         _write(sink, frame, probability, world.intrinsics_of(frame.index), float(video.time_s[frame.index]))
         done[frame.index] = True
@@ -155,8 +155,12 @@ def _placed(
     steps: Refinement,
     sink: SceneSink,
     returned: dict[int, np.ndarray],
+    unsolved: Collection[int],
 ) -> Iterator[_PlacedFrame]:
-    """The frames that the sink misses, with their cameras; one without has its neighbour's on the anchor's side, and is marked."""
+    """The frames that the sink misses, with their cameras.
+
+    An unsolved frame has the pose of its neighbour on the anchor's side, and is marked; `unsolved` are those known from the images.
+    """
     written = sink.frames_done
     last: tuple[int, np.ndarray] | None = None
     for index, rgb, maps in frames:
@@ -165,6 +169,8 @@ def _placed(
             continue
         neighbour = _camera_of(index - int(np.sign(index - world.anchor_index)), world.anchor_index, last, sink)
         maps, camera, solved = world.place(index, maps, neighbour)
+        if index in unsolved:
+            camera, solved = neighbour, False
         if steps.surface and solved and index != world.anchor_index:
             maps = drawn_to_surface(maps, camera, world.intrinsics_of(index))
         last = index, camera

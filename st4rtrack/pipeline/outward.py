@@ -1,10 +1,11 @@
-"""The order in which a video is read: outward from the anchor, so that what moves can be followed from frame to frame."""
+"""Frame order: outward from the anchor, so that optical flow can be chained."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from st4rtrack.classical.anchored import SURVEY_FRAMES, AnchoredGeometry
+from st4rtrack.classical.frame_checks import FrameChecks
 from st4rtrack.classical.given import Given, Units
 from st4rtrack.classical.two_view import TwoView
 from st4rtrack.types import Video
@@ -14,7 +15,9 @@ FRAMES_AT_ONCE = 32
 
 
 class Outward:
-    """Frames of a video from the anchor to its end, then from the anchor to its start, with what classical geometry knows of them.
+    """Frames of a video from the anchor to its end, then from the anchor to its start, with their classical geometry.
+
+    Every frame is checked as it is read: one that is black or blurred to nothing, and all frames beyond a hard cut, are unsolved.
 
     Args:
         video: at network size.
@@ -24,6 +27,8 @@ class Outward:
 
     Attributes:
         anchor_view: the anchor against itself, `None` without geometry.
+        checks: states and hard cuts of the frames read so far.
+        unsolved: numbers of frames read so far whose pose cannot be estimated from the image.
     """
 
     def __init__(
@@ -36,8 +41,15 @@ class Outward:
         given: Given | None = None,
     ) -> None:
         self._video, self._anchor_index, self._anchor_rgb, self._given = video, anchor_index, anchor_rgb, given
+        self.checks = FrameChecks()
+        self.unsolved: set[int] = set()
         self._survey = self._surveyed() if with_geometry else None
         self.anchor_view: TwoView | None = None if self._survey is None else self._survey.anchor_view
+
+    @property
+    def geometry(self) -> AnchoredGeometry | None:
+        """Camera motion and focal length as surveyed next to the anchor; `None` without geometry."""
+        return self._survey
 
     @property
     def units(self) -> Units:
@@ -45,25 +57,44 @@ class Outward:
         return Units() if self._survey is None or self._survey.surveyed is None else self._survey.units
 
     def frames(self, done: Sequence[bool] | np.ndarray) -> Iterator[tuple[int, np.ndarray, TwoView | None]]:
-        """Number, image and view of every frame that is not done; done ones are only looked at where the way leads through them."""
+        """Number, image and view of every frame that is not done.
+
+        Frames that are done are read again as far as flow and cuts have to be followed through them.
+        """
         after = range(self._anchor_index, len(self._video))
         before = range(self._anchor_index - 1, -1, -1)
         yield from self._along(after, done)
         yield from self._along(before, done)
+        self.checks.finish()
+        self.unsolved.update(self._beyond_cuts())
 
     def _along(self, way: range, done: Sequence[bool] | np.ndarray) -> Iterator[tuple[int, np.ndarray, TwoView | None]]:
-        missing = [index for index in way if not done[index]]
-        if not missing:
+        if all(done[index] for index in way):
             return
-        if self._survey is None:  # nothing is followed, so the way begins where something is missing
-            way = way[way.index(missing[0]) :]
         geometry = None if self._survey is None else self._survey.along()
         for index, rgb in zip(way, self._read(way), strict=True):
+            usable = self.checks.add(index, rgb) == "usable" and not self._is_beyond_cut(index)
             view = None
             if geometry is not None:
-                view = geometry.anchor_view if index == self._anchor_index else geometry.next(rgb, index)
+                view = self._view(geometry, index, rgb, usable=usable)
+                usable = geometry.solved
+            if not usable and index != self._anchor_index:
+                self.unsolved.add(index)
             if not done[index]:
                 yield index, rgb, view
+
+    def _view(self, geometry: AnchoredGeometry, index: int, rgb: np.ndarray, *, usable: bool) -> TwoView:
+        if index == self._anchor_index:
+            return geometry.anchor_view
+        return geometry.next(rgb, index) if usable else geometry.skip()
+
+    def _is_beyond_cut(self, index: int) -> bool:
+        """A hard cut lies between the frame and the anchor. A cut is the number of the first frame after it."""
+        low, high = sorted((index, self._anchor_index))
+        return any(low < cut <= high for cut in self.checks.cuts)
+
+    def _beyond_cuts(self) -> list[int]:
+        return [index for index in range(len(self._video)) if self._is_beyond_cut(index)] if self.checks.cuts else []
 
     def _read(self, way: range) -> Iterator[np.ndarray]:
         if way.step > 0:
@@ -80,5 +111,18 @@ class Outward:
         return self._survey_along(before) if found.surveyed is None and len(before) else found
 
     def _survey_along(self, way: range) -> AnchoredGeometry:
-        known, anchor_index = self._given, self._anchor_index
-        return AnchoredGeometry.of(self._anchor_rgb, self._read(way), given=known, anchor_index=anchor_index, way=way)
+        """A survey of the usable frames of a way, up to the first hard cut."""
+        checks = FrameChecks()
+        checks.add(self._anchor_index, self._anchor_rgb)
+        frames = [(index, rgb) for index, rgb in zip(way, self._read(way), strict=True) if checks.add(index, rgb) == "usable"]
+        cuts = checks.finish()
+        beyond = [way.index(cut if way.step > 0 else cut - 1) for cut in cuts if (cut if way.step > 0 else cut - 1) in way]
+        near = way[: min(beyond, default=len(way))]
+        frames = [(index, rgb) for index, rgb in frames if index in near]
+        return AnchoredGeometry.of(
+            self._anchor_rgb,
+            [rgb for _, rgb in frames],
+            given=self._given,
+            anchor_index=self._anchor_index,
+            way=[index for index, _ in frames],
+        )

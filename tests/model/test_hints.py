@@ -5,7 +5,7 @@ import torch
 from st4rtrack.classical.two_view import TwoView
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.model.hints import estimate_hints, fill_in, hints_of_views, sample_by_flow, still_hints
-from st4rtrack.model.network import SKELETON_CHANNELS, points_on_rays, skeleton_points
+from st4rtrack.model.network import HINT_OUTPUT_CHANNELS, points_on_rays, points_on_base
 from st4rtrack.preprocess import normalize_images
 from tests.moving_camera import HEIGHT, WIDTH, points_on_walls, walk
 
@@ -47,10 +47,10 @@ def test_what_moves_is_followed_along_its_ray_from_the_anchors_depth() -> None:
     view = TwoView(flow, -np.roll(flow, 6, axis=1), flat, flat, np.eye(4), focal)
     grey = torch.zeros(1, 3, *size)
     hints = hints_of_views(grey, grey, [view])
-    raw = torch.zeros(1, SKELETON_CHANNELS, *size)
+    raw = torch.zeros(1, HINT_OUTPUT_CHANNELS, *size)
     raw[:, 4:6], raw[:, 6] = 20.0, -20.0
     own = points_on_rays(raw, hints.anchor_log_depth, hints.rays)
-    tracking, reconstruction = (points[0].numpy() for points in skeleton_points(raw, raw, own, hints))
+    tracking, reconstruction = (points[0].numpy() for points in points_on_base(raw, raw, own, hints))
     np.testing.assert_allclose(reconstruction[..., 2], depth, rtol=1e-5)
     moved = tracking - own[0].numpy()
     inner = (slice(22, 28), slice(22, 28))
@@ -80,9 +80,9 @@ def test_with_nothing_learnt_the_output_is_the_classical_geometry() -> None:
     """Both branches of raw zeros, trusting what is known, put static points where they are."""
     video = walk(7)
     hints = estimate_hints(*normalize_images(video.rgb[[0, 3]])[:, None])
-    raw = torch.zeros(1, SKELETON_CHANNELS, HEIGHT, WIDTH)
+    raw = torch.zeros(1, HINT_OUTPUT_CHANNELS, HEIGHT, WIDTH)
     raw[:, 4:7] = 20.0
-    tracking, reconstruction = skeleton_points(raw, raw, points_on_rays(raw, hints.anchor_log_depth, hints.rays), hints)
+    tracking, reconstruction = points_on_base(raw, raw, points_on_rays(raw, hints.anchor_log_depth, hints.rays), hints)
     known = (hints.anchor_maps[0, 10] > 0).numpy() & (hints.consistency[0] > 0.9).numpy()
     true = points_on_walls(pixel_grid(HEIGHT, WIDTH).reshape(-1, 2)).reshape(HEIGHT, WIDTH, 3)[known]
     points = tracking[0].numpy()[known]
