@@ -49,6 +49,8 @@ def export(
     from st4rtrack.cli.voice import wrote
     from st4rtrack.formats import FORMATS, options_of
     from st4rtrack.formats import export as write_export
+    from st4rtrack.io.formats.units import lengths
+    from st4rtrack.io.scene import load_scene
 
     log_to_stderr()
     known = options_of(format) if format in FORMATS else []
@@ -62,4 +64,4 @@ def export(
         if "progress" in known:
             options["progress"] = progress
         path = write_export(scene, output, format=format, overwrite=overwrite, stride=stride, **options)
-    wrote(path)
+    wrote(path, remark=f"; {lengths(load_scene(scene).info)}")

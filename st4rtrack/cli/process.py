@@ -65,7 +65,7 @@ def checked_streams() -> Iterator[None]:
     codecs.register_error("st4rtrack", _escape)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the parent process
-            setattr(sys, name, Path(os.devnull).open("w"))
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (as long as the process lasts)
         with contextlib.suppress(AttributeError):  # not a text stream of Python's own
             getattr(sys, name).reconfigure(errors="st4rtrack")
     try:

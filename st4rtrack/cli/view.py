@@ -58,9 +58,11 @@ def _named(sources: tuple[str, ...]) -> dict[str, str]:
     """What the viewer calls the scenes: the folders' names, or more of the path where those are equal."""
     paths = [Path(source).resolve() for source in sources]
     paths = [path.parent if path.name in ("scene.json", "scene.zarr") else path for path in paths]
-    names = [path.name for path in paths]
+    from st4rtrack.render.names import printable
+
+    names = [printable(path.name) for path in paths]
     if len(set(names)) < len(names):
-        names = [f"{path.parent.name}/{path.name}" for path in paths]
+        names = [printable(f"{path.parent.name}/{path.name}") for path in paths]
     return {
         f"{name} ({k + 1})" if names.count(name) > 1 else name: source for k, (name, source) in enumerate(zip(names, sources))
     }

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,11 @@ class Known:
 
     def __bool__(self) -> bool:
         return any(value is not None for value in vars(self).values())
+
+    def of_video(self, name: str) -> "Known":
+        """The same with the name of a video in place of {name} in paths."""
+        texts = {key: str(value).replace("{name}", name) for key, value in vars(self).items() if isinstance(value, str | Path)}
+        return replace(self, **texts)
 
 
 @dataclass(frozen=True)
