@@ -27,7 +27,7 @@ Finish = Callable[[Scene, Path, bool], None]
 @dataclass(frozen=True)
 class BatchOptions:
     """How every video is made: what `load_model` and `reconstruct` take; `selection` is of `open_video`; {name} in a path of
-    `known` is the name of the video."""
+    `known` is the name of the scene folder."""
 
     model: str = "tiny"
     dtype: str = "auto"
@@ -37,7 +37,7 @@ class BatchOptions:
     points_dtype: Literal["float32", "float16"] = "float32"
     refine: bool = True
     deterministic: bool = False
-    known: Known = Known()
+    known: Known = field(default_factory=Known)
     overwrite: bool = False
     selection: dict[str, Any] = field(default_factory=dict)
     finish: Finish | None = None

@@ -57,7 +57,7 @@ def batch(
         selection={**frames.selection()},
         refine=scene.refine,
         deterministic=scene.deterministic,
-        known=known.known(),
+        known=known.known().absolute(),
         finish=partial(write_beside, formats=wanted.formats),
     )
     count = None if workers == "auto" else positive_int(workers, "--workers")

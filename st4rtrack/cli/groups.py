@@ -80,7 +80,7 @@ class CheckedSceneOptions:
 
 @dataclass(frozen=True)
 class KnownOptions:
-    """What the user knows of a video. In `batch`, {name} in a path is the name of the video."""
+    """What the user knows of a video. In `batch`, {name} in a path is the name of the scene folder."""
 
     intrinsics: str | None = None
     """Known intrinsics: fx or fx,fy or fx,fy,cx,cy in source pixels, or a file. docs/known.md has all of these."""

@@ -4,6 +4,7 @@ import atexit
 import codecs
 import contextlib
 import os
+import select
 import signal
 import sys
 import threading
@@ -81,12 +82,18 @@ def checked_streams() -> Iterator[None]:
 
 
 def reader_is_gone() -> bool:
-    """Whether what is printed no longer reaches anybody."""
-    try:
-        _flush()
-    except BrokenPipeError:
-        return True
-    return False
+    """Whether the reader of the standard output or error stream has closed its end."""
+    if not hasattr(select, "poll"):  # Windows
+        try:
+            _flush()
+        except OSError:
+            return True
+        return False
+    poller = select.poll()
+    for stream in (sys.__stdout__, sys.__stderr__):
+        with contextlib.suppress(Exception):  # no stream, or none of the operating system
+            poller.register(stream, 0)  # pyright: ignore[reportArgumentType]
+    return any(state & (select.POLLERR | select.POLLHUP) for _, state in poller.poll(0))
 
 
 def _flush() -> None:

@@ -68,6 +68,18 @@ def remove_leftovers(path: Path) -> None:
                     entry.unlink()
 
 
+def expanded(path: str | Path) -> Path:
+    """The path with the home folder in place of ~.
+
+    Raises:
+        UserError: the home folder is not known.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(f"{path} is in a home folder that is not known here; give the whole path, or set HOME") from None
+
+
 def require_not_lfs_pointer(path: Path) -> None:
     """Refuses the text that stands for a file in a clone without Git LFS.
 

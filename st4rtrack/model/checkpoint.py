@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from st4rtrack.io.files import require_not_lfs_pointer
+from st4rtrack.io.files import expanded, require_not_lfs_pointer
 from st4rtrack.io.json_text import parse_json
 from st4rtrack.io.trouble import causes, explain
 from st4rtrack.model.config import ModelConfig
@@ -94,7 +94,7 @@ def find_base(model: St4RTrack, source: str | Path) -> Base:
     """
     if str(source) == "tiny":
         return Base(model.name, "tiny", model.weights_hash)
-    path = Path(source).expanduser()
+    path = expanded(source)
     if not path.exists():
         raise UserError(f"the base {str(source)!r} is no file here, so its changes alone could not be used; save the whole model")
     if _is_changes(path):
@@ -172,7 +172,7 @@ def _read(source: str | Path | None) -> tuple[ModelConfig, dict[str, Tensor], st
         embedded = resources.files("st4rtrack.model") / "weights" / EMBEDDED
         with resources.as_file(embedded) as path:
             return (*_read_safetensors(path), "tiny")
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_dir():
         return (*_read_folder(path), path.name)
     if path.is_file():

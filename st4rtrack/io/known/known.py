@@ -1,6 +1,7 @@
 """What a user knows of a video beforehand, and the same for the frames that are processed, at network size."""
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,6 +51,14 @@ class Known:
         """The same with the name of a video in place of {name} in paths."""
         texts = {key: str(value).replace("{name}", name) for key, value in vars(self).items() if isinstance(value, str | Path)}
         return replace(self, **texts)
+
+    def absolute(self) -> "Known":
+        """The same with paths that mean the same in every folder."""
+        numbers = isinstance(self.intrinsics, str) and re.fullmatch(r"[\d.,eE+\s-]*", self.intrinsics) is not None
+        names = ("cameras", "depth", "static_mask") if numbers else ("intrinsics", "cameras", "depth", "static_mask")
+        return replace(
+            self, **{name: Path(value).absolute() for name in names if isinstance(value := getattr(self, name), str | Path)}
+        )
 
 
 @dataclass(frozen=True)
