@@ -74,21 +74,21 @@ def test_ctrl_c_during_a_long_step_ends_with_one_sentence(presses: int, mode: st
 
 @posix
 def test_sigterm_kills_the_process() -> None:
-    process = start()
-    assert process.stderr is not None and process.stderr.readline() == b"ready\n"
-    process.terminate()
-    assert process.communicate(timeout=60) == (b"", b"") and process.returncode == -signal.SIGTERM
+    with start() as process:
+        assert process.stderr is not None and process.stderr.readline() == b"ready\n"
+        process.terminate()
+        assert process.communicate(timeout=60) == (b"", b"") and process.returncode == -signal.SIGTERM
 
 
 @posix
 @pytest.mark.parametrize("arguments", [["--what", "lines"], ["--what", "lines", "--json"], ["--help"]], ids=" ".join)
 def test_closed_pipe_ends_quietly(arguments: list[str]) -> None:
-    process = start(*arguments)
-    assert process.stdout is not None and process.stderr is not None
-    assert process.stdout.readline()
-    process.stdout.close()
-    assert process.stderr.read() == b""
-    assert process.wait(timeout=60) in (0, 1)  # 0: all of the help fitted into the pipe
+    with start(*arguments) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=60) in (0, 1)  # 0: all of the help fitted into the pipe
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such name")
