@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from st4rtrack.io.files import expanded
 from st4rtrack.io.images import IMAGE_SUFFIXES, images_among
 from st4rtrack.io.scene import SCENE_JSON, SCENE_ZARR
 from st4rtrack.io.scene.description import read_json
@@ -82,7 +83,7 @@ def _is_video_file(path: Path) -> bool:
 
 def _absolute(path: str | Path) -> Path:
     """The same in every folder; links are kept, as a video has the name that the user knows."""
-    return Path(os.path.normpath(Path(path).expanduser().absolute()))
+    return Path(os.path.normpath(expanded(path).absolute()))
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

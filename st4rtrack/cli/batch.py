@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from st4rtrack.cli.groups import FrameOptions, SceneOptions
+from st4rtrack.cli.groups import FrameOptions, KnownOptions, SceneOptions
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -22,6 +22,7 @@ def batch(
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     scene: SceneOptions = SceneOptions(),
     frames: FrameOptions = FrameOptions(),
+    known: KnownOptions = KnownOptions(),
     device: str = "auto",
     workers: str = "auto",
     ray: str | None = None,
@@ -32,7 +33,7 @@ def batch(
     Args:
         videos: Video files, folders of images, folders of videos, or globs of these in quotes: "clips/**/*.mp4".
         output: Folder of the scenes: each is in NAME (or PARENT_NAME, if another video has that). batch.json says what came of each.
-        scene, frames: of each video, see `groups`.
+        scene, frames, known: of each video, see `groups`.
         device: auto and cuda are all GPUs; or cpu, mps, or some GPUs as in cuda:0,cuda:2.
         workers: Videos at a time, each in a process with its own copy of the model; auto is one per GPU, or one for every two cores.
         ray: Work on a Ray cluster: its address, or auto: the one this machine belongs to, or else one that is started for this batch.
@@ -54,6 +55,9 @@ def batch(
         points_dtype=scene.points,
         overwrite=overwrite,
         selection={**frames.selection()},
+        refine=scene.refine,
+        deterministic=scene.deterministic,
+        known=known.known().absolute(),
         finish=partial(write_beside, formats=wanted.formats),
     )
     count = None if workers == "auto" else positive_int(workers, "--workers")

@@ -14,6 +14,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
+from st4rtrack.io.files import short_name
 from st4rtrack.io.frames import whole_video
 from st4rtrack.io.memory import MAX_PIXELS
 from st4rtrack.io.video_packets import packets_of, read_announcements
@@ -46,7 +47,7 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], *, fps: float) -
     if first is None:
         raise ValueError(f"no frames to write to {path}")
     height, width = first.shape[:2]
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    partial = path.with_name(f".{short_name(path.stem)}.partial{path.suffix}")
     try:
         with av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"}) as container:
             if "libx264" in av.codecs_available:

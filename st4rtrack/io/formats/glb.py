@@ -19,6 +19,7 @@ from st4rtrack.io.formats.cameras import (
 )
 from st4rtrack.io.formats.content import accumulated, choose_pixels, follow, track_colours
 from st4rtrack.io.formats.extras import need
+from st4rtrack.io.formats.units import lengths
 from st4rtrack.types import Scene, UserError
 
 _SHOWN_CAMERAS = 32
@@ -92,6 +93,7 @@ def _add_cameras(tree: dict[str, Any], scene: Scene, near: float) -> None:
     intrinsics = image_intrinsics(scene, scene.pixel_map)
     height, width = scene.source_size
     tree["cameras"] = []
+    tree["asset"]["extras"] = {"lengths": lengths(scene.info)}
     for node in tree["nodes"]:
         kind, _, number = str(node.get("name", "")).partition("_")
         if kind == "camera":

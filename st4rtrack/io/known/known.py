@@ -1,8 +1,9 @@
 """What a user knows of a video beforehand, and the same for the frames that are processed, at network size."""
 
 import hashlib
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,19 @@ class Known:
 
     def __bool__(self) -> bool:
         return any(value is not None for value in vars(self).values())
+
+    def of_video(self, name: str) -> "Known":
+        """The same with the name of a video in place of {name} in paths."""
+        texts = {key: str(value).replace("{name}", name) for key, value in vars(self).items() if isinstance(value, str | Path)}
+        return replace(self, **texts)
+
+    def absolute(self) -> "Known":
+        """The same with paths that mean the same in every folder."""
+        numbers = isinstance(self.intrinsics, str) and re.fullmatch(r"[\d.,eE+\s-]*", self.intrinsics) is not None
+        names = ("cameras", "depth", "static_mask") if numbers else ("intrinsics", "cameras", "depth", "static_mask")
+        return replace(
+            self, **{name: Path(value).absolute() for name in names if isinstance(value := getattr(self, name), str | Path)}
+        )
 
 
 @dataclass(frozen=True)
