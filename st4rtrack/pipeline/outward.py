@@ -6,6 +6,7 @@ import numpy as np
 
 from st4rtrack.classical.anchored import SURVEY_FRAMES, AnchoredGeometry
 from st4rtrack.classical.given import Given, Units
+from st4rtrack.classical.survey import Survey
 from st4rtrack.classical.two_view import TwoView
 from st4rtrack.types import Video
 
@@ -40,9 +41,14 @@ class Outward:
         self.anchor_view: TwoView | None = None if self._survey is None else self._survey.anchor_view
 
     @property
+    def surveyed(self) -> Survey | None:
+        """Focal length and static depth of the anchor, where the video determines them."""
+        return None if self._survey is None else self._survey.surveyed
+
+    @property
     def units(self) -> Units:
         """Of what was given, in that of the network's hints: `None` where the hints do not hold it."""
-        return Units() if self._survey is None or self._survey.surveyed is None else self._survey.units
+        return Units() if self._survey is None or self.surveyed is None else self._survey.units
 
     def frames(self, done: Sequence[bool] | np.ndarray) -> Iterator[tuple[int, np.ndarray, TwoView | None]]:
         """Number, image and view of every frame that is not done; done ones are only looked at where the way leads through them."""

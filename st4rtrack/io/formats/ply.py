@@ -66,7 +66,7 @@ def write_ply_sequence(
     max_points: int = 200_000,
     drop_least_sure: float = DROP_LEAST_SURE,
 ) -> None:
-    """Writes one point cloud per frame, `frame_000000.ply` and so on.
+    """Writes one point cloud per frame, `frame_000000.ply` and so on; unsolved frames are left out.
 
     Args:
         scene: in memory or on disk.
@@ -87,8 +87,10 @@ def write_ply_sequence(
         clouds = (Cloud(points, pixels.colours, None) for points, _ in follow(scene, pixels))
     else:
         clouds = (_evenly(read_cloud(scene, frame, drop_least_sure), max_points) for frame in range(len(scene)))
+    solved = scene.cameras.solved_frames
     for frame, cloud in enumerate(clouds):
-        write_cloud(cloud, Path(folder) / f"frame_{frame:06d}.ply")
+        if solved[frame]:
+            write_cloud(cloud, Path(folder) / f"frame_{frame:06d}.ply")
 
 
 def write_cloud(cloud: Cloud, path: Path) -> None:

@@ -1,6 +1,7 @@
 """Rerun: images, cameras, both branches and tracks with tails on a time line, as an `.rrd`; streamed by rerun-sdk.
 
 The scene's own frame: x right, y down, z forward. Two time lines: `frame` and `time` (seconds of the source).
+Unsolved frames are left out.
 """
 
 from collections import deque
@@ -40,9 +41,13 @@ def write_rerun(scene: Scene, path: str | Path, *, max_points: int | None = None
     recording = rr.RecordingStream("st4rtrack", send_properties=False)
     recording.save(str(path))
     recording.log("world", rr.ViewCoordinates.RDF, static=True)
+    solved = scene.cameras.solved_frames
     pixels = choose_pixels(scene, max_points)
     tails = _tails(rr, scene, max_tracks)
     for frame, (rgb, (points, _)) in enumerate(zip(images.frames(range(len(scene))), follow(scene, pixels))):
+        strips = None if tails is None else next(tails)
+        if not solved[frame]:
+            continue
         recording.set_time("frame", sequence=frame)
         recording.set_time("time", duration=float(scene.time_s[frame]))
         pose = world_from_camera[frame]
@@ -55,8 +60,8 @@ def write_rerun(scene: Scene, path: str | Path, *, max_points: int | None = None
         if len(cloud) > max_points:
             cloud = cloud.select(np.linspace(0, len(cloud) - 1, max_points).round().astype(int))
         recording.log("world/reconstruction", rr.Points3D(cloud.points_world, colors=cloud.colours))
-        if tails is not None:
-            recording.log("world/tracks", next(tails))
+        if strips is not None:
+            recording.log("world/tracks", strips)
     recording.flush()
     recording.disconnect()
 
