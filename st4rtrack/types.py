@@ -137,13 +137,6 @@ class Cameras:
     reprojection_px: Array | None = None
     flow_agreement_px: Array | None = None
 
-    @property
-    def solved_frames(self) -> np.ndarray:
-        """[time] bool; all true where the scene does not store it."""
-        if self.solved is None:
-            return np.ones(len(self.world_from_camera), bool)
-        return np.asarray(self.solved, bool)
-
 
 Parallax = Literal["none", "rotation", "weak", "good"]
 """What the camera motion says about depth: a fixed camera, rotation only, little translation, enough translation."""
@@ -268,6 +261,12 @@ class Scene:
     def __len__(self) -> int:
         return len(self.time_s)
 
+    @property
+    def solved_frames(self) -> np.ndarray:
+        """[time] bool, frames whose pose was estimated; all where the scene does not store it."""
+        solved = None if self.cameras is None else self.cameras.solved
+        return np.ones(len(self), bool) if solved is None else np.asarray(solved, bool)
+
     def tracks(self, query_px: np.ndarray, *, frame: int | None = None) -> Tracks:
         """Tracks of chosen points of a frame, at any sub-pixel position.
 
@@ -305,7 +304,7 @@ class Scene:
             raise UserError("this scene has no visibility or confidence, which tracks need; make it with `st4rtrack run`")
         anchored = frame == self.anchor_index
         found = follow(self.tracking, network_px) if anchored else self._follow_from(int(frame), network_px)
-        solved = self.cameras.solved_frames[:, None]
+        solved = self.solved_frames[:, None]
         likely = None if found.visible_probability is None else np.where(solved, found.visible_probability, np.float32(0))
         return Tracks(found.points, found.visible & solved, found.confidence, query_px, int(frame), found.tracked, likely)
 

@@ -1,5 +1,6 @@
 """`st4rtrack run`: a video to a scene folder with a picture."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,6 +27,7 @@ def run(
     known: KnownOptions = KnownOptions(),
     deterministic: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    require_reliable: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
     """Track and reconstruct a video: pointmaps, cameras and visibility of every frame, in the anchor's camera frame.
 
@@ -39,8 +41,10 @@ def run(
             tracks.csv and tracks.npz.
         deterministic: The same bits from every run on this GPU too, by kernels that add in a fixed order. On a processor it is so anyway.
         overwrite: Replace a scene that is there.
+        require_reliable: Exit with code 3 if the quality report says that the scene is unreliable.
     """
     from st4rtrack.cli.progress import Progress, log_to_stderr
+    from st4rtrack.cli.quality import UNRELIABLE, print_quality
     from st4rtrack.cli.voice import say
     from st4rtrack.cli.voice import wrote as say_wrote
     from st4rtrack.io.queries import read_queries
@@ -77,7 +81,10 @@ def run(
         say(f"{folder} already holds this scene, complete; --overwrite makes it again")
     wrote = _write_results(made, folder, query_px, wanted.formats)
     say_wrote(folder / "scene.zarr", *wrote)
+    reliable = print_quality(made)
     say(f"look at {folder / 'overview.png'}; for other tools: st4rtrack export {folder} ply")
+    if require_reliable and not reliable:
+        sys.exit(UNRELIABLE)
 
 
 def _write_results(scene: "Scene", folder: Path, query_px: "np.ndarray | None", formats: Sequence[str]) -> list[Path]:

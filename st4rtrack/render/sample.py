@@ -85,7 +85,7 @@ def read_points(scene: Scene, maps: Pointmap, frame: int) -> np.ndarray:
     known = all_finite(points)
     if maps.valid is not None:
         known &= np.asarray(maps.valid[frame], bool)
-    points[~known | ~scene.cameras.solved_frames[frame]] = np.nan
+    points[~known | ~scene.solved_frames[frame]] = np.nan
     return points
 
 
@@ -164,8 +164,8 @@ def _track_row(scene: Scene, frame: int, query_px: np.ndarray) -> _TrackRow:
         projected = project(in_camera, np.asarray(scene.cameras.intrinsics[frame], np.float64))
     pixels = np.where((in_camera[:, 2:] > 0) & np.isfinite(projected), projected, np.nan)
     seen = None if scene.tracking.visible is None else np.asarray(scene.tracking.visible[frame], bool)[row, column]
-    visible = np.isfinite(points).all(axis=-1) if seen is None else seen & scene.cameras.solved_frames[frame]
-    return points, visible, pixels
+    visible = np.full(len(points), scene.solved_frames[frame])
+    return points, visible if seen is None else visible & seen, pixels
 
 
 def _stacked(frame: np.ndarray, query_px: np.ndarray, moving: np.ndarray, rows: list[_TrackRow]) -> AnchorTracks:

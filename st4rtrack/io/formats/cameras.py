@@ -28,7 +28,7 @@ def camera_frames(scene: Scene) -> np.ndarray:
         known &= np.isfinite(np.asarray(scene.cameras.intrinsics)).all(axis=(1, 2))
         found = np.flatnonzero(known if scene.cameras.solved is None else known & np.asarray(scene.cameras.solved, bool))
     if len(found) == 0:
-        raise UserError("this scene has no cameras, and this format needs them; ply and ply-sequence do not")
+        raise UserError("this scene has no cameras, and this format needs them; run it again, or export ply")
     return found
 
 

@@ -68,17 +68,27 @@ def accumulated_clouds(
         raise UserError(f"there is no frame {frame}: the scene has the frames 0 to {len(scene) - 1}")
     if max_points < 1 or max_frames < 1 or not 0 <= drop_least_sure < 1:
         raise UserError("max_points and max_frames are at least 1, drop_least_sure is from 0 to below 1")
-    solved = np.flatnonzero(scene.cameras.solved_frames)
+    solved = solved_numbers(scene)
     if frame is not None and frame not in solved:
         raise UserError(f"frame {frame} is unsolved: its points have no place in the world; choose another frame")
-    if not len(solved):
-        raise UserError("all frames of this scene are unsolved, so its points have no place in the world")
     if frame is None:
         count = min(len(solved), max_frames, max_points)
         frames = solved[np.linspace(0, len(solved) - 1, count).round().astype(int)].tolist()
     else:
         frames = [frame]
     return _thinned(scene, frames, max_points // len(frames), drop_least_sure)
+
+
+def solved_numbers(scene: Scene) -> np.ndarray:
+    """[frames] numbers of the solved frames.
+
+    Raises:
+        UserError: there is none.
+    """
+    solved = np.flatnonzero(scene.solved_frames)
+    if not len(solved):
+        raise UserError("all frames of this scene are unsolved, so their points have no place in the world; run it again")
+    return solved
 
 
 def _thinned(scene: Scene, frames: list[int], most: int, drop_least_sure: float) -> Iterator[Cloud]:
@@ -157,7 +167,7 @@ def follow(scene: Scene, pixels: AnchorPixels) -> Iterator[tuple[np.ndarray, np.
     """
     maps, pick = scene.tracking, (pixels.row, pixels.column)
     last = np.asarray(maps.points_world[scene.anchor_index], np.float32)[pick]
-    solved = scene.cameras.solved_frames
+    solved = scene.solved_frames
     for frame in range(len(scene)):
         points = np.asarray(maps.points_world[frame], np.float32)[pick]
         known = all_finite(points) & solved[frame]

@@ -15,6 +15,7 @@ from st4rtrack.io.formats.content import (
     choose_pixels,
     follow,
     read_cloud,
+    solved_numbers,
 )
 from st4rtrack.types import Scene, UserError
 
@@ -87,9 +88,9 @@ def write_ply_sequence(
         clouds = (Cloud(points, pixels.colours, None) for points, _ in follow(scene, pixels))
     else:
         clouds = (_evenly(read_cloud(scene, frame, drop_least_sure), max_points) for frame in range(len(scene)))
-    solved = scene.cameras.solved_frames
+    solved = set(solved_numbers(scene).tolist())
     for frame, cloud in enumerate(clouds):
-        if solved[frame]:
+        if frame in solved:
             write_cloud(cloud, Path(folder) / f"frame_{frame:06d}.ply")
 
 

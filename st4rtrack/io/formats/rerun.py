@@ -41,7 +41,7 @@ def write_rerun(scene: Scene, path: str | Path, *, max_points: int | None = None
     recording = rr.RecordingStream("st4rtrack", send_properties=False)
     recording.save(str(path))
     recording.log("world", rr.ViewCoordinates.RDF, static=True)
-    solved = scene.cameras.solved_frames
+    solved = scene.solved_frames
     pixels = choose_pixels(scene, max_points)
     tails = _tails(rr, scene, max_tracks)
     for frame, (rgb, (points, _)) in enumerate(zip(images.frames(range(len(scene))), follow(scene, pixels))):

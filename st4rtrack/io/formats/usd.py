@@ -100,7 +100,7 @@ def _moving_points(stage: Any, scene: Scene, pixels: AnchorPixels) -> None:
     Vt = _pxr("Vt")
     prim = _points(stage, "/World/tracking", pixels.colours, _width(scene, pixels.spacing_px))
     attribute = prim.CreatePointsAttr()
-    solved = scene.cameras.solved_frames
+    solved = scene.solved_frames
     for frame, (points, _) in enumerate(follow(scene, pixels)):
         if solved[frame]:
             attribute.Set(Vt.Vec3fArray.FromNumpy(opengl_from_opencv_points(points)), frame)
