@@ -89,6 +89,7 @@ class Worker:
                 if options.finish:
                     options.finish(scene, job.folder, bool(made))
                 found: dict[str, Any] = {"state": "made" if made else "already there", "frames": len(scene.time_s)}
+                found["quality"] = scene.quality
             except UserError as error:
                 found = {"state": "failed", "reason": str(error)}
             except Exception as error:

@@ -209,9 +209,11 @@ class AnchoredGeometry:
             return
         reference = self._reference
         visible = self._visible(reference)
-        rotation, agreeing = camera_rotation(
-            self._grid[visible], (self._grid + reference.chain.forward)[visible], self.focal_px, grey.shape
-        ) if visible.mean() > MIN_ROTATION_SHARE else (np.eye(3), 0.0)
+        rotation, agreeing = (
+            camera_rotation(self._grid[visible], (self._grid + reference.chain.forward)[visible], self.focal_px, grey.shape)
+            if visible.mean() > MIN_ROTATION_SHARE
+            else (np.eye(3), 0.0)
+        )
         self.solved = agreeing > MIN_POSE_INLIERS
         if self.solved:
             self._anchor_from_last = reference.anchor_from_reference @ rigid(rotation.T, np.zeros(3))

@@ -20,6 +20,7 @@ from st4rtrack.cli.bench_report import report
 from st4rtrack.cli.convert import convert
 from st4rtrack.cli.doctor import doctor
 from st4rtrack.cli.export import export
+from st4rtrack.cli.info import info
 from st4rtrack.cli.process import INTERRUPTED, Interruption, checked_streams, reader_is_gone
 from st4rtrack.cli.run import run
 from st4rtrack.cli.train import train
@@ -40,6 +41,7 @@ COMMANDS = {
     "view": view,
     "adapt": adapt,
     "export": export,
+    "info": info,
     "convert": convert,
     "train": train,
     "bench": bench,
@@ -48,14 +50,15 @@ COMMANDS = {
 DESCRIPTION = "A monocular video in; world-frame dense 3D tracks, dynamic geometry and cameras out."
 EVERYWHERE = {
     "--quiet": "say warnings and errors only, and what was asked for",
-    "--json": "one line of JSON per event on standard output: start, progress, note, warning, wrote, done or error",
+    "--json": "one line of JSON per event on standard output: start, progress, note, warning, wrote, quality, done or error",
     "--debug": "show the traceback of an error, and write a report of it to the current folder",
 }
 """Options of every command, before or after its name."""
-_ENDINGS = (
-    ("trouble", "something failed; the warnings say what"),
-    ("mistake", "the arguments are not understood; see standard error"),
-)
+_ENDINGS = {
+    2: ("mistake", "the arguments are not understood; see standard error"),
+    3: ("unreliable", "the quality report says that a scene is unreliable (--require-reliable)"),
+}
+_TROUBLE = ("trouble", "something failed; the warnings say what")
 _ABOUT = "\n\nEverywhere: " + "; ".join(f"{name} ({what})" for name, what in EVERYWHERE.items()) + "."
 
 
@@ -99,7 +102,7 @@ def _run(arguments: list[str], voice: Voice, interruption: Interruption | None, 
         if code == 0:
             voice.event("done", seconds=round(time.monotonic() - start, 3), exit_code=0)
             raise
-        kind, text = ("stopped", end.code.strip()) if isinstance(end.code, str) else _ENDINGS[code == 2]
+        kind, text = ("stopped", end.code.strip()) if isinstance(end.code, str) else _ENDINGS.get(code, _TROUBLE)
         voice.event("error", kind=kind, text=text, exit_code=code)
         raise
     except Exception as error:

@@ -1,5 +1,6 @@
 """`st4rtrack run`: a video to a scene folder with a picture."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +25,7 @@ def run(
     queries: Path | None = None,
     known: KnownOptions = KnownOptions(),
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    require_reliable: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
     """Track and reconstruct a video: pointmaps, cameras and visibility of every frame, in the anchor's camera frame.
 
@@ -35,8 +37,10 @@ def run(
         queries: CSV or npz with u,v[,frame] in source pixels, frame counting those processed (default: the anchor's): writes
             tracks.csv and tracks.npz.
         overwrite: Replace a scene that is there.
+        require_reliable: Exit with code 3 if the quality report says that the scene is unreliable.
     """
     from st4rtrack.cli.progress import Progress, log_to_stderr
+    from st4rtrack.cli.quality import UNRELIABLE, print_quality
     from st4rtrack.cli.voice import say
     from st4rtrack.cli.voice import wrote as say_wrote
     from st4rtrack.io.formats.units import lengths
@@ -74,8 +78,11 @@ def run(
         say(f"{folder} is already complete; use --overwrite to make it again")
     wrote = _write_results(made, folder, query_px, wanted.formats)
     say_wrote(folder / "scene.zarr", *wrote)
+    reliable = print_quality(made)
     say(f"look at {folder / 'overview.png'}; for other tools: st4rtrack export {folder} ply")
     say(lengths(made.info))
+    if require_reliable and not reliable:
+        sys.exit(UNRELIABLE)
 
 
 def _write_results(scene: "Scene", folder: Path, query_px: "np.ndarray | None", formats: Sequence[str]) -> list[Path]:

@@ -73,6 +73,11 @@ class Placing:
         self.metres = self._metres(own)
         self._begin(own)
 
+    @property
+    def start(self) -> np.ndarray:
+        """[H, W, 3] the anchor's points at its own time."""
+        return self._start
+
     def intrinsics(self, index: int) -> np.ndarray:
         """[3, 3] of a frame."""
         return self._estimated if self._known.intrinsics is None else self._known.intrinsics[index]

@@ -24,11 +24,13 @@ from st4rtrack.pipeline.known import given_geometry
 from st4rtrack.pipeline.motion import moving_masks, moving_points
 from st4rtrack.pipeline.outward import Outward
 from st4rtrack.pipeline.pointmaps import automatic_batch_size
+from st4rtrack.pipeline.quality import focal_evidence, quality_report, record_shares
 from st4rtrack.pipeline.refine import chosen_refinement
 from st4rtrack.pipeline.repeatable import computed_with
 from st4rtrack.pipeline.tokens import TokenFile
+from st4rtrack.pipeline.unsolved import hide_unsolved
 from st4rtrack.preprocess import stretch_to_network_size, to_network_size
-from st4rtrack.types import Scene, UserError
+from st4rtrack.types import QualityReport, Scene, UserError
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +111,7 @@ def reconstruct(
         process_frames(network_video, outward, model, world, steps, sink, batch_size=batch_size, kept=kept, progress=progress)
         results = {
             **world.results,
-            "cameras_not_found": _without_camera(sink),
+            "cameras_not_found": len(hide_unsolved(sink)),
             "computed": computed_with(model.device, batch_size),
         }
         if anchor == "auto":
@@ -117,18 +119,17 @@ def reconstruct(
         moving = moving_points(sink.read, len(source), anchor_index)
         if given is not None and given.static is not None:
             moving &= ~given.static(anchor_index)
-        in_frames = moving_masks(sink.read, len(source), anchor_index, moving)
-        return sink.finish(moving=moving, moving_in_frames=in_frames, results=results)
+        shares: list[float] = []
+        in_frames = record_shares(moving_masks(sink.read, len(source), anchor_index, moving), shares)
+        focal = focal_evidence(None if given is None else given.focal_px, outward.surveyed, max(size_px))
 
+        def report() -> QualityReport:
+            return quality_report(sink, moving_share=sum(shares) / len(shares), **focal)
 
-def _without_camera(sink: SceneSink) -> int:
-    """How many frames have none of their own, which is said."""
-    num_frames = sink.header.num_frames
-    unsolved = [k for k in range(num_frames) if not sink.read("solved", k)]
-    if unsolved:
-        said = "no camera was found for %d of %d frames (the first is %d); each has its neighbour's"
-        logger.warning(said, len(unsolved), num_frames, unsolved[0])
-    return len(unsolved)
+        scene = sink.finish(moving=moving, moving_in_frames=in_frames, results=results, quality=report)
+    if scene.quality is not None and not scene.quality.reliable:
+        logger.warning("the scene is unreliable: %s", next(w.sentence for w in scene.quality.warnings if w.serious))
+    return scene
 
 
 def _anchor_index(anchor: int | str, num_frames: int) -> int:

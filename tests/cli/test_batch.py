@@ -41,6 +41,20 @@ def test_it_says_what_failed_and_where_to_look(run: Run, monkeypatch: pytest.Mon
     assert code == 0 and "1 video: 1 made; 0 frames" in said
 
 
+def test_quality_of_each_video_is_listed_and_may_decide_the_exit_code(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "_serve", serve_without_network)
+    for name in ("sharp", "dark"):
+        Path(f"{name}.mp4").touch()
+    code, said = run("batch", "*.mp4", "-o", "out", "--device", "cpu", "--workers", 1)
+    assert code == 0 and "2 made; 1 unreliable; 20 frames" in said
+    assert "sharp: quality: reliable; 10/10 frames solved, reprojection 0.5 px, parallax good" in said
+    assert "dark: quality: UNRELIABLE (low_light); 5/10 frames solved" in said
+    videos = {video["name"]: video for video in json.loads(Path("out/batch.json").read_text())["videos"]}
+    assert videos["dark"]["quality"]["reliable"] is False and videos["sharp"]["quality"]["reprojection_px"] == 0.5
+    assert run("batch", "*.mp4", "-o", "out", "--device", "cpu", "--workers", 1, "--require-reliable")[0] == 3
+    assert run("batch", "sharp.mp4", "-o", "out", "--device", "cpu", "--workers", 1, "--require-reliable")[0] == 0
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [

@@ -65,7 +65,8 @@ def write_glb(scene: Scene, path: str | Path, *, max_points: int = 500_000, max_
 def _track_lines(trimesh: Any, scene: Scene, max_tracks: int) -> Any:
     """A line for each track, over its whole way."""
     pixels = choose_pixels(scene, max_tracks)
-    chosen = set(np.linspace(0, len(scene) - 1, min(len(scene), _MAX_TRACK_VERTICES)).round().astype(int).tolist())
+    solved = camera_frames(scene)
+    chosen = set(solved[np.linspace(0, len(solved) - 1, min(len(solved), _MAX_TRACK_VERTICES)).round().astype(int)].tolist())
     ways = np.stack([points for frame, (points, _) in enumerate(follow(scene, pixels)) if frame in chosen], axis=1)
     if ways.shape[1] == 1:
         ways = ways.repeat(2, axis=1)  # a line has two ends

@@ -15,6 +15,7 @@ from st4rtrack.io.formats.content import (
     choose_pixels,
     follow,
     read_cloud,
+    solved_numbers,
 )
 from st4rtrack.io.formats.units import lengths
 from st4rtrack.types import Scene, UserError
@@ -67,7 +68,7 @@ def write_ply_sequence(
     max_points: int = 200_000,
     drop_least_sure: float = DROP_LEAST_SURE,
 ) -> None:
-    """Writes one point cloud per frame, `frame_000000.ply` and so on.
+    """Writes one point cloud per frame, `frame_000000.ply` and so on; unsolved frames are left out.
 
     Args:
         scene: in memory or on disk.
@@ -88,8 +89,10 @@ def write_ply_sequence(
         clouds = (Cloud(points, pixels.colours, None) for points, _ in follow(scene, pixels))
     else:
         clouds = (_evenly(read_cloud(scene, frame, drop_least_sure), max_points) for frame in range(len(scene)))
+    solved = set(solved_numbers(scene).tolist())
     for frame, cloud in enumerate(clouds):
-        write_cloud(cloud, Path(folder) / f"frame_{frame:06d}.ply", lengths(scene.info))
+        if frame in solved:
+            write_cloud(cloud, Path(folder) / f"frame_{frame:06d}.ply", lengths(scene.info))
 
 
 def write_cloud(cloud: Cloud, path: Path, unit: str) -> None:

@@ -1,6 +1,7 @@
 """Rerun: images, cameras, both branches and tracks with tails on a time line, as an `.rrd`; streamed by rerun-sdk.
 
 The scene's own frame: x right, y down, z forward. Two time lines: `frame` and `time` (seconds of the source).
+Unsolved frames are left out.
 """
 
 from collections import deque
@@ -49,9 +50,13 @@ def _log_frames(rr: Any, recording: Any, scene: Scene, max_points: int, max_trac
     world_from_camera = world_from_cameras(scene)
     images = scene_images(scene)
     intrinsics = image_intrinsics(scene, images.image_map)
+    solved = scene.solved_frames
     pixels = choose_pixels(scene, max_points)
     tails = _tails(rr, scene, max_tracks)
     for frame, (rgb, (points, _)) in enumerate(zip(images.frames(range(len(scene))), follow(scene, pixels))):
+        strips = None if tails is None else next(tails)
+        if not solved[frame]:
+            continue
         recording.set_time("frame", sequence=frame)
         recording.set_time("time", duration=float(scene.time_s[frame]))
         pose = world_from_camera[frame]
@@ -64,8 +69,8 @@ def _log_frames(rr: Any, recording: Any, scene: Scene, max_points: int, max_trac
         if len(cloud) > max_points:
             cloud = cloud.select(np.linspace(0, len(cloud) - 1, max_points).round().astype(int))
         recording.log("world/reconstruction", rr.Points3D(cloud.points_world, colors=cloud.colours))
-        if tails is not None:
-            recording.log("world/tracks", next(tails))
+        if strips is not None:
+            recording.log("world/tracks", strips)
 
 
 def _tails(rr: Any, scene: Scene, max_tracks: int) -> Any:

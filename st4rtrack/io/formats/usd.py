@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from st4rtrack.io.formats.cameras import (
+    camera_frames,
     frames_per_second,
     image_intrinsics,
     opengl_from_opencv_points,
@@ -46,7 +47,7 @@ def write_usd(
         UserError: the scene has no cameras or no tracks, or usd-core is not installed.
     """
     Usd = _pxr("Usd")
-    poses = opengl_poses(world_from_cameras(scene))
+    poses = opengl_poses(world_from_cameras(scene, every_frame=True))
     if max_points is None:
         max_points = min(50_000, max(100, _MAX_POSITIONS // len(scene)))
     with utf8_path(path) as file:
@@ -114,7 +115,7 @@ def _camera(stage: Any, scene: Scene, poses: np.ndarray, codes: list[float]) -> 
                 attribute.Set(value, code)
     camera.CreateClippingRangeAttr(Gf.Vec2f(1e-3, 1e5))
     transform = camera.AddTransformOp()
-    for code, pose in zip(codes, poses, strict=True):
+    for code, pose in zip(codes, poses, strict=True):  # USD interpolates matrices by element, so unsolved frames have samples too
         transform.Set(Gf.Matrix4d(pose.T.tolist()), code)  # USD multiplies rows from the left
 
 
@@ -122,8 +123,9 @@ def _moving_points(stage: Any, scene: Scene, pixels: AnchorPixels, codes: list[f
     Vt = _pxr("Vt")
     prim = _points(stage, "/World/tracking", pixels.colours, _width(scene, pixels.spacing_px))
     attribute = prim.CreatePointsAttr()
-    for code, (points, _) in zip(codes, follow(scene, pixels), strict=True):
-        attribute.Set(Vt.Vec3fArray.FromNumpy(opengl_from_opencv_points(points)), code)
+    for code, solved, (points, _) in zip(codes, scene.solved_frames, follow(scene, pixels), strict=True):
+        if solved:
+            attribute.Set(Vt.Vec3fArray.FromNumpy(opengl_from_opencv_points(points)), code)
 
 
 def _still_points(stage: Any, scene: Scene, max_points: int) -> None:
@@ -144,7 +146,8 @@ def _points(stage: Any, path: str, colours: np.ndarray, width: float) -> Any:
 
 def _curves(stage: Any, scene: Scene, pixels: AnchorPixels) -> None:
     UsdGeom, Vt = _pxr("UsdGeom"), _pxr("Vt")
-    chosen = set(np.linspace(0, len(scene) - 1, min(len(scene), _MAX_TRACK_VERTICES)).round().astype(int).tolist())
+    solved = camera_frames(scene)
+    chosen = set(solved[np.linspace(0, len(solved) - 1, min(len(solved), _MAX_TRACK_VERTICES)).round().astype(int)].tolist())
     ways = np.stack([points for frame, (points, _) in enumerate(follow(scene, pixels)) if frame in chosen], axis=1)
     if ways.shape[1] == 1:
         ways = ways.repeat(2, axis=1)  # a curve has two ends

@@ -89,7 +89,8 @@ class SceneWriter(SceneSink):
             for spec in self.header.specs:
                 if spec.small:
                     create_array(self._group, self.header, spec)[:] = self._rows[spec.field]
-            write_json(self.folder, self.header, complete=True, late=late, anchors=self.anchors.frames)
+            anchors = self.anchors.frames
+            write_json(self.folder, self.header, complete=True, late=late, anchors=anchors, quality=self._quality)
             self.anchors.finish()
             (self.folder / JOURNAL).unlink(missing_ok=True)
             self.complete = True
