@@ -67,6 +67,12 @@ class PixelMap:
     scale: tuple[float, float] = (1.0, 1.0)
     offset_px: tuple[float, float] = (0.0, 0.0)
 
+    def then(self, after: "PixelMap") -> "PixelMap":
+        """This map followed by another one."""
+        (a, b), (c, d) = self.scale, after.scale
+        (e, f), (g, h) = self.offset_px, after.offset_px
+        return PixelMap((a * c, b * d), (e * c + g, f * d + h))
+
     def network_from_source(self, source_px: np.ndarray) -> np.ndarray:
         """Pixels [..., 2] of the network from pixels [..., 2] of the source."""
         return np.asarray(source_px, np.float64) * self.scale + self.offset_px

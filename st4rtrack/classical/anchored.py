@@ -15,13 +15,14 @@ out the drift; what moves is followed in finer images from frame to frame, since
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Literal
 
 import cv2
 import numpy as np
 
-from st4rtrack.classical.camera_motion import MotionKind, camera_motion
+from st4rtrack.classical.camera_motion import CameraMotion, MotionKind, camera_motion
 from st4rtrack.classical.flow import FlowChain, dense_flow, returns, sample_flow
 from st4rtrack.classical.given import Given, Units, survey_given
 from st4rtrack.classical.rotation import RotationFocal, camera_rotation, rotation_focal
@@ -42,8 +43,12 @@ MIN_STAY = 6
 MIN_POSE_INLIERS = 0.3
 MIN_ROTATION_SHARE = 0.1
 """Share of the image that must be matched for a rotation."""
-WITHOUT_DEPTH = ("fixed", "rotation", "zoom")
-"""Camera motions that say nothing about depth."""
+MIN_STILL_SHARE, STILL_PX = 0.15, 1.0
+"""Share of the matched pixels that must not move by more than this, or a fixed camera has started to move."""
+WITHOUT_DEPTH = ("fixed", "rotation", "zoom", "dolly_zoom")
+"""Camera motions that say nothing about depth, or whose depth is not modelled."""
+MIN_SURVEY_FRAMES = 8
+"""With fewer frames each pair has its own two-view geometry; with more, it takes a survey for poses of one scale."""
 RE_PROJECTS_PX = 3.0
 MOTION_ENLARGE = 2
 
@@ -64,7 +69,7 @@ class AnchoredGeometry:
     """Follows a video from its anchor on.
 
     Attributes:
-        motion: how the camera moves in the frames next to the anchor.
+        motion: how the camera moves in the frames next to the anchor; `None` where cameras or depth are known.
         surveyed: focal length and depth of the anchor; `None` without parallax.
         focal_px: of all frames.
         focal_source: "user", "video" or "prior".
@@ -76,13 +81,14 @@ class AnchoredGeometry:
         anchor_rgb: np.ndarray,
         surveyed: Survey | None,
         *,
-        motion: MotionKind = "general",
+        motion: CameraMotion | None = None,
+        num_frames: int = 0,
         focal: RotationFocal | None = None,
         given: Given | None = None,
         units: Units | None = None,
         anchor_index: int = 0,
     ) -> None:
-        self.surveyed, self.units, self.motion = surveyed, units or Units(), motion
+        self.surveyed, self.units, self.motion, self._num_frames = surveyed, units or Units(), motion, num_frames
         self._given, self._anchor_index, self._rotation_focal = given or Given(), anchor_index, focal
         self._anchor_rgb = anchor_rgb
         self._grey = cv2.cvtColor(anchor_rgb, cv2.COLOR_RGB2GRAY)
@@ -121,15 +127,13 @@ class AnchoredGeometry:
         if matches is not None and static is not None:
             matches.valid[:] &= static.ravel()
         if matches is not None and known.world_from_camera is None and known.depth is None:
-            kind = camera_motion(matches).kind
-            if kind in WITHOUT_DEPTH:
-                focal = RotationFocal(known.focal_px, True) if known.focal_px else rotation_focal(matches)
-                return cls(anchor_rgb, None, motion=kind, focal=focal, given=given, anchor_index=anchor_index)
-            focal_px = known.focal_px or (ASSUMED_FOCAL * max(grey.shape) if kind == "forward" else None)
+            motion = camera_motion(matches, known.focal_px)
+            found = partial(cls, anchor_rgb, motion=motion, num_frames=len(frames), given=given, anchor_index=anchor_index)
+            if motion.kind in WITHOUT_DEPTH:
+                return found(None, focal=RotationFocal(known.focal_px, True) if known.focal_px else rotation_focal(matches))
+            focal_px = known.focal_px or (ASSUMED_FOCAL * max(grey.shape) if motion.kind == "forward" else None)
             surveyed = survey(matches, focal_px)
-            if surveyed is not None:
-                surveyed = replace(surveyed, still=static)
-            return cls(anchor_rgb, surveyed, motion=kind, given=given, anchor_index=anchor_index)
+            return found(surveyed if surveyed is None else replace(surveyed, still=static))
         matched = [way[k] for k in _matched(len(frames))] if way else []
         cameras = [known.anchor_from_camera(anchor_index, index) for index in matched]
         inverse = [None if each is None else invert_rigid(each) for each in cameras]
@@ -144,11 +148,17 @@ class AnchoredGeometry:
             self._anchor_rgb,
             self.surveyed,
             motion=self.motion,
+            num_frames=self._num_frames,
             focal=self._rotation_focal,
             given=self._given,
             units=self.units,
             anchor_index=self._anchor_index,
         )
+
+    @property
+    def kind(self) -> MotionKind:
+        """Of camera motion."""
+        return "general" if self.motion is None else self.motion.kind
 
     @property
     def focal_px(self) -> float:
@@ -164,7 +174,7 @@ class AnchoredGeometry:
         """Where the focal length comes from."""
         if self._given.focal_px:
             return "user"
-        if self.surveyed is not None and self.motion != "forward":
+        if self.surveyed is not None and self.kind != "forward":
             return "video"
         return "video" if self._rotation_focal is not None and self._rotation_focal.decided else "prior"
 
@@ -189,10 +199,11 @@ class AnchoredGeometry:
         reference.chain.correct(*both_ways(reference.grey, grey, reference.chain.forward, reference.chain.backward))
         reference.age += 1
         self._grey = grey
-        if self.motion in WITHOUT_DEPTH:
+        if self.kind in WITHOUT_DEPTH:
             self._rotate(grey)
             return self._view(self._motion.forward, self._motion.backward, self._unknown_depth, self._anchor_from_last)
         if self.surveyed is None:
+            self.solved = self._num_frames < MIN_SURVEY_FRAMES
             seen = two_view_from_flow(reference.chain.forward, reference.chain.backward, self._given.focal_px)
             return replace(seen, forward_flow=self._motion.forward, backward_flow=self._motion.backward)
         frame_depth = self._locate(grey, index)
@@ -204,8 +215,8 @@ class AnchoredGeometry:
 
     def _rotate(self, grey: np.ndarray) -> None:
         """Finds the rotation of the present camera against the reference; a fixed camera stays, a zooming one is not solved."""
-        if self.motion != "rotation":
-            self.solved = self.motion == "fixed"
+        if self.kind != "rotation":
+            self.solved = self.kind == "fixed" and self._is_still()
             return
         reference = self._reference
         visible = self._visible(reference)
@@ -219,6 +230,12 @@ class AnchoredGeometry:
             self._anchor_from_last = reference.anchor_from_reference @ rigid(rotation.T, np.zeros(3))
         if self.solved and visible.mean() < MIN_SEEN_SHARE and reference.age >= MIN_STAY:
             self._reference = _Reference(grey, reference.depth, self._anchor_from_last, FlowChain(*grey.shape), None)
+
+    def _is_still(self) -> bool:
+        """Enough of the image has not moved since the anchor."""
+        matched = self._visible(self._reference)
+        still = length(self._reference.chain.forward) < STILL_PX
+        return bool((still & matched).sum() >= MIN_STILL_SHARE * max(matched.sum(), 1))
 
     def _visible(self, reference: _Reference) -> np.ndarray:
         """[height, width] bool: pixels of the reference that the flow finds in the present frame, static as far as is known."""
@@ -299,6 +316,12 @@ class AnchoredGeometry:
     def _view(self, forward: np.ndarray, backward: np.ndarray, frame_depth: np.ndarray, anchor_from_frame: np.ndarray) -> TwoView:
         anchor_depth = self._unknown_depth if self.surveyed is None else self.surveyed.depth
         return TwoView(forward, backward, anchor_depth, frame_depth, anchor_from_frame, self.focal_px)
+
+
+def motion_of(anchor_rgb: np.ndarray, after: Iterable[np.ndarray]) -> CameraMotion | None:
+    """Camera motion between an anchor [height, width, 3] uint8 and the frames next to it; `None` without frames."""
+    frames = [cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in islice(after, SURVEY_FRAMES)]
+    return camera_motion(_dense_matches(cv2.cvtColor(anchor_rgb, cv2.COLOR_RGB2GRAY), frames)) if frames else None
 
 
 def _matched(count: int) -> list[int]:

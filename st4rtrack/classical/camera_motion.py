@@ -142,7 +142,9 @@ def _frame_evidence(matches: Matches, k: int, focal_px: float) -> _FrameEvidence
     valid = matches.valid[k]
     source, target = matches.anchor_px[valid].astype(np.float64), matches.frame_px[k, valid].astype(np.float64)
     tolerance = TOLERANCE * max(matches.size) + TOLERANCE_OF_MOTION * length(target - source)
-    rotation = max((_fit(source, target, ratio, matches.size, tolerance, zooms=False) for ratio in FOCALS), key=lambda fit: fit[0])
+    rotation = max(
+        (_fit(source, target, ratio, matches.size, tolerance, zooms=False) for ratio in FOCALS), key=lambda fit: fit[0]
+    )
     zoom = max((_fit(source, target, ratio, matches.size, tolerance, zooms=True) for ratio in FOCALS), key=lambda fit: fit[0])
     camera = pinhole(focal_px, matches.size)
     options = {"max_epipolar_error": TOLERANCE * max(matches.size), "max_iterations": 1000, "min_iterations": 100, "seed": 0}
@@ -187,7 +189,9 @@ def _fit(
         for scale in (8, 4, 2, 2, 1, 1):
             error = _transfer(source, parameters, focal, size) - target
             steps = np.eye(num) * 1e-4
-            jacobian = np.stack([(_transfer(source, parameters + step, focal, size) - target - error) / 1e-4 for step in steps], -1)
+            jacobian = np.stack(
+                [(_transfer(source, parameters + step, focal, size) - target - error) / 1e-4 for step in steps], -1
+            )
             weight = 1 / (1 + ((error**2).sum(1) / (scale * tolerance) ** 2)) ** 2
             normal = np.einsum("nij,nik,n->jk", jacobian, jacobian, weight) + 1e-9 * np.eye(num)
             parameters = parameters - np.linalg.solve(normal, np.einsum("nij,ni,n->j", jacobian, error, weight))

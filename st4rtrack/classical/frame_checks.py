@@ -159,6 +159,11 @@ class FrameChecks:
             self._cuts.add(max(suspect.before.index, suspect.after.index))
 
 
+def frame_state(rgb: np.ndarray) -> FrameState:
+    """State of one frame [height, width, 3] uint8 for itself."""
+    return _state(_reduced(0, rgb))
+
+
 def unusable_warning_code(states: Iterable[FrameState]) -> FrameState | None:
     """The state of most of the unusable frames, `None` where at least half of all are usable."""
     counts = Counter(states)

@@ -87,7 +87,10 @@ def find_layout(frames: Sequence[np.ndarray], source_size: tuple[int, int]) -> L
     left, top, right, bottom = _content(np.stack(lit)) if len(lit) >= 2 else (0, 0, width, height)
     inside = [frame[top:bottom, left:right] for frame in lit]
     scale = np.array([source_size[1] / width, source_size[0] / height])
-    first, last = np.ceil(np.array([left, top]) * scale), np.array(source_size[::-1]) - np.ceil((width - right, height - bottom) * scale)
+    first, last = (
+        np.ceil(np.array([left, top]) * scale),
+        np.array(source_size[::-1]) - np.ceil((width - right, height - bottom) * scale),
+    )
     content = (int(first[0]), int(first[1]), int(last[0]), int(last[1]))
     overlay = None
     if len(lit) >= 4 and (found := _overlay(inside)) is not None:

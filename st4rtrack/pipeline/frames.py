@@ -70,11 +70,16 @@ class World:
         return cls(anchor, anchor_index, own.tracking, intrinsics, placing)
 
     @property
+    def focal_px(self) -> float:
+        """Of the anchor, network pixels."""
+        return float(self.intrinsics_of(self.anchor_index)[0, 0])
+
+    @property
     def results(self) -> dict[str, Any]:
         """What was found out about it, plain values."""
         if self.placing is None:
-            return {"focal_px": self.intrinsics[0, 0]}
-        return {"focal_px": self.placing.intrinsics(self.anchor_index)[0, 0], **self.placing.results}
+            return {"focal_px": self.focal_px}
+        return {"focal_px": self.focal_px, **self.placing.results}
 
     def intrinsics_of(self, index: int) -> np.ndarray:
         """[3, 3] of a frame."""

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from st4rtrack.classical.anchored import SURVEY_FRAMES, AnchoredGeometry
+from st4rtrack.classical.anchored import SURVEY_FRAMES, AnchoredGeometry, motion_of
+from st4rtrack.classical.camera_motion import CameraMotion
 from st4rtrack.classical.frame_checks import FrameChecks
 from st4rtrack.classical.given import Given, Units
 from st4rtrack.classical.two_view import TwoView
@@ -27,6 +28,7 @@ class Outward:
 
     Attributes:
         anchor_view: the anchor against itself, `None` without geometry.
+        motion: how the camera moves next to the anchor; `None` where nothing says.
         checks: states and hard cuts of the frames read so far.
         unsolved: numbers of frames read so far whose pose cannot be estimated from the image.
     """
@@ -44,6 +46,7 @@ class Outward:
         self.checks = FrameChecks()
         self.unsolved: set[int] = set()
         self._survey = self._surveyed() if with_geometry else None
+        self.motion = self._survey.motion if self._survey else self._motion_alone()
         self.anchor_view: TwoView | None = None if self._survey is None else self._survey.anchor_view
 
     @property
@@ -105,20 +108,23 @@ class Outward:
 
     def _surveyed(self) -> AnchoredGeometry:
         """From the frames after the anchor, or, where they show no parallax, from those before it."""
-        after = range(self._anchor_index + 1, min(self._anchor_index + 1 + SURVEY_FRAMES, len(self._video)))
-        before = range(self._anchor_index - 1, max(self._anchor_index - 1 - SURVEY_FRAMES, -1), -1)
+        after, before = self._near
         found = self._survey_along(after)
         return self._survey_along(before) if found.surveyed is None and len(before) else found
 
+    def _motion_alone(self) -> CameraMotion | None:
+        """Camera motion for a network without hints."""
+        after, before = self._near
+        return motion_of(self._anchor_rgb, [rgb for _, rgb in self._usable(after if len(after) else before)])
+
+    @property
+    def _near(self) -> tuple[range, range]:
+        """Frames next to the anchor, after it and before it, outward."""
+        after = range(self._anchor_index + 1, min(self._anchor_index + 1 + SURVEY_FRAMES, len(self._video)))
+        return after, range(self._anchor_index - 1, max(self._anchor_index - 1 - SURVEY_FRAMES, -1), -1)
+
     def _survey_along(self, way: range) -> AnchoredGeometry:
-        """A survey of the usable frames of a way, up to the first hard cut."""
-        checks = FrameChecks()
-        checks.add(self._anchor_index, self._anchor_rgb)
-        frames = [(index, rgb) for index, rgb in zip(way, self._read(way), strict=True) if checks.add(index, rgb) == "usable"]
-        cuts = checks.finish()
-        beyond = [way.index(cut if way.step > 0 else cut - 1) for cut in cuts if (cut if way.step > 0 else cut - 1) in way]
-        near = way[: min(beyond, default=len(way))]
-        frames = [(index, rgb) for index, rgb in frames if index in near]
+        frames = self._usable(way)
         return AnchoredGeometry.of(
             self._anchor_rgb,
             [rgb for _, rgb in frames],
@@ -126,3 +132,12 @@ class Outward:
             anchor_index=self._anchor_index,
             way=[index for index, _ in frames],
         )
+
+    def _usable(self, way: range) -> list[tuple[int, np.ndarray]]:
+        """Usable frames of a way, up to the first hard cut."""
+        checks = FrameChecks()
+        checks.add(self._anchor_index, self._anchor_rgb)
+        frames = [(index, rgb) for index, rgb in zip(way, self._read(way), strict=True) if checks.add(index, rgb) == "usable"]
+        beyond = [cut if way.step > 0 else cut - 1 for cut in checks.finish()]
+        near = way[: min((way.index(index) for index in beyond if index in way), default=len(way))]
+        return [(index, rgb) for index, rgb in frames if index in near]

@@ -9,15 +9,19 @@ from typing import TypedDict
 
 import numpy as np
 
-from st4rtrack.classical.survey import FINER_STEPS, FOCALS, Survey
+from st4rtrack.classical.anchored import AnchoredGeometry
+from st4rtrack.classical.frame_checks import unusable_warning_code
+from st4rtrack.classical.survey import FINER_STEPS, FOCALS
 from st4rtrack.geometry.camera import pixel_grid, project
 from st4rtrack.geometry.transforms import invert_rigid, rotation_angle, transform_points
 from st4rtrack.geometry.vectors import length
 from st4rtrack.io.scene import SceneSink
+from st4rtrack.pipeline.cameras import FOCAL_RANGE
 from st4rtrack.pipeline.motion import MOVES, displacement
-from st4rtrack.pipeline.quality_warnings import quality_warning
+from st4rtrack.pipeline.outward import Outward
+from st4rtrack.pipeline.quality_warnings import cut_warning, quality_warning
 from st4rtrack.pipeline.tracks import WELL_RETURNED
-from st4rtrack.types import FocalSource, Parallax, PixelMap, QualityReport, QualityWarning, TwoPointmaps
+from st4rtrack.types import FocalSource, Parallax, PixelMap, QualityReport, QualityWarning, TwoPointmaps, Video
 
 MEASURED_POINTS = 5000
 """Pixels of a frame that are measured, about."""
@@ -41,6 +45,8 @@ MAX_UNSOLVED_SHARE = 0.2
 """Share of unsolved frames from which a scene is unreliable."""
 FOCAL_LIMITS = (1.03 * FOCALS[0] / np.prod(FINER_STEPS), FOCALS[-1] * np.prod(FINER_STEPS) / 1.03)
 """In long sides of the image: focal lengths beyond are those at which the search ends."""
+MOTION_CODES = frozenset({"zoom", "rotation_only", "fixed_camera"})
+"""Kinds of camera motion of which only one is reported."""
 MIN_SURVEY_FRAMES = 13
 """Frames from which the video determines the focal length."""
 
@@ -112,12 +118,35 @@ class FocalEvidence(TypedDict):
     focal_at_limit: bool
 
 
-def focal_evidence(known_focal_px: float | None, survey: Survey | None, long_side_px: int) -> FocalEvidence:
-    """Where the focal length (network pixels) comes from, and whether it lies at a limit of the search."""
-    if known_focal_px is not None or survey is None:
-        return {"focal_source": "prior" if known_focal_px is None else "user", "focal_at_limit": False}
-    low, high = FOCAL_LIMITS
-    return {"focal_source": "video", "focal_at_limit": not low < survey.focal_px / long_side_px < high}
+def focal_evidence(known_focal_px: float | None, geometry: AnchoredGeometry | None, focal_px: float, size: int) -> FocalEvidence:
+    """Where the focal length (network pixels) comes from, and whether it lies at a limit of the search.
+
+    Args:
+        known_focal_px: of the user.
+        geometry: that the network was given; without, the focal length is that of its pointmap.
+        focal_px: of the scene.
+        size: long side of the images, network pixels.
+    """
+    if known_focal_px is not None:
+        return {"focal_source": "user", "focal_at_limit": False}
+    low, high = FOCAL_RANGE if geometry is None else FOCAL_LIMITS
+    at_limit = not low < focal_px / size < high
+    return {"focal_source": "video" if geometry is None else geometry.focal_source, "focal_at_limit": at_limit}
+
+
+def observed_warnings(outward: Outward, source: Video) -> list[QualityWarning]:
+    """Warnings about what was seen in the images, when all frames have been read."""
+    checks, warnings = outward.checks, []
+    if checks.cuts:
+        warnings.append(cut_warning(checks.cuts, source.frame_index))
+    whole = unusable_warning_code(checks.states.values())
+    if whole in ("dark", "low_texture"):
+        warnings.append(quality_warning("low_light" if whole == "dark" else "low_texture"))
+    elif unusable := checks.frames_in("black", "dark", "low_texture"):
+        warnings.append(quality_warning("dark_frames", unusable))
+    kind = None if outward.motion is None else outward.motion.kind
+    code = {"zoom": "zoom", "dolly_zoom": "zoom", "rotation": "rotation_only", "fixed": "fixed_camera"}.get(kind or "")
+    return [*warnings, quality_warning(code)] if code else warnings
 
 
 def quality_report(
@@ -155,6 +184,8 @@ def quality_report(
     )
     derived = _derived_warnings(report, solved, steps, max(sink.header.source_size))
     reported = {warning.code for warning in warnings}
+    if reported & MOTION_CODES:
+        reported |= MOTION_CODES
     every = (*warnings, *(warning for warning in derived if warning.code not in reported))
     return QualityReport(**{**vars(report), "warnings": every})
 

@@ -21,7 +21,8 @@ class WarningKind(NamedTuple):
 WARNINGS = {
     "cut": WarningKind("the video has a hard cut at {frames}; run each shot on its own: {shots}", True),
     "zoom": WarningKind(
-        "the focal length changes in {frames} (zoom); leave that part out with --start and --stop, or provide --cameras", True
+        "the focal length changes (zoom), which is not modelled; leave that part out with --start and --stop, or provide --cameras",
+        True,
     ),
     "rotation_only": WarningKind(
         "the camera only rotates, so depth comes from a prior and not from parallax; move sideways while filming, or provide --depth",
@@ -33,6 +34,9 @@ WARNINGS = {
     ),
     "dark_frames": WarningKind(
         "{frames} are black or faded, and unsolved; leave them out with --start and --stop, or choose another --anchor", False
+    ),
+    "anchor_moved": WarningKind(
+        "frame {asked} is black or blank and cannot be the anchor: frame {used} is used; choose another one with --anchor", False
     ),
     "low_light": WarningKind("the video is too dark to match image points; film with more light or a longer exposure", True),
     "low_texture": WarningKind(

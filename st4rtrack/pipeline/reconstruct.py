@@ -24,13 +24,13 @@ from st4rtrack.pipeline.known import given_geometry
 from st4rtrack.pipeline.motion import moving_masks, moving_points
 from st4rtrack.pipeline.outward import Outward
 from st4rtrack.pipeline.pointmaps import automatic_batch_size
-from st4rtrack.pipeline.quality import focal_evidence, quality_report, record_shares
+from st4rtrack.pipeline.preparation import prepare
+from st4rtrack.pipeline.quality import focal_evidence, observed_warnings, quality_report, record_shares
 from st4rtrack.pipeline.refine import chosen_refinement
 from st4rtrack.pipeline.repeatable import computed_with
 from st4rtrack.pipeline.tokens import TokenFile
 from st4rtrack.pipeline.unsolved import hide_unsolved
-from st4rtrack.preprocess import stretch_to_network_size, to_network_size
-from st4rtrack.types import QualityReport, Scene, UserError
+from st4rtrack.types import QualityReport, Scene
 
 logger = logging.getLogger(__name__)
 
@@ -86,10 +86,9 @@ def reconstruct(
         UserError: the video, the options or the folder cannot be used.
     """
     source = open_video(video, **selection)
-    model = model or load_model()
-    fitted = to_network_size if fit == "crop" else stretch_to_network_size
-    network_video, pixel_map = fitted(source, long_side=size or model.config.image_size, patch_size=model.config.patch_size)
-    anchor_index, steps = _anchor_index(anchor, len(source)), chosen_refinement(refine)
+    model, steps = model or load_model(), chosen_refinement(refine)
+    prepared = prepare(source, model.config, anchor=anchor, size=size, fit=fit)
+    network_video, pixel_map, anchor_index = prepared.video, prepared.pixel_map, prepared.anchor_index
     size_px = (network_video.height, network_video.width)
     given = known_of_video(known, source, pixel_map, size_px, anchor_index) if known else None
     options = {"refine": steps.names, **({"anchor": "auto"} if anchor == "auto" else {})}
@@ -111,7 +110,7 @@ def reconstruct(
         process_frames(network_video, outward, model, world, steps, sink, batch_size=batch_size, kept=kept, progress=progress)
         results = {
             **world.results,
-            "cameras_not_found": len(hide_unsolved(sink)),
+            "cameras_not_found": len(hide_unsolved(sink, outward.unsolved)),
             "computed": computed_with(model.device, batch_size),
         }
         if anchor == "auto":
@@ -121,24 +120,15 @@ def reconstruct(
             moving &= ~given.static(anchor_index)
         shares: list[float] = []
         in_frames = record_shares(moving_masks(sink.read, len(source), anchor_index, moving), shares)
-        focal = focal_evidence(None if given is None else given.focal_px, outward.surveyed, max(size_px))
+        focal = focal_evidence(None if given is None else given.focal_px, outward.geometry, world.focal_px, max(size_px))
+        warnings = [*prepared.warnings, *observed_warnings(outward, source)]
+        parallax = None if outward.motion is None or outward.motion.kind == "unknown" else outward.motion.parallax
 
         def report() -> QualityReport:
-            return quality_report(sink, moving_share=sum(shares) / len(shares), **focal)
+            share = sum(shares) / len(shares)
+            return quality_report(sink, moving_share=share, parallax=parallax, warnings=warnings, **focal)
 
         scene = sink.finish(moving=moving, moving_in_frames=in_frames, results=results, quality=report)
     if scene.quality is not None and not scene.quality.reliable:
         logger.warning("the scene is unreliable: %s", next(w.sentence for w in scene.quality.warnings if w.serious))
     return scene
-
-
-def _anchor_index(anchor: int | str, num_frames: int) -> int:
-    if anchor == "middle":
-        return num_frames // 2
-    if anchor == "auto":
-        return 0
-    if isinstance(anchor, str) or not 0 <= anchor < num_frames:
-        raise UserError(
-            f"the anchor must be a frame number from 0 to {num_frames - 1} (of the frames processed), 'middle' or 'auto', got {anchor!r}"
-        )
-    return int(anchor)

@@ -1,12 +1,14 @@
 """Frames whose pose was not estimated: an interpolated pose for display, and nothing visible in them."""
 
+from collections.abc import Collection
+
 import numpy as np
 
 from st4rtrack.geometry.transforms import interpolate_rigid
 from st4rtrack.io.scene import SceneSink
 
 
-def hide_unsolved(sink: SceneSink) -> np.ndarray:
+def hide_unsolved(sink: SceneSink, also: Collection[int] = ()) -> np.ndarray:
     """Interpolates the poses of unsolved frames and clears the visibility of all points in them.
 
     The pose is interpolated over time between the nearest solved frames, and repeated beyond the first and the last of them. Running
@@ -14,11 +16,13 @@ def hide_unsolved(sink: SceneSink) -> np.ndarray:
 
     Args:
         sink: a scene all frames of which are written; the anchor is solved.
+        also: numbers of frames that turned out to be unsolved after they had been written, as after a hard cut.
     Returns:
         [frames] numbers of the unsolved frames.
     """
     num_frames = sink.header.num_frames
     solved = np.array([bool(sink.read("solved", index)) for index in range(num_frames)])
+    solved[list(also)] = False
     known = np.flatnonzero(solved)
     unsolved = np.flatnonzero(~solved)
     for index in unsolved.tolist():
@@ -26,6 +30,7 @@ def hide_unsolved(sink: SceneSink) -> np.ndarray:
         before, after = known[max(position - 1, 0)], known[min(position, len(known) - 1)]
         fields = {spec.field: sink.read(spec.field, index) for spec in sink.header.specs}
         fields["world_from_camera"] = _pose_between(sink, int(before), int(after), float(fields["time_s"]))
+        fields["solved"] = np.zeros((), bool)
         fields |= {name: np.zeros_like(fields[name]) for name in ("visible", "visible_probability") if name in fields}
         sink.write_frame(index, **fields)  # pyright: ignore[reportArgumentType]
     return unsolved

@@ -5,7 +5,7 @@ import torch
 from st4rtrack.classical.two_view import TwoView
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.model.hints import estimate_hints, fill_in, hints_of_views, sample_by_flow, still_hints
-from st4rtrack.model.network import HINT_OUTPUT_CHANNELS, points_on_rays, points_on_base
+from st4rtrack.model.network import HINT_OUTPUT_CHANNELS, points_on_base, points_on_rays
 from st4rtrack.preprocess import normalize_images
 from tests.moving_camera import HEIGHT, WIDTH, points_on_walls, walk
 
