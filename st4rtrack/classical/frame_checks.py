@@ -32,7 +32,7 @@ BLACK_LEVEL, DARK_LEVEL = 24, 64
 """The 95th percentile of grey levels below which a frame without texture is black, or dark."""
 MIN_CORRELATION = 0.6
 MAX_CUT_MATCHED = 0.15
-"""Matched share across a cut: 0.12 at most in 300 pairs of unrelated clips; neighbouring frames of real clips: 0.14 at least, 0.9 usually."""
+"""Matched share across a cut is 0.12 at most (300 pairs of unrelated clips), that of neighbouring frames 0.14 at least, 0.9 usually."""
 MIN_SHOT_MATCHED = 0.3
 """Matched share that says that two frames show the same place."""
 MIN_STEADY_MATCHED = 0.75

@@ -87,7 +87,10 @@ def find_layout(frames: Sequence[np.ndarray], source_size: tuple[int, int]) -> L
     left, top, right, bottom = _content(np.stack(lit)) if len(lit) >= 2 else (0, 0, width, height)
     inside = [frame[top:bottom, left:right] for frame in lit]
     scale = np.array([source_size[1] / width, source_size[0] / height])
-    first, last = np.ceil(np.array([left, top]) * scale), np.array(source_size[::-1]) - np.ceil((width - right, height - bottom) * scale)
+    first, last = (
+        np.ceil(np.array([left, top]) * scale),
+        np.array(source_size[::-1]) - np.ceil((width - right, height - bottom) * scale),
+    )
     content = (int(first[0]), int(first[1]), int(last[0]), int(last[1]))
     overlay = None
     if len(lit) >= 4 and (found := _overlay(inside)) is not None:
@@ -184,7 +187,8 @@ def _regions(edges: np.ndarray, change: np.ndarray) -> np.ndarray:
             inside = edges & (region > 0)
             if inside.sum() >= max(MIN_OVERLAY_PIXELS * edges.size, MIN_EDGE_DENSITY * region.sum()) and around.any():
                 limit = max(MIN_CHANGE_AROUND, MIN_CHANGE_RATIO * float(np.median(change[inside])))
-                found |= region if np.median(change[around]) > limit else np.uint8(0)
+                if np.median(change[around]) > limit:
+                    found[region > 0] = 1
     return found.astype(int)
 
 

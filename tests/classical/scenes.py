@@ -48,7 +48,9 @@ class Room:
         centre_px: tuple[float, float] = (0.0, 0.0),
     ) -> np.ndarray:
         """Image [height, width, 3] uint8 of a camera at (x, y, z); `time` 0..1 moves the balls, `centre_px` shifts the principal point."""
-        rays = (pixel_grid(self.height, self.width) - (self.width / 2, self.height / 2) - centre_px) / (self.focal * self.width * zoom)
+        rays = (pixel_grid(self.height, self.width) - (self.width / 2, self.height / 2) - centre_px) / (
+            self.focal * self.width * zoom
+        )
         rays = np.concatenate([rays, np.ones_like(rays[..., :1])], -1)
         turn = cv2.Rodrigues(np.deg2rad([0.0, yaw_deg, 0.0]))[0] @ cv2.Rodrigues(np.deg2rad([pitch_deg, 0.0, 0.0]))[0]
         return self._trace(rays @ turn.T, np.array([x, y, z]), time)
@@ -120,12 +122,13 @@ def with_bars(images: list[np.ndarray], top: int, side: int, colour: tuple[int, 
 
 def compressed(images: list[np.ndarray], quality: int = 60) -> list[np.ndarray]:
     """Images with the artefacts of JPEG compression."""
-    return [
-        cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR) for image in images
-    ]
+    encoded = [cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1] for image in images]
+    return [np.asarray(cv2.imdecode(each, cv2.IMREAD_COLOR)) for each in encoded]
 
 
-def with_text(images: list[np.ndarray], text: str, *, height: float = 0.94, colour: tuple[int, int, int] = (255, 255, 0)) -> list[np.ndarray]:
+def with_text(
+    images: list[np.ndarray], text: str, *, height: float = 0.94, colour: tuple[int, int, int] = (255, 255, 0)
+) -> list[np.ndarray]:
     """Images with a line of text at a height (share of the image)."""
     drawn = [image.copy() for image in images]
     scale = images[0].shape[1] / 280
