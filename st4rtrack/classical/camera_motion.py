@@ -15,7 +15,7 @@ from st4rtrack.classical.two_view import ASSUMED_FOCAL, pinhole, pixel_rays
 from st4rtrack.geometry.vectors import length
 from st4rtrack.types import Parallax
 
-NUM_POINTS = 500
+NUM_POINTS = 400
 MIN_MATCHED_SHARE = 0.3
 """Share of the points that a frame must match to count."""
 TOLERANCE, MIN_TOLERANCE_PX, TOLERANCE_OF_MOTION = 0.004, 0.75, 0.02
@@ -26,7 +26,7 @@ MOST_FRAMES = 0.8
 """Share of the frames in which such a point must be still."""
 MIN_STILL_SHARE, MIN_STILL_CELLS = 0.15, 5
 """Real clips of moving cameras have 0.1 still points at most, of fixed ones 0.17 to 0.8; in so many cells of 3 x 3."""
-MAX_FRAMES_FITTED = 4
+MAX_FRAMES_FITTED = 3
 MIN_WELL_MATCHED = 0.75
 """Frames are fitted that match this share of what the best frame does: flow over a large motion misleads."""
 FOCALS = (0.6, 0.9, 1.4)
