@@ -32,11 +32,11 @@ BLACK_LEVEL, DARK_LEVEL = 24, 64
 """The 95th percentile of grey levels below which a frame without texture is black, or dark."""
 MIN_CORRELATION = 0.6
 MAX_CUT_MATCHED = 0.15
-"""Matched share across a cut: 0.12 at most in 300 pairs of unrelated clips; neighbouring frames of real clips: 0.14 at least, 0.9 usually."""
+"""Matched share across a cut is 0.12 at most (300 pairs of unrelated clips), that of neighbouring frames 0.14 at least, 0.9 usually."""
 MIN_SHOT_MATCHED = 0.3
 """Matched share that says that two frames show the same place."""
-MIN_STEADY_MATCHED = 0.75
-"""Matched share of a steady shot: around a frame in which both shots are blended, the other steps must reach it."""
+MIN_STEADY_MATCHED = 0.85
+"""Matched share of a steady shot: both steps of a frame in which two shots are blended stay below it, the others must reach it."""
 RETURN_FRAMES = 3
 """Frames after a suspected cut in which the old place may come back: a flash or somebody who walks past the lens, not a cut."""
 

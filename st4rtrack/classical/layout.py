@@ -21,7 +21,7 @@ MAX_BAR_LEVEL = 96
 BAR_TOLERANCE = 12
 """Grey levels by which compression changes a uniform bar, and the quarter of what it changes in colour near an edge."""
 MIN_BAR_SHARE, MIN_LAST_ROW_SHARE = 0.97, 0.75
-"""Share of bar pixels in the median row of a bar, and in its last row; `MIN_TEXT_ROW_SHARE` in rows with a subtitle."""
+"""Share of bar pixels in the outermost rows of a bar, and in its last row; `MIN_TEXT_ROW_SHARE` in rows with a subtitle."""
 MIN_TEXT_ROW_SHARE = 0.4
 MAX_CONTENT_SHARE = 0.4
 MAX_LONE_CONTENT_SHARE = 0.15
@@ -142,7 +142,7 @@ def _bar(frames: np.ndarray) -> tuple[int, float]:
     thickness = int(clean[-1]) + 1 if len(clean) else 0
     if thickness < max(MIN_BAR_THICKNESS * len(share), 2) or thickness + EDGE_ROWS > len(share):
         return 0, 1.0
-    if np.median(share[:thickness]) < MIN_BAR_SHARE:
+    if share[:2].min() < MIN_BAR_SHARE:
         return 0, 1.0
     return thickness, float(share[thickness : thickness + EDGE_ROWS].min())
 
@@ -187,7 +187,8 @@ def _regions(edges: np.ndarray, change: np.ndarray) -> np.ndarray:
             inside = edges & (region > 0)
             if inside.sum() >= max(MIN_OVERLAY_PIXELS * edges.size, MIN_EDGE_DENSITY * region.sum()) and around.any():
                 limit = max(MIN_CHANGE_AROUND, MIN_CHANGE_RATIO * float(np.median(change[inside])))
-                found |= region if np.median(change[around]) > limit else np.uint8(0)
+                if np.median(change[around]) > limit:
+                    found[region > 0] = 1
     return found.astype(int)
 
 

@@ -122,9 +122,8 @@ def with_bars(images: list[np.ndarray], top: int, side: int, colour: tuple[int, 
 
 def compressed(images: list[np.ndarray], quality: int = 60) -> list[np.ndarray]:
     """Images with the artefacts of JPEG compression."""
-    return [
-        cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR) for image in images
-    ]
+    encoded = [cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1] for image in images]
+    return [np.asarray(cv2.imdecode(each, cv2.IMREAD_COLOR)) for each in encoded]
 
 
 def with_text(
