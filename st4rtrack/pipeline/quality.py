@@ -39,7 +39,7 @@ NO_BASELINE, WEAK_BASELINE = 0.003, 0.03
 
 MAX_CAMERA_STEP = 8.0
 """Step over the median of its neighbours, from which the pose jumps."""
-MAX_REPROJECTION, MAX_FLOW_DISAGREEMENT = 0.015, 0.03
+MAX_REPROJECTION, MAX_FLOW_DISAGREEMENT = 0.03, 0.03
 """In long sides of the source image, beyond which cameras and points contradict the video."""
 MAX_UNSOLVED_SHARE = 0.2
 """Share of unsolved frames from which a scene is unreliable."""
