@@ -46,7 +46,7 @@ def export(
         megabytes: About the largest the page may become (html).
     """
     from st4rtrack.cli.progress import Progress, log_to_stderr
-    from st4rtrack.cli.voice import wrote
+    from st4rtrack.cli.voice import say, wrote
     from st4rtrack.formats import FORMATS, options_of
     from st4rtrack.formats import export as write_export
     from st4rtrack.io.formats.units import lengths
@@ -64,4 +64,5 @@ def export(
         if "progress" in known:
             options["progress"] = progress
         path = write_export(scene, output, format=format, overwrite=overwrite, stride=stride, **options)
-    wrote(path, remark=f"; {lengths(load_scene(scene).info)}")
+    wrote(path)
+    say(lengths(load_scene(scene).info))
