@@ -9,7 +9,7 @@ VIDEO ?= $(CLIP)
 # Tests that stand beside each other share what they set up, so each process takes neighbours.
 DEFAULT_TESTS := --numprocesses logical --maxprocesses 4 --dist worksteal -m "not slow"
 
-.PHONY: demo test test-slow coverage mutation versions performance benchmark docs train-tiny audit faults fuzz clean
+.PHONY: demo test test-slow test-portable test-floors coverage mutation versions performance benchmark docs train-tiny audit faults fuzz clean
 
 # The path of VIDEO may hold spaces, which make's own functions would split at.
 demo: $(INSTALLED)
@@ -24,6 +24,14 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(BIN)/pytest -m slow
+
+# Numeric tests on other instruction sets, thread counts and seeds, nine runs -> performance/portable.json
+test-portable: $(INSTALLED)
+	nice $(BIN)/python performance/portable.py
+
+# The default tests with the lowest versions that pyproject.toml allows (except PyTorch's), in an environment of their own.
+test-floors:
+	PYTHON=$(PYTHON) tests/floors.sh $(DEFAULT_TESTS)
 
 # Lines that the default tests run; the share of every package -> performance/reliability/coverage.json
 coverage: $(INSTALLED)

@@ -23,6 +23,7 @@ from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.device import choose_device, choose_dtype
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.model.official import config_from_official, convert_weights, is_official, read_official
+from st4rtrack.model.precision_check import checked_dtype
 from st4rtrack.types import UserError
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,8 @@ def load_model(source: str | Path | None = None, *, device: str = "auto", dtype:
             (`save_changes`); an official `.pth` (DUSt3R-512-dpt, MASt3R, MonST3R, St4RTrack); a folder with `config.json` and
             `model.safetensors`; or a hub id "org/name" or "org/name:subfolder", which is fetched.
         device: "auto" (CUDA, else MPS, else CPU) or a PyTorch device.
-        dtype: "auto" (bfloat16 where the hardware is fast at it), "float32" or "bfloat16".
+        dtype: "auto" (bfloat16 where the hardware is fast at it), "float32" or "bfloat16". float32 is used, with a warning, where
+            the bfloat16 points of this model are wrong on this machine (`precision_check`).
     Raises:
         UserError: there is no such file, or it is no checkpoint of this architecture.
     """
@@ -50,7 +52,8 @@ def load_model(source: str | Path | None = None, *, device: str = "auto", dtype:
     model = _build(config, weights, name)
     model.name = name
     model.weights_hash = _hash(weights)
-    return model.to(chosen_device, choose_dtype(dtype, chosen_device)).eval()
+    chosen_dtype = checked_dtype(model.eval(), chosen_device, choose_dtype(dtype, chosen_device))
+    return model.to(chosen_device, chosen_dtype)
 
 
 def save_model(

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.decoder import HINT_CHANNELS
+from st4rtrack.model.layers import PatchEmbed
 
 DPT_WIDTHS = (96, 192, 384, 768)
 DPT_FUSION_WIDTH = 256
@@ -89,7 +90,7 @@ class ConvHead(nn.Module):
         super().__init__()
         self.unfold = config.patch_size // CONV_STRIDE
         self.tokens = nn.Linear(config.decoder_width, CONV_WIDTH * self.unfold**2)
-        self.pixels = nn.Conv2d(HINT_CHANNELS, CONV_WIDTH, CONV_STRIDE, CONV_STRIDE) if config.hints else None
+        self.pixels = PatchEmbed(HINT_CHANNELS, CONV_WIDTH, CONV_STRIDE) if config.hints else None
         self.units = nn.Sequential(ResidualUnit(CONV_WIDTH), ResidualUnit(CONV_WIDTH))
         self.out = nn.Conv2d(CONV_WIDTH, channels, 1)
 
@@ -97,7 +98,7 @@ class ConvHead(nn.Module):
         """[batch, channels, height, width] from the last layer's features and the hint maps of the branch's own image."""
         x = F.pixel_shuffle(self.tokens(features[-1]).transpose(1, 2).unflatten(2, grid), self.unfold)
         if self.pixels is not None and hint_maps is not None:
-            x = x + self.pixels(hint_maps.to(x.dtype))
+            x = x + self.pixels(hint_maps).permute(0, 3, 1, 2)
         raw = self.out(self.units(x)).float()
         return F.interpolate(raw, scale_factor=CONV_STRIDE, mode="bilinear", align_corners=False)
 
