@@ -20,8 +20,8 @@ MIN_MATCHED_SHARE = 0.3
 """Share of the points that a frame must match to count."""
 TOLERANCE, MIN_TOLERANCE_PX, TOLERANCE_OF_MOTION = 0.004, 0.75, 0.02
 """Error of dense flow: in long sides of the image (1 px at 256), at least, and per pixel of a point's motion."""
-MAX_STILL = 0.002
-"""Motion of a point of a fixed camera, in long sides of the image (half a pixel at 256)."""
+MAX_STILL, MAX_STILL_PX = 0.002, 0.4
+"""Motion of a point of a fixed camera, in long sides of the image (half a pixel at 256) and at least in pixels."""
 MOST_FRAMES = 0.8
 """Share of the frames in which such a point must be still."""
 MIN_STILL_SHARE, MIN_STILL_CELLS = 0.15, 5
@@ -107,7 +107,8 @@ def camera_motion(matches: Matches, focal_px: float | None = None) -> CameraMoti
         return CameraMotion("unknown", "none")
     motion = length(matches.frame_px - matches.anchor_px)[use]
     missing = ~matches.valid[use]
-    still = np.quantile(np.where(missing, np.inf, motion), MOST_FRAMES, axis=0, method="lower") < MAX_STILL * max(matches.size)
+    limit = max(MAX_STILL * max(matches.size), MAX_STILL_PX)
+    still = np.quantile(np.where(missing, np.inf, motion), MOST_FRAMES, axis=0, method="lower") < limit
     still_share = float(still.mean())
     if still_share >= MIN_STILL_SHARE and _cells(matches.anchor_px[still], matches.size) >= MIN_STILL_CELLS:
         return CameraMotion("fixed", "none", still_share)
