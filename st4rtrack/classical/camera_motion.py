@@ -33,8 +33,8 @@ FOCALS = (0.6, 0.9, 1.4)
 """Focal lengths (long sides) under which a rotation is tried: which of them hardly matters."""
 ERROR_OF_MOTION = 0.1
 """Unit of `rotation_error` and `zoom_error`: the tolerance of the flow, or this share of the median motion where that is more."""
-MIN_MODEL_SHARE = 0.6
-MAX_ROTATION_ERROR = 0.7
+MIN_ROTATION_SHARE, MIN_ZOOM_SHARE = 0.7, 0.6
+MAX_ROTATION_ERROR = 0.65
 """Rotations of rendered rooms have 0.3 to 0.6, translation in them above 3, real hand-held clips 0.9 and more."""
 MAX_ZOOM_ERROR, MIN_ZOOM_GAIN, MIN_LOG_ZOOM = 0.9, 3.0, 0.04
 """Zooms have 0.35 to 0.7 and a rotation's error ten times that; forward motion in a room 1.25 and more."""
@@ -128,10 +128,11 @@ def camera_motion(matches: Matches, focal_px: float | None = None) -> CameraMoti
 
 
 def _kind(evidence: _FrameEvidence) -> MotionKind:
-    if evidence.rotation_error <= MAX_ROTATION_ERROR and evidence.rotation_share >= MIN_MODEL_SHARE:
+    if evidence.rotation_error <= MAX_ROTATION_ERROR and evidence.rotation_share >= MIN_ROTATION_SHARE:
         return "rotation"
     zooms = abs(np.log(evidence.zoom)) >= MIN_LOG_ZOOM and evidence.rotation_error >= MIN_ZOOM_GAIN * evidence.zoom_error
-    if zooms and evidence.zoom_error <= MAX_ZOOM_ERROR and evidence.zoom_share >= MIN_MODEL_SHARE:
+    radial = evidence.forward >= MIN_FORWARD  # the epipole of a zoom is the middle of the image
+    if zooms and radial and evidence.zoom_error <= MAX_ZOOM_ERROR and evidence.zoom_share >= MIN_ZOOM_SHARE:
         return "zoom"
     if evidence.forward >= MIN_DOLLY_FORWARD and evidence.opposite_share >= MIN_OPPOSITE_SHARE:
         return "dolly_zoom"
