@@ -96,7 +96,8 @@ def faults(room: Room, moving: Images, rng: np.random.Generator, sign: float) ->
     yield {"dark"}, noisy(moving, 2.5, gain=gain)
     yield {"low_texture"}, noisy([np.full_like(moving[0], int(rng.integers(120, 235)))] * num, 1.5)
     height, width = moving[0].shape[:2]
-    colour = tuple(int(c) for c in rng.integers(0, 30, 3))
+    red, green, blue = rng.integers(0, 30, 3).tolist()
+    colour = (int(red), int(green), int(blue))
     yield {"bars"}, with_bars(moving, int(rng.uniform(0.05, 0.2) * height), 0, colour)
     yield {"bars"}, with_bars(moving, 0, int(rng.uniform(0.05, 0.3) * width), colour)
     yield {"overlay"}, with_logo(moving)

@@ -20,8 +20,8 @@ MIN_MATCHED_SHARE = 0.3
 """Share of the points that a frame must match to count."""
 TOLERANCE, MIN_TOLERANCE_PX, TOLERANCE_OF_MOTION = 0.004, 0.75, 0.02
 """Error of dense flow: in long sides of the image (1 px at 256), at least, and per pixel of a point's motion."""
-MAX_STILL = 0.002
-"""Motion of a point of a fixed camera, in long sides of the image (half a pixel at 256)."""
+MAX_STILL, MAX_STILL_PX = 0.002, 0.4
+"""Motion of a point of a fixed camera, in long sides of the image (half a pixel at 256) and at least in pixels."""
 MOST_FRAMES = 0.8
 """Share of the frames in which such a point must be still."""
 MIN_STILL_SHARE, MIN_STILL_CELLS = 0.15, 5
@@ -33,8 +33,8 @@ FOCALS = (0.6, 0.9, 1.4)
 """Focal lengths (long sides) under which a rotation is tried: which of them hardly matters."""
 ERROR_OF_MOTION = 0.1
 """Unit of `rotation_error` and `zoom_error`: the tolerance of the flow, or this share of the median motion where that is more."""
-MIN_MODEL_SHARE = 0.6
-MAX_ROTATION_ERROR = 0.7
+MIN_ROTATION_SHARE, MIN_ZOOM_SHARE = 0.7, 0.6
+MAX_ROTATION_ERROR = 0.65
 """Rotations of rendered rooms have 0.3 to 0.6, translation in them above 3, real hand-held clips 0.9 and more."""
 MAX_ZOOM_ERROR, MIN_ZOOM_GAIN, MIN_LOG_ZOOM = 0.9, 3.0, 0.04
 """Zooms have 0.35 to 0.7 and a rotation's error ten times that; forward motion in a room 1.25 and more."""
@@ -107,7 +107,8 @@ def camera_motion(matches: Matches, focal_px: float | None = None) -> CameraMoti
         return CameraMotion("unknown", "none")
     motion = length(matches.frame_px - matches.anchor_px)[use]
     missing = ~matches.valid[use]
-    still = np.quantile(np.where(missing, np.inf, motion), MOST_FRAMES, axis=0, method="lower") < MAX_STILL * max(matches.size)
+    limit = max(MAX_STILL * max(matches.size), MAX_STILL_PX)
+    still = np.quantile(np.where(missing, np.inf, motion), MOST_FRAMES, axis=0, method="lower") < limit
     still_share = float(still.mean())
     if still_share >= MIN_STILL_SHARE and _cells(matches.anchor_px[still], matches.size) >= MIN_STILL_CELLS:
         return CameraMotion("fixed", "none", still_share)
@@ -127,10 +128,11 @@ def camera_motion(matches: Matches, focal_px: float | None = None) -> CameraMoti
 
 
 def _kind(evidence: _FrameEvidence) -> MotionKind:
-    if evidence.rotation_error <= MAX_ROTATION_ERROR and evidence.rotation_share >= MIN_MODEL_SHARE:
+    if evidence.rotation_error <= MAX_ROTATION_ERROR and evidence.rotation_share >= MIN_ROTATION_SHARE:
         return "rotation"
     zooms = abs(np.log(evidence.zoom)) >= MIN_LOG_ZOOM and evidence.rotation_error >= MIN_ZOOM_GAIN * evidence.zoom_error
-    if zooms and evidence.zoom_error <= MAX_ZOOM_ERROR and evidence.zoom_share >= MIN_MODEL_SHARE:
+    radial = evidence.forward >= MIN_FORWARD  # the epipole of a zoom is the middle of the image
+    if zooms and radial and evidence.zoom_error <= MAX_ZOOM_ERROR and evidence.zoom_share >= MIN_ZOOM_SHARE:
         return "zoom"
     if evidence.forward >= MIN_DOLLY_FORWARD and evidence.opposite_share >= MIN_OPPOSITE_SHARE:
         return "dolly_zoom"
