@@ -19,6 +19,7 @@ UNSOLVED = 2
 @pytest.fixture
 def scene() -> Scene:
     made = synthetic_scene(4, 12, 16)  # frame 2 is unsolved
+    assert made.tracking.visible is not None
     made.tracking.visible[UNSOLVED] = True  # as scenes of earlier versions have it
     return made
 
@@ -65,6 +66,6 @@ def test_pictures_do_not_draw_points_of_an_unsolved_frame(scene: Scene) -> None:
     assert np.isnan(read_points(scene, scene.reconstruction, UNSOLVED)).all()
     assert np.isfinite(read_points(scene, scene.reconstruction, 0)).all()
     assert chosen_frames(scene, 4, None) == [0, 1, 3]
-    scene.cameras.solved[:] = [False, True, False, False]
+    scene.cameras.solved = np.array([False, True, False, False])
     assert chosen_frames(scene, 1, None) == [1]
     assert render_overview(scene, width=600).std() > 5
