@@ -319,7 +319,7 @@ def test_format_without_its_package_is_refused_before_the_run(run: Run, name: st
 
 
 def test_every_optional_package_of_a_writer_is_in_the_table() -> None:
-    imported = {"matplotlib": ("figure",)}  # by the writer itself
+    imported: dict[str, tuple[str, ...]] = {"matplotlib": ("figure",)}  # by the writer itself
     for path in (Path(formats.__file__).parent / "io" / "formats").glob("*.py"):
         for module in re.findall(r'\bneed\(f?"(\w+)', path.read_text()):
             imported[module] = tuple(name for name, entry in FORMATS.items() if f".{path.stem}:" in str(entry.writer))

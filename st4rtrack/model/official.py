@@ -34,7 +34,7 @@ def _numpy_scalar(dtype: np.dtype, data: bytes) -> np.generic:
 def _under_name(module: str) -> Callable[..., np.generic]:
     """A copy of `_numpy_scalar` that PyTorch's unpickler finds under NumPy's name."""
     function = FunctionType(_numpy_scalar.__code__, globals(), "scalar")
-    function.__module__ = module
+    function.__module__, function.__qualname__ = module, "scalar"
     return function
 
 

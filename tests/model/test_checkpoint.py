@@ -214,13 +214,13 @@ def test_the_hash_is_that_of_the_values(official: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"], ids=["NumPy 1", "NumPy 2"])
-def test_checkpoint_with_numpy_scalars_loads(official: Path, tmp_path: Path, module: str) -> None:
+def test_checkpoint_with_numpy_scalars_loads(tmp_path: Path, module: str) -> None:
     values = {"best_so_far": np.float64(0.25), "step": np.int64(7), "ok": np.bool_(True), "small": np.float32(1.5)}
-    path = save_official(tmp_path / "scalars.pth", formula_weights(shared("oracle/model_small_keys.json")), **values)
+    path = save_official(tmp_path / "scalars.pth", {"weight": torch.ones(2)}, **values)
     _rename_in_pickle(path, {b"numpy._core.multiarray": module.encode(), b"numpy.core.multiarray": module.encode()})
     content = read_pickle(path)
     assert {name: content[name] for name in values} == values and isinstance(content["best_so_far"], np.float64)
-    assert same_output(load_model(path, device="cpu", dtype="float32"), load_model(official, device="cpu", dtype="float32"))
+    assert torch.equal(content["model"]["weight"], torch.ones(2))
 
 
 @pytest.mark.parametrize("dtype", ["O", "V8", "U2"])
