@@ -61,7 +61,8 @@ def point_difference(model: St4RTrack, device: torch.device, dtype: torch.dtype)
         device, dtype: to compare with.
     """
     generator = torch.Generator().manual_seed(0)
-    images = example_images((1, 3, *(side * model.config.patch_size for side in PATCHES)), generator)
+    height, width = (side * model.config.patch_size for side in PATCHES)
+    images = example_images((1, 3, height, width), generator)
     hints = example_hints(images, generator) if model.config.hints else None
     reduced = traceable_model(model.config, {name: value.to(device, dtype) for name, value in model.state_dict().items()})
     reduced_hints = None if hints is None else type(hints)(**{name: value.to(device) for name, value in vars(hints).items()})
