@@ -134,9 +134,17 @@ def focal_evidence(known_focal_px: float | None, geometry: AnchoredGeometry | No
     return {"focal_source": "video" if geometry is None else geometry.focal_source, "focal_at_limit": at_limit}
 
 
-def observed_warnings(outward: Outward, source: Video) -> list[QualityWarning]:
-    """Warnings about what was seen in the images, when all frames have been read."""
-    checks, warnings = outward.checks, []
+def observed_warnings(prepared: Sequence[QualityWarning], outward: Outward, source: Video) -> list[QualityWarning]:
+    """Warnings about what was seen in the images, when all frames have been read.
+
+    Args:
+        prepared: those of the preparation.
+        outward: all frames of which have been read.
+        source: for frame numbers of the user's video.
+    """
+    checks, kind = outward.checks, None if outward.motion is None else outward.motion.kind
+    # with a fixed camera, static edges of the scene look like a logo
+    warnings = [warning for warning in prepared if warning.code != "overlay" or kind != "fixed"]
     if checks.cuts:
         warnings.append(cut_warning(checks.cuts, source.frame_index))
     whole = unusable_warning_code(checks.states.values())
@@ -144,7 +152,6 @@ def observed_warnings(outward: Outward, source: Video) -> list[QualityWarning]:
         warnings.append(quality_warning("low_light" if whole == "dark" else "low_texture"))
     elif unusable := checks.frames_in("black", "dark", "low_texture"):
         warnings.append(quality_warning("dark_frames", unusable))
-    kind = None if outward.motion is None else outward.motion.kind
     code = {"zoom": "zoom", "dolly_zoom": "zoom", "rotation": "rotation_only", "fixed": "fixed_camera"}.get(kind or "")
     return [*warnings, quality_warning(code)] if code else warnings
 
@@ -236,7 +243,7 @@ def _derived_warnings(report: QualityReport, solved: np.ndarray, steps: np.ndarr
         found.append(quality_warning("focal_at_limit"))
     if len(solved) < MIN_SURVEY_FRAMES and report.focal_source not in ("user", "metadata"):
         found.append(quality_warning("short_video", count=len(solved), needed=MIN_SURVEY_FRAMES))
-    if report.parallax in ("none", "rotation"):
+    if report.parallax in ("none", "rotation") and solved.sum() > 1:
         found.append(quality_warning("fixed_camera" if report.parallax == "none" else "rotation_only"))
     limits = ((report.reprojection_px, MAX_REPROJECTION), (report.flow_agreement_px, MAX_FLOW_DISAGREEMENT))
     if worst := [figure for figure, limit in limits if figure is not None and figure > limit * long_side_px]:

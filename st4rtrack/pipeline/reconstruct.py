@@ -121,7 +121,7 @@ def reconstruct(
         shares: list[float] = []
         in_frames = record_shares(moving_masks(sink.read, len(source), anchor_index, moving), shares)
         focal = focal_evidence(None if given is None else given.focal_px, outward.geometry, world.focal_px, max(size_px))
-        warnings = [*prepared.warnings, *observed_warnings(outward, source)]
+        warnings = observed_warnings(prepared.warnings, outward, source)
         parallax = None if outward.motion is None or outward.motion.kind == "unknown" else outward.motion.parallax
 
         def report() -> QualityReport:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from st4rtrack.classical.anchored import AnchoredGeometry
 from st4rtrack.classical.survey import Survey
 from st4rtrack.data.procedural import ProceduralClip, ProceduralConfig, procedural_clip
 from st4rtrack.geometry.camera import pixel_grid, project
@@ -98,10 +99,15 @@ def test_parallax_of_cameras_tells_the_four_classes() -> None:
 
 @pytest.mark.parametrize(("focal", "at_limit"), [(0.427, True), (0.9, False), (1.677, True)])
 def test_focal_evidence_of_a_survey_knows_the_ends_of_the_search(focal: float, at_limit: bool) -> None:
-    survey = Survey(256 * focal, np.ones((2, 2), np.float32))
-    assert focal_evidence(None, survey, 256) == {"focal_source": "video", "focal_at_limit": at_limit}
-    assert focal_evidence(100.0, survey, 256) == {"focal_source": "user", "focal_at_limit": False}
-    assert focal_evidence(None, None, 256)["focal_source"] == "prior"
+    surveyed = AnchoredGeometry(np.zeros((32, 48, 3), np.uint8), Survey(256 * focal, np.ones((32, 48), np.float32)))
+    assert focal_evidence(None, surveyed, 256 * focal, 256) == {"focal_source": "video", "focal_at_limit": at_limit}
+    assert focal_evidence(100.0, surveyed, 100.0, 256) == {"focal_source": "user", "focal_at_limit": False}
+
+
+def test_focal_evidence_without_a_survey_is_the_prior_and_of_a_pointmap_the_video() -> None:
+    alone = AnchoredGeometry(np.zeros((32, 48, 3), np.uint8), None)
+    assert focal_evidence(None, alone, alone.focal_px, 48) == {"focal_source": "prior", "focal_at_limit": False}
+    assert focal_evidence(None, None, 12.0 * 48, 48) == {"focal_source": "video", "focal_at_limit": True}
 
 
 def test_record_shares_passes_the_masks_on() -> None:
@@ -132,6 +138,8 @@ FACTS = {
     "percent": 25.0,
     "ratio": 9.0,
     "error_px": 7.0,
+    "asked": 0,
+    "used": 4,
 }
 
 
