@@ -67,14 +67,24 @@ def world_of(look: Look) -> World:
     for side in (-1, 1):
         half = rng.uniform(0.25, 0.55, 3) * min(1, reach / 2)
         place = fixed(side * reach * rng.uniform(0.55, 0.8), floor - half[1], rng.uniform(3.2, 5.0), rng.uniform(-40, 40))
-        bodies.append(Body(tuple(half), place, texture=look.seed * 10 + side + 2, style=("planks", "spots")[side > 0], round=bool(rng.random() < 0.3)))
+        bodies.append(
+            Body(
+                tuple(half),
+                place,
+                texture=look.seed * 10 + side + 2,
+                style=("planks", "spots")[side > 0],
+                round=bool(rng.random() < 0.3),
+            )
+        )
     for number in range(look.bodies):
         size = rng.uniform(0.3, 0.65) * min(1, reach / 2)
         sign, depth, spin, bob = rng.choice((-1, 1)), rng.uniform(2.8, 4.5), rng.uniform(-120, 120), rng.uniform(0, 0.4)
 
         def motion(t: float, size=size, sign=sign, depth=depth, spin=spin, bob=bob) -> np.ndarray:
             across = sign * reach * 0.7 * (2 * t - 1)
-            return pose(across, floor - size - bob * abs(np.sin(2 * np.pi * t)), depth + 0.3 * t, yaw_deg=spin * t, roll_deg=spin * t / 2)
+            return pose(
+                across, floor - size - bob * abs(np.sin(2 * np.pi * t)), depth + 0.3 * t, yaw_deg=spin * t, roll_deg=spin * t / 2
+            )
 
         half = (size, size * rng.uniform(0.7, 1.0), size)
         bodies.append(Body(half, motion, round=number % 2 == 0, moving=True, texture=look.seed * 10 + number + 5, style="spots"))
@@ -110,13 +120,26 @@ def handheld(look: Look, progress: np.ndarray) -> np.ndarray:
     d = look.direction * look.speed
     return np.stack(
         [
-            pose(0.8 * d * s + 0.01 * k[0], 0.01 * k[1], 0.3 * s, yaw_deg=-3 * d * s + 0.5 * k[2], pitch_deg=0.5 * k[3], roll_deg=0.4 * k[4])
+            pose(
+                0.8 * d * s + 0.01 * k[0],
+                0.01 * k[1],
+                0.3 * s,
+                yaw_deg=-3 * d * s + 0.5 * k[2],
+                pitch_deg=0.5 * k[3],
+                roll_deg=0.4 * k[4],
+            )
             for s, k in zip(progress, shake, strict=True)
         ]
     )
 
 
-PATHS: dict[str, Callable[[Look, np.ndarray], np.ndarray]] = {"slide": slide, "forward": forward, "arc": arc, "rise": rise, "handheld": handheld}
+PATHS: dict[str, Callable[[Look, np.ndarray], np.ndarray]] = {
+    "slide": slide,
+    "forward": forward,
+    "arc": arc,
+    "rise": rise,
+    "handheld": handheld,
+}
 
 
 def matrices(look: Look, zoom: np.ndarray | float = 1.0, **how: object) -> np.ndarray:
@@ -155,9 +178,16 @@ def cut(look: Look, at: tuple[int, ...] = (12,), same_room: bool = False) -> Cli
     shots = np.split(np.arange(look.frames), at)
     parts = []
     for number, frames in enumerate(shots):
-        place = replace(look, seed=look.seed + (0 if same_room else 31 * number), frames=len(frames), direction=look.direction * (-1) ** number)
+        place = replace(
+            look,
+            seed=look.seed + (0 if same_room else 31 * number),
+            frames=len(frames),
+            direction=look.direction * (-1) ** number,
+        )
         start = pose(-1.0 * number, 0, 1.5 * number, yaw_deg=120 * number)
-        parts.append(_render(place, start @ slide(place, place.line), times=np.linspace(frames[0], frames[-1], len(frames)) / look.frames))
+        parts.append(
+            _render(place, start @ slide(place, place.line), times=np.linspace(frames[0], frames[-1], len(frames)) / look.frames)
+        )
     joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0]) if name not in ("fps",)}
     return without_truth(Clip(**joined), np.arange(look.frames) >= at[0])
 
@@ -234,7 +264,9 @@ def rolling_shutter(look: Look, shake_deg: float = 2.0, bands: int = 8) -> Clip:
 
     def cameras(delay: float) -> np.ndarray:
         time = (np.arange(look.frames) + delay) / (look.frames - 1)
-        return np.stack([c @ pose(yaw_deg=shake_deg * np.sin(12 * np.pi * t)) for c, t in zip(slide(look, time), time, strict=True)])
+        return np.stack(
+            [c @ pose(yaw_deg=shake_deg * np.sin(12 * np.pi * t)) for c, t in zip(slide(look, time), time, strict=True)]
+        )
 
     middle = _render(look, cameras(0.5))
     rgb = middle.rgb.copy()
@@ -273,7 +305,12 @@ def bars(look: Look, top: int = 36, side: int = 0, level: float = 0.0, noise: fl
     ks = clip.intrinsics.copy()
     ks[:, :2, 2] += (side, top)
     return replace(
-        clip, rgb=rgb, intrinsics=ks, depth=np.pad(clip.depth, pad, constant_values=np.nan), moving=np.pad(clip.moving, pad), body=np.pad(clip.body, pad)
+        clip,
+        rgb=rgb,
+        intrinsics=ks,
+        depth=np.pad(clip.depth, pad, constant_values=np.nan),
+        moving=np.pad(clip.moving, pad),
+        body=np.pad(clip.body, pad),
     )
 
 
@@ -353,7 +390,14 @@ def cropped(look: Look, top: int = 48, rows: int = 32) -> Clip:
     clip, ks = moving(look), matrices(look)
     ks[:, 1, 2] -= top
     band = slice(top, top + rows)
-    return replace(clip, rgb=clip.rgb[:, band], intrinsics=ks, depth=clip.depth[:, band], moving=clip.moving[:, band], body=clip.body[:, band])
+    return replace(
+        clip,
+        rgb=clip.rgb[:, band],
+        intrinsics=ks,
+        depth=clip.depth[:, band],
+        moving=clip.moving[:, band],
+        body=clip.body[:, band],
+    )
 
 
 # --- clean variants

@@ -20,7 +20,7 @@ def angle_deg(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def measure(scene: Scene, clip: Clip) -> Row:
-    """Errors of cameras, focal length and depth; those of frames without truth or pose are left out, and what is left without any is absent.
+    """Errors of cameras, focal length and depth over the frames that have truth and a pose; absent where no frame has.
 
     The world of a scene has no unit: lengths are multiplied by the median of true over estimated depth.
     """
@@ -28,7 +28,12 @@ def measure(scene: Scene, clip: Clip) -> Row:
     cameras, matrices = np.asarray(scene.cameras.world_from_camera)[:count], np.asarray(scene.cameras.intrinsics)[:count]
     solved = np.ones(count, bool) if scene.cameras.solved is None else np.asarray(scene.cameras.solved)[:count].astype(bool)
     true, anchor = clip.world_from_camera[:count], scene.anchor_index
-    row: Row = {"frames": len(scene), "anchor": anchor, "solved_share": float(solved.mean()), "unsolved": np.flatnonzero(~solved).tolist()}
+    row: Row = {
+        "frames": len(scene),
+        "anchor": anchor,
+        "solved_share": float(solved.mean()),
+        "unsolved": np.flatnonzero(~solved).tolist(),
+    }
     row["visible_unsolved"] = max((float(np.mean(scene.tracking.visible[k])) for k in np.flatnonzero(~solved)), default=0.0)
     usable = np.flatnonzero(solved & np.isfinite(true).all((1, 2)) & np.isfinite(cameras).all((1, 2)))
     if len(usable) == 0:
@@ -87,4 +92,10 @@ def quality_of(folder: Path) -> Row:
 
 def is_good(row: Row) -> bool:
     """Camera error under 2 degrees and AbsRel under 0.25."""
-    return row.get("angle_deg", np.inf) < 2 and row.get("abs_rel", np.inf) < 0.25
+    return number(row, "angle_deg") < 2 and number(row, "abs_rel") < 0.25
+
+
+def number(row: Row, name: str) -> float:
+    """A figure of a row, infinite where it is absent or not finite."""
+    value = row.get(name)
+    return np.inf if value is None or not np.isfinite(value) else float(value)

@@ -2,18 +2,15 @@
 
 python -m tests.cases.run [--only KIND ...] [--name PART] [--clean 100] [--output performance/cases.json] [--again]
 
-One process; a run that is stopped goes on with the cases that are left. `performance/cases_before.json` was written by the same command with the package
-of commit 0e6ca57.
+One process; a run that is stopped continues with the cases that are left. `performance/cases_before.json` holds the results of
+the same command with the package of commit 0e6ca57.
 """
 
 import argparse
 import json
-import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -25,37 +22,27 @@ from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.reconstruct import reconstruct
 from st4rtrack.types import UserError
 from tests.cases.expectations import failures
+from tests.cases.logged import logged_warnings
 from tests.cases.measure import Row, measure, quality_of
+from tests.cases.reading import READING
 from tests.cases.report import write_report
 from tests.cases.sequences import sequence_cases
+from tests.cases.system import SYSTEM
 from tests.cases.table import Case, all_cases
 from tests.cases.world import Clip
 from tests.reliability.videos import encode
 from tests.shared_data import SHARED
 
+SAME_BITS = {"x264-params": "threads=1:lookahead-threads=1:sync-lookahead=0"}
+"""Without it, x264 gives other bits each time, and geometry near a threshold other figures."""
 RESULTS = Path(__file__).parents[2] / "performance"
-SOURCE = Path(st4rtrack.__file__).parents[1]
-
-
-@contextmanager
-def warnings_logged() -> Iterator[list[str]]:
-    """Collects the warnings of the package."""
-    messages: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: messages.append(record.getMessage())
-    logger = logging.getLogger("st4rtrack")
-    logger.addHandler(handler)
-    try:
-        yield messages
-    finally:
-        logger.removeHandler(handler)
 
 
 def run_clip(case: Case, folder: Path, model: St4RTrack | None = None) -> Row:
     """Makes the clip of a case, writes it as H.264 where it is not a file already, reconstructs it and measures the scene."""
     clip: Clip = case.make(case.look, **case.options)
     video = folder / f"{case.name}.mp4"
-    encode(video, clip.rgb, crf="10", preset="fast")
+    encode(video, clip.rgb, crf="10", preset="fast", **SAME_BITS)
     return run_video(case, video, clip, folder, model)
 
 
@@ -65,7 +52,7 @@ def run_video(case: Case, video: Path, clip: Clip, folder: Path, model: St4RTrac
     mask = options.pop("static_mask", None)
     known = None if mask is None else Known(static_mask=~mask(case.look))
     row: Row = {"kind": case.kind}
-    with warnings_logged() as messages:
+    with logged_warnings() as messages:
         try:
             scene = reconstruct(video, model=model, known=known, output=folder / "scene", overwrite=True, **options)
             quality = quality_of(folder / "scene")
@@ -100,6 +87,8 @@ def _rounded(value: object) -> object:
     """Floats at six significant digits; NaN and infinity become null."""
     if isinstance(value, float | np.floating):
         return float(f"{value:.6g}") if np.isfinite(value) else None
+    if isinstance(value, np.bool_):
+        return bool(value)
     if isinstance(value, dict):
         return {key: _rounded(one) for key, one in value.items()}
     return [_rounded(one) for one in value] if isinstance(value, list | tuple) else value
@@ -107,17 +96,20 @@ def _rounded(value: object) -> object:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--only", nargs="*", metavar="KIND", help="kinds: geometry, picture, reading, system, clean, sequence [all]")
+    parser.add_argument(
+        "--only", nargs="*", metavar="KIND", help="kinds: geometry, picture, reading, system, clean, sequence [all]"
+    )
     parser.add_argument("--name", default="", help="cases whose name contains this [all]")
     parser.add_argument("--clean", type=int, default=100, help="number of clean variants [100]")
     parser.add_argument("--shared", type=Path, default=SHARED, help="folder of the shared sequences [../shared]")
     parser.add_argument("--output", type=Path, default=RESULTS / "cases.json", help="results, read first and continued")
+    parser.add_argument("--table", action="store_true", help="run nothing, write the table from the results")
     parser.add_argument("--again", action="store_true", help="also run the cases that have a result")
     options = parser.parse_args()
     stored = json.loads(options.output.read_text()) if options.output.exists() else {}
     results: dict[str, Row] = stored.get("results", {})
-    cases = [*all_cases(options.clean), *sequence_cases(options.shared)]
-    chosen = [c for c in cases if (not options.only or c.kind in options.only) and options.name in c.name]
+    cases = [*all_cases(options.clean), *READING, *SYSTEM, *sequence_cases(options.shared)]
+    chosen = [c for c in cases if not options.table and (not options.only or c.kind in options.only) and options.name in c.name]
     chosen.sort(key=lambda c: c.name[-2:] in ("-b", "-c", "-d"))  # a run that is stopped has seen every situation
     model = None
     for case in chosen:
@@ -126,9 +118,14 @@ def main() -> None:
         if model is None and case.kind not in ("reading", "system"):
             model = st4rtrack.load_model()
         row = results[case.name] = _rounded(run_case(case, model))  # pyright: ignore[reportArgumentType]
-        print(f"{case.name:22s} {row['seconds']:6.1f} s  {'right' if not row['failures'] else '; '.join(row['failures'])}", flush=True)
+        print(
+            f"{case.name:22s} {row['seconds']:6.1f} s  {'right' if not row['failures'] else '; '.join(row['failures'])}",
+            flush=True,
+        )
         with whole_file(options.output) as file:
-            file.write((json.dumps({"version": st4rtrack.__version__, "results": results}, indent=1, ensure_ascii=False) + "\n").encode())
+            file.write(
+                (json.dumps({"version": st4rtrack.__version__, "results": results}, indent=1, ensure_ascii=False) + "\n").encode()
+            )
     write_report(cases, results, RESULTS)
 
 

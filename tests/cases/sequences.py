@@ -33,4 +33,12 @@ def read_sequence(path: Path) -> Clip:
     depth = sequence.read_depth() if sequence.has_depth else np.full(shape, np.nan, np.float32)
     matrices = np.tile(sequence.intrinsics, (len(rgb), 1, 1))
     nothing = np.zeros(shape, bool)
-    return Clip(rgb, matrices, sequence.world_from_camera, np.where(depth > 0, depth, np.nan), nothing, np.full(shape, -1, np.int8), np.zeros((len(rgb), 0, 4, 4)))
+    return Clip(
+        rgb,
+        matrices,
+        sequence.world_from_camera,
+        np.where(depth > 0, depth, np.nan),
+        nothing,
+        np.full(shape, -1, np.int8),
+        np.zeros((len(rgb), 0, 4, 4)),
+    )

@@ -1,7 +1,7 @@
 """The table of cases: what people report, and the right behaviour.
 
-A case is right when one of its expectations holds. `situation` holds the warning codes that the input deserves (recall counts them), `allowed` the
-codes that are no false warning either.
+A case is right when one of its expectations holds. `situation` holds the warning codes that the input deserves (recall counts them),
+`allowed` the codes that are no false warning either.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,19 @@ from tests.cases.clips import Look
 
 Kind = Literal["geometry", "picture", "reading", "system", "clean", "sequence"]
 CODES = (
-    *("cut", "zoom", "rotation_only", "fixed_camera", "dark_frames", "low_light", "low_texture", "bars", "overlay", "focal_at_limit", "short_video"),
+    *(
+        "cut",
+        "zoom",
+        "rotation_only",
+        "fixed_camera",
+        "dark_frames",
+        "low_light",
+        "low_texture",
+        "bars",
+        "overlay",
+        "focal_at_limit",
+        "short_video",
+    ),
     *("stabilised", "side_by_side", "unsolved_frames", "camera_jump", "inconsistent"),
 )
 GENERIC = frozenset({"unsolved_frames", "camera_jump", "inconsistent", "focal_at_limit"})
@@ -65,7 +77,7 @@ class Case:
     Attributes:
         name: unique.
         kind: what part of the software it is about.
-        make: gives a `Clip` from a `Look` (geometry, picture, clean), or writes a file into a folder (reading), or runs commands there (system).
+        make: gives a `Clip` from a `Look` (geometry, picture, clean), or the row of a file or a command in a folder (reading, system).
         expected: alternatives.
         options: of `make`.
         look: of clips.
@@ -143,24 +155,77 @@ GEOMETRY = [
     *_geometry("zoom-out", clips.zoom, "c", *ZOOM, situation=("zoom",), allowed=NO_PARALLAX, factor=0.55),
     *_geometry("zoom-moving", clips.zoom, "ab", *ZOOM, situation=("zoom",), factor=1.6, path="slide"),
     *_geometry("dolly-zoom", clips.dolly_zoom, "ad", *ZOOM, situation=("zoom",), reported="colmap/glomap#211"),
-    *_geometry("cut", clips.cut, "ab", Expected(codes=("cut",), unsolved=_range(12, 24), sentence=r"\b12\b"), situation=("cut",), reported="monst3r#35"),
+    *_geometry(
+        "cut",
+        clips.cut,
+        "ab",
+        Expected(codes=("cut",), unsolved=_range(12, 24), sentence=r"\b12\b"),
+        situation=("cut",),
+        reported="monst3r#35",
+    ),
     *_geometry("cut-twice", clips.cut, "c", Expected(codes=("cut",), unsolved=_range(8, 24)), situation=("cut",), at=(8, 16)),
-    *_geometry("cut-same-room", clips.cut, "d", Expected(codes=("cut",), unsolved=_range(14, 24)), situation=("cut",), at=(14,), same_room=True),
+    *_geometry(
+        "cut-same-room",
+        clips.cut,
+        "d",
+        Expected(codes=("cut",), unsolved=_range(14, 24)),
+        situation=("cut",),
+        at=(14,),
+        same_room=True,
+    ),
     *_geometry("pan", clips.rotation, "abc", *ROTATION, situation=("rotation_only",), reported="MASt3R-SLAM#54, vggsfm#73"),
     *_geometry("tilt", clips.rotation, "d", *ROTATION, situation=("rotation_only",), yaw_deg=5.0, pitch_deg=25.0),
     *_geometry("roll", clips.rotation, "a", *ROTATION, situation=("rotation_only",), yaw_deg=12.0, roll_deg=15.0),
     *_geometry("tripod", clips.tripod, "abcd", *FIXED, situation=("fixed_camera",), reported="pl-slam#27"),
     *_geometry("barrel", clips.lens, "ab", Expected(angle_deg=2.5), DOUBTED, allowed=CODES, reported="vipe#105"),
     *_geometry("pincushion", clips.lens, "c", Expected(angle_deg=2.5), DOUBTED, allowed=CODES, distortion=0.1),
-    *_geometry("off-centre", clips.off_centre, "ab", CORRECT, Expected(codes=("focal_at_limit",)), DOUBTED, allowed=("focal_at_limit",), reported="dust3r#127"),
-    *_geometry("stabilised", clips.stabilised, "ab", CORRECT, Expected(codes=("stabilised",)), DOUBTED, situation=("stabilised",), reported="record3d#83"),
-    *_geometry("side-by-side", clips.side_by_side, "ab", Expected(codes=("side_by_side",)), situation=("side_by_side",), allowed=GENERIC, reported="record3d#83"),
+    *_geometry(
+        "off-centre",
+        clips.off_centre,
+        "ab",
+        CORRECT,
+        Expected(codes=("focal_at_limit",)),
+        DOUBTED,
+        allowed=("focal_at_limit",),
+        reported="dust3r#127",
+    ),
+    *_geometry(
+        "stabilised",
+        clips.stabilised,
+        "ab",
+        CORRECT,
+        Expected(codes=("stabilised",)),
+        DOUBTED,
+        situation=("stabilised",),
+        reported="record3d#83",
+    ),
+    *_geometry(
+        "side-by-side",
+        clips.side_by_side,
+        "ab",
+        Expected(codes=("side_by_side",)),
+        situation=("side_by_side",),
+        allowed=GENERIC,
+        reported="record3d#83",
+    ),
     *_geometry("loop", clips.loop, "ab", CORRECT, DOUBTED, reported="dso#13"),
     *_geometry("stands-first", clips.stands_first, "ab", Expected(angle_deg=2.0, step_deg=0.3)),
     *_geometry("short-8", clips.short, "ab", Expected(codes=("short_video",)), situation=("short_video",), frames=8),
-    *_geometry("short-12", clips.short, "c", Expected(any_code=("short_video", "focal_at_limit")), CORRECT, allowed=("short_video",), frames=12),
-    *_geometry("two-frames", clips.short, "a", Expected(codes=("short_video",)), situation=("short_video",), allowed=CODES, frames=2),
-    *_geometry("one-frame", clips.short, "a", Expected(codes=("short_video",)), situation=("short_video",), allowed=CODES, frames=1),
+    *_geometry(
+        "short-12",
+        clips.short,
+        "c",
+        Expected(any_code=("short_video", "focal_at_limit")),
+        CORRECT,
+        allowed=("short_video",),
+        frames=12,
+    ),
+    *_geometry(
+        "two-frames", clips.short, "a", Expected(codes=("short_video",)), situation=("short_video",), allowed=CODES, frames=2
+    ),
+    *_geometry(
+        "one-frame", clips.short, "a", Expected(codes=("short_video",)), situation=("short_video",), allowed=CODES, frames=1
+    ),
     *_geometry("time-lapse", clips.time_lapse, "a", CORRECT, DOUBTED, allowed=("short_video",)),
     *_geometry("frozen-end", clips.frozen, "a", Expected(angle_deg=2.0, step_deg=0.3)),
     *_geometry("doubled", clips.doubled, "a", Expected(angle_deg=2.0, step_deg=0.3)),
@@ -175,14 +240,75 @@ PICTURE = [
     *_picture("bars-grey", clips.bars, "d", *BARS, situation=("bars",), top=24, level=16.0, noise=1.0),
     *_picture("bars-thin", clips.bars, "a", *BARS, situation=("bars",), top=12, path="handheld"),
     *_picture("watermark", clips.overlay, "abc", *OVERLAY, situation=("overlay",), reported="musubi-tuner PR#1062"),
-    *_picture("watermark-masked", clips.overlay, "ab", Expected(angle_deg=2.0, focal=1.15), allowed=("overlay",), run={"static_mask": clips.overlay_area}),
-    *_picture("fade-in", clips.fade, "ab", Expected(codes=("dark_frames",), unsolved=_range(0, 4)), situation=("dark_frames",), reported="kwiver PR#1401"),
-    *_picture("fade-out", clips.fade, "c", Expected(codes=("dark_frames",), unsolved=_range(20, 24)), situation=("dark_frames",), at_end=True),
-    *_picture("black-middle", clips.black_middle, "ab", Expected(codes=("dark_frames",), unsolved=(10, 11)), situation=("dark_frames",), reported="kwiver PR#1401"),
-    *_picture("all-black", clips.all_black, "a", Expected(any_code=DARK, reliable=False, unsolved=_range(1, 24)), Expected(exit_code=2), situation=("dark_frames",), allowed=CODES),
-    *_picture("night", clips.night, "ab", Expected(any_code=DARK, unsolved=_range(1, 24)), situation=("low_light",), allowed=CODES, reported="MAC-VO#20"),
-    *_picture("white-wall", clips.blank_wall, "a", Expected(any_code=DARK, unsolved=_range(1, 24)), situation=("low_texture",), allowed=CODES, reported="MAC-VO#20"),
-    *_picture("grey-wall", clips.blank_wall, "b", Expected(any_code=DARK, unsolved=_range(1, 24)), situation=("low_texture",), allowed=CODES, level=110, noise=6),
+    *_picture(
+        "watermark-masked",
+        clips.overlay,
+        "ab",
+        Expected(angle_deg=2.0, focal=1.15),
+        allowed=("overlay",),
+        run={"static_mask": clips.overlay_area},
+    ),
+    *_picture(
+        "fade-in",
+        clips.fade,
+        "ab",
+        Expected(codes=("dark_frames",), unsolved=_range(0, 4)),
+        situation=("dark_frames",),
+        reported="kwiver PR#1401",
+    ),
+    *_picture(
+        "fade-out",
+        clips.fade,
+        "c",
+        Expected(codes=("dark_frames",), unsolved=_range(20, 24)),
+        situation=("dark_frames",),
+        at_end=True,
+    ),
+    *_picture(
+        "black-middle",
+        clips.black_middle,
+        "ab",
+        Expected(codes=("dark_frames",), unsolved=(10, 11)),
+        situation=("dark_frames",),
+        reported="kwiver PR#1401",
+    ),
+    *_picture(
+        "all-black",
+        clips.all_black,
+        "a",
+        Expected(any_code=DARK, reliable=False, unsolved=_range(1, 24)),
+        Expected(exit_code=2),
+        situation=("dark_frames",),
+        allowed=CODES,
+    ),
+    *_picture(
+        "night",
+        clips.night,
+        "ab",
+        Expected(any_code=DARK, unsolved=_range(1, 24)),
+        situation=("low_light",),
+        allowed=CODES,
+        reported="MAC-VO#20",
+    ),
+    *_picture(
+        "white-wall",
+        clips.blank_wall,
+        "a",
+        Expected(any_code=DARK, unsolved=_range(1, 24)),
+        situation=("low_texture",),
+        allowed=CODES,
+        reported="MAC-VO#20",
+    ),
+    *_picture(
+        "grey-wall",
+        clips.blank_wall,
+        "b",
+        Expected(any_code=DARK, unsolved=_range(1, 24)),
+        situation=("low_texture",),
+        allowed=CODES,
+        level=110,
+        noise=6,
+    ),
     *_picture("exposure", clips.exposure, "ab", Expected(angle_deg=2.0, focal=1.25, solved=0.99)),
     *_picture("flicker", clips.flicker, "ab", CORRECT, DOUBTED, reported="2dgs#185"),
     *_picture("strip", clips.cropped, "a", CORRECT, DOUBTED),

@@ -1,7 +1,7 @@
 """A small exact ray caster: a textured room with boxes and ellipsoids, seen by any sequence of pinhole cameras.
 
-Lengths are world units, axes are OpenCV's (x right, y down, z forward), the centre of the first pixel is (0.5, 0.5). Truth is analytic: depth, the body
-of each pixel, its motion.
+Lengths are world units, axes are OpenCV's (x right, y down, z forward), the centre of the first pixel is (0.5, 0.5). The truth is
+analytic: depth, the body of each pixel, and the motion of the bodies.
 """
 
 from collections.abc import Callable
@@ -94,7 +94,7 @@ class Clip:
         )
 
     def move_points(self, frame: int, other: int, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where the content of pixels [points, 2] (integer column, row) of a frame is in another one: pixels [points, 2], depth [points]."""
+        """Pixels [points, 2] and depth [points] in another frame of the content of pixels [points, 2] (integer column, row)."""
         column, row = pixels.T
         points = unproject(pixels + 0.5, self.depth[frame, row, column].astype(np.float64), self.intrinsics[frame])
         points = transform_points(self.world_from_camera[frame], points)
@@ -113,19 +113,31 @@ def fixed(x: float, y: float, z: float, yaw_deg: float = 0.0) -> Motion:
     return lambda _: place
 
 
-def pose(x: float = 0, y: float = 0, z: float = 0, *, yaw_deg: float = 0, pitch_deg: float = 0, roll_deg: float = 0) -> np.ndarray:
+def pose(
+    x: float = 0, y: float = 0, z: float = 0, *, yaw_deg: float = 0, pitch_deg: float = 0, roll_deg: float = 0
+) -> np.ndarray:
     """A rigid transform [4, 4]: roll about z, then pitch about x, then yaw about y, then the translation."""
-    turns = [cv2.Rodrigues(np.deg2rad(np.eye(3)[axis] * angle))[0] for axis, angle in ((1, yaw_deg), (0, pitch_deg), (2, roll_deg))]
+    turns = [
+        cv2.Rodrigues(np.deg2rad(np.eye(3)[axis] * angle))[0] for axis, angle in ((1, yaw_deg), (0, pitch_deg), (2, roll_deg))
+    ]
     return rigid(turns[0] @ turns[1] @ turns[2], np.array([x, y, z], float))
 
 
-def intrinsics(focal: float, width: int, height: int, *, offset: tuple[float, float] = (0.0, 0.0), aspect: float = 1.0) -> np.ndarray:
+def intrinsics(
+    focal: float, width: int, height: int, *, offset: tuple[float, float] = (0.0, 0.0), aspect: float = 1.0
+) -> np.ndarray:
     """[3, 3]; `offset` of the principal point from the middle in pixels, `aspect` is fy / fx."""
     return np.array([[focal, 0, width / 2 + offset[0]], [0, focal * aspect, height / 2 + offset[1]], [0, 0, 1.0]])
 
 
 def render(
-    world: World, cameras: np.ndarray, matrices: np.ndarray, size: tuple[int, int], *, distortion: float = 0.0, times: np.ndarray | None = None
+    world: World,
+    cameras: np.ndarray,
+    matrices: np.ndarray,
+    size: tuple[int, int],
+    *,
+    distortion: float = 0.0,
+    times: np.ndarray | None = None,
 ) -> Clip:
     """Renders a clip.
 
@@ -159,7 +171,10 @@ def _view(
     face = 2 * axis + (np.take_along_axis(direction, axis[:, None], 1)[:, 0] > 0)
     owner = np.full(len(rays), -1, np.int8)
     colour = np.zeros((len(rays), 3), np.float32)
-    hits = [_enter(body, direction @ place[:3, :3], (origin - place[:3, 3]) @ place[:3, :3]) for body, place in zip(world.bodies, bodies)]
+    hits = [
+        _enter(body, direction @ place[:3, :3], (origin - place[:3, 3]) @ place[:3, :3])
+        for body, place in zip(world.bodies, bodies)
+    ]
     for number, hit in enumerate(hits):
         nearer = hit < depth
         owner[nearer], depth = number, np.where(nearer, hit, depth)
@@ -212,7 +227,10 @@ def _paint(seed: int, style: str, points: np.ndarray, axis: np.ndarray, face: np
         across = across.astype(np.float32).reshape(-1, 1, 2)
         image = _texture(seed * 8 + int(number), style)
         # OpenCV maps at most 32767 rows at once
-        parts = [cv2.remap(image, part, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT) for part in np.split(across, range(32000, len(across), 32000))]
+        parts = [
+            cv2.remap(image, part, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+            for part in np.split(across, range(32000, len(across), 32000))
+        ]
         colour[mine] = np.concatenate(parts)[:, 0]
     return np.clip(160 + contrast * (colour - 160), 0, 255)
 
@@ -221,7 +239,9 @@ def _paint(seed: int, style: str, points: np.ndarray, axis: np.ndarray, face: np
 def _texture(seed: int, style: str) -> np.ndarray:
     """A texture [TEXELS, TEXELS, 3] float32 0..255: a tint, noise at several scales, and what the style draws."""
     rng = np.random.default_rng(seed)
-    value = 0.35 * _noise(rng, 6, 3) + 0.5 * _noise(rng, 20, 1) + 0.5 * _noise(rng, 56, 1) + 0.25 * _drawing(rng, style)[..., None]
+    value = (
+        0.35 * _noise(rng, 6, 3) + 0.5 * _noise(rng, 20, 1) + 0.5 * _noise(rng, 56, 1) + 0.25 * _drawing(rng, style)[..., None]
+    )
     return (np.clip(0.55 + value, 0, 1) * rng.uniform(120, 255, 3)).astype(np.float32)
 
 
@@ -240,8 +260,12 @@ def _drawing(rng: np.random.Generator, style: str) -> np.ndarray:
         drawing = np.where((row + column) % 2, 0.6, -0.6).astype(np.float32)
     elif style == "planks":
         edges = np.cumsum(rng.integers(14, 40, 60))
-        drawing = rng.uniform(-1, 1, 61).astype(np.float32)[np.searchsorted(edges, np.arange(TEXELS))][:, None] * np.ones(TEXELS, np.float32)
+        drawing = rng.uniform(-1, 1, 61).astype(np.float32)[np.searchsorted(edges, np.arange(TEXELS))][:, None] * np.ones(
+            TEXELS, np.float32
+        )
     elif style == "spots":
-        for x, y, radius, tone in zip(*rng.integers(0, TEXELS, (2, 90)), rng.integers(6, 26, 90), rng.uniform(-1, 1, 90), strict=True):
+        for x, y, radius, tone in zip(
+            *rng.integers(0, TEXELS, (2, 90)), rng.integers(6, 26, 90), rng.uniform(-1, 1, 90), strict=True
+        ):
             cv2.circle(drawing, (int(x), int(y)), int(radius), float(tone), -1)
     return cv2.GaussianBlur(drawing, (0, 0), 0.8)
