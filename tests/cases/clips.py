@@ -189,7 +189,7 @@ def cut(look: Look, at: tuple[int, ...] = (12,), same_room: bool = False) -> Cli
             _render(place, start @ slide(place, place.line), times=np.linspace(frames[0], frames[-1], len(frames)) / look.frames)
         )
     joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0]) if name not in ("fps",)}
-    return without_truth(Clip(**joined), np.arange(look.frames) >= at[0])
+    return without_truth(replace(parts[0], **joined), np.arange(look.frames) >= at[0])
 
 
 def rotation(look: Look, yaw_deg: float = 50.0, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> Clip:

@@ -34,7 +34,9 @@ def measure(scene: Scene, clip: Clip) -> Row:
         "solved_share": float(solved.mean()),
         "unsolved": np.flatnonzero(~solved).tolist(),
     }
-    row["visible_unsolved"] = max((float(np.mean(scene.tracking.visible[k])) for k in np.flatnonzero(~solved)), default=0.0)
+    visible = scene.tracking.visible
+    others = [k for k in np.flatnonzero(~solved) if k != anchor]
+    row["visible_unsolved"] = 0.0 if visible is None else max((float(np.mean(visible[k])) for k in others), default=0.0)
     usable = np.flatnonzero(solved & np.isfinite(true).all((1, 2)) & np.isfinite(cameras).all((1, 2)))
     if len(usable) == 0:
         return row

@@ -305,7 +305,7 @@ def _refused(pattern: str) -> Expected:
 
 
 WHOLE = Expected(frames=12)
-SIZE = (LOOK.width, LOOK.height)
+SIZE, TURNED = (LOOK.width, LOOK.height), (LOOK.height, LOOK.width)
 READING = [
     _file("anamorphic", anamorphic, Expected(frames=12, size=SIZE), reported="AliceVision PR#1448"),
     _file(
@@ -333,9 +333,7 @@ READING = [
     _file("bt709", colours, Expected(frames=12, values=(("right_colours", True),)), reported="PyAV#2230"),
     _file("bt709-full-range", colours, Expected(frames=12, values=(("right_colours", True),)), full=True, reported="PyAV#2230"),
     _file("bt601", colours, Expected(frames=12, values=(("right_colours", True),)), matrix=6),
-    _file(
-        "phone-hdr", phone, Expected(frames=12, size=SIZE[::-1], sentence="HDR|HLG|tone"), Expected(frames=12, size=SIZE[::-1])
-    ),
+    _file("phone-hdr", phone, Expected(frames=12, size=TURNED, sentence="HDR|HLG|tone"), Expected(frames=12, size=TURNED)),
     _file(
         "twelve-bit-in-16",
         twelve_bit,

@@ -12,6 +12,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ from tests.cases.world import Clip
 from tests.reliability.videos import encode
 from tests.shared_data import SHARED
 
-SAME_BITS = {"x264-params": "threads=1:lookahead-threads=1:sync-lookahead=0"}
+SAME_BITS: dict[str, Any] = {"x264-params": "threads=1:lookahead-threads=1:sync-lookahead=0"}
 """Without it, x264 gives other bits each time, and geometry near a threshold other figures."""
 RESULTS = Path(__file__).parents[2] / "performance"
 
@@ -83,7 +84,7 @@ def run_case(case: Case, model: St4RTrack | None = None) -> Row:
     return row | {"failures": failures(case, row), "seconds": round(time.monotonic() - begun, 1)}
 
 
-def _rounded(value: object) -> object:
+def _rounded(value: Any) -> Any:
     """Floats at six significant digits; NaN and infinity become null."""
     if isinstance(value, float | np.floating):
         return float(f"{value:.6g}") if np.isfinite(value) else None
@@ -117,7 +118,7 @@ def main() -> None:
             continue
         if model is None and case.kind not in ("reading", "system"):
             model = st4rtrack.load_model()
-        row = results[case.name] = _rounded(run_case(case, model))  # pyright: ignore[reportArgumentType]
+        row = results[case.name] = _rounded(run_case(case, model))
         print(
             f"{case.name:22s} {row['seconds']:6.1f} s  {'right' if not row['failures'] else '; '.join(row['failures'])}",
             flush=True,
