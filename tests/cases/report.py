@@ -99,6 +99,8 @@ def _cell(case: Case, rows: dict[str, Row]) -> str:
 
 def _is_right(code: str, case: Case, row: Row) -> bool:
     """A warning that the input deserves, or a generic one about a result that is not good."""
+    if code == "unsolved_frames" and row.get("unsolved"):
+        return True
     return code in case.situation | case.allowed or (code in GENERIC and not is_good(row))
 
 
