@@ -302,7 +302,6 @@ PICTURE = [
         Expected(any_code=DARK, reliable=False, unsolved=_range(1, 24)),
         Expected(exit_code=2),
         situation=("dark_frames",),
-        allowed=("low_light",),
         allowed=CODES,
     ),
     *_picture(
