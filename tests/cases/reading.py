@@ -17,7 +17,7 @@ from st4rtrack.io.queries import read_queries
 from st4rtrack.io.video import open_video
 from st4rtrack.types import PixelMap, UserError
 from tests.cases.clips import Look, moving
-from tests.cases.logged import logged_warnings
+from tests.cases.logged import logged_messages
 from tests.cases.measure import Row
 from tests.cases.table import Case, Expected
 from tests.cases.world import Clip
@@ -34,7 +34,7 @@ def clip() -> Clip:
 
 def read(path: Path) -> Row:
     """Reads every frame: count, size, time step, mean, the messages; or the sentence of the error."""
-    with logged_warnings() as messages:
+    with logged_messages() as messages:
         try:
             video = open_video(str(path))
             frames = np.stack(list(video.frames()))
@@ -256,7 +256,7 @@ def intrinsics_row(folder: Path, form: str) -> Row:
     }[form]
     path = images(folder, "{:03d}.png".format)
     (folder / "transforms.json").write_text(json.dumps(content))
-    with logged_warnings() as messages:
+    with logged_messages() as messages:
         try:
             known = known_of_video(Known(cameras=folder / "transforms.json"), open_video(path), PixelMap(), (72, 96), 0)
         except UserError as error:
@@ -273,7 +273,7 @@ def depth_row(folder: Path) -> Row:
         stored = (1000 * depth).astype(np.uint16)
         stored[:, :25] = 65535
         (folder / "depth" / f"{k:03d}.png").write_bytes(cv2.imencode(".png", stored)[1].tobytes())
-    with logged_warnings() as messages:
+    with logged_messages() as messages:
         try:
             known = known_of_video(Known(depth=folder / "depth"), open_video(path), PixelMap(), (72, 96), 0)
         except UserError as error:
@@ -317,12 +317,15 @@ READING = [
         reported="AliceVision PR#1448",
     ),
     _file(
-        "truncated", truncated, Expected(sentence="truncat|incomplete|cut off|ends|damaged|missing"), reported="PosePipeline#59"
+        "truncated",
+        truncated,
+        Expected(sentence="truncat|incomplete|cut off|cut short|ends|damaged|missing"),
+        reported="PosePipeline#59",
     ),
     _file(
         "truncated-last-second",
         truncated,
-        Expected(sentence="truncat|incomplete|cut off|ends|damaged|missing"),
+        Expected(sentence="truncat|incomplete|cut off|cut short|ends|damaged|missing"),
         share=0.9,
         reported="PosePipeline#59",
     ),

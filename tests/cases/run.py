@@ -8,7 +8,6 @@ the same command with the package of commit 0e6ca57.
 
 import argparse
 import json
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -23,7 +22,7 @@ from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.reconstruct import reconstruct
 from st4rtrack.types import UserError
 from tests.cases.expectations import failures
-from tests.cases.logged import logged_warnings
+from tests.cases.logged import logged_messages
 from tests.cases.measure import Row, measure, quality_of
 from tests.cases.reading import READING
 from tests.cases.report import write_report
@@ -53,7 +52,7 @@ def run_video(case: Case, video: Path, clip: Clip, folder: Path, model: St4RTrac
     mask = options.pop("static_mask", None)
     known = None if mask is None else Known(static_mask=~mask(case.look))
     row: Row = {"kind": case.kind}
-    with logged_warnings() as messages:
+    with logged_messages() as messages:
         try:
             scene = reconstruct(video, model=model, known=known, output=folder / "scene", overwrite=True, **options)
             quality = quality_of(folder / "scene")
@@ -131,5 +130,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     main()
