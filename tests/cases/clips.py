@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from st4rtrack.geometry.transforms import invert_rigid
 from tests.cases.world import Body, Clip, World, fixed, intrinsics, pose, render
 
 ROOMS = {
@@ -52,10 +51,6 @@ class Look:
     def line(self) -> np.ndarray:
         """Progress 0..1 of the frames."""
         return np.linspace(0, 1, self.frames)
-
-    def scaled(self, width: int, height: int, frames: int) -> "Look":
-        """The same at another size and length."""
-        return replace(self, width=width, height=height, frames=frames)
 
 
 def world_of(look: Look) -> World:
@@ -188,7 +183,7 @@ def cut(look: Look, at: tuple[int, ...] = (12,), same_room: bool = False) -> Cli
         parts.append(
             _render(place, start @ slide(place, place.line), times=np.linspace(frames[0], frames[-1], len(frames)) / look.frames)
         )
-    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0]) if name not in ("fps",)}
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])}
     return without_truth(replace(parts[0], **joined), np.arange(look.frames) >= at[0])
 
 
@@ -429,8 +424,3 @@ def clean(number: int) -> Clip:
     clip = moving(*clean_look(number))
     grain = np.random.default_rng(number).normal(0, 1.5, clip.rgb.shape)
     return replace(clip, rgb=np.clip(clip.rgb + grain, 0, 255).round().astype(np.uint8))
-
-
-def relative_cameras(clip: Clip, anchor: int) -> np.ndarray:
-    """[T, 4, 4] true cameras in the frame of the anchor; NaN where unknown."""
-    return invert_rigid(clip.world_from_camera[anchor]) @ clip.world_from_camera

@@ -8,6 +8,7 @@ the same command with the package of commit 0e6ca57.
 
 import argparse
 import json
+import re
 import tempfile
 import time
 from pathlib import Path
@@ -80,7 +81,13 @@ def run_case(case: Case, model: St4RTrack | None = None) -> Row:
                 row = run_clip(case, Path(folder), model)
         except Exception as error:  # a fault of one case must not end the others
             row = {"kind": case.kind, "exit_code": 1, "codes": [], "messages": [f"{type(error).__name__}: {error}"]}
+    row["messages"] = [without_folders(message) for message in row.get("messages", [])]
     return row | {"failures": failures(case, row), "seconds": round(time.monotonic() - begun, 1)}
+
+
+def without_folders(message: str) -> str:
+    """The end of a message, with the names of files but not of the folders of this machine."""
+    return re.sub(r"(?<![\w:/])(/[\w.~ +-]+)+/", "", message)[-2000:]
 
 
 def _rounded(value: Any) -> Any:

@@ -5,7 +5,7 @@ A case is right when one of its expectations holds. `situation` holds the warnin
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tests.cases import clips
@@ -351,8 +351,3 @@ def _make_clean(look: Look, number: int) -> clips.Clip:
 def all_cases(clean: int = 100) -> list[Case]:
     """Every case, then the clean variants."""
     return [*GEOMETRY, *PICTURE, *clean_cases(clean)]
-
-
-def small(case: Case, width: int = 128, height: int = 96, frames: int = 12) -> Case:
-    """The case at a small size and length, for quick tests."""
-    return replace(case, look=case.look.scaled(width, height, frames))

@@ -7,15 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from st4rtrack.geometry.camera import pixel_grid, unproject
+from st4rtrack.geometry.transforms import invert_rigid, transform_points
+from st4rtrack.types import Cameras, PixelMap, Pointmap, Scene, TrackingOverTime
 from tests.cases import clips
 from tests.cases.clips import Look
 from tests.cases.expectations import failures
-from tests.cases.measure import Row
+from tests.cases.measure import Row, measure
 from tests.cases.reading import READING
 from tests.cases.report import rank_correlation, write_report
 from tests.cases.run import run_case
 from tests.cases.system import SYSTEM
 from tests.cases.table import CODES, GEOMETRY, PICTURE, Case, Expected, all_cases, clean_cases
+from tests.cases.world import pose
 
 CASES = [*all_cases(), *READING, *SYSTEM]
 TINY = Look(seed=3, width=128, height=96, frames=6)
@@ -96,6 +100,47 @@ def test_report_counts_precision_recall_and_false_warnings_of_good_runs(tmp_path
     table = (tmp_path / "cases.md").read_text()
     assert "| cut | 1 | 2 | 1.00 | 0.50 | clean-000 |" in table
     assert "Good runs (camera error < 2 degrees, AbsRel < 0.25): 3; with a false warning: 1 (33.3%) clean-000" in table
+
+
+def true_scene(clip: clips.Clip, anchor: int, unit: float) -> Scene:
+    """The truth of a clip as a scene of half its size, in the camera frame of an anchor, in another unit."""
+    world = invert_rigid(clip.world_from_camera[anchor]) @ clip.world_from_camera
+    world[:, :3, 3] *= unit
+    matrices = clip.intrinsics.copy()
+    matrices[:, :2] /= 2
+    rgb, depth = clip.rgb[:, 1::2, 1::2], unit * clip.depth[:, 1::2, 1::2].astype(np.float64)
+    grid = pixel_grid(*depth.shape[1:])
+    points = np.stack(
+        [
+            transform_points(w, unproject(grid, d, k).reshape(-1, 3)).reshape(*d.shape, 3)
+            for w, d, k in zip(world, depth, matrices)
+        ]
+    )
+    cameras = Cameras(world_from_camera=world, intrinsics=matrices, solved=np.ones(len(clip), bool))
+    return Scene(
+        rgb,
+        np.arange(len(clip)) / 12,
+        TrackingOverTime(points),
+        Pointmap(points),
+        cameras,
+        anchor,
+        PixelMap((0.5, 0.5)),
+        clip.rgb.shape[1:3],
+    )
+
+
+def test_measured_errors_of_the_truth_are_zero_at_another_size_anchor_and_unit() -> None:
+    clip = clips.moving(TINY, "handheld")
+    row = measure(true_scene(clip, 2, 0.1), clip)
+    assert row["angle_max_deg"] < 1e-4 and row["step_deg"] < 1e-4 and row["focal_ratio"] == pytest.approx(1)
+    assert (
+        row["abs_rel"] < 0.01
+        and row["path"] == pytest.approx(row["path_true"], rel=0.01)
+        and row["scale"] == pytest.approx(10, rel=0.01)
+    )
+    turned = true_scene(clip, 2, 0.1)
+    turned.cameras.world_from_camera[3] = turned.cameras.world_from_camera[3] @ pose(yaw_deg=3)
+    assert measure(turned, clip)["step_deg"] == pytest.approx(3, abs=0.01)
 
 
 def test_runner_measures_a_small_clip_against_its_truth() -> None:

@@ -67,7 +67,6 @@ class Clip:
         moving: [T, H, W] bool, the pixel shows a dynamic body.
         body: [T, H, W] int8, number of the body, -1 for the room.
         world_from_body: [T, bodies, 4, 4].
-        fps: frames per second.
     """
 
     rgb: np.ndarray
@@ -77,7 +76,6 @@ class Clip:
     moving: np.ndarray
     body: np.ndarray
     world_from_body: np.ndarray
-    fps: float = 12.0
 
     def __len__(self) -> int:
         return len(self.rgb)
