@@ -36,7 +36,7 @@ ERROR_OF_MOTION = 0.1
 MIN_ROTATION_SHARE, MIN_ZOOM_SHARE = 0.7, 0.6
 MAX_ROTATION_ERROR = 0.65
 """Rotations of rendered rooms have 0.3 to 0.6, translation in them above 3, real hand-held clips 0.9 and more."""
-MAX_ZOOM_ERROR, MIN_ZOOM_GAIN, MIN_LOG_ZOOM = 0.9, 3.0, 0.04
+MAX_ZOOM_ERROR, MIN_ZOOM_GAIN, MIN_LOG_ZOOM = 0.9, 3.0, 0.06
 """Zooms have 0.35 to 0.7 and a rotation's error ten times that; forward motion in a room 1.25 and more."""
 MIN_FORWARD = 0.9
 """Component of the unit translation along the optical axis from which the motion counts as forward."""
