@@ -1,7 +1,7 @@
 """Focal length and orientation from the EXIF data of an image; nothing else of it is read (no place, no name, no date)."""
 
+import re
 import struct
-from typing import Any
 
 _ORIENTATION, _EXIF_FOLDER = 0x0112, 0x8769
 _FOCAL_MM, _FOCAL_35MM = 0x920A, 0xA405
@@ -11,6 +11,7 @@ _NUMBERS = {1: "B", 3: "H", 4: "I", 5: "II", 9: "i", 10: "ii"}  # by TIFF type; 
 _UNIT_MM = {2: 25.4, 3: 10.0, 4: 1.0}
 _FILM_LONG_SIDE_MM = 36.0
 _MAX_ENTRIES = 512
+_TIFF_START = re.compile(rb"(?:(?<=Exif\0\0)|(?<=eXIf)|(?<=EXIF....)|^|(?<=\0\0\0\0))(?:II\*\0|MM\0\*)", re.DOTALL)
 _HEAD = 1 << 18  # EXIF data stands before the image data, and is at most 64 kB in a JPEG
 
 
@@ -45,17 +46,11 @@ def _turned(tags: dict[int, float]) -> bool:
 
 def _read_tags(data: bytes) -> dict[int, float]:
     """The tags that are used, from wherever the EXIF data lies in the file."""
-    head = data[:_HEAD]
-    if head[:4] in (b"II*\0", b"MM\0*"):
-        start = 0
-    elif (at := head.find(b"Exif\0\0")) >= 0:  # JPEG, HEIF
-        start = at + 6
-    elif head.startswith(b"\x89PNG") and (at := data.find(b"eXIf")) >= 0:
-        start = at + 4
-    elif head.startswith(b"RIFF") and (at := data.find(b"EXIF")) >= 0:
-        start = at + 8
-    else:
+    whole = data[4:8] == b"ftyp" or data.startswith((b"\x89PNG", b"RIFF"))  # there it may come after the image
+    found = _TIFF_START.search(data if whole else data[:_HEAD])
+    if found is None:
         return {}
+    start = found.start()
     try:
         return _tags_at(data[start : start + _HEAD])
     except (struct.error, IndexError, ZeroDivisionError):  # damaged; an image needs no focal length
@@ -67,7 +62,7 @@ def _tags_at(tiff: bytes) -> dict[int, float]:
     if order is None:
         return {}
     tags: dict[int, float] = {}
-    folders: list[Any] = [struct.unpack_from(f"{order}I", tiff, 4)[0]]
+    folders: list[int] = [struct.unpack_from(f"{order}I", tiff, 4)[0]]
     for at in folders:
         (count,) = struct.unpack_from(f"{order}H", tiff, at)
         for entry in range(at + 2, at + 2 + 12 * min(count, _MAX_ENTRIES), 12):
