@@ -53,7 +53,7 @@ def _read_tags(data: bytes) -> dict[int, float]:
     start = found.start()
     try:
         return _tags_at(data[start : start + _HEAD])
-    except (struct.error, IndexError, ZeroDivisionError):  # damaged; an image needs no focal length
+    except (struct.error, IndexError):  # damaged; an image needs no focal length
         return {}
 
 
@@ -72,7 +72,8 @@ def _tags_at(tiff: bytes) -> dict[int, float]:
             fraction = len(_NUMBERS[kind]) == 2
             place = struct.unpack_from(f"{order}I", tiff, entry + 8)[0] if fraction else entry + 8
             value = struct.unpack_from(order + _NUMBERS[kind], tiff, place)
-            tags[tag] = value[0] / value[1] if fraction else value[0]
+            if not fraction or value[1]:
+                tags[tag] = value[0] / value[1] if fraction else value[0]
         if len(folders) == 1 and _EXIF_FOLDER in tags:
             folders.append(int(tags[_EXIF_FOLDER]))
     return tags

@@ -128,9 +128,13 @@ def _to_rgb(image: np.ndarray, alpha: np.ndarray | None, bits: int) -> np.ndarra
         image = np.minimum(image >> (bits - 8), 255).astype(np.uint8)
     elif image.dtype != np.uint8:
         image = (255 * image.clip(0, 1)).round().astype(np.uint8)
-    if alpha is not None:
-        image = (TRANSPARENT_COLOUR + alpha[..., None] * (image - np.float32(TRANSPARENT_COLOUR))).round().astype(np.uint8)
-    return np.ascontiguousarray(image)
+    return np.ascontiguousarray(image if alpha is None else over_grey(image, alpha))
+
+
+def over_grey(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Colours [height, width, 3] uint8 of opacity [height, width] in 0..1 over `TRANSPARENT_COLOUR`."""
+    grey = np.float32(TRANSPARENT_COLOUR)
+    return (grey + alpha[..., None] * (rgb - grey)).round().astype(np.uint8)
 
 
 def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
