@@ -44,6 +44,7 @@ def run(
     from st4rtrack.cli.voice import say
     from st4rtrack.cli.voice import wrote as say_wrote
     from st4rtrack.io.queries import read_queries
+    from st4rtrack.io.scene.space import require_space
     from st4rtrack.io.video import open_video
 
     log_to_stderr()
@@ -53,12 +54,16 @@ def run(
     folder = output or Path(f"{opened.name}_st4rtrack")
 
     from st4rtrack.model.checkpoint import load_model  # PyTorch comes only after the cheap mistakes
+    from st4rtrack.pipeline.estimate import estimate_run
     from st4rtrack.pipeline.reconstruct import reconstruct
     from st4rtrack.pipeline.repeatable import use_deterministic_algorithms
 
     if deterministic:
         use_deterministic_algorithms()
     network = load_model(scene.model, device=device, dtype=scene.dtype)
+    estimate = estimate_run(opened, network, size=wanted.size, points_dtype=scene.points, auto_anchors=wanted.anchor == "auto")
+    say(str(estimate))
+    require_space(folder, estimate.num_bytes)
     with Progress() as progress:
         made = reconstruct(
             opened,

@@ -23,7 +23,9 @@ def is_heif(data: bytes) -> bool:
 
 def heif_size(head: bytes) -> tuple[int, int] | None:
     """(height, width) of the largest image that the first bytes of a file describe (others are tiles and previews), before any turn."""
-    sizes = [struct.unpack_from(">II", head, found.end() + 4) for found in re.finditer(b"ispe", head) if found.end() + 12 <= len(head)]
+    sizes = [
+        struct.unpack_from(">II", head, found.end() + 4) for found in re.finditer(b"ispe", head) if found.end() + 12 <= len(head)
+    ]
     return max(((height, width) for width, height in sizes), key=lambda size: size[0] * size[1], default=None)
 
 
@@ -36,8 +38,14 @@ def decode_heif(data: bytes, label: str) -> np.ndarray:
     kind = "AVIF" if data[8:12] in _AVIF else "HEIC"
     size = heif_size(data[: 1 << 18])
     if size is not None and size[0] * size[1] > MAX_PIXELS:
-        raise UserError(f"{label} says that it has {size[1]}x{size[0]} pixels, which is more than is read; replace it or take it out")
-    if size is not None and kind == "AVIF" and (image := cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)) is not None:
+        raise UserError(
+            f"{label} says that it has {size[1]}x{size[0]} pixels, which is more than is read; replace it or take it out"
+        )
+    if (
+        size is not None
+        and kind == "AVIF"
+        and (image := cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)) is not None
+    ):
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     try:
         pillow = importlib.import_module("PIL.Image")
@@ -53,4 +61,6 @@ def decode_heif(data: bytes, label: str) -> np.ndarray:
                 raise ValueError("too large")
             return np.ascontiguousarray(turned(image.convert("RGB")))
     except Exception as error:  # decoders raise whatever their libraries do
-        raise UserError(f"{label} ({kind}) cannot be read as an image; replace it or take it out, or convert it to JPEG") from error
+        raise UserError(
+            f"{label} ({kind}) cannot be read as an image; replace it or take it out, or convert it to JPEG"
+        ) from error

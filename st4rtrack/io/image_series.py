@@ -27,7 +27,7 @@ def in_order(paths: Sequence[Path]) -> list[Path]:
 
 
 def times_in_names(paths: Sequence[Path]) -> np.ndarray | None:
-    """Seconds since the first image, from names that are times: seconds with decimals, or a time since 1970 in ms, us or ns (in s with decimals).
+    """Seconds since the first image, from names that are times: seconds with decimals, or ms, us or ns since 1970.
 
     `None` where the names are no times.
     """
@@ -64,7 +64,9 @@ def require_one_series(paths: Sequence[Path], source: str) -> None:
     stems: dict[Path, Path] = {}
     for path in paths:
         if (twin := stems.setdefault(path.with_suffix(""), path)) is not path:
-            raise UserError(f"{source} has {twin.name} and {path.name}, perhaps the same image in two formats; choose with a glob such as '*{twin.suffix}'")
+            raise UserError(
+                f"{source} has {twin.name} and {path.name}, the same image twice? Choose with a glob such as '*{twin.suffix}'"
+            )
     series = _series(paths)
     if len(series) > 1:
         first, second = sorted(series, key=len, reverse=True)[:2]
@@ -108,7 +110,11 @@ def _choice(wanted: list[Path], other: list[Path]) -> str:
     """How the wanted images can be had without the other ones."""
     name = wanted[0].name
     same = next((i for i, (a, b) in enumerate(zip(name, other[0].name)) if a != b), 0)
-    for pattern in (f"{_NUMBER.split(name)[0]}*", f"{name[: same + 1]}*", _NUMBER.sub(lambda number: "[0-9]" * len(number[0]), name)):
+    for pattern in (
+        f"{_NUMBER.split(name)[0]}*",
+        f"{name[: same + 1]}*",
+        _NUMBER.sub(lambda number: "[0-9]" * len(number[0]), name),
+    ):
         if all(path.match(pattern) for path in wanted) and not any(path.match(pattern) for path in other):
             return f"choose one with a glob such as '{pattern}'"
     return "move one of them to another folder"

@@ -14,7 +14,7 @@ _TIFF_NUMBER = {1: "B", 3: "H", 4: "I", 16: "Q"}
 
 
 def size_in_header(file: IO[bytes]) -> tuple[int, int] | None:
-    """(height, width) of a PNG, JPEG, BMP, PNM, TIFF, WebP, HEIF or JPEG 2000 image before any orientation; None if the header does not say.
+    """(height, width) of a PNG, JPEG, BMP, PNM, TIFF, WebP, HEIF or JPEG 2000 image before any turn; None if the header does not say.
 
     Args:
         file: at its beginning.

@@ -36,7 +36,9 @@ def images_among(paths: Iterable[Path]) -> list[Path]:
 def open_images(paths: list[Path], source: str, rate: float) -> Video:
     if not paths:
         kinds = " ".join(sorted(IMAGE_SUFFIXES))
-        raise UserError(f"{source} holds no image ({kinds}); give a video file, or a folder or glob of images, in one of these formats")
+        raise UserError(
+            f"{source} holds no image ({kinds}); give a video file, or a folder or glob of images, in one of these formats"
+        )
     require_one_series(paths, source)
     labels = [str(path) for path in paths]
     times = times_in_names(paths)
@@ -96,7 +98,9 @@ def _bits_used(load: Callable[[int], bytes], labels: list[str], source: str) -> 
     largest = max(int(_decode(load(i), labels[i])[0].max()) for i in some)
     bits = min(16, max(8, largest.bit_length() + largest.bit_length() % 2))
     if bits < 16:
-        said = "the 16-bit images of %s use only %d bits (largest value %d): all are scaled by %d, so that they are not nearly black"
+        said = (
+            "the 16-bit images of %s use only %d bits (largest value %d): all are scaled by %d, so that they are not nearly black"
+        )
         logger.warning(said, source, bits, largest, 1 << 16 - bits)
     return bits
 

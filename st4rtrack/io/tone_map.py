@@ -40,7 +40,7 @@ def write_cube(path: Path, curve: int, primaries: int) -> None:
     axis = np.linspace(0, 1, _GRID)
     blue, green, red = np.meshgrid(axis, axis, axis, indexing="ij")  # red changes fastest
     table = tone_mapped(np.stack([red, green, blue], axis=-1).reshape(-1, 3), curve, primaries)
-    path.write_text(f"LUT_3D_SIZE {_GRID}\n" + "\n".join("%.5f %.5f %.5f" % tuple(row) for row in table.tolist()) + "\n")
+    path.write_text(f"LUT_3D_SIZE {_GRID}\n" + "\n".join(f"{r:.5f} {g:.5f} {b:.5f}" for r, g, b in table.tolist()) + "\n")
 
 
 def _compressed(light: np.ndarray) -> np.ndarray:

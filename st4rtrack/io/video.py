@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from st4rtrack.io.animation import is_animated, open_animation
+from st4rtrack.io.files import matches_of
 from st4rtrack.io.frames import FrameReader, frames_of, whole_video
 from st4rtrack.io.images import IMAGE_SUFFIXES, images_among, open_encoded_images, open_images
 from st4rtrack.io.memory import MAX_PIXELS
@@ -147,10 +148,8 @@ def _exists(path: Path) -> bool:
 
 
 def _matches(path: Path, source: str | Path) -> list[Path]:
-    """Files of a pattern. Its first folders may have brackets in their names."""
-    folder = next(parent for parent in path.parents if _exists(parent) or parent == parent.parent)
     try:
-        return list(folder.glob(str(path.relative_to(folder))))
+        return matches_of(path)
     except (ValueError, OSError, NotImplementedError, re.error):
         raise UserError(f"{source} is no pattern of files; give one such as 'folder/*.png'") from None
 

@@ -45,7 +45,11 @@ def read_announcements(container: Any, stream: Any, source: str) -> tuple[list[t
         rate = float(stream.average_rate or 0) or 1 / interval_s
         total = f" of about {max(len(found) + 1, round((said_s - begin_s) * rate))}" if missed and said_s is not None else ""
         logger.warning(
-            "%s is cut short: its first %d%s frames can be read, up to %.1f s; copy or record it again", source, len(found), total, end_s
+            "%s is cut short: its first %d%s frames can be read, up to %.1f s; copy or record it again",
+            source,
+            len(found),
+            total,
+            end_s,
         )
         return found, False
     if torn:

@@ -4,10 +4,10 @@ import logging
 import tempfile
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 from av.filter import Graph
@@ -80,7 +80,9 @@ def usable_aspect(pixel_aspect: Fraction | None, frame: Any, source: str) -> flo
         return 1.0
     aspect = float(pixel_aspect)
     if not 1 / _LARGEST_ASPECT <= aspect <= _LARGEST_ASPECT or frame.width * aspect * frame.height > MAX_PIXELS:
-        logger.warning("%s says that its pixels are %s as wide as high, which is ignored: pixels are taken as square", source, pixel_aspect)
+        logger.warning(
+            "%s says that its pixels are %s as wide as high, which is ignored: pixels are taken as square", source, pixel_aspect
+        )
         return 1.0
     return aspect
 
@@ -89,7 +91,7 @@ def _one_to_one(frame: Any, name: str, options: dict[str, str]) -> Callable[[Any
     graph = Graph()
     source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1000))
     chain = [source, graph.add(name, **options), graph.add("buffersink")]
-    for before, after in zip(chain, chain[1:]):
+    for before, after in pairwise(chain):
         before.link_to(after)
     graph.configure()
 

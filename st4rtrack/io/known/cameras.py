@@ -197,6 +197,8 @@ def _transforms(path: Path) -> CameraFile:
         names = [str(entry["file_path"]) for entry in entries]
         times = [float(entry["time"]) for entry in entries if "time" in entry]
         sizes = [(int(entry["h"]), int(entry["w"])) for entry in entries if {"h", "w"} <= entry.keys()]
+        if any(side < 1 for size in sizes for side in size):
+            raise ValueError("w and h must be positive")
         pinholes = [_pinhole(entry) for entry in entries]
         fields = [float(entry["camera_angle_x"]) for entry in entries if "camera_angle_x" in entry]
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
@@ -218,7 +220,13 @@ def _transforms(path: Path) -> CameraFile:
             raise UserError(f"camera_angle_x of {path} must be the horizontal field of view in radians, it is {fields[0]:g}")
     by_time = len(times) == len(names)
     return CameraFile(
-        label, cameras, intrinsics, size, time_s=np.array(times) if by_time else None, names=None if by_time else names, field_x=field_x
+        label,
+        cameras,
+        intrinsics,
+        size,
+        time_s=np.array(times) if by_time else None,
+        names=None if by_time else names,
+        field_x=field_x,
     )
 
 
@@ -233,7 +241,9 @@ def _pinhole(said: dict[str, Any]) -> list[float] | None:
 def _warn_of_lens(label: str, entries: Sequence[dict[str, Any]]) -> None:
     model = next((str(entry["camera_model"]) for entry in entries if "camera_model" in entry), "OPENCV")
     used = sorted({key for entry in entries for key in _DISTORTION if float(entry.get(key) or 0)})
-    if "FISHEYE" in model.upper() or model.upper() not in (*PINHOLES, "OPENCV", "PERSPECTIVE"):
+    if any(entry.get("is_fisheye") for entry in entries):
+        model = "OPENCV_FISHEYE"
+    if model.upper() not in (*PINHOLES, "OPENCV", "PERSPECTIVE"):
         _warn_of_distortion(label, f"camera model {model}")
     elif used:
         _warn_of_distortion(label, f"{model}: {', '.join(used)}")
@@ -265,5 +275,7 @@ def _colmap(folder: Path) -> CameraFile:
 
 def _warn_of_distortion(label: Path | str, distortion: str) -> None:
     logger.warning(
-        "the cameras of %s have lens distortion (%s), which is left out; undistort the images for the best result", label, distortion
+        "the cameras of %s have lens distortion (%s), which is left out; undistort the images for the best result",
+        label,
+        distortion,
     )

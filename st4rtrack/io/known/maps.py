@@ -85,7 +85,9 @@ def open_depth(word: str | Path | np.ndarray, *, per_unit: float | None = None) 
             depth = np.where(saturated, np.uint16(0), depth)
             if not warned:
                 warned.append(row)
-                logger.warning("%s has pixels of depth %d, the largest 16-bit value: they are taken as unknown", found.label, UNKNOWN_DEPTH)
+                logger.warning(
+                    "%s has pixels of depth %d, the largest 16-bit value: they are taken as unknown", found.label, UNKNOWN_DEPTH
+                )
         depth = depth.astype(np.float32) * np.float32(scale if depth.dtype.kind in "iu" or per_unit is not None else 1.0)
         return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
 
