@@ -101,6 +101,8 @@ def _read_csv(path: Path) -> np.ndarray:
     """Also as spreadsheets write it: semicolons or tabs with decimal commas, UTF-16."""
     try:
         text = _decoded(path.read_bytes())
+        if text.startswith("sep="):  # a spreadsheet's hint to itself
+            text = text.partition("\n")[2]
         separator = next((mark for mark in (";", "\t") if mark in text.split("\n", 1)[0]), ",")
         rows = [row for row in csv.reader(text.splitlines(), delimiter=separator) if any(cell.strip() for cell in row)]
         if separator != ",":

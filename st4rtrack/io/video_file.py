@@ -18,7 +18,7 @@ from st4rtrack.io.exif import focal_from_35mm
 from st4rtrack.io.frames import whole_video
 from st4rtrack.io.memory import MAX_PIXELS
 from st4rtrack.io.video_packets import packets_of, read_announcements
-from st4rtrack.io.video_pixels import FrameConverter, hdr_curve
+from st4rtrack.io.video_pixels import FrameConverter, has_alpha, hdr_curve
 from st4rtrack.types import UserError, Video
 
 logger = logging.getLogger(__name__)
@@ -102,6 +102,8 @@ def open_video_file(path: Path, source: str) -> Video:
         logger.info("%s has high dynamic range (%s), which is tone-mapped to standard colours (BT.709)", source, curve)
     if first.interlaced_frame:
         logger.info("%s is interlaced: each frame is made from its top field, at half the height", source)
+    if has_alpha(first) and (first.to_ndarray(format="rgba")[..., 3] < 255).any():
+        logger.warning("%s has transparent pixels, which become grey; leave them out with --static-mask", source)
     height, width = decoder.image(0).shape[:2]
     idle = [decoder]  # it stands where the last read ended, so that reading on decodes nothing twice
 

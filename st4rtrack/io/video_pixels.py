@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from av.filter import Graph
 
+from st4rtrack.io.images import over_grey
 from st4rtrack.io.memory import MAX_PIXELS
 from st4rtrack.io.tone_map import HDR_CURVES, write_cube
 
@@ -40,7 +41,7 @@ class FrameConverter:
             frame = self._filtered(frame, "field", {"type": "top"})
         if hdr_curve(frame) is not None:
             frame = self._tone_mapped(frame)
-        image = frame.to_ndarray(format="rgb24")
+        image = rgb_over_grey(frame) if has_alpha(frame) else frame.to_ndarray(format="rgb24")
         if interlaced:  # rows of the other field lie half-way between those of this one
             rows = np.array([[1, 0, 0], [0, 0.5, 0]])
             image = cv2.warpAffine(
@@ -67,6 +68,17 @@ class FrameConverter:
                 prepare(Path(options["file"]), *key)
             self._filters[kind] = _one_to_one(frame, name, options)
         return self._filters[kind](frame)
+
+
+def has_alpha(frame: Any) -> bool:
+    """Whether a frame can have transparent pixels."""
+    return any(component.is_alpha for component in frame.format.components)
+
+
+def rgb_over_grey(frame: Any) -> np.ndarray:
+    """[height, width, 3] uint8 of a frame with opacity."""
+    rgba = frame.to_ndarray(format="rgba")
+    return over_grey(rgba[..., :3], rgba[..., 3] / np.float32(255))
 
 
 def hdr_curve(frame: Any) -> str | None:

@@ -62,12 +62,8 @@ def estimate_run(
         len(video), fitted.height, fitted.width, points_dtype="float16" if points_dtype == "float16" else "float32"
     )
     pairs = _AUTO_ANCHORS if auto_anchors else 1
-    return RunEstimate(
-        len(video),
-        _START_S + len(video) * pairs * _frame_s(fitted, model) + _decode_s(video),
-        pairs * scene_bytes(header),
-        _smaller(video),
-    )
+    seconds = _START_S + len(video) * pairs * _frame_s(fitted, model) + _decode_s(video)
+    return RunEstimate(len(video), seconds, scene_bytes(header) * (pairs + 1) // 2, _smaller(video))  # half of it is an anchor's
 
 
 def _frame_s(fitted: Video, model: St4RTrack) -> float:

@@ -28,10 +28,11 @@ def test_queries_are_read_from_every_form(tmp_path: Path) -> None:
         ("\ufeffu;v\r\n1,5;2,5\r\n3,25;0,5\r\n".encode(), POINTS),
         (b"u\tv\n1,5\t2,5\n3.25\t0.5\n", POINTS),
         ("u,v\r\n1.5,2.5\r\n3.25,0.5\r\n".encode("utf-16"), POINTS),
+        (b"sep=;\nu;v\n1,5;2,5\n3,25;0,5\n", POINTS),
         (b"x,y\n1.5,2.5\n3.25,0.5\n", POINTS),
         (b"id,frame,v,u\n7,3,2.5,1.5\n", [[1.5, 2.5, 3]]),
     ],
-    ids=["excel", "tabs", "utf16", "xy", "order"],
+    ids=["excel", "tabs", "utf16", "hint", "xy", "order"],
 )
 def test_read_queries_of_spreadsheets_reads_all_columns(tmp_path: Path, data: bytes, expected: np.ndarray) -> None:
     (tmp_path / "points.csv").write_bytes(data)
