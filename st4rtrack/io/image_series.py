@@ -13,7 +13,7 @@ _NUMBER = re.compile(r"\d+")
 _DECIMAL = re.compile(r"\d+(?:\.\d+)?")
 _SECONDS = re.compile(r"(?<![A-Za-z\d.])\d+\.\d+(?![\d.])")
 _EPOCH_S = (9.4e8, 4.2e9)  # the years 2000 to 2100
-_TICKS_PER_S = (10**3, 10**6, 10**9)
+_TICKS_PER_S = (1, 10**3, 10**6, 10**9)
 _INTERVALS_S = (1.5e-3, 3600.0)  # of the times of a video: closer ones are version numbers
 _MAX_SERIES = 16
 _SHORTEST_SERIES = 3
@@ -27,7 +27,7 @@ def in_order(paths: Sequence[Path]) -> list[Path]:
 
 
 def times_in_names(paths: Sequence[Path]) -> np.ndarray | None:
-    """Seconds since the first image, from names that are times: seconds with decimals, or ms, us or ns since 1970.
+    """Seconds since the first image, from names that are times: seconds with decimals, or s, ms, us or ns since 1970.
 
     `None` where the names are no times.
     """
@@ -65,10 +65,10 @@ def require_one_series(paths: Sequence[Path], source: str) -> None:
     for path in paths:
         if (twin := stems.setdefault(path.with_suffix(""), path)) is not path:
             raise UserError(
-                f"{source} has {twin.name} and {path.name}, the same image twice? Choose with a glob such as '*{twin.suffix}'"
+                f"{source} has {twin.name} and {path.name}, the same image twice? Choose with a glob such as '{twin.parent}/*{twin.suffix}'"
             )
     series = _series(paths)
-    if len(series) > 1:
+    if len(series) > 1 and _ticks(paths) is None:
         first, second = sorted(series, key=len, reverse=True)[:2]
         raise UserError(
             f"{source} holds more than one image series: {_described(first)} and {_described(second)}; {_choice(first, second)}"
@@ -116,13 +116,15 @@ def _choice(wanted: list[Path], other: list[Path]) -> str:
         _NUMBER.sub(lambda number: "[0-9]" * len(number[0]), name),
     ):
         if all(path.match(pattern) for path in wanted) and not any(path.match(pattern) for path in other):
-            return f"choose one with a glob such as '{pattern}'"
+            return f"choose one with a glob such as '{wanted[0].parent / pattern}'"
     return "move one of them to another folder"
 
 
 def _epoch_ticks(stem: str) -> int | None:
-    """The only number in a name in nanoseconds, where it can be a time since 1970 in ms, us or ns."""
+    """Nanoseconds since 1970 in a name: one number in s, ms, us or ns, or seconds and their fraction; `None` if it has none."""
     numbers = _NUMBER.findall(stem)
+    if len(numbers) == 2 and len(numbers[1]) in (3, 6, 9) and _EPOCH_S[0] < int(numbers[0]) < _EPOCH_S[1]:
+        return int(numbers[0]) * 10**9 + int(numbers[1].ljust(9, "0"))
     for per_s in _TICKS_PER_S if len(numbers) == 1 else ():
         if _EPOCH_S[0] < int(numbers[0]) / per_s < _EPOCH_S[1]:
             return int(numbers[0]) * (10**9 // per_s)

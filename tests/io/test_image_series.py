@@ -28,11 +28,14 @@ def write(folder: Path, names: Iterable[str], image: np.ndarray = GREY) -> Path:
     [
         (
             [f"{side}_{i:03d}.png" for side in ("left", "right") for i in range(4)],
-            ["left_000.png to", "right_000.png to", "'left_*'"],
+            ["left_000.png to", "right_000.png to", "shots/left_*'"],
         ),
-        ([f"cam{camera}_{i:03d}.png" for camera in (0, 1) for i in range(4)], ["cam0_000.png", "cam1_000.png", "'cam0*'"]),
-        ([f"{i:03d}{end}.png" for end in ("", "_mask") for i in range(4)], ["000.png", "000_mask.png", "'[0-9][0-9][0-9].png'"]),
-        ([f"{i}.{end}" for end in ("png", "jpg") for i in range(4)], ["0.jpg and 0.png", "'*.jpg'"]),
+        ([f"cam{camera}_{i:03d}.png" for camera in (0, 1) for i in range(4)], ["cam0_000.png", "cam1_000.png", "shots/cam0*'"]),
+        (
+            [f"{i:03d}{end}.png" for end in ("", "_mask") for i in range(4)],
+            ["000.png", "000_mask.png", "shots/[0-9][0-9][0-9].png'"],
+        ),
+        ([f"{i}.{end}" for end in ("png", "jpg") for i in range(4)], ["0.jpg and 0.png", "shots/*.jpg'"]),
         ([*(f"{i:03d}.png" for i in range(4)), "background.png"], ["000.png to 003.png (4 images) and background.png"]),
     ],
     ids=["two", "numbered cameras", "masks", "two formats", "one more"],
@@ -65,9 +68,10 @@ def test_open_images_of_one_series_are_one_video(tmp_path: Path, names: list[str
         ["1403636579763555584.png", "1403636579846555584.png", "1403636580246555584.png"],
         ["cam_1403636579763.jpg", "cam_1403636579846.jpg", "cam_1403636580246.jpg"],
         ["1305031102.175304.png", "1305031102.258304.png", "1305031102.658304.png"],
+        ["1305031102_175304000.png", "1305031102_258304000.png", "1305031102_658304000.png"],
         ["9.5.png", "9.583.png", "9.983.png"],
     ],
-    ids=["ns", "ms", "s", "decimals"],
+    ids=["ns", "ms", "s", "s and ns", "decimals"],
 )
 def test_open_images_with_times_as_names_has_these_times(tmp_path: Path, names: list[str]) -> None:
     folder = write(tmp_path / "shots", reversed(names))
