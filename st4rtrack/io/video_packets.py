@@ -41,7 +41,7 @@ def read_announcements(container: Any, stream: Any, source: str) -> tuple[list[t
     begin_s, end_s = float(min(times) * stream.time_base), float(end * stream.time_base)
     said_s, interval_s = _said_end_s(container, stream), max(1e-3, (end_s - begin_s) / len(times))
     missed = said_s is not None and said_s - end_s > _MISSED_FRAMES * interval_s + _MISSED_S
-    if missed or _is_cut_off(Path(container.name)):
+    if missed or is_cut_off(Path(container.name)):
         rate = float(stream.average_rate or 0) or 1 / interval_s
         total = f" of about {max(len(found) + 1, round((said_s - begin_s) * rate))}" if missed and said_s is not None else ""
         logger.warning(
@@ -57,7 +57,7 @@ def read_announcements(container: Any, stream: Any, source: str) -> tuple[list[t
     return found, not torn and container.format.name not in _WITHOUT_LENGTH
 
 
-def _is_cut_off(path: Path) -> bool:
+def is_cut_off(path: Path) -> bool:
     """Whether a file is shorter than its first bytes say (RIFF, Matroska, MP4), or ends within a packet (MPEG-TS)."""
     size = path.stat().st_size
     with path.open("rb") as file:

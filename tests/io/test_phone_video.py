@@ -201,6 +201,13 @@ def test_open_video_cut_off_within_its_last_second_warns(
     assert "cut short" in caplog.text and str(len(video)) in caplog.text
 
 
+def test_open_video_without_its_index_says_that_it_is_cut_short(tmp_path: Path) -> None:
+    path = encode(tmp_path / "clip.mp4", [picture(i) for i in range(6)])
+    path.write_bytes(path.read_bytes()[: path.read_bytes().index(b"moov") - 20])
+    with pytest.raises(UserError, match=r"cut short and its index is lost"):
+        open_video(path)
+
+
 def test_open_video_with_quicktime_focal_length_has_it_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "phone.mov"
     key = "com.apple.quicktime.camera.focal_length.35mm_equivalent"
