@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -32,6 +31,7 @@ from st4rtrack.classical.two_view import ASSUMED_FOCAL, TwoView, pixel_rays, two
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.transforms import invert_rigid, rigid
 from st4rtrack.geometry.vectors import length
+from st4rtrack.types import FocalSource
 
 SURVEY_FRAMES = 64
 SURVEY_MATCHES = 12
@@ -72,7 +72,7 @@ class AnchoredGeometry:
         motion: how the camera moves in the frames next to the anchor; `None` where cameras or depth are known.
         surveyed: focal length and depth of the anchor; `None` without parallax.
         focal_px: of all frames.
-        focal_source: "user", "video" or "prior".
+        focal_source: where it comes from.
         solved: the pose of the present frame was estimated; else the pose of the frame before it stands in.
     """
 
@@ -170,10 +170,10 @@ class AnchoredGeometry:
         return self._rotation_focal.focal_px if self._rotation_focal else ASSUMED_FOCAL * max(self._grey.shape)
 
     @property
-    def focal_source(self) -> Literal["user", "video", "prior"]:
+    def focal_source(self) -> FocalSource:
         """Where the focal length comes from."""
         if self._given.focal_px:
-            return "user"
+            return "metadata" if self._given.focal_from_metadata else "user"
         if self.surveyed is not None and self.kind != "forward":
             return "video"
         return "video" if self._rotation_focal is not None and self._rotation_focal.decided else "prior"

@@ -42,7 +42,8 @@ MIN_CHANGING_SHARE = 0.3
 MIN_EDGE_GRADIENT, MIN_COHERENCE, MAX_COHERENT_SHARE = 8.0, 0.95, 0.25
 """Edges whose mean gradient is 0.95 of the gradients' mean length persist. Outside overlays, 0 to 0.17 of the edges do in clips of moving
 cameras; where more do, the camera stands still, and what does not change is the scene."""
-MIN_OVERLAY_PIXELS = 4e-4
+MIN_OVERLAY_PIXELS, MIN_OVERLAY_SHARE = 4e-4, 0.008
+"""Share of the image of one part of an overlay, and of all: clips without any have up to 0.006 of false parts."""
 MAX_REGION, MIN_EDGE_DENSITY = 0.12, 0.12
 """Largest share of the image that one overlay covers, and share of edge pixels in it."""
 RING_PX = 6
@@ -168,6 +169,8 @@ def _overlay(frames: list[np.ndarray]) -> np.ndarray | None:
     overlay = _regions(_persistent(gradients), change)
     votes = sum(_regions(_persistent(gradients[k : k + 2]), np.abs(greys[k] - greys[k + 1])) for k in range(0, len(greys) - 1, 2))
     found = (overlay > 0) | (votes >= 2)
+    if found.mean() < MIN_OVERLAY_SHARE:
+        found[:] = False
     lengths = np.linalg.norm(gradients, axis=1).mean(0)
     edges = (lengths > MIN_EDGE_GRADIENT) & ~found
     coherent = np.linalg.norm(gradients.mean(0), axis=0) > MIN_COHERENCE * lengths

@@ -45,6 +45,7 @@ def run(
     from st4rtrack.cli.voice import wrote as say_wrote
     from st4rtrack.io.formats.units import lengths
     from st4rtrack.io.queries import read_queries
+    from st4rtrack.io.scene.space import require_space
     from st4rtrack.io.video import open_video
 
     log_to_stderr()
@@ -54,12 +55,16 @@ def run(
     folder = output or Path(f"{opened.name}_st4rtrack")
 
     from st4rtrack.model.checkpoint import load_model  # PyTorch comes only after the cheap mistakes
+    from st4rtrack.pipeline.estimate import estimate_run
     from st4rtrack.pipeline.reconstruct import reconstruct
     from st4rtrack.pipeline.repeatable import use_deterministic_algorithms
 
     if scene.deterministic:
         use_deterministic_algorithms()
     network = load_model(scene.model, device=device, dtype=scene.dtype)
+    estimate = estimate_run(opened, network, size=wanted.size, points_dtype=scene.points, auto_anchors=wanted.anchor == "auto")
+    say(str(estimate))
+    require_space(folder, estimate.num_bytes)
     with Progress() as progress:
         made = reconstruct(
             opened,

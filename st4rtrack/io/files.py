@@ -20,6 +20,12 @@ _ROOM_BYTES = 80
 """Host (32), process and suffix of an unfinished name."""
 
 
+def matches_of(pattern: Path) -> list[Path]:
+    """Files of a glob; folders that exist are taken as they are called, with the brackets in their names."""
+    folder = next(parent for parent in pattern.parents if parent == parent.parent or parent.exists())
+    return list(folder.glob(str(pattern.relative_to(folder))))
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that takes its name only when it is complete; its folder is made. Nothing is left behind by an error.

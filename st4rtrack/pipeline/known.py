@@ -20,7 +20,7 @@ from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_maps, t
 from st4rtrack.geometry.vectors import all_finite, length
 from st4rtrack.io.known.known import KnownVideo
 from st4rtrack.pipeline.cameras import solve_camera
-from st4rtrack.types import Pointmap, TwoPointmaps, UserError
+from st4rtrack.types import PixelMap, Pointmap, TwoPointmaps, UserError, Video
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,14 @@ PredictFrames = Callable[[list[int]], Iterator[tuple[int, Pointmap]]]
 def given_geometry(known: KnownVideo) -> Given:
     """The part that classical geometry can use."""
     return Given(known.focal_px, known.world_from_camera, known.depth, known.static)
+
+
+def with_metadata(given: Given | None, source: Video, pixel_map: PixelMap) -> Given | None:
+    """The same with the focal length that the metadata of the file states, where the user provides none."""
+    given = given or Given()
+    if source.focal_px is not None and given.focal_px is None:
+        given = replace(given, focal_px=source.focal_px * pixel_map.scale[0], focal_from_metadata=True)
+    return None if given == Given() else given
 
 
 class Placing:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -167,3 +168,10 @@ def test_help_version_and_module(run: Run) -> None:
     for command in (["-m", "st4rtrack"], ["-c", "from st4rtrack.cli.main import main; main()"]):
         done = subprocess.run([sys.executable, *command, "--version"], capture_output=True, text=True, check=True)
         assert done.stdout.startswith("st4rtrack ")
+
+
+def test_run_without_room_on_the_disk_ends_in_one_sentence(run: Run, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
+    code, said = run("run", video, "-o", "full", "--size", 64, "--device", "cpu")
+    assert code == 2 and "GB left" in said and not Path("full").exists()
+    assert said.splitlines()[0].startswith("6 frames, about 1 min, 0.01 GB")

@@ -109,7 +109,7 @@ def known_of_video(known: Known, video: Video, pixel_map: PixelMap, network: tup
     intrinsics = None
     if known.intrinsics is not None:
         intrinsics = read_intrinsics(known.intrinsics, video, source, network)
-    elif cameras is not None and cameras.intrinsics is not None:
+    elif cameras is not None and cameras.intrinsics_of_image(video.height, video.width) is not None:
         intrinsics = intrinsics_of_cameras(cameras, video, source, network)
     depth = None if known.depth is None else open_depth(known.depth, per_unit=known.depth_per_unit)
     mask = None if known.static_mask is None else open_mask(known.static_mask)
