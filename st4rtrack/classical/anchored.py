@@ -26,8 +26,8 @@ from st4rtrack.classical.flow import FlowChain, dense_flow, returns, sample_flow
 from st4rtrack.classical.given import Given, Units, survey_given
 from st4rtrack.classical.rotation import RotationFocal, camera_rotation, rotation_focal
 from st4rtrack.classical.side_by_side import side_by_side
-from st4rtrack.classical.survey import Matches, Survey, absolute_camera, survey
-from st4rtrack.classical.two_view import ASSUMED_FOCAL, TwoView, pixel_rays, two_view_from_flow
+from st4rtrack.classical.survey import PRIOR_FOCAL, Matches, Survey, absolute_camera, survey
+from st4rtrack.classical.two_view import TwoView, pixel_rays, two_view_from_flow
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.transforms import invert_rigid, rigid
 from st4rtrack.geometry.vectors import length
@@ -131,7 +131,7 @@ class AnchoredGeometry:
             found = partial(cls, anchor_rgb, motion=motion, num_frames=len(frames), given=given, anchor_index=anchor_index)
             if motion.kind in WITHOUT_DEPTH:
                 return found(None, focal=RotationFocal(known.focal_px, True) if known.focal_px else rotation_focal(matches))
-            focal_px = known.focal_px or (ASSUMED_FOCAL * max(grey.shape) if motion.kind == "forward" else None)
+            focal_px = known.focal_px or (PRIOR_FOCAL * max(grey.shape) if motion.kind == "forward" else None)
             surveyed = survey(matches, focal_px)
             return found(surveyed if surveyed is None else replace(surveyed, still=static))
         matched = [way[k] for k in _matched(len(frames))] if way else []
@@ -167,7 +167,7 @@ class AnchoredGeometry:
             return self._given.focal_px
         if self.surveyed is not None:
             return self.surveyed.focal_px
-        return self._rotation_focal.focal_px if self._rotation_focal else ASSUMED_FOCAL * max(self._grey.shape)
+        return self._rotation_focal.focal_px if self._rotation_focal else PRIOR_FOCAL * max(self._grey.shape)
 
     @property
     def focal_source(self) -> FocalSource:
@@ -204,7 +204,7 @@ class AnchoredGeometry:
             return self._view(self._motion.forward, self._motion.backward, self._unknown_depth, self._anchor_from_last)
         if self.surveyed is None:
             self.solved = self._num_frames < MIN_SURVEY_FRAMES
-            seen = two_view_from_flow(reference.chain.forward, reference.chain.backward, self._given.focal_px)
+            seen = two_view_from_flow(reference.chain.forward, reference.chain.backward, self.focal_px)
             return replace(seen, forward_flow=self._motion.forward, backward_flow=self._motion.backward)
         frame_depth = self._locate(grey, index)
         return self._view(self._motion.forward, self._motion.backward, frame_depth, self._anchor_from_last)
