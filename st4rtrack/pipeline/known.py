@@ -20,7 +20,8 @@ from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_maps, t
 from st4rtrack.geometry.vectors import all_finite, length
 from st4rtrack.io.known.known import KnownVideo
 from st4rtrack.pipeline.cameras import solve_camera
-from st4rtrack.types import PixelMap, Pointmap, TwoPointmaps, UserError, Video
+from st4rtrack.pipeline.preparation import PreparedVideo
+from st4rtrack.types import Pointmap, TwoPointmaps, UserError, Video
 
 logger = logging.getLogger(__name__)
 
@@ -38,12 +39,18 @@ def given_geometry(known: KnownVideo) -> Given:
     return Given(known.focal_px, known.world_from_camera, known.depth, known.static)
 
 
-def with_metadata(given: Given | None, source: Video, pixel_map: PixelMap) -> Given | None:
-    """The same with the focal length that the metadata of the file states, where the user provides none."""
+def with_observations(given: Given | None, source: Video, prepared: PreparedVideo) -> Given | None:
+    """The same with what the file and the images say, where the user says nothing: focal length of the metadata, logos and subtitles."""
+    metadata, overlay = source.focal_px is not None and (given is None or given.focal_px is None), prepared.overlay
+    if not metadata and overlay is None:
+        return given
     given = given or Given()
-    if source.focal_px is not None and given.focal_px is None:
-        given = replace(given, focal_px=source.focal_px * pixel_map.scale[0], focal_from_metadata=True)
-    return None if given == Given() else given
+    if metadata and source.focal_px is not None:
+        given = replace(given, focal_px=source.focal_px * prepared.pixel_map.scale[0], focal_from_metadata=True)
+    if overlay is None:
+        return given
+    static = given.static or (lambda _: np.ones(overlay.shape, bool))
+    return replace(given, static=lambda index: static(index) & ~overlay)
 
 
 class Placing:

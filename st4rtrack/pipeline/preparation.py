@@ -4,9 +4,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import cv2
+import numpy as np
 
 from st4rtrack.classical.frame_checks import frame_state
 from st4rtrack.classical.layout import Layout, find_layout, sampled_indices
+from st4rtrack.geometry.camera import pixel_grid
+from st4rtrack.geometry.sampling import nearest_pixel
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.pipeline.quality_warnings import quality_warning
 from st4rtrack.preprocess import crop, stretch_to_network_size, to_network_size
@@ -29,12 +32,14 @@ class PreparedVideo:
         video: at network size.
         pixel_map: source pixels to network pixels.
         anchor_index: of the processed frames.
+        overlay: [height, width] bool, pixels of logos and subtitles; `None` where there are none.
         warnings: what was observed in the images.
     """
 
     video: Video
     pixel_map: PixelMap
     anchor_index: int
+    overlay: np.ndarray | None
     warnings: tuple[QualityWarning, ...]
 
 
@@ -55,7 +60,8 @@ def prepare(source: Video, config: ModelConfig, *, anchor: int | str, size: int 
     warnings = _layout_warnings(layout, source)
     if usable != index:
         warnings.append(quality_warning("anchor_moved", [index, usable], asked=index, used=usable))
-    return PreparedVideo(video, content_map.then(resize_map), usable, tuple(warnings))
+    pixel_map = content_map.then(resize_map)
+    return PreparedVideo(video, pixel_map, usable, _overlay(layout, source, video, pixel_map), tuple(warnings))
 
 
 def anchor_index(anchor: int | str, num_frames: int) -> int:
@@ -80,6 +86,16 @@ def _layout(source: Video) -> Layout:
     size = (max(round(source.width * scale), 1), max(round(source.height * scale), 1))
     frames = (frame for index, frame in enumerate(source.frames(0, num_frames)) if index in wanted)
     return find_layout([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames], (source.height, source.width))
+
+
+def _overlay(layout: Layout, source: Video, video: Video, pixel_map: PixelMap) -> np.ndarray | None:
+    """The overlay at network size."""
+    if layout.overlay is None or not layout.overlay.any():
+        return None
+    source_px = pixel_map.source_from_network(pixel_grid(video.height, video.width))
+    height, width = layout.overlay.shape
+    row, column = nearest_pixel(source_px * (width / source.width, height / source.height), height, width)
+    return layout.overlay[row, column]
 
 
 def _layout_warnings(layout: Layout, source: Video) -> list[QualityWarning]:

@@ -20,7 +20,7 @@ from st4rtrack.pipeline.anchor_pairs import NetworkPairs
 from st4rtrack.pipeline.anchors import add_anchors
 from st4rtrack.pipeline.frames import World, process_frames
 from st4rtrack.pipeline.header import scene_header
-from st4rtrack.pipeline.known import given_geometry, with_metadata
+from st4rtrack.pipeline.known import given_geometry, with_observations
 from st4rtrack.pipeline.motion import moving_masks, moving_points
 from st4rtrack.pipeline.outward import Outward
 from st4rtrack.pipeline.pointmaps import automatic_batch_size
@@ -97,7 +97,7 @@ def reconstruct(
     if output is not None and not overwrite and holds_scene(output, header):
         return load_scene(output)
     batch_size = batch_size or automatic_batch_size(model, *size_px)
-    told = with_metadata(None if given is None else given_geometry(given), source, pixel_map)
+    told = with_observations(None if given is None else given_geometry(given), source, prepared)
     outward = Outward(
         network_video, anchor_index, network_video.frame(anchor_index), with_geometry=model.config.hints, given=told
     )
