@@ -98,8 +98,7 @@ class AnchoredGeometry:
         depth = np.zeros((height, width), np.float32) if surveyed is None else surveyed.depth
         if surveyed is not None and surveyed.still is not None:
             depth = np.where(surveyed.still, depth, np.float32(0))
-        static = None if self._given.static is None else self._given.static(anchor_index)
-        self._reference = _Reference(self._grey, depth, np.eye(4), FlowChain(height, width), static)
+        self._reference = _Reference(self._grey, depth, np.eye(4), FlowChain(height, width), self._static(anchor_index))
         self._anchor_from_last = np.eye(4)
         self._past: deque[tuple[np.ndarray, np.ndarray]] = deque([(self._grey, np.eye(4))], maxlen=LOOK_BACK)
         self.solved = True
@@ -200,7 +199,7 @@ class AnchoredGeometry:
         reference.age += 1
         self._grey = grey
         if self.kind in WITHOUT_DEPTH:
-            self._rotate(grey)
+            self._rotate(grey, index)
             return self._view(self._motion.forward, self._motion.backward, self._unknown_depth, self._anchor_from_last)
         if self.surveyed is None:
             self.solved = self._num_frames < MIN_SURVEY_FRAMES
@@ -213,7 +212,7 @@ class AnchoredGeometry:
     def _unknown_depth(self) -> np.ndarray:
         return np.zeros(self._grey.shape, np.float32)
 
-    def _rotate(self, grey: np.ndarray) -> None:
+    def _rotate(self, grey: np.ndarray, index: int | None) -> None:
         """Finds the rotation of the present camera against the reference; a fixed camera stays, a zooming one is not solved."""
         if self.kind != "rotation":
             self.solved = self.kind == "fixed" and self._is_still()
@@ -229,7 +228,12 @@ class AnchoredGeometry:
         if self.solved:
             self._anchor_from_last = reference.anchor_from_reference @ rigid(rotation.T, np.zeros(3))
         if self.solved and visible.mean() < MIN_SEEN_SHARE and reference.age >= MIN_STAY:
-            self._reference = _Reference(grey, reference.depth, self._anchor_from_last, FlowChain(*grey.shape), None)
+            chain = FlowChain(*grey.shape)
+            self._reference = _Reference(grey, reference.depth, self._anchor_from_last, chain, self._static(index))
+
+    def _static(self, index: int | None) -> np.ndarray | None:
+        """[height, width] bool, static pixels of a frame; `None` where the user says nothing."""
+        return None if self._given.static is None or index is None else self._given.static(index)
 
     def _is_still(self) -> bool:
         """Enough of the image has not moved since the anchor."""
@@ -310,8 +314,8 @@ class AnchoredGeometry:
             return
         scale = float(np.median(depth[both] / found.depth[both]))
         chain = FlowChain(*grey.shape)
-        static = None if self._given.static is None or index is None else self._given.static(index)
-        self._reference = _Reference(grey, found.depth * np.float32(scale), self._anchor_from_last, chain, static)
+        depth = found.depth * np.float32(scale)
+        self._reference = _Reference(grey, depth, self._anchor_from_last, chain, self._static(index))
 
     def _view(self, forward: np.ndarray, backward: np.ndarray, frame_depth: np.ndarray, anchor_from_frame: np.ndarray) -> TwoView:
         anchor_depth = self._unknown_depth if self.surveyed is None else self.surveyed.depth

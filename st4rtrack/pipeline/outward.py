@@ -30,7 +30,7 @@ class Outward:
         anchor_view: the anchor against itself, `None` without geometry.
         motion: how the camera moves next to the anchor; `None` where nothing says.
         checks: states and hard cuts of the frames read so far.
-        unsolved: numbers of frames read so far whose pose cannot be estimated from the image.
+        unsolved: numbers of frames read so far whose pose cannot be estimated, as far as it was known when they were read.
     """
 
     def __init__(
@@ -69,12 +69,15 @@ class Outward:
         yield from self._along(after, done)
         yield from self._along(before, done)
         self.checks.finish()
-        self.unsolved.update(self._beyond_cuts())
+
+    @property
+    def all_unsolved(self) -> set[int]:
+        """`unsolved`, and the frames between a hard cut and its detection; when all frames have been read."""
+        return self.unsolved | {index for index in range(len(self._video)) if self._is_beyond_cut(index)}
 
     def _along(self, way: range, done: Sequence[bool] | np.ndarray) -> Iterator[tuple[int, np.ndarray, TwoView | None]]:
-        if all(done[index] for index in way):
-            return
-        geometry = None if self._survey is None else self._survey.along()
+        # frames that are done are still checked: a resumed run reports the same cuts and dark frames
+        geometry = None if self._survey is None or all(done[index] for index in way) else self._survey.along()
         for index, rgb in zip(way, self._read(way), strict=True):
             usable = self.checks.add(index, rgb) == "usable" and not self._is_beyond_cut(index)
             view = None
@@ -96,9 +99,6 @@ class Outward:
         low, high = sorted((index, self._anchor_index))
         return any(low < cut <= high for cut in self.checks.cuts)
 
-    def _beyond_cuts(self) -> list[int]:
-        return [index for index in range(len(self._video)) if self._is_beyond_cut(index)] if self.checks.cuts else []
-
     def _read(self, way: range) -> Iterator[np.ndarray]:
         if way.step > 0:
             yield from self._video.frames(way.start, way.stop)
@@ -107,10 +107,13 @@ class Outward:
             yield from list(self._video.frames(max(0, stop - FRAMES_AT_ONCE), stop))[::-1]
 
     def _surveyed(self) -> AnchoredGeometry:
-        """From the frames after the anchor, or, where they show no parallax, from those before it."""
+        """From the frames after the anchor, or from those before it where only they show parallax or are usable at all."""
         after, before = self._near
         found = self._survey_along(after)
-        return self._survey_along(before) if found.surveyed is None and len(before) else found
+        if found.surveyed is not None or not len(before):
+            return found
+        other = self._survey_along(before)
+        return other if other.surveyed is not None or found.motion is None else found
 
     def _motion_alone(self) -> CameraMotion | None:
         """Camera motion for a network without hints."""

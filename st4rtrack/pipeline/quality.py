@@ -129,9 +129,10 @@ def focal_evidence(known_focal_px: float | None, geometry: AnchoredGeometry | No
     """
     if known_focal_px is not None:
         return {"focal_source": "user", "focal_at_limit": False}
+    if geometry is not None and (geometry.surveyed is None or geometry.focal_source != "video"):
+        return {"focal_source": geometry.focal_source, "focal_at_limit": False}  # nothing was searched
     low, high = FOCAL_RANGE if geometry is None else FOCAL_LIMITS
-    at_limit = not low < focal_px / size < high
-    return {"focal_source": "video" if geometry is None else geometry.focal_source, "focal_at_limit": at_limit}
+    return {"focal_source": "video", "focal_at_limit": not low < focal_px / size < high}
 
 
 def observed_warnings(prepared: Sequence[QualityWarning], outward: Outward, source: Video) -> list[QualityWarning]:
