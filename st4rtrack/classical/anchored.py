@@ -15,7 +15,6 @@ out the drift; what moves is followed in finer images from frame to frame, since
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 
 import cv2
@@ -71,8 +70,6 @@ class AnchoredGeometry:
     Attributes:
         motion: how the camera moves in the frames next to the anchor; `None` where cameras or depth are known.
         surveyed: focal length and depth of the anchor; `None` without parallax.
-        focal_px: of all frames.
-        focal_source: where it comes from.
         solved: the pose of the present frame was estimated; else the pose of the frame before it stands in.
     """
 
@@ -118,21 +115,16 @@ class AnchoredGeometry:
         Args:
             given: what is known of the video beforehand; then also the numbers of the anchor and of the frames (`way`) in it.
         """
-        grey = cv2.cvtColor(anchor_rgb, cv2.COLOR_RGB2GRAY)
-        frames = [cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in islice(after, SURVEY_FRAMES)]
-        matches = _dense_matches(grey, frames) if frames else None
+        frames = list(islice(after, SURVEY_FRAMES))
         known = given or Given()
         static = None if known.static is None else known.static(anchor_index)
-        if matches is not None and static is not None:
-            matches.valid[:] &= static.ravel()
+        matches = _survey_matches(anchor_rgb, frames, static)
         if matches is not None and known.world_from_camera is None and known.depth is None:
             motion = camera_motion(matches, known.focal_px)
-            found = partial(cls, anchor_rgb, motion=motion, num_frames=len(frames), given=given, anchor_index=anchor_index)
-            if motion.kind in WITHOUT_DEPTH:
-                return found(None, focal=RotationFocal(known.focal_px, True) if known.focal_px else rotation_focal(matches))
-            focal_px = known.focal_px or (ASSUMED_FOCAL * max(grey.shape) if motion.kind == "forward" else None)
-            surveyed = survey(matches, focal_px)
-            return found(surveyed if surveyed is None else replace(surveyed, still=static))
+            surveyed, focal = _survey_by_motion(matches, motion.kind, known.focal_px, static)
+            return cls(
+                anchor_rgb, surveyed, motion=motion, num_frames=len(frames), focal=focal, given=given, anchor_index=anchor_index
+            )
         matched = [way[k] for k in _matched(len(frames))] if way else []
         cameras = [known.anchor_from_camera(anchor_index, index) for index in matched]
         inverse = [None if each is None else invert_rigid(each) for each in cameras]
@@ -322,10 +314,37 @@ class AnchoredGeometry:
         return TwoView(forward, backward, anchor_depth, frame_depth, anchor_from_frame, self.focal_px)
 
 
-def motion_of(anchor_rgb: np.ndarray, after: Iterable[np.ndarray]) -> CameraMotion | None:
-    """Camera motion between an anchor [height, width, 3] uint8 and the frames next to it; `None` without frames."""
-    frames = [cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in islice(after, SURVEY_FRAMES)]
-    return camera_motion(_dense_matches(cv2.cvtColor(anchor_rgb, cv2.COLOR_RGB2GRAY), frames)) if frames else None
+def motion_of(anchor_rgb: np.ndarray, frames: Sequence[np.ndarray], static: np.ndarray | None = None) -> CameraMotion | None:
+    """Camera motion between an anchor [height, width, 3] uint8 and the frames next to it; `None` without frames.
+
+    Args:
+        static: [height, width] bool, the pixels of the anchor that may be used; `None`: all.
+    """
+    matches = _survey_matches(anchor_rgb, frames, static)
+    return None if matches is None else camera_motion(matches)
+
+
+def _survey_matches(anchor_rgb: np.ndarray, frames: Sequence[np.ndarray], static: np.ndarray | None) -> Matches | None:
+    """Matches of the static pixels of an anchor with the frames next to it; `None` without frames."""
+    if not frames:
+        return None
+    grey, *others = (cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in (anchor_rgb, *frames))
+    matches = _dense_matches(grey, others)
+    if static is not None:
+        matches.valid[:] &= static.ravel()
+    return matches
+
+
+def _survey_by_motion(
+    matches: Matches, kind: MotionKind, focal_px: float | None, static: np.ndarray | None
+) -> tuple[Survey | None, RotationFocal | None]:
+    """The survey that a camera motion allows, and the focal length of a rotation whose focal length is not known."""
+    if kind in WITHOUT_DEPTH:
+        return None, rotation_focal(matches) if kind == "rotation" and focal_px is None else None
+    if kind == "forward" and focal_px is None:
+        focal_px = ASSUMED_FOCAL * max(matches.size)
+    surveyed = survey(matches, focal_px)
+    return surveyed if surveyed is None else replace(surveyed, still=static), None
 
 
 def _matched(count: int) -> list[int]:

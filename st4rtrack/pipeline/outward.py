@@ -118,7 +118,8 @@ class Outward:
     def _motion_alone(self) -> CameraMotion | None:
         """Camera motion for a network without hints."""
         after, before = self._near
-        return motion_of(self._anchor_rgb, [rgb for _, rgb in self._usable(after if len(after) else before)])
+        static = None if self._given is None or self._given.static is None else self._given.static(self._anchor_index)
+        return motion_of(self._anchor_rgb, [rgb for _, rgb in self._usable(after if len(after) else before)], static)
 
     @property
     def _near(self) -> tuple[range, range]:
