@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from st4rtrack.classical.survey import Matches
-from st4rtrack.classical.two_view import ASSUMED_FOCAL, pixel_rays, rotation_between
+from st4rtrack.classical.survey import PRIOR_FOCAL, Matches
+from st4rtrack.classical.two_view import pixel_rays, rotation_between
 from st4rtrack.geometry.vectors import length
 
 FOCALS = np.geomspace(0.4, 3.0, 22)
@@ -24,7 +24,7 @@ DECISIVE_PX = 0.05
 
 @dataclass(frozen=True)
 class RotationFocal:
-    """Focal length in pixels, and whether the matches decide it (else it is the assumed one)."""
+    """Focal length in pixels, and whether the matches decide it (else it is that of the prior)."""
 
     focal_px: float
     decided: bool
@@ -33,7 +33,7 @@ class RotationFocal:
 def rotation_focal(matches: Matches) -> RotationFocal:
     """Focal length under which pure rotations explain the matches best.
 
-    A pan by a few degrees says little: then the assumed focal length is returned.
+    A pan by a few degrees says little: then the focal length of the prior is returned.
     """
     long_side = max(matches.size)
     costs = np.array([_mean_error(matches, ratio * long_side) for ratio in FOCALS])
@@ -41,7 +41,7 @@ def rotation_focal(matches: Matches) -> RotationFocal:
     low, high = (np.interp(np.log(FOCALS[best] * f), np.log(FOCALS), costs) for f in (1 / DECISIVE_FACTOR, DECISIVE_FACTOR))
     at_limit = best in (0, len(FOCALS) - 1)
     if at_limit or min(low, high) < costs[best] + DECISIVE_PX:
-        return RotationFocal(ASSUMED_FOCAL * long_side, False)
+        return RotationFocal(PRIOR_FOCAL * long_side, False)
     a, b, _ = np.polyfit(np.log(FOCALS[best - 1 : best + 2] / FOCALS[best]), costs[best - 1 : best + 2], 2)
     step = np.log(FOCALS[1] / FOCALS[0])
     return RotationFocal(float(FOCALS[best] * np.exp(np.clip(-b / (2 * max(a, 1e-9)), -step, step))) * long_side, True)

@@ -130,6 +130,16 @@ def absolute_camera(
     return frame_from_anchor, result["num_inliers"] / len(chosen)
 
 
+def registration_error(
+    rays: np.ndarray, depth: np.ndarray, frame_px: np.ndarray, focal_px: float, size: tuple[int, int]
+) -> float:
+    """Mean reprojection error in pixels, each cut at twice `AGREES_PX`, after `absolute_camera` with this focal length of the frame."""
+    camera, _ = absolute_camera(rays, depth, frame_px, focal_px, size)
+    if camera is None:
+        return 2 * AGREES_PX
+    return float(np.minimum(_re_projection_error(rays, depth, frame_px, camera, focal_px, size), 2 * AGREES_PX).mean())
+
+
 def _depth_and_cameras(matches: Matches, focal_px: float) -> tuple[np.ndarray | None, dict[int, np.ndarray]]:
     """Depth [points] (0 where unknown) and `frame_from_anchor` by frame; `None` and nothing where there is no parallax."""
     depth = _first_depth(matches, focal_px)

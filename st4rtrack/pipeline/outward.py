@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from st4rtrack.classical.anchored import SURVEY_FRAMES, AnchoredGeometry, motion_of
+from st4rtrack.classical.anchored import MIN_ZOOM_VOTES, SURVEY_FRAMES, AnchoredGeometry, motion_of
 from st4rtrack.classical.camera_motion import CameraMotion
 from st4rtrack.classical.frame_checks import FrameChecks
 from st4rtrack.classical.given import Given, Units
@@ -30,6 +30,7 @@ class Outward:
         anchor_view: the anchor against itself, `None` without geometry.
         motion: how the camera moves next to the anchor; `None` where nothing says.
         checks: states and hard cuts of the frames read so far.
+        zooms: the focal length changes.
         unsolved: numbers of frames read so far whose pose cannot be estimated, as far as it was known when they were read.
     """
 
@@ -47,6 +48,7 @@ class Outward:
         self.unsolved: set[int] = set()
         self._survey = self._surveyed() if with_geometry else None
         self.motion = self._survey.motion if self._survey else self._motion_alone()
+        self.zooms = self.motion is not None and self.motion.kind in ("zoom", "dolly_zoom")
         self.anchor_view: TwoView | None = None if self._survey is None else self._survey.anchor_view
 
     @property
@@ -88,6 +90,9 @@ class Outward:
                 self.unsolved.add(index)
             if not done[index]:
                 yield index, rgb, view
+        if geometry is not None and len(geometry.zooming) >= MIN_ZOOM_VOTES:
+            self.zooms = True
+            self.unsolved.update(way[way.index(geometry.zooming[0]) :])
 
     def _view(self, geometry: AnchoredGeometry, index: int, rgb: np.ndarray, *, usable: bool) -> TwoView:
         if index == self._anchor_index:

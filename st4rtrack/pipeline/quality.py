@@ -153,7 +153,7 @@ def observed_warnings(prepared: Sequence[QualityWarning], outward: Outward, sour
         warnings.append(quality_warning("low_light" if whole == "dark" else "low_texture"))
     elif unusable := checks.frames_in("black", "dark", "low_texture"):
         warnings.append(quality_warning("dark_frames", unusable))
-    code = {"zoom": "zoom", "dolly_zoom": "zoom", "rotation": "rotation_only", "fixed": "fixed_camera"}.get(kind or "")
+    code = "zoom" if outward.zooms else {"rotation": "rotation_only", "fixed": "fixed_camera"}.get(kind or "")
     return [*warnings, quality_warning(code)] if code else warnings
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from st4rtrack.classical.rotation import camera_rotation, rotation_focal
-from st4rtrack.classical.survey import Matches
-from st4rtrack.classical.two_view import ASSUMED_FOCAL, pixel_rays
+from st4rtrack.classical.survey import PRIOR_FOCAL, Matches
+from st4rtrack.classical.two_view import pixel_rays
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.sampling import inside_image
 from st4rtrack.geometry.transforms import rotation_angle
@@ -57,4 +57,4 @@ def test_rotation_focal_of_a_pan_recovers_the_focal_length(noise_px: float, outl
 def test_rotation_focal_of_a_tiny_rotation_is_the_assumed_one() -> None:
     found = rotation_focal(pan(0.5, 0.3))
     assert not found.decided
-    assert found.focal_px == ASSUMED_FOCAL * max(SIZE)
+    assert found.focal_px == PRIOR_FOCAL * max(SIZE)
