@@ -15,7 +15,6 @@ out the drift; what moves is followed in finer images from frame to frame, since
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 
 import cv2
@@ -75,8 +74,6 @@ class AnchoredGeometry:
     Attributes:
         motion: how the camera moves in the frames next to the anchor; `None` where cameras or depth are known.
         surveyed: focal length and depth of the anchor; `None` without parallax.
-        focal_px: of all frames.
-        focal_source: where it comes from.
         solved: the pose of the present frame was estimated; else the pose of the frame before it stands in.
         zooming: numbers of frames whose focal length differs from the anchor's.
     """
@@ -103,8 +100,7 @@ class AnchoredGeometry:
         depth = np.zeros((height, width), np.float32) if surveyed is None else surveyed.depth
         if surveyed is not None and surveyed.still is not None:
             depth = np.where(surveyed.still, depth, np.float32(0))
-        static = None if self._given.static is None else self._given.static(anchor_index)
-        self._reference = _Reference(self._grey, depth, np.eye(4), FlowChain(height, width), static)
+        self._reference = _Reference(self._grey, depth, np.eye(4), FlowChain(height, width), self._static(anchor_index))
         self._anchor_from_last = np.eye(4)
         self._past: deque[tuple[np.ndarray, np.ndarray]] = deque([(self._grey, np.eye(4))], maxlen=LOOK_BACK)
         self.solved = True
@@ -125,21 +121,16 @@ class AnchoredGeometry:
         Args:
             given: what is known of the video beforehand; then also the numbers of the anchor and of the frames (`way`) in it.
         """
-        grey = cv2.cvtColor(anchor_rgb, cv2.COLOR_RGB2GRAY)
-        frames = [cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in islice(after, SURVEY_FRAMES)]
-        matches = _dense_matches(grey, frames) if frames else None
+        frames = list(islice(after, SURVEY_FRAMES))
         known = given or Given()
         static = None if known.static is None else known.static(anchor_index)
-        if matches is not None and static is not None:
-            matches.valid[:] &= static.ravel()
+        matches = _survey_matches(anchor_rgb, frames, static)
         if matches is not None and known.world_from_camera is None and known.depth is None:
             motion = camera_motion(matches, known.focal_px)
-            found = partial(cls, anchor_rgb, motion=motion, num_frames=len(frames), given=given, anchor_index=anchor_index)
-            if motion.kind in WITHOUT_DEPTH:
-                return found(None, focal=RotationFocal(known.focal_px, True) if known.focal_px else rotation_focal(matches))
-            focal_px = known.focal_px or (PRIOR_FOCAL * max(grey.shape) if motion.kind == "forward" else None)
-            surveyed = survey(matches, focal_px)
-            return found(surveyed if surveyed is None else replace(surveyed, still=static))
+            surveyed, focal = _survey_by_motion(matches, motion.kind, known.focal_px, static)
+            return cls(
+                anchor_rgb, surveyed, motion=motion, num_frames=len(frames), focal=focal, given=given, anchor_index=anchor_index
+            )
         matched = [way[k] for k in _matched(len(frames))] if way else []
         cameras = [known.anchor_from_camera(anchor_index, index) for index in matched]
         inverse = [None if each is None else invert_rigid(each) for each in cameras]
@@ -206,7 +197,7 @@ class AnchoredGeometry:
         reference.age += 1
         self._grey = grey
         if self.kind in WITHOUT_DEPTH:
-            self._rotate(grey)
+            self._rotate(grey, index)
             return self._view(self._motion.forward, self._motion.backward, self._unknown_depth, self._anchor_from_last)
         if self.surveyed is None:
             self.solved = self._num_frames < MIN_SURVEY_FRAMES
@@ -219,7 +210,7 @@ class AnchoredGeometry:
     def _unknown_depth(self) -> np.ndarray:
         return np.zeros(self._grey.shape, np.float32)
 
-    def _rotate(self, grey: np.ndarray) -> None:
+    def _rotate(self, grey: np.ndarray, index: int | None) -> None:
         """Finds the rotation of the present camera against the reference; a fixed camera stays, a zooming one is not solved."""
         if self.kind != "rotation":
             self.solved = self.kind == "fixed" and self._is_still()
@@ -235,7 +226,12 @@ class AnchoredGeometry:
         if self.solved:
             self._anchor_from_last = reference.anchor_from_reference @ rigid(rotation.T, np.zeros(3))
         if self.solved and visible.mean() < MIN_SEEN_SHARE and reference.age >= MIN_STAY:
-            self._reference = _Reference(grey, reference.depth, self._anchor_from_last, FlowChain(*grey.shape), None)
+            chain = FlowChain(*grey.shape)
+            self._reference = _Reference(grey, reference.depth, self._anchor_from_last, chain, self._static(index))
+
+    def _static(self, index: int | None) -> np.ndarray | None:
+        """[height, width] bool, static pixels of a frame; `None` where the user says nothing."""
+        return None if self._given.static is None or index is None else self._given.static(index)
 
     def _is_still(self) -> bool:
         """Enough of the image has not moved since the anchor."""
@@ -333,18 +329,45 @@ class AnchoredGeometry:
             return
         scale = float(np.median(depth[both] / found.depth[both]))
         chain = FlowChain(*grey.shape)
-        static = None if self._given.static is None or index is None else self._given.static(index)
-        self._reference = _Reference(grey, found.depth * np.float32(scale), self._anchor_from_last, chain, static)
+        depth = found.depth * np.float32(scale)
+        self._reference = _Reference(grey, depth, self._anchor_from_last, chain, self._static(index))
 
     def _view(self, forward: np.ndarray, backward: np.ndarray, frame_depth: np.ndarray, anchor_from_frame: np.ndarray) -> TwoView:
         anchor_depth = self._unknown_depth if self.surveyed is None else self.surveyed.depth
         return TwoView(forward, backward, anchor_depth, frame_depth, anchor_from_frame, self.focal_px)
 
 
-def motion_of(anchor_rgb: np.ndarray, after: Iterable[np.ndarray]) -> CameraMotion | None:
-    """Camera motion between an anchor [height, width, 3] uint8 and the frames next to it; `None` without frames."""
-    frames = [cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in islice(after, SURVEY_FRAMES)]
-    return camera_motion(_dense_matches(cv2.cvtColor(anchor_rgb, cv2.COLOR_RGB2GRAY), frames)) if frames else None
+def motion_of(anchor_rgb: np.ndarray, frames: Sequence[np.ndarray], static: np.ndarray | None = None) -> CameraMotion | None:
+    """Camera motion between an anchor [height, width, 3] uint8 and the frames next to it; `None` without frames.
+
+    Args:
+        static: [height, width] bool, the pixels of the anchor that may be used; `None`: all.
+    """
+    matches = _survey_matches(anchor_rgb, frames, static)
+    return None if matches is None else camera_motion(matches)
+
+
+def _survey_matches(anchor_rgb: np.ndarray, frames: Sequence[np.ndarray], static: np.ndarray | None) -> Matches | None:
+    """Matches of the static pixels of an anchor with the frames next to it; `None` without frames."""
+    if not frames:
+        return None
+    grey, *others = (cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in (anchor_rgb, *frames))
+    matches = _dense_matches(grey, others)
+    if static is not None:
+        matches.valid[:] &= static.ravel()
+    return matches
+
+
+def _survey_by_motion(
+    matches: Matches, kind: MotionKind, focal_px: float | None, static: np.ndarray | None
+) -> tuple[Survey | None, RotationFocal | None]:
+    """The survey that a camera motion allows, and the focal length of a rotation whose focal length is not known."""
+    if kind in WITHOUT_DEPTH:
+        return None, rotation_focal(matches) if kind == "rotation" and focal_px is None else None
+    if kind == "forward" and focal_px is None:
+        focal_px = PRIOR_FOCAL * max(matches.size)
+    surveyed = survey(matches, focal_px)
+    return surveyed if surveyed is None else replace(surveyed, still=static), None
 
 
 def _matched(count: int) -> list[int]:

@@ -17,7 +17,6 @@ POINTS = 400
 MAX_ERROR_PX = 2.0
 MIN_MATCHED_SHARE = 0.25
 INLIER_PX = 1.5
-MIN_INLIER_SHARE = 0.3
 DECISIVE_FACTOR = 1.3
 DECISIVE_PX = 0.05
 """The video decides the focal length where a change by `DECISIVE_FACTOR` raises the mean error by at least this."""

@@ -39,18 +39,14 @@ def given_geometry(known: KnownVideo) -> Given:
     return Given(known.focal_px, known.world_from_camera, known.depth, known.static)
 
 
-def with_observations(given: Given | None, source: Video, prepared: PreparedVideo) -> Given | None:
-    """The same with what the file and the images say, where the user says nothing: focal length of the metadata, logos and subtitles."""
-    metadata, overlay = source.focal_px is not None and (given is None or given.focal_px is None), prepared.overlay
-    if not metadata and overlay is None:
-        return given
-    given = given or Given()
-    if metadata and source.focal_px is not None:
+def with_observations(given: Given, source: Video, prepared: PreparedVideo) -> Given:
+    """The same with what the file and the images say where the user says nothing: focal length of the metadata, logos and subtitles."""
+    if source.focal_px is not None and given.focal_px is None:
         given = replace(given, focal_px=source.focal_px * prepared.pixel_map.scale[0], focal_from_metadata=True)
+    overlay, user_static = prepared.overlay, given.static
     if overlay is None:
         return given
-    static = given.static or (lambda _: np.ones(overlay.shape, bool))
-    return replace(given, static=lambda index: static(index) & ~overlay)
+    return replace(given, static=lambda index: ~overlay if user_static is None else user_static(index) & ~overlay)
 
 
 class Placing:

@@ -31,7 +31,7 @@ class Outward:
         motion: how the camera moves next to the anchor; `None` where nothing says.
         checks: states and hard cuts of the frames read so far.
         zooms: the focal length changes.
-        unsolved: numbers of frames read so far whose pose cannot be estimated from the image.
+        unsolved: numbers of frames read so far whose pose cannot be estimated, as far as it was known when they were read.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class Outward:
         self._video, self._anchor_index, self._anchor_rgb, self._given = video, anchor_index, anchor_rgb, given
         self.checks = FrameChecks()
         self.unsolved: set[int] = set()
+        self._zoomed: set[int] = set()
         self._survey = self._surveyed() if with_geometry else None
         self.motion = self._survey.motion if self._survey else self._motion_alone()
         self.zooms = self.motion is not None and self.motion.kind in ("zoom", "dolly_zoom")
@@ -71,11 +72,14 @@ class Outward:
         yield from self._along(after, done)
         yield from self._along(before, done)
         self.checks.finish()
-        self.unsolved.update(self._beyond_cuts())
+
+    @property
+    def all_unsolved(self) -> set[int]:
+        """`unsolved`, those between a hard cut and its detection, and those after a zoom begins; when all frames have been read."""
+        return self.unsolved | self._zoomed | {index for index in range(len(self._video)) if self._is_beyond_cut(index)}
 
     def _along(self, way: range, done: Sequence[bool] | np.ndarray) -> Iterator[tuple[int, np.ndarray, TwoView | None]]:
-        if all(done[index] for index in way):
-            return
+        # frames that are done are still checked: a resumed run reports the same cuts, dark frames and zooms
         geometry = None if self._survey is None else self._survey.along()
         for index, rgb in zip(way, self._read(way), strict=True):
             usable = self.checks.add(index, rgb) == "usable" and not self._is_beyond_cut(index)
@@ -89,7 +93,7 @@ class Outward:
                 yield index, rgb, view
         if geometry is not None and len(geometry.zooming) >= MIN_ZOOM_VOTES:
             self.zooms = True
-            self.unsolved.update(way[way.index(geometry.zooming[0]) :])
+            self._zoomed.update(way[way.index(geometry.zooming[0]) :])
 
     def _view(self, geometry: AnchoredGeometry, index: int, rgb: np.ndarray, *, usable: bool) -> TwoView:
         if index == self._anchor_index:
@@ -101,9 +105,6 @@ class Outward:
         low, high = sorted((index, self._anchor_index))
         return any(low < cut <= high for cut in self.checks.cuts)
 
-    def _beyond_cuts(self) -> list[int]:
-        return [index for index in range(len(self._video)) if self._is_beyond_cut(index)] if self.checks.cuts else []
-
     def _read(self, way: range) -> Iterator[np.ndarray]:
         if way.step > 0:
             yield from self._video.frames(way.start, way.stop)
@@ -112,15 +113,19 @@ class Outward:
             yield from list(self._video.frames(max(0, stop - FRAMES_AT_ONCE), stop))[::-1]
 
     def _surveyed(self) -> AnchoredGeometry:
-        """From the frames after the anchor, or, where they show no parallax, from those before it."""
+        """From the frames after the anchor, or from those before it where only they show parallax or are usable at all."""
         after, before = self._near
         found = self._survey_along(after)
-        return self._survey_along(before) if found.surveyed is None and len(before) else found
+        if found.surveyed is not None or not len(before):
+            return found
+        other = self._survey_along(before)
+        return other if other.surveyed is not None or found.motion is None else found
 
     def _motion_alone(self) -> CameraMotion | None:
         """Camera motion for a network without hints."""
         after, before = self._near
-        return motion_of(self._anchor_rgb, [rgb for _, rgb in self._usable(after if len(after) else before)])
+        static = None if self._given is None or self._given.static is None else self._given.static(self._anchor_index)
+        return motion_of(self._anchor_rgb, [rgb for _, rgb in self._usable(after if len(after) else before)], static)
 
     @property
     def _near(self) -> tuple[range, range]:

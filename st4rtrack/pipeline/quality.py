@@ -47,7 +47,7 @@ FOCAL_LIMITS = (1.03 * FOCALS[0] / np.prod(FINER_STEPS), FOCALS[-1] * np.prod(FI
 """In long sides of the image: focal lengths beyond are those at which the search ends."""
 MOTION_CODES = frozenset({"zoom", "rotation_only", "fixed_camera"})
 """Kinds of camera motion of which only one is reported."""
-MIN_SURVEY_FRAMES = 13
+MIN_FOCAL_FRAMES = 13
 """Frames from which the video determines the focal length."""
 
 
@@ -129,9 +129,10 @@ def focal_evidence(known_focal_px: float | None, geometry: AnchoredGeometry | No
     """
     if known_focal_px is not None:
         return {"focal_source": "user", "focal_at_limit": False}
+    if geometry is not None and (geometry.surveyed is None or geometry.focal_source != "video"):
+        return {"focal_source": geometry.focal_source, "focal_at_limit": False}  # nothing was searched
     low, high = FOCAL_RANGE if geometry is None else FOCAL_LIMITS
-    at_limit = not low < focal_px / size < high
-    return {"focal_source": "video" if geometry is None else geometry.focal_source, "focal_at_limit": at_limit}
+    return {"focal_source": "video", "focal_at_limit": not low < focal_px / size < high}
 
 
 def observed_warnings(prepared: Sequence[QualityWarning], outward: Outward, source: Video) -> list[QualityWarning]:
@@ -241,8 +242,8 @@ def _derived_warnings(report: QualityReport, solved: np.ndarray, steps: np.ndarr
             found.append(quality_warning("camera_jump", jumps, ratio=float(np.nanmax(steps))))
     if report.focal_at_limit:
         found.append(quality_warning("focal_at_limit"))
-    if len(solved) < MIN_SURVEY_FRAMES and report.focal_source not in ("user", "metadata"):
-        found.append(quality_warning("short_video", count=len(solved), needed=MIN_SURVEY_FRAMES))
+    if len(solved) < MIN_FOCAL_FRAMES and report.focal_source not in ("user", "metadata"):
+        found.append(quality_warning("short_video", count=len(solved), needed=MIN_FOCAL_FRAMES))
     if report.parallax in ("none", "rotation") and solved.sum() > 1:
         found.append(quality_warning("fixed_camera" if report.parallax == "none" else "rotation_only"))
     limits = ((report.reprojection_px, MAX_REPROJECTION), (report.flow_agreement_px, MAX_FLOW_DISAGREEMENT))

@@ -44,7 +44,8 @@ WARNINGS = {
     ),
     "bars": WarningKind("the image has black bars ({bars}), which are ignored; crop them for full resolution", False),
     "overlay": WarningKind(
-        "a logo or subtitles stay fixed in the image and are ignored; a --static-mask that leaves them out is more exact", False
+        "a logo or subtitles stay fixed in the image and are left out of pose estimation; a --static-mask is more exact",
+        False,
     ),
     "focal_at_limit": WarningKind(
         "the focal length is at a limit of the search, so it is not known; provide it with --intrinsics", True

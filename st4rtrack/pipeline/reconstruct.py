@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
+from st4rtrack.classical.given import Given
 from st4rtrack.classical.side_by_side import blas_on_one_thread
 from st4rtrack.io.known.known import Known, known_of_video
 from st4rtrack.io.scene import SceneBuffer, SceneSink, SceneWriter, holds_scene, load_scene
@@ -97,7 +98,7 @@ def reconstruct(
     if output is not None and not overwrite and holds_scene(output, header):
         return load_scene(output)
     batch_size = batch_size or automatic_batch_size(model, *size_px)
-    told = with_observations(None if given is None else given_geometry(given), source, prepared)
+    told = with_observations(Given() if given is None else given_geometry(given), source, prepared)
     outward = Outward(
         network_video, anchor_index, network_video.frame(anchor_index), with_geometry=model.config.hints, given=told
     )
@@ -110,7 +111,7 @@ def reconstruct(
         process_frames(network_video, outward, model, world, steps, sink, batch_size=batch_size, kept=kept, progress=progress)
         results = {
             **world.results,
-            "cameras_not_found": len(hide_unsolved(sink, outward.unsolved)),
+            "cameras_not_found": len(hide_unsolved(sink, outward.all_unsolved)),
             "computed": computed_with(model.device, batch_size),
         }
         if anchor == "auto":

@@ -6,6 +6,7 @@ import numpy as np
 
 from st4rtrack.geometry.transforms import interpolate_rigid
 from st4rtrack.io.scene import SceneSink
+from st4rtrack.io.scene.table import FRAME_QUALITY
 
 
 def hide_unsolved(sink: SceneSink, also: Collection[int] = ()) -> np.ndarray:
@@ -32,6 +33,7 @@ def hide_unsolved(sink: SceneSink, also: Collection[int] = ()) -> np.ndarray:
         fields["world_from_camera"] = _pose_between(sink, int(before), int(after), float(fields["time_s"]))
         fields["solved"] = np.zeros((), bool)
         fields |= {name: np.zeros_like(fields[name]) for name in ("visible", "visible_probability") if name in fields}
+        fields |= {name: np.float32(np.nan) for name in FRAME_QUALITY if name in fields}  # of the pose that is replaced
         sink.write_frame(index, **fields)  # pyright: ignore[reportArgumentType]
     return unsolved
 

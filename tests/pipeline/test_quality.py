@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from st4rtrack.classical.anchored import AnchoredGeometry
+from st4rtrack.classical.given import Given
 from st4rtrack.classical.survey import Survey
 from st4rtrack.data.procedural import ProceduralClip, ProceduralConfig, procedural_clip
 from st4rtrack.geometry.camera import pixel_grid, project
@@ -102,6 +103,12 @@ def test_focal_evidence_of_a_survey_knows_the_ends_of_the_search(focal: float, a
     surveyed = AnchoredGeometry(np.zeros((32, 48, 3), np.uint8), Survey(256 * focal, np.ones((32, 48), np.float32)))
     assert focal_evidence(None, surveyed, 256 * focal, 256) == {"focal_source": "video", "focal_at_limit": at_limit}
     assert focal_evidence(100.0, surveyed, 100.0, 256) == {"focal_source": "user", "focal_at_limit": False}
+
+
+def test_focal_evidence_of_the_metadata_is_at_no_limit() -> None:
+    given, surveyed = Given(focal_px=500.0, focal_from_metadata=True), Survey(500.0, np.ones((32, 48), np.float32))
+    geometry = AnchoredGeometry(np.zeros((32, 48, 3), np.uint8), surveyed, given=given)
+    assert focal_evidence(None, geometry, 500.0, 256) == {"focal_source": "metadata", "focal_at_limit": False}
 
 
 def test_focal_evidence_without_a_survey_is_the_prior_and_of_a_pointmap_the_video() -> None:
