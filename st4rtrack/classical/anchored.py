@@ -46,8 +46,8 @@ MIN_STILL_SHARE, STILL_PX = 0.15, 1.0
 """Share of the matched pixels that must not move by more than this, or a fixed camera has started to move."""
 WITHOUT_DEPTH = ("fixed", "rotation", "zoom", "dolly_zoom")
 """Camera motions that say nothing about depth, or whose depth is not modelled."""
-ZOOM_EVERY, ZOOM_FACTOR, ZOOM_GAIN, ZOOM_POINTS = 4, 1.12, 0.95, 500
-"""Every so many frames, PnP is repeated with another focal length. Without zoom the error is at least 1.05 times larger (rendered rooms,
+ZOOM_EVERY, ZOOM_FACTOR, ZOOM_GAIN, ZOOM_POINTS = 3, 1.12, 0.98, 500
+"""Every so many frames, PnP is repeated with another focal length. Without zoom the error is at least 1.01 times larger (rendered rooms,
 shared sequences and clips); a zoom of 10 % makes it smaller than this share."""
 MIN_ZOOM_VOTES = 2
 MIN_SURVEY_FRAMES = 8
