@@ -323,14 +323,17 @@ class AnchoredGeometry:
         """Makes the present frame the reference, surveyed with the frames before it, in the scale of the old one."""
         assert self.surveyed is not None
         before = [past for past, _ in self._past][-2::-1]
-        found = survey(_dense_matches(grey, before), self.surveyed.focal_px)
+        matches, static = _dense_matches(grey, before), self._static(index)
+        if static is not None:
+            matches.valid[:] &= static.ravel()
+        found = survey(matches, self.surveyed.focal_px)
         both = (depth > 0) & (found.depth > 0) if found is not None else np.zeros_like(depth, bool)
         if found is None or both.mean() < 0.02:
             return
         scale = float(np.median(depth[both] / found.depth[both]))
         chain = FlowChain(*grey.shape)
         depth = found.depth * np.float32(scale)
-        self._reference = _Reference(grey, depth, self._anchor_from_last, chain, self._static(index))
+        self._reference = _Reference(grey, depth, self._anchor_from_last, chain, static)
 
     def _view(self, forward: np.ndarray, backward: np.ndarray, frame_depth: np.ndarray, anchor_from_frame: np.ndarray) -> TwoView:
         anchor_depth = self._unknown_depth if self.surveyed is None else self.surveyed.depth

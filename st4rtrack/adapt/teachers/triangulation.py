@@ -48,25 +48,30 @@ class TriangulationTeacher:
         found = _cameras(rgb, anchor_index)
         if found is not None:
             tracks = follow(iter(rgb), reseed_every=RESEED_EVERY, spacing_px=SPACING * max(rgb.shape[1:3]))
-            cameras = _fill(depth, tracks, *found)
+            world_from_camera, intrinsics, solved = found
+            tracks.visible[:] &= solved[:, None]
+            cameras = _fill(depth, tracks, world_from_camera, intrinsics)
             if depth.any():
                 return TeacherDepth(depth, self.name, cameras)
         logger.info("the video shows no parallax that could be triangulated; %s has nothing to say", self.name)
         return TeacherDepth(depth, self.name)
 
 
-def _cameras(rgb: np.ndarray, anchor_index: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """`world_from_camera` [T, 4, 4] by resection outward from the anchor, and intrinsics [3, 3]; `None` without parallax."""
+def _cameras(rgb: np.ndarray, anchor_index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """`world_from_camera` [T, 4, 4] by PnP outward from the anchor, intrinsics [3, 3], solved [T]; `None` without parallax."""
     after, before = rgb[anchor_index + 1 :], rgb[:anchor_index][::-1]
-    surveyed = AnchoredGeometry.of(rgb[anchor_index], after).surveyed or AnchoredGeometry.of(rgb[anchor_index], before).surveyed
-    if surveyed is None:
+    found = AnchoredGeometry.of(rgb[anchor_index], after)
+    if found.surveyed is None:
+        found = AnchoredGeometry.of(rgb[anchor_index], before)
+    if found.surveyed is None:
         return None
-    cameras = np.tile(np.eye(4), (len(rgb), 1, 1))
+    cameras, solved = np.tile(np.eye(4), (len(rgb), 1, 1)), np.ones(len(rgb), bool)
     for frames, step in ((after, 1), (before, -1)):
-        geometry = AnchoredGeometry(rgb[anchor_index], surveyed)
+        geometry = found.along()
         for k, frame in enumerate(frames, start=1):
             cameras[anchor_index + step * k] = geometry.next(frame).anchor_from_frame
-    return cameras, intrinsics_from_focal(surveyed.focal_px, *rgb.shape[1:3])
+            solved[anchor_index + step * k] = geometry.solved
+    return cameras, intrinsics_from_focal(found.focal_px, *rgb.shape[1:3]), solved
 
 
 def _fill(depth: np.ndarray, tracks: FlowTracks, world_from_camera: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
