@@ -1,0 +1,357 @@
+"""Linear colour of a view: direct light with soft shadows, light from the sky and from one reflection, gloss, haze.
+
+Every pixel has one shadow ray and every second one in both directions one ray for indirect light. Their directions differ within
+blocks of 4x4 pixels, and a filter that respects edges takes the mean over neighbours of the same surface.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from st4rtrack.data.world.cast import Caster, Hits, corners_at
+from st4rtrack.data.world.mesh import unit
+from st4rtrack.data.world.stage import Stage
+from st4rtrack.data.world.textures import sample
+
+LIFT_M = 2e-3
+"""How far above a surface secondary rays start."""
+EDGE_SAMPLES = np.array([[-0.25, -0.27], [0.27, -0.23], [-0.23, 0.27], [0.23, 0.25]])
+BRIGHTEST = 6.0
+"""Radiance of the sky at most, as a source of indirect light: its sun is a light of its own."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A picture with truth.
+
+    Attributes:
+        colour: [H, W, 3] float32 linear.
+        depth: [H, W] float32, z, 0 in the sky.
+        face: [H, W] int64, -1 in the sky; u, v: [H, W] float32 barycentric coordinates.
+        thing: [H, W] int32 object, -1 in the sky.
+    """
+
+    colour: np.ndarray
+    depth: np.ndarray
+    face: np.ndarray
+    u: np.ndarray
+    v: np.ndarray
+    thing: np.ndarray
+
+
+@dataclass(frozen=True)
+class Surface:
+    """What N rays met: rows `ray` [P] of them that met anything, and there [P, ...] position, normal, albedo, material, object."""
+
+    ray: np.ndarray
+    position: np.ndarray
+    normal: np.ndarray
+    albedo: np.ndarray
+    material: np.ndarray
+    thing: np.ndarray
+
+
+def camera_rays(intrinsics: np.ndarray, world_from_camera: np.ndarray, pixels_px: np.ndarray) -> np.ndarray:
+    """Directions [N, 3] float32 in the world of pixels [N, 2]; z = 1 in the camera."""
+    x = (pixels_px[:, 0] - intrinsics[0, 2]) / intrinsics[0, 0]
+    y = (pixels_px[:, 1] - intrinsics[1, 2]) / intrinsics[1, 1]
+    rays = np.stack([x, y, np.ones_like(x)], 1)
+    return (rays @ world_from_camera[:3, :3].T).astype(np.float32)
+
+
+def render_view(
+    caster: Caster, intrinsics: np.ndarray, world_from_camera: np.ndarray, height: int, width: int, rng: np.random.Generator
+) -> View:
+    """Render one view.
+
+    Args:
+        caster: the scene at the time of the view.
+        intrinsics: [3, 3] pixels.
+        world_from_camera: [4, 4].
+        height, width: pixels.
+        rng: turns the sampling patterns.
+    """
+    stage = caster.geometry.stage
+    v, u = np.meshgrid(np.arange(height) + 0.5, np.arange(width) + 0.5, indexing="ij")
+    pixels = np.stack([u.ravel(), v.ravel()], 1)
+    rays = camera_rays(intrinsics, world_from_camera, pixels)
+    eye = world_from_camera[:3, 3].astype(np.float32)
+    hits = caster.trace(np.broadcast_to(eye, rays.shape), rays)
+    pixel = 1.0 / intrinsics[0, 0]
+    surface = read_surface(caster, hits, rays, eye, pixel)
+    light = _light(caster, surface, height, width, rng)
+    colour = sky_radiance(stage.sky, rays)
+    colour[surface.ray] = surface.albedo * light[surface.ray]
+    _add_gloss(caster, surface, rays, colour, rng)
+    _haze(stage, hits.distance, rays, colour)
+    thing = np.full(height * width, -1, np.int32)
+    thing[surface.ray] = surface.thing
+    _smooth_edges(caster, surface, hits, light, thing, colour, (height, width), intrinsics, world_from_camera)
+    shape = (height, width)
+    depth = np.where(hits.face >= 0, hits.distance, 0).astype(np.float32)
+    return View(
+        colour.reshape(*shape, 3),
+        depth.reshape(shape),
+        hits.face.reshape(shape),
+        hits.u.reshape(shape),
+        hits.v.reshape(shape),
+        thing.reshape(shape),
+    )
+
+
+def read_surface(caster: Caster, hits: Hits, rays: np.ndarray, eye: np.ndarray, pixel: float) -> Surface:
+    """Material and geometry at hits; `pixel` is the width of a ray per metre."""
+    geometry = caster.geometry
+    ray = np.flatnonzero(hits.face >= 0)
+    face, u, v, direction = hits.face[ray], hits.u[ray], hits.v[ray], rays[ray]
+    index = geometry.faces[face]
+    corners = caster.vertices[index]
+    flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    area = np.sqrt((flat * flat).sum(1))
+    normal = unit(corners_at(caster.normals[index], u, v)).astype(np.float32)
+    facing = (flat * direction).sum(1)
+    flat *= np.where(facing > 0, -1, 1)[:, None] / np.maximum(area, 1e-12)[:, None]
+    normal *= np.where((normal * flat).sum(1) < 0, -1, 1).astype(np.float32)[:, None]
+    material = geometry.material[face]
+    albedo = geometry.colour[material]
+    textured = np.flatnonzero(geometry.texture[material] >= 0)
+    if len(textured):
+        uv = geometry.uv[face[textured]]
+        a, b = uv[:, 1] - uv[:, 0], uv[:, 2] - uv[:, 0]
+        density = np.sqrt(np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) / np.maximum(area[textured], 1e-12))
+        slant = np.abs(facing[textured]) / np.maximum(area[textured], 1e-12)
+        width = hits.distance[ray[textured]] * pixel / np.sqrt(np.clip(slant, 0.05, 1))
+        rgba = sample(
+            geometry.stage.textures, geometry.texture[material[textured]], corners_at(uv, u[textured], v[textured]), width * density
+        )
+        albedo[textured] = rgba[:, :3] * rgba[:, :3]
+    return Surface(ray, corners_at(corners, u, v), normal, albedo, material, geometry.thing[face])
+
+
+def sky_radiance(sky: np.ndarray, rays: np.ndarray) -> np.ndarray:
+    """[N, 3] radiance of the sky [H, W, 3] in directions [N, 3]."""
+    height, width = sky.shape[:2]
+    x = (np.arctan2(rays[:, 0], rays[:, 2]) / (2 * np.pi) + 0.5) * width - 0.5
+    y = np.arctan2(np.hypot(rays[:, 0], rays[:, 2]), -rays[:, 1]) / np.pi * height - 0.5
+    maps = [m.astype(np.float32)[None] for m in (x, y)]
+    rows = [cv2.remap(sky, a, b, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)[0] for a, b in zip(*(_split(m) for m in maps))]
+    return np.concatenate(rows).reshape(-1, 3)
+
+
+def _split(row: np.ndarray) -> list[np.ndarray]:
+    """OpenCV limits the width of maps."""
+    return [row[:, k : k + 16384] for k in range(0, row.shape[1], 16384)]
+
+
+def _patterns(height: int, width: int, rng: np.random.Generator, step: int = 1) -> np.ndarray:
+    """[H, W, 3] values in [0, 1), each evenly spread within every block of 4x4 pixels."""
+    cells = np.stack([rng.permutation(16).reshape(4, 4), rng.permutation(16).reshape(4, 4), rng.permutation(16).reshape(4, 4)], -1)
+    tile = (cells + rng.random(3)) / 16 % 1
+    repeats = (-(-height // (4 * step)), -(-width // (4 * step)), 1)
+    jitter = rng.random((height // step, width // step, 3)) / 16
+    return ((np.tile(tile, repeats)[: height // step, : width // step] + jitter) % 1).astype(np.float32)
+
+
+def direct_light(caster: Caster, position: np.ndarray, normal: np.ndarray, random: np.ndarray) -> np.ndarray:
+    """[P, 3] light from one lamp or the sun, drawn for each point by how much it could give; random [P, 3]."""
+    lights = caster.geometry.stage.lights
+    if not lights:
+        return np.zeros_like(position)
+    angle, height = 2 * np.pi * random[:, 0], 2 * random[:, 1] - 1
+    ring = np.sqrt(np.maximum(1 - height * height, 0))
+    ball = np.stack([ring * np.cos(angle), height, ring * np.sin(angle)], 1)
+    gifts, ways = [], []
+    for light in lights:
+        way = light.position.astype(np.float32) + light.radius * ball - position
+        squares = (way * way).sum(1)
+        cosine = np.maximum((way * normal).sum(1), 0) / np.sqrt(squares)
+        gifts.append(cosine if light.sun else cosine / np.maximum(squares, 0.04))
+        ways.append(way)
+    weight = np.stack([gift * light.power.mean() for gift, light in zip(gifts, lights)], 1)
+    total = weight.sum(1)
+    edges = np.cumsum(weight, 1)
+    chosen = (random[:, 2, None] * total[:, None] > edges[:, :-1]).sum(1) if len(lights) > 1 else np.zeros(len(position), np.int64)
+    rows = np.flatnonzero(total > 1e-6)
+    way = np.stack(ways, 1)[rows, chosen[rows]] if len(lights) > 1 else ways[0][rows]
+    start = position[rows] + normal[rows] * LIFT_M
+    dark = caster.blocked(start, way, np.full(len(rows), 0.999, np.float32))
+    light = np.zeros_like(position)
+    share = weight[rows, chosen[rows]] / total[rows]
+    gift = np.stack(gifts, 1)[rows, chosen[rows]] / np.maximum(share, 1e-6) * ~dark
+    light[rows] = np.stack([x.power for x in lights]).astype(np.float32)[chosen[rows]] * gift[:, None]
+    return light
+
+
+def _cosine_directions(normal: np.ndarray, random: np.ndarray) -> np.ndarray:
+    """Directions [P, 3] about normals, as often as light from there counts."""
+    angle, height = 2 * np.pi * random[:, 0], 1 - 2 * random[:, 1]
+    ring = np.sqrt(np.maximum(1 - height * height, 0))
+    ball = np.stack([ring * np.cos(angle), height, ring * np.sin(angle)], 1)
+    return unit(normal * 1.001 + ball).astype(np.float32)
+
+
+def _light(caster: Caster, surface: Surface, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """[H W, 3] light that arrives at every pixel's surface."""
+    size = height * width
+    normal, position = np.zeros((size, 3), np.float32), np.zeros((size, 3), np.float32)
+    normal[surface.ray], position[surface.ray] = surface.normal, surface.position
+    direct = np.zeros((size, 3), np.float32)
+    random = _patterns(height, width, rng).reshape(-1, 3)[surface.ray]
+    direct[surface.ray] = direct_light(caster, surface.position, surface.normal, random)
+    valid = np.zeros(size, bool)
+    valid[surface.ray] = True
+    shape = (height, width)
+    grids = [a.reshape(*shape, -1) for a in (direct, normal, position, valid.astype(np.float32))]
+    direct = _filter(*grids, radius=2)
+    half = [np.ascontiguousarray(a[::2, ::2]) for a in grids[1:]]
+    indirect = _indirect(caster, half[0], half[1], half[2][..., 0] > 0, rng)
+    indirect = _filter(indirect, *half, radius=3)
+    direct += cv2.resize(indirect, (width, height), interpolation=cv2.INTER_LINEAR) if size < 64 else _upsample(indirect, half, grids)
+    return direct.reshape(-1, 3)
+
+
+def _indirect(caster: Caster, normal: np.ndarray, position: np.ndarray, valid: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """[h, w, 3] light from the sky and from other surfaces."""
+    height, width = valid.shape
+    random = _patterns(height, width, rng)[valid]
+    start_normal = normal[valid]
+    directions = _cosine_directions(start_normal, random)
+    start = position[valid] + start_normal * LIFT_M
+    light = radiance(caster, start, directions, rng.random((len(start), 3)).astype(np.float32))
+    result = np.zeros((height, width, 3), np.float32)
+    result[valid] = light
+    return result
+
+
+def radiance(caster: Caster, start: np.ndarray, directions: np.ndarray, random: np.ndarray, limit: float = BRIGHTEST) -> np.ndarray:
+    """[P, 3] light along rays, with plain materials."""
+    stage = caster.geometry.stage
+    hits = caster.trace(start, directions, cutouts=False)
+    light = np.minimum(sky_radiance(stage.sky, directions), limit)
+    met = np.flatnonzero(hits.face >= 0)
+    face = hits.face[met]
+    index = caster.geometry.faces[face]
+    normal = unit(caster.normals[index[:, 0]]).astype(np.float32)
+    normal *= np.where((normal * directions[met]).sum(1) > 0, -1, 1).astype(np.float32)[:, None]
+    position = caster.points(face, hits.u[met], hits.v[met])
+    albedo = caster.geometry.colour[caster.geometry.material[face]]
+    light[met] = albedo * (direct_light(caster, position, normal, random[met]) + stage.ambient.astype(np.float32))
+    return np.minimum(light, limit)
+
+
+def _filter(values: np.ndarray, normal: np.ndarray, position: np.ndarray, valid: np.ndarray, radius: int) -> np.ndarray:
+    """Mean over neighbours of the same surface, first along rows, then along columns."""
+    depth_scale = 1 / np.maximum(np.abs(position).sum(-1, keepdims=True) * 0.004 + 0.02, 1e-6)
+    for axis in (0, 1):
+        total, weight = values * valid, valid.copy()
+        for step in range(1, radius + 1):
+            head, tail = [slice(None)] * 2, [slice(None)] * 2
+            head[axis], tail[axis] = slice(step, None), slice(None, -step)
+            a, b = tuple(head), tuple(tail)
+            apart = position[a] - position[b]
+            na, nb = normal[a], normal[b]
+            plane = np.abs((apart * na).sum(-1, keepdims=True)) + np.abs((apart * nb).sum(-1, keepdims=True))
+            same = np.maximum(1 - plane * depth_scale[a], 0) * np.maximum((na * nb).sum(-1, keepdims=True) * 4 - 3, 0)
+            wa, wb = same * valid[a], same * valid[b]
+            total[a] += wb * values[b]
+            weight[a] += wb
+            total[b] += wa * values[a]
+            weight[b] += wa
+        values = total / np.maximum(weight, 1e-6)
+    return values
+
+
+def _upsample(low: np.ndarray, half: list[np.ndarray], grids: list[np.ndarray]) -> np.ndarray:
+    """Values of half the size at all pixels, from those of the four neighbours that lie on the same surface."""
+    height, width = grids[0].shape[:2]
+    rows, columns = np.arange(height), np.arange(width)
+    total, weight = np.zeros((height, width, 3), np.float32), np.full((height, width, 1), 1e-6, np.float32)
+    normal, position, valid = grids[1], grids[2], half[2]
+    scale = 1 / (np.abs(position).sum(-1, keepdims=True) * 0.004 + 0.02)
+    for dr in (0, 1):
+        r = np.minimum(rows // 2 + dr * (rows % 2), low.shape[0] - 1)
+        for dc in (0, 1):
+            c = np.minimum(columns // 2 + dc * (columns % 2), low.shape[1] - 1)
+            at = np.ix_(r, c)
+            plane = np.abs(((position - half[1][at]) * normal).sum(-1, keepdims=True))
+            same = np.maximum(1 - plane * scale, 0.003) * np.maximum((normal * half[0][at]).sum(-1, keepdims=True), 0.003) * valid[at]
+            total += same * low[at]
+            weight += same
+    return total / weight
+
+
+def _add_gloss(caster: Caster, surface: Surface, rays: np.ndarray, colour: np.ndarray, rng: np.random.Generator) -> None:
+    """Reflections on glossy materials, added in place."""
+    geometry = caster.geometry
+    some = np.flatnonzero(geometry.gloss[surface.material] > 0.015)
+    if not len(some):
+        return
+    ray = surface.ray[some]
+    direction, normal = unit(rays[ray]).astype(np.float32), surface.normal[some]
+    cosine = -(direction * normal).sum(1)
+    rough = geometry.rough[surface.material[some]][:, None]
+    scatter = rng.standard_normal((len(some), 3)).astype(np.float32) * rough * 0.5
+    mirrored = unit(direction + 2 * np.maximum(cosine, 0.02)[:, None] * normal + scatter).astype(np.float32)
+    start = surface.position[some] + normal * LIFT_M
+    light = radiance(caster, start, mirrored, rng.random((len(some), 3)).astype(np.float32), 12.0)
+    base = geometry.gloss[surface.material[some]]
+    share = base + (1 - base) * 0.8 * np.clip(1 - cosine, 0, 1) ** 5 * np.clip(1 - 2 * rough[:, 0], 0, 1)
+    colour[ray] += (share[:, None] * (light - 0.5 * colour[ray])).astype(np.float32)
+
+
+def _haze(stage: Stage, distance: np.ndarray, rays: np.ndarray, colour: np.ndarray) -> None:
+    """Air between the camera and far surfaces, in place."""
+    if stage.haze <= 0:
+        return
+    met = np.isfinite(distance)
+    share = 1 - np.exp(-stage.haze * distance[met])
+    horizon = stage.sky[stage.sky.shape[0] * 2 // 5 : stage.sky.shape[0] // 2].mean((0, 1))
+    colour[met] += share[:, None].astype(np.float32) * (np.minimum(horizon, 2) - colour[met])
+
+
+def _smooth_edges(
+    caster: Caster, surface: Surface, hits: Hits, light: np.ndarray, thing: np.ndarray, colour: np.ndarray,
+    shape: tuple[int, int], intrinsics: np.ndarray, world_from_camera: np.ndarray,
+) -> None:  # fmt: skip
+    """Four rays per pixel where the picture has an edge, in place. Each takes its light from the neighbour that fits best."""
+    height, width = shape
+    normal, position = np.zeros((height * width, 3), np.float32), np.zeros((height * width, 3), np.float32)
+    normal[surface.ray], position[surface.ray] = surface.normal, surface.position
+    rows = np.flatnonzero(_edges(thing.reshape(shape), hits.distance.reshape(shape), normal.reshape(*shape, 3)))
+    if not len(rows):
+        return
+    r, c = np.divmod(rows, width)
+    eye = world_from_camera[:3, 3].astype(np.float32)
+    pixels = (np.stack([c + 0.5, r + 0.5], 1)[:, None] + EDGE_SAMPLES).reshape(-1, 2)
+    rays = camera_rays(intrinsics, world_from_camera, pixels)
+    fine = caster.trace(np.broadcast_to(eye, rays.shape), rays)
+    seen = read_surface(caster, fine, rays, eye, 0.5 / intrinsics[0, 0])
+    result = sky_radiance(caster.geometry.stage.sky, rays)
+    own, quadrant = np.divmod(seen.ray, len(EDGE_SAMPLES))
+    best, score = rows[own], np.full(len(own), -np.inf, np.float32)
+    for dr, dc in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        side_r, side_c = np.sign(EDGE_SAMPLES[quadrant, 1]) * dr, np.sign(EDGE_SAMPLES[quadrant, 0]) * dc
+        other = (np.clip(r[own] + side_r, 0, height - 1) * width + np.clip(c[own] + side_c, 0, width - 1)).astype(np.int64)
+        apart = np.abs(((position[other] - seen.position) * seen.normal).sum(1))
+        fit = 3.0 * (thing[other] == seen.thing) + (normal[other] * seen.normal).sum(1) - 5 * np.minimum(apart, 1) - 9 * (thing[other] < 0)
+        better = fit > score
+        best, score = np.where(better, other, best), np.where(better, fit, score)
+    result[seen.ray] = seen.albedo * light[best]
+    _haze(caster.geometry.stage, fine.distance, rays, result)
+    colour[rows] = np.minimum(result, 4.0).reshape(len(rows), len(EDGE_SAMPLES), 3).mean(1)
+
+
+def _edges(thing: np.ndarray, distance: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """[H, W] bool: a neighbour shows another surface."""
+    edge = np.zeros(thing.shape, bool)
+    inverse = np.where(np.isfinite(distance), 1 / np.maximum(distance, 1e-6), 0)
+    for axis in (0, 1):
+        a, b = ([slice(None)] * 2 for _ in range(2))
+        a[axis], b[axis] = slice(1, None), slice(None, -1)
+        a, b = tuple(a), tuple(b)
+        differ = (thing[a] != thing[b]) | (np.abs(inverse[a] - inverse[b]) > 0.03 * inverse[a])
+        differ |= (normal[a] * normal[b]).sum(-1) < 0.75
+        edge[a] |= differ
+        edge[b] |= differ
+    return edge
