@@ -279,7 +279,7 @@ def _convert_skies(package: Path, folder: Path) -> None:
             file = Path(scratch) / "sky.exr"
             file.write_bytes(data)
             pixels = exr.File(str(file)).channels()["RGB"].pixels.astype(np.float32)
-        np.save(folder / "skies" / f"{path.name.split('.')[0]}.npy", np.ascontiguousarray(pixels[..., :3]))
+        np.save(folder / "skies" / f"{path.name.split('.')[0]}.npy", np.maximum(pixels[..., :3], 0))  # compression left some values below 0
     _copy_licence(package, folder / "licences" / "skies")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from st4rtrack.data.world.mesh import Mesh
+from st4rtrack.data.world.mesh import Mesh, dot
 from st4rtrack.data.world.stage import Stage, Thing
 from st4rtrack.data.world.textures import Textures, sample
 from st4rtrack.types import UserError
@@ -201,6 +201,11 @@ class Caster:
                 hit[rows] |= met
         return hit
 
+    def vertices_of(self, thing: int) -> np.ndarray:
+        """[V, 3] vertices of one object."""
+        first = self.geometry.first_vertex[thing]
+        return self.vertices[first : first + len(self.geometry.stage.things[thing].mesh.vertices)]
+
     def points(self, face: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         """[N, 3] float32 world positions of points of the surface at this time."""
         return corners_at(self.vertices[self.geometry.faces[face]], u, v)
@@ -217,9 +222,8 @@ def _rays_of(tree: Tree, origins: np.ndarray, directions: np.ndarray) -> tuple[n
     rows = None
     if tree.first_face:
         to = tree.centre.astype(np.float32) - origins
-        along = (to * directions).sum(1)
-        squares = (directions * directions).sum(1)
-        beside = (to * to).sum(1) - along * np.abs(along) / squares  # behind the origin: farther than it is
+        along = dot(to, directions)
+        beside = dot(to, to) - along * np.abs(along) / dot(directions, directions)  # behind the origin: farther than it is
         rows = np.flatnonzero(beside < tree.radius**2)
         origins, directions = origins[rows], directions[rows]
     if tree.from_world is not None and len(origins):

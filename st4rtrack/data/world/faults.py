@@ -53,9 +53,9 @@ def draw_faults(rng: np.random.Generator) -> Faults:
         gamma=float(rng.uniform(1.9, 2.5)),
         contrast=float(rng.uniform(0, 0.8)),
         saturation=float(rng.uniform(0.7, 1.25)),
-        blur_px=float(rng.uniform(0.25, 0.8)) if rng.random() < 0.85 else float(rng.uniform(0.8, 1.6)),
+        blur_px=float(rng.uniform(0.25, 0.8)) if rng.random() < 0.92 else float(rng.uniform(0.8, 1.4)),
         shutter=float(rng.uniform(0.1, 0.6)) if rng.random() < 0.4 else 0.0,
-        noise=float(np.exp(rng.uniform(np.log(0.002), np.log(0.05)))),
+        noise=float(np.exp(rng.uniform(np.log(0.002), np.log(0.03)))),
         vignette=float(rng.uniform(0, 0.35)) if rng.random() < 0.4 else 0.0,
         resize=float(rng.uniform(0.5, 0.95)) if rng.random() < 0.25 else 1.0,
         jpeg=int(rng.integers(35, 96)) if rng.random() < 0.6 else 0,
@@ -91,7 +91,7 @@ def develop(colour: np.ndarray, faults: Faults, exposure: float, time_s: float, 
     if faults.vignette:
         v, u = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
         image = image * (1 - faults.vignette * (u * u + v * v) / 2)[..., None].astype(np.float32)
-    image = np.where(image > 0.7, 1 - 0.3 * np.exp((0.7 - image) / 0.3), np.maximum(image, 0)) ** np.float32(1 / faults.gamma)
+    image = np.where(image > 0.7, 1 - 0.3 * np.exp((0.7 - np.maximum(image, 0)) / 0.3), np.maximum(image, 0)) ** np.float32(1 / faults.gamma)
     grey = image.mean(-1, keepdims=True)
     image = grey + (image - grey) * np.float32(faults.saturation)
     image = image + np.float32(faults.contrast) * image * (1 - image) * (image - 0.5) * 2

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from st4rtrack.data.world.cast import Caster, Geometry
+from st4rtrack.data.world.cast import Caster
 from st4rtrack.data.world.mesh import unit
 from st4rtrack.data.world.plot import Plot
 from st4rtrack.data.world.shade import camera_rays
@@ -74,13 +74,19 @@ def draw_fov_deg(rng: np.random.Generator) -> float:
     return rng.uniform(76, 100) if kind < 0.75 else rng.uniform(30, 58)
 
 
-def find_filming(geometry: Geometry, plot: Plot, rng: np.random.Generator, seconds: float, kind: str | None = None) -> Filming:
-    """A camera that sees something of the scene at all times, and stands in nothing; the best of some tries."""
+def find_filming(casters: list[tuple[float, Caster]], plot: Plot, rng: np.random.Generator, kind: str | None = None) -> Filming:
+    """A camera that sees something of the scene at some times, and stands in nothing; the best of some tries.
+
+    Args:
+        casters: the scene at these times in seconds.
+        plot: where there is room.
+        rng: draws the camera.
+        kind: one of `KINDS`, None for a mixture.
+    """
     best, score = None, -np.inf
-    start, end = Caster(geometry, 0.0), Caster(geometry, seconds)
     for _ in range(14):
-        filming = _draw(geometry, plot, rng, seconds, kind)
-        value = min(_value(start, filming, 0.0), _value(end, filming, seconds))
+        filming = _draw(casters, plot, rng, kind)
+        value = min(_value(caster, filming, time_s) for time_s, caster in casters)
         if value > score:
             best, score = filming, value
         if score > 0.9:
@@ -108,9 +114,9 @@ def _value(caster: Caster, filming: Filming, time_s: float) -> float:
     return value - (0.0 if inside.all() else 3.0)
 
 
-def _draw(geometry: Geometry, plot: Plot, rng: np.random.Generator, seconds: float, kind: str | None) -> Filming:
+def _draw(casters: list[tuple[float, Caster]], plot: Plot, rng: np.random.Generator, kind: str | None) -> Filming:
     kind = kind or str(rng.choice(KINDS, p=KIND_SHARES))
-    target, velocity, size = _target(geometry, rng, seconds)
+    target, velocity, size = _target(casters, rng)
     fov = np.radians(draw_fov_deg(rng))
     spots = plot.free_spots(0.3)
     away = np.linalg.norm(spots - target[[0, 2]], axis=1) if len(spots) else np.zeros(0)
@@ -152,8 +158,10 @@ def _draw(geometry: Geometry, plot: Plot, rng: np.random.Generator, seconds: flo
     )  # fmt: skip
 
 
-def _target(geometry: Geometry, rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, np.ndarray, float]:
+def _target(casters: list[tuple[float, Caster]], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
     """What the camera looks at: point, its velocity, its size."""
+    (first_s, start), (last_s, end) = casters[0], casters[-1]
+    geometry = start.geometry
     stage = geometry.stage
     subjects = np.flatnonzero(geometry.subject)
     focus = stage.notes.get("focus")
@@ -161,13 +169,13 @@ def _target(geometry: Geometry, rng: np.random.Generator, seconds: float) -> tup
         return focus + rng.normal(0, 0.1, 3) * np.array([1, 0.2, 1]), np.zeros(3), rng.uniform(0.25, 0.9)
     named = [k for k, thing in enumerate(stage.things) if thing.name and "-" in thing.name and not thing.moves]
     if len(subjects) and (rng.random() < 0.75 or not named):
-        thing = stage.things[int(rng.choice(subjects))]
-        first, last = thing.at(0.0)[0], thing.at(seconds)[0]
+        number = int(rng.choice(subjects))
+        first, last = start.vertices_of(number), end.vertices_of(number)
         low, high = first.min(0), first.max(0)
         point = (low + high) / 2 * np.array([1, 1, 1]) + np.array([0, (low - high)[1] * rng.uniform(-0.1, 0.25), 0])
-        return point.astype(np.float64), (last.mean(0) - first.mean(0)).astype(np.float64) / seconds, float(np.linalg.norm(high - low))
+        return point.astype(np.float64), (last.mean(0) - first.mean(0)).astype(np.float64) / max(last_s - first_s, 1e-3), float(np.linalg.norm(high - low))
     if named:
-        points = stage.things[int(rng.choice(named))].at(0.0)[0]
+        points = start.vertices_of(int(rng.choice(named)))
         low, high = points.min(0), points.max(0)
         return ((low + high) / 2).astype(np.float64), np.zeros(3), float(np.clip(np.linalg.norm(high - low), 0.3, 4))
     return np.array([0.0, -1.0, 0.0]), np.zeros(3), 2.0

@@ -24,6 +24,7 @@ from st4rtrack.types import UserError
 log = logging.getLogger(__name__)
 
 VIEWS_PER_SCENE = 8
+VIEWS_PER_MOMENT = 2
 SHARD = 256
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -107,11 +108,14 @@ def scene_frames(
     geometry = Geometry(stage)
     plot = stage.notes["plot"]
     assert isinstance(plot, Plot)
+    caster, moment = None, -1
     for number in numbers:
         rng = scene_rng(seed, split, scene, number + 1)
-        time_s = float(rng.uniform(0, 4))
-        filming = find_filming(geometry, plot, rng, time_s)
-        caster = Caster(geometry, time_s)
+        if caster is None or number // VIEWS_PER_MOMENT != moment:
+            moment = number // VIEWS_PER_MOMENT
+            time_s = float(scene_rng(seed, split, scene, 0, moment).uniform(0, 4))
+            caster = Caster(geometry, time_s)
+        filming = find_filming([(time_s, caster)], plot, rng)
         intrinsics = filming.intrinsics(time_s, *size)
         view = render_view(caster, intrinsics, filming.pose(time_s), *size, rng)
         rgb = develop(view.colour, draw_faults(rng), automatic_exposure(view.colour), time_s, None, rng)

@@ -51,7 +51,7 @@ def _cells(rng: np.random.Generator, rows: int, columns: int, offset: float = 0.
 def plaster(rng: np.random.Generator) -> _Image:
     """Painted wall, nearly plain."""
     seed, amount = int(rng.integers(40)), rng.uniform(0.01, 0.05)
-    return _tint(random_colour(rng, 0.35, 0.5, 0.97), 1 + amount * noise(seed, rng.choice([1.0, 1.6])))
+    return _tint(random_colour(rng, rng.choice([0.1, 0.1, 0.4]), 0.5, 0.97), 1 + amount * noise(seed, rng.choice([1.0, 1.6])))
 
 
 def wallpaper(rng: np.random.Generator) -> _Image:
@@ -161,7 +161,7 @@ def skin(rng: np.random.Generator) -> _Image:
 def hair(rng: np.random.Generator) -> _Image:
     """Hair with strands."""
     tones = np.array([[0.08, 0.07, 0.06], [0.2, 0.13, 0.09], [0.35, 0.22, 0.12], [0.65, 0.5, 0.28], [0.5, 0.25, 0.12], [0.6, 0.6, 0.6]])
-    return _tint(tones[rng.integers(6)], 1 + 0.35 * noise(int(rng.integers(40)), 0.9, 1, 4.0))
+    return _tint(tones[rng.integers(6)], 1 + 0.18 * noise(int(rng.integers(40)), 0.9, 1, 4.0))
 
 
 def facade(rng: np.random.Generator) -> _Image:
@@ -188,7 +188,7 @@ def facade(rng: np.random.Generator) -> _Image:
 
 
 FLOORS: tuple[Callable[[np.random.Generator], _Image], ...] = (planks, planks, tiles, rough, planks, wood)
-WALLS: tuple[Callable[[np.random.Generator], _Image], ...] = (plaster, plaster, plaster, plaster, wallpaper, bricks, wood, tiles)
+WALLS: tuple[Callable[[np.random.Generator], _Image], ...] = (*[plaster] * 8, wallpaper, bricks, wood, tiles)
 
 
 def read_picture(path: Path, rng: np.random.Generator, square: bool = True) -> np.ndarray | None:

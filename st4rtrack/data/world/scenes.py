@@ -83,7 +83,7 @@ def _picture(plot: Plot, pictures: Sequence[Path]) -> np.ndarray:
     return patterns.cloth(plot.rng)
 
 
-def _surface(plot: Plot, makers: Sequence, pictures: Sequence[Path], gloss: float = 0.0, photo: float = 0.12) -> Materials:
+def _surface(plot: Plot, makers: Sequence, pictures: Sequence[Path], gloss: float = 0.0, photo: float = 0.05) -> Materials:
     """A material of a wall or floor: a pattern, or now and then a photograph mirrored into a tile."""
     if len(pictures) and plot.rng.random() < photo:
         return plot.palette.material(patterns.mirrored_tile(_picture(plot, pictures)), gloss)
@@ -122,7 +122,7 @@ def _shell(plot: Plot, pictures: Sequence[Path]) -> Stage:
     paint = _surface(plot, patterns.WALLS, pictures, 0.0)
     corners = [np.array(c) for c in ((hx, -hz), (-hx, -hz), (-hx, hz), (hx, hz))]
     trim = plain_materials(np.square(patterns.random_colour(rng, 0.3, 0.3, 0.95)))
-    windows = 0
+    windows: list[tuple[np.ndarray, np.ndarray]] = []
     for k in range(4):
         start, end = corners[k], corners[(k + 1) % 4]
         length = float(np.linalg.norm(end - start))
@@ -134,17 +134,20 @@ def _shell(plot: Plot, pictures: Sequence[Path]) -> Stage:
                 sill = rng.choice([0.02, 0.8, 1.0], p=[0.15, 0.45, 0.4])
                 openings.append((at, at + wide, sill, rng.uniform(1.9, height - 0.2)))
                 at += wide + rng.uniform(0.3, 2.0)
-        windows += len(openings)
+        direction = (end - start) / length
+        for a, b, low, high in openings:
+            middle = start + direction * (a + b) / 2
+            half = np.array([[direction[0] * (b - a) / 2, 0, direction[1] * (b - a) / 2], [0, (high - low) / 2, 0]])
+            windows.append((np.array([middle[0], -(low + high) / 2, middle[1]]), half))
         own = _surface(plot, patterns.WALLS, pictures) if rng.random() < 0.2 else paint
         _fixed(plot, build.wall(start, end, height, own, rng.uniform(1.5, 3.0), openings), name="wall")
         _window_frames(plot, start, end, openings, trim)
         _on_wall(plot, start, end, height, openings, pictures)
-        direction = (end - start) / length
         skirting = build.box(np.array([length, rng.uniform(0.05, 0.14), 0.02]), trim)
         middle = (start + end) / 2
         _fixed(plot, skirting, turned(float(np.arctan2(-direction[1], direction[0])), (middle[0], 0, middle[1])), "skirting")
     lights: list[Light] = []
-    day = windows > 0 and rng.random() < 0.75
+    day = bool(windows) and rng.random() < 0.75
     warm = np.array([1.0, rng.uniform(0.75, 1.0), rng.uniform(0.5, 1.0)])
     for _ in range(int(rng.integers(1, 3)) if not day or rng.random() < 0.5 else 0):
         at = np.array([rng.uniform(-0.6, 0.6) * hx, -height + rng.uniform(0.12, 0.6), rng.uniform(-0.6, 0.6) * hz])
@@ -156,10 +159,13 @@ def _shell(plot: Plot, pictures: Sequence[Path]) -> Stage:
     sky = _sky(plot, 0.6)
     if day:
         lights += _sun(rng, low=0.3) if rng.random() < 0.6 else []
-        sky = sky * np.float32(rng.uniform(1.5, 4.0))
+        sky = sky * np.float32(rng.uniform(1.0, 3.0))
+        bright = sky[len(sky) // 4 : 3 * len(sky) // 4].mean((0, 1))
+        windows = [windows[int(k)] for k in rng.permutation(len(windows))[:4]]
+        lights += [Light(at, 0.0, bright * (4 / np.pi * float(np.linalg.norm(half[0]) * np.linalg.norm(half[1]))), window=half) for at, half in windows]
     else:
         sky = sky * np.float32(rng.uniform(0.01, 0.3))
-    level = 0.3 * sum(light.power.mean() / (1.0 if light.sun else 4.0) for light in lights) * (0.4 if day else 1.0) + (0.35 if day else 0.05)
+    level = 0.25 * sum(light.power.mean() / (3.0 if light.sun else 4.0) for light in lights) + 0.03
     return Stage([], lights, sky.astype(np.float32), plot.palette.textures(), warm * min(level, 1.2) * rng.uniform(0.5, 1.0))
 
 

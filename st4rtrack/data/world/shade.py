@@ -10,13 +10,15 @@ import cv2
 import numpy as np
 
 from st4rtrack.data.world.cast import Caster, Hits, corners_at
-from st4rtrack.data.world.mesh import unit
+from st4rtrack.data.world.mesh import dot, unit
 from st4rtrack.data.world.stage import Stage
 from st4rtrack.data.world.textures import sample
 
 LIFT_M = 2e-3
 """How far above a surface secondary rays start."""
 EDGE_SAMPLES = np.array([[-0.25, -0.27], [0.27, -0.23], [-0.23, 0.27], [0.23, 0.25]])
+MOST_EDGES = 0.2
+"""Share of the pixels that get four rays at most."""
 BRIGHTEST = 6.0
 """Radiance of the sky at most, as a source of indirect light: its sun is a light of its own."""
 
@@ -108,11 +110,11 @@ def read_surface(caster: Caster, hits: Hits, rays: np.ndarray, eye: np.ndarray, 
     index = geometry.faces[face]
     corners = caster.vertices[index]
     flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    area = np.sqrt((flat * flat).sum(1))
+    area = np.sqrt(dot(flat, flat))
     normal = unit(corners_at(caster.normals[index], u, v)).astype(np.float32)
-    facing = (flat * direction).sum(1)
+    facing = dot(flat, direction)
     flat *= np.where(facing > 0, -1, 1)[:, None] / np.maximum(area, 1e-12)[:, None]
-    normal *= np.where((normal * flat).sum(1) < 0, -1, 1).astype(np.float32)[:, None]
+    normal *= np.where(dot(normal, flat) < 0, -1, 1).astype(np.float32)[:, None]
     material = geometry.material[face]
     albedo = geometry.colour[material]
     textured = np.flatnonzero(geometry.texture[material] >= 0)
@@ -163,9 +165,12 @@ def direct_light(caster: Caster, position: np.ndarray, normal: np.ndarray, rando
     ball = np.stack([ring * np.cos(angle), height, ring * np.sin(angle)], 1)
     gifts, ways = [], []
     for light in lights:
-        way = light.position.astype(np.float32) + light.radius * ball - position
-        squares = (way * way).sum(1)
-        cosine = np.maximum((way * normal).sum(1), 0) / np.sqrt(squares)
+        way = light.position.astype(np.float32) - position
+        way += light.radius * ball if light.window is None else (2 * random[:, :2] - 1) @ light.window.astype(np.float32)
+        squares = dot(way, way)
+        cosine = np.maximum(dot(way, normal), 0) / np.sqrt(squares)
+        if light.window is not None:
+            cosine = cosine * np.abs(dot(way, unit(np.cross(*light.window)).astype(np.float32)[None])) / np.sqrt(squares)
         gifts.append(cosine if light.sun else cosine / np.maximum(squares, 0.04))
         ways.append(way)
     weight = np.stack([gift * light.power.mean() for gift, light in zip(gifts, lights)], 1)
@@ -206,7 +211,7 @@ def _light(caster: Caster, surface: Surface, height: int, width: int, rng: np.ra
     direct = _filter(*grids, radius=2)
     half = [np.ascontiguousarray(a[::2, ::2]) for a in grids[1:]]
     indirect = _indirect(caster, half[0], half[1], half[2][..., 0] > 0, rng)
-    indirect = _filter(indirect, *half, radius=3)
+    indirect = _filter(indirect, *half, radius=4)
     direct += cv2.resize(indirect, (width, height), interpolation=cv2.INTER_LINEAR) if size < 64 else _upsample(indirect, half, grids)
     return direct.reshape(-1, 3)
 
@@ -224,16 +229,18 @@ def _indirect(caster: Caster, normal: np.ndarray, position: np.ndarray, valid: n
     return result
 
 
-def radiance(caster: Caster, start: np.ndarray, directions: np.ndarray, random: np.ndarray, limit: float = BRIGHTEST) -> np.ndarray:
+def radiance(caster: Caster, start: np.ndarray, directions: np.ndarray, random: np.ndarray, mirror: bool = False) -> np.ndarray:
     """[P, 3] light along rays, with plain materials."""
-    stage = caster.geometry.stage
+    stage, limit = caster.geometry.stage, 2 * BRIGHTEST if mirror else BRIGHTEST
     hits = caster.trace(start, directions, cutouts=False)
     light = np.minimum(sky_radiance(stage.sky, directions), limit)
+    if not mirror and any(lamp.window is not None for lamp in stage.lights):
+        light[:] = 0  # what comes through windows is counted as their light
     met = np.flatnonzero(hits.face >= 0)
     face = hits.face[met]
     index = caster.geometry.faces[face]
     normal = unit(caster.normals[index[:, 0]]).astype(np.float32)
-    normal *= np.where((normal * directions[met]).sum(1) > 0, -1, 1).astype(np.float32)[:, None]
+    normal *= np.where(dot(normal, directions[met]) > 0, -1, 1).astype(np.float32)[:, None]
     position = caster.points(face, hits.u[met], hits.v[met])
     albedo = caster.geometry.colour[caster.geometry.material[face]]
     light[met] = albedo * (direct_light(caster, position, normal, random[met]) + stage.ambient.astype(np.float32))
@@ -241,8 +248,11 @@ def radiance(caster: Caster, start: np.ndarray, directions: np.ndarray, random: 
 
 
 def _filter(values: np.ndarray, normal: np.ndarray, position: np.ndarray, valid: np.ndarray, radius: int) -> np.ndarray:
-    """Mean over neighbours of the same surface, first along rows, then along columns."""
-    depth_scale = 1 / np.maximum(np.abs(position).sum(-1, keepdims=True) * 0.004 + 0.02, 1e-6)
+    """Mean over neighbours of the same surface, first along rows, then along columns.
+
+    The outermost ones count by half, so that with an even radius every direction of the 4x4 patterns counts alike.
+    """
+    depth_scale = 1 / np.maximum(dot(np.abs(position), np.ones(3, np.float32))[..., None] * 0.004 + 0.02, 1e-6)
     for axis in (0, 1):
         total, weight = values * valid, valid.copy()
         for step in range(1, radius + 1):
@@ -251,8 +261,8 @@ def _filter(values: np.ndarray, normal: np.ndarray, position: np.ndarray, valid:
             a, b = tuple(head), tuple(tail)
             apart = position[a] - position[b]
             na, nb = normal[a], normal[b]
-            plane = np.abs((apart * na).sum(-1, keepdims=True)) + np.abs((apart * nb).sum(-1, keepdims=True))
-            same = np.maximum(1 - plane * depth_scale[a], 0) * np.maximum((na * nb).sum(-1, keepdims=True) * 4 - 3, 0)
+            plane = (np.abs(dot(apart, na)) + np.abs(dot(apart, nb)))[..., None]
+            same = (1.0 if step < radius else 0.5) * np.maximum(1 - plane * depth_scale[a], 0) * np.maximum(dot(na, nb) * 4 - 3, 0)[..., None]
             wa, wb = same * valid[a], same * valid[b]
             total[a] += wb * values[b]
             weight[a] += wb
@@ -268,14 +278,14 @@ def _upsample(low: np.ndarray, half: list[np.ndarray], grids: list[np.ndarray]) 
     rows, columns = np.arange(height), np.arange(width)
     total, weight = np.zeros((height, width, 3), np.float32), np.full((height, width, 1), 1e-6, np.float32)
     normal, position, valid = grids[1], grids[2], half[2]
-    scale = 1 / (np.abs(position).sum(-1, keepdims=True) * 0.004 + 0.02)
+    scale = 1 / (dot(np.abs(position), np.ones(3, np.float32))[..., None] * 0.004 + 0.02)
     for dr in (0, 1):
         r = np.minimum(rows // 2 + dr * (rows % 2), low.shape[0] - 1)
         for dc in (0, 1):
             c = np.minimum(columns // 2 + dc * (columns % 2), low.shape[1] - 1)
             at = np.ix_(r, c)
-            plane = np.abs(((position - half[1][at]) * normal).sum(-1, keepdims=True))
-            same = np.maximum(1 - plane * scale, 0.003) * np.maximum((normal * half[0][at]).sum(-1, keepdims=True), 0.003) * valid[at]
+            plane = np.abs(dot(position - half[1][at], normal))[..., None]
+            same = np.maximum(1 - plane * scale, 0.003) * np.maximum(dot(normal, half[0][at]), 0.003)[..., None] * valid[at]
             total += same * low[at]
             weight += same
     return total / weight
@@ -289,12 +299,12 @@ def _add_gloss(caster: Caster, surface: Surface, rays: np.ndarray, colour: np.nd
         return
     ray = surface.ray[some]
     direction, normal = unit(rays[ray]).astype(np.float32), surface.normal[some]
-    cosine = -(direction * normal).sum(1)
+    cosine = -dot(direction, normal)
     rough = geometry.rough[surface.material[some]][:, None]
     scatter = rng.standard_normal((len(some), 3)).astype(np.float32) * rough * 0.5
     mirrored = unit(direction + 2 * np.maximum(cosine, 0.02)[:, None] * normal + scatter).astype(np.float32)
     start = surface.position[some] + normal * LIFT_M
-    light = radiance(caster, start, mirrored, rng.random((len(some), 3)).astype(np.float32), 12.0)
+    light = radiance(caster, start, mirrored, rng.random((len(some), 3)).astype(np.float32), mirror=True)
     base = geometry.gloss[surface.material[some]]
     share = base + (1 - base) * 0.8 * np.clip(1 - cosine, 0, 1) ** 5 * np.clip(1 - 2 * rough[:, 0], 0, 1)
     colour[ray] += (share[:, None] * (light - 0.5 * colour[ray])).astype(np.float32)
@@ -321,6 +331,8 @@ def _smooth_edges(
     rows = np.flatnonzero(_edges(thing.reshape(shape), hits.distance.reshape(shape), normal.reshape(*shape, 3)))
     if not len(rows):
         return
+    if len(rows) > MOST_EDGES * height * width:
+        rows = rows[:: -(-len(rows) // int(MOST_EDGES * height * width))]
     r, c = np.divmod(rows, width)
     eye = world_from_camera[:3, 3].astype(np.float32)
     pixels = (np.stack([c + 0.5, r + 0.5], 1)[:, None] + EDGE_SAMPLES).reshape(-1, 2)
@@ -333,8 +345,8 @@ def _smooth_edges(
     for dr, dc in ((0, 0), (0, 1), (1, 0), (1, 1)):
         side_r, side_c = np.sign(EDGE_SAMPLES[quadrant, 1]) * dr, np.sign(EDGE_SAMPLES[quadrant, 0]) * dc
         other = (np.clip(r[own] + side_r, 0, height - 1) * width + np.clip(c[own] + side_c, 0, width - 1)).astype(np.int64)
-        apart = np.abs(((position[other] - seen.position) * seen.normal).sum(1))
-        fit = 3.0 * (thing[other] == seen.thing) + (normal[other] * seen.normal).sum(1) - 5 * np.minimum(apart, 1) - 9 * (thing[other] < 0)
+        apart = np.abs(dot(position[other] - seen.position, seen.normal))
+        fit = 3.0 * (thing[other] == seen.thing) + dot(normal[other], seen.normal) - 5 * np.minimum(apart, 1) - 9 * (thing[other] < 0)
         better = fit > score
         best, score = np.where(better, other, best), np.where(better, fit, score)
     result[seen.ray] = seen.albedo * light[best]
@@ -351,7 +363,7 @@ def _edges(thing: np.ndarray, distance: np.ndarray, normal: np.ndarray) -> np.nd
         a[axis], b[axis] = slice(1, None), slice(None, -1)
         a, b = tuple(a), tuple(b)
         differ = (thing[a] != thing[b]) | (np.abs(inverse[a] - inverse[b]) > 0.03 * inverse[a])
-        differ |= (normal[a] * normal[b]).sum(-1) < 0.75
+        differ |= dot(normal[a], normal[b]) < 0.75
         edge[a] |= differ
         edge[b] |= differ
     return edge

@@ -53,12 +53,14 @@ class Light:
         radius: of the sphere that shines.
         power: [3] irradiance at one metre (lamp) or anywhere (sun).
         sun: light that does not fall off with distance.
+        window: [2, 3] half edges of a rectangle that shines instead of a sphere.
     """
 
     position: np.ndarray
     radius: float
     power: np.ndarray
     sun: bool = False
+    window: np.ndarray | None = None
 
 
 @dataclass

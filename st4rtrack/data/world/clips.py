@@ -1,0 +1,232 @@
+"""Clips of the rendered world with exact truth: depth, tracks of every pixel, visibility, motion, cameras."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from st4rtrack.data.clip import Clip
+from st4rtrack.data.world.assets import Assets, open_assets
+from st4rtrack.data.world.cast import Caster, Geometry
+from st4rtrack.data.world.faults import Faults, automatic_exposure, develop, draw_faults, through_h264
+from st4rtrack.data.world.filming import Filming, find_filming
+from st4rtrack.data.world.frames import find_pictures, scene_rng
+from st4rtrack.data.world.plot import Plot
+from st4rtrack.data.world.scenes import make_stage
+from st4rtrack.data.world.shade import View, render_view
+from st4rtrack.data.world.stage import Stage
+from st4rtrack.geometry.camera import project
+
+MOVES_M = 0.01
+BEHIND_M = 0.01
+"""A point that lies farther than this, or 0.5 %, behind the first surface on its ray is occluded."""
+_SCENE_OFFSET = 1 << 20
+"""Clips and single frames of a seed are different scenes."""
+
+
+@dataclass(frozen=True)
+class WorldClip:
+    """A clip with truth; world = camera frame of frame 0, metres.
+
+    Attributes:
+        rgb: [T, H, W, 3] uint8.
+        time_s: [T].
+        depth: [T, H, W] float32, 0 in the sky.
+        intrinsics: [T, 3, 3] float64 pixels.
+        world_from_camera: [T, 4, 4] float64.
+        tracking_points_world: [T, H, W, 3] float32, where the content of frame 0 is at every time.
+        tracking_valid: [H, W] bool, frame 0 shows a surface.
+        visible: [T, H, W] bool, that point is in the picture of frame t and nothing is in front of it.
+        moving: [T, H, W] bool, the pixel of frame t shows something that moves more than a centimetre over the clip.
+        object_index: [T, H, W] int32, -1 in the sky.
+        subject: [T, H, W] bool, people, animals, and things that move.
+        setting, camera: kinds of scene and of camera motion.
+    """
+
+    rgb: np.ndarray
+    time_s: np.ndarray
+    depth: np.ndarray
+    intrinsics: np.ndarray
+    world_from_camera: np.ndarray
+    tracking_points_world: np.ndarray
+    tracking_valid: np.ndarray
+    visible: np.ndarray
+    moving: np.ndarray
+    object_index: np.ndarray
+    subject: np.ndarray
+    setting: str = ""
+    camera: str = ""
+
+
+def render_clip(
+    stage: Stage, filming: Filming, times_s: np.ndarray, size: tuple[int, int], rng: np.random.Generator, faults: Faults, geometry: Geometry | None = None
+) -> WorldClip:
+    """Render a scene at some times, with truth.
+
+    Args:
+        stage: the scene.
+        filming: the camera.
+        times_s: [T], the anchor's first.
+        size: height and width.
+        rng: draws sampling patterns and noise.
+        faults: of the camera.
+        geometry: of the stage, where it is at hand.
+    """
+    geometry = geometry or Geometry(stage)
+    casters = [Caster(geometry, float(t)) for t in times_s]
+    poses = [filming.pose(float(t)) for t in times_s]
+    intrinsics = np.stack([filming.intrinsics(float(t), *size) for t in times_s])
+    views = [render_view(c, k, pose, *size, rng) for c, k, pose in zip(casters, intrinsics, poses)]
+    tracks, visible = _follow(views[0], casters, poses, intrinsics)
+    anchor_from_world = np.linalg.inv(poses[0])
+    cameras = np.stack([anchor_from_world @ pose for pose in poses])
+    cameras[0] = np.eye(4)
+    tracked = tracks @ anchor_from_world[:3, :3].T + anchor_from_world[:3, 3]
+    valid = views[0].face >= 0
+    tracked[:, ~valid] = 0
+    # The anchor's own points are those of its depth map, to the last bit that both can show.
+    return WorldClip(
+        rgb=_develop(views, casters, poses, intrinsics, times_s, faults, rng),
+        time_s=times_s,
+        depth=np.stack([view.depth for view in views]),
+        intrinsics=intrinsics,
+        world_from_camera=cameras,
+        tracking_points_world=tracked.astype(np.float32),
+        tracking_valid=valid,
+        visible=visible,
+        moving=np.stack([_moving(view, casters) for view in views]),
+        object_index=np.stack([view.thing for view in views]),
+        subject=np.stack([(view.thing >= 0) & geometry.subject[view.thing] for view in views]),
+        setting=str(stage.notes.get("setting", "")),
+        camera=filming.kind,
+    )
+
+
+def _at_all_times(view: View, casters: list[Caster]) -> np.ndarray:
+    """[T, H, W, 3] float64 places of a view's content, in the scene's world; 0 where it shows the sky."""
+    shown = view.face >= 0
+    places = np.zeros((len(casters), *view.face.shape, 3))
+    for k, caster in enumerate(casters):
+        places[k][shown] = caster.points(view.face[shown], view.u[shown], view.v[shown])
+    return places
+
+
+def _moving(view: View, casters: list[Caster]) -> np.ndarray:
+    """[H, W] bool: content that is elsewhere at another time."""
+    moves = (view.thing >= 0) & casters[0].geometry.moves[view.thing]
+    if not moves.any():
+        return moves
+    some = View(view.colour, view.depth, np.where(moves, view.face, -1), view.u, view.v, view.thing)
+    places = _at_all_times(some, casters)
+    return moves & (np.linalg.norm(places - places[:1], axis=-1).max(0) > MOVES_M)
+
+
+def _follow(view: View, casters: list[Caster], poses: list[np.ndarray], intrinsics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places [T, H, W, 3] in the scene's world of the anchor's content, and where it is visible [T, H, W]."""
+    places = _at_all_times(view, casters)
+    height, width = view.face.shape
+    visible = np.zeros(places.shape[:3], bool)
+    for k, (caster, pose) in enumerate(zip(casters, poses)):
+        rows = np.flatnonzero(view.face.ravel() >= 0)
+        points = places[k].reshape(-1, 3)[rows]
+        local = (points - pose[:3, 3]) @ pose[:3, :3]
+        front = local[:, 2] > 1e-3
+        pixel = project(np.where(front[:, None], local, 1.0), intrinsics[k])
+        inside = front & (pixel > 0).all(1) & (pixel[:, 0] < width) & (pixel[:, 1] < height)
+        rows, points = rows[inside], points[inside]
+        way = (points - pose[:3, 3]).astype(np.float32)
+        hits = caster.trace(np.broadcast_to(pose[:3, 3].astype(np.float32), way.shape), way)
+        length = np.linalg.norm(way, axis=1)
+        visible[k].reshape(-1)[rows] = hits.distance * length > length - np.maximum(BEHIND_M, 0.005 * length)
+    visible[0] = view.face >= 0
+    return places, visible
+
+
+def _develop(
+    views: list[View], casters: list[Caster], poses: list[np.ndarray], intrinsics: np.ndarray, times_s: np.ndarray, faults: Faults, rng: np.random.Generator
+) -> np.ndarray:
+    """[T, H, W, 3] uint8."""
+    automatic = [automatic_exposure(view.colour) for view in views]
+    pictures = []
+    for k, view in enumerate(views):
+        other = k + 1 if k + 1 < len(views) else k - 1
+        flow = None
+        if faults.shutter and len(views) > 1:
+            flow = _flow(view, casters[other], poses[other], intrinsics[other])
+        exposure = automatic[k] ** (1 - faults.lag) * automatic[0] ** faults.lag
+        pictures.append(develop(view.colour, faults, exposure, float(times_s[k] - times_s[0]), flow, rng))
+    if faults.h264 and len(pictures) > 1 and pictures[0].shape[0] % 2 == 0 and pictures[0].shape[1] % 2 == 0:
+        pictures = through_h264(pictures, faults.h264)
+    return np.stack(pictures)
+
+
+def _flow(view: View, caster: Caster, pose: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+    """[H, W, 2] float32 motion in pixels of a view's content until another time; 0 in the sky."""
+    height, width = view.face.shape
+    flow = np.zeros((height, width, 2), np.float32)
+    rows, columns = np.nonzero(view.face >= 0)
+    points = caster.points(view.face[rows, columns], view.u[rows, columns], view.v[rows, columns])
+    local = (points - pose[:3, 3]) @ pose[:3, :3]
+    local[:, 2] = np.maximum(local[:, 2], 0.05)
+    flow[rows, columns] = project(local, intrinsics) - np.stack([columns + 0.5, rows + 0.5], 1)
+    return flow
+
+
+@dataclass(frozen=True)
+class WorldClips:
+    """Endless clips of the rendered world: number `index` is the same each time and in every process.
+
+    Attributes:
+        frames: per clip; 2 are pairs.
+        size: height and width.
+        seed: of the whole source.
+        split: "train" or "validation".
+        rate: frames per second, drawn between these for every clip; pairs take a step of up to 24 frames of it.
+        pictures: folder of photographs for surfaces.
+        setting, camera: kinds of scene and camera motion, None for mixtures.
+    """
+
+    frames: int = 24
+    size: tuple[int, int] = (192, 256)
+    seed: int = 0
+    split: str = "train"
+    rate: tuple[float, float] = (6.0, 24.0)
+    pictures: Path | None = None
+    setting: str | None = None
+    camera: str | None = None
+
+    def clip(self, index: int) -> Clip:
+        """Clip `index` >= 0 for the trainer."""
+        clip = self.world_clip(index)
+        return Clip(
+            rgb=clip.rgb,
+            depth=clip.depth,
+            intrinsics=clip.intrinsics,
+            world_from_camera=clip.world_from_camera,
+            tracking_points_world=clip.tracking_points_world,
+            tracking_valid=np.broadcast_to(clip.tracking_valid, clip.depth.shape).copy(),
+            moving=clip.moving[0],
+            name=f"world {self.split} {self.seed}/{index}",
+        )
+
+    def world_clip(self, index: int, assets: Assets | None = None) -> WorldClip:
+        """Clip `index` >= 0 with visibility and objects.
+
+        Raises:
+            UserError: assets are not cached.
+        """
+        if index < 0:
+            raise IndexError(f"clips are numbered from 0, not {index}")
+        rng = scene_rng(self.seed, self.split, _SCENE_OFFSET + index)
+        stage = make_stage(assets or open_assets(), self.split, rng, self.setting, find_pictures(self.pictures, self.split))
+        geometry = Geometry(stage)
+        plot = stage.notes["plot"]
+        assert isinstance(plot, Plot)
+        step = 1 / rng.uniform(*self.rate) * (int(rng.integers(1, 25)) if self.frames == 2 else 1)
+        length = step * (self.frames - 1)
+        start = rng.uniform(0, max(stage.seconds - length, 0.1))
+        times = start + np.arange(self.frames) * min(step, stage.seconds / max(self.frames - 1, 1))
+        if rng.random() < 0.3:
+            times = times[::-1].copy()
+        filming = find_filming([(float(t), Caster(geometry, float(t))) for t in (times.min(), times.max())], plot, rng, self.camera)
+        return render_clip(stage, filming, times, self.size, rng, draw_faults(rng), geometry)
