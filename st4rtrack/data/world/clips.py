@@ -59,7 +59,13 @@ class WorldClip:
 
 
 def render_clip(
-    stage: Stage, filming: Filming, times_s: np.ndarray, size: tuple[int, int], rng: np.random.Generator, faults: Faults, geometry: Geometry | None = None
+    stage: Stage,
+    filming: Filming,
+    times_s: np.ndarray,
+    size: tuple[int, int],
+    rng: np.random.Generator,
+    faults: Faults,
+    geometry: Geometry | None = None,
 ) -> WorldClip:
     """Render a scene at some times, with truth.
 
@@ -143,7 +149,13 @@ def _follow(view: View, casters: list[Caster], poses: list[np.ndarray], intrinsi
 
 
 def _develop(
-    views: list[View], casters: list[Caster], poses: list[np.ndarray], intrinsics: np.ndarray, times_s: np.ndarray, faults: Faults, rng: np.random.Generator
+    views: list[View],
+    casters: list[Caster],
+    poses: list[np.ndarray],
+    intrinsics: np.ndarray,
+    times_s: np.ndarray,
+    faults: Faults,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """[T, H, W, 3] uint8."""
     automatic = [automatic_exposure(view.colour) for view in views]
@@ -228,5 +240,7 @@ class WorldClips:
         times = start + np.arange(self.frames) * min(step, stage.seconds / max(self.frames - 1, 1))
         if rng.random() < 0.3:
             times = times[::-1].copy()
-        filming = find_filming([(float(t), Caster(geometry, float(t))) for t in (times.min(), times.max())], plot, rng, self.camera)
+        filming = find_filming(
+            [(float(t), Caster(geometry, float(t))) for t in (times.min(), times.max())], plot, rng, self.camera
+        )
         return render_clip(stage, filming, times, self.size, rng, draw_faults(rng), geometry)

@@ -71,7 +71,9 @@ def automatic_exposure(colour: np.ndarray) -> float:
     return 1 / max(0.5 * (middle / 0.2) + 0.5 * (bright / 0.75), 1e-3)
 
 
-def develop(colour: np.ndarray, faults: Faults, exposure: float, time_s: float, flow_px: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
+def develop(
+    colour: np.ndarray, faults: Faults, exposure: float, time_s: float, flow_px: np.ndarray | None, rng: np.random.Generator
+) -> np.ndarray:
     """Linear colour [H, W, 3] to a picture [H, W, 3] uint8.
 
     Args:
@@ -91,7 +93,9 @@ def develop(colour: np.ndarray, faults: Faults, exposure: float, time_s: float, 
     if faults.vignette:
         v, u = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
         image = image * (1 - faults.vignette * (u * u + v * v) / 2)[..., None].astype(np.float32)
-    image = np.where(image > 0.7, 1 - 0.3 * np.exp((0.7 - np.maximum(image, 0)) / 0.3), np.maximum(image, 0)) ** np.float32(1 / faults.gamma)
+    image = np.where(image > 0.7, 1 - 0.3 * np.exp((0.7 - np.maximum(image, 0)) / 0.3), np.maximum(image, 0)) ** np.float32(
+        1 / faults.gamma
+    )
     grey = image.mean(-1, keepdims=True)
     image = grey + (image - grey) * np.float32(faults.saturation)
     image = image + np.float32(faults.contrast) * image * (1 - image) * (image - 0.5) * 2
@@ -127,7 +131,9 @@ def _motion_blur(image: np.ndarray, flow_px: np.ndarray, taps: int = 7) -> np.nd
     v, u = np.meshgrid(np.arange(image.shape[0], dtype=np.float32), np.arange(image.shape[1], dtype=np.float32), indexing="ij")
     total = np.zeros_like(image)
     for share in np.linspace(-0.5, 0.5, taps, dtype=np.float32):
-        total += cv2.remap(image, u + share * flow[..., 0], v + share * flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        total += cv2.remap(
+            image, u + share * flow[..., 0], v + share * flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
     return total / taps
 
 

@@ -42,7 +42,9 @@ class Filming:
 
     def pose(self, time_s: float) -> np.ndarray:
         """world_from_camera [4, 4]."""
-        wave = self.shake * (np.sin(2 * np.pi * self.rate * time_s + self.phase) + 0.4 * np.sin(5.3 * self.rate * time_s + 2 * self.phase))
+        wave = self.shake * (
+            np.sin(2 * np.pi * self.rate * time_s + self.phase) + 0.4 * np.sin(5.3 * self.rate * time_s + 2 * self.phase)
+        )
         target = self.target + self.pan * time_s
         arm = self.eye - self.target
         c, s = np.cos(self.orbit * time_s), np.sin(self.orbit * time_s)
@@ -106,7 +108,12 @@ def _value(caster: Caster, filming: Filming, time_s: float) -> float:
     things = caster.geometry.thing[hits.face[met]]
     subject = caster.geometry.subject[things].mean() if met.any() else 0.0
     kinds = len(np.unique(things))
-    value = 1.0 - 6 * float((z < NEAREST_M).mean()) - 2 * max(0.0, float((z < 0.45).mean()) - 0.1) - max(0.0, float((~met).mean()) - 0.5)
+    value = (
+        1.0
+        - 6 * float((z < NEAREST_M).mean())
+        - 2 * max(0.0, float((z < 0.45).mean()) - 0.1)
+        - max(0.0, float((~met).mean()) - 0.5)
+    )
     value -= 0.08 * max(0, 5 - kinds) + (0.25 if subject < 0.02 else 0.0) + 2 * max(0.0, float(subject) - 0.7)
     if caster.blocked(pose[None, :3, 3].astype(np.float32), np.array([[0, 1, 0]], np.float32), np.array([0.1], np.float32))[0]:
         value -= 1.0
@@ -173,7 +180,11 @@ def _target(casters: list[tuple[float, Caster]], rng: np.random.Generator) -> tu
         first, last = start.vertices_of(number), end.vertices_of(number)
         low, high = first.min(0), first.max(0)
         point = (low + high) / 2 * np.array([1, 1, 1]) + np.array([0, (low - high)[1] * rng.uniform(-0.1, 0.25), 0])
-        return point.astype(np.float64), (last.mean(0) - first.mean(0)).astype(np.float64) / max(last_s - first_s, 1e-3), float(np.linalg.norm(high - low))
+        return (
+            point.astype(np.float64),
+            (last.mean(0) - first.mean(0)).astype(np.float64) / max(last_s - first_s, 1e-3),
+            float(np.linalg.norm(high - low)),
+        )
     if named:
         points = start.vertices_of(int(rng.choice(named)))
         low, high = points.min(0), points.max(0)

@@ -1,6 +1,6 @@
 """Single frames of the rendered world, for a monocular depth head: on the fly, or as a cached set.
 
-    python -m st4rtrack.data.world.frames -o DIR --frames 20000 --seed 0      # resumable; one core
+python -m st4rtrack.data.world.frames -o DIR --frames 20000 --seed 0      # resumable; one core
 """
 
 import argparse
@@ -95,13 +95,19 @@ def frames(
     files = find_pictures(pictures, split)
     scene, skip = divmod(first, views)
     while True:
-        for frame in scene_frames(assets, seed, split, scene, size, range(skip, views), files, setting):
-            yield frame
+        yield from scene_frames(assets, seed, split, scene, size, range(skip, views), files, setting)
         scene, skip = scene + 1, 0
 
 
 def scene_frames(
-    assets: Assets, seed: int, split: str, scene: int, size: tuple[int, int], numbers: Sequence[int], pictures: Sequence[Path], setting: str | None = None
+    assets: Assets,
+    seed: int,
+    split: str,
+    scene: int,
+    size: tuple[int, int],
+    numbers: Sequence[int],
+    pictures: Sequence[Path],
+    setting: str | None = None,
 ) -> Iterator[Frame]:
     """Some of the frames of one scene."""
     stage = make_stage(assets, split, scene_rng(seed, split, scene), setting, pictures)
@@ -173,7 +179,9 @@ def main() -> None:
     parser.add_argument("-o", type=Path, required=True, help="Folder of the set; shards that are there are kept")
     parser.add_argument("--frames", type=int, default=20000, help="Number of frames [%(default)s]")
     parser.add_argument("--seed", type=int, default=0, help="Random seed [%(default)s]")
-    parser.add_argument("--split", default="train", choices=("train", "validation"), help="Models, bodies and pictures to use [%(default)s]")
+    parser.add_argument(
+        "--split", default="train", choices=("train", "validation"), help="Models, bodies and pictures to use [%(default)s]"
+    )
     parser.add_argument("--height", type=int, default=192, help="Pixels [%(default)s]")
     parser.add_argument("--width", type=int, default=256, help="Pixels [%(default)s]")
     parser.add_argument("--pictures", type=Path, default=None, help="Folder of photographs for surfaces [none]")

@@ -128,7 +128,12 @@ def parse_obj(text: str) -> ObjText:
         return np.array(rows, np.float64).reshape(-1, width)
 
     return ObjText(
-        array("v", 3), array("vt", 2), array("vn", 3), np.array(corners, np.int64).reshape(-1, 3, 3), np.array(material, np.int16), names
+        array("v", 3),
+        array("vt", 2),
+        array("vn", 3),
+        np.array(corners, np.int64).reshape(-1, 3, 3),
+        np.array(material, np.int16),
+        names,
     )
 
 

@@ -122,7 +122,9 @@ def bending(mesh: Mesh, place: Place, amount: float, pace: float, phase: float) 
         twist = amount * weight * wave
         c, s = np.cos(twist), np.sin(twist)
         x, y, z = mesh.vertices.T
-        bent = np.stack([c * x + s * z + 0.12 * amount * weight * mesh.size[1] * np.cos(pace * 0.7 * time_s), y, c * z - s * x], 1)
+        bent = np.stack(
+            [c * x + s * z + 0.12 * amount * weight * mesh.size[1] * np.cos(pace * 0.7 * time_s), y, c * z - s * x], 1
+        )
         nx, ny, nz = mesh.normals.T
         normals = np.stack([c * nx + s * nz, ny, c * nz - s * nx], 1)
         matrix = place(time_s)

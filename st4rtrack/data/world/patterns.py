@@ -58,9 +58,15 @@ def wallpaper(rng: np.random.Generator) -> _Image:
     """Stripes or a repeated ornament."""
     base, other = random_colour(rng, 0.4, 0.5, 0.95), random_colour(rng, 0.5, 0.3, 0.9)
     n = int(rng.choice([4, 8, 16]))
-    value, across, down = _cells(rng, n, n, rng.choice([0, 0.5]))
+    _value, across, down = _cells(rng, n, n, rng.choice([0, 0.5]))
     kind = rng.integers(3)
-    mask = across > 0.25 if kind == 0 else np.hypot(across, down) < rng.uniform(0.15, 0.4) if kind == 1 else (across + down) % 0.5 < 0.18
+    mask = (
+        across > 0.25
+        if kind == 0
+        else np.hypot(across, down) < rng.uniform(0.15, 0.4)
+        if kind == 1
+        else (across + down) % 0.5 < 0.18
+    )
     return _tint(np.where(mask[..., None], other, base), 1 + 0.03 * noise(int(rng.integers(40)), 1.0))
 
 
@@ -112,7 +118,9 @@ def rough(rng: np.random.Generator) -> _Image:
 
 def asphalt(rng: np.random.Generator) -> _Image:
     """Grey road surface."""
-    return _tint(np.full(3, rng.uniform(0.25, 0.5)), 1 + 0.1 * noise(int(rng.integers(40)), 0.2) + 0.08 * noise(int(rng.integers(40)), 1.6))
+    return _tint(
+        np.full(3, rng.uniform(0.25, 0.5)), 1 + 0.1 * noise(int(rng.integers(40)), 0.2) + 0.08 * noise(int(rng.integers(40)), 1.6)
+    )
 
 
 def paving(rng: np.random.Generator) -> _Image:
@@ -136,19 +144,21 @@ def cloth(rng: np.random.Generator) -> _Image:
     """Clothes: plain, denim, stripes, checks, dots, prints."""
     base, other = random_colour(rng, 0.9, 0.06, 0.95), random_colour(rng, 0.9, 0.06, 0.95)
     kind, n = rng.integers(7), int(rng.choice([8, 16, 24]))
-    value, across, down = _cells(rng, n, n, 0.0)
+    _value, across, down = _cells(rng, n, n, 0.0)
     mix = np.zeros((SIZE, SIZE))
     if kind == 1:
         mix = (down > 0.25) * 1.0
     elif kind == 2:
-        mix = ((down > 0.3) * 0.5 + (across > 0.3) * 0.5)
+        mix = (down > 0.3) * 0.5 + (across > 0.3) * 0.5
     elif kind == 3:
         mix = (np.hypot(across, down) < 0.25) * 1.0
     elif kind == 4:
         mix = np.clip(noise(int(rng.integers(40)), 1.4)[..., 0] * 2, 0, 1)
     elif kind == 5:
         base = np.array([0.2, 0.28, 0.45]) * rng.uniform(0.5, 1.6)
-    weave = 1 + rng.uniform(0.02, 0.1) * noise(int(rng.integers(40)), 0.3)[..., 0] + 0.06 * noise(int(rng.integers(40)), 1.6)[..., 0]
+    weave = (
+        1 + rng.uniform(0.02, 0.1) * noise(int(rng.integers(40)), 0.3)[..., 0] + 0.06 * noise(int(rng.integers(40)), 1.6)[..., 0]
+    )
     return _tint(base + (other - base) * mix[..., None], weave[..., None])
 
 
@@ -160,7 +170,9 @@ def skin(rng: np.random.Generator) -> _Image:
 
 def hair(rng: np.random.Generator) -> _Image:
     """Hair with strands."""
-    tones = np.array([[0.08, 0.07, 0.06], [0.2, 0.13, 0.09], [0.35, 0.22, 0.12], [0.65, 0.5, 0.28], [0.5, 0.25, 0.12], [0.6, 0.6, 0.6]])
+    tones = np.array(
+        [[0.08, 0.07, 0.06], [0.2, 0.13, 0.09], [0.35, 0.22, 0.12], [0.65, 0.5, 0.28], [0.5, 0.25, 0.12], [0.6, 0.6, 0.6]]
+    )
     return _tint(tones[rng.integers(6)], 1 + 0.18 * noise(int(rng.integers(40)), 0.9, 1, 4.0))
 
 

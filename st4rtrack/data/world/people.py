@@ -143,7 +143,12 @@ def _regions(vertices: np.ndarray, bone: np.ndarray, heads: np.ndarray, labels: 
     above = vertices[:, 1] < eye[1] - 0.35 * (eye[1] - top)
     neck = vertices[:, 1] > eye[1] + 0.09 * abs(hip[1] - eye[1]) / 0.65
     region[is_head & (above | (behind & ~neck))] = REGIONS.index("hair")
-    lips = is_head & (np.abs(vertices[:, 0]) < 0.026) & (np.abs(vertices[:, 1] - (eye[1] + 0.068)) < 0.009) & (vertices[:, 2] < eye[2])
+    lips = (
+        is_head
+        & (np.abs(vertices[:, 0]) < 0.026)
+        & (np.abs(vertices[:, 1] - (eye[1] + 0.068)) < 0.009)
+        & (vertices[:, 2] < eye[2])
+    )
     region[lips] = REGIONS.index("lips")
     return region
 
@@ -212,7 +217,9 @@ class Body:
             moved[bone] = local if parent < 0 else moved[parent] @ local
         return moved
 
-    def skin(self, pose: Pose, world_from_body: np.ndarray, seat_m: float | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def skin(
+        self, pose: Pose, world_from_body: np.ndarray, seat_m: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Vertices, normals and bones [B, 4, 4] in the world; the lowest point stands at the origin of `world_from_body`.
 
         seat_m: height of the hips instead, for people who sit.
@@ -239,7 +246,9 @@ class Body:
 SLEEVES = ("none", "short", "long")
 
 
-def dress(bodies: Bodies, number: int, textures: dict[str, int], colours: dict[str, np.ndarray], rng: np.random.Generator) -> Body:
+def dress(
+    bodies: Bodies, number: int, textures: dict[str, int], colours: dict[str, np.ndarray], rng: np.random.Generator
+) -> Body:
     """A body with clothes: surfaces lifted off the skin, textured by region.
 
     Args:
@@ -260,7 +269,13 @@ def dress(bodies: Bodies, number: int, textures: dict[str, int], colours: dict[s
         worn = {region: "top" if part == "bottom" else part for region, part in worn.items()}
     if rng.random() < 0.06:
         worn.pop("hair")
-    lift = {"skin": 0.0, "hair": rng.uniform(0.012, 0.035), "top": rng.uniform(0.006, 0.03), "bottom": rng.uniform(0.005, 0.025), "shoes": 0.008}
+    lift = {
+        "skin": 0.0,
+        "hair": rng.uniform(0.012, 0.035),
+        "top": rng.uniform(0.006, 0.03),
+        "bottom": rng.uniform(0.005, 0.025),
+        "shoes": 0.008,
+    }
     part = np.array([names.index(worn.get(region, "skin")) for region in REGIONS])
     part_of_vertex = part[bodies.region]
     vertices = bodies.vertices[number].astype(np.float64)
@@ -273,7 +288,9 @@ def dress(bodies: Bodies, number: int, textures: dict[str, int], colours: dict[s
     eyes, lips = (special == REGIONS.index("eye")).any(1), (special == REGIONS.index("lips")).any(1)
     material = np.where(eyes, 5, np.where(lips, 6, material))
     materials = Materials(
-        np.concatenate([np.stack([colours[name] for name in names]), [[0.3, 0.28, 0.26], colours["skin"] * [0.75, 0.45, 0.45]]]).astype(np.float32),
+        np.concatenate(
+            [np.stack([colours[name] for name in names]), [[0.3, 0.28, 0.26], colours["skin"] * [0.75, 0.45, 0.45]]]
+        ).astype(np.float32),
         np.array([textures[name] for name in names] + [-1, -1], np.int32),
         np.array([0.015, 0.02, 0.0, 0.0, 0.03, 0.04, 0.02], np.float32),
         np.full(7, 0.3, np.float32),
@@ -295,7 +312,7 @@ def dress(bodies: Bodies, number: int, textures: dict[str, int], colours: dict[s
 def walking(phase: float, effort: float = 1.0) -> Pose:
     """A step of a walk; two pi are two steps."""
     s, c = np.sin(phase), np.cos(phase)
-    knee = (0.15 + 0.75 * max(0.0, float(np.cos(phase)))**2, 0.15 + 0.75 * max(0.0, float(-np.cos(phase)))**2)
+    knee = (0.15 + 0.75 * max(0.0, float(np.cos(phase))) ** 2, 0.15 + 0.75 * max(0.0, float(-np.cos(phase))) ** 2)
     return Pose(
         swing=(-0.45 * effort * s, 0.45 * effort * s),
         elbow=(0.35 - 0.15 * s, 0.35 + 0.15 * s),

@@ -6,8 +6,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from st4rtrack.data.world import people
-from st4rtrack.data.world import patterns
+from st4rtrack.data.world import patterns, people
 from st4rtrack.data.world.assets import Assets, Model
 from st4rtrack.data.world.cast import FAR, build_tree
 from st4rtrack.data.world.mesh import Materials, Mesh
@@ -167,7 +166,13 @@ class Plot:
         rng = self.rng
         chosen = [k for k in range(len(bodies.vertices)) if body_split(k) == self.split]
         number = chosen[int(rng.integers(len(chosen)))]
-        makers = {"skin": patterns.skin, "hair": patterns.hair, "top": patterns.cloth, "bottom": patterns.cloth, "shoes": patterns.rough}
+        makers = {
+            "skin": patterns.skin,
+            "hair": patterns.hair,
+            "top": patterns.cloth,
+            "bottom": patterns.cloth,
+            "shoes": patterns.rough,
+        }
         made = {name: self.palette.add(make(rng)) for name, make in makers.items()}
         self.models_used.append(f"body-{number:02d}")
         return people.dress(bodies, number, {k: v[0] for k, v in made.items()}, {k: v[1] for k, v in made.items()}, rng)
@@ -220,7 +225,7 @@ class _Key:
 
 
 @functools.lru_cache(maxsize=64)
-def _tree_of(key: _Key):  # noqa: ANN202
+def _tree_of(key: _Key):
     return build_tree(key.mesh.vertices, key.mesh.faces)
 
 

@@ -118,7 +118,11 @@ def _shell(plot: Plot, pictures: Sequence[Path]) -> Stage:
     tile = rng.uniform(0.9, 2.2)
     _fixed(plot, build.ground(1.0, np.zeros((2, 2)), floor, tile / max(hx, hz)), np.diag([hx + 0.2, 1, hz + 0.2, 1]), "floor")
     ceiling = plain_materials(np.square(patterns.random_colour(rng, 0.1, 0.8, 0.98)))
-    _fixed(plot, build.rectangle(np.array([-hx, -height, -hz]), np.array([2 * hx, 0, 0]), np.array([0, 0, 2 * hz]), ceiling), name="ceiling")
+    _fixed(
+        plot,
+        build.rectangle(np.array([-hx, -height, -hz]), np.array([2 * hx, 0, 0]), np.array([0, 0, 2 * hz]), ceiling),
+        name="ceiling",
+    )
     paint = _surface(plot, patterns.WALLS, pictures, 0.0)
     corners = [np.array(c) for c in ((hx, -hz), (-hx, -hz), (-hx, hz), (hx, hz))]
     trim = plain_materials(np.square(patterns.random_colour(rng, 0.3, 0.3, 0.95)))
@@ -155,21 +159,30 @@ def _shell(plot: Plot, pictures: Sequence[Path]) -> Stage:
         lights.append(Light(at, radius * 1.3, warm * rng.uniform(2.0, 6.0)))
         _fixed(plot, build.ball(radius, warm * 12), turned(0.0, at), "lamp")
         if at[1] > -height + 0.3:
-            _fixed(plot, build.box(np.array([0.015, height + at[1] - radius, 0.015]), plain_materials([0.02] * 3)), turned(0, at - [0, radius, 0]))
+            _fixed(
+                plot,
+                build.box(np.array([0.015, height + at[1] - radius, 0.015]), plain_materials([0.02] * 3)),
+                turned(0, at - [0, radius, 0]),
+            )
     sky = _sky(plot, 0.6)
     if day:
         lights += _sun(rng, low=0.3) if rng.random() < 0.6 else []
         sky = sky * np.float32(rng.uniform(1.0, 3.0))
         bright = sky[len(sky) // 4 : 3 * len(sky) // 4].mean((0, 1))
         windows = [windows[int(k)] for k in rng.permutation(len(windows))[:4]]
-        lights += [Light(at, 0.0, bright * (4 / np.pi * float(np.linalg.norm(half[0]) * np.linalg.norm(half[1]))), window=half) for at, half in windows]
+        lights += [
+            Light(at, 0.0, bright * (4 / np.pi * float(np.linalg.norm(half[0]) * np.linalg.norm(half[1]))), window=half)
+            for at, half in windows
+        ]
     else:
         sky = sky * np.float32(rng.uniform(0.01, 0.3))
     level = 0.25 * sum(light.power.mean() / (3.0 if light.sun else 4.0) for light in lights) + 0.03
     return Stage([], lights, sky.astype(np.float32), plot.palette.textures(), warm * min(level, 1.2) * rng.uniform(0.5, 1.0))
 
 
-def _window_frames(plot: Plot, start: np.ndarray, end: np.ndarray, openings: list[tuple[float, float, float, float]], trim: Materials) -> None:
+def _window_frames(
+    plot: Plot, start: np.ndarray, end: np.ndarray, openings: list[tuple[float, float, float, float]], trim: Materials
+) -> None:
     """Bars in the openings, and curtains beside some."""
     rng = plot.rng
     along = (end - start) / np.linalg.norm(end - start)
@@ -196,7 +209,12 @@ def _window_frames(plot: Plot, start: np.ndarray, end: np.ndarray, openings: lis
 
 
 def _on_wall(
-    plot: Plot, start: np.ndarray, end: np.ndarray, height: float, openings: list[tuple[float, float, float, float]], pictures: Sequence[Path]
+    plot: Plot,
+    start: np.ndarray,
+    end: np.ndarray,
+    height: float,
+    openings: list[tuple[float, float, float, float]],
+    pictures: Sequence[Path],
 ) -> None:
     """Framed pictures, doors and whatever hangs on walls."""
     rng = plot.rng
@@ -205,7 +223,11 @@ def _on_wall(
     inward = np.array([along[1], -along[0]])
     yaw = float(np.arctan2(-inward[0], -inward[1]))
     busy = [(a - 0.3, b + 0.3) for a, b, _, _ in openings]
-    hanging = [m for m in plot.models() if m.elevation_m > 0.4 and m.category not in ("Doors and windows", "Exterior") and m.depth_m < 0.7 and m.width_m < 1.8]
+    hanging = [
+        m
+        for m in plot.models()
+        if m.elevation_m > 0.4 and m.category not in ("Doors and windows", "Exterior") and m.depth_m < 0.7 and m.width_m < 1.8
+    ]
     doors = [m for m in plot.models("Doors and windows") if "door" in m.title.lower() and m.height_m < height]
     for _ in range(int(rng.integers(1, 6))):
         kind = rng.random()
@@ -226,7 +248,9 @@ def _on_wall(
             matrix = turned(yaw, (centre[0], -up, centre[1]))
             plot.add(model, matrix)
             if up < 1.2 or kind < 0.15:
-                plot.take(plot.footprint(np.array([model.width_m, 1, model.depth_m + (0.5 if kind < 0.15 else 0.1)]), matrix, 0.0))
+                plot.take(
+                    plot.footprint(np.array([model.width_m, 1, model.depth_m + (0.5 if kind < 0.15 else 0.1)]), matrix, 0.0)
+                )
         else:
             high = wide * rng.uniform(0.6, 1.4)
             base = rng.uniform(1.1, 1.6)
@@ -234,18 +258,31 @@ def _on_wall(
                 continue
             centre = centre + inward * 0.02
             border = plain_materials(np.square(patterns.random_colour(rng, 0.4, 0.05, 0.9)), gloss=0.04)
-            _fixed(plot, build.box(np.array([wide + 0.08, high + 0.08, 0.03]), border), turned(yaw, (centre[0], -base + 0.04, centre[1])), "frame")
+            _fixed(
+                plot,
+                build.box(np.array([wide + 0.08, high + 0.08, 0.03]), border),
+                turned(yaw, (centre[0], -base + 0.04, centre[1])),
+                "frame",
+            )
             front = centre + inward * 0.017
             side = -along * wide / 2
             image = plot.palette.material(_picture(plot, pictures), 0.02)
             corner = np.array([front[0] - side[0], -base, front[1] - side[1]])
-            _fixed(plot, build.rectangle(corner, np.array([2 * side[0], 0, 2 * side[1]]), np.array([0, -high, 0]), image), name="picture")
+            _fixed(
+                plot,
+                build.rectangle(corner, np.array([2 * side[0], 0, 2 * side[1]]), np.array([0, -high, 0]), image),
+                name="picture",
+            )
 
 
 def _furnish(plot: Plot, pictures: Sequence[Path]) -> None:
     """Furniture along the walls, tables with chairs, things on top, a carpet."""
     rng = plot.rng
-    theme = str(rng.choice(["Living room", "Bedroom", "Kitchen", "Office", "Bathroom", "Miscellaneous"], p=[0.34, 0.18, 0.16, 0.15, 0.07, 0.1]))
+    theme = str(
+        rng.choice(
+            ["Living room", "Bedroom", "Kitchen", "Office", "Bathroom", "Miscellaneous"], p=[0.34, 0.18, 0.16, 0.15, 0.07, 0.1]
+        )
+    )
     standing = [
         m for m in plot.models(theme, "Living room" if rng.random() < 0.5 else theme, "Lights")
         if m.elevation_m < 0.05 and max(m.width_m, m.depth_m) > 0.25 and m.height_m > 0.3 and max(m.width_m, m.depth_m) < 2.6
@@ -261,7 +298,9 @@ def _furnish(plot: Plot, pictures: Sequence[Path]) -> None:
         table = plot.pick(_tables(plot))
         if table:
             yaw = rng.choice([0, np.pi / 2]) + rng.normal(0, 0.1)
-            thing = plot.put(table, turned(yaw, (*(rng.uniform(-0.4, 0.4) * plot.half[:1]), 0, rng.uniform(-0.4, 0.4) * plot.half[1])), 0.05)
+            thing = plot.put(
+                table, turned(yaw, (*(rng.uniform(-0.4, 0.4) * plot.half[:1]), 0, rng.uniform(-0.4, 0.4) * plot.half[1])), 0.05
+            )
             if thing:
                 plot.on_top(thing, small, int(rng.integers(1, 7)))
                 _chairs(plot, thing, yaw)
@@ -270,7 +309,11 @@ def _furnish(plot: Plot, pictures: Sequence[Path]) -> None:
         if model is None:
             break
         for _ in range(6):
-            matrix = _against_wall(plot, model) if rng.random() < 0.85 else turned(rng.uniform(0, 6.3), (*(rng.uniform(-1, 1, 1) * plot.half[0]), 0, rng.uniform(-1, 1) * plot.half[1]))
+            matrix = (
+                _against_wall(plot, model)
+                if rng.random() < 0.85
+                else turned(rng.uniform(0, 6.3), (*(rng.uniform(-1, 1, 1) * plot.half[0]), 0, rng.uniform(-1, 1) * plot.half[1]))
+            )
             thing = plot.put(model, matrix)
             if thing:
                 if model.height_m < 1.5 and rng.random() < 0.7 and "chair" not in model.title.lower():
@@ -294,7 +337,9 @@ def _against_wall(plot: Plot, model: Model) -> np.ndarray:
 def _chairs(plot: Plot, table: Thing, yaw: float) -> None:
     """Chairs of one kind around a table, facing it."""
     rng = plot.rng
-    chair = plot.pick([m for m in plot.models() if "chair" in m.title.lower() and m.category in ("Living room", "Office", "Kitchen")])
+    chair = plot.pick(
+        [m for m in plot.models() if "chair" in m.title.lower() and m.category in ("Living room", "Office", "Kitchen")]
+    )
     if chair is None:
         return
     matrix = table.matrix(0.0)
@@ -316,7 +361,13 @@ def _table(assets: Assets, split: str, rng: np.random.Generator, pictures: Seque
         top = plot.put(table, turned(rng.uniform(0, 6.3), (0, 0, 0)))
     else:
         size = np.array([rng.uniform(0.9, 1.8), rng.uniform(0.4, 0.8), rng.uniform(0.7, 1.2)])
-        material = _surface(plot, (patterns.wood, patterns.wood, patterns.tiles, patterns.cloth, patterns.plaster), pictures, rng.choice([0, 0.05]), 0.2)
+        material = _surface(
+            plot,
+            (patterns.wood, patterns.wood, patterns.tiles, patterns.cloth, patterns.plaster),
+            pictures,
+            rng.choice([0, 0.05]),
+            0.2,
+        )
         top = _fixed(plot, build.box(size, material, rng.uniform(0.5, 1.5)), turned(rng.uniform(0, 6.3), (0, 0, 0)), "table")
         plot.take(plot.footprint(size, top.matrix(0.0), 0.05))
     placed = plot.on_top(top, small, int(rng.integers(3, 14)), 0.85) if top else []
@@ -341,7 +392,9 @@ def _pick_up(plot: Plot, thing: Thing) -> None:
     rng = plot.rng
     lift = rng.uniform(0.05, 0.3) if rng.random() < 0.6 else 0.0
     drift = rng.normal(0, 0.06, 2)
-    _replace(plot, thing, motion.picked_up(thing.matrix(0.0), lift, drift, rng.normal(0, 1.5), rng.uniform(0, 1), rng.uniform(1, 3)))
+    _replace(
+        plot, thing, motion.picked_up(thing.matrix(0.0), lift, drift, rng.normal(0, 1.5), rng.uniform(0, 1), rng.uniform(1, 3))
+    )
 
 
 # What moves
@@ -434,7 +487,13 @@ def _ready_person(plot: Plot, model: Model, place: np.ndarray, clearance: float)
     still = _word(model, SITTING_WORDS)
     path = None if still or rng.random() < 0.5 else _path(plot, clearance, rng.uniform(0.3, 1.2))
     if path is not None:
-        _moving(plot, mesh, np.eye(4), motion.bending(mesh, path.place(plot.height), rng.uniform(0.1, 0.3), 4.0, rng.uniform(0, 6)), model.name)
+        _moving(
+            plot,
+            mesh,
+            np.eye(4),
+            motion.bending(mesh, path.place(plot.height), rng.uniform(0.1, 0.3), 4.0, rng.uniform(0, 6)),
+            model.name,
+        )
         return
     turn = 0.0 if still else rng.normal(0, 0.4)
     amount = rng.uniform(0.05, 0.2) if still else rng.uniform(0.1, 0.5)
@@ -471,7 +530,9 @@ def _loose_things(plot: Plot, count: int) -> None:
         model = plot.pick(balls)
         if rng.random() < 0.4 and model:
             mesh = plot.palette.adopt(plot.assets.mesh(model.name))
-            place = motion.falling(rest, model.height_m / 2, rng.uniform(0.02, 1.2), rng.normal(0, 0.4, 2), int(rng.choice([0, 2])))
+            place = motion.falling(
+                rest, model.height_m / 2, rng.uniform(0.02, 1.2), rng.normal(0, 0.4, 2), int(rng.choice([0, 2]))
+            )
             _moving(plot, mesh, place, None, model.name)
             plot.models_used.append(model.name)
             continue
@@ -482,7 +543,11 @@ def _loose_things(plot: Plot, count: int) -> None:
         plot.models_used.append(model.name)
         path = _path(plot, 0.25, rng.uniform(0.05, 0.5))
         lift = rng.uniform(0.2, 0.8) if rng.random() < 0.25 else 0.0
-        place = motion.picked_up(rest, lift, rng.normal(0, 0.3, 2), rng.normal(0, 2), rng.uniform(0, 1), rng.uniform(1, 3)) if lift or path is None else path.place(plot.height)
+        place = (
+            motion.picked_up(rest, lift, rng.normal(0, 0.3, 2), rng.normal(0, 2), rng.uniform(0, 1), rng.uniform(1, 3))
+            if lift or path is None
+            else path.place(plot.height)
+        )
         _moving(plot, mesh, place, None, model.name)
 
 
@@ -515,9 +580,26 @@ def _street(assets: Assets, split: str, rng: np.random.Generator, pictures: Sequ
             model = plot.pick(cars)
             assert model is not None
             if rng.random() < 0.55 and model.depth_m < 7:
-                plot.put(model, turned(rng.choice([0, np.pi]) + rng.normal(0, 0.03), (side * (road - model.width_m / 2 - 0.2), 0, z + model.depth_m / 2)), 0.0)
+                plot.put(
+                    model,
+                    turned(
+                        rng.choice([0, np.pi]) + rng.normal(0, 0.03),
+                        (side * (road - model.width_m / 2 - 0.2), 0, z + model.depth_m / 2),
+                    ),
+                    0.0,
+                )
             z += model.depth_m + rng.uniform(0.5, 6)
-        furniture = [m for m in plot.models("Exterior", "Lights") if m.height_m > 0.4 and m.width_m < 2 and m.depth_m < 2 and not _word(m, GROUND_MARKS) and m.elevation_m < 0.05 and m.category != "Lights" or _word(m, ("lamppost", "farola", "candelabre", "park-light"))]
+        furniture = [
+            m
+            for m in plot.models("Exterior", "Lights")
+            if (m.height_m > 0.4
+            and m.width_m < 2
+            and m.depth_m < 2
+            and not _word(m, GROUND_MARKS)
+            and m.elevation_m < 0.05
+            and m.category != "Lights")
+            or _word(m, ("lamppost", "farola", "candelabre", "park-light"))
+        ]
         trees = [m for m in plot.models("Exterior") if _word(m, TREES) and m.height_m > 1.5]
         step = rng.uniform(5, 11)
         tree = plot.pick(trees)
@@ -564,7 +646,12 @@ def _house_fronts(plot: Plot, x: float, side: int) -> None:
             at = x + side * (deep / 2 + rng.choice([0, 0, 0.4, 1.5]))
             _fixed(plot, mesh, turned(0, (at, 0, z + wide / 2)), "house")
             roof = plain_materials(np.square(patterns.random_colour(rng, 0.4, 0.15, 0.5)))
-            _fixed(plot, build.box(np.array([deep + 0.5, 0.25, wide]), roof), turned(0, (at, -storeys * storey, z + wide / 2)), "roof")
+            _fixed(
+                plot,
+                build.box(np.array([deep + 0.5, 0.25, wide]), roof),
+                turned(0, (at, -storeys * storey, z + wide / 2)),
+                "roof",
+            )
         z += wide + (rng.uniform(1, 5) if rng.random() < 0.15 else 0.0)
 
 
@@ -578,7 +665,13 @@ def _garden(assets: Assets, split: str, rng: np.random.Generator, pictures: Sequ
     plot.heights = bumps.astype(np.float64)
     lawn = _surface(plot, (patterns.grass, patterns.grass, patterns.grass, patterns.rough, patterns.paving), pictures, 0.0, 0.08)
     _fixed(plot, build.ground(half, plot.heights, lawn, rng.uniform(1.0, 3.0)), name="ground")
-    _fixed(plot, build.ground(150.0, np.full((2, 2), -0.35), _surface(plot, (patterns.grass, patterns.rough), pictures), rng.uniform(2, 5)), name="far")
+    _fixed(
+        plot,
+        build.ground(
+            150.0, np.full((2, 2), -0.35), _surface(plot, (patterns.grass, patterns.rough), pictures), rng.uniform(2, 5)
+        ),
+        name="far",
+    )
     if rng.random() < 0.5:
         _house_behind(plot)
     exterior = plot.models("Exterior")
@@ -592,7 +685,11 @@ def _garden(assets: Assets, split: str, rng: np.random.Generator, pictures: Sequ
         if plot.free(corners):
             plot.take(corners)
             plot.add(model, matrix)
-    things = [m for m in exterior + plot.models("Vehicles") if not _word(m, (*TREES, *GROUND_MARKS)) and max(m.width_m, m.depth_m) < 5 and m.elevation_m < 0.05]
+    things = [
+        m
+        for m in exterior + plot.models("Vehicles")
+        if not _word(m, (*TREES, *GROUND_MARKS)) and max(m.width_m, m.depth_m) < 5 and m.elevation_m < 0.05
+    ]
     tables = plot.scatter(things, int(rng.integers(2, 10)))
     for thing in tables:
         if "table" in thing.name.lower():
@@ -610,7 +707,14 @@ def _house_behind(plot: Plot) -> None:
     wide, storeys = rng.uniform(6, 2 * hx), int(rng.integers(1, 4))
     mesh = build.box(np.array([wide, storeys * 2.9, 6.0]), plot.palette.material(patterns.facade(rng)), 1.0)
     axes = max(1, round(wide / 2.8))
-    mesh = Mesh(mesh.vertices, mesh.normals, mesh.faces, mesh.uv * np.array([axes / wide, 1 / 2.9], np.float32), mesh.material, mesh.materials)
+    mesh = Mesh(
+        mesh.vertices,
+        mesh.normals,
+        mesh.faces,
+        mesh.uv * np.array([axes / wide, 1 / 2.9], np.float32),
+        mesh.material,
+        mesh.materials,
+    )
     place = turned(rng.choice([0, np.pi / 2]), (0, 0, 0)) @ turned(0, (rng.uniform(-0.3, 0.3) * hx, 0.3, hz + 2.5))
     _fixed(plot, mesh, place, "house")
 
@@ -621,7 +725,12 @@ def _fence(plot: Plot) -> None:
     material = plot.palette.material(patterns.wood(rng))
     high, step = rng.uniform(0.8, 2.0), rng.uniform(0.14, 0.4)
     for x in np.arange(-hx, hx, step):
-        _fixed(plot, build.box(np.array([min(step * 0.85, 0.2), high, 0.03]), material), turned(0, (x, -plot.height(np.array([x, -hz + 0.2])) + 0.05, -hz + 0.2)), "fence")
+        _fixed(
+            plot,
+            build.box(np.array([min(step * 0.85, 0.2), high, 0.03]), material),
+            turned(0, (x, -plot.height(np.array([x, -hz + 0.2])) + 0.05, -hz + 0.2)),
+            "fence",
+        )
 
 
 def _outdoors(plot: Plot, haze: float) -> Stage:
@@ -633,15 +742,29 @@ def _outdoors(plot: Plot, haze: float) -> Stage:
     if cloudy:
         lights[0] = Light(lights[0].position, lights[0].radius, lights[0].power * 0.3, True)
     if rng.random() < 0.1:
-        sky, lights = sky * np.float32(0.06), [Light(np.array([rng.uniform(-5, 5), -rng.uniform(3, 6), rng.uniform(-6, 6)]), 0.3, np.array([14.0, 9, 4]))]
+        sky, lights = (
+            sky * np.float32(0.06),
+            [Light(np.array([rng.uniform(-5, 5), -rng.uniform(3, 6), rng.uniform(-6, 6)]), 0.3, np.array([14.0, 9, 4]))],
+        )
     mean = sky[: sky.shape[0] // 2].mean((0, 1))
-    return Stage([], lights, sky, plot.palette.textures(), np.minimum(mean, 1.0) * 0.35 + 0.1 * sum(x.power for x in lights if x.sun) + 0.02, haze)
+    return Stage(
+        [],
+        lights,
+        sky,
+        plot.palette.textures(),
+        np.minimum(mean, 1.0) * 0.35 + 0.1 * sum(x.power for x in lights if x.sun) + 0.02,
+        haze,
+    )
 
 
 def _sky(plot: Plot, hdri: float) -> np.ndarray:
     """A sky of the split, turned at random, its sun removed; or one by formula."""
     rng = plot.rng
-    from_assets = [s for name, s in plot.assets.skies.items() if name not in ("studio", "warehouse", "workshop", "lobby", "lab", "hall", "apartment")]
+    from_assets = [
+        s
+        for name, s in plot.assets.skies.items()
+        if name not in ("studio", "warehouse", "workshop", "lobby", "lab", "hall", "apartment")
+    ]
     if from_assets and rng.random() < hdri:
         sky = from_assets[int(rng.integers(len(from_assets)))].astype(np.float32)
         sky = sky / max(float(np.median(sky[: len(sky) // 2])), 0.05) * rng.uniform(0.5, 1.1)

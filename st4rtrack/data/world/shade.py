@@ -85,7 +85,7 @@ def render_view(
     light = _light(caster, surface, height, width, rng)
     colour = sky_radiance(stage.sky, rays)
     colour[surface.ray] = surface.albedo * light[surface.ray]
-    _add_gloss(caster, surface, rays, colour, rng)
+    _add_gloss(caster, surface, rays, colour, (height, width), rng)
     _haze(stage, hits.distance, rays, colour)
     thing = np.full(height * width, -1, np.int32)
     thing[surface.ray] = surface.thing
@@ -125,7 +125,10 @@ def read_surface(caster: Caster, hits: Hits, rays: np.ndarray, eye: np.ndarray, 
         slant = np.abs(facing[textured]) / np.maximum(area[textured], 1e-12)
         width = hits.distance[ray[textured]] * pixel / np.sqrt(np.clip(slant, 0.05, 1))
         rgba = sample(
-            geometry.stage.textures, geometry.texture[material[textured]], corners_at(uv, u[textured], v[textured]), width * density
+            geometry.stage.textures,
+            geometry.texture[material[textured]],
+            corners_at(uv, u[textured], v[textured]),
+            width * density,
         )
         albedo[textured] = rgba[:, :3] * rgba[:, :3]
     return Surface(ray, corners_at(corners, u, v), normal, albedo, material, geometry.thing[face])
@@ -148,7 +151,9 @@ def _split(row: np.ndarray) -> list[np.ndarray]:
 
 def _patterns(height: int, width: int, rng: np.random.Generator, step: int = 1) -> np.ndarray:
     """[H, W, 3] values in [0, 1), each evenly spread within every block of 4x4 pixels."""
-    cells = np.stack([rng.permutation(16).reshape(4, 4), rng.permutation(16).reshape(4, 4), rng.permutation(16).reshape(4, 4)], -1)
+    cells = np.stack(
+        [rng.permutation(16).reshape(4, 4), rng.permutation(16).reshape(4, 4), rng.permutation(16).reshape(4, 4)], -1
+    )
     tile = (cells + rng.random(3)) / 16 % 1
     repeats = (-(-height // (4 * step)), -(-width // (4 * step)), 1)
     jitter = rng.random((height // step, width // step, 3)) / 16
@@ -176,7 +181,9 @@ def direct_light(caster: Caster, position: np.ndarray, normal: np.ndarray, rando
     weight = np.stack([gift * light.power.mean() for gift, light in zip(gifts, lights)], 1)
     total = weight.sum(1)
     edges = np.cumsum(weight, 1)
-    chosen = (random[:, 2, None] * total[:, None] > edges[:, :-1]).sum(1) if len(lights) > 1 else np.zeros(len(position), np.int64)
+    chosen = (
+        (random[:, 2, None] * total[:, None] > edges[:, :-1]).sum(1) if len(lights) > 1 else np.zeros(len(position), np.int64)
+    )
     rows = np.flatnonzero(total > 1e-6)
     way = np.stack(ways, 1)[rows, chosen[rows]] if len(lights) > 1 else ways[0][rows]
     start = position[rows] + normal[rows] * LIFT_M
@@ -212,11 +219,15 @@ def _light(caster: Caster, surface: Surface, height: int, width: int, rng: np.ra
     half = [np.ascontiguousarray(a[::2, ::2]) for a in grids[1:]]
     indirect = _indirect(caster, half[0], half[1], half[2][..., 0] > 0, rng)
     indirect = _filter(indirect, *half, radius=4)
-    direct += cv2.resize(indirect, (width, height), interpolation=cv2.INTER_LINEAR) if size < 64 else _upsample(indirect, half, grids)
+    direct += (
+        cv2.resize(indirect, (width, height), interpolation=cv2.INTER_LINEAR) if size < 64 else _upsample(indirect, half, grids)
+    )
     return direct.reshape(-1, 3)
 
 
-def _indirect(caster: Caster, normal: np.ndarray, position: np.ndarray, valid: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _indirect(
+    caster: Caster, normal: np.ndarray, position: np.ndarray, valid: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """[h, w, 3] light from the sky and from other surfaces."""
     height, width = valid.shape
     random = _patterns(height, width, rng)[valid]
@@ -262,7 +273,11 @@ def _filter(values: np.ndarray, normal: np.ndarray, position: np.ndarray, valid:
             apart = position[a] - position[b]
             na, nb = normal[a], normal[b]
             plane = (np.abs(dot(apart, na)) + np.abs(dot(apart, nb)))[..., None]
-            same = (1.0 if step < radius else 0.5) * np.maximum(1 - plane * depth_scale[a], 0) * np.maximum(dot(na, nb) * 4 - 3, 0)[..., None]
+            same = (
+                (1.0 if step < radius else 0.5)
+                * np.maximum(1 - plane * depth_scale[a], 0)
+                * np.maximum(dot(na, nb) * 4 - 3, 0)[..., None]
+            )
             wa, wb = same * valid[a], same * valid[b]
             total[a] += wb * values[b]
             weight[a] += wb
@@ -291,7 +306,9 @@ def _upsample(low: np.ndarray, half: list[np.ndarray], grids: list[np.ndarray]) 
     return total / weight
 
 
-def _add_gloss(caster: Caster, surface: Surface, rays: np.ndarray, colour: np.ndarray, rng: np.random.Generator) -> None:
+def _add_gloss(
+    caster: Caster, surface: Surface, rays: np.ndarray, colour: np.ndarray, shape: tuple[int, int], rng: np.random.Generator
+) -> None:
     """Reflections on glossy materials, added in place."""
     geometry = caster.geometry
     some = np.flatnonzero(geometry.gloss[surface.material] > 0.015)
@@ -301,13 +318,28 @@ def _add_gloss(caster: Caster, surface: Surface, rays: np.ndarray, colour: np.nd
     direction, normal = unit(rays[ray]).astype(np.float32), surface.normal[some]
     cosine = -dot(direction, normal)
     rough = geometry.rough[surface.material[some]][:, None]
-    scatter = rng.standard_normal((len(some), 3)).astype(np.float32) * rough * 0.5
+    scatter = rng.standard_normal((len(some), 3)).astype(np.float32) * rough * 0.3
     mirrored = unit(direction + 2 * np.maximum(cosine, 0.02)[:, None] * normal + scatter).astype(np.float32)
     start = surface.position[some] + normal * LIFT_M
     light = radiance(caster, start, mirrored, rng.random((len(some), 3)).astype(np.float32), mirror=True)
     base = geometry.gloss[surface.material[some]]
     share = base + (1 - base) * 0.8 * np.clip(1 - cosine, 0, 1) ** 5 * np.clip(1 - 2 * rough[:, 0], 0, 1)
+    light = _smooth_by_object(light, ray, surface.thing[some], shape)
     colour[ray] += (share[:, None] * (light - 0.5 * colour[ray])).astype(np.float32)
+
+
+def _smooth_by_object(values: np.ndarray, ray: np.ndarray, thing: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Mean [P, 3] over 3x3 pixels of one object."""
+    grid, weight = np.zeros((shape[0] * shape[1], 3), np.float32), np.zeros(shape[0] * shape[1], np.float32)
+    key = thing % 2 + 1.0  # neighbours of another object rarely share it
+    result = values
+    for parity in (1.0, 2.0):
+        own = key == parity
+        grid[:], weight[:] = 0, 0
+        grid[ray[own]], weight[ray[own]] = values[own], 1
+        total = cv2.blur(grid.reshape(*shape, 3), (3, 3)).reshape(-1, 3)[ray[own]]
+        result[own] = total / np.maximum(cv2.blur(weight.reshape(shape), (3, 3)).ravel()[ray[own], None], 1e-6)
+    return result
 
 
 def _haze(stage: Stage, distance: np.ndarray, rays: np.ndarray, colour: np.ndarray) -> None:
@@ -346,7 +378,12 @@ def _smooth_edges(
         side_r, side_c = np.sign(EDGE_SAMPLES[quadrant, 1]) * dr, np.sign(EDGE_SAMPLES[quadrant, 0]) * dc
         other = (np.clip(r[own] + side_r, 0, height - 1) * width + np.clip(c[own] + side_c, 0, width - 1)).astype(np.int64)
         apart = np.abs(dot(position[other] - seen.position, seen.normal))
-        fit = 3.0 * (thing[other] == seen.thing) + dot(normal[other], seen.normal) - 5 * np.minimum(apart, 1) - 9 * (thing[other] < 0)
+        fit = (
+            3.0 * (thing[other] == seen.thing)
+            + dot(normal[other], seen.normal)
+            - 5 * np.minimum(apart, 1)
+            - 9 * (thing[other] < 0)
+        )
         better = fit > score
         best, score = np.where(better, other, best), np.where(better, fit, score)
     result[seen.ray] = seen.albedo * light[best]
