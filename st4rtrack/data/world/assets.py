@@ -225,7 +225,9 @@ def _convert_model(
     name = f"{source}-{Path(member).stem}"
     save_mesh(folder / "models" / f"{name}.npz", mesh)
     elevation = float(row.get("elevation", 0)) / 100
-    return Model(name, row["name"], row["category"], *(float(x) for x in size), elevation, len(mesh.faces), source)
+    return Model(
+        name, row["name"], row["category"], float(size[0]), float(size[1]), float(size[2]), elevation, len(mesh.faces), source
+    )
 
 
 def _fit(positions: np.ndarray, faces: np.ndarray, rotation: str | None, size: np.ndarray) -> np.ndarray:

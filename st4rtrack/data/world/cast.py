@@ -93,7 +93,7 @@ class Geometry:
         if not self.moves.any():
             return self._static, self._static_normals
         vertices, normals = self._static.copy(), self._static_normals.copy()
-        for k in np.flatnonzero(self.moves):
+        for k in np.flatnonzero(self.moves).tolist():
             span = slice(self.first_vertex[k], self.first_vertex[k] + len(self.stage.things[k].mesh.vertices))
             vertices[span], normals[span] = self.stage.things[k].at(time_s)
         return vertices, normals
@@ -103,7 +103,7 @@ class Geometry:
         if self._tree is None:
             self._tree = build_tree(vertices, self.faces[self._static_faces])
         trees = [self._tree]
-        for k in np.flatnonzero(self.moves):
+        for k in np.flatnonzero(self.moves).tolist():
             thing: Thing = self.stage.things[k]
             if thing.posed is None:
                 if k not in self._rigid:

@@ -148,5 +148,5 @@ def through_h264(pictures: Sequence[np.ndarray], rate_factor: int) -> list[np.nd
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
     buffer.seek(0)
-    with av.open(buffer) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    with av.open(buffer, "r") as video:
+        return [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]

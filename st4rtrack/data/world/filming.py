@@ -12,6 +12,7 @@ from st4rtrack.data.world.shade import camera_rays
 KINDS = ("tripod", "pan", "hand", "walk", "orbit", "zoom", "follow")
 KIND_SHARES = (0.14, 0.12, 0.26, 0.18, 0.14, 0.06, 0.1)
 NEAREST_M = 0.22
+TRIES, GOOD = 12, 0.75
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,12 @@ def find_filming(casters: list[tuple[float, Caster]], plot: Plot, rng: np.random
         kind: one of `KINDS`, None for a mixture.
     """
     best, score = None, -np.inf
-    for _ in range(14):
+    for _ in range(TRIES):
         filming = _draw(casters, plot, rng, kind)
         value = min(_value(caster, filming, time_s) for time_s, caster in casters)
         if value > score:
             best, score = filming, value
-        if score > 0.9:
+        if score > GOOD:
             break
     assert best is not None
     return best
@@ -161,7 +162,8 @@ def _draw(casters: list[tuple[float, Caster]], plot: Plot, rng: np.random.Genera
     return Filming(
         kind, eye, target, travel, pan, orbit, 0.5 / np.tan(fov / 2), zoom,
         np.stack([np.full(3, hand), np.full(3, hand * scale)]) * rng.uniform(0.3, 1, (2, 3)),
-        rng.uniform(0.3, 1.7, (2, 3)), rng.uniform(0, 2 * np.pi, (2, 3)), rng.normal(0, 0.03) if kind not in ("tripod", "pan") else rng.normal(0, 0.01),
+        rng.uniform(0.3, 1.7, (2, 3)), rng.uniform(0, 2 * np.pi, (2, 3)),
+        rng.normal(0, 0.01 if kind in ("tripod", "pan") else 0.03),
     )  # fmt: skip
 
 

@@ -23,8 +23,8 @@ from st4rtrack.types import UserError
 
 log = logging.getLogger(__name__)
 
-VIEWS_PER_SCENE = 8
-VIEWS_PER_MOMENT = 2
+VIEWS_PER_SCENE = 12
+VIEWS_PER_MOMENT = 4
 SHARD = 256
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 

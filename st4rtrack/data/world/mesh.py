@@ -76,10 +76,10 @@ def load_mesh(path: Path) -> Mesh:
     """Read what `save_mesh` wrote."""
     with np.load(path) as file:
         materials = Materials(**{name: file[f"materials_{name}"] for name in ("colour", "texture", "gloss", "rough")})
-        return Mesh(*(file[name] for name in ("vertices", "normals", "faces", "uv", "material")), materials)
+        return Mesh(file["vertices"], file["normals"], file["faces"], file["uv"], file["material"], materials)
 
 
-def plain_materials(colour: np.ndarray, texture: int = -1, gloss: float = 0.0, rough: float = 0.2) -> Materials:
+def plain_materials(colour: np.ndarray | list[float], texture: int = -1, gloss: float = 0.0, rough: float = 0.2) -> Materials:
     """One material."""
     return Materials(
         np.asarray(colour, np.float32).reshape(1, 3),

@@ -43,7 +43,8 @@ def small_models(plot: Plot) -> list[Model]:
     kinds = ("Kitchen", "Office", "Living room", "Miscellaneous", "Bathroom", "Bedroom", "Lights")
     return [
         m for m in plot.models(*kinds)
-        if max(m.width_m, m.depth_m) < 0.45 and 0.03 < m.height_m < 0.6 and m.elevation_m < 0.05 and m.height_m < 5 * max(m.width_m, m.depth_m)
+        if max(m.width_m, m.depth_m) < 0.45 and 0.03 < m.height_m < 0.6 and m.elevation_m < 0.05
+        and m.height_m < 5 * max(m.width_m, m.depth_m)
     ]  # fmt: skip
 
 
@@ -421,12 +422,14 @@ def _path(plot: Plot, clearance: float, speed: float) -> motion.Path | None:
         steps = np.linspace(0, LONGEST_S, 25)
         cells = np.round((np.array([path.at(t)[0] for t in steps]) + plot.half) / plot.cell_m).astype(int)
         inside = ((cells >= 0) & (cells < np.array(plot.taken.shape[::-1]))).all(1)
-        good = inside & (plot.taken[tuple(np.where(inside[:, None], cells, 0)[:, ::-1].T)] == 0)
+        column, row = np.where(inside[:, None], cells, 0).T
+        good = np.logical_and(inside, plot.taken[row, column] == 0)
         free = LONGEST_S if good.all() else float(steps[np.argmin(good)])
         if free > longest:
             best, longest = path, free
     if best is not None and longest < LONGEST_S:
-        best = motion.Path(best.start, best.yaw, best.speed * max(longest - 0.3, 0.0) / LONGEST_S, best.turn)
+        slower = max(longest - 0.3, 0.0) / LONGEST_S
+        best = motion.Path(best.start, best.yaw, best.speed * slower, best.turn * slower)
     return best
 
 
@@ -592,12 +595,14 @@ def _street(assets: Assets, split: str, rng: np.random.Generator, pictures: Sequ
         furniture = [
             m
             for m in plot.models("Exterior", "Lights")
-            if (m.height_m > 0.4
-            and m.width_m < 2
-            and m.depth_m < 2
-            and not _word(m, GROUND_MARKS)
-            and m.elevation_m < 0.05
-            and m.category != "Lights")
+            if (
+                m.height_m > 0.4
+                and m.width_m < 2
+                and m.depth_m < 2
+                and not _word(m, GROUND_MARKS)
+                and m.elevation_m < 0.05
+                and m.category != "Lights"
+            )
             or _word(m, ("lamppost", "farola", "candelabre", "park-light"))
         ]
         trees = [m for m in plot.models("Exterior") if _word(m, TREES) and m.height_m > 1.5]
@@ -662,9 +667,10 @@ def _garden(assets: Assets, split: str, rng: np.random.Generator, pictures: Sequ
     stage = _outdoors(plot, haze=rng.choice([0, 0.003, 0.01, 0.03]))
     n = 49
     bumps = patterns.noise(int(rng.integers(40)), 2.0)[:: 256 // n, :: 256 // n, 0][:n, :n] * rng.choice([0.0, 0.05, 0.15, 0.3])
-    plot.heights = bumps.astype(np.float64)
+    heights = bumps.astype(np.float64)
+    plot.heights = heights
     lawn = _surface(plot, (patterns.grass, patterns.grass, patterns.grass, patterns.rough, patterns.paving), pictures, 0.0, 0.08)
-    _fixed(plot, build.ground(half, plot.heights, lawn, rng.uniform(1.0, 3.0)), name="ground")
+    _fixed(plot, build.ground(half, heights, lawn, rng.uniform(1.0, 3.0)), name="ground")
     _fixed(
         plot,
         build.ground(

@@ -19,6 +19,8 @@ LIFT_M = 2e-3
 EDGE_SAMPLES = np.array([[-0.25, -0.27], [0.27, -0.23], [-0.23, 0.27], [0.23, 0.25]])
 MOST_EDGES = 0.2
 """Share of the pixels that get four rays at most."""
+FAINT = 0.025
+"""Reflections of a smaller share are left out."""
 BRIGHTEST = 6.0
 """Radiance of the sky at most, as a source of indirect light: its sun is a light of its own."""
 
@@ -82,15 +84,18 @@ def render_view(
     hits = caster.trace(np.broadcast_to(eye, rays.shape), rays)
     pixel = 1.0 / intrinsics[0, 0]
     surface = read_surface(caster, hits, rays, eye, pixel)
-    light = _light(caster, surface, height, width, rng)
-    colour = sky_radiance(stage.sky, rays)
-    colour[surface.ray] = surface.albedo * light[surface.ray]
-    _add_gloss(caster, surface, rays, colour, (height, width), rng)
-    _haze(stage, hits.distance, rays, colour)
     thing = np.full(height * width, -1, np.int32)
     thing[surface.ray] = surface.thing
-    _smooth_edges(caster, surface, hits, light, thing, colour, (height, width), intrinsics, world_from_camera)
+    normal, position = np.zeros((height * width, 3), np.float32), np.zeros((height * width, 3), np.float32)
+    normal[surface.ray], position[surface.ray] = surface.normal, surface.position
     shape = (height, width)
+    edge = _edges(thing.reshape(shape), hits.distance.reshape(shape), normal.reshape(*shape, 3))
+    light = _light(caster, surface, normal.reshape(*shape, 3), position.reshape(*shape, 3), edge, rng)
+    colour = sky_radiance(stage.sky, rays)
+    colour[surface.ray] = surface.albedo * light[surface.ray]
+    _add_gloss(caster, surface, rays, colour, shape, rng)
+    _haze(stage, hits.distance, rays, colour)
+    _smooth_edges(caster, edge, (thing, normal, position, light), colour, intrinsics, world_from_camera)
     depth = np.where(hits.face >= 0, hits.distance, 0).astype(np.float32)
     return View(
         colour.reshape(*shape, 3),
@@ -203,26 +208,23 @@ def _cosine_directions(normal: np.ndarray, random: np.ndarray) -> np.ndarray:
     return unit(normal * 1.001 + ball).astype(np.float32)
 
 
-def _light(caster: Caster, surface: Surface, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """[H W, 3] light that arrives at every pixel's surface."""
-    size = height * width
-    normal, position = np.zeros((size, 3), np.float32), np.zeros((size, 3), np.float32)
-    normal[surface.ray], position[surface.ray] = surface.normal, surface.position
-    direct = np.zeros((size, 3), np.float32)
+def _light(
+    caster: Caster, surface: Surface, normal: np.ndarray, position: np.ndarray, edge: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """[H W, 3] light that arrives at every pixel's surface; normal, position [H, W, 3], edge [H, W]."""
+    height, width = edge.shape
+    direct, valid = np.zeros((height * width, 3), np.float32), np.zeros((height, width, 1), np.float32)
     random = _patterns(height, width, rng).reshape(-1, 3)[surface.ray]
     direct[surface.ray] = direct_light(caster, surface.position, surface.normal, random)
-    valid = np.zeros(size, bool)
-    valid[surface.ray] = True
-    shape = (height, width)
-    grids = [a.reshape(*shape, -1) for a in (direct, normal, position, valid.astype(np.float32))]
-    direct = _filter(*grids, radius=2)
-    half = [np.ascontiguousarray(a[::2, ::2]) for a in grids[1:]]
-    indirect = _indirect(caster, half[0], half[1], half[2][..., 0] > 0, rng)
-    indirect = _filter(indirect, *half, radius=4)
-    direct += (
-        cv2.resize(indirect, (width, height), interpolation=cv2.INTER_LINEAR) if size < 64 else _upsample(indirect, half, grids)
-    )
-    return direct.reshape(-1, 3)
+    valid.reshape(-1)[surface.ray] = 1
+    direct = _filter(direct.reshape(height, width, 3), normal, position, valid, radius=2)
+    half = [np.ascontiguousarray(a[::2, ::2]) for a in (normal, position, valid)]
+    indirect = _filter(_indirect(caster, half[0], half[1], half[2][..., 0] > 0, rng), *half, radius=4)
+    direct += cv2.resize(indirect, (width, height), interpolation=cv2.INTER_LINEAR)
+    near = np.nonzero(cv2.dilate(edge.astype(np.uint8), np.ones((3, 3), np.uint8)))
+    coarse = cv2.resize(indirect, (width, height), interpolation=cv2.INTER_LINEAR)[near]
+    direct[near] += _upsample(indirect, half, normal, position, near) - coarse
+    return np.maximum(direct, 0).reshape(-1, 3)
 
 
 def _indirect(
@@ -287,22 +289,22 @@ def _filter(values: np.ndarray, normal: np.ndarray, position: np.ndarray, valid:
     return values
 
 
-def _upsample(low: np.ndarray, half: list[np.ndarray], grids: list[np.ndarray]) -> np.ndarray:
-    """Values of half the size at all pixels, from those of the four neighbours that lie on the same surface."""
-    height, width = grids[0].shape[:2]
-    rows, columns = np.arange(height), np.arange(width)
-    total, weight = np.zeros((height, width, 3), np.float32), np.full((height, width, 1), 1e-6, np.float32)
-    normal, position, valid = grids[1], grids[2], half[2]
-    scale = 1 / (dot(np.abs(position), np.ones(3, np.float32))[..., None] * 0.004 + 0.02)
+def _upsample(
+    low: np.ndarray, half: list[np.ndarray], normal: np.ndarray, position: np.ndarray, at: tuple[np.ndarray, ...]
+) -> np.ndarray:
+    """Values of half the size at pixels `at`, from those of the four neighbours that lie on the same surface."""
+    rows, columns = at
+    normal, position = normal[at], position[at]
+    total, weight = np.zeros((len(rows), 3), np.float32), np.full((len(rows), 1), 1e-6, np.float32)
+    scale = 1 / (dot(np.abs(position), np.ones(3, np.float32)) * 0.004 + 0.02)
     for dr in (0, 1):
         r = np.minimum(rows // 2 + dr * (rows % 2), low.shape[0] - 1)
         for dc in (0, 1):
             c = np.minimum(columns // 2 + dc * (columns % 2), low.shape[1] - 1)
-            at = np.ix_(r, c)
-            plane = np.abs(dot(position - half[1][at], normal))[..., None]
-            same = np.maximum(1 - plane * scale, 0.003) * np.maximum(dot(normal, half[0][at]), 0.003)[..., None] * valid[at]
-            total += same * low[at]
-            weight += same
+            plane = np.abs(dot(position - half[1][r, c], normal))
+            same = np.maximum(1 - plane * scale, 0.003) * np.maximum(dot(normal, half[0][r, c]), 0.003) * half[2][r, c, 0]
+            total += same[:, None] * low[r, c]
+            weight += same[:, None]
     return total / weight
 
 
@@ -311,19 +313,20 @@ def _add_gloss(
 ) -> None:
     """Reflections on glossy materials, added in place."""
     geometry = caster.geometry
-    some = np.flatnonzero(geometry.gloss[surface.material] > 0.015)
-    if not len(some):
+    some = np.flatnonzero(geometry.gloss[surface.material] > 0.01)
+    direction, normal = unit(rays[surface.ray[some]]), surface.normal[some]
+    cosine, rough = -dot(direction, normal), geometry.rough[surface.material[some]]
+    base = geometry.gloss[surface.material[some]]
+    share = base + (1 - base) * 0.8 * np.clip(1 - cosine, 0, 1) ** 5 * np.clip(1 - 2 * rough, 0, 1)
+    seen = share > FAINT
+    if not seen.any():
         return
-    ray = surface.ray[some]
-    direction, normal = unit(rays[ray]).astype(np.float32), surface.normal[some]
-    cosine = -dot(direction, normal)
-    rough = geometry.rough[surface.material[some]][:, None]
-    scatter = rng.standard_normal((len(some), 3)).astype(np.float32) * rough * 0.3
+    some, share, rough = some[seen], share[seen], rough[seen]
+    direction, normal, cosine, ray = direction[seen], normal[seen], cosine[seen], surface.ray[some]
+    scatter = rng.standard_normal((len(some), 3)).astype(np.float32) * rough[:, None] * 0.3
     mirrored = unit(direction + 2 * np.maximum(cosine, 0.02)[:, None] * normal + scatter).astype(np.float32)
     start = surface.position[some] + normal * LIFT_M
     light = radiance(caster, start, mirrored, rng.random((len(some), 3)).astype(np.float32), mirror=True)
-    base = geometry.gloss[surface.material[some]]
-    share = base + (1 - base) * 0.8 * np.clip(1 - cosine, 0, 1) ** 5 * np.clip(1 - 2 * rough[:, 0], 0, 1)
     light = _smooth_by_object(light, ray, surface.thing[some], shape)
     colour[ray] += (share[:, None] * (light - 0.5 * colour[ray])).astype(np.float32)
 
@@ -353,22 +356,28 @@ def _haze(stage: Stage, distance: np.ndarray, rays: np.ndarray, colour: np.ndarr
 
 
 def _smooth_edges(
-    caster: Caster, surface: Surface, hits: Hits, light: np.ndarray, thing: np.ndarray, colour: np.ndarray,
-    shape: tuple[int, int], intrinsics: np.ndarray, world_from_camera: np.ndarray,
-) -> None:  # fmt: skip
-    """Four rays per pixel where the picture has an edge, in place. Each takes its light from the neighbour that fits best."""
-    height, width = shape
-    normal, position = np.zeros((height * width, 3), np.float32), np.zeros((height * width, 3), np.float32)
-    normal[surface.ray], position[surface.ray] = surface.normal, surface.position
-    rows = np.flatnonzero(_edges(thing.reshape(shape), hits.distance.reshape(shape), normal.reshape(*shape, 3)))
+    caster: Caster,
+    edge: np.ndarray,
+    pixels: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+    colour: np.ndarray,
+    intrinsics: np.ndarray,
+    world_from_camera: np.ndarray,
+) -> None:
+    """Four rays per pixel where the picture has an edge, in place. Each takes its light from the neighbour that fits best.
+
+    edge [H, W]; pixels: object [H W], normal, position and light [H W, 3].
+    """
+    thing, normal, position, light = pixels
+    height, width = edge.shape
+    rows = np.flatnonzero(edge)
     if not len(rows):
         return
     if len(rows) > MOST_EDGES * height * width:
         rows = rows[:: -(-len(rows) // int(MOST_EDGES * height * width))]
     r, c = np.divmod(rows, width)
     eye = world_from_camera[:3, 3].astype(np.float32)
-    pixels = (np.stack([c + 0.5, r + 0.5], 1)[:, None] + EDGE_SAMPLES).reshape(-1, 2)
-    rays = camera_rays(intrinsics, world_from_camera, pixels)
+    finer_px = (np.stack([c + 0.5, r + 0.5], 1)[:, None] + EDGE_SAMPLES).reshape(-1, 2)
+    rays = camera_rays(intrinsics, world_from_camera, finer_px)
     fine = caster.trace(np.broadcast_to(eye, rays.shape), rays)
     seen = read_surface(caster, fine, rays, eye, 0.5 / intrinsics[0, 0])
     result = sky_radiance(caster.geometry.stage.sky, rays)
