@@ -37,6 +37,8 @@ FORMAT = 1
 MOST_FACES = 60_000
 MOST_FACES_TREE = 140_000
 VALIDATION_SHARE = 0.12
+SPLIT_SALT = 89
+"""With it the validation split has trees, people, animals, cars, tables and chairs."""
 INSTALL = (
     "the objects of the rendered world are not cached; on Debian or Ubuntu run `apt-get install sweethome3d-furniture` (or have apt-get "
     "at hand), `pip install 'st4rtrack[world]'` and then `python -m st4rtrack.data.world.assets`"
@@ -65,7 +67,7 @@ class Model:
 
 def split_of(name: str) -> str:
     """Which split a model, a body or a picture belongs to, by a hash of its name: 12 % are kept for validation."""
-    number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
+    number = int.from_bytes(hashlib.sha256(f"{SPLIT_SALT} {name}".encode()).digest()[:4], "little")
     return "validation" if number < VALIDATION_SHARE * 2**32 else "train"
 
 

@@ -40,6 +40,16 @@ def rectangle(
     return quads(corners, uv, np.zeros(1, int), materials)
 
 
+def cards(width: float, height: float, materials: Materials, count: int = 3) -> Mesh:
+    """Upright rectangles that cross in the middle, for trees far away."""
+    corners = []
+    for k in range(count):
+        x, z = width / 2 * np.cos(np.pi * k / count), width / 2 * np.sin(np.pi * k / count)
+        corners.append([(-x, 0, -z), (x, 0, z), (x, -height, z), (-x, -height, -z)])
+    uv = np.tile(np.array([(0, 0.002), (1, 0.002), (1, 0.998), (0, 0.998)]), (count, 1, 1))
+    return quads(np.array(corners), uv, np.zeros(count, int), materials)
+
+
 def wall(
     start: np.ndarray, end: np.ndarray, height: float, materials: Materials, tile_m: float,
     openings: list[tuple[float, float, float, float]] | None = None, thickness: float = 0.2,

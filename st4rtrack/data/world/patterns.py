@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 
 SIZE = 256
+FINEST = 110.0
+"""Waves per texture from which on noise fades, so that enlarged textures show no texels."""
 _Image = np.ndarray
 
 
@@ -17,10 +19,11 @@ def noise(seed: int, slope: float, channels: int = 1, stretch: float = 1.0) -> n
     rng = np.random.default_rng((seed, 77))
     fy, fx = np.fft.fftfreq(SIZE)[:, None] * SIZE, np.fft.rfftfreq(SIZE)[None] * SIZE
     radius = np.hypot(fy * stretch, fx / stretch)
+    fine = np.exp(-np.square(radius / FINEST))
     radius[0, 0] = np.inf
     layers = []
     for _ in range(channels):
-        spectrum = np.fft.rfft2(rng.standard_normal((SIZE, SIZE))) * radius**-slope
+        spectrum = np.fft.rfft2(rng.standard_normal((SIZE, SIZE))) * (radius**-slope * fine)
         layer = np.fft.irfft2(spectrum, (SIZE, SIZE))
         layers.append(layer / layer.std())
     return np.stack(layers, -1).astype(np.float32)
@@ -50,8 +53,8 @@ def _cells(rng: np.random.Generator, rows: int, columns: int, offset: float = 0.
 
 def plaster(rng: np.random.Generator) -> _Image:
     """Painted wall, nearly plain."""
-    seed, amount = int(rng.integers(40)), rng.uniform(0.01, 0.05)
-    return _tint(random_colour(rng, rng.choice([0.1, 0.1, 0.4]), 0.5, 0.97), 1 + amount * noise(seed, rng.choice([1.0, 1.6])))
+    seed, amount = int(rng.integers(40)), rng.uniform(0.004, 0.02)
+    return _tint(random_colour(rng, rng.choice([0.1, 0.1, 0.4]), 0.5, 0.97), 1 + amount * noise(seed, rng.choice([1.3, 1.8])))
 
 
 def wallpaper(rng: np.random.Generator) -> _Image:
@@ -142,8 +145,8 @@ def grass(rng: np.random.Generator) -> _Image:
 
 def cloth(rng: np.random.Generator) -> _Image:
     """Clothes: plain, denim, stripes, checks, dots, prints."""
-    base, other = random_colour(rng, 0.9, 0.06, 0.95), random_colour(rng, 0.9, 0.06, 0.95)
-    kind, n = rng.integers(7), int(rng.choice([8, 16, 24]))
+    base, other = random_colour(rng, rng.choice([0.3, 0.9]), 0.06, 0.95), random_colour(rng, 0.7, 0.06, 0.95)
+    kind, n = rng.choice(7, p=[0.3, 0.12, 0.12, 0.08, 0.06, 0.2, 0.12]), int(rng.choice([8, 16, 24]))
     _value, across, down = _cells(rng, n, n, 0.0)
     mix = np.zeros((SIZE, SIZE))
     if kind == 1:
@@ -197,6 +200,28 @@ def facade(rng: np.random.Generator) -> _Image:
     if rng.random() < 0.4:
         image[-8:] *= 0.8
     return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def leafage(rng: np.random.Generator) -> _Image:
+    """A tree before nothing, RGBA: a crown of leaves on a trunk, for trees far away."""
+    v, u = np.meshgrid(np.linspace(0, 1, SIZE), np.linspace(-1, 1, SIZE), indexing="ij")
+    tall = rng.uniform(0.55, 0.85)
+    kind = rng.integers(3)
+    width = (
+        (v / tall)
+        if kind == 0
+        else np.sqrt(np.clip(1 - np.square(2 * v / tall - 1), 0, 1))
+        if kind == 1
+        else np.sin(np.pi * np.clip(v / tall, 0, 1)) ** 0.5
+    )
+    crown = (v < tall) * width * rng.uniform(0.6, 0.95) - np.abs(u)
+    seed = int(rng.integers(40))
+    opaque = crown + 0.18 * noise(seed, 1.0)[..., 0] > 0.1
+    base = np.array([rng.uniform(0.15, 0.4), rng.uniform(0.3, 0.5), rng.uniform(0.08, 0.25)])
+    image = _tint(base, (0.9 + 0.25 * noise(seed, 0.7) - 0.3 * (v - 0.3)[..., None]))
+    trunk = (np.abs(u) < 0.05 + 0.02 * v) & (v > 0.3) & ~opaque
+    image[trunk] = np.array([80, 62, 48]) * rng.uniform(0.6, 1.3)
+    return np.dstack([image, np.where(opaque | trunk, 255, 0).astype(np.uint8)])
 
 
 FLOORS: tuple[Callable[[np.random.Generator], _Image], ...] = (planks, planks, tiles, rough, planks, wood)

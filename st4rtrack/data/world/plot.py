@@ -23,9 +23,10 @@ class Palette:
         self._number: dict[int, int] = {}
 
     def add(self, image: np.ndarray) -> tuple[int, np.ndarray]:
-        """Number and mean linear colour of an image [H, W, 3] uint8."""
+        """Number and mean linear colour of an image [H, W, 3 or 4] uint8."""
         self._parts.append(pyramid(image))
-        return len(self._parts) - 1, np.square(image.reshape(-1, image.shape[2])[:, :3].mean(0) / 255).astype(np.float32)
+        shown = image[..., :3] if image.shape[2] == 3 else image[image[..., 3] > 127][:, :3]
+        return len(self._parts) - 1, np.square(shown.reshape(-1, 3).mean(0) / 255).astype(np.float32)
 
     def material(self, image: np.ndarray, gloss: float = 0.0, rough: float = 0.15) -> Materials:
         """One textured material."""

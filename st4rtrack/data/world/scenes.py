@@ -1,6 +1,7 @@
 """Scenes from a random number: rooms, table tops, streets, gardens, with people, animals, cars and small things that move."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -124,7 +125,7 @@ def _shell(plot: Plot, pictures: Sequence[Path]) -> Stage:
         build.rectangle(np.array([-hx, -height, -hz]), np.array([2 * hx, 0, 0]), np.array([0, 0, 2 * hz]), ceiling),
         name="ceiling",
     )
-    paint = _surface(plot, patterns.WALLS, pictures, 0.0)
+    paint = _surface(plot, patterns.WALLS, pictures, 0.0, 0.02)
     corners = [np.array(c) for c in ((hx, -hz), (-hx, -hz), (-hx, hz), (hx, hz))]
     trim = plain_materials(np.square(patterns.random_colour(rng, 0.3, 0.3, 0.95)))
     windows: list[tuple[np.ndarray, np.ndarray]] = []
@@ -144,7 +145,7 @@ def _shell(plot: Plot, pictures: Sequence[Path]) -> Stage:
             middle = start + direction * (a + b) / 2
             half = np.array([[direction[0] * (b - a) / 2, 0, direction[1] * (b - a) / 2], [0, (high - low) / 2, 0]])
             windows.append((np.array([middle[0], -(low + high) / 2, middle[1]]), half))
-        own = _surface(plot, patterns.WALLS, pictures) if rng.random() < 0.2 else paint
+        own = _surface(plot, patterns.WALLS, pictures, 0.0, 0.02) if rng.random() < 0.2 else paint
         _fixed(plot, build.wall(start, end, height, own, rng.uniform(1.5, 3.0), openings), name="wall")
         _window_frames(plot, start, end, openings, trim)
         _on_wall(plot, start, end, height, openings, pictures)
@@ -421,10 +422,10 @@ def _path(plot: Plot, clearance: float, speed: float) -> motion.Path | None:
         path = motion.Path(start, rng.uniform(0, 2 * np.pi), speed, rng.normal(0, 0.25))
         steps = np.linspace(0, LONGEST_S, 25)
         cells = np.round((np.array([path.at(t)[0] for t in steps]) + plot.half) / plot.cell_m).astype(int)
-        inside = ((cells >= 0) & (cells < np.array(plot.taken.shape[::-1]))).all(1)
+        inside: np.ndarray = np.all((cells >= 0) & (cells < np.array(plot.taken.shape[::-1])), axis=1)
         column, row = np.where(inside[:, None], cells, 0).T
-        good = np.logical_and(inside, plot.taken[row, column] == 0)
-        free = LONGEST_S if good.all() else float(steps[np.argmin(good)])
+        blocked = np.flatnonzero(~inside | (plot.taken[row, column] > 0))
+        free = float(steps[blocked[0]]) if len(blocked) else LONGEST_S
         if free > longest:
             best, longest = path, free
     if best is not None and longest < LONGEST_S:
@@ -642,21 +643,11 @@ def _house_fronts(plot: Plot, x: float, side: int) -> None:
         wide, storeys = rng.uniform(6, 18), int(rng.integers(1, 7))
         storey = rng.uniform(2.7, 3.6)
         if rng.random() < 0.88:
-            front = plot.palette.material(patterns.facade(rng))
-            deep = rng.uniform(6, 12)
-            mesh = build.box(np.array([deep, storeys * storey, wide]), front, 1.0)
-            axes = max(1, round(wide / rng.uniform(2.2, 3.6)))
-            scale = np.array([axes / wide, 1 / storey], np.float32)
-            mesh = Mesh(mesh.vertices, mesh.normals, mesh.faces, mesh.uv * scale, mesh.material, mesh.materials)
+            deep, high = rng.uniform(6, 12), storeys * storey
             at = x + side * (deep / 2 + rng.choice([0, 0, 0.4, 1.5]))
-            _fixed(plot, mesh, turned(0, (at, 0, z + wide / 2)), "house")
+            _house(plot, np.array([deep, high, wide]), turned(0, (at, 0, z + wide / 2)), storey)
             roof = plain_materials(np.square(patterns.random_colour(rng, 0.4, 0.15, 0.5)))
-            _fixed(
-                plot,
-                build.box(np.array([deep + 0.5, 0.25, wide]), roof),
-                turned(0, (at, -storeys * storey, z + wide / 2)),
-                "roof",
-            )
+            _fixed(plot, build.box(np.array([deep + 0.5, 0.25, wide]), roof), turned(0, (at, -high, z + wide / 2)), "roof")
         z += wide + (rng.uniform(1, 5) if rng.random() < 0.15 else 0.0)
 
 
@@ -683,7 +674,7 @@ def _garden(assets: Assets, split: str, rng: np.random.Generator, pictures: Sequ
     exterior = plot.models("Exterior")
     trees = [m for m in exterior if _word(m, TREES)]
     some = [trees[int(k)] for k in rng.integers(len(trees), size=min(3, len(trees)))] if trees else []
-    for _ in range(int(rng.integers(3, 16)) if some else 0):
+    for _ in range(int(rng.integers(3, 20)) if some else 0):
         model = some[int(rng.integers(len(some)))]
         x, z = rng.uniform(-1, 1, 2) * plot.half
         matrix = turned(rng.uniform(0, 6.3), (x, -plot.height(np.array([x, z])) + 0.03, z), 1.0)
@@ -696,12 +687,14 @@ def _garden(assets: Assets, split: str, rng: np.random.Generator, pictures: Sequ
         for m in exterior + plot.models("Vehicles")
         if not _word(m, (*TREES, *GROUND_MARKS)) and max(m.width_m, m.depth_m) < 5 and m.elevation_m < 0.05
     ]
-    tables = plot.scatter(things, int(rng.integers(2, 10)))
+    tables = plot.scatter(things, int(rng.integers(4, 20)))
     for thing in tables:
         if "table" in thing.name.lower():
             plot.on_top(thing, small_models(plot), 4)
     if rng.random() < 0.4:
         _fence(plot)
+    if rng.random() < 0.75:
+        _distance(plot)
     _people_in(plot, int(rng.choice(5, p=[0.15, 0.35, 0.25, 0.15, 0.1])), 0.4)
     _animals_in(plot, int(rng.choice(4, p=[0.3, 0.4, 0.2, 0.1])), 3.0)
     _loose_things(plot, int(rng.integers(0, 3)))
@@ -709,20 +702,38 @@ def _garden(assets: Assets, split: str, rng: np.random.Generator, pictures: Sequ
 
 
 def _house_behind(plot: Plot) -> None:
+    """A house along one border."""
     rng, (hx, hz) = plot.rng, plot.half
-    wide, storeys = rng.uniform(6, 2 * hx), int(rng.integers(1, 4))
-    mesh = build.box(np.array([wide, storeys * 2.9, 6.0]), plot.palette.material(patterns.facade(rng)), 1.0)
-    axes = max(1, round(wide / 2.8))
-    mesh = Mesh(
-        mesh.vertices,
-        mesh.normals,
-        mesh.faces,
-        mesh.uv * np.array([axes / wide, 1 / 2.9], np.float32),
-        mesh.material,
-        mesh.materials,
-    )
+    size = np.array([rng.uniform(6, 2 * hx), int(rng.integers(1, 4)) * 2.9, 6.0])
     place = turned(rng.choice([0, np.pi / 2]), (0, 0, 0)) @ turned(0, (rng.uniform(-0.3, 0.3) * hx, 0.3, hz + 2.5))
-    _fixed(plot, mesh, place, "house")
+    _house(plot, size, place, 2.9)
+
+
+def _distance(plot: Plot) -> None:
+    """Trees and houses beyond the garden."""
+    rng = plot.rng
+    kinds = [plot.palette.material(patterns.leafage(rng)) for _ in range(3)]
+    heading, spread = rng.uniform(0, 2 * np.pi), rng.uniform(1.5, 2 * np.pi)
+    for _ in range(int(rng.integers(10, 90))):
+        angle, away = heading + rng.uniform(-0.5, 0.5) * spread, plot.half[0] * 1.5 + rng.exponential(15)
+        at = (np.cos(angle) * away, 0.35, np.sin(angle) * away)
+        if rng.random() < 0.92:
+            high = rng.uniform(2, 9)
+            tree = build.cards(high * rng.uniform(0.5, 0.9), high, kinds[int(rng.integers(3))])
+            _fixed(plot, tree, turned(rng.uniform(0, 6.3), at), "tree")
+        elif away > plot.half[0] * 1.5 + 8:
+            size = np.array([rng.uniform(6, 14), rng.uniform(3, 12), rng.uniform(6, 12)])
+            _house(plot, size, turned(rng.uniform(0, 6.3), at), 2.9)
+
+
+def _house(plot: Plot, size: np.ndarray, place: np.ndarray, storey_m: float) -> None:
+    """A box whose fronts have windows; storeys of about `storey_m`."""
+    front = plot.palette.material(patterns.facade(plot.rng))
+    mesh = build.box(size, front, 1.0)
+    width, storeys = float(max(size[0], size[2])), max(1, round(size[1] / storey_m))
+    axes = max(1, round(width / plot.rng.uniform(2.2, 3.6)))
+    scale = np.array([axes / width, storeys / size[1]], np.float32)
+    _fixed(plot, replace(mesh, uv=mesh.uv * scale), place, "house")
 
 
 def _fence(plot: Plot) -> None:

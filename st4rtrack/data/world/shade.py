@@ -17,8 +17,6 @@ from st4rtrack.data.world.textures import sample
 LIFT_M = 2e-3
 """How far above a surface secondary rays start."""
 EDGE_SAMPLES = np.array([[-0.25, -0.27], [0.27, -0.23], [-0.23, 0.27], [0.23, 0.25]])
-MOST_EDGES = 0.2
-"""Share of the pixels that get four rays at most."""
 FAINT = 0.025
 """Reflections of a smaller share are left out."""
 BRIGHTEST = 6.0
@@ -323,7 +321,7 @@ def _add_gloss(
         return
     some, share, rough = some[seen], share[seen], rough[seen]
     direction, normal, cosine, ray = direction[seen], normal[seen], cosine[seen], surface.ray[some]
-    scatter = rng.standard_normal((len(some), 3)).astype(np.float32) * rough[:, None] * 0.3
+    scatter = rng.standard_normal((len(some), 3)).astype(np.float32) * rough[:, None] * 0.15
     mirrored = unit(direction + 2 * np.maximum(cosine, 0.02)[:, None] * normal + scatter).astype(np.float32)
     start = surface.position[some] + normal * LIFT_M
     light = radiance(caster, start, mirrored, rng.random((len(some), 3)).astype(np.float32), mirror=True)
@@ -372,8 +370,6 @@ def _smooth_edges(
     rows = np.flatnonzero(edge)
     if not len(rows):
         return
-    if len(rows) > MOST_EDGES * height * width:
-        rows = rows[:: -(-len(rows) // int(MOST_EDGES * height * width))]
     r, c = np.divmod(rows, width)
     eye = world_from_camera[:3, 3].astype(np.float32)
     finer_px = (np.stack([c + 0.5, r + 0.5], 1)[:, None] + EDGE_SAMPLES).reshape(-1, 2)
