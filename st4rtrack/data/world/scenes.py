@@ -171,7 +171,9 @@ def _shell(plot: Plot, pictures: Sequence[Path]) -> Stage:
         lights += _sun(rng, low=0.3) if rng.random() < 0.6 else []
         sky = sky * np.float32(rng.uniform(1.0, 3.0))
         bright = sky[len(sky) // 4 : 3 * len(sky) // 4].mean((0, 1))
-        windows = [windows[int(k)] for k in rng.permutation(len(windows))[:4]]
+        shining = rng.permutation(len(windows))[:2]
+        bright = bright * len(windows) / len(shining)
+        windows = [windows[int(k)] for k in shining]
         lights += [
             Light(at, 0.0, bright * (4 / np.pi * float(np.linalg.norm(half[0]) * np.linalg.norm(half[1]))), window=half)
             for at, half in windows

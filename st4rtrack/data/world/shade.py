@@ -16,7 +16,7 @@ from st4rtrack.data.world.textures import sample
 
 LIFT_M = 2e-3
 """How far above a surface secondary rays start."""
-EDGE_SAMPLES = np.array([[-0.25, -0.27], [0.27, -0.23], [-0.23, 0.27], [0.23, 0.25]])
+EDGE_SAMPLES = np.array([[-0.3, -0.25], [0.3, -0.1], [-0.05, 0.35]], np.float32)
 FAINT = 0.025
 """Reflections of a smaller share are left out."""
 BRIGHTEST = 6.0
@@ -126,7 +126,7 @@ def read_surface(caster: Caster, hits: Hits, rays: np.ndarray, eye: np.ndarray, 
         a, b = uv[:, 1] - uv[:, 0], uv[:, 2] - uv[:, 0]
         density = np.sqrt(np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) / np.maximum(area[textured], 1e-12))
         slant = np.abs(facing[textured]) / np.maximum(area[textured], 1e-12)
-        width = hits.distance[ray[textured]] * pixel / np.sqrt(np.clip(slant, 0.05, 1))
+        width = hits.distance[ray[textured]] * np.float32(pixel) / np.sqrt(np.clip(slant, 0.05, 1))
         rgba = sample(
             geometry.stage.textures,
             geometry.texture[material[textured]],
@@ -159,7 +159,7 @@ def _patterns(height: int, width: int, rng: np.random.Generator, step: int = 1) 
     )
     tile = (cells + rng.random(3)) / 16 % 1
     repeats = (-(-height // (4 * step)), -(-width // (4 * step)), 1)
-    jitter = rng.random((height // step, width // step, 3)) / 16
+    jitter = rng.random((height // step, width // step, 3), np.float32) / 16
     return ((np.tile(tile, repeats)[: height // step, : width // step] + jitter) % 1).astype(np.float32)
 
 
@@ -174,28 +174,30 @@ def direct_light(caster: Caster, position: np.ndarray, normal: np.ndarray, rando
     gifts, ways = [], []
     for light in lights:
         way = light.position.astype(np.float32) - position
-        way += light.radius * ball if light.window is None else (2 * random[:, :2] - 1) @ light.window.astype(np.float32)
+        way += (
+            np.float32(light.radius) * ball if light.window is None else (2 * random[:, :2] - 1) @ light.window.astype(np.float32)
+        )
         squares = dot(way, way)
-        cosine = np.maximum(dot(way, normal), 0) / np.sqrt(squares)
+        gift = np.maximum(dot(way, normal), 0) / np.sqrt(squares)
         if light.window is not None:
-            cosine = cosine * np.abs(dot(way, unit(np.cross(*light.window)).astype(np.float32)[None])) / np.sqrt(squares)
-        gifts.append(cosine if light.sun else cosine / np.maximum(squares, 0.04))
+            gift *= np.abs(dot(way, unit(np.cross(*light.window)).astype(np.float32)[None])) / np.sqrt(squares)
+        gifts.append(gift if light.sun else gift / np.maximum(squares, 0.04))
         ways.append(way)
-    weight = np.stack([gift * light.power.mean() for gift, light in zip(gifts, lights)], 1)
-    total = weight.sum(1)
-    edges = np.cumsum(weight, 1)
-    chosen = (
-        (random[:, 2, None] * total[:, None] > edges[:, :-1]).sum(1) if len(lights) > 1 else np.zeros(len(position), np.int64)
-    )
-    rows = np.flatnonzero(total > 1e-6)
-    way = np.stack(ways, 1)[rows, chosen[rows]] if len(lights) > 1 else ways[0][rows]
-    start = position[rows] + normal[rows] * LIFT_M
-    dark = caster.blocked(start, way, np.full(len(rows), 0.999, np.float32))
-    light = np.zeros_like(position)
-    share = weight[rows, chosen[rows]] / total[rows]
-    gift = np.stack(gifts, 1)[rows, chosen[rows]] / np.maximum(share, 1e-6) * ~dark
-    light[rows] = np.stack([x.power for x in lights]).astype(np.float32)[chosen[rows]] * gift[:, None]
-    return light
+    power = np.stack([light.power for light in lights]).astype(np.float32)
+    weight = np.stack(gifts, 1) * power.mean(1)
+    total = weight.sum(1) if len(lights) > 1 else weight[:, 0]
+    rows = np.flatnonzero(total > 1e-5)
+    result = np.zeros_like(position)
+    if len(lights) == 1:
+        way, light_of_row, gift = ways[0][rows], 0, gifts[0][rows]
+    else:
+        edges = np.cumsum(weight[rows, :-1], 1)
+        light_of_row = (random[rows, 2, None] * total[rows, None] > edges).sum(1)
+        way = np.stack(ways, 1)[rows, light_of_row]
+        gift = total[rows] / power.mean(1)[light_of_row]
+    clear = ~caster.blocked(position[rows] + normal[rows] * LIFT_M, way, np.full(len(rows), 0.999, np.float32))
+    result[rows] = power[light_of_row] * (gift * clear)[:, None]
+    return result
 
 
 def _cosine_directions(normal: np.ndarray, random: np.ndarray) -> np.ndarray:
@@ -332,9 +334,9 @@ def _add_gloss(
 def _smooth_by_object(values: np.ndarray, ray: np.ndarray, thing: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Mean [P, 3] over 3x3 pixels of one object."""
     grid, weight = np.zeros((shape[0] * shape[1], 3), np.float32), np.zeros(shape[0] * shape[1], np.float32)
-    key = thing % 2 + 1.0  # neighbours of another object rarely share it
+    key = thing % 2 + 1  # neighbours of another object rarely share it
     result = values
-    for parity in (1.0, 2.0):
+    for parity in (1, 2):
         own = key == parity
         grid[:], weight[:] = 0, 0
         grid[ray[own]], weight[ray[own]] = values[own], 1
@@ -348,7 +350,7 @@ def _haze(stage: Stage, distance: np.ndarray, rays: np.ndarray, colour: np.ndarr
     if stage.haze <= 0:
         return
     met = np.isfinite(distance)
-    share = 1 - np.exp(-stage.haze * distance[met])
+    share = 1 - np.exp(np.float32(-stage.haze) * distance[met])
     horizon = stage.sky[stage.sky.shape[0] * 2 // 5 : stage.sky.shape[0] // 2].mean((0, 1))
     colour[met] += share[:, None].astype(np.float32) * (np.minimum(horizon, 2) - colour[met])
 
@@ -361,7 +363,7 @@ def _smooth_edges(
     intrinsics: np.ndarray,
     world_from_camera: np.ndarray,
 ) -> None:
-    """Four rays per pixel where the picture has an edge, in place. Each takes its light from the neighbour that fits best.
+    """Three rays per pixel where the picture has an edge, in place. Each takes its light from the neighbour that fits best.
 
     edge [H, W]; pixels: object [H W], normal, position and light [H W, 3].
     """
@@ -404,8 +406,8 @@ def _edges(thing: np.ndarray, distance: np.ndarray, normal: np.ndarray) -> np.nd
         a, b = ([slice(None)] * 2 for _ in range(2))
         a[axis], b[axis] = slice(1, None), slice(None, -1)
         a, b = tuple(a), tuple(b)
-        differ = (thing[a] != thing[b]) | (np.abs(inverse[a] - inverse[b]) > 0.03 * inverse[a])
-        differ |= dot(normal[a], normal[b]) < 0.75
+        differ = (thing[a] != thing[b]) | (np.abs(inverse[a] - inverse[b]) > 0.04 * inverse[a])
+        differ |= dot(normal[a], normal[b]) < 0.6
         edge[a] |= differ
         edge[b] |= differ
     return edge
