@@ -177,7 +177,7 @@ def _target(casters: list[tuple[float, Caster]], rng: np.random.Generator) -> tu
     if isinstance(focus, np.ndarray) and rng.random() < 0.8:
         return focus + rng.normal(0, 0.1, 3) * np.array([1, 0.2, 1]), np.zeros(3), rng.uniform(0.25, 0.9)
     named = [k for k, thing in enumerate(stage.things) if thing.name and "-" in thing.name and not thing.moves]
-    if len(subjects) and (rng.random() < 0.75 or not named):
+    if len(subjects) and (rng.random() < 0.82 or not named):
         number = int(rng.choice(subjects))
         first, last = start.vertices_of(number), end.vertices_of(number)
         low, high = first.min(0), first.max(0)

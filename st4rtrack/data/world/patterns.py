@@ -171,6 +171,11 @@ def skin(rng: np.random.Generator) -> _Image:
     return _tint(tones[rng.integers(5)] * rng.uniform(0.92, 1.05), 1 + 0.03 * noise(int(rng.integers(40)), 1.2))
 
 
+def leather(rng: np.random.Generator) -> _Image:
+    """Shoes."""
+    return _tint(random_colour(rng, rng.choice([0.2, 0.7]), 0.05, 0.6), 1 + 0.05 * noise(int(rng.integers(40)), 1.0))
+
+
 def hair(rng: np.random.Generator) -> _Image:
     """Hair with strands."""
     tones = np.array(

@@ -164,7 +164,7 @@ def rotation(axis: int, angle: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Pose:
-    """Joint angles in radians; arms, elbows, hips, knees as (left, right).
+    """Joint angles in radians; arms, elbows, hips, knees as (left, right); lean and nod are forwards.
 
     `lower` 0: arms spread as at rest, 1: hanging; `swing` forwards; `raise_` sideways beyond that.
     """
@@ -204,8 +204,8 @@ class Body:
             turn[f"lowerleg01.{side}"] = rotation(0, pose.knee[k])
             turn[f"foot.{side}"] = rotation(0, 0.5 * (pose.hip[k] - pose.knee[k]))
         for name in ("spine04", "spine03", "spine02"):
-            turn[name] = rotation(0, -pose.lean / 3) @ rotation(1, pose.twist / 3)
-        turn["neck01"] = rotation(0, -pose.nod / 2) @ rotation(1, pose.look / 2)
+            turn[name] = rotation(0, pose.lean / 3) @ rotation(1, pose.twist / 3)
+        turn["neck01"] = rotation(0, pose.nod / 2) @ rotation(1, pose.look / 2)
         turn["head"] = turn["neck01"]
         moved = np.empty((len(self.heads), 4, 4))
         for bone, parent in enumerate(self.bodies.parents):

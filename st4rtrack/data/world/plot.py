@@ -60,6 +60,7 @@ class Plot:
         self.things: list[Thing] = []
         self.heights: np.ndarray | None = None
         self.models_used: list[str] = []
+        self.seated: list[str] = []  # names of seats that are taken
 
     def height(self, at: np.ndarray) -> float:
         """Ground above y = 0 at (x, z)."""
@@ -152,7 +153,7 @@ class Plot:
             size = self.assets.mesh(model.name).size
             local = (self.rng.uniform(-0.5, 0.5, 2) * below.mesh.size[[0, 2]] * spread).astype(np.float64)
             reach = max(size[0], size[2]) / 2
-            top = _surface_height(below.mesh, local, min(reach, 0.2))
+            top = surface_height(below.mesh, local, min(reach, 0.2))
             if top is None or any(np.abs(local - other[:2]).max() < reach + other[2] + 0.005 for other in boxes):
                 continue
             boxes.append(np.array([*local, reach]))
@@ -172,7 +173,7 @@ class Plot:
             "hair": patterns.hair,
             "top": patterns.cloth,
             "bottom": patterns.cloth,
-            "shoes": patterns.rough,
+            "shoes": patterns.leather,
         }
         made = {name: self.palette.add(make(rng)) for name, make in makers.items()}
         self.models_used.append(f"body-{number:02d}")
@@ -198,7 +199,7 @@ def _models(assets: Assets, split: str, categories: tuple[str, ...]) -> list[Mod
     return _models_cached((id(assets), split, categories))
 
 
-def _surface_height(mesh: Mesh, local: np.ndarray, reach: float) -> float | None:
+def surface_height(mesh: Mesh, local: np.ndarray, reach: float) -> float | None:
     """y of the upper surface at (x, z) where it is level within `reach`, in the frame of the mesh."""
     offsets = np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]]) * reach * 0.8
     start = np.zeros((5, 3), np.float32)

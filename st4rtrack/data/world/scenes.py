@@ -9,7 +9,7 @@ import numpy as np
 from st4rtrack.data.world import build, motion, patterns, people
 from st4rtrack.data.world.assets import Assets, Model
 from st4rtrack.data.world.mesh import Materials, Mesh, plain_materials
-from st4rtrack.data.world.plot import Plot
+from st4rtrack.data.world.plot import Plot, surface_height
 from st4rtrack.data.world.stage import Light, Stage, Thing, turned
 
 SETTINGS = ("room", "table", "street", "garden")
@@ -23,6 +23,9 @@ TREES = (
 )  # fmt: skip
 GROUND_MARKS = ("fleche", "stationnement", "passage", "rails", "concrete-sidewalk", "swimming-pool", "diving", "entry-bell")
 LONGEST_S = 6.0
+SEATS = ("chair", "sofa", "couch", "bench", "stool")
+HIPS_M = 0.1
+"""Height of the pelvis' middle above a seat."""
 
 
 def is_animal(model: Model) -> bool:
@@ -450,6 +453,8 @@ def _people_in(plot: Plot, count: int, clearance: float) -> None:
         area = plot.footprint(np.array([0.4, 1, 0.4]), place, 0.0)
         if body is None:
             _ready_person(plot, ready[int(rng.integers(len(ready)))], place, clearance)
+        elif rng.random() < 0.3 and _sit(plot, body):
+            continue
         elif rng.random() < 0.45:
             path = _path(plot, clearance, rng.uniform(0.5, 1.5))
             if path is not None and path.speed > 0.15:
@@ -462,6 +467,31 @@ def _people_in(plot: Plot, count: int, clearance: float) -> None:
         else:
             _act(plot, body, place)
         plot.take(area)
+
+
+def _sit(plot: Plot, body: people.Body) -> bool:
+    """Seat a person on a free chair, sofa or bench, if there is one."""
+    rng = plot.rng
+    seats = [
+        t for t in plot.things if not t.moves and any(word in t.name.lower() for word in SEATS) and t.name not in plot.seated
+    ]
+    if not seats:
+        return False
+    seat = seats[int(rng.integers(len(seats)))]
+    top = surface_height(seat.mesh, np.array([0.0, -0.05]), 0.1)
+    if top is None or not -0.75 < top < -0.3:
+        return False
+    plot.seated.append(seat.name)
+    place = seat.matrix(0.0) @ turned(rng.normal(0, 0.1), (0, 0, 0.02))
+    poses = []
+    for k in rng.integers(len(people.GESTURES), size=4):
+        gesture = people.GESTURES[int(k)]
+        arms = replace(people.SITTING, swing=gesture.swing, elbow=gesture.elbow, look=gesture.look, nod=gesture.nod)
+        poses += [people.SITTING, people.blend(people.SITTING, arms, rng.uniform(0.4, 1.0))]
+    _moving(
+        plot, body.mesh, np.eye(4), motion.Acting(body, tuple(poses), rng.uniform(0.7, 2.0), place, 0.0, HIPS_M - top), "person"
+    )
+    return True
 
 
 def _act(plot: Plot, body: people.Body, place: np.ndarray) -> None:
