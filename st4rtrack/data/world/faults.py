@@ -46,19 +46,19 @@ class Faults:
 def draw_faults(rng: np.random.Generator) -> Faults:
     """Settings of a random camera."""
     return Faults(
-        exposure=float(np.exp(rng.normal(0, 0.25))),
+        exposure=float(np.exp(rng.normal(-0.1, 0.22))),
         drift=float(rng.normal(0, 0.08)) if rng.random() < 0.4 else 0.0,
         lag=float(rng.uniform(0.5, 1.0)),
         balance=tuple(np.exp(rng.normal(0, 0.07, 3))),  # type: ignore[arg-type]
         gamma=float(rng.uniform(1.9, 2.5)),
-        contrast=float(rng.uniform(0, 0.8)),
+        contrast=float(rng.uniform(0.1, 1.1)),
         saturation=float(rng.uniform(0.7, 1.25)),
-        blur_px=float(rng.uniform(0.25, 0.8)) if rng.random() < 0.92 else float(rng.uniform(0.8, 1.4)),
+        blur_px=float(rng.uniform(0.2, 0.6)) if rng.random() < 0.9 else float(rng.uniform(0.6, 1.3)),
         shutter=float(rng.uniform(0.1, 0.6)) if rng.random() < 0.4 else 0.0,
-        noise=float(np.exp(rng.uniform(np.log(0.002), np.log(0.03)))),
+        noise=float(np.exp(rng.uniform(np.log(0.002), np.log(0.02)))),
         vignette=float(rng.uniform(0, 0.35)) if rng.random() < 0.4 else 0.0,
-        resize=float(rng.uniform(0.5, 0.95)) if rng.random() < 0.25 else 1.0,
-        jpeg=int(rng.integers(35, 96)) if rng.random() < 0.6 else 0,
+        resize=float(rng.uniform(0.5, 0.95)) if rng.random() < 0.15 else 1.0,
+        jpeg=int(rng.integers(45, 97)) if rng.random() < 0.6 else 0,
         h264=int(rng.integers(18, 33)) if rng.random() < 0.5 else 0,
     )
 

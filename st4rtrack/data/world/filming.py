@@ -128,7 +128,7 @@ def _draw(casters: list[tuple[float, Caster]], plot: Plot, rng: np.random.Genera
     fov = np.radians(draw_fov_deg(rng))
     spots = plot.free_spots(0.3)
     away = np.linalg.norm(spots - target[[0, 2]], axis=1) if len(spots) else np.zeros(0)
-    wanted = max(size * rng.uniform(0.7, 3.0) / (2 * np.tan(fov / 2)), 0.45)
+    wanted = max(size * np.exp(rng.uniform(np.log(0.55), np.log(2.4))) / (2 * np.tan(fov / 2)), 0.45)
     near = np.flatnonzero((away > 0.6 * wanted) & (away < 1.6 * wanted + 0.3))
     if len(near):
         spot = spots[near[int(rng.integers(len(near)))]]

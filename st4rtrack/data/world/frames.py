@@ -23,7 +23,7 @@ from st4rtrack.types import UserError
 
 log = logging.getLogger(__name__)
 
-VIEWS_PER_SCENE = 12
+VIEWS_PER_SCENE = 16
 VIEWS_PER_MOMENT = 4
 SHARD = 256
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")

@@ -594,7 +594,7 @@ def _street(assets: Assets, split: str, rng: np.random.Generator, pictures: Sequ
     """A road along z with pavements, house fronts, trees, parked and moving cars, people."""
     road, walk = rng.uniform(2.8, 5.5), rng.uniform(1.8, 4.5)
     plot = Plot(assets, split, road + walk, 30.0, 0.2, rng)
-    stage = _outdoors(plot, haze=rng.choice([0, 0.004, 0.012]))
+    stage = _outdoors(plot, haze=float(rng.choice([0, 0, 0.003, 0.01])))
     asphalt = _surface(plot, (patterns.asphalt, patterns.asphalt, patterns.paving, patterns.rough), pictures, 0.0, 0.03)
     _fixed(plot, build.ground(70.0, np.zeros((2, 2)), asphalt, rng.uniform(1.5, 4)), name="road")
     pavement = _surface(plot, (patterns.paving, patterns.rough, patterns.tiles), pictures, 0.0, 0.05)
@@ -687,7 +687,7 @@ def _garden(assets: Assets, split: str, rng: np.random.Generator, pictures: Sequ
     """Uneven ground with trees, bushes, rocks, furniture, perhaps a house or a fence; people and animals."""
     half = rng.uniform(6, 16)
     plot = Plot(assets, split, half, half, 0.15, rng)
-    stage = _outdoors(plot, haze=rng.choice([0, 0.003, 0.01, 0.03]))
+    stage = _outdoors(plot, haze=float(rng.choice([0, 0, 0.003, 0.01, 0.03])))
     n = 49
     bumps = patterns.noise(int(rng.integers(40)), 2.0)[:: 256 // n, :: 256 // n, 0][:n, :n] * rng.choice([0.0, 0.05, 0.15, 0.3])
     heights = bumps.astype(np.float64)

@@ -17,7 +17,7 @@ from st4rtrack.data.world.textures import sample
 LIFT_M = 2e-3
 """How far above a surface secondary rays start."""
 EDGE_SAMPLES = np.array([[-0.3, -0.25], [0.3, -0.1], [-0.05, 0.35]], np.float32)
-FAINT = 0.025
+FAINT = 0.04
 """Reflections of a smaller share are left out."""
 BRIGHTEST = 6.0
 """Radiance of the sky at most, as a source of indirect light: its sun is a light of its own."""
