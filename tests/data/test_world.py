@@ -267,6 +267,17 @@ def test_world_clips_give_training_clips(made_up: Assets, monkeypatch: pytest.Mo
     np.testing.assert_array_equal(source.clip(1).rgb, clip.rgb)
 
 
+@pytest.mark.usefixtures("embree")
+def test_world_clips_of_one_scene_do_not_depend_on_the_order(made_up: Assets) -> None:
+    source = WorldClips(frames=2, size=SIZE, setting="street", per_scene=3)
+    first, second = source.world_clip(0, made_up), source.world_clip(1, made_up)
+    source.world_clip(4, made_up)
+    again = source.world_clip(1, made_up)
+    np.testing.assert_array_equal(again.rgb, second.rgb)
+    np.testing.assert_array_equal(again.tracking_points_world, second.tracking_points_world)
+    assert not np.array_equal(first.rgb, second.rgb)
+
+
 def test_body_matrices_of_a_bent_knee_move_only_the_lower_leg(real_assets: Assets) -> None:
     bodies = real_assets.bodies
     assert bodies is not None

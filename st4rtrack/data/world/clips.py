@@ -184,6 +184,18 @@ def _flow(view: View, caster: Caster, pose: np.ndarray, intrinsics: np.ndarray) 
     return flow
 
 
+_last: list[tuple[object, Geometry]] = []
+
+
+def _geometry(assets: Assets, seed: int, split: str, scene: int, setting: str | None, pictures: Path | None) -> Geometry:
+    """A scene of a source; the last one is kept."""
+    key = (str(assets.folder), seed, split, scene, setting, pictures)
+    if not _last or _last[0][0] != key:
+        rng = scene_rng(seed, split, _SCENE_OFFSET + scene)
+        _last[:] = [(key, Geometry(make_stage(assets, split, rng, setting, find_pictures(pictures, split))))]
+    return _last[0][1]
+
+
 @dataclass(frozen=True)
 class WorldClips:
     """Endless clips of the rendered world: number `index` is the same each time and in every process.
@@ -196,6 +208,7 @@ class WorldClips:
         rate: frames per second, drawn between these for every clip; pairs take a step of up to 24 frames of it.
         pictures: folder of photographs for surfaces.
         setting, camera: kinds of scene and camera motion, None for mixtures.
+        per_scene: clips of one scene that follow one another; several are cheaper, above all for pairs in order.
     """
 
     frames: int = 24
@@ -206,6 +219,7 @@ class WorldClips:
     pictures: Path | None = None
     setting: str | None = None
     camera: str | None = None
+    per_scene: int = 1
 
     def clip(self, index: int) -> Clip:
         """Clip `index` >= 0 for the trainer."""
@@ -229,11 +243,11 @@ class WorldClips:
         """
         if index < 0:
             raise IndexError(f"clips are numbered from 0, not {index}")
-        rng = scene_rng(self.seed, self.split, _SCENE_OFFSET + index)
-        stage = make_stage(assets or open_assets(), self.split, rng, self.setting, find_pictures(self.pictures, self.split))
-        geometry = Geometry(stage)
-        plot = stage.notes["plot"]
+        scene, number = divmod(index, self.per_scene)
+        geometry = _geometry(assets or open_assets(), self.seed, self.split, scene, self.setting, self.pictures)
+        stage, plot = geometry.stage, geometry.stage.notes["plot"]
         assert isinstance(plot, Plot)
+        rng = scene_rng(self.seed, self.split, _SCENE_OFFSET + scene, number + 1)
         step = 1 / rng.uniform(*self.rate) * (int(rng.integers(1, 25)) if self.frames == 2 else 1)
         length = step * (self.frames - 1)
         start = rng.uniform(0, max(stage.seconds - length, 0.1))

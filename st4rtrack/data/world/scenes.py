@@ -557,7 +557,11 @@ def _animals_in(plot: Plot, count: int, largest_m: float) -> None:
 def _loose_things(plot: Plot, count: int) -> None:
     """Balls that drop and roll, toys that drive, boxes that are pushed: on the ground nearly always."""
     rng = plot.rng
-    balls = [m for m in plot.models("Miscellaneous") if _word(m, ("ball",))]
+    balls = [
+        m
+        for m in plot.models("Miscellaneous")
+        if _word(m, ("ball",)) and max(m.width_m, m.height_m) < 1.1 * min(m.depth_m, m.height_m)
+    ]
     for _ in range(count):
         spot = _spot(plot, 0.3)
         if spot is None:
