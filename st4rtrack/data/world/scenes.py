@@ -696,7 +696,7 @@ def _garden(assets: Assets, split: str, rng: np.random.Generator, pictures: Sequ
     bumps = patterns.noise(int(rng.integers(40)), 2.0)[:: 256 // n, :: 256 // n, 0][:n, :n] * rng.choice([0.0, 0.05, 0.15, 0.3])
     heights = bumps.astype(np.float64)
     plot.heights = heights
-    lawn = _surface(plot, (patterns.grass, patterns.grass, patterns.grass, patterns.rough, patterns.paving), pictures, 0.0, 0.08)
+    lawn = _surface(plot, (patterns.grass, patterns.grass, patterns.grass, patterns.rough, patterns.paving), pictures, 0.0, 0.02)
     _fixed(plot, build.ground(half, heights, lawn, rng.uniform(1.0, 3.0)), name="ground")
     _fixed(
         plot,
