@@ -9,16 +9,16 @@ import pytest
 
 from st4rtrack.data.world import build, people
 from st4rtrack.data.world.assets import Assets, assets_folder, build_assets, open_assets, split_of
+from st4rtrack.data.world.camera_effects import CameraEffects
+from st4rtrack.data.world.camera_path import CameraPath
 from st4rtrack.data.world.cast import Caster, Geometry
 from st4rtrack.data.world.clips import WorldClip, WorldClips, render_clip
-from st4rtrack.data.world.faults import Faults
-from st4rtrack.data.world.filming import Filming
 from st4rtrack.data.world.frames import frames, read_shard, scene_frames, write_frames
 from st4rtrack.data.world.mesh import parse_obj, plain_materials
 from st4rtrack.data.world.motion import Path as Walk
+from st4rtrack.data.world.objects import Light, SceneObject, WorldScene, turned
 from st4rtrack.data.world.patterns import mirrored_tile
 from st4rtrack.data.world.scenes import SETTINGS
-from st4rtrack.data.world.stage import Light, Stage, Thing, turned
 from st4rtrack.data.world.textures import join_textures, pyramid, sample
 from st4rtrack.geometry.camera import project
 from st4rtrack.types import UserError
@@ -50,9 +50,9 @@ def real_assets() -> Assets:
     return open_assets()
 
 
-def still_camera(eye: tuple[float, float, float], target: tuple[float, float, float], **changes: object) -> Filming:
+def still_camera(eye: tuple[float, float, float], target: tuple[float, float, float], **changes: object) -> CameraPath:
     zero = np.zeros(3)
-    filming = Filming(
+    camera_path = CameraPath(
         "tripod",
         np.array(eye),
         np.array(target),
@@ -66,21 +66,21 @@ def still_camera(eye: tuple[float, float, float], target: tuple[float, float, fl
         np.zeros((2, 3)),
         0.0,
     )
-    return replace(filming, **changes)
+    return replace(camera_path, **changes)
 
 
-def painted(rng: np.random.Generator) -> tuple[Stage, list]:
+def painted(rng: np.random.Generator) -> tuple[WorldScene, list]:
     """An empty stage with a floor and a wall of smooth random colours, and its textures."""
     parts = [pyramid(cv2.resize(rng.integers(30, 255, (12, 12, 3)).astype(np.uint8), (128, 128))) for _ in range(3)]
-    things = [
-        Thing(build.ground(6.0, np.zeros((2, 2)), plain_materials([0.5] * 3, 0), 3.0), np.eye(4)),
-        Thing(
+    objects = [
+        SceneObject(build.ground(6.0, np.zeros((2, 2)), plain_materials([0.5] * 3, 0), 3.0), np.eye(4)),
+        SceneObject(
             build.rectangle(np.array([-4.0, 0, 3]), np.array([8.0, 0, 0]), np.array([0, -4.0, 0]), plain_materials([0.5] * 3, 1)),
             np.eye(4),
         ),
     ]
     lights = [Light(np.array([200.0, -900, -300]), 5.0, np.full(3, 1.5), True)]
-    return Stage(things, lights, np.ones((8, 16, 3), np.float32), join_textures(parts), np.full(3, 0.3)), parts
+    return WorldScene(objects, lights, np.ones((8, 16, 3), np.float32), join_textures(parts), np.full(3, 0.3)), parts
 
 
 def test_parse_obj_reads_polygons_negative_indices_and_materials() -> None:
@@ -135,25 +135,25 @@ def test_mirrored_tile_has_equal_opposite_borders() -> None:
     np.testing.assert_array_equal(tile[:, 0], tile[:, -1])
 
 
-def moving_box_clip(times: np.ndarray, filming: Filming) -> tuple[WorldClip, Walk]:
+def moving_box_clip(times: np.ndarray, camera_path: CameraPath) -> tuple[WorldClip, Walk]:
     rng = np.random.default_rng(3)
-    stage, _ = painted(rng)
+    world_scene, _ = painted(rng)
     walk = Walk(np.array([-1.2, 1.0]), -np.pi / 2, 1.0, 0.2)
     box = build.box(np.array([0.6, 0.9, 0.5]), plain_materials([0.5] * 3, 2))
-    stage.things.append(Thing(box, walk.place(lambda at: 0.0), moves=True, subject=True))
-    return render_clip(stage, filming, times, (96, 128), rng, Faults(exposure=1.0)), walk
+    world_scene.objects.append(SceneObject(box, walk.place(lambda at: 0.0), moves=True, subject=True))
+    return render_clip(world_scene, camera_path, times, (96, 128), rng, CameraEffects(exposure=1.0)), walk
 
 
 @pytest.mark.usefixtures("embree")
 def test_render_clip_of_a_rigid_motion_has_exact_tracks_masks_and_occlusion() -> None:
     times = np.array([0.0, 0.6, 1.2])
-    filming = still_camera((0, -1.4, -3.5), (0, -0.6, 1.0), travel=np.array([0.3, 0, 0.2]))
-    clip, walk = moving_box_clip(times, filming)
+    camera_path = still_camera((0, -1.4, -3.5), (0, -0.6, 1.0), travel=np.array([0.3, 0, 0.2]))
+    clip, walk = moving_box_clip(times, camera_path)
     box = clip.object_index[0] == 2
     assert 0.02 < box.mean() < 0.3
     np.testing.assert_array_equal(clip.moving[0], box)
     np.testing.assert_array_equal(clip.subject[0], box)
-    world = filming.pose(0.0)
+    world = camera_path.pose(0.0)
     tracked = clip.tracking_points_world.astype(np.float64) @ world[:3, :3].T + world[:3, 3]
     rigid = walk.place(lambda at: 0.0)
     change = rigid(1.2) @ np.linalg.inv(rigid(0.0))
@@ -167,8 +167,8 @@ def test_render_clip_of_a_rigid_motion_has_exact_tracks_masks_and_occlusion() ->
 
 @pytest.mark.usefixtures("embree")
 def test_render_clip_reprojection_agrees_with_depth_and_colour() -> None:
-    filming = still_camera((0, -1.4, -3.5), (0, -0.6, 1.0), travel=np.array([0.4, -0.1, 0.2]), zoom=0.1, orbit=0.1)
-    clip, _ = moving_box_clip(np.array([0.0, 0.5, 1.0]), filming)
+    camera_path = still_camera((0, -1.4, -3.5), (0, -0.6, 1.0), travel=np.array([0.4, -0.1, 0.2]), zoom=0.1, orbit=0.1)
+    clip, _ = moving_box_clip(np.array([0.0, 0.5, 1.0]), camera_path)
     np.testing.assert_array_equal(clip.world_from_camera[0], np.eye(4))
     rays = np.linalg.inv(clip.intrinsics[0])
     pixels = np.stack(np.meshgrid(np.arange(128) + 0.5, np.arange(96) + 0.5), -1)
@@ -196,11 +196,11 @@ def test_render_clip_reprojection_agrees_with_depth_and_colour() -> None:
 def test_caster_sees_through_transparent_texels() -> None:
     image = np.full((8, 8, 4), 255, np.uint8)
     image[:, :4, 3] = 0
-    stage, parts = painted(np.random.default_rng(0))
-    stage.textures = join_textures([*parts, pyramid(image)])
+    world_scene, parts = painted(np.random.default_rng(0))
+    world_scene.textures = join_textures([*parts, pyramid(image)])
     card = build.rectangle(np.array([-1.0, 0, 1]), np.array([2.0, 0, 0]), np.array([0, -2.0, 0]), plain_materials([0.5] * 3, 3))
-    stage.things.append(Thing(card, np.eye(4)))
-    caster = Caster(Geometry(stage), 0.0)
+    world_scene.objects.append(SceneObject(card, np.eye(4)))
+    caster = Caster(Geometry(world_scene), 0.0)
     way = np.array([[0, 0, 1.0], [0, 0, 1.0]], np.float32)
     hits = caster.trace(np.array([[-0.5, -1, 0], [0.5, -1, 0]], np.float32), way)
     np.testing.assert_allclose(hits.distance, [3, 1], atol=1e-3)

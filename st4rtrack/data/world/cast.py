@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from st4rtrack.data.world.mesh import Mesh, dot
-from st4rtrack.data.world.stage import Stage, Thing
+from st4rtrack.data.world.mesh import dot
+from st4rtrack.data.world.objects import SceneObject, WorldScene
 from st4rtrack.data.world.textures import Textures, sample
 from st4rtrack.types import UserError
 
@@ -57,45 +57,45 @@ class Hits:
 class Geometry:
     """Arrays over all faces of a scene, and its vertices at any time."""
 
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
-        things = stage.things
-        counts = np.array([len(t.mesh.vertices) for t in things])
+    def __init__(self, world_scene: WorldScene) -> None:
+        self.world_scene = world_scene
+        objects = world_scene.objects
+        counts = np.array([len(t.mesh.vertices) for t in objects])
         self.first_vertex = np.cumsum(counts) - counts
-        face_counts = np.array([len(t.mesh.faces) for t in things])
+        face_counts = np.array([len(t.mesh.faces) for t in objects])
         self.first_face = np.cumsum(face_counts) - face_counts
-        self.faces = np.concatenate([t.mesh.faces + start for t, start in zip(things, self.first_vertex)]).astype(np.int32)
-        self.thing = np.repeat(np.arange(len(things), dtype=np.int32), face_counts)
-        self.uv = np.concatenate([t.mesh.uv for t in things])
-        rows = np.array([len(t.mesh.materials.texture) for t in things])
+        self.faces = np.concatenate([t.mesh.faces + start for t, start in zip(objects, self.first_vertex)]).astype(np.int32)
+        self.object_index = np.repeat(np.arange(len(objects), dtype=np.int32), face_counts)
+        self.uv = np.concatenate([t.mesh.uv for t in objects])
+        rows = np.array([len(t.mesh.materials.texture) for t in objects])
         first_row = np.cumsum(rows) - rows
-        self.material = np.concatenate([t.mesh.material + first for t, first in zip(things, first_row)]).astype(np.int32)
+        self.material = np.concatenate([t.mesh.material + first for t, first in zip(objects, first_row)]).astype(np.int32)
         self.colour, self.texture, self.gloss, self.rough = (
-            np.concatenate([getattr(t.mesh.materials, name) for t in things]) for name in ("colour", "texture", "gloss", "rough")
+            np.concatenate([getattr(t.mesh.materials, name) for t in objects]) for name in ("colour", "texture", "gloss", "rough")
         )
-        self.moves = np.array([t.moves for t in things])
-        self.subject = np.array([t.subject for t in things])
+        self.moves = np.array([t.moves for t in objects])
+        self.subject = np.array([t.subject for t in objects])
         self._static: np.ndarray | None = None
         self._static_normals: np.ndarray | None = None
-        self._alpha = _alpha_textures(stage.textures)
+        self._alpha = _alpha_textures(world_scene.textures)
         self.cutout = (self.texture >= 0) & self._alpha[self.texture] if len(self._alpha) else np.zeros(len(self.texture), bool)
         self._tree: Tree | None = None
         self._rigid: dict[int, Tree] = {}
-        static = np.concatenate([np.arange(s, s + n) for s, n, t in zip(self.first_face, face_counts, things) if not t.moves])
+        static = np.concatenate([np.arange(s, s + n) for s, n, t in zip(self.first_face, face_counts, objects) if not t.moves])
         self._static_faces = static.astype(np.int64)
 
     def vertices(self, time_s: float) -> tuple[np.ndarray, np.ndarray]:
         """Vertices and normals [V, 3] of all objects in the world."""
         if self._static is None or self._static_normals is None:
-            posed = [t.at(0.0) for t in self.stage.things]
+            posed = [t.at(0.0) for t in self.world_scene.objects]
             self._static = np.concatenate([v for v, _ in posed]).astype(np.float32)
             self._static_normals = np.concatenate([n for _, n in posed]).astype(np.float32)
         if not self.moves.any():
             return self._static, self._static_normals
         vertices, normals = self._static.copy(), self._static_normals.copy()
         for k in np.flatnonzero(self.moves).tolist():
-            span = slice(self.first_vertex[k], self.first_vertex[k] + len(self.stage.things[k].mesh.vertices))
-            vertices[span], normals[span] = self.stage.things[k].at(time_s)
+            span = slice(self.first_vertex[k], self.first_vertex[k] + len(self.world_scene.objects[k].mesh.vertices))
+            vertices[span], normals[span] = self.world_scene.objects[k].at(time_s)
         return vertices, normals
 
     def trees(self, time_s: float, vertices: np.ndarray) -> list[Tree]:
@@ -104,18 +104,18 @@ class Geometry:
             self._tree = build_tree(vertices, self.faces[self._static_faces])
         trees = [self._tree]
         for k in np.flatnonzero(self.moves).tolist():
-            thing: Thing = self.stage.things[k]
-            if thing.posed is None:
+            item: SceneObject = self.world_scene.objects[k]
+            if item.posed is None:
                 if k not in self._rigid:
-                    self._rigid[k] = build_tree(thing.mesh.vertices, thing.mesh.faces, int(self.first_face[k]))
+                    self._rigid[k] = build_tree(item.mesh.vertices, item.mesh.faces, int(self.first_face[k]))
                 base = self._rigid[k]
-                world_from_object = thing.matrix(time_s)
+                world_from_object = item.matrix(time_s)
                 inverse = np.linalg.inv(world_from_object)
                 centre = world_from_object[:3, :3] @ base.centre + world_from_object[:3, 3]
                 trees.append(Tree(base.scene, base.first_face, inverse, centre, base.radius * _scale(world_from_object)))
             else:
-                span = slice(self.first_vertex[k], self.first_vertex[k] + len(thing.mesh.vertices))
-                trees.append(build_tree(vertices[span], thing.mesh.faces, int(self.first_face[k])))
+                span = slice(self.first_vertex[k], self.first_vertex[k] + len(item.mesh.vertices))
+                trees.append(build_tree(vertices[span], item.mesh.faces, int(self.first_face[k])))
         return trees
 
     def face_of_static(self, face: np.ndarray) -> np.ndarray:
@@ -183,7 +183,7 @@ class Caster:
         face = hits.face[some]
         uv = corners_at(self.geometry.uv[face], hits.u[some], hits.v[some])
         number = self.geometry.texture[self.geometry.material[face]]
-        alpha = sample(self.geometry.stage.textures, number, uv, np.full(len(some), 1e-3, np.float32))[:, 3]
+        alpha = sample(self.geometry.world_scene.textures, number, uv, np.full(len(some), 1e-3, np.float32))[:, 3]
         return some[alpha < 0.5]
 
     def blocked(self, origins: np.ndarray, directions: np.ndarray, limit: np.ndarray) -> np.ndarray:
@@ -201,10 +201,10 @@ class Caster:
                 hit[rows] |= met
         return hit
 
-    def vertices_of(self, thing: int) -> np.ndarray:
+    def vertices_of(self, item: int) -> np.ndarray:
         """[V, 3] vertices of one object."""
-        first = self.geometry.first_vertex[thing]
-        return self.vertices[first : first + len(self.geometry.stage.things[thing].mesh.vertices)]
+        first = self.geometry.first_vertex[item]
+        return self.vertices[first : first + len(self.geometry.world_scene.objects[item].mesh.vertices)]
 
     def points(self, face: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         """[N, 3] float32 world positions of points of the surface at this time."""
@@ -231,8 +231,3 @@ def _rays_of(tree: Tree, origins: np.ndarray, directions: np.ndarray) -> tuple[n
         origins = origins @ linear + tree.from_world[:3, 3].astype(np.float32)
         directions = directions @ linear
     return rows, np.ascontiguousarray(origins, np.float32), np.ascontiguousarray(directions, np.float32)
-
-
-def mesh_top(mesh: Mesh) -> float:
-    """Height of a mesh in metres."""
-    return float(-mesh.vertices[:, 1].min())

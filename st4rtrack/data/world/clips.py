@@ -7,14 +7,14 @@ import numpy as np
 
 from st4rtrack.data.clip import Clip
 from st4rtrack.data.world.assets import Assets, open_assets
+from st4rtrack.data.world.camera_effects import CameraEffects, automatic_exposure, develop, draw_effects, through_h264
+from st4rtrack.data.world.camera_path import CameraPath, find_camera_path
 from st4rtrack.data.world.cast import Caster, Geometry
-from st4rtrack.data.world.faults import Faults, automatic_exposure, develop, draw_faults, through_h264
-from st4rtrack.data.world.filming import Filming, find_filming
 from st4rtrack.data.world.frames import find_pictures, scene_rng
-from st4rtrack.data.world.plot import Plot
-from st4rtrack.data.world.scenes import make_stage
+from st4rtrack.data.world.layout import Layout
+from st4rtrack.data.world.objects import WorldScene
+from st4rtrack.data.world.scenes import make_scene
 from st4rtrack.data.world.shade import View, render_view
-from st4rtrack.data.world.stage import Stage
 from st4rtrack.geometry.camera import project
 
 MOVES_M = 0.01
@@ -59,29 +59,29 @@ class WorldClip:
 
 
 def render_clip(
-    stage: Stage,
-    filming: Filming,
+    world_scene: WorldScene,
+    camera_path: CameraPath,
     times_s: np.ndarray,
     size: tuple[int, int],
     rng: np.random.Generator,
-    faults: Faults,
+    effects: CameraEffects,
     geometry: Geometry | None = None,
 ) -> WorldClip:
     """Render a scene at some times, with truth.
 
     Args:
-        stage: the scene.
-        filming: the camera.
+        world_scene: the scene.
+        camera_path: the camera.
         times_s: [T], the anchor's first.
         size: height and width.
         rng: draws sampling patterns and noise.
-        faults: of the camera.
-        geometry: of the stage, where it is at hand.
+        effects: of the camera.
+        geometry: of the scene, where it exists already.
     """
-    geometry = geometry or Geometry(stage)
+    geometry = geometry or Geometry(world_scene)
     casters = [Caster(geometry, float(t)) for t in times_s]
-    poses = [filming.pose(float(t)) for t in times_s]
-    intrinsics = np.stack([filming.intrinsics(float(t), *size) for t in times_s])
+    poses = [camera_path.pose(float(t)) for t in times_s]
+    intrinsics = np.stack([camera_path.intrinsics(float(t), *size) for t in times_s])
     views = [render_view(c, k, pose, *size, rng) for c, k, pose in zip(casters, intrinsics, poses)]
     tracks, visible = _follow(views[0], casters, poses, intrinsics)
     anchor_from_world = np.linalg.inv(poses[0])
@@ -92,7 +92,7 @@ def render_clip(
     tracked[:, ~valid] = 0
     # The anchor's own points are those of its depth map, to the last bit that both can show.
     return WorldClip(
-        rgb=_develop(views, casters, poses, intrinsics, times_s, faults, rng),
+        rgb=_develop(views, casters, poses, intrinsics, times_s, effects, rng),
         time_s=times_s,
         depth=np.stack([view.depth for view in views]),
         intrinsics=intrinsics,
@@ -101,10 +101,10 @@ def render_clip(
         tracking_valid=valid,
         visible=visible,
         moving=np.stack([_moving(view, casters) for view in views]),
-        object_index=np.stack([view.thing for view in views]),
-        subject=np.stack([(view.thing >= 0) & geometry.subject[view.thing] for view in views]),
-        setting=str(stage.notes.get("setting", "")),
-        camera=filming.kind,
+        object_index=np.stack([view.object_index for view in views]),
+        subject=np.stack([(view.object_index >= 0) & geometry.subject[view.object_index] for view in views]),
+        setting=str(world_scene.notes.get("setting", "")),
+        camera=camera_path.kind,
     )
 
 
@@ -119,10 +119,10 @@ def _at_all_times(view: View, casters: list[Caster]) -> np.ndarray:
 
 def _moving(view: View, casters: list[Caster]) -> np.ndarray:
     """[H, W] bool: content that is elsewhere at another time."""
-    moves = (view.thing >= 0) & casters[0].geometry.moves[view.thing]
+    moves = (view.object_index >= 0) & casters[0].geometry.moves[view.object_index]
     if not moves.any():
         return moves
-    some = View(view.colour, view.depth, np.where(moves, view.face, -1), view.u, view.v, view.thing)
+    some = View(view.colour, view.depth, np.where(moves, view.face, -1), view.u, view.v, view.object_index)
     places = _at_all_times(some, casters)
     return moves & (np.linalg.norm(places - places[:1], axis=-1).max(0) > MOVES_M)
 
@@ -154,7 +154,7 @@ def _develop(
     poses: list[np.ndarray],
     intrinsics: np.ndarray,
     times_s: np.ndarray,
-    faults: Faults,
+    effects: CameraEffects,
     rng: np.random.Generator,
 ) -> np.ndarray:
     """[T, H, W, 3] uint8."""
@@ -163,12 +163,12 @@ def _develop(
     for k, view in enumerate(views):
         other = k + 1 if k + 1 < len(views) else k - 1
         flow = None
-        if faults.shutter and len(views) > 1:
+        if effects.shutter and len(views) > 1:
             flow = _flow(view, casters[other], poses[other], intrinsics[other])
-        exposure = automatic[k] ** (1 - faults.lag) * automatic[0] ** faults.lag
-        pictures.append(develop(view.colour, faults, exposure, float(times_s[k] - times_s[0]), flow, rng))
-    if faults.h264 and len(pictures) > 1 and pictures[0].shape[0] % 2 == 0 and pictures[0].shape[1] % 2 == 0:
-        pictures = through_h264(pictures, faults.h264)
+        exposure = automatic[k] ** (1 - effects.lag) * automatic[0] ** effects.lag
+        pictures.append(develop(view.colour, effects, exposure, float(times_s[k] - times_s[0]), flow, rng))
+    if effects.h264 and len(pictures) > 1 and pictures[0].shape[0] % 2 == 0 and pictures[0].shape[1] % 2 == 0:
+        pictures = through_h264(pictures, effects.h264)
     return np.stack(pictures)
 
 
@@ -192,7 +192,7 @@ def _geometry(assets: Assets, seed: int, split: str, scene: int, setting: str | 
     key = (str(assets.folder), seed, split, scene, setting, pictures)
     if not _last or _last[0][0] != key:
         rng = scene_rng(seed, split, _SCENE_OFFSET + scene)
-        _last[:] = [(key, Geometry(make_stage(assets, split, rng, setting, find_pictures(pictures, split))))]
+        _last[:] = [(key, Geometry(make_scene(assets, split, rng, setting, find_pictures(pictures, split))))]
     return _last[0][1]
 
 
@@ -245,16 +245,16 @@ class WorldClips:
             raise IndexError(f"clips are numbered from 0, not {index}")
         scene, number = divmod(index, self.per_scene)
         geometry = _geometry(assets or open_assets(), self.seed, self.split, scene, self.setting, self.pictures)
-        stage, plot = geometry.stage, geometry.stage.notes["plot"]
-        assert isinstance(plot, Plot)
+        world_scene, layout = geometry.world_scene, geometry.world_scene.notes["layout"]
+        assert isinstance(layout, Layout)
         rng = scene_rng(self.seed, self.split, _SCENE_OFFSET + scene, number + 1)
         step = 1 / rng.uniform(*self.rate) * (int(rng.integers(1, 25)) if self.frames == 2 else 1)
         length = step * (self.frames - 1)
-        start = rng.uniform(0, max(stage.seconds - length, 0.1))
-        times = start + np.arange(self.frames) * min(step, stage.seconds / max(self.frames - 1, 1))
+        start = rng.uniform(0, max(world_scene.seconds - length, 0.1))
+        times = start + np.arange(self.frames) * min(step, world_scene.seconds / max(self.frames - 1, 1))
         if rng.random() < 0.3:
             times = times[::-1].copy()
-        filming = find_filming(
-            [(float(t), Caster(geometry, float(t))) for t in (times.min(), times.max())], plot, rng, self.camera
+        camera_path = find_camera_path(
+            [(float(t), Caster(geometry, float(t))) for t in (times.min(), times.max())], layout, rng, self.camera
         )
-        return render_clip(stage, filming, times, self.size, rng, draw_faults(rng), geometry)
+        return render_clip(world_scene, camera_path, times, self.size, rng, draw_effects(rng), geometry)

@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 
 from st4rtrack.data.world.assets import Assets, open_assets, split_of
+from st4rtrack.data.world.camera_effects import automatic_exposure, develop, draw_effects
+from st4rtrack.data.world.camera_path import find_camera_path
 from st4rtrack.data.world.cast import Caster, Geometry
-from st4rtrack.data.world.faults import automatic_exposure, develop, draw_faults
-from st4rtrack.data.world.filming import find_filming
-from st4rtrack.data.world.plot import Plot
-from st4rtrack.data.world.scenes import make_stage
+from st4rtrack.data.world.layout import Layout
+from st4rtrack.data.world.scenes import make_scene
 from st4rtrack.data.world.shade import render_view
 from st4rtrack.types import UserError
 
@@ -110,10 +110,10 @@ def scene_frames(
     setting: str | None = None,
 ) -> Iterator[Frame]:
     """Some of the frames of one scene."""
-    stage = make_stage(assets, split, scene_rng(seed, split, scene), setting, pictures)
-    geometry = Geometry(stage)
-    plot = stage.notes["plot"]
-    assert isinstance(plot, Plot)
+    world_scene = make_scene(assets, split, scene_rng(seed, split, scene), setting, pictures)
+    geometry = Geometry(world_scene)
+    layout = world_scene.notes["layout"]
+    assert isinstance(layout, Layout)
     caster, moment = None, -1
     for number in numbers:
         rng = scene_rng(seed, split, scene, number + 1)
@@ -121,11 +121,11 @@ def scene_frames(
             moment = number // VIEWS_PER_MOMENT
             time_s = float(scene_rng(seed, split, scene, 0, moment).uniform(0, 4))
             caster = Caster(geometry, time_s)
-        filming = find_filming([(time_s, caster)], plot, rng)
-        intrinsics = filming.intrinsics(time_s, *size)
-        view = render_view(caster, intrinsics, filming.pose(time_s), *size, rng)
-        rgb = develop(view.colour, draw_faults(rng), automatic_exposure(view.colour), time_s, None, rng)
-        subject = (view.thing >= 0) & geometry.subject[view.thing]
+        camera_path = find_camera_path([(time_s, caster)], layout, rng)
+        intrinsics = camera_path.intrinsics(time_s, *size)
+        view = render_view(caster, intrinsics, camera_path.pose(time_s), *size, rng)
+        rgb = develop(view.colour, draw_effects(rng), automatic_exposure(view.colour), time_s, None, rng)
+        subject = (view.object_index >= 0) & geometry.subject[view.object_index]
         yield Frame(rgb, view.depth, float(intrinsics[0, 0]), subject)
 
 

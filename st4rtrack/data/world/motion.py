@@ -1,4 +1,4 @@
-"""Motion of people, animals, cars and small things: functions of time that pose a `Thing`."""
+"""Motion of people, animals, cars and small things: functions of time that pose a `SceneObject`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 
 from st4rtrack.data.world import people
 from st4rtrack.data.world.mesh import Mesh, unit
-from st4rtrack.data.world.stage import Posed, apply, turned
+from st4rtrack.data.world.objects import Posed, apply, turned
 
 Place = Callable[[float], np.ndarray]
 
@@ -79,7 +79,7 @@ class Acting:
         return self.bones(time_s)[:2]
 
     def held(self, side: str, offset: np.ndarray) -> Place:
-        """A thing that the hand carries upright."""
+        """Pose of an object that the hand carries upright."""
 
         def matrix(time_s: float) -> np.ndarray:
             _, _, bones = self.bones(time_s)
@@ -134,7 +134,7 @@ def bending(mesh: Mesh, place: Place, amount: float, pace: float, phase: float) 
 
 
 def picked_up(rest: np.ndarray, lift_m: float, drift: np.ndarray, turn: float, start_s: float, length_s: float) -> Place:
-    """A thing that is lifted off its place, turned, carried by `drift` [2] and put down on the same height again."""
+    """Pose of an object that is lifted off its place, turned, carried by `drift` [2] and put down on the same height again."""
 
     def matrix(time_s: float) -> np.ndarray:
         share = float(np.clip((time_s - start_s) / length_s, 0, 1))

@@ -11,7 +11,7 @@ import numpy as np
 
 from st4rtrack.data.world.cast import Caster, Hits, corners_at
 from st4rtrack.data.world.mesh import dot, unit
-from st4rtrack.data.world.stage import Stage
+from st4rtrack.data.world.objects import WorldScene
 from st4rtrack.data.world.textures import sample
 
 LIFT_M = 2e-3
@@ -31,7 +31,7 @@ class View:
         colour: [H, W, 3] float32 linear.
         depth: [H, W] float32, z, 0 in the sky.
         face: [H, W] int64, -1 in the sky; u, v: [H, W] float32 barycentric coordinates.
-        thing: [H, W] int32 object, -1 in the sky.
+        object_index: [H, W] int32 object, -1 in the sky.
     """
 
     colour: np.ndarray
@@ -39,7 +39,7 @@ class View:
     face: np.ndarray
     u: np.ndarray
     v: np.ndarray
-    thing: np.ndarray
+    object_index: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Surface:
     normal: np.ndarray
     albedo: np.ndarray
     material: np.ndarray
-    thing: np.ndarray
+    object_index: np.ndarray
 
 
 def camera_rays(intrinsics: np.ndarray, world_from_camera: np.ndarray, pixels_px: np.ndarray) -> np.ndarray:
@@ -74,7 +74,7 @@ def render_view(
         height, width: pixels.
         rng: turns the sampling patterns.
     """
-    stage = caster.geometry.stage
+    world_scene = caster.geometry.world_scene
     v, u = np.meshgrid(np.arange(height) + 0.5, np.arange(width) + 0.5, indexing="ij")
     pixels = np.stack([u.ravel(), v.ravel()], 1)
     rays = camera_rays(intrinsics, world_from_camera, pixels)
@@ -82,18 +82,18 @@ def render_view(
     hits = caster.trace(np.broadcast_to(eye, rays.shape), rays)
     pixel = 1.0 / intrinsics[0, 0]
     surface = read_surface(caster, hits, rays, eye, pixel)
-    thing = np.full(height * width, -1, np.int32)
-    thing[surface.ray] = surface.thing
+    object_index = np.full(height * width, -1, np.int32)
+    object_index[surface.ray] = surface.object_index
     normal, position = np.zeros((height * width, 3), np.float32), np.zeros((height * width, 3), np.float32)
     normal[surface.ray], position[surface.ray] = surface.normal, surface.position
     shape = (height, width)
-    edge = _edges(thing.reshape(shape), hits.distance.reshape(shape), normal.reshape(*shape, 3))
+    edge = _edges(object_index.reshape(shape), hits.distance.reshape(shape), normal.reshape(*shape, 3))
     light = _light(caster, surface, normal.reshape(*shape, 3), position.reshape(*shape, 3), edge, rng)
-    colour = sky_radiance(stage.sky, rays)
+    colour = sky_radiance(world_scene.sky, rays)
     colour[surface.ray] = surface.albedo * light[surface.ray]
     _add_gloss(caster, surface, rays, colour, shape, rng)
-    _haze(stage, hits.distance, rays, colour)
-    _smooth_edges(caster, edge, (thing, normal, position, light), colour, intrinsics, world_from_camera)
+    _haze(world_scene, hits.distance, rays, colour)
+    _smooth_edges(caster, edge, (object_index, normal, position, light), colour, intrinsics, world_from_camera)
     depth = np.where(hits.face >= 0, hits.distance, 0).astype(np.float32)
     return View(
         colour.reshape(*shape, 3),
@@ -101,7 +101,7 @@ def render_view(
         hits.face.reshape(shape),
         hits.u.reshape(shape),
         hits.v.reshape(shape),
-        thing.reshape(shape),
+        object_index.reshape(shape),
     )
 
 
@@ -128,13 +128,13 @@ def read_surface(caster: Caster, hits: Hits, rays: np.ndarray, eye: np.ndarray, 
         slant = np.abs(facing[textured]) / np.maximum(area[textured], 1e-12)
         width = hits.distance[ray[textured]] * np.float32(pixel) / np.sqrt(np.clip(slant, 0.05, 1))
         rgba = sample(
-            geometry.stage.textures,
+            geometry.world_scene.textures,
             geometry.texture[material[textured]],
             corners_at(uv, u[textured], v[textured]),
             width * density,
         )
         albedo[textured] = rgba[:, :3] * rgba[:, :3]
-    return Surface(ray, corners_at(corners, u, v), normal, albedo, material, geometry.thing[face])
+    return Surface(ray, corners_at(corners, u, v), normal, albedo, material, geometry.object_index[face])
 
 
 def sky_radiance(sky: np.ndarray, rays: np.ndarray) -> np.ndarray:
@@ -165,38 +165,38 @@ def _patterns(height: int, width: int, rng: np.random.Generator, step: int = 1) 
 
 def direct_light(caster: Caster, position: np.ndarray, normal: np.ndarray, random: np.ndarray) -> np.ndarray:
     """[P, 3] light from one lamp or the sun, drawn for each point by how much it could give; random [P, 3]."""
-    lights = caster.geometry.stage.lights
+    lights = caster.geometry.world_scene.lights
     if not lights:
         return np.zeros_like(position)
     angle, height = 2 * np.pi * random[:, 0], 2 * random[:, 1] - 1
     ring = np.sqrt(np.maximum(1 - height * height, 0))
     ball = np.stack([ring * np.cos(angle), height, ring * np.sin(angle)], 1)
-    gifts, ways = [], []
+    irradiances, to_lights = [], []
     for light in lights:
         way = light.position.astype(np.float32) - position
         way += (
             np.float32(light.radius) * ball if light.window is None else (2 * random[:, :2] - 1) @ light.window.astype(np.float32)
         )
         squares = dot(way, way)
-        gift = np.maximum(dot(way, normal), 0) / np.sqrt(squares)
+        irradiance = np.maximum(dot(way, normal), 0) / np.sqrt(squares)
         if light.window is not None:
-            gift *= np.abs(dot(way, unit(np.cross(*light.window)).astype(np.float32)[None])) / np.sqrt(squares)
-        gifts.append(gift if light.sun else gift / np.maximum(squares, 0.04))
-        ways.append(way)
+            irradiance *= np.abs(dot(way, unit(np.cross(*light.window)).astype(np.float32)[None])) / np.sqrt(squares)
+        irradiances.append(irradiance if light.sun else irradiance / np.maximum(squares, 0.04))
+        to_lights.append(way)
     power = np.stack([light.power for light in lights]).astype(np.float32)
-    weight = np.stack(gifts, 1) * power.mean(1)
+    weight = np.stack(irradiances, 1) * power.mean(1)
     total = weight.sum(1) if len(lights) > 1 else weight[:, 0]
     rows = np.flatnonzero(total > 1e-5)
     result = np.zeros_like(position)
     if len(lights) == 1:
-        way, light_of_row, gift = ways[0][rows], 0, gifts[0][rows]
+        way, light_of_row, irradiance = to_lights[0][rows], 0, irradiances[0][rows]
     else:
         edges = np.cumsum(weight[rows, :-1], 1)
         light_of_row = (random[rows, 2, None] * total[rows, None] > edges).sum(1)
-        way = np.stack(ways, 1)[rows, light_of_row]
-        gift = total[rows] / power.mean(1)[light_of_row]
+        way = np.stack(to_lights, 1)[rows, light_of_row]
+        irradiance = total[rows] / power.mean(1)[light_of_row]
     clear = ~caster.blocked(position[rows] + normal[rows] * LIFT_M, way, np.full(len(rows), 0.999, np.float32))
-    result[rows] = power[light_of_row] * (gift * clear)[:, None]
+    result[rows] = power[light_of_row] * (irradiance * clear)[:, None]
     return result
 
 
@@ -244,10 +244,10 @@ def _indirect(
 
 def radiance(caster: Caster, start: np.ndarray, directions: np.ndarray, random: np.ndarray, mirror: bool = False) -> np.ndarray:
     """[P, 3] light along rays, with plain materials."""
-    stage, limit = caster.geometry.stage, 2 * BRIGHTEST if mirror else BRIGHTEST
+    world_scene, limit = caster.geometry.world_scene, 2 * BRIGHTEST if mirror else BRIGHTEST
     hits = caster.trace(start, directions, cutouts=False)
-    light = np.minimum(sky_radiance(stage.sky, directions), limit)
-    if not mirror and any(lamp.window is not None for lamp in stage.lights):
+    light = np.minimum(sky_radiance(world_scene.sky, directions), limit)
+    if not mirror and any(lamp.window is not None for lamp in world_scene.lights):
         light[:] = 0  # what comes through windows is counted as their light
     met = np.flatnonzero(hits.face >= 0)
     face = hits.face[met]
@@ -256,7 +256,7 @@ def radiance(caster: Caster, start: np.ndarray, directions: np.ndarray, random: 
     normal *= np.where(dot(normal, directions[met]) > 0, -1, 1).astype(np.float32)[:, None]
     position = caster.points(face, hits.u[met], hits.v[met])
     albedo = caster.geometry.colour[caster.geometry.material[face]]
-    light[met] = albedo * (direct_light(caster, position, normal, random[met]) + stage.ambient.astype(np.float32))
+    light[met] = albedo * (direct_light(caster, position, normal, random[met]) + world_scene.ambient.astype(np.float32))
     return np.minimum(light, limit)
 
 
@@ -327,14 +327,14 @@ def _add_gloss(
     mirrored = unit(direction + 2 * np.maximum(cosine, 0.02)[:, None] * normal + scatter).astype(np.float32)
     start = surface.position[some] + normal * LIFT_M
     light = radiance(caster, start, mirrored, rng.random((len(some), 3)).astype(np.float32), mirror=True)
-    light = _smooth_by_object(light, ray, surface.thing[some], shape)
+    light = _smooth_by_object(light, ray, surface.object_index[some], shape)
     colour[ray] += (share[:, None] * (light - 0.5 * colour[ray])).astype(np.float32)
 
 
-def _smooth_by_object(values: np.ndarray, ray: np.ndarray, thing: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def _smooth_by_object(values: np.ndarray, ray: np.ndarray, object_index: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Mean [P, 3] over 3x3 pixels of one object."""
     grid, weight = np.zeros((shape[0] * shape[1], 3), np.float32), np.zeros(shape[0] * shape[1], np.float32)
-    key = thing % 2 + 1  # neighbours of another object rarely share it
+    key = object_index % 2 + 1  # neighbours of another object rarely share it
     result = values
     for parity in (1, 2):
         own = key == parity
@@ -345,13 +345,13 @@ def _smooth_by_object(values: np.ndarray, ray: np.ndarray, thing: np.ndarray, sh
     return result
 
 
-def _haze(stage: Stage, distance: np.ndarray, rays: np.ndarray, colour: np.ndarray) -> None:
+def _haze(world_scene: WorldScene, distance: np.ndarray, rays: np.ndarray, colour: np.ndarray) -> None:
     """Air between the camera and far surfaces, in place."""
-    if stage.haze <= 0:
+    if world_scene.haze <= 0:
         return
     met = np.isfinite(distance)
-    share = 1 - np.exp(np.float32(-stage.haze) * distance[met])
-    horizon = stage.sky[stage.sky.shape[0] * 2 // 5 : stage.sky.shape[0] // 2].mean((0, 1))
+    share = 1 - np.exp(np.float32(-world_scene.haze) * distance[met])
+    horizon = world_scene.sky[world_scene.sky.shape[0] * 2 // 5 : world_scene.sky.shape[0] // 2].mean((0, 1))
     colour[met] += share[:, None].astype(np.float32) * (np.minimum(horizon, 2) - colour[met])
 
 
@@ -367,7 +367,7 @@ def _smooth_edges(
 
     edge [H, W]; pixels: object [H W], normal, position and light [H W, 3].
     """
-    thing, normal, position, light = pixels
+    object_index, normal, position, light = pixels
     height, width = edge.shape
     rows = np.flatnonzero(edge)
     if not len(rows):
@@ -378,7 +378,7 @@ def _smooth_edges(
     rays = camera_rays(intrinsics, world_from_camera, finer_px)
     fine = caster.trace(np.broadcast_to(eye, rays.shape), rays)
     seen = read_surface(caster, fine, rays, eye, 0.5 / intrinsics[0, 0])
-    result = sky_radiance(caster.geometry.stage.sky, rays)
+    result = sky_radiance(caster.geometry.world_scene.sky, rays)
     own, quadrant = np.divmod(seen.ray, len(EDGE_SAMPLES))
     best, score = rows[own], np.full(len(own), -np.inf, np.float32)
     for dr, dc in ((0, 0), (0, 1), (1, 0), (1, 1)):
@@ -386,27 +386,27 @@ def _smooth_edges(
         other = (np.clip(r[own] + side_r, 0, height - 1) * width + np.clip(c[own] + side_c, 0, width - 1)).astype(np.int64)
         apart = np.abs(dot(position[other] - seen.position, seen.normal))
         fit = (
-            3.0 * (thing[other] == seen.thing)
+            3.0 * (object_index[other] == seen.object_index)
             + dot(normal[other], seen.normal)
             - 5 * np.minimum(apart, 1)
-            - 9 * (thing[other] < 0)
+            - 9 * (object_index[other] < 0)
         )
         better = fit > score
         best, score = np.where(better, other, best), np.where(better, fit, score)
     result[seen.ray] = seen.albedo * light[best]
-    _haze(caster.geometry.stage, fine.distance, rays, result)
+    _haze(caster.geometry.world_scene, fine.distance, rays, result)
     colour[rows] = np.minimum(result, 4.0).reshape(len(rows), len(EDGE_SAMPLES), 3).mean(1)
 
 
-def _edges(thing: np.ndarray, distance: np.ndarray, normal: np.ndarray) -> np.ndarray:
+def _edges(object_index: np.ndarray, distance: np.ndarray, normal: np.ndarray) -> np.ndarray:
     """[H, W] bool: a neighbour shows another surface."""
-    edge = np.zeros(thing.shape, bool)
+    edge = np.zeros(object_index.shape, bool)
     inverse = np.where(np.isfinite(distance), 1 / np.maximum(distance, 1e-6), 0)
     for axis in (0, 1):
         a, b = ([slice(None)] * 2 for _ in range(2))
         a[axis], b[axis] = slice(1, None), slice(None, -1)
         a, b = tuple(a), tuple(b)
-        differ = (thing[a] != thing[b]) | (np.abs(inverse[a] - inverse[b]) > 0.04 * inverse[a])
+        differ = (object_index[a] != object_index[b]) | (np.abs(inverse[a] - inverse[b]) > 0.04 * inverse[a])
         differ |= dot(normal[a], normal[b]) < 0.6
         edge[a] |= differ
         edge[b] |= differ

@@ -13,15 +13,15 @@ Posed = Callable[[float], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
-class Thing:
+class SceneObject:
     """One object of a scene.
 
     Attributes:
         mesh: its surface.
-        place: [T?] function of time that gives world_from_object [4, 4] (rigid); constant for static objects.
+        place: world_from_object [4, 4], or a function of time in seconds that gives it.
         posed: for skinned and bending objects, instead of `place`.
         moves: it is dynamic.
-        subject: it is a person, an animal, or a thing that moves: what a picture is of.
+        subject: it is a person, an animal, or a moving object.
         name: of its model.
     """
 
@@ -64,20 +64,21 @@ class Light:
 
 
 @dataclass
-class Stage:
+class WorldScene:
     """A scene that can be rendered at any time.
 
     Attributes:
-        things: all objects; static ones share one tree.
+        objects: all objects; static ones share one tree.
         lights: lamps, the sun.
         sky: [H, W, 3] float32 linear radiance by latitude and longitude, row 0 at the zenith.
         textures: of all meshes of the scene.
         ambient: [3] light that arrives after many reflections, on surfaces that rays from others meet.
         haze: share of the light that air replaces per metre.
         seconds: length of its motion.
+        notes: setting, layout and names of the models used; `focus` [3] is where a camera should look.
     """
 
-    things: list[Thing]
+    objects: list[SceneObject]
     lights: list[Light]
     sky: np.ndarray
     textures: Textures

@@ -10,7 +10,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Faults:
+class CameraEffects:
     """One camera and its settings over a clip.
 
     Attributes:
@@ -43,9 +43,9 @@ class Faults:
     h264: int = 0
 
 
-def draw_faults(rng: np.random.Generator) -> Faults:
+def draw_effects(rng: np.random.Generator) -> CameraEffects:
     """Settings of a random camera."""
-    return Faults(
+    return CameraEffects(
         exposure=float(np.exp(rng.normal(-0.1, 0.22))),
         drift=float(rng.normal(0, 0.08)) if rng.random() < 0.4 else 0.0,
         lag=float(rng.uniform(0.5, 1.0)),
@@ -72,13 +72,18 @@ def automatic_exposure(colour: np.ndarray) -> float:
 
 
 def develop(
-    colour: np.ndarray, faults: Faults, exposure: float, time_s: float, flow_px: np.ndarray | None, rng: np.random.Generator
+    colour: np.ndarray,
+    effects: CameraEffects,
+    exposure: float,
+    time_s: float,
+    flow_px: np.ndarray | None,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Linear colour [H, W, 3] to a picture [H, W, 3] uint8.
 
     Args:
         colour: radiance.
-        faults: the camera.
+        effects: the camera.
         exposure: automatic exposure of this frame.
         time_s: since the start of the clip.
         flow_px: [H, W, 2] motion of every pixel until the next frame, or None for no motion blur.
@@ -86,33 +91,35 @@ def develop(
     """
     height, width = colour.shape[:2]
     scale = max(height, width) / 256
-    image = colour * (np.array(faults.balance) * (exposure * faults.exposure * np.exp(faults.drift * time_s))).astype(np.float32)
-    if flow_px is not None and faults.shutter:
-        image = _motion_blur(image, flow_px * np.float32(faults.shutter))
-    image = cv2.GaussianBlur(np.minimum(image, 4.0), (0, 0), max(faults.blur_px * scale, 0.2))
-    if faults.vignette:
+    image = colour * (np.array(effects.balance) * (exposure * effects.exposure * np.exp(effects.drift * time_s))).astype(
+        np.float32
+    )
+    if flow_px is not None and effects.shutter:
+        image = _motion_blur(image, flow_px * np.float32(effects.shutter))
+    image = cv2.GaussianBlur(np.minimum(image, 4.0), (0, 0), max(effects.blur_px * scale, 0.2))
+    if effects.vignette:
         v, u = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
-        image = image * (1 - faults.vignette * (u * u + v * v) / 2)[..., None].astype(np.float32)
+        image = image * (1 - effects.vignette * (u * u + v * v) / 2)[..., None].astype(np.float32)
     image = np.where(image > 0.7, 1 - 0.3 * np.exp((0.7 - np.maximum(image, 0)) / 0.3), np.maximum(image, 0)) ** np.float32(
-        1 / faults.gamma
+        1 / effects.gamma
     )
     grey = image.mean(-1, keepdims=True)
-    image = grey + (image - grey) * np.float32(faults.saturation)
-    image = image + np.float32(faults.contrast) * image * (1 - image) * (image - 0.5) * 2
-    if faults.noise:
+    image = grey + (image - grey) * np.float32(effects.saturation)
+    image = image + np.float32(effects.contrast) * image * (1 - image) * (image - 0.5) * 2
+    if effects.noise:
         fine = rng.standard_normal(image.shape, np.float32)
-        image += fine * (faults.noise * (0.4 + 0.6 * np.sqrt(np.clip(image, 0, 1))))
+        image += fine * (effects.noise * (0.4 + 0.6 * np.sqrt(np.clip(image, 0, 1))))
     picture = (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
-    return _compressed(picture, faults)
+    return _compressed(picture, effects)
 
 
-def _compressed(picture: np.ndarray, faults: Faults) -> np.ndarray:
+def _compressed(picture: np.ndarray, effects: CameraEffects) -> np.ndarray:
     height, width = picture.shape[:2]
-    if faults.resize < 1:
-        small = cv2.resize(picture, (round(width * faults.resize), round(height * faults.resize)), interpolation=cv2.INTER_AREA)
+    if effects.resize < 1:
+        small = cv2.resize(picture, (round(width * effects.resize), round(height * effects.resize)), interpolation=cv2.INTER_AREA)
         picture = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
-    if faults.jpeg:
-        data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, faults.jpeg])[1]
+    if effects.jpeg:
+        data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, effects.jpeg])[1]
         decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
         assert decoded is not None, "what was encoded can be read"
         picture = np.ascontiguousarray(decoded[..., ::-1])

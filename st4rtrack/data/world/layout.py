@@ -10,11 +10,11 @@ from st4rtrack.data.world import patterns, people
 from st4rtrack.data.world.assets import Assets, Model
 from st4rtrack.data.world.cast import FAR, build_tree
 from st4rtrack.data.world.mesh import Materials, Mesh
-from st4rtrack.data.world.stage import Thing, apply, turned
+from st4rtrack.data.world.objects import SceneObject, turned
 from st4rtrack.data.world.textures import Textures, join_textures, pyramid, select_textures
 
 
-class Palette:
+class TextureSet:
     """Textures of one scene."""
 
     def __init__(self, assets: Assets) -> None:
@@ -48,7 +48,7 @@ class Palette:
         return join_textures(self._parts)
 
 
-class Plot:
+class Layout:
     """A rectangle of ground, x in [-half_x, half_x], z in [-half_z, half_z], and what stands on it."""
 
     def __init__(self, assets: Assets, split: str, half_x: float, half_z: float, cell_m: float, rng: np.random.Generator) -> None:
@@ -56,8 +56,8 @@ class Plot:
         self.half = np.array([half_x, half_z])
         self.cell_m = cell_m
         self.taken = np.zeros((int(2 * half_z / cell_m) + 1, int(2 * half_x / cell_m) + 1), np.uint8)
-        self.palette = Palette(assets)
-        self.things: list[Thing] = []
+        self.texture_set = TextureSet(assets)
+        self.objects: list[SceneObject] = []
         self.heights: np.ndarray | None = None
         self.models_used: list[str] = []
         self.seated: list[str] = []  # names of seats that are taken
@@ -88,7 +88,7 @@ class Plot:
         return (corners @ matrix[:3, :3].T + matrix[:3, 3])[:, [0, 2]]
 
     def free(self, corners: np.ndarray) -> bool:
-        """Nothing stands on a convex area, and it lies on the plot."""
+        """Nothing stands on a convex area, and it lies within the borders."""
         mask, inside = self._mask(corners)
         return inside and not (self.taken[mask] > 0).any()
 
@@ -110,7 +110,7 @@ class Plot:
         """One of them by chance; small meshes are preferred a little."""
         return models[int(self.rng.integers(len(models)))] if models else None
 
-    def put(self, model: Model, matrix: np.ndarray, margin: float = 0.03, scale: float = 1.0) -> Thing | None:
+    def put(self, model: Model, matrix: np.ndarray, margin: float = 0.03, scale: float = 1.0) -> SceneObject | None:
         """Stand a model on the ground at `matrix` if there is room; its y is set to the ground."""
         mesh = self.assets.mesh(model.name)
         corners = self.footprint(mesh.size * scale, matrix, margin)
@@ -119,31 +119,31 @@ class Plot:
         self.take(corners)
         return self.add(model, matrix)
 
-    def add(self, model: Model, matrix: np.ndarray) -> Thing:
+    def add(self, model: Model, matrix: np.ndarray) -> SceneObject:
         """Add a model without asking for room."""
-        thing = Thing(self.palette.adopt(self.assets.mesh(model.name)), matrix, name=model.name)
+        item = SceneObject(self.texture_set.adopt(self.assets.mesh(model.name)), matrix, name=model.name)
         self.models_used.append(model.name)
-        self.things.append(thing)
-        return thing
+        self.objects.append(item)
+        return item
 
-    def scatter(self, models: list[Model], count: int, tries: int = 8, margin: float = 0.1) -> list[Thing]:
+    def scatter(self, models: list[Model], count: int, tries: int = 8, margin: float = 0.1) -> list[SceneObject]:
         """Stand models at random places and headings."""
-        placed: list[Thing] = []
+        placed: list[SceneObject] = []
         for _ in range(count):
             model = self.pick(models)
             for _ in range(tries if model else 0):
                 x, z = self.rng.uniform(-1, 1, 2) * (self.half - 0.3)
                 matrix = turned(self.rng.uniform(0, 2 * np.pi), (x, -self.height(np.array([x, z])), z))
                 assert model is not None
-                thing = self.put(model, matrix, margin)
-                if thing is not None:
-                    placed.append(thing)
+                item = self.put(model, matrix, margin)
+                if item is not None:
+                    placed.append(item)
                     break
         return placed
 
-    def on_top(self, below: Thing, models: list[Model], count: int, spread: float = 0.8) -> list[Thing]:
-        """Stand small models on the upper surface of a static thing, where that is level."""
-        placed: list[Thing] = []
+    def on_top(self, below: SceneObject, models: list[Model], count: int, spread: float = 0.8) -> list[SceneObject]:
+        """Stand small models on the upper surface of a static object, where that is level."""
+        placed: list[SceneObject] = []
         boxes: list[np.ndarray] = []
         matrix = below.matrix(0.0)
         for _ in range(count * 3):
@@ -175,7 +175,7 @@ class Plot:
             "bottom": patterns.cloth,
             "shoes": patterns.leather,
         }
-        made = {name: self.palette.add(make(rng)) for name, make in makers.items()}
+        made = {name: self.texture_set.add(make(rng)) for name, make in makers.items()}
         self.models_used.append(f"body-{number:02d}")
         return people.dress(bodies, number, {k: v[0] for k, v in made.items()}, {k: v[1] for k, v in made.items()}, rng)
 
@@ -229,15 +229,3 @@ class _Key:
 @functools.lru_cache(maxsize=64)
 def _tree_of(key: _Key):
     return build_tree(key.mesh.vertices, key.mesh.faces)
-
-
-def lifted(matrix: np.ndarray, up_m: float) -> np.ndarray:
-    """A pose moved up."""
-    moved = matrix.copy()
-    moved[1, 3] -= up_m
-    return moved
-
-
-def world_points(thing: Thing, time_s: float = 0.0) -> np.ndarray:
-    """Vertices of a thing in the world."""
-    return apply(thing.matrix(time_s), thing.mesh.vertices) if thing.posed is None else thing.posed(time_s)[0]

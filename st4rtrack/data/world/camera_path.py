@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from st4rtrack.data.world.cast import Caster
+from st4rtrack.data.world.layout import Layout
 from st4rtrack.data.world.mesh import unit
-from st4rtrack.data.world.plot import Plot
 from st4rtrack.data.world.shade import camera_rays
 
 KINDS = ("tripod", "pan", "hand", "walk", "orbit", "zoom", "follow")
@@ -16,7 +16,7 @@ TRIES, GOOD = 12, 0.75
 
 
 @dataclass(frozen=True)
-class Filming:
+class CameraPath:
     """A camera over time.
 
     Attributes:
@@ -77,38 +77,40 @@ def draw_fov_deg(rng: np.random.Generator) -> float:
     return rng.uniform(76, 100) if kind < 0.75 else rng.uniform(30, 58)
 
 
-def find_filming(casters: list[tuple[float, Caster]], plot: Plot, rng: np.random.Generator, kind: str | None = None) -> Filming:
+def find_camera_path(
+    casters: list[tuple[float, Caster]], layout: Layout, rng: np.random.Generator, kind: str | None = None
+) -> CameraPath:
     """A camera that sees something of the scene at some times, and stands in nothing; the best of some tries.
 
     Args:
         casters: the scene at these times in seconds.
-        plot: where there is room.
+        layout: where there is room.
         rng: draws the camera.
         kind: one of `KINDS`, None for a mixture.
     """
     best, score = None, -np.inf
     for _ in range(TRIES):
-        filming = _draw(casters, plot, rng, kind)
-        value = min(_value(caster, filming, time_s) for time_s, caster in casters)
+        camera_path = _draw(casters, layout, rng, kind)
+        value = min(_value(caster, camera_path, time_s) for time_s, caster in casters)
         if value > score:
-            best, score = filming, value
+            best, score = camera_path, value
         if score > GOOD:
             break
     assert best is not None
     return best
 
 
-def _value(caster: Caster, filming: Filming, time_s: float) -> float:
+def _value(caster: Caster, camera_path: CameraPath, time_s: float) -> float:
     """How good a view is, at most 1: nothing too near, not only walls or sky."""
     v, u = np.meshgrid(np.arange(9) + 0.5, np.arange(12) + 0.5, indexing="ij")
-    pose = filming.pose(time_s)
-    rays = camera_rays(filming.intrinsics(time_s, 9, 12), pose, np.stack([u.ravel(), v.ravel()], 1))
+    pose = camera_path.pose(time_s)
+    rays = camera_rays(camera_path.intrinsics(time_s, 9, 12), pose, np.stack([u.ravel(), v.ravel()], 1))
     hits = caster.trace(np.broadcast_to(pose[:3, 3].astype(np.float32), rays.shape), rays, cutouts=False)
     met = hits.face >= 0
     z = np.where(met, hits.distance, 50.0)
-    things = caster.geometry.thing[hits.face[met]]
-    subject = caster.geometry.subject[things].mean() if met.any() else 0.0
-    kinds = len(np.unique(things))
+    objects = caster.geometry.object_index[hits.face[met]]
+    subject = caster.geometry.subject[objects].mean() if met.any() else 0.0
+    kinds = len(np.unique(objects))
     value = (
         1.0
         - 6 * float((z < NEAREST_M).mean())
@@ -118,15 +120,15 @@ def _value(caster: Caster, filming: Filming, time_s: float) -> float:
     value -= 0.08 * max(0, 5 - kinds) + (0.25 if subject < 0.02 else 0.0) + 2 * max(0.0, float(subject) - 0.7)
     if caster.blocked(pose[None, :3, 3].astype(np.float32), np.array([[0, 1, 0]], np.float32), np.array([0.1], np.float32))[0]:
         value -= 1.0
-    inside = np.abs(pose[[0, 2], 3]) < caster.geometry.stage.notes["plot"].half - 0.1  # type: ignore[attr-defined]
+    inside = np.abs(pose[[0, 2], 3]) < caster.geometry.world_scene.notes["layout"].half - 0.1  # type: ignore[attr-defined]
     return value - (0.0 if inside.all() else 3.0)
 
 
-def _draw(casters: list[tuple[float, Caster]], plot: Plot, rng: np.random.Generator, kind: str | None) -> Filming:
+def _draw(casters: list[tuple[float, Caster]], layout: Layout, rng: np.random.Generator, kind: str | None) -> CameraPath:
     kind = kind or str(rng.choice(KINDS, p=KIND_SHARES))
     target, velocity, size = _target(casters, rng)
     fov = np.radians(draw_fov_deg(rng))
-    spots = plot.free_spots(0.3)
+    spots = layout.free_spots(0.3)
     away = np.linalg.norm(spots - target[[0, 2]], axis=1) if len(spots) else np.zeros(0)
     wanted = max(size * np.exp(rng.uniform(np.log(0.55), np.log(2.4))) / (2 * np.tan(fov / 2)), 0.45)
     near = np.flatnonzero((away > 0.6 * wanted) & (away < 1.6 * wanted + 0.3))
@@ -139,7 +141,7 @@ def _draw(casters: list[tuple[float, Caster]], plot: Plot, rng: np.random.Genera
     eye_height = rng.uniform(0.3, 0.9) if low else rng.uniform(1.1, 1.85)
     if size < 0.5:  # a table top: from above it
         eye_height = -target[1] + rng.uniform(0.15, 0.7) * max(distance, 0.4)
-    eye = np.array([spot[0], -plot.height(spot) - eye_height, spot[1]])
+    eye = np.array([spot[0], -layout.height(spot) - eye_height, spot[1]])
     scale = max(distance, 0.5)
     hand = rng.uniform(0.004, 0.025) if kind not in ("tripod", "pan", "zoom") else rng.choice([0.0, 0.001])
     side = unit(np.cross(target - eye, np.array([0.0, 1.0, 0.0])))
@@ -159,7 +161,7 @@ def _draw(casters: list[tuple[float, Caster]], plot: Plot, rng: np.random.Genera
         hand *= 2
         travel = rng.normal(0, 0.03, 3) * scale * np.array([1, 0.4, 1])
     target = target + rng.normal(0, 0.12, 3) * scale * np.array([1, 0.5, 1])
-    return Filming(
+    return CameraPath(
         kind, eye, target, travel, pan, orbit, 0.5 / np.tan(fov / 2), zoom,
         np.stack([np.full(3, hand), np.full(3, hand * scale)]) * rng.uniform(0.3, 1, (2, 3)),
         rng.uniform(0.3, 1.7, (2, 3)), rng.uniform(0, 2 * np.pi, (2, 3)),
@@ -171,12 +173,12 @@ def _target(casters: list[tuple[float, Caster]], rng: np.random.Generator) -> tu
     """What the camera looks at: point, its velocity, its size."""
     (first_s, start), (last_s, end) = casters[0], casters[-1]
     geometry = start.geometry
-    stage = geometry.stage
+    world_scene = geometry.world_scene
     subjects = np.flatnonzero(geometry.subject)
-    focus = stage.notes.get("focus")
+    focus = world_scene.notes.get("focus")
     if isinstance(focus, np.ndarray) and rng.random() < 0.8:
         return focus + rng.normal(0, 0.1, 3) * np.array([1, 0.2, 1]), np.zeros(3), rng.uniform(0.25, 0.9)
-    named = [k for k, thing in enumerate(stage.things) if thing.name and "-" in thing.name and not thing.moves]
+    named = [k for k, item in enumerate(world_scene.objects) if item.name and "-" in item.name and not item.moves]
     if len(subjects) and (rng.random() < 0.82 or not named):
         number = int(rng.choice(subjects))
         first, last = start.vertices_of(number), end.vertices_of(number)
