@@ -147,9 +147,11 @@ def _motion_blur(image: np.ndarray, flow_px: np.ndarray, taps: int = 7) -> np.nd
 def through_h264(pictures: Sequence[np.ndarray], rate_factor: int) -> list[np.ndarray]:
     """Pictures of even size, encoded as a video in memory and decoded."""
     height, width = pictures[0].shape[:2]
+    # Weighted prediction and the macroblock tree gave different bits for the same pictures from call to call.
+    options = {"crf": str(rate_factor), "preset": "veryfast", "threads": "1", "x264-params": "mbtree=0:weightp=0"}
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=24, options={"crf": str(rate_factor), "preset": "veryfast", "threads": "1"})
+        stream = container.add_stream("libx264", rate=24, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for picture in pictures:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
