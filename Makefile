@@ -9,7 +9,7 @@ VIDEO ?= $(CLIP)
 # Tests that stand beside each other share what they set up, so each process takes neighbours.
 DEFAULT_TESTS := --numprocesses logical --maxprocesses 4 --dist worksteal -m "not slow"
 
-.PHONY: demo test test-slow test-portable test-floors coverage mutation versions performance benchmark docs train-tiny audit faults fuzz cases clean
+.PHONY: demo test test-slow test-portable test-floors coverage mutation versions performance benchmark docs train-tiny world-assets audit faults fuzz cases clean
 
 # The path of VIDEO may hold spaces, which make's own functions would split at.
 demo: $(INSTALLED)
@@ -71,6 +71,11 @@ docs: $(INSTALLED)
 # One core, resumable; hours. The result replaces the embedded model only by hand, see docs/training-log.md.
 train-tiny: $(INSTALLED)
 	nice $(BIN)/st4rtrack train tiny -o runs/tiny --threads 1
+
+# Objects, people and skies of the rendered world into the user's cache (needs apt-get or sweethome3d-furniture; 0.7 GB).
+world-assets: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[world]"
+	$(BIN)/python -m st4rtrack.data.world.assets
 
 # Known weaknesses of the packages that are installed; asks a public service, and says so where there is no network.
 audit: $(INSTALLED)

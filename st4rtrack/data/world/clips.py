@@ -1,0 +1,260 @@
+"""Clips of the rendered world with exact truth: depth, tracks of every pixel, visibility, motion, cameras."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from st4rtrack.data.clip import Clip
+from st4rtrack.data.world.assets import Assets, open_assets
+from st4rtrack.data.world.camera_effects import CameraEffects, automatic_exposure, develop, draw_effects, through_h264
+from st4rtrack.data.world.camera_path import CameraPath, find_camera_path
+from st4rtrack.data.world.cast import Caster, Geometry
+from st4rtrack.data.world.frames import find_pictures, scene_rng
+from st4rtrack.data.world.layout import Layout
+from st4rtrack.data.world.objects import WorldScene
+from st4rtrack.data.world.scenes import make_scene
+from st4rtrack.data.world.shade import View, render_view
+from st4rtrack.geometry.camera import project
+
+MOVES_M = 0.01
+BEHIND_M = 0.01
+"""A point that lies farther than this, or 0.5 %, behind the first surface on its ray is occluded."""
+_SCENE_OFFSET = 1 << 20
+"""Clips and single frames of a seed are different scenes."""
+
+
+@dataclass(frozen=True)
+class WorldClip:
+    """A clip with truth; world = camera frame of frame 0, metres.
+
+    Attributes:
+        rgb: [T, H, W, 3] uint8.
+        time_s: [T].
+        depth: [T, H, W] float32, 0 in the sky.
+        intrinsics: [T, 3, 3] float64 pixels.
+        world_from_camera: [T, 4, 4] float64.
+        tracking_points_world: [T, H, W, 3] float32, where the content of frame 0 is at every time.
+        tracking_valid: [H, W] bool, frame 0 shows a surface.
+        visible: [T, H, W] bool, that point is in the picture of frame t and nothing is in front of it.
+        moving: [T, H, W] bool, the pixel of frame t shows something that moves more than a centimetre over the clip.
+        object_index: [T, H, W] int32, -1 in the sky.
+        subject: [T, H, W] bool, people, animals, and things that move.
+        setting, camera: kinds of scene and of camera motion.
+    """
+
+    rgb: np.ndarray
+    time_s: np.ndarray
+    depth: np.ndarray
+    intrinsics: np.ndarray
+    world_from_camera: np.ndarray
+    tracking_points_world: np.ndarray
+    tracking_valid: np.ndarray
+    visible: np.ndarray
+    moving: np.ndarray
+    object_index: np.ndarray
+    subject: np.ndarray
+    setting: str = ""
+    camera: str = ""
+
+
+def render_clip(
+    world_scene: WorldScene,
+    camera_path: CameraPath,
+    times_s: np.ndarray,
+    size: tuple[int, int],
+    rng: np.random.Generator,
+    effects: CameraEffects,
+    geometry: Geometry | None = None,
+) -> WorldClip:
+    """Render a scene at some times, with truth.
+
+    Args:
+        world_scene: the scene.
+        camera_path: the camera.
+        times_s: [T], the anchor's first.
+        size: height and width.
+        rng: draws sampling patterns and noise.
+        effects: of the camera.
+        geometry: of the scene, where it exists already.
+    """
+    geometry = geometry or Geometry(world_scene)
+    casters = [Caster(geometry, float(t)) for t in times_s]
+    poses = [camera_path.pose(float(t)) for t in times_s]
+    intrinsics = np.stack([camera_path.intrinsics(float(t), *size) for t in times_s])
+    views = [render_view(c, k, pose, *size, rng) for c, k, pose in zip(casters, intrinsics, poses)]
+    tracks, visible = _follow(views[0], casters, poses, intrinsics)
+    anchor_from_world = np.linalg.inv(poses[0])
+    cameras = np.stack([anchor_from_world @ pose for pose in poses])
+    cameras[0] = np.eye(4)
+    tracked = tracks @ anchor_from_world[:3, :3].T + anchor_from_world[:3, 3]
+    valid = views[0].face >= 0
+    tracked[:, ~valid] = 0
+    # The anchor's own points are those of its depth map, to the last bit that both can show.
+    return WorldClip(
+        rgb=_develop(views, casters, poses, intrinsics, times_s, effects, rng),
+        time_s=times_s,
+        depth=np.stack([view.depth for view in views]),
+        intrinsics=intrinsics,
+        world_from_camera=cameras,
+        tracking_points_world=tracked.astype(np.float32),
+        tracking_valid=valid,
+        visible=visible,
+        moving=np.stack([_moving(view, casters) for view in views]),
+        object_index=np.stack([view.object_index for view in views]),
+        subject=np.stack([(view.object_index >= 0) & geometry.subject[view.object_index] for view in views]),
+        setting=str(world_scene.notes.get("setting", "")),
+        camera=camera_path.kind,
+    )
+
+
+def _at_all_times(view: View, casters: list[Caster]) -> np.ndarray:
+    """[T, H, W, 3] float64 places of a view's content, in the scene's world; 0 where it shows the sky."""
+    shown = view.face >= 0
+    places = np.zeros((len(casters), *view.face.shape, 3))
+    for k, caster in enumerate(casters):
+        places[k][shown] = caster.points(view.face[shown], view.u[shown], view.v[shown])
+    return places
+
+
+def _moving(view: View, casters: list[Caster]) -> np.ndarray:
+    """[H, W] bool: content that is elsewhere at another time."""
+    moves = (view.object_index >= 0) & casters[0].geometry.moves[view.object_index]
+    if not moves.any():
+        return moves
+    some = View(view.colour, view.depth, np.where(moves, view.face, -1), view.u, view.v, view.object_index)
+    places = _at_all_times(some, casters)
+    return moves & (np.linalg.norm(places - places[:1], axis=-1).max(0) > MOVES_M)
+
+
+def _follow(view: View, casters: list[Caster], poses: list[np.ndarray], intrinsics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places [T, H, W, 3] in the scene's world of the anchor's content, and where it is visible [T, H, W]."""
+    places = _at_all_times(view, casters)
+    height, width = view.face.shape
+    visible = np.zeros(places.shape[:3], bool)
+    for k, (caster, pose) in enumerate(zip(casters, poses)):
+        rows = np.flatnonzero(view.face.ravel() >= 0)
+        points = places[k].reshape(-1, 3)[rows]
+        local = (points - pose[:3, 3]) @ pose[:3, :3]
+        front = local[:, 2] > 1e-3
+        pixel = project(np.where(front[:, None], local, 1.0), intrinsics[k])
+        inside = front & (pixel > 0).all(1) & (pixel[:, 0] < width) & (pixel[:, 1] < height)
+        rows, points = rows[inside], points[inside]
+        way = (points - pose[:3, 3]).astype(np.float32)
+        hits = caster.trace(np.broadcast_to(pose[:3, 3].astype(np.float32), way.shape), way)
+        length = np.linalg.norm(way, axis=1)
+        visible[k].reshape(-1)[rows] = hits.distance * length > length - np.maximum(BEHIND_M, 0.005 * length)
+    visible[0] = view.face >= 0
+    return places, visible
+
+
+def _develop(
+    views: list[View],
+    casters: list[Caster],
+    poses: list[np.ndarray],
+    intrinsics: np.ndarray,
+    times_s: np.ndarray,
+    effects: CameraEffects,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """[T, H, W, 3] uint8."""
+    automatic = [automatic_exposure(view.colour) for view in views]
+    pictures = []
+    for k, view in enumerate(views):
+        other = k + 1 if k + 1 < len(views) else k - 1
+        flow = None
+        if effects.shutter and len(views) > 1:
+            flow = _flow(view, casters[other], poses[other], intrinsics[other])
+        exposure = automatic[k] ** (1 - effects.lag) * automatic[0] ** effects.lag
+        pictures.append(develop(view.colour, effects, exposure, float(times_s[k] - times_s[0]), flow, rng))
+    if effects.h264 and len(pictures) > 1 and pictures[0].shape[0] % 2 == 0 and pictures[0].shape[1] % 2 == 0:
+        pictures = through_h264(pictures, effects.h264)
+    return np.stack(pictures)
+
+
+def _flow(view: View, caster: Caster, pose: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+    """[H, W, 2] float32 motion in pixels of a view's content until another time; 0 in the sky."""
+    height, width = view.face.shape
+    flow = np.zeros((height, width, 2), np.float32)
+    rows, columns = np.nonzero(view.face >= 0)
+    points = caster.points(view.face[rows, columns], view.u[rows, columns], view.v[rows, columns])
+    local = (points - pose[:3, 3]) @ pose[:3, :3]
+    local[:, 2] = np.maximum(local[:, 2], 0.05)
+    flow[rows, columns] = project(local, intrinsics) - np.stack([columns + 0.5, rows + 0.5], 1)
+    return flow
+
+
+_last: list[tuple[object, Geometry]] = []
+
+
+def _geometry(assets: Assets, seed: int, split: str, scene: int, setting: str | None, pictures: Path | None) -> Geometry:
+    """A scene of a source; the last one is kept."""
+    key = (str(assets.folder), seed, split, scene, setting, pictures)
+    if not _last or _last[0][0] != key:
+        rng = scene_rng(seed, split, _SCENE_OFFSET + scene)
+        _last[:] = [(key, Geometry(make_scene(assets, split, rng, setting, find_pictures(pictures, split))))]
+    return _last[0][1]
+
+
+@dataclass(frozen=True)
+class WorldClips:
+    """Endless clips of the rendered world: number `index` is the same each time and in every process.
+
+    Attributes:
+        frames: per clip; 2 are pairs.
+        size: height and width.
+        seed: of the whole source.
+        split: "train" or "validation".
+        rate: frames per second, drawn between these for every clip; pairs take a step of up to 24 frames of it.
+        pictures: folder of photographs for surfaces.
+        setting, camera: kinds of scene and camera motion, None for mixtures.
+        per_scene: clips of one scene that follow one another; several are cheaper, above all for pairs in order.
+    """
+
+    frames: int = 24
+    size: tuple[int, int] = (192, 256)
+    seed: int = 0
+    split: str = "train"
+    rate: tuple[float, float] = (6.0, 24.0)
+    pictures: Path | None = None
+    setting: str | None = None
+    camera: str | None = None
+    per_scene: int = 1
+
+    def clip(self, index: int) -> Clip:
+        """Clip `index` >= 0 for the trainer."""
+        clip = self.world_clip(index)
+        return Clip(
+            rgb=clip.rgb,
+            depth=clip.depth,
+            intrinsics=clip.intrinsics,
+            world_from_camera=clip.world_from_camera,
+            tracking_points_world=clip.tracking_points_world,
+            tracking_valid=np.broadcast_to(clip.tracking_valid, clip.depth.shape).copy(),
+            moving=clip.moving[0],
+            name=f"world {self.split} {self.seed}/{index}",
+        )
+
+    def world_clip(self, index: int, assets: Assets | None = None) -> WorldClip:
+        """Clip `index` >= 0 with visibility and objects.
+
+        Raises:
+            UserError: assets are not cached.
+        """
+        if index < 0:
+            raise IndexError(f"clips are numbered from 0, not {index}")
+        scene, number = divmod(index, self.per_scene)
+        geometry = _geometry(assets or open_assets(), self.seed, self.split, scene, self.setting, self.pictures)
+        world_scene, layout = geometry.world_scene, geometry.world_scene.notes["layout"]
+        assert isinstance(layout, Layout)
+        rng = scene_rng(self.seed, self.split, _SCENE_OFFSET + scene, number + 1)
+        step = 1 / rng.uniform(*self.rate) * (int(rng.integers(1, 25)) if self.frames == 2 else 1)
+        length = step * (self.frames - 1)
+        start = rng.uniform(0, max(world_scene.seconds - length, 0.1))
+        times = start + np.arange(self.frames) * min(step, world_scene.seconds / max(self.frames - 1, 1))
+        if rng.random() < 0.3:
+            times = times[::-1].copy()
+        camera_path = find_camera_path(
+            [(float(t), Caster(geometry, float(t))) for t in (times.min(), times.max())], layout, rng, self.camera
+        )
+        return render_clip(world_scene, camera_path, times, self.size, rng, draw_effects(rng), geometry)

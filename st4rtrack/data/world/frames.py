@@ -1,0 +1,197 @@
+"""Single frames of the rendered world, for a monocular depth head: on the fly, or as a cached set.
+
+python -m st4rtrack.data.world.frames -o DIR --frames 20000 --seed 0      # resumable; one core
+"""
+
+import argparse
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from st4rtrack.data.world.assets import Assets, open_assets, split_of
+from st4rtrack.data.world.camera_effects import automatic_exposure, develop, draw_effects
+from st4rtrack.data.world.camera_path import find_camera_path
+from st4rtrack.data.world.cast import Caster, Geometry
+from st4rtrack.data.world.layout import Layout
+from st4rtrack.data.world.scenes import make_scene
+from st4rtrack.data.world.shade import render_view
+from st4rtrack.types import UserError
+
+log = logging.getLogger(__name__)
+
+VIEWS_PER_SCENE = 16
+VIEWS_PER_MOMENT = 4
+SHARD = 256
+PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
+
+
+class Frame(NamedTuple):
+    """A picture with truth; the principal point is the centre of the image.
+
+    Attributes:
+        rgb: [H, W, 3] uint8.
+        depth: [H, W] float32, z in metres, 0 where unknown (sky).
+        focal_px: pixels.
+        subject: [H, W] bool: people, animals, and things that move.
+    """
+
+    rgb: np.ndarray
+    depth: np.ndarray
+    focal_px: float
+    subject: np.ndarray
+
+
+def find_pictures(folder: Path | None, split: str) -> tuple[Path, ...]:
+    """Photographs in a folder that belong to a split, by a hash of their names.
+
+    Raises:
+        UserError: the folder holds none.
+    """
+    if folder is None:
+        return ()
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_ENDINGS)
+    if not found:
+        raise UserError(f"{folder} holds no {', '.join(PICTURE_ENDINGS)} files; pass a folder of photographs to --pictures")
+    return tuple(path for path in found if split_of(path.name) == split)
+
+
+def scene_rng(seed: int, split: str, scene: int, *more: int) -> np.random.Generator:
+    """Random numbers of one scene: the same in every process."""
+    return np.random.default_rng([seed, ("train", "validation").index(split), scene, *more])
+
+
+def frames(
+    seed: int = 0,
+    split: str = "train",
+    size: tuple[int, int] = (192, 256),
+    *,
+    first: int = 0,
+    pictures: Path | None = None,
+    setting: str | None = None,
+    views: int = VIEWS_PER_SCENE,
+    assets: Assets | None = None,
+) -> Iterator[Frame]:
+    """Endless frames; frame k of a seed and split is always the same.
+
+    Args:
+        seed: of everything.
+        split: "train" or "validation": disjoint models, bodies, pictures and random numbers.
+        size: height and width; every scene is landscape or, with height > width, portrait.
+        first: number of the first frame; cheapest at multiples of `views`.
+        pictures: folder of photographs for surfaces.
+        setting: of the scenes, None for a mixture.
+        views: frames of a scene, each by another camera at another time.
+        assets: cached assets, None opens them.
+    Raises:
+        UserError: assets are not cached, or `split` is unknown.
+    """
+    if split not in ("train", "validation"):
+        raise UserError(f"split must be train or validation, got {split!r}")
+    assets = assets or open_assets()
+    files = find_pictures(pictures, split)
+    scene, skip = divmod(first, views)
+    while True:
+        yield from scene_frames(assets, seed, split, scene, size, range(skip, views), files, setting)
+        scene, skip = scene + 1, 0
+
+
+def scene_frames(
+    assets: Assets,
+    seed: int,
+    split: str,
+    scene: int,
+    size: tuple[int, int],
+    numbers: Sequence[int],
+    pictures: Sequence[Path],
+    setting: str | None = None,
+) -> Iterator[Frame]:
+    """Some of the frames of one scene."""
+    world_scene = make_scene(assets, split, scene_rng(seed, split, scene), setting, pictures)
+    geometry = Geometry(world_scene)
+    layout = world_scene.notes["layout"]
+    assert isinstance(layout, Layout)
+    caster, moment = None, -1
+    for number in numbers:
+        rng = scene_rng(seed, split, scene, number + 1)
+        if caster is None or number // VIEWS_PER_MOMENT != moment:
+            moment = number // VIEWS_PER_MOMENT
+            time_s = float(scene_rng(seed, split, scene, 0, moment).uniform(0, 4))
+            caster = Caster(geometry, time_s)
+        camera_path = find_camera_path([(time_s, caster)], layout, rng)
+        intrinsics = camera_path.intrinsics(time_s, *size)
+        view = render_view(caster, intrinsics, camera_path.pose(time_s), *size, rng)
+        rgb = develop(view.colour, draw_effects(rng), automatic_exposure(view.colour), time_s, None, rng)
+        subject = (view.object_index >= 0) & geometry.subject[view.object_index]
+        yield Frame(rgb, view.depth, float(intrinsics[0, 0]), subject)
+
+
+def write_frames(folder: Path, count: int, seed: int, split: str, size: tuple[int, int], pictures: Path | None = None) -> None:
+    """Render a set of frames into shards `SPLIT-SEED-NNNNN.npz`; shards that are there already are kept.
+
+    Args:
+        folder: of the set.
+        count: frames, rounded up to whole shards of 256.
+        seed, split, size, pictures: as in `frames`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for shard in range(-(-count // SHARD)):
+        path = folder / f"{split}-{seed}-{shard:05d}.npz"
+        if path.exists():
+            continue
+        source = frames(seed, split, size, first=shard * SHARD, pictures=pictures)
+        rows = [next(source) for _ in range(SHARD)]
+        encoded = [cv2.imencode(".jpg", row.rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].ravel() for row in rows]
+        part = path.with_suffix(".part")
+        with part.open("wb") as file:
+            np.savez_compressed(
+                file,
+                jpeg=np.concatenate(encoded),
+                jpeg_end=np.cumsum([len(data) for data in encoded]),
+                depth=np.stack([row.depth for row in rows]).astype(np.float16),
+                focal_px=np.array([row.focal_px for row in rows]),
+                subject=np.packbits(np.stack([row.subject for row in rows]), axis=-1),
+            )
+        part.rename(path)
+        log.info("%s", path)
+
+
+def read_shard(path: Path) -> list[Frame]:
+    """Frames of one shard as `write_frames` made it; depth has the precision of half floats."""
+    with np.load(path) as file:
+        jpeg, ends, depth, focal_px, subject = (file[name] for name in ("jpeg", "jpeg_end", "depth", "focal_px", "subject"))
+    width = depth.shape[2]
+    rows = []
+    for k, (start, end) in enumerate(zip(np.concatenate([[0], ends[:-1]]), ends)):
+        image = cv2.imdecode(jpeg[start:end], cv2.IMREAD_COLOR)
+        assert image is not None, "what was encoded can be read"
+        mask = np.unpackbits(subject[k], axis=-1, count=width).astype(bool)
+        rows.append(Frame(np.ascontiguousarray(image[..., ::-1]), depth[k].astype(np.float32), float(focal_px[k]), mask))
+    return rows
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("-o", type=Path, required=True, help="Folder of the set; shards that are there are kept")
+    parser.add_argument("--frames", type=int, default=20000, help="Number of frames [%(default)s]")
+    parser.add_argument("--seed", type=int, default=0, help="Random seed [%(default)s]")
+    parser.add_argument(
+        "--split", default="train", choices=("train", "validation"), help="Models, bodies and pictures to use [%(default)s]"
+    )
+    parser.add_argument("--height", type=int, default=192, help="Pixels [%(default)s]")
+    parser.add_argument("--width", type=int, default=256, help="Pixels [%(default)s]")
+    parser.add_argument("--pictures", type=Path, default=None, help="Folder of photographs for surfaces [none]")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        write_frames(options.o, options.frames, options.seed, options.split, (options.height, options.width), options.pictures)
+    except UserError as error:
+        parser.exit(2, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""Textured triangle meshes: the form in which every asset of the rendered world is cached, and a reader of Wavefront OBJ."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+CREASE_COSINE = 0.6
+"""Faces whose normals differ by more than about 53 degrees do not share a smooth normal."""
+TRANSPARENT_BELOW = 0.6
+"""Materials with a lower opacity (window panes, drinking glasses) are left out: they would have two depths."""
+
+
+@dataclass(frozen=True)
+class Materials:
+    """Surface properties, M rows.
+
+    Attributes:
+        colour: [M, 3] float32 linear albedo, where there is no texture.
+        texture: [M] int32 number in the texture store, -1 for none.
+        gloss: [M] float32 share of light that is reflected as by a mirror at normal incidence.
+        rough: [M] float32 spread of that reflection, radians.
+    """
+
+    colour: np.ndarray
+    texture: np.ndarray
+    gloss: np.ndarray
+    rough: np.ndarray
+
+
+@dataclass(frozen=True)
+class Rig:
+    """Linear blend skinning: bone heads [B, 3], parents [B] (-1 root), four bones [V, 4] and weights [V, 4] per vertex."""
+
+    heads: np.ndarray
+    parents: np.ndarray
+    bones: np.ndarray
+    weights: np.ndarray
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """A textured mesh in metres, y down, its lowest point at y = 0, its footprint centred, its front facing -z.
+
+    Attributes:
+        vertices: [V, 3] float32.
+        normals: [V, 3] float32, unit; vertices are split at creases.
+        faces: [F, 3] int32.
+        uv: [F, 3, 2] float32 texture coordinates of the corners.
+        material: [F] int16 row of `materials`.
+        materials: surface properties.
+        rig: of people; None for rigid meshes.
+    """
+
+    vertices: np.ndarray
+    normals: np.ndarray
+    faces: np.ndarray
+    uv: np.ndarray
+    material: np.ndarray
+    materials: Materials
+    rig: Rig | None = None
+
+    @property
+    def size(self) -> np.ndarray:
+        """[3] width, height, depth in metres."""
+        return self.vertices.max(0) - self.vertices.min(0)
+
+
+def save_mesh(path: Path, mesh: Mesh) -> None:
+    """Write a rigid mesh as npz."""
+    arrays = {name: getattr(mesh, name) for name in ("vertices", "normals", "faces", "uv", "material")}
+    np.savez(path, **arrays, **{f"materials_{name}": value for name, value in vars(mesh.materials).items()})
+
+
+def load_mesh(path: Path) -> Mesh:
+    """Read what `save_mesh` wrote."""
+    with np.load(path) as file:
+        materials = Materials(**{name: file[f"materials_{name}"] for name in ("colour", "texture", "gloss", "rough")})
+        return Mesh(file["vertices"], file["normals"], file["faces"], file["uv"], file["material"], materials)
+
+
+def plain_materials(colour: np.ndarray | list[float], texture: int = -1, gloss: float = 0.0, rough: float = 0.2) -> Materials:
+    """One material."""
+    return Materials(
+        np.asarray(colour, np.float32).reshape(1, 3),
+        np.array([texture], np.int32),
+        np.array([gloss], np.float32),
+        np.array([rough], np.float32),
+    )
+
+
+@dataclass(frozen=True)
+class ObjText:
+    """Content of an OBJ file, triangulated: positions, texture coordinates, normals, [F, 3, 3] indices (-1 absent), material names."""
+
+    positions: np.ndarray
+    coordinates: np.ndarray
+    normals: np.ndarray
+    corners: np.ndarray
+    material: np.ndarray
+    names: list[str]
+
+
+def parse_obj(text: str) -> ObjText:
+    """Parse OBJ text; polygons become fans. Lines that are not vertices, faces or materials are skipped."""
+    lists: dict[str, list[list[float]]] = {"v": [], "vt": [], "vn": []}
+    corners, material = [], []
+    names, current = [""], 0
+    for line in text.splitlines():
+        parts = line.split()
+        if not parts:
+            continue
+        if parts[0] in lists:
+            lists[parts[0]].append([float(x) for x in parts[1:4]])
+        elif parts[0] == "usemtl":
+            name = line.split(None, 1)[1].strip() if len(parts) > 1 else ""
+            if name not in names:
+                names.append(name)
+            current = names.index(name)
+        elif parts[0] == "f":
+            polygon = [_corner(part, lists) for part in parts[1:]]
+            for k in range(1, len(polygon) - 1):
+                corners.append((polygon[0], polygon[k], polygon[k + 1]))
+                material.append(current)
+
+    def array(name: str, width: int) -> np.ndarray:
+        rows = [(row + [0.0] * width)[:width] for row in lists[name]]
+        return np.array(rows, np.float64).reshape(-1, width)
+
+    return ObjText(
+        array("v", 3),
+        array("vt", 2),
+        array("vn", 3),
+        np.array(corners, np.int64).reshape(-1, 3, 3),
+        np.array(material, np.int16),
+        names,
+    )
+
+
+def _corner(part: str, lists: dict[str, list[list[float]]]) -> tuple[int, int, int]:
+    """Position, texture coordinate and normal index of `a/b/c`, from 0; -1 where absent."""
+    fields = (part.split("/") + ["", ""])[:3]
+    numbers = [int(field) if field else 0 for field in fields]
+    counts = (len(lists["v"]), len(lists["vt"]), len(lists["vn"]))
+    return tuple(n - 1 if n > 0 else (n + count if n < 0 else -1) for n, count in zip(numbers, counts))  # type: ignore[return-value]
+
+
+def face_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """[F, 3] normals of triangles, as long as twice their area."""
+    a, b, c = (vertices[faces[:, k]] for k in range(3))
+    return np.cross(b - a, c - a)
+
+
+def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """[V, 3] unit normals, means of the adjacent faces weighted by area."""
+    flat = face_normals(vertices, faces)
+    total = np.stack([np.bincount(faces.ravel(), np.repeat(flat[:, k], 3), len(vertices)) for k in range(3)], 1)
+    return unit(total)
+
+
+def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Products [...] of vectors [..., 3]; faster than a sum over a short axis."""
+    return a[..., 0] * b[..., 0] + a[..., 1] * b[..., 1] + a[..., 2] * b[..., 2]
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors [..., 3] at length 1; zero stays zero."""
+    return vectors / np.maximum(np.sqrt(dot(vectors, vectors)), 1e-20)[..., None]
+
+
+def smooth_split(positions: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Vertices split where the surface has a crease: vertices [V, 3], unit normals [V, 3], faces [F, 3]."""
+    _, same = np.unique(np.round(positions, 5), axis=0, return_inverse=True)
+    shared = vertex_normals(positions, faces)
+    merged = np.stack([np.bincount(same, shared[:, k]) for k in range(3)], 1)
+    smooth, flat = unit(merged)[same][faces], unit(face_normals(positions, faces))[:, None]
+    corner = np.where(dot(smooth, flat)[..., None] > CREASE_COSINE, smooth, flat)
+    keys = np.concatenate([faces.reshape(-1, 1), np.round(corner.reshape(-1, 3) * 40).astype(np.int64)], 1)
+    _, first, back = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    return positions[faces.ravel()[first]], corner.reshape(-1, 3)[first], back.reshape(-1, 3).astype(np.int32)
+
+
+def build_mesh(positions: np.ndarray, faces: np.ndarray, uv: np.ndarray, material: np.ndarray, materials: Materials) -> Mesh:
+    """A rigid mesh from shared vertices; degenerate faces are dropped, normals made.
+
+    Args:
+        positions: [V, 3] metres, y down.
+        faces: [F, 3].
+        uv: [F, 3, 2].
+        material: [F].
+        materials: surface properties.
+    """
+    keep = np.linalg.norm(face_normals(positions, faces), axis=1) > 1e-12
+    vertices, normals, split = smooth_split(positions, faces[keep])
+    return Mesh(
+        vertices.astype(np.float32),
+        normals.astype(np.float32),
+        split,
+        np.ascontiguousarray(uv[keep], np.float32),
+        material[keep].astype(np.int16),
+        materials,
+    )

@@ -1,0 +1,413 @@
+"""Linear colour of a view: direct light with soft shadows, light from the sky and from one reflection, gloss, haze.
+
+Every pixel has one shadow ray and every second one in both directions one ray for indirect light. Their directions differ within
+blocks of 4x4 pixels, and a filter that respects edges takes the mean over neighbours of the same surface.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from st4rtrack.data.world.cast import Caster, Hits, corners_at
+from st4rtrack.data.world.mesh import dot, unit
+from st4rtrack.data.world.objects import WorldScene
+from st4rtrack.data.world.textures import sample
+
+LIFT_M = 2e-3
+"""How far above a surface secondary rays start."""
+EDGE_SAMPLES = np.array([[-0.3, -0.25], [0.3, -0.1], [-0.05, 0.35]], np.float32)
+FAINT = 0.04
+"""Reflections of a smaller share are left out."""
+BRIGHTEST = 6.0
+"""Radiance of the sky at most, as a source of indirect light: its sun is a light of its own."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A picture with truth.
+
+    Attributes:
+        colour: [H, W, 3] float32 linear.
+        depth: [H, W] float32, z, 0 in the sky.
+        face: [H, W] int64, -1 in the sky; u, v: [H, W] float32 barycentric coordinates.
+        object_index: [H, W] int32 object, -1 in the sky.
+    """
+
+    colour: np.ndarray
+    depth: np.ndarray
+    face: np.ndarray
+    u: np.ndarray
+    v: np.ndarray
+    object_index: np.ndarray
+
+
+@dataclass(frozen=True)
+class Surface:
+    """What N rays met: rows `ray` [P] of them that met anything, and there [P, ...] position, normal, albedo, material, object."""
+
+    ray: np.ndarray
+    position: np.ndarray
+    normal: np.ndarray
+    albedo: np.ndarray
+    material: np.ndarray
+    object_index: np.ndarray
+
+
+def camera_rays(intrinsics: np.ndarray, world_from_camera: np.ndarray, pixels_px: np.ndarray) -> np.ndarray:
+    """Directions [N, 3] float32 in the world of pixels [N, 2]; z = 1 in the camera."""
+    x = (pixels_px[:, 0] - intrinsics[0, 2]) / intrinsics[0, 0]
+    y = (pixels_px[:, 1] - intrinsics[1, 2]) / intrinsics[1, 1]
+    rays = np.stack([x, y, np.ones_like(x)], 1)
+    return (rays @ world_from_camera[:3, :3].T).astype(np.float32)
+
+
+def render_view(
+    caster: Caster, intrinsics: np.ndarray, world_from_camera: np.ndarray, height: int, width: int, rng: np.random.Generator
+) -> View:
+    """Render one view.
+
+    Args:
+        caster: the scene at the time of the view.
+        intrinsics: [3, 3] pixels.
+        world_from_camera: [4, 4].
+        height, width: pixels.
+        rng: turns the sampling patterns.
+    """
+    world_scene = caster.geometry.world_scene
+    v, u = np.meshgrid(np.arange(height) + 0.5, np.arange(width) + 0.5, indexing="ij")
+    pixels = np.stack([u.ravel(), v.ravel()], 1)
+    rays = camera_rays(intrinsics, world_from_camera, pixels)
+    eye = world_from_camera[:3, 3].astype(np.float32)
+    hits = caster.trace(np.broadcast_to(eye, rays.shape), rays)
+    pixel = 1.0 / intrinsics[0, 0]
+    surface = read_surface(caster, hits, rays, eye, pixel)
+    object_index = np.full(height * width, -1, np.int32)
+    object_index[surface.ray] = surface.object_index
+    normal, position = np.zeros((height * width, 3), np.float32), np.zeros((height * width, 3), np.float32)
+    normal[surface.ray], position[surface.ray] = surface.normal, surface.position
+    shape = (height, width)
+    edge = _edges(object_index.reshape(shape), hits.distance.reshape(shape), normal.reshape(*shape, 3))
+    light = _light(caster, surface, normal.reshape(*shape, 3), position.reshape(*shape, 3), edge, rng)
+    colour = sky_radiance(world_scene.sky, rays)
+    colour[surface.ray] = surface.albedo * light[surface.ray]
+    _add_gloss(caster, surface, rays, colour, shape, rng)
+    _haze(world_scene, hits.distance, rays, colour)
+    _smooth_edges(caster, edge, (object_index, normal, position, light), colour, intrinsics, world_from_camera)
+    depth = np.where(hits.face >= 0, hits.distance, 0).astype(np.float32)
+    return View(
+        colour.reshape(*shape, 3),
+        depth.reshape(shape),
+        hits.face.reshape(shape),
+        hits.u.reshape(shape),
+        hits.v.reshape(shape),
+        object_index.reshape(shape),
+    )
+
+
+def read_surface(caster: Caster, hits: Hits, rays: np.ndarray, eye: np.ndarray, pixel: float) -> Surface:
+    """Material and geometry at hits; `pixel` is the width of a ray per metre."""
+    geometry = caster.geometry
+    ray = np.flatnonzero(hits.face >= 0)
+    face, u, v, direction = hits.face[ray], hits.u[ray], hits.v[ray], rays[ray]
+    index = geometry.faces[face]
+    corners = caster.vertices[index]
+    flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    area = np.sqrt(dot(flat, flat))
+    normal = unit(corners_at(caster.normals[index], u, v)).astype(np.float32)
+    facing = dot(flat, direction)
+    flat *= np.where(facing > 0, -1, 1)[:, None] / np.maximum(area, 1e-12)[:, None]
+    normal *= np.where(dot(normal, flat) < 0, -1, 1).astype(np.float32)[:, None]
+    material = geometry.material[face]
+    albedo = geometry.colour[material]
+    textured = np.flatnonzero(geometry.texture[material] >= 0)
+    if len(textured):
+        uv = geometry.uv[face[textured]]
+        a, b = uv[:, 1] - uv[:, 0], uv[:, 2] - uv[:, 0]
+        density = np.sqrt(np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) / np.maximum(area[textured], 1e-12))
+        slant = np.abs(facing[textured]) / np.maximum(area[textured], 1e-12)
+        width = hits.distance[ray[textured]] * np.float32(pixel) / np.sqrt(np.clip(slant, 0.05, 1))
+        rgba = sample(
+            geometry.world_scene.textures,
+            geometry.texture[material[textured]],
+            corners_at(uv, u[textured], v[textured]),
+            width * density,
+        )
+        albedo[textured] = rgba[:, :3] * rgba[:, :3]
+    return Surface(ray, corners_at(corners, u, v), normal, albedo, material, geometry.object_index[face])
+
+
+def sky_radiance(sky: np.ndarray, rays: np.ndarray) -> np.ndarray:
+    """[N, 3] radiance of the sky [H, W, 3] in directions [N, 3]."""
+    height, width = sky.shape[:2]
+    x = (np.arctan2(rays[:, 0], rays[:, 2]) / (2 * np.pi) + 0.5) * width - 0.5
+    y = np.arctan2(np.hypot(rays[:, 0], rays[:, 2]), -rays[:, 1]) / np.pi * height - 0.5
+    maps = [m.astype(np.float32)[None] for m in (x, y)]
+    rows = [cv2.remap(sky, a, b, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)[0] for a, b in zip(*(_split(m) for m in maps))]
+    return np.concatenate(rows).reshape(-1, 3)
+
+
+def _split(row: np.ndarray) -> list[np.ndarray]:
+    """OpenCV limits the width of maps."""
+    return [row[:, k : k + 16384] for k in range(0, row.shape[1], 16384)]
+
+
+def _patterns(height: int, width: int, rng: np.random.Generator, step: int = 1) -> np.ndarray:
+    """[H, W, 3] values in [0, 1), each evenly spread within every block of 4x4 pixels."""
+    cells = np.stack(
+        [rng.permutation(16).reshape(4, 4), rng.permutation(16).reshape(4, 4), rng.permutation(16).reshape(4, 4)], -1
+    )
+    tile = (cells + rng.random(3)) / 16 % 1
+    repeats = (-(-height // (4 * step)), -(-width // (4 * step)), 1)
+    jitter = rng.random((height // step, width // step, 3), np.float32) / 16
+    return ((np.tile(tile, repeats)[: height // step, : width // step] + jitter) % 1).astype(np.float32)
+
+
+def direct_light(caster: Caster, position: np.ndarray, normal: np.ndarray, random: np.ndarray) -> np.ndarray:
+    """[P, 3] light from one lamp or the sun, drawn for each point by how much it could give; random [P, 3]."""
+    lights = caster.geometry.world_scene.lights
+    if not lights:
+        return np.zeros_like(position)
+    angle, height = 2 * np.pi * random[:, 0], 2 * random[:, 1] - 1
+    ring = np.sqrt(np.maximum(1 - height * height, 0))
+    ball = np.stack([ring * np.cos(angle), height, ring * np.sin(angle)], 1)
+    irradiances, to_lights = [], []
+    for light in lights:
+        way = light.position.astype(np.float32) - position
+        way += (
+            np.float32(light.radius) * ball if light.window is None else (2 * random[:, :2] - 1) @ light.window.astype(np.float32)
+        )
+        squares = dot(way, way)
+        irradiance = np.maximum(dot(way, normal), 0) / np.sqrt(squares)
+        if light.window is not None:
+            irradiance *= np.abs(dot(way, unit(np.cross(*light.window)).astype(np.float32)[None])) / np.sqrt(squares)
+        irradiances.append(irradiance if light.sun else irradiance / np.maximum(squares, 0.04))
+        to_lights.append(way)
+    power = np.stack([light.power for light in lights]).astype(np.float32)
+    weight = np.stack(irradiances, 1) * power.mean(1)
+    total = weight.sum(1) if len(lights) > 1 else weight[:, 0]
+    rows = np.flatnonzero(total > 1e-5)
+    result = np.zeros_like(position)
+    if len(lights) == 1:
+        way, light_of_row, irradiance = to_lights[0][rows], 0, irradiances[0][rows]
+    else:
+        edges = np.cumsum(weight[rows, :-1], 1)
+        light_of_row = (random[rows, 2, None] * total[rows, None] > edges).sum(1)
+        way = np.stack(to_lights, 1)[rows, light_of_row]
+        irradiance = total[rows] / power.mean(1)[light_of_row]
+    clear = ~caster.blocked(position[rows] + normal[rows] * LIFT_M, way, np.full(len(rows), 0.999, np.float32))
+    result[rows] = power[light_of_row] * (irradiance * clear)[:, None]
+    return result
+
+
+def _cosine_directions(normal: np.ndarray, random: np.ndarray) -> np.ndarray:
+    """Directions [P, 3] about normals, as often as light from there counts."""
+    angle, height = 2 * np.pi * random[:, 0], 1 - 2 * random[:, 1]
+    ring = np.sqrt(np.maximum(1 - height * height, 0))
+    ball = np.stack([ring * np.cos(angle), height, ring * np.sin(angle)], 1)
+    return unit(normal * 1.001 + ball).astype(np.float32)
+
+
+def _light(
+    caster: Caster, surface: Surface, normal: np.ndarray, position: np.ndarray, edge: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """[H W, 3] light that arrives at every pixel's surface; normal, position [H, W, 3], edge [H, W]."""
+    height, width = edge.shape
+    direct, valid = np.zeros((height * width, 3), np.float32), np.zeros((height, width, 1), np.float32)
+    random = _patterns(height, width, rng).reshape(-1, 3)[surface.ray]
+    direct[surface.ray] = direct_light(caster, surface.position, surface.normal, random)
+    valid.reshape(-1)[surface.ray] = 1
+    direct = _filter(direct.reshape(height, width, 3), normal, position, valid, radius=2)
+    half = [np.ascontiguousarray(a[::2, ::2]) for a in (normal, position, valid)]
+    indirect = _filter(_indirect(caster, half[0], half[1], half[2][..., 0] > 0, rng), *half, radius=4)
+    direct += cv2.resize(indirect, (width, height), interpolation=cv2.INTER_LINEAR)
+    near = np.nonzero(cv2.dilate(edge.astype(np.uint8), np.ones((3, 3), np.uint8)))
+    coarse = cv2.resize(indirect, (width, height), interpolation=cv2.INTER_LINEAR)[near]
+    direct[near] += _upsample(indirect, half, normal, position, near) - coarse
+    return np.maximum(direct, 0).reshape(-1, 3)
+
+
+def _indirect(
+    caster: Caster, normal: np.ndarray, position: np.ndarray, valid: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """[h, w, 3] light from the sky and from other surfaces."""
+    height, width = valid.shape
+    random = _patterns(height, width, rng)[valid]
+    start_normal = normal[valid]
+    directions = _cosine_directions(start_normal, random)
+    start = position[valid] + start_normal * LIFT_M
+    light = radiance(caster, start, directions, rng.random((len(start), 3)).astype(np.float32))
+    result = np.zeros((height, width, 3), np.float32)
+    result[valid] = light
+    return result
+
+
+def radiance(caster: Caster, start: np.ndarray, directions: np.ndarray, random: np.ndarray, mirror: bool = False) -> np.ndarray:
+    """[P, 3] light along rays, with plain materials."""
+    world_scene, limit = caster.geometry.world_scene, 2 * BRIGHTEST if mirror else BRIGHTEST
+    hits = caster.trace(start, directions, cutouts=False)
+    light = np.minimum(sky_radiance(world_scene.sky, directions), limit)
+    if not mirror and any(lamp.window is not None for lamp in world_scene.lights):
+        light[:] = 0  # what comes through windows is counted as their light
+    met = np.flatnonzero(hits.face >= 0)
+    face = hits.face[met]
+    index = caster.geometry.faces[face]
+    normal = unit(caster.normals[index[:, 0]]).astype(np.float32)
+    normal *= np.where(dot(normal, directions[met]) > 0, -1, 1).astype(np.float32)[:, None]
+    position = caster.points(face, hits.u[met], hits.v[met])
+    albedo = caster.geometry.colour[caster.geometry.material[face]]
+    light[met] = albedo * (direct_light(caster, position, normal, random[met]) + world_scene.ambient.astype(np.float32))
+    return np.minimum(light, limit)
+
+
+def _filter(values: np.ndarray, normal: np.ndarray, position: np.ndarray, valid: np.ndarray, radius: int) -> np.ndarray:
+    """Mean over neighbours of the same surface, first along rows, then along columns.
+
+    The outermost ones count by half, so that with an even radius every direction of the 4x4 patterns counts alike.
+    """
+    depth_scale = 1 / np.maximum(dot(np.abs(position), np.ones(3, np.float32))[..., None] * 0.004 + 0.02, 1e-6)
+    for axis in (0, 1):
+        total, weight = values * valid, valid.copy()
+        for step in range(1, radius + 1):
+            head, tail = [slice(None)] * 2, [slice(None)] * 2
+            head[axis], tail[axis] = slice(step, None), slice(None, -step)
+            a, b = tuple(head), tuple(tail)
+            apart = position[a] - position[b]
+            na, nb = normal[a], normal[b]
+            plane = (np.abs(dot(apart, na)) + np.abs(dot(apart, nb)))[..., None]
+            same = (
+                (1.0 if step < radius else 0.5)
+                * np.maximum(1 - plane * depth_scale[a], 0)
+                * np.maximum(dot(na, nb) * 4 - 3, 0)[..., None]
+            )
+            wa, wb = same * valid[a], same * valid[b]
+            total[a] += wb * values[b]
+            weight[a] += wb
+            total[b] += wa * values[a]
+            weight[b] += wa
+        values = total / np.maximum(weight, 1e-6)
+    return values
+
+
+def _upsample(
+    low: np.ndarray, half: list[np.ndarray], normal: np.ndarray, position: np.ndarray, at: tuple[np.ndarray, ...]
+) -> np.ndarray:
+    """Values of half the size at pixels `at`, from those of the four neighbours that lie on the same surface."""
+    rows, columns = at
+    normal, position = normal[at], position[at]
+    total, weight = np.zeros((len(rows), 3), np.float32), np.full((len(rows), 1), 1e-6, np.float32)
+    scale = 1 / (dot(np.abs(position), np.ones(3, np.float32)) * 0.004 + 0.02)
+    for dr in (0, 1):
+        r = np.minimum(rows // 2 + dr * (rows % 2), low.shape[0] - 1)
+        for dc in (0, 1):
+            c = np.minimum(columns // 2 + dc * (columns % 2), low.shape[1] - 1)
+            plane = np.abs(dot(position - half[1][r, c], normal))
+            same = np.maximum(1 - plane * scale, 0.003) * np.maximum(dot(normal, half[0][r, c]), 0.003) * half[2][r, c, 0]
+            total += same[:, None] * low[r, c]
+            weight += same[:, None]
+    return total / weight
+
+
+def _add_gloss(
+    caster: Caster, surface: Surface, rays: np.ndarray, colour: np.ndarray, shape: tuple[int, int], rng: np.random.Generator
+) -> None:
+    """Reflections on glossy materials, added in place."""
+    geometry = caster.geometry
+    some = np.flatnonzero(geometry.gloss[surface.material] > 0.01)
+    direction, normal = unit(rays[surface.ray[some]]), surface.normal[some]
+    cosine, rough = -dot(direction, normal), geometry.rough[surface.material[some]]
+    base = geometry.gloss[surface.material[some]]
+    share = base + (1 - base) * 0.8 * np.clip(1 - cosine, 0, 1) ** 5 * np.clip(1 - 2 * rough, 0, 1)
+    seen = share > FAINT
+    if not seen.any():
+        return
+    some, share, rough = some[seen], share[seen], rough[seen]
+    direction, normal, cosine, ray = direction[seen], normal[seen], cosine[seen], surface.ray[some]
+    scatter = rng.standard_normal((len(some), 3)).astype(np.float32) * rough[:, None] * 0.15
+    mirrored = unit(direction + 2 * np.maximum(cosine, 0.02)[:, None] * normal + scatter).astype(np.float32)
+    start = surface.position[some] + normal * LIFT_M
+    light = radiance(caster, start, mirrored, rng.random((len(some), 3)).astype(np.float32), mirror=True)
+    light = _smooth_by_object(light, ray, surface.object_index[some], shape)
+    colour[ray] += (share[:, None] * (light - 0.5 * colour[ray])).astype(np.float32)
+
+
+def _smooth_by_object(values: np.ndarray, ray: np.ndarray, object_index: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Mean [P, 3] over 3x3 pixels of one object."""
+    grid, weight = np.zeros((shape[0] * shape[1], 3), np.float32), np.zeros(shape[0] * shape[1], np.float32)
+    key = object_index % 2 + 1  # neighbours of another object rarely share it
+    result = values
+    for parity in (1, 2):
+        own = key == parity
+        grid[:], weight[:] = 0, 0
+        grid[ray[own]], weight[ray[own]] = values[own], 1
+        total = cv2.blur(grid.reshape(*shape, 3), (3, 3)).reshape(-1, 3)[ray[own]]
+        result[own] = total / np.maximum(cv2.blur(weight.reshape(shape), (3, 3)).ravel()[ray[own], None], 1e-6)
+    return result
+
+
+def _haze(world_scene: WorldScene, distance: np.ndarray, rays: np.ndarray, colour: np.ndarray) -> None:
+    """Air between the camera and far surfaces, in place."""
+    if world_scene.haze <= 0:
+        return
+    met = np.isfinite(distance)
+    share = 1 - np.exp(np.float32(-world_scene.haze) * distance[met])
+    horizon = world_scene.sky[world_scene.sky.shape[0] * 2 // 5 : world_scene.sky.shape[0] // 2].mean((0, 1))
+    colour[met] += share[:, None].astype(np.float32) * (np.minimum(horizon, 2) - colour[met])
+
+
+def _smooth_edges(
+    caster: Caster,
+    edge: np.ndarray,
+    pixels: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+    colour: np.ndarray,
+    intrinsics: np.ndarray,
+    world_from_camera: np.ndarray,
+) -> None:
+    """Three rays per pixel where the picture has an edge, in place. Each takes its light from the neighbour that fits best.
+
+    edge [H, W]; pixels: object [H W], normal, position and light [H W, 3].
+    """
+    object_index, normal, position, light = pixels
+    height, width = edge.shape
+    rows = np.flatnonzero(edge)
+    if not len(rows):
+        return
+    r, c = np.divmod(rows, width)
+    eye = world_from_camera[:3, 3].astype(np.float32)
+    finer_px = (np.stack([c + 0.5, r + 0.5], 1)[:, None] + EDGE_SAMPLES).reshape(-1, 2)
+    rays = camera_rays(intrinsics, world_from_camera, finer_px)
+    fine = caster.trace(np.broadcast_to(eye, rays.shape), rays)
+    seen = read_surface(caster, fine, rays, eye, 0.5 / intrinsics[0, 0])
+    result = sky_radiance(caster.geometry.world_scene.sky, rays)
+    own, quadrant = np.divmod(seen.ray, len(EDGE_SAMPLES))
+    best, score = rows[own], np.full(len(own), -np.inf, np.float32)
+    for dr, dc in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        side_r, side_c = np.sign(EDGE_SAMPLES[quadrant, 1]) * dr, np.sign(EDGE_SAMPLES[quadrant, 0]) * dc
+        other = (np.clip(r[own] + side_r, 0, height - 1) * width + np.clip(c[own] + side_c, 0, width - 1)).astype(np.int64)
+        apart = np.abs(dot(position[other] - seen.position, seen.normal))
+        fit = (
+            3.0 * (object_index[other] == seen.object_index)
+            + dot(normal[other], seen.normal)
+            - 5 * np.minimum(apart, 1)
+            - 9 * (object_index[other] < 0)
+        )
+        better = fit > score
+        best, score = np.where(better, other, best), np.where(better, fit, score)
+    result[seen.ray] = seen.albedo * light[best]
+    _haze(caster.geometry.world_scene, fine.distance, rays, result)
+    colour[rows] = np.minimum(result, 4.0).reshape(len(rows), len(EDGE_SAMPLES), 3).mean(1)
+
+
+def _edges(object_index: np.ndarray, distance: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """[H, W] bool: a neighbour shows another surface."""
+    edge = np.zeros(object_index.shape, bool)
+    inverse = np.where(np.isfinite(distance), 1 / np.maximum(distance, 1e-6), 0)
+    for axis in (0, 1):
+        a, b = ([slice(None)] * 2 for _ in range(2))
+        a[axis], b[axis] = slice(1, None), slice(None, -1)
+        a, b = tuple(a), tuple(b)
+        differ = (object_index[a] != object_index[b]) | (np.abs(inverse[a] - inverse[b]) > 0.04 * inverse[a])
+        differ |= dot(normal[a], normal[b]) < 0.6
+        edge[a] |= differ
+        edge[b] |= differ
+    return edge

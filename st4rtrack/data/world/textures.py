@@ -1,0 +1,107 @@
+"""Textures with mip levels in one flat array of texels, and bilinear look-up for many pixels at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+LARGEST = 256
+
+
+@dataclass(frozen=True)
+class Textures:
+    """N textures of any power-of-two size.
+
+    Attributes:
+        texels: [all texels] int32, four bytes RGBA each; levels of a texture follow one another, finest first.
+        start: [N] int64 first texel.
+        log_size: [N, 2] int32 base-2 logarithm of width and height.
+    """
+
+    texels: np.ndarray
+    start: np.ndarray
+    log_size: np.ndarray
+
+    def texels_of(self, number: int) -> np.ndarray:
+        """All levels of one texture."""
+        stop = self.start[number + 1] if number + 1 < len(self.start) else len(self.texels)
+        return self.texels[self.start[number] : stop]
+
+
+def _power_of_two(side: int, largest: int) -> int:
+    return int(min(largest, 1 << max(0, round(np.log2(max(side, 1))))))
+
+
+def pyramid(image: np.ndarray, largest: int = LARGEST) -> tuple[np.ndarray, tuple[int, int]]:
+    """Texels of all levels and log2 of width and height, from an image [H, W, 3 or 4] uint8 RGB(A)."""
+    if image.shape[2] == 3:
+        image = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
+    width, height = (_power_of_two(side, largest) for side in (image.shape[1], image.shape[0]))
+    level = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    logs, parts = (int(np.log2(width)), int(np.log2(height))), []
+    while True:
+        parts.append(np.ascontiguousarray(level).reshape(-1, 4).view(np.int32).ravel())
+        if level.shape[0] == 1 and level.shape[1] == 1:
+            return np.concatenate(parts), logs
+        size = (max(level.shape[1] // 2, 1), max(level.shape[0] // 2, 1))
+        level = cv2.resize(level, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], 4)
+
+
+def join_textures(parts: Sequence[tuple[np.ndarray, tuple[int, int]]]) -> Textures:
+    """One store from texels and logarithms of sizes as `pyramid` gives them."""
+    lengths = np.array([len(texels) for texels, _ in parts], np.int64)
+    texels = np.concatenate([texels for texels, _ in parts]) if parts else np.zeros(0, np.int32)
+    logs = np.array([logs for _, logs in parts], np.int32).reshape(-1, 2)
+    return Textures(texels, np.cumsum(lengths) - lengths, logs)
+
+
+def select_textures(textures: Textures, numbers: Sequence[int]) -> list[tuple[np.ndarray, tuple[int, int]]]:
+    """Some textures of a store, to be joined with others."""
+    return [(textures.texels_of(n), (int(textures.log_size[n, 0]), int(textures.log_size[n, 1]))) for n in numbers]
+
+
+_CHAIN = np.zeros((12, 12, 12), np.int64)
+"""Texels before a level, by log2 width, log2 height and level."""
+for _w in range(12):
+    for _h in range(12):
+        for _level in range(1, 12):
+            _before = (1 << max(_w - _level + 1, 0)) * (1 << max(_h - _level + 1, 0))
+            _CHAIN[_w, _h, _level] = _CHAIN[_w, _h, _level - 1] + _before
+
+
+def sample(textures: Textures, number: np.ndarray, uv: np.ndarray, footprint: np.ndarray) -> np.ndarray:
+    """Bilinear look-up at the nearest level.
+
+    Args:
+        textures: the store.
+        number: [P] texture of each pixel.
+        uv: [P, 2], one tile per unit, v up as in OBJ files.
+        footprint: [P] width of a pixel in tiles.
+    Returns:
+        [P, 4] float32 RGBA in [0, 1], as stored (display values).
+    """
+    wide, high = textures.log_size[number, 0], textures.log_size[number, 1]
+    top = np.maximum(wide, high)
+    level = np.log2(np.maximum(footprint, 1e-9)) + top + 0.3
+    level = np.clip(level, 0, top).astype(np.int32)
+    start = textures.start[number] + _CHAIN[wide, high, level]
+    wide, high = np.maximum(wide - level, 0), np.maximum(high - level, 0)
+    x = uv[:, 0] * np.ldexp(np.float32(1), wide) - 0.5
+    y = -uv[:, 1] * np.ldexp(np.float32(1), high) - 0.5
+    left, top_row = np.floor(x), np.floor(y)
+    fx, fy = (x - left).astype(np.float32)[:, None], (y - top_row).astype(np.float32)[:, None]
+    column, row = left.astype(np.int64), top_row.astype(np.int64)
+    mask_x, mask_y = (np.int64(1) << wide.astype(np.int64)) - 1, (np.int64(1) << high.astype(np.int64)) - 1
+    c0, c1 = column & mask_x, (column + 1) & mask_x
+    r0, r1 = start + ((row & mask_y) << wide), start + (((row + 1) & mask_y) << wide)
+
+    def texel(at: np.ndarray) -> np.ndarray:
+        return np.take(textures.texels, at).view(np.uint8).reshape(-1, 4).astype(np.float32)
+
+    upper, lower = texel(r0 + c0), texel(r1 + c0)
+    upper += (texel(r0 + c1) - upper) * fx
+    lower += (texel(r1 + c1) - lower) * fx
+    upper += (lower - upper) * fy
+    upper *= 1 / 255
+    return upper
