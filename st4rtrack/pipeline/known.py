@@ -40,10 +40,9 @@ def given_geometry(known: KnownVideo) -> Given:
 
 def with_metadata(given: Given | None, source: Video, pixel_map: PixelMap) -> Given | None:
     """The same with the focal length that the metadata of the file states, where the user provides none."""
-    given = given or Given()
-    if source.focal_px is not None and given.focal_px is None:
-        given = replace(given, focal_px=source.focal_px * pixel_map.scale[0], focal_from_metadata=True)
-    return None if given == Given() else given
+    if source.focal_px is None or (given is not None and given.focal_px is not None):
+        return given
+    return replace(given or Given(), focal_px=source.focal_px * pixel_map.scale[0], focal_from_metadata=True)
 
 
 class Placing:
