@@ -21,7 +21,7 @@ from st4rtrack.cli.convert import convert
 from st4rtrack.cli.doctor import doctor
 from st4rtrack.cli.export import export
 from st4rtrack.cli.info import info
-from st4rtrack.cli.process import INTERRUPTED, Interruption, checked_streams, reader_is_gone
+from st4rtrack.cli.process import INTERRUPTED, VIEW_INTERRUPTED, Interruption, checked_streams, reader_is_gone
 from st4rtrack.cli.run import run
 from st4rtrack.cli.train import train
 from st4rtrack.cli.view import view
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"st4rtrack {__version__}")
             return
         with speaking(mode) as voice:
-            interruption = Interruption(lambda: _report_interruption(voice)) if whole_process else None
+            interruption = Interruption(lambda: _report_interruption(given, voice)) if whole_process else None
             if interruption is not None:
                 interruption.install()
             _run(given, voice, interruption, debug="--debug" in asked)
@@ -95,7 +95,7 @@ def _run(arguments: list[str], voice: Voice, interruption: Interruption | None, 
     except KeyboardInterrupt:
         if interruption is not None:
             interruption.end()
-        _report_interruption(voice)
+        _report_interruption(arguments, voice)
         sys.exit(1)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
@@ -144,8 +144,8 @@ def _fail(error: Exception, arguments: list[str], voice: Voice, *, debug: bool) 
     sys.exit(code)
 
 
-def _report_interruption(voice: Voice) -> None:
-    _report_end(voice, INTERRUPTED, 1, kind="stopped", start="\n")
+def _report_interruption(arguments: list[str], voice: Voice) -> None:
+    _report_end(voice, VIEW_INTERRUPTED if arguments[:1] == ["view"] else INTERRUPTED, 1, kind="stopped", start="\n")
 
 
 def _report_end(voice: Voice, sentence: str, code: int, *, kind: str, start: str = "", report: str | None = None) -> None:

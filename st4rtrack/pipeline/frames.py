@@ -200,6 +200,8 @@ def _with_visibility(world: World, pixel_map: PixelMap, frame: _PlacedFrame) -> 
     camera, intrinsics = frame.world_from_camera, world.intrinsics_of(frame.index)
     if frame.index == world.anchor_index:
         probability = np.ones(frame.rgb.shape[:2], np.float16)
+    elif not frame.solved:
+        probability = np.zeros(frame.rgb.shape[:2], np.float16)
     else:
         likely = visible_probability(frame.maps, camera, intrinsics, world.anchor.rgb, frame.rgb, cycle_error=error)
         probability = likely.astype(np.float16)  # before it is compared, so that what is stored agrees

@@ -93,24 +93,24 @@ def _following(pairs: Pairs, anchor: int, step: int) -> Iterator[tuple[int, TwoP
 
 def _place(sink: SceneSink, anchor: int, index: int, maps: TwoPointmaps, similarity: Sim3, *, least_seen: float) -> bool:
     """Writes a lost frame anew where at least so much of the anchor is seen in it."""
-    fields = {spec.field: sink.read(spec.field, index) for spec in sink.header.specs}
+    intrinsics, rgb = sink.read("intrinsics", index), sink.read("rgb", index)
     surface = similarity(np.asarray(maps.reconstruction.points_world, np.float64)).astype(np.float32)
-    found = solve_camera(Pointmap(surface, maps.reconstruction.confidence), fields["intrinsics"])
+    found = solve_camera(Pointmap(surface, maps.reconstruction.confidence), intrinsics)
     neighbour = index - int(np.sign(index - anchor))
     camera = sink.read("world_from_camera", neighbour) if found is None else found
     points = similarity(np.asarray(maps.tracking.points_world, np.float64))
     in_world = TwoPointmaps(Pointmap(points, maps.tracking.confidence), Pointmap(surface, maps.reconstruction.confidence))
-    seen = visible_probability(in_world, camera, fields["intrinsics"], sink.read("rgb", anchor), fields["rgb"]) > 0.5
+    seen = visible_probability(in_world, camera, intrinsics, sink.read("rgb", anchor), rgb) > 0.5
     if seen.mean() < least_seen:
         return False
     replaced = {
-        "visible": np.zeros(fields["rgb"].shape[:2], bool),
-        **({"visible_probability": np.zeros(fields["rgb"].shape[:2], np.float16)} if "visible_probability" in fields else {}),
+        "visible": np.zeros(rgb.shape[:2], bool),
+        "visible_probability": np.zeros(rgb.shape[:2], np.float16),
         "reconstruction_points": surface,
         "reconstruction_confidence": maps.reconstruction.confidence,
         "world_from_camera": camera,
         "solved": found is not None,
     }
-    replaced |= {name: np.float32(np.nan) for name in FRAME_QUALITY if name in fields}  # of the pose that is replaced
-    sink.write_frame(index, **{**fields, **replaced})  # pyright: ignore[reportArgumentType]
+    replaced |= {name: np.float32(np.nan) for name in FRAME_QUALITY}  # of the pose that is replaced
+    sink.update_frame(index, **replaced)
     return True

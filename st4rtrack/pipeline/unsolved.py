@@ -29,12 +29,11 @@ def hide_unsolved(sink: SceneSink, also: Collection[int] = ()) -> np.ndarray:
     for index in unsolved.tolist():
         position = int(np.searchsorted(known, index))
         before, after = known[max(position - 1, 0)], known[min(position, len(known) - 1)]
-        fields = {spec.field: sink.read(spec.field, index) for spec in sink.header.specs}
-        fields["world_from_camera"] = _pose_between(sink, int(before), int(after), float(fields["time_s"]))
-        fields["solved"] = np.zeros((), bool)
-        fields |= {name: np.zeros_like(fields[name]) for name in ("visible", "visible_probability") if name in fields}
-        fields |= {name: np.float32(np.nan) for name in FRAME_QUALITY if name in fields}  # of the pose that is replaced
-        sink.write_frame(index, **fields)  # pyright: ignore[reportArgumentType]
+        pose = _pose_between(sink, int(before), int(after), float(sink.read("time_s", index)))
+        size = (sink.header.height, sink.header.width)
+        hidden = {"visible": np.zeros(size, bool), "visible_probability": np.zeros(size, np.float16)}
+        unknown = dict.fromkeys(FRAME_QUALITY, np.float32(np.nan))  # of the pose that is replaced
+        sink.update_frame(index, world_from_camera=pose, solved=False, **hidden, **unknown)
     return unsolved
 
 

@@ -19,7 +19,7 @@ from st4rtrack.types import UserError
 posix = pytest.mark.skipif(os.name == "nt", reason="signals and pipes of POSIX")
 
 COMMAND = """
-import os, sys, threading
+import os, signal, sys, threading
 from st4rtrack.cli import main as cli
 from st4rtrack.cli.voice import answer, wrote
 from st4rtrack.pipeline.ahead import ended_together, run_ahead
@@ -41,6 +41,7 @@ def work(what: str = "") -> None:
             for _ in run_ahead(run_ahead(frames(), 1), 1):
                 pass
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
 cli.COMMANDS["work"] = work
 cli.main()
 """

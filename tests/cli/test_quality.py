@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from st4rtrack.io.scene import load_scene, save_scene
-from st4rtrack.model import checkpoint
 from st4rtrack.pipeline import reconstruct as pipeline
 from st4rtrack.render.overview import render_overview
 from st4rtrack.types import QualityReport, QualityWarning, Scene
@@ -31,7 +30,6 @@ def test_run_require_reliable_exits_3_for_an_unreliable_scene(
         return load_scene(save_scene(scene_with(report), output, overwrite=True))
 
     monkeypatch.setattr(pipeline, "reconstruct", reconstruct)
-    monkeypatch.setattr(checkpoint, "load_model", lambda *_, **__: None)
     Path("frames").mkdir()
     write_frames(Path("frames"))
     assert run("run", "frames")[0] == 0

@@ -301,14 +301,19 @@ class TestCommand:
         code, text = run("view", "nowhere", "--port", viewer.port)
         assert code == 2 and "is taken" in text
 
-    def test_stopping_a_reconstruction_promises_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_view_reconstruction_interrupted_names_the_command_that_resumes(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         def stopped(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
         monkeypatch.setattr("st4rtrack.view.upload.reconstruct_to_scene", stopped)
         (tmp_path / "cat.mp4").touch()
-        with pytest.raises(SystemExit, match="nothing is kept"):
+        with pytest.raises(SystemExit) as ended:
             main(["view", str(tmp_path / "cat.mp4"), "--port", "0"])
+        assert ended.value.code == 1
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert "view keeps no reconstruction" in last and "st4rtrack run VIDEO" in last and "same command" not in last
 
     def test_two_scenes_are_opened_under_their_names(self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("before/cat", "after/cat"):

@@ -91,8 +91,7 @@ class SceneSink(ABC):
             index: which frame.
             fields: see `FrameFields`; exactly those that the header names.
         """
-        if self.complete:
-            raise RuntimeError("the scene is complete, no frame can be written")
+        self._require_open()
         if not 0 <= index < self.header.num_frames:
             raise ValueError(f"frame {index} is not one of {self.header.num_frames}")
         if set(fields) != set(self.header.fields):
@@ -100,13 +99,19 @@ class SceneSink(ABC):
         values = {spec.field: self._checked(spec, fields[spec.field]) for spec in self.header.specs}
         row = np.zeros((), JOURNAL_RECORD)
         row["index"], row["done"] = index, True
-        for spec in self.header.specs:
-            if spec.small:
-                row[spec.field] = values[spec.field]
-            else:
-                self._maps[spec.field][index] = values[spec.field]
-        self._mark_done(row)
-        self._rows[index] = row
+        self._store(row, values)
+
+    def update_frame(self, index: int, **fields: Any) -> None:
+        """Replaces fields of a frame that is done, where they differ; fields that the header lacks are ignored."""
+        self._require_open()
+        checked = {spec.field: self._checked(spec, fields[spec.field]) for spec in self.header.specs if spec.field in fields}
+        changed = {
+            name: value
+            for name, value in checked.items()
+            if not np.array_equal(value, self.read(name, index), equal_nan=value.dtype.kind == "f")
+        }
+        if changed:
+            self._store(self._rows[index].copy(), changed)
 
     def read(self, name: str, index: int) -> np.ndarray:
         """One field of a frame that is done, as `write_frame` took it: what a continued run has to look back at."""
@@ -131,6 +136,23 @@ class SceneSink(ABC):
     @abstractmethod
     def _late_array(self, spec: ArraySpec) -> Any:
         """An array of `LATE` to fill."""
+
+    def _require_open(self) -> None:
+        if self.complete:
+            raise RuntimeError("the scene is complete, no frame can be written")
+
+    def _store(self, row: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
+        """Stores fields of the frame of a journal record: maps first, then the record with the small values."""
+        index = int(row["index"])
+        for spec in self.header.specs:
+            if spec.field not in values:
+                continue
+            if spec.small:
+                row[spec.field] = values[spec.field]
+            else:
+                self._maps[spec.field][index] = values[spec.field]
+        self._mark_done(row)
+        self._rows[index] = row
 
     @abstractmethod
     def _mark_done(self, row: np.ndarray) -> None:

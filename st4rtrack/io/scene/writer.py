@@ -19,7 +19,7 @@ from st4rtrack.io.scene.folder import make_folder, prepare_folder
 from st4rtrack.io.scene.header import SceneHeader
 from st4rtrack.io.scene.journal import JOURNAL, cut_torn_record, read_journal
 from st4rtrack.io.scene.load import load_scene
-from st4rtrack.io.scene.sink import Ending, FrameFields, SceneSink
+from st4rtrack.io.scene.sink import Ending, SceneSink
 from st4rtrack.io.scene.space import require_space, scene_bytes
 from st4rtrack.io.scene.table import ArraySpec
 from st4rtrack.types import Scene
@@ -76,10 +76,9 @@ class SceneWriter(SceneSink):
                 if spec.small:
                     self._rows[spec.field] = read_small(folder, open_array(folder, self._group, header, spec), spec)
 
-    def write_frame(self, index: int, **fields: Unpack[FrameFields]) -> None:
-        if not self.complete:
-            self._lock.require_folder()
-        super().write_frame(index, **fields)
+    def _require_open(self) -> None:
+        super()._require_open()
+        self._lock.require_folder()
 
     def close(self) -> None:
         self._lock.release()
