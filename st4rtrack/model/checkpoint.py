@@ -18,6 +18,7 @@ from torch import Tensor
 from st4rtrack.io.json_text import parse_json
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.device import choose_device, choose_dtype
+from st4rtrack.model.monocular import MonocularNetwork
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.model.official import config_from_official, convert_weights, is_official, read_official
 from st4rtrack.types import UserError
@@ -50,8 +51,31 @@ def load_model(source: str | Path | None = None, *, device: str = "auto", dtype:
     return model.to(chosen_device, choose_dtype(dtype, chosen_device)).eval()
 
 
+def load_monocular(source: str | Path, *, device: str = "auto", dtype: str = "auto") -> MonocularNetwork:
+    """The monocular part of a checkpoint, ready for inference.
+
+    Args:
+        source: a `.safetensors` file of `st4rtrack train mono`, or of a whole network with a monocular head.
+        device, dtype: as of `load_model`.
+    Raises:
+        UserError: the checkpoint has no monocular head, or is damaged.
+    """
+    config, weights, name = _read(source)
+    if not config.monocular:
+        raise UserError(f"checkpoint {name} has no monocular depth head; train one with: st4rtrack train mono")
+    with torch.device("meta"):
+        network = MonocularNetwork(config)
+    expected = network.state_dict()
+    for key, value in expected.items():
+        if key not in weights or weights[key].shape != value.shape:
+            raise UserError(f"checkpoint {name} is damaged: {key} is missing or has another shape; make or fetch it again")
+    network.load_state_dict({key: _as_float(weights[key], key, name) for key in expected}, assign=True)
+    chosen = choose_device(device)
+    return network.to(chosen, choose_dtype(dtype, chosen), memory_format=torch.channels_last).eval()
+
+
 def save_model(
-    model: St4RTrack, path: str | Path, *, info: dict[str, str] | None = None, dtype: torch.dtype | None = None
+    model: St4RTrack | MonocularNetwork, path: str | Path, *, info: dict[str, str] | None = None, dtype: torch.dtype | None = None
 ) -> None:
     """Weights with their configuration, as one `.safetensors` file.
 

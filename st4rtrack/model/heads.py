@@ -6,23 +6,12 @@ from torch.nn import functional as F
 
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.decoder import HINT_CHANNELS
+from st4rtrack.model.layers import ResidualUnit
 
 DPT_WIDTHS = (96, 192, 384, 768)
 DPT_FUSION_WIDTH = 256
 CONV_WIDTH = 32
 CONV_STRIDE = 4
-
-
-class ResidualUnit(nn.Module):
-    """Two 3x3 convolutions around a skip."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(F.relu(self.conv1(F.relu(x))))
 
 
 class Fusion(nn.Module):

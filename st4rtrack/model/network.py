@@ -10,10 +10,11 @@ from torch.nn import functional as F
 
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.decoder import TwinDecoder
-from st4rtrack.model.encoder import Encoder, Tokens
+from st4rtrack.model.encoder import Tokens, make_encoder
 from st4rtrack.model.heads import ConvHead, DptHead
 from st4rtrack.model.hints import Hints, estimate_hints, sample_by_flow, still_hints
-from st4rtrack.types import Pointmap, TwoPointmaps
+from st4rtrack.model.monocular import MonocularHead
+from st4rtrack.types import MonocularDepth, Pointmap, TwoPointmaps
 
 MIN_DEPTH = 0.02
 """Nearest that the skeleton puts a point before a camera, in its units (the median depth is near one)."""
@@ -36,22 +37,23 @@ class St4RTrack(nn.Module):
         self.config = config
         self.name = "untrained"
         self.weights_hash = ""
-        self.encoder = Encoder(config)
+        self.encoder = make_encoder(config)
         self.decoder = TwinDecoder(config)
         head = DptHead if config.head == "dpt" else ConvHead
         channels = SKELETON_CHANNELS if config.hints else 4
         self.tracking_head = head(config, channels)
         self.reconstruction_head = head(config, channels)
+        self.monocular_head = MonocularHead(config) if config.monocular else None
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.encoder.patch_embed.weight.device
+        return self.decoder.embed.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
         """What the network computes in."""
-        return self.encoder.patch_embed.weight.dtype
+        return self.decoder.embed.weight.dtype
 
     def forward(self, anchor_images: Tensor, frame_images: Tensor) -> TwoPointmaps:
         """Pointmaps of image pairs.
@@ -70,12 +72,22 @@ class St4RTrack(nn.Module):
 
     def encode(self, images: Tensor) -> Tokens:
         """Tokens of images [batch, 3, height, width] in [-1, 1]; one encoding serves every pair that the image is in."""
-        patch = self.config.patch_size
+        patch = self.config.size_multiple
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % patch or images.shape[3] % patch or not images.numel():
             raise ValueError(
                 f"images must be [batch, 3, height, width] with sides multiples of {patch}, got {list(images.shape)}"
             )
         return self.encoder(images)
+
+    def monocular(self, tokens: Tokens) -> MonocularDepth:
+        """Depth, focal length and expected error of encoded images.
+
+        Raises:
+            ValueError: the network has no monocular head.
+        """
+        if self.monocular_head is None:
+            raise ValueError("this network has no monocular head: its configuration must say monocular")
+        return self.monocular_head(tokens.levels)
 
     def hints(self, anchor_images: Tensor, frame_images: Tensor) -> Hints | None:
         """What a network with hints needs beside the tokens, from images [batch, 3, height, width]; `None` for one without."""
