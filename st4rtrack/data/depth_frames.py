@@ -127,7 +127,9 @@ class RenderedFrames:
         return DepthFrame(np.array(record["rgb"]), inverse_depth, scaled=True, focal=focal, subject=np.array(record["subject"]))
 
 
-def write_procedural_frames(folder: Path, part: str, count: int, *, seed: int, compile: bool, shard_frames: int = 64) -> None:
+def write_procedural_frames(
+    folder: Path, part: str, count: int, *, seed: int, compile: bool, shard_frames: int = 64, size: tuple[int, int] = (192, 256)
+) -> None:
     """Shards of frames of the procedural world; those that exist stay. Shard k is made from `seed` + k.
 
     Args:
@@ -136,8 +138,10 @@ def write_procedural_frames(folder: Path, part: str, count: int, *, seed: int, c
         count: frames, a multiple of `shard_frames` or a little more.
         seed: of the first shard.
         compile: fuse the renderer with `torch.compile`.
+        shard_frames: per shard, two of each scene.
+        size: (height, width).
     """
-    config = ProceduralConfig(num_frames=2, compile=compile)
+    config = ProceduralConfig(height=size[0], width=size[1], num_frames=2, compile=compile)
     for number in range(-(-count // shard_frames)):
         path = folder / part / f"procedural_{seed + number}.npy"
         if not path.exists():

@@ -55,7 +55,8 @@ class ModelConfig:
             (self.encoder_width, self.encoder_heads, "encoder"),
             (self.decoder_width, self.decoder_heads, "decoder"),
         ):
-            if width % heads or (width // heads) % 4:
+            used = part == "decoder" or self.encoder == "vit"
+            if used and (width % heads or (width // heads) % 4):
                 raise UserError(f"model configuration: {part} width {width} does not split into {heads} heads of a multiple of 4")
         if self.head not in ("dpt", "conv"):
             raise UserError(f"model configuration: head must be 'dpt' or 'conv', got {self.head!r}")

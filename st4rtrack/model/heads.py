@@ -12,6 +12,7 @@ DPT_WIDTHS = (96, 192, 384, 768)
 DPT_FUSION_WIDTH = 256
 CONV_WIDTH = 32
 CONV_STRIDE = 4
+LEVEL_AT_STRIDE_4 = 1
 
 
 class Fusion(nn.Module):
@@ -52,8 +53,14 @@ class DptHead(nn.Module):
         self.refine2 = nn.Conv2d(half, half, 3, padding=1)
         self.out = nn.Conv2d(half, channels, 1)
 
-    def forward(self, features: list[Tensor], grid: tuple[int, int], hint_maps: Tensor | None = None) -> Tensor:
-        """[batch, channels, height, width] from the features of `ModelConfig.head_layers`; as released, it has no use for hints.
+    def forward(
+        self,
+        features: list[Tensor],
+        grid: tuple[int, int],
+        hint_maps: Tensor | None = None,
+        levels: tuple[Tensor, ...] = (),
+    ) -> Tensor:
+        """[batch, channels, height, width] from the features of `ModelConfig.head_layers`; as released, it has no use for the rest.
 
         The first of them may be one image's for the whole batch (the anchor's own tokens).
         """
@@ -79,14 +86,23 @@ class ConvHead(nn.Module):
         self.unfold = config.patch_size // CONV_STRIDE
         self.tokens = nn.Linear(config.decoder_width, CONV_WIDTH * self.unfold**2)
         self.pixels = nn.Conv2d(HINT_CHANNELS, CONV_WIDTH, CONV_STRIDE, CONV_STRIDE) if config.hints else None
+        self.level = nn.Conv2d(config.pyramid_width, CONV_WIDTH, 1) if config.encoder == "efficientnet" else None
         self.units = nn.Sequential(ResidualUnit(CONV_WIDTH), ResidualUnit(CONV_WIDTH))
         self.out = nn.Conv2d(CONV_WIDTH, channels, 1)
 
-    def forward(self, features: list[Tensor], grid: tuple[int, int], hint_maps: Tensor | None = None) -> Tensor:
-        """[batch, channels, height, width] from the last layer's features and the hint maps of the branch's own image."""
+    def forward(
+        self,
+        features: list[Tensor],
+        grid: tuple[int, int],
+        hint_maps: Tensor | None = None,
+        levels: tuple[Tensor, ...] = (),
+    ) -> Tensor:
+        """[batch, channels, height, width] from the last layer's features, and hint maps and pyramid of the branch's own image."""
         x = F.pixel_shuffle(self.tokens(features[-1]).transpose(1, 2).unflatten(2, grid), self.unfold)
         if self.pixels is not None and hint_maps is not None:
             x = x + self.pixels(hint_maps.to(x.dtype))
+        if self.level is not None:
+            x = x + self.level(levels[LEVEL_AT_STRIDE_4])
         raw = self.out(self.units(x)).float()
         return F.interpolate(raw, scale_factor=CONV_STRIDE, mode="bilinear", align_corners=False)
 

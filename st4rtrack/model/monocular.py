@@ -75,6 +75,11 @@ def new_monocular(config: ModelConfig, seed: int) -> MonocularNetwork:
     """A network whose pyramid and head are random and start near constant depth; load pretrained weights into `encoder`."""
     torch.manual_seed(seed)
     network = MonocularNetwork(config)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):  # without normalisation, smaller weights would let the signal vanish
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            assert module.bias is not None
+            nn.init.zeros_(module.bias)
     for layer in (network.monocular_head.out, network.monocular_head.focal[-1]):
         nn.init.normal_(layer.weight, std=0.01)
         nn.init.zeros_(layer.bias)

