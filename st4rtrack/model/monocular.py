@@ -75,7 +75,7 @@ def new_monocular(config: ModelConfig, seed: int) -> MonocularNetwork:
     """A network whose pyramid and head are random and start near constant depth; load pretrained weights into `encoder`."""
     torch.manual_seed(seed)
     network = MonocularNetwork(config)
-    for module in network.modules():
+    for module in network.encoder.pyramid.backbone.modules():
         if isinstance(module, nn.Conv2d):  # without normalisation, smaller weights would let the signal vanish
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             assert module.bias is not None

@@ -49,7 +49,7 @@ def test_monocular_loss_perfect_prediction_is_zero() -> None:
     truth.inverse_depth = torch.exp(-prediction.log_depth.detach())
     loss = monocular_loss(prediction, truth, CONFIG)
     for value in (loss.relative, loss.gradient, loss.log_depth, loss.log_gradient):
-        assert float(value) == pytest.approx(0, abs=1e-5)
+        assert value.item() == pytest.approx(0, abs=1e-5)
 
 
 def test_monocular_loss_unknown_pixels_give_finite_gradient() -> None:
@@ -66,7 +66,7 @@ def test_monocular_loss_without_truth_is_finite() -> None:
     truth.log_focal = torch.full_like(truth.log_focal, torch.nan)
     loss = monocular_loss(prediction, truth, CONFIG)
     loss.total.backward()
-    assert bool(loss.total.isfinite()) and float(loss.relative) == 0
+    assert bool(loss.total.isfinite()) and loss.relative.item() == 0
 
 
 def test_monocular_loss_expected_error_of_the_residual_is_best() -> None:
