@@ -80,7 +80,7 @@ def main() -> None:
     for number, path in enumerate(sorted(pictures.glob("*.jpg"))):
         target = depths / f"{path.stem}.npy"
         if not target.exists():
-            rgb = np.ascontiguousarray(cv2.imread(str(path))[..., ::-1])
+            rgb = np.ascontiguousarray(np.asarray(cv2.imread(str(path)))[..., ::-1])
             np.save(target, teacher_inverse_depth(session, rgb).astype(np.float16))
         if number % 500 == 0:
             print(number, path.name, flush=True)

@@ -246,5 +246,5 @@ def _vary_pixels(rgb: np.ndarray, rng: np.random.Generator, config: FrameAugment
         rgb = np.clip(rgb + grain, 0, 255).astype(np.uint8)
     if jpeg:
         encoded = cv2.imencode(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 90))])[1]
-        rgb = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+        rgb = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR))
     return rgb

@@ -71,7 +71,7 @@ def load_monocular(source: str | Path, *, device: str = "auto", dtype: str = "au
             raise UserError(f"checkpoint {name} is damaged: {key} is missing or has another shape; make or fetch it again")
     network.load_state_dict({key: _as_float(weights[key], key, name) for key in expected}, assign=True)
     chosen = choose_device(device)
-    return network.to(chosen, choose_dtype(dtype, chosen), memory_format=torch.channels_last).eval()
+    return network.to(chosen, choose_dtype(dtype, chosen), memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
 
 
 def save_model(

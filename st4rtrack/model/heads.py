@@ -64,13 +64,13 @@ class DptHead(nn.Module):
 
         The first of them may be one image's for the whole batch (the anchor's own tokens).
         """
-        levels = []
+        maps = []
         for layer, reassemble, project in zip(features, self.reassemble, self.project, strict=True):
             tokens = layer.transpose(1, 2).unflatten(2, grid)
-            levels.append(project(reassemble(tokens.contiguous(memory_format=torch.channels_last))))
-        x = self.fuse[3](levels[3])[..., : levels[2].shape[2], : levels[2].shape[3]]  # odd grids: the double is one too large
+            maps.append(project(reassemble(tokens.contiguous(memory_format=torch.channels_last))))
+        x = self.fuse[3](maps[3])[..., : maps[2].shape[2], : maps[2].shape[3]]  # odd grids: the double is one too large
         for level in (2, 1, 0):
-            x = self.fuse[level](x, levels[level])
+            x = self.fuse[level](x, maps[level])
         x = _double(self.refine1(x))
         return self.out(F.relu(self.refine2(x))).float()
 

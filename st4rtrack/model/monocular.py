@@ -19,6 +19,7 @@ from st4rtrack.types import MonocularDepth
 HEAD_WIDTH = 32
 MAX_LOG_DEPTH = 6.0
 """Bound of |log depth|: soft, so that far surfaces still have a gradient."""
+INITIAL_LOG_ERROR = -1.5
 INITIAL_FOCAL = 0.85
 """Focal length over the long side at which training starts: 61 degrees along it."""
 
@@ -80,8 +81,11 @@ def new_monocular(config: ModelConfig, seed: int) -> MonocularNetwork:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             assert module.bias is not None
             nn.init.zeros_(module.bias)
-    for layer in (network.monocular_head.out, network.monocular_head.focal[-1]):
+    head = network.monocular_head
+    for layer in (head.out, head.focal[-1]):
+        assert isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None
         nn.init.normal_(layer.weight, std=0.01)
         nn.init.zeros_(layer.bias)
-    nn.init.constant_(network.monocular_head.out.bias[4:], -1.5)
-    return network.to(memory_format=torch.channels_last)
+    assert head.out.bias is not None
+    nn.init.constant_(head.out.bias[4:], INITIAL_LOG_ERROR)
+    return network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

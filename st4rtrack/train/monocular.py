@@ -168,7 +168,7 @@ class MonocularStage:
     held_out: Mapping[str, Sequence[MonocularExamples]]
 
     def network(self, config: TrainConfig, device: torch.device, *, compile: bool) -> nn.Module:
-        network = self.start.to(device).float().to(memory_format=torch.channels_last)
+        network = self.start.to(device).float().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         for unused in (network.encoder.project, network.encoder.norm):  # tokens are for the decoders
             unused.requires_grad_(False)
         if compile:
@@ -199,7 +199,8 @@ class MonocularStage:
         means = np.nanmean(np.array(rows), axis=0) if rows else np.full(6, np.nan)
         picture_loss = float(np.mean(losses)) if losses else float("nan")
         focal = float(np.median([row[3] for row in rows])) if rows else float("nan")
-        return MonocularScore(picture_loss, *(float(x) for x in means[:3]), focal, float(means[4] / means[5]))
+        abs_rel, share, scaled_share = (float(value) for value in means[:3])
+        return MonocularScore(picture_loss, abs_rel, share, scaled_share, focal, float(means[4] / means[5]))
 
     @torch.no_grad()
     def pictures(self, network: nn.Module, device: torch.device, precision: str) -> list[np.ndarray]:
