@@ -29,6 +29,7 @@ CONFIG_KEY = "st4rtrack_config"
 BASE_KEY = "st4rtrack_base"
 """In the header of a file that holds only what changed: JSON with the `name`, the `source` and the `hash` of the other weights."""
 EMBEDDED = "tiny.safetensors"
+EMBEDDED_MONOCULAR = "monocular.safetensors"
 
 
 def load_model(source: str | Path | None = None, *, device: str = "auto", dtype: str = "auto") -> St4RTrack:
@@ -51,16 +52,16 @@ def load_model(source: str | Path | None = None, *, device: str = "auto", dtype:
     return model.to(chosen_device, choose_dtype(dtype, chosen_device)).eval()
 
 
-def load_monocular(source: str | Path, *, device: str = "auto", dtype: str = "auto") -> MonocularNetwork:
-    """The monocular part of a checkpoint, ready for inference.
+def load_monocular(source: str | Path | None = None, *, device: str = "auto", dtype: str = "auto") -> MonocularNetwork:
+    """Load encoder and monocular head of a checkpoint, ready for inference.
 
     Args:
-        source: a `.safetensors` file of `st4rtrack train mono`, or of a whole network with a monocular head.
+        source: `None` for the embedded weights; a file of `st4rtrack train mono`; or a whole network with a monocular head.
         device, dtype: as of `load_model`.
     Raises:
         UserError: the checkpoint has no monocular head, or is damaged.
     """
-    config, weights, name = _read(source)
+    config, weights, name = _read_monocular(source)
     if not config.monocular:
         raise UserError(f"checkpoint {name} has no monocular depth head; train one with: st4rtrack train mono")
     with torch.device("meta"):
@@ -72,6 +73,15 @@ def load_monocular(source: str | Path, *, device: str = "auto", dtype: str = "au
     network.load_state_dict({key: _as_float(weights[key], key, name) for key in expected}, assign=True)
     chosen = choose_device(device)
     return network.to(chosen, choose_dtype(dtype, chosen), memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
+
+
+def _read_monocular(source: str | Path | None) -> tuple[ModelConfig, dict[str, Tensor], str]:
+    if source is not None:
+        return _read(source)
+    with resources.as_file(resources.files("st4rtrack.model") / "weights" / EMBEDDED_MONOCULAR) as path:
+        if not path.is_file():
+            raise UserError("this installation has no monocular weights; pass a file of: st4rtrack train mono")
+        return (*_read_safetensors(path), "monocular")
 
 
 def save_model(
