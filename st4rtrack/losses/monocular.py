@@ -12,6 +12,8 @@ from torch import Tensor
 from st4rtrack.types import MonocularDepth
 
 SCALES = 4
+TEACHER_EDGES = 0.3
+"""Weight of the finest scale of the gradient term where truth is a teacher's: its edges are soft, but noise must cost something."""
 MAX_RESIDUAL = 4.0
 """Bound of residuals in units of the mean absolute deviation: a far outlier of the truth must not decide a step."""
 
@@ -76,7 +78,7 @@ def monocular_loss(prediction: MonocularDepth, truth: MonocularTruth, config: Mo
     valid = truth.valid
     target = torch.where(valid, truth.inverse_depth, 0.0)
     residual = relative_residual(torch.exp(-prediction.log_depth), target, valid)
-    finest = truth.scaled.float()  # a teacher's edges are soft: it has no say at the finest scale
+    finest = torch.where(truth.scaled, 1.0, TEACHER_EDGES)
     near = valid & (target > 0) & truth.scaled[:, None, None]
     log_residual = prediction.log_depth + torch.where(near, target, 1.0).log()
     log_residual = log_residual - masked_median(log_residual.detach(), near)[:, None, None]
