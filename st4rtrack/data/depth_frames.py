@@ -159,13 +159,15 @@ class FrameAugmentation:
     """How frames are varied; the defaults are those of the embedded model's training.
 
     Attributes:
-        min_crop: smallest side of the crop, as a share of the largest crop with the network's aspect ratio.
+        whole: probability of the largest crop with the network's aspect ratio.
+        min_crop: smallest side of the other crops, as a share of it.
         aspect: the crop is stretched by up to this factor in one direction (only where the focal length is unknown).
         mirror: probability of left and right exchanged.
         colour: strength of `jitter_colour`.
         grey, blur, noise, jpeg: probabilities.
     """
 
+    whole: float = 0.3
     min_crop: float = 0.6
     aspect: float = 1.15
     mirror: float = 0.5
@@ -178,7 +180,9 @@ class FrameAugmentation:
 
 def augment_frame(frame: DepthFrame, size: tuple[int, int], rng: np.random.Generator, config: FrameAugmentation) -> DepthFrame:
     """A random part of a frame at the network's size (height, width), with other colours."""
-    share, place = np.sqrt(rng.uniform(config.min_crop**2, 1)), rng.random(2)
+    share, place = float(np.sqrt(rng.uniform(config.min_crop**2, 1))), rng.random(2)
+    if rng.random() < config.whole:
+        share = 1.0
     stretch = config.aspect ** rng.uniform(-1, 1) if np.isnan(frame.focal) else 1.0
     mirrored = rng.random() < config.mirror
     frame = crop_frame(frame, size, share=share, place=(place[0], place[1]), stretch=stretch)

@@ -26,11 +26,13 @@ class MonocularTruth:
         inverse_depth: [batch, height, width], 0 infinitely far, NaN unknown.
         scaled: [batch] bool, known up to a scale; else up to a scale and a shift.
         log_focal: [batch] logarithm of the focal length over the long side, NaN unknown.
+        subject: [batch, height, width] bool, dynamic objects, people and animals, whose pixels count more.
     """
 
     inverse_depth: Tensor
     scaled: Tensor
     log_focal: Tensor
+    subject: Tensor
 
     @property
     def valid(self) -> Tensor:
@@ -40,7 +42,7 @@ class MonocularTruth:
 
 @dataclass(frozen=True)
 class MonocularLossConfig:
-    """Weights of the terms; see `MonocularLoss`."""
+    """Weights of the terms, see `MonocularLoss`; and of the pixels of subjects within them."""
 
     relative: float = 1.0
     gradient: float = 0.5
@@ -48,6 +50,7 @@ class MonocularLossConfig:
     log_gradient: float = 1.0
     error: float = 0.05
     focal: float = 0.2
+    subject: float = 3.0
 
 
 @dataclass
@@ -83,15 +86,16 @@ def monocular_loss(prediction: MonocularDepth, truth: MonocularTruth, config: Mo
     log_residual = prediction.log_depth + torch.where(near, target, 1.0).log()
     log_residual = log_residual - masked_median(log_residual.detach(), near)[:, None, None]
     bounded = log_residual.clamp(-2, 2)
-    weight = near.float().sum().clamp(min=1)
+    pixels = 1 + (config.subject - 1) * truth.subject.float()
+    weight = (near * pixels).sum().clamp(min=1)
     magnitude = log_residual.detach().abs()
     likelihood = magnitude * torch.exp(-prediction.log_error) + prediction.log_error
     terms = {
-        "relative": _mean_per_picture(residual.abs(), valid),
+        "relative": _mean_per_picture(residual.abs(), valid * pixels),
         "gradient": gradient_term(residual, valid, finest),
-        "log_depth": (bounded.abs() * near).sum() / weight * truth.scaled.float().mean(),
+        "log_depth": (bounded.abs() * near * pixels).sum() / weight * truth.scaled.float().mean(),
         "log_gradient": gradient_term(bounded, near, finest),
-        "error": (likelihood * near).sum() / weight,
+        "error": (likelihood * near * pixels).sum() / weight,
         "focal": _focal_term(prediction, truth.log_focal),
     }
     total = sum((getattr(config, name) * value for name, value in terms.items()), start=target.new_zeros(()))
@@ -133,7 +137,7 @@ def _normalised(values: Tensor, valid: Tensor) -> Tensor:
 
 
 def _mean_per_picture(values: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Mean over the batch of the mean over valid pixels."""
+    """Mean over the batch of the mean over pixels, weighted by a mask or by weights [batch, height, width]."""
     means = (values * mask).sum((1, 2)) / mask.sum((1, 2)).clamp(min=1)
     return (means if weight is None else means * weight).mean()
 

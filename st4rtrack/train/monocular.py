@@ -85,6 +85,11 @@ def stack_frames(frames: Sequence[DepthFrame], names: Sequence[str] = ()) -> Mon
             torch.from_numpy(np.stack([frame.inverse_depth for frame in frames])),
             torch.tensor([frame.scaled for frame in frames]),
             torch.tensor([frame.focal for frame in frames], dtype=torch.float32).log(),
+            torch.from_numpy(
+                np.stack(
+                    [np.zeros(frame.inverse_depth.shape, bool) if frame.subject is None else frame.subject for frame in frames]
+                )
+            ),
         ),
         list(names),
     )

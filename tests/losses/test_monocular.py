@@ -19,7 +19,9 @@ def scene(*, scaled: bool, seed: int = 0) -> tuple[MonocularDepth, MonocularTrut
     inverse_depth[:, 0, 0], inverse_depth[:, 1, 1] = torch.nan, 0.0
     zeros = torch.zeros(2)
     prediction = MonocularDepth(log_depth.requires_grad_(), torch.zeros_like(log_depth), zeros.clone(), zeros.clone())
-    return prediction, MonocularTruth(inverse_depth, torch.full((2,), scaled), torch.tensor([0.1, torch.nan]))
+    return prediction, MonocularTruth(
+        inverse_depth, torch.full((2,), scaled), torch.tensor([0.1, torch.nan]), inverse_depth > 0.8
+    )
 
 
 @pytest.mark.parametrize("scaled", [False, True])
@@ -80,3 +82,16 @@ def test_monocular_loss_expected_error_of_the_residual_is_best() -> None:
     mean = (log_residual - masked_median(log_residual, near)[:, None, None])[near].abs().mean()
     best = monocular_loss(replace(prediction, log_error=mean.log().expand(2, 16, 20)), truth, CONFIG).error
     assert all(float(best) < value for value in values)
+
+
+def test_monocular_loss_error_on_a_subject_counts_three_times() -> None:
+    prediction, truth = scene(scaled=True)
+    truth.inverse_depth = torch.exp(-prediction.log_depth.detach())
+    losses = []
+    for row in (2, 5):  # the first inside the subject, the second outside
+        truth.subject = torch.zeros_like(truth.subject)
+        truth.subject[:, 2] = True
+        changed = prediction.log_depth.detach().clone()
+        changed[:, row] += 0.5
+        losses.append(monocular_loss(replace(prediction, log_depth=changed), truth, CONFIG).log_depth.item())
+    assert losses[0] == pytest.approx(3 * losses[1], rel=1e-3)
