@@ -12,8 +12,6 @@ from torch import Tensor
 from st4rtrack.types import MonocularDepth
 
 SCALES = 4
-TEACHER_EDGES = 0.3
-"""Weight of the finest scale of the gradient term where truth is a teacher's: its edges are soft, but noise must cost something."""
 MAX_RESIDUAL = 4.0
 """Bound of residuals in units of the mean absolute deviation: a far outlier of the truth must not decide a step."""
 
@@ -81,7 +79,6 @@ def monocular_loss(prediction: MonocularDepth, truth: MonocularTruth, config: Mo
     valid = truth.valid
     target = torch.where(valid, truth.inverse_depth, 0.0)
     residual = relative_residual(torch.exp(-prediction.log_depth), target, valid)
-    finest = torch.where(truth.scaled, 1.0, TEACHER_EDGES)
     near = valid & (target > 0) & truth.scaled[:, None, None]
     log_residual = prediction.log_depth + torch.where(near, target, 1.0).log()
     log_residual = log_residual - masked_median(log_residual.detach(), near)[:, None, None]
@@ -92,9 +89,9 @@ def monocular_loss(prediction: MonocularDepth, truth: MonocularTruth, config: Mo
     likelihood = magnitude * torch.exp(-prediction.log_error) + prediction.log_error
     terms = {
         "relative": _mean_per_picture(residual.abs(), valid * pixels),
-        "gradient": gradient_term(residual, valid, finest),
+        "gradient": gradient_term(residual, valid),
         "log_depth": (bounded.abs() * near * pixels).sum() / weight * truth.scaled.float().mean(),
-        "log_gradient": gradient_term(bounded, near, finest),
+        "log_gradient": gradient_term(bounded, near),
         "error": (likelihood * near * pixels).sum() / weight,
         "focal": _focal_term(prediction, truth.log_focal),
     }
@@ -107,21 +104,20 @@ def relative_residual(predicted: Tensor, target: Tensor, valid: Tensor) -> Tenso
     return (_normalised(predicted, valid) - _normalised(target, valid)).clamp(-MAX_RESIDUAL, MAX_RESIDUAL)
 
 
-def gradient_term(residual: Tensor, valid: Tensor, finest: Tensor) -> Tensor:
-    """Mean |gradient| of a residual [batch, height, width] at strides 1, 2, 4, 8; `finest` [batch] weighs stride 1."""
+def gradient_term(residual: Tensor, valid: Tensor) -> Tensor:
+    """Sum over strides 1, 2, 4, 8 and both axes of the mean |gradient| of a residual [batch, height, width]."""
     total = residual.new_zeros(())
     for scale in range(SCALES):
         step = 2**scale
         part, mask = residual[:, ::step, ::step], valid[:, ::step, ::step]
-        weight = finest if scale == 0 else torch.ones_like(finest)
         for axis in (1, 2):
             length = part.shape[axis] - 1
             if length < 1:
                 continue
             difference = (part.narrow(axis, 1, length) - part.narrow(axis, 0, length)).abs()
             both = mask.narrow(axis, 1, length) & mask.narrow(axis, 0, length)
-            total = total + _mean_per_picture(difference, both, weight)
-    return total / SCALES
+            total = total + _mean_per_picture(difference, both)
+    return total
 
 
 def masked_median(values: Tensor, mask: Tensor) -> Tensor:
@@ -136,10 +132,10 @@ def _normalised(values: Tensor, valid: Tensor) -> Tensor:
     return torch.where(valid, centred / deviation.clamp(min=1e-6)[:, None, None], 0.0)
 
 
-def _mean_per_picture(values: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
+def _mean_per_picture(values: Tensor, mask: Tensor) -> Tensor:
     """Mean over the batch of the mean over pixels, weighted by a mask or by weights [batch, height, width]."""
     means = (values * mask).sum((1, 2)) / mask.sum((1, 2)).clamp(min=1)
-    return (means if weight is None else means * weight).mean()
+    return means.mean()
 
 
 def _focal_term(prediction: MonocularDepth, log_focal: Tensor) -> Tensor:
