@@ -1,6 +1,7 @@
-"""Monocular depth on WorldTrack sequences with depth: `python performance/monocular.py WEIGHTS DATA... [--teacher ONNX] [--sheet JPG]`.
+"""Monocular depth against truth: `python performance/monocular.py WEIGHTS [DATA...] [--frames FOLDER] [--teacher ONNX] [--sheet JPG]`.
 
-For a last reading only: weights are selected on held-out pictures and frames (`st4rtrack train mono`), never on these sequences.
+DATA are WorldTrack sequences with depth, for a last reading only: weights are selected on held-out pictures and frames
+(`st4rtrack train mono`), never on these sequences. `--frames` reads the validation part of rendered frames, which may be read at any time.
 Each frame is fitted by one scale and one shift in inverse depth (robust), or by one scale; means over frames, then over sequences.
 """
 
@@ -14,6 +15,7 @@ import torch
 from depth_teacher import open_teacher, teacher_inverse_depth
 from machine import machine
 
+from st4rtrack.data.depth_frames import RenderedFrames
 from st4rtrack.io.worldtrack import WorldTrackSequence, find_worldtrack, read_worldtrack
 from st4rtrack.model.checkpoint import load_monocular
 from st4rtrack.model.monocular import MonocularNetwork
@@ -23,6 +25,9 @@ from st4rtrack.train.monocular import FACTOR, fit_inverse_depth
 
 FRAME_STEP = 8
 MAX_ABS_REL = 10.0
+MIN_KNOWN, MIN_SUBJECT = 0.05, 0.002
+"""Smallest share of the pixels with truth, and of those of subjects, for a frame to count."""
+NUM_RENDERED = 128
 EDGES = np.array([0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 10])
 """Bins of the expected log-depth error in the calibration table."""
 
@@ -40,11 +45,21 @@ def predict(network: MonocularNetwork, rgb: np.ndarray) -> tuple[np.ndarray, np.
     return inverse, error, float(found.log_focal.exp())
 
 
-def scores(inverse: np.ndarray, depth: np.ndarray, *, shift: bool) -> tuple[float, float]:
-    """AbsRel and percent within 1.25 of inverse depths [pixels] against depths [pixels]."""
+def scores(inverse: np.ndarray, depth: np.ndarray, *, fit: np.ndarray, count: np.ndarray, shift: bool) -> tuple[float, float]:
+    """AbsRel and percent within 1.25 of an inverse depth [height, width] against depth.
+
+    Args:
+        fit: [height, width] bool, pixels that decide scale and shift.
+        count: pixels that are counted.
+        shift: fit a shift too, else one scale.
+    """
     predicted, target = (torch.from_numpy(value.astype(np.float64)) for value in (inverse, 1 / depth))
-    fitted = fit_inverse_depth(predicted, target) if shift else predicted * (target / predicted.clamp(min=1e-6)).median()
-    ratio = fitted.clamp(min=1e-6) / target
+    scale, offset = (
+        fit_inverse_depth(predicted[fit], target[fit])
+        if shift
+        else ((target / predicted.clamp(min=1e-6))[fit].median(), predicted.new_zeros(()))
+    )
+    ratio = (scale * predicted + offset)[count].clamp(min=1e-6) / target[count]
     within = torch.maximum(ratio, 1 / ratio) < FACTOR
     return float((1 / ratio - 1).abs().clamp(max=MAX_ABS_REL).mean()), 100 * float(within.double().mean())
 
@@ -56,14 +71,30 @@ def of_sequence(
     depths, rows = sequence.read_depth(), {name: [] for name in methods}
     for number, rgb in enumerate(sequence.video.frames()):
         known = np.isfinite(depths[number]) & (depths[number] > 0)
-        if number % FRAME_STEP or known.mean() < 0.05:
+        if number % FRAME_STEP or known.mean() < MIN_KNOWN:
             continue
         for name, method in methods.items():
-            inverse = cv2.resize(method(rgb), depths[number].shape[::-1])[known]
-            rows[name].append(
-                (*scores(inverse, depths[number][known], shift=True), *scores(inverse, depths[number][known], shift=False))
-            )
+            inverse, depth = cv2.resize(method(rgb), depths[number].shape[::-1]), np.where(known, depths[number], 1)
+            pair = [scores(inverse, depth, fit=known, count=known, shift=shift) for shift in (True, False)]
+            rows[name].append((*pair[0], *pair[1]))
     return {name: tuple(np.mean(values, axis=0)) for name, values in rows.items()}
+
+
+def of_frames(folder: Path, methods: dict[str, Callable[[np.ndarray], np.ndarray]]) -> dict[str, dict[str, tuple[float, ...]]]:
+    """The same for held-out rendered frames: all pixels, and those of subjects after the fit of all."""
+    frames = RenderedFrames(folder, "validation")
+    rows = {part: {name: [] for name in methods} for part in ("all pixels", "subjects")}
+    for number in range(0, len(frames), max(1, len(frames) // NUM_RENDERED)):
+        frame = frames.frame(number)
+        known = frame.inverse_depth > 0
+        subject = known & (np.zeros_like(known) if frame.subject is None else frame.subject)
+        for name, method in methods.items():
+            inverse, depth = method(frame.rgb), 1 / np.where(known, frame.inverse_depth, 1)
+            for part, mask in (("all pixels", known), ("subjects", subject)):
+                if known.mean() > MIN_KNOWN and mask.mean() > MIN_SUBJECT:
+                    pair = [scores(inverse, depth, fit=known, count=mask, shift=shift) for shift in (True, False)]
+                    rows[part][name].append((*pair[0], *pair[1]))
+    return {part: {name: tuple(np.mean(values, axis=0)) for name, values in each.items()} for part, each in rows.items()}
 
 
 def calibration(network: MonocularNetwork, sequences: list[WorldTrackSequence]) -> str:
@@ -73,7 +104,7 @@ def calibration(network: MonocularNetwork, sequences: list[WorldTrackSequence]) 
         depths = sequence.read_depth()
         for number, rgb in enumerate(sequence.video.frames()):
             known = np.isfinite(depths[number]) & (depths[number] > 0)
-            if number % FRAME_STEP or known.mean() < 0.05:
+            if number % FRAME_STEP or known.mean() < MIN_KNOWN:
                 continue
             inverse, error, focal = predict(network, rgb)
             residual = np.log(depths[number][known]) + np.log(inverse[known])
@@ -109,7 +140,8 @@ def sheet(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path)
-    parser.add_argument("data", type=Path, nargs="+")
+    parser.add_argument("data", type=Path, nargs="*")
+    parser.add_argument("--frames", type=Path, nargs="*", default=(), help="folders of rendered frames with validation/")
     parser.add_argument("--teacher", type=Path, help="ONNX file of the teacher, for comparison")
     parser.add_argument("--sheet", type=Path, help="picture of the first frames")
     options = parser.parse_args()
@@ -117,7 +149,7 @@ def main() -> None:
     methods: dict[str, Callable[[np.ndarray], np.ndarray]] = {"network": lambda rgb: predict(network, rgb)[0]}
     if options.teacher:
         session = open_teacher(options.teacher)
-        methods["teacher"] = lambda rgb: teacher_inverse_depth(session, rgb).astype(np.float32)
+        methods["teacher"] = lambda rgb: cv2.resize(teacher_inverse_depth(session, rgb), rgb.shape[1::-1]).astype(np.float32)
     sequences = [read_worldtrack(path, name=name) for data in options.data for name, path in find_worldtrack(data)]
     sequences = [sequence for sequence in sequences if sequence.has_depth]
     print(f"{machine()}; every {FRAME_STEP}th frame\n")
@@ -125,12 +157,16 @@ def main() -> None:
         "| sequence | method | scale and shift: AbsRel | within 1.25 | scale: AbsRel | within 1.25 |\n|---|---|---|---|---|---|"
     )
     results = {sequence.name: of_sequence(sequence, methods) for sequence in sequences}
-    results["mean"] = {name: tuple(np.mean([row[name] for row in results.values()], axis=0)) for name in methods}
+    if results:
+        results["mean"] = {name: tuple(np.mean([row[name] for row in results.values()], axis=0)) for name in methods}
+    for folder in options.frames:
+        results |= {f"{folder.name}, {part}": rows for part, rows in of_frames(folder, methods).items()}
     for sequence, rows in results.items():
         for method, row in rows.items():
             print(f"| {sequence} | {method} | {row[0]:.3f} | {row[1]:.1f} % | {row[2]:.3f} | {row[3]:.1f} % |")
-    print(f"\n{calibration(network, sequences)}")
-    if options.sheet:
+    if sequences:
+        print(f"\n{calibration(network, sequences)}")
+    if options.sheet and sequences:
         cv2.imwrite(str(options.sheet), sheet(network, sequences, methods.get("teacher"))[..., ::-1])
 
 

@@ -229,7 +229,8 @@ def frame_metrics(prediction: MonocularDepth, truth: MonocularTruth) -> tuple[fl
     near = truth.valid & (truth.inverse_depth > 0)
     target = truth.inverse_depth[near].double()
     predicted = torch.exp(-prediction.log_depth)[near].double()
-    ratio = fit_inverse_depth(predicted, target).clamp(min=1e-6) / target
+    scale, shift = fit_inverse_depth(predicted, target)
+    ratio = (scale * predicted + shift).clamp(min=1e-6) / target
     log_error = prediction.log_depth + torch.where(near, truth.inverse_depth, 1.0).log()
     log_error = (log_error - masked_median(log_error, near)[:, None, None])[near].abs()
     focal = (prediction.log_focal - truth.log_focal).abs()
@@ -243,19 +244,20 @@ def frame_metrics(prediction: MonocularDepth, truth: MonocularTruth) -> tuple[fl
     )
 
 
-def fit_inverse_depth(predicted: Tensor, target: Tensor, rounds: int = 10) -> Tensor:
-    """Inverse depths [pixels] brought to the target by one scale and one shift, fitted robustly to its relative error.
+def fit_inverse_depth(predicted: Tensor, target: Tensor, rounds: int = 10) -> tuple[Tensor, Tensor]:
+    """Scale and shift that bring inverse depths [pixels] to a target, fitted robustly to its relative error.
 
     Iteratively reweighted least squares with Cauchy weights, from the median and the median absolute deviation.
     """
     (low, spread), (target_low, target_spread) = _location_and_spread(predicted), _location_and_spread(target)
-    fitted = (predicted - low) * (target_spread / spread) + target_low
+    scale = target_spread / spread
+    shift = target_low - scale * low
     design = torch.stack([predicted, torch.ones_like(predicted)], dim=1)
     for _ in range(rounds):
-        relative = (fitted - target) / target
+        relative = (scale * predicted + shift - target) / target
         weighted = design * (1 / (target.square() * (1 + (relative / TOLERANCE).square())))[:, None]
-        fitted = design @ torch.linalg.lstsq(weighted.T @ design, weighted.T @ target).solution
-    return fitted
+        scale, shift = torch.linalg.lstsq(weighted.T @ design, weighted.T @ target).solution.unbind()
+    return scale, shift
 
 
 def _location_and_spread(values: Tensor) -> tuple[Tensor, Tensor]:
