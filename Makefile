@@ -9,7 +9,7 @@ VIDEO ?= $(CLIP)
 # Tests that stand beside each other share what they set up, so each process takes neighbours.
 DEFAULT_TESTS := --numprocesses logical --maxprocesses 4 --dist worksteal -m "not slow"
 
-.PHONY: demo test test-slow coverage mutation versions performance benchmark docs train-tiny audit faults fuzz clean
+.PHONY: demo test test-slow test-portable test-floors coverage mutation versions performance benchmark docs train-tiny audit faults fuzz cases clean
 
 # The path of VIDEO may hold spaces, which make's own functions would split at.
 demo: $(INSTALLED)
@@ -24,6 +24,14 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(BIN)/pytest -m slow
+
+# Numeric tests on other instruction sets, thread counts and seeds, nine runs -> performance/portable.json
+test-portable: $(INSTALLED)
+	nice $(BIN)/python performance/portable.py
+
+# The default tests with the lowest versions that pyproject.toml allows (except PyTorch's), in an environment of their own.
+test-floors:
+	PYTHON=$(PYTHON) tests/floors.sh $(DEFAULT_TESTS)
 
 # Lines that the default tests run; the share of every package -> performance/reliability/coverage.json
 coverage: $(INSTALLED)
@@ -78,6 +86,10 @@ faults: $(INSTALLED)
 fuzz: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt atheris
 	$(BIN)/python performance/fuzz.py --minutes 12
+
+# Every reported case and 100 clean clips end to end against the truth, resumable; about an hour on one core. -> performance/cases.md
+cases: $(INSTALLED)
+	OMP_NUM_THREADS=1 nice $(BIN)/python -m tests.cases.run $(CASES)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -173,7 +173,7 @@ def show_motion(path: Path) -> None:
     names = {"tracking_points": "tracking", "reconstruction_points": "reconstruction", "visible": "said_visible"}
     frames = len(told["rgb"])
     likely = [visible_probability(*said(told, t), told["rgb"][0], told["rgb"][t]) for t in range(frames)]
-    told["said_visible"] = np.stack(likely) > 0.5
+    told |= {"said_visible": np.stack(likely) > 0.5, "solved": np.ones(frames, bool)}
 
     def read(name: str, t: int) -> np.ndarray:
         return told[names.get(name, name)][t]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from st4rtrack.io.files import remove_leftovers, unfinished_name
+from st4rtrack.io.formats.extras import require
 from st4rtrack.io.formats.frames import every_nth
 from st4rtrack.io.scene import SCENE_JSON, SCENE_ZARR, load_scene
 from st4rtrack.types import Scene, UserError
@@ -28,6 +29,7 @@ class Format:
         folder: it is a folder of files; then the ending is only that of the usual name, as "_colmap".
         companion: what is added to the stem of the file for the folder beside it that belongs to it; "" if there is none.
         own_files: patterns of what is written in the folder or the companion: what an overwriting export may delete there.
+        package: (module, name where it is installed from) of an optional package that the writer needs.
     """
 
     endings: tuple[str, ...]
@@ -35,6 +37,7 @@ class Format:
     folder: bool = False
     companion: str = ""
     own_files: tuple[str, ...] = ()
+    package: tuple[str, str] | None = None
 
     @property
     def write(self) -> Callable[..., Any]:
@@ -44,17 +47,33 @@ class Format:
         module, function = self.writer.split(":")
         return getattr(importlib.import_module(module), function)
 
+    def require_package(self, name: str) -> None:
+        """Refuses the format, called `name`, before any work is done for it.
+
+        Raises:
+            UserError: the package that it needs is not installed.
+        """
+        if self.package is not None:
+            require(self.package[0], name, self.package[1])
+
 
 _COLMAP_FILES = ("sparse/0/*.bin", "sparse/0/*.txt", "images/frame_*.jpg")
+_PYCOLMAP = ("pycolmap", "pycolmap")
 _NERFSTUDIO_FILES = ("images/frame_*.jpg", "masks/frame_*.png", "points.ply")
 
 FORMATS: dict[str, Format] = {
     "ply": Format((".ply",), "st4rtrack.io.formats.ply:write_ply"),
     "ply-sequence": Format(("_ply",), "st4rtrack.io.formats.ply:write_ply_sequence", folder=True, own_files=("frame_*.ply",)),
-    "glb": Format((".glb",), "st4rtrack.io.formats.glb:write_glb"),
-    "colmap": Format(("_colmap",), "st4rtrack.io.formats.colmap:write_colmap", folder=True, own_files=_COLMAP_FILES),
+    "glb": Format((".glb",), "st4rtrack.io.formats.glb:write_glb", package=("trimesh", "trimesh")),
+    "colmap": Format(
+        ("_colmap",), "st4rtrack.io.formats.colmap:write_colmap", folder=True, own_files=_COLMAP_FILES, package=_PYCOLMAP
+    ),
     "colmap-text": Format(
-        ("_colmap_text",), "st4rtrack.io.formats.colmap:write_colmap_text", folder=True, own_files=_COLMAP_FILES
+        ("_colmap_text",),
+        "st4rtrack.io.formats.colmap:write_colmap_text",
+        folder=True,
+        own_files=_COLMAP_FILES,
+        package=_PYCOLMAP,
     ),
     "tum": Format((".txt",), "st4rtrack.io.formats.tum:write_tum"),
     "transforms": Format(
@@ -65,11 +84,11 @@ FORMATS: dict[str, Format] = {
         own_files=_NERFSTUDIO_FILES,
     ),
     "tapvid3d": Format((".npz",), "st4rtrack.io.formats.tapvid3d:write_tapvid3d"),
-    "usd": Format((".usdc", ".usda"), "st4rtrack.io.formats.usd:write_usd"),
-    "rerun": Format((".rrd",), "st4rtrack.io.formats.rerun:write_rerun"),
+    "usd": Format((".usdc", ".usda"), "st4rtrack.io.formats.usd:write_usd", package=("pxr", "usd-core")),
+    "rerun": Format((".rrd",), "st4rtrack.io.formats.rerun:write_rerun", package=("rerun", "rerun-sdk")),
     "html": Format((".html",), "st4rtrack.view.page:write_page"),
     "video": Format((".mp4", ".gif"), "st4rtrack.render.film:write_film"),
-    "figure": Format((".png", ".pdf", ".jpg"), "st4rtrack.render.figure:write_figure"),
+    "figure": Format((".png", ".pdf", ".jpg"), "st4rtrack.render.figure:write_figure", package=("matplotlib", "matplotlib")),
 }
 
 
@@ -101,6 +120,7 @@ def export(
     chosen = FORMATS[name]
     path = _beside(scene, chosen.endings[0]) if path is None else Path(path)
     _check_target(path, chosen, overwrite=overwrite)
+    chosen.require_package(name)
     if not isinstance(scene, Scene):
         scene = load_scene(scene)
     _check_not_of_the_scene(scene, path)

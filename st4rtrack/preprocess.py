@@ -66,6 +66,16 @@ def stretch_to_network_size(video: Video, *, long_side: int, patch_size: int) ->
     return dataclasses.replace(video, height=height, width=width, read=read), pixel_map
 
 
+def crop(video: Video, left: int, top: int, right: int, bottom: int) -> tuple[Video, PixelMap]:
+    """A rectangle of the video, in its pixels, and the map from the video's pixels to those of the rectangle."""
+
+    def read(start: int, stop: int) -> Iterator[np.ndarray]:
+        return (frame[top:bottom, left:right] for frame in video.read(start, stop))
+
+    part = dataclasses.replace(video, height=bottom - top, width=right - left, read=read)
+    return part, PixelMap(offset_px=(float(-left), float(-top)))
+
+
 def normalize_images(rgb: np.ndarray) -> "torch.Tensor":
     """Images as the network takes them.
 

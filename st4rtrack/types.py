@@ -38,6 +38,8 @@ class Video:
         frame_index: [time] number of each frame in the source.
         read: `read(start, stop)` decodes frames start..stop-1 in order, each [height, width, 3] uint8 RGB.
         source: where it came from (a path), or "array".
+        focal_px: focal length that the source's metadata states, in source pixels; `None` where it states none. A 35 mm equivalent
+            is taken as that of a long side of 36 mm, which is right within about 5 %.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Video:
     frame_index: np.ndarray
     read: Callable[[int, int], Iterator[np.ndarray]] = field(repr=False)
     source: str = "array"
+    focal_px: float | None = None
 
     def __len__(self) -> int:
         return len(self.time_s)
@@ -66,6 +69,12 @@ class PixelMap:
 
     scale: tuple[float, float] = (1.0, 1.0)
     offset_px: tuple[float, float] = (0.0, 0.0)
+
+    def then(self, after: "PixelMap") -> "PixelMap":
+        """This map followed by another one."""
+        (a, b), (c, d) = self.scale, after.scale
+        (e, f), (g, h) = self.offset_px, after.offset_px
+        return PixelMap((a * c, b * d), (e * c + g, f * d + h))
 
     def network_from_source(self, source_px: np.ndarray) -> np.ndarray:
         """Pixels [..., 2] of the network from pixels [..., 2] of the source."""
@@ -144,16 +153,22 @@ class Cameras:
     Attributes:
         world_from_camera: [time, 4, 4] float64, rigid.
         intrinsics: [time, 3, 3] float64, pixels of the network size.
-        solved: [time] bool; False where the solver found no pose and the neighbour's stands in.
+        solved: [time] bool; False where no pose was estimated: it is interpolated for display, and nothing is visible.
+        reprojection_px, flow_agreement_px: [time] of each frame, as in `QualityReport`; NaN where unknown.
     """
 
     world_from_camera: Array
     intrinsics: Array
     solved: Array | None = None
+    reprojection_px: Array | None = None
+    flow_agreement_px: Array | None = None
 
 
 Parallax = Literal["none", "rotation", "weak", "good"]
 """What the camera motion says about depth: a fixed camera, rotation only, little translation, enough translation."""
+
+FocalSource = Literal["user", "metadata", "video", "prior"]
+"""Where a focal length comes from: the user, the file's metadata, the survey of the video, or a learned or fixed prior."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +208,7 @@ class QualityReport:
     reprojection_px: float | None = None
     flow_agreement_px: float | None = None
     max_camera_step: float | None = None
-    focal_source: Literal["user", "metadata", "video", "prior"] = "prior"
+    focal_source: FocalSource = "prior"
     focal_at_limit: bool = False
     parallax: Parallax = "none"
     moving_share: float = 0.0
@@ -203,6 +218,15 @@ class QualityReport:
     def reliable(self) -> bool:
         """No warning is serious."""
         return not any(warning.serious for warning in self.warnings)
+
+    def summary(self, num_frames: int) -> str:
+        """One line: reliable or not, codes of the warnings, and the main figures of a scene of `num_frames` frames."""
+        codes = ", ".join(dict.fromkeys(warning.code for warning in self.warnings))
+        verdict = ("reliable" if self.reliable else "UNRELIABLE") + (f" ({codes})" if codes else "")
+        parts = [f"{round(self.frames_solved * num_frames)}/{num_frames} frames solved"]
+        if self.reprojection_px is not None:
+            parts.append(f"reprojection {self.reprojection_px:.1f} px")
+        return f"quality: {verdict}; {', '.join(parts)}, parallax {self.parallax}"
 
 
 @dataclass
@@ -245,6 +269,7 @@ class Scene:
         info: what else `scene.json` says: model, options, source.
         anchors: further anchors by frame number, in the same world; of each, `valid` [time, height, width] is true where it is followed
             and has content that no earlier anchor has. Points that are not known are NaN.
+        quality: how far the scene can be trusted; `None` in scenes of earlier versions and of other tools.
     """
 
     rgb: Array
@@ -257,9 +282,16 @@ class Scene:
     source_size: tuple[int, int]
     info: dict[str, Any] = field(default_factory=dict)
     anchors: dict[int, TrackingOverTime] = field(default_factory=dict)
+    quality: QualityReport | None = None
 
     def __len__(self) -> int:
         return len(self.time_s)
+
+    @property
+    def solved_frames(self) -> np.ndarray:
+        """[time] bool, frames whose pose was estimated; all where the scene does not store it."""
+        solved = None if self.cameras is None else self.cameras.solved
+        return np.ones(len(self), bool) if solved is None else np.asarray(solved, bool)
 
     def tracks(self, query_px: np.ndarray, *, frame: int | None = None) -> Tracks:
         """Tracks of chosen points of a frame, at any sub-pixel position.
@@ -298,8 +330,9 @@ class Scene:
             raise UserError("this scene has no visibility or confidence, which tracks need; make it with `st4rtrack run`")
         anchored = frame == self.anchor_index
         found = follow(self.tracking, network_px) if anchored else self._follow_from(int(frame), network_px)
-        likely = found.visible_probability
-        return Tracks(found.points, found.visible, found.confidence, query_px, int(frame), found.tracked, likely)
+        solved = self.solved_frames[:, None]
+        likely = None if found.visible_probability is None else np.where(solved, found.visible_probability, np.float32(0))
+        return Tracks(found.points, found.visible & solved, found.confidence, query_px, int(frame), found.tracked, likely)
 
     def _follow_from(self, frame: int, network_px: np.ndarray) -> Followed:
         """The tracks of whatever anchor owns each place [points, 2] of a frame."""

@@ -1,7 +1,12 @@
 """Exporting as a whole: which format, where to, what is refused, and that nothing is lost or left half done."""
 
 import dataclasses
+import html
+import os
+import re
 import sys
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,6 +15,7 @@ import pytest
 from st4rtrack import formats
 from st4rtrack.cli.main import main
 from st4rtrack.formats import FORMATS, Format, export, options_of
+from st4rtrack.io.formats.units import METRES, NOT_METRES, lengths
 from st4rtrack.io.scene import load_scene, save_scene
 from st4rtrack.io.video import open_video
 from st4rtrack.pipeline.reconstruct import reconstruct
@@ -81,15 +87,16 @@ def test_a_failing_writer_leaves_the_old_file(tmp_path, monkeypatch) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.ply"] and (tmp_path / "a.ply").read_text() == "old"
 
 
-def test_a_stopped_export_leaves_nothing_and_says_so(tmp_path, monkeypatch) -> None:
+def test_interrupted_export_leaves_nothing(tmp_path, monkeypatch) -> None:
     def stopped(scene, path) -> None:
         path.write_text("half")
         raise KeyboardInterrupt
 
     folder = save_scene(synthetic_scene(), tmp_path / "cat")
     monkeypatch.setitem(formats.FORMATS, "ply", dataclasses.replace(formats.FORMATS["ply"], writer=stopped))
-    with pytest.raises(SystemExit, match="nothing was written"):
+    with pytest.raises(SystemExit) as ended:
         main(["export", str(folder), "ply"])
+    assert ended.value.code == 1
     assert [path.name for path in tmp_path.iterdir()] == ["cat"]
 
 
@@ -198,7 +205,7 @@ def test_options_are_those_of_the_writer(tmp_path) -> None:
 def test_from_the_command_line(run: Run, tmp_path) -> None:
     save_scene(exact_scene(tmp_path / "source"), "scene")
     code, said = run("export", "scene", "ply", "--points", 100, "--stride", 2, "-o", "a.ply")
-    assert code == 0 and said == "wrote a.ply\n" and len(read_ply(tmp_path / "a.ply")["x"]) <= 100
+    assert code == 0 and said == f"wrote a.ply\n{NOT_METRES}\n" and len(read_ply(tmp_path / "a.ply")["x"]) <= 100
     code, said = run("export", "scene", "ply-sequence", "--branch", "tracking")
     assert code == 0 and len(list((tmp_path / "scene_ply").iterdir())) == 6
     code, said = run("export", "scene", "tum", "--tracks", 4)
@@ -286,3 +293,61 @@ def open_in_its_tool(scene: Scene, name: str, path) -> None:
             assert np.abs(points - vertex).sum(axis=1).min() < 1e-6 * (1 + np.abs(vertex).sum())
     if found is not None:
         np.testing.assert_allclose(np.stack(list(found)), cameras, atol=1e-6)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such name")
+@pytest.mark.parametrize("name", FORMATS)
+def test_export_to_a_folder_whose_name_is_not_utf8_works(tmp_path: Path, name: str) -> None:
+    options: dict[str, Any] = {"video": {"width": 480}, "figure": {"dpi": 50}}.get(name, {})
+    scene = exact_scene(tmp_path)
+    scene.info["source"] = {"name": os.fsdecode(b"cl\xffip"), "video": "array"}
+    folder = tmp_path / os.fsdecode(b"o\xffut")
+    path = export(scene, folder / f"a{FORMATS[name].endings[0]}", format=name, **options)
+    assert path.exists() and folder in path.parents
+
+
+@pytest.mark.parametrize("name", [name for name, entry in FORMATS.items() if entry.package])
+def test_format_without_its_package_is_refused_before_the_run(run: Run, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, package = FORMATS[name].package or ("", "")
+    monkeypatch.setitem(sys.modules, module, None)
+    expected = f'the format {name} needs {package}; install it with: pip install "st4rtrack[export]"'
+    write_video_frames(Path("video"))
+    for command in (["run", "video", "-o", "out"], ["batch", "video", "-o", "out"]):
+        code, said = run(*command, "--export", f"ply,{name}", "--device", "cpu")
+        assert code == 2 and expected in said, said
+    assert not Path("out").exists()
+
+
+def test_every_optional_package_of_a_writer_is_in_the_table() -> None:
+    imported: dict[str, tuple[str, ...]] = {"matplotlib": ("figure",)}  # by the writer itself
+    for path in (Path(formats.__file__).parent / "io" / "formats").glob("*.py"):
+        for module in re.findall(r'\bneed\(f?"(\w+)', path.read_text()):
+            imported[module] = tuple(name for name, entry in FORMATS.items() if f".{path.stem}:" in str(entry.writer))
+    assert len(imported) >= 5
+    for module, names in imported.items():
+        for name in names:
+            entry = FORMATS[name].package
+            assert entry is not None and entry[0] == module, name
+
+
+def test_exports_name_the_unit_of_lengths(tmp_path: Path) -> None:
+    scene = exact_scene(tmp_path)
+    assert lengths(scene.info) == NOT_METRES and "not metres" in NOT_METRES and "--metres-per-unit" in NOT_METRES
+    assert lengths({"known": {"metres_per_unit": 2.0}}) == lengths({"known": {"known_distance": "1,1,2,2=3"}}) == METRES
+    written = {
+        "a.ply": "ply",
+        "a.txt": "tum",
+        "a_transforms.json": "transforms",
+        "a.glb": "glb",
+        "a.usda": "usd",
+        "a.html": "html",
+    }
+    for name, format in written.items():
+        content = export(scene, tmp_path / name, format=format).read_bytes().decode("latin-1")
+        assert html.unescape(content).count(NOT_METRES) == 1, name
+
+
+def test_export_command_names_the_unit_of_lengths(run: Run, tmp_path: Path) -> None:
+    folder = save_scene(synthetic_scene(), tmp_path / "scene")
+    code, said = run("export", folder, "tapvid3d")
+    assert code == 0 and NOT_METRES in said.splitlines()

@@ -1,7 +1,5 @@
 """What the user knows of the videos of an adaptation: intrinsics and cameras, from a file for each of them."""
 
-import numpy as np
-
 from st4rtrack.io.known.known import Known
 from st4rtrack.types import UserError, Video
 
@@ -17,8 +15,4 @@ def known_of_one(known: Known, video: Video) -> Known:
             raise UserError(
                 f"adaptation uses known intrinsics and cameras, not {name}; depth is a teacher (depth=FILE, --depth FILE)"
             )
-    intrinsics, cameras = (
-        given if given is None or isinstance(given, np.ndarray) else str(given).replace("{name}", video.name)
-        for given in (known.intrinsics, known.cameras)
-    )
-    return Known(intrinsics=intrinsics, cameras=cameras)
+    return known.of_video(video.name)

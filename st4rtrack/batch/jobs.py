@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from st4rtrack.io.animation import is_animated
+from st4rtrack.io.files import expanded, matches_of
 from st4rtrack.io.images import IMAGE_SUFFIXES, images_among
 from st4rtrack.io.scene import SCENE_JSON, SCENE_ZARR
 from st4rtrack.io.scene.description import read_json
@@ -42,7 +44,7 @@ def find_jobs(patterns: Sequence[str], output: Path) -> list[Job]:
     found = [path for pattern in patterns for path in _matches(pattern, output)]
     videos = list(dict.fromkeys(found))
     for video in videos:
-        if video.suffix.lower() in IMAGE_SUFFIXES and video.is_file():
+        if video.suffix.lower() in IMAGE_SUFFIXES and video.is_file() and not is_animated(video):
             raise UserError(f"{video} is an image, and a video of the batch is a folder of them; name the folder")
     held = {owner: folder for folder in sorted(output.glob("*"), reverse=True) if (owner := _owner(folder))}
     folders = {video: held[str(video)] for video in videos if str(video) in held}
@@ -58,7 +60,7 @@ def _matches(pattern: str, output: Path) -> list[Path]:
     """Absolute paths of the videos that a path or a glob names."""
     path = _absolute(pattern)
     literal = path.exists()
-    found = [path] if literal else Path(path.anchor).glob(str(path.relative_to(path.anchor)))
+    found = [path] if literal else matches_of(path)
     inside = [match for match in found if output not in (match, *match.parents) and (literal or not match.name.startswith("."))]
     videos = [video for match in sorted(inside, key=_natural) for video in _videos_in(match)]
     if not videos:
@@ -82,7 +84,7 @@ def _is_video_file(path: Path) -> bool:
 
 def _absolute(path: str | Path) -> Path:
     """The same in every folder; links are kept, as a video has the name that the user knows."""
-    return Path(os.path.normpath(Path(path).expanduser().absolute()))
+    return Path(os.path.normpath(expanded(path).absolute()))
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
@@ -60,7 +61,8 @@ class LocalWorker:
             raise RuntimeError("the worker is closed")
         self._connection, theirs = _spawn.Pipe()
         process = _spawn.Process(target=_serve, args=(theirs, *self._arguments), daemon=True)
-        process.start()
+        with _sigint_blocked():
+            process.start()
         self._process = process
         theirs.close()
         try:
@@ -96,6 +98,19 @@ class LocalWorker:
         if self._connection is not None:
             self._connection.close()
         self._process = self._connection = None
+
+
+@contextlib.contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    """A process that is started here never receives Ctrl-C, not even while it imports; the parent decides."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _serve(connection: Any, options: BatchOptions, device: str, threads: int) -> None:

@@ -10,6 +10,8 @@ from typing import Any, Literal
 from st4rtrack.batch.jobs import Job
 from st4rtrack.io.files import write_whole
 from st4rtrack.io.private import without_secrets
+from st4rtrack.io.scene.quality import quality_to_json
+from st4rtrack.types import QualityReport
 
 BATCH_JSON = "batch.json"
 
@@ -28,7 +30,8 @@ class Outcome:
         frames_made: of them in this call, by the process that ended the video.
         reason: why it failed, in a sentence.
         traceback: of a fault that is not the user's.
-        notes: what the library had to say about it.
+        notes: warnings of the library.
+        quality: report of the scene; `None` where there is no scene or it is of an earlier version.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Outcome:
     reason: str | None = None
     traceback: str | None = None
     notes: list[str] = field(default_factory=list)
+    quality: QualityReport | None = None
 
     @classmethod
     def of(cls, job: Job, state: State, **values: Any) -> "Outcome":
@@ -74,6 +78,9 @@ def write_batch_json(output: Path, outcomes: Sequence[Outcome], **facts: Any) ->
     counts = Counter(outcome.state for outcome in outcomes)
     path = output / BATCH_JSON
     content = {"format": "st4rtrack batch", "format_version": 1, **facts, "counts": dict(counts)}
-    videos = [{name: value for name, value in asdict(outcome).items() if value not in (None, [])} for outcome in outcomes]
+    videos = []
+    for outcome in outcomes:
+        values = asdict(outcome) | {"quality": None if outcome.quality is None else quality_to_json(outcome.quality)}
+        videos.append({name: value for name, value in values.items() if value not in (None, [])})
     write_whole(path, (without_secrets(json.dumps({**content, "videos": videos}, indent=1)) + "\n").encode())
     return path

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from st4rtrack.batch.jobs import Job
 from st4rtrack.batch.outcome import Outcome
+from st4rtrack.io.known.known import Known
 from st4rtrack.io.trouble import explain
 from st4rtrack.types import Scene, UserError
 
@@ -25,7 +26,8 @@ Finish = Callable[[Scene, Path, bool], None]
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """How every video is made: what `load_model` and `reconstruct` take; `selection` is of `open_video`."""
+    """How every video is made: what `load_model` and `reconstruct` take; `selection` is of `open_video`; {name} in a path of
+    `known` is the name of the scene folder."""
 
     model: str = "tiny"
     dtype: str = "auto"
@@ -33,6 +35,9 @@ class BatchOptions:
     size: int | None = None
     batch_size: int | None = None
     points_dtype: Literal["float32", "float16"] = "float32"
+    refine: bool = True
+    deterministic: bool = False
+    known: Known = field(default_factory=Known)
     overwrite: bool = False
     selection: dict[str, Any] = field(default_factory=dict)
     finish: Finish | None = None
@@ -52,7 +57,10 @@ class Worker:
         import cv2
 
         from st4rtrack.model.checkpoint import load_model
+        from st4rtrack.pipeline.repeatable import use_deterministic_algorithms
 
+        if self._options.deterministic:
+            use_deterministic_algorithms()
         cv2.setNumThreads(int(os.environ["OMP_NUM_THREADS"].split(",")[0]))
         return load_model(self._options.model, device=self._device, dtype=self._options.dtype)
 
@@ -72,6 +80,8 @@ class Worker:
                     size=options.size,
                     batch_size=options.batch_size,
                     points_dtype=options.points_dtype,
+                    refine=options.refine,
+                    known=options.known.of_video(job.name),
                     overwrite=options.overwrite,
                     progress=lambda done, _: made.append(done),
                     **options.selection,
@@ -79,6 +89,7 @@ class Worker:
                 if options.finish:
                     options.finish(scene, job.folder, bool(made))
                 found: dict[str, Any] = {"state": "made" if made else "already there", "frames": len(scene.time_s)}
+                found["quality"] = scene.quality
             except UserError as error:
                 found = {"state": "failed", "reason": str(error)}
             except Exception as error:

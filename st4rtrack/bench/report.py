@@ -45,7 +45,7 @@ def write_report(files: Sequence[str | Path], output: str | Path) -> list[Path]:
     )
     written = [output / name for name in TEXTS]
     for path, content in zip(written, contents):
-        write_whole(path, content.encode())
+        write_whole(path, content.encode("utf-8", "replace"))  # paths of score files may hold any bytes
     drawn = [png for section in sections for _, png in section.plots]
     return written + [path for png in drawn for path in (png, png.with_suffix(".pdf"))]
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from st4rtrack.bench.score import FIGURES
 from st4rtrack.bench.score_files import FORMAT, set_of
+from st4rtrack.render.names import printable
 from st4rtrack.types import UserError
 
 
@@ -154,7 +155,9 @@ def _told_apart(scores: list[Scores]) -> list[Scores]:
     """Labels that several files share get the file's name; where that is shared too, its path."""
     for suffix in (lambda path: path.stem, str):
         shared = Counter(one.label for one in scores)
-        scores = [replace(one, label=f"{one.label} [{suffix(one.path)}]") if shared[one.label] > 1 else one for one in scores]
+        scores = [
+            replace(one, label=printable(f"{one.label} [{suffix(one.path)}]")) if shared[one.label] > 1 else one for one in scores
+        ]
     return scores
 
 
@@ -176,10 +179,10 @@ def _scores(path: Path, content: dict[str, Any]) -> Scores:
         raise _WrongError("there are no sequences")
     return Scores(
         path=path,
-        label=label,
+        label=printable(label),
         protocol=protocol,
-        sequences={name: _figures(_table(sequences, name)) for name in sequences},
-        sets={name: _figures(_table(sets, name)) for name in sets},
+        sequences={printable(name): _figures(_table(sequences, name)) for name in sequences},
+        sets={printable(name): _figures(_table(sets, name)) for name in sets},
         mean=_figures(mean),
         curves=_curves(mean),
     )

@@ -1,8 +1,9 @@
 """Classical geometry of a video seen from its anchor, frame after frame, in constant memory.
 
-A survey of the frames next to the anchor gives the focal length and the anchor's static depth (`survey.py`). Then every frame has a
-camera by resection against the reference, at first the anchor; where too little of the reference is still seen, the present frame
-becomes the reference, surveyed with the frames before it and brought to the same scale. The flow from the anchor is chained along.
+The frames next to the anchor decide how the camera moves (`camera_motion.py`). With parallax, a survey of them gives the focal length and
+the static depth of the anchor (`survey.py`), and every frame is registered by PnP against the reference, at first the anchor. A camera that
+only rotates has rotations and no depth (`rotation.py`); a fixed camera is the identity. Where too little of the reference is visible, the
+present frame becomes the reference. The flow from the anchor is chained along.
 
     geometry = AnchoredGeometry.of(anchor_rgb, frames_after_it)
     for rgb in frames_after_it: two_view = geometry.next(rgb)
@@ -19,14 +20,17 @@ from itertools import islice
 import cv2
 import numpy as np
 
+from st4rtrack.classical.camera_motion import CameraMotion, MotionKind, camera_motion
 from st4rtrack.classical.flow import FlowChain, dense_flow, returns, sample_flow
 from st4rtrack.classical.given import Given, Units, survey_given
+from st4rtrack.classical.rotation import RotationFocal, camera_rotation, rotation_focal
 from st4rtrack.classical.side_by_side import side_by_side
-from st4rtrack.classical.survey import Matches, Survey, absolute_camera, survey
+from st4rtrack.classical.survey import PRIOR_FOCAL, Matches, Survey, absolute_camera, registration_error, survey
 from st4rtrack.classical.two_view import TwoView, pixel_rays, two_view_from_flow
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.transforms import invert_rigid, rigid
 from st4rtrack.geometry.vectors import length
+from st4rtrack.types import FocalSource
 
 SURVEY_FRAMES = 64
 SURVEY_MATCHES = 12
@@ -36,18 +40,31 @@ MIN_SEEN_SHARE = 0.3
 """Below this share of its known pixels, a reference is given up for the present frame."""
 MIN_STAY = 6
 MIN_POSE_INLIERS = 0.3
+MIN_ROTATION_SHARE = 0.1
+"""Share of the image that must be matched for a rotation."""
+MIN_STILL_SHARE, STILL_PX = 0.15, 1.0
+"""Share of the matched pixels that must not move by more than this, or a fixed camera has started to move."""
+WITHOUT_DEPTH = ("fixed", "rotation", "zoom", "dolly_zoom")
+"""Camera motions that say nothing about depth, or whose depth is not modelled."""
+ZOOM_EVERY, ZOOM_FACTOR, ZOOM_GAIN, ZOOM_POINTS = 4, 1.12, 0.95, 500
+"""Every so many frames, PnP is repeated with another focal length. Without zoom the error is at least 1.05 times larger (rendered rooms,
+shared sequences and clips); a zoom of 10 % makes it smaller than this share."""
+MIN_ZOOM_VOTES = 2
+MIN_SURVEY_FRAMES = 8
+"""With fewer frames each pair has its own two-view geometry; with more, it takes a survey for poses of one scale."""
 RE_PROJECTS_PX = 3.0
 MOTION_ENLARGE = 2
 
 
 @dataclass
 class _Reference:
-    """A frame with known depth, and the way from it to the present one."""
+    """A frame with known depth, and the flow from it to the present one."""
 
     grey: np.ndarray
     depth: np.ndarray
     anchor_from_reference: np.ndarray
     chain: FlowChain
+    static: np.ndarray | None
     age: int = 0
 
 
@@ -55,7 +72,10 @@ class AnchoredGeometry:
     """Follows a video from its anchor on.
 
     Attributes:
-        surveyed: focal length and depth of the anchor; `None` where the frames show no parallax: then every frame is a pair for itself.
+        motion: how the camera moves in the frames next to the anchor; `None` where cameras or depth are known.
+        surveyed: focal length and depth of the anchor; `None` without parallax.
+        solved: the pose of the present frame was estimated; else the pose of the frame before it stands in.
+        zooming: numbers of frames whose focal length differs from the anchor's.
     """
 
     def __init__(
@@ -63,12 +83,15 @@ class AnchoredGeometry:
         anchor_rgb: np.ndarray,
         surveyed: Survey | None,
         *,
+        motion: CameraMotion | None = None,
+        num_frames: int = 0,
+        focal: RotationFocal | None = None,
         given: Given | None = None,
         units: Units | None = None,
         anchor_index: int = 0,
     ) -> None:
-        self.surveyed, self.units = surveyed, units or Units()
-        self._given, self._anchor_index = given or Given(), anchor_index
+        self.surveyed, self.units, self.motion, self._num_frames = surveyed, units or Units(), motion, num_frames
+        self._given, self._anchor_index, self._rotation_focal = given or Given(), anchor_index, focal
         self._anchor_rgb = anchor_rgb
         self._grey = cv2.cvtColor(anchor_rgb, cv2.COLOR_RGB2GRAY)
         height, width = self._grey.shape
@@ -77,9 +100,11 @@ class AnchoredGeometry:
         depth = np.zeros((height, width), np.float32) if surveyed is None else surveyed.depth
         if surveyed is not None and surveyed.still is not None:
             depth = np.where(surveyed.still, depth, np.float32(0))
-        self._reference = _Reference(self._grey, depth, np.eye(4), FlowChain(height, width))
+        self._reference = _Reference(self._grey, depth, np.eye(4), FlowChain(height, width), self._static(anchor_index))
         self._anchor_from_last = np.eye(4)
         self._past: deque[tuple[np.ndarray, np.ndarray]] = deque([(self._grey, np.eye(4))], maxlen=LOOK_BACK)
+        self.solved = True
+        self.zooming: list[int] = []
 
     @classmethod
     def of(
@@ -96,31 +121,70 @@ class AnchoredGeometry:
         Args:
             given: what is known of the video beforehand; then also the numbers of the anchor and of the frames (`way`) in it.
         """
-        grey = cv2.cvtColor(anchor_rgb, cv2.COLOR_RGB2GRAY)
-        frames = [cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in islice(after, SURVEY_FRAMES)]
-        matches = _dense_matches(grey, frames) if frames else None
-        if given is None:
-            return cls(anchor_rgb, None if matches is None else survey(matches))
-        matched = [way[k] for k in _matched(len(frames))]
-        cameras = [given.anchor_from_camera(anchor_index, index) for index in matched]
+        frames = list(islice(after, SURVEY_FRAMES))
+        known = given or Given()
+        static = None if known.static is None else known.static(anchor_index)
+        matches = _survey_matches(anchor_rgb, frames, static)
+        if matches is not None and known.world_from_camera is None and known.depth is None:
+            motion = camera_motion(matches, known.focal_px)
+            surveyed, focal = _survey_by_motion(matches, motion.kind, known.focal_px, static)
+            return cls(
+                anchor_rgb, surveyed, motion=motion, num_frames=len(frames), focal=focal, given=given, anchor_index=anchor_index
+            )
+        matched = [way[k] for k in _matched(len(frames))] if way else []
+        cameras = [known.anchor_from_camera(anchor_index, index) for index in matched]
         inverse = [None if each is None else invert_rigid(each) for each in cameras]
-        surveyed, units = survey_given(given, given.depth_of(anchor_index), matches, inverse)
-        if surveyed is not None and given.static is not None:
-            surveyed = replace(surveyed, still=given.static(anchor_index))
+        surveyed, units = survey_given(known, known.depth_of(anchor_index), matches, inverse)
+        if surveyed is not None and static is not None:
+            surveyed = replace(surveyed, still=static)
         return cls(anchor_rgb, surveyed, given=given, units=units, anchor_index=anchor_index)
 
     def along(self) -> "AnchoredGeometry":
         """The same survey at its beginning, to follow the video in one direction."""
         return AnchoredGeometry(
-            self._anchor_rgb, self.surveyed, given=self._given, units=self.units, anchor_index=self._anchor_index
+            self._anchor_rgb,
+            self.surveyed,
+            motion=self.motion,
+            num_frames=self._num_frames,
+            focal=self._rotation_focal,
+            given=self._given,
+            units=self.units,
+            anchor_index=self._anchor_index,
         )
+
+    @property
+    def kind(self) -> MotionKind:
+        """Of camera motion."""
+        return "general" if self.motion is None else self.motion.kind
+
+    @property
+    def focal_px(self) -> float:
+        """Network pixels."""
+        if self._given.focal_px:
+            return self._given.focal_px
+        if self.surveyed is not None:
+            return self.surveyed.focal_px
+        return self._rotation_focal.focal_px if self._rotation_focal else PRIOR_FOCAL * max(self._grey.shape)
+
+    @property
+    def focal_source(self) -> FocalSource:
+        """Where the focal length comes from."""
+        if self._given.focal_px:
+            return "metadata" if self._given.focal_from_metadata else "user"
+        if self.surveyed is not None and self.kind != "forward":
+            return "video"
+        return "video" if self._rotation_focal is not None and self._rotation_focal.decided else "prior"
 
     @property
     def anchor_view(self) -> TwoView:
         """The anchor against itself."""
         zero = np.zeros((*self._grey.shape, 2), np.float32)
-        alone = two_view_from_flow(zero, zero, self._given.focal_px)
-        return alone if self.surveyed is None else self._view(zero, zero, self.surveyed.depth, np.eye(4))
+        return self._view(zero, zero, self._unknown_depth if self.surveyed is None else self.surveyed.depth, np.eye(4))
+
+    def skip(self) -> TwoView:
+        """A frame that cannot be registered (black, after a cut): unsolved, the flow of the frame before it."""
+        self.solved = False
+        return self._view(self._motion.forward, self._motion.backward, self._unknown_depth, self._anchor_from_last)
 
     def next(self, rgb: np.ndarray, index: int | None = None) -> TwoView:
         """What is known of the anchor and the next frame [height, width, 3] uint8, and its number where something of it is given."""
@@ -132,25 +196,72 @@ class AnchoredGeometry:
         reference.chain.correct(*both_ways(reference.grey, grey, reference.chain.forward, reference.chain.backward))
         reference.age += 1
         self._grey = grey
+        if self.kind in WITHOUT_DEPTH:
+            self._rotate(grey, index)
+            return self._view(self._motion.forward, self._motion.backward, self._unknown_depth, self._anchor_from_last)
         if self.surveyed is None:
-            seen = two_view_from_flow(reference.chain.forward, reference.chain.backward, self._given.focal_px)
+            self.solved = self._num_frames < MIN_SURVEY_FRAMES
+            seen = two_view_from_flow(reference.chain.forward, reference.chain.backward, self.focal_px)
             return replace(seen, forward_flow=self._motion.forward, backward_flow=self._motion.backward)
         frame_depth = self._locate(grey, index)
         return self._view(self._motion.forward, self._motion.backward, frame_depth, self._anchor_from_last)
+
+    @property
+    def _unknown_depth(self) -> np.ndarray:
+        return np.zeros(self._grey.shape, np.float32)
+
+    def _rotate(self, grey: np.ndarray, index: int | None) -> None:
+        """Finds the rotation of the present camera against the reference; a fixed camera stays, a zooming one is not solved."""
+        if self.kind != "rotation":
+            self.solved = self.kind == "fixed" and self._is_still()
+            return
+        reference = self._reference
+        visible = self._visible(reference)
+        rotation, agreeing = (
+            camera_rotation(self._grid[visible], (self._grid + reference.chain.forward)[visible], self.focal_px, grey.shape)
+            if visible.mean() > MIN_ROTATION_SHARE
+            else (np.eye(3), 0.0)
+        )
+        self.solved = agreeing > MIN_POSE_INLIERS
+        if self.solved:
+            self._anchor_from_last = reference.anchor_from_reference @ rigid(rotation.T, np.zeros(3))
+        if self.solved and visible.mean() < MIN_SEEN_SHARE and reference.age >= MIN_STAY:
+            chain = FlowChain(*grey.shape)
+            self._reference = _Reference(grey, reference.depth, self._anchor_from_last, chain, self._static(index))
+
+    def _static(self, index: int | None) -> np.ndarray | None:
+        """[height, width] bool, static pixels of a frame; `None` where the user says nothing."""
+        return None if self._given.static is None or index is None else self._given.static(index)
+
+    def _is_still(self) -> bool:
+        """Enough of the image has not moved since the anchor."""
+        matched = self._visible(self._reference)
+        still = length(self._reference.chain.forward) < STILL_PX
+        return bool((still & matched).sum() >= MIN_STILL_SHARE * max(matched.sum(), 1))
+
+    def _visible(self, reference: _Reference) -> np.ndarray:
+        """[height, width] bool: pixels of the reference that the flow finds in the present frame, static as far as is known."""
+        visible = returns(reference.chain.forward, reference.chain.backward, share=0.02)
+        return visible if reference.static is None else visible & reference.static
 
     def _locate(self, grey: np.ndarray, index: int | None) -> np.ndarray:
         """Finds the present camera, and gives the depth [height, width] of the present frame as far as it is given or carried."""
         assert self.surveyed is not None
         reference, focal_px = self._reference, self.surveyed.focal_px
         known = reference.depth > 0
-        seen = known & returns(reference.chain.forward, reference.chain.backward, share=0.02)
+        seen = known & self._visible(reference)
         given = self._given_camera(index)
-        self._anchor_from_last = self._resected(grey.shape, seen) if given is None else given
+        registered = self._registered(grey.shape, seen) if given is None else given
+        self.solved = registered is not None
+        if registered is not None:
+            self._anchor_from_last = registered
+        if index is not None and self.kind == "general" and reference.age % ZOOM_EVERY == 0 and self._zooms(grey.shape, seen):
+            self.zooming.append(index)
         depth = self._carried(reference, invert_rigid(self._anchor_from_last) @ reference.anchor_from_reference, focal_px)
         depth = self._with_given(depth, index)
         self._past.append((grey, self._anchor_from_last))
         if seen.sum() < MIN_SEEN_SHARE * known.sum() and reference.age >= MIN_STAY:
-            self._relay(grey, depth)
+            self._relay(grey, depth, index)
         return depth
 
     def _given_camera(self, index: int | None) -> np.ndarray | None:
@@ -167,17 +278,32 @@ class AnchoredGeometry:
             return depth
         return np.where(given > 0, given / np.float32(self.units.depth), depth).astype(np.float32)
 
-    def _resected(self, size: tuple[int, ...], seen: np.ndarray) -> np.ndarray:
-        """`anchor_from_frame` [4, 4] of the present frame, by the pixels [height, width] of the reference that are seen."""
+    def _registered(self, size: tuple[int, ...], seen: np.ndarray) -> np.ndarray | None:
+        """`anchor_from_frame` [4, 4] of the present frame by PnP on the visible pixels [height, width] of the reference, or `None`."""
         assert self.surveyed is not None
         reference, focal_px, size = self._reference, self.surveyed.focal_px, (size[0], size[1])
         rays = pixel_rays(self._grid, focal_px, size)
         camera, agreeing = absolute_camera(
             rays[seen], reference.depth[seen], (self._grid + reference.chain.forward)[seen], focal_px, size
         )
-        if camera is None or agreeing < MIN_POSE_INLIERS:  # lost for the moment: as if the camera stood still
-            camera = invert_rigid(self._anchor_from_last) @ reference.anchor_from_reference
+        if camera is None or agreeing < MIN_POSE_INLIERS:
+            return None
         return reference.anchor_from_reference @ invert_rigid(camera)
+
+    def _zooms(self, size: tuple[int, ...], seen: np.ndarray) -> bool:
+        """Another focal length of the present frame explains the visible pixels [height, width] of the reference better."""
+        reference, focal_px = self._reference, self.focal_px
+        chosen = np.flatnonzero(seen)
+        if len(chosen) < ZOOM_POINTS:
+            return False
+        chosen = chosen[np.linspace(0, len(chosen) - 1, ZOOM_POINTS).astype(int)]
+        rays = pixel_rays(self._grid, focal_px, (size[0], size[1])).reshape(-1, 3)[chosen]
+        depth, pixels = reference.depth.ravel()[chosen], (self._grid + reference.chain.forward).reshape(-1, 2)[chosen]
+        wide, same, tele = (
+            registration_error(rays, depth, pixels, focal_px * factor, (size[0], size[1]))
+            for factor in (1 / ZOOM_FACTOR, 1.0, ZOOM_FACTOR)
+        )
+        return min(wide, tele) < ZOOM_GAIN * same
 
     def _carried(self, reference: _Reference, frame_from_reference: np.ndarray, focal_px: float) -> np.ndarray:
         """The reference's depth in the present frame: where the flow leads back to known depth and re-projection agrees."""
@@ -193,7 +319,7 @@ class AnchoredGeometry:
         sound &= length(pixels - self._grid) < RE_PROJECTS_PX
         return np.where(sound, here[..., 2], 0.0).astype(np.float32)
 
-    def _relay(self, grey: np.ndarray, depth: np.ndarray) -> None:
+    def _relay(self, grey: np.ndarray, depth: np.ndarray, index: int | None) -> None:
         """Makes the present frame the reference, surveyed with the frames before it, in the scale of the old one."""
         assert self.surveyed is not None
         before = [past for past, _ in self._past][-2::-1]
@@ -203,11 +329,45 @@ class AnchoredGeometry:
             return
         scale = float(np.median(depth[both] / found.depth[both]))
         chain = FlowChain(*grey.shape)
-        self._reference = _Reference(grey, found.depth * np.float32(scale), self._anchor_from_last, chain)
+        depth = found.depth * np.float32(scale)
+        self._reference = _Reference(grey, depth, self._anchor_from_last, chain, self._static(index))
 
     def _view(self, forward: np.ndarray, backward: np.ndarray, frame_depth: np.ndarray, anchor_from_frame: np.ndarray) -> TwoView:
-        assert self.surveyed is not None
-        return TwoView(forward, backward, self.surveyed.depth, frame_depth, anchor_from_frame, self.surveyed.focal_px)
+        anchor_depth = self._unknown_depth if self.surveyed is None else self.surveyed.depth
+        return TwoView(forward, backward, anchor_depth, frame_depth, anchor_from_frame, self.focal_px)
+
+
+def motion_of(anchor_rgb: np.ndarray, frames: Sequence[np.ndarray], static: np.ndarray | None = None) -> CameraMotion | None:
+    """Camera motion between an anchor [height, width, 3] uint8 and the frames next to it; `None` without frames.
+
+    Args:
+        static: [height, width] bool, the pixels of the anchor that may be used; `None`: all.
+    """
+    matches = _survey_matches(anchor_rgb, frames, static)
+    return None if matches is None else camera_motion(matches)
+
+
+def _survey_matches(anchor_rgb: np.ndarray, frames: Sequence[np.ndarray], static: np.ndarray | None) -> Matches | None:
+    """Matches of the static pixels of an anchor with the frames next to it; `None` without frames."""
+    if not frames:
+        return None
+    grey, *others = (cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in (anchor_rgb, *frames))
+    matches = _dense_matches(grey, others)
+    if static is not None:
+        matches.valid[:] &= static.ravel()
+    return matches
+
+
+def _survey_by_motion(
+    matches: Matches, kind: MotionKind, focal_px: float | None, static: np.ndarray | None
+) -> tuple[Survey | None, RotationFocal | None]:
+    """The survey that a camera motion allows, and the focal length of a rotation whose focal length is not known."""
+    if kind in WITHOUT_DEPTH:
+        return None, rotation_focal(matches) if kind == "rotation" and focal_px is None else None
+    if kind == "forward" and focal_px is None:
+        focal_px = PRIOR_FOCAL * max(matches.size)
+    surveyed = survey(matches, focal_px)
+    return surveyed if surveyed is None else replace(surveyed, still=static), None
 
 
 def _matched(count: int) -> list[int]:

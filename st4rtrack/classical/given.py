@@ -19,6 +19,7 @@ class Given:
 
     Attributes:
         focal_px: network pixels, or `None`.
+        focal_from_metadata: the focal length is what the file's metadata states, not the user.
         world_from_camera: [T, 4, 4] in any world and unit, NaN where unknown; or `None`.
         depth: [H, W] of a frame by its number, 0 where unknown; or `None`.
         static: [H, W] bool of a frame; or `None`.
@@ -28,6 +29,7 @@ class Given:
     world_from_camera: np.ndarray | None = None
     depth: Callable[[int], np.ndarray] | None = None
     static: Callable[[int], np.ndarray] | None = None
+    focal_from_metadata: bool = False
 
     def anchor_from_camera(self, anchor_index: int, index: int) -> np.ndarray | None:
         """[4, 4] in the cameras' unit, or `None` where it is unknown."""

@@ -19,6 +19,9 @@ from st4rtrack.geometry.vectors import length
 FOCALS = (0.5, 0.62, 0.76, 0.94, 1.17, 1.45)
 """Focal lengths to try, in long sides of the image: 90 to 38 degrees; between them a parabola tells."""
 FINER_STEPS = (1.11, 1.055)
+PRIOR_FOCAL, PRIOR_SPREAD, PRIOR_WEIGHT_PX = 0.82, 0.35, 0.002
+"""Prior over real lenses (phones: 60 to 75 degrees along the long side): median in long sides, standard deviation of its logarithm, and the
+mean reprojection error that one squared deviation is worth. Without it, short clips end at a limit of the search."""
 SEARCH_STEP_PX = 4
 MIN_MATCHED_SHARE = 0.15
 MIN_KNOWN_SHARE = 0.05
@@ -127,6 +130,16 @@ def absolute_camera(
     return frame_from_anchor, result["num_inliers"] / len(chosen)
 
 
+def registration_error(
+    rays: np.ndarray, depth: np.ndarray, frame_px: np.ndarray, focal_px: float, size: tuple[int, int]
+) -> float:
+    """Mean reprojection error in pixels, each cut at twice `AGREES_PX`, after `absolute_camera` with this focal length of the frame."""
+    camera, _ = absolute_camera(rays, depth, frame_px, focal_px, size)
+    if camera is None:
+        return 2 * AGREES_PX
+    return float(np.minimum(_re_projection_error(rays, depth, frame_px, camera, focal_px, size), 2 * AGREES_PX).mean())
+
+
 def _depth_and_cameras(matches: Matches, focal_px: float) -> tuple[np.ndarray | None, dict[int, np.ndarray]]:
     """Depth [points] (0 where unknown) and `frame_from_anchor` by frame; `None` and nothing where there is no parallax."""
     depth = _first_depth(matches, focal_px)
@@ -201,8 +214,12 @@ def _search_focal(matches: Matches) -> float | None:
     """The focal length under which the matches agree best: a few far apart, then some around the best of them."""
     long_side = max(matches.size)
 
+    def cost(ratio: float) -> float:
+        deviation = np.log(ratio / PRIOR_FOCAL) / PRIOR_SPREAD
+        return _disagreement(matches, ratio * long_side) + PRIOR_WEIGHT_PX * deviation**2
+
     def costs_of(ratios: tuple[float, ...]) -> dict[float, float]:
-        return dict(zip(ratios, side_by_side(lambda ratio: _disagreement(matches, ratio * long_side), ratios), strict=True))
+        return dict(zip(ratios, side_by_side(cost, ratios), strict=True))
 
     costs = costs_of(FOCALS)
     for step in FINER_STEPS:

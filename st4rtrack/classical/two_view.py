@@ -91,7 +91,7 @@ def relative_camera(anchor_px: np.ndarray, frame_px: np.ndarray, focal_px: float
     )  # raster order spreads them over the image
     source, target = anchor_px[chosen].astype(np.float64), frame_px[chosen].astype(np.float64)
     a, b = pixel_rays(source, focal_px, size), pixel_rays(target, focal_px, size)
-    rotation = _rotation_between(a, b)
+    rotation = rotation_between(a, b)
     if np.median(_angles(a @ rotation.T, b)) < MIN_MEDIAN_PARALLAX:
         return rigid(rotation, np.zeros(3))
     camera = pinhole(focal_px, size)
@@ -155,7 +155,7 @@ def _flow_and_matches(anchor: np.ndarray, frame: np.ndarray) -> tuple[np.ndarray
     return forward, backward, sparse
 
 
-def _rotation_between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def rotation_between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """`frame_from_anchor` rotation [3, 3] that best turns rays a into b [points, 3]: Kabsch, re-weighted against outliers."""
     a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
     weight = np.ones(len(a))

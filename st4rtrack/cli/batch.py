@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from st4rtrack.cli.groups import FrameOptions, SceneOptions
+from st4rtrack.cli.groups import FrameOptions, KnownOptions, SceneOptions
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -22,26 +22,30 @@ def batch(
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     scene: SceneOptions = SceneOptions(),
     frames: FrameOptions = FrameOptions(),
+    known: KnownOptions = KnownOptions(),
     device: str = "auto",
     workers: str = "auto",
     ray: str | None = None,
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    require_reliable: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
     """Track and reconstruct many videos, several at a time. docs/batch.md says how. The same command again makes what is missing.
 
     Args:
         videos: Video files, folders of images, folders of videos, or globs of these in quotes: "clips/**/*.mp4".
         output: Folder of the scenes: each is in NAME (or PARENT_NAME, if another video has that). batch.json says what came of each.
-        scene, frames: of each video, see `groups`.
+        scene, frames, known: of each video, see `groups`.
         device: auto and cuda are all GPUs; or cpu, mps, or some GPUs as in cuda:0,cuda:2.
         workers: Videos at a time, each in a process with its own copy of the model; auto is one per GPU, or one for every two cores.
         ray: Work on a Ray cluster: its address, or auto: the one this machine belongs to, or else one that is started for this batch.
         overwrite: Replace scenes that are there.
+        require_reliable: Exit with code 3 if the quality report of a scene says that it is unreliable.
     """
     from st4rtrack.batch.run import reconstruct_videos
     from st4rtrack.batch.worker import BatchOptions
     from st4rtrack.cli.options import positive_int
     from st4rtrack.cli.progress import log_to_stderr
+    from st4rtrack.cli.quality import UNRELIABLE
 
     log_to_stderr()
     wanted = scene.checked()
@@ -54,6 +58,9 @@ def batch(
         points_dtype=scene.points,
         overwrite=overwrite,
         selection={**frames.selection()},
+        refine=scene.refine,
+        deterministic=scene.deterministic,
+        known=known.known().absolute(),
         finish=partial(write_beside, formats=wanted.formats),
     )
     count = None if workers == "auto" else positive_int(workers, "--workers")
@@ -65,6 +72,8 @@ def batch(
     _summarise(outcomes, output)
     if any(outcome.state == "failed" for outcome in outcomes):
         sys.exit(1)
+    if require_reliable and any(outcome.quality is None or not outcome.quality.reliable for outcome in outcomes):
+        sys.exit(UNRELIABLE)
 
 
 class BatchProgress:
@@ -129,7 +138,13 @@ def _summarise(outcomes: "list[Outcome]", output: Path) -> None:
     states = {state: [outcome for outcome in outcomes if outcome.state == state] for state in ("made", "already there", "failed")}
     counts = ", ".join(f"{len(of_state)} {state}" for state, of_state in states.items() if of_state)
     frames = sum(outcome.frames for outcome in outcomes)
+    unreliable = sum(outcome.quality is not None and not outcome.quality.reliable for outcome in outcomes)
+    counts += f"; {unreliable} unreliable" if unreliable else ""
     answer(f"{len(outcomes)} video{'s' * (len(outcomes) != 1)}: {counts}; {frames} frames in {output}")
+    for outcome in outcomes:
+        if outcome.quality is not None:
+            put = say if outcome.quality.reliable else answer
+            put(f"  {outcome.name}: {outcome.quality.summary(outcome.frames)}")
     for outcome in states["failed"]:
         answer(f"  failed: {outcome.video}: {outcome.reason}")
     wrote(output / BATCH_JSON)

@@ -1,6 +1,5 @@
 """`st4rtrack export`: a scene in the formats of other tools."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -47,9 +46,11 @@ def export(
         megabytes: About the largest the page may become (html).
     """
     from st4rtrack.cli.progress import Progress, log_to_stderr
-    from st4rtrack.cli.voice import wrote
+    from st4rtrack.cli.voice import say, wrote
     from st4rtrack.formats import FORMATS, options_of
     from st4rtrack.formats import export as write_export
+    from st4rtrack.io.formats.units import lengths
+    from st4rtrack.io.scene import load_scene
 
     log_to_stderr()
     known = options_of(format) if format in FORMATS else []
@@ -59,11 +60,9 @@ def export(
         f"max_{name}" if f"max_{name}" in known else name: value for name, value in (("points", points), ("tracks", tracks))
     }
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-    try:
-        with Progress("picture") as progress:
-            if "progress" in known:
-                options["progress"] = progress
-            path = write_export(scene, output, format=format, overwrite=overwrite, stride=stride, **options)
-    except KeyboardInterrupt:
-        sys.exit("\nst4rtrack: stopped, and nothing was written; the same command begins again")
+    with Progress("picture") as progress:
+        if "progress" in known:
+            options["progress"] = progress
+        path = write_export(scene, output, format=format, overwrite=overwrite, stride=stride, **options)
     wrote(path)
+    say(lengths(load_scene(scene).info))

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
 
 if TYPE_CHECKING:
     from st4rtrack.io.known.known import Known
@@ -43,6 +45,10 @@ class SceneOptions:
     """Frames at once, or auto."""
     points: Literal["float32", "float16"] = "float32"
     """Type of the stored points; float16 halves the folder."""
+    refine: bool = True
+    """Temporally smooth the tracks (two-sided window, noise level estimated per track)."""
+    deterministic: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Bitwise reproducible on GPU (deterministic kernels, slower). CPU runs always are."""
     export: str = ""
     """Formats to write as well, separated by commas, as `st4rtrack export` knows them: ply,glb,colmap."""
 
@@ -74,7 +80,7 @@ class CheckedSceneOptions:
 
 @dataclass(frozen=True)
 class KnownOptions:
-    """What the user knows of a video."""
+    """What the user knows of a video. In `batch`, {name} in a path is the name of the scene folder."""
 
     intrinsics: str | None = None
     """Known intrinsics: fx or fx,fy or fx,fy,cx,cy in source pixels, or a file. docs/known.md has all of these."""

@@ -3,6 +3,7 @@
 Only the command-line library is imported before the arguments are understood; each command imports what it needs.
 """
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +20,8 @@ from st4rtrack.cli.bench_report import report
 from st4rtrack.cli.convert import convert
 from st4rtrack.cli.doctor import doctor
 from st4rtrack.cli.export import export
+from st4rtrack.cli.info import info
+from st4rtrack.cli.process import INTERRUPTED, Interruption, checked_streams, reader_is_gone
 from st4rtrack.cli.run import run
 from st4rtrack.cli.train import train
 from st4rtrack.cli.view import view
@@ -38,6 +41,7 @@ COMMANDS = {
     "view": view,
     "adapt": adapt,
     "export": export,
+    "info": info,
     "convert": convert,
     "train": train,
     "bench": bench,
@@ -46,28 +50,34 @@ COMMANDS = {
 DESCRIPTION = "A monocular video in; world-frame dense 3D tracks, dynamic geometry and cameras out."
 EVERYWHERE = {
     "--quiet": "say warnings and errors only, and what was asked for",
-    "--json": "one line of JSON per event on standard output: start, progress, note, warning, wrote, done or error",
+    "--json": "one line of JSON per event on standard output: start, progress, note, warning, wrote, quality, done or error",
     "--debug": "show the traceback of an error, and write a report of it to the current folder",
 }
 """Options of every command, before or after its name."""
-_ENDINGS = (
-    ("trouble", "something failed; the warnings say what"),
-    ("mistake", "the arguments are not understood; see standard error"),
-)
+_ENDINGS = {
+    2: ("mistake", "the arguments are not understood; see standard error"),
+    3: ("unreliable", "the quality report says that a scene is unreliable (--require-reliable)"),
+}
+_TROUBLE = ("trouble", "something failed; the warnings say what")
 _ABOUT = "\n\nEverywhere: " + "; ".join(f"{name} ({what})" for name, what in EVERYWHERE.items()) + "."
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command. A user's mistake ends in one sentence and exit code 2, a fault of ours in one that names a report, and 1."""
+    whole_process = arguments is None
     given, asked = _split(list(sys.argv[1:] if arguments is None else arguments))
-    if given in (["--version"], ["-V"]):
-        from st4rtrack import __version__
-
-        print(f"st4rtrack {__version__}")
-        return
     mode: Mode = "json" if "--json" in asked else "quiet" if "--quiet" in asked else "plain"
-    with speaking(mode) as voice:
-        _run(given, voice, debug="--debug" in asked)
+    with checked_streams() if whole_process else contextlib.nullcontext():
+        if given in (["--version"], ["-V"]):
+            from st4rtrack import __version__
+
+            print(f"st4rtrack {__version__}")
+            return
+        with speaking(mode) as voice:
+            interruption = Interruption(lambda: _report_interruption(voice)) if whole_process else None
+            if interruption is not None:
+                interruption.install()
+            _run(given, voice, interruption, debug="--debug" in asked)
 
 
 def _split(arguments: list[str]) -> tuple[list[str], set[str]]:
@@ -77,19 +87,22 @@ def _split(arguments: list[str]) -> tuple[list[str], set[str]]:
     return [argument for argument in arguments[:end] if argument not in EVERYWHERE] + arguments[end:], asked
 
 
-def _run(arguments: list[str], voice: Voice, *, debug: bool) -> None:
+def _run(arguments: list[str], voice: Voice, interruption: Interruption | None, *, debug: bool) -> None:
     start = time.monotonic()
     voice.event("start", arguments=arguments)
     try:
         _command(arguments)
     except KeyboardInterrupt:
-        _end(voice, "stopped; the same command goes on where it was", 1, kind="stopped", start="\n")
+        if interruption is not None:
+            interruption.end()
+        _report_interruption(voice)
+        sys.exit(1)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
         if code == 0:
             voice.event("done", seconds=round(time.monotonic() - start, 3), exit_code=0)
             raise
-        kind, text = ("stopped", end.code.strip()) if isinstance(end.code, str) else _ENDINGS[code == 2]
+        kind, text = ("stopped", end.code.strip()) if isinstance(end.code, str) else _ENDINGS.get(code, _TROUBLE)
         voice.event("error", kind=kind, text=text, exit_code=code)
         raise
     except Exception as error:
@@ -114,6 +127,8 @@ def _fail(error: Exception, arguments: list[str], voice: Voice, *, debug: bool) 
     from st4rtrack.io.trouble import explain
     from st4rtrack.types import UserError
 
+    if reader_is_gone():
+        raise BrokenPipeError from None
     sentence, kind, code = (str(error), "mistake", 2) if isinstance(error, UserError) else (explain(error), "trouble", 2)
     if sentence is None:
         what = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -125,13 +140,17 @@ def _fail(error: Exception, arguments: list[str], voice: Voice, *, debug: bool) 
         sentence += f"; the details are in {report}, please attach it to an issue" if kind == "fault" else f"; report: {report}"
     if kind == "fault" and not debug:
         sentence += ", or see them with --debug"
-    _end(voice, sentence, code, kind=kind, report=None if report is None else str(report))
+    _report_end(voice, sentence, code, kind=kind, report=None if report is None else str(report))
+    sys.exit(code)
 
 
-def _end(voice: Voice, sentence: str, code: int, *, kind: str, start: str = "", report: str | None = None) -> NoReturn:
-    """The last sentence, as an event or on the standard error stream, and the exit code."""
+def _report_interruption(voice: Voice) -> None:
+    _report_end(voice, INTERRUPTED, 1, kind="stopped", start="\n")
+
+
+def _report_end(voice: Voice, sentence: str, code: int, *, kind: str, start: str = "", report: str | None = None) -> None:
+    """The last sentence, as an event or on the standard error stream."""
     text = without_secrets(sentence)
     voice.event("error", kind=kind, text=text, exit_code=code, report=report)
     if voice.mode != "json":
-        print(f"{start}st4rtrack: {text}", file=sys.stderr)
-    sys.exit(code)
+        print(f"{start}st4rtrack: {text}", file=sys.stderr, flush=True)

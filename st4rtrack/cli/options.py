@@ -39,9 +39,12 @@ def export_formats(value: str) -> list[str]:
     """Names of formats in a list with commas.
 
     Raises:
-        UserError: one that is not known.
+        UserError: one that is not known, or needs a package that is not installed.
     """
-    return names_among(value, FORMATS, "--export")
+    names = names_among(value, FORMATS, "--export")
+    for name in names:
+        FORMATS[name].require_package(name)
+    return names
 
 
 def names_among(value: str, known: Collection[str], option: str) -> list[str]:

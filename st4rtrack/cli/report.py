@@ -29,7 +29,7 @@ def write_report(error: BaseException, arguments: Sequence[str], said: Iterable[
     name = f"st4rtrack-report-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
     for folder in ([Path()] if here else []) + [Path(tempfile.gettempdir())]:
         try:
-            with (folder / name).open("x", encoding="utf-8") as file:
+            with (folder / name).open("x", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text)
         except OSError:
             continue

@@ -1,5 +1,6 @@
 """`st4rtrack run`: a video to a scene folder with a picture."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,11 +22,10 @@ def run(
     scene: SceneOptions = SceneOptions(),
     frames: FrameOptions = FrameOptions(),
     device: str = "auto",
-    refine: bool = True,
     queries: Path | None = None,
     known: KnownOptions = KnownOptions(),
-    deterministic: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    require_reliable: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
     """Track and reconstruct a video: pointmaps, cameras and visibility of every frame, in the anchor's camera frame.
 
@@ -34,16 +34,18 @@ def run(
         output: Scene folder. Default: NAME_st4rtrack in the current folder. An unfinished one is continued.
         scene, frames, known: see `groups`.
         device: auto, cpu, cuda, cuda:1, mps.
-        refine: Free tracks of the noise that their own trembling shows, with what comes before and after.
         queries: CSV or npz with u,v[,frame] in source pixels, frame counting those processed (default: the anchor's): writes
             tracks.csv and tracks.npz.
-        deterministic: The same bits from every run on this GPU too, by kernels that add in a fixed order. On a processor it is so anyway.
         overwrite: Replace a scene that is there.
+        require_reliable: Exit with code 3 if the quality report says that the scene is unreliable.
     """
     from st4rtrack.cli.progress import Progress, log_to_stderr
+    from st4rtrack.cli.quality import UNRELIABLE, print_quality
     from st4rtrack.cli.voice import say
     from st4rtrack.cli.voice import wrote as say_wrote
+    from st4rtrack.io.formats.units import lengths
     from st4rtrack.io.queries import read_queries
+    from st4rtrack.io.scene.space import require_space
     from st4rtrack.io.video import open_video
 
     log_to_stderr()
@@ -53,12 +55,16 @@ def run(
     folder = output or Path(f"{opened.name}_st4rtrack")
 
     from st4rtrack.model.checkpoint import load_model  # PyTorch comes only after the cheap mistakes
+    from st4rtrack.pipeline.estimate import estimate_run
     from st4rtrack.pipeline.reconstruct import reconstruct
     from st4rtrack.pipeline.repeatable import use_deterministic_algorithms
 
-    if deterministic:
+    if scene.deterministic:
         use_deterministic_algorithms()
     network = load_model(scene.model, device=device, dtype=scene.dtype)
+    estimate = estimate_run(opened, network, size=wanted.size, points_dtype=scene.points, auto_anchors=wanted.anchor == "auto")
+    say(str(estimate))
+    require_space(folder, estimate.num_bytes)
     with Progress() as progress:
         made = reconstruct(
             opened,
@@ -69,15 +75,19 @@ def run(
             batch_size=wanted.batch_size,
             points_dtype=scene.points,
             known=known.known(),
-            refine=refine,
+            refine=scene.refine,
             overwrite=overwrite,
             progress=progress,
         )
     if progress.done == 0:
-        say(f"{folder} already holds this scene, complete; --overwrite makes it again")
+        say(f"{folder} is already complete; use --overwrite to make it again")
     wrote = _write_results(made, folder, query_px, wanted.formats)
     say_wrote(folder / "scene.zarr", *wrote)
+    reliable = print_quality(made)
     say(f"look at {folder / 'overview.png'}; for other tools: st4rtrack export {folder} ply")
+    say(lengths(made.info))
+    if require_reliable and not reliable:
+        sys.exit(UNRELIABLE)
 
 
 def _write_results(scene: "Scene", folder: Path, query_px: "np.ndarray | None", formats: Sequence[str]) -> list[Path]:

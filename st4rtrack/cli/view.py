@@ -1,6 +1,7 @@
 """`st4rtrack view`: scenes, or a video, in the browser."""
 
-import sys
+import signal
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,17 +43,14 @@ def view(
 
     check_can_serve(host, port)
     with tempfile.TemporaryDirectory(prefix="st4rtrack_view_") as folder:
-        try:
-            opened = {
-                name: _open(source, Path(folder) / f"{k}", model) for k, (name, source) in enumerate(_named(scenes).items())
-            }
-        except KeyboardInterrupt:
-            sys.exit("\nst4rtrack: stopped, and nothing is kept; what st4rtrack run has done is")
+        opened = {name: _open(source, Path(folder) / f"{k}", model) for k, (name, source) in enumerate(_named(scenes).items())}
 
         from st4rtrack.view.viewer import Viewer
 
         viewer = Viewer(opened, host=host, port=port, playing=play, uploads=uploads, model=model)
         answer(where_to_look(host, viewer.port))
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on Ctrl-C is the ordinary end
         viewer.wait()
 
 
@@ -60,9 +58,11 @@ def _named(sources: tuple[str, ...]) -> dict[str, str]:
     """What the viewer calls the scenes: the folders' names, or more of the path where those are equal."""
     paths = [Path(source).resolve() for source in sources]
     paths = [path.parent if path.name in ("scene.json", "scene.zarr") else path for path in paths]
-    names = [path.name for path in paths]
+    from st4rtrack.render.names import printable
+
+    names = [printable(path.name) for path in paths]
     if len(set(names)) < len(names):
-        names = [f"{path.parent.name}/{path.name}" for path in paths]
+        names = [printable(f"{path.parent.name}/{path.name}") for path in paths]
     return {
         f"{name} ({k + 1})" if names.count(name) > 1 else name: source for k, (name, source) in enumerate(zip(names, sources))
     }

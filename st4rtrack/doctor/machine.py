@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from st4rtrack.model.device import processor
+
 GIB = 2**30
 VECTOR_UNITS = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "neon", "sve", "bf16")
 """Units that matter here, as PyTorch calls them."""
@@ -29,16 +31,6 @@ class Gpu:
     free_bytes: int
     capability: str = ""
     usable: bool = True
-
-
-def processor() -> str:
-    """The processor's name."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        if names:
-            return names[0]
-    return platform.processor() or platform.machine()
 
 
 def cores() -> int:

@@ -53,7 +53,7 @@ def hub_place() -> Place:
     """Where the hub's library keeps models, by its own rules."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
     home = Path(os.environ.get("HF_HOME", cache / "huggingface"))
-    folder = Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
+    folder = Path(os.path.expanduser(os.environ.get("HF_HUB_CACHE", home / "hub")))  # noqa: PTH111 (pathlib raises without a home)
     return Place("models of the hub", folder, "set HF_HOME to a folder that can be written and has room")
 
 

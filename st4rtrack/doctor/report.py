@@ -11,7 +11,9 @@ from st4rtrack import __version__
 from st4rtrack.doctor import machine, packages, places
 from st4rtrack.doctor.benchmark import MEANINGS, Benchmark, Row
 from st4rtrack.doctor.fit import SCENE_BYTES_PER_PIXEL, Need, memory_need, size_of_16_to_9
+from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.config import LARGE, TINY, ModelConfig
+from st4rtrack.model.precision_check import LIMIT, point_difference
 
 GIB = machine.GIB
 LITTLE_DISK = LITTLE_MEMORY = GIB
@@ -56,6 +58,7 @@ def examine(device: torch.device, dtype: torch.dtype, *, size: int | None = None
     _examine_gpus(found)
     _examine_packages(found)
     _examine_codecs(found)
+    dtype = _examine_precision(found, device, dtype)
     for name, config in MODELS.items():
         need = memory_need(config, *size_of_16_to_9(config, size), dtype, device)
         _examine_need(found, name, need, device, folder)
@@ -166,6 +169,21 @@ def _examine_codecs(found: Examination) -> None:
     absent = [name for name, here in known.items() if not here]
     if absent:
         found.miss(f"PyAV does not decode {', '.join(absent)}", "pip install --upgrade --force-reinstall --only-binary av av")
+
+
+def _examine_precision(found: Examination, device: torch.device, dtype: torch.dtype) -> torch.dtype:
+    """Runs the precision check of the embedded model, whatever is cached; the type that `load_model` would use."""
+    name = str(dtype).removeprefix("torch.")
+    if dtype == torch.float32:
+        found.say("Models", "precision", "float32, nothing to check")
+        return dtype
+    difference = point_difference(load_model(device="cpu", dtype="float32"), device, dtype)
+    agrees = difference <= LIMIT
+    line = f"{name} points differ from float32 points by {difference:.2%} (median; limit {LIMIT:.0%})"
+    found.say("Models", "precision", f"{line}: {name if agrees else 'float32'} is used")
+    if not agrees:
+        found.miss(f"{name} gives wrong points on this machine", "nothing to do, float32 is used; a newer PyTorch may be right")
+    return dtype if agrees else torch.float32
 
 
 def _examine_need(found: Examination, name: str, need: Need, device: torch.device, folder: Path) -> None:

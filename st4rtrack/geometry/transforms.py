@@ -5,6 +5,7 @@ Symbols: R rotation [..., 3, 3], t translation [..., 3], matrices [..., 4, 4], p
 
 from typing import TYPE_CHECKING, TypeVar
 
+import cv2
 import numpy as np
 
 from st4rtrack.geometry.arrays import concatenate
@@ -66,3 +67,10 @@ def rotation_angle(a_from_b: np.ndarray) -> np.ndarray:
     )
     trace = np.trace(a_from_b, axis1=-2, axis2=-1)
     return np.arctan2(np.linalg.norm(skew, axis=-1), trace - 1.0)
+
+
+def interpolate_rigid(start: np.ndarray, end: np.ndarray, share: float) -> np.ndarray:
+    """Rigid transform [4, 4] between two others: rotation by slerp, translation linear; `share` 0 gives `start`, 1 gives `end`."""
+    turn = cv2.Rodrigues(start[:3, :3].T @ end[:3, :3])[0]
+    rotation = start[:3, :3] @ cv2.Rodrigues(share * turn)[0]
+    return rigid(rotation, (1 - share) * start[:3, 3] + share * end[:3, 3])

@@ -1,6 +1,7 @@
 """Files that are there whole or not at all."""
 
 import contextlib
+import hashlib
 import os
 import platform
 import re
@@ -9,6 +10,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+from st4rtrack.types import UserError
+
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_NAME_BYTES = 255
+"""Of a file name, at most, on all usual file systems."""
+_ROOM_BYTES = 80
+"""Host (32), process and suffix of an unfinished name."""
+
+
+def matches_of(pattern: Path) -> list[Path]:
+    """Files of a glob; folders that exist are taken as they are called, with the brackets in their names."""
+    folder = next(parent for parent in pattern.parents if parent == parent.parent or parent.exists())
+    return list(folder.glob(str(pattern.relative_to(folder))))
 
 
 @contextmanager
@@ -36,12 +51,20 @@ def write_whole(path: Path, content: bytes) -> None:
 
 def unfinished_name(path: Path) -> str:
     """How the name begins of what this process has not finished for `path`: hidden, and it says whose it is."""
-    return f".{path.name}.{_host()}-{os.getpid()}"
+    return f".{short_name(path.name)}.{_host()}-{os.getpid()}"
+
+
+def short_name(name: str) -> str:
+    """A name that leaves room for what `unfinished_name` and its callers add; a long one is cut, and a digest tells it from others."""
+    encoded = os.fsencode(name)
+    if len(encoded) <= _NAME_BYTES - _ROOM_BYTES:
+        return name
+    return encoded[: _NAME_BYTES - _ROOM_BYTES - 17].decode("utf-8", "ignore") + "~" + hashlib.sha256(encoded).hexdigest()[:16]
 
 
 def remove_leftovers(path: Path) -> None:
     """Removes what processes of this machine that are no more left unfinished for `path`, files and folders."""
-    ours = re.compile(rf"{re.escape(f'.{path.name}.{_host()}-')}(\d+)\.")
+    ours = re.compile(rf"{re.escape(f'.{short_name(path.name)}.{_host()}-')}(\d+)\.")
     with contextlib.suppress(OSError):  # nobody waits for the room; another process may be as tidy
         for entry in list(path.parent.iterdir()) if path.parent.is_dir() else []:
             if (found := ours.match(entry.name)) and not _lives(int(found[1])):
@@ -49,6 +72,29 @@ def remove_leftovers(path: Path) -> None:
                     shutil.rmtree(entry)
                 else:
                     entry.unlink()
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with the home folder in place of ~.
+
+    Raises:
+        UserError: the home folder is not known.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(f"{path} is in a home folder that is not known here; give the whole path, or set HOME") from None
+
+
+def require_not_lfs_pointer(path: Path) -> None:
+    """Refuses the text that stands for a file in a clone without Git LFS.
+
+    Raises:
+        UserError: it is one.
+    """
+    with path.open("rb") as file:
+        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            raise UserError(f"{path} is a Git LFS pointer, not the file itself; fetch it with: git lfs pull")
 
 
 def _host() -> str:

@@ -12,6 +12,8 @@ from av.error import BlockingIOError, EOFError
 from av.filter import Graph
 from av.filter.context import FilterContext
 
+from st4rtrack.io.files import short_name
+
 _CLOCK = Fraction(1, 100)  # GIF counts hundredths of a second
 
 
@@ -31,7 +33,7 @@ def write_gif(path: str | Path, frames: Iterable[np.ndarray], *, fps: float) -> 
     if first is None:
         raise ValueError(f"no frames to write to {path}")
     height, width = first.shape[:2]
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    partial = path.with_name(f".{short_name(path.stem)}.partial{path.suffix}")
     try:
         with av.open(str(partial), "w", format="gif") as container:
             stream = container.add_stream("gif", rate=100)

@@ -4,6 +4,8 @@ import re
 import struct
 from typing import IO
 
+from st4rtrack.io.heif import heif_size
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 _WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))
 """Markers of JPEG that stand alone."""
@@ -12,7 +14,7 @@ _TIFF_NUMBER = {1: "B", 3: "H", 4: "I", 16: "Q"}
 
 
 def size_in_header(file: IO[bytes]) -> tuple[int, int] | None:
-    """(height, width) of a PNG, JPEG, BMP, PNM, TIFF, WebP or JPEG 2000 image before any orientation; None if the header does not say.
+    """(height, width) of a PNG, JPEG, BMP, PNM, TIFF, WebP, HEIF or JPEG 2000 image before any turn; None if the header does not say.
 
     Args:
         file: at its beginning.
@@ -32,6 +34,8 @@ def size_in_header(file: IO[bytes]) -> tuple[int, int] | None:
             return _tiff_size(file, "<" if start[:1] == b"I" else ">")
         if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
             return _webp_size(start)
+        if start[4:8] == b"ftyp":
+            return heif_size(start + file.read(_JPEG_START))
         if (at := (start + file.read(4096)).find(b"\xff\x4f\xff\x51")) >= 0:  # start of a JPEG 2000 stream, and of its sizes
             file.seek(at + 8)
             right, bottom, left, top = struct.unpack(">IIII", file.read(16))

@@ -1,38 +1,57 @@
 """Encoded still images as frames: a folder, a glob, or the JPEG bytes of a sequence file."""
 
-import re
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from st4rtrack.io.exif import exif_focal_px, exif_orientation
 from st4rtrack.io.frames import whole_video
+from st4rtrack.io.heif import decode_heif, is_heif
+from st4rtrack.io.image_series import in_order, require_one_series, times_in_names
 from st4rtrack.io.image_size import chunks_fit, size_in_header
 from st4rtrack.io.memory import MAX_PIXELS
 from st4rtrack.types import UserError, Video
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2"})
+logger = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2", ".heic", ".heif", ".avif"}
+)
+TRANSPARENT_COLOUR = 127
+"""Grey that stands behind transparent pixels: what colour is stored under them is arbitrary."""
+
+_MEASURED_IMAGES = 12  # of a series, to find how many of 16 bits are used
 
 
 def images_among(paths: Iterable[Path]) -> list[Path]:
-    """Images in natural order (img2 before img10); hidden files are what file systems leave behind."""
-    images = [p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()]
-    return sorted(images, key=lambda p: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(p))])
+    """Images in the order of their names; hidden files are what file systems leave behind."""
+    return in_order([p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()])
 
 
 def open_images(paths: list[Path], source: str, rate: float) -> Video:
     if not paths:
         kinds = " ".join(sorted(IMAGE_SUFFIXES))
-        raise UserError(f"{source} holds no image ({kinds}); give a video file, or a folder or glob of images")
+        raise UserError(
+            f"{source} holds no image ({kinds}); give a video file, or a folder or glob of images, in one of these formats"
+        )
+    require_one_series(paths, source)
     labels = [str(path) for path in paths]
+    times = times_in_names(paths)
+    if times is not None:
+        logger.info("the names of the images of %s are their times (%.3f s from the first to the last)", source, times[-1])
     paths = [path.resolve() for path in paths]  # the current folder may change before a frame is read
     sizes = [_stored_size(path, label) for path, label in zip(paths, labels, strict=True)]
     for label, size in zip(labels, sizes, strict=True):
         if size and sizes[0] and sorted(size) != sorted(sizes[0]):  # sorted: the orientation is not known yet
             raise UserError(_sizes_differ(label, size, labels[0], sizes[0]))
-    return open_encoded_images(lambda i: _content(paths[i], labels[i]), labels, paths[0].parent.name, source, rate)
+    name = paths[0].parent.name
+    video = open_encoded_images(lambda i: _content(paths[i], labels[i]), labels, name, source, rate)
+    return video if times is None else replace(video, time_s=times)
 
 
 def _content(path: Path, label: str) -> bytes:
@@ -54,21 +73,79 @@ def open_encoded_images(load: Callable[[int], bytes], labels: list[str], name: s
     """Images in memory or on disk, each decoded when it is read."""
     if not labels:
         raise UserError(f"{source} has no frames")
-    height, width = _decode_image(load(0), labels[0]).shape[:2]
+    start = load(0)
+    first, alpha = _decode(start, labels[0])
+    height, width = first.shape[:2]
+    bits = 16 if first.dtype != np.uint16 else _bits_used(load, labels, source)
+    if alpha is not None and (hidden := float((alpha < 1).mean())) > 0:
+        said = "%s has transparent pixels (%.0f %% of the first image), which become grey; leave them out with --static-mask"
+        logger.warning(said, source, 100 * hidden)
 
     def frames_at(indices: Sequence[int]) -> Iterator[np.ndarray]:
         for i in indices:
-            image = _decode_image(load(i), labels[i])
+            image = _to_rgb(*_decode(load(i), labels[i]), bits)
             if image.shape[:2] != (height, width):
                 raise UserError(_sizes_differ(labels[i], image.shape[:2], labels[0], (height, width)))
             yield image
 
-    return whole_video(name, source, height, width, np.arange(len(labels)) / rate, frames_at)
+    video = whole_video(name, source, height, width, np.arange(len(labels)) / rate, frames_at)
+    return replace(video, focal_px=exif_focal_px(start, height, width))
 
 
-def _decode_image(data: bytes, label: str) -> np.ndarray:
-    """[height, width, 3] uint8 RGB, upright by its EXIF orientation; grey, alpha and 16-bit become 8-bit RGB."""
-    return cv2.cvtColor(decode_stored(data, label, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+def _bits_used(load: Callable[[int], bytes], labels: list[str], source: str) -> int:
+    """How many of the 16 bits of a series hold its values: cameras of 10, 12 or 14 bits often leave the upper ones empty."""
+    some = sorted({round(i) for i in np.linspace(0, len(labels) - 1, _MEASURED_IMAGES)})
+    largest = max(int(_decode(load(i), labels[i])[0].max()) for i in some)
+    bits = min(16, max(8, largest.bit_length() + largest.bit_length() % 2))
+    if bits < 16:
+        said = (
+            "the 16-bit images of %s use only %d bits (largest value %d): all are scaled by %d, so that they are not nearly black"
+        )
+        logger.warning(said, source, bits, largest, 1 << 16 - bits)
+    return bits
+
+
+def _decode(data: bytes, label: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Colours [height, width, 3] RGB, uint8, uint16 or float32, upright, and opacity [height, width] in 0..1 where the image has one."""
+    if is_heif(data):
+        return decode_heif(data, label), None
+    if not data.startswith((b"\x89PNG", b"RIFF", b"II*\0", b"MM\0*")):  # kinds without transparency
+        image = decode_stored(data, label, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), None
+    stored = decode_stored(data, label)
+    channels = stored.shape[2] if stored.ndim == 3 else 1
+    image = cv2.cvtColor(stored, {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}[channels])
+    if data.startswith((b"\x89PNG", b"RIFF")):  # of these OpenCV leaves the orientation to the caller, where nothing is converted
+        image, stored = (_upright(each, exif_orientation(data)) for each in (image, stored))
+    if channels == 4:
+        most = np.iinfo(stored.dtype).max if stored.dtype.kind == "u" else 1
+        alpha = stored[..., 3] / np.float32(most)
+        if stored.dtype == np.uint8 and data.startswith((b"II*\0", b"MM\0*")):  # OpenCV gives colours times opacity of these
+            image = (image / np.maximum(alpha, 1 / 255)[..., None]).clip(0, 255).round().astype(np.uint8)
+        return image, alpha
+    return image, None
+
+
+def _to_rgb(image: np.ndarray, alpha: np.ndarray | None, bits: int) -> np.ndarray:
+    """[height, width, 3] uint8; pixels that are transparent become grey by as much."""
+    if image.dtype == np.uint16:
+        image = np.minimum(image >> (bits - 8), 255).astype(np.uint8)
+    elif image.dtype != np.uint8:
+        image = (255 * image.clip(0, 1)).round().astype(np.uint8)
+    return np.ascontiguousarray(image if alpha is None else over_grey(image, alpha))
+
+
+def over_grey(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Colours [height, width, 3] uint8 of opacity [height, width] in 0..1 over `TRANSPARENT_COLOUR`."""
+    grey = np.float32(TRANSPARENT_COLOUR)
+    return (grey + alpha[..., None] * (rgb - grey)).round().astype(np.uint8)
+
+
+def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
+    """An image as its EXIF orientation, 1 to 8, says."""
+    if orientation >= 5:
+        image = image.swapaxes(0, 1)
+    return image[:: -1 if orientation in (3, 4, 7, 8) else 1, :: -1 if orientation in (2, 3, 6, 7) else 1]
 
 
 def decode_stored(data: bytes, label: str, flags: int = cv2.IMREAD_UNCHANGED) -> np.ndarray:
@@ -77,6 +154,8 @@ def decode_stored(data: bytes, label: str, flags: int = cv2.IMREAD_UNCHANGED) ->
     Raises:
         UserError: it is none that can be read, or claims more pixels than are read.
     """
+    if data.startswith(b"version https://git-lfs"):
+        raise UserError(f"{label} is a Git LFS pointer and not the image; fetch it with: git lfs pull")
     size, unreadable = size_in_header(BytesIO(data)), f"{label} cannot be read as an image; replace it or take it out"
     if size is None:  # decoders know more kinds, whose claims nobody looks at
         raise UserError(unreadable)

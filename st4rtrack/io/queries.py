@@ -1,5 +1,6 @@
 """Query points in, tracks out, as CSV and npz."""
 
+import codecs
 import csv
 from pathlib import Path
 
@@ -8,12 +9,16 @@ import numpy as np
 from st4rtrack.io.npz import npz_keys, read_npz
 from st4rtrack.types import Scene, Tracks, UserError
 
+_COLUMNS = (("u", "x", "u_px", "x_px"), ("v", "y", "v_px", "y_px"), ("frame", "frame_index", "t"))
+"""Names of the columns in the header of a CSV file."""
+
 
 def read_queries(path: Path) -> np.ndarray:
     """Query points from a file.
 
     Args:
-        path: CSV with the columns u,v or u,v,frame (with or without that header), or npz with `queries` [points, 2 or 3] or with
+        path: CSV with the columns u,v or u,v,frame (with a header in any order, or without one; also with semicolons and decimal
+            commas, or in UTF-16), or npz with `queries` [points, 2 or 3] or with
             `u`, `v` and perhaps `frame`; pixels of the source video. A frame, where given, is checked by `write_tracks`.
     Returns:
         [points, 2] or [points, 3] float64.
@@ -93,14 +98,37 @@ def _write_csv(tracks: Tracks, time_s: np.ndarray, path: Path) -> None:
 
 
 def _read_csv(path: Path) -> np.ndarray:
+    """Also as spreadsheets write it: semicolons or tabs with decimal commas, UTF-16."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
+        text = _decoded(path.read_bytes())
+        if text.startswith("sep="):  # a spreadsheet's hint to itself
+            text = text.partition("\n")[2]
+        separator = next((mark for mark in (";", "\t") if mark in text.split("\n", 1)[0]), ",")
+        rows = [row for row in csv.reader(text.splitlines(), delimiter=separator) if any(cell.strip() for cell in row)]
+        if separator != ",":
+            rows = [[cell.replace(",", ".") for cell in row] for row in rows]
         if rows and not _is_number(rows[0][0]):
-            rows = rows[1:]
+            columns = _columns([cell.strip().lower() for cell in rows[0]], path)
+            if any(len(row) != len(rows[0]) for row in rows):  # decimal commas between commas
+                raise ValueError("a row has another number of cells than the header")
+            rows = [[row[column] for column in columns] for row in rows[1:]]
         return np.array([[float(cell) for cell in row] for row in rows], dtype=np.float64)
-    except (ValueError, OSError, csv.Error):  # text in another encoding is a ValueError too
-        raise UserError(f"{path} is not a CSV of numbers with the columns u,v or u,v,frame") from None
+    except (ValueError, IndexError, OSError, csv.Error):  # text in another encoding is a ValueError too
+        raise UserError(
+            f"{path} is not a CSV of numbers with the columns u,v or u,v,frame; save it as CSV in UTF-8, with one row per point"
+        ) from None
+
+
+def _decoded(data: bytes) -> str:
+    return data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
+
+
+def _columns(names: list[str], path: Path) -> list[int]:
+    """Where u, v and perhaps the frame stand in a row, by the header."""
+    places = [next((names.index(name) for name in same if name in names), None) for same in _COLUMNS]
+    if None in places[:2]:
+        raise UserError(f"{path} has the columns {', '.join(names)}; name them u,v or u,v,frame (pixels of the source video)")
+    return [place for place in places if place is not None]
 
 
 def _read_npz(path: Path) -> np.ndarray:

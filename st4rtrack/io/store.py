@@ -11,6 +11,7 @@ from typing import Literal
 import zarr
 
 _CODECS = frozenset({"BytesCodec", "ZstdCodec", "BloscCodec", "GzipCodec", "Crc32cCodec", "TransposeCodec"})
+_MIGRATE = "pip install 'zarr[cli]'; zarr migrate v3 OLD.zarr NEW.zarr"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
@@ -23,6 +24,8 @@ def open_store(path: Path, mode: Literal["r", "r+"] = "r") -> zarr.Group:
     try:
         return zarr.open_group(store=path, mode=mode, zarr_format=3, use_consolidated=False)
     except Exception as error:  # damaged metadata can fail with any kind of error
+        if any((path / name).is_file() for name in (".zgroup", ".zarray", ".zmetadata")):
+            raise ValueError(f"{path.name} has zarr format 2; convert it to format 3 with: {_MIGRATE}") from error
         raise ValueError(f"{path.name} cannot be opened") from error
 
 

@@ -17,6 +17,7 @@ _BY_NUMBER = {
     errno.EPERM: f"permission was refused{{where}}; give it back (chmod, chown): {_GOES_ON}",
     errno.EIO: "the disk cannot be read or written{where}; check it, and copy what is on it",
     errno.EMFILE: "too many files are open; raise the limit with ulimit -n",
+    errno.ENAMETOOLONG: "the name of a file or folder is too long{where} (most systems allow 255 bytes); choose a shorter one with -o",
     errno.ENOMEM: _HOST_MEMORY,
     errno.ESTALE: f"the network drive was lost{{where}}; mount it again: {_GOES_ON}",
 }
@@ -34,7 +35,7 @@ _BY_WORDS = {
 
 def explain(error: BaseException) -> str | None:
     """A sentence with the way out, if an error, or one that it was raised from, is a trouble of the machine; else `None`."""
-    for cause in _causes(error):
+    for cause in causes(error):
         if type(cause).__name__ == "OutOfMemoryError":  # PyTorch's, which need not be imported to say so
             return _DEVICE_MEMORY
         if isinstance(cause, MemoryError):
@@ -47,7 +48,7 @@ def explain(error: BaseException) -> str | None:
     return None
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def causes(error: BaseException | None) -> Iterator[BaseException]:
     """The error, and what it was raised from."""
     while error is not None:
         yield error

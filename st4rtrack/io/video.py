@@ -1,7 +1,7 @@
 """Any source of frames as a `Video`: video files, images, arrays, `.npz` sequences, scenes.
 
 A source is opened whole, then `start`, `stop`, `fps` and `stride` choose among its frames. Frames are decoded when they are read.
-Pixels are taken as square and colours as 8-bit RGB: a sample aspect ratio is ignored, high dynamic range not tone-mapped.
+Frames are upright, 8-bit RGB with square pixels: anamorphic video is resampled, high dynamic range tone-mapped (docs/inputs.md).
 """
 
 import math
@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from st4rtrack.io.animation import is_animated, open_animation
+from st4rtrack.io.files import matches_of
 from st4rtrack.io.frames import FrameReader, frames_of, whole_video
 from st4rtrack.io.images import IMAGE_SUFFIXES, images_among, open_encoded_images, open_images
 from st4rtrack.io.memory import MAX_PIXELS
@@ -46,9 +48,9 @@ def open_video(
         stop: the frame to stop before, likewise; beyond the end is the end.
         stride: of the frames that are left, takes every n-th.
         fps: drops frames to about this rate by their times, and never invents any. Sources without a clock (images, arrays,
-            `.npz` without `time_s`) get this rate instead, or 30 without it.
+            `.npz` without `time_s`) get this rate instead, or 30 without it; images whose names are times have a clock.
     Returns:
-        The chosen frames, upright (rotation of the file or the image is applied). Square pixels are assumed.
+        The chosen frames, upright (rotation of the file or the image is applied), with square pixels, in BT.709 colours.
     Raises:
         UserError: the source is absent, holds no frames or cannot be decoded, or the choice is empty or makes no sense.
     """
@@ -122,6 +124,10 @@ def _open_path(source: str | Path, rate: float) -> Video:
         raise UserError(f"{source} is empty; fetch or copy it again")
     if path.suffix.lower() == ".npz":
         return _open_npz(path, str(source), rate)
+    if path.suffix.lower() == ".zip":
+        raise UserError(f"{source} is a zip archive; unpack it and give the folder")
+    if path.suffix.lower() in IMAGE_SUFFIXES and is_animated(path):
+        return open_animation(path, str(source))
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return replace(open_images([path], str(source), rate), name=path.stem)
     return open_video_file(path, str(source))
@@ -143,7 +149,7 @@ def _exists(path: Path) -> bool:
 
 def _matches(path: Path, source: str | Path) -> list[Path]:
     try:
-        return list(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+        return matches_of(path)
     except (ValueError, OSError, NotImplementedError, re.error):
         raise UserError(f"{source} is no pattern of files; give one such as 'folder/*.png'") from None
 

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain, dropwhile, islice
 from pathlib import Path
@@ -14,18 +14,22 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
+from st4rtrack.io.exif import focal_from_35mm
+from st4rtrack.io.files import short_name
 from st4rtrack.io.frames import whole_video
 from st4rtrack.io.memory import MAX_PIXELS
-from st4rtrack.io.video_packets import packets_of, read_announcements
+from st4rtrack.io.video_packets import is_cut_off, packets_of, read_announcements
+from st4rtrack.io.video_pixels import FrameConverter, has_alpha, hdr_curve
 from st4rtrack.types import UserError, Video
 
 logger = logging.getLogger(__name__)
 
 _SEEK_WORTH_FRAMES = 16  # seeking empties the decoder, so decoding on is quicker over less than about this
+_DEFAULT = 1  # FFmpeg's disposition of the stream that a player shows
 _COVER_ART = 0x400  # FFmpeg's disposition of a picture attached to a sound file; older PyAV does not name it
 _OTHERS_FILES = frozenset({"applehttp", "concat", "dash", "ffmetadata", "hls", "image2", "imf", "lavfi", "rtsp", "sdp", "tty"})
 _DEMUXERS = ",".join(sorted(av.formats_available - _OTHERS_FILES))  # none that opens what a play list names, itself for one
-_HDR = {16: "PQ", 18: "HLG"}  # transfer curves of ITU-T H.273
+_QUICKTIME_FOCAL = "com.apple.quicktime.camera.focal_length.35mm_equivalent"
 _CHECKED_FRAMES = 4  # how many frames must come out of the decoder as the packets announce them
 
 
@@ -46,7 +50,7 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], *, fps: float) -
     if first is None:
         raise ValueError(f"no frames to write to {path}")
     height, width = first.shape[:2]
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    partial = path.with_name(f".{short_name(path.stem)}.partial{path.suffix}")
     try:
         with av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"}) as container:
             if "libx264" in av.codecs_available:
@@ -76,12 +80,14 @@ class _Index:
         time_s: [frames] seconds since the first.
         key_pts: [keys] presentation times of frames at which decoding can begin, increasing.
         has_pts: whether decoded frames carry `pts`; if not they can only be counted from the beginning.
+        focal_35mm: focal length as 35 mm equivalent in millimetres, where the file says.
     """
 
     pts: np.ndarray
     time_s: np.ndarray
     key_pts: np.ndarray
     has_pts: bool = True
+    focal_35mm: float | None = None
 
     def key_before(self, position: int) -> int:
         """Which key comes last at or before a frame; -1 if none."""
@@ -91,21 +97,22 @@ class _Index:
 def open_video_file(path: Path, source: str) -> Video:
     path = path.resolve()  # absolute, so that FFmpeg takes no part of it for a protocol
     index = _index_file(path, source)
-    first = _Decoder(path, source, index).frame(0)
-    if (curve := int(getattr(first, "color_trc", 0) or 0)) in _HDR:
-        logger.warning("%s has high dynamic range (%s), which is read as it is: colours look flat", source, _HDR[curve])
-    orient = _orientation(first)
-    height, width = orient(_to_rgb(first)).shape[:2]
-    idle: list[_Decoder] = []  # a decoder that stands where the last read ended, so that reading on decodes nothing twice
+    decoder = _Decoder(path, source, index)
+    first = decoder.frame(0)
+    if (curve := hdr_curve(first)) is not None:
+        logger.info("%s has high dynamic range (%s), which is tone-mapped to standard colours (BT.709)", source, curve)
+    if first.interlaced_frame:
+        logger.info("%s is interlaced: each frame is made from its top field, at half the height", source)
+    if has_alpha(first) and (first.to_ndarray(format="rgba")[..., 3] < 255).any():
+        logger.warning("%s has transparent pixels, which become grey; leave them out with --static-mask", source)
+    height, width = decoder.image(0).shape[:2]
+    idle = [decoder]  # it stands where the last read ended, so that reading on decodes nothing twice
 
     def frames_at(indices: Sequence[int]) -> Iterator[np.ndarray]:
         decoder = idle.pop() if idle else _Decoder(path, source, index)  # taken out: readers side by side have one each
         try:
             for i in indices:
-                decoded = decoder.frame(i)
-                if decoded.is_corrupt:
-                    logger.warning("frame %d of %s is damaged, the decoder has patched it", i, source)
-                image = np.ascontiguousarray(orient(_to_rgb(decoded)))
+                image = decoder.image(i)
                 if image.shape != (height, width, 3):
                     raise UserError(
                         f"frame {i} of {source} is {image.shape[1]}x{image.shape[0]} pixels but the first {width}x{height}; "
@@ -115,7 +122,8 @@ def open_video_file(path: Path, source: str) -> Video:
         finally:
             idle[:] = [decoder]
 
-    return whole_video(path.stem, source, height, width, index.time_s, frames_at)
+    video = whole_video(path.stem, source, height, width, index.time_s, frames_at)
+    return replace(video, focal_px=index.focal_35mm and focal_from_35mm(index.focal_35mm, height, width))
 
 
 def _open_stream(path: Path, source: str, *, threads: str = "AUTO") -> tuple[Any, Any]:
@@ -124,9 +132,10 @@ def _open_stream(path: Path, source: str, *, threads: str = "AUTO") -> tuple[Any
         options = {"protocol_whitelist": "file", "format_whitelist": _DEMUXERS, "max_pixels": str(MAX_PIXELS)}
         container = av.open(str(path), options=options)
     except (FFmpegError, OSError, ValueError, MemoryError) as error:
-        why = getattr(error, "strerror", None) or error
+        why = "it is cut short and its index is lost" if is_cut_off(path) else getattr(error, "strerror", None) or error
         raise UserError(f"{source} is not a video that can be read ({why}); give a video file or a folder of images") from error
     streams = [stream for stream in container.streams.video if not int(getattr(stream, "disposition", 0)) & _COVER_ART]
+    streams.sort(key=_preference, reverse=True)
     if not streams or container.format.name == "tty":  # FFmpeg would draw a text file's letters
         container.close()
         raise UserError(f"{source} has no video stream; give a video file or a folder of images")
@@ -136,6 +145,13 @@ def _open_stream(path: Path, source: str, *, threads: str = "AUTO") -> tuple[Any
     streams[0].codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     streams[0].thread_type = threads
     return container, streams[0]
+
+
+def _preference(stream: Any) -> tuple[int, int, int]:
+    """Of several video streams the largest is read; of equal ones the default one, then the first."""
+    context = stream.codec_context
+    pixels = context.width * context.height if context else -1
+    return pixels, int(getattr(stream, "disposition", 0)) & _DEFAULT, -stream.index
 
 
 def _decoded(stream: Any, packets: Iterable[Any], lost: Callable[[FFmpegError], None] = lambda error: None) -> Iterator[Any]:
@@ -152,7 +168,11 @@ def _decoded(stream: Any, packets: Iterable[Any], lost: Callable[[FFmpegError], 
 def _index_file(path: Path, source: str) -> _Index:
     container, stream = _open_stream(path, source)
     with container:
-        packets, time_base = read_announcements(container, stream, source), stream.time_base
+        packets, whole = read_announcements(container, stream, source)
+        time_base, focal_35mm, others = stream.time_base, _focal_35mm(container, stream), len(container.streams.video) - 1
+        if others and stream.codec_context:
+            said = (source, others + 1, stream.index, stream.codec_context.width, stream.codec_context.height)
+            logger.info("%s has %d video streams; number %d (%dx%d) is read, the largest", *said)
     if not packets:
         raise UserError(f"{source} holds no frames; fetch or record it again")
     key_pts = sorted({pts for pts, is_key, _ in packets if is_key and pts is not None})
@@ -162,9 +182,29 @@ def _index_file(path: Path, source: str) -> _Index:
     if pts and all(packet[0] is not None for packet in packets) and len(set(shown_pts)) == len(shown_pts):
         index = _Index(np.array(pts, np.int64), _seconds(pts, time_base), np.array(key_pts, np.int64))
         if _comes_as_announced(path, source, index):
-            return index
+            index = index if whole else _without_undecodable_end(path, source, index)
+            return replace(index, focal_35mm=focal_35mm)
     logger.info("%s: its packets do not tell its frames, so it is decoded once to count them", source)
-    return _index_by_decoding(path, source, np.array(key_pts, np.int64))
+    return replace(_index_by_decoding(path, source, np.array(key_pts, np.int64)), focal_35mm=focal_35mm)
+
+
+def _without_undecodable_end(path: Path, source: str, index: _Index) -> _Index:
+    """The index up to the last frame that can be decoded, where a file is cut off."""
+    decoder = _Decoder(path, source, index)
+    count = len(index.pts)
+    while count > 1 and not decoder.can_decode(count - 1):
+        count -= 1
+    if count < len(index.pts):
+        logger.warning("the last %d frames of %s cannot be decoded and are left out", len(index.pts) - count, source)
+    return replace(index, pts=index.pts[:count], time_s=index.time_s[:count])
+
+
+def _focal_35mm(container: Any, stream: Any) -> float | None:
+    """What QuickTime files of phones say; nothing else of a file's metadata is read but rotation and times."""
+    for metadata in (stream.metadata, container.metadata):
+        with contextlib.suppress(KeyError, ValueError):
+            return float(metadata[_QUICKTIME_FOCAL])
+    return None
 
 
 def _comes_as_announced(path: Path, source: str, index: _Index) -> bool:
@@ -202,7 +242,23 @@ class _Decoder:
 
     def __init__(self, path: Path, source: str, index: _Index) -> None:
         self._path, self._source, self._index = path, source, index
+        self._convert: FrameConverter | None = None
         self._restart()
+
+    def image(self, position: int) -> np.ndarray:
+        """The frame at a position, [height, width, 3] uint8 RGB, upright, with square pixels."""
+        frame = self.frame(position)
+        if frame.is_corrupt:
+            logger.warning("frame %d of %s is damaged, the decoder has patched it", position, self._source)
+        if self._convert is None:
+            self._convert = FrameConverter(self._stream.sample_aspect_ratio, frame, self._source)
+        return self._convert(frame)
+
+    def can_decode(self, position: int) -> bool:
+        """Whether there is a frame at a position."""
+        with contextlib.suppress(UserError):
+            return self.frame(position) is not None
+        return False
 
     def frame(self, position: int) -> Any:
         """The decoded frame at a position of the index."""
@@ -256,19 +312,3 @@ class _Decoder:
                 position = int(np.searchsorted(self._index.pts, frame.pts))
                 if position < len(self._index.pts) and self._index.pts[position] == frame.pts:
                     yield position, frame
-
-
-def _to_rgb(frame: Any) -> np.ndarray:
-    return frame.to_ndarray(format="rgb24")
-
-
-def _orientation(frame: Any) -> Callable[[np.ndarray], np.ndarray]:
-    """What turns the decoded image upright: the quarter turn or mirroring of the file's display matrix."""
-    side_data = frame.side_data.get("DISPLAYMATRIX")
-    if side_data is None:
-        return lambda image: image
-    # (x, y) of the decoded image is shown at (a x + c y, b x + d y), in the order a b . c d . of fixed-point numbers.
-    a, b, _, c, d = np.frombuffer(bytes(side_data), np.int32)[:5].tolist()
-    if abs(a) >= abs(b):
-        return lambda image: image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
-    return lambda image: image.swapaxes(0, 1)[:: -1 if b < 0 else 1, :: -1 if c < 0 else 1]

@@ -1,14 +1,20 @@
 """The packets of a video stream: what a file announces, before anything is decoded."""
 
 import logging
+import struct
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 from av.error import FFmpegError
 
 logger = logging.getLogger(__name__)
 
-_MISSED_S = 1.0  # a header may be that far from where the frames end, or 2 % of the whole
+_MISSED_FRAMES = 1.5
+_MISSED_S = 0.05
+"""Tolerances of the duration that a header announces: last frames may have none of their own, and clocks are coarse."""
+
+_WITHOUT_LENGTH = frozenset({"mpeg", "mpegts"})  # a file that is cut off looks whole
 
 
 def packets_of(container: Any, stream: Any, torn: Callable[[FFmpegError], None] = lambda error: None) -> Iterator[Any]:
@@ -19,26 +25,95 @@ def packets_of(container: Any, stream: Any, torn: Callable[[FFmpegError], None] 
         torn(error)
 
 
-def read_announcements(container: Any, stream: Any, source: str) -> list[tuple[int | None, bool, bool]]:
-    """(presentation time, whether decoding can begin there, whether it is shown) of every packet; warns where a file is not whole."""
+def read_announcements(container: Any, stream: Any, source: str) -> tuple[list[tuple[int | None, bool, bool]], bool]:
+    """(presentation time, whether decoding can begin there, whether it is shown) of every packet, and whether the file is whole.
+
+    Warns where it is not.
+    """
     torn: list[FFmpegError] = []
     found, end = [], 0
     for packet in packets_of(container, stream, torn.append):
         found.append((packet.pts, packet.is_keyframe, _is_shown(packet, stream)))
         end = max(end, (packet.pts or 0) + (packet.duration or 0))
-    end_s, said_s = float(end * stream.time_base), _said_duration_s(container, stream)
+    times = [pts for pts, _, _ in found if pts is not None]
+    if not times:
+        return found, not torn
+    begin_s, end_s = float(min(times) * stream.time_base), float(end * stream.time_base)
+    said_s, interval_s = _said_end_s(container, stream), max(1e-3, (end_s - begin_s) / len(times))
+    missed = said_s is not None and said_s - end_s > _MISSED_FRAMES * interval_s + _MISSED_S
+    if missed or is_cut_off(Path(container.name)):
+        rate = float(stream.average_rate or 0) or 1 / interval_s
+        total = f" of about {max(len(found) + 1, round((said_s - begin_s) * rate))}" if missed and said_s is not None else ""
+        logger.warning(
+            "%s is cut short: its first %d%s frames can be read, up to %.1f s; copy or record it again",
+            source,
+            len(found),
+            total,
+            end_s,
+        )
+        return found, False
     if torn:
-        logger.warning("%s is broken off (%s); what comes after is lost", source, torn[0].strerror)
-    elif found and said_s is not None and said_s - end_s > max(_MISSED_S, 0.02 * said_s):
-        logger.warning("%s should last %.1f s, but its frames end after %.1f s: is it whole?", source, said_s, end_s)
-    return found
+        logger.warning("%s is damaged after %d frames (%s); what comes after is lost", source, len(found), torn[0].strerror)
+    return found, not torn and container.format.name not in _WITHOUT_LENGTH
 
 
-def _said_duration_s(container: Any, stream: Any) -> float | None:
-    """How long the header says that the pictures last; None if it says nothing of them alone."""
+def is_cut_off(path: Path) -> bool:
+    """Whether a file is shorter than its first bytes say (RIFF, Matroska, MP4), or ends within a packet (MPEG-TS)."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(64)
+        if head[:4] == b"RIFF":
+            return 8 + int.from_bytes(head[4:8], "little") > size
+        for at, packet in ((0, 188), (4, 192)):
+            if head[at : at + 1] == b"\x47" and size > 2 * packet:
+                file.seek(packet + at)
+                if file.read(1) == b"\x47":
+                    return size % packet != 0
+        if head[:4] == b"\x1a\x45\xdf\xa3":
+            return _matroska_end(head) > size
+        return head[4:8] == b"ftyp" and _boxes_end(file, size) > size
+
+
+def _matroska_end(head: bytes) -> int:
+    """Where the segment ends, which follows the header element; 0 where it does not say."""
+    at, length = _element_size(head, 4)
+    at += length
+    if head[at : at + 4] != b"\x18\x53\x80\x67":
+        return 0
+    begin, length = _element_size(head, at + 4)
+    unknown = (1 << 7 * (begin - at - 4)) - 1
+    return 0 if length == unknown else begin + length
+
+
+def _element_size(data: bytes, at: int) -> tuple[int, int]:
+    """(place after it, value) of a number of variable length (RFC 8794, 4)."""
+    octets = 9 - max(1, data[at : at + 1].ljust(1, b"\1")[0]).bit_length()
+    return at + octets, int.from_bytes(data[at : at + octets], "big") & (1 << 7 * octets) - 1
+
+
+def _boxes_end(file: IO[bytes], size: int) -> int:
+    """Where the last box of an MP4 file ends; what is no box is left out."""
+    at = 0
+    while at + 8 <= size:
+        file.seek(at)
+        length, kind = struct.unpack(">I4s", file.read(8))
+        if length == 1:
+            length = int.from_bytes(file.read(8), "big")
+        if length < 8 or not kind.isalnum():  # 0: up to the end of the file
+            break
+        at += length
+    return at
+
+
+def _said_end_s(container: Any, stream: Any) -> float | None:
+    """When the header says that the pictures end; None if it says nothing of them alone."""
     if stream.duration is not None:
         return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
-    return container.duration / 1e6 if container.duration and len(container.streams) == 1 else None
+    try:  # Matroska has it as text, hours:minutes:seconds
+        hours, minutes, seconds = stream.metadata["DURATION"].split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    except (KeyError, ValueError):
+        return container.duration / 1e6 if container.duration and len(container.streams) == 1 else None
 
 
 def _is_shown(packet: Any, stream: Any) -> bool:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import re
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
@@ -15,12 +16,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from st4rtrack.io.files import expanded, require_not_lfs_pointer
 from st4rtrack.io.json_text import parse_json
+from st4rtrack.io.trouble import causes, explain
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.device import choose_device, choose_dtype
 from st4rtrack.model.monocular import MonocularNetwork
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.model.official import config_from_official, convert_weights, is_official, read_official
+from st4rtrack.model.precision_check import checked_dtype
 from st4rtrack.types import UserError
 
 logger = logging.getLogger(__name__)
@@ -40,7 +44,8 @@ def load_model(source: str | Path | None = None, *, device: str = "auto", dtype:
             (`save_changes`); an official `.pth` (DUSt3R-512-dpt, MASt3R, MonST3R, St4RTrack); a folder with `config.json` and
             `model.safetensors`; or a hub id "org/name" or "org/name:subfolder", which is fetched.
         device: "auto" (CUDA, else MPS, else CPU) or a PyTorch device.
-        dtype: "auto" (bfloat16 where the hardware is fast at it), "float32" or "bfloat16".
+        dtype: "auto" (bfloat16 where the hardware is fast at it), "float32" or "bfloat16". float32 is used, with a warning, where
+            the bfloat16 points of this model are wrong on this machine (`precision_check`).
     Raises:
         UserError: there is no such file, or it is no checkpoint of this architecture.
     """
@@ -49,7 +54,8 @@ def load_model(source: str | Path | None = None, *, device: str = "auto", dtype:
     model = _build(config, weights, name)
     model.name = name
     model.weights_hash = _hash(weights)
-    return model.to(chosen_device, choose_dtype(dtype, chosen_device)).eval()
+    chosen_dtype = checked_dtype(model.eval(), chosen_device, choose_dtype(dtype, chosen_device))
+    return model.to(chosen_device, chosen_dtype)
 
 
 def load_monocular(source: str | Path | None = None, *, device: str = "auto", dtype: str = "auto") -> MonocularNetwork:
@@ -125,7 +131,7 @@ def find_base(model: St4RTrack, source: str | Path) -> Base:
     """
     if str(source) == "tiny":
         return Base(model.name, "tiny", model.weights_hash)
-    path = Path(source).expanduser()
+    path = expanded(source)
     if not path.exists():
         raise UserError(f"the base {str(source)!r} is no file here, so its changes alone could not be used; save the whole model")
     if _is_changes(path):
@@ -203,7 +209,7 @@ def _read(source: str | Path | None) -> tuple[ModelConfig, dict[str, Tensor], st
         embedded = resources.files("st4rtrack.model") / "weights" / EMBEDDED
         with resources.as_file(embedded) as path:
             return (*_read_safetensors(path), "tiny")
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_dir():
         return (*_read_folder(path), path.name)
     if path.is_file():
@@ -264,6 +270,7 @@ def _is_changes(path: Path) -> bool:
 
 def _read_safetensors(path: Path, options: dict[str, Any] | None = None) -> tuple[ModelConfig, dict[str, Tensor]]:
     """`options` are those of a `config.json` beside the file."""
+    require_not_lfs_pointer(path)
     try:
         with safe_open(path, framework="pt") as file:
             header = dict(file.metadata() or {})
@@ -307,9 +314,39 @@ def _fetch(hub_id: str) -> Path:
     prefix = f"{subfolder.strip('/')}/" if subfolder else ""
     try:
         folder = snapshot_download(repository, allow_patterns=[f"{prefix}config.json", f"{prefix}model.safetensors"])
-    except Exception as error:  # the library raises many kinds for "not there" and "no network"
-        raise UserError(f"{hub_id} is no local path and could not be fetched from the hub: {type(error).__name__}") from None
+    except Exception as error:
+        raise UserError(f"could not fetch {hub_id} (no such local path): {_hub_problem(error, repository)}") from None
+    if not (Path(folder) / prefix / "config.json").is_file():
+        where = f"in the folder {subfolder}" if subfolder else "at its top level; for a folder of it, use ORG/NAME:FOLDER"
+        raise UserError(f"{repository} on the hub has no config.json and model.safetensors {where}")
     return Path(folder) / prefix
+
+
+def _hub_problem(error: Exception, repository: str) -> str:
+    """Cause and fix of a failed download. The hub's library raises other classes in each version: names and codes are what stays."""
+    chain = list(causes(error))
+    names = {base.__name__ for cause in chain for base in type(cause).__mro__}
+    codes = {getattr(getattr(cause, "response", None), "status_code", None) for cause in chain}
+    if "GatedRepoError" in names:
+        return f"access is restricted; accept the terms at huggingface.co/{repository}, then log in: hf auth login"
+    if "DisabledRepoError" in names:
+        return "the hub has disabled this repository; use another model"
+    if {"RepositoryNotFoundError", "HFValidationError"} & names or codes & {401, 404}:
+        return "there is no such repository, or it is private; check the name, or log in: hf auth login"
+    if codes & {403}:
+        return "access was refused; check the rights of your token: hf auth whoami"
+    if codes & {429}:
+        return "the hub limits the number of requests; wait some minutes, or log in: hf auth login"
+    if any(isinstance(code, int) and code >= 500 for code in codes):
+        return "the hub has a problem; try again later"
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return "HF_HUB_OFFLINE is set and the model is not in the cache; unset it, or give a file or folder with --model"
+    if sentence := explain(error):
+        return sentence
+    return (
+        "the hub cannot be reached and the model is not in the cache; check the network (proxy: HTTPS_PROXY, mirror: HF_ENDPOINT), "
+        "or download it elsewhere and give the folder with --model"
+    )
 
 
 def _from_official(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.encoder import Tokens
-from st4rtrack.model.layers import LAYER_NORM_EPS, DecoderBlock, Rope2D
+from st4rtrack.model.layers import LAYER_NORM_EPS, DecoderBlock, PatchEmbed, Rope2D
 
 HINT_CHANNELS = 24
 """Channels of a hint map, listed in `model/hints.py`."""
@@ -22,7 +22,7 @@ class TwinDecoder(nn.Module):
         self.reconstruction_blocks = nn.ModuleList(DecoderBlock(width, heads) for _ in range(config.decoder_depth))
         self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
         self.rope = Rope2D(width // heads, config.rope_base)
-        self.hint_embed = nn.Conv2d(HINT_CHANNELS, width, config.patch_size, config.patch_size) if config.hints else None
+        self.hint_embed = PatchEmbed(HINT_CHANNELS, width, config.patch_size) if config.hints else None
 
     def forward(
         self, anchor: Tokens, frame: Tokens, anchor_maps: Tensor | None = None, frame_maps: Tensor | None = None
@@ -40,7 +40,7 @@ class TwinDecoder(nn.Module):
         x, y = self.embed(anchor.features), self.embed(frame.features)
         if self.hint_embed is not None and anchor_maps is not None and frame_maps is not None:
             # added after the encoder, so that an image's encoding does not depend on its partner
-            x, y = x + self._embed_hints(anchor_maps), y + self._embed_hints(frame_maps)
+            x, y = (tokens + self.hint_embed(maps).flatten(1, 2) for tokens, maps in ((x, anchor_maps), (y, frame_maps)))
         rope = self.rope(anchor.grid, x.device)
         for layer, blocks in enumerate(zip(self.tracking_blocks, self.reconstruction_blocks, strict=True), start=1):
             x, y = blocks[0](x, y, rope), blocks[1](y, x, rope)
@@ -49,7 +49,3 @@ class TwinDecoder(nn.Module):
         kept[len(self.tracking_blocks)] = (self.norm(x), self.norm(y))
         tracking, reconstruction = zip(*(kept[layer] for layer in self.head_layers), strict=True)
         return list(tracking), list(reconstruction)
-
-    def _embed_hints(self, maps: Tensor) -> Tensor:
-        assert self.hint_embed is not None
-        return self.hint_embed(maps.to(self.hint_embed.weight.dtype)).flatten(2).transpose(1, 2)

@@ -1,5 +1,8 @@
 """Where the network runs and in which type."""
 
+import platform
+from pathlib import Path
+
 import torch
 
 from st4rtrack.types import UserError
@@ -34,6 +37,16 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if name not in ("float32", "bfloat16"):
         raise UserError(f"dtype {name!r} is not one of auto, float32, bfloat16")
     return getattr(torch, name)
+
+
+def processor() -> str:
+    """The processor's model name."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        if names:
+            return names[0]
+    return platform.processor() or platform.machine()
 
 
 def _fast_bfloat16(device: torch.device) -> bool:

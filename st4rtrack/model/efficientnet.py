@@ -31,13 +31,17 @@ BATCH_NORM_EPS = 1e-3
 class SameConv2d(nn.Conv2d):
     """Convolution with TensorFlow's "SAME" padding: ceil(size / stride) outputs, the odd pixel of padding right and below."""
 
+    def __init__(self, channels: int, out_channels: int, kernel: int, stride: int, *, groups: int = 1) -> None:
+        padding = kernel // 2 if stride == 1 else 0
+        super().__init__(channels, out_channels, kernel, stride, padding, groups=groups)
+
     def forward(self, x: Tensor) -> Tensor:
         (kernel, _), (stride, _) = self.kernel_size, self.stride
         if stride == 1:
-            return F.conv2d(x, self.weight, self.bias, padding=kernel // 2, groups=self.groups)
+            return super().forward(x)
         total = [max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in (x.shape[3], x.shape[2])]
         padding = [part for pixels in total for part in (pixels // 2, pixels - pixels // 2)]
-        return F.conv2d(F.pad(x, padding), self.weight, self.bias, self.stride, groups=self.groups)
+        return super().forward(F.pad(x, padding))
 
 
 class InvertedBottleneck(nn.Module):

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.efficientnet import LEVEL_CHANNELS, EfficientNetLite0
-from st4rtrack.model.layers import LAYER_NORM_EPS, EncoderBlock, ResidualUnit, Rope2D
+from st4rtrack.model.layers import LAYER_NORM_EPS, EncoderBlock, PatchEmbed, ResidualUnit, Rope2D
 
 
 @dataclass
@@ -42,16 +42,16 @@ class Encoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width = config.encoder_width
-        self.patch_embed = nn.Conv2d(3, width, config.patch_size, config.patch_size)
+        self.patch_embed = PatchEmbed(3, width, config.patch_size)
         self.blocks = nn.ModuleList(EncoderBlock(width, config.encoder_heads) for _ in range(config.encoder_depth))
         self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
         self.rope = Rope2D(width // config.encoder_heads, config.rope_base)
 
     def forward(self, images: Tensor) -> Tokens:
         """Tokens of images [batch, 3, height, width] in [-1, 1]."""
-        patches = self.patch_embed(images.to(self.patch_embed.weight.dtype))
-        grid = (patches.shape[2], patches.shape[3])
-        x = patches.flatten(2).transpose(1, 2)
+        patches = self.patch_embed(images)
+        grid = (patches.shape[1], patches.shape[2])
+        x = patches.flatten(1, 2)
         rope = self.rope(grid, x.device)
         for block in self.blocks:
             x = block(x, rope)

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.decoder import HINT_CHANNELS
-from st4rtrack.model.layers import ResidualUnit
+from st4rtrack.model.layers import PatchEmbed, ResidualUnit
 
 DPT_WIDTHS = (96, 192, 384, 768)
 DPT_FUSION_WIDTH = 256
@@ -85,7 +85,7 @@ class ConvHead(nn.Module):
         super().__init__()
         self.unfold = config.patch_size // CONV_STRIDE
         self.tokens = nn.Linear(config.decoder_width, CONV_WIDTH * self.unfold**2)
-        self.pixels = nn.Conv2d(HINT_CHANNELS, CONV_WIDTH, CONV_STRIDE, CONV_STRIDE) if config.hints else None
+        self.pixels = PatchEmbed(HINT_CHANNELS, CONV_WIDTH, CONV_STRIDE) if config.hints else None
         self.level = nn.Conv2d(config.pyramid_width, CONV_WIDTH, 1) if config.encoder == "efficientnet" else None
         self.units = nn.Sequential(ResidualUnit(CONV_WIDTH), ResidualUnit(CONV_WIDTH))
         self.out = nn.Conv2d(CONV_WIDTH, channels, 1)
@@ -100,7 +100,7 @@ class ConvHead(nn.Module):
         """[batch, channels, height, width] from the last layer's features, and hint maps and pyramid of the branch's own image."""
         x = F.pixel_shuffle(self.tokens(features[-1]).transpose(1, 2).unflatten(2, grid), self.unfold)
         if self.pixels is not None and hint_maps is not None:
-            x = x + self.pixels(hint_maps.to(x.dtype))
+            x = x + self.pixels(hint_maps).permute(0, 3, 1, 2)
         if self.level is not None:
             x = x + self.level(levels[LEVEL_AT_STRIDE_4])
         raw = self.out(self.units(x)).float()

@@ -1,8 +1,9 @@
-"""Attention, MLP and blocks with 2D rotary positions, as in DUSt3R. Pre-norm throughout, no dropout.
+"""Patch embedding, attention, MLP and blocks with 2D rotary positions, as in DUSt3R. Pre-norm throughout, no dropout.
 
 Symbols: tokens [batch, tokens, width]; a token's position is its integer patch row and column.
 """
 
+import math
 from functools import lru_cache
 
 import torch
@@ -61,6 +62,35 @@ def _split_heads(x: Tensor, heads: int) -> Tensor:
 
 def _use_fused(module: nn.Module, x: Tensor) -> bool:
     return not (module.training and x.device.type == "cpu")
+
+
+class PatchEmbed(nn.Module):
+    """Linear projection of non-overlapping square patches: a convolution whose stride is its kernel size, as a matrix product.
+
+    `nn.Conv2d` gives wrong bfloat16 results for such kernels on CPUs with AMX (oneDNN 3.12: 8 to 24 input channels, 8x8 and 16x16).
+    Names, shapes and initial values of the parameters are those of the convolution.
+
+    Args:
+        channels, width: of the input and of the output.
+        patch_size: side of a patch in pixels.
+    """
+
+    def __init__(self, channels: int, width: int, patch_size: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.weight = nn.Parameter(torch.empty(width, channels, patch_size, patch_size))
+        self.bias = nn.Parameter(torch.empty(width))
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        bound = (channels * patch_size**2) ** -0.5
+        nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Features [batch, height / patch_size, width / patch_size, width] of maps [batch, channels, height, width]."""
+        size = self.patch_size
+        patches = maps.to(self.weight.dtype).unflatten(3, (-1, size)).unflatten(2, (-1, size))
+        # patch row before channel: this copy is the fastest of those tried, see docs/portability.md
+        patches = patches.permute(0, 2, 4, 3, 1, 5).flatten(3)
+        return F.linear(patches, self.weight.transpose(1, 2).flatten(1), self.bias)
 
 
 class SelfAttention(nn.Module):

@@ -1,7 +1,7 @@
 """St4RTrack: an anchor image and a frame in, two pointmaps out, both in the anchor's camera frame, both at the frame's time.
 
 The paper's Fig. 2 as code: shared encoder, twin decoders, two heads (paper section 3.1). Released weights are trained for the
-formulas of `released_points`; a network with hints refines the skeleton of two-view geometry instead (`skeleton_points`).
+formulas of `released_points`; a network with hints corrects the base geometry of its hints instead (`points_on_base`).
 """
 
 import torch
@@ -17,10 +17,11 @@ from st4rtrack.model.monocular import MonocularHead
 from st4rtrack.types import MonocularDepth, Pointmap, TwoPointmaps
 
 MIN_DEPTH = 0.02
-"""Nearest that the skeleton puts a point before a camera, in its units (the median depth is near one)."""
+"""Minimum depth of the base geometry, in units of its median depth."""
 
-SKELETON_CHANNELS = 10
-"""Raw channels of a network with hints, see `points_on_rays` and `skeleton_points`; channel 3 is the confidence."""
+HINT_OUTPUT_CHANNELS = 10
+"""Raw channels of a network with hints, see `points_on_rays` and `points_on_base`; channel 3 is the confidence. Channels 0, 1, 7 and 8
+were offsets of the pixel rays; they are not used, so that every point projects to its own pixel."""
 
 
 class St4RTrack(nn.Module):
@@ -40,7 +41,7 @@ class St4RTrack(nn.Module):
         self.encoder = make_encoder(config)
         self.decoder = TwinDecoder(config)
         head = DptHead if config.head == "dpt" else ConvHead
-        channels = SKELETON_CHANNELS if config.hints else 4
+        channels = HINT_OUTPUT_CHANNELS if config.hints else 4
         self.tracking_head = head(config, channels)
         self.reconstruction_head = head(config, channels)
         self.monocular_head = MonocularHead(config) if config.monocular else None
@@ -122,7 +123,7 @@ class St4RTrack(nn.Module):
         frame_maps = None if hints is None else hints.frame_maps
         _, features = self.decoder(anchor_tokens, frame_tokens, None if hints is None else hints.anchor_maps, frame_maps)
         raw = self.reconstruction_head(features, anchor_tokens.grid, frame_maps, frame_tokens.levels)
-        return Pointmap(released_points(raw) if hints is None else skeleton_reconstruction(raw, hints)[1], confidence(raw[:, 3]))
+        return Pointmap(released_points(raw) if hints is None else reconstruction_on_rays(raw, hints)[1], confidence(raw[:, 3]))
 
     def decode_with_anchor(
         self, anchor_tokens: Tokens, frame_tokens: Tokens, hints: Hints, anchor_points: Pointmap | None = None
@@ -143,7 +144,7 @@ class St4RTrack(nn.Module):
         with torch.autocast(
             raw_tracking.device.type, enabled=False
         ):  # geometry stays in float32 while the network learns in bfloat16
-            tracking, reconstruction = skeleton_points(raw_tracking, raw_reconstruction, anchor_points.points_world, hints)
+            tracking, reconstruction = points_on_base(raw_tracking, raw_reconstruction, anchor_points.points_world, hints)
         maps = TwoPointmaps(
             Pointmap(tracking, confidence(raw_tracking[:, 3])), Pointmap(reconstruction, confidence(raw_reconstruction[:, 3]))
         )
@@ -180,47 +181,41 @@ def confidence(raw: Tensor) -> Tensor:
     return 1 + raw.exp()
 
 
-def skeleton_points(
+def points_on_base(
     raw_tracking: Tensor, raw_reconstruction: Tensor, anchor_points: Tensor, hints: Hints
 ) -> tuple[Tensor, Tensor]:
-    """Points [batch, height, width, 3] of both branches as corrections of classical geometry.
+    """Points [batch, height, width, 3] of both branches as corrections of the base geometry.
 
-    Reconstruction: see `skeleton_reconstruction`.
-    Tracking: an anchor pixel's content stays where it was, `anchor_points`, so that all frames share one depth of the anchor. Where the
-    flow is trusted it lies on the ray of frame j to which the flow leads: as near to where it was as the ray allows (no motion is made up
-    along the ray), or at the depth that frame j has there. Raw channels: trust in the flow (5), in the frame's depth (6),
-    turn of that ray (7, 8), log of the depth along it (9).
+    Reconstruction: see `reconstruction_on_rays`.
+    Tracking: static content stays at `anchor_points`, so that all frames share one depth of the anchor. Where the flow is trusted, a point
+    lies on the ray of frame j to which the flow leads: either as close to its old position as the ray allows (no motion along the ray), or
+    at the depth of frame j there. Raw channels: flow gate (5), gate of the depth of frame j (6), log depth along the ray (9).
     """
-    in_frame, reconstruction = skeleton_reconstruction(raw_reconstruction, hints)
+    in_frame, reconstruction = reconstruction_on_rays(raw_reconstruction, hints)
     rotation, translation = hints.anchor_from_frame[:, :3, :3], hints.anchor_from_frame[:, None, None, :3, 3]
     followed = sample_by_flow(in_frame.permute(0, 3, 1, 2), hints.forward_flow).permute(0, 2, 3, 1)
     depth = followed[..., 2:].clamp(min=MIN_DEPTH)
-    ray = F.pad(followed[..., :2] / depth + raw_tracking[:, 7:9].permute(0, 2, 3, 1), (0, 1), value=1.0)
-    ray = torch.einsum("bij,bhwj->bhwi", rotation, ray)
+    ray = torch.einsum("bij,bhwj->bhwi", rotation, F.pad(followed[..., :2] / depth, (0, 1), value=1.0))
     nearest = ((anchor_points - translation) * ray).sum(-1, keepdim=True) / ray.square().sum(-1, keepdim=True)
     nearest = nearest.clamp(min=MIN_DEPTH)
     in_depth, further = torch.sigmoid(raw_tracking[:, 6])[..., None], raw_tracking[:, 9, ..., None].clamp(-2, 2)
     on_ray = translation + ray * nearest * (depth / nearest) ** in_depth * further.exp()
-    # whether the flow comes back is where its trust starts, not where it ends: what was followed for long seldom does exactly
-    trust = torch.sigmoid(raw_tracking[:, 5] + 4 * hints.consistency - 2)[..., None]
-    return anchor_points + trust * (on_ray - anchor_points), reconstruction
+    # the forward-backward check is where the gate starts, not where it ends: long chains of flow rarely return exactly
+    gate = torch.sigmoid(raw_tracking[:, 5] + 4 * hints.consistency - 2)[..., None]
+    return anchor_points + gate * (on_ray - anchor_points), reconstruction
 
 
-def skeleton_reconstruction(raw: Tensor, hints: Hints) -> tuple[Tensor, Tensor]:
-    """A frame's points [batch, height, width, 3] in its own camera and in the anchor's.
-
-    A pixel's point lies on its ray at its depth, both corrected (`points_on_rays`); the relative camera brings it into the anchor's frame.
-    """
+def reconstruction_on_rays(raw: Tensor, hints: Hints) -> tuple[Tensor, Tensor]:
+    """Points [batch, height, width, 3] of a frame in its own camera and in the anchor's; each lies on the ray of its pixel."""
     in_frame = points_on_rays(raw, hints.frame_log_depth, hints.rays)
     rotation, translation = hints.anchor_from_frame[:, :3, :3], hints.anchor_from_frame[:, None, None, :3, 3]
     return in_frame, torch.einsum("bij,bhwj->bhwi", rotation, in_frame) + translation
 
 
 def points_on_rays(raw: Tensor, known_log_depth: Tensor, rays: Tensor) -> Tensor:
-    """Points [batch, height, width, 3] in a camera's own frame.
+    """Points [batch, height, width, 3] in the frame of the camera of `rays`.
 
-    Raw channels: turn of the ray (0, 1), log depth (2), trust in the known depth (4).
+    Raw channels: log depth (2), gate of the known depth (4).
     """
-    turned = torch.cat([rays[..., :2] + raw[:, :2].permute(0, 2, 3, 1), rays[..., 2:]], dim=-1)
     log_depth = raw[:, 2] + torch.sigmoid(raw[:, 4]) * known_log_depth
-    return turned * log_depth.clamp(-6, 6).exp()[..., None]
+    return rays * log_depth.clamp(-6, 6).exp()[..., None]

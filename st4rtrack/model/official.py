@@ -6,19 +6,45 @@ architecture is a Python expression in a string: it is parsed, never evaluated.
 
 import argparse
 import ast
+import pickle
 import re
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path, PosixPath, PurePosixPath
+from types import FunctionType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from st4rtrack.io.files import require_not_lfs_pointer
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.types import UserError
 
-ALLOWED_CLASSES = [argparse.Namespace, PosixPath, PurePosixPath]
+
+def _numpy_scalar(dtype: np.dtype, data: bytes) -> np.generic:
+    """A NumPy scalar, such as a best score beside the weights; its own constructor would also take arbitrary objects."""
+    if dtype.kind not in "biufc" or len(data) != dtype.itemsize:
+        raise pickle.UnpicklingError("a NumPy scalar that is not a number")
+    return np.frombuffer(data, dtype)[0]
+
+
+def _under_name(module: str) -> Callable[..., np.generic]:
+    """A copy of `_numpy_scalar` that PyTorch's unpickler finds under NumPy's name."""
+    function = FunctionType(_numpy_scalar.__code__, globals(), "scalar")
+    function.__module__, function.__qualname__ = module, "scalar"
+    return function
+
+
+NUMPY_CLASSES = [
+    np.dtype,
+    *{type(np.dtype(code)) for code in "?bhilqBHILQefdFD"},
+    _under_name("numpy.core.multiarray"),  # as NumPy 1 wrote it
+    _under_name("numpy._core.multiarray"),
+]
+ALLOWED_CLASSES = [argparse.Namespace, PosixPath, PurePosixPath, *NUMPY_CLASSES]
 ARCHITECTURES = ("AsymmetricCroCo3DStereo", "AsymmetricMASt3R")
 HEAD_TYPES = ("dpt", "catmlp+dpt")
 
@@ -99,6 +125,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it holds classes outside the list, or is no such file.
     """
+    require_not_lfs_pointer(path)
     _require_unpacked(path)
     try:
         with torch.serialization.safe_globals(ALLOWED_CLASSES), warnings.catch_warnings():

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from st4rtrack.model.encoder import Tokens
-from st4rtrack.model.hints import Hints, assemble_hints
+from st4rtrack.model.example_inputs import example_hints, example_images
+from st4rtrack.model.hints import Hints
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.model.traceable import traceable_model
 from st4rtrack.types import TwoPointmaps
@@ -94,14 +95,14 @@ def example_inputs(graph: Graph, model: St4RTrack, batch: int, size: tuple[int, 
     """Plausible inputs of a graph: smooth images or random tokens, and hints of a camera that moves a little."""
     generator = torch.Generator().manual_seed(seed)
     height, width = size
-    images = [_smooth((batch, 3, height, width), generator).clamp(-1, 1) for _ in range(2)]
+    images = example_images((batch, 3, height, width), generator)
     if isinstance(graph.module, DecoderGraph):
         patch = model.config.patch_size
         shape = (batch, height // patch, width // patch, model.config.encoder_width)
         tokens = tuple(torch.randn(shape, generator=generator) for _ in range(2))
         if not model.config.hints:
             return tokens
-        hints = _example_hints(images, generator)
+        hints = example_hints(images, generator)
         return (*tokens, *(getattr(hints, name).contiguous() for name in HINTS))
     return tuple(images[: len(graph.inputs)])
 
@@ -121,25 +122,3 @@ def open_axes(graph: Graph, patch: int) -> tuple[Any, ...]:
     if isinstance(graph.module, DecoderGraph):
         return (*axes[:2], tuple(axes[2:]))
     return tuple(axes)
-
-
-def _example_hints(images: list[Tensor], generator: torch.Generator) -> Hints:
-    batch, _, height, width = images[0].shape
-    flow = [4 * _smooth((batch, 2, height, width), generator).permute(0, 2, 3, 1) for _ in range(2)]
-    depth = [1.5 + 0.5 * _smooth((batch, 1, height, width), generator)[:, 0].clamp(-1, 1) for _ in range(2)]
-    camera = torch.eye(4).repeat(batch, 1, 1)
-    camera[:, :3, 3] = 0.1 * torch.randn((batch, 3), generator=generator)
-    return assemble_hints(
-        *images,
-        forward_flow=flow[0],
-        backward_flow=flow[1],
-        anchor_depth=depth[0],
-        frame_depth=depth[1],
-        anchor_from_frame=camera,
-        focal_px=torch.full((batch,), 0.9 * max(height, width)),
-    )
-
-
-def _smooth(shape: tuple[int, int, int, int], generator: torch.Generator) -> Tensor:
-    coarse = torch.randn((*shape[:2], 4, 4), generator=generator)
-    return nn.functional.interpolate(coarse, size=shape[2:], mode="bicubic", align_corners=False)

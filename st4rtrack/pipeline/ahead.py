@@ -3,7 +3,7 @@
 import queue
 import threading
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, TypeVar, cast
 
@@ -28,8 +28,9 @@ def ended_together() -> Iterator[None]:
         yield
     finally:
         _begun.reset(token)
-        for generator in reversed(begun):
-            generator.close()
+        with ExitStack() as closing:  # all of them, also where closing one raises
+            for generator in begun:
+                closing.callback(generator.close)
 
 
 def run_ahead(items: Iterable[Item], most: int) -> Generator[Item, None, None]:
@@ -58,9 +59,21 @@ def _made_ahead(items: Iterable[Item], most: int) -> Generator[Item, None, None]
             yield cast(Item, item)
     finally:
         unwanted.set()
-        thread.join()
+        _join(thread)
     if failed:
         raise failed[0]
+
+
+def _join(thread: threading.Thread) -> None:
+    """Waits for the end of a thread even if Ctrl-C is pressed meanwhile: the generators that it runs are closed next."""
+    interrupt: KeyboardInterrupt | None = None
+    while thread.is_alive():
+        try:
+            thread.join()
+        except KeyboardInterrupt as error:
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
 
 
 def _produce(

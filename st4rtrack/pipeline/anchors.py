@@ -22,6 +22,7 @@ from st4rtrack.pipeline.coverage import Coverage, shown_by
 from st4rtrack.pipeline.joins import world_from_camera, world_from_pair
 from st4rtrack.pipeline.relay import relay
 from st4rtrack.pipeline.tracks import visible_probability
+from st4rtrack.pipeline.unsolved import hide_unsolved
 from st4rtrack.types import Pointmap, TwoPointmaps
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,10 @@ def add_anchors(pairs: Pairs, sink: SceneSink, *, place_lost: bool) -> dict[str,
         `pairs_per_frame` of further anchors, and what `relay` did.
     """
     # once an anchor is whole all frames have been placed
-    placed = relay(pairs, sink) if place_lost and not sink.anchors.records else {}
+    placed = {}
+    if place_lost and not sink.anchors.records:
+        placed = relay(pairs, sink)
+        hide_unsolved(sink)
     coverage = _coverage_so_far(sink)
     limit = int(MOST_PAIRS * sink.header.num_frames)
     spent = sum(record["pairs"] for record in sink.anchors.records)
@@ -88,6 +92,9 @@ def _coverage_so_far(sink: SceneSink) -> Coverage:
         coverage.add(index, sink.read("tracking_points", index), sink.read("visible", index))
     everything = np.ones((sink.header.height, sink.header.width), bool)
     coverage.set(sink.header.anchor_index, everything)
+    for index in range(sink.header.num_frames):
+        if not sink.read("solved", index):  # what an unsolved frame shows has no place in the world
+            coverage.set(index, everything)
     for record in sink.anchors.records:
         read = partial(sink.anchors.read, record["frame"])
         for index in range(record["first"], record["last"] + 1):
@@ -143,7 +150,8 @@ def _write(
         in_world = TwoPointmaps(Pointmap(points, maps.tracking.confidence), Pointmap(shown.points, shown.confidence))
         images = (sink.read("rgb", anchor), sink.read("rgb", index))
         probability = visible_probability(in_world, shown.world_from_camera, shown.intrinsics, *images)
-    probability = np.where(new, probability, 0).astype(np.float16)  # before it is compared, so that what is stored agrees
+    seen = new & bool(sink.read("solved", index))
+    probability = np.where(seen, probability, 0).astype(np.float16)  # before it is compared, so that what is stored agrees
     visible = probability > 0.5
     kept, confidence = _with_neighbours(new), maps.tracking.confidence
     sure = np.ones(new.shape, np.float32) if confidence is None else confidence

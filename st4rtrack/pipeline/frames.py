@@ -1,6 +1,6 @@
 """Every frame from the video to the scene: through the network, consistent over time, with its camera and what it sees of the anchor."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,14 +18,18 @@ from st4rtrack.pipeline.cameras import anchor_intrinsics, solve_camera
 from st4rtrack.pipeline.known import Placing
 from st4rtrack.pipeline.outward import Outward
 from st4rtrack.pipeline.pointmaps import Anchor, encode_anchor, predict_batch, predict_frames, predict_reconstructions
+from st4rtrack.pipeline.quality import frame_quality
 from st4rtrack.pipeline.refine import Refinement, drawn_to_surface, frames_needed, refined
 from st4rtrack.pipeline.tokens import TokenFile
 from st4rtrack.pipeline.tracks import cycle_error, visible_probability
-from st4rtrack.types import Pointmap, TwoPointmaps, Video
+from st4rtrack.types import PixelMap, Pointmap, TwoPointmaps, Video
 
 FRAMES_BETWEEN_RELEASES = 8
 """After so many, freed memory goes back to the system: what is held would grow by a tenth over thousands of frames. Takes under one percent
 of the time."""
+
+Flow = tuple[np.ndarray, np.ndarray]
+"""Optical flow [height, width, 2] from the anchor to a frame in network pixels, and its cycle error [height, width]."""
 
 FRAMES_BETWEEN_THREADS = 2
 """How many frames may wait between cameras, visibility and writing."""
@@ -66,11 +70,16 @@ class World:
         return cls(anchor, anchor_index, own.tracking, intrinsics, placing)
 
     @property
+    def focal_px(self) -> float:
+        """Of the anchor, network pixels."""
+        return float(self.intrinsics_of(self.anchor_index)[0, 0])
+
+    @property
     def results(self) -> dict[str, Any]:
         """What was found out about it, plain values."""
         if self.placing is None:
-            return {"focal_px": self.intrinsics[0, 0]}
-        return {"focal_px": self.placing.intrinsics(self.anchor_index)[0, 0], **self.placing.results}
+            return {"focal_px": self.focal_px}
+        return {"focal_px": self.focal_px, **self.placing.results}
 
     def intrinsics_of(self, index: int) -> np.ndarray:
         """[3, 3] of a frame."""
@@ -111,14 +120,15 @@ def process_frames(
         progress: called with (frames done, frames in all).
     """
     done = sink.frames_done
-    returned: dict[int, np.ndarray] = {}  # of the frames that wait for the network, where classical geometry knows it
+    flows: dict[int, Flow] = {}  # of the frames that wait for the network, where classical geometry knows it
     needed = frames_needed(done, world.anchor_index, steps)
-    frames = run_ahead(_noting_cycle_errors(outward.frames(needed), returned), batch_size)
+    frames = run_ahead(_noting_flows(outward.frames(needed), flows), batch_size)
     predicted = run_ahead(predict_frames(model, world.anchor, frames, batch_size=batch_size, kept=kept), batch_size)
     consistent = refined(predicted, world.points, world.anchor_index, steps)
-    placed = run_ahead(_placed(consistent, world, steps, sink, returned), FRAMES_BETWEEN_THREADS)
-    for frame, probability in run_ahead(stream_side_by_side(partial(_with_visibility, world), placed), FRAMES_BETWEEN_THREADS):
-        _write(sink, frame, probability, world.intrinsics_of(frame.index), float(video.time_s[frame.index]))
+    placed = run_ahead(_placed(consistent, world, steps, sink, flows, outward.unsolved), FRAMES_BETWEEN_THREADS)
+    measured = partial(_with_visibility, world, sink.header.pixel_map)
+    for frame, probability, quality in run_ahead(stream_side_by_side(measured, placed), FRAMES_BETWEEN_THREADS):
+        _write(sink, frame, probability, quality, world.intrinsics_of(frame.index), float(video.time_s[frame.index]))
         done[frame.index] = True
         num_done = int(done.sum())
         if num_done % FRAMES_BETWEEN_RELEASES == 0:
@@ -127,26 +137,26 @@ def process_frames(
             progress(num_done, len(video))
 
 
-def _noting_cycle_errors(
-    frames: Iterator[tuple[int, np.ndarray, TwoView | None]], returned: dict[int, np.ndarray]
+def _noting_flows(
+    frames: Iterator[tuple[int, np.ndarray, TwoView | None]], flows: dict[int, Flow]
 ) -> Iterator[tuple[int, np.ndarray, TwoView | None]]:
-    """The frames, and in `returned` how well the optical flow of each comes back."""
+    """The frames, unchanged; `flows` takes the optical flow of each and its cycle error."""
     for index, rgb, view in frames:
         if view is not None:
-            returned[index] = cycle_error(view)
+            flows[index] = view.forward_flow, cycle_error(view)
         yield index, rgb, view
 
 
 @dataclass(frozen=True)
 class _PlacedFrame:
-    """A frame [height, width] with its pointmaps in the world and its camera; the cycle error where optical flow knows it."""
+    """A frame [height, width] with its pointmaps in the world and its camera; the optical flow where it was computed."""
 
     index: int
     rgb: np.ndarray
     maps: TwoPointmaps
     world_from_camera: np.ndarray
     solved: bool
-    cycle_error: np.ndarray | None
+    flow: Flow | None
 
 
 def _placed(
@@ -154,21 +164,27 @@ def _placed(
     world: World,
     steps: Refinement,
     sink: SceneSink,
-    returned: dict[int, np.ndarray],
+    flows: dict[int, Flow],
+    unsolved: Collection[int],
 ) -> Iterator[_PlacedFrame]:
-    """The frames that the sink misses, with their cameras; one without has its neighbour's on the anchor's side, and is marked."""
+    """The frames that the sink misses, with their cameras.
+
+    An unsolved frame has the pose of its neighbour on the anchor's side, and is marked; `unsolved` are those known from the images.
+    """
     written = sink.frames_done
     last: tuple[int, np.ndarray] | None = None
     for index, rgb, maps in frames:
-        cycle = returned.pop(index, None)
+        flow = flows.pop(index, None)
         if written[index]:  # on disk already, and only looked at again for its neighbours' sake
             continue
         neighbour = _camera_of(index - int(np.sign(index - world.anchor_index)), world.anchor_index, last, sink)
         maps, camera, solved = world.place(index, maps, neighbour)
+        if index in unsolved:
+            camera, solved = neighbour, False
         if steps.surface and solved and index != world.anchor_index:
             maps = drawn_to_surface(maps, camera, world.intrinsics_of(index))
         last = index, camera
-        yield _PlacedFrame(index, rgb, maps, camera, solved, cycle)
+        yield _PlacedFrame(index, rgb, maps, camera, solved, flow)
 
 
 def _camera_of(index: int, anchor_index: int, last: tuple[int, np.ndarray] | None, sink: SceneSink) -> np.ndarray:
@@ -178,22 +194,28 @@ def _camera_of(index: int, anchor_index: int, last: tuple[int, np.ndarray] | Non
     return last[1] if last is not None and last[0] == index else sink.read("world_from_camera", index)
 
 
-def _with_visibility(world: World, frame: _PlacedFrame) -> tuple[_PlacedFrame, np.ndarray]:
-    """The frame, and with which probability [height, width] float16 it sees each point of the anchor."""
+def _with_visibility(world: World, pixel_map: PixelMap, frame: _PlacedFrame) -> tuple[_PlacedFrame, np.ndarray, dict[str, float]]:
+    """The frame, the visibility probability [height, width] float16 of the anchor's points, and `frame_quality`."""
+    flow, error = frame.flow or (None, None)
+    camera, intrinsics = frame.world_from_camera, world.intrinsics_of(frame.index)
     if frame.index == world.anchor_index:
-        return frame, np.ones(frame.rgb.shape[:2], np.float16)
-    probability = visible_probability(
-        frame.maps,
-        frame.world_from_camera,
-        world.intrinsics_of(frame.index),
-        world.anchor.rgb,
-        frame.rgb,
-        cycle_error=frame.cycle_error,
-    )
-    return frame, probability.astype(np.float16)  # before it is compared, so that what is stored agrees
+        probability = np.ones(frame.rgb.shape[:2], np.float16)
+    else:
+        likely = visible_probability(frame.maps, camera, intrinsics, world.anchor.rgb, frame.rgb, cycle_error=error)
+        probability = likely.astype(np.float16)  # before it is compared, so that what is stored agrees
+    start = world.points.points_world if world.placing is None else world.placing.start
+    quality = frame_quality(start, frame.maps, camera, intrinsics, probability > 0.5, pixel_map, flow=flow, cycle_error=error)
+    return frame, probability, quality
 
 
-def _write(sink: SceneSink, frame: _PlacedFrame, probability: np.ndarray, intrinsics: np.ndarray, time_s: float) -> None:
+def _write(
+    sink: SceneSink,
+    frame: _PlacedFrame,
+    probability: np.ndarray,
+    quality: dict[str, float],
+    intrinsics: np.ndarray,
+    time_s: float,
+) -> None:
     tracking, reconstruction = frame.maps.tracking, frame.maps.reconstruction
     sink.write_frame(
         frame.index,
@@ -208,4 +230,5 @@ def _write(sink: SceneSink, frame: _PlacedFrame, probability: np.ndarray, intrin
         world_from_camera=frame.world_from_camera,
         intrinsics=intrinsics,
         solved=frame.solved,
+        **quality,  # pyright: ignore[reportArgumentType]
     )

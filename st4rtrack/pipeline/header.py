@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from st4rtrack.io.scene import SceneHeader
+from st4rtrack.io.scene.table import DEFAULT_FIELDS, FRAME_QUALITY
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.types import PixelMap, Video
 
@@ -51,6 +52,7 @@ def scene_header(
         source_size=(source.height, source.width),
         info=info,
         points_dtype=points_dtype,
+        fields=(*DEFAULT_FIELDS, *FRAME_QUALITY),
     )
 
 

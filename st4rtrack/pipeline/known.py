@@ -20,7 +20,8 @@ from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_maps, t
 from st4rtrack.geometry.vectors import all_finite, length
 from st4rtrack.io.known.known import KnownVideo
 from st4rtrack.pipeline.cameras import solve_camera
-from st4rtrack.types import Pointmap, TwoPointmaps, UserError
+from st4rtrack.pipeline.preparation import PreparedVideo
+from st4rtrack.types import Pointmap, TwoPointmaps, UserError, Video
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,16 @@ PredictFrames = Callable[[list[int]], Iterator[tuple[int, Pointmap]]]
 def given_geometry(known: KnownVideo) -> Given:
     """The part that classical geometry can use."""
     return Given(known.focal_px, known.world_from_camera, known.depth, known.static)
+
+
+def with_observations(given: Given, source: Video, prepared: PreparedVideo) -> Given:
+    """The same with what the file and the images say where the user says nothing: focal length of the metadata, logos and subtitles."""
+    if source.focal_px is not None and given.focal_px is None:
+        given = replace(given, focal_px=source.focal_px * prepared.pixel_map.scale[0], focal_from_metadata=True)
+    overlay, user_static = prepared.overlay, given.static
+    if overlay is None:
+        return given
+    return replace(given, static=lambda index: ~overlay if user_static is None else user_static(index) & ~overlay)
 
 
 class Placing:
@@ -72,6 +83,11 @@ class Placing:
         self.unit = self._depth_unit or self._camera_unit or 1.0
         self.metres = self._metres(own)
         self._begin(own)
+
+    @property
+    def start(self) -> np.ndarray:
+        """[H, W, 3] the anchor's points at its own time."""
+        return self._start
 
     def intrinsics(self, index: int) -> np.ndarray:
         """[3, 3] of a frame."""

@@ -54,14 +54,14 @@ def moving_points(read: ReadField, num_frames: int, anchor_index: int) -> np.nda
     """
     start = np.asarray(read("tracking_points", anchor_index), np.float32)
 
-    def displacement(t: int) -> tuple[np.ndarray, np.ndarray]:
+    def of_frame(t: int) -> tuple[np.ndarray, np.ndarray]:
         visible = np.asarray(read("visible", t), bool)
         points = np.asarray(read("tracking_points", t), np.float32)
         centre = np.asarray(read("world_from_camera", t), np.float32)[:3, 3]
-        return _displacement(start - centre, points - centre, visible), visible
+        return displacement(start - centre, points - centre, visible), visible
 
     said, seen = np.zeros(start.shape[:2], np.float32), np.zeros(start.shape[:2], np.float32)
-    for moved, visible in stream_side_by_side(displacement, (t for t in range(num_frames) if t != anchor_index)):
+    for moved, visible in stream_side_by_side(of_frame, (t for t in range(num_frames) if t != anchor_index)):
         said += moved
         seen += visible
     return cv2.medianBlur(said / np.maximum(seen, 1), 5) > MOVES
@@ -78,6 +78,8 @@ def moving_masks(read: ReadField, num_frames: int, anchor_index: int, moving: np
     def mask(t: int) -> np.ndarray:
         if t == anchor_index:
             return moving.copy()
+        if not read("solved", t):
+            return np.zeros_like(moving)
         shows, still = _shown(read, t, moving)
         new = ~shows & ~still
         if new.mean() > LEAST_NEW_SHARE:
@@ -87,7 +89,7 @@ def moving_masks(read: ReadField, num_frames: int, anchor_index: int, moving: np
     return stream_side_by_side(mask, range(num_frames))
 
 
-def _displacement(start: np.ndarray, now: np.ndarray, visible: np.ndarray) -> np.ndarray:
+def displacement(start: np.ndarray, now: np.ndarray, visible: np.ndarray) -> np.ndarray:
     """[height, width] distance of points [height, width, 3], both from the camera, over its noise; 0 where it is not known."""
     with np.errstate(divide="ignore", invalid="ignore"):
         distance_start, distance = (length(x) for x in (start, now))
@@ -130,9 +132,11 @@ def _flows_apart(read: ReadField, t: int, num_frames: int) -> np.ndarray:
 
     To both, where both are there: at the edges of what is near, flow to one of them is lost.
     """
-    others = [other for other in (t - REACH, t + REACH) if 0 <= other < num_frames]
+    others = [other for other in (t - REACH, t + REACH) if 0 <= other < num_frames and read("solved", other)]
     if not others:
-        others = [0 if t > num_frames // 2 else num_frames - 1]
+        others = [other for other in [0 if t > num_frames // 2 else num_frames - 1] if read("solved", other)]
+    if not others:
+        return np.zeros(np.shape(read("visible", t)), bool)
     apart = [_flow_excess(read, t, other) for other in others]
     return np.min(apart, axis=0) > 1
 

@@ -1,10 +1,12 @@
-"""The order in which a video is read: outward from the anchor, so that what moves can be followed from frame to frame."""
+"""Frame order: outward from the anchor, so that optical flow can be chained."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from st4rtrack.classical.anchored import SURVEY_FRAMES, AnchoredGeometry
+from st4rtrack.classical.anchored import MIN_ZOOM_VOTES, SURVEY_FRAMES, AnchoredGeometry, motion_of
+from st4rtrack.classical.camera_motion import CameraMotion
+from st4rtrack.classical.frame_checks import FrameChecks
 from st4rtrack.classical.given import Given, Units
 from st4rtrack.classical.two_view import TwoView
 from st4rtrack.types import Video
@@ -14,7 +16,9 @@ FRAMES_AT_ONCE = 32
 
 
 class Outward:
-    """Frames of a video from the anchor to its end, then from the anchor to its start, with what classical geometry knows of them.
+    """Frames of a video from the anchor to its end, then from the anchor to its start, with their classical geometry.
+
+    Every frame is checked as it is read: one that is black or blurred to nothing, and all frames beyond a hard cut, are unsolved.
 
     Args:
         video: at network size.
@@ -24,6 +28,10 @@ class Outward:
 
     Attributes:
         anchor_view: the anchor against itself, `None` without geometry.
+        motion: how the camera moves next to the anchor; `None` where nothing says.
+        checks: states and hard cuts of the frames read so far.
+        zooms: the focal length changes.
+        unsolved: numbers of frames read so far whose pose cannot be estimated, as far as it was known when they were read.
     """
 
     def __init__(
@@ -36,8 +44,18 @@ class Outward:
         given: Given | None = None,
     ) -> None:
         self._video, self._anchor_index, self._anchor_rgb, self._given = video, anchor_index, anchor_rgb, given
+        self.checks = FrameChecks()
+        self.unsolved: set[int] = set()
+        self._zoomed: set[int] = set()
         self._survey = self._surveyed() if with_geometry else None
+        self.motion = self._survey.motion if self._survey else self._motion_alone()
+        self.zooms = self.motion is not None and self.motion.kind in ("zoom", "dolly_zoom")
         self.anchor_view: TwoView | None = None if self._survey is None else self._survey.anchor_view
+
+    @property
+    def geometry(self) -> AnchoredGeometry | None:
+        """Camera motion and focal length as surveyed next to the anchor; `None` without geometry."""
+        return self._survey
 
     @property
     def units(self) -> Units:
@@ -45,25 +63,47 @@ class Outward:
         return Units() if self._survey is None or self._survey.surveyed is None else self._survey.units
 
     def frames(self, done: Sequence[bool] | np.ndarray) -> Iterator[tuple[int, np.ndarray, TwoView | None]]:
-        """Number, image and view of every frame that is not done; done ones are only looked at where the way leads through them."""
+        """Number, image and view of every frame that is not done.
+
+        Frames that are done are read again as far as flow and cuts have to be followed through them.
+        """
         after = range(self._anchor_index, len(self._video))
         before = range(self._anchor_index - 1, -1, -1)
         yield from self._along(after, done)
         yield from self._along(before, done)
+        self.checks.finish()
+
+    @property
+    def all_unsolved(self) -> set[int]:
+        """`unsolved`, those between a hard cut and its detection, and those after a zoom begins; when all frames have been read."""
+        return self.unsolved | self._zoomed | {index for index in range(len(self._video)) if self._is_beyond_cut(index)}
 
     def _along(self, way: range, done: Sequence[bool] | np.ndarray) -> Iterator[tuple[int, np.ndarray, TwoView | None]]:
-        missing = [index for index in way if not done[index]]
-        if not missing:
-            return
-        if self._survey is None:  # nothing is followed, so the way begins where something is missing
-            way = way[way.index(missing[0]) :]
+        # frames that are done are still checked: a resumed run reports the same cuts, dark frames and zooms
         geometry = None if self._survey is None else self._survey.along()
         for index, rgb in zip(way, self._read(way), strict=True):
+            usable = self.checks.add(index, rgb) == "usable" and not self._is_beyond_cut(index)
             view = None
             if geometry is not None:
-                view = geometry.anchor_view if index == self._anchor_index else geometry.next(rgb, index)
+                view = self._view(geometry, index, rgb, usable=usable)
+                usable = geometry.solved
+            if not usable and index != self._anchor_index:
+                self.unsolved.add(index)
             if not done[index]:
                 yield index, rgb, view
+        if geometry is not None and len(geometry.zooming) >= MIN_ZOOM_VOTES:
+            self.zooms = True
+            self._zoomed.update(way[way.index(geometry.zooming[0]) :])
+
+    def _view(self, geometry: AnchoredGeometry, index: int, rgb: np.ndarray, *, usable: bool) -> TwoView:
+        if index == self._anchor_index:
+            return geometry.anchor_view
+        return geometry.next(rgb, index) if usable else geometry.skip()
+
+    def _is_beyond_cut(self, index: int) -> bool:
+        """A hard cut lies between the frame and the anchor. A cut is the number of the first frame after it."""
+        low, high = sorted((index, self._anchor_index))
+        return any(low < cut <= high for cut in self.checks.cuts)
 
     def _read(self, way: range) -> Iterator[np.ndarray]:
         if way.step > 0:
@@ -73,12 +113,41 @@ class Outward:
             yield from list(self._video.frames(max(0, stop - FRAMES_AT_ONCE), stop))[::-1]
 
     def _surveyed(self) -> AnchoredGeometry:
-        """From the frames after the anchor, or, where they show no parallax, from those before it."""
-        after = range(self._anchor_index + 1, min(self._anchor_index + 1 + SURVEY_FRAMES, len(self._video)))
-        before = range(self._anchor_index - 1, max(self._anchor_index - 1 - SURVEY_FRAMES, -1), -1)
+        """From the frames after the anchor, or from those before it where only they show parallax or are usable at all."""
+        after, before = self._near
         found = self._survey_along(after)
-        return self._survey_along(before) if found.surveyed is None and len(before) else found
+        if found.surveyed is not None or not len(before):
+            return found
+        other = self._survey_along(before)
+        return other if other.surveyed is not None or found.motion is None else found
+
+    def _motion_alone(self) -> CameraMotion | None:
+        """Camera motion for a network without hints."""
+        after, before = self._near
+        static = None if self._given is None or self._given.static is None else self._given.static(self._anchor_index)
+        return motion_of(self._anchor_rgb, [rgb for _, rgb in self._usable(after if len(after) else before)], static)
+
+    @property
+    def _near(self) -> tuple[range, range]:
+        """Frames next to the anchor, after it and before it, outward."""
+        after = range(self._anchor_index + 1, min(self._anchor_index + 1 + SURVEY_FRAMES, len(self._video)))
+        return after, range(self._anchor_index - 1, max(self._anchor_index - 1 - SURVEY_FRAMES, -1), -1)
 
     def _survey_along(self, way: range) -> AnchoredGeometry:
-        known, anchor_index = self._given, self._anchor_index
-        return AnchoredGeometry.of(self._anchor_rgb, self._read(way), given=known, anchor_index=anchor_index, way=way)
+        frames = self._usable(way)
+        return AnchoredGeometry.of(
+            self._anchor_rgb,
+            [rgb for _, rgb in frames],
+            given=self._given,
+            anchor_index=self._anchor_index,
+            way=[index for index, _ in frames],
+        )
+
+    def _usable(self, way: range) -> list[tuple[int, np.ndarray]]:
+        """Usable frames of a way, up to the first hard cut."""
+        checks = FrameChecks()
+        checks.add(self._anchor_index, self._anchor_rgb)
+        frames = [(index, rgb) for index, rgb in zip(way, self._read(way), strict=True) if checks.add(index, rgb) == "usable"]
+        beyond = [cut if way.step > 0 else cut - 1 for cut in checks.finish()]
+        near = way[: min((way.index(index) for index in beyond if index in way), default=len(way))]
+        return [(index, rgb) for index, rgb in frames if index in near]

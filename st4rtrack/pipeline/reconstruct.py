@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
+from st4rtrack.classical.given import Given
 from st4rtrack.classical.side_by_side import blas_on_one_thread
 from st4rtrack.io.known.known import Known, known_of_video
 from st4rtrack.io.scene import SceneBuffer, SceneSink, SceneWriter, holds_scene, load_scene
@@ -20,15 +21,17 @@ from st4rtrack.pipeline.anchor_pairs import NetworkPairs
 from st4rtrack.pipeline.anchors import add_anchors
 from st4rtrack.pipeline.frames import World, process_frames
 from st4rtrack.pipeline.header import scene_header
-from st4rtrack.pipeline.known import given_geometry
+from st4rtrack.pipeline.known import given_geometry, with_observations
 from st4rtrack.pipeline.motion import moving_masks, moving_points
 from st4rtrack.pipeline.outward import Outward
 from st4rtrack.pipeline.pointmaps import automatic_batch_size
+from st4rtrack.pipeline.preparation import prepare
+from st4rtrack.pipeline.quality import focal_evidence, observed_warnings, quality_report, record_shares
 from st4rtrack.pipeline.refine import chosen_refinement
 from st4rtrack.pipeline.repeatable import computed_with
 from st4rtrack.pipeline.tokens import TokenFile
-from st4rtrack.preprocess import stretch_to_network_size, to_network_size
-from st4rtrack.types import Scene, UserError
+from st4rtrack.pipeline.unsolved import hide_unsolved
+from st4rtrack.types import QualityReport, Scene
 
 logger = logging.getLogger(__name__)
 
@@ -84,10 +87,9 @@ def reconstruct(
         UserError: the video, the options or the folder cannot be used.
     """
     source = open_video(video, **selection)
-    model = model or load_model()
-    fitted = to_network_size if fit == "crop" else stretch_to_network_size
-    network_video, pixel_map = fitted(source, long_side=size or model.config.image_size, patch_size=model.config.patch_size)
-    anchor_index, steps = _anchor_index(anchor, len(source)), chosen_refinement(refine)
+    model, steps = model or load_model(), chosen_refinement(refine)
+    prepared = prepare(source, model.config, anchor=anchor, size=size, fit=fit)
+    network_video, pixel_map, anchor_index = prepared.video, prepared.pixel_map, prepared.anchor_index
     size_px = (network_video.height, network_video.width)
     given = known_of_video(known, source, pixel_map, size_px, anchor_index) if known else None
     options = {"refine": steps.names, **({"anchor": "auto"} if anchor == "auto" else {})}
@@ -96,7 +98,7 @@ def reconstruct(
     if output is not None and not overwrite and holds_scene(output, header):
         return load_scene(output)
     batch_size = batch_size or automatic_batch_size(model, *size_px)
-    told = None if given is None else given_geometry(given)
+    told = with_observations(Given() if given is None else given_geometry(given), source, prepared)
     outward = Outward(
         network_video, anchor_index, network_video.frame(anchor_index), with_geometry=model.config.hints, given=told
     )
@@ -109,7 +111,7 @@ def reconstruct(
         process_frames(network_video, outward, model, world, steps, sink, batch_size=batch_size, kept=kept, progress=progress)
         results = {
             **world.results,
-            "cameras_not_found": _without_camera(sink),
+            "cameras_not_found": len(hide_unsolved(sink, outward.all_unsolved)),
             "computed": computed_with(model.device, batch_size),
         }
         if anchor == "auto":
@@ -117,27 +119,17 @@ def reconstruct(
         moving = moving_points(sink.read, len(source), anchor_index)
         if given is not None and given.static is not None:
             moving &= ~given.static(anchor_index)
-        in_frames = moving_masks(sink.read, len(source), anchor_index, moving)
-        return sink.finish(moving=moving, moving_in_frames=in_frames, results=results)
+        shares: list[float] = []
+        in_frames = record_shares(moving_masks(sink.read, len(source), anchor_index, moving), shares)
+        focal = focal_evidence(None if given is None else given.focal_px, outward.geometry, world.focal_px, max(size_px))
+        warnings = observed_warnings(prepared.warnings, outward, source)
+        parallax = None if outward.motion is None or outward.motion.kind == "unknown" else outward.motion.parallax
 
+        def report() -> QualityReport:
+            share = sum(shares) / len(shares)
+            return quality_report(sink, moving_share=share, parallax=parallax, warnings=warnings, **focal)
 
-def _without_camera(sink: SceneSink) -> int:
-    """How many frames have none of their own, which is said."""
-    num_frames = sink.header.num_frames
-    unsolved = [k for k in range(num_frames) if not sink.read("solved", k)]
-    if unsolved:
-        said = "no camera was found for %d of %d frames (the first is %d); each has its neighbour's"
-        logger.warning(said, len(unsolved), num_frames, unsolved[0])
-    return len(unsolved)
-
-
-def _anchor_index(anchor: int | str, num_frames: int) -> int:
-    if anchor == "middle":
-        return num_frames // 2
-    if anchor == "auto":
-        return 0
-    if isinstance(anchor, str) or not 0 <= anchor < num_frames:
-        raise UserError(
-            f"the anchor must be a frame number from 0 to {num_frames - 1} (of the frames processed), 'middle' or 'auto', got {anchor!r}"
-        )
-    return int(anchor)
+        scene = sink.finish(moving=moving, moving_in_frames=in_frames, results=results, quality=report)
+    if scene.quality is not None and not scene.quality.reliable:
+        logger.warning("the scene is unreliable: %s", next(w.sentence for w in scene.quality.warnings if w.serious))
+    return scene

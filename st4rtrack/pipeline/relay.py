@@ -15,6 +15,7 @@ import numpy as np
 
 from st4rtrack.geometry.align import Sim3
 from st4rtrack.io.scene import SceneSink
+from st4rtrack.io.scene.table import FRAME_QUALITY
 from st4rtrack.pipeline.anchor_pairs import Pairs
 from st4rtrack.pipeline.cameras import solve_camera
 from st4rtrack.pipeline.coverage import shown_by
@@ -110,5 +111,6 @@ def _place(sink: SceneSink, anchor: int, index: int, maps: TwoPointmaps, similar
         "world_from_camera": camera,
         "solved": found is not None,
     }
+    replaced |= {name: np.float32(np.nan) for name in FRAME_QUALITY if name in fields}  # of the pose that is replaced
     sink.write_frame(index, **{**fields, **replaced})  # pyright: ignore[reportArgumentType]
     return True

@@ -122,7 +122,7 @@ def anchor_cloud(
     scene: Scene, at_frame: int, moving: np.ndarray, anchor_rgb: np.ndarray, *, most_points: int = MOST_POINTS
 ) -> Cloud:
     """The anchor's points at the time of a frame, what is static paler if anything moves."""
-    points = read_points(scene.tracking, at_frame)
+    points = read_points(scene, scene.tracking, at_frame)
     keep = all_finite(points)
     if scene.tracking.confidence is not None:
         confidence = np.asarray(scene.tracking.confidence[at_frame], np.float32)

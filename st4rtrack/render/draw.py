@@ -5,6 +5,8 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from st4rtrack.render.names import printable
+
 Colour = tuple[int, int, int]
 
 PAGE: Colour = (255, 255, 255)
@@ -28,6 +30,7 @@ _REGULAR, _BOLD = 400, 600
 
 def text_width(text: str, size: int, *, bold: bool = False) -> int:
     """Width of a line of text in pixels, at a letter height of `size` (ascent and descent)."""
+    text = printable(text)
     if hasattr(cv2, "FontFace"):
         _, _, width, _ = cv2.getTextSize((0, 0), text, (0, 0), cv2.FontFace("sans"), size, _BOLD if bold else _REGULAR)
         return int(width)
@@ -47,6 +50,7 @@ def put_text(
     align: Literal["left", "right"] = "left",
 ) -> int:
     """Writes a line into the image and returns its width in pixels; `x` is its left or right end."""
+    text = printable(text)
     width = text_width(text, size, bold=bold)
     left, bottom = round(x - (width if align == "right" else 0)), round(baseline)
     if hasattr(cv2, "FontFace"):

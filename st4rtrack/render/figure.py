@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from st4rtrack.io.files import whole_file
 from st4rtrack.render.draw import GREY, INK, RECONSTRUCTION, TRACKING, Colour, fit_image
 from st4rtrack.render.moments import Moments
@@ -102,8 +104,10 @@ def chosen_frames(scene: Scene, rows: int, frames: Sequence[int] | None) -> list
     if frames is None:
         if rows < 1:
             raise UserError(f"a figure has at least one row, got {rows}")
-        last = len(scene) - 1  # nothing has happened yet in the first frame: not the one to show alone
-        return [last] if rows == 1 else choose_frames(len(scene), rows, scene.anchor_index).tolist()
+        solved = np.flatnonzero(scene.solved_frames)
+        if rows == 1:
+            return solved[-1:].tolist()  # nothing has happened yet in the first frame: not the one to show alone
+        return solved[choose_frames(len(solved), rows, int(np.searchsorted(solved, scene.anchor_index)))].tolist()
     wrong = [t for t in frames if not 0 <= t < len(scene)]
     if wrong or not len(frames):
         raise UserError(f"frames of this scene are 0 to {len(scene) - 1}, got {', '.join(map(str, wrong)) or 'none'}")

@@ -121,7 +121,7 @@ class Moments:
         """Frames the views: everything that is there, the cameras, and where the moving points go."""
         cloud = merged(self._key_clouds)
         points = cloud.points_world if len(cloud.points_world) else np.array([[0.0, 0.0, 1.0]])
-        moving = np.concatenate([read_points(self.scene.tracking, t)[self._moving] for t in self._keys.tolist()])
+        moving = np.concatenate([read_points(self.scene, self.scene.tracking, t)[self._moving] for t in self._keys.tolist()])
         ends = moving[near(cloud, moving)][:: max(1, len(moving) // 2000)].astype(np.float64)
         self._frustum = frustum_length(cloud, self._cameras)
         furthest = max(azimuths_deg, key=abs)

@@ -8,6 +8,7 @@ import numpy as np
 
 from st4rtrack.io.files import write_whole
 from st4rtrack.render.draw import (
+    ACCENT,
     GREY,
     INK,
     PAGE,
@@ -41,13 +42,16 @@ from st4rtrack.render.views import reconstruction_panel, tracks_panel
 from st4rtrack.types import Scene, UserError
 
 LEAST_WIDTH_PX = 480
+SHOWN_WARNINGS = 4
+"""Warnings that the picture shows at most; scene.json has all."""
 
 
 def render_overview(scene: Scene, *, width: int = 1600) -> np.ndarray:
     """One picture to judge a scene by.
 
-    From the top: sampled frames; the depth of the reconstruction in each frame's own camera; its confidence; points of the anchor
-    followed over the frames; the scene and the camera's way from a second viewpoint; the moving points' ways in 3D.
+    From the top: the quality line and warnings; sampled frames; the depth of the reconstruction in each frame's own camera; its
+    confidence; points of the anchor followed over the frames; the scene and the camera path from a second viewpoint; the paths of
+    the moving points in 3D.
 
     Args:
         scene: in memory or on disk; single frames are read.
@@ -68,7 +72,7 @@ def render_overview(scene: Scene, *, width: int = 1600) -> np.ndarray:
     if shown.confidence is not None:
         rows.append(confidence_row(shown, layout))
     rows.append(tracks_row(shown, tracks, colours, layout))
-    strips = [_title(scene, layout)]
+    strips = [_title(scene, layout), *_quality(scene, layout)]
     strips += [_abreast(rows[k : k + layout.rows_abreast], layout) for k in range(0, len(rows), layout.rows_abreast)]
     strips.append(_panels(scene, shown, tracks, colours, moving, layout))
     strips.append(_caption(scene, shown, moving, layout))
@@ -126,13 +130,35 @@ def _panels(
     return image
 
 
+def _quality(scene: Scene, layout: Layout) -> list[np.ndarray]:
+    """Strips with the quality line and the first warnings; none for a scene without a report."""
+    report = scene.quality
+    if report is None:
+        return []
+    serious_first = sorted(report.warnings, key=lambda warning: not warning.serious)
+    texts = [(report.summary(len(scene)), GREY if report.reliable else ACCENT)]
+    texts += [(warning.sentence, ACCENT if warning.serious else GREY) for warning in serious_first[:SHOWN_WARNINGS]]
+    strips = []
+    for text, colour in texts:
+        image = np.full((round(1.5 * layout.small), layout.inner, 3), PAGE, np.uint8)
+        put_text(image, _shortened(text, layout.small, layout.inner), 0, round(1.1 * layout.small), layout.small, colour)
+        strips.append(image)
+    return strips
+
+
+def _shortened(text: str, size: int, width: int, *, bold: bool = False) -> str:
+    """The text, cut off with dots where it is wider than `width` pixels."""
+    while len(text) > 4 and text_width(text, size, bold=bold) > width:
+        text = text[: max(len(text) - 6, 1)] + "..."
+    return text
+
+
 def _title(scene: Scene, layout: Layout) -> np.ndarray:
     image = np.full((round(1.1 * layout.heading), layout.inner, 3), PAGE, np.uint8)
     baseline = round(0.75 * layout.heading)
     used = put_text(image, "St4RTrack", layout.inner, baseline, layout.text, GREY, align="right")
-    name = video_name(scene.info)
-    while len(name) > 4 and text_width(name, round(1.25 * layout.text), bold=True) > layout.inner - used - layout.text:
-        name = name[: max(len(name) - 6, 1)] + "..."
+    room = layout.inner - used - layout.text
+    name = _shortened(video_name(scene.info), round(1.25 * layout.text), room, bold=True)
     put_text(image, name, 0, baseline, round(1.25 * layout.text), INK, bold=True)
     return image
 
@@ -157,8 +183,8 @@ def caption_parts(scene: Scene, shown: ShownFrames, moving: np.ndarray) -> list[
     if shown.visible_share is not None:
         parts.append(f"{100 * float(np.median(shown.visible_share)):.0f} % of the anchor's points seen (median)")
     parts.append(f"{100 * float(moving.mean()):.0f} % moving" + ("" if scene.tracking.moving is not None else " (estimated)"))
-    if scene.cameras.solved is not None and not np.all(np.asarray(scene.cameras.solved)):
-        parts.append(f"no camera found for {int((~np.asarray(scene.cameras.solved, bool)).sum())} frames")
+    if not scene.solved_frames.all():
+        parts.append(f"{int((~scene.solved_frames).sum())} unsolved frames")
     seconds = _entry(scene.info, "results", "seconds")
     if isinstance(seconds, int | float):
         parts.append(f"processed in {number(float(seconds))} s")

@@ -76,13 +76,16 @@ def choose_frames(num_frames: int, count: int, anchor_index: int) -> np.ndarray:
     return np.unique(index)
 
 
-def read_points(maps: Pointmap, frame: int) -> np.ndarray:
-    """Points [height, width, 3] float32 of one frame of maps over time; NaN where they are not valid or not all finite."""
+def read_points(scene: Scene, maps: Pointmap, frame: int) -> np.ndarray:
+    """Points [height, width, 3] float32 of one frame of maps of a scene; NaN where they are not valid or not all finite.
+
+    All are NaN in an unsolved frame, whose points have no place in the world.
+    """
     points = np.array(maps.points_world[frame], np.float32)
     known = all_finite(points)
     if maps.valid is not None:
         known &= np.asarray(maps.valid[frame], bool)
-    points[~known] = np.nan
+    points[~known | ~scene.solved_frames[frame]] = np.nan
     return points
 
 
@@ -91,7 +94,7 @@ def read_frames(scene: Scene, index: np.ndarray) -> ShownFrames:
     points, depth, confidence, visible = [], [], [], []
     surface = scene.reconstruction
     for t in index.tolist():
-        here = read_points(surface, t)
+        here = read_points(scene, surface, t)
         camera_from_world = invert_rigid(np.asarray(scene.cameras.world_from_camera[t], np.float64))
         z = transform_maps(camera_from_world, here)[..., 2].astype(np.float32)
         points.append(here)
@@ -154,14 +157,15 @@ _TrackRow = tuple[np.ndarray, np.ndarray, np.ndarray]
 def _track_row(scene: Scene, frame: int, query_px: np.ndarray) -> _TrackRow:
     """Points in the world [points, 3], whether they are seen [points], and pixels [points, 2], in one frame."""
     row, column = query_px[:, 1].astype(int), query_px[:, 0].astype(int)
-    points = read_points(scene.tracking, frame)[row, column].astype(np.float64)
+    points = read_points(scene, scene.tracking, frame)[row, column].astype(np.float64)
     camera_from_world = invert_rigid(np.asarray(scene.cameras.world_from_camera[frame], np.float64))
     in_camera = transform_points(camera_from_world, points)
     with np.errstate(all="ignore"):
         projected = project(in_camera, np.asarray(scene.cameras.intrinsics[frame], np.float64))
     pixels = np.where((in_camera[:, 2:] > 0) & np.isfinite(projected), projected, np.nan)
     seen = None if scene.tracking.visible is None else np.asarray(scene.tracking.visible[frame], bool)[row, column]
-    return points, np.ones(len(points), bool) if seen is None else seen, pixels
+    visible = np.full(len(points), scene.solved_frames[frame])
+    return points, visible if seen is None else visible & seen, pixels
 
 
 def _stacked(frame: np.ndarray, query_px: np.ndarray, moving: np.ndarray, rows: list[_TrackRow]) -> AnchorTracks:
@@ -176,11 +180,11 @@ def moving_pixels(scene: Scene, shown: np.ndarray) -> np.ndarray:
     """
     if scene.tracking.moving is not None:
         return np.asarray(scene.tracking.moving, bool)
-    start = read_points(scene.tracking, scene.anchor_index)
+    start = read_points(scene, scene.tracking, scene.anchor_index)
     start_distance = np.maximum(length(start), 1e-6)
     turn, stretch = np.zeros(start.shape[:2], np.float32), np.zeros(start.shape[:2], np.float32)
     for t in shown.tolist():
-        points = read_points(scene.tracking, t)
+        points = read_points(scene, scene.tracking, t)
         distance = np.maximum(length(points), 1e-6)
         way = length(points / distance[..., None] - start / start_distance[..., None])
         turn = np.fmax(turn, way)

@@ -47,7 +47,8 @@ def tracks_panel(
         size: (height, width) of the panel.
     """
     anchor_rgb = shown.rgb[np.flatnonzero(shown.index == scene.anchor_index)[0]]
-    last = int(tracks.frame[-1])
+    solved = tracks.frame[scene.solved_frames[tracks.frame]]
+    last = int((solved if len(solved) else tracks.frame)[-1])
     cloud = without_outliers(anchor_cloud(scene, last, moving, anchor_rgb))
     cameras = np.asarray(scene.cameras.world_from_camera, np.float64)
     ends = tracks.points_world[:, tracks.moving].reshape(-1, 3)

@@ -10,6 +10,7 @@ from st4rtrack.data.clip import Clip, ClipSource
 from st4rtrack.data.procedural import ProceduralConfig
 from st4rtrack.data.procedural_source import ProceduralClips
 from st4rtrack.data.training import TrainingData, open_training_source
+from st4rtrack.io.files import expanded
 from st4rtrack.train.config import PoolConfig, RunConfig, TrainConfig
 from st4rtrack.train.parallel import Processes
 from st4rtrack.train.pool import fill_pool
@@ -45,7 +46,7 @@ def parse_folders(options: tuple[str, ...]) -> dict[str, Path]:
         name, separator, path = option.partition("=")
         if not separator or not name or not path:
             raise UserError(f"--data takes NAME=FOLDER, such as kubric=/data/kubric, not {option!r}")
-        folders[name] = Path(path).expanduser()
+        folders[name] = expanded(path)
         if not folders[name].is_dir():
             raise UserError(f"--data {option}: there is no folder {folders[name]}")
     return folders

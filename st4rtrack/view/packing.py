@@ -102,6 +102,7 @@ def packed_frames(scene: Scene, content: Content, frames: np.ndarray) -> Iterato
         seen = np.ones(len(track_pixels), np.uint8)
         if scene.tracking.visible is not None:
             seen = np.asarray(scene.tracking.visible[t], np.uint8)[track_pixels[:, 0], track_pixels[:, 1]]
+        seen = seen * np.uint8(scene.solved_frames[t])
         yield zlib.compress(b"".join([*parts, seen.tobytes(), _picture(np.asarray(scene.rgb[t], np.uint8))]), 6)
 
 

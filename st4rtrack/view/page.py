@@ -13,8 +13,9 @@ import numpy as np
 
 from st4rtrack import __version__
 from st4rtrack.io.files import whole_file
+from st4rtrack.io.formats.units import lengths
 from st4rtrack.render.draw import TIME_MAP, map_colours
-from st4rtrack.render.names import model_name, video_name
+from st4rtrack.render.names import model_name, printable, video_name
 from st4rtrack.render.rows import identity_colours
 from st4rtrack.types import Scene, UserError
 from st4rtrack.view.packing import BITS, Content, fitted_content, packed_frames
@@ -62,7 +63,7 @@ def write_page(
     if tracks < 0:
         raise UserError(f"tracks of a page must be 0 or more, got {tracks}; leave the option out for the default")
     content = fitted_content(scene, Budget(frames, points, tracks), 1e6 * megabytes)
-    head, tail = _page_around(scene, content, title or video_name(scene.info))
+    head, tail = _page_around(scene, content, printable(title or video_name(scene.info)))
     with whole_file(Path(path)) as file:
         file.write(head.encode())
         for number, packed in enumerate(packed_frames(scene, content, content.frames)):
@@ -193,6 +194,7 @@ def _facts(scene: Scene) -> list[str]:
         frames,
         f"{width} × {height} pixels",
         f"anchor: frame {scene.anchor_index}",
+        lengths(scene.info),
     ]
 
 

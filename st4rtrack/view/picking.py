@@ -71,7 +71,7 @@ def pixel_on_points(scene: Scene, frame: int, ray: Ray, *, least_confidence: flo
     Returns:
         Network pixel [2] (u, v), a pixel's centre, and its distance along the ray; None where the ray passes all points by.
     """
-    points = read_points(scene.tracking, frame).astype(np.float64)
+    points = read_points(scene, scene.tracking, frame).astype(np.float64)
     known = all_finite(points)
     if scene.tracking.confidence is not None:
         known &= np.asarray(scene.tracking.confidence[frame], np.float32) >= least_confidence
@@ -115,6 +115,6 @@ def pixel_on_picture(
 def read_path(scene: Scene, network_px: np.ndarray) -> PointPath:
     """Follows the anchor pixel that holds `network_px` [2] through all frames, reading one at a time."""
     column, row = np.floor(network_px).astype(int)
-    points = np.stack([read_points(scene.tracking, t)[row, column] for t in range(len(scene))]).astype(np.float64)
+    points = np.stack([read_points(scene, scene.tracking, t)[row, column] for t in range(len(scene))]).astype(np.float64)
     u, v = scene.pixel_map.source_from_network(np.array([column + 0.5, row + 0.5])).tolist()
     return PointPath((u, v), points, np.asarray(scene.time_s, np.float64))

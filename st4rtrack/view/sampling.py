@@ -112,7 +112,7 @@ def frame_cloud(scene: Scene, frame: int, branch: Branch, pixels: np.ndarray) ->
     """
     row, column = pixels[:, 0], pixels[:, 1]
     maps = branch_maps(scene, branch)
-    points = read_points(maps, frame)[row, column]
+    points = read_points(scene, maps, frame)[row, column]
     colours = np.asarray(scene.rgb[scene.anchor_index if branch == "tracking" else frame], np.uint8)[row, column]
     if maps.confidence is None:
         return points, colours, np.ones(len(points), np.float32)

@@ -5,7 +5,12 @@ from multiprocessing.connection import Connection
 
 from st4rtrack.batch.outcome import Outcome
 from st4rtrack.batch.worker import BatchOptions
-from st4rtrack.types import UserError
+from st4rtrack.types import QualityReport, QualityWarning, UserError
+
+QUALITY = {
+    "sharp": QualityReport(1.0, 0.5, parallax="good"),
+    "dark": QualityReport(0.5, warnings=(QualityWarning("low_light", (), "too dark"),)),
+}
 
 
 def serve_without_network(connection: Connection, options: BatchOptions, device: str, threads: int) -> None:
@@ -23,5 +28,7 @@ def serve_without_network(connection: Connection, options: BatchOptions, device:
         notes = [f"process {os.getpid()}"]
         if job.name == "faulty":
             connection.send(Outcome.of(job, "failed", reason="RuntimeError: x", traceback="x", notes=notes))
+        elif job.name in QUALITY:
+            connection.send(Outcome.of(job, "made", frames=10, quality=QUALITY[job.name]))
         else:
             connection.send(Outcome.of(job, "made", notes=notes))

@@ -12,8 +12,11 @@ from st4rtrack.batch import local
 from st4rtrack.batch.jobs import Job
 from st4rtrack.batch.outcome import Outcome, Status
 from st4rtrack.batch.run import frames_written, reconstruct_videos
-from st4rtrack.batch.worker import BatchOptions
+from st4rtrack.batch.worker import BatchOptions, Worker
+from st4rtrack.io.known.known import Known
 from st4rtrack.io.scene import load_scene
+from st4rtrack.model.checkpoint import load_model
+from st4rtrack.pipeline.refine import chosen_refinement
 from st4rtrack.types import UserError
 from tests.batch.clips import small_options, write_broken, write_clip, write_model
 from tests.batch.light_worker import serve_without_network
@@ -96,6 +99,25 @@ def light_batch(folder: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str,
         (folder / f"{name}.mp4").touch()
     videos = [str(folder / f"{name}.mp4") for name in names]
     return reconstruct_videos(videos, folder / "out", BatchOptions(**options), device="cpu", workers=1, interval_s=0.01)
+
+
+def test_options_of_a_batch_reach_every_scene(tmp_path: Path) -> None:
+    model = write_model(tmp_path)
+    (tmp_path / "clip_k.txt").write_text("80 0 48\n0 80 32\n0 0 1\n")
+    known = Known(intrinsics=str(tmp_path / "{name}_k.txt"), metres_per_unit=2.0)
+    worker = Worker(small_options(model, known=known, refine=False), "cpu", 1)
+    worker.__dict__["model"] = load_model(model, device="cpu", dtype="float32")
+    outcome = worker.reconstruct(Job("clip", str(write_clip(tmp_path / "clip.mp4", 2)), tmp_path / "clip"))
+    assert outcome.state == "made", outcome
+    info = json.loads((tmp_path / "clip" / "scene.json").read_text())["info"]
+    assert info["known"]["metres_per_unit"] == 2.0 and "clip_k.txt" in str(info["known"]["intrinsics"])
+    assert info["options"]["refine"] != chosen_refinement(True).names
+
+
+def test_paths_of_known_geometry_become_absolute_and_numbers_stay() -> None:
+    known = Known(intrinsics="500,510", cameras=Path("poses.txt"), depth="depth/{name}").absolute()
+    assert known == Known(intrinsics="500,510", cameras=Path.cwd() / "poses.txt", depth=Path.cwd() / "depth/{name}")
+    assert Known(intrinsics="k.txt").absolute().intrinsics == Path.cwd() / "k.txt"
 
 
 def test_a_killed_worker_costs_no_other_video(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -258,3 +259,13 @@ def test_a_part_that_nobody_has_gets_no_table(tmp_path: Path) -> None:
     write_report([file], tmp_path / "report")
     ours = (tmp_path / "report" / "report.md").read_text().split("## Published")[0]
     assert "### Cameras" in ours and "### Tracking" not in ours and "### Single" not in ours and "### Plots" not in ours
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such name")
+@pytest.mark.usefixtures("texts_only")
+def test_report_of_names_that_are_not_utf8_is_written(tmp_path: Path) -> None:
+    bad = os.fsdecode(b"se\xffquence")
+    files = [write_scores(tmp_path / f"{bad}{k}.json", bad, {bad: (50.0, 0.1)}) for k in range(2)]
+    scores = read_scores(files[0])
+    assert scores.label == "se?quence" and list(scores.sequences) == ["se?quence"]
+    assert "se?quence" in write_report(files, tmp_path / "out")[0].read_text(encoding="utf-8")

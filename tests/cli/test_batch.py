@@ -1,11 +1,14 @@
 """`st4rtrack batch` as a user meets it."""
 
+import dataclasses
+import inspect
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,12 +16,16 @@ import pytest
 from st4rtrack.batch import local
 from st4rtrack.batch.outcome import Status
 from st4rtrack.batch.run import frames_written
-from st4rtrack.cli.batch import BatchProgress, write_beside
+from st4rtrack.cli.batch import BatchProgress, batch, write_beside
+from st4rtrack.cli.run import run as run_command
 from st4rtrack.io.scene import load_scene, save_scene
 from tests.batch.clips import write_clip, write_model
 from tests.batch.light_worker import serve_without_network
 from tests.conftest import Run
 from tests.synthetic_scene import synthetic_scene
+
+GROUPS = ("scene", "frames", "known")
+"""Parameters that are groups of options."""
 
 
 def test_it_says_what_failed_and_where_to_look(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,6 +39,20 @@ def test_it_says_what_failed_and_where_to_look(run: Run, monkeypatch: pytest.Mon
     assert json.loads(Path("out/batch.json").read_text())["counts"] == {"made": 1, "failed": 1}
     code, said = run("batch", "good.mp4", "-o", "out", "--device", "cpu")
     assert code == 0 and "1 video: 1 made; 0 frames" in said
+
+
+def test_quality_of_each_video_is_listed_and_may_decide_the_exit_code(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "_serve", serve_without_network)
+    for name in ("sharp", "dark"):
+        Path(f"{name}.mp4").touch()
+    code, said = run("batch", "*.mp4", "-o", "out", "--device", "cpu", "--workers", 1)
+    assert code == 0 and "2 made; 1 unreliable; 20 frames" in said
+    assert "sharp: quality: reliable; 10/10 frames solved, reprojection 0.5 px, parallax good" in said
+    assert "dark: quality: UNRELIABLE (low_light); 5/10 frames solved" in said
+    videos = {video["name"]: video for video in json.loads(Path("out/batch.json").read_text())["videos"]}
+    assert videos["dark"]["quality"]["reliable"] is False and videos["sharp"]["quality"]["reprojection_px"] == 0.5
+    assert run("batch", "*.mp4", "-o", "out", "--device", "cpu", "--workers", 1, "--require-reliable")[0] == 3
+    assert run("batch", "sharp.mp4", "-o", "out", "--device", "cpu", "--workers", 1, "--require-reliable")[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -54,6 +75,17 @@ def test_mistakes_end_in_a_sentence(run: Run, given: list[str], expected: str) -
     code, said = run("batch", *given, *([] if "-o" in given else ["-o", "out"]))
     assert code == 2 and expected in said and "Traceback" not in said, said
     assert not Path("out").exists()
+
+
+def test_batch_takes_all_options_of_run_but_queries() -> None:
+    def options(command: Callable[..., None]) -> set[str]:
+        names = set()
+        for name, parameter in inspect.signature(command).parameters.items():
+            fields = [field.name for field in dataclasses.fields(parameter.annotation)] if name in GROUPS else [name]
+            names.update(fields)
+        return names
+
+    assert options(run_command) - options(batch) == {"video", "queries"}
 
 
 def test_what_lies_beside_a_scene_is_written_when_it_is_due(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """The commands as a user meets them: what they write, and how mistakes end."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -11,8 +14,9 @@ import pytest
 import torch
 
 from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
+from st4rtrack.io.formats.units import NOT_METRES
 from st4rtrack.io.scene import load_scene
-from st4rtrack.io.video import write_video
+from st4rtrack.io.video import open_video, write_video
 from tests.conftest import Run
 from tests.formula import ARCHITECTURE, formula_weights, save_official
 from tests.model.test_checkpoint import Evil
@@ -41,16 +45,44 @@ def test_run_writes_a_scene_a_picture_tracks_and_exports(run: Run, video: Path) 
     assert picture is not None and picture.std() > 10
     for name in ("tracks.csv", "tracks.npz", "scene.ply"):
         assert (folder / name).stat().st_size > 100
-    assert "overview.png" in said
+    assert "overview.png" in said and NOT_METRES in said.splitlines()
     info = json.loads((folder / "scene.json").read_text())["info"]
     assert info["model"]["name"] == "tiny" and info["source"]["fps"] == 10
 
     code, said = run("run", video, "--size", 128, "--device", "cpu", "--dtype", "float32")
-    assert code == 0 and "already" in said
+    assert code == 0 and "room_st4rtrack is already complete; use --overwrite to make it again" in said
     code, said = run("run", video, "--size", 128, "--stop", 3, "--device", "cpu", "--dtype", "float32")
     assert code == 2 and "--overwrite" in said
     code, said = run("run", video, "--size", 128, "--stop", 3, "--overwrite", "--device", "cpu", "--dtype", "float32")
     assert code == 0 and len(load_scene(folder)) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such name")
+@pytest.mark.parametrize("as_images", [False, True])
+def test_run_with_names_that_are_not_utf8_works(run: Run, video: Path, as_images: bool) -> None:
+    source = Path(os.fsdecode(b"cl\xffip"))
+    if as_images:
+        source.mkdir()
+        for k, image in enumerate(open_video(video, stop=2).frames()):
+            (source / os.fsdecode(b"im\xfeage%d.png" % k)).write_bytes(cv2.imencode(".png", image)[1].tobytes())
+    else:
+        source = source.with_suffix(".mp4")
+        shutil.copy(video, source)
+    code, said = run("--quiet", "run", source, "-o", os.fsdecode(b"o\xffut"), "--size", 64, "--stop", 2, "--device", "cpu")
+    assert code == 0, said
+    assert (Path(os.fsdecode(b"o\xffut")) / "overview.png").is_file()
+    assert load_scene(os.fsdecode(b"o\xffut")).info["source"]["name"] == os.fsdecode(b"cl\xffip")
+
+
+def test_run_of_a_video_with_a_name_of_254_bytes_ends_in_a_sentence(run: Run, video: Path) -> None:
+    name = Path("a" * 250 + ".mp4")
+    shutil.copy(video, name)
+    code, said = run("run", name, "--size", 64, "--stop", 2, "--device", "cpu")
+    assert code == 2 and "too long" in said and "choose a shorter one with -o" in said and "Traceback" not in said
+    assert run("run", name, "-o", "out", "--size", 64, "--stop", 2, "--device", "cpu")[0] == 0
+    for format, ending in (("ply", ".ply"), ("tum", ".txt")):
+        code, said = run("export", "out", format, "-o", "b" * 251 + ending)
+        assert code == 0, said
 
 
 def test_export_writes_beside_the_scene(run: Run, video: Path) -> None:
@@ -136,3 +168,10 @@ def test_help_version_and_module(run: Run) -> None:
     for command in (["-m", "st4rtrack"], ["-c", "from st4rtrack.cli.main import main; main()"]):
         done = subprocess.run([sys.executable, *command, "--version"], capture_output=True, text=True, check=True)
         assert done.stdout.startswith("st4rtrack ")
+
+
+def test_run_without_room_on_the_disk_ends_in_one_sentence(run: Run, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
+    code, said = run("run", video, "-o", "full", "--size", 64, "--device", "cpu")
+    assert code == 2 and "GB left" in said and not Path("full").exists()
+    assert said.splitlines()[0].startswith("6 frames, about 1 min, 0.01 GB")

@@ -61,6 +61,17 @@ def test_what_is_missing_comes_with_its_cure(run: Run, quick: None, monkeypatch:
     assert 'missing viser   -> pip install "st4rtrack[view]"' in said
 
 
+@pytest.mark.parametrize(("difference", "used"), [(0.001, "bfloat16"), (0.3, "float32"), (float("nan"), "float32")])
+def test_doctor_reports_the_precision_check(
+    run: Run, quick: None, monkeypatch: pytest.MonkeyPatch, difference: float, used: str
+) -> None:
+    monkeypatch.setattr(report, "point_difference", lambda *_: difference)
+    code, printed = run("doctor", "--device", "cpu", "--dtype", "bfloat16")
+    assert code == 0 and f"bfloat16 points differ from float32 points by {difference:.2%}" in printed
+    assert f"{used} is used" in printed
+    assert ("bfloat16 gives wrong points on this machine" in printed) == (used == "float32")
+
+
 def test_a_gpu_is_named_and_a_build_without_its_kernels_is_a_lack(run: Run, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = machine.Gpu("Example 9000", 24 * GIB, 20 * GIB, "13.0", usable=False)
     monkeypatch.setattr(machine, "gpus", lambda: [gpu])

@@ -81,7 +81,7 @@ def test_json_is_one_event_per_line_and_nothing_else_on_standard_output(capsys: 
         ("mistake", 2, "mistake", "clip.mp4 is not there"),
         ("fault", 1, "fault", "fault of st4rtrack"),
         ("full", 2, "trouble", "no space is left on the disk at out/scene.zarr"),
-        ("stopped", 1, "stopped", "goes on"),
+        ("stopped", 1, "stopped", "run the same command again"),
         ("batch", 1, "trouble", "warnings"),
     ],
 )

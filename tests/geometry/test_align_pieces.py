@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from st4rtrack.geometry.align import Moments, umeyama
+from tests.seeds import SEED
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e4])
 def test_pieces_give_what_all_points_give(offset: float) -> None:
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(SEED)
     x = rng.normal(size=(3000, 3)) + offset
     y = x @ np.linalg.qr(rng.normal(size=(3, 3)))[0].T * 2 + rng.normal(0, 0.1, x.shape)
     moments = Moments()
@@ -25,6 +26,6 @@ def test_too_little_is_refused() -> None:
     with pytest.raises(ValueError, match="three"):
         Moments().similarity()
     with pytest.raises(ValueError, match="equal"):
-        umeyama(np.full((9, 3), 7.1), np.random.default_rng(0).normal(size=(9, 3)))
+        umeyama(np.full((9, 3), 7.1), np.random.default_rng(SEED).normal(size=(9, 3)))
     with pytest.raises(ValueError, match="as many"):
         Moments().add(np.zeros((2, 3)), np.zeros((3, 3)))

@@ -12,6 +12,7 @@ from st4rtrack.geometry.differentiable_cameras import (
     solved_cameras,
 )
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
+from tests.seeds import SEED
 
 HEIGHT, WIDTH, FOCAL = 18, 32, 30.0
 INTRINSICS = torch.from_numpy(intrinsics_from_focal(FOCAL, HEIGHT, WIDTH))
@@ -35,7 +36,7 @@ def twist(vector: Tensor) -> Tensor:
 
 
 def view(frames: int = 2, *, step: int = 1, seed: int = 0) -> View:
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed + SEED)
     pixels = torch.from_numpy(pixel_grid(HEIGHT, WIDTH)[::step, ::step].reshape(-1, 2))
     camera_from_world = twist(0.2 * torch.randn(frames, 6, generator=generator, dtype=torch.float64))
     z = 3 + torch.rand(frames, len(pixels), generator=generator, dtype=torch.float64)
@@ -46,7 +47,7 @@ def view(frames: int = 2, *, step: int = 1, seed: int = 0) -> View:
 
 
 def near(camera_from_world: Tensor, size: float) -> Tensor:
-    generator = torch.Generator().manual_seed(5)
+    generator = torch.Generator().manual_seed(5 + SEED)
     return twist(size * torch.randn(len(camera_from_world), 6, generator=generator, dtype=torch.float64)) @ camera_from_world
 
 
@@ -60,7 +61,7 @@ def test_a_step_from_the_truth_stays_and_from_nearby_converges_quadratically() -
     for size in (1e-2, 1e-3):
         start = near(true, size)
         found = gauss_newton_step(start, points, pixels, weights, INTRINSICS)
-        assert far(found, true) < 3 * far(start, true) ** 2 + 1e-5 * far(start, true)
+        assert far(found, true) < 10 * far(start, true) ** 2  # the factor is 0.9 to 3.7 over eight seeds
     found = near(true, 0.1)
     for _ in range(5):
         found = gauss_newton_step(found, points, pixels, weights, INTRINSICS, huber=None)
@@ -124,7 +125,9 @@ def test_weights_and_the_robust_kernel_keep_wrong_points_from_mattering() -> Non
 @pytest.mark.parametrize("huber", [None, 0.02])
 def test_gradients_of_the_step_are_exact(huber: float | None) -> None:
     true, points, pixels, weights = view(step=8)
-    points = (points + 0.05 * torch.randn(points.shape, generator=torch.Generator().manual_seed(2), dtype=points.dtype)).detach()
+    points = (
+        points + 0.05 * torch.randn(points.shape, generator=torch.Generator().manual_seed(2 + SEED), dtype=points.dtype)
+    ).detach()
     inputs = (points.requires_grad_(), weights.requires_grad_(), INTRINSICS.clone().requires_grad_())
     start = near(true, 0.01)
 

@@ -14,6 +14,7 @@ from st4rtrack.geometry.procrustes import robust_rigid
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel, sample_map
 from st4rtrack.geometry.transforms import invert_rigid, rigid, rotation_angle, transform_points
 from tests.properties import CLOUDS, DEGENERATE, SCALES, SEEDS, cloud, is_rotation, rotation
+from tests.seeds import SEED
 
 HEIGHT, WIDTH, FOCAL = 12, 16, 20.0
 INTRINSICS = intrinsics_from_focal(FOCAL, HEIGHT, WIDTH)
@@ -21,12 +22,12 @@ INTRINSICS = intrinsics_from_focal(FOCAL, HEIGHT, WIDTH)
 
 def similarity(seed: int, scale: float, unit: float = 1.0) -> Sim3:
     """Of which the shift is as large as a cloud in this unit."""
-    return Sim3(scale, rotation(seed), scale * unit * np.random.default_rng(seed).normal(size=3))
+    return Sim3(scale, rotation(seed), scale * unit * np.random.default_rng(seed + SEED).normal(size=3))
 
 
 def surface(seed: int) -> np.ndarray:
     """[height, width, 3] what a camera of `INTRINSICS` sees."""
-    depth = np.random.default_rng(seed).uniform(2, 4, HEIGHT * WIDTH)
+    depth = np.random.default_rng(seed + SEED).uniform(2, 4, HEIGHT * WIDTH)
     return unproject(pixel_grid(HEIGHT, WIDTH).reshape(-1, 2), depth, INTRINSICS).reshape(HEIGHT, WIDTH, 3)
 
 
@@ -47,7 +48,7 @@ def test_a_similarity_fits_what_it_is_given_however_little_that_says(seed: int, 
 @settings(max_examples=20)
 @given(seed=SEEDS, unit=SCALES)
 def test_a_similarity_does_not_know_the_order_of_points_and_follows_both_sides(seed: int, unit: float) -> None:
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed + SEED)
     source, target = cloud("volume", seed), cloud("volume", seed + 1)
     found, order = umeyama(source, target), rng.permutation(len(source))
     shuffled = umeyama(source[order], target[order])
@@ -76,7 +77,7 @@ def test_targets_in_one_place_are_met_and_no_point_is_none(seed: int, kind: str)
 @given(seed=SEEDS, kind=CLOUDS, unit=SCALES)
 def test_a_robust_motion_is_right_or_refused(seed: int, kind: str, unit: float) -> None:
     source = cloud(kind, seed, points=60)
-    true = Sim3(1.0, rotation(seed + 1), np.random.default_rng(seed).normal(size=3))
+    true = Sim3(1.0, rotation(seed + 1), np.random.default_rng(seed + SEED).normal(size=3))
     target = true(source)
     source[:5] = np.nan
     found = robust_rigid(unit * source, unit * target, threshold=0.01 * unit, hypotheses=64)
@@ -92,7 +93,7 @@ def test_a_robust_motion_is_right_or_refused(seed: int, kind: str, unit: float) 
 @given(seed=SEEDS, unit=SCALES)
 def test_the_focal_length_knows_no_unit_and_no_order(seed: int, unit: float) -> None:
     points = surface(seed)
-    order = np.random.default_rng(seed).permutation(HEIGHT * WIDTH)
+    order = np.random.default_rng(seed + SEED).permutation(HEIGHT * WIDTH)
     pixels = pixel_grid(HEIGHT, WIDTH) - (WIDTH / 2, HEIGHT / 2)
     for dtype in (np.float32, np.float64):
         assert weiszfeld_focal((unit * points).astype(dtype)) == pytest.approx(FOCAL, rel=1e-5)
@@ -104,7 +105,7 @@ def test_the_focal_length_knows_no_unit_and_no_order(seed: int, unit: float) -> 
 @given(seed=SEEDS, share=st.floats(0, 0.9), spoil=st.sampled_from([np.nan, np.inf, 0.0, -1.0]))
 def test_the_focal_length_sees_only_pixels_that_weigh(seed: int, share: float, spoil: float) -> None:
     points = surface(seed)
-    weights = (np.random.default_rng(seed).random((HEIGHT, WIDTH)) >= share).astype(float)
+    weights = (np.random.default_rng(seed + SEED).random((HEIGHT, WIDTH)) >= share).astype(float)
     points[weights == 0] = spoil
     assert weiszfeld_focal(points, weights=weights) == pytest.approx(FOCAL)
     with pytest.raises(ValueError, match="focal"):
@@ -121,7 +122,7 @@ def test_one_pixel_at_the_principal_point_says_nothing_of_a_focal_length() -> No
 def test_projection_knows_no_unit_and_its_inverse_no_size(seed: int, unit: float) -> None:
     points = surface(seed).reshape(-1, 3)
     np.testing.assert_allclose(project(unit * points, INTRINSICS), pixel_grid(HEIGHT, WIDTH).reshape(-1, 2), atol=1e-9)
-    camera = rigid(rotation(seed), unit * np.random.default_rng(seed).normal(size=3))
+    camera = rigid(rotation(seed), unit * np.random.default_rng(seed + SEED).normal(size=3))
     np.testing.assert_allclose(invert_rigid(camera) @ camera, np.eye(4), atol=1e-9 * max(unit, 1))
     back = transform_points(invert_rigid(camera), transform_points(camera, unit * points))
     np.testing.assert_allclose(back, unit * points, atol=1e-12 * unit * 10)

@@ -2,16 +2,17 @@ import torch
 
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.sampling import sample_frames, sample_map
+from tests.seeds import SEED
 
 FRAMES, HEIGHT, WIDTH = 3, 5, 7
 
 
 def random_maps() -> torch.Tensor:
-    return torch.randn(FRAMES, HEIGHT, WIDTH, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return torch.randn(FRAMES, HEIGHT, WIDTH, 3, generator=torch.Generator().manual_seed(SEED), dtype=torch.float64)
 
 
 def random_pixels(count: int = 20) -> torch.Tensor:
-    places = torch.rand(FRAMES, count, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    places = torch.rand(FRAMES, count, 2, generator=torch.Generator().manual_seed(1 + SEED), dtype=torch.float64)
     return places * torch.tensor([WIDTH, HEIGHT])
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from st4rtrack.geometry.smoothing import _median_of_few, noise_variance, smoothed
+from tests.seeds import SEED
 
 NOISE = 0.01
 TIMES = np.arange(9.0) - 4
@@ -25,7 +26,7 @@ def tracks(motion: str, points: int = 4000) -> tuple[np.ndarray, np.ndarray]:
     """[time, points, 3] with noise, and the truth."""
     true = np.zeros((9, points, 3))
     true[..., 0] = MOTIONS[motion][:, None]
-    noisy = true + NOISE * np.random.default_rng(0).standard_normal(true.shape)
+    noisy = true + NOISE * np.random.default_rng(SEED).standard_normal(true.shape)
     return noisy.astype(np.float32), true
 
 

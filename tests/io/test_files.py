@@ -5,9 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from st4rtrack.io.files import remove_leftovers, unfinished_name, whole_file, write_whole
+from st4rtrack.cli.report import write_report
+from st4rtrack.io.files import remove_leftovers, require_not_lfs_pointer, unfinished_name, whole_file, write_whole
+from st4rtrack.io.gif_file import write_gif
+from st4rtrack.io.video import write_video
+from st4rtrack.types import UserError
 
 
 def dead_process() -> int:
@@ -44,3 +49,31 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) 
     assert sorted(tmp_path.iterdir()) == sorted(kept)
     write_whole(path, b"x")
     assert path.read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("letter", ["a", "é"])
+def test_unfinished_name_of_a_long_name_fits(tmp_path: Path, letter: str) -> None:
+    names = [letter * (251 // len(letter.encode())) + ending for ending in (".ply", ".glb")]
+    assert len({unfinished_name(tmp_path / name) for name in names}) == 2
+    for name in names:
+        write_whole(tmp_path / name, b"content")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+
+
+def test_video_with_a_long_name_is_written(tmp_path: Path) -> None:
+    for ending in (".mp4", ".gif"):
+        path = tmp_path / ("a" * 251 + ending)
+        (write_gif if ending == ".gif" else write_video)(path, iter(np.zeros((2, 16, 16, 3), np.uint8)), fps=10)
+        assert path.is_file()
+
+
+def test_report_of_a_command_with_a_name_that_is_not_utf8_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = write_report(ValueError(), ["run", os.fsdecode(b"a\xff.mp4")], [], here=True)
+    assert path is not None and "a\\udcff.mp4" in path.read_text(encoding="utf-8")
+
+
+def test_git_lfs_pointer_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "a.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n")
+    with pytest.raises(UserError, match=r"a\.pth is a Git LFS pointer, not the file itself; fetch it with: git lfs pull"):
+        require_not_lfs_pointer(tmp_path / "a.pth")

@@ -22,6 +22,29 @@ def test_queries_are_read_from_every_form(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_queries(tmp_path / "frames.csv"), [[1.5, 2.5, 0]])
 
 
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("\ufeffu;v\r\n1,5;2,5\r\n3,25;0,5\r\n".encode(), POINTS),
+        (b"u\tv\n1,5\t2,5\n3.25\t0.5\n", POINTS),
+        ("u,v\r\n1.5,2.5\r\n3.25,0.5\r\n".encode("utf-16"), POINTS),
+        (b"sep=;\nu;v\n1,5;2,5\n3,25;0,5\n", POINTS),
+        (b"x,y\n1.5,2.5\n3.25,0.5\n", POINTS),
+        (b"id,frame,v,u\n7,3,2.5,1.5\n", [[1.5, 2.5, 3]]),
+    ],
+    ids=["excel", "tabs", "utf16", "hint", "xy", "order"],
+)
+def test_read_queries_of_spreadsheets_reads_all_columns(tmp_path: Path, data: bytes, expected: np.ndarray) -> None:
+    (tmp_path / "points.csv").write_bytes(data)
+    np.testing.assert_array_equal(read_queries(tmp_path / "points.csv"), expected)
+
+
+def test_read_queries_with_decimal_commas_between_commas_raises(tmp_path: Path) -> None:
+    (tmp_path / "points.csv").write_text("u,v\n1,5,2,5\n")
+    with pytest.raises(UserError, match="one row per point"):
+        read_queries(tmp_path / "points.csv")
+
+
 @pytest.mark.parametrize("content", ["", "u,v\n", "1,2,3,4\n", "a,b\nc,d\n", "1\n", "1,nan\n", "1,2\n3\n"])
 def test_other_content_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "bad.csv").write_text(content)

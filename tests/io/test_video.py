@@ -352,7 +352,7 @@ def test_image_kinds_become_8_bit_rgb(tmp_path: Path) -> None:
     for name, image in {
         "grey": grey,
         "deep": grey.astype(np.uint16) * 257,
-        "alpha": np.dstack([grey, grey, grey, np.zeros_like(grey)]),
+        "opaque": np.dstack([grey, grey, grey, np.full_like(grey, 255)]),
     }.items():
         cv2.imwrite(str(tmp_path / f"{name}.png"), image)
     for frame in open_video(tmp_path).frames():

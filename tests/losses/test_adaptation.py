@@ -15,6 +15,7 @@ from st4rtrack.losses.reprojection import (
     trajectory_loss,
 )
 from st4rtrack.types import UserError
+from tests.seeds import SEED
 
 FRAMES, POINTS, HEIGHT, WIDTH = 3, 12, 6, 8
 CENTRE = torch.tensor([40.0, 30.0], dtype=torch.float64)
@@ -22,7 +23,7 @@ FORMS = [TERMS["paper"], TERMS["released"]]
 
 
 def uniform(*shape: int, seed: int = 0) -> Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed + SEED), dtype=torch.float64)
 
 
 def tracks() -> Tensor:

@@ -32,6 +32,7 @@ from st4rtrack.types import Pointmap, TwoPointmaps
 from tests.losses.maps import random_case
 from tests.losses.test_objective import total
 from tests.properties import SEEDS
+from tests.seeds import SEED
 
 FRAMES, POINTS = 2, 7
 CENTRE = torch.tensor([32.0, 24.0])
@@ -96,7 +97,7 @@ SHAPES = ("anywhere", "equal", "one place", "a line", "zero", "behind")
 
 def drawn(shape: str, seed: int, channels: Sequence[int], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """What is predicted and what is true [frames, points(, channels)], of size one."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed + SEED)
     x, y = (0.1 + torch.rand(FRAMES, POINTS, *channels, generator=generator, dtype=torch.float64) for _ in range(2))
     along = torch.linspace(0.5, 1, POINTS, dtype=torch.float64).reshape(1, POINTS, *[1 for _ in channels])
     x = {
@@ -151,8 +152,8 @@ def test_what_does_not_count_may_be_anything(name: str, seed: int, spoil: float,
 def test_the_order_of_points_does_not_matter(name: str, seed: int) -> None:
     loss, channels = LOSSES[name]
     x, y = drawn("anywhere", seed, channels, torch.float64)
-    counts = torch.rand(FRAMES, POINTS, generator=torch.Generator().manual_seed(seed)) < 0.7
-    order = torch.randperm(POINTS, generator=torch.Generator().manual_seed(seed))
+    counts = torch.rand(FRAMES, POINTS, generator=torch.Generator().manual_seed(seed + SEED)) < 0.7
+    order = torch.randperm(POINTS, generator=torch.Generator().manual_seed(seed + SEED))
     torch.testing.assert_close(loss(x[:, order], y[:, order], counts[:, order]), loss(x, y, counts))
 
 

@@ -16,6 +16,7 @@ from st4rtrack.losses.regression import (
 )
 from st4rtrack.types import Pointmap, TwoPointmaps
 from tests.losses.maps import BATCH, HEIGHT, WIDTH, random_case, scaled
+from tests.seeds import SEED
 from tests.shared_data import shared
 
 BRANCHES = ("tracking", "reconstruction")
@@ -140,7 +141,7 @@ def test_best_confidence_is_the_price_over_the_error(error: float, alpha: float)
 
 @pytest.mark.parametrize("over", ["pixels", "pairs"])
 def test_weight_counts_pixels_as_if_they_were_there_more_often(over: str) -> None:
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(SEED)
     error, confidence = (torch.rand(2, 1, 3, generator=generator, dtype=torch.float64) + shift for shift in (0, 1))
     weight = torch.tensor([[[2.0, 1.0, 0.5]]] * 2, dtype=torch.float64)
     mask = torch.tensor([[[True, True, False]]] * 2)

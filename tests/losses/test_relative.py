@@ -13,6 +13,7 @@ from st4rtrack.losses.relative import (
     relative_depth_loss,
     relative_trajectory_loss,
 )
+from tests.seeds import SEED
 
 FRAMES, POINTS = 3, 15
 CENTRE = torch.tensor([40.0, 30.0], dtype=torch.float64)  # half the diagonal is 50
@@ -21,7 +22,7 @@ FEW = slice(0, 5)
 
 
 def uniform(*shape: int, seed: int = 0) -> Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed + SEED), dtype=torch.float64)
 
 
 def tracks() -> Tensor:

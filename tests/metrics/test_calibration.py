@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 
 from st4rtrack.metrics.calibration import expected_calibration_error
+from tests.seeds import SEED
 
 
 def test_what_happens_as_often_as_said_is_calibrated() -> None:
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(SEED)
     probability = rng.random((200, 500))
     assert expected_calibration_error(probability, rng.random(probability.shape) < probability) < 0.01
 

@@ -3,6 +3,7 @@ import pytest
 
 from st4rtrack.geometry.transforms import rigid
 from st4rtrack.metrics.cameras import camera_errors
+from tests.seeds import SEED
 
 
 def rotation(axis: np.ndarray, angle: float) -> np.ndarray:
@@ -13,7 +14,7 @@ def rotation(axis: np.ndarray, angle: float) -> np.ndarray:
 
 
 def trajectory(seed: int, frames: int = 12) -> np.ndarray:
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed + SEED)
     turns = [rotation(rng.normal(size=3), 0.1 * t) for t in range(frames)]
     return rigid(np.stack(turns), np.cumsum(rng.normal(0, 0.2, (frames, 3)), axis=0))
 
@@ -29,7 +30,7 @@ def test_a_similarity_is_aligned_away() -> None:
 
 
 def test_noise_of_known_size_is_found() -> None:
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(1 + SEED)
     true = trajectory(1, frames=4000)
     noisy = true.copy()
     noisy[:, :3, 3] += rng.normal(0, 0.05, (4000, 3))

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from st4rtrack.metrics.depth import RelativeDepth
+from tests.seeds import SEED
 
 
 def test_by_hand() -> None:
@@ -22,7 +23,7 @@ def test_the_factor_counts_both_ways_and_is_itself_outside() -> None:
 
 
 def test_scale_is_taken_out_once_for_all_frames() -> None:
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(SEED)
     true = rng.uniform(1, 5, (6, 20, 30))
     same, drifting = RelativeDepth(), RelativeDepth()
     for t, frame in enumerate(true):

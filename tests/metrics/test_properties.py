@@ -19,6 +19,7 @@ from st4rtrack.metrics.points import (
 )
 from st4rtrack.metrics.tapvid3d import tapvid3d_scores
 from tests.properties import CLOUDS, DEGENERATE, SCALES, SEEDS, cloud, is_rotation, rotation
+from tests.seeds import SEED
 
 SPOIL = st.sampled_from([np.nan, np.inf, -np.inf])
 
@@ -39,10 +40,10 @@ def scored(predicted: np.ndarray, true: np.ndarray, *, cut: int | None = None) -
 def test_alignment_takes_away_the_unit_and_a_similarity(seed: int, unit: float, kind: str, cut: int) -> None:
     true = cloud(kind, seed)
     assert scored(unit * true, true, cut=cut)["median"] == (pytest.approx(0, abs=1e-9), 100.0, 0)
-    moved = unit * (true @ rotation(seed).T + np.random.default_rng(seed).normal(size=3))
+    moved = unit * (true @ rotation(seed).T + np.random.default_rng(seed + SEED).normal(size=3))
     assert scored(moved, true, cut=cut)["sim3"] == (pytest.approx(0, abs=1e-6), 100.0, 0)
-    order = np.random.default_rng(seed).permutation(len(true))
-    noisy = true + np.random.default_rng(seed).normal(0, 0.3, true.shape)
+    order = np.random.default_rng(seed + SEED).permutation(len(true))
+    noisy = true + np.random.default_rng(seed + SEED).normal(0, 0.3, true.shape)
     expected, found = scored(noisy, true), scored(unit * noisy[order], true[order], cut=cut)
     for name in ("median", "sim3"):
         assert found[name] == pytest.approx(expected[name], rel=1e-6)
@@ -99,7 +100,7 @@ def depth_scores(predicted: np.ndarray, true: np.ndarray) -> DepthScores:
 @settings(max_examples=30)
 @given(seed=SEEDS, unit=SCALES, spoil=st.sampled_from([np.nan, np.inf, 0.0, -1.0]), pixels=st.integers(1, 30))
 def test_relative_depth_knows_no_unit_no_order_and_no_missing_truth(seed: int, unit: float, spoil: float, pixels: int) -> None:
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed + SEED)
     predicted, true = rng.uniform(1, 3, (2, 1, pixels))
     expected = depth_scores(predicted, true)
     order = rng.permutation(pixels)
@@ -122,7 +123,7 @@ def trajectory(seed: int, kind: str, frames: int) -> np.ndarray:
 @given(seed=SEEDS, scale=st.sampled_from([1e-3, 1.0, 1e3, 1e12]), kind=st.sampled_from(["volume", "a plane", "a line"]))
 def test_camera_errors_know_no_similarity(seed: int, scale: float, kind: str) -> None:
     true, turn = trajectory(seed, kind, 9), rotation(seed + 1)
-    moved = rigid(turn @ true[:, :3, :3], scale * (true[:, :3, 3] @ turn.T + np.random.default_rng(seed).normal(size=3)))
+    moved = rigid(turn @ true[:, :3, :3], scale * (true[:, :3, 3] @ turn.T + np.random.default_rng(seed + SEED).normal(size=3)))
     errors = camera_errors(moved, true)
     assert errors.frames == 9 and errors.ate_m == pytest.approx(0, abs=1e-6)
     if kind != "a line":  # about which a turn is open
@@ -158,7 +159,7 @@ def test_few_cameras_have_figures_or_none(seed: int, frames: int, kind: str, los
 def test_tracks_are_scored_in_any_unit_and_order_and_bounds_hold(
     seed: int, unit: float, spoil: float, points: int, share: float
 ) -> None:
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed + SEED)
     true = rng.uniform((-1, -1, 2), (1, 1, 4), (3, points, 3))
     case = {
         "predicted_world": true + rng.normal(0, 0.02, true.shape),

@@ -1,8 +1,10 @@
 import json
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -10,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from st4rtrack.model.checkpoint import convert_checkpoint, load_model, read_info, save_model
 from st4rtrack.model.config import LARGE, ModelConfig
 from st4rtrack.model.network import St4RTrack
-from st4rtrack.model.official import convert_weights, our_key
+from st4rtrack.model.official import convert_weights, our_key, read_pickle
 from st4rtrack.types import UserError
 from tests.formula import ARCHITECTURE, formula_image, formula_weights, save_official
 from tests.shared_data import shared
@@ -209,3 +211,47 @@ def test_the_hash_is_that_of_the_values(official: Path, tmp_path: Path) -> None:
     save_file(weights, tmp_path / "b.safetensors", metadata=config)
     hashes = [load_model(tmp_path / f"{name}.safetensors", device="cpu", dtype="float32").weights_hash for name in "ab"]
     assert hashes[0] != hashes[1]
+
+
+@pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"], ids=["NumPy 1", "NumPy 2"])
+def test_checkpoint_with_numpy_scalars_loads(tmp_path: Path, module: str) -> None:
+    values = {"best_so_far": np.float64(0.25), "step": np.int64(7), "ok": np.bool_(True), "small": np.float32(1.5)}
+    path = save_official(tmp_path / "scalars.pth", {"weight": torch.ones(2)}, **values)
+    _rename_in_pickle(path, {b"numpy._core.multiarray": module.encode(), b"numpy.core.multiarray": module.encode()})
+    content = read_pickle(path)
+    assert {name: content[name] for name in values} == values and isinstance(content["best_so_far"], np.float64)
+    assert torch.equal(content["model"]["weight"], torch.ones(2))
+
+
+@pytest.mark.parametrize("dtype", ["O", "V8", "U2"])
+def test_numpy_scalar_that_is_no_number_is_refused(tmp_path: Path, dtype: str) -> None:
+    class Scalar:
+        def __reduce__(self) -> tuple:
+            return (np.float64(0).__reduce__()[0], (np.dtype(dtype), b"12345678"))
+
+    torch.save({"model": {}, "x": Scalar()}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=r"a\.pth is not a model checkpoint|which no model checkpoint needs"):
+        read_pickle(tmp_path / "a.pth")
+
+
+def _rename_in_pickle(path: Path, names: dict[bytes, bytes]) -> None:
+    """Replaces names of modules (GLOBAL of protocol 2: a line of text) in the pickle of a PyTorch container."""
+    with zipfile.ZipFile(path) as archive:
+        members = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            if name.endswith("data.pkl"):
+                for old, new in names.items():
+                    content = content.replace(b"c" + old + b"\nscalar\n", b"c" + new + b"\nscalar\n")
+                assert b"scalar\n" in content
+            archive.writestr(name, content)
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors", "folder/model.safetensors"])
+def test_git_lfs_pointer_in_place_of_a_checkpoint_is_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 3000\n")
+    (path.parent / "config.json").write_text(json.dumps(SMALL.to_dict()))
+    with pytest.raises(UserError, match="is a Git LFS pointer, not the file itself; fetch it with: git lfs pull"):
+        load_model(path if name.startswith("a.") else path.parent, device="cpu")

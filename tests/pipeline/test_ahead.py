@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from st4rtrack.pipeline.ahead import run_ahead
+from st4rtrack.pipeline.ahead import ended_together, run_ahead
 
 
 def test_same_items_in_the_same_order() -> None:
@@ -70,3 +70,26 @@ def test_who_stops_early_leaves_no_thread() -> None:
     next(running)
     running.close()
     assert closed.is_set() and threading.active_count() == before
+
+
+def test_join_interrupted_by_ctrl_c_still_ends_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    presses, join = [KeyboardInterrupt("first"), KeyboardInterrupt("second")], threading.Thread.join
+
+    def interrupted_join(thread: threading.Thread, timeout: float | None = None) -> None:
+        if presses:
+            raise presses.pop(0)
+        join(thread, timeout)
+
+    def items():
+        yield 0
+        time.sleep(0.2)
+        yield 1
+
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt), ended_together():
+        inner = run_ahead(items(), 1)
+        outer = run_ahead(inner, 1)
+        next(outer)
+        monkeypatch.setattr(threading.Thread, "join", interrupted_join)
+        raise KeyboardInterrupt
+    assert not presses and threading.active_count() == before

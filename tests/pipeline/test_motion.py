@@ -48,7 +48,7 @@ class World:
         tracks = start + np.where(moves[..., None], (t * STEP_M, 0, 0), 0.0)
         if name == "visible":
             return np.ones((HEIGHT, WIDTH), bool) & ~self._covered(tracks, moves, t)
-        fields = {"rgb": rgb, "world_from_camera": self.camera(t), "intrinsics": INTRINSICS}
+        fields = {"rgb": rgb, "world_from_camera": self.camera(t), "intrinsics": INTRINSICS, "solved": np.True_}
         if name in fields:
             return fields[name]
         wrong = np.exp(self.noise * self.rng.standard_normal((HEIGHT, WIDTH, 1)))
@@ -113,3 +113,14 @@ def test_points_that_are_not_finite_do_not_move() -> None:
     moving = moving_points(read, FRAMES, 0)
     assert not moving.any()
     assert all(np.isfinite(mask).all() for mask in moving_masks(read, FRAMES, 0, moving))
+
+
+def test_moving_masks_of_an_unsolved_frame_are_empty() -> None:
+    world = World(0.0)
+
+    def read(name: str, t: int) -> np.ndarray:
+        return np.array(t != 2) if name == "solved" else world.read(name, t)
+
+    masks = list(moving_masks(read, FRAMES, 0, moving_points(world.read, FRAMES, 0)))
+    assert not masks[2].any()
+    assert masks[1].any()

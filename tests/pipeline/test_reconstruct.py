@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_info
 
 from st4rtrack.data.procedural import ProceduralClip, ProceduralConfig, procedural_clip
 from st4rtrack.geometry.camera import pixel_grid
-from st4rtrack.geometry.transforms import rotation_angle
+from st4rtrack.geometry.transforms import interpolate_rigid, rotation_angle
 from st4rtrack.io.scene import load_scene
 from st4rtrack.io.video import open_video
 from st4rtrack.model.checkpoint import load_model
@@ -177,14 +177,22 @@ def test_a_focal_length_that_is_not_plausible_is_moved_and_said(clip: Procedural
     assert "not plausible" in caplog.text
 
 
-def test_frames_without_a_camera_are_marked_and_counted(clip: ProceduralClip, caplog: pytest.LogCaptureFixture) -> None:
+def test_unsolved_frames_are_interpolated_hidden_and_reported(clip: ProceduralClip, caplog: pytest.LogCaptureFixture) -> None:
     broken = procedural_clip(3, ProceduralConfig(num_frames=6, setting="room"), anchor=ANCHOR)
     broken.reconstruction_points_world[4] = np.random.default_rng(0).standard_normal((192, 256, 3))
     scene = reconstruct(clip.rgb, model=TruthNetwork(broken), size=256, anchor=ANCHOR)
     assert np.flatnonzero(~np.asarray(scene.cameras.solved)).tolist() == [4]
-    np.testing.assert_array_equal(scene.cameras.world_from_camera[4], scene.cameras.world_from_camera[3])
+    between = interpolate_rigid(scene.cameras.world_from_camera[3], scene.cameras.world_from_camera[5], 0.5)
+    np.testing.assert_allclose(scene.cameras.world_from_camera[4], between, atol=1e-6)
+    assert not np.any(scene.tracking.visible[4])
+    assert not np.any(scene.tracking.visible_probability[4])
+    assert not np.any(scene.reconstruction.moving[4])
     assert scene.info["results"]["cameras_not_found"] == 1
-    assert "1 of 6" in caplog.text
+    assert scene.quality is not None
+    assert scene.quality.frames_solved == pytest.approx(5 / 6)
+    assert [w.frames for w in scene.quality.warnings if w.code == "unsolved_frames"] == [(4,)]
+    assert scene.quality.reliable
+    assert "unreliable" not in caplog.text
 
 
 def test_a_run_that_goes_on_finds_the_neighbours_camera_on_disk(clip: ProceduralClip, tmp_path: Path) -> None:
@@ -205,6 +213,9 @@ def test_a_run_that_goes_on_finds_the_neighbours_camera_on_disk(clip: Procedural
     assert np.flatnonzero(~np.asarray(resumed.cameras.solved)).tolist() == [0, 3, 4, 5]
     np.testing.assert_array_equal(resumed.cameras.world_from_camera, whole.cameras.world_from_camera)
     np.testing.assert_array_equal(resumed.tracking.visible_probability, whole.tracking.visible_probability)
+    assert resumed.quality == whole.quality
+    assert whole.quality is not None
+    assert not whole.quality.reliable
 
 
 def test_numpys_products_have_one_thread_while_it_runs(clip: ProceduralClip) -> None:

@@ -19,7 +19,8 @@ from st4rtrack.train.source import ClipExamples, ExampleSource, PoolExamples, he
 from st4rtrack.train.start import baselines
 from st4rtrack.train.validate import validate, validate_still
 from st4rtrack.types import UserError
-from tests.train.small import ALONE, CONFIG, HINTED, PLAIN, RUN, SmallClips, run_small
+from tests.seeds import SEED
+from tests.train.small import ALONE, CONFIG, HINTED, PLAIN, RUN, SmallClips, losses, run_small
 
 POOL = PoolConfig(pairs=16, shard_pairs=8, clip_frames=3, pairs_per_anchor=2, sizes=((48, 64), (64, 48)), compile=False)
 
@@ -104,12 +105,18 @@ class Broken(ExampleSource):
         return ClipExamples(SmallClips()).examples(index)
 
 
-def test_a_network_with_hints_learns_from_a_pool(pool: Path, tmp_path: Path) -> None:
-    config = TrainConfig(steps=30, batch_size=4, micro_batch=4, learning_rate=2e-3, warmup_steps=5, loss=PUBLISHED["tiny"])
-    source, held_out = PoolExamples(pool / "pool", micro_batch=4, seed=1), held_out_pairs(pool / "validation")
-    before = validate(prepare(new_model(HINTED, 1), config, compile=False), held_out, ALONE.device)
+def test_network_with_hints_trained_on_a_pool_improves(pool: Path, tmp_path: Path) -> None:
+    """Margins of a third of the effect: over three seeds the loss falls by 38 to 49 %, the held-out tracking error by 23 to 29 %.
+
+    The held-out reconstruction error changes by -7 to +4 % in so few steps: it is no measure here.
+    """
+    config = TrainConfig(
+        steps=30, batch_size=4, micro_batch=4, learning_rate=2e-3, warmup_steps=5, loss=PUBLISHED["tiny"], seed=SEED
+    )
+    source, held_out = PoolExamples(pool / "pool", micro_batch=4, seed=SEED), held_out_pairs(pool / "validation")
+    before = validate(prepare(new_model(HINTED, SEED), config, compile=False), held_out, ALONE.device)
     score = train(
-        new_model(HINTED, 1),
+        new_model(HINTED, SEED),
         config,
         replace(RUN, validate_every=30, save_every=30),
         source=source,
@@ -117,8 +124,10 @@ def test_a_network_with_hints_learns_from_a_pool(pool: Path, tmp_path: Path) -> 
         output=tmp_path,
         processes=ALONE,
     )
-    assert np.isfinite([score.tracking_epe, score.reconstruction_epe]).all()
-    assert score.reconstruction_epe < before.reconstruction_epe
+    training_loss = list(losses(tmp_path).values())
+    assert np.mean(training_loss[-5:]) < 0.8 * np.mean(training_loss[:5])
+    assert score.tracking_epe < 0.92 * before.tracking_epe
+    assert np.isfinite(score.reconstruction_epe)
 
 
 def test_baselines_are_what_they_say(pool: Path) -> None:

@@ -23,6 +23,7 @@ def wall_scene() -> Scene:
     scene = synthetic_scene(FRAMES, HEIGHT, WIDTH)
     scene.anchor_index = 0
     scene.time_s = np.arange(FRAMES) / 10
+    scene.cameras.solved = np.ones(FRAMES, bool)
     scene.cameras.world_from_camera = np.tile(np.eye(4), (FRAMES, 1, 1))
     grid = pixel_grid(HEIGHT, WIDTH)
     wall = unproject(grid, np.full((HEIGHT, WIDTH), 2.0), scene.cameras.intrinsics[0])

@@ -3,10 +3,14 @@
 OpenGL, glTF, USD and nerfstudio cameras look along -z with y up; ours along z with y down. x is the same.
 """
 
+import logging
+
 import numpy as np
 
 from st4rtrack.geometry.camera import scale_intrinsics
 from st4rtrack.types import PixelMap, Scene, UserError
+
+logger = logging.getLogger(__name__)
 
 OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 """Turns y and z around; its own inverse."""
@@ -24,17 +28,24 @@ def camera_frames(scene: Scene) -> np.ndarray:
         known &= np.isfinite(np.asarray(scene.cameras.intrinsics)).all(axis=(1, 2))
         found = np.flatnonzero(known if scene.cameras.solved is None else known & np.asarray(scene.cameras.solved, bool))
     if len(found) == 0:
-        raise UserError("this scene has no cameras, and this format needs them; ply and ply-sequence do not")
+        raise UserError("this scene has no cameras, and this format needs them; run it again, or export ply")
     return found
 
 
-def world_from_cameras(scene: Scene) -> np.ndarray:
-    """[time, 4, 4] float64; frames without a camera have their neighbour's.
+def world_from_cameras(scene: Scene, *, every_frame: bool = False) -> np.ndarray:
+    """[time, 4, 4] float64; poses of unsolved frames are interpolated.
 
+    Args:
+        scene: in memory or on disk.
+        every_frame: the format needs a pose for each frame; a warning names the number of unsolved frames.
     Raises:
         UserError: there is none at all.
     """
-    camera_frames(scene)
+    unsolved = len(scene) - len(camera_frames(scene))
+    if every_frame and unsolved:
+        logger.warning(
+            "%d of %d frames are unsolved: this format needs a pose for each frame, theirs are interpolated", unsolved, len(scene)
+        )
     return np.asarray(scene.cameras.world_from_camera, np.float64)
 
 

@@ -68,12 +68,27 @@ def accumulated_clouds(
         raise UserError(f"there is no frame {frame}: the scene has the frames 0 to {len(scene) - 1}")
     if max_points < 1 or max_frames < 1 or not 0 <= drop_least_sure < 1:
         raise UserError("max_points and max_frames are at least 1, drop_least_sure is from 0 to below 1")
+    solved = solved_numbers(scene)
+    if frame is not None and frame not in solved:
+        raise UserError(f"frame {frame} is unsolved: its points have no place in the world; choose another frame")
     if frame is None:
-        count = min(len(scene), max_frames, max_points)
-        frames = np.linspace(0, len(scene) - 1, count).round().astype(int).tolist()
+        count = min(len(solved), max_frames, max_points)
+        frames = solved[np.linspace(0, len(solved) - 1, count).round().astype(int)].tolist()
     else:
         frames = [frame]
     return _thinned(scene, frames, max_points // len(frames), drop_least_sure)
+
+
+def solved_numbers(scene: Scene) -> np.ndarray:
+    """[frames] numbers of the solved frames.
+
+    Raises:
+        UserError: there is none.
+    """
+    solved = np.flatnonzero(scene.solved_frames)
+    if not len(solved):
+        raise UserError("all frames of this scene are unsolved, so their points have no place in the world; run it again")
+    return solved
 
 
 def _thinned(scene: Scene, frames: list[int], most: int, drop_least_sure: float) -> Iterator[Cloud]:
@@ -147,14 +162,15 @@ def follow(scene: Scene, pixels: AnchorPixels) -> Iterator[tuple[np.ndarray, np.
     """Tracks of anchor pixels, frame by frame.
 
     Yields:
-        Points [points, 3] float32, where they are not known at their last known place (at first that in the anchor); and
-        visible [points] bool, True for what is known where the scene has no visibility.
+        Points [points, 3] float32, where they are not known at their last known place (at first that in the anchor), as in
+        unsolved frames; and visible [points] bool, True for what is known where the scene has no visibility.
     """
     maps, pick = scene.tracking, (pixels.row, pixels.column)
     last = np.asarray(maps.points_world[scene.anchor_index], np.float32)[pick]
+    solved = scene.solved_frames
     for frame in range(len(scene)):
         points = np.asarray(maps.points_world[frame], np.float32)[pick]
-        known = all_finite(points)
+        known = all_finite(points) & solved[frame]
         if maps.valid is not None:
             known &= np.asarray(maps.valid[frame], bool)[pick]
         last = np.where(known.reshape(-1, 1), points, last)

@@ -1,6 +1,12 @@
 """Packages that only some formats need."""
 
 import importlib
+import importlib.util
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 
 from st4rtrack.types import UserError
@@ -19,5 +25,29 @@ def need(module: str, format: str, package: str | None = None) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        missing = package or module
-        raise UserError(f'the format {format} needs {missing}; install it with: pip install "st4rtrack[export]"') from error
+        raise _missing(package or module, format) from error
+
+
+def require(module: str, format: str, package: str | None = None) -> None:
+    """`need` without the time that an import takes: refuses a format before the work that it is for."""
+    if importlib.util.find_spec(module) is None:
+        raise _missing(package or module, format)
+
+
+def _missing(package: str, format: str) -> UserError:
+    return UserError(f'the format {format} needs {package}; install it with: pip install "st4rtrack[export]"')
+
+
+@contextmanager
+def utf8_path(path: str | Path) -> Iterator[Path]:
+    """A path for libraries that take UTF-8 only: the path itself, or a temporary one whose file is moved to it at the end."""
+    path = Path(path)
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory() as folder:
+            temporary = Path(folder) / f"scene{path.suffix}"
+            yield temporary
+            shutil.move(temporary, path)
+    else:
+        yield path

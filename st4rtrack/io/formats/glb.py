@@ -19,6 +19,7 @@ from st4rtrack.io.formats.cameras import (
 )
 from st4rtrack.io.formats.content import accumulated, choose_pixels, follow, track_colours
 from st4rtrack.io.formats.extras import need
+from st4rtrack.io.formats.units import lengths
 from st4rtrack.types import Scene, UserError
 
 _SHOWN_CAMERAS = 32
@@ -64,7 +65,8 @@ def write_glb(scene: Scene, path: str | Path, *, max_points: int = 500_000, max_
 def _track_lines(trimesh: Any, scene: Scene, max_tracks: int) -> Any:
     """A line for each track, over its whole way."""
     pixels = choose_pixels(scene, max_tracks)
-    chosen = set(np.linspace(0, len(scene) - 1, min(len(scene), _MAX_TRACK_VERTICES)).round().astype(int).tolist())
+    solved = camera_frames(scene)
+    chosen = set(solved[np.linspace(0, len(solved) - 1, min(len(solved), _MAX_TRACK_VERTICES)).round().astype(int)].tolist())
     ways = np.stack([points for frame, (points, _) in enumerate(follow(scene, pixels)) if frame in chosen], axis=1)
     if ways.shape[1] == 1:
         ways = ways.repeat(2, axis=1)  # a line has two ends
@@ -92,6 +94,7 @@ def _add_cameras(tree: dict[str, Any], scene: Scene, near: float) -> None:
     intrinsics = image_intrinsics(scene, scene.pixel_map)
     height, width = scene.source_size
     tree["cameras"] = []
+    tree["asset"]["extras"] = {"lengths": lengths(scene.info)}
     for node in tree["nodes"]:
         kind, _, number = str(node.get("name", "")).partition("_")
         if kind == "camera":

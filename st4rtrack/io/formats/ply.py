@@ -15,7 +15,9 @@ from st4rtrack.io.formats.content import (
     choose_pixels,
     follow,
     read_cloud,
+    solved_numbers,
 )
+from st4rtrack.io.formats.units import lengths
 from st4rtrack.types import Scene, UserError
 
 
@@ -44,15 +46,15 @@ def write_ply(
         UserError: there is no such frame, or no point is left.
     """
     clouds = accumulated_clouds(scene, max_points=max_points, max_frames=max_frames, drop_least_sure=drop_least_sure, frame=frame)
-    with_confidence = scene.reconstruction.confidence is not None
+    with_confidence, unit = scene.reconstruction.confidence is not None, lengths(scene.info)
     total = 0
     with Path(path).open("wb") as file:
-        file.write(_header(0, with_confidence=with_confidence))
+        file.write(_header(0, unit, with_confidence=with_confidence))
         for cloud in clouds:
             file.write(_vertices(cloud).tobytes())
             total += len(cloud)
         file.seek(0)
-        file.write(_header(total, with_confidence=with_confidence))  # of the same length, now that the number is known
+        file.write(_header(total, unit, with_confidence=with_confidence))  # of the same length, now that the number is known
     if not total:
         Path(path).unlink()
         raise UserError("no point is left to write: the scene has no finite points in these frames")
@@ -66,7 +68,7 @@ def write_ply_sequence(
     max_points: int = 200_000,
     drop_least_sure: float = DROP_LEAST_SURE,
 ) -> None:
-    """Writes one point cloud per frame, `frame_000000.ply` and so on.
+    """Writes one point cloud per frame, `frame_000000.ply` and so on; unsolved frames are left out.
 
     Args:
         scene: in memory or on disk.
@@ -87,13 +89,15 @@ def write_ply_sequence(
         clouds = (Cloud(points, pixels.colours, None) for points, _ in follow(scene, pixels))
     else:
         clouds = (_evenly(read_cloud(scene, frame, drop_least_sure), max_points) for frame in range(len(scene)))
+    solved = set(solved_numbers(scene).tolist())
     for frame, cloud in enumerate(clouds):
-        write_cloud(cloud, Path(folder) / f"frame_{frame:06d}.ply")
+        if frame in solved:
+            write_cloud(cloud, Path(folder) / f"frame_{frame:06d}.ply", lengths(scene.info))
 
 
-def write_cloud(cloud: Cloud, path: Path) -> None:
-    """Writes one cloud as a PLY file."""
-    path.write_bytes(_header(len(cloud), with_confidence=cloud.confidence is not None) + _vertices(cloud).tobytes())
+def write_cloud(cloud: Cloud, path: Path, unit: str) -> None:
+    """Writes one cloud as a PLY file; `unit` is a comment, as of `lengths`."""
+    path.write_bytes(_header(len(cloud), unit, with_confidence=cloud.confidence is not None) + _vertices(cloud).tobytes())
 
 
 def _evenly(cloud: Cloud, max_points: int) -> Cloud:
@@ -107,14 +111,15 @@ def _vertex_type(*, with_confidence: bool) -> np.dtype:
     return np.dtype(fields + ([("confidence", "<f4")] if with_confidence else []))
 
 
-def _header(count: int, *, with_confidence: bool) -> bytes:
+def _header(count: int, unit: str, *, with_confidence: bool) -> bytes:
     number = f"element vertex {count}"
     vertex = _vertex_type(with_confidence=with_confidence)
     properties = [f"property {'uchar' if vertex[name] == np.uint8 else 'float'} {name}" for name in vertex.names or ()]
     lines = [
         "ply",
         "format binary_little_endian 1.0",
-        "comment St4RTrack, world units, x right, y down, z forward",
+        "comment St4RTrack, x right, y down, z forward",
+        f"comment {unit}",
         "comment " + "-" * (40 - len(number)),  # makes up for the digits of the number
         number,
         *properties,

@@ -1,6 +1,7 @@
 """Rerun: images, cameras, both branches and tracks with tails on a time line, as an `.rrd`; streamed by rerun-sdk.
 
 The scene's own frame: x right, y down, z forward. Two time lines: `frame` and `time` (seconds of the source).
+Unsolved frames are left out.
 """
 
 from collections import deque
@@ -11,8 +12,9 @@ import numpy as np
 
 from st4rtrack.io.formats.cameras import image_intrinsics, world_from_cameras
 from st4rtrack.io.formats.content import DROP_LEAST_SURE, choose_pixels, follow, read_cloud, track_colours
-from st4rtrack.io.formats.extras import need
+from st4rtrack.io.formats.extras import need, utf8_path
 from st4rtrack.io.formats.images import scene_images
+from st4rtrack.io.formats.units import lengths
 from st4rtrack.io.images import encode_jpeg
 from st4rtrack.types import Scene
 
@@ -32,17 +34,29 @@ def write_rerun(scene: Scene, path: str | Path, *, max_points: int | None = None
         UserError: the scene has no cameras or no tracks, or rerun-sdk is not installed.
     """
     rr = need("rerun", "rerun", "rerun-sdk")
-    world_from_camera = world_from_cameras(scene)
     if max_points is None:
         max_points = min(30_000, max(100, _MAX_POSITIONS // len(scene)))
+    recording = rr.RecordingStream("st4rtrack", send_properties=False)
+    with utf8_path(path) as file:
+        recording.save(str(file))
+        recording.log("world", rr.ViewCoordinates.RDF, static=True)
+        recording.log("about", rr.TextDocument(lengths(scene.info)), static=True)
+        _log_frames(rr, recording, scene, max_points, max_tracks)
+        recording.flush()
+        recording.disconnect()
+
+
+def _log_frames(rr: Any, recording: Any, scene: Scene, max_points: int, max_tracks: int) -> None:
+    world_from_camera = world_from_cameras(scene)
     images = scene_images(scene)
     intrinsics = image_intrinsics(scene, images.image_map)
-    recording = rr.RecordingStream("st4rtrack", send_properties=False)
-    recording.save(str(path))
-    recording.log("world", rr.ViewCoordinates.RDF, static=True)
+    solved = scene.solved_frames
     pixels = choose_pixels(scene, max_points)
     tails = _tails(rr, scene, max_tracks)
     for frame, (rgb, (points, _)) in enumerate(zip(images.frames(range(len(scene))), follow(scene, pixels))):
+        strips = None if tails is None else next(tails)
+        if not solved[frame]:
+            continue
         recording.set_time("frame", sequence=frame)
         recording.set_time("time", duration=float(scene.time_s[frame]))
         pose = world_from_camera[frame]
@@ -55,10 +69,8 @@ def write_rerun(scene: Scene, path: str | Path, *, max_points: int | None = None
         if len(cloud) > max_points:
             cloud = cloud.select(np.linspace(0, len(cloud) - 1, max_points).round().astype(int))
         recording.log("world/reconstruction", rr.Points3D(cloud.points_world, colors=cloud.colours))
-        if tails is not None:
-            recording.log("world/tracks", next(tails))
-    recording.flush()
-    recording.disconnect()
+        if strips is not None:
+            recording.log("world/tracks", strips)
 
 
 def _tails(rr: Any, scene: Scene, max_tracks: int) -> Any:

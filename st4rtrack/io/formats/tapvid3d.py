@@ -29,7 +29,7 @@ def write_tapvid3d(scene: Scene, path: str | Path, *, max_tracks: int = 1024) ->
     Raises:
         UserError: the scene has no cameras or no tracks.
     """
-    camera_from_world = invert_rigid(world_from_cameras(scene))
+    camera_from_world = invert_rigid(world_from_cameras(scene, every_frame=True))
     images = scene_images(scene)
     intrinsics = image_intrinsics(scene, images.image_map)
     anchor = intrinsics[scene.anchor_index]

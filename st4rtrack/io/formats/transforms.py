@@ -19,6 +19,7 @@ from st4rtrack.io.formats.cameras import OPENCV_FROM_OPENGL, camera_frames, imag
 from st4rtrack.io.formats.content import AnchorPixels, accumulated, follow
 from st4rtrack.io.formats.images import SceneImages, scene_images
 from st4rtrack.io.formats.ply import write_cloud
+from st4rtrack.io.formats.units import lengths
 from st4rtrack.io.images import encode_jpeg
 from st4rtrack.types import Scene
 
@@ -46,9 +47,9 @@ def write_transforms(scene: Scene, path: str | Path, *, max_points: int = 200_00
     if masked:
         (files / "masks").mkdir()
         for frame, mask in zip(frames, _masks(scene, frames, images)):
-            cv2.imwrite(str(files / "masks" / f"frame_{frame:06d}.png"), mask)
-    write_cloud(accumulated(scene, max_points), files / "points.ply")
-    content = _content(scene, frames, images, files.name, masked=masked)
+            (files / "masks" / f"frame_{frame:06d}.png").write_bytes(cv2.imencode(".png", mask)[1].tobytes())
+    write_cloud(accumulated(scene, max_points), files / "points.ply", lengths(scene.info))
+    content = _content(scene, frames, images, files.name, masked=masked) | {"lengths": lengths(scene.info)}
     path.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 

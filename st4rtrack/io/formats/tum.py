@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from st4rtrack.io.formats.cameras import camera_frames, world_from_cameras
+from st4rtrack.io.formats.units import lengths
 from st4rtrack.types import Scene
 
 
@@ -24,6 +25,7 @@ def write_tum(scene: Scene, path: str | Path) -> None:
     )
     with Path(path).open("w", encoding="ascii", newline="\n") as file:
         file.write("# timestamp tx ty tz qx qy qz qw (world from camera; x right, y down, z forward)\n")
+        file.write(f"# {lengths(scene.info)}\n")
         np.savetxt(file, rows, fmt=["%.9f"] + ["%.12g"] * 7)
 
 

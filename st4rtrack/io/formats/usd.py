@@ -1,6 +1,7 @@
 """USD: points that move, the ways they go, what lies around, and a moving camera; written by usd-core, for Blender and Houdini.
 
-Y is up and cameras look along -z, as USD has it. A time code is a frame; the stage says how many go into a second. One unit is a world
+Y is up and cameras look along -z, as USD has it. A time code is a frame at a constant frame rate; at a variable one the codes are the true
+times in units of the mean distance of frames (`time_codes`). The stage says how many go into a second. One unit is a world
 unit of the scene, and `metersPerUnit` is 1: the scene's own scale, which is metric only if the scene is.
 """
 
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from st4rtrack.io.formats.cameras import (
+    camera_frames,
     frames_per_second,
     image_intrinsics,
     opengl_from_opencv_points,
@@ -18,13 +20,16 @@ from st4rtrack.io.formats.cameras import (
     world_from_cameras,
 )
 from st4rtrack.io.formats.content import AnchorPixels, accumulated, choose_pixels, follow, track_colours
-from st4rtrack.io.formats.extras import need
+from st4rtrack.io.formats.extras import need, utf8_path
+from st4rtrack.io.formats.units import lengths
 from st4rtrack.types import Scene
 
 _MAX_POSITIONS = 6_000_000
 """Of moving points, over all frames: usd-core holds a file in memory while it is written."""
 _MAX_TRACK_VERTICES = 64
 _APERTURE_MM = 36.0
+_ROUNDED_CODES, _ROUNDED_S = 1e-3, 1.5e-3
+"""How far times of a constant frame rate may lie from even ones, in time codes and in seconds."""
 
 
 def write_usd(
@@ -41,21 +46,27 @@ def write_usd(
     Raises:
         UserError: the scene has no cameras or no tracks, or usd-core is not installed.
     """
-    Usd, UsdGeom = _pxr("Usd"), _pxr("UsdGeom")
-    poses = opengl_poses(world_from_cameras(scene))
+    Usd = _pxr("Usd")
+    poses = opengl_poses(world_from_cameras(scene, every_frame=True))
     if max_points is None:
         max_points = min(50_000, max(100, _MAX_POSITIONS // len(scene)))
-    stage = Usd.Stage.CreateNew(str(path))
+    with utf8_path(path) as file:
+        _write(Usd.Stage.CreateNew(str(file)), scene, poses, max_points, max_tracks, max_still_points)
+
+
+def _write(stage: Any, scene: Scene, poses: np.ndarray, max_points: int, max_tracks: int, max_still_points: int) -> None:
+    UsdGeom = _pxr("UsdGeom")
+    codes, rate = time_codes(scene)
+    stage.GetRootLayer().comment = lengths(scene.info)
     UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.y)
     UsdGeom.SetStageMetersPerUnit(stage, 1.0)
-    rate = frames_per_second(scene)
     stage.SetTimeCodesPerSecond(rate)
     stage.SetFramesPerSecond(rate)
     stage.SetStartTimeCode(0)
-    stage.SetEndTimeCode(len(scene) - 1)
+    stage.SetEndTimeCode(codes[-1])
     stage.SetDefaultPrim(UsdGeom.Xform.Define(stage, "/World").GetPrim())
-    _camera(stage, scene, poses)
-    _moving_points(stage, scene, choose_pixels(scene, max_points))
+    _camera(stage, scene, poses, codes)
+    _moving_points(stage, scene, choose_pixels(scene, max_points), codes)
     if max_tracks:
         _curves(stage, scene, choose_pixels(scene, max_tracks))
     if max_still_points:
@@ -63,11 +74,24 @@ def write_usd(
     stage.GetRootLayer().Save()
 
 
+def time_codes(scene: Scene) -> tuple[list[float], float]:
+    """Time code of each frame, 0 for the first, and time codes per second: the mean frame rate.
+
+    At a constant rate the codes are the frame numbers, although containers round times (to milliseconds, for one); at a variable rate they
+    lie between whole numbers, where the frames truly are.
+    """
+    rate = frames_per_second(scene)
+    time_s = np.asarray(scene.time_s, np.float64)
+    codes, numbers = (time_s - time_s[0]) * rate, np.arange(len(time_s), dtype=np.float64)
+    constant = not codes[-1] > 0 or bool((np.abs(codes - numbers) <= max(_ROUNDED_CODES, _ROUNDED_S * rate)).all())
+    return (numbers if constant else codes).tolist(), rate
+
+
 def _pxr(module: str) -> ModuleType:
     return need(f"pxr.{module}", "usd", "usd-core")
 
 
-def _camera(stage: Any, scene: Scene, poses: np.ndarray) -> None:
+def _camera(stage: Any, scene: Scene, poses: np.ndarray, codes: list[float]) -> None:
     """The pinhole as a film back 36 mm wide: its offsets are the principal point."""
     Gf, UsdGeom = _pxr("Gf"), _pxr("UsdGeom")
     camera = UsdGeom.Camera.Define(stage, "/World/camera")
@@ -87,20 +111,21 @@ def _camera(stage: Any, scene: Scene, poses: np.ndarray) -> None:
         if (of_frames == of_frames[0]).all():
             attribute.Set(float(of_frames[0]))
         else:
-            for frame, value in enumerate(of_frames.tolist()):
-                attribute.Set(value, frame)
+            for code, value in zip(codes, of_frames.tolist(), strict=True):
+                attribute.Set(value, code)
     camera.CreateClippingRangeAttr(Gf.Vec2f(1e-3, 1e5))
     transform = camera.AddTransformOp()
-    for frame, pose in enumerate(poses):
-        transform.Set(Gf.Matrix4d(pose.T.tolist()), frame)  # USD multiplies rows from the left
+    for code, pose in zip(codes, poses, strict=True):  # USD interpolates matrices by element, so unsolved frames have samples too
+        transform.Set(Gf.Matrix4d(pose.T.tolist()), code)  # USD multiplies rows from the left
 
 
-def _moving_points(stage: Any, scene: Scene, pixels: AnchorPixels) -> None:
+def _moving_points(stage: Any, scene: Scene, pixels: AnchorPixels, codes: list[float]) -> None:
     Vt = _pxr("Vt")
     prim = _points(stage, "/World/tracking", pixels.colours, _width(scene, pixels.spacing_px))
     attribute = prim.CreatePointsAttr()
-    for frame, (points, _) in enumerate(follow(scene, pixels)):
-        attribute.Set(Vt.Vec3fArray.FromNumpy(opengl_from_opencv_points(points)), frame)
+    for code, solved, (points, _) in zip(codes, scene.solved_frames, follow(scene, pixels), strict=True):
+        if solved:
+            attribute.Set(Vt.Vec3fArray.FromNumpy(opengl_from_opencv_points(points)), code)
 
 
 def _still_points(stage: Any, scene: Scene, max_points: int) -> None:
@@ -121,7 +146,8 @@ def _points(stage: Any, path: str, colours: np.ndarray, width: float) -> Any:
 
 def _curves(stage: Any, scene: Scene, pixels: AnchorPixels) -> None:
     UsdGeom, Vt = _pxr("UsdGeom"), _pxr("Vt")
-    chosen = set(np.linspace(0, len(scene) - 1, min(len(scene), _MAX_TRACK_VERTICES)).round().astype(int).tolist())
+    solved = camera_frames(scene)
+    chosen = set(solved[np.linspace(0, len(solved) - 1, min(len(solved), _MAX_TRACK_VERTICES)).round().astype(int)].tolist())
     ways = np.stack([points for frame, (points, _) in enumerate(follow(scene, pixels)) if frame in chosen], axis=1)
     if ways.shape[1] == 1:
         ways = ways.repeat(2, axis=1)  # a curve has two ends

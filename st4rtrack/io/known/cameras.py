@@ -28,6 +28,7 @@ KINDS = (
     "or with world_from_camera [frames, 4, 4]"
 )
 PINHOLES = ("SIMPLE_PINHOLE", "PINHOLE")
+_DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class CameraFile:
         world_from_camera: [n, 4, 4] float64 in the file's own world and unit; NaN where it has none.
         intrinsics: [n, 3, 3] or `None`.
         size: (height, width) of the image whose pixels those are; `None`: the source's.
+        field_x: [n] horizontal field of view in radians, where that is all the file says of its intrinsics.
         numbers, time_s, names: [n] what says which frame a row is; at most one of them, without any it is the count.
     """
 
@@ -49,6 +51,18 @@ class CameraFile:
     numbers: np.ndarray | None = None
     time_s: np.ndarray | None = None
     names: Sequence[str] | None = None
+    field_x: np.ndarray | None = None
+
+    def intrinsics_of_image(self, height: int, width: int) -> tuple[np.ndarray, tuple[int, int]] | None:
+        """Intrinsics [n, 3, 3] and the size (height, width) of the image whose pixels those are; [height, width] is the source's."""
+        if self.intrinsics is not None:
+            return self.intrinsics, self.size or (height, width)
+        if self.field_x is None:
+            return None
+        intrinsics = np.tile(np.eye(3), (len(self.field_x), 1, 1))
+        intrinsics[:, :2, 2] = width / 2, height / 2
+        intrinsics[:, (0, 1), (0, 1)] = (width / 2 / np.tan(self.field_x / 2))[:, None]
+        return intrinsics, (height, width)
 
     def rows(self, video: Video) -> np.ndarray:
         """[T] which row is the camera of each frame of a video; -1 where there is none.
@@ -171,30 +185,68 @@ def _tum(path: Path) -> CameraFile:
 
 
 def _transforms(path: Path) -> CameraFile:
-    """nerfstudio: world-from-camera with OpenGL axes; `time` of a frame where it is, else the name of its image."""
+    """nerfstudio: world-from-camera with OpenGL axes; `time` of a frame where it is, else the name of its image.
+
+    Sizes and intrinsics stand once for all frames or in each; frames of other sizes are brought to that of the first.
+    """
     label = str(path)
     try:
         said = parse_json(path.read_text(encoding="utf-8"))
-        entries = said["frames"]
+        entries = [{**said, **entry} for entry in said["frames"]]
         opengl = np.array([entry["transform_matrix"] for entry in entries], np.float64)
         names = [str(entry["file_path"]) for entry in entries]
         times = [float(entry["time"]) for entry in entries if "time" in entry]
-        size = (int(said["h"]), int(said["w"])) if {"h", "w"} <= said.keys() else None
+        sizes = [(int(entry["h"]), int(entry["w"])) for entry in entries if {"h", "w"} <= entry.keys()]
+        if any(side < 1 for size in sizes for side in size):
+            raise ValueError("w and h must be positive")
+        pinholes = [_pinhole(entry) for entry in entries]
+        fields = [float(entry["camera_angle_x"]) for entry in entries if "camera_angle_x" in entry]
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise UserError(
             f"{path} is not a transforms.json: it must have frames, each with file_path and transform_matrix ({error})"
         ) from None
     cameras = require_cameras(opengl, label) @ OPENCV_FROM_OPENGL
-    pinholes = [_pinhole({**said, **entry}) for entry in entries]
-    intrinsics = require_intrinsics(np.array(pinholes), label) if None not in pinholes else None
-    if len(times) == len(names):
-        return CameraFile(label, cameras, intrinsics, size, time_s=np.array(times))
-    return CameraFile(label, cameras, intrinsics, size, names=names)
+    _warn_of_lens(label, entries)
+    size = sizes[0] if len(sizes) == len(entries) else None
+    intrinsics = field_x = None
+    if None not in pinholes:
+        intrinsics = require_intrinsics(np.array(pinholes), label)
+        if size is not None:
+            scale = np.array([(size[1] / width, size[0] / height, 1) for height, width in sizes])
+            intrinsics = intrinsics * scale[:, :, None]
+    elif len(fields) == len(entries):
+        field_x = np.array(fields)
+        if not ((field_x > 0) & (field_x < np.pi)).all():
+            raise UserError(f"camera_angle_x of {path} must be the horizontal field of view in radians, it is {fields[0]:g}")
+    by_time = len(times) == len(names)
+    return CameraFile(
+        label,
+        cameras,
+        intrinsics,
+        size,
+        time_s=np.array(times) if by_time else None,
+        names=None if by_time else names,
+        field_x=field_x,
+    )
 
 
 def _pinhole(said: dict[str, Any]) -> list[float] | None:
-    values = [said.get(key, said.get("fl_x") if key == "fl_y" else None) for key in ("fl_x", "fl_y", "cx", "cy")]
+    """fx, fy, cx, cy; a principal point that is not there is the middle of the image. `None` without a focal length or size."""
+    fx = said.get("fl_x", said.get("fl_y"))
+    middle = [float(said[side]) / 2 if side in said else None for side in ("w", "h")]
+    values = [fx, said.get("fl_y", fx), said.get("cx", middle[0]), said.get("cy", middle[1])]
     return None if None in values else [float(value) for value in values if value is not None]
+
+
+def _warn_of_lens(label: str, entries: Sequence[dict[str, Any]]) -> None:
+    model = next((str(entry["camera_model"]) for entry in entries if "camera_model" in entry), "OPENCV")
+    used = sorted({key for entry in entries for key in _DISTORTION if float(entry.get(key) or 0)})
+    if any(entry.get("is_fisheye") for entry in entries):
+        model = "OPENCV_FISHEYE"
+    if model.upper() not in (*PINHOLES, "OPENCV", "PERSPECTIVE"):
+        _warn_of_distortion(label, f"camera model {model}")
+    elif used:
+        _warn_of_distortion(label, f"{model}: {', '.join(used)}")
 
 
 def _colmap(folder: Path) -> CameraFile:
@@ -211,7 +263,9 @@ def _colmap(folder: Path) -> CameraFile:
         raise UserError(f"the COLMAP model in {model} cannot be read ({str(error).splitlines()[0]}); write it again") from None
     if not images:
         raise UserError(f"the COLMAP model in {model} has no image with a camera")
-    _warn_of_distortion(model, {image.camera.model_name for image in images})
+    models = {image.camera.model_name for image in images}
+    if not models <= set(PINHOLES):
+        _warn_of_distortion(model, ", ".join(sorted(models)))
     camera_from_world = np.stack([np.vstack([image.cam_from_world().matrix(), [0, 0, 0, 1]]) for image in images])
     intrinsics = np.stack([image.camera.calibration_matrix() for image in images])
     size = (int(images[0].camera.height), int(images[0].camera.width))
@@ -219,10 +273,9 @@ def _colmap(folder: Path) -> CameraFile:
     return CameraFile(str(model), cameras, require_intrinsics(intrinsics, str(model)), size, names=[each.name for each in images])
 
 
-def _warn_of_distortion(model: Path, names: set[str]) -> None:
-    if not names <= set(PINHOLES):
-        logger.warning(
-            "the cameras of %s have lens distortion (%s), which is left out; undistort the images for the best result",
-            model,
-            ", ".join(sorted(names)),
-        )
+def _warn_of_distortion(label: Path | str, distortion: str) -> None:
+    logger.warning(
+        "the cameras of %s have lens distortion (%s), which is left out; undistort the images for the best result",
+        label,
+        distortion,
+    )

@@ -51,15 +51,17 @@ def intrinsics_of_cameras(cameras: CameraFile, video: Video, source: SourceSize,
     Raises:
         UserError: the file has none, or is of another image or video.
     """
-    if cameras.intrinsics is None:
+    found = cameras.intrinsics_of_image(source.height, source.width)
+    if found is None:
         raise UserError(f"{cameras.label} has cameras but no intrinsics; give {KINDS}")
+    intrinsics, size = found
     rows = cameras.rows(video)
     has = np.flatnonzero(rows >= 0)
     rows = rows[has[np.abs(np.arange(len(rows))[:, None] - has).argmin(axis=1)]]
     pixel_map = source.pixel_map
-    if cameras.size is not None and cameras.size != (source.height, source.width):
-        pixel_map = network_from_file(cameras.size, network, source, cameras.label)
-    return scale_intrinsics(cameras.intrinsics[rows], pixel_map.scale, pixel_map.offset_px)
+    if size != (source.height, source.width):
+        pixel_map = network_from_file(size, network, source, cameras.label)
+    return scale_intrinsics(intrinsics[rows], pixel_map.scale, pixel_map.offset_px)
 
 
 def _of_npz(path: Path, video: Video, source: SourceSize, network: tuple[int, int]) -> np.ndarray:

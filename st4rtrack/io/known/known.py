@@ -1,8 +1,9 @@
 """What a user knows of a video beforehand, and the same for the frames that are processed, at network size."""
 
 import hashlib
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,19 @@ class Known:
 
     def __bool__(self) -> bool:
         return any(value is not None for value in vars(self).values())
+
+    def of_video(self, name: str) -> "Known":
+        """The same with the name of a video in place of {name} in paths."""
+        texts = {key: str(value).replace("{name}", name) for key, value in vars(self).items() if isinstance(value, str | Path)}
+        return replace(self, **texts)
+
+    def absolute(self) -> "Known":
+        """The same with paths that mean the same in every folder."""
+        numbers = isinstance(self.intrinsics, str) and re.fullmatch(r"[\d.,eE+\s-]*", self.intrinsics) is not None
+        names = ("cameras", "depth", "static_mask") if numbers else ("intrinsics", "cameras", "depth", "static_mask")
+        return replace(
+            self, **{name: Path(value).absolute() for name in names if isinstance(value := getattr(self, name), str | Path)}
+        )
 
 
 @dataclass(frozen=True)
@@ -95,7 +109,7 @@ def known_of_video(known: Known, video: Video, pixel_map: PixelMap, network: tup
     intrinsics = None
     if known.intrinsics is not None:
         intrinsics = read_intrinsics(known.intrinsics, video, source, network)
-    elif cameras is not None and cameras.intrinsics is not None:
+    elif cameras is not None and cameras.intrinsics_of_image(video.height, video.width) is not None:
         intrinsics = intrinsics_of_cameras(cameras, video, source, network)
     depth = None if known.depth is None else open_depth(known.depth, per_unit=known.depth_per_unit)
     mask = None if known.static_mask is None else open_mask(known.static_mask)

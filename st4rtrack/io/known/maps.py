@@ -1,5 +1,6 @@
 """Depth and masks of a video, one frame at a time: an array, an `.npz`, or a folder with a file per frame."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from st4rtrack.io.exr import read_exr_depth
 from st4rtrack.io.images import IMAGE_SUFFIXES, decode_stored
 from st4rtrack.io.known.frames import described, rows_by_count
 from st4rtrack.io.known.pixels import SourceSize, at_network_size
@@ -15,14 +17,18 @@ from st4rtrack.io.npz import npz_keys, read_npz
 from st4rtrack.io.npz_rows import npz_shape, read_npz_rows
 from st4rtrack.types import UserError, Video
 
+logger = logging.getLogger(__name__)
+
 DEPTH_ARRAYS = ("depth", "depth_map", "depths")
 MASK_ARRAYS = ("static", "static_mask", "mask")
 PNG_PER_UNIT = 1000.0
 """Of 16-bit depth where the user says nothing: millimetres, as most RGB-D cameras write."""
+UNKNOWN_DEPTH = 65535
+"""In 16-bit images, beside 0: many cameras and tools store unknown depth as the largest value."""
 ROWS_AT_ONCE = 32
-DEPTH_KINDS = "an .npz with depth [frames, height, width], or a folder with a 16-bit .png, .tif, .npy or .npz per frame"
+DEPTH_KINDS = "an .npz with depth [frames, height, width], or a folder with a 16-bit .png, .tif, .npy, .npz or .exr per frame"
 MASK_KINDS = "an image, a folder of an image per frame, or an .npz with static [frames, height, width]"
-DEPTH_SUFFIXES = frozenset({".npy", ".npz", ".png", ".tif", ".tiff"})
+DEPTH_SUFFIXES = frozenset({".npy", ".npz", ".png", ".tif", ".tiff", ".exr"})
 
 
 @dataclass(frozen=True)
@@ -66,12 +72,22 @@ def open_depth(word: str | Path | np.ndarray, *, per_unit: float | None = None) 
     scale = 1 / (per_unit or PNG_PER_UNIT)
     digest = found.digest if per_unit is None else f"{found.digest}, {per_unit:g} per unit"
 
+    warned: list[int] = []  # once for all frames
+
     def read(row: int) -> np.ndarray:
         depth = found.read(row)
         if depth.ndim != 2 or depth.dtype.kind not in "fiu":
             raise UserError(
                 f"depth of frame {row} in {found.label} must be numbers [height, width], it is {depth.dtype} {list(depth.shape)}"
             )
+        saturated = depth == UNKNOWN_DEPTH if depth.dtype == np.uint16 else np.zeros(1, bool)
+        if saturated.any():
+            depth = np.where(saturated, np.uint16(0), depth)
+            if not warned:
+                warned.append(row)
+                logger.warning(
+                    "%s has pixels of depth %d, the largest 16-bit value: they are taken as unknown", found.label, UNKNOWN_DEPTH
+                )
         depth = depth.astype(np.float32) * np.float32(scale if depth.dtype.kind in "iu" or per_unit is not None else 1.0)
         return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
 
@@ -115,6 +131,8 @@ def read_map(path: Path, arrays: tuple[str, ...], what: str) -> np.ndarray:
         return read_npz(path, key := _array_among(path, arrays))[key]
     if path.suffix.lower() == ".npy":
         return read_npy(path)
+    if path.suffix.lower() == ".exr":
+        return read_exr_depth(path)
     return decode_stored(path.read_bytes(), str(path))
 
 

@@ -10,9 +10,10 @@ from typing import Any
 from st4rtrack.io.json_text import parse_json
 from st4rtrack.io.scene.arrays import damaged
 from st4rtrack.io.scene.header import SceneHeader, plain
-from st4rtrack.io.scene.table import ARRAYS, LATE, ArraySpec
+from st4rtrack.io.scene.quality import quality_to_json
+from st4rtrack.io.scene.table import ARRAYS, FRAME_QUALITY, LATE, ArraySpec
 from st4rtrack.io.scene.values import require_possible
-from st4rtrack.types import PixelMap, UserError
+from st4rtrack.types import PixelMap, QualityReport, UserError
 
 FORMAT = "st4rtrack scene"
 FORMAT_VERSION = 1
@@ -21,7 +22,12 @@ TEMPORARY = f".{SCENE_JSON}.tmp"
 
 
 def to_json(
-    header: SceneHeader, *, complete: bool, late: Sequence[ArraySpec] = (), anchors: Sequence[int] = ()
+    header: SceneHeader,
+    *,
+    complete: bool,
+    late: Sequence[ArraySpec] = (),
+    anchors: Sequence[int] = (),
+    quality: QualityReport | None = None,
 ) -> dict[str, Any]:
     """What `scene.json` says of a scene; see `write_json`."""
     return plain(
@@ -39,16 +45,23 @@ def to_json(
             "points_dtype": header.points_dtype,
             "arrays": [spec.path for spec in (*header.specs, *late)],
             **({"anchors": list(anchors)} if anchors else {}),
+            **({} if quality is None else {"quality": quality_to_json(quality)}),
             "info": header.info,
         }
     )
 
 
 def write_json(
-    folder: Path, header: SceneHeader, *, complete: bool, late: Sequence[ArraySpec] = (), anchors: Sequence[int] = ()
+    folder: Path,
+    header: SceneHeader,
+    *,
+    complete: bool,
+    late: Sequence[ArraySpec] = (),
+    anchors: Sequence[int] = (),
+    quality: QualityReport | None = None,
 ) -> None:
     """Writes `scene.json`; `late`: which of the arrays of `LATE` are there; `anchors`: frame numbers of the further anchors."""
-    write_whole(folder, to_json(header, complete=complete, late=late, anchors=anchors))
+    write_whole(folder, to_json(header, complete=complete, late=late, anchors=anchors, quality=quality))
 
 
 def write_whole(folder: Path, data: dict[str, Any]) -> None:
@@ -106,9 +119,10 @@ def difference(found: dict[str, Any], wanted: dict[str, Any]) -> str | None:
 
 def _options(data: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """What makes two scenes the same run, flat: ("info.options.size", 512)."""
-    same_for_all = ("format", "format_version", "st4rtrack_version", "status", "arrays", "anchors")
+    same_for_all = ("format", "format_version", "st4rtrack_version", "status", "arrays", "anchors", "quality")
+    late = {spec.path for spec in (*LATE, *ARRAYS) if spec in LATE or spec.field in FRAME_QUALITY}
     data = {name: value for name, value in data.items() if name not in same_for_all} | {
-        "arrays": sorted({*data.get("arrays", [])} - {spec.path for spec in LATE}),
+        "arrays": sorted({*data.get("arrays", [])} - late),
         "info": {name: value for name, value in data.get("info", {}).items() if name != "results"},
     }
     return _flat(data)

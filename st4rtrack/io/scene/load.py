@@ -6,11 +6,12 @@ from pathlib import Path
 
 from st4rtrack.io.lazy import LazyArray
 from st4rtrack.io.scene.anchors import load_anchors
-from st4rtrack.io.scene.arrays import SCENE_ZARR, open_array, open_group, read_small
+from st4rtrack.io.scene.arrays import SCENE_ZARR, damaged, open_array, open_group, read_small
 from st4rtrack.io.scene.description import SCENE_JSON, header_of, read_json
 from st4rtrack.io.scene.header import SceneHeader
 from st4rtrack.io.scene.journal import count_done
-from st4rtrack.io.scene.table import LATE, MOVING
+from st4rtrack.io.scene.quality import quality_from_json
+from st4rtrack.io.scene.table import FRAME_QUALITY, LATE, MOVING
 from st4rtrack.types import Array, Cameras, Pointmap, Scene, TrackingOverTime, UserError
 
 
@@ -41,7 +42,11 @@ def load_scene(path: str | Path) -> Scene:
         whole = spec.dtype in (None, "float32")  # the others of older scenes lack frames that are all 0
         arrays[spec.field] = read_small(folder, array, spec) if is_small else LazyArray(array, source=folder, whole=whole)
     anchors = load_anchors(group, header, data.get("anchors", []), folder)
-    return dataclasses.replace(scene_of(header, arrays), anchors=anchors)
+    try:
+        quality = quality_from_json(data["quality"]) if "quality" in data else None
+    except ValueError as error:
+        raise damaged(folder, f"quality in {SCENE_JSON} cannot be read ({error})") from error
+    return dataclasses.replace(scene_of(header, arrays), anchors=anchors, quality=quality)
 
 
 def scene_of(header: SceneHeader, arrays: Mapping[str, Array]) -> Scene:
@@ -62,7 +67,12 @@ def scene_of(header: SceneHeader, arrays: Mapping[str, Array]) -> Scene:
             arrays.get("reconstruction_valid"),
             moving=arrays.get("moving_in_frames"),
         ),
-        cameras=Cameras(arrays["world_from_camera"], arrays["intrinsics"], arrays.get("solved")),
+        cameras=Cameras(
+            arrays["world_from_camera"],
+            arrays["intrinsics"],
+            arrays.get("solved"),
+            **{name: arrays.get(name) for name in FRAME_QUALITY},
+        ),
         anchor_index=header.anchor_index,
         pixel_map=header.pixel_map,
         source_size=header.source_size,

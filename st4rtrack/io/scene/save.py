@@ -56,7 +56,7 @@ def save_scene(
         for index in range(num_frames):
             writer.write_frame(index, **{name: values[index] for name, values in fields.items()})  # pyright: ignore[reportArgumentType]
         copy_anchors(scene.anchors, writer.anchors, num_frames)
-        writer.finish(**late)
+        writer.finish(**late, quality=scene.quality)
     return folder
 
 
@@ -78,4 +78,6 @@ def _fields(scene: Scene) -> dict[str, Array | None]:
         "world_from_camera": scene.cameras.world_from_camera,
         "intrinsics": scene.cameras.intrinsics,
         "solved": scene.cameras.solved,
+        "reprojection_px": scene.cameras.reprojection_px,
+        "flow_agreement_px": scene.cameras.flow_agreement_px,
     }

@@ -5,7 +5,7 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NotRequired, TypedDict, Unpack
 
 import numpy as np
@@ -17,7 +17,7 @@ from st4rtrack.io.scene.header import SceneHeader
 from st4rtrack.io.scene.journal import JOURNAL_RECORD
 from st4rtrack.io.scene.load import scene_of
 from st4rtrack.io.scene.table import MOVING, MOVING_IN_FRAMES, ArraySpec
-from st4rtrack.types import Array, Scene
+from st4rtrack.types import Array, QualityReport, Scene
 
 
 class FrameFields(TypedDict):
@@ -36,6 +36,8 @@ class FrameFields(TypedDict):
     world_from_camera: Array
     intrinsics: Array
     solved: NotRequired[bool]
+    reprojection_px: NotRequired[float]
+    flow_agreement_px: NotRequired[float]
 
 
 class Ending(TypedDict, total=False):
@@ -45,11 +47,13 @@ class Ending(TypedDict, total=False):
         moving: [height, width] bool, see `TrackingOverTime`.
         moving_in_frames: of every frame in order [height, width] bool, see `Pointmap`; taken one at a time.
         results: plain data to keep in `info["results"]`: what was found out rather than asked for.
+        quality: of the scene; a function is called when all masks of `moving_in_frames` are taken.
     """
 
     moving: Array | None
     moving_in_frames: Iterable[Array] | None
     results: Mapping[str, Any] | None
+    quality: QualityReport | Callable[[], QualityReport] | None
 
 
 class SceneSink(ABC):
@@ -61,6 +65,7 @@ class SceneSink(ABC):
 
     complete = False
     anchors: AnchorStore
+    _quality: QualityReport | None = None
 
     def __init__(self, header: SceneHeader) -> None:
         self.header = header
@@ -146,6 +151,8 @@ class SceneSink(ABC):
             for index, (_, values) in enumerate(zip(range(self.header.num_frames), frames, strict=True)):
                 array[index] = self._checked(MOVING_IN_FRAMES, values)
             late.append(MOVING_IN_FRAMES)
+        quality = ending.get("quality")
+        self._quality = quality() if callable(quality) else quality
         return late
 
     def _checked(self, spec: ArraySpec, value: Any) -> np.ndarray:
@@ -169,7 +176,8 @@ class SceneBuffer(SceneSink):
         self._end(ending)
         self.complete = True
         small = {spec.field: self._rows[spec.field].copy() for spec in self.header.specs if spec.small}
-        return dataclasses.replace(scene_of(self.header, {**self._maps, **small}), anchors=self.anchors.finish())
+        scene = scene_of(self.header, {**self._maps, **small})
+        return dataclasses.replace(scene, anchors=self.anchors.finish(), quality=self._quality)
 
     def _late_array(self, spec: ArraySpec) -> np.ndarray:
         self._maps[spec.field] = np.zeros(self.header.shape(spec), bool)

@@ -48,6 +48,10 @@ ARRAYS = (
     ArraySpec("world_from_camera", "cameras/world_from_camera", ("time", 4, 4), "float64"),
     ArraySpec("intrinsics", "cameras/intrinsics", ("time", 3, 3), "float64"),
     ArraySpec("solved", "cameras/solved", ("time",), "bool", required=False),
+    ArraySpec("reprojection_px", "cameras/reprojection_px", ("time",), "float32", required=False, default=False),
+    ArraySpec("flow_agreement_px", "cameras/flow_agreement_px", ("time",), "float32", required=False, default=False),
 )
 """The arrays that a frame is written with."""
 DEFAULT_FIELDS = tuple(spec.field for spec in ARRAYS if spec.default)
+FRAME_QUALITY = ("reprojection_px", "flow_agreement_px")
+"""Fields of the quality of a frame, NaN where unknown: they survive an interrupted run, and scenes of earlier versions lack them."""

@@ -20,6 +20,7 @@ from st4rtrack.io.scene.header import SceneHeader
 from st4rtrack.io.scene.journal import JOURNAL, cut_torn_record, read_journal
 from st4rtrack.io.scene.load import load_scene
 from st4rtrack.io.scene.sink import Ending, FrameFields, SceneSink
+from st4rtrack.io.scene.space import require_space, scene_bytes
 from st4rtrack.io.scene.table import ArraySpec
 from st4rtrack.types import Scene
 
@@ -36,8 +37,9 @@ class SceneWriter(SceneSink):
         """Starts a scene, or goes on with an unfinished one of the same options; see `prepare_folder`.
 
         Raises:
-            UserError: something else is there, or another process writes to it.
+            UserError: something else is there, another process writes to it, or the disk is too small.
         """
+        require_space(folder, scene_bytes(header))  # before anything is replaced
         lock = FolderLock(make_folder(folder))
         try:
             return cls(lock, header, prepare_folder(folder, header, overwrite=overwrite))
@@ -89,7 +91,8 @@ class SceneWriter(SceneSink):
             for spec in self.header.specs:
                 if spec.small:
                     create_array(self._group, self.header, spec)[:] = self._rows[spec.field]
-            write_json(self.folder, self.header, complete=True, late=late, anchors=self.anchors.frames)
+            anchors = self.anchors.frames
+            write_json(self.folder, self.header, complete=True, late=late, anchors=anchors, quality=self._quality)
             self.anchors.finish()
             (self.folder / JOURNAL).unlink(missing_ok=True)
             self.complete = True

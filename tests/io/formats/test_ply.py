@@ -7,8 +7,15 @@ import pytest
 
 from st4rtrack.formats import export
 from st4rtrack.io.formats.ply import write_ply, write_ply_sequence
-from st4rtrack.types import Pointmap, UserError
+from st4rtrack.types import Pointmap, Scene, UserError
 from tests.synthetic_scene import synthetic_scene
+
+
+def solved_scene(*size: int) -> Scene:
+    """A made-up scene whose frames are all solved."""
+    scene = synthetic_scene(*size)
+    scene.cameras.solved = np.ones(len(scene), bool)
+    return scene
 
 
 def read_ply(path: Path) -> dict[str, np.ndarray]:
@@ -41,7 +48,7 @@ def xyz(ply: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def test_one_frame_whole(tmp_path) -> None:
-    scene = synthetic_scene()
+    scene = solved_scene()
     write_ply(scene, tmp_path / "a.ply", frame=2, drop_least_sure=0)
     ply = read_ply(tmp_path / "a.ply")
     assert list(ply) == ["x", "y", "z", "red", "green", "blue", "confidence"]
@@ -51,7 +58,7 @@ def test_one_frame_whole(tmp_path) -> None:
 
 
 def test_all_frames_lie_over_each_other(tmp_path) -> None:
-    scene = synthetic_scene()
+    scene = solved_scene()
     write_ply(scene, tmp_path / "a.ply", drop_least_sure=0)
     np.testing.assert_array_equal(xyz(read_ply(tmp_path / "a.ply")), scene.reconstruction.points_world.reshape(-1, 3))
     write_ply(scene, tmp_path / "b.ply", drop_least_sure=0, max_frames=2)
@@ -60,7 +67,7 @@ def test_all_frames_lie_over_each_other(tmp_path) -> None:
 
 @pytest.mark.parametrize("max_points", [1, 3, 50, 191])
 def test_the_cap_holds_and_the_choice_is_repeatable(tmp_path, max_points) -> None:
-    scene = synthetic_scene()
+    scene = solved_scene()
     for name in ("a.ply", "b.ply"):
         write_ply(scene, tmp_path / name, max_points=max_points, drop_least_sure=0)
     ply = read_ply(tmp_path / "a.ply")
@@ -69,7 +76,7 @@ def test_the_cap_holds_and_the_choice_is_repeatable(tmp_path, max_points) -> Non
 
 
 def test_unsure_and_non_finite_points_are_left_out(tmp_path) -> None:
-    scene = synthetic_scene()
+    scene = solved_scene()
     scene.reconstruction.points_world[0, 0, 0, 1] = np.nan
     scene.reconstruction.points_world[0, 0, 1] = np.inf
     scene.reconstruction.confidence[0, 0, 2] = np.nan
@@ -82,7 +89,7 @@ def test_unsure_and_non_finite_points_are_left_out(tmp_path) -> None:
 
 
 def test_truth_has_no_confidence_but_a_mask(tmp_path) -> None:
-    scene = synthetic_scene()
+    scene = solved_scene()
     valid = np.zeros(scene.rgb.shape[:3], bool)
     valid[:, 1, 2] = True
     scene.reconstruction = Pointmap(scene.reconstruction.points_world, valid=valid)
@@ -95,12 +102,12 @@ def test_truth_has_no_confidence_but_a_mask(tmp_path) -> None:
 @pytest.mark.parametrize("options", [{"frame": 4}, {"frame": -1}, {"max_points": 0}, {"max_frames": 0}, {"drop_least_sure": 1.0}])
 def test_wrong_options(tmp_path, options) -> None:
     with pytest.raises(UserError):
-        write_ply(synthetic_scene(), tmp_path / "a.ply", **options)
+        write_ply(solved_scene(), tmp_path / "a.ply", **options)
     assert not list(tmp_path.iterdir())
 
 
 def test_nothing_to_write(tmp_path) -> None:
-    scene = synthetic_scene()
+    scene = solved_scene()
     scene.reconstruction.points_world[:] = np.nan
     with pytest.raises(UserError, match="no point"):
         export(scene, tmp_path / "a.ply")
@@ -108,7 +115,7 @@ def test_nothing_to_write(tmp_path) -> None:
 
 
 def test_a_sequence_has_a_file_for_each_frame(tmp_path) -> None:
-    scene = synthetic_scene()
+    scene = solved_scene()
     write_ply_sequence(scene, tmp_path, drop_least_sure=0)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"frame_{t:06d}.ply" for t in range(4)]
     for t in range(4):
@@ -120,7 +127,7 @@ def test_a_sequence_has_a_file_for_each_frame(tmp_path) -> None:
 
 
 def test_a_sequence_of_the_tracking_keeps_its_vertices(tmp_path) -> None:
-    scene = synthetic_scene()
+    scene = solved_scene()
     write_ply_sequence(scene, tmp_path, branch="tracking", drop_least_sure=0)
     files = [read_ply(tmp_path / f"frame_{t:06d}.ply") for t in range(4)]
     np.testing.assert_array_equal(np.stack([xyz(f) for f in files]), scene.tracking.points_world.reshape(4, -1, 3))
@@ -131,7 +138,7 @@ def test_a_sequence_of_the_tracking_keeps_its_vertices(tmp_path) -> None:
 
 def test_trimesh_opens_both(tmp_path) -> None:
     trimesh = pytest.importorskip("trimesh")
-    scene = synthetic_scene()
+    scene = solved_scene()
     write_ply(scene, tmp_path / "a.ply", frame=2, drop_least_sure=0)
     write_ply_sequence(scene, tmp_path, drop_least_sure=0)
     for path in (tmp_path / "a.ply", tmp_path / "frame_000002.ply"):
@@ -143,5 +150,5 @@ def test_trimesh_opens_both(tmp_path) -> None:
 @pytest.mark.parametrize("options", [{"branch": "both"}, {"max_points": 0}, {"drop_least_sure": -0.1}])
 def test_wrong_options_of_a_sequence(tmp_path, options) -> None:
     with pytest.raises(UserError):
-        write_ply_sequence(synthetic_scene(), tmp_path, **options)
+        write_ply_sequence(solved_scene(), tmp_path, **options)
     assert not list(tmp_path.iterdir())

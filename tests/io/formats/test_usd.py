@@ -1,9 +1,11 @@
 """USD, read back by usd-core."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from st4rtrack.io.formats.usd import write_usd
+from st4rtrack.io.formats.usd import time_codes, write_usd
 from tests.io.formats.exact_scene import exact_scene, source_px
 
 pytest.importorskip("pxr")
@@ -93,3 +95,30 @@ def test_layers_can_be_left_out_and_one_frame_will_do(tmp_path) -> None:
     write_usd(exact_scene(tmp_path, 1, anchor_index=0), tmp_path / "a.usda", max_points=20, max_still_points=0)
     stage = opened(tmp_path / "a.usda")
     assert stage.GetPrimAtPath("/World/tracks") and not stage.GetPrimAtPath("/World/reconstruction")
+
+
+def test_time_codes_of_a_variable_frame_rate_are_the_true_times(tmp_path) -> None:
+    from pxr import UsdGeom
+
+    time_s = np.array([5.0, 5.04, 5.08, 5.3, 5.34, 5.5])
+    scene = replace(exact_scene(tmp_path), time_s=time_s)
+    write_usd(scene, tmp_path / "a.usda")
+    stage = opened(tmp_path / "a.usda")
+    seconds = time_s - time_s[0]
+    for path, attribute in (("tracking", "points"), ("camera", "xformOp:transform")):
+        codes = np.array(stage.GetPrimAtPath(f"/World/{path}").GetAttribute(attribute).GetTimeSamples())
+        np.testing.assert_allclose(codes / stage.GetTimeCodesPerSecond(), seconds, atol=1e-9)
+    assert stage.GetEndTimeCode() / stage.GetTimeCodesPerSecond() == pytest.approx(0.5)
+    points = UsdGeom.Points(stage.GetPrimAtPath("/World/tracking")).GetPointsAttr()
+    assert np.isfinite(points.Get(stage.GetEndTimeCode())).all()
+
+
+@pytest.mark.parametrize("rate", [23.976, 30.0, 59.94, 240.0])
+def test_time_codes_of_a_constant_frame_rate_in_milliseconds_are_frame_numbers(tmp_path, rate) -> None:
+    scene = replace(exact_scene(tmp_path), time_s=np.round(np.arange(6) / rate, 3))
+    codes, found = time_codes(scene)
+    assert codes == [0, 1, 2, 3, 4, 5] and found == pytest.approx(rate, rel=0.05)
+
+
+def test_time_codes_of_equal_times_are_frame_numbers(tmp_path) -> None:
+    assert time_codes(replace(exact_scene(tmp_path), time_s=np.zeros(6)))[0] == [0, 1, 2, 3, 4, 5]

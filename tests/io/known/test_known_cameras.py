@@ -138,3 +138,35 @@ def test_cameras_that_are_none_are_said(tmp_path: Path) -> None:
         (model / f"{part}.bin").write_bytes(b"\xff" * 9)
     with pytest.raises(UserError, match="cannot be read"):
         read_cameras(model)
+
+
+def transforms_of(path: Path, shared: dict, frame: dict) -> Path:
+    """transforms.json of three frames of a still camera; every other one has what `frame` says."""
+    frames = [{"file_path": f"{i}.png", "transform_matrix": np.eye(4).tolist(), **(frame if i % 2 else {})} for i in range(3)]
+    path.write_text(json.dumps({**shared, "frames": frames}))
+    return path
+
+
+def test_read_cameras_of_a_field_of_view_gives_intrinsics_of_the_image(tmp_path: Path) -> None:
+    file = read_cameras(transforms_of(tmp_path / "transforms.json", {"camera_angle_x": 2 * np.arctan(96 / 150)}, {}))
+    found = file.intrinsics_of_image(144, 192)
+    assert found is not None and found[1] == (144, 192)
+    np.testing.assert_allclose(found[0], np.broadcast_to([[150, 0, 96], [0, 150, 72], [0, 0, 1]], (3, 3, 3)), atol=1e-9)
+
+
+def test_read_cameras_of_frames_of_two_sizes_brings_them_to_one(tmp_path: Path) -> None:
+    whole, half = {"fl_x": 150, "w": 192, "h": 144}, {"fl_x": 75, "w": 96, "h": 72}
+    file = read_cameras(transforms_of(tmp_path / "transforms.json", whole, half))
+    assert file.size == (144, 192) and file.intrinsics is not None
+    np.testing.assert_allclose(file.intrinsics, np.broadcast_to([[150, 0, 96], [0, 150, 72], [0, 0, 1]], (3, 3, 3)))
+
+
+@pytest.mark.parametrize(
+    ("lens", "word"), [({"k1": -0.18}, "k1"), ({"camera_model": "OPENCV_FISHEYE"}, "FISHEYE"), ({"is_fisheye": True}, "FISHEYE")]
+)
+def test_read_cameras_with_distortion_warns(tmp_path: Path, lens: dict, word: str, caplog: pytest.LogCaptureFixture) -> None:
+    pinhole = {"fl_x": 150, "cx": 96, "cy": 72, "k2": 0.0, "camera_model": "OPENCV"}
+    read_cameras(transforms_of(tmp_path / "plain.json", pinhole, {}))
+    assert not caplog.text
+    read_cameras(transforms_of(tmp_path / "lens.json", {**pinhole, **lens}, {}))
+    assert "distortion" in caplog.text and word in caplog.text

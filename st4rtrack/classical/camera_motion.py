@@ -1,0 +1,253 @@
+"""What kind of motion the camera makes, from matches of an anchor with several frames: fixed, rotation, zoom, forward, general.
+
+Models of increasing freedom are fitted to each frame: the identity, a rotation about the optical centre, the same with another focal
+length, an essential matrix. The simplest that explains the static points decides. Dynamic points are outliers of all of them.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from st4rtrack.classical.survey import Matches
+from st4rtrack.classical.two_view import ASSUMED_FOCAL, pinhole, pixel_rays
+from st4rtrack.geometry.vectors import length
+from st4rtrack.types import Parallax
+
+NUM_POINTS = 400
+MIN_MATCHED_SHARE = 0.3
+"""Share of the points that a frame must match to count."""
+TOLERANCE, MIN_TOLERANCE_PX, TOLERANCE_OF_MOTION = 0.004, 0.75, 0.02
+"""Error of dense flow: in long sides of the image (1 px at 256), at least, and per pixel of a point's motion."""
+MAX_STILL, MAX_STILL_PX = 0.002, 0.4
+"""Motion of a point of a fixed camera, in long sides of the image (half a pixel at 256) and at least in pixels."""
+MOST_FRAMES = 0.8
+"""Share of the frames in which such a point must be still."""
+MIN_STILL_SHARE, MIN_STILL_CELLS = 0.15, 5
+"""Real clips of moving cameras have 0.1 still points at most, of fixed ones 0.17 to 0.8; in so many cells of 3 x 3."""
+MAX_FRAMES_FITTED = 3
+MIN_WELL_MATCHED = 0.75
+"""Frames are fitted that match this share of what the best frame does: flow over a large motion misleads."""
+FOCALS = (0.6, 0.9, 1.4)
+"""Focal lengths (long sides) under which a rotation is tried: which of them hardly matters."""
+ERROR_OF_MOTION = 0.1
+"""Unit of `rotation_error` and `zoom_error`: the tolerance of the flow, or this share of the median motion where that is more."""
+MIN_ROTATION_SHARE, MIN_ZOOM_SHARE = 0.7, 0.6
+MAX_ROTATION_ERROR = 0.65
+"""Rotations of rendered rooms have 0.3 to 0.6, translation in them above 3, real hand-held clips 0.9 and more."""
+MAX_ZOOM_ERROR, MIN_ZOOM_GAIN, MIN_LOG_ZOOM = 0.9, 3.0, 0.06
+"""Zooms have 0.35 to 0.7 and a rotation's error ten times that; forward motion in a room 1.25 and more."""
+MIN_FORWARD = 0.9
+"""Component of the unit translation along the optical axis from which the motion counts as forward."""
+MIN_DOLLY_FORWARD, MIN_OPPOSITE_SHARE = 0.95, 0.08
+"""Points that move against the others along the epipolar lines: 0.01 at most in forward motion. They mean that the focal length changed
+against the motion; where nothing lies nearer than the subject, there are none, and a dolly zoom cannot be told from backward motion."""
+GOOD_PARALLAX = np.deg2rad(0.75)
+"""What a rotation leaves unexplained of the upper quarter of the static points: six times the error of the flow at 256 px."""
+
+MotionKind = Literal["unknown", "fixed", "rotation", "zoom", "dolly_zoom", "forward", "general"]
+
+
+@dataclass(frozen=True)
+class CameraMotion:
+    """Kind of camera motion and the evidence for it.
+
+    Attributes:
+        kind: "unknown" where too few points are matched.
+        parallax: what it says about depth.
+        still_share: share of the points that never move.
+        rotation_share, zoom_share, epipolar_share: inliers of a rotation, of a rotation with zoom, of an essential matrix (medians
+            over the frames with the largest motion).
+        rotation_error, zoom_error: what the models leave unexplained of three quarters of the inliers of the essential matrix, in
+            tolerances (`ERROR_OF_MOTION`).
+        zoom: median factor of the focal length in these frames under the model with zoom.
+        forward: component of the unit translation along the optical axis.
+        opposite_share: points that move against the others along the epipolar lines.
+        parallax_deg: parallax of the upper quarter of the static points.
+    """
+
+    kind: MotionKind
+    parallax: Parallax
+    still_share: float = 0.0
+    rotation_share: float = 0.0
+    zoom_share: float = 0.0
+    epipolar_share: float = 0.0
+    rotation_error: float = 0.0
+    zoom_error: float = 0.0
+    zoom: float = 1.0
+    forward: float = 0.0
+    opposite_share: float = 0.0
+    parallax_deg: float = 0.0
+
+
+@dataclass(frozen=True)
+class _FrameEvidence:
+    rotation_share: float
+    zoom_share: float
+    epipolar_share: float
+    rotation_error: float
+    zoom_error: float
+    zoom: float
+    forward: float
+    opposite_share: float
+    parallax: float
+
+
+def camera_motion(matches: Matches, focal_px: float | None = None) -> CameraMotion:
+    """Classifies the camera motion between an anchor and the frames matched with it.
+
+    Args:
+        matches: with frames around the anchor, any number of points all over the image.
+        focal_px: where it is known.
+    """
+    matches = _thinned(matches)
+    use = matches.valid.mean(1) >= MIN_MATCHED_SHARE
+    if not use.any():
+        return CameraMotion("unknown", "none")
+    motion = length(matches.frame_px - matches.anchor_px)[use]
+    missing = ~matches.valid[use]
+    limit = max(MAX_STILL * max(matches.size), MAX_STILL_PX)
+    still = np.quantile(np.where(missing, np.inf, motion), MOST_FRAMES, axis=0, method="lower") < limit
+    still_share = float(still.mean())
+    if still_share >= MIN_STILL_SHARE and _cells(matches.anchor_px[still], matches.size) >= MIN_STILL_CELLS:
+        return CameraMotion("fixed", "none", still_share)
+    median_motion = np.array([np.median(row[~lost]) for row, lost in zip(motion, missing, strict=True)])
+    share = matches.valid[use].mean(1)
+    well = share >= MIN_WELL_MATCHED * share.max()
+    largest = np.flatnonzero(use)[well & (median_motion >= np.median(median_motion[well]))][-MAX_FRAMES_FITTED:]
+    focal_px = ASSUMED_FOCAL * max(matches.size) if focal_px is None else focal_px
+    frames = [_frame_evidence(matches, int(k), focal_px) for k in largest]
+    middle = {name: float(np.median([getattr(frame, name) for frame in frames])) for name in _FrameEvidence.__annotations__}
+    angle = middle.pop("parallax")
+    kind = _kind(_FrameEvidence(parallax=angle, **middle))
+    parallax: Parallax = "good" if angle >= GOOD_PARALLAX else "weak"
+    if kind in ("rotation", "zoom"):
+        parallax = "rotation" if kind == "rotation" else "none"
+    return CameraMotion(kind, parallax, still_share, parallax_deg=float(np.rad2deg(angle)), **middle)
+
+
+def _kind(evidence: _FrameEvidence) -> MotionKind:
+    if evidence.rotation_error <= MAX_ROTATION_ERROR and evidence.rotation_share >= MIN_ROTATION_SHARE:
+        return "rotation"
+    zooms = abs(np.log(evidence.zoom)) >= MIN_LOG_ZOOM and evidence.rotation_error >= MIN_ZOOM_GAIN * evidence.zoom_error
+    radial = evidence.forward >= MIN_FORWARD  # the epipole of a zoom is the middle of the image
+    if zooms and radial and evidence.zoom_error <= MAX_ZOOM_ERROR and evidence.zoom_share >= MIN_ZOOM_SHARE:
+        return "zoom"
+    if evidence.forward >= MIN_DOLLY_FORWARD and evidence.opposite_share >= MIN_OPPOSITE_SHARE:
+        return "dolly_zoom"
+    return "forward" if evidence.forward >= MIN_FORWARD else "general"
+
+
+def _thinned(matches: Matches) -> Matches:
+    """At most `NUM_POINTS` points, spread over the image."""
+    if len(matches.anchor_px) <= NUM_POINTS:
+        return matches
+    chosen = np.random.default_rng(0).choice(len(matches.anchor_px), NUM_POINTS, replace=False)
+    return Matches(matches.anchor_px[chosen], matches.frame_px[:, chosen], matches.valid[:, chosen], matches.size)
+
+
+def _cells(pixels_px: np.ndarray, size: tuple[int, int]) -> int:
+    """Cells of 3 x 3 that hold one point in fifty at least."""
+    cell = np.clip((pixels_px / (size[1], size[0]) * 3).astype(int), 0, 2) @ (1, 3)
+    return int((np.bincount(cell, minlength=9) >= 0.02 * len(cell)).sum())
+
+
+def _frame_evidence(matches: Matches, k: int, focal_px: float) -> _FrameEvidence:
+    import poselib  # late: training from rendered pairs does without
+
+    valid = matches.valid[k]
+    source, target = matches.anchor_px[valid].astype(np.float64), matches.frame_px[k, valid].astype(np.float64)
+    flow_error = max(TOLERANCE * max(matches.size), MIN_TOLERANCE_PX)
+    tolerance = flow_error + TOLERANCE_OF_MOTION * length(target - source)
+    rotation = max(
+        (_fit(source, target, ratio, matches.size, tolerance, zooms=False) for ratio in FOCALS), key=lambda fit: fit[0]
+    )
+    zoom = max((_fit(source, target, ratio, matches.size, tolerance, zooms=True) for ratio in FOCALS), key=lambda fit: fit[0])
+    camera = pinhole(focal_px, matches.size)
+    options = {"max_epipolar_error": flow_error, "max_iterations": 1000, "min_iterations": 100, "seed": 0}
+    pose, result = poselib.estimate_relative_pose(source, target, camera, camera, options, {})
+    inlier = np.array(result["inliers"], bool)
+    direction = np.asarray(pose.t) / max(np.linalg.norm(pose.t), 1e-12)
+    turned_px = _transfer(source, zoom[1][:3], zoom[2], matches.size)
+    inlier |= not inlier.any()
+    errors = [float(np.quantile(fit[3][inlier], 0.75)) for fit in (rotation, zoom)]
+    unit = max(flow_error, ERROR_OF_MOTION * float(np.median(length(target - source)[inlier])))
+    return _FrameEvidence(
+        rotation_share=rotation[0],
+        zoom_share=zoom[0],
+        epipolar_share=float(inlier.mean()),
+        rotation_error=errors[0] / unit,
+        zoom_error=errors[1] / unit,
+        zoom=float(np.exp(zoom[1][3])),
+        forward=float(abs(direction[2])),
+        opposite_share=_opposite_share(turned_px, target, direction, focal_px, matches.size, tolerance),
+        parallax=errors[0] / focal_px,
+    )
+
+
+def _opposite_share(
+    turned_px: np.ndarray,
+    target_px: np.ndarray,
+    direction: np.ndarray,
+    focal_px: float,
+    size: tuple[int, int],
+    tolerance: np.ndarray,
+) -> float:
+    """Of the points that move along the lines through the epipole, the share of those that move the rarer way."""
+    if abs(direction[2]) < 1e-6:
+        return 0.0
+    epipole = direction[:2] / direction[2] * focal_px + (size[1] / 2, size[0] / 2)
+    away = turned_px - epipole
+    motion = target_px - turned_px
+    radial = (motion * away).sum(1) / np.maximum(length(away), 1e-6)
+    radial[np.abs(motion[:, 0] * away[:, 1] - motion[:, 1] * away[:, 0]) > tolerance * length(away)] = 0  # not along its line
+    counts = (radial > tolerance).sum(), (radial < -tolerance).sum()
+    return float(min(counts) / max(sum(counts), 1))
+
+
+def _fit(
+    source: np.ndarray, target: np.ndarray, ratio: float, size: tuple[int, int], tolerance: np.ndarray, *, zooms: bool
+) -> tuple[float, np.ndarray, float, np.ndarray]:
+    """Inlier share, parameters, focal length and errors [points] in pixels of a rotation about the optical centre.
+
+    By Gauss-Newton with robust weights, from several starts.
+    """
+    focal = ratio * max(size)
+    num = 4 if zooms else 3
+    best = (-1.0, np.zeros(num), focal, np.zeros(len(source)))
+    for start in _starts(source, target, focal, size):
+        parameters = start[:num]
+        for scale in (8, 4, 2, 2, 1, 1):
+            error = _transfer(source, parameters, focal, size) - target
+            steps = np.eye(num) * 1e-4
+            jacobian = np.stack(
+                [(_transfer(source, parameters + step, focal, size) - target - error) / 1e-4 for step in steps], -1
+            )
+            weight = 1 / (1 + ((error**2).sum(1) / (scale * tolerance) ** 2)) ** 2
+            normal = np.einsum("nij,nik,n->jk", jacobian, jacobian, weight) + 1e-9 * np.eye(num)
+            parameters = parameters - np.linalg.solve(normal, np.einsum("nij,ni,n->j", jacobian, error, weight))
+            parameters = np.clip(parameters, -1.5, 1.5)
+        final = length(_transfer(source, parameters, focal, size) - target)
+        share = float((final < tolerance).mean())
+        if share > best[0]:
+            best = (share, parameters, focal, final)
+    return best
+
+
+def _starts(source: np.ndarray, target: np.ndarray, focal: float, size: tuple[int, int]) -> list[np.ndarray]:
+    """Parameters (rotation vector, logarithm of the zoom) to begin with: none, and those of the dominant similarity."""
+    similar, _ = cv2.estimateAffinePartial2D(source, target, method=cv2.RANSAC, ransacReprojThreshold=2 * TOLERANCE * max(size))
+    starts = [np.zeros(4)]
+    if similar is not None:
+        centre = np.array([size[1] / 2, size[0] / 2])
+        u, v = (similar[:, :2] @ centre + similar[:, 2] - centre) / focal
+        starts.append(np.array([-v, u, np.arctan2(similar[1, 0], similar[0, 0]), np.log(max(np.hypot(*similar[:, 0]), 0.2))]))
+    return starts
+
+
+def _transfer(source: np.ndarray, parameters: np.ndarray, focal: float, size: tuple[int, int]) -> np.ndarray:
+    """Pixels [points, 2] under a rotation vector and, as a fourth parameter, the logarithm of a zoom."""
+    rays = pixel_rays(source, focal, size) @ cv2.Rodrigues(parameters[:3])[0].T
+    factor = focal * (np.exp(parameters[3]) if len(parameters) > 3 else 1.0)
+    return rays[:, :2] / np.maximum(rays[:, 2:], 1e-3) * factor + (size[1] / 2, size[0] / 2)

@@ -1,0 +1,231 @@
+"""What the image of a video consists of beside the scene: bars around it, static overlays, two views of a stereo camera.
+
+Decided from a few frames (`sampled_indices`) of any reduced size. Bars: every pixel has the border's dark colour in all frames, up to a
+straight edge. Overlays: image gradients that persist while those of the scene change, so that nothing is decided where nothing moves.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+
+NUM_PAIRS = 8
+"""Places of the video that are sampled, each with two frames: one pair shows one subtitle, all of them a logo."""
+PAIR_GAP = 6
+"""Frames between the two of a pair: a quarter of a second, less than a subtitle lasts."""
+
+MAX_BAR_LEVEL = 96
+"""Bars are dark: a uniformly bright border may be sky or a wall."""
+BAR_TOLERANCE = 12
+"""Grey levels by which compression changes a uniform bar, and the quarter of what it changes in colour near an edge."""
+MIN_BAR_SHARE, MIN_LAST_ROW_SHARE = 0.97, 0.75
+"""Share of bar pixels in the outermost rows of a bar, and in its last row; `MIN_TEXT_ROW_SHARE` in rows with a subtitle."""
+MIN_TEXT_ROW_SHARE = 0.4
+MAX_CONTENT_SHARE = 0.4
+MAX_LONE_CONTENT_SHARE = 0.15
+"""Share of bar-coloured pixels just beyond the edge; a bar on one side only needs a clearer edge than a pair of equal bars."""
+EDGE_ROWS = 3
+MIN_BAR_THICKNESS = 0.015
+MIN_FRAME_CONTRAST = 24
+"""Difference of the 99th and the 5th percentile of grey levels of frames that are looked at: others are black."""
+
+MIN_OVERLAY_GRADIENT = 20.0
+"""Gradient (grey levels per pixel) of the edges of logos and letters."""
+MAX_OVERLAY_VARIATION = 0.2
+"""Standard deviation of a persistent gradient over its mean: what compression does to an edge."""
+MIN_CHANGE_AROUND, MIN_CHANGE_RATIO = 6.0, 4.0
+"""Median change (grey levels) of the scene around an overlay, and over that of its own edges: else the scene stands still there."""
+MIN_CHANGING_SHARE = 0.3
+"""Share of the image that must change for overlays to be told from the scene."""
+MIN_EDGE_GRADIENT, MIN_COHERENCE, MAX_COHERENT_SHARE = 8.0, 0.95, 0.25
+"""Edges whose mean gradient is 0.95 of the gradients' mean length persist. Outside overlays, 0 to 0.17 of the edges do in clips of moving
+cameras; where more do, the camera stands still, and what does not change is the scene."""
+MIN_OVERLAY_PIXELS, MIN_OVERLAY_SHARE = 4e-4, 0.008
+"""Share of the image of one part of an overlay, and of all: clips without any have up to 0.006 of false parts."""
+MAX_REGION, MIN_EDGE_DENSITY = 0.12, 0.12
+"""Largest share of the image that one overlay covers, and share of edge pixels in it."""
+RING_PX = 6
+
+STEREO_ROWS = 96
+MAX_STEREO_SHIFT = 0.1
+"""Disparity in widths of one view."""
+MIN_STEREO_CORRELATION = 0.8
+MIN_STEREO_SHARE = 0.6
+
+Stereo = Literal["none", "side_by_side", "over_under"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Parts of the image that do not show the scene.
+
+    Attributes:
+        content: (left, top, right, bottom) of the image inside the bars, in source pixels.
+        overlay: [height, width] bool at the size of the frames looked at, pixels of logos and subtitles; `None` where nothing moves.
+        stereo: two views in one image.
+    """
+
+    content: tuple[int, int, int, int]
+    overlay: np.ndarray | None
+    stereo: Stereo
+
+
+def sampled_indices(num_frames: int) -> list[int]:
+    """Numbers of the frames that `find_layout` wants, increasing: pairs of nearby frames all over the video."""
+    gap = min(PAIR_GAP, max(num_frames // 6, 1))
+    starts = np.linspace(0, max(num_frames - 1 - gap, 0), NUM_PAIRS).round().astype(int)
+    return sorted({min(int(start) + step, num_frames - 1) for start in starts for step in (0, gap)})
+
+
+def find_layout(frames: Sequence[np.ndarray], source_size: tuple[int, int]) -> Layout:
+    """Bars, overlays and stereo of a video.
+
+    Args:
+        frames: those of `sampled_indices`, each [height, width, 3] uint8 RGB, all of one size, 320 pixels or so on the long side.
+        source_size: (height, width) of the source, for `Layout.content`.
+    """
+    height, width = frames[0].shape[:2]
+    lit = [frame for frame in frames if _contrast(frame) >= MIN_FRAME_CONTRAST]
+    left, top, right, bottom = _content(np.stack(lit)) if len(lit) >= 2 else (0, 0, width, height)
+    inside = [frame[top:bottom, left:right] for frame in lit]
+    scale = np.array([source_size[1] / width, source_size[0] / height])
+    first, last = (
+        np.ceil(np.array([left, top]) * scale),
+        np.array(source_size[::-1]) - np.ceil((width - right, height - bottom) * scale),
+    )
+    content = (int(first[0]), int(first[1]), int(last[0]), int(last[1]))
+    overlay = None
+    if len(lit) >= 4 and (found := _overlay(inside)) is not None:
+        overlay = np.zeros((height, width), bool)
+        overlay[top:bottom, left:right] = found
+    return Layout(content, overlay, _stereo(inside) if inside else "none")
+
+
+def _contrast(frame: np.ndarray) -> float:
+    dark, bright = np.percentile(frame.max(-1), (5, 99))
+    return float(bright - dark)
+
+
+def _content(frames: np.ndarray) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of the content of frames [frames, height, width, 3]."""
+    border = np.concatenate([frames[:, 0], frames[:, -1], frames[:, :, 0], frames[:, :, -1]], axis=1)
+    other = _deviation(frames, np.median(border, axis=(0, 1))) > BAR_TOLERANCE
+    rows, columns = (_busy(other.mean(axis)) for axis in (1, 0))
+    top, bottom = _bars(frames[:, :, columns])
+    left, right = _bars(frames[:, rows].swapaxes(1, 2))
+    height, width = frames.shape[1:3]
+    return left, top, width - right, height - bottom
+
+
+def _busy(share: np.ndarray) -> slice:
+    """From the first to the last row that has something else than the border's colour."""
+    busy = np.flatnonzero(share > 0.25 * share.max())
+    return slice(busy[0], busy[-1] + 1) if len(busy) else slice(None)
+
+
+def _bars(frames: np.ndarray) -> tuple[int, int]:
+    """Thickness of the bars above and below, of frames [frames, height, width, 3]."""
+    found = [_bar(frames), _bar(frames[:, ::-1])]
+    equal = min(found)[0] >= 0.7 * max(found)[0] - 1
+    limit = MAX_CONTENT_SHARE if equal else MAX_LONE_CONTENT_SHARE
+    top, bottom = (thickness if beyond <= limit else 0 for thickness, beyond in found)
+    return (top, bottom) if top + bottom < 0.8 * frames.shape[1] else (0, 0)
+
+
+def _bar(frames: np.ndarray) -> tuple[int, float]:
+    """Thickness of the bar above, 0 where there is none, and the share of bar pixels beyond its edge."""
+    colour = np.median(frames[:, :2], axis=(0, 1, 2))
+    if colour.max() > MAX_BAR_LEVEL:
+        return 0, 1.0
+    share = (_deviation(frames, colour) <= BAR_TOLERANCE).mean(1)
+    within = share >= MIN_TEXT_ROW_SHARE
+    run = len(share) if within.all() else int(np.argmin(within))
+    clean = np.flatnonzero(share[:run] >= MIN_LAST_ROW_SHARE)
+    thickness = int(clean[-1]) + 1 if len(clean) else 0
+    if thickness < max(MIN_BAR_THICKNESS * len(share), 2) or thickness + EDGE_ROWS > len(share):
+        return 0, 1.0
+    if share[:2].min() < MIN_BAR_SHARE:
+        return 0, 1.0
+    return thickness, float(share[thickness : thickness + EDGE_ROWS].min())
+
+
+def _deviation(frames: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    """Distance [height, width] from a colour, exceeded by one frame in ten: in brightness, or a quarter of that in colour."""
+    difference = frames.astype(np.float32) - colour.astype(np.float32)
+    brightness = difference @ np.array([0.299, 0.587, 0.114], np.float32)
+    distance = np.maximum(np.abs(brightness), np.abs(difference).max(-1) / 4)
+    return np.quantile(distance, 0.9, axis=0, method="higher")
+
+
+def _overlay(frames: list[np.ndarray]) -> np.ndarray | None:
+    """Pixels [height, width] bool of logos and subtitles; `None` where the scene does not move enough to tell."""
+    greys = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32) for frame in frames]
+    gradients = np.stack([np.stack([cv2.Sobel(g, cv2.CV_32F, 1, 0), cv2.Sobel(g, cv2.CV_32F, 0, 1)]) / 4 for g in greys])
+    change = np.std(greys, axis=0)
+    if (change > MIN_CHANGE_AROUND).mean() < MIN_CHANGING_SHARE:
+        return None
+    overlay = _regions(_persistent(gradients), change)
+    votes = sum(_regions(_persistent(gradients[k : k + 2]), np.abs(greys[k] - greys[k + 1])) for k in range(0, len(greys) - 1, 2))
+    found = (overlay > 0) | (votes >= 2)
+    if found.mean() < MIN_OVERLAY_SHARE:
+        found[:] = False
+    lengths = np.linalg.norm(gradients, axis=1).mean(0)
+    edges = (lengths > MIN_EDGE_GRADIENT) & ~found
+    coherent = np.linalg.norm(gradients.mean(0), axis=0) > MIN_COHERENCE * lengths
+    return None if (coherent & edges).sum() > MAX_COHERENT_SHARE * edges.sum() else found
+
+
+def _persistent(gradients: np.ndarray) -> np.ndarray:
+    """Pixels [height, width] bool with the same strong gradient in all of [frames, 2, height, width]."""
+    strength = np.linalg.norm(gradients.mean(0), axis=0)
+    return (strength > MIN_OVERLAY_GRADIENT) & (np.sqrt(gradients.var(0).sum(0)) < MAX_OVERLAY_VARIATION * strength)
+
+
+def _regions(edges: np.ndarray, change: np.ndarray) -> np.ndarray:
+    """Filled regions [height, width] int of dense groups of edge pixels that do not change while the image around them does."""
+    size = max(round(0.03 * min(edges.shape)), 3)
+    kernel = cv2.getStructuringElement(cv2.MORPH_RECT, (2 * size + 1, size))
+    joined = cv2.morphologyEx(edges.astype(np.uint8), cv2.MORPH_CLOSE, kernel)
+    contours, _ = cv2.findContours(joined, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    found = np.zeros(edges.shape, np.uint8)
+    for contour in contours:
+        if MIN_OVERLAY_PIXELS <= cv2.contourArea(contour) / edges.size <= MAX_REGION:
+            region = cv2.dilate(cv2.drawContours(np.zeros(edges.shape, np.uint8), [contour], -1, 1, cv2.FILLED), np.ones((5, 5)))
+            around = (cv2.dilate(region, np.ones((2 * RING_PX + 1, 2 * RING_PX + 1))) > 0) & (region == 0)
+            inside = edges & (region > 0)
+            if inside.sum() >= max(MIN_OVERLAY_PIXELS * edges.size, MIN_EDGE_DENSITY * region.sum()) and around.any():
+                limit = max(MIN_CHANGE_AROUND, MIN_CHANGE_RATIO * float(np.median(change[inside])))
+                if np.median(change[around]) > limit:
+                    found[region > 0] = 1
+    return found.astype(int)
+
+
+def _stereo(frames: list[np.ndarray]) -> Stereo:
+    """Whether both halves of the image show the same scene, shifted along the rows."""
+    greys = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames[:: max(len(frames) // 4, 1)]]
+    height, width = greys[0].shape
+    beside = np.median([_same_share(grey[:, : width // 2], grey[:, width - width // 2 :]) for grey in greys])
+    above = np.median([_same_share(grey[: height // 2], grey[height - height // 2 :]) for grey in greys])
+    if max(beside, above) < MIN_STEREO_SHARE:
+        return "none"
+    return "side_by_side" if beside >= above else "over_under"
+
+
+def _same_share(first: np.ndarray, second: np.ndarray) -> float:
+    """Share of the textured neighbourhoods of a grey image that another shows in the same row."""
+    size = (STEREO_ROWS, STEREO_ROWS)
+    a, b = (_band(cv2.resize(grey, size, interpolation=cv2.INTER_AREA)) for grey in (first, second))
+    power = cv2.blur(a * a, (9, 9))
+    best = np.zeros_like(a)
+    for shift in range(-round(MAX_STEREO_SHIFT * size[0]), round(MAX_STEREO_SHIFT * size[0]) + 1):
+        moved = np.roll(b, shift, axis=1)
+        best = np.maximum(best, cv2.blur(a * moved, (9, 9)) / np.sqrt(np.maximum(power * cv2.blur(moved * moved, (9, 9)), 1e-6)))
+    textured = power > 9
+    return float((best[textured] > MIN_STEREO_CORRELATION).mean()) if textured.mean() > 0.1 else 0.0
+
+
+def _band(grey: np.ndarray) -> np.ndarray:
+    levels = grey.astype(np.float32)
+    return cv2.GaussianBlur(levels, (0, 0), 1.0) - cv2.GaussianBlur(levels, (0, 0), 4.0)

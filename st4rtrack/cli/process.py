@@ -1,0 +1,110 @@
+"""How the process of a command ends: Ctrl-C, a closed pipe, and output that cannot be encoded. Only the standard library is imported."""
+
+import atexit
+import codecs
+import contextlib
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+INTERRUPTED = "interrupted; run the same command again to resume"
+GRACE_S = 0.4
+"""After Ctrl-C, before the process is ended: a thread may be seconds into one step of the network. Output folders survive a kill anyway."""
+_CLEANUP_S = 0.3
+"""For exit handlers, which remove temporary folders and locks."""
+
+
+class Interruption:
+    """Ends the process in under a second after Ctrl-C, however often it is pressed, with one sentence."""
+
+    def __init__(self, report: Callable[[], None]) -> None:
+        """Args: a function that reports the interruption to the user; it is called once, from any thread."""
+        self._report, self._reported = report, threading.Lock()
+        self._asked, self._pid, self._pipe = False, os.getpid(), os.pipe()
+
+    def install(self) -> None:
+        """Takes over Ctrl-C, unless it is ignored, as under nohup, or this is not the main thread."""
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._handle)
+            threading.Thread(target=self._end_after_grace, name="interruption", daemon=True).start()
+
+    def end(self) -> None:
+        """Reports the interruption and ends the process, exit code 1, without waiting for threads as the interpreter would."""
+        if not self._reported.acquire(blocking=False):
+            return  # the other thread is ending the process
+        with contextlib.suppress(Exception):  # a closed terminal
+            self._report()
+        cleanup = threading.Thread(target=atexit._run_exitfuncs, daemon=True)
+        with contextlib.suppress(RuntimeError):  # the interpreter is ending already
+            cleanup.start()
+            cleanup.join(_CLEANUP_S)
+        os._exit(1)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._pid:
+            raise KeyboardInterrupt
+        if not self._asked:  # more of them would only interrupt the cleaning up
+            self._asked = True
+            os.write(self._pipe[1], b"!")  # starting a thread here could wait for a lock that the interrupted code holds
+            raise KeyboardInterrupt
+
+    def _end_after_grace(self) -> None:
+        os.read(self._pipe[0], 1)
+        threading.Event().wait(GRACE_S)
+        self.end()
+
+
+@contextlib.contextmanager
+def checked_streams() -> Iterator[None]:
+    """Standard streams that print any file name, and end the command quietly where the reader of a pipe has gone (`| head -1`)."""
+    codecs.register_error("st4rtrack", _escape)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the parent process
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (as long as the process lasts)
+        with contextlib.suppress(AttributeError):  # not a text stream of Python's own
+            getattr(sys, name).reconfigure(errors="st4rtrack")
+    try:
+        try:
+            yield
+        finally:
+            _flush()
+    except BrokenPipeError:
+        for stream in (sys.__stdout__, sys.__stderr__):  # or the interpreter would complain when it flushes them
+            with contextlib.suppress(Exception):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # pyright: ignore[reportOptionalMemberAccess]
+        sys.exit(1)
+
+
+def reader_is_gone() -> bool:
+    """Whether the reader of the standard output or error stream has closed its end."""
+    if not hasattr(select, "poll"):  # Windows
+        try:
+            _flush()
+        except OSError:
+            return True
+        return False
+    poller = select.poll()
+    for stream in (sys.__stdout__, sys.__stderr__):
+        with contextlib.suppress(Exception):  # no stream, or none of the operating system
+            poller.register(stream, 0)  # pyright: ignore[reportArgumentType]
+    return any(state & (select.POLLERR | select.POLLHUP) for _, state in poller.poll(0))
+
+
+def _flush() -> None:
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is not None and not stream.closed:
+            stream.flush()
+
+
+def _escape(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Bytes of a file name that are not UTF-8 as they are; other characters that the stream cannot encode as \\u escapes."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)

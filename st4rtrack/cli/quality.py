@@ -1,0 +1,30 @@
+"""The quality report of a scene on the command line."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from st4rtrack.types import Scene
+
+UNRELIABLE = 3
+"""Exit code with `--require-reliable`."""
+
+
+def print_quality(scene: "Scene") -> bool:
+    """Prints the quality line and the warnings of a scene, or an event "quality"; `--quiet` prints unreliable ones only.
+
+    Returns:
+        The scene is reliable; False where it has no report.
+    """
+    from st4rtrack.cli.voice import answer, say, voice
+    from st4rtrack.io.scene.quality import quality_to_json
+
+    report = scene.quality
+    if report is None:
+        say("quality: unknown, the scene was made by an earlier version; --overwrite makes it again")
+        return False
+    voice().event("quality", **quality_to_json(report))
+    put = say if report.reliable else answer
+    put(report.summary(len(scene)))
+    for warning in report.warnings:
+        put(f"  {warning.code}: {warning.sentence}")
+    return report.reliable

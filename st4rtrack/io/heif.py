@@ -1,0 +1,66 @@
+"""HEIC and AVIF images: AVIF by OpenCV where it is built in, both by Pillow with pillow-heif where they are installed."""
+
+import importlib
+import re
+import struct
+from io import BytesIO
+
+import cv2
+import numpy as np
+
+from st4rtrack.io.memory import MAX_PIXELS
+from st4rtrack.types import UserError
+
+_AVIF = (b"avif", b"avis")
+_HEIC = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+_INSTALL = 'pip install "st4rtrack[images]"'
+
+
+def is_heif(data: bytes) -> bool:
+    """Whether it is a HEIC or AVIF image by its first bytes."""
+    return data[4:8] == b"ftyp" and data[8:12] in _AVIF + _HEIC
+
+
+def heif_size(head: bytes) -> tuple[int, int] | None:
+    """(height, width) of the largest image that the first bytes of a file describe (others are tiles and previews), before any turn."""
+    sizes = [
+        struct.unpack_from(">II", head, found.end() + 4) for found in re.finditer(b"ispe", head) if found.end() + 12 <= len(head)
+    ]
+    return max(((height, width) for width, height in sizes), key=lambda size: size[0] * size[1], default=None)
+
+
+def decode_heif(data: bytes, label: str) -> np.ndarray:
+    """[height, width, 3] uint8 RGB, upright.
+
+    Raises:
+        UserError: it is damaged, or the package that reads it is missing.
+    """
+    kind = "AVIF" if data[8:12] in _AVIF else "HEIC"
+    size = heif_size(data[: 1 << 18])
+    if size is not None and size[0] * size[1] > MAX_PIXELS:
+        raise UserError(
+            f"{label} says that it has {size[1]}x{size[0]} pixels, which is more than is read; replace it or take it out"
+        )
+    if (
+        size is not None
+        and kind == "AVIF"
+        and (image := cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)) is not None
+    ):
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    try:
+        pillow = importlib.import_module("PIL.Image")
+        turned = importlib.import_module("PIL.ImageOps").exif_transpose
+        if kind == "HEIC":
+            importlib.import_module("pillow_heif").register_heif_opener()
+    except ImportError:
+        fix = f"install its reader with: {_INSTALL}; or convert it to JPEG or PNG"
+        raise UserError(f"{label} is an image in the format {kind}, which needs pillow-heif; {fix}") from None
+    try:
+        with pillow.open(BytesIO(data)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError("too large")
+            return np.ascontiguousarray(turned(image.convert("RGB")))
+    except Exception as error:  # decoders raise whatever their libraries do
+        raise UserError(
+            f"{label} ({kind}) cannot be read as an image; replace it or take it out, or convert it to JPEG"
+        ) from error

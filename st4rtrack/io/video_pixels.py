@@ -1,0 +1,126 @@
+"""From a decoded video frame to an upright [height, width, 3] uint8 RGB image with square pixels and BT.709 colours."""
+
+import logging
+import tempfile
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from av.filter import Graph
+
+from st4rtrack.io.images import over_grey
+from st4rtrack.io.memory import MAX_PIXELS
+from st4rtrack.io.tone_map import HDR_CURVES, write_cube
+
+logger = logging.getLogger(__name__)
+
+_LARGEST_ASPECT = 4.0  # of a pixel: beyond, a header is damaged rather than a lens anamorphic
+_BT2020 = 9  # colour matrix of H.273
+
+
+class FrameConverter:
+    """Converts the decoded frames of one stream; not to be shared by threads.
+
+    The filters used have no memory, so a frame is the same wherever reading begins.
+    """
+
+    def __init__(self, pixel_aspect: Fraction | None, first: Any, source: str) -> None:
+        """Args: width over height of a pixel (`None`: square); the first frame; where it is from, for messages."""
+        self._aspect = usable_aspect(pixel_aspect, first, source)
+        self._orient = _orientation(first)
+        self._filters: dict[tuple[Any, ...], Callable[[Any], Any]] = {}
+
+    def __call__(self, frame: Any) -> np.ndarray:
+        """The image; its sides are those of the first frame unless the video changes its size."""
+        height, width = frame.height, frame.width
+        if interlaced := frame.interlaced_frame:
+            frame = self._filtered(frame, "field", {"type": "top"})
+        if hdr_curve(frame) is not None:
+            frame = self._tone_mapped(frame)
+        image = rgb_over_grey(frame) if has_alpha(frame) else frame.to_ndarray(format="rgb24")
+        if interlaced:  # rows of the other field lie half-way between those of this one
+            rows = np.array([[1, 0, 0], [0, 0.5, 0]])
+            image = cv2.warpAffine(
+                image, rows, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+            )
+        if self._aspect != 1:
+            square = (max(1, round(width * self._aspect)), height)
+            image = cv2.resize(image, square, interpolation=cv2.INTER_CUBIC if self._aspect > 1 else cv2.INTER_AREA)
+        return np.ascontiguousarray(self._orient(image))
+
+    def _tone_mapped(self, frame: Any) -> Any:
+        curve, primaries = int(frame.color_trc), int(frame.color_primaries)
+        matrix = {} if int(frame.colorspace) != 2 else {"src_colorspace": _BT2020}  # 2: untagged
+        rgb = frame.reformat(format="gbrp16le", **matrix)
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # the filter reads its table once, from a file
+            options = {"file": str(Path(folder) / "hdr.cube"), "interp": "tetrahedral"}
+            return self._filtered(rgb, "lut3d", options, key=(curve, primaries), prepare=write_cube)
+
+    def _filtered(self, frame: Any, name: str, options: dict[str, str], *, key: tuple[int, ...] = (), prepare: Any = None) -> Any:
+        """The frame after a filter of FFmpeg that makes one frame of one; `prepare` writes the file among its options."""
+        kind = (name, frame.format.name, frame.width, frame.height, *key)
+        if kind not in self._filters:
+            if prepare is not None:
+                prepare(Path(options["file"]), *key)
+            self._filters[kind] = _one_to_one(frame, name, options)
+        return self._filters[kind](frame)
+
+
+def has_alpha(frame: Any) -> bool:
+    """Whether a frame can have transparent pixels."""
+    return any(component.is_alpha for component in frame.format.components)
+
+
+def rgb_over_grey(frame: Any) -> np.ndarray:
+    """[height, width, 3] uint8 of a frame with opacity."""
+    rgba = frame.to_ndarray(format="rgba")
+    return over_grey(rgba[..., :3], rgba[..., 3] / np.float32(255))
+
+
+def hdr_curve(frame: Any) -> str | None:
+    """The name of a frame's transfer curve where it is one of high dynamic range."""
+    return HDR_CURVES.get(int(getattr(frame, "color_trc", 0) or 0))
+
+
+def usable_aspect(pixel_aspect: Fraction | None, frame: Any, source: str) -> float:
+    """Width over height of a pixel; 1 where the file does not say, or says what cannot be."""
+    if not pixel_aspect or pixel_aspect == 1:
+        return 1.0
+    aspect = float(pixel_aspect)
+    if not 1 / _LARGEST_ASPECT <= aspect <= _LARGEST_ASPECT or frame.width * aspect * frame.height > MAX_PIXELS:
+        logger.warning(
+            "%s says that its pixels are %s as wide as high, which is ignored: pixels are taken as square", source, pixel_aspect
+        )
+        return 1.0
+    return aspect
+
+
+def _one_to_one(frame: Any, name: str, options: dict[str, str]) -> Callable[[Any], Any]:
+    graph = Graph()
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1000))
+    chain = [source, graph.add(name, **options), graph.add("buffersink")]
+    for before, after in pairwise(chain):
+        before.link_to(after)
+    graph.configure()
+
+    def apply(frame: Any, _graph: Graph = graph) -> Any:  # a graph that nobody holds is freed with its filters
+        chain[0].push(frame)
+        return chain[-1].pull()
+
+    return apply
+
+
+def _orientation(frame: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """What turns the decoded image upright: the quarter turn or mirroring of the file's display matrix."""
+    side_data = frame.side_data.get("DISPLAYMATRIX")
+    if side_data is None:
+        return lambda image: image
+    # (x, y) of the decoded image is shown at (a x + c y, b x + d y), in the order a b . c d . of fixed-point numbers.
+    a, b, _, c, d = np.frombuffer(bytes(side_data), np.int32)[:5].tolist()
+    if abs(a) >= abs(b):
+        return lambda image: image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+    return lambda image: image.swapaxes(0, 1)[:: -1 if b < 0 else 1, :: -1 if c < 0 else 1]

@@ -1,0 +1,116 @@
+"""Self-check of a reduced precision: one small fixed input in float32 and in the reduced type; results are cached per machine."""
+
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+
+import torch
+
+from st4rtrack import __version__
+from st4rtrack.model.device import processor
+from st4rtrack.model.example_inputs import example_hints, example_images
+from st4rtrack.model.network import St4RTrack
+from st4rtrack.model.traceable import traceable_model
+from st4rtrack.types import TwoPointmaps
+
+logger = logging.getLogger(__name__)
+
+LIMIT, DEEP_LIMIT = 0.02, 0.05
+"""Largest accepted median relative point difference, of a small network and of one with `DEEP` or more layers, which add more rounding.
+
+Right bfloat16 differs by 0.1 % for the embedded model and by 0.3 to 2.9 % for the released size with random weights; wrong kernels by
+9 to 26 %. Figures: docs/portability.md.
+"""
+DEEP = 16
+PATCHES = (6, 8)
+"""Rows and columns of the input: small, so that the check of the released size takes seconds."""
+
+
+def checked_dtype(model: St4RTrack, device: torch.device, dtype: torch.dtype) -> torch.dtype:
+    """The type to compute in: `dtype` where its points agree with float32 on this machine, else float32 with one warning.
+
+    Args:
+        model: as loaded, float32 on the CPU.
+        device, dtype: that it will run on and in.
+    """
+    if dtype == torch.float32:
+        return dtype
+    difference, limit = _cached_difference(model, device, dtype), largest_difference(model)
+    if difference <= limit:  # false for NaN
+        return dtype
+    logger.warning(
+        "%s points of the model %r differ from float32 points by %.1f %% (median, limit %.0f %%) on this machine; "
+        "float32 is used. Choose --dtype float32 to skip this check",
+        *(str(dtype).removeprefix("torch."), model.name, 100 * difference, 100 * limit),
+    )
+    return torch.float32
+
+
+def largest_difference(model: St4RTrack) -> float:
+    """The accepted `point_difference` of a network."""
+    return DEEP_LIMIT if model.config.encoder_depth + model.config.decoder_depth >= DEEP else LIMIT
+
+
+def point_difference(model: St4RTrack, device: torch.device, dtype: torch.dtype) -> float:
+    """Median of |difference| / |float32 point| over the pixels of both branches, for one small fixed pair of images.
+
+    Args:
+        model: float32 on the CPU, which computes the reference.
+        device, dtype: to compare with.
+    """
+    generator = torch.Generator().manual_seed(0)
+    height, width = (side * model.config.patch_size for side in PATCHES)
+    images = example_images((1, 3, height, width), generator)
+    hints = example_hints(images, generator) if model.config.hints else None
+    reduced = traceable_model(model.config, {name: value.to(device, dtype) for name, value in model.state_dict().items()})
+    reduced_hints = None if hints is None else type(hints)(**{name: value.to(device) for name, value in vars(hints).items()})
+    with torch.inference_mode():
+        reference = _points(model.decode(model.encode(images[0]), model.encode(images[1]), hints))
+        anchor, frame = (reduced.encode(image.to(device)) for image in images)
+        points = _points(reduced.decode(anchor, frame, reduced_hints)).cpu()
+    return ((points - reference).norm(dim=-1) / reference.norm(dim=-1)).median().item()
+
+
+def _points(maps: TwoPointmaps) -> torch.Tensor:
+    return torch.stack([maps.tracking.points_world, maps.reconstruction.points_world])
+
+
+def _cached_difference(model: St4RTrack, device: torch.device, dtype: torch.dtype) -> float:
+    """`point_difference`, read from the cache where the same was measured before; a cache that cannot be used is ignored."""
+    key = _key(model, device, dtype)
+    path = _cache_folder() / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["key"] == key:
+            return float(record["difference"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # absent, unreadable or damaged
+    difference = point_difference(model, device, dtype)
+    partial = path.with_suffix(f".{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps({"key": key, "difference": difference}), encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        logger.debug("the result of the precision check is not cached: %s", error)
+    return difference
+
+
+def _key(model: St4RTrack, device: torch.device, dtype: torch.dtype) -> list[str]:
+    """All that the result depends on: the machine, its instruction set and the settings that lower it, the model and PyTorch."""
+    accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    settings = sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith(("ONEDNN_", "DNNL_")))
+    capability = torch.backends.cpu.get_cpu_capability()
+    model_key = model.weights_hash or "untrained"
+    return [processor(), capability, *settings, accelerator, str(dtype), model_key, torch.__version__, __version__]
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        folder = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
+    except RuntimeError:  # neither HOME nor an entry in the list of users
+        folder = Path(os.devnull)
+    return folder / "st4rtrack" / "precision"

@@ -1,0 +1,93 @@
+"""What a run will take, before it starts: frames, time and disk space. Rough: stated rates, no measurement."""
+
+from dataclasses import dataclass
+
+import torch
+
+from st4rtrack.io.scene.header import SceneHeader
+from st4rtrack.io.scene.space import scene_bytes
+from st4rtrack.model.network import St4RTrack
+from st4rtrack.preprocess import to_network_size
+from st4rtrack.types import Video
+
+_START_S = 4.0
+_METHOD_S = 0.28  # processor time of a frame of 256x144 by the embedded model, with cameras and writing (performance/README.md)
+_METHOD_PIXELS = 256 * 144
+_DECODED_PIXELS_PER_S = 50e6  # of one core: HEVC 1080p with tone mapping, measured
+_USED_CORES = 1.6  # of those there are: the rest waits for the network (5.6 frames per second on two cores)
+_NETWORK_FLOPS = {"cpu": 5e10, "mps": 2e12, "cuda": 3e13}  # per second; of a core for "cpu"
+_AUTO_ANCHORS = 3  # pairs per frame with --anchor auto, and maps on disk: two to four
+_FEW_FRAMES = 60
+_RATE = 10.0
+_LENGTH_S = 10.0
+
+
+@dataclass(frozen=True)
+class RunEstimate:
+    """What a run will take, about.
+
+    Attributes:
+        frames: that are processed.
+        seconds: of the whole run.
+        num_bytes: on disk.
+        smaller: options that make it smaller; "" where it is small.
+    """
+
+    frames: int
+    seconds: float
+    num_bytes: int
+    smaller: str
+
+    def __str__(self) -> str:
+        size = f"{self.frames} frames, about {max(1, round(self.seconds / 60))} min, {max(0.01, self.num_bytes / 1e9):.2g} GB"
+        return f"{size}; less with {self.smaller}" if self.smaller else size
+
+
+def estimate_run(
+    video: Video, model: St4RTrack, *, size: int | None = None, points_dtype: str = "float32", auto_anchors: bool = False
+) -> RunEstimate:
+    """The estimate for the chosen frames of a video.
+
+    Args:
+        video: at source size.
+        model: on the device it will run on.
+        size: long side at the network; default the model's own.
+        points_dtype: of the stored points.
+        auto_anchors: whether more anchors are added.
+    Raises:
+        UserError: the video is too small for the network.
+    """
+    fitted, _ = to_network_size(video, long_side=size or model.config.image_size, patch_size=model.config.patch_size)
+    header = SceneHeader(
+        len(video), fitted.height, fitted.width, points_dtype="float16" if points_dtype == "float16" else "float32"
+    )
+    pairs = _AUTO_ANCHORS if auto_anchors else 1
+    seconds = _START_S + len(video) * pairs * _frame_s(fitted, model) + _decode_s(video)
+    return RunEstimate(len(video), seconds, scene_bytes(header) * (pairs + 1) // 2, _smaller(video))  # half of it is an anchor's
+
+
+def _frame_s(fitted: Video, model: St4RTrack) -> float:
+    pixels, cores = fitted.height * fitted.width, max(1, torch.get_num_threads())
+    method_s = _METHOD_S * pixels / _METHOD_PIXELS / min(cores, _USED_CORES)
+    if model.config.hints:
+        return method_s
+    tokens = pixels / model.config.patch_size**2
+    flops = 2.0 * sum(weights.numel() for weights in model.parameters()) * tokens
+    rate = _NETWORK_FLOPS.get(model.device.type, _NETWORK_FLOPS["cpu"]) * (cores if model.device.type == "cpu" else 1)
+    return 0.5 * method_s + flops / rate
+
+
+def _decode_s(video: Video) -> float:
+    frames = int(video.frame_index[-1] - video.frame_index[0]) + 1  # those that are left out are decoded, too
+    return frames * video.height * video.width / _DECODED_PIXELS_PER_S
+
+
+def _smaller(video: Video) -> str:
+    if len(video) <= _FEW_FRAMES:
+        return ""
+    length_s = float(video.time_s[-1] - video.time_s[0])
+    rate = (len(video) - 1) / length_s if length_s > 0 else 0.0
+    options = [f"--fps {_RATE:.0f}"] if rate > 1.1 * _RATE else []
+    if length_s > 1.1 * _LENGTH_S:
+        options.append(f"--stop {float(video.time_s[0]) + _LENGTH_S:.0f}s")
+    return " ".join(options)

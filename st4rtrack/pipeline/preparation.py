@@ -1,0 +1,124 @@
+"""A video made ready for the network: bars cropped, resized, with an anchor that shows something."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from st4rtrack.classical.frame_checks import frame_state
+from st4rtrack.classical.layout import Layout, find_layout, sampled_indices
+from st4rtrack.geometry.camera import pixel_grid
+from st4rtrack.geometry.sampling import nearest_pixel
+from st4rtrack.model.config import ModelConfig
+from st4rtrack.pipeline.quality_warnings import quality_warning
+from st4rtrack.preprocess import crop, stretch_to_network_size, to_network_size
+from st4rtrack.types import PixelMap, QualityWarning, UserError, Video
+
+LAYOUT_FRAMES = 240
+"""Frames from the first one on in which bars, overlays and stereo are looked for: they are read once more."""
+LAYOUT_SIDE = 320
+ANCHOR_FRAMES = 300
+"""Frames that are read to find a usable anchor."""
+
+Fit = Literal["crop", "stretch"]
+
+
+@dataclass(frozen=True)
+class PreparedVideo:
+    """A video at network size.
+
+    Attributes:
+        video: at network size.
+        pixel_map: source pixels to network pixels.
+        anchor_index: of the processed frames.
+        overlay: [height, width] bool, pixels of logos and subtitles; `None` where there are none.
+        warnings: what was observed in the images.
+    """
+
+    video: Video
+    pixel_map: PixelMap
+    anchor_index: int
+    overlay: np.ndarray | None
+    warnings: tuple[QualityWarning, ...]
+
+
+def prepare(source: Video, config: ModelConfig, *, anchor: int | str, size: int | None, fit: Fit) -> PreparedVideo:
+    """Crops bars (with `fit` "crop"), resizes to the network's size and chooses the anchor.
+
+    A black or blank anchor frame is replaced by the nearest usable one, with a warning.
+
+    Raises:
+        UserError: the anchor is no frame of the video, or the size is too small.
+    """
+    index = anchor_index(anchor, len(source))
+    layout = _layout(source) if fit == "crop" else Layout((0, 0, source.width, source.height), None, "none")
+    content, content_map = crop(source, *layout.content)
+    resize = to_network_size if fit == "crop" else stretch_to_network_size
+    video, resize_map = resize(content, long_side=size or config.image_size, patch_size=config.patch_size)
+    usable = _usable_anchor(video, index)
+    warnings = _layout_warnings(layout, source)
+    if usable != index:
+        warnings.append(quality_warning("anchor_moved", [index, usable], asked=index, used=usable))
+    pixel_map = content_map.then(resize_map)
+    return PreparedVideo(video, pixel_map, usable, _overlay(layout, source, video, pixel_map), tuple(warnings))
+
+
+def anchor_index(anchor: int | str, num_frames: int) -> int:
+    """The anchor among the processed frames: a number, the one of "middle", or 0 for "auto".
+
+    Raises:
+        UserError: it is none of these.
+    """
+    if anchor == "middle":
+        return num_frames // 2
+    if anchor == "auto":
+        return 0
+    if isinstance(anchor, str) or not 0 <= anchor < num_frames:
+        raise UserError(f"anchor must be in 0..{num_frames - 1} (processed frames), 'middle' or 'auto', got {anchor!r}")
+    return int(anchor)
+
+
+def _layout(source: Video) -> Layout:
+    num_frames = min(len(source), LAYOUT_FRAMES)
+    wanted = set(sampled_indices(num_frames))
+    scale = min(LAYOUT_SIDE / max(source.height, source.width), 1.0)
+    size = (max(round(source.width * scale), 1), max(round(source.height * scale), 1))
+    frames = (frame for index, frame in enumerate(source.frames(0, num_frames)) if index in wanted)
+    return find_layout([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames], (source.height, source.width))
+
+
+def _overlay(layout: Layout, source: Video, video: Video, pixel_map: PixelMap) -> np.ndarray | None:
+    """The overlay at network size."""
+    if layout.overlay is None or not layout.overlay.any():
+        return None
+    source_px = pixel_map.source_from_network(pixel_grid(video.height, video.width))
+    height, width = layout.overlay.shape
+    row, column = nearest_pixel(source_px * (width / source.width, height / source.height), height, width)
+    return layout.overlay[row, column]
+
+
+def _layout_warnings(layout: Layout, source: Video) -> list[QualityWarning]:
+    warnings = []
+    left, top, right, bottom = layout.content
+    if layout.content != (0, 0, source.width, source.height):
+        bars = {"left": left, "top": top, "right": source.width - right, "bottom": source.height - bottom}
+        sizes = ", ".join(f"{name} {size} px" for name, size in bars.items() if size)
+        warnings.append(quality_warning("bars", bars=sizes))
+    if layout.overlay is not None and layout.overlay.any():
+        warnings.append(quality_warning("overlay"))
+    if layout.stereo != "none":
+        warnings.append(quality_warning("side_by_side"))
+    return warnings
+
+
+def _usable_anchor(video: Video, index: int) -> int:
+    """The nearest usable frame from the wanted one on, else the nearest before it, else the wanted one."""
+    after = range(index, min(index + ANCHOR_FRAMES, len(video)))
+    for number, rgb in zip(after, video.frames(after.start, after.stop), strict=True):
+        if frame_state(rgb) == "usable":
+            return number
+    before = range(max(index - ANCHOR_FRAMES, 0), index)
+    states = [frame_state(rgb) for rgb in video.frames(before.start, before.stop)]
+    usable = [number for number, state in zip(before, states, strict=True) if state == "usable"]
+    return usable[-1] if usable else index

@@ -1,0 +1,275 @@
+"""The quality report: figures of a finished scene, and the warnings that follow from them.
+
+The figures of a frame are measured when it is made, where its optical flow is at hand, and stored with it. So memory does not grow with
+the video, and a resumed run reports what an uninterrupted one does. What detectors observed comes in as plain values.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypedDict
+
+import numpy as np
+
+from st4rtrack.classical.anchored import AnchoredGeometry
+from st4rtrack.classical.frame_checks import unusable_warning_code
+from st4rtrack.classical.survey import FINER_STEPS, FOCALS
+from st4rtrack.geometry.camera import pixel_grid, project
+from st4rtrack.geometry.transforms import invert_rigid, rotation_angle, transform_points
+from st4rtrack.geometry.vectors import length
+from st4rtrack.io.scene import SceneSink
+from st4rtrack.pipeline.cameras import FOCAL_RANGE
+from st4rtrack.pipeline.motion import MOVES, displacement
+from st4rtrack.pipeline.outward import Outward
+from st4rtrack.pipeline.quality_warnings import cut_warning, quality_warning
+from st4rtrack.pipeline.tracks import WELL_RETURNED
+from st4rtrack.types import FocalSource, Parallax, PixelMap, QualityReport, QualityWarning, TwoPointmaps, Video
+
+MEASURED_POINTS = 5000
+"""Pixels of a frame that are measured, about."""
+MIN_MEASURED_SHARE = 0.02
+"""Share of these pixels that must be usable, or the figure of the frame is unknown."""
+
+STEP_NEIGHBOURS = 3
+"""Camera steps before and after a step that it is compared with."""
+MIN_TURN, MIN_TRAVEL = np.deg2rad(0.1), 0.002
+"""Camera steps below these are noise: radians, and distance over the median depth of the anchor."""
+
+FIXED_TURN = np.deg2rad(0.5)
+NO_BASELINE, WEAK_BASELINE = 0.003, 0.03
+"""Largest distance of a camera from the anchor's, over the median depth of the anchor, up to which parallax is none or weak."""
+
+MAX_CAMERA_STEP = 8.0
+"""Step over the median of its neighbours, from which the pose jumps."""
+MAX_REPROJECTION, MAX_FLOW_DISAGREEMENT = 0.03, 0.03
+"""In long sides of the source image, beyond which cameras and points contradict the video."""
+MAX_UNSOLVED_SHARE = 0.2
+"""Share of unsolved frames from which a scene is unreliable."""
+FOCAL_LIMITS = (1.03 * FOCALS[0] / np.prod(FINER_STEPS), FOCALS[-1] * np.prod(FINER_STEPS) / 1.03)
+"""In long sides of the image: focal lengths beyond are those at which the search ends."""
+MOTION_CODES = frozenset({"zoom", "rotation_only", "fixed_camera"})
+"""Kinds of camera motion of which only one is reported."""
+MIN_FOCAL_FRAMES = 13
+"""Frames from which the video determines the focal length."""
+
+
+def frame_quality(
+    anchor_points: np.ndarray,
+    maps: TwoPointmaps,
+    world_from_camera: np.ndarray,
+    intrinsics: np.ndarray,
+    visible: np.ndarray,
+    pixel_map: PixelMap,
+    *,
+    flow: np.ndarray | None = None,
+    cycle_error: np.ndarray | None = None,
+) -> dict[str, float]:
+    """Figures of one frame, source pixels, NaN where unknown; fields of `SceneSink.write_frame`.
+
+    With flow, static points of the anchor are projected and compared with the pixels to which the flow takes them. Without it,
+    the points of the frame's reconstruction are compared with their own pixels.
+
+    Args:
+        anchor_points: [height, width, 3] the anchor's content at its own time.
+        maps: of (anchor, frame), in the world.
+        world_from_camera: [4, 4] of the frame.
+        intrinsics: [3, 3] network pixels.
+        visible: [height, width] bool, the anchor's points that the frame shows.
+        pixel_map: source pixels to network pixels.
+        flow: [height, width, 2] network pixels, anchor to frame.
+        cycle_error: [height, width] of the flow in long sides of the image, NaN where unknown.
+    """
+    height, width = visible.shape
+    stride = max(1, int(np.sqrt(visible.size / MEASURED_POINTS)))
+    part = (slice(stride // 2, None, stride), slice(stride // 2, None, stride))
+    camera_from_world = invert_rigid(np.asarray(world_from_camera, np.float64))
+    pixels = pixel_grid(height, width)[part]
+
+    def distance(points_world: np.ndarray, observed_px: np.ndarray) -> np.ndarray:
+        """[rows, columns] source pixels between projections of points and their observations; NaN behind the camera."""
+        points = transform_points(camera_from_world, points_world.reshape(-1, 3).astype(np.float64))
+        points[~(points[:, 2] > 0)] = np.nan
+        away = project(points, intrinsics).reshape(observed_px.shape) - observed_px
+        return length(away / pixel_map.scale)
+
+    if flow is None or cycle_error is None:
+        own = distance(maps.reconstruction.points_world[part], pixels)
+        return {"reprojection_px": _median(own, np.ones(own.shape, bool)), "flow_agreement_px": float("nan")}
+    observed, start, now = pixels + flow[part], anchor_points[part], np.asarray(maps.tracking.points_world[part])
+    with np.errstate(invalid="ignore"):
+        matched = visible[part] & (cycle_error[part] < WELL_RETURNED)
+    centre = np.asarray(world_from_camera)[:3, 3].astype(np.float32)
+    static = matched & (displacement(start - centre, now - centre, matched) <= MOVES)
+    return {
+        "reprojection_px": _median(distance(start, observed), static),
+        "flow_agreement_px": _median(distance(now, observed), matched),
+    }
+
+
+def record_shares(masks: Iterable[np.ndarray], shares: list[float]) -> Iterator[np.ndarray]:
+    """The masks, unchanged; the share of true pixels of each is appended to `shares`."""
+    for mask in masks:
+        shares.append(float(mask.mean()))
+        yield mask
+
+
+class FocalEvidence(TypedDict):
+    """See `quality_report`."""
+
+    focal_source: FocalSource
+    focal_at_limit: bool
+
+
+def focal_evidence(known_focal_px: float | None, geometry: AnchoredGeometry | None, focal_px: float, size: int) -> FocalEvidence:
+    """Where the focal length (network pixels) comes from, and whether it lies at a limit of the search.
+
+    Args:
+        known_focal_px: of the user.
+        geometry: that the network was given; without, the focal length is that of its pointmap.
+        focal_px: of the scene.
+        size: long side of the images, network pixels.
+    """
+    if known_focal_px is not None:
+        return {"focal_source": "user", "focal_at_limit": False}
+    if geometry is not None and (geometry.surveyed is None or geometry.focal_source != "video"):
+        return {"focal_source": geometry.focal_source, "focal_at_limit": False}  # nothing was searched
+    low, high = FOCAL_RANGE if geometry is None else FOCAL_LIMITS
+    return {"focal_source": "video", "focal_at_limit": not low < focal_px / size < high}
+
+
+def observed_warnings(prepared: Sequence[QualityWarning], outward: Outward, source: Video) -> list[QualityWarning]:
+    """Warnings about what was seen in the images, when all frames have been read.
+
+    Args:
+        prepared: those of the preparation.
+        outward: all frames of which have been read.
+        source: for frame numbers of the user's video.
+    """
+    checks, kind = outward.checks, None if outward.motion is None else outward.motion.kind
+    # with a fixed camera, static edges of the scene look like a logo
+    warnings = [warning for warning in prepared if warning.code != "overlay" or kind != "fixed"]
+    if checks.cuts:
+        warnings.append(cut_warning(checks.cuts, source.frame_index))
+    whole = unusable_warning_code(checks.states.values())
+    if whole in ("dark", "low_texture"):
+        warnings.append(quality_warning("low_light" if whole == "dark" else "low_texture"))
+    elif unusable := checks.frames_in("black", "dark", "low_texture"):
+        warnings.append(quality_warning("dark_frames", unusable))
+    code = "zoom" if outward.zooms else {"rotation": "rotation_only", "fixed": "fixed_camera"}.get(kind or "")
+    return [*warnings, quality_warning(code)] if code else warnings
+
+
+def quality_report(
+    sink: SceneSink,
+    *,
+    moving_share: float,
+    focal_source: FocalSource = "prior",
+    focal_at_limit: bool = False,
+    parallax: Parallax | None = None,
+    warnings: Sequence[QualityWarning] = (),
+) -> QualityReport:
+    """The report of a scene all frames of which are written.
+
+    Args:
+        sink: of the scene.
+        moving_share: share of dynamic pixels.
+        focal_source, focal_at_limit: of the focal length.
+        parallax: as a detector found it in the images; default: what the estimated cameras say.
+        warnings: of detectors; those that follow from the figures are added.
+    """
+    num_frames = sink.header.num_frames
+    solved = np.array([bool(sink.read("solved", t)) for t in range(num_frames)])
+    cameras = np.stack([sink.read("world_from_camera", t) for t in range(num_frames)])
+    depth = _median_depth(sink)
+    steps = camera_steps(cameras, solved, depth)
+    report = QualityReport(
+        frames_solved=float(solved.mean()),
+        reprojection_px=_over_frames(sink, "reprojection_px", solved),
+        flow_agreement_px=_over_frames(sink, "flow_agreement_px", solved),
+        max_camera_step=float(np.nanmax(steps)) if np.isfinite(steps).any() else None,
+        focal_source=focal_source,
+        focal_at_limit=focal_at_limit,
+        parallax=parallax or parallax_of_cameras(cameras[solved], cameras[sink.header.anchor_index], depth),
+        moving_share=moving_share,
+    )
+    derived = _derived_warnings(report, solved, steps, max(sink.header.source_size))
+    reported = {warning.code for warning in warnings}
+    if reported & MOTION_CODES:
+        reported |= MOTION_CODES
+    every = (*warnings, *(warning for warning in derived if warning.code not in reported))
+    return QualityReport(**{**vars(report), "warnings": every})
+
+
+def camera_steps(world_from_camera: np.ndarray, solved: np.ndarray, depth: float) -> np.ndarray:
+    """Each camera step over the median of the steps around it, the larger of rotation and translation.
+
+    Args:
+        world_from_camera: [time, 4, 4].
+        solved: [time] bool; steps from or to other frames are unknown.
+        depth: of the scene, world units: makes translations comparable.
+    Returns:
+        [time - 1], step t leads from frame t to t + 1; NaN where it or its neighbours are unknown.
+    """
+    turn = rotation_angle(np.swapaxes(world_from_camera[:-1, :3, :3], 1, 2) @ world_from_camera[1:, :3, :3])
+    travel = length(np.diff(world_from_camera[:, :3, 3], axis=0)) / depth
+    known = solved[:-1] & solved[1:]
+    ratios = np.full((2, len(known)), np.nan)
+    for row, (steps, noise) in enumerate(((turn, MIN_TURN), (travel, MIN_TRAVEL))):
+        for t in np.flatnonzero(known).tolist():
+            around = [
+                k for k in range(t - STEP_NEIGHBOURS, t + STEP_NEIGHBOURS + 1) if k != t and 0 <= k < len(known) and known[k]
+            ]
+            if len(around) >= 2:
+                ratios[row, t] = steps[t] / max(float(np.median(steps[around])), noise)
+    return np.fmax(*ratios)
+
+
+def parallax_of_cameras(world_from_camera: np.ndarray, anchor: np.ndarray, depth: float) -> Parallax:
+    """Parallax class of cameras [time, 4, 4] seen from the anchor's, for a scene at a depth in world units."""
+    baseline = float(length(world_from_camera[:, :3, 3] - anchor[:3, 3]).max()) / depth
+    if baseline < NO_BASELINE:
+        turn = float(rotation_angle(anchor[:3, :3].T @ world_from_camera[:, :3, :3]).max())
+        return "none" if turn < FIXED_TURN else "rotation"
+    return "weak" if baseline < WEAK_BASELINE else "good"
+
+
+def _derived_warnings(report: QualityReport, solved: np.ndarray, steps: np.ndarray, long_side_px: int) -> list[QualityWarning]:
+    """Warnings that follow from the figures alone."""
+    found = []
+    if unsolved := np.flatnonzero(~solved).tolist():
+        serious = len(unsolved) > MAX_UNSOLVED_SHARE * len(solved)
+        found.append(quality_warning("unsolved_frames", unsolved, serious=serious, percent=100 * len(unsolved) / len(solved)))
+    with np.errstate(invalid="ignore"):
+        if jumps := (1 + np.flatnonzero(steps > MAX_CAMERA_STEP)).tolist():
+            found.append(quality_warning("camera_jump", jumps, ratio=float(np.nanmax(steps))))
+    if report.focal_at_limit:
+        found.append(quality_warning("focal_at_limit"))
+    if len(solved) < MIN_FOCAL_FRAMES and report.focal_source not in ("user", "metadata"):
+        found.append(quality_warning("short_video", count=len(solved), needed=MIN_FOCAL_FRAMES))
+    if report.parallax in ("none", "rotation") and solved.sum() > 1:
+        found.append(quality_warning("fixed_camera" if report.parallax == "none" else "rotation_only"))
+    limits = ((report.reprojection_px, MAX_REPROJECTION), (report.flow_agreement_px, MAX_FLOW_DISAGREEMENT))
+    if worst := [figure for figure, limit in limits if figure is not None and figure > limit * long_side_px]:
+        found.append(quality_warning("inconsistent", error_px=max(worst)))
+    return found
+
+
+def _median_depth(sink: SceneSink) -> float:
+    """Of the anchor's points, world units; 1 where it has none in front of its camera."""
+    depth = np.asarray(sink.read("tracking_points", sink.header.anchor_index), np.float32)[..., 2]
+    depth = depth[np.isfinite(depth) & (depth > 0)]
+    return float(np.median(depth)) if depth.size else 1.0
+
+
+def _over_frames(sink: SceneSink, name: str, solved: np.ndarray) -> float | None:
+    """Median of a figure over the solved frames but the anchor; `None` where no frame has it."""
+    if name not in sink.header.fields:
+        return None
+    frames = [t for t in np.flatnonzero(solved).tolist() if t != sink.header.anchor_index]
+    values = np.array([float(sink.read(name, t)) for t in frames])
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if values.size else None
+
+
+def _median(values: np.ndarray, chosen: np.ndarray) -> float:
+    """Median of the finite chosen values; NaN where they are too few."""
+    values = values[chosen & np.isfinite(values)]
+    return float(np.median(values)) if values.size > MIN_MEASURED_SHARE * chosen.size else float("nan")

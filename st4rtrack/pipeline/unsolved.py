@@ -1,0 +1,46 @@
+"""Frames whose pose was not estimated: an interpolated pose for display, and nothing visible in them."""
+
+from collections.abc import Collection
+
+import numpy as np
+
+from st4rtrack.geometry.transforms import interpolate_rigid
+from st4rtrack.io.scene import SceneSink
+from st4rtrack.io.scene.table import FRAME_QUALITY
+
+
+def hide_unsolved(sink: SceneSink, also: Collection[int] = ()) -> np.ndarray:
+    """Interpolates the poses of unsolved frames and clears the visibility of all points in them.
+
+    The pose is interpolated over time between the nearest solved frames, and repeated beyond the first and the last of them. Running
+    it again changes nothing, so that an interrupted run can be resumed.
+
+    Args:
+        sink: a scene all frames of which are written; the anchor is solved.
+        also: numbers of frames that turned out to be unsolved after they had been written, as after a hard cut.
+    Returns:
+        [frames] numbers of the unsolved frames.
+    """
+    num_frames = sink.header.num_frames
+    solved = np.array([bool(sink.read("solved", index)) for index in range(num_frames)])
+    solved[list(also)] = False
+    known = np.flatnonzero(solved)
+    unsolved = np.flatnonzero(~solved)
+    for index in unsolved.tolist():
+        position = int(np.searchsorted(known, index))
+        before, after = known[max(position - 1, 0)], known[min(position, len(known) - 1)]
+        fields = {spec.field: sink.read(spec.field, index) for spec in sink.header.specs}
+        fields["world_from_camera"] = _pose_between(sink, int(before), int(after), float(fields["time_s"]))
+        fields["solved"] = np.zeros((), bool)
+        fields |= {name: np.zeros_like(fields[name]) for name in ("visible", "visible_probability") if name in fields}
+        fields |= {name: np.float32(np.nan) for name in FRAME_QUALITY if name in fields}  # of the pose that is replaced
+        sink.write_frame(index, **fields)  # pyright: ignore[reportArgumentType]
+    return unsolved
+
+
+def _pose_between(sink: SceneSink, before: int, after: int, time_s: float) -> np.ndarray:
+    """`world_from_camera` [4, 4] at a time between two solved frames, which may be the same frame."""
+    start_s, end_s = (float(sink.read("time_s", index)) for index in (before, after))
+    share = float(np.clip((time_s - start_s) / (end_s - start_s), 0, 1)) if end_s > start_s else 0.0
+    start, end = (sink.read("world_from_camera", index) for index in (before, after))
+    return interpolate_rigid(start, end, share)

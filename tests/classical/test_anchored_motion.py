@@ -1,0 +1,127 @@
+"""Geometry of a video by the kind of camera motion: what is estimated, and what is said to be unsolved."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from st4rtrack.classical.anchored import AnchoredGeometry
+from st4rtrack.classical.given import Given
+from st4rtrack.geometry.transforms import rotation_angle
+from tests.cases import clips
+from tests.cases.clips import Look
+from tests.cases.world import Clip
+
+LOOK = Look(seed=3, width=128, height=96, frames=12)
+FINE = replace(LOOK, width=192, height=144)
+
+
+def follow(geometry: AnchoredGeometry, rgb: np.ndarray) -> tuple[np.ndarray, list[bool]]:
+    """Cameras [time, 4, 4] of the frames after the anchor, and which of them are solved."""
+    cameras, solved = [], []
+    for frame in rgb:
+        cameras.append(geometry.next(frame).anchor_from_frame)
+        solved.append(geometry.solved)
+    return np.stack(cameras), solved
+
+
+def followed(clip: Clip) -> tuple[AnchoredGeometry, np.ndarray, list[bool]]:
+    geometry = AnchoredGeometry.of(clip.rgb[0], clip.rgb[1:])
+    return geometry, *follow(geometry, clip.rgb[1:])
+
+
+def angles_deg(cameras: np.ndarray, clip: Clip) -> np.ndarray:
+    return np.rad2deg(
+        rotation_angle(np.swapaxes(cameras[:, :3, :3], 1, 2) @ clip.world_from_camera[1 : 1 + len(cameras), :3, :3])
+    )
+
+
+def test_pan_has_rotations_without_translation_and_the_focal_length_of_the_video() -> None:
+    clip = clips.rotation(FINE, 30, 4)
+    geometry, cameras, solved = followed(clip)
+    assert geometry.kind == "rotation" and geometry.surveyed is None and geometry.focal_source == "video"
+    assert geometry.focal_px == pytest.approx(clip.intrinsics[0, 0, 0], rel=0.05)
+    assert not cameras[:, :3, 3].any()
+    assert all(solved)
+    assert angles_deg(cameras, clip).max() < 1.0
+
+
+def test_pan_beyond_the_image_gets_a_new_reference_with_the_mask_of_its_frame() -> None:
+    clip = clips.rotation(replace(LOOK, frames=16), 75)
+    asked: list[int] = []
+
+    def static(index: int) -> np.ndarray:
+        asked.append(index)
+        return np.ones((LOOK.height, LOOK.width), bool)
+
+    geometry = AnchoredGeometry.of(clip.rgb[0], clip.rgb[1:], given=Given(focal_px=LOOK.focal_px, static=static))
+    assert geometry.kind == "rotation"
+    cameras = [geometry.next(frame, index).anchor_from_frame for index, frame in enumerate(clip.rgb[1:], 1)]
+    assert geometry.solved and max(asked) > 0
+    assert angles_deg(np.stack(cameras), clip).max() < 3.0
+
+
+def test_fixed_camera_is_the_identity_and_unsolved_once_it_starts_to_move() -> None:
+    still = clips.tripod(replace(LOOK, frames=8))
+    moving = clips.moving(replace(LOOK, frames=5, speed=3.0))
+    geometry, cameras, solved = followed(still)
+    assert geometry.kind == "fixed" and all(solved)
+    assert geometry.focal_source == "prior"
+    np.testing.assert_array_equal(cameras, np.tile(np.eye(4), (7, 1, 1)))
+    cameras, solved = follow(geometry, moving.rgb)
+    assert solved == [True, False, False, False, False]
+    np.testing.assert_array_equal(cameras, np.tile(np.eye(4), (5, 1, 1)))
+
+
+@pytest.mark.parametrize("make", [clips.zoom, lambda look: clips.zoom(look, 0.6)])
+def test_zoom_is_unsolved(make: object) -> None:
+    geometry, _, solved = followed(make(LOOK))  # pyright: ignore[reportCallIssue]
+    assert geometry.kind == "zoom"
+    assert not any(solved)
+
+
+@pytest.mark.parametrize("path", ["slide", "handheld", "arc", "rise"])
+def test_first_step_of_a_moving_camera_fits_the_truth(path: str) -> None:
+    clip = clips.moving(LOOK, path)
+    geometry, cameras, solved = followed(clip)
+    assert geometry.kind == "general" and geometry.surveyed is not None
+    assert all(solved)
+    assert angles_deg(cameras, clip)[0] < 0.3
+
+
+def test_skipped_frame_is_unsolved_and_the_frame_after_it_is_matched_with_the_frame_before_it() -> None:
+    clip = clips.moving(LOOK)
+    geometry = AnchoredGeometry.of(clip.rgb[0], clip.rgb[1:])
+    before, _ = follow(geometry, clip.rgb[1:4])
+    skipped = geometry.skip()
+    assert not geometry.solved
+    np.testing.assert_array_equal(skipped.anchor_from_frame, before[-1])
+    after, solved = follow(geometry, clip.rgb[5:8])
+    assert all(solved)
+    assert np.rad2deg(rotation_angle(after[:, :3, :3].swapaxes(1, 2) @ clip.world_from_camera[5:8, :3, :3])).max() < 0.5
+
+
+def test_static_mask_keeps_a_moving_body_out_of_survey_and_poses() -> None:
+    """A textured half of the image moves rigidly by itself: without the mask it competes with the scene."""
+    clip = clips.moving(LOOK)
+    other = clips.moving(replace(LOOK, seed=11, direction=-1, speed=1.5))
+    static = np.ones((LOOK.height, LOOK.width), bool)
+    static[:, LOOK.width * 2 // 5 :] = False
+    rgb = np.where(static[..., None], clip.rgb, other.rgb)
+    geometry = AnchoredGeometry.of(rgb[0], rgb[1:], given=Given(focal_px=LOOK.focal_px, static=lambda _: static))
+    assert geometry.surveyed is not None
+    assert not geometry.surveyed.depth[~static].any()
+    masked, solved = follow(geometry, rgb[1:])
+    assert all(solved)
+    unaware = AnchoredGeometry.of(rgb[0], rgb[1:], given=Given(focal_px=LOOK.focal_px))
+    misled, _ = follow(unaware, rgb[1:])
+    assert np.median(angles_deg(masked, clip)) < 0.5 < np.median(angles_deg(misled, clip))
+
+
+@pytest.mark.parametrize(("from_metadata", "source"), [(True, "metadata"), (False, "user")])
+def test_known_focal_length_is_used_with_its_source(from_metadata: bool, source: str) -> None:
+    clip = clips.moving(LOOK)
+    geometry = AnchoredGeometry.of(clip.rgb[0], clip.rgb[1:], given=Given(focal_px=111.0, focal_from_metadata=from_metadata))
+    assert geometry.focal_px == 111.0
+    assert geometry.surveyed is not None and geometry.surveyed.focal_px == 111.0
+    assert geometry.focal_source == source

@@ -1,0 +1,44 @@
+"""What a run says of itself before it starts, and that it looks for room first."""
+
+import re
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from st4rtrack.io.scene import SceneWriter
+from st4rtrack.io.scene.header import SceneHeader
+from st4rtrack.io.scene.space import scene_bytes
+from st4rtrack.io.video import open_video
+from st4rtrack.model.checkpoint import load_model
+from st4rtrack.pipeline.estimate import estimate_run
+from st4rtrack.types import UserError
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def test_estimate_run_of_a_long_video_names_frames_time_size_and_options() -> None:
+    video = open_video(np.broadcast_to(np.zeros((1, 1, 1, 3), np.uint8), (3600, 192, 108, 3)), fps=60)
+    model = load_model(device="cpu")
+    estimate = estimate_run(video, model)
+    assert re.fullmatch(r"3600 frames, about \d+ min, \d+\.\d GB; less with --fps 10 --stop 10s", str(estimate))
+    assert 3 < estimate.num_bytes / 1e9 < 7 and 2 < estimate.seconds / 60 < 60
+    short = estimate_run(open_video(video, fps=10, stop="10s"), model)
+    assert short.frames == 100 and short.num_bytes == pytest.approx(estimate.num_bytes / 36, rel=0.01)
+
+
+def test_scene_writer_without_room_keeps_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    header = SceneHeader(4, 16, 16)
+    SceneWriter.create(tmp_path / "scene", header).close()
+    before = sorted(path.name for path in (tmp_path / "scene").rglob("*"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 0, 10**6))
+    large = SceneHeader(1000, 16, 16)
+    assert scene_bytes(large) > 10**6
+    with pytest.raises(UserError, match=r"needs about .* GB left"):
+        SceneWriter.create(tmp_path / "scene", large, overwrite=True)
+    assert sorted(path.name for path in (tmp_path / "scene").rglob("*")) == before
+    with pytest.raises(UserError, match="GB left"):
+        SceneWriter.create(tmp_path / "other" / "scene", large)
+    assert not (tmp_path / "other").exists()
