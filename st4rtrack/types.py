@@ -116,6 +116,23 @@ class TwoPointmaps:
 
 
 @dataclass
+class MonocularDepth:
+    """What a network says of single pictures.
+
+    Attributes:
+        log_depth: [batch, height, width] natural logarithm of the z depth, up to an additive constant of the picture.
+        log_error: [batch, height, width] logarithm of the expected |log-depth error|.
+        log_focal: [batch] logarithm of the focal length over the long side.
+        log_focal_error: [batch] logarithm of the expected |log-focal error|.
+    """
+
+    log_depth: Array
+    log_error: Array
+    log_focal: Array
+    log_focal_error: Array
+
+
+@dataclass
 class TrackingOverTime(Pointmap):
     """The tracking branch of a whole video: `points_world` [time, height, width, 3], `confidence` [time, height, width].
 

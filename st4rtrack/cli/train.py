@@ -36,10 +36,11 @@ def train(
     """Train a network. The same command goes on with a run that was stopped; under torchrun it trains on many processes and machines.
 
     Args:
-        preset: large-seq, large-pair, large-seq-reweight, large-pair-reweight, large-procedural, tiny or overfit (docs/training.md).
+        preset: large-seq, large-pair, large-seq-reweight, large-pair-reweight, large-procedural, tiny, mono or overfit (docs/training.md).
         output: Folder of the run, default runs/PRESET; model.safetensors in it is what `--model` takes.
-        init: First weights: a checkpoint (DUSt3R, MASt3R, MonST3R, or of this program), or "random".
-        data: Folders of the data sets to learn from, each NAME=FOLDER: point_odyssey, dynamic_replica, kubric.
+        init: First weights: a checkpoint (DUSt3R, MASt3R, MonST3R, or of this program), "random", or for mono "imagenet".
+        data: Folders of the data sets to learn from, each NAME=FOLDER: point_odyssey, dynamic_replica, kubric; for mono pictures,
+            procedural, world, multiview.
         steps: Optimiser steps.
         batch_size: Samples (pairs or clips) per step, of all processes together.
         micro_batch: Samples computed together; so many at a time fit into memory.
@@ -103,7 +104,7 @@ def train(
             chosen, run, output=output, processes=processes, init=init, folders=folders, change_options=change_options
         )
         if processes.first:
-            _say_what_is_there(output, score)
+            _say_what_is_there(output, score, pairs=preset != "mono")
 
 
 def _require_positive(counts: dict[str, int | None]) -> None:
@@ -114,7 +115,7 @@ def _require_positive(counts: dict[str, int | None]) -> None:
             positive_int(value, f"--{name.replace('_', '-')}")
 
 
-def _say_what_is_there(output: Path, score: object) -> None:
+def _say_what_is_there(output: Path, score: object, *, pairs: bool) -> None:
     from st4rtrack.cli.voice import answer, say, wrote
     from st4rtrack.train.start import baselines
 
@@ -122,4 +123,5 @@ def _say_what_is_there(output: Path, score: object) -> None:
         answer(f"{name}: {other}")
     answer(f"this model: {score}")
     wrote(output / "model.safetensors")
-    say(f"use it with: st4rtrack run VIDEO --model {output / 'model.safetensors'}")
+    if pairs:
+        say(f"use it with: st4rtrack run VIDEO --model {output / 'model.safetensors'}")

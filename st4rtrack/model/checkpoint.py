@@ -21,6 +21,7 @@ from st4rtrack.io.json_text import parse_json
 from st4rtrack.io.trouble import causes, explain
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.device import choose_device, choose_dtype
+from st4rtrack.model.monocular import MonocularNetwork
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.model.official import config_from_official, convert_weights, is_official, read_official
 from st4rtrack.model.precision_check import checked_dtype
@@ -32,6 +33,7 @@ CONFIG_KEY = "st4rtrack_config"
 BASE_KEY = "st4rtrack_base"
 """In the header of a file that holds only what changed: JSON with the `name`, the `source` and the `hash` of the other weights."""
 EMBEDDED = "tiny.safetensors"
+EMBEDDED_MONOCULAR = "monocular.safetensors"
 
 
 def load_model(source: str | Path | None = None, *, device: str = "auto", dtype: str = "auto") -> St4RTrack:
@@ -56,8 +58,40 @@ def load_model(source: str | Path | None = None, *, device: str = "auto", dtype:
     return model.to(chosen_device, chosen_dtype)
 
 
+def load_monocular(source: str | Path | None = None, *, device: str = "auto", dtype: str = "auto") -> MonocularNetwork:
+    """Load encoder and monocular head of a checkpoint, ready for inference.
+
+    Args:
+        source: `None` for the embedded weights; a file of `st4rtrack train mono`; or a whole network with a monocular head.
+        device, dtype: as of `load_model`.
+    Raises:
+        UserError: the checkpoint has no monocular head, or is damaged.
+    """
+    config, weights, name = _read_monocular(source)
+    if not config.monocular:
+        raise UserError(f"checkpoint {name} has no monocular depth head; train one with: st4rtrack train mono")
+    with torch.device("meta"):
+        network = MonocularNetwork(config)
+    expected = network.state_dict()
+    for key, value in expected.items():
+        if key not in weights or weights[key].shape != value.shape:
+            raise UserError(f"checkpoint {name} is damaged: {key} is missing or has another shape; make or fetch it again")
+    network.load_state_dict({key: _as_float(weights[key], key, name) for key in expected}, assign=True)
+    chosen = choose_device(device)
+    return network.to(chosen, choose_dtype(dtype, chosen), memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
+
+
+def _read_monocular(source: str | Path | None) -> tuple[ModelConfig, dict[str, Tensor], str]:
+    if source is not None:
+        return _read(source)
+    with resources.as_file(resources.files("st4rtrack.model") / "weights" / EMBEDDED_MONOCULAR) as path:
+        if not path.is_file():
+            raise UserError("this installation has no monocular weights; pass a file of: st4rtrack train mono")
+        return (*_read_safetensors(path), "monocular")
+
+
 def save_model(
-    model: St4RTrack, path: str | Path, *, info: dict[str, str] | None = None, dtype: torch.dtype | None = None
+    model: St4RTrack | MonocularNetwork, path: str | Path, *, info: dict[str, str] | None = None, dtype: torch.dtype | None = None
 ) -> None:
     """Weights with their configuration, as one `.safetensors` file.
 

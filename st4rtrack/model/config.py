@@ -22,6 +22,10 @@ class ModelConfig:
         rope_base: base of the rotary frequencies.
         head: "dpt" as released (multi-scale convolutions, sharp, 40 M parameters), or "conv" (a few convolutions at a quarter of the
             resolution: nearly free, which a small network on a CPU needs).
+        encoder: "vit" as released, or "efficientnet": a convolutional backbone with pretrained weights and a feature pyramid, whose
+            tokens have stride 16; `encoder_depth` and `encoder_heads` have no effect then.
+        pyramid_width: channels of the feature pyramid.
+        monocular: the network has a monocular depth head (`model/monocular.py`) on the pyramid.
         hints: what classical two-view geometry knows is given to the decoders (`model/hints.py`): optical flow, relative camera,
             triangulated depth. A small network trained for hours cannot learn matching from nothing; the released one has none.
     """
@@ -37,6 +41,9 @@ class ModelConfig:
     rope_base: float = 100.0
     head: Literal["dpt", "conv"] = "dpt"
     hints: bool = False
+    encoder: Literal["vit", "efficientnet"] = "vit"
+    pyramid_width: int = 64
+    monocular: bool = False
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -48,10 +55,17 @@ class ModelConfig:
             (self.encoder_width, self.encoder_heads, "encoder"),
             (self.decoder_width, self.decoder_heads, "decoder"),
         ):
-            if width % heads or (width // heads) % 4:
+            used = part == "decoder" or self.encoder == "vit"
+            if used and (width % heads or (width // heads) % 4):
                 raise UserError(f"model configuration: {part} width {width} does not split into {heads} heads of a multiple of 4")
         if self.head not in ("dpt", "conv"):
             raise UserError(f"model configuration: head must be 'dpt' or 'conv', got {self.head!r}")
+        if self.encoder not in ("vit", "efficientnet"):
+            raise UserError(f"model configuration: encoder must be 'vit' or 'efficientnet', got {self.encoder!r}")
+        if self.encoder == "efficientnet" and self.patch_size != 16:
+            raise UserError(f"model configuration: tokens of an efficientnet have stride 16, got patch size {self.patch_size}")
+        if self.monocular and self.encoder != "efficientnet":
+            raise UserError("model configuration: a monocular head needs the encoder 'efficientnet'")
         if self.head == "conv" and self.patch_size % 4:
             raise UserError(
                 f"model configuration: the conv head works at a quarter of the resolution, patches of {self.patch_size} do not"
@@ -60,6 +74,11 @@ class ModelConfig:
             raise UserError(
                 f"model configuration: the dpt head upsamples 16 times, so the patch size must be 16, got {self.patch_size}"
             )
+
+    @property
+    def size_multiple(self) -> int:
+        """Sides of the network's images are multiples of it."""
+        return self.patch_size
 
     @property
     def head_layers(self) -> tuple[int, ...]:
@@ -106,3 +125,16 @@ TINY = ModelConfig(
     hints=True,
 )
 """The embedded network. 256 pixels at patch 16 fit 4:3 and 16:9 without cropping, at 192 and 144 tokens per image."""
+
+MONOCULAR = ModelConfig(
+    image_size=256,
+    encoder_width=192,
+    decoder_width=192,
+    decoder_depth=3,
+    decoder_heads=3,
+    head="conv",
+    hints=True,
+    encoder="efficientnet",
+    monocular=True,
+)
+"""The embedded network with a pretrained encoder and a monocular depth head, 256 pixels on the long side."""

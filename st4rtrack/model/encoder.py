@@ -1,23 +1,39 @@
-"""Image to tokens: the ViT shared by both images."""
+"""Image to tokens: a ViT, or a convolutional backbone with a feature pyramid, shared by both images."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from st4rtrack.model.config import ModelConfig
-from st4rtrack.model.layers import LAYER_NORM_EPS, EncoderBlock, PatchEmbed, Rope2D
+from st4rtrack.model.efficientnet import LEVEL_CHANNELS, EfficientNetLite0
+from st4rtrack.model.layers import LAYER_NORM_EPS, EncoderBlock, PatchEmbed, ResidualUnit, Rope2D
 
 
 @dataclass
 class Tokens:
-    """An encoded image: `features` [batch, rows * columns, width], row-major, of a `grid` (rows, columns) of patches."""
+    """An encoded image, which serves every pair that the image is in and the dense heads.
+
+    Attributes:
+        features: [batch, rows * columns, width], row-major, what the decoders read.
+        grid: (rows, columns).
+        levels: feature maps [batch, channels, height / stride, width / stride] at strides 2, 4, 8, 16, 32, finest first, for dense
+            heads; none from a ViT.
+    """
 
     features: Tensor
     grid: tuple[int, int]
+    levels: tuple[Tensor, ...] = ()
 
     def expand(self, batch: int) -> "Tokens":
         """One image's tokens as a batch, without a copy; a batch of that size as it is."""
-        return Tokens(self.features.expand(batch, -1, -1), self.grid)
+        return self.map(lambda x: x.expand(batch, *(-1,) * (x.ndim - 1)))
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Tokens":
+        """The tokens with all tensors changed, such as indexed along the batch."""
+        return Tokens(change(self.features), self.grid, tuple(change(level) for level in self.levels))
 
 
 class Encoder(nn.Module):
@@ -40,3 +56,56 @@ class Encoder(nn.Module):
         for block in self.blocks:
             x = block(x, rope)
         return Tokens(self.norm(x), grid)
+
+
+class FeaturePyramid(nn.Module):
+    """EfficientNet-Lite0 and a top-down pathway: every map carries the context of the coarser ones.
+
+    Source: Lin et al., "Feature Pyramid Networks", 2017; the picture's mean features are added at the coarsest level.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.backbone = EfficientNetLite0()
+        self.context = nn.Linear(LEVEL_CHANNELS[-1], width)
+        self.lateral = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in LEVEL_CHANNELS[1:])
+        self.units = nn.ModuleList(ResidualUnit(width) for _ in LEVEL_CHANNELS[1:])
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Maps at strides 2 (of the backbone), 4, 8, 16, 32 (`width` channels) of images [batch, 3, height, width] in [-1, 1]."""
+        fine, *coarser = self.backbone(images)
+        context = self.context(coarser[-1].mean((2, 3)))[:, :, None, None]
+        levels: list[Tensor] = []
+        for number in reversed(range(len(coarser))):
+            lateral = self.lateral[number](coarser[number])
+            above = F.interpolate(levels[0], lateral.shape[2:], mode="bilinear", align_corners=False) if levels else context
+            levels.insert(0, self.units[number](lateral + above))
+        return [fine, *levels]
+
+
+class PyramidEncoder(nn.Module):
+    """A feature pyramid; tokens are its maps at strides 16 and 32, side by side, projected and normalised."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.pyramid = FeaturePyramid(config.pyramid_width)
+        self.project = nn.Linear(2 * config.pyramid_width, config.encoder_width)
+        self.norm = nn.LayerNorm(config.encoder_width, eps=LAYER_NORM_EPS)
+
+    def forward(self, images: Tensor) -> Tokens:
+        """Tokens of images [batch, 3, height, width] in [-1, 1], sides multiples of 16."""
+        levels = self.levels(images)
+        stride16, stride32 = levels[3:]
+        grid = (stride16.shape[2], stride16.shape[3])
+        wide = torch.cat([stride16, F.interpolate(stride32, grid, mode="bilinear", align_corners=False)], dim=1)
+        return Tokens(self.norm(self.project(wide.flatten(2).transpose(1, 2))), grid, levels)
+
+    def levels(self, images: Tensor) -> tuple[Tensor, ...]:
+        """`Tokens.levels` alone, which is all that the monocular head needs."""
+        images = images.to(self.norm.weight.dtype).contiguous(memory_format=torch.channels_last)
+        return tuple(self.pyramid(images))
+
+
+def make_encoder(config: ModelConfig) -> Encoder | PyramidEncoder:
+    """The encoder that a configuration names."""
+    return PyramidEncoder(config) if config.encoder == "efficientnet" else Encoder(config)

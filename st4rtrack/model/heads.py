@@ -6,24 +6,13 @@ from torch.nn import functional as F
 
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.decoder import HINT_CHANNELS
-from st4rtrack.model.layers import PatchEmbed
+from st4rtrack.model.layers import PatchEmbed, ResidualUnit
 
 DPT_WIDTHS = (96, 192, 384, 768)
 DPT_FUSION_WIDTH = 256
 CONV_WIDTH = 32
 CONV_STRIDE = 4
-
-
-class ResidualUnit(nn.Module):
-    """Two 3x3 convolutions around a skip."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(F.relu(self.conv1(F.relu(x))))
+LEVEL_AT_STRIDE_4 = 1
 
 
 class Fusion(nn.Module):
@@ -64,18 +53,24 @@ class DptHead(nn.Module):
         self.refine2 = nn.Conv2d(half, half, 3, padding=1)
         self.out = nn.Conv2d(half, channels, 1)
 
-    def forward(self, features: list[Tensor], grid: tuple[int, int], hint_maps: Tensor | None = None) -> Tensor:
-        """[batch, channels, height, width] from the features of `ModelConfig.head_layers`; as released, it has no use for hints.
+    def forward(
+        self,
+        features: list[Tensor],
+        grid: tuple[int, int],
+        hint_maps: Tensor | None = None,
+        levels: tuple[Tensor, ...] = (),
+    ) -> Tensor:
+        """[batch, channels, height, width] from the features of `ModelConfig.head_layers`; as released, it has no use for the rest.
 
         The first of them may be one image's for the whole batch (the anchor's own tokens).
         """
-        levels = []
+        maps = []
         for layer, reassemble, project in zip(features, self.reassemble, self.project, strict=True):
             tokens = layer.transpose(1, 2).unflatten(2, grid)
-            levels.append(project(reassemble(tokens.contiguous(memory_format=torch.channels_last))))
-        x = self.fuse[3](levels[3])[..., : levels[2].shape[2], : levels[2].shape[3]]  # odd grids: the double is one too large
+            maps.append(project(reassemble(tokens.contiguous(memory_format=torch.channels_last))))
+        x = self.fuse[3](maps[3])[..., : maps[2].shape[2], : maps[2].shape[3]]  # odd grids: the double is one too large
         for level in (2, 1, 0):
-            x = self.fuse[level](x, levels[level])
+            x = self.fuse[level](x, maps[level])
         x = _double(self.refine1(x))
         return self.out(F.relu(self.refine2(x))).float()
 
@@ -91,14 +86,23 @@ class ConvHead(nn.Module):
         self.unfold = config.patch_size // CONV_STRIDE
         self.tokens = nn.Linear(config.decoder_width, CONV_WIDTH * self.unfold**2)
         self.pixels = PatchEmbed(HINT_CHANNELS, CONV_WIDTH, CONV_STRIDE) if config.hints else None
+        self.level = nn.Conv2d(config.pyramid_width, CONV_WIDTH, 1) if config.encoder == "efficientnet" else None
         self.units = nn.Sequential(ResidualUnit(CONV_WIDTH), ResidualUnit(CONV_WIDTH))
         self.out = nn.Conv2d(CONV_WIDTH, channels, 1)
 
-    def forward(self, features: list[Tensor], grid: tuple[int, int], hint_maps: Tensor | None = None) -> Tensor:
-        """[batch, channels, height, width] from the last layer's features and the hint maps of the branch's own image."""
+    def forward(
+        self,
+        features: list[Tensor],
+        grid: tuple[int, int],
+        hint_maps: Tensor | None = None,
+        levels: tuple[Tensor, ...] = (),
+    ) -> Tensor:
+        """[batch, channels, height, width] from the last layer's features, and hint maps and pyramid of the branch's own image."""
         x = F.pixel_shuffle(self.tokens(features[-1]).transpose(1, 2).unflatten(2, grid), self.unfold)
         if self.pixels is not None and hint_maps is not None:
             x = x + self.pixels(hint_maps).permute(0, 3, 1, 2)
+        if self.level is not None:
+            x = x + self.level(levels[LEVEL_AT_STRIDE_4])
         raw = self.out(self.units(x)).float()
         return F.interpolate(raw, scale_factor=CONV_STRIDE, mode="bilinear", align_corners=False)
 

@@ -177,3 +177,15 @@ class DecoderBlock(nn.Module):
         x = x + self.self_attention(self.norm_self(x), rope)
         x = x + self.cross_attention(self.norm_cross(x), self.norm_other(other), rope)
         return x + self.mlp(self.norm_mlp(x))
+
+
+class ResidualUnit(nn.Module):
+    """Two 3x3 convolutions around a skip."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.relu(self.conv1(F.relu(x))))

@@ -10,10 +10,11 @@ from torch.nn import functional as F
 
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.decoder import TwinDecoder
-from st4rtrack.model.encoder import Encoder, Tokens
+from st4rtrack.model.encoder import Tokens, make_encoder
 from st4rtrack.model.heads import ConvHead, DptHead
 from st4rtrack.model.hints import Hints, estimate_hints, sample_by_flow, still_hints
-from st4rtrack.types import Pointmap, TwoPointmaps
+from st4rtrack.model.monocular import MonocularHead
+from st4rtrack.types import MonocularDepth, Pointmap, TwoPointmaps
 
 MIN_DEPTH = 0.02
 """Minimum depth of the base geometry, in units of its median depth."""
@@ -37,22 +38,23 @@ class St4RTrack(nn.Module):
         self.config = config
         self.name = "untrained"
         self.weights_hash = ""
-        self.encoder = Encoder(config)
+        self.encoder = make_encoder(config)
         self.decoder = TwinDecoder(config)
         head = DptHead if config.head == "dpt" else ConvHead
         channels = HINT_OUTPUT_CHANNELS if config.hints else 4
         self.tracking_head = head(config, channels)
         self.reconstruction_head = head(config, channels)
+        self.monocular_head = MonocularHead(config) if config.monocular else None
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.encoder.patch_embed.weight.device
+        return self.decoder.embed.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
         """What the network computes in."""
-        return self.encoder.patch_embed.weight.dtype
+        return self.decoder.embed.weight.dtype
 
     def forward(self, anchor_images: Tensor, frame_images: Tensor) -> TwoPointmaps:
         """Pointmaps of image pairs.
@@ -71,12 +73,22 @@ class St4RTrack(nn.Module):
 
     def encode(self, images: Tensor) -> Tokens:
         """Tokens of images [batch, 3, height, width] in [-1, 1]; one encoding serves every pair that the image is in."""
-        patch = self.config.patch_size
+        patch = self.config.size_multiple
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % patch or images.shape[3] % patch or not images.numel():
             raise ValueError(
                 f"images must be [batch, 3, height, width] with sides multiples of {patch}, got {list(images.shape)}"
             )
         return self.encoder(images)
+
+    def monocular(self, tokens: Tokens) -> MonocularDepth:
+        """Depth, focal length and expected error of encoded images.
+
+        Raises:
+            ValueError: the network has no monocular head.
+        """
+        if self.monocular_head is None:
+            raise ValueError("this network has no monocular head: its configuration must say monocular")
+        return self.monocular_head(tokens.levels)
 
     def hints(self, anchor_images: Tensor, frame_images: Tensor) -> Hints | None:
         """What a network with hints needs beside the tokens, from images [batch, 3, height, width]; `None` for one without."""
@@ -110,7 +122,7 @@ class St4RTrack(nn.Module):
         self._require_pair(anchor_tokens, frame_tokens, hints)
         frame_maps = None if hints is None else hints.frame_maps
         _, features = self.decoder(anchor_tokens, frame_tokens, None if hints is None else hints.anchor_maps, frame_maps)
-        raw = self.reconstruction_head(features, anchor_tokens.grid, frame_maps)
+        raw = self.reconstruction_head(features, anchor_tokens.grid, frame_maps, frame_tokens.levels)
         return Pointmap(released_points(raw) if hints is None else reconstruction_on_rays(raw, hints)[1], confidence(raw[:, 3]))
 
     def decode_with_anchor(
@@ -126,7 +138,7 @@ class St4RTrack(nn.Module):
             still = still_hints(hints)
             frames = anchor_tokens.expand(still.frame_maps.shape[0])
             features, _ = self.decoder(anchor_tokens, frames, still.anchor_maps, still.frame_maps)
-            raw_still = self.tracking_head(features, anchor_tokens.grid, still.anchor_maps)
+            raw_still = self.tracking_head(features, anchor_tokens.grid, still.anchor_maps, anchor_tokens.levels)
             anchor_points = Pointmap(points_on_rays(raw_still, still.anchor_log_depth, still.rays), confidence(raw_still[:, 3]))
         raw_tracking, raw_reconstruction = self._raw(anchor_tokens, frame_tokens, hints)
         with torch.autocast(
@@ -149,8 +161,8 @@ class St4RTrack(nn.Module):
         anchor_maps, frame_maps = (None, None) if hints is None else (hints.anchor_maps, hints.frame_maps)
         tracking, reconstruction = self.decoder(anchor_tokens, frame_tokens, anchor_maps, frame_maps)
         return (
-            self.tracking_head(tracking, anchor_tokens.grid, anchor_maps),
-            self.reconstruction_head(reconstruction, anchor_tokens.grid, frame_maps),
+            self.tracking_head(tracking, anchor_tokens.grid, anchor_maps, anchor_tokens.levels),
+            self.reconstruction_head(reconstruction, anchor_tokens.grid, frame_maps, frame_tokens.levels),
         )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from st4rtrack.model.encoder import Tokens
 
@@ -25,14 +26,14 @@ class TokenFile:
 
     def keep(self, indices: Sequence[int], tokens: Tokens) -> None:
         """Keeps the tokens [frames, ...] of some frames."""
-        features = tokens.features
-        flat = features.detach().cpu().reshape(len(features), -1).view(torch.uint8).numpy()
+        parts = [tokens.features, *tokens.levels]
+        flat = np.concatenate([_as_bytes(part) for part in parts], axis=1)
         if self._bytes is None:
             with tempfile.TemporaryDirectory(
                 dir=self._folder, ignore_cleanup_errors=True
             ) as folder:  # the mapping outlives the name
                 self._bytes = np.memmap(Path(folder) / "tokens", np.uint8, mode="w+", shape=(len(self._have), flat.shape[1]))
-            self._like = Tokens(features[:0], tokens.grid)
+            self._like = tokens.map(lambda x: x[:1].clone())
         self._bytes[list(indices)] = flat
         self._have[list(indices)] = True
 
@@ -40,7 +41,17 @@ class TokenFile:
         """The tokens of some frames; `None` unless all are kept."""
         if self._bytes is None or self._like is None or not self._have[list(indices)].all():
             return None
-        like = self._like.features
-        flat = torch.from_numpy(self._bytes[list(indices)])
-        features = flat.view(like.dtype).reshape(len(indices), *like.shape[1:])
-        return Tokens(features.to(like.device), self._like.grid)
+        flat, start = torch.from_numpy(self._bytes[list(indices)]), 0
+
+        def restore(like: Tensor) -> Tensor:
+            nonlocal start
+            part = flat[:, start : start + like.nbytes].contiguous()
+            start += like.nbytes
+            return part.view(like.dtype).reshape(len(indices), *like.shape[1:]).to(like.device)
+
+        return self._like.map(restore)
+
+
+def _as_bytes(part: Tensor) -> np.ndarray:
+    """Bytes [frames, bytes] of a tensor [frames, ...]."""
+    return part.detach().cpu().contiguous().reshape(len(part), -1).view(torch.uint8).numpy()

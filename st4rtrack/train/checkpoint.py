@@ -7,9 +7,10 @@ process, under another name first: a run that is killed at any moment finds the 
 import json
 import logging
 import pickle
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -58,8 +59,11 @@ class Training:
 class RunFolder:
     """`train.json`, `state.pt`, `model.safetensors` (averaged, last), `best.safetensors` (averaged, best by validation), `log.jsonl`."""
 
-    def __init__(self, path: Path, config: ModelConfig, processes: Processes) -> None:
+    def __init__(
+        self, path: Path, config: ModelConfig, processes: Processes, build: Callable[[], nn.Module] | None = None
+    ) -> None:
         self.path, self.config, self.processes = path, config, processes
+        self._build = build or (lambda: St4RTrack(config))
         self._lock: FolderLock | None = None
 
     def close(self) -> None:
@@ -145,7 +149,7 @@ class RunFolder:
         if not self.processes.first:
             return
         with torch.device("meta"):
-            model = St4RTrack(self.config)
+            model = cast(St4RTrack, self._build())
         model.load_state_dict({key.removeprefix(_PREFIX): value for key, value in weights.items()}, assign=True)
         partial = self.path / f"{name}.partial"
         save_model(model, partial, dtype=dtype, info=info)

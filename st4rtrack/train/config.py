@@ -53,6 +53,8 @@ class TrainConfig:
         micro_batch: samples that are computed together and share one loss; the loss of a step is the mean over its micro-batches.
             So the same step comes out of one process or many. Divides `batch_size`.
         learning_rate: peak of a linear warm-up and half-cosine decay to `final_learning_rate`.
+        pretrained_rate: relative learning rate of a pretrained backbone: that of a tensor is `learning_rate` times this times the
+            root mean square of its weights.
         weight_decay: on matrices only.
         clip_norm: of the whole gradient.
         frozen: "encoder" keeps patch embedding and encoder blocks as they are; the encoder's last norm learns, as released.
@@ -68,6 +70,7 @@ class TrainConfig:
     learning_rate: float = 5e-4
     final_learning_rate: float = 1e-6
     warmup_steps: int = 300
+    pretrained_rate: float = 3.0
     weight_decay: float = 0.05
     clip_norm: float = 1.0
     frozen: Literal["none", "encoder"] = "none"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from st4rtrack.model.config import ModelConfig
-from st4rtrack.model.encoder import Tokens
+from st4rtrack.model.encoder import PyramidEncoder
 from st4rtrack.model.hints import Hints
 from st4rtrack.model.layers import DecoderBlock, EncoderBlock
 from st4rtrack.model.network import St4RTrack
@@ -42,7 +42,7 @@ class PairNetwork(nn.Module):
         of the anchor at its own time.
         """
         tokens = self.model.encode(images)
-        anchor, frame = (Tokens(tokens.features[index], tokens.grid) for index in (anchor_index, frame_index))
+        anchor, frame = (tokens.map(lambda x, index=index: x[index]) for index in (anchor_index, frame_index))
         if hints is None:
             maps, own = self.model.decode(anchor, frame), None
         else:
@@ -81,8 +81,10 @@ def prepare(model: St4RTrack, config: TrainConfig, *, compile: bool) -> PairNetw
     """
     network = PairNetwork(model.float())
     if config.frozen == "encoder":
-        model.encoder.patch_embed.requires_grad_(False)
-        model.encoder.blocks.requires_grad_(False)
+        encoder = model.encoder
+        frozen = [encoder.pyramid] if isinstance(encoder, PyramidEncoder) else [encoder.patch_embed, encoder.blocks]
+        for module in frozen:
+            module.requires_grad_(False)
     if compile:
         for module in network.modules():
             if isinstance(module, (EncoderBlock, DecoderBlock)):

@@ -2,18 +2,21 @@
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from st4rtrack.losses.objective import objective
 from st4rtrack.losses.regression import LossParts
+from st4rtrack.model.config import ModelConfig
+from st4rtrack.model.efficientnet import EfficientNetLite0
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.train.average import Average, average_decay
 from st4rtrack.train.checkpoint import RunFolder, Training
@@ -29,6 +32,70 @@ from st4rtrack.types import Pointmap, UserError
 
 logger = logging.getLogger(__name__)
 
+PRETRAINED_BIAS = 0.1
+"""Scale of the biases of a pretrained backbone."""
+
+
+class StageScore(Protocol):
+    """A dataclass of validation metrics; `str` describes it in one line."""
+
+    @property
+    def overall(self) -> float:
+        """The metric that selects the best weights, higher is better."""
+        ...
+
+
+class Stage(Protocol):
+    """A kind of training: what its network is, what it minimises, how it is measured."""
+
+    def network(self, config: TrainConfig, device: torch.device, *, compile: bool) -> nn.Module:
+        """The network on its device, float32, with first weights."""
+        ...
+
+    def build(self) -> nn.Module:
+        """A network of the same configuration without weights, to save (`model.checkpoint.save_model`)."""
+        ...
+
+    def loss(self, network: nn.Module, examples: Any, config: TrainConfig) -> Any:
+        """A dataclass of tensors of a micro-batch, differentiable in `total`."""
+        ...
+
+    def validate(self, network: nn.Module, device: torch.device, precision: str) -> StageScore:
+        """Score on the held-out data."""
+        ...
+
+    def pictures(self, network: nn.Module, device: torch.device, precision: str) -> list[np.ndarray]:
+        """Pictures of held-out predictions, [height, width, 3] uint8 RGB."""
+        ...
+
+
+@dataclass(frozen=True)
+class PairStage:
+    """Training on pairs of images.
+
+    Attributes:
+        model: with its first weights (`forward.new_model`, or `load_model`); trained in place.
+        held_out: validation pairs; may be empty.
+    """
+
+    model: St4RTrack
+    held_out: Sequence[HeldOut]
+
+    def network(self, config: TrainConfig, device: torch.device, *, compile: bool) -> nn.Module:
+        return prepare(self.model.to(device), config, compile=compile)
+
+    def build(self) -> nn.Module:
+        return St4RTrack(self.model.config)
+
+    def loss(self, network: nn.Module, examples: Examples, config: TrainConfig) -> LossParts:
+        return compute_loss(network, examples, config)
+
+    def validate(self, network: nn.Module, device: torch.device, precision: str) -> Score:
+        return validate(network, self.held_out, device, precision=precision)
+
+    def pictures(self, network: nn.Module, device: torch.device, precision: str) -> list[np.ndarray]:
+        return [sample_picture(network, each.examples.to(device), precision) for each in self.held_out[:2]]
+
 
 def train(
     model: St4RTrack,
@@ -42,14 +109,42 @@ def train(
     options: dict[str, Any] | None = None,
     change_options: bool = False,
 ) -> Score:
-    """Train a network, or go on with the run that `output` holds.
+    """`train_stage` on pairs of images; returns the last validation score of the averaged weights."""
+    stage = PairStage(model, held_out)
+    score = train_stage(
+        stage,
+        model.config,
+        config,
+        run,
+        source=source,
+        output=output,
+        processes=processes,
+        options=options,
+        change_options=change_options,
+    )
+    return cast(Score, score)
+
+
+def train_stage(
+    stage: Stage,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    run: RunConfig,
+    *,
+    source: ExampleSource,
+    output: Path,
+    processes: Processes,
+    options: dict[str, Any] | None = None,
+    change_options: bool = False,
+) -> StageScore:
+    """Train a network, or resume the run that `output` holds.
 
     Args:
-        model: with its first weights (`forward.new_model`, or `load_model`); trained in place.
+        stage: kind of training.
+        model_config: of the network.
         config: the optimisation.
         run: how it is run.
         source: micro-batches by number; asked for each number once, in order.
-        held_out: what is measured on; may be empty.
         output: folder of the run.
         processes: those that train together (`parallel.joined`).
         options: whatever else decides the result, such as the data; compared when a run goes on, as `config` is.
@@ -61,15 +156,16 @@ def train(
         KeyboardInterrupt: SIGINT or SIGTERM came; the state was saved.
     """
     check_split(config.micro_batches, processes)
-    with closing(RunFolder(output, model.config, processes)) as folder:
-        folder.claim({"model": model.config.to_dict(), "train": asdict(config), **(options or {})}, change=change_options)
-        network = distribute(prepare(model.to(processes.device), config, compile=run.compile_network), processes, run.parallel)
+    with closing(RunFolder(output, model_config, processes, stage.build)) as folder:
+        folder.claim({"model": model_config.to_dict(), "train": asdict(config), **(options or {})}, change=change_options)
+        network = stage.network(config, processes.device, compile=run.compile_network)
+        network = distribute(network, processes, run.parallel)
         training = Training(network, make_optimizer(network, config), Average(network))
         if folder.load(training) and processes.first:
             logger.info("going on at step %d", training.step)
         first = training.step * config.micro_batches + processes.rank
         numbers = range(first, config.steps * config.micro_batches, processes.count)
-        watch = _Watch(folder, config, run, held_out, training)
+        watch = _Watch(folder, config, run, stage, training)
         with stop_requests() as request:
             examples = read_ahead(source, numbers, workers=run.workers)
             _steps(training, zip(numbers, examples), config, run, watch, request)
@@ -78,7 +174,7 @@ def train(
 
 def _steps(
     training: Training,
-    numbered: Iterator[tuple[int, Examples]],
+    numbered: Iterator[tuple[int, Any]],
     config: TrainConfig,
     run: RunConfig,
     watch: "_Watch",
@@ -90,7 +186,9 @@ def _steps(
     own_micro_batches = config.micro_batches // processes.count
     while training.step < config.steps:
         mine = [(number, examples.to(processes.device)) for number, examples in islice(numbered, own_micro_batches)]
-        outcome = training_step(training, [examples for _, examples in mine], config, processes, stop=request.asked)
+        outcome = training_step(
+            training, [examples for _, examples in mine], config, processes, loss=watch.stage.loss, stop=request.asked
+        )
         if outcome.finite:
             guard.passed()
             watch.meter.add(outcome.figures, outcome.pairs)
@@ -125,7 +223,13 @@ class Outcome:
 
 
 def training_step(
-    training: Training, micro_batches: Sequence[Examples], config: TrainConfig, processes: Processes, *, stop: bool = False
+    training: Training,
+    micro_batches: Sequence[Any],
+    config: TrainConfig,
+    processes: Processes,
+    *,
+    loss: Callable[[nn.Module, Any, TrainConfig], Any] | None = None,
+    stop: bool = False,
 ) -> Outcome:
     """One optimiser step on the mean loss of all micro-batches of all processes.
 
@@ -138,7 +242,7 @@ def training_step(
     figures = []
     for position, examples in enumerate(micro_batches):
         with gradients_shared(network, position == len(micro_batches) - 1):
-            parts = compute_loss(network, examples, config)
+            parts = (loss or compute_loss)(network, examples, config)
             (parts.total / len(micro_batches)).backward()
         figures.append(loss_figures(parts))
     names, table = list(figures[0]), torch.stack([torch.stack(list(row.values())) for row in figures])
@@ -148,7 +252,7 @@ def training_step(
     finite = math.isfinite(norm) and math.isfinite(shared[names.index("total")])
     if finite:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(training.step, config)
+            group["lr"] = learning_rate(training.step, config) * group.get("rate", 1.0)
         optimizer.step()
         training.average.update(average_decay(training.step, config.average))
     return Outcome(
@@ -185,19 +289,31 @@ def _anchor(prediction: Prediction, examples: Examples) -> Pointmap:
     return Pointmap(points, confidence)
 
 
-def loss_figures(parts: LossParts) -> dict[str, Tensor]:
+def loss_figures(parts: Any) -> dict[str, Tensor]:
     """The parts of a loss that are single numbers, by name, detached."""
     values = {field.name: getattr(parts, field.name) for field in fields(parts)}
     return {name: value.detach().float() for name, value in values.items() if isinstance(value, Tensor) and value.ndim == 0}
 
 
+def pretrained_weights(network: nn.Module) -> list[nn.Parameter]:
+    """Parameters of convolutional backbones, which start from weights of an image classifier."""
+    backbones = (module for module in network.modules() if isinstance(module, EfficientNetLite0))
+    return [parameter for backbone in backbones for parameter in backbone.parameters()]
+
+
 def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW on what is not frozen, with decay on matrices only, as the release trains."""
     learns = [p for p in network.parameters() if p.requires_grad]
-    groups = [
+    pretrained = {id(p): p for p in pretrained_weights(network) if p.requires_grad}
+    learns = [p for p in learns if id(p) not in pretrained]
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in learns if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in learns if p.ndim < 2], "weight_decay": 0.0},
     ]
+    for parameter in pretrained.values():  # folded normalisation leaves scales that differ a hundredfold between layers
+        scale = float(parameter.detach().square().mean().sqrt()) if parameter.ndim >= 2 else PRETRAINED_BIAS
+        rate = config.pretrained_rate * max(scale, 1e-3)
+        groups.append({"params": [parameter], "weight_decay": 0.0, "rate": rate})
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), fused=True)
 
 
@@ -218,13 +334,13 @@ class _Watch:
         folder: RunFolder,
         config: TrainConfig,
         run: RunConfig,
-        held_out: Sequence[HeldOut],
+        stage: Stage,
         training: Training,
     ) -> None:
-        self.folder, self.config, self.run, self.held_out = folder, config, run, held_out
+        self.folder, self.config, self.run, self.stage = folder, config, run, stage
         self.meter = Meter(training.step)
         self.curves = Curves(folder.path if folder.processes.first else None, training.step)
-        self.score: Score | None = None
+        self.score: StageScore | None = None
 
     def after_step(self, training: Training) -> None:
         """`training.step` steps are done."""
@@ -241,7 +357,7 @@ class _Watch:
         self.folder.save(training)
         self._save_weights(training, "model")
 
-    def finish(self, training: Training) -> Score:
+    def finish(self, training: Training) -> StageScore:
         """The last score; of a run that was complete already, measured now, and its weights written: it may have been killed in between."""
         if self.score is None:
             self._validate(training)
@@ -259,15 +375,14 @@ class _Watch:
 
     def _validate(self, training: Training) -> None:
         network, precision, device = training.network, self.config.precision, self.folder.processes.device
-        pictures = []
         with training.average.in_place():
-            self.score = validate(network, self.held_out, device, precision=precision)
-            for each in self.held_out[:2]:
-                pictures.append(sample_picture(network, each.examples.to(device), precision))
+            self.score = self.stage.validate(network, device, precision)
+            pictures = self.stage.pictures(network, device, precision)
         for number, picture in enumerate(pictures):
             self.curves.picture(f"held_out_{number}", picture, training.step)
-        self.curves.figures("held_out", asdict(self.score), training.step)
-        self.folder.log({"step": training.step, "score": asdict(self.score)})
+        metrics = asdict(cast(Any, self.score))
+        self.curves.figures("held_out", metrics, training.step)
+        self.folder.log({"step": training.step, "score": metrics})
         if self.folder.processes.first:
             logger.info("step %d, held out: %s", training.step, self.score)
         if self.score.overall > training.best:

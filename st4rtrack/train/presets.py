@@ -5,14 +5,16 @@ after it, the released training scripts. Batches are those of four GPUs, as publ
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from st4rtrack.data.augment import Augmentation
+from st4rtrack.data.depth_frames import FrameAugmentation
 from st4rtrack.data.training import Published, TrainingData, published_data
 from st4rtrack.losses.objective import PUBLISHED
-from st4rtrack.model.config import LARGE, TINY, ModelConfig
+from st4rtrack.model.config import LARGE, MONOCULAR, TINY, ModelConfig
 from st4rtrack.train.config import PoolConfig, TrainConfig
 from st4rtrack.types import UserError
 
@@ -75,6 +77,27 @@ class ReadClips:
 
 
 @dataclass(frozen=True)
+class MonocularData:
+    """What a monocular run learns from.
+
+    Attributes:
+        shares: of the samples, by source; normalised over the sources that a run has.
+        sizes: (height, width) of micro-batches; one is drawn for each.
+        augmentation: of every frame.
+        procedural_frames: that are rendered when neither pictures nor frames are given.
+        validation_frames: per source at most.
+    """
+
+    shares: Mapping[str, float] = field(
+        default_factory=lambda: {"pictures": 0.6, "procedural": 0.25, "world": 0.4, "multiview": 0.2}
+    )
+    sizes: tuple[tuple[int, int], ...] = ((192, 256),) * 4 + ((256, 192), (144, 256))
+    augmentation: FrameAugmentation = field(default_factory=FrameAugmentation)
+    procedural_frames: int = 4096
+    validation_frames: int = 128
+
+
+@dataclass(frozen=True)
 class Preset:
     """A run but for the places of data and weights.
 
@@ -89,7 +112,7 @@ class Preset:
     about: str
     model: ModelConfig
     train: TrainConfig
-    data: CachedPairs | RenderedClips | ReadClips
+    data: CachedPairs | RenderedClips | ReadClips | MonocularData
     from_weights: bool = False
 
 
@@ -148,6 +171,21 @@ PRESETS: dict[str, Preset] = {
         from_weights=True,
     ),
     "tiny": Preset("the embedded model, on cached procedural pairs", TINY, TrainConfig(loss=PUBLISHED["tiny"]), CachedPairs()),
+    "mono": Preset(
+        "encoder and monocular depth head, on single pictures and rendered frames",
+        MONOCULAR,
+        TrainConfig(
+            steps=5000,
+            learning_rate=1e-3,
+            final_learning_rate=1e-5,
+            warmup_steps=200,
+            weight_decay=0.02,
+            clip_norm=5.0,
+            precision="float32",
+            average=0.998,
+        ),
+        MonocularData(),
+    ),
     "overfit": Preset(
         "a very small network learns one clip by heart: does everything work? a minute on a CPU",
         replace(

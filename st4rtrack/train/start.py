@@ -11,9 +11,10 @@ from st4rtrack.model.network import St4RTrack
 from st4rtrack.train.config import RunConfig
 from st4rtrack.train.datasets import open_data
 from st4rtrack.train.forward import new_model
-from st4rtrack.train.loop import train
+from st4rtrack.train.loop import StageScore, train
+from st4rtrack.train.monocular import train_monocular
 from st4rtrack.train.parallel import Processes, check_split
-from st4rtrack.train.presets import PRESETS, Preset
+from st4rtrack.train.presets import PRESETS, MonocularData, Preset
 from st4rtrack.train.source import held_out_pairs
 from st4rtrack.train.validate import Score, mean_pointmaps, validate_constant, validate_still
 from st4rtrack.types import UserError
@@ -39,7 +40,7 @@ def run_preset(
     init: str = "",
     folders: dict[str, Path] | None = None,
     change_options: bool = False,
-) -> Score:
+) -> StageScore:
     """Trains by a preset, or goes on with the run that `output` holds.
 
     Args:
@@ -53,6 +54,18 @@ def run_preset(
     Raises:
         UserError: as `loop.train`; or weights or data are missing or do not fit.
     """
+    if isinstance(preset.data, MonocularData):
+        return train_monocular(
+            preset.train,
+            run,
+            preset.data,
+            model=preset.model,
+            output=output,
+            processes=processes,
+            init=init,
+            folders=folders,
+            change_options=change_options,
+        )
     check_split(preset.train.micro_batches, processes)
     model = first_weights(preset, init)
     source, held_out = open_data(preset.data, preset.train, run, folders or {}, output, processes)

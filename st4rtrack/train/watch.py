@@ -21,6 +21,8 @@ from st4rtrack.types import Pointmap
 logger = logging.getLogger(__name__)
 
 ERROR_LIMIT_M = 1.0
+REPORTED = ("tracking_error", "reconstruction_error", "relative", "log_depth", "focal")
+"""Parts of the loss that the progress line shows, of those that the kind of training has."""
 
 
 class Meter:
@@ -45,8 +47,8 @@ class Meter:
     def line(self, step: int, means: dict[str, float], config: TrainConfig) -> str:
         """For people."""
         left = (time.monotonic() - self.start) / max(1, step - self.first_step) * (config.steps - step)
-        errors = f"error tracking {means.get('tracking_error', np.nan):.4f} reconstruction {means.get('reconstruction_error', np.nan):.4f}"
-        return f"step {step}/{config.steps}, {errors}, {means['pairs_per_s']:.1f} pairs/s, {duration(left)} left"
+        errors = ", ".join(f"{name.replace('_', ' ')} {means[name]:.4f}" for name in REPORTED if name in means)
+        return f"step {step}/{config.steps}, {errors}, {means['pairs_per_s']:.1f} samples/s, {duration(left)} left"
 
 
 def duration(seconds: float) -> str:

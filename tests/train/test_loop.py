@@ -125,7 +125,7 @@ def test_the_line_says_how_long() -> None:
     meter.add({"tracking_error": 3.0, "reconstruction_error": 2.0}, pairs=8)
     means = meter.means()
     assert means["tracking_error"] == 2.0 and means["pairs_per_s"] > 0
-    assert meter.line(2, means, CONFIG).startswith("step 2/6, error tracking 2.0000 reconstruction 2.0000")
+    assert meter.line(2, means, CONFIG).startswith("step 2/6, tracking error 2.0000, reconstruction error 2.0000")
     assert [duration(s) for s in (20, 5400, 36000)] == ["0 min", "90 min", "10 h 00 min"]
 
 

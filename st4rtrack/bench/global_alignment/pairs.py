@@ -36,14 +36,18 @@ def predict_pairs(model: St4RTrack, rgb: np.ndarray, edges: np.ndarray) -> Pairw
     images = normalize_images(rgb)
     batch = automatic_batch_size(model, height, width)
     tokens = [model.encode(images[k : k + batch].to(model.device)) for k in range(0, len(images), batch)]
-    features, grid = torch.cat([part.features for part in tokens]), tokens[0].grid
+    encoded = Tokens(
+        torch.cat([part.features for part in tokens]),
+        tokens[0].grid,
+        tuple(torch.cat(level) for level in zip(*(part.levels for part in tokens), strict=True)),
+    )
     points = np.empty((len(edges), 2, height, width, 3), np.float16)
     confidence = np.empty((len(edges), 2, height, width), np.float16)
     for k in range(0, len(edges), batch):
         i, j = torch.from_numpy(edges[k : k + batch]).unbind(1)
         hints = model.hints(images[i].to(model.device), images[j].to(model.device))
-        first, second = i.to(features.device), j.to(features.device)
-        out = model.decode(Tokens(features[first], grid), Tokens(features[second], grid), hints)
+        first, second = (encoded.map(lambda x, which=which: x[which.to(x.device)]) for which in (i, j))
+        out = model.decode(first, second, hints)
         for side, maps in enumerate((out.tracking, out.reconstruction)):
             points[k : k + batch, side], confidence[k : k + batch, side] = _half(maps)
         logger.info("pairs: %d of %d", min(k + batch, len(edges)), len(edges))

@@ -1,0 +1,254 @@
+"""Single frames with depth, which monocular depth is learnt from: pictures with a teacher's depth, rendered frames with exact depth.
+
+A rendered shard is one `.npy` file of records (`frame_record`), read by memory map, in `FOLDER/train` or `FOLDER/validation`.
+Depth 0 means infinitely far (sky), NaN means unknown.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from st4rtrack.data.augment import jitter_colour
+from st4rtrack.data.procedural import ProceduralConfig, render_clips
+from st4rtrack.io.files import whole_file
+from st4rtrack.types import UserError
+
+HELD_OUT_PICTURES = 128
+HELD_OUT_PREFIX = "clip_"
+"""Pictures of this prefix are frames of videos: their neighbours are trained on, so they are never held out."""
+
+
+@dataclass(frozen=True)
+class DepthFrame:
+    """A picture with inverse depth of the same field of view; the resolutions may differ.
+
+    Attributes:
+        rgb: [height, width, 3] uint8.
+        inverse_depth: [rows, columns] float32, 0 infinitely far, NaN unknown.
+        scaled: the inverse depth is known up to a scale; else up to a scale and a shift.
+        focal: focal length over the long side of the picture, NaN unknown.
+        subject: [rows, columns] bool, pixels of dynamic objects, people and animals, or `None`.
+    """
+
+    rgb: np.ndarray
+    inverse_depth: np.ndarray
+    scaled: bool
+    focal: float = float("nan")
+    subject: np.ndarray | None = None
+
+
+class DepthSource(Protocol):
+    """Frames by number, the same one each time. Multi-view depth of real clips is another source of `scaled` frames."""
+
+    def __len__(self) -> int: ...
+
+    def frame(self, index: int) -> DepthFrame:
+        """Frame `index`, 0 <= index < len(self)."""
+        ...
+
+
+class TeacherPictures:
+    """Pictures with a teacher's inverse depth: `FOLDER/pictures/NAME.jpg` with `FOLDER/depth/NAME.npy`.
+
+    Args:
+        folder: made by `performance/depth_teacher.py`.
+        held_out: the pictures for validation, or all others.
+    Raises:
+        UserError: the folder holds no such pictures.
+    """
+
+    def __init__(self, folder: Path, *, held_out: bool) -> None:
+        self.folder = folder
+        names = sorted(path.stem for path in (folder / "depth").glob("*.npy"))
+        chosen = held_out_names(names)
+        self.names = [name for name in names if (name in chosen) == held_out]
+        if not self.names:
+            raise UserError(f"{folder} holds no pictures/NAME.jpg with depth/NAME.npy; run performance/depth_teacher.py first")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def frame(self, index: int) -> DepthFrame:
+        name = self.names[index]
+        image = cv2.imread(str(self.folder / "pictures" / f"{name}.jpg"))
+        if image is None:
+            raise UserError(f"could not read {self.folder / 'pictures' / f'{name}.jpg'}; make the folder again")
+        inverse_depth = np.load(self.folder / "depth" / f"{name}.npy").astype(np.float32)
+        return DepthFrame(np.ascontiguousarray(image[..., ::-1]), inverse_depth, scaled=False)
+
+
+def held_out_names(names: Sequence[str], count: int = HELD_OUT_PICTURES) -> set[str]:
+    """Names of the pictures kept for validation: those with the smallest SHA-256, at most one in ten."""
+    stills = [name for name in names if not name.startswith(HELD_OUT_PREFIX)]
+    ranked = sorted(stills, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    return set(ranked[: min(count, len(stills) // 10 + 1)])
+
+
+def frame_record(height: int, width: int) -> np.dtype:
+    """One rendered frame: picture, z depth in metres, focal length in pixels, pixels of dynamic objects."""
+    size = (height, width)
+    return np.dtype(
+        [("rgb", np.uint8, (*size, 3)), ("depth", np.float16, size), ("focal_px", np.float32), ("subject", np.bool_, size)]
+    )
+
+
+class RenderedFrames:
+    """Rendered frames of all shards of a folder.
+
+    Args:
+        folder: with `train/*.npy` and `validation/*.npy`.
+        part: "train" or "validation".
+    Raises:
+        UserError: there is no shard.
+    """
+
+    def __init__(self, folder: Path, part: str = "train") -> None:
+        self.shards = sorted((folder / part).glob("*.npy"))
+        lengths = [len(np.load(path, mmap_mode="r")) for path in self.shards]
+        self.ends = np.cumsum(lengths)
+        if not sum(lengths):
+            raise UserError(f"{folder / part} holds no rendered frames; give a folder with {part}/*.npy")
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def frame(self, index: int) -> DepthFrame:
+        shard = int(np.searchsorted(self.ends, index, side="right"))
+        row = index - (int(self.ends[shard - 1]) if shard else 0)
+        record = np.load(self.shards[shard], mmap_mode="r")[row]
+        depth = record["depth"].astype(np.float32)
+        inverse_depth = np.divide(1.0, depth, out=depth.copy(), where=depth != 0)
+        focal = float(record["focal_px"]) / max(depth.shape)
+        return DepthFrame(np.array(record["rgb"]), inverse_depth, scaled=True, focal=focal, subject=np.array(record["subject"]))
+
+
+def write_procedural_frames(
+    folder: Path, part: str, count: int, *, seed: int, compile: bool, shard_frames: int = 64, size: tuple[int, int] = (192, 256)
+) -> None:
+    """Shards of frames of the procedural world; those that exist stay. Shard k is made from `seed` + k.
+
+    Args:
+        folder: with `part` below it.
+        part: "train" or "validation".
+        count: frames, a multiple of `shard_frames` or a little more.
+        seed: of the first shard.
+        compile: fuse the renderer with `torch.compile`.
+        shard_frames: per shard, two of each scene.
+        size: (height, width).
+    """
+    config = ProceduralConfig(height=size[0], width=size[1], num_frames=2, compile=compile)
+    for number in range(-(-count // shard_frames)):
+        path = folder / part / f"procedural_{seed + number}.npy"
+        if not path.exists():
+            clips = render_clips(shard_frames // 2, config, seed=seed + number)
+            records = np.zeros((shard_frames // 2, 2), frame_record(config.height, config.width))
+            records["rgb"], records["depth"] = clips.rgb.numpy(), clips.depth.numpy()
+            records["focal_px"] = clips.intrinsics[:, :1, 0].numpy()
+            records["subject"] = (clips.object_index > 0).numpy()
+            with whole_file(path) as file:
+                np.save(file, records.reshape(-1))
+
+
+@dataclass(frozen=True)
+class FrameAugmentation:
+    """How frames are varied; the defaults are those of the embedded model's training.
+
+    Attributes:
+        whole: probability of the largest crop with the network's aspect ratio.
+        min_crop: smallest side of the other crops, as a share of it.
+        aspect: the crop is stretched by up to this factor in one direction (only where the focal length is unknown).
+        mirror: probability of left and right exchanged.
+        colour: strength of `jitter_colour`.
+        grey, blur, noise, jpeg: probabilities.
+    """
+
+    whole: float = 0.3
+    min_crop: float = 0.6
+    aspect: float = 1.15
+    mirror: float = 0.5
+    colour: float = 0.7
+    grey: float = 0.05
+    blur: float = 0.15
+    noise: float = 0.2
+    jpeg: float = 0.2
+
+
+def augment_frame(frame: DepthFrame, size: tuple[int, int], rng: np.random.Generator, config: FrameAugmentation) -> DepthFrame:
+    """A random part of a frame at the network's size (height, width), with other colours."""
+    share, place = float(np.sqrt(rng.uniform(config.min_crop**2, 1))), rng.random(2)
+    if rng.random() < config.whole:
+        share = 1.0
+    stretch = config.aspect ** rng.uniform(-1, 1) if np.isnan(frame.focal) else 1.0
+    mirrored = rng.random() < config.mirror
+    frame = crop_frame(frame, size, share=share, place=(place[0], place[1]), stretch=stretch)
+    if mirrored:
+        subject = None if frame.subject is None else frame.subject[:, ::-1]
+        frame = replace(frame, rgb=frame.rgb[:, ::-1], inverse_depth=frame.inverse_depth[:, ::-1], subject=subject)
+    return replace(frame, rgb=_vary_pixels(np.ascontiguousarray(frame.rgb), rng, config))
+
+
+def crop_frame(
+    frame: DepthFrame,
+    size: tuple[int, int],
+    *,
+    share: float = 1.0,
+    place: tuple[float, float] = (0.5, 0.5),
+    stretch: float = 1.0,
+) -> DepthFrame:
+    """A crop with the aspect ratio of `size`, resized to it.
+
+    Args:
+        frame: of any size.
+        size: (height, width) of the result.
+        share: of the largest such crop.
+        place: of the crop within the frame, vertical and horizontal, 0 to 1.
+        stretch: factor by which the result is wider than the scene.
+    """
+    height, width = frame.rgb.shape[:2]
+    aspect = size[1] / size[0] / stretch
+    crop_height = share * min(height, width / aspect)
+    crop = (crop_height / height, crop_height * aspect / width)
+    start = (place[0] * (1 - crop[0]), place[1] * (1 - crop[1]))
+    rgb = _resample(frame.rgb, start, crop, size, smooth=True)
+    inverse_depth = _resample(frame.inverse_depth, start, crop, size, smooth=not frame.scaled)
+    subject = frame.subject
+    if subject is not None:
+        subject = _resample(subject.astype(np.uint8), start, crop, size, smooth=False).astype(bool)
+    focal = frame.focal * max(height, width) / max(crop_height, crop_height * aspect)
+    return replace(frame, rgb=rgb, inverse_depth=inverse_depth, subject=subject, focal=focal)
+
+
+def _resample(
+    image: np.ndarray, start: tuple[float, float], crop: tuple[float, float], size: tuple[int, int], *, smooth: bool
+) -> np.ndarray:
+    """Part of an image, given in shares of its sides; whole pixels at the border, so at most half a pixel off."""
+    rows, columns = (
+        slice(round(s * n), max(round((s + c) * n), round(s * n) + 1))
+        for s, c, n in zip(start, crop, image.shape[:2], strict=True)
+    )
+    part = np.ascontiguousarray(image[rows, columns])
+    shrinks = part.shape[0] > size[0]
+    interpolation = (cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR) if smooth else cv2.INTER_NEAREST
+    return cv2.resize(part, (size[1], size[0]), interpolation=interpolation)
+
+
+def _vary_pixels(rgb: np.ndarray, rng: np.random.Generator, config: FrameAugmentation) -> np.ndarray:
+    grey, blur, noise, jpeg = rng.random(4) < (config.grey, config.blur, config.noise, config.jpeg)
+    if config.colour:
+        rgb = jitter_colour(rgb, config.colour, rng)
+    if grey:
+        rgb = np.repeat(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=-1)
+    if blur:
+        rgb = cv2.GaussianBlur(rgb, (0, 0), rng.uniform(0.4, 1.5))
+    if noise:
+        grain = rng.normal(0, rng.uniform(1, 10), rgb.shape)
+        rgb = np.clip(rgb + grain, 0, 255).astype(np.uint8)
+    if jpeg:
+        encoded = cv2.imencode(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 90))])[1]
+        rgb = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR))
+    return rgb

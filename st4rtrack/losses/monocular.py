@@ -1,0 +1,145 @@
+"""Losses of monocular depth: truth up to a scale and a shift (a teacher's), or up to a scale (rendered, or from many views).
+
+Source: Ranftl et al., "Towards robust monocular depth estimation", 2020 (scale- and shift-invariant loss in inverse depth, multi-scale
+gradient term).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from st4rtrack.types import MonocularDepth
+
+SCALES = 4
+MAX_RESIDUAL = 4.0
+"""Bound of residuals in units of the mean absolute deviation: a far outlier of the truth must not decide a step."""
+
+
+@dataclass
+class MonocularTruth:
+    """Truth of a batch of pictures.
+
+    Attributes:
+        inverse_depth: [batch, height, width], 0 infinitely far, NaN unknown.
+        scaled: [batch] bool, known up to a scale; else up to a scale and a shift.
+        log_focal: [batch] logarithm of the focal length over the long side, NaN unknown.
+        subject: [batch, height, width] bool, dynamic objects, people and animals, whose pixels count more.
+    """
+
+    inverse_depth: Tensor
+    scaled: Tensor
+    log_focal: Tensor
+    subject: Tensor
+
+    @property
+    def valid(self) -> Tensor:
+        """[batch, height, width] bool."""
+        return self.inverse_depth.isfinite()
+
+
+@dataclass(frozen=True)
+class MonocularLossConfig:
+    """Weights of the terms, see `MonocularLoss`; and of the pixels of subjects within them."""
+
+    relative: float = 1.0
+    gradient: float = 0.5
+    log_depth: float = 1.0
+    log_gradient: float = 1.0
+    error: float = 0.05
+    focal: float = 0.2
+    subject: float = 3.0
+
+
+@dataclass
+class MonocularLoss:
+    """Terms of the loss; single numbers, NaN-free where a batch has no truth for a term.
+
+    Attributes:
+        total: weighted sum.
+        relative: mean absolute residual of normalised inverse depth, invariant to scale and shift.
+        gradient: its gradient over four scales.
+        log_depth: mean |log-depth residual| after the median, of `scaled` pictures.
+        log_gradient: its gradient over four scales.
+        error: negative log-likelihood of these residuals under the expected error (Laplace).
+        focal: negative log-likelihood of the log focal length (Laplace), plus its absolute error.
+    """
+
+    total: Tensor
+    relative: Tensor
+    gradient: Tensor
+    log_depth: Tensor
+    log_gradient: Tensor
+    error: Tensor
+    focal: Tensor
+
+
+def monocular_loss(prediction: MonocularDepth, truth: MonocularTruth, config: MonocularLossConfig) -> MonocularLoss:
+    """Loss of a batch, differentiable in `total`."""
+    valid = truth.valid
+    target = torch.where(valid, truth.inverse_depth, 0.0)
+    residual = relative_residual(torch.exp(-prediction.log_depth), target, valid)
+    near = valid & (target > 0) & truth.scaled[:, None, None]
+    log_residual = prediction.log_depth + torch.where(near, target, 1.0).log()
+    log_residual = log_residual - masked_median(log_residual.detach(), near)[:, None, None]
+    bounded = log_residual.clamp(-2, 2)
+    pixels = 1 + (config.subject - 1) * truth.subject.float()
+    weight = (near * pixels).sum().clamp(min=1)
+    magnitude = log_residual.detach().abs()
+    likelihood = magnitude * torch.exp(-prediction.log_error) + prediction.log_error
+    terms = {
+        "relative": _mean_per_picture(residual.abs(), valid * pixels),
+        "gradient": gradient_term(residual, valid),
+        "log_depth": (bounded.abs() * near * pixels).sum() / weight * truth.scaled.float().mean(),
+        "log_gradient": gradient_term(bounded, near),
+        "error": (likelihood * near * pixels).sum() / weight,
+        "focal": _focal_term(prediction, truth.log_focal),
+    }
+    total = sum((getattr(config, name) * value for name, value in terms.items()), start=target.new_zeros(()))
+    return MonocularLoss(total=total, **terms)
+
+
+def relative_residual(predicted: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Difference [batch, height, width] of two inverse depths, each normalised by median and mean absolute deviation."""
+    return (_normalised(predicted, valid) - _normalised(target, valid)).clamp(-MAX_RESIDUAL, MAX_RESIDUAL)
+
+
+def gradient_term(residual: Tensor, valid: Tensor) -> Tensor:
+    """Sum over strides 1, 2, 4, 8 and both axes of the mean |gradient| of a residual [batch, height, width]."""
+    total = residual.new_zeros(())
+    for scale in range(SCALES):
+        step = 2**scale
+        part, mask = residual[:, ::step, ::step], valid[:, ::step, ::step]
+        for axis in (1, 2):
+            length = part.shape[axis] - 1
+            if length < 1:
+                continue
+            difference = (part.narrow(axis, 1, length) - part.narrow(axis, 0, length)).abs()
+            both = mask.narrow(axis, 1, length) & mask.narrow(axis, 0, length)
+            total = total + _mean_per_picture(difference, both)
+    return total
+
+
+def masked_median(values: Tensor, mask: Tensor) -> Tensor:
+    """Median [batch] of values [batch, height, width] where the mask holds, 0 where it never does."""
+    return torch.where(mask, values, torch.nan).flatten(1).nanmedian(dim=1).values.nan_to_num(0.0)
+
+
+def _normalised(values: Tensor, valid: Tensor) -> Tensor:
+    centred = values - masked_median(values, valid)[:, None, None]
+    count = valid.sum((1, 2)).clamp(min=1)
+    deviation = (centred.abs() * valid).sum((1, 2)) / count
+    return torch.where(valid, centred / deviation.clamp(min=1e-6)[:, None, None], 0.0)
+
+
+def _mean_per_picture(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the batch of the mean over pixels, weighted by a mask or by weights [batch, height, width]."""
+    means = (values * mask).sum((1, 2)) / mask.sum((1, 2)).clamp(min=1)
+    return means.mean()
+
+
+def _focal_term(prediction: MonocularDepth, log_focal: Tensor) -> Tensor:
+    known = log_focal.isfinite()
+    error = (prediction.log_focal - torch.where(known, log_focal, 0.0)).abs()
+    likelihood = error.detach() * torch.exp(-prediction.log_focal_error) + prediction.log_focal_error
+    return ((error + 0.1 * likelihood) * known).sum() / known.sum().clamp(min=1)

@@ -1,0 +1,91 @@
+"""Depth, focal length and expected depth error of single pictures, from the feature pyramid of the encoder.
+
+Depth is predicted as its logarithm and is meaningful up to a scale. Object edges are sharp: the last layer predicts four log depths
+for the pixels of each cell of two by two, from features that see the picture at half its resolution.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from st4rtrack.model.config import ModelConfig
+from st4rtrack.model.efficientnet import LEVEL_CHANNELS
+from st4rtrack.model.encoder import PyramidEncoder
+from st4rtrack.model.layers import ResidualUnit
+from st4rtrack.types import MonocularDepth
+
+HEAD_WIDTH = 32
+MAX_LOG_DEPTH = 6.0
+"""Bound of |log depth|: soft, so that far surfaces still have a gradient."""
+INITIAL_LOG_ERROR = -1.5
+INITIAL_FOCAL = 0.85
+"""Focal length over the long side at which training starts: 61 degrees along it."""
+
+
+class MonocularHead(nn.Module):
+    """Dense head on the levels of `Tokens`."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.pyramid_width
+        self.reduce = nn.Conv2d(width, HEAD_WIDTH, 3, padding=1)
+        self.skip = nn.Conv2d(LEVEL_CHANNELS[0], HEAD_WIDTH, 1)
+        self.unit = ResidualUnit(HEAD_WIDTH)
+        self.out = nn.Conv2d(HEAD_WIDTH, 5, 3, padding=1)
+        self.focal = nn.Sequential(nn.Linear(3 * width, width), nn.ReLU(), nn.Linear(width, 2))
+
+    def forward(self, levels: tuple[Tensor, ...]) -> MonocularDepth:
+        """Prediction at the resolution of the picture, float32, from feature maps at strides 2, 4, 8, 16, 32."""
+        half = levels[0].shape[2:]
+        x = F.interpolate(self.reduce(levels[1]), half, mode="bilinear", align_corners=False) + self.skip(levels[0])
+        raw = self.out(F.relu(self.unit(x))).float()
+        log_depth = MAX_LOG_DEPTH * torch.tanh(F.pixel_shuffle(raw[:, :4], 2)[:, 0] / MAX_LOG_DEPTH)
+        log_error = F.interpolate(raw[:, 4:], scale_factor=2, mode="bilinear", align_corners=False)[:, 0]
+        coarse = levels[-1].float()
+        pooled = [coarse.mean((2, 3)), coarse.amax((2, 3)), levels[2].float().mean((2, 3))]
+        focal = self.focal(torch.cat(pooled, dim=1).to(self.reduce.weight.dtype)).float()
+        return MonocularDepth(log_depth, log_error.clamp(-6, 2), focal[:, 0] + math.log(INITIAL_FOCAL), focal[:, 1].clamp(-5, 2))
+
+
+class MonocularNetwork(nn.Module):
+    """Encoder and monocular head alone; names of the weights are those of the whole network."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = PyramidEncoder(config)
+        self.monocular_head = MonocularHead(config)
+
+    def forward(self, images: Tensor) -> MonocularDepth:
+        """Depth of images [batch, 3, height, width] in [-1, 1], sides multiples of `config.size_multiple`.
+
+        Raises:
+            ValueError: a side is not a multiple.
+        """
+        multiple = self.config.size_multiple
+        if images.ndim != 4 or images.shape[2] % multiple or images.shape[3] % multiple:
+            raise ValueError(
+                f"images must be [batch, 3, height, width] with sides multiples of {multiple}, got {list(images.shape)}"
+            )
+        return self.monocular_head(self.encoder.levels(images))
+
+
+def new_monocular(config: ModelConfig, seed: int) -> MonocularNetwork:
+    """A network whose pyramid and head are random and start near constant depth; load pretrained weights into `encoder`."""
+    torch.manual_seed(seed)
+    network = MonocularNetwork(config)
+    for module in network.encoder.pyramid.backbone.modules():
+        if isinstance(module, nn.Conv2d):  # without normalisation, smaller weights would let the signal vanish
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            assert module.bias is not None
+            nn.init.zeros_(module.bias)
+    head = network.monocular_head
+    for layer in (head.out, head.focal[-1]):
+        assert isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None
+        nn.init.normal_(layer.weight, std=0.01)
+        nn.init.zeros_(layer.bias)
+    assert head.out.bias is not None
+    nn.init.constant_(head.out.bias[4:], INITIAL_LOG_ERROR)
+    return network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

