@@ -84,3 +84,14 @@ def test_known_cameras_and_intrinsics_are_neither_solved_nor_refined(seen: tuple
         assert solved.rows.tolist() == [0, 1, 2]
         np.testing.assert_allclose(solved.camera_from_world.numpy(), invert_rigid(cameras[frames]), atol=1e-6)
         np.testing.assert_allclose(solved.intrinsics.numpy(), intrinsics[0])
+
+
+def test_solve_cameras_unsolved_frame_is_left_out(seen: tuple[St4RTrack, FrameInputs, np.ndarray]) -> None:
+    model, inputs, _ = seen
+    frames = np.array([0, 1, 3])
+    with torch.no_grad():
+        maps = predict(model, inputs, frames, "float32")
+    rows = solve_cameras(maps, refine=False, inputs=inputs, frames=frames).rows.tolist()
+    frame = int(frames[rows[-1]])
+    solved = solve_cameras(maps, refine=False, inputs=replace(inputs, unsolved=frozenset({frame})), frames=frames)
+    assert frame != 0 and solved.rows.tolist() == rows[:-1]
