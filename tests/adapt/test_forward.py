@@ -12,6 +12,7 @@ from st4rtrack.adapt.inputs import FrameInputs, frame_inputs
 from st4rtrack.geometry.transforms import invert_rigid
 from st4rtrack.io.video import open_video
 from st4rtrack.model.network import St4RTrack
+from st4rtrack.pipeline import cameras as solver
 from st4rtrack.pipeline.reconstruct import reconstruct
 from tests.adapt.small import load, small_base, small_clip
 from tests.synthetic import TruthNetwork
@@ -86,12 +87,13 @@ def test_known_cameras_and_intrinsics_are_neither_solved_nor_refined(seen: tuple
         np.testing.assert_allclose(solved.intrinsics.numpy(), intrinsics[0])
 
 
-def test_solve_cameras_unsolved_frame_is_left_out(seen: tuple[St4RTrack, FrameInputs, np.ndarray]) -> None:
+def test_solve_cameras_unsolved_frame_is_left_out(
+    seen: tuple[St4RTrack, FrameInputs, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, inputs, _ = seen
     frames = np.array([0, 1, 3])
+    monkeypatch.setattr(solver, "solve_camera", lambda *_: np.eye(4))
     with torch.no_grad():
         maps = predict(model, inputs, frames, "float32")
-    rows = solve_cameras(maps, refine=False, inputs=inputs, frames=frames).rows.tolist()
-    frame = int(frames[rows[-1]])
-    solved = solve_cameras(maps, refine=False, inputs=replace(inputs, unsolved=frozenset({frame})), frames=frames)
-    assert frame != 0 and solved.rows.tolist() == rows[:-1]
+    solved = solve_cameras(maps, refine=False, inputs=replace(inputs, unsolved=frozenset({1})), frames=frames)
+    assert solved.rows.tolist() == [0, 2]
