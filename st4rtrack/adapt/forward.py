@@ -80,10 +80,14 @@ def solve_cameras(
     else:
         intrinsics = inputs.intrinsics[ANCHOR]
     given = _given_cameras(inputs, frames, len(points))
-    others = [
-        solver.solve_camera(_numpy(maps.reconstruction, row), intrinsics) if known is None else known
-        for row, known in enumerate(given[1:], start=1)
-    ]
+    unsolved = np.zeros(len(points), bool) if inputs is None or frames is None else np.isin(frames, list(inputs.unsolved))
+
+    def camera(row: int) -> np.ndarray | None:
+        if given[row] is not None or unsolved[row]:
+            return given[row]
+        return solver.solve_camera(_numpy(maps.reconstruction, row), intrinsics)
+
+    others = [camera(row) for row in range(1, len(points))]
     rows, cameras = solved_cameras([np.eye(4), *others])
     start = torch.from_numpy(cameras).to(points)
     matrix = torch.from_numpy(intrinsics).to(points)

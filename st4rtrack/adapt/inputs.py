@@ -4,6 +4,7 @@ The encoder does not learn, so its tokens are kept; so is what classical geometr
 Arrays with a time axis are on disk and mapped, so that memory does not grow with the videos.
 """
 
+import logging
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from st4rtrack.pipeline.pointmaps import automatic_batch_size
 from st4rtrack.preprocess import normalize_images
 from st4rtrack.types import UserError, Video
 
+logger = logging.getLogger(__name__)
+
 ANCHOR = 0
 """The first of the chosen frames, as in the paper."""
 
@@ -40,6 +43,7 @@ class FrameInputs:
         views: fields of `TwoView` with a time axis, anchor against every frame; `None` for a network without hints.
         intrinsics: [T, 3, 3] network pixels, where the user knows them.
         world_from_camera: [T, 4, 4] in units of the hints, where the user knows the cameras and the hints hold them; NaN where unknown.
+        unsolved: numbers of frames whose pose cannot be estimated from the image (`Outward.unsolved`); no camera is sought for them.
     """
 
     name: str
@@ -49,6 +53,7 @@ class FrameInputs:
     views: dict[str, np.ndarray] | None
     intrinsics: np.ndarray | None = None
     world_from_camera: np.ndarray | None = None
+    unsolved: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.rgb)
@@ -133,7 +138,9 @@ def frame_inputs(model: St4RTrack, video: Video, folder: Path, known: KnownVideo
         cameras = rigid(cameras[:, :3, :3], cameras[:, :3, 3] / outward.units.cameras)
     else:  # a network without hints has a unit of its own
         cameras = None
-    return FrameInputs(video.name, rgb, tokens, grid, views or None, intrinsics, cameras)
+    if outward.unsolved:
+        logger.warning("%s: %d of %d frames are unsolved and left out", video.name, len(outward.unsolved), len(video))
+    return FrameInputs(video.name, rgb, tokens, grid, views or None, intrinsics, cameras, frozenset(outward.unsolved))
 
 
 def _keep_view(views: dict[str, np.ndarray], folder: Path, index: int, count: int, view: TwoView) -> None:

@@ -1,6 +1,7 @@
 """A video made ready: inputs of the decoders, priors of the teachers, what moves, what is held out."""
 
 import logging
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,11 +57,13 @@ def prepare_video(
     query_px = grid_queries(height, width, config.queries)
     if teachers[0].follows_any:
         first = gather_tracks(rgb, query_px, ANCHOR, teachers[0], cache=cache)
-        more = more_queries(first.query_px, moving_tracks(first, *static), height, width, config.queries)
+        dynamic = moving_tracks(_in_solved_frames(first, inputs.unsolved), *static)
+        more = more_queries(first.query_px, dynamic, height, width, config.queries)
         query_px = np.concatenate([query_px, more])
     priors = gather_priors(rgb, query_px, ANCHOR, *teachers, cache=cache)
-    tracks = _inside(priors.tracks, height, width)
-    held_out = held_out_tracks(tracks.query_px, height, width, config.held_out_share, config.seed)
+    tracks = _in_solved_frames(_inside(priors.tracks, height, width), inputs.unsolved)
+    moving = moving_tracks(tracks, *static)
+    held_out = held_out_tracks(tracks.query_px, moving, height, width, config.held_out_share, config.seed)
     for what, chosen in (("learn from", ~held_out), ("measure on", held_out)):
         if not np.delete(tracks.visible[:, chosen], ANCHOR, axis=0).any():
             raise UserError(
@@ -69,7 +72,7 @@ def prepare_video(
             )
     depth = None if priors.depth is None else _in_units_of(priors.depth, first_points, static[1])
     still = sample_map(static[0], tracks.query_px.astype(np.float32)).astype(np.float32)
-    found = AdaptVideo(inputs, Priors(tracks, depth), moving_tracks(tracks, *static), held_out, first_points, still)
+    found = AdaptVideo(inputs, Priors(tracks, depth), moving, held_out, first_points, still)
     logger.info(
         "%s: %d frames, %d tracks of %s, %d of them move, %d are held out; depth of %s",
         video.name,
@@ -120,6 +123,13 @@ def _in_units_of(teacher: TeacherDepth, points: np.ndarray, camera_from_world: n
     depth = np.stack([transform_points(camera, each.reshape(-1, 3))[:, 2] for camera, each in zip(camera_from_world, points)])
     scales = np.exp(log_scales(teacher, depth.reshape(points.shape[:3]), invert_rigid(camera_from_world)))
     return replace(teacher, depth=(teacher.depth * scales[:, None, None]).astype(np.float32))
+
+
+def _in_solved_frames(tracks: TeacherTracks, unsolved: Collection[int]) -> TeacherTracks:
+    """Visible nowhere in unsolved frames, so that nothing is learnt from them or measured in them."""
+    visible = tracks.visible.copy()
+    visible[list(unsolved)] = False
+    return replace(tracks, visible=visible)
 
 
 def _inside(tracks: TeacherTracks, height: int, width: int) -> TeacherTracks:

@@ -63,17 +63,26 @@ def moving_tracks(
     return furthest > max(MOVES_LONG_SIDES * max(height, width), 3 * usual)
 
 
-def held_out_tracks(query_px: np.ndarray, height: int, width: int, share: float, seed: int) -> np.ndarray:
+def held_out_tracks(query_px: np.ndarray, moving: np.ndarray, height: int, width: int, share: float, seed: int) -> np.ndarray:
     """Which tracks [N] bool are only measured on: those in a share of the squares of the image, drawn at random, the same for a seed.
 
-    At least one of several is held out, and at least one is not.
+    The same share of the squares with dynamic points and of the others is drawn, so that both are measured. At least one of several
+    is held out, and at least one is not.
+
+    Args:
+        query_px: [N, 2].
+        moving: [N] bool, dynamic points.
+        share: of the squares.
     """
     side = HELD_OUT_CELL * max(height, width)
     cells = np.floor(query_px / side).astype(np.int64) @ (1 << 20, 1)
-    names = np.unique(cells)
+    dynamic = np.unique(cells[moving])
     rng = np.random.default_rng([seed, 1])
-    count = int(np.clip(round(share * len(names)), 1, max(1, len(names) - 1)))
-    held = np.isin(cells, rng.permutation(names)[:count])
+    held = np.zeros(len(cells), bool)
+    for names in (dynamic, np.setdiff1d(cells, dynamic)):
+        if len(names):
+            count = int(np.clip(round(share * len(names)), 1, max(1, len(names) - 1)))
+            held |= np.isin(cells, rng.permutation(names)[:count])
     if held.all():  # all in one square
         held[1:] = False
     return held

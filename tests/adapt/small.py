@@ -34,7 +34,7 @@ OPTIONS: dict[str, Any] = {
     "measure_every": 4,
     "queries": 150,
     "warmup_steps": 1,
-    "learning_rate": 2e-3,
+    "learning_rate": 2e-2,
 }
 
 

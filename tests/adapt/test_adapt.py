@@ -18,7 +18,7 @@ from st4rtrack.adapt.priors import TeacherTracks
 from st4rtrack.adapt.result import Adaptation
 from st4rtrack.adapt.run import adapt_videos
 from st4rtrack.data.procedural import ProceduralClip
-from st4rtrack.model.checkpoint import read_info
+from st4rtrack.model.checkpoint import read_info, save_model
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline import cameras
 from st4rtrack.types import UserError, Video
@@ -33,7 +33,12 @@ def clip() -> ProceduralClip:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_base(tmp_path_factory.mktemp("base"))
+    """A network whose tracking is off everywhere: a base that knows nothing else has little to gain beyond the geometry it starts from."""
+    path = small_base(tmp_path_factory.mktemp("base"))
+    model = load(path)
+    torch.nn.init.constant_(model.tracking_head.out.bias, 0.5)
+    save_model(model, path)
+    return path
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -66,7 +71,7 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 def test_held_out_tracks_come_nearer_and_only_the_tracking_branch_changes(adapted: Adaptation, base: Path) -> None:
     assert adapted.gained
-    assert adapted.after["error_px"] < 0.98 * adapted.before["error_px"]
+    assert adapted.after["error_px"] < 0.9 * adapted.before["error_px"]
     before, after = weights(base), weights(adapted.checkpoint)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed

@@ -12,6 +12,7 @@ from st4rtrack.adapt.inputs import FrameInputs, frame_inputs
 from st4rtrack.geometry.transforms import invert_rigid
 from st4rtrack.io.video import open_video
 from st4rtrack.model.network import St4RTrack
+from st4rtrack.pipeline import cameras as solver
 from st4rtrack.pipeline.reconstruct import reconstruct
 from tests.adapt.small import load, small_base, small_clip
 from tests.synthetic import TruthNetwork
@@ -84,3 +85,15 @@ def test_known_cameras_and_intrinsics_are_neither_solved_nor_refined(seen: tuple
         assert solved.rows.tolist() == [0, 1, 2]
         np.testing.assert_allclose(solved.camera_from_world.numpy(), invert_rigid(cameras[frames]), atol=1e-6)
         np.testing.assert_allclose(solved.intrinsics.numpy(), intrinsics[0])
+
+
+def test_solve_cameras_unsolved_frame_is_left_out(
+    seen: tuple[St4RTrack, FrameInputs, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, inputs, _ = seen
+    frames = np.array([0, 1, 3])
+    monkeypatch.setattr(solver, "solve_camera", lambda *_: np.eye(4))
+    with torch.no_grad():
+        maps = predict(model, inputs, frames, "float32")
+    solved = solve_cameras(maps, refine=False, inputs=replace(inputs, unsolved=frozenset({1})), frames=frames)
+    assert solved.rows.tolist() == [0, 2]

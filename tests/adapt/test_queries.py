@@ -40,15 +40,18 @@ def test_what_moves_is_told_from_what_the_camera_does() -> None:
 
 def test_held_out_tracks_lie_in_squares_of_their_own() -> None:
     query_px = grid_queries(192, 256, 1000)
-    held = held_out_tracks(query_px, 192, 256, 0.2, seed=0)
+    moving = (query_px < 64).all(axis=1)
+    held = held_out_tracks(query_px, moving, 192, 256, 0.2, seed=0)
+    assert 0.1 < held[moving].mean() < 0.35
     assert 0.15 < held.mean() < 0.25
-    np.testing.assert_array_equal(held, held_out_tracks(query_px, 192, 256, 0.2, seed=0))
-    assert (held != held_out_tracks(query_px, 192, 256, 0.2, seed=1)).any()
+    np.testing.assert_array_equal(held, held_out_tracks(query_px, moving, 192, 256, 0.2, seed=0))
+    assert (held != held_out_tracks(query_px, moving, 192, 256, 0.2, seed=1)).any()
     cells = [tuple(cell) for cell in np.floor(query_px / 16).astype(int)]
     held_cells = {cell for cell, out in zip(cells, held) if out}
     assert not held_cells & {cell for cell, out in zip(cells, held) if not out}
 
 
 @pytest.mark.parametrize("query_px", [[[3.0, 3.0], [4.0, 4.0]], [[3.0, 3.0], [90.0, 90.0]]])
-def test_of_two_tracks_one_is_held_out(query_px: list[list[float]]) -> None:
-    assert held_out_tracks(np.array(query_px), 96, 128, 0.2, seed=0).sum() == 1
+@pytest.mark.parametrize("moves", [False, True])
+def test_of_two_tracks_one_is_held_out(query_px: list[list[float]], moves: bool) -> None:
+    assert held_out_tracks(np.array(query_px), np.array([False, moves]), 96, 128, 0.2, seed=0).sum() == 1
