@@ -37,6 +37,8 @@ MAX_OVERLAY_VARIATION = 0.2
 """Standard deviation of a persistent gradient over its mean: what compression does to an edge."""
 MIN_CHANGE_AROUND, MIN_CHANGE_RATIO = 6.0, 4.0
 """Median change (grey levels) of the scene around an overlay, and over that of its own edges: else the scene stands still there."""
+MAX_CHANGE_WITHIN = 3.2
+"""Median change of the edges of an overlay: 0 to 2.5 in logos and subtitles; texture that hardly moves has 3.8 and more."""
 MIN_CHANGING_SHARE = 0.3
 """Share of the image that must change for overlays to be told from the scene."""
 MIN_EDGE_GRADIENT, MIN_COHERENCE, MAX_COHERENT_SHARE = 8.0, 0.95, 0.25
@@ -196,8 +198,9 @@ def _regions(edges: np.ndarray, change: np.ndarray) -> np.ndarray:
             around = (cv2.dilate(region, np.ones((2 * RING_PX + 1, 2 * RING_PX + 1))) > 0) & (region == 0)
             inside = edges & (region > 0)
             if inside.sum() >= max(MIN_OVERLAY_PIXELS * edges.size, MIN_EDGE_DENSITY * region.sum()) and around.any():
-                limit = max(MIN_CHANGE_AROUND, MIN_CHANGE_RATIO * float(np.median(change[inside])))
-                if np.median(change[around]) > limit:
+                within = float(np.median(change[inside]))
+                limit = max(MIN_CHANGE_AROUND, MIN_CHANGE_RATIO * within)
+                if within <= MAX_CHANGE_WITHIN and np.median(change[around]) > limit:
                     found[region > 0] = 1
     return found.astype(int)
 
