@@ -75,7 +75,12 @@ train-tiny: $(INSTALLED)
 # Objects, people and skies of the rendered world into the user's cache (needs apt-get or sweethome3d-furniture; 0.7 GB).
 world-assets: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[world]"
-	$(BIN)/python -m st4rtrack.data.world.assets
+	mkdir -p build/world
+	ls /usr/share/sweethome3d/furniture/*.sh3f >/dev/null 2>&1 || { cd build/world && apt-get download sweethome3d-furniture && dpkg-deb -x sweethome3d-furniture*.deb . ; }
+	{ cd build/world && npm pack --silent @pmndrs/assets@1.7.0 && tar -xzf pmndrs-assets-*.tgz; } || echo "skies are made by formula: npm could not fetch @pmndrs/assets" >&2
+	$(BIN)/python -m st4rtrack.data.world.assets \
+		$$(test -d build/world/usr && echo --furniture build/world/usr/share/sweethome3d/furniture) \
+		$$(test -d build/world/package && echo --skies build/world/package)
 
 # Known weaknesses of the packages that are installed; asks a public service, and says so where there is no network.
 audit: $(INSTALLED)

@@ -14,6 +14,7 @@ PURPOSES = {
     "hub": "models from the Hugging Face hub",
     "images": "HEIF and OpenEXR images",
     "bench": "plots and structure from motion of the benchmark",
+    "world": "rendered training data of real objects",
     "train": "curves while training",
     "view": "the viewer",
     "export": "formats of other tools",

