@@ -30,7 +30,10 @@ MAX_ERROR_PX = 2.0
 """Error of an inlier, working pixels."""
 MIN_INLIERS, MIN_INLIER_SHARE = 15, 0.4
 """Points that a frame must agree with, and their share of those that were tracked."""
-ADJUSTMENTS = 2
+MAX_POINTS_PER_FRAME = 250
+"""Points by which a frame's camera is refined: those with the longest tracks."""
+SOUND_SHARE = 0.9
+"""Of the frames that are registered and of the observations that fit, in a solution beside which no other is tried."""
 MIN_TRACK = 3
 MIN_SOLVED_SHARE = 0.5
 MIN_POINTS_PER_FRAME = 25
@@ -165,9 +168,24 @@ def _solve_window(keys: list[KeyFrame], size: tuple[int, int], focal_px: float |
     """The best solution of some key frames and the frames between them, `None` without one."""
     if len(keys) < MIN_KEY_FRAMES:
         return None
-    solutions = [_with_between(keys, mapping, size) for mapping in map_key_frames(keys, size, focal_px)]
-    refined = [_refined(each, size, refine_focal=focal_px is None) for each in solutions if each is not None]
-    return max(refined, key=lambda each: len(each.px), default=None)
+    best: _Window | None = None
+    for mapping in map_key_frames(keys, size, focal_px):
+        whole = _with_between(keys, mapping, size)
+        if whole is None:
+            continue
+        found = _refined(whole, size, refine_focal=focal_px is None)
+        best = found if best is None or len(found.px) > len(best.px) else best
+        if _is_sound(best, size):
+            break
+    return best
+
+
+def _is_sound(window: _Window, size: tuple[int, int]) -> bool:
+    """Whether another initial focal length can hardly give a better solution."""
+    mapping = window.mapping
+    complete = mapping.registered.mean() >= SOUND_SHARE and window.inlier_share >= SOUND_SHARE
+    lens = FOCAL_RANGE[0] <= mapping.focal_px / max(size) <= FOCAL_RANGE[1]
+    return bool(complete and lens and window.log_focal_deviation < MAX_FOCAL_DEVIATION)
 
 
 def _with_between(keys: list[KeyFrame], mapping: Mapping, size: tuple[int, int]) -> _Window | None:
@@ -230,10 +248,11 @@ def _refined(window: _Window, size: tuple[int, int], *, refine_focal: bool) -> _
     """After bundle adjustments, without outliers and without the frames that do not fit."""
     mapping, px, share = window.mapping, window.px, 0.0
     deviation = np.nan
-    for _ in range(ADJUSTMENTS):
+    mapping, px = _thinned(mapping, px)
+    for last in (False, True):
         mapping, px = _selected(mapping, px, mapping.registered[mapping.image])
         total = len(px)
-        adjusted = adjust(mapping, px, size, refine_focal=refine_focal, uncertainty=True)
+        adjusted = adjust(mapping, px, size, refine_focal=refine_focal, uncertainty=last)
         mapping = replace(
             mapping,
             camera_from_world=adjusted.camera_from_world,
@@ -247,6 +266,17 @@ def _refined(window: _Window, size: tuple[int, int], *, refine_focal: bool) -> _
         deviation = adjusted.log_focal_deviation
     rms = float(np.sqrt((_errors(mapping, px, size) ** 2).mean() / 2)) if len(px) else np.nan
     return replace(window, mapping=mapping, px=px, inlier_share=share, log_focal_deviation=deviation * rms if refine_focal else 0.0)
+
+
+def _thinned(mapping: Mapping, px: np.ndarray) -> tuple[Mapping, np.ndarray]:
+    """Without the points that every frame can do without."""
+    tracks = np.bincount(mapping.point, minlength=len(mapping.points_world))
+    order = np.lexsort((-tracks[mapping.point], mapping.image))
+    image = mapping.image[order]
+    rank = np.arange(len(image)) - np.searchsorted(image, image)
+    needed = np.zeros(len(mapping.points_world), bool)
+    needed[mapping.point[order[rank < MAX_POINTS_PER_FRAME]]] = True
+    return _selected(mapping, px, needed[mapping.point])
 
 
 def _without_outliers(mapping: Mapping, good: np.ndarray) -> Mapping:

@@ -18,6 +18,9 @@ from st4rtrack.geometry.transforms import rigid
 from st4rtrack.types import UserError
 
 ROBUST_LOSS_PX = 1.0
+MAX_RANSAC_TRIALS = 2000
+TRACKS_PER_IMAGE = 150
+"""Tracks that the global mapper begins with: more take longer for the same cameras. All matches are triangulated in the end."""
 
 
 @cache
@@ -96,7 +99,7 @@ def verify(path: Path, pairs: Iterable[tuple[int, int]], max_error_px: float, se
     listed = path.with_name("pairs.txt")
     listed.write_text("".join(f"{a:06d} {b:06d}\n" for a, b in pairs))
     options = module.TwoViewGeometryOptions()
-    options.ransac.max_error, options.ransac.random_seed = max_error_px, seed
+    options.ransac.max_error, options.ransac.random_seed, options.ransac.max_num_trials = max_error_px, seed, MAX_RANSAC_TRIALS
     module.verify_matches(path, listed, options)
 
 
@@ -115,6 +118,7 @@ def global_mapping(path: Path, num_images: int, *, refine_focal: bool, calibrate
     options = module.GlobalPipelineOptions()
     options.random_seed = options.mapper.random_seed = seed
     options.num_threads = options.mapper.num_threads = 1  # threads add up in another order each time
+    options.mapper.track_required_tracks_per_view = TRACKS_PER_IMAGE
     adjustment = options.mapper.bundle_adjustment
     adjustment.refine_focal_length = refine_focal
     adjustment.ceres.solver_options.num_threads = 1

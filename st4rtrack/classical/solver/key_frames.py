@@ -9,7 +9,7 @@ import numpy as np
 from st4rtrack.geometry.sampling import inside_image
 from st4rtrack.geometry.vectors import length
 
-MAX_FEATURES = 1024
+MAX_FEATURES = 800
 CONTRAST_THRESHOLD = 0.01
 """Half of OpenCV's default: rooms with plain walls have few features otherwise. The strongest are kept."""
 MIN_SIDE, MAX_SIDE = 512, 720

@@ -1,6 +1,7 @@
 """Matches between the features of key frames, and the global mapper on them."""
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,16 @@ from st4rtrack.classical.solver.colmap import Mapping, camera, global_mapping, v
 from st4rtrack.classical.solver.key_frames import KeyFrame
 from st4rtrack.classical.two_view import ASSUMED_FOCAL
 
-PAIR_OFFSETS = (1, 2, 3, 4, 6, 9)
+PAIR_OFFSETS = (1, 2, 3, 5, 8)
 """Key frames between the images of a pair: near ones for tracks that are short, far ones for parallax."""
 MAX_RATIO, MAX_ANGLE = 0.8, 0.7
 """Of the angle (radians) between descriptors to that of the second best, and at most."""
-MIN_MATCHES = 15
+MIN_MATCHES = 20
 MAX_ERROR_PX = 2.0
 
 
-def map_key_frames(keys: list[KeyFrame], size: tuple[int, int], focal_px: float | None, *, seed: int = 0) -> list[Mapping]:
-    """Cameras and points of key frames by the global mapper; one result per way to begin with the focal length.
+def map_key_frames(keys: list[KeyFrame], size: tuple[int, int], focal_px: float | None, *, seed: int = 0) -> Iterator[Mapping]:
+    """Cameras and points of key frames by the global mapper; one result per initial focal length, each where it is asked for.
 
     Args:
         size: (height, width) of the working images.
@@ -28,7 +29,6 @@ def map_key_frames(keys: list[KeyFrame], size: tuple[int, int], focal_px: float 
     pairs = [(a, a + offset) for offset in PAIR_OFFSETS for a in range(len(keys) - offset)]
     matches = side_by_side(lambda pair: _matches(keys[pair[0]].descriptors, keys[pair[1]].descriptors), pairs)
     used = [(*pair, found) for pair, found in zip(pairs, matches, strict=True) if len(found) >= MIN_MATCHES]
-    found = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "database.db"
         first = camera(focal_px or ASSUMED_FOCAL * max(size), size, known=focal_px is not None)
@@ -37,8 +37,7 @@ def map_key_frames(keys: list[KeyFrame], size: tuple[int, int], focal_px: float 
         for calibrate in (False,) if focal_px is not None else (False, True):
             mapping = global_mapping(path, len(keys), refine_focal=focal_px is None, calibrate=calibrate, seed=seed)
             if mapping is not None:
-                found.append(mapping)
-    return found
+                yield mapping
 
 
 def _matches(one: np.ndarray, other: np.ndarray) -> np.ndarray:
