@@ -19,8 +19,7 @@ from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.transforms import invert_rigid, rotation_angle
 from st4rtrack.geometry.vectors import length
 
-NUM_NEIGHBOURS = 6
-BASELINES = (0.03, 0.07, 0.14)
+BASELINES = (0.025, 0.05, 0.1, 0.2)
 """Baselines of neighbours before and after a frame, in units of its median depth: near ones match, far ones are exact."""
 MAX_ROTATION = np.deg2rad(25)
 MAX_NEIGHBOUR_FRAMES = 64
@@ -90,8 +89,9 @@ def static_depth(
 
     def flow(call: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         other, camera = call
-        forward = dense_flow(grey, other, _plane_flow(camera, focal_px, size, median_depth))
-        backward = dense_flow(other, grey, _plane_flow(invert_rigid(camera), focal_px, size, median_depth))
+        forward = dense_flow(grey, other, _plane_flow(camera, focal_px, size, median_depth), to_pixels=True)
+        start = _plane_flow(invert_rigid(camera), focal_px, size, median_depth)
+        backward = dense_flow(other, grey, start, to_pixels=True)
         return forward, returns(forward, backward, share=0.02)
 
     flows = side_by_side(flow, zip(map(read, chosen), cameras, strict=True))

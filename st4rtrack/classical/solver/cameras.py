@@ -40,7 +40,7 @@ MIN_POINTS_PER_FRAME = 25
 MIN_PARALLAX_DEG = 1.5
 FOCAL_RANGE = (0.4, 3.0)
 """Long sides of the image: 102 to 19 degrees. Degenerate solutions lie beyond."""
-MAX_FOCAL_DEVIATION = 0.02
+MAX_FOCAL_DEVIATION = 0.01
 """Standard deviation of the logarithm of the focal length."""
 MIN_FORWARD = 0.9
 
@@ -106,7 +106,8 @@ class SolvedCameras:
 
 @dataclass
 class _Window:
-    """Cameras of the frames of a window: `mapping.image` counts `frames`; `identity` [points, 2] is a key frame and one of its features."""
+    """Cameras of the frames of a window: `mapping.image` counts `frames`; `identity` [n, 3] are numbers of
+    a key frame, of one of its features, and of the point that it shows."""
 
     frames: np.ndarray
     mapping: Mapping
@@ -217,9 +218,8 @@ def _with_between(keys: list[KeyFrame], mapping: Mapping, size: tuple[int, int])
         np.zeros(0, np.int64),
         np.concatenate(points),
     )
-    _, first = np.unique(mapping.point, return_index=True)
     indices = np.array([key.index for key in keys])
-    identity = np.stack([indices[mapping.image[first]], mapping.feature[first]], axis=1)
+    identity = np.stack([indices[mapping.image], mapping.feature, mapping.point], axis=1)
     return _Window(np.array(frames), whole, np.concatenate(pixels), 0.0, np.nan, identity)
 
 
@@ -305,16 +305,22 @@ def _errors(mapping: Mapping, px: np.ndarray, size: tuple[int, int]) -> np.ndarr
 
 def _joined(before: _Window, after: _Window) -> _Window | None:
     """A window in the world of the one before it, by the points that both have; `None` where they do not agree."""
-    place = {tuple(identity): k for k, identity in enumerate(before.identity.tolist())}
-    both = np.array([(place[key], k) for k, identity in enumerate(after.identity.tolist()) if (key := tuple(identity)) in place])
+    place = {(frame, feature): point for frame, feature, point in _identities(before)}
+    both = {(place[frame, feature], point) for frame, feature, point in _identities(after) if (frame, feature) in place}
     if len(both) < MIN_INLIERS:
         return None
-    target, source = before.mapping.points_world[both[:, 0]], after.mapping.points_world[both[:, 1]]
+    numbers = np.array(sorted(both))
+    target, source = before.mapping.points_world[numbers[:, 0]], after.mapping.points_world[numbers[:, 1]]
     spread = float(np.median(length(target - np.median(target, axis=0))))
     found = robust_rigid(source, target, threshold=0.2 * spread, with_scale=True)
     if found is None or found[1].sum() < max(MIN_INLIERS, MIN_INLIER_SHARE * len(both)):
         return None
     return replace(after, mapping=_moved(after.mapping, found[0]))
+
+
+def _identities(window: _Window) -> list[list[int]]:
+    """Of the points that have stayed."""
+    return window.identity[np.isin(window.identity[:, 2], window.mapping.point)].tolist()
 
 
 def _moved(mapping: Mapping, similarity: Sim3) -> Mapping:
