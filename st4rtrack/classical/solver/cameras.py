@@ -265,7 +265,9 @@ def _refined(window: _Window, size: tuple[int, int], *, refine_focal: bool) -> _
         mapping, px = _selected(mapping, px, good & mapping.registered[mapping.image])
         deviation = adjusted.log_focal_deviation
     rms = float(np.sqrt((_errors(mapping, px, size) ** 2).mean() / 2)) if len(px) else np.nan
-    return replace(window, mapping=mapping, px=px, inlier_share=share, log_focal_deviation=deviation * rms if refine_focal else 0.0)
+    return replace(
+        window, mapping=mapping, px=px, inlier_share=share, log_focal_deviation=deviation * rms if refine_focal else 0.0
+    )
 
 
 def _thinned(mapping: Mapping, px: np.ndarray) -> tuple[Mapping, np.ndarray]:
@@ -349,7 +351,9 @@ def _collected(
     focal = float(np.median([window.mapping.focal_px for window in windows])) if windows else float("nan")
     if not windows or not np.isfinite(anchor).all():
         why = "no model" if not windows else "the anchor frame is unsolved"
-        return SolvedCameras(np.full_like(cameras, np.nan), focal / scale, np.zeros((0, 3)), none, none, np.zeros((0, 2)), Evidence(), why)
+        return SolvedCameras(
+            np.full_like(cameras, np.nan), focal / scale, np.zeros((0, 3)), none, none, np.zeros((0, 2)), Evidence(), why
+        )
     frame, point, px, points = (np.concatenate(part) for part in (frame, point, px, points))
     used, point = np.unique(point, return_inverse=True)
     points = points[used] @ anchor[:3, :3] + invert_rigid(anchor)[:3, 3]

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,9 @@ def camera(focal_px: float, size: tuple[int, int], *, known: bool = False) -> An
     return found
 
 
-def write_database(path: Path, its_camera: Any, keypoints_px: Sequence[np.ndarray], matches: Iterable[tuple[int, int, np.ndarray]]) -> None:
+def write_database(
+    path: Path, its_camera: Any, keypoints_px: Sequence[np.ndarray], matches: Iterable[tuple[int, int, np.ndarray]]
+) -> None:
     """Images `000000`, `000001`, ... with their key points [n, 2], and matches [m, 2] of feature numbers between two of them."""
     module = pycolmap()
     with module.Database.open(path) as database:
@@ -156,7 +159,13 @@ class Adjusted:
 
 
 def adjust(
-    mapping: Mapping, px: np.ndarray, size: tuple[int, int], *, refine_focal: bool, max_iterations: int = 30, uncertainty: bool = False
+    mapping: Mapping,
+    px: np.ndarray,
+    size: tuple[int, int],
+    *,
+    refine_focal: bool,
+    max_iterations: int = 30,
+    uncertainty: bool = False,
 ) -> Adjusted:
     """Bundle adjustment with a robust loss of cameras, points and focal length.
 
@@ -205,7 +214,7 @@ def _add_points(module: Any, model: Any, mapping: Mapping, place: np.ndarray) ->
     order = np.argsort(mapping.point, kind="stable")
     bounds = np.searchsorted(mapping.point[order], np.arange(len(mapping.points_world) + 1))
     ids = {}
-    for point, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for point, (start, stop) in enumerate(pairwise(bounds)):
         if stop - start >= 2:
             mine = order[start:stop]
             elements = [module.TrackElement(int(i) + 1, int(k)) for i, k in zip(mapping.image[mine], place[mine], strict=True)]
