@@ -147,6 +147,8 @@ def solve_video(
             focal = solved.mapping.focal_px  # one lens: later windows take it over
         joined = solved if not found else _joined(found[-1], solved)
         if joined is not None:
+            if found:
+                found[-1] = replace(found[-1], identity=found[-1].identity[:0])  # needed for the next window only
             found.append(joined)
     return _collected(found, len(video), anchor_index, size, scale, known_focal=focal_px is not None)
 
@@ -182,7 +184,7 @@ def _solve_window(keys: list[KeyFrame], size: tuple[int, int], focal_px: float |
 
 
 def _is_sound(window: _Window, size: tuple[int, int]) -> bool:
-    """Whether another initial focal length can hardly give a better solution."""
+    """Whether another attempt can hardly give a better solution."""
     mapping = window.mapping
     complete = mapping.registered.mean() >= SOUND_SHARE and window.inlier_share >= SOUND_SHARE
     lens = FOCAL_RANGE[0] <= mapping.focal_px / max(size) <= FOCAL_RANGE[1]
@@ -350,7 +352,7 @@ def _collected(
     none = np.zeros(0, np.int64)
     focal = float(np.median([window.mapping.focal_px for window in windows])) if windows else float("nan")
     if not windows or not np.isfinite(anchor).all():
-        why = "no model" if not windows else "the anchor frame is unsolved"
+        why = "no solution: too few matches or no parallax" if not windows else "the anchor frame is unsolved"
         return SolvedCameras(
             np.full_like(cameras, np.nan), focal / scale, np.zeros((0, 3)), none, none, np.zeros((0, 2)), Evidence(), why
         )

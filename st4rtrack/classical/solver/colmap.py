@@ -8,7 +8,6 @@ import tempfile
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ TRACKS_PER_IMAGE = 150
 """Tracks that the global mapper begins with: more take longer for the same cameras. All matches are triangulated in the end."""
 
 
-@cache
 def pycolmap() -> Any:
     """The module, silent, and without its handlers of signals.
 
