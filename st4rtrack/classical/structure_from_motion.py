@@ -54,10 +54,11 @@ def structure_from_motion(
     Raises:
         UserError: pycolmap is not installed.
     """
+    module = pycolmap()
     pairs = _pairs(visible)
     if not any(_moves(pixels_px, visible, pair) for pair in pairs):
         return None
-    pycolmap().set_random_seed(seed)
+    module.set_random_seed(seed)
     with tempfile.TemporaryDirectory() as folder:
         database = Path(folder) / "database.db"
         track_of = [np.flatnonzero(seen) for seen in visible]
@@ -68,7 +69,7 @@ def structure_from_motion(
         best = None
         for refine_focal in (True, False):  # with little parallax the focal length runs away; then the guess is better
             options = _mapping_options(seed, refine_focal=refine_focal)
-            for model in pycolmap().incremental_mapping(database, folder, folder, options).values():
+            for model in module.incremental_mapping(database, folder, folder, options).values():
                 if best is None or model.num_reg_images() > best.num_reg_images():
                     best = model
             if best is not None and best.num_reg_images() > 0.9 * len(visible):

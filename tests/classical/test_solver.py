@@ -1,11 +1,14 @@
 """Cameras by the global solver and static depth from known cameras, on rendered walks with exact truth."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
 from st4rtrack.classical.solver.cameras import solve_video
 from st4rtrack.classical.solver.colmap import pycolmap
+from st4rtrack.classical.solver.evidence import Evidence, distrust
 from st4rtrack.classical.solver.key_frames import key_frames
 from st4rtrack.classical.static_depth import neighbours, static_depth
 from st4rtrack.geometry.camera import pixel_grid
@@ -61,6 +64,26 @@ def test_solve_video_blank_frames_are_unsolved(moving: Walk) -> None:
     solved = solve_video(open_video(rgb))
     assert not solved.solved[6]
     assert solved.solved[[0, 5, 7, 15]].all()
+
+
+GOOD = Evidence(1.0, 500, 100.0, 0.99, 0.4, 5.0, 0.001, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("change", "focal", "reason"),
+    [
+        ({}, 0.8, ""),
+        ({"solved_share": 0.3}, 0.8, "frames"),
+        ({"points_per_frame": 19.0}, 0.8, "points"),
+        ({"parallax_deg": 0.4}, 0.8, "parallax"),
+        ({}, 3.89, "degenerate"),
+        ({"focal_deviation": 0.1, "forward": 0.99}, 0.8, "forward motion"),
+        ({"focal_deviation": float("nan")}, 0.8, "undetermined"),
+    ],
+)
+def test_distrust_weak_evidence_gives_reason(change: dict[str, float], focal: float, reason: str) -> None:
+    found = distrust(replace(GOOD, **change), focal)
+    assert reason in found if reason else not found
 
 
 def test_key_frames_use_static_pixels_only(moving: Walk) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from st4rtrack.classical.solver.colmap import Mapping, adjust
+from st4rtrack.classical.solver.evidence import FOCAL_RANGE, MAX_FOCAL_DEVIATION, Evidence, distrust, forward_share, parallax_deg
 from st4rtrack.classical.solver.key_frames import KeyFrame, Observations, StaticMask, key_frames, working_scale
 from st4rtrack.classical.solver.matching import map_key_frames
 from st4rtrack.classical.two_view import pinhole
@@ -35,39 +36,6 @@ MAX_POINTS_PER_FRAME = 250
 SOUND_SHARE = 0.9
 """Of the frames that are registered and of the observations that fit, in a solution beside which no other is tried."""
 MIN_TRACK = 3
-MIN_SOLVED_SHARE = 0.5
-MIN_POINTS_PER_FRAME = 25
-MIN_PARALLAX_DEG = 1.5
-FOCAL_RANGE = (0.4, 3.0)
-"""Long sides of the image: 102 to 19 degrees. Degenerate solutions lie beyond."""
-MAX_FOCAL_DEVIATION = 0.01
-"""Standard deviation of the logarithm of the focal length."""
-MIN_FORWARD = 0.9
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What speaks for a solution.
-
-    Attributes:
-        solved_share: frames with a camera.
-        num_points: static points.
-        points_per_frame: median number of inliers over the solved frames.
-        inlier_share: inliers among the observations of points.
-        reprojection_px: root mean square error of the inliers, source pixels.
-        parallax_deg: median over the points of the largest angle between the rays to them.
-        focal_deviation: standard deviation of the logarithm of the focal length; 0 where it is known.
-        forward: median component of the translation between key frames along the optical axis.
-    """
-
-    solved_share: float = 0.0
-    num_points: int = 0
-    points_per_frame: float = 0.0
-    inlier_share: float = 0.0
-    reprojection_px: float = float("nan")
-    parallax_deg: float = 0.0
-    focal_deviation: float = float("nan")
-    forward: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -373,43 +341,9 @@ def _collected(
         points_per_frame=float(np.median(np.bincount(frame, minlength=num_frames)[solved])),
         inlier_share=float(np.mean([window.inlier_share for window in windows])),
         reprojection_px=float(np.sqrt(np.mean(errors[np.isfinite(errors)] ** 2)) / scale),
-        parallax_deg=_parallax_deg(points / unit, frame, point, cameras),
+        parallax_deg=parallax_deg(points / unit, frame, point, cameras),
         focal_deviation=0.0 if known_focal else windows[0].log_focal_deviation,
-        forward=_forward(cameras[solved]),
+        forward=forward_share(cameras[solved]),
     )
-    why = _distrust(evidence, focal / max(size))
+    why = distrust(evidence, focal / max(size))
     return SolvedCameras(cameras, focal / scale, points / unit, frame, point, px / scale, evidence, why)
-
-
-def _parallax_deg(points: np.ndarray, frame: np.ndarray, point: np.ndarray, cameras: np.ndarray) -> float:
-    """Median over the points of the largest angle between the ray of their first observation and another."""
-    towards = points[point] - cameras[frame, :3, 3]
-    towards = towards / np.maximum(length(towards), 1e-12)[:, None]
-    _, first = np.unique(point, return_index=True)
-    angle = np.arctan2(length(np.cross(towards, towards[first][point])), (towards * towards[first][point]).sum(1))
-    largest = np.zeros(len(points))
-    np.maximum.at(largest, point, angle)
-    return float(np.rad2deg(np.median(largest))) if len(points) else 0.0
-
-
-def _forward(cameras: np.ndarray) -> float:
-    """Median share of the optical axis in the translation over an eighth of the frames."""
-    step = max(len(cameras) // 8, 1)
-    moved = invert_rigid(cameras[:-step]) @ cameras[step:]
-    distance = length(moved[:, :3, 3])
-    return float(np.median(np.abs(moved[:, 2, 3]) / np.maximum(distance, 1e-12))) if len(moved) else 0.0
-
-
-def _distrust(evidence: Evidence, focal: float) -> str:
-    """Why not to use a solution with a focal length in long sides."""
-    if evidence.solved_share < MIN_SOLVED_SHARE:
-        return "too few frames are solved"
-    if evidence.points_per_frame < MIN_POINTS_PER_FRAME:
-        return "too few static points"
-    if evidence.parallax_deg < MIN_PARALLAX_DEG:
-        return "too little parallax"
-    if not FOCAL_RANGE[0] <= focal <= FOCAL_RANGE[1]:
-        return "the focal length is degenerate"
-    if not evidence.focal_deviation <= MAX_FOCAL_DEVIATION:
-        return "the focal length is undetermined" + (" (forward motion)" if evidence.forward >= MIN_FORWARD else "")
-    return ""
