@@ -33,6 +33,8 @@ MIN_INLIERS, MIN_INLIER_SHARE = 15, 0.4
 """Points that a frame must agree with, and their share of those that were tracked."""
 MAX_POINTS_PER_FRAME = 250
 """Points by which a frame's camera is refined: those with the longest tracks."""
+MIN_JOIN_SHARE = 0.2
+"""Points of two windows that must agree within their noise: those far away hardly do."""
 SOUND_SHARE = 0.9
 """Of the frames that are registered and of the observations that fit, in a solution beside which no other is tried."""
 MIN_TRACK = 3
@@ -285,7 +287,7 @@ def _joined(before: _Window, after: _Window) -> _Window | None:
     target, source = before.mapping.points_world[numbers[:, 0]], after.mapping.points_world[numbers[:, 1]]
     spread = float(np.median(length(target - np.median(target, axis=0))))
     found = robust_rigid(source, target, threshold=0.2 * spread, with_scale=True)
-    if found is None or found[1].sum() < max(MIN_INLIERS, MIN_INLIER_SHARE * len(both)):
+    if found is None or found[1].sum() < max(MIN_INLIERS, MIN_JOIN_SHARE * len(both)):
         return None
     return replace(after, mapping=_moved(after.mapping, found[0]))
 
