@@ -19,8 +19,7 @@ from st4rtrack.classical.solver.key_frames import KeyFrame, Observations, Static
 from st4rtrack.classical.solver.matching import map_key_frames
 from st4rtrack.classical.two_view import pinhole
 from st4rtrack.geometry.align import Sim3
-from st4rtrack.geometry.procrustes import robust_rigid
-from st4rtrack.geometry.transforms import invert_rigid, rigid
+from st4rtrack.geometry.transforms import invert_rigid, rigid, rotation_angle
 from st4rtrack.geometry.vectors import length
 from st4rtrack.types import Video
 
@@ -33,8 +32,8 @@ MIN_INLIERS, MIN_INLIER_SHARE = 15, 0.4
 """Points that a frame must agree with, and their share of those that were tracked."""
 MAX_POINTS_PER_FRAME = 250
 """Points by which a frame's camera is refined: those with the longest tracks."""
-MIN_JOIN_SHARE = 0.2
-"""Points of two windows that must agree within their noise: those far away hardly do."""
+MAX_JOIN_LOG_SCALE, MAX_JOIN_ROTATION = 0.2, np.deg2rad(3)
+"""Of the common points and cameras of two windows, about the median."""
 SOUND_SHARE = 0.9
 """Of the frames that are registered and of the observations that fit, in a solution beside which no other is tried."""
 MIN_TRACK = 3
@@ -278,18 +277,29 @@ def _errors(mapping: Mapping, px: np.ndarray, size: tuple[int, int]) -> np.ndarr
 
 
 def _joined(before: _Window, after: _Window) -> _Window | None:
-    """A window in the world of the one before it, by the points that both have; `None` where they do not agree."""
+    """A window in the world of the one before it, by the cameras and points that both have; `None` where they do not agree."""
     place = {(frame, feature): point for frame, feature, point in _identities(before)}
     both = {(place[frame, feature], point) for frame, feature, point in _identities(after) if (frame, feature) in place}
     if len(both) < MIN_INLIERS:
         return None
     numbers = np.array(sorted(both))
     target, source = before.mapping.points_world[numbers[:, 0]], after.mapping.points_world[numbers[:, 1]]
-    spread = float(np.median(length(target - np.median(target, axis=0))))
-    found = robust_rigid(source, target, threshold=0.2 * spread, with_scale=True)
-    if found is None or found[1].sum() < max(MIN_INLIERS, MIN_JOIN_SHARE * len(both)):
+    cameras_before = dict(zip(before.frames.tolist(), invert_rigid(before.mapping.camera_from_world), strict=True))
+    cameras_after = dict(zip(after.frames.tolist(), invert_rigid(after.mapping.camera_from_world), strict=True))
+    common = [k for k in cameras_after if k in cameras_before and np.isfinite(cameras_after[k] + cameras_before[k]).all()]
+    if len(common) < MIN_KEY_FRAMES:
         return None
-    return replace(after, mapping=_moved(after.mapping, found[0]))
+    here, there = (np.stack([cameras[k] for k in common]) for cameras in (cameras_before, cameras_after))
+    turns = here[:, :3, :3] @ there[:, :3, :3].swapaxes(1, 2)
+    u, _, vt = np.linalg.svd(turns.mean(axis=0))
+    rotation = u @ vt
+    ratio = np.log(length(target - here[:, None, :3, 3]) / np.maximum(length(source - there[:, None, :3, 3]), 1e-12))
+    scale = float(np.exp(np.median(ratio)))
+    agreeing = np.abs(ratio - np.median(ratio)).mean(axis=0) < MAX_JOIN_LOG_SCALE
+    if agreeing.mean() < MIN_INLIER_SHARE or np.median(rotation_angle(turns @ rotation.T)) > MAX_JOIN_ROTATION:
+        return None
+    translation = np.median(here[:, :3, 3] - scale * there[:, :3, 3] @ rotation.T, axis=0)
+    return replace(after, mapping=_moved(after.mapping, Sim3(scale, rotation, translation)))
 
 
 def _identities(window: _Window) -> list[list[int]]:
