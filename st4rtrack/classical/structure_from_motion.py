@@ -1,9 +1,5 @@
-"""Cameras of a video and the static points along its 2D tracks, by pycolmap. What moves is an outlier to it.
+"""Cameras of a video and the static points along its 2D tracks, by pycolmap. What moves is an outlier to it."""
 
-All that is known of pycolmap is here; it is an optional dependency.
-"""
-
-import logging
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from st4rtrack.geometry.transforms import invert_rigid, rigid
+from st4rtrack.classical.solver.colmap import camera, pycolmap, read_model, verify, write_database
+from st4rtrack.geometry.camera import intrinsics_from_focal
+from st4rtrack.geometry.transforms import invert_rigid
 from st4rtrack.geometry.vectors import length
-from st4rtrack.types import UserError
-
-logger = logging.getLogger(__name__)
 
 FIRST_FOCAL = 0.9
 """First guess of the focal length in long sides of the image: 58 degrees, the middle of what people film with. It is refined."""
@@ -59,27 +54,27 @@ def structure_from_motion(
     Raises:
         UserError: pycolmap is not installed.
     """
-    pycolmap = _pycolmap()
+    module = pycolmap()
     pairs = _pairs(visible)
     if not any(_moves(pixels_px, visible, pair) for pair in pairs):
         return None
-    pycolmap.set_random_seed(seed)
+    module.set_random_seed(seed)
     with tempfile.TemporaryDirectory() as folder:
         database = Path(folder) / "database.db"
-        track_of = _fill_database(pycolmap, database, pixels_px, visible, pairs, height, width)
-        pairs_file = _write_pairs(Path(folder), pairs)
-        two_view = pycolmap.TwoViewGeometryOptions()
-        two_view.ransac.max_error, two_view.ransac.random_seed = MAX_ERROR_PX, seed
-        pycolmap.verify_matches(database, pairs_file, two_view)
+        track_of = [np.flatnonzero(seen) for seen in visible]
+        matches = ((a, b, _common(track_of[a], track_of[b])) for a, b in pairs)
+        pixels = [frame_px[tracks] for frame_px, tracks in zip(pixels_px, track_of, strict=True)]
+        write_database(database, camera(FIRST_FOCAL * max(height, width), (height, width)), pixels, matches)
+        verify(database, pairs, MAX_ERROR_PX, seed)
         best = None
         for refine_focal in (True, False):  # with little parallax the focal length runs away; then the guess is better
-            options = _mapping_options(pycolmap, seed, refine_focal=refine_focal)
-            for model in pycolmap.incremental_mapping(database, folder, folder, options).values():
+            options = _mapping_options(seed, refine_focal=refine_focal)
+            for model in module.incremental_mapping(database, folder, folder, options).values():
                 if best is None or model.num_reg_images() > best.num_reg_images():
                     best = model
             if best is not None and best.num_reg_images() > 0.9 * len(visible):
                 break
-        return None if best is None else _read(best, track_of, len(pixels_px), pixels_px.shape[1])
+        return None if best is None else _read(best, track_of, pixels_px.shape[1], height, width)
 
 
 def _moves(pixels_px: np.ndarray, visible: np.ndarray, pair: tuple[int, int]) -> bool:
@@ -89,17 +84,8 @@ def _moves(pixels_px: np.ndarray, visible: np.ndarray, pair: tuple[int, int]) ->
     return bool(np.median(length(pixels_px[other, common] - pixels_px[one, common])) > STILL_PX)
 
 
-def _pycolmap() -> Any:
-    try:
-        import pycolmap
-    except ImportError:
-        raise UserError('structure from motion needs pycolmap: pip install "st4rtrack[bench]"') from None
-    pycolmap.logging.minloglevel = 3  # it reports each image otherwise
-    return pycolmap
-
-
-def _mapping_options(pycolmap: Any, seed: int, *, refine_focal: bool) -> Any:
-    options = pycolmap.IncrementalPipelineOptions()
+def _mapping_options(seed: int, *, refine_focal: bool) -> Any:
+    options = pycolmap().IncrementalPipelineOptions()
     options.random_seed, options.extract_colors, options.multiple_models = seed, False, False
     options.num_threads = options.mapper.num_threads = 1  # threads add up in another order each time
     options.ba_refine_focal_length = options.mapper.abs_pose_refine_focal_length = refine_focal
@@ -114,39 +100,10 @@ def _mapping_options(pycolmap: Any, seed: int, *, refine_focal: bool) -> Any:
     return options
 
 
-def _fill_database(
-    pycolmap: Any, path: Path, pixels_px: np.ndarray, visible: np.ndarray, pairs: list[tuple[int, int]], height: int, width: int
-) -> list[np.ndarray]:
-    """Images with their observations, and matches between observations of one track. Returns the track of each observation, by frame."""
-    focal = FIRST_FOCAL * max(height, width)
-    track_of = [np.flatnonzero(seen) for seen in visible]
-    with pycolmap.Database.open(path) as database:
-        camera = pycolmap.Camera(
-            model="SIMPLE_PINHOLE", width=width, height=height, params=[focal, width / 2, height / 2], camera_id=1
-        )
-        database.write_camera(camera, use_camera_id=True)
-        database.write_rig(_rig(pycolmap, camera), use_rig_id=True)
-        for t, tracks in enumerate(track_of):
-            image = pycolmap.Image(name=f"{t:06d}", camera_id=1, image_id=t + 1)
-            database.write_image(image, use_image_id=True)
-            database.write_frame(_frame(pycolmap, image), use_frame_id=True)
-            database.write_keypoints(t + 1, pixels_px[t, tracks].astype(np.float32))
-        for one, other in pairs:
-            _, in_one, in_other = np.intersect1d(track_of[one], track_of[other], return_indices=True)
-            database.write_matches(one + 1, other + 1, np.stack([in_one, in_other], axis=1).astype(np.uint32))
-    return track_of
-
-
-def _rig(pycolmap: Any, camera: Any) -> Any:
-    rig = pycolmap.Rig(rig_id=1)
-    rig.add_ref_sensor(camera.sensor_id)
-    return rig
-
-
-def _frame(pycolmap: Any, image: Any) -> Any:
-    frame = pycolmap.Frame(frame_id=image.image_id, rig_id=1)
-    frame.add_data_id(image.data_id)
-    return frame
+def _common(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """[common, 2] where two lists of tracks hold the same track."""
+    _, in_one, in_other = np.intersect1d(one, other, return_indices=True)
+    return np.stack([in_one, in_other], axis=1)
 
 
 def _pairs(visible: np.ndarray) -> list[tuple[int, int]]:
@@ -156,26 +113,12 @@ def _pairs(visible: np.ndarray) -> list[tuple[int, int]]:
     return [(a, b) for a, b in pairs if (visible[a] & visible[b]).sum() >= MIN_COMMON_TRACKS]
 
 
-def _write_pairs(folder: Path, pairs: list[tuple[int, int]]) -> Path:
-    path = folder / "pairs.txt"
-    path.write_text("".join(f"{a:06d} {b:06d}\n" for a, b in pairs))
-    return path
-
-
-def _read(model: Any, track_of: list[np.ndarray], frames: int, points: int) -> SparseScene:
-    camera_from_world = np.full((frames, 4, 4), np.nan)
-    for image in model.images.values():
-        if image.has_pose:
-            pose = image.cam_from_world()
-            camera_from_world[int(image.name)] = rigid(pose.rotation.matrix(), pose.translation)
+def _read(model: Any, track_of: list[np.ndarray], points: int, height: int, width: int) -> SparseScene:
+    mapping = read_model(model, len(track_of))
     points_world = np.full((points, 3), np.nan)
-    for point in model.points3D.values():
-        for element in point.track.elements:
-            frame = int(model.images[element.image_id].name)
-            points_world[track_of[frame][element.point2D_idx]] = point.xyz
-    camera = next(iter(model.cameras.values()))
-    first = int(np.flatnonzero(np.isfinite(camera_from_world[:, 0, 0]))[0])
-    anchor_from_world = camera_from_world[first]
-    world_from_camera = anchor_from_world @ invert_rigid(camera_from_world)
+    for frame, feature, point in zip(mapping.image, mapping.feature, mapping.point, strict=True):
+        points_world[track_of[frame][feature]] = mapping.points_world[point]
+    anchor_from_world = mapping.camera_from_world[np.flatnonzero(mapping.registered)[0]]
+    world_from_camera = anchor_from_world @ invert_rigid(mapping.camera_from_world)
     points_world = points_world @ anchor_from_world[:3, :3].T + anchor_from_world[:3, 3]
-    return SparseScene(world_from_camera, np.asarray(camera.calibration_matrix()), points_world)
+    return SparseScene(world_from_camera, intrinsics_from_focal(mapping.focal_px, height, width), points_world)

@@ -44,6 +44,11 @@ def pointmaps_only(options: MethodOptions) -> Method:
 def predict_sequence(model: St4RTrack, sequence: WorldTrackSequence, options: MethodOptions) -> Prediction:
     """The whole sequence through the pipeline; images are stretched, not cropped, so that every pixel of the truth is seen."""
     scene = reconstruct(sequence.video, model=model, size=options.size, fit="stretch", refine=options.refine)
+    return scene_prediction(scene, sequence, options.protocol)
+
+
+def scene_prediction(scene: Scene, sequence: WorldTrackSequence, protocol: Protocol) -> Prediction:
+    """The prediction of a scene that was made of a whole sequence."""
     prediction = Prediction(
         reconstruction_world=np.asarray(scene.reconstruction.points_world),
         world_from_camera=np.asarray(scene.cameras.world_from_camera),
@@ -53,7 +58,7 @@ def predict_sequence(model: St4RTrack, sequence: WorldTrackSequence, options: Me
         seen = sequence.visible[0]
         prediction.tracks_world = np.full((len(sequence), len(seen), 3), np.nan, np.float32)
         prediction.visible_probability = np.zeros((len(sequence), len(seen)), np.float32)
-        tracks, probability = _tracks(scene, sequence.query_px[seen], options.protocol)
+        tracks, probability = _tracks(scene, sequence.query_px[seen], protocol)
         prediction.tracks_world[:, seen], prediction.visible_probability[:, seen] = tracks, probability
         prediction.visible = prediction.visible_probability > 0.5
         prediction.query_px = sequence.query_px

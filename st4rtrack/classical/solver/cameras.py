@@ -1,0 +1,361 @@
+"""Cameras, focal length and sparse static points of a video by a global solver (pycolmap's GLOMAP).
+
+Key frames with SIFT features are solved together. The frames between them are registered by PnP on features tracked from the key frames
+around them; then one bundle adjustment refines everything. Long videos are solved in windows of key frames that overlap, so that memory
+does not grow. Dynamic objects are outliers.
+
+    solved = solve_video(video, anchor_index=0)
+    if solved.trusted: ...
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from st4rtrack.classical.solver.colmap import Mapping, adjust
+from st4rtrack.classical.solver.evidence import FOCAL_RANGE, MAX_FOCAL_DEVIATION, Evidence, distrust, forward_share, parallax_deg
+from st4rtrack.classical.solver.key_frames import KeyFrame, Observations, StaticMask, key_frames, working_scale
+from st4rtrack.classical.solver.matching import map_key_frames
+from st4rtrack.classical.two_view import pinhole
+from st4rtrack.geometry.align import Sim3
+from st4rtrack.geometry.transforms import invert_rigid, rigid, rotation_angle
+from st4rtrack.geometry.vectors import length
+from st4rtrack.types import Video
+
+WINDOW, OVERLAP = 120, 20
+"""Key frames that are solved at once, and those that a window shares with the one before it."""
+MIN_KEY_FRAMES = 3
+MAX_ERROR_PX = 2.0
+"""Error of an inlier, working pixels."""
+MIN_INLIERS, MIN_INLIER_SHARE = 15, 0.4
+"""Points that a frame must agree with, and their share of those that were tracked."""
+MAX_POINTS_PER_FRAME = 250
+"""Points by which a frame's camera is refined: those with the longest tracks."""
+MAX_JOIN_LOG_SCALE, MAX_JOIN_ROTATION = 0.2, np.deg2rad(3)
+"""Of the common points and cameras of two windows, about the median."""
+SOUND_SHARE = 0.9
+"""Of the frames that are registered and of the observations that fit, in a solution beside which no other is tried."""
+MIN_TRACK = 3
+
+
+@dataclass(frozen=True)
+class SolvedCameras:
+    """Cameras of a video. The anchor's camera is the identity, the median depth of the points that it sees 1.
+
+    Attributes:
+        world_from_camera: [T, 4, 4], NaN where unsolved.
+        focal_px: source pixels.
+        points_world: [points, 3] static points.
+        frame, point: [observations] which frame sees which point.
+        px: [observations, 2] where, source pixels.
+        evidence: what speaks for it.
+        distrust: why it must not be used; "" where it can be trusted.
+    """
+
+    world_from_camera: np.ndarray
+    focal_px: float
+    points_world: np.ndarray = field(repr=False)
+    frame: np.ndarray = field(repr=False)
+    point: np.ndarray = field(repr=False)
+    px: np.ndarray = field(repr=False)
+    evidence: Evidence
+    distrust: str = ""
+
+    @property
+    def solved(self) -> np.ndarray:
+        """[T] bool."""
+        return np.isfinite(self.world_from_camera[:, 0, 0])
+
+    @property
+    def trusted(self) -> bool:
+        """Whether it can be used."""
+        return not self.distrust
+
+
+@dataclass
+class _Window:
+    """Cameras of the frames of a window: `mapping.image` counts `frames`; `identity` [n, 3] are numbers of
+    a key frame, of one of its features, and of the point that it shows."""
+
+    frames: np.ndarray
+    mapping: Mapping
+    px: np.ndarray
+    inlier_share: float
+    log_focal_deviation: float
+    identity: np.ndarray
+
+
+def solve_video(
+    video: Video,
+    *,
+    anchor_index: int = 0,
+    focal_px: float | None = None,
+    static: StaticMask | None = None,
+    window: int = WINDOW,
+) -> SolvedCameras:
+    """Cameras of all frames of a video of source size.
+
+    Args:
+        video: read once, in order.
+        anchor_index: frame whose camera is the world.
+        focal_px: where it is known, source pixels; else it is estimated, one for all frames.
+        static: static pixels of each frame, where they are known.
+        window: key frames that are solved at once.
+    """
+    scale = working_scale(video.height, video.width)
+    size = (round(video.height * scale), round(video.width * scale))
+    focal = None if focal_px is None else focal_px * scale
+    found: list[_Window] = []
+    keys = key_frames(enumerate(video.frames()), num_frames=len(video), static=static)
+    for part in _windows(keys, window):
+        solved = _solve_window(part, size, focal)
+        if solved is None:
+            continue
+        if focal is None and solved.log_focal_deviation < MAX_FOCAL_DEVIATION:
+            focal = solved.mapping.focal_px  # one lens: later windows take it over
+        joined = solved if not found else _joined(found[-1], solved)
+        if joined is not None:
+            if found:
+                found[-1] = replace(found[-1], identity=found[-1].identity[:0])  # needed for the next window only
+            found.append(joined)
+    return _collected(found, len(video), anchor_index, size, scale, known_focal=focal_px is not None)
+
+
+def _windows(keys: Iterator[KeyFrame], most: int) -> Iterator[list[KeyFrame]]:
+    """Key frames in windows that overlap."""
+    part: list[KeyFrame] = []
+    fresh = 0
+    for key in keys:
+        part.append(key)
+        fresh += 1
+        if len(part) == most:
+            yield part
+            part, fresh = part[-min(OVERLAP, most // 2) :], 0
+    if fresh and part:
+        yield part
+
+
+def _solve_window(keys: list[KeyFrame], size: tuple[int, int], focal_px: float | None) -> _Window | None:
+    """The best solution of some key frames and the frames between them, `None` without one."""
+    if len(keys) < MIN_KEY_FRAMES:
+        return None
+    best: _Window | None = None
+    for mapping in map_key_frames(keys, size, focal_px):
+        whole = _with_between(keys, mapping, size)
+        if whole is None:
+            continue
+        found = _refined(whole, size, refine_focal=focal_px is None)
+        best = found if best is None or len(found.px) > len(best.px) else best
+        if _is_sound(best, size):
+            break
+    return best
+
+
+def _is_sound(window: _Window, size: tuple[int, int]) -> bool:
+    """Whether another attempt can hardly give a better solution."""
+    mapping = window.mapping
+    complete = mapping.registered.mean() >= SOUND_SHARE and window.inlier_share >= SOUND_SHARE
+    lens = FOCAL_RANGE[0] <= mapping.focal_px / max(size) <= FOCAL_RANGE[1]
+    return bool(complete and lens and window.log_focal_deviation < MAX_FOCAL_DEVIATION)
+
+
+def _with_between(keys: list[KeyFrame], mapping: Mapping, size: tuple[int, int]) -> _Window | None:
+    """A solution of the key frames with the frames between them registered."""
+    if mapping.registered.sum() < MIN_KEY_FRAMES or not len(mapping.points_world):
+        return None
+    point_of = [np.full(len(key.px), -1) for key in keys]
+    for number, lookup in enumerate(point_of):
+        mine = mapping.image == number
+        lookup[mapping.feature[mine]] = mapping.point[mine]
+    frames, cameras = [key.index for key in keys], list(mapping.camera_from_world)
+    images, points = [mapping.image], [mapping.point]
+    pixels = [np.stack([keys[i].px[f] for i, f in zip(mapping.image, mapping.feature, strict=True)])]
+    for number, key in enumerate(keys[1:], start=1):
+        for between in key.between:
+            seen = [(number - 1, between.previous), (number, between.following)]
+            point, px = _observed(point_of, seen)
+            camera = _registered(mapping.points_world[point], px, mapping.focal_px, size)
+            images.append(np.full(len(point), len(frames)))
+            points.append(point)
+            pixels.append(px)
+            frames.append(between.index)
+            cameras.append(np.full((4, 4), np.nan) if camera is None else camera)
+    whole = Mapping(
+        np.stack(cameras),
+        mapping.focal_px,
+        mapping.points_world,
+        np.concatenate(images),
+        np.zeros(0, np.int64),
+        np.concatenate(points),
+    )
+    indices = np.array([key.index for key in keys])
+    identity = np.stack([indices[mapping.image], mapping.feature, mapping.point], axis=1)
+    return _Window(np.array(frames), whole, np.concatenate(pixels), 0.0, np.nan, identity)
+
+
+def _observed(point_of: list[np.ndarray], seen: list[tuple[int, Observations | None]]) -> tuple[np.ndarray, np.ndarray]:
+    """Points [n] and their pixels [n, 2] in a frame, each once, by the features of the key frames around it."""
+    point = np.concatenate([point_of[key][part.feature] for key, part in seen if part is not None])
+    px = np.concatenate([part.px for _, part in seen if part is not None])
+    point, first = np.unique(point, return_index=True)
+    return point[point >= 0], px[first][point >= 0]
+
+
+def _registered(points: np.ndarray, px: np.ndarray, focal_px: float, size: tuple[int, int]) -> np.ndarray | None:
+    """`camera_from_world` [4, 4] by PnP, or `None`."""
+    import poselib  # late: training from rendered pairs does without
+
+    if len(points) < MIN_INLIERS:
+        return None
+    options = {"max_reproj_error": MAX_ERROR_PX, "max_iterations": 500, "min_iterations": 50, "seed": 0}
+    pose, result = poselib.estimate_absolute_pose(px, points, pinhole(focal_px, size), options, {})
+    camera = rigid(np.asarray(pose.R), np.asarray(pose.t))
+    enough = result["num_inliers"] >= max(MIN_INLIERS, MIN_INLIER_SHARE * len(points))
+    return camera if enough and np.isfinite(camera).all() else None
+
+
+def _refined(window: _Window, size: tuple[int, int], *, refine_focal: bool) -> _Window:
+    """After bundle adjustments, without outliers and without the frames that do not fit."""
+    mapping, px, share = window.mapping, window.px, 0.0
+    deviation = np.nan
+    mapping, px = _thinned(mapping, px)
+    for last in (False, True):
+        mapping, px = _selected(mapping, px, mapping.registered[mapping.image])
+        total = len(px)
+        adjusted = adjust(mapping, px, size, refine_focal=refine_focal, uncertainty=last)
+        mapping = replace(
+            mapping,
+            camera_from_world=adjusted.camera_from_world,
+            focal_px=adjusted.focal_px,
+            points_world=adjusted.points_world,
+        )
+        good = _errors(mapping, px, size) < MAX_ERROR_PX
+        share = float(good.mean()) if total else 0.0
+        mapping = _without_outliers(mapping, good)
+        mapping, px = _selected(mapping, px, good & mapping.registered[mapping.image])
+        deviation = adjusted.log_focal_deviation
+    rms = float(np.sqrt((_errors(mapping, px, size) ** 2).mean() / 2)) if len(px) else np.nan
+    return replace(
+        window, mapping=mapping, px=px, inlier_share=share, log_focal_deviation=deviation * rms if refine_focal else 0.0
+    )
+
+
+def _thinned(mapping: Mapping, px: np.ndarray) -> tuple[Mapping, np.ndarray]:
+    """Without the points that every frame can do without."""
+    tracks = np.bincount(mapping.point, minlength=len(mapping.points_world))
+    order = np.lexsort((-tracks[mapping.point], mapping.image))
+    image = mapping.image[order]
+    rank = np.arange(len(image)) - np.searchsorted(image, image)
+    needed = np.zeros(len(mapping.points_world), bool)
+    needed[mapping.point[order[rank < MAX_POINTS_PER_FRAME]]] = True
+    return _selected(mapping, px, needed[mapping.point])
+
+
+def _without_outliers(mapping: Mapping, good: np.ndarray) -> Mapping:
+    """The same with cameras unregistered that agree with few of their points."""
+    num = len(mapping.camera_from_world)
+    inliers, seen = np.bincount(mapping.image[good], minlength=num), np.bincount(mapping.image, minlength=num)
+    bad = (inliers < MIN_INLIERS) | (inliers < MIN_INLIER_SHARE * seen)
+    return replace(mapping, camera_from_world=np.where(bad[:, None, None], np.nan, mapping.camera_from_world))
+
+
+def _selected(mapping: Mapping, px: np.ndarray, keep: np.ndarray) -> tuple[Mapping, np.ndarray]:
+    """Some of the observations, without those of points that too few frames see."""
+    counts = np.bincount(mapping.point[keep], minlength=len(mapping.points_world))
+    keep = keep & (counts[mapping.point] >= MIN_TRACK)
+    return replace(mapping, image=mapping.image[keep], point=mapping.point[keep]), px[keep]
+
+
+def _errors(mapping: Mapping, px: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Reprojection errors [observations] in working pixels, infinite behind the camera and in unregistered images."""
+    camera = mapping.camera_from_world[mapping.image]
+    here = np.einsum("nij,nj->ni", camera[:, :3, :3], mapping.points_world[mapping.point]) + camera[:, :3, 3]
+    z = np.where(here[:, 2] > 0, here[:, 2], np.nan)
+    error = length(here[:, :2] / z[:, None] * mapping.focal_px + (size[1] / 2, size[0] / 2) - px)
+    return np.where(np.isfinite(error), error, np.inf)
+
+
+def _joined(before: _Window, after: _Window) -> _Window | None:
+    """A window in the world of the one before it, by the cameras and points that both have; `None` where they do not agree."""
+    place = {(frame, feature): point for frame, feature, point in _identities(before)}
+    both = {(place[frame, feature], point) for frame, feature, point in _identities(after) if (frame, feature) in place}
+    if len(both) < MIN_INLIERS:
+        return None
+    numbers = np.array(sorted(both))
+    target, source = before.mapping.points_world[numbers[:, 0]], after.mapping.points_world[numbers[:, 1]]
+    cameras_before = dict(zip(before.frames.tolist(), invert_rigid(before.mapping.camera_from_world), strict=True))
+    cameras_after = dict(zip(after.frames.tolist(), invert_rigid(after.mapping.camera_from_world), strict=True))
+    common = [k for k in cameras_after if k in cameras_before and np.isfinite(cameras_after[k] + cameras_before[k]).all()]
+    if len(common) < MIN_KEY_FRAMES:
+        return None
+    here, there = (np.stack([cameras[k] for k in common]) for cameras in (cameras_before, cameras_after))
+    turns = here[:, :3, :3] @ there[:, :3, :3].swapaxes(1, 2)
+    u, _, vt = np.linalg.svd(turns.mean(axis=0))
+    rotation = u @ vt
+    ratio = np.log(length(target - here[:, None, :3, 3]) / np.maximum(length(source - there[:, None, :3, 3]), 1e-12))
+    scale = float(np.exp(np.median(ratio)))
+    agreeing = np.abs(ratio - np.median(ratio)).mean(axis=0) < MAX_JOIN_LOG_SCALE
+    if agreeing.mean() < MIN_INLIER_SHARE or np.median(rotation_angle(turns @ rotation.T)) > MAX_JOIN_ROTATION:
+        return None
+    translation = np.median(here[:, :3, 3] - scale * there[:, :3, 3] @ rotation.T, axis=0)
+    return replace(after, mapping=_moved(after.mapping, Sim3(scale, rotation, translation)))
+
+
+def _identities(window: _Window) -> list[list[int]]:
+    """Of the points that have stayed."""
+    return window.identity[np.isin(window.identity[:, 2], window.mapping.point)].tolist()
+
+
+def _moved(mapping: Mapping, similarity: Sim3) -> Mapping:
+    """A mapping in another world."""
+    world_from_camera = invert_rigid(mapping.camera_from_world)
+    moved = rigid(similarity.rotation @ world_from_camera[:, :3, :3], similarity(world_from_camera[:, :3, 3]))
+    return replace(mapping, camera_from_world=invert_rigid(moved), points_world=similarity(mapping.points_world))
+
+
+def _collected(
+    windows: list[_Window], num_frames: int, anchor_index: int, size: tuple[int, int], scale: float, *, known_focal: bool
+) -> SolvedCameras:
+    """All windows in one, in the world of the anchor."""
+    cameras = np.full((num_frames, 4, 4), np.nan)
+    frame, point, px, points = [], [], [], []
+    for window in windows:
+        new = np.isnan(cameras[window.frames, 0, 0])
+        cameras[window.frames[new]] = invert_rigid(window.mapping.camera_from_world[new])
+        keep = new[window.mapping.image]
+        frame.append(window.frames[window.mapping.image[keep]])
+        point.append(window.mapping.point[keep] + sum(map(len, points)))
+        px.append(window.px[keep])
+        points.append(window.mapping.points_world)
+    anchor = cameras[anchor_index]
+    none = np.zeros(0, np.int64)
+    focal = float(np.median([window.mapping.focal_px for window in windows])) if windows else float("nan")
+    if not windows or not np.isfinite(anchor).all():
+        why = "no solution: too few matches or no parallax" if not windows else "the anchor frame is unsolved"
+        return SolvedCameras(
+            np.full_like(cameras, np.nan), focal / scale, np.zeros((0, 3)), none, none, np.zeros((0, 2)), Evidence(), why
+        )
+    frame, point, px, points = (np.concatenate(part) for part in (frame, point, px, points))
+    used, point = np.unique(point, return_inverse=True)
+    points = points[used] @ anchor[:3, :3] + invert_rigid(anchor)[:3, 3]
+    cameras = invert_rigid(anchor) @ cameras
+    mapping = Mapping(invert_rigid(cameras), focal, points, frame, none, point)
+    errors = _errors(mapping, px, size)
+    seen = points[point[frame == anchor_index]][:, 2]
+    unit = float(np.median(seen[seen > 0])) if (seen > 0).any() else 1.0
+    cameras[:, :3, 3] /= unit
+    cameras[anchor_index] = np.eye(4)
+    solved = np.isfinite(cameras[:, 0, 0])
+    evidence = Evidence(
+        solved_share=float(solved.mean()),
+        num_points=len(points),
+        points_per_frame=float(np.median(np.bincount(frame, minlength=num_frames)[solved])),
+        inlier_share=float(np.mean([window.inlier_share for window in windows])),
+        reprojection_px=float(np.sqrt(np.mean(errors[np.isfinite(errors)] ** 2)) / scale),
+        parallax_deg=parallax_deg(points / unit, frame, point, cameras),
+        focal_deviation=0.0 if known_focal else windows[0].log_focal_deviation,
+        forward=forward_share(cameras[solved]),
+    )
+    why = distrust(evidence, focal / max(size))
+    return SolvedCameras(cameras, focal / scale, points / unit, frame, point, px / scale, evidence, why)

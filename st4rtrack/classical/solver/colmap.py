@@ -1,0 +1,229 @@
+"""All that is known of pycolmap: its import, database, global mapper and bundle adjustment.
+
+Symbols: cameras are `camera_from_world` [4, 4]; image_id = number in the list + 1.
+"""
+
+import signal
+import tempfile
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from st4rtrack.geometry.transforms import rigid
+from st4rtrack.types import UserError
+
+ROBUST_LOSS_PX = 1.0
+MAX_RANSAC_TRIALS = 2000
+TRACKS_PER_IMAGE = 150
+"""Tracks that the global mapper begins with: more take longer for the same cameras. All matches are triangulated in the end."""
+
+
+def pycolmap() -> Any:
+    """The module, silent, and without its handlers of signals.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import pycolmap
+    except ImportError:
+        raise UserError('structure from motion needs pycolmap: pip install "st4rtrack[bench]"') from None
+    pycolmap.logging.minloglevel = 3  # it reports each image otherwise
+    handler = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is threading.main_thread() and handler is not None:
+        signal.signal(signal.SIGTERM, handler)  # the import installs one that prints a stack trace
+    return pycolmap
+
+
+@dataclass
+class Mapping:
+    """Cameras and points of some images that all have one pinhole camera.
+
+    Attributes:
+        camera_from_world: [images, 4, 4], NaN where an image is not registered.
+        focal_px: of all.
+        points_world: [points, 3].
+        image, feature, point: [observations] which feature of which image shows which point.
+    """
+
+    camera_from_world: np.ndarray
+    focal_px: float
+    points_world: np.ndarray
+    image: np.ndarray
+    feature: np.ndarray
+    point: np.ndarray
+
+    @property
+    def registered(self) -> np.ndarray:
+        """[images] bool."""
+        return np.isfinite(self.camera_from_world[:, 0, 0])
+
+
+def camera(focal_px: float, size: tuple[int, int], *, known: bool = False) -> Any:
+    """A pinhole camera with the principal point in the middle of an image of size (height, width)."""
+    height, width = size
+    params = [focal_px, width / 2, height / 2]
+    found = pycolmap().Camera(model="SIMPLE_PINHOLE", width=width, height=height, params=params, camera_id=1)
+    found.has_prior_focal_length = known
+    return found
+
+
+def write_database(
+    path: Path, its_camera: Any, keypoints_px: Sequence[np.ndarray], matches: Iterable[tuple[int, int, np.ndarray]]
+) -> None:
+    """Images `000000`, `000001`, ... with their key points [n, 2], and matches [m, 2] of feature numbers between two of them."""
+    module = pycolmap()
+    with module.Database.open(path) as database:
+        database.write_camera(its_camera, use_camera_id=True)
+        rig = module.Rig(rig_id=1)
+        rig.add_ref_sensor(its_camera.sensor_id)
+        database.write_rig(rig, use_rig_id=True)
+        for number, px in enumerate(keypoints_px):
+            image = module.Image(name=f"{number:06d}", camera_id=1, image_id=number + 1)
+            database.write_image(image, use_image_id=True)
+            frame = module.Frame(frame_id=image.image_id, rig_id=1)
+            frame.add_data_id(image.data_id)
+            database.write_frame(frame, use_frame_id=True)
+            database.write_keypoints(number + 1, px.astype(np.float32))
+        for one, other, pairs in matches:
+            database.write_matches(one + 1, other + 1, pairs.astype(np.uint32))
+
+
+def verify(path: Path, pairs: Iterable[tuple[int, int]], max_error_px: float, seed: int) -> None:
+    """Geometric verification of the matches between pairs of images."""
+    module = pycolmap()
+    listed = path.with_name("pairs.txt")
+    listed.write_text("".join(f"{a:06d} {b:06d}\n" for a, b in pairs))
+    options = module.TwoViewGeometryOptions()
+    options.ransac.max_error, options.ransac.random_seed, options.ransac.max_num_trials = max_error_px, seed, MAX_RANSAC_TRIALS
+    module.verify_matches(path, listed, options)
+
+
+def global_mapping(path: Path, num_images: int, *, refine_focal: bool, calibrate: bool, seed: int) -> Mapping | None:
+    """The largest model of the global mapper, or `None` where there is none.
+
+    Args:
+        calibrate: estimate the focal length from fundamental matrices first (changes the database).
+    """
+    module = pycolmap()
+    module.set_random_seed(seed)
+    if calibrate:
+        view_graph = module.ViewGraphCalibrationOptions()
+        view_graph.random_seed = seed
+        module.calibrate_view_graph(path, view_graph)
+    options = module.GlobalPipelineOptions()
+    options.random_seed = options.mapper.random_seed = seed
+    options.num_threads = options.mapper.num_threads = 1  # threads add up in another order each time
+    options.mapper.track_required_tracks_per_view = TRACKS_PER_IMAGE
+    adjustment = options.mapper.bundle_adjustment
+    adjustment.refine_focal_length = refine_focal
+    adjustment.ceres.solver_options.num_threads = 1
+    with tempfile.TemporaryDirectory() as output:
+        models = module.global_mapping(path, path.parent, Path(output), options).values()
+        best = max(models, key=lambda model: (model.num_reg_images(), model.num_points3D()), default=None)
+    return None if best is None else read_model(best, num_images)
+
+
+def read_model(model: Any, num_images: int) -> Mapping:
+    """Arrays of a reconstruction whose images are named by their numbers."""
+    camera_from_world = np.full((num_images, 4, 4), np.nan)
+    number_of = {}
+    for image in model.images.values():
+        number_of[image.image_id] = int(image.name)
+        if image.has_pose:
+            pose = image.cam_from_world()
+            camera_from_world[int(image.name)] = rigid(pose.rotation.matrix(), pose.translation)
+    points = list(model.points3D.values())
+    elements = [(number_of[e.image_id], e.point2D_idx, k) for k, point in enumerate(points) for e in point.track.elements]
+    seen = np.array(elements, np.int64).reshape(-1, 3)
+    xyz = np.array([point.xyz for point in points]).reshape(-1, 3)
+    return Mapping(camera_from_world, float(next(iter(model.cameras.values())).params[0]), xyz, *seen.T)
+
+
+@dataclass
+class Adjusted:
+    """Result of a bundle adjustment: `log_focal_deviation` is the standard deviation of the logarithm of the focal length per pixel of
+    noise of the observations (NaN where it is fixed or cannot be told)."""
+
+    camera_from_world: np.ndarray
+    focal_px: float
+    points_world: np.ndarray
+    log_focal_deviation: float
+
+
+def adjust(
+    mapping: Mapping,
+    px: np.ndarray,
+    size: tuple[int, int],
+    *,
+    refine_focal: bool,
+    max_iterations: int = 30,
+    uncertainty: bool = False,
+) -> Adjusted:
+    """Bundle adjustment with a robust loss of cameras, points and focal length.
+
+    Args:
+        mapping: its observations (`image`, `point`) are seen at `px` [observations, 2]; points need two of them.
+        size: (height, width) of the images.
+    """
+    module = pycolmap()
+    model = module.Reconstruction()
+    model.add_camera_with_trivial_rig(camera(mapping.focal_px, size))
+    registered = np.flatnonzero(mapping.registered)
+    order = np.argsort(mapping.image, kind="stable")
+    starts = np.searchsorted(mapping.image[order], np.arange(len(mapping.camera_from_world) + 1))
+    place = np.empty(len(order), np.int64)  # of an observation among those of its image
+    for number in registered:
+        mine = order[starts[number] : starts[number + 1]]
+        place[mine] = np.arange(len(mine))
+        image = module.Image(name=f"{number:06d}", keypoints=px[mine], camera_id=1, image_id=int(number) + 1)
+        pose = module.Rigid3d(mapping.camera_from_world[number, :3])
+        model.add_image_with_trivial_frame(image, pose)
+    ids = _add_points(module, model, mapping, place)
+    options = module.BundleAdjustmentOptions()
+    options.refine_focal_length = refine_focal
+    options.ceres.loss_function_type, options.ceres.loss_function_scale = module.LossFunctionType.CAUCHY, ROBUST_LOSS_PX
+    options.ceres.solver_options.num_threads, options.ceres.solver_options.max_num_iterations = 1, max_iterations
+    config = module.BundleAdjustmentConfig()
+    for number in registered:
+        config.add_image(int(number) + 1)
+    config.fix_gauge(module.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    adjuster = module.create_default_ceres_bundle_adjuster(options, config, model)
+    adjuster.solve()
+    cameras = mapping.camera_from_world.copy()
+    for number in registered:
+        pose = model.images[int(number) + 1].cam_from_world()
+        cameras[number] = rigid(pose.rotation.matrix(), pose.translation)
+    focal = float(model.cameras[1].params[0])
+    points = mapping.points_world.copy()
+    for point, key in ids.items():
+        points[point] = model.points3D[key].xyz
+    deviation = _log_focal_deviation(module, model, adjuster) if uncertainty and refine_focal else np.nan
+    return Adjusted(cameras, focal, points, deviation)
+
+
+def _add_points(module: Any, model: Any, mapping: Mapping, place: np.ndarray) -> dict[int, int]:
+    """Adds points with their tracks; the id of each by its number."""
+    order = np.argsort(mapping.point, kind="stable")
+    bounds = np.searchsorted(mapping.point[order], np.arange(len(mapping.points_world) + 1))
+    ids = {}
+    for point, (start, stop) in enumerate(pairwise(bounds)):
+        if stop - start >= 2:
+            mine = order[start:stop]
+            elements = [module.TrackElement(int(i) + 1, int(k)) for i, k in zip(mapping.image[mine], place[mine], strict=True)]
+            ids[point] = model.add_point3D(mapping.points_world[point], module.Track(elements))
+    return ids
+
+
+def _log_focal_deviation(module: Any, model: Any, adjuster: Any) -> float:
+    options = module.BACovarianceOptions()
+    options.params = module.BACovarianceOptionsParams.ALL
+    covariance = module.estimate_ba_covariance(options, model, adjuster)
+    params = model.cameras[1].params
+    found = None if covariance is None else covariance.get_other_params_cov(params)
+    return np.nan if found is None else float(np.sqrt(found[0, 0]) / params[0])

@@ -1,0 +1,76 @@
+"""How far a solution can be trusted: figures, and the reason not to use it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from st4rtrack.geometry.transforms import invert_rigid
+from st4rtrack.geometry.vectors import length
+
+MIN_SOLVED_SHARE = 0.5
+MIN_POINTS_PER_FRAME = 25
+MIN_PARALLAX_DEG = 1.5
+FOCAL_RANGE = (0.4, 3.0)
+"""Long sides of the image: 102 to 19 degrees. Degenerate solutions lie beyond."""
+MAX_FOCAL_DEVIATION = 0.01
+"""Standard deviation of the logarithm of the focal length under independent errors; on real clips the error is five to ten times that."""
+MIN_FORWARD = 0.9
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What speaks for a solution.
+
+    Attributes:
+        solved_share: frames with a camera.
+        num_points: static points.
+        points_per_frame: median number of inliers over the solved frames.
+        inlier_share: inliers among the observations of points.
+        reprojection_px: root mean square error of the inliers, source pixels.
+        parallax_deg: median over the points of the largest angle between the rays to them.
+        focal_deviation: standard deviation of the logarithm of the focal length; 0 where it is known.
+        forward: median component along the optical axis of the unit translation over an eighth of the frames.
+    """
+
+    solved_share: float = 0.0
+    num_points: int = 0
+    points_per_frame: float = 0.0
+    inlier_share: float = 0.0
+    reprojection_px: float = float("nan")
+    parallax_deg: float = 0.0
+    focal_deviation: float = float("nan")
+    forward: float = 0.0
+
+
+def parallax_deg(points: np.ndarray, frame: np.ndarray, point: np.ndarray, cameras: np.ndarray) -> float:
+    """Median over the points of the largest angle between the ray of their first observation and another."""
+    towards = points[point] - cameras[frame, :3, 3]
+    towards = towards / np.maximum(length(towards), 1e-12)[:, None]
+    _, first = np.unique(point, return_index=True)
+    angle = np.arctan2(length(np.cross(towards, towards[first][point])), (towards * towards[first][point]).sum(1))
+    largest = np.zeros(len(points))
+    np.maximum.at(largest, point, angle)
+    return float(np.rad2deg(np.median(largest))) if len(points) else 0.0
+
+
+def forward_share(cameras: np.ndarray) -> float:
+    """Median share of the optical axis in the translation over an eighth of the frames."""
+    step = max(len(cameras) // 8, 1)
+    moved = invert_rigid(cameras[:-step]) @ cameras[step:]
+    distance = length(moved[:, :3, 3])
+    return float(np.median(np.abs(moved[:, 2, 3]) / np.maximum(distance, 1e-12))) if len(moved) else 0.0
+
+
+def distrust(evidence: Evidence, focal: float) -> str:
+    """Why not to use a solution with a focal length in long sides."""
+    if evidence.solved_share < MIN_SOLVED_SHARE:
+        return "too few frames are solved"
+    if evidence.points_per_frame < MIN_POINTS_PER_FRAME:
+        return "too few static points"
+    if evidence.parallax_deg < MIN_PARALLAX_DEG:
+        return "too little parallax"
+    if not FOCAL_RANGE[0] <= focal <= FOCAL_RANGE[1]:
+        return "the focal length is degenerate"
+    if not evidence.focal_deviation <= MAX_FOCAL_DEVIATION:
+        return "the focal length is undetermined" + (" (forward motion)" if evidence.forward >= MIN_FORWARD else "")
+    return ""

@@ -1,0 +1,202 @@
+"""Dense static depth of one frame from known cameras: triangulation along optical flow to several neighbours, with an expected error.
+
+Every neighbour proposes an inverse depth of each pixel; the one on which the neighbours agree best is refined by robust least squares.
+Dynamic objects agree on none, and pixels without parallax on all: both stay unknown.
+
+Symbols: ray = (x / z, y / z, 1) of a pixel; w inverse z-depth; a + w t the point in a neighbour's camera, up to scale.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from st4rtrack.classical.flow import dense_flow, returns
+from st4rtrack.classical.side_by_side import side_by_side
+from st4rtrack.classical.two_view import pixel_rays
+from st4rtrack.geometry.camera import pixel_grid
+from st4rtrack.geometry.transforms import invert_rigid, rotation_angle
+from st4rtrack.geometry.vectors import length
+
+BASELINES = (0.025, 0.05, 0.1, 0.2)
+"""Baselines of neighbours before and after a frame, in units of its median depth: near ones match, far ones are exact."""
+MAX_ROTATION = np.deg2rad(25)
+MAX_NEIGHBOUR_FRAMES = 64
+MIN_VIEWS = 2
+MAX_ERROR = 0.0047
+"""Mean reprojection error, long sides of the image (1.2 px at 256)."""
+WRONG_DEPTH, MIN_COST = 1.3, 0.0012
+"""A depth that is wrong by this factor must cost so much more error (0.3 px at 256)."""
+CUT = 0.012
+"""Error from which a neighbour counts as a miss."""
+FLOW_NOISE = 0.0012
+"""Standard deviation of the flow (0.3 px at 256)."""
+ROUNDS = 4
+
+
+@dataclass(frozen=True)
+class StaticDepth:
+    """z-depth [height, width] float32 in the cameras' unit, 0 where unknown, and the expected error of its logarithm (infinite there)."""
+
+    depth: np.ndarray
+    log_error: np.ndarray
+
+    @property
+    def known(self) -> np.ndarray:
+        """[height, width] bool."""
+        return self.depth > 0
+
+
+def neighbours(world_from_camera: np.ndarray, index: int, median_depth: float) -> list[int]:
+    """Frames from which to triangulate a frame: on either side, the first ones beyond some baselines.
+
+    Args:
+        world_from_camera: [T, 4, 4], NaN where unsolved.
+        median_depth: of the frame, in the cameras' unit.
+    """
+    relative = invert_rigid(world_from_camera[index]) @ world_from_camera
+    baseline = length(relative[:, :3, 3]) / median_depth
+    turned = rotation_angle(relative[:, :3, :3])
+    usable = np.isfinite(baseline) & (turned < MAX_ROTATION)
+    chosen = set()
+    for way in (range(index + 1, len(baseline)), range(index - 1, -1, -1)):
+        for wanted in BASELINES:
+            beyond = [k for k in way[:MAX_NEIGHBOUR_FRAMES] if usable[k] and baseline[k] >= wanted]
+            chosen.update(beyond[:1])
+    return sorted(chosen)
+
+
+def static_depth(
+    read: Callable[[int], np.ndarray],
+    index: int,
+    world_from_camera: np.ndarray,
+    focal_px: float,
+    median_depth: float,
+) -> StaticDepth:
+    """Static depth of a frame of a video with known cameras.
+
+    Args:
+        read: a frame [height, width] uint8 grey by its number.
+        world_from_camera: [T, 4, 4], NaN where unknown.
+        focal_px: pixels of these frames.
+        median_depth: a guess of the frame's median depth: it starts the flow and chooses the neighbours.
+    """
+    grey = read(index)
+    size = (grey.shape[0], grey.shape[1])
+    chosen = neighbours(world_from_camera, index, median_depth) if np.isfinite(world_from_camera[index]).all() else []
+    cameras = [invert_rigid(world_from_camera[k]) @ world_from_camera[index] for k in chosen]
+
+    def flow(call: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        other, camera = call
+        forward = dense_flow(grey, other, _plane_flow(camera, focal_px, size, median_depth), to_pixels=True)
+        start = _plane_flow(invert_rigid(camera), focal_px, size, median_depth)
+        backward = dense_flow(other, grey, start, to_pixels=True)
+        return forward, returns(forward, backward, share=0.02)
+
+    flows = side_by_side(flow, zip(map(read, chosen), cameras, strict=True))
+    return depth_from_flow([there for there, _ in flows], [valid for _, valid in flows], cameras, focal_px, size)
+
+
+def depth_from_flow(
+    flows: list[np.ndarray], valid: list[np.ndarray], cameras: list[np.ndarray], focal_px: float, size: tuple[int, int]
+) -> StaticDepth:
+    """Static depth of a frame from flow to others with known cameras.
+
+    Args:
+        flows: [height, width, 2] pixels from the frame to each other one.
+        valid: [height, width] bool of each, where it can be trusted.
+        cameras: `other_from_frame` [4, 4] of each.
+        size: (height, width).
+    """
+    unknown = StaticDepth(np.zeros(size, np.float32), np.full(size, np.inf, np.float32))
+    if len(flows) < MIN_VIEWS:
+        return unknown
+    grid = pixel_grid(*size).reshape(-1, 2)
+    rays = pixel_rays(grid, focal_px, size)
+    views = [
+        _View.of(rays, grid + flow.reshape(-1, 2), mask.ravel(), camera, focal_px, size)
+        for flow, mask, camera in zip(flows, valid, cameras, strict=True)
+    ]
+    long_side = max(size)
+    seen = np.sum([view.valid for view in views], axis=0)
+    best, lowest = np.zeros(len(rays), np.float32), np.full(len(rays), np.inf, np.float32)
+    for view in views:
+        proposed = view.inverse_depth()
+        cost = _mean_cost(views, proposed, CUT * long_side)
+        better = view.valid & (proposed > 0) & (cost < lowest)
+        best, lowest = np.where(better, proposed, best), np.where(better, cost, lowest)
+    inverse, information = _refined(views, best, FLOW_NOISE * long_side)
+    cut = CUT * long_side
+    cost = _mean_cost(views, inverse, cut)
+    wrong = np.minimum(_mean_cost(views, inverse * WRONG_DEPTH, cut), _mean_cost(views, inverse / WRONG_DEPTH, cut))
+    known = (inverse > 0) & (seen >= MIN_VIEWS) & (cost < MAX_ERROR * long_side) & (wrong > cost + MIN_COST * long_side)
+    noise = np.maximum(cost, FLOW_NOISE * long_side)
+    error = noise / np.maximum(inverse * np.sqrt(information), 1e-9)
+    depth = np.where(known, 1 / np.maximum(inverse, 1e-9), 0.0).astype(np.float32)
+    return StaticDepth(depth.reshape(size), np.where(known, error, np.inf).astype(np.float32).reshape(size))
+
+
+@dataclass(frozen=True)
+class _View:
+    """A neighbour: points a + w t [points, 3] in its camera, where the flow finds them [points, 2] (pixels from the middle over the focal
+    length), and where that is valid."""
+
+    a: np.ndarray
+    t: np.ndarray
+    target: np.ndarray
+    valid: np.ndarray
+    focal_px: float
+
+    @classmethod
+    def of(
+        cls, rays: np.ndarray, pixels: np.ndarray, valid: np.ndarray, camera: np.ndarray, focal_px: float, size: tuple[int, int]
+    ) -> "_View":
+        a = (rays @ camera[:3, :3].T).astype(np.float32)
+        target = pixel_rays(pixels, focal_px, size)[:, :2].astype(np.float32)
+        return cls(a, camera[:3, 3].astype(np.float32), target, valid, focal_px)
+
+    def inverse_depth(self) -> np.ndarray:
+        """[points] at which the ray comes nearest to the target, in least squares along the epipolar line."""
+        across = self.t[:2] - self.target * self.t[2]
+        along = self.target * self.a[:, 2:] - self.a[:, :2]
+        return (across * along).sum(1) / np.maximum((across**2).sum(1), 1e-12)
+
+    def residual(self, inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Residuals [points, 2] in pixels and their derivative by the inverse depth."""
+        z = np.maximum(self.a[:, 2] + inverse * self.t[2], 1e-3)[:, None]
+        at = (self.a[:, :2] + inverse[:, None] * self.t[:2]) / z
+        return (at - self.target) * self.focal_px, (self.t[:2] - at * self.t[2]) / z * self.focal_px
+
+
+def _mean_cost(views: list[_View], inverse: np.ndarray, cut: float) -> np.ndarray:
+    """Mean reprojection error [points] over the valid views, each cut."""
+    total = np.zeros(len(inverse), np.float32)
+    for view in views:
+        total += np.where(view.valid, np.minimum(length(view.residual(inverse)[0]), cut), 0.0)
+    return total / np.maximum(np.sum([view.valid for view in views], axis=0), 1)
+
+
+def _refined(views: list[_View], inverse: np.ndarray, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    """Inverse depth [points] by re-weighted Gauss-Newton steps (Cauchy), and its information in squared pixels."""
+    information = np.zeros_like(inverse)
+    for _ in range(ROUNDS):
+        gradient, information = np.zeros_like(inverse), np.zeros_like(inverse)
+        for view in views:
+            residual, slope = view.residual(inverse)
+            weight = view.valid / (1 + (residual**2).sum(1) / (2 * noise) ** 2)
+            gradient += weight * (residual * slope).sum(1)
+            information += weight * (slope**2).sum(1)
+        step = gradient / np.maximum(information, 1e-12)
+        inverse = inverse - np.clip(step, -0.3 * np.abs(inverse), 0.3 * np.abs(inverse))
+    return inverse, information
+
+
+def _plane_flow(camera: np.ndarray, focal_px: float, size: tuple[int, int], depth: float) -> np.ndarray:
+    """Flow [height, width, 2] that a camera sees of a plane at one depth in front of it."""
+    height, width = size
+    intrinsics = np.array([[focal_px, 0, width / 2], [0, focal_px, height / 2], [0, 0, 1]])
+    homography = intrinsics @ (camera[:3, :3] + np.outer(camera[:3, 3], (0, 0, 1 / depth))) @ np.linalg.inv(intrinsics)
+    grid = pixel_grid(height, width)
+    moved = cv2.perspectiveTransform(grid.reshape(1, -1, 2), homography).reshape(height, width, 2)
+    return np.clip(moved - grid, -max(size), max(size)).astype(np.float32)

@@ -1,0 +1,144 @@
+"""Cameras by the global solver and static depth from known cameras, on rendered walks with exact truth."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from st4rtrack.classical.solver.cameras import solve_video
+from st4rtrack.classical.solver.colmap import pycolmap
+from st4rtrack.classical.solver.evidence import Evidence, distrust
+from st4rtrack.classical.solver.key_frames import key_frames
+from st4rtrack.classical.static_depth import neighbours, static_depth
+from st4rtrack.geometry.camera import pixel_grid
+from st4rtrack.io.video import open_video
+from st4rtrack.io.worldtrack import read_worldtrack
+from st4rtrack.metrics.cameras import camera_errors
+from tests.moving_camera import FOCAL, HEIGHT, WIDTH, Walk, points_on_walls, walk
+from tests.shared_data import shared
+
+pytest.importorskip("pycolmap")
+
+
+@pytest.fixture(scope="module")
+def moving() -> Walk:
+    return walk(16)
+
+
+def test_solve_video_moving_camera_gives_cameras_and_focal_length(moving: Walk) -> None:
+    solved = solve_video(open_video(moving.rgb))
+    assert solved.trusted, solved.distrust
+    assert solved.solved.all()
+    assert np.array_equal(solved.world_from_camera[0], np.eye(4))
+    assert solved.focal_px == pytest.approx(FOCAL, rel=0.04)
+    errors = camera_errors(solved.world_from_camera, moving.world_from_camera)
+    assert errors.ate_m < 0.02  # of 2 units of path
+    assert errors.rpe_rotation_deg < 0.3
+
+
+def test_solve_video_in_windows_agrees_with_truth_and_anchor_is_world(moving: Walk) -> None:
+    solved = solve_video(open_video(moving.rgb), anchor_index=9, focal_px=FOCAL, window=8)
+    assert solved.solved.all()
+    assert solved.focal_px == pytest.approx(FOCAL)
+    assert np.array_equal(solved.world_from_camera[9], np.eye(4))
+    assert camera_errors(solved.world_from_camera, moving.world_from_camera).ate_m < 0.04
+    assert np.median(solved.points_world[solved.point[solved.frame == 9], 2]) == pytest.approx(1, rel=1e-6)
+
+
+def test_solve_video_same_input_gives_same_cameras(moving: Walk) -> None:
+    one, other = (solve_video(open_video(moving.rgb[:8])) for _ in range(2))
+    assert np.array_equal(one.world_from_camera, other.world_from_camera, equal_nan=True)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 12])
+def test_solve_video_fixed_camera_is_not_trusted(frames: int) -> None:
+    solved = solve_video(open_video(walk(frames, moves=False).rgb))
+    assert not solved.trusted
+    assert len(solved.world_from_camera) == frames
+
+
+def test_solve_video_blank_frames_are_unsolved(moving: Walk) -> None:
+    rgb = moving.rgb.copy()
+    rgb[6] = 0
+    solved = solve_video(open_video(rgb))
+    assert not solved.solved[6]
+    assert solved.solved[[0, 5, 7, 15]].all()
+
+
+GOOD = Evidence(1.0, 500, 100.0, 0.99, 0.4, 5.0, 0.001, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("change", "focal", "reason"),
+    [
+        ({}, 0.8, ""),
+        ({"solved_share": 0.3}, 0.8, "frames"),
+        ({"points_per_frame": 19.0}, 0.8, "points"),
+        ({"parallax_deg": 0.4}, 0.8, "parallax"),
+        ({}, 3.89, "degenerate"),
+        ({"focal_deviation": 0.1, "forward": 0.99}, 0.8, "forward motion"),
+        ({"focal_deviation": float("nan")}, 0.8, "undetermined"),
+    ],
+)
+def test_distrust_weak_evidence_gives_reason(change: dict[str, float], focal: float, reason: str) -> None:
+    found = distrust(replace(GOOD, **change), focal)
+    assert reason in found if reason else not found
+
+
+def test_key_frames_use_static_pixels_only(moving: Walk) -> None:
+    left = np.zeros((HEIGHT, WIDTH), bool)
+    left[:, : WIDTH // 2] = True
+    keys = list(key_frames(enumerate(moving.rgb[:6]), static=lambda _: left))
+    scale = 512 / WIDTH
+    assert all((key.px[:, 0] <= scale * (WIDTH / 2 + 1)).all() and len(key.px) for key in keys)
+    numbers = sorted([key.index for key in keys] + [frame.index for key in keys for frame in key.between])
+    assert numbers == list(range(6))
+
+
+def test_static_depth_known_cameras_gives_depth_and_error(moving: Walk) -> None:
+    greys = [cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in moving.rgb]
+    found = static_depth(greys.__getitem__, 0, moving.world_from_camera, FOCAL, 4.0)
+    truth = points_on_walls(pixel_grid(HEIGHT, WIDTH).reshape(-1, 2))[:, 2].reshape(HEIGHT, WIDTH)
+    error = np.abs(np.log(found.depth[found.known] / truth[found.known]))
+    assert found.known.mean() > 0.6
+    assert np.median(error) < 0.02
+    assert np.median(error) < np.median(found.log_error[found.known]) * 2
+    assert np.isinf(found.log_error[~found.known]).all()
+
+
+def test_static_depth_without_motion_or_camera_is_unknown() -> None:
+    still = walk(4, moves=False)
+    greys = [cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in still.rgb]
+    assert neighbours(still.world_from_camera, 0, 4.0) == []
+    assert not static_depth(greys.__getitem__, 0, still.world_from_camera, FOCAL, 4.0).known.any()
+    unsolved = np.full((4, 4, 4), np.nan)
+    assert not static_depth(greys.__getitem__, 0, unsolved, FOCAL, 4.0).known.any()
+
+
+def test_pycolmap_import_keeps_handler_of_sigterm() -> None:
+    import signal
+
+    before = signal.getsignal(signal.SIGTERM)
+    pycolmap()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "ate_m"),
+    [
+        ("real/sequences/hololens_office", 0.066),
+        ("real/sequences/tartan_hospital", 0.01),
+        ("sequences/kitchen_static", 0.0165),
+        ("sequences/fall_arc", 0.0045),
+        ("sequences/dog_skin", 0.003),
+        ("sequences/quadruped_track", 0.035),
+    ],
+)
+def test_solve_video_shared_sequence_is_solved(name: str, ate_m: float) -> None:
+    sequence = read_worldtrack(shared(f"{name}.npz"))
+    solved = solve_video(sequence.video)
+    assert solved.trusted and solved.solved.all()
+    assert solved.focal_px == pytest.approx(sequence.intrinsics[0, 0], rel=0.05)
+    assert camera_errors(solved.world_from_camera, sequence.world_from_camera).ate_m < ate_m
