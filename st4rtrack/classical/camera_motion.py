@@ -40,7 +40,7 @@ MAX_ZOOM_ERROR, MIN_ZOOM_GAIN, MIN_LOG_ZOOM = 0.9, 3.0, 0.06
 """Zooms have 0.35 to 0.7 and a rotation's error ten times that; forward motion in a room 1.25 and more."""
 MIN_FORWARD = 0.9
 """Component of the unit translation along the optical axis from which the motion counts as forward."""
-MIN_DOLLY_FORWARD, MIN_OPPOSITE_SHARE = 0.95, 0.08
+MIN_DOLLY_FORWARD, MIN_OPPOSITE_SHARE, MIN_OPPOSITE_POINTS = 0.95, 0.08, 14
 """Points that move against the others along the epipolar lines: 0.01 at most in forward motion. They mean that the focal length changed
 against the motion; where nothing lies nearer than the subject, there are none, and a dolly zoom cannot be told from backward motion."""
 GOOD_PARALLAX = np.deg2rad(0.75)
@@ -194,7 +194,10 @@ def _opposite_share(
     size: tuple[int, int],
     tolerance: np.ndarray,
 ) -> float:
-    """Of the points that move along the lines through the epipole, the share of those that move the rarer way."""
+    """Of the points that move along the lines through the epipole, the share of those that move the rarer way.
+
+    None where they are few: a small dynamic object, or noise near the epipole.
+    """
     if abs(direction[2]) < 1e-6:
         return 0.0
     epipole = direction[:2] / direction[2] * focal_px + (size[1] / 2, size[0] / 2)
@@ -202,8 +205,11 @@ def _opposite_share(
     motion = target_px - turned_px
     radial = (motion * away).sum(1) / np.maximum(length(away), 1e-6)
     radial[np.abs(motion[:, 0] * away[:, 1] - motion[:, 1] * away[:, 0]) > tolerance * length(away)] = 0  # not along its line
-    counts = (radial > tolerance).sum(), (radial < -tolerance).sum()
-    return float(min(counts) / max(sum(counts), 1))
+    outward, inward = radial > tolerance, radial < -tolerance
+    rarer = outward if outward.sum() < inward.sum() else inward
+    if rarer.sum() < MIN_OPPOSITE_POINTS:
+        return 0.0
+    return float(rarer.sum() / max((outward | inward).sum(), 1))
 
 
 def _fit(

@@ -35,6 +35,8 @@ MAX_CUT_MATCHED = 0.15
 """Matched share across a cut is 0.12 at most (300 pairs of unrelated clips), that of neighbouring frames 0.14 at least, 0.9 usually."""
 MIN_SHOT_MATCHED = 0.3
 """Matched share that says that two frames show the same place."""
+MAX_STEADY_CUT_MATCHED = 0.3
+"""The same between two steady shots, where one step alone matches so little: rooms of similar texture share up to 0.22."""
 MIN_STEADY_MATCHED = 0.85
 """Matched share of a steady shot: both steps of a frame in which two shots are blended stay below it, the others must reach it."""
 RETURN_FRAMES = 3
@@ -147,6 +149,8 @@ class FrameChecks:
         if matched < MAX_CUT_MATCHED:
             suspicious = before >= MIN_SHOT_MATCHED and not _sparse_match(way.last, frame)
             return _Suspect(way.last, frame, MIN_SHOT_MATCHED) if suspicious else None
+        if matched < MAX_STEADY_CUT_MATCHED and min(before, before_that) > MIN_STEADY_MATCHED:
+            return None if _sparse_match(way.last, frame) else _Suspect(way.last, frame, MIN_STEADY_MATCHED)
         if max(matched, before) > MIN_STEADY_MATCHED or before_that < MIN_STEADY_MATCHED or way.previous is None:
             return None
         suspicious = matched_share(way.previous, frame) < MAX_CUT_MATCHED and not _sparse_match(way.previous, frame)

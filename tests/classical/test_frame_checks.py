@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from st4rtrack.classical import frame_checks
 from st4rtrack.classical.frame_checks import FrameChecks
 from tests.classical.scenes import Room, noisy
 
@@ -72,3 +73,14 @@ def test_frame_checks_night_and_white_wall_are_unusable(moving: Images) -> None:
     assert set(night.states.values()) <= {"dark", "black"}
     wall = checked(noisy([np.full_like(moving[0], 225)] * 4, 1.5))
     assert set(wall.states.values()) == {"low_texture"}
+
+
+def test_frame_checks_cut_between_similar_textures_is_found_in_a_steady_shot(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = iter([0.99, 0.98, 0.97, 0.22, 0.99, 0.98, 0.99, 0.99])
+    monkeypatch.setattr(frame_checks, "matched_share", lambda *_: next(shares, 0.1))
+    monkeypatch.setattr(frame_checks, "_sparse_match", lambda *_: False)
+    monkeypatch.setattr(frame_checks, "_same_place", lambda *_: False)
+    checks = FrameChecks()
+    for index in range(9):
+        checks.add(index, np.random.default_rng(index).integers(0, 255, (64, 96, 3), dtype=np.uint8).repeat(2, 0).repeat(2, 1))
+    assert checks.finish() == (4,)

@@ -549,3 +549,9 @@ def test_the_size_of_a_jpeg_is_found_without_reading_all_of_it() -> None:
     assert len(whole) > 1 << 17 and size_in_header(file) == (600, 500) and file.tell() <= 1 << 16
     late = whole[:2] + b"\xff\xe1\xff\xff" + bytes(65533) + b"\xff\xe1\xff\xff" + bytes(65533) + whole[2:]
     assert size_in_header(BytesIO(late)) == (600, 500), "behind two segments as large as can be"
+
+
+def test_video_file_that_is_a_git_lfs_pointer_names_it(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 9\n")
+    with pytest.raises(UserError, match="Git LFS"):
+        open_video(tmp_path / "a.mp4")
