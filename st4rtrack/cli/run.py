@@ -44,7 +44,7 @@ def run(
     from st4rtrack.cli.voice import say
     from st4rtrack.cli.voice import wrote as say_wrote
     from st4rtrack.io.formats.units import lengths
-    from st4rtrack.io.queries import read_queries
+    from st4rtrack.io.queries import read_queries, require_inside
     from st4rtrack.io.scene.space import require_space
     from st4rtrack.io.video import open_video
 
@@ -52,6 +52,8 @@ def run(
     wanted = scene.checked()
     opened = open_video(video, **frames.selection())
     query_px = None if queries is None else read_queries(queries)
+    if query_px is not None:
+        require_inside(query_px, opened)
     folder = output or Path(f"{opened.name}_st4rtrack")
 
     from st4rtrack.model.checkpoint import load_model  # PyTorch comes only after the cheap mistakes

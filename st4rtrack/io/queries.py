@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from st4rtrack.io.npz import npz_keys, read_npz
-from st4rtrack.types import Scene, Tracks, UserError
+from st4rtrack.types import Scene, Tracks, UserError, Video
 
 _COLUMNS = (("u", "x", "u_px", "x_px"), ("v", "y", "v_px", "y_px"), ("frame", "frame_index", "t"))
 """Names of the columns in the header of a CSV file."""
@@ -33,6 +33,23 @@ def read_queries(path: Path) -> np.ndarray:
             f"{path} must hold at least one row of two numbers u,v (or three: u,v,frame), got the shape {list(queries.shape)}"
         )
     return queries
+
+
+def require_inside(queries: np.ndarray, video: Video) -> None:
+    """Refuses query points that cannot be of a video, before it is processed.
+
+    Raises:
+        UserError: a pixel lies outside the image, or a frame is none of those processed.
+    """
+    outside = ~((queries[:, :2] >= 0) & (queries[:, :2] <= (video.width, video.height))).all(axis=1)
+    if outside.any():
+        u, v = queries[outside][0, :2]
+        raise UserError(
+            f"query points must be inside the image of {video.width}x{video.height} pixels, got ({u:g}, {v:g}); {int(outside.sum())} of "
+            f"{len(queries)} are outside"
+        )
+    if queries.shape[1] == 3 and not ((queries[:, 2] >= 0) & (queries[:, 2] < len(video))).all():
+        raise UserError(f"frames of query points must be in 0..{len(video) - 1} (processed frames), got {queries[:, 2].max():g}")
 
 
 def write_tracks(scene: Scene, queries: np.ndarray, folder: Path) -> list[Path]:
