@@ -36,14 +36,14 @@ MIN_OVERLAY_GRADIENT = 20.0
 MAX_OVERLAY_VARIATION = 0.2
 """Standard deviation of a persistent gradient over its mean: what compression does to an edge."""
 MIN_CHANGE_AROUND, MIN_CHANGE_RATIO = 6.0, 4.0
-"""Median change (grey levels) of the scene around an overlay, and over that of its own edges: else the scene stands still there."""
+"""Median change (grey levels) of the scene around an overlay, and over that of its own edges: else the scene is static there."""
 MAX_CHANGE_WITHIN = 3.2
 """Median change of the edges of an overlay: 0 to 2.5 in logos and subtitles; texture that hardly moves has 3.8 and more."""
 MIN_CHANGING_SHARE = 0.3
 """Share of the image that must change for overlays to be told from the scene."""
 MIN_EDGE_GRADIENT, MIN_COHERENCE, MAX_COHERENT_SHARE = 8.0, 0.95, 0.25
 """Edges whose mean gradient is 0.95 of the gradients' mean length persist. Outside overlays, 0 to 0.17 of the edges do in clips of moving
-cameras; where more do, the camera stands still, and what does not change is the scene."""
+cameras; where more do, the camera is fixed, and what does not change is the scene."""
 MIN_OVERLAY_PIXELS, MIN_OVERLAY_SHARE = 4e-4, 0.008
 """Share of the image of one part of an overlay, and of all: clips without any have up to 0.006 of false parts."""
 MAX_REGION, MIN_EDGE_DENSITY = 0.12, 0.12

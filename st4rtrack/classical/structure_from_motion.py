@@ -1,4 +1,4 @@
-"""Cameras of a video and the static points along its 2D tracks, by pycolmap. What moves is an outlier to it."""
+"""Cameras of a video and the static points along its 2D tracks, by pycolmap. Dynamic points are outliers."""
 
 import tempfile
 from dataclasses import dataclass

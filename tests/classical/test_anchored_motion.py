@@ -1,4 +1,4 @@
-"""Geometry of a video by the kind of camera motion: what is estimated, and what is said to be unsolved."""
+"""Geometry of a video by the kind of camera motion: estimated quantities and unsolved frames."""
 
 from dataclasses import replace
 

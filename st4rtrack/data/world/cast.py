@@ -1,4 +1,4 @@
-"""Rays against a scene at one time, on Embree: one tree of all that is static, and trees of what moves."""
+"""Rays against a scene at one time, on Embree: one tree of all that is static, and one tree per dynamic object."""
 
 import importlib
 from dataclasses import dataclass

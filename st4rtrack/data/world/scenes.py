@@ -410,7 +410,7 @@ def _pick_up(layout: Layout, item: SceneObject) -> None:
     )
 
 
-# What moves
+# Dynamic objects
 
 
 def _moving(layout: Layout, mesh: Mesh, place: motion.Place | np.ndarray, posed: object = None, name: str = "") -> None:
