@@ -11,8 +11,12 @@ import numpy as np
 from st4rtrack.types import UserError
 
 Kind = Literal["depth", "inverse_depth"]
-LOG_ERROR = 0.2
-"""Expected |log-depth error| of a provider that predicts none, after alignment."""
+LOG_ERROR = 0.25
+"""Expected |log-depth error| of a provider that predicts none, after alignment.
+
+A small ONNX teacher has 0.16, 0.26 and 0.63 in the mean over three real sequences, at one scale and shift per frame
+(`performance/teacher_depth.py`).
+"""
 
 
 @dataclass(frozen=True)
