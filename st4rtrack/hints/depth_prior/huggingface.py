@@ -13,6 +13,8 @@ from st4rtrack.types import UserError
 
 DEPTH_MODELS = ("depth_pro", "glpn", "zoedepth")
 """Types of models that predict depth although their configuration does not say so."""
+PROCESSED = {"depth_pro": ("target_sizes",), "zoedepth": ("target_sizes", "source_sizes")}
+"""Types whose image processor must turn the output into depth (by the field of view, or without its padding), and the sizes it takes."""
 FARTHEST = 1e-3
 """Smallest inverse depth, as a share of the frame's largest: 0 is the sky of such models, not unknown."""
 
@@ -47,17 +49,15 @@ class TransformersPrior:
         inputs = processor(images=rgb, return_tensors="pt").to(self._device)
         with torch.no_grad():
             outputs = model(**inputs)
-        if model.config.model_type in ("depth_pro", "zoedepth"):  # by focal length, and without the padding
-            sizes = {
-                "target_sizes": [rgb.shape[:2]],
-                **({"source_sizes": [rgb.shape[:2]]} if "zoe" in model.config.model_type else {}),
-            }
+        if model.config.model_type in PROCESSED:
+            sizes = {name: [rgb.shape[:2]] for name in PROCESSED[model.config.model_type]}
             outputs = processor.post_process_depth_estimation(outputs, **sizes)[0]
         values = outputs["predicted_depth"].float().cpu().numpy().squeeze()
         values = cv2.resize(values, (rgb.shape[1], rgb.shape[0]), interpolation=cv2.INTER_LINEAR)
         if kind == "inverse_depth":
             values = np.maximum(values, FARTHEST * values.max())
-        return PriorDepth.of(kind, values, rgb, self.name)
+        focal = outputs.get("focal_length")
+        return PriorDepth.of(kind, values, rgb, self.name, None if focal is None else float(focal))
 
 
 def kind_of(config: Any) -> Kind:

@@ -70,6 +70,41 @@ def test_transformers_kind_follows_the_configuration(config: dict[str, str], kin
     assert kind_of(SimpleNamespace(**config)) == kind
 
 
+class ProcessorStandIn:
+    """The call signatures of the image processors of ZoeDepth and Depth Pro."""
+
+    def __init__(self, model_type: str) -> None:
+        self.sizes = {"zoedepth": {"source_sizes", "target_sizes"}, "depth_pro": {"target_sizes"}}[model_type]
+        self.focal = {"zoedepth": {}, "depth_pro": {"focal_length": torch.tensor(70.0)}}[model_type]
+
+    def __call__(self, images: np.ndarray, return_tensors: str) -> Any:
+        assert return_tensors == "pt" and images.shape == RGB.shape
+        inputs = {"pixel_values": torch.ones(1, 3, 8, 8)}
+        return type("Inputs", (dict,), {"to": lambda self, device: self})(inputs)
+
+    def post_process_depth_estimation(self, outputs: dict[str, torch.Tensor], **sizes: Any) -> list[dict[str, torch.Tensor]]:
+        assert set(sizes) == self.sizes and all(size == [RGB.shape[:2]] for size in sizes.values())
+        return [{"predicted_depth": 2 * outputs["predicted_depth"][0, 0, 0].expand(RGB.shape[:2]), **self.focal}]
+
+
+@pytest.mark.parametrize(("model_type", "focal_px"), [("zoedepth", None), ("depth_pro", 70.0)])
+def test_transformers_model_with_post_processing_gives_its_depth_and_focal_length(
+    tmp_path: Path, model_type: str, focal_px: float | None
+) -> None:
+    class Model:
+        config = SimpleNamespace(model_type=model_type)
+
+        def __call__(self, pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"predicted_depth": pixel_values[:, 0] * 3}
+
+    (tmp_path / "config.json").write_text("{}")
+    prior = TransformersPrior(tmp_path)
+    prior.__dict__["_loaded"] = (ProcessorStandIn(model_type), Model())
+    found = prior(RGB, 0)
+    assert found.kind == "depth" and found.focal_px == focal_px
+    np.testing.assert_array_equal(found.values, np.full(RGB.shape[:2], 6, np.float32))
+
+
 @pytest.fixture
 def small_model(tmp_path: Path) -> tuple[Path, Any]:
     """A random DPT."""
