@@ -19,8 +19,10 @@ from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.transforms import invert_rigid, rotation_angle
 from st4rtrack.geometry.vectors import length
 
-BASELINES = (0.025, 0.05, 0.1, 0.2)
+BASELINES = (0.04, 0.12)
 """Baselines of neighbours before and after a frame, in units of its median depth: near ones match, far ones are exact."""
+FRAMES_APART = (4, 12)
+"""Neighbours before and after a frame where the camera does not translate: they show what is dynamic."""
 MAX_ROTATION = np.deg2rad(25)
 MAX_NEIGHBOUR_FRAMES = 64
 MIN_VIEWS = 2
@@ -37,10 +39,18 @@ ROUNDS = 4
 
 @dataclass(frozen=True)
 class StaticDepth:
-    """z-depth [height, width] float32 in the cameras' unit, 0 where unknown, and the expected error of its logarithm (infinite there)."""
+    """What the neighbours of a frame say of it, [height, width] float32 each.
+
+    Attributes:
+        depth: z-depth in the cameras' unit, 0 where unknown.
+        log_error: expected error of its logarithm, infinite where unknown.
+        misfit: mean reprojection error of the static point that explains the neighbours best, long sides of the image; 0 where too few
+            of them show the pixel. What is dynamic has a large one.
+    """
 
     depth: np.ndarray
     log_error: np.ndarray
+    misfit: np.ndarray
 
     @property
     def known(self) -> np.ndarray:
@@ -64,6 +74,9 @@ def neighbours(world_from_camera: np.ndarray, index: int, median_depth: float) -
         for wanted in BASELINES:
             beyond = [k for k in way[:MAX_NEIGHBOUR_FRAMES] if usable[k] and baseline[k] >= wanted]
             chosen.update(beyond[:1])
+    if not chosen:
+        beside = (index + sign * apart for apart in FRAMES_APART for sign in (1, -1))
+        chosen.update(k for k in beside if 0 <= k < len(usable) and usable[k])
     return sorted(chosen)
 
 
@@ -109,9 +122,9 @@ def depth_from_flow(
         cameras: `other_from_frame` [4, 4] of each.
         size: (height, width).
     """
-    unknown = StaticDepth(np.zeros(size, np.float32), np.full(size, np.inf, np.float32))
-    if len(flows) < MIN_VIEWS:
-        return unknown
+    if not flows:
+        zero = np.zeros(size, np.float32)
+        return StaticDepth(zero, np.full(size, np.inf, np.float32), zero)
     grid = pixel_grid(*size).reshape(-1, 2)
     rays = pixel_rays(grid, focal_px, size)
     views = [
@@ -134,7 +147,10 @@ def depth_from_flow(
     noise = np.maximum(cost, FLOW_NOISE * long_side)
     error = noise / np.maximum(inverse * np.sqrt(information), 1e-9)
     depth = np.where(known, 1 / np.maximum(inverse, 1e-9), 0.0).astype(np.float32)
-    return StaticDepth(depth.reshape(size), np.where(known, error, np.inf).astype(np.float32).reshape(size))
+    infinitely_far = _mean_cost(views, np.zeros_like(inverse), cut)
+    misfit = np.where(seen >= MIN_VIEWS, np.minimum(np.minimum(cost, lowest), infinitely_far) / long_side, 0.0).astype(np.float32)
+    log_error = np.where(known, error, np.inf).astype(np.float32)
+    return StaticDepth(depth.reshape(size), log_error.reshape(size), misfit.reshape(size))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,109 @@
+"""Dynamic pixels of a frame, and the depth of the objects they belong to.
+
+A pixel is dynamic where no static point near its depth explains how it flows to the frames around it. Depth along the ray is allowed to
+be wrong by `DEPTH_SLACK`, so that an error of the prior is not taken for motion.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from st4rtrack.classical.flow import returns
+from st4rtrack.classical.two_view import pixel_rays
+from st4rtrack.geometry.camera import pixel_grid
+from st4rtrack.geometry.vectors import length
+from st4rtrack.hints.steps import Flows
+
+OFFSETS = (-4, -2, 2, 4)
+"""Frames around one with which it is compared."""
+DEPTH_SLACK = np.log(1.3)
+SLACK_STEPS = 5
+MAX_RESIDUAL = 0.004
+"""Mean distance from the flow, in long sides of the image (1 px at 256), from which on a pixel is dynamic."""
+MEDIAN_PX = 5
+MIN_OBJECT_SHARE = 0.0005
+"""Of the image: smaller regions are noise of the flow."""
+CONTACT_LOG_DEPTH = np.log(1.25)
+"""An object stands on the ground where its prior depth at its lowest pixels differs from that of the ground below by less."""
+CONTACT_SHARE = 0.1
+"""Lowest part of an object's height that may touch the ground."""
+
+
+def dynamic_pixels(
+    depth: np.ndarray, measured: np.ndarray, flows: Sequence[Flows], cameras: Sequence[np.ndarray], focal_px: float
+) -> np.ndarray:
+    """[H, W] bool of a frame.
+
+    Args:
+        depth: [H, W] of the frame as if it were static.
+        measured: [H, W] bool, where several frames agree on a static depth.
+        flows: to other frames and back.
+        cameras: `other_from_frame` [4, 4] of each.
+    """
+    size = (depth.shape[0], depth.shape[1])
+    if not flows:
+        return np.zeros(size, bool)
+    grid = pixel_grid(*size)
+    rays = pixel_rays(grid, focal_px, size)
+    total, count = np.zeros(size, np.float32), np.zeros(size, np.float32)
+    for (forward, backward), camera in zip(flows, cameras, strict=True):
+        returned = returns(forward, backward)
+        total += np.where(returned, _residual(rays, depth, grid + forward, camera, focal_px), 0)
+        count += returned
+    # without a valid flow nothing is said: lost flow is as often an occlusion
+    found = (count > 0) & (total > MAX_RESIDUAL * max(size) * count) & ~measured
+    return _without_specks(cv2.medianBlur(found.astype(np.uint8), MEDIAN_PX))
+
+
+def objects(mask: np.ndarray) -> list[np.ndarray]:
+    """Connected regions of a mask [H, W] bool, each [H, W] bool."""
+    num, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
+    return [labels == k for k in range(1, num)]
+
+
+def standing_on_ground(depth: np.ndarray, dynamic: np.ndarray) -> np.ndarray:
+    """Depth [H, W] of a frame in which objects that stand on the ground are no farther than where they touch it.
+
+    A monocular depth bends the upper part of people and animals back to what is behind them.
+    """
+    result = depth.copy()
+    for region in objects(dynamic):
+        ground = _depth_at_contact(depth, region)
+        if ground is not None:
+            result[region] = np.minimum(result[region], ground)
+    return result
+
+
+def _residual(rays: np.ndarray, depth: np.ndarray, there: np.ndarray, camera: np.ndarray, focal_px: float) -> np.ndarray:
+    """Smallest distance [H, W] in pixels between where the flow leads [H, W, 2] and static points near the depth."""
+    size = depth.shape
+    turned = (rays @ camera[:3, :3].T).astype(np.float32)
+    centred = (there - (size[1] / 2, size[0] / 2)).astype(np.float32)
+    least = np.full(size, np.inf, np.float32)
+    for slack in np.exp(np.linspace(-DEPTH_SLACK, DEPTH_SLACK, SLACK_STEPS)):
+        point = turned + (camera[:3, 3] / (depth * slack)[..., None]).astype(np.float32)
+        pixel = point[..., :2] / np.maximum(point[..., 2:], 1e-3) * np.float32(focal_px)
+        least = np.minimum(least, length(pixel - centred))
+    return least
+
+
+def _without_specks(mask: np.ndarray) -> np.ndarray:
+    num, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
+    large = stats[:, cv2.CC_STAT_AREA] >= MIN_OBJECT_SHARE * mask.size
+    large[0] = False
+    return large[labels] if num > 1 else np.zeros(mask.shape, bool)
+
+
+def _depth_at_contact(depth: np.ndarray, region: np.ndarray) -> float | None:
+    """Depth of the ground just below an object's lowest pixels, `None` where they are not at the same depth."""
+    rows = np.flatnonzero(region.any(axis=1))
+    lowest = np.zeros_like(region)
+    first = int(rows[-1] - CONTACT_SHARE * (rows[-1] - rows[0]))
+    lowest[first:] = region[first:]
+    reach = np.array([[0, 0, 0], [0, 1, 0], [1, 1, 1]], np.uint8)  # grows downwards
+    below = (cv2.dilate(lowest.astype(np.uint8), reach[::-1], iterations=3) > 0) & ~region
+    if below.sum() < 3:
+        return None
+    ground, feet = float(np.median(depth[below])), float(np.median(depth[lowest]))
+    return ground if abs(np.log(feet / ground)) < CONTACT_LOG_DEPTH else None

@@ -1,0 +1,195 @@
+"""Dense geometry of a video, fused from what is measured and a depth prior, as pointmaps of (anchor, frame).
+
+Every frame has its static depth from several views, where the camera translates and the scene is static, and the depth prior aligned to
+it elsewhere. Points of the anchor that are static stay; dynamic ones follow the optical flow and are lifted by the depth of the frame
+that they are seen in. Nothing is learnt here but the prior.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from st4rtrack.classical.anchored import WITHOUT_DEPTH, AnchoredGeometry
+from st4rtrack.classical.flow import returns, sample_flow
+from st4rtrack.classical.static_depth import static_depth
+from st4rtrack.classical.two_view import TwoView, pixel_rays
+from st4rtrack.geometry.camera import pixel_grid
+from st4rtrack.geometry.transforms import invert_rigid, transform_maps
+from st4rtrack.geometry.vectors import length
+from st4rtrack.hints.depth_prior import DepthPrior
+from st4rtrack.hints.dynamic import OFFSETS, dynamic_pixels, standing_on_ground
+from st4rtrack.hints.fusion import PRIOR_DEPTH, Alignment, FusedDepth, align, fuse
+from st4rtrack.hints.steps import StepFlows
+from st4rtrack.types import Pointmap, TwoPointmaps
+
+CARRIED_ERROR = 0.05
+"""Expected log error of depth that is carried from a reference frame by flow."""
+MIN_MOTION = 0.008
+"""Distance of a tracked pixel from where a static point would be, in long sides of the image, from which on it has moved."""
+
+Frame = tuple[int, np.ndarray, TwoView | None]
+
+
+@dataclass(frozen=True)
+class FrameGeometry:
+    """A frame in its own camera.
+
+    Attributes:
+        fused: its depth.
+        dynamic: [H, W] bool.
+    """
+
+    fused: FusedDepth
+    dynamic: np.ndarray
+
+
+class FusedGeometry:
+    """Pointmaps of (anchor, frame) from fused geometry, in units of the geometry's survey.
+
+    Args:
+        geometry: how the camera moves, seen from the anchor.
+        prior: depth of single frames.
+        read: a frame [H, W] uint8 grey by its number.
+        num_frames: of the video.
+        anchor_index, anchor_rgb: the anchor, [H, W, 3] uint8.
+        static: [H, W] bool, pixels of a frame that the user knows to be static, or `None`.
+    """
+
+    def __init__(
+        self,
+        geometry: AnchoredGeometry,
+        prior: DepthPrior,
+        read: Callable[[int], np.ndarray],
+        *,
+        num_frames: int,
+        anchor_index: int,
+        anchor_rgb: np.ndarray,
+        static: Callable[[int], np.ndarray] | None = None,
+    ) -> None:
+        self._geometry, self._prior, self._read, self._static = geometry, prior, read, static
+        self._num_frames, self._anchor_index = num_frames, anchor_index
+        self._steps = StepFlows(read)
+        self._focal_px = geometry.focal_px
+        height, width = anchor_rgb.shape[:2]
+        self._grid = pixel_grid(height, width)
+        self._rays = pixel_rays(self._grid, self._focal_px, (height, width)).astype(np.float32)
+        self._cameras = {anchor_index: np.eye(4)}
+        if geometry.cameras is not None:
+            known = np.isfinite(geometry.cameras).all(axis=(1, 2))
+            self._cameras |= {int(k): geometry.cameras[k] for k in np.flatnonzero(known)}
+        self._alignment: Alignment | None = None
+        self._median_depth = PRIOR_DEPTH
+        self._anchor = self._of_frame(anchor_index, anchor_rgb, geometry.anchor_view)
+        self._start = self._rays * self._anchor.fused.depth[..., None]
+        self._moved = np.zeros_like(self._start)
+        self._anchor_alignment = self._alignment
+
+    @property
+    def own(self) -> TwoPointmaps:
+        """The anchor against itself."""
+        points = Pointmap(self._start, _confidence(self._anchor.fused))
+        return TwoPointmaps(points, points)
+
+    def frames(self, frames: Iterable[Frame]) -> Iterator[tuple[int, np.ndarray, TwoPointmaps]]:
+        """Number, image and pointmaps of frames, outward from the anchor: those after it in order, then those before it."""
+        last = self._anchor_index
+        for index, rgb, view in frames:
+            if (index - self._anchor_index) * (last - self._anchor_index) < 0 or last == self._anchor_index:
+                self._begin_way()
+            assert view is not None
+            yield index, rgb, self.own if index == self._anchor_index else self._pair(index, rgb, view)
+            last = index
+
+    def _begin_way(self) -> None:
+        self._moved = np.zeros_like(self._start)
+        self._alignment = self._anchor_alignment
+        self._median_depth = float(np.median(self._anchor.fused.depth))
+
+    def _pair(self, index: int, rgb: np.ndarray, view: TwoView) -> TwoPointmaps:
+        self._cameras[index] = view.anchor_from_frame
+        frame = self._of_frame(index, rgb, view)
+        confidence = _confidence(frame.fused)
+        points = transform_maps(view.anchor_from_frame, self._rays * frame.fused.depth[..., None]).astype(np.float32)
+        tracking = self._tracks(frame, view)
+        seen = sample_flow(confidence, self._grid + view.forward_flow)
+        return TwoPointmaps(Pointmap(tracking, seen), Pointmap(points, confidence))
+
+    def _of_frame(self, index: int, rgb: np.ndarray, view: TwoView) -> FrameGeometry:
+        """Depth and dynamic pixels of a frame, aligned to the measured depth or, without it, as the frame before."""
+        prior = self._prior(rgb, index, self._focal_px)
+        measured, log_error = self._measured(index, view)
+        alignment = align(prior, measured, log_error) or self._alignment
+        if alignment is None:
+            values = prior.values[prior.values > 0]
+            middle = float(np.median(values)) if values.size else 1.0
+            alignment = Alignment(PRIOR_DEPTH / middle if prior.kind == "depth" else 1 / (PRIOR_DEPTH * middle))
+        self._alignment = alignment
+        static = fuse(prior, alignment, measured, log_error)
+        dynamic = self._dynamic(index, static, view)
+        fused = fuse(prior, alignment, measured, log_error, dynamic)
+        fused = FusedDepth(standing_on_ground(fused.depth, dynamic), fused.log_error, fused.source)
+        self._median_depth = float(np.median(fused.depth))
+        return FrameGeometry(fused, dynamic)
+
+    def _measured(self, index: int, view: TwoView) -> tuple[np.ndarray, np.ndarray]:
+        """Measured depth of a frame [H, W], 0 where unknown, and its expected log error."""
+        depth = view.anchor_depth if index == self._anchor_index else view.frame_depth
+        if self._geometry.kind in WITHOUT_DEPTH and index != self._anchor_index:
+            depth = self._carried(view)
+        log_error = np.where(depth > 0, CARRIED_ERROR, np.inf).astype(np.float32)
+        if self._geometry.cameras is None:
+            return depth, log_error
+        cameras = self._geometry.cameras
+        if not np.isfinite(cameras[index]).all():
+            return depth, log_error
+        found = static_depth(self._read, index, cameras, self._focal_px, self._median_depth)
+        return np.where(found.known, found.depth, 0), found.log_error
+
+    def _carried(self, view: TwoView) -> np.ndarray:
+        """The anchor's depth of static points in a frame of a camera that does not translate: all frames have one scale."""
+        returned = returns(view.backward_flow, view.forward_flow)
+        back = self._grid + view.backward_flow
+        static = sample_flow((~self._anchor.dynamic).astype(np.float32), back) > 0.99
+        points = sample_flow(self._start, back) @ view.anchor_from_frame[:3, :3].astype(np.float32)
+        return np.where(returned & static & (points[..., 2] > 0), points[..., 2], 0).astype(np.float32)
+
+    def _dynamic(self, index: int, static: FusedDepth, view: TwoView) -> np.ndarray:
+        """Dynamic pixels [H, W] of a frame."""
+        others = [k for k in self._neighbours(index) if k in self._cameras]
+        camera = view.anchor_from_frame
+        found = dynamic_pixels(
+            static.depth,
+            static.source == 0,
+            [self._steps.chain(index, k) for k in others],
+            [invert_rigid(self._cameras[k]) @ camera for k in others],
+            self._focal_px,
+        )
+        return found if self._static is None else found & ~self._static(index)
+
+    def _neighbours(self, index: int) -> Sequence[int]:
+        return [index + offset for offset in OFFSETS if 0 <= index + offset < self._num_frames]
+
+    def _tracks(self, frame: FrameGeometry, view: TwoView) -> np.ndarray:
+        """The anchor's points [H, W, 3] at the time of a frame. A point that is not seen keeps its last displacement."""
+        there = self._grid + view.forward_flow
+        camera_from_world = invert_rigid(view.anchor_from_frame)
+        static = transform_maps(camera_from_world, self._start)
+        height, width = static.shape[:2]
+        pixel = static[..., :2] / np.maximum(static[..., 2:], 1e-3) * self._focal_px + (width / 2, height / 2)
+        away = length((pixel - there).astype(np.float32)) > MIN_MOTION * max(height, width)
+        dynamic = self._anchor.dynamic | (sample_flow(frame.dynamic.astype(np.float32), there) > 0.5)
+        moves = dynamic & away & returns(view.forward_flow, view.backward_flow)
+        depth = sample_flow(frame.fused.depth, there)
+        now = transform_maps(view.anchor_from_frame, pixel_rays(there, self._focal_px, (height, width)) * depth[..., None])
+        self._moved = np.where(moves[..., None], now - self._start, self._moved).astype(np.float32)
+        # seen where a static point would be: it rests again, or never moved
+        rests = ~away & returns(view.forward_flow, view.backward_flow)
+        self._moved[rests] = 0
+        return self._start + self._moved
+
+
+def _confidence(fused: FusedDepth) -> np.ndarray:
+    """Confidence [H, W] > 1: one over the expected log error."""
+    return (1 + 1 / np.maximum(fused.log_error, 1e-3)).astype(np.float32)

@@ -1,0 +1,127 @@
+"""Fusion of the depth prior of a frame with its measured static depth.
+
+The prior has the shape of every object, up to scale (and shift); the measurement is right to a few percent where it exists. The result
+equals the measurement there and keeps the edges of the prior elsewhere: prior, aligned by a robust fit, times a smooth correction.
+Dynamic objects take the aligned prior without the correction, which belongs to the background behind them.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from st4rtrack.hints.depth_prior import PriorDepth
+from st4rtrack.model.hints import fill_in
+
+MIN_KNOWN_SHARE = 0.02
+"""Share of the frame whose depth must be measured, or the alignment of the frame before is used."""
+FIT_POINTS = 4000
+FIT_ROUNDS = 8
+MIN_NOISE = 0.02
+"""Log depth: a smaller spread of the residuals is not believed."""
+SHIFT_PRECISION = 0.02
+"""Weight of the expectation that a shift of inverse depth is 0, in shares of all measurements: without it, a narrow range of depths gives
+a negative scale."""
+MAX_RANGE = 20.0
+"""Depth over the median of the measured depth at which an aligned prior ends."""
+CORRECTION_REACH = 0.15
+"""Distance from measured pixels, in long sides of the image, over which the correction fades."""
+MEASURED, PRIOR = 0, 1
+"""Codes of `FusedDepth.source`, as in the array `reconstruction/source` of a scene."""
+PRIOR_DEPTH = 1.0
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Of a prior: z = scale * values, or 1 / z = scale * values + shift."""
+
+    scale: float
+    shift: float = 0.0
+
+    def depth(self, prior: PriorDepth, farthest: float) -> np.ndarray:
+        """z-depth [H, W], at most `farthest`; there also where the prior is unknown."""
+        if prior.kind == "depth":
+            return np.where(prior.values > 0, np.minimum(self.scale * prior.values, farthest), farthest)
+        return 1 / np.maximum(self.scale * prior.values + self.shift, 1 / farthest)
+
+
+@dataclass(frozen=True)
+class FusedDepth:
+    """Dense depth of a frame, [H, W] each.
+
+    Attributes:
+        depth: z-depth float32.
+        log_error: expected |log-depth error| float32.
+        source: uint8, `MEASURED` or `PRIOR`.
+    """
+
+    depth: np.ndarray
+    log_error: np.ndarray
+    source: np.ndarray
+
+
+def align(prior: PriorDepth, measured: np.ndarray, log_error: np.ndarray) -> Alignment | None:
+    """Robust alignment of a prior with measured depth [H, W] (0 where unknown); `None` where too little is measured.
+
+    Args:
+        log_error: [H, W], of the measured depth.
+    """
+    both = (measured > 0) & (prior.values > 0)
+    if both.mean() < MIN_KNOWN_SHARE:
+        return None
+    chosen = np.flatnonzero(both)
+    chosen = chosen[:: max(1, len(chosen) // FIT_POINTS)]
+    values, depth = prior.values.ravel()[chosen].astype(np.float64), measured.ravel()[chosen].astype(np.float64)
+    weight = 1 / np.maximum(log_error.ravel()[chosen].astype(np.float64), MIN_NOISE) ** 2
+    if prior.kind == "depth":
+        return Alignment(float(np.exp(weighted_median(np.log(depth / values), weight))))
+    return _scale_and_shift(values, 1 / depth, weight)
+
+
+def fuse(
+    prior: PriorDepth, alignment: Alignment, measured: np.ndarray, log_error: np.ndarray, dynamic: np.ndarray | None = None
+) -> FusedDepth:
+    """Dense depth of a frame.
+
+    Args:
+        alignment: of the prior, to the unit of the measured depth.
+        measured, log_error: [H, W]; depth 0 where unknown.
+        dynamic: [H, W] bool; their measured depth is not used.
+    """
+    known = measured > 0 if dynamic is None else (measured > 0) & ~dynamic
+    farthest = MAX_RANGE * (float(np.median(measured[known])) if known.any() else PRIOR_DEPTH)
+    depth = alignment.depth(prior, farthest)
+    if known.any():
+        correction = np.where(known, np.log(np.maximum(measured, 1e-6) / depth), 0.0).astype(np.float32)
+        smooth = fill_in(torch.from_numpy(correction)[None], torch.from_numpy(known)[None])[0].numpy()
+        distance = cv2.distanceTransform((~known).astype(np.uint8), cv2.DIST_L2, 3) / max(known.shape)
+        strength = np.exp(-distance / CORRECTION_REACH)
+        strength = strength if dynamic is None else np.where(dynamic, 0.0, strength)
+        depth = np.where(known, measured, depth * np.exp(smooth * strength))
+    expected = np.where(known, log_error, prior.log_error).astype(np.float32)
+    return FusedDepth(depth.astype(np.float32), expected, np.where(known, MEASURED, PRIOR).astype(np.uint8))
+
+
+def weighted_median(values: np.ndarray, weight: np.ndarray) -> float:
+    """Median of values [n] under positive weights [n]."""
+    order = np.argsort(values)
+    total = np.cumsum(weight[order])
+    return float(values[order][np.searchsorted(total, total[-1] / 2)])
+
+
+def _scale_and_shift(values: np.ndarray, inverse: np.ndarray, weight: np.ndarray) -> Alignment:
+    """Re-weighted least squares (Cauchy) of relative residuals of 1 / z = scale * values + shift; the scale stays positive."""
+    only_scale = Alignment(weighted_median(inverse / values, weight))
+    scale, shift = only_scale.scale, 0.0
+    terms = np.stack([values, np.ones_like(values)], axis=1)
+    for _ in range(FIT_ROUNDS):
+        residual = np.maximum(scale * values + shift, 1e-3 * float(np.median(inverse))) / inverse - 1
+        noise = max(1.4826 * float(np.median(np.abs(residual))), MIN_NOISE)
+        robust = weight / (1 + (residual / (2 * noise)) ** 2) / inverse**2
+        normal = (terms * robust[:, None]).T @ terms
+        normal[1, 1] += SHIFT_PRECISION * robust.sum()
+        scale, shift = np.linalg.solve(normal, (terms * robust[:, None]).T @ inverse)
+        if scale <= 0:
+            return only_scale
+    return Alignment(float(scale), float(shift))
