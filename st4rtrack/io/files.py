@@ -86,6 +86,11 @@ def expanded(path: str | Path) -> Path:
         raise UserError(f"{path} is in a home folder that is not known here; give the whole path, or set HOME") from None
 
 
+def absolute(path: str | Path) -> Path:
+    """The path from the root, the home folder in place of ~; links are kept, as a video has the name that the user knows."""
+    return Path(os.path.normpath(expanded(path).absolute()))
+
+
 def require_not_lfs_pointer(path: Path) -> None:
     """Refuses the text that stands for a file in a clone without Git LFS.
 
