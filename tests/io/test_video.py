@@ -295,6 +295,19 @@ def test_download_that_stopped_early(tmp_path: Path, name: str) -> None:
     assert found == sorted(set(found))
 
 
+@pytest.mark.parametrize("name", ["a.ts", "a.mp4", "a.mkv"])
+@pytest.mark.parametrize("pyramid", ["none", "normal"])
+def test_open_video_cut_off_between_b_frames_stops_before_the_gap(tmp_path: Path, name: str, pyramid: str) -> None:
+    options = {"g": "24", "bf": "4", "b_strategy": "0", "x264-params": f"b-pyramid={pyramid}"}
+    path = encode(tmp_path / name, map(numbered, range(36)), container_options={"movflags": "faststart"}, **options)
+    data = path.read_bytes()
+    for share in (0.7, 0.73, 0.76, 0.79, 0.82, 0.85):
+        path.write_bytes(data[: int(share * len(data))])
+        video = open_video(path)
+        assert len(video) > 2 and numbers(video) == list(range(len(video)))
+        np.testing.assert_allclose(video.time_s, np.arange(len(video)) / 10, atol=1e-6)
+
+
 @pytest.mark.parametrize(("name", "codec"), [("a.mkv", "mjpeg"), ("a.mp4", "libx264")])
 def test_damaged_frame_is_named(tmp_path: Path, name: str, codec: str) -> None:
     path = encode(tmp_path / name, map(numbered, range(10)), codec=codec, g="1")
