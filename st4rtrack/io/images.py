@@ -13,7 +13,7 @@ from st4rtrack.io.exif import exif_focal_px, exif_orientation
 from st4rtrack.io.frames import whole_video
 from st4rtrack.io.heif import decode_heif, is_heif
 from st4rtrack.io.image_series import in_order, require_one_series, times_in_names
-from st4rtrack.io.image_size import chunks_fit, size_in_header
+from st4rtrack.io.image_size import chunks_fit, size_in_header, tiff_pages
 from st4rtrack.io.memory import MAX_PIXELS
 from st4rtrack.types import UserError, Video
 
@@ -49,6 +49,9 @@ def open_images(paths: list[Path], source: str, rate: float) -> Video:
     for label, size in zip(labels, sizes, strict=True):
         if size and sizes[0] and sorted(size) != sorted(sizes[0]):  # sorted: the orientation is not known yet
             raise UserError(_sizes_differ(label, size, labels[0], sizes[0]))
+    with paths[0].open("rb") as file:
+        if (pages := len(tiff_pages(file))) > 1:
+            logger.warning("only the first of %d pages of %s is read; give the file itself to read all", pages, labels[0])
     name = paths[0].parent.name
     video = open_encoded_images(lambda i: _content(paths[i], labels[i]), labels, name, source, rate)
     return video if times is None else replace(video, time_s=times)

@@ -344,6 +344,31 @@ def test_folder_of_images(tmp_path: Path) -> None:
     assert numbers(open_video(folder, fps=10, start="0.5s", stride=3)) == [5, 8, 11]
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_open_video_of_a_tiff_of_several_pages_has_all_frames(
+    tmp_path: Path, dtype: type, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "stack.tif"
+    pages = [numbered(i).astype(dtype)[..., ::-1] * (257 if dtype == np.uint16 else 1) for i in range(5)]
+    assert cv2.imwritemulti(str(path), pages)
+    video = open_video(path, fps=10)
+    assert (video.name, len(video), numbers(video)) == ("stack", 5, list(range(5)))
+    assert numbers(open_video(path, start=1, stride=3)) == [1, 4] and not caplog.text
+    np.testing.assert_allclose(video.time_s, np.arange(5) / 10)
+    assert numbers(open_video(tmp_path)) == [0] and "first of 5 pages" in caplog.text
+
+
+def test_open_video_of_a_tiff_whose_directories_form_a_loop_ends(tmp_path: Path) -> None:
+    path = tmp_path / "loop.tif"
+    assert cv2.imwritemulti(str(path), [numbered(i)[..., ::-1] for i in range(2)])
+    data = bytearray(path.read_bytes())
+    first = int.from_bytes(data[4:8], "little")
+    end = first + 2 + 12 * int.from_bytes(data[first : first + 2], "little")
+    data[end : end + 4] = data[4:8]
+    path.write_bytes(data)
+    assert numbers(open_video(path)) == [0]
+
+
 def test_glob_of_images(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "shots", ["a1.png", "b.jpg", "a10.png", "a2.png"])
     video = open_video(f"{folder}/a*.png")
