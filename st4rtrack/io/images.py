@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from st4rtrack.io.exif import exif_focal_px, exif_orientation
+from st4rtrack.io.files import require_downloaded
 from st4rtrack.io.frames import whole_video
 from st4rtrack.io.heif import decode_heif, is_heif
 from st4rtrack.io.image_series import in_order, require_one_series, times_in_names
@@ -157,8 +158,7 @@ def decode_stored(data: bytes, label: str, flags: int = cv2.IMREAD_UNCHANGED) ->
     Raises:
         UserError: it is none that can be read, or claims more pixels than are read.
     """
-    if data.startswith(b"version https://git-lfs"):
-        raise UserError(f"{label} is a Git LFS pointer and not the image; fetch it with: git lfs pull")
+    require_downloaded(label, data)
     size, unreadable = size_in_header(BytesIO(data)), f"{label} cannot be read as an image; replace it or take it out"
     if size is None:  # decoders know more kinds, whose claims nobody looks at
         raise UserError(unreadable)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from st4rtrack.io.files import require_not_lfs_pointer
+from st4rtrack.io.files import require_downloaded
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.types import UserError
 
@@ -157,7 +157,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it holds classes outside the list, or is no such file.
     """
-    require_not_lfs_pointer(path)
+    require_downloaded(path)
     _require_unpacked(path)
     try:
         with torch.serialization.safe_globals(ALLOWED_CLASSES), warnings.catch_warnings():
