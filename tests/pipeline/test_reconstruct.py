@@ -1,5 +1,6 @@
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,21 @@ def test_a_network_that_fits_no_camera_costs_nothing_that_is_there(clip: Procedu
             reconstruct(clip.rgb, model=TruthNetwork(useless), size=256, output=tmp_path / folder, overwrite=overwrite)
     assert len(load_scene(tmp_path / "scene")) == 2
     assert not (tmp_path / "new").exists()
+
+
+def test_complete_scene_is_found_without_reading_its_frames_again(clip: ProceduralClip, tmp_path: Path) -> None:
+    barred = np.pad(clip.rgb, ((0, 0), (24, 24), (0, 0), (0, 0)))
+    made = reconstruct(barred, model=TruthNetwork(clip), size=256, output=tmp_path / "scene")
+    assert made.info["results"]["content_px"] == [0, 24, 256, 216]
+    video, reads = open_video(barred), list[int]()
+
+    def read(start: int, stop: int) -> Iterator[np.ndarray]:
+        for index in range(start, stop):
+            reads.append(index)
+            yield barred[index]
+
+    again = reconstruct(replace(video, read=read), model=TruthNetwork(clip), size=256, output=tmp_path / "scene")
+    assert reads == [0] and len(again) == len(made)  # the anchor, whether it shows anything
 
 
 def test_scene_of_a_relative_path_finds_its_video_from_any_folder(
