@@ -218,9 +218,9 @@ def _transforms(path: Path) -> CameraFile:
     size = sizes[0] if sizes else None
     intrinsics = field_x = None
     if pinholes:
-        said_px = np.array(pinholes)
-        intrinsics = require_intrinsics(np.nan_to_num(said_px), label)
-        intrinsics[:, :2, 2] = said_px[:, 2:]
+        fx_fy_cx_cy = np.array(pinholes)
+        intrinsics = require_intrinsics(np.nan_to_num(fx_fy_cx_cy), label)
+        intrinsics[:, :2, 2] = fx_fy_cx_cy[:, 2:]
         if size is not None:
             scale = np.array([(size[1] / width, size[0] / height, 1) for height, width in sizes])
             intrinsics = intrinsics * scale[:, :, None]
