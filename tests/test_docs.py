@@ -1,6 +1,7 @@
 """The documentation site: pages that agree with the program, links that lead somewhere, nothing that needs a network."""
 
 import importlib.util
+import pkgutil
 import re
 import subprocess
 import sys
@@ -34,6 +35,13 @@ def test_links_out_of_the_documentation_lead_to_files_and_become_names() -> None
         assert "](../" not in hooks.on_page_markdown(page.read_text())
     assert found > 0
     assert hooks.on_page_markdown("[a/b.py](../a/b.py) and [its card](../a/c.md)") == "`a/b.py` and its card (`a/c.md`)"
+
+
+def test_docs_name_only_parts_of_the_package_that_exist() -> None:
+    names = {name for page in DOCS.glob("*.md") for name in re.findall(r"`st4rtrack((?:\.\w+)+)", page.read_text())}
+    assert len(names) > 5
+    for name in names:
+        pkgutil.resolve_name(f"st4rtrack{name}")
 
 
 def test_pictures_are_light() -> None:

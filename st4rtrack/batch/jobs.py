@@ -2,14 +2,13 @@
 
 import itertools
 import mimetypes
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from st4rtrack.io.animation import is_animated
-from st4rtrack.io.files import expanded, matches_of
+from st4rtrack.io.files import absolute, matches_of
 from st4rtrack.io.images import IMAGE_SUFFIXES, images_among
 from st4rtrack.io.scene import SCENE_JSON, SCENE_ZARR
 from st4rtrack.io.scene.description import read_json
@@ -40,7 +39,7 @@ def find_jobs(patterns: Sequence[str], output: Path) -> list[Job]:
     """
     if not patterns:
         raise UserError("name at least one video, or a glob of videos in quotes")
-    output = _absolute(output)
+    output = absolute(output)
     found = [path for pattern in patterns for path in _matches(pattern, output)]
     videos = list(dict.fromkeys(found))
     for video in videos:
@@ -58,7 +57,7 @@ def find_jobs(patterns: Sequence[str], output: Path) -> list[Job]:
 
 def _matches(pattern: str, output: Path) -> list[Path]:
     """Absolute paths of the videos that a path or a glob names."""
-    path = _absolute(pattern)
+    path = absolute(pattern)
     literal = path.exists()
     found = [path] if literal else matches_of(path)
     inside = [match for match in found if output not in (match, *match.parents) and (literal or not match.name.startswith("."))]
@@ -80,11 +79,6 @@ def _videos_in(path: Path) -> list[Path]:
 
 def _is_video_file(path: Path) -> bool:
     return path.is_file() and not path.name.startswith(".") and (mimetypes.guess_type(path.name)[0] or "").startswith("video/")
-
-
-def _absolute(path: str | Path) -> Path:
-    """The same in every folder; links are kept, as a video has the name that the user knows."""
-    return Path(os.path.normpath(expanded(path).absolute()))
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

@@ -20,7 +20,7 @@ from st4rtrack.types import Scene, UserError
 if TYPE_CHECKING:  # PyTorch is imported in the worker, after its threads are set
     from st4rtrack.model.network import St4RTrack
 
-Finish = Callable[[Scene, Path, bool], None]
+Finish = Callable[[Scene, Path, bool], object]
 """`finish(scene, folder, changed)` writes what lies beside a scene's arrays; `changed` says that frames were made in this call."""
 
 

@@ -21,7 +21,9 @@ FOCALS = (0.5, 0.62, 0.76, 0.94, 1.17, 1.45)
 FINER_STEPS = (1.11, 1.055)
 PRIOR_FOCAL, PRIOR_SPREAD, PRIOR_WEIGHT_PX = 0.82, 0.35, 0.002
 """Prior over real lenses (phones: 60 to 75 degrees along the long side): median in long sides, standard deviation of its logarithm, and the
-mean reprojection error that one squared deviation is worth. Without it, short clips end at a limit of the search."""
+mean reprojection error that one squared deviation is worth. Without it, short clips end at a limit of the search. The median is also the
+result for a whole video whose focal length cannot be found: a short pan, forward motion, or no survey. Before and beside the search
+`two_view.ASSUMED_FOCAL` stands in."""
 SEARCH_STEP_PX = 4
 MIN_MATCHED_SHARE = 0.15
 MIN_KNOWN_SHARE = 0.05

@@ -18,7 +18,9 @@ from st4rtrack.geometry.transforms import invert_rigid, rigid
 from st4rtrack.geometry.vectors import dot, length
 
 ASSUMED_FOCAL = 0.9
-"""Focal length in long sides of the image: 58 degrees, the middle of what people film with."""
+"""Focal length in long sides of the image (58 degrees) that stands in while none is known: in the geometry of a pair, to match key
+frames, to tell shots and camera motions apart, and as the unit of the focal length in the hints, so that trained networks depend on it.
+It is a result only where cameras or depth are given, no focal length is, and the survey fails; otherwise see `survey.PRIOR_FOCAL`."""
 
 MATCHES = 1000
 MAX_EPIPOLAR_ERROR_PX = 1.0

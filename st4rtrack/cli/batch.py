@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from st4rtrack.cli.groups import FrameOptions, KnownOptions, SceneOptions
+from st4rtrack.cli.run import write_beside
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
     from st4rtrack.batch.outcome import Outcome, Status
-    from st4rtrack.types import Scene
 
 
 def batch(
@@ -118,32 +118,13 @@ class BatchProgress:
             self._bar.close()
 
 
-def write_beside(scene: "Scene", folder: Path, changed: bool, formats: tuple[str, ...]) -> None:
-    """Writes the picture and the exports of a scene: all when it has changed, else those that are missing or older than it."""
-    from st4rtrack.formats import FORMATS
-    from st4rtrack.formats import export as write_export
-    from st4rtrack.io.scene import OVERVIEW, SCENE_JSON
-    from st4rtrack.render.overview import write_overview
-
-    made_at = (folder / SCENE_JSON).stat().st_mtime_ns
-
-    def due(path: Path) -> bool:
-        return changed or not path.exists() or path.stat().st_mtime_ns < made_at
-
-    if due(folder / OVERVIEW):
-        write_overview(scene, folder / OVERVIEW)
-    for name in formats:
-        path = folder / f"scene{FORMATS[name].endings[0]}"
-        if due(path):
-            write_export(scene, path, format=name, overwrite=True)
-
-
 def _summarise(outcomes: "list[Outcome]", output: Path) -> None:
     from st4rtrack.batch.outcome import BATCH_JSON
-    from st4rtrack.cli.voice import answer, say, wrote
+    from st4rtrack.cli.voice import answer, say, voice, wrote
 
     states = {state: [outcome for outcome in outcomes if outcome.state == state] for state in ("made", "already there", "failed")}
-    counts = ", ".join(f"{len(of_state)} {state}" for state, of_state in states.items() if of_state)
+    names = {"already there": "already complete"}
+    counts = ", ".join(f"{len(of_state)} {names.get(state, state)}" for state, of_state in states.items() if of_state)
     frames = sum(outcome.frames for outcome in outcomes)
     unreliable = sum(outcome.quality is not None and not outcome.quality.reliable for outcome in outcomes)
     counts += f"; {unreliable} unreliable" if unreliable else ""
@@ -152,6 +133,8 @@ def _summarise(outcomes: "list[Outcome]", output: Path) -> None:
         if outcome.quality is not None:
             put = say if outcome.quality.reliable else answer
             put(f"  {outcome.name}: {outcome.quality.summary(outcome.frames)}")
+    for outcome in states["already there"]:
+        voice().event("already_complete", path=outcome.folder)
     for outcome in states["failed"]:
         answer(f"  failed: {outcome.video}: {outcome.reason}")
     wrote(output / BATCH_JSON)

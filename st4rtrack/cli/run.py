@@ -10,8 +10,6 @@ import tyro
 from st4rtrack.cli.groups import FrameOptions, KnownOptions, SceneOptions
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from st4rtrack.types import Scene
 
 
@@ -41,10 +39,10 @@ def run(
     """
     from st4rtrack.cli.progress import Progress, log_to_stderr
     from st4rtrack.cli.quality import UNRELIABLE, print_quality
-    from st4rtrack.cli.voice import say
+    from st4rtrack.cli.voice import say, voice
     from st4rtrack.cli.voice import wrote as say_wrote
     from st4rtrack.io.formats.units import lengths
-    from st4rtrack.io.queries import read_queries, require_inside
+    from st4rtrack.io.queries import read_queries, require_inside, write_tracks
     from st4rtrack.io.scene.space import require_space
     from st4rtrack.io.video import open_video
 
@@ -67,6 +65,7 @@ def run(
     estimate = estimate_run(opened, network, size=wanted.size, points_dtype=scene.points, auto_anchors=wanted.anchor == "auto")
     say(str(estimate))
     require_space(folder, estimate.num_bytes)
+    before = _changed_at(folder)
     with Progress() as progress:
         made = reconstruct(
             opened,
@@ -82,10 +81,15 @@ def run(
             overwrite=overwrite,
             progress=progress,
         )
-    if progress.done == 0:
+    complete = _changed_at(folder) == before
+    if complete:
+        voice().event("already_complete", path=str(folder))
         say(f"{folder} is already complete; use --overwrite to make it again")
-    wrote = _write_results(made, folder, query_px, wanted.formats)
-    say_wrote(folder / "scene.zarr", *wrote)
+    wrote = write_beside(made, folder, not complete, wanted.formats)
+    if query_px is not None:
+        wrote += write_tracks(made, query_px, folder)
+    if wrote := wrote if complete else [folder / "scene.zarr", *wrote]:
+        say_wrote(*wrote)
     reliable = print_quality(made)
     say(f"look at {folder / 'overview.png'}; for other tools: st4rtrack export {folder} ply")
     say(lengths(made.info))
@@ -93,15 +97,26 @@ def run(
         sys.exit(UNRELIABLE)
 
 
-def _write_results(scene: "Scene", folder: Path, query_px: "np.ndarray | None", formats: Sequence[str]) -> list[Path]:
-    """What a run leaves beside the arrays: the picture, tracks of query points, exports."""
+def _changed_at(folder: Path) -> int:
+    """When the description of a scene was written, in nanoseconds; 0 without one."""
+    from st4rtrack.io.scene import SCENE_JSON
+
+    path = folder / SCENE_JSON
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def write_beside(scene: "Scene", folder: Path, changed: bool, formats: Sequence[str]) -> list[Path]:
+    """Writes the picture and the exports of a scene: all when it has changed, else those that are missing or older than it."""
     from st4rtrack.formats import FORMATS
     from st4rtrack.formats import export as write_export
-    from st4rtrack.io.queries import write_tracks
+    from st4rtrack.io.scene import OVERVIEW
     from st4rtrack.render.overview import write_overview
 
-    wrote = [write_overview(scene, folder / "overview.png")]
-    if query_px is not None:
-        wrote += write_tracks(scene, query_px, folder)
+    made_at = _changed_at(folder)
+
+    def due(path: Path) -> bool:
+        return changed or not path.exists() or path.stat().st_mtime_ns < made_at
+
+    wrote = [write_overview(scene, folder / OVERVIEW)] if due(folder / OVERVIEW) else []
     exports = [(name, folder / f"scene{FORMATS[name].endings[0]}") for name in formats]
-    return wrote + [write_export(scene, path, format=name, overwrite=True) for name, path in exports]
+    return wrote + [write_export(scene, path, format=name, overwrite=True) for name, path in exports if due(path)]

@@ -1,4 +1,4 @@
-"""Animated WebP, PNG and AVIF images as video."""
+"""Animated WebP, PNG and AVIF images and TIFF files of several pages as video."""
 
 import struct
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 from st4rtrack.io.frames import whole_video
-from st4rtrack.io.images import over_grey
+from st4rtrack.io.image_size import tiff_pages
+from st4rtrack.io.images import open_encoded_images, over_grey
 from st4rtrack.io.memory import MAX_PIXELS
 from st4rtrack.types import UserError, Video
 
@@ -19,8 +20,11 @@ _UNTIMED_S = 0.1
 
 
 def is_animated(path: Path) -> bool:
-    """Whether an image file is an animation, by its header."""
+    """Whether an image file holds several frames, by its header."""
     with path.open("rb") as file:
+        if len(tiff_pages(file)) > 1:
+            return True
+        file.seek(0)
         head = file.read(_HEAD)
     if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X":
         return bool(head[20] & 2)
@@ -29,12 +33,21 @@ def is_animated(path: Path) -> bool:
     return head[4:12] == b"ftypavis"
 
 
-def open_animation(path: Path, source: str) -> Video:
-    """All frames of an animation; they are held in memory, as their formats know no key frames.
+def open_animation(path: Path, source: str, rate: float) -> Video:
+    """All frames of an animation; they are held in memory, as their formats know no key frames. Pages of a TIFF file are read one by one.
+
+    Args:
+        rate: frames per second of TIFF files, which have no times.
 
     Raises:
         UserError: OpenCV is too old, or the file is damaged or too large.
     """
+    path = path.resolve()  # the current folder may change before a frame is read
+    with path.open("rb") as file:
+        pages = tiff_pages(file)
+    if pages:
+        labels = [f"page {page} of {source}" for page in range(len(pages))]
+        return open_encoded_images(lambda page: _tiff_from_page(path.read_bytes(), pages[page]), labels, path.stem, source, rate)
     if not hasattr(cv2, "imdecodeanimation"):
         fix = "install opencv-python-headless 4.12 or newer, or convert it to mp4"
         raise UserError(f"{source} is an animated image, which this OpenCV ({cv2.__version__}) cannot read; {fix}")
@@ -59,6 +72,11 @@ def open_animation(path: Path, source: str) -> Video:
 
     height, width = frames[0].shape[:2]
     return whole_video(path.stem, source, height, width, time_s, frames_at)
+
+
+def _tiff_from_page(data: bytes, directory: int) -> bytes:
+    """A TIFF file that begins with another of its pages."""
+    return b"".join((data[:4], struct.pack("<I" if data[:1] == b"I" else ">I", directory), memoryview(data)[8:]))
 
 
 def _pixels_announced(data: bytes) -> int:

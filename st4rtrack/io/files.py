@@ -1,5 +1,6 @@
 """Files that are there whole or not at all."""
 
+import codecs
 import contextlib
 import hashlib
 import os
@@ -14,6 +15,7 @@ from typing import IO
 from st4rtrack.types import UserError
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_START_BYTES = 1024
 _NAME_BYTES = 255
 """Of a file name, at most, on all usual file systems."""
 _ROOM_BYTES = 80
@@ -86,15 +88,31 @@ def expanded(path: str | Path) -> Path:
         raise UserError(f"{path} is in a home folder that is not known here; give the whole path, or set HOME") from None
 
 
-def require_not_lfs_pointer(path: Path) -> None:
-    """Refuses the text that stands for a file in a clone without Git LFS.
+def absolute(path: str | Path) -> Path:
+    """The path from the root, the home folder in place of ~; links are kept, as a video has the name that the user knows."""
+    return Path(os.path.normpath(expanded(path).absolute()))
 
+
+def require_downloaded(path: Path | str, start: bytes | None = None) -> None:
+    """Refuses what a failed download leaves in place of a file: the text of a clone without Git LFS, or an HTML page.
+
+    Args:
+        path: the file.
+        start: of its content, where that is at hand.
     Raises:
         UserError: it is one.
     """
-    with path.open("rb") as file:
-        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
-            raise UserError(f"{path} is a Git LFS pointer, not the file itself; fetch it with: git lfs pull")
+    if start is None:
+        with Path(path).open("rb") as file:
+            start = file.read(_START_BYTES)
+    if start.startswith(_LFS_POINTER):
+        raise UserError(f"{path} is a Git LFS pointer, not the file itself; fetch it with: git lfs pull")
+    text = start[:_START_BYTES].removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    if text.startswith(b"<") and (b"<!doctype html" in text or b"<html" in text):
+        raise UserError(
+            f"{path} is an HTML page, not the file itself: the download failed or asked for a login; open it in a browser to see why, "
+            "and download the file again"
+        )
 
 
 def _host() -> str:

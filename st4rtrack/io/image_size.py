@@ -10,6 +10,8 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))
 """Markers of JPEG that stand alone."""
 _JPEG_START = 1 << 16
+_TIFF = (b"II*\0", b"MM\0*")
+_TIFF_SUBFILE, _TIFF_NO_PAGE = 254, 1 | 4  # a smaller version of another page, or a mask
 _TIFF_NUMBER = {1: "B", 3: "H", 4: "I", 16: "Q"}
 
 
@@ -30,7 +32,7 @@ def size_in_header(file: IO[bytes]) -> tuple[int, int] | None:
             return abs(height), abs(width)
         if found := re.match(rb"P[1-7]\s+(\d{1,18})\s+(\d{1,18})\s", start):
             return int(found[2]), int(found[1])
-        if start[:4] in (b"II*\0", b"MM\0*"):
+        if start[:4] in _TIFF:
             return _tiff_size(file, "<" if start[:1] == b"I" else ">")
         if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
             return _webp_size(start)
@@ -86,18 +88,46 @@ def _jpeg_frame(data: bytes) -> tuple[int, int] | None:
     return None
 
 
+def tiff_pages(file: IO[bytes]) -> list[int]:
+    """Places of the directories of a TIFF file's pages, thumbnails and masks left out; empty for other files and damaged ones.
+
+    Args:
+        file: at its beginning.
+    """
+    start = file.read(8)
+    if start[:4] not in _TIFF:
+        return []
+    order, pages, seen = "<" if start[:1] == b"I" else ">", [], set[int]()
+    try:
+        (at,) = struct.unpack_from(f"{order}I", start, 4)
+        while at and at not in seen:
+            seen.add(at)
+            tags = _tiff_tags(file, order, at)
+            if not tags.get(_TIFF_SUBFILE, 0) & _TIFF_NO_PAGE:
+                pages.append(at)
+            (at,) = struct.unpack(f"{order}I", file.read(4))
+    except struct.error:  # it ends before
+        return []
+    return pages
+
+
 def _tiff_size(file: IO[bytes], order: str) -> tuple[int, int] | None:
-    """From the tags 256 and 257 of the first directory."""
     file.seek(4)
-    file.seek(struct.unpack(f"{order}I", file.read(4))[0])
+    tags = _tiff_tags(file, order, struct.unpack(f"{order}I", file.read(4))[0])
+    return (tags[257], tags[256]) if {256, 257} <= tags.keys() else None
+
+
+def _tiff_tags(file: IO[bytes], order: str, at: int) -> dict[int, int]:
+    """Width (256), height (257) and kind (254) in a directory; the file is left behind its entries."""
+    file.seek(at)
     (count,) = struct.unpack(f"{order}H", file.read(2))
-    sizes: dict[int, int] = {}
+    tags: dict[int, int] = {}
     for _ in range(count):
         entry = file.read(12)
         tag, kind = struct.unpack_from(f"{order}HH", entry)
-        if tag in (256, 257) and kind in _TIFF_NUMBER:
-            sizes[tag] = struct.unpack_from(f"{order}{_TIFF_NUMBER[kind]}", entry, 8)[0] if kind != 16 else 1 << 32
-    return (sizes[257], sizes[256]) if len(sizes) == 2 else None
+        if tag in (_TIFF_SUBFILE, 256, 257) and kind in _TIFF_NUMBER:
+            tags[tag] = struct.unpack_from(f"{order}{_TIFF_NUMBER[kind]}", entry, 8)[0] if kind != 16 else 1 << 32
+    return tags
 
 
 def _webp_size(start: bytes) -> tuple[int, int] | None:

@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 
 from st4rtrack.io.exif import exif_focal_px, exif_orientation
+from st4rtrack.io.files import require_downloaded
 from st4rtrack.io.frames import whole_video
 from st4rtrack.io.heif import decode_heif, is_heif
 from st4rtrack.io.image_series import in_order, require_one_series, times_in_names
-from st4rtrack.io.image_size import chunks_fit, size_in_header
+from st4rtrack.io.image_size import chunks_fit, size_in_header, tiff_pages
 from st4rtrack.io.memory import MAX_PIXELS
 from st4rtrack.types import UserError, Video
 
@@ -49,6 +50,9 @@ def open_images(paths: list[Path], source: str, rate: float) -> Video:
     for label, size in zip(labels, sizes, strict=True):
         if size and sizes[0] and sorted(size) != sorted(sizes[0]):  # sorted: the orientation is not known yet
             raise UserError(_sizes_differ(label, size, labels[0], sizes[0]))
+    with paths[0].open("rb") as file:
+        if (pages := len(tiff_pages(file))) > 1:
+            logger.warning("only the first of %d pages of %s is read; give the file itself to read all", pages, labels[0])
     name = paths[0].parent.name
     video = open_encoded_images(lambda i: _content(paths[i], labels[i]), labels, name, source, rate)
     return video if times is None else replace(video, time_s=times)
@@ -154,8 +158,7 @@ def decode_stored(data: bytes, label: str, flags: int = cv2.IMREAD_UNCHANGED) ->
     Raises:
         UserError: it is none that can be read, or claims more pixels than are read.
     """
-    if data.startswith(b"version https://git-lfs"):
-        raise UserError(f"{label} is a Git LFS pointer and not the image; fetch it with: git lfs pull")
+    require_downloaded(label, data)
     size, unreadable = size_in_header(BytesIO(data)), f"{label} cannot be read as an image; replace it or take it out"
     if size is None:  # decoders know more kinds, whose claims nobody looks at
         raise UserError(unreadable)

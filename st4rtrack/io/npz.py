@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from st4rtrack.io.byte_objects import read_byte_objects
+from st4rtrack.io.files import require_downloaded
 from st4rtrack.io.npy import read_array, read_header, require_memory
 from st4rtrack.types import UserError
 
@@ -54,6 +55,7 @@ def opened_npz(path: Path) -> Iterator[zipfile.ZipFile]:
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist; check the path")
+    require_downloaded(path)
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive

@@ -28,7 +28,10 @@ def read_queries(path: Path) -> np.ndarray:
     if not path.is_file():
         raise UserError(f"there is no query file {path}")
     queries = _read_npz(path) if path.suffix == ".npz" else _read_csv(path)
-    if queries.ndim != 2 or queries.shape[1] not in (2, 3) or len(queries) == 0 or not np.isfinite(queries).all():
+    if queries.ndim == 2 and not np.isfinite(queries).all():
+        row = int((~np.isfinite(queries).all(axis=1)).argmax())
+        raise UserError(f"point {row} of {path} is not finite ({', '.join(map(str, queries[row]))}); leave it out")
+    if queries.ndim != 2 or queries.shape[1] not in (2, 3) or len(queries) == 0:
         raise UserError(
             f"{path} must hold at least one row of two numbers u,v (or three: u,v,frame), got the shape {list(queries.shape)}"
         )
@@ -117,23 +120,34 @@ def _write_csv(tracks: Tracks, time_s: np.ndarray, path: Path) -> None:
 def _read_csv(path: Path) -> np.ndarray:
     """Also as spreadsheets write it: semicolons or tabs with decimal commas, UTF-16."""
     try:
-        text = _decoded(path.read_bytes())
-        if text.startswith("sep="):  # a spreadsheet's hint to itself
-            text = text.partition("\n")[2]
-        separator = next((mark for mark in (";", "\t") if mark in text.split("\n", 1)[0]), ",")
-        rows = [row for row in csv.reader(text.splitlines(), delimiter=separator) if any(cell.strip() for cell in row)]
-        if separator != ",":
-            rows = [[cell.replace(",", ".") for cell in row] for row in rows]
-        if rows and not _is_number(rows[0][0]):
-            columns = _columns([cell.strip().lower() for cell in rows[0]], path)
-            if any(len(row) != len(rows[0]) for row in rows):  # decimal commas between commas
-                raise ValueError("a row has another number of cells than the header")
-            rows = [[row[column] for column in columns] for row in rows[1:]]
-        return np.array([[float(cell) for cell in row] for row in rows], dtype=np.float64)
-    except (ValueError, IndexError, OSError, csv.Error):  # text in another encoding is a ValueError too
+        lines = list(enumerate(_decoded(path.read_bytes()).splitlines(), 1))
+        if lines and lines[0][1].startswith("sep="):  # a spreadsheet's hint to itself
+            lines = lines[1:]
+        rows = [(number, line) for number, line in lines if line.strip(" ,;\t")]
+        separator = next((mark for mark in (";", "\t") if rows and mark in rows[0][1]), ",")
+        cells = [(number, _cells(line, separator)) for number, line in rows]
+    except (ValueError, OSError, csv.Error) as error:  # text in another encoding is a ValueError
+        raise UserError(f"{path} is not a CSV ({error}); save it as CSV in UTF-8, with one row per point") from None
+    names = cells[0][1] if cells else []
+    columns = list(range(len(names)))
+    if cells and not _is_number(names[0]):
+        columns, cells = _columns([name.lower() for name in names], path), cells[1:]
+    return np.array([_numbers(row, len(names), columns, f"line {number} of {path}") for number, row in cells], np.float64)
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    cells = [cell.strip() for cell in next(csv.reader([line], delimiter=separator))]
+    return cells if separator == "," else [cell.replace(",", ".") for cell in cells]
+
+
+def _numbers(row: list[str], width: int, columns: list[int], place: str) -> list[float]:
+    """The cells of the wanted columns; every row must be as wide as the first (decimal commas between commas are refused)."""
+    values = [float(row[column]) for column in columns if _is_number(row[column])] if len(row) == width else []
+    if len(values) != len(columns) or not np.isfinite(values).all():
         raise UserError(
-            f"{path} is not a CSV of numbers with the columns u,v or u,v,frame; save it as CSV in UTF-8, with one row per point"
-        ) from None
+            f"{place} must be finite numbers in {width} columns, got {','.join(row)!r}; write one row per point, as 120.5,80"
+        )
+    return values
 
 
 def _decoded(data: bytes) -> str:

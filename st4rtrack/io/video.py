@@ -127,7 +127,7 @@ def _open_path(source: str | Path, rate: float) -> Video:
     if path.suffix.lower() == ".zip":
         raise UserError(f"{source} is a zip archive; unpack it and give the folder")
     if path.suffix.lower() in IMAGE_SUFFIXES and is_animated(path):
-        return open_animation(path, str(source))
+        return open_animation(path, str(source), rate)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return replace(open_images([path], str(source), rate), name=path.stem)
     return open_video_file(path, str(source))

@@ -15,7 +15,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from st4rtrack.io.exif import focal_from_35mm
-from st4rtrack.io.files import require_not_lfs_pointer, short_name
+from st4rtrack.io.files import require_downloaded, short_name
 from st4rtrack.io.frames import whole_video
 from st4rtrack.io.memory import MAX_PIXELS
 from st4rtrack.io.video_packets import is_cut_off, packets_of, read_announcements
@@ -95,6 +95,7 @@ class _Index:
 
 
 def open_video_file(path: Path, source: str) -> Video:
+    require_downloaded(path)
     path = path.resolve()  # absolute, so that FFmpeg takes no part of it for a protocol
     index = _index_file(path, source)
     decoder = _Decoder(path, source, index)
@@ -132,7 +133,6 @@ def _open_stream(path: Path, source: str, *, threads: str = "AUTO") -> tuple[Any
         options = {"protocol_whitelist": "file", "format_whitelist": _DEMUXERS, "max_pixels": str(MAX_PIXELS)}
         container = av.open(str(path), options=options)
     except (FFmpegError, OSError, ValueError, MemoryError) as error:
-        require_not_lfs_pointer(path)
         why = "it is cut short and its index is lost" if is_cut_off(path) else getattr(error, "strerror", None) or error
         raise UserError(f"{source} is not a video that can be read ({why}); give a video file or a folder of images") from error
     streams = [stream for stream in container.streams.video if not int(getattr(stream, "disposition", 0)) & _COVER_ART]

@@ -3,9 +3,11 @@
 import logging
 import struct
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 from av.error import FFmpegError
 
 logger = logging.getLogger(__name__)
@@ -13,6 +15,9 @@ logger = logging.getLogger(__name__)
 _MISSED_FRAMES = 1.5
 _MISSED_S = 0.05
 """Tolerances of the duration that a header announces: last frames may have none of their own, and clocks are coarse."""
+
+_REORDERED_FRAMES = 16
+"""Frames that H.264 and HEVC may store before one that is shown earlier, at most."""
 
 _WITHOUT_LENGTH = frozenset({"mpeg", "mpegts"})  # a file that is cut off looks whole
 
@@ -41,7 +46,17 @@ def read_announcements(container: Any, stream: Any, source: str) -> tuple[list[t
     begin_s, end_s = float(min(times) * stream.time_base), float(end * stream.time_base)
     said_s, interval_s = _said_end_s(container, stream), max(1e-3, (end_s - begin_s) / len(times))
     missed = said_s is not None and said_s - end_s > _MISSED_FRAMES * interval_s + _MISSED_S
-    if missed or is_cut_off(Path(container.name)):
+    cut_off = missed or is_cut_off(Path(container.name))
+    whole = not (cut_off or torn or container.format.name in _WITHOUT_LENGTH)
+    if not whole and len(certain := _before_gap(found)) < len(found):
+        logger.warning(
+            "frames of %s between its last ones are lost; what comes after them is left out (%d)",
+            source,
+            len(found) - len(certain),
+        )
+        found = certain
+        end_s = float(max(pts for pts, _, _ in found if pts is not None) * stream.time_base) + interval_s
+    if cut_off:
         rate = float(stream.average_rate or 0) or 1 / interval_s
         total = f" of about {max(len(found) + 1, round((said_s - begin_s) * rate))}" if missed and said_s is not None else ""
         logger.warning(
@@ -51,10 +66,25 @@ def read_announcements(container: Any, stream: Any, source: str) -> tuple[list[t
             total,
             end_s,
         )
-        return found, False
-    if torn:
+    elif torn:
         logger.warning("%s is damaged after %d frames (%s); what comes after is lost", source, len(found), torn[0].strerror)
-    return found, not torn and container.format.name not in _WITHOUT_LENGTH
+    return found, whole
+
+
+def _before_gap(found: list[tuple[int | None, bool, bool]]) -> list[tuple[int | None, bool, bool]]:
+    """The packets of a file that ends early which are shown before the first lost frame.
+
+    B-frames are stored after frames that are shown later: where the file ends between them, frames after the gap would get wrong
+    numbers.
+    """
+    times = [pts for pts, _, shown in found if shown and pts is not None]
+    if times == sorted(times):
+        return found
+    times = sorted(set(times))
+    usual = float(np.median(np.diff(times)))
+    last = times[-_REORDERED_FRAMES - 1 :]
+    end = next((after for before, after in pairwise(last) if after - before > _MISSED_FRAMES * usual), None)
+    return found if end is None else [packet for packet in found if packet[0] is None or packet[0] < end]
 
 
 def is_cut_off(path: Path) -> bool:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from st4rtrack.io.files import expanded, require_not_lfs_pointer
+from st4rtrack.io.files import expanded, require_downloaded
 from st4rtrack.io.json_text import parse_json
 from st4rtrack.io.trouble import causes, explain
 from st4rtrack.model.config import ModelConfig
@@ -266,7 +266,7 @@ def _is_changes(path: Path) -> bool:
 
 def _read_safetensors(path: Path, options: dict[str, Any] | None = None) -> tuple[ModelConfig, dict[str, Tensor]]:
     """`options` are those of a `config.json` beside the file."""
-    require_not_lfs_pointer(path)
+    require_downloaded(path)
     try:
         with safe_open(path, framework="pt") as file:
             header = dict(file.metadata() or {})

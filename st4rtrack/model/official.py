@@ -6,6 +6,7 @@ architecture is a Python expression in a string: it is parsed, never evaluated.
 
 import argparse
 import ast
+import math
 import pickle
 import re
 import warnings
@@ -19,30 +20,61 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from st4rtrack.io.files import require_not_lfs_pointer
+from st4rtrack.io.files import require_downloaded
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.types import UserError
 
 
+class _NumpyArray(np.ndarray):
+    """An array such as the state of a random generator; NumPy's own would also take arbitrary objects."""
+
+    __module__, __qualname__ = "numpy", "ndarray"  # PyTorch's unpickler finds classes by these
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, fortran, data = state
+        plain = _plain_dtype(dtype, data, math.prod(shape))
+        super().__setstate__((1, shape, plain, bool(fortran), data))  # pyright: ignore[reportArgumentType]
+
+
+def _numpy_array(*_: Any) -> np.ndarray:
+    return np.ndarray.__new__(_NumpyArray, (0,))  # `__setstate__` gives it its values
+
+
+def _no_bytes() -> bytes:
+    return b""
+
+
 def _numpy_scalar(dtype: np.dtype, data: bytes) -> np.generic:
     """A NumPy scalar, such as a best score beside the weights; its own constructor would also take arbitrary objects."""
-    if dtype.kind not in "biufc" or len(data) != dtype.itemsize:
-        raise pickle.UnpicklingError("a NumPy scalar that is not a number")
-    return np.frombuffer(data, dtype)[0]
+    plain = _plain_dtype(dtype, data, 1)
+    return np.frombuffer(data, plain)[0] if data else plain.type()
 
 
-def _under_name(module: str) -> Callable[..., np.generic]:
-    """A copy of `_numpy_scalar` that PyTorch's unpickler finds under NumPy's name."""
-    function = FunctionType(_numpy_scalar.__code__, globals(), "scalar")
-    function.__module__, function.__qualname__ = module, "scalar"
-    return function
+def _plain_dtype(dtype: np.dtype, data: bytes, count: int) -> np.dtype:
+    """The type of numbers or text, as its name says it: a pickle may have changed its size."""
+    plain = np.dtype(dtype.str)
+    if plain.kind not in "biufcSU" or plain.itemsize != dtype.itemsize or len(data) != count * plain.itemsize:
+        raise pickle.UnpicklingError("NumPy values that are neither numbers nor text")
+    return plain
+
+
+def _under_name(function: FunctionType, module: str, name: str) -> Callable[..., Any]:
+    """A copy of a function that PyTorch's unpickler finds under NumPy's name."""
+    copy = FunctionType(function.__code__, globals(), name)
+    copy.__module__, copy.__qualname__ = module, name
+    return copy
 
 
 NUMPY_CLASSES = [
     np.dtype,
-    *{type(np.dtype(code)) for code in "?bhilqBHILQefdFD"},
-    _under_name("numpy.core.multiarray"),  # as NumPy 1 wrote it
-    _under_name("numpy._core.multiarray"),
+    *{type(np.dtype(code)) for code in "?bhilqBHILQefdFDSU"},
+    _NumpyArray,
+    _under_name(_no_bytes, "builtins", "bytes"),  # of empty arrays and text; others are encoded
+    *(
+        _under_name(function, module, name)
+        for module in ("numpy.core.multiarray", "numpy._core.multiarray")  # as NumPy 1 and 2 write it
+        for function, name in ((_numpy_scalar, "scalar"), (_numpy_array, "_reconstruct"))
+    ),
 ]
 ALLOWED_CLASSES = [argparse.Namespace, PosixPath, PurePosixPath, *NUMPY_CLASSES]
 ARCHITECTURES = ("AsymmetricCroCo3DStereo", "AsymmetricMASt3R")
@@ -125,7 +157,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it holds classes outside the list, or is no such file.
     """
-    require_not_lfs_pointer(path)
+    require_downloaded(path)
     _require_unpacked(path)
     try:
         with torch.serialization.safe_globals(ALLOWED_CLASSES), warnings.catch_warnings():

@@ -2,10 +2,11 @@
 
 from typing import Any, Literal
 
+from st4rtrack.io.files import absolute, matches_of
 from st4rtrack.io.scene import SceneHeader
 from st4rtrack.io.scene.table import DEFAULT_FIELDS, FRAME_QUALITY
 from st4rtrack.model.network import St4RTrack
-from st4rtrack.types import PixelMap, Video
+from st4rtrack.types import PixelMap, UserError, Video
 
 
 def scene_header(
@@ -34,7 +35,7 @@ def scene_header(
         "model": {"name": model.name, "hash": model.weights_hash, "dtype": str(model.dtype).removeprefix("torch.")},
         "options": options,
         "source": {
-            "video": source.source,
+            "video": _absolute_source(source.source),
             "name": source.name,
             "fps": _rate(source),
             "first_frame": int(source.frame_index[0]),
@@ -54,6 +55,15 @@ def scene_header(
         points_dtype=points_dtype,
         fields=(*DEFAULT_FIELDS, *FRAME_QUALITY),
     )
+
+
+def _absolute_source(source: str) -> str:
+    """The path of a file, folder or glob from the root, so that exports find it from any folder; anything else as it is."""
+    try:
+        path = absolute(source)
+        return str(path) if path.exists() or matches_of(path) else source
+    except (OSError, ValueError, UserError):  # no path
+        return source
 
 
 def _rate(video: Video) -> float | None:

@@ -1,6 +1,7 @@
 """A video made ready for the network: bars cropped, resized, with an anchor that shows something."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import cv2
@@ -10,6 +11,7 @@ from st4rtrack.classical.frame_checks import frame_state
 from st4rtrack.classical.layout import Layout, find_layout, sampled_indices
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.sampling import nearest_pixel
+from st4rtrack.io.scene.description import read_json
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.pipeline.quality_warnings import quality_warning
 from st4rtrack.preprocess import crop, stretch_to_network_size, to_network_size
@@ -34,6 +36,7 @@ class PreparedVideo:
         anchor_index: of the processed frames.
         overlay: [height, width] bool, pixels of logos and subtitles; `None` where there are none.
         warnings: what was observed in the images.
+        content_px: (left, top, right, bottom) of the image inside the bars, in source pixels.
     """
 
     video: Video
@@ -41,18 +44,23 @@ class PreparedVideo:
     anchor_index: int
     overlay: np.ndarray | None
     warnings: tuple[QualityWarning, ...]
+    content_px: tuple[int, int, int, int]
 
 
-def prepare(source: Video, config: ModelConfig, *, anchor: int | str, size: int | None, fit: Fit) -> PreparedVideo:
+def prepare(
+    source: Video, config: ModelConfig, *, anchor: int | str, size: int | None, fit: Fit, output: str | Path | None = None
+) -> PreparedVideo:
     """Crops bars (with `fit` "crop"), resizes to the network's size and chooses the anchor.
 
-    A black or blank anchor frame is replaced by the nearest usable one, with a warning.
+    A black or blank anchor frame is replaced by the nearest usable one, with a warning. Where `output` holds a complete scene, bars
+    are taken from there: only a comparison of its options is left to do.
 
     Raises:
         UserError: the anchor is no frame of the video, or the size is too small.
     """
     index = anchor_index(anchor, len(source))
-    layout = _layout(source) if fit == "crop" else Layout((0, 0, source.width, source.height), None, "none")
+    whole = Layout((0, 0, source.width, source.height), None, "none")
+    layout = whole if fit != "crop" else _stored_layout(output, source) or _layout(source)
     content, content_map = crop(source, *layout.content)
     resize = to_network_size if fit == "crop" else stretch_to_network_size
     video, resize_map = resize(content, long_side=size or config.image_size, patch_size=config.patch_size)
@@ -61,7 +69,7 @@ def prepare(source: Video, config: ModelConfig, *, anchor: int | str, size: int 
     if usable != index:
         warnings.append(quality_warning("anchor_moved", [index, usable], asked=index, used=usable))
     pixel_map = content_map.then(resize_map)
-    return PreparedVideo(video, pixel_map, usable, _overlay(layout, source, video, pixel_map), tuple(warnings))
+    return PreparedVideo(video, pixel_map, usable, _overlay(layout, source, video, pixel_map), tuple(warnings), layout.content)
 
 
 def anchor_index(anchor: int | str, num_frames: int) -> int:
@@ -77,6 +85,17 @@ def anchor_index(anchor: int | str, num_frames: int) -> int:
     if isinstance(anchor, str) or not 0 <= anchor < num_frames:
         raise UserError(f"anchor must be in 0..{num_frames - 1} (processed frames), 'middle' or 'auto', got {anchor!r}")
     return int(anchor)
+
+
+def _stored_layout(output: str | Path | None, source: Video) -> Layout | None:
+    """Of the complete scene in a folder; `None` where there is none, or it does not say."""
+    try:
+        data = read_json(Path(output or ""))
+        left, top, right, bottom = (int(side) for side in data["info"]["results"]["content_px"])
+    except (UserError, KeyError, TypeError, ValueError):
+        return None
+    possible = data.get("status") == "complete" and 0 <= left < right <= source.width and 0 <= top < bottom <= source.height
+    return Layout((left, top, right, bottom), None, "none") if possible else None
 
 
 def _layout(source: Video) -> Layout:

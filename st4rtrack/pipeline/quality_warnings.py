@@ -54,10 +54,6 @@ WARNINGS = {
         "the video is too short ({count} of {needed} frames) to estimate the focal length: a guess is used; use more, or --intrinsics",
         False,
     ),
-    "stabilised": WarningKind(
-        "the video looks stabilised: its principal point moves, which is not modelled; switch stabilisation off while filming",
-        False,
-    ),
     "side_by_side": WarningKind("the frames show two images side by side; crop the video to one of them", True),
     "unsolved_frames": WarningKind(
         "no pose was estimated for {frames} ({percent:.0f} % of the video); nothing is visible there, and exports leave them out: "

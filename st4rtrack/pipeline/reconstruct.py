@@ -90,7 +90,8 @@ def reconstruct(
     """
     source = open_video(video, **selection)
     model, steps = model or load_model(), chosen_refinement(refine)
-    prepared = prepare(source, model.config, anchor=anchor, size=size, fit=fit)
+    finished = None if overwrite else output
+    prepared = prepare(source, model.config, anchor=anchor, size=size, fit=fit, output=finished)
     network_video, pixel_map, anchor_index = prepared.video, prepared.pixel_map, prepared.anchor_index
     size_px = (network_video.height, network_video.width)
     given = known_of_video(known, source, pixel_map, size_px, anchor_index) if known else None
@@ -113,6 +114,7 @@ def reconstruct(
         process_frames(network_video, outward, model, world, steps, sink, batch_size=batch_size, kept=kept, progress=progress)
         results = {
             **world.results,
+            "content_px": prepared.content_px,
             "cameras_not_found": len(hide_unsolved(sink, outward.all_unsolved)),
             "computed": computed_with(model.device, batch_size),
         }

@@ -56,7 +56,7 @@ def test_a_killed_actor_costs_no_video(tmp_path: Path) -> None:
     assert len(continued) == 1, "the killed actor's video goes on after its last frame"
 
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 1 and "3 already there, 1 failed" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 1 and "3 already complete, 1 failed" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

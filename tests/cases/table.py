@@ -26,7 +26,7 @@ CODES = (
         "focal_at_limit",
         "short_video",
     ),
-    *("stabilised", "side_by_side", "unsolved_frames", "camera_jump", "inconsistent"),
+    *("side_by_side", "unsolved_frames", "camera_jump", "inconsistent"),
 )
 GENERIC = frozenset({"unsolved_frames", "camera_jump", "inconsistent", "focal_at_limit"})
 """Codes that say that something is wrong, not what: right wherever the result is not good."""
@@ -199,7 +199,7 @@ GEOMETRY = [
         CORRECT,
         Expected(codes=("focal_at_limit",)),
         DOUBTED,
-        allowed=("focal_at_limit", "stabilised"),
+        allowed=("focal_at_limit",),
         reported="dust3r#127",
     ),
     *_geometry(
@@ -207,9 +207,8 @@ GEOMETRY = [
         clips.stabilised,
         "ab",
         CORRECT,
-        Expected(codes=("stabilised",)),
         DOUBTED,
-        situation=("stabilised",),
+        allowed=("focal_at_limit",),
         reported="record3d#83",
     ),
     *_geometry(

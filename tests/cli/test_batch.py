@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from st4rtrack.batch import local
-from st4rtrack.batch.outcome import Status
+from st4rtrack.batch.outcome import Outcome, Status
 from st4rtrack.batch.run import frames_written
-from st4rtrack.cli.batch import BatchProgress, batch, write_beside
+from st4rtrack.cli.batch import BatchProgress, _summarise, batch
 from st4rtrack.cli.run import run as run_command
+from st4rtrack.cli.run import write_beside
+from st4rtrack.cli.voice import speaking
 from st4rtrack.io.scene import load_scene, save_scene
 from tests.batch.clips import write_clip, write_model
 from tests.batch.light_worker import serve_without_network
@@ -53,6 +55,16 @@ def test_quality_of_each_video_is_listed_and_may_decide_the_exit_code(run: Run, 
     assert videos["dark"]["quality"]["reliable"] is False and videos["sharp"]["quality"]["reprojection_px"] == 0.5
     assert run("batch", "*.mp4", "-o", "out", "--device", "cpu", "--workers", 1, "--require-reliable")[0] == 3
     assert run("batch", "sharp.mp4", "-o", "out", "--device", "cpu", "--workers", 1, "--require-reliable")[0] == 0
+
+
+def test_summary_of_a_complete_scene_says_already_complete(capsys: pytest.CaptureFixture) -> None:
+    with speaking("json"):
+        _summarise([Outcome("clip", "clip.mp4", "out/clip", "already there", frames=10)], Path("out"))
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {"1 video: 1 already complete; 10 frames in out", "out/clip"} <= {
+        event.get("text", event.get("path")) for event in events
+    }
+    assert "already_complete" in [event["event"] for event in events]
 
 
 @pytest.mark.parametrize(

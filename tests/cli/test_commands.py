@@ -50,7 +50,11 @@ def test_run_writes_a_scene_a_picture_tracks_and_exports(run: Run, video: Path) 
     assert info["model"]["name"] == "tiny" and info["source"]["fps"] == 10
 
     code, said = run("run", video, "--size", 128, "--device", "cpu", "--dtype", "float32")
-    assert code == 0 and "room_st4rtrack is already complete; use --overwrite to make it again" in said
+    assert code == 0 and "room_st4rtrack is already complete; use --overwrite to make it again" in said and "wrote" not in said
+    code, said = run("run", video, "--size", 128, "--device", "cpu", "--dtype", "float32", "--json")
+    events = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    assert [event["path"] for event in events if event["event"] == "already_complete"] == ["room_st4rtrack"]
+    assert not any(event["event"] == "wrote" for event in events)
     code, said = run("run", video, "--size", 128, "--stop", 3, "--device", "cpu", "--dtype", "float32")
     assert code == 2 and "--overwrite" in said
     code, said = run("run", video, "--size", 128, "--stop", 3, "--overwrite", "--device", "cpu", "--dtype", "float32")

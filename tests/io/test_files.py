@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from st4rtrack.cli.report import write_report
-from st4rtrack.io.files import remove_leftovers, require_not_lfs_pointer, unfinished_name, whole_file, write_whole
+from st4rtrack.io.files import remove_leftovers, require_downloaded, unfinished_name, whole_file, write_whole
 from st4rtrack.io.gif_file import write_gif
-from st4rtrack.io.video import write_video
+from st4rtrack.io.video import open_video, write_video
+from st4rtrack.model.checkpoint import load_model
 from st4rtrack.types import UserError
 
 
@@ -73,7 +74,15 @@ def test_report_of_a_command_with_a_name_that_is_not_utf8_is_written(tmp_path: P
     assert path is not None and "a\\udcff.mp4" in path.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("page", ["\n<!DOCTYPE html>\n<html>", "\ufeff<html lang='en'>", "<!-- Access denied --><HTML>"])
+def test_html_page_in_place_of_a_file_is_refused_by_name(tmp_path: Path, page: str) -> None:
+    for name in ("a.mp4", "a.png", "a.npz", "a.safetensors", "a.pth"):
+        (tmp_path / name).write_text(page, encoding="utf-8")
+        with pytest.raises(UserError, match=rf"{name} is an HTML page, not the file itself.*download the file again"):
+            (load_model if name in ("a.safetensors", "a.pth") else open_video)(tmp_path / name)
+
+
 def test_git_lfs_pointer_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "a.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n")
     with pytest.raises(UserError, match=r"a\.pth is a Git LFS pointer, not the file itself; fetch it with: git lfs pull"):
-        require_not_lfs_pointer(tmp_path / "a.pth")
+        require_downloaded(tmp_path / "a.pth")

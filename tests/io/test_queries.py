@@ -53,6 +53,22 @@ def test_other_content_is_refused(tmp_path: Path, content: str) -> None:
         read_queries(tmp_path / "bad.csv")
 
 
+@pytest.mark.parametrize(
+    ("content", "line", "text"),
+    [
+        ("u,v\n1,2\n\n3,nan\n", 4, "3,nan"),
+        ("u,v\n1,two\n", 2, "1,two"),
+        ("1,2\n3,inf\n", 2, "3,inf"),
+        ("sep=;\nu;v\n1,5;x\n", 3, "1.5,x"),
+        ("u,v\n1,2\n3\n", 3, "3"),
+    ],
+)
+def test_read_queries_with_a_cell_that_is_no_number_names_the_line(tmp_path: Path, content: str, line: int, text: str) -> None:
+    (tmp_path / "points.csv").write_text(content)
+    with pytest.raises(UserError, match=f"line {line} of .*points.csv must be finite numbers.*got '{text}'"):
+        read_queries(tmp_path / "points.csv")
+
+
 def test_missing_and_pickled_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no query file"):
         read_queries(tmp_path / "none.csv")

@@ -295,6 +295,19 @@ def test_download_that_stopped_early(tmp_path: Path, name: str) -> None:
     assert found == sorted(set(found))
 
 
+@pytest.mark.parametrize("name", ["a.ts", "a.mp4", "a.mkv"])
+@pytest.mark.parametrize("pyramid", ["none", "normal"])
+def test_open_video_cut_off_between_b_frames_stops_before_the_gap(tmp_path: Path, name: str, pyramid: str) -> None:
+    options = {"g": "24", "bf": "4", "b_strategy": "0", "x264-params": f"b-pyramid={pyramid}"}
+    path = encode(tmp_path / name, map(numbered, range(36)), container_options={"movflags": "faststart"}, **options)
+    data = path.read_bytes()
+    for share in (0.7, 0.73, 0.76, 0.79, 0.82, 0.85):
+        path.write_bytes(data[: int(share * len(data))])
+        video = open_video(path)
+        assert len(video) > 2 and numbers(video) == list(range(len(video)))
+        np.testing.assert_allclose(video.time_s, np.arange(len(video)) / 10, atol=1e-6)
+
+
 @pytest.mark.parametrize(("name", "codec"), [("a.mkv", "mjpeg"), ("a.mp4", "libx264")])
 def test_damaged_frame_is_named(tmp_path: Path, name: str, codec: str) -> None:
     path = encode(tmp_path / name, map(numbered, range(10)), codec=codec, g="1")
@@ -329,6 +342,31 @@ def test_folder_of_images(tmp_path: Path) -> None:
     assert (video.frame(5) == numbered(5)).all()
     assert np.allclose(open_video(folder, fps=5).time_s, np.arange(12) / 5)
     assert numbers(open_video(folder, fps=10, start="0.5s", stride=3)) == [5, 8, 11]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_open_video_of_a_tiff_of_several_pages_has_all_frames(
+    tmp_path: Path, dtype: type, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "stack.tif"
+    pages = [numbered(i).astype(dtype)[..., ::-1] * (257 if dtype == np.uint16 else 1) for i in range(5)]
+    assert cv2.imwritemulti(str(path), pages)
+    video = open_video(path, fps=10)
+    assert (video.name, len(video), numbers(video)) == ("stack", 5, list(range(5)))
+    assert numbers(open_video(path, start=1, stride=3)) == [1, 4] and not caplog.text
+    np.testing.assert_allclose(video.time_s, np.arange(5) / 10)
+    assert numbers(open_video(tmp_path)) == [0] and "first of 5 pages" in caplog.text
+
+
+def test_open_video_of_a_tiff_whose_directories_form_a_loop_ends(tmp_path: Path) -> None:
+    path = tmp_path / "loop.tif"
+    assert cv2.imwritemulti(str(path), [numbered(i)[..., ::-1] for i in range(2)])
+    data = bytearray(path.read_bytes())
+    first = int.from_bytes(data[4:8], "little")
+    end = first + 2 + 12 * int.from_bytes(data[first : first + 2], "little")
+    data[end : end + 4] = data[4:8]
+    path.write_bytes(data)
+    assert numbers(open_video(path)) == [0]
 
 
 def test_glob_of_images(tmp_path: Path) -> None:

@@ -216,6 +216,7 @@ def test_the_hash_is_that_of_the_values(official: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"], ids=["NumPy 1", "NumPy 2"])
 def test_checkpoint_with_numpy_scalars_loads(tmp_path: Path, module: str) -> None:
     values = {"best_so_far": np.float64(0.25), "step": np.int64(7), "ok": np.bool_(True), "small": np.float32(1.5)}
+    values |= {"name": np.str_("caf\xe9"), "none": np.str_(""), "bytes": np.bytes_(b"ab")}
     path = save_official(tmp_path / "scalars.pth", {"weight": torch.ones(2)}, **values)
     _rename_in_pickle(path, {b"numpy._core.multiarray": module.encode(), b"numpy.core.multiarray": module.encode()})
     content = read_pickle(path)
@@ -223,8 +224,33 @@ def test_checkpoint_with_numpy_scalars_loads(tmp_path: Path, module: str) -> Non
     assert torch.equal(content["model"]["weight"], torch.ones(2))
 
 
-@pytest.mark.parametrize("dtype", ["O", "V8", "U2"])
-def test_numpy_scalar_that_is_no_number_is_refused(tmp_path: Path, dtype: str) -> None:
+@pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"], ids=["NumPy 1", "NumPy 2"])
+def test_checkpoint_with_numpy_arrays_loads(tmp_path: Path, module: str) -> None:
+    values = {"losses": np.arange(6.0).reshape(2, 3), "names": np.array(["a", "bcd"]), "empty": np.zeros((0, 2), np.uint8)}
+    values |= {
+        "columns": np.asfortranarray(np.arange(6, dtype=">i4").reshape(3, 2)),
+        "random": np.random.MT19937(0).state["state"]["key"],
+    }
+    path = save_official(tmp_path / "arrays.pth", {"weight": torch.ones(2)}, **values)
+    _rename_in_pickle(path, {b"numpy._core.multiarray": module.encode(), b"numpy.core.multiarray": module.encode()})
+    content = read_pickle(path)
+    for name, value in values.items():
+        np.testing.assert_array_equal(content[name], value)
+        assert content[name].dtype == value.dtype.newbyteorder("=")
+
+
+def test_numpy_array_of_objects_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": {}, "x": np.array([Evil(), {}], object)}, "objects.pth")
+    torch.save({"model": {}, "x": np.array([(1, {})], [("a", "i4"), ("b", "O")])}, "fields.pth")
+    for name in ("objects.pth", "fields.pth"):
+        with pytest.raises(UserError, match=r"is not a model checkpoint|which no model checkpoint needs"):
+            read_pickle(Path(name))
+    assert not Path("executed").exists()
+
+
+@pytest.mark.parametrize("dtype", ["O", "V8", "U3"])
+def test_numpy_scalar_of_another_kind_or_size_is_refused(tmp_path: Path, dtype: str) -> None:
     class Scalar:
         def __reduce__(self) -> tuple:
             return (np.float64(0).__reduce__()[0], (np.dtype(dtype), b"12345678"))
@@ -242,8 +268,8 @@ def _rename_in_pickle(path: Path, names: dict[bytes, bytes]) -> None:
         for name, content in members.items():
             if name.endswith("data.pkl"):
                 for old, new in names.items():
-                    content = content.replace(b"c" + old + b"\nscalar\n", b"c" + new + b"\nscalar\n")
-                assert b"scalar\n" in content
+                    content = content.replace(b"c" + old + b"\n", b"c" + new + b"\n")
+                assert b"multiarray\n" in content
             archive.writestr(name, content)
 
 

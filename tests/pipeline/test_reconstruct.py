@@ -1,4 +1,6 @@
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ from threadpoolctl import threadpool_info
 from st4rtrack.data.procedural import ProceduralClip, ProceduralConfig, procedural_clip
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.transforms import interpolate_rigid, rotation_angle
+from st4rtrack.io.formats.images import scene_images
 from st4rtrack.io.scene import load_scene
 from st4rtrack.io.video import open_video
 from st4rtrack.model.checkpoint import load_model
@@ -102,6 +105,54 @@ def test_a_network_that_fits_no_camera_costs_nothing_that_is_there(clip: Procedu
             reconstruct(clip.rgb, model=TruthNetwork(useless), size=256, output=tmp_path / folder, overwrite=overwrite)
     assert len(load_scene(tmp_path / "scene")) == 2
     assert not (tmp_path / "new").exists()
+
+
+def test_complete_scene_is_found_without_reading_its_frames_again(clip: ProceduralClip, tmp_path: Path) -> None:
+    barred = np.pad(clip.rgb, ((0, 0), (24, 24), (0, 0), (0, 0)))
+    made = reconstruct(barred, model=TruthNetwork(clip), size=256, output=tmp_path / "scene")
+    assert made.info["results"]["content_px"] == [0, 24, 256, 216]
+    video, reads = open_video(barred), list[int]()
+
+    def read(start: int, stop: int) -> Iterator[np.ndarray]:
+        for index in range(start, stop):
+            reads.append(index)
+            yield barred[index]
+
+    again = reconstruct(replace(video, read=read), model=TruthNetwork(clip), size=256, output=tmp_path / "scene")
+    assert reads == [0] and len(again) == len(made)  # the anchor, whether it shows anything
+
+
+def test_scene_of_a_relative_path_finds_its_video_from_any_folder(
+    clip: ProceduralClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "clip.npz", rgb=clip.rgb)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    reconstruct("clip.npz", model=TruthNetwork(clip), size=256, output="out/scene", stop=2)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert scene_images(load_scene("../out/scene")).source is not None
+    again = TruthNetwork(clip)
+    for same in (tmp_path / "clip.npz", "../clip.npz"):
+        reconstruct(same, model=again, size=256, output="../out/scene", stop=2)
+    assert again.decoded == 0
+    np.savez("clip.npz", rgb=clip.rgb)
+    with pytest.raises(UserError, match="video"):
+        reconstruct("clip.npz", model=again, size=256, output="../out/scene", stop=2)
+
+
+def test_scene_of_an_earlier_version_with_a_relative_path_is_the_same_scene(
+    clip: ProceduralClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "clip.npz", rgb=clip.rgb)
+    monkeypatch.chdir(tmp_path)
+    reconstruct("clip.npz", model=TruthNetwork(clip), size=256, output="scene", stop=2)
+    said = json.loads(Path("scene/scene.json").read_text())
+    said["info"]["source"] |= {"video": "clip.npz"}
+    del said["info"]["source"]["video_from_scene"]
+    Path("scene/scene.json").write_text(json.dumps(said))
+    again = TruthNetwork(clip)
+    reconstruct("clip.npz", model=again, size=256, output="scene", stop=2)
+    assert again.decoded == 0
 
 
 def test_other_options_are_not_mixed_into_a_scene(clip: ProceduralClip, tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 
+from st4rtrack.io.files import matches_of
 from st4rtrack.io.frames import FrameReader, frames_of
+from st4rtrack.io.scene.description import source_paths
 from st4rtrack.io.video import open_video
 from st4rtrack.types import PixelMap, Scene, UserError, Video
 
@@ -62,12 +63,12 @@ def scene_images(scene: Scene) -> SceneImages:
 
 
 def _open_source(scene: Scene) -> Video:
-    name = str(scene.info.get("source", {}).get("video", "array"))
+    source = scene.info.get("source", {})
+    name = str(source.get("video", "array"))
     if name == "array":
         raise UserError("the scene was not made from a file")
-    folder = getattr(scene.rgb, "source", None)
-    beside = [] if folder is None else [folder.resolve().parent / name]  # a relative path is that of the run
-    found = [path for path in [Path(name), *beside] if path.exists()]
+    paths = source_paths(source, getattr(scene.rgb, "source", None))
+    found = [path for path in paths if path.exists() or matches_of(path)]
     video = open_video(found[0] if found else name)
     if (video.height, video.width) != tuple(scene.source_size):
         raise UserError(f"{name} has frames of another size than when the scene was made")

@@ -28,6 +28,7 @@ KINDS = (
     "or with world_from_camera [frames, 4, 4]"
 )
 PINHOLES = ("SIMPLE_PINHOLE", "PINHOLE")
+_NUMBERS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "time")
 _DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
 
 
@@ -38,7 +39,7 @@ class CameraFile:
     Attributes:
         label: the file, for messages.
         world_from_camera: [n, 4, 4] float64 in the file's own world and unit; NaN where it has none.
-        intrinsics: [n, 3, 3] or `None`.
+        intrinsics: [n, 3, 3] or `None`; a principal point that is NaN is the middle of the image.
         size: (height, width) of the image whose pixels those are; `None`: the source's.
         field_x: [n] horizontal field of view in radians, where that is all the file says of its intrinsics.
         numbers, time_s, names: [n] what says which frame a row is; at most one of them, without any it is the count.
@@ -56,7 +57,10 @@ class CameraFile:
     def intrinsics_of_image(self, height: int, width: int) -> tuple[np.ndarray, tuple[int, int]] | None:
         """Intrinsics [n, 3, 3] and the size (height, width) of the image whose pixels those are; [height, width] is the source's."""
         if self.intrinsics is not None:
-            return self.intrinsics, self.size or (height, width)
+            size = self.size or (height, width)
+            centred = np.array(self.intrinsics)
+            centred[:, :2, 2] = np.where(np.isnan(centred[:, :2, 2]), (size[1] / 2, size[0] / 2), centred[:, :2, 2])
+            return centred, size
         if self.field_x is None:
             return None
         intrinsics = np.tile(np.eye(3), (len(self.field_x), 1, 1))
@@ -193,13 +197,14 @@ def _transforms(path: Path) -> CameraFile:
     try:
         said = parse_json(path.read_text(encoding="utf-8"))
         entries = [{**said, **entry} for entry in said["frames"]]
+        _require_finite(entries, label)
         opengl = np.array([entry["transform_matrix"] for entry in entries], np.float64)
         names = [str(entry["file_path"]) for entry in entries]
         times = [float(entry["time"]) for entry in entries if "time" in entry]
         sizes = [(int(entry["h"]), int(entry["w"])) for entry in entries if {"h", "w"} <= entry.keys()]
         if any(side < 1 for size in sizes for side in size):
             raise ValueError("w and h must be positive")
-        pinholes = [_pinhole(entry) for entry in entries]
+        pinholes = [_pinhole(entry) for entry in entries if {"fl_x", "fl_y"} & entry.keys()]
         fields = [float(entry["camera_angle_x"]) for entry in entries if "camera_angle_x" in entry]
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise UserError(
@@ -207,14 +212,19 @@ def _transforms(path: Path) -> CameraFile:
         ) from None
     cameras = require_cameras(opengl, label) @ OPENCV_FROM_OPENGL
     _warn_of_lens(label, entries)
-    size = sizes[0] if len(sizes) == len(entries) else None
+    for values, key in ((sizes, "w and h"), (pinholes, "fl_x"), ([] if pinholes else fields, "camera_angle_x")):
+        if len(values) not in (0, len(entries)):
+            raise UserError(f"{len(values)} of {len(entries)} frames of {path} have {key}; give all frames {key}, or none")
+    size = sizes[0] if sizes else None
     intrinsics = field_x = None
-    if None not in pinholes:
-        intrinsics = require_intrinsics(np.array(pinholes), label)
+    if pinholes:
+        fx_fy_cx_cy = np.array(pinholes)
+        intrinsics = require_intrinsics(np.nan_to_num(fx_fy_cx_cy), label)
+        intrinsics[:, :2, 2] = fx_fy_cx_cy[:, 2:]
         if size is not None:
             scale = np.array([(size[1] / width, size[0] / height, 1) for height, width in sizes])
             intrinsics = intrinsics * scale[:, :, None]
-    elif len(fields) == len(entries):
+    elif fields:
         field_x = np.array(fields)
         if not ((field_x > 0) & (field_x < np.pi)).all():
             raise UserError(f"camera_angle_x of {path} must be the horizontal field of view in radians, it is {fields[0]:g}")
@@ -230,12 +240,22 @@ def _transforms(path: Path) -> CameraFile:
     )
 
 
-def _pinhole(said: dict[str, Any]) -> list[float] | None:
-    """fx, fy, cx, cy; a principal point that is not there is the middle of the image. `None` without a focal length or size."""
-    fx = said.get("fl_x", said.get("fl_y"))
-    middle = [float(said[side]) / 2 if side in said else None for side in ("w", "h")]
-    values = [fx, said.get("fl_y", fx), said.get("cx", middle[0]), said.get("cy", middle[1])]
-    return None if None in values else [float(value) for value in values if value is not None]
+def _require_finite(entries: Sequence[dict[str, Any]], label: str) -> None:
+    if not entries:
+        raise UserError(f"{label} has no frames; give a transforms.json with the camera of each image")
+    for index, entry in enumerate(entries):
+        if len({"w", "h"} & entry.keys()) == 1:
+            raise UserError(f"frame {index} of {label} has only one of w and h; give both, or neither for the size of the video")
+        for key in ("transform_matrix", *_NUMBERS):
+            if key in entry and not np.isfinite(np.array(entry[key], np.float64)).all():
+                raise UserError(f"{key} of frame {index} of {label} is not finite; leave that frame out, or write the file again")
+
+
+def _pinhole(said: dict[str, Any]) -> list[float]:
+    """fx, fy, cx, cy; a principal point that is not there is the middle of the image, NaN where its size is not there either."""
+    fx, fy = (said.get(key, said.get(other)) for key, other in (("fl_x", "fl_y"), ("fl_y", "fl_x")))
+    centre = [said.get(key, float(said.get(side, np.nan)) / 2) for key, side in (("cx", "w"), ("cy", "h"))]
+    return [float(value) for value in (fx, fy, *centre)]  # pyright: ignore[reportArgumentType]
 
 
 def _warn_of_lens(label: str, entries: Sequence[dict[str, Any]]) -> None:

@@ -1,6 +1,7 @@
 """What a user knows of a video beforehand, and the same for the frames that are processed, at network size."""
 
 import hashlib
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,6 +18,11 @@ from st4rtrack.io.known.maps import open_depth, open_mask
 from st4rtrack.io.known.matrices import require_cameras
 from st4rtrack.io.known.pixels import SourceSize
 from st4rtrack.types import PixelMap, UserError, Video
+
+logger = logging.getLogger(__name__)
+
+LARGEST_OFFSET = 0.02
+"""Of the principal point from the image centre, as a share of the long side, without a warning."""
 
 Given = str | Path | np.ndarray
 
@@ -111,6 +117,8 @@ def known_of_video(known: Known, video: Video, pixel_map: PixelMap, network: tup
         intrinsics = read_intrinsics(known.intrinsics, video, source, network)
     elif cameras is not None and cameras.intrinsics_of_image(video.height, video.width) is not None:
         intrinsics = intrinsics_of_cameras(cameras, video, source, network)
+    if intrinsics is not None:
+        _warn_if_off_centre(intrinsics[anchor_index], pixel_map, network)
     depth = None if known.depth is None else open_depth(known.depth, per_unit=known.depth_per_unit)
     mask = None if known.static_mask is None else open_mask(known.static_mask)
     return KnownVideo(
@@ -122,6 +130,17 @@ def known_of_video(known: Known, video: Video, pixel_map: PixelMap, network: tup
         None if known.known_distance is None else _distance(known.known_distance, source, network),
         _said(known, {"depth": depth and depth.digest, "static_mask": mask and mask.digest}),
     )
+
+
+def _warn_if_off_centre(intrinsics: np.ndarray, pixel_map: PixelMap, network: tuple[int, int]) -> None:
+    """Optical flow and depth are turned into geometry with a camera whose principal point is the image centre."""
+    offset_px = intrinsics[:2, 2] - (network[1] / 2, network[0] / 2)
+    if np.linalg.norm(offset_px) > LARGEST_OFFSET * max(network):
+        logger.warning(
+            "the known principal point is %.0f source pixels from the centre of the image, which is where the estimated geometry assumes "
+            "it: depth and scale are less accurate; crop the video so that the principal point is in the middle",
+            np.linalg.norm(offset_px / pixel_map.scale),
+        )
 
 
 def _cameras(given: Given) -> CameraFile:

@@ -1,8 +1,10 @@
 """What a scene says of itself: `scene.json`, written in one step, read with care, compared with what is to be made."""
 
+import contextlib
 import dataclasses
 import importlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ FORMAT = "st4rtrack scene"
 FORMAT_VERSION = 1
 SCENE_JSON = "scene.json"
 TEMPORARY = f".{SCENE_JSON}.tmp"
+FROM_SCENE = "video_from_scene"
+"""Key of `info["source"]`: path of the video relative to the scene folder."""
 
 
 def to_json(
@@ -61,7 +65,26 @@ def write_json(
     quality: QualityReport | None = None,
 ) -> None:
     """Writes `scene.json`; `late`: which of the arrays of `LATE` are there; `anchors`: frame numbers of the further anchors."""
-    write_whole(folder, to_json(header, complete=complete, late=late, anchors=anchors, quality=quality))
+    data = to_json(header, complete=complete, late=late, anchors=anchors, quality=quality)
+    source = data["info"].get("source")
+    if isinstance(source, dict) and Path(str(source.get("video"))).is_absolute():
+        with contextlib.suppress(ValueError):  # on another drive (Windows)
+            source[FROM_SCENE] = os.path.relpath(os.path.realpath(source["video"]), os.path.realpath(folder))
+    write_whole(folder, data)
+
+
+def source_paths(source: dict[str, Any], folder: Path | None) -> list[Path]:
+    """Where the source video of a scene may be: where it was, then where it was relative to the scene, as in a moved folder.
+
+    Args:
+        source: `info["source"]` of the scene; the path is relative to the folder of the run in scenes of earlier versions.
+        folder: of the scene; `None` in memory.
+    """
+    path = Path(str(source.get("video", "array")))
+    beside = [] if folder is None else [folder.resolve().parent / path]
+    if folder is not None and FROM_SCENE in source:
+        beside.append(folder.resolve() / str(source[FROM_SCENE]))
+    return list(dict.fromkeys(Path(os.path.realpath(str(each).replace("\0", ""))) for each in (path, *beside)))
 
 
 def write_whole(folder: Path, data: dict[str, Any]) -> None:
@@ -107,9 +130,12 @@ def header_of(folder: Path, data: dict[str, Any]) -> SceneHeader:
         raise damaged(folder, f"{SCENE_JSON} does not describe it ({error})") from error
 
 
-def difference(found: dict[str, Any], wanted: dict[str, Any]) -> str | None:
-    """The first option in which a scene on disk differs from the one to be made, in words; None if there is none."""
+def difference(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> str | None:
+    """The first option in which the scene in a folder differs from the one to be made, in words; None if there is none."""
     old, new = dict(_options(found)), dict(_options(wanted))
+    source, video = found.get("info", {}).get("source"), "info.source.video"
+    if isinstance(source, dict) and Path(os.path.realpath(str(new.get(video)))) in source_paths(source, folder):
+        old[video] = new[video]  # the same file, named in another way
     for name in sorted(old.keys() | new.keys(), key=lambda name: (not name.startswith("info."), name)):
         if old.get(name) != new.get(name):
             short = name.removeprefix("info.").removeprefix("options.")
@@ -132,5 +158,5 @@ def _flat(data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in data.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")
-        else:
+        elif name != FROM_SCENE:
             yield prefix + name, value

@@ -46,7 +46,7 @@ def prepare_folder(folder: str | Path, header: SceneHeader, *, overwrite: bool =
     except UserError as error:
         raise UserError(f"{error}; {_WAY_OUT}") from error
     wanted = to_json(header, complete=False)
-    if other := difference(found, wanted):
+    if other := difference(found, wanted, folder):
         raise UserError(f"{folder} holds a scene made with {other}; {_WAY_OUT}")
     if found.get("status") == "complete":
         return "done"

@@ -44,6 +44,13 @@ def test_a_relative_path_is_looked_for_beside_the_scene(tmp_path, monkeypatch) -
     assert scene_images(load_scene(folder)).height == SOURCE_SIZE[0]
 
 
+def test_scene_moved_with_its_video_finds_the_video(tmp_path) -> None:
+    scene = exact_scene(tmp_path / "before")
+    save_scene(scene, tmp_path / "before" / "scene")
+    shutil.move(tmp_path / "before", tmp_path / "after")
+    assert scene_images(load_scene(tmp_path / "after" / "scene")).height == SOURCE_SIZE[0]
+
+
 @pytest.mark.parametrize("change", ["gone", "other size", "other pictures", "array", "nothing known"])
 def test_other_pictures_are_not_taken_for_it(tmp_path, caplog, change) -> None:
     scene = exact_scene(tmp_path)

@@ -109,6 +109,7 @@ def test_names_of_images_say_which_frame_it_is(tmp_path: Path) -> None:
         ("zero.txt", "0 0 0 0 0 0 0 0", "unit quaternion"),
         ("list.json", "[]", "not a transforms.json"),
         ("broken.json", "{", "not a transforms.json"),
+        ("empty.json", '{"frames": []}', "has no frames"),
         ("shape.json", '{"frames": [{"file_path": "1.png", "transform_matrix": [1, 2]}]}', "must be numbers"),
         ("x.bin", "x", "not a file of cameras"),
         ("x.npz", "x", "not an .npz"),
@@ -152,6 +153,33 @@ def test_read_cameras_of_a_field_of_view_gives_intrinsics_of_the_image(tmp_path:
     found = file.intrinsics_of_image(144, 192)
     assert found is not None and found[1] == (144, 192)
     np.testing.assert_allclose(found[0], np.broadcast_to([[150, 0, 96], [0, 150, 72], [0, 0, 1]], (3, 3, 3)), atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [{}, {"w": 384, "h": 288}])
+def test_read_cameras_without_a_principal_point_takes_the_centre_of_the_image(tmp_path: Path, size: dict) -> None:
+    found = read_cameras(transforms_of(tmp_path / "transforms.json", {"fl_x": 150, **size}, {})).intrinsics_of_image(144, 192)
+    height, width = (288, 384) if size else (144, 192)
+    assert found is not None and found[1] == (height, width)
+    np.testing.assert_array_equal(found[0][0], [[150, 0, width / 2], [0, 150, height / 2], [0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("shared", "frame", "message"),
+    [
+        ({"fl_x": np.nan}, {}, "fl_x of frame 0 of .* is not finite"),
+        ({"fl_x": 150}, {"transform_matrix": (np.eye(4) * np.nan).tolist()}, "transform_matrix of frame . of .* is not finite"),
+        ({"fl_x": 150, "cx": np.inf}, {}, "cx of frame 0 of .* is not finite"),
+        ({"fl_x": 150, "w": np.nan, "h": 144}, {}, "w of frame 0 of .* is not finite"),
+        ({"fl_x": 150, "w": 192}, {}, "only one of w and h"),
+        ({}, {"fl_x": 150}, "of 3 frames of .* have fl_x; give all frames fl_x"),
+    ],
+)
+def test_read_cameras_with_missing_or_infinite_numbers_names_them(
+    tmp_path: Path, shared: dict, frame: dict, message: str
+) -> None:
+    path = transforms_of(tmp_path / "transforms.json", shared, frame)
+    with pytest.raises(UserError, match=message):
+        read_cameras(path)
 
 
 def test_read_cameras_of_frames_of_two_sizes_brings_them_to_one(tmp_path: Path) -> None:

@@ -49,6 +49,15 @@ def test_intrinsics_in_source_pixels_become_those_of_the_network(
     np.testing.assert_allclose(found[-1, :2, 2], np.array(centre) / 2 - (0, 1))
 
 
+@pytest.mark.parametrize(("word", "offset_px"), [("120,120,82,49", None), ("120,120,140,50", 60), ("120", None)])
+def test_known_of_video_with_a_principal_point_off_the_centre_warns_once(
+    word: str, offset_px: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    read(Known(intrinsics=word))
+    assert len(caplog.records) == (offset_px is not None)
+    assert offset_px is None or f"{offset_px} source pixels from the centre" in caplog.text
+
+
 def test_cameras_begin_at_the_anchor_and_bring_their_intrinsics(tmp_path: Path) -> None:
     cameras = np.tile(np.eye(4), (COUNT, 1, 1))
     cameras[:, 0, 3] = np.arange(COUNT)
