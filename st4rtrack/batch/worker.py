@@ -35,7 +35,7 @@ class BatchOptions:
     size: int | None = None
     batch_size: int | None = None
     points_dtype: Literal["float32", "float16"] = "float32"
-    depth_prior: str = "builtin"
+    depth_prior: str = "auto"
     refine: bool = True
     deterministic: bool = False
     known: Known = field(default_factory=Known)

@@ -13,7 +13,7 @@ out the drift; what moves is followed in finer images from frame to frame, since
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -22,7 +22,7 @@ import numpy as np
 
 from st4rtrack.classical.camera_motion import CameraMotion, MotionKind, camera_motion
 from st4rtrack.classical.flow import FlowChain, dense_flow, returns, sample_flow
-from st4rtrack.classical.given import Given, Units, survey_given
+from st4rtrack.classical.given import Given, Units, survey_given, survey_solved
 from st4rtrack.classical.rotation import RotationFocal, camera_rotation, rotation_focal
 from st4rtrack.classical.side_by_side import side_by_side
 from st4rtrack.classical.survey import PRIOR_FOCAL, Matches, Survey, absolute_camera, registration_error, survey
@@ -54,6 +54,10 @@ MIN_SURVEY_FRAMES = 8
 """With fewer frames each pair has its own two-view geometry; with more, it takes a survey for poses of one scale."""
 RE_PROJECTS_PX = 3.0
 MOTION_ENLARGE = 2
+
+
+SolveCameras = Callable[[], Given | None]
+"""What is known of a video, with cameras that a solver found; `None` where they cannot be trusted."""
 
 
 @dataclass
@@ -115,18 +119,24 @@ class AnchoredGeometry:
         given: Given | None = None,
         anchor_index: int = 0,
         way: Sequence[int] = (),
+        solve: SolveCameras | None = None,
     ) -> "AnchoredGeometry":
         """Survey of an anchor [height, width, 3] uint8 with the frames next to it (the first `SURVEY_FRAMES` are read).
 
         Args:
             given: what is known of the video beforehand; then also the numbers of the anchor and of the frames (`way`) in it.
+            solve: cameras of a camera that translates, where the user gives none.
         """
         frames = list(islice(after, SURVEY_FRAMES))
         known = given or Given()
         static = None if known.static is None else known.static(anchor_index)
         matches = _survey_matches(anchor_rgb, frames, static)
+        motion = None
         if matches is not None and known.world_from_camera is None and known.depth is None:
             motion = camera_motion(matches, known.focal_px)
+            solved = None if solve is None or motion.kind in WITHOUT_DEPTH else solve()
+            known = known if solved is None else solved
+        if matches is not None and motion is not None and known.world_from_camera is None:
             surveyed, focal = _survey_by_motion(matches, motion.kind, known.focal_px, static)
             return cls(
                 anchor_rgb, surveyed, motion=motion, num_frames=len(frames), focal=focal, given=given, anchor_index=anchor_index
@@ -134,10 +144,15 @@ class AnchoredGeometry:
         matched = [way[k] for k in _matched(len(frames))] if way else []
         cameras = [known.anchor_from_camera(anchor_index, index) for index in matched]
         inverse = [None if each is None else invert_rigid(each) for each in cameras]
-        surveyed, units = survey_given(known, known.depth_of(anchor_index), matches, inverse)
+        if motion is not None:
+            surveyed, units = survey_solved(known, matches, inverse)
+        else:
+            surveyed, units = survey_given(known, known.depth_of(anchor_index), matches, inverse)
         if surveyed is not None and static is not None:
             surveyed = replace(surveyed, still=static)
-        return cls(anchor_rgb, surveyed, given=given, units=units, anchor_index=anchor_index)
+        return cls(
+            anchor_rgb, surveyed, motion=motion, num_frames=len(frames), given=known, units=units, anchor_index=anchor_index
+        )
 
     def along(self) -> "AnchoredGeometry":
         """The same survey at its beginning, to follow the video in one direction."""
@@ -151,6 +166,16 @@ class AnchoredGeometry:
             units=self.units,
             anchor_index=self._anchor_index,
         )
+
+    @property
+    def cameras(self) -> np.ndarray | None:
+        """`anchor_from_camera` [T, 4, 4] in units of the survey, NaN where unknown; `None` where they are found frame by frame."""
+        if self._given.world_from_camera is None or self.units.cameras is None:
+            return None
+        world = self._given.world_from_camera
+        cameras = invert_rigid(world[self._anchor_index]) @ world
+        cameras[:, :3, 3] /= self.units.cameras
+        return cameras
 
     @property
     def kind(self) -> MotionKind:
@@ -170,7 +195,7 @@ class AnchoredGeometry:
     def focal_source(self) -> FocalSource:
         """Where the focal length comes from."""
         if self._given.focal_px:
-            return "metadata" if self._given.focal_from_metadata else "user"
+            return self._given.focal_source
         if self.surveyed is not None and self.kind != "forward":
             return "video"
         return "video" if self._rotation_focal is not None and self._rotation_focal.decided else "prior"

@@ -8,6 +8,7 @@ import numpy as np
 from st4rtrack.classical.survey import Matches, Survey, depth_with_cameras, survey
 from st4rtrack.classical.two_view import ASSUMED_FOCAL
 from st4rtrack.geometry.transforms import invert_rigid
+from st4rtrack.types import FocalSource
 
 ONE_UNIT = 0.1
 """Cameras and depth whose units differ by less (log) are in one unit: the difference is what triangulation is wrong by."""
@@ -19,7 +20,7 @@ class Given:
 
     Attributes:
         focal_px: network pixels, or `None`.
-        focal_from_metadata: the focal length is what the file's metadata states, not the user.
+        focal_source: who says so.
         world_from_camera: [T, 4, 4] in any world and unit, NaN where unknown; or `None`.
         depth: [H, W] of a frame by its number, 0 where unknown; or `None`.
         static: [H, W] bool of a frame; or `None`.
@@ -29,7 +30,7 @@ class Given:
     world_from_camera: np.ndarray | None = None
     depth: Callable[[int], np.ndarray] | None = None
     static: Callable[[int], np.ndarray] | None = None
-    focal_from_metadata: bool = False
+    focal_source: FocalSource = "user"
 
     def anchor_from_camera(self, anchor_index: int, index: int) -> np.ndarray | None:
         """[4, 4] in the cameras' unit, or `None` where it is unknown."""
@@ -80,6 +81,18 @@ def survey_given(
         unit = _median(triangulated)
         return Survey(focal, (triangulated / unit).astype(np.float32)), Units(cameras=unit)
     return found, Units()
+
+
+def survey_solved(given: Given, matches: Matches, cameras: list[np.ndarray | None]) -> tuple[Survey, Units]:
+    """A survey of an anchor with the cameras and the focal length of a solver, in whose unit the anchor's median depth is 1.
+
+    Args:
+        matches, cameras: as of `survey_given`.
+    """
+    assert given.focal_px is not None
+    triangulated = depth_with_cameras(matches, cameras, given.focal_px)
+    depth = np.zeros(matches.size, np.float32) if triangulated is None else triangulated.astype(np.float32)
+    return Survey(given.focal_px, depth), Units(cameras=1.0)
 
 
 def _of_depth(anchor_depth: np.ndarray, found: np.ndarray | None, focal_px: float) -> Survey:

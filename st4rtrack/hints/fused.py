@@ -102,6 +102,10 @@ class FusedGeometry:
             yield index, rgb, self.own if index == self._anchor_index else self._pair(index, rgb, view)
             last = index
 
+    def reconstructions(self, indices: Sequence[int]) -> Iterator[tuple[int, Pointmap]]:
+        """Of none: without its place in the video, a frame has no camera."""
+        return iter(())
+
     def _begin_way(self) -> None:
         self._moved = np.zeros_like(self._start)
         self._alignment = self._anchor_alignment

@@ -205,6 +205,11 @@ def _write(weights: dict[str, Tensor], config: ModelConfig, path: Path, info: di
     path.chmod(mode)
 
 
+def is_embedded(model: St4RTrack) -> bool:
+    """The network is the one inside the package."""
+    return model.name == EMBEDDED.removesuffix(".safetensors")
+
+
 def _read(source: str | Path | None) -> tuple[ModelConfig, dict[str, Tensor], str]:
     if source is None or str(source) == "tiny":
         embedded = resources.files("st4rtrack.model") / "weights" / EMBEDDED

@@ -7,20 +7,19 @@ from typing import Any
 
 import numpy as np
 
+from st4rtrack.classical.given import Units
 from st4rtrack.classical.side_by_side import stream_side_by_side
 from st4rtrack.classical.two_view import TwoView
 from st4rtrack.io.known.known import KnownVideo
 from st4rtrack.io.memory import give_back_freed
 from st4rtrack.io.scene import SceneSink
-from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.ahead import run_ahead
 from st4rtrack.pipeline.cameras import anchor_intrinsics, solve_camera
 from st4rtrack.pipeline.known import Placing
 from st4rtrack.pipeline.outward import Outward
-from st4rtrack.pipeline.pointmaps import Anchor, encode_anchor, predict_batch, predict_frames, predict_reconstructions
+from st4rtrack.pipeline.pointmaps import PointmapSource
 from st4rtrack.pipeline.quality import frame_quality
 from st4rtrack.pipeline.refine import Refinement, drawn_to_surface, frames_needed, refined
-from st4rtrack.pipeline.tokens import TokenFile
 from st4rtrack.pipeline.tracks import cycle_error, visible_probability
 from st4rtrack.types import PixelMap, Pointmap, TwoPointmaps, Video
 
@@ -40,34 +39,31 @@ class World:
     """What all frames of a video share: the anchor's camera frame, and how a frame finds its place in it.
 
     Attributes:
-        anchor: as the network knows it.
+        anchor_rgb: [height, width, 3] uint8.
         anchor_index: of the processed frames.
         points: the anchor's content at its own time.
         intrinsics: [3, 3] network pixels, as those points have them.
         placing: by what the user knows; `None` where that is nothing.
     """
 
-    anchor: Anchor
+    anchor_rgb: np.ndarray
     anchor_index: int
     points: Pointmap
     intrinsics: np.ndarray
     placing: Placing | None
 
     @classmethod
-    def of(cls, model: St4RTrack, video: Video, outward: Outward, anchor_index: int, known: KnownVideo | None) -> "World":
+    def of(cls, pointmaps: PointmapSource, anchor_rgb: np.ndarray, units: Units, anchor_index: int, known: KnownVideo | None) -> "World":
         """The world of a video at network size.
 
         Raises:
             UserError: the anchor's points fit no camera, or not what is known.
         """
-        rgb = video.frame(anchor_index)
-        anchor = encode_anchor(model, rgb, outward.anchor_view)
-        own = predict_batch(model, anchor, rgb[None], [outward.anchor_view])[0]
+        own = pointmaps.own
         intrinsics, placing = anchor_intrinsics(own.tracking), None
         if known is not None:
-            predict = partial(predict_reconstructions, model, anchor, video)
-            placing = Placing(known, anchor_index, own, intrinsics, outward.units, predict)
-        return cls(anchor, anchor_index, own.tracking, intrinsics, placing)
+            placing = Placing(known, anchor_index, own, intrinsics, units, pointmaps.reconstructions)
+        return cls(anchor_rgb, anchor_index, own.tracking, intrinsics, placing)
 
     @property
     def focal_px(self) -> float:
@@ -96,13 +92,12 @@ class World:
 def process_frames(
     video: Video,
     outward: Outward,
-    model: St4RTrack,
+    pointmaps: PointmapSource,
     world: World,
     steps: Refinement,
     sink: SceneSink,
     *,
     batch_size: int,
-    kept: TokenFile | None,
     progress: Callable[[int, int], None] | None,
 ) -> None:
     """All frames that the sink misses, each written as soon as it is known.
@@ -112,18 +107,17 @@ def process_frames(
     Args:
         video: at network size.
         outward: its frames in the order in which they are read.
-        model, world: what predicts and places them.
+        pointmaps, world: what predicts and places them.
         steps: of refinement.
         sink: takes them.
-        batch_size: frames at once.
-        kept: takes their tokens, for anchors that come later.
+        batch_size: frames that wait for one another.
         progress: called with (frames done, frames in all).
     """
     done = sink.frames_done
     flows: dict[int, Flow] = {}  # of the frames that wait for the network, where classical geometry knows it
     needed = frames_needed(done, world.anchor_index, steps)
     frames = run_ahead(_noting_flows(outward.frames(needed), flows), batch_size)
-    predicted = run_ahead(predict_frames(model, world.anchor, frames, batch_size=batch_size, kept=kept), batch_size)
+    predicted = run_ahead(pointmaps.frames(frames), batch_size)
     consistent = refined(predicted, world.points, world.anchor_index, steps)
     placed = run_ahead(_placed(consistent, world, steps, sink, flows, outward.unsolved), FRAMES_BETWEEN_THREADS)
     measured = partial(_with_visibility, world, sink.header.pixel_map)
@@ -203,7 +197,7 @@ def _with_visibility(world: World, pixel_map: PixelMap, frame: _PlacedFrame) -> 
     elif not frame.solved:
         probability = np.zeros(frame.rgb.shape[:2], np.float16)
     else:
-        likely = visible_probability(frame.maps, camera, intrinsics, world.anchor.rgb, frame.rgb, cycle_error=error)
+        likely = visible_probability(frame.maps, camera, intrinsics, world.anchor_rgb, frame.rgb, cycle_error=error)
         probability = likely.astype(np.float16)  # before it is compared, so that what is stored agrees
     start = world.points.points_world if world.placing is None else world.placing.start
     quality = frame_quality(start, frame.maps, camera, intrinsics, probability > 0.5, pixel_map, flow=flow, cycle_error=error)

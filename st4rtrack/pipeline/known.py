@@ -42,7 +42,7 @@ def given_geometry(known: KnownVideo) -> Given:
 def with_observations(given: Given, source: Video, prepared: PreparedVideo) -> Given:
     """The same with what the file and the images say where the user says nothing: focal length of the metadata, logos and subtitles."""
     if source.focal_px is not None and given.focal_px is None:
-        given = replace(given, focal_px=source.focal_px * prepared.pixel_map.scale[0], focal_from_metadata=True)
+        given = replace(given, focal_px=source.focal_px * prepared.pixel_map.scale[0], focal_source="metadata")
     overlay, user_static = prepared.overlay, given.static
     if overlay is None:
         return given

@@ -1,10 +1,11 @@
 """Frame order: outward from the anchor, so that optical flow can be chained."""
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 import numpy as np
 
-from st4rtrack.classical.anchored import MIN_ZOOM_VOTES, SURVEY_FRAMES, AnchoredGeometry, motion_of
+from st4rtrack.classical.anchored import MIN_ZOOM_VOTES, SURVEY_FRAMES, AnchoredGeometry, SolveCameras, motion_of
 from st4rtrack.classical.camera_motion import CameraMotion
 from st4rtrack.classical.frame_checks import FrameChecks
 from st4rtrack.classical.given import Given, Units
@@ -25,6 +26,7 @@ class Outward:
         anchor_index, anchor_rgb: the anchor, [height, width, 3] uint8.
         with_geometry: whether the network wants to know it; without, nothing is computed.
         given: what the user knows of the video.
+        solve: cameras of a camera that translates, asked for at most once; `None`: they are found frame by frame.
 
     Attributes:
         anchor_view: the anchor against itself, `None` without geometry.
@@ -42,8 +44,10 @@ class Outward:
         *,
         with_geometry: bool,
         given: Given | None = None,
+        solve: SolveCameras | None = None,
     ) -> None:
         self._video, self._anchor_index, self._anchor_rgb, self._given = video, anchor_index, anchor_rgb, given
+        self._solve = None if solve is None else cache(solve)
         self.checks = FrameChecks()
         self.unsolved: set[int] = set()
         self._zoomed: set[int] = set()
@@ -141,6 +145,7 @@ class Outward:
             given=self._given,
             anchor_index=self._anchor_index,
             way=[index for index, _ in frames],
+            solve=self._solve,
         )
 
     def _usable(self, way: range) -> list[tuple[int, np.ndarray]]:

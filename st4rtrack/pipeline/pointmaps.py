@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from st4rtrack.preprocess import normalize_images
 from st4rtrack.types import Pointmap, TwoPointmaps, Video
 
 logger = logging.getLogger(__name__)
+
+Frame = tuple[int, np.ndarray, TwoView | None]
+"""Number and image [height, width, 3] uint8 of a frame, and what the video tells of it and the anchor."""
 
 LARGEST_BATCH = {"cpu": (1200, 8), "mps": (10_000, 64), "cuda": (20_000, 128)}
 """Tokens and frames at once: enough to fill the matrix units, little enough to fit anywhere. Frames at 512x288 have 576 tokens. As many
@@ -37,6 +41,64 @@ class Anchor:
     image: torch.Tensor
     tokens: Tokens
     points: Pointmap | None = None
+
+
+class PointmapSource(Protocol):
+    """Where the pointmaps of (anchor, frame) come from: a network, or fused geometry (`hints.fused`)."""
+
+    @property
+    def own(self) -> TwoPointmaps:
+        """Of the anchor against itself."""
+        ...
+
+    def frames(self, frames: Iterable[Frame]) -> Iterator[tuple[int, np.ndarray, TwoPointmaps]]:
+        """Number, image and pointmaps of frames, in their order."""
+        ...
+
+    def reconstructions(self, indices: Sequence[int]) -> Iterator[tuple[int, Pointmap]]:
+        """Number and reconstruction of chosen frames."""
+        ...
+
+
+class NetworkPointmaps:
+    """Pointmaps of (anchor, frame) by a network, the anchor encoded once.
+
+    Args:
+        model: the network.
+        video: at network size.
+        anchor_index: of its frames.
+        anchor_view: what the video tells of the anchor, for a network with hints.
+        batch_size: frames at once.
+        kept: takes their tokens, for anchors that come later.
+    """
+
+    def __init__(
+        self,
+        model: St4RTrack,
+        video: Video,
+        anchor_index: int,
+        anchor_view: TwoView | None,
+        *,
+        batch_size: int,
+        kept: TokenFile | None = None,
+    ) -> None:
+        self._model, self._video, self._batch_size, self._kept = model, video, batch_size, kept
+        rgb = video.frame(anchor_index)
+        self._anchor = encode_anchor(model, rgb, anchor_view)
+        self._own = predict_batch(model, self._anchor, rgb[None], [anchor_view])[0]
+
+    @property
+    def own(self) -> TwoPointmaps:
+        """As `PointmapSource`."""
+        return self._own
+
+    def frames(self, frames: Iterable[Frame]) -> Iterator[tuple[int, np.ndarray, TwoPointmaps]]:
+        """As `PointmapSource`, in batches."""
+        return predict_frames(self._model, self._anchor, frames, batch_size=self._batch_size, kept=self._kept)
+
+    def reconstructions(self, indices: Sequence[int]) -> Iterator[tuple[int, Pointmap]]:
+        """As `PointmapSource`, each pair for itself."""
+        return predict_reconstructions(self._model, self._anchor, self._video, indices)
 
 
 @torch.inference_mode()

@@ -36,6 +36,7 @@ class PreparedVideo:
         anchor_index: of the processed frames.
         overlay: [height, width] bool, pixels of logos and subtitles; `None` where there are none.
         warnings: what was observed in the images.
+        content: the source without bars.
         content_px: (left, top, right, bottom) of the image inside the bars, in source pixels.
     """
 
@@ -44,6 +45,7 @@ class PreparedVideo:
     anchor_index: int
     overlay: np.ndarray | None
     warnings: tuple[QualityWarning, ...]
+    content: Video
     content_px: tuple[int, int, int, int]
 
 
@@ -69,7 +71,8 @@ def prepare(
     if usable != index:
         warnings.append(quality_warning("anchor_moved", [index, usable], asked=index, used=usable))
     pixel_map = content_map.then(resize_map)
-    return PreparedVideo(video, pixel_map, usable, _overlay(layout, source, video, pixel_map), tuple(warnings), layout.content)
+    overlay = _overlay(layout, source, video, pixel_map)
+    return PreparedVideo(video, pixel_map, usable, overlay, tuple(warnings), content, layout.content)
 
 
 def anchor_index(anchor: int | str, num_frames: int) -> int:

@@ -23,12 +23,12 @@ from st4rtrack.pipeline.frames import World, process_frames
 from st4rtrack.pipeline.header import scene_header
 from st4rtrack.pipeline.known import given_geometry, with_observations
 from st4rtrack.pipeline.motion import moving_masks, moving_points
-from st4rtrack.pipeline.outward import Outward
 from st4rtrack.pipeline.pointmaps import automatic_batch_size
 from st4rtrack.pipeline.preparation import prepare
 from st4rtrack.pipeline.quality import focal_evidence, observed_warnings, quality_report, record_shares
 from st4rtrack.pipeline.refine import chosen_refinement
 from st4rtrack.pipeline.repeatable import computed_with
+from st4rtrack.pipeline.source import chosen_prior, pointmap_source
 from st4rtrack.pipeline.tokens import TokenFile
 from st4rtrack.pipeline.unsolved import hide_unsolved
 from st4rtrack.types import QualityReport, Scene
@@ -57,7 +57,7 @@ def reconstruct(
     batch_size: int | None = None,
     points_dtype: Literal["float32", "float16"] = "float32",
     known: Known | None = None,
-    depth_prior: str = "builtin",
+    depth_prior: str = "auto",
     refine: bool | Collection[str] = True,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -76,7 +76,8 @@ def reconstruct(
         batch_size: frames at once; default by device.
         points_dtype: of the stored points.
         known: what the user knows: intrinsics, cameras, depth, what is static, the scale; it replaces what would be estimated.
-        depth_prior: depth of single frames where no measurement knows it, as of `hints.depth_prior.open_depth_prior`.
+        depth_prior: depth of single frames where no measurement knows it, as of `hints.depth_prior.open_depth_prior`; the geometry of the
+            scene is then fused from both. "none": all geometry is the network's. "auto": "builtin" for the embedded network, else "none".
         refine: whether pointmaps are made consistent over time: `True` frees tracks of their noise; names of steps take just those
             (`pipeline.refine.Refinement`: agreement, smoothness, surface).
         overwrite: replace a scene that is in `output`.
@@ -95,23 +96,22 @@ def reconstruct(
     network_video, pixel_map, anchor_index = prepared.video, prepared.pixel_map, prepared.anchor_index
     size_px = (network_video.height, network_video.width)
     given = known_of_video(known, source, pixel_map, size_px, anchor_index) if known else None
-    options = {"refine": steps.names, "depth_prior": depth_prior, **({"anchor": "auto"} if anchor == "auto" else {})}
+    prior = chosen_prior(depth_prior, model, source, prepared)
+    options = {"refine": steps.names, "depth_prior": "none" if prior is None else prior.name, **({"anchor": "auto"} if anchor == "auto" else {})}
     said = None if given is None else given.said
     header = scene_header(source, network_video, pixel_map, model, anchor_index, points_dtype, options=options, known=said)
     if output is not None and not overwrite and holds_scene(output, header):
         return load_scene(output)
     batch_size = batch_size or automatic_batch_size(model, *size_px)
     told = with_observations(Given() if given is None else given_geometry(given), source, prepared)
-    outward = Outward(
-        network_video, anchor_index, network_video.frame(anchor_index), with_geometry=model.config.hints, given=told
-    )
-    world = World.of(model, network_video, outward, anchor_index, given)
+    kept = TokenFile(len(source), None if output is None else Path(output)) if anchor == "auto" else None
+    outward, pointmaps = pointmap_source(model, prepared, told, prior, batch_size=batch_size, kept=kept)
+    world = World.of(pointmaps, network_video.frame(anchor_index), outward.units, anchor_index, given)
 
     # only now: a network or an anchor that fits no camera must not cost the user the scene that `overwrite` replaces
     sink: SceneSink = SceneBuffer(header) if output is None else SceneWriter.create(output, header, overwrite=overwrite)
     with sink, ended_together():  # whatever happens: nothing works on, and the folder is free for who goes on
-        kept = TokenFile(len(source), None if output is None else Path(output)) if anchor == "auto" else None
-        process_frames(network_video, outward, model, world, steps, sink, batch_size=batch_size, kept=kept, progress=progress)
+        process_frames(network_video, outward, pointmaps, world, steps, sink, batch_size=batch_size, progress=progress)
         results = {
             **world.results,
             "content_px": prepared.content_px,

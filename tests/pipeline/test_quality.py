@@ -106,7 +106,7 @@ def test_focal_evidence_of_a_survey_knows_the_ends_of_the_search(focal: float, a
 
 
 def test_focal_evidence_of_the_metadata_is_at_no_limit() -> None:
-    given, surveyed = Given(focal_px=500.0, focal_from_metadata=True), Survey(500.0, np.ones((32, 48), np.float32))
+    given, surveyed = Given(focal_px=500.0, focal_source="metadata"), Survey(500.0, np.ones((32, 48), np.float32))
     geometry = AnchoredGeometry(np.zeros((32, 48, 3), np.uint8), surveyed, given=given)
     assert focal_evidence(None, geometry, 500.0, 256) == {"focal_source": "metadata", "focal_at_limit": False}
 

@@ -153,7 +153,7 @@ def test_focal_length_of_the_metadata_gives_way_to_that_of_the_user_and_joins_kn
     half = PreparedVideo(video, PixelMap((0.5, 0.5)), 0, None, (), (0, 0, video.width, video.height))
     assert with_observations(Given(focal_px=90.0), video, half) == Given(focal_px=90.0)
     both = with_observations(Given(world_from_camera=clip.world_from_camera), video, half)
-    assert both.focal_px == 100.0 and both.focal_from_metadata and both.world_from_camera is not None
+    assert both.focal_px == 100.0 and both.focal_source == "metadata" and both.world_from_camera is not None
 
 
 def test_overlay_is_left_out_of_what_is_static(clip: Clip) -> None:

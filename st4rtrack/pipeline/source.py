@@ -1,0 +1,70 @@
+"""Where the pointmaps of a video come from: the network alone, or geometry fused with a depth prior."""
+
+from functools import partial
+
+from st4rtrack.classical.given import Given
+from st4rtrack.hints.cameras import solved_cameras
+from st4rtrack.hints.depth_prior import DepthPrior, open_depth_prior
+from st4rtrack.hints.frames import GreyFrames
+from st4rtrack.hints.fused import FusedGeometry
+from st4rtrack.io.known.pixels import SourceSize
+from st4rtrack.model.checkpoint import is_embedded
+from st4rtrack.model.network import St4RTrack
+from st4rtrack.pipeline.outward import Outward
+from st4rtrack.pipeline.pointmaps import NetworkPointmaps, PointmapSource
+from st4rtrack.pipeline.preparation import PreparedVideo
+from st4rtrack.pipeline.tokens import TokenFile
+from st4rtrack.types import UserError, Video
+
+
+def chosen_prior(word: str, model: St4RTrack, source: Video, prepared: PreparedVideo) -> DepthPrior | None:
+    """The depth prior of a run, `None` where all geometry is the network's.
+
+    Args:
+        word: "auto", or as of `open_depth_prior`.
+
+    Raises:
+        UserError: no such prior, or the network takes none.
+    """
+    if word == "auto":
+        word = "builtin" if is_embedded(model) else "none"
+    if word != "none" and not model.config.hints:
+        raise UserError(f"{model.name} predicts all geometry itself and takes no depth prior; leave out --depth-prior")
+    size = SourceSize(source.height, source.width, prepared.pixel_map)
+    return open_depth_prior(word, prepared.video, source_size=size, device=str(model.device))
+
+
+def pointmap_source(
+    model: St4RTrack,
+    prepared: PreparedVideo,
+    given: Given,
+    prior: DepthPrior | None,
+    *,
+    batch_size: int,
+    kept: TokenFile | None,
+) -> tuple[Outward, PointmapSource]:
+    """The frames of a video in their order with their classical geometry, and what makes pointmaps of them.
+
+    Args:
+        given: what is known of the video.
+        batch_size: frames that the network gets at once.
+        kept: takes their tokens.
+    """
+    video, index = prepared.video, prepared.anchor_index
+    rgb = video.frame(index)
+    solve = None if prior is None else partial(solved_cameras, prepared.content, prepared.pixel_map.scale[0], index, given)
+    outward = Outward(video, index, rgb, with_geometry=model.config.hints, given=given, solve=solve)
+    if prior is None:
+        view = outward.anchor_view
+        return outward, NetworkPointmaps(model, video, index, view, batch_size=batch_size, kept=kept)
+    assert outward.geometry is not None
+    fused = FusedGeometry(
+        outward.geometry,
+        prior,
+        GreyFrames(video),
+        num_frames=len(video),
+        anchor_index=index,
+        anchor_rgb=rgb,
+        static=given.static,
+    )
+    return outward, fused
