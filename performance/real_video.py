@@ -77,7 +77,7 @@ class Runner:
     Attributes:
         shared: folder with `sequences`, `clips` and `real`.
         stop: most frames of a video.
-        depth_prior: passed on to `reconstruct`; a folder with a sub-folder or file of the name of the video stands for that.
+        depth_prior: passed on to `reconstruct`; `{name}` in it is the name of the video.
         pictures: folder of the contact sheets.
     """
 
@@ -112,17 +112,11 @@ class Runner:
         key = (video.source, len(video))
         if key not in self._scenes:
             say(f"  {Path(video.source).stem}: {len(video)} frames")
-            options: Row = {} if self.depth_prior is None else {"depth_prior": self._prior_of(Path(video.source).stem)}
+            options: Row = {} if self.depth_prior is None else {"depth_prior": self.depth_prior.replace("{name}", video.name)}
             start = time.process_time()
             scene = reconstruct(video, model=self.model, fit=fit, **options)  # pyright: ignore[reportArgumentType]
             self._scenes[key] = (scene, time.process_time() - start)
         return self._scenes[key]
-
-    def _prior_of(self, name: str) -> str:
-        assert self.depth_prior is not None
-        found = sorted(Path(self.depth_prior).glob(f"{name}*")) if Path(self.depth_prior).is_dir() else []
-        exact = [path for path in found if path.stem == name]
-        return str(exact[0]) if exact else self.depth_prior
 
     def forget(self) -> None:
         """Releases the scenes."""
@@ -205,11 +199,18 @@ def tracks_part(runner: Runner) -> Iterator[Row]:
         cameras, intrinsics = (np.asarray(each) for each in (scene.cameras.world_from_camera, scene.cameras.intrinsics))
         predicted_px = scene.pixel_map.source_from_network(projected(found, cameras, intrinsics))
         true_px = projected(tracks_in_camera(sequence)[:, seen], np.eye(4)[None], sequence.intrinsics)
+        rows, columns = nearest_pixel(scene.pixel_map.network_from_source(sequence.query_px[seen]), *scene.rgb.shape[1:3])
+        moving = np.asarray(scene.tracking.moving)[rows, columns]
         path_m = np.linalg.norm(np.diff(sequence.tracks_world[:, seen], axis=0), axis=-1).sum(axis=0)
         for kind, group in {"static": path_m <= least_path_m, "dynamic": path_m > least_path_m}.items():
             size = (sequence.video.height, sequence.video.width)
             figures = track_figures(predicted_px[:, group], true_px[:, group], sequence.visible[:, seen][:, group], size)
-            yield {"name": sequence.name, "kind": f"{kind} ({group.sum()} points)", **figures}
+            yield {
+                "name": sequence.name,
+                "kind": f"{kind} ({group.sum()} points)",
+                **figures,
+                "moving_percent": 100 * moving[group].mean(),
+            }
 
 
 def clips_part(runner: Runner) -> Iterator[Row]:
@@ -301,7 +302,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with the sequences and clips")
     parser.add_argument("--only", default=",".join(PARTS), help=f"parts to run, of {', '.join(PARTS)}")
     parser.add_argument("--stop", type=int, help="most frames of each video")
-    parser.add_argument("--depth-prior", help="depth prior, as of `reconstruct`; a folder may hold one of the name of each video")
+    parser.add_argument("--depth-prior", help="depth prior, as of `st4rtrack run`; {name} is the name of each video")
     parser.add_argument("--pictures", type=Path, default=Path("build/real_video"), help="folder of the contact sheets")
     parser.add_argument("-o", "--output", type=Path, default=Path(__file__).with_name("real_video"), help="path without ending")
     chosen = parser.parse_args()

@@ -10,6 +10,7 @@ from st4rtrack.metrics.cameras import STILL_M, camera_errors
 from st4rtrack.metrics.depth import RelativeDepth
 
 FIT_ROUNDS = 10
+MIN_SOLVED = 3
 TRACK_LIMITS_PX = (1, 2, 4)
 LONG_SIDE_PX = 256
 """Size of the image in which the errors of 2D tracks are counted."""
@@ -40,15 +41,17 @@ def camera_figures(predicted: np.ndarray, true: np.ndarray, focal_ratio: float) 
     """Errors of the cameras [time, 4, 4] of a sequence; frames whose predicted camera is not finite count as unsolved.
 
     Returns:
-        `solved_percent`, `focal_ratio` (estimate over truth), `ate_m` after a similarity, `rotation_deg` (median over the frames).
+        `solved_percent`, `focal_ratio` (estimate over truth), `ate_m` after a similarity, `rotation_deg` (median over the frames); the
+        last two are NaN where fewer than three frames are solved, because a similarity fits two cameras exactly.
     """
     solved = np.isfinite(predicted).all(axis=(1, 2))
     angle = rotation_angle(predicted[solved, :3, :3].swapaxes(1, 2) @ true[solved, :3, :3])
+    enough = solved.sum() >= MIN_SOLVED
     return {
         "solved_percent": 100 * float(solved.mean()),
         "focal_ratio": focal_ratio,
-        "ate_m": camera_errors(predicted, true).ate_m,
-        "rotation_deg": float(np.rad2deg(np.median(angle))) if solved.any() else np.nan,
+        "ate_m": camera_errors(predicted, true).ate_m if enough else np.nan,
+        "rotation_deg": float(np.rad2deg(np.median(angle))) if enough else np.nan,
     }
 
 

@@ -32,6 +32,7 @@ COLUMNS = {
     "within_1px_percent": ("within 1 px, %", "{:.0f}"),
     "within_2px_percent": ("within 2 px, %", "{:.0f}"),
     "within_4px_percent": ("within 4 px, %", "{:.0f}"),
+    "moving_percent": ("labelled moving, %", "{:.0f}"),
     "cpu_s": ("CPU s", "{:.1f}"),
     "quality": ("quality", "{}"),
 }
