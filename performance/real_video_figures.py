@@ -74,7 +74,7 @@ def step_ratio(world_from_camera: np.ndarray) -> float:
     steps = length(np.diff(world_from_camera[:, :3, 3], axis=0))
     steps = steps[np.isfinite(steps)]
     median = float(np.median(steps)) if len(steps) else 0.0
-    return float(steps.max()) / median if median > 0 else np.nan
+    return float(steps.max()) / median if median > STILL_M else np.nan
 
 
 def path_ate_percent(predicted: np.ndarray, reference: np.ndarray) -> float:

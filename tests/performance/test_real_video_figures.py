@@ -100,6 +100,9 @@ def test_fixed_camera_has_no_steps_and_motion_in_percent_of_depth() -> None:
     fixed = np.tile(np.eye(4), (TIME, 1, 1))
     assert is_fixed(fixed) and not is_fixed(path())
     assert np.isnan(step_ratio(fixed))
+    rounded = fixed.copy()
+    rounded[:, 0, 3] = 1e-9 * np.random.default_rng(3).normal(size=TIME)
+    assert np.isnan(step_ratio(rounded))
     moved = fixed.copy()
     moved[2, 0, 3] = 0.2
     assert motion_percent(moved, np.full((HEIGHT, WIDTH), 4.0)) == pytest.approx(5)
