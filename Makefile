@@ -23,7 +23,7 @@ test: $(INSTALLED)
 	$(BIN)/pytest $(DEFAULT_TESTS)
 
 test-slow: $(INSTALLED)
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow --timeout 0
 
 # Numeric tests on other instruction sets, thread counts and seeds, nine runs -> performance/portable.json
 test-portable: $(INSTALLED)

@@ -19,7 +19,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "performance" / "reliability" / "fuzz.json"
 CRASHES = ROOT / "build" / "fuzz"
-INSTRUMENTED = ["st4rtrack.io", "st4rtrack.model", "st4rtrack.bench.predictions", "st4rtrack.adapt.teachers.files"]
+INSTRUMENTED = [
+    "st4rtrack.io",
+    "st4rtrack.model",
+    "st4rtrack.bench.predictions",
+    "st4rtrack.adapt.teachers.files",
+    "st4rtrack.hints.depth_prior.files",
+]
 READERS = (
     "npz",
     "member",

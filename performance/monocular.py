@@ -6,7 +6,7 @@ Each frame is fitted by one scale and one shift in inverse depth (robust), or by
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -16,10 +16,10 @@ from depth_teacher import open_teacher, teacher_inverse_depth
 from machine import machine
 
 from st4rtrack.data.depth_frames import RenderedFrames
+from st4rtrack.hints.depth_prior import DepthPrior
+from st4rtrack.hints.depth_prior.builtin import BuiltinPrior
 from st4rtrack.io.worldtrack import WorldTrackSequence, find_worldtrack, read_worldtrack
 from st4rtrack.model.checkpoint import load_monocular
-from st4rtrack.model.monocular import MonocularNetwork
-from st4rtrack.preprocess import normalize_images
 from st4rtrack.render.draw import DEPTH_MAP, map_colours, robust_range
 from st4rtrack.train.monocular import FACTOR, fit_inverse_depth
 
@@ -30,19 +30,6 @@ MIN_KNOWN, MIN_SUBJECT = 0.05, 0.002
 NUM_RENDERED = 128
 EDGES = np.array([0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 10])
 """Bins of the expected log-depth error in the calibration table."""
-
-
-def predict(network: MonocularNetwork, rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Inverse depth and expected log-depth error [height, width] of a picture, and the focal length over the long side."""
-    multiple, long_side = network.config.size_multiple, network.config.image_size
-    scale = long_side / max(rgb.shape[:2])
-    height, width = (max(multiple, round(side * scale / multiple) * multiple) for side in rgb.shape[:2])
-    image = normalize_images(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)[None])
-    with torch.inference_mode():
-        found = network(image.to(next(network.parameters()).device))
-    maps = [np.exp(value[0].cpu().numpy()) for value in (-found.log_depth, found.log_error)]
-    inverse, error = (cv2.resize(value, rgb.shape[1::-1], interpolation=cv2.INTER_LINEAR) for value in maps)
-    return inverse, error, float(found.log_focal.exp())
 
 
 def scores(inverse: np.ndarray, depth: np.ndarray, *, fit: np.ndarray, count: np.ndarray, shift: bool) -> tuple[float, float]:
@@ -97,7 +84,7 @@ def of_frames(folder: Path, methods: dict[str, Callable[[np.ndarray], np.ndarray
     return {part: {name: tuple(np.mean(values, axis=0)) for name, values in each.items()} for part, each in rows.items()}
 
 
-def calibration(network: MonocularNetwork, sequences: list[WorldTrackSequence]) -> str:
+def calibration(prior: DepthPrior, sequences: list[WorldTrackSequence]) -> str:
     """Table: expected log-depth error, share of pixels, measured mean error after one scale per frame."""
     expected, measured, focals = [], [], []
     for sequence in sequences:
@@ -106,11 +93,12 @@ def calibration(network: MonocularNetwork, sequences: list[WorldTrackSequence]) 
             known = np.isfinite(depths[number]) & (depths[number] > 0)
             if number % FRAME_STEP or known.mean() < MIN_KNOWN:
                 continue
-            inverse, error, focal = predict(network, rgb)
-            residual = np.log(depths[number][known]) + np.log(inverse[known])
-            expected.append(error[known])
+            predicted = prior(rgb, number)
+            assert predicted.focal_px is not None
+            residual = np.log(depths[number][known]) - np.log(predicted.values[known])
+            expected.append(predicted.log_error[known])
             measured.append(np.abs(residual - np.median(residual)))
-            focals.append(focal * max(rgb.shape[:2]) / sequence.intrinsics[0, 0])
+            focals.append(predicted.focal_px / sequence.intrinsics[0, 0])
     flat, errors = np.concatenate(expected), np.concatenate(measured)
     index = np.digitize(flat, EDGES) - 1
     lines = ["| expected | pixels | measured |", "|---|---|---|"]
@@ -124,14 +112,12 @@ def calibration(network: MonocularNetwork, sequences: list[WorldTrackSequence]) 
     return "\n".join(lines)
 
 
-def sheet(
-    network: MonocularNetwork, sequences: list[WorldTrackSequence], teacher: Callable[[np.ndarray], np.ndarray] | None
-) -> np.ndarray:
-    """First frame, inverse depth, and the teacher's, a row for each sequence."""
+def sheet(sequences: list[WorldTrackSequence], methods: Sequence[Callable[[np.ndarray], np.ndarray]]) -> np.ndarray:
+    """First frame and the inverse depth of each method, a row for each sequence."""
     rows = []
     for sequence in sequences:
         rgb = cv2.resize(sequence.video.frame(0), (256, 192), interpolation=cv2.INTER_AREA)
-        maps = [predict(network, rgb)[0], *([teacher(rgb)] if teacher else [])]
+        maps = [method(rgb) for method in methods]
         panels = [map_colours(cv2.resize(each, (256, 192)), robust_range(each), DEPTH_MAP) for each in maps]
         rows.append(np.concatenate([rgb, *panels], axis=1))
     return np.concatenate(rows)
@@ -145,8 +131,8 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, help="ONNX file of the teacher, for comparison")
     parser.add_argument("--sheet", type=Path, help="picture of the first frames")
     options = parser.parse_args()
-    network = load_monocular(options.weights, device="cpu", dtype="float32")
-    methods: dict[str, Callable[[np.ndarray], np.ndarray]] = {"network": lambda rgb: predict(network, rgb)[0]}
+    prior = BuiltinPrior(load_monocular(options.weights, device="cpu", dtype="float32"))
+    methods: dict[str, Callable[[np.ndarray], np.ndarray]] = {"network": lambda rgb: 1 / prior(rgb, 0).values}
     if options.teacher:
         session = open_teacher(options.teacher)
         methods["teacher"] = lambda rgb: cv2.resize(teacher_inverse_depth(session, rgb), rgb.shape[1::-1]).astype(np.float32)
@@ -165,9 +151,9 @@ def main() -> None:
         for method, row in rows.items():
             print(f"| {sequence} | {method} | {row[0]:.3f} | {row[1]:.1f} % | {row[2]:.3f} | {row[3]:.1f} % |")
     if sequences:
-        print(f"\n{calibration(network, sequences)}")
+        print(f"\n{calibration(prior, sequences)}")
     if options.sheet and sequences:
-        cv2.imwrite(str(options.sheet), sheet(network, sequences, methods.get("teacher"))[..., ::-1])
+        cv2.imwrite(str(options.sheet), sheet(sequences, list(methods.values()))[..., ::-1])
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ from st4rtrack.adapt.report import write_picture
 from st4rtrack.adapt.result import Adaptation
 from st4rtrack.adapt.state import Learning
 from st4rtrack.adapt.teachers import DepthTeacher, TrackTeacher, open_teachers
-from st4rtrack.adapt.teachers.files import SourceSize
 from st4rtrack.io.known.known import Known, KnownVideo, known_of_video
+from st4rtrack.io.known.pixels import SourceSize
 from st4rtrack.io.lock import locked
 from st4rtrack.io.video import open_video
 from st4rtrack.losses.adaptation import NAMED, AdaptationLoss
@@ -226,7 +226,7 @@ def _task(
 ) -> _Task:
     to_size = to_network_size if fit == "crop" else stretch_to_network_size
     fitted, pixel_map = to_size(video, long_side=size or model.config.image_size, patch_size=model.config.patch_size)
-    tracks, depth = _teachers(teachers, video, SourceSize(video.height, video.width, pixel_map), str(model.device))
+    tracks, depth = _teachers(teachers, fitted, SourceSize(video.height, video.width, pixel_map), str(model.device))
     frames = batch_size or default_frames(model.config, model.device.type, fitted.height, fitted.width)
     own = known_of_one(known, video) if known else None
     known_video = known_of_video(own, video, pixel_map, (fitted.height, fitted.width), ANCHOR) if own else None
@@ -238,7 +238,7 @@ def _teachers(
 ) -> tuple[TrackTeacher, DepthTeacher | None]:
     """Those of a video; words become teachers."""
     words = [each.replace("{name}", video.name) if isinstance(each, str) else "" for each in given]
-    by_word = open_teachers(words[0] or "flow", words[1] or "none", device=device, source=source)
+    by_word = open_teachers(words[0] or "flow", words[1] or "none", video, device=device, source=source)
     tracks, depth = given
     return by_word[0] if isinstance(tracks, str) else tracks, by_word[1] if isinstance(depth, str) else depth
 

@@ -27,7 +27,7 @@ Finish = Callable[[Scene, Path, bool], None]
 @dataclass(frozen=True)
 class BatchOptions:
     """How every video is made: what `load_model` and `reconstruct` take; `selection` is of `open_video`; {name} in a path of
-    `known` is the name of the scene folder."""
+    `known` and in `depth_prior` is the name of the scene folder."""
 
     model: str = "tiny"
     dtype: str = "auto"
@@ -35,6 +35,7 @@ class BatchOptions:
     size: int | None = None
     batch_size: int | None = None
     points_dtype: Literal["float32", "float16"] = "float32"
+    depth_prior: str = "builtin"
     refine: bool = True
     deterministic: bool = False
     known: Known = field(default_factory=Known)
@@ -80,6 +81,7 @@ class Worker:
                     size=options.size,
                     batch_size=options.batch_size,
                     points_dtype=options.points_dtype,
+                    depth_prior=options.depth_prior.replace("{name}", job.name),
                     refine=options.refine,
                     known=options.known.of_video(job.name),
                     overwrite=options.overwrite,

@@ -40,7 +40,7 @@ def adapt(
         videos: As of `run`. One: the model for this video; several: one model for them and others like them.
         output: Checkpoint, what --model takes. Default: NAME_adapted.safetensors in the current folder. An unfinished one is continued.
         tracks: Teacher of 2D tracks: flow (built in), or another of docs/adaptation.md.
-        depth: Teacher of depth: triangulation (built in), none, or another of docs/adaptation.md.
+        depth: Teacher of depth: triangulation (built in), or what --depth-prior of `run` takes: builtin, none, a model, depth maps.
         intrinsics: Known intrinsics, as of `run`; {name} in a path is the name of the video. They are not estimated then.
         cameras: Known cameras, likewise.
         steps: Optimiser steps at most; fewer when held-out tracks no longer improve.

@@ -50,7 +50,7 @@ def batch(
     log_to_stderr()
     wanted = scene.checked()
     options = BatchOptions(
-        model=str(Path(scene.model).absolute()) if Path(scene.model).exists() else scene.model,
+        model=_absolute(scene.model),
         dtype=scene.dtype,
         anchor=wanted.anchor,
         size=wanted.size,
@@ -58,6 +58,7 @@ def batch(
         points_dtype=scene.points,
         overwrite=overwrite,
         selection={**frames.selection()},
+        depth_prior=_absolute(scene.depth_prior),
         refine=scene.refine,
         deterministic=scene.deterministic,
         known=known.known().absolute(),
@@ -74,6 +75,12 @@ def batch(
         sys.exit(1)
     if require_reliable and any(outcome.quality is None or not outcome.quality.reliable for outcome in outcomes):
         sys.exit(UNRELIABLE)
+
+
+def _absolute(source: str) -> str:
+    """A path that means the same in every process; words and hub ids as they are."""
+    is_path = "{name}" in source or (source not in ("builtin", "none") and Path(source).exists())
+    return str(Path(source).absolute()) if is_path else source
 
 
 class BatchProgress:

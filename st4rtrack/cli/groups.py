@@ -45,6 +45,8 @@ class SceneOptions:
     """Frames at once, or auto."""
     points: Literal["float32", "float16"] = "float32"
     """Type of the stored points; float16 halves the folder."""
+    depth_prior: str = "builtin"
+    """Depth of single frames where no measurement knows it: builtin, none, hub id or folder of a transformers depth model, depth maps."""
     refine: bool = True
     """Temporally smooth the tracks (two-sided window, noise level estimated per track)."""
     deterministic: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

@@ -77,6 +77,7 @@ def run(
             batch_size=wanted.batch_size,
             points_dtype=scene.points,
             known=known.known(),
+            depth_prior=scene.depth_prior.replace("{name}", opened.name),
             refine=scene.refine,
             overwrite=overwrite,
             progress=progress,

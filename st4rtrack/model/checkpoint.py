@@ -77,6 +77,7 @@ def load_monocular(source: str | Path | None = None, *, device: str = "auto", dt
         if key not in weights or weights[key].shape != value.shape:
             raise UserError(f"checkpoint {name} is damaged: {key} is missing or has another shape; make or fetch it again")
     network.load_state_dict({key: _as_float(weights[key], key, name) for key in expected}, assign=True)
+    network.name, network.weights_hash = name, _hash(weights)
     chosen = choose_device(device)
     return network.to(chosen, choose_dtype(dtype, chosen), memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
 
@@ -214,13 +215,8 @@ def _read(source: str | Path | None) -> tuple[ModelConfig, dict[str, Tensor], st
         return (*_read_folder(path), path.name)
     if path.is_file():
         return (*_read_file(path), path.stem)
-    if (
-        isinstance(source, str)
-        and re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w./-]+)?", source)
-        and not path.suffix
-        and not path.parent.is_dir()
-    ):
-        return (*_read_folder(_fetch(source)), source)
+    if isinstance(source, str) and is_hub_id(source):
+        return (*_read_folder(fetch_folder(source, "config.json", "model.safetensors")), source)
     raise UserError(f"no model {str(source)!r}: give a checkpoint file, a folder with config.json, or a hub id such as org/name")
 
 
@@ -305,7 +301,23 @@ def _read_folder(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     return _read_safetensors(weights_path, options)
 
 
-def _fetch(hub_id: str) -> Path:
+def is_hub_id(source: str) -> bool:
+    """Whether text is "org/name" or "org/name:subfolder" rather than a path."""
+    path = Path(source)
+    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w./-]+)?", source)) and not path.suffix and not path.parent.is_dir()
+
+
+def fetch_folder(hub_id: str, *files: str) -> Path:
+    """Fetch files of a model from the hub; the only place that uses the network.
+
+    Args:
+        hub_id: "org/name" or "org/name:subfolder".
+        files: names or patterns, among them config.json.
+    Returns:
+        The local folder.
+    Raises:
+        UserError: the hub library is not installed, the model cannot be fetched, or it has no config.json.
+    """
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
@@ -313,7 +325,7 @@ def _fetch(hub_id: str) -> Path:
     repository, _, subfolder = hub_id.partition(":")
     prefix = f"{subfolder.strip('/')}/" if subfolder else ""
     try:
-        folder = snapshot_download(repository, allow_patterns=[f"{prefix}config.json", f"{prefix}model.safetensors"])
+        folder = snapshot_download(repository, allow_patterns=[f"{prefix}{file}" for file in files])
     except Exception as error:
         raise UserError(f"could not fetch {hub_id} (no such local path): {_hub_problem(error, repository)}") from None
     if not (Path(folder) / prefix / "config.json").is_file():

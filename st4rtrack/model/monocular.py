@@ -50,11 +50,16 @@ class MonocularHead(nn.Module):
 
 
 class MonocularNetwork(nn.Module):
-    """Encoder and monocular head alone; names of the weights are those of the whole network."""
+    """Encoder and monocular head alone; names of the weights are those of the whole network.
+
+    Attributes:
+        name, weights_hash: as of `St4RTrack`.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.name, self.weights_hash = "untrained", ""
         self.encoder = PyramidEncoder(config)
         self.monocular_head = MonocularHead(config)
 

@@ -57,6 +57,7 @@ def reconstruct(
     batch_size: int | None = None,
     points_dtype: Literal["float32", "float16"] = "float32",
     known: Known | None = None,
+    depth_prior: str = "builtin",
     refine: bool | Collection[str] = True,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -75,6 +76,7 @@ def reconstruct(
         batch_size: frames at once; default by device.
         points_dtype: of the stored points.
         known: what the user knows: intrinsics, cameras, depth, what is static, the scale; it replaces what would be estimated.
+        depth_prior: depth of single frames where no measurement knows it, as of `hints.depth_prior.open_depth_prior`.
         refine: whether pointmaps are made consistent over time: `True` frees tracks of their noise; names of steps take just those
             (`pipeline.refine.Refinement`: agreement, smoothness, surface).
         overwrite: replace a scene that is in `output`.
@@ -92,7 +94,7 @@ def reconstruct(
     network_video, pixel_map, anchor_index = prepared.video, prepared.pixel_map, prepared.anchor_index
     size_px = (network_video.height, network_video.width)
     given = known_of_video(known, source, pixel_map, size_px, anchor_index) if known else None
-    options = {"refine": steps.names, **({"anchor": "auto"} if anchor == "auto" else {})}
+    options = {"refine": steps.names, "depth_prior": depth_prior, **({"anchor": "auto"} if anchor == "auto" else {})}
     said = None if given is None else given.said
     header = scene_header(source, network_video, pixel_map, model, anchor_index, points_dtype, options=options, known=said)
     if output is not None and not overwrite and holds_scene(output, header):

@@ -105,13 +105,14 @@ def test_options_of_a_batch_reach_every_scene(tmp_path: Path) -> None:
     model = write_model(tmp_path)
     (tmp_path / "clip_k.txt").write_text("80 0 48\n0 80 32\n0 0 1\n")
     known = Known(intrinsics=str(tmp_path / "{name}_k.txt"), metres_per_unit=2.0)
-    worker = Worker(small_options(model, known=known, refine=False), "cpu", 1)
+    worker = Worker(small_options(model, known=known, refine=False, depth_prior="depth/{name}.npz"), "cpu", 1)
     worker.__dict__["model"] = load_model(model, device="cpu", dtype="float32")
     outcome = worker.reconstruct(Job("clip", str(write_clip(tmp_path / "clip.mp4", 2)), tmp_path / "clip"))
     assert outcome.state == "made", outcome
     info = json.loads((tmp_path / "clip" / "scene.json").read_text())["info"]
     assert info["known"]["metres_per_unit"] == 2.0 and "clip_k.txt" in str(info["known"]["intrinsics"])
     assert info["options"]["refine"] != chosen_refinement(True).names
+    assert info["options"]["depth_prior"] == "depth/clip.npz"
 
 
 def test_paths_of_known_geometry_become_absolute_and_numbers_stay() -> None:

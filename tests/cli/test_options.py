@@ -1,5 +1,8 @@
+from pathlib import Path
+
 import pytest
 
+from st4rtrack.cli.batch import _absolute
 from st4rtrack.cli.options import read_anchor
 from st4rtrack.types import UserError
 
@@ -9,3 +12,11 @@ def test_an_anchor_is_a_number_or_a_word() -> None:
     for value in ("-1", "1.5", "last", ""):
         with pytest.raises(UserError, match="'middle' or 'auto'"):
             read_anchor(value)
+
+
+def test_sources_of_a_batch_paths_become_absolute_and_words_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("builtin", "depth"):
+        Path(name).mkdir()
+    assert [_absolute(word) for word in ("builtin", "none", "org/name")] == ["builtin", "none", "org/name"]
+    assert _absolute("depth") == str(tmp_path / "depth") and _absolute("x/{name}.npz") == str(tmp_path / "x/{name}.npz")

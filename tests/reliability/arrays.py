@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from st4rtrack.adapt.teachers.files import FileDepth, FileTracks
+from st4rtrack.adapt.teachers import open_teachers
+from st4rtrack.adapt.teachers.files import FileTracks
 from st4rtrack.bench.predictions import Prediction, read_prediction, write_prediction
 from st4rtrack.io.npz import read_npz
 from st4rtrack.io.queries import read_queries
+from st4rtrack.io.video import open_video
 from st4rtrack.io.worldtrack import read_worldtrack
 from tests.reliability.case import Case, End, Make
 from tests.reliability.damage import DAMAGES
@@ -167,8 +169,8 @@ TEACHER_TRACKS: list[tuple[str, dict[str, Any], End]] = [
 ]
 TEACHER_DEPTH: list[tuple[str, dict[str, Any], End]] = [
     ("as-it-is", {}, "result"),
-    ("nan", {"depth": DEPTH["depth"] * np.nan}, "sentence"),
-    ("negative", {"depth": -DEPTH["depth"]}, "sentence"),
+    ("nan", {"depth": DEPTH["depth"] * np.nan}, "result"),
+    ("negative", {"depth": -DEPTH["depth"]}, "result"),
     ("objects", {"depth": objects(b"x")}, "sentence"),
     ("empty", {"depth": np.zeros((FRAMES, 0, 0))}, "sentence"),
     ("cameras-of-text", {"world_from_camera": np.full((FRAMES, 4, 4), "x")}, "sentence"),
@@ -181,7 +183,9 @@ def read_teacher_tracks(path: Path) -> None:
 
 
 def read_teacher_depth(path: Path) -> None:
-    FileDepth(path).depth(RGB, 0)
+    teacher = open_teachers("flow", str(path), open_video(RGB))[1]
+    assert teacher is not None
+    teacher.depth(RGB, 0)
 
 
 def depth_folder(content: Callable[[], bytes]) -> Make:

@@ -41,6 +41,7 @@ def wavy_scene(num_frames: int = 6, height: int = 36, width: int = 64) -> Scene:
         rgb=np.where(middle[..., None], [230, 190, 60], rgb).astype(np.uint8),
         tracking=dataclasses.replace(scene.tracking, points_world=points, moving=middle),
         reconstruction=dataclasses.replace(scene.reconstruction, points_world=points),
+        cameras=dataclasses.replace(scene.cameras, solved=np.ones(num_frames, bool)),
     )
 
 

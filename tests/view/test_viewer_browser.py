@@ -26,6 +26,7 @@ def ball_scene() -> Scene:
     scene = synthetic_scene(frames, height, width)
     scene.anchor_index = 0
     scene.cameras.world_from_camera = np.tile(np.eye(4), (frames, 1, 1))
+    scene.cameras.solved = np.ones(frames, bool)
     wall = unproject(pixel_grid(height, width), np.full((height, width), 2.0), scene.cameras.intrinsics[0])
     patch = np.zeros((height, width), bool)
     patch[12:24, 8:20] = True

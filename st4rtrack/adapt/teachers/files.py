@@ -1,4 +1,4 @@
-"""Teachers that are files: whatever tool wrote them. Nothing in a file is executed."""
+"""2D tracks from files: whatever tool wrote them. Nothing in a file is executed."""
 
 import hashlib
 from dataclasses import dataclass
@@ -6,11 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from st4rtrack.adapt.priors import TeacherDepth, TeacherTracks
+from st4rtrack.adapt.priors import TeacherTracks
 from st4rtrack.adapt.teachers.teacher import require_frames
-from st4rtrack.io.known.maps import DEPTH_ARRAYS, DEPTH_SUFFIXES, frame_files, read_map
-from st4rtrack.io.known.pixels import SourceSize as SourceSize
-from st4rtrack.io.known.pixels import at_network_size, network_from_file
+from st4rtrack.io.known.pixels import SourceSize, network_from_file
 from st4rtrack.io.npz import read_npz
 from st4rtrack.types import UserError
 
@@ -68,58 +66,6 @@ class FileTracks:
         return found
 
 
-@dataclass(frozen=True)
-class FileDepth:
-    """z-depth from an `.npz` with `depth` [T, h, w], or from a folder of one `.npy`, `.npz`, 16-bit `.png` or `.tif` [h, w] per
-    frame in the order of their names.
-
-    0 is unknown. The image may have another size than the network's; it is then the source video resized, read at the nearest pixel.
-    The `.npz` may also have `world_from_camera` [T, 4, 4], NaN where unknown.
-
-    Attributes:
-        path: the file or folder.
-        source: the source video; without, the network is taken to see all of it.
-    Raises:
-        UserError: when asked for depth, if a file is damaged, of another shape than the video wants, or NaN or negative somewhere.
-    """
-
-    path: Path
-    source: SourceSize | None = None
-
-    @property
-    def name(self) -> str:
-        return _file_name(self.path, self.source)
-
-    def depth(self, rgb: np.ndarray, anchor_index: int) -> TeacherDepth:
-        """The file's depth at network size."""
-        require_frames(rgb)
-        said = _depth_of_folder(self.path) if self.path.is_dir() else read_npz(self.path)
-        if "depth" not in said:
-            raise UserError(f"{self.path} has no array 'depth'; it has {', '.join(said) or 'none'}")
-        depth = said["depth"]
-        if depth.ndim != 3 or len(depth) != len(rgb) or 0 in depth.shape:
-            raise UserError(f"depth of {self.path} must be [{len(rgb)}, height, width] for this video, it is {list(depth.shape)}")
-        if not np.issubdtype(depth.dtype, np.number) or not np.isrealobj(depth):
-            raise UserError(f"depth of {self.path} must be numbers, it is {depth.dtype}")
-        depth = at_network_size(depth, rgb.shape[1:3], self.source, self.path)
-        cameras = said.get("world_from_camera")
-        if cameras is not None and cameras.dtype.kind not in "biuf":
-            raise UserError(f"world_from_camera of {self.path} must be numbers, it is {cameras.dtype}")
-        return TeacherDepth(depth.astype(np.float32), self.name, None if cameras is None else cameras.astype(np.float64))
-
-
-def _depth_of_folder(folder: Path) -> dict[str, np.ndarray]:
-    paths = frame_files(folder, DEPTH_SUFFIXES)
-    if not paths:
-        raise UserError(
-            f"{folder} holds no {', '.join(sorted(DEPTH_SUFFIXES))} file, and so no depth; name the folder of one file per frame"
-        )
-    frames = [read_map(path, DEPTH_ARRAYS, "depth") for path in paths]
-    if len({frame.shape for frame in frames}) > 1:
-        raise UserError(f"the files in {folder} have different shapes; depth of a video has one [height, width]")
-    return {"depth": np.stack(frames)}
-
-
 def _stored_size(said: dict[str, np.ndarray], path: Path) -> tuple[int, int]:
     try:
         size = (int(said["height"].item()), int(said["width"].item()))
@@ -152,8 +98,5 @@ def _require_anchor(tracks: TeacherTracks, anchor_index: int, width: int, path: 
 
 
 def _file_name(path: Path, source: SourceSize | None) -> str:
-    """The path, and what is in it and how it is read: another content or another cut is another teacher."""
-    digest = hashlib.sha256(repr(source).encode())
-    for part in frame_files(path, DEPTH_SUFFIXES) if path.is_dir() else [path]:
-        digest.update(part.read_bytes())
-    return f"{path.name} ({digest.hexdigest()[:12]})"
+    """The path, its content and how it is read: another content or another crop is another teacher."""
+    return f"{path.name} ({hashlib.sha256(repr(source).encode() + path.read_bytes()).hexdigest()[:12]})"

@@ -57,18 +57,21 @@ class FrameMaps:
         return lambda index: at_network_size(self.read(int(rows[index])), network, source, self.label)
 
 
-def open_depth(word: str | Path | np.ndarray, *, per_unit: float | None = None) -> FrameMaps:
+def open_depth(
+    word: str | Path | np.ndarray, *, per_unit: float | None = None, arrays: tuple[str, ...] = DEPTH_ARRAYS
+) -> FrameMaps:
     """z-depth, 0 where it is unknown, in the file's unit.
 
     Args:
         word: path, or an array [frames, h, w].
         per_unit: numbers in a file of integers per unit, for instance 5000 per metre; default 1000.
+        arrays: names that the array of an `.npz` may have.
     Raises:
         UserError: it is nothing of the kind; a frame that is not depth is an error when it is read.
     """
     if per_unit is not None and not (np.isfinite(per_unit) and per_unit > 0):
         raise UserError(f"the numbers of depth per metre must be positive, got {per_unit}")
-    found = _open(word, DEPTH_ARRAYS, "depth", DEPTH_KINDS, DEPTH_SUFFIXES)
+    found = _open(word, arrays, "depth", DEPTH_KINDS, DEPTH_SUFFIXES)
     scale = 1 / (per_unit or PNG_PER_UNIT)
     digest = found.digest if per_unit is None else f"{found.digest}, {per_unit:g} per unit"
 

@@ -1,4 +1,4 @@
-"""Tracks and depth from files: read as they are meant, or refused with a sentence."""
+"""Tracks from files: read as they are meant, or refused with a sentence."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from st4rtrack.adapt.teachers.files import FileDepth, FileTracks, SourceSize
+from st4rtrack.adapt.teachers.files import FileTracks
+from st4rtrack.io.known.pixels import SourceSize
 from st4rtrack.types import PixelMap, UserError
 
 RGB = np.zeros((3, 32, 48, 3), np.uint8)
@@ -77,48 +78,3 @@ def test_the_name_follows_the_content(tmp_path: Path) -> None:
     one = FileTracks(write_tracks(path)).name
     assert FileTracks(write_tracks(path)).name == one
     assert FileTracks(write_tracks(path, tracks_px=TRACKS + 1)).name != one
-
-
-def test_depth_of_a_file_and_of_a_folder_are_the_same(tmp_path: Path) -> None:
-    depth = np.random.default_rng(0).random((3, 32, 48)).astype(np.float32)
-    cameras = np.tile(np.eye(4), (3, 1, 1))
-    np.savez(tmp_path / "a.npz", depth=depth, world_from_camera=cameras)
-    (tmp_path / "frames").mkdir()
-    for t, frame in enumerate(depth):
-        np.save(tmp_path / "frames" / f"{t:04d}.npy", frame) if t else np.savez(tmp_path / "frames" / "0000.npz", depth=frame)
-    from_file, from_folder = FileDepth(tmp_path / "a.npz").depth(RGB, 0), FileDepth(tmp_path / "frames").depth(RGB, 0)
-    np.testing.assert_array_equal(from_file.depth, depth)
-    np.testing.assert_array_equal(from_folder.depth, depth)
-    assert from_file.world_from_camera is not None
-    assert from_folder.world_from_camera is None
-
-
-def test_depth_of_a_larger_image_is_read_at_the_nearest_pixel(tmp_path: Path) -> None:
-    depth = np.random.default_rng(0).random((3, 32, 48)).astype(np.float32)
-    np.savez(tmp_path / "a.npz", depth=depth.repeat(3, axis=1).repeat(3, axis=2))
-    np.testing.assert_array_equal(FileDepth(tmp_path / "a.npz").depth(RGB, 0).depth, depth)
-
-
-@pytest.mark.parametrize(
-    ("depth", "message"),
-    [
-        (np.ones((2, 32, 48)), r"must be \[3, height, width\]"),
-        (np.ones((3, 48)), r"must be \[3, height, width\]"),
-        (np.ones((3, 48, 32)), "no resized"),
-        (np.full((3, 32, 48), np.nan), "not finite"),
-        (np.full((3, 32, 48), -1.0), "negative"),
-    ],
-)
-def test_unfit_depth_is_a_sentence(tmp_path: Path, depth: np.ndarray, message: str) -> None:
-    np.savez(tmp_path / "a.npz", depth=depth)
-    with pytest.raises(UserError, match=message) as caught:
-        FileDepth(tmp_path / "a.npz").depth(RGB, 0)
-    assert "\n" not in str(caught.value)
-
-
-def test_damaged_and_empty_folders_are_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no"):
-        FileDepth(tmp_path).depth(RGB, 0)
-    (tmp_path / "0.npy").write_bytes(b"not an array")
-    with pytest.raises(UserError, match="damaged"):
-        FileDepth(tmp_path).depth(RGB, 0)

@@ -7,10 +7,12 @@ import pytest
 
 from st4rtrack.adapt.priors import Priors, TeacherDepth, TeacherTracks
 from st4rtrack.adapt.teachers import gather_priors, open_teachers
+from st4rtrack.io.video import open_video
 from st4rtrack.types import UserError
 
 RGB = np.random.default_rng(0).integers(0, 255, (3, 16, 24, 3), np.uint8)
 QUERY = np.array([[3.5, 4.5], [9.5, 9.5]])
+VIDEO = open_video(RGB)
 
 
 class Counting:
@@ -90,19 +92,19 @@ def test_unfit_depth_is_a_sentence_and_is_not_kept(tmp_path: Path, bad: float) -
 
 
 def test_words_open_teachers(tmp_path: Path) -> None:
-    tracks, depth = open_teachers("flow", "none")
+    tracks, depth = open_teachers("flow", "none", VIDEO)
     assert "flow" in tracks.name and depth is None
-    np.savez(tmp_path / "a.npz", depth=np.ones(3))
-    tracks, depth = open_teachers(str(tmp_path / "a.npz"), str(tmp_path))
+    np.savez(tmp_path / "a.npz", depth=np.ones(RGB.shape[:3]))
+    tracks, depth = open_teachers(str(tmp_path / "a.npz"), str(tmp_path / "a.npz"), VIDEO)
     assert not tracks.follows_any and depth is not None
-    assert "triangulation" in getattr(open_teachers("flow", "triangulation")[1], "name", "")
+    assert "triangulation" in getattr(open_teachers("flow", "triangulation", VIDEO)[1], "name", "")
 
 
 @pytest.mark.parametrize(
     ("tracks", "depth", "message"),
     [
         ("magic", "none", "--tracks is flow"),
-        ("flow", "magic", "--depth is none"),
+        ("flow", "magic", "no depth prior 'magic'"),
         ("absent.npz", "none", "does not exist"),
         ("cotracker:", "none", "does not exist"),
         ("flow", "moge:absent.pt", "does not exist"),
@@ -114,5 +116,5 @@ def test_words_open_teachers(tmp_path: Path) -> None:
 )
 def test_unknown_words_are_a_sentence(tracks: str, depth: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        open_teachers(tracks, depth)
+        open_teachers(tracks, depth, VIDEO)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Networks of others behind the interfaces: stand-ins with their call signatures, and a small random model of transformers."""
+"""CoTracker behind the interface: a stand-in with its call signature."""
 
 import importlib.util
 import logging
@@ -11,8 +11,6 @@ import pytest
 import torch
 
 from st4rtrack.adapt.teachers.cotracker import CoTrackerTeacher
-from st4rtrack.adapt.teachers.huggingface import TransformersTeacher, depth_of_inverse
-from st4rtrack.adapt.teachers.moge import MoGeTeacher
 from st4rtrack.types import UserError
 
 RGB = np.random.default_rng(0).integers(0, 255, (4, 32, 48, 3), np.uint8)
@@ -85,67 +83,3 @@ def test_cotracker_without_what_it_needs_is_a_sentence(checkout: Path) -> None:
     weights.unlink()
     with pytest.raises(UserError, match="nothing is downloaded"):
         CoTrackerTeacher(checkout)
-
-
-class MoGeStandIn:
-    """Depth is brightness; its mask hides the left half, which is infinitely far then."""
-
-    def infer(self, image: torch.Tensor, use_fp16: bool = True) -> dict[str, torch.Tensor]:
-        assert image.shape == (3, 32, 48) and image.max() <= 1 and not use_fp16
-        depth = 1 + image.mean(dim=0)
-        depth[:, :24] = torch.inf
-        return {"depth": depth, "mask": torch.isfinite(depth)}
-
-
-def test_moge_is_called_as_it_wants(tmp_path: Path) -> None:
-    (tmp_path / "model.pt").write_bytes(b"weights")
-    found = MoGeTeacher(tmp_path / "model.pt", model=MoGeStandIn()).depth(RGB, 0)
-    assert not found.depth[:, :, :24].any()
-    np.testing.assert_allclose(found.depth[:, :, 24:], 1 + RGB[:, :, 24:].mean(axis=-1) / 255, rtol=1e-5)
-    assert found.world_from_camera is None
-
-
-@pytest.mark.skipif(importlib.util.find_spec("moge") is not None, reason="MoGe is installed")
-def test_moge_that_is_not_installed_is_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "model.pt").write_bytes(b"weights")
-    with pytest.raises(UserError, match="MoGe is not installed"):
-        MoGeTeacher(tmp_path / "model.pt").depth(RGB, 0)
-
-
-def test_inverse_depth_is_inverted_and_the_sky_is_unknown() -> None:
-    inverse = np.array([[4.0, 2.0], [1e-5, -1.0]])
-    np.testing.assert_allclose(depth_of_inverse(inverse), [[0.25, 0.5], [0.0, 0.0]])
-    assert not depth_of_inverse(np.zeros((2, 2))).any()
-
-
-@pytest.mark.skipif(importlib.util.find_spec("transformers") is not None, reason="transformers is installed")
-def test_transformers_that_is_not_installed_is_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(UserError, match="transformers is not installed"):
-        TransformersTeacher(tmp_path, inverse=False).depth(RGB, 0)
-
-
-def test_a_small_random_model_of_transformers(tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-    pytest.importorskip("PIL", reason="the image processor needs Pillow")
-    torch.manual_seed(0)
-    config = transformers.DPTConfig(
-        hidden_size=16,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        intermediate_size=16,
-        image_size=32,
-        patch_size=8,
-        backbone_out_indices=[0, 1, 2, 3],
-        neck_hidden_sizes=[8, 8, 8, 8],
-        fusion_hidden_size=8,
-        is_hybrid=False,
-    )
-    transformers.DPTForDepthEstimation(config).save_pretrained(tmp_path)
-    transformers.DPTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
-    plain, inverse = (TransformersTeacher(tmp_path, inverse=flag) for flag in (False, True))
-    depth, inverted = plain.depth(RGB, 0).depth, inverse.depth(RGB, 0).depth
-    assert depth.shape == RGB.shape[:3]
-    assert plain.name != inverse.name
-    both = (depth > 0) & (inverted > 0)
-    np.testing.assert_allclose(inverted[both], 1 / depth[both], rtol=1e-4)

@@ -1,0 +1,1 @@
+"""What a network receives before it decodes a video."""

@@ -1,0 +1,38 @@
+"""The monocular depth head of the embedded network as depth prior."""
+
+import cv2
+import numpy as np
+import torch
+
+from st4rtrack.hints.depth_prior.prior import PriorDepth
+from st4rtrack.model.monocular import MonocularNetwork
+from st4rtrack.preprocess import normalize_images
+
+
+class BuiltinPrior:
+    """Depth, expected log-depth error and focal length of single frames.
+
+    Args:
+        network: of `load_monocular`, in float32.
+    """
+
+    def __init__(self, network: MonocularNetwork) -> None:
+        self.name = f"{network.name} ({network.weights_hash[:12]})"
+        self._network = network
+
+    def __call__(self, rgb: np.ndarray, index: int, focal_px: float | None = None) -> PriorDepth:
+        """Predict at the network's own size; the result has the size of the frame."""
+        image = normalize_images(self._resized(rgb)[None]).to(next(self._network.parameters()).device)
+        with torch.inference_mode():
+            found = self._network(image)
+        size = (rgb.shape[1], rgb.shape[0])
+        maps = [value[0].cpu().numpy() for value in (found.log_depth, found.log_error)]
+        depth, log_error = (np.exp(cv2.resize(each, size, interpolation=cv2.INTER_LINEAR)) for each in maps)
+        return PriorDepth("depth", depth, log_error, float(found.log_focal.exp()) * max(size))
+
+    def _resized(self, rgb: np.ndarray) -> np.ndarray:
+        """The frame with the long side of training and sides that are multiples of the network's."""
+        config = self._network.config
+        multiple, scale = config.size_multiple, config.image_size / max(rgb.shape[:2])
+        height, width = (max(multiple, round(side * scale / multiple) * multiple) for side in rgb.shape[:2])
+        return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)

@@ -1,0 +1,85 @@
+"""Depth-estimation models of Hugging Face `transformers` as depth prior. No code of a model is run."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from st4rtrack.hints.depth_prior.prior import Kind, PriorDepth, digest
+from st4rtrack.types import UserError
+
+DEPTH_MODELS = ("depth_pro", "glpn", "zoedepth")
+"""Types of models that predict depth although their configuration does not say so."""
+PROCESSED = {"depth_pro": ("target_sizes",), "zoedepth": ("target_sizes", "source_sizes")}
+"""Types whose image processor must turn the output into depth (by the field of view, or without its padding), and the sizes it takes."""
+FARTHEST = 1e-3
+"""Smallest inverse depth, as a share of the frame's largest: 0 is the sky of such models, not unknown."""
+
+
+class TransformersPrior:
+    """Depth of single frames.
+
+    Args:
+        folder: of the model, as `save_pretrained` writes it, with its image processor.
+        device: of PyTorch.
+        kind: what the model predicts; default by its configuration.
+    Raises:
+        UserError: the folder holds no config.json.
+    """
+
+    def __init__(self, folder: Path, device: str = "cpu", *, kind: Kind | None = None) -> None:
+        if not (folder / "config.json").is_file():
+            raise UserError(f"{folder} holds no model: it has no config.json; name the folder that save_pretrained wrote")
+        files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
+        self.name = f"{folder.name}{f' {kind}' if kind else ''} ({digest(files)})"
+        self._folder, self._device = folder, device
+        self._kind: Kind | None = kind
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any]:
+        return _load(self._folder, self._device)
+
+    def __call__(self, rgb: np.ndarray, index: int, focal_px: float | None = None) -> PriorDepth:
+        """Predict the depth of one frame, resized from the size of the model."""
+        processor, model = self._loaded
+        kind = self._kind or kind_of(model.config)
+        inputs = processor(images=rgb, return_tensors="pt").to(self._device)
+        with torch.no_grad():
+            outputs = model(**inputs)
+        if model.config.model_type in PROCESSED:
+            sizes = {name: [rgb.shape[:2]] for name in PROCESSED[model.config.model_type]}
+            outputs = processor.post_process_depth_estimation(outputs, **sizes)[0]
+        values = outputs["predicted_depth"].float().cpu().numpy().squeeze()
+        values = cv2.resize(values, (rgb.shape[1], rgb.shape[0]), interpolation=cv2.INTER_LINEAR)
+        if kind == "inverse_depth":
+            values = np.maximum(values, FARTHEST * values.max())
+        focal = outputs.get("focal_length")
+        return PriorDepth.of(kind, values, rgb, self.name, None if focal is None else float(focal))
+
+
+def kind_of(config: Any) -> Kind:
+    """What a model predicts, by its configuration; inverse depth where that does not say."""
+    depth = getattr(config, "depth_estimation_type", None) == "metric" or config.model_type in DEPTH_MODELS
+    return "depth" if depth else "inverse_depth"
+
+
+def _load(folder: Path, device: str) -> tuple[Any, Any]:
+    """Image processor and model."""
+    try:
+        from transformers import AutoImageProcessor, AutoModelForDepthEstimation  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise UserError(
+            f"transformers is not installed ({error}); pip install transformers, or choose another depth prior"
+        ) from error
+    local = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        processor = AutoImageProcessor.from_pretrained(folder, **local)
+        model = AutoModelForDepthEstimation.from_pretrained(folder, use_safetensors=True, **local)
+    except Exception as error:  # whatever a model's folder lacks
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        what = f"{folder} holds no depth-estimation model that transformers reads ({first})"
+        raise UserError(f"{what}; name another depth prior") from error
+    return processor, model.to(device).eval()

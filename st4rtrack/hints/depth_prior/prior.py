@@ -1,0 +1,83 @@
+"""The interface of depth priors."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+
+from st4rtrack.types import UserError
+
+Kind = Literal["depth", "inverse_depth"]
+LOG_ERROR = 0.25
+"""Expected |log-depth error| of a provider that predicts none, after alignment.
+
+A small ONNX teacher has 0.16, 0.26 and 0.63 in the mean over three real sequences, at one scale and shift per frame
+(`performance/teacher_depth.py`).
+"""
+
+
+@dataclass(frozen=True)
+class PriorDepth:
+    """Depth of one frame, up to an alignment that the frame does not tell.
+
+    Attributes:
+        kind: "depth": z-depth up to scale; "inverse_depth": inverse z-depth up to scale and shift.
+        values: [H, W] float32, positive; 0 where unknown.
+        log_error: [H, W] float32, expected |log-depth error| after alignment.
+        focal_px: focal length in pixels of the frame, or `None`.
+    """
+
+    kind: Kind
+    values: np.ndarray
+    log_error: np.ndarray
+    focal_px: float | None = None
+
+    @classmethod
+    def of(cls, kind: Kind, values: np.ndarray, rgb: np.ndarray, name: str, focal_px: float | None = None) -> "PriorDepth":
+        """Depth from a provider without an expected error; values that are not finite and positive become unknown.
+
+        Raises:
+            UserError: the values have another size than the frame.
+        """
+        if values.shape != rgb.shape[:2]:
+            raise UserError(
+                f"{name} gave depth {list(values.shape)} for a frame {list(rgb.shape[:2])}; use a depth model or file"
+            )
+        known = np.isfinite(values) & (values > 0)
+        log_error = np.full(values.shape, LOG_ERROR, np.float32)
+        return cls(kind, np.where(known, values, 0).astype(np.float32), log_error, focal_px)
+
+
+class DepthPrior(Protocol):
+    """Provider of the depth of single frames.
+
+    Attributes:
+        name: provider and version of its weights or files.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def __call__(self, rgb: np.ndarray, index: int, focal_px: float | None = None) -> PriorDepth:
+        """Predict the depth of one frame.
+
+        Args:
+            rgb: [H, W, 3] uint8, network size.
+            index: number among the processed frames.
+            focal_px: focal length in pixels of the frame, where known.
+        Raises:
+            UserError: the provider has no depth for this frame.
+        """
+        ...
+
+
+def digest(paths: Iterable[Path]) -> str:
+    """Short hash of the content of files: the version of weights or data."""
+    sha = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            sha.update(hashlib.file_digest(file, "sha256").digest())
+    return sha.hexdigest()[:12]

@@ -1,0 +1,50 @@
+"""Depth priors as teachers: depth of every frame, inverse depth inverted, cameras of the file kept."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from st4rtrack.adapt.teachers import open_teachers
+from st4rtrack.adapt.teachers.prior import PriorTeacher
+from st4rtrack.hints.depth_prior import PriorDepth
+from st4rtrack.io.video import open_video
+from st4rtrack.types import UserError
+
+RGB = np.zeros((3, 32, 48, 3), np.uint8)
+DEPTH = np.random.default_rng(0).uniform(1, 2, RGB.shape[:3]).astype(np.float32)
+
+
+class InversePrior:
+    name = "inverse"
+
+    def __call__(self, rgb: np.ndarray, index: int, focal_px: float | None = None) -> PriorDepth:
+        values = np.array([[4.0, 2.0], [1e-5, 0.0]]) * (index + 1)
+        return PriorDepth.of("inverse_depth", values, rgb, self.name)
+
+
+def test_prior_teacher_inverse_depth_gives_depth_and_leaves_the_sky_unknown() -> None:
+    found = PriorTeacher(InversePrior()).depth(RGB[:2, :2, :2], 0)
+    np.testing.assert_allclose(found.depth, [[[0.25, 0.5], [0, 0]], [[0.125, 0.25], [0, 0]]])
+    assert found.depth.dtype == np.float32 and found.world_from_camera is None
+
+
+@pytest.mark.parametrize("frames", [[0, 1, 2], [2, 3, 4]])
+def test_file_teacher_cameras_of_source_or_processed_frames_are_kept(tmp_path: Path, frames: list[int]) -> None:
+    depth, cameras = np.zeros((5, *DEPTH.shape[1:])), np.tile(np.eye(4), (5, 1, 1))
+    depth[frames] = DEPTH
+    cameras[frames, 0, 3] = 1
+    np.savez(tmp_path / "a.npz", depth=depth, world_from_camera=cameras)
+    video = open_video(np.zeros((5, *RGB.shape[1:]), np.uint8), start=frames[0], stop=frames[-1] + 1)
+    teacher = open_teachers("flow", str(tmp_path / "a.npz"), video)[1]
+    assert teacher is not None
+    found = teacher.depth(RGB, 0)
+    np.testing.assert_array_equal(found.depth, DEPTH)
+    assert found.world_from_camera is not None
+    np.testing.assert_array_equal(found.world_from_camera[:, 0, 3], 1)
+
+
+def test_file_teacher_cameras_of_another_shape_raise(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", depth=DEPTH, world_from_camera=np.zeros((3, 3, 4)))
+    with pytest.raises(UserError, match=r"world_from_camera .* must be numbers \[frames, 4, 4\]"):
+        open_teachers("flow", str(tmp_path / "a.npz"), open_video(RGB))
