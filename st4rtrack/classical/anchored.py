@@ -56,6 +56,8 @@ RE_PROJECTS_PX = 3.0
 MOTION_ENLARGE = 2
 
 
+StepFlow = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
+"""Flow [height, width, 2] from a frame to a later or earlier one and back."""
 SolveCameras = Callable[[], Given | None]
 """What is known of a video, with cameras that a solver found; `None` where they cannot be trusted."""
 
@@ -93,7 +95,9 @@ class AnchoredGeometry:
         given: Given | None = None,
         units: Units | None = None,
         anchor_index: int = 0,
+        step_flow: StepFlow | None = None,
     ) -> None:
+        self._step_flow, self._last_index = step_flow, anchor_index
         self.surveyed, self.units, self.motion, self._num_frames = surveyed, units or Units(), motion, num_frames
         self._given, self._anchor_index, self._rotation_focal = given or Given(), anchor_index, focal
         self._anchor_rgb = anchor_rgb
@@ -154,8 +158,12 @@ class AnchoredGeometry:
             anchor_rgb, surveyed, motion=motion, num_frames=len(frames), given=known, units=units, anchor_index=anchor_index
         )
 
-    def along(self) -> "AnchoredGeometry":
-        """The same survey at its beginning, to follow the video in one direction."""
+    def along(self, step_flow: StepFlow | None = None) -> "AnchoredGeometry":
+        """The same survey at its beginning, to follow the video in one direction.
+
+        Args:
+            step_flow: gives the flow between frames; who has it also measures the depth of frames with known cameras.
+        """
         return AnchoredGeometry(
             self._anchor_rgb,
             self.surveyed,
@@ -165,6 +173,7 @@ class AnchoredGeometry:
             given=self._given,
             units=self.units,
             anchor_index=self._anchor_index,
+            step_flow=step_flow,
         )
 
     @property
@@ -176,6 +185,12 @@ class AnchoredGeometry:
         cameras = invert_rigid(world[self._anchor_index]) @ world
         cameras[:, :3, 3] /= self.units.cameras
         return cameras
+
+    def points_of(self, index: int) -> np.ndarray:
+        """[n, 3] static points that a frame sees: network pixels (u, v) and z-depth in units of the survey."""
+        if self._given.points is None or self.units.cameras is None:
+            return np.zeros((0, 3))
+        return self._given.points(index) / (1, 1, self.units.cameras)
 
     @property
     def kind(self) -> MotionKind:
@@ -215,12 +230,20 @@ class AnchoredGeometry:
         """What is known of the anchor and the next frame [height, width, 3] uint8, and its number where something of it is given."""
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
         reference, last = self._reference, self._grey
-        forward, backward = both_ways(last, grey, enlarge=MOTION_ENLARGE)
+        if self._step_flow is None or index is None:
+            forward, backward = both_ways(last, grey, enlarge=MOTION_ENLARGE)
+        else:
+            forward, backward = self._step_flow(self._last_index, index)
+            self._last_index = index
         self._motion.extend(forward, backward)
+        self._grey = grey
+        camera = self._given_camera(index)
+        if self._step_flow is not None and camera is not None and self._given.depth is None:
+            self.solved, self._anchor_from_last = True, camera
+            return self._view(self._motion.forward, self._motion.backward, self._unknown_depth, camera)
         reference.chain.extend(forward, backward)
         reference.chain.correct(*both_ways(reference.grey, grey, reference.chain.forward, reference.chain.backward))
         reference.age += 1
-        self._grey = grey
         if self.kind in WITHOUT_DEPTH:
             self._rotate(grey, index)
             return self._view(self._motion.forward, self._motion.backward, self._unknown_depth, self._anchor_from_last)
@@ -280,7 +303,8 @@ class AnchoredGeometry:
         self.solved = registered is not None
         if registered is not None:
             self._anchor_from_last = registered
-        if index is not None and self.kind == "general" and reference.age % ZOOM_EVERY == 0 and self._zooms(grey.shape, seen):
+        asked = given is None and self.kind == "general" and reference.age % ZOOM_EVERY == 0
+        if asked and index is not None and self._zooms(grey.shape, seen):
             self.zooming.append(index)
         depth = self._carried(reference, invert_rigid(self._anchor_from_last) @ reference.anchor_from_reference, focal_px)
         depth = self._with_given(depth, index)

@@ -24,6 +24,7 @@ class Given:
         world_from_camera: [T, 4, 4] in any world and unit, NaN where unknown; or `None`.
         depth: [H, W] of a frame by its number, 0 where unknown; or `None`.
         static: [H, W] bool of a frame; or `None`.
+        points: static points that a frame by its number sees, [n, 3] network pixels (u, v) and z-depth in the cameras' unit; or `None`.
     """
 
     focal_px: float | None = None
@@ -31,6 +32,7 @@ class Given:
     depth: Callable[[int], np.ndarray] | None = None
     static: Callable[[int], np.ndarray] | None = None
     focal_source: FocalSource = "user"
+    points: Callable[[int], np.ndarray] | None = None
 
     def anchor_from_camera(self, anchor_index: int, index: int) -> np.ndarray | None:
         """[4, 4] in the cameras' unit, or `None` where it is unknown."""

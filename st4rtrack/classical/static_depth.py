@@ -6,6 +6,7 @@ Dynamic objects agree on none, and pixels without parallax on all: both stay unk
 Symbols: ray = (x / z, y / z, 1) of a pixel; w inverse z-depth; a + w t the point in a neighbour's camera, up to scale.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,10 +22,10 @@ from st4rtrack.geometry.vectors import length
 
 BASELINES = (0.04, 0.12)
 """Baselines of neighbours before and after a frame, in units of its median depth: near ones match, far ones are exact."""
-FRAMES_APART = (4, 12)
-"""Neighbours before and after a frame where the camera does not translate: they show what is dynamic."""
 MAX_ROTATION = np.deg2rad(25)
-MAX_NEIGHBOUR_FRAMES = 64
+FRAMES_APART = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+"""Distances of neighbours that are considered: few, so that most pairs of frames serve both (`PairFlows`)."""
+KEPT_BYTES = 64 << 20
 MIN_VIEWS = 2
 MAX_ERROR = 0.0047
 """Mean reprojection error, long sides of the image (1.2 px at 256)."""
@@ -34,7 +35,7 @@ CUT = 0.012
 """Error from which a neighbour counts as a miss."""
 FLOW_NOISE = 0.0012
 """Standard deviation of the flow (0.3 px at 256)."""
-ROUNDS = 4
+ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,10 @@ class StaticDepth:
     Attributes:
         depth: z-depth in the cameras' unit, 0 where unknown.
         log_error: expected error of its logarithm, infinite where unknown.
-        misfit: mean reprojection error of the static point that explains the neighbours best, long sides of the image; 0 where too few
-            of them show the pixel. What is dynamic has a large one.
     """
 
     depth: np.ndarray
     log_error: np.ndarray
-    misfit: np.ndarray
 
     @property
     def known(self) -> np.ndarray:
@@ -72,43 +70,74 @@ def neighbours(world_from_camera: np.ndarray, index: int, median_depth: float) -
     chosen = set()
     for way in (range(index + 1, len(baseline)), range(index - 1, -1, -1)):
         for wanted in BASELINES:
-            beyond = [k for k in way[:MAX_NEIGHBOUR_FRAMES] if usable[k] and baseline[k] >= wanted]
+            near = [way[apart - 1] for apart in FRAMES_APART if apart <= len(way)]
+            beyond = [k for k in near if usable[k] and baseline[k] >= wanted and k not in chosen]
             chosen.update(beyond[:1])
-    if not chosen:
-        beside = (index + sign * apart for apart in FRAMES_APART for sign in (1, -1))
-        chosen.update(k for k in beside if 0 <= k < len(usable) and usable[k])
     return sorted(chosen)
 
 
+class PairFlows:
+    """Flow between frames of a video with known cameras, kept for the time when the other frame of a pair is asked for.
+
+    Args:
+        read: a frame [height, width] uint8 grey by its number.
+        world_from_camera: [T, 4, 4].
+        focal_px: pixels of these frames.
+    """
+
+    def __init__(self, read: Callable[[int], np.ndarray], world_from_camera: np.ndarray, focal_px: float) -> None:
+        self._read, self._world_from_camera, self._focal_px = read, world_from_camera, focal_px
+        self._kept: OrderedDict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = OrderedDict()
+
+    def between(self, index: int, others: list[int], median_depth: float) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Flow [height, width, 2] from a frame to each of some others and back.
+
+        Args:
+            median_depth: of the frame: where the search starts.
+        """
+        missing = [k for k in others if self._key(index, k) not in self._kept]
+        found = side_by_side(lambda k: self._flow(index, k, median_depth), missing)
+        here = dict(zip(missing, found, strict=True))
+        for k, (forward, backward) in here.items():
+            self._kept[self._key(index, k)] = (forward, backward) if index < k else (backward, forward)
+        flows = [self._kept[self._key(index, k)][:: 1 if index < k else -1] for k in others]
+        while self._kept and len(self._kept) * 2 * flows[0][0].nbytes > KEPT_BYTES:
+            self._kept.popitem(last=False)
+        return flows
+
+    def _key(self, a: int, b: int) -> tuple[int, int]:
+        return min(a, b), max(a, b)
+
+    def _flow(self, index: int, other: int, median_depth: float) -> tuple[np.ndarray, np.ndarray]:
+        here, there = self._read(index), self._read(other)
+        size = (here.shape[0], here.shape[1])
+        camera = invert_rigid(self._world_from_camera[other]) @ self._world_from_camera[index]
+        start, back = (_plane_flow(each, self._focal_px, size, median_depth) for each in (camera, invert_rigid(camera)))
+        return dense_flow(here, there, start, to_pixels=True), dense_flow(there, here, back, to_pixels=True)
+
+
 def static_depth(
-    read: Callable[[int], np.ndarray],
+    flows: PairFlows,
     index: int,
     world_from_camera: np.ndarray,
     focal_px: float,
     median_depth: float,
+    size: tuple[int, int],
 ) -> StaticDepth:
     """Static depth of a frame of a video with known cameras.
 
     Args:
-        read: a frame [height, width] uint8 grey by its number.
+        flows: between frames of the video.
         world_from_camera: [T, 4, 4], NaN where unknown.
         focal_px: pixels of these frames.
         median_depth: a guess of the frame's median depth: it starts the flow and chooses the neighbours.
+        size: (height, width).
     """
-    grey = read(index)
-    size = (grey.shape[0], grey.shape[1])
     chosen = neighbours(world_from_camera, index, median_depth) if np.isfinite(world_from_camera[index]).all() else []
     cameras = [invert_rigid(world_from_camera[k]) @ world_from_camera[index] for k in chosen]
-
-    def flow(call: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        other, camera = call
-        forward = dense_flow(grey, other, _plane_flow(camera, focal_px, size, median_depth), to_pixels=True)
-        start = _plane_flow(invert_rigid(camera), focal_px, size, median_depth)
-        backward = dense_flow(other, grey, start, to_pixels=True)
-        return forward, returns(forward, backward, share=0.02)
-
-    flows = side_by_side(flow, zip(map(read, chosen), cameras, strict=True))
-    return depth_from_flow([there for there, _ in flows], [valid for _, valid in flows], cameras, focal_px, size)
+    pairs = flows.between(index, chosen, median_depth)
+    valid = [returns(forward, backward, share=0.02) for forward, backward in pairs]
+    return depth_from_flow([forward for forward, _ in pairs], valid, cameras, focal_px, size)
 
 
 def depth_from_flow(
@@ -122,9 +151,8 @@ def depth_from_flow(
         cameras: `other_from_frame` [4, 4] of each.
         size: (height, width).
     """
-    if not flows:
-        zero = np.zeros(size, np.float32)
-        return StaticDepth(zero, np.full(size, np.inf, np.float32), zero)
+    if len(flows) < MIN_VIEWS:
+        return StaticDepth(np.zeros(size, np.float32), np.full(size, np.inf, np.float32))
     grid = pixel_grid(*size).reshape(-1, 2)
     rays = pixel_rays(grid, focal_px, size)
     views = [
@@ -147,10 +175,8 @@ def depth_from_flow(
     noise = np.maximum(cost, FLOW_NOISE * long_side)
     error = noise / np.maximum(inverse * np.sqrt(information), 1e-9)
     depth = np.where(known, 1 / np.maximum(inverse, 1e-9), 0.0).astype(np.float32)
-    infinitely_far = _mean_cost(views, np.zeros_like(inverse), cut)
-    misfit = np.where(seen >= MIN_VIEWS, np.minimum(np.minimum(cost, lowest), infinitely_far) / long_side, 0.0).astype(np.float32)
     log_error = np.where(known, error, np.inf).astype(np.float32)
-    return StaticDepth(depth.reshape(size), log_error.reshape(size), misfit.reshape(size))
+    return StaticDepth(depth.reshape(size), log_error.reshape(size))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 import logging
 from dataclasses import replace
 
+import numpy as np
+
 from st4rtrack.classical.given import Given
 from st4rtrack.classical.solver.cameras import solve_video
 from st4rtrack.types import Video
@@ -10,18 +12,31 @@ from st4rtrack.types import Video
 logger = logging.getLogger(__name__)
 
 
-def solved_cameras(content: Video, scale: float, anchor_index: int, given: Given) -> Given | None:
+def solved_cameras(content: Video, size: tuple[int, int], scale: tuple[float, float], anchor_index: int, given: Given) -> Given | None:
     """What is known of a video, with solved cameras; `None` where they cannot be trusted.
 
     Args:
         content: the video at source size, without bars.
-        scale: network pixels per pixel of it.
+        size: (height, width) of the network's images, whose centre is that of the content.
+        scale: network pixels per pixel of it, across and down.
         given: what is known so far, in network pixels.
     """
-    focal_px = None if given.focal_px is None else given.focal_px / scale
+    focal_px = None if given.focal_px is None else given.focal_px / scale[0]
     solved = solve_video(content, anchor_index=anchor_index, focal_px=focal_px, static=given.static)
     if not solved.trusted:
         logger.info("the global solver is not used: %s", solved.distrust)
         return None
     source = "video" if given.focal_px is None else given.focal_source
-    return replace(given, focal_px=solved.focal_px * scale, focal_source=source, world_from_camera=solved.world_from_camera)
+    centre = np.array([content.width, content.height]) / 2
+
+    def points(index: int) -> np.ndarray:
+        px, depth = solved.points_of(index)
+        return np.column_stack([(px - centre) * scale + (size[1] / 2, size[0] / 2), depth])
+
+    return replace(
+        given,
+        focal_px=solved.focal_px * scale[0],
+        focal_source=source,
+        world_from_camera=solved.world_from_camera,
+        points=points,
+    )

@@ -1,31 +1,36 @@
 """Dynamic pixels of a frame, and the depth of the objects they belong to.
 
-A pixel is dynamic where no static point near its depth explains how it flows to the frames around it. Depth along the ray is allowed to
-be wrong by `DEPTH_SLACK`, so that an error of the prior is not taken for motion.
+A pixel is dynamic where no static point on its ray explains how it flows to the frames around it: motion along the epipolar line is not
+seen, but neither is an error of the prior taken for motion.
 """
 
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
+import torch
 
 from st4rtrack.classical.flow import returns
 from st4rtrack.classical.two_view import pixel_rays
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.vectors import length
 from st4rtrack.hints.steps import Flows
+from st4rtrack.model.hints import fill_in
 
 OFFSETS = (-4, -2, 2, 4)
 """Frames around one with which it is compared."""
-DEPTH_SLACK = np.log(1.3)
-SLACK_STEPS = 5
-MAX_RESIDUAL = 0.004
-"""Mean distance from the flow, in long sides of the image (1 px at 256), from which on a pixel is dynamic."""
+NEAREST = 3.0
+"""A static point may be as much nearer than the depth says: an error of the prior is not motion."""
+MAX_RESIDUAL, NOISE_FACTOR = 0.004, 3.0
+"""Mean distance from the flow from which on a pixel is dynamic: long sides of the image (1 px at 256), and times that of static pixels."""
+MIN_VIEWS = 2
 MEDIAN_PX = 5
 MIN_OBJECT_SHARE = 0.0005
 """Of the image: smaller regions are noise of the flow."""
 CONTACT_LOG_DEPTH = np.log(1.25)
 """An object stands on the ground where its prior depth at its lowest pixels differs from that of the ground below by less."""
+MIN_STANDING_OUT = 0.05
+"""Log depth between an object and what is around it."""
 CONTACT_SHARE = 0.1
 """Lowest part of an object's height that may touch the ground."""
 
@@ -52,7 +57,10 @@ def dynamic_pixels(
         total += np.where(returned, _residual(rays, depth, grid + forward, camera, focal_px), 0)
         count += returned
     # without a valid flow nothing is said: lost flow is as often an occlusion
-    found = (count > 0) & (total > MAX_RESIDUAL * max(size) * count) & ~measured
+    residual = total / np.maximum(count, 1)
+    static = measured & (count > 0)
+    noise = float(np.median(residual[static])) if static.any() else 0.0
+    found = (count >= min(MIN_VIEWS, len(flows))) & (residual > max(MAX_RESIDUAL * max(size), NOISE_FACTOR * noise)) & ~measured
     return _without_specks(cv2.medianBlur(found.astype(np.uint8), MEDIAN_PX))
 
 
@@ -65,27 +73,36 @@ def objects(mask: np.ndarray) -> list[np.ndarray]:
 def standing_on_ground(depth: np.ndarray, dynamic: np.ndarray) -> np.ndarray:
     """Depth [H, W] of a frame in which objects that stand on the ground are no farther than where they touch it.
 
-    A monocular depth bends the upper part of people and animals back to what is behind them.
+    A monocular depth bends the upper part of people and animals back to what is behind them. A region that does not stand out from what
+    is around it is no object, but lost flow.
     """
     result = depth.copy()
+    around = _background(depth, dynamic) if dynamic.any() else depth
     for region in objects(dynamic):
         ground = _depth_at_contact(depth, region)
-        if ground is not None:
+        stands_out = np.median(np.log(around[region] / depth[region])) > MIN_STANDING_OUT
+        if ground is not None and stands_out:
             result[region] = np.minimum(result[region], ground)
     return result
 
 
+def _background(depth: np.ndarray, dynamic: np.ndarray) -> np.ndarray:
+    """Depth [H, W] without the dynamic objects, filled in smoothly."""
+    static = cv2.dilate(dynamic.astype(np.uint8), np.ones((MEDIAN_PX, MEDIAN_PX), np.uint8)) == 0
+    log_depth = torch.from_numpy(np.log(depth).astype(np.float32))[None]
+    return np.exp(fill_in(log_depth, torch.from_numpy(static)[None])[0].numpy())
+
+
 def _residual(rays: np.ndarray, depth: np.ndarray, there: np.ndarray, camera: np.ndarray, focal_px: float) -> np.ndarray:
-    """Smallest distance [H, W] in pixels between where the flow leads [H, W, 2] and static points near the depth."""
+    """Distance [H, W] in pixels between where the flow leads [H, W, 2] and the nearest static point on the ray, not far before the depth."""
     size = depth.shape
-    turned = (rays @ camera[:3, :3].T).astype(np.float32)
-    centred = (there - (size[1] / 2, size[0] / 2)).astype(np.float32)
-    least = np.full(size, np.inf, np.float32)
-    for slack in np.exp(np.linspace(-DEPTH_SLACK, DEPTH_SLACK, SLACK_STEPS)):
-        point = turned + (camera[:3, 3] / (depth * slack)[..., None]).astype(np.float32)
-        pixel = point[..., :2] / np.maximum(point[..., 2:], 1e-3) * np.float32(focal_px)
-        least = np.minimum(least, length(pixel - centred))
-    return least
+    a, t = (rays @ camera[:3, :3].T).astype(np.float32), camera[:3, 3].astype(np.float32)
+    target = ((there - (size[1] / 2, size[0] / 2)) / focal_px).astype(np.float32)
+    across, along = t[:2] - target * t[2], target * a[..., 2:] - a[..., :2]
+    inverse = (across * along).sum(-1) / np.maximum((across**2).sum(-1), 1e-12)
+    inverse = np.clip(inverse, 0, NEAREST / depth)[..., None]
+    point = a + inverse * t
+    return length(point[..., :2] / np.maximum(point[..., 2:], 1e-3) - target) * focal_px
 
 
 def _without_specks(mask: np.ndarray) -> np.ndarray:

@@ -13,9 +13,10 @@ import numpy as np
 
 from st4rtrack.classical.anchored import WITHOUT_DEPTH, AnchoredGeometry
 from st4rtrack.classical.flow import returns, sample_flow
-from st4rtrack.classical.static_depth import static_depth
+from st4rtrack.classical.static_depth import PairFlows, static_depth
 from st4rtrack.classical.two_view import TwoView, pixel_rays
 from st4rtrack.geometry.camera import pixel_grid
+from st4rtrack.geometry.sampling import inside_image, nearest_pixel
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps
 from st4rtrack.geometry.vectors import length
 from st4rtrack.hints.depth_prior import DepthPrior
@@ -26,6 +27,8 @@ from st4rtrack.types import Pointmap, TwoPointmaps
 
 CARRIED_ERROR = 0.05
 """Expected log error of depth that is carried from a reference frame by flow."""
+POINT_ERROR = 0.03
+"""Expected log error of a point of the global solver."""
 MIN_MOTION = 0.008
 """Distance of a tracked pixel from where a static point would be, in long sides of the image, from which on it has moved."""
 
@@ -51,7 +54,7 @@ class FusedGeometry:
     Args:
         geometry: how the camera moves, seen from the anchor.
         prior: depth of single frames.
-        read: a frame [H, W] uint8 grey by its number.
+        steps: flow between its frames.
         num_frames: of the video.
         anchor_index, anchor_rgb: the anchor, [H, W, 3] uint8.
         static: [H, W] bool, pixels of a frame that the user knows to be static, or `None`.
@@ -61,17 +64,18 @@ class FusedGeometry:
         self,
         geometry: AnchoredGeometry,
         prior: DepthPrior,
-        read: Callable[[int], np.ndarray],
+        steps: StepFlows,
         *,
         num_frames: int,
         anchor_index: int,
         anchor_rgb: np.ndarray,
         static: Callable[[int], np.ndarray] | None = None,
     ) -> None:
-        self._geometry, self._prior, self._read, self._static = geometry, prior, read, static
+        self._geometry, self._prior, self._static = geometry, prior, static
         self._num_frames, self._anchor_index = num_frames, anchor_index
-        self._steps = StepFlows(read)
+        self._steps = steps
         self._focal_px = geometry.focal_px
+        self._pairs = None if geometry.cameras is None else PairFlows(steps.read, geometry.cameras, self._focal_px)
         height, width = anchor_rgb.shape[:2]
         self._grid = pixel_grid(height, width)
         self._rays = pixel_rays(self._grid, self._focal_px, (height, width)).astype(np.float32)
@@ -148,8 +152,20 @@ class FusedGeometry:
         cameras = self._geometry.cameras
         if not np.isfinite(cameras[index]).all():
             return depth, log_error
-        found = static_depth(self._read, index, cameras, self._focal_px, self._median_depth)
-        return np.where(found.known, found.depth, 0), found.log_error
+        assert self._pairs is not None
+        found = static_depth(self._pairs, index, cameras, self._focal_px, self._median_depth, depth.shape)
+        return self._with_points(index, found.depth, found.log_error)
+
+    def _with_points(self, index: int, depth: np.ndarray, log_error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Measured depth with the solver's points where nothing else is known."""
+        points = self._geometry.points_of(index)
+        inside = inside_image(points[:, :2], *depth.shape) & (points[:, 2] > 0)
+        row, column = nearest_pixel(points[inside, :2], *depth.shape)
+        missing = depth[row, column] == 0
+        depth, log_error = depth.copy(), log_error.copy()
+        depth[row[missing], column[missing]] = points[inside, 2][missing]
+        log_error[row[missing], column[missing]] = POINT_ERROR
+        return depth, log_error
 
     def _carried(self, view: TwoView) -> np.ndarray:
         """The anchor's depth of static points in a frame of a camera that does not translate: all frames have one scale."""

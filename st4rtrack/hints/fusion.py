@@ -14,8 +14,8 @@ import torch
 from st4rtrack.hints.depth_prior import PriorDepth
 from st4rtrack.model.hints import fill_in
 
-MIN_KNOWN_SHARE = 0.02
-"""Share of the frame whose depth must be measured, or the alignment of the frame before is used."""
+MIN_MEASURED = 30
+"""Pixels whose depth must be measured, or the alignment of the frame before is used."""
 FIT_POINTS = 4000
 FIT_ROUNDS = 8
 MIN_NOISE = 0.02
@@ -68,7 +68,7 @@ def align(prior: PriorDepth, measured: np.ndarray, log_error: np.ndarray) -> Ali
         log_error: [H, W], of the measured depth.
     """
     both = (measured > 0) & (prior.values > 0)
-    if both.mean() < MIN_KNOWN_SHARE:
+    if both.sum() < MIN_MEASURED:
         return None
     chosen = np.flatnonzero(both)
     chosen = chosen[:: max(1, len(chosen) // FIT_POINTS)]

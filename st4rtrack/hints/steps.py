@@ -23,20 +23,20 @@ class StepFlows:
     """
 
     def __init__(self, read: Callable[[int], np.ndarray]) -> None:
-        self._read = read
+        self.read = read
         self._steps: OrderedDict[int, Flows] = OrderedDict()
 
     def step(self, index: int) -> Flows:
         """From a frame to the next one and back."""
         if index not in self._steps:
-            self._steps[index] = both_ways(self._read(index), self._read(index + 1), enlarge=ENLARGE)
+            self._steps[index] = both_ways(self.read(index), self.read(index + 1), enlarge=ENLARGE)
             while len(self._steps) > KEPT:
                 self._steps.popitem(last=False)
         return self._steps[index]
 
     def chain(self, start: int, end: int) -> Flows:
         """From one frame to another a few frames away and back."""
-        height, width = self._read(start).shape
+        height, width = self.read(start).shape
         chain = FlowChain(height, width)
         for index in range(start, end):
             chain.extend(*self.step(index))

@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 
-from st4rtrack.classical.anchored import MIN_ZOOM_VOTES, SURVEY_FRAMES, AnchoredGeometry, SolveCameras, motion_of
+from st4rtrack.classical.anchored import MIN_ZOOM_VOTES, SURVEY_FRAMES, AnchoredGeometry, SolveCameras, StepFlow, motion_of
 from st4rtrack.classical.camera_motion import CameraMotion
 from st4rtrack.classical.frame_checks import FrameChecks
 from st4rtrack.classical.given import Given, Units
@@ -27,6 +27,7 @@ class Outward:
         with_geometry: whether the network wants to know it; without, nothing is computed.
         given: what the user knows of the video.
         solve: cameras of a camera that translates, asked for at most once; `None`: they are found frame by frame.
+        step_flow: as of `AnchoredGeometry.along`.
 
     Attributes:
         anchor_view: the anchor against itself, `None` without geometry.
@@ -45,8 +46,10 @@ class Outward:
         with_geometry: bool,
         given: Given | None = None,
         solve: SolveCameras | None = None,
+        step_flow: StepFlow | None = None,
     ) -> None:
         self._video, self._anchor_index, self._anchor_rgb, self._given = video, anchor_index, anchor_rgb, given
+        self._step_flow = step_flow
         self._solve = None if solve is None else cache(solve)
         self.checks = FrameChecks()
         self.unsolved: set[int] = set()
@@ -84,7 +87,7 @@ class Outward:
 
     def _along(self, way: range, done: Sequence[bool] | np.ndarray) -> Iterator[tuple[int, np.ndarray, TwoView | None]]:
         # frames that are done are still checked: a resumed run reports the same cuts, dark frames and zooms
-        geometry = None if self._survey is None else self._survey.along()
+        geometry = None if self._survey is None else self._survey.along(self._step_flow)
         for index, rgb in zip(way, self._read(way), strict=True):
             usable = self.checks.add(index, rgb) == "usable" and not self._is_beyond_cut(index)
             view = None

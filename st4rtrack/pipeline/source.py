@@ -7,6 +7,7 @@ from st4rtrack.hints.cameras import solved_cameras
 from st4rtrack.hints.depth_prior import DepthPrior, open_depth_prior
 from st4rtrack.hints.frames import GreyFrames
 from st4rtrack.hints.fused import FusedGeometry
+from st4rtrack.hints.steps import StepFlows
 from st4rtrack.io.known.pixels import SourceSize
 from st4rtrack.model.checkpoint import is_embedded
 from st4rtrack.model.network import St4RTrack
@@ -53,15 +54,17 @@ def pointmap_source(
     video, index = prepared.video, prepared.anchor_index
     rgb = video.frame(index)
     solve = None if prior is None else partial(solved_cameras, prepared.content, prepared.pixel_map.scale[0], index, given)
-    outward = Outward(video, index, rgb, with_geometry=model.config.hints, given=given, solve=solve)
     if prior is None:
-        view = outward.anchor_view
-        return outward, NetworkPointmaps(model, video, index, view, batch_size=batch_size, kept=kept)
+        outward = Outward(video, index, rgb, with_geometry=model.config.hints, given=given)
+        return outward, NetworkPointmaps(model, video, index, outward.anchor_view, batch_size=batch_size, kept=kept)
+    solve = partial(solved_cameras, prepared.content, (video.height, video.width), prepared.pixel_map.scale, index, given)
+    steps = StepFlows(GreyFrames(video))
+    outward = Outward(video, index, rgb, with_geometry=True, given=given, solve=solve, step_flow=steps.chain)
     assert outward.geometry is not None
     fused = FusedGeometry(
         outward.geometry,
         prior,
-        GreyFrames(video),
+        steps,
         num_frames=len(video),
         anchor_index=index,
         anchor_rgb=rgb,

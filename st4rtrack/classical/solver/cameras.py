@@ -67,6 +67,13 @@ class SolvedCameras:
         """[T] bool."""
         return np.isfinite(self.world_from_camera[:, 0, 0])
 
+    def points_of(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Source pixels [n, 2] and z-depths [n] of the points that a frame sees."""
+        seen = np.flatnonzero(self.frame == index)
+        camera_from_world = invert_rigid(self.world_from_camera[index])
+        points = self.points_world[self.point[seen]] @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
+        return self.px[seen], points[:, 2]
+
     @property
     def trusted(self) -> bool:
         """Whether it can be used."""
