@@ -8,7 +8,6 @@ that they are seen in. Nothing is learnt here but the prior.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from st4rtrack.classical.anchored import WITHOUT_DEPTH, AnchoredGeometry
@@ -20,8 +19,8 @@ from st4rtrack.geometry.sampling import inside_image, nearest_pixel
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps
 from st4rtrack.geometry.vectors import length
 from st4rtrack.hints.depth_prior import DepthPrior
-from st4rtrack.hints.dynamic import OFFSETS, dynamic_pixels, standing_on_ground
-from st4rtrack.hints.fusion import PRIOR_DEPTH, Alignment, FusedDepth, align, fuse
+from st4rtrack.hints.dynamic import OFFSETS, OtherFrame, dynamic_pixels, standing_on_ground
+from st4rtrack.hints.fusion import MEASURED, PRIOR_DEPTH, Alignment, FusedDepth, align, fuse, without_contradictions
 from st4rtrack.hints.steps import StepFlows
 from st4rtrack.types import Pointmap, TwoPointmaps
 
@@ -129,11 +128,14 @@ class FusedGeometry:
         prior = self._prior(rgb, index, self._focal_px)
         measured, log_error = self._measured(index, view)
         alignment = align(prior, measured, log_error) or self._alignment
+        if not self._geometry.measures_depth:
+            # carried depth tells the scale; pixel by pixel, it would cut objects that turn into pieces
+            measured = np.zeros_like(measured)
         if alignment is None:
-            values = prior.values[prior.values > 0]
-            middle = float(np.median(values)) if values.size else 1.0
-            alignment = Alignment(PRIOR_DEPTH / middle if prior.kind == "depth" else 1 / (PRIOR_DEPTH * middle))
+            alignment = Alignment(PRIOR_DEPTH / float(np.median(prior.depth)))
+            alignment = alignment if prior.kind == "depth" else Alignment(1 / alignment.scale)
         self._alignment = alignment
+        measured = without_contradictions(prior, alignment, measured)
         static = fuse(prior, alignment, measured, log_error)
         dynamic = self._dynamic(index, static, view)
         fused = fuse(prior, alignment, measured, log_error, dynamic)
@@ -147,14 +149,13 @@ class FusedGeometry:
         if self._geometry.kind in WITHOUT_DEPTH and index != self._anchor_index:
             depth = self._carried(view)
         log_error = np.where(depth > 0, CARRIED_ERROR, np.inf).astype(np.float32)
-        if self._geometry.cameras is None:
-            return depth, log_error
         cameras = self._geometry.cameras
-        if not np.isfinite(cameras[index]).all():
+        if cameras is None or self._pairs is None or not np.isfinite(cameras[index]).all():
             return depth, log_error
-        assert self._pairs is not None
         found = static_depth(self._pairs, index, cameras, self._focal_px, self._median_depth, depth.shape)
-        return self._with_points(index, found.depth, found.log_error)
+        given = (depth > 0) & self._geometry.knows_depth
+        triangulated, error = self._with_points(index, found.depth, found.log_error)
+        return np.where(given, depth, triangulated), np.where(given, log_error, error)
 
     def _with_points(self, index: int, depth: np.ndarray, log_error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Measured depth with the solver's points where nothing else is known."""
@@ -177,15 +178,13 @@ class FusedGeometry:
 
     def _dynamic(self, index: int, static: FusedDepth, view: TwoView) -> np.ndarray:
         """Dynamic pixels [H, W] of a frame."""
-        others = [k for k in self._neighbours(index) if k in self._cameras]
         camera = view.anchor_from_frame
-        found = dynamic_pixels(
-            static.depth,
-            static.source == 0,
-            [self._steps.chain(index, k) for k in others],
-            [invert_rigid(self._cameras[k]) @ camera for k in others],
-            self._focal_px,
-        )
+        others = [
+            OtherFrame(self._steps.read(k), self._steps.chain(index, k), invert_rigid(self._cameras[k]) @ camera)
+            for k in self._neighbours(index)
+            if k in self._cameras
+        ]
+        found = dynamic_pixels(self._steps.read(index), static.depth, static.source == MEASURED, others, self._focal_px)
         return found if self._static is None else found & ~self._static(index)
 
     def _neighbours(self, index: int) -> Sequence[int]:

@@ -27,6 +27,8 @@ MAX_RANGE = 20.0
 """Depth over the median of the measured depth at which an aligned prior ends."""
 CORRECTION_REACH = 0.15
 """Distance from measured pixels, in long sides of the image, over which the correction fades."""
+CONTRADICTION, CONTRADICTION_SPREADS = np.log(1.5), 4.0
+"""Log depth, and spreads of the log depth between measurement and prior, beyond which the prior contradicts a far measurement."""
 MEASURED, PRIOR = 0, 1
 """Codes of `FusedDepth.source`, as in the array `reconstruction/source` of a scene."""
 PRIOR_DEPTH = 1.0
@@ -101,6 +103,20 @@ def fuse(
         depth = np.where(known, measured, depth * np.exp(smooth * strength))
     expected = np.where(known, log_error, prior.log_error).astype(np.float32)
     return FusedDepth(depth.astype(np.float32), expected, np.where(known, MEASURED, PRIOR).astype(np.uint8))
+
+
+def without_contradictions(prior: PriorDepth, alignment: Alignment, measured: np.ndarray) -> np.ndarray:
+    """Measured depth [H, W] without what a good prior contradicts, 0 there.
+
+    What moves along with the camera has the flow of something far away. A prior that is right elsewhere tells.
+    """
+    known = (measured > 0) & (prior.values > 0)
+    if not known.any():
+        return measured
+    with np.errstate(divide="ignore"):
+        farther = np.log(measured / alignment.depth(prior, np.inf))
+    spread = 1.4826 * float(np.median(np.abs(farther[known] - np.median(farther[known]))))
+    return np.where(known & (farther > max(CONTRADICTION, CONTRADICTION_SPREADS * spread)), 0, measured).astype(np.float32)
 
 
 def weighted_median(values: np.ndarray, weight: np.ndarray) -> float:

@@ -53,14 +53,16 @@ def pointmap_source(
     """
     video, index = prepared.video, prepared.anchor_index
     rgb = video.frame(index)
-    solve = None if prior is None else partial(solved_cameras, prepared.content, prepared.pixel_map.scale[0], index, given)
     if prior is None:
         outward = Outward(video, index, rgb, with_geometry=model.config.hints, given=given)
         return outward, NetworkPointmaps(model, video, index, outward.anchor_view, batch_size=batch_size, kept=kept)
-    solve = partial(solved_cameras, prepared.content, (video.height, video.width), prepared.pixel_map.scale, index, given)
+    size = (video.height, video.width)
+    solve = partial(solved_cameras, prepared.content, size, prepared.pixel_map.scale, index, given)
     steps = StepFlows(GreyFrames(video))
     outward = Outward(video, index, rgb, with_geometry=True, given=given, solve=solve, step_flow=steps.chain)
     assert outward.geometry is not None
+    if outward.geometry.surveyed is None:
+        outward.use_prior_depth(prior(rgb, index, outward.geometry.focal_px).depth)
     fused = FusedGeometry(
         outward.geometry,
         prior,
