@@ -6,6 +6,7 @@ that they are seen in. Nothing is learnt here but the prior.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps
 from st4rtrack.geometry.vectors import length
+from st4rtrack.hints.carried import CarriedDepth
 from st4rtrack.hints.depth_prior import DepthPrior
 from st4rtrack.hints.dynamic import OFFSETS, OtherFrame, dynamic_pixels, standing_on_ground
 from st4rtrack.hints.fusion import MEASURED, PRIOR_DEPTH, Alignment, FusedDepth, align, fuse, without_contradictions
@@ -78,6 +80,7 @@ class FusedGeometry:
         height, width = anchor_rgb.shape[:2]
         self._grid = pixel_grid(height, width)
         self._rays = pixel_rays(self._grid, self._focal_px, (height, width)).astype(np.float32)
+        self._carried_depth = CarriedDepth(self._rays, self._focal_px)
         self._cameras = {anchor_index: np.eye(4)}
         if geometry.cameras is not None:
             known = np.isfinite(geometry.cameras).all(axis=(1, 2))
@@ -87,7 +90,7 @@ class FusedGeometry:
         self._anchor = self._of_frame(anchor_index, anchor_rgb, geometry.anchor_view)
         self._start = self._rays * self._anchor.fused.depth[..., None]
         self._moved = np.zeros_like(self._start)
-        self._anchor_alignment = self._alignment
+        self._anchor_alignment, self._anchor_carried = self._alignment, copy(self._carried_depth)
 
     @property
     def own(self) -> TwoPointmaps:
@@ -113,6 +116,7 @@ class FusedGeometry:
         self._moved = np.zeros_like(self._start)
         self._alignment = self._anchor_alignment
         self._median_depth = float(np.median(self._anchor.fused.depth))
+        self._carried_depth = copy(self._anchor_carried)
 
     def _pair(self, index: int, rgb: np.ndarray, view: TwoView) -> TwoPointmaps:
         self._cameras[index] = view.anchor_from_frame
@@ -139,6 +143,8 @@ class FusedGeometry:
         static = fuse(prior, alignment, measured, log_error)
         dynamic = self._dynamic(index, static, view)
         fused = fuse(prior, alignment, measured, log_error, dynamic)
+        static_depth_known = np.where(dynamic, 0, measured)
+        self._carried_depth.keep(static_depth_known, log_error, self._steps.read(index), view.anchor_from_frame)
         fused = FusedDepth(standing_on_ground(fused.depth, dynamic), fused.log_error, fused.source)
         self._median_depth = float(np.median(fused.depth))
         return FrameGeometry(fused, dynamic)
@@ -153,8 +159,12 @@ class FusedGeometry:
         if cameras is None or self._pairs is None or not np.isfinite(cameras[index]).all():
             return depth, log_error
         found = static_depth(self._pairs, index, cameras, self._focal_px, self._median_depth, depth.shape)
-        given = (depth > 0) & self._geometry.knows_depth
         triangulated, error = self._with_points(index, found.depth, found.log_error)
+        carried, carried_error = self._carried_depth.seen(self._steps.read(index), cameras[index])
+        triangulated, error = (
+            np.where(triangulated > 0, here, before) for here, before in ((triangulated, carried), (error, carried_error))
+        )
+        given = (depth > 0) & self._geometry.knows_depth
         return np.where(given, depth, triangulated), np.where(given, log_error, error)
 
     def _with_points(self, index: int, depth: np.ndarray, log_error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
