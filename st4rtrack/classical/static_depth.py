@@ -171,7 +171,9 @@ def depth_from_flow(
     inverse, information = _refined(views, best, FLOW_NOISE * long_side)
     cut = CUT * long_side
     cost = _mean_cost(views, inverse, cut)
-    wrong = np.minimum(_mean_cost(views, inverse * np.float32(WRONG_DEPTH), cut), _mean_cost(views, inverse / np.float32(WRONG_DEPTH), cut))
+    wrong = np.minimum(
+        _mean_cost(views, inverse * np.float32(WRONG_DEPTH), cut), _mean_cost(views, inverse / np.float32(WRONG_DEPTH), cut)
+    )
     known = (inverse > 0) & (seen >= MIN_VIEWS) & (cost < MAX_ERROR * long_side) & (wrong > cost + MIN_COST * long_side)
     noise = np.maximum(cost, FLOW_NOISE * long_side)
     error = noise / np.maximum(inverse * np.sqrt(information), 1e-9)

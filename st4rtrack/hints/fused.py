@@ -7,7 +7,7 @@ that they are seen in. Nothing is learnt here but the prior.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,9 +22,9 @@ from st4rtrack.geometry.vectors import length
 from st4rtrack.hints.carried import CarriedDepth
 from st4rtrack.hints.depth_prior import DepthPrior
 from st4rtrack.hints.dynamic import OFFSETS, OtherFrame, dynamic_pixels, standing_on_ground
-from st4rtrack.hints.fusion import MEASURED, PRIOR_DEPTH, Alignment, FusedDepth, align, fuse, without_contradictions
+from st4rtrack.hints.fusion import PRIOR_DEPTH, Alignment, FusedDepth, align, fuse, without_contradictions
 from st4rtrack.hints.steps import StepFlows
-from st4rtrack.types import Pointmap, TwoPointmaps
+from st4rtrack.types import DepthSource, Pointmap, TwoPointmaps
 
 CARRIED_ERROR = 0.05
 """Expected log error of depth that is carried from a reference frame by flow."""
@@ -96,7 +96,7 @@ class FusedGeometry:
     def own(self) -> TwoPointmaps:
         """The anchor against itself."""
         points = Pointmap(self._start, _confidence(self._anchor.fused))
-        return TwoPointmaps(points, points)
+        return TwoPointmaps(points, replace(points, source=self._anchor.fused.source))
 
     def frames(self, frames: Iterable[Frame]) -> Iterator[tuple[int, np.ndarray, TwoPointmaps]]:
         """Number, image and pointmaps of frames, outward from the anchor: those after it in order, then those before it."""
@@ -125,7 +125,7 @@ class FusedGeometry:
         points = transform_maps(view.anchor_from_frame, self._rays * frame.fused.depth[..., None]).astype(np.float32)
         tracking = self._tracks(frame, view)
         seen = sample_flow(confidence, self._grid + view.forward_flow)
-        return TwoPointmaps(Pointmap(tracking, seen), Pointmap(points, confidence))
+        return TwoPointmaps(Pointmap(tracking, seen), Pointmap(points, confidence, source=frame.fused.source))
 
     def _of_frame(self, index: int, rgb: np.ndarray, view: TwoView) -> FrameGeometry:
         """Depth and dynamic pixels of a frame, aligned to the measured depth or, without it, as the frame before."""
@@ -194,7 +194,9 @@ class FusedGeometry:
             for k in self._neighbours(index)
             if k in self._cameras
         ]
-        found = dynamic_pixels(self._steps.read(index), static.depth, static.source == MEASURED, others, self._focal_px)
+        found = dynamic_pixels(
+            self._steps.read(index), static.depth, static.source == DepthSource.MEASURED, others, self._focal_px
+        )
         return found if self._static is None else found & ~self._static(index)
 
     def _neighbours(self, index: int) -> Sequence[int]:

@@ -13,6 +13,7 @@ import torch
 
 from st4rtrack.hints.depth_prior import PriorDepth
 from st4rtrack.model.hints import fill_in
+from st4rtrack.types import DepthSource
 
 MIN_MEASURED = 30
 """Pixels whose depth must be measured, or the alignment of the frame before is used."""
@@ -29,8 +30,6 @@ CORRECTION_REACH = 0.15
 """Distance from measured pixels, in long sides of the image, over which the correction fades."""
 CONTRADICTION, CONTRADICTION_SPREADS = np.log(1.5), 4.0
 """Log depth, and spreads of the log depth between measurement and prior, beyond which the prior contradicts a far measurement."""
-MEASURED, PRIOR = 0, 1
-"""Codes of `FusedDepth.source`, as in the array `reconstruction/source` of a scene."""
 PRIOR_DEPTH = 1.0
 
 
@@ -55,7 +54,7 @@ class FusedDepth:
     Attributes:
         depth: z-depth float32.
         log_error: expected |log-depth error| float32.
-        source: uint8, `MEASURED` or `PRIOR`.
+        source: uint8 of `DepthSource`.
     """
 
     depth: np.ndarray
@@ -102,7 +101,9 @@ def fuse(
         strength = strength if dynamic is None else np.where(dynamic, 0.0, strength)
         depth = np.where(known, measured, depth * np.exp(smooth * strength))
     expected = np.where(known, log_error, prior.log_error).astype(np.float32)
-    return FusedDepth(depth.astype(np.float32), expected, np.where(known, MEASURED, PRIOR).astype(np.uint8))
+    return FusedDepth(
+        depth.astype(np.float32), expected, np.where(known, DepthSource.MEASURED, DepthSource.PRIOR).astype(np.uint8)
+    )
 
 
 def without_contradictions(prior: PriorDepth, alignment: Alignment, measured: np.ndarray) -> np.ndarray:
