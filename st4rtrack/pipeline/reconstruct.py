@@ -28,7 +28,7 @@ from st4rtrack.pipeline.preparation import prepare
 from st4rtrack.pipeline.quality import focal_evidence, observed_warnings, quality_report, record_shares
 from st4rtrack.pipeline.refine import chosen_refinement
 from st4rtrack.pipeline.repeatable import computed_with
-from st4rtrack.pipeline.source import chosen_prior, pointmap_source
+from st4rtrack.pipeline.source import chosen_prior, pointmap_source, with_solved_cameras
 from st4rtrack.pipeline.tokens import TokenFile
 from st4rtrack.pipeline.unsolved import hide_unsolved
 from st4rtrack.types import QualityReport, Scene
@@ -95,7 +95,11 @@ def reconstruct(
     prepared = prepare(source, model.config, anchor=anchor, size=size, fit=fit, output=finished)
     network_video, pixel_map, anchor_index = prepared.video, prepared.pixel_map, prepared.anchor_index
     size_px = (network_video.height, network_video.width)
-    given = known_of_video(known, source, pixel_map, size_px, anchor_index) if known else None
+    given = (
+        known_of_video(with_solved_cameras(known, source, anchor_index), source, pixel_map, size_px, anchor_index)
+        if known
+        else None
+    )
     prior = chosen_prior(depth_prior, model, source, prepared)
     options = {
         "refine": steps.names,
