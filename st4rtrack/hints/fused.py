@@ -18,11 +18,11 @@ from st4rtrack.classical.two_view import TwoView, pixel_rays
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps
-from st4rtrack.geometry.vectors import length
 from st4rtrack.hints.carried import CarriedDepth
 from st4rtrack.hints.depth_prior import DepthPrior
 from st4rtrack.hints.dynamic import OFFSETS, OtherFrame, dynamic_pixels, standing_on_ground
 from st4rtrack.hints.fusion import PRIOR_DEPTH, Alignment, FusedDepth, align, fuse, without_contradictions
+from st4rtrack.hints.lifting import LiftedTracks
 from st4rtrack.hints.steps import StepFlows
 from st4rtrack.types import DepthSource, Pointmap, TwoPointmaps
 
@@ -30,8 +30,6 @@ CARRIED_ERROR = 0.05
 """Expected log error of depth that is carried from a reference frame by flow."""
 POINT_ERROR = 0.03
 """Expected log error of a point of the global solver."""
-MIN_MOTION = 0.008
-"""Distance of a tracked pixel from where a static point would be, in long sides of the image, from which on it has moved."""
 
 Frame = tuple[int, np.ndarray, TwoView | None]
 
@@ -89,7 +87,7 @@ class FusedGeometry:
         self._median_depth = PRIOR_DEPTH
         self._anchor = self._of_frame(anchor_index, anchor_rgb, geometry.anchor_view)
         self._start = self._rays * self._anchor.fused.depth[..., None]
-        self._moved = np.zeros_like(self._start)
+        self._tracks = LiftedTracks(self._start, self._focal_px)
         self._anchor_alignment, self._anchor_carried = self._alignment, copy(self._carried_depth)
 
     @property
@@ -113,7 +111,7 @@ class FusedGeometry:
         return iter(())
 
     def _begin_way(self) -> None:
-        self._moved = np.zeros_like(self._start)
+        self._tracks = LiftedTracks(self._start, self._focal_px)
         self._alignment = self._anchor_alignment
         self._median_depth = float(np.median(self._anchor.fused.depth))
         self._carried_depth = copy(self._anchor_carried)
@@ -123,8 +121,10 @@ class FusedGeometry:
         frame = self._of_frame(index, rgb, view)
         confidence = _confidence(frame.fused)
         points = transform_maps(view.anchor_from_frame, self._rays * frame.fused.depth[..., None]).astype(np.float32)
-        tracking = self._tracks(frame, view)
-        seen = sample_flow(confidence, self._grid + view.forward_flow)
+        there = self._grid + view.forward_flow
+        dynamic = self._anchor.dynamic | (sample_flow(frame.dynamic.astype(np.float32), there) > 0.5)
+        tracking = self._tracks.next(view, frame.fused.depth, dynamic)
+        seen = sample_flow(confidence, there)
         return TwoPointmaps(Pointmap(tracking, seen), Pointmap(points, confidence, source=frame.fused.source))
 
     def _of_frame(self, index: int, rgb: np.ndarray, view: TwoView) -> FrameGeometry:
@@ -201,24 +201,6 @@ class FusedGeometry:
 
     def _neighbours(self, index: int) -> Sequence[int]:
         return [index + offset for offset in OFFSETS if 0 <= index + offset < self._num_frames]
-
-    def _tracks(self, frame: FrameGeometry, view: TwoView) -> np.ndarray:
-        """The anchor's points [H, W, 3] at the time of a frame. A point that is not seen keeps its last displacement."""
-        there = self._grid + view.forward_flow
-        camera_from_world = invert_rigid(view.anchor_from_frame)
-        static = transform_maps(camera_from_world, self._start)
-        height, width = static.shape[:2]
-        pixel = static[..., :2] / np.maximum(static[..., 2:], 1e-3) * self._focal_px + (width / 2, height / 2)
-        away = length((pixel - there).astype(np.float32)) > MIN_MOTION * max(height, width)
-        dynamic = self._anchor.dynamic | (sample_flow(frame.dynamic.astype(np.float32), there) > 0.5)
-        moves = dynamic & away & returns(view.forward_flow, view.backward_flow)
-        depth = sample_flow(frame.fused.depth, there)
-        now = transform_maps(view.anchor_from_frame, pixel_rays(there, self._focal_px, (height, width)) * depth[..., None])
-        self._moved = np.where(moves[..., None], now - self._start, self._moved).astype(np.float32)
-        # seen where a static point would be: it rests again, or never moved
-        rests = ~away & returns(view.forward_flow, view.backward_flow)
-        self._moved[rests] = 0
-        return self._start + self._moved
 
 
 def _confidence(fused: FusedDepth) -> np.ndarray:

@@ -17,7 +17,7 @@ from st4rtrack.io.video import open_video
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.ahead import ended_together
-from st4rtrack.pipeline.anchor_pairs import NetworkPairs
+from st4rtrack.pipeline.anchor_pairs import LiftedPairs, NetworkPairs
 from st4rtrack.pipeline.anchors import add_anchors
 from st4rtrack.pipeline.frames import World, process_frames
 from st4rtrack.pipeline.header import scene_header
@@ -127,7 +127,8 @@ def reconstruct(
             "computed": computed_with(model.device, batch_size),
         }
         if anchor == "auto":
-            results |= add_anchors(NetworkPairs(model, sink, batch_size, kept), sink, place_lost=not model.config.hints)
+            pairs = NetworkPairs(model, sink, batch_size, kept) if prior is None else LiftedPairs(sink)
+            results |= add_anchors(pairs, sink, place_lost=not model.config.hints)
         moving = moving_points(sink.read, len(source), anchor_index)
         if given is not None and given.static is not None:
             moving &= ~given.static(anchor_index)
