@@ -94,7 +94,7 @@ def _background(depth: np.ndarray, dynamic: np.ndarray) -> np.ndarray:
 
 
 def _residual(rays: np.ndarray, depth: np.ndarray, there: np.ndarray, camera: np.ndarray, focal_px: float) -> np.ndarray:
-    """Distance [H, W] in pixels between where the flow leads [H, W, 2] and the nearest static point on the ray, not far before the depth."""
+    """Distance [H, W] in pixels between the end of the flow [H, W, 2] and the nearest static point on the ray that the depth allows."""
     size = depth.shape
     a, t = (rays @ camera[:3, :3].T).astype(np.float32), camera[:3, 3].astype(np.float32)
     target = ((there - (size[1] / 2, size[0] / 2)) / focal_px).astype(np.float32)

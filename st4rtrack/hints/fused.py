@@ -8,7 +8,6 @@ that they are seen in. Nothing is learnt here but the prior.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from st4rtrack.classical.anchored import WITHOUT_DEPTH, AnchoredGeometry

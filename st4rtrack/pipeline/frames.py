@@ -53,7 +53,9 @@ class World:
     placing: Placing | None
 
     @classmethod
-    def of(cls, pointmaps: PointmapSource, anchor_rgb: np.ndarray, units: Units, anchor_index: int, known: KnownVideo | None) -> "World":
+    def of(
+        cls, pointmaps: PointmapSource, anchor_rgb: np.ndarray, units: Units, anchor_index: int, known: KnownVideo | None
+    ) -> "World":
         """The world of a video at network size.
 
         Raises:

@@ -97,7 +97,11 @@ def reconstruct(
     size_px = (network_video.height, network_video.width)
     given = known_of_video(known, source, pixel_map, size_px, anchor_index) if known else None
     prior = chosen_prior(depth_prior, model, source, prepared)
-    options = {"refine": steps.names, "depth_prior": "none" if prior is None else prior.name, **({"anchor": "auto"} if anchor == "auto" else {})}
+    options = {
+        "refine": steps.names,
+        "depth_prior": "none" if prior is None else prior.name,
+        **({"anchor": "auto"} if anchor == "auto" else {}),
+    }
     said = None if given is None else given.said
     header = scene_header(source, network_video, pixel_map, model, anchor_index, points_dtype, options=options, known=said)
     if output is not None and not overwrite and holds_scene(output, header):
