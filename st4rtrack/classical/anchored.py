@@ -148,7 +148,7 @@ class AnchoredGeometry:
         matched = [way[k] for k in _matched(len(frames))] if way else []
         cameras = [known.anchor_from_camera(anchor_index, index) for index in matched]
         inverse = [None if each is None else invert_rigid(each) for each in cameras]
-        if motion is not None:
+        if matches is not None and motion is not None:
             surveyed, units = survey_solved(known, matches, inverse)
         else:
             surveyed, units = survey_given(known, known.depth_of(anchor_index), matches, inverse)
@@ -193,6 +193,11 @@ class AnchoredGeometry:
         return self._given.points(index) / (1, 1, self.units.cameras)
 
     @property
+    def depth_is_given(self) -> bool:
+        """The user gives depth."""
+        return self._given.depth is not None
+
+    @property
     def kind(self) -> MotionKind:
         """Of camera motion."""
         return "general" if self.motion is None else self.motion.kind
@@ -230,20 +235,20 @@ class AnchoredGeometry:
         """What is known of the anchor and the next frame [height, width, 3] uint8, and its number where something of it is given."""
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
         reference, last = self._reference, self._grey
-        if self._step_flow is None or index is None:
+        if self._step_flow is None or index is None or abs(index - self._last_index) > 1:  # past a frame that shows nothing
             forward, backward = both_ways(last, grey, enlarge=MOTION_ENLARGE)
         else:
             forward, backward = self._step_flow(self._last_index, index)
-            self._last_index = index
+        self._last_index = self._last_index if index is None else index
         self._motion.extend(forward, backward)
+        reference.chain.extend(forward, backward)
+        reference.age += 1
         self._grey = grey
         camera = self._given_camera(index)
         if self._step_flow is not None and camera is not None and self._given.depth is None:
             self.solved, self._anchor_from_last = True, camera
             return self._view(self._motion.forward, self._motion.backward, self._unknown_depth, camera)
-        reference.chain.extend(forward, backward)
         reference.chain.correct(*both_ways(reference.grey, grey, reference.chain.forward, reference.chain.backward))
-        reference.age += 1
         if self.kind in WITHOUT_DEPTH:
             self._rotate(grey, index)
             return self._view(self._motion.forward, self._motion.backward, self._unknown_depth, self._anchor_from_last)

@@ -100,7 +100,10 @@ class PairFlows:
         here = dict(zip(missing, found, strict=True))
         for k, (forward, backward) in here.items():
             self._kept[self._key(index, k)] = (forward, backward) if index < k else (backward, forward)
-        flows = [self._kept[self._key(index, k)][:: 1 if index < k else -1] for k in others]
+        flows = []
+        for k in others:
+            forward, backward = self._kept[self._key(index, k)]
+            flows.append((forward, backward) if index < k else (backward, forward))
         while self._kept and len(self._kept) * 2 * flows[0][0].nbytes > KEPT_BYTES:
             self._kept.popitem(last=False)
         return flows

@@ -107,9 +107,9 @@ def _residual(rays: np.ndarray, depth: np.ndarray, there: np.ndarray, camera: np
 
 def _without_specks(mask: np.ndarray) -> np.ndarray:
     num, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
-    large = stats[:, cv2.CC_STAT_AREA] >= MIN_OBJECT_SHARE * mask.size
+    large = np.asarray(stats)[:, cv2.CC_STAT_AREA] >= MIN_OBJECT_SHARE * mask.size
     large[0] = False
-    return large[labels] if num > 1 else np.zeros(mask.shape, bool)
+    return large[np.asarray(labels, np.int64)] if num > 1 else np.zeros(mask.shape, bool)
 
 
 def _depth_at_contact(depth: np.ndarray, region: np.ndarray) -> float | None:

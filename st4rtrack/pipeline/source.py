@@ -1,6 +1,9 @@
 """Where the pointmaps of a video come from: the network alone, or geometry fused with a depth prior."""
 
+from collections.abc import Callable
 from functools import partial
+
+import numpy as np
 
 from st4rtrack.classical.given import Given
 from st4rtrack.hints.cameras import solved_cameras
@@ -41,19 +44,20 @@ def pointmap_source(
     given: Given,
     prior: DepthPrior | None,
     *,
+    static: Callable[[int], np.ndarray] | None,
     batch_size: int,
     kept: TokenFile | None,
 ) -> tuple[Outward, PointmapSource]:
     """The frames of a video in their order with their classical geometry, and what makes pointmaps of them.
 
     Args:
-        given: what is known of the video.
+        given: what is known of the video; `given.static` are the pixels that tell the camera.
+        static: [height, width] bool of a frame, what the user knows to be static.
         batch_size: frames that the network gets at once.
         kept: takes their tokens.
     """
     video, index = prepared.video, prepared.anchor_index
     rgb = video.frame(index)
-    solve = None if prior is None else partial(solved_cameras, prepared.content, prepared.pixel_map.scale[0], index, given)
     if prior is None:
         outward = Outward(video, index, rgb, with_geometry=model.config.hints, given=given)
         return outward, NetworkPointmaps(model, video, index, outward.anchor_view, batch_size=batch_size, kept=kept)
@@ -68,6 +72,7 @@ def pointmap_source(
         num_frames=len(video),
         anchor_index=index,
         anchor_rgb=rgb,
-        static=given.static,
+        static=static,
+        unsolved=outward.unsolved,
     )
     return outward, fused
