@@ -1,5 +1,9 @@
 """Cameras by the global solver and static depth from known cameras, on rendered walks with exact truth."""
 
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import cv2
@@ -7,7 +11,6 @@ import numpy as np
 import pytest
 
 from st4rtrack.classical.solver.cameras import solve_video
-from st4rtrack.classical.solver.colmap import pycolmap
 from st4rtrack.classical.solver.evidence import Evidence, distrust
 from st4rtrack.classical.solver.key_frames import key_frames
 from st4rtrack.classical.static_depth import PairFlows, StaticDepth, neighbours, static_depth
@@ -132,12 +135,21 @@ def test_pair_flows_keep_a_pair_and_give_it_reversed(moving: Walk, monkeypatch: 
     assert not np.array_equal(forward, backward)
 
 
-def test_pycolmap_import_keeps_handler_of_sigterm() -> None:
-    import signal
+TERMINATED_AFTER_IMPORT = """
+import os, signal, threading
+from st4rtrack.classical.solver.colmap import pycolmap
+thread = threading.Thread(target=pycolmap)
+thread.start()
+thread.join()
+os.kill(os.getpid(), signal.SIGTERM)
+"""
 
-    before = signal.getsignal(signal.SIGTERM)
-    pycolmap()
-    assert signal.getsignal(signal.SIGTERM) == before
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_pycolmap_imported_in_a_thread_leaves_sigterm_as_it_was() -> None:
+    ended = subprocess.run([sys.executable, "-c", TERMINATED_AFTER_IMPORT], capture_output=True, timeout=120)
+    assert ended.returncode == -signal.SIGTERM
+    assert ended.stderr == b""  # no stack trace
 
 
 @pytest.mark.slow

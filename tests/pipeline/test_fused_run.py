@@ -11,6 +11,7 @@ from st4rtrack.geometry.transforms import invert_rigid, rotation_angle, transfor
 from st4rtrack.io.known.known import Known
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack
+from st4rtrack.pipeline import preparation
 from st4rtrack.pipeline.reconstruct import reconstruct
 from st4rtrack.types import Scene
 from tests.moving_camera import FOCAL, HEIGHT, INTRINSICS, WIDTH, points_on_walls, walk
@@ -169,6 +170,16 @@ def test_known_cameras_and_depth_are_kept(model: St4RTrack) -> None:
     np.testing.assert_allclose(scene.reconstruction.points_world[0][depth[0] > 0][..., 2], WALL_DEPTH[depth[0] > 0], rtol=1e-4)
     error = np.abs(np.log(np.asarray(scene.reconstruction.points_world)[0, ..., 2] / WALL_DEPTH))
     assert np.median(error[depth[0] == 0]) < 0.02
+
+
+def test_overlay_does_not_make_all_other_pixels_static(model: St4RTrack, monkeypatch: pytest.MonkeyPatch) -> None:
+    logo = np.zeros((HEIGHT, WIDTH), bool)
+    logo[:10, :20] = True
+    monkeypatch.setattr(preparation, "_overlay", lambda *_: logo)
+    scene = reconstruct(add_square(walk(5, moves=False).rgb), model=model, size=WIDTH)
+    tracks = np.asarray(scene.tracking.points_world)
+    moved = (np.abs(tracks[-1] - tracks[0]).max(-1) > 0.02)[square_at(0)]
+    assert moved.mean() > 0.7
 
 
 def test_known_static_pixels_do_not_move(model: St4RTrack, with_square: np.ndarray) -> None:
