@@ -3,7 +3,7 @@
 python performance/solver.py ../shared/sequences ../shared/real/sequences [--clips CLIP.mp4 ...] [--pipeline]
 
 WorldTrack sequences, 64 frames. Static depth of every 16th frame against the true depth after one scale per sequence. `--pipeline` runs
-the embedded model twice (published protocol): as it is, and with the solver's cameras and focal length given to it.
+the network of the embedded model twice (published protocol): as it is, and with the solver's cameras and focal length given to it.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from st4rtrack.bench.methods.pairwise import scene_prediction
 from st4rtrack.bench.protocol import protocol_named
 from st4rtrack.bench.score import score_sequence
 from st4rtrack.classical.solver.cameras import SolvedCameras, solve_video
-from st4rtrack.classical.static_depth import StaticDepth, static_depth
+from st4rtrack.classical.static_depth import PairFlows, StaticDepth, static_depth
 from st4rtrack.geometry.transforms import invert_rigid, rotation_angle, transform_points
 from st4rtrack.io.known.known import Known
 from st4rtrack.io.video import open_video
@@ -54,7 +54,9 @@ def depth_of(greys: list[np.ndarray], solved: SolvedCameras, frame: int) -> Stat
     """Static depth of one frame."""
     points = solved.points_world[solved.point[solved.frame == frame]]
     z = transform_points(invert_rigid(solved.world_from_camera[frame]), points)[:, 2]
-    return static_depth(greys.__getitem__, frame, solved.world_from_camera, solved.focal_px, float(np.median(z)))
+    flows = PairFlows(greys.__getitem__, solved.world_from_camera, solved.focal_px)
+    size = (greys[frame].shape[0], greys[frame].shape[1])
+    return static_depth(flows, frame, solved.world_from_camera, solved.focal_px, float(np.median(z)), size)
 
 
 def camera_figures(cameras: np.ndarray, focal_ratio: float, sequence: WorldTrackSequence) -> str:
@@ -71,7 +73,7 @@ def _model() -> Any:
 
 
 def pipeline_rows(name: str, sequence: WorldTrackSequence, solved: SolvedCameras) -> None:
-    """The embedded model as it is, and with the solver's cameras."""
+    """The network of the embedded model as it is, and with the solver's cameras."""
     intrinsics = np.array(
         [[solved.focal_px, 0, sequence.video.width / 2], [0, solved.focal_px, sequence.video.height / 2], [0, 0, 1]]
     )
@@ -80,7 +82,7 @@ def pipeline_rows(name: str, sequence: WorldTrackSequence, solved: SolvedCameras
         kinds["solver's cameras"] = Known(intrinsics=intrinsics, cameras=solved.world_from_camera)
     published = protocol_named("published")
     for kind, known in kinds.items():
-        scene = reconstruct(sequence.video, model=_model(), fit="stretch", known=known)
+        scene = reconstruct(sequence.video, model=_model(), fit="stretch", known=known, depth_prior="none")
         row = score_sequence(sequence, scene_prediction(scene, sequence, published), published)
         parts = [row["tracking"][group]["median"]["apd"] for group in ("all", "dynamic")] if "tracking" in row else [np.nan] * 2
         parts.append(row["reconstruction"]["median"]["apd"])

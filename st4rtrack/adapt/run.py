@@ -292,8 +292,9 @@ def _adapted(
 def _scene(
     task: _Task, model: St4RTrack, places: Places, size: int | None, fit: Literal["crop", "stretch"], when: str, *, again: bool
 ) -> Scene:
-    folder = places.report / f"{task.source.name}_{when}"
-    return reconstruct(task.source, model=model.eval(), output=folder, size=size, fit=fit, known=task.known, overwrite=again)
+    """What the network itself predicts: fused geometry would be the same before and after."""
+    folder, options = places.report / f"{task.source.name}_{when}", {"size": size, "fit": fit, "known": task.known}
+    return reconstruct(task.source, model=model.eval(), output=folder, depth_prior="none", overwrite=again, **options)
 
 
 def _save(found: Adaptation, learning: Learning, base: Base | None) -> None:

@@ -217,11 +217,6 @@ class AnchoredGeometry:
         return self.surveyed is not None and self.surveyed.measured
 
     @property
-    def knows_depth(self) -> bool:
-        """Depth of frames is given."""
-        return self._given.depth is not None
-
-    @property
     def cameras(self) -> np.ndarray | None:
         """`anchor_from_camera` [T, 4, 4] in units of the survey, NaN where unknown; `None` where they are found frame by frame."""
         if self._given.world_from_camera is None or self.units.cameras is None:
@@ -236,6 +231,11 @@ class AnchoredGeometry:
         if self._given.points is None or self.units.cameras is None:
             return np.zeros((0, 3))
         return self._given.points(index) / (1, 1, self.units.cameras)
+
+    @property
+    def depth_is_given(self) -> bool:
+        """The user gives depth."""
+        return self._given.depth is not None
 
     @property
     def kind(self) -> MotionKind:
@@ -275,20 +275,20 @@ class AnchoredGeometry:
         """What is known of the anchor and the next frame [height, width, 3] uint8, and its number where something of it is given."""
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
         reference, last = self._reference, self._grey
-        if self._step_flow is None or index is None:
+        if self._step_flow is None or index is None or abs(index - self._last_index) > 1:  # past a frame that shows nothing
             forward, backward = both_ways(last, grey, enlarge=MOTION_ENLARGE)
         else:
             forward, backward = self._step_flow(self._last_index, index)
-            self._last_index = index
+        self._last_index = self._last_index if index is None else index
         self._motion.extend(forward, backward)
+        reference.chain.extend(forward, backward)
+        reference.age += 1
         self._grey = grey
         camera = self._given_camera(index)
         if self._step_flow is not None and camera is not None and self._given.depth is None:
             self.solved, self._anchor_from_last = True, camera
             return self._view(self._motion.forward, self._motion.backward, self._unknown_depth, camera)
-        reference.chain.extend(forward, backward)
         reference.chain.correct(*both_ways(reference.grey, grey, reference.chain.forward, reference.chain.backward))
-        reference.age += 1
         if self.kind in WITHOUT_DEPTH:
             self._rotate(grey, index)
             return self._view(self._motion.forward, self._motion.backward, self._unknown_depth, self._anchor_from_last)

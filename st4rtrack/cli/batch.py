@@ -79,7 +79,7 @@ def batch(
 
 def _absolute(source: str) -> str:
     """A path that means the same in every process; words and hub ids as they are."""
-    is_path = "{name}" in source or (source not in ("builtin", "none") and Path(source).exists())
+    is_path = "{name}" in source or (source not in ("auto", "builtin", "none") and Path(source).exists())
     return str(Path(source).absolute()) if is_path else source
 
 

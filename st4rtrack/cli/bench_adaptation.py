@@ -124,7 +124,7 @@ def _write_figure(name: str, rows: list[str], data: Path, way: Way) -> Path:
         together = next(group for group in _together(row, list(paths.items())) if name in dict(group))
         opened = {each: read_worldtrack(path, name=each) for each, path in together}
         model = _model(row, opened, dict(together), way)
-        scenes[row] = reconstruct(opened[name].video, model=model, fit="stretch")
+        scenes[row] = reconstruct(opened[name].video, model=model, fit="stretch", depth_prior="none")
     path = way.output / f"figure_{name.replace('/', '_')}.jpg"
     return write_adaptation(path, scenes, [], title=name, subtitle=f"tracks: {way.tracks}, depth: {way.depth}")
 
@@ -179,7 +179,7 @@ def _predict(row: str, sequences: list[tuple[str, Path]], way: Way, protocol: An
     opened = {name: read_worldtrack(path, name=name, num_frames=protocol.num_frames) for name, path in sequences}
     model = _model(row, opened, dict(sequences), way)
     for name, _, file in missing:
-        write_prediction(file, predict_sequence(model, opened[name], MethodOptions(protocol, refine=False)))
+        write_prediction(file, predict_sequence(model, opened[name], MethodOptions(protocol, refine=False), depth_prior="none"))
 
 
 def _model(row: str, sequences: dict[str, "WorldTrackSequence"], paths: dict[str, Path], way: Way) -> "St4RTrack":

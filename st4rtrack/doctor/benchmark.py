@@ -28,6 +28,10 @@ MEANINGS = {
     "decoder": "network: both decoders",
     "heads": "network: tokens to maps",
     "points": "maps to points, copies to the processor",
+    "solver": "cameras by global structure from motion",
+    "prior": "monocular depth of each frame",
+    "static_depth": "triangulation along optical flow, known cameras",
+    "fusion": "depth prior with measured depth, dynamic pixels, tracks",
     "refinement": "consistency over time",
     "cameras": "focal length, a camera per frame",
     "visibility": "of every tracked point",
@@ -35,7 +39,8 @@ MEANINGS = {
     "write": "the scene to disk",
     "rest": "waiting, and what is none of these",
 }
-"""Parts of a run, in the order of the data."""
+"""Parts of a run, in the order of the data. With a depth prior the geometry is fused and the network does not run; without one no part of
+the fusion does."""
 
 CLIP_SEED, CLIP_FRAMES, CLIP_SIZE, CLIP_FPS = 23, 16, (288, 512), 12.0
 

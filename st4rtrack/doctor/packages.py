@@ -13,7 +13,7 @@ CODECS |= {"ProRes": "prores", "MJPEG": "mjpeg", "GIF": "gif"}
 PURPOSES = {
     "hub": "models from the Hugging Face hub",
     "images": "HEIF and OpenEXR images",
-    "bench": "plots and structure from motion of the benchmark",
+    "bench": "plots of the benchmark",
     "world": "rendered training data of real objects",
     "train": "curves while training",
     "view": "the viewer",

@@ -5,7 +5,7 @@ it elsewhere. Points of the anchor that are static stay; dynamic ones follow the
 that they are seen in. Nothing is learnt here but the prior.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 
@@ -17,12 +17,13 @@ from st4rtrack.classical.static_depth import PairFlows, static_depth
 from st4rtrack.classical.two_view import TwoView, pixel_rays
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel
-from st4rtrack.geometry.transforms import invert_rigid, transform_maps
+from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_maps
+from st4rtrack.geometry.vectors import length
 from st4rtrack.hints.carried import CarriedDepth
 from st4rtrack.hints.depth_prior import DepthPrior
 from st4rtrack.hints.dynamic import OFFSETS, OtherFrame, dynamic_pixels, standing_on_ground
 from st4rtrack.hints.fusion import PRIOR_DEPTH, Alignment, FusedDepth, align, fuse, without_contradictions
-from st4rtrack.hints.lifting import LiftedTracks
+from st4rtrack.hints.lifting import MIN_MOTION, LiftedTracks
 from st4rtrack.hints.steps import StepFlows
 from st4rtrack.types import DepthSource, Pointmap, TwoPointmaps
 
@@ -57,7 +58,10 @@ class FusedGeometry:
         num_frames: of the video.
         anchor_index, anchor_rgb: the anchor, [H, W, 3] uint8.
         static: [H, W] bool, pixels of a frame that the user knows to be static, or `None`.
+        unsolved: numbers of frames that have no camera (black, beyond a cut), each known before the frame is asked for.
     """
+
+    sequential = True
 
     def __init__(
         self,
@@ -69,26 +73,26 @@ class FusedGeometry:
         anchor_index: int,
         anchor_rgb: np.ndarray,
         static: Callable[[int], np.ndarray] | None = None,
+        unsolved: Collection[int] = (),
     ) -> None:
-        self._geometry, self._prior, self._static = geometry, prior, static
+        self._geometry, self._prior, self._static, self._unsolved = geometry, prior, static, unsolved
         self._num_frames, self._anchor_index = num_frames, anchor_index
         self._steps = steps
         self._focal_px = geometry.focal_px
-        self._pairs = None if geometry.cameras is None else PairFlows(steps.read, geometry.cameras, self._focal_px)
         height, width = anchor_rgb.shape[:2]
         self._grid = pixel_grid(height, width)
         self._rays = pixel_rays(self._grid, self._focal_px, (height, width)).astype(np.float32)
-        self._carried_depth = CarriedDepth(self._rays, self._focal_px)
-        self._cameras = {anchor_index: np.eye(4)}
-        if geometry.cameras is not None:
+        self._known_cameras = {anchor_index: np.eye(4)}
+        if geometry.kind == "fixed":
+            self._known_cameras = dict.fromkeys(range(num_frames), np.eye(4))
+        elif geometry.cameras is not None:
             known = np.isfinite(geometry.cameras).all(axis=(1, 2))
-            self._cameras |= {int(k): geometry.cameras[k] for k in np.flatnonzero(known)}
-        self._alignment: Alignment | None = None
-        self._median_depth = PRIOR_DEPTH
+            self._known_cameras |= {int(k): geometry.cameras[k] for k in np.flatnonzero(known)}
+        self._start = self._rays
+        self._begin(None, PRIOR_DEPTH, CarriedDepth(self._rays, self._focal_px))
         self._anchor = self._of_frame(anchor_index, anchor_rgb, geometry.anchor_view)
         self._start = self._rays * self._anchor.fused.depth[..., None]
-        self._tracks = LiftedTracks(self._start, self._focal_px)
-        self._anchor_alignment, self._anchor_carried = self._alignment, copy(self._carried_depth)
+        self._anchor_state = self._alignment, self._median_depth, copy(self._carried_depth)
 
     @property
     def own(self) -> TwoPointmaps:
@@ -101,7 +105,7 @@ class FusedGeometry:
         last = self._anchor_index
         for index, rgb, view in frames:
             if (index - self._anchor_index) * (last - self._anchor_index) < 0 or last == self._anchor_index:
-                self._begin_way()
+                self._begin(*self._anchor_state)
             assert view is not None
             yield index, rgb, self.own if index == self._anchor_index else self._pair(index, rgb, view)
             last = index
@@ -110,22 +114,35 @@ class FusedGeometry:
         """Of none: without its place in the video, a frame has no camera."""
         return iter(())
 
-    def _begin_way(self) -> None:
+    def _begin(self, alignment: Alignment | None, median_depth: float, carried: CarriedDepth) -> None:
+        """Forgets all frames but the anchor: each direction gives the same whether or not the other one has been followed."""
+        self._alignment, self._median_depth, self._carried_depth = alignment, median_depth, copy(carried)
         self._tracks = LiftedTracks(self._start, self._focal_px)
-        self._alignment = self._anchor_alignment
-        self._median_depth = float(np.median(self._anchor.fused.depth))
-        self._carried_depth = copy(self._anchor_carried)
+        self._cameras = dict(self._known_cameras)
+        cameras = self._geometry.cameras
+        self._pairs = None if cameras is None else PairFlows(self._steps.read, cameras, self._focal_px)
 
     def _pair(self, index: int, rgb: np.ndarray, view: TwoView) -> TwoPointmaps:
-        self._cameras[index] = view.anchor_from_frame
+        view, solved = self._in_unit_of_anchor(view), index not in self._unsolved
+        if solved:
+            self._cameras[index] = view.anchor_from_frame
         frame = self._of_frame(index, rgb, view)
         confidence = _confidence(frame.fused)
         points = transform_maps(view.anchor_from_frame, self._rays * frame.fused.depth[..., None]).astype(np.float32)
         there = self._grid + view.forward_flow
         dynamic = self._anchor.dynamic | (sample_flow(frame.dynamic.astype(np.float32), there) > 0.5)
-        tracking = self._tracks.next(view, frame.fused.depth, dynamic)
+        tracking = self._tracks.next(view, frame.fused.depth, dynamic) if solved else self._tracks.last
         seen = sample_flow(confidence, there)
         return TwoPointmaps(Pointmap(tracking, seen), Pointmap(points, confidence, source=frame.fused.source))
+
+    def _in_unit_of_anchor(self, view: TwoView) -> TwoView:
+        """Two-view geometry has a unit of its own where there is no survey (short videos)."""
+        known = view.anchor_depth > 0
+        if self._geometry.surveyed is not None or not known.any():
+            return view
+        scale = np.median(self._anchor.fused.depth[known] / view.anchor_depth[known])
+        camera = rigid(view.anchor_from_frame[:3, :3], view.anchor_from_frame[:3, 3] * scale)
+        return replace(view, frame_depth=view.frame_depth * scale, anchor_from_frame=camera)
 
     def _of_frame(self, index: int, rgb: np.ndarray, view: TwoView) -> FrameGeometry:
         """Depth and dynamic pixels of a frame, aligned to the measured depth or, without it, as the frame before."""
@@ -143,16 +160,19 @@ class FusedGeometry:
         static = fuse(prior, alignment, measured, log_error)
         dynamic = self._dynamic(index, static, view)
         fused = fuse(prior, alignment, measured, log_error, dynamic)
-        static_depth_known = np.where(dynamic, 0, measured)
-        self._carried_depth.keep(static_depth_known, log_error, self._steps.read(index), view.anchor_from_frame)
         fused = FusedDepth(standing_on_ground(fused.depth, dynamic), fused.log_error, fused.source)
-        self._median_depth = float(np.median(fused.depth))
+        if index not in self._unsolved:
+            self._median_depth = float(np.median(fused.depth))
+            of_static = np.where(dynamic, 0, measured)
+            self._carried_depth.keep(of_static, log_error, self._steps.read(index), view.anchor_from_frame)
         return FrameGeometry(fused, dynamic)
 
     def _measured(self, index: int, view: TwoView) -> tuple[np.ndarray, np.ndarray]:
         """Measured depth of a frame [H, W], 0 where unknown, and its expected log error."""
         depth = view.anchor_depth if index == self._anchor_index else view.frame_depth
-        if self._geometry.kind in WITHOUT_DEPTH and index != self._anchor_index:
+        if index in self._unsolved:
+            depth = np.zeros_like(depth)
+        elif self._geometry.kind in WITHOUT_DEPTH and index != self._anchor_index:
             depth = self._carried(view)
         log_error = np.where(depth > 0, CARRIED_ERROR, np.inf).astype(np.float32)
         cameras = self._geometry.cameras
@@ -164,7 +184,7 @@ class FusedGeometry:
         triangulated, error = (
             np.where(triangulated > 0, here, before) for here, before in ((triangulated, carried), (error, carried_error))
         )
-        given = (depth > 0) & self._geometry.knows_depth
+        given = (depth > 0) & self._geometry.depth_is_given
         return np.where(given, depth, triangulated), np.where(given, log_error, error)
 
     def _with_points(self, index: int, depth: np.ndarray, log_error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -179,15 +199,18 @@ class FusedGeometry:
         return depth, log_error
 
     def _carried(self, view: TwoView) -> np.ndarray:
-        """The anchor's depth of static points in a frame of a camera that does not translate: all frames have one scale."""
+        """The anchor's depth in a frame of a camera that does not translate, where the flow is that camera's: one scale for all frames."""
         returned = returns(view.backward_flow, view.forward_flow)
         back = self._grid + view.backward_flow
         static = sample_flow((~self._anchor.dynamic).astype(np.float32), back) > 0.99
         points = sample_flow(self._start, back) @ view.anchor_from_frame[:3, :3].astype(np.float32)
-        return np.where(returned & static & (points[..., 2] > 0), points[..., 2], 0).astype(np.float32)
+        still = length(self._pixels(points) - self._grid) < MIN_MOTION * max(self._grid.shape)
+        return np.where(returned & static & still & (points[..., 2] > 0), points[..., 2], 0).astype(np.float32)
 
     def _dynamic(self, index: int, static: FusedDepth, view: TwoView) -> np.ndarray:
         """Dynamic pixels [H, W] of a frame."""
+        if index in self._unsolved:
+            return np.zeros(static.depth.shape, bool)
         camera = view.anchor_from_frame
         others = [
             OtherFrame(self._steps.read(k), self._steps.chain(index, k), invert_rigid(self._cameras[k]) @ camera)
@@ -201,6 +224,12 @@ class FusedGeometry:
 
     def _neighbours(self, index: int) -> Sequence[int]:
         return [index + offset for offset in OFFSETS if 0 <= index + offset < self._num_frames]
+
+    def _pixels(self, points: np.ndarray) -> np.ndarray:
+        """Pixels [H, W, 2] float32 of points [H, W, 3] in a camera."""
+        height, width = points.shape[:2]
+        pixels = points[..., :2] / np.maximum(points[..., 2:], 1e-3) * self._focal_px + (width / 2, height / 2)
+        return pixels.astype(np.float32)
 
 
 def _confidence(fused: FusedDepth) -> np.ndarray:

@@ -25,6 +25,11 @@ class LiftedTracks:
         self._grid = pixel_grid(*start.shape[:2])
         self._displacement = np.zeros_like(start)
 
+    @property
+    def last(self) -> np.ndarray:
+        """[H, W, 3] at the time of the last frame."""
+        return self._start + self._displacement
+
     def next(self, view: TwoView, depth: np.ndarray, dynamic: np.ndarray | None = None) -> np.ndarray:
         """[H, W, 3] at the time of the next frame of the way.
 
@@ -44,4 +49,4 @@ class LiftedTracks:
         now = transform_maps(view.anchor_from_frame, rays * sample_flow(depth, there)[..., None])
         self._displacement = np.where(moves[..., None], now - self._start, self._displacement).astype(np.float32)
         self._displacement[~away & seen] = 0  # where a static point would be: it rests again, or never moved
-        return self._start + self._displacement
+        return self.last

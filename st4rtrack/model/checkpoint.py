@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -206,8 +207,13 @@ def _write(weights: dict[str, Tensor], config: ModelConfig, path: Path, info: di
 
 
 def is_embedded(model: St4RTrack) -> bool:
-    """The network is the one inside the package."""
-    return model.name == EMBEDDED.removesuffix(".safetensors")
+    """The network is the one inside the package, and not another one of its name."""
+    return model.name == EMBEDDED.removesuffix(".safetensors") and model.weights_hash == _embedded_hash()
+
+
+@cache
+def _embedded_hash() -> str:
+    return _hash(_read(None)[1])
 
 
 def _read(source: str | Path | None) -> tuple[ModelConfig, dict[str, Tensor], str]:

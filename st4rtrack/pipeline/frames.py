@@ -117,7 +117,7 @@ def process_frames(
     """
     done = sink.frames_done
     flows: dict[int, Flow] = {}  # of the frames that wait for the network, where classical geometry knows it
-    needed = frames_needed(done, world.anchor_index, steps)
+    needed = frames_needed(done, world.anchor_index, steps, sequential=pointmaps.sequential)
     frames = run_ahead(_noting_flows(outward.frames(needed), flows), batch_size)
     predicted = run_ahead(pointmaps.frames(frames), batch_size)
     consistent = refined(predicted, world.points, world.anchor_index, steps)

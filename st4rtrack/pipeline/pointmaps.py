@@ -44,7 +44,13 @@ class Anchor:
 
 
 class PointmapSource(Protocol):
-    """Where the pointmaps of (anchor, frame) come from: a network, or fused geometry (`hints.fused`)."""
+    """Where the pointmaps of (anchor, frame) come from: a network, or fused geometry (`hints.fused`).
+
+    Attributes:
+        sequential: whether a frame depends on those between the anchor and it.
+    """
+
+    sequential: bool
 
     @property
     def own(self) -> TwoPointmaps:
@@ -71,6 +77,8 @@ class NetworkPointmaps:
         batch_size: frames at once.
         kept: takes their tokens, for anchors that come later.
     """
+
+    sequential = False
 
     def __init__(
         self,

@@ -113,7 +113,8 @@ def reconstruct(
     batch_size = batch_size or automatic_batch_size(model, *size_px)
     told = with_observations(Given() if given is None else given_geometry(given), source, prepared)
     kept = TokenFile(len(source), None if output is None else Path(output)) if anchor == "auto" else None
-    outward, pointmaps = pointmap_source(model, prepared, told, prior, batch_size=batch_size, kept=kept)
+    static = None if given is None else given.static
+    outward, pointmaps = pointmap_source(model, prepared, told, prior, static=static, batch_size=batch_size, kept=kept)
     world = World.of(pointmaps, network_video.frame(anchor_index), outward.units, anchor_index, given)
 
     # only now: a network or an anchor that fits no camera must not cost the user the scene that `overwrite` replaces
@@ -130,8 +131,8 @@ def reconstruct(
             pairs = NetworkPairs(model, sink, batch_size, kept) if prior is None else LiftedPairs(sink)
             results |= add_anchors(pairs, sink, place_lost=not model.config.hints)
         moving = moving_points(sink.read, len(source), anchor_index)
-        if given is not None and given.static is not None:
-            moving &= ~given.static(anchor_index)
+        if static is not None:
+            moving &= ~static(anchor_index)
         shares: list[float] = []
         in_frames = record_shares(moving_masks(sink.read, len(source), anchor_index, moving), shares)
         focal = focal_evidence(None if given is None else given.focal_px, outward.geometry, world.focal_px, max(size_px))

@@ -82,18 +82,19 @@ def chosen_refinement(choice: bool | Collection[str]) -> Refinement:
     return Refinement(**dict.fromkeys(names, True))
 
 
-def frames_needed(done: np.ndarray, anchor_index: int, steps: Refinement) -> np.ndarray:
-    """Which frames [time] bool need not be predicted when those of `done` are on disk: all but what missing ones are smoothed with.
+def frames_needed(done: np.ndarray, anchor_index: int, steps: Refinement, *, sequential: bool = False) -> np.ndarray:
+    """Which frames [time] bool need not be predicted when those of `done` are on disk: all but what missing ones depend on.
 
-    They are predicted again and not written again, so that a run that goes on gives what an uninterrupted one gives.
+    They are predicted again and not written again, so that a resumed run gives what an uninterrupted one gives.
+
+    Args:
+        sequential: a frame depends on all frames between the anchor and it; else on those that it is smoothed with.
     """
     settled = done.copy()
-    if not steps.smoothness:
-        return settled
+    reach = REACH if steps.smoothness else 0
     for way in ways(anchor_index, len(done)):
-        missing = [place for place, index in enumerate(way) if not done[index]]
-        for place in missing:
-            settled[list(way[max(0, place - REACH) : place + REACH + 1])] = False
+        for place in [place for place, index in enumerate(way) if not done[index]]:
+            settled[list(way[0 if sequential else max(0, place - reach) : place + reach + 1])] = False
     return settled
 
 

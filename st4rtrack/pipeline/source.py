@@ -1,5 +1,6 @@
 """Where the pointmaps of a video come from: the network alone, or geometry fused with a depth prior."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -67,13 +68,15 @@ def pointmap_source(
     given: Given,
     prior: DepthPrior | None,
     *,
+    static: Callable[[int], np.ndarray] | None,
     batch_size: int,
     kept: TokenFile | None,
 ) -> tuple[Outward, PointmapSource]:
     """The frames of a video in their order with their classical geometry, and what makes pointmaps of them.
 
     Args:
-        given: what is known of the video.
+        given: what is known of the video; `given.static` are the pixels that tell the camera.
+        static: [height, width] bool of a frame, what the user knows to be static.
         batch_size: frames that the network gets at once.
         kept: takes their tokens.
     """
@@ -96,6 +99,7 @@ def pointmap_source(
         num_frames=len(video),
         anchor_index=index,
         anchor_rgb=rgb,
-        static=given.static,
+        static=static,
+        unsolved=outward.unsolved,
     )
     return outward, fused

@@ -1,6 +1,7 @@
 """Geometry of a video by the kind of camera motion: estimated quantities and unsolved frames."""
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -118,10 +119,10 @@ def test_static_mask_keeps_a_moving_body_out_of_survey_and_poses() -> None:
     assert np.median(angles_deg(masked, clip)) < 0.5 < np.median(angles_deg(misled, clip))
 
 
-@pytest.mark.parametrize(("from_metadata", "source"), [(True, "metadata"), (False, "user")])
-def test_known_focal_length_is_used_with_its_source(from_metadata: bool, source: str) -> None:
+@pytest.mark.parametrize("source", ["metadata", "user"])
+def test_known_focal_length_is_used_with_its_source(source: Literal["metadata", "user"]) -> None:
     clip = clips.moving(LOOK)
-    geometry = AnchoredGeometry.of(clip.rgb[0], clip.rgb[1:], given=Given(focal_px=111.0, focal_from_metadata=from_metadata))
+    geometry = AnchoredGeometry.of(clip.rgb[0], clip.rgb[1:], given=Given(focal_px=111.0, focal_source=source))
     assert geometry.focal_px == 111.0
     assert geometry.surveyed is not None and geometry.surveyed.focal_px == 111.0
     assert geometry.focal_source == source

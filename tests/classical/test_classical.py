@@ -149,5 +149,5 @@ def test_a_fixed_camera_is_known_without_mapping(monkeypatch: pytest.MonkeyPatch
 
 def test_a_missing_pycolmap_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pycolmap", None)
-    with pytest.raises(UserError, match=r'pip install "st4rtrack\[bench\]"'):
+    with pytest.raises(UserError, match='pip install "pycolmap'):
         structure_from_motion(np.zeros((2, 3, 2)), np.ones((2, 3), bool), 10, 10)

@@ -1,5 +1,9 @@
 """Cameras by the global solver and static depth from known cameras, on rendered walks with exact truth."""
 
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import cv2
@@ -7,10 +11,9 @@ import numpy as np
 import pytest
 
 from st4rtrack.classical.solver.cameras import solve_video
-from st4rtrack.classical.solver.colmap import pycolmap
 from st4rtrack.classical.solver.evidence import Evidence, distrust
 from st4rtrack.classical.solver.key_frames import key_frames
-from st4rtrack.classical.static_depth import neighbours, static_depth
+from st4rtrack.classical.static_depth import PairFlows, StaticDepth, neighbours, static_depth
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.io.video import open_video
 from st4rtrack.io.worldtrack import read_worldtrack
@@ -96,9 +99,16 @@ def test_key_frames_use_static_pixels_only(moving: Walk) -> None:
     assert numbers == list(range(6))
 
 
+def pair_flows(clip: Walk, cameras: np.ndarray) -> PairFlows:
+    return PairFlows([cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in clip.rgb].__getitem__, cameras, FOCAL)
+
+
+def depth_of_first(clip: Walk, cameras: np.ndarray) -> StaticDepth:
+    return static_depth(pair_flows(clip, cameras), 0, cameras, FOCAL, 4.0, (HEIGHT, WIDTH))
+
+
 def test_static_depth_known_cameras_gives_depth_and_error(moving: Walk) -> None:
-    greys = [cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in moving.rgb]
-    found = static_depth(greys.__getitem__, 0, moving.world_from_camera, FOCAL, 4.0)
+    found = depth_of_first(moving, moving.world_from_camera)
     truth = points_on_walls(pixel_grid(HEIGHT, WIDTH).reshape(-1, 2))[:, 2].reshape(HEIGHT, WIDTH)
     error = np.abs(np.log(found.depth[found.known] / truth[found.known]))
     assert found.known.mean() > 0.6
@@ -109,19 +119,37 @@ def test_static_depth_known_cameras_gives_depth_and_error(moving: Walk) -> None:
 
 def test_static_depth_without_motion_or_camera_is_unknown() -> None:
     still = walk(4, moves=False)
-    greys = [cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in still.rgb]
     assert neighbours(still.world_from_camera, 0, 4.0) == []
-    assert not static_depth(greys.__getitem__, 0, still.world_from_camera, FOCAL, 4.0).known.any()
+    assert not depth_of_first(still, still.world_from_camera).known.any()
     unsolved = np.full((4, 4, 4), np.nan)
-    assert not static_depth(greys.__getitem__, 0, unsolved, FOCAL, 4.0).known.any()
+    assert not depth_of_first(still, unsolved).known.any()
 
 
-def test_pycolmap_import_keeps_handler_of_sigterm() -> None:
-    import signal
+def test_pair_flows_keep_a_pair_and_give_it_reversed(moving: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
+    flows = pair_flows(moving, moving.world_from_camera)
+    [(forward, backward)] = flows.between(2, [4], 4.0)
+    monkeypatch.setattr(flows, "_flow", None)  # computing it again would raise
+    [(reversed_forward, reversed_backward)] = flows.between(4, [2], 4.0)
+    np.testing.assert_array_equal(reversed_forward, backward)
+    np.testing.assert_array_equal(reversed_backward, forward)
+    assert not np.array_equal(forward, backward)
 
-    before = signal.getsignal(signal.SIGTERM)
-    pycolmap()
-    assert signal.getsignal(signal.SIGTERM) == before
+
+TERMINATED_AFTER_IMPORT = """
+import os, signal, threading
+from st4rtrack.classical.solver.colmap import pycolmap
+thread = threading.Thread(target=pycolmap)
+thread.start()
+thread.join()
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_pycolmap_imported_in_a_thread_leaves_sigterm_as_it_was() -> None:
+    ended = subprocess.run([sys.executable, "-c", TERMINATED_AFTER_IMPORT], capture_output=True, timeout=120)
+    assert ended.returncode == -signal.SIGTERM
+    assert ended.stderr == b""  # no stack trace
 
 
 @pytest.mark.slow

@@ -21,35 +21,36 @@ def model() -> St4RTrack:
     return load_model(device="cpu", dtype="float32")
 
 
-@pytest.fixture
-def video(tmp_path: Path) -> str:
-    write_video(tmp_path / "walk.mp4", iter(walk(5).rgb), fps=10)
-    return str(tmp_path / "walk.mp4")
-
-
 def attributes() -> list[object]:
     return [vars(stages._found(place))[name] for _, place, name in stages.STAGES]
 
 
+FUSION = {"solver", "prior", "static_depth", "fusion"}
+
+
+@pytest.mark.parametrize("prior", [False, True])
 def test_every_part_of_a_run_is_timed_and_nothing_stays_wrapped(
-    model: St4RTrack, video: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: St4RTrack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prior: bool
 ) -> None:
     monkeypatch.setattr(module, "measure_peaks", lambda *_: Peaks(1e12, 1e10))
+    monkeypatch.setattr(model, "name", model.name if prior else "another")  # only the embedded model has a depth prior by default
+    write_video(tmp_path / "walk.mp4", iter(walk(8 if prior else 5).rgb), fps=10)
     before = attributes()
-    measured = run_benchmark(video, model, size=64, folder=tmp_path)
+    measured = run_benchmark(str(tmp_path / "walk.mp4"), model, size=64, folder=tmp_path)
     assert attributes() == before
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["walk.mp4"]
 
-    assert [row.part for row in measured.rows] == list(MEANINGS), "each part took some time"
+    without = {*stages.NETWORK, "hints", "points"} if prior else FUSION
+    assert [row.part for row in measured.rows] == [part for part in MEANINGS if part not in without], "each part took some time"
     assert sum(row.seconds for row in measured.rows) >= 0.95 * measured.seconds, "parts overlap, and nothing is missing"
-    assert measured.frames == 5
     network = {row.part: row for row in measured.rows if row.flops_per_s is not None}
-    assert set(network) == set(stages.NETWORK)
+    assert set(network) == (set() if prior else set(stages.NETWORK))
     assert all(row.flops_per_s and row.bytes_per_s for row in network.values())
 
     table = "\n".join(benchmark_lines(measured))
-    assert "1,000 GFLOP/s" in table and "5 frames in" in table and "64x48" in table and "decoder" in table
+    assert "1,000 GFLOP/s" in table and f"{measured.frames} frames in" in table and "64x48" in table
+    assert ("prior" if prior else "decoder") in table
 
 
 def test_calls_are_counted_with_their_shapes(model: St4RTrack) -> None:

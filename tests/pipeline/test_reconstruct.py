@@ -159,8 +159,6 @@ def test_other_options_are_not_mixed_into_a_scene(clip: ProceduralClip, tmp_path
     reconstruct(clip.rgb, model=TruthNetwork(clip), size=256, output=tmp_path / "scene", stop=3)
     with pytest.raises(UserError, match="anchor"):
         reconstruct(clip.rgb, model=TruthNetwork(clip), size=256, output=tmp_path / "scene", stop=3, anchor=1)
-    with pytest.raises(UserError, match="depth_prior"):
-        reconstruct(clip.rgb, model=TruthNetwork(clip), size=256, output=tmp_path / "scene", stop=3, depth_prior="none")
     with pytest.raises(UserError, match="fps"):
         reconstruct(clip.rgb, model=TruthNetwork(clip), size=256, output=tmp_path / "scene", stride=2)
     scene = reconstruct(clip.rgb, model=TruthNetwork(clip), size=256, output=tmp_path / "scene", stride=2, overwrite=True)

@@ -150,7 +150,7 @@ def test_focal_length_of_the_metadata_is_used_and_named(model: St4RTrack, clip: 
 
 def test_focal_length_of_the_metadata_gives_way_to_that_of_the_user_and_joins_known_cameras(clip: Clip) -> None:
     video = replace(open_video(clip.rgb), focal_px=200.0)
-    half = PreparedVideo(video, PixelMap((0.5, 0.5)), 0, None, (), (0, 0, video.width, video.height))
+    half = PreparedVideo(video, PixelMap((0.5, 0.5)), 0, None, (), video, (0, 0, video.width, video.height))
     assert with_observations(Given(focal_px=90.0), video, half) == Given(focal_px=90.0)
     both = with_observations(Given(world_from_camera=clip.world_from_camera), video, half)
     assert both.focal_px == 100.0 and both.focal_source == "metadata" and both.world_from_camera is not None
@@ -159,7 +159,7 @@ def test_focal_length_of_the_metadata_gives_way_to_that_of_the_user_and_joins_kn
 def test_overlay_is_left_out_of_what_is_static(clip: Clip) -> None:
     video, overlay = open_video(clip.rgb), np.zeros((8, 8), bool)
     overlay[:2] = True
-    logo = PreparedVideo(video, PixelMap(), 0, overlay, (), (0, 0, video.width, video.height))
+    logo = PreparedVideo(video, PixelMap(), 0, overlay, (), video, (0, 0, video.width, video.height))
     alone = with_observations(Given(), video, logo).static
     assert alone is not None and (alone(0) == ~overlay).all()
     user = np.ones((8, 8), bool)

@@ -41,9 +41,13 @@ def pointmaps_only(options: MethodOptions) -> Method:
     return without_visibility
 
 
-def predict_sequence(model: St4RTrack, sequence: WorldTrackSequence, options: MethodOptions) -> Prediction:
+def predict_sequence(
+    model: St4RTrack, sequence: WorldTrackSequence, options: MethodOptions, *, depth_prior: str = "auto"
+) -> Prediction:
     """The whole sequence through the pipeline; images are stretched, not cropped, so that every pixel of the truth is seen."""
-    scene = reconstruct(sequence.video, model=model, size=options.size, fit="stretch", refine=options.refine)
+    scene = reconstruct(
+        sequence.video, model=model, size=options.size, fit="stretch", refine=options.refine, depth_prior=depth_prior
+    )
     return scene_prediction(scene, sequence, options.protocol)
 
 

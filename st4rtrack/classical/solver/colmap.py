@@ -3,10 +3,12 @@
 Symbols: cameras are `camera_from_world` [4, 4]; image_id = number in the list + 1.
 """
 
+import ctypes
+import os
 import signal
 import tempfile
-import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -24,20 +26,32 @@ TRACKS_PER_IMAGE = 150
 
 
 def pycolmap() -> Any:
-    """The module, silent, and without its handlers of signals.
+    """The module, silent, and without its handler of SIGTERM.
 
     Raises:
-        UserError: it is not installed.
+        UserError: it cannot be imported.
     """
     try:
-        import pycolmap
-    except ImportError:
-        raise UserError('structure from motion needs pycolmap: pip install "st4rtrack[bench]"') from None
+        with _handler_restored(signal.SIGTERM):
+            import pycolmap
+    except ImportError as error:
+        raise UserError(f'pycolmap cannot be imported ({error}); install it again: pip install "pycolmap>=4.0"') from None
     pycolmap.logging.minloglevel = 3  # it reports each image otherwise
-    handler = signal.getsignal(signal.SIGTERM)
-    if threading.current_thread() is threading.main_thread() and handler is not None:
-        signal.signal(signal.SIGTERM, handler)  # the import installs one that prints a stack trace
     return pycolmap
+
+
+@contextmanager
+def _handler_restored(number: int) -> Iterator[None]:
+    """The import installs handlers that print a stack trace. `signal.signal` could undo that in the main thread only."""
+    if os.name != "posix":
+        yield
+        return
+    libc, before = ctypes.CDLL(None), ctypes.create_string_buffer(1024)  # larger than any struct sigaction
+    libc.sigaction(number, None, before)
+    try:
+        yield
+    finally:
+        libc.sigaction(number, before, None)
 
 
 @dataclass

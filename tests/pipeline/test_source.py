@@ -1,0 +1,61 @@
+"""Where pointmaps come from: the depth prior of a run."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
+from st4rtrack.io.video import open_video
+from st4rtrack.model.checkpoint import is_embedded, load_model, save_model
+from st4rtrack.model.network import St4RTrack
+from st4rtrack.pipeline.preparation import prepare
+from st4rtrack.pipeline.reconstruct import reconstruct
+from st4rtrack.pipeline.source import chosen_prior
+from st4rtrack.types import UserError
+from tests.moving_camera import walk
+from tests.synthetic import TruthNetwork
+
+
+@pytest.fixture(scope="module")
+def model() -> St4RTrack:
+    return load_model(device="cpu", dtype="float32")
+
+
+def prior_name(word: str, model: St4RTrack) -> str | None:
+    video = open_video(walk(2).rgb)
+    prior = chosen_prior(word, model, video, prepare(video, model.config, anchor=0, size=64, fit="crop"))
+    return None if prior is None else prior.name
+
+
+def test_depth_prior_auto_is_builtin_for_the_embedded_model_only(model: St4RTrack, tmp_path: Path) -> None:
+    assert (prior_name("auto", model) or "").startswith("monocular")
+    assert prior_name("auto", model) == prior_name("builtin", model)
+    assert prior_name("none", model) is None
+    with_other_weights = load_model(device="cpu", dtype="float32")
+    next(with_other_weights.parameters()).data.mul_(1.1)
+    save_model(with_other_weights, tmp_path / "tiny.safetensors")  # the name alone says nothing
+    another = load_model(tmp_path / "tiny.safetensors", device="cpu", dtype="float32")
+    assert another.name == model.name and not is_embedded(another)
+    assert prior_name("auto", another) is None
+    assert (prior_name("builtin", another) or "").startswith("monocular")
+
+
+def test_depth_prior_network_without_hints_refuses_one() -> None:
+    clip = procedural_clip(3, ProceduralConfig(height=48, width=64, num_frames=2, setting="room"))
+    network = TruthNetwork(clip)
+    prepared = prepare(open_video(clip.rgb), network.config, anchor=0, size=64, fit="crop")
+    assert chosen_prior("auto", network, open_video(clip.rgb), prepared) is None
+    with pytest.raises(UserError, match="takes no depth prior"):
+        chosen_prior("builtin", network, open_video(clip.rgb), prepared)
+
+
+def test_depth_prior_is_an_option_of_the_scene(model: St4RTrack, tmp_path: Path) -> None:
+    video = replace(open_video(walk(2).rgb), name="walk")
+    scene = reconstruct(video, model=model, size=64, output=tmp_path / "scene")
+    assert scene.info["options"]["depth_prior"].startswith("monocular")
+    with pytest.raises(UserError, match="depth_prior"):
+        reconstruct(video, model=model, size=64, output=tmp_path / "scene", depth_prior="none")
+    other = reconstruct(video, model=model, size=64, depth_prior="none")
+    assert not np.array_equal(scene.reconstruction.points_world, other.reconstruction.points_world)
