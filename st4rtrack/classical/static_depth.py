@@ -101,7 +101,7 @@ class PairFlows:
         for k, (forward, backward) in here.items():
             self._kept[self._key(index, k)] = (forward, backward) if index < k else (backward, forward)
         flows = [self._kept[self._key(index, k)][:: 1 if index < k else -1] for k in others]
-        while self._kept and len(self._kept) * 2 * flows[0][0].nbytes > KEPT_BYTES:
+        while flows and len(self._kept) * 2 * flows[0][0].nbytes > KEPT_BYTES:
             self._kept.popitem(last=False)
         return flows
 

@@ -17,15 +17,18 @@ from st4rtrack.geometry.vectors import length
 from st4rtrack.hints.steps import Flows
 from st4rtrack.model.hints import fill_in
 
-OFFSETS = (-4, -2, 2, 4)
-"""Frames around one with which it is compared."""
+OFFSETS = (-8, -4, -2, 2, 4, 8)
+"""Frames around one with which it is compared: far ones show slow motion, near ones that of objects whose flow breaks."""
 NEAREST = 3.0
 """A static point may be as much nearer than the depth says: an error of the prior is not motion."""
 MAX_RESIDUAL, NOISE_FACTOR = 0.004, 3.0
 """Mean distance from the flow from which on a pixel is dynamic: long sides of the image (1 px at 256), and times that of static pixels."""
-MIN_VIEWS = 2
-MEDIAN_PX = 5
-MIN_OBJECT_SHARE = 0.0005
+MIN_VIEWS = 3
+MEDIAN_PX, CLOSE_PX = 9, 9
+"""Filters of the mask: noise of the flow is finer than objects, and holes in an object are not static."""
+RING_PX = 5
+"""Distance from objects at which the depth around them is read."""
+MIN_OBJECT_SHARE = 0.001
 """Of the image: smaller regions are noise of the flow."""
 CONTACT_LOG_DEPTH = np.log(1.25)
 """An object stands on the ground where its prior depth at its lowest pixels differs from that of the ground below by less."""
@@ -60,8 +63,8 @@ def dynamic_pixels(
     residual = total / np.maximum(count, 1)
     static = measured & (count > 0)
     noise = float(np.median(residual[static])) if static.any() else 0.0
-    found = (count >= min(MIN_VIEWS, len(flows))) & (residual > max(MAX_RESIDUAL * max(size), NOISE_FACTOR * noise)) & ~measured
-    return _without_specks(cv2.medianBlur(found.astype(np.uint8), MEDIAN_PX))
+    found = (count >= min(MIN_VIEWS, len(flows))) & (residual > max(MAX_RESIDUAL * max(size), NOISE_FACTOR * noise))
+    return _filled(_without_specks(cv2.medianBlur(found.astype(np.uint8), MEDIAN_PX)))
 
 
 def objects(mask: np.ndarray) -> list[np.ndarray]:
@@ -88,7 +91,7 @@ def standing_on_ground(depth: np.ndarray, dynamic: np.ndarray) -> np.ndarray:
 
 def _background(depth: np.ndarray, dynamic: np.ndarray) -> np.ndarray:
     """Depth [H, W] without the dynamic objects, filled in smoothly."""
-    static = cv2.dilate(dynamic.astype(np.uint8), np.ones((MEDIAN_PX, MEDIAN_PX), np.uint8)) == 0
+    static = cv2.dilate(dynamic.astype(np.uint8), np.ones((RING_PX, RING_PX), np.uint8)) == 0
     log_depth = torch.from_numpy(np.log(depth).astype(np.float32))[None]
     return np.exp(fill_in(log_depth, torch.from_numpy(static)[None])[0].numpy())
 
@@ -110,6 +113,15 @@ def _without_specks(mask: np.ndarray) -> np.ndarray:
     large = stats[:, cv2.CC_STAT_AREA] >= MIN_OBJECT_SHARE * mask.size
     large[0] = False
     return large[labels] if num > 1 else np.zeros(mask.shape, bool)
+
+
+def _filled(mask: np.ndarray) -> np.ndarray:
+    """The mask [H, W] bool with gaps closed and without holes."""
+    closed = cv2.morphologyEx(
+        mask.astype(np.uint8), cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (CLOSE_PX, CLOSE_PX))
+    )
+    outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(np.zeros_like(closed), outlines, -1, 1, cv2.FILLED).astype(bool)
 
 
 def _depth_at_contact(depth: np.ndarray, region: np.ndarray) -> float | None:
