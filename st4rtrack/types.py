@@ -7,6 +7,7 @@ World is the camera frame of the anchor: x right, y down, z forward.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any, Literal
 
 import numpy as np
@@ -85,6 +86,16 @@ class PixelMap:
         return (np.asarray(network_px, np.float64) - self.offset_px) / self.scale
 
 
+class DepthSource(IntEnum):
+    """Where the depth of a pixel comes from."""
+
+    MEASURED = 0
+    """Several views, or the user."""
+    PRIOR = 1
+    """A depth prior."""
+    NETWORK = 2
+
+
 @dataclass
 class Pointmap:
     """A 3D point for every pixel.
@@ -94,12 +105,14 @@ class Pointmap:
         confidence: [height, width], > 1, larger is surer.
         valid: [height, width] bool, where truth exists (truth only).
         moving: [height, width] bool, the pixel shows something that moves in the world during the video; `None` where nobody asked.
+        source: [height, width] uint8, where the depth comes from, as of `DepthSource`; `None` where nothing but a network could be.
     """
 
     points_world: Array
     confidence: Array | None = None
     valid: Array | None = None
     moving: Array | None = None
+    source: Array | None = None
 
 
 @dataclass

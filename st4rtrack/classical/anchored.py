@@ -142,13 +142,15 @@ class AnchoredGeometry:
             known = known if solved is None else solved
         if matches is not None and motion is not None and known.world_from_camera is None:
             surveyed, focal = _survey_by_motion(matches, motion.kind, known.focal_px, static)
+            if solve is not None:  # where the solver finds nothing to trust, the survey is worse than a depth prior
+                surveyed = None
             return cls(
                 anchor_rgb, surveyed, motion=motion, num_frames=len(frames), focal=focal, given=given, anchor_index=anchor_index
             )
         matched = [way[k] for k in _matched(len(frames))] if way else []
         cameras = [known.anchor_from_camera(anchor_index, index) for index in matched]
         inverse = [None if each is None else invert_rigid(each) for each in cameras]
-        if motion is not None:
+        if matches is not None and motion is not None:
             surveyed, units = survey_solved(known, matches, inverse)
         else:
             surveyed, units = survey_given(known, known.depth_of(anchor_index), matches, inverse)
@@ -175,6 +177,33 @@ class AnchoredGeometry:
             anchor_index=self._anchor_index,
             step_flow=step_flow,
         )
+
+    def with_prior_depth(self, depth: np.ndarray) -> "AnchoredGeometry":
+        """The same with a depth [height, width] of the anchor up to scale by which cameras are found, where none is measured."""
+        if self.surveyed is not None or self.kind in WITHOUT_DEPTH:
+            return self
+        survey_of_prior = Survey(self.focal_px, (depth / np.median(depth)).astype(np.float32), measured=False)
+        source = self._given.focal_source if self._given.focal_px else "prior"
+        given = replace(self._given, focal_px=self.focal_px, focal_source=source)
+        return AnchoredGeometry(
+            self._anchor_rgb,
+            survey_of_prior,
+            motion=self.motion,
+            num_frames=self._num_frames,
+            given=given,
+            units=self.units,
+            anchor_index=self._anchor_index,
+        )
+
+    @property
+    def measures_depth(self) -> bool:
+        """Depth is triangulated or given."""
+        return self.surveyed is not None and self.surveyed.measured
+
+    @property
+    def knows_depth(self) -> bool:
+        """Depth of frames is given."""
+        return self._given.depth is not None
 
     @property
     def cameras(self) -> np.ndarray | None:
@@ -303,7 +332,7 @@ class AnchoredGeometry:
         self.solved = registered is not None
         if registered is not None:
             self._anchor_from_last = registered
-        asked = given is None and self.kind == "general" and reference.age % ZOOM_EVERY == 0
+        asked = given is None and self.measures_depth and self.kind == "general" and reference.age % ZOOM_EVERY == 0
         if asked and index is not None and self._zooms(grey.shape, seen):
             self.zooming.append(index)
         depth = self._carried(reference, invert_rigid(self._anchor_from_last) @ reference.anchor_from_reference, focal_px)

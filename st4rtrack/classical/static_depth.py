@@ -100,7 +100,8 @@ class PairFlows:
         here = dict(zip(missing, found, strict=True))
         for k, (forward, backward) in here.items():
             self._kept[self._key(index, k)] = (forward, backward) if index < k else (backward, forward)
-        flows = [self._kept[self._key(index, k)][:: 1 if index < k else -1] for k in others]
+        kept = [self._kept[self._key(index, k)] for k in others]
+        flows = [(there, back) if index < k else (back, there) for k, (there, back) in zip(others, kept, strict=True)]
         while flows and len(self._kept) * 2 * flows[0][0].nbytes > KEPT_BYTES:
             self._kept.popitem(last=False)
         return flows
@@ -170,7 +171,9 @@ def depth_from_flow(
     inverse, information = _refined(views, best, FLOW_NOISE * long_side)
     cut = CUT * long_side
     cost = _mean_cost(views, inverse, cut)
-    wrong = np.minimum(_mean_cost(views, inverse * WRONG_DEPTH, cut), _mean_cost(views, inverse / WRONG_DEPTH, cut))
+    wrong = np.minimum(
+        _mean_cost(views, inverse * np.float32(WRONG_DEPTH), cut), _mean_cost(views, inverse / np.float32(WRONG_DEPTH), cut)
+    )
     known = (inverse > 0) & (seen >= MIN_VIEWS) & (cost < MAX_ERROR * long_side) & (wrong > cost + MIN_COST * long_side)
     noise = np.maximum(cost, FLOW_NOISE * long_side)
     error = noise / np.maximum(inverse * np.sqrt(information), 1e-9)
@@ -181,8 +184,8 @@ def depth_from_flow(
 
 @dataclass(frozen=True)
 class _View:
-    """A neighbour: points a + w t [points, 3] in its camera, where the flow finds them [points, 2] (pixels from the middle over the focal
-    length), and where that is valid."""
+    """A neighbour: points a + w t [3, points] in its camera, where the flow finds them [2, points] (pixels from the middle over the focal
+    length), and where that is valid. Components come first: their planes are contiguous."""
 
     a: np.ndarray
     t: np.ndarray
@@ -194,29 +197,40 @@ class _View:
     def of(
         cls, rays: np.ndarray, pixels: np.ndarray, valid: np.ndarray, camera: np.ndarray, focal_px: float, size: tuple[int, int]
     ) -> "_View":
-        a = (rays @ camera[:3, :3].T).astype(np.float32)
-        target = pixel_rays(pixels, focal_px, size)[:, :2].astype(np.float32)
+        a = np.ascontiguousarray((camera[:3, :3] @ rays.T).astype(np.float32))
+        target = np.ascontiguousarray(pixel_rays(pixels, focal_px, size)[:, :2].T.astype(np.float32))
         return cls(a, camera[:3, 3].astype(np.float32), target, valid, focal_px)
 
     def inverse_depth(self) -> np.ndarray:
         """[points] at which the ray comes nearest to the target, in least squares along the epipolar line."""
-        across = self.t[:2] - self.target * self.t[2]
-        along = self.target * self.a[:, 2:] - self.a[:, :2]
-        return (across * along).sum(1) / np.maximum((across**2).sum(1), 1e-12)
+        across = self.t[:2, None] - self.target * self.t[2]
+        along = self.target * self.a[2] - self.a[:2]
+        return (across * along).sum(0) / np.maximum((across**2).sum(0), 1e-12)
+
+    def projection(self, inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Points [2, points] over their depth, and the depth up to scale [points]."""
+        z = np.maximum(self.a[2] + inverse * self.t[2], np.float32(1e-3))
+        return (self.a[:2] + inverse * self.t[:2, None]) / z, z
+
+    def error(self, inverse: np.ndarray) -> np.ndarray:
+        """Reprojection error [points] in pixels."""
+        at, _ = self.projection(inverse)
+        u, v = at - self.target
+        return np.sqrt(u * u + v * v) * np.float32(self.focal_px)
 
     def residual(self, inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Residuals [points, 2] in pixels and their derivative by the inverse depth."""
-        z = np.maximum(self.a[:, 2] + inverse * self.t[2], 1e-3)[:, None]
-        at = (self.a[:, :2] + inverse[:, None] * self.t[:2]) / z
-        return (at - self.target) * self.focal_px, (self.t[:2] - at * self.t[2]) / z * self.focal_px
+        """Residuals [2, points] in pixels and their derivative by the inverse depth."""
+        at, z = self.projection(inverse)
+        focal_px = np.float32(self.focal_px)
+        return (at - self.target) * focal_px, (self.t[:2, None] - at * self.t[2]) / z * focal_px
 
 
 def _mean_cost(views: list[_View], inverse: np.ndarray, cut: float) -> np.ndarray:
     """Mean reprojection error [points] over the valid views, each cut."""
     total = np.zeros(len(inverse), np.float32)
     for view in views:
-        total += np.where(view.valid, np.minimum(length(view.residual(inverse)[0]), cut), 0.0)
-    return total / np.maximum(np.sum([view.valid for view in views], axis=0), 1)
+        total += np.where(view.valid, np.minimum(view.error(inverse), np.float32(cut)), np.float32(0))
+    return total / np.maximum(np.sum([view.valid for view in views], axis=0, dtype=np.float32), 1)
 
 
 def _refined(views: list[_View], inverse: np.ndarray, noise: float) -> tuple[np.ndarray, np.ndarray]:
@@ -226,9 +240,9 @@ def _refined(views: list[_View], inverse: np.ndarray, noise: float) -> tuple[np.
         gradient, information = np.zeros_like(inverse), np.zeros_like(inverse)
         for view in views:
             residual, slope = view.residual(inverse)
-            weight = view.valid / (1 + (residual**2).sum(1) / (2 * noise) ** 2)
-            gradient += weight * (residual * slope).sum(1)
-            information += weight * (slope**2).sum(1)
+            weight = view.valid / (1 + (residual**2).sum(0) * np.float32(1 / (2 * noise) ** 2))
+            gradient += weight * (residual * slope).sum(0)
+            information += weight * (slope**2).sum(0)
         step = gradient / np.maximum(information, 1e-12)
         inverse = inverse - np.clip(step, -0.3 * np.abs(inverse), 0.3 * np.abs(inverse))
     return inverse, information

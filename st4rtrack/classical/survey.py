@@ -70,11 +70,13 @@ class Survey:
         focal_px: focal length.
         depth: z-depth [height, width] of the anchor where it is static and has parallax, or where it is given (0 elsewhere; median 1).
         still: [height, width] bool, pixels by which cameras may be found; `None`: all with depth.
+        measured: the depth is triangulated or given, not a prior's.
     """
 
     focal_px: float
     depth: np.ndarray
     still: np.ndarray | None = None
+    measured: bool = True
 
 
 def survey(matches: Matches, focal_px: float | None = None) -> Survey | None:

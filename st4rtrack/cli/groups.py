@@ -87,7 +87,7 @@ class KnownOptions:
     intrinsics: str | None = None
     """Known intrinsics: fx or fx,fy or fx,fy,cx,cy in source pixels, or a file. docs/known.md has all of these."""
     cameras: Path | None = None
-    """Known cameras: a COLMAP model folder, a TUM trajectory .txt, transforms.json, or an .npz of MegaSaM, ViPE and others."""
+    """Known cameras: solver (the global solver), a COLMAP folder, TUM trajectory, transforms.json or .npz (MegaSaM, ViPE)."""
     depth: Path | None = None
     """Known z-depth, 0 where unknown: an .npz, or a folder of 16-bit PNG, TIFF, .npy or .npz."""
     depth_per_unit: float | None = None

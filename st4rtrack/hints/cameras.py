@@ -12,7 +12,9 @@ from st4rtrack.types import Video
 logger = logging.getLogger(__name__)
 
 
-def solved_cameras(content: Video, size: tuple[int, int], scale: tuple[float, float], anchor_index: int, given: Given) -> Given | None:
+def solved_cameras(
+    content: Video, size: tuple[int, int], scale: tuple[float, float], anchor_index: int, given: Given
+) -> Given | None:
     """What is known of a video, with solved cameras; `None` where they cannot be trusted.
 
     Args:

@@ -5,30 +5,30 @@ seen, but neither is an error of the prior taken for motion.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
 
-from st4rtrack.classical.flow import returns
+from st4rtrack.classical.flow import returns, sample_flow
 from st4rtrack.classical.two_view import pixel_rays
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.vectors import length
 from st4rtrack.hints.steps import Flows
 from st4rtrack.model.hints import fill_in
 
-OFFSETS = (-8, -4, -2, 2, 4, 8)
-"""Frames around one with which it is compared: far ones show slow motion, near ones that of objects whose flow breaks."""
+OFFSETS = (-4, -2, 2, 4)
+"""Frames around one with which it is compared."""
 NEAREST = 3.0
 """A static point may be as much nearer than the depth says: an error of the prior is not motion."""
 MAX_RESIDUAL, NOISE_FACTOR = 0.004, 3.0
 """Mean distance from the flow from which on a pixel is dynamic: long sides of the image (1 px at 256), and times that of static pixels."""
-MIN_VIEWS = 3
-MEDIAN_PX, CLOSE_PX = 9, 9
-"""Filters of the mask: noise of the flow is finer than objects, and holes in an object are not static."""
-RING_PX = 5
-"""Distance from objects at which the depth around them is read."""
-MIN_OBJECT_SHARE = 0.001
+MIN_VIEWS = 2
+MIN_DIFFERENCE = 2.0
+"""Grey levels by which a dynamic pixel looks less like the static point than like where the flow leads."""
+MEDIAN_PX = 5
+MIN_OBJECT_SHARE = 0.0005
 """Of the image: smaller regions are noise of the flow."""
 CONTACT_LOG_DEPTH = np.log(1.25)
 """An object stands on the ground where its prior depth at its lowest pixels differs from that of the ground below by less."""
@@ -38,33 +38,53 @@ CONTACT_SHARE = 0.1
 """Lowest part of an object's height that may touch the ground."""
 
 
+@dataclass(frozen=True)
+class OtherFrame:
+    """A frame near the one that is looked at.
+
+    Attributes:
+        grey: [H, W] uint8.
+        flows: to it and back.
+        camera: `other_from_frame` [4, 4].
+    """
+
+    grey: np.ndarray
+    flows: Flows
+    camera: np.ndarray
+
+
 def dynamic_pixels(
-    depth: np.ndarray, measured: np.ndarray, flows: Sequence[Flows], cameras: Sequence[np.ndarray], focal_px: float
+    grey: np.ndarray, depth: np.ndarray, measured: np.ndarray, others: Sequence[OtherFrame], focal_px: float
 ) -> np.ndarray:
     """[H, W] bool of a frame.
 
     Args:
+        grey: [H, W] uint8.
         depth: [H, W] of the frame as if it were static.
         measured: [H, W] bool, where several frames agree on a static depth.
-        flows: to other frames and back.
-        cameras: `other_from_frame` [4, 4] of each.
+        others: frames around it.
     """
     size = (depth.shape[0], depth.shape[1])
-    if not flows:
+    if not others:
         return np.zeros(size, bool)
     grid = pixel_grid(*size)
     rays = pixel_rays(grid, focal_px, size)
-    total, count = np.zeros(size, np.float32), np.zeros(size, np.float32)
-    for (forward, backward), camera in zip(flows, cameras, strict=True):
+    total, count, looks = (np.zeros(size, np.float32) for _ in range(3))
+    for other in others:
+        forward, backward = other.flows
         returned = returns(forward, backward)
-        total += np.where(returned, _residual(rays, depth, grid + forward, camera, focal_px), 0)
+        there = grid + forward
+        static = _nearest_static(rays, depth, there, other.camera, focal_px)
+        total += np.where(returned, length((static - there).astype(np.float32)), 0)
+        looks += np.where(returned, _difference(grey, other.grey, static) - _difference(grey, other.grey, there), 0)
         count += returned
     # without a valid flow nothing is said: lost flow is as often an occlusion
-    residual = total / np.maximum(count, 1)
+    residual, looks = total / np.maximum(count, 1), looks / np.maximum(count, 1)
     static = measured & (count > 0)
     noise = float(np.median(residual[static])) if static.any() else 0.0
-    found = (count >= min(MIN_VIEWS, len(flows))) & (residual > max(MAX_RESIDUAL * max(size), NOISE_FACTOR * noise))
-    return _filled(_without_specks(cv2.medianBlur(found.astype(np.uint8), MEDIAN_PX)))
+    found = (count >= min(MIN_VIEWS, len(others))) & (residual > max(MAX_RESIDUAL * max(size), NOISE_FACTOR * noise)) & ~measured
+    found &= looks > MIN_DIFFERENCE  # on a plain wall, any flow looks right
+    return _without_specks(cv2.medianBlur(found.astype(np.uint8), MEDIAN_PX))
 
 
 def objects(mask: np.ndarray) -> list[np.ndarray]:
@@ -91,37 +111,35 @@ def standing_on_ground(depth: np.ndarray, dynamic: np.ndarray) -> np.ndarray:
 
 def _background(depth: np.ndarray, dynamic: np.ndarray) -> np.ndarray:
     """Depth [H, W] without the dynamic objects, filled in smoothly."""
-    static = cv2.dilate(dynamic.astype(np.uint8), np.ones((RING_PX, RING_PX), np.uint8)) == 0
+    static = cv2.dilate(dynamic.astype(np.uint8), np.ones((MEDIAN_PX, MEDIAN_PX), np.uint8)) == 0
     log_depth = torch.from_numpy(np.log(depth).astype(np.float32))[None]
     return np.exp(fill_in(log_depth, torch.from_numpy(static)[None])[0].numpy())
 
 
-def _residual(rays: np.ndarray, depth: np.ndarray, there: np.ndarray, camera: np.ndarray, focal_px: float) -> np.ndarray:
-    """Distance [H, W] in pixels between where the flow leads [H, W, 2] and the nearest static point on the ray, not far before the depth."""
+def _nearest_static(rays: np.ndarray, depth: np.ndarray, there: np.ndarray, camera: np.ndarray, focal_px: float) -> np.ndarray:
+    """Pixel [H, W, 2] of the static point on each ray, not far before the depth, that is seen nearest to where the flow leads."""
     size = depth.shape
     a, t = (rays @ camera[:3, :3].T).astype(np.float32), camera[:3, 3].astype(np.float32)
-    target = ((there - (size[1] / 2, size[0] / 2)) / focal_px).astype(np.float32)
+    centre = np.array((size[1] / 2, size[0] / 2), np.float32)
+    target = ((there - centre) / focal_px).astype(np.float32)
     across, along = t[:2] - target * t[2], target * a[..., 2:] - a[..., :2]
     inverse = (across * along).sum(-1) / np.maximum((across**2).sum(-1), 1e-12)
     inverse = np.clip(inverse, 0, NEAREST / depth)[..., None]
     point = a + inverse * t
-    return length(point[..., :2] / np.maximum(point[..., 2:], 1e-3) - target) * focal_px
+    return point[..., :2] / np.maximum(point[..., 2:], 1e-3) * np.float32(focal_px) + centre
+
+
+def _difference(grey: np.ndarray, other: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Mean difference [H, W] in grey levels between the surroundings of pixels and those of other pixels [H, W, 2] in another frame."""
+    seen = sample_flow(other.astype(np.float32), there)
+    return cv2.blur(np.abs(seen - grey), (MEDIAN_PX, MEDIAN_PX))
 
 
 def _without_specks(mask: np.ndarray) -> np.ndarray:
-    num, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
-    large = stats[:, cv2.CC_STAT_AREA] >= MIN_OBJECT_SHARE * mask.size
-    large[0] = False
-    return large[labels] if num > 1 else np.zeros(mask.shape, bool)
-
-
-def _filled(mask: np.ndarray) -> np.ndarray:
-    """The mask [H, W] bool with gaps closed and without holes."""
-    closed = cv2.morphologyEx(
-        mask.astype(np.uint8), cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (CLOSE_PX, CLOSE_PX))
-    )
-    outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return cv2.drawContours(np.zeros_like(closed), outlines, -1, 1, cv2.FILLED).astype(bool)
+    """A mask [H, W] uint8 as bool, without small regions."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
+    large = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] >= MIN_OBJECT_SHARE * mask.size)
+    return np.isin(labels, large[large > 0])
 
 
 def _depth_at_contact(depth: np.ndarray, region: np.ndarray) -> float | None:

@@ -12,9 +12,9 @@ class GreyFrames:
     """Frames [height, width] uint8 by their number."""
 
     def __init__(self, video: Video) -> None:
-        self._file = tempfile.TemporaryFile(prefix="st4rtrack-")
         shape = (len(video), video.height, video.width)
-        self._frames = np.memmap(self._file, np.uint8, "w+", shape=shape)
+        with tempfile.TemporaryFile(prefix="st4rtrack-") as file:  # the mapping outlives it
+            self._frames = np.memmap(file, np.uint8, "w+", shape=shape)
         for index, rgb in enumerate(video.frames()):
             self._frames[index] = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
 

@@ -6,9 +6,9 @@ that they are seen in. Nothing is learnt here but the prior.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 
 from st4rtrack.classical.anchored import WITHOUT_DEPTH, AnchoredGeometry
@@ -18,19 +18,18 @@ from st4rtrack.classical.two_view import TwoView, pixel_rays
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps
-from st4rtrack.geometry.vectors import length
+from st4rtrack.hints.carried import CarriedDepth
 from st4rtrack.hints.depth_prior import DepthPrior
-from st4rtrack.hints.dynamic import OFFSETS, dynamic_pixels, standing_on_ground
-from st4rtrack.hints.fusion import PRIOR_DEPTH, Alignment, FusedDepth, align, fuse
+from st4rtrack.hints.dynamic import OFFSETS, OtherFrame, dynamic_pixels, standing_on_ground
+from st4rtrack.hints.fusion import PRIOR_DEPTH, Alignment, FusedDepth, align, fuse, without_contradictions
+from st4rtrack.hints.lifting import LiftedTracks
 from st4rtrack.hints.steps import StepFlows
-from st4rtrack.types import Pointmap, TwoPointmaps
+from st4rtrack.types import DepthSource, Pointmap, TwoPointmaps
 
 CARRIED_ERROR = 0.05
 """Expected log error of depth that is carried from a reference frame by flow."""
 POINT_ERROR = 0.03
 """Expected log error of a point of the global solver."""
-MIN_MOTION = 0.008
-"""Distance of a tracked pixel from where a static point would be, in long sides of the image, from which on it has moved."""
 
 Frame = tuple[int, np.ndarray, TwoView | None]
 
@@ -79,6 +78,7 @@ class FusedGeometry:
         height, width = anchor_rgb.shape[:2]
         self._grid = pixel_grid(height, width)
         self._rays = pixel_rays(self._grid, self._focal_px, (height, width)).astype(np.float32)
+        self._carried_depth = CarriedDepth(self._rays, self._focal_px)
         self._cameras = {anchor_index: np.eye(4)}
         if geometry.cameras is not None:
             known = np.isfinite(geometry.cameras).all(axis=(1, 2))
@@ -87,14 +87,14 @@ class FusedGeometry:
         self._median_depth = PRIOR_DEPTH
         self._anchor = self._of_frame(anchor_index, anchor_rgb, geometry.anchor_view)
         self._start = self._rays * self._anchor.fused.depth[..., None]
-        self._moved = np.zeros_like(self._start)
-        self._anchor_alignment = self._alignment
+        self._tracks = LiftedTracks(self._start, self._focal_px)
+        self._anchor_alignment, self._anchor_carried = self._alignment, copy(self._carried_depth)
 
     @property
     def own(self) -> TwoPointmaps:
         """The anchor against itself."""
         points = Pointmap(self._start, _confidence(self._anchor.fused))
-        return TwoPointmaps(points, points)
+        return TwoPointmaps(points, replace(points, source=self._anchor.fused.source))
 
     def frames(self, frames: Iterable[Frame]) -> Iterator[tuple[int, np.ndarray, TwoPointmaps]]:
         """Number, image and pointmaps of frames, outward from the anchor: those after it in order, then those before it."""
@@ -111,32 +111,40 @@ class FusedGeometry:
         return iter(())
 
     def _begin_way(self) -> None:
-        self._moved = np.zeros_like(self._start)
+        self._tracks = LiftedTracks(self._start, self._focal_px)
         self._alignment = self._anchor_alignment
         self._median_depth = float(np.median(self._anchor.fused.depth))
+        self._carried_depth = copy(self._anchor_carried)
 
     def _pair(self, index: int, rgb: np.ndarray, view: TwoView) -> TwoPointmaps:
         self._cameras[index] = view.anchor_from_frame
         frame = self._of_frame(index, rgb, view)
         confidence = _confidence(frame.fused)
         points = transform_maps(view.anchor_from_frame, self._rays * frame.fused.depth[..., None]).astype(np.float32)
-        tracking = self._tracks(frame, view)
-        seen = sample_flow(confidence, self._grid + view.forward_flow)
-        return TwoPointmaps(Pointmap(tracking, seen), Pointmap(points, confidence))
+        there = self._grid + view.forward_flow
+        dynamic = self._anchor.dynamic | (sample_flow(frame.dynamic.astype(np.float32), there) > 0.5)
+        tracking = self._tracks.next(view, frame.fused.depth, dynamic)
+        seen = sample_flow(confidence, there)
+        return TwoPointmaps(Pointmap(tracking, seen), Pointmap(points, confidence, source=frame.fused.source))
 
     def _of_frame(self, index: int, rgb: np.ndarray, view: TwoView) -> FrameGeometry:
         """Depth and dynamic pixels of a frame, aligned to the measured depth or, without it, as the frame before."""
         prior = self._prior(rgb, index, self._focal_px)
         measured, log_error = self._measured(index, view)
         alignment = align(prior, measured, log_error) or self._alignment
+        if not self._geometry.measures_depth:
+            # carried depth tells the scale; pixel by pixel, it would cut objects that turn into pieces
+            measured = np.zeros_like(measured)
         if alignment is None:
-            values = prior.values[prior.values > 0]
-            middle = float(np.median(values)) if values.size else 1.0
-            alignment = Alignment(PRIOR_DEPTH / middle if prior.kind == "depth" else 1 / (PRIOR_DEPTH * middle))
+            alignment = Alignment(PRIOR_DEPTH / float(np.median(prior.depth)))
+            alignment = alignment if prior.kind == "depth" else Alignment(1 / alignment.scale)
         self._alignment = alignment
+        measured = without_contradictions(prior, alignment, measured)
         static = fuse(prior, alignment, measured, log_error)
         dynamic = self._dynamic(index, static, view)
         fused = fuse(prior, alignment, measured, log_error, dynamic)
+        static_depth_known = np.where(dynamic, 0, measured)
+        self._carried_depth.keep(static_depth_known, log_error, self._steps.read(index), view.anchor_from_frame)
         fused = FusedDepth(standing_on_ground(fused.depth, dynamic), fused.log_error, fused.source)
         self._median_depth = float(np.median(fused.depth))
         return FrameGeometry(fused, dynamic)
@@ -147,14 +155,17 @@ class FusedGeometry:
         if self._geometry.kind in WITHOUT_DEPTH and index != self._anchor_index:
             depth = self._carried(view)
         log_error = np.where(depth > 0, CARRIED_ERROR, np.inf).astype(np.float32)
-        if self._geometry.cameras is None:
-            return depth, log_error
         cameras = self._geometry.cameras
-        if not np.isfinite(cameras[index]).all():
+        if cameras is None or self._pairs is None or not np.isfinite(cameras[index]).all():
             return depth, log_error
-        assert self._pairs is not None
         found = static_depth(self._pairs, index, cameras, self._focal_px, self._median_depth, depth.shape)
-        return self._with_points(index, found.depth, found.log_error)
+        triangulated, error = self._with_points(index, found.depth, found.log_error)
+        carried, carried_error = self._carried_depth.seen(self._steps.read(index), cameras[index])
+        triangulated, error = (
+            np.where(triangulated > 0, here, before) for here, before in ((triangulated, carried), (error, carried_error))
+        )
+        given = (depth > 0) & self._geometry.knows_depth
+        return np.where(given, depth, triangulated), np.where(given, log_error, error)
 
     def _with_points(self, index: int, depth: np.ndarray, log_error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Measured depth with the solver's points where nothing else is known."""
@@ -177,37 +188,19 @@ class FusedGeometry:
 
     def _dynamic(self, index: int, static: FusedDepth, view: TwoView) -> np.ndarray:
         """Dynamic pixels [H, W] of a frame."""
-        others = [k for k in self._neighbours(index) if k in self._cameras]
         camera = view.anchor_from_frame
+        others = [
+            OtherFrame(self._steps.read(k), self._steps.chain(index, k), invert_rigid(self._cameras[k]) @ camera)
+            for k in self._neighbours(index)
+            if k in self._cameras
+        ]
         found = dynamic_pixels(
-            static.depth,
-            static.source == 0,
-            [self._steps.chain(index, k) for k in others],
-            [invert_rigid(self._cameras[k]) @ camera for k in others],
-            self._focal_px,
+            self._steps.read(index), static.depth, static.source == DepthSource.MEASURED, others, self._focal_px
         )
         return found if self._static is None else found & ~self._static(index)
 
     def _neighbours(self, index: int) -> Sequence[int]:
         return [index + offset for offset in OFFSETS if 0 <= index + offset < self._num_frames]
-
-    def _tracks(self, frame: FrameGeometry, view: TwoView) -> np.ndarray:
-        """The anchor's points [H, W, 3] at the time of a frame. A point that is not seen keeps its last displacement."""
-        there = self._grid + view.forward_flow
-        camera_from_world = invert_rigid(view.anchor_from_frame)
-        static = transform_maps(camera_from_world, self._start)
-        height, width = static.shape[:2]
-        pixel = static[..., :2] / np.maximum(static[..., 2:], 1e-3) * self._focal_px + (width / 2, height / 2)
-        away = length((pixel - there).astype(np.float32)) > MIN_MOTION * max(height, width)
-        dynamic = self._anchor.dynamic | (sample_flow(frame.dynamic.astype(np.float32), there) > 0.5)
-        moves = dynamic & away & returns(view.forward_flow, view.backward_flow)
-        depth = sample_flow(frame.fused.depth, there)
-        now = transform_maps(view.anchor_from_frame, pixel_rays(there, self._focal_px, (height, width)) * depth[..., None])
-        self._moved = np.where(moves[..., None], now - self._start, self._moved).astype(np.float32)
-        # seen where a static point would be: it rests again, or never moved
-        rests = ~away & returns(view.forward_flow, view.backward_flow)
-        self._moved[rests] = 0
-        return self._start + self._moved
 
 
 def _confidence(fused: FusedDepth) -> np.ndarray:

@@ -13,6 +13,7 @@ import torch
 
 from st4rtrack.hints.depth_prior import PriorDepth
 from st4rtrack.model.hints import fill_in
+from st4rtrack.types import DepthSource
 
 MIN_MEASURED = 30
 """Pixels whose depth must be measured, or the alignment of the frame before is used."""
@@ -27,8 +28,8 @@ MAX_RANGE = 20.0
 """Depth over the median of the measured depth at which an aligned prior ends."""
 CORRECTION_REACH = 0.15
 """Distance from measured pixels, in long sides of the image, over which the correction fades."""
-MEASURED, PRIOR = 0, 1
-"""Codes of `FusedDepth.source`, as in the array `reconstruction/source` of a scene."""
+CONTRADICTION, CONTRADICTION_SPREADS = np.log(1.5), 4.0
+"""Log depth, and spreads of the log depth between measurement and prior, beyond which the prior contradicts a far measurement."""
 PRIOR_DEPTH = 1.0
 
 
@@ -53,7 +54,7 @@ class FusedDepth:
     Attributes:
         depth: z-depth float32.
         log_error: expected |log-depth error| float32.
-        source: uint8, `MEASURED` or `PRIOR`.
+        source: uint8 of `DepthSource`.
     """
 
     depth: np.ndarray
@@ -100,7 +101,23 @@ def fuse(
         strength = strength if dynamic is None else np.where(dynamic, 0.0, strength)
         depth = np.where(known, measured, depth * np.exp(smooth * strength))
     expected = np.where(known, log_error, prior.log_error).astype(np.float32)
-    return FusedDepth(depth.astype(np.float32), expected, np.where(known, MEASURED, PRIOR).astype(np.uint8))
+    return FusedDepth(
+        depth.astype(np.float32), expected, np.where(known, DepthSource.MEASURED, DepthSource.PRIOR).astype(np.uint8)
+    )
+
+
+def without_contradictions(prior: PriorDepth, alignment: Alignment, measured: np.ndarray) -> np.ndarray:
+    """Measured depth [H, W] without what a good prior contradicts, 0 there.
+
+    What moves along with the camera has the flow of something far away. A prior that is right elsewhere tells.
+    """
+    known = (measured > 0) & (prior.values > 0)
+    if not known.any():
+        return measured
+    with np.errstate(divide="ignore"):
+        farther = np.log(measured / alignment.depth(prior, np.inf))
+    spread = 1.4826 * float(np.median(np.abs(farther[known] - np.median(farther[known]))))
+    return np.where(known & (farther > max(CONTRADICTION, CONTRADICTION_SPREADS * spread)), 0, measured).astype(np.float32)
 
 
 def weighted_median(values: np.ndarray, weight: np.ndarray) -> float:

@@ -12,16 +12,18 @@ import cv2
 import numpy as np
 
 from st4rtrack.classical.anchored import MOTION_ENLARGE, both_ways
-from st4rtrack.classical.flow import FlowChain
-from st4rtrack.classical.two_view import TwoView
+from st4rtrack.classical.flow import FlowChain, sample_flow
+from st4rtrack.classical.two_view import TwoView, pixel_rays
+from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.following import Shown
-from st4rtrack.geometry.transforms import invert_rigid
+from st4rtrack.geometry.transforms import invert_rigid, transform_maps
+from st4rtrack.hints.lifting import LiftedTracks
 from st4rtrack.io.scene import SceneSink
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.coverage import shown_by
 from st4rtrack.pipeline.pointmaps import encode_anchor, predict_frames
 from st4rtrack.pipeline.tokens import TokenFile
-from st4rtrack.types import TwoPointmaps
+from st4rtrack.types import Pointmap, TwoPointmaps
 
 MOST_AT_ONCE = 8
 """Pairs in a batch at most: those predicted beyond the end of what an anchor sees are for nothing."""
@@ -63,6 +65,31 @@ class NetworkPairs:
         for index in way:
             rgb = self._sink.read("rgb", index)
             yield index, rgb, None if views is None else views.next(index, rgb)
+
+
+class LiftedPairs:
+    """Pairs of a scene of fused geometry: its own depth and cameras, and flow.
+
+    Args:
+        sink: the scene, all frames of which are written.
+    """
+
+    def __init__(self, sink: SceneSink) -> None:
+        self._sink = sink
+
+    def along(self, anchor: int, step: int) -> Iterator[tuple[int, TwoPointmaps]]:
+        """As `Pairs`."""
+        rgb = self._sink.read("rgb", anchor)
+        views = _Views(self._sink, anchor, rgb)
+        rays = pixel_rays(pixel_grid(*rgb.shape[:2]), views.own.focal_px, (rgb.shape[0], rgb.shape[1]))
+        tracks = LiftedTracks((rays * views.own.anchor_depth[..., None]).astype(np.float32), views.own.focal_px)
+        for index in range(anchor, self._sink.header.num_frames) if step > 0 else range(anchor - 1, -1, -1):
+            view = views.next(index, self._sink.read("rgb", index))
+            points = transform_maps(view.anchor_from_frame, rays * view.frame_depth[..., None]).astype(np.float32)
+            confidence = np.asarray(self._sink.read("reconstruction_confidence", index))
+            followed = sample_flow(confidence, pixel_grid(*confidence.shape) + view.forward_flow)
+            tracking = Pointmap(tracks.next(view, view.frame_depth), followed)
+            yield index, TwoPointmaps(tracking, Pointmap(points, confidence))
 
 
 class _Views:

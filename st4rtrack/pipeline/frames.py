@@ -21,7 +21,7 @@ from st4rtrack.pipeline.pointmaps import PointmapSource
 from st4rtrack.pipeline.quality import frame_quality
 from st4rtrack.pipeline.refine import Refinement, drawn_to_surface, frames_needed, refined
 from st4rtrack.pipeline.tracks import cycle_error, visible_probability
-from st4rtrack.types import PixelMap, Pointmap, TwoPointmaps, Video
+from st4rtrack.types import DepthSource, PixelMap, Pointmap, TwoPointmaps, Video
 
 FRAMES_BETWEEN_RELEASES = 8
 """After so many, freed memory goes back to the system: what is held would grow by a tenth over thousands of frames. Takes under one percent
@@ -53,7 +53,9 @@ class World:
     placing: Placing | None
 
     @classmethod
-    def of(cls, pointmaps: PointmapSource, anchor_rgb: np.ndarray, units: Units, anchor_index: int, known: KnownVideo | None) -> "World":
+    def of(
+        cls, pointmaps: PointmapSource, anchor_rgb: np.ndarray, units: Units, anchor_index: int, known: KnownVideo | None
+    ) -> "World":
         """The world of a video at network size.
 
         Raises:
@@ -208,11 +210,14 @@ def _write(
     sink: SceneSink,
     frame: _PlacedFrame,
     probability: np.ndarray,
-    quality: dict[str, float],
+    quality: dict[str, Any],
     intrinsics: np.ndarray,
     time_s: float,
 ) -> None:
     tracking, reconstruction = frame.maps.tracking, frame.maps.reconstruction
+    if "reconstruction_source" in sink.header.fields:
+        of_network = np.full(probability.shape, DepthSource.NETWORK, np.uint8)
+        quality = {**quality, "reconstruction_source": of_network if reconstruction.source is None else reconstruction.source}
     sink.write_frame(
         frame.index,
         rgb=frame.rgb,

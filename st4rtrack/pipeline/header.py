@@ -53,7 +53,7 @@ def scene_header(
         source_size=(source.height, source.width),
         info=info,
         points_dtype=points_dtype,
-        fields=(*DEFAULT_FIELDS, *FRAME_QUALITY),
+        fields=(*DEFAULT_FIELDS, *FRAME_QUALITY, *(("reconstruction_source",) if model.config.hints else ())),
     )
 
 

@@ -59,6 +59,12 @@ class Outward:
         self.zooms = self.motion is not None and self.motion.kind in ("zoom", "dolly_zoom")
         self.anchor_view: TwoView | None = None if self._survey is None else self._survey.anchor_view
 
+    def use_prior_depth(self, depth: np.ndarray) -> None:
+        """Depth [height, width] of the anchor by which cameras are found where none is measured."""
+        assert self._survey is not None
+        self._survey = self._survey.with_prior_depth(depth)
+        self.anchor_view = self._survey.anchor_view
+
     @property
     def geometry(self) -> AnchoredGeometry | None:
         """Camera motion and focal length as surveyed next to the anchor; `None` without geometry."""

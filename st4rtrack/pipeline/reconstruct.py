@@ -17,7 +17,7 @@ from st4rtrack.io.video import open_video
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.ahead import ended_together
-from st4rtrack.pipeline.anchor_pairs import NetworkPairs
+from st4rtrack.pipeline.anchor_pairs import LiftedPairs, NetworkPairs
 from st4rtrack.pipeline.anchors import add_anchors
 from st4rtrack.pipeline.frames import World, process_frames
 from st4rtrack.pipeline.header import scene_header
@@ -28,7 +28,7 @@ from st4rtrack.pipeline.preparation import prepare
 from st4rtrack.pipeline.quality import focal_evidence, observed_warnings, quality_report, record_shares
 from st4rtrack.pipeline.refine import chosen_refinement
 from st4rtrack.pipeline.repeatable import computed_with
-from st4rtrack.pipeline.source import chosen_prior, pointmap_source
+from st4rtrack.pipeline.source import chosen_prior, pointmap_source, with_solved_cameras
 from st4rtrack.pipeline.tokens import TokenFile
 from st4rtrack.pipeline.unsolved import hide_unsolved
 from st4rtrack.types import QualityReport, Scene
@@ -95,9 +95,17 @@ def reconstruct(
     prepared = prepare(source, model.config, anchor=anchor, size=size, fit=fit, output=finished)
     network_video, pixel_map, anchor_index = prepared.video, prepared.pixel_map, prepared.anchor_index
     size_px = (network_video.height, network_video.width)
-    given = known_of_video(known, source, pixel_map, size_px, anchor_index) if known else None
+    given = (
+        known_of_video(with_solved_cameras(known, source, anchor_index), source, pixel_map, size_px, anchor_index)
+        if known
+        else None
+    )
     prior = chosen_prior(depth_prior, model, source, prepared)
-    options = {"refine": steps.names, "depth_prior": "none" if prior is None else prior.name, **({"anchor": "auto"} if anchor == "auto" else {})}
+    options = {
+        "refine": steps.names,
+        "depth_prior": "none" if prior is None else prior.name,
+        **({"anchor": "auto"} if anchor == "auto" else {}),
+    }
     said = None if given is None else given.said
     header = scene_header(source, network_video, pixel_map, model, anchor_index, points_dtype, options=options, known=said)
     if output is not None and not overwrite and holds_scene(output, header):
@@ -119,7 +127,8 @@ def reconstruct(
             "computed": computed_with(model.device, batch_size),
         }
         if anchor == "auto":
-            results |= add_anchors(NetworkPairs(model, sink, batch_size, kept), sink, place_lost=not model.config.hints)
+            pairs = NetworkPairs(model, sink, batch_size, kept) if prior is None else LiftedPairs(sink)
+            results |= add_anchors(pairs, sink, place_lost=not model.config.hints)
         moving = moving_points(sink.read, len(source), anchor_index)
         if given is not None and given.static is not None:
             moving &= ~given.static(anchor_index)

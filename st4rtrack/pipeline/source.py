@@ -1,13 +1,18 @@
 """Where the pointmaps of a video come from: the network alone, or geometry fused with a depth prior."""
 
+from dataclasses import replace
 from functools import partial
 
+import numpy as np
+
 from st4rtrack.classical.given import Given
+from st4rtrack.classical.solver.cameras import solve_video
 from st4rtrack.hints.cameras import solved_cameras
 from st4rtrack.hints.depth_prior import DepthPrior, open_depth_prior
 from st4rtrack.hints.frames import GreyFrames
 from st4rtrack.hints.fused import FusedGeometry
 from st4rtrack.hints.steps import StepFlows
+from st4rtrack.io.known.known import Known
 from st4rtrack.io.known.pixels import SourceSize
 from st4rtrack.model.checkpoint import is_embedded
 from st4rtrack.model.network import St4RTrack
@@ -35,6 +40,27 @@ def chosen_prior(word: str, model: St4RTrack, source: Video, prepared: PreparedV
     return open_depth_prior(word, prepared.video, source_size=size, device=str(model.device))
 
 
+def with_solved_cameras(known: Known, source: Video, anchor_index: int) -> Known:
+    """What the user knows, with the cameras of the global solver where `cameras` asks for them; its focal length where none is given.
+
+    Raises:
+        UserError: the solution cannot be trusted.
+    """
+    if not known.asks_solver:
+        return known
+    solved = solve_video(source, anchor_index=anchor_index)
+    if not solved.trusted:
+        raise UserError(
+            f"--cameras solver found no cameras that can be trusted: {solved.distrust}; give a file of cameras or none"
+        )
+    intrinsics = np.array([[solved.focal_px, 0, source.width / 2], [0, solved.focal_px, source.height / 2], [0, 0, 1]])
+    return replace(
+        known,
+        cameras=solved.world_from_camera,
+        intrinsics=intrinsics if known.intrinsics is None else known.intrinsics,
+    )
+
+
 def pointmap_source(
     model: St4RTrack,
     prepared: PreparedVideo,
@@ -53,14 +79,16 @@ def pointmap_source(
     """
     video, index = prepared.video, prepared.anchor_index
     rgb = video.frame(index)
-    solve = None if prior is None else partial(solved_cameras, prepared.content, prepared.pixel_map.scale[0], index, given)
     if prior is None:
         outward = Outward(video, index, rgb, with_geometry=model.config.hints, given=given)
         return outward, NetworkPointmaps(model, video, index, outward.anchor_view, batch_size=batch_size, kept=kept)
-    solve = partial(solved_cameras, prepared.content, (video.height, video.width), prepared.pixel_map.scale, index, given)
+    size = (video.height, video.width)
+    solve = partial(solved_cameras, prepared.content, size, prepared.pixel_map.scale, index, given)
     steps = StepFlows(GreyFrames(video))
     outward = Outward(video, index, rgb, with_geometry=True, given=given, solve=solve, step_flow=steps.chain)
     assert outward.geometry is not None
+    if outward.geometry.surveyed is None:
+        outward.use_prior_depth(prior(rgb, index, outward.geometry.focal_px).depth)
     fused = FusedGeometry(
         outward.geometry,
         prior,

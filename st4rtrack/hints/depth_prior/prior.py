@@ -11,6 +11,8 @@ import numpy as np
 from st4rtrack.types import UserError
 
 Kind = Literal["depth", "inverse_depth"]
+MIN_INVERSE = 0.02
+"""Of the largest inverse depth of a frame: what is farther counts as this far."""
 LOG_ERROR = 0.25
 """Expected |log-depth error| of a provider that predicts none, after alignment.
 
@@ -34,6 +36,15 @@ class PriorDepth:
     values: np.ndarray
     log_error: np.ndarray
     focal_px: float | None = None
+
+    @property
+    def depth(self) -> np.ndarray:
+        """[H, W] z-depth up to scale, as if there were no shift; the largest where unknown."""
+        known = self.values > 0
+        if not known.any():
+            return np.ones_like(self.values)
+        depth = self.values if self.kind == "depth" else 1 / np.maximum(self.values, MIN_INVERSE * self.values.max())
+        return np.where(known, depth, depth[known].max())
 
     @classmethod
     def of(cls, kind: Kind, values: np.ndarray, rgb: np.ndarray, name: str, focal_px: float | None = None) -> "PriorDepth":

@@ -25,6 +25,8 @@ LARGEST_OFFSET = 0.02
 """Of the principal point from the image centre, as a share of the long side, without a warning."""
 
 Given = str | Path | np.ndarray
+SOLVER = "solver"
+"""In place of a file of cameras: cameras and focal length by the global solver."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Known:
 
     Attributes:
         intrinsics: fx or fx,fy or fx,fy,cx,cy in source pixels (text), a file, or an array [3, 3] or [frames, 3, 3].
-        cameras: a file (`io.known.cameras`), or an array [frames, 4, 4] world-from-camera, NaN where unknown.
+        cameras: a file (`io.known.cameras`), "solver" (the global solver), or an array [frames, 4, 4] world-from-camera, NaN where unknown.
             Their world and unit are free; their intrinsics are used where none are given.
         depth: z-depth, 0 where unknown: a file, a folder, or an array [frames, h, w].
         depth_per_unit: numbers in depth images of integers per unit: 1000 for millimetres, 5000 for TUM, 256 for KITTI.
@@ -53,6 +55,11 @@ class Known:
     def __bool__(self) -> bool:
         return any(value is not None for value in vars(self).values())
 
+    @property
+    def asks_solver(self) -> bool:
+        """The cameras are to come from the global solver."""
+        return isinstance(self.cameras, str | Path) and str(self.cameras) == SOLVER
+
     def of_video(self, name: str) -> "Known":
         """The same with the name of a video in place of {name} in paths."""
         texts = {key: str(value).replace("{name}", name) for key, value in vars(self).items() if isinstance(value, str | Path)}
@@ -63,7 +70,12 @@ class Known:
         numbers = isinstance(self.intrinsics, str) and re.fullmatch(r"[\d.,eE+\s-]*", self.intrinsics) is not None
         names = ("cameras", "depth", "static_mask") if numbers else ("intrinsics", "cameras", "depth", "static_mask")
         return replace(
-            self, **{name: Path(value).absolute() for name in names if isinstance(value := getattr(self, name), str | Path)}
+            self,
+            **{
+                name: Path(value).absolute()
+                for name in names
+                if isinstance(value := getattr(self, name), str | Path) and str(value) != SOLVER
+            },
         )
 
 

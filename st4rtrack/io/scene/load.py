@@ -66,6 +66,7 @@ def scene_of(header: SceneHeader, arrays: Mapping[str, Array]) -> Scene:
             arrays.get("reconstruction_confidence"),
             arrays.get("reconstruction_valid"),
             moving=arrays.get("moving_in_frames"),
+            source=arrays.get("reconstruction_source"),
         ),
         cameras=Cameras(
             arrays["world_from_camera"],

@@ -75,6 +75,7 @@ def _fields(scene: Scene) -> dict[str, Array | None]:
         "reconstruction_confidence": scene.reconstruction.confidence,
         "reconstruction_valid": scene.reconstruction.valid,
         "moving_in_frames": scene.reconstruction.moving,
+        "reconstruction_source": scene.reconstruction.source,
         "world_from_camera": scene.cameras.world_from_camera,
         "intrinsics": scene.cameras.intrinsics,
         "solved": scene.cameras.solved,

@@ -33,6 +33,7 @@ class FrameFields(TypedDict):
     reconstruction_points: Array
     reconstruction_confidence: NotRequired[Array]
     reconstruction_valid: NotRequired[Array]
+    reconstruction_source: NotRequired[Array]
     world_from_camera: Array
     intrinsics: Array
     solved: NotRequired[bool]

@@ -45,6 +45,7 @@ ARRAYS = (
     ArraySpec("reconstruction_points", "reconstruction/points", (*_IMAGE, 3), None),
     ArraySpec("reconstruction_confidence", "reconstruction/confidence", _IMAGE, "float32", required=False),
     ArraySpec("reconstruction_valid", "reconstruction/valid", _IMAGE, "bool", required=False, default=False),
+    ArraySpec("reconstruction_source", "reconstruction/source", _IMAGE, "uint8", required=False, default=False),
     ArraySpec("world_from_camera", "cameras/world_from_camera", ("time", 4, 4), "float64"),
     ArraySpec("intrinsics", "cameras/intrinsics", ("time", 3, 3), "float64"),
     ArraySpec("solved", "cameras/solved", ("time",), "bool", required=False),
