@@ -23,6 +23,7 @@ from st4rtrack.hints.depth_prior import DepthPrior
 from st4rtrack.hints.dynamic import OFFSETS, OtherFrame, dynamic_pixels, standing_on_ground
 from st4rtrack.hints.fusion import PRIOR_DEPTH, Alignment, FusedDepth, align, fuse, without_contradictions
 from st4rtrack.hints.lifting import LiftedTracks
+from st4rtrack.hints.object_depth import ObjectDepth
 from st4rtrack.hints.steps import StepFlows
 from st4rtrack.types import DepthSource, Pointmap, TwoPointmaps
 
@@ -83,12 +84,14 @@ class FusedGeometry:
         if geometry.cameras is not None:
             known = np.isfinite(geometry.cameras).all(axis=(1, 2))
             self._cameras |= {int(k): geometry.cameras[k] for k in np.flatnonzero(known)}
+        self._object_depth, self._last_index = ObjectDepth(), anchor_index
         self._alignment: Alignment | None = None
         self._median_depth = PRIOR_DEPTH
         self._anchor = self._of_frame(anchor_index, anchor_rgb, geometry.anchor_view)
         self._start = self._rays * self._anchor.fused.depth[..., None]
         self._tracks = LiftedTracks(self._start, self._focal_px)
         self._anchor_alignment, self._anchor_carried = self._alignment, copy(self._carried_depth)
+        self._anchor_object_depth = copy(self._object_depth)
 
     @property
     def own(self) -> TwoPointmaps:
@@ -114,7 +117,8 @@ class FusedGeometry:
         self._tracks = LiftedTracks(self._start, self._focal_px)
         self._alignment = self._anchor_alignment
         self._median_depth = float(np.median(self._anchor.fused.depth))
-        self._carried_depth = copy(self._anchor_carried)
+        self._carried_depth, self._object_depth = copy(self._anchor_carried), copy(self._anchor_object_depth)
+        self._last_index = self._anchor_index
 
     def _pair(self, index: int, rgb: np.ndarray, view: TwoView) -> TwoPointmaps:
         self._cameras[index] = view.anchor_from_frame
@@ -145,7 +149,8 @@ class FusedGeometry:
         fused = fuse(prior, alignment, measured, log_error, dynamic)
         static_depth_known = np.where(dynamic, 0, measured)
         self._carried_depth.keep(static_depth_known, log_error, self._steps.read(index), view.anchor_from_frame)
-        fused = FusedDepth(standing_on_ground(fused.depth, dynamic), fused.log_error, fused.source)
+        depth = self._with_objects(index, standing_on_ground(fused.depth, dynamic), dynamic, view)
+        fused = FusedDepth(depth, fused.log_error, fused.source)
         self._median_depth = float(np.median(fused.depth))
         return FrameGeometry(fused, dynamic)
 
@@ -198,6 +203,20 @@ class FusedGeometry:
             self._steps.read(index), static.depth, static.source == DepthSource.MEASURED, others, self._focal_px
         )
         return found if self._static is None else found & ~self._static(index)
+
+    def _with_objects(self, index: int, depth: np.ndarray, dynamic: np.ndarray, view: TwoView) -> np.ndarray:
+        """Depth [H, W] of a frame with that of dynamic objects corrected."""
+        motion = np.zeros_like(self._grid)
+        for other in (index - 1, index + 1):
+            if other in self._cameras and 0 <= other < self._num_frames:
+                static = transform_maps(
+                    invert_rigid(self._cameras[other]) @ view.anchor_from_frame, self._rays * depth[..., None]
+                )
+                pixel = static[..., :2] / np.maximum(static[..., 2:], 1e-3) * self._focal_px + np.array(depth.shape[::-1]) / 2
+                motion = self._grid + self._steps.chain(index, other)[0] - pixel
+        last, self._last_index = self._last_index, index
+        back = None if last == index else self._steps.chain(index, last)[0]
+        return self._object_depth.next(depth, dynamic, motion, back)
 
     def _neighbours(self, index: int) -> Sequence[int]:
         return [index + offset for offset in OFFSETS if 0 <= index + offset < self._num_frames]
