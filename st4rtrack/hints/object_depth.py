@@ -1,8 +1,8 @@
 """Depth of dynamic objects that the depth prior places too far away.
 
 A monocular depth puts what does not stand on the ground near what is behind it. Such objects end high in the image, and as they are near,
-they move fast in it. The two weights were fitted by performance/dynamic_depth.py on rendered sequences: boxes that fly, and people, animals
-and cars on the ground.
+they move fast in it. The two weights come from performance/dynamic_depth.py on rendered sequences: boxes that fly, and people, animals and
+cars on the ground. From 0.85 to 1.7 per height the error per pixel is flat; the smaller one changes less of what is right.
 """
 
 import cv2
