@@ -80,7 +80,8 @@ class FusedGeometry:
         self._grid = pixel_grid(height, width)
         self._rays = pixel_rays(self._grid, self._focal_px, (height, width)).astype(np.float32)
         self._carried_depth = CarriedDepth(self._rays, self._focal_px)
-        self._cameras = {anchor_index: np.eye(4)}
+        # a fixed camera is known in all frames, so that the anchor has its dynamic pixels too
+        self._cameras = {k: np.eye(4) for k in (range(num_frames) if geometry.kind == "fixed" else (anchor_index,))}
         if geometry.cameras is not None:
             known = np.isfinite(geometry.cameras).all(axis=(1, 2))
             self._cameras |= {int(k): geometry.cameras[k] for k in np.flatnonzero(known)}
