@@ -72,6 +72,7 @@ class _Reference:
     chain: FlowChain
     static: np.ndarray | None
     age: int = 0
+    is_anchor: bool = False
 
 
 class AnchoredGeometry:
@@ -82,6 +83,7 @@ class AnchoredGeometry:
         surveyed: focal length and depth of the anchor; `None` without parallax.
         solved: the pose of the present frame was estimated; else the pose of the frame before it stands in.
         zooming: numbers of frames whose focal length differs from the anchor's.
+        zoom_survey: by which that is seen.
     """
 
     def __init__(
@@ -108,11 +110,14 @@ class AnchoredGeometry:
         depth = np.zeros((height, width), np.float32) if surveyed is None else surveyed.depth
         if surveyed is not None and surveyed.still is not None:
             depth = np.where(surveyed.still, depth, np.float32(0))
-        self._reference = _Reference(self._grey, depth, np.eye(4), FlowChain(height, width), self._static(anchor_index))
+        self._reference = _Reference(
+            self._grey, depth, np.eye(4), FlowChain(height, width), self._static(anchor_index), is_anchor=True
+        )
         self._anchor_from_last = np.eye(4)
         self._past: deque[tuple[np.ndarray, np.ndarray]] = deque([(self._grey, np.eye(4))], maxlen=LOOK_BACK)
         self.solved = True
         self.zooming: list[int] = []
+        self.zoom_survey = surveyed if surveyed is not None and surveyed.measured else None
 
     @classmethod
     def of(
@@ -142,11 +147,18 @@ class AnchoredGeometry:
             known = known if solved is None else solved
         if matches is not None and motion is not None and known.world_from_camera is None:
             surveyed, focal = _survey_by_motion(matches, motion.kind, known.focal_px, static)
-            if solve is not None:  # where the solver finds nothing to trust, the survey is worse than a depth prior
-                surveyed = None
-            return cls(
-                anchor_rgb, surveyed, motion=motion, num_frames=len(frames), focal=focal, given=given, anchor_index=anchor_index
+            geometry = cls(
+                anchor_rgb,
+                # where the solver finds nothing to trust, the survey is worse than a depth prior, but shows a zoom
+                surveyed if solve is None else None,
+                motion=motion,
+                num_frames=len(frames),
+                focal=focal,
+                given=given,
+                anchor_index=anchor_index,
             )
+            geometry.zoom_survey = surveyed
+            return geometry
         matched = [way[k] for k in _matched(len(frames))] if way else []
         cameras = [known.anchor_from_camera(anchor_index, index) for index in matched]
         inverse = [None if each is None else invert_rigid(each) for each in cameras]
@@ -166,7 +178,7 @@ class AnchoredGeometry:
         Args:
             step_flow: gives the flow between frames; who has it also measures the depth of frames with known cameras.
         """
-        return AnchoredGeometry(
+        geometry = AnchoredGeometry(
             self._anchor_rgb,
             self.surveyed,
             motion=self.motion,
@@ -177,6 +189,8 @@ class AnchoredGeometry:
             anchor_index=self._anchor_index,
             step_flow=step_flow,
         )
+        geometry.zoom_survey = self.zoom_survey
+        return geometry
 
     def with_prior_depth(self, depth: np.ndarray) -> "AnchoredGeometry":
         """The same with a depth [height, width] of the anchor up to scale by which cameras are found, where none is measured."""
@@ -185,7 +199,7 @@ class AnchoredGeometry:
         survey_of_prior = Survey(self.focal_px, (depth / np.median(depth)).astype(np.float32), measured=False)
         source = self._given.focal_source if self._given.focal_px else "prior"
         given = replace(self._given, focal_px=self.focal_px, focal_source=source)
-        return AnchoredGeometry(
+        geometry = AnchoredGeometry(
             self._anchor_rgb,
             survey_of_prior,
             motion=self.motion,
@@ -194,6 +208,8 @@ class AnchoredGeometry:
             units=self.units,
             anchor_index=self._anchor_index,
         )
+        geometry.zoom_survey = self.zoom_survey
+        return geometry
 
     @property
     def measures_depth(self) -> bool:
@@ -332,8 +348,8 @@ class AnchoredGeometry:
         self.solved = registered is not None
         if registered is not None:
             self._anchor_from_last = registered
-        asked = given is None and self.measures_depth and self.kind == "general" and reference.age % ZOOM_EVERY == 0
-        if asked and index is not None and self._zooms(grey.shape, seen):
+        asked = given is None and self.kind == "general" and reference.age % ZOOM_EVERY == 0
+        if asked and index is not None and self._zooms(grey.shape):
             self.zooming.append(index)
         depth = self._carried(reference, invert_rigid(self._anchor_from_last) @ reference.anchor_from_reference, focal_px)
         depth = self._with_given(depth, index)
@@ -368,15 +384,18 @@ class AnchoredGeometry:
             return None
         return reference.anchor_from_reference @ invert_rigid(camera)
 
-    def _zooms(self, size: tuple[int, ...], seen: np.ndarray) -> bool:
-        """Another focal length of the present frame explains the visible pixels [height, width] of the reference better."""
-        reference, focal_px = self._reference, self.focal_px
-        chosen = np.flatnonzero(seen)
+    def _zooms(self, size: tuple[int, ...]) -> bool:
+        """Another focal length of the present frame explains the visible pixels of the reference better."""
+        reference, survey_of_anchor = self._reference, self.zoom_survey
+        if survey_of_anchor is None or not (self.measures_depth or reference.is_anchor):
+            return False
+        focal_px, known_depth = survey_of_anchor.focal_px, reference.depth if self.measures_depth else survey_of_anchor.depth
+        chosen = np.flatnonzero((known_depth > 0) & self._visible(reference))
         if len(chosen) < ZOOM_POINTS:
             return False
         chosen = chosen[np.linspace(0, len(chosen) - 1, ZOOM_POINTS).astype(int)]
         rays = pixel_rays(self._grid, focal_px, (size[0], size[1])).reshape(-1, 3)[chosen]
-        depth, pixels = reference.depth.ravel()[chosen], (self._grid + reference.chain.forward).reshape(-1, 2)[chosen]
+        depth, pixels = known_depth.ravel()[chosen], (self._grid + reference.chain.forward).reshape(-1, 2)[chosen]
         wide, same, tele = (
             registration_error(rays, depth, pixels, focal_px * factor, (size[0], size[1]))
             for factor in (1 / ZOOM_FACTOR, 1.0, ZOOM_FACTOR)
