@@ -18,16 +18,18 @@ from st4rtrack.geometry.vectors import length
 from st4rtrack.hints.steps import Flows
 from st4rtrack.model.hints import fill_in
 
-OFFSETS = (-4, -2, 2, 4)
-"""Frames around one with which it is compared."""
+OFFSETS = (-8, -4, -2, 2, 4, 8)
+"""Frames around one with which it is compared: far ones show slow motion, near ones that of objects whose flow breaks."""
 NEAREST = 3.0
 """A static point may be as much nearer than the depth says: an error of the prior is not motion."""
 MAX_RESIDUAL, NOISE_FACTOR = 0.004, 3.0
 """Mean distance from the flow from which on a pixel is dynamic: long sides of the image (1 px at 256), and times that of static pixels."""
-MIN_VIEWS = 2
-MIN_DIFFERENCE = 2.0
+MIN_VIEWS = 3
+MIN_DIFFERENCE = 1.0
 """Grey levels by which a dynamic pixel looks less like the static point than like where the flow leads."""
 MEDIAN_PX = 5
+MASK_MEDIAN_PX, CLOSE_PX = 9, 9
+"""Filters of the mask: wrong flow makes smaller spots than objects, and gaps and holes of an object are dynamic."""
 MIN_OBJECT_SHARE = 0.0005
 """Of the image: smaller regions are noise of the flow."""
 CONTACT_LOG_DEPTH = np.log(1.25)
@@ -82,9 +84,9 @@ def dynamic_pixels(
     residual, looks = total / np.maximum(count, 1), looks / np.maximum(count, 1)
     static = measured & (count > 0)
     noise = float(np.median(residual[static])) if static.any() else 0.0
-    found = (count >= min(MIN_VIEWS, len(others))) & (residual > max(MAX_RESIDUAL * max(size), NOISE_FACTOR * noise)) & ~measured
+    found = (count >= min(MIN_VIEWS, len(others))) & (residual > max(MAX_RESIDUAL * max(size), NOISE_FACTOR * noise))
     found &= looks > MIN_DIFFERENCE  # on a plain wall, any flow looks right
-    return _without_specks(cv2.medianBlur(found.astype(np.uint8), MEDIAN_PX))
+    return _filled(_without_specks(cv2.medianBlur(found.astype(np.uint8), MASK_MEDIAN_PX)))
 
 
 def objects(mask: np.ndarray) -> list[np.ndarray]:
@@ -140,6 +142,14 @@ def _without_specks(mask: np.ndarray) -> np.ndarray:
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
     large = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] >= MIN_OBJECT_SHARE * mask.size)
     return np.isin(labels, large[large > 0])
+
+
+def _filled(mask: np.ndarray) -> np.ndarray:
+    """The mask [H, W] bool with gaps closed and without holes."""
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (CLOSE_PX, CLOSE_PX))
+    closed = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, kernel)
+    outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(np.zeros_like(closed), outlines, -1, 1, cv2.FILLED).astype(bool)
 
 
 def _depth_at_contact(depth: np.ndarray, region: np.ndarray) -> float | None:
