@@ -24,6 +24,7 @@ from st4rtrack.hints.depth_prior import DepthPrior
 from st4rtrack.hints.dynamic import OFFSETS, OtherFrame, dynamic_pixels, standing_on_ground
 from st4rtrack.hints.fusion import PRIOR_DEPTH, Alignment, FusedDepth, align, fuse, without_contradictions
 from st4rtrack.hints.lifting import MIN_MOTION, LiftedTracks
+from st4rtrack.hints.object_depth import ObjectDepth
 from st4rtrack.hints.steps import StepFlows
 from st4rtrack.types import DepthSource, Pointmap, TwoPointmaps
 
@@ -89,10 +90,10 @@ class FusedGeometry:
             known = np.isfinite(geometry.cameras).all(axis=(1, 2))
             self._known_cameras |= {int(k): geometry.cameras[k] for k in np.flatnonzero(known)}
         self._start = self._rays
-        self._begin(None, PRIOR_DEPTH, CarriedDepth(self._rays, self._focal_px))
+        self._begin(None, PRIOR_DEPTH, CarriedDepth(self._rays, self._focal_px), ObjectDepth())
         self._anchor = self._of_frame(anchor_index, anchor_rgb, geometry.anchor_view)
         self._start = self._rays * self._anchor.fused.depth[..., None]
-        self._anchor_state = self._alignment, self._median_depth, copy(self._carried_depth)
+        self._anchor_state = self._alignment, self._median_depth, copy(self._carried_depth), copy(self._object_depth)
 
     @property
     def own(self) -> TwoPointmaps:
@@ -114,9 +115,10 @@ class FusedGeometry:
         """Of none: without its place in the video, a frame has no camera."""
         return iter(())
 
-    def _begin(self, alignment: Alignment | None, median_depth: float, carried: CarriedDepth) -> None:
+    def _begin(self, alignment: Alignment | None, median_depth: float, carried: CarriedDepth, object_depth: ObjectDepth) -> None:
         """Forgets all frames but the anchor: each direction gives the same whether or not the other one has been followed."""
         self._alignment, self._median_depth, self._carried_depth = alignment, median_depth, copy(carried)
+        self._object_depth, self._last_index = copy(object_depth), self._anchor_index
         self._tracks = LiftedTracks(self._start, self._focal_px)
         self._cameras = dict(self._known_cameras)
         cameras = self._geometry.cameras
@@ -160,7 +162,10 @@ class FusedGeometry:
         static = fuse(prior, alignment, measured, log_error)
         dynamic = self._dynamic(index, static, view)
         fused = fuse(prior, alignment, measured, log_error, dynamic)
-        fused = FusedDepth(standing_on_ground(fused.depth, dynamic), fused.log_error, fused.source)
+        depth = standing_on_ground(fused.depth, dynamic)
+        if index not in self._unsolved:
+            depth = self._with_objects(index, depth, dynamic, view)
+        fused = FusedDepth(depth, fused.log_error, fused.source)
         if index not in self._unsolved:
             self._median_depth = float(np.median(fused.depth))
             of_static = np.where(dynamic, 0, measured)
@@ -215,15 +220,31 @@ class FusedGeometry:
         others = [
             OtherFrame(self._steps.read(k), self._steps.chain(index, k), invert_rigid(self._cameras[k]) @ camera)
             for k in self._neighbours(index)
-            if k in self._cameras
         ]
         found = dynamic_pixels(
             self._steps.read(index), static.depth, static.source == DepthSource.MEASURED, others, self._focal_px
         )
         return found if self._static is None else found & ~self._static(index)
 
+    def _with_objects(self, index: int, depth: np.ndarray, dynamic: np.ndarray, view: TwoView) -> np.ndarray:
+        """Depth [H, W] of a frame with that of dynamic objects corrected."""
+        last, self._last_index = self._last_index, index
+        back = None if last == index else self._steps.chain(index, last)[0]
+        beside = next((k for k in (index + 1, index - 1) if k in self._cameras and 0 <= k < self._num_frames), None)
+        motion = np.zeros_like(self._grid)
+        if beside is not None and dynamic.any():
+            other_from_frame = invert_rigid(self._cameras[beside]) @ view.anchor_from_frame
+            static = self._pixels(transform_maps(other_from_frame, self._rays * depth[..., None]))
+            motion = self._grid + self._steps.chain(index, beside)[0] - static
+        return self._object_depth.next(depth, dynamic, motion, back)
+
     def _neighbours(self, index: int) -> Sequence[int]:
-        return [index + offset for offset in OFFSETS if 0 <= index + offset < self._num_frames]
+        """Frames around one with known cameras, and no unsolved frame between: flow through a black frame means nothing."""
+
+        def reached(k: int) -> bool:
+            return all(j in self._cameras and j not in self._unsolved for j in range(min(index, k), max(index, k) + 1))
+
+        return [index + offset for offset in OFFSETS if 0 <= index + offset < self._num_frames and reached(index + offset)]
 
     def _pixels(self, points: np.ndarray) -> np.ndarray:
         """Pixels [H, W, 2] float32 of points [H, W, 3] in a camera."""

@@ -6,6 +6,7 @@ from st4rtrack.hints.dynamic import OtherFrame, dynamic_pixels, standing_on_grou
 
 SIZE = (96, 128)
 SHIFT = 6
+GROUND_SIZE = (48, 64)
 OBJECT = (slice(30, 60), slice(40, 80))
 
 
@@ -52,8 +53,8 @@ def test_dynamic_pixels_of_static_scene_are_none() -> None:
 
 
 def test_standing_on_ground_object_is_no_farther_than_where_it_touches_the_ground() -> None:
-    ground = np.repeat(np.linspace(8.0, 2.0, SIZE[0])[:, None], SIZE[1], axis=1).astype(np.float32)
-    dynamic = np.zeros(SIZE, bool)
+    ground = np.repeat(np.linspace(8.0, 2.0, GROUND_SIZE[0])[:, None], GROUND_SIZE[1], axis=1).astype(np.float32)
+    dynamic = np.zeros(GROUND_SIZE, bool)
     dynamic[10:30, 20:28] = True
     depth = ground.copy()
     feet = ground[30, 0]
@@ -65,8 +66,8 @@ def test_standing_on_ground_object_is_no_farther_than_where_it_touches_the_groun
 
 
 def test_standing_on_ground_region_that_does_not_stand_out_keeps_its_depth() -> None:
-    depth = np.full(SIZE, 5.0, np.float32)
+    depth = np.full(GROUND_SIZE, 5.0, np.float32)
     depth[30:] = 4.8
-    dynamic = np.zeros(SIZE, bool)
+    dynamic = np.zeros(GROUND_SIZE, bool)
     dynamic[10:30, 20:28] = True
     np.testing.assert_array_equal(standing_on_ground(depth, dynamic), depth)
