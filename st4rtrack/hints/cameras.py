@@ -7,6 +7,7 @@ import numpy as np
 
 from st4rtrack.classical.given import Given
 from st4rtrack.classical.solver.cameras import solve_video
+from st4rtrack.classical.survey import PRIOR_FOCAL
 from st4rtrack.types import Video
 
 logger = logging.getLogger(__name__)
@@ -23,12 +24,15 @@ def solved_cameras(
         scale: network pixels per pixel of it, across and down.
         given: what is known so far, in network pixels.
     """
-    focal_px = None if given.focal_px is None else given.focal_px / scale[0]
+    focal_px, source = (None, "video") if given.focal_px is None else (given.focal_px / scale[0], given.focal_source)
     solved = solve_video(content, anchor_index=anchor_index, focal_px=focal_px, static=given.static)
+    if focal_px is None and solved.needs_focal:
+        logger.info("the global solver starts again with a focal length of a usual lens: %s", solved.distrust)
+        focal_px, source = PRIOR_FOCAL * max(content.width, content.height), "prior"
+        solved = solve_video(content, anchor_index=anchor_index, focal_px=focal_px, static=given.static)
     if not solved.trusted:
         logger.info("the global solver is not used: %s", solved.distrust)
         return None
-    source = "video" if given.focal_px is None else given.focal_source
     centre = np.array([content.width, content.height]) / 2
 
     def points(index: int) -> np.ndarray:

@@ -6,6 +6,7 @@ import pytest
 from st4rtrack.classical.given import Given
 from st4rtrack.classical.solver.cameras import SolvedCameras
 from st4rtrack.classical.solver.evidence import Evidence
+from st4rtrack.classical.survey import PRIOR_FOCAL
 from st4rtrack.geometry.transforms import rigid
 from st4rtrack.hints import cameras as module
 from st4rtrack.hints.cameras import solved_cameras
@@ -45,3 +46,19 @@ def test_solved_cameras_keep_a_known_focal_length_and_its_source(monkeypatch: py
 
 def test_solved_cameras_that_are_not_trusted_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert solved(monkeypatch, solution("too few static points"), Given())[0] is None
+
+
+def test_solved_cameras_start_again_with_a_usual_lens_where_the_focal_length_is_undetermined(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def solve(video: object, **options: object) -> SolvedCameras:
+        asked.append(options["focal_px"])
+        return solution("the focal length is undetermined" if options["focal_px"] is None else "")
+
+    monkeypatch.setattr(module, "solve_video", solve)
+    content = open_video(np.zeros((2, *SOURCE, 3), np.uint8))
+    given = solved_cameras(content, NETWORK, SCALE, 1, Given())
+    assert asked == [None, PRIOR_FOCAL * max(SOURCE)]
+    assert given is not None and given.focal_source == "prior"

@@ -75,6 +75,11 @@ class SolvedCameras:
         return self.px[seen], points[:, 2]
 
     @property
+    def needs_focal(self) -> bool:
+        """Only the focal length speaks against it: with a known one it may be trusted."""
+        return self.distrust.startswith("the focal length")
+
+    @property
     def trusted(self) -> bool:
         """Whether it can be used."""
         return not self.distrust
