@@ -132,7 +132,7 @@ class FusedGeometry:
         confidence = _confidence(frame.fused)
         points = transform_maps(view.anchor_from_frame, self._rays * frame.fused.depth[..., None]).astype(np.float32)
         there = self._grid + view.forward_flow
-        dynamic = self._anchor.dynamic | (sample_flow(frame.dynamic.astype(np.float32), there) > 0.5)
+        dynamic = sample_flow(frame.dynamic.astype(np.float32), there) > 0.5  # else the flow has slipped off the object
         tracking = self._tracks.next(view, frame.fused.depth, dynamic) if solved else self._tracks.last
         seen = sample_flow(confidence, there)
         return TwoPointmaps(Pointmap(tracking, seen), Pointmap(points, confidence, source=frame.fused.source))
