@@ -80,7 +80,7 @@ def dynamic_pixels(
         total += np.where(returned, length((static - there).astype(np.float32)), 0)
         looks += np.where(returned, _difference(grey, other.grey, static) - _difference(grey, other.grey, there), 0)
         count += returned
-    # without a valid flow nothing is said: lost flow is as often an occlusion
+    # a pixel without valid flow is not called dynamic: as often it is occluded
     residual, looks = total / np.maximum(count, 1), looks / np.maximum(count, 1)
     static = measured & (count > 0)
     noise = float(np.median(residual[static])) if static.any() else 0.0

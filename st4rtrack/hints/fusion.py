@@ -109,7 +109,7 @@ def fuse(
 def without_contradictions(prior: PriorDepth, alignment: Alignment, measured: np.ndarray) -> np.ndarray:
     """Measured depth [H, W] without what a good prior contradicts, 0 there.
 
-    What moves along with the camera has the flow of something far away. A prior that is right elsewhere tells.
+    An object that moves along with the camera has the flow of a distant one; a prior that is right elsewhere contradicts it.
     """
     known = (measured > 0) & (prior.values > 0)
     if not known.any():
