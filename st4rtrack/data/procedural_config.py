@@ -29,6 +29,7 @@ class ProceduralConfig:
         shadows: cast shadows of one light (a third of the cost).
         motion, camera_motion: scale of the motion of objects and of the camera.
         moving_share: share of the objects that move.
+        falling_share: share of those that are in the air at first, fall while they turn, and lie where they land.
         noise, blur, exposure: scale of sensor noise, of defocus and motion blur, of changes of exposure over the clip.
         jpeg: share of the clips that went through JPEG; on a GPU none does.
         min_fov_deg, max_fov_deg: field of view across the long side.
@@ -47,6 +48,7 @@ class ProceduralConfig:
     motion: float = 1.0
     camera_motion: float = 1.0
     moving_share: float = 0.6
+    falling_share: float = 0.0
     noise: float = 1.0
     blur: float = 1.0
     exposure: float = 1.0

@@ -1,7 +1,7 @@
 """Motion of the procedural world's objects: sliding, hopping, rolling, floating, swinging chains, squash and shear, on the ground."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn.functional import normalize
@@ -13,6 +13,7 @@ from st4rtrack.data.procedural_objects import NUM_LEGS, Groups, Shapes, support
 
 AIR_M = 0.02  # what floats stays this much above the ground
 CLEARANCE_M = 0.6  # from the camera to anything: z-depth at the image corner stays above 0.3 m
+GRAVITY = 9.81  # m/s^2
 FAR_BELOW_M = 1000.0  # where absent parts are kept: under the ground no ray meets them
 
 
@@ -107,6 +108,32 @@ def sample_motion(
     drift = ground_y(columns, place[..., 0], place[..., 2]) - ground_y(columns, *groups.centre[:, None, :, ::2].unbind(-1))
     place = torch.stack([place[..., 0], place[..., 1] + drift, place[..., 2]], -1)
     return Motion(rotation, place, deform, hop)
+
+
+def fall(
+    sampler: Sampler, groups: Groups, motion: Motion, time: torch.Tensor, config: ProceduralConfig
+) -> tuple[Groups, Motion]:
+    """Lets a share of what moves begin in the air, as thrown things do: free fall, turning, until the ground stops it (see `settle`)."""
+    count = groups.moving.shape[1]
+    falling = sampler.chance(config.falling_share, count) & groups.moving & ~groups.table
+    height, seconds = sampler.log_uniform(0.2, 2.0, count), sampler.uniform(1.5, 3.0, 1)
+    upward, spin = sampler.uniform(-0.5, 2.0, count), sampler.log_uniform(0.3, 8.0, count)
+    start = groups.centre[..., 1] - height
+    drop = (-start - groups.half_size.amin(-1)).clamp(min=0)
+    landing = (upward + torch.sqrt(upward.square() + 2 * GRAVITY * drop)) / GRAVITY
+    elapsed = (time - time[:, :1]).abs()  # clips run backwards too; things fall from the first frame on
+    moment = torch.minimum(elapsed[..., None] * seconds[:, None], landing[:, None])
+    way = motion.place - motion.place[:, :1]
+    share = moment / landing[:, None].clamp(min=1e-3)
+    end = torch.gather(way, 1, torch.full_like(way[:, :1], way.shape[1] - 1).long())
+    flat = groups.centre[:, None] * torch.tensor([1.0, 0.0, 1.0]) + end * share[..., None] * torch.tensor([1.0, 0.0, 1.0])
+    y = start[:, None] - upward[:, None] * moment + GRAVITY / 2 * moment.square()
+    place = torch.stack([flat[..., 0], y, flat[..., 2]], -1)
+    turn = axis_rotation(sampler.direction(count)[:, None].expand_as(place), spin[:, None] * moment)
+    chosen = falling[:, None, :, None]
+    rotation = torch.where(chosen[..., None], turn @ motion.rotation[:, :1], motion.rotation)
+    groups = replace(groups, standing=groups.standing & ~falling, rolling=groups.rolling & ~falling)
+    return groups, replace(motion, place=torch.where(chosen, place, motion.place), rotation=rotation)
 
 
 def sample_parts(sampler: Sampler, groups: Groups, deform: torch.Tensor, time: torch.Tensor, config: ProceduralConfig) -> Parts:

@@ -7,7 +7,7 @@ import torch
 from st4rtrack.data.procedural_camera import CameraPath, sample_camera, sample_intrinsics, sample_times
 from st4rtrack.data.procedural_config import SETTING_SHARES, SETTINGS, ProceduralConfig, Sampler, affine, named_choice
 from st4rtrack.data.procedural_ground import sample_waves
-from st4rtrack.data.procedural_motion import CLEARANCE_M, place_parts, sample_motion, sample_parts, settle
+from st4rtrack.data.procedural_motion import CLEARANCE_M, fall, place_parts, sample_motion, sample_parts, settle
 from st4rtrack.data.procedural_objects import sample_groups, sample_shapes
 from st4rtrack.data.procedural_paint import Light, Optics, sample_faces, sample_light, sample_optics
 
@@ -77,6 +77,8 @@ def sample_scenes(batch: int, config: ProceduralConfig, seed: int, first: int = 
     groups = sample_groups(sampler, path, tan_half, outdoors, config)
     shapes = sample_shapes(sampler, groups, config)
     motion = sample_motion(sampler, groups, path, time, waves, config.motion)
+    if config.falling_share > 0:
+        groups, motion = fall(sampler, groups, motion, time, config)
     parts = sample_parts(sampler, groups, motion.deform, time, config)
     world_from_group = settle(motion, parts, shapes, groups, waves)
     world_from_part, present = place_parts(parts, world_from_group, cameras)
