@@ -107,7 +107,7 @@ def test_cameras_are_recovered_from_images(clip: Walk) -> None:
 
 
 def test_cameras_and_structure_are_recovered_from_exact_tracks_among_moving_ones() -> None:
-    """Bounds: with six seeds and pycolmap 4.1 and 4.2 the focal length is 0.2 to 3.6 % off, rotations 0.1 to 1.1 degrees, points 0.1 to 1.5 %."""
+    """With six seeds, pycolmap 4.1 and 4.2: focal length 0.2 to 3.6 % off, rotations 0.1 to 1.1 degrees, points 0.1 to 1.5 %."""
     pytest.importorskip("pycolmap")
     cameras = path(12)
     rng = np.random.default_rng(1)
