@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, help="ONNX file of the teacher, for comparison")
     parser.add_argument("--sheet", type=Path, help="picture of the first frames")
     options = parser.parse_args()
-    prior = BuiltinPrior(load_monocular(options.weights, device="cpu", dtype="float32"))
+    prior = BuiltinPrior(load_monocular(options.weights, device="cpu"))
     methods: dict[str, Callable[[np.ndarray], np.ndarray]] = {"network": lambda rgb: 1 / prior(rgb, 0).values}
     if options.teacher:
         session = open_teacher(options.teacher)

@@ -142,7 +142,7 @@ class AnchoredGeometry:
         matches = _survey_matches(anchor_rgb, frames, static)
         motion = None
         if matches is not None and known.world_from_camera is None and known.depth is None:
-            motion = camera_motion(matches, known.focal_px)
+            motion = camera_motion(matches, known.focal_px, static)
             solved = None if solve is None or motion.kind in WITHOUT_DEPTH else solve()
             known = known if solved is None else solved
         if matches is not None and motion is not None and known.world_from_camera is None:
@@ -444,7 +444,7 @@ def motion_of(anchor_rgb: np.ndarray, frames: Sequence[np.ndarray], static: np.n
         static: [height, width] bool, the pixels of the anchor that may be used; `None`: all.
     """
     matches = _survey_matches(anchor_rgb, frames, static)
-    return None if matches is None else camera_motion(matches)
+    return None if matches is None else camera_motion(matches, static=static)
 
 
 def _survey_matches(anchor_rgb: np.ndarray, frames: Sequence[np.ndarray], static: np.ndarray | None) -> Matches | None:

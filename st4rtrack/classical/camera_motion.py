@@ -94,15 +94,16 @@ class _FrameEvidence:
     parallax: float
 
 
-def camera_motion(matches: Matches, focal_px: float | None = None) -> CameraMotion:
+def camera_motion(matches: Matches, focal_px: float | None = None, static: np.ndarray | None = None) -> CameraMotion:
     """Classifies the camera motion between an anchor and the frames matched with it.
 
     Args:
         matches: with frames around the anchor, any number of points all over the image.
         focal_px: where it is known.
+        static: bool in the order of the points, those that may be used: shares are of these; `None`: all.
     """
-    matches = _thinned(matches)
-    use = matches.valid.mean(1) >= MIN_MATCHED_SHARE
+    matches = _thinned(matches, np.arange(len(matches.anchor_px)) if static is None else np.flatnonzero(static))
+    use = matches.valid.sum(1) >= MIN_MATCHED_SHARE * max(len(matches.anchor_px), 1)
     if not use.any():
         return CameraMotion("unknown", "none")
     motion = length(matches.frame_px - matches.anchor_px)[use]
@@ -139,11 +140,9 @@ def _kind(evidence: _FrameEvidence) -> MotionKind:
     return "forward" if evidence.forward >= MIN_FORWARD else "general"
 
 
-def _thinned(matches: Matches) -> Matches:
-    """At most `NUM_POINTS` points, spread over the image."""
-    if len(matches.anchor_px) <= NUM_POINTS:
-        return matches
-    chosen = np.random.default_rng(0).choice(len(matches.anchor_px), NUM_POINTS, replace=False)
+def _thinned(matches: Matches, usable: np.ndarray) -> Matches:
+    """At most `NUM_POINTS` of the usable points (indices), spread over the image."""
+    chosen = usable if len(usable) <= NUM_POINTS else np.random.default_rng(0).choice(usable, NUM_POINTS, replace=False)
     return Matches(matches.anchor_px[chosen], matches.frame_px[:, chosen], matches.valid[:, chosen], matches.size)
 
 

@@ -145,7 +145,7 @@ def _numbers(row: list[str], width: int, columns: list[int], place: str) -> list
     values = [float(row[column]) for column in columns if _is_number(row[column])] if len(row) == width else []
     if len(values) != len(columns) or not np.isfinite(values).all():
         raise UserError(
-            f"{place} must be finite numbers in {width} columns, got {','.join(row)!r}; write one row per point, as 120.5,80"
+            f"{place} must be finite numbers in {width} columns, got {','.join(row)[:60]!r}; write one row per point, as 120.5,80"
         )
     return values
 

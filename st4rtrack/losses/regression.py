@@ -52,12 +52,12 @@ def keep(values: Tensor, mask: Tensor, otherwise: float = 0.0) -> Tensor:
 def length(vectors: Tensor) -> Tensor:
     """Euclidean length |v| over the last axis; gradient v / |v|, and 0 at 0.
 
-    The largest component's power of two is taken out first, so that squares neither overflow nor vanish; it costs no digit.
+    Each vector's power of two is taken out first, so that squares neither overflow nor vanish; it costs no digit.
     """
     if not vectors.numel():
         return vectors.sum(-1)
-    size = power_of_two(vectors.detach().abs().max())
-    return (vectors / size).norm(dim=-1) * size
+    size = power_of_two(vectors.detach().abs().amax(-1, keepdim=True))
+    return (vectors / size).norm(dim=-1) * size[..., 0]
 
 
 def power_of_two(size: Tensor) -> Tensor:

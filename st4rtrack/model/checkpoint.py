@@ -59,12 +59,12 @@ def load_model(source: str | Path | None = None, *, device: str = "auto", dtype:
     return model.to(chosen_device, chosen_dtype)
 
 
-def load_monocular(source: str | Path | None = None, *, device: str = "auto", dtype: str = "auto") -> MonocularNetwork:
-    """Load encoder and monocular head of a checkpoint, ready for inference.
+def load_monocular(source: str | Path | None = None, *, device: str = "auto") -> MonocularNetwork:
+    """Load encoder and monocular head of a checkpoint, ready for inference in float32: fast enough, and no precision check.
 
     Args:
         source: `None` for the embedded weights; a file of `st4rtrack train mono`; or a whole network with a monocular head.
-        device, dtype: as of `load_model`.
+        device: as of `load_model`.
     Raises:
         UserError: the checkpoint has no monocular head, or is damaged.
     """
@@ -79,8 +79,7 @@ def load_monocular(source: str | Path | None = None, *, device: str = "auto", dt
             raise UserError(f"checkpoint {name} is damaged: {key} is missing or has another shape; make or fetch it again")
     network.load_state_dict({key: _as_float(weights[key], key, name) for key in expected}, assign=True)
     network.name, network.weights_hash = name, _hash(weights)
-    chosen = choose_device(device)
-    return network.to(chosen, choose_dtype(dtype, chosen), memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
+    return network.to(choose_device(device), memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
 
 
 def _read_monocular(source: str | Path | None) -> tuple[ModelConfig, dict[str, Tensor], str]:

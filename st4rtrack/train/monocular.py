@@ -367,7 +367,7 @@ def held_out_batches(source: DepthSource, count: int, size: tuple[int, int], bat
 def first_network(config: ModelConfig, init: str, seed: int) -> MonocularNetwork:
     """The network as training begins, see `train_monocular`."""
     if init not in ("", "imagenet", "random") and Path(init).suffix != ".pth":
-        network = load_monocular(init, device="cpu", dtype="float32")
+        network = load_monocular(init, device="cpu")
         if network.config != config:
             raise UserError(f"--init {init} is of another architecture than this preset")
         return network.train().requires_grad_(True)

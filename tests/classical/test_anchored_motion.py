@@ -116,7 +116,8 @@ def test_static_mask_keeps_a_moving_body_out_of_survey_and_poses() -> None:
     assert all(solved)
     unaware = AnchoredGeometry.of(rgb[0], rgb[1:], given=Given(focal_px=LOOK.focal_px))
     misled, _ = follow(unaware, rgb[1:])
-    assert np.median(angles_deg(masked, clip)) < 0.5 < np.median(angles_deg(misled, clip))
+    # measured with OpenCV 4.10 and 5.0, three other bodies: 0.3 to 0.5 with the mask, 4.0 to 5.5 without
+    assert np.median(angles_deg(masked, clip)) < 1 < np.median(angles_deg(misled, clip)) / 3
 
 
 @pytest.mark.parametrize("source", ["metadata", "user"])

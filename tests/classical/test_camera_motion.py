@@ -10,17 +10,21 @@ from st4rtrack.classical.survey import Matches
 from st4rtrack.geometry.camera import pixel_grid
 from tests.classical.scenes import Room
 
-ROOM = Room(3, height=144, width=192)
+ROOM_SIZE = (144, 192)
+ROOM = Room(3, height=ROOM_SIZE[0], width=ROOM_SIZE[1])
 
 
-def motion_of(num_frames: int = 12, room: Room = ROOM, **motion: object) -> CameraMotion:
+def motion_of(num_frames: int = 12, room: Room = ROOM, static: np.ndarray | None = None, **motion: object) -> CameraMotion:
     greys = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in room.video(num_frames, **motion)]
     forward = [dense_flow(greys[0], grey) for grey in greys[1:]]
     valid = [returns(flow, dense_flow(grey, greys[0])) for flow, grey in zip(forward, greys[1:], strict=True)]
     size = greys[0].shape
     grid = pixel_grid(*size)
     pixels = np.stack([(grid + flow).reshape(-1, 2) for flow in forward])
-    return camera_motion(Matches(grid.reshape(-1, 2), pixels, np.stack(valid).reshape(len(valid), -1), (size[0], size[1])))
+    matches = Matches(grid.reshape(-1, 2), pixels, np.stack(valid).reshape(len(valid), -1), (size[0], size[1]))
+    if static is not None:
+        matches.valid[:] &= static.ravel()
+    return camera_motion(matches, static=static)
 
 
 @pytest.mark.parametrize("balls", [0, 6])
@@ -54,6 +58,12 @@ def test_camera_motion_along_the_axis_is_forward(z: float) -> None:
 def test_camera_motion_sideways_has_good_parallax() -> None:
     found = motion_of(x=0.9, yaw_deg=-4)
     assert (found.kind, found.parallax) == ("general", "good")
+
+
+def test_camera_motion_static_mask_of_a_quarter_of_the_image_leaves_the_kind() -> None:
+    static = pixel_grid(*ROOM_SIZE)[..., 0] < ROOM_SIZE[1] / 4
+    assert motion_of(x=0.9, yaw_deg=-4, static=static).kind == "general"
+    assert motion_of(x=0.9, yaw_deg=-4, static=np.zeros(ROOM_SIZE, bool)).kind == "unknown"
 
 
 def test_camera_motion_without_matches_is_unknown() -> None:

@@ -195,7 +195,9 @@ def test_open_video_cut_off_within_its_last_second_warns(
     path = encode(tmp_path / name, frames, codec=codec, container_options=options, g="12", b="4M")
     assert len(list(open_video(path).frames())) == 36 and not caplog.text
     data = path.read_bytes()
-    path.write_bytes(data[: int(0.7 * len(data))])
+    path.write_bytes(
+        data[: int(0.7 * len(data)) // 188 * 188 + 94]
+    )  # within a packet of MPEG-TS: nothing tells a cut between two
     video = open_video(path)
     assert 10 < len(video) < 36 and len(list(video.frames())) == len(video)
     assert "cut short" in caplog.text and str(len(video)) in caplog.text

@@ -46,6 +46,13 @@ def test_read_queries_with_decimal_commas_between_commas_raises(tmp_path: Path) 
         read_queries(tmp_path / "points.csv")
 
 
+def test_read_queries_of_one_long_line_quotes_its_start(tmp_path: Path) -> None:
+    (tmp_path / "points.csv").write_text("1," * 1000)
+    with pytest.raises(UserError, match="one row per point") as refused:
+        read_queries(tmp_path / "points.csv")
+    assert len(str(refused.value)) < 400
+
+
 @pytest.mark.parametrize("content", ["", "u,v\n", "1,2,3,4\n", "a,b\nc,d\n", "1\n", "1,nan\n", "1,2\n3\n"])
 def test_other_content_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "bad.csv").write_text(content)

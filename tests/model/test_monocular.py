@@ -110,7 +110,8 @@ def test_monocular_network_wrong_size_raises() -> None:
 def test_load_monocular_half_precision_file_gives_the_same_depth(tmp_path: Path) -> None:
     network = new_monocular(SMALL, seed=0).half().float()
     save_model(network, tmp_path / "mono.safetensors", dtype=torch.float16)
-    loaded = load_monocular(tmp_path / "mono.safetensors", device="cpu", dtype="float32")
+    loaded = load_monocular(tmp_path / "mono.safetensors", device="cpu")
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
     images = torch.rand(1, 3, 32, 48)
     torch.testing.assert_close(loaded(images).log_depth, network(images).log_depth)
 
@@ -119,7 +120,7 @@ def test_load_monocular_whole_network_gives_the_depth_of_its_head(tmp_path: Path
     torch.manual_seed(0)
     network = St4RTrack(SMALL).eval()
     save_model(network, tmp_path / "whole.safetensors")
-    loaded = load_monocular(tmp_path / "whole.safetensors", device="cpu", dtype="float32")
+    loaded = load_monocular(tmp_path / "whole.safetensors", device="cpu")
     images = torch.rand(1, 3, 32, 48)
     torch.testing.assert_close(loaded(images).log_depth, network.monocular(network.encode(images)).log_depth)
     assert load_model(tmp_path / "whole.safetensors", device="cpu", dtype="float32").config == SMALL

@@ -51,7 +51,7 @@ def _builtin(weights: Path | None, device: str) -> DepthPrior:
     from st4rtrack.hints.depth_prior.builtin import BuiltinPrior
     from st4rtrack.model.checkpoint import load_monocular
 
-    return BuiltinPrior(load_monocular(weights, device=device, dtype="float32"))  # fast enough, and no self-check
+    return BuiltinPrior(load_monocular(weights, device=device))
 
 
 def _model(source: str, word: str, rest: str, device: str) -> DepthPrior:
