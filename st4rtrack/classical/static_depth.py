@@ -7,7 +7,7 @@ Symbols: ray = (x / z, y / z, 1) of a pixel; w inverse z-depth; a + w t the poin
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import cv2
@@ -22,6 +22,8 @@ from st4rtrack.geometry.vectors import length
 
 BASELINES = (0.04, 0.12)
 """Baselines of neighbours before and after a frame, in units of its median depth: near ones match, far ones are exact."""
+MAX_LONGER = 2.0
+"""Times the baseline that a neighbour may have whose flow is computed already."""
 MAX_ROTATION = np.deg2rad(25)
 FRAMES_APART = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """Distances of neighbours that are considered: few, so that most pairs of frames serve both (`PairFlows`)."""
@@ -56,12 +58,15 @@ class StaticDepth:
         return self.depth > 0
 
 
-def neighbours(world_from_camera: np.ndarray, index: int, median_depth: float) -> list[int]:
+def neighbours(
+    world_from_camera: np.ndarray, index: int, median_depth: float, at_hand: Collection[int] = ()
+) -> list[int]:
     """Frames from which to triangulate a frame: on either side, the first ones beyond some baselines.
 
     Args:
         world_from_camera: [T, 4, 4], NaN where unsolved.
         median_depth: of the frame, in the cameras' unit.
+        at_hand: frames whose flow is known: up to a baseline of `MAX_LONGER`, they are preferred.
     """
     relative = invert_rigid(world_from_camera[index]) @ world_from_camera
     baseline = length(relative[:, :3, 3]) / median_depth
@@ -72,7 +77,8 @@ def neighbours(world_from_camera: np.ndarray, index: int, median_depth: float) -
         for wanted in BASELINES:
             near = [way[apart - 1] for apart in FRAMES_APART if apart <= len(way)]
             beyond = [k for k in near if usable[k] and baseline[k] >= wanted and k not in chosen]
-            chosen.update(beyond[:1])
+            known = [k for k in beyond if k in at_hand and baseline[k] < MAX_LONGER * wanted]
+            chosen.update((known or beyond)[:1])
     return sorted(chosen)
 
 
@@ -106,6 +112,10 @@ class PairFlows:
             self._kept.popitem(last=False)
         return flows
 
+    def at_hand(self, index: int) -> set[int]:
+        """Frames between which and a frame the flow is kept."""
+        return {a + b - index for a, b in self._kept if index in (a, b)}
+
     def _key(self, a: int, b: int) -> tuple[int, int]:
         return min(a, b), max(a, b)
 
@@ -114,7 +124,9 @@ class PairFlows:
         size = (here.shape[0], here.shape[1])
         camera = invert_rigid(self._world_from_camera[other]) @ self._world_from_camera[index]
         start, back = (_plane_flow(each, self._focal_px, size, median_depth) for each in (camera, invert_rigid(camera)))
-        return dense_flow(here, there, start, to_pixels=True), dense_flow(there, here, back, to_pixels=True)
+        pairs = ((here, there, start), (there, here, back))
+        forward, backward = (dense_flow(*pair, to_pixels=True, quick=True) for pair in pairs)
+        return forward, backward
 
 
 def static_depth(
@@ -134,7 +146,9 @@ def static_depth(
         median_depth: a guess of the frame's median depth: it starts the flow and chooses the neighbours.
         size: (height, width).
     """
-    chosen = neighbours(world_from_camera, index, median_depth) if np.isfinite(world_from_camera[index]).all() else []
+    chosen = []
+    if np.isfinite(world_from_camera[index]).all():
+        chosen = neighbours(world_from_camera, index, median_depth, flows.at_hand(index))
     cameras = [invert_rigid(world_from_camera[k]) @ world_from_camera[index] for k in chosen]
     pairs = flows.between(index, chosen, median_depth)
     valid = [returns(forward, backward, share=0.02) for forward, backward in pairs]

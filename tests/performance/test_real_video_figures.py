@@ -20,6 +20,7 @@ from real_video_figures import (
     motion_percent,
     path_ate_percent,
     projected,
+    static_depth_figures,
     static_reprojection_px,
     step_ratio,
     track_figures,
@@ -73,6 +74,21 @@ def test_depth_figures_missing_prediction_is_a_miss_and_no_scale(true_depth: np.
     figures = depth_figures(predicted, true_depth)
     assert figures["within_percent"] == pytest.approx(80)
     assert figures["log_scale_std"] == pytest.approx(0, abs=1e-9)
+
+
+def test_static_depth_figures_of_a_group_are_its_share_and_errors(true_depth: np.ndarray) -> None:
+    far = np.zeros(true_depth.shape, bool)
+    far[:, HEIGHT // 2 :] = True
+    predicted = 2 * np.where(far, 1.1 * true_depth, true_depth)
+    predicted[:, 1] *= 1.02
+    figures = static_depth_figures(predicted, true_depth, {"near": ~far, "far": far})
+    rows = HEIGHT - 1  # one has no true depth
+    assert figures["far"]["share_percent"] == pytest.approx(100 * (HEIGHT // 2) / rows)
+    near, far_figures = figures["near"], figures["far"]
+    scale = 1.1 if HEIGHT // 2 > rows / 2 else 1.0  # of the median: one group is right
+    assert (near if scale == 1.0 else far_figures)["near_percent"] >= 80
+    assert abs(near["median_error_percent"] - far_figures["median_error_percent"]) == pytest.approx(9.5, abs=1.0)
+    assert np.isnan(static_depth_figures(predicted, true_depth, {"none": far & ~far})["none"]["near_percent"])
 
 
 def test_camera_figures_similar_path_has_no_ate_and_its_rotation_error() -> None:
