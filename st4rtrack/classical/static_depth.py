@@ -22,8 +22,8 @@ from st4rtrack.geometry.vectors import length
 
 BASELINES = (0.04, 0.12)
 """Baselines of neighbours before and after a frame, in units of its median depth: near ones match, far ones are exact."""
-MAX_LONGER = 2.0
-"""Times the baseline that a neighbour may have whose flow is computed already."""
+KNOWN_BASELINES = (0.75, 2.0)
+"""Between which multiples of these baselines a neighbour is preferred whose flow is computed already."""
 MAX_ROTATION = np.deg2rad(25)
 FRAMES_APART = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """Distances of neighbours that are considered: few, so that most pairs of frames serve both (`PairFlows`)."""
@@ -58,15 +58,13 @@ class StaticDepth:
         return self.depth > 0
 
 
-def neighbours(
-    world_from_camera: np.ndarray, index: int, median_depth: float, at_hand: Collection[int] = ()
-) -> list[int]:
+def neighbours(world_from_camera: np.ndarray, index: int, median_depth: float, at_hand: Collection[int] = ()) -> list[int]:
     """Frames from which to triangulate a frame: on either side, the first ones beyond some baselines.
 
     Args:
         world_from_camera: [T, 4, 4], NaN where unsolved.
         median_depth: of the frame, in the cameras' unit.
-        at_hand: frames whose flow is known: up to a baseline of `MAX_LONGER`, they are preferred.
+        at_hand: frames whose flow is computed already.
     """
     relative = invert_rigid(world_from_camera[index]) @ world_from_camera
     baseline = length(relative[:, :3, 3]) / median_depth
@@ -77,7 +75,8 @@ def neighbours(
         for wanted in BASELINES:
             near = [way[apart - 1] for apart in FRAMES_APART if apart <= len(way)]
             beyond = [k for k in near if usable[k] and baseline[k] >= wanted and k not in chosen]
-            known = [k for k in beyond if k in at_hand and baseline[k] < MAX_LONGER * wanted]
+            low, high = wanted * KNOWN_BASELINES[0], wanted * KNOWN_BASELINES[1]
+            known = [k for k in near if k in at_hand and usable[k] and low <= baseline[k] < high and k not in chosen]
             chosen.update((known or beyond)[:1])
     return sorted(chosen)
 
