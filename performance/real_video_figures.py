@@ -40,7 +40,7 @@ def depth_figures(predicted: np.ndarray, true: np.ndarray) -> dict[str, float]:
 
 
 def static_depth_figures(predicted: np.ndarray, true: np.ndarray, groups: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    """Errors of the depth of groups of pixels, all [time, height, width], after one median scale for all frames.
+    """Errors of the depth of groups of pixels, all [time, height, width], after one scale for all: the median of the first with pixels.
 
     Args:
         predicted, true: as of `depth_figures`.
@@ -52,7 +52,9 @@ def static_depth_figures(predicted: np.ndarray, true: np.ndarray, groups: dict[s
     known = _is_depth(predicted) & _is_depth(true)
     with np.errstate(divide="ignore", invalid="ignore"):
         log_error = np.log(predicted / true)
-    error = np.abs(np.expm1(log_error - np.median(log_error[known]))) if known.any() else log_error
+    first = next((chosen for chosen in groups.values() if (known & chosen).any()), known)
+    scale = np.median(log_error[known & first]) if (known & first).any() else 0.0
+    error = np.abs(np.expm1(log_error - scale))
     found = {}
     for name, chosen in groups.items():
         errors = error[known & chosen]

@@ -165,16 +165,17 @@ def depth_from_flow(
         cameras: `other_from_frame` [4, 4] of each.
         size: (height, width).
     """
+    result = StaticDepth(np.zeros(size, np.float32), np.full(size, np.inf, np.float32))
     if len(flows) < MIN_VIEWS:
-        return StaticDepth(np.zeros(size, np.float32), np.full(size, np.inf, np.float32))
-    grid = pixel_grid(*size).reshape(-1, 2)
+        return result
+    chosen = np.flatnonzero(np.sum(valid, axis=0) >= MIN_VIEWS)
+    grid = pixel_grid(*size).reshape(-1, 2)[chosen]
     rays = pixel_rays(grid, focal_px, size)
     views = [
-        _View.of(rays, grid + flow.reshape(-1, 2), mask.ravel(), camera, focal_px, size)
+        _View.of(rays, grid + flow.reshape(-1, 2)[chosen], mask.ravel()[chosen], camera, focal_px, size)
         for flow, mask, camera in zip(flows, valid, cameras, strict=True)
     ]
     long_side = max(size)
-    seen = np.sum([view.valid for view in views], axis=0)
     best, lowest = np.zeros(len(rays), np.float32), np.full(len(rays), np.inf, np.float32)
     for view in views:
         proposed = view.inverse_depth()
@@ -187,12 +188,12 @@ def depth_from_flow(
     wrong = np.minimum(
         _mean_cost(views, inverse * np.float32(WRONG_DEPTH), cut), _mean_cost(views, inverse / np.float32(WRONG_DEPTH), cut)
     )
-    known = (inverse > 0) & (seen >= MIN_VIEWS) & (cost < MAX_ERROR * long_side) & (wrong > cost + MIN_COST * long_side)
+    known = (inverse > 0) & (cost < MAX_ERROR * long_side) & (wrong > cost + MIN_COST * long_side)
     noise = np.maximum(cost, FLOW_NOISE * long_side)
     error = noise / np.maximum(inverse * np.sqrt(information), 1e-9)
-    depth = np.where(known, 1 / np.maximum(inverse, 1e-9), 0.0).astype(np.float32)
-    log_error = np.where(known, error, np.inf).astype(np.float32)
-    return StaticDepth(depth.reshape(size), log_error.reshape(size))
+    result.depth.ravel()[chosen[known]] = 1 / inverse[known]
+    result.log_error.ravel()[chosen[known]] = error[known]
+    return result
 
 
 @dataclass(frozen=True)

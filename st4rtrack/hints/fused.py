@@ -162,7 +162,7 @@ class FusedGeometry:
         measured = without_contradictions(prior, alignment, measured)
         static = fuse(prior, alignment, measured, log_error)
         dynamic = self._dynamic(index, static, view)
-        fused = fuse(prior, alignment, measured, log_error, dynamic)
+        fused = fuse(prior, alignment, measured, log_error, dynamic) if dynamic.any() else static
         depth = standing_on_ground(fused.depth, dynamic)
         if index not in self._unsolved:
             depth = self._with_objects(index, depth, dynamic, view)
