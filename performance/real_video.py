@@ -31,6 +31,7 @@ from real_video_figures import (
     motion_percent,
     path_ate_percent,
     projected,
+    static_depth_figures,
     static_reprojection_px,
     step_ratio,
     track_figures,
@@ -49,7 +50,7 @@ from st4rtrack.io.worldtrack import WorldTrackSequence, find_worldtrack, read_wo
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.reconstruct import reconstruct
-from st4rtrack.types import Scene, Video
+from st4rtrack.types import DepthSource, Scene, Video
 
 NUM_FRAMES = 64
 DEPTH_SEQUENCES = ("hololens_office", "tartan_hospital", "kitchen_static")
@@ -172,6 +173,19 @@ def depth_part(runner: Runner) -> Iterator[Row]:
             yield {"name": sequence.name, "kind": kind, **depth_figures(predicted, true)}
 
 
+def static_part(runner: Runner) -> Iterator[Row]:
+    """Depth of the pixels that the scene takes for static, and of those of them that several views measure."""
+    for sequence in (sequence for sequence in runner.sequences() if sequence.has_depth):
+        scene = runner.scene(sequence.video, fit="stretch")
+        row, column = nearest_pixel(source_grid(scene), sequence.video.height, sequence.video.width)
+        true = sequence.read_depth()[:, row, column]
+        predicted = np.stack([camera_depth(scene, t) for t in range(len(scene))])
+        source = np.asarray(scene.reconstruction.source)
+        groups = {"measured": source == DepthSource.MEASURED, "all static": source != DepthSource.DYNAMIC}
+        for kind, figures in static_depth_figures(predicted, true, groups).items():
+            yield {"name": sequence.name, "kind": kind, **figures}
+
+
 def cameras_part(runner: Runner) -> Iterator[Row]:
     """Cameras of all sequences, beside those of the solver alone."""
     for sequence in runner.sequences():
@@ -281,6 +295,7 @@ def pictures_part(runner: Runner) -> Iterator[Row]:
 
 PARTS: dict[str, tuple[str, Callable[[Runner], Iterator[Row]]]] = {
     "depth": ("Depth, one median scale per sequence", depth_part),
+    "static": ("Depth of static pixels, one median scale per sequence", static_part),
     "cameras": ("Cameras of sequences with truth", cameras_part),
     "tracks": ("2D tracks, pixels of an image with a long side of 256", tracks_part),
     "clips": ("Clips without truth", clips_part),

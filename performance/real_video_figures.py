@@ -11,6 +11,8 @@ from st4rtrack.metrics.depth import RelativeDepth
 
 FIT_ROUNDS = 10
 MIN_SOLVED = 3
+NEAR_DEPTH = 0.03
+"""Relative error of the depth of a static point that counts as right."""
 TRACK_LIMITS_PX = (1, 2, 4)
 LONG_SIDE_PX = 256
 """Size of the image in which the errors of 2D tracks are counted."""
@@ -35,6 +37,33 @@ def depth_figures(predicted: np.ndarray, true: np.ndarray) -> dict[str, float]:
     found = scores.result()
     spread = float(np.std(log_scales)) if log_scales else np.nan
     return {"abs_rel": found.abs_rel, "within_percent": found.delta_1_25, "log_scale_std": spread}
+
+
+def static_depth_figures(predicted: np.ndarray, true: np.ndarray, groups: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """Errors of the depth of groups of pixels, all [time, height, width], after one scale for all: the median of the first with pixels.
+
+    Args:
+        predicted, true: as of `depth_figures`.
+        groups: bool, by name.
+    Returns:
+        Of each group `share_percent` of the pixels with a true depth, `median_error_percent` (relative), and `near_percent`: share of the
+        group within `NEAR_DEPTH`.
+    """
+    known = _is_depth(predicted) & _is_depth(true)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_error = np.log(predicted / true)
+    first = next((chosen for chosen in groups.values() if (known & chosen).any()), known)
+    scale = np.median(log_error[known & first]) if (known & first).any() else 0.0
+    error = np.abs(np.expm1(log_error - scale))
+    found = {}
+    for name, chosen in groups.items():
+        errors = error[known & chosen]
+        found[name] = {
+            "share_percent": 100 * len(errors) / max(int(_is_depth(true).sum()), 1),
+            "median_error_percent": 100 * float(np.median(errors)) if len(errors) else np.nan,
+            "near_percent": 100 * float((errors < NEAR_DEPTH).mean()) if len(errors) else np.nan,
+        }
+    return found
 
 
 def camera_figures(predicted: np.ndarray, true: np.ndarray, focal_ratio: float) -> dict[str, float]:

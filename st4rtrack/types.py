@@ -94,6 +94,8 @@ class DepthSource(IntEnum):
     PRIOR = 1
     """A depth prior."""
     NETWORK = 2
+    DYNAMIC = 3
+    """A depth prior, on pixels that show a dynamic object at this time."""
 
 
 @dataclass
@@ -104,7 +106,8 @@ class Pointmap:
         points_world: [height, width, 3] in the anchor's camera frame, world units.
         confidence: [height, width], > 1, larger is surer.
         valid: [height, width] bool, where truth exists (truth only).
-        moving: [height, width] bool, the pixel shows something that moves in the world during the video; `None` where nobody asked.
+        moving: [height, width] bool, the pixel shows something that moves in the world, during the video or, where the geometry is
+            fused with a depth prior, within 8 frames; `None` where nobody asked.
         source: [height, width] uint8, where the depth comes from, as of `DepthSource`; `None` where nothing but a network could be.
     """
 
@@ -122,10 +125,12 @@ class TwoPointmaps:
     Attributes:
         tracking: X_j^i, where the content of the anchor has moved.
         reconstruction: X_j^j, the content of image j.
+        world_from_camera: [4, 4] of image j, where the points were made with a known camera; `None` where PnP has to find it.
     """
 
     tracking: Pointmap
     reconstruction: Pointmap
+    world_from_camera: Array | None = None
 
 
 @dataclass

@@ -7,7 +7,7 @@ Symbols: ray = (x / z, y / z, 1) of a pixel; w inverse z-depth; a + w t the poin
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import cv2
@@ -22,6 +22,8 @@ from st4rtrack.geometry.vectors import length
 
 BASELINES = (0.04, 0.12)
 """Baselines of neighbours before and after a frame, in units of its median depth: near ones match, far ones are exact."""
+KNOWN_BASELINES = (0.75, 2.0)
+"""Between which multiples of these baselines a neighbour is preferred whose flow is computed already."""
 MAX_ROTATION = np.deg2rad(25)
 FRAMES_APART = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """Distances of neighbours that are considered: few, so that most pairs of frames serve both (`PairFlows`)."""
@@ -56,12 +58,13 @@ class StaticDepth:
         return self.depth > 0
 
 
-def neighbours(world_from_camera: np.ndarray, index: int, median_depth: float) -> list[int]:
+def neighbours(world_from_camera: np.ndarray, index: int, median_depth: float, at_hand: Collection[int] = ()) -> list[int]:
     """Frames from which to triangulate a frame: on either side, the first ones beyond some baselines.
 
     Args:
         world_from_camera: [T, 4, 4], NaN where unsolved.
         median_depth: of the frame, in the cameras' unit.
+        at_hand: frames whose flow is computed already.
     """
     relative = invert_rigid(world_from_camera[index]) @ world_from_camera
     baseline = length(relative[:, :3, 3]) / median_depth
@@ -72,7 +75,9 @@ def neighbours(world_from_camera: np.ndarray, index: int, median_depth: float) -
         for wanted in BASELINES:
             near = [way[apart - 1] for apart in FRAMES_APART if apart <= len(way)]
             beyond = [k for k in near if usable[k] and baseline[k] >= wanted and k not in chosen]
-            chosen.update(beyond[:1])
+            low, high = wanted * KNOWN_BASELINES[0], wanted * KNOWN_BASELINES[1]
+            known = [k for k in near if k in at_hand and usable[k] and low <= baseline[k] < high and k not in chosen]
+            chosen.update((known or beyond)[:1])
     return sorted(chosen)
 
 
@@ -106,6 +111,10 @@ class PairFlows:
             self._kept.popitem(last=False)
         return flows
 
+    def at_hand(self, index: int) -> set[int]:
+        """Frames between which and a frame the flow is kept."""
+        return {a + b - index for a, b in self._kept if index in (a, b)}
+
     def _key(self, a: int, b: int) -> tuple[int, int]:
         return min(a, b), max(a, b)
 
@@ -114,7 +123,9 @@ class PairFlows:
         size = (here.shape[0], here.shape[1])
         camera = invert_rigid(self._world_from_camera[other]) @ self._world_from_camera[index]
         start, back = (_plane_flow(each, self._focal_px, size, median_depth) for each in (camera, invert_rigid(camera)))
-        return dense_flow(here, there, start, to_pixels=True), dense_flow(there, here, back, to_pixels=True)
+        pairs = ((here, there, start), (there, here, back))
+        forward, backward = (dense_flow(*pair, to_pixels=True, quick=True) for pair in pairs)
+        return forward, backward
 
 
 def static_depth(
@@ -134,7 +145,9 @@ def static_depth(
         median_depth: a guess of the frame's median depth: it starts the flow and chooses the neighbours.
         size: (height, width).
     """
-    chosen = neighbours(world_from_camera, index, median_depth) if np.isfinite(world_from_camera[index]).all() else []
+    chosen = []
+    if np.isfinite(world_from_camera[index]).all():
+        chosen = neighbours(world_from_camera, index, median_depth, flows.at_hand(index))
     cameras = [invert_rigid(world_from_camera[k]) @ world_from_camera[index] for k in chosen]
     pairs = flows.between(index, chosen, median_depth)
     valid = [returns(forward, backward, share=0.02) for forward, backward in pairs]
@@ -152,16 +165,17 @@ def depth_from_flow(
         cameras: `other_from_frame` [4, 4] of each.
         size: (height, width).
     """
+    result = StaticDepth(np.zeros(size, np.float32), np.full(size, np.inf, np.float32))
     if len(flows) < MIN_VIEWS:
-        return StaticDepth(np.zeros(size, np.float32), np.full(size, np.inf, np.float32))
-    grid = pixel_grid(*size).reshape(-1, 2)
+        return result
+    chosen = np.flatnonzero(np.sum(valid, axis=0) >= MIN_VIEWS)
+    grid = pixel_grid(*size).reshape(-1, 2)[chosen]
     rays = pixel_rays(grid, focal_px, size)
     views = [
-        _View.of(rays, grid + flow.reshape(-1, 2), mask.ravel(), camera, focal_px, size)
+        _View.of(rays, grid + flow.reshape(-1, 2)[chosen], mask.ravel()[chosen], camera, focal_px, size)
         for flow, mask, camera in zip(flows, valid, cameras, strict=True)
     ]
     long_side = max(size)
-    seen = np.sum([view.valid for view in views], axis=0)
     best, lowest = np.zeros(len(rays), np.float32), np.full(len(rays), np.inf, np.float32)
     for view in views:
         proposed = view.inverse_depth()
@@ -174,12 +188,12 @@ def depth_from_flow(
     wrong = np.minimum(
         _mean_cost(views, inverse * np.float32(WRONG_DEPTH), cut), _mean_cost(views, inverse / np.float32(WRONG_DEPTH), cut)
     )
-    known = (inverse > 0) & (seen >= MIN_VIEWS) & (cost < MAX_ERROR * long_side) & (wrong > cost + MIN_COST * long_side)
+    known = (inverse > 0) & (cost < MAX_ERROR * long_side) & (wrong > cost + MIN_COST * long_side)
     noise = np.maximum(cost, FLOW_NOISE * long_side)
     error = noise / np.maximum(inverse * np.sqrt(information), 1e-9)
-    depth = np.where(known, 1 / np.maximum(inverse, 1e-9), 0.0).astype(np.float32)
-    log_error = np.where(known, error, np.inf).astype(np.float32)
-    return StaticDepth(depth.reshape(size), log_error.reshape(size))
+    result.depth.ravel()[chosen[known]] = 1 / inverse[known]
+    result.log_error.ravel()[chosen[known]] = error[known]
+    return result
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import torch
 
-from st4rtrack.classical.flow import returns, sample_flow
+from st4rtrack.classical.flow import reached, returns, sample_flow
 from st4rtrack.classical.two_view import pixel_rays
 from st4rtrack.geometry.camera import pixel_grid
-from st4rtrack.geometry.vectors import length
+from st4rtrack.geometry.vectors import dot, length
 from st4rtrack.hints.steps import Flows
 from st4rtrack.model.hints import fill_in
 
@@ -69,16 +69,15 @@ def dynamic_pixels(
     size = (depth.shape[0], depth.shape[1])
     if not others:
         return np.zeros(size, bool)
-    grid = pixel_grid(*size)
-    rays = pixel_rays(grid, focal_px, size)
+    rays = pixel_rays(pixel_grid(*size), focal_px, size).astype(np.float32)
     total, count, looks = (np.zeros(size, np.float32) for _ in range(3))
     for other in others:
         forward, backward = other.flows
         returned = returns(forward, backward)
-        there = grid + forward
+        there, looked_at = reached(forward), other.grey.astype(np.float32)
         static = _nearest_static(rays, depth, there, other.camera, focal_px)
-        total += np.where(returned, length((static - there).astype(np.float32)), 0)
-        looks += np.where(returned, _difference(grey, other.grey, static) - _difference(grey, other.grey, there), 0)
+        total += np.where(returned, length(static - there), 0)
+        looks += np.where(returned, _difference(grey, looked_at, static) - _difference(grey, looked_at, there), 0)
         count += returned
     # a pixel without valid flow is not called dynamic: as often it is occluded
     residual, looks = total / np.maximum(count, 1), looks / np.maximum(count, 1)
@@ -121,11 +120,12 @@ def _background(depth: np.ndarray, dynamic: np.ndarray) -> np.ndarray:
 def _nearest_static(rays: np.ndarray, depth: np.ndarray, there: np.ndarray, camera: np.ndarray, focal_px: float) -> np.ndarray:
     """Pixel [H, W, 2] of the static point on each ray, not far before the depth, that is seen nearest to where the flow leads."""
     size = depth.shape
-    a, t = (rays @ camera[:3, :3].T).astype(np.float32), camera[:3, 3].astype(np.float32)
+    turned, t = camera[:3, :3].astype(np.float32), camera[:3, 3].astype(np.float32)
+    a = (rays.reshape(-1, 3) @ turned.T).reshape(rays.shape)
     centre = np.array((size[1] / 2, size[0] / 2), np.float32)
-    target = ((there - centre) / focal_px).astype(np.float32)
+    target = (there - centre) / np.float32(focal_px)
     across, along = t[:2] - target * t[2], target * a[..., 2:] - a[..., :2]
-    inverse = (across * along).sum(-1) / np.maximum((across**2).sum(-1), 1e-12)
+    inverse = dot(across, along) / np.maximum(dot(across, across), 1e-12)
     inverse = np.clip(inverse, 0, NEAREST / depth)[..., None]
     point = a + inverse * t
     return point[..., :2] / np.maximum(point[..., 2:], 1e-3) * np.float32(focal_px) + centre
@@ -133,8 +133,7 @@ def _nearest_static(rays: np.ndarray, depth: np.ndarray, there: np.ndarray, came
 
 def _difference(grey: np.ndarray, other: np.ndarray, there: np.ndarray) -> np.ndarray:
     """Mean difference [H, W] in grey levels between the surroundings of pixels and those of other pixels [H, W, 2] in another frame."""
-    seen = sample_flow(other.astype(np.float32), there)
-    return cv2.blur(np.abs(seen - grey), (MEDIAN_PX, MEDIAN_PX))
+    return cv2.blur(np.abs(sample_flow(other, there) - grey), (MEDIAN_PX, MEDIAN_PX))
 
 
 def _without_specks(mask: np.ndarray) -> np.ndarray:

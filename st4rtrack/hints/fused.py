@@ -135,7 +135,8 @@ class FusedGeometry:
         dynamic = sample_flow(frame.dynamic.astype(np.float32), there) > 0.5  # else the flow has slipped off the object
         tracking = self._tracks.next(view, frame.fused.depth, dynamic) if solved else self._tracks.last
         seen = sample_flow(confidence, there)
-        return TwoPointmaps(Pointmap(tracking, seen), Pointmap(points, confidence, source=frame.fused.source))
+        reconstruction = Pointmap(points, confidence, source=frame.fused.source)
+        return TwoPointmaps(Pointmap(tracking, seen), reconstruction, view.anchor_from_frame)
 
     def _in_unit_of_anchor(self, view: TwoView) -> TwoView:
         """Two-view geometry has a unit of its own where there is no survey (short videos)."""
@@ -161,11 +162,12 @@ class FusedGeometry:
         measured = without_contradictions(prior, alignment, measured)
         static = fuse(prior, alignment, measured, log_error)
         dynamic = self._dynamic(index, static, view)
-        fused = fuse(prior, alignment, measured, log_error, dynamic)
+        fused = fuse(prior, alignment, measured, log_error, dynamic) if dynamic.any() else static
         depth = standing_on_ground(fused.depth, dynamic)
         if index not in self._unsolved:
             depth = self._with_objects(index, depth, dynamic, view)
-        fused = FusedDepth(depth, fused.log_error, fused.source)
+        source = np.where(dynamic, DepthSource.DYNAMIC, fused.source).astype(np.uint8)
+        fused = FusedDepth(depth, fused.log_error, source)
         if index not in self._unsolved:
             self._median_depth = float(np.median(fused.depth))
             of_static = np.where(dynamic, 0, measured)

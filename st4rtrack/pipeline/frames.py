@@ -87,7 +87,9 @@ class World:
         """Pointmaps and `world_from_camera` [4, 4] of a frame, and whether that was found; else it is the neighbour's."""
         if self.placing is not None:
             return self.placing.place(index, maps, neighbour)
-        found = np.eye(4) if index == self.anchor_index else solve_camera(maps.reconstruction, self.intrinsics)
+        found = np.eye(4) if index == self.anchor_index else maps.world_from_camera
+        if found is None:
+            found = solve_camera(maps.reconstruction, self.intrinsics)
         return maps, neighbour if found is None else found, found is not None
 
 

@@ -17,6 +17,7 @@ from st4rtrack.geometry.camera import pixel_grid, project
 from st4rtrack.geometry.sampling import inside_image
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
 from st4rtrack.geometry.vectors import length
+from st4rtrack.types import DepthSource
 
 ReadField = Callable[[str, int], np.ndarray]
 """A field of a frame that is done, as `SceneSink.read` gives it."""
@@ -87,6 +88,16 @@ def moving_masks(read: ReadField, num_frames: int, anchor_index: int, moving: np
         return cv2.medianBlur(shows.astype(np.uint8), 5) > 0
 
     return stream_side_by_side(mask, range(num_frames))
+
+
+def dynamic_masks(read: ReadField, num_frames: int) -> Iterator[np.ndarray]:
+    """Pixels of each frame that show a dynamic object, [height, width] bool, of a scene whose geometry is fused: it has decided that.
+
+    Args:
+        read, num_frames: as of `moving_points`.
+    """
+    for t in range(num_frames):
+        yield (read("reconstruction_source", t) == DepthSource.DYNAMIC) & read("solved", t)
 
 
 def displacement(start: np.ndarray, now: np.ndarray, visible: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from st4rtrack.pipeline.anchors import add_anchors
 from st4rtrack.pipeline.frames import World, process_frames
 from st4rtrack.pipeline.header import scene_header
 from st4rtrack.pipeline.known import given_geometry, with_observations
-from st4rtrack.pipeline.motion import moving_masks, moving_points
+from st4rtrack.pipeline.motion import dynamic_masks, moving_masks, moving_points
 from st4rtrack.pipeline.pointmaps import automatic_batch_size
 from st4rtrack.pipeline.preparation import prepare
 from st4rtrack.pipeline.quality import focal_evidence, observed_warnings, quality_report, record_shares
@@ -134,7 +134,10 @@ def reconstruct(
         if static is not None:
             moving &= ~static(anchor_index)
         shares: list[float] = []
-        in_frames = record_shares(moving_masks(sink.read, len(source), anchor_index, moving), shares)
+        masks = dynamic_masks(sink.read, len(source))
+        if prior is None:
+            masks = moving_masks(sink.read, len(source), anchor_index, moving)
+        in_frames = record_shares(masks, shares)
         focal = focal_evidence(None if given is None else given.focal_px, outward.geometry, world.focal_px, max(size_px))
         warnings = observed_warnings(prepared.warnings, outward, source)
         parallax = None if outward.motion is None or outward.motion.kind == "unknown" else outward.motion.parallax

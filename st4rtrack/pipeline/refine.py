@@ -242,7 +242,7 @@ class TrackWindow:
         window = np.stack(self._moves)
         variance = _around(np.nan_to_num(noise_variance(window), posinf=0.0))
         points = self._anchor_points + smoothed(window, place, variance, pooled=_around)
-        return index, rgb, TwoPointmaps(replace(maps.tracking, points_world=points), maps.reconstruction)
+        return index, rgb, replace(maps, tracking=replace(maps.tracking, points_world=points))
 
 
 def _around(values: np.ndarray) -> np.ndarray:

@@ -125,6 +125,14 @@ def test_static_depth_without_motion_or_camera_is_unknown() -> None:
     assert not depth_of_first(still, unsolved).known.any()
 
 
+def test_neighbours_prefers_a_frame_whose_flow_is_known_at_about_the_baseline() -> None:
+    straight = np.tile(np.eye(4), (9, 1, 1))
+    straight[:, 0, 3] = 0.02 * np.arange(9)
+    assert neighbours(straight, 0, 1.0) == [2, 6]
+    assert neighbours(straight, 0, 1.0, at_hand={3, 8}) == [3, 8]
+    assert neighbours(straight, 0, 1.0, at_hand={1, 4}) == [2, 6]
+
+
 def test_pair_flows_keep_a_pair_and_give_it_reversed(moving: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
     flows = pair_flows(moving, moving.world_from_camera)
     [(forward, backward)] = flows.between(2, [4], 4.0)

@@ -20,6 +20,7 @@ from real_video_figures import (
     motion_percent,
     path_ate_percent,
     projected,
+    static_depth_figures,
     static_reprojection_px,
     step_ratio,
     track_figures,
@@ -73,6 +74,14 @@ def test_depth_figures_missing_prediction_is_a_miss_and_no_scale(true_depth: np.
     figures = depth_figures(predicted, true_depth)
     assert figures["within_percent"] == pytest.approx(80)
     assert figures["log_scale_std"] == pytest.approx(0, abs=1e-9)
+
+
+def test_static_depth_figures_of_a_group_are_its_share_and_errors(true_depth: np.ndarray) -> None:
+    far = np.zeros(true_depth.shape, bool)
+    far[:, 7:] = True  # 5 rows of the 11 whose depth is known: the scale is that of the others
+    figures = static_depth_figures(2 * np.where(far, 1.1 * true_depth, true_depth), true_depth, {"near": ~far, "far": far})
+    assert figures["near"] == pytest.approx({"share_percent": 100 * 6 / 11, "median_error_percent": 0, "near_percent": 100})
+    assert figures["far"] == pytest.approx({"share_percent": 100 * 5 / 11, "median_error_percent": 10, "near_percent": 0})
 
 
 def test_camera_figures_similar_path_has_no_ate_and_its_rotation_error() -> None:

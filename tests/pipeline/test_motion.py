@@ -3,7 +3,8 @@ import pytest
 
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, unproject
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
-from st4rtrack.pipeline.motion import moving_masks, moving_points
+from st4rtrack.pipeline.motion import dynamic_masks, moving_masks, moving_points
+from st4rtrack.types import DepthSource
 
 HEIGHT, WIDTH, FRAMES, SIDE = 72, 96, 9, 22
 INTRINSICS = intrinsics_from_focal(90.0, HEIGHT, WIDTH)
@@ -124,3 +125,10 @@ def test_moving_masks_of_an_unsolved_frame_are_empty() -> None:
     masks = list(moving_masks(read, FRAMES, 0, moving_points(world.read, FRAMES, 0)))
     assert not masks[2].any()
     assert masks[1].any()
+
+
+def test_dynamic_masks_are_the_dynamic_pixels_of_solved_frames() -> None:
+    source = np.array([[DepthSource.MEASURED, DepthSource.DYNAMIC], [DepthSource.PRIOR, DepthSource.DYNAMIC]], np.uint8)
+    masks = list(dynamic_masks(lambda name, t: source if name == "reconstruction_source" else np.array(t == 0), 2))
+    np.testing.assert_array_equal(masks[0], [[False, True], [False, True]])
+    assert not masks[1].any()

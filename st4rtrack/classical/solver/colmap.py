@@ -20,6 +20,8 @@ from st4rtrack.geometry.transforms import rigid
 from st4rtrack.types import UserError
 
 ROBUST_LOSS_PX = 1.0
+COST_TOLERANCE = 1e-4
+"""Relative change of the cost at which a bundle adjustment ends. COLMAP's 0 takes all iterations, for the same cameras."""
 MAX_RANSAC_TRIALS = 2000
 TRACKS_PER_IMAGE = 150
 """Tracks that the global mapper begins with: more take longer for the same cameras. All matches are triangulated in the end."""
@@ -202,6 +204,7 @@ def adjust(
     options = module.BundleAdjustmentOptions()
     options.refine_focal_length = refine_focal
     options.ceres.loss_function_type, options.ceres.loss_function_scale = module.LossFunctionType.CAUCHY, ROBUST_LOSS_PX
+    options.ceres.solver_options.function_tolerance = COST_TOLERANCE
     options.ceres.solver_options.num_threads, options.ceres.solver_options.max_num_iterations = 1, max_iterations
     config = module.BundleAdjustmentConfig()
     for number in registered:

@@ -1,0 +1,53 @@
+"""Fused geometry of whole runs: as right as what it is fused from."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from st4rtrack.classical.static_depth import PairFlows, StaticDepth
+from st4rtrack.classical.two_view import pixel_rays
+from st4rtrack.geometry.camera import pixel_grid
+from st4rtrack.geometry.transforms import invert_rigid, transform_maps
+from st4rtrack.hints import fused
+from st4rtrack.model.checkpoint import load_model
+from st4rtrack.pipeline.reconstruct import reconstruct
+from tests.moving_camera import FOCAL, HEIGHT, WIDTH, walk
+
+FRAMES = 9
+MAX_WORSE = 1.1
+
+
+def depth_of_walls(world_from_camera: np.ndarray) -> np.ndarray:
+    """True depth [height, width] of a frame of `walk`: the near wall covers the lower half of the world."""
+    turn, centre = world_from_camera[:3, :3], world_from_camera[:3, 3]
+    rays = pixel_rays(pixel_grid(HEIGHT, WIDTH), FOCAL, (HEIGHT, WIDTH)) @ turn.T
+    near, far = ((z - centre[2]) / rays[..., 2] for z in (3.5, 5.0))
+    return np.where(centre[1] + near * rays[..., 1] > 0, near, far)
+
+
+def log_errors(depth: list[np.ndarray], true: list[np.ndarray], chosen: list[np.ndarray]) -> np.ndarray:
+    """|log-depth error| of the chosen pixels of all frames after one scale."""
+    logs = np.concatenate([np.log(one[use] / other[use]) for one, other, use in zip(depth, true, chosen, strict=True)])
+    return np.abs(logs - np.median(logs))
+
+
+def test_fused_static_depth_is_as_right_as_the_measured_depth(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: dict[int, np.ndarray] = {}
+    static_depth = fused.static_depth
+
+    def recorded(flows: PairFlows, index: int, *args: Any) -> StaticDepth:
+        found = static_depth(flows, index, *args)
+        measured[index] = found.depth
+        return found
+
+    monkeypatch.setattr(fused, "static_depth", recorded)
+    clip = walk(FRAMES)
+    scene = reconstruct(clip.rgb, model=load_model(device="cpu", dtype="float32"), size=WIDTH)
+    points = transform_maps(invert_rigid(scene.cameras.world_from_camera), scene.reconstruction.points_world)
+    output, before = list(points[..., 2]), [measured[t] for t in range(FRAMES)]
+    true, known = [depth_of_walls(camera) for camera in clip.world_from_camera], [depth > 0 for depth in before]
+    assert np.mean(known) > 0.5
+    of_input, of_output = (log_errors(depth, true, known) for depth in (before, output))
+    for figure in (np.median, np.mean):
+        assert figure(of_output) <= MAX_WORSE * figure(of_input)
