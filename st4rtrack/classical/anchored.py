@@ -143,8 +143,10 @@ class AnchoredGeometry:
         motion = None
         if matches is not None and known.world_from_camera is None and known.depth is None:
             motion = camera_motion(matches, known.focal_px)
-            solved = None if solve is None or motion.kind in WITHOUT_DEPTH else solve()
-            known = known if solved is None else solved
+            solved = solve() if solve is not None and motion.may_translate else None
+            if solved is not None:
+                known = solved
+                motion = replace(motion, kind="general", parallax="weak") if motion.kind == "rotation" else motion
         if matches is not None and motion is not None and known.world_from_camera is None:
             surveyed, focal = _survey_by_motion(matches, motion.kind, known.focal_px, static)
             geometry = cls(

@@ -7,7 +7,6 @@ import numpy as np
 
 from st4rtrack.classical.given import Given
 from st4rtrack.classical.solver.cameras import solve_video
-from st4rtrack.classical.survey import PRIOR_FOCAL
 from st4rtrack.types import Video
 
 logger = logging.getLogger(__name__)
@@ -26,10 +25,6 @@ def solved_cameras(
     """
     focal_px, source = (None, "video") if given.focal_px is None else (given.focal_px / scale[0], given.focal_source)
     solved = solve_video(content, anchor_index=anchor_index, focal_px=focal_px, static=given.static)
-    if focal_px is None and solved.needs_focal:
-        logger.info("the global solver starts again with a focal length of a usual lens: %s", solved.distrust)
-        focal_px, source = PRIOR_FOCAL * max(content.width, content.height), "prior"
-        solved = solve_video(content, anchor_index=anchor_index, focal_px=focal_px, static=given.static)
     if not solved.trusted:
         logger.info("the global solver is not used: %s", solved.distrust)
         return None
@@ -42,7 +37,7 @@ def solved_cameras(
     return replace(
         given,
         focal_px=solved.focal_px * scale[0],
-        focal_source=source,
+        focal_source="prior" if solved.focal_by_prior else source,
         world_from_camera=solved.world_from_camera,
         points=points,
     )
