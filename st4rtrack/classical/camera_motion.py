@@ -38,8 +38,8 @@ MAX_ROTATION_ERROR = 0.65
 """Rotations of rendered rooms have 0.3 to 0.6, translation in them above 3, real hand-held clips 0.9 and more."""
 DOUBTFUL_ROTATION_ERROR = 0.25
 """Rotations with more may be small translations, around an object for example: the global solver decides."""
-MAX_ZOOM_LOSS = 0.04
-"""Share of the points that fit an essential matrix but not the zoom: 0.03 at most in zooms, 0.05 and more in forward motion."""
+MAX_ZOOM_LOSS = 0.1
+"""Share of the points that fit an essential matrix but not the zoom: 0.07 at most in zooms, 0.05 to 0.5 in forward motion."""
 MAX_ZOOM_ERROR, MIN_ZOOM_GAIN, MIN_LOG_ZOOM = 0.9, 3.0, 0.06
 """Zooms have 0.35 to 0.7 and a rotation's error ten times that; forward motion in a room 1.25 and more."""
 MIN_FORWARD = 0.9

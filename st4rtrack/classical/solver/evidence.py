@@ -73,8 +73,11 @@ def is_determined(focal: float, deviation: float) -> bool:
 def likely_focal(estimates: Sequence[tuple[float, float]]) -> float:
     """Focal length in long sides by estimates of a video, each with its deviation, and the prior over real lenses.
 
-    The estimates come from the same images, so that several of them are worth no more than one.
+    The estimates come from the same images, so that several of them are worth no more than one. Where one of them has run away to a view
+    without perspective, they say nothing.
     """
+    if any(focal > FOCAL_RANGE[1] for focal, _ in estimates):
+        return PRIOR_FOCAL
     sound = [(focal, each) for focal, each in estimates if FOCAL_RANGE[0] <= focal <= FOCAL_RANGE[1] and each > 0]
     if not sound:
         return PRIOR_FOCAL
