@@ -66,6 +66,13 @@ def test_likely_focal_without_evidence_is_the_priors(estimates: list[tuple[float
     assert likely_focal(estimates) == PRIOR_FOCAL
 
 
+def test_solve_video_few_frames_are_solved_with_the_help_of_the_prior_over_lenses(moving: Walk) -> None:
+    solved = solve_video(open_video(moving.rgb[:6]))
+    assert solved.trusted and solved.focal_by_prior
+    assert solved.focal_px == pytest.approx(FOCAL, rel=0.1)  # the prior alone is 9 % off
+    assert camera_errors(solved.world_from_camera, moving.world_from_camera[:6]).rpe_rotation_deg < 0.3
+
+
 @pytest.mark.parametrize("frames", [1, 2, 12])
 def test_solve_video_fixed_camera_is_not_trusted(frames: int) -> None:
     solved = solve_video(open_video(walk(frames, moves=False).rgb))
