@@ -13,7 +13,12 @@ logger = logging.getLogger(__name__)
 
 
 def solved_cameras(
-    content: Video, size: tuple[int, int], scale: tuple[float, float], anchor_index: int, given: Given
+    content: Video,
+    size: tuple[int, int],
+    scale: tuple[float, float],
+    anchor_index: int,
+    given: Given,
+    min_parallax_deg: float = 0.0,
 ) -> Given | None:
     """What is known of a video, with solved cameras; `None` where they cannot be trusted.
 
@@ -22,11 +27,12 @@ def solved_cameras(
         size: (height, width) of the network's images, whose centre is that of the content.
         scale: network pixels per pixel of it, across and down.
         given: what is known so far, in network pixels.
+        min_parallax_deg: median parallax of the points below which they are not trusted either.
     """
     focal_px, source = (None, "video") if given.focal_px is None else (given.focal_px / scale[0], given.focal_source)
     solved = solve_video(content, anchor_index=anchor_index, focal_px=focal_px, static=given.static)
-    if not solved.trusted:
-        logger.info("the global solver is not used: %s", solved.distrust)
+    if not solved.trusted or solved.evidence.parallax_deg < min_parallax_deg:
+        logger.info("the global solver is not used: %s", solved.distrust or "too little parallax")
         return None
     centre = np.array([content.width, content.height]) / 2
 

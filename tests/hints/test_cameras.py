@@ -47,6 +47,9 @@ def test_solved_cameras_keep_a_known_focal_length_and_its_source(monkeypatch: py
 
 def test_solved_cameras_that_are_not_trusted_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert solved(monkeypatch, solution("too few static points"), Given())[0] is None
+    monkeypatch.setattr(module, "solve_video", lambda video, **options: solution())
+    content = open_video(np.zeros((2, *SOURCE, 3), np.uint8))
+    assert solved_cameras(content, NETWORK, SCALE, 1, Given(), 3.0) is None  # the solution has no parallax
 
 
 def test_solved_cameras_with_a_focal_length_weighed_against_the_prior_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
