@@ -61,7 +61,7 @@ def test_likely_focal_precise_estimate_outweighs_the_prior_and_a_vague_one_does_
     assert likely_focal([(0.6, 0.05), (1.2, 0.05)]) < 1.05 * PRIOR_FOCAL  # they contradict each other
 
 
-@pytest.mark.parametrize("estimates", [[], [(0.9, np.nan)], [(9.0, 0.01), (1.2, 0.01)]])
+@pytest.mark.parametrize("estimates", [[], [(0.9, np.nan)], [(9.0, 0.01), (1.2, 0.01)], [(2.4, 0.02)]])
 def test_likely_focal_without_evidence_is_the_priors(estimates: list[tuple[float, float]]) -> None:
     assert likely_focal(estimates) == PRIOR_FOCAL
 

@@ -18,6 +18,8 @@ MAX_FOCAL_DEVIATION = 0.01
 """Standard deviation of the logarithm of the focal length under independent errors; on real clips the error is five to ten times that."""
 DEVIATION_FACTOR = 2.0
 """Error of the logarithm of the focal length over that deviation where it is larger than that (rendered rooms, parts of real clips)."""
+MAX_LENS_DEVIATIONS = 2.0
+"""Of the prior over lenses, beyond which an estimate that is not certain is not believed."""
 MIN_FORWARD = 0.9
 
 
@@ -74,7 +76,7 @@ def likely_focal(estimates: Sequence[tuple[float, float]]) -> float:
     """Focal length in long sides by estimates of a video, each with its deviation, and the prior over real lenses.
 
     The estimates come from the same images, so that several of them are worth no more than one. Where one of them has run away to a view
-    without perspective, they say nothing.
+    without perspective, or their mean is that of an unusual lens, they say nothing: a stabilised or cropped video does that.
     """
     if any(focal > FOCAL_RANGE[1] for focal, _ in estimates):
         return PRIOR_FOCAL
@@ -84,6 +86,8 @@ def likely_focal(estimates: Sequence[tuple[float, float]]) -> float:
     focals, deviations = np.array(sound).T
     weights = deviations**-2.0
     estimate = np.average(np.log(focals), weights=weights)
+    if abs(estimate - np.log(PRIOR_FOCAL)) > MAX_LENS_DEVIATIONS * PRIOR_SPREAD:
+        return PRIOR_FOCAL
     weight = 1 / (DEVIATION_FACTOR**2 / weights.mean() + np.average((np.log(focals) - estimate) ** 2, weights=weights))
     prior_weight = PRIOR_SPREAD**-2
     return float(np.exp((weight * estimate + prior_weight * np.log(PRIOR_FOCAL)) / (weight + prior_weight)))
