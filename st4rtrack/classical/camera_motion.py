@@ -142,7 +142,8 @@ def _kind(evidence: _FrameEvidence) -> MotionKind:
     if evidence.rotation_error <= MAX_ROTATION_ERROR and evidence.rotation_share >= MIN_ROTATION_SHARE:
         return "rotation"
     zooms = abs(np.log(evidence.zoom)) >= MIN_LOG_ZOOM and evidence.rotation_error >= MIN_ZOOM_GAIN * evidence.zoom_error
-    zooms = zooms and evidence.zoom_share >= evidence.epipolar_share - MAX_ZOOM_LOSS
+    opposite = evidence.opposite_share >= MIN_OPPOSITE_SHARE / 2  # a dolly zoom: neither model fits
+    zooms = zooms and (opposite or evidence.zoom_share >= evidence.epipolar_share - MAX_ZOOM_LOSS)
     radial = evidence.forward >= MIN_FORWARD  # the epipole of a zoom is the middle of the image
     if zooms and radial and evidence.zoom_error <= MAX_ZOOM_ERROR and evidence.zoom_share >= MIN_ZOOM_SHARE:
         return "zoom"
