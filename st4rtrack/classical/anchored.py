@@ -42,6 +42,8 @@ MIN_STAY = 6
 MIN_POSE_INLIERS = 0.3
 MIN_ROTATION_SHARE = 0.1
 """Share of the image that must be matched for a rotation."""
+MIN_ROTATION_PARALLAX_DEG = 3.0
+"""Of a solution for what looks like a rotation: pans of rendered rooms have 0.7 at most, a real one 2.4, slow arcs 3.6 and more."""
 MIN_STILL_SHARE, STILL_PX = 0.15, 1.0
 """Share of the matched pixels that must not move by more than this, or a fixed camera has started to move."""
 WITHOUT_DEPTH = ("fixed", "rotation", "zoom", "dolly_zoom")
@@ -58,8 +60,8 @@ MOTION_ENLARGE = 2
 
 StepFlow = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
 """Flow [height, width, 2] from a frame to a later or earlier one and back."""
-SolveCameras = Callable[[], Given | None]
-"""What is known of a video, with cameras that a solver found; `None` where they cannot be trusted."""
+SolveCameras = Callable[[float], Given | None]
+"""What is known of a video, with cameras that a solver found; `None` where they cannot be trusted, or show less parallax (degrees)."""
 
 
 @dataclass
@@ -143,8 +145,11 @@ class AnchoredGeometry:
         motion = None
         if matches is not None and known.world_from_camera is None and known.depth is None:
             motion = camera_motion(matches, known.focal_px, static)
-            solved = None if solve is None or motion.kind in WITHOUT_DEPTH else solve()
-            known = known if solved is None else solved
+            min_parallax_deg = MIN_ROTATION_PARALLAX_DEG if motion.kind == "rotation" else 0.0
+            solved = solve(min_parallax_deg) if solve is not None and motion.may_translate else None
+            if solved is not None:
+                known = solved
+                motion = replace(motion, kind="general", parallax="weak") if motion.kind == "rotation" else motion
         if matches is not None and motion is not None and known.world_from_camera is None:
             surveyed, focal = _survey_by_motion(matches, motion.kind, known.focal_px, static)
             geometry = cls(

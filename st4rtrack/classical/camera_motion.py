@@ -36,6 +36,10 @@ ERROR_OF_MOTION = 0.1
 MIN_ROTATION_SHARE, MIN_ZOOM_SHARE = 0.7, 0.6
 MAX_ROTATION_ERROR = 0.65
 """Rotations of rendered rooms have 0.3 to 0.6, translation in them above 3, real hand-held clips 0.9 and more."""
+DOUBTFUL_ROTATION_ERROR = 0.25
+"""Rotations with more may be small translations, around an object for example: the global solver decides."""
+MAX_ZOOM_LOSS = 0.1
+"""Share of the points that fit an essential matrix but not the zoom: 0.07 at most in zooms, 0.05 to 0.5 in forward motion."""
 MAX_ZOOM_ERROR, MIN_ZOOM_GAIN, MIN_LOG_ZOOM = 0.9, 3.0, 0.06
 """Zooms have 0.35 to 0.7 and a rotation's error ten times that; forward motion in a room 1.25 and more."""
 MIN_FORWARD = 0.9
@@ -79,6 +83,13 @@ class CameraMotion:
     forward: float = 0.0
     opposite_share: float = 0.0
     parallax_deg: float = 0.0
+
+    @property
+    def may_translate(self) -> bool:
+        """Whether more views may show that the camera translates, and how the depth is."""
+        return self.kind in ("forward", "general", "unknown") or (
+            self.kind == "rotation" and self.rotation_error > DOUBTFUL_ROTATION_ERROR
+        )
 
 
 @dataclass(frozen=True)
@@ -132,6 +143,8 @@ def _kind(evidence: _FrameEvidence) -> MotionKind:
     if evidence.rotation_error <= MAX_ROTATION_ERROR and evidence.rotation_share >= MIN_ROTATION_SHARE:
         return "rotation"
     zooms = abs(np.log(evidence.zoom)) >= MIN_LOG_ZOOM and evidence.rotation_error >= MIN_ZOOM_GAIN * evidence.zoom_error
+    opposite = evidence.opposite_share >= MIN_OPPOSITE_SHARE / 2  # a dolly zoom: neither model fits
+    zooms = zooms and (opposite or evidence.zoom_share >= evidence.epipolar_share - MAX_ZOOM_LOSS)
     radial = evidence.forward >= MIN_FORWARD  # the epipole of a zoom is the middle of the image
     if zooms and radial and evidence.zoom_error <= MAX_ZOOM_ERROR and evidence.zoom_share >= MIN_ZOOM_SHARE:
         return "zoom"

@@ -39,6 +39,8 @@ MAX_STEADY_CUT_MATCHED = 0.3
 """The same between two steady shots, where one step alone matches so little: rooms of similar texture share up to 0.22."""
 MIN_STEADY_MATCHED = 0.85
 """Matched share of a steady shot: both steps of a frame in which two shots are blended stay below it, the others must reach it."""
+MIN_RETURN_MATCHED = 0.6
+"""Matched share that says that a steady shot goes on: rooms of similar texture share up to 0.32."""
 RETURN_FRAMES = 3
 """Frames after a suspected cut in which the old place may come back: a flash or somebody who walks past the lens, not a cut."""
 
@@ -135,7 +137,7 @@ class FrameChecks:
             way.suspect = self._suspect(way, frame, matched)
         else:
             way.suspect.steps.append(matched)
-            if _same_place(way.suspect.before, frame):
+            if _same_place(way.suspect.before, frame, min(way.suspect.needed, MIN_RETURN_MATCHED)):
                 way.suspect = None
             elif len(way.suspect.steps) >= RETURN_FRAMES:
                 self._decide(way.suspect)
@@ -186,8 +188,8 @@ def matched_share(first: _Frame, second: _Frame) -> float:
     return float(matched.sum() / max(first.textured.sum(), 1))
 
 
-def _same_place(first: _Frame, second: _Frame) -> bool:
-    return matched_share(first, second) > MIN_SHOT_MATCHED or _sparse_match(first, second)
+def _same_place(first: _Frame, second: _Frame, needed: float) -> bool:
+    return matched_share(first, second) > needed or _sparse_match(first, second)
 
 
 def _sparse_match(first: _Frame, second: _Frame) -> bool:

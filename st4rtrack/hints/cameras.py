@@ -7,14 +7,18 @@ import numpy as np
 
 from st4rtrack.classical.given import Given
 from st4rtrack.classical.solver.cameras import solve_video
-from st4rtrack.classical.survey import PRIOR_FOCAL
 from st4rtrack.types import Video
 
 logger = logging.getLogger(__name__)
 
 
 def solved_cameras(
-    content: Video, size: tuple[int, int], scale: tuple[float, float], anchor_index: int, given: Given
+    content: Video,
+    size: tuple[int, int],
+    scale: tuple[float, float],
+    anchor_index: int,
+    given: Given,
+    min_parallax_deg: float = 0.0,
 ) -> Given | None:
     """What is known of a video, with solved cameras; `None` where they cannot be trusted.
 
@@ -23,15 +27,12 @@ def solved_cameras(
         size: (height, width) of the network's images, whose centre is that of the content.
         scale: network pixels per pixel of it, across and down.
         given: what is known so far, in network pixels.
+        min_parallax_deg: median parallax of the points below which they are not trusted either.
     """
     focal_px, source = (None, "video") if given.focal_px is None else (given.focal_px / scale[0], given.focal_source)
     solved = solve_video(content, anchor_index=anchor_index, focal_px=focal_px, static=given.static)
-    if focal_px is None and solved.needs_focal:
-        logger.info("the global solver starts again with a focal length of a usual lens: %s", solved.distrust)
-        focal_px, source = PRIOR_FOCAL * max(content.width, content.height), "prior"
-        solved = solve_video(content, anchor_index=anchor_index, focal_px=focal_px, static=given.static)
-    if not solved.trusted:
-        logger.info("the global solver is not used: %s", solved.distrust)
+    if not solved.trusted or solved.evidence.parallax_deg < min_parallax_deg:
+        logger.info("the global solver is not used: %s", solved.distrust or "too little parallax")
         return None
     centre = np.array([content.width, content.height]) / 2
 
@@ -42,7 +43,7 @@ def solved_cameras(
     return replace(
         given,
         focal_px=solved.focal_px * scale[0],
-        focal_source=source,
+        focal_source="prior" if solved.focal_by_prior else source,
         world_from_camera=solved.world_from_camera,
         points=points,
     )

@@ -6,7 +6,9 @@ from typing import Literal
 import numpy as np
 import pytest
 
+from st4rtrack.classical import anchored
 from st4rtrack.classical.anchored import AnchoredGeometry
+from st4rtrack.classical.camera_motion import CameraMotion
 from st4rtrack.classical.given import Given
 from st4rtrack.geometry.transforms import rotation_angle
 from tests.cases import clips
@@ -60,6 +62,18 @@ def test_pan_beyond_the_image_gets_a_new_reference_with_the_mask_of_its_frame() 
     cameras = [geometry.next(frame, index).anchor_from_frame for index, frame in enumerate(clip.rgb[1:], 1)]
     assert geometry.solved and max(asked) > 0
     assert angles_deg(np.stack(cameras), clip).max() < 3.0
+
+
+@pytest.mark.parametrize(("error", "kind"), [(0.5, "general"), (0.1, "rotation")])
+def test_doubtful_rotation_is_general_motion_where_the_solver_finds_cameras(
+    monkeypatch: pytest.MonkeyPatch, error: float, kind: str
+) -> None:
+    clip = clips.moving(replace(LOOK, frames=4), "arc")
+    given = Given(focal_px=LOOK.focal_px, world_from_camera=clip.world_from_camera)
+    found = CameraMotion("rotation", "rotation", rotation_error=error)
+    monkeypatch.setattr(anchored, "camera_motion", lambda *_: found)
+    assert AnchoredGeometry.of(clip.rgb[0], clip.rgb[1:], way=[1, 2, 3], solve=lambda parallax: given).kind == kind
+    assert AnchoredGeometry.of(clip.rgb[0], clip.rgb[1:], way=[1, 2, 3], solve=lambda parallax: None).kind == "rotation"
 
 
 def test_fixed_camera_is_the_identity_and_unsolved_once_it_starts_to_move() -> None:

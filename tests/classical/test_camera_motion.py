@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from st4rtrack.classical.camera_motion import CameraMotion, camera_motion
+from st4rtrack.classical.camera_motion import CameraMotion, MotionKind, camera_motion
 from st4rtrack.classical.flow import dense_flow, returns
 from st4rtrack.classical.survey import Matches
 from st4rtrack.geometry.camera import pixel_grid
@@ -36,6 +36,15 @@ def test_camera_motion_fixed_camera_despite_dynamic_objects(balls: int) -> None:
 def test_camera_motion_pan_is_rotation() -> None:
     found = motion_of(yaw_deg=15, pitch_deg=3)
     assert (found.kind, found.parallax) == ("rotation", "rotation")
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "asks"), [("rotation", 0.1, False), ("rotation", 0.5, True), ("general", 9, True), ("zoom", 9, False)]
+)
+def test_camera_motion_small_translation_may_hide_in_a_rotation_that_fits_badly(
+    kind: MotionKind, error: float, asks: bool
+) -> None:
+    assert CameraMotion(kind, "weak", rotation_error=error).may_translate == asks
 
 
 @pytest.mark.parametrize("zoom", [1.35, 0.75])

@@ -76,10 +76,11 @@ def test_frame_checks_night_and_white_wall_are_unusable(moving: Images) -> None:
 
 
 def test_frame_checks_cut_between_similar_textures_is_found_in_a_steady_shot(monkeypatch: pytest.MonkeyPatch) -> None:
-    shares = iter([0.99, 0.98, 0.97, 0.22, 0.99, 0.98, 0.99, 0.99])
-    monkeypatch.setattr(frame_checks, "matched_share", lambda *_: next(shares, 0.1))
+    def share(first: frame_checks._Frame, second: frame_checks._Frame) -> float:
+        return 0.32 if first.index < 4 <= second.index else 0.98
+
+    monkeypatch.setattr(frame_checks, "matched_share", lambda a, b: 0.22 if (a.index, b.index) == (3, 4) else share(a, b))
     monkeypatch.setattr(frame_checks, "_sparse_match", lambda *_: False)
-    monkeypatch.setattr(frame_checks, "_same_place", lambda *_: False)
     checks = FrameChecks()
     for index in range(9):
         checks.add(index, np.random.default_rng(index).integers(0, 255, (64, 96, 3), dtype=np.uint8).repeat(2, 0).repeat(2, 1))

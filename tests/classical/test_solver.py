@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from st4rtrack.classical.solver.cameras import solve_video
-from st4rtrack.classical.solver.evidence import Evidence, distrust
+from st4rtrack.classical.solver.evidence import Evidence, distrust, likely_focal
 from st4rtrack.classical.solver.key_frames import key_frames
 from st4rtrack.classical.static_depth import PairFlows, StaticDepth, neighbours, static_depth
+from st4rtrack.classical.survey import PRIOR_FOCAL
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.io.video import open_video
 from st4rtrack.io.worldtrack import read_worldtrack
@@ -52,6 +53,24 @@ def test_solve_video_in_windows_agrees_with_truth_and_anchor_is_world(moving: Wa
 def test_solve_video_same_input_gives_same_cameras(moving: Walk) -> None:
     one, other = (solve_video(open_video(moving.rgb[:8])) for _ in range(2))
     assert np.array_equal(one.world_from_camera, other.world_from_camera, equal_nan=True)
+
+
+def test_likely_focal_precise_estimate_outweighs_the_prior_and_a_vague_one_does_not() -> None:
+    assert likely_focal([(1.2, 0.01), (1.2, 0.01)]) == pytest.approx(1.2, rel=0.01)
+    assert PRIOR_FOCAL < likely_focal([(1.2, 0.5)]) < 0.9
+    assert likely_focal([(0.6, 0.05), (1.2, 0.05)]) < 1.05 * PRIOR_FOCAL  # they contradict each other
+
+
+@pytest.mark.parametrize("estimates", [[], [(0.9, np.nan)], [(9.0, 0.01), (1.2, 0.01)], [(2.4, 0.02)]])
+def test_likely_focal_without_evidence_is_the_priors(estimates: list[tuple[float, float]]) -> None:
+    assert likely_focal(estimates) == PRIOR_FOCAL
+
+
+def test_solve_video_few_frames_are_solved_with_the_help_of_the_prior_over_lenses(moving: Walk) -> None:
+    solved = solve_video(open_video(moving.rgb[:6]))
+    assert solved.trusted and solved.focal_by_prior
+    assert solved.focal_px == pytest.approx(FOCAL, rel=0.1)  # the prior alone is 9 % off
+    assert camera_errors(solved.world_from_camera, moving.world_from_camera[:6]).rpe_rotation_deg < 0.3
 
 
 @pytest.mark.parametrize("frames", [1, 2, 12])

@@ -1,12 +1,13 @@
 """Cameras of the global solver as something that is known of a video, in network pixels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from st4rtrack.classical.given import Given
 from st4rtrack.classical.solver.cameras import SolvedCameras
 from st4rtrack.classical.solver.evidence import Evidence
-from st4rtrack.classical.survey import PRIOR_FOCAL
 from st4rtrack.geometry.transforms import rigid
 from st4rtrack.hints import cameras as module
 from st4rtrack.hints.cameras import solved_cameras
@@ -19,7 +20,7 @@ def solution(distrust: str = "") -> SolvedCameras:
     world_from_camera = np.stack([np.eye(4), rigid(np.eye(3), np.array([1.0, 0.0, 0.0]))])
     one = np.zeros(1, np.int64)
     middle = np.array([[SOURCE[1] / 2 + 10, SOURCE[0] / 2 + 20]])
-    return SolvedCameras(world_from_camera, 100.0, np.array([[0.0, 0.0, 4.0]]), one, one, middle, Evidence(), distrust)
+    return SolvedCameras(world_from_camera, 100.0, np.array([[0.0, 0.0, 4.0]]), one, one, middle, Evidence(), distrust=distrust)
 
 
 def solved(monkeypatch: pytest.MonkeyPatch, found: SolvedCameras, given: Given) -> tuple[Given | None, dict]:
@@ -46,19 +47,11 @@ def test_solved_cameras_keep_a_known_focal_length_and_its_source(monkeypatch: py
 
 def test_solved_cameras_that_are_not_trusted_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert solved(monkeypatch, solution("too few static points"), Given())[0] is None
-
-
-def test_solved_cameras_start_again_with_a_usual_lens_where_the_focal_length_is_undetermined(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    asked = []
-
-    def solve(video: object, **options: object) -> SolvedCameras:
-        asked.append(options["focal_px"])
-        return solution("the focal length is undetermined" if options["focal_px"] is None else "")
-
-    monkeypatch.setattr(module, "solve_video", solve)
+    monkeypatch.setattr(module, "solve_video", lambda video, **options: solution())
     content = open_video(np.zeros((2, *SOURCE, 3), np.uint8))
-    given = solved_cameras(content, NETWORK, SCALE, 1, Given())
-    assert asked == [None, PRIOR_FOCAL * max(SOURCE)]
+    assert solved_cameras(content, NETWORK, SCALE, 1, Given(), 3.0) is None  # the solution has no parallax
+
+
+def test_solved_cameras_with_a_focal_length_weighed_against_the_prior_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    given, _ = solved(monkeypatch, replace(solution(), focal_by_prior=True), Given())
     assert given is not None and given.focal_source == "prior"

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from st4rtrack.classical.solver.colmap import Mapping, adjust
-from st4rtrack.classical.solver.evidence import FOCAL_RANGE, MAX_FOCAL_DEVIATION, Evidence, distrust, forward_share, parallax_deg
+from st4rtrack.classical.solver.evidence import Evidence, distrust, forward_share, is_determined, likely_focal, parallax_deg
 from st4rtrack.classical.solver.key_frames import KeyFrame, Observations, StaticMask, key_frames, working_scale
 from st4rtrack.classical.solver.matching import map_key_frames
+from st4rtrack.classical.survey import PRIOR_FOCAL
 from st4rtrack.classical.two_view import pinhole
 from st4rtrack.geometry.align import Sim3
 from st4rtrack.geometry.transforms import invert_rigid, rigid, rotation_angle
@@ -50,6 +51,7 @@ class SolvedCameras:
         frame, point: [observations] which frame sees which point.
         px: [observations, 2] where, source pixels.
         evidence: what speaks for it.
+        focal_by_prior: the video alone does not tell the focal length: the likely one among real lenses is used.
         distrust: why it must not be used; "" where it can be trusted.
     """
 
@@ -60,6 +62,7 @@ class SolvedCameras:
     point: np.ndarray = field(repr=False)
     px: np.ndarray = field(repr=False)
     evidence: Evidence
+    focal_by_prior: bool = False
     distrust: str = ""
 
     @property
@@ -75,11 +78,6 @@ class SolvedCameras:
         return self.px[seen], points[:, 2]
 
     @property
-    def needs_focal(self) -> bool:
-        """Only the focal length speaks against it: with a known one it may be trusted."""
-        return self.distrust.startswith("the focal length")
-
-    @property
     def trusted(self) -> bool:
         """Whether it can be used."""
         return not self.distrust
@@ -88,7 +86,7 @@ class SolvedCameras:
 @dataclass
 class _Window:
     """Cameras of the frames of a window: `mapping.image` counts `frames`; `identity` [n, 3] are numbers of
-    a key frame, of one of its features, and of the point that it shows."""
+    a key frame, of one of its features, and of the point that it shows; `focal_by_prior` as of `SolvedCameras`."""
 
     frames: np.ndarray
     mapping: Mapping
@@ -96,6 +94,7 @@ class _Window:
     inlier_share: float
     log_focal_deviation: float
     identity: np.ndarray
+    focal_by_prior: bool = False
 
 
 def solve_video(
@@ -111,7 +110,8 @@ def solve_video(
     Args:
         video: read once, in order.
         anchor_index: frame whose camera is the world.
-        focal_px: where it is known, source pixels; else it is estimated, one for all frames.
+        focal_px: where it is known, source pixels; else it is estimated, one for all frames, and weighed against a prior over real lenses
+            where the video hardly tells it.
         static: static pixels of each frame, where they are known.
         window: key frames that are solved at once.
     """
@@ -124,7 +124,7 @@ def solve_video(
         solved = _solve_window(part, size, focal)
         if solved is None:
             continue
-        if focal is None and solved.log_focal_deviation < MAX_FOCAL_DEVIATION:
+        if focal is None and (solved.focal_by_prior or _is_determined(solved, size)):
             focal = solved.mapping.focal_px  # one lens: later windows take it over
         joined = solved if not found else _joined(found[-1], solved)
         if joined is not None:
@@ -153,23 +153,40 @@ def _solve_window(keys: list[KeyFrame], size: tuple[int, int], focal_px: float |
     if len(keys) < MIN_KEY_FRAMES:
         return None
     best: _Window | None = None
-    for mapping in map_key_frames(keys, size, focal_px):
-        whole = _with_between(keys, mapping, size)
-        if whole is None:
-            continue
-        found = _refined(whole, size, refine_focal=focal_px is None)
+    estimates: list[tuple[float, float]] = []
+    for found in _solutions(keys, size, focal_px, refine_focal=focal_px is None):
         best = found if best is None or len(found.px) > len(best.px) else best
+        estimates.append((found.mapping.focal_px / max(size), found.log_focal_deviation))
         if _is_sound(best, size):
             break
-    return best
+    if focal_px is not None or (best is not None and _is_determined(best, size)):
+        return best
+    usual = next(_solutions(keys, size, PRIOR_FOCAL * max(size), refine_focal=True), None)
+    if usual is None or not len(usual.px):
+        return best
+    if _is_determined(usual, size):
+        return usual
+    estimates.append((usual.mapping.focal_px / max(size), usual.log_focal_deviation))
+    likely = replace(usual.mapping, focal_px=likely_focal(estimates) * max(size))
+    return _refined(replace(usual, mapping=likely, focal_by_prior=True), size, refine_focal=False)
+
+
+def _solutions(keys: list[KeyFrame], size: tuple[int, int], focal_px: float | None, *, refine_focal: bool) -> Iterator[_Window]:
+    """One for each initial focal length, each where it is asked for."""
+    for mapping in map_key_frames(keys, size, focal_px):
+        whole = _with_between(keys, mapping, size)
+        if whole is not None:
+            yield _refined(whole, size, refine_focal=refine_focal)
 
 
 def _is_sound(window: _Window, size: tuple[int, int]) -> bool:
     """Whether another attempt can hardly give a better solution."""
-    mapping = window.mapping
-    complete = mapping.registered.mean() >= SOUND_SHARE and window.inlier_share >= SOUND_SHARE
-    lens = FOCAL_RANGE[0] <= mapping.focal_px / max(size) <= FOCAL_RANGE[1]
-    return bool(complete and lens and window.log_focal_deviation < MAX_FOCAL_DEVIATION)
+    complete = window.mapping.registered.mean() >= SOUND_SHARE and window.inlier_share >= SOUND_SHARE
+    return bool(complete and _is_determined(window, size))
+
+
+def _is_determined(window: _Window, size: tuple[int, int]) -> bool:
+    return is_determined(window.mapping.focal_px / max(size), window.log_focal_deviation)
 
 
 def _with_between(keys: list[KeyFrame], mapping: Mapping, size: tuple[int, int]) -> _Window | None:
@@ -346,7 +363,7 @@ def _collected(
     if not windows or not np.isfinite(anchor).all():
         why = "no solution: too few matches or no parallax" if not windows else "the anchor frame is unsolved"
         return SolvedCameras(
-            np.full_like(cameras, np.nan), focal / scale, np.zeros((0, 3)), none, none, np.zeros((0, 2)), Evidence(), why
+            np.full_like(cameras, np.nan), focal / scale, np.zeros((0, 3)), none, none, np.zeros((0, 2)), Evidence(), distrust=why
         )
     frame, point, px, points = (np.concatenate(part) for part in (frame, point, px, points))
     used, point = np.unique(point, return_inverse=True)
@@ -369,5 +386,6 @@ def _collected(
         focal_deviation=0.0 if known_focal else windows[0].log_focal_deviation,
         forward=forward_share(cameras[solved]),
     )
+    by_prior = windows[0].focal_by_prior
     why = distrust(evidence, focal / max(size))
-    return SolvedCameras(cameras, focal / scale, points / unit, frame, point, px / scale, evidence, why)
+    return SolvedCameras(cameras, focal / scale, points / unit, frame, point, px / scale, evidence, by_prior, why)

@@ -1,9 +1,11 @@
-"""How far a solution can be trusted: figures, and the reason not to use it."""
+"""How far a solution can be trusted: figures, the reason not to use it, and the likely focal length where little says it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from st4rtrack.classical.survey import PRIOR_FOCAL, PRIOR_SPREAD
 from st4rtrack.geometry.transforms import invert_rigid
 from st4rtrack.geometry.vectors import length
 
@@ -14,6 +16,10 @@ FOCAL_RANGE = (0.4, 3.0)
 """Long sides of the image: 102 to 19 degrees. Degenerate solutions lie beyond."""
 MAX_FOCAL_DEVIATION = 0.01
 """Standard deviation of the logarithm of the focal length under independent errors; on real clips the error is five to ten times that."""
+DEVIATION_FACTOR = 2.0
+"""Error of the logarithm of the focal length over that deviation where it is larger than that (rendered rooms, parts of real clips)."""
+MAX_LENS_DEVIATIONS = 2.0
+"""Of the prior over lenses, beyond which an estimate that is not certain is not believed."""
 MIN_FORWARD = 0.9
 
 
@@ -59,6 +65,32 @@ def forward_share(cameras: np.ndarray) -> float:
     moved = invert_rigid(cameras[:-step]) @ cameras[step:]
     distance = length(moved[:, :3, 3])
     return float(np.median(np.abs(moved[:, 2, 3]) / np.maximum(distance, 1e-12))) if len(moved) else 0.0
+
+
+def is_determined(focal: float, deviation: float) -> bool:
+    """Whether a video tells its focal length, in long sides, which it gives with a standard deviation of the logarithm."""
+    return FOCAL_RANGE[0] <= focal <= FOCAL_RANGE[1] and deviation <= MAX_FOCAL_DEVIATION
+
+
+def likely_focal(estimates: Sequence[tuple[float, float]]) -> float:
+    """Focal length in long sides by estimates of a video, each with its deviation, and the prior over real lenses.
+
+    The estimates come from the same images, so that several of them are worth no more than one. Where one of them has run away to a view
+    without perspective, or their mean is that of an unusual lens, they say nothing: a stabilised or cropped video does that.
+    """
+    if any(focal > FOCAL_RANGE[1] for focal, _ in estimates):
+        return PRIOR_FOCAL
+    sound = [(focal, each) for focal, each in estimates if FOCAL_RANGE[0] <= focal <= FOCAL_RANGE[1] and each > 0]
+    if not sound:
+        return PRIOR_FOCAL
+    focals, deviations = np.array(sound).T
+    weights = deviations**-2.0
+    estimate = np.average(np.log(focals), weights=weights)
+    if abs(estimate - np.log(PRIOR_FOCAL)) > MAX_LENS_DEVIATIONS * PRIOR_SPREAD:
+        return PRIOR_FOCAL
+    weight = 1 / (DEVIATION_FACTOR**2 / weights.mean() + np.average((np.log(focals) - estimate) ** 2, weights=weights))
+    prior_weight = PRIOR_SPREAD**-2
+    return float(np.exp((weight * estimate + prior_weight * np.log(PRIOR_FOCAL)) / (weight + prior_weight)))
 
 
 def distrust(evidence: Evidence, focal: float) -> str:
