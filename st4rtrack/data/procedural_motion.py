@@ -110,9 +110,7 @@ def sample_motion(
     return Motion(rotation, place, deform, hop)
 
 
-def fall(
-    sampler: Sampler, groups: Groups, motion: Motion, time: torch.Tensor, config: ProceduralConfig
-) -> tuple[Groups, Motion]:
+def fall(sampler: Sampler, groups: Groups, motion: Motion, time: torch.Tensor, config: ProceduralConfig) -> tuple[Groups, Motion]:
     """Lets a share of what moves begin in the air, as thrown things do: free fall, turning, until the ground stops it (see `settle`)."""
     count = groups.moving.shape[1]
     falling = sampler.chance(config.falling_share, count) & groups.moving & ~groups.table
