@@ -88,7 +88,7 @@ def record(sequence: Sequence) -> list[tuple[np.ndarray, np.ndarray, np.ndarray,
     cameras[:, :3, 3] /= np.median(sequence.depth[0][sequence.depth[0] > 0])
     solved = Given(focal_px=sequence.focal_px, focal_source="video", world_from_camera=cameras)
     steps, rgb = StepFlows(GreyFrames(video)), video.frame(0)
-    outward = Outward(video, 0, rgb, with_geometry=True, solve=lambda: solved, step_flow=steps.chain)
+    outward = Outward(video, 0, rgb, with_geometry=True, solve=lambda _: solved, step_flow=steps.chain)
     prior = open_depth_prior("builtin", video)
     assert outward.geometry is not None and prior is not None
     geometry = fused.FusedGeometry(outward.geometry, prior, steps, num_frames=len(video), anchor_index=0, anchor_rgb=rgb)
