@@ -111,7 +111,11 @@ def sample_motion(
 
 
 def fall(sampler: Sampler, groups: Groups, motion: Motion, time: torch.Tensor, config: ProceduralConfig) -> tuple[Groups, Motion]:
-    """Lets a share of what moves begin in the air, as thrown things do: free fall, turning, until the ground stops it (see `settle`)."""
+    """A share of the moving objects starts in the air at the first frame: free fall with rotation, until they land (see `settle`).
+
+    Returns:
+        the groups, of which falling ones neither stand nor roll, and their motion.
+    """
     count = groups.moving.shape[1]
     falling = sampler.chance(config.falling_share, count) & groups.moving & ~groups.table
     height, seconds = sampler.log_uniform(0.2, 2.0, count), sampler.uniform(1.5, 3.0, 1)

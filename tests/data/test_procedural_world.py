@@ -217,12 +217,12 @@ def test_any_number_of_parts(parts: int) -> None:
     assert clips.world_from_part.shape[2] == parts + 1 and clips.part_index.max() <= parts
 
 
-def test_falling_objects_come_down_and_stay_where_they_land() -> None:
+def test_falling_share_makes_objects_come_down() -> None:
     config = ProceduralConfig(num_frames=16, falling_share=1.0, moving_share=1.0)
     scenes = sample_scenes(8, config, seed=5)
     height = scenes.world_from_part[:, :, 1:, 1, 3]  # y points down
     dropped = (height[:, -1] - height[:, 0])[scenes.present[:, 1:]]
-    assert (dropped > 0.05).float().mean() > 0.8  # 0.33 of what moves without falling goes down, 0.91 here
-    # tables do not fall, limbs swing on
-    rest = sample_scenes(8, replace(config, falling_share=0.0), seed=5)
-    assert not torch.equal(rest.world_from_part, scenes.world_from_part)
+    assert (dropped > 0.05).float().mean() > 0.8  # measured: 0.91; 0.33 without falling
+    still = sample_scenes(8, replace(config, falling_share=0.0), seed=5)
+    without = (still.world_from_part[:, -1, 1:, 1, 3] - still.world_from_part[:, 0, 1:, 1, 3])[still.present[:, 1:]]
+    assert (without > 0.05).float().mean() < 0.5
