@@ -12,6 +12,7 @@ from st4rtrack.geometry.vectors import length
 MAX_RETURN_ERROR_PX = 1.0
 """A point that flows forward and back must come back within this, plus a share of its motion: else it is hidden, or the flow is lost."""
 RETURN_ERROR_SHARE = 0.05
+CARRY_COARSER = 4
 QUICK_REFINEMENTS = 2
 """Instead of OpenCV's 5, which take 1.15 times as long, for triangulated depth that is no better."""
 
@@ -79,6 +80,21 @@ def returns(forward: np.ndarray, backward: np.ndarray, *, share: float = RETURN_
     error = return_error(forward, backward)
     tolerance = MAX_RETURN_ERROR_PX + share * length(forward)
     return (error < tolerance) & inside_image(reached(forward), *forward.shape[:2])
+
+
+def carried_flow(field: np.ndarray, along: np.ndarray) -> np.ndarray:
+    """A field [height, width, 2] at the pixels that a flow takes it to: with the flow itself, motion that goes on as it was.
+
+    Coarse, since a search only begins with it. Where several pixels arrive, the fastest is seen; where none does, what was there before.
+    """
+    height, width = (max(1, side // CARRY_COARSER) for side in field.shape[:2])
+    small, moves = (cv2.resize(each, (width, height), interpolation=cv2.INTER_NEAREST) for each in (field, along))
+    column, row = np.floor(reached(moves / np.float32(CARRY_COARSER))).astype(np.intp).transpose(2, 0, 1)
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    order = np.argsort(length(small)[inside], kind="stable")  # of two in one place, the faster is written last
+    carried = small.copy()
+    carried[row[inside][order], column[inside][order]] = small[inside][order]
+    return cv2.resize(carried, (field.shape[1], field.shape[0]), interpolation=cv2.INTER_LINEAR)
 
 
 class FlowChain:

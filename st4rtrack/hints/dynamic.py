@@ -18,13 +18,13 @@ from st4rtrack.geometry.vectors import dot, length
 from st4rtrack.hints.steps import Flows
 from st4rtrack.model.hints import fill_in
 
-OFFSETS = (-8, -4, -2, 2, 4, 8)
+OFFSETS = (-8, -4, -2, -1, 1, 2, 4, 8)
 """Frames around one with which it is compared: far ones show slow motion, near ones that of objects whose flow breaks."""
 NEAREST = 3.0
 """A static point may be as much nearer than the depth says: an error of the prior is not motion."""
 MAX_RESIDUAL, NOISE_FACTOR = 0.004, 3.0
 """Mean distance from the flow from which on a pixel is dynamic: long sides of the image (1 px at 256), and times that of static pixels."""
-MIN_VIEWS = 3
+MIN_VIEWS = 2
 MIN_DIFFERENCE = 1.0
 """Grey levels by which a dynamic pixel looks less like the static point than like where the flow leads."""
 MEDIAN_PX = 5

@@ -23,7 +23,7 @@ from st4rtrack.hints.carried import CarriedDepth
 from st4rtrack.hints.depth_prior import DepthPrior
 from st4rtrack.hints.dynamic import OFFSETS, OtherFrame, dynamic_pixels, standing_on_ground
 from st4rtrack.hints.fusion import PRIOR_DEPTH, Alignment, FusedDepth, align, fuse, without_contradictions
-from st4rtrack.hints.lifting import MIN_MOTION, LiftedTracks
+from st4rtrack.hints.lifting import MIN_MOTION, LiftedTracks, TrackedFrame, appearance
 from st4rtrack.hints.object_depth import ObjectDepth
 from st4rtrack.hints.steps import StepFlows
 from st4rtrack.types import DepthSource, Pointmap, TwoPointmaps
@@ -43,10 +43,17 @@ class FrameGeometry:
     Attributes:
         fused: its depth.
         dynamic: [H, W] bool.
+        colour: [H, W, 3] of `appearance`.
     """
 
     fused: FusedDepth
     dynamic: np.ndarray
+    colour: np.ndarray
+
+    @property
+    def tracked(self) -> TrackedFrame:
+        """What tracks see of it."""
+        return TrackedFrame(self.fused.depth, self.dynamic, self.colour)
 
 
 class FusedGeometry:
@@ -89,7 +96,6 @@ class FusedGeometry:
         elif geometry.cameras is not None:
             known = np.isfinite(geometry.cameras).all(axis=(1, 2))
             self._known_cameras |= {int(k): geometry.cameras[k] for k in np.flatnonzero(known)}
-        self._start = self._rays
         self._begin(None, PRIOR_DEPTH, CarriedDepth(self._rays, self._focal_px), ObjectDepth())
         self._anchor = self._of_frame(anchor_index, anchor_rgb, geometry.anchor_view)
         self._start = self._rays * self._anchor.fused.depth[..., None]
@@ -107,6 +113,7 @@ class FusedGeometry:
         for index, rgb, view in frames:
             if (index - self._anchor_index) * (last - self._anchor_index) < 0 or last == self._anchor_index:
                 self._begin(*self._anchor_state)
+                self._tracks, self._tracked_index = LiftedTracks(self._anchor.tracked, self._focal_px), self._anchor_index
             assert view is not None
             yield index, rgb, self.own if index == self._anchor_index else self._pair(index, rgb, view)
             last = index
@@ -119,7 +126,6 @@ class FusedGeometry:
         """Forgets all frames but the anchor: each direction gives the same whether or not the other one has been followed."""
         self._alignment, self._median_depth, self._carried_depth = alignment, median_depth, copy(carried)
         self._object_depth, self._last_index = copy(object_depth), self._anchor_index
-        self._tracks = LiftedTracks(self._start, self._focal_px)
         self._cameras = dict(self._known_cameras)
         cameras = self._geometry.cameras
         self._pairs = None if cameras is None else PairFlows(self._steps.read, cameras, self._focal_px)
@@ -131,12 +137,11 @@ class FusedGeometry:
         frame = self._of_frame(index, rgb, view)
         confidence = _confidence(frame.fused)
         points = transform_maps(view.anchor_from_frame, self._rays * frame.fused.depth[..., None]).astype(np.float32)
-        there = self._grid + view.forward_flow
-        dynamic = sample_flow(frame.dynamic.astype(np.float32), there) > 0.5  # else the flow has slipped off the object
-        tracking = self._tracks.next(view, frame.fused.depth, dynamic) if solved else self._tracks.last
-        seen = sample_flow(confidence, there)
-        reconstruction = Pointmap(points, confidence, source=frame.fused.source)
-        return TwoPointmaps(Pointmap(tracking, seen), reconstruction, view.anchor_from_frame)
+        if solved:
+            self._tracks.next(frame.tracked, view, self._steps.chain(self._tracked_index, index))
+            self._tracked_index = index
+        tracking = Pointmap(self._tracks.points, sample_flow(confidence, self._tracks.pixels))
+        return TwoPointmaps(tracking, Pointmap(points, confidence, source=frame.fused.source), view.anchor_from_frame)
 
     def _in_unit_of_anchor(self, view: TwoView) -> TwoView:
         """Two-view geometry has a unit of its own where there is no survey (short videos)."""
@@ -172,7 +177,7 @@ class FusedGeometry:
             self._median_depth = float(np.median(fused.depth))
             of_static = np.where(dynamic, 0, measured)
             self._carried_depth.keep(of_static, log_error, self._steps.read(index), view.anchor_from_frame)
-        return FrameGeometry(fused, dynamic)
+        return FrameGeometry(fused, dynamic, appearance(rgb))
 
     def _measured(self, index: int, view: TwoView) -> tuple[np.ndarray, np.ndarray]:
         """Measured depth of a frame [H, W], 0 where unknown, and its expected log error."""

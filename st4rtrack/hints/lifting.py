@@ -1,52 +1,168 @@
-"""Points of an anchor in other frames: static ones stay, moved ones are lifted from where the flow finds them."""
+"""Points of an anchor in other frames: static ones stay, dynamic ones follow the flow from frame to frame and are lifted by the depth.
 
+Flow is lost where objects are small, turn, or are hidden for a while. Such points go with the dynamic pixels around them that have their
+colour.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
 import numpy as np
 
 from st4rtrack.classical.flow import returns, sample_flow
 from st4rtrack.classical.two_view import TwoView, pixel_rays
 from st4rtrack.geometry.camera import pixel_grid
+from st4rtrack.geometry.sampling import inside_image
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps
 from st4rtrack.geometry.vectors import length
+from st4rtrack.hints.steps import Flows
 
 MIN_MOTION = 0.008
 """Distance of a tracked pixel from where a static point would be, in long sides of the image, from which on it has moved."""
+RADIUS, ACROSS = 0.043, 11
+"""Around a lost point: long sides of the image (11 px at 256), and places that are looked at along the diameter."""
+MIN_AROUND = 3
+SAME_COLOUR = 25.0
+"""Distance in CIELAB, 8 bits a channel, at which a neighbour counts a third."""
+UNCHANGED_COLOUR = 15.0
+"""Distance in CIELAB of what is seen at a point's place at rest, beyond which it is another point: what the object has uncovered."""
+PULL = 0.5
+"""Share of the way to the dynamic pixels around it by which a point beside every object returns to one."""
+DEPTH_PX = 9
+"""Size of the window in which the depth of a point beside its object is looked for."""
+
+
+@dataclass(frozen=True)
+class TrackedFrame:
+    """What tracks see of a frame.
+
+    Attributes:
+        depth: [H, W].
+        dynamic: [H, W] bool.
+        colour: [H, W, 3] of `appearance`.
+    """
+
+    depth: np.ndarray
+    dynamic: np.ndarray
+    colour: np.ndarray
+
+
+def appearance(rgb: np.ndarray) -> np.ndarray:
+    """Smoothed CIELAB [H, W, 3] float32 of an image [H, W, 3] uint8."""
+    return cv2.GaussianBlur(cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB).astype(np.float32), (0, 0), 1.0)
 
 
 class LiftedTracks:
-    """The anchor's points along one way through a video. A point that is not seen keeps its last displacement.
+    """The anchor's points along one way through a video.
 
     Args:
-        start: [H, W, 3] the anchor's points at its own time, in its camera.
+        anchor: the first frame.
         focal_px: of all frames.
+
+    Attributes:
+        points: [H, W, 3] at the time of the last frame, in the anchor's camera.
+        pixels: [H, W, 2] where they are in that frame.
     """
 
-    def __init__(self, start: np.ndarray, focal_px: float) -> None:
-        self._start, self._focal_px = start, focal_px
-        self._grid = pixel_grid(*start.shape[:2])
-        self._displacement = np.zeros_like(start)
+    def __init__(self, anchor: TrackedFrame, focal_px: float) -> None:
+        self._size = (anchor.depth.shape[0], anchor.depth.shape[1])
+        self._grid, self._focal_px = pixel_grid(*self._size), focal_px
+        self._colour, self._last = anchor.colour, anchor
+        self._follows = anchor.dynamic.copy()
+        self.pixels = self._grid.astype(np.float32)
+        rays = pixel_rays(self._grid, focal_px, self._size)
+        self.points = self._start = (rays * anchor.depth[..., None]).astype(np.float32)
 
-    @property
-    def last(self) -> np.ndarray:
-        """[H, W, 3] at the time of the last frame."""
-        return self._start + self._displacement
-
-    def next(self, view: TwoView, depth: np.ndarray, dynamic: np.ndarray | None = None) -> np.ndarray:
+    def next(self, frame: TrackedFrame, view: TwoView, step: Flows) -> np.ndarray:
         """[H, W, 3] at the time of the next frame of the way.
 
         Args:
-            view: flow to the frame, and its camera.
-            depth: [H, W] of the frame.
-            dynamic: [H, W] bool, points of the anchor that may move; `None`: all.
+            frame: that frame.
+            view: flow from the anchor to it, and its camera.
+            step: flow from the last frame to it and back.
         """
-        height, width = depth.shape
+        pixels, moved = self._followed(step)
+        at_rest = self._projected(self._start, view).astype(np.float32)
+        begins, rests = self._changes(frame, view, at_rest)
+        pixels = np.where(begins[..., None], self._grid + view.forward_flow, pixels)
+        self._follows = (self._follows | begins) & ~rests
+        rays = pixel_rays(pixels, self._focal_px, self._size)
+        now = transform_maps(view.anchor_from_frame, rays * self._depth(frame, pixels)[..., None])
+        moved = ((moved | begins) & ~rests)[..., None]
+        self.points = np.where(moved, now, np.where(rests[..., None], self._start, self.points)).astype(np.float32)
+        self.pixels = np.where(moved, pixels, self._projected(self.points, view)).astype(np.float32)
+        self._last = frame
+        return self.points
+
+    def _followed(self, step: Flows) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels [H, W, 2] of the dynamic points in the next frame, and which ones [H, W] bool are found there."""
+        forward, backward = step
+        on_object = returns(forward, backward) & self._last.dynamic
+        kept = self._follows & _nearest(on_object, self.pixels)
+        pixels = self.pixels + sample_flow(forward, self.pixels)
+        lost = np.argwhere(self._follows & ~kept)
+        row, column = lost.T
+        there, found = self._with_those_around(lost, on_object, forward)
+        pixels[row[found], column[found]] = there[found]
+        kept[row[found], column[found]] = True
+        return pixels, kept
+
+    def _with_those_around(self, lost: np.ndarray, on_object: np.ndarray, flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels [N, 2] of lost points [N, 2] (row, column) that go with the dynamic pixels around them, and whether there are any."""
+        height, width = self._size
+        position = self.pixels[lost[:, 0], lost[:, 1]]
+        around = position[:, None] + _disc(RADIUS * max(self._size))
+        inside = inside_image(around, height, width)
+        column, row = np.clip(np.floor(around), 0, (width - 1, height - 1)).astype(np.intp).transpose(2, 0, 1)
+        chosen = on_object[row, column] & inside
+        differs = length(self._last.colour[row, column] - self._colour[lost[:, 0], lost[:, 1]][:, None])
+        weight = chosen * (np.exp(-((differs / SAME_COLOUR) ** 2)) + 1e-3)
+        weight = (weight / np.maximum(weight.sum(1, keepdims=True), 1e-9))[..., None]
+        beside = ~_nearest(self._last.dynamic, position)[:, None]
+        towards = (np.stack([column, row], axis=-1) + 0.5 - position[:, None]) * beside[..., None]
+        there = position + (weight * (flow[row, column] + PULL * towards)).sum(1)
+        return there, chosen.sum(1) >= MIN_AROUND
+
+    def _changes(self, frame: TrackedFrame, view: TwoView, at_rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Points [H, W] bool that begin to move, and those that were taken for dynamic and are static.
+
+        The flow from the anchor finds the first ones on a dynamic object now. It finds the others, in their own colour, where a static
+        point would be: `at_rest` [H, W, 2].
+        """
         there = self._grid + view.forward_flow
-        static = transform_maps(invert_rigid(view.anchor_from_frame), self._start)
-        pixel = static[..., :2] / np.maximum(static[..., 2:], 1e-3) * self._focal_px + (width / 2, height / 2)
-        away = length((pixel - there).astype(np.float32)) > MIN_MOTION * max(height, width)
         seen = returns(view.forward_flow, view.backward_flow)
-        moves = away & seen if dynamic is None else away & seen & dynamic
-        rays = pixel_rays(there, self._focal_px, (height, width))
-        now = transform_maps(view.anchor_from_frame, rays * sample_flow(depth, there)[..., None])
-        self._displacement = np.where(moves[..., None], now - self._start, self._displacement).astype(np.float32)
-        self._displacement[~away & seen] = 0  # where a static point would be: it rests again, or never moved
-        return self.last
+        away = length((at_rest - there).astype(np.float32)) > MIN_MOTION * max(self._size)
+        dynamic = frame.dynamic.astype(np.float32)
+        begins = seen & away & ~self._follows & (sample_flow(dynamic, there) > 0.5)  # else the flow has slipped off the object
+        same = length(sample_flow(frame.colour, at_rest) - self._colour) < UNCHANGED_COLOUR
+        rests = seen & ~away & self._follows & same & (sample_flow(dynamic, at_rest) < 0.1)
+        return begins, rests
+
+    def _depth(self, frame: TrackedFrame, pixels: np.ndarray) -> np.ndarray:
+        """Depth [H, W] of a frame at pixels [H, W, 2]; beside an object, that of the object."""
+        dynamic = frame.dynamic.astype(np.float32)
+        count, total = (cv2.blur(field, (DEPTH_PX, DEPTH_PX)) for field in (dynamic, dynamic * frame.depth))
+        near = count * DEPTH_PX**2 > 3.5
+        of_objects = np.where(near & ~frame.dynamic, total / np.maximum(count, 1e-6), frame.depth)
+        return np.where(_nearest(near & ~frame.dynamic, pixels), _nearest(of_objects, pixels), sample_flow(frame.depth, pixels))
+
+    def _projected(self, points: np.ndarray, view: TwoView) -> np.ndarray:
+        """Pixels [H, W, 2] of points of the anchor's camera in a frame."""
+        height, width = self._size
+        seen = transform_maps(invert_rigid(view.anchor_from_frame), points)
+        return seen[..., :2] / np.maximum(seen[..., 2:], 1e-3) * self._focal_px + (width / 2, height / 2)
+
+
+def _nearest(field: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """A field [H, W] read at the pixels [..., 2] that are nearest; beyond the border, the border's value."""
+    column, row = np.clip(np.floor(pixels), 0, (field.shape[1] - 1, field.shape[0] - 1)).astype(np.intp).T
+    return field[row.T, column.T]
+
+
+@lru_cache(maxsize=4)
+def _disc(radius: float) -> np.ndarray:
+    """Offsets [K, 2] in a disc."""
+    across = np.linspace(-radius, radius, ACROSS)
+    offsets = np.stack(np.meshgrid(across, across), axis=-1).reshape(-1, 2)
+    return offsets[length(offsets) <= radius]

@@ -1,12 +1,12 @@
 """Optical flow between neighbouring frames of a video, computed once, and chained over a few frames."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from st4rtrack.classical.anchored import both_ways
-from st4rtrack.classical.flow import FlowChain
+from st4rtrack.classical.flow import FlowChain, carried_flow, dense_flow
 
 Flows = tuple[np.ndarray, np.ndarray]
 """Flow [height, width, 2] forth and back, network pixels."""
@@ -53,8 +53,25 @@ class StepFlows:
                 chain.extend(*self._over(index + half, half))
                 found = chain.forward, chain.backward
             else:
-                found = both_ways(self.read(index), self.read(index + 1), enlarge=ENLARGE)
+                found = self._search(index, kept)
             kept[index] = found
             while len(kept) > KEPT:
                 kept.popitem(last=False)
         return found
+
+    def _search(self, index: int, kept: Mapping[int, Flows]) -> Flows:
+        """Flow from a frame to the next one and back: fast and small things are found where they would be if they went on as before."""
+        now, after = self.read(index), self.read(index + 1)
+        if index - 1 in kept:
+            return _continued(now, after, *kept[index - 1])
+        if index + 1 in kept:
+            forward, backward = kept[index + 1]
+            backward, forward = _continued(after, now, backward, forward)
+            return forward, backward
+        return both_ways(now, after, enlarge=ENLARGE)
+
+
+def _continued(now: np.ndarray, after: np.ndarray, forward: np.ndarray, backward: np.ndarray) -> Flows:
+    """Flow between two images and back, that begins with the flow of the step before."""
+    there = dense_flow(now, after, carried_flow(forward, forward), enlarge=ENLARGE)
+    return there, dense_flow(after, now, carried_flow(backward, there), enlarge=ENLARGE)

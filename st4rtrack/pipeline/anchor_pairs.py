@@ -17,13 +17,13 @@ from st4rtrack.classical.two_view import TwoView, pixel_rays
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.following import Shown
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps
-from st4rtrack.hints.lifting import LiftedTracks
+from st4rtrack.hints.lifting import LiftedTracks, TrackedFrame, appearance
 from st4rtrack.io.scene import SceneSink
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.coverage import shown_by
 from st4rtrack.pipeline.pointmaps import encode_anchor, predict_frames
 from st4rtrack.pipeline.tokens import TokenFile
-from st4rtrack.types import Pointmap, TwoPointmaps
+from st4rtrack.types import DepthSource, Pointmap, TwoPointmaps
 
 MOST_AT_ONCE = 8
 """Pairs in a batch at most: those predicted beyond the end of what an anchor sees are for nothing."""
@@ -82,14 +82,19 @@ class LiftedPairs:
         rgb = self._sink.read("rgb", anchor)
         views = _Views(self._sink, anchor, rgb)
         rays = pixel_rays(pixel_grid(*rgb.shape[:2]), views.own.focal_px, (rgb.shape[0], rgb.shape[1]))
-        tracks = LiftedTracks((rays * views.own.anchor_depth[..., None]).astype(np.float32), views.own.focal_px)
+        tracks = LiftedTracks(self._tracked(anchor, rgb, views.own.anchor_depth), views.own.focal_px)
         for index in range(anchor, self._sink.header.num_frames) if step > 0 else range(anchor - 1, -1, -1):
-            view = views.next(index, self._sink.read("rgb", index))
+            rgb = self._sink.read("rgb", index)
+            view = views.next(index, rgb)
             points = transform_maps(view.anchor_from_frame, rays * view.frame_depth[..., None]).astype(np.float32)
             confidence = np.asarray(self._sink.read("reconstruction_confidence", index))
-            followed = sample_flow(confidence, pixel_grid(*confidence.shape) + view.forward_flow)
-            tracking = Pointmap(tracks.next(view, view.frame_depth), followed)
+            tracks.next(self._tracked(index, rgb, view.frame_depth), view, views.step)
+            tracking = Pointmap(tracks.points, sample_flow(confidence, tracks.pixels))
             yield index, TwoPointmaps(tracking, Pointmap(points, confidence))
+
+    def _tracked(self, index: int, rgb: np.ndarray, depth: np.ndarray) -> TrackedFrame:
+        dynamic = np.asarray(self._sink.read("reconstruction_source", index)) == DepthSource.DYNAMIC
+        return TrackedFrame(depth, dynamic, appearance(rgb))
 
 
 class _Views:
@@ -102,6 +107,7 @@ class _Views:
         self._unit = float(np.nanmedian(depth)) if np.isfinite(depth).any() else 1.0
         self._grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
         self._chain = FlowChain(*self._grey.shape)
+        self.step = self._chain.forward, self._chain.backward
 
     @property
     def own(self) -> TwoView:
@@ -114,7 +120,8 @@ class _Views:
         if index == self._anchor:
             return self.own
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-        self._chain.extend(*both_ways(self._grey, grey, enlarge=MOTION_ENLARGE))
+        self.step = both_ways(self._grey, grey, enlarge=MOTION_ENLARGE)
+        self._chain.extend(*self.step)
         self._grey = grey
         return self._view(self._chain.forward, self._chain.backward, shown_by(self._sink, index))
 

@@ -31,6 +31,42 @@ def test_chain_of_a_constant_shift_is_the_sum_of_its_steps_both_ways(frames: np.
     assert not same.any()
 
 
+SQUARE, ROW = 12, 40
+COLUMNS = (10, 13, 19)
+"""Of a square that moves by 3 pixels, then by 6: half of its side, more than a search from nothing finds."""
+
+
+@pytest.fixture(scope="module")
+def faster() -> np.ndarray:
+    """A small square that gets faster before a texture."""
+    rng = np.random.default_rng(2)
+    wall = cv2.GaussianBlur(rng.integers(0, 256, (96, 160)).astype(np.uint8), (0, 0), 1.5)
+    square = cv2.resize(rng.integers(0, 256, (4, 4)).astype(np.uint8), (SQUARE, SQUARE), interpolation=cv2.INTER_NEAREST)
+    frames = np.stack([wall] * len(COLUMNS))
+    for frame, column in zip(frames, COLUMNS, strict=True):
+        frame[ROW : ROW + SQUARE, column : column + SQUARE] = square
+    return frames
+
+
+def on_square(flow: np.ndarray, column: int) -> float:
+    return float(np.median(flow[ROW + 2 : ROW + SQUARE - 2, column + 2 : column + SQUARE - 2, 0]))
+
+
+def test_step_of_a_small_fast_object_is_found_as_its_motion_goes_on(faster: np.ndarray) -> None:
+    assert abs(on_square(StepFlows(faster.__getitem__).step(1)[0], COLUMNS[1]) - 6) > 3, "found without the step before"
+    steps = StepFlows(faster.__getitem__)
+    steps.step(0)
+    assert abs(on_square(steps.step(1)[0], COLUMNS[1]) - 6) < 0.5
+
+
+def test_step_of_a_small_fast_object_is_found_from_the_step_after(faster: np.ndarray) -> None:
+    steps = StepFlows(faster[::-1].__getitem__)
+    steps.step(1)
+    forward, backward = steps.step(0)
+    assert abs(on_square(backward, COLUMNS[1]) - 6) < 0.5
+    assert abs(on_square(forward, COLUMNS[2]) + 6) < 0.5
+
+
 def test_step_flows_keep_the_last_ones(frames: np.ndarray) -> None:
     reads: list[int] = []
 
