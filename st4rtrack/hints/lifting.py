@@ -25,8 +25,8 @@ RADIUS, ACROSS = 0.043, 11
 MIN_AROUND = 3
 SAME_COLOUR = 25.0
 """Distance in CIELAB, 8 bits a channel, at which a neighbour counts a third."""
-UNCHANGED_COLOUR = 15.0
-"""Distance in CIELAB of what is seen at a point's place at rest, beyond which it is another point: what the object has uncovered."""
+UNCHANGED_COLOUR = 40.0
+"""Distance in CIELAB beyond which what is seen is another point: an object in front of it, or what one has uncovered."""
 PULL = 0.5
 """Share of the way to the dynamic pixels around it by which a point beside every object returns to one."""
 DEPTH_PX = 9
@@ -69,7 +69,7 @@ class LiftedTracks:
         self._size = (anchor.depth.shape[0], anchor.depth.shape[1])
         self._grid, self._focal_px = pixel_grid(*self._size), focal_px
         self._colour, self._last = anchor.colour, anchor
-        self._follows = anchor.dynamic.copy()
+        self._follows = self._may_move = anchor.dynamic
         self.pixels = self._grid.astype(np.float32)
         rays = pixel_rays(self._grid, focal_px, self._size)
         self.points = self._start = (rays * anchor.depth[..., None]).astype(np.float32)
@@ -134,10 +134,16 @@ class LiftedTracks:
         seen = returns(view.forward_flow, view.backward_flow)
         away = length((at_rest - there).astype(np.float32)) > MIN_MOTION * max(self._size)
         dynamic = frame.dynamic.astype(np.float32)
-        begins = seen & away & ~self._follows & (sample_flow(dynamic, there) > 0.5)  # else the flow has slipped off the object
-        same = length(sample_flow(frame.colour, at_rest) - self._colour) < UNCHANGED_COLOUR
-        rests = seen & ~away & self._follows & same & (sample_flow(dynamic, at_rest) < 0.1)
+        unchanged = self._unchanged(frame, at_rest)
+        # else the flow has slipped off the object, or an object that passes has taken it along
+        begins = seen & away & ~self._follows & self._may_move & (sample_flow(dynamic, there) > 0.5)
+        rests = seen & ~away & self._follows & unchanged & (sample_flow(dynamic, at_rest) < 0.1)
+        self._may_move = self._may_move | (unchanged & (sample_flow(dynamic, at_rest) > 0.5))
         return begins, rests
+
+    def _unchanged(self, frame: TrackedFrame, pixels: np.ndarray) -> np.ndarray:
+        """Points [H, W] bool whose colour a frame shows at pixels [H, W, 2]."""
+        return length(sample_flow(frame.colour, pixels) - self._colour) < UNCHANGED_COLOUR
 
     def _depth(self, frame: TrackedFrame, pixels: np.ndarray) -> np.ndarray:
         """Depth [H, W] of a frame at pixels [H, W, 2]; beside an object, that of the object."""
