@@ -72,9 +72,23 @@ def test_next_object_that_rests_in_the_anchor_is_followed_when_it_moves() -> Non
     anchor = seen(0, motion=False)[0]
     tracks = LiftedTracks(anchor, FOCAL)
     start = tracks.points[MIDDLE].copy()
-    tracks.next(anchor, view(flow(0, 0)), flow(0, 0))
+    tracks.next(seen(0)[0], view(flow(0, 0)), flow(0, 0))  # frames around it show that it will move
     points = tracks.next(seen(1)[0], view(flow(0, 1)), flow(0, 1))
     np.testing.assert_allclose(points[MIDDLE] - start, MOVED, atol=1e-4)
+
+
+def test_next_wall_that_an_object_passes_stays_though_its_flow_goes_along() -> None:
+    tracks = LiftedTracks(seen(0)[0], FOCAL)
+    covered = np.s_[ROW : ROW + SIDE, FIRST + SIDE : FIRST + SIDE + STEP]
+    start = tracks.points.copy()
+    forward, backward = flow(0, 2)
+    forward[covered] = (2 * STEP, 0)
+    backward[ROW : ROW + SIDE, FIRST + SIDE + 2 * STEP : FIRST + SIDE + 3 * STEP] = (-2 * STEP, 0)
+    wide = seen(2)[0]
+    wide.dynamic[ROW : ROW + SIDE, FIRST : FIRST + SIDE + 4 * STEP] = True
+    tracks.next(seen(1)[0], view(flow(0, 1)), flow(0, 1))
+    points = tracks.next(wide, view((forward, backward)), flow(1, 2))
+    np.testing.assert_array_equal(points[covered], start[covered])
 
 
 def test_next_wall_that_was_taken_for_the_object_rests_where_it_is_seen_unchanged() -> None:
