@@ -20,7 +20,7 @@ from st4rtrack.hints.steps import Flows
 
 MIN_MOTION = 0.008
 """Distance of a tracked pixel from where a static point would be, in long sides of the image, from which on it has moved."""
-RADIUS, ACROSS = 0.043, 11
+RADIUS, ACROSS = 0.043, 7
 """Around a lost point: long sides of the image (11 px at 256), and places that are looked at along the diameter."""
 MIN_AROUND = 3
 SAME_COLOUR = 25.0
