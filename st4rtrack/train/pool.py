@@ -2,7 +2,7 @@
 
 Clips are rendered and followed from both ends as a video is (`classical/anchored.py`), and pairs of their frames are kept. A shard is one
 `.npy` file of fixed-size records, read by memory map. Truth is kept at every second pixel: half the size in each direction trains as
-well and makes small files. One process may fill the pool while another trains from it.
+well and makes small files.
 """
 
 import json
@@ -156,30 +156,6 @@ def _records(part: ClipBatch, views: dict[str, np.ndarray]) -> np.ndarray:
 def _frames_of(clips: ClipBatch, frames: list[int]) -> ClipBatch:
     over_time = ("rgb", "depth", "part_index", "local_points", "world_from_camera", "world_from_part")
     return replace(clips, **{name: getattr(clips, name)[:, frames] for name in over_time})
-
-
-class PairPool:
-    """Random batches from the shards that exist so far."""
-
-    def __init__(self, folder: Path, *, seed: int, augment: bool = True) -> None:
-        self.folder = folder
-        self.rng = np.random.default_rng(seed)
-        self.augment = augment
-        self.shards: list[Path] = []
-
-    def draw(self, batch_size: int) -> Batch:
-        """A batch of ordered pairs of one size. Waits for the first shard."""
-        self._look_for_shards()
-        records = np.load(self.shards[self.rng.integers(len(self.shards))], mmap_mode="r")
-        rows = np.sort(self.rng.choice(len(records), min(batch_size, len(records)), replace=False))
-        return make_batch(records[rows], mirror=self.augment and bool(self.rng.random() < 0.5))
-
-    def _look_for_shards(self) -> None:
-        while True:
-            self.shards = sorted(self.folder.glob("*.npy"))
-            if self.shards:
-                return
-            time.sleep(5)
 
 
 def make_batch(records: np.ndarray, *, mirror: bool = False, still: bool = False) -> Batch:
