@@ -1,7 +1,9 @@
 """Where the time of a run goes, part by part, beside the most that this device was seen to do."""
 
 import tempfile
+import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +12,6 @@ import torch
 from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
 from st4rtrack.doctor.counting import StandIn
 from st4rtrack.doctor.machine import machine_line
-from st4rtrack.doctor.peaks import Peaks, measure_peaks, settler
 from st4rtrack.doctor.stages import NETWORK, Call, tensors_of, timed_pipeline
 from st4rtrack.doctor.stopwatch import Stopwatch
 from st4rtrack.io.video import open_video, write_video
@@ -18,6 +19,57 @@ from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.pointmaps import automatic_batch_size
 from st4rtrack.pipeline.reconstruct import reconstruct
 from st4rtrack.types import UserError
+
+MATRIX_SIDE = {"cpu": 2048}
+LARGE_MATRIX_SIDE = 8192
+COPIED_BYTES = {"cpu": 2**27}
+LARGE_COPIED_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """Best rates that were seen.
+
+    Attributes:
+        flops_per_s: of the product of two square matrices in the type asked for.
+        bytes_per_s: of a copy, what is read and what is written together.
+    """
+
+    flops_per_s: float
+    bytes_per_s: float
+
+
+def measure_peaks(device: torch.device, dtype: torch.dtype, *, seconds: float = 0.5, scale: int = 1) -> Peaks:
+    """Peaks of a device, each the best of what fits into `seconds`, but at least of three; `scale` makes everything smaller."""
+    side = MATRIX_SIDE.get(device.type, LARGE_MATRIX_SIDE) // scale
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    product = torch.empty_like(a)
+    source = torch.ones(COPIED_BYTES.get(device.type, LARGE_COPIED_BYTES) // scale, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    settle = settler(device)
+    return Peaks(
+        2 * side**3 / _shortest(lambda: torch.mm(a, b, out=product), settle, seconds),
+        2 * source.nbytes / _shortest(lambda: target.copy_(source), settle, seconds),
+    )
+
+
+def settler(device: torch.device) -> Callable[[], object]:
+    """What waits until a device has done all that was begun."""
+    waits = {"cuda": lambda: torch.cuda.synchronize(device), "mps": torch.mps.synchronize}
+    return waits.get(device.type, lambda: None)
+
+
+def _shortest(call: Callable[[], object], settle: Callable[[], object], seconds: float) -> float:
+    call()
+    settle()
+    best, rounds, end = float("inf"), 0, time.perf_counter() + seconds
+    while rounds < 3 or time.perf_counter() < end:
+        start = time.perf_counter()
+        call()
+        settle()
+        best, rounds = min(best, time.perf_counter() - start), rounds + 1
+    return best
+
 
 MEANINGS = {
     "decode": "the video file's frames",

@@ -7,8 +7,7 @@ import torch
 
 from st4rtrack.doctor import benchmark as module
 from st4rtrack.doctor import stages
-from st4rtrack.doctor.benchmark import MEANINGS, run_benchmark
-from st4rtrack.doctor.peaks import Peaks
+from st4rtrack.doctor.benchmark import MEANINGS, Peaks, run_benchmark
 from st4rtrack.doctor.report import benchmark_lines
 from st4rtrack.io.video import write_video
 from st4rtrack.model.checkpoint import load_model

@@ -6,8 +6,7 @@ import numpy as np
 
 from st4rtrack.bench.global_alignment.align import align
 from st4rtrack.bench.global_alignment.flow import OpticalFlow, read_flow
-from st4rtrack.bench.global_alignment.graph import Graph, parse_graph
-from st4rtrack.bench.global_alignment.pairs import predict_pairs
+from st4rtrack.bench.global_alignment.pairs import Graph, parse_graph, predict_pairs
 from st4rtrack.bench.global_alignment.problem import AlignmentOptions
 from st4rtrack.bench.methods.method import Method, MethodOptions
 from st4rtrack.bench.predictions import Prediction
