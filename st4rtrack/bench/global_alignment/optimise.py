@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from st4rtrack.bench.global_alignment.flow import SampledFlow, flow_term
 from st4rtrack.bench.global_alignment.initialise import MEAN_EDGE_SCALE
 from st4rtrack.bench.global_alignment.problem import AlignmentOptions, Problem, Solution, log_confidence
+from st4rtrack.geometry.transforms import quaternion_from_rotation, rotation_from_quaternion
 
 FOCAL_STEP = 20.0
 """Parameters per unit of log focal length: one step moves it 20 times less than a depth. DUSt3R's value."""
@@ -70,31 +71,6 @@ class Unknowns(nn.Module):
             edge_rotation=edge_rotation,
             edge_translation=edge_translation,
         )
-
-
-def rotation_from_quaternion(quaternion: Tensor) -> Tensor:
-    """Rotation matrices [..., 3, 3] of quaternions [..., 4] (w, x, y, z), which need not have length 1."""
-    w, x, y, z = nn.functional.normalize(quaternion, dim=-1).unbind(-1)
-    rows = [
-        torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], dim=-1),
-        torch.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)], dim=-1),
-        torch.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], dim=-1),
-    ]
-    return torch.stack(rows, dim=-2)
-
-
-def quaternion_from_rotation(rotation: np.ndarray) -> np.ndarray:
-    """Unit quaternions [..., 4] (w, x, y, z) of rotation matrices [..., 3, 3].
-
-    Source: Bar-Itzhack 2000: the eigenvector of the largest eigenvalue of a symmetric matrix of the entries; no cases to tell apart.
-    """
-    r = np.asarray(rotation, np.float64)
-    k = np.zeros((*r.shape[:-2], 4, 4))
-    k[..., 0, 0] = r[..., 0, 0] + r[..., 1, 1] + r[..., 2, 2]
-    k[..., 1:, 1:] = r + np.swapaxes(r, -1, -2) - k[..., 0, 0, None, None] * np.eye(3)
-    skew = np.stack([r[..., 2, 1] - r[..., 1, 2], r[..., 0, 2] - r[..., 2, 0], r[..., 1, 0] - r[..., 0, 1]], axis=-1)
-    k[..., 0, 1:] = k[..., 1:, 0] = skew
-    return np.linalg.eigh(k)[1][..., -1]
 
 
 def signed_log(value: np.ndarray) -> np.ndarray:

@@ -15,12 +15,11 @@ from st4rtrack.bench.global_alignment.optimise import (
     alignment_term,
     learning_rate,
     optimise,
-    quaternion_from_rotation,
-    rotation_from_quaternion,
     smoothness_term,
 )
 from st4rtrack.bench.global_alignment.problem import AlignmentOptions, PairwisePointmaps
 from st4rtrack.geometry.align import umeyama
+from st4rtrack.geometry.transforms import quaternion_from_rotation, rotation_from_quaternion
 from st4rtrack.types import UserError
 from tests.bench.global_alignment.rigid_scene import (
     RigidScene,
