@@ -28,10 +28,11 @@ from st4rtrack.data.procedural import (
     tracking_points,
 )
 from st4rtrack.io.files import write_whole
+from st4rtrack.losses.objective import Supervision
 from st4rtrack.model.hints import assemble_hints
 from st4rtrack.preprocess import normalize_images
-from st4rtrack.train.batch import Batch
 from st4rtrack.train.config import PoolConfig
+from st4rtrack.train.examples import Examples
 from st4rtrack.train.simulated import Simulation
 from st4rtrack.types import Pointmap, TwoPointmaps
 
@@ -158,8 +159,8 @@ def _frames_of(clips: ClipBatch, frames: list[int]) -> ClipBatch:
     return replace(clips, **{name: getattr(clips, name)[:, frames] for name in over_time})
 
 
-def make_batch(records: np.ndarray, *, mirror: bool = False, still: bool = False) -> Batch:
-    """Ordered pairs of records [batch] of `record_type`; `mirror` flips left and right, `still` pairs the anchors with themselves."""
+def from_records(records: np.ndarray, names: Sequence[str] = (), *, mirror: bool = False, still: bool = False) -> Examples:
+    """Ordered pairs of records [pairs] of `record_type`; `mirror` flips left and right, `still` pairs the anchors with themselves."""
     if still:
         records = _still(records)
     maps = [torch.from_numpy(records[name]).float() for name in ("own_points", "tracking", "reconstruction")]
@@ -174,7 +175,11 @@ def make_batch(records: np.ndarray, *, mirror: bool = False, still: bool = False
     unit = network_unit(own, masks[0], two_view["anchor_depth"][:, ::2, ::2])
     moving = ((tracking - own).norm(dim=-1) > MOVES_M) & masks[0]
     truth = TwoPointmaps(Pointmap(tracking, valid=masks[0]), Pointmap(reconstruction, valid=masks[1]))
-    return Batch(images[0], images[1], assemble_hints(*images, **two_view), truth, moving, unit, own)
+    pairs = torch.arange(len(records))
+    supervision = Supervision(truth, own, moving=moving, unit=unit)
+    return Examples(
+        torch.cat(images), pairs, len(records) + pairs, supervision, list(names), assemble_hints(*images, **two_view), stride=2
+    )
 
 
 def _still(records: np.ndarray) -> np.ndarray:
