@@ -100,7 +100,7 @@ def score(
     """
     from st4rtrack.bench.protocol import protocol_named
     from st4rtrack.bench.score_files import score as score_folder
-    from st4rtrack.bench.summary import summary
+    from st4rtrack.bench.score_files import summary
     from st4rtrack.cli.options import positive_int
     from st4rtrack.cli.progress import Progress, log_to_stderr
     from st4rtrack.cli.voice import answer, say, wrote

@@ -20,11 +20,10 @@ from st4rtrack.pipeline.ahead import ended_together
 from st4rtrack.pipeline.anchor_pairs import LiftedPairs, NetworkPairs
 from st4rtrack.pipeline.anchors import add_anchors
 from st4rtrack.pipeline.frames import World, process_frames
-from st4rtrack.pipeline.header import scene_header
 from st4rtrack.pipeline.known import given_geometry, with_observations
 from st4rtrack.pipeline.motion import dynamic_masks, moving_masks, moving_points
 from st4rtrack.pipeline.pointmaps import automatic_batch_size
-from st4rtrack.pipeline.preparation import prepare
+from st4rtrack.pipeline.preparation import prepare, scene_header
 from st4rtrack.pipeline.quality import focal_evidence, observed_warnings, quality_report, record_shares
 from st4rtrack.pipeline.refine import smoothing_chosen
 from st4rtrack.pipeline.repeatable import computed_with
