@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from st4rtrack.geometry.arrays import concatenate
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
+from st4rtrack.geometry.vectors import concatenate
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import cv2
 import numpy as np
 
-from st4rtrack.geometry.arrays import concatenate
+from st4rtrack.geometry.vectors import concatenate
 
 if TYPE_CHECKING:
     import torch
