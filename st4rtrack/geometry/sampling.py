@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, TypeVar
 
+import cv2
 import numpy as np
 
 if TYPE_CHECKING:
@@ -57,6 +58,16 @@ def inside_image(pixels_px: ArrayT, height: int, width: int) -> ArrayT:
     """Whether pixels [..., 2] lie in the image rectangle [0, width) x [0, height)."""
     u, v = pixels_px[..., 0], pixels_px[..., 1]
     return (u >= 0) & (u < width) & (v >= 0) & (v < height)
+
+
+def covered_pixels(pixels_px: np.ndarray, height: int, width: int, *, hole_px: int) -> np.ndarray:
+    """[height, width] bool: pixels that positions [points, 2] fall on, holes of up to `hole_px` between them closed; NaN is outside."""
+    row, column = nearest_pixel(pixels_px[inside_image(pixels_px, height, width)], height, width)
+    reach = hole_px // 2
+    covered = np.zeros((height + 2 * reach, width + 2 * reach), np.uint8)  # a margin, or what is near the border would grow to it
+    covered[row + reach, column + reach] = 1
+    closed = cv2.morphologyEx(covered, cv2.MORPH_CLOSE, np.ones((hole_px, hole_px), np.uint8))
+    return closed[reach : reach + height, reach : reach + width] > 0
 
 
 def _floor_index(value: ArrayT, last: int) -> ArrayT:

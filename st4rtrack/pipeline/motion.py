@@ -14,7 +14,7 @@ import numpy as np
 from st4rtrack.classical.flow import dense_flow
 from st4rtrack.classical.side_by_side import stream_side_by_side
 from st4rtrack.geometry.camera import pixel_grid, project_world
-from st4rtrack.geometry.sampling import inside_image
+from st4rtrack.geometry.sampling import covered_pixels, inside_image
 from st4rtrack.geometry.vectors import length
 from st4rtrack.types import DepthSource
 
@@ -119,20 +119,9 @@ def _shown(read: ReadField, t: int, moving: np.ndarray) -> tuple[np.ndarray, np.
     visible = np.asarray(read("visible", t), bool)
     points = np.asarray(read("tracking_points", t))[visible]
     pixels, _ = project_world(points, read("world_from_camera", t), read("intrinsics", t))
-    inside = inside_image(pixels, height, width)
-    column, row = np.floor(pixels[inside]).astype(np.int64).T
-    moves = moving[visible][inside]
-    shows, still = (_filled(row[chosen], column[chosen], height, width) for chosen in (moves, ~moves))
+    moves = moving[visible]
+    shows, still = (covered_pixels(pixels[chosen], height, width, hole_px=HOLE_PX) for chosen in (moves, ~moves))
     return shows, still & ~shows
-
-
-def _filled(row: np.ndarray, column: np.ndarray, height: int, width: int) -> np.ndarray:
-    """[height, width] bool: the pixels, without the holes between them."""
-    reach = HOLE_PX // 2
-    covered = np.zeros((height + 2 * reach, width + 2 * reach), np.uint8)  # a margin, or what is near the border would grow to it
-    covered[row + reach, column + reach] = 1
-    closed = cv2.morphologyEx(covered, cv2.MORPH_CLOSE, np.ones((HOLE_PX, HOLE_PX), np.uint8))
-    return closed[reach : reach + height, reach : reach + width] > 0
 
 
 def _flows_apart(read: ReadField, t: int, num_frames: int) -> np.ndarray:
