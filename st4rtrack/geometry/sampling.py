@@ -33,6 +33,14 @@ def sample_map(values: ArrayT, pixels_px: ArrayT) -> ArrayT:
     return top * (1 - fv) + bottom * fv  # pyright: ignore[reportReturnType]
 
 
+def remap(values: np.ndarray, pixels_px: np.ndarray, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
+    """`sample_map` at pixels [rows, columns, 2] by OpenCV, which is faster for whole images; weights are multiples of 1/32."""
+    index = (pixels_px - 0.5).astype(np.float32, copy=False)
+    parts = np.array_split(index, len(index) // 30_000 + 1)  # OpenCV takes fewer than 32768 rows at a time
+    read = [cv2.remap(values, p[..., 0], p[..., 1], interpolation, borderMode=cv2.BORDER_REPLICATE) for p in parts]
+    return read[0] if len(read) == 1 else np.concatenate(read)
+
+
 def sample_frames(maps: "torch.Tensor", pixels_px: "torch.Tensor") -> "torch.Tensor":
     """`sample_map` of many frames, each at pixels of its own.
 
