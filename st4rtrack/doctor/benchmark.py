@@ -11,8 +11,9 @@ import torch
 
 from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
 from st4rtrack.doctor.counting import StandIn
+from st4rtrack.doctor.fit import predict_pairs
 from st4rtrack.doctor.machine import machine_line
-from st4rtrack.doctor.stages import NETWORK, Call, tensors_of, timed_pipeline
+from st4rtrack.doctor.stages import NETWORK, timed_pipeline
 from st4rtrack.doctor.stopwatch import Stopwatch
 from st4rtrack.io.video import open_video, write_video
 from st4rtrack.model.network import St4RTrack
@@ -154,7 +155,7 @@ def run_benchmark(video: str | None, model: St4RTrack, *, size: int | None = Non
         reconstruct(path, model=model, size=size, stop=_warm_up_frames(path, model, size))
         peaks = measure_peaks(model.device, model.dtype)
         stopwatch = Stopwatch(settle=settler(model.device))
-        with timed_pipeline(stopwatch, model) as calls, stopwatch.part("rest"):
+        with timed_pipeline(stopwatch, model) as given, stopwatch.part("rest"):
             with stopwatch.part("decode"):
                 source = open_video(path)
             timed = replace(source, read=stopwatch.timed_items(source.read, "decode"))
@@ -168,7 +169,7 @@ def run_benchmark(video: str | None, model: St4RTrack, *, size: int | None = Non
             frames=len(source),
             seconds=seconds,
             peaks=peaks,
-            rows=_rows(stopwatch.seconds, calls, model),
+            rows=_rows(stopwatch.seconds, given, model, height, width),
         )
 
 
@@ -186,25 +187,14 @@ def _warm_up_frames(path: str, model: St4RTrack, size: int | None) -> int:
     return min(len(video), automatic_batch_size(model, round(video.height * scale), round(video.width * scale)))
 
 
-def _rows(seconds: Counter[str], calls: Counter[Call], model: St4RTrack) -> list[Row]:
-    flops, moved = _costs(calls, model)
+def _rows(seconds: Counter[str], given: Counter[str], model: St4RTrack, height: int, width: int) -> list[Row]:
+    device = model.device if model.device.type == "cuda" else torch.device("cpu")
+    stand_in, batch = StandIn(model.config, model.dtype, device), automatic_batch_size(model, height, width)
+    costs = stand_in.part_costs(lambda network: predict_pairs(network, batch, height, width, device))
     rows = []
     for part in MEANINGS:
         if part in NETWORK and seconds[part] > 0:
-            rows.append(Row(part, seconds[part], flops[part] / seconds[part], moved[part] / seconds[part]))
+            rows.append(Row(part, seconds[part], *(given[part] * cost / seconds[part] for cost in costs[part])))
         elif seconds[part] > 0:
             rows.append(Row(part, seconds[part]))
     return rows
-
-
-def _costs(calls: Counter[Call], model: St4RTrack) -> tuple[Counter[str], Counter[str]]:
-    """Operations and bytes moved of each part of the network, in all its calls."""
-    device = model.device if model.device.type == "cuda" else torch.device("cpu")
-    stand_in = StandIn(model.config, model.dtype, device)
-    flops: Counter[str] = Counter()
-    moved: Counter[str] = Counter()
-    for call, times in calls.items():
-        cost = stand_in.cost(lambda network, call=call: getattr(network, call.module)(*tensors_of(call.arguments, device)))
-        flops[call.part] += times * cost.flops
-        moved[call.part] += times * cost.moved_bytes
-    return flops, moved
