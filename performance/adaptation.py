@@ -21,8 +21,8 @@ from speed import formula_model
 
 from st4rtrack.adapt.config import AdaptConfig, default_frames
 from st4rtrack.adapt.forward import predict
-from st4rtrack.adapt.frozen import learning_parameters, make_optimizer
 from st4rtrack.adapt.inputs import FrameInputs, frame_inputs
+from st4rtrack.adapt.loop import learning_parameters, make_optimizer
 from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
 from st4rtrack.io.video import open_video
 from st4rtrack.model.config import LARGE, TINY

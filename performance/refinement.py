@@ -1,6 +1,6 @@
-"""What each step of refinement gains and costs: `python performance/refinement.py DATA... [--work FOLDER]`.
+"""What temporal smoothing gains and costs: `python performance/refinement.py DATA... [--work FOLDER]`.
 
-DATA are folders of WorldTrack sequences with tracks. The network predicts each once, to disk (WORK), and the steps rework that.
+DATA are folders of WorldTrack sequences with tracks. The network predicts each once, to disk (WORK), and smoothing reworks that.
 Without DATA, 30 sequences of the procedural world are made from seeds of which neither training nor tests know. Corrected protocol:
 tracking EPE in metres, all points, after the global median scale. Jitter: median second difference of the tracks, against none.
 """
@@ -22,21 +22,14 @@ from st4rtrack.geometry.sampling import sample_map
 from st4rtrack.io.scene import load_scene
 from st4rtrack.io.worldtrack import WorldTrackSequence, find_worldtrack, read_worldtrack
 from st4rtrack.model.checkpoint import load_model
-from st4rtrack.pipeline.cameras import solve_camera
 from st4rtrack.pipeline.reconstruct import reconstruct
-from st4rtrack.pipeline.refine import ALL, Predicted, Refinement, drawn_to_surface, refined
+from st4rtrack.pipeline.refine import Predicted, smoothed_frames
 from st4rtrack.types import Pointmap, Scene, TwoPointmaps, UserError
 
 KEPT_ASIDE = 777000
 """Seed of the procedural sequences."""
 
-ROWS = {
-    "none": Refinement(),
-    "agreement": Refinement(agreement=True),
-    "smoothness": Refinement(smoothness=True),
-    "surface": Refinement(surface=True),
-    "all": ALL,
-}
+ROWS = {"none": False, "smoothness": True}
 
 
 def main(
@@ -45,7 +38,7 @@ def main(
     count: int = 30,
     model: Annotated[str | None, tyro.conf.arg(name="model")] = None,
 ) -> None:
-    """Predicts what is missing in WORK, and prints one table: a row per sequence and the mean, a column per choice of steps."""
+    """Predicts what is missing in WORK, and prints one table: a row per sequence and the mean, a column without and with smoothing."""
     if not data:
         procedural_sequences.main(work / "sequences", count=count, seed=KEPT_ASIDE)
         data = (work / "sequences",)
@@ -56,7 +49,7 @@ def main(
         if sequence.tracks_world is None:
             continue
         scene = predicted(sequence, work / "predicted" / name, model)
-        found = [row(scene, sequence, steps) for steps in ROWS.values()]
+        found = [row(scene, sequence, smooth=smooth) for smooth in ROWS.values()]
         for column, values in zip((errors, jitters, seconds), zip(*found, strict=True), strict=True):
             column.append(values)
         print(f"| {name} | {' | '.join(f'{error:.4f} ({error / errors[-1][0] - 1:+.1%})' for error in errors[-1])} |", flush=True)
@@ -77,23 +70,16 @@ def predicted(sequence: WorldTrackSequence, folder: Path, model: str | None) -> 
     return load_scene(folder)
 
 
-def row(scene: Scene, sequence: WorldTrackSequence, steps: Refinement) -> tuple[float, float, float]:
-    """Tracking EPE with these steps, jitter, and the processor's seconds a frame that they take (without cameras)."""
+def row(scene: Scene, sequence: WorldTrackSequence, *, smooth: bool) -> tuple[float, float, float]:
+    """Tracking EPE, jitter, and the processor seconds per frame of smoothing."""
     assert sequence.visible is not None
     seen = sequence.visible[0]
     query_px = scene.pixel_map.network_from_source(sequence.query_px[seen])
     tracks = np.full((len(scene), len(seen), 3), np.nan)
     frames, spent = _Frames(scene), 0.0
     last = time.process_time()
-    for index, _, maps in refined(frames, frames.anchor, scene.anchor_index, steps):
+    for index, _, maps in smoothed_frames(frames, frames.anchor, scene.anchor_index) if smooth else frames:
         spent += time.process_time() - last
-        if steps.surface and index != scene.anchor_index:
-            intrinsics = np.asarray(scene.cameras.intrinsics[index])
-            camera = solve_camera(maps.reconstruction, intrinsics)
-            start = time.process_time()
-            if camera is not None:
-                maps = drawn_to_surface(maps, camera, intrinsics)
-            spent += time.process_time() - start
         tracks[index, seen] = sample_map(np.asarray(maps.tracking.points_world), query_px)
         last = time.process_time()
     found, _ = score_tracking(tracks, sequence, protocol_named("corrected"))

@@ -15,8 +15,8 @@ import torch
 from machine import machine
 
 from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
+from st4rtrack.doctor.benchmark import measure_peaks
 from st4rtrack.doctor.counting import StandIn
-from st4rtrack.doctor.peaks import measure_peaks
 from st4rtrack.model.config import LARGE, TINY, ModelConfig
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.pointmaps import automatic_batch_size, encode_anchor, predict_frames

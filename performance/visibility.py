@@ -22,7 +22,7 @@ from st4rtrack.geometry.sampling import nearest_pixel
 from st4rtrack.geometry.transforms import transform_points
 from st4rtrack.io.files import whole_file
 from st4rtrack.io.worldtrack import WorldTrackSequence, find_worldtrack, read_worldtrack
-from st4rtrack.metrics.calibration import expected_calibration_error
+from st4rtrack.metrics.tapvid3d import expected_calibration_error
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.motion import moving_masks, moving_points

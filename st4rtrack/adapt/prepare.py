@@ -11,9 +11,8 @@ from st4rtrack.adapt.config import AdaptConfig
 from st4rtrack.adapt.inputs import ANCHOR, AdaptVideo, FrameInputs, empty_held, frame_inputs, held_pixels
 from st4rtrack.adapt.measure import Seen, predict_all
 from st4rtrack.adapt.priors import Priors, TeacherDepth, TeacherTracks
-from st4rtrack.adapt.queries import grid_queries, held_out_tracks, more_queries, moving_tracks
-from st4rtrack.adapt.scale import log_scales
 from st4rtrack.adapt.teachers import DepthTeacher, TrackTeacher, gather_priors, gather_tracks
+from st4rtrack.geometry.camera import project
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel, sample_map
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
 from st4rtrack.io.known.known import KnownVideo
@@ -138,3 +137,136 @@ def _inside(tracks: TeacherTracks, height: int, width: int) -> TeacherTracks:
     if inside.all():
         return tracks
     return TeacherTracks(tracks.query_px[inside], tracks.tracks_px[:, inside], tracks.visible[:, inside], tracks.name)
+
+
+FAR_CAMERAS = 0.5
+"""Of the longest way of the camera from the first frame: frames nearer than that say little of its scale."""
+
+LEAST_BASELINE = 0.02
+"""Of the teacher's median depth: a camera that moved less says nothing of scale."""
+
+
+def log_scales(teacher: TeacherDepth, depth: np.ndarray, world_from_camera: np.ndarray) -> np.ndarray:
+    """log of what the teacher's depth is multiplied with to be in the units of a prediction.
+
+    A teacher without cameras has a scale in each frame: the median ratio to what the base predicts there. One with cameras has one
+    scale, by the way that the cameras went, in which prediction and teacher agree best; where they stand still, by all depth.
+
+    Args:
+        teacher: with depth [T, H, W].
+        depth: [T, h, w] of the base in its own cameras, at every n-th pixel of the teacher's; not positive where unknown.
+        world_from_camera: [T, 4, 4] of the base; the first the identity.
+    Returns:
+        [T] float64; 0 in a frame that the teacher says nothing of.
+    """
+    ratios = [
+        _log_ratio(predicted, wanted) for predicted, wanted in zip(depth, teacher_pixels(teacher.depth, depth), strict=True)
+    ]
+    if teacher.world_from_camera is None:
+        return np.array([float(np.median(each)) if len(each) else 0.0 for each in ratios])
+    known = teacher.depth[teacher.depth > 0]
+    by_way = _log_ratio_of_ways(teacher.world_from_camera, world_from_camera, LEAST_BASELINE * float(np.median(known)))
+    every = np.concatenate(ratios)
+    return np.full(len(depth), by_way if by_way is not None else float(np.median(every)) if len(every) else 0.0)
+
+
+def teacher_pixels(teacher_depth: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """The pixels [T, h, w] of the teacher's depth [T, H, W] that those of the prediction lie in."""
+    rows, columns = (
+        np.minimum(((np.arange(few) + 0.5) * many / few).astype(np.int64), many - 1)
+        for few, many in zip(depth.shape[1:], teacher_depth.shape[1:], strict=True)
+    )
+    return teacher_depth[:, rows[:, None], columns]
+
+
+def _log_ratio(predicted: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    counts = (predicted > 0) & (wanted > 0)
+    return np.log(predicted[counts] / wanted[counts])
+
+
+def _log_ratio_of_ways(wanted: np.ndarray, predicted: np.ndarray, least: float) -> float | None:
+    """Median log ratio of how far the cameras are from the first, over frames in which they are far; `None` where they hardly moved."""
+    wanted_way, way = (np.nan_to_num(np.linalg.norm(each[:, :3, 3] - each[0, :3, 3], axis=1)) for each in (wanted, predicted))
+    counts = (wanted_way > FAR_CAMERAS * wanted_way.max()) & (wanted_way > least) & (way > 0)
+    return float(np.median(np.log(way[counts] / wanted_way[counts]))) if counts.any() else None
+
+
+MOVES_LONG_SIDES = 0.01
+"""A track that departs so far from what a static point would do, in long sides of the image, moves; or, where most tracks depart,
+three times as far as they do."""
+
+HELD_OUT_CELL = 1 / 16
+"""Side of the squares that are held out together, in long sides of the image: neighbours of what is learnt would measure little."""
+
+
+def grid_queries(height: int, width: int, count: int) -> np.ndarray:
+    """Pixels [about count, 2] (u, v), float64, of a grid in the middle of the image."""
+    spacing = max(1.0, float(np.sqrt(height * width / count)))
+    columns, rows = max(1, round(width / spacing)), max(1, round(height / spacing))
+    u, v = np.meshgrid((np.arange(columns) + 0.5) * width / columns, (np.arange(rows) + 0.5) * height / rows)
+    return np.stack([u.ravel(), v.ravel()], axis=1)
+
+
+def more_queries(query_px: np.ndarray, moving: np.ndarray, height: int, width: int, most: int) -> np.ndarray:
+    """Pixels [at most `most`, 2] half a grid step around the moving ones, evenly chosen.
+
+    Args:
+        query_px: [N, 2] of `grid_queries`.
+        moving: [N] bool.
+    """
+    quarter = 0.25 * max(1.0, float(np.sqrt(height * width / len(query_px))))
+    around = np.array([[-1, -1], [1, -1], [-1, 1], [1, 1]]) * quarter
+    more = (query_px[moving][:, None] + around).reshape(-1, 2)
+    more = more[((more > 0) & (more < (width, height))).all(axis=1)]
+    return more[np.linspace(0, len(more) - 1, min(most, len(more))).round().astype(np.int64)] if len(more) else more
+
+
+def moving_tracks(
+    tracks: TeacherTracks, anchor_points: np.ndarray, camera_from_world: np.ndarray, intrinsics: np.ndarray
+) -> np.ndarray:
+    """Which tracks [N] bool are not where a static point would be.
+
+    Args:
+        tracks: of the teacher.
+        anchor_points: [height, width, 3] content of the anchor at its own time, world units.
+        camera_from_world: [T, 4, 4], NaN where unknown.
+        intrinsics: [3, 3] network pixels.
+    """
+    height, width = anchor_points.shape[:2]
+    points = sample_map(anchor_points.astype(np.float64), tracks.query_px.astype(np.float64))
+    departs = np.full(tracks.visible.shape, np.nan)
+    for t, camera in enumerate(camera_from_world):
+        in_camera = transform_points(camera, points)
+        with np.errstate(all="ignore"):
+            far = np.linalg.norm(project(in_camera, intrinsics) - tracks.tracks_px[t], axis=-1)
+        departs[t] = np.where(tracks.visible[t] & (in_camera[:, 2] > 0), far, np.nan)
+    known = np.isfinite(departs).any(axis=0)
+    furthest = np.zeros(len(points))
+    furthest[known] = np.nanquantile(departs[:, known], 0.9, axis=0)
+    usual = float(np.median(furthest[known])) if known.any() else 0.0
+    return furthest > max(MOVES_LONG_SIDES * max(height, width), 3 * usual)
+
+
+def held_out_tracks(query_px: np.ndarray, moving: np.ndarray, height: int, width: int, share: float, seed: int) -> np.ndarray:
+    """Which tracks [N] bool are only measured on: those in a share of the squares of the image, drawn at random, the same for a seed.
+
+    The same share of the squares with dynamic points and of the others is drawn, so that both are measured. At least one of several
+    is held out, and at least one is not.
+
+    Args:
+        query_px: [N, 2].
+        moving: [N] bool, dynamic points.
+        share: of the squares.
+    """
+    side = HELD_OUT_CELL * max(height, width)
+    cells = np.floor(query_px / side).astype(np.int64) @ (1 << 20, 1)
+    dynamic = np.unique(cells[moving])
+    rng = np.random.default_rng([seed, 1])
+    held = np.zeros(len(cells), bool)
+    for names in (dynamic, np.setdiff1d(cells, dynamic)):
+        if len(names):
+            count = int(np.clip(round(share * len(names)), 1, max(1, len(names) - 1)))
+            held |= np.isin(cells, rng.permutation(names)[:count])
+    if held.all():  # all in one square
+        held[1:] = False
+    return held

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Unpack
 
+import numpy as np
+
 from st4rtrack.adapt.config import (
     ANCHORED_WEIGHT,
     AdaptConfig,
@@ -19,10 +21,8 @@ from st4rtrack.adapt.config import (
     default_moving_share,
 )
 from st4rtrack.adapt.inputs import ANCHOR
-from st4rtrack.adapt.known import known_of_one
 from st4rtrack.adapt.loop import adapt
 from st4rtrack.adapt.prepare import prepare_video
-from st4rtrack.adapt.report import write_picture
 from st4rtrack.adapt.result import Adaptation
 from st4rtrack.adapt.state import Learning
 from st4rtrack.adapt.teachers import DepthTeacher, TrackTeacher, open_teachers
@@ -36,6 +36,9 @@ from st4rtrack.model.device import choose_dtype
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.reconstruct import Selection, reconstruct
 from st4rtrack.preprocess import stretch_to_network_size, to_network_size
+from st4rtrack.render.adaptation import Plot, write_adaptation
+from st4rtrack.render.curves import BLUE, Curve
+from st4rtrack.render.draw import ACCENT, GREY
 from st4rtrack.types import Scene, UserError, Video
 
 INFO_KEY = "st4rtrack_adaptation"
@@ -307,3 +310,74 @@ def _save(found: Adaptation, learning: Learning, base: Base | None) -> None:
         names = set(learning.parameters) if found.gained else set()
         save_changes(found.model, partial, base=base, names=names, info=info)
     partial.replace(found.checkpoint)
+
+
+def known_of_one(known: Known, video: Video) -> Known:
+    """What is known of one of the videos, {name} in a path being its name.
+
+    Raises:
+        UserError: something is given that adaptation has no use for.
+    """
+    for name in ("depth", "depth_per_unit", "static_mask", "metres_per_unit", "known_distance"):
+        if getattr(known, name) is not None:
+            raise UserError(
+                f"adaptation uses known intrinsics and cameras, not {name}; depth is a teacher (depth=FILE, --depth FILE)"
+            )
+    return known.of_video(video.name)
+
+
+NOT_TERMS = ("step", "video", "gradient_norm", "cameras_not_found")
+"""What a row of a step says beside the loss and its terms."""
+
+SMOOTHED_STEPS = 15
+
+
+def write_picture(found: Adaptation, scenes: Mapping[str, Scene]) -> Path:
+    """Writes `adaptation.png` into the report folder.
+
+    Args:
+        scenes: "Before" and "After"; without, the picture is of curves alone.
+    """
+    first = found.options["videos"][0]
+    teachers = f"tracks: {first['tracks']}, depth: {first['depth'] or 'none'}"
+    return write_adaptation(
+        found.report / "adaptation.png", scenes, plots(found), title=_capital(found.sentence), subtitle=teachers
+    )
+
+
+def plots(found: Adaptation) -> list[Plot]:
+    """Held-out error, agreement of the branches, and every term of the loss over the steps."""
+    measured, kept = found.progress.measurements, float(found.progress.best_step)
+
+    def curve(name: str, key: str, colour: tuple[int, int, int]) -> Curve:
+        x = np.array([row["step"] for row in measured], float)
+        y = np.array([np.nan if row[key] is None else row[key] for row in measured], float)
+        return Curve(name, x, y, colour, marks=True)
+
+    tracks = [curve("learnt", "learnt_px", GREY), curve("held out", "error_px", BLUE)]
+    if any(row["moving_px"] is not None for row in measured):
+        tracks.insert(0, curve("moving", "moving_px", ACCENT))
+    drawn = [
+        Plot("Tracks (pixels)", tracks, kept),
+        Plot("Branches apart (share)", [curve("held out", "agreement", BLUE)], kept),
+    ]
+    rows = found.progress.steps
+    for term in [key for key in {key: None for row in rows for key in row} if key not in NOT_TERMS]:
+        y = np.array([row.get(term, np.nan) for row in rows], float)
+        x = np.array([row["step"] for row in rows], float)
+        both = [Curve("each step", x, y, (200, 205, 212)), Curve(f"mean of {SMOOTHED_STEPS}", x, _smoothed(y), BLUE)]
+        drawn.append(Plot(f"Loss: {term}", both, kept))
+    return drawn
+
+
+def _smoothed(values: np.ndarray) -> np.ndarray:
+    """Mean of the finite values around each."""
+    finite = np.isfinite(values)
+    window = np.ones(min(SMOOTHED_STEPS, len(values)))
+    total = np.convolve(np.where(finite, values, 0.0), window, mode="same")
+    count = np.convolve(finite.astype(float), window, mode="same")
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from st4rtrack.io.files import whole_file
+from st4rtrack.io.json_text import differences
 from st4rtrack.types import UserError
 
 VERSION = 1
@@ -116,18 +117,6 @@ def load_state(path: Path, learning: Learning, options: dict[str, Any]) -> bool:
     learning.optimizer.load_state_dict(state["optimizer"])
     learning.progress = Progress(**progress)
     return True
-
-
-def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
-    """What differs between two trees of plain values, in words."""
-    found = []
-    for name in sorted(set(before) | set(now)):
-        old, new = before.get(name), now.get(name)
-        if isinstance(old, dict) and isinstance(new, dict):
-            found += differences(old, new, f"{prefix}{name}.")
-        elif old != new:
-            found.append(f"{prefix}{name} was {json.dumps(old)}, now {json.dumps(new)}")
-    return found
 
 
 def _on_cpu(parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:

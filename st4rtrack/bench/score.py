@@ -15,11 +15,10 @@ from st4rtrack.geometry.align import Sim3
 from st4rtrack.geometry.camera import pixel_grid, unproject
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
 from st4rtrack.io.worldtrack import WorldTrackSequence, tracks_in_camera
-from st4rtrack.metrics.calibration import expected_calibration_error
 from st4rtrack.metrics.cameras import camera_errors
 from st4rtrack.metrics.depth import RelativeDepth
 from st4rtrack.metrics.points import ErrorTotals, Pieces, aligned_errors, end_point_error, finite_or_nan, global_alignments
-from st4rtrack.metrics.tapvid3d import tapvid3d_scores
+from st4rtrack.metrics.tapvid3d import expected_calibration_error, tapvid3d_scores
 
 Row = dict[str, Any]
 

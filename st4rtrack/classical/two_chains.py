@@ -13,7 +13,7 @@ import numpy as np
 
 from st4rtrack.classical.flow import FlowChain, dense_flow
 from st4rtrack.classical.flow_tracks import FlowTracks, flow_step
-from st4rtrack.geometry.sampling import inside_image
+from st4rtrack.geometry.sampling import inside_image, remap
 from st4rtrack.geometry.vectors import length
 
 SEARCH_LONG_SIDE = 512
@@ -97,14 +97,6 @@ def _patches(grey: np.ndarray, pixels_px: np.ndarray) -> np.ndarray:
     """What points [N, 2] look like: pixels around them [N, pixels] without mean, of unit length (less where there is no texture)."""
     side = np.arange(-PATCH_RADIUS, PATCH_RADIUS + 1, dtype=np.float32)
     offsets = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
-    index = (pixels_px[:, None] - 0.5 + offsets).astype(np.float32)
-    rows = [cv2.remap(grey, *part, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for part in _remap_parts(index)]
-    values = np.concatenate(rows).astype(np.float32)
+    values = remap(grey, pixels_px[:, None] + offsets).astype(np.float32)
     values -= values.mean(axis=1, keepdims=True)
     return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), len(offsets) ** 0.5)
-
-
-def _remap_parts(index: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """OpenCV's remap takes fewer than 32768 rows at a time."""
-    for part in np.array_split(index, len(index) // 30_000 + 1):
-        yield part[..., 0], part[..., 1]

@@ -137,8 +137,8 @@ def _require_same(output: Path, options: dict[str, Any]) -> None:
     """
     import json
 
-    from st4rtrack.adapt.state import differences
     from st4rtrack.io.files import write_whole
+    from st4rtrack.io.json_text import differences
     from st4rtrack.types import UserError
 
     path = output / OPTIONS
@@ -248,14 +248,12 @@ def _write_true_tracks(sequence: "WorldTrackSequence", path: Path) -> None:
     """Projections of the tracks that are seen in frame 0, as an exact tracker would give them."""
     import numpy as np
 
-    from st4rtrack.geometry.camera import project
-    from st4rtrack.geometry.transforms import invert_rigid, transform_points
+    from st4rtrack.geometry.camera import project_world
 
     assert sequence.tracks_world is not None and sequence.visible is not None and sequence.query_px is not None
     seen = sequence.visible[0]
-    in_camera = transform_points(invert_rigid(sequence.world_from_camera), sequence.tracks_world[:, seen])
-    pixels = project(in_camera, sequence.intrinsics)
-    known = np.isfinite(pixels).all(-1) & (in_camera[..., 2] > 0)
+    pixels, _ = project_world(sequence.tracks_world[:, seen], sequence.world_from_camera, sequence.intrinsics)
+    known = np.isfinite(pixels[..., 0])
     height, width = sequence.video.height, sequence.video.width
     np.savez(
         path,

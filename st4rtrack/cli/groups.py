@@ -103,12 +103,4 @@ class KnownOptions:
         """As `reconstruct` takes it."""
         from st4rtrack.io.known.known import Known
 
-        return Known(
-            self.intrinsics,
-            self.cameras,
-            self.depth,
-            self.depth_per_unit,
-            self.static_mask,
-            self.metres_per_unit,
-            self.known_distance,
-        )
+        return Known(**vars(self))

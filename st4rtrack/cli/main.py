@@ -13,10 +13,8 @@ import tyro
 
 from st4rtrack.cli.adapt import adapt
 from st4rtrack.cli.batch import batch
-from st4rtrack.cli.bench import predict, score, table
+from st4rtrack.cli.bench import build, predict, report, score, table
 from st4rtrack.cli.bench_adaptation import adaptation
-from st4rtrack.cli.bench_build import build
-from st4rtrack.cli.bench_report import report
 from st4rtrack.cli.convert import convert
 from st4rtrack.cli.doctor import doctor
 from st4rtrack.cli.export import export

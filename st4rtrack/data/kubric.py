@@ -27,7 +27,7 @@ from st4rtrack.data.raw import (
 )
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid
 from st4rtrack.geometry.transforms import rigid
-from st4rtrack.io.known.matrices import rotation_from_quaternion
+from st4rtrack.io.known.matrices import rotation_from_file
 from st4rtrack.types import UserError
 
 FARTHEST_M = 1000.0
@@ -153,7 +153,7 @@ def _poses(moved: dict[str, Any], length: int, label: str) -> np.ndarray:
             f"{label}: positions and quaternions must be finite, [{length}, 3] and [{length}, 4] as there are {length} images, "
             f"they are {list(positions.shape)} and {list(quaternions.shape)}"
         )
-    return rigid(rotation_from_quaternion(quaternions, label), positions)
+    return rigid(rotation_from_file(quaternions, label), positions)
 
 
 def _require_size(image: np.ndarray, size: tuple[int, int], path: Path) -> None:

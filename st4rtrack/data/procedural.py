@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from st4rtrack.data.procedural_config import ProceduralConfig
-from st4rtrack.data.procedural_develop import develop
+from st4rtrack.data.procedural_paint import develop
 from st4rtrack.data.procedural_render import NEAREST_M, RayCaster, ViewBatch
 from st4rtrack.data.procedural_scene import SceneBatch, sample_scenes
 from st4rtrack.data.procedural_solids import affine_rows

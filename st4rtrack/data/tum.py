@@ -10,7 +10,7 @@ import numpy as np
 from st4rtrack.data.raw import RawSequence, read_16bit, read_bytes, read_rgb, sub_folders
 from st4rtrack.geometry.transforms import rigid
 from st4rtrack.io.known.matrices import nearest_time as nearest_time
-from st4rtrack.io.known.matrices import rotation_from_quaternion
+from st4rtrack.io.known.matrices import rotation_from_file
 from st4rtrack.types import UserError
 
 LARGEST_GAP_S = 0.02
@@ -58,7 +58,7 @@ class TumRgbd:
         return RawSequence(
             name,
             np.tile(INTRINSICS, (len(frames), 1, 1)),
-            rigid(rotation_from_quaternion(chosen[:, (6, 3, 4, 5)], str(folder / "groundtruth.txt")), chosen[:, :3]),
+            rigid(rotation_from_file(chosen[:, (6, 3, 4, 5)], str(folder / "groundtruth.txt")), chosen[:, :3]),
             read_rgb=lambda index: read_rgb(folder / rgb_paths[frames[index]]),
             read_depth=read_depth,
         )

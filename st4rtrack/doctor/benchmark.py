@@ -1,7 +1,9 @@
 """Where the time of a run goes, part by part, beside the most that this device was seen to do."""
 
 import tempfile
+import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,15 +11,66 @@ import torch
 
 from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
 from st4rtrack.doctor.counting import StandIn
+from st4rtrack.doctor.fit import predict_pairs
 from st4rtrack.doctor.machine import machine_line
-from st4rtrack.doctor.peaks import Peaks, measure_peaks, settler
-from st4rtrack.doctor.stages import NETWORK, Call, tensors_of, timed_pipeline
+from st4rtrack.doctor.stages import NETWORK, timed_pipeline
 from st4rtrack.doctor.stopwatch import Stopwatch
 from st4rtrack.io.video import open_video, write_video
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.pointmaps import automatic_batch_size
 from st4rtrack.pipeline.reconstruct import reconstruct
 from st4rtrack.types import UserError
+
+MATRIX_SIDE = {"cpu": 2048}
+LARGE_MATRIX_SIDE = 8192
+COPIED_BYTES = {"cpu": 2**27}
+LARGE_COPIED_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """Best rates that were seen.
+
+    Attributes:
+        flops_per_s: of the product of two square matrices in the type asked for.
+        bytes_per_s: of a copy, what is read and what is written together.
+    """
+
+    flops_per_s: float
+    bytes_per_s: float
+
+
+def measure_peaks(device: torch.device, dtype: torch.dtype, *, seconds: float = 0.5, scale: int = 1) -> Peaks:
+    """Peaks of a device, each the best of what fits into `seconds`, but at least of three; `scale` makes everything smaller."""
+    side = MATRIX_SIDE.get(device.type, LARGE_MATRIX_SIDE) // scale
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    product = torch.empty_like(a)
+    source = torch.ones(COPIED_BYTES.get(device.type, LARGE_COPIED_BYTES) // scale, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    settle = settler(device)
+    return Peaks(
+        2 * side**3 / _shortest(lambda: torch.mm(a, b, out=product), settle, seconds),
+        2 * source.nbytes / _shortest(lambda: target.copy_(source), settle, seconds),
+    )
+
+
+def settler(device: torch.device) -> Callable[[], object]:
+    """What waits until a device has done all that was begun."""
+    waits = {"cuda": lambda: torch.cuda.synchronize(device), "mps": torch.mps.synchronize}
+    return waits.get(device.type, lambda: None)
+
+
+def _shortest(call: Callable[[], object], settle: Callable[[], object], seconds: float) -> float:
+    call()
+    settle()
+    best, rounds, end = float("inf"), 0, time.perf_counter() + seconds
+    while rounds < 3 or time.perf_counter() < end:
+        start = time.perf_counter()
+        call()
+        settle()
+        best, rounds = min(best, time.perf_counter() - start), rounds + 1
+    return best
+
 
 MEANINGS = {
     "decode": "the video file's frames",
@@ -102,7 +155,7 @@ def run_benchmark(video: str | None, model: St4RTrack, *, size: int | None = Non
         reconstruct(path, model=model, size=size, stop=_warm_up_frames(path, model, size))
         peaks = measure_peaks(model.device, model.dtype)
         stopwatch = Stopwatch(settle=settler(model.device))
-        with timed_pipeline(stopwatch, model) as calls, stopwatch.part("rest"):
+        with timed_pipeline(stopwatch, model) as given, stopwatch.part("rest"):
             with stopwatch.part("decode"):
                 source = open_video(path)
             timed = replace(source, read=stopwatch.timed_items(source.read, "decode"))
@@ -116,7 +169,7 @@ def run_benchmark(video: str | None, model: St4RTrack, *, size: int | None = Non
             frames=len(source),
             seconds=seconds,
             peaks=peaks,
-            rows=_rows(stopwatch.seconds, calls, model),
+            rows=_rows(stopwatch.seconds, given, model, height, width),
         )
 
 
@@ -134,25 +187,14 @@ def _warm_up_frames(path: str, model: St4RTrack, size: int | None) -> int:
     return min(len(video), automatic_batch_size(model, round(video.height * scale), round(video.width * scale)))
 
 
-def _rows(seconds: Counter[str], calls: Counter[Call], model: St4RTrack) -> list[Row]:
-    flops, moved = _costs(calls, model)
+def _rows(seconds: Counter[str], given: Counter[str], model: St4RTrack, height: int, width: int) -> list[Row]:
+    device = model.device if model.device.type == "cuda" else torch.device("cpu")
+    stand_in, batch = StandIn(model.config, model.dtype, device), automatic_batch_size(model, height, width)
+    costs = stand_in.part_costs(lambda network: predict_pairs(network, batch, height, width, device))
     rows = []
     for part in MEANINGS:
         if part in NETWORK and seconds[part] > 0:
-            rows.append(Row(part, seconds[part], flops[part] / seconds[part], moved[part] / seconds[part]))
+            rows.append(Row(part, seconds[part], *(given[part] * cost / seconds[part] for cost in costs[part])))
         elif seconds[part] > 0:
             rows.append(Row(part, seconds[part]))
     return rows
-
-
-def _costs(calls: Counter[Call], model: St4RTrack) -> tuple[Counter[str], Counter[str]]:
-    """Operations and bytes moved of each part of the network, in all its calls."""
-    device = model.device if model.device.type == "cuda" else torch.device("cpu")
-    stand_in = StandIn(model.config, model.dtype, device)
-    flops: Counter[str] = Counter()
-    moved: Counter[str] = Counter()
-    for call, times in calls.items():
-        cost = stand_in.cost(lambda network, call=call: getattr(network, call.module)(*tensors_of(call.arguments, device)))
-        flops[call.part] += times * cost.flops
-        moved[call.part] += times * cost.moved_bytes
-    return flops, moved

@@ -3,10 +3,12 @@
 Nothing is computed and no memory is taken, so a network of any size is counted on any machine.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -15,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.weak import WeakIdKeyDictionary
 
+from st4rtrack.doctor.stages import NETWORK, batch_of, hooked_network
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.model.traceable import traceable_model, weight_shapes
@@ -58,6 +61,25 @@ class StandIn:
         with self._tensors, torch.no_grad(), FlopCounterMode(display=False) as flops, _Ledger() as ledger:
             call(self.model)
         return Cost(flops.get_total_flops(), ledger.moved_bytes, ledger.peak_bytes)
+
+    def part_costs(self, call: Callable[[St4RTrack], Any]) -> dict[str, tuple[float, float]]:
+        """Operations and bytes moved of each part of the network in `call(model)`, for one image or pair."""
+        found, given = {part: np.zeros(2) for part in NETWORK}, Counter[str]()
+        with self._tensors, torch.no_grad(), FlopCounterMode(display=False) as flops, _Ledger() as ledger:
+
+            def so_far() -> np.ndarray:
+                return np.array([flops.get_total_flops(), ledger.moved_bytes])
+
+            def begin(part: str, arguments: tuple[Any, ...]) -> None:
+                given[part] += batch_of(arguments)
+                found[part] -= so_far()
+
+            def end(part: str) -> None:
+                found[part] += so_far()
+
+            with hooked_network(self.model, begin, end):
+                call(self.model)
+        return {part: tuple((cost / max(given[part], 1)).tolist()) for part, cost in found.items()}
 
 
 class _Ledger(TorchDispatchMode):

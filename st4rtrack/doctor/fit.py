@@ -53,7 +53,7 @@ def memory_need(config: ModelConfig, height: int, width: int, dtype: torch.dtype
     counted_on = device if device.type == "cuda" else torch.device("cpu")
     stand_in = StandIn(config, dtype, counted_on)
     batch = automatic_batch_size(stand_in.model, height, width)
-    cost = stand_in.cost(lambda model: _predict(model, batch, height, width, counted_on))
+    cost = stand_in.cost(lambda model: predict_pairs(model, batch, height, width, counted_on))
     on_processor = device.type == "cpu"
     kept = stand_in.weight_bytes if on_processor and dtype != torch.float32 else 0
     return Need(
@@ -75,7 +75,7 @@ def size_of_16_to_9(config: ModelConfig, long_side: int | None) -> tuple[int, in
     return max(1, round((long_side or config.image_size) * 9 / 16) // patch) * patch, width
 
 
-def _predict(model: St4RTrack, batch: int, height: int, width: int, device: torch.device) -> object:
+def predict_pairs(model: St4RTrack, batch: int, height: int, width: int, device: torch.device) -> object:
     """One batch as the pipeline computes it, on tensors without content."""
     images = torch.empty(batch, 3, height, width, device=device)
     patches = height // model.config.patch_size, width // model.config.patch_size

@@ -19,7 +19,6 @@ PURPOSES = {
     "view": "the viewer",
     "export": "formats of other tools",
     "cluster": "batch on a Ray cluster",
-    "onnx": "models as ONNX",
 }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from st4rtrack import __version__
-from st4rtrack.doctor import machine, packages, places
+from st4rtrack.doctor import machine, packages
 from st4rtrack.doctor.benchmark import MEANINGS, Benchmark, Row
 from st4rtrack.doctor.fit import SCENE_BYTES_PER_PIXEL, Need, memory_need, size_of_16_to_9
 from st4rtrack.model.checkpoint import load_model
@@ -53,7 +53,7 @@ def examine(device: torch.device, dtype: torch.dtype, *, size: int | None = None
     """
     found = Examination()
     _examine_machine(found, folder)
-    for what, cure in places.lacks():
+    for what, cure in machine.lacks():
         found.miss(what, cure)
     _examine_gpus(found)
     _examine_packages(found)

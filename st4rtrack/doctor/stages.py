@@ -4,11 +4,9 @@ import importlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from st4rtrack.doctor.stopwatch import Stopwatch
 from st4rtrack.model.encoder import Tokens
@@ -29,9 +27,7 @@ STAGES = (
     ("static_depth", "st4rtrack.hints.fused", "static_depth"),
     ("fusion", "st4rtrack.hints.fused.FusedGeometry", "__init__"),
     ("fusion", "st4rtrack.hints.fused.FusedGeometry", "_pair"),
-    ("refinement", "st4rtrack.pipeline.refine", "pair_drift"),
     ("refinement", "st4rtrack.pipeline.refine.TrackWindow", "_next"),
-    ("refinement", "st4rtrack.pipeline.frames", "drawn_to_surface"),
     ("cameras", "st4rtrack.pipeline.frames", "anchor_intrinsics"),
     ("cameras", "st4rtrack.pipeline.frames", "solve_camera"),
     ("visibility", "st4rtrack.pipeline.frames", "visible_probability"),
@@ -51,61 +47,41 @@ NETWORK = {"encode": ("encoder",), "decoder": ("decoder",), "heads": ("tracking_
 """Parts of the network, and which of its modules they are."""
 
 
-@dataclass(frozen=True)
-class TensorShape:
-    """What is left of a tensor where only its cost matters."""
-
-    size: tuple[int, ...]
-    dtype: torch.dtype
-
-
-@dataclass(frozen=True)
-class TokensShape:
-    """What is left of `Tokens`."""
-
-    features: TensorShape
-    grid: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Call:
-    """A call of a module of the network: the part, the module's name and its arguments as shapes."""
-
-    part: str
-    module: str
-    arguments: tuple[Any, ...]
-
-
 @contextmanager
-def timed_pipeline(stopwatch: Stopwatch, model: St4RTrack) -> Iterator[Counter[Call]]:
-    """While the block runs, the parts of `reconstruct` with this model are timed; the result counts the calls of its modules."""
-    calls: Counter[Call] = Counter()
+def timed_pipeline(stopwatch: Stopwatch, model: St4RTrack) -> Iterator[Counter[str]]:
+    """While the block runs, the parts of `reconstruct` with this model are timed; the result counts what each part of it was given."""
+    given: Counter[str] = Counter()
+
+    def begin(part: str, arguments: tuple[Any, ...]) -> None:
+        given[part] += batch_of(arguments)
+        stopwatch.enter(part, settles=True)
+
     with ExitStack() as undo:
         for part, place, name in STAGES:
             undo.enter_context(_timed_attribute(stopwatch, part, _found(place), name))
+        undo.enter_context(hooked_network(model, begin, lambda _: stopwatch.leave(settles=True)))
+        yield given
+
+
+@contextmanager
+def hooked_network(model: St4RTrack, begin: Callable[[str, tuple[Any, ...]], None], end: Callable[[str], None]) -> Iterator[None]:
+    """While the block runs, `begin(part, arguments)` and `end(part)` are called around the modules of each part of `NETWORK`."""
+    with ExitStack() as undo:
         for part, modules in NETWORK.items():
-            for name in modules:
-                for handle in _hooked(stopwatch, calls, part, name, getattr(model, name)):
-                    undo.callback(handle.remove)
-        yield calls
+            for module in (getattr(model, name) for name in modules):
+                before = module.register_forward_pre_hook(lambda _, arguments, part=part: begin(part, arguments))
+                after = module.register_forward_hook(lambda *_, part=part: end(part), always_call=True)
+                undo.callback(before.remove)
+                undo.callback(after.remove)
+        yield
 
 
-def shapes_of(value: Any) -> Any:
-    """Arguments of a module with shapes in the place of tensors, hashable."""
-    if isinstance(value, Tensor):
-        return TensorShape(tuple(value.shape), value.dtype)
-    if isinstance(value, Tokens):
-        return TokensShape(shapes_of(value.features), value.grid)
-    return tuple(map(shapes_of, value)) if isinstance(value, list | tuple) else value
-
-
-def tensors_of(shapes: Any, device: torch.device) -> Any:
-    """The inverse of `shapes_of`; the tensors hold anything."""
-    if isinstance(shapes, TensorShape):
-        return torch.empty(shapes.size, dtype=shapes.dtype, device=device)
-    if isinstance(shapes, TokensShape):
-        return Tokens(tensors_of(shapes.features, device), shapes.grid)
-    return tuple(tensors_of(entry, device) for entry in shapes) if isinstance(shapes, tuple) else shapes
+def batch_of(arguments: tuple[Any, ...]) -> int:
+    """Images or pairs in a call of a module of the network; the anchor's tokens may stand once for all pairs."""
+    every: list[Any] = []
+    for each in arguments:
+        every += each if isinstance(each, list | tuple) else [each.features if isinstance(each, Tokens) else each]
+    return max(len(each) for each in every if isinstance(each, Tensor))
 
 
 def _found(place: str) -> Any:
@@ -129,14 +105,3 @@ def _timed_attribute(stopwatch: Stopwatch, part: str, owner: Any, name: str) -> 
         yield
     finally:
         setattr(owner, name, plain)
-
-
-def _hooked(stopwatch: Stopwatch, calls: Counter[Call], part: str, name: str, module: nn.Module) -> list[Any]:
-    def begin(_: nn.Module, arguments: tuple[Any, ...]) -> None:
-        calls[Call(part, name, shapes_of(arguments))] += 1
-        stopwatch.enter(part, settles=True)
-
-    def end(*_: Any) -> None:
-        stopwatch.leave(settles=True)
-
-    return [module.register_forward_pre_hook(begin), module.register_forward_hook(end, always_call=True)]

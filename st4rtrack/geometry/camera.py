@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from st4rtrack.geometry.arrays import concatenate
+from st4rtrack.geometry.transforms import invert_rigid, transform_points
+from st4rtrack.geometry.vectors import concatenate
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +42,18 @@ def project(points_camera: ArrayT, intrinsics: ArrayT) -> ArrayT:
     pixels_px = rays @ intrinsics[..., :2, :2].swapaxes(-1, -2)
     pixels_px += intrinsics[..., None, :2, 2]
     return pixels_px
+
+
+def project_world(
+    points_world: np.ndarray, world_from_camera: np.ndarray, intrinsics: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels [..., points, 2] and z-depth [..., points] of world points [..., points, 3]; NaN pixels where they are behind the camera."""
+    camera_from_world = invert_rigid(np.asarray(world_from_camera, np.float64))
+    points_camera = transform_points(camera_from_world, np.asarray(points_world, np.float64))
+    depth = points_camera[..., 2]
+    with np.errstate(all="ignore"):
+        pixels_px = project(points_camera, np.asarray(intrinsics, np.float64))
+    return np.where((depth > 0)[..., None], pixels_px, np.nan), depth
 
 
 def unproject(pixels_px: ArrayT, depth: ArrayT, intrinsics: ArrayT) -> ArrayT:

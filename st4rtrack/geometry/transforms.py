@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import cv2
 import numpy as np
 
-from st4rtrack.geometry.arrays import concatenate
+from st4rtrack.geometry.vectors import concatenate
 
 if TYPE_CHECKING:
     import torch
@@ -74,3 +74,28 @@ def interpolate_rigid(start: np.ndarray, end: np.ndarray, share: float) -> np.nd
     turn = cv2.Rodrigues(start[:3, :3].T @ end[:3, :3])[0]
     rotation = start[:3, :3] @ cv2.Rodrigues(share * turn)[0]
     return rigid(rotation, (1 - share) * start[:3, 3] + share * end[:3, 3])
+
+
+def rotation_from_quaternion(quaternion_wxyz: ArrayT) -> ArrayT:
+    """Rotation matrices [..., 3, 3] of quaternions [..., 4] (w, x, y, z) of any length but 0."""
+    w, x, y, z = (quaternion_wxyz[..., k : k + 1] for k in range(4))
+    s = 2 / (w * w + x * x + y * y + z * z)
+    entries = [1 - s * (y * y + z * z), s * (x * y - w * z), s * (x * z + w * y)]
+    entries += [s * (x * y + w * z), 1 - s * (x * x + z * z), s * (y * z - w * x)]
+    entries += [s * (x * z - w * y), s * (y * z + w * x), 1 - s * (x * x + y * y)]
+    return concatenate(entries, axis=-1).reshape(*quaternion_wxyz.shape[:-1], 3, 3)
+
+
+def quaternion_from_rotation(rotation: np.ndarray) -> np.ndarray:
+    """Unit quaternions [..., 4] (w, x, y, z), w >= 0, of rotation matrices [..., 3, 3]; as exact for half turns as for small ones.
+
+    Source: Bar-Itzhack 2000: the eigenvector of the largest eigenvalue of a symmetric matrix of the entries; no cases to tell apart.
+    """
+    r = np.asarray(rotation, np.float64)
+    k = np.zeros((*r.shape[:-2], 4, 4))
+    k[..., 0, 0] = r[..., 0, 0] + r[..., 1, 1] + r[..., 2, 2]
+    k[..., 1:, 1:] = r + np.swapaxes(r, -1, -2) - k[..., 0, 0, None, None] * np.eye(3)
+    skew = np.stack([r[..., 2, 1] - r[..., 1, 2], r[..., 0, 2] - r[..., 2, 0], r[..., 1, 0] - r[..., 0, 1]], axis=-1)
+    k[..., 0, 1:] = k[..., 1:, 0] = skew
+    quaternion = np.linalg.eigh(k)[1][..., -1]
+    return quaternion * np.where(quaternion[..., :1] < 0, -1.0, 1.0)

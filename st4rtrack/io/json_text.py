@@ -1,4 +1,4 @@
-"""JSON of anyone's making."""
+"""JSON of anyone's making: read safely, and compared."""
 
 import json
 from typing import Any
@@ -14,3 +14,15 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    """What differs between two trees of plain values, in words."""
+    found = []
+    for name in sorted(set(before) | set(now)):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += differences(old, new, f"{prefix}{name}.")
+        elif old != new:
+            found.append(f"{prefix}{name} was {json.dumps(old)}, now {json.dumps(new)}")
+    return found

@@ -21,7 +21,7 @@ from st4rtrack.io.images import IMAGE_SUFFIXES, images_among, open_encoded_image
 from st4rtrack.io.memory import MAX_PIXELS
 from st4rtrack.io.npz import npz_keys, read_npz
 from st4rtrack.io.video_file import open_video_file
-from st4rtrack.io.video_file import write_video as write_video
+from st4rtrack.io.video_writer import write_video as write_video
 from st4rtrack.types import UserError, Video
 
 DEFAULT_FPS = 30.0

@@ -1,4 +1,4 @@
-"""Video files through PyAV: read by position with rotation and variable frame rate, and a small writer of mp4 files."""
+"""Video files through PyAV: read by position, with rotation and variable frame rate."""
 
 import contextlib
 import logging
@@ -15,7 +15,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from st4rtrack.io.exif import focal_from_35mm
-from st4rtrack.io.files import require_downloaded, short_name
+from st4rtrack.io.files import require_downloaded
 from st4rtrack.io.frames import whole_video
 from st4rtrack.io.memory import MAX_PIXELS
 from st4rtrack.io.video_packets import is_cut_off, packets_of, read_announcements
@@ -31,44 +31,6 @@ _OTHERS_FILES = frozenset({"applehttp", "concat", "dash", "ffmetadata", "hls", "
 _DEMUXERS = ",".join(sorted(av.formats_available - _OTHERS_FILES))  # none that opens what a play list names, itself for one
 _QUICKTIME_FOCAL = "com.apple.quicktime.camera.focal_length.35mm_equivalent"
 _CHECKED_FRAMES = 4  # how many frames must come out of the decoder as the packets announce them
-
-
-def write_video(path: str | Path, frames: Iterable[np.ndarray], *, fps: float) -> None:
-    """Writes an mp4 file that browsers play: H.264 where PyAV has the encoder, else MPEG-4.
-
-    Args:
-        path: the file; it appears when it is complete.
-        frames: each [height, width, 3] uint8 RGB, all of one size. Odd sides grow by repeating the last row or column.
-        fps: frames per second.
-    Raises:
-        ValueError: there are no frames, or their sizes differ.
-    """
-    path = Path(path)
-    rate = Fraction(fps).limit_denominator(1001)  # the MPEG-4 encoder wants a small denominator
-    frames = iter(frames)
-    first = next(frames, None)
-    if first is None:
-        raise ValueError(f"no frames to write to {path}")
-    height, width = first.shape[:2]
-    partial = path.with_name(f".{short_name(path.stem)}.partial{path.suffix}")
-    try:
-        with av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-            if "libx264" in av.codecs_available:
-                stream = container.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "veryfast"})
-            else:
-                stream = container.add_stream("mpeg4", rate=rate, options={"qscale": "3"})
-            stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
-            for index, rgb in enumerate(chain([first], frames)):
-                if rgb.shape != (height, width, 3):
-                    raise ValueError(f"frame {index} is {list(rgb.shape)}, the first {[height, width, 3]}")
-                even = np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-                frame = av.VideoFrame.from_ndarray(even, format="rgb24")
-                frame.pts, frame.time_base = index, 1 / rate
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode(None))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

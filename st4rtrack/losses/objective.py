@@ -1,17 +1,16 @@
 """What a network is trained on, chosen by a `LossConfig`: normalise, compare, weigh by confidence, add up.
 
-`objective` is the one function that the trainer calls; the pieces are in `regression.py`, `motion.py` and `reweighting.py`.
+`objective` is the one function that the trainer calls; the pieces are in `regression.py` and `reweighting.py`.
 Tracking may be supervised sparsely (vertices of a mesh) or densely: what is labelled is the truth's mask, and every mean is over
 labelled pixels.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args, get_type_hints
 
 import torch
 from torch import Tensor
 
-from st4rtrack.losses.motion import motion_error, velocity_error
 from st4rtrack.losses.regression import (
     LossParts,
     at_least_float32,
@@ -21,7 +20,7 @@ from st4rtrack.losses.regression import (
     joint_scale,
     keep,
     labelled,
-    released_scale,
+    length,
     weighted_mean,
 )
 from st4rtrack.losses.reweighting import moving_by_clip, moving_by_pair, reweighted_confidence
@@ -55,32 +54,23 @@ class LossConfig:
 
     Attributes:
         normalization: what points are divided by before they are compared. "joint": prediction and truth each by their mean
-            distance over both maps of the pair (DUSt3R), so a global scale does not matter; "joint_clip": the same, one scale for
-            all pairs of a clip; "released": what the release really did (`released_scale`); "anchored": the truth by
-            `Supervision.unit`, so that all pairs of one anchor must agree on their scale; "metric": nothing, the prediction is in
-            metres.
+            distance over both maps of the pair (DUSt3R), so a global scale does not matter; "anchored": the truth by
+            `Supervision.unit`, so that all pairs of one anchor must agree on their scale.
         error: "euclidean", or "half_relative" (divided by the square root of the true distance).
         alpha: price of being unsure.
-        average_over: "pixels" of the batch, as published, or "pairs", so that sparse ones are not drowned by dense ones.
-        reweighting: of moving pixels of the tracking branch, see `reweighting.py`. "clip": the sequence rule; "pair": the pair
-            rule; "batch": the sequence rule between the first and the last pair of the batch, whatever they are, as the released
-            pair script.
-        reweight_by, reweight_scale: moving pixels get so many times the "max" or "mean" confidence of static ones.
+        reweighting: of moving pixels of the tracking branch, see `reweighting.py`: by the rule for clips or the rule for pairs.
+        reweight_scale: moving pixels get so many times the largest confidence of static ones.
         moving_weight: how often each moving pixel of the tracking branch is counted (`Supervision.moving`).
-        velocity_weight: of the confidence-weighted velocity error.
         motion_weight: of the error of the displacement of moving pixels.
         anchor_weight: of the regression of the anchor's own points, from which the tracking of a network with hints starts.
     """
 
-    normalization: Literal["joint", "joint_clip", "released", "anchored", "metric"] = "joint"
+    normalization: Literal["joint", "anchored"] = "joint"
     error: Literal["euclidean", "half_relative"] = "euclidean"
     alpha: float = 0.2
-    average_over: Literal["pixels", "pairs"] = "pixels"
-    reweighting: Literal["none", "clip", "pair", "batch"] = "none"
-    reweight_by: Literal["max", "mean"] = "max"
+    reweighting: Literal["none", "clip", "pair"] = "none"
     reweight_scale: float = 5.0
     moving_weight: float = 1.0
-    velocity_weight: float = 0.0
     motion_weight: float = 0.0
     anchor_weight: float = 0.0
 
@@ -93,37 +83,25 @@ class LossConfig:
                 raise UserError(f"{name} of the loss is a finite number that is not negative, not {value}")
 
 
-_PAPER = LossConfig()
-_SEQ_REWEIGHT = replace(_PAPER, reweighting="clip")
-
 PUBLISHED: dict[str, LossConfig] = {
-    "paper": _PAPER,
-    "seq": _PAPER,
-    "pair": _PAPER,
-    "seq-reweight": _SEQ_REWEIGHT,
-    "pair-reweight": replace(_PAPER, reweighting="pair"),
-    "seq-as-released": replace(_PAPER, normalization="released"),
-    "pair-as-released": replace(_PAPER, normalization="released"),
-    "seq-reweight-as-released": replace(_SEQ_REWEIGHT, normalization="released"),
-    "pair-reweight-as-released": replace(_PAPER, normalization="released", reweighting="batch"),
+    "paper": LossConfig(),
+    "seq-reweight": LossConfig(reweighting="clip"),
+    "pair-reweight": LossConfig(reweighting="pair"),
     "tiny": LossConfig(normalization="anchored", error="half_relative", moving_weight=4.0, motion_weight=1.0, anchor_weight=1.0),
 }
 """Objectives with a name.
 
-"paper", "seq", "pair" and the two "reweight": as the paper and the release describe them, with masks and scale as intended; clips
-and pairs differ in their sampling alone. "as-released": what the released scripts did, which is no mask in the scale, a third of
-it, and for pairs the reweighting of clips; they compute the velocity term too and give it no weight. "tiny": the embedded
-model's.
+"paper" and the two "reweight": as the paper and the release describe them, with masks and scale as intended. "tiny": the
+embedded model's.
 """
 
 
 def objective(
     prediction: TwoPointmaps, supervision: Supervision, config: LossConfig, *, predicted_anchor: Pointmap | None = None
 ) -> LossParts:
-    """L = tracking + reconstruction + velocity_weight * velocity + motion_weight * motion + anchor_weight * anchor.
+    """L = tracking + reconstruction + motion_weight * motion + anchor_weight * anchor.
 
-    Each but motion is a confidence-weighted regression (`confidence_weighted`) of normalised points; velocity takes the
-    tracking branch's confidence of the later frame. Unlabelled pixels never matter, unless the normalisation is "released".
+    Each but motion is a confidence-weighted regression (`confidence_weighted`) of normalised points. Unlabelled pixels never matter.
 
     Args:
         prediction: points [batch, height, width, 3] and confidence [batch, height, width] of both branches.
@@ -150,9 +128,6 @@ def objective(
     total, tracking_error = _branch(tracking, true_tracking, config, weight)
     reconstruction_loss, reconstruction_error = _branch(reconstruction, true_reconstruction, config, None)
     parts = LossParts(total + reconstruction_loss, tracking_error, reconstruction_error)
-    if config.velocity_weight:
-        loss, parts.velocity_error = _velocity(tracking, true_tracking, supervision.frames_per_clip, config)
-        parts.total = parts.total + config.velocity_weight * loss
     if config.motion_weight:
         anchor = _required(predicted_anchor, "motion")
         loss = _motion(prediction.tracking, anchor.points_world, supervision, predicted_unit, true_unit)
@@ -177,20 +152,15 @@ def units(prediction: TwoPointmaps, supervision: Supervision, config: LossConfig
     """What prediction and truth are divided by, [batch] each; see `LossConfig.normalization`.
 
     Raises:
-        ValueError: the anchored normalisation without a unit, or a batch that is not whole clips.
+        ValueError: the anchored normalisation without a unit.
     """
     truth = supervision.truth
-    if config.normalization in ("joint", "joint_clip"):
-        frames = supervision.frames_per_clip if config.normalization == "joint_clip" else 1
-        return joint_scale(prediction, truth, frames=frames), joint_scale(truth, truth, frames=frames)
-    if config.normalization == "released":
-        return released_scale(prediction), released_scale(truth)
-    ones = torch.ones_like(at_least_float32(truth.tracking.points_world[:, 0, 0, 0]))
-    if config.normalization == "metric":
-        return ones, ones
+    if config.normalization == "joint":
+        return joint_scale(prediction, truth), joint_scale(truth, truth)
     if supervision.unit is None:
         raise ValueError("the anchored normalisation needs the length of a network unit, Supervision.unit")
-    return ones, at_least_float32(supervision.unit)
+    unit = at_least_float32(supervision.unit)
+    return torch.ones_like(unit), unit
 
 
 def _branch(predicted: Pointmap, true: Pointmap, config: LossConfig, weight: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -198,17 +168,8 @@ def _branch(predicted: Pointmap, true: Pointmap, config: LossConfig, weight: Ten
     assert predicted.confidence is not None and true.valid is not None
     measure = half_relative_error if config.error == "half_relative" else euclidean_error
     error = measure(predicted.points_world, true.points_world)
-    over = config.average_over
-    loss = confidence_weighted(error, predicted.confidence, true.valid, alpha=config.alpha, weight=weight, over=over)
+    loss = confidence_weighted(error, predicted.confidence, true.valid, alpha=config.alpha, weight=weight)
     return loss, weighted_mean(error.detach(), true.valid.to(error.dtype))
-
-
-def _velocity(predicted: Pointmap, true: Pointmap, frames: int, config: LossConfig) -> tuple[Tensor, Tensor]:
-    assert predicted.confidence is not None and true.valid is not None
-    error, mask = velocity_error(predicted.points_world, true.points_world, true.valid, frames=frames)
-    confidence = predicted.confidence.unflatten(0, (-1, frames))[:, 1:].flatten(0, 1)
-    loss = confidence_weighted(error, confidence, mask, alpha=config.alpha, over=config.average_over)
-    return loss, weighted_mean(error.detach(), mask.to(error.dtype))
 
 
 def _motion(
@@ -220,6 +181,26 @@ def _motion(
     assert true.valid is not None
     mask = true.valid & _moving(supervision)
     return motion_error(keep(motion, mask) / predicted_unit[:, None, None, None], true_motion, mask, true_unit)
+
+
+def motion_error(prediction_motion: Tensor, true_motion: Tensor, mask: Tensor, scale: Tensor) -> Tensor:
+    """L = mean over the mask of |d' - d / s|: error of the displacement between the anchor's time and the frame's.
+
+    A pointmap can be near the truth and yet stand still; this term sees only how far and where to its points move. An error
+    of the anchor's own geometry cancels.
+
+    Args:
+        prediction_motion: [batch, height, width, 3] d', predicted tracking points minus predicted points of the anchor at its own
+            time, in the prediction's units.
+        true_motion: [batch, height, width, 3] d, the same of the truth.
+        mask: [batch, height, width] bool, labelled pixels that move; may be empty (then L = 0).
+        scale: [batch] s, length of one unit of the prediction in those of the truth.
+    Returns:
+        A single number, in the prediction's units.
+    """
+    difference = keep(prediction_motion, mask) - keep(true_motion, mask) / scale[:, None, None, None]
+    error = length(difference)
+    return weighted_mean(error, mask.to(error.dtype))
 
 
 def _moving(supervision: Supervision) -> Tensor:
@@ -239,8 +220,7 @@ def _reweighted(tracking: Pointmap, supervision: Supervision, config: LossConfig
         moving = moving_by_pair(true.points_world, supervision.anchor_points, true.valid, at_median=kind)
         group = torch.zeros_like(true.valid[:, 0, 0]).long() if kind is None else kind.long()
     else:
-        frames = len(confidence) if config.reweighting == "batch" else supervision.frames_per_clip
+        frames = supervision.frames_per_clip
         moving = moving_by_clip(true.points_world, true.valid, frames=frames)
         group = torch.arange(len(confidence), device=confidence.device) // frames
-    by, scale = config.reweight_by, config.reweight_scale
-    return reweighted_confidence(confidence, true.valid, moving, group, by=by, scale=scale)
+    return reweighted_confidence(confidence, true.valid, moving, group, scale=config.reweight_scale)

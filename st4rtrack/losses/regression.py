@@ -27,14 +27,12 @@ class LossParts:
     Attributes:
         total: differentiable.
         tracking_error, reconstruction_error: over the labelled pixels of either branch.
-        velocity_error: from one frame to the next, where the configuration asks for it.
         motion_error: of the displacement of moving pixels, where the configuration asks for it.
     """
 
     total: Tensor
     tracking_error: Tensor
     reconstruction_error: Tensor
-    velocity_error: Tensor | None = None
     motion_error: Tensor | None = None
 
 
@@ -78,19 +76,18 @@ def labelled(predicted: Pointmap, true: Pointmap) -> tuple[Pointmap, Pointmap]:
     return kept, Pointmap(keep(true.points_world, mask), valid=mask)
 
 
-def joint_scale(maps: TwoPointmaps, valid: TwoPointmaps, *, frames: int = 1) -> Tensor:
+def joint_scale(maps: TwoPointmaps, valid: TwoPointmaps) -> Tensor:
     """Mean distance from the origin over the labelled pixels of both maps of a pair: s = sum_M |x| / |M|, differentiable.
 
     Args:
         maps: what is measured, prediction or truth.
         valid: truth, whose masks count.
-        frames: pairs that share one scale; the frames of a clip follow one another in the batch.
     Returns:
         [batch], at least `SMALLEST_SCALE`.
     Raises:
-        ValueError: a mask is missing, or the batch is not so many frames a clip.
+        ValueError: a mask is missing.
     Source:
-        DUSt3R section 3.1 ("avg_dis"); with `frames`, the release's "avg_dis-seq".
+        DUSt3R section 3.1 ("avg_dis").
     """
     sums, counts = [], []
     for points, mask in (
@@ -102,25 +99,7 @@ def joint_scale(maps: TwoPointmaps, valid: TwoPointmaps, *, frames: int = 1) -> 
         sums.append(length(keep(points, mask)).flatten(1).sum(1))
         counts.append(mask.flatten(1).sum(1))
     total, count = sums[0] + sums[1], counts[0] + counts[1]
-    total, count = (by_clip(each, frames).sum(1).repeat_interleave(frames) for each in (total, count))
     return (total / count.clamp(min=1)).clamp(min=SMALLEST_SCALE)
-
-
-def released_scale(maps: TwoPointmaps) -> Tensor:
-    """What the release divides by: a third of the mean distance over ALL pixels of the reconstruction, s = sum |x| / (3 H W).
-
-    Its masks are passed where they have no effect and it counts coordinates in place of points, so sky and unlabelled pixels take
-    part and normalised points are three times as far away as DUSt3R's. For repeating the published runs only.
-
-    Args:
-        maps: prediction or truth; a point of the truth that is not finite counts as the origin.
-    Returns:
-        [batch], at least `SMALLEST_SCALE`.
-    """
-    points = at_least_float32(maps.reconstruction.points_world)
-    if maps.reconstruction.valid is not None:
-        points = points.nan_to_num(0.0, 0.0, 0.0)
-    return (length(points).flatten(1).mean(1) / 3).clamp(min=SMALLEST_SCALE)
 
 
 def by_clip(values: Tensor, frames: int) -> Tensor:
@@ -171,7 +150,6 @@ def confidence_weighted(
     *,
     alpha: float,
     weight: Tensor | None = None,
-    over: Literal["pixels", "pairs"] = "pixels",
 ) -> Tensor:
     """L = mean over M of c e - alpha log c (DUSt3R Eq. 4); for an error e the best confidence is alpha / e, but no less than 1.
 
@@ -181,8 +159,7 @@ def confidence_weighted(
         mask: [batch, height, width] bool, M; may be sparse or empty (then L = 0).
         alpha: price of being unsure.
         weight: [batch, height, width] how often each pixel is counted, default once.
-        over: see `weighted_mean`.
     """
     error, confidence = keep(error, mask), keep(confidence, mask, 1.0)
     weights = mask.to(error.dtype) if weight is None else keep(weight, mask).to(error.dtype)
-    return weighted_mean(confidence * error - alpha * confidence.log(), weights, over=over)
+    return weighted_mean(confidence * error - alpha * confidence.log(), weights)

@@ -62,7 +62,7 @@ def relative_trajectory_loss(projected_px: Tensor, tracks_px: Tensor, visible: T
 def relative_depth_loss(pixels: KnownDepth, tracks: KnownDepth | None = None) -> Tensor:
     """L = mean over valid pixels of |log z / t|, of the reconstruction; and the same mean over tracks.
 
-    t is in units of the prediction (`adapt/scale.py`): with a scale that is found anew in each step, as in Eq. 8, a network whose cameras
+    t is in units of the prediction (`adapt/prepare.py`): with a scale that is found anew in each step, as in Eq. 8, a network whose cameras
     do not come from its depth lets all depth shrink. Eq. 9 looks at the reconstruction alone; a teacher of depth knows that of the
     tracks it sees as well.
     """

@@ -5,8 +5,6 @@ low confidence. So the confidence of moving pixels of the tracking branch is rep
 Two rules say what moves: by the ends of a clip, and by the displacement of each pair. Where nothing moves, nothing changes.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
@@ -69,30 +67,21 @@ def moving_by_pair(points: Tensor, anchor_points: Tensor, valid: Tensor, *, at_m
 
 
 @torch.no_grad()
-def static_reference(confidence: Tensor, static: Tensor, group: Tensor, *, by: Literal["max", "mean"]) -> Tensor:
-    """Largest or mean confidence of the static labelled pixels of each group of pairs, at least 1; 1 for a group that has none.
+def static_reference(confidence: Tensor, static: Tensor, group: Tensor) -> Tensor:
+    """Largest confidence of the static labelled pixels of each group of pairs, at least 1; 1 for a group that has none.
 
     Args:
         confidence: [batch, height, width].
         static: [batch, height, width] bool.
         group: [batch] int64, pairs of one number belong together.
-        by: which of the two.
     Returns:
         [batch] float32 or more, the value of each pair's group.
     """
     confidence, together = keep(confidence, static), group[:, None] == group
-    if by == "max":
-        reference = torch.where(together, confidence.flatten(1).amax(1), 0.0).amax(1)
-    else:
-        together = together.to(confidence.dtype)
-        count = together @ static.flatten(1).sum(1).to(confidence.dtype)
-        reference = together @ confidence.flatten(1).sum(1) / count.clamp(min=1)
-    return reference.clamp(min=1)
+    return torch.where(together, confidence.flatten(1).amax(1), 0.0).amax(1).clamp(min=1)
 
 
-def reweighted_confidence(
-    confidence: Tensor, mask: Tensor, moving: Tensor, group: Tensor, *, by: Literal["max", "mean"] = "max", scale: float = 5.0
-) -> Tensor:
+def reweighted_confidence(confidence: Tensor, mask: Tensor, moving: Tensor, group: Tensor, *, scale: float = 5.0) -> Tensor:
     """c' = max(1, scale * reference) where the pixel moves, a constant, and c elsewhere; for use in c' e - alpha log c'.
 
     Args:
@@ -100,11 +89,11 @@ def reweighted_confidence(
         mask: [batch, height, width] bool, labelled pixels.
         moving: [batch, height, width] bool.
         group: [batch] int64, pairs that share a reference (see `static_reference`).
-        by, scale: "max" and 5 in the released "reweightMax5" weights.
+        scale: 5 in the released "reweightMax5" weights.
     Returns:
         [batch, height, width]; no gradient flows to the confidence of moving pixels.
     """
-    constant = (scale * static_reference(confidence, mask & ~moving, group, by=by)).clamp(min=1)
+    constant = (scale * static_reference(confidence, mask & ~moving, group)).clamp(min=1)
     return torch.where(mask & moving, constant[:, None, None], keep(confidence, mask, 1.0))
 
 

@@ -7,10 +7,11 @@ import os
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from st4rtrack import __version__
 from st4rtrack.model.device import processor
-from st4rtrack.model.example_inputs import example_hints, example_images
+from st4rtrack.model.hints import Hints, assemble_hints
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.model.traceable import traceable_model
 from st4rtrack.types import TwoPointmaps
@@ -114,3 +115,31 @@ def _cache_folder() -> Path:
     except RuntimeError:  # neither HOME nor an entry in the list of users
         folder = Path(os.devnull)
     return folder / "st4rtrack" / "precision"
+
+
+def example_images(shape: tuple[int, int, int, int], generator: torch.Generator) -> list[Tensor]:
+    """Two smooth image batches [batch, 3, height, width] in [-1, 1]."""
+    return [_smooth(shape, generator).clamp(-1, 1) for _ in range(2)]
+
+
+def example_hints(images: list[Tensor], generator: torch.Generator) -> Hints:
+    """Hints of two image batches [batch, 3, height, width], with smooth flow and depth."""
+    batch, _, height, width = images[0].shape
+    flow = [4 * _smooth((batch, 2, height, width), generator).permute(0, 2, 3, 1) for _ in range(2)]
+    depth = [1.5 + 0.5 * _smooth((batch, 1, height, width), generator)[:, 0].clamp(-1, 1) for _ in range(2)]
+    camera = torch.eye(4).repeat(batch, 1, 1)
+    camera[:, :3, 3] = 0.1 * torch.randn((batch, 3), generator=generator)
+    return assemble_hints(
+        *images,
+        forward_flow=flow[0],
+        backward_flow=flow[1],
+        anchor_depth=depth[0],
+        frame_depth=depth[1],
+        anchor_from_frame=camera,
+        focal_px=torch.full((batch,), 0.9 * max(height, width)),
+    )
+
+
+def _smooth(shape: tuple[int, int, int, int], generator: torch.Generator) -> Tensor:
+    coarse = torch.randn((*shape[:2], 4, 4), generator=generator)
+    return nn.functional.interpolate(coarse, size=shape[2:], mode="bicubic", align_corners=False)

@@ -1,4 +1,4 @@
-"""The network as tracers need it: an export or a count of operations must neither meet cached tensors nor leave any behind."""
+"""The network as tracers need it: a count of operations must neither meet cached tensors nor leave any behind."""
 
 import torch
 from torch import Tensor

@@ -19,7 +19,7 @@ from st4rtrack.pipeline.known import Placing
 from st4rtrack.pipeline.outward import Outward
 from st4rtrack.pipeline.pointmaps import PointmapSource
 from st4rtrack.pipeline.quality import frame_quality
-from st4rtrack.pipeline.refine import Refinement, drawn_to_surface, frames_needed, refined
+from st4rtrack.pipeline.refine import frames_needed, smoothed_frames
 from st4rtrack.pipeline.tracks import cycle_error, visible_probability
 from st4rtrack.types import DepthSource, PixelMap, Pointmap, TwoPointmaps, Video
 
@@ -98,7 +98,7 @@ def process_frames(
     outward: Outward,
     pointmaps: PointmapSource,
     world: World,
-    steps: Refinement,
+    smooth: bool,
     sink: SceneSink,
     *,
     batch_size: int,
@@ -112,18 +112,18 @@ def process_frames(
         video: at network size.
         outward: its frames in the order in which they are read.
         pointmaps, world: what predicts and places them.
-        steps: of refinement.
+        smooth: whether tracks are smoothed.
         sink: takes them.
         batch_size: frames that wait for one another.
         progress: called with (frames done, frames in all).
     """
     done = sink.frames_done
     flows: dict[int, Flow] = {}  # of the frames that wait for the network, where classical geometry knows it
-    needed = frames_needed(done, world.anchor_index, steps, sequential=pointmaps.sequential)
+    needed = frames_needed(done, world.anchor_index, smooth, sequential=pointmaps.sequential)
     frames = run_ahead(_noting_flows(outward.frames(needed), flows), batch_size)
     predicted = run_ahead(pointmaps.frames(frames), batch_size)
-    consistent = refined(predicted, world.points, world.anchor_index, steps)
-    placed = run_ahead(_placed(consistent, world, steps, sink, flows, outward.unsolved), FRAMES_BETWEEN_THREADS)
+    consistent = smoothed_frames(predicted, world.points, world.anchor_index) if smooth else predicted
+    placed = run_ahead(_placed(consistent, world, sink, flows, outward.unsolved), FRAMES_BETWEEN_THREADS)
     measured = partial(_with_visibility, world, sink.header.pixel_map)
     for frame, probability, quality in run_ahead(stream_side_by_side(measured, placed), FRAMES_BETWEEN_THREADS):
         _write(sink, frame, probability, quality, world.intrinsics_of(frame.index), float(video.time_s[frame.index]))
@@ -160,7 +160,6 @@ class _PlacedFrame:
 def _placed(
     frames: Iterable[tuple[int, np.ndarray, TwoPointmaps]],
     world: World,
-    steps: Refinement,
     sink: SceneSink,
     flows: dict[int, Flow],
     unsolved: Collection[int],
@@ -179,8 +178,6 @@ def _placed(
         maps, camera, solved = world.place(index, maps, neighbour)
         if index in unsolved:
             camera, solved = neighbour, False
-        if steps.surface and solved and index != world.anchor_index:
-            maps = drawn_to_surface(maps, camera, world.intrinsics_of(index))
         last = index, camera
         yield _PlacedFrame(index, rgb, maps, camera, solved, flow)
 

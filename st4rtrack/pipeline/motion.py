@@ -13,9 +13,8 @@ import numpy as np
 
 from st4rtrack.classical.flow import dense_flow
 from st4rtrack.classical.side_by_side import stream_side_by_side
-from st4rtrack.geometry.camera import pixel_grid, project
-from st4rtrack.geometry.sampling import inside_image
-from st4rtrack.geometry.transforms import invert_rigid, transform_points
+from st4rtrack.geometry.camera import pixel_grid, project_world
+from st4rtrack.geometry.sampling import covered_pixels, inside_image
 from st4rtrack.geometry.vectors import length
 from st4rtrack.types import DepthSource
 
@@ -118,24 +117,11 @@ def _shown(read: ReadField, t: int, moving: np.ndarray) -> tuple[np.ndarray, np.
     """Pixels [height, width] bool of a frame at which points of the anchor are seen: those that move, and those that do not."""
     height, width = moving.shape
     visible = np.asarray(read("visible", t), bool)
-    camera_from_world = invert_rigid(np.asarray(read("world_from_camera", t), np.float64))
-    points = transform_points(camera_from_world, np.asarray(read("tracking_points", t), np.float64)[visible])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        pixels = project(points, np.asarray(read("intrinsics", t), np.float64))
-    inside = (points[:, 2] > 0) & inside_image(pixels, height, width)
-    column, row = np.floor(pixels[inside]).astype(np.int64).T
-    moves = moving[visible][inside]
-    shows, still = (_filled(row[chosen], column[chosen], height, width) for chosen in (moves, ~moves))
+    points = np.asarray(read("tracking_points", t))[visible]
+    pixels, _ = project_world(points, read("world_from_camera", t), read("intrinsics", t))
+    moves = moving[visible]
+    shows, still = (covered_pixels(pixels[chosen], height, width, hole_px=HOLE_PX) for chosen in (moves, ~moves))
     return shows, still & ~shows
-
-
-def _filled(row: np.ndarray, column: np.ndarray, height: int, width: int) -> np.ndarray:
-    """[height, width] bool: the pixels, without the holes between them."""
-    reach = HOLE_PX // 2
-    covered = np.zeros((height + 2 * reach, width + 2 * reach), np.uint8)  # a margin, or what is near the border would grow to it
-    covered[row + reach, column + reach] = 1
-    closed = cv2.morphologyEx(covered, cv2.MORPH_CLOSE, np.ones((HOLE_PX, HOLE_PX), np.uint8))
-    return closed[reach : reach + height, reach : reach + width] > 0
 
 
 def _flows_apart(read: ReadField, t: int, num_frames: int) -> np.ndarray:
@@ -154,7 +140,7 @@ def _flows_apart(read: ReadField, t: int, num_frames: int) -> np.ndarray:
 
 def _flow_excess(read: ReadField, t: int, other: int) -> np.ndarray:
     """[height, width] distance of the flow from that of a static world, over what noise explains; 0 where that leaves the image."""
-    points = np.asarray(read("reconstruction_points", t), np.float64)
+    points = np.asarray(read("reconstruction_points", t))
     height, width = points.shape[:2]
     shrink = min(1.0, FLOW_LONG_SIDE / max(height, width))
     grey, other_grey = (
@@ -164,13 +150,10 @@ def _flow_excess(read: ReadField, t: int, other: int) -> np.ndarray:
         for k in (t, other)
     )
     flow = cv2.resize(dense_flow(grey, other_grey), (width, height)) / np.float32(shrink)
-    camera_from_world = invert_rigid(np.asarray(read("world_from_camera", other), np.float64))
-    there = transform_points(camera_from_world, points.reshape(-1, 3))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        pixels = project(there, np.asarray(read("intrinsics", other), np.float64))
-    known = (there[:, 2] > 0) & inside_image(pixels, height, width)
-    excess = length(pixel_grid(height, width) + flow - pixels.reshape(height, width, 2))
-    known = known.reshape(height, width)
+    pixels, _ = project_world(points.reshape(-1, 3), read("world_from_camera", other), read("intrinsics", other))
+    pixels = pixels.reshape(height, width, 2)
+    known = inside_image(pixels, height, width)
+    excess = length(pixel_grid(height, width) + flow - pixels)
     if not known.any():
         return np.zeros((height, width))
     tolerance = max(FLOW_FACTOR * float(np.median(excess[known])), LEAST_FLOW * max(height, width))

@@ -12,8 +12,8 @@ import numpy as np
 from st4rtrack.classical.anchored import AnchoredGeometry
 from st4rtrack.classical.frame_checks import unusable_warning_code
 from st4rtrack.classical.survey import FINER_STEPS, FOCALS
-from st4rtrack.geometry.camera import pixel_grid, project
-from st4rtrack.geometry.transforms import invert_rigid, rotation_angle, transform_points
+from st4rtrack.geometry.camera import pixel_grid, project_world
+from st4rtrack.geometry.transforms import rotation_angle
 from st4rtrack.geometry.vectors import length
 from st4rtrack.io.scene import SceneSink
 from st4rtrack.pipeline.cameras import FOCAL_RANGE
@@ -80,15 +80,12 @@ def frame_quality(
     height, width = visible.shape
     stride = max(1, int(np.sqrt(visible.size / MEASURED_POINTS)))
     part = (slice(stride // 2, None, stride), slice(stride // 2, None, stride))
-    camera_from_world = invert_rigid(np.asarray(world_from_camera, np.float64))
     pixels = pixel_grid(height, width)[part]
 
     def distance(points_world: np.ndarray, observed_px: np.ndarray) -> np.ndarray:
         """[rows, columns] source pixels between projections of points and their observations; NaN behind the camera."""
-        points = transform_points(camera_from_world, points_world.reshape(-1, 3).astype(np.float64))
-        points[~(points[:, 2] > 0)] = np.nan
-        away = project(points, intrinsics).reshape(observed_px.shape) - observed_px
-        return length(away / pixel_map.scale)
+        projected, _ = project_world(points_world.reshape(-1, 3), world_from_camera, intrinsics)
+        return length((projected.reshape(observed_px.shape) - observed_px) / pixel_map.scale)
 
     if flow is None or cycle_error is None:
         own = distance(maps.reconstruction.points_world[part], pixels)

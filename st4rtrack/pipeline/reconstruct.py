@@ -20,13 +20,12 @@ from st4rtrack.pipeline.ahead import ended_together
 from st4rtrack.pipeline.anchor_pairs import LiftedPairs, NetworkPairs
 from st4rtrack.pipeline.anchors import add_anchors
 from st4rtrack.pipeline.frames import World, process_frames
-from st4rtrack.pipeline.header import scene_header
 from st4rtrack.pipeline.known import given_geometry, with_observations
 from st4rtrack.pipeline.motion import dynamic_masks, moving_masks, moving_points
 from st4rtrack.pipeline.pointmaps import automatic_batch_size
-from st4rtrack.pipeline.preparation import prepare
+from st4rtrack.pipeline.preparation import prepare, scene_header
 from st4rtrack.pipeline.quality import focal_evidence, observed_warnings, quality_report, record_shares
-from st4rtrack.pipeline.refine import chosen_refinement
+from st4rtrack.pipeline.refine import smoothing_chosen
 from st4rtrack.pipeline.repeatable import computed_with
 from st4rtrack.pipeline.source import chosen_prior, pointmap_source, with_solved_cameras
 from st4rtrack.pipeline.tokens import TokenFile
@@ -78,8 +77,7 @@ def reconstruct(
         known: what the user knows: intrinsics, cameras, depth, what is static, the scale; it replaces what would be estimated.
         depth_prior: depth of single frames where no measurement knows it, as of `hints.depth_prior.open_depth_prior`; the geometry of the
             scene is then fused from both. "none": all geometry is the network's. "auto": "builtin" for the embedded network, else "none".
-        refine: whether pointmaps are made consistent over time: `True` frees tracks of their noise; names of steps take just those
-            (`pipeline.refine.Refinement`: agreement, smoothness, surface).
+        refine: whether tracks are temporally smoothed; `["smoothness"]` is the same as `True`.
         overwrite: replace a scene that is in `output`.
         progress: called with (frames done, frames in all) after each frame; what it raises ends the call, and the scene in `output`
             can be gone on with.
@@ -90,7 +88,7 @@ def reconstruct(
         UserError: the video, the options or the folder cannot be used.
     """
     source = open_video(video, **selection)
-    model, steps = model or load_model(), chosen_refinement(refine)
+    model, smooth = model or load_model(), smoothing_chosen(refine)
     finished = None if overwrite else output
     prepared = prepare(source, model.config, anchor=anchor, size=size, fit=fit, output=finished)
     network_video, pixel_map, anchor_index = prepared.video, prepared.pixel_map, prepared.anchor_index
@@ -102,7 +100,7 @@ def reconstruct(
     )
     prior = chosen_prior(depth_prior, model, source, prepared)
     options = {
-        "refine": steps.names,
+        "refine": ["smoothness"] if smooth else [],
         "depth_prior": "none" if prior is None else prior.name,
         **({"anchor": "auto"} if anchor == "auto" else {}),
     }
@@ -120,7 +118,7 @@ def reconstruct(
     # only now: a network or an anchor that fits no camera must not cost the user the scene that `overwrite` replaces
     sink: SceneSink = SceneBuffer(header) if output is None else SceneWriter.create(output, header, overwrite=overwrite)
     with sink, ended_together():  # whatever happens: nothing works on, and the folder is free for who goes on
-        process_frames(network_video, outward, pointmaps, world, steps, sink, batch_size=batch_size, progress=progress)
+        process_frames(network_video, outward, pointmaps, world, smooth, sink, batch_size=batch_size, progress=progress)
         results = {
             **world.results,
             "content_px": prepared.content_px,

@@ -11,7 +11,7 @@ import numpy as np
 from st4rtrack.classical.flow import return_error
 from st4rtrack.classical.two_view import TwoView
 from st4rtrack.geometry.camera import pixel_grid, project
-from st4rtrack.geometry.sampling import inside_image
+from st4rtrack.geometry.sampling import inside_image, remap
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
 from st4rtrack.geometry.vectors import all_finite, mean
 from st4rtrack.types import TwoPointmaps
@@ -140,7 +140,7 @@ def gather_evidence(
         "outside": (~inside).astype(np.float32),
         "border": (np.clip(beyond, -NEAR_BORDER, NEAR_BORDER) / NEAR_BORDER).astype(np.float32),
         "tracking_sure": _sureness(maps.tracking.confidence, (height, width)),
-        "reconstruction_sure": inside * _read(_sureness(maps.reconstruction.confidence, (height, width)), at_image),
+        "reconstruction_sure": inside * remap(_sureness(maps.reconstruction.confidence, (height, width)), at_image),
     }
     return evidence, possible
 
@@ -179,10 +179,10 @@ def _depth_test(
     deepest, nearest = (change(log_surface, four, anchor=(0, 0)) for change in (cv2.dilate, cv2.erode))
     corner = np.floor(pixels_px - 0.5) + np.float32(0.5)
     log_depth = np.log(depth).astype(np.float32)
-    away = np.abs(log_depth - _read(log_surface, pixels_px))[inside]
+    away = np.abs(log_depth - remap(log_surface, pixels_px))[inside]
     noise = np.clip(np.median(away) if away.size else NOISE_LIMITS[1], *NOISE_LIMITS).astype(np.float32)
-    behind = np.maximum(log_depth - _read(deepest, corner, cv2.INTER_NEAREST), 0) / noise
-    before = np.maximum(_read(nearest, corner, cv2.INTER_NEAREST) - log_depth, 0) / noise
+    behind = np.maximum(log_depth - remap(deepest, corner, cv2.INTER_NEAREST), 0) / noise
+    before = np.maximum(remap(nearest, corner, cv2.INTER_NEAREST) - log_depth, 0) / noise
     precise = np.log(noise / PRECISE[1]) / np.log(PRECISE[0] / PRECISE[1])
     return np.log1p(behind) * inside, np.log1p(before) * inside, np.float32(np.clip(precise, 0, 1))
 
@@ -223,7 +223,7 @@ def _unlikeness(anchor_rgb: np.ndarray, rgb: np.ndarray, pixels_px: np.ndarray, 
     The exposure may have changed: the medians of the colours are made the same first.
     """
     then, now = (cv2.GaussianBlur(image.astype(np.float32), (0, 0), LOOK_BLUR_PX) for image in (anchor_rgb, rgb))
-    now = _read(now, pixels_px)
+    now = remap(now, pixels_px)
     if not inside.any():
         return np.zeros(inside.shape, np.float32)
     seen = np.flatnonzero(inside)
@@ -239,9 +239,3 @@ def _sureness(confidence: np.ndarray | None, size: tuple[int, int]) -> np.ndarra
         return np.zeros(size, np.float32)
     excess = np.log(np.maximum(np.nan_to_num(confidence, nan=1.0), 1.0) - 1 + 1e-6)
     return (np.clip(excess - np.median(excess), -SURENESS, SURENESS) / SURENESS).astype(np.float32)
-
-
-def _read(values: np.ndarray, pixels_px: np.ndarray, how: int = cv2.INTER_LINEAR) -> np.ndarray:
-    """A map [height, width, ...] float32 at pixels [height, width, 2] float32; beyond the centres of the border, the border's value."""
-    index = pixels_px - np.float32(0.5)
-    return cv2.remap(values, index[..., 0], index[..., 1], how, borderMode=cv2.BORDER_REPLICATE)

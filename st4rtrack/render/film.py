@@ -7,8 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from st4rtrack.io.gif_file import write_gif
-from st4rtrack.io.video_file import write_video
+from st4rtrack.io.video_writer import write_gif, write_video
 from st4rtrack.render.draw import (
     ACCENT,
     GREY,

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from st4rtrack.geometry.camera import project
-from st4rtrack.geometry.transforms import invert_rigid, transform_maps, transform_points
+from st4rtrack.geometry.camera import project_world
+from st4rtrack.geometry.transforms import invert_rigid, transform_maps
 from st4rtrack.geometry.vectors import all_finite, length
 from st4rtrack.types import Pointmap, Scene
 
@@ -158,11 +158,8 @@ def _track_row(scene: Scene, frame: int, query_px: np.ndarray) -> _TrackRow:
     """Points in the world [points, 3], whether they are seen [points], and pixels [points, 2], in one frame."""
     row, column = query_px[:, 1].astype(int), query_px[:, 0].astype(int)
     points = read_points(scene, scene.tracking, frame)[row, column].astype(np.float64)
-    camera_from_world = invert_rigid(np.asarray(scene.cameras.world_from_camera[frame], np.float64))
-    in_camera = transform_points(camera_from_world, points)
-    with np.errstate(all="ignore"):
-        projected = project(in_camera, np.asarray(scene.cameras.intrinsics[frame], np.float64))
-    pixels = np.where((in_camera[:, 2:] > 0) & np.isfinite(projected), projected, np.nan)
+    projected, _ = project_world(points, scene.cameras.world_from_camera[frame], scene.cameras.intrinsics[frame])
+    pixels = np.where(np.isfinite(projected), projected, np.nan)
     seen = None if scene.tracking.visible is None else np.asarray(scene.tracking.visible[frame], bool)[row, column]
     visible = np.full(len(points), scene.solved_frames[frame])
     return points, visible if seen is None else visible & seen, pixels

@@ -23,6 +23,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from st4rtrack.io.files import whole_file, write_whole
+from st4rtrack.io.json_text import differences
 from st4rtrack.io.lock import FolderLock
 from st4rtrack.model.checkpoint import save_model
 from st4rtrack.model.config import ModelConfig
@@ -101,7 +102,7 @@ class RunFolder:
                 before = json.loads(path.read_text())
             except (json.JSONDecodeError, UnicodeDecodeError):
                 return f"{path} cannot be read; choose another folder with -o"
-            if changes := _differences(before, options):
+            if changes := differences(before, options):
                 if not change:
                     return (
                         f"{self.path} holds a run with other options: {changes[0]}; choose another folder with -o, "
@@ -192,7 +193,7 @@ class RunFolder:
             raise UserError(f"{path} cannot be read as the state of a run; remove it to start again") from None
         if not isinstance(state, dict) or state.get("version") != VERSION:
             raise UserError(f"{path} was not written by this version of st4rtrack; choose another folder with -o")
-        if changes := _differences(state["config"], self.config.to_dict()):
+        if changes := differences(state["config"], self.config.to_dict()):
             raise UserError(f"{path} is the state of another network: {changes[0]}; choose another folder with -o")
         return state
 
@@ -209,15 +210,3 @@ def _weights(network: nn.Module) -> dict[str, Tensor]:
 def _plain(name: str) -> str:
     """The name without what wrappers add."""
     return name.removeprefix("module.").replace("_orig_mod.", "")
-
-
-def _differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
-    """What differs between two trees of plain values, in words."""
-    found = []
-    for name in sorted(set(before) | set(now)):
-        old, new = before.get(name), now.get(name)
-        if isinstance(old, dict) and isinstance(new, dict):
-            found += _differences(old, new, f"{prefix}{name}.")
-        elif old != new:
-            found.append(f"{prefix}{name} was {json.dumps(old)}, now {json.dumps(new)}")
-    return found

@@ -13,7 +13,6 @@ from st4rtrack.data.clip import Clip
 from st4rtrack.losses.objective import Supervision
 from st4rtrack.model.hints import Hints
 from st4rtrack.preprocess import normalize_images
-from st4rtrack.train.batch import Batch
 from st4rtrack.types import Pointmap, TwoPointmaps
 
 
@@ -62,20 +61,6 @@ def from_clips(clips: Sequence[Clip], *, with_anchor: bool = True) -> Examples:
         frame_index=(starts[:, None] + torch.arange(first, frames)).flatten(),
         supervision=_supervision(clips, first),
         names=[clip.name for clip in clips],
-    )
-
-
-def from_pairs(batch: Batch, names: Sequence[str] = ()) -> Examples:
-    """Cached pairs, whose truth is at every second pixel."""
-    count = len(batch.unit)
-    return Examples(
-        images=torch.cat([batch.anchor_images, batch.frame_images]),
-        anchor_index=torch.arange(count),
-        frame_index=count + torch.arange(count),
-        supervision=Supervision(truth=batch.truth, anchor_points=batch.own_points, moving=batch.moving, unit=batch.unit),
-        names=list(names),
-        hints=batch.hints,
-        stride=2,
     )
 
 

@@ -97,34 +97,6 @@ class PairStage:
         return [sample_picture(network, each.examples.to(device), precision) for each in self.held_out[:2]]
 
 
-def train(
-    model: St4RTrack,
-    config: TrainConfig,
-    run: RunConfig,
-    *,
-    source: ExampleSource,
-    held_out: Sequence[HeldOut],
-    output: Path,
-    processes: Processes,
-    options: dict[str, Any] | None = None,
-    change_options: bool = False,
-) -> Score:
-    """`train_stage` on pairs of images; returns the last validation score of the averaged weights."""
-    stage = PairStage(model, held_out)
-    score = train_stage(
-        stage,
-        model.config,
-        config,
-        run,
-        source=source,
-        output=output,
-        processes=processes,
-        options=options,
-        change_options=change_options,
-    )
-    return cast(Score, score)
-
-
 def train_stage(
     stage: Stage,
     model_config: ModelConfig,

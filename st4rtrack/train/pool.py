@@ -2,7 +2,7 @@
 
 Clips are rendered and followed from both ends as a video is (`classical/anchored.py`), and pairs of their frames are kept. A shard is one
 `.npy` file of fixed-size records, read by memory map. Truth is kept at every second pixel: half the size in each direction trains as
-well and makes small files. One process may fill the pool while another trains from it.
+well and makes small files.
 """
 
 import json
@@ -28,10 +28,11 @@ from st4rtrack.data.procedural import (
     tracking_points,
 )
 from st4rtrack.io.files import write_whole
+from st4rtrack.losses.objective import Supervision
 from st4rtrack.model.hints import assemble_hints
 from st4rtrack.preprocess import normalize_images
-from st4rtrack.train.batch import Batch
 from st4rtrack.train.config import PoolConfig
+from st4rtrack.train.examples import Examples
 from st4rtrack.train.simulated import Simulation
 from st4rtrack.types import Pointmap, TwoPointmaps
 
@@ -158,32 +159,8 @@ def _frames_of(clips: ClipBatch, frames: list[int]) -> ClipBatch:
     return replace(clips, **{name: getattr(clips, name)[:, frames] for name in over_time})
 
 
-class PairPool:
-    """Random batches from the shards that exist so far."""
-
-    def __init__(self, folder: Path, *, seed: int, augment: bool = True) -> None:
-        self.folder = folder
-        self.rng = np.random.default_rng(seed)
-        self.augment = augment
-        self.shards: list[Path] = []
-
-    def draw(self, batch_size: int) -> Batch:
-        """A batch of ordered pairs of one size. Waits for the first shard."""
-        self._look_for_shards()
-        records = np.load(self.shards[self.rng.integers(len(self.shards))], mmap_mode="r")
-        rows = np.sort(self.rng.choice(len(records), min(batch_size, len(records)), replace=False))
-        return make_batch(records[rows], mirror=self.augment and bool(self.rng.random() < 0.5))
-
-    def _look_for_shards(self) -> None:
-        while True:
-            self.shards = sorted(self.folder.glob("*.npy"))
-            if self.shards:
-                return
-            time.sleep(5)
-
-
-def make_batch(records: np.ndarray, *, mirror: bool = False, still: bool = False) -> Batch:
-    """Ordered pairs of records [batch] of `record_type`; `mirror` flips left and right, `still` pairs the anchors with themselves."""
+def from_records(records: np.ndarray, names: Sequence[str] = (), *, mirror: bool = False, still: bool = False) -> Examples:
+    """Ordered pairs of records [pairs] of `record_type`; `mirror` flips left and right, `still` pairs the anchors with themselves."""
     if still:
         records = _still(records)
     maps = [torch.from_numpy(records[name]).float() for name in ("own_points", "tracking", "reconstruction")]
@@ -198,7 +175,11 @@ def make_batch(records: np.ndarray, *, mirror: bool = False, still: bool = False
     unit = network_unit(own, masks[0], two_view["anchor_depth"][:, ::2, ::2])
     moving = ((tracking - own).norm(dim=-1) > MOVES_M) & masks[0]
     truth = TwoPointmaps(Pointmap(tracking, valid=masks[0]), Pointmap(reconstruction, valid=masks[1]))
-    return Batch(images[0], images[1], assemble_hints(*images, **two_view), truth, moving, unit, own)
+    pairs = torch.arange(len(records))
+    supervision = Supervision(truth, own, moving=moving, unit=unit)
+    return Examples(
+        torch.cat(images), pairs, len(records) + pairs, supervision, list(names), assemble_hints(*images, **two_view), stride=2
+    )
 
 
 def _still(records: np.ndarray) -> np.ndarray:

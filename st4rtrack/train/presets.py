@@ -145,7 +145,7 @@ PRESETS: dict[str, Preset] = {
     "large-pair": Preset(
         "the release's pairs, far apart too, without reweighting",
         LARGE,
-        _published("pair", micro_batch=22, loss="pair"),
+        _published("pair", micro_batch=22, loss="paper"),
         ReadClips("pair", with_anchor=False),
         from_weights=True,
     ),

@@ -14,8 +14,8 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from st4rtrack.data.clip import ClipSource
-from st4rtrack.train.examples import Examples, anchors_with_themselves, from_clips, from_pairs
-from st4rtrack.train.pool import make_batch
+from st4rtrack.train.examples import Examples, anchors_with_themselves, from_clips
+from st4rtrack.train.pool import from_records
 from st4rtrack.train.validate import HeldOut
 from st4rtrack.types import UserError
 
@@ -76,13 +76,13 @@ class PoolExamples:
         records = np.load(shard, mmap_mode="r")
         rows = np.sort(rng.choice(len(records), self.micro_batch, replace=self.micro_batch > len(records)))
         mirror = self.augment and bool(rng.random() < 0.5)
-        return from_pairs(make_batch(records[rows], mirror=mirror), [f"{shard.stem}[{row}]" for row in rows])
+        return from_records(records[rows], [f"{shard.stem}[{row}]" for row in rows], mirror=mirror)
 
 
 def held_out_pairs(folder: Path) -> list[HeldOut]:
     """Every pair of a pool once, unchanged."""
     shards = [records for path in sorted(folder.glob("*.npy")) if len(records := np.load(path))]
-    return [HeldOut(from_pairs(make_batch(records)), from_pairs(make_batch(records, still=True))) for records in shards]
+    return [HeldOut(from_records(records), from_records(records, still=True)) for records in shards]
 
 
 def held_out_clips(clips: ClipSource, numbers: range, *, with_anchor: bool = True) -> list[HeldOut]:

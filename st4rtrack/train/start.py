@@ -11,7 +11,7 @@ from st4rtrack.model.network import St4RTrack
 from st4rtrack.train.config import RunConfig
 from st4rtrack.train.datasets import open_data
 from st4rtrack.train.forward import new_model
-from st4rtrack.train.loop import StageScore, train
+from st4rtrack.train.loop import PairStage, StageScore, train_stage
 from st4rtrack.train.monocular import train_monocular
 from st4rtrack.train.parallel import Processes, check_split
 from st4rtrack.train.presets import PRESETS, MonocularData, Preset
@@ -73,12 +73,12 @@ def run_preset(
     for pool in ("pool", "validation"):
         data.get(pool, {}).pop("compile", None)  # how it is rendered, not what
     options = {"init": init or "random", "data": data, "datasets": sorted(folders or {})}
-    return train(
-        model,
+    return train_stage(
+        PairStage(model, held_out),
+        model.config,
         preset.train,
         run,
         source=source,
-        held_out=held_out,
         output=output,
         processes=processes,
         options=options,

@@ -4,17 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from st4rtrack.geometry.transforms import invert_rigid, transform_points
-from st4rtrack.render.points import orbit_view
 from st4rtrack.types import Scene
 from st4rtrack.view.layers import SceneLayers
 from st4rtrack.view.picking import Ray
-from st4rtrack.view.sampling import StartView, camera_outlines
+from st4rtrack.view.sampling import StartView, camera_outlines, view_of
 
 WINDOW_ASPECT = 1.25
 """Width / height of what a usual browser window leaves beside the panel."""
 
-_AZIMUTH_DEG, _ELEVATION_DEG = 8.0, 12.0
 _GAP_SHARE = 0.12
 _NOTICEABLE = 0.02
 
@@ -62,29 +59,11 @@ def place(layers: list[SceneLayers], shown: list[int]) -> tuple[dict[int, Placem
         right = high + shift
     points = np.concatenate([placements[which].points(layers[which].sure_points) for which in shown])
     cameras = np.concatenate([placements[which].points(_cameras(layers[which])) for which in shown])
-    first = layers[shown[0]].scene
-    sideways = np.nansum(np.asarray(first.cameras.world_from_camera, np.float64)[:, 0, 3])
-    return placements, _opening_view(points, cameras, -1.0 if sideways < 0 else 1.0)
+    return placements, view_of(np.concatenate([points, cameras]), layers[shown[0]].scene, WINDOW_ASPECT)
 
 
 def _cameras(layers: SceneLayers) -> np.ndarray:
     return camera_outlines(layers.scene, layers.low, layers.high)
-
-
-def _opening_view(points: np.ndarray, cameras: np.ndarray, side: float) -> StartView:
-    """A view from behind and above the anchor's camera, to one side of it, that has all cameras and nearly all points in it."""
-    size = (1000, round(1000 * WINDOW_ASPECT))
-    view = orbit_view(
-        points, np.eye(4)[None], size, azimuth_deg=side * _AZIMUTH_DEG, elevation_deg=_ELEVATION_DEG, must_see_world=cameras
-    )
-    # A browser's picture has its principal point in the middle: look at what is there.
-    focal = view.intrinsics[0, 0]
-    ray = np.append((np.array(size[::-1]) / 2 - view.intrinsics[:2, 2]) / focal, 1.0)
-    depth = float(np.median(transform_points(view.camera_from_world, points)[:, 2]))
-    world_from_view = invert_rigid(view.camera_from_world)
-    target = transform_points(world_from_view, depth * ray[None])[0]
-    fov_deg = float(np.rad2deg(2 * np.arctan(size[0] / 2 / focal)))
-    return StartView(world_from_view[:3, 3], target, -world_from_view[:3, 1], fov_deg)
 
 
 def camera_view(scene: Scene, frame: int, placement: Placement, aspect: float) -> StartView:

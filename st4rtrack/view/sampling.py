@@ -182,9 +182,13 @@ def start_view(scene: Scene, *, aspect: float = 16 / 9) -> StartView:
     if not len(points):
         points = np.array([[0.0, 0.0, 1.0]])
     points = np.concatenate([points, camera_outlines(scene, *robust_box(points, slack=0.0))])
-    sideways = np.asarray(scene.cameras.world_from_camera, np.float64)[:, 0, 3]
-    side = -1.0 if sideways[np.isfinite(sideways)].sum() < 0 else 1.0
-    azimuth, elevation = np.deg2rad([side * _AZIMUTH_DEG, _ELEVATION_DEG])
+    return view_of(points, scene, aspect)
+
+
+def view_of(points: np.ndarray, scene: Scene, aspect: float) -> StartView:
+    """A view of points [points, 3] from near the anchor's camera of a scene, as `start_view`."""
+    sideways = np.nansum(np.asarray(scene.cameras.world_from_camera, np.float64)[:, 0, 3])
+    azimuth, elevation = np.deg2rad([-_AZIMUTH_DEG if sideways < 0 else _AZIMUTH_DEG, _ELEVATION_DEG])
     # The world is the anchor's camera: x right, y down, z forward.
     direction = np.array([np.sin(azimuth) * np.cos(elevation), -np.sin(elevation), -np.cos(azimuth) * np.cos(elevation)])
     up = np.array([0.0, -1.0, 0.0])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from st4rtrack.adapt.known import known_of_one
+from st4rtrack.adapt.run import known_of_one
 from st4rtrack.io.known.known import Known
 from st4rtrack.io.video import open_video
 from st4rtrack.types import UserError

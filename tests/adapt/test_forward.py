@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from st4rtrack.adapt.forward import predict, solve_cameras
-from st4rtrack.adapt.frozen import learning_parameters
 from st4rtrack.adapt.inputs import FrameInputs, frame_inputs
+from st4rtrack.adapt.loop import learning_parameters
 from st4rtrack.geometry.transforms import invert_rigid
 from st4rtrack.io.video import open_video
 from st4rtrack.model.network import St4RTrack

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from st4rtrack.adapt.queries import grid_queries, held_out_tracks, more_queries, moving_tracks
+from st4rtrack.adapt.prepare import grid_queries, held_out_tracks, more_queries, moving_tracks
 from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
 from st4rtrack.geometry.transforms import invert_rigid
 from tests.adapt.truth_teachers import TruthTracks

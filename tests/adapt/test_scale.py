@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from st4rtrack.adapt.prepare import log_scales
 from st4rtrack.adapt.priors import TeacherDepth
-from st4rtrack.adapt.scale import log_scales
 
 FRAMES = 6
 

@@ -17,7 +17,6 @@ from st4rtrack.batch.worker import BatchOptions, Worker
 from st4rtrack.io.known.known import Known
 from st4rtrack.io.scene import load_scene
 from st4rtrack.model.checkpoint import load_model
-from st4rtrack.pipeline.refine import chosen_refinement
 from st4rtrack.types import UserError
 from tests.batch.clips import HEIGHT, WIDTH, small_options, write_broken, write_clip, write_model
 from tests.batch.light_worker import serve_without_network
@@ -114,7 +113,7 @@ def test_options_of_a_batch_reach_every_scene(tmp_path: Path) -> None:
     assert outcome.state == "made", outcome
     info = json.loads((tmp_path / "clip" / "scene.json").read_text())["info"]
     assert info["known"]["metres_per_unit"] == 2.0 and "clip_k.txt" in str(info["known"]["intrinsics"])
-    assert info["options"]["refine"] != chosen_refinement(True).names
+    assert info["options"]["refine"] == []
     assert info["options"]["depth_prior"].startswith("clip.npz")
 
 

@@ -10,7 +10,7 @@ import tyro
 
 from st4rtrack.bench.build import LIST, build_worldtrack, read_list
 from st4rtrack.bench.recipes import FOGGY, RECIPES, Recipe
-from st4rtrack.cli.bench_build import build
+from st4rtrack.cli.bench import build
 from st4rtrack.geometry.camera import pixel_grid, project, unproject
 from st4rtrack.geometry.sampling import sample_map
 from st4rtrack.geometry.transforms import transform_points

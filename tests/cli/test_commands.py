@@ -101,6 +101,11 @@ def test_export_writes_beside_the_scene(run: Run, video: Path) -> None:
     assert code == 2 and "ply" in said
 
 
+def test_convert_to_onnx_names_the_remaining_outputs(run: Run) -> None:
+    code, said = run("convert", "tiny", "tiny.onnx")
+    assert code == 2 and "ONNX export was removed; pass an OUTPUT that ends in .safetensors" in said
+
+
 def test_convert_makes_safetensors_that_run(run: Run, video: Path) -> None:
     weights = formula_weights(shared("oracle/model_small_keys.json"))
     save_official(Path("official.pth"), weights)

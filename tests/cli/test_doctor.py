@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from st4rtrack.doctor import machine, packages, places, report
+from st4rtrack.doctor import machine, packages, report
 from st4rtrack.doctor.fit import Need
 from tests.conftest import Run
 
@@ -35,8 +35,8 @@ def test_it_says_what_is_here(run: Run, quick: None) -> None:
 def test_what_is_missing_comes_with_its_cure(run: Run, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "unused_nvidia_gpu", lambda: True)
     monkeypatch.setattr(machine, "memory_bytes", lambda: (8 * GIB, GIB // 2))
-    monkeypatch.setattr(places, "open_files", lambda: 64)
-    monkeypatch.setattr(places, "shared_bytes", lambda: 64 * 2**20)
+    monkeypatch.setattr(machine, "open_files", lambda: 64)
+    monkeypatch.setattr(machine, "shared_bytes", lambda: 64 * 2**20)
     monkeypatch.setenv("HF_HUB_CACHE", str(Path(__file__) / "hub"))
     monkeypatch.setattr(machine, "disk_bytes", lambda _: GIB // 10)
     monkeypatch.setattr(packages, "codecs", lambda: {"H.264": True, "AV1": False})
@@ -83,12 +83,12 @@ def test_a_gpu_is_named_and_a_build_without_its_kernels_is_a_lack(run: Run, quic
 def test_folders_that_others_write_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "models"))
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
-    place = places.hub_place()
+    place = machine.hub_place()
     assert place.folder == tmp_path / "models/hub" and place.writable and place.free_bytes > 0
     (tmp_path / "models").write_text("a file")
-    assert not places.hub_place().writable
+    assert not machine.hub_place().writable
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    assert places.temporary_place().folder == tmp_path
+    assert machine.temporary_place().folder == tmp_path
 
 
 @pytest.mark.parametrize(

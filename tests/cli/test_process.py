@@ -12,7 +12,7 @@ import pytest
 
 from st4rtrack.cli import main as cli
 from st4rtrack.cli.report import report_text
-from st4rtrack.doctor.places import hub_place
+from st4rtrack.doctor.machine import hub_place
 from st4rtrack.io.files import expanded
 from st4rtrack.types import UserError
 

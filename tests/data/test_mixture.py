@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from st4rtrack.data.mixture import Mixture
+from st4rtrack.data.training import Mixture
 from st4rtrack.types import UserError
 
 

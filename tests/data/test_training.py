@@ -11,10 +11,9 @@ import pytest
 
 from st4rtrack.data.augment import Augmentation
 from st4rtrack.data.dynamic_replica import DynamicReplica
-from st4rtrack.data.mixture import Mixture
 from st4rtrack.data.point_odyssey import PointOdyssey, training_names
 from st4rtrack.data.sampling import SequenceClips
-from st4rtrack.data.training import SourceConfig, TrainingData, open_training_source, published_data
+from st4rtrack.data.training import Mixture, SourceConfig, TrainingData, open_training_source, published_data
 from st4rtrack.types import UserError
 from tests.procedural_raw import FRAMES, pixels_of, procedural_world, write_kubric
 from tests.raw_data import World, write_dynamic_replica, write_point_odyssey

@@ -7,8 +7,9 @@ import torch
 
 from st4rtrack.doctor import benchmark as module
 from st4rtrack.doctor import stages
-from st4rtrack.doctor.benchmark import MEANINGS, run_benchmark
-from st4rtrack.doctor.peaks import Peaks
+from st4rtrack.doctor.benchmark import MEANINGS, Peaks, run_benchmark
+from st4rtrack.doctor.counting import StandIn
+from st4rtrack.doctor.fit import predict_pairs
 from st4rtrack.doctor.report import benchmark_lines
 from st4rtrack.io.video import write_video
 from st4rtrack.model.checkpoint import load_model
@@ -53,16 +54,16 @@ def test_every_part_of_a_run_is_timed_and_nothing_stays_wrapped(
     assert ("prior" if prior else "decoder") in table
 
 
-def test_calls_are_counted_with_their_shapes(model: St4RTrack) -> None:
+def test_timed_pipeline_counts_images_and_costs_grow_with_them(model: St4RTrack) -> None:
     watch = module.Stopwatch()
-    images = torch.zeros(2, 3, 32, 64)
-    with torch.inference_mode(), stages.timed_pipeline(watch, model) as calls:
-        model.encode(images)
-        model.encode(images)
-        model.encode(images[:1])
-    shape = (stages.TensorShape((2, 3, 32, 64), torch.float32),)
-    assert calls[stages.Call("encode", "encoder", shape)] == 2 and calls.total() == 3
-    assert set(watch.seconds) == {"encode"}
-    flops, moved = module._costs(calls, model)
-    once, _ = module._costs(type(calls)({call: 1 for call in calls if call.arguments != shape}), model)
-    assert flops["encode"] == 5 * once["encode"] > 0 and moved["encode"] > 0
+    with torch.inference_mode(), stages.timed_pipeline(watch, model) as given:
+        model.encode(torch.zeros(2, 3, 32, 64))
+        model.encode(torch.zeros(1, 3, 32, 64))
+    assert given == {"encode": 3} and set(watch.seconds) == {"encode"}
+    stand_in = StandIn(model.config, torch.float32, torch.device("cpu"))
+    one, wide = (
+        stand_in.part_costs(lambda network, width=width: predict_pairs(network, 1, 32, width, stand_in.device))
+        for width in (64, 128)
+    )
+    assert all(min(one[part]) > 0 for part in stages.NETWORK)
+    assert wide["encode"][0] == pytest.approx(2 * one["encode"][0], rel=0.05)

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from st4rtrack.doctor.benchmark import measure_peaks
 from st4rtrack.doctor.counting import StandIn
 from st4rtrack.doctor.fit import memory_need, size_of_16_to_9
-from st4rtrack.doctor.peaks import measure_peaks
 from st4rtrack.model.config import LARGE, TINY, ModelConfig
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.model.traceable import weight_shapes

@@ -7,8 +7,8 @@ import pytest
 
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, unproject
 from st4rtrack.geometry.following import Shown, find_owners, follow, follow_owners
-from st4rtrack.geometry.joining import joined
 from st4rtrack.geometry.ownership import tracked_view
+from st4rtrack.pipeline.joins import joined
 from tests.seeds import SEED
 
 HEIGHT, WIDTH, FOCAL, DEPTH = 12, 16, 20.0, 4.0

@@ -10,7 +10,6 @@ from st4rtrack.geometry.align import Sim3, median_scale, umeyama
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, project, unproject
 from st4rtrack.geometry.differentiable_cameras import gauss_newton_step, project_everywhere
 from st4rtrack.geometry.focal import weiszfeld_focal
-from st4rtrack.geometry.procrustes import robust_rigid
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel, sample_map
 from st4rtrack.geometry.transforms import invert_rigid, rigid, rotation_angle, transform_points
 from tests.properties import CLOUDS, DEGENERATE, SCALES, SEEDS, cloud, is_rotation, rotation
@@ -71,22 +70,6 @@ def test_targets_in_one_place_are_met_and_no_point_is_none(seed: int, kind: str)
         umeyama(source, place, weights=np.zeros(40))
     with pytest.raises(ValueError, match="finite"):
         umeyama(np.where(source == source[3], np.nan, source), place)
-
-
-@settings(max_examples=15)
-@given(seed=SEEDS, kind=CLOUDS, unit=SCALES)
-def test_a_robust_motion_is_right_or_refused(seed: int, kind: str, unit: float) -> None:
-    source = cloud(kind, seed, points=60)
-    true = Sim3(1.0, rotation(seed + 1), np.random.default_rng(seed + SEED).normal(size=3))
-    target = true(source)
-    source[:5] = np.nan
-    found = robust_rigid(unit * source, unit * target, threshold=0.01 * unit, hypotheses=64)
-    if kind in ("one place", "a line", "one far"):
-        assert found is None
-        return
-    assert found is not None and found[1][5:].all() and not found[1][:5].any()
-    np.testing.assert_allclose(found[0].rotation, true.rotation, atol=1e-6)
-    np.testing.assert_allclose(found[0](unit * source[5:]), unit * target[5:], atol=1e-6 * unit)
 
 
 @settings(max_examples=20)

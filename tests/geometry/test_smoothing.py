@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from st4rtrack.geometry.smoothing import _median_of_few, noise_variance, smoothed
+from st4rtrack.pipeline.refine import _median_of_few, noise_variance, smoothed
 from tests.seeds import SEED
 
 NOISE = 0.01

@@ -10,8 +10,8 @@ import pytest
 
 from st4rtrack.cli.report import write_report
 from st4rtrack.io.files import remove_leftovers, require_downloaded, unfinished_name, whole_file, write_whole
-from st4rtrack.io.gif_file import write_gif
 from st4rtrack.io.video import open_video, write_video
+from st4rtrack.io.video_writer import write_gif
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.types import UserError
 

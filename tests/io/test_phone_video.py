@@ -10,9 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from st4rtrack.io.tone_map import tone_mapped
 from st4rtrack.io.video import open_video
-from st4rtrack.io.video_pixels import usable_aspect
+from st4rtrack.io.video_pixels import tone_mapped, usable_aspect
 from st4rtrack.types import UserError
 
 HEIGHT, WIDTH = 64, 96

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from itertools import product
-from typing import Literal
 
 import pytest
 import torch
@@ -10,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from st4rtrack.losses.motion import motion_error, velocity_error
-from st4rtrack.losses.objective import PUBLISHED
+from st4rtrack.losses.objective import PUBLISHED, motion_error
 from st4rtrack.losses.regression import (
     confidence_weighted,
     euclidean_error,
@@ -19,7 +17,6 @@ from st4rtrack.losses.regression import (
     joint_scale,
     keep,
     length,
-    released_scale,
 )
 from st4rtrack.losses.relative import (
     Held,
@@ -55,20 +52,16 @@ def as_map(points: Tensor) -> Tensor:
     return points[:, None]
 
 
-def velocity(x: Tensor, y: Tensor, counts: Tensor) -> Tensor:
-    return velocity_error(as_map(x), as_map(y), counts[:, None], frames=FRAMES)[0].mean()
-
-
 def motion(x: Tensor, y: Tensor, counts: Tensor) -> Tensor:
     return motion_error(as_map(x), as_map(y), counts[:, None], torch.ones(FRAMES, dtype=x.dtype))
 
 
-def regression(error: Callable[[Tensor, Tensor], Tensor], over: Literal["pixels", "pairs"]) -> Loss:
+def regression(error: Callable[[Tensor, Tensor], Tensor]) -> Loss:
     """As the objective has it: points that are not labelled are set aside before the error is taken (`regression.labelled`)."""
 
     def loss(x: Tensor, y: Tensor, counts: Tensor) -> Tensor:
         errors = error(keep(x, counts), keep(y, counts))
-        return confidence_weighted(errors, torch.ones_like(x[..., 0]), counts, alpha=0.2, over=over)
+        return confidence_weighted(errors, torch.ones_like(x[..., 0]), counts, alpha=0.2)
 
     return loss
 
@@ -82,12 +75,10 @@ PLACES: dict[str, Loss] = {
     "released agreement": released_agreement_loss,
     "relative agreement": relative_agreement_loss,
     "held": lambda x, y, counts: held_loss(Held(x, torch.where(counts[..., None], y, torch.nan))),
-    "velocity": velocity,
     "motion": motion,
-    "euclidean": regression(euclidean_error, "pairs"),
-    "half relative": regression(half_relative_error, "pixels"),
+    "euclidean": regression(euclidean_error),
+    "half relative": regression(half_relative_error),
     "joint scale": lambda x, y, counts: joint_scale(both(x, y, counts), both(x, y, counts)).sum(),
-    "released scale": lambda x, y, counts: released_scale(both(y, x, counts)).sum(),
 }
 PIXELS: dict[str, Loss] = {
     "trajectory": lambda x, y, counts: trajectory_loss(x, y, counts, CENTRE.to(x)),
@@ -215,5 +206,5 @@ def test_one_point_is_enough(name: str) -> None:
     one[1, 3] = True
     value, gradient = value_and_gradient(loss, x, y, one)
     assert value.isfinite() and gradient.isfinite().all()
-    if name not in ("depth", "released depth", "trajectory", "velocity"):  # of which a scale, or one frame, takes one point away
+    if name not in ("depth", "released depth", "trajectory"):  # of which a scale takes one point away
         assert value > 0 and gradient.any()

@@ -11,7 +11,6 @@ from st4rtrack.losses.regression import (
     half_relative_error,
     joint_scale,
     length,
-    released_scale,
     weighted_mean,
 )
 from st4rtrack.types import Pointmap, TwoPointmaps
@@ -32,8 +31,7 @@ def oracle_case(dtype: torch.dtype) -> tuple[dict[str, torch.Tensor], TwoPointma
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("copies", [1, 3])
 @pytest.mark.parametrize("unlabelled", [None, float("nan"), float("inf"), 1e6])
-@pytest.mark.parametrize("average_over", ["pixels", "pairs"])
-def test_agrees_with_the_reference(dtype: torch.dtype, copies: int, unlabelled: float | None, average_over: str) -> None:
+def test_agrees_with_the_reference(dtype: torch.dtype, copies: int, unlabelled: float | None) -> None:
     oracle, prediction, supervision = oracle_case(dtype)
     for name in ("tracking", "reconstruction"):
         predicted, true = getattr(prediction, name), getattr(supervision.truth, name)
@@ -43,7 +41,7 @@ def test_agrees_with_the_reference(dtype: torch.dtype, copies: int, unlabelled: 
             pointmap.points_world = pointmap.points_world.repeat(copies, 1, 1, 1)
         predicted.confidence = predicted.confidence.repeat(copies, 1, 1)
         true.valid = true.valid.repeat(copies, 1, 1)
-    config = LossConfig(alpha=float(oracle["alpha"]), average_over=average_over)
+    config = LossConfig(alpha=float(oracle["alpha"]))
     parts = objective(prediction, supervision, config)
     assert float(parts.total) == pytest.approx(float(oracle["conf_loss"]), abs=1e-5)
     assert float(parts.tracking_error) == pytest.approx(float(oracle["l1_tracking"]), abs=1e-5)
@@ -77,30 +75,10 @@ def loop_scale(maps: TwoPointmaps, truth: TwoPointmaps, b: int) -> float:
     return float(np.mean(distances))
 
 
-def test_scale_of_a_pair_and_of_a_clip() -> None:
+def test_joint_scale_follows_the_prediction() -> None:
     prediction, supervision = random_case(1)
     truth = supervision.truth
-    pairs, clips = joint_scale(prediction, truth), joint_scale(prediction, truth, frames=2)
-    assert clips[0] == clips[1] and clips[2] == clips[3]
-    counts = truth.tracking.valid.flatten(1).sum(1) + truth.reconstruction.valid.flatten(1).sum(1)
-    torch.testing.assert_close(clips[::2], ((pairs * counts).view(2, 2).sum(1) / counts.view(2, 2).sum(1)))
-    torch.testing.assert_close(joint_scale(scaled(prediction, 7.0), truth), 7 * pairs)
-    with pytest.raises(ValueError, match="clips of 3 frames"):
-        joint_scale(prediction, truth, frames=3)
-
-
-def test_released_scale_sees_every_pixel_of_the_reconstruction_and_only_that() -> None:
-    prediction, supervision = random_case(2)
-    before = released_scale(supervision.truth)
-    expected = supervision.truth.reconstruction.points_world.norm(dim=-1).flatten(1).mean(1) / 3
-    torch.testing.assert_close(before, expected)
-    supervision.truth.tracking.points_world *= 10
-    torch.testing.assert_close(released_scale(supervision.truth), before)
-    supervision.truth.reconstruction.points_world[0, 0, 0] = float("nan")
-    points = supervision.truth.reconstruction.points_world[0].reshape(-1, 3)[1:]
-    torch.testing.assert_close(released_scale(supervision.truth)[0], points.norm(dim=-1).sum() / (HEIGHT * WIDTH) / 3)
-    prediction.reconstruction.points_world[0, 0, 0] = float("nan")
-    assert released_scale(prediction)[0].isnan(), "a broken prediction is not hidden"
+    torch.testing.assert_close(joint_scale(scaled(prediction, 7.0), truth), 7 * joint_scale(prediction, truth))
 
 
 def test_half_relative_error_lies_between_absolute_and_relative() -> None:
@@ -140,15 +118,14 @@ def test_best_confidence_is_the_price_over_the_error(error: float, alpha: float)
     assert loss(1.0) == pytest.approx(error), "at the least confidence the loss is the error itself"
 
 
-@pytest.mark.parametrize("over", ["pixels", "pairs"])
-def test_weight_counts_pixels_as_if_they_were_there_more_often(over: str) -> None:
+def test_weight_counts_pixels_as_if_they_were_there_more_often() -> None:
     generator = torch.Generator().manual_seed(SEED)
     error, confidence = (torch.rand(2, 1, 3, generator=generator, dtype=torch.float64) + shift for shift in (0, 1))
     weight = torch.tensor([[[2.0, 1.0, 0.5]]] * 2, dtype=torch.float64)
     mask = torch.tensor([[[True, True, False]]] * 2)
     twice = [torch.cat([each, each[..., :1]], -1) for each in (error, confidence, mask)]
-    found = confidence_weighted(error, confidence, mask, alpha=0.2, weight=weight, over=over)
-    torch.testing.assert_close(found, confidence_weighted(*twice, alpha=0.2, over=over))
+    found = confidence_weighted(error, confidence, mask, alpha=0.2, weight=weight)
+    torch.testing.assert_close(found, confidence_weighted(*twice, alpha=0.2))
 
 
 def test_what_is_not_labelled_may_be_anything() -> None:
@@ -175,14 +152,10 @@ def test_gradients_are_exact() -> None:
     assert check(lambda x: euclidean_error(x, true), (predicted,))
     assert check(lambda x: half_relative_error(x, true), (predicted,))
     assert check(lambda x: joint_scale(as_maps(x), truth), (predicted,))
-    assert check(lambda x: joint_scale(as_maps(x), truth, frames=2), (predicted,))
-    assert check(lambda x: released_scale(as_maps(x)), (predicted,))
     for over in ("pixels", "pairs"):
         assert check(lambda e: weighted_mean(e, weight, over=over), (confidence,))  # noqa: B023
-        assert check(
-            lambda e, c: confidence_weighted(e, c, mask, alpha=0.2, weight=weight, over=over),  # noqa: B023
-            (weight.clone().requires_grad_(), confidence),
-        )
+    inputs = (weight.clone().requires_grad_(), confidence)
+    assert check(lambda e, c: confidence_weighted(e, c, mask, alpha=0.2, weight=weight), inputs)
 
 
 def test_missing_masks_are_named() -> None:

@@ -69,13 +69,11 @@ def test_pair_rule_takes_the_median_where_only_the_foreground_is_labelled() -> N
     assert moving[1, 0].tolist() == [False, False, True, True, True]
 
 
-@pytest.mark.parametrize("by", ["max", "mean"])
-def test_reference_is_of_static_labelled_pixels_of_the_group(by: str) -> None:
+def test_reference_is_of_static_labelled_pixels_of_the_group() -> None:
     confidence = torch.tensor([[[1.5, 3.0, 9.0]], [[2.0, 7.0, 9.0]], [[1.1, 1.2, 1.3]]])
     static = torch.tensor([[[True, True, False]], [[True, False, False]], [[False, False, False]]])
-    reference = static_reference(confidence, static, torch.tensor([4, 4, 0]), by=by)
-    first = 3.0 if by == "max" else (1.5 + 3.0 + 2.0) / 3
-    torch.testing.assert_close(reference, torch.tensor([first, first, 1.0]))
+    reference = static_reference(confidence, static, torch.tensor([4, 4, 0]))
+    torch.testing.assert_close(reference, torch.tensor([3.0, 3.0, 1.0]))
 
 
 def test_moving_pixels_get_a_constant_that_the_network_cannot_lower() -> None:
@@ -108,6 +106,7 @@ def test_a_static_scene_is_left_as_it_was(name: str, noise: float) -> None:
 @pytest.mark.parametrize("name", REWEIGHTED)
 def test_what_moves_weighs_more_and_the_reconstruction_as_before(name: str) -> None:
     prediction, supervision = random_case(frames=4)
+    supervision.unit = torch.ones_like(supervision.unit)
     truth, moving = supervision.truth.tracking, supervision.moving[:1].repeat(4, 1, 1)
     truth.valid = truth.valid[:1].repeat(4, 1, 1)
     supervision.anchor_points = truth.points_world[:1].repeat(4, 1, 1, 1)
@@ -119,7 +118,7 @@ def test_what_moves_weighs_more_and_the_reconstruction_as_before(name: str) -> N
     def pulls(config: LossConfig) -> tuple[torch.Tensor, ...]:
         return gradients(lambda maps: objective(maps, supervision, config).total, prediction)[1]
 
-    plain, reweighted = (pulls(replace(PUBLISHED[each], normalization="metric")) for each in ("paper", name))
+    plain, reweighted = (pulls(replace(PUBLISHED[each], normalization="anchored")) for each in ("paper", name))
     stronger = reweighted[0][judged].norm(dim=-1) / plain[0][judged].norm(dim=-1)
     expected = 5 * prediction.tracking.confidence[truth.valid & ~judged].max() / prediction.tracking.confidence[judged]
     torch.testing.assert_close(stronger, expected)
@@ -128,26 +127,16 @@ def test_what_moves_weighs_more_and_the_reconstruction_as_before(name: str) -> N
     torch.testing.assert_close(reweighted[2:], plain[2:])
 
 
-def test_the_released_pair_script_compares_the_ends_of_the_batch() -> None:
-    prediction, supervision = random_case(frames=1)
-    truth = supervision.truth.tracking
-    assert not moving_by_clip(truth.points_world, truth.valid, frames=1).any(), "a pair alone has no ends"
-    judged = moving_by_clip(truth.points_world, truth.valid, frames=len(truth.valid)) & truth.valid
-    config = PUBLISHED["pair-reweight-as-released"]
-    pull = gradients(lambda maps: objective(maps, supervision, config).total, prediction)[1][1]
-    assert judged.any() and torch.equal(pull != 0, truth.valid & ~judged)
-
-
 def test_clips_have_references_of_their_own_and_kinds_of_pairs_thresholds_of_their_own() -> None:
     start, end, valid = row(0.0, 0.1, 0.2, 1.0, batch=2)
     points = torch.stack([start[0], end[0], start[1], end[1]])
     confidence = torch.tensor([2.0, 2.0, 3.0, 3.0], dtype=torch.float64)[:, None, None].expand(4, 1, 4)
     truth = Pointmap(points, valid=valid.repeat(2, 1, 1))
-    supervision = Supervision(TwoPointmaps(truth, truth), start.repeat(2, 1, 1, 1), frames_per_clip=2)
+    supervision = Supervision(TwoPointmaps(truth, truth), start.repeat(2, 1, 1, 1), frames_per_clip=2, unit=torch.ones(4))
     off = Pointmap(points + torch.tensor([0.0, 0.0, 1.0]), confidence)
 
     def pulls(config: LossConfig) -> torch.Tensor:
-        config = replace(config, normalization="metric", reweight_scale=4.0)
+        config = replace(config, normalization="anchored", reweight_scale=4.0)
         pull = gradients(lambda maps: objective(maps, supervision, config).total, TwoPointmaps(off, off))[1]
         return pull[0][..., 2] * truth.valid.sum()
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from st4rtrack.metrics.calibration import expected_calibration_error
+from st4rtrack.metrics.tapvid3d import expected_calibration_error
 from tests.seeds import SEED
 
 

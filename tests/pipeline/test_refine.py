@@ -9,20 +9,10 @@ import numpy as np
 import pytest
 
 from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
-from st4rtrack.geometry.align import Sim3, umeyama
+from st4rtrack.geometry.align import Sim3
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, unproject
 from st4rtrack.pipeline.reconstruct import reconstruct
-from st4rtrack.pipeline.refine import (
-    ALL,
-    DEFAULT,
-    REACH,
-    Predicted,
-    Refinement,
-    chosen_refinement,
-    drawn_to_surface,
-    frames_needed,
-    refined,
-)
+from st4rtrack.pipeline.refine import REACH, Predicted, frames_needed, smoothed_frames, smoothing_chosen
 from st4rtrack.types import Pointmap, TwoPointmaps, UserError
 from tests.synthetic import TruthNetwork
 
@@ -54,9 +44,9 @@ class World:
             points = self.predicted[index]
             yield index, np.zeros(0, np.uint8), TwoPointmaps(Pointmap(points), Pointmap(points))
 
-    def refined(self, steps: Refinement) -> np.ndarray:
+    def smoothed(self) -> np.ndarray:
         """All frames in order."""
-        return np.stack([maps.tracking.points_world for _, _, maps in refined(self.frames(), self.anchor, 0, steps)])
+        return np.stack([maps.tracking.points_world for _, _, maps in smoothed_frames(self.frames(), self.anchor, 0)])
 
 
 def world(*, drift: float = 0.0, jitter: float = 0.0, outliers: float = 0.0, frames: int = FRAMES, seed: int = 0) -> World:
@@ -81,33 +71,9 @@ def world(*, drift: float = 0.0, jitter: float = 0.0, outliers: float = 0.0, fra
     return World(true, predicted, Pointmap(predicted[0]))
 
 
-def test_the_drift_of_pairs_is_taken_out() -> None:
-    made = world(drift=0.05, jitter=0.01, outliers=0.05)
-    found = made.refined(Refinement(agreement=True))
-    assert (found[0] == made.predicted[0]).all()
-    good = STATIC & (np.abs(made.predicted[1:] - made.true[1:]).max(axis=-1) < 0.6).all(axis=0)
-    before, after = (
-        np.array([abs(np.log(umeyama(made.true[k][good], tracks[k][good]).scale)) for k in range(1, FRAMES)])
-        for tracks in (made.predicted, found)
-    )
-    assert before.mean() > 0.02
-    assert after.mean() < 0.001
-    bias = np.linalg.norm((found - made.true)[1:, STATIC].mean(axis=1), axis=-1)
-    assert np.median(bias) < 0.01
-
-
-def test_without_a_drift_no_noise_is_added() -> None:
-    made = world(jitter=0.01)
-    found = made.refined(Refinement(agreement=True))
-    error = [np.sqrt(((tracks - made.true)[1:, STATIC] ** 2).mean()) for tracks in (made.predicted, found)]
-    assert error[1] < 1.001 * error[0]
-    unchanged = (found == made.predicted).all(axis=(1, 2, 3))
-    assert unchanged.mean() > 0.4
-
-
 def test_jitter_of_what_rests_is_halved_and_what_moves_keeps_moving() -> None:
     made = world(jitter=0.003)
-    found = made.refined(DEFAULT)
+    found = made.smoothed()
     error = [np.sqrt(((tracks - made.true)[1:, STATIC] ** 2).mean()) for tracks in (made.predicted, found)]
     assert error[1] < 0.5 * error[0]
     moved = (found - made.true)[1:, *MOVING, 0].mean(axis=(1, 2))
@@ -115,13 +81,6 @@ def test_jitter_of_what_rests_is_halved_and_what_moves_keeps_moving() -> None:
     assert (np.abs(moved) < 0.02 * step + 0.002).all()  # neither ahead nor behind
     error = [np.sqrt(((tracks - made.true)[1:, *MOVING] ** 2).mean()) for tracks in (made.predicted, found)]
     assert error[1] < 0.7 * error[0]
-
-
-def test_all_steps_together_on_a_spoiled_world() -> None:
-    made = world(drift=0.05, jitter=0.01, outliers=0.02)
-    found = made.refined(ALL)
-    error = [np.median(np.linalg.norm(tracks - made.true, axis=-1)[1:]) for tracks in (made.predicted, found)]
-    assert error[1] < 0.35 * error[0]
 
 
 @pytest.mark.parametrize("anchor_index", [0, 9])
@@ -132,13 +91,13 @@ def test_a_run_that_goes_on_gives_the_same(anchor_index: int, written: int) -> N
     order = [*range(anchor_index, FRAMES), *range(anchor_index - 1, -1, -1)]
 
     def run(indices: list[int]) -> dict[int, np.ndarray]:
-        frames = refined(made.frames(iter(indices)), made.anchor, anchor_index, ALL)
+        frames = smoothed_frames(made.frames(iter(indices)), made.anchor, anchor_index)
         return {index: maps.tracking.points_world for index, _, maps in frames}
 
     whole = run(order)
     assert list(whole) == order
     done = np.isin(np.arange(FRAMES), order[:written])
-    needed = frames_needed(done, anchor_index, ALL)
+    needed = frames_needed(done, anchor_index, True)
     assert (done >= needed).all() and (done & ~needed).sum() <= 2 * REACH
     continued = run([index for index in order if not needed[index]])
     for index in np.flatnonzero(~done).tolist():
@@ -154,45 +113,33 @@ def test_the_stream_holds_a_bounded_window() -> None:
             pulled.append(frame[0])
             yield frame
 
-    for given, _, _ in refined(watched(), made.anchor, 0, ALL):
+    for given, _, _ in smoothed_frames(watched(), made.anchor, 0):
         assert len(pulled) <= given + REACH + 1
 
 
 def test_short_videos_and_points_that_are_not_finite_pass() -> None:
     for frames in (1, 2, 3):
         made = world(jitter=0.01, frames=frames)
-        np.testing.assert_array_equal(made.refined(DEFAULT), made.predicted)
+        np.testing.assert_array_equal(made.smoothed(), made.predicted)
     made = world(jitter=0.01)
     made.predicted[5, 0, 0] = np.nan
-    found = made.refined(ALL)
+    found = made.smoothed()
     assert np.isfinite(found[:, 30:]).all()
     assert np.isfinite(found[12]).all()
 
 
-def test_what_is_seen_lies_on_the_surface_and_what_is_hidden_stays() -> None:
-    rng = np.random.default_rng(0)
-    true = surface()
-    noisy = true * (1 + 0.01 * rng.standard_normal((HEIGHT, WIDTH, 1)))
-    front = true * np.where(np.arange(WIDTH) < 40, 0.5, 1.0)[None, :, None]  # something stands before the left part
-    sure, unsure = np.full((HEIGHT, WIDTH), 20.0), np.full((HEIGHT, WIDTH), 2.0)
-    maps = TwoPointmaps(Pointmap(noisy, unsure), Pointmap(front, sure))
-    found = drawn_to_surface(maps, np.eye(4), INTRINSICS).tracking.points_world
-    np.testing.assert_array_equal(found[:, :39], noisy[:, :39])
-    before, after = (np.linalg.norm((points - true)[:, 41:], axis=-1).mean() for points in (noisy, found))
-    assert after < 0.6 * before
-    believed = TwoPointmaps(Pointmap(noisy, sure), Pointmap(front, unsure))
-    np.testing.assert_allclose(drawn_to_surface(believed, np.eye(4), INTRINSICS).tracking.points_world, noisy, atol=0.003)
-    away = np.diag([-1.0, 1.0, -1.0, 1.0])
-    assert drawn_to_surface(maps, away, INTRINSICS) is maps
+def test_smoothing_chosen_names_select_and_removed_steps_are_refused() -> None:
+    assert smoothing_chosen(True) and smoothing_chosen(["smoothness"]) and smoothing_chosen("smoothness")
+    assert not smoothing_chosen(False) and not smoothing_chosen([])
+    with pytest.raises(UserError, match="'surface' was removed; the remaining step is 'smoothness'"):
+        smoothing_chosen(["smoothness", "surface"])
+    with pytest.raises(UserError, match="'smooth' is unknown"):
+        smoothing_chosen(["smooth"])
 
 
-def test_steps_are_chosen_by_name_and_kept_in_the_scene(tmp_path: Path) -> None:
-    assert chosen_refinement(True) == DEFAULT
-    assert chosen_refinement(False) == Refinement()
-    assert chosen_refinement(["surface"]).names == ["surface"]
-    with pytest.raises(UserError, match="agreement, smoothness, surface, not 'smooth'"):
-        chosen_refinement(["smooth"])
+def test_refine_is_kept_in_the_scene(tmp_path: Path) -> None:
     clip = procedural_clip(3, ProceduralConfig(num_frames=2, setting="room"))
-    reconstruct(clip.rgb, model=TruthNetwork(clip), size=256, output=tmp_path, refine=["agreement"])
+    scene = reconstruct(clip.rgb, model=TruthNetwork(clip), size=256, output=tmp_path, refine=["smoothness"])
+    assert scene.info["options"]["refine"] == ["smoothness"]
     with pytest.raises(UserError, match="refine"):
         reconstruct(clip.rgb, model=TruthNetwork(clip), size=256, output=tmp_path, refine=False)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, unproject
-from st4rtrack.metrics.calibration import expected_calibration_error
+from st4rtrack.metrics.tapvid3d import expected_calibration_error
 from st4rtrack.pipeline.tracks import visible_probability
 from st4rtrack.types import Pointmap, TwoPointmaps
 

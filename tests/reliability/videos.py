@@ -11,8 +11,8 @@ from typing import Any
 import av
 import numpy as np
 
-from st4rtrack.io.gif_file import write_gif
 from st4rtrack.io.video import open_video
+from st4rtrack.io.video_writer import write_gif
 from tests.reliability.case import Case, End, Make
 from tests.reliability.damage import DAMAGES
 

@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from st4rtrack.io.gif_file import write_gif
+from st4rtrack.io.video_writer import write_gif
 from st4rtrack.render.draw import ACCENT, PANEL
 from st4rtrack.render.film import FilmLayout, plan_film, render_film, write_film
 from st4rtrack.render.sample import MOVING_TAIL, PastTracks

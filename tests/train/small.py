@@ -16,7 +16,7 @@ from st4rtrack.data.clip import Clip
 from st4rtrack.model.config import TINY, ModelConfig
 from st4rtrack.train.config import RunConfig, TrainConfig
 from st4rtrack.train.forward import new_model
-from st4rtrack.train.loop import train
+from st4rtrack.train.loop import PairStage, train_stage
 from st4rtrack.train.parallel import Processes, joined
 from st4rtrack.train.source import ClipExamples, held_out_clips
 from st4rtrack.train.validate import Score
@@ -73,16 +73,10 @@ def run_small(
     """A run on random clips."""
     source = ClipExamples(clips or SmallClips(), micro_batch=config.micro_batch)
     held_out = held_out_clips(SmallClips(), range(1000, 1001))
-    return train(
-        new_model(model, config.seed),
-        config,
-        run,
-        source=source,
-        held_out=held_out,
-        output=output,
-        processes=processes,
-        **options,
-    )
+    stage = PairStage(new_model(model, config.seed), held_out)
+    score = train_stage(stage, model, config, run, source=source, output=output, processes=processes, **options)
+    assert isinstance(score, Score)
+    return score
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from st4rtrack.train.config import PoolConfig
-from st4rtrack.train.pool import fill_pool, make_batch, render_shard
+from st4rtrack.train.pool import fill_pool, from_records, render_shard
 
 POOL = PoolConfig(pairs=16, shard_pairs=8, clip_frames=3, pairs_per_anchor=2, sizes=((48, 64), (64, 48)), compile=False, seed=5)
 
@@ -36,19 +36,21 @@ def records() -> np.ndarray:
 def test_truth_and_hints_of_a_batch_fit_together(records: np.ndarray, mirror: bool) -> None:
     """Where things stand still, tracking truth at the anchor's pixel is the anchor's own point; points lie on their side of the image;
     and the flow leads to what looks alike."""
-    batch = make_batch(records, mirror=mirror)
-    valid = batch.truth.tracking.valid
+    examples = from_records(records, mirror=mirror)
+    supervision, truth, (anchors, frames) = examples.supervision, examples.supervision.truth, examples.images.chunk(2)
+    valid = truth.tracking.valid
     assert valid is not None
-    error = (batch.truth.tracking.points_world - batch.own_points).norm(dim=-1)
-    assert error[valid & ~batch.moving].max() < 0.02
-    rays = batch.own_points[..., 0] / batch.own_points[..., 2].clamp(min=1e-6)
+    error = (truth.tracking.points_world - supervision.anchor_points).norm(dim=-1)
+    assert error[valid & ~supervision.moving].max() < 0.02
+    rays = supervision.anchor_points[..., 0] / supervision.anchor_points[..., 2].clamp(min=1e-6)
     assert (rays[:, :, 0][valid[:, :, 0]] < 0).all() and (rays[:, :, -1][valid[:, :, -1]] > 0).all()
-    warped = torch.nn.functional.l1_loss(batch.anchor_images, batch.frame_images)
-    assert batch.hints.anchor_maps[:, 5:8].mean() < warped
+    warped = torch.nn.functional.l1_loss(anchors, frames)
+    assert examples.hints.anchor_maps[:, 5:8].mean() < warped
 
 
 def test_pairs_of_an_anchor_with_itself_do_not_move(records: np.ndarray) -> None:
-    batch = make_batch(records, still=True)
-    assert torch.equal(batch.anchor_images, batch.frame_images)
-    assert torch.equal(batch.truth.tracking.points_world, batch.own_points)
-    assert not batch.moving.any() and not batch.hints.forward_flow.any()
+    examples = from_records(records, still=True)
+    supervision, truth, (anchors, frames) = examples.supervision, examples.supervision.truth, examples.images.chunk(2)
+    assert torch.equal(anchors, frames)
+    assert torch.equal(truth.tracking.points_world, supervision.anchor_points)
+    assert not supervision.moving.any() and not examples.hints.forward_flow.any()

@@ -13,7 +13,7 @@ from st4rtrack.preprocess import normalize_images
 from st4rtrack.train.config import PoolConfig, TrainConfig
 from st4rtrack.train.examples import from_clips
 from st4rtrack.train.forward import PairNetwork, new_model, predict, prepare
-from st4rtrack.train.loop import train
+from st4rtrack.train.loop import PairStage, train_stage
 from st4rtrack.train.pool import fill_pool
 from st4rtrack.train.source import ClipExamples, ExampleSource, PoolExamples, held_out_pairs, read_ahead
 from st4rtrack.train.start import baselines
@@ -115,15 +115,9 @@ def test_network_with_hints_trained_on_a_pool_improves(pool: Path, tmp_path: Pat
     )
     source, held_out = PoolExamples(pool / "pool", micro_batch=4, seed=SEED), held_out_pairs(pool / "validation")
     before = validate(prepare(new_model(HINTED, SEED), config, compile=False), held_out, ALONE.device)
-    score = train(
-        new_model(HINTED, SEED),
-        config,
-        replace(RUN, validate_every=30, save_every=30),
-        source=source,
-        held_out=held_out,
-        output=tmp_path,
-        processes=ALONE,
-    )
+    run = replace(RUN, validate_every=30, save_every=30)
+    stage = PairStage(new_model(HINTED, SEED), held_out)
+    score = train_stage(stage, HINTED, config, run, source=source, output=tmp_path, processes=ALONE)
     training_loss = list(losses(tmp_path).values())
     assert np.mean(training_loss[-5:]) < 0.8 * np.mean(training_loss[:5])
     assert score.tracking_epe < 0.92 * before.tracking_epe

@@ -9,8 +9,7 @@ from st4rtrack.view.layers import OUT_OF_SIGHT, SceneLayers, Settings
 from st4rtrack.view.picking import PointPath, Ray, pixel_on_picture, pixel_on_points, read_path
 from st4rtrack.view.placement import WINDOW_ASPECT, camera_view, picture_half_size, place
 from st4rtrack.view.sampling import StartView
-from st4rtrack.view.state import ALL, MOST_PICKED, ViewState, path_table
-from st4rtrack.view.timeline import Timeline, nearest_frame
+from st4rtrack.view.state import ALL, MOST_PICKED, Timeline, ViewState, nearest_frame, path_table
 from tests.synthetic_scene import synthetic_scene
 
 HEIGHT, WIDTH, FRAMES = 12, 16, 5

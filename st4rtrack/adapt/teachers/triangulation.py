@@ -16,9 +16,8 @@ from st4rtrack.adapt.teachers.teacher import require_frames
 from st4rtrack.classical.anchored import AnchoredGeometry
 from st4rtrack.classical.flow_tracks import FlowTracks, follow
 from st4rtrack.classical.triangulation import triangulate
-from st4rtrack.geometry.camera import intrinsics_from_focal, project
+from st4rtrack.geometry.camera import intrinsics_from_focal, project_world
 from st4rtrack.geometry.sampling import nearest_pixel
-from st4rtrack.geometry.transforms import invert_rigid, transform_points
 
 logger = logging.getLogger(__name__)
 
@@ -85,15 +84,14 @@ def _fill(depth: np.ndarray, tracks: FlowTracks, world_from_camera: np.ndarray, 
     cameras = world_from_camera.copy()
     for t, camera in enumerate(world_from_camera):
         seen = tracks.visible[t] & np.isfinite(points[:, 0])
-        pixels, in_camera = tracks.pixels_px[t, seen], transform_points(invert_rigid(camera), points[seen])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            error = np.linalg.norm(project(in_camera, intrinsics) - pixels, axis=-1)
-        fits = (in_camera[:, 2] > 0) & (error < 2 * STATIC_ERROR * max(height, width))
+        pixels = tracks.pixels_px[t, seen]
+        projected, track_depth = project_world(points[seen], camera, intrinsics)
+        fits = np.linalg.norm(projected - pixels, axis=-1) < 2 * STATIC_ERROR * max(height, width)
         if fits.sum() < MIN_FITTING_SHARE * max(len(fits), 1):
             cameras[t] = np.nan
             continue
         row, column = nearest_pixel(pixels[fits], height, width)
-        depth[t, row, column] = in_camera[fits, 2]
+        depth[t, row, column] = track_depth[fits]
     return cameras
 
 

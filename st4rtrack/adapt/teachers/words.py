@@ -2,13 +2,65 @@
 
 from pathlib import Path
 
+import numpy as np
+
+from st4rtrack.adapt.priors import TeacherDepth
 from st4rtrack.adapt.teachers.files import FileTracks
-from st4rtrack.adapt.teachers.prior import PriorTeacher, read_depth_cameras
-from st4rtrack.adapt.teachers.teacher import DepthTeacher, TrackTeacher
-from st4rtrack.hints.depth_prior import open_depth_prior
+from st4rtrack.adapt.teachers.teacher import DepthTeacher, TrackTeacher, require_frames
+from st4rtrack.hints.depth_prior import DepthPrior, PriorDepth, open_depth_prior
 from st4rtrack.io.files import expanded
+from st4rtrack.io.known.frames import rows_by_count
 from st4rtrack.io.known.pixels import SourceSize
+from st4rtrack.io.npz import npz_keys, read_npz
 from st4rtrack.types import UserError, Video
+
+FARTHEST = 0.01
+"""Inverse depth below this share of the image's largest is too far away to be a depth."""
+
+
+class PriorTeacher:
+    """Depth of every frame by a depth prior, each in a scale of its own.
+
+    The shift of inverse depth is taken as 0, since nothing here can know it: priors of depth teach better.
+
+    Args:
+        prior: of `open_depth_prior`.
+        world_from_camera: cameras [T, 4, 4] in the scale of the depth, where files have them.
+    """
+
+    def __init__(self, prior: DepthPrior, world_from_camera: np.ndarray | None = None) -> None:
+        self.name = prior.name
+        self._prior, self._cameras = prior, world_from_camera
+
+    def depth(self, rgb: np.ndarray, anchor_index: int) -> TeacherDepth:
+        """Depth of every frame."""
+        require_frames(rgb)
+        depth = np.stack([_z_depth(self._prior(frame, index)) for index, frame in enumerate(rgb)])
+        return TeacherDepth(depth, self.name, self._cameras)
+
+
+def read_depth_cameras(path: Path, video: Video) -> np.ndarray | None:
+    """Cameras [T, 4, 4] beside the depth in an `.npz`, NaN where unknown; `None` where it has none.
+
+    Raises:
+        UserError: they are not numbers [frames, 4, 4] of this video.
+    """
+    if path.suffix != ".npz" or not path.is_file() or "world_from_camera" not in npz_keys(path):
+        return None
+    cameras = read_npz(path, "world_from_camera")["world_from_camera"]
+    if cameras.dtype.kind not in "biuf" or cameras.shape[1:] != (4, 4):
+        shape = f"{cameras.dtype} {list(cameras.shape)}"
+        raise UserError(f"world_from_camera of {path} must be numbers [frames, 4, 4], it is {shape}")
+    return cameras.astype(np.float64)[rows_by_count(len(cameras), video, str(path))]
+
+
+def _z_depth(predicted: PriorDepth) -> np.ndarray:
+    """z-depth [H, W]; 0 where it is unknown or as good as infinite."""
+    if predicted.kind == "depth":
+        return predicted.values
+    floor = max(FARTHEST * float(predicted.values.max()), 1e-12)
+    return np.where(predicted.values > floor, 1 / np.maximum(predicted.values, floor), 0).astype(np.float32)
+
 
 TRACK_WORDS = "flow, cotracker:PATH or FILE.npz"
 

@@ -16,9 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from st4rtrack.bench.global_alignment.problem import Problem
-from st4rtrack.geometry.camera import project
+from st4rtrack.geometry.camera import project_world
 from st4rtrack.geometry.sampling import sample_map
-from st4rtrack.geometry.transforms import invert_rigid, transform_points
 from st4rtrack.io.npz import read_npz
 from st4rtrack.pipeline.cameras import solve_camera
 from st4rtrack.types import Pointmap, UserError
@@ -159,9 +158,7 @@ def induced_flow(problem: Problem, edge: int, focal_px: np.ndarray) -> np.ndarra
     edge_from_camera = solve_camera(Pointmap(problem.points[edge, 1], problem.confidence[edge, 1]), problem.map_intrinsics(focal))
     if edge_from_camera is None:
         return None
-    points = transform_points(invert_rigid(edge_from_camera), problem.points[edge, 0].reshape(-1, 3).astype(np.float64))
-    points = np.where(points[:, 2:] > 0, points, np.nan)
-    landed = project(points, np.diag([focal, focal, 1.0]))
+    landed, _ = project_world(problem.points[edge, 0].reshape(-1, 3), edge_from_camera, np.diag([focal, focal, 1.0]))
     return landed.reshape(problem.centred_px.shape) - problem.centred_px
 
 

@@ -14,10 +14,12 @@ import numpy as np
 
 from st4rtrack.bench.methods.method import Method, MethodOptions
 from st4rtrack.bench.predictions import Prediction, read_prediction
+from st4rtrack.classical.solver.colmap import pycolmap
+from st4rtrack.geometry.align import umeyama
 from st4rtrack.geometry.camera import project, unproject
-from st4rtrack.geometry.procrustes import robust_rigid
 from st4rtrack.geometry.sampling import inside_image, sample_map
 from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_points
+from st4rtrack.geometry.vectors import length
 from st4rtrack.io.npz import npz_keys, read_npz
 from st4rtrack.io.worldtrack import WorldTrackSequence
 from st4rtrack.types import UserError
@@ -29,6 +31,13 @@ MISFIT = 0.05
 
 MIN_POINTS, MIN_SHARE = 10, 0.05
 """A motion is believed when so many of the points fit: random tracks of a thousand points agree on less than ten."""
+
+ROUNDS = 10
+"""Of least distances, and as many of least squares, on the points that fit."""
+
+TIGHT, TIGHTEST = 2.28, 0.05
+"""A point fits within so many times the median residual: 99.3 % with normal noise do. The threshold is never tightened to less than this
+share of it, so that rounding is not taken for a misfit where there is no noise."""
 
 QUERY_TOLERANCE = 0.02
 """Median distance of the tracks in frame 0 from the queries, in image widths, beyond which they are other points or other pixels."""
@@ -134,10 +143,49 @@ def camera_motion(tracks: CameraTracks) -> tuple[np.ndarray, np.ndarray]:
         common = usable[t] & usable[0]
         found = robust_rigid(points[t, common], points[0, common], threshold=threshold)
         if found and found[1].sum() >= max(MIN_POINTS, MIN_SHARE * common.sum()):
-            world_from_camera[t] = rigid(found[0].rotation, found[0].translation)
+            world_from_camera[t] = found[0]
         else:
             world_from_camera[t], solved[t] = world_from_camera[t - 1], False
     return world_from_camera, solved
+
+
+def robust_rigid(source: np.ndarray, target: np.ndarray, *, threshold: float) -> tuple[np.ndarray, np.ndarray] | None:
+    """The rigid motion that most pairs of points agree on: RANSAC of COLMAP, then a threshold that follows the noise.
+
+    Points that move slowly stay within the threshold and pull least squares. They do not pull least distances (by re-weighted squares),
+    which therefore come first, so that the noise is measured about the right motion.
+
+    Args:
+        source, target: [points, 3] corresponding, finite.
+        threshold: the largest residual that can be noise, in units of the target; it is tightened.
+    Returns:
+        `target_from_source` [4, 4] and which pairs fit it [points] bool; None where fewer than three do, or where those lie on a line to
+        within what fits, which leaves the rotation about it open.
+    """
+    colmap = pycolmap()
+    options = colmap.RANSACOptions(max_error=threshold, random_seed=0)
+    found = colmap.estimate_rigid3d_robust(source, target, options) if len(source) >= 3 else None
+    if found is None:
+        return None
+    motion, limit, floor = found["tgt_from_src"].matrix(), threshold, TIGHTEST * threshold
+    for step in range(2 * ROUNDS):
+        residual = length(transform_points(motion, source) - target)
+        fits = residual <= limit
+        if fits.sum() < 3:
+            return None
+        if step >= ROUNDS:
+            limit = min(limit, max(TIGHT * float(np.median(residual[fits])), floor))
+        weights = fits / np.maximum(residual, floor) if step < ROUNDS else (residual <= limit).astype(float)
+        try:
+            rotation = umeyama(source, target, weights=weights).rotation
+        except ValueError:
+            return None
+        motion = rigid(rotation, weights @ (target - source @ rotation.T) / weights.sum())
+    fits = length(transform_points(motion, source) - target) <= limit
+    if fits.sum() < 3:
+        return None
+    breadth = np.linalg.svd(target[fits] - target[fits].mean(axis=0), compute_uv=False)[1] / np.sqrt(fits.sum())
+    return None if breadth <= limit else (motion, fits)
 
 
 def scaled_cameras(tracks: CameraTracks, path: Path, sequence: WorldTrackSequence) -> np.ndarray:

@@ -13,9 +13,9 @@ from types import ModuleType
 
 import numpy as np
 
-from st4rtrack.geometry.camera import project
+from st4rtrack.geometry.camera import project_world
 from st4rtrack.geometry.sampling import inside_image
-from st4rtrack.geometry.transforms import invert_rigid, transform_points
+from st4rtrack.geometry.transforms import invert_rigid
 from st4rtrack.geometry.vectors import length
 from st4rtrack.io.formats.cameras import camera_frames, image_intrinsics, world_from_cameras
 from st4rtrack.io.formats.content import AnchorPixels, choose_pixels, follow
@@ -108,11 +108,9 @@ def _observations(scene: Scene, frames: np.ndarray, pixels: AnchorPixels) -> Obs
     for frame, (points, visible) in enumerate(follow(scene, pixels)):
         if frame not in has_camera:
             continue
-        camera_from_world = invert_rigid(world_from_camera[frame])
-        track_px, track_depth = _seen_from(camera_from_world, intrinsics[frame], points.astype(np.float64))
-        place_px, place_depth = _seen_from(camera_from_world, intrinsics[frame], place)
-        in_view = visible & (track_depth > 0) & (place_depth > 0)
-        in_view &= inside_image(np.where(in_view[:, None], track_px, -1.0), height, width)
+        track_px, _ = project_world(points, world_from_camera[frame], intrinsics[frame])
+        place_px, place_depth = project_world(place, world_from_camera[frame], intrinsics[frame])
+        in_view = visible & (place_depth > 0) & inside_image(track_px, height, width)
         visible_in += in_view
         agrees = np.flatnonzero(in_view)
         agrees = agrees[length(track_px[agrees] - place_px[agrees]) <= MAX_ERROR_PX]
@@ -137,13 +135,6 @@ def _places(scene: Scene, frames: np.ndarray, pixels: AnchorPixels) -> np.ndarra
     ]
     anchor = np.asarray(scene.tracking.points_world[scene.anchor_index], np.float32)[pixels.row, pixels.column]
     return np.nanmedian(np.stack([anchor, *positions]), axis=0).astype(np.float64)
-
-
-def _seen_from(camera_from_world: np.ndarray, intrinsics: np.ndarray, points_world: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels [points, 2] and depth [points]; pixels of what lies behind the camera are meaningless."""
-    points_camera = transform_points(camera_from_world, points_world)
-    with np.errstate(all="ignore"):
-        return project(points_camera, intrinsics), points_camera[:, 2]
 
 
 def _reconstruction(pycolmap: ModuleType, scene: Scene, frames: np.ndarray, images: SceneImages, seen: Observations):

@@ -179,6 +179,14 @@ def follow(scene: Scene, pixels: AnchorPixels) -> Iterator[tuple[np.ndarray, np.
         yield last, known
 
 
+def track_curves(scene: Scene, pixels: AnchorPixels, max_vertices: int) -> np.ndarray:
+    """[points, vertices, 3] tracks over the solved frames, or as many of them as `max_vertices`; at least the two ends of a curve."""
+    solved = solved_numbers(scene)
+    chosen = set(solved[np.linspace(0, len(solved) - 1, min(len(solved), max_vertices)).round().astype(int)].tolist())
+    curves = np.stack([points for frame, (points, _) in enumerate(follow(scene, pixels)) if frame in chosen], axis=1)
+    return curves if curves.shape[1] > 1 else curves.repeat(2, axis=1)
+
+
 def track_colours(pixels: AnchorPixels, width: int) -> np.ndarray:
     """[points, 3] uint8 bright colours that go through the rainbow from left to right, so that neighbours can be told apart."""
     hue = np.rint(pixels.column / max(width, 1) * 150).astype(np.uint8)

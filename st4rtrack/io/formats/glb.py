@@ -17,7 +17,7 @@ from st4rtrack.io.formats.cameras import (
     opengl_poses,
     world_from_cameras,
 )
-from st4rtrack.io.formats.content import accumulated, choose_pixels, follow, track_colours
+from st4rtrack.io.formats.content import accumulated, choose_pixels, track_colours, track_curves
 from st4rtrack.io.formats.extras import need
 from st4rtrack.io.formats.units import lengths
 from st4rtrack.types import Scene, UserError
@@ -65,11 +65,7 @@ def write_glb(scene: Scene, path: str | Path, *, max_points: int = 500_000, max_
 def _track_lines(trimesh: Any, scene: Scene, max_tracks: int) -> Any:
     """A line for each track, over its whole way."""
     pixels = choose_pixels(scene, max_tracks)
-    solved = camera_frames(scene)
-    chosen = set(solved[np.linspace(0, len(solved) - 1, min(len(solved), _MAX_TRACK_VERTICES)).round().astype(int)].tolist())
-    ways = np.stack([points for frame, (points, _) in enumerate(follow(scene, pixels)) if frame in chosen], axis=1)
-    if ways.shape[1] == 1:
-        ways = ways.repeat(2, axis=1)  # a line has two ends
+    ways = track_curves(scene, pixels, _MAX_TRACK_VERTICES)
     corners = np.arange(ways.shape[0] * ways.shape[1]).reshape(ways.shape[:2])
     colours = np.pad(track_colours(pixels, scene.rgb.shape[2]), ((0, 0), (0, 1)), constant_values=255)
     lines = [trimesh.path.entities.Line(corner, color=colour) for corner, colour in zip(corners, colours)]

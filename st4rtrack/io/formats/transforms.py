@@ -12,9 +12,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from st4rtrack.geometry.camera import project
-from st4rtrack.geometry.sampling import inside_image
-from st4rtrack.geometry.transforms import invert_rigid, transform_points
+from st4rtrack.geometry.camera import project_world
+from st4rtrack.geometry.sampling import covered_pixels
 from st4rtrack.io.formats.cameras import OPENCV_FROM_OPENGL, camera_frames, image_intrinsics, world_from_cameras
 from st4rtrack.io.formats.content import AnchorPixels, accumulated, follow
 from st4rtrack.io.formats.images import SceneImages, scene_images
@@ -106,16 +105,8 @@ def _masks(scene: Scene, frames: np.ndarray, images: SceneImages) -> Iterator[np
 def _covered(scene: Scene, frame: int, points_world: np.ndarray) -> np.ndarray:
     """[height, width] bool, network pixels that points [points, 3] fall on, without the holes between them."""
     height, width = scene.rgb.shape[1:3]
-    camera_from_world = invert_rigid(np.asarray(scene.cameras.world_from_camera[frame], np.float64))
-    points_camera = transform_points(camera_from_world, points_world.astype(np.float64))
-    points_camera = points_camera[points_camera[:, 2] > 0]
-    pixels_px = project(points_camera, np.asarray(scene.cameras.intrinsics[frame], np.float64))
-    column, row = np.floor(pixels_px[inside_image(pixels_px, height, width)]).astype(int).clip(0, (width - 1, height - 1)).T
-    reach = _HOLE_PX // 2
-    covered = np.zeros((height + 2 * reach, width + 2 * reach), np.uint8)  # a margin, or what is near the border would grow to it
-    covered[row + reach, column + reach] = 1
-    closed = cv2.morphologyEx(covered, cv2.MORPH_CLOSE, np.ones((_HOLE_PX, _HOLE_PX), np.uint8))
-    return closed[reach : reach + height, reach : reach + width] > 0
+    pixels_px, _ = project_world(points_world, scene.cameras.world_from_camera[frame], scene.cameras.intrinsics[frame])
+    return covered_pixels(pixels_px, height, width, hole_px=_HOLE_PX)
 
 
 def _at_image_size(covered: np.ndarray, images: SceneImages) -> np.ndarray:

@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 
 from st4rtrack.io.formats.cameras import (
-    camera_frames,
     frames_per_second,
     image_intrinsics,
     opengl_from_opencv_points,
     opengl_poses,
     world_from_cameras,
 )
-from st4rtrack.io.formats.content import AnchorPixels, accumulated, choose_pixels, follow, track_colours
+from st4rtrack.io.formats.content import AnchorPixels, accumulated, choose_pixels, follow, track_colours, track_curves
 from st4rtrack.io.formats.extras import need, utf8_path
 from st4rtrack.io.formats.units import lengths
 from st4rtrack.types import Scene
@@ -146,11 +145,7 @@ def _points(stage: Any, path: str, colours: np.ndarray, width: float) -> Any:
 
 def _curves(stage: Any, scene: Scene, pixels: AnchorPixels) -> None:
     UsdGeom, Vt = _pxr("UsdGeom"), _pxr("Vt")
-    solved = camera_frames(scene)
-    chosen = set(solved[np.linspace(0, len(solved) - 1, min(len(solved), _MAX_TRACK_VERTICES)).round().astype(int)].tolist())
-    ways = np.stack([points for frame, (points, _) in enumerate(follow(scene, pixels)) if frame in chosen], axis=1)
-    if ways.shape[1] == 1:
-        ways = ways.repeat(2, axis=1)  # a curve has two ends
+    ways = track_curves(scene, pixels, _MAX_TRACK_VERTICES)
     curves = UsdGeom.BasisCurves.Define(stage, "/World/tracks")
     curves.CreateTypeAttr(UsdGeom.Tokens.linear)
     curves.CreateCurveVertexCountsAttr([ways.shape[1]] * len(ways))

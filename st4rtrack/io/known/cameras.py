@@ -16,7 +16,7 @@ from st4rtrack.io.formats.cameras import OPENCV_FROM_OPENGL
 from st4rtrack.io.formats.extras import need
 from st4rtrack.io.json_text import parse_json
 from st4rtrack.io.known.frames import rows_by_count, rows_by_name, rows_by_number, rows_by_time
-from st4rtrack.io.known.matrices import require_cameras, require_intrinsics, rotation_from_quaternion
+from st4rtrack.io.known.matrices import require_cameras, require_intrinsics, rotation_from_file
 from st4rtrack.io.npz import npz_keys, read_npz
 from st4rtrack.io.npz_rows import npz_shape
 from st4rtrack.types import UserError, Video
@@ -184,7 +184,7 @@ def _tum(path: Path) -> CameraFile:
     if not rows or {len(row) for row in rows} != {8}:
         raise UserError(f"{path} is not a TUM trajectory: each line must have eight numbers, timestamp tx ty tz qx qy qz qw")
     table = np.array(rows)
-    rotation = rotation_from_quaternion(table[:, (7, 4, 5, 6)], str(path))
+    rotation = rotation_from_file(table[:, (7, 4, 5, 6)], str(path))
     return CameraFile(str(path), require_cameras(rigid(rotation, table[:, 1:4]), str(path)), time_s=table[:, 0])
 
 

@@ -1,14 +1,15 @@
 """Depth and masks of a video, one frame at a time: an array, an `.npz`, or a folder with a file per frame."""
 
+import importlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from st4rtrack.io.exr import read_exr_depth
 from st4rtrack.io.images import IMAGE_SUFFIXES, decode_stored
 from st4rtrack.io.known.frames import described, rows_by_count
 from st4rtrack.io.known.pixels import SourceSize, at_network_size
@@ -182,3 +183,30 @@ def _array_among(path: Path, arrays: tuple[str, ...]) -> str:
     if found is None:
         raise UserError(f"{path} has no array {arrays[0]!r}; it has {', '.join(keys) or 'none'}")
     return found
+
+
+_CHANNELS = ("Z", "Depth", "depth", "Y", "R", "V")
+
+
+def read_exr_depth(path: Path) -> np.ndarray:
+    """[height, width] float32 of the channel that is called as depth is, or of the only one.
+
+    Raises:
+        UserError: the package is missing, or the file is damaged or has no such channel.
+    """
+    try:
+        openexr: Any = importlib.import_module("OpenEXR")
+    except ImportError:
+        fix = 'install it with: pip install "st4rtrack[images]"; or convert the depth to .npy or 16-bit PNG'
+        raise UserError(f"{path} is an OpenEXR image, which needs the package OpenEXR; {fix}") from None
+    try:
+        channels = openexr.File(str(path), separate_channels=True).channels()
+    except Exception as error:  # whatever its C++ throws
+        raise UserError(f"{path} cannot be read as an OpenEXR image; write it again") from error
+    by_name = {name.rsplit(".", 1)[-1]: channel for name, channel in channels.items()}
+    name = next((name for name in _CHANNELS if name in by_name), None)
+    if name is None and len(by_name) == 1:
+        name = next(iter(by_name))
+    if name is None:
+        raise UserError(f"{path} has no depth channel (Z); it has {', '.join(channels)}")
+    return np.asarray(by_name[name].pixels, np.float32)

@@ -2,28 +2,23 @@
 
 import numpy as np
 
+from st4rtrack.geometry.transforms import rotation_from_quaternion
 from st4rtrack.types import UserError
 
 FEW_DIGITS = 1e-2
 """How far from orthonormal a rotation in a file may be; files keep few digits, and a scale or a mirror is worse."""
 
 
-def rotation_from_quaternion(quaternion_wxyz: np.ndarray, label: str) -> np.ndarray:
+def rotation_from_file(quaternion_wxyz: np.ndarray, label: str) -> np.ndarray:
     """Rotations [..., 3, 3] of quaternions [..., 4] (w, x, y, z) that are units but for the digits that a file keeps.
 
     Raises:
         UserError: one is none; `label` names where it is from.
     """
-    length = np.linalg.norm(quaternion_wxyz, axis=-1, keepdims=True)
+    length = np.linalg.norm(quaternion_wxyz, axis=-1)
     if not (np.isfinite(length) & (length > 0.5)).all():
         raise UserError(f"{label}: a rotation is not a unit quaternion; fetch the file again")
-    w, x, y, z = np.moveaxis(quaternion_wxyz / length, -1, 0)
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-    ]
-    return np.moveaxis(np.array(rows), (0, 1), (-2, -1))
+    return rotation_from_quaternion(quaternion_wxyz)
 
 
 def require_cameras(matrices: np.ndarray, label: str) -> np.ndarray:

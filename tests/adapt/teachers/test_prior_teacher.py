@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from st4rtrack.adapt.teachers import open_teachers
-from st4rtrack.adapt.teachers.prior import PriorTeacher
+from st4rtrack.adapt.teachers.words import PriorTeacher
 from st4rtrack.hints.depth_prior import PriorDepth
 from st4rtrack.io.video import open_video
 from st4rtrack.types import UserError

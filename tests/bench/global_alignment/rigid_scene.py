@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from st4rtrack.bench.global_alignment.graph import parse_graph
+from st4rtrack.bench.global_alignment.pairs import parse_graph
 from st4rtrack.bench.global_alignment.problem import PairwisePointmaps
 from st4rtrack.geometry.align import umeyama
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, project, unproject

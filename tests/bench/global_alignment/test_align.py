@@ -6,13 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from st4rtrack.bench.global_alignment.align import align
 from st4rtrack.bench.global_alignment.depth import nearest_depth
 from st4rtrack.bench.global_alignment.initialise import estimate_focals, initialise
-from st4rtrack.bench.global_alignment.optimise import EdgeData, alignment_term, learning_rate, optimise, smoothness_term
+from st4rtrack.bench.global_alignment.optimise import (
+    EdgeData,
+    Unknowns,
+    alignment_term,
+    learning_rate,
+    optimise,
+    smoothness_term,
+)
 from st4rtrack.bench.global_alignment.problem import AlignmentOptions, PairwisePointmaps
-from st4rtrack.bench.global_alignment.unknowns import Unknowns, quaternion_from_rotation, rotation_from_quaternion
+from st4rtrack.bench.methods.aligned import align
 from st4rtrack.geometry.align import umeyama
+from st4rtrack.geometry.transforms import quaternion_from_rotation, rotation_from_quaternion
 from st4rtrack.types import UserError
 from tests.bench.global_alignment.rigid_scene import (
     RigidScene,

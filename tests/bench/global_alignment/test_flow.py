@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from st4rtrack.bench.global_alignment.align import align
 from st4rtrack.bench.global_alignment.flow import (
     OpticalFlow,
     SampledFlow,
@@ -17,8 +16,9 @@ from st4rtrack.bench.global_alignment.flow import (
     sample_flow,
 )
 from st4rtrack.bench.global_alignment.initialise import initialise
+from st4rtrack.bench.global_alignment.optimise import Unknowns
 from st4rtrack.bench.global_alignment.problem import AlignmentOptions, Problem
-from st4rtrack.bench.global_alignment.unknowns import Unknowns
+from st4rtrack.bench.methods.aligned import align
 from st4rtrack.types import UserError
 from tests.bench.global_alignment.rigid_scene import (
     RigidScene,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from st4rtrack.bench.global_alignment.graph import parse_graph
+from st4rtrack.bench.global_alignment.pairs import parse_graph
 from st4rtrack.types import UserError
 
 

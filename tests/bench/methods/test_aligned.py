@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from st4rtrack.bench.global_alignment.graph import parse_graph
-from st4rtrack.bench.global_alignment.pairs import predict_pairs
+from st4rtrack.bench.global_alignment.pairs import parse_graph, predict_pairs
 from st4rtrack.bench.global_alignment.problem import PairwisePointmaps
 from st4rtrack.bench.methods import aligned, make_method
 from st4rtrack.bench.methods.aligned import DUST3R, align_sequence
