@@ -14,7 +14,6 @@ from typing import Any
 import av
 import cv2
 import numpy as np
-import onnxruntime
 
 HELD_OUT_CLIPS = ("sam2_coffee", "mmaction_test", "intel_car", "metaext_515")
 """Clips, and later parts of the same video (`_b`), that no weights are trained on."""
@@ -23,6 +22,8 @@ FRAME_STEP = 6
 
 def open_teacher(path: Path) -> Any:
     """An ONNX Runtime session on one thread."""
+    import onnxruntime  # pyright: ignore[reportMissingImports] (pip install onnxruntime: no extra of the package needs it)
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
