@@ -244,7 +244,10 @@ class QualityReport:
         parts = [f"{round(self.frames_solved * num_frames)}/{num_frames} frames solved"]
         if self.reprojection_px is not None:
             parts.append(f"reprojection {self.reprojection_px:.1f} px")
-        return f"quality: {verdict}; {', '.join(parts)}, parallax {self.parallax}"
+        parts.append(f"parallax {self.parallax}")
+        if self.focal_source == "prior":
+            parts.append("focal length from a prior")
+        return f"quality: {verdict}; {', '.join(parts)}"
 
 
 @dataclass

@@ -362,12 +362,12 @@ def _hub_problem(error: Exception, repository: str) -> str:
     if any(isinstance(code, int) and code >= 500 for code in codes):
         return "the hub has a problem; try again later"
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        return "HF_HUB_OFFLINE is set and the model is not in the cache; unset it, or give a file or folder with --model"
+        return "HF_HUB_OFFLINE is set and the model is not in the cache; unset it, or give the path of a file or folder"
     if sentence := explain(error):
         return sentence
     return (
         "the hub cannot be reached and the model is not in the cache; check the network (proxy: HTTPS_PROXY, mirror: HF_ENDPOINT), "
-        "or download it elsewhere and give the folder with --model"
+        "or download it elsewhere and give the path of its folder"
     )
 
 

@@ -146,8 +146,8 @@ def observed_warnings(prepared: Sequence[QualityWarning], outward: Outward, sour
     if checks.cuts:
         warnings.append(cut_warning(checks.cuts, source.frame_index))
     whole = unusable_warning_code(checks.states.values())
-    if whole in ("dark", "low_texture"):
-        warnings.append(quality_warning("low_light" if whole == "dark" else "low_texture"))
+    if whole:
+        warnings.append(quality_warning("low_texture" if whole == "low_texture" else "low_light"))
     elif unusable := checks.frames_in("black", "dark", "low_texture"):
         warnings.append(quality_warning("dark_frames", unusable))
     code = "zoom" if outward.zooms else {"rotation": "rotation_only", "fixed": "fixed_camera"}.get(kind or "")

@@ -42,7 +42,7 @@ WARNINGS = {
     "low_texture": WarningKind(
         "the video shows too little texture to match image points; film with textured objects in view, or provide --cameras", True
     ),
-    "bars": WarningKind("the image has black bars ({bars}), which are ignored; crop them for full resolution", False),
+    "bars": WarningKind("the image has bars ({bars}), which are ignored; crop them for full resolution", False),
     "overlay": WarningKind(
         "a logo or subtitles stay fixed in the image and are left out of pose estimation; a --static-mask is more exact",
         False,
@@ -54,7 +54,7 @@ WARNINGS = {
         "the video is too short ({count} of {needed} frames) to estimate the focal length: a guess is used; use more, or --intrinsics",
         False,
     ),
-    "side_by_side": WarningKind("the frames show two images side by side; crop the video to one of them", True),
+    "side_by_side": WarningKind("the frames show two images side by side, or one above the other; crop the video to one of them", True),
     "unsolved_frames": WarningKind(
         "no pose was estimated for {frames} ({percent:.0f} % of the video); nothing is visible there, and exports leave them out: "
         "choose another --anchor, or leave that part out with --start and --stop",
@@ -97,7 +97,12 @@ def cut_warning(first_frames: Sequence[int], frame_index: np.ndarray) -> Quality
     """
     starts = [0, *sorted(first_frames)]
     stops = [int(frame_index[start]) for start in starts[1:]] + [int(frame_index[-1]) + 1]
-    shots = [f"--start {int(frame_index[start])} --stop {stop}" for start, stop in zip(starts, stops, strict=True)]
+    ends = [*starts[1:], len(frame_index)]  # a single frame is no video
+    shots = [
+        f"--start {int(frame_index[start])} --stop {stop}"
+        for start, end, stop in zip(starts, ends, stops, strict=True)
+        if end - start > 1
+    ]
     shown = shots if len(shots) <= MAX_RANGES else [*shots[: MAX_RANGES - 1], f"{len(shots) - MAX_RANGES + 1} more"]
     return quality_warning("cut", first_frames, shots="; ".join(shown))
 

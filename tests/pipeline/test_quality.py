@@ -166,8 +166,16 @@ def test_cut_warning_names_each_shot_in_source_frames() -> None:
     assert "--start 100 --stop 124; --start 124 --stop 147" in warning.sentence
 
 
+def test_cut_warning_does_not_recommend_a_shot_of_one_frame() -> None:
+    sentence = cut_warning([1], np.arange(16)).sentence
+    assert "--start 1 --stop 16" in sentence and "--start 0" not in sentence
+
+
 def test_summary_of_a_report_is_one_line() -> None:
-    report = QualityReport(1.0, 0.84, parallax="good")
+    report = QualityReport(1.0, 0.84, parallax="good", focal_source="video")
     assert report.summary(64) == "quality: reliable; 64/64 frames solved, reprojection 0.8 px, parallax good"
     broken = QualityReport(0.5, warnings=(quality_warning("low_light"), quality_warning("overlay")))
-    assert broken.summary(24) == "quality: UNRELIABLE (low_light, overlay); 12/24 frames solved, parallax none"
+    assert (
+        broken.summary(24)
+        == "quality: UNRELIABLE (low_light, overlay); 12/24 frames solved, parallax none, focal length from a prior"
+    )
