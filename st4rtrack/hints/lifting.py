@@ -71,8 +71,8 @@ class LiftedTracks:
         self._colour, self._last = anchor.colour, anchor
         self._follows = self._may_move = anchor.dynamic
         self.pixels = self._grid.astype(np.float32)
-        rays = pixel_rays(self._grid, focal_px, self._size)
-        self.points = self._start = (rays * anchor.depth[..., None]).astype(np.float32)
+        rays = pixel_rays(self._grid, focal_px, self._size).astype(np.float32)
+        self.points = self._start = rays * anchor.depth[..., None]
 
     def next(self, frame: TrackedFrame, view: TwoView, step: Flows) -> np.ndarray:
         """[H, W, 3] at the time of the next frame of the way.
