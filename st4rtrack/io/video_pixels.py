@@ -92,7 +92,9 @@ def usable_aspect(pixel_aspect: Fraction | None, frame: Any, source: str) -> flo
     aspect = float(pixel_aspect)
     if not 1 / _LARGEST_ASPECT <= aspect <= _LARGEST_ASPECT or frame.width * aspect * frame.height > MAX_PIXELS:
         logger.warning(
-            "%s says that its pixels are %s times as wide as high, which is ignored: pixels are taken as square", source, pixel_aspect
+            "%s says that its pixels are %s times as wide as high, which is ignored: pixels are taken as square",
+            source,
+            pixel_aspect,
         )
         return 1.0
     return aspect

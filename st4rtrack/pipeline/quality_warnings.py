@@ -54,7 +54,9 @@ WARNINGS = {
         "the video is too short ({count} of {needed} frames) to estimate the focal length: a guess is used; use more, or --intrinsics",
         False,
     ),
-    "side_by_side": WarningKind("the frames show two images side by side, or one above the other; crop the video to one of them", True),
+    "side_by_side": WarningKind(
+        "the frames show two images side by side, or one above the other; crop the video to one of them", True
+    ),
     "unsolved_frames": WarningKind(
         "no pose was estimated for {frames} ({percent:.0f} % of the video); nothing is visible there, and exports leave them out: "
         "choose another --anchor, or leave that part out with --start and --stop",
