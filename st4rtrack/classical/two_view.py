@@ -132,6 +132,11 @@ def pixel_rays(pixels_px: np.ndarray, focal_px: float, size: tuple[int, int]) ->
     return np.concatenate([across, np.ones_like(across[..., :1])], axis=-1)
 
 
+def pixels_of_points(points: np.ndarray, focal_px: float, size: tuple[int, int]) -> np.ndarray:
+    """Pixels [..., 2] of points [..., 3] of a camera, the inverse of `pixel_rays`; depth counts as 1e-3 at least."""
+    return points[..., :2] / np.maximum(points[..., 2:], 1e-3) * focal_px + (size[1] / 2, size[0] / 2)
+
+
 def _without_parallax(forward: np.ndarray, backward: np.ndarray, anchor_from_frame: np.ndarray, focal_px: float) -> TwoView:
     """The camera turned at most."""
     turned = rigid(anchor_from_frame[:3, :3], np.zeros(3))

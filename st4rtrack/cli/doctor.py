@@ -15,7 +15,7 @@ def doctor(
     device: str = "auto",
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
 ) -> None:
-    """Say what this machine has, which model fits it, and what is missing with its cure.
+    """Say what this machine has, which model fits it, and what is missing with its fix.
 
     With --benchmark: where the time of a run goes.
 

@@ -154,12 +154,12 @@ class Place:
     Attributes:
         name: what it is for.
         folder: where; it may not exist yet.
-        cure: how to put it elsewhere.
+        fix: how to put it elsewhere.
     """
 
     name: str
     folder: Path
-    cure: str
+    fix: str
 
     @property
     def writable(self) -> bool:
@@ -208,15 +208,15 @@ def shared_bytes(folder: Path = Path("/dev/shm")) -> int | None:
 
 
 def lacks() -> Iterator[tuple[str, str]]:
-    """What is wrong with any of them, and its cure."""
+    """What is wrong with any of them, and its fix."""
     for place in (temporary_place(), hub_place()):
         if not place.writable:
-            yield f"{place.folder} ({place.name}) cannot be written", place.cure
+            yield f"{place.folder} ({place.name}) cannot be written", place.fix
         elif place.free_bytes < GIB:
-            yield f"only {place.free_bytes / 2**20:.0f} MiB are free in {place.folder} ({place.name})", place.cure
+            yield f"only {place.free_bytes / 2**20:.0f} MiB are free in {place.folder} ({place.name})", place.fix
     files, shared = open_files(), shared_bytes()
     if files is not None and 0 <= files < FEW_FILES:
         yield f"this process may hold only {files} files open", "ulimit -n 1024"
     if shared is not None and shared < LITTLE_SHARED_BYTES:
-        cure = "train with --workers 0, or start the container with --shm-size 1g"
-        yield f"there are only {shared / 2**20:.0f} MiB of shared memory for the workers of training", cure
+        fix = "train with --workers 0, or start the container with --shm-size 1g"
+        yield f"there are only {shared / 2**20:.0f} MiB of shared memory for the workers of training", fix

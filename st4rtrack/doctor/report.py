@@ -1,4 +1,4 @@
-"""What `st4rtrack doctor` says: sections of lines, and what is missing with its cure."""
+"""What `st4rtrack doctor` says: sections of lines, and what is missing with its fix."""
 
 import os
 import platform
@@ -28,7 +28,7 @@ class Examination:
 
     Attributes:
         sections: title, then lines of (name, what is there).
-        lacks: what is missing, and the cure.
+        lacks: what is missing, and the fix.
     """
 
     sections: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
@@ -38,9 +38,9 @@ class Examination:
         """Adds a line."""
         self.sections.setdefault(section, []).append((name, value))
 
-    def miss(self, what: str, cure: str) -> None:
+    def miss(self, what: str, fix: str) -> None:
         """Adds something that is missing."""
-        self.lacks.append((what, cure))
+        self.lacks.append((what, fix))
 
 
 def examine(device: torch.device, dtype: torch.dtype, *, size: int | None = None, folder: Path = Path()) -> Examination:
@@ -53,8 +53,8 @@ def examine(device: torch.device, dtype: torch.dtype, *, size: int | None = None
     """
     found = Examination()
     _examine_machine(found, folder)
-    for what, cure in machine.lacks():
-        found.miss(what, cure)
+    for what, fix in machine.lacks():
+        found.miss(what, fix)
     _examine_gpus(found)
     _examine_packages(found)
     _examine_codecs(found)
@@ -71,8 +71,8 @@ def examination_lines(found: Examination) -> list[str]:
     for title, entries in found.sections.items():
         lines += ["", title, *(f"  {name:<13}{value}" for name, value in entries)]
     lines += ["", "Missing" if found.lacks else "Nothing is missing."]
-    for what, cure in found.lacks:
-        lines += [f"  {what}", f"    -> {cure}"]
+    for what, fix in found.lacks:
+        lines += [f"  {what}", f"    -> {fix}"]
     return lines[1:]
 
 
@@ -132,10 +132,10 @@ def _examine_gpus(found: Examination) -> None:
     if not gpus:
         found.say("This machine", "GPU", "none that PyTorch can use; the processor computes")
     if machine.unused_nvidia_gpu():
-        found.miss("there is an NVIDIA GPU here, and PyTorch cannot use it", _cure_of_gpu())
+        found.miss("there is an NVIDIA GPU here, and PyTorch cannot use it", _fix_of_gpu())
 
 
-def _cure_of_gpu() -> str:
+def _fix_of_gpu() -> str:
     """Which of the two is missing: a PyTorch for it, or a driver that is as new."""
     where = "https://pytorch.org/get-started/locally"
     if not torch.version.cuda:
@@ -158,8 +158,8 @@ def _examine_packages(found: Examination) -> None:
     for extra, wanted in packages.extras().items():
         absent = [package.name for package in wanted if not package.fits]
         state = f"missing {', '.join(absent)}" if absent else "here" if wanted else "unknown to this installation"
-        cure = "" if state == "here" else f'   -> pip install "st4rtrack[{extra}]"'
-        found.say("Extras", extra, f"{packages.PURPOSES[extra]}: {state}{cure}")
+        fix = "" if state == "here" else f'   -> pip install "st4rtrack[{extra}]"'
+        found.say("Extras", extra, f"{packages.PURPOSES[extra]}: {state}{fix}")
 
 
 def _examine_codecs(found: Examination) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from st4rtrack.classical.anchored import WITHOUT_DEPTH, AnchoredGeometry
 from st4rtrack.classical.flow import returns, sample_flow
 from st4rtrack.classical.static_depth import PairFlows, static_depth
-from st4rtrack.classical.two_view import TwoView, pixel_rays
+from st4rtrack.classical.two_view import TwoView, pixel_rays, pixels_of_points
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel
 from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_maps
@@ -255,9 +255,7 @@ class FusedGeometry:
 
     def _pixels(self, points: np.ndarray) -> np.ndarray:
         """Pixels [H, W, 2] float32 of points [H, W, 3] in a camera."""
-        height, width = points.shape[:2]
-        pixels = points[..., :2] / np.maximum(points[..., 2:], 1e-3) * self._focal_px + (width / 2, height / 2)
-        return pixels.astype(np.float32)
+        return pixels_of_points(points, self._focal_px, (points.shape[0], points.shape[1])).astype(np.float32)
 
 
 def _confidence(fused: FusedDepth) -> np.ndarray:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from st4rtrack.classical.flow import returns, sample_flow
-from st4rtrack.classical.two_view import TwoView, pixel_rays
+from st4rtrack.classical.two_view import TwoView, pixel_rays, pixels_of_points
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.sampling import inside_image
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps
@@ -155,9 +155,7 @@ class LiftedTracks:
 
     def _projected(self, points: np.ndarray, view: TwoView) -> np.ndarray:
         """Pixels [H, W, 2] of points of the anchor's camera in a frame."""
-        height, width = self._size
-        seen = transform_maps(invert_rigid(view.anchor_from_frame), points)
-        return seen[..., :2] / np.maximum(seen[..., 2:], 1e-3) * self._focal_px + (width / 2, height / 2)
+        return pixels_of_points(transform_maps(invert_rigid(view.anchor_from_frame), points), self._focal_px, self._size)
 
 
 def _nearest(field: np.ndarray, pixels: np.ndarray) -> np.ndarray:

@@ -86,7 +86,7 @@ BINS = 10
 
 
 def expected_calibration_error(probability: np.ndarray, outcome: np.ndarray, *, bins: int = BINS) -> float:
-    """Mean distance between what is said and what happens: over bins of equal width, |mean probability - share that happened|.
+    """Expected calibration error: over bins of equal width, |mean probability - share that happened|.
 
     Args:
         probability: [...] within 0 and 1.

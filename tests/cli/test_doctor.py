@@ -45,7 +45,7 @@ def test_what_is_missing_comes_with_its_cure(run: Run, quick: None, monkeypatch:
     code, said = run("doctor", "--device", "cpu")
     assert code == 0
     missing = said[said.index("Missing") :]
-    for what, cure in (
+    for what, fix in (
         ("PyTorch cannot use it", "pytorch.org"),
         ("of memory are free", "--size"),
         ("(models of the hub) cannot be written", "HF_HOME"),
@@ -56,7 +56,7 @@ def test_what_is_missing_comes_with_its_cure(run: Run, quick: None, monkeypatch:
         ("AV1", "pip install --upgrade"),
         ("zarr>=3.0 is needed, there is 2.18", 'pip install "zarr>=3.0"'),
     ):
-        found = re.search(rf"{re.escape(what)}.*\n    -> .*{re.escape(cure)}", missing)
+        found = re.search(rf"{re.escape(what)}.*\n    -> .*{re.escape(fix)}", missing)
         assert found, what
     assert 'missing viser   -> pip install "st4rtrack[view]"' in said
 
@@ -99,7 +99,7 @@ def test_an_unused_gpu_lacks_a_build_or_a_driver(
 ) -> None:
     monkeypatch.setattr(report.torch.version, "cuda", cuda)
     monkeypatch.setattr(machine, "nvidia_driver", lambda: driver)
-    assert words in report._cure_of_gpu() and "pytorch.org" in report._cure_of_gpu()
+    assert words in report._fix_of_gpu() and "pytorch.org" in report._fix_of_gpu()
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def flow(start: int, end: int) -> Flows:
 
 
 def view(flows: Flows) -> TwoView:
-    """With flow from the anchor, a camera that stands still, and no measured depth."""
+    """Flow from the anchor, a fixed camera, and no measured depth."""
     unknown = np.zeros(SIZE, np.float32)
     return TwoView(*flows, unknown, unknown, np.eye(4), FOCAL)
 
