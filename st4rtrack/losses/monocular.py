@@ -14,6 +14,8 @@ from st4rtrack.types import MonocularDepth
 SCALES = 4
 MAX_RESIDUAL = 4.0
 """Bound of residuals in units of the mean absolute deviation: a far outlier of the truth must not decide a step."""
+MIN_SPREAD = 0.05
+"""Mean absolute deviation over the median, at least: training begins near constant depth, whose deviation would blow the gradient up."""
 
 
 @dataclass
@@ -126,10 +128,12 @@ def masked_median(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def _normalised(values: Tensor, valid: Tensor) -> Tensor:
-    centred = values - masked_median(values, valid)[:, None, None]
+    median = masked_median(values, valid)
+    centred = values - median[:, None, None]
     count = valid.sum((1, 2)).clamp(min=1)
     deviation = (centred.abs() * valid).sum((1, 2)) / count
-    return torch.where(valid, centred / deviation.clamp(min=1e-6)[:, None, None], 0.0)
+    least = MIN_SPREAD * median.detach().abs() + 1e-6
+    return torch.where(valid, centred / torch.maximum(deviation, least)[:, None, None], 0.0)
 
 
 def _mean_per_picture(values: Tensor, mask: Tensor) -> Tensor:
