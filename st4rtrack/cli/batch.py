@@ -55,7 +55,7 @@ def batch(
         anchor=wanted.anchor,
         size=wanted.size,
         batch_size=wanted.batch_size,
-        points_dtype=scene.points,
+        points_dtype=scene.dtype_points,
         overwrite=overwrite,
         selection={**frames.selection()},
         depth_prior=_absolute(scene.depth_prior),

@@ -13,8 +13,8 @@ def export(
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     stride: int | None = None,
-    points: int | None = None,
-    tracks: int | None = None,
+    max_points: int | None = None,
+    max_tracks: int | None = None,
     frame: int | None = None,
     branch: Literal["reconstruction", "tracking"] | None = None,
     fps: float | None = None,
@@ -33,8 +33,8 @@ def export(
         output: File or folder to write. Default: beside the scene, with the format's usual ending.
         overwrite: Replace what is there.
         stride: Only every n-th frame.
-        points: At most so many points: in all (ply, glb, colmap, transforms) or in a frame (ply-sequence, usd, rerun, html).
-        tracks: At most so many tracks of anchor pixels (glb, tapvid3d, usd, rerun, html).
+        max_points: At most so many points: in all (ply, glb, colmap, transforms) or in a frame (ply-sequence, usd, rerun, html).
+        max_tracks: At most so many tracks of anchor pixels (glb, tapvid3d, usd, rerun, html).
         frame: Only this frame (ply).
         branch: What each frame shows, or what the anchor shows, as it moves (ply-sequence).
         fps: Pictures per second (video).
@@ -56,9 +56,7 @@ def export(
     known = options_of(format) if format in FORMATS else []
     asked = {"frame": frame, "branch": branch, "fps": fps, "width": width, "turn_deg": turn_deg}
     asked |= {"rows": rows, "dpi": dpi, "title": title, "megabytes": megabytes}
-    asked |= {
-        f"max_{name}" if f"max_{name}" in known else name: value for name, value in (("points", points), ("tracks", tracks))
-    }
+    asked |= {"max_points": max_points, "max_tracks": max_tracks}
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     with Progress("picture") as progress:
         if "progress" in known:

@@ -43,7 +43,7 @@ class SceneOptions:
     """Type the network computes in; auto is bfloat16 where the hardware is fast at it."""
     batch_size: str = "auto"
     """Frames at once, or auto."""
-    points: Literal["float32", "float16"] = "float32"
+    dtype_points: Literal["float32", "float16"] = "float32"
     """Type of the stored points; float16 halves the folder."""
     depth_prior: str = "auto"
     """Depth of single frames where no measurement knows it: builtin, none, hub id or folder of a transformers depth model, depth maps."""

@@ -19,6 +19,7 @@ from st4rtrack.cli.convert import convert
 from st4rtrack.cli.doctor import doctor
 from st4rtrack.cli.export import export
 from st4rtrack.cli.info import info
+from st4rtrack.cli.options import refuse_renamed
 from st4rtrack.cli.process import INTERRUPTED, VIEW_INTERRUPTED, Interruption, checked_streams, reader_is_gone
 from st4rtrack.cli.run import run
 from st4rtrack.cli.train import train
@@ -110,6 +111,7 @@ def _run(arguments: list[str], voice: Voice, interruption: Interruption | None, 
 
 def _command(arguments: list[str]) -> None:
     """Understands the arguments and does what they say; the parser itself ends with exit code 2."""
+    refuse_renamed(arguments)
     prog, description, commands = "st4rtrack", DESCRIPTION, COMMANDS
     if arguments[:1] == ["bench"]:
         prog, description, commands, arguments = "st4rtrack bench", str(bench.__doc__), BENCH, arguments[1:]

@@ -62,7 +62,9 @@ def run(
     if scene.deterministic:
         use_deterministic_algorithms()
     network = load_model(scene.model, device=device, dtype=scene.dtype)
-    estimate = estimate_run(opened, network, size=wanted.size, points_dtype=scene.points, auto_anchors=wanted.anchor == "auto")
+    estimate = estimate_run(
+        opened, network, size=wanted.size, points_dtype=scene.dtype_points, auto_anchors=wanted.anchor == "auto"
+    )
     say(str(estimate))
     require_space(folder, estimate.num_bytes)
     before = _changed_at(folder)
@@ -74,7 +76,7 @@ def run(
             output=folder,
             size=wanted.size,
             batch_size=wanted.batch_size,
-            points_dtype=scene.points,
+            points_dtype=scene.dtype_points,
             known=known.known(),
             depth_prior=scene.depth_prior.replace("{name}", opened.name),
             refine=scene.refine,
