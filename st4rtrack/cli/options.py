@@ -1,6 +1,6 @@
 """Options that are text on the command line."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Literal
 
 from st4rtrack.formats import FORMATS
@@ -58,23 +58,3 @@ def names_among(value: str, known: Collection[str], option: str) -> list[str]:
         if name not in known:
             raise UserError(f"{option} knows {', '.join(known)}, not {name!r}")
     return names
-
-
-RENAMED = {
-    "run": {"--points": "--dtype-points"},
-    "batch": {"--points": "--dtype-points"},
-    "export": {"--points": "--max-points", "--tracks": "--max-tracks"},
-}
-"""Options that had another name in an earlier version, by command."""
-
-
-def refuse_renamed(arguments: Sequence[str]) -> None:
-    """Refuses an option by its former name.
-
-    Raises:
-        UserError: names the new one.
-    """
-    former = RENAMED.get(arguments[0], {}) if arguments else {}
-    for name in (argument.partition("=")[0] for argument in arguments):
-        if name in former:
-            raise UserError(f"{name} of {arguments[0]} was renamed; use {former[name]}")
