@@ -15,7 +15,7 @@ from st4rtrack.cli.bench import build, predict, report, score, table
 from st4rtrack.cli.bench_adaptation import adaptation
 from st4rtrack.cli.convert import convert
 from st4rtrack.cli.doctor import doctor
-from st4rtrack.cli.export import export
+from st4rtrack.cli.export import call_export, export
 from st4rtrack.cli.info import info
 from st4rtrack.cli.parser import call, refuse_renamed
 from st4rtrack.cli.process import INTERRUPTED, VIEW_INTERRUPTED, Interruption, checked_streams, reader_is_gone
@@ -111,6 +111,8 @@ def _command(arguments: list[str]) -> None:
     """Understands the arguments and does what they say; the parser itself ends with exit code 2."""
     refuse_renamed(arguments)
     prog, description, commands = "st4rtrack", DESCRIPTION, COMMANDS
+    if arguments[:1] == ["export"]:
+        return call_export(arguments[1:], str(export.__doc__) + _ABOUT)
     if arguments[:1] == ["bench"]:
         prog, description, commands, arguments = "st4rtrack bench", str(bench.__doc__), BENCH, arguments[1:]
     call(commands, arguments, prog=prog, description=description + _ABOUT)

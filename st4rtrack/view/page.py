@@ -174,11 +174,11 @@ def write_page(
     Args:
         scene: in memory or on disk.
         path: the `.html` file.
-        title: of the page; default: the name of the video.
-        max_frames: most frames to show; a longer video is strided.
-        max_points: most points of a frame, in the tracking and in the reconstruction.
-        max_tracks: most points with a tail.
-        megabytes: about the largest the file may become (10^6 bytes); where it would be larger it has fewer points.
+        title: Title of the page. Default: the name of the video.
+        max_frames: Maximum number of frames; a longer video is strided.
+        max_points: Maximum number of points in a frame, of each branch.
+        max_tracks: Maximum number of tracks with a tail.
+        megabytes: Approximate maximum size of the file in 10^6 bytes; a larger one gets fewer points.
     Raises:
         UserError: one of the numbers is not positive.
     """

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from st4rtrack.cli.main import BENCH, COMMANDS, main
+from st4rtrack.formats import FORMATS
 
 SNAPSHOT = Path(__file__).parent / "help.txt"
 WIDTH = "120"
@@ -17,7 +18,12 @@ WIDTH = "120"
 
 def help_texts() -> str:
     """The help of all commands."""
-    commands = [[], *([name] for name in COMMANDS), *(["bench", name] for name in BENCH)]
+    commands = [
+        [],
+        *([name] for name in COMMANDS),
+        *(["bench", name] for name in BENCH),
+        *(["export", "s", name] for name in FORMATS),
+    ]
     pages = []
     for command in commands:
         with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
