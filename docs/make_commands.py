@@ -12,7 +12,9 @@ from typing import Any, Literal
 
 import docstring_parser
 
+from st4rtrack.cli.export import export, format_command
 from st4rtrack.cli.main import BENCH, COMMANDS, DESCRIPTION, EVERYWHERE
+from st4rtrack.formats import FORMATS
 
 HEAD = """# Commands
 
@@ -54,6 +56,30 @@ def section(name: str, command: Callable[..., Any]) -> str:
             "| option | default | meaning |",
             "|---|---|---|",
             *rows,
+            "",
+        ]
+    )
+
+
+def export_section() -> str:
+    """`export`: options of all formats, then those of each."""
+    common = set(section("", format_command("tum")).splitlines())
+    formats = {name: section("", format_command(name)).splitlines() for name in FORMATS}
+    own = [
+        f"| `{name}` {line}"
+        for name, lines in formats.items()
+        for line in lines
+        if line.startswith("| `--") and line not in common
+    ]
+    shared = [line for line in formats["tum"] if line.startswith(("| `SCENE", "| `-"))]
+    return "\n".join(
+        [
+            "## export\n\n    st4rtrack export SCENE FORMAT [options]\n",
+            f"{(export.__doc__ or '').partition(':')[0]}; `st4rtrack export SCENE FORMAT --help` shows one format.\n",
+            "| option | default | meaning |\n|---|---|---|",
+            *(line.replace("the ending .txt", "the format's usual ending") for line in shared),
+            "\n| format | option | default | meaning |\n|---|---|---|---|",
+            *own,
             "",
         ]
     )
@@ -101,9 +127,10 @@ def shown(default: Any) -> str:
 
 def page() -> str:
     """The whole of docs/commands.md."""
-    commands = {name: command for name, command in COMMANDS.items() if name != "bench"}
+    commands = {name: command for name, command in COMMANDS.items() if name not in ("bench", "export")}
     commands |= {f"bench {name}": command for name, command in BENCH.items()}
     sections = [section(name, command) for name, command in commands.items()]
+    sections.insert(4, export_section())
     everywhere = "\n".join(f"- `{name}`: {what}" for name, what in EVERYWHERE.items())
     return "\n".join([HEAD.format(description=DESCRIPTION, everywhere=everywhere), *sections])
 

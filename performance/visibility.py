@@ -27,7 +27,7 @@ from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.motion import moving_masks, moving_points
 from st4rtrack.pipeline.reconstruct import reconstruct
-from st4rtrack.pipeline.tracks import WEIGHTS, cycle_error, gather_evidence, returned, visible_probability
+from st4rtrack.pipeline.tracks import WEIGHTS, cycle_error, gather_evidence, returned, visibility_probability
 from st4rtrack.types import Pointmap, TwoPointmaps
 
 FIT_SEED, HELD_SEED = 771_000, 772_000
@@ -160,7 +160,7 @@ def measure_sequence(sequence: WorldTrackSequence, model: St4RTrack, cache: Path
     scene = reconstruct(sequence.video, model=model, fit="stretch", output=cache / sequence.name)
     seen = sequence.visible[0]
     row, column = nearest_pixel(scene.pixel_map.network_from_source(sequence.query_px[seen]), *scene.rgb.shape[1:3])
-    seen_likely = scene.tracking.visible_probability
+    seen_likely = scene.tracking.visibility
     assert seen_likely is not None
     likely = np.stack([np.asarray(seen_likely[t], np.float64)[row, column] for t in range(1, len(scene))])
     show(sequence.name, [(likely.ravel(), sequence.visible[1:, seen].ravel())])
@@ -172,7 +172,7 @@ def show_motion(path: Path) -> None:
         told = {name: file[name] for name in file.files}
     names = {"tracking_points": "tracking", "reconstruction_points": "reconstruction", "visible": "said_visible"}
     frames = len(told["rgb"])
-    likely = [visible_probability(*said(told, t), told["rgb"][0], told["rgb"][t]) for t in range(frames)]
+    likely = [visibility_probability(*said(told, t), told["rgb"][0], told["rgb"][t]) for t in range(frames)]
     told |= {"said_visible": np.stack(likely) > 0.5, "solved": np.ones(frames, bool)}
 
     def read(name: str, t: int) -> np.ndarray:

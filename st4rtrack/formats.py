@@ -15,7 +15,6 @@ from typing import Any
 from st4rtrack.io.files import remove_leftovers, unfinished_name
 from st4rtrack.io.formats.extras import require
 from st4rtrack.io.formats.frames import every_nth
-from st4rtrack.io.scene import SCENE_JSON, SCENE_ZARR, load_scene
 from st4rtrack.types import Scene, UserError
 
 
@@ -25,6 +24,7 @@ class Format:
 
     Attributes:
         endings: of the files; a path with one of these means this format, the first is the usual one.
+        summary: one line for help.
         writer: "module:function" of `write(scene, path, **options)`, or that function.
         folder: it is a folder of files; then the ending is only that of the usual name, as "_colmap".
         companion: what is added to the stem of the file for the folder beside it that belongs to it; "" if there is none.
@@ -33,6 +33,7 @@ class Format:
     """
 
     endings: tuple[str, ...]
+    summary: str
     writer: str | Callable[..., Any]
     folder: bool = False
     companion: str = ""
@@ -57,38 +58,76 @@ class Format:
             require(self.package[0], name, self.package[1])
 
 
+SCENE_FILES = ("scene.json", "scene.zarr")
 _COLMAP_FILES = ("sparse/0/*.bin", "sparse/0/*.txt", "images/frame_*.jpg")
 _PYCOLMAP = ("pycolmap", "pycolmap")
 _NERFSTUDIO_FILES = ("images/frame_*.jpg", "masks/frame_*.png", "points.ply")
 
 FORMATS: dict[str, Format] = {
-    "ply": Format((".ply",), "st4rtrack.io.formats.ply:write_ply"),
-    "ply-sequence": Format(("_ply",), "st4rtrack.io.formats.ply:write_ply_sequence", folder=True, own_files=("frame_*.ply",)),
-    "glb": Format((".glb",), "st4rtrack.io.formats.glb:write_glb", package=("trimesh", "trimesh")),
+    "ply": Format((".ply",), "Reconstruction as one coloured point cloud.", "st4rtrack.io.formats.ply:write_ply"),
+    "ply-sequence": Format(
+        ("_ply",),
+        "One point cloud per frame.",
+        "st4rtrack.io.formats.ply:write_ply_sequence",
+        folder=True,
+        own_files=("frame_*.ply",),
+    ),
+    "glb": Format(
+        (".glb",),
+        "Reconstruction, tracks and cameras for glTF viewers and Blender.",
+        "st4rtrack.io.formats.glb:write_glb",
+        package=("trimesh", "trimesh"),
+    ),
     "colmap": Format(
-        ("_colmap",), "st4rtrack.io.formats.colmap:write_colmap", folder=True, own_files=_COLMAP_FILES, package=_PYCOLMAP
+        ("_colmap",),
+        "Images, cameras and points as a binary COLMAP model.",
+        "st4rtrack.io.formats.colmap:write_colmap",
+        folder=True,
+        own_files=_COLMAP_FILES,
+        package=_PYCOLMAP,
     ),
     "colmap-text": Format(
         ("_colmap_text",),
+        "Images, cameras and points as a COLMAP model in text.",
         "st4rtrack.io.formats.colmap:write_colmap_text",
         folder=True,
         own_files=_COLMAP_FILES,
         package=_PYCOLMAP,
     ),
-    "tum": Format((".txt",), "st4rtrack.io.formats.tum:write_tum"),
+    "tum": Format((".txt",), "Camera trajectory in the format of TUM RGB-D.", "st4rtrack.io.formats.tum:write_tum"),
     "transforms": Format(
         # a plain .json inside a scene folder would be the scene's own
         ("_transforms.json", ".json"),
+        "Images, cameras and points for nerfstudio.",
         "st4rtrack.io.formats.transforms:write_transforms",
         companion="_files",
         own_files=_NERFSTUDIO_FILES,
     ),
-    "tapvid3d": Format((".npz",), "st4rtrack.io.formats.tapvid3d:write_tapvid3d"),
-    "usd": Format((".usdc", ".usda"), "st4rtrack.io.formats.usd:write_usd", package=("pxr", "usd-core")),
-    "rerun": Format((".rrd",), "st4rtrack.io.formats.rerun:write_rerun", package=("rerun", "rerun-sdk")),
-    "html": Format((".html",), "st4rtrack.view.page:write_page"),
-    "video": Format((".mp4", ".gif"), "st4rtrack.render.film:write_film"),
-    "figure": Format((".png", ".pdf", ".jpg"), "st4rtrack.render.figure:write_figure", package=("matplotlib", "matplotlib")),
+    "tapvid3d": Format(
+        (".npz",), "Tracks, visibility and cameras as in TAPVid-3D.", "st4rtrack.io.formats.tapvid3d:write_tapvid3d"
+    ),
+    "usd": Format(
+        (".usdc", ".usda"),
+        "Dynamic points, tracks, reconstruction and camera for USD.",
+        "st4rtrack.io.formats.usd:write_usd",
+        package=("pxr", "usd-core"),
+    ),
+    "rerun": Format(
+        (".rrd",),
+        "Images, cameras, points and tracks for the Rerun viewer.",
+        "st4rtrack.io.formats.rerun:write_rerun",
+        package=("rerun", "rerun-sdk"),
+    ),
+    "html": Format((".html",), "Interactive page for any browser.", "st4rtrack.view.page:write_page"),
+    "video": Format(
+        (".mp4", ".gif"), "Film of the frames, the tracks and the reconstruction.", "st4rtrack.render.film:write_film"
+    ),
+    "figure": Format(
+        (".png", ".pdf", ".jpg"),
+        "Figure for a paper: a row of pictures per frame.",
+        "st4rtrack.render.figure:write_figure",
+        package=("matplotlib", "matplotlib"),
+    ),
 }
 
 
@@ -122,6 +161,8 @@ def export(
     _check_target(path, chosen, overwrite=overwrite)
     chosen.require_package(name)
     if not isinstance(scene, Scene):
+        from st4rtrack.io.scene import load_scene  # zarr; the table of formats is read for `--help` too
+
         scene = load_scene(scene)
     _check_not_of_the_scene(scene, path)
     write = chosen.write
@@ -170,7 +211,7 @@ def _beside(scene: Scene | str | Path, ending: str) -> Path:
     if isinstance(scene, Scene):
         raise UserError("a scene in memory has no folder to write beside; give a path")
     folder = Path(scene).resolve()
-    if folder.name in (SCENE_JSON, SCENE_ZARR):
+    if folder.name in SCENE_FILES:
         folder = folder.parent
     return folder.with_name(folder.name + ending)
 
@@ -190,7 +231,7 @@ def _check_target(path: Path, chosen: Format, *, overwrite: bool) -> None:
 def _check_not_of_the_scene(scene: Scene, path: Path) -> None:
     """A scene is read while it is written elsewhere: its own files must outlive any export, whatever may be overwritten."""
     source = getattr(scene.rgb, "source", None)
-    if source is not None and path.resolve() in [source.resolve() / name for name in ("", SCENE_JSON, SCENE_ZARR)]:
+    if source is not None and path.resolve() in [source.resolve() / name for name in ("", *SCENE_FILES)]:
         raise UserError(f"{path} belongs to the scene that is exported; choose another path with -o")
 
 

@@ -155,13 +155,13 @@ class TrackingOverTime(Pointmap):
     """The tracking branch of a whole video: `points_world` [time, height, width, 3], `confidence` [time, height, width].
 
     Attributes:
-        visible: [time, height, width] bool, the anchor pixel's point is seen in frame t: its probability is above one half.
-        visible_probability: [time, height, width] float16, that the anchor pixel's point is seen in frame t.
+        visible: [time, height, width] bool, the anchor pixel's point is visible in frame t: its probability is above one half.
+        visibility: [time, height, width] float16, probability that the anchor pixel's point is visible in frame t.
         moving: [height, width] bool, the anchor pixel's point moves in the world.
     """
 
     visible: Array | None = None
-    visible_probability: Array | None = None
+    visibility: Array | None = None
 
 
 @dataclass
@@ -261,7 +261,7 @@ class Tracks:
         query_px: [points, 2] pixels of the source video, in the query's frame.
         frame: in which the points were asked for.
         tracked: [time, points] bool; False where the network did not follow the point: it is held where it was seen last.
-        visible_probability: [time, points] float32; `None` where the scene does not say.
+        visibility: [time, points] float32, probability that the point is visible; `None` where the scene has none.
     """
 
     points_world: np.ndarray
@@ -270,7 +270,7 @@ class Tracks:
     query_px: np.ndarray
     frame: int = 0
     tracked: np.ndarray | None = None
-    visible_probability: np.ndarray | None = None
+    visibility: np.ndarray | None = None
 
 
 @dataclass
@@ -352,7 +352,7 @@ class Scene:
         anchored = frame == self.anchor_index
         found = follow(self.tracking, network_px) if anchored else self._follow_from(int(frame), network_px)
         solved = self.solved_frames[:, None]
-        likely = None if found.visible_probability is None else np.where(solved, found.visible_probability, np.float32(0))
+        likely = None if found.visibility is None else np.where(solved, found.visibility, np.float32(0))
         return Tracks(found.points, found.visible & solved, found.confidence, query_px, int(frame), found.tracked, likely)
 
     def _follow_from(self, frame: int, network_px: np.ndarray) -> Followed:

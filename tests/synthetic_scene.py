@@ -22,7 +22,7 @@ def synthetic_scene(num_frames: int = 4, height: int = 6, width: int = 8, *, see
             random.normal(0, 1, (*image, 3)).astype(np.float32),
             (1 + random.random(image)).astype(np.float32),
             visible=visible,
-            visible_probability=np.where(visible, 0.875, 0.25).astype(np.float16),
+            visibility=np.where(visible, 0.875, 0.25).astype(np.float16),
             moving=random.random((height, width)) < 0.3,
         ),
         reconstruction=Pointmap(

@@ -106,7 +106,7 @@ def test_a_format_may_be_a_folder(tmp_path, monkeypatch) -> None:
         if len(scene) > 2:
             (path / "long.bin").touch()
 
-    monkeypatch.setitem(formats.FORMATS, "colmap", Format(("_colmap",), write, folder=True, own_files=("*.bin",)))
+    monkeypatch.setitem(formats.FORMATS, "colmap", Format(("_colmap",), "", write, folder=True, own_files=("*.bin",)))
     scene = save_scene(synthetic_scene(), tmp_path / "cat")
     assert export(scene, format="colmap") == tmp_path / "cat_colmap"
     with pytest.raises(UserError, match="exists already"):
@@ -204,13 +204,13 @@ def test_options_are_those_of_the_writer(tmp_path) -> None:
 
 def test_from_the_command_line(run: Run, tmp_path) -> None:
     save_scene(exact_scene(tmp_path / "source"), "scene")
-    code, said = run("export", "scene", "ply", "--points", 100, "--stride", 2, "-o", "a.ply")
+    code, said = run("export", "scene", "ply", "--max-points", 100, "--stride", 2, "-o", "a.ply")
     assert code == 0 and said == f"wrote a.ply\n{NOT_METRES}\n" and len(read_ply(tmp_path / "a.ply")["x"]) <= 100
     code, said = run("export", "scene", "ply-sequence", "--branch", "tracking")
     assert code == 0 and len(list((tmp_path / "scene_ply").iterdir())) == 6
-    code, said = run("export", "scene", "tum", "--tracks", 4)
-    assert code == 2 and "no option tracks" in said
-    code, said = run("export", "scene", "usd", "--tracks", 0, "-o", "a.usda")
+    code, said = run("export", "scene", "tum", "--max-tracks", 4)
+    assert code == 2 and "Unrecognized" in said and "--max-tracks" in said
+    code, said = run("export", "scene", "usd", "--max-tracks", 0, "-o", "a.usda")
     assert code == 0 and "tracks" not in (tmp_path / "a.usda").read_text()
     code, said = run("export", "--help")
     assert all(name in said for name in FORMATS)
@@ -243,7 +243,7 @@ def test_every_format_of_real_scenes(tmp_path, source) -> None:
         assert len(open_video(film)) == len(scene)
         figure = export(tmp_path / video.stem, format="figure", rows=1, dpi=60)
         assert cv2.imread(str(figure)).std() > 10  # pyright: ignore[reportOptionalMemberAccess]
-        page = export(tmp_path / video.stem, format="html", points=2000)
+        page = export(tmp_path / video.stem, format="html", max_points=2000)
         assert page.read_text().count('id="frame-') == len(scene)
 
 

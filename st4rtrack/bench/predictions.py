@@ -2,7 +2,7 @@
 
 `tracks_world` [time, points, 3] for all tracks of the sequence's file in its order (finite for those visible in frame 0), and / or
 `reconstruction_world` [time, height, width, 3], both in the camera frame of frame 0, any scale. Optional: `visible` and
-`visible_probability` [time, points], `world_from_camera` [time, 4, 4], `query_px` [points, 2]. No network is needed to read or score them.
+`visibility` [time, points], `world_from_camera` [time, 4, 4], `query_px` [points, 2]. No network is needed to read or score them.
 """
 
 from dataclasses import dataclass
@@ -12,10 +12,11 @@ import numpy as np
 
 from st4rtrack.io.files import whole_file
 from st4rtrack.io.npz import npz_keys, read_npz
+from st4rtrack.io.scene.table import current_path
 from st4rtrack.io.worldtrack import WorldTrackSequence
 from st4rtrack.types import UserError
 
-KEYS = ("tracks_world", "reconstruction_world", "visible", "visible_probability", "world_from_camera", "query_px")
+KEYS = ("tracks_world", "reconstruction_world", "visible", "visibility", "world_from_camera", "query_px")
 
 
 @dataclass
@@ -26,7 +27,7 @@ class Prediction:
         tracks_world: [time, points, 3], NaN for points that are not visible in frame 0.
         reconstruction_world: [time, height, width, 3], any size; each frame's own content.
         visible: [time, points] bool.
-        visible_probability: [time, points] within 0 and 1, that the point is seen.
+        visibility: [time, points] within 0 and 1, probability that the point is visible.
         world_from_camera: [time, 4, 4].
         query_px: [points, 2] pixels of the sequence's images in frame 0; proves the order of the points.
     """
@@ -34,7 +35,7 @@ class Prediction:
     tracks_world: np.ndarray | None = None
     reconstruction_world: np.ndarray | None = None
     visible: np.ndarray | None = None
-    visible_probability: np.ndarray | None = None
+    visibility: np.ndarray | None = None
     world_from_camera: np.ndarray | None = None
     query_px: np.ndarray | None = None
 
@@ -65,10 +66,10 @@ def read_prediction(path: Path, sequence: WorldTrackSequence) -> Prediction:
     name = sequence.name
     if not path.is_file():
         raise UserError(f"{name}: there is no prediction; expected {path}")
-    present = [key for key in npz_keys(path) if key in KEYS]
+    present = [key for key in npz_keys(path) if current_path(key) in KEYS]
     if "tracks_world" not in present and "reconstruction_world" not in present:
         raise UserError(f"{name}: {path} has neither tracks_world nor reconstruction_world")
-    arrays = read_npz(path, *present)
+    arrays = {current_path(key): value for key, value in read_npz(path, *present).items()}
     for key, value in arrays.items():
         arrays[key] = _checked(key, value, sequence)
     if "tracks_world" in arrays:
@@ -134,13 +135,13 @@ def _checked(key: str, value: np.ndarray, sequence: WorldTrackSequence) -> np.nd
     name, frames = sequence.name, len(sequence)
     if value.dtype.kind not in "fiub":
         raise UserError(f"{name}: {key} must hold numbers, it is {value.dtype}")
-    if key in ("tracks_world", "visible", "visible_probability", "query_px") and sequence.tracks_world is None:
+    if key in ("tracks_world", "visible", "visibility", "query_px") and sequence.tracks_world is None:
         raise UserError(f"{name}: the prediction has {key}, but the sequence has no tracks")
     points = 0 if sequence.tracks_world is None else sequence.tracks_world.shape[1]
     expected: dict[str, tuple[int | None, ...]] = {
         "tracks_world": (frames, points, 3),
         "visible": (frames, points),
-        "visible_probability": (frames, points),
+        "visibility": (frames, points),
         "world_from_camera": (frames, 4, 4),
         "reconstruction_world": (frames, None, None, 3),
         "query_px": (points, 2),
@@ -150,6 +151,6 @@ def _checked(key: str, value: np.ndarray, sequence: WorldTrackSequence) -> np.nd
     if len(value.shape) != len(want) or any(w != g if w is not None else g == 0 for w, g in zip(want, cut.shape, strict=True)):
         shown = ", ".join("any" if w is None else str(w) for w in want)
         raise UserError(f"{name}: {key} must have the shape [{shown}], it has {list(value.shape)}")
-    if key == "visible_probability" and not ((cut >= 0) & (cut <= 1)).all():
-        raise UserError(f"{name}: visible_probability must be within 0 and 1")
+    if key == "visibility" and not ((cut >= 0) & (cut <= 1)).all():
+        raise UserError(f"{name}: visibility must be within 0 and 1")
     return cut

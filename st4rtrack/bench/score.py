@@ -67,8 +67,8 @@ def score_sequence(sequence: WorldTrackSequence, prediction: Prediction, protoco
         scale = row["tracking"]["all"]["median"]["scale"]
         if prediction.visible is not None:
             row["tapvid3d"] = _tapvid3d(prediction.tracks_world, prediction.visible, sequence)
-            if prediction.visible_probability is not None:
-                row["tapvid3d"]["calibration_error"] = _calibration_error(prediction.visible_probability, sequence)
+            if prediction.visibility is not None:
+                row["tapvid3d"]["calibration_error"] = _calibration_error(prediction.visibility, sequence)
     if prediction.reconstruction_world is not None and sequence.has_depth:
         depth = sequence.read_depth()
         row["reconstruction"] = score_reconstruction(prediction.reconstruction_world, depth, sequence, protocol)

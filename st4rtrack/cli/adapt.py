@@ -13,14 +13,14 @@ TERMS = ("trajectory", "depth", "alignment", "held")
 def adapt(
     videos: tyro.conf.Positional[tuple[str, ...]],
     /,
-    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
-    tracks: str = "flow",
-    depth: str = "triangulation",
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="FILE")] = None,
+    tracks: Annotated[str, tyro.conf.arg(metavar="TEACHER")] = "flow",
+    depth: Annotated[str, tyro.conf.arg(metavar="TEACHER")] = "triangulation",
     intrinsics: str | None = None,
     cameras: str | None = None,
     steps: int = 500,
     loss: Literal["auto", "relative", "paper", "released"] = "auto",
-    without: str = "",
+    without: Annotated[str, tyro.conf.arg(metavar="TERMS")] = "",
     freeze: Literal["auto", "reconstruction", "anchored", "encoder"] = "auto",
     learning_rate: float | None = None,
     batch_size: str = "auto",
@@ -31,34 +31,32 @@ def adapt(
     device: str = "auto",
     seed: int = 0,
     changes_only: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
-    scenes: Literal["first", "all", "none"] = "first",
+    scenes: Annotated[Literal["first", "all", "none"], tyro.conf.arg(metavar="WHICH")] = "first",
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
-    """Adapt a model to a video, or one model to several videos of a kind, from reprojection alone. docs/adaptation.md says how.
+    """Adapt a model to one video, or to several videos of a domain, without labels (docs/adaptation.md).
 
     Args:
-        videos: As of `run`. One: the model for this video; several: one model for them and others like them.
-        output: Checkpoint, what --model takes. Default: NAME_adapted.safetensors in the current folder. An unfinished one is continued.
-        tracks: Teacher of 2D tracks: flow (built in), or another of docs/adaptation.md.
-        depth: Teacher of depth: triangulation (built in), or what --depth-prior of `run` takes: builtin, none, a model, depth maps.
-        intrinsics: Known intrinsics, as of `run`; {name} in a path is the name of the video. They are not estimated then.
-        cameras: Known cameras, likewise.
-        steps: Optimiser steps at most; fewer when held-out tracks no longer improve.
-        loss: In shares of image and distance (relative), as the paper has it, or as the released scripts compute it; auto: by the model.
-        without: Terms to leave out, separated by commas: trajectory, depth, alignment, held.
-        freeze: What does not learn beside the encoder: the reconstruction branch, the same and its output held, or nothing more (encoder);
-            auto: by the model.
-        learning_rate: Its peak. Default: 5e-5 as in the paper, larger for the embedded model.
-        batch_size: Frames per step, or auto: 24, or fewer where memory asks for it.
-        patience: So many measurements in a row (one every 25 steps) without gain end it.
-        frames: see `groups`.
-        size: Long side in pixels at the network. Default: the model's own.
-        model: The base: checkpoint file, model folder or hub id; "tiny" is the embedded model.
-        device: auto, cpu, cuda, cuda:1, mps.
-        seed: Of frames and points, and of what is held out.
-        changes_only: Store only what changed; the base must then stay where it is.
-        scenes: Write what the model makes of the first video before and after, of all videos, or of none.
-        overwrite: Replace an output that is there; start again.
+        videos: Videos, as of `run`. One: instance adaptation; several: one model for the domain.
+        output: Adapted checkpoint; an interrupted run is resumed. Default: NAME_adapted.safetensors.
+        tracks: Teacher of 2D tracks: flow (built in), or another one of docs/adaptation.md.
+        depth: Depth teacher: triangulation (built in), builtin, none, a depth model, or depth maps.
+        intrinsics: Known intrinsics as of `run`, then not estimated; {name} in a path is the video.
+        cameras: Known cameras as of `run`, then not estimated; {name} in a path is the video.
+        steps: Maximum number of optimiser steps; early stopping on held-out tracks.
+        loss: Relative error, as in the paper, or as in the released scripts; auto: by the model.
+        without: Loss terms to leave out, separated by commas: trajectory, depth, alignment, held.
+        freeze: Frozen parts beside the encoder; anchored also holds their output; auto: by the model.
+        learning_rate: Peak learning rate. Default: 5e-5 (paper), larger for the embedded model.
+        batch_size: Frames per step, or auto: 24, fewer where memory is short.
+        patience: Early stopping: evaluations (one every 25 steps) without improvement.
+        size: Long side at the network in pixels. Default: the model's own.
+        model: Base model: checkpoint file, model folder or hub id; "tiny" is the embedded model.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        seed: Random seed of the samples and of the held-out tracks.
+        changes_only: Store only the changed weights; loading them needs the base model.
+        scenes: Scenes to write before and after adaptation: of the first video, of all, or none.
+        overwrite: Replace an existing output.
     """
     from st4rtrack.cli.options import names_among, positive_int
     from st4rtrack.cli.progress import Progress, log_to_stderr

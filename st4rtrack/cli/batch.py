@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def batch(
     videos: tyro.conf.Positional[tuple[str, ...]],
     /,
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR")],
     scene: SceneOptions = SceneOptions(),
     frames: FrameOptions = FrameOptions(),
     known: KnownOptions = KnownOptions(),
@@ -29,17 +29,16 @@ def batch(
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     require_reliable: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
-    """Track and reconstruct many videos, several at a time. docs/batch.md says how. The same command again makes what is missing.
+    """Track and reconstruct many videos, several at a time (docs/batch.md). The same command resumes.
 
     Args:
         videos: Video files, folders of images, folders of videos, or globs of these in quotes: "clips/**/*.mp4".
-        output: Folder of the scenes: each is in NAME (or PARENT_NAME, if another video has that). batch.json says what came of each.
-        scene, frames, known: of each video, see `groups`.
-        device: auto and cuda are all GPUs; or cpu, mps, or some GPUs as in cuda:0,cuda:2.
-        workers: Videos at a time, each in a process with its own copy of the model; auto is one per GPU, or one for every two cores.
-        ray: Work on a Ray cluster: its address, or auto: the one this machine belongs to, or else one that is started for this batch.
-        overwrite: Replace scenes that are there.
-        require_reliable: Exit with code 3 if the quality report of a scene says that it is unreliable.
+        output: Folder of the scene folders; batch.json lists the results.
+        device: auto or cuda (all GPUs), cuda:0,cuda:2, cpu or mps.
+        workers: Videos at a time, one process each; auto: one per GPU, or per two cores.
+        ray: Address of a Ray cluster, or auto: the cluster of this machine, or a new local one.
+        overwrite: Replace existing scenes.
+        require_reliable: Exit with code 3 if a quality report calls a scene unreliable.
     """
     from st4rtrack.batch.run import reconstruct_videos
     from st4rtrack.batch.worker import BatchOptions
@@ -55,7 +54,7 @@ def batch(
         anchor=wanted.anchor,
         size=wanted.size,
         batch_size=wanted.batch_size,
-        points_dtype=scene.points,
+        points_dtype=scene.dtype_points,
         overwrite=overwrite,
         selection={**frames.selection()},
         depth_prior=_absolute(scene.depth_prior),

@@ -8,7 +8,7 @@ import tyro
 
 def predict(
     data: Path,
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR")],
     method: str = "st4rtrack",
     model: str | None = None,
     protocol: Literal["published", "corrected"] = "corrected",
@@ -16,9 +16,9 @@ def predict(
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
     size: int | None = None,
     refine: bool = True,
-    tracks: Path | None = None,
-    cameras: Path | None = None,
-    flow: Path | None = None,
+    tracks: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
+    cameras: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
+    flow: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
     graph: str = "swinstride-5-noncyclic",
     iterations: int = 300,
     workers: int = 1,
@@ -29,21 +29,20 @@ def predict(
     Args:
         data: Folder of WorldTrack .npz sequences; sub-folders are mirrored.
         output: Folder of predictions.
-        method: st4rtrack, dust3r, mast3r, monst3r (feed-forward), the last three with -ga (global alignment), spatracker,
-            spatracker-procrustes, spatracker-monst3r, sfm, plane, static; docs/benchmark.md says what each is.
-        model: Checkpoint of the methods that run a network. Default: the embedded model, for st4rtrack.
-        protocol: published reads pointmaps at the pixel that holds a query, corrected between pixels.
-        device: auto, cpu, cuda, cuda:1, mps.
-        dtype: Type the network computes in.
-        size: Long side in pixels at the network. Default: the model's own.
-        refine: As of `st4rtrack run`, for the method st4rtrack.
-        tracks: Folder of SpatialTracker's tracks (docs/spatracker.md).
-        cameras: Folder of predictions whose cameras spatracker-monst3r takes.
-        flow: Folder of optical flow for monst3r-ga (docs/benchmark.md).
-        graph: Pairs for global alignment: complete, swin-K, swinstride-K, logwin-K (each also -noncyclic), oneref-R.
-        iterations: Of global alignment.
+        method: Method (docs/benchmark.md): st4rtrack, {dust3r,mast3r,monst3r}[-ga], spatracker[-procrustes,-monst3r], sfm, plane or static.
+        model: Checkpoint of the method's network. Default: the embedded model, for st4rtrack.
+        protocol: Queries at the floor of their pixel (published), or at their sub-pixel position.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        dtype: Precision of the network.
+        size: Long side at the network in pixels. Default: the model's own.
+        refine: Temporally smooth the tracks of st4rtrack.
+        tracks: Folder of SpatialTracker tracks (docs/spatracker.md).
+        cameras: spatracker-monst3r: folder of predictions with cameras.
+        flow: monst3r-ga: folder of optical flow (docs/benchmark.md).
+        graph: Global alignment: complete, swin-K, swinstride-K, logwin-K (each also -noncyclic), oneref-R.
+        iterations: Global alignment: number of iterations.
         workers: Processes, each with its own copy of the method.
-        overwrite: Make predictions again that are there.
+        overwrite: Replace existing predictions.
     """
     from st4rtrack.bench.methods.method import MethodOptions
     from st4rtrack.bench.predict import predict as predict_folder
@@ -82,20 +81,20 @@ def predict(
 
 def score(
     data: Path,
-    predictions: Path,
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    predictions: Annotated[Path, tyro.conf.arg(metavar="DIR")],
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="FILE")],
     protocol: Literal["published", "corrected"] = "corrected",
     name: str | None = None,
     workers: int = 1,
 ) -> None:
-    """Score predictions, anyone's, against the truth of the sequences: one JSON.
+    """Score the predictions of any method against the ground truth: one JSON file.
 
     Args:
         data: Folder of WorldTrack .npz sequences.
-        predictions: Folder with one .npz per sequence, named as the sequence (docs/benchmark.md has the format).
-        output: The score file, .json.
-        protocol: published reproduces the released evaluation with its faults; corrected is without them.
-        name: Of the method in tables. Default: what predicted, or the folder's name.
+        predictions: Folder with one .npz per sequence, named as the sequence (docs/benchmark.md).
+        output: Score file, .json.
+        protocol: The released evaluation as it is (published), or without its faults.
+        name: Name of the method in tables. Default: the stored name, or the folder's.
         workers: Processes.
     """
     from st4rtrack.bench.protocol import protocol_named
@@ -123,7 +122,7 @@ def score(
 
 def table(
     data: Path,
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR")],
     methods: str = "plane,static,sfm,st4rtrack",
     model: str | None = None,
     protocols: str = "published,corrected",
@@ -133,10 +132,10 @@ def table(
 
     Args:
         data: Folder of WorldTrack .npz sequences.
-        output: Folder: predictions/, scores/ (one file per protocol and method), and the report.
-        methods: Separated by commas; those that need nothing, or --model alone.
-        model: Checkpoint of the methods that run a network. Default: the embedded model, for st4rtrack.
-        protocols: published, corrected, or both.
+        output: Folder for predictions/, scores/ (one file per protocol and method) and the report.
+        methods: Methods without further input, or with --model alone, separated by commas.
+        model: Checkpoint of the methods' network. Default: the embedded model, for st4rtrack.
+        protocols: Protocols, separated by commas.
         workers: Processes.
     """
     from st4rtrack.bench.methods import METHODS
@@ -166,15 +165,15 @@ def table(
 
 
 def report(
-    scores: tyro.conf.Positional[tuple[Path, ...]],
+    scores: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="SCORES...")],
     /,
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("report"),
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR")] = Path("report"),
 ) -> None:
-    """Tables and plots of score files, with published figures beside them: report.md, tables.csv, tables.tex, PNG and PDF.
+    """Make tables and plots of score files, beside published scores: report.md, tables.csv, tables.tex, PNG and PDF.
 
     Args:
-        scores: Score files of bench score. Those of different protocols are kept apart.
-        output: Folder of the report; an earlier report there is replaced.
+        scores: Score files of bench score; protocols are reported separately.
+        output: Folder of the report; an earlier report is replaced.
     """
     from st4rtrack.bench.report import write_report
     from st4rtrack.cli.progress import log_to_stderr
@@ -189,22 +188,22 @@ def build(
     dataset: tyro.conf.Positional[Literal["adt", "pstudio", "po", "dr", "tum"]],
     raw: tyro.conf.Positional[Path],
     /,
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR")],
     count: int = 50,
     seed: int = 0,
-    listed: Annotated[Path | None, tyro.conf.arg(name="list")] = None,
+    listed: Annotated[Path | None, tyro.conf.arg(name="list", metavar="FILE")] = None,
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
-    """Build one set of WorldTrack from its raw data set: .npz sequences and the list of what was chosen.
+    """Build one set of WorldTrack from its raw data set: .npz sequences and their list.
 
     Args:
-        dataset: adt, pstudio (TAPVid-3D with images), po (Point Odyssey), dr (Dynamic Replica), tum (TUM-Dynamics).
-        raw: Folder into which the data set was unpacked (docs/build-worldtrack.md says which files are needed).
-        output: Folder of WorldTrack; the set goes to adt_mini, pstudio_mini, po_mini, ds_mini or tum in it.
-        count: Sequences to draw, of all that pass the filters.
-        seed: Of the draw.
-        listed: Text file with the sequences to build instead of drawing, such as the sequences.txt of another build.
-        overwrite: Replace another build, and build again what is there.
+        dataset: adt, pstudio (TAPVid-3D with images), po (Point Odyssey), dr (Dynamic Replica) or tum (TUM-Dynamics).
+        raw: Folder of the unpacked raw data set (docs/build-worldtrack.md).
+        output: Folder of WorldTrack; the set is written to a sub-folder (adt_mini, ...).
+        count: Number of sequences to draw, of all that pass the filters.
+        seed: Random seed of the draw.
+        listed: Text file of the sequences to build instead of drawing (sequences.txt of another build).
+        overwrite: Replace another build.
     """
     from st4rtrack.bench.build import LIST, build_worldtrack, read_list
     from st4rtrack.bench.recipes import RECIPES

@@ -28,10 +28,10 @@ OPTIONS = "adaptation.json"
 
 def adaptation(
     data: Path,
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR")],
     rows: str = ",".join(ROWS),
-    tracks: str = "flow",
-    depth: str = "triangulation",
+    tracks: Annotated[str, tyro.conf.arg(metavar="TEACHER")] = "flow",
+    depth: Annotated[str, tyro.conf.arg(metavar="TEACHER")] = "triangulation",
     model: str = "tiny",
     steps: int = 500,
     loss: Literal["auto", "relative", "paper", "released"] = "auto",
@@ -39,27 +39,26 @@ def adaptation(
     learning_rate: float | None = None,
     batch_size: int | None = None,
     protocol: Literal["published", "corrected"] = "published",
-    figure: str = "",
+    figure: Annotated[str, tyro.conf.arg(metavar="NAME")] = "",
     device: str = "auto",
 ) -> None:
-    """Adapt to every sequence in several ways, predict, score, and put it in one table. Stopped, the same command goes on.
+    """Make the table of adaptation: adapt in several ways, predict and score (paper Table 6). The same command resumes.
 
     Args:
         data: Folder of WorldTrack .npz sequences; its sub-folders are the sets.
-        output: Folder: models/, predictions/, scores/ (one file per row) and the report.
-        rows: Separated by commas: feed-forward, instance, domain, without-trajectory, without-depth, without-alignment,
-            without-pretraining.
-        tracks: Teacher of 2D tracks, as of `adapt`, or truth: exact tracks of the sequence.
-        depth: Teacher of depth, as of `adapt`, or truth.
-        model: The base.
-        steps: Of each adaptation at most.
-        loss: As of `adapt`.
-        freeze: As of `adapt`.
-        learning_rate: As of `adapt`.
+        output: Folder for models/, predictions/, scores/ (one file per row) and the report.
+        rows: Rows of the table, separated by commas.
+        tracks: Teacher of 2D tracks, as of `adapt`; truth: ground-truth tracks.
+        depth: Depth teacher, as of `adapt`; truth: ground-truth depth.
+        model: Base model: checkpoint file, model folder or hub id.
+        steps: Maximum number of optimiser steps of each adaptation.
+        loss: Relative error, as in the paper, or as in the released scripts; auto: by the model.
+        freeze: Frozen parts beside the encoder; anchored also holds their output; auto: by the model.
+        learning_rate: Peak learning rate. Default: 5e-5 (paper), larger for the embedded model.
         batch_size: Frames per step. Default: by size and device.
-        protocol: Of the scores.
-        figure: Sequence to show as every row has it, in figure_NAME.jpg (paper Figure 5).
-        device: auto, cpu, cuda, cuda:1, mps.
+        protocol: Protocol of the scores.
+        figure: Sequence of figure_NAME.jpg, which shows each row (paper Figure 5).
+        device: auto, cpu, cuda, cuda:1 or mps.
     """
     from st4rtrack.bench.protocol import protocol_named
     from st4rtrack.bench.report import write_report

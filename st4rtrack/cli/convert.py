@@ -12,12 +12,12 @@ def convert(
     /,
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
-    """Convert a checkpoint (St4RTrack, DUSt3R-512-dpt, MASt3R, MonST3R; .pth or folder) to safetensors with its configuration.
+    """Convert a checkpoint (St4RTrack, DUSt3R-512-dpt, MASt3R, MonST3R) to safetensors with config.json.
 
     Args:
         source: Checkpoint file, model folder or hub id; "tiny" is the embedded model.
-        output: A .safetensors file, or a folder, which gets model.safetensors and config.json.
-        overwrite: Replace what is there.
+        output: A .safetensors file, or a folder for model.safetensors and config.json.
+        overwrite: Replace an existing output.
     """
     from st4rtrack.cli.progress import log_to_stderr
     from st4rtrack.cli.voice import say, wrote

@@ -15,17 +15,15 @@ def doctor(
     device: str = "auto",
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
 ) -> None:
-    """Say what this machine has, which model fits it, and what is missing with its fix.
-
-    With --benchmark: where the time of a run goes.
+    """Check hardware, packages and the model that fits this machine; --benchmark: time of each stage.
 
     Args:
-        video: For --benchmark: video file, folder or glob of images. Default: a rendered clip of 16 frames.
-        benchmark: Reconstruct, and print the time of each part as a share of the whole, and of the device's measured peak.
-        model: For --benchmark: checkpoint file, model folder or hub id; "tiny" is the embedded model.
-        size: Long side in pixels at the network. Default: the model's own.
-        device: auto, cpu, cuda, cuda:1, mps.
-        dtype: Type the network computes in; auto is bfloat16 where the hardware is fast at it.
+        video: Benchmark: video file, folder or glob of images. Default: a rendered clip of 16 frames.
+        benchmark: Reconstruct, and print the time of each stage and its share of the device's peak.
+        model: Benchmark: checkpoint file, model folder or hub id; "tiny" is the embedded model.
+        size: Long side at the network in pixels. Default: the model's own.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        dtype: Precision of the network; auto: bfloat16 where it is fast.
     """
     from st4rtrack.cli.options import positive_int
     from st4rtrack.cli.progress import log_to_stderr

@@ -1,68 +1,91 @@
-"""`st4rtrack export`: a scene in the formats of other tools."""
+"""`st4rtrack export SCENE FORMAT`: one sub-command per format, whose options are those of the format's writer."""
 
+import inspect
+import typing
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 
+from st4rtrack.cli.parser import call, call_one
 
-def export(
-    scene: tyro.conf.Positional[Path],
-    format: tyro.conf.Positional[str],
-    /,
-    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
-    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
-    stride: int | None = None,
-    points: int | None = None,
-    tracks: int | None = None,
-    frame: int | None = None,
-    branch: Literal["reconstruction", "tracking"] | None = None,
-    fps: float | None = None,
-    width: int | None = None,
-    turn_deg: float | None = None,
-    rows: int | None = None,
-    dpi: int | None = None,
-    title: str | None = None,
-    megabytes: float | None = None,
-) -> None:
-    """Write a scene in another tool's format. Options that are not given are the format's own choice.
 
-    Args:
-        scene: Scene folder, as `st4rtrack run` writes it.
-        format: ply, ply-sequence, glb, colmap, colmap-text, tum, transforms (nerfstudio), tapvid3d, usd, rerun, html, video, figure.
-        output: File or folder to write. Default: beside the scene, with the format's usual ending.
-        overwrite: Replace what is there.
-        stride: Only every n-th frame.
-        points: At most so many points: in all (ply, glb, colmap, transforms) or in a frame (ply-sequence, usd, rerun, html).
-        tracks: At most so many tracks of anchor pixels (glb, tapvid3d, usd, rerun, html).
-        frame: Only this frame (ply).
-        branch: What each frame shows, or what the anchor shows, as it moves (ply-sequence).
-        fps: Pictures per second (video).
-        width: Of the picture in pixels (video).
-        turn_deg: How far the view turns (video), or from how far beside the cameras it looks (figure).
-        rows: How many moments are shown (figure).
-        dpi: Pixels per inch (figure).
-        title: Of the page (html).
-        megabytes: About the largest the page may become (html).
-    """
+def export() -> None:
+    """Write a scene in the format of another tool: st4rtrack export SCENE FORMAT [-o PATH] [options of FORMAT]."""
+
+
+def call_export(arguments: Sequence[str], description: str) -> None:
+    """Calls the export that the arguments, SCENE and FORMAT first, name."""
+    from st4rtrack.formats import FORMATS
+    from st4rtrack.types import UserError
+
+    asks_help = bool({"-h", "--help"} & {*arguments})
+    places = [k for k in range(1, len(arguments)) if arguments[k] in FORMATS and arguments[k - 1] not in ("-o", "--output")]
+    if places:
+        name = arguments[places[0]]
+        others = [*arguments[: places[0]], *arguments[places[0] + 1 :]]
+        call_one(format_command(name), ["--help"] if asks_help else others, prog="st4rtrack export")
+    elif arguments and not asks_help:
+        raise UserError(f"export needs a scene and a format: st4rtrack export SCENE FORMAT; formats are {', '.join(FORMATS)}")
+    else:
+        listed = {name: _documented(entry.summary) for name, entry in FORMATS.items()}
+        call(listed, ["--help"], prog="st4rtrack export SCENE", description=description)
+
+
+def format_command(name: str) -> Callable[..., None]:
+    """The sub-command of a format, with the options of its writer."""
+    from st4rtrack.formats import FORMATS, options_of
+
+    def write(
+        scene: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar=f"SCENE {name}")],
+        /,
+        output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
+        overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+        stride: int | None = None,
+        **options: Any,
+    ) -> None:
+        """{summary}
+
+        Args:
+            scene: Scene folder.
+            output: File or folder to write. Default: beside the scene, with the ending {ending}.
+            overwrite: Replace an existing file or folder.
+            stride: Write every n-th frame. Default: all.
+        """
+        _export(scene, output, name, overwrite=overwrite, stride=stride, **options)
+
+    writer, entry = FORMATS[name].write, FORMATS[name]
+    parameters = {**inspect.signature(write).parameters, **inspect.signature(writer).parameters}
+    hints = typing.get_type_hints(writer) | typing.get_type_hints(write, include_extras=True)
+    names = ["scene", "output", "overwrite", "stride", *(n for n in options_of(name) if n not in ("stride", "progress"))]
+    own = [line for line in inspect.cleandoc(writer.__doc__ or "").split("Raises:")[0].splitlines() if line[:4] == " " * 4]
+    text = inspect.cleandoc(write.__doc__ or "").replace("{summary}", entry.summary).replace("{ending}", entry.endings[0])
+    write.__doc__ = "\n".join([text, *(line for line in own if line.strip().partition(":")[0] in names[4:])])
+    write.__annotations__ = {n: hints[n] for n in names}
+    common = dict(inspect.signature(write).parameters)
+    write.__signature__ = inspect.Signature([common.get(n, parameters[n]) for n in names])  # pyright: ignore[reportFunctionMemberAccess]
+    return write
+
+
+def _documented(summary: str) -> Callable[[], None]:
+    def listed() -> None:
+        pass
+
+    listed.__doc__ = summary
+    return listed
+
+
+def _export(scene: Path, output: Path | None, name: str, **options: Any) -> None:
     from st4rtrack.cli.progress import Progress, log_to_stderr
     from st4rtrack.cli.voice import say, wrote
-    from st4rtrack.formats import FORMATS, options_of
-    from st4rtrack.formats import export as write_export
+    from st4rtrack.formats import export, options_of
     from st4rtrack.io.formats.units import lengths
     from st4rtrack.io.scene import load_scene
 
     log_to_stderr()
-    known = options_of(format) if format in FORMATS else []
-    asked = {"frame": frame, "branch": branch, "fps": fps, "width": width, "turn_deg": turn_deg}
-    asked |= {"rows": rows, "dpi": dpi, "title": title, "megabytes": megabytes}
-    asked |= {
-        f"max_{name}" if f"max_{name}" in known else name: value for name, value in (("points", points), ("tracks", tracks))
-    }
-    options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     with Progress("picture") as progress:
-        if "progress" in known:
+        if "progress" in options_of(name):
             options["progress"] = progress
-        path = write_export(scene, output, format=format, overwrite=overwrite, stride=stride, **options)
-    wrote(path)
+        wrote(export(scene, output, format=name, **options))
     say(lengths(load_scene(scene).info))

@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FrameOptions:
-    """Which frames of a video."""
+    """Frame selection."""
 
     start: str | None = None
     """First frame: source frame number, or seconds as in 2.5s."""
     stop: str | None = None
-    """End, exclusive: source frame number, or seconds as in 7s."""
+    """End (exclusive): source frame number, or seconds as in 7s."""
     stride: int = 1
     """Take every n-th frame, after --fps."""
     fps: float | None = None
-    """Drop frames to this rate. For a folder of images: its rate (default 30)."""
+    """Drop frames to this rate; for a folder of images: its rate (else 30)."""
 
     def selection(self) -> "Selection":
         """As `open_video` takes them."""
@@ -31,28 +31,28 @@ class FrameOptions:
 
 @dataclass(frozen=True)
 class SceneOptions:
-    """How a video becomes a scene."""
+    """Reconstruction."""
 
     model: str = "tiny"
     """Checkpoint file, model folder or hub id; "tiny" is the embedded model."""
     anchor: str = "0"
-    """Its content is tracked, its camera is the world: a number among those processed, or "middle"; "auto": the first, and more later."""
+    """World frame: index among the processed frames, middle, or auto (0, plus further anchors)."""
     size: int | None = None
-    """Long side in pixels at the network. Default: the model's own."""
+    """Long side at the network in pixels. Default: the model's own."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Type the network computes in; auto is bfloat16 where the hardware is fast at it."""
+    """Precision of the network; auto: bfloat16 where it is fast."""
     batch_size: str = "auto"
-    """Frames at once, or auto."""
-    points: Literal["float32", "float16"] = "float32"
+    """Frames per batch, or auto."""
+    dtype_points: Literal["float32", "float16"] = "float32"
     """Type of the stored points; float16 halves the folder."""
     depth_prior: str = "auto"
-    """Depth of single frames where no measurement knows it: builtin, none, hub id or folder of a transformers depth model, depth maps."""
+    """Monocular depth: builtin, none, hub id, model folder, or depth maps."""
     refine: bool = True
-    """Temporally smooth the tracks (two-sided window, noise level estimated per track)."""
+    """Temporally smooth the tracks (two-sided window)."""
     deterministic: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Bitwise reproducible on GPU (deterministic kernels, slower). CPU runs always are."""
+    """Bitwise reproducible on GPU (slower); CPU runs always are."""
     export: str = ""
-    """Formats to write as well, separated by commas, as `st4rtrack export` knows them: ply,glb,colmap."""
+    """Formats to write as well, separated by commas: ply,glb,colmap."""
 
     def checked(self) -> "CheckedSceneOptions":
         """The options that are text, understood.
@@ -82,22 +82,22 @@ class CheckedSceneOptions:
 
 @dataclass(frozen=True)
 class KnownOptions:
-    """What the user knows of a video. In `batch`, {name} in a path is the name of the scene folder."""
+    """User-provided geometry. In `batch`, {name} in a path is the name of the scene folder."""
 
     intrinsics: str | None = None
-    """Known intrinsics: fx or fx,fy or fx,fy,cx,cy in source pixels, or a file. docs/known.md has all of these."""
+    """Known intrinsics: fx[,fy[,cx,cy]] in source pixels, or a file (docs/known.md)."""
     cameras: Path | None = None
-    """Known cameras: solver (the global solver), a COLMAP folder, TUM trajectory, transforms.json or .npz (MegaSaM, ViPE)."""
+    """Known cameras: solver, COLMAP folder, TUM trajectory, transforms.json or .npz."""
     depth: Path | None = None
-    """Known z-depth, 0 where unknown: an .npz, or a folder of 16-bit PNG, TIFF, .npy or .npz."""
+    """Known z-depth (0: unknown): .npz, or folder of 16-bit PNG, TIFF, .npy or .npz."""
     depth_per_unit: float | None = None
-    """Numbers in such PNG per unit: 1000 for millimetres (default), 5000 for TUM, 256 for KITTI."""
+    """Integer depth scale: values per unit (1000: millimetres, the default; 5000: TUM; 256: KITTI)."""
     static_mask: Path | None = None
-    """What does not move is white: an image, or a folder of an image per frame."""
+    """White where the scene is static: an image, or a folder with an image per frame."""
     metres_per_unit: float | None = None
-    """Metres that a unit of the known cameras or depth is, or of the model's world where neither is given."""
+    """Metres per unit of the known cameras or depth, else of the model's world."""
     known_distance: str | None = None
-    """Two pixels of the anchor frame with a known distance, in place of that: u1,v1,u2,v2=metres."""
+    """Metric scale from two pixels of the anchor frame: u1,v1,u2,v2=metres."""
 
     def known(self) -> "Known":
         """As `reconstruct` takes it."""

@@ -6,10 +6,8 @@ Only the command-line library is imported before the arguments are understood; e
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
-
-import tyro
+from collections.abc import Sequence
+from typing import NoReturn
 
 from st4rtrack.cli.adapt import adapt
 from st4rtrack.cli.batch import batch
@@ -17,8 +15,9 @@ from st4rtrack.cli.bench import build, predict, report, score, table
 from st4rtrack.cli.bench_adaptation import adaptation
 from st4rtrack.cli.convert import convert
 from st4rtrack.cli.doctor import doctor
-from st4rtrack.cli.export import export
+from st4rtrack.cli.export import call_export, export
 from st4rtrack.cli.info import info
+from st4rtrack.cli.parser import call, refuse_renamed
 from st4rtrack.cli.process import INTERRUPTED, VIEW_INTERRUPTED, Interruption, checked_streams, reader_is_gone
 from st4rtrack.cli.run import run
 from st4rtrack.cli.train import train
@@ -30,7 +29,7 @@ BENCH = {"predict": predict, "score": score, "report": report, "table": table, "
 
 
 def bench() -> None:
-    """WorldTrack: predict sequences with any method, score predictions, report scores. See st4rtrack bench --help."""
+    """WorldTrack benchmark: predict, score, report, and more: see st4rtrack bench --help."""
 
 
 COMMANDS = {
@@ -110,13 +109,13 @@ def _run(arguments: list[str], voice: Voice, interruption: Interruption | None, 
 
 def _command(arguments: list[str]) -> None:
     """Understands the arguments and does what they say; the parser itself ends with exit code 2."""
+    refuse_renamed(arguments)
     prog, description, commands = "st4rtrack", DESCRIPTION, COMMANDS
+    if arguments[:1] == ["export"]:
+        return call_export(arguments[1:], str(export.__doc__) + _ABOUT)
     if arguments[:1] == ["bench"]:
         prog, description, commands, arguments = "st4rtrack bench", str(bench.__doc__), BENCH, arguments[1:]
-    command: Callable[..., Any] = tyro.extras.subcommand_cli_from_dict  # functions and their docstrings are the command line
-    command(
-        commands, prog=prog, description=description + _ABOUT, args=arguments or ["--help"], config=(tyro.conf.OmitArgPrefixes,)
-    )
+    call(commands, arguments, prog=prog, description=description + _ABOUT)
 
 
 def _fail(error: Exception, arguments: list[str], voice: Voice, *, debug: bool) -> NoReturn:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def run(
     video: tyro.conf.Positional[str],
     /,
-    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="DIR")] = None,
     scene: SceneOptions = SceneOptions(),
     frames: FrameOptions = FrameOptions(),
     device: str = "auto",
@@ -25,17 +25,15 @@ def run(
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     require_reliable: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
-    """Track and reconstruct a video: pointmaps, cameras and visibility of every frame, in the anchor's camera frame.
+    """Track and reconstruct a video: dense 3D tracks, pointmaps, visibility and cameras in one world frame.
 
     Args:
-        video: Video file, folder of images, glob of images (in quotes), or an .npz / .zarr with frames.
-        output: Scene folder. Default: NAME_st4rtrack in the current folder. An unfinished one is continued.
-        scene, frames, known: see `groups`.
-        device: auto, cpu, cuda, cuda:1, mps.
-        queries: CSV or npz with u,v[,frame] in source pixels, frame counting those processed (default: the anchor's): writes
-            tracks.csv and tracks.npz.
-        overwrite: Replace a scene that is there.
-        require_reliable: Exit with code 3 if the quality report says that the scene is unreliable.
+        video: Video file, folder of images, glob of images (in quotes), or .npz / .zarr with frames.
+        output: Scene folder; an interrupted run is resumed. Default: NAME_st4rtrack.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        queries: CSV or npz with u,v[,frame] in source pixels; writes tracks.csv and tracks.npz.
+        overwrite: Replace an existing scene.
+        require_reliable: Exit with code 3 if the quality report calls the scene unreliable.
     """
     from st4rtrack.cli.progress import Progress, log_to_stderr
     from st4rtrack.cli.quality import UNRELIABLE, print_quality
@@ -62,7 +60,9 @@ def run(
     if scene.deterministic:
         use_deterministic_algorithms()
     network = load_model(scene.model, device=device, dtype=scene.dtype)
-    estimate = estimate_run(opened, network, size=wanted.size, points_dtype=scene.points, auto_anchors=wanted.anchor == "auto")
+    estimate = estimate_run(
+        opened, network, size=wanted.size, points_dtype=scene.dtype_points, auto_anchors=wanted.anchor == "auto"
+    )
     say(str(estimate))
     require_space(folder, estimate.num_bytes)
     before = _changed_at(folder)
@@ -74,7 +74,7 @@ def run(
             output=folder,
             size=wanted.size,
             batch_size=wanted.batch_size,
-            points_dtype=scene.points,
+            points_dtype=scene.dtype_points,
             known=known.known(),
             depth_prior=scene.depth_prior.replace("{name}", opened.name),
             refine=scene.refine,

@@ -9,9 +9,9 @@ import tyro
 def train(
     preset: tyro.conf.Positional[str],
     /,
-    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
-    init: str = "",
-    data: tuple[str, ...] = (),
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="DIR")] = None,
+    init: Annotated[str, tyro.conf.arg(metavar="MODEL")] = "",
+    data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=DIR...")] = (),
     steps: int | None = None,
     batch_size: int | None = None,
     micro_batch: int | None = None,
@@ -33,34 +33,33 @@ def train(
     skip_limit: int = 10,
     change_options: bool = False,
 ) -> None:
-    """Train a network. The same command goes on with a run that was stopped; under torchrun it trains on many processes and machines.
+    """Train a network; the same command resumes. Under torchrun on several GPUs and machines.
 
     Args:
         preset: large-seq, large-pair, large-seq-reweight, large-pair-reweight, large-procedural, tiny, mono or overfit (docs/training.md).
-        output: Folder of the run, default runs/PRESET; model.safetensors in it is what `--model` takes.
-        init: First weights: a checkpoint (DUSt3R, MASt3R, MonST3R, or of this program), "random", or for mono "imagenet".
-        data: Folders of the data sets to learn from, each NAME=FOLDER: point_odyssey, dynamic_replica, kubric; for mono pictures,
-            procedural, world, multiview.
+        output: Folder of the run, with model.safetensors. Default: runs/PRESET.
+        init: Initial weights: a checkpoint, random, or (mono) imagenet.
+        data: Data sets, each NAME=DIR: point_odyssey, dynamic_replica, kubric; mono: pictures, procedural, world, multiview.
         steps: Optimiser steps.
-        batch_size: Samples (pairs or clips) per step, of all processes together.
-        micro_batch: Samples computed together; so many at a time fit into memory.
-        learning_rate: Its peak.
-        precision: Of the network's products.
-        seed: Of first weights and data.
-        augment: Vary the clips that are read: crop, focal length, colour, mirror, time reversed, another anchor.
-        pairs: For tiny: rendered pairs to train on; about 1.4 MB of disk each.
-        validation_pairs: For tiny: rendered pairs to measure on.
-        device: auto, cpu, cuda.
-        parallel: Under torchrun: ddp copies the network to each process, fsdp shares it out.
-        workers: Processes that prepare data ahead, for each training process.
-        threads: Of PyTorch and OpenCV; 0 leaves it to them.
-        compile: Fuse the renderer with torch.compile, which needs a C++ compiler.
-        compile_network: Fuse the network's blocks with it too: minutes at the start, then faster.
-        validate_every: Steps between measurements on held-out clips.
+        batch_size: Samples (pairs or clips) per step, over all processes.
+        micro_batch: Samples per forward pass (gradient accumulation).
+        learning_rate: Peak learning rate.
+        precision: Precision of matrix products.
+        seed: Random seed of weights and data.
+        augment: Augment clips: crop, focal length, colour, mirror, time reversal, anchor.
+        pairs: tiny: rendered training pairs (1.4 MB of disk each).
+        validation_pairs: tiny: rendered validation pairs.
+        device: auto, cpu or cuda.
+        parallel: Under torchrun: replicated (ddp) or sharded (fsdp) network.
+        workers: Data workers per training process.
+        threads: Threads of PyTorch and OpenCV; 0: their default.
+        compile: Compile the renderer with torch.compile (needs a C++ compiler).
+        compile_network: Compile the network too: minutes at the start, then faster.
+        validate_every: Steps between validations.
         save_every: Steps between checkpoints.
-        on_non_finite: What a loss or gradient that is not finite does: stop the run, or skip the step.
-        skip_limit: So many steps in a row are skipped at most.
-        change_options: Go on with a run although these options are not the ones that it was started with.
+        on_non_finite: Non-finite loss or gradient: stop the run, or skip the step.
+        skip_limit: Maximum number of steps skipped in a row.
+        change_options: Resume a run with other options than it was started with.
     """
     import cv2
     import torch

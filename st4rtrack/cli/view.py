@@ -20,15 +20,15 @@ def view(
     uploads: bool = True,
     play: bool = True,
 ) -> None:
-    """Look at a scene in the browser: points, tracks and cameras over time. Several scenes stand side by side.
+    """View scenes in the browser: points, tracks and cameras over time. Several scenes are shown side by side.
 
     Args:
-        scenes: Scene folders, as `st4rtrack run` writes them. A video file, folder or glob of images is reconstructed first.
-        host: Address to listen on. Only this machine by default; 0.0.0.0 lets others look.
+        scenes: Scene folders; a video file, folder or glob of images is reconstructed first.
+        host: Address to listen on; 0.0.0.0 allows other machines.
         port: Port; 0 takes a free one.
-        model: For videos: checkpoint file, model folder or hub id; "tiny" is the embedded model.
-        uploads: Whether the page takes a video to reconstruct; always off where others can reach it.
-        play: Whether the scene starts moving by itself.
+        model: Model for videos: checkpoint file, model folder or hub id; "tiny" is the embedded model.
+        uploads: Accept videos on the page; always off with a public --host.
+        play: Start playing at once.
     """
     import tempfile
 

@@ -116,7 +116,9 @@ def _examine_machine(found: Examination, folder: Path) -> None:
     if not os.access(folder, os.W_OK):
         found.miss(f"{folder.resolve()} cannot be written", "go to another folder, or give run a folder with -o")
     elif disk < LITTLE_DISK:
-        found.miss(f"only {_gib(disk)} of disk are free in {folder.resolve()}", "write elsewhere with -o, or --points float16")
+        found.miss(
+            f"only {_gib(disk)} of disk are free in {folder.resolve()}", "write elsewhere with -o, or --dtype-points float16"
+        )
     if free < LITTLE_MEMORY:
         found.miss(f"only {_gib(free)} of memory are free", "end other programs, or take a smaller --size and --batch-size 1")
 

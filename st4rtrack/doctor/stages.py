@@ -30,7 +30,7 @@ STAGES = (
     ("refinement", "st4rtrack.pipeline.refine.TrackWindow", "_next"),
     ("cameras", "st4rtrack.pipeline.frames", "anchor_intrinsics"),
     ("cameras", "st4rtrack.pipeline.frames", "solve_camera"),
-    ("visibility", "st4rtrack.pipeline.frames", "visible_probability"),
+    ("visibility", "st4rtrack.pipeline.frames", "visibility_probability"),
     ("motion", "st4rtrack.pipeline.reconstruct", "moving_points"),
     ("motion", "st4rtrack.pipeline.reconstruct", "moving_masks"),
     ("write", "st4rtrack.io.scene.writer.SceneWriter", "create"),

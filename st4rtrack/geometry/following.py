@@ -24,7 +24,7 @@ class TrackedMaps(Protocol):
     confidence: Any
     visible: Any
     valid: Any
-    visible_probability: Any
+    visibility: Any
 
 
 class Followed(NamedTuple):
@@ -34,7 +34,7 @@ class Followed(NamedTuple):
     visible: np.ndarray
     confidence: np.ndarray
     tracked: np.ndarray
-    visible_probability: np.ndarray | None
+    visibility: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ def follow(maps: TrackedMaps, place_px: np.ndarray) -> Followed:
     rows = [_read(maps, t, place_px) for t in range(len(maps.points_world))]
     points, visible, confidence, tracked = (np.stack(part) for part in zip(*rows, strict=True))
     likely = None
-    if maps.visible_probability is not None:
+    if maps.visibility is not None:
         pixel = nearest_pixel(place_px, *np.shape(maps.points_world)[1:3])
-        likely = np.stack([np.asarray(maps.visible_probability[t], np.float32)[pixel] for t in range(len(points))])
+        likely = np.stack([np.asarray(maps.visibility[t], np.float32)[pixel] for t in range(len(points))])
     return Followed(points, visible, confidence, tracked, likely)
 
 
@@ -140,8 +140,8 @@ def follow_owners(anchors: Sequence[TrackedMaps], owners: Owners, num_frames: in
         found = held(follow(anchors[number], owners.place_px[chosen]))
         points[:, chosen] = found.points + (owners.surface[chosen] - found.points[frame]).astype(np.float32)
         visible[:, chosen], confidence[:, chosen], tracked[:, chosen] = found.visible, found.confidence, found.tracked
-        if likely is not None and found.visible_probability is not None:
-            likely[:, chosen] = found.visible_probability
+        if likely is not None and found.visibility is not None:
+            likely[:, chosen] = found.visibility
         else:  # where one anchor does not say, the tracks of all would be neither one nor the other
             likely = None
     confidence[frame, owners.anchor < 0] = owners.confidence[owners.anchor < 0]
@@ -160,7 +160,7 @@ def held(found: Followed) -> Followed:
     source = np.where((before >= 0) & ((time - before <= after - time) | (after == len(known))), before, after)
     source = source.clip(0, len(known) - 1)
     points = np.take_along_axis(found.points, source[..., None], axis=0)
-    likely = None if found.visible_probability is None else np.where(known, found.visible_probability, np.float32(0))
+    likely = None if found.visibility is None else np.where(known, found.visibility, np.float32(0))
     return Followed(points, found.visible & known, np.where(known, found.confidence, 1.0), found.tracked & known, likely)
 
 

@@ -75,7 +75,7 @@ def write_tracks(scene: Scene, queries: np.ndarray, folder: Path) -> list[Path]:
     csv_path, npz_path = folder / "tracks.csv", folder / "tracks.npz"
     time_s = np.asarray(scene.time_s)
     _write_csv(tracks, time_s, csv_path)
-    known = {} if tracks.visible_probability is None else {"visible_probability": tracks.visible_probability}
+    known = {} if tracks.visibility is None else {"visibility": tracks.visibility}
     np.savez_compressed(
         npz_path,
         points_world=tracks.points_world,
@@ -96,19 +96,19 @@ def _tracks_of_frames(scene: Scene, query_px: np.ndarray, frames: np.ndarray) ->
     parts = [scene.tracks(query_px[frames == frame], frame=frame) for frame in different]
     order = np.argsort(np.concatenate([np.flatnonzero(frames == frame) for frame in different]))
     names = ["points_world", "visible", "confidence", "tracked"]
-    if all(part.visible_probability is not None for part in parts):
-        names.append("visible_probability")
+    if all(part.visibility is not None for part in parts):
+        names.append("visibility")
     joined = {name: np.concatenate([getattr(part, name) for part in parts], axis=1)[:, order] for name in names}
     return Tracks(query_px=query_px, frame=parts[0].frame, **joined)
 
 
 def _write_csv(tracks: Tracks, time_s: np.ndarray, path: Path) -> None:
     """The last column, the probability that a point is seen, is there where the scene has it."""
-    likely = tracks.visible_probability
+    likely = tracks.visibility
     columns = ["point", "frame", "time_s", "x", "y", "z", "visible", "confidence"]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(columns if likely is None else [*columns, "visible_probability"])
+        writer.writerow(columns if likely is None else [*columns, "visibility"])
         for point in range(tracks.points_world.shape[1]):
             for frame, time in enumerate(time_s):
                 x, y, z = tracks.points_world[frame, point]

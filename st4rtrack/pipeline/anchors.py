@@ -21,7 +21,7 @@ from st4rtrack.pipeline.anchor_pairs import Pairs
 from st4rtrack.pipeline.coverage import Coverage, shown_by
 from st4rtrack.pipeline.joins import world_from_camera, world_from_pair
 from st4rtrack.pipeline.relay import relay
-from st4rtrack.pipeline.tracks import visible_probability
+from st4rtrack.pipeline.tracks import visibility_probability
 from st4rtrack.pipeline.unsolved import hide_unsolved
 from st4rtrack.types import Pointmap, TwoPointmaps
 
@@ -149,7 +149,7 @@ def _write(
     if index != anchor:
         in_world = TwoPointmaps(Pointmap(points, maps.tracking.confidence), Pointmap(shown.points, shown.confidence))
         images = (sink.read("rgb", anchor), sink.read("rgb", index))
-        probability = visible_probability(in_world, shown.world_from_camera, shown.intrinsics, *images)
+        probability = visibility_probability(in_world, shown.world_from_camera, shown.intrinsics, *images)
     seen = new & bool(sink.read("solved", index))
     probability = np.where(seen, probability, 0).astype(np.float16)  # before it is compared, so that what is stored agrees
     visible = probability > 0.5
@@ -162,7 +162,7 @@ def _write(
         confidence=np.where(kept, sure, np.float32(0)),
         visible=visible,
         valid=new,
-        visible_probability=probability,
+        visibility=probability,
     )
     return coverage.add(index, points, visible)
 

@@ -20,7 +20,7 @@ from st4rtrack.pipeline.outward import Outward
 from st4rtrack.pipeline.pointmaps import PointmapSource
 from st4rtrack.pipeline.quality import frame_quality
 from st4rtrack.pipeline.refine import frames_needed, smoothed_frames
-from st4rtrack.pipeline.tracks import cycle_error, visible_probability
+from st4rtrack.pipeline.tracks import cycle_error, visibility_probability
 from st4rtrack.types import DepthSource, PixelMap, Pointmap, TwoPointmaps, Video
 
 FRAMES_BETWEEN_RELEASES = 8
@@ -198,7 +198,7 @@ def _with_visibility(world: World, pixel_map: PixelMap, frame: _PlacedFrame) -> 
     elif not frame.solved:
         probability = np.zeros(frame.rgb.shape[:2], np.float16)
     else:
-        likely = visible_probability(frame.maps, camera, intrinsics, world.anchor_rgb, frame.rgb, cycle_error=error)
+        likely = visibility_probability(frame.maps, camera, intrinsics, world.anchor_rgb, frame.rgb, cycle_error=error)
         probability = likely.astype(np.float16)  # before it is compared, so that what is stored agrees
     start = world.points.points_world if world.placing is None else world.placing.start
     quality = frame_quality(start, frame.maps, camera, intrinsics, probability > 0.5, pixel_map, flow=flow, cycle_error=error)
@@ -224,7 +224,7 @@ def _write(
         tracking_points=tracking.points_world,
         tracking_confidence=tracking.confidence,
         visible=probability > 0.5,
-        visible_probability=probability,
+        visibility=probability,
         reconstruction_points=reconstruction.points_world,
         reconstruction_confidence=reconstruction.confidence,
         world_from_camera=frame.world_from_camera,

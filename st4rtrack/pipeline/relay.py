@@ -20,7 +20,7 @@ from st4rtrack.pipeline.anchor_pairs import Pairs
 from st4rtrack.pipeline.cameras import solve_camera
 from st4rtrack.pipeline.coverage import shown_by
 from st4rtrack.pipeline.joins import same_content, world_from_camera, world_from_pair
-from st4rtrack.pipeline.tracks import visible_probability
+from st4rtrack.pipeline.tracks import visibility_probability
 from st4rtrack.types import Pointmap, TwoPointmaps
 
 logger = logging.getLogger(__name__)
@@ -100,12 +100,12 @@ def _place(sink: SceneSink, anchor: int, index: int, maps: TwoPointmaps, similar
     camera = sink.read("world_from_camera", neighbour) if found is None else found
     points = similarity(np.asarray(maps.tracking.points_world, np.float64))
     in_world = TwoPointmaps(Pointmap(points, maps.tracking.confidence), Pointmap(surface, maps.reconstruction.confidence))
-    seen = visible_probability(in_world, camera, intrinsics, sink.read("rgb", anchor), rgb) > 0.5
+    seen = visibility_probability(in_world, camera, intrinsics, sink.read("rgb", anchor), rgb) > 0.5
     if seen.mean() < least_seen:
         return False
     replaced = {
         "visible": np.zeros(rgb.shape[:2], bool),
-        "visible_probability": np.zeros(rgb.shape[:2], np.float16),
+        "visibility": np.zeros(rgb.shape[:2], np.float16),
         "reconstruction_points": surface,
         "reconstruction_confidence": maps.reconstruction.confidence,
         "world_from_camera": camera,

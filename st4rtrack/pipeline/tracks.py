@@ -65,7 +65,7 @@ WEIGHTS = {
 """Log-odds per unit of evidence: without and with a cycle error. Fitted by `python performance/visibility.py`, which measures them."""
 
 
-def visible_probability(
+def visibility_probability(
     maps: TwoPointmaps,
     world_from_camera: np.ndarray,
     intrinsics: np.ndarray,
@@ -115,7 +115,7 @@ def gather_evidence(
 ) -> tuple[Evidence, np.ndarray]:
     """What speaks for and against each point being seen, and where there is a point before the camera at all [height, width] bool.
 
-    Args as of `visible_probability`.
+    Args as of `visibility_probability`.
     """
     height, width = rgb.shape[:2]
     depth, pixels, possible = _projected(maps.tracking.points_world, world_from_camera, intrinsics)

@@ -31,7 +31,7 @@ def hide_unsolved(sink: SceneSink, also: Collection[int] = ()) -> np.ndarray:
         before, after = known[max(position - 1, 0)], known[min(position, len(known) - 1)]
         pose = _pose_between(sink, int(before), int(after), float(sink.read("time_s", index)))
         size = (sink.header.height, sink.header.width)
-        hidden = {"visible": np.zeros(size, bool), "visible_probability": np.zeros(size, np.float16)}
+        hidden = {"visible": np.zeros(size, bool), "visibility": np.zeros(size, np.float16)}
         unknown = dict.fromkeys(FRAME_QUALITY, np.float32(np.nan))  # of the pose that is replaced
         sink.update_frame(index, world_from_camera=pose, solved=False, **hidden, **unknown)
     return unsolved

@@ -79,12 +79,12 @@ def write_figure(
     Args:
         scene: in memory or on disk; single frames are read.
         path: .pdf (pictures with letters as text), .png or .jpg; the file appears when it is complete.
-        rows: how many moments, spread over the scene.
-        frames: their frame numbers, instead of `rows`.
-        width_in: of the figure in inches; 7 is a page with two columns.
-        dpi: pixels of the pictures per inch.
-        turn_deg: from how far beside the cameras the views look.
-        legend: a line below that says what the colours are.
+        rows: Number of rows, one frame each, spread over the scene.
+        frames: Frames to show instead of `rows`.
+        width_in: Width in inches; 7: a page of two columns.
+        dpi: Resolution in pixels per inch.
+        turn_deg: Angle between the cameras and the views in degrees.
+        legend: Add a line that explains the colours.
     Raises:
         UserError: the ending is another one, matplotlib is missing, or there is no such frame.
     """

@@ -149,11 +149,11 @@ def write_film(
     Args:
         scene: in memory or on disk.
         path: the file, which appears when it is complete.
-        fps: pictures per second; default: so that the film takes as long as the video.
-        width: in pixels; default: 1280, of a GIF 640.
-        turn_deg: how far the views turn.
+        fps: Pictures per second. Default: the film is as long as the video.
+        width: Width in pixels. Default: 1280; GIF: 640.
+        turn_deg: Rotation of the views in degrees.
         stride: every how many frames there is a picture; default: 1, of a GIF as few as make 12.5 per second.
-        hold_s: how long the last frame is shown at the end.
+        hold_s: Duration of the last picture in seconds.
         progress: called with (pictures done, pictures in all).
     Raises:
         UserError: the ending is neither .mp4 nor .gif, or an option makes no sense.

@@ -164,9 +164,9 @@ def write_page(
     path: str | Path,
     *,
     title: str | None = None,
-    frames: int = Budget.frames,
-    points: int = Budget.points_per_frame,
-    tracks: int = Budget.tracks,
+    max_frames: int = Budget.frames,
+    max_points: int = Budget.points_per_frame,
+    max_tracks: int = Budget.tracks,
     megabytes: float = 25.0,
 ) -> None:
     """Writes a page with a time line, layers and orbit that opens from disk. Frames are read one at a time.
@@ -174,20 +174,20 @@ def write_page(
     Args:
         scene: in memory or on disk.
         path: the `.html` file.
-        title: of the page; default: the name of the video.
-        frames: most frames to show; a longer video is strided.
-        points: most points of a frame, in the tracking and in the reconstruction.
-        tracks: most points with a tail.
-        megabytes: about the largest the file may become (10^6 bytes); where it would be larger it has fewer points.
+        title: Title of the page. Default: the name of the video.
+        max_frames: Maximum number of frames; a longer video is strided.
+        max_points: Maximum number of points in a frame, of each branch.
+        max_tracks: Maximum number of tracks with a tail.
+        megabytes: Approximate maximum size of the file in 10^6 bytes; a larger one gets fewer points.
     Raises:
         UserError: one of the numbers is not positive.
     """
-    for name, value in (("frames", frames), ("points", points), ("megabytes", megabytes)):
+    for name, value in (("max_frames", max_frames), ("max_points", max_points), ("megabytes", megabytes)):
         if not value > 0:
             raise UserError(f"{name} of a page must be more than 0, got {value:g}; leave the option out for the default")
-    if tracks < 0:
-        raise UserError(f"tracks of a page must be 0 or more, got {tracks}; leave the option out for the default")
-    content = fitted_content(scene, Budget(frames, points, tracks), 1e6 * megabytes)
+    if max_tracks < 0:
+        raise UserError(f"max_tracks of a page must be 0 or more, got {max_tracks}; leave the option out for the default")
+    content = fitted_content(scene, Budget(max_frames, max_points, max_tracks), 1e6 * megabytes)
     head, tail = _page_around(scene, content, printable(title or video_name(scene.info)))
     with whole_file(Path(path)) as file:
         file.write(head.encode())

@@ -28,8 +28,8 @@ def test_round_trip(tmp_path: Path, sequence: WorldTrackSequence) -> None:
     prediction = plane_prediction(sequence, sequence.intrinsics)
     write_prediction(tmp_path / "a" / "one.npz", prediction)
     read = read_prediction(tmp_path / "a" / "one.npz", sequence)
-    assert read.visible_probability is None
-    for field in (field for field in fields(Prediction) if field.name != "visible_probability"):
+    assert read.visibility is None
+    for field in (field for field in fields(Prediction) if field.name != "visibility"):
         np.testing.assert_allclose(getattr(read, field.name), getattr(prediction, field.name), rtol=1e-6)
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["one.npz"]
 
@@ -56,7 +56,7 @@ def rotation(seed: int) -> np.ndarray:
         (lambda tracks: {"tracks": tracks}, "neither tracks_world nor reconstruction_world"),
         (lambda tracks: {"reconstruction_world": tracks}, r"\[8, any, any, 3\]"),
         (lambda tracks: {"tracks_world": tracks, "visible": np.ones((8, 2))}, r"visible.*\[8, 300\]"),
-        (lambda tracks: {"tracks_world": tracks, "visible_probability": np.full((8, 300), 1.5)}, "within 0 and 1"),
+        (lambda tracks: {"tracks_world": tracks, "visibility": np.full((8, 300), 1.5)}, "within 0 and 1"),
         (lambda tracks: {"tracks_world": tracks, "world_from_camera": np.eye(4)[None]}, r"world_from_camera.*\[8, 4, 4\]"),
     ],
 )

@@ -28,7 +28,7 @@ def perfect(sequence: WorldTrackSequence, protocol: Protocol = CORRECTED) -> Pre
         tracks_world=sequence.tracks_world,
         reconstruction_world=true_reconstruction(sequence, protocol.first_pixel_centre),
         visible=sequence.visible,
-        visible_probability=np.asarray(sequence.visible, np.float32),
+        visibility=np.asarray(sequence.visible, np.float32),
         world_from_camera=sequence.world_from_camera,
     )
 

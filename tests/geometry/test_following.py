@@ -30,7 +30,7 @@ def sliding(frames: int = 3) -> SimpleNamespace:
         confidence=2.0 * everywhere,
         visible=visible,
         valid=None,
-        visible_probability=np.where(visible, 0.9, 0.2),
+        visibility=np.where(visible, 0.9, 0.2),
     )
 
 
@@ -68,7 +68,7 @@ def test_an_anchor_that_is_followed_for_a_while_is_held_before_and_after() -> No
     np.testing.assert_allclose(found.points[0], found.points[1])
     np.testing.assert_allclose(found.points[4], found.points[3])
     assert not found.visible[[0, 4]].any()
-    assert found.visible_probability is not None and (found.visible_probability[[0, 4]] == 0).all()
+    assert found.visibility is not None and (found.visibility[[0, 4]] == 0).all()
 
 
 def test_of_two_anchors_that_fits_at_the_depth_of_the_surface() -> None:

@@ -98,8 +98,8 @@ def test_tracks_are_written_as_sampled(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         [[float(row[axis]) for axis in "xyz"] for row in rows], expected.points_world.swapaxes(0, 1).reshape(-1, 3), rtol=1e-5
     )
-    likely = [float(row["visible_probability"]) for row in rows]
-    np.testing.assert_allclose(likely, expected.visible_probability.T.reshape(-1), atol=5e-4)
+    likely = [float(row["visibility"]) for row in rows]
+    np.testing.assert_allclose(likely, expected.visibility.T.reshape(-1), atol=5e-4)
     assert [int(row["visible"]) for row in rows] == expected.visible.T.reshape(-1).astype(int).tolist()
 
 

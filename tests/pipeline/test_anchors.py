@@ -141,8 +141,8 @@ def test_a_killed_run_keeps_whole_anchors_and_gives_the_same_scene(tmp_path: Pat
     for frame, maps in scene.anchors.items():
         np.testing.assert_array_equal(maps.points_world, whole.anchors[frame].points_world)
         np.testing.assert_array_equal(maps.visible, whole.anchors[frame].visible)
-        np.testing.assert_array_equal(maps.visible_probability, whole.anchors[frame].visible_probability)
-        assert (np.asarray(maps.visible) == (np.asarray(maps.visible_probability) > 0.5)).all()
+        np.testing.assert_array_equal(maps.visibility, whole.anchors[frame].visibility)
+        assert (np.asarray(maps.visible) == (np.asarray(maps.visibility) > 0.5)).all()
     assert not (tmp_path / "scene" / "anchors.journal").exists()
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, unproject
 from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_points
 from st4rtrack.pipeline.cameras import anchor_intrinsics, solve_camera
-from st4rtrack.pipeline.tracks import visible_probability
+from st4rtrack.pipeline.tracks import visibility_probability
 from st4rtrack.types import Pointmap, TwoPointmaps, UserError
 from tests.properties import CLOUDS, SCALES, SEEDS, cloud, is_rotation
 
@@ -80,6 +80,6 @@ def test_what_is_seen_knows_no_unit_and_what_is_behind_or_nowhere_is_not(seed: i
         turned = transform_points(invert_rigid(world_from_camera), points[4:8].reshape(-1, 3)) * (1, 1, -1)
         points[4:8] = transform_points(world_from_camera, turned).reshape(4, WIDTH, 3)
         maps = TwoPointmaps(Pointmap(points), Pointmap(surface))
-        found.append(visible_probability(maps, world_from_camera, INTRINSICS, rgb, rgb))
+        found.append(visibility_probability(maps, world_from_camera, INTRINSICS, rgb, rgb))
     assert not found[0][:8].any() and (found[0][8:] > 0).all()
     np.testing.assert_allclose(found[1], found[0], atol=1e-3)

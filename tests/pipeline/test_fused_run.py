@@ -116,7 +116,7 @@ def test_resumed_run_gives_the_same_scene_bit_for_bit(
     for of_scene in (
         lambda s: s.cameras.world_from_camera,
         lambda s: s.tracking.points_world,
-        lambda s: s.tracking.visible_probability,
+        lambda s: s.tracking.visibility,
         lambda s: s.reconstruction.points_world,
         lambda s: s.reconstruction.confidence,
         lambda s: s.reconstruction.moving,

@@ -236,7 +236,7 @@ def test_unsolved_frames_are_interpolated_hidden_and_reported(clip: ProceduralCl
     between = interpolate_rigid(scene.cameras.world_from_camera[3], scene.cameras.world_from_camera[5], 0.5)
     np.testing.assert_allclose(scene.cameras.world_from_camera[4], between, atol=1e-6)
     assert not np.any(scene.tracking.visible[4])
-    assert not np.any(scene.tracking.visible_probability[4])
+    assert not np.any(scene.tracking.visibility[4])
     assert not np.any(scene.reconstruction.moving[4])
     assert scene.info["results"]["cameras_not_found"] == 1
     assert scene.quality is not None
@@ -263,7 +263,7 @@ def test_a_run_that_goes_on_finds_the_neighbours_camera_on_disk(clip: Procedural
     resumed = reconstruct(clip.rgb, output=tmp_path, **options)
     assert np.flatnonzero(~np.asarray(resumed.cameras.solved)).tolist() == [0, 3, 4, 5]
     np.testing.assert_array_equal(resumed.cameras.world_from_camera, whole.cameras.world_from_camera)
-    np.testing.assert_array_equal(resumed.tracking.visible_probability, whole.tracking.visible_probability)
+    np.testing.assert_array_equal(resumed.tracking.visibility, whole.tracking.visibility)
     assert resumed.quality == whole.quality
     assert whole.quality is not None
     assert not whole.quality.reliable

@@ -219,7 +219,7 @@ def test_interrupted_run_with_a_cut_gives_the_same_scene(model: St4RTrack, clip:
         lambda s: s.cameras.world_from_camera,
         lambda s: s.cameras.solved,
         lambda s: s.tracking.points_world,
-        lambda s: s.tracking.visible_probability,
+        lambda s: s.tracking.visibility,
         lambda s: s.reconstruction.points_world,
         lambda s: s.reconstruction.moving,
     ):

@@ -4,7 +4,7 @@ import pytest
 
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, unproject
 from st4rtrack.metrics.tapvid3d import expected_calibration_error
-from st4rtrack.pipeline.tracks import visible_probability
+from st4rtrack.pipeline.tracks import visibility_probability
 from st4rtrack.types import Pointmap, TwoPointmaps
 
 HEIGHT, WIDTH = 96, 128
@@ -19,7 +19,7 @@ def plane(depth: float | np.ndarray) -> np.ndarray:
 
 def probability(tracking: np.ndarray, reconstruction: np.ndarray, camera: np.ndarray | None = None, **more) -> np.ndarray:
     maps = TwoPointmaps(Pointmap(tracking), Pointmap(reconstruction))
-    return visible_probability(maps, np.eye(4) if camera is None else camera, INTRINSICS, GREY, GREY, **more)
+    return visibility_probability(maps, np.eye(4) if camera is None else camera, INTRINSICS, GREY, GREY, **more)
 
 
 def with_occluders(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -49,7 +49,7 @@ def test_planted_occlusions_are_found_through_noise(noise: float) -> None:
         outlier = rng.random((HEIGHT, WIDTH)) < 0.01
         wrong[0][outlier] *= np.exp(rng.normal(0, 0.5, outlier.sum()))
         maps = TwoPointmaps(Pointmap(plane(4.0 * wrong[0])), Pointmap(plane(depth * wrong[1])))
-        likely = visible_probability(maps, np.eye(4), INTRINSICS, then, now)
+        likely = visibility_probability(maps, np.eye(4), INTRINSICS, then, now)
         right.append(np.mean((likely > 0.5) == ~hidden))
         inner = cv2.erode(hidden.astype(np.uint8), np.ones((5, 5))) > 0  # at the rim either is right to within a pixel
         found.append(np.mean(likely[inner] <= 0.5))
@@ -84,8 +84,8 @@ def test_another_look_makes_a_point_less_likely_to_be_seen() -> None:
     now = then.copy()
     now[32:64, 32:64] = 255 - now[32:64, 32:64]
     maps = TwoPointmaps(Pointmap(plane(4.0)), Pointmap(plane(4.0)))
-    same, other = (visible_probability(maps, np.eye(4), INTRINSICS, then, image) for image in (then, now))
-    brighter = visible_probability(maps, np.eye(4), INTRINSICS, then, np.minimum(then * 1.2, 255).astype(np.uint8))
+    same, other = (visibility_probability(maps, np.eye(4), INTRINSICS, then, image) for image in (then, now))
+    brighter = visibility_probability(maps, np.eye(4), INTRINSICS, then, np.minimum(then * 1.2, 255).astype(np.uint8))
     assert (other[38:58, 38:58] < same[38:58, 38:58]).mean() > 0.9
     assert other[38:58, 38:58].mean() < same[38:58, 38:58].mean() - 0.01
     np.testing.assert_allclose(brighter, same, atol=0.02)

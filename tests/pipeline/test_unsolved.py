@@ -31,5 +31,5 @@ def test_hide_unsolved_interpolates_between_and_repeats_beyond_solved_frames(mon
     x = np.asarray(made.cameras.world_from_camera)[:, 0, 3]
     np.testing.assert_allclose(x, [0.0, 0.0, 0.1, 0.2, 0.3, 0.3], atol=1e-12)
     assert not np.any(np.asarray(made.tracking.visible)[~solved])
-    assert not np.any(np.asarray(made.tracking.visible_probability)[~solved])
+    assert not np.any(np.asarray(made.tracking.visibility)[~solved])
     np.testing.assert_array_equal(np.asarray(made.tracking.visible)[solved], np.asarray(scene.tracking.visible)[solved])

@@ -9,7 +9,7 @@ from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, unproje
 from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_maps
 from st4rtrack.io.scene import SceneBuffer, SceneHeader, SceneSink
 from st4rtrack.pipeline.cameras import solve_camera
-from st4rtrack.pipeline.tracks import visible_probability
+from st4rtrack.pipeline.tracks import visibility_probability
 from st4rtrack.types import Pointmap, TwoPointmaps
 
 HEIGHT, WIDTH, FOCAL = 24, 32, 28.0
@@ -113,7 +113,9 @@ def first_pass(network: ErringNetwork, sink: SceneSink | None = None) -> SceneSi
         camera = np.eye(4) if t == 0 else solve_camera(maps.reconstruction, INTRINSICS)
         assert camera is not None
         black = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-        likely = np.ones((HEIGHT, WIDTH), np.float16) if t == 0 else visible_probability(maps, camera, INTRINSICS, black, black)
+        likely = (
+            np.ones((HEIGHT, WIDTH), np.float16) if t == 0 else visibility_probability(maps, camera, INTRINSICS, black, black)
+        )
         sink.write_frame(
             t,
             rgb=black,
@@ -121,7 +123,7 @@ def first_pass(network: ErringNetwork, sink: SceneSink | None = None) -> SceneSi
             tracking_points=points,
             tracking_confidence=maps.tracking.confidence,
             visible=likely > 0.5,
-            visible_probability=likely,
+            visibility=likely,
             reconstruction_points=surface,
             reconstruction_confidence=maps.reconstruction.confidence,
             world_from_camera=camera,

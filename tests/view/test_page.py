@@ -312,7 +312,7 @@ def test_size_budget_holds_even_for_noise(tmp_path: Path) -> None:
 
 def test_a_long_video_is_strided_and_read_from_disk(tmp_path: Path) -> None:
     scene = load_scene(save_scene(synthetic_scene(40), tmp_path / "scene"))
-    write_page(scene, tmp_path / "page.html", frames=10)
+    write_page(scene, tmp_path / "page.html", max_frames=10)
     header = header_of(tmp_path / "page.html")
     numbers = [frame["number"] for frame in header["frames"]]
     assert len(numbers) <= 10 and numbers[header["anchor"]] == scene.anchor_index
@@ -321,7 +321,7 @@ def test_a_long_video_is_strided_and_read_from_disk(tmp_path: Path) -> None:
 
 def test_defaults_show_a_grid_within_the_budget(tmp_path: Path) -> None:
     scene = wavy_scene(2)
-    write_page(scene, tmp_path / "page.html", points=500, tracks=20)
+    write_page(scene, tmp_path / "page.html", max_points=500, max_tracks=20)
     header = header_of(tmp_path / "page.html")
     shown = len(header["pixels"]["rows"]) * len(header["pixels"]["columns"])
     assert shown == len(chosen_pixels(scene, 500)) and len(header["tracks"]) <= 20
@@ -329,7 +329,7 @@ def test_defaults_show_a_grid_within_the_budget(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"frames": 0}, {"points": -3}, {"tracks": -1}, {"megabytes": 0.0}, {"megabytes": float("nan")}]
+    "options", [{"max_frames": 0}, {"max_points": -3}, {"max_tracks": -1}, {"megabytes": 0.0}, {"megabytes": float("nan")}]
 )
 def test_impossible_numbers_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=next(iter(options))):

@@ -35,7 +35,7 @@ def pointmaps_only(options: MethodOptions) -> Method:
 
     def without_visibility(sequence: WorldTrackSequence) -> Prediction:
         prediction = predict(sequence)
-        prediction.visible = prediction.visible_probability = None
+        prediction.visible = prediction.visibility = None
         return prediction
 
     return without_visibility
@@ -61,10 +61,10 @@ def scene_prediction(scene: Scene, sequence: WorldTrackSequence, protocol: Proto
         assert sequence.visible is not None
         seen = sequence.visible[0]
         prediction.tracks_world = np.full((len(sequence), len(seen), 3), np.nan, np.float32)
-        prediction.visible_probability = np.zeros((len(sequence), len(seen)), np.float32)
+        prediction.visibility = np.zeros((len(sequence), len(seen)), np.float32)
         tracks, probability = _tracks(scene, sequence.query_px[seen], protocol)
-        prediction.tracks_world[:, seen], prediction.visible_probability[:, seen] = tracks, probability
-        prediction.visible = prediction.visible_probability > 0.5
+        prediction.tracks_world[:, seen], prediction.visibility[:, seen] = tracks, probability
+        prediction.visible = prediction.visibility > 0.5
         prediction.query_px = sequence.query_px
     return prediction
 
@@ -74,7 +74,7 @@ def _tracks(scene: Scene, query_px: np.ndarray, protocol: Protocol) -> tuple[np.
 
     Beyond the border, the border's.
     """
-    points, probability = scene.tracking.points_world, scene.tracking.visible_probability
+    points, probability = scene.tracking.points_world, scene.tracking.visibility
     assert probability is not None
     network_px = scene.pixel_map.network_from_source(query_px)
     row, column = nearest_pixel(network_px, *points.shape[1:3])

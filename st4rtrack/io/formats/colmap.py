@@ -56,7 +56,7 @@ def write_colmap(scene: Scene, folder: str | Path, *, max_points: int | None = N
     Args:
         scene: in memory or on disk.
         folder: exists.
-        max_points: no more 3D points than these; default 20,000, and fewer in long videos, so that memory does not grow.
+        max_points: Maximum number of 3D points. Default: 20,000, fewer in long videos.
     Raises:
         UserError: the scene has no cameras, or pycolmap is not installed.
     """
@@ -64,7 +64,12 @@ def write_colmap(scene: Scene, folder: str | Path, *, max_points: int | None = N
 
 
 def write_colmap_text(scene: Scene, folder: str | Path, *, max_points: int | None = None) -> None:
-    """`write_colmap` with the model as text."""
+    """`write_colmap` with the model as text.
+
+    Args:
+        scene, folder: as of `write_colmap`.
+        max_points: Maximum number of 3D points. Default: 20,000, fewer in long videos.
+    """
     _model(scene, Path(folder), max_points, "colmap-text").write_text(_sparse(folder))
 
 

@@ -34,8 +34,8 @@ def write_glb(scene: Scene, path: str | Path, *, max_points: int = 500_000, max_
     Args:
         scene: in memory or on disk.
         path: of the `.glb`; replaced when it exists.
-        max_points: of the reconstruction, in all.
-        max_tracks: of the anchor's pixels; 0 for none. Each has at most 64 corners.
+        max_points: Maximum number of points of the reconstruction.
+        max_tracks: Maximum number of tracks of anchor pixels, each of up to 64 corners; 0: none.
     Raises:
         UserError: the scene has no cameras or no points, or trimesh is not installed.
     """

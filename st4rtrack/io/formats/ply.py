@@ -38,10 +38,10 @@ def write_ply(
     Args:
         scene: in memory or on disk.
         path: of the file; replaced when it exists.
-        frame: only this frame.
-        max_points: no more than these in the file.
-        max_frames: no more frames than these are laid over each other.
-        drop_least_sure: share of each frame, 0 to 1, that is left out for its low confidence; what is not finite always is.
+        frame: Single frame to write. Default: frames spread over the video.
+        max_points: Maximum number of points in the file.
+        max_frames: Maximum number of frames that are overlaid.
+        drop_least_sure: Share of each frame with the lowest confidence that is left out, 0 to 1.
     Raises:
         UserError: there is no such frame, or no point is left.
     """
@@ -73,10 +73,9 @@ def write_ply_sequence(
     Args:
         scene: in memory or on disk.
         folder: exists; its files of these names are replaced.
-        branch: "reconstruction" is what each frame shows; "tracking" is what the anchor shows, as it moves: then vertex k of every
-            file is the same point of the world, with the colour it has in the anchor.
-        max_points: no more than these in each file.
-        drop_least_sure: share that is left out for its low confidence, of each frame, or of the anchor for "tracking".
+        branch: What each frame shows, or the anchor's points over time (vertex k is the same point in every file).
+        max_points: Maximum number of points in each file.
+        drop_least_sure: Share of a frame (tracking: of the anchor) with the lowest confidence that is left out, 0 to 1.
     Raises:
         UserError: a number makes no sense, or there is nothing to track.
     """

@@ -28,8 +28,8 @@ def write_rerun(scene: Scene, path: str | Path, *, max_points: int | None = None
     Args:
         scene: in memory or on disk.
         path: of the `.rrd`; replaced when it exists.
-        max_points: of each branch in a frame; default 30,000, and fewer in long videos, so that a viewer can hold them.
-        max_tracks: with tails over the last 16 frames; 0 for none.
+        max_points: Maximum number of points of each branch in a frame. Default: 30,000, fewer in long videos.
+        max_tracks: Maximum number of tracks, with tails over the last 16 frames; 0: none.
     Raises:
         UserError: the scene has no cameras or no tracks, or rerun-sdk is not installed.
     """

@@ -25,7 +25,7 @@ def write_tapvid3d(scene: Scene, path: str | Path, *, max_tracks: int = 1024) ->
     Args:
         scene: in memory or on disk.
         path: of the `.npz`; replaced when it exists.
-        max_tracks: no more tracks than these.
+        max_tracks: Maximum number of tracks.
     Raises:
         UserError: the scene has no cameras or no tracks.
     """

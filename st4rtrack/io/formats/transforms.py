@@ -32,7 +32,7 @@ def write_transforms(scene: Scene, path: str | Path, *, max_points: int = 200_00
     Args:
         scene: in memory or on disk.
         path: of the `.json`; the folder beside it is new.
-        max_points: of the reconstruction, laid over each other, for Gaussian splatting to start from.
+        max_points: Maximum number of points to start Gaussian splatting from.
     Raises:
         UserError: the scene has no cameras.
     """

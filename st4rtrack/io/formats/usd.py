@@ -39,9 +39,9 @@ def write_usd(
     Args:
         scene: in memory or on disk.
         path: ends in `.usdc` (binary) or `.usda` (text); new.
-        max_points: of the anchor's points that move with time; default 50,000, and fewer in long videos, so that memory does not grow.
-        max_tracks: ways of points over the whole video, as curves of at most 64 corners; 0 for none.
-        max_still_points: of the reconstruction of all frames, laid over each other; 0 for none.
+        max_points: Maximum number of the anchor's dynamic points. Default: 50,000, fewer in long videos.
+        max_tracks: Maximum number of tracks over the whole video, as curves of up to 64 corners; 0: none.
+        max_still_points: Maximum number of points of the reconstruction of all frames; 0: none.
     Raises:
         UserError: the scene has no cameras or no tracks, or usd-core is not installed.
     """

@@ -18,7 +18,7 @@ from st4rtrack.io.json_text import parse_json
 from st4rtrack.io.lazy import LazyArray
 from st4rtrack.io.scene.arrays import damaged
 from st4rtrack.io.scene.header import SceneHeader
-from st4rtrack.io.scene.table import ArraySpec
+from st4rtrack.io.scene.table import ArraySpec, stored_path
 from st4rtrack.io.store import stored_array
 from st4rtrack.types import TrackingOverTime
 
@@ -29,7 +29,7 @@ ANCHOR_ARRAYS = (
     ArraySpec("confidence", "confidence", _IMAGE, "float32"),
     ArraySpec("visible", "visible", _IMAGE, "bool"),
     ArraySpec("valid", "valid", _IMAGE, "bool"),
-    ArraySpec("visible_probability", "visible_probability", _IMAGE, "float16", required=False),
+    ArraySpec("visibility", "visibility", _IMAGE, "float16", required=False),
 )
 """Of one anchor; `points` are NaN and the others zero where it is not followed or an earlier anchor has the content."""
 
@@ -41,7 +41,7 @@ class AnchorFields(TypedDict):
     confidence: np.ndarray
     visible: np.ndarray
     valid: np.ndarray
-    visible_probability: NotRequired[np.ndarray]
+    visibility: NotRequired[np.ndarray]
 
 
 class AnchorStore:
@@ -136,14 +136,15 @@ def open_anchor(group: zarr.Group, header: SceneHeader, anchor: int, folder: Pat
     """
     arrays = {}
     for spec in ANCHOR_ARRAYS:
-        if not spec.required and _path(anchor, spec) not in group:
+        path = stored_path(_path(anchor, spec), group)
+        if not spec.required and path not in group:
             continue
         try:
-            array = stored_array(group, _path(anchor, spec))
+            array = stored_array(group, path)
         except ValueError as error:
             raise damaged(folder, str(error)) from error
         if array.shape != header.shape(spec) or array.dtype != header.dtype(spec):
-            raise damaged(folder, f"the array {_path(anchor, spec)} is not {list(header.shape(spec))} {header.dtype(spec)}")
+            raise damaged(folder, f"the array {path} is not {list(header.shape(spec))} {header.dtype(spec)}")
         arrays[spec.field] = array
     return arrays
 
@@ -165,18 +166,16 @@ def copy_anchors(anchors: dict[int, TrackingOverTime], store: AnchorStore, num_f
                 )
                 sure = np.ones(points.shape[:2]) if maps.confidence is None else np.asarray(maps.confidence[index])
                 fields: AnchorFields = {"points": points, "confidence": sure, "visible": visible, "valid": valid}
-                if maps.visible_probability is not None:
-                    fields["visible_probability"] = np.asarray(maps.visible_probability[index])
+                if maps.visibility is not None:
+                    fields["visibility"] = np.asarray(maps.visibility[index])
                 store.write(anchor, index, **fields)
         store.close(anchor, {})
 
 
 def _over_time(arrays: dict[str, zarr.Array], source: Path | None) -> TrackingOverTime:
     lazy = {name: LazyArray(array, source=source) for name, array in arrays.items()}
-    likely = lazy.get("visible_probability")
-    return TrackingOverTime(
-        lazy["points"], lazy["confidence"], lazy["valid"], visible=lazy["visible"], visible_probability=likely
-    )
+    likely = lazy.get("visibility")
+    return TrackingOverTime(lazy["points"], lazy["confidence"], lazy["valid"], visible=lazy["visible"], visibility=likely)
 
 
 def _path(anchor: int, spec: ArraySpec) -> str:

@@ -9,7 +9,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from st4rtrack.io.scene.header import SceneHeader
-from st4rtrack.io.scene.table import ArraySpec
+from st4rtrack.io.scene.table import ArraySpec, stored_path
 from st4rtrack.io.store import open_store, stored_array
 from st4rtrack.types import UserError
 
@@ -51,7 +51,7 @@ def open_group(folder: Path, mode: Literal["r", "r+"]) -> zarr.Group:
 def open_array(folder: Path, group: zarr.Group, header: SceneHeader, spec: ArraySpec) -> zarr.Array:
     """An array of the table, of the shape and type that the header says."""
     try:
-        array = stored_array(group, spec.path)
+        array = stored_array(group, stored_path(spec.path, group))
     except ValueError as error:
         raise damaged(folder, str(error)) from error
     if array.shape != header.shape(spec) or array.dtype != header.dtype(spec):

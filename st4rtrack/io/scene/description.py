@@ -15,7 +15,7 @@ from st4rtrack.io.memory import MAX_PIXELS
 from st4rtrack.io.scene.arrays import damaged
 from st4rtrack.io.scene.header import SceneHeader, plain
 from st4rtrack.io.scene.quality import quality_to_json
-from st4rtrack.io.scene.table import ARRAYS, FRAME_QUALITY, LATE, ArraySpec
+from st4rtrack.io.scene.table import ARRAYS, FRAME_QUALITY, LATE, ArraySpec, current_path
 from st4rtrack.types import PixelMap, QualityReport, UserError
 
 FORMAT = "st4rtrack scene"
@@ -109,6 +109,8 @@ def read_json(folder: Path) -> dict[str, Any]:
             f"{path} has format {data['format_version']}, made by st4rtrack {data.get('st4rtrack_version')}; "
             f"this version reads up to format {FORMAT_VERSION}: upgrade st4rtrack"
         )
+    if isinstance(data.get("arrays"), list):
+        data["arrays"] = [current_path(path) if isinstance(path, str) else path for path in data["arrays"]]
     return data
 
 

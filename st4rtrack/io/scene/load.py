@@ -59,7 +59,7 @@ def scene_of(header: SceneHeader, arrays: Mapping[str, Array]) -> Scene:
             arrays.get("tracking_valid"),
             visible=arrays.get("visible"),
             moving=arrays.get("moving"),
-            visible_probability=arrays.get("visible_probability"),
+            visibility=arrays.get("visibility"),
         ),
         reconstruction=Pointmap(
             arrays["reconstruction_points"],

@@ -69,7 +69,7 @@ def _fields(scene: Scene) -> dict[str, Array | None]:
         "tracking_confidence": scene.tracking.confidence,
         "tracking_valid": scene.tracking.valid,
         "visible": scene.tracking.visible,
-        "visible_probability": scene.tracking.visible_probability,
+        "visibility": scene.tracking.visibility,
         "moving": scene.tracking.moving,
         "reconstruction_points": scene.reconstruction.points_world,
         "reconstruction_confidence": scene.reconstruction.confidence,

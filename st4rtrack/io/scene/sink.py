@@ -29,7 +29,7 @@ class FrameFields(TypedDict):
     tracking_confidence: NotRequired[Array]
     tracking_valid: NotRequired[Array]
     visible: NotRequired[Array]
-    visible_probability: NotRequired[Array]
+    visibility: NotRequired[Array]
     reconstruction_points: Array
     reconstruction_confidence: NotRequired[Array]
     reconstruction_valid: NotRequired[Array]

@@ -12,7 +12,7 @@ from st4rtrack.types import UserError
 STORED_SHARE = 0.85
 """Of the arrays' bytes that is left after compression, measured: points are nearly incompressible."""
 
-SMALLER = "--fps 10 --stop 10s, --size or --points float16"
+SMALLER = "--fps 10 --stop 10s, --size or --dtype-points float16"
 """Options that make a scene smaller."""
 
 

@@ -1,5 +1,6 @@
 """The table of a scene's arrays: which there are, of what shape and type, and which of them a run writes."""
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 
@@ -41,7 +42,7 @@ ARRAYS = (
     ArraySpec("tracking_confidence", "tracking/confidence", _IMAGE, "float32", required=False),
     ArraySpec("tracking_valid", "tracking/valid", _IMAGE, "bool", required=False, default=False),
     ArraySpec("visible", "tracking/visible", _IMAGE, "bool", required=False),
-    ArraySpec("visible_probability", "tracking/visible_probability", _IMAGE, "float16", required=False),
+    ArraySpec("visibility", "tracking/visibility", _IMAGE, "float16", required=False),
     ArraySpec("reconstruction_points", "reconstruction/points", (*_IMAGE, 3), None),
     ArraySpec("reconstruction_confidence", "reconstruction/confidence", _IMAGE, "float32", required=False),
     ArraySpec("reconstruction_valid", "reconstruction/valid", _IMAGE, "bool", required=False, default=False),
@@ -56,3 +57,14 @@ ARRAYS = (
 DEFAULT_FIELDS = tuple(spec.field for spec in ARRAYS if spec.default)
 FRAME_QUALITY = ("reprojection_px", "flow_agreement_px")
 """Fields of the quality of a frame, NaN where unknown: they survive an interrupted run, and scenes of earlier versions lack them."""
+
+
+def current_path(path: str) -> str:
+    """The name of an array today: until version 0.9 the visibility was called `visible_probability`."""
+    return path.replace("visible_probability", "visibility")
+
+
+def stored_path(path: str, stored: Container[str]) -> str:
+    """The name under which a file stores an array, which `current_path` maps to `path`."""
+    former = path.replace("visibility", "visible_probability")
+    return former if path not in stored and former in stored else path

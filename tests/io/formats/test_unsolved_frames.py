@@ -28,7 +28,7 @@ def test_tracks_in_an_unsolved_frame_are_not_visible(scene: Scene) -> None:
     for frame in (None, 0, UNSOLVED):
         tracks = scene.tracks(np.array([[8.0, 12.0], [20.0, 18.0]]), frame=frame)
         assert not tracks.visible[UNSOLVED].any()
-        assert tracks.visible_probability is None or not tracks.visible_probability[UNSOLVED].any()
+        assert tracks.visibility is None or not tracks.visibility[UNSOLVED].any()
 
 
 def test_ply_leaves_an_unsolved_frame_out(scene: Scene, tmp_path: Path) -> None:

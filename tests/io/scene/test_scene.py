@@ -39,7 +39,7 @@ def frame_of(scene: Scene, t: int) -> dict[str, Any]:
         "tracking_points": scene.tracking.points_world[t],
         "tracking_confidence": scene.tracking.confidence[t],
         "visible": scene.tracking.visible[t],
-        "visible_probability": scene.tracking.visible_probability[t],
+        "visibility": scene.tracking.visibility[t],
         "reconstruction_points": scene.reconstruction.points_world[t],
         "reconstruction_confidence": scene.reconstruction.confidence[t],
         "world_from_camera": scene.cameras.world_from_camera[t],
@@ -114,8 +114,8 @@ def test_tracks_of_a_scene_on_disk(tmp_path) -> None:
     wanted, got = scene.tracks(query_px), load_scene(tmp_path).tracks(query_px)
     np.testing.assert_array_equal(got.points_world, wanted.points_world)
     np.testing.assert_array_equal(got.visible, wanted.visible)
-    np.testing.assert_array_equal(got.visible_probability, wanted.visible_probability)
-    assert ((wanted.visible_probability > 0.5) == wanted.visible).all()
+    np.testing.assert_array_equal(got.visibility, wanted.visibility)
+    assert ((wanted.visibility > 0.5) == wanted.visible).all()
 
 
 def test_what_is_unknown_stays_unknown_and_truth_keeps_its_mask(tmp_path) -> None:
@@ -164,7 +164,7 @@ def test_layout_on_disk(tmp_path) -> None:
         "tracking/points": ("float32", (3, 6, 8, 3), (1, 6, 8, 3)),
         "tracking/confidence": ("float32", (3, 6, 8), (1, 6, 8)),
         "tracking/visible": ("bool", (3, 6, 8), (1, 6, 8)),
-        "tracking/visible_probability": ("float16", (3, 6, 8), (1, 6, 8)),
+        "tracking/visibility": ("float16", (3, 6, 8), (1, 6, 8)),
         "tracking/moving": ("bool", (6, 8), (6, 8)),
         "reconstruction/points": ("float32", (3, 6, 8, 3), (1, 6, 8, 3)),
         "reconstruction/confidence": ("float32", (3, 6, 8), (1, 6, 8)),
@@ -311,11 +311,25 @@ def test_a_mask_of_motion_for_every_frame(tmp_path) -> None:
 
 def test_a_scene_without_probabilities_is_read(tmp_path) -> None:
     scene = synthetic_scene()
-    scene.tracking.visible_probability = None
+    scene.tracking.visibility = None
     save_scene(scene, tmp_path)
     found = load_scene(tmp_path)
-    assert found.tracking.visible_probability is None
-    assert found.tracks(np.array([[3.0, 7.0]])).visible_probability is None
+    assert found.tracking.visibility is None
+    assert found.tracks(np.array([[3.0, 7.0]])).visibility is None
+
+
+def test_load_scene_with_visibility_under_its_former_name_gives_the_same(tmp_path) -> None:
+    scene = synthetic_scene()
+    scene.anchors = {2: dataclasses.replace(scene.tracking, valid=np.ones(scene.rgb.shape[:3], bool))}
+    save_scene(scene, tmp_path)
+    for folder in (tmp_path / "scene.zarr/tracking", tmp_path / "scene.zarr/anchors/000002"):
+        (folder / "visibility").rename(folder / "visible_probability")
+    text = (tmp_path / "scene.json").read_text()
+    (tmp_path / "scene.json").write_text(text.replace("tracking/visibility", "tracking/visible_probability"))
+    loaded = load_scene(tmp_path)
+    np.testing.assert_array_equal(loaded.tracking.visibility, scene.tracking.visibility)
+    np.testing.assert_array_equal(loaded.anchors[2].visibility, scene.tracking.visibility)
+    assert prepare_folder(tmp_path, header_of(scene)) == "done"
 
 
 def test_killed_while_replacing_an_old_scene(tmp_path, monkeypatch) -> None:

@@ -23,7 +23,7 @@ def scene_with_anchor() -> Scene:
     valid = np.isfinite(points[..., 0]) & (rng.random(shape[1:]) < 0.5)
     likely = np.where(valid, rng.random(shape), 0).astype(np.float16)
     scene.anchors[ANCHOR] = TrackingOverTime(
-        points, np.where(valid, 2.0, 0.0).astype(np.float32), valid, visible=likely > 0.5, visible_probability=likely
+        points, np.where(valid, 2.0, 0.0).astype(np.float32), valid, visible=likely > 0.5, visibility=likely
     )
     return scene
 
@@ -31,7 +31,7 @@ def scene_with_anchor() -> Scene:
 def assert_same_anchors(a: Scene, b: Scene) -> None:
     assert list(a.anchors) == list(b.anchors)
     for frame, maps in a.anchors.items():
-        for name in ("points_world", "confidence", "valid", "visible", "visible_probability"):
+        for name in ("points_world", "confidence", "valid", "visible", "visibility"):
             np.testing.assert_array_equal(np.asarray(getattr(maps, name)), np.asarray(getattr(b.anchors[frame], name)))
 
 
@@ -47,10 +47,10 @@ def test_anchors_come_back_from_a_folder_and_from_a_copy_of_it(tmp_path: Path) -
 
 def test_anchors_of_earlier_versions_have_no_probability(tmp_path: Path) -> None:
     scene = scene_with_anchor()
-    scene.anchors[ANCHOR].visible_probability = None
+    scene.anchors[ANCHOR].visibility = None
     save_scene(scene, tmp_path / "scene")
     loaded = load_scene(tmp_path / "scene")
-    assert loaded.anchors[ANCHOR].visible_probability is None
+    assert loaded.anchors[ANCHOR].visibility is None
     pixel = np.argwhere(np.asarray(scene.anchors[ANCHOR].visible[ANCHOR]))[0][::-1] + 0.5
     query_px = scene.pixel_map.source_from_network(pixel[None])
     assert loaded.tracks(query_px, frame=ANCHOR).points_world.shape == (len(scene), 1, 3)

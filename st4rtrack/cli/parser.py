@@ -1,0 +1,128 @@
+"""From arguments to the call of a function: its signature and docstring are the command line (tyro)."""
+
+import dataclasses
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+METAVARS = {
+    "anchor": "N",
+    "batch_size": "N",
+    "cameras": "PATH",
+    "data": "DIR",
+    "depth": "PATH",
+    "depth_prior": "PRIOR",
+    "frames": "N...",
+    "hold_s": "SECONDS",
+    "megabytes": "MB",
+    "turn_deg": "DEGREES",
+    "width_in": "INCHES",
+    "dtype_points": "DTYPE",
+    "fps": "RATE",
+    "intrinsics": "VALUES",
+    "known_distance": "VALUES",
+    "learning_rate": "RATE",
+    "on_non_finite": "ACTION",
+    "queries": "FILE",
+    "scenes": "SCENE...",
+    "start": "TIME",
+    "stop": "TIME",
+    "videos": "VIDEO...",
+    "workers": "N",
+}
+"""What help shows for the value of an option or for a positional argument, unless its type or its own name says it."""
+RENAMED = {
+    "run": {"--points": "--dtype-points"},
+    "batch": {"--points": "--dtype-points"},
+    "export": {"--points": "--max-points", "--tracks": "--max-tracks"},
+}
+"""Options that had another name in an earlier version, by command."""
+
+
+def call(commands: Mapping[str, Callable[..., Any]], arguments: Sequence[str], *, prog: str, description: str) -> None:
+    """Calls the command that the arguments name; the parser itself ends with exit code 2."""
+    parse: Callable[..., Any] = tyro.extras.subcommand_cli_from_dict
+    shown = {name: described(command) for name, command in commands.items()}
+    parse(shown, prog=prog, description=description, args=arguments or ["--help"], config=(tyro.conf.OmitArgPrefixes,))
+
+
+def call_one(command: Callable[..., Any], arguments: Sequence[str], *, prog: str) -> None:
+    """Calls a command that has its parser to itself."""
+    tyro.cli(described(command), prog=prog, args=arguments, config=(tyro.conf.OmitArgPrefixes,))
+
+
+def refuse_renamed(arguments: Sequence[str]) -> None:
+    """Refuses an option by its former name.
+
+    Raises:
+        UserError: names the new one.
+    """
+    former = RENAMED.get(arguments[0], {}) if arguments else {}
+    for name in (argument.partition("=")[0] for argument in arguments):
+        if name in former:
+            from st4rtrack.types import UserError
+
+            raise UserError(f"{name} of {arguments[0]} was renamed; use {former[name]}")
+
+
+@functools.cache
+def described(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function for tyro: names of things instead of types in its help, no default where there is none."""
+
+    def called(*arguments: Any, **options: Any) -> Any:
+        return command(*arguments, **options)
+
+    called.__doc__ = command.__doc__
+    called.__annotations__ = hints = _annotated(typing.get_type_hints(command, include_extras=True))
+    parameters = inspect.signature(command).parameters.values()
+    called.__signature__ = inspect.Signature([entry.replace(annotation=hints[entry.name]) for entry in parameters])  # pyright: ignore[reportFunctionMemberAccess]
+    return called
+
+
+def _annotated(hints: dict[str, Any]) -> dict[str, Any]:
+    return {name: _shown(name, hint) for name, hint in hints.items() if name != "return"}
+
+
+def _shown(name: str, hint: Any) -> Any:
+    """The hint with the configuration that names the value in help."""
+    if dataclasses.is_dataclass(hint):
+        _describe_fields(hint)
+        return hint
+    words = [word for kind in _kinds(hint) if typing.get_origin(kind) is Literal for word in typing.get_args(kind)]
+    shown = functools.partial(_default, words=words)
+    return Annotated[hint, tyro.conf.arg(metavar=_metavar(name, hint), help_behavior_hint=shown)]
+
+
+@functools.cache
+def _describe_fields(options: Any) -> None:
+    options.__annotations__ = _annotated(typing.get_type_hints(options, include_extras=True))
+
+
+def _default(label: str, words: Sequence[str]) -> str:
+    """What follows the description: the words that an option can be, and its default where it has one."""
+    default = [] if label in ("None", "False", "", "''") else [f"default: {label}"]
+    parts = "; ".join([*([", ".join(words)] if words else []), *default])
+    return f"({parts})" if parts else ""
+
+
+def _metavar(name: str, hint: Any) -> str | None:
+    """What stands for the value in help; `None` for flags, and where the function itself says it."""
+    metadata = getattr(hint, "__metadata__", ())
+    kinds = [kind for kind in _kinds(hint) if kind is not type(None)]
+    if kinds == [bool] or any(getattr(entry, "metavar", None) for entry in metadata):
+        return None
+    typed = {} if tyro.conf.Positional in metadata else {int: "N", float: "X", Path: "PATH"}
+    return METAVARS.get(name) or typed.get(kinds[0], name.upper())
+
+
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    """The alternatives of a type, without its annotations."""
+    bare = typing.get_args(hint)[0] if getattr(hint, "__metadata__", None) else hint
+    is_union = typing.get_origin(bare) in (typing.Union, types.UnionType)
+    return typing.get_args(bare) if is_union else (bare,)
