@@ -5,7 +5,15 @@ from functools import cache
 
 import numpy as np
 
-from st4rtrack.classical.anchored import MIN_ZOOM_VOTES, SURVEY_FRAMES, AnchoredGeometry, SolveCameras, StepFlow, motion_of
+from st4rtrack.classical.anchored import (
+    MIN_SURVEY_FRAMES,
+    MIN_ZOOM_VOTES,
+    SURVEY_FRAMES,
+    AnchoredGeometry,
+    SolveCameras,
+    StepFlow,
+    motion_of,
+)
 from st4rtrack.classical.camera_motion import CameraMotion
 from st4rtrack.classical.frame_checks import FrameChecks
 from st4rtrack.classical.given import Given, Units
@@ -126,19 +134,21 @@ class Outward:
             yield from list(self._video.frames(max(0, stop - FRAMES_AT_ONCE), stop))[::-1]
 
     def _surveyed(self) -> AnchoredGeometry:
-        """From the frames after the anchor, or from those before it where only they show parallax or are usable at all."""
+        """From the frames after the anchor, or from those before it where only they show parallax, are usable or are many."""
         after, before = self._near
         found = self._survey_along(after)
         if found.surveyed is not None or not len(before):
             return found
         other = self._survey_along(before)
-        return other if other.surveyed is not None or found.motion is None else found
+        few = other.motion is not None and len(after) < min(MIN_SURVEY_FRAMES, len(before))
+        return other if other.surveyed is not None or found.motion is None or few else found
 
     def _motion_alone(self) -> CameraMotion | None:
         """Camera motion for a network without hints."""
         after, before = self._near
         static = None if self._given is None or self._given.static is None else self._given.static(self._anchor_index)
-        return motion_of(self._anchor_rgb, [rgb for _, rgb in self._usable(after if len(after) else before)], static)
+        way = after if len(after) >= min(MIN_SURVEY_FRAMES, len(before)) else before
+        return motion_of(self._anchor_rgb, [rgb for _, rgb in self._usable(way)], static)
 
     @property
     def _near(self) -> tuple[range, range]:

@@ -186,6 +186,14 @@ def test_depth_that_the_anchor_has_none_of_is_said(clip: ProceduralClip) -> None
         reconstructed(spoiled(clip), Known(depth=depth))
 
 
+@pytest.mark.parametrize("with_geometry", [True, False])
+def test_outward_few_frames_after_the_anchor_do_not_decide_the_camera_motion(with_geometry: bool) -> None:
+    rgb = walk(10).rgb
+    rgb[-1] = rgb[-2]
+    outward = Outward(open_video(rgb), 8, rgb[8], with_geometry=with_geometry, solve=lambda parallax: None)
+    assert outward.motion is not None and outward.motion.kind == "general"
+
+
 def test_known_cameras_and_depth_go_into_the_hints() -> None:
     video = walk(12)
     unit = 2.5

@@ -143,6 +143,7 @@ FACTS = {
     "count": 4,
     "needed": 13,
     "percent": 25.0,
+    "unknown": "the focal length",
     "ratio": 9.0,
     "error_px": 7.0,
     "asked": 0,
