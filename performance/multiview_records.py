@@ -27,10 +27,12 @@ def records(scene: Scene) -> np.ndarray:
     """Frames of a scene with enough measured depth."""
     found = []
     height, width = scene.rgb.shape[1:3]
+    source = scene.reconstruction.source
+    assert scene.quality is not None and source is not None
     focal_is_measured = scene.quality.focal_source == "video"
     for index in range(0, len(scene.rgb), FRAME_STEP):
-        known = np.asarray(scene.reconstruction.source[index]) == DepthSource.MEASURED
-        if not scene.cameras.solved[index] or known.mean() < MIN_KNOWN:
+        known = np.asarray(source[index]) == DepthSource.MEASURED
+        if not scene.solved_frames[index] or known.mean() < MIN_KNOWN:
             continue
         camera_from_world = invert_rigid(np.asarray(scene.cameras.world_from_camera[index]))
         depth = transform_maps(camera_from_world, np.asarray(scene.reconstruction.points_world[index]))[..., 2]
@@ -57,6 +59,7 @@ def main() -> None:
         except UserError as error:
             print(name, error, flush=True)
             continue
+        assert scene.quality is not None
         good = scene.quality.parallax == "good" and scene.quality.reliable
         found = records(scene) if good else np.zeros(0)
         print(f"{name}: parallax {scene.quality.parallax}, {len(found)} frames", flush=True)

@@ -21,7 +21,7 @@ STAGES = (
     ("hints", "st4rtrack.model.network", "estimate_hints"),
     ("points", "st4rtrack.pipeline.pointmaps", "predict_batch"),
     ("points", "st4rtrack.pipeline.pointmaps", "encode_anchor"),
-    ("solver", "st4rtrack.pipeline.source", "solved_cameras"),
+    ("solver", "st4rtrack.hints.provider", "solved_cameras"),
     ("prior", "st4rtrack.hints.depth_prior.builtin.BuiltinPrior", "__call__"),
     ("geometry", "st4rtrack.hints.steps.StepFlows", "chain"),
     ("static_depth", "st4rtrack.hints.fused", "static_depth"),

@@ -196,8 +196,8 @@ class FusedGeometry:
         triangulated, error = (
             np.where(triangulated > 0, here, before) for here, before in ((triangulated, carried), (error, carried_error))
         )
-        given = (depth > 0) & self._geometry.depth_is_given
-        return np.where(given, depth, triangulated), np.where(given, log_error, error)
+        known = (depth > 0) & self._geometry.depth_is_known
+        return np.where(known, depth, triangulated), np.where(known, log_error, error)
 
     def _with_points(self, index: int, depth: np.ndarray, log_error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Measured depth with the solver's points where nothing else is known."""

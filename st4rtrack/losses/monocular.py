@@ -60,9 +60,9 @@ class MonocularLoss:
     Attributes:
         total: weighted sum.
         relative: mean absolute residual of normalised inverse depth, invariant to scale and shift.
-        gradient: its gradient over four scales.
+        gradient: its gradient over four scales; counts as far as the depth is better than constant.
         log_depth: mean |log-depth residual| after the median, of `scaled` pictures.
-        log_gradient: its gradient over four scales.
+        log_gradient: its gradient over four scales, likewise.
         error: negative log-likelihood of these residuals under the expected error (Laplace).
         focal: negative log-likelihood of the log focal length (Laplace), plus its absolute error.
     """
@@ -89,11 +89,14 @@ def monocular_loss(prediction: MonocularDepth, truth: MonocularTruth, config: Mo
     weight = (near * pixels).sum().clamp(min=1)
     magnitude = log_residual.detach().abs()
     likelihood = magnitude * torch.exp(-prediction.log_error) + prediction.log_error
+    relative = _mean_per_picture(residual.abs(), valid * pixels)
+    # constant depth has a relative error of 1: near it, the gradient terms would only flatten the depth, and the head dies
+    shaped = (2 * (1 - relative.detach())).clamp(0, 1)
     terms = {
-        "relative": _mean_per_picture(residual.abs(), valid * pixels),
-        "gradient": gradient_term(residual, valid),
+        "relative": relative,
+        "gradient": shaped * gradient_term(residual, valid),
         "log_depth": (bounded.abs() * near * pixels).sum() / weight * truth.scaled.float().mean(),
-        "log_gradient": gradient_term(bounded, near),
+        "log_gradient": shaped * gradient_term(bounded, near),
         "error": (likelihood * near * pixels).sum() / weight,
         "focal": _focal_term(prediction, truth.log_focal),
     }

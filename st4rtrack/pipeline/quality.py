@@ -15,10 +15,10 @@ from st4rtrack.classical.survey import FINER_STEPS, FOCALS
 from st4rtrack.geometry.camera import pixel_grid, project_world
 from st4rtrack.geometry.transforms import rotation_angle
 from st4rtrack.geometry.vectors import length
+from st4rtrack.hints.outward import Outward
 from st4rtrack.io.scene import SceneSink
 from st4rtrack.pipeline.cameras import FOCAL_RANGE
 from st4rtrack.pipeline.motion import MOVES, displacement
-from st4rtrack.pipeline.outward import Outward
 from st4rtrack.pipeline.quality_warnings import cut_warning, quality_warning
 from st4rtrack.pipeline.tracks import WELL_RETURNED
 from st4rtrack.types import FocalSource, Parallax, PixelMap, QualityReport, QualityWarning, TwoPointmaps, Video

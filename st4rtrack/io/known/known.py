@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,14 @@ from st4rtrack.io.known.intrinsics import intrinsics_of_cameras, read_intrinsics
 from st4rtrack.io.known.maps import open_depth, open_mask
 from st4rtrack.io.known.matrices import require_cameras
 from st4rtrack.io.known.pixels import SourceSize
-from st4rtrack.types import PixelMap, UserError, Video
+from st4rtrack.types import KnownVideo, PixelMap, UserError, Video
 
 logger = logging.getLogger(__name__)
 
 LARGEST_OFFSET = 0.02
 """Of the principal point from the image centre, as a share of the long side, without a warning."""
 
-Given = str | Path | np.ndarray
+KnownValue = str | Path | np.ndarray
 SOLVER = "solver"
 """In place of a file of cameras: cameras and focal length by the global solver."""
 
@@ -44,11 +43,11 @@ class Known:
         known_distance: "u1,v1,u2,v2=metres", two source pixels of the anchor frame and how far apart they are in the world.
     """
 
-    intrinsics: Given | None = None
-    cameras: Given | None = None
-    depth: Given | None = None
+    intrinsics: KnownValue | None = None
+    cameras: KnownValue | None = None
+    depth: KnownValue | None = None
     depth_per_unit: float | None = None
-    static_mask: Given | None = None
+    static_mask: KnownValue | None = None
     metres_per_unit: float | None = None
     known_distance: str | None = None
 
@@ -79,34 +78,6 @@ class Known:
         )
 
 
-@dataclass(frozen=True)
-class KnownVideo:
-    """What is known of the T frames of a video at network size.
-
-    Attributes:
-        intrinsics: [T, 3, 3] network pixels, or `None`.
-        world_from_camera: [T, 4, 4] in the file's unit, the anchor exactly the identity, NaN where unknown; or `None`.
-        depth: z-depth [H, W] float32 of a frame in the file's unit, 0 where unknown; or `None`.
-        static: [H, W] bool of a frame; or `None`.
-        metres_per_unit: or `None`.
-        distance: two network pixels [2, 2] of the anchor and the metres between; or `None`.
-        said: what was given, plain values: a scene keeps it, and a continued run compares it.
-    """
-
-    intrinsics: np.ndarray | None
-    world_from_camera: np.ndarray | None
-    depth: Callable[[int], np.ndarray] | None
-    static: Callable[[int], np.ndarray] | None
-    metres_per_unit: float | None
-    distance: tuple[np.ndarray, float] | None
-    said: dict[str, Any]
-
-    @property
-    def focal_px(self) -> float | None:
-        """One focal length for methods that know no other: of square pixels, of the first frame."""
-        return None if self.intrinsics is None else float(np.sqrt(self.intrinsics[0, 0, 0] * self.intrinsics[0, 1, 1]))
-
-
 def known_of_video(known: Known, video: Video, pixel_map: PixelMap, network: tuple[int, int], anchor_index: int) -> KnownVideo:
     """Reads what is known of the frames of a video.
 
@@ -134,13 +105,15 @@ def known_of_video(known: Known, video: Video, pixel_map: PixelMap, network: tup
     depth = None if known.depth is None else open_depth(known.depth, per_unit=known.depth_per_unit)
     mask = None if known.static_mask is None else open_mask(known.static_mask)
     return KnownVideo(
-        intrinsics,
-        None if cameras is None else _of_anchor(cameras, video, anchor_index),
-        None if depth is None else depth.of_video(video, source, network),
-        None if mask is None else mask.of_video(video, source, network),
-        _positive(known.metres_per_unit),
-        None if known.known_distance is None else _distance(known.known_distance, source, network),
-        _said(known, {"depth": depth and depth.digest, "static_mask": mask and mask.digest}),
+        # one focal length for methods that know no other: of square pixels, of the first frame
+        focal_px=None if intrinsics is None else float(np.sqrt(intrinsics[0, 0, 0] * intrinsics[0, 1, 1])),
+        intrinsics=intrinsics,
+        world_from_camera=None if cameras is None else _of_anchor(cameras, video, anchor_index),
+        depth=None if depth is None else depth.of_video(video, source, network),
+        static=None if mask is None else mask.of_video(video, source, network),
+        metres_per_unit=_positive(known.metres_per_unit),
+        distance=None if known.known_distance is None else _distance(known.known_distance, source, network),
+        said=_said(known, {"depth": depth and depth.digest, "static_mask": mask and mask.digest}),
     )
 
 
@@ -155,7 +128,7 @@ def _warn_if_off_centre(intrinsics: np.ndarray, pixel_map: PixelMap, network: tu
         )
 
 
-def _cameras(given: Given) -> CameraFile:
+def _cameras(given: KnownValue) -> CameraFile:
     if isinstance(given, np.ndarray):
         return CameraFile("the array of cameras", require_cameras(given, "the array of cameras"))
     return read_cameras(Path(given))
