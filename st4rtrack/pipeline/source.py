@@ -13,10 +13,10 @@ from st4rtrack.hints.depth_prior import DepthPrior, open_depth_prior
 from st4rtrack.hints.frames import GreyFrames
 from st4rtrack.hints.fused import FusedGeometry
 from st4rtrack.hints.steps import StepFlows
-from st4rtrack.io.known.known import Known
 from st4rtrack.io.known.pixels import SourceSize
 from st4rtrack.model.checkpoint import is_embedded
 from st4rtrack.model.network import St4RTrack
+from st4rtrack.options import KnownGeometry
 from st4rtrack.pipeline.outward import Outward
 from st4rtrack.pipeline.pointmaps import NetworkPointmaps, PointmapSource
 from st4rtrack.pipeline.preparation import PreparedVideo
@@ -41,7 +41,7 @@ def chosen_prior(word: str, model: St4RTrack, source: Video, prepared: PreparedV
     return open_depth_prior(word, prepared.video, source_size=size, device=str(model.device))
 
 
-def with_solved_cameras(known: Known, source: Video, anchor_index: int) -> Known:
+def with_solved_cameras(known: KnownGeometry, source: Video, anchor_index: int) -> KnownGeometry:
     """What the user knows, with the cameras of the global solver where `cameras` asks for them; its focal length where none is given.
 
     Raises:
