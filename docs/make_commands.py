@@ -14,6 +14,7 @@ import docstring_parser
 
 from st4rtrack.cli.export import export, format_command
 from st4rtrack.cli.main import BENCH, COMMANDS, DESCRIPTION, EVERYWHERE
+from st4rtrack.cli.parser import HIDDEN, NAMES
 from st4rtrack.formats import FORMATS
 
 HEAD = """# Commands
@@ -87,15 +88,16 @@ def export_section() -> str:
 
 def group(options: Any) -> list[str]:
     """The rows of options that several commands have."""
-    described = docstring_parser.parse_from_object(options)
-    meaning = {entry.arg_name: entry.description or "" for entry in described.params}
+    described = [docstring_parser.parse_from_object(each) for each in reversed(options.__mro__[:-1])]
+    meaning = {entry.arg_name: entry.description or "" for each in described for entry in each.params}
     hints = typing.get_type_hints(options, include_extras=True)
-    return [row(field.name, hints[field.name], field.default, meaning[field.name]) for field in dataclasses.fields(options)]
+    shown = [field for field in dataclasses.fields(options) if field.name not in HIDDEN]
+    return [row(field.name, hints[field.name], field.default, meaning[field.name]) for field in shown]
 
 
 def row(name: str, hint: Any, default: Any, meaning: str) -> str:
     """An option in the table."""
-    names = [f"`{alias}`" for alias in aliases(hint)] + [f"`--{name.replace('_', '-')}`"]
+    names = [f"`{alias}`" for alias in aliases(hint)] + [f"`--{NAMES.get(name, name.replace('_', '-'))}`"]
     return f"| {', '.join(names)} | {shown(default)} | {told(meaning)}{choices(hint)} |"
 
 

@@ -15,10 +15,10 @@ from st4rtrack.geometry.align import median_scale
 from st4rtrack.geometry.camera import pixel_grid, unproject
 from st4rtrack.geometry.sampling import sample_map
 from st4rtrack.geometry.transforms import rotation_angle, transform_maps
-from st4rtrack.io.known.known import Known
 from st4rtrack.io.worldtrack import WorldTrackSequence, find_worldtrack, read_worldtrack
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack
+from st4rtrack.options import KnownGeometry
 from st4rtrack.pipeline.reconstruct import reconstruct
 from st4rtrack.types import Scene
 
@@ -34,9 +34,9 @@ KINDS: dict[str, tuple[str, ...]] = {
 FIGURES = ("tracks m", "moving m", "points m", "camera deg", "camera m", "scale %")
 
 
-def knowledge(sequence: WorldTrackSequence, names: Sequence[str]) -> Known:
+def knowledge(sequence: WorldTrackSequence, names: Sequence[str]) -> KnownGeometry:
     """The truth of a sequence, as a user would give it."""
-    return Known(
+    return KnownGeometry(
         intrinsics=sequence.intrinsics if "intrinsics" in names else None,
         cameras=sequence.world_from_camera if "cameras" in names else None,
         depth=sequence.read_depth() if "depth" in names else None,

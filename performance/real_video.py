@@ -7,7 +7,6 @@ beside it, its figures stand in parentheses. Pictures go to `--pictures`. docs/r
 """
 
 import argparse
-import inspect
 import json
 import logging
 import math
@@ -325,8 +324,6 @@ def options() -> argparse.Namespace:
     unknown = set(chosen.only.split(",")) - set(PARTS)
     if unknown:
         parser.error(f"unknown part {sorted(unknown)[0]!r}; --only takes {', '.join(PARTS)}")
-    if chosen.depth_prior is not None and "depth_prior" not in inspect.signature(reconstruct).parameters:
-        parser.error("this version of reconstruct() has no depth prior; leave out --depth-prior")
     return chosen
 
 

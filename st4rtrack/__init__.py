@@ -10,11 +10,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from st4rtrack.formats import export as export
-    from st4rtrack.io.known.known import Known as Known
     from st4rtrack.io.scene import load_scene as load_scene
     from st4rtrack.io.scene import save_scene as save_scene
     from st4rtrack.model.checkpoint import load_model as load_model
     from st4rtrack.model.network import St4RTrack as St4RTrack
+    from st4rtrack.options import KnownGeometry as KnownGeometry
     from st4rtrack.pipeline.reconstruct import reconstruct as reconstruct
     from st4rtrack.types import Cameras as Cameras
     from st4rtrack.types import Pointmap as Pointmap
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _HOME = {
     "load_model": "st4rtrack.model.checkpoint",
     "St4RTrack": "st4rtrack.model.network",
-    "Known": "st4rtrack.io.known.known",
+    "KnownGeometry": "st4rtrack.options",
     "reconstruct": "st4rtrack.pipeline.reconstruct",
     "save_scene": "st4rtrack.io.scene",
     "load_scene": "st4rtrack.io.scene",

@@ -15,6 +15,7 @@ ROOT = Path(st4rtrack.__file__).parent
 LAYERS = {
     "geometry": 0,
     "types": 1,
+    "options": 1,
     "preprocess": 2,
     "io": 2,
     "classical": 2,

@@ -54,15 +54,11 @@ def step_loss(model: St4RTrack, video: AdaptVideo, batch: Batch, config: AdaptCo
         still = _unmeasured_tracks(video, solved, points, seen, measured)
         # of what moves both branches guess, and the reconstruction the worse: it has no content of its own to start from
         agree = seen.inside & (measured | torch.from_numpy(~video.moving[points]).to(measured.device))
+    centre_px = seen.tracks_px.new_tensor([video.inputs.size[1] / 2, video.inputs.size[0] / 2])
     found = adaptation_loss(
         loss,
-        projected_px=project_everywhere(seen.in_camera, solved.intrinsics),
-        tracks_px=seen.tracks_px,
-        visible=seen.visible,
-        centre_px=seen.tracks_px.new_tensor([video.inputs.size[1] / 2, video.inputs.size[0] / 2]),
-        tracking_points=seen.tracking_points,
-        reconstruction_points=seen.reconstruction_points,
-        both_visible=agree,
+        trajectory=(project_everywhere(seen.in_camera, solved.intrinsics), seen.tracks_px, seen.visible, centre_px),
+        alignment=(seen.tracking_points, seen.reconstruction_points, agree),
         **depths,
         held=Held(*_reconstruction(maps, video, batch.frames, everywhere=config.freeze == "anchored"), still),
     )

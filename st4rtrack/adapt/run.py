@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Unpack
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from st4rtrack.adapt.result import Adaptation
 from st4rtrack.adapt.state import Learning
 from st4rtrack.adapt.teachers import DepthTeacher, TrackTeacher, open_teachers
 from st4rtrack.hints.provider import takes_hints
-from st4rtrack.io.known.known import Known, KnownVideo, known_of_video
+from st4rtrack.io.known.known import KnownVideo, known_of_video
 from st4rtrack.io.known.pixels import SourceSize
 from st4rtrack.io.lock import locked
 from st4rtrack.io.video import open_video
@@ -35,7 +35,8 @@ from st4rtrack.losses.adaptation import NAMED, AdaptationLoss
 from st4rtrack.model.checkpoint import Base, find_base, load_model, save_changes, save_model
 from st4rtrack.model.device import choose_dtype
 from st4rtrack.model.network import St4RTrack
-from st4rtrack.pipeline.reconstruct import Selection, reconstruct
+from st4rtrack.options import AdaptOptions, FrameSelection, KnownGeometry, with_keywords
+from st4rtrack.pipeline.reconstruct import reconstruct
 from st4rtrack.preprocess import stretch_to_network_size, to_network_size
 from st4rtrack.render.adaptation import Plot, write_adaptation
 from st4rtrack.render.curves import BLUE, Curve
@@ -70,21 +71,13 @@ def adapt_videos(
     *,
     output: str | Path | None = None,
     model: str | Path | St4RTrack = "tiny",
-    tracks: str | TrackTeacher = "flow",
-    depth: str | DepthTeacher = "triangulation",
     config: AdaptConfig | Mapping[str, Any] = MappingProxyType({}),
-    loss: AdaptationLoss | str = "auto",
-    without: Sequence[str] = (),
-    known: Known | None = None,
-    batch_size: int | None = None,
-    size: int | None = None,
-    fit: Literal["crop", "stretch"] = "crop",
-    device: str = "auto",
-    changes_only: bool = False,
-    scenes: Literal["first", "all", "none"] = "first",
+    known: KnownGeometry | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
-    **selection: Unpack[Selection],
+    options: AdaptOptions = AdaptOptions(),
+    frames: FrameSelection = FrameSelection(),
+    **keywords: Any,
 ) -> Adaptation:
     """Adapts a model to one video, or one model to several (paper section 3.3, "instance" and "domain").
 
@@ -92,49 +85,45 @@ def adapt_videos(
         videos: each as `reconstruct` takes it. The first of the chosen frames is the anchor.
         output: the checkpoint, a `.safetensors` file; default NAME_adapted.safetensors in the current folder.
         model: the base, as `load_model` takes it, or a network, which is copied.
-        tracks, depth: the teachers, in the words of `st4rtrack adapt`, where {name} in a path stands for that of the video; or objects.
-        config: the optimisation, or some fields of `AdaptConfig`: then the learning rate, what is frozen, how much what moves counts and
-            the precision are, if they are not among them, what suits the model and the device.
-        loss: what is learnt from, or its name among `losses.adaptation.NAMED`; "auto": what suits the model.
-        without: terms to leave out: "trajectory", "depth", "alignment", "held".
-        known: intrinsics and cameras that are known, of every video; {name} in a path as above. They are not estimated then.
-        batch_size: frames per step; default by size and device, at most that of `config`.
-        size, fit: of the frames at the network, as of `reconstruct`.
-        device: as of `load_model`.
-        changes_only: store only the tensors that changed, with the base's name and hash.
-        scenes: write what the base and the adapted model make of the first video, of all, or of none.
+        config: the optimisation, or some fields of `AdaptConfig` in place of those of `options`. By default the learning rate, what is
+            frozen, the weight of dynamic points and the precision are those that suit the model and the device.
+        known: known intrinsics and cameras of every video, which are not estimated then; {name} in a path is the video's.
         overwrite: replace an output, and start again where there is an unfinished adaptation.
         progress: called with (steps done, steps in all).
-        selection: which frames, as of `reconstruct`.
+        options: teachers, loss, frozen parts and the others of `AdaptOptions`; `tracks`, `depth` and `loss` may be objects too.
+        frames: the frames of each video to process.
+        keywords: fields of `options` and `frames` by name: `adapt_videos(["a.mp4"], steps=100, stop=50)`.
     Returns:
         The adapted network, its files and figures. Where nothing was gained it is the base.
     Raises:
         UserError: a video, an option or a file cannot be used, or another process writes to the output.
         KeyboardInterrupt: passed on; the same call goes on where it was.
     """
-    opened = _opened(videos, selection)
+    options, frames = with_keywords("adapt_videos", keywords, options, frames)
+    opened = _opened(videos, frames)
     places = _places(output, opened, overwrite)
     with locked(places.report):
         for left in places.report.glob(f"{_INPUTS}*"):
             shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
-        network, base = _base(model, device, changes_only)
-        config = config if isinstance(config, AdaptConfig) else _config(network, config)
-        loss = _loss(loss, without, network, config)
-        tasks = [_task(video, network, size, fit, (tracks, depth), batch_size, config, known) for video in opened]
+        network, base = _base(model, options.device, options.changes_only)
+        config = config if isinstance(config, AdaptConfig) else _config(network, {**options.config(), **config})
+        without = options.without.split(",") if isinstance(options.without, str) and options.without else options.without
+        loss = _loss(options.loss, without, network, config)
+        tasks = [_task(video, network, options, config, known) for video in opened]
         if not (loss.trajectory or loss.alignment or (loss.depth and any(task.depth for task in tasks))):
             raise UserError("nothing is left to learn from: every term of the loss is left out, or has no teacher")
-        options = _options(network, tasks, config, loss, fit)
+        stored = _options(network, tasks, config, loss, options.fit)
         if overwrite:
             places.state.unlink(missing_ok=True)
         # frames are chosen already, and sides fitted: reconstruct leaves them as they are
-        shown = {"first": tasks[:1], "all": tasks, "none": []}[scenes]
-        before = [_scene(task, network, places, size, fit, "before", again=not places.state.exists()) for task in shown]
-        learning = _adapted(network, tasks, config, loss, places, options, progress)
+        shown = {"first": tasks[:1], "all": tasks, "none": []}[options.scenes]
+        before = [_scene(task, network, places, options, "before", again=not places.state.exists()) for task in shown]
+        learning = _adapted(network, tasks, config, loss, places, stored, progress)
         if learning.progress.best_step:
             network.name = places.checkpoint.stem
-        after = [_scene(task, network, places, size, fit, "after", again=True) for task in shown]
+        after = [_scene(task, network, places, options, "after", again=True) for task in shown]
         found = Adaptation(
-            network, places.checkpoint, places.report, [video.name for video in opened], learning.progress, config.steps, options
+            network, places.checkpoint, places.report, [video.name for video in opened], learning.progress, config.steps, stored
         )
         write_picture(found, {"Before": before[0], "After": after[0]} if shown else {})
         found.write_json(places.report / "adaptation.json")
@@ -143,13 +132,13 @@ def adapt_videos(
         return found
 
 
-def _opened(videos: Sequence[Any], selection: Selection) -> list[Video]:
+def _opened(videos: Sequence[Any], frames: FrameSelection) -> list[Video]:
     """The videos, each under a name of its own."""
     if not videos:
         raise UserError("there is no video to adapt to; name at least one")
     opened: list[Video] = []
     for source in videos:
-        video = open_video(source, **selection)
+        video = open_video(source, **vars(frames))
         if len(video) < 2:
             raise UserError(f"{video.name} has one frame; adaptation learns from motion and needs at least two")
         taken = sum(video.name == other.name.rpartition("~")[0] or video.name == other.name for other in opened)
@@ -214,24 +203,22 @@ class _Task:
     tracks: TrackTeacher
     depth: DepthTeacher | None
     frames: int
-    known: Known | None
+    known: KnownGeometry | None
     known_video: KnownVideo | None
 
 
-def _task(
-    video: Video,
-    model: St4RTrack,
-    size: int | None,
-    fit: str,
-    teachers: tuple[str | TrackTeacher, str | DepthTeacher],
-    batch_size: int | None,
-    config: AdaptConfig,
-    known: Known | None,
-) -> _Task:
-    to_size = to_network_size if fit == "crop" else stretch_to_network_size
-    fitted, pixel_map = to_size(video, long_side=size or model.config.image_size, patch_size=model.config.patch_size)
-    tracks, depth = _teachers(teachers, fitted, SourceSize(video.height, video.width, pixel_map), str(model.device))
-    frames = batch_size or default_frames(model.config, model.device.type, fitted.height, fitted.width)
+def _task(video: Video, model: St4RTrack, options: AdaptOptions, config: AdaptConfig, known: KnownGeometry | None) -> _Task:
+    to_size = to_network_size if options.fit == "crop" else stretch_to_network_size
+    side = options.size or model.config.image_size
+    fitted, pixel_map = to_size(video, long_side=side, patch_size=model.config.patch_size)
+    tracks, depth = _teachers(
+        (options.tracks, options.depth), fitted, SourceSize(video.height, video.width, pixel_map), str(model.device)
+    )
+    frames = (
+        options.batch_size
+        if isinstance(options.batch_size, int)
+        else default_frames(model.config, model.device.type, fitted.height, fitted.width)
+    )
     own = known_of_one(known, video) if known else None
     known_video = known_of_video(own, video, pixel_map, (fitted.height, fitted.width), ANCHOR) if own else None
     return _Task(video, fitted, tracks, depth, max(2, min(frames, config.frames, len(video))), own, known_video)
@@ -293,12 +280,10 @@ def _adapted(
         return adapt(model, ready, config, loss, frames=frames, state=places.state, options=options, progress=progress)
 
 
-def _scene(
-    task: _Task, model: St4RTrack, places: Places, size: int | None, fit: Literal["crop", "stretch"], when: str, *, again: bool
-) -> Scene:
+def _scene(task: _Task, model: St4RTrack, places: Places, options: AdaptOptions, when: str, *, again: bool) -> Scene:
     """What the network itself predicts: fused geometry would be the same before and after."""
-    folder, options = places.report / f"{task.source.name}_{when}", {"size": size, "fit": fit, "known": task.known}
-    return reconstruct(task.source, model=model.eval(), output=folder, depth_prior="none", overwrite=again, **options)
+    folder, chosen = places.report / f"{task.source.name}_{when}", {"size": options.size, "fit": options.fit, "known": task.known}
+    return reconstruct(task.source, model=model.eval(), output=folder, depth_prior="none", overwrite=again, **chosen)
 
 
 def _save(found: Adaptation, learning: Learning, base: Base | None) -> None:
@@ -313,7 +298,7 @@ def _save(found: Adaptation, learning: Learning, base: Base | None) -> None:
     partial.replace(found.checkpoint)
 
 
-def known_of_one(known: Known, video: Video) -> Known:
+def known_of_one(known: KnownGeometry, video: Video) -> KnownGeometry:
     """What is known of one of the videos, {name} in a path being its name.
 
     Raises:

@@ -6,15 +6,15 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from st4rtrack.batch.jobs import Job
 from st4rtrack.batch.outcome import Outcome
-from st4rtrack.io.known.known import Known
 from st4rtrack.io.trouble import explain
+from st4rtrack.options import FrameSelection, KnownGeometry, ReconstructOptions
 from st4rtrack.types import Scene, UserError
 
 if TYPE_CHECKING:  # PyTorch is imported in the worker, after its threads are set
@@ -25,22 +25,15 @@ Finish = Callable[[Scene, Path, bool], object]
 
 
 @dataclass(frozen=True)
-class BatchOptions:
-    """How every video is made: what `load_model` and `reconstruct` take; `selection` is of `open_video`; {name} in a path of
-    `known` and in `depth_prior` is the name of the scene folder."""
+class BatchOptions(ReconstructOptions):
+    """How every video is made; {name} in a path of `known` and in `depth_prior` is the name of the scene folder."""
 
     model: str = "tiny"
     dtype: str = "auto"
-    anchor: int | Literal["middle", "auto"] = 0
-    size: int | None = None
-    batch_size: int | None = None
-    points_dtype: Literal["float32", "float16"] = "float32"
-    depth_prior: str = "auto"
-    refine: bool = True
     deterministic: bool = False
-    known: Known = field(default_factory=Known)
+    known: KnownGeometry = KnownGeometry()
+    frames: FrameSelection = FrameSelection()
     overwrite: bool = False
-    selection: dict[str, Any] = field(default_factory=dict)
     finish: Finish | None = None
 
 
@@ -76,17 +69,12 @@ class Worker:
                 scene = reconstruct(
                     job.video,
                     model=model,
-                    anchor=options.anchor,
                     output=job.folder,
-                    size=options.size,
-                    batch_size=options.batch_size,
-                    points_dtype=options.points_dtype,
-                    depth_prior=options.depth_prior.replace("{name}", job.name),
-                    refine=options.refine,
                     known=options.known.of_video(job.name),
                     overwrite=options.overwrite,
                     progress=lambda done, _: made.append(done),
-                    **options.selection,
+                    options=replace(options, depth_prior=options.depth_prior.replace("{name}", job.name)),
+                    frames=options.frames,
                 )
                 if options.finish:
                     options.finish(scene, job.folder, bool(made))

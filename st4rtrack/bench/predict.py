@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from st4rtrack.bench.methods import METHODS, make_method
-from st4rtrack.bench.methods.method import Method, MethodOptions
+from st4rtrack.bench.methods.method import Method
 from st4rtrack.bench.parallel import each, share_cores
 from st4rtrack.bench.predictions import write_prediction
 from st4rtrack.io.files import write_whole
 from st4rtrack.io.lock import locked
 from st4rtrack.io.worldtrack import find_worldtrack, read_worldtrack
+from st4rtrack.options import MethodOptions
 from st4rtrack.types import UserError
 
 logger = logging.getLogger(__name__)

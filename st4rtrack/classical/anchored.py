@@ -14,47 +14,49 @@ out the drift; what moves is followed in finer images from frame to frame, since
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 import cv2
 import numpy as np
 
+from st4rtrack.classical.anchor_matches import (
+    SURVEY_FRAMES,
+    WITHOUT_DEPTH,
+    both_ways,
+    dense_matches,
+    matched_frames,
+    survey_by_motion,
+    survey_matches,
+)
 from st4rtrack.classical.camera_motion import CameraMotion, MotionKind, camera_motion
-from st4rtrack.classical.flow import FlowChain, dense_flow, returns, sample_flow
+from st4rtrack.classical.flow import FlowChain
 from st4rtrack.classical.known_survey import Units, survey_known, survey_solved
-from st4rtrack.classical.rotation import RotationFocal, camera_rotation, rotation_focal
-from st4rtrack.classical.side_by_side import side_by_side
-from st4rtrack.classical.survey import PRIOR_FOCAL, Matches, Survey, absolute_camera, registration_error, survey
-from st4rtrack.classical.two_view import TwoView, pixel_rays, two_view_from_flow
+from st4rtrack.classical.reference import MIN_POSE_INLIERS, Reference
+from st4rtrack.classical.rotation import RotationFocal, camera_rotation
+from st4rtrack.classical.survey import PRIOR_FOCAL, Survey, survey
+from st4rtrack.classical.two_view import TwoView, two_view_from_flow
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.transforms import invert_rigid, rigid
 from st4rtrack.geometry.vectors import length
 from st4rtrack.types import FocalSource, KnownVideo
 
-SURVEY_FRAMES = 64
-SURVEY_MATCHES = 12
-"""Frames that a survey looks at, and how many of them, evenly, it matches with the anchor."""
 LOOK_BACK = 24
 MIN_SEEN_SHARE = 0.3
 """Below this share of its known pixels, a reference is given up for the present frame."""
 MIN_STAY = 6
-MIN_POSE_INLIERS = 0.3
 MIN_ROTATION_SHARE = 0.1
 """Share of the image that must be matched for a rotation."""
 MIN_ROTATION_PARALLAX_DEG = 3.0
 """Of a solution for what looks like a rotation: pans of rendered rooms have 0.7 at most, a real one 2.4, slow arcs 3.6 and more."""
 MIN_STILL_SHARE, STILL_PX = 0.15, 1.0
 """Share of the matched pixels that must not move by more than this, or a fixed camera has started to move."""
-WITHOUT_DEPTH = ("fixed", "rotation", "zoom", "dolly_zoom")
-"""Camera motions that say nothing about depth, or whose depth is not modelled."""
-ZOOM_EVERY, ZOOM_FACTOR, ZOOM_GAIN, ZOOM_POINTS = 3, 1.12, 0.98, 500
-"""Every so many frames, PnP is repeated with another focal length. Without zoom the error is at least 1.01 times larger (rendered rooms,
-shared sequences and clips); a zoom of 10 % makes it smaller than this share."""
+ZOOM_EVERY = 3
+"""Frames between tests for a zoom."""
 MIN_ZOOM_VOTES = 2
 MIN_SURVEY_FRAMES = 8
 """With fewer frames each pair has its own two-view geometry; with more, it takes a survey for poses of one scale."""
-RE_PROJECTS_PX = 3.0
 MOTION_ENLARGE = 2
 
 
@@ -62,19 +64,6 @@ StepFlow = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
 """Flow [height, width, 2] from a frame to a later or earlier one and back."""
 SolveCameras = Callable[[float], KnownVideo | None]
 """What is known of a video, with cameras that a solver found; `None` where they cannot be trusted, or show less parallax (degrees)."""
-
-
-@dataclass
-class _Reference:
-    """A frame with known depth, and the flow from it to the present one."""
-
-    grey: np.ndarray
-    depth: np.ndarray
-    anchor_from_reference: np.ndarray
-    chain: FlowChain
-    static: np.ndarray | None
-    age: int = 0
-    is_anchor: bool = False
 
 
 class AnchoredGeometry:
@@ -107,12 +96,11 @@ class AnchoredGeometry:
         self._anchor_rgb = anchor_rgb
         self._grey = cv2.cvtColor(anchor_rgb, cv2.COLOR_RGB2GRAY)
         height, width = self._grey.shape
-        self._grid = pixel_grid(height, width)
         self._motion = FlowChain(height, width)
         depth = np.zeros((height, width), np.float32) if surveyed is None else surveyed.depth
         if surveyed is not None and surveyed.still is not None:
             depth = np.where(surveyed.still, depth, np.float32(0))
-        self._reference = _Reference(
+        self._reference = Reference(
             self._grey, depth, np.eye(4), FlowChain(height, width), self._static(anchor_index), is_anchor=True
         )
         self._anchor_from_last = np.eye(4)
@@ -141,7 +129,7 @@ class AnchoredGeometry:
         frames = list(islice(after, SURVEY_FRAMES))
         known = user = known or KnownVideo()
         static = None if known.static is None else known.static(anchor_index)
-        matches = _survey_matches(anchor_rgb, frames, static)
+        matches = survey_matches(anchor_rgb, frames, static)
         motion = None
         if matches is not None and known.world_from_camera is None and known.depth is None:
             motion = camera_motion(matches, known.focal_px, static)
@@ -151,7 +139,7 @@ class AnchoredGeometry:
                 known = solved
                 motion = replace(motion, kind="general", parallax="weak") if motion.kind == "rotation" else motion
         if matches is not None and motion is not None and known.world_from_camera is None:
-            surveyed, focal = _survey_by_motion(matches, motion.kind, known.focal_px, static)
+            surveyed, focal = survey_by_motion(matches, motion.kind, known.focal_px, static)
             geometry = cls(
                 anchor_rgb,
                 # where the solver finds nothing to trust, the survey is worse than a depth prior, but shows a zoom
@@ -164,7 +152,7 @@ class AnchoredGeometry:
             )
             geometry.zoom_survey = surveyed
             return geometry
-        matched = [way[k] for k in _matched(len(frames))] if way else []
+        matched = [way[k] for k in matched_frames(len(frames))] if way else []
         cameras = [known.anchor_from_camera(anchor_index, index) for index in matched]
         inverse = [None if each is None else invert_rigid(each) for each in cameras]
         if matches is not None and motion is not None:
@@ -183,19 +171,7 @@ class AnchoredGeometry:
         Args:
             step_flow: gives the flow between frames; who has it also measures the depth of frames with known cameras.
         """
-        geometry = AnchoredGeometry(
-            self._anchor_rgb,
-            self.surveyed,
-            motion=self.motion,
-            num_frames=self._num_frames,
-            focal=self._rotation_focal,
-            known=self._known,
-            units=self.units,
-            anchor_index=self._anchor_index,
-            step_flow=step_flow,
-        )
-        geometry.zoom_survey = self.zoom_survey
-        return geometry
+        return self._again(step_flow=step_flow)
 
     def with_prior_depth(self, depth: np.ndarray) -> "AnchoredGeometry":
         """The same with a depth [height, width] of the anchor up to scale by which cameras are found, where none is measured."""
@@ -204,15 +180,13 @@ class AnchoredGeometry:
         survey_of_prior = Survey(self.focal_px, (depth / np.median(depth)).astype(np.float32), measured=False)
         source = self._known.focal_source if self._known.focal_px else "prior"
         known = replace(self._known, focal_px=self.focal_px, focal_source=source)
-        geometry = AnchoredGeometry(
-            self._anchor_rgb,
-            survey_of_prior,
-            motion=self.motion,
-            num_frames=self._num_frames,
-            known=known,
-            units=self.units,
-            anchor_index=self._anchor_index,
-        )
+        return self._again(surveyed=survey_of_prior, focal=None, known=known)
+
+    def _again(self, **changes: Any) -> "AnchoredGeometry":
+        """The same at its beginning, with other arguments."""
+        same = {"surveyed": self.surveyed, "motion": self.motion, "num_frames": self._num_frames, "focal": self._rotation_focal}
+        same |= {"known": self._known, "units": self.units, "anchor_index": self._anchor_index}
+        geometry = AnchoredGeometry(self._anchor_rgb, **(same | changes))
         geometry.zoom_survey = self.zoom_survey
         return geometry
 
@@ -314,9 +288,9 @@ class AnchoredGeometry:
             self.solved = self.kind == "fixed" and self._is_still()
             return
         reference = self._reference
-        visible = self._visible(reference)
+        visible = reference.visible()
         rotation, agreeing = (
-            camera_rotation(self._grid[visible], (self._grid + reference.chain.forward)[visible], self.focal_px, grey.shape)
+            camera_rotation(pixel_grid(*reference.size)[visible], reference.pixels[visible], self.focal_px, grey.shape)
             if visible.mean() > MIN_ROTATION_SHARE
             else (np.eye(3), 0.0)
         )
@@ -325,7 +299,7 @@ class AnchoredGeometry:
             self._anchor_from_last = reference.anchor_from_reference @ rigid(rotation.T, np.zeros(3))
         if self.solved and visible.mean() < MIN_SEEN_SHARE and reference.age >= MIN_STAY:
             chain = FlowChain(*grey.shape)
-            self._reference = _Reference(grey, reference.depth, self._anchor_from_last, chain, self._static(index))
+            self._reference = Reference(grey, reference.depth, self._anchor_from_last, chain, self._static(index))
 
     def _static(self, index: int | None) -> np.ndarray | None:
         """[height, width] bool, static pixels of a frame; `None` where the user says nothing."""
@@ -333,35 +307,36 @@ class AnchoredGeometry:
 
     def _is_still(self) -> bool:
         """Enough of the image has not moved since the anchor."""
-        matched = self._visible(self._reference)
+        matched = self._reference.visible()
         still = length(self._reference.chain.forward) < STILL_PX
         return bool((still & matched).sum() >= MIN_STILL_SHARE * max(matched.sum(), 1))
-
-    def _visible(self, reference: _Reference) -> np.ndarray:
-        """[height, width] bool: pixels of the reference that the flow finds in the present frame, static as far as is known."""
-        visible = returns(reference.chain.forward, reference.chain.backward, share=0.02)
-        return visible if reference.static is None else visible & reference.static
 
     def _locate(self, grey: np.ndarray, index: int | None) -> np.ndarray:
         """Finds the present camera, and gives the depth [height, width] of the present frame as far as it is known or carried."""
         assert self.surveyed is not None
         reference, focal_px = self._reference, self.surveyed.focal_px
         measured = reference.depth > 0
-        seen = measured & self._visible(reference)
+        seen = measured & reference.visible()
         camera = self._known_camera(index)
-        registered = self._registered(grey.shape, seen) if camera is None else camera
+        registered = reference.registered(seen, focal_px) if camera is None else camera
         self.solved = registered is not None
         if registered is not None:
             self._anchor_from_last = registered
         asked = camera is None and self.kind == "general" and reference.age % ZOOM_EVERY == 0
-        if asked and index is not None and self._zooms(grey.shape):
+        if asked and index is not None and self._zooms():
             self.zooming.append(index)
-        depth = self._carried(reference, invert_rigid(self._anchor_from_last) @ reference.anchor_from_reference, focal_px)
-        depth = self._with_known(depth, index)
+        depth = self._with_known(reference.carried(self._anchor_from_last, focal_px), index)
         self._past.append((grey, self._anchor_from_last))
         if seen.sum() < MIN_SEEN_SHARE * measured.sum() and reference.age >= MIN_STAY:
             self._relay(grey, depth, index)
         return depth
+
+    def _zooms(self) -> bool:
+        """Another focal length of the present frame explains the visible pixels of the reference better."""
+        surveyed, reference = self.zoom_survey, self._reference
+        if surveyed is None or not (self.measures_depth or reference.is_anchor):
+            return False
+        return reference.zooms(reference.depth if self.measures_depth else surveyed.depth, surveyed.focal_px)
 
     def _known_camera(self, index: int | None) -> np.ndarray | None:
         """`anchor_from_frame` [4, 4] in units of the survey, where it is known beforehand."""
@@ -377,55 +352,11 @@ class AnchoredGeometry:
             return depth
         return np.where(known > 0, known / np.float32(self.units.depth), depth).astype(np.float32)
 
-    def _registered(self, size: tuple[int, ...], seen: np.ndarray) -> np.ndarray | None:
-        """`anchor_from_frame` [4, 4] of the present frame by PnP on the visible pixels [height, width] of the reference, or `None`."""
-        assert self.surveyed is not None
-        reference, focal_px, size = self._reference, self.surveyed.focal_px, (size[0], size[1])
-        rays = pixel_rays(self._grid, focal_px, size)
-        camera, agreeing = absolute_camera(
-            rays[seen], reference.depth[seen], (self._grid + reference.chain.forward)[seen], focal_px, size
-        )
-        if camera is None or agreeing < MIN_POSE_INLIERS:
-            return None
-        return reference.anchor_from_reference @ invert_rigid(camera)
-
-    def _zooms(self, size: tuple[int, ...]) -> bool:
-        """Another focal length of the present frame explains the visible pixels of the reference better."""
-        reference, survey_of_anchor = self._reference, self.zoom_survey
-        if survey_of_anchor is None or not (self.measures_depth or reference.is_anchor):
-            return False
-        focal_px, known_depth = survey_of_anchor.focal_px, reference.depth if self.measures_depth else survey_of_anchor.depth
-        chosen = np.flatnonzero((known_depth > 0) & self._visible(reference))
-        if len(chosen) < ZOOM_POINTS:
-            return False
-        chosen = chosen[np.linspace(0, len(chosen) - 1, ZOOM_POINTS).astype(int)]
-        rays = pixel_rays(self._grid, focal_px, (size[0], size[1])).reshape(-1, 3)[chosen]
-        depth, pixels = known_depth.ravel()[chosen], (self._grid + reference.chain.forward).reshape(-1, 2)[chosen]
-        wide, same, tele = (
-            registration_error(rays, depth, pixels, focal_px * factor, (size[0], size[1]))
-            for factor in (1 / ZOOM_FACTOR, 1.0, ZOOM_FACTOR)
-        )
-        return min(wide, tele) < ZOOM_GAIN * same
-
-    def _carried(self, reference: _Reference, frame_from_reference: np.ndarray, focal_px: float) -> np.ndarray:
-        """The reference's depth in the present frame: where the flow leads back to known depth and re-projection agrees."""
-        back_px = self._grid + reference.chain.backward
-        inverse = np.where(reference.depth > 0, 1 / np.maximum(reference.depth, 1e-6), 0.0).astype(np.float32)
-        known = sample_flow((reference.depth > 0).astype(np.float32), back_px) > 0.99
-        size = reference.depth.shape
-        distance = 1 / np.maximum(sample_flow(inverse, back_px), 1e-6)
-        points = pixel_rays(back_px, focal_px, size) * distance[..., None]
-        here = points @ frame_from_reference[:3, :3].T + frame_from_reference[:3, 3]
-        pixels = here[..., :2] / np.maximum(here[..., 2:], 1e-6) * focal_px + (size[1] / 2, size[0] / 2)
-        sound = known & returns(reference.chain.backward, reference.chain.forward, share=0.02) & (here[..., 2] > 0.02)
-        sound &= length(pixels - self._grid) < RE_PROJECTS_PX
-        return np.where(sound, here[..., 2], 0.0).astype(np.float32)
-
     def _relay(self, grey: np.ndarray, depth: np.ndarray, index: int | None) -> None:
         """Makes the present frame the reference, surveyed with the frames before it, in the scale of the old one."""
         assert self.surveyed is not None
         before = [past for past, _ in self._past][-2::-1]
-        matches, static = _dense_matches(grey, before), self._static(index)
+        matches, static = dense_matches(grey, before), self._static(index)
         if static is not None:
             matches.valid[:] &= static.ravel()
         found = survey(matches, self.surveyed.focal_px)
@@ -435,73 +366,11 @@ class AnchoredGeometry:
         scale = float(np.median(depth[both] / found.depth[both]))
         chain = FlowChain(*grey.shape)
         depth = found.depth * np.float32(scale)
-        self._reference = _Reference(grey, depth, self._anchor_from_last, chain, static)
+        self._reference = Reference(grey, depth, self._anchor_from_last, chain, static)
 
     def _view(self, forward: np.ndarray, backward: np.ndarray, frame_depth: np.ndarray, anchor_from_frame: np.ndarray) -> TwoView:
         anchor_depth = self._unknown_depth if self.surveyed is None else self.surveyed.depth
         return TwoView(forward, backward, anchor_depth, frame_depth, anchor_from_frame, self.focal_px)
-
-
-def motion_of(anchor_rgb: np.ndarray, frames: Sequence[np.ndarray], static: np.ndarray | None = None) -> CameraMotion | None:
-    """Camera motion between an anchor [height, width, 3] uint8 and the frames next to it; `None` without frames.
-
-    Args:
-        static: [height, width] bool, the pixels of the anchor that may be used; `None`: all.
-    """
-    matches = _survey_matches(anchor_rgb, frames, static)
-    return None if matches is None else camera_motion(matches, static=static)
-
-
-def _survey_matches(anchor_rgb: np.ndarray, frames: Sequence[np.ndarray], static: np.ndarray | None) -> Matches | None:
-    """Matches of the static pixels of an anchor with the frames next to it; `None` without frames."""
-    if not frames:
-        return None
-    grey, *others = (cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in (anchor_rgb, *frames))
-    matches = _dense_matches(grey, others)
-    if static is not None:
-        matches.valid[:] &= static.ravel()
-    return matches
-
-
-def _survey_by_motion(
-    matches: Matches, kind: MotionKind, focal_px: float | None, static: np.ndarray | None
-) -> tuple[Survey | None, RotationFocal | None]:
-    """The survey that a camera motion allows, and the focal length of a rotation whose focal length is not known."""
-    if kind in WITHOUT_DEPTH:
-        return None, rotation_focal(matches) if kind == "rotation" and focal_px is None else None
-    if kind == "forward" and focal_px is None:
-        focal_px = PRIOR_FOCAL * max(matches.size)
-    surveyed = survey(matches, focal_px)
-    return surveyed if surveyed is None else replace(surveyed, still=static), None
-
-
-def _matched(count: int) -> list[int]:
-    """Which of so many frames a survey matches with the anchor."""
-    return np.unique(np.linspace(0, count - 1, SURVEY_MATCHES).astype(int)).tolist() if count else []
-
-
-def _dense_matches(grey: np.ndarray, frames: list[np.ndarray]) -> Matches:
-    """Matches of every pixel of an image with some of the frames that follow it."""
-    height, width = grey.shape
-    chosen = set(_matched(len(frames)))
-    grid, chain, last = pixel_grid(height, width), FlowChain(height, width), grey
-    pixels, valid = [], []
-    for k, frame in enumerate(frames):
-        chain.extend(*both_ways(last, frame))
-        if k in chosen:
-            chain.correct(*both_ways(grey, frame, chain.forward, chain.backward))
-            pixels.append((grid + chain.forward).reshape(-1, 2))
-            valid.append(returns(chain.forward, chain.backward, share=0.02).ravel())
-        last = frame
-    return Matches(grid.reshape(-1, 2), np.stack(pixels), np.stack(valid), (height, width))
-
-
-def both_ways(
-    a: np.ndarray, b: np.ndarray, forward: np.ndarray | None = None, backward: np.ndarray | None = None, *, enlarge: int = 1
-) -> tuple[np.ndarray, np.ndarray]:
-    """Flow from a to b and back, at the same time where OpenCV may use two threads."""
-    there, back = side_by_side(lambda call: dense_flow(*call, enlarge=enlarge), ((a, b, forward), (b, a, backward)))
-    return there, back
 
 
 def follow_video(anchor_rgb: np.ndarray, frames: list[np.ndarray]) -> Iterator[TwoView]:

@@ -1,14 +1,16 @@
 """`st4rtrack batch`: many videos to scene folders, on one machine or a Ray cluster."""
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from st4rtrack.cli.groups import FrameOptions, KnownOptions, SceneOptions
+from st4rtrack.cli.results import ResultOptions
 from st4rtrack.cli.run import write_beside
+from st4rtrack.options import DeviceOptions, FrameSelection, KnownGeometry, ReconstructOptions
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -20,59 +22,52 @@ def batch(
     videos: tyro.conf.Positional[tuple[str, ...]],
     /,
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR")],
-    scene: SceneOptions = SceneOptions(),
-    frames: FrameOptions = FrameOptions(),
-    known: KnownOptions = KnownOptions(),
-    device: str = "auto",
+    model: str = "tiny",
+    scene: ReconstructOptions = ReconstructOptions(),
+    frames: FrameSelection = FrameSelection(),
+    device: DeviceOptions = DeviceOptions(),
+    known: KnownGeometry = KnownGeometry(),
     workers: str = "auto",
     ray: str | None = None,
-    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
-    require_reliable: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    results: ResultOptions = ResultOptions(),
 ) -> None:
     """Track and reconstruct many videos, several at a time (docs/batch.md). The same command resumes.
 
     Args:
         videos: Video files, folders of images, folders of videos, or globs of these in quotes: "clips/**/*.mp4".
         output: Folder of the scene folders; batch.json lists the results.
-        device: auto or cuda (all GPUs), cuda:0,cuda:2, cpu or mps.
+        model: Checkpoint file, model folder or hub id; "tiny" is the embedded model.
         workers: Videos at a time, one process each; auto: one per GPU, or per two cores.
         ray: Address of a Ray cluster, or auto: the cluster of this machine, or a new local one.
-        overwrite: Replace existing scenes.
-        require_reliable: Exit with code 3 if a quality report calls a scene unreliable.
     """
     from st4rtrack.batch.run import reconstruct_videos
     from st4rtrack.batch.worker import BatchOptions
-    from st4rtrack.cli.options import positive_int
+    from st4rtrack.cli.options import checked, export_formats, positive_int
     from st4rtrack.cli.progress import log_to_stderr
     from st4rtrack.cli.quality import UNRELIABLE
 
     log_to_stderr()
-    wanted = scene.checked()
-    options = BatchOptions(
-        model=_absolute(scene.model),
-        dtype=scene.dtype,
-        anchor=wanted.anchor,
-        size=wanted.size,
-        batch_size=wanted.batch_size,
-        points_dtype=scene.dtype_points,
-        overwrite=overwrite,
-        selection={**frames.selection()},
-        depth_prior=_absolute(scene.depth_prior),
-        refine=scene.refine,
-        deterministic=scene.deterministic,
-        known=known.known().absolute(),
-        finish=partial(write_beside, formats=wanted.formats),
+    formats = export_formats(results.export)
+    chosen = BatchOptions(
+        **vars(replace(checked(scene), depth_prior=_absolute(scene.depth_prior))),
+        model=_absolute(model),
+        dtype=device.dtype,
+        deterministic=device.deterministic,
+        known=known.absolute(),
+        frames=frames,
+        overwrite=results.overwrite,
+        finish=partial(write_beside, formats=formats),
     )
     count = None if workers == "auto" else positive_int(workers, "--workers")
     often = 0.5 if sys.stderr.isatty() else 10.0  # a log needs fewer lines than an eye
     with BatchProgress() as progress:
         outcomes = reconstruct_videos(
-            videos, output, options, device=device, workers=count, ray=ray, progress=progress, interval_s=often
+            videos, output, chosen, device=device.device, workers=count, ray=ray, progress=progress, interval_s=often
         )
     _summarise(outcomes, output)
     if any(outcome.state == "failed" for outcome in outcomes):
         sys.exit(1)
-    if require_reliable and any(outcome.quality is None or not outcome.quality.reliable for outcome in outcomes):
+    if results.require_reliable and any(outcome.quality is None or not outcome.quality.reliable for outcome in outcomes):
         sys.exit(UNRELIABLE)
 
 

@@ -1,28 +1,21 @@
 """`st4rtrack bench`: WorldTrack in three stages on disk, each of which can be stopped and goes on with the same command."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
+
+from st4rtrack.options import MethodOptions
 
 
 def predict(
     data: Path,
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR")],
     method: str = "st4rtrack",
-    model: str | None = None,
-    protocol: Literal["published", "corrected"] = "corrected",
-    device: str = "auto",
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
-    size: int | None = None,
-    refine: bool = True,
-    tracks: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
-    cameras: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
-    flow: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
-    graph: str = "swinstride-5-noncyclic",
-    iterations: int = 300,
+    prediction: MethodOptions = MethodOptions(),
     workers: int = 1,
-    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    overwrite: bool = False,
 ) -> None:
     """Run a method on WorldTrack sequences: one prediction file each.
 
@@ -30,41 +23,18 @@ def predict(
         data: Folder of WorldTrack .npz sequences; sub-folders are mirrored.
         output: Folder of predictions.
         method: Method (docs/benchmark.md): st4rtrack, {dust3r,mast3r,monst3r}[-ga], spatracker[-procrustes,-monst3r], sfm, plane or static.
-        model: Checkpoint of the method's network. Default: the embedded model, for st4rtrack.
-        protocol: Queries at the floor of their pixel (published), or at their sub-pixel position.
-        device: auto, cpu, cuda, cuda:1 or mps.
-        dtype: Precision of the network.
-        size: Long side at the network in pixels. Default: the model's own.
-        refine: Temporally smooth the tracks of st4rtrack.
-        tracks: Folder of SpatialTracker tracks (docs/spatracker.md).
-        cameras: spatracker-monst3r: folder of predictions with cameras.
-        flow: monst3r-ga: folder of optical flow (docs/benchmark.md).
-        graph: Global alignment: complete, swin-K, swinstride-K, logwin-K (each also -noncyclic), oneref-R.
-        iterations: Global alignment: number of iterations.
         workers: Processes, each with its own copy of the method.
         overwrite: Replace existing predictions.
     """
-    from st4rtrack.bench.methods.method import MethodOptions
     from st4rtrack.bench.predict import predict as predict_folder
     from st4rtrack.bench.protocol import protocol_named
-    from st4rtrack.cli.options import positive_int
+    from st4rtrack.cli.options import checked, positive_int
     from st4rtrack.cli.progress import Progress, log_to_stderr
     from st4rtrack.cli.voice import say
 
     log_to_stderr()
-    options = MethodOptions(
-        protocol=protocol_named(protocol),
-        model=model,
-        device=device,
-        dtype=dtype,
-        size=None if size is None else positive_int(size, "--size"),
-        refine=refine,
-        tracks=tracks,
-        cameras=cameras,
-        flow=flow,
-        graph=graph,
-        iterations=positive_int(iterations, "--iterations"),
-    )
+    protocol = prediction.protocol
+    options = replace(checked(prediction), protocol=protocol_named(protocol))
     with Progress("sequence") as progress:
         paths = predict_folder(
             data,
@@ -139,7 +109,6 @@ def table(
         workers: Processes.
     """
     from st4rtrack.bench.methods import METHODS
-    from st4rtrack.bench.methods.method import MethodOptions
     from st4rtrack.bench.predict import predict as predict_folder
     from st4rtrack.bench.protocol import PROTOCOLS, protocol_named
     from st4rtrack.bench.report import write_report
@@ -192,7 +161,7 @@ def build(
     count: int = 50,
     seed: int = 0,
     listed: Annotated[Path | None, tyro.conf.arg(name="list", metavar="FILE")] = None,
-    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    overwrite: bool = False,
 ) -> None:
     """Build one set of WorldTrack from its raw data set: .npz sequences and their list.
 

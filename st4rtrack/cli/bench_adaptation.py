@@ -1,11 +1,13 @@
 """`st4rtrack bench adaptation`: what adaptation brings on sequences with truth, and each part of it (paper Table 6)."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
+
+from st4rtrack.options import AdaptOptions, LearningOptions
 
 if TYPE_CHECKING:
     from st4rtrack.io.worldtrack import WorldTrackSequence
@@ -30,62 +32,47 @@ def adaptation(
     data: Path,
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR")],
     rows: str = ",".join(ROWS),
-    tracks: Annotated[str, tyro.conf.arg(metavar="TEACHER")] = "flow",
-    depth: Annotated[str, tyro.conf.arg(metavar="TEACHER")] = "triangulation",
     model: str = "tiny",
-    steps: int = 500,
-    loss: Literal["auto", "relative", "paper", "released"] = "auto",
-    freeze: Literal["auto", "reconstruction", "anchored", "encoder"] = "auto",
-    learning_rate: float | None = None,
-    batch_size: int | None = None,
+    adaptations: LearningOptions = LearningOptions(),
     protocol: Literal["published", "corrected"] = "published",
     figure: Annotated[str, tyro.conf.arg(metavar="NAME")] = "",
-    device: str = "auto",
 ) -> None:
     """Make the table of adaptation: adapt in several ways, predict and score (paper Table 6). The same command resumes.
+
+    `--tracks truth` and `--depth truth` take the ground truth as teacher.
 
     Args:
         data: Folder of WorldTrack .npz sequences; its sub-folders are the sets.
         output: Folder for models/, predictions/, scores/ (one file per row) and the report.
         rows: Rows of the table, separated by commas.
-        tracks: Teacher of 2D tracks, as of `adapt`; truth: ground-truth tracks.
-        depth: Depth teacher, as of `adapt`; truth: ground-truth depth.
         model: Base model: checkpoint file, model folder or hub id.
-        steps: Maximum number of optimiser steps of each adaptation.
-        loss: Relative error, as in the paper, or as in the released scripts; auto: by the model.
-        freeze: Frozen parts beside the encoder; anchored also holds their output; auto: by the model.
-        learning_rate: Peak learning rate. Default: 5e-5 (paper), larger for the embedded model.
-        batch_size: Frames per step. Default: by size and device.
         protocol: Protocol of the scores.
         figure: Sequence of figure_NAME.jpg, which shows each row (paper Figure 5).
-        device: auto, cpu, cuda, cuda:1 or mps.
     """
     from st4rtrack.bench.protocol import protocol_named
     from st4rtrack.bench.report import write_report
     from st4rtrack.bench.score_files import score as score_folder
-    from st4rtrack.cli.options import names_among, positive_int
+    from st4rtrack.cli.options import checked, names_among
     from st4rtrack.cli.progress import log_to_stderr
     from st4rtrack.cli.voice import wrote
     from st4rtrack.io.worldtrack import find_worldtrack
 
     log_to_stderr()
-    config: dict[str, Any] = {"steps": positive_int(steps, "--steps")}
-    if freeze != "auto":
-        config["freeze"] = freeze
-    if learning_rate is not None:
-        config["learning_rate"] = learning_rate
-    way = Way(output, tracks, depth, model, config, loss, batch_size, device)
+    options = checked(adaptations)
+    run = AdaptationRun(output, model, options)
     counted = protocol_named(protocol)
-    _require_same(output, {**asdict(way), "output": None, "device": None, "data": str(data), "protocol": protocol})
+    learning = {name: getattr(options, name) for name in ("tracks", "depth", "loss", "batch_size")}
+    stored = {**learning, "model": model, "config": options.config(), "data": str(data), "protocol": protocol}
+    _require_same(output, {**stored, "output": None, "device": None})
     files = []
     chosen = names_among(rows, ROWS, "--rows")
     _require_known(figure, find_worldtrack(data))
     for row in chosen:
         for names in _together(row, find_worldtrack(data)):
-            _predict(row, names, way, counted)
+            _predict(row, names, run, counted)
         files.append(output / "scores" / f"{row}.json")
         score_folder(data, output / "predictions" / row, files[-1], counted, name=row)
-    for path in [*write_report(files, output), *([_write_figure(figure, chosen, data, way)] if figure else [])]:
+    for path in [*write_report(files, output), *([_write_figure(figure, chosen, data, run)] if figure else [])]:
         wrote(path)
 
 
@@ -98,20 +85,15 @@ def _require_known(figure: str, sequences: list[tuple[str, Path]]) -> None:
 
 
 @dataclass(frozen=True)
-class Way:
+class AdaptationRun:
     """How all rows are adapted: options of the command."""
 
     output: Path
-    tracks: str
-    depth: str
     model: str
-    config: dict[str, Any]
-    loss: str
-    batch_size: int | None
-    device: str
+    options: LearningOptions
 
 
-def _write_figure(name: str, rows: list[str], data: Path, way: Way) -> Path:
+def _write_figure(name: str, rows: list[str], data: Path, run: AdaptationRun) -> Path:
     """The scene of a sequence as every row's model has it."""
     from st4rtrack.io.worldtrack import find_worldtrack, read_worldtrack
     from st4rtrack.pipeline.reconstruct import reconstruct
@@ -122,10 +104,10 @@ def _write_figure(name: str, rows: list[str], data: Path, way: Way) -> Path:
     for row in rows:
         together = next(group for group in _together(row, list(paths.items())) if name in dict(group))
         opened = {each: read_worldtrack(path, name=each) for each, path in together}
-        model = _model(row, opened, dict(together), way)
+        model = _model(row, opened, dict(together), run)
         scenes[row] = reconstruct(opened[name].video, model=model, fit="stretch", depth_prior="none")
-    path = way.output / f"figure_{name.replace('/', '_')}.jpg"
-    return write_adaptation(path, scenes, [], title=name, subtitle=f"tracks: {way.tracks}, depth: {way.depth}")
+    path = run.output / f"figure_{name.replace('/', '_')}.jpg"
+    return write_adaptation(path, scenes, [], title=name, subtitle=f"tracks: {run.options.tracks}, depth: {run.options.depth}")
 
 
 def _require_same(output: Path, options: dict[str, Any]) -> None:
@@ -164,24 +146,24 @@ def _together(row: str, sequences: list[tuple[str, Path]]) -> list[list[tuple[st
     return list(sets.values())
 
 
-def _predict(row: str, sequences: list[tuple[str, Path]], way: Way, protocol: Any) -> None:
+def _predict(row: str, sequences: list[tuple[str, Path]], run: AdaptationRun, protocol: Any) -> None:
     """Predictions of sequences that share a model, where they are missing."""
-    from st4rtrack.bench.methods.method import MethodOptions
     from st4rtrack.bench.methods.pairwise import predict_sequence
     from st4rtrack.bench.predictions import write_prediction
     from st4rtrack.io.worldtrack import read_worldtrack
+    from st4rtrack.options import MethodOptions
 
-    missing = [(name, path, way.output / "predictions" / row / f"{name}.npz") for name, path in sequences]
+    missing = [(name, path, run.output / "predictions" / row / f"{name}.npz") for name, path in sequences]
     missing = [each for each in missing if not each[2].exists()]
     if not missing:
         return
     opened = {name: read_worldtrack(path, name=name, num_frames=protocol.num_frames) for name, path in sequences}
-    model = _model(row, opened, dict(sequences), way)
+    model = _model(row, opened, dict(sequences), run)
     for name, _, file in missing:
         write_prediction(file, predict_sequence(model, opened[name], MethodOptions(protocol, refine=False), depth_prior="none"))
 
 
-def _model(row: str, sequences: dict[str, "WorldTrackSequence"], paths: dict[str, Path], way: Way) -> "St4RTrack":
+def _model(row: str, sequences: dict[str, "WorldTrackSequence"], paths: dict[str, Path], run: AdaptationRun) -> "St4RTrack":
     """The base, or what it became on these sequences; kept in models/."""
     from st4rtrack.adapt import adapt_videos
     from st4rtrack.cli.progress import Progress
@@ -189,32 +171,33 @@ def _model(row: str, sequences: dict[str, "WorldTrackSequence"], paths: dict[str
     from st4rtrack.model.checkpoint import load_model
     from st4rtrack.train.forward import new_model
 
-    base = load_model(way.model, device=way.device, dtype="float32")
+    base = load_model(run.model, device=run.options.device, dtype="float32")
     if row == "without-pretraining":
         base = new_model(base.config, seed=0).to(base.device)
-    taught = [name for name in sequences if "truth" not in (way.tracks, way.depth) or sequences[name].tracks_world is not None]
+    taught = [
+        name
+        for name in sequences
+        if "truth" not in (run.options.tracks, run.options.depth) or sequences[name].tracks_world is not None
+    ]
     if row == "feed-forward" or not taught:
         return base
-    kept = way.output / "models" / row / f"{'_'.join(name.replace('/', '_') for name in taught)[:100]}.safetensors"
+    kept = run.output / "models" / row / f"{'_'.join(name.replace('/', '_') for name in taught)[:100]}.safetensors"
     if kept.exists():
-        return load_model(kept, device=way.device, dtype="float32")
+        return load_model(kept, device=run.options.device, dtype="float32")
     kept.parent.mkdir(parents=True, exist_ok=True)
-    tracks, depth = _teachers(way, {name: sequences[name] for name in taught})
+    tracks, depth = _teachers(run, {name: sequences[name] for name in taught})
     term = row.removeprefix("without-")
     with Progress("step") as progress:
         found = adapt_videos(
             [str(paths[name]) for name in taught],
             output=kept,
             model=base,
-            tracks=tracks,
-            depth=depth,
-            config=way.config,
-            loss=way.loss,
-            without=[term] if term in ("trajectory", "depth", "alignment") else [],
-            batch_size=way.batch_size,
-            fit="stretch",
-            device=way.device,
-            scenes="none",
+            options=AdaptOptions(
+                **vars(replace(run.options, tracks=tracks, depth=depth)),
+                without=[term] if term in ("trajectory", "depth", "alignment") else [],
+                fit="stretch",
+                scenes="none",
+            ),
             progress=progress,
             stop=str(min(len(sequences[name]) for name in taught)),
         )
@@ -222,11 +205,14 @@ def _model(row: str, sequences: dict[str, "WorldTrackSequence"], paths: dict[str
     return found.model
 
 
-def _teachers(way: Way, sequences: dict[str, "WorldTrackSequence"]) -> tuple[str, str]:
+def _teachers(run: AdaptationRun, sequences: dict[str, "WorldTrackSequence"]) -> tuple[str, str]:
     """The words that `adapt_videos` takes; the truth goes through files, as any other tool's answers do."""
-    folder = way.output / "truth"
+    folder = run.output / "truth"
     words = []
-    for word, kind, write in ((way.tracks, "tracks", _write_true_tracks), (way.depth, "depth", _write_true_depth)):
+    for word, kind, write in (
+        (run.options.tracks, "tracks", _write_true_tracks),
+        (run.options.depth, "depth", _write_true_depth),
+    ):
         if word != "truth":
             words.append(word)
             continue

@@ -1,7 +1,6 @@
 """`st4rtrack convert`: checkpoints of the official releases to safetensors."""
 
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
@@ -10,7 +9,7 @@ def convert(
     source: tyro.conf.Positional[str],
     output: tyro.conf.Positional[Path],
     /,
-    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    overwrite: bool = False,
 ) -> None:
     """Convert a checkpoint (St4RTrack, DUSt3R-512-dpt, MASt3R, MonST3R) to safetensors with config.json.
 

@@ -1,7 +1,7 @@
 """`st4rtrack doctor`: what this machine has, which model fits it, what is missing; and where the time goes."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import tyro
 
@@ -9,7 +9,7 @@ import tyro
 def doctor(
     video: tyro.conf.Positional[str | None] = None,
     /,
-    benchmark: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    benchmark: bool = False,
     model: str = "tiny",
     size: int | None = None,
     device: str = "auto",

@@ -41,7 +41,7 @@ def format_command(name: str) -> Callable[..., None]:
         scene: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar=f"SCENE {name}")],
         /,
         output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
-        overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+        overwrite: bool = False,
         stride: int | None = None,
         **options: Any,
     ) -> None:

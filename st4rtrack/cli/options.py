@@ -1,7 +1,8 @@
 """Options that are text on the command line."""
 
+import dataclasses
 from collections.abc import Collection
-from typing import Literal
+from typing import Any, Literal
 
 from st4rtrack.formats import FORMATS
 from st4rtrack.types import UserError
@@ -20,6 +21,20 @@ def positive_int(value: str | int, name: str) -> int:
     if number < 1:
         raise UserError(f"{name} must be a whole number of at least 1, got {value}")
     return number
+
+
+def checked(options: Any) -> Any:
+    """A dataclass of options whose anchor and counts are understood: "auto" becomes `None`.
+
+    Raises:
+        UserError: one of them is wrong.
+    """
+    values = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
+    changes: dict[str, Any] = {"anchor": read_anchor(str(values["anchor"]))} if "anchor" in values else {}
+    for name in {"size", "batch_size", "steps", "iterations"} & values.keys():
+        automatic = values[name] is None or values[name] == "auto"
+        changes[name] = None if automatic else positive_int(values[name], f"--{name.replace('_', '-')}")
+    return dataclasses.replace(options, **changes)
 
 
 def read_anchor(value: str) -> int | Literal["middle", "auto"]:

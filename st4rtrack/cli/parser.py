@@ -16,14 +16,14 @@ METAVARS = {
     "batch_size": "N",
     "cameras": "PATH",
     "data": "DIR",
-    "depth": "PATH",
     "depth_prior": "PRIOR",
+    "export": "FORMATS",
     "frames": "N...",
     "hold_s": "SECONDS",
     "megabytes": "MB",
     "turn_deg": "DEGREES",
     "width_in": "INCHES",
-    "dtype_points": "DTYPE",
+    "points_dtype": "DTYPE",
     "fps": "RATE",
     "intrinsics": "VALUES",
     "known_distance": "VALUES",
@@ -31,12 +31,18 @@ METAVARS = {
     "on_non_finite": "ACTION",
     "queries": "FILE",
     "scenes": "SCENE...",
+    "static_mask": "PATH",
     "start": "TIME",
     "stop": "TIME",
     "videos": "VIDEO...",
+    "without": "TERMS",
     "workers": "N",
 }
 """What help shows for the value of an option or for a positional argument, unless its type or its own name says it."""
+NAMES = {"points_dtype": "dtype-points"}
+"""Names of options that are not those of the parameter."""
+HIDDEN = {"fit", "report_every", "save_dtype"}
+"""Fields of option dataclasses that commands do not offer."""
 RENAMED = {
     "run": {"--points": "--dtype-points"},
     "batch": {"--points": "--dtype-points"},
@@ -79,29 +85,39 @@ def described(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*arguments, **options)
 
     called.__doc__ = command.__doc__
-    called.__annotations__ = hints = _annotated(typing.get_type_hints(command, include_extras=True))
-    parameters = inspect.signature(command).parameters.values()
-    called.__signature__ = inspect.Signature([entry.replace(annotation=hints[entry.name]) for entry in parameters])  # pyright: ignore[reportFunctionMemberAccess]
+    parameters = inspect.signature(command).parameters
+    defaults = {name: entry.default for name, entry in parameters.items()}
+    called.__annotations__ = hints = _annotated(typing.get_type_hints(command, include_extras=True), defaults)
+    shown = [entry.replace(annotation=hints[name]) for name, entry in parameters.items()]
+    called.__signature__ = inspect.Signature(shown)  # pyright: ignore[reportFunctionMemberAccess]
     return called
 
 
-def _annotated(hints: dict[str, Any]) -> dict[str, Any]:
-    return {name: _shown(name, hint) for name, hint in hints.items() if name != "return"}
+def _annotated(hints: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _shown(name, hint, defaults.get(name)) for name, hint in hints.items() if name != "return"}
 
 
-def _shown(name: str, hint: Any) -> Any:
-    """The hint with the configuration that names the value in help."""
+def _shown(name: str, hint: Any, default: Any) -> Any:
+    """The hint with the configuration that names the value in help; `Any` stands for what only Python takes."""
     if dataclasses.is_dataclass(hint):
         _describe_fields(hint)
         return hint
-    words = [word for kind in _kinds(hint) if typing.get_origin(kind) is Literal for word in typing.get_args(kind)]
+    if name in HIDDEN:
+        return tyro.conf.Suppress[hint]
+    kinds = _kinds(hint)
+    if Any in kinds:
+        hint = typing.Union[tuple(kind for kind in kinds if kind is not Any)]  # noqa: UP007 (made at run time)
+    if default is False:
+        hint = tyro.conf.FlagCreatePairsOff[hint]
+    words = [word for kind in kinds if typing.get_origin(kind) is Literal for word in typing.get_args(kind)]
     shown = functools.partial(_default, words=words)
-    return Annotated[hint, tyro.conf.arg(metavar=_metavar(name, hint), help_behavior_hint=shown)]
+    return Annotated[hint, tyro.conf.arg(name=NAMES.get(name), metavar=_metavar(name, hint), help_behavior_hint=shown)]
 
 
 @functools.cache
 def _describe_fields(options: Any) -> None:
-    options.__annotations__ = _annotated(typing.get_type_hints(options, include_extras=True))
+    defaults = {field.name: field.default for field in dataclasses.fields(options)}
+    options.__annotations__ = _annotated(typing.get_type_hints(options, include_extras=True), defaults)
 
 
 def _default(label: str, words: Sequence[str]) -> str:
@@ -118,7 +134,8 @@ def _metavar(name: str, hint: Any) -> str | None:
     if kinds == [bool] or any(getattr(entry, "metavar", None) for entry in metadata):
         return None
     typed = {} if tyro.conf.Positional in metadata else {int: "N", float: "X", Path: "PATH"}
-    return METAVARS.get(name) or typed.get(kinds[0], name.upper())
+    is_word = typing.get_origin(kinds[0]) is Literal and name == "scenes"
+    return name.upper() if is_word else METAVARS.get(name) or typed.get(kinds[0], name.upper())
 
 
 def _kinds(hint: Any) -> tuple[Any, ...]:

@@ -2,12 +2,14 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from st4rtrack.cli.groups import FrameOptions, KnownOptions, SceneOptions
+from st4rtrack.cli.results import ResultOptions
+from st4rtrack.options import DeviceOptions, FrameSelection, KnownGeometry, ReconstructOptions
 
 if TYPE_CHECKING:
     from st4rtrack.types import Scene
@@ -17,24 +19,23 @@ def run(
     video: tyro.conf.Positional[str],
     /,
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="DIR")] = None,
-    scene: SceneOptions = SceneOptions(),
-    frames: FrameOptions = FrameOptions(),
-    device: str = "auto",
+    model: str = "tiny",
+    scene: ReconstructOptions = ReconstructOptions(),
+    frames: FrameSelection = FrameSelection(),
+    device: DeviceOptions = DeviceOptions(),
+    known: KnownGeometry = KnownGeometry(),
     queries: Path | None = None,
-    known: KnownOptions = KnownOptions(),
-    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
-    require_reliable: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    results: ResultOptions = ResultOptions(),
 ) -> None:
     """Track and reconstruct a video: dense 3D tracks, pointmaps, visibility and cameras in one world frame.
 
     Args:
         video: Video file, folder of images, glob of images (in quotes), or .npz / .zarr with frames.
         output: Scene folder; an interrupted run is resumed. Default: NAME_st4rtrack.
-        device: auto, cpu, cuda, cuda:1 or mps.
+        model: Checkpoint file, model folder or hub id; "tiny" is the embedded model.
         queries: CSV or npz with u,v[,frame] in source pixels; writes tracks.csv and tracks.npz.
-        overwrite: Replace an existing scene.
-        require_reliable: Exit with code 3 if the quality report calls the scene unreliable.
     """
+    from st4rtrack.cli.options import checked, export_formats
     from st4rtrack.cli.progress import Progress, log_to_stderr
     from st4rtrack.cli.quality import UNRELIABLE, print_quality
     from st4rtrack.cli.voice import say, voice
@@ -45,8 +46,8 @@ def run(
     from st4rtrack.io.video import open_video
 
     log_to_stderr()
-    wanted = scene.checked()
-    opened = open_video(video, **frames.selection())
+    options, formats = checked(scene), export_formats(results.export)
+    opened = open_video(video, **vars(frames))
     query_px = None if queries is None else read_queries(queries)
     if query_px is not None:
         require_inside(query_px, opened)
@@ -57,12 +58,11 @@ def run(
     from st4rtrack.pipeline.reconstruct import reconstruct
     from st4rtrack.pipeline.repeatable import use_deterministic_algorithms
 
-    if scene.deterministic:
+    if device.deterministic:
         use_deterministic_algorithms()
-    network = load_model(scene.model, device=device, dtype=scene.dtype)
-    estimate = estimate_run(
-        opened, network, size=wanted.size, points_dtype=scene.dtype_points, auto_anchors=wanted.anchor == "auto"
-    )
+    network = load_model(model, device=device.device, dtype=device.dtype)
+    auto = options.anchor == "auto"
+    estimate = estimate_run(opened, network, size=options.size, points_dtype=options.points_dtype, auto_anchors=auto)
     say(str(estimate))
     require_space(folder, estimate.num_bytes)
     before = _changed_at(folder)
@@ -70,22 +70,17 @@ def run(
         made = reconstruct(
             opened,
             model=network,
-            anchor=wanted.anchor,
             output=folder,
-            size=wanted.size,
-            batch_size=wanted.batch_size,
-            points_dtype=scene.dtype_points,
-            known=known.known(),
-            depth_prior=scene.depth_prior.replace("{name}", opened.name),
-            refine=scene.refine,
-            overwrite=overwrite,
+            known=known,
+            overwrite=results.overwrite,
             progress=progress,
+            options=replace(options, depth_prior=options.depth_prior.replace("{name}", opened.name)),
         )
     complete = _changed_at(folder) == before
     if complete:
         voice().event("already_complete", path=str(folder))
         say(f"{folder} is already complete; use --overwrite to make it again")
-    wrote = write_beside(made, folder, not complete, wanted.formats)
+    wrote = write_beside(made, folder, not complete, formats)
     if query_px is not None:
         wrote += write_tracks(made, query_px, folder)
     if wrote := wrote if complete else [folder / "scene.zarr", *wrote]:
@@ -93,7 +88,7 @@ def run(
     reliable = print_quality(made)
     say(f"look at {folder / 'overview.png'}; for other tools: st4rtrack export {folder} ply")
     say(lengths(made.info))
-    if require_reliable and not reliable:
+    if results.require_reliable and not reliable:
         sys.exit(UNRELIABLE)
 
 

@@ -124,15 +124,14 @@ def _sky_layer(part_from_camera: torch.Tensor, ray: torch.Tensor) -> tuple[torch
 
 
 def _shade_rays(
-    part_from_camera: torch.Tensor, quadric: torch.Tensor, power: torch.Tensor, present: torch.Tensor, waves: torch.Tensor,
-    size_m: torch.Tensor, faces: torch.Tensor, light: torch.Tensor, ambient: torch.Tensor, diffuse: torch.Tensor, haze: torch.Tensor,
-    up: torch.Tensor, pixel: torch.Tensor, ray: torch.Tensor, texels: torch.Tensor, num_textures: int, shadows: bool,
-    compact: bool, setting: str,
+    views: tuple[torch.Tensor, ...], ray: torch.Tensor, texels: torch.Tensor, num_textures: int, shadows: bool, compact: bool,
+    setting: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
     """Cast camera rays [V, 3, N] (z = 1): depth [V, N], part [V, N], point in the part's frame and colour [V, 3, N].
 
-    Where there is only sky, or ground beyond `FARTHEST_M`: depth 0, part -1, point 0.
+    Where there is only sky, or ground beyond `FARTHEST_M`: depth 0, part -1, point 0. `views`: `ViewBatch.tensors`.
     """
+    part_from_camera, quadric, power, present, waves, size_m, faces, light, ambient, diffuse, haze, up, pixel = views
     eye = torch.zeros_like(light)
     objects, object_quadric, number = _objects(part_from_camera, quadric, present, power.shape[1], compact)
     entries, rounded = enter_distance(objects, object_quadric, power, eye, ray, compact)
@@ -232,7 +231,7 @@ class RayCaster:
         atlas = texture_atlas(ray.device)
         constants = (atlas.texels, atlas.num_textures, self.shadows, self._compact(ray.device))
         return self._by_setting(
-            setting, lambda *tensors: self._shade(*tensors[:-1], *constants, tensors[-1]), views.tensors(), (ray,)
+            setting, lambda *tensors: self._shade(tensors[:-2], tensors[-2], *constants, tensors[-1]), views.tensors(), (ray,)
         )
 
     def follow(

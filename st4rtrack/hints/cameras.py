@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 
 from st4rtrack.classical.solver.cameras import solve_video
-from st4rtrack.io.known.known import Known
+from st4rtrack.options import KnownGeometry
 from st4rtrack.types import KnownVideo, UserError, Video
 
 logger = logging.getLogger(__name__)
 
 
-def with_solved_cameras(known: Known, source: Video, anchor_index: int) -> Known:
+def with_solved_cameras(known: KnownGeometry, source: Video, anchor_index: int) -> KnownGeometry:
     """What the user knows, with the cameras of the global solver where `cameras` asks for them; its focal length where none is known.
 
     Raises:

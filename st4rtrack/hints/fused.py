@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from st4rtrack.classical.anchored import WITHOUT_DEPTH, AnchoredGeometry
+from st4rtrack.classical.anchor_matches import WITHOUT_DEPTH
+from st4rtrack.classical.anchored import AnchoredGeometry
 from st4rtrack.classical.flow import returns, sample_flow
 from st4rtrack.classical.static_depth import PairFlows, static_depth
 from st4rtrack.classical.two_view import TwoView, pixel_rays, pixels_of_points

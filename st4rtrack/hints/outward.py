@@ -5,15 +5,8 @@ from functools import cache
 
 import numpy as np
 
-from st4rtrack.classical.anchored import (
-    MIN_SURVEY_FRAMES,
-    MIN_ZOOM_VOTES,
-    SURVEY_FRAMES,
-    AnchoredGeometry,
-    SolveCameras,
-    StepFlow,
-    motion_of,
-)
+from st4rtrack.classical.anchor_matches import SURVEY_FRAMES, motion_of
+from st4rtrack.classical.anchored import MIN_SURVEY_FRAMES, MIN_ZOOM_VOTES, AnchoredGeometry, SolveCameras, StepFlow
 from st4rtrack.classical.camera_motion import CameraMotion
 from st4rtrack.classical.frame_checks import FrameChecks
 from st4rtrack.classical.known_survey import Units

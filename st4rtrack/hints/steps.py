@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from st4rtrack.classical.anchored import both_ways
+from st4rtrack.classical.anchor_matches import both_ways
 from st4rtrack.classical.flow import FlowChain, carried_flow, dense_flow
 
 Flows = tuple[np.ndarray, np.ndarray]

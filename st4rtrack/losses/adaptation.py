@@ -101,13 +101,8 @@ TERMS: dict[Form, _Terms] = {
 def adaptation_loss(
     loss: AdaptationLoss,
     *,
-    projected_px: Tensor,
-    tracks_px: Tensor,
-    visible: Tensor,
-    centre_px: Tensor,
-    tracking_points: Tensor,
-    reconstruction_points: Tensor,
-    both_visible: Tensor,
+    trajectory: tuple[Tensor, Tensor, Tensor, Tensor],
+    alignment: tuple[Tensor, Tensor, Tensor],
     pixels: KnownDepth | None = None,
     tracks: KnownDepth | None = None,
     held: Held | None = None,
@@ -116,8 +111,8 @@ def adaptation_loss(
 
     Args:
         loss: weights and form.
-        projected_px, tracks_px, visible, centre_px: see `trajectory_loss`.
-        tracking_points, reconstruction_points, both_visible: see `agreement_loss`.
+        trajectory: projected_px, tracks_px, visible, centre_px of `trajectory_loss`.
+        alignment: tracking_points, reconstruction_points, both_visible of `agreement_loss`.
         pixels: depth of the reconstruction, see `depth_loss`; `None` where nobody knows depth, then there is no such term.
         tracks: depth of tracked points where the teacher sees them, which "relative" compares too.
         held: what nobody measures, see `held_loss`.
@@ -126,13 +121,13 @@ def adaptation_loss(
     """
     terms = TERMS[loss.form]
     found = {
-        "trajectory": (loss.trajectory, terms.trajectory(projected_px, tracks_px, visible, centre_px)),
-        "alignment": (loss.alignment, terms.alignment(tracking_points, reconstruction_points, both_visible)),
+        "trajectory": (loss.trajectory, terms.trajectory(*trajectory)),
+        "alignment": (loss.alignment, terms.alignment(*alignment)),
     }
     if pixels is not None:
         found["depth"] = (loss.depth, terms.depth(pixels, tracks))
     if held is not None:
         found["held"] = (loss.held, held_loss(held))
     # a term of weight 0 is left out rather than multiplied, so that one that is not finite cannot spoil the rest
-    total = sum((weight * term for weight, term in found.values() if weight), start=projected_px.new_zeros(()))
+    total = sum((weight * term for weight, term in found.values() if weight), start=trajectory[0].new_zeros(()))
     return AdaptationParts(total, {name: term.detach() for name, (_, term) in found.items()})

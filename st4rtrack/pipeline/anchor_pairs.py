@@ -11,7 +11,8 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from st4rtrack.classical.anchored import MOTION_ENLARGE, both_ways
+from st4rtrack.classical.anchor_matches import both_ways
+from st4rtrack.classical.anchored import MOTION_ENLARGE
 from st4rtrack.classical.flow import FlowChain, sample_flow
 from st4rtrack.classical.two_view import TwoView, pixel_rays
 from st4rtrack.geometry.camera import pixel_grid

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from st4rtrack.classical.anchored import SURVEY_FRAMES
+from st4rtrack.classical.anchor_matches import SURVEY_FRAMES
 from st4rtrack.classical.known_survey import ONE_UNIT, Units
 from st4rtrack.geometry.camera import pixel_grid, project, unproject
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel, sample_map

@@ -5,19 +5,20 @@ video -> frames at network size -> pointmaps of (anchor, frame) -> consistent ov
 """
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any
 
 from st4rtrack.classical.side_by_side import blas_on_one_thread
 from st4rtrack.hints.cameras import with_solved_cameras
 from st4rtrack.hints.provider import chosen_prior, takes_hints
-from st4rtrack.io.known.known import Known, known_of_video
+from st4rtrack.io.known.known import known_of_video
 from st4rtrack.io.known.pixels import SourceSize
 from st4rtrack.io.scene import SceneBuffer, SceneSink, SceneWriter, holds_scene, load_scene
 from st4rtrack.io.video import open_video
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack
+from st4rtrack.options import FrameSelection, KnownGeometry, ReconstructOptions, with_keywords
 from st4rtrack.pipeline.ahead import ended_together
 from st4rtrack.pipeline.anchor_pairs import LiftedPairs, NetworkPairs
 from st4rtrack.pipeline.anchors import add_anchors
@@ -36,62 +37,42 @@ from st4rtrack.types import KnownVideo, QualityReport, Scene
 logger = logging.getLogger(__name__)
 
 
-class Selection(TypedDict, total=False):
-    """Which frames of the source: `start` and `stop` as frame numbers or seconds ("2.5s"), `fps` to drop to, then every `stride`-th."""
-
-    start: int | str | None
-    stop: int | str | None
-    stride: int
-    fps: float | None
-
-
 @blas_on_one_thread()
 def reconstruct(
     video: Any,
     *,
     model: St4RTrack | None = None,
-    anchor: int | Literal["middle", "auto"] = 0,
     output: str | Path | None = None,
-    size: int | None = None,
-    fit: Literal["crop", "stretch"] = "crop",
-    batch_size: int | None = None,
-    points_dtype: Literal["float32", "float16"] = "float32",
-    known: Known | None = None,
-    depth_prior: str = "auto",
-    refine: bool | Collection[str] = True,
+    known: KnownGeometry | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
-    **selection: Unpack[Selection],
+    options: ReconstructOptions = ReconstructOptions(),
+    frames: FrameSelection = FrameSelection(),
+    **keywords: Any,
 ) -> Scene:
     """Tracks and reconstructs a whole video in the anchor's camera frame.
 
     Args:
         video: path of a video, a folder or glob of images, an array [time, height, width, 3] uint8, or a `Video`.
         model: the network; default the embedded one.
-        anchor: which of the processed frames is the world, or "middle"; "auto" is the first, and adds anchors in other frames until every
-            pixel of every frame belongs to a track (`Scene.anchors`).
         output: scene folder; frames stream to it and memory does not grow with the video. `None` keeps the scene in memory.
-        size: long side in pixels at the network; default the model's own.
-        fit: what is done about sides that are no multiple of the patch: cut off the rest, or stretch the image a little (the benchmark).
-        batch_size: frames at once; default by device.
-        points_dtype: of the stored points.
-        known: what the user knows: intrinsics, cameras, depth, what is static, the scale; it replaces what would be estimated.
-        depth_prior: depth of single frames where no measurement knows it, as of `hints.depth_prior.open_depth_prior`; the geometry of the
-            scene is then fused from both. "none": all geometry is the network's. "auto": "builtin" for the embedded network, else "none".
-        refine: whether tracks are temporally smoothed; `["smoothness"]` is the same as `True`.
+        known: user-provided geometry, which replaces estimates.
         overwrite: replace a scene that is in `output`.
-        progress: called with (frames done, frames in all) after each frame; what it raises ends the call, and the scene in `output`
-            can be gone on with.
-        selection: see `Selection`.
+        progress: called with (frames done, frames in all) after each frame; what it raises ends the call, and the same call resumes
+            the scene in `output`.
+        options: anchor, size, depth prior and the others of `ReconstructOptions`.
+        frames: the frames of the source to process.
+        keywords: fields of `options` and `frames` by name: `reconstruct("a.mp4", anchor="middle", stop=50)`.
     Returns:
         The scene, read lazily from `output` when given. The anchor's camera is exactly the identity.
     Raises:
         UserError: the video, the options or the folder cannot be used.
     """
-    source = open_video(video, **selection)
-    model, smooth = model or load_model(), smoothing_chosen(refine)
+    options, frames = with_keywords("reconstruct", keywords, options, frames)
+    source = open_video(video, **vars(frames))
+    model, smooth = model or load_model(), smoothing_chosen(options.refine)
     finished = None if overwrite else output
-    prepared = prepare(source, model.config, anchor=anchor, size=size, fit=fit, output=finished)
+    prepared = prepare(source, model.config, anchor=options.anchor, size=options.size, fit=options.fit, output=finished)
     network_video, pixel_map, anchor_index = prepared.video, prepared.pixel_map, prepared.anchor_index
     size_px = (network_video.height, network_video.width)
     user = (
@@ -99,19 +80,19 @@ def reconstruct(
         if known
         else None
     )
-    prior = chosen_prior(depth_prior, model, network_video, SourceSize(source.height, source.width, pixel_map))
-    options = {
+    prior = chosen_prior(options.depth_prior, model, network_video, SourceSize(source.height, source.width, pixel_map))
+    stored = {
         "refine": ["smoothness"] if smooth else [],
         "depth_prior": "none" if prior is None else prior.name,
-        **({"anchor": "auto"} if anchor == "auto" else {}),
+        **({"anchor": "auto"} if options.anchor == "auto" else {}),
     }
     said = None if user is None else user.said
-    header = scene_header(source, network_video, pixel_map, model, anchor_index, points_dtype, options=options, known=said)
+    header = scene_header(source, network_video, pixel_map, model, anchor_index, options.points_dtype, options=stored, known=said)
     if output is not None and not overwrite and holds_scene(output, header):
         return load_scene(output)
-    batch_size = batch_size or automatic_batch_size(model, *size_px)
+    batch_size = options.batch_size if isinstance(options.batch_size, int) else automatic_batch_size(model, *size_px)
     evidence = with_observations(user or KnownVideo(), source, prepared)
-    kept = TokenFile(len(source), None if output is None else Path(output)) if anchor == "auto" else None
+    kept = TokenFile(len(source), None if output is None else Path(output)) if options.anchor == "auto" else None
     static = None if user is None else user.static
     outward, pointmaps = pointmap_source(model, prepared, evidence, prior, static=static, batch_size=batch_size, kept=kept)
     world = World.of(pointmaps, network_video.frame(anchor_index), outward.units, anchor_index, user)
@@ -126,7 +107,7 @@ def reconstruct(
             "cameras_not_found": len(hide_unsolved(sink, outward.all_unsolved)),
             "computed": computed_with(model.device, batch_size),
         }
-        if anchor == "auto":
+        if options.anchor == "auto":
             pairs = NetworkPairs(model, sink, batch_size, kept) if prior is None else LiftedPairs(sink)
             results |= add_anchors(pairs, sink, place_lost=not takes_hints(model.config))
         moving = moving_points(sink.read, len(source), anchor_index)

@@ -1,4 +1,4 @@
-"""What a training run can be told: what decides the weights it ends with, and apart from that how it is run."""
+"""Training configuration: all that decides the weights; `options.RunConfig` has how a run is executed."""
 
 import math
 from dataclasses import dataclass, field
@@ -89,33 +89,3 @@ class TrainConfig:
     def micro_batches(self) -> int:
         """Per step, of all processes together."""
         return self.batch_size // self.micro_batch
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """How a run is run. None of it changes the weights beyond rounding, and it may differ each time the run goes on.
-
-    Attributes:
-        device: "auto", or a PyTorch device.
-        parallel: with several processes, "ddp" (a whole copy of the network in each) or "fsdp" (weights, gradients and the
-            optimiser's state in shares).
-        workers: processes per training process that prepare micro-batches ahead; 0 prepares them in between.
-        compile: fuse the renderer with `torch.compile`.
-        compile_network: fuse the blocks of the network with it.
-        validate_every, save_every, report_every: steps between validations, checkpoints, and points of the curves.
-        on_non_finite: what a loss or gradient that is not finite does: "stop" the run, or "skip" the step.
-        skip_limit: so many steps in a row are skipped at most.
-        save_dtype: of the weights that are saved for use; the state is always float32.
-    """
-
-    device: str = "auto"
-    parallel: Literal["ddp", "fsdp"] = "ddp"
-    workers: int = 0
-    compile: bool = True
-    compile_network: bool = False
-    validate_every: int = 500
-    save_every: int = 250
-    report_every: int = 50
-    on_non_finite: Literal["stop", "skip"] = "stop"
-    skip_limit: int = 10
-    save_dtype: Literal["float16", "bfloat16", "float32"] = "float16"

@@ -11,7 +11,8 @@ from st4rtrack.data.procedural import ProceduralConfig
 from st4rtrack.data.procedural_source import ProceduralClips
 from st4rtrack.data.training import TrainingData, open_training_source
 from st4rtrack.io.files import expanded
-from st4rtrack.train.config import PoolConfig, RunConfig, TrainConfig
+from st4rtrack.options import RunConfig
+from st4rtrack.train.config import PoolConfig, TrainConfig
 from st4rtrack.train.parallel import Processes
 from st4rtrack.train.pool import fill_pool
 from st4rtrack.train.presets import DATASETS, CachedPairs, ReadClips, RenderedClips

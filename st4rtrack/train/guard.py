@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from st4rtrack.io.files import whole_file
-from st4rtrack.train.config import RunConfig
+from st4rtrack.options import RunConfig
 from st4rtrack.train.examples import Examples
 from st4rtrack.train.parallel import Processes
 from st4rtrack.types import UserError

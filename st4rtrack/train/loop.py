@@ -18,9 +18,10 @@ from st4rtrack.losses.regression import LossParts
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.efficientnet import EfficientNetLite0
 from st4rtrack.model.network import St4RTrack
+from st4rtrack.options import RunConfig
 from st4rtrack.train.average import Average, average_decay
 from st4rtrack.train.checkpoint import RunFolder, Training
-from st4rtrack.train.config import RunConfig, TrainConfig
+from st4rtrack.train.config import TrainConfig
 from st4rtrack.train.examples import Examples
 from st4rtrack.train.forward import Prediction, predict, prepare
 from st4rtrack.train.guard import NonFiniteGuard, StopRequest, Suspect, stop_requests

@@ -37,9 +37,10 @@ from st4rtrack.model.checkpoint import load_monocular
 from st4rtrack.model.config import MONOCULAR, ModelConfig
 from st4rtrack.model.efficientnet import from_imagenet
 from st4rtrack.model.monocular import MonocularNetwork, new_monocular
+from st4rtrack.options import RunConfig
 from st4rtrack.preprocess import normalize_images
 from st4rtrack.render.draw import DEPTH_MAP, map_colours, robust_range
-from st4rtrack.train.config import RunConfig, TrainConfig
+from st4rtrack.train.config import TrainConfig
 from st4rtrack.train.loop import StageScore, train_stage
 from st4rtrack.train.parallel import Processes
 from st4rtrack.train.presets import MonocularData

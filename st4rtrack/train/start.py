@@ -8,7 +8,7 @@ import numpy as np
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.network import St4RTrack
-from st4rtrack.train.config import RunConfig
+from st4rtrack.options import RunConfig
 from st4rtrack.train.datasets import open_data
 from st4rtrack.train.forward import new_model
 from st4rtrack.train.loop import PairStage, StageScore, train_stage

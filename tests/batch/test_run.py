@@ -14,9 +14,9 @@ from st4rtrack.batch.jobs import Job
 from st4rtrack.batch.outcome import Outcome, Status
 from st4rtrack.batch.run import frames_written, reconstruct_videos
 from st4rtrack.batch.worker import BatchOptions, Worker
-from st4rtrack.io.known.known import Known
 from st4rtrack.io.scene import load_scene
 from st4rtrack.model.checkpoint import load_model
+from st4rtrack.options import KnownGeometry
 from st4rtrack.types import UserError
 from tests.batch.clips import HEIGHT, WIDTH, small_options, write_broken, write_clip, write_model
 from tests.batch.light_worker import serve_without_network
@@ -105,7 +105,7 @@ def test_options_of_a_batch_reach_every_scene(tmp_path: Path) -> None:
     video = write_clip(tmp_path / "clip.mp4", 2)
     np.savez(tmp_path / "clip.npz", depth=np.ones((2, HEIGHT, WIDTH), np.float32))
     (tmp_path / "clip_k.txt").write_text("80 0 48\n0 80 32\n0 0 1\n")
-    known = Known(intrinsics=str(tmp_path / "{name}_k.txt"), metres_per_unit=2.0)
+    known = KnownGeometry(intrinsics=str(tmp_path / "{name}_k.txt"), metres_per_unit=2.0)
     prior = str(tmp_path / "{name}.npz")
     worker = Worker(BatchOptions(dtype="float32", known=known, refine=False, depth_prior=prior), "cpu", 1)
     worker.__dict__["model"] = load_model(device="cpu", dtype="float32")  # leaves the threads of OpenCV alone
@@ -118,9 +118,9 @@ def test_options_of_a_batch_reach_every_scene(tmp_path: Path) -> None:
 
 
 def test_paths_of_known_geometry_become_absolute_and_numbers_stay() -> None:
-    known = Known(intrinsics="500,510", cameras=Path("poses.txt"), depth="depth/{name}").absolute()
-    assert known == Known(intrinsics="500,510", cameras=Path.cwd() / "poses.txt", depth=Path.cwd() / "depth/{name}")
-    assert Known(intrinsics="k.txt").absolute().intrinsics == Path.cwd() / "k.txt"
+    known = KnownGeometry(intrinsics="500,510", cameras=Path("poses.txt"), depth="depth/{name}").absolute()
+    assert known == KnownGeometry(intrinsics="500,510", cameras=Path.cwd() / "poses.txt", depth=Path.cwd() / "depth/{name}")
+    assert KnownGeometry(intrinsics="k.txt").absolute().intrinsics == Path.cwd() / "k.txt"
 
 
 def test_a_killed_worker_costs_no_other_video(

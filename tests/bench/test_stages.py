@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from st4rtrack.bench.methods import METHODS, make_method
-from st4rtrack.bench.methods.method import MethodOptions
 from st4rtrack.bench.protocol import PUBLISHED
+from st4rtrack.options import MethodOptions
 from st4rtrack.types import UserError
 from tests.conftest import Run
 from tests.worldtrack_data import write_sequence

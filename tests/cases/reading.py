@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from st4rtrack.io.known.known import Known, known_of_video
+from st4rtrack.io.known.known import known_of_video
 from st4rtrack.io.queries import read_queries
 from st4rtrack.io.video import open_video
+from st4rtrack.options import KnownGeometry
 from st4rtrack.types import PixelMap, UserError
 from tests.cases.clips import Look, moving
 from tests.cases.logged import logged_messages
@@ -258,7 +259,7 @@ def intrinsics_row(folder: Path, form: str) -> Row:
     (folder / "transforms.json").write_text(json.dumps(content))
     with logged_messages() as messages:
         try:
-            known = known_of_video(Known(cameras=folder / "transforms.json"), open_video(path), PixelMap(), (72, 96), 0)
+            known = known_of_video(KnownGeometry(cameras=folder / "transforms.json"), open_video(path), PixelMap(), (72, 96), 0)
         except UserError as error:
             return {"exit_code": 2, "messages": [*messages, str(error)]}
     focal = None if known.intrinsics is None else known.intrinsics[0, 0, 0]
@@ -275,7 +276,7 @@ def depth_row(folder: Path) -> Row:
         (folder / "depth" / f"{k:03d}.png").write_bytes(cv2.imencode(".png", stored)[1].tobytes())
     with logged_messages() as messages:
         try:
-            known = known_of_video(Known(depth=folder / "depth"), open_video(path), PixelMap(), (72, 96), 0)
+            known = known_of_video(KnownGeometry(depth=folder / "depth"), open_video(path), PixelMap(), (72, 96), 0)
         except UserError as error:
             return {"exit_code": 2, "messages": [*messages, str(error)]}
         assert known.depth is not None

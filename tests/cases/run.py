@@ -18,8 +18,8 @@ import numpy as np
 
 import st4rtrack
 from st4rtrack.io.files import whole_file
-from st4rtrack.io.known.known import Known
 from st4rtrack.model.network import St4RTrack
+from st4rtrack.options import KnownGeometry
 from st4rtrack.pipeline.reconstruct import reconstruct
 from st4rtrack.types import UserError
 from tests.cases.expectations import failures
@@ -51,7 +51,7 @@ def run_video(case: Case, video: Path, clip: Clip, folder: Path, model: St4RTrac
     """Reconstructs a video and measures the scene; an error becomes a row too."""
     options = dict(case.run)
     mask = options.pop("static_mask", None)
-    known = None if mask is None else Known(static_mask=~mask(case.look))
+    known = None if mask is None else KnownGeometry(static_mask=~mask(case.look))
     row: Row = {"kind": case.kind}
     with logged_messages() as messages:
         try:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from st4rtrack.classical.anchored import both_ways
+from st4rtrack.classical.anchor_matches import both_ways
 from st4rtrack.classical.side_by_side import blas_on_one_thread, side_by_side, stream_side_by_side
 
 

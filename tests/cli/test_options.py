@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from st4rtrack.cli.batch import _absolute
-from st4rtrack.cli.options import read_anchor
+from st4rtrack.cli.options import checked, read_anchor
+from st4rtrack.options import FrameSelection, ReconstructOptions, with_keywords
 from st4rtrack.types import UserError
 from tests.conftest import Run
 
@@ -35,3 +36,18 @@ def test_sources_of_a_batch_paths_become_absolute_and_words_stay(tmp_path: Path,
 def test_renamed_option_is_refused_with_the_new_name(run: Run, arguments: list[str], name: str) -> None:
     code, said = run(*arguments)
     assert code == 2 and f"was renamed; use {name}" in said
+
+
+def test_checked_options_understand_words_and_refuse_counts() -> None:
+    assert checked(ReconstructOptions(anchor="3", batch_size="auto")) == ReconstructOptions(anchor=3)
+    assert checked(ReconstructOptions(anchor="middle", batch_size="8", size=64)).batch_size == 8
+    for wrong in (ReconstructOptions(size=0), ReconstructOptions(batch_size="many")):
+        with pytest.raises(UserError, match="whole number of at least 1"):
+            checked(wrong)
+
+
+def test_with_keywords_replaces_fields_and_refuses_unknown_names() -> None:
+    scene, frames = with_keywords("reconstruct", {"stop": 5, "anchor": 2}, ReconstructOptions(size=64), FrameSelection(stride=2))
+    assert scene == ReconstructOptions(size=64, anchor=2) and frames == FrameSelection(stride=2, stop=5)
+    with pytest.raises(TypeError, match=r"reconstruct\(\) got an unexpected keyword argument 'points'"):
+        with_keywords("reconstruct", {"points": 1}, scene, frames)

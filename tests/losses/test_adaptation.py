@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -230,15 +231,10 @@ def test_predictions_that_are_all_zero_are_finite() -> None:
         assert loss.isfinite() and all(gradient.isfinite().all() for gradient in torch.autograd.grad(loss, (depth, pixels)))
 
 
-def terms() -> dict[str, Tensor]:
+def terms() -> dict[str, Any]:
     return {
-        "projected_px": tracks() + noise(tracks(), 5.0),
-        "tracks_px": tracks(),
-        "visible": visible(),
-        "centre_px": CENTRE,
-        "tracking_points": (points() + noise(points(), 0.5)).requires_grad_(),
-        "reconstruction_points": points(),
-        "both_visible": visible(0.4),
+        "trajectory": (tracks() + noise(tracks(), 5.0), tracks(), visible(), CENTRE),
+        "alignment": ((points() + noise(points(), 0.5)).requires_grad_(), points(), visible(0.4)),
     }
 
 
@@ -263,7 +259,7 @@ def test_a_term_can_be_left_out() -> None:
         found = adaptation_loss(replace(AdaptationLoss(), **{name: 0.0}), **terms(), **depth_terms())
         torch.testing.assert_close(found.parts, whole.parts)
         torch.testing.assert_close(found.total, whole.total - weight * whole.parts[name])
-    spoiled = {**terms(), "projected_px": torch.full_like(tracks(), float("nan"))}
+    spoiled = {**terms(), "trajectory": (torch.full_like(tracks(), float("nan")), tracks(), visible(), CENTRE)}
     assert adaptation_loss(AdaptationLoss(trajectory=0.0), **spoiled, **depth_terms()).total.isfinite()
     without = adaptation_loss(AdaptationLoss(), **terms())
     assert sorted(without.parts) == ["alignment", "trajectory"]

@@ -120,13 +120,8 @@ def test_nothing_at_all_is_zero() -> None:
 
 def test_what_is_held_has_its_weight_in_the_sum() -> None:
     terms = {
-        "projected_px": tracks(),
-        "tracks_px": tracks(),
-        "visible": EVERY,
-        "centre_px": CENTRE,
-        "tracking_points": points(),
-        "reconstruction_points": points(),
-        "both_visible": EVERY,
+        "trajectory": (tracks(), tracks(), EVERY, CENTRE),
+        "alignment": (points(), points(), EVERY),
     }
     found = adaptation_loss(AdaptationLoss(held=2.0, form="relative"), **terms, held=Held(points() * 1.1, points()))
     assert found.parts["held"].item() == pytest.approx(0.1) and found.total.item() == pytest.approx(0.2)

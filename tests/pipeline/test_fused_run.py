@@ -8,9 +8,9 @@ import pytest
 
 from st4rtrack.geometry.camera import pixel_grid, project
 from st4rtrack.geometry.transforms import invert_rigid, rotation_angle, transform_maps
-from st4rtrack.io.known.known import Known
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack
+from st4rtrack.options import KnownGeometry
 from st4rtrack.pipeline import preparation
 from st4rtrack.pipeline.reconstruct import reconstruct
 from st4rtrack.types import Scene
@@ -173,7 +173,7 @@ def test_known_cameras_and_depth_are_kept(model: St4RTrack) -> None:
     clip = walk(FRAMES)
     depth = np.stack([WALL_DEPTH, *np.zeros((FRAMES - 1, HEIGHT, WIDTH))]).astype(np.float32)
     depth[0, :, : WIDTH // 2] = 0  # the rest is measured
-    known = Known(intrinsics=INTRINSICS, cameras=clip.world_from_camera, depth=depth)
+    known = KnownGeometry(intrinsics=INTRINSICS, cameras=clip.world_from_camera, depth=depth)
     scene = reconstruct(clip.rgb, model=model, size=WIDTH, known=known)
     np.testing.assert_allclose(scene.cameras.world_from_camera, clip.world_from_camera, atol=1e-6)
     np.testing.assert_allclose(scene.reconstruction.points_world[0][depth[0] > 0][..., 2], WALL_DEPTH[depth[0] > 0], rtol=1e-4)
@@ -194,6 +194,8 @@ def test_overlay_does_not_make_all_other_pixels_static(model: St4RTrack, monkeyp
 
 
 def test_known_static_pixels_do_not_move(model: St4RTrack, with_square: np.ndarray) -> None:
-    scene = reconstruct(with_square, model=model, size=WIDTH, stop=6, known=Known(static_mask=np.ones((6, HEIGHT, WIDTH), bool)))
+    scene = reconstruct(
+        with_square, model=model, size=WIDTH, stop=6, known=KnownGeometry(static_mask=np.ones((6, HEIGHT, WIDTH), bool))
+    )
     tracks = np.asarray(scene.tracking.points_world)
     assert (tracks == tracks[0]).all()

@@ -10,9 +10,9 @@ from st4rtrack.data.procedural import ProceduralClip, ProceduralConfig, procedur
 from st4rtrack.geometry.camera import pixel_grid, project
 from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_maps, transform_points
 from st4rtrack.hints.outward import Outward
-from st4rtrack.io.known.known import Known
 from st4rtrack.io.scene import load_scene
 from st4rtrack.io.video import open_video
+from st4rtrack.options import KnownGeometry
 from st4rtrack.pipeline.reconstruct import reconstruct
 from st4rtrack.types import KnownVideo, Scene, UserError
 from tests.moving_camera import FOCAL, HEIGHT, WIDTH, walk
@@ -35,7 +35,7 @@ def spoiled(clip: ProceduralClip, *, scale: float = 1.0, noise: float = 0.0, lin
     return TruthNetwork(replace(clip, tracking_points_world=tracking, reconstruction_points_world=reconstruction))
 
 
-def reconstructed(network: TruthNetwork, known: Known) -> Scene:
+def reconstructed(network: TruthNetwork, known: KnownGeometry) -> Scene:
     return reconstruct(network.clip.rgb, model=network, size=256, anchor=ANCHOR, known=known)
 
 
@@ -45,7 +45,7 @@ def relative_error(points: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 def test_intrinsics_replace_those_found_and_all_pixels_are_on_their_rays(clip: ProceduralClip) -> None:
     lens = np.array([[0.7, 0, 0.05], [0, 0.75, -0.03], [0, 0, 1]])  # another focal length, not square, and off the middle
-    scene = reconstructed(spoiled(clip, linear=lens), Known(intrinsics=clip.intrinsics[0]))
+    scene = reconstructed(spoiled(clip, linear=lens), KnownGeometry(intrinsics=clip.intrinsics[0]))
     np.testing.assert_array_equal(scene.cameras.intrinsics, clip.intrinsics)
     cameras = np.asarray(scene.cameras.world_from_camera)
     assert (cameras[ANCHOR] == np.eye(4)).all()
@@ -61,7 +61,7 @@ def test_intrinsics_replace_those_found_and_all_pixels_are_on_their_rays(clip: P
 def test_cameras_are_those_given_and_points_are_in_their_unit(clip: ProceduralClip, scale: float) -> None:
     elsewhere = rigid(np.linalg.qr(np.random.default_rng(0).standard_normal((3, 3)))[0], np.array([5.0, 6, 7]))
     elsewhere[:3, :3] *= np.linalg.det(elsewhere[:3, :3])
-    known = Known(cameras=elsewhere @ clip.world_from_camera, intrinsics=clip.intrinsics[0])
+    known = KnownGeometry(cameras=elsewhere @ clip.world_from_camera, intrinsics=clip.intrinsics[0])
     scene = reconstructed(spoiled(clip, scale=scale, noise=0.01), known)
     np.testing.assert_allclose(scene.cameras.world_from_camera, clip.world_from_camera, atol=1e-6)
     assert (np.asarray(scene.cameras.world_from_camera)[ANCHOR] == np.eye(4)).all()
@@ -79,7 +79,7 @@ def test_cameras_are_those_given_and_points_are_in_their_unit(clip: ProceduralCl
 def test_a_frame_without_a_known_camera_is_found_in_the_same_unit(clip: ProceduralClip) -> None:
     cameras = clip.world_from_camera.copy()
     cameras[4] = np.nan
-    scene = reconstructed(spoiled(clip, scale=3.0), Known(cameras=cameras, intrinsics=clip.intrinsics[0]))
+    scene = reconstructed(spoiled(clip, scale=3.0), KnownGeometry(cameras=cameras, intrinsics=clip.intrinsics[0]))
     np.testing.assert_allclose(scene.cameras.world_from_camera, clip.world_from_camera, atol=1e-4)
     assert np.asarray(scene.cameras.solved).all()
 
@@ -87,7 +87,7 @@ def test_a_frame_without_a_known_camera_is_found_in_the_same_unit(clip: Procedur
 def test_depth_replaces_the_networks_and_sets_the_unit(clip: ProceduralClip) -> None:
     depth = clip.depth.copy()
     depth[:, :, 128:] = 0  # a sensor that sees one half
-    scene = reconstructed(spoiled(clip, scale=0.1, noise=0.02), Known(depth=depth, intrinsics=clip.intrinsics[0]))
+    scene = reconstructed(spoiled(clip, scale=0.1, noise=0.02), KnownGeometry(depth=depth, intrinsics=clip.intrinsics[0]))
     valid = clip.reconstruction_valid
     error = relative_error(np.asarray(scene.reconstruction.points_world), clip.reconstruction_points_world)
     here, there = valid & (depth > 0), valid & (depth == 0)
@@ -110,7 +110,7 @@ def test_scale_drift_between_pairs_is_taken_out_by_depth(clip: ProceduralClip) -
         tracking_points_world=clip.tracking_points_world * drift,
         reconstruction_points_world=clip.reconstruction_points_world * drift,
     )
-    scene = reconstructed(TruthNetwork(drifting), Known(depth=clip.depth, intrinsics=clip.intrinsics[0]))
+    scene = reconstructed(TruthNetwork(drifting), KnownGeometry(depth=clip.depth, intrinsics=clip.intrinsics[0]))
     error = relative_error(np.asarray(scene.tracking.points_world), clip.tracking_points_world)
     assert np.median(error[clip.tracking_valid]) < 1e-3
     np.testing.assert_allclose(scene.cameras.world_from_camera, clip.world_from_camera, atol=1e-3)
@@ -119,10 +119,10 @@ def test_scale_drift_between_pairs_is_taken_out_by_depth(clip: ProceduralClip) -
 def test_depth_and_cameras_in_different_units_end_in_that_of_the_depth(clip: ProceduralClip) -> None:
     cameras = clip.world_from_camera.copy()
     cameras[:, :3, 3] *= 40
-    scene = reconstructed(spoiled(clip), Known(depth=clip.depth, cameras=cameras, intrinsics=clip.intrinsics[0]))
+    scene = reconstructed(spoiled(clip), KnownGeometry(depth=clip.depth, cameras=cameras, intrinsics=clip.intrinsics[0]))
     np.testing.assert_allclose(scene.cameras.world_from_camera, clip.world_from_camera, atol=1e-3)
     same = reconstructed(
-        spoiled(clip, noise=0.01), Known(depth=clip.depth, cameras=clip.world_from_camera, intrinsics=clip.intrinsics[0])
+        spoiled(clip, noise=0.01), KnownGeometry(depth=clip.depth, cameras=clip.world_from_camera, intrinsics=clip.intrinsics[0])
     )
     np.testing.assert_allclose(same.cameras.world_from_camera, clip.world_from_camera, atol=1e-6)
 
@@ -133,7 +133,7 @@ def test_what_is_known_to_be_static_stands_still_and_finds_the_cameras(clip: Pro
     wrong = transform_points(rigid(np.eye(3), np.array([3.0, 1, 0])), broken.reconstruction_points_world[:, :, 128:])
     broken.reconstruction_points_world[:, :, 128:] = wrong  # most agree on another camera where nothing is masked
     broken.reconstruction_points_world[:, ::2, :128] = np.nan
-    scene = reconstructed(TruthNetwork(broken), Known(static_mask=static))
+    scene = reconstructed(TruthNetwork(broken), KnownGeometry(static_mask=static))
     others = np.arange(6) != ANCHOR
     assert np.abs(scene.cameras.world_from_camera - clip.world_from_camera)[others].max() < 1e-3
     tracks = np.asarray(scene.tracking.points_world)
@@ -142,20 +142,21 @@ def test_what_is_known_to_be_static_stands_still_and_finds_the_cameras(clip: Pro
 
 
 def test_metres_by_a_factor_or_by_a_known_distance(clip: ProceduralClip) -> None:
-    scene = reconstructed(spoiled(clip, scale=7.0), Known(metres_per_unit=1 / 7))
+    scene = reconstructed(spoiled(clip, scale=7.0), KnownGeometry(metres_per_unit=1 / 7))
     np.testing.assert_allclose(scene.reconstruction.points_world, clip.reconstruction_points_world, rtol=1e-4, atol=1e-4)
     assert scene.info["results"]["units"] == "metres"
     ends = clip.tracking_points_world[ANCHOR, (40, 150), (60, 200)]
     text = f"60.5,40.5,200.5,150.5={np.linalg.norm(ends[0] - ends[1])}"
     scene = reconstructed(
-        spoiled(clip, scale=7.0), Known(known_distance=text, cameras=3 * clip.world_from_camera @ np.diag([1 / 3] * 3 + [1]))
+        spoiled(clip, scale=7.0),
+        KnownGeometry(known_distance=text, cameras=3 * clip.world_from_camera @ np.diag([1 / 3] * 3 + [1])),
     )
     np.testing.assert_allclose(scene.cameras.world_from_camera, clip.world_from_camera, atol=1e-3)
     assert scene.info["known"]["known_distance"] == text
 
 
 def test_a_killed_run_goes_on_and_another_knowledge_is_another_scene(clip: ProceduralClip, tmp_path: Path) -> None:
-    known = Known(depth=clip.depth, cameras=clip.world_from_camera, static_mask=clip.object_index == 0)
+    known = KnownGeometry(depth=clip.depth, cameras=clip.world_from_camera, static_mask=clip.object_index == 0)
     options = {"size": 256, "anchor": ANCHOR, "batch_size": 2}
 
     class Killed(Exception):
@@ -169,7 +170,7 @@ def test_a_killed_run_goes_on_and_another_knowledge_is_another_scene(clip: Proce
     with pytest.raises(Killed):
         reconstruct(clip.rgb, model=spoiled(clip), known=known, output=tmp_path, progress=kill, **options)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="known"):
-        reconstruct(clip.rgb, model=spoiled(clip), known=Known(depth=2 * clip.depth), output=tmp_path, **options)  # type: ignore[arg-type]
+        reconstruct(clip.rgb, model=spoiled(clip), known=KnownGeometry(depth=2 * clip.depth), output=tmp_path, **options)  # type: ignore[arg-type]
     reconstruct(clip.rgb, model=spoiled(clip), known=known, output=tmp_path, **options)  # type: ignore[arg-type]
     again = load_scene(tmp_path)
     np.testing.assert_array_equal(again.tracking.points_world, whole.tracking.points_world)
@@ -182,7 +183,7 @@ def test_depth_that_the_anchor_has_none_of_is_said(clip: ProceduralClip) -> None
     depth = clip.depth.copy()
     depth[ANCHOR] = 0
     with pytest.raises(UserError, match="depth of the anchor"):
-        reconstructed(spoiled(clip), Known(depth=depth))
+        reconstructed(spoiled(clip), KnownGeometry(depth=depth))
 
 
 @pytest.mark.parametrize("with_geometry", [True, False])

@@ -14,7 +14,8 @@ import torch
 
 from st4rtrack.data.clip import Clip
 from st4rtrack.model.config import TINY, ModelConfig
-from st4rtrack.train.config import RunConfig, TrainConfig
+from st4rtrack.options import RunConfig
+from st4rtrack.train.config import TrainConfig
 from st4rtrack.train.forward import new_model
 from st4rtrack.train.loop import PairStage, train_stage
 from st4rtrack.train.parallel import Processes, joined

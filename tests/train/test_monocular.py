@@ -12,9 +12,10 @@ from st4rtrack.data.depth_frames import DepthFrame, frame_record
 from st4rtrack.losses.monocular import MonocularLossConfig
 from st4rtrack.model.config import MONOCULAR
 from st4rtrack.model.monocular import new_monocular
+from st4rtrack.options import RunConfig
 from st4rtrack.train.average import Average
 from st4rtrack.train.checkpoint import Training
-from st4rtrack.train.config import RunConfig, TrainConfig
+from st4rtrack.train.config import TrainConfig
 from st4rtrack.train.loop import make_optimizer, training_step
 from st4rtrack.train.monocular import (
     MixedFrames,

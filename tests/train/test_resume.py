@@ -10,7 +10,8 @@ import torch
 
 from st4rtrack.data.clip import Clip
 from st4rtrack.model.checkpoint import load_model, read_info
-from st4rtrack.train.config import RunConfig, TrainConfig
+from st4rtrack.options import RunConfig
+from st4rtrack.train.config import TrainConfig
 from st4rtrack.train.validate import Score
 from st4rtrack.types import UserError
 from tests.train.small import CONFIG, HINTED, RUN, SmallClips, losses, run_small

@@ -7,7 +7,8 @@ for, so that the table costs nothing.
 import importlib
 from dataclasses import dataclass
 
-from st4rtrack.bench.methods.method import Method, MethodOptions
+from st4rtrack.bench.methods.method import Method
+from st4rtrack.options import MethodOptions
 from st4rtrack.types import UserError
 
 

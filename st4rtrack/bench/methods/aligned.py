@@ -12,13 +12,14 @@ from st4rtrack.bench.global_alignment.initialise import initialise
 from st4rtrack.bench.global_alignment.optimise import optimise
 from st4rtrack.bench.global_alignment.pairs import Graph, parse_graph, predict_pairs
 from st4rtrack.bench.global_alignment.problem import AlignmentOptions, PairwisePointmaps
-from st4rtrack.bench.methods.method import Method, MethodOptions
+from st4rtrack.bench.methods.method import Method
 from st4rtrack.bench.predictions import Prediction
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, unproject
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps
 from st4rtrack.io.worldtrack import WorldTrackSequence
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack
+from st4rtrack.options import MethodOptions
 from st4rtrack.preprocess import stretch_to_network_size
 from st4rtrack.types import PixelMap, UserError
 

@@ -9,7 +9,7 @@ import logging
 import numpy as np
 
 from st4rtrack.bench.methods.bounds import plane_prediction
-from st4rtrack.bench.methods.method import Method, MethodOptions
+from st4rtrack.bench.methods.method import Method
 from st4rtrack.bench.predictions import Prediction
 from st4rtrack.classical.flow_tracks import FlowTracks, follow, follow_first
 from st4rtrack.classical.structure_from_motion import FIRST_FOCAL, SparseScene
@@ -18,6 +18,7 @@ from st4rtrack.classical.triangulation import StaticPoints, triangulate
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, project, unproject
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
 from st4rtrack.io.worldtrack import WorldTrackSequence
+from st4rtrack.options import MethodOptions
 
 logger = logging.getLogger(__name__)
 

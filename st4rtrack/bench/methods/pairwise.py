@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from st4rtrack.bench.methods.method import Method, MethodOptions
+from st4rtrack.bench.methods.method import Method
 from st4rtrack.bench.predictions import Prediction
 from st4rtrack.bench.protocol import Protocol
 from st4rtrack.geometry.sampling import nearest_pixel, sample_map
 from st4rtrack.io.worldtrack import WorldTrackSequence
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack
+from st4rtrack.options import MethodOptions
 from st4rtrack.pipeline.reconstruct import reconstruct
 from st4rtrack.types import Scene, UserError
 
@@ -48,6 +49,7 @@ def predict_sequence(
     scene = reconstruct(
         sequence.video, model=model, size=options.size, fit="stretch", refine=options.refine, depth_prior=depth_prior
     )
+    assert isinstance(options.protocol, Protocol)
     return scene_prediction(scene, sequence, options.protocol)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from st4rtrack.bench.methods.method import Method, MethodOptions
+from st4rtrack.bench.methods.method import Method
 from st4rtrack.bench.predictions import Prediction, read_prediction
 from st4rtrack.classical.solver.colmap import pycolmap
 from st4rtrack.geometry.align import umeyama
@@ -22,6 +22,7 @@ from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_points
 from st4rtrack.geometry.vectors import length
 from st4rtrack.io.npz import npz_keys, read_npz
 from st4rtrack.io.worldtrack import WorldTrackSequence
+from st4rtrack.options import MethodOptions
 from st4rtrack.types import UserError
 
 logger = logging.getLogger(__name__)

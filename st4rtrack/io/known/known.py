@@ -2,8 +2,6 @@
 
 import hashlib
 import logging
-import re
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from st4rtrack.io.known.intrinsics import intrinsics_of_cameras, read_intrinsics
 from st4rtrack.io.known.maps import open_depth, open_mask
 from st4rtrack.io.known.matrices import require_cameras
 from st4rtrack.io.known.pixels import SourceSize
+from st4rtrack.options import KnownGeometry
 from st4rtrack.types import KnownVideo, PixelMap, UserError, Video
 
 logger = logging.getLogger(__name__)
@@ -24,61 +23,11 @@ LARGEST_OFFSET = 0.02
 """Of the principal point from the image centre, as a share of the long side, without a warning."""
 
 KnownValue = str | Path | np.ndarray
-SOLVER = "solver"
-"""In place of a file of cameras: cameras and focal length by the global solver."""
 
 
-@dataclass(frozen=True)
-class Known:
-    """What a user knows of a video. What is `None` is estimated.
-
-    Attributes:
-        intrinsics: fx or fx,fy or fx,fy,cx,cy in source pixels (text), a file, or an array [3, 3] or [frames, 3, 3].
-        cameras: a file (`io.known.cameras`), "solver" (the global solver), or an array [frames, 4, 4] world-from-camera, NaN where unknown.
-            Their world and unit are free; their intrinsics are used where none are given.
-        depth: z-depth, 0 where unknown: a file, a folder, or an array [frames, h, w].
-        depth_per_unit: numbers in depth images of integers per unit: 1000 for millimetres, 5000 for TUM, 256 for KITTI.
-        static_mask: what does not move: an image, a folder, or an array [h, w] or [frames, h, w].
-        metres_per_unit: of the cameras or the depth that are given, else of the model's world.
-        known_distance: "u1,v1,u2,v2=metres", two source pixels of the anchor frame and how far apart they are in the world.
-    """
-
-    intrinsics: KnownValue | None = None
-    cameras: KnownValue | None = None
-    depth: KnownValue | None = None
-    depth_per_unit: float | None = None
-    static_mask: KnownValue | None = None
-    metres_per_unit: float | None = None
-    known_distance: str | None = None
-
-    def __bool__(self) -> bool:
-        return any(value is not None for value in vars(self).values())
-
-    @property
-    def asks_solver(self) -> bool:
-        """The cameras are to come from the global solver."""
-        return isinstance(self.cameras, str | Path) and str(self.cameras) == SOLVER
-
-    def of_video(self, name: str) -> "Known":
-        """The same with the name of a video in place of {name} in paths."""
-        texts = {key: str(value).replace("{name}", name) for key, value in vars(self).items() if isinstance(value, str | Path)}
-        return replace(self, **texts)
-
-    def absolute(self) -> "Known":
-        """The same with paths that mean the same in every folder."""
-        numbers = isinstance(self.intrinsics, str) and re.fullmatch(r"[\d.,eE+\s-]*", self.intrinsics) is not None
-        names = ("cameras", "depth", "static_mask") if numbers else ("intrinsics", "cameras", "depth", "static_mask")
-        return replace(
-            self,
-            **{
-                name: Path(value).absolute()
-                for name in names
-                if isinstance(value := getattr(self, name), str | Path) and str(value) != SOLVER
-            },
-        )
-
-
-def known_of_video(known: Known, video: Video, pixel_map: PixelMap, network: tuple[int, int], anchor_index: int) -> KnownVideo:
+def known_of_video(
+    known: KnownGeometry, video: Video, pixel_map: PixelMap, network: tuple[int, int], anchor_index: int
+) -> KnownVideo:
     """Reads what is known of the frames of a video.
 
     Args:
@@ -173,7 +122,7 @@ def _distance(text: str, source: SourceSize, network: tuple[int, int]) -> tuple[
     return network_px, metres
 
 
-def _said(known: Known, digests: dict[str, str | None]) -> dict[str, Any]:
+def _said(known: KnownGeometry, digests: dict[str, str | None]) -> dict[str, Any]:
     """Plain values that tell what was given, and change when its content does."""
     said = {name: value for name, value in vars(known).items() if value is not None and name != "depth_per_unit"}
     return {name: digests.get(name) or _plain(value) for name, value in said.items()}

@@ -12,7 +12,6 @@ from st4rtrack.bench.global_alignment.pairs import parse_graph, predict_pairs
 from st4rtrack.bench.global_alignment.problem import PairwisePointmaps
 from st4rtrack.bench.methods import aligned, make_method
 from st4rtrack.bench.methods.aligned import DUST3R, align_sequence
-from st4rtrack.bench.methods.method import MethodOptions
 from st4rtrack.bench.predictions import read_prediction, write_prediction
 from st4rtrack.bench.protocol import CORRECTED
 from st4rtrack.io.worldtrack import WorldTrackSequence, encode_jpeg, read_worldtrack, write_worldtrack
@@ -20,6 +19,7 @@ from st4rtrack.model.checkpoint import load_model, save_model
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.encoder import Tokens
 from st4rtrack.model.network import St4RTrack
+from st4rtrack.options import MethodOptions
 from st4rtrack.types import Pointmap, TwoPointmaps, UserError
 from tests.bench.global_alignment.rigid_scene import (
     camera_errors,

@@ -7,7 +7,6 @@ import pytest
 
 from st4rtrack.bench.methods import make_method
 from st4rtrack.bench.methods.bounds import static_prediction
-from st4rtrack.bench.methods.method import MethodOptions
 from st4rtrack.bench.methods.pairwise import predict_sequence
 from st4rtrack.bench.protocol import CORRECTED, PUBLISHED
 from st4rtrack.bench.score import score_sequence
@@ -16,6 +15,7 @@ from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
 from st4rtrack.io.video import open_video
 from st4rtrack.io.worldtrack import WorldTrackSequence, encode_jpeg, read_worldtrack, write_worldtrack
+from st4rtrack.options import MethodOptions
 from tests.formula import formula_weights, save_official
 from tests.shared_data import shared
 from tests.synthetic import TruthNetwork

@@ -1,0 +1,82 @@
+"""Matches of an anchor with the frames next to it, and the survey that the camera motion allows."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from st4rtrack.classical.camera_motion import CameraMotion, MotionKind, camera_motion
+from st4rtrack.classical.flow import FlowChain, dense_flow, returns
+from st4rtrack.classical.rotation import RotationFocal, rotation_focal
+from st4rtrack.classical.side_by_side import side_by_side
+from st4rtrack.classical.survey import PRIOR_FOCAL, Matches, Survey, survey
+from st4rtrack.geometry.camera import pixel_grid
+
+SURVEY_FRAMES = 64
+SURVEY_MATCHES = 12
+"""Frames that a survey looks at, and how many of them, evenly, it matches with the anchor."""
+WITHOUT_DEPTH = ("fixed", "rotation", "zoom", "dolly_zoom")
+"""Camera motions that say nothing about depth, or whose depth is not modelled."""
+
+
+def motion_of(anchor_rgb: np.ndarray, frames: Sequence[np.ndarray], static: np.ndarray | None = None) -> CameraMotion | None:
+    """Camera motion between an anchor [height, width, 3] uint8 and the frames next to it; `None` without frames.
+
+    Args:
+        static: [height, width] bool, the pixels of the anchor that may be used; `None`: all.
+    """
+    matches = survey_matches(anchor_rgb, frames, static)
+    return None if matches is None else camera_motion(matches, static=static)
+
+
+def survey_matches(anchor_rgb: np.ndarray, frames: Sequence[np.ndarray], static: np.ndarray | None) -> Matches | None:
+    """Matches of the static pixels of an anchor with the frames next to it; `None` without frames."""
+    if not frames:
+        return None
+    grey, *others = (cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in (anchor_rgb, *frames))
+    matches = dense_matches(grey, others)
+    if static is not None:
+        matches.valid[:] &= static.ravel()
+    return matches
+
+
+def survey_by_motion(
+    matches: Matches, kind: MotionKind, focal_px: float | None, static: np.ndarray | None
+) -> tuple[Survey | None, RotationFocal | None]:
+    """The survey that a camera motion allows, and the focal length of a rotation whose focal length is not known."""
+    if kind in WITHOUT_DEPTH:
+        return None, rotation_focal(matches) if kind == "rotation" and focal_px is None else None
+    if kind == "forward" and focal_px is None:
+        focal_px = PRIOR_FOCAL * max(matches.size)
+    surveyed = survey(matches, focal_px)
+    return surveyed if surveyed is None else replace(surveyed, still=static), None
+
+
+def matched_frames(count: int) -> list[int]:
+    """Which of so many frames a survey matches with the anchor."""
+    return np.unique(np.linspace(0, count - 1, SURVEY_MATCHES).astype(int)).tolist() if count else []
+
+
+def dense_matches(grey: np.ndarray, frames: list[np.ndarray]) -> Matches:
+    """Matches of every pixel of an image with some of the frames that follow it."""
+    height, width = grey.shape
+    chosen = set(matched_frames(len(frames)))
+    grid, chain, last = pixel_grid(height, width), FlowChain(height, width), grey
+    pixels, valid = [], []
+    for k, frame in enumerate(frames):
+        chain.extend(*both_ways(last, frame))
+        if k in chosen:
+            chain.correct(*both_ways(grey, frame, chain.forward, chain.backward))
+            pixels.append((grid + chain.forward).reshape(-1, 2))
+            valid.append(returns(chain.forward, chain.backward, share=0.02).ravel())
+        last = frame
+    return Matches(grid.reshape(-1, 2), np.stack(pixels), np.stack(valid), (height, width))
+
+
+def both_ways(
+    a: np.ndarray, b: np.ndarray, forward: np.ndarray | None = None, backward: np.ndarray | None = None, *, enlarge: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Flow from a to b and back, at the same time where OpenCV may use two threads."""
+    there, back = side_by_side(lambda call: dense_flow(*call, enlarge=enlarge), ((a, b, forward), (b, a, backward)))
+    return there, back

@@ -1,0 +1,104 @@
+"""Choice of models and materials, and placing objects, lights and skies in a layout."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from st4rtrack.data.world import motion, patterns
+from st4rtrack.data.world.assets import Model
+from st4rtrack.data.world.layout import Layout
+from st4rtrack.data.world.mesh import Materials, Mesh
+from st4rtrack.data.world.objects import Light, SceneObject, WorldScene
+
+ANIMALS = ("chicken", "horse2", "bulldog", "horse", "siameseCat", "cat", "dog", "rabbit")
+
+
+def is_animal(model: Model) -> bool:
+    """Dogs, cats, horses ..."""
+    return model.category == "Characters" and model.name.split("-", 1)[1].split("-")[-1] in ANIMALS
+
+
+def is_person(model: Model) -> bool:
+    """A person with the clothes of its own texture."""
+    return model.category == "Characters" and not is_animal(model)
+
+
+def has_word(model: Model, words: Sequence[str]) -> bool:
+    return any(word.lower() in model.name.lower() for word in words)
+
+
+def small_models(layout: Layout) -> list[Model]:
+    """Things that stand on tables."""
+    kinds = ("Kitchen", "Office", "Living room", "Miscellaneous", "Bathroom", "Bedroom", "Lights")
+    return [
+        m for m in layout.models(*kinds)
+        if max(m.width_m, m.depth_m) < 0.45 and 0.03 < m.height_m < 0.6 and m.elevation_m < 0.05
+        and m.height_m < 5 * max(m.width_m, m.depth_m)
+    ]  # fmt: skip
+
+
+def tables_among(layout: Layout) -> list[Model]:
+    return [
+        m for m in layout.models("Living room", "Office", "Kitchen", "Exterior", "Miscellaneous")
+        if ("table" in m.title.lower() or "desk" in m.title.lower() or "cabinet" in m.title.lower() or "island" in m.title.lower())
+        and 0.35 < m.height_m < 1.1 and m.width_m > 0.5 and m.elevation_m < 0.05
+    ]  # fmt: skip
+
+
+def picture(layout: Layout, pictures: Sequence[Path]) -> np.ndarray:
+    """A photograph, or an image by formula."""
+    if len(pictures):
+        image = patterns.read_picture(pictures[int(layout.rng.integers(len(pictures)))], layout.rng)
+        if image is not None:
+            return image
+    return patterns.cloth(layout.rng)
+
+
+def surface(layout: Layout, makers: Sequence, pictures: Sequence[Path], gloss: float = 0.0, photo: float = 0.05) -> Materials:
+    """A material of a wall or floor: a pattern, or now and then a photograph mirrored into a tile."""
+    if len(pictures) and layout.rng.random() < photo:
+        return layout.texture_set.material(patterns.mirrored_tile(picture(layout, pictures)), gloss)
+    return layout.texture_set.material(makers[int(layout.rng.integers(len(makers)))](layout.rng), gloss)
+
+
+def add_static(layout: Layout, mesh: Mesh, matrix: np.ndarray | None = None, name: str = "") -> SceneObject:
+    item = SceneObject(mesh, np.eye(4) if matrix is None else matrix, name=name)
+    layout.objects.append(item)
+    return item
+
+
+def add_dynamic(layout: Layout, mesh: Mesh, place: motion.Place | np.ndarray, posed: object = None, name: str = "") -> None:
+    layout.objects.append(SceneObject(mesh, place, posed, True, True, name))  # type: ignore[arg-type]
+
+
+def draw_sky(layout: Layout, hdri: float) -> np.ndarray:
+    """A sky of the split, turned at random, its sun removed; or one by formula."""
+    rng = layout.rng
+    from_assets = [
+        s
+        for name, s in layout.assets.skies.items()
+        if name not in ("studio", "warehouse", "workshop", "lobby", "lab", "hall", "apartment")
+    ]
+    if from_assets and rng.random() < hdri:
+        sky = from_assets[int(rng.integers(len(from_assets)))].astype(np.float32)
+        sky = sky / max(float(np.median(sky[: len(sky) // 2])), 0.05) * rng.uniform(0.5, 1.1)
+        return np.ascontiguousarray(np.roll(np.minimum(sky, 8.0), int(rng.integers(sky.shape[1])), 1), np.float32)
+    return patterns.gradient_sky(rng)
+
+
+def draw_sun(rng: np.random.Generator, low: float, spread_deg: float = 1.5) -> list[Light]:
+    """The sun at a random place above `low` radians."""
+    height, heading = rng.uniform(low, 1.25), rng.uniform(0, 2 * np.pi)
+    way = np.array([np.cos(height) * np.cos(heading), -np.sin(height), np.cos(height) * np.sin(heading)])
+    colour = np.array([1.0, 0.92 - 0.2 * (height < 0.5), 0.82 - 0.35 * (height < 0.5)])
+    return [Light(way * 1000, 1000 * np.radians(spread_deg) / 2, colour * rng.uniform(1.2, 3.5), True)]
+
+
+def finished(layout: Layout, world_scene: WorldScene) -> WorldScene:
+    """The scene with everything that was placed."""
+    world_scene.objects = layout.objects
+    world_scene.textures = layout.texture_set.textures()
+    world_scene.notes["layout"] = layout
+    world_scene.notes["models"] = layout.models_used
+    return world_scene
