@@ -18,7 +18,7 @@ from st4rtrack.geometry.transforms import invert_rigid, transform_maps
 from st4rtrack.io.files import whole_file
 from st4rtrack.types import DepthSource, Scene, UserError
 
-FRAME_STEP, MAX_FRAMES = 5, 160
+FRAME_STEP, MAX_FRAMES = 5, 100
 MIN_KNOWN = 0.2
 """Share of the pixels of a frame that must be known."""
 
@@ -60,7 +60,7 @@ def main() -> None:
             print(name, error, flush=True)
             continue
         assert scene.quality is not None
-        good = scene.quality.parallax == "good" and scene.quality.reliable
+        good = scene.quality.parallax in ("weak", "good") and scene.quality.reliable
         found = records(scene) if good else np.zeros(0)
         print(f"{name}: parallax {scene.quality.parallax}, {len(found)} frames", flush=True)
         if len(found):
