@@ -1,7 +1,8 @@
 """What the image of a video consists of beside the scene: bars around it, static overlays, two views of a stereo camera.
 
 Decided from a few frames (`sampled_indices`) of any reduced size. Bars: every pixel has the border's dark colour in all frames, up to a
-straight edge; or a blurred, enlarged copy of the video fills them, as phones and editors do with a portrait video. Overlays: image gradients that persist while those of the scene change, so that nothing is decided where nothing moves.
+straight edge; or a blurred, enlarged copy of the video fills them, as phones and editors do with a portrait video. Overlays: image
+gradients that persist while those of the scene change, so that nothing is decided where nothing moves.
 """
 
 from collections.abc import Sequence
@@ -36,8 +37,8 @@ MAX_BLURRED_DETAIL = 0.35
 MIN_BLURRED_BAR, MAX_BLURRED_BAR = 0.05, 0.4
 """Width of such a bar over that of the image."""
 EDGE_STEP, MIN_EDGE_STEP, MIN_EDGE_ROWS = 3.0, 2.0, 0.4
-"""The step at its edge, over the median step between columns within it and in grey levels, and the share of the rows that have it: 0.5 to 1,
-0.38 at most in photographs without bars."""
+"""The step at its edge, over the median step between columns within it and in grey levels, and the share of the rows that have it: 0.5
+to 1, and 0.38 at most in photographs without bars."""
 MIN_BLURRED_CORRELATION = 0.75
 """Of blurred bars with the enlarged content: 0.8 at least, where blur and enlargement differ from those tried."""
 BLURRED_COLUMNS, BLURS, ZOOMS = 64, (0.02, 0.05, 0.1), (1.0, 1.15, 1.3)
