@@ -6,12 +6,11 @@ Only the command-line library is imported before the arguments are understood; e
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
-
-import tyro
+from collections.abc import Sequence
+from typing import NoReturn
 
 from st4rtrack.cli.adapt import adapt
+from st4rtrack.cli.arguments import understood
 from st4rtrack.cli.batch import batch
 from st4rtrack.cli.bench import build, predict, report, score, table
 from st4rtrack.cli.bench_adaptation import adaptation
@@ -52,10 +51,7 @@ EVERYWHERE = {
     "--debug": "show the traceback of an error, and write a report of it to the current folder",
 }
 """Options of every command, before or after its name."""
-_ENDINGS = {
-    2: ("mistake", "the arguments are not understood; see standard error"),
-    3: ("unreliable", "the quality report says that a scene is unreliable (--require-reliable)"),
-}
+_ENDINGS = {3: ("unreliable", "the quality report says that a scene is unreliable (--require-reliable)")}
 _TROUBLE = ("trouble", "something failed; the warnings say what")
 _ABOUT = "\n\nEverywhere: " + "; ".join(f"{name} ({what})" for name, what in EVERYWHERE.items()) + "."
 
@@ -109,14 +105,11 @@ def _run(arguments: list[str], voice: Voice, interruption: Interruption | None, 
 
 
 def _command(arguments: list[str]) -> None:
-    """Understands the arguments and does what they say; the parser itself ends with exit code 2."""
+    """Understands the arguments and does what they say."""
     prog, description, commands = "st4rtrack", DESCRIPTION, COMMANDS
     if arguments[:1] == ["bench"]:
         prog, description, commands, arguments = "st4rtrack bench", str(bench.__doc__), BENCH, arguments[1:]
-    command: Callable[..., Any] = tyro.extras.subcommand_cli_from_dict  # functions and their docstrings are the command line
-    command(
-        commands, prog=prog, description=description + _ABOUT, args=arguments or ["--help"], config=(tyro.conf.OmitArgPrefixes,)
-    )
+    understood(commands, arguments or ["--help"], prog=prog, description=description + _ABOUT)()
 
 
 def _fail(error: Exception, arguments: list[str], voice: Voice, *, debug: bool) -> NoReturn:
