@@ -14,8 +14,6 @@ from typing import Any
 
 import tyro
 
-from st4rtrack.types import UserError
-
 Command = Callable[..., None]
 
 
@@ -37,6 +35,8 @@ def understood(commands: Mapping[str, Command], arguments: Sequence[str], *, pro
         if end.code != 2:
             print(printed.getvalue(), end="", file=sys.stderr)
             raise
+    from st4rtrack.types import UserError  # late, as everything that the commands need
+
     raise UserError(_mistake(commands, list(arguments), prog, printed.getvalue()))
 
 
