@@ -14,6 +14,7 @@ from st4rtrack.model.hints import hints_of_views
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.tokens import TokenFile
 from st4rtrack.preprocess import normalize_images
+from st4rtrack.timing import timed
 from st4rtrack.types import Pointmap, TwoPointmaps, Video
 
 logger = logging.getLogger(__name__)
@@ -110,6 +111,7 @@ class NetworkPointmaps:
 
 
 @torch.inference_mode()
+@timed("points", settles=True)
 def encode_anchor(model: St4RTrack, rgb: np.ndarray, view: TwoView | None = None) -> Anchor:
     """The anchor from its image [height, width, 3] uint8 and, for a network with hints, what the video tells of it."""
     image = normalize_images(rgb[None]).to(model.device)
@@ -121,6 +123,7 @@ def encode_anchor(model: St4RTrack, rgb: np.ndarray, view: TwoView | None = None
 
 
 @torch.inference_mode()
+@timed("points", settles=True)
 def predict_batch(
     model: St4RTrack,
     anchor: Anchor,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import cast
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from st4rtrack.pipeline.outward import Outward
 from st4rtrack.pipeline.pointmaps import NetworkPointmaps, PointmapSource
 from st4rtrack.pipeline.preparation import PreparedVideo
 from st4rtrack.pipeline.tokens import TokenFile
+from st4rtrack.timing import timed
 from st4rtrack.types import UserError, Video
 
 
@@ -62,6 +64,15 @@ def with_solved_cameras(known: KnownGeometry, source: Video, anchor_index: int) 
     )
 
 
+class _TimedFlows(StepFlows):
+    chain = timed("geometry")(StepFlows.chain)
+
+
+class _TimedFusion(FusedGeometry):
+    __init__ = timed("fusion")(FusedGeometry.__init__)
+    _pair = timed("fusion")(FusedGeometry._pair)
+
+
 def pointmap_source(
     model: St4RTrack,
     prepared: PreparedVideo,
@@ -85,14 +96,15 @@ def pointmap_source(
     if prior is None:
         outward = Outward(video, index, rgb, with_geometry=model.config.hints, given=given)
         return outward, NetworkPointmaps(model, video, index, outward.anchor_view, batch_size=batch_size, kept=kept)
+    prior = cast(DepthPrior, timed("prior")(prior))
     size = (video.height, video.width)
-    solve = partial(solved_cameras, prepared.content, size, prepared.pixel_map.scale, index, given)
-    steps = StepFlows(GreyFrames(video))
+    solve = partial(timed("solver")(solved_cameras), prepared.content, size, prepared.pixel_map.scale, index, given)
+    steps = _TimedFlows(GreyFrames(video))
     outward = Outward(video, index, rgb, with_geometry=True, given=given, solve=solve, step_flow=steps.chain)
     assert outward.geometry is not None
     if outward.geometry.surveyed is None:
         outward.use_prior_depth(prior(rgb, index, outward.geometry.focal_px).depth)
-    fused = FusedGeometry(
+    fused = _TimedFusion(
         outward.geometry,
         prior,
         steps,
