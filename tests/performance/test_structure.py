@@ -10,7 +10,7 @@ from structure import closure, figures, read_modules
 FILES = {
     "st4rtrack/__init__.py": "",
     "st4rtrack/pipeline/__init__.py": '"""The method."""\n',
-    "st4rtrack/pipeline/reconstruct.py": "from st4rtrack.io import video\n\n\ndef reconstruct(video, *, model=None, **keywords):\n    pass\n",
+    "st4rtrack/pipeline/reconstruct.py": "from st4rtrack.io import video\n\n\ndef reconstruct(video, *, model=None):\n    pass\n",
     "st4rtrack/io/__init__.py": "",
     "st4rtrack/io/video.py": "if TYPE_CHECKING:\n    import st4rtrack.view\n\ndef open_video(source):\n    import st4rtrack.types\n",
     "st4rtrack/types.py": "x = 1\n",
