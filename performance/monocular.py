@@ -21,7 +21,7 @@ from st4rtrack.hints.depth_prior.builtin import BuiltinPrior
 from st4rtrack.io.worldtrack import WorldTrackSequence, find_worldtrack, read_worldtrack
 from st4rtrack.model.checkpoint import load_monocular
 from st4rtrack.render.draw import DEPTH_MAP, map_colours, robust_range
-from st4rtrack.train.monocular import FACTOR, fit_inverse_depth
+from st4rtrack.train.monocular_metrics import FACTOR, fit_inverse_depth
 
 FRAME_STEP = 8
 MAX_ABS_REL = 10.0

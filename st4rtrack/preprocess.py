@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from st4rtrack.timing import timed
 from st4rtrack.types import PixelMap, UserError, Video
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class _Resized:
             yield np.ascontiguousarray(_resize(frame, self.height, self.width)[rows, columns])
 
 
+@timed("resize")
 def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Area averages when shrinking, cubic otherwise.
 

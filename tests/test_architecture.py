@@ -16,6 +16,7 @@ LAYERS = {
     "geometry": 0,
     "types": 1,
     "options": 1,
+    "timing": 1,
     "preprocess": 2,
     "io": 2,
     "classical": 2,

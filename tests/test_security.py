@@ -43,7 +43,7 @@ SHOWN = {"https://pytorch.org/get-started/locally"}
 """Addresses that users are told."""
 UNPICKLER = Path("io/byte_objects.py")
 """The one file with an unpickler of its own, of an allow-list."""
-HUB = Path("model/checkpoint.py")
+HUB = Path("model/hub.py")
 """The one file that fetches, by the hub's library."""
 
 

@@ -40,6 +40,7 @@ from st4rtrack.classical.two_view import TwoView, two_view_from_flow
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.transforms import invert_rigid, rigid
 from st4rtrack.geometry.vectors import length
+from st4rtrack.timing import timed
 from st4rtrack.types import FocalSource, KnownVideo
 
 LOOK_BACK = 24
@@ -110,6 +111,7 @@ class AnchoredGeometry:
         self.zoom_survey = surveyed if surveyed is not None and surveyed.measured else None
 
     @classmethod
+    @timed("geometry")
     def of(
         cls,
         anchor_rgb: np.ndarray,
@@ -250,6 +252,7 @@ class AnchoredGeometry:
         self.solved = False
         return self._view(self._motion.forward, self._motion.backward, self._unknown_depth, self._anchor_from_last)
 
+    @timed("geometry")
     def next(self, rgb: np.ndarray, index: int | None = None) -> TwoView:
         """What is known of the anchor and the next frame [height, width, 3] uint8, and its number where something is known of it."""
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)

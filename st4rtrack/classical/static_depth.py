@@ -19,6 +19,7 @@ from st4rtrack.classical.two_view import pixel_rays
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.transforms import invert_rigid, rotation_angle
 from st4rtrack.geometry.vectors import length
+from st4rtrack.timing import timed
 
 BASELINES = (0.04, 0.12)
 """Baselines of neighbours before and after a frame, in units of its median depth: near ones match, far ones are exact."""
@@ -128,6 +129,7 @@ class PairFlows:
         return forward, backward
 
 
+@timed("static_depth")
 def static_depth(
     flows: PairFlows,
     index: int,

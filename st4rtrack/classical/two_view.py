@@ -16,6 +16,7 @@ from st4rtrack.classical.wide_baseline import SparseMatches, flow_through, spars
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.transforms import invert_rigid, rigid
 from st4rtrack.geometry.vectors import dot, length
+from st4rtrack.timing import timed
 
 ASSUMED_FOCAL = 0.9
 """Focal length in long sides of the image (58 degrees) that stands in while none is known: in the geometry of a pair, to match key
@@ -79,6 +80,7 @@ def two_view_from_flow(forward: np.ndarray, backward: np.ndarray, known_focal_px
     return TwoView(forward, backward, depth / scale, frame_depth / scale, anchor_from_frame, focal_px)
 
 
+@timed("geometry")
 def estimate_many(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[TwoView]:
     """`estimate_two_view` of many pairs, on as many threads as OpenCV may use."""
     return side_by_side(lambda pair: estimate_two_view(*pair), pairs)

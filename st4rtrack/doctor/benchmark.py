@@ -14,11 +14,11 @@ from st4rtrack.doctor.counting import StandIn
 from st4rtrack.doctor.fit import predict_pairs
 from st4rtrack.doctor.machine import machine_line
 from st4rtrack.doctor.stages import NETWORK, timed_pipeline
-from st4rtrack.doctor.stopwatch import Stopwatch
 from st4rtrack.io.video import open_video, write_video
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.pointmaps import automatic_batch_size
 from st4rtrack.pipeline.reconstruct import reconstruct
+from st4rtrack.timing import Stopwatch, timed_items
 from st4rtrack.types import UserError
 
 MATRIX_SIDE = {"cpu": 2048}
@@ -158,7 +158,7 @@ def run_benchmark(video: str | None, model: St4RTrack, *, size: int | None = Non
         with timed_pipeline(stopwatch, model) as given, stopwatch.part("rest"):
             with stopwatch.part("decode"):
                 source = open_video(path)
-            timed = replace(source, read=stopwatch.timed_items(source.read, "decode"))
+            timed = replace(source, read=timed_items("decode")(source.read))
             scene = reconstruct(timed, model=model, size=size, output=Path(below) / "scene")
         seconds = stopwatch.span_s
         height, width = scene.rgb.shape[1:3]

@@ -7,6 +7,7 @@ import numpy as np
 
 from st4rtrack.classical.solver.cameras import solve_video
 from st4rtrack.options import KnownGeometry
+from st4rtrack.timing import timed
 from st4rtrack.types import KnownVideo, UserError, Video
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ def with_solved_cameras(known: KnownGeometry, source: Video, anchor_index: int) 
     )
 
 
+@timed("solver")
 def solved_cameras(
     content: Video,
     size: tuple[int, int],

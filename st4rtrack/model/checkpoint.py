@@ -3,8 +3,6 @@
 import hashlib
 import json
 import logging
-import os
-import re
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -19,9 +17,9 @@ from torch import Tensor
 
 from st4rtrack.io.files import expanded, require_downloaded
 from st4rtrack.io.json_text import parse_json
-from st4rtrack.io.trouble import causes, explain
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.device import choose_device, choose_dtype
+from st4rtrack.model.hub import fetch_folder, is_hub_id
 from st4rtrack.model.monocular import MonocularNetwork
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.model.official import config_from_official, convert_weights, is_official, read_official
@@ -309,66 +307,6 @@ def _read_folder(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     if not isinstance(options, dict):
         raise UserError(f"{config_path} holds no options; fetch or write it again")
     return _read_safetensors(weights_path, options)
-
-
-def is_hub_id(source: str) -> bool:
-    """Whether text is "org/name" or "org/name:subfolder" rather than a path."""
-    path = Path(source)
-    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w./-]+)?", source)) and not path.suffix and not path.parent.is_dir()
-
-
-def fetch_folder(hub_id: str, *files: str) -> Path:
-    """Fetch files of a model from the hub; the only place that uses the network.
-
-    Args:
-        hub_id: "org/name" or "org/name:subfolder".
-        files: names or patterns, among them config.json.
-    Returns:
-        The local folder.
-    Raises:
-        UserError: the hub library is not installed, the model cannot be fetched, or it has no config.json.
-    """
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError:
-        raise UserError(f"fetching {hub_id} needs the hub extra: pip install 'st4rtrack[hub]'") from None
-    repository, _, subfolder = hub_id.partition(":")
-    prefix = f"{subfolder.strip('/')}/" if subfolder else ""
-    try:
-        folder = snapshot_download(repository, allow_patterns=[f"{prefix}{file}" for file in files])
-    except Exception as error:
-        raise UserError(f"could not fetch {hub_id} (no such local path): {_hub_problem(error, repository)}") from None
-    if not (Path(folder) / prefix / "config.json").is_file():
-        where = f"in the folder {subfolder}" if subfolder else "at its top level; for a folder of it, use ORG/NAME:FOLDER"
-        raise UserError(f"{repository} on the hub has no config.json and model.safetensors {where}")
-    return Path(folder) / prefix
-
-
-def _hub_problem(error: Exception, repository: str) -> str:
-    """Cause and fix of a failed download. The hub's library raises other classes in each version: names and codes are what stays."""
-    chain = list(causes(error))
-    names = {base.__name__ for cause in chain for base in type(cause).__mro__}
-    codes = {getattr(getattr(cause, "response", None), "status_code", None) for cause in chain}
-    if "GatedRepoError" in names:
-        return f"access is restricted; accept the terms at huggingface.co/{repository}, then log in: hf auth login"
-    if "DisabledRepoError" in names:
-        return "the hub has disabled this repository; use another model"
-    if {"RepositoryNotFoundError", "HFValidationError"} & names or codes & {401, 404}:
-        return "there is no such repository, or it is private; check the name, or log in: hf auth login"
-    if codes & {403}:
-        return "access was refused; check the rights of your token: hf auth whoami"
-    if codes & {429}:
-        return "the hub limits the number of requests; wait some minutes, or log in: hf auth login"
-    if any(isinstance(code, int) and code >= 500 for code in codes):
-        return "the hub has a problem; try again later"
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        return "HF_HUB_OFFLINE is set and the model is not in the cache; unset it, or give the path of a file or folder"
-    if sentence := explain(error):
-        return sentence
-    return (
-        "the hub cannot be reached and the model is not in the cache; check the network (proxy: HTTPS_PROXY, mirror: HF_ENDPOINT), "
-        "or download it elsewhere and give the path of its folder"
-    )
 
 
 def _from_official(weights: dict[str, Tensor]) -> dict[str, Tensor]:

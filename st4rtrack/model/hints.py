@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from st4rtrack.classical.two_view import ASSUMED_FOCAL, TwoView, estimate_many
 from st4rtrack.model.decoder import HINT_CHANNELS
+from st4rtrack.timing import timed
 
 FLOW_CHANNELS = [2, 3, 5, 6, 7, 11, 12, 13, 14, 15, 19, 20, 21]
 CERTAIN_CHANNELS = [4, 8]
@@ -48,12 +49,14 @@ class Hints:
     rays: Tensor
 
 
+@timed("hints", settles=True)
 def estimate_hints(anchor_images: Tensor, frame_images: Tensor) -> Hints:
     """Hints of image pairs [batch, 3, height, width] in [-1, 1], each for itself, by OpenCV and PoseLib on the CPU."""
     pairs = list(zip(_to_rgb(anchor_images), _to_rgb(frame_images), strict=True))
     return hints_of_views(anchor_images, frame_images, estimate_many(pairs))
 
 
+@timed("hints", settles=True)
 def hints_of_views(anchor_images: Tensor, frame_images: Tensor, views: list[TwoView]) -> Hints:
     """Hints of image pairs [batch, 3, height, width] in [-1, 1] from what is known of each of them."""
     device = frame_images.device

@@ -9,6 +9,7 @@ from st4rtrack.geometry.camera import intrinsics_from_focal
 from st4rtrack.geometry.focal import weiszfeld_focal
 from st4rtrack.geometry.transforms import invert_rigid, rigid
 from st4rtrack.geometry.vectors import all_finite
+from st4rtrack.timing import timed
 from st4rtrack.types import Pointmap, UserError
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ SEED = 0
 """Of the robust solver: which pixels propose cameras."""
 
 
+@timed("cameras")
 def anchor_intrinsics(anchor_points: Pointmap) -> np.ndarray:
     """Intrinsics [3, 3] in network pixels from the anchor's own pointmap [height, width, 3]; principal point in the middle.
 
@@ -54,6 +56,7 @@ def anchor_intrinsics(anchor_points: Pointmap) -> np.ndarray:
     return intrinsics_from_focal(float(np.clip(focal, low, high)), height, width)
 
 
+@timed("cameras")
 def solve_camera(reconstruction: Pointmap, intrinsics: np.ndarray) -> np.ndarray | None:
     """`world_from_camera` [4, 4] of a frame from its reconstruction [height, width, 3]: each pixel sees its own point.
 

@@ -16,6 +16,7 @@ from st4rtrack.classical.side_by_side import stream_side_by_side
 from st4rtrack.geometry.camera import pixel_grid, project_world
 from st4rtrack.geometry.sampling import covered_pixels, inside_image
 from st4rtrack.geometry.vectors import length
+from st4rtrack.timing import timed, timed_items
 from st4rtrack.types import DepthSource
 
 ReadField = Callable[[str, int], np.ndarray]
@@ -46,6 +47,7 @@ LEAST_FLOW = 0.006
 LEAST_NEW_SHARE = 0.002
 
 
+@timed("motion")
 def moving_points(read: ReadField, num_frames: int, anchor_index: int) -> np.ndarray:
     """Which points of the anchor move in the world, [height, width] bool.
 
@@ -67,6 +69,7 @@ def moving_points(read: ReadField, num_frames: int, anchor_index: int) -> np.nda
     return cv2.medianBlur(said / np.maximum(seen, 1), 5) > MOVES
 
 
+@timed_items("motion")
 def moving_masks(read: ReadField, num_frames: int, anchor_index: int, moving: np.ndarray) -> Iterator[np.ndarray]:
     """Which pixels of each frame show something that moves, [height, width] bool, frame after frame.
 

@@ -18,6 +18,7 @@ from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.preparation import PreparedVideo
 from st4rtrack.pipeline.tokens import TokenFile
 from st4rtrack.preprocess import normalize_images
+from st4rtrack.timing import timed
 from st4rtrack.types import KnownVideo, Pointmap, TwoPointmaps, Video
 
 logger = logging.getLogger(__name__)
@@ -147,6 +148,7 @@ def pointmap_source(
 
 
 @torch.inference_mode()
+@timed("points", settles=True)
 def encode_anchor(model: St4RTrack, rgb: np.ndarray, view: TwoView | None = None) -> Anchor:
     """The anchor from its image [height, width, 3] uint8 and, for a network with hints, what the video tells of it."""
     image = normalize_images(rgb[None]).to(model.device)
@@ -158,6 +160,7 @@ def encode_anchor(model: St4RTrack, rgb: np.ndarray, view: TwoView | None = None
 
 
 @torch.inference_mode()
+@timed("points", settles=True)
 def predict_batch(
     model: St4RTrack,
     anchor: Anchor,

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from st4rtrack.geometry.vectors import dot
+from st4rtrack.timing import timed
 from st4rtrack.types import Pointmap, TwoPointmaps, UserError
 
 Predicted = tuple[int, np.ndarray, TwoPointmaps]
@@ -115,6 +116,7 @@ class TrackWindow:
                 self._moves.popleft()
             yield self._next()
 
+    @timed("refinement")
     def _next(self) -> Predicted:
         place = len(self._moves) - len(self._waiting)
         index, rgb, maps = self._waiting.popleft()

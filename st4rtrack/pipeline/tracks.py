@@ -14,6 +14,7 @@ from st4rtrack.geometry.camera import pixel_grid, project
 from st4rtrack.geometry.sampling import inside_image, remap
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
 from st4rtrack.geometry.vectors import all_finite, mean
+from st4rtrack.timing import timed
 from st4rtrack.types import TwoPointmaps
 
 NOISE_LIMITS = (0.003, 0.1)
@@ -65,6 +66,7 @@ WEIGHTS = {
 """Log-odds per unit of evidence: without and with a cycle error. Fitted by `python performance/visibility.py`, which measures them."""
 
 
+@timed("visibility")
 def visibility_probability(
     maps: TwoPointmaps,
     world_from_camera: np.ndarray,

@@ -26,7 +26,7 @@ from tests.batch.light_worker import serve_without_network
 from tests.conftest import Run
 from tests.synthetic_scene import synthetic_scene
 
-GROUPS = ("scene", "frames", "known")
+GROUPS = ("scene", "frames", "device", "known", "results")
 """Parameters that are groups of options."""
 
 

@@ -19,13 +19,12 @@ from st4rtrack.train.config import TrainConfig
 from st4rtrack.train.loop import make_optimizer, training_step
 from st4rtrack.train.monocular import (
     MixedFrames,
-    MonocularScore,
     MonocularStage,
     first_network,
-    fit_inverse_depth,
     stack_frames,
     train_monocular,
 )
+from st4rtrack.train.monocular_metrics import MonocularScore, fit_inverse_depth
 from st4rtrack.train.presets import MonocularData
 from st4rtrack.types import UserError
 from tests.train.small import ALONE

@@ -10,17 +10,14 @@ import cv2
 import numpy as np
 
 from st4rtrack.data.world.cast import Caster, Hits, corners_at
+from st4rtrack.data.world.light import LIFT_M, cosine_directions, direct_light, radiance, sky_radiance, spread_values
 from st4rtrack.data.world.mesh import dot, unit
 from st4rtrack.data.world.objects import WorldScene
 from st4rtrack.data.world.textures import sample
 
-LIFT_M = 2e-3
-"""How far above a surface secondary rays start."""
 EDGE_SAMPLES = np.array([[-0.3, -0.25], [0.3, -0.1], [-0.05, 0.35]], np.float32)
 FAINT = 0.04
 """Reflections of a smaller share are left out."""
-BRIGHTEST = 6.0
-"""Radiance of the sky at most, as a source of indirect light: its sun is a light of its own."""
 
 
 @dataclass(frozen=True)
@@ -137,84 +134,13 @@ def read_surface(caster: Caster, hits: Hits, rays: np.ndarray, eye: np.ndarray, 
     return Surface(ray, corners_at(corners, u, v), normal, albedo, material, geometry.object_index[face])
 
 
-def sky_radiance(sky: np.ndarray, rays: np.ndarray) -> np.ndarray:
-    """[N, 3] radiance of the sky [H, W, 3] in directions [N, 3]."""
-    height, width = sky.shape[:2]
-    x = (np.arctan2(rays[:, 0], rays[:, 2]) / (2 * np.pi) + 0.5) * width - 0.5
-    y = np.arctan2(np.hypot(rays[:, 0], rays[:, 2]), -rays[:, 1]) / np.pi * height - 0.5
-    maps = [m.astype(np.float32)[None] for m in (x, y)]
-    rows = [cv2.remap(sky, a, b, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)[0] for a, b in zip(*(_split(m) for m in maps))]
-    return np.concatenate(rows).reshape(-1, 3)
-
-
-def _split(row: np.ndarray) -> list[np.ndarray]:
-    """OpenCV limits the width of maps."""
-    return [row[:, k : k + 16384] for k in range(0, row.shape[1], 16384)]
-
-
-def _patterns(height: int, width: int, rng: np.random.Generator, step: int = 1) -> np.ndarray:
-    """[H, W, 3] values in [0, 1), each evenly spread within every block of 4x4 pixels."""
-    cells = np.stack(
-        [rng.permutation(16).reshape(4, 4), rng.permutation(16).reshape(4, 4), rng.permutation(16).reshape(4, 4)], -1
-    )
-    tile = (cells + rng.random(3)) / 16 % 1
-    repeats = (-(-height // (4 * step)), -(-width // (4 * step)), 1)
-    jitter = rng.random((height // step, width // step, 3), np.float32) / 16
-    return ((np.tile(tile, repeats)[: height // step, : width // step] + jitter) % 1).astype(np.float32)
-
-
-def direct_light(caster: Caster, position: np.ndarray, normal: np.ndarray, random: np.ndarray) -> np.ndarray:
-    """[P, 3] light from one lamp or the sun, drawn for each point by how much it could give; random [P, 3]."""
-    lights = caster.geometry.world_scene.lights
-    if not lights:
-        return np.zeros_like(position)
-    angle, height = 2 * np.pi * random[:, 0], 2 * random[:, 1] - 1
-    ring = np.sqrt(np.maximum(1 - height * height, 0))
-    ball = np.stack([ring * np.cos(angle), height, ring * np.sin(angle)], 1)
-    irradiances, to_lights = [], []
-    for light in lights:
-        way = light.position.astype(np.float32) - position
-        way += (
-            np.float32(light.radius) * ball if light.window is None else (2 * random[:, :2] - 1) @ light.window.astype(np.float32)
-        )
-        squares = dot(way, way)
-        irradiance = np.maximum(dot(way, normal), 0) / np.sqrt(squares)
-        if light.window is not None:
-            irradiance *= np.abs(dot(way, unit(np.cross(*light.window)).astype(np.float32)[None])) / np.sqrt(squares)
-        irradiances.append(irradiance if light.sun else irradiance / np.maximum(squares, 0.04))
-        to_lights.append(way)
-    power = np.stack([light.power for light in lights]).astype(np.float32)
-    weight = np.stack(irradiances, 1) * power.mean(1)
-    total = weight.sum(1) if len(lights) > 1 else weight[:, 0]
-    rows = np.flatnonzero(total > 1e-5)
-    result = np.zeros_like(position)
-    if len(lights) == 1:
-        way, light_of_row, irradiance = to_lights[0][rows], 0, irradiances[0][rows]
-    else:
-        edges = np.cumsum(weight[rows, :-1], 1)
-        light_of_row = (random[rows, 2, None] * total[rows, None] > edges).sum(1)
-        way = np.stack(to_lights, 1)[rows, light_of_row]
-        irradiance = total[rows] / power.mean(1)[light_of_row]
-    clear = ~caster.blocked(position[rows] + normal[rows] * LIFT_M, way, np.full(len(rows), 0.999, np.float32))
-    result[rows] = power[light_of_row] * (irradiance * clear)[:, None]
-    return result
-
-
-def _cosine_directions(normal: np.ndarray, random: np.ndarray) -> np.ndarray:
-    """Directions [P, 3] about normals, as often as light from there counts."""
-    angle, height = 2 * np.pi * random[:, 0], 1 - 2 * random[:, 1]
-    ring = np.sqrt(np.maximum(1 - height * height, 0))
-    ball = np.stack([ring * np.cos(angle), height, ring * np.sin(angle)], 1)
-    return unit(normal * 1.001 + ball).astype(np.float32)
-
-
 def _light(
     caster: Caster, surface: Surface, normal: np.ndarray, position: np.ndarray, edge: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """[H W, 3] light that arrives at every pixel's surface; normal, position [H, W, 3], edge [H, W]."""
     height, width = edge.shape
     direct, valid = np.zeros((height * width, 3), np.float32), np.zeros((height, width, 1), np.float32)
-    random = _patterns(height, width, rng).reshape(-1, 3)[surface.ray]
+    random = spread_values(height, width, rng).reshape(-1, 3)[surface.ray]
     direct[surface.ray] = direct_light(caster, surface.position, surface.normal, random)
     valid.reshape(-1)[surface.ray] = 1
     direct = _filter(direct.reshape(height, width, 3), normal, position, valid, radius=2)
@@ -232,32 +158,14 @@ def _indirect(
 ) -> np.ndarray:
     """[h, w, 3] light from the sky and from other surfaces."""
     height, width = valid.shape
-    random = _patterns(height, width, rng)[valid]
+    random = spread_values(height, width, rng)[valid]
     start_normal = normal[valid]
-    directions = _cosine_directions(start_normal, random)
+    directions = cosine_directions(start_normal, random)
     start = position[valid] + start_normal * LIFT_M
     light = radiance(caster, start, directions, rng.random((len(start), 3)).astype(np.float32))
     result = np.zeros((height, width, 3), np.float32)
     result[valid] = light
     return result
-
-
-def radiance(caster: Caster, start: np.ndarray, directions: np.ndarray, random: np.ndarray, mirror: bool = False) -> np.ndarray:
-    """[P, 3] light along rays, with plain materials."""
-    world_scene, limit = caster.geometry.world_scene, 2 * BRIGHTEST if mirror else BRIGHTEST
-    hits = caster.trace(start, directions, cutouts=False)
-    light = np.minimum(sky_radiance(world_scene.sky, directions), limit)
-    if not mirror and any(lamp.window is not None for lamp in world_scene.lights):
-        light[:] = 0  # what comes through windows is counted as their light
-    met = np.flatnonzero(hits.face >= 0)
-    face = hits.face[met]
-    index = caster.geometry.faces[face]
-    normal = unit(caster.normals[index[:, 0]]).astype(np.float32)
-    normal *= np.where(dot(normal, directions[met]) > 0, -1, 1).astype(np.float32)[:, None]
-    position = caster.points(face, hits.u[met], hits.v[met])
-    albedo = caster.geometry.colour[caster.geometry.material[face]]
-    light[met] = albedo * (direct_light(caster, position, normal, random[met]) + world_scene.ambient.astype(np.float32))
-    return np.minimum(light, limit)
 
 
 def _filter(values: np.ndarray, normal: np.ndarray, position: np.ndarray, valid: np.ndarray, radius: int) -> np.ndarray:

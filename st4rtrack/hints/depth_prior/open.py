@@ -56,7 +56,7 @@ def _builtin(weights: Path | None, device: str) -> DepthPrior:
 
 def _model(source: str, word: str, rest: str, device: str) -> DepthPrior:
     """A model of transformers, from the hub where no folder has the name."""
-    from st4rtrack.model.checkpoint import fetch_folder, is_hub_id
+    from st4rtrack.model.hub import fetch_folder, is_hub_id
 
     name = rest if word in KINDS else source
     if word in KINDS and expanded(name).is_dir():

@@ -17,6 +17,7 @@ from st4rtrack.io.scene.header import SceneHeader
 from st4rtrack.io.scene.journal import JOURNAL_RECORD
 from st4rtrack.io.scene.load import scene_of
 from st4rtrack.io.scene.table import MOVING, MOVING_IN_FRAMES, ArraySpec
+from st4rtrack.timing import timed
 from st4rtrack.types import Array, QualityReport, Scene
 
 
@@ -85,6 +86,7 @@ class SceneSink(ABC):
         missing = np.flatnonzero(~self._rows["done"])
         return int(missing[0]) if len(missing) else self.header.num_frames
 
+    @timed("write")
     def write_frame(self, index: int, **fields: Unpack[FrameFields]) -> None:
         """Takes one frame; it counts as done when this returns.
 

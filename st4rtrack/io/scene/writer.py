@@ -22,6 +22,7 @@ from st4rtrack.io.scene.load import load_scene
 from st4rtrack.io.scene.sink import Ending, SceneSink
 from st4rtrack.io.scene.space import require_space, scene_bytes
 from st4rtrack.io.scene.table import ArraySpec
+from st4rtrack.timing import timed
 from st4rtrack.types import Scene
 
 
@@ -33,6 +34,7 @@ class SceneWriter(SceneSink):
     """
 
     @classmethod
+    @timed("write")
     def create(cls, folder: str | Path, header: SceneHeader, *, overwrite: bool = False) -> "SceneWriter":
         """Starts a scene, or goes on with an unfinished one of the same options; see `prepare_folder`.
 
@@ -83,6 +85,7 @@ class SceneWriter(SceneSink):
     def close(self) -> None:
         self._lock.release()
 
+    @timed("write")
     def finish(self, **ending: Unpack[Ending]) -> Scene:
         if not self.complete:
             self._lock.require_folder()

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from st4rtrack.doctor.stopwatch import Stopwatch
+from st4rtrack.timing import Stopwatch, recording, timed, timed_items
 
 
 class Clock:
@@ -43,8 +43,8 @@ def test_a_part_ends_where_it_fails() -> None:
         raise ValueError("no")
 
     with watch.part("outer"):
-        with pytest.raises(ValueError, match="no"):
-            watch.timed(fails, "inner")()
+        with recording(watch), pytest.raises(ValueError, match="no"):
+            timed("inner")(fails)()
         clock.passes(2)
     assert watch.seconds == {"inner": 1, "outer": 2}
 
@@ -59,8 +59,10 @@ def test_waiting_for_items_counts_and_what_is_done_with_them_does_not() -> None:
             yield k
         clock.passes(0.5)
 
-    with watch.part("use"):
-        for _ in watch.timed_items(items, "wait")(3):
+    waiting = timed_items("wait")(items)
+    assert len(list(waiting(2))) == 2 and not watch.seconds, "nobody records yet"
+    with recording(watch), watch.part("use"):
+        for _ in waiting(3):
             clock.passes(10)
     assert watch.seconds == {"wait": 3.5, "use": 30}
 

@@ -1,4 +1,4 @@
-"""Seconds per part of a program, taken from outside: nothing that is timed knows of it."""
+"""Timers of the stages of a run: functions are marked with their stage; a stopwatch that is switched on sums up their time."""
 
 import threading
 import time
@@ -6,7 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Stopwatch:
@@ -53,32 +56,6 @@ class Stopwatch:
         finally:
             self.leave(settles=settles)
 
-    def timed(self, function: Callable[..., Any], name: str, *, settles: bool = False) -> Callable[..., Any]:
-        """A function whose calls are a part."""
-
-        @wraps(function)
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            with self.part(name, settles=settles):
-                return function(*args, **kwargs)
-
-        return timed
-
-    def timed_items(self, function: Callable[..., Iterator[Any]], name: str) -> Callable[..., Iterator[Any]]:
-        """A function that gives an iterator, of which waiting for each item is a part."""
-
-        def timed(*args: Any, **kwargs: Any) -> Iterator[Any]:
-            with self.part(name):
-                items = iter(function(*args, **kwargs))
-            while True:
-                with self.part(name):
-                    try:
-                        item = next(items)
-                    except StopIteration:
-                        return
-                yield item
-
-        return timed
-
     def _nesting(self) -> list[str]:
         if not hasattr(self._threads, "nesting"):
             self._threads.nesting, self._threads.since = [], 0.0
@@ -91,3 +68,57 @@ class Stopwatch:
             with self._lock:
                 self.seconds[nesting[-1]] += now - self._threads.since
         self._threads.since = now
+
+
+_running: list[Stopwatch] = []
+"""At most one, for all threads of the process."""
+
+
+@contextmanager
+def recording(stopwatch: Stopwatch) -> Iterator[None]:
+    """While the block runs, the stopwatch takes the time of all marked functions."""
+    _running.append(stopwatch)
+    try:
+        yield
+    finally:
+        _running.pop()
+
+
+def timed(part: str, *, settles: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Marks a function as a part of a run; `settles`: it works on the device of the network."""
+
+    def marked(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            if not _running:
+                return function(*args, **kwargs)
+            with _running[-1].part(part, settles=settles):
+                return function(*args, **kwargs)
+
+        return call
+
+    return marked
+
+
+def timed_items(part: str) -> Callable[[Callable[P, Iterator[R]]], Callable[P, Iterator[R]]]:
+    """Marks a function that returns an iterator, of which waiting for each item is a part of a run."""
+
+    def marked(function: Callable[P, Iterator[R]]) -> Callable[P, Iterator[R]]:
+        advance: Callable[..., Any] = timed(part)(_next)
+
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> Iterator[R]:
+            items = timed(part)(function)(*args, **kwargs)
+            while (item := advance(items)) is not _END:
+                yield item
+
+        return call
+
+    return marked
+
+
+_END = object()
+
+
+def _next(items: Iterator[Any]) -> Any:
+    return next(items, _END)
