@@ -16,5 +16,5 @@ def test_package_demo_clip_is_small_and_decodes() -> None:
 
 
 def test_package_renamed_name_is_refused_with_the_new_one() -> None:
-    with pytest.raises(AttributeError, match="use st4rtrack.KnownGeometry"):
+    with pytest.raises(AttributeError, match=r"use st4rtrack\.KnownGeometry"):
         st4rtrack.Known  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
