@@ -14,7 +14,6 @@ import numpy as np
 import torch
 import tyro
 
-from st4rtrack.classical.given import Given
 from st4rtrack.data.procedural import ProceduralConfig, render_clips
 from st4rtrack.data.world.clips import WorldClips
 from st4rtrack.geometry.vectors import length
@@ -23,9 +22,10 @@ from st4rtrack.hints.depth_prior import open_depth_prior
 from st4rtrack.hints.dynamic import objects
 from st4rtrack.hints.frames import GreyFrames
 from st4rtrack.hints.object_depth import FAST, GROUND_ROW, MAX_LOG_SPEED, ObjectDepth
+from st4rtrack.hints.outward import Outward
 from st4rtrack.hints.steps import StepFlows
 from st4rtrack.io.video import open_video
-from st4rtrack.pipeline.outward import Outward
+from st4rtrack.types import KnownVideo
 
 MOVING_SHARE = (0.03, 0.4)
 MIN_OVERLAP, MIN_PIXELS = 0.6, 60
@@ -86,7 +86,7 @@ def record(sequence: Sequence) -> list[tuple[np.ndarray, np.ndarray, np.ndarray,
     video = open_video(sequence.rgb)
     cameras = np.linalg.inv(sequence.cameras[0]) @ sequence.cameras
     cameras[:, :3, 3] /= np.median(sequence.depth[0][sequence.depth[0] > 0])
-    solved = Given(focal_px=sequence.focal_px, focal_source="video", world_from_camera=cameras)
+    solved = KnownVideo(focal_px=sequence.focal_px, focal_source="video", world_from_camera=cameras)
     steps, rgb = StepFlows(GreyFrames(video)), video.frame(0)
     outward = Outward(video, 0, rgb, with_geometry=True, solve=lambda _: solved, step_flow=steps.chain)
     prior = open_depth_prior("builtin", video)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from st4rtrack.geometry.following import Followed, Shown, find_owners, follow, follow_owners
+from st4rtrack.geometry.transforms import invert_rigid
 
 Array = Any
 """A NumPy array, a torch tensor, or something that reads as a NumPy array from disk."""
@@ -62,6 +63,50 @@ class Video:
     def frame(self, index: int) -> np.ndarray:
         """One frame [height, width, 3] uint8 RGB."""
         return next(iter(self.read(index, index + 1)))
+
+
+FocalSource = Literal["user", "metadata", "video", "prior"]
+"""Where a focal length comes from: the user, the file's metadata, the survey of the video, or a learned or fixed prior."""
+
+
+@dataclass(frozen=True)
+class KnownVideo:
+    """What is known of the T frames of a video at network size: by the user, by the file, or by a solver of cameras.
+
+    Attributes:
+        focal_px: network pixels, or `None`.
+        focal_source: who says so.
+        intrinsics: [T, 3, 3] network pixels, where the user provides them; or `None`.
+        world_from_camera: [T, 4, 4] in any world and unit, NaN where unknown; or `None`.
+        depth: z-depth [H, W] float32 of a frame by its number, in any unit, 0 where unknown; or `None`.
+        static: [H, W] bool of a frame, pixels that are known to be static; or `None`.
+        points: static points that a frame sees, [n, 3] network pixels (u, v) and z-depth in the cameras' unit; or `None`.
+        metres_per_unit: or `None`.
+        distance: two network pixels [2, 2] of the anchor and the metres between; or `None`.
+        said: what the user provided, plain values: a scene keeps it, and a continued run compares it.
+    """
+
+    focal_px: float | None = None
+    world_from_camera: np.ndarray | None = None
+    depth: Callable[[int], np.ndarray] | None = None
+    static: Callable[[int], np.ndarray] | None = None
+    focal_source: FocalSource = "user"
+    points: Callable[[int], np.ndarray] | None = None
+    intrinsics: np.ndarray | None = None
+    metres_per_unit: float | None = None
+    distance: tuple[np.ndarray, float] | None = None
+    said: dict[str, Any] | None = None
+
+    def anchor_from_camera(self, anchor_index: int, index: int) -> np.ndarray | None:
+        """[4, 4] in the cameras' unit, or `None` where it is unknown."""
+        if self.world_from_camera is None:
+            return None
+        found = invert_rigid(self.world_from_camera[anchor_index]) @ self.world_from_camera[index]
+        return found if np.isfinite(found).all() else None
+
+    def depth_of(self, index: int) -> np.ndarray | None:
+        """[H, W] in the depth's unit, or `None`."""
+        return None if self.depth is None else self.depth(index)
 
 
 @dataclass(frozen=True)
@@ -184,9 +229,6 @@ class Cameras:
 
 Parallax = Literal["none", "rotation", "weak", "good"]
 """What the camera motion says about depth: a fixed camera, rotation only, little translation, enough translation."""
-
-FocalSource = Literal["user", "metadata", "video", "prior"]
-"""Where a focal length comes from: the user, the file's metadata, the survey of the video, or a learned or fixed prior."""
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,11 @@ from st4rtrack.adapt.priors import Priors
 from st4rtrack.classical.two_view import TwoView
 from st4rtrack.geometry.sampling import ArrayT
 from st4rtrack.geometry.transforms import rigid
+from st4rtrack.hints.provider import provide_hints
 from st4rtrack.io.known.known import KnownVideo
 from st4rtrack.model.encoder import Tokens
 from st4rtrack.model.hints import Hints, assemble_hints
 from st4rtrack.model.network import St4RTrack
-from st4rtrack.pipeline.known import given_geometry
-from st4rtrack.pipeline.outward import Outward
 from st4rtrack.pipeline.pointmaps import automatic_batch_size
 from st4rtrack.preprocess import normalize_images
 from st4rtrack.types import UserError, Video
@@ -118,8 +117,7 @@ def frame_inputs(model: St4RTrack, video: Video, folder: Path, known: KnownVideo
     """
     if len(video) < 2:
         raise UserError(f"{video.name} has one frame; adaptation learns from motion and needs at least two")
-    told = None if known is None else given_geometry(known)
-    outward = Outward(video, ANCHOR, video.frame(ANCHOR), with_geometry=model.config.hints, given=told)
+    outward, _ = provide_hints(model.config, video, ANCHOR, known=known)
     rgb = _mapped(folder, "rgb", (len(video), video.height, video.width, 3), np.uint8)
     views: dict[str, np.ndarray] = {}
     for index, image, view in outward.frames([False] * len(video)):

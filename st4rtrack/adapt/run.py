@@ -26,6 +26,7 @@ from st4rtrack.adapt.prepare import prepare_video
 from st4rtrack.adapt.result import Adaptation
 from st4rtrack.adapt.state import Learning
 from st4rtrack.adapt.teachers import DepthTeacher, TrackTeacher, open_teachers
+from st4rtrack.hints.provider import takes_hints
 from st4rtrack.io.known.known import KnownVideo, known_of_video
 from st4rtrack.io.known.pixels import SourceSize
 from st4rtrack.io.lock import locked
@@ -183,7 +184,7 @@ def _config(model: St4RTrack, given: Mapping[str, Any]) -> AdaptConfig:
 
 def _loss(given: AdaptationLoss | str, without: Sequence[str], model: St4RTrack, config: AdaptConfig) -> AdaptationLoss:
     if given == "auto":
-        given = "relative" if model.config.hints else "paper"
+        given = "relative" if takes_hints(model.config) else "paper"
     if isinstance(given, str):
         if given not in NAMED:
             raise UserError(f"there is no loss {given!r}; there are: auto, {', '.join(NAMED)}")

@@ -32,7 +32,7 @@ from st4rtrack.classical.anchor_matches import (
 )
 from st4rtrack.classical.camera_motion import CameraMotion, MotionKind, camera_motion
 from st4rtrack.classical.flow import FlowChain
-from st4rtrack.classical.given import Given, Units, survey_given, survey_solved
+from st4rtrack.classical.known_survey import Units, survey_known, survey_solved
 from st4rtrack.classical.reference import MIN_POSE_INLIERS, Reference
 from st4rtrack.classical.rotation import RotationFocal, camera_rotation
 from st4rtrack.classical.survey import PRIOR_FOCAL, Survey, survey
@@ -41,7 +41,7 @@ from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.transforms import invert_rigid, rigid
 from st4rtrack.geometry.vectors import length
 from st4rtrack.timing import timed
-from st4rtrack.types import FocalSource
+from st4rtrack.types import FocalSource, KnownVideo
 
 LOOK_BACK = 24
 MIN_SEEN_SHARE = 0.3
@@ -63,7 +63,7 @@ MOTION_ENLARGE = 2
 
 StepFlow = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
 """Flow [height, width, 2] from a frame to a later or earlier one and back."""
-SolveCameras = Callable[[float], Given | None]
+SolveCameras = Callable[[float], KnownVideo | None]
 """What is known of a video, with cameras that a solver found; `None` where they cannot be trusted, or show less parallax (degrees)."""
 
 
@@ -86,14 +86,14 @@ class AnchoredGeometry:
         motion: CameraMotion | None = None,
         num_frames: int = 0,
         focal: RotationFocal | None = None,
-        given: Given | None = None,
+        known: KnownVideo | None = None,
         units: Units | None = None,
         anchor_index: int = 0,
         step_flow: StepFlow | None = None,
     ) -> None:
         self._step_flow, self._last_index = step_flow, anchor_index
         self.surveyed, self.units, self.motion, self._num_frames = surveyed, units or Units(), motion, num_frames
-        self._given, self._anchor_index, self._rotation_focal = given or Given(), anchor_index, focal
+        self._known, self._anchor_index, self._rotation_focal = known or KnownVideo(), anchor_index, focal
         self._anchor_rgb = anchor_rgb
         self._grey = cv2.cvtColor(anchor_rgb, cv2.COLOR_RGB2GRAY)
         height, width = self._grey.shape
@@ -117,7 +117,7 @@ class AnchoredGeometry:
         anchor_rgb: np.ndarray,
         after: Iterable[np.ndarray],
         *,
-        given: Given | None = None,
+        known: KnownVideo | None = None,
         anchor_index: int = 0,
         way: Sequence[int] = (),
         solve: SolveCameras | None = None,
@@ -125,11 +125,11 @@ class AnchoredGeometry:
         """Survey of an anchor [height, width, 3] uint8 with the frames next to it (the first `SURVEY_FRAMES` are read).
 
         Args:
-            given: what is known of the video beforehand; then also the numbers of the anchor and of the frames (`way`) in it.
+            known: what is known of the video beforehand; then also the numbers of the anchor and of the frames (`way`) in it.
             solve: cameras of a camera that translates, where the user gives none.
         """
         frames = list(islice(after, SURVEY_FRAMES))
-        known = given or Given()
+        known = user = known or KnownVideo()
         static = None if known.static is None else known.static(anchor_index)
         matches = survey_matches(anchor_rgb, frames, static)
         motion = None
@@ -149,7 +149,7 @@ class AnchoredGeometry:
                 motion=motion,
                 num_frames=len(frames),
                 focal=focal,
-                given=given,
+                known=user,
                 anchor_index=anchor_index,
             )
             geometry.zoom_survey = surveyed
@@ -160,11 +160,11 @@ class AnchoredGeometry:
         if matches is not None and motion is not None:
             surveyed, units = survey_solved(known, matches, inverse)
         else:
-            surveyed, units = survey_given(known, known.depth_of(anchor_index), matches, inverse)
+            surveyed, units = survey_known(known, known.depth_of(anchor_index), matches, inverse)
         if surveyed is not None and static is not None:
             surveyed = replace(surveyed, still=static)
         return cls(
-            anchor_rgb, surveyed, motion=motion, num_frames=len(frames), given=known, units=units, anchor_index=anchor_index
+            anchor_rgb, surveyed, motion=motion, num_frames=len(frames), known=known, units=units, anchor_index=anchor_index
         )
 
     def along(self, step_flow: StepFlow | None = None) -> "AnchoredGeometry":
@@ -180,43 +180,43 @@ class AnchoredGeometry:
         if self.surveyed is not None or self.kind in WITHOUT_DEPTH:
             return self
         survey_of_prior = Survey(self.focal_px, (depth / np.median(depth)).astype(np.float32), measured=False)
-        source = self._given.focal_source if self._given.focal_px else "prior"
-        given = replace(self._given, focal_px=self.focal_px, focal_source=source)
-        return self._again(surveyed=survey_of_prior, focal=None, given=given)
+        source = self._known.focal_source if self._known.focal_px else "prior"
+        known = replace(self._known, focal_px=self.focal_px, focal_source=source)
+        return self._again(surveyed=survey_of_prior, focal=None, known=known)
 
     def _again(self, **changes: Any) -> "AnchoredGeometry":
         """The same at its beginning, with other arguments."""
         same = {"surveyed": self.surveyed, "motion": self.motion, "num_frames": self._num_frames, "focal": self._rotation_focal}
-        same |= {"given": self._given, "units": self.units, "anchor_index": self._anchor_index}
+        same |= {"known": self._known, "units": self.units, "anchor_index": self._anchor_index}
         geometry = AnchoredGeometry(self._anchor_rgb, **(same | changes))
         geometry.zoom_survey = self.zoom_survey
         return geometry
 
     @property
     def measures_depth(self) -> bool:
-        """Depth is triangulated or given."""
+        """Depth is triangulated or known beforehand."""
         return self.surveyed is not None and self.surveyed.measured
 
     @property
     def cameras(self) -> np.ndarray | None:
         """`anchor_from_camera` [T, 4, 4] in units of the survey, NaN where unknown; `None` where they are found frame by frame."""
-        if self._given.world_from_camera is None or self.units.cameras is None:
+        if self._known.world_from_camera is None or self.units.cameras is None:
             return None
-        world = self._given.world_from_camera
+        world = self._known.world_from_camera
         cameras = invert_rigid(world[self._anchor_index]) @ world
         cameras[:, :3, 3] /= self.units.cameras
         return cameras
 
     def points_of(self, index: int) -> np.ndarray:
         """[n, 3] static points that a frame sees: network pixels (u, v) and z-depth in units of the survey."""
-        if self._given.points is None or self.units.cameras is None:
+        if self._known.points is None or self.units.cameras is None:
             return np.zeros((0, 3))
-        return self._given.points(index) / (1, 1, self.units.cameras)
+        return self._known.points(index) / (1, 1, self.units.cameras)
 
     @property
-    def depth_is_given(self) -> bool:
+    def depth_is_known(self) -> bool:
         """The user gives depth."""
-        return self._given.depth is not None
+        return self._known.depth is not None
 
     @property
     def kind(self) -> MotionKind:
@@ -226,8 +226,8 @@ class AnchoredGeometry:
     @property
     def focal_px(self) -> float:
         """Network pixels."""
-        if self._given.focal_px:
-            return self._given.focal_px
+        if self._known.focal_px:
+            return self._known.focal_px
         if self.surveyed is not None:
             return self.surveyed.focal_px
         return self._rotation_focal.focal_px if self._rotation_focal else PRIOR_FOCAL * max(self._grey.shape)
@@ -235,8 +235,8 @@ class AnchoredGeometry:
     @property
     def focal_source(self) -> FocalSource:
         """Where the focal length comes from."""
-        if self._given.focal_px:
-            return self._given.focal_source
+        if self._known.focal_px:
+            return self._known.focal_source
         if self.surveyed is not None and self.kind != "forward":
             return "video"
         return "video" if self._rotation_focal is not None and self._rotation_focal.decided else "prior"
@@ -254,7 +254,7 @@ class AnchoredGeometry:
 
     @timed("geometry")
     def next(self, rgb: np.ndarray, index: int | None = None) -> TwoView:
-        """What is known of the anchor and the next frame [height, width, 3] uint8, and its number where something of it is given."""
+        """What is known of the anchor and the next frame [height, width, 3] uint8, and its number where something is known of it."""
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
         reference, last = self._reference, self._grey
         if self._step_flow is None or index is None or abs(index - self._last_index) > 1:  # past a frame that shows nothing
@@ -266,8 +266,8 @@ class AnchoredGeometry:
         reference.chain.extend(forward, backward)
         reference.age += 1
         self._grey = grey
-        camera = self._given_camera(index)
-        if self._step_flow is not None and camera is not None and self._given.depth is None:
+        camera = self._known_camera(index)
+        if self._step_flow is not None and camera is not None and self._known.depth is None:
             self.solved, self._anchor_from_last = True, camera
             return self._view(self._motion.forward, self._motion.backward, self._unknown_depth, camera)
         reference.chain.correct(*both_ways(reference.grey, grey, reference.chain.forward, reference.chain.backward))
@@ -306,7 +306,7 @@ class AnchoredGeometry:
 
     def _static(self, index: int | None) -> np.ndarray | None:
         """[height, width] bool, static pixels of a frame; `None` where the user says nothing."""
-        return None if self._given.static is None or index is None else self._given.static(index)
+        return None if self._known.static is None or index is None else self._known.static(index)
 
     def _is_still(self) -> bool:
         """Enough of the image has not moved since the anchor."""
@@ -315,22 +315,22 @@ class AnchoredGeometry:
         return bool((still & matched).sum() >= MIN_STILL_SHARE * max(matched.sum(), 1))
 
     def _locate(self, grey: np.ndarray, index: int | None) -> np.ndarray:
-        """Finds the present camera, and gives the depth [height, width] of the present frame as far as it is given or carried."""
+        """Finds the present camera, and gives the depth [height, width] of the present frame as far as it is known or carried."""
         assert self.surveyed is not None
         reference, focal_px = self._reference, self.surveyed.focal_px
-        known = reference.depth > 0
-        seen = known & reference.visible()
-        given = self._given_camera(index)
-        registered = reference.registered(seen, focal_px) if given is None else given
+        measured = reference.depth > 0
+        seen = measured & reference.visible()
+        camera = self._known_camera(index)
+        registered = reference.registered(seen, focal_px) if camera is None else camera
         self.solved = registered is not None
         if registered is not None:
             self._anchor_from_last = registered
-        asked = given is None and self.kind == "general" and reference.age % ZOOM_EVERY == 0
+        asked = camera is None and self.kind == "general" and reference.age % ZOOM_EVERY == 0
         if asked and index is not None and self._zooms():
             self.zooming.append(index)
-        depth = self._with_given(reference.carried(self._anchor_from_last, focal_px), index)
+        depth = self._with_known(reference.carried(self._anchor_from_last, focal_px), index)
         self._past.append((grey, self._anchor_from_last))
-        if seen.sum() < MIN_SEEN_SHARE * known.sum() and reference.age >= MIN_STAY:
+        if seen.sum() < MIN_SEEN_SHARE * measured.sum() and reference.age >= MIN_STAY:
             self._relay(grey, depth, index)
         return depth
 
@@ -341,19 +341,19 @@ class AnchoredGeometry:
             return False
         return reference.zooms(reference.depth if self.measures_depth else surveyed.depth, surveyed.focal_px)
 
-    def _given_camera(self, index: int | None) -> np.ndarray | None:
-        """`anchor_from_frame` [4, 4] in units of the survey, where it is given."""
-        camera = None if index is None else self._given.anchor_from_camera(self._anchor_index, index)
+    def _known_camera(self, index: int | None) -> np.ndarray | None:
+        """`anchor_from_frame` [4, 4] in units of the survey, where it is known beforehand."""
+        camera = None if index is None else self._known.anchor_from_camera(self._anchor_index, index)
         if camera is None or self.units.cameras is None:
             return None
         return rigid(camera[:3, :3], camera[:3, 3] / self.units.cameras)
 
-    def _with_given(self, depth: np.ndarray, index: int | None) -> np.ndarray:
-        """Depth [height, width] of a frame in units of the survey: what is given, elsewhere what was found."""
-        given = None if index is None else self._given.depth_of(index)
-        if given is None or self.units.depth is None:
+    def _with_known(self, depth: np.ndarray, index: int | None) -> np.ndarray:
+        """Depth [height, width] of a frame in units of the survey: what is known beforehand, elsewhere what was found."""
+        known = None if index is None else self._known.depth_of(index)
+        if known is None or self.units.depth is None:
             return depth
-        return np.where(given > 0, given / np.float32(self.units.depth), depth).astype(np.float32)
+        return np.where(known > 0, known / np.float32(self.units.depth), depth).astype(np.float32)
 
     def _relay(self, grey: np.ndarray, depth: np.ndarray, index: int | None) -> None:
         """Makes the present frame the reference, surveyed with the frames before it, in the scale of the old one."""

@@ -22,8 +22,8 @@ TOLERANCE, MIN_TOLERANCE_PX, TOLERANCE_OF_MOTION = 0.004, 0.75, 0.02
 """Error of dense flow: in long sides of the image (1 px at 256), at least, and per pixel of a point's motion."""
 MAX_STILL, MAX_STILL_PX = 0.002, 0.4
 """Motion of a point of a fixed camera, in long sides of the image (half a pixel at 256) and at least in pixels."""
-MOST_FRAMES = 0.8
-"""Share of the frames in which such a point must be still."""
+MOST_FRAMES, FEW_FRAMES = 0.8, 4
+"""Share of the frames in which such a point must be still; all of a few."""
 MIN_STILL_SHARE, MIN_STILL_CELLS = 0.15, 5
 """Real clips of moving cameras have 0.1 still points at most, of fixed ones 0.17 to 0.8; in so many cells of 3 x 3."""
 MAX_FRAMES_FITTED = 3
@@ -120,7 +120,8 @@ def camera_motion(matches: Matches, focal_px: float | None = None, static: np.nd
     motion = length(matches.frame_px - matches.anchor_px)[use]
     missing = ~matches.valid[use]
     limit = max(MAX_STILL * max(matches.size), MAX_STILL_PX)
-    still = np.quantile(np.where(missing, np.inf, motion), MOST_FRAMES, axis=0, method="lower") < limit
+    most = 1.0 if len(motion) <= FEW_FRAMES else MOST_FRAMES
+    still = np.quantile(np.where(missing, np.inf, motion), most, axis=0, method="lower") < limit
     still_share = float(still.mean())
     if still_share >= MIN_STILL_SHARE and _cells(matches.anchor_px[still], matches.size) >= MIN_STILL_CELLS:
         return CameraMotion("fixed", "none", still_share)

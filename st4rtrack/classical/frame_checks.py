@@ -30,6 +30,11 @@ MIN_TEXTURED_SHARE = 0.1
 """Photographs and real clips: 0.21 at least, 0.71 in 95 of 100 frames."""
 BLACK_LEVEL, DARK_LEVEL = 24, 64
 """The 95th percentile of grey levels below which a frame without texture is black, or dark."""
+MAX_LIGHTS, MAX_LIGHT_SHARE = 12, 0.1
+"""In a frame whose median is black, so many bright spots at most, each of this share of the image at most, are lights (lamps, headlights).
+They move by themselves, so that texture must be found outside of them and of their glow."""
+GLOW, GLOW_PX = 0.75, 3
+"""Reach of the glow around a light: share of its size, and analysis pixels beyond that."""
 MIN_CORRELATION = 0.6
 MAX_CUT_MATCHED = 0.15
 """Matched share across a cut is 0.12 at most (300 pairs of unrelated clips), that of neighbouring frames 0.14 at least, 0.9 usually."""
@@ -53,6 +58,7 @@ class _Frame:
     grey: np.ndarray
     band: np.ndarray
     textured: np.ndarray
+    glow: np.ndarray
     sparse_grey: np.ndarray
 
 
@@ -201,7 +207,7 @@ def _sparse_match(first: _Frame, second: _Frame) -> bool:
 def _state(frame: _Frame) -> FrameState:
     if frame.textured.mean() >= MIN_TEXTURED_SHARE:
         return "usable"
-    bright = np.percentile(frame.grey, 95)
+    bright = np.percentile(np.where(frame.glow, 0, frame.grey), 95)
     return "black" if bright < BLACK_LEVEL and frame.band.std() < 0.5 else "dark" if bright < DARK_LEVEL else "low_texture"
 
 
@@ -212,7 +218,22 @@ def _reduced(index: int, rgb: np.ndarray) -> _Frame:
     band = cv2.GaussianBlur(levels, (0, 0), 1.0) - cv2.GaussianBlur(levels, (0, 0), 5.0)
     contrast, fine = _local_mean(band**2), _local_mean(cv2.Laplacian(levels, cv2.CV_32F) ** 2)
     textured = (contrast > MIN_CONTRAST**2) & (contrast > MIN_CONTRAST_OF_LAPLACIAN**2 * fine)
-    return _Frame(index, grey, band, textured, sparse_grey)
+    glow = _glow(grey)
+    return _Frame(index, grey, band, textured & ~glow, glow, sparse_grey)
+
+
+def _glow(grey: np.ndarray) -> np.ndarray:
+    """[height, width] bool: a few lights in the dark and the glow around them; nothing in other images."""
+    glow = np.zeros(grey.shape, bool)
+    if np.median(grey) >= BLACK_LEVEL:
+        return glow
+    num, _, spots, _ = cv2.connectedComponentsWithStats((grey > DARK_LEVEL).astype(np.uint8))
+    if num - 1 > MAX_LIGHTS or spots[1:, cv2.CC_STAT_AREA].max(initial=0) > MAX_LIGHT_SHARE * grey.size:
+        return glow
+    for left, top, width, height, _ in spots[1:].tolist():
+        reach = round(GLOW * max(width, height)) + GLOW_PX
+        glow[max(top - reach, 0) : top + height + reach, max(left - reach, 0) : left + width + reach] = True
+    return glow
 
 
 def _resized(grey: np.ndarray, side: int) -> np.ndarray:

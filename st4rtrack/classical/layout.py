@@ -1,7 +1,8 @@
 """What the image of a video consists of beside the scene: bars around it, static overlays, two views of a stereo camera.
 
 Decided from a few frames (`sampled_indices`) of any reduced size. Bars: every pixel has the border's dark colour in all frames, up to a
-straight edge. Overlays: image gradients that persist while those of the scene change, so that nothing is decided where nothing moves.
+straight edge; or a blurred, enlarged copy of the video fills them, as phones and editors do with a portrait video. Overlays: image
+gradients that persist while those of the scene change, so that nothing is decided where nothing moves.
 """
 
 from collections.abc import Sequence
@@ -30,6 +31,18 @@ EDGE_ROWS = 3
 MIN_BAR_THICKNESS = 0.015
 MIN_FRAME_CONTRAST = 24
 """Difference of the 99th and the 5th percentile of grey levels of frames that are looked at: others are black."""
+
+MAX_BLURRED_DETAIL = 0.35
+"""Second difference of grey levels along the edge, over the median in the middle of the image: 0.05 to 0.22 in blurred bars."""
+MIN_BLURRED_BAR, MAX_BLURRED_BAR = 0.05, 0.4
+"""Width of such a bar over that of the image."""
+EDGE_STEP, MIN_EDGE_STEP, MIN_EDGE_ROWS = 3.0, 2.0, 0.4
+"""The step at its edge, over the median step between columns within it and in grey levels, and the share of the rows that have it:
+0.5 to 1, 0.38 at most in photographs without bars."""
+MIN_BLURRED_CORRELATION = 0.75
+"""Of blurred bars with the enlarged content: 0.8 at least, where blur and enlargement differ from those tried."""
+BLURRED_COLUMNS, BLURS, ZOOMS = 64, (0.02, 0.05, 0.1), (1.0, 1.15, 1.3)
+"""Columns at which both are compared; blurs in widths of the image, and enlargements beyond the one that just fills it."""
 
 MIN_OVERLAY_GRADIENT = 20.0
 """Gradient (grey levels per pixel) of the edges of logos and letters."""
@@ -91,6 +104,9 @@ def find_layout(frames: Sequence[np.ndarray], source_size: tuple[int, int]) -> L
     height, width = frames[0].shape[:2]
     lit = [frame for frame in frames if _contrast(frame) >= MIN_FRAME_CONTRAST]
     left, top, right, bottom = _content(np.stack(lit)) if len(lit) >= 2 else (0, 0, width, height)
+    if len(lit) >= 2 and (left, top, right, bottom) == (0, 0, width, height):
+        side, above = _blurred_bar(np.stack(lit)), _blurred_bar(np.stack(lit).swapaxes(1, 2))
+        left, top, right, bottom = side, above, width - side, height - above
     inside = [frame[top:bottom, left:right] for frame in lit]
     scale = np.array([source_size[1] / width, source_size[0] / height])
     first, last = (
@@ -151,6 +167,50 @@ def _bar(frames: np.ndarray) -> tuple[int, float]:
     if share[:2].min() < MIN_BAR_SHARE:
         return 0, 1.0
     return thickness, float(share[thickness : thickness + EDGE_ROWS].min())
+
+
+def _blurred_bar(frames: np.ndarray) -> int:
+    """Width of two equal bars at the sides of frames [frames, height, width, 3] that show a blurred copy of them; 0 without."""
+    frames = frames[:: max(len(frames) // 8, 1)].astype(np.float32)
+    width = frames.shape[2]
+    detail = np.abs(np.diff(frames, 2, axis=1)).mean((0, 1, 3))
+    sharp = np.flatnonzero(detail > MAX_BLURRED_DETAIL * np.median(detail[3 * width // 8 : 5 * width // 8]))
+    if not len(sharp):
+        return 0
+    bar = int(min(sharp[0], width - 1 - sharp[-1]))
+    if not MIN_BLURRED_BAR * width <= bar <= MAX_BLURRED_BAR * width:
+        return 0
+    steps = np.median(np.abs(np.diff(frames, axis=2)).mean(3), axis=0)
+    steps = np.minimum(steps, steps[:, ::-1])  # the same edge on both sides
+    start = max(bar - 3, 1)
+    bar = start + int(np.argmax(steps[:, start : bar + 3].mean(0))) + 1
+    limit = max(EDGE_STEP * float(np.median(steps[:, :start])), MIN_EDGE_STEP)
+    if (steps[:, bar - 1] > limit).mean() < MIN_EDGE_ROWS:
+        return 0
+    return bar if _copy_correlation(frames, bar) > MIN_BLURRED_CORRELATION else 0
+
+
+def _copy_correlation(frames: np.ndarray, bar: int) -> float:
+    """Largest correlation of bars of a width with a blurred copy of the content between them that fills the image or is stretched."""
+    height, width = frames.shape[1:3]
+    inner = width - 2 * bar
+    small = (BLURRED_COLUMNS, max(round(height * BLURRED_COLUMNS / width), 1))
+    side = max(bar * BLURRED_COLUMNS // width - 1, 1)
+    cuts = [(height, inner), *((height * inner / (width * zoom), inner / zoom) for zoom in ZOOMS)]
+
+    def bars(images: list[np.ndarray]) -> np.ndarray:
+        both = np.stack([(image[:, :side], image[:, -side:]) for image in images])
+        return both - both.mean((2, 3), keepdims=True)
+
+    shown = bars([cv2.resize(frame, small, interpolation=cv2.INTER_AREA) for frame in frames])
+    best = 0.0
+    for rows, columns in cuts:
+        top, left = round((height - rows) / 2), round((width - columns) / 2)
+        parts = [cv2.resize(f[top : height - top, left : width - left], small, interpolation=cv2.INTER_AREA) for f in frames]
+        for blur in BLURS:
+            copy = bars([cv2.GaussianBlur(part, (0, 0), blur * BLURRED_COLUMNS) for part in parts])
+            best = max(best, float((copy * shown).sum() / np.sqrt(max((copy**2).sum() * (shown**2).sum(), 1e-6))))
+    return best
 
 
 def _deviation(frames: np.ndarray, colour: np.ndarray) -> np.ndarray:

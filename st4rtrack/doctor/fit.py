@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from st4rtrack.doctor.counting import StandIn
+from st4rtrack.hints.provider import takes_hints
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.encoder import Tokens
 from st4rtrack.model.hints import assemble_hints
@@ -81,7 +82,7 @@ def predict_pairs(model: St4RTrack, batch: int, height: int, width: int, device:
     patches = height // model.config.patch_size, width // model.config.patch_size
     anchor = torch.empty(1, patches[0] * patches[1], model.config.encoder_width, device=device, dtype=model.dtype)
     hints = None
-    if model.config.hints:
+    if takes_hints(model.config):
         flow, depth = torch.empty(batch, height, width, 2, device=device), torch.empty(batch, height, width, device=device)
         camera, focal = torch.empty(batch, 4, 4, device=device), torch.empty(batch, device=device)
         hints = assemble_hints(

@@ -5,32 +5,55 @@ from dataclasses import replace
 
 import numpy as np
 
-from st4rtrack.classical.given import Given
 from st4rtrack.classical.solver.cameras import solve_video
-from st4rtrack.types import Video
+from st4rtrack.options import KnownGeometry
+from st4rtrack.timing import timed
+from st4rtrack.types import KnownVideo, UserError, Video
 
 logger = logging.getLogger(__name__)
 
 
+def with_solved_cameras(known: KnownGeometry, source: Video, anchor_index: int) -> KnownGeometry:
+    """What the user knows, with the cameras of the global solver where `cameras` asks for them; its focal length where none is known.
+
+    Raises:
+        UserError: the solution cannot be trusted.
+    """
+    if not known.asks_solver:
+        return known
+    solved = solve_video(source, anchor_index=anchor_index)
+    if not solved.trusted:
+        raise UserError(
+            f"--cameras solver found no cameras that can be trusted: {solved.distrust}; give a file of cameras or none"
+        )
+    intrinsics = np.array([[solved.focal_px, 0, source.width / 2], [0, solved.focal_px, source.height / 2], [0, 0, 1]])
+    return replace(
+        known,
+        cameras=solved.world_from_camera,
+        intrinsics=intrinsics if known.intrinsics is None else known.intrinsics,
+    )
+
+
+@timed("solver")
 def solved_cameras(
     content: Video,
     size: tuple[int, int],
     scale: tuple[float, float],
     anchor_index: int,
-    given: Given,
+    known: KnownVideo,
     min_parallax_deg: float = 0.0,
-) -> Given | None:
+) -> KnownVideo | None:
     """What is known of a video, with solved cameras; `None` where they cannot be trusted.
 
     Args:
         content: the video at source size, without bars.
         size: (height, width) of the network's images, whose centre is that of the content.
         scale: network pixels per pixel of it, across and down.
-        given: what is known so far, in network pixels.
+        known: what is known so far, in network pixels.
         min_parallax_deg: median parallax of the points below which they are not trusted either.
     """
-    focal_px, source = (None, "video") if given.focal_px is None else (given.focal_px / scale[0], given.focal_source)
-    solved = solve_video(content, anchor_index=anchor_index, focal_px=focal_px, static=given.static)
+    focal_px, source = (None, "video") if known.focal_px is None else (known.focal_px / scale[0], known.focal_source)
+    solved = solve_video(content, anchor_index=anchor_index, focal_px=focal_px, static=known.static)
     if not solved.trusted or solved.evidence.parallax_deg < min_parallax_deg:
         logger.info("the global solver is not used: %s", solved.distrust or "too little parallax")
         return None
@@ -41,7 +64,7 @@ def solved_cameras(
         return np.column_stack([(px - centre) * scale + (size[1] / 2, size[0] / 2), depth])
 
     return replace(
-        given,
+        known,
         focal_px=solved.focal_px * scale[0],
         focal_source="prior" if solved.focal_by_prior else source,
         world_from_camera=solved.world_from_camera,

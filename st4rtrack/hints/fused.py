@@ -27,6 +27,7 @@ from st4rtrack.hints.fusion import PRIOR_DEPTH, Alignment, FusedDepth, align, fu
 from st4rtrack.hints.lifting import MIN_MOTION, LiftedTracks, TrackedFrame, appearance
 from st4rtrack.hints.object_depth import ObjectDepth
 from st4rtrack.hints.steps import StepFlows
+from st4rtrack.timing import timed
 from st4rtrack.types import DepthSource, Pointmap, TwoPointmaps
 
 CARRIED_ERROR = 0.05
@@ -72,6 +73,7 @@ class FusedGeometry:
 
     sequential = True
 
+    @timed("fusion")
     def __init__(
         self,
         geometry: AnchoredGeometry,
@@ -131,6 +133,7 @@ class FusedGeometry:
         cameras = self._geometry.cameras
         self._pairs = None if cameras is None else PairFlows(self._steps.read, cameras, self._focal_px)
 
+    @timed("fusion")
     def _pair(self, index: int, rgb: np.ndarray, view: TwoView) -> TwoPointmaps:
         view, solved = self._in_unit_of_anchor(view), index not in self._unsolved
         if solved:
@@ -197,8 +200,8 @@ class FusedGeometry:
         triangulated, error = (
             np.where(triangulated > 0, here, before) for here, before in ((triangulated, carried), (error, carried_error))
         )
-        given = (depth > 0) & self._geometry.depth_is_given
-        return np.where(given, depth, triangulated), np.where(given, log_error, error)
+        known = (depth > 0) & self._geometry.depth_is_known
+        return np.where(known, depth, triangulated), np.where(known, log_error, error)
 
     def _with_points(self, index: int, depth: np.ndarray, log_error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Measured depth with the solver's points where nothing else is known."""

@@ -7,6 +7,7 @@ import numpy as np
 
 from st4rtrack.classical.anchor_matches import both_ways
 from st4rtrack.classical.flow import FlowChain, carried_flow, dense_flow
+from st4rtrack.timing import timed
 
 Flows = tuple[np.ndarray, np.ndarray]
 """Flow [height, width, 2] forth and back, network pixels."""
@@ -30,6 +31,7 @@ class StepFlows:
         """From a frame to the next one and back."""
         return self._over(index, 1)
 
+    @timed("geometry")
     def chain(self, start: int, end: int) -> Flows:
         """From one frame to another a few frames away and back."""
         low, high = min(start, end), max(start, end)

@@ -14,6 +14,8 @@ from st4rtrack.types import MonocularDepth
 SCALES = 4
 MAX_RESIDUAL = 4.0
 """Bound of residuals in units of the mean absolute deviation: a far outlier of the truth must not decide a step."""
+MIN_SPREAD = 0.05
+"""Mean absolute deviation over the median, at least: training begins near constant depth, whose deviation would blow the gradient up."""
 
 
 @dataclass
@@ -58,9 +60,9 @@ class MonocularLoss:
     Attributes:
         total: weighted sum.
         relative: mean absolute residual of normalised inverse depth, invariant to scale and shift.
-        gradient: its gradient over four scales.
+        gradient: its gradient over four scales; counts as far as the depth is better than constant.
         log_depth: mean |log-depth residual| after the median, of `scaled` pictures.
-        log_gradient: its gradient over four scales.
+        log_gradient: its gradient over four scales, likewise.
         error: negative log-likelihood of these residuals under the expected error (Laplace).
         focal: negative log-likelihood of the log focal length (Laplace), plus its absolute error.
     """
@@ -87,11 +89,14 @@ def monocular_loss(prediction: MonocularDepth, truth: MonocularTruth, config: Mo
     weight = (near * pixels).sum().clamp(min=1)
     magnitude = log_residual.detach().abs()
     likelihood = magnitude * torch.exp(-prediction.log_error) + prediction.log_error
+    relative = _mean_per_picture(residual.abs(), valid * pixels)
+    # constant depth has a relative error of 1: near it, the gradient terms would only flatten the depth, and the head dies
+    shaped = (2 * (1 - relative.detach())).clamp(0, 1)
     terms = {
-        "relative": _mean_per_picture(residual.abs(), valid * pixels),
-        "gradient": gradient_term(residual, valid),
+        "relative": relative,
+        "gradient": shaped * gradient_term(residual, valid),
         "log_depth": (bounded.abs() * near * pixels).sum() / weight * truth.scaled.float().mean(),
-        "log_gradient": gradient_term(bounded, near),
+        "log_gradient": shaped * gradient_term(bounded, near),
         "error": (likelihood * near * pixels).sum() / weight,
         "focal": _focal_term(prediction, truth.log_focal),
     }
@@ -126,10 +131,12 @@ def masked_median(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def _normalised(values: Tensor, valid: Tensor) -> Tensor:
-    centred = values - masked_median(values, valid)[:, None, None]
+    median = masked_median(values, valid)
+    centred = values - median[:, None, None]
     count = valid.sum((1, 2)).clamp(min=1)
     deviation = (centred.abs() * valid).sum((1, 2)) / count
-    return torch.where(valid, centred / deviation.clamp(min=1e-6)[:, None, None], 0.0)
+    least = MIN_SPREAD * median.detach().abs() + 1e-6
+    return torch.where(valid, centred / torch.maximum(deviation, least)[:, None, None], 0.0)
 
 
 def _mean_per_picture(values: Tensor, mask: Tensor) -> Tensor:

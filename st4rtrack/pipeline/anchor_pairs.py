@@ -19,6 +19,7 @@ from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.following import Shown
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps
 from st4rtrack.hints.lifting import LiftedTracks, TrackedFrame, appearance
+from st4rtrack.hints.provider import takes_hints
 from st4rtrack.io.scene import SceneSink
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.coverage import shown_by
@@ -54,7 +55,7 @@ class NetworkPairs:
     def along(self, anchor: int, step: int) -> Iterator[tuple[int, TwoPointmaps]]:
         """As `Pairs`; frames are read, and pairs predicted, a batch ahead of what is asked for."""
         rgb = self._sink.read("rgb", anchor)
-        views = _Views(self._sink, anchor, rgb) if self._model.config.hints else None
+        views = _Views(self._sink, anchor, rgb) if takes_hints(self._model.config) else None
         encoded = encode_anchor(self._model, rgb, None if views is None else views.own)
         way = range(anchor, self._sink.header.num_frames) if step > 0 else range(anchor - 1, -1, -1)
         frames = self._waiting(way, views)

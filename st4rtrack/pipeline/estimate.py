@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from st4rtrack.hints.provider import takes_hints
 from st4rtrack.io.scene.header import SceneHeader
 from st4rtrack.io.scene.space import scene_bytes
 from st4rtrack.model.network import St4RTrack
@@ -69,7 +70,7 @@ def estimate_run(
 def _frame_s(fitted: Video, model: St4RTrack) -> float:
     pixels, cores = fitted.height * fitted.width, max(1, torch.get_num_threads())
     method_s = _METHOD_S * pixels / _METHOD_PIXELS / min(cores, _USED_CORES)
-    if model.config.hints:
+    if takes_hints(model.config):
         return method_s
     tokens = pixels / model.config.patch_size**2
     flops = 2.0 * sum(weights.numel() for weights in model.parameters()) * tokens

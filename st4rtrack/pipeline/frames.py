@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from st4rtrack.classical.given import Units
+from st4rtrack.classical.known_survey import Units
 from st4rtrack.classical.side_by_side import stream_side_by_side
 from st4rtrack.classical.two_view import TwoView
+from st4rtrack.hints.outward import Outward
 from st4rtrack.io.known.known import KnownVideo
 from st4rtrack.io.memory import give_back_freed
 from st4rtrack.io.scene import SceneSink
 from st4rtrack.pipeline.ahead import run_ahead
 from st4rtrack.pipeline.cameras import anchor_intrinsics, solve_camera
 from st4rtrack.pipeline.known import Placing
-from st4rtrack.pipeline.outward import Outward
 from st4rtrack.pipeline.pointmaps import PointmapSource
 from st4rtrack.pipeline.quality import frame_quality
 from st4rtrack.pipeline.refine import frames_needed, smoothed_frames

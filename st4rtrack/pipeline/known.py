@@ -1,6 +1,6 @@
 """What the user knows takes the place of what the network says: intrinsics, cameras, depth, what is static, the unit.
 
-A network with hints has been told most of it already (`classical/given.py`), so that little is left to correct; another one says
+A network with hints has received most of it already (`classical/known_survey.py`), so that little is left to correct; another one says
 what it says, and is brought to what is known here. Symbols: K intrinsics, D known depth, z depth in a frame's camera. Lengths are in the
 unit of the known depth, without it in that of the known cameras, without these in the network's; times metres per unit, where given.
 """
@@ -13,20 +13,19 @@ from typing import Any
 import numpy as np
 
 from st4rtrack.classical.anchor_matches import SURVEY_FRAMES
-from st4rtrack.classical.given import ONE_UNIT, Given, Units
+from st4rtrack.classical.known_survey import ONE_UNIT, Units
 from st4rtrack.geometry.camera import pixel_grid, project, unproject
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel, sample_map
 from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_maps, transform_points
 from st4rtrack.geometry.vectors import all_finite, length
-from st4rtrack.io.known.known import KnownVideo
 from st4rtrack.pipeline.cameras import solve_camera
 from st4rtrack.pipeline.preparation import PreparedVideo
-from st4rtrack.types import Pointmap, TwoPointmaps, UserError, Video
+from st4rtrack.types import KnownVideo, Pointmap, TwoPointmaps, UserError, Video
 
 logger = logging.getLogger(__name__)
 
 UNIT_FRAMES = 8
-"""Frames of those next to the anchor that tell the unit of known cameras to a network that was not told."""
+"""Frames of those next to the anchor that tell the unit of known cameras to a network without hints."""
 NOISE_FACTOR, FARTHEST_DRAWN = 3.0, 0.15
 """A track is drawn to known depth that differs by less than so many median differences of its frame, and less than so much (log):
 beyond, the pixel shows something else."""
@@ -34,19 +33,14 @@ beyond, the pixel shows something else."""
 PredictFrames = Callable[[list[int]], Iterator[tuple[int, Pointmap]]]
 
 
-def given_geometry(known: KnownVideo) -> Given:
-    """The part that classical geometry can use."""
-    return Given(known.focal_px, known.world_from_camera, known.depth, known.static)
-
-
-def with_observations(given: Given, source: Video, prepared: PreparedVideo) -> Given:
-    """The same with what the file and the images say where the user says nothing: focal length of the metadata, logos and subtitles."""
-    if source.focal_px is not None and given.focal_px is None:
-        given = replace(given, focal_px=source.focal_px * prepared.pixel_map.scale[0], focal_source="metadata")
-    overlay, user_static = prepared.overlay, given.static
+def with_observations(known: KnownVideo, source: Video, prepared: PreparedVideo) -> KnownVideo:
+    """What is known of a video, with what the file and the images say where the user says nothing: focal length, logos, subtitles."""
+    if source.focal_px is not None and known.focal_px is None:
+        known = replace(known, focal_px=source.focal_px * prepared.pixel_map.scale[0], focal_source="metadata")
+    overlay, user_static = prepared.overlay, known.static
     if overlay is None:
-        return given
-    return replace(given, static=lambda index: ~overlay if user_static is None else user_static(index) & ~overlay)
+        return known
+    return replace(known, static=lambda index: ~overlay if user_static is None else user_static(index) & ~overlay)
 
 
 class Placing:
@@ -57,7 +51,7 @@ class Placing:
         anchor_index: of its frames.
         own: the anchor's pointmaps of itself, as the network gives them.
         estimated: intrinsics [3, 3] that fit those.
-        units: of what the network was told; `Units()` where it was told nothing.
+        units: of what its hints hold; `Units()` where they hold nothing of it.
         predict: reconstructions of other frames, asked for where the unit of the cameras has to be found.
     Raises:
         UserError: depth is unknown in all of the anchor, or the pixels of a known distance have no points.
@@ -73,7 +67,7 @@ class Placing:
         predict: PredictFrames,
     ) -> None:
         self._known, self._anchor_index, self._estimated = known, anchor_index, estimated
-        self._told = units
+        self._hint_units = units
         points = own.tracking.points_world.astype(np.float64)
         self._size = points.shape[:2]
         self._linear = np.eye(3)
@@ -111,24 +105,24 @@ class Placing:
             The pointmaps, `world_from_camera` [4, 4], and whether that is known or found.
         """
         tracking, reconstruction = (self._scaled(branch.points_world) for branch in (maps.tracking, maps.reconstruction))
-        intrinsics, depth, given = self.intrinsics(index), self._depth(index), self.camera(index)
-        found = np.eye(4) if index == self._anchor_index else given if self._told.cameras is not None else None
+        intrinsics, depth, known = self.intrinsics(index), self._depth(index), self.camera(index)
+        found = np.eye(4) if index == self._anchor_index else known if self._hint_units.cameras is not None else None
         if found is None:
             found = solve_camera(self._static_part(index, replace(maps.reconstruction, points_world=reconstruction)), intrinsics)
-        if found is not None and depth is not None and self._told.depth is None:
+        if found is not None and depth is not None and self._hint_units.depth is None:
             pair = _scale_to_depth(reconstruction, found, depth)
             tracking, reconstruction = tracking * pair, reconstruction * pair
             found = rigid(found[:3, :3], found[:3, 3] * pair)
-        if given is not None and found is not None:
-            reconstruction = transform_maps(given @ invert_rigid(found), reconstruction)
-        camera = next(each for each in (given, found, neighbour) if each is not None)
+        if known is not None and found is not None:
+            reconstruction = transform_maps(known @ invert_rigid(found), reconstruction)
+        camera = next(each for each in (known, found, neighbour) if each is not None)
         reconstruction = self._on_rays(reconstruction, camera, intrinsics, depth)
         tracking = self._tracks(index, tracking, camera, intrinsics, depth)
         placed = TwoPointmaps(
             replace(maps.tracking, points_world=tracking.astype(np.float32)),
             replace(maps.reconstruction, points_world=reconstruction.astype(np.float32)),
         )
-        return placed, camera, given is not None or found is not None
+        return placed, camera, known is not None or found is not None
 
     @property
     def results(self) -> dict[str, Any]:
@@ -146,9 +140,9 @@ class Placing:
             known = self._known.depth(self._anchor_index)
             if not (known > 0).any():
                 raise UserError("the depth of the anchor frame is unknown everywhere; choose another anchor (--anchor)")
-            depth_unit = self._told.depth or _scale_to_depth(points, np.eye(4), known)
+            depth_unit = self._hint_units.depth or _scale_to_depth(points, np.eye(4), known)
         if self._known.world_from_camera is not None:
-            camera_unit = self._told.cameras or self._unit_of_ways(predict)
+            camera_unit = self._hint_units.cameras or self._unit_of_ways(predict)
             if depth_unit and (camera_unit is None or abs(np.log(camera_unit / depth_unit)) < ONE_UNIT):
                 camera_unit = depth_unit
         return depth_unit, camera_unit

@@ -1,7 +1,7 @@
 """Anchor against every frame through the network, in batches, the anchor encoded once."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,13 +9,17 @@ import numpy as np
 import torch
 
 from st4rtrack.classical.two_view import TwoView
+from st4rtrack.hints.depth_prior import DepthPrior
+from st4rtrack.hints.outward import Outward
+from st4rtrack.hints.provider import provide_hints
 from st4rtrack.model.encoder import Tokens
 from st4rtrack.model.hints import hints_of_views
 from st4rtrack.model.network import St4RTrack
+from st4rtrack.pipeline.preparation import PreparedVideo
 from st4rtrack.pipeline.tokens import TokenFile
 from st4rtrack.preprocess import normalize_images
 from st4rtrack.timing import timed
-from st4rtrack.types import Pointmap, TwoPointmaps, Video
+from st4rtrack.types import KnownVideo, Pointmap, TwoPointmaps, Video
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +112,39 @@ class NetworkPointmaps:
     def reconstructions(self, indices: Sequence[int]) -> Iterator[tuple[int, Pointmap]]:
         """As `PointmapSource`, each pair for itself."""
         return predict_reconstructions(self._model, self._anchor, self._video, indices)
+
+
+def pointmap_source(
+    model: St4RTrack,
+    prepared: PreparedVideo,
+    known: KnownVideo,
+    prior: DepthPrior | None,
+    *,
+    static: Callable[[int], np.ndarray] | None,
+    batch_size: int,
+    kept: TokenFile | None,
+) -> tuple[Outward, PointmapSource]:
+    """The frames of a video in their order with what the network receives beforehand, and what makes pointmaps of them.
+
+    Args:
+        known: what is known of the video; its static pixels tell the camera.
+        prior: depth of single frames: the pointmaps are then those of fused geometry.
+        static: [height, width] bool of a frame, what the user knows to be static.
+        batch_size: frames that the network gets at once.
+        kept: takes their tokens.
+    """
+    video, index = prepared.video, prepared.anchor_index
+    outward, fused = provide_hints(
+        model.config,
+        video,
+        index,
+        known=known,
+        prior=prior,
+        content=prepared.content,
+        scale=prepared.pixel_map.scale,
+        static=static,
+    )
+    return outward, fused or NetworkPointmaps(model, video, index, outward.anchor_view, batch_size=batch_size, kept=kept)
 
 
 @torch.inference_mode()

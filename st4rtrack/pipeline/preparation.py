@@ -11,6 +11,7 @@ from st4rtrack.classical.frame_checks import frame_state
 from st4rtrack.classical.layout import Layout, find_layout, sampled_indices
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.sampling import nearest_pixel
+from st4rtrack.hints.provider import takes_hints
 from st4rtrack.io.files import absolute, matches_of
 from st4rtrack.io.scene import SceneHeader
 from st4rtrack.io.scene.description import read_json
@@ -194,7 +195,7 @@ def scene_header(
         source_size=(source.height, source.width),
         info=info,
         points_dtype=points_dtype,
-        fields=(*DEFAULT_FIELDS, *FRAME_QUALITY, *(("reconstruction_source",) if model.config.hints else ())),
+        fields=(*DEFAULT_FIELDS, *FRAME_QUALITY, *(("reconstruction_source",) if takes_hints(model.config) else ())),
     )
 
 

@@ -15,10 +15,10 @@ from st4rtrack.classical.survey import FINER_STEPS, FOCALS
 from st4rtrack.geometry.camera import pixel_grid, project_world
 from st4rtrack.geometry.transforms import rotation_angle
 from st4rtrack.geometry.vectors import length
+from st4rtrack.hints.outward import Outward
 from st4rtrack.io.scene import SceneSink
 from st4rtrack.pipeline.cameras import FOCAL_RANGE
 from st4rtrack.pipeline.motion import MOVES, displacement
-from st4rtrack.pipeline.outward import Outward
 from st4rtrack.pipeline.quality_warnings import cut_warning, quality_warning
 from st4rtrack.pipeline.tracks import WELL_RETURNED
 from st4rtrack.types import FocalSource, Parallax, PixelMap, QualityReport, QualityWarning, TwoPointmaps, Video
@@ -47,8 +47,8 @@ FOCAL_LIMITS = (1.03 * FOCALS[0] / np.prod(FINER_STEPS), FOCALS[-1] * np.prod(FI
 """In long sides of the image: focal lengths beyond are those at which the search ends."""
 MOTION_CODES = frozenset({"zoom", "rotation_only", "fixed_camera"})
 """Kinds of camera motion of which only one is reported."""
-MIN_FOCAL_FRAMES = 13
-"""Frames from which the video determines the focal length."""
+MIN_FOCAL_FRAMES, MIN_FIXED_FRAMES = 13, 8
+"""Frames from which the video determines the focal length, and from which a fixed camera can be told from one that moves slowly."""
 
 
 def frame_quality(
@@ -151,6 +151,8 @@ def observed_warnings(prepared: Sequence[QualityWarning], outward: Outward, sour
     elif unusable := checks.frames_in("black", "dark", "low_texture"):
         warnings.append(quality_warning("dark_frames", unusable))
     code = "zoom" if outward.zooms else {"rotation": "rotation_only", "fixed": "fixed_camera"}.get(kind or "")
+    if code == "fixed_camera" and len(source) < MIN_FIXED_FRAMES:
+        code = None
     return [*warnings, quality_warning(code)] if code else warnings
 
 
@@ -239,10 +241,15 @@ def _derived_warnings(report: QualityReport, solved: np.ndarray, steps: np.ndarr
             found.append(quality_warning("camera_jump", jumps, ratio=float(np.nanmax(steps))))
     if report.focal_at_limit:
         found.append(quality_warning("focal_at_limit"))
+    tells_fixed = len(solved) >= MIN_FIXED_FRAMES
     if len(solved) < MIN_FOCAL_FRAMES and report.focal_source not in ("user", "metadata"):
-        found.append(quality_warning("short_video", count=len(solved), needed=MIN_FOCAL_FRAMES))
+        unknown = "the focal length" if tells_fixed else "the focal length and whether the camera moves"
+        found.append(quality_warning("short_video", count=len(solved), needed=MIN_FOCAL_FRAMES, unknown=unknown))
     if report.parallax in ("none", "rotation") and solved.sum() > 1:
-        found.append(quality_warning("fixed_camera" if report.parallax == "none" else "rotation_only"))
+        if report.parallax == "rotation":
+            found.append(quality_warning("rotation_only"))
+        elif tells_fixed:
+            found.append(quality_warning("fixed_camera"))
     limits = ((report.reprojection_px, MAX_REPROJECTION), (report.flow_agreement_px, MAX_FLOW_DISAGREEMENT))
     if worst := [figure for figure, limit in limits if figure is not None and figure > limit * long_side_px]:
         found.append(quality_warning("inconsistent", error_px=max(worst)))

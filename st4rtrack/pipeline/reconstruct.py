@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from st4rtrack.classical.given import Given
 from st4rtrack.classical.side_by_side import blas_on_one_thread
+from st4rtrack.hints.cameras import with_solved_cameras
+from st4rtrack.hints.provider import chosen_prior, takes_hints
 from st4rtrack.io.known.known import known_of_video
+from st4rtrack.io.known.pixels import SourceSize
 from st4rtrack.io.scene import SceneBuffer, SceneSink, SceneWriter, holds_scene, load_scene
 from st4rtrack.io.video import open_video
 from st4rtrack.model.checkpoint import load_model
@@ -21,17 +23,16 @@ from st4rtrack.pipeline.ahead import ended_together
 from st4rtrack.pipeline.anchor_pairs import LiftedPairs, NetworkPairs
 from st4rtrack.pipeline.anchors import add_anchors
 from st4rtrack.pipeline.frames import World, process_frames
-from st4rtrack.pipeline.known import given_geometry, with_observations
+from st4rtrack.pipeline.known import with_observations
 from st4rtrack.pipeline.motion import dynamic_masks, moving_masks, moving_points
-from st4rtrack.pipeline.pointmaps import automatic_batch_size
+from st4rtrack.pipeline.pointmaps import automatic_batch_size, pointmap_source
 from st4rtrack.pipeline.preparation import prepare, scene_header
 from st4rtrack.pipeline.quality import focal_evidence, observed_warnings, quality_report, record_shares
 from st4rtrack.pipeline.refine import smoothing_chosen
 from st4rtrack.pipeline.repeatable import computed_with
-from st4rtrack.pipeline.source import chosen_prior, pointmap_source, with_solved_cameras
 from st4rtrack.pipeline.tokens import TokenFile
 from st4rtrack.pipeline.unsolved import hide_unsolved
-from st4rtrack.types import QualityReport, Scene
+from st4rtrack.types import KnownVideo, QualityReport, Scene
 
 logger = logging.getLogger(__name__)
 
@@ -74,27 +75,27 @@ def reconstruct(
     prepared = prepare(source, model.config, anchor=options.anchor, size=options.size, fit=options.fit, output=finished)
     network_video, pixel_map, anchor_index = prepared.video, prepared.pixel_map, prepared.anchor_index
     size_px = (network_video.height, network_video.width)
-    given = (
+    user = (
         known_of_video(with_solved_cameras(known, source, anchor_index), source, pixel_map, size_px, anchor_index)
         if known
         else None
     )
-    prior = chosen_prior(options.depth_prior, model, source, prepared)
+    prior = chosen_prior(options.depth_prior, model, network_video, SourceSize(source.height, source.width, pixel_map))
     stored = {
         "refine": ["smoothness"] if smooth else [],
         "depth_prior": "none" if prior is None else prior.name,
         **({"anchor": "auto"} if options.anchor == "auto" else {}),
     }
-    said = None if given is None else given.said
+    said = None if user is None else user.said
     header = scene_header(source, network_video, pixel_map, model, anchor_index, options.points_dtype, options=stored, known=said)
     if output is not None and not overwrite and holds_scene(output, header):
         return load_scene(output)
     batch_size = options.batch_size if isinstance(options.batch_size, int) else automatic_batch_size(model, *size_px)
-    told = with_observations(Given() if given is None else given_geometry(given), source, prepared)
+    evidence = with_observations(user or KnownVideo(), source, prepared)
     kept = TokenFile(len(source), None if output is None else Path(output)) if options.anchor == "auto" else None
-    static = None if given is None else given.static
-    outward, pointmaps = pointmap_source(model, prepared, told, prior, static=static, batch_size=batch_size, kept=kept)
-    world = World.of(pointmaps, network_video.frame(anchor_index), outward.units, anchor_index, given)
+    static = None if user is None else user.static
+    outward, pointmaps = pointmap_source(model, prepared, evidence, prior, static=static, batch_size=batch_size, kept=kept)
+    world = World.of(pointmaps, network_video.frame(anchor_index), outward.units, anchor_index, user)
 
     # only now: a network or an anchor that fits no camera must not cost the user the scene that `overwrite` replaces
     sink: SceneSink = SceneBuffer(header) if output is None else SceneWriter.create(output, header, overwrite=overwrite)
@@ -108,7 +109,7 @@ def reconstruct(
         }
         if options.anchor == "auto":
             pairs = NetworkPairs(model, sink, batch_size, kept) if prior is None else LiftedPairs(sink)
-            results |= add_anchors(pairs, sink, place_lost=not model.config.hints)
+            results |= add_anchors(pairs, sink, place_lost=not takes_hints(model.config))
         moving = moving_points(sink.read, len(source), anchor_index)
         if static is not None:
             moving &= ~static(anchor_index)
@@ -117,7 +118,7 @@ def reconstruct(
         if prior is None:
             masks = moving_masks(sink.read, len(source), anchor_index, moving)
         in_frames = record_shares(masks, shares)
-        focal = focal_evidence(None if given is None else given.focal_px, outward.geometry, world.focal_px, max(size_px))
+        focal = focal_evidence(None if user is None else user.focal_px, outward.geometry, world.focal_px, max(size_px))
         warnings = observed_warnings(prepared.warnings, outward, source)
         parallax = None if outward.motion is None or outward.motion.kind == "unknown" else outward.motion.parallax
 

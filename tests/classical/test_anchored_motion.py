@@ -9,8 +9,8 @@ import pytest
 from st4rtrack.classical import anchored
 from st4rtrack.classical.anchored import AnchoredGeometry
 from st4rtrack.classical.camera_motion import CameraMotion
-from st4rtrack.classical.given import Given
 from st4rtrack.geometry.transforms import rotation_angle
+from st4rtrack.types import KnownVideo
 from tests.cases import clips
 from tests.cases.clips import Look
 from tests.cases.world import Clip
@@ -57,7 +57,7 @@ def test_pan_beyond_the_image_gets_a_new_reference_with_the_mask_of_its_frame() 
         asked.append(index)
         return np.ones((LOOK.height, LOOK.width), bool)
 
-    geometry = AnchoredGeometry.of(clip.rgb[0], clip.rgb[1:], given=Given(focal_px=LOOK.focal_px, static=static))
+    geometry = AnchoredGeometry.of(clip.rgb[0], clip.rgb[1:], known=KnownVideo(focal_px=LOOK.focal_px, static=static))
     assert geometry.kind == "rotation"
     cameras = [geometry.next(frame, index).anchor_from_frame for index, frame in enumerate(clip.rgb[1:], 1)]
     assert geometry.solved and max(asked) > 0
@@ -69,7 +69,7 @@ def test_doubtful_rotation_is_general_motion_where_the_solver_finds_cameras(
     monkeypatch: pytest.MonkeyPatch, error: float, kind: str
 ) -> None:
     clip = clips.moving(replace(LOOK, frames=4), "arc")
-    given = Given(focal_px=LOOK.focal_px, world_from_camera=clip.world_from_camera)
+    given = KnownVideo(focal_px=LOOK.focal_px, world_from_camera=clip.world_from_camera)
     found = CameraMotion("rotation", "rotation", rotation_error=error)
     monkeypatch.setattr(anchored, "camera_motion", lambda *_: found)
     assert AnchoredGeometry.of(clip.rgb[0], clip.rgb[1:], way=[1, 2, 3], solve=lambda parallax: given).kind == kind
@@ -123,12 +123,12 @@ def test_static_mask_keeps_a_moving_body_out_of_survey_and_poses() -> None:
     static = np.ones((LOOK.height, LOOK.width), bool)
     static[:, LOOK.width * 2 // 5 :] = False
     rgb = np.where(static[..., None], clip.rgb, other.rgb)
-    geometry = AnchoredGeometry.of(rgb[0], rgb[1:], given=Given(focal_px=LOOK.focal_px, static=lambda _: static))
+    geometry = AnchoredGeometry.of(rgb[0], rgb[1:], known=KnownVideo(focal_px=LOOK.focal_px, static=lambda _: static))
     assert geometry.surveyed is not None
     assert not geometry.surveyed.depth[~static].any()
     masked, solved = follow(geometry, rgb[1:])
     assert all(solved)
-    unaware = AnchoredGeometry.of(rgb[0], rgb[1:], given=Given(focal_px=LOOK.focal_px))
+    unaware = AnchoredGeometry.of(rgb[0], rgb[1:], known=KnownVideo(focal_px=LOOK.focal_px))
     misled, _ = follow(unaware, rgb[1:])
     # measured with OpenCV 4.10 and 5.0, three other bodies: 0.3 to 0.5 with the mask, 4.0 to 5.5 without
     assert np.median(angles_deg(masked, clip)) < 1 < np.median(angles_deg(misled, clip)) / 3
@@ -137,7 +137,7 @@ def test_static_mask_keeps_a_moving_body_out_of_survey_and_poses() -> None:
 @pytest.mark.parametrize("source", ["metadata", "user"])
 def test_known_focal_length_is_used_with_its_source(source: Literal["metadata", "user"]) -> None:
     clip = clips.moving(LOOK)
-    geometry = AnchoredGeometry.of(clip.rgb[0], clip.rgb[1:], given=Given(focal_px=111.0, focal_source=source))
+    geometry = AnchoredGeometry.of(clip.rgb[0], clip.rgb[1:], known=KnownVideo(focal_px=111.0, focal_source=source))
     assert geometry.focal_px == 111.0
     assert geometry.surveyed is not None and geometry.surveyed.focal_px == 111.0
     assert geometry.focal_source == source

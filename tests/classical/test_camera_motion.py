@@ -33,6 +33,11 @@ def test_camera_motion_fixed_camera_despite_dynamic_objects(balls: int) -> None:
     assert (found.kind, found.parallax) == ("fixed", "none")
 
 
+@pytest.mark.parametrize("num_frames", [3, 4, 5])
+def test_camera_motion_last_of_few_frames_moves_is_not_fixed(num_frames: int) -> None:
+    assert motion_of(num_frames, x=lambda s: 0.25 * (s == 1), time=0).kind != "fixed"
+
+
 def test_camera_motion_pan_is_rotation() -> None:
     found = motion_of(yaw_deg=15, pitch_deg=3)
     assert (found.kind, found.parallax) == ("rotation", "rotation")

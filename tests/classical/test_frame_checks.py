@@ -75,6 +75,30 @@ def test_frame_checks_night_and_white_wall_are_unusable(moving: Images) -> None:
     assert set(wall.states.values()) == {"low_texture"}
 
 
+def with_lights(images: Images, num: int) -> Images:
+    """Lamps with a glow that move on their own."""
+    rng = np.random.default_rng(4)
+    height, width = images[0].shape[:2]
+    start, step = rng.uniform(15, (width - 15, height - 15), (num, 2)), rng.uniform(-2, 2, (num, 2))
+    lit = []
+    for k, image in enumerate(images):
+        away = np.hypot(*(np.mgrid[:height, :width][::-1, None] - (start + k * step).T[..., None, None]))
+        glow = np.where(away < 4, 255, 200 * np.exp(-(away - 4) / 3)).max(0)
+        lit.append(np.maximum(image, glow[..., None]).astype(np.uint8))
+    return lit
+
+
+@pytest.mark.parametrize("num", [2, 4])
+def test_frame_checks_few_lights_in_the_dark_are_dark(moving: Images, num: int) -> None:
+    assert set(checked(with_lights(noisy(moving, 2.5, gain=0.02), num)).states.values()) == {"dark"}
+
+
+def test_frame_checks_lights_in_night_street_with_texture_are_usable(moving: Images) -> None:
+    street = noisy(moving, 2.0, gain=0.15)
+    assert np.median(street[0]) < frame_checks.BLACK_LEVEL
+    assert set(checked(with_lights(street, 4)).states.values()) == {"usable"}
+
+
 def test_frame_checks_cut_between_similar_textures_is_found_in_a_steady_shot(monkeypatch: pytest.MonkeyPatch) -> None:
     def share(first: frame_checks._Frame, second: frame_checks._Frame) -> float:
         return 0.32 if first.index < 4 <= second.index else 0.98

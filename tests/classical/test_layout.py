@@ -36,6 +36,39 @@ def test_layout_compressed_bars_content_within_two_pixels(
     np.testing.assert_allclose(layout.content, (side, top, side + 160, top + 120), atol=2)
 
 
+def with_blurred_bars(images: Images, side: int, gain: float) -> Images:
+    """Images between bars at the sides, filled with a blurred copy of them that is enlarged to the new width."""
+    height, width = images[0].shape[:2]
+    wide = width + 2 * side
+    filled = []
+    for image in images:
+        large = cv2.resize(image, (wide, height * wide // width))[(height * wide // width - height) // 2 :][:height]
+        copy = (cv2.GaussianBlur(large, (0, 0), 0.03 * wide) * gain).astype(np.uint8)
+        copy[:, side : side + width] = image
+        filled.append(copy)
+    return filled
+
+
+@pytest.mark.parametrize(("side", "gain"), [(40, 1.0), (90, 0.6)])
+@pytest.mark.parametrize("above", [False, True])
+def test_layout_blurred_copy_beside_the_video_is_a_bar(moving: Images, side: int, gain: float, above: bool) -> None:
+    turned = [image.swapaxes(0, 1) for image in moving] if above else moving
+    images = with_blurred_bars(turned, side, gain)
+    images = compressed([np.ascontiguousarray(image.swapaxes(0, 1)) for image in images] if above else images, 85)
+    expected = (0, side, 160, side + 120) if above else (side, 0, side + 160, 120)
+    np.testing.assert_allclose(layout_of(images).content, expected, atol=2)
+
+
+def test_layout_blurred_sides_of_the_scene_are_no_bars(moving: Images) -> None:
+    """Out of focus at both sides, with and without a straight edge: no copy of the middle."""
+    for soft in (0, 12):
+        images = []
+        for image in moving:
+            weight = np.clip((np.abs(np.arange(160) - 79.5) - 45) / max(soft, 1), 0, 1)[None, :, None]
+            images.append((image * (1 - weight) + cv2.GaussianBlur(image, (0, 0), 8) * weight).astype(np.uint8))
+        assert layout_of(images).content == (0, 0, 160, 120)
+
+
 def test_layout_subtitles_in_bars_leave_content(moving: Images) -> None:
     layout = layout_of(with_text(with_bars(moving, 18, 0), "IN THE BAR", height=0.98))
     np.testing.assert_allclose(layout.content, (0, 18, 160, 138), atol=2)

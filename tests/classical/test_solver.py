@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from st4rtrack.classical.solver.cameras import solve_video
-from st4rtrack.classical.solver.evidence import Evidence, distrust, likely_focal
+from st4rtrack.classical.solver.evidence import Evidence, distrust, likely_focal, not_solved
 from st4rtrack.classical.solver.key_frames import key_frames
 from st4rtrack.classical.static_depth import PairFlows, StaticDepth, neighbours, static_depth
 from st4rtrack.classical.survey import PRIOR_FOCAL
@@ -106,6 +106,25 @@ GOOD = Evidence(1.0, 500, 100.0, 0.99, 0.4, 5.0, 0.001, 0.3)
 def test_distrust_weak_evidence_gives_reason(change: dict[str, float], focal: float, reason: str) -> None:
     found = distrust(replace(GOOD, **change), focal)
     assert reason in found if reason else not found
+
+
+@pytest.mark.parametrize(
+    ("frames", "solved", "reason"),
+    [
+        (2, [], "too few frames (2, at least 3"),
+        (9, [], "no solution: too few matches or no parallax"),
+        (9, [5, 6], "too few frames are solved (2 of 9)"),
+        (9, range(1, 9), "its solution has 8 of 9 frames, but not the anchor frame 0"),
+    ],
+)
+def test_not_solved_names_the_reason(frames: int, solved: list[int], reason: str) -> None:
+    assert not_solved(np.isin(np.arange(frames), list(solved)), 0).startswith(reason)
+
+
+def test_solve_video_black_anchor_frame_is_named(moving: Walk) -> None:
+    rgb = moving.rgb[:8].copy()
+    rgb[0] = 0
+    assert solve_video(open_video(rgb)).distrust == "its solution has 7 of 8 frames, but not the anchor frame 0"
 
 
 def test_key_frames_use_static_pixels_only(moving: Walk) -> None:

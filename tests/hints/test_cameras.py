@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from st4rtrack.classical.given import Given
 from st4rtrack.classical.solver.cameras import SolvedCameras
 from st4rtrack.classical.solver.evidence import Evidence
 from st4rtrack.geometry.transforms import rigid
 from st4rtrack.hints import cameras as module
 from st4rtrack.hints.cameras import solved_cameras
 from st4rtrack.io.video import open_video
+from st4rtrack.types import KnownVideo
 
 SOURCE, NETWORK, SCALE = (80, 120), (36, 60), (0.5, 0.45)
 
@@ -23,15 +23,15 @@ def solution(distrust: str = "") -> SolvedCameras:
     return SolvedCameras(world_from_camera, 100.0, np.array([[0.0, 0.0, 4.0]]), one, one, middle, Evidence(), distrust=distrust)
 
 
-def solved(monkeypatch: pytest.MonkeyPatch, found: SolvedCameras, given: Given) -> tuple[Given | None, dict]:
+def solved(monkeypatch: pytest.MonkeyPatch, found: SolvedCameras, known: KnownVideo) -> tuple[KnownVideo | None, dict]:
     asked: dict = {}
     monkeypatch.setattr(module, "solve_video", lambda video, **options: asked.update(options) or found)
     content = open_video(np.zeros((2, *SOURCE, 3), np.uint8))
-    return solved_cameras(content, NETWORK, SCALE, 1, given), asked
+    return solved_cameras(content, NETWORK, SCALE, 1, known), asked
 
 
 def test_solved_cameras_trusted_solution_is_given_in_network_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    given, asked = solved(monkeypatch, solution(), Given())
+    given, asked = solved(monkeypatch, solution(), KnownVideo())
     assert given is not None and given.world_from_camera is not None and given.points is not None
     assert asked["anchor_index"] == 1 and asked["focal_px"] is None
     assert given.focal_px == pytest.approx(50.0) and given.focal_source == "video"
@@ -40,18 +40,18 @@ def test_solved_cameras_trusted_solution_is_given_in_network_pixels(monkeypatch:
 
 
 def test_solved_cameras_keep_a_known_focal_length_and_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    given, asked = solved(monkeypatch, solution(), Given(focal_px=50.0, focal_source="metadata"))
+    given, asked = solved(monkeypatch, solution(), KnownVideo(focal_px=50.0, focal_source="metadata"))
     assert asked["focal_px"] == pytest.approx(100.0)
     assert given is not None and given.focal_source == "metadata"
 
 
 def test_solved_cameras_that_are_not_trusted_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert solved(monkeypatch, solution("too few static points"), Given())[0] is None
+    assert solved(monkeypatch, solution("too few static points"), KnownVideo())[0] is None
     monkeypatch.setattr(module, "solve_video", lambda video, **options: solution())
     content = open_video(np.zeros((2, *SOURCE, 3), np.uint8))
-    assert solved_cameras(content, NETWORK, SCALE, 1, Given(), 3.0) is None  # the solution has no parallax
+    assert solved_cameras(content, NETWORK, SCALE, 1, KnownVideo(), 3.0) is None  # the solution has no parallax
 
 
 def test_solved_cameras_with_a_focal_length_weighed_against_the_prior_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    given, _ = solved(monkeypatch, replace(solution(), focal_by_prior=True), Given())
+    given, _ = solved(monkeypatch, replace(solution(), focal_by_prior=True), KnownVideo())
     assert given is not None and given.focal_source == "prior"

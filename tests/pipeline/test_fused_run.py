@@ -135,6 +135,15 @@ def test_very_short_video_has_one_scale_and_finite_points(model: St4RTrack, fram
     np.testing.assert_allclose(scales, scales[0], rtol=0.1)
 
 
+@pytest.mark.parametrize(("frames", "codes"), [(3, {"short_video"}), (8, {"short_video", "fixed_camera"})])
+def test_fixed_camera_is_not_reported_for_few_frames(model: St4RTrack, frames: int, codes: set[str]) -> None:
+    scene = reconstruct(walk(1, moves=False).rgb.repeat(frames, 0), model=model, size=WIDTH)
+    assert scene.quality is not None
+    assert {warning.code for warning in scene.quality.warnings} == codes
+    sentence = next(warning.sentence for warning in scene.quality.warnings if warning.code == "short_video")
+    assert ("whether the camera moves" in sentence) == (frames < 8)
+
+
 def test_black_frame_inside_is_unsolved_and_leaves_the_others_as_they_are(model: St4RTrack, static_scene: Scene) -> None:
     rgb = walk(FRAMES).rgb.copy()
     rgb[4] = 0

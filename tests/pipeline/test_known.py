@@ -6,16 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from st4rtrack.classical.given import Given
 from st4rtrack.data.procedural import ProceduralClip, ProceduralConfig, procedural_clip
 from st4rtrack.geometry.camera import pixel_grid, project
 from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_maps, transform_points
+from st4rtrack.hints.outward import Outward
 from st4rtrack.io.scene import load_scene
 from st4rtrack.io.video import open_video
 from st4rtrack.options import KnownGeometry
-from st4rtrack.pipeline.outward import Outward
 from st4rtrack.pipeline.reconstruct import reconstruct
-from st4rtrack.types import Scene, UserError
+from st4rtrack.types import KnownVideo, Scene, UserError
 from tests.moving_camera import FOCAL, HEIGHT, WIDTH, walk
 from tests.synthetic import TruthNetwork
 
@@ -187,13 +186,21 @@ def test_depth_that_the_anchor_has_none_of_is_said(clip: ProceduralClip) -> None
         reconstructed(spoiled(clip), KnownGeometry(depth=depth))
 
 
+@pytest.mark.parametrize("with_geometry", [True, False])
+def test_outward_few_frames_after_the_anchor_do_not_decide_the_camera_motion(with_geometry: bool) -> None:
+    rgb = walk(10).rgb
+    rgb[-1] = rgb[-2]
+    outward = Outward(open_video(rgb), 8, rgb[8], with_geometry=with_geometry, solve=lambda parallax: None)
+    assert outward.motion is not None and outward.motion.kind == "general"
+
+
 def test_known_cameras_and_depth_go_into_the_hints() -> None:
     video = walk(12)
     unit = 2.5
     cameras = video.world_from_camera.copy()
     cameras[:, :3, 3] *= unit
-    given = Given(FOCAL, cameras)
-    outward = Outward(open_video(video.rgb), 0, video.rgb[0], with_geometry=True, given=given)
+    given = KnownVideo(FOCAL, cameras)
+    outward = Outward(open_video(video.rgb), 0, video.rgb[0], with_geometry=True, known=given)
     assert outward.anchor_view is not None and outward.units.cameras is not None
     depth = outward.anchor_view.anchor_depth * outward.units.cameras
     truth = np.where(np.arange(HEIGHT)[:, None] + 0.5 > HEIGHT / 2, 3.5, 5.0) * unit * np.ones(WIDTH)
@@ -203,8 +210,8 @@ def test_known_cameras_and_depth_go_into_the_hints() -> None:
         assert view is not None
         np.testing.assert_allclose(view.anchor_from_frame[:3, 3] * outward.units.cameras, cameras[index, :3, 3], atol=1e-9)
 
-    measured = Given(FOCAL, None, lambda index: (truth if index == 0 else 0 * truth).astype(np.float32))
-    outward = Outward(open_video(video.rgb), 0, video.rgb[0], with_geometry=True, given=measured)
+    measured = KnownVideo(FOCAL, None, lambda index: (truth if index == 0 else 0 * truth).astype(np.float32))
+    outward = Outward(open_video(video.rgb), 0, video.rgb[0], with_geometry=True, known=measured)
     assert outward.units.depth == pytest.approx(np.median(truth))
     last = [view for _, _, view in outward.frames([False] * 12)][-1]
     assert last is not None

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from st4rtrack.classical.anchored import AnchoredGeometry
-from st4rtrack.classical.given import Given
 from st4rtrack.classical.survey import Survey
 from st4rtrack.data.procedural import ProceduralClip, ProceduralConfig, procedural_clip
 from st4rtrack.geometry.camera import pixel_grid, project
@@ -17,7 +16,7 @@ from st4rtrack.pipeline.quality import (
     record_shares,
 )
 from st4rtrack.pipeline.quality_warnings import WARNINGS, cut_warning, frame_ranges, quality_warning
-from st4rtrack.types import PixelMap, Pointmap, QualityReport, TwoPointmaps
+from st4rtrack.types import KnownVideo, PixelMap, Pointmap, QualityReport, TwoPointmaps
 
 HALF = PixelMap((0.5, 0.5), (0.0, 0.0))
 """A source of twice the network's size."""
@@ -106,8 +105,8 @@ def test_focal_evidence_of_a_survey_knows_the_ends_of_the_search(focal: float, a
 
 
 def test_focal_evidence_of_the_metadata_is_at_no_limit() -> None:
-    given, surveyed = Given(focal_px=500.0, focal_source="metadata"), Survey(500.0, np.ones((32, 48), np.float32))
-    geometry = AnchoredGeometry(np.zeros((32, 48, 3), np.uint8), surveyed, given=given)
+    given, surveyed = KnownVideo(focal_px=500.0, focal_source="metadata"), Survey(500.0, np.ones((32, 48), np.float32))
+    geometry = AnchoredGeometry(np.zeros((32, 48, 3), np.uint8), surveyed, known=given)
     assert focal_evidence(None, geometry, 500.0, 256) == {"focal_source": "metadata", "focal_at_limit": False}
 
 
@@ -143,6 +142,7 @@ FACTS = {
     "count": 4,
     "needed": 13,
     "percent": 25.0,
+    "unknown": "the focal length",
     "ratio": 9.0,
     "error_px": 7.0,
     "asked": 0,

@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 import pytest
 
-from st4rtrack.classical.given import Given
 from st4rtrack.geometry.camera import pixel_grid, project, unproject
 from st4rtrack.geometry.transforms import invert_rigid, rotation_angle, transform_maps
 from st4rtrack.io.scene import load_scene
@@ -20,7 +19,7 @@ from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.known import with_observations
 from st4rtrack.pipeline.preparation import PreparedVideo, prepare
 from st4rtrack.pipeline.reconstruct import reconstruct
-from st4rtrack.types import PixelMap, Scene
+from st4rtrack.types import KnownVideo, PixelMap, Scene
 from tests.cases import clips
 from tests.cases.clips import Look
 from tests.cases.world import Clip
@@ -151,8 +150,8 @@ def test_focal_length_of_the_metadata_is_used_and_named(model: St4RTrack, clip: 
 def test_focal_length_of_the_metadata_gives_way_to_that_of_the_user_and_joins_known_cameras(clip: Clip) -> None:
     video = replace(open_video(clip.rgb), focal_px=200.0)
     half = PreparedVideo(video, PixelMap((0.5, 0.5)), 0, None, (), video, (0, 0, video.width, video.height))
-    assert with_observations(Given(focal_px=90.0), video, half) == Given(focal_px=90.0)
-    both = with_observations(Given(world_from_camera=clip.world_from_camera), video, half)
+    assert with_observations(KnownVideo(focal_px=90.0), video, half) == KnownVideo(focal_px=90.0)
+    both = with_observations(KnownVideo(world_from_camera=clip.world_from_camera), video, half)
     assert both.focal_px == 100.0 and both.focal_source == "metadata" and both.world_from_camera is not None
 
 
@@ -160,11 +159,11 @@ def test_overlay_is_left_out_of_what_is_static(clip: Clip) -> None:
     video, overlay = open_video(clip.rgb), np.zeros((8, 8), bool)
     overlay[:2] = True
     logo = PreparedVideo(video, PixelMap(), 0, overlay, (), video, (0, 0, video.width, video.height))
-    alone = with_observations(Given(), video, logo).static
+    alone = with_observations(KnownVideo(), video, logo).static
     assert alone is not None and (alone(0) == ~overlay).all()
     user = np.ones((8, 8), bool)
     user[:, 5:] = False
-    both = with_observations(Given(static=lambda _: user), video, logo).static
+    both = with_observations(KnownVideo(static=lambda _: user), video, logo).static
     assert both is not None and (both(0) == (user & ~overlay)).all()
 
 

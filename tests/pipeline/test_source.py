@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
+from st4rtrack.hints.provider import chosen_prior
 from st4rtrack.io.video import open_video
 from st4rtrack.model.checkpoint import is_embedded, load_model, save_model
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.preparation import prepare
 from st4rtrack.pipeline.reconstruct import reconstruct
-from st4rtrack.pipeline.source import chosen_prior
 from st4rtrack.types import UserError
 from tests.moving_camera import walk
 from tests.synthetic import TruthNetwork

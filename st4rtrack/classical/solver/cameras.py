@@ -14,7 +14,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from st4rtrack.classical.solver.colmap import Mapping, adjust
-from st4rtrack.classical.solver.evidence import Evidence, distrust, forward_share, is_determined, likely_focal, parallax_deg
+from st4rtrack.classical.solver.evidence import (
+    MIN_KEY_FRAMES,
+    Evidence,
+    distrust,
+    forward_share,
+    is_determined,
+    likely_focal,
+    not_solved,
+    parallax_deg,
+)
 from st4rtrack.classical.solver.key_frames import KeyFrame, Observations, StaticMask, key_frames, working_scale
 from st4rtrack.classical.solver.matching import map_key_frames
 from st4rtrack.classical.survey import PRIOR_FOCAL
@@ -26,7 +35,6 @@ from st4rtrack.types import Video
 
 WINDOW, OVERLAP = 120, 20
 """Key frames that are solved at once, and those that a window shares with the one before it."""
-MIN_KEY_FRAMES = 3
 MAX_ERROR_PX = 2.0
 """Error of an inlier, working pixels."""
 MIN_INLIERS, MIN_INLIER_SHARE = 15, 0.4
@@ -361,7 +369,7 @@ def _collected(
     none = np.zeros(0, np.int64)
     focal = float(np.median([window.mapping.focal_px for window in windows])) if windows else float("nan")
     if not windows or not np.isfinite(anchor).all():
-        why = "no solution: too few matches or no parallax" if not windows else "the anchor frame is unsolved"
+        why = not_solved(np.isfinite(cameras[:, 0, 0]), anchor_index)
         return SolvedCameras(
             np.full_like(cameras, np.nan), focal / scale, np.zeros((0, 3)), none, none, np.zeros((0, 2)), Evidence(), distrust=why
         )

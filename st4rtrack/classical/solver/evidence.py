@@ -9,6 +9,8 @@ from st4rtrack.classical.survey import PRIOR_FOCAL, PRIOR_SPREAD
 from st4rtrack.geometry.transforms import invert_rigid
 from st4rtrack.geometry.vectors import length
 
+MIN_KEY_FRAMES = 3
+"""Frames without which there is no solution."""
 MIN_SOLVED_SHARE = 0.5
 MIN_POINTS_PER_FRAME = 25
 MIN_PARALLAX_DEG = 1.5
@@ -91,6 +93,18 @@ def likely_focal(estimates: Sequence[tuple[float, float]]) -> float:
     weight = 1 / (DEVIATION_FACTOR**2 / weights.mean() + np.average((np.log(focals) - estimate) ** 2, weights=weights))
     prior_weight = PRIOR_SPREAD**-2
     return float(np.exp((weight * estimate + prior_weight * np.log(PRIOR_FOCAL)) / (weight + prior_weight)))
+
+
+def not_solved(solved: np.ndarray, anchor_index: int) -> str:
+    """Why a video has no solution in the world of its anchor frame, whose camera is not among the solved ones [T] bool."""
+    num_frames, num_solved = len(solved), int(solved.sum())
+    if num_frames < MIN_KEY_FRAMES:
+        return f"too few frames ({num_frames}, at least {MIN_KEY_FRAMES} are needed)"
+    if not num_solved:
+        return "no solution: too few matches or no parallax"
+    if num_solved < MIN_SOLVED_SHARE * num_frames:
+        return f"too few frames are solved ({num_solved} of {num_frames})"
+    return f"its solution has {num_solved} of {num_frames} frames, but not the anchor frame {anchor_index}"
 
 
 def distrust(evidence: Evidence, focal: float) -> str:

@@ -89,8 +89,8 @@ def key_frames(
             key, key_grey = _key_frame(index, grey, static), grey
             yield key
             continue
-        seen = _tracked(key_grey, grey, key.px)
-        if index - key.index >= max_gap or _moved_on(key.px, seen, grey.shape):
+        seen = None if index - key.index >= max_gap else _tracked(key_grey, grey, key.px)
+        if seen is None or _moved_on(key.px, seen, grey.shape):
             key, key_grey = _close(index, grey, between, static), grey
             between = []
             yield key

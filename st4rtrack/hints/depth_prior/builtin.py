@@ -7,6 +7,7 @@ import torch
 from st4rtrack.hints.depth_prior.prior import PriorDepth
 from st4rtrack.model.monocular import MonocularNetwork
 from st4rtrack.preprocess import normalize_images
+from st4rtrack.timing import timed
 
 
 class BuiltinPrior:
@@ -20,6 +21,7 @@ class BuiltinPrior:
         self.name = f"{network.name} ({network.weights_hash[:12]})"
         self._network = network
 
+    @timed("prior")
     def __call__(self, rgb: np.ndarray, index: int, focal_px: float | None = None) -> PriorDepth:
         """Predict at the network's own size; the result has the size of the frame."""
         image = normalize_images(self._resized(rgb)[None]).to(next(self._network.parameters()).device)

@@ -2,8 +2,6 @@
 
 import hashlib
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,42 +15,14 @@ from st4rtrack.io.known.maps import open_depth, open_mask
 from st4rtrack.io.known.matrices import require_cameras
 from st4rtrack.io.known.pixels import SourceSize
 from st4rtrack.options import KnownGeometry
-from st4rtrack.types import PixelMap, UserError, Video
+from st4rtrack.types import KnownVideo, PixelMap, UserError, Video
 
 logger = logging.getLogger(__name__)
 
 LARGEST_OFFSET = 0.02
 """Of the principal point from the image centre, as a share of the long side, without a warning."""
 
-Given = str | Path | np.ndarray
-
-
-@dataclass(frozen=True)
-class KnownVideo:
-    """What is known of the T frames of a video at network size.
-
-    Attributes:
-        intrinsics: [T, 3, 3] network pixels, or `None`.
-        world_from_camera: [T, 4, 4] in the file's unit, the anchor exactly the identity, NaN where unknown; or `None`.
-        depth: z-depth [H, W] float32 of a frame in the file's unit, 0 where unknown; or `None`.
-        static: [H, W] bool of a frame; or `None`.
-        metres_per_unit: or `None`.
-        distance: two network pixels [2, 2] of the anchor and the metres between; or `None`.
-        said: what was given, plain values: a scene keeps it, and a continued run compares it.
-    """
-
-    intrinsics: np.ndarray | None
-    world_from_camera: np.ndarray | None
-    depth: Callable[[int], np.ndarray] | None
-    static: Callable[[int], np.ndarray] | None
-    metres_per_unit: float | None
-    distance: tuple[np.ndarray, float] | None
-    said: dict[str, Any]
-
-    @property
-    def focal_px(self) -> float | None:
-        """One focal length for methods that know no other: of square pixels, of the first frame."""
-        return None if self.intrinsics is None else float(np.sqrt(self.intrinsics[0, 0, 0] * self.intrinsics[0, 1, 1]))
+KnownValue = str | Path | np.ndarray
 
 
 def known_of_video(
@@ -84,13 +54,15 @@ def known_of_video(
     depth = None if known.depth is None else open_depth(known.depth, per_unit=known.depth_per_unit)
     mask = None if known.static_mask is None else open_mask(known.static_mask)
     return KnownVideo(
-        intrinsics,
-        None if cameras is None else _of_anchor(cameras, video, anchor_index),
-        None if depth is None else depth.of_video(video, source, network),
-        None if mask is None else mask.of_video(video, source, network),
-        _positive(known.metres_per_unit),
-        None if known.known_distance is None else _distance(known.known_distance, source, network),
-        _said(known, {"depth": depth and depth.digest, "static_mask": mask and mask.digest}),
+        # one focal length for methods that know no other: of square pixels, of the first frame
+        focal_px=None if intrinsics is None else float(np.sqrt(intrinsics[0, 0, 0] * intrinsics[0, 1, 1])),
+        intrinsics=intrinsics,
+        world_from_camera=None if cameras is None else _of_anchor(cameras, video, anchor_index),
+        depth=None if depth is None else depth.of_video(video, source, network),
+        static=None if mask is None else mask.of_video(video, source, network),
+        metres_per_unit=_positive(known.metres_per_unit),
+        distance=None if known.known_distance is None else _distance(known.known_distance, source, network),
+        said=_said(known, {"depth": depth and depth.digest, "static_mask": mask and mask.digest}),
     )
 
 
@@ -105,7 +77,7 @@ def _warn_if_off_centre(intrinsics: np.ndarray, pixel_map: PixelMap, network: tu
         )
 
 
-def _cameras(given: Given) -> CameraFile:
+def _cameras(given: KnownValue) -> CameraFile:
     if isinstance(given, np.ndarray):
         return CameraFile("the array of cameras", require_cameras(given, "the array of cameras"))
     return read_cameras(Path(given))

@@ -6,12 +6,12 @@ from functools import cache
 import numpy as np
 
 from st4rtrack.classical.anchor_matches import SURVEY_FRAMES, motion_of
-from st4rtrack.classical.anchored import MIN_ZOOM_VOTES, AnchoredGeometry, SolveCameras, StepFlow
+from st4rtrack.classical.anchored import MIN_SURVEY_FRAMES, MIN_ZOOM_VOTES, AnchoredGeometry, SolveCameras, StepFlow
 from st4rtrack.classical.camera_motion import CameraMotion
 from st4rtrack.classical.frame_checks import FrameChecks
-from st4rtrack.classical.given import Given, Units
+from st4rtrack.classical.known_survey import Units
 from st4rtrack.classical.two_view import TwoView
-from st4rtrack.types import Video
+from st4rtrack.types import KnownVideo, Video
 
 FRAMES_AT_ONCE = 32
 """Frames that are read forwards to be given backwards: what the way back holds in memory."""
@@ -26,7 +26,7 @@ class Outward:
         video: at network size.
         anchor_index, anchor_rgb: the anchor, [height, width, 3] uint8.
         with_geometry: whether the network wants to know it; without, nothing is computed.
-        given: what the user knows of the video.
+        known: what is known of the video.
         solve: cameras of a camera that translates, asked for at most once; `None`: they are found frame by frame.
         step_flow: as of `AnchoredGeometry.along`.
 
@@ -45,11 +45,11 @@ class Outward:
         anchor_rgb: np.ndarray,
         *,
         with_geometry: bool,
-        given: Given | None = None,
+        known: KnownVideo | None = None,
         solve: SolveCameras | None = None,
         step_flow: StepFlow | None = None,
     ) -> None:
-        self._video, self._anchor_index, self._anchor_rgb, self._given = video, anchor_index, anchor_rgb, given
+        self._video, self._anchor_index, self._anchor_rgb, self._known = video, anchor_index, anchor_rgb, known
         self._step_flow = step_flow
         self._solve = None if solve is None else cache(solve)
         self.checks = FrameChecks()
@@ -73,7 +73,7 @@ class Outward:
 
     @property
     def units(self) -> Units:
-        """Of what was given, in that of the network's hints: `None` where the hints do not hold it."""
+        """Of what was known, in that of the network's hints: `None` where the hints do not hold it."""
         return Units() if self._survey is None or self._survey.surveyed is None else self._survey.units
 
     def frames(self, done: Sequence[bool] | np.ndarray) -> Iterator[tuple[int, np.ndarray, TwoView | None]]:
@@ -127,19 +127,21 @@ class Outward:
             yield from list(self._video.frames(max(0, stop - FRAMES_AT_ONCE), stop))[::-1]
 
     def _surveyed(self) -> AnchoredGeometry:
-        """From the frames after the anchor, or from those before it where only they show parallax or are usable at all."""
+        """From the frames after the anchor, or from those before it where only they show parallax, are usable or are many."""
         after, before = self._near
         found = self._survey_along(after)
         if found.surveyed is not None or not len(before):
             return found
         other = self._survey_along(before)
-        return other if other.surveyed is not None or found.motion is None else found
+        few = other.motion is not None and len(after) < min(MIN_SURVEY_FRAMES, len(before))
+        return other if other.surveyed is not None or found.motion is None or few else found
 
     def _motion_alone(self) -> CameraMotion | None:
         """Camera motion for a network without hints."""
         after, before = self._near
-        static = None if self._given is None or self._given.static is None else self._given.static(self._anchor_index)
-        return motion_of(self._anchor_rgb, [rgb for _, rgb in self._usable(after if len(after) else before)], static)
+        static = None if self._known is None or self._known.static is None else self._known.static(self._anchor_index)
+        way = after if len(after) >= min(MIN_SURVEY_FRAMES, len(before)) else before
+        return motion_of(self._anchor_rgb, [rgb for _, rgb in self._usable(way)], static)
 
     @property
     def _near(self) -> tuple[range, range]:
@@ -152,7 +154,7 @@ class Outward:
         return AnchoredGeometry.of(
             self._anchor_rgb,
             [rgb for _, rgb in frames],
-            given=self._given,
+            known=self._known,
             anchor_index=self._anchor_index,
             way=[index for index, _ in frames],
             solve=self._solve,
