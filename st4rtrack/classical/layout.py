@@ -36,6 +36,8 @@ MAX_BLURRED_DETAIL = 0.35
 """Second difference of grey levels along the edge, over the median in the middle of the image: 0.05 to 0.22 in blurred bars."""
 MIN_BLURRED_BAR, MAX_BLURRED_BAR = 0.05, 0.4
 """Width of such a bar over that of the image."""
+MIN_BLURRED_SIDE = 32
+"""Short side in pixels of images in which such bars are looked for."""
 EDGE_STEP, MIN_EDGE_STEP, MIN_EDGE_ROWS = 3.0, 2.0, 0.4
 """The step at its edge, over the median step between columns within it and in grey levels, and the share of the rows that have it:
 0.5 to 1, 0.38 at most in photographs without bars."""
@@ -173,6 +175,8 @@ def _blurred_bar(frames: np.ndarray) -> int:
     """Width of two equal bars at the sides of frames [frames, height, width, 3] that show a blurred copy of them; 0 without."""
     frames = frames[:: max(len(frames) // 8, 1)].astype(np.float32)
     width = frames.shape[2]
+    if min(frames.shape[1:3]) < MIN_BLURRED_SIDE:
+        return 0
     detail = np.abs(np.diff(frames, 2, axis=1)).mean((0, 1, 3))
     sharp = np.flatnonzero(detail > MAX_BLURRED_DETAIL * np.median(detail[3 * width // 8 : 5 * width // 8]))
     if not len(sharp):

@@ -25,7 +25,8 @@ def call_export(arguments: Sequence[str], description: str) -> None:
     if places:
         name = arguments[places[0]]
         others = [*arguments[: places[0]], *arguments[places[0] + 1 :]]
-        call_one(format_command(name), ["--help"] if asks_help else others, prog="st4rtrack export")
+        others = ["--help"] if asks_help else others
+        call_one(format_command(name), others, prog="st4rtrack export", name=f"st4rtrack export SCENE {name}")
     elif arguments and not asks_help:
         raise UserError(f"export needs a scene and a format: st4rtrack export SCENE FORMAT; formats are {', '.join(FORMATS)}")
     else:

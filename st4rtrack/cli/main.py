@@ -51,10 +51,7 @@ EVERYWHERE = {
     "--debug": "show the traceback of an error, and write a report of it to the current folder",
 }
 """Options of every command, before or after its name."""
-_ENDINGS = {
-    2: ("mistake", "the arguments are not understood; see standard error"),
-    3: ("unreliable", "the quality report says that a scene is unreliable (--require-reliable)"),
-}
+_ENDINGS = {3: ("unreliable", "the quality report says that a scene is unreliable (--require-reliable)")}
 _TROUBLE = ("trouble", "something failed; the warnings say what")
 _ABOUT = "\n\nEverywhere: " + "; ".join(f"{name} ({what})" for name, what in EVERYWHERE.items()) + "."
 
@@ -108,7 +105,7 @@ def _run(arguments: list[str], voice: Voice, interruption: Interruption | None, 
 
 
 def _command(arguments: list[str]) -> None:
-    """Understands the arguments and does what they say; the parser itself ends with exit code 2."""
+    """Understands the arguments and does what they say."""
     refuse_renamed(arguments)
     prog, description, commands = "st4rtrack", DESCRIPTION, COMMANDS
     if arguments[:1] == ["export"]:

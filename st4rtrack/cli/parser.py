@@ -11,6 +11,10 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from st4rtrack.cli.arguments import Command, mistake_of, mistake_of_command, parsed
+
+CONFIG = (tyro.conf.OmitArgPrefixes,)
+
 METAVARS = {
     "anchor": "N",
     "batch_size": "N",
@@ -51,16 +55,27 @@ RENAMED = {
 """Options that had another name in an earlier version, by command."""
 
 
-def call(commands: Mapping[str, Callable[..., Any]], arguments: Sequence[str], *, prog: str, description: str) -> None:
-    """Calls the command that the arguments name; the parser itself ends with exit code 2."""
+def call(commands: Mapping[str, Command], arguments: Sequence[str], *, prog: str, description: str) -> None:
+    """Calls the command that the arguments name.
+
+    Raises:
+        UserError: they are not understood.
+    """
     parse: Callable[..., Any] = tyro.extras.subcommand_cli_from_dict
-    shown = {name: described(command) for name, command in commands.items()}
-    parse(shown, prog=prog, description=description, args=arguments or ["--help"], config=(tyro.conf.OmitArgPrefixes,))
+    arguments, shown = arguments or ["--help"], {name: described(command) for name, command in commands.items()}
+    options: dict[str, Any] = {"prog": prog, "description": description, "args": arguments, "config": CONFIG}
+    parsed(lambda: parse(shown, **options), lambda printed: mistake_of(shown, arguments, prog, printed))()
 
 
-def call_one(command: Callable[..., Any], arguments: Sequence[str], *, prog: str) -> None:
-    """Calls a command that has its parser to itself."""
-    tyro.cli(described(command), prog=prog, args=arguments, config=(tyro.conf.OmitArgPrefixes,))
+def call_one(command: Command, arguments: Sequence[str], *, prog: str, name: str) -> None:
+    """Calls a command that has its parser to itself; `name` is how messages refer to it.
+
+    Raises:
+        UserError: the arguments are not understood.
+    """
+    shown = described(command)
+    options: dict[str, Any] = {"prog": prog, "args": arguments, "config": CONFIG}
+    parsed(lambda: tyro.cli(shown, **options), lambda printed: mistake_of_command(shown, arguments, name, printed))()
 
 
 def refuse_renamed(arguments: Sequence[str]) -> None:
@@ -78,11 +93,14 @@ def refuse_renamed(arguments: Sequence[str]) -> None:
 
 
 @functools.cache
-def described(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function for tyro: names of things instead of types in its help, no default where there is none."""
+def described(command: Command) -> Command:
+    """A function for tyro with the same signature that returns the call of a command.
 
-    def called(*arguments: Any, **options: Any) -> Any:
-        return command(*arguments, **options)
+    Its help names things instead of types, and no default where there is none. It does not call, so that an exit is the parser's.
+    """
+
+    def called(*arguments: Any, **options: Any) -> Callable[[], Any]:
+        return functools.partial(command, *arguments, **options)
 
     called.__doc__ = command.__doc__
     parameters = inspect.signature(command).parameters

@@ -309,6 +309,17 @@ def bars(look: Look, top: int = 36, side: int = 0, level: float = 0.0, noise: fl
     )
 
 
+def blurred_bars(look: Look, side: int = 50, blur: float = 0.03, gain: float = 0.8) -> Clip:
+    """Bars at the sides that show a blurred copy of the video, enlarged to the whole width."""
+    clip = bars(look, top=0, side=side)
+    height, width = clip.rgb.shape[1:3]
+    for image in clip.rgb:
+        large = cv2.resize(image[:, side : width - side], (width, round(height * width / (width - 2 * side))))
+        copy = cv2.GaussianBlur(large[(len(large) - height) // 2 :][:height], (0, 0), blur * width) * gain
+        image[:, :side], image[:, width - side :] = copy[:, :side], copy[:, width - side :]
+    return clip
+
+
 def overlay_area(look: Look) -> np.ndarray:
     """[height, width] bool: where `overlay` draws."""
     area = np.zeros((look.height, look.width), bool)
@@ -361,6 +372,21 @@ def night(look: Look, gain: float = 0.03, noise: float = 2.5) -> Clip:
     clip = moving(look)
     grain = np.random.default_rng(look.seed).normal(0, noise, clip.rgb.shape)
     return replace(clip, rgb=np.clip(clip.rgb * gain + grain, 0, 255).astype(np.uint8))
+
+
+def night_lights(look: Look, num: int = 4, gain: float = 0.02, noise: float = 2.5) -> Clip:
+    """Lamps with a glow that move on their own, at night."""
+    clip = night(look, gain, noise)
+    rng = np.random.default_rng(look.seed)
+    size = (look.width, look.height)
+    start, step = rng.uniform(0.1, 0.9, (num, 2)) * size, rng.uniform(-0.015, 0.015, (num, 2)) * size
+    rows, columns = np.mgrid[: look.height, : look.width]
+    for k, image in enumerate(clip.rgb):
+        for x, y in start + k * step:
+            away = np.hypot(columns - x, rows - y)
+            glow = np.where(away < 4, 255, 200 * np.exp(-(away - 4) / 4))
+            np.maximum(image, glow[..., None].astype(np.uint8), out=image)
+    return clip
 
 
 def blank_wall(look: Look, level: int = 225, noise: int = 3) -> Clip:

@@ -233,7 +233,22 @@ GEOMETRY = [
         frames=12,
     ),
     *_geometry(
-        "two-frames", clips.short, "a", Expected(codes=("short_video",)), situation=("short_video",), allowed=CODES, frames=2
+        "two-frames",
+        clips.short,
+        "a",
+        Expected(codes=("short_video",), silent=True),
+        situation=("short_video",),
+        allowed=frozenset(CODES) - {"fixed_camera"},
+        frames=2,
+    ),
+    *_geometry(
+        "three-frames",
+        clips.short,
+        "bd",
+        Expected(codes=("short_video",), silent=True),
+        situation=("short_video",),
+        allowed=frozenset(CODES) - {"fixed_camera"},
+        frames=3,
     ),
     *_geometry(
         "one-frame",
@@ -257,6 +272,7 @@ PICTURE = [
     *_picture("letterbox", clips.bars, "ab", *BARS, situation=("bars",), reported="Endo-Depth-and-Motion#26"),
     *_picture("pillarbox", clips.bars, "c", *BARS, situation=("bars",), top=0, side=40),
     *_picture("bars-grey", clips.bars, "d", *BARS, situation=("bars",), top=24, level=16.0, noise=1.0),
+    *_picture("bars-blurred", clips.blurred_bars, "ac", *BARS, situation=("bars",)),
     *_picture("bars-thin", clips.bars, "a", *BARS, situation=("bars",), top=12, path="handheld"),
     *_picture("watermark", clips.overlay, "abc", *OVERLAY, situation=("overlay",), reported="musubi-tuner PR#1062"),
     *_picture(
@@ -312,6 +328,15 @@ PICTURE = [
         allowed=CODES,
         reported="MAC-VO#20",
     ),
+    *_picture(
+        "night-lights",
+        clips.night_lights,
+        "ab",
+        Expected(any_code=DARK, reliable=False, unsolved=_range(1, 24)),
+        situation=("low_light",),
+        allowed=CODES,
+    ),
+    *_picture("night-street", clips.night_lights, "a", CORRECT, DOUBTED, gain=0.2, noise=1.5),
     *_picture(
         "white-wall",
         clips.blank_wall,

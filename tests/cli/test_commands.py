@@ -56,7 +56,9 @@ def test_run_writes_a_scene_a_picture_tracks_and_exports(run: Run, video: Path) 
     assert [event["path"] for event in events if event["event"] == "already_complete"] == ["room_st4rtrack"]
     assert not any(event["event"] == "wrote" for event in events)
     code, said = run("run", video, "--size", 128, "--stop", 3, "--device", "cpu", "--dtype", "float32")
-    assert code == 2 and "--overwrite" in said
+    assert (
+        code == 2 and "made with --stop 6, this run has --stop 3; choose another folder, or replace it with --overwrite" in said
+    )
     code, said = run("run", video, "--size", 128, "--stop", 3, "--overwrite", "--device", "cpu", "--dtype", "float32")
     assert code == 0 and len(load_scene(folder)) == 3
 

@@ -1,4 +1,4 @@
-"""What a scene says of itself: `scene.json`, written in one step, read with care, compared with what is to be made."""
+"""What a scene says of itself: `scene.json`, written in one step, read with care."""
 
 import contextlib
 import dataclasses
@@ -6,7 +6,7 @@ import importlib
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from st4rtrack.io.memory import MAX_PIXELS
 from st4rtrack.io.scene.arrays import damaged
 from st4rtrack.io.scene.header import SceneHeader, plain
 from st4rtrack.io.scene.quality import quality_to_json
-from st4rtrack.io.scene.table import ARRAYS, FRAME_QUALITY, LATE, ArraySpec, current_path
+from st4rtrack.io.scene.table import ARRAYS, ArraySpec, current_path
 from st4rtrack.types import PixelMap, QualityReport, UserError
 
 FORMAT = "st4rtrack scene"
@@ -131,38 +131,6 @@ def header_of(folder: Path, data: dict[str, Any]) -> SceneHeader:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise damaged(folder, f"{SCENE_JSON} does not describe it ({error})") from error
-
-
-def difference(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> str | None:
-    """The first option in which the scene in a folder differs from the one to be made, in words; None if there is none."""
-    old, new = dict(_options(found)), dict(_options(wanted))
-    source, video = found.get("info", {}).get("source"), "info.source.video"
-    if isinstance(source, dict) and Path(os.path.realpath(str(new.get(video)))) in source_paths(source, folder):
-        old[video] = new[video]  # the same file, named in another way
-    for name in sorted(old.keys() | new.keys(), key=lambda name: (not name.startswith("info."), name)):
-        if old.get(name) != new.get(name):
-            short = name.removeprefix("info.").removeprefix("options.")
-            return f"{short} = {json.dumps(old.get(name))}, not {json.dumps(new.get(name))}"
-    return None
-
-
-def _options(data: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What makes two scenes the same run, flat: ("info.options.size", 512)."""
-    same_for_all = ("format", "format_version", "st4rtrack_version", "status", "arrays", "anchors", "quality")
-    late = {spec.path for spec in (*LATE, *ARRAYS) if spec in LATE or spec.field in FRAME_QUALITY}
-    data = {name: value for name, value in data.items() if name not in same_for_all} | {
-        "arrays": sorted({*data.get("arrays", [])} - late),
-        "info": {name: value for name, value in data.get("info", {}).items() if name != "results"},
-    }
-    return _flat(data)
-
-
-def _flat(data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in data.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        elif name != FROM_SCENE:
-            yield prefix + name, value
 
 
 MAX_FRAMES = 10**7

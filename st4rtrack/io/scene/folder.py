@@ -9,9 +9,10 @@ from st4rtrack.io.json_text import parse_json
 from st4rtrack.io.lock import LOCK, FolderLock
 from st4rtrack.io.scene.anchors import ANCHORS_JOURNAL
 from st4rtrack.io.scene.arrays import SCENE_ZARR
-from st4rtrack.io.scene.description import FORMAT, SCENE_JSON, TEMPORARY, difference, read_json, to_json, write_whole
+from st4rtrack.io.scene.description import FORMAT, SCENE_JSON, TEMPORARY, read_json, to_json, write_whole
 from st4rtrack.io.scene.header import SceneHeader
 from st4rtrack.io.scene.journal import JOURNAL
+from st4rtrack.io.scene.options import option_differences
 from st4rtrack.types import UserError
 
 OVERVIEW = "overview.png"
@@ -46,8 +47,11 @@ def prepare_folder(folder: str | Path, header: SceneHeader, *, overwrite: bool =
     except UserError as error:
         raise UserError(f"{error}; {_WAY_OUT}") from error
     wanted = to_json(header, complete=False)
-    if other := difference(found, wanted, folder):
-        raise UserError(f"{folder} holds a scene made with {other}; {_WAY_OUT}")
+    made_with, asked_for = option_differences(found, wanted, folder)
+    if made_with:
+        raise UserError(
+            f"{folder} holds a scene made with {', '.join(made_with)}, this run has {', '.join(asked_for)}; {_WAY_OUT}"
+        )
     if found.get("status") == "complete":
         return "done"
     if found.get("st4rtrack_version") != wanted["st4rtrack_version"]:  # half a scene each of two versions would be neither

@@ -385,13 +385,22 @@ def test_new_folders(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"info": {"options": {"size": 9}}}, "model.hash"),
-        ({"info": {**synthetic_scene().info, "options": {"size": 9, "refine": True}}}, "size = 8, not 9"),
-        ({"info": {**synthetic_scene().info, "model": {"name": "tiny", "hash": "b"}}}, 'model.hash = "abc", not "b"'),
-        ({"num_frames": 5}, "num_frames = 4, not 5"),
-        ({"anchor_index": 2, "info": {**synthetic_scene().info, "options": {"size": 9, "refine": True}}}, "size = 8, not 9"),
-        ({"anchor_index": 2}, "anchor_index = 1, not 2"),
-        ({"points_dtype": "float16"}, "points_dtype"),
+        (
+            {"info": {"options": {"size": 9}}},
+            r"with --model tiny \(abc\), --refine, --size 8, .* has --model None \(None\), --no-refine, --size 9;",
+        ),
+        ({"info": {**synthetic_scene().info, "options": {"size": 9, "refine": True}}}, "with --size 8, this run has --size 9;"),
+        (
+            {"info": {**synthetic_scene().info, "model": {"name": "tiny", "hash": "b"}}},
+            r"--model tiny \(abc\), this run has --model tiny \(b\)",
+        ),
+        ({"num_frames": 5}, "with 4 frames, this run has 5 frames;"),
+        (
+            {"anchor_index": 2, "info": {**synthetic_scene().info, "options": {"size": 9, "refine": True}}},
+            "--anchor 1, --size 8,",
+        ),
+        ({"anchor_index": 2}, "with --anchor 1, this run has --anchor 2;"),
+        ({"points_dtype": "float16"}, "--points float32"),
         ({"fields": tuple(spec.field for spec in ARRAYS)}, "arrays"),
     ],
 )
@@ -447,7 +456,7 @@ def test_what_may_be_someone_elses_is_not_overwritten(tmp_path, name) -> None:
 def test_overwrite_starts_anew(tmp_path) -> None:
     old, new = synthetic_scene(), synthetic_scene(num_frames=2, seed=1)
     save_scene(old, tmp_path)
-    with pytest.raises(UserError, match="num_frames"):
+    with pytest.raises(UserError, match="4 frames, this run has 2 frames"):
         save_scene(new, tmp_path)
     with pytest.raises(UserError, match="already holds a scene"):
         save_scene(old, tmp_path)

@@ -1,0 +1,117 @@
+"""Which options of the command line make two scenes different runs."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from st4rtrack.io.scene.description import FROM_SCENE, source_paths
+from st4rtrack.io.scene.table import ARRAYS, FRAME_QUALITY, LATE
+
+Fields = dict[str, Any]
+"""What `scene.json` says, flat: `{"info.options.refine": ["smoothness"]}`."""
+
+
+def option_differences(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> tuple[list[str], list[str]]:
+    """Options in which the scene in a folder differs from the one to be made, with their values: those of the first, of the second.
+
+    Args:
+        found, wanted: as `scene.json` has them.
+        folder: of the first.
+    """
+    old, new = dict(_fields(found)), dict(_fields(wanted))
+    source, video = found.get("info", {}).get("source"), "info.source.video"
+    if isinstance(source, dict) and Path(os.path.realpath(str(new.get(video)))) in source_paths(source, folder):
+        old[video] = new[video]  # the same file, named in another way
+    changed = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
+    pairs = [(words(old), words(new)) for names, words in _OPTIONS if changed.intersection(names)]
+    pairs += [_frames(old, new)] if changed.intersection(_FRAME_FIELDS) and video not in changed else []
+    named = {name for names, _ in _OPTIONS for name in names}
+    others = sorted(name for name in changed - named if name.startswith(("info.options.", "info.known.")))
+    pairs += [(_option(old, name), _option(new, name)) for name in others]
+    pairs = [pair for pair in pairs if pair[0] != pair[1]]
+    if changed and not pairs:  # no option alone decides it
+        name = min(changed)
+        pairs = [(f"{name} = {json.dumps(old.get(name))}", f"{name} = {json.dumps(new.get(name))}")]
+    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+
+def _fields(data: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What makes two scenes the same run."""
+    same_for_all = ("format", "format_version", "st4rtrack_version", "status", "arrays", "anchors", "quality")
+    late = {spec.path for spec in (*LATE, *ARRAYS) if spec in LATE or spec.field in FRAME_QUALITY}
+    data = {name: value for name, value in data.items() if name not in same_for_all} | {
+        "arrays": sorted({*data.get("arrays", [])} - late),
+        "info": {name: value for name, value in data.get("info", {}).items() if name != "results"},
+    }
+    return _flat(data)
+
+
+def _flat(data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in data.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif name != FROM_SCENE:
+            yield prefix + name, value
+
+
+def _option(fields: Fields, name: str) -> str:
+    """An option named like the last part of a field, with its value, or "no --option"."""
+    option = "--" + name.rpartition(".")[2].replace("_", "-")
+    return f"{option} {fields[name]}" if fields.get(name) is not None else f"no {option}"
+
+
+def _model(fields: Fields) -> str:
+    return f"--model {fields.get('info.model.name')} ({str(fields.get('info.model.hash'))[:12]})"
+
+
+def _size(fields: Fields) -> str:
+    return f"--size {max(_number(fields, 'height'), _number(fields, 'width')):g}"
+
+
+def _anchor(fields: Fields) -> str:
+    return f"--anchor {fields.get('info.options.anchor', fields.get('anchor_index'))}"
+
+
+def _refine(fields: Fields) -> str:
+    return "--refine" if fields.get("info.options.refine") else "--no-refine"
+
+
+_OPTIONS: list[tuple[tuple[str, ...], Callable[[Fields], str]]] = [
+    (("info.source.video",), lambda fields: f"video {fields.get('info.source.video')}"),
+    (("info.model.name", "info.model.hash"), _model),
+    (("info.model.dtype",), lambda fields: _option(fields, "info.model.dtype")),
+    (("height", "width"), _size),
+    (("anchor_index", "info.options.anchor"), _anchor),
+    (("points_dtype",), lambda fields: f"--points {fields.get('points_dtype')}"),
+    (("info.options.depth_prior",), lambda fields: _option(fields, "info.options.depth_prior")),
+    (("info.options.refine",), _refine),
+]
+_FRAME_FIELDS = ("info.source.first_frame", "info.source.last_frame", "num_frames", "info.source.fps")
+
+
+def _frames(old: Fields, new: Fields) -> tuple[str, str]:
+    """The options that choose frames, of two runs: those that differ."""
+    first, last, count, rate = ([_number(fields, name) for fields in (old, new)] for name in _FRAME_FIELDS)
+    steps = [(b - a) / max(n - 1, 1) for a, b, n in zip(first, last, count, strict=True)]
+    words: list[list[str]] = [[], []]
+    for index, found in enumerate(words):
+        if first[0] != first[1]:
+            found.append(f"--start {first[index]:.0f}")
+        # of every second frame, the last one may be one earlier although --stop is the same
+        if last[0] != last[1] and abs(last[0] - last[1]) >= max(steps):
+            found.append(f"--stop {last[index] + 1:.0f}")
+        if steps[0] != steps[1] and all(step.is_integer() for step in steps):
+            found.append(f"--stride {steps[index]:.0f} (or --fps {rate[index]:g})")  # one or the other: both do the same
+        elif rate[0] != rate[1]:
+            found.append(f"--fps {rate[index]:g}")
+        if not found and count[0] != count[1]:
+            found.append(f"{count[index]:.0f} frames")
+    return ", ".join(words[0]), ", ".join(words[1])
+
+
+def _number(fields: Fields, name: str) -> float:
+    """The value of a field, 0 where it is no number: anyone may have written the file."""
+    value = fields.get(name)
+    return float(value) if isinstance(value, int | float) else 0.0
