@@ -21,7 +21,7 @@ class BuiltinPrior:
         self.name = f"{network.name} ({network.weights_hash[:12]})"
         self._network = network
 
-    @timed("prior")
+    @timed("prior", settles=True)
     def __call__(self, rgb: np.ndarray, index: int, focal_px: float | None = None) -> PriorDepth:
         """Predict at the network's own size; the result has the size of the frame."""
         image = normalize_images(self._resized(rgb)[None]).to(next(self._network.parameters()).device)

@@ -8,6 +8,7 @@ from st4rtrack.hints.depth_prior.prior import Kind, PriorDepth, digest
 from st4rtrack.io.known.maps import DEPTH_ARRAYS, DEPTH_SUFFIXES, frame_files, open_depth
 from st4rtrack.io.known.pixels import SourceSize
 from st4rtrack.io.npz import npz_keys
+from st4rtrack.timing import timed
 from st4rtrack.types import PixelMap, Video
 
 INVERSE_ARRAYS = ("inverse_depth", "disparity")
@@ -34,6 +35,7 @@ class FilePrior:
         self._read = maps.of_video(video, source or SourceSize(*size, PixelMap()), size)
         self.name = f"{path.name} ({digest(_files(path))})"
 
+    @timed("prior", settles=True)
     def __call__(self, rgb: np.ndarray, index: int, focal_px: float | None = None) -> PriorDepth:
         """Read the depth of one frame."""
         return PriorDepth.of(self._kind, self._read(index), rgb, self.name)

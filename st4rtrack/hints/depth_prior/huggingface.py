@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from st4rtrack.hints.depth_prior.prior import Kind, PriorDepth, digest
+from st4rtrack.timing import timed
 from st4rtrack.types import UserError
 
 DEPTH_MODELS = ("depth_pro", "glpn", "zoedepth")
@@ -42,6 +43,7 @@ class TransformersPrior:
     def _loaded(self) -> tuple[Any, Any]:
         return _load(self._folder, self._device)
 
+    @timed("prior", settles=True)
     def __call__(self, rgb: np.ndarray, index: int, focal_px: float | None = None) -> PriorDepth:
         """Predict the depth of one frame, resized from the size of the model."""
         processor, model = self._loaded

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from st4rtrack.hints.depth_prior.prior import PriorDepth, digest
+from st4rtrack.timing import timed
 from st4rtrack.types import UserError
 
 
@@ -34,6 +35,7 @@ class MoGePrior:
     def _model(self) -> Any:
         return self._loaded or _load(self._path, self._device)
 
+    @timed("prior", settles=True)
     def __call__(self, rgb: np.ndarray, index: int, focal_px: float | None = None) -> PriorDepth:
         """Predict the depth of one frame, at its focal length where that is known."""
         width = rgb.shape[1]
