@@ -5,6 +5,7 @@ python docs/make_commands.py
 
 import dataclasses
 import inspect
+import textwrap
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,9 @@ HEAD = """# Commands
 
 <!-- Written by docs/make_commands.py; a test compares. Change the docstrings in st4rtrack/cli/, not this page. -->
 
-{description} `st4rtrack COMMAND --help` shows one command, `st4rtrack --version` the version.
+{description}
+
+`st4rtrack COMMAND --help` shows one command, `st4rtrack --version` the version.
 
 Invalid input ends with one sentence and exit code 2. Run the same command again to resume an interrupted run.
 
@@ -53,7 +56,7 @@ def section(name: str, command: Callable[..., Any]) -> str:
         [
             f"## {name}\n",
             f"    st4rtrack {' '.join([name, *positional])} [options]\n",
-            f"{' '.join(text.split())}\n",
+            f"{textwrap.fill(' '.join(text.split()), 118)}\n",
             "| option | default | meaning |",
             "|---|---|---|",
             *rows,
@@ -135,7 +138,7 @@ def page() -> str:
     commands |= {f"bench {name}": command for name, command in BENCH.items()}
     sections = [section(name, command) for name, command in commands.items()]
     sections.insert(4, export_section())
-    everywhere = "\n".join(f"- `{name}`: {what}" for name, what in EVERYWHERE.items())
+    everywhere = "\n".join(textwrap.fill(f"- `{name}`: {what}", 118, subsequent_indent="  ") for name, what in EVERYWHERE.items())
     return "\n".join([HEAD.format(description=DESCRIPTION, everywhere=everywhere), *sections])
 
 
