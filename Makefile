@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-CLIP := demo/clip.mp4
+CLIP := st4rtrack/data/demo.mp4
 VIDEO ?= $(CLIP)
 # Tests that stand beside each other share what they set up, so each process takes neighbours.
 DEFAULT_TESTS := --numprocesses logical --maxprocesses 4 --dist worksteal -m "not slow"
@@ -13,7 +13,6 @@ DEFAULT_TESTS := --numprocesses logical --maxprocesses 4 --dist worksteal -m "no
 
 # The path of VIDEO may hold spaces, which make's own functions would split at.
 demo: $(INSTALLED)
-	@test "$(VIDEO)" != "$(CLIP)" || test -e "$(CLIP)" || $(BIN)/python -m st4rtrack.data.demo_clip "$(CLIP)"
 	@name=$$(basename "$(VIDEO)"); $(BIN)/st4rtrack run "$(VIDEO)" -o "demo/$${name%.*}_st4rtrack" --export ply
 
 test: $(INSTALLED)

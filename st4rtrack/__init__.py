@@ -39,10 +39,14 @@ _HOME = {
     "UserError": "st4rtrack.types",
 }
 
+_RENAMED = {"Known": "KnownGeometry"}
+
 __all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604 (names are strings)
 
 
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        raise AttributeError(f"st4rtrack.{name} was renamed; use st4rtrack.{_RENAMED[name]}")
     if name not in _HOME:
         raise AttributeError(f"module 'st4rtrack' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME[name]), name)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from st4rtrack.errors import UserError
+
 SOLVER = "solver"
 """In place of a file of cameras: cameras and focal length by the global solver."""
 
@@ -236,3 +238,18 @@ def with_keywords(function: str, keywords: Mapping[str, Any], *options: Any) -> 
         raise TypeError(f"{function}() got an unexpected keyword argument {unknown[0]!r}")
     chosen = [{name: value for name, value in keywords.items() if name in own} for own in names]
     return [replace(each, **changes) for each, changes in zip(options, chosen, strict=True)]
+
+
+def positive_int(value: Any, name: str) -> int:
+    """A whole number of at least 1.
+
+    Raises:
+        UserError: it is not.
+    """
+    try:
+        number = int(value)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise UserError(f"{name} must be a whole number of at least 1, got {value}")
+    return number

@@ -12,21 +12,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from st4rtrack.errors import UserError as UserError
 from st4rtrack.geometry.following import Followed, Shown, find_owners, follow, follow_owners
 from st4rtrack.geometry.transforms import invert_rigid
 
 Array = Any
 """A NumPy array, a torch tensor, or something that reads as a NumPy array from disk."""
-
-
-class UserError(Exception):
-    """A mistake of the user's: one sentence that names the thing and the way out. Commands end with it and exit code 2.
-
-    Names that come out of files may hold line breaks and orders to the terminal; they are shown as escapes, never obeyed.
-    """
-
-    def __init__(self, sentence: object) -> None:
-        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(sentence)))
 
 
 @dataclass(frozen=True)

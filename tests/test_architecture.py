@@ -13,6 +13,7 @@ import st4rtrack
 
 ROOT = Path(st4rtrack.__file__).parent
 LAYERS = {
+    "errors": 0,
     "geometry": 0,
     "types": 1,
     "options": 1,

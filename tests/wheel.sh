@@ -11,12 +11,12 @@ site=$("$work/venv/bin/python" -c 'import site; print(site.getsitepackages()[0])
 "$checkout/.venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$site" "$work"/dist/*.whl
 "$checkout/.venv/bin/python" -c 'import site; print(site.getsitepackages()[0])' >"$site/dependencies.pth"
 cd "$work"
-"$work/venv/bin/python" -m st4rtrack.data.demo_clip clip.mp4
 "$work/venv/bin/python" - <<'PYTHON'
 import numpy, pathlib, st4rtrack
 package = pathlib.Path(st4rtrack.__file__)
 assert "dist-packages" in str(package) or "site-packages" in str(package), package
 assert (package.parent / "py.typed").exists()
+pathlib.Path("clip.mp4").write_bytes((package.parent / "data" / "demo.mp4").read_bytes())
 PYTHON
 "$work/venv/bin/python" -m st4rtrack run clip.mp4 -o scene --stop 4
 test -s scene/overview.png

@@ -35,7 +35,7 @@ from st4rtrack.losses.adaptation import NAMED, AdaptationLoss
 from st4rtrack.model.checkpoint import Base, find_base, load_model, save_changes, save_model
 from st4rtrack.model.device import choose_dtype
 from st4rtrack.model.network import St4RTrack
-from st4rtrack.options import AdaptOptions, FrameSelection, KnownGeometry, with_keywords
+from st4rtrack.options import AdaptOptions, FrameSelection, KnownGeometry, positive_int, with_keywords
 from st4rtrack.pipeline.reconstruct import reconstruct
 from st4rtrack.preprocess import stretch_to_network_size, to_network_size
 from st4rtrack.render.adaptation import Plot, write_adaptation
@@ -214,11 +214,9 @@ def _task(video: Video, model: St4RTrack, options: AdaptOptions, config: AdaptCo
     tracks, depth = _teachers(
         (options.tracks, options.depth), fitted, SourceSize(video.height, video.width, pixel_map), str(model.device)
     )
-    frames = (
-        options.batch_size
-        if isinstance(options.batch_size, int)
-        else default_frames(model.config, model.device.type, fitted.height, fitted.width)
-    )
+    frames = default_frames(model.config, model.device.type, fitted.height, fitted.width)
+    if options.batch_size not in (None, "auto"):
+        frames = positive_int(options.batch_size, "batch_size")
     own = known_of_one(known, video) if known else None
     known_video = known_of_video(own, video, pixel_map, (fitted.height, fitted.width), ANCHOR) if own else None
     return _Task(video, fitted, tracks, depth, max(2, min(frames, config.frames, len(video))), own, known_video)

@@ -42,9 +42,10 @@ def batch(
     """
     from st4rtrack.batch.run import reconstruct_videos
     from st4rtrack.batch.worker import BatchOptions
-    from st4rtrack.cli.options import checked, export_formats, positive_int
+    from st4rtrack.cli.options import checked, export_formats
     from st4rtrack.cli.progress import log_to_stderr
     from st4rtrack.cli.quality import UNRELIABLE
+    from st4rtrack.options import positive_int
 
     log_to_stderr()
     formats = export_formats(results.export)

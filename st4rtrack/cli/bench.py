@@ -28,9 +28,10 @@ def predict(
     """
     from st4rtrack.bench.predict import predict as predict_folder
     from st4rtrack.bench.protocol import protocol_named
-    from st4rtrack.cli.options import checked, positive_int
+    from st4rtrack.cli.options import checked
     from st4rtrack.cli.progress import Progress, log_to_stderr
     from st4rtrack.cli.voice import say
+    from st4rtrack.options import positive_int
 
     log_to_stderr()
     protocol = prediction.protocol
@@ -70,9 +71,9 @@ def score(
     from st4rtrack.bench.protocol import protocol_named
     from st4rtrack.bench.score_files import score as score_folder
     from st4rtrack.bench.score_files import summary
-    from st4rtrack.cli.options import positive_int
     from st4rtrack.cli.progress import Progress, log_to_stderr
     from st4rtrack.cli.voice import answer, say, wrote
+    from st4rtrack.options import positive_int
 
     log_to_stderr()
     with Progress("sequence") as progress:
@@ -113,9 +114,10 @@ def table(
     from st4rtrack.bench.protocol import PROTOCOLS, protocol_named
     from st4rtrack.bench.report import write_report
     from st4rtrack.bench.score_files import score as score_folder
-    from st4rtrack.cli.options import names_among, positive_int
+    from st4rtrack.cli.options import names_among
     from st4rtrack.cli.progress import Progress, log_to_stderr
     from st4rtrack.cli.voice import say, wrote
+    from st4rtrack.options import positive_int
 
     log_to_stderr()
     workers = positive_int(workers, "--workers")
@@ -176,9 +178,9 @@ def build(
     """
     from st4rtrack.bench.build import LIST, build_worldtrack, read_list
     from st4rtrack.bench.recipes import RECIPES
-    from st4rtrack.cli.options import positive_int
     from st4rtrack.cli.progress import Progress, log_to_stderr
     from st4rtrack.cli.voice import say
+    from st4rtrack.options import positive_int
     from st4rtrack.types import UserError
 
     log_to_stderr()

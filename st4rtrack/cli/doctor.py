@@ -25,9 +25,9 @@ def doctor(
         device: auto, cpu, cuda, cuda:1 or mps.
         dtype: Precision of the network; auto: bfloat16 where it is fast.
     """
-    from st4rtrack.cli.options import positive_int
     from st4rtrack.cli.progress import log_to_stderr
     from st4rtrack.cli.voice import answer
+    from st4rtrack.options import positive_int
     from st4rtrack.types import UserError
 
     log_to_stderr()

@@ -5,22 +5,8 @@ from collections.abc import Collection
 from typing import Any, Literal
 
 from st4rtrack.formats import FORMATS
+from st4rtrack.options import positive_int
 from st4rtrack.types import UserError
-
-
-def positive_int(value: str | int, name: str) -> int:
-    """A whole number of at least 1.
-
-    Raises:
-        UserError: it is not.
-    """
-    try:
-        number = int(value)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise UserError(f"{name} must be a whole number of at least 1, got {value}")
-    return number
 
 
 def checked(options: Any) -> Any:

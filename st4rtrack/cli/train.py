@@ -32,8 +32,8 @@ def train(
     import cv2
     import torch
 
-    from st4rtrack.cli.options import positive_int
     from st4rtrack.cli.progress import log_to_stderr
+    from st4rtrack.options import positive_int
     from st4rtrack.train.datasets import parse_folders
     from st4rtrack.train.parallel import joined
     from st4rtrack.train.presets import with_options

@@ -47,8 +47,8 @@ FOCAL_LIMITS = (1.03 * FOCALS[0] / np.prod(FINER_STEPS), FOCALS[-1] * np.prod(FI
 """In long sides of the image: focal lengths beyond are those at which the search ends."""
 MOTION_CODES = frozenset({"zoom", "rotation_only", "fixed_camera"})
 """Kinds of camera motion of which only one is reported."""
-MIN_FOCAL_FRAMES, MIN_FIXED_FRAMES = 13, 8
-"""Frames from which the video determines the focal length, and from which a fixed camera can be told from one that moves slowly."""
+MIN_FOCAL_FRAMES, MIN_MOTION_FRAMES = 13, 8
+"""Frames from which the video determines the focal length, and from which a camera without parallax can be told from a slow one."""
 
 
 def frame_quality(
@@ -150,9 +150,8 @@ def observed_warnings(prepared: Sequence[QualityWarning], outward: Outward, sour
         warnings.append(quality_warning("low_texture" if whole == "low_texture" else "low_light"))
     elif unusable := checks.frames_in("black", "dark", "low_texture"):
         warnings.append(quality_warning("dark_frames", unusable))
-    code = "zoom" if outward.zooms else {"rotation": "rotation_only", "fixed": "fixed_camera"}.get(kind or "")
-    if code == "fixed_camera" and len(source) < MIN_FIXED_FRAMES:
-        code = None
+    told = {"rotation": "rotation_only", "fixed": "fixed_camera"} if len(source) >= MIN_MOTION_FRAMES else {}
+    code = "zoom" if outward.zooms else told.get(kind or "")
     return [*warnings, quality_warning(code)] if code else warnings
 
 
@@ -241,15 +240,12 @@ def _derived_warnings(report: QualityReport, solved: np.ndarray, steps: np.ndarr
             found.append(quality_warning("camera_jump", jumps, ratio=float(np.nanmax(steps))))
     if report.focal_at_limit:
         found.append(quality_warning("focal_at_limit"))
-    tells_fixed = len(solved) >= MIN_FIXED_FRAMES
+    tells_motion = len(solved) >= MIN_MOTION_FRAMES
     if len(solved) < MIN_FOCAL_FRAMES and report.focal_source not in ("user", "metadata"):
-        unknown = "the focal length" if tells_fixed else "the focal length and whether the camera moves"
+        unknown = "the focal length" if tells_motion else "the focal length and how the camera moves"
         found.append(quality_warning("short_video", count=len(solved), needed=MIN_FOCAL_FRAMES, unknown=unknown))
-    if report.parallax in ("none", "rotation") and solved.sum() > 1:
-        if report.parallax == "rotation":
-            found.append(quality_warning("rotation_only"))
-        elif tells_fixed:
-            found.append(quality_warning("fixed_camera"))
+    if report.parallax in ("none", "rotation") and solved.sum() > 1 and tells_motion:
+        found.append(quality_warning("fixed_camera" if report.parallax == "none" else "rotation_only"))
     limits = ((report.reprojection_px, MAX_REPROJECTION), (report.flow_agreement_px, MAX_FLOW_DISAGREEMENT))
     if worst := [figure for figure, limit in limits if figure is not None and figure > limit * long_side_px]:
         found.append(quality_warning("inconsistent", error_px=max(worst)))

@@ -18,7 +18,7 @@ from st4rtrack.io.scene import SceneBuffer, SceneSink, SceneWriter, holds_scene,
 from st4rtrack.io.video import open_video
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack
-from st4rtrack.options import FrameSelection, KnownGeometry, ReconstructOptions, with_keywords
+from st4rtrack.options import FrameSelection, KnownGeometry, ReconstructOptions, positive_int, with_keywords
 from st4rtrack.pipeline.ahead import ended_together
 from st4rtrack.pipeline.anchor_pairs import LiftedPairs, NetworkPairs
 from st4rtrack.pipeline.anchors import add_anchors
@@ -90,7 +90,8 @@ def reconstruct(
     header = scene_header(source, network_video, pixel_map, model, anchor_index, options.points_dtype, options=stored, known=said)
     if output is not None and not overwrite and holds_scene(output, header):
         return load_scene(output)
-    batch_size = options.batch_size if isinstance(options.batch_size, int) else automatic_batch_size(model, *size_px)
+    automatic = options.batch_size in (None, "auto")
+    batch_size = automatic_batch_size(model, *size_px) if automatic else positive_int(options.batch_size, "batch_size")
     evidence = with_observations(user or KnownVideo(), source, prepared)
     kept = TokenFile(len(source), None if output is None else Path(output)) if options.anchor == "auto" else None
     static = None if user is None else user.static

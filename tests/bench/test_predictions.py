@@ -34,6 +34,13 @@ def test_round_trip(tmp_path: Path, sequence: WorldTrackSequence) -> None:
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["one.npz"]
 
 
+def test_read_prediction_takes_visibility_under_its_former_name(tmp_path: Path, sequence: WorldTrackSequence) -> None:
+    assert sequence.tracks_world is not None
+    likely = np.full(sequence.tracks_world.shape[:2], 0.25)
+    path = written(tmp_path / "p.npz", tracks_world=sequence.tracks_world, visible_probability=likely)
+    np.testing.assert_array_equal(read_prediction(path, sequence).visibility, likely)
+
+
 def test_more_frames_than_are_evaluated_are_cut(tmp_path: Path, sequence: WorldTrackSequence) -> None:
     assert sequence.tracks_world is not None
     longer = np.concatenate([sequence.tracks_world, sequence.tracks_world])

@@ -238,7 +238,7 @@ GEOMETRY = [
         "a",
         Expected(codes=("short_video",), silent=True),
         situation=("short_video",),
-        allowed=frozenset(CODES) - {"fixed_camera"},
+        allowed=frozenset(CODES) - {"fixed_camera", "rotation_only"},
         frames=2,
     ),
     *_geometry(
@@ -247,7 +247,7 @@ GEOMETRY = [
         "bd",
         Expected(codes=("short_video",), silent=True),
         situation=("short_video",),
-        allowed=frozenset(CODES) - {"fixed_camera"},
+        allowed=frozenset(CODES) - {"fixed_camera", "rotation_only"},
         frames=3,
     ),
     *_geometry(
