@@ -1,10 +1,11 @@
-"""Writes docs/commands.md from what the commands themselves say in `--help`.
+"""Write docs/commands.md from the docstrings and options of the commands.
 
 python docs/make_commands.py
 """
 
 import dataclasses
 import inspect
+import textwrap
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -21,20 +22,22 @@ HEAD = """# Commands
 
 <!-- Written by docs/make_commands.py; a test compares. Change the docstrings in st4rtrack/cli/, not this page. -->
 
-{description} `st4rtrack COMMAND --help` says the same as this page, `st4rtrack --version` the version.
+{description}
 
-A mistake in what was asked ends with one sentence and exit code 2. A run that was stopped goes on with the same command.
+`st4rtrack COMMAND --help` shows one command, `st4rtrack --version` the version.
 
-Every command takes, before or after its name:
+Invalid input ends with one sentence and exit code 2. Run the same command again to resume an interrupted run.
+
+Options of every command, before or after its name:
 
 {everywhere}
 
-[In a pipeline](pipelines.md) says more.
+[Scripting](pipelines.md) has the events and exit codes.
 """
 
 
 def section(name: str, command: Callable[..., Any]) -> str:
-    """One command: how it is called, what it does, and a table of its options."""
+    """One command: usage, summary and a table of its options."""
     documentation = docstring_parser.parse(inspect.getdoc(command) or "")
     meaning = {entry.arg_name: entry.description or "" for entry in documentation.params}
     hints = typing.get_type_hints(command, include_extras=True)
@@ -53,7 +56,7 @@ def section(name: str, command: Callable[..., Any]) -> str:
         [
             f"## {name}\n",
             f"    st4rtrack {' '.join([name, *positional])} [options]\n",
-            f"{' '.join(text.split())}\n",
+            f"{textwrap.fill(' '.join(text.split()), 118)}\n",
             "| option | default | meaning |",
             "|---|---|---|",
             *rows,
@@ -97,7 +100,9 @@ def group(options: Any) -> list[str]:
 
 def row(name: str, hint: Any, default: Any, meaning: str) -> str:
     """An option in the table."""
-    names = [f"`{alias}`" for alias in aliases(hint)] + [f"`--{NAMES.get(name, name.replace('_', '-'))}`"]
+    renamed = [entry.name for entry in getattr(hint, "__metadata__", ()) if getattr(entry, "name", None)]
+    name = renamed[0] if renamed else NAMES.get(name, name.replace("_", "-"))
+    names = [f"`{alias}`" for alias in aliases(hint)] + [f"`--{name}`"]
     return f"| {', '.join(names)} | {shown(default)} | {told(meaning)}{choices(hint)} |"
 
 
@@ -112,7 +117,7 @@ def aliases(hint: Any) -> list[str]:
 
 
 def choices(hint: Any) -> str:
-    """The words that an option can be, where there are only some."""
+    """Choices of an option, or nothing."""
     inner = typing.get_args(hint)[0] if getattr(hint, "__metadata__", None) else hint
     for candidate in (inner, *typing.get_args(inner)):
         if typing.get_origin(candidate) is Literal:
@@ -121,7 +126,7 @@ def choices(hint: Any) -> str:
 
 
 def shown(default: Any) -> str:
-    """A default in a table; nothing where it means that the program decides."""
+    """Default of an option; empty where the program decides."""
     if default is inspect.Parameter.empty or default is None or default in ("", ()) or default is False:
         return ""
     return "on" if default is True else f"`{default}`"
@@ -133,7 +138,7 @@ def page() -> str:
     commands |= {f"bench {name}": command for name, command in BENCH.items()}
     sections = [section(name, command) for name, command in commands.items()]
     sections.insert(4, export_section())
-    everywhere = "\n".join(f"- `{name}`: {what}" for name, what in EVERYWHERE.items())
+    everywhere = "\n".join(textwrap.fill(f"- `{name}`: {what}", 118, subsequent_indent="  ") for name, what in EVERYWHERE.items())
     return "\n".join([HEAD.format(description=DESCRIPTION, everywhere=everywhere), *sections])
 
 

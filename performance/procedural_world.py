@@ -192,32 +192,34 @@ def report(scenes: int, sequences: Path, seed: int) -> str:
 
 PAGE = """# The procedural world
 
-`data/procedural.py` renders clips with exact truth: colour, depth, cameras, where the content of every pixel of the anchor is at every
-time, whether it is seen there, whether it moves, and which object it belongs to. Everything is a ray caster in PyTorch, seeded; scene
-`i` of a seed is the same alone, in a batch and in every process.
+`data/procedural.py` renders clips with exact ground truth: colour, depth, cameras, the 3D track of every pixel of the
+anchor with visibility and motion, and object labels. It is a seeded ray caster in PyTorch. Scene `i` of a seed is the
+same alone, in a batch and in every process.
 
 ![Twenty-four scenes: anchor, frame 16 with tracks, depth, objects](images/procedural-world.jpg)
 
-Each scene: the anchor; frame 16 of {frames} with the paths of points of the anchor that are seen there (orange: moves, blue: still); depth
-of the anchor (bright is near, black is sky); its objects (bright: moving).
+Each scene: the anchor; frame 16 of {frames} with the trajectories of visible anchor points (orange: dynamic, blue:
+static); depth of the anchor (bright is near, black is sky); its objects (bright: moving).
 
-- **Settings**: rooms, flat grounds and height fields with sky. The sky, and ground beyond 50 m, has no depth: `valid` is false there.
+- **Settings**: rooms, flat grounds and height fields with sky. The sky, and ground beyond 50 m, has no depth: `valid`
+  is false there.
 - **Shapes**: boxes, boxes with cut corners, ellipsoids, cylinders, superquadrics; poles, plates, tables on four legs.
-- **Motion**: sliding, turning, hopping, rolling, floating, crossing the picture behind and before others; chains of limbs that swing on
-  joints; squash and shear. What stands or rolls is on the ground at all times, what floats never dips into it.
-- **Cameras**: fixed, hand-held, dolly, orbit, pan; 30 to 100 degrees across the long side; never outside the room, under the ground or
-  in an object.
-- **Pictures**: plain, repetitive and rich textures by formula, a lamp or the sun, shadows, haze; defocus and motion blur, exposure
-  that wanders and drifts, noise, JPEG (on the CPU only). Motion blur is along the mean motion of the still world, the same for the
-  whole picture.
-- Not there: reflections, transparency, meshes, bending. Objects may pass through one another. Hills stay below the camera and cast
-  no shadow.
+- **Motion**: sliding, turning, hopping, rolling, floating, crossing the image behind and in front of others; chains of
+  limbs that swing on joints; squash and shear. Standing and rolling objects touch the ground at all times, floating
+  ones never do.
+- **Cameras**: fixed, hand-held, dolly, orbit, pan; 30 to 100 degrees across the long side; never outside the room,
+  under the ground or in an object.
+- **Images**: plain, repetitive and rich textures by formula, a lamp or the sun, shadows, haze; defocus and motion
+  blur, varying exposure, noise, JPEG (on the CPU only). Motion blur is along the mean motion of the static scene, the
+  same for the whole image.
+- **Not modelled**: reflections, transparency, meshes, bending. Objects may pass through one another. Hills stay below
+  the camera and cast no shadow.
 
 ## Statistics
 
-Clips of {frames} frames from the generator, and the first {frames} frames of the test sequences (which are measured here, and never
-trained on). Depth over all frames; flow: median length of the image motion of points of frame 0 that are seen in both frames;
-camera travel: length of its path over the median depth.
+Clips of {frames} frames from the generator, and the first {frames} frames of the test sequences (measured here for
+comparison, never trained on). Depth over all frames. Flow: median length of the image motion of points of frame 0
+that are visible in both frames. Camera travel: length of its path over the median depth.
 
 {table}
 
