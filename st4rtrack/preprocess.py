@@ -1,7 +1,7 @@
-"""Frame preprocessing: resize to the network size, then crop (inference) or stretch (benchmark), as frames are read.
+"""Frame preprocessing: resize to the network size, then crop (inference) or stretch (benchmark).
 
 The centre of the first pixel is at (0.5, 0.5), so a resize is a pure scale and a crop a pure shift; `PixelMap` holds both.
-The sizes are chosen elsewhere: the model configuration holds the long side and the patch size.
+Frames are resized as they are read. The sizes are chosen elsewhere: the model configuration holds long side and patch size.
 """
 
 import dataclasses

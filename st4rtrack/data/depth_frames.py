@@ -1,4 +1,4 @@
-"""Single frames with depth for monocular depth training: images with a teacher's depth, rendered frames with exact depth.
+"""Single frames with exact (rendered) or teacher depth, for monocular depth training.
 
 A rendered shard is one memory-mapped `.npy` file of records (`frame_record`), in `FOLDER/train` or `FOLDER/validation`.
 Depth 0 means infinitely far (sky), NaN means unknown.

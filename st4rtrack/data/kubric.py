@@ -1,5 +1,5 @@
-"""Kubric (MOVi) reader: `{root}/{sequence}/` as written by Kubric's workers: `rgba_%05d.png`, `depth_%05d.tiff`,
-`segmentation_%05d.png` and `metadata.json`.
+"""Kubric (MOVi) reader: folders `{root}/{sequence}/` as written by Kubric's workers.
+Files: `rgba_%05d.png`, `depth_%05d.tiff`, `segmentation_%05d.png` and `metadata.json`.
 
 Depth is stored as distance from the camera centre, not z (Kubric's `PerspectiveCamera.z_to_depth`, and the description of MOVi);
 it is converted to z here. Cameras follow OpenGL (x right, y up, looking along -z), rotations are quaternions (w, x, y, z). A

@@ -73,9 +73,9 @@ class CameraPath:
 
 
 def sample_camera(sampler: Sampler, config: ProceduralConfig, outdoors: torch.Tensor) -> CameraPath:
-    """Sample trajectories: fixed, hand-held, dolly, orbit or pan, at eye level, tilted slightly down; outdoors [B] farther away.
+    """Sample trajectories at eye level: fixed, hand-held, dolly, orbit or pan.
 
-    A camera never reaches its target, however large `camera_motion` is.
+    Cameras are tilted slightly down, outdoors [B] bool farther away, and never reach the target, whatever `camera_motion` is.
     """
     scale = config.camera_motion
     distance = sampler.log_uniform(2.5, 5.4) * torch.where(outdoors, sampler.log_uniform(1.0, 2.0), 1.0)

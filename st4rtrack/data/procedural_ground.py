@@ -64,11 +64,11 @@ def meet_ground(
     dz: torch.Tensor,
     *columns: torch.Tensor,
 ) -> torch.Tensor:
-    """Ray parameter where rays from (x, y, z), above all waves, along (dx, dy, dz) first meet the ground: [1, ...].
+    """Ray parameter where rays from (x, y, z) along (dx, dy, dz) first meet the ground: [1, ...].
 
-    The ground lies between the planes y = -A and y = A (A is the sum of amplitudes). A descending ray (dy > 0) always has a root
-    between the two planes; for other rays the result is meaningless. The root is bracketed by steps of equal ratio (a few per
-    cent; a crest crossed for less than that is missed, under a pixel wide), then refined by bisection and by a bracketing
+    The origin is above all waves. The ground lies between the planes y = -A and y = A (A is the sum of amplitudes). A descending
+    ray (dy > 0) always has a root between them; for other rays the result is meaningless. The root is bracketed by steps of equal
+    ratio (a few per cent; a crest crossed for less than that is missed, under a pixel wide), then refined by bisection and by a
     secant method to 1e-4 of the distance.
     """
     reach = sum(amplitude.abs() for amplitude in columns[: len(columns) // 4])

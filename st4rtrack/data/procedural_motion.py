@@ -1,4 +1,4 @@
-"""Object motion of the procedural world: sliding, hopping, rolling, floating, swinging limbs, squash, shear, ground contact."""
+"""Object motion of the procedural world: rigid motion, deformation, swinging limbs, falls, and ground contact."""
 
 import math
 from dataclasses import dataclass, replace
@@ -227,8 +227,8 @@ def _ground_under(waves: torch.Tensor, place: torch.Tensor, radius: torch.Tensor
 
 
 def settle(motion: Motion, parts: Parts, shapes: Shapes, groups: Groups, waves: torch.Tensor) -> torch.Tensor:
-    """Poses `world_from_group` [B, F, G, 4, 4] with ground contact: standing objects touch the ground or hop, rolling ones lie
-    on it, floating ones never touch it. On a slope, a standing object is lowered to the lowest ground under it."""
+    """Poses `world_from_group` [B, F, G, 4, 4] with ground contact. Standing objects touch the ground or hop above it,
+    rolling ones lie on it, floating ones never touch it. On slopes, standing objects are lowered to the lowest ground below."""
     frames = motion.place.shape[1]
     index = parts.group[:, None, :, None].expand(-1, frames, -1, 3)
     down = torch.gather(motion.rotation[..., 1, :], 2, index)

@@ -29,9 +29,9 @@ class Groups:
 
 @dataclass(frozen=True)
 class Shapes:
-    """Shapes of parts: the unit cube intersected with the quadric `quadric . x^2 <= 1` or, for the first roots, a superquadric.
+    """Shapes of parts: the unit cube intersected with a quadric or, for the first roots, a superquadric.
 
-    quadric [B, P, 3]; power [B, P, 2]: exponents a across (x, z) and b along (y) of the set
+    quadric [B, P, 3] of `quadric . x^2 <= 1`; power [B, P, 2]: exponents a across (x, z) and b along (y) of the set
     (|x|^a + |z|^a)^(b / a) + |y|^b <= 1; zero for other parts. The quadric of a superquadric is its bounding ball.
     """
 

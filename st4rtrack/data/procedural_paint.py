@@ -29,8 +29,8 @@ class Light:
 
 @dataclass(frozen=True)
 class Optics:
-    """Camera effects: gain [B, F, 3]; gamma, blur, noise, shutter (share of the time between frames) [B]; defocus and JPEG
-    quality (0 for none) [B] integers."""
+    """Camera effects over a clip: gain [B, F, 3]; gamma, blur, noise, shutter [B] (share of the time between frames);
+    defocus and JPEG quality (0 for none) [B] integers."""
 
     gain: torch.Tensor
     gamma: torch.Tensor

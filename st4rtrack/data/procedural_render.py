@@ -180,10 +180,10 @@ def _follow_points(
     part_from_camera: torch.Tensor, quadric: torch.Tensor, power: torch.Tensor, present: torch.Tensor, waves: torch.Tensor,
     placed: torch.Tensor, part: torch.Tensor, local: torch.Tensor, compact: bool, setting: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Transform points of parts to another time: in the anchor's camera, in the camera of that time, and whether visible there.
+    """Transform points of parts to another time, with their visibility at that time.
 
     placed [V, 24, P]: affine rows from each part to the anchor's camera and to the view's. part [V, N], local [V, 3, N].
-    Returns [V, 3, N], [V, 3, N] and [V, N] bool: the point is not occluded on its ray, up to `OCCLUSION_SLACK_M`.
+    Returns points in the anchor's camera and in the view's [V, 3, N], and bool [V, N]: not occluded, up to `OCCLUSION_SLACK_M`.
     """
     own = _take(placed, part)
     in_anchor = affine_rows(own.unbind(1)[:12], local)

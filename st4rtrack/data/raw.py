@@ -17,8 +17,8 @@ from st4rtrack.types import UserError
 
 
 class TrackReader(Protocol):
-    """Reader of tracks: `read(start, stop, step)` returns points [time, points, 3] in the world and visible [time, points] bool
-    of the frames start, start + step, ... before stop. The points are the same in all frames.
+    """Reader of tracks: points [time, points, 3] in the world and visible [time, points] bool.
+    `read(start, stop, step)` reads the frames start, start + step, ... before stop. The points are the same in all frames.
     """
 
     def __call__(self, start: int, stop: int, step: int = 1) -> tuple[np.ndarray, np.ndarray]: ...

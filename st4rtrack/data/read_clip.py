@@ -1,4 +1,4 @@
-"""Conversion of raw frames to a `Clip`: training resolution, world frame of the anchor, and tracks of the anchor's pixels.
+"""Conversion of raw frames to a training `Clip`, with depth and tracks in the world frame of the anchor.
 
 The caller chooses the frames and their order. Any frame of a sequence can be the anchor, because its tracks are looked up anew:
 time reversal and a random anchor are exact here, but not on a clip that has already been read.

@@ -1,4 +1,4 @@
-"""Sampling of training clips from a data set: starts, strides, epochs and stride curriculum, deterministic by clip index."""
+"""Deterministic sampling of training clips: starts, strides, epochs and stride curriculum by clip index."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -87,9 +87,9 @@ def stride_weights(epoch: int, epochs: int, count: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class SequenceClips:
-    """Training clips of raw sequences (a `ClipSource`); clip k has the position k modulo `samples_per_epoch` in its epoch.
+    """Training clips of raw sequences (a `ClipSource`), indexed over all epochs.
 
-    Within an epoch, no clip repeats before all have been used (not with the curriculum, which draws strides by weight).
+    Clip k is number k modulo `samples_per_epoch` of its epoch. An epoch uses all clips before one repeats (without curriculum).
 
     Args:
         dataset: data set to read from.

@@ -1,4 +1,4 @@
-"""TAPVid-3D reader: one `.npz` per sequence with JPEG images, tracks in each frame's camera frame, and one pinhole camera."""
+"""TAPVid-3D reader: one `.npz` per sequence with JPEG images, per-frame camera-space tracks and a pinhole camera."""
 
 from collections.abc import Callable
 from functools import cache

@@ -100,7 +100,7 @@ def published_data(
     kubric: str | Path | None = None,
     seed: int = 0,
 ) -> TrainingData:
-    """Mixture of the paper or of one of the two released training scripts; data sets without a folder are left out.
+    """Data mixture of the paper or of a released training script; data sets without a folder are left out.
 
     Args:
         published: "paper" (Sec. 4: 24 frames, strides 1 to 6, 600 clips of each set, 50 epochs), "seq" or "pair" (the scripts).
@@ -175,9 +175,9 @@ def _open_dataset(config: SourceConfig) -> tuple[ClipDataset, list[str]]:
 
 @dataclass(frozen=True)
 class Mixture:
-    """Mixture of clip sources (itself a `ClipSource`), with a fixed number of clips of each per epoch, reshuffled every epoch.
+    """Mixture of clip sources (itself a `ClipSource`), reshuffled every epoch.
 
-    Each source is read at its indices 0, 1, 2, ... over the epochs, none twice.
+    An epoch has a fixed number of clips of each source. A source is read at indices 0, 1, 2, ... over the epochs, none twice.
 
     Args:
         sources: clip sources.

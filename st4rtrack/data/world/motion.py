@@ -54,7 +54,7 @@ def walker(body: people.Body, path: Path, height: Callable[[np.ndarray], float],
 
 @dataclass(frozen=True)
 class Acting:
-    """Person who changes from pose to pose, each for `hold_s`, without walking, and turns at `turn` radians per second."""
+    """Person who acts in place: changes pose every `hold_s` seconds and turns at `turn` radians per second."""
 
     body: people.Body
     poses: tuple[people.Pose, ...]

@@ -1,7 +1,7 @@
-"""Shading of a view in linear colour: direct light with soft shadows, sky light and one bounce of indirect light, gloss, haze.
+"""Shading of a view in linear colour: direct and indirect light, soft shadows, gloss, haze.
 
-Every pixel has one shadow ray; every second pixel in both directions has one ray for indirect light. The directions vary within
-blocks of 4x4 pixels, and an edge-preserving filter averages neighbours on the same surface.
+Every pixel has one shadow ray; every second pixel in both directions has one ray for indirect light (sky, one bounce). Directions
+vary within blocks of 4x4 pixels, and an edge-preserving filter averages neighbours on the same surface.
 """
 
 from dataclasses import dataclass
