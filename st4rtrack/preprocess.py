@@ -1,7 +1,7 @@
-"""From a video's own size to the network's: resize, then crop (inference) or stretch (benchmark), as frames are read.
+"""Frame preprocessing: resize to the network size, then crop (inference) or stretch (benchmark).
 
 The centre of the first pixel is at (0.5, 0.5), so a resize is a pure scale and a crop a pure shift; `PixelMap` holds both.
-It does not choose sizes: the model's configuration says its long side and patch size.
+Frames are resized as they are read. The sizes are chosen elsewhere: the model configuration holds long side and patch size.
 """
 
 import dataclasses
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
 
 def to_network_size(video: Video, *, long_side: int, patch_size: int, square_ok: bool = True) -> tuple[Video, PixelMap]:
-    """The video resized so that its long side is `long_side`, then cropped about the centre to multiples of the patch.
+    """Resize a video to `long_side`, then centre-crop both sides to multiples of the patch size.
 
     Args:
-        video: any size and orientation.
+        video: of any size and orientation.
         long_side: pixels, at least `patch_size`.
         patch_size: pixels; both sides become multiples of it.
-        square_ok: False makes a square video 4:3, as models trained without squares want it.
+        square_ok: if False, a square video is cropped to 4:3, for models trained without square images.
     Returns:
-        The video at network size, its frames resized as they are read; and the map from source pixels to network pixels.
+        The video at network size, resized lazily as frames are read, and the map from source pixels to network pixels.
     Raises:
-        UserError: a side is shorter than one patch at that size.
+        UserError: a side is shorter than one patch after resizing.
 
     Source: the released demo's image loading.
     """
     height, width = _size_at_long_side(video, long_side, patch_size)
-    # Twice the half, as released: the crop's centre falls between two pixels for odd sizes too.
+    # 2 * (side // 2), as released: for odd sizes too, the centre of the crop falls between two pixels.
     crop_height, crop_width = (_whole_patches(2 * (side // 2), patch_size) for side in (height, width))
     if height == width and not square_ok:
         crop_height = _whole_patches(3 * crop_width // 4, patch_size)
@@ -46,18 +46,19 @@ def to_network_size(video: Video, *, long_side: int, patch_size: int, square_ok:
 
 
 def stretch_to_network_size(video: Video, *, long_side: int, patch_size: int) -> tuple[Video, PixelMap]:
-    """The whole image at the size that `to_network_size` crops to: the two axes are scaled differently by up to one patch.
+    """Resize the whole image to the size that `to_network_size` crops to, without cropping.
 
-    The published benchmark does this, so that every pixel of the truth is seen. (It resizes twice; here once, to the same size.)
+    The two axes are scaled differently, by up to one patch. The published benchmark does this so that every ground-truth pixel
+    is in view. (It resizes twice; here once, to the same size.)
 
     Args:
-        video: any size and orientation.
+        video: of any size and orientation.
         long_side: pixels, at least `patch_size`.
         patch_size: pixels; both sides become multiples of it.
     Returns:
-        The video at network size, its frames resized as they are read; and the map from source pixels to network pixels.
+        The video at network size, resized lazily as frames are read, and the map from source pixels to network pixels.
     Raises:
-        UserError: a side is shorter than one patch at that size.
+        UserError: a side is shorter than one patch after resizing.
     """
     scaled = _size_at_long_side(video, long_side, patch_size)
     height, width = (_whole_patches(2 * (side // 2), patch_size) for side in scaled)
@@ -68,7 +69,7 @@ def stretch_to_network_size(video: Video, *, long_side: int, patch_size: int) ->
 
 
 def crop(video: Video, left: int, top: int, right: int, bottom: int) -> tuple[Video, PixelMap]:
-    """A rectangle of the video, in its pixels, and the map from the video's pixels to those of the rectangle."""
+    """Crop a rectangle out of a video; also returns the map from source pixels to crop pixels."""
 
     def read(start: int, stop: int) -> Iterator[np.ndarray]:
         return (frame[top:bottom, left:right] for frame in video.read(start, stop))
@@ -78,14 +79,14 @@ def crop(video: Video, left: int, top: int, right: int, bottom: int) -> tuple[Vi
 
 
 def normalize_images(rgb: np.ndarray) -> "torch.Tensor":
-    """Images as the network takes them.
+    """Convert images to the input format of the network.
 
     Args:
         rgb: [..., height, width, 3] uint8.
     Returns:
         [..., 3, height, width] float32 in [-1, 1], on the CPU.
     """
-    import torch  # what only resizes frames should not wait for it
+    import torch  # imported late: resizing alone does not need PyTorch
 
     rgb = np.asarray(rgb)
     if rgb.dtype != np.uint8 or rgb.ndim < 3 or rgb.shape[-1] != 3:
@@ -96,7 +97,7 @@ def normalize_images(rgb: np.ndarray) -> "torch.Tensor":
 
 @dataclasses.dataclass(frozen=True)
 class _Resized:
-    """`Video.read` that resizes to height x width and cuts out crop_height x crop_width at (top, left)."""
+    """`Video.read` that resizes to height x width, then crops to crop_height x crop_width at (top, left)."""
 
     video: Video
     height: int
@@ -115,10 +116,10 @@ class _Resized:
 
 @timed("resize")
 def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Area averages when shrinking, cubic otherwise.
+    """Resize an image: area averaging when shrinking, bicubic otherwise.
 
-    The release shrinks with Pillow's Lanczos filter, which widens with the scale. OpenCV's does not and would alias; its area
-    average is the one of its filters that uses every source pixel, and Pillow is not worth a dependency for the difference.
+    The release shrinks with Pillow's Lanczos, which widens with the scale. OpenCV's does not and would alias. Area averages
+    are the only OpenCV filter that uses every source pixel, and the difference does not justify a dependency on Pillow.
     """
     if image.shape[:2] == (height, width):
         return image

@@ -1,7 +1,7 @@
-"""Augmentation of clips, exact in the truth. Everything is off unless it is asked for, as the published training had it.
+"""Augmentation of clips that keeps the ground truth exact. All off by default, as in the published training.
 
-What changes which frames or which part of the image is taken (`draw_frames`, `draw_framing`) is done as a sequence is read: the
-original pixels are there still, and so are the tracks of every frame. The rest (`augment_clip`) is done on a clip of any source.
+The choice of frames and of the image region (`draw_frames`, `draw_framing`) is made while a sequence is read: the original pixels
+and the tracks of every frame are still available then. The rest (`augment_clip`) works on a clip of any source.
 """
 
 from collections.abc import Sequence
@@ -16,22 +16,22 @@ from st4rtrack.types import UserError
 
 MIRROR_X = np.diag([-1.0, 1.0, 1.0, 1.0])
 GREY = np.array([0.299, 0.587, 0.114])
-"""Rec. 601 luma."""
+"""Rec. 601 luma weights."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How clips are varied; the defaults leave them as they are.
+    """Augmentation strengths and probabilities; the defaults change nothing.
 
     Attributes:
-        crop: take the part of the image at a random place instead of its middle. There is room for that where the image has
-            another shape than the clip, or with `focal`.
-        focal: up to this factor longer than the camera's, by taking a smaller part of the image; log-uniform, at least 1.
+        crop: crop the image region at a random position instead of the centre. This has an effect if the aspect ratio of the
+            image differs from that of the clip, or with `focal`.
+        focal: largest factor by which the focal length is increased, by a smaller crop; log-uniform, at least 1.
         colour: strength of changes of exposure, contrast, gamma, saturation and white balance, in [0, 1]; one draw per clip.
-        mirror: probability of left and right exchanged.
-        reverse: probability of time reversed, before the anchor is chosen.
-        random_anchor: probability that another frame than the first is the anchor. It is put first, and the others stay in
-            order: what compares neighbours in time (a velocity loss) must leave out the first difference.
+        mirror: probability of a horizontal flip.
+        reverse: probability of time reversal, before the anchor is chosen.
+        random_anchor: probability that a frame other than the first is the anchor. The anchor is moved to the front, the others
+            keep their order: losses on neighbouring frames (a velocity loss) must skip the first difference.
     """
 
     crop: bool = False
@@ -43,14 +43,14 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if not self.focal >= 1:
-            raise UserError(f"augmentation: focal is a factor of at least 1, it is {self.focal}")
+            raise UserError(f"augmentation: focal must be at least 1, got {self.focal}")
         for field in fields(self)[2:]:
             if not 0 <= getattr(self, field.name) <= 1:
-                raise UserError(f"augmentation: {field.name} lies between 0 and 1, it is {getattr(self, field.name)}")
+                raise UserError(f"augmentation: {field.name} must be in 0..1, got {getattr(self, field.name)}")
 
 
 def draw_frames(frames: Sequence[int], augmentation: Augmentation, rng: np.random.Generator) -> list[int]:
-    """The frames of a clip in the order in which they are to be read, the anchor first."""
+    """Draw the frames of a clip in reading order, the anchor first."""
     order = list(frames)
     reverse, other_anchor, anchor = rng.random(), rng.random(), rng.integers(len(order))
     if reverse < augmentation.reverse:
@@ -61,13 +61,13 @@ def draw_frames(frames: Sequence[int], augmentation: Augmentation, rng: np.rando
 
 
 def draw_framing(augmentation: Augmentation, rng: np.random.Generator) -> Framing:
-    """Which part of the images is read."""
+    """Draw the image region to read."""
     longer, place = rng.uniform(0, np.log(augmentation.focal)), rng.random(2)
     return Framing(float(np.exp(-longer)), (float(place[0]), float(place[1])) if augmentation.crop else (0.5, 0.5))
 
 
 def augment_clip(clip: Clip, augmentation: Augmentation, rng: np.random.Generator) -> Clip:
-    """Colours changed and left and right exchanged, by chance."""
+    """Jitter the colours and flip the clip horizontally, at random."""
     mirrored = rng.random() < augmentation.mirror
     if augmentation.colour > 0:
         clip = replace(clip, rgb=jitter_colour(clip.rgb, augmentation.colour, rng))
@@ -75,7 +75,7 @@ def augment_clip(clip: Clip, augmentation: Augmentation, rng: np.random.Generato
 
 
 def mirror_clip(clip: Clip) -> Clip:
-    """The clip as seen in a mirror: images exchange left and right, and so does the world (x changes its sign)."""
+    """Flip a clip horizontally: the images, and the world (x changes its sign)."""
     width = clip.rgb.shape[2]
     intrinsics = clip.intrinsics.copy()
     intrinsics[:, 0, 2] = width - intrinsics[:, 0, 2]
@@ -94,13 +94,13 @@ def mirror_clip(clip: Clip) -> Clip:
 
 
 def jitter_colour(rgb: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Images [..., height, width, 3] uint8 in other light and from another camera; all of them changed alike.
+    """Change exposure, contrast, gamma, saturation and white balance of images, the same for all images of the clip.
 
     Args:
-        rgb: the images of one clip.
-        strength: in [0, 1]; at 1 exposure, contrast and saturation change by up to a factor of 1.5, gamma by 1.25, and the
-            balance of the three colours by 1.15 each.
-        rng: draws the change.
+        rgb: [..., height, width, 3] uint8, the images of one clip.
+        strength: in [0, 1]; at 1, exposure, contrast and saturation change by up to a factor of 1.5, gamma by 1.25, and the
+            gain of each colour channel by 1.15.
+        rng: draws the changes.
     """
 
     def factor(largest: float, size: int | None = None) -> np.ndarray:
@@ -111,7 +111,7 @@ def jitter_colour(rgb: np.ndarray, strength: float, rng: np.random.Generator) ->
     level = (np.arange(256) / 255) ** gamma
     level = (level - 0.5) * contrast + 0.5
     mix = np.diag(exposure * balance) @ (saturation * np.eye(3) + (1 - saturation) * np.ones((3, 1)) * GREY)
-    images = rgb.reshape(-1, *rgb.shape[-2:])  # one tall image
+    images = rgb.reshape(-1, *rgb.shape[-2:])  # as one tall image
     light = cv2.transform(level.astype(np.float32)[images], mix.astype(np.float32))
     return (np.clip(light, 0, 1) * 255 + 0.5).astype(np.uint8).reshape(rgb.shape)
 

@@ -1,4 +1,4 @@
-"""A clip with truth: what every reader of training data gives and the trainer takes."""
+"""Clip with ground truth: the interface between data set readers and the trainer."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,18 +10,18 @@ from st4rtrack.geometry.camera import pixel_grid, unproject
 
 @dataclass(frozen=True)
 class Clip:
-    """Frames of one video with truth; NumPy, time first; world = camera frame of frame 0, the anchor; metres.
+    """Frames of one video with ground truth; NumPy, time first; world = camera frame of frame 0 (the anchor); metres.
 
     Attributes:
         rgb: [T, H, W, 3] uint8.
         depth: [T, H, W] float32, z, 0 where unknown.
-        intrinsics: [T, 3, 3] float64, pixels, first centre at 0.5.
-        world_from_camera: [T, 4, 4] float64; frame 0 exactly the identity.
-        tracking_points_world: [T, H, W, 3] float32, where the content of frame 0's pixels is at every time.
-        tracking_valid: [T, H, W] bool, where that is known (sparse for data sets with mesh vertices).
-        name: of the clip, for messages.
-        moving: [H, W] bool, or None.
-        supervised: [H, W] bool, pixels of frame 0 whose tracks may be learnt from, or None for all.
+        intrinsics: [T, 3, 3] float64, pixels, centre of the first pixel at 0.5.
+        world_from_camera: [T, 4, 4] float64; exactly the identity for frame 0.
+        tracking_points_world: [T, H, W, 3] float32, positions at every time of the points shown by the pixels of frame 0.
+        tracking_valid: [T, H, W] bool, where those positions are known (sparse for data sets with mesh vertices).
+        name: name of the clip, for messages.
+        moving: [H, W] bool, pixels of frame 0 that show dynamic points, or None.
+        supervised: [H, W] bool, pixels of frame 0 whose tracks supervise the training, or None for all.
     """
 
     rgb: np.ndarray
@@ -36,7 +36,7 @@ class Clip:
 
     @property
     def reconstruction_points_world(self) -> np.ndarray:
-        """[T, H, W, 3] float32, depth un-projected."""
+        """Unprojected depth of every frame, in the world: [T, H, W, 3] float32."""
         pixels = pixel_grid(*self.depth.shape[1:])
         points = []
         for depth, intrinsics, world_from_camera in zip(self.depth, self.intrinsics, self.world_from_camera, strict=True):
@@ -46,13 +46,13 @@ class Clip:
 
     @property
     def reconstruction_valid(self) -> np.ndarray:
-        """[T, H, W] bool."""
+        """Pixels with known depth: [T, H, W] bool."""
         return self.depth > 0
 
 
 class ClipSource(Protocol):
-    """Clips by number: any number >= 0 gives a clip, the same one each time."""
+    """Infinite source of clips: every index >= 0 gives a clip, always the same one."""
 
     def clip(self, index: int) -> Clip:
-        """Clip `index`."""
+        """Return clip `index`."""
         ...

@@ -1,6 +1,6 @@
-"""Single frames with depth, which monocular depth is learnt from: pictures with a teacher's depth, rendered frames with exact depth.
+"""Single frames with exact (rendered) or teacher depth, for monocular depth training.
 
-A rendered shard is one `.npy` file of records (`frame_record`), read by memory map, in `FOLDER/train` or `FOLDER/validation`.
+A rendered shard is one memory-mapped `.npy` file of records (`frame_record`), in `FOLDER/train` or `FOLDER/validation`.
 Depth 0 means infinitely far (sky), NaN means unknown.
 """
 
@@ -20,19 +20,19 @@ from st4rtrack.types import UserError
 
 HELD_OUT_PICTURES = 128
 HELD_OUT_PREFIX = "clip_"
-"""Pictures of this prefix are frames of videos: their neighbours are trained on, so they are never held out."""
+"""Images with this prefix are video frames: their neighbouring frames are trained on, so they are never held out."""
 
 
 @dataclass(frozen=True)
 class DepthFrame:
-    """A picture with inverse depth of the same field of view; the resolutions may differ.
+    """An image with inverse depth of the same field of view; their resolutions may differ.
 
     Attributes:
         rgb: [height, width, 3] uint8.
-        inverse_depth: [rows, columns] float32, 0 infinitely far, NaN unknown.
-        scaled: the inverse depth is known up to a scale; else up to a scale and a shift.
-        focal: focal length over the long side of the picture, NaN unknown.
-        subject: [rows, columns] bool, pixels of dynamic objects, people and animals, or `None`.
+        inverse_depth: [rows, columns] float32, 0 for infinitely far, NaN for unknown.
+        scaled: whether the inverse depth is known up to a scale; otherwise up to a scale and a shift.
+        focal: focal length divided by the long side of the image, NaN if unknown.
+        subject: [rows, columns] bool, pixels of dynamic objects, people and animals, or None.
     """
 
     rgb: np.ndarray
@@ -43,23 +43,23 @@ class DepthFrame:
 
 
 class DepthSource(Protocol):
-    """Frames by number, the same one each time. Multi-view depth of real clips is another source of `scaled` frames."""
+    """Source of depth frames; an index always gives the same frame. Multi-view depth of real clips is another (`scaled`)."""
 
     def __len__(self) -> int: ...
 
     def frame(self, index: int) -> DepthFrame:
-        """Frame `index`, 0 <= index < len(self)."""
+        """Return frame `index`, 0 <= index < len(self)."""
         ...
 
 
 class TeacherPictures:
-    """Pictures with a teacher's inverse depth: `FOLDER/pictures/NAME.jpg` with `FOLDER/depth/NAME.npy`.
+    """Images with a teacher's inverse depth: `FOLDER/pictures/NAME.jpg` with `FOLDER/depth/NAME.npy`.
 
     Args:
-        folder: made by `performance/depth_teacher.py`.
-        held_out: the pictures for validation, or all others.
+        folder: written by `performance/depth_teacher.py`.
+        held_out: select the validation images; otherwise all others.
     Raises:
-        UserError: the folder holds no such pictures.
+        UserError: the folder holds no such images.
     """
 
     def __init__(self, folder: Path, *, held_out: bool) -> None:
@@ -77,20 +77,20 @@ class TeacherPictures:
         name = self.names[index]
         image = cv2.imread(str(self.folder / "pictures" / f"{name}.jpg"))
         if image is None:
-            raise UserError(f"could not read {self.folder / 'pictures' / f'{name}.jpg'}; make the folder again")
+            raise UserError(f"could not read {self.folder / 'pictures' / f'{name}.jpg'}; run performance/depth_teacher.py again")
         inverse_depth = np.load(self.folder / "depth" / f"{name}.npy").astype(np.float32)
         return DepthFrame(np.ascontiguousarray(image[..., ::-1]), inverse_depth, scaled=False)
 
 
 def held_out_names(names: Sequence[str], count: int = HELD_OUT_PICTURES) -> set[str]:
-    """Names of the pictures kept for validation: those with the smallest SHA-256, at most one in ten."""
+    """Names of the images held out for validation: those with the smallest SHA-256, at most one in ten."""
     stills = [name for name in names if not name.startswith(HELD_OUT_PREFIX)]
     ranked = sorted(stills, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
     return set(ranked[: min(count, len(stills) // 10 + 1)])
 
 
 def frame_record(height: int, width: int) -> np.dtype:
-    """One rendered frame: picture, z depth in metres, focal length in pixels, pixels of dynamic objects."""
+    """Record type of a rendered frame: image, z depth in metres, focal length in pixels, pixels of dynamic objects."""
     size = (height, width)
     return np.dtype(
         [("rgb", np.uint8, (*size, 3)), ("depth", np.float16, size), ("focal_px", np.float32), ("subject", np.bool_, size)]
@@ -98,13 +98,13 @@ def frame_record(height: int, width: int) -> np.dtype:
 
 
 class RenderedFrames:
-    """Rendered frames of all shards of a folder.
+    """Rendered frames from all shards of a folder.
 
     Args:
         folder: with `train/*.npy` and `validation/*.npy`.
         part: "train" or "validation".
     Raises:
-        UserError: there is no shard.
+        UserError: the folder holds no shard.
     """
 
     def __init__(self, folder: Path, part: str = "train") -> None:
@@ -130,15 +130,15 @@ class RenderedFrames:
 def write_procedural_frames(
     folder: Path, part: str, count: int, *, seed: int, compile: bool, shard_frames: int = 64, size: tuple[int, int] = (192, 256)
 ) -> None:
-    """Shards of frames of the procedural world; those that exist stay. Shard k is made from `seed` + k.
+    """Render frames of the procedural world into shards; existing shards are kept. Shard k uses the seed `seed` + k.
 
     Args:
-        folder: with `part` below it.
+        folder: the shards are written to its sub-folder `part`.
         part: "train" or "validation".
-        count: frames, a multiple of `shard_frames` or a little more.
-        seed: of the first shard.
+        count: number of frames, rounded up to a multiple of `shard_frames`.
+        seed: seed of the first shard.
         compile: fuse the renderer with `torch.compile`.
-        shard_frames: per shard, two of each scene.
+        shard_frames: frames per shard, two of each scene.
         size: (height, width).
     """
     config = ProceduralConfig(height=size[0], width=size[1], num_frames=2, compile=compile)
@@ -156,15 +156,15 @@ def write_procedural_frames(
 
 @dataclass(frozen=True)
 class FrameAugmentation:
-    """How frames are varied; the defaults are those of the embedded model's training.
+    """Augmentation of depth frames; the defaults are those used to train the embedded model.
 
     Attributes:
-        whole: probability of the largest crop with the network's aspect ratio.
-        min_crop: smallest side of the other crops, as a share of it.
-        aspect: the crop is stretched by up to this factor in one direction (only where the focal length is unknown).
-        mirror: probability of left and right exchanged.
+        whole: probability of taking the largest crop with the aspect ratio of the network input.
+        min_crop: smallest side of the other crops, as a share of the largest crop.
+        aspect: largest factor by which the crop is stretched in one direction (only where the focal length is unknown).
+        mirror: probability of a horizontal flip.
         colour: strength of `jitter_colour`.
-        grey, blur, noise, jpeg: probabilities.
+        grey, blur, noise, jpeg: probabilities of these degradations.
     """
 
     whole: float = 0.3
@@ -179,7 +179,7 @@ class FrameAugmentation:
 
 
 def augment_frame(frame: DepthFrame, size: tuple[int, int], rng: np.random.Generator, config: FrameAugmentation) -> DepthFrame:
-    """A random part of a frame at the network's size (height, width), with other colours."""
+    """Take a random crop of a frame at the network size (height, width) and jitter its colours."""
     share, place = float(np.sqrt(rng.uniform(config.min_crop**2, 1))), rng.random(2)
     if rng.random() < config.whole:
         share = 1.0
@@ -200,14 +200,14 @@ def crop_frame(
     place: tuple[float, float] = (0.5, 0.5),
     stretch: float = 1.0,
 ) -> DepthFrame:
-    """A crop with the aspect ratio of `size`, resized to it.
+    """Crop a frame to the aspect ratio of `size` and resize it.
 
     Args:
-        frame: of any size.
+        frame: a frame of any size.
         size: (height, width) of the result.
-        share: of the largest such crop.
-        place: of the crop within the frame, vertical and horizontal, 0 to 1.
-        stretch: factor by which the result is wider than the scene.
+        share: size of the crop relative to the largest possible one.
+        place: position of the crop in the frame, vertical and horizontal, 0 to 1.
+        stretch: factor by which the result is stretched horizontally.
     """
     height, width = frame.rgb.shape[:2]
     aspect = size[1] / size[0] / stretch
@@ -226,7 +226,7 @@ def crop_frame(
 def _resample(
     image: np.ndarray, start: tuple[float, float], crop: tuple[float, float], size: tuple[int, int], *, smooth: bool
 ) -> np.ndarray:
-    """Part of an image, given in shares of its sides; whole pixels at the border, so at most half a pixel off."""
+    """Crop and resize; `start` and `crop` are shares of its sides, rounded to whole pixels (error at most half a pixel)."""
     rows, columns = (
         slice(round(s * n), max(round((s + c) * n), round(s * n) + 1))
         for s, c, n in zip(start, crop, image.shape[:2], strict=True)

@@ -1,9 +1,9 @@
-"""Dynamic Replica, raw: `{split}/frame_annotations_{split}.jgz` (a list of frames as JSON, gzip) and the files it names.
+"""Dynamic Replica reader: `{split}/frame_annotations_{split}.jgz` (gzipped JSON list of frames) and the files it lists.
 
-The list of the training split is also found as `.json`, with or without `_full` in its name: the download and the released
+The list of the training split may also be `.json`, with or without `_full` in its name: the download and the released
 loader disagree about it.
 
-Its cameras are PyTorch3D's (x left, y up, z forward; points are rows, x_view = x_world R + T) with lenses in normalised device
+Cameras follow PyTorch3D (x left, y up, z forward; points are rows, x_view = x_world R + T), with intrinsics in normalised device
 coordinates.
 """
 
@@ -20,21 +20,21 @@ from st4rtrack.geometry.transforms import rigid
 from st4rtrack.types import UserError
 
 PARTS = ("image", "depth", "trajectories")
-"""What a frame must have, each a file."""
+"""Files that a frame must have."""
 
 MIRROR = np.array([-1.0, -1.0, 1.0])
-"""PyTorch3D's camera axes to OpenCV's, and back."""
+"""Signs of the axes from PyTorch3D to OpenCV cameras (its own inverse)."""
 
 
 class DynamicReplica:
-    """The left cameras of a split of Dynamic Replica. Frames without image, depth or trajectories are left out.
+    """Left cameras of a split of Dynamic Replica. Frames without image, depth or trajectories are left out.
 
     Args:
-        root: the folder that holds the split, or the split itself.
+        root: folder that holds the split, or the split itself.
         split: train, valid or test.
-        skip_missing: also leave out frames of which a file is not there, as after a partial download.
+        skip_missing: also leave out frames with missing files, as after a partial download.
     Raises:
-        UserError: there is no such folder, or its list of frames is absent or damaged, or no frame is left.
+        UserError: the folder does not exist, its list of frames is missing or damaged, or no frame is left.
     """
 
     def __init__(self, root: str | Path, split: str = "test", *, skip_missing: bool = False) -> None:
@@ -51,19 +51,19 @@ class DynamicReplica:
         if not self.names:
             raise UserError(
                 f"{self.annotations} lists no frame of a left camera with image, depth and trajectories"
-                + (f" whose files are in {self.folder}" if skip_missing else "")
-                + "; fetch the data set again, or name its folder"
+                + (f" whose files exist in {self.folder}" if skip_missing else "")
+                + "; fetch the data set again, or pass its folder"
             )
 
     def length(self, name: str) -> int:
-        """How many frames a sequence has."""
+        """Number of frames of a sequence."""
         return len(self._frames[name])
 
     def open(self, name: str) -> RawSequence:
-        """A sequence, named as its folder of the left camera.
+        """Open a sequence by the name of its left-camera folder.
 
         Raises:
-            UserError: its annotations are incomplete; a file is named when it is read.
+            UserError: the annotations are incomplete. Missing files raise when they are read.
         """
         frames = self._frames[name]
         label = f"{self.annotations}, sequence {name}"
@@ -72,7 +72,7 @@ class DynamicReplica:
             camera_from_world = np.stack([camera_from_viewpoint(frame["viewpoint"]) for frame in frames])
             paths = [{part: frame[part]["path"] for part in PARTS} for frame in frames]
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{label}: a frame is not described as expected ({error}); fetch the file again") from error
+            raise UserError(f"{label}: unexpected description of a frame ({error}); fetch the file again") from error
 
         def read_depth(index: int) -> np.ndarray:
             depth = read_16bit(self.folder / paths[index]["depth"]).view(np.float16).astype(np.float32)
@@ -92,14 +92,14 @@ class DynamicReplica:
 
 
 def intrinsics_px(viewpoint: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
-    """[3, 3] pixels: focal = f r and principal point = half the size - p r, where r is half the size (`ndc_norm_image_bounds`)
-    or the smaller half (`ndc_isotropic`).
+    """Intrinsics in pixels: [3, 3], focal = f r, principal point = half the size - p r.
+    r is half the size (`ndc_norm_image_bounds`) or half the shorter side (`ndc_isotropic`).
 
     Args:
         viewpoint: focal_length f, principal_point p (x, y) and intrinsics_format.
         size: height and width in pixels.
     Raises:
-        ValueError: another format.
+        ValueError: unknown intrinsics_format.
     """
     half = np.array([size[1], size[0]]) / 2
     kind = viewpoint["intrinsics_format"].lower()
@@ -112,13 +112,13 @@ def intrinsics_px(viewpoint: dict[str, Any], size: tuple[int, int]) -> np.ndarra
 
 
 def camera_from_viewpoint(viewpoint: dict[str, Any]) -> np.ndarray:
-    """[4, 4] camera_from_world with OpenCV axes from PyTorch3D's R, of which rows are multiplied, and T."""
-    rotation = np.array(viewpoint["R"], np.float64).reshape(3, 3) * MIRROR  # columns are the camera's axes
+    """World-to-camera matrix [4, 4] with OpenCV axes from PyTorch3D's R (multiplies row vectors) and T."""
+    rotation = np.array(viewpoint["R"], np.float64).reshape(3, 3) * MIRROR  # columns are the camera axes
     return rigid(rotation.T, np.array(viewpoint["T"], np.float64).reshape(3) * MIRROR)
 
 
 class _Present:
-    """Which files there are; folders are listed once each, which is far quicker than to ask for every file."""
+    """Existence check of files; each folder is listed once, which is much faster than checking every file."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -134,7 +134,7 @@ class _Present:
 
 
 def _find_annotations(folder: Path, split: str) -> Path:
-    """The list of frames; of those that are not there the one that the download writes."""
+    """Path of the list of frames; if none exists, the name that the download writes."""
     first = folder / f"frame_annotations_{split}.jgz"
     others = [folder / f"frame_annotations_{split}{ending}" for ending in (".json", "_full.json")]
     return next((path for path in (first, *others) if path.is_file()), first)
@@ -147,32 +147,32 @@ def _read_annotations(path: Path) -> list[Any]:
     except (ValueError, OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} is not a list of frames as JSON in gzip, or is damaged ({error}); fetch it again") from error
     if not isinstance(frames, list):
-        raise UserError(f"{path} must hold a list of frames, it holds a {type(frames).__name__}")
+        raise UserError(f"{path} must hold a list of frames, got a {type(frames).__name__}")
     return frames
 
 
 def _sequence_of(frame: Any, annotations: Path) -> tuple[str, bool]:
-    """The folder of a frame's sequence, and whether it is the left camera's."""
+    """Sequence folder of a frame, and whether it is the left camera's."""
     try:
         sequence = str(frame["sequence_name"])
         folder = PurePosixPath((frame.get("image") or {}).get("path") or sequence).parts[0]
     except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise UserError(f"{annotations}: a frame is not described as expected ({error!r}); fetch the file again") from error
+        raise UserError(f"{annotations}: unexpected description of a frame ({error!r}); fetch the file again") from error
     camera = frame.get("camera_name") or ("right" if "right" in folder else "left")
     name = folder if folder.startswith(sequence) else sequence
-    if not name or PurePosixPath(name).name != name:  # names become names of files
-        raise UserError(f"{annotations}: {sequence!r} cannot be the name of a sequence; fetch the file again")
+    if not name or PurePosixPath(name).name != name:  # output files are named after it
+        raise UserError(f"{annotations}: {sequence!r} is not a valid sequence name; fetch the file again")
     return name, camera == "left"
 
 
 def _read_trajectories(paths: list[Path]) -> tuple[np.ndarray, np.ndarray]:
-    """World points [time, points, 3] and visible [time, points] of frames whose files hold the same points."""
+    """World points [time, points, 3] and visible [time, points] of frames; all files must hold the same points."""
     points, visible = [], []
     for path in paths:
         frame_points, frame_visible = _read_trajectory(path)
         if points and len(frame_points) != len(points[0]):
             raise UserError(
-                f"{path} has {len(frame_points)} points, {paths[0]} has {len(points[0])}; all frames must have the same"
+                f"{path} has {len(frame_points)} points, {paths[0]} has {len(points[0])}; all frames must have the same points"
             )
         points.append(frame_points)
         visible.append(frame_visible)
@@ -187,16 +187,16 @@ def _read_trajectory(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
         points, seen = stored["traj_3d_world"].numpy(), stored["verts_inds_vis"].numpy()
-    except Exception as error:  # PyTorch tells a damaged file in many ways
+    except Exception as error:  # PyTorch raises many types for a damaged file
         reason = str(error).split("\n", 1)[0]
         raise UserError(f"{path} is not a file of trajectories, or is damaged ({reason}); fetch it again") from error
     if points.ndim != 2 or points.shape[1] != 3:
-        raise UserError(f"{path}: traj_3d_world must be [points, 3], it is {list(points.shape)}")
+        raise UserError(f"{path}: traj_3d_world must be [points, 3], got {list(points.shape)}")
     return points, _as_mask(seen, len(points), path)
 
 
 def _as_mask(seen: np.ndarray, count: int, path: Path) -> np.ndarray:
-    """A mask as it is; numbers of points, which the array's name promises, as a mask."""
+    """Visibility mask of the points; `verts_inds_vis` is either a mask or, as its name says, point indices."""
     if seen.dtype in (np.bool_, np.uint8) and seen.shape == (count,):
         return seen.astype(bool)
     if seen.dtype in (np.int32, np.int64) and seen.ndim == 1 and ((seen >= 0) & (seen < count)).all():
@@ -204,5 +204,5 @@ def _as_mask(seen: np.ndarray, count: int, path: Path) -> np.ndarray:
         mask[seen] = True
         return mask
     raise UserError(
-        f"{path}: verts_inds_vis must be a mask of the {count} points or their numbers, it is {seen.dtype} {seen.shape}"
+        f"{path}: verts_inds_vis must be a mask of the {count} points or their indices, got {seen.dtype} {seen.shape}"
     )

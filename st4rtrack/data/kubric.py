@@ -1,13 +1,13 @@
-"""Kubric (MOVi), raw: `{root}/{sequence}/` as Kubric's own workers write it: `rgba_%05d.png`, `depth_%05d.tiff`,
-`segmentation_%05d.png` and `metadata.json`.
+"""Kubric (MOVi) reader: folders `{root}/{sequence}/` as written by Kubric's workers.
+Files: `rgba_%05d.png`, `depth_%05d.tiff`, `segmentation_%05d.png` and `metadata.json`.
 
-Depth is the distance from the camera's centre, not z (Kubric's `PerspectiveCamera.z_to_depth`, and the description of MOVi);
-it is turned into z here. Cameras are OpenGL's (x right, y up, looking along -z), rotations are quaternions (w, x, y, z), and a
-label of the segmentation is one more than the instance's place in `metadata.json`; 0 is the background, which does not move.
+Depth is stored as distance from the camera centre, not z (Kubric's `PerspectiveCamera.z_to_depth`, and the description of MOVi);
+it is converted to z here. Cameras follow OpenGL (x right, y up, looking along -z), rotations are quaternions (w, x, y, z). A
+segmentation label is 1 + the index of the instance in `metadata.json`; 0 is the static background.
 
-Objects are rigid, so a pixel is followed by its depth and its instance's poses, in float32. `object_coordinates` would do the
-same with 16 bits for an object's box, and `forward_flow` is between neighbours only; neither is read. The dense tracks that the
-St4RTrack release trains on are pickled dictionaries, which this reader does not take.
+Objects are rigid, so the track of a pixel follows from its depth and the poses of its instance, in float32. Not read:
+`object_coordinates` (the same with 16 bits per object box) and `forward_flow` (neighbouring frames only). The dense tracks that
+the St4RTrack release trains on are pickled dictionaries, which this reader does not accept.
 """
 
 from pathlib import Path
@@ -31,21 +31,21 @@ from st4rtrack.io.known.matrices import rotation_from_file
 from st4rtrack.types import UserError
 
 FARTHEST_M = 1000.0
-"""Nothing of a scene is farther; Blender gives pixels that show nothing 1e10."""
+"""Upper bound of the distances in a scene; Blender stores 1e10 for pixels without a surface."""
 
 OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 HELD_OUT = 10
-"""Sequences at the end of the list that the release does not train on."""
+"""Number of sequences at the end of the list that the release does not train on."""
 
 
 class Kubric:
-    """A folder of sequences that a Kubric worker wrote.
+    """Folder of sequences written by a Kubric worker.
 
     Args:
-        root: the folder that holds the folders of the sequences.
+        root: folder that holds the sequence folders.
     Raises:
-        UserError: there is no such folder, or it is empty.
+        UserError: the folder does not exist, or is empty.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -53,24 +53,24 @@ class Kubric:
         self.names = sub_folders(self.folder)
 
     def length(self, name: str) -> int:
-        """How many frames a sequence has.
+        """Number of frames of a sequence.
 
         Raises:
-            UserError: it has none, or one is missing in between.
+            UserError: there are no frames, or one is missing in between.
         """
         present = {path.name for path in (self.folder / name).glob("rgba_*.png")}
         if not present:
-            raise UserError(f"{self.folder / name} has no rgba_*.png; name the folder that holds the folders of the sequences")
+            raise UserError(f"{self.folder / name} has no rgba_*.png; pass the folder that holds the sequence folders")
         for index in range(len(present)):
             if f"rgba_{index:05d}.png" not in present:
                 raise UserError(f"{self.folder / name / f'rgba_{index:05d}.png'} does not exist; fetch the sequence again")
         return len(present)
 
     def open(self, name: str) -> RawSequence:
-        """A sequence in which every pixel can be followed.
+        """Open a sequence; every pixel of it can be tracked.
 
         Raises:
-            UserError: a file is absent or damaged; it is named.
+            UserError: a file is missing or damaged; the message names it.
         """
         folder, length = self.folder / name, self.length(name)
         label = str(folder / "metadata.json")
@@ -81,7 +81,7 @@ class Kubric:
             world_from_camera = _poses(metadata["camera"], length, label) @ OPENCV_FROM_OPENGL
             objects = [_poses(instance, length, label) for instance in metadata["instances"]]
         except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise UserError(f"{label}: the scene is not described as expected ({error!r}); fetch the file again") from error
+            raise UserError(f"{label}: unexpected description of the scene ({error!r}); fetch the file again") from error
         still = np.tile(np.eye(4), (length, 1, 1))
 
         def read_depth(index: int) -> np.ndarray:
@@ -108,22 +108,22 @@ class Kubric:
 
 
 def training_names(dataset: Kubric) -> list[str]:
-    """Names of the sequences that are trained on: all but the last `HELD_OUT`, as released.
+    """Names of the training sequences: all but the last `HELD_OUT`, as in the release.
 
     Raises:
-        UserError: no more than that are there.
+        UserError: there are at most `HELD_OUT` sequences.
     """
     names = dataset.names[:-HELD_OUT]
     if not names:
         raise UserError(
             f"{dataset.folder} holds {len(dataset.names)} sequences, and the last {HELD_OUT} are not trained on; "
-            "give a folder with more"
+            "pass a folder with more sequences"
         )
     return names
 
 
 def z_from_distance(distance: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
-    """[height, width] float32 z of the distance [height, width] from the camera's centre; 0 from `FARTHEST_M` on."""
+    """Convert distance [height, width] from the camera centre to z, float32; 0 from `FARTHEST_M` on."""
     height, width = distance.shape
     rays = (pixel_grid(height, width) - intrinsics[:2, 2]) / intrinsics[(0, 1), (0, 1)]
     z = distance / np.sqrt(1 + (rays**2).sum(axis=-1))
@@ -131,27 +131,27 @@ def z_from_distance(distance: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
 
 
 def _size(metadata: dict[str, Any]) -> tuple[int, int]:
-    """Height and width; versions of Kubric name them in two ways."""
+    """Height and width; Kubric versions name them differently."""
     scene = metadata["metadata"]
     width, height = scene["resolution"] if "resolution" in scene else (scene["width"], scene["height"])
     return int(height), int(width)
 
 
 def _focal_px(metadata: dict[str, Any], length: int, width: int) -> np.ndarray:
-    """[time]; pixels are square, and the sensor is as wide as the image."""
+    """Focal lengths [time] in pixels; pixels are square, and the sensor is as wide as the image."""
     camera = metadata["camera"]
     focal = np.asarray(camera["focal_length"], np.float64) / np.asarray(camera["sensor_width"], np.float64) * width
     return np.broadcast_to(focal, (length,))
 
 
 def _poses(moved: dict[str, Any], length: int, label: str) -> np.ndarray:
-    """[time, 4, 4] world from the frame of a camera or of an instance."""
+    """Poses [time, 4, 4] of a camera or an instance: world from its frame."""
     positions = np.asarray(moved["positions"], np.float64)
     quaternions = np.asarray(moved["quaternions"], np.float64)
     if positions.shape != (length, 3) or quaternions.shape != (length, 4) or not np.isfinite(positions).all():
         raise UserError(
             f"{label}: positions and quaternions must be finite, [{length}, 3] and [{length}, 4] as there are {length} images, "
-            f"they are {list(positions.shape)} and {list(quaternions.shape)}"
+            f"got {list(positions.shape)} and {list(quaternions.shape)}"
         )
     return rigid(rotation_from_file(quaternions, label), positions)
 

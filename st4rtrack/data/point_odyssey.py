@@ -1,4 +1,4 @@
-"""Point Odyssey, raw: `{split}/{sequence}/` with `rgbs/rgb_%05d.jpg`, `depths/depth_%05d.png`, `info.npz` and `anno.npz`."""
+"""Point Odyssey reader: `{split}/{sequence}/` with `rgbs/rgb_%05d.jpg`, `depths/depth_%05d.png`, `info.npz` and `anno.npz`."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ from st4rtrack.io.npz_rows import npz_shape, read_npz_rows
 from st4rtrack.types import UserError
 
 FARTHEST_M = 1000.0
-"""Depth that the largest 16-bit value stands for."""
+"""Depth of the largest 16-bit value."""
 
 UNWANTED_PREFIXES = ("ani", "char", "r")
-"""Sequences that the paper leaves out as less semantically meaningful (released loader)."""
+"""Prefixes of sequences that the paper leaves out as less semantically meaningful (released loader)."""
 
 FOGGY = (
     "cab_e1_3rd",
@@ -24,20 +24,20 @@ FOGGY = (
     "scene_d78_0318_ego1",
     "scene_d78_0318_ego2",
 )
-"""Sequences in fog (released loader, where leaving them out is a choice)."""
+"""Sequences with fog (optionally left out by the released loader)."""
 
 FEWEST_POINTS = 17
-"""That the paper's training wants of a sequence."""
+"""Minimum number of tracked points of a training sequence in the paper."""
 
 
 class PointOdyssey:
     """A split of Point Odyssey.
 
     Args:
-        root: the folder that holds the split, or the split itself.
+        root: folder that holds the split, or the split itself.
         split: train, val, test or sample.
     Raises:
-        UserError: there is no such folder, or it is empty.
+        UserError: the folder does not exist, or is empty.
     """
 
     def __init__(self, root: str | Path, split: str = "test") -> None:
@@ -45,18 +45,18 @@ class PointOdyssey:
         self.names = sub_folders(self.folder)
 
     def length(self, name: str) -> int:
-        """How many frames a sequence has.
+        """Number of frames of a sequence.
 
         Raises:
-            UserError: one is missing in between.
+            UserError: a frame is missing in between.
         """
         return _count_frames(self.folder / name)
 
     def open(self, name: str) -> RawSequence:
-        """A sequence; `read_tracks` reads only the rows of `anno.npz` it needs.
+        """Open a sequence; `read_tracks` reads only the rows of `anno.npz` that it needs.
 
         Raises:
-            UserError: a file is absent or damaged; it is named.
+            UserError: a file is missing or damaged; the message names it.
         """
         folder = self.folder / name
         annotations = folder / "anno.npz"
@@ -78,7 +78,7 @@ class PointOdyssey:
             points = read_npz_rows(annotations, "trajs_3d", start, stop)[::step]
             visible = read_npz_rows(annotations, "visibs", start, stop)[::step]
             if points.shape != (*visible.shape, 3):
-                raise UserError(f"{annotations}: visibs is {list(visible.shape)} and does not fit trajs_3d, {list(points.shape)}")
+                raise UserError(f"{annotations}: visibs {list(visible.shape)} does not match trajs_3d {list(points.shape)}")
             return points, visible.astype(bool)
 
         return RawSequence(
@@ -92,26 +92,26 @@ class PointOdyssey:
 
 
 def training_names(dataset: PointOdyssey, *, skip_fog: bool = False) -> list[str]:
-    """Names of the sequences that the paper trains on: without `UNWANTED_PREFIXES`, and with at least `FEWEST_POINTS` points.
+    """Names of the sequences that the paper trains on: no `UNWANTED_PREFIXES`, at least `FEWEST_POINTS` points.
 
     Args:
-        dataset: the training split.
-        skip_fog: leave out `FOGGY` too; the release does not by default.
+        dataset: training split.
+        skip_fog: also leave out `FOGGY`; off by default, as in the release.
     Raises:
-        UserError: an `anno.npz` is absent or damaged.
+        UserError: an `anno.npz` is missing or damaged.
     """
     wanted = [name for name in dataset.names if not name.startswith(UNWANTED_PREFIXES) and not (skip_fog and name in FOGGY)]
     return [name for name in wanted if (_count_points(dataset.folder / name) or 0) >= FEWEST_POINTS]
 
 
 def _count_points(folder: Path) -> int | None:
-    """How many points are followed; None for the few sequences of the training split that have no tracks."""
+    """Number of tracked points; None for the few training sequences without tracks."""
     shape = npz_shape(folder / "anno.npz", "trajs_3d")
     return shape[1] if len(shape) == 3 else None
 
 
 def _count_frames(folder: Path) -> int:
-    """How many images there are, numbered from 0 without a gap."""
+    """Number of images; they must be numbered from 0 without a gap."""
     rgbs = folder / "rgbs"
     if not rgbs.is_dir():
         raise UserError(f"{rgbs} does not exist; the data set is incomplete, fetch it again")

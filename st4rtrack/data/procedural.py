@@ -1,10 +1,10 @@
-"""A procedural 4D world with exact truth: the public entry.
+"""Procedural 4D world with exact ground truth: public interface.
 
     clips = render_clips(16, ProceduralConfig(height=96, width=128), seed=0)
     points, visible, moving = tracking_points(clips, anchor=0)
 
-Cameras are OpenCV (x right, y down, z forward), the centre of the top-left pixel is (0.5, 0.5), lengths are metres,
-depth is along z. Points come out in the camera frame of the anchor frame. Sky has no depth: see `ClipBatch.valid`.
+Cameras follow OpenCV (x right, y down, z forward), the centre of the top-left pixel is (0.5, 0.5), lengths are in metres,
+depth is along z. Points are in the camera frame of the anchor frame. Sky has no depth: see `ClipBatch.valid`.
 """
 
 from dataclasses import dataclass, replace
@@ -31,17 +31,17 @@ __all__ = [
 
 FRAMES_PER_SECOND = 12.0
 MOVES_M = 0.01
-FLOW_GRID = 5  # pixels across and down whose motion is averaged for motion blur
+FLOW_GRID = 5  # pixels per axis whose motion is averaged for motion blur
 
 
 @dataclass(frozen=True)
 class ClipBatch:
-    """Rendered clips, B scenes with F frames and P parts (part 0 is the room or the ground).
+    """Rendered clips: B scenes with F frames and P parts (part 0 is the room or the ground).
 
-    rgb [B, F, H, W, 3] uint8; depth [B, F, H, W] float32, metres, 0 where there is only sky; part_index [B, F, H, W] int64,
-    -1 in the sky; local_points [B, F, H, W, 3] float32, the pixel's surface point in the frame of its part.
-    float64, in the generator's own world: world_from_camera [B, F, 4, 4], world_from_part [B, F, P, 4, 4] (affine),
-    intrinsics [B, 3, 3] in pixels; quadric [B, P, 3] and power [B, P, 2], shape of the parts; waves [B, 4, K] of
+    rgb [B, F, H, W, 3] uint8; depth [B, F, H, W] float32, metres, 0 for sky; part_index [B, F, H, W] int64,
+    -1 for sky; local_points [B, F, H, W, 3] float32, surface point of each pixel in the frame of its part.
+    float64, in the generator's world: world_from_camera [B, F, 4, 4], world_from_part [B, F, P, 4, 4] (affine),
+    intrinsics [B, 3, 3] in pixels; quadric [B, P, 3] and power [B, P, 2], shapes of the parts; waves [B, 4, K] of
     the ground. present [B, P] bool.
     setting [B] index into `procedural_config.SETTINGS`, on the CPU; object_of_part [B, P]; part_moves [B, P] bool.
     """
@@ -64,23 +64,23 @@ class ClipBatch:
 
     @property
     def valid(self) -> torch.Tensor:
-        """[B, F, H, W] bool: the pixel shows a surface with known depth, not the sky."""
+        """Pixels that show a surface with known depth, not the sky: [B, F, H, W] bool."""
         return self.depth > 0
 
     @property
     def object_index(self) -> torch.Tensor:
-        """[B, F, H, W] int64: 0 room or ground, from 1 on the objects, the same over the clip; -1 sky."""
+        """Object of each pixel, constant over the clip: [B, F, H, W] int64; 0 room or ground, >= 1 objects, -1 sky."""
         flat = self.part_index.clamp(min=0).flatten(1)
         return torch.where(self.valid, torch.gather(self.object_of_part, 1, flat).reshape(self.depth.shape), -1)
 
 
 @dataclass(frozen=True)
 class ProceduralClip:
-    """One scene as NumPy arrays; world = camera frame of the anchor.
+    """One scene with ground truth as NumPy arrays; world = camera frame of the anchor.
 
-    rgb [F, H, W, 3] uint8; time_s [F]; depth [F, H, W] metres, 0 in the sky; intrinsics [F, 3, 3]; world_from_camera [F, 4, 4];
+    rgb [F, H, W, 3] uint8; time_s [F]; depth [F, H, W] metres, 0 for sky; intrinsics [F, 3, 3]; world_from_camera [F, 4, 4];
     tracking_points_world and reconstruction_points_world [F, H, W, 3]; visible [F, H, W] and moving [H, W] bool;
-    tracking_valid and reconstruction_valid [F, H, W] bool: false where the anchor's pixel or the frame's shows the sky;
+    tracking_valid and reconstruction_valid [F, H, W] bool: false where the anchor's pixel, or the frame's, shows the sky;
     object_index [F, H, W] as in `ClipBatch`.
     """
 
@@ -103,12 +103,12 @@ def _caster(config: ProceduralConfig) -> RayCaster:
 
 
 def _rows(matrix: torch.Tensor) -> torch.Tensor:
-    """Affine [..., 4, 4] to [..., 12]: the nine of the linear part, then the translation."""
+    """Flatten affine matrices [..., 4, 4] to [..., 12]: the nine entries of the linear part, then the translation."""
     return torch.cat([matrix[..., :3, :3].flatten(-2), matrix[..., :3, 3]], -1)
 
 
 def _camera_rays(intrinsics: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Rays [B, 3, H * W] through the pixel centres, z = 1."""
+    """Rays through the pixel centres with z = 1: [B, 3, H * W]."""
     v, u = torch.meshgrid(
         torch.arange(height, device=intrinsics.device) + 0.5,
         torch.arange(width, device=intrinsics.device) + 0.5,
@@ -120,7 +120,7 @@ def _camera_rays(intrinsics: torch.Tensor, height: int, width: int) -> torch.Ten
 
 
 def _views(scenes: SceneBatch, rounded: int, device: torch.device) -> ViewBatch:
-    """One row per scene and time, everything in that camera's frame."""
+    """Views of all scenes: one row per scene and time, everything in the camera frame of that time."""
     frames = scenes.world_from_camera.shape[1]
     camera_from_world = torch.linalg.inv(scenes.world_from_camera)
     part_from_camera = torch.linalg.inv(camera_from_world[:, :, None] @ scenes.world_from_part)
@@ -147,7 +147,7 @@ def _views(scenes: SceneBatch, rounded: int, device: torch.device) -> ViewBatch:
 
 
 def _mean_flow(scenes: SceneBatch, depth: torch.Tensor) -> torch.Tensor:
-    """Mean motion [B, F, 2] in pixels of the still world from each frame to the next (the last: from the one before), on the CPU."""
+    """Mean image motion [B, F, 2] in pixels of the static scene to the next frame (last frame: from the previous), on the CPU."""
     frames, height, width = depth.shape[1:]
     if frames == 1:
         return torch.zeros(len(depth), 1, 2, dtype=torch.float64)
@@ -170,9 +170,9 @@ def _mean_flow(scenes: SceneBatch, depth: torch.Tensor) -> torch.Tensor:
 def render_clips(
     batch: int, config: ProceduralConfig, *, seed: int, first: int = 0, device: str | torch.device = "cpu"
 ) -> ClipBatch:
-    """Render `batch` different random scenes, `config.num_frames` frames each.
+    """Render `batch` different random scenes with `config.num_frames` frames each.
 
-    Scenes are numbered, beginning with `first`; what a scene is depends on the seed, its number and the options only.
+    The scenes are numbered from `first`; a scene depends only on the seed, its number and the options.
     """
     device = torch.device(device)
     scenes = sample_scenes(batch, config, seed, first)
@@ -205,24 +205,24 @@ def render_clips(
 
 
 def select_clips(clips: ClipBatch, keep: torch.Tensor) -> ClipBatch:
-    """The clips of a batch that `keep` [B] bool names."""
+    """Select the clips of a batch by the mask `keep` [B] bool."""
     tensors = {name: value[keep.to(value.device)] for name, value in vars(clips).items() if isinstance(value, torch.Tensor)}
     return replace(clips, **tensors)
 
 
 def clips_to(clips: ClipBatch, device: str | torch.device) -> ClipBatch:
-    """The same clips on a device."""
+    """Move clips to a device."""
     return replace(clips, **{name: value.to(device) for name, value in vars(clips).items() if isinstance(value, torch.Tensor)})
 
 
 @torch.no_grad()
 def tracking_points(clips: ClipBatch, anchor: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Where the content of frame `anchor` is at the time of every frame.
+    """Compute the dense tracks of frame `anchor`: the position of its points at the time of every frame.
 
     Returns points_world [B, F, H, W, 3] float32 in the anchor's camera frame; visible [B, F, H, W]: the point projects
-    into frame f and nothing lies in front of it there (exact, by casting the ray through the point); moving [B, H, W]:
-    the point travels more than a centimetre in the world over the clip. Pixels of the anchor that show the sky
-    (`~clips.valid[:, anchor]`) have no track: points at 0, neither visible nor moving.
+    into frame f and is not occluded there (exact, by casting the ray through the point); moving [B, H, W]:
+    the point moves more than a centimetre in the world over the clip. Pixels of the anchor that show the sky
+    (`~clips.valid[:, anchor]`) have no track: points are 0, neither visible nor moving.
     """
     batch, frames, height, width = clips.depth.shape
     valid = clips.valid[:, anchor].flatten(1)
@@ -263,9 +263,9 @@ def tracking_points(clips: ClipBatch, anchor: int) -> tuple[torch.Tensor, torch.
 
 @torch.no_grad()
 def reconstruction_points(clips: ClipBatch, anchor: int) -> torch.Tensor:
-    """The content of every frame at its own time, in the anchor's camera frame: [B, F, H, W, 3] float32, metres.
+    """Compute the points of every frame at its own time, in the anchor's camera frame: [B, F, H, W, 3] float32, metres.
 
-    Where `clips.valid` is false there is none, and the point is the camera's centre.
+    Where `clips.valid` is false there is no point, and the value is the camera centre.
     """
     _, _, height, width = clips.depth.shape
     ray = _camera_rays(clips.intrinsics, height, width)
@@ -284,7 +284,7 @@ def procedural_clip(
     number: int = 0,
     device: str | torch.device = "cpu",
 ) -> ProceduralClip:
-    """Scene `number` of a seed with all its truth, as NumPy arrays, rendered on `device`; the same each time."""
+    """Render scene `number` of a seed on `device`, with all ground truth as NumPy arrays; deterministic."""
     config = config or ProceduralConfig(num_frames=16)
     clips = render_clips(1, config, seed=seed, first=number, device=device)
     points, visible, moving = (tensor.cpu() for tensor in tracking_points(clips, anchor))

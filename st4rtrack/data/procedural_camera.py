@@ -1,7 +1,7 @@
-"""Cameras of the procedural world: lenses and paths over time.
+"""Cameras of the procedural world: intrinsics and trajectories.
 
-The world has y pointing down, the floor at y = 0, and is in metres. Everything is sampled in float64 on the CPU (a few
-hundred numbers per clip), so that truth is exact to float32 once composed. Times of a clip run over a part of [0, 1].
+The world has y pointing down and the floor at y = 0, in metres. Everything is sampled in float64 on the CPU (a few
+hundred numbers per clip), so that the composed ground truth is exact to float32. The times of a clip cover a part of [0, 1].
 """
 
 import math
@@ -24,13 +24,13 @@ DOWN = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
 
 
 def sample_times(sampler: Sampler, num_frames: int) -> torch.Tensor:
-    """Frame times [B, F]: evenly spaced, centred on 0.5, over a random share of the clip's motion, forwards or back."""
+    """Frame times [B, F]: evenly spaced, centred on 0.5, over a random share of the clip's motion, forwards or backwards."""
     span = sampler.log_uniform(0.25, 1.0, 1) * sampler.sign(1)
     return 0.5 + span * (torch.linspace(-0.5, 0.5, num_frames, dtype=torch.float64) if num_frames > 1 else 0.0)
 
 
 def sample_intrinsics(sampler: Sampler, config: ProceduralConfig) -> torch.Tensor:
-    """[B, 3, 3], field of view across the long side, principal point at the centre of the image."""
+    """Intrinsics [B, 3, 3]: field of view across the long side, principal point at the image centre."""
     fov = torch.deg2rad(sampler.uniform(config.min_fov_deg, config.max_fov_deg))
     focal = 0.5 * max(config.height, config.width) / torch.tan(fov / 2)
     intrinsics = torch.eye(3, dtype=torch.float64).repeat(sampler.batch, 1, 1)
@@ -42,7 +42,7 @@ def sample_intrinsics(sampler: Sampler, config: ProceduralConfig) -> torch.Tenso
 @dataclass(frozen=True)
 class CameraPath:
     centre: torch.Tensor  # [B, 3] at mid-clip
-    target: torch.Tensor  # [B, 3] what the camera looks at
+    target: torch.Tensor  # [B, 3] the point that the camera looks at
     distance: torch.Tensor  # [B] between the two
     travel: torch.Tensor  # [B, 3] over the clip
     orbit: torch.Tensor  # [B] radians over the clip
@@ -53,7 +53,7 @@ class CameraPath:
     roll: torch.Tensor  # [B, 2] radians: constant, over the clip
 
     def world_from_camera(self, time: torch.Tensor) -> torch.Tensor:
-        """Cameras [B, F, 4, 4] at times [B, F]; smooth in time, and always above the ground."""
+        """Camera poses [B, F, 4, 4] at times [B, F]; smooth in time, and always above the ground."""
         s = (time - 0.5)[..., None]
         wave = torch.sin(2 * math.pi * (self.frequency[:, None] * time[..., None, None]) + self.phase[:, None])
         shake = self.shake[:, None] * wave
@@ -61,7 +61,7 @@ class CameraPath:
         turn = axis_rotation(DOWN.expand_as(target), self.orbit[:, None] * s[..., 0])
         arm = (turn @ (self.centre - self.target)[:, None, :, None])[..., 0]
         centre = self.target[:, None] + arm + self.travel[:, None] * s + shake[:, :, 0]
-        # A soft floor under the eye, so that a path that dips too low flattens out smoothly.
+        # Soft minimum height, so that a trajectory that dips too low flattens out smoothly.
         above = torch.nn.functional.softplus(-centre[..., 1] - LOWEST_EYE_M, beta=12)
         centre = torch.stack([centre[..., 0], -LOWEST_EYE_M - above, centre[..., 2]], -1)
         forward = torch.nn.functional.normalize(target - centre, dim=-1)
@@ -73,9 +73,9 @@ class CameraPath:
 
 
 def sample_camera(sampler: Sampler, config: ProceduralConfig, outdoors: torch.Tensor) -> CameraPath:
-    """Camera paths: fixed, hand-held, dolly, orbit or pan, at eye level, looking a little down; outdoors [B] bool from farther away.
+    """Sample trajectories at eye level: fixed, hand-held, dolly, orbit or pan.
 
-    However large `camera_motion` is, a camera never reaches what it looks at.
+    Cameras are tilted slightly down, outdoors [B] bool farther away, and never reach the target, whatever `camera_motion` is.
     """
     scale = config.camera_motion
     distance = sampler.log_uniform(2.5, 5.4) * torch.where(outdoors, sampler.log_uniform(1.0, 2.0), 1.0)

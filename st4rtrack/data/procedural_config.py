@@ -1,4 +1,4 @@
-"""Options and random numbers of the procedural world."""
+"""Options and random sampling of the procedural world."""
 
 import math
 from collections.abc import Callable
@@ -17,24 +17,24 @@ CAMERA_SHARES = (0.06, 0.19, 0.31, 0.29, 0.15)
 
 @dataclass(frozen=True)
 class ProceduralConfig:
-    """What to render. The defaults are a mixture of everything.
+    """Rendering options; the defaults are a mixture of everything.
 
     Attributes:
         height, width: pixels, landscape or portrait.
-        num_frames: frames per clip, spread evenly over the clip's time.
+        num_frames: frames per clip, evenly spaced over the duration of the clip.
         setting: "room", "ground" (flat, with sky), "terrain" (a height field, with sky) or "mixed".
         camera: "fixed", "handheld", "dolly", "orbit", "pan" or "mixed".
-        max_parts: convex parts beside the room or the ground.
-        superquadrics: how many of the objects have a superquadric as their main part.
-        shadows: cast shadows of one light (a third of the cost).
+        max_parts: number of convex parts besides the room or the ground.
+        superquadrics: number of objects whose main part is a superquadric.
+        shadows: whether the light casts shadows (a third of the cost).
         motion, camera_motion: scale of the motion of objects and of the camera.
-        moving_share: share of the objects that move.
-        falling_share: share of those that are in the air at first, fall while they turn, and lie where they land.
-        noise, blur, exposure: scale of sensor noise, of defocus and motion blur, of changes of exposure over the clip.
-        jpeg: share of the clips that went through JPEG; on a GPU none does.
+        moving_share: share of the objects that are dynamic.
+        falling_share: share of the dynamic objects that start in the air, fall with rotation and stay where they land.
+        noise, blur, exposure: scale of sensor noise, of defocus and motion blur, and of exposure changes over the clip.
+        jpeg: share of the clips with JPEG compression; none on a GPU.
         min_fov_deg, max_fov_deg: field of view across the long side.
         compile: fuse the ray caster with `torch.compile` (slow first call).
-        rays_per_call: rays cast at once, None chooses by device.
+        rays_per_call: rays cast per call; None chooses by device.
     """
 
     height: int = 192
@@ -69,19 +69,19 @@ class ProceduralConfig:
 
     @property
     def groups(self) -> int:
-        """Objects of a scene at most: half of the parts are roots, the others limbs."""
+        """Maximum number of objects of a scene: half of the parts are roots, the others limbs."""
         return self.max_parts // 2
 
     @property
     def rounded_groups(self) -> int:
-        """Objects whose root is a superquadric: the first ones; one at least is left for tables."""
+        """Number of objects whose root is a superquadric: the first ones; at least one object is left for tables."""
         return min(self.superquadrics, self.groups - 1)
 
 
 class Sampler:
-    """Random numbers in float64; each scene has its own stream, so that it is the same in every batch.
+    """Random sampling in float64; each scene has its own stream, so it is the same in every batch.
 
-    All shapes are without the batch axis, which comes first in the results.
+    Shapes are passed without the batch axis, which comes first in the results.
     """
 
     def __init__(self, seed: int, first: int, batch: int) -> None:
@@ -111,7 +111,7 @@ class Sampler:
         return (self.uniform(0, 1, *shape) * count).long()
 
     def choice(self, shares: tuple[float, ...], *shape: int) -> torch.Tensor:
-        """Index of one of the shares, which sum to 1."""
+        """Sample indices of `shares`, which are probabilities that sum to 1."""
         edges = torch.tensor(shares, dtype=torch.float64).cumsum(0)[:-1]
         return (self.uniform(0, 1, *shape)[..., None] >= edges).sum(-1)
 
@@ -119,7 +119,7 @@ class Sampler:
         return torch.nn.functional.normalize(self.normal(1.0, *shape, 3), dim=-1)
 
     def curve(self, time: torch.Tensor, *shape: int) -> torch.Tensor:
-        """Smooth progress [B, F, *shape] at times [B, F], about one unit over the whole clip and near zero at mid-clip."""
+        """Smooth progress [B, F, *shape] at times [B, F], about one unit over the clip and near zero at mid-clip."""
         moments = time.reshape(*time.shape, *([1] * len(shape)))
         wave = self.uniform(0, 0.35, *shape)[:, None]
         frequency, phase = self.uniform(0.4, 1.3, *shape)[:, None], self.uniform(0, 2 * math.pi, *shape)[:, None]
@@ -127,7 +127,7 @@ class Sampler:
 
 
 def named_choice(sampler: Sampler, name: str, names: tuple[str, ...], shares: tuple[float, ...]) -> torch.Tensor:
-    """[B] index of `name` in `names`, or by `shares` where it is "mixed". Draws a number in either case."""
+    """Index [B] of `name` in `names`, or sampled by `shares` if it is "mixed". Draws a number in either case."""
     drawn = sampler.choice(shares)
     return drawn if name == "mixed" else torch.full_like(drawn, names.index(name))
 
@@ -143,7 +143,7 @@ def axis_rotation(axis: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
 
 
 def affine(linear: torch.Tensor, translation: torch.Tensor) -> torch.Tensor:
-    """[..., 3, 3] and [..., 3] to [..., 4, 4]."""
+    """Affine matrices [..., 4, 4] from linear parts [..., 3, 3] and translations [..., 3]."""
     top = torch.cat([linear, translation[..., None]], -1)
     bottom = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=top.dtype).expand(*top.shape[:-2], 1, 4)
     return torch.cat([top, bottom], -2)

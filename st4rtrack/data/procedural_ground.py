@@ -1,7 +1,7 @@
-"""Grounds that are not flat: height fields, sums of smooth waves, and where rays meet them.
+"""Uneven ground: height fields that are sums of smooth waves, and their ray intersection.
 
-`waves` [..., 4, K] holds amplitude (metres), two wave numbers (radians per metre along x and z) and phase of K waves; the ground
-is at y = sum of amplitude * sin(k . xz + phase), y pointing down.
+`waves` [..., 4, K] holds amplitude (metres), two wave numbers (radians per metre along x and z) and phase of K waves. The ground
+is at y = sum of amplitude * sin(k . xz + phase), with y pointing down.
 """
 
 import math
@@ -17,7 +17,7 @@ BISECTIONS, SECANTS = 3, 4
 
 
 def sample_waves(sampler: Sampler, terrain: torch.Tensor, lowest_eye_m: torch.Tensor) -> torch.Tensor:
-    """Waves [B, 4, K] whose sum stays well below the camera, wherever it goes; zero where `terrain` [B] is false."""
+    """Sample waves [B, 4, K] whose sum stays well below the camera everywhere; zero where `terrain` [B] is false."""
     length = sampler.log_uniform(3.5, 16.0, NUM_WAVES)
     angle = sampler.uniform(0, 2 * math.pi, NUM_WAVES)
     number = 2 * math.pi / length
@@ -29,12 +29,12 @@ def sample_waves(sampler: Sampler, terrain: torch.Tensor, lowest_eye_m: torch.Te
 
 
 def columns_of(waves: torch.Tensor) -> list[torch.Tensor]:
-    """The numbers of waves [V, 4, K] as 4 K columns [V, 1]: all amplitudes, then all wave numbers along x, along z, all phases."""
+    """Unpack waves [V, 4, K] into 4 K columns [V, 1]: all amplitudes, all wave numbers along x, all along z, all phases."""
     return list(waves.flatten(1)[..., None].unbind(1))
 
 
 def _waves_at(columns: Sequence[torch.Tensor], x: torch.Tensor, z: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
-    """For each wave its amplitude, its two wave numbers and its phase angle at x, z."""
+    """For each wave: amplitude, two wave numbers, and phase angle at x, z."""
     count = len(columns) // 4
     for k in range(count):
         amplitude, along_x, along_z, phase = columns[k::count]
@@ -42,12 +42,12 @@ def _waves_at(columns: Sequence[torch.Tensor], x: torch.Tensor, z: torch.Tensor)
 
 
 def ground_y(columns: Sequence[torch.Tensor], x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-    """y of the ground at x, z, of any shape that goes with the columns'."""
+    """y of the ground at x, z (any shape that broadcasts with the columns)."""
     return torch.stack([amplitude * torch.sin(angle) for amplitude, _, _, angle in _waves_at(columns, x, z)]).sum(0)
 
 
 def ground_slope(columns: Sequence[torch.Tensor], x: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Derivatives of `ground_y` by x and by z."""
+    """Derivatives of `ground_y` with respect to x and z."""
     by_x, by_z = torch.zeros_like(x), torch.zeros_like(x)
     for amplitude, along_x, along_z, angle in _waves_at(columns, x, z):
         slope = amplitude * torch.cos(angle)
@@ -64,12 +64,12 @@ def meet_ground(
     dz: torch.Tensor,
     *columns: torch.Tensor,
 ) -> torch.Tensor:
-    """Ray parameter at which rays from (x, y, z), above all waves, along (dx, dy, dz) first meet the ground: [1, ...].
+    """Ray parameter where rays from (x, y, z) along (dx, dy, dz) first meet the ground: [1, ...].
 
-    The ground lies between the planes y = -A and y = A (A the sum of amplitudes), and between meeting the first and the second
-    there is always a root if the ray falls (dy > 0; otherwise the result means nothing). It is bracketed by steps of equal ratio
-    (a few per cent: a crest cut by less than that is missed, under a pixel wide), halved and refined by the secant rule that
-    keeps the bracket, to 1e-4 of the distance.
+    The origin is above all waves. The ground lies between the planes y = -A and y = A (A is the sum of amplitudes). A descending
+    ray (dy > 0) always has a root between them; for other rays the result is meaningless. The root is bracketed by steps of equal
+    ratio (a few per cent; a crest crossed for less than that is missed, under a pixel wide), then refined by bisection and by a
+    secant method to 1e-4 of the distance.
     """
     reach = sum(amplitude.abs() for amplitude in columns[: len(columns) // 4])
     inverse = 1.0 / dy.clamp(min=1e-5)
@@ -95,7 +95,7 @@ def meet_ground(
         t = low + (high - low) * share
         value = clearance(t)
         below = value <= 0
-        # Illinois: the end that stays for the second time counts half, so that both ends come closer.
+        # Illinois method: halve the value of an end that is retained twice, so that both ends converge.
         low_value = torch.where(below, torch.where(kept_low, 0.5 * low_value, low_value), value)
         high_value = torch.where(below, value, torch.where(kept_high, 0.5 * high_value, high_value))
         high, low = torch.where(below, t, high), torch.where(below, low, t)

@@ -1,4 +1,4 @@
-"""Motion of the procedural world's objects: sliding, hopping, rolling, floating, swinging chains, squash and shear, on the ground."""
+"""Object motion of the procedural world: rigid motion, deformation, swinging limbs, falls, and ground contact."""
 
 import math
 from dataclasses import dataclass, replace
@@ -11,25 +11,25 @@ from st4rtrack.data.procedural_config import ProceduralConfig, Sampler, affine, 
 from st4rtrack.data.procedural_ground import columns_of, ground_slope, ground_y
 from st4rtrack.data.procedural_objects import NUM_LEGS, Groups, Shapes, support
 
-AIR_M = 0.02  # what floats stays this much above the ground
-CLEARANCE_M = 0.6  # from the camera to anything: z-depth at the image corner stays above 0.3 m
+AIR_M = 0.02  # minimum height of floating objects above the ground
+CLEARANCE_M = 0.6  # from the camera to any object: keeps z-depth at the image corner above 0.3 m
 GRAVITY = 9.81  # m/s^2
-FAR_BELOW_M = 1000.0  # where absent parts are kept: under the ground no ray meets them
+FAR_BELOW_M = 1000.0  # depth of absent parts: no ray reaches them below the ground
 
 
 @dataclass(frozen=True)
 class Motion:
-    """Paths of G objects at F times, not yet in contact with the ground."""
+    """Paths of G objects at F times, before ground contact is applied."""
 
     rotation: torch.Tensor  # [B, F, G, 3, 3]
     place: torch.Tensor  # [B, F, G, 3]
-    deform: torch.Tensor  # [B, F, G, 3, 3] of the root
-    hop: torch.Tensor  # [B, F, G] metres above the ground, of what stands
+    deform: torch.Tensor  # [B, F, G, 3, 3] deformation of the root
+    hop: torch.Tensor  # [B, F, G] height of standing objects above the ground in metres
 
 
 @dataclass(frozen=True)
 class Parts:
-    """P parts: the roots of the groups, then limbs."""
+    """P parts: the roots of the objects, then limbs."""
 
     group: torch.Tensor  # [B, P] int
     half_size: torch.Tensor  # [B, P, 3]
@@ -38,7 +38,7 @@ class Parts:
 
 
 def _ways(sampler: Sampler, groups: Groups, path: CameraPath, amount: torch.Tensor) -> torch.Tensor:
-    """[B, G, 3] where each object goes over the clip: somewhere near, or across the picture behind and before others."""
+    """Displacement [B, G, 3] of each object over the clip: nearby, or across the image in front of and behind other objects."""
     count = amount.shape[1]
     on_ground = (groups.standing | groups.rolling)[..., None]
     heading = sampler.normal(1.0, count, 3)
@@ -53,7 +53,7 @@ def _ways(sampler: Sampler, groups: Groups, path: CameraPath, amount: torch.Tens
 
 
 def _escort(sampler: Sampler, groups: Groups, path: CameraPath, time: torch.Tensor) -> torch.Tensor:
-    """[B, F, G, 3] the way of what goes along with the camera, as the subject of a tracking shot does: to two views it looks far away."""
+    """Displacement [B, F, G, 3] of objects that move along with the camera (tracking shot): in two views they look far away."""
     count = groups.moving.shape[1]
     cameras = path.world_from_camera(time)[..., :3, 3]
     way = (cameras - cameras[:, :1]) * torch.tensor([1.0, 0.0, 1.0])
@@ -62,7 +62,7 @@ def _escort(sampler: Sampler, groups: Groups, path: CameraPath, time: torch.Tens
 
 
 def _deformation(sampler: Sampler, time: torch.Tensor, soft: torch.Tensor) -> torch.Tensor:
-    """[B, F, G, 3, 3] squash along y that keeps the volume, and shear; identity where `soft` [B, G] is zero."""
+    """Deformation [B, F, G, 3, 3]: volume-preserving squash along y, and shear; identity where `soft` [B, G] is zero."""
     count = soft.shape[1]
     squash = torch.exp(sampler.uniform(0.1, 0.5, count)[:, None] * soft[:, None] * sampler.curve(time, count))
     lean = sampler.normal(0.3, count, 2)[:, None] * (soft[:, None] * sampler.curve(time, count))[..., None]
@@ -72,7 +72,7 @@ def _deformation(sampler: Sampler, time: torch.Tensor, soft: torch.Tensor) -> to
 
 
 def _rolling_frame(way: torch.Tensor, yaw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """For what rolls along `way` [B, G, 3]: rotation at rest [B, G, 3, 3], its y axis being the axis of rolling; the axis."""
+    """Rotation at rest [B, G, 3, 3] of objects that roll along `way` [B, G, 3], with y as the axis of rolling; and that axis."""
     still = torch.stack([torch.cos(yaw), torch.zeros_like(yaw), torch.sin(yaw)], -1)
     forward = normalize(torch.where(way.norm(dim=-1, keepdim=True) > 1e-9, way, still), dim=-1)
     axis = torch.linalg.cross(-DOWN.expand_as(forward), forward)
@@ -82,7 +82,7 @@ def _rolling_frame(way: torch.Tensor, yaw: torch.Tensor) -> tuple[torch.Tensor, 
 def sample_motion(
     sampler: Sampler, groups: Groups, path: CameraPath, time: torch.Tensor, waves: torch.Tensor, motion: float
 ) -> Motion:
-    """How objects move at times [B, F]."""
+    """Sample the motion of all objects at times [B, F]."""
     count, frames = groups.moving.shape[1], time.shape[1]
     amount = groups.moving.double() * motion
     way, progress = _ways(sampler, groups, path, amount), sampler.curve(time, count)
@@ -111,10 +111,10 @@ def sample_motion(
 
 
 def fall(sampler: Sampler, groups: Groups, motion: Motion, time: torch.Tensor, config: ProceduralConfig) -> tuple[Groups, Motion]:
-    """A share of the moving objects starts in the air at the first frame: free fall with rotation, until they land (see `settle`).
+    """Let a share of the moving objects start in the air: free fall with rotation until they land (see `settle`).
 
     Returns:
-        the groups, of which falling ones neither stand nor roll, and their motion.
+        The groups, whose falling objects neither stand nor roll, and their motion.
     """
     count = groups.moving.shape[1]
     falling = sampler.chance(config.falling_share, count) & groups.moving & ~groups.table
@@ -123,7 +123,7 @@ def fall(sampler: Sampler, groups: Groups, motion: Motion, time: torch.Tensor, c
     start = groups.centre[..., 1] - height
     drop = (-start - groups.half_size.amin(-1)).clamp(min=0)
     landing = (upward + torch.sqrt(upward.square() + 2 * GRAVITY * drop)) / GRAVITY
-    elapsed = (time - time[:, :1]).abs()  # clips run backwards too; things fall from the first frame on
+    elapsed = (time - time[:, :1]).abs()  # clips may run backwards; objects fall from the first frame on
     moment = torch.minimum(elapsed[..., None] * seconds[:, None], landing[:, None])
     way = motion.place - motion.place[:, :1]
     share = moment / landing[:, None].clamp(min=1e-3)
@@ -139,7 +139,7 @@ def fall(sampler: Sampler, groups: Groups, motion: Motion, time: torch.Tensor, c
 
 
 def sample_parts(sampler: Sampler, groups: Groups, deform: torch.Tensor, time: torch.Tensor, config: ProceduralConfig) -> Parts:
-    """Roots, and limbs: legs of tables, or arms that hang on a joint of a root or at the end of the limb before and swing."""
+    """Sample roots and limbs: legs of tables, or swinging arms attached to a root or to the end of the previous limb."""
     count, limbs = config.groups, config.max_parts - config.groups
     parent = sampler.integer(count, limbs)
     leg = groups.table[:, [config.rounded_groups]] & (torch.arange(limbs) < NUM_LEGS)
@@ -159,7 +159,7 @@ def sample_parts(sampler: Sampler, groups: Groups, deform: torch.Tensor, time: t
     limb_pose = torch.stack(pose, 2) if pose else torch.zeros(*deform.shape[:2], 0, 4, 4, dtype=torch.float64)
     root_pose = affine(deform * groups.half_size[:, None, :, None, :], torch.zeros_like(deform[..., 0]))
     group = torch.cat([torch.arange(count).expand(sampler.batch, count), parent], 1)
-    # Limbs would hit the ground under what rolls.
+    # Limbs of rolling objects would hit the ground.
     rolls = torch.gather(groups.rolling, 1, parent)
     present = torch.gather(groups.present, 1, group) & ~torch.cat([torch.zeros_like(groups.rolling), rolls], 1)
     return Parts(group, torch.cat([groups.half_size, size], 1), present, torch.cat([root_pose, limb_pose], 2))
@@ -179,7 +179,7 @@ def _limb_sizes(sampler: Sampler, root: torch.Tensor, leg: torch.Tensor) -> torc
 def _joints(
     sampler: Sampler, root: torch.Tensor, size: torch.Tensor, leg: torch.Tensor, deform: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where limbs hang on their roots, [B, F, L, 3], inside the surface, and their rotation at rest [B, L, 3, 3] (y outwards)."""
+    """Joints of limbs on their roots [B, F, L, 3], inside the surface, and rotation at rest [B, L, 3, 3] (y outwards)."""
     limbs = root.shape[1]
     outward = sampler.direction(limbs)
     outward = torch.stack([outward[..., 0], -outward[..., 1].abs(), outward[..., 2]], -1)
@@ -196,7 +196,7 @@ def _limb_poses(
     sampler: Sampler, joints: tuple[torch.Tensor, torch.Tensor], size: torch.Tensor, chained: torch.Tensor,
     amount: torch.Tensor, time: torch.Tensor,
 ) -> list[torch.Tensor]:  # fmt: skip
-    """`group_from_part` [B, F, 4, 4] of each limb; one after the other, since a chained one hangs on the one before."""
+    """Poses `group_from_part` [B, F, 4, 4] of the limbs; computed in order, as a chained limb is attached to the previous one."""
     (place, rest), frames, limbs = joints, time.shape[1], size.shape[1]
     swing = sampler.uniform(0.15, 1.2, limbs) * sampler.chance(0.7, limbs) * amount
     axis = normalize(rest[..., 0] + sampler.normal(0.3, limbs, 3), dim=-1)
@@ -218,7 +218,7 @@ def _limb_poses(
 
 
 def _ground_under(waves: torch.Tensor, place: torch.Tensor, radius: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Deepest and highest ground [B, F, G] (y down: largest and smallest) at the middle and around within a radius [B, G]."""
+    """Lowest and highest ground [B, F, G] (y down: largest and smallest y) at the centre and within a radius [B, G]."""
     steps = torch.tensor([[0.0, 0.0], [1, 0], [-1, 0], [0, 1], [0, -1]], dtype=torch.float64)
     x = place[..., 0, None] + radius[:, None, :, None] * steps[:, 0]
     z = place[..., 2, None] + radius[:, None, :, None] * steps[:, 1]
@@ -227,8 +227,8 @@ def _ground_under(waves: torch.Tensor, place: torch.Tensor, radius: torch.Tensor
 
 
 def settle(motion: Motion, parts: Parts, shapes: Shapes, groups: Groups, waves: torch.Tensor) -> torch.Tensor:
-    """`world_from_group` [B, F, G, 4, 4]: what stands touches the ground (or hops above it), what rolls lies on it, what floats
-    never dips in. On a slope a standing thing goes down to the lowest ground under it."""
+    """Poses `world_from_group` [B, F, G, 4, 4] with ground contact. Standing objects touch the ground or hop above it,
+    rolling ones lie on it, floating ones never touch it. On slopes, standing objects are lowered to the lowest ground below."""
     frames = motion.place.shape[1]
     index = parts.group[:, None, :, None].expand(-1, frames, -1, 3)
     down = torch.gather(motion.rotation[..., 1, :], 2, index)
@@ -249,9 +249,9 @@ def settle(motion: Motion, parts: Parts, shapes: Shapes, groups: Groups, waves: 
 
 
 def place_parts(parts: Parts, world_from_group: torch.Tensor, cameras: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """`world_from_part` [B, F, P, 4, 4], and which parts are there [B, P].
+    """Poses `world_from_part` [B, F, P, 4, 4], and which parts are present [B, P].
 
-    An object that comes near a camera is left out, as are absent parts: they go far below the ground.
+    Objects that come near a camera count as absent. Absent parts are moved far below the ground.
     """
     frames = world_from_group.shape[1]
     index = parts.group[:, None, :, None, None].expand(-1, frames, -1, 4, 4)

@@ -1,4 +1,4 @@
-"""Objects of the procedural world at rest: groups of parts, where they stand, their shapes."""
+"""Objects of the procedural world at rest: groups of parts, their positions and shapes."""
 
 import math
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ LOWEST_POWER, HIGHEST_POWER = 1.4, 8.0
 
 @dataclass(frozen=True)
 class Groups:
-    """G objects; the first part of each is its root, at the object's origin. Masks are [B, G] bool."""
+    """G objects; the first part of each is its root, at the origin of the object. Masks are [B, G] bool."""
 
-    centre: torch.Tensor  # [B, G, 3] at mid-clip, before it is brought in contact with the ground
+    centre: torch.Tensor  # [B, G, 3] at mid-clip, before ground contact is applied
     half_size: torch.Tensor  # [B, G, 3] of the root
     standing: torch.Tensor  # on the ground, upright
-    rolling: torch.Tensor  # on the ground, a ball or a lying cylinder
-    table: torch.Tensor  # standing, a plate on four legs
-    crossing: torch.Tensor  # wanders across the picture
+    rolling: torch.Tensor  # on the ground, a ball or a horizontal cylinder
+    table: torch.Tensor  # standing, a plate with four legs
+    crossing: torch.Tensor  # moves across the image
     moving: torch.Tensor
     present: torch.Tensor
     yaw: torch.Tensor  # [B, G] radians at rest
@@ -29,10 +29,10 @@ class Groups:
 
 @dataclass(frozen=True)
 class Shapes:
-    """A part is the unit cube cut with the quadric `quadric . x^2 <= 1` or, for the first roots, with a superquadric.
+    """Shapes of parts: the unit cube intersected with a quadric or, for the first roots, a superquadric.
 
-    quadric [B, P, 3]; power [B, P, 2]: exponents across (x, z) and along (y), of the set where
-    (|x|^a + |z|^a)^(b / a) + |y|^b <= 1; zero where there is none. The quadric of a superquadric is a ball around it.
+    quadric [B, P, 3] of `quadric . x^2 <= 1`; power [B, P, 2]: exponents a across (x, z) and b along (y) of the set
+    (|x|^a + |z|^a)^(b / a) + |y|^b <= 1; zero for other parts. The quadric of a superquadric is its bounding ball.
     """
 
     quadric: torch.Tensor
@@ -42,13 +42,13 @@ class Shapes:
 def sample_groups(
     sampler: Sampler, path: CameraPath, tan_half: torch.Tensor, outdoors: torch.Tensor, config: ProceduralConfig
 ) -> Groups:
-    """Objects placed by image position and depth at mid-clip, most on the ground, the others in the air.
+    """Sample objects by image position and depth at mid-clip, most on the ground, the others in the air.
 
-    tan_half [B, 2]: tangent of half the field of view, across and down; outdoors [B] bool.
+    tan_half [B, 2]: tangent of half the field of view, horizontal and vertical; outdoors [B] bool.
     """
     count, batch = config.groups, sampler.batch
     camera = path.world_from_camera(torch.full((batch, 1), 0.5, dtype=torch.float64))[:, 0]
-    # What a video is about is mostly before its surroundings, near the middle, and moves.
+    # The subject of a video is mostly in front of its surroundings, near the centre, and moving.
     subject = (torch.arange(count) == count - 1) & sampler.chance(0.5, 1) & (config.moving_share > 0)
     spread = torch.where(subject, 0.4, 0.85)[..., None]
     position = spread * sampler.uniform(-1, 1, count, 2) * tan_half[:, None].clamp(max=0.9)
@@ -65,7 +65,7 @@ def sample_groups(
     table = table & (config.max_parts - count >= NUM_LEGS)
     rolling = sampler.chance(0.16, count) & (torch.arange(count) >= config.rounded_groups) & ~table
     standing = (sampler.chance(0.65, count) | table) & ~rolling
-    # A standing thing reaches from the ground up to the chosen point, a floating one is around it.
+    # A standing object reaches from the ground to the sampled point, a floating one is centred on it.
     top = (-point[..., 1] / 2).clamp(0.1, 1.1)
     half_size = _root_sizes(sampler, depth, standing, top)
     half_size = torch.where(table[..., None], _table_tops(sampler, count), half_size)
@@ -85,7 +85,7 @@ def sample_groups(
 
 
 def _root_sizes(sampler: Sampler, depth: torch.Tensor, standing: torch.Tensor, top: torch.Tensor) -> torch.Tensor:
-    """[B, G, 3] blocks, and one in four thin: poles and upright plates."""
+    """Half sizes [B, G, 3] of roots: blocks; one in four is thin (poles and upright plates)."""
     count = depth.shape[1]
     size = depth[..., None] * sampler.log_uniform(0.07, 0.26, count, 1) * sampler.uniform(0.55, 1.5, count, 3)
     tall = torch.where(standing, top, size[..., 1])
@@ -102,7 +102,7 @@ def _table_tops(sampler: Sampler, count: int) -> torch.Tensor:
 
 
 def _rolling_sizes(sampler: Sampler, depth: torch.Tensor) -> torch.Tensor:
-    """Equal in x and z, the radius; half of them balls."""
+    """Half sizes of rolling objects, equal in x and z (the radius); half of them are balls."""
     count = depth.shape[1]
     radius = (depth * sampler.log_uniform(0.04, 0.14, count)).clamp(max=0.6)
     length = radius * torch.where(sampler.chance(0.5, count), 1.0, sampler.uniform(0.4, 2.0, count))
@@ -110,12 +110,12 @@ def _rolling_sizes(sampler: Sampler, depth: torch.Tensor) -> torch.Tensor:
 
 
 def sample_shapes(sampler: Sampler, groups: Groups, config: ProceduralConfig) -> Shapes:
-    """Boxes, ellipsoids, cylinders along y, boxes with cut corners; superquadrics for the first roots."""
+    """Sample boxes, ellipsoids, cylinders along y and boxes with cut corners; superquadrics for the first roots."""
     parts, count = config.max_parts, config.groups
     kind = sampler.choice((0.4, 0.2, 0.2, 0.2), parts)
     table = torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 1.0]], dtype=torch.float64)
     quadric = table[kind] * torch.where(kind == 3, sampler.uniform(0.5, 0.8, parts), 1.0)[..., None]
-    # A ball rolls as an ellipsoid with equal radii, another size rolls as a cylinder; table tops are boxes or round.
+    # A rolling object with equal radii is an ellipsoid (ball), any other a cylinder; table tops are boxes or round.
     ball = groups.half_size[..., 0] == groups.half_size[..., 1]
     roller = torch.where(ball[..., None], table[1], table[2])
     roots = torch.where(groups.rolling[..., None], roller, quadric[:, :count])
@@ -128,15 +128,15 @@ def sample_shapes(sampler: Sampler, groups: Groups, config: ProceduralConfig) ->
 
 
 def _ball_around(power: torch.Tensor) -> torch.Tensor:
-    """[B, P] quadric of the smallest ball that holds a superquadric for certain; rays that miss it need no search for a root."""
+    """Quadric [B, P] of a bounding ball of a superquadric; rays that miss it skip the root search."""
     across, along = power.clamp(min=LOWEST_POWER).unbind(-1)
     return 2.0 ** -((1 - 2 / across).clamp(min=0) + (1 - 2 / along).clamp(min=0)) * 0.9999
 
 
 def support(row: torch.Tensor, shapes: Shapes) -> torch.Tensor:
-    """Largest value of `row . x` over each part: row [B, F, P, 3] to [B, F, P].
+    """Support function: maximum of `row . x` over each part, row [B, F, P, 3] to [B, F, P].
 
-    Exact for cubes, quadrics and superquadrics (the dual norm); for a cube with cut corners an upper bound, exact along its axes.
+    Exact for cubes, quadrics and superquadrics (dual norm); an upper bound for cubes with cut corners, exact along their axes.
     """
     quadric, power = shapes.quadric[:, None], shapes.power[:, None]
     size = row.abs()

@@ -1,4 +1,4 @@
-"""What the surfaces and the light of the procedural world look like."""
+"""Appearance of the procedural world: surface textures and colours, light, sky, and camera effects."""
 
 import math
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from st4rtrack.data.procedural_config import ProceduralConfig, Sampler
 from st4rtrack.data.procedural_texture import FIRST_CLEAN, NUM_KINDS, NUM_TEXTURES, REGULAR_KINDS
 
 SKY_FACE = 3
-"""Of part 0: the ground's own face is 2, so this one is free outdoors."""
+"""Face of part 0 that holds the sky; the ground uses face 2, so this face is free outdoors."""
 SUN_M = 60.0
 
 
 @dataclass(frozen=True)
 class Light:
-    """One lamp, far away where it is the sun. position [B, 3] in the world; ambient, diffuse [B, 3]; haze [B, 4]: colour, 1 / metres."""
+    """Lamp, or sun far away. position [B, 3] in the world; ambient, diffuse [B, 3]; haze [B, 4]: colour, 1 / metres."""
 
     position: torch.Tensor
     ambient: torch.Tensor
@@ -29,8 +29,8 @@ class Light:
 
 @dataclass(frozen=True)
 class Optics:
-    """The camera's side: gain [B, F, 3]; gamma, blur, noise, shutter (share of the time between frames) [B]; defocus and jpeg
-    quality (0 for none) [B] integers."""
+    """Camera effects over a clip: gain [B, F, 3]; gamma, blur, noise, shutter [B] (share of the time between frames);
+    defocus and JPEG quality (0 for none) [B] integers."""
 
     gain: torch.Tensor
     gamma: torch.Tensor
@@ -42,7 +42,7 @@ class Optics:
 
 
 def _textures(sampler: Sampler, parts: int, own: torch.Tensor, regular: torch.Tensor) -> torch.Tensor:
-    """Texture numbers [B, P, 6]: one per face where `own` [B, P], else one per part; `regular` parts repeat cleanly."""
+    """Texture numbers [B, P, 6]: one per face where `own` [B, P], else one per part; `regular` parts get grain-free textures."""
     shared = sampler.integer(NUM_TEXTURES, parts, 1).expand(-1, -1, 6)
     single = sampler.integer(NUM_TEXTURES, parts, 6)
     texture = torch.where(own[..., None], single, shared)
@@ -53,9 +53,9 @@ def _textures(sampler: Sampler, parts: int, own: torch.Tensor, regular: torch.Te
 
 
 def _colours(sampler: Sampler, parts: int, own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Colour as a matrix on a texture's channels [B, P, 9, 6] and an offset [B, P, 3, 6]; a quarter of the parts nearly plain."""
+    """Colours as matrices on the texture channels [B, P, 9, 6] and offsets [B, P, 3, 6]; a quarter of the parts nearly plain."""
     backdrop = torch.arange(parts) == 0
-    # Dark and light ends of a ramp, and two differences in hue; walls are paler and flatter than things.
+    # Dark and light ends of a ramp, and two differences in hue; walls are paler and flatter than objects.
     strength = torch.where(backdrop, 0.7, 1.0) * torch.where(sampler.chance(0.25, parts), sampler.uniform(0.03, 0.25, parts), 1.0)
     strength = strength * torch.where(sampler.chance(0.12, 1), 0.3, 1.0)
     base = sampler.uniform(0.02, 0.55, parts, 1, 6) + sampler.uniform(-0.15, 0.25, parts, 3, 6)
@@ -63,21 +63,21 @@ def _colours(sampler: Sampler, parts: int, own: torch.Tensor) -> tuple[torch.Ten
     weights = torch.softmax(sampler.normal(1.0, parts, 1, 3, 6), 3)
     mix = (ramp * weights + sampler.normal(0.22, parts, 3, 3, 6)) * strength[..., None, None, None]
     base = torch.where(ramp[:, :, 0] < 0, base + 0.45, base)
-    # The sides of one thing are mostly painted alike.
+    # The sides of an object mostly have similar colours.
     alike = (~own).expand(-1, parts)[..., None, None]
     base = torch.where(alike, base[..., :1] + 0.15 * (base - base[..., :1]), base)
     mix = torch.where(alike[..., None], mix[..., :1], mix).reshape(-1, parts, 9, 6)
-    # Mostly muted colours: a saturation per scene and per part.
+    # Mostly muted colours: one saturation per scene and per part.
     saturation = (sampler.uniform(0.4, 1.0, 1) * sampler.uniform(0.4, 1.0, parts))[..., None, None]
     muted = saturation * torch.eye(3, dtype=base.dtype) + (1 - saturation) / 3
     return (muted @ mix.reshape(-1, parts, 3, 18)).reshape(-1, parts, 9, 6), muted @ base
 
 
 def sample_faces(sampler: Sampler, parts: int, outdoors: torch.Tensor) -> torch.Tensor:
-    """How each of the six sides of each part is painted, [B, 19, P * 6]; outdoors [B] bool.
+    """Sample the paint of the six faces of each part, [B, 19, P * 6]; outdoors [B] bool.
 
     Rows: 2x2 matrix from metres on the face to texture tiles (0-3), offset in tiles (4-5), texture number (6), and
-    the colour as a 3x3 matrix on the texture's channels (7-15) with an offset (16-18).
+    the colour as a 3x3 matrix on the texture channels (7-15) with an offset (16-18).
     """
     backdrop = torch.arange(parts) == 0
     regular = sampler.chance(0.2, parts)
@@ -97,7 +97,7 @@ def sample_faces(sampler: Sampler, parts: int, outdoors: torch.Tensor) -> torch.
 
 
 def _sky(sampler: Sampler) -> torch.Tensor:
-    """Row [B, 19] of the sky: clouds of white on blue or of two greys, from the cloudy textures (number 0 of each round)."""
+    """Paint row [B, 19] of the sky: white clouds on blue or two greys, from the cloud textures (number 0 of each round)."""
     tile = sampler.log_uniform(2.5, 9.0)
     zero = torch.zeros_like(tile)
     frame = torch.stack([1 / tile, zero, zero, 1 / tile], -1)
@@ -110,7 +110,7 @@ def _sky(sampler: Sampler) -> torch.Tensor:
 
 
 def sample_light(sampler: Sampler, path: CameraPath, outdoors: torch.Tensor) -> Light:
-    """A lamp somewhere above, or light from one direction: the sun outdoors, a far window in a third of the rooms."""
+    """Sample a lamp above the scene, or directional light: the sun outdoors, a far window in a third of the rooms."""
     lamp = path.target + torch.stack([sampler.normal(1.5), -sampler.uniform(1.8, 7.0), sampler.normal(1.5)], 1)
     azimuth, height = sampler.uniform(0, 2 * math.pi), sampler.uniform(0.35, 1.4)
     sun = torch.stack([torch.cos(height) * torch.cos(azimuth), -torch.sin(height), torch.cos(height) * torch.sin(azimuth)], 1)
@@ -123,7 +123,7 @@ def sample_light(sampler: Sampler, path: CameraPath, outdoors: torch.Tensor) -> 
 
 
 def sample_optics(sampler: Sampler, time: torch.Tensor, config: ProceduralConfig) -> Optics:
-    """Exposure that wanders, and drifts in a third of the clips; defocus and motion blur in some; JPEG in a share of the clips."""
+    """Sample exposure jitter, drift in a third of the clips, defocus and motion blur in some, JPEG in a share of the clips."""
     frames = time.shape[1]
     wander = sampler.normal(0.06, frames, 1) + sampler.normal(0.01, frames, 3)
     drift = sampler.normal(0.5, 1) * sampler.chance(0.33, 1) * (time - 0.5)
@@ -140,13 +140,13 @@ def sample_optics(sampler: Sampler, time: torch.Tensor, config: ProceduralConfig
 
 
 MOTION_TAPS = 7
-LONGEST_BLUR = 0.025  # of the width
+LONGEST_BLUR = 0.025  # share of the image width
 
 
 def develop(colour: torch.Tensor, optics: Optics, flow_px: torch.Tensor, seed: int, first: int) -> torch.Tensor:
-    """Linear colour [B, F, 3, H, W] to [B, F, H, W, 3] uint8; flow_px [B, F, 2] mean motion of the picture between frames.
+    """Convert linear colour [B, F, 3, H, W] to images [B, F, H, W, 3] uint8; flow_px [B, F, 2]: mean image motion between frames.
 
-    Scene by scene, each with the noise of its own number `first` + row. JPEG is done on the CPU only.
+    Each scene has the noise of its number `first` + row. JPEG is applied on the CPU only.
     """
     pictures = []
     for row, one in enumerate(colour):
@@ -163,12 +163,12 @@ def develop(colour: torch.Tensor, optics: Optics, flow_px: torch.Tensor, seed: i
 
 
 def _mix(seed: int, number: int) -> int:
-    """One seed out of two numbers."""
+    """Combine two numbers into one seed."""
     return int(np.random.SeedSequence([seed % (1 << 64), number, 0x5EED]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def _three_taps(colour: torch.Tensor, side: float) -> torch.Tensor:
-    """[F, 3, H, W] through the filter (side, 1 - 2 side, side) in both directions."""
+    """Apply the filter (side, 1 - 2 side, side) to [F, 3, H, W] in both directions."""
     if not side:
         return colour
     across = F.pad(colour, (1, 1, 0, 0), mode="replicate")
@@ -178,14 +178,14 @@ def _three_taps(colour: torch.Tensor, side: float) -> torch.Tensor:
 
 
 def _defocus(colour: torch.Tensor, passes: float) -> torch.Tensor:
-    """Passes of (1/4, 1/2, 1/4): nearly a Gaussian of standard deviation sqrt(passes / 2) pixels in a picture 256 pixels wide."""
+    """Repeat the filter (1/4, 1/2, 1/4): about a Gaussian of deviation sqrt(passes / 2) pixels at an image width of 256."""
     for _ in range(round(passes * (max(colour.shape[2:]) / 256) ** 2)):
         colour = _three_taps(colour, 0.25)
     return colour
 
 
 def _motion_blur(colour: torch.Tensor, way_px: torch.Tensor) -> torch.Tensor:
-    """Mean over taps along `way_px` [F, 2], the picture's mean motion while the shutter is open, centred on the frame's time."""
+    """Average over taps along `way_px` [F, 2], the mean image motion while the shutter is open, centred on the frame time."""
     height, width = colour.shape[2:]
     length = way_px.norm(dim=1, keepdim=True)
     way = way_px * (LONGEST_BLUR * width / length.clamp(min=1e-6)).clamp(max=1.0)
@@ -202,19 +202,19 @@ def _motion_blur(colour: torch.Tensor, way_px: torch.Tensor) -> torch.Tensor:
 
 
 def _tone(colour: torch.Tensor, gain: torch.Tensor, gamma: float) -> torch.Tensor:
-    """Automatic exposure as a camera has it, but not perfect: dark and bright clips remain. gain [F, 3]."""
+    """Tone mapping with imperfect automatic exposure: dark and bright clips remain. gain [F, 3]."""
     exposure = (0.48 / colour.mean().clamp(min=0.02)) ** 0.7
     colour = (colour * (exposure * gain)[:, :, None, None]).clamp_(min=1e-4) ** gamma
-    # A soft shoulder instead of clipping: bright walls keep their texture.
+    # Soft shoulder instead of clipping: bright walls keep their texture.
     return torch.where(colour > 0.8, 1 - 0.2 * torch.exp(4 - 5 * colour), colour)
 
 
 def _jpeg(pictures: torch.Tensor, quality: int) -> torch.Tensor:
-    """[F, H, W, 3] uint8 compressed and read again."""
+    """Compress and decompress images [F, H, W, 3] uint8."""
     read = []
     for picture in pictures.numpy():
         data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
         decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
-        assert decoded is not None, "what was encoded can be read"
+        assert decoded is not None, "decoding of an image encoded here"
         read.append(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
     return torch.from_numpy(np.stack(read))

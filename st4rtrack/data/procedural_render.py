@@ -1,7 +1,7 @@
 """Analytic ray casting and shading of procedural scenes.
 
-Everything here works on V views (one scene at one time each) and N rays per view, so that one function serves eager CPU, compiled
-CPU and GPU. All geometry is in the camera frame of the view, which keeps float32 exact enough: the only matrices are
+Everything works on V views (one scene at one time each) and N rays per view, so that one function serves eager CPU, compiled
+CPU and GPU. All geometry is in the camera frame of the view, which is accurate enough in float32: the only matrices are
 `camera_from_part` and its inverse, composed in float64 beforehand.
 """
 
@@ -21,8 +21,8 @@ SHADOW_SLACK_M = 0.02
 OCCLUSION_SLACK_M = 0.003
 NEAREST_M = 0.05
 FARTHEST_M = 50.0
-"""Ground farther than this has no depth, like the sky."""
-CLOUDS_M = 0.15  # how far the layer of clouds bends down towards the horizon, over its height
+"""Ground beyond this distance has no depth, like the sky."""
+CLOUDS_M = 0.15  # curvature of the cloud layer towards the horizon, relative to its height
 RAYS_PER_CALL_CPU = 8192
 RAYS_PER_CALL_EAGER = 4096
 RAYS_PER_CALL_GPU = 1 << 22
@@ -30,11 +30,11 @@ RAYS_PER_CALL_GPU = 1 << 22
 
 @dataclass(frozen=True)
 class ViewBatch:
-    """What the caster needs, float32 on the device, one row per view.
+    """Inputs of the ray caster, float32 on the device, one row per view.
 
-    part_from_camera [V, P, 12]: the 3x3 part and the translation. quadric [V, P, 3]. power [V, S, 2] of the parts 1 to S. present [V, P].
-    waves [V, 4, K]. size_m [V, P, 3]. faces [V, 19, P * 6]. light [V, 3] in the camera frame. ambient, diffuse [V, 3]. haze [V, 4].
-    up [V, 3]: the world's upward direction in the camera frame. pixel [V, 1]: width of a pixel at unit depth.
+    part_from_camera [V, P, 12]: 3x3 part and translation. quadric [V, P, 3]. power [V, S, 2] of parts 1 to S. present [V, P].
+    waves [V, 4, K]. size_m [V, P, 3]. faces [V, 19, P * 6]. light [V, 3] in camera frame. ambient, diffuse [V, 3]. haze [V, 4].
+    up [V, 3]: upward direction of the world in the camera frame. pixel [V, 1]: width of a pixel at unit depth.
     """
 
     part_from_camera: torch.Tensor
@@ -56,16 +56,16 @@ class ViewBatch:
 
 
 def _take(table: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Columns [V, K, N] of a table [V, K, P] by index [V, N]."""
+    """Gather columns [V, K, N] of a table [V, K, P] by index [V, N]."""
     return torch.gather(table, 2, index[:, None].expand(-1, table.shape[1], -1))
 
 
 def _objects(
     part_from_camera: torch.Tensor, quadric: torch.Tensor, present: torch.Tensor, rounded: int, compact: bool
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Pose, quadric and part number of what rays may meet beside the backdrop.
+    """Pose, quadric and number of the parts to intersect, without the backdrop.
 
-    compact: without absent parts, save among the first `rounded`; for the one view there is then.
+    compact: drop absent parts, except the first `rounded`; requires a single view.
     """
     number = torch.arange(1, quadric.shape[1], device=quadric.device)
     if compact and not torch.compiler.is_compiling():
@@ -76,9 +76,9 @@ def _objects(
 def _surface(
     setting: str, local: torch.Tensor, quadric: torch.Tensor, rounded: torch.Tensor, waves: torch.Tensor, part: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Normal in the part's frame [V, 3, N] (not unit; outwards, inwards for the room) and the face number [V, N] in 0..5.
+    """Normal in the part's frame [V, 3, N] (not unit; outwards, inwards for the room) and face number [V, N] in 0..5.
 
-    rounded [3, V, S, N]: normals of the superquadrics, the parts 1 to S.
+    rounded [3, V, S, N]: normals of the superquadrics, parts 1 to S.
     """
     backdrop = part == 0
     largest, axis = local.abs().max(1)
@@ -102,7 +102,7 @@ def _paint(
     local: torch.Tensor, size_m: torch.Tensor, face: torch.Tensor, paint: torch.Tensor, footprint_m: torch.Tensor,
     texels: torch.Tensor, num_textures: int,
 ) -> torch.Tensor:  # fmt: skip
-    """Colour [V, 3, N] of surface points from their face's row of the table `paint` [V, 19, N]."""
+    """Colour [V, 3, N] of surface points from the row of their face in the table `paint` [V, 19, N]."""
     metres = local * size_m
     axis = face // 2
     across = torch.where(axis == 0, metres[:, 2], metres[:, 0])
@@ -115,7 +115,7 @@ def _paint(
 
 
 def _sky_layer(part_from_camera: torch.Tensor, ray: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where rays meet the layer of clouds [V, 3, N], in units of its height, and the sine of their elevation [V, N]."""
+    """Intersection of rays with the cloud layer [V, 3, N], in units of its height, and sine of their elevation [V, N]."""
     m = part_from_camera[:, 0, :, None]
     world = torch.stack([combine(m[:, 3 * row : 3 * row + 3].unbind(1), ray.unbind(1)) for row in range(3)], 1)
     world = world * torch.rsqrt((world * world).sum(1, keepdim=True))
@@ -129,7 +129,7 @@ def _shade_rays(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
     """Cast camera rays [V, 3, N] (z = 1): depth [V, N], part [V, N], point in the part's frame and colour [V, 3, N].
 
-    Where there is only sky, or ground beyond `FARTHEST_M`: depth 0, part -1, point 0. `views`: `ViewBatch.tensors`.
+    For sky, and ground beyond `FARTHEST_M`: depth 0, part -1, point 0. `views`: `ViewBatch.tensors`.
     """
     part_from_camera, quadric, power, present, waves, size_m, faces, light, ambient, diffuse, haze, up, pixel = views
     eye = torch.zeros_like(light)
@@ -146,7 +146,7 @@ def _shade_rays(
     own = _take(table, part)
     local = affine_rows(own.unbind(1)[:12], point)
     normal, face = _surface(setting, local, own[:, 12:15], rounded, waves, part)
-    # Normals go with the transpose of part_from_camera.
+    # Normals transform with the transpose of part_from_camera.
     normal = torch.stack([combine(own[:, k:9:3].unbind(1), normal.unbind(1)) for k in range(3)], 1)
     normal = normal * torch.rsqrt((normal * normal).sum(1, keepdim=True) + 1e-12)
 
@@ -180,10 +180,10 @@ def _follow_points(
     part_from_camera: torch.Tensor, quadric: torch.Tensor, power: torch.Tensor, present: torch.Tensor, waves: torch.Tensor,
     placed: torch.Tensor, part: torch.Tensor, local: torch.Tensor, compact: bool, setting: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Points of parts at another time: in the anchor's camera, in the camera of that time, and whether it sees them.
+    """Transform points of parts to another time, with their visibility at that time.
 
     placed [V, 24, P]: affine rows from each part to the anchor's camera and to the view's. part [V, N], local [V, 3, N].
-    Returns [V, 3, N], [V, 3, N] and [V, N] bool: nothing lies before the point on its ray, to within a slack.
+    Returns points in the anchor's camera and in the view's [V, 3, N], and bool [V, N]: not occluded, up to `OCCLUSION_SLACK_M`.
     """
     own = _take(placed, part)
     in_anchor = affine_rows(own.unbind(1)[:12], local)
@@ -203,9 +203,9 @@ def _compiled(function: Callable) -> Callable:
 
 
 class RayCaster:
-    """Casts many rays in calls of one size, so that a compiled function is compiled once per setting and number of parts.
+    """Ray caster that works in calls of fixed size, so that a function is compiled once per setting and number of parts.
 
-    On the CPU one view at a time, in pieces that stay in the cache; on a GPU as many views of one setting at once as fit.
+    On the CPU, one view at a time in chunks that fit the cache; on a GPU, as many views of one setting at once as fit.
     """
 
     def __init__(self, *, compiled: bool, shadows: bool, rays_per_call: int | None = None) -> None:
@@ -219,7 +219,7 @@ class RayCaster:
         return device.type == "cpu" and not self.compiled
 
     def _piece(self, device: torch.device, views: int, rays: int) -> tuple[int, int]:
-        """Views and rays per call."""
+        """Number of views and rays per call."""
         if device.type == "cpu":
             size = self.rays_per_call or (RAYS_PER_CALL_CPU if self.compiled else RAYS_PER_CALL_EAGER)
             return 1, size
@@ -227,7 +227,7 @@ class RayCaster:
         return max(1, min(views, size // rays)), rays
 
     def shade(self, setting: torch.Tensor, views: ViewBatch, ray: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Depth [V, N], part [V, N], local [V, 3, N], colour [V, 3, N] of rays [V, 3, N]; setting [V] on the CPU."""
+        """Depth [V, N], part [V, N], local [V, 3, N] and colour [V, 3, N] of rays [V, 3, N]; setting [V] on the CPU."""
         atlas = texture_atlas(ray.device)
         constants = (atlas.texels, atlas.num_textures, self.shadows, self._compact(ray.device))
         return self._by_setting(
@@ -237,7 +237,7 @@ class RayCaster:
     def follow(
         self, setting: torch.Tensor, per_view: tuple[torch.Tensor, ...], part: torch.Tensor, local: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
-        """Points [V, 3, N] in the anchor's camera and in the view's, and whether seen [V, N]: see `_follow_points`."""
+        """Points [V, 3, N] in the anchor's camera and in the view's, and visibility [V, N]: see `_follow_points`."""
         compact = self._compact(local.device)
         return self._by_setting(
             setting, lambda *tensors: self._follow(*tensors[:-1], compact, tensors[-1]), per_view, (part, local)
@@ -247,7 +247,7 @@ class RayCaster:
         self, setting: torch.Tensor, call: Callable[..., tuple[torch.Tensor, ...]], per_view: tuple[torch.Tensor, ...],
         per_ray: tuple[torch.Tensor, ...],
     ) -> tuple[torch.Tensor, ...]:  # fmt: skip
-        """`call(*per_view, *per_ray, name of the setting)` on the views of each setting, put together in the old order."""
+        """Run `call(*per_view, *per_ray, setting name)` on the views of each setting; results are in the original order."""
         present = setting.unique().tolist()
         if len(present) == 1:
             return self._in_pieces(lambda *tensors: call(*tensors, SETTINGS[present[0]]), per_view, per_ray)
@@ -267,7 +267,7 @@ class RayCaster:
         self, call: Callable[..., tuple[torch.Tensor, ...]], per_view: tuple[torch.Tensor, ...],
         per_ray: tuple[torch.Tensor, ...],
     ) -> tuple[torch.Tensor, ...]:  # fmt: skip
-        """Call on pieces of the views (first axis) and of the rays (last axis), and put the results together."""
+        """Run `call` on chunks of the views (first axis) and of the rays (last axis), and concatenate the results."""
         views, rays = per_ray[0].shape[0], per_ray[0].shape[-1]
         views_per_call, size = self._piece(per_ray[0].device, views, rays)
         padding = -rays % size

@@ -1,4 +1,4 @@
-"""Random scenes over time, put together: cameras, ground or room, objects in motion, paint, light and optics."""
+"""Random scenes over time: cameras, ground or room, moving objects, appearance, light and camera effects."""
 
 from dataclasses import dataclass
 
@@ -14,10 +14,10 @@ from st4rtrack.data.procedural_paint import Light, Optics, sample_faces, sample_
 
 @dataclass(frozen=True)
 class SceneBatch:
-    """B scenes at F times, P parts, of which part 0 is the backdrop: a room seen from inside, or the ground.
+    """B scenes at F times with P parts; part 0 is the backdrop: a room from inside, or the ground.
 
-    Another part is the unit cube [-1, 1]^3 cut with the quadric `quadric . x^2 <= 1` or a superquadric (see `Shapes`), brought
-    into the world by an affine `world_from_part`. The ground's frame is the world's. float64: time [B, F] in [0, 1], intrinsics
+    Every other part is the unit cube [-1, 1]^3 cut with the quadric `quadric . x^2 <= 1` or a superquadric (see `Shapes`), mapped
+    to the world by an affine `world_from_part`. The frame of the ground is the world. float64: time [B, F] in [0, 1], intrinsics
     [B, 3, 3], world_from_camera [B, F, 4, 4], world_from_part [B, F, P, 4, 4], quadric [B, P, 3], power [B, P, 2], size_m
     [B, P, 3] half sizes at rest, faces [B, 19, P * 6] (see `sample_faces`), waves [B, 4, K] (see `ground_y`). setting [B] index
     into `SETTINGS`; object_of_part [B, P]: 0 for the backdrop; present and grounded (the part's object stands or
@@ -44,7 +44,7 @@ class SceneBatch:
 def sample_room(
     sampler: Sampler, path: CameraPath, cameras: torch.Tensor, world_from_part: torch.Tensor, present: torch.Tensor
 ) -> torch.Tensor:
-    """`world_from_room` [B, 4, 4]: an axis-aligned box around the target that holds the camera and all parts."""
+    """Room `world_from_room` [B, 4, 4]: an axis-aligned box around the target that contains the camera and all parts."""
     reach = path.distance[:, None] * sampler.log_uniform(0.4, 1.5, 6)
     low, high = path.target - reach[:, :3], path.target + reach[:, 3:]
     low[:, 1] = -sampler.uniform(2.3, 4.5)
@@ -62,7 +62,7 @@ def sample_room(
 
 
 def sample_scenes(batch: int, config: ProceduralConfig, seed: int, first: int = 0) -> SceneBatch:
-    """Scenes number `first` to `first + batch - 1` of a seed; a scene does not depend on the batch it is in."""
+    """Sample scenes `first` to `first + batch - 1` of a seed; a scene does not depend on its batch."""
     sampler = Sampler(seed, first, batch)
     setting = named_choice(sampler, config.setting, SETTINGS, SETTING_SHARES)
     outdoors = setting != SETTINGS.index("room")
@@ -70,7 +70,7 @@ def sample_scenes(batch: int, config: ProceduralConfig, seed: int, first: int = 
     intrinsics = sample_intrinsics(sampler, config)
     path = sample_camera(sampler, config, outdoors)
     cameras = path.world_from_camera(time)
-    # The whole path, not only the frames: more frames show the same scene.
+    # The whole trajectory, not only the frames: more frames show the same scene.
     whole = path.world_from_camera(torch.linspace(0, 1, 33, dtype=torch.float64).expand(batch, -1))
     waves = sample_waves(sampler, setting == SETTINGS.index("terrain"), -whole[..., 1, 3].amax(1))
     tan_half = torch.stack([config.width / 2 / intrinsics[:, 0, 0], config.height / 2 / intrinsics[:, 1, 1]], -1)
@@ -105,5 +105,5 @@ def sample_scenes(batch: int, config: ProceduralConfig, seed: int, first: int = 
 
 
 def _with_backdrop(per_part: torch.Tensor, value: float | bool) -> torch.Tensor:
-    """[B, P, ...] with an entry for part 0 before the others."""
+    """Prepend an entry for part 0 to per-part values: [B, P, ...]."""
     return torch.cat([torch.full_like(per_part[:, :1], value), per_part], 1)

@@ -1,7 +1,7 @@
-"""Where rays meet the solids of the procedural world: cubes cut with quadrics or superquadrics, rooms, grounds.
+"""Ray intersection with the solids of the procedural world: cubes cut with quadrics or superquadrics, rooms, grounds.
 
-V views (one scene at one time each), N rays per view, P parts; everything in the camera frame of the view, no data-dependent shapes
-except where `compact` says so. Origins [V, 3], directions [V, 3, N] of any length, results in units of the direction.
+V views (one scene at one time each), N rays per view, P parts; all in the camera frame of the view. No data-dependent shapes
+except for `compact`. Origins [V, 3], directions [V, 3, N] of any length, results in units of the direction.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,22 +17,22 @@ NEVER = 1e9
 
 
 def combine(rows: Sequence[torch.Tensor], vector: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Sum of three products."""
+    """Sum of three products (dot product of component tensors)."""
     return rows[0] * vector[0] + rows[1] * vector[1] + rows[2] * vector[2]
 
 
 def affine_rows(rows: Sequence[torch.Tensor], point: torch.Tensor) -> torch.Tensor:
-    """Points [V, 3, N] through an affine map given as twelve broadcastable rows: the linear part, then the translation."""
+    """Apply an affine map to points [V, 3, N]; `rows` are twelve broadcastable values: the linear part, then the translation."""
     return torch.stack([combine(rows[3 * row : 3 * row + 3], point.unbind(1)) + rows[9 + row] for row in range(3)], 1)
 
 
 def superquadric(point: Sequence[torch.Tensor], across: torch.Tensor, along: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """The norm ((|x|^a + |z|^a)^(b / a) + |y|^b)^(1 / b) of points (x, y, z) and its derivative by each of the three.
+    """Norm ((|x|^a + |z|^a)^(b / a) + |y|^b)^(1 / b) of points (x, y, z) and its gradient.
 
-    The unit ball is the superquadric. Coordinates under a thousandth count as that, which keeps all powers within float32.
+    The unit ball is the superquadric. Coordinates below 1e-3 are raised to 1e-3, which keeps all powers within float32.
     """
     x, y, z = (c.abs().clamp(min=SMALLEST) for c in point)
-    # Powers by exponential and logarithm: `**` costs several times as much.
+    # Powers by exponential and logarithm: `**` is several times slower.
     to_a, to_b = torch.exp(across * torch.log(x)), torch.exp(along * torch.log(y))
     ring_z = torch.exp(across * torch.log(z))
     ring = to_a + ring_z
@@ -49,10 +49,10 @@ def _newton(
     x: torch.Tensor, y: torch.Tensor, z: torch.Tensor, dx: torch.Tensor, dy: torch.Tensor, dz: torch.Tensor,
     across: torch.Tensor, along: torch.Tensor, near: torch.Tensor, far: torch.Tensor,
 ) -> torch.Tensor:  # fmt: skip
-    """First root of norm = 1 along rays from `near`, or inf; and the gradient there, the outward normal: [4, ...].
+    """First root of norm = 1 along rays from `near`, or inf, and the gradient (outward normal) there: [4, ...].
 
-    The norm is convex along a ray, so that from outside Newton's steps never pass the root; where the norm does not fall any
-    more, the ray misses.
+    The norm is convex along a ray, so from outside, Newton's steps never pass the root; where the norm stops decreasing,
+    the ray misses.
     """
     t = near
     for _ in range(NEWTON_STEPS):
@@ -65,9 +65,9 @@ def _newton(
 def where_needed(
     needed: torch.Tensor, call: Callable[..., torch.Tensor], inputs: Sequence[torch.Tensor], otherwise: float, compact: bool
 ) -> torch.Tensor:
-    """`call(*inputs)`, which has one axis more in front, where `needed`, else a constant.
+    """Evaluate `call(*inputs)`, which adds a leading axis, where `needed`; a constant elsewhere.
 
-    inputs: of the mask's shape, or 1 in place of its last axis. compact: compute only there, which pays in eager mode on a CPU;
+    inputs: of the mask's shape, or 1 in place of its last axis. compact: evaluate only where needed (faster in eager CPU mode);
     the shapes then depend on the data.
     """
     if not compact:
@@ -84,16 +84,16 @@ def enter_distance(
     part_from_camera: torch.Tensor, quadric: torch.Tensor, power: torch.Tensor,
     origin: torch.Tensor, direction: torch.Tensor, compact: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Ray parameter [V, P, N] at which rays from one origin enter each part, inf if they do not; normals [3, V, S, N] of superquadrics.
+    """Ray parameter [V, P, N] where rays from one origin enter each part, inf for misses; normals [3, V, S, N] of superquadrics.
 
     part_from_camera [V, P, 12], quadric [V, P, 3], power [V, S, 2] of the first S parts. The backdrop (part 0) must not be among
-    the parts given. A part that holds the origin counts as not entered.
+    `part_from_camera`. A part that contains the origin counts as missed.
     """
     m, rounded = part_from_camera[..., None], power.shape[1]
     x, y, z = (origin[:, None, k, None] for k in range(3))
     dx, dy, dz = (direction[:, None, k] for k in range(3))
     near, far = torch.zeros_like(dx), torch.full_like(dx, NEVER)
-    # The quadric along the ray, a t^2 + 2 b t + c <= 0; a tiny `a` makes "no quadric" an ordinary case.
+    # Quadric along the ray: a t^2 + 2 b t + c <= 0; a tiny `a` handles "no quadric" without a special case.
     a, b, c = torch.full_like(dx, 1e-8), torch.zeros_like(dx), torch.full_like(x, -1.0)
     starts, alongs = [], []
     for row in range(3):
@@ -121,7 +121,7 @@ def enter_distance(
 
 
 def leave_room(part_from_camera: torch.Tensor, origin: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
-    """Ray parameter [V, N] at which rays from inside the room leave it; part_from_camera [V, P, 12] with the room first."""
+    """Ray parameter [V, N] where rays from inside the room leave it; part_from_camera [V, P, 12] with the room first."""
     far = torch.full_like(direction[:, 0], NEVER)
     for start, along in _in_backdrop(part_from_camera, origin, direction):
         inverse = 1.0 / (along + 1e-9)
@@ -132,7 +132,7 @@ def leave_room(part_from_camera: torch.Tensor, origin: torch.Tensor, direction: 
 def _in_backdrop(
     part_from_camera: torch.Tensor, origin: torch.Tensor, direction: torch.Tensor
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Start [V, 1] and direction [V, N] of rays in the frame of part 0, for each axis."""
+    """Origin [V, 1] and direction [V, N] of rays in the frame of part 0, for each axis."""
     m = part_from_camera[:, 0, :, None]
     axes = [m[:, 3 * row : 3 * row + 3].unbind(1) for row in range(3)]
     return [
@@ -145,9 +145,9 @@ def meet_backdrop(
     setting: str, part_from_camera: torch.Tensor, waves: torch.Tensor, origin: torch.Tensor, direction: torch.Tensor,
     limit: torch.Tensor, compact: bool = False,
 ) -> torch.Tensor:  # fmt: skip
-    """Ray parameter [V, N] at which rays meet the walls of the "room", the flat "ground" or the "terrain"; `NEVER` in the sky.
+    """Ray parameter [V, N] where rays meet the walls of the "room", the flat "ground" or the "terrain"; `NEVER` for sky.
 
-    limit [V, N]: what is farther does not matter, and may come out as `NEVER`.
+    limit [V, N]: intersections beyond it are irrelevant, and may be returned as `NEVER`.
     """
     if setting == "room":
         return leave_room(part_from_camera, origin, direction)

@@ -1,4 +1,4 @@
-"""The procedural world as a source of training clips."""
+"""Training clips of the procedural world."""
 
 from dataclasses import dataclass, field
 
@@ -8,12 +8,12 @@ from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
 
 @dataclass(frozen=True)
 class ProceduralClips:
-    """Endless clips: number `index` is scene `index` of the seed, the same each time and in every process.
+    """Endless source of clips: clip `index` is scene `index` of the seed, the same every time and in every process.
 
     Attributes:
-        config: what to render; `num_frames` is the length of the clips.
-        seed: of the whole source.
-        device: that renders; the clips are NumPy arrays in any case.
+        config: rendering options; `num_frames` is the length of the clips.
+        seed: seed of the whole source.
+        device: device that renders; the clips are NumPy arrays in any case.
     """
 
     config: ProceduralConfig = field(default_factory=lambda: ProceduralConfig(num_frames=24))
@@ -21,7 +21,7 @@ class ProceduralClips:
     device: str = "cpu"
 
     def clip(self, index: int) -> Clip:
-        """Clip `index` (>= 0), its world the camera frame of frame 0. Where frame 0 shows the sky there is no track."""
+        """Return clip `index` (>= 0), with the camera frame of frame 0 as world. Sky pixels of frame 0 have no track."""
         if index < 0:
             raise IndexError(f"clips are numbered from 0, not {index}")
         clip = procedural_clip(self.seed, self.config, number=index, device=self.device)

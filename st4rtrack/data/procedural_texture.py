@@ -1,7 +1,7 @@
-"""A texture atlas made by formula, packed for look-ups with one gather per texel.
+"""Procedural texture atlas, packed for look-ups with one gather per texel.
 
-Every texture tiles (it is periodic), has three channels that a scene mixes into its own colours, and comes in several
-mip levels so that far surfaces do not alias.
+Every texture is periodic (it tiles), has three channels that a scene mixes into its own colours, and has several
+mip levels so that distant surfaces do not alias.
 """
 
 import math
@@ -17,14 +17,14 @@ MIP_LEVELS = 7
 NUM_TEXTURES = 64
 NUM_KINDS = 8
 FIRST_CLEAN = 32
-"""From this texture on the pattern has hardly any grain, so that it repeats exactly."""
+"""First texture with almost no grain; these repeat exactly."""
 REGULAR_KINDS = (3, 4, 5, 6)
-"""Bricks, checks, stripes, dots."""
+"""Kinds of regular patterns: bricks, checks, stripes, dots."""
 
 
 @dataclass(frozen=True)
 class TextureAtlas:
-    """`texels` [levels and textures and pixels, flat] int32: three bytes per texel, coarsest level last."""
+    """Packed texture atlas. `texels` [levels and textures and pixels, flat] int32: three bytes per texel, coarsest level last."""
 
     texels: torch.Tensor
     num_textures: int
@@ -42,7 +42,7 @@ def value_noise(generator: torch.Generator, cells: int, channels: int = 3) -> to
 
 
 def octaves(generator: torch.Generator, first: int, gain: float, channels: int = 3) -> torch.Tensor:
-    """Sum of value noise from `first` cells per side up to single texels, each `gain` times the one before."""
+    """Sum of octaves of value noise from `first` cells per side up to single texels; `gain` is the weight ratio of octaves."""
     total = torch.zeros(channels, TEXTURE_SIZE, TEXTURE_SIZE)
     weight, norm, cells = 1.0, 0.0, first
     while cells <= TEXTURE_SIZE:
@@ -127,10 +127,10 @@ _KINDS: tuple[Callable[[torch.Generator], torch.Tensor], ...] = (
 
 
 def make_texture(index: int) -> torch.Tensor:
-    """Texture number `index` as [3, size, size] float in [0, 1]; the same for everyone, always."""
+    """Texture number `index` as [3, size, size] float in [0, 1]; deterministic."""
     generator = torch.Generator().manual_seed(7919 * index + 11)
     pattern = _KINDS[index % len(_KINDS)](generator)
-    # Few real surfaces are of one colour down to the pixel: some fine grain and some large stains on the first half.
+    # Few real surfaces have one colour down to the pixel: fine grain and large stains on the first half.
     grain = octaves(generator, _pick(generator, (16, 32)), 0.8)
     stains = octaves(generator, 2, 0.5, 1)
     amount = 0.15 + 0.35 * float(torch.rand((), generator=generator))
@@ -151,19 +151,19 @@ def _packed_atlas() -> torch.Tensor:
 
 @lru_cache(maxsize=4)
 def texture_atlas(device: torch.device) -> TextureAtlas:
-    """The atlas on a device; made once per process (about a second)."""
+    """Texture atlas on a device; built once per process (about a second)."""
     return TextureAtlas(_packed_atlas().to(device), NUM_TEXTURES)
 
 
 def _channels(packed: torch.Tensor) -> torch.Tensor:
-    """[S, N] packed texels to [S, 3, N] floats in 0..255."""
+    """Unpack texels [S, N] to [S, 3, N] floats in 0..255."""
     return torch.stack([packed & 255, (packed >> 8) & 255, (packed >> 16) & 255], 1).float()
 
 
 def sample_texture(
     texels: torch.Tensor, texture: torch.Tensor, uv: torch.Tensor, footprint: torch.Tensor, num_textures: int
 ) -> torch.Tensor:
-    """Bilinear look-up at the nearest mip level.
+    """Look up textures bilinearly at the nearest mip level.
 
     texels: flat atlas. texture [S, N] int64. uv [S, 2, N], one tile per unit. footprint [S, N]: width of a pixel
     in tiles. Returns [S, 3, N] in [0, 1].
@@ -171,7 +171,7 @@ def sample_texture(
     level = torch.log2((footprint * TEXTURE_SIZE).clamp(min=1.0)) + 0.3
     level = level.long().clamp(max=MIP_LEVELS - 1)
     size = torch.full_like(level, TEXTURE_SIZE) >> level
-    # Levels lie behind one another: a geometric series of squares.
+    # Levels are stored one after another: a geometric series of squares.
     start = (TEXTURE_SIZE * TEXTURE_SIZE - size * size) // 3 * 4 * num_textures + texture * size * size
     position = uv * size[:, None] - 0.5
     corner = position.floor()

@@ -1,7 +1,7 @@
-"""Frames of a raw sequence as a `Clip`: the training resolution, the anchor's world, and what is known of each pixel over time.
+"""Conversion of raw frames to a training `Clip`, with depth and tracks in the world frame of the anchor.
 
-Which frames, and in which order, is the caller's: any frame of a sequence can be the anchor, because its tracks are looked up
-anew. So reversal of time and a random anchor are exact here, and are not for a clip that is already read.
+The caller chooses the frames and their order. Any frame of a sequence can be the anchor, because its tracks are looked up anew:
+time reversal and a random anchor are exact here, but not on a clip that has already been read.
 """
 
 from collections.abc import Sequence
@@ -19,17 +19,17 @@ from st4rtrack.geometry.transforms import invert_rigid, transform_points
 from st4rtrack.types import UserError
 
 MOVES_M = 0.01
-"""Content that gets farther than this from where it is in the anchor moves."""
+"""Minimum displacement from the anchor, at any time, of a point that counts as dynamic."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How raw frames become a clip.
+    """Options for converting raw frames to a clip.
 
     Attributes:
-        height, width: of the clip, in pixels.
-        nearest_m, farthest_m: depth outside of these (exclusive) counts as unknown, and is not followed.
-        foreground_only: of rigid parts, only those that can move are learnt from, in both branches (released for Kubric).
+        height, width: size of the clip in pixels.
+        nearest_m, farthest_m: exclusive range of known depth; outside of it, depth is unknown and points are not tracked.
+        foreground_only: with rigid parts, train only on dynamic parts, in both branches (as the release does for Kubric).
     """
 
     height: int = 288
@@ -40,21 +40,21 @@ class Reading:
 
 
 def read_clip(sequence: RawSequence, frames: Sequence[int], reading: Reading, framing: Framing | None = None) -> Clip:
-    """Frames of a sequence with the truth that it has.
+    """Read frames of a sequence as a clip with ground truth.
 
     Args:
-        sequence: with depth, and with tracks or rigid parts.
-        frames: their numbers in the order wanted; the first is the anchor.
-        reading: resolution and ranges.
-        framing: part of the image that is taken; the middle, as large as can be, when None.
+        sequence: a sequence with depth, and with tracks or rigid parts.
+        frames: frame indices in the order of the clip; the first is the anchor.
+        reading: resolution and depth range.
+        framing: image region to read; the largest centred one when None.
     Returns:
-        The clip. `tracking_valid` is sparse for sequences with tracks, and then the value at a pixel is that of the nearest of
-        the points that are seen in it, which lies up to half a pixel beside its centre.
+        The clip. For sequences with tracks, `tracking_valid` is sparse, and the value at a pixel is that of the nearest visible
+        point inside it, which may lie up to half a pixel from its centre.
     Raises:
-        UserError: a file is absent or damaged, or the sequence has no depth, or neither tracks nor parts.
+        UserError: a file is missing or damaged, or the sequence has no depth, or neither tracks nor parts.
     """
     if sequence.read_depth is None or (sequence.read_tracks is None and sequence.parts is None):
-        raise UserError(f"{sequence.name} has no depth or no tracks, and cannot be trained on; leave it out")
+        raise UserError(f"{sequence.name} has no depth or no tracks, which training needs; leave it out")
     index = np.asarray(frames)
     images = [sequence.read_rgb(i) for i in index.tolist()]
     window = choose_window(images[0].shape[:2], (reading.height, reading.width), framing or Framing())
@@ -86,17 +86,17 @@ def read_clip(sequence: RawSequence, frames: Sequence[int], reading: Reading, fr
 
 
 def scatter_tracks(points_world: np.ndarray, intrinsics: np.ndarray, reading: Reading) -> tuple[np.ndarray, np.ndarray]:
-    """Tracked points as maps over the anchor's pixels: a point belongs to the pixel in which it is seen there.
+    """Rasterise tracked points into maps over the anchor's pixels: a point belongs to the pixel that it projects to.
 
-    Of several points in one pixel the nearest is kept; it hides the others. (The release keeps whichever is written last.)
+    Of several points in one pixel the nearest is kept; it occludes the others. (The release keeps the last one written.)
 
     Args:
-        points_world: [time, points, 3] in the anchor's world, of points that are seen in the anchor unless they lie outside its
-            image or the range of depth; NaN where a point is unknown.
+        points_world: [time, points, 3] in the anchor's world, NaN where unknown. All points must be visible in the anchor, unless
+            they lie outside its image or the depth range.
         intrinsics: [3, 3] of the anchor.
-        reading: size of the map, and range of depth.
+        reading: size of the map, and depth range.
     Returns:
-        Points [time, height, width, 3] float32, 0 where unknown, and where they are known [time, height, width].
+        Points [time, height, width, 3] float32, 0 where unknown, and their validity [time, height, width] bool.
     """
     size = reading.height, reading.width
     z: np.ndarray = points_world[0, :, 2]
@@ -118,13 +118,13 @@ def scatter_tracks(points_world: np.ndarray, intrinsics: np.ndarray, reading: Re
 
 
 def follow_parts(depth: np.ndarray, label: np.ndarray, intrinsics: np.ndarray, moved: np.ndarray) -> np.ndarray:
-    """Every pixel of the anchor over time, by the motion of the rigid part that it shows.
+    """Track every pixel of the anchor by the rigid motion of the part that it shows.
 
     Args:
         depth: [height, width] of the anchor.
-        label: [height, width], which part.
+        label: [height, width], index of the part.
         intrinsics: [3, 3] of the anchor.
-        moved: [time, parts, 4, 4], from the anchor's time to each time, in the anchor's world.
+        moved: [time, parts, 4, 4], motion from the anchor's time to each time, in the anchor's world.
     Returns:
         [time, height, width, 3] float32.
     """
@@ -137,7 +137,7 @@ def follow_parts(depth: np.ndarray, label: np.ndarray, intrinsics: np.ndarray, m
 
 
 def _cameras(sequence: RawSequence, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """world_from_camera [time, 4, 4] in the anchor's world, and that world from the sequence's."""
+    """Cameras world_from_camera [time, 4, 4] in the anchor's world, and the transform anchor_from_world [4, 4]."""
     if sequence.world_from_camera is None:
         return np.tile(np.eye(4), (len(index), 1, 1)), np.eye(4)
     anchor_from_world = np.linalg.inv(sequence.world_from_camera[index[0]])
@@ -149,13 +149,13 @@ def _cameras(sequence: RawSequence, index: np.ndarray) -> tuple[np.ndarray, np.n
 def _read_depth(
     sequence: RawSequence, index: np.ndarray, window: Window, reading: Reading, labels: np.ndarray | None
 ) -> np.ndarray:
-    """[time, height, width] float32 at the clip's size."""
+    """Depth maps at the size of the clip: [time, height, width] float32, 0 where unknown."""
     assert sequence.read_depth is not None
     maps = []
     for t, frame in enumerate(index.tolist()):
         depth = sequence.read_depth(frame)
         label = None if labels is None else labels[t]
-        known = (depth > max(reading.nearest_m, 0.0)) & (depth < reading.farthest_m)  # not so for NaN
+        known = (depth > max(reading.nearest_m, 0.0)) & (depth < reading.farthest_m)  # false for NaN
         if label is not None and reading.foreground_only:
             known &= label > 0
         maps.append(resample_depth(np.where(known, depth, 0.0), window, label))
@@ -163,7 +163,7 @@ def _read_depth(
 
 
 def _read_points(sequence: RawSequence, index: np.ndarray) -> np.ndarray:
-    """Points [time, points, 3] in the sequence's world, those flagged as visible in the first of the frames; NaN where unknown."""
+    """Points [time, points, 3] in the sequence's world, only those visible in the first of the frames; NaN where unknown."""
     assert sequence.read_tracks is not None
     first, last = int(index.min()), int(index.max())
     step = gcd(*(int(i) - first for i in index)) or 1
@@ -174,6 +174,6 @@ def _read_points(sequence: RawSequence, index: np.ndarray) -> np.ndarray:
 
 
 def _part_motion(parts: RigidParts, index: np.ndarray, anchor_from_world: np.ndarray) -> np.ndarray:
-    """[time, parts, 4, 4] from the anchor's time to each time, in the anchor's world."""
+    """Motion [time, parts, 4, 4] of each part from the anchor's time to each time, in the anchor's world."""
     poses = parts.world_from_part[index]
     return anchor_from_world @ poses @ invert_rigid(poses[0]) @ np.linalg.inv(anchor_from_world)

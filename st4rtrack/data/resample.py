@@ -1,4 +1,4 @@
-"""A part of an image at another size, with its depth and its camera."""
+"""Crop and resize of an image with its depth, labels and intrinsics."""
 
 from dataclasses import dataclass
 
@@ -8,16 +8,16 @@ import numpy as np
 from st4rtrack.geometry.camera import scale_intrinsics
 
 SAME_SURFACE = 1.05
-"""Four neighbours whose depths differ by no more than this factor are taken for one surface."""
+"""Largest ratio of the depths of four neighbouring pixels on one surface."""
 
 
 @dataclass(frozen=True)
 class Framing:
-    """Which part of an image is taken, whatever its size.
+    """Crop of an image, independent of its size.
 
     Attributes:
-        share: of the largest part that has the wanted shape, in each direction; in (0, 1].
-        place: where it lies in what is left over, from the left and from the top; (0.5, 0.5) is the middle.
+        share: size relative to the largest crop of the target aspect ratio, in each direction; in (0, 1].
+        place: position within the remaining space, from the left and from the top; (0.5, 0.5) is centred.
     """
 
     share: float = 1.0
@@ -26,7 +26,7 @@ class Framing:
 
 @dataclass(frozen=True)
 class Window:
-    """A part of an image, whole pixels, that becomes an image of height x width."""
+    """Crop of an image in whole pixels, to be resized to height x width."""
 
     top: int
     left: int
@@ -36,26 +36,26 @@ class Window:
     width: int
 
     def intrinsics(self, intrinsics: np.ndarray) -> np.ndarray:
-        """[..., 3, 3] of the part at its new size."""
+        """Intrinsics [..., 3, 3] after cropping and resizing."""
         scale = (self.width / self.columns, self.height / self.rows)
         return scale_intrinsics(intrinsics, scale, (-scale[0] * self.left, -scale[1] * self.top))
 
     def cut(self, image: np.ndarray) -> np.ndarray:
-        """The part at its own size."""
+        """Crop the image without resizing."""
         return image[self.top : self.top + self.rows, self.left : self.left + self.columns]
 
 
 def choose_window(source: tuple[int, int], target: tuple[int, int], framing: Framing) -> Window:
-    """The part of an image of size `source` (height, width) that has the shape of `target`, up to a part of a pixel."""
+    """Choose the crop of an image of size `source` (height, width) with the aspect ratio of `target`, within a pixel."""
     height, width = source
-    pixels = min(height / target[0], width / target[1]) * framing.share  # of the source, per pixel of the target
+    pixels = min(height / target[0], width / target[1]) * framing.share  # source pixels per target pixel
     rows, columns = min(max(round(target[0] * pixels), 1), height), min(max(round(target[1] * pixels), 1), width)
     top, left = round((height - rows) * framing.place[1]), round((width - columns) * framing.place[0])
     return Window(top, left, rows, columns, *target)
 
 
 def resample_rgb(image: np.ndarray, window: Window) -> np.ndarray:
-    """[height, width, 3] uint8: means over areas where it gets smaller, bilinear where it gets larger."""
+    """Crop and resize to [height, width, 3] uint8: area averaging when shrinking, bilinear otherwise."""
     smaller = window.width < window.columns
     return cv2.resize(
         window.cut(image), (window.width, window.height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
@@ -63,17 +63,17 @@ def resample_rgb(image: np.ndarray, window: Window) -> np.ndarray:
 
 
 def resample_labels(labels: np.ndarray, window: Window) -> np.ndarray:
-    """[height, width], each from the pixel that holds the new pixel's centre."""
+    """Crop and resize labels to [height, width] by nearest neighbour."""
     rows, columns = _centres(window)
     return window.cut(labels)[np.floor(rows).astype(int)[:, None], np.floor(columns).astype(int)]
 
 
 def resample_depth(depth: np.ndarray, window: Window, labels: np.ndarray | None = None) -> np.ndarray:
-    """[height, width] float32 at the centres of the new pixels, 0 where it is unknown.
+    """Crop and resize depth to [height, width] float32 at the centres of the new pixels; 0 where unknown.
 
-    Within one surface 1 / z is interpolated, which is linear over the image of a plane: planes stay exact. At edges, of depth
-    or of `labels` [source height, source width], it is that of the pixel which holds the centre: nothing is made up between
-    two surfaces.
+    Within one surface, 1 / z is interpolated, which is linear over the image of a plane: planes stay exact. At edges of depth
+    or of `labels` [source height, source width], the nearest source pixel is taken, so that no depth is invented between two
+    surfaces.
     """
     depth = window.cut(depth).astype(np.float64)
     rows, columns = _centres(window)
@@ -92,14 +92,14 @@ def resample_depth(depth: np.ndarray, window: Window, labels: np.ndarray | None 
 
 
 def _centres(window: Window) -> tuple[np.ndarray, np.ndarray]:
-    """Rows [height] and columns [width] in the part, continuous, of the centres of the new pixels."""
+    """Centres of the new pixels as continuous rows [height] and columns [width] of the crop."""
     rows = (np.arange(window.height) + 0.5) * window.rows / window.height
     return rows, (np.arange(window.width) + 0.5) * window.columns / window.width
 
 
 def _neighbours(positions: np.ndarray, count: int) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """The two pixels beside each position, and the weight of the second; before the first centre and behind the last the line
-    through two centres goes on.
+    """Two neighbouring pixels of each position, and the weight of the second.
+    Extrapolates linearly beyond the first and the last pixel centre.
     """
     first = np.clip(np.floor(positions - 0.5), 0, max(count - 2, 0)).astype(int)
     return (first, np.minimum(first + 1, count - 1)), positions - 0.5 - first

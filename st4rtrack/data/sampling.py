@@ -1,4 +1,4 @@
-"""Which clips a data set is trained on: starts, strides, epochs and the curriculum of strides, all functions of a number."""
+"""Deterministic sampling of training clips: starts, strides, epochs and stride curriculum by clip index."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,33 +13,33 @@ from st4rtrack.data.read_clip import Reading, read_clip
 from st4rtrack.types import UserError
 
 FIRST_EPOCHS = 5
-"""Epochs of the curriculum that use the smallest stride only."""
+"""Epochs at the start of the curriculum that use only the smallest stride."""
 
 
 class ClipDataset(Protocol):
-    """A raw data set whose sequences know their lengths without being opened."""
+    """Raw data set that knows the length of its sequences without opening them."""
 
     def length(self, name: str) -> int:
-        """Frames of a sequence."""
+        """Number of frames of a sequence."""
         ...
 
     def open(self, name: str) -> RawSequence:
-        """A sequence."""
+        """Open a sequence."""
         ...
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """What is drawn from a data set.
+    """Clip sampling of one data set.
 
     Attributes:
-        frames: per clip; two are pairs.
-        strides: between the frames of a clip, in frames of the video, increasing.
-        clip_step: between the starts of clips, in frames of the video.
-        samples_per_epoch: clips.
-        epochs: of the whole training, which the curriculum is stretched over.
+        frames: frames per clip; two make a pair.
+        strides: strides between the frames of a clip, in video frames, increasing.
+        clip_step: step between the starts of clips, in video frames.
+        samples_per_epoch: clips per epoch.
+        epochs: length of the training, over which the curriculum is spread.
         curriculum: whether large strides come later, by `stride_weights`.
-        seed: of what is drawn.
+        seed: random seed.
     """
 
     frames: int = 24
@@ -54,28 +54,28 @@ class Sampling:
         counts = (self.frames - 1, self.clip_step, self.samples_per_epoch, self.epochs, *self.strides)
         if min(counts) < 1 or list(self.strides) != sorted(set(self.strides)) or not self.strides:
             raise UserError(
-                "clips need two frames or more, strides that increase from at least 1, and a step, samples and epochs of at "
-                f"least 1; they are {self}"
+                "sampling needs two or more frames, increasing strides >= 1, and clip_step, samples_per_epoch and epochs "
+                f">= 1; got {self}"
             )
 
 
 def clip_starts(length: int, frames: int, stride: int, clip_step: int) -> range:
-    """First frames of the clips of a video of `length` frames, as released: 0, clip_step, ... while start + frames * stride
-    <= length.
+    """First frames of the clips of a video of `length` frames, as released.
+    These are 0, clip_step, ... while start + frames * stride <= length.
     """
     return range(0, length - frames * stride + 1, clip_step)
 
 
 def stride_weights(epoch: int, epochs: int, count: int) -> np.ndarray:
-    """Probabilities [count] of strides, from the smallest to the largest, as released for training on pairs.
+    """Sampling probabilities [count] of strides, smallest first, as released for training on pairs.
 
-    The i-th has the weight b e / E + (1 - b) (1 - e / E) with b = i / (count - 1), from small strides at first to large ones at
-    last; during the first `FIRST_EPOCHS` epochs only the smallest is used.
+    Stride i has the weight b e / E + (1 - b) (1 - e / E) with b = i / (count - 1): small strides first, large strides last.
+    The first `FIRST_EPOCHS` epochs use only the smallest stride.
 
     Args:
         epoch: e, from 0.
         epochs: E.
-        count: of strides, at least 1.
+        count: number of strides, at least 1.
     """
     if epoch < FIRST_EPOCHS or count == 1:
         return np.eye(count)[0]
@@ -87,15 +87,15 @@ def stride_weights(epoch: int, epochs: int, count: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class SequenceClips:
-    """Clips of raw sequences, a `ClipSource`. Number k is the k modulo `samples_per_epoch`-th of its epoch.
+    """Training clips of raw sequences (a `ClipSource`), indexed over all epochs.
 
-    In an epoch no clip comes twice before all have come once (without the curriculum, which draws strides by weight).
+    Clip k is number k modulo `samples_per_epoch` of its epoch. An epoch uses all clips before one repeats (without curriculum).
 
     Args:
-        dataset: to read from.
-        names: of the sequences to use; those too short for any clip are passed over.
-        sampling, reading, augmentation: what is drawn, how it is read, how it is varied.
-        label: of the data set, for messages.
+        dataset: data set to read from.
+        names: sequences to use; those too short for any clip are skipped.
+        sampling, reading, augmentation: how clips are drawn, read and augmented.
+        label: name of the data set, for messages.
     Raises:
         UserError: no sequence is long enough, or one is incomplete.
     """
@@ -125,14 +125,14 @@ class SequenceClips:
             )
 
     def __len__(self) -> int:
-        """How many different clips there are, without augmentation."""
+        """Number of different clips, without augmentation."""
         return sum(map(len, self.by_stride))
 
     def clip(self, index: int) -> Clip:
-        """Clip `index` >= 0.
+        """Return clip `index` >= 0.
 
         Raises:
-            UserError: a file is absent or damaged; it is named.
+            UserError: a file is missing or damaged; the message names it.
         """
         epoch, k = divmod(index, self.sampling.samples_per_epoch)
         stride, row = self._draw(epoch)[k]
@@ -145,7 +145,7 @@ class SequenceClips:
         return augment_clip(clip, self.augmentation, rng)
 
     def _draw(self, epoch: int) -> np.ndarray:
-        """[samples_per_epoch, 2]: which stride, and which of its clips."""
+        """Draw the clips of an epoch: [samples_per_epoch, 2], index of the stride and of the clip at that stride."""
         rng = np.random.default_rng((self.sampling.seed, 0, epoch))
         counts = np.array([len(clips) for clips in self.by_stride])
         wanted = self.sampling.samples_per_epoch

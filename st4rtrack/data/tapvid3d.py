@@ -1,4 +1,4 @@
-"""TAPVid-3D, raw: one `.npz` per sequence with JPEG images, tracks in the camera frame of each frame, and one pinhole camera."""
+"""TAPVid-3D reader: one `.npz` per sequence with JPEG images, per-frame camera-space tracks and a pinhole camera."""
 
 from collections.abc import Callable
 from functools import cache
@@ -17,10 +17,10 @@ class Tapvid3d:
     """One source of TAPVid-3D (adt, pstudio, drivetrack).
 
     Args:
-        root: the folder that holds the source's folder, or the folder with its files.
-        source: its name.
+        root: folder that holds the source's folder, or the folder with its files.
+        source: name of the source.
     Raises:
-        UserError: there is no such folder, or it holds no `.npz`.
+        UserError: the folder does not exist, or holds no `.npz`.
     """
 
     def __init__(self, root: str | Path, source: str) -> None:
@@ -28,20 +28,20 @@ class Tapvid3d:
         self.folder = root / source if (root / source).is_dir() else root
         self.names = sorted(path.stem for path in self.folder.glob("*.npz") if not path.name.startswith("."))
         if not self.names:
-            raise UserError(f"{self.folder} holds no .npz file of TAPVid-3D; name the folder with the sequences of {source}")
+            raise UserError(f"{self.folder} holds no .npz file of TAPVid-3D; pass the folder with the sequences of {source}")
 
     def open(self, name: str) -> RawSequence:
-        """A sequence; its images are held once one of them has been read.
+        """Open a sequence; its images stay in memory once one of them has been read.
 
         Raises:
-            UserError: the file is damaged, or holds the annotations without the images.
+            UserError: the file is damaged, or holds annotations without images.
         """
         path = self.folder / f"{name}.npz"
         keys = npz_keys(path)
         if "images_jpeg_bytes" not in keys:
             raise UserError(
-                f"{path} has annotations but no images (images_jpeg_bytes), as TAPVid-3D distributes some of its sources; "
-                "add the images with its own tools, or take the file out of the folder"
+                f"{path} has annotations but no images (images_jpeg_bytes), as distributed by TAPVid-3D for some of its sources; "
+                "add the images with the TAPVid-3D tools, or remove the file from the folder"
             )
         length, points = _require_tracks(path)
         small = read_npz(path, "fx_fy_cx_cy", *(key for key in ("extrinsics_w2c",) if key in keys))
@@ -63,18 +63,18 @@ class Tapvid3d:
 
 
 def _require_tracks(path: Path) -> tuple[int, int]:
-    """Number of frames and of points."""
+    """Check the shapes of the tracks; returns the number of frames and of points."""
     tracks, visibility = npz_shape(path, "tracks_XYZ"), npz_shape(path, "visibility")
     if len(tracks) != 3 or tracks != (*visibility, 3):
         raise UserError(
-            f"{path}: tracks_XYZ must be [time, points, 3] and visibility [time, points], they are {list(tracks)} and {list(visibility)}"
+            f"{path}: tracks_XYZ must be [time, points, 3], visibility [time, points], got {list(tracks)} and {list(visibility)}"
         )
     return tracks[0], tracks[1]
 
 
 def _intrinsics(fx_fy_cx_cy: np.ndarray, path: Path) -> np.ndarray:
     if fx_fy_cx_cy.shape != (4,):
-        raise UserError(f"{path}: fx_fy_cx_cy must be four numbers, it is {list(fx_fy_cx_cy.shape)}")
+        raise UserError(f"{path}: fx_fy_cx_cy must be four numbers, got shape {list(fx_fy_cx_cy.shape)}")
     fx, fy, cx, cy = fx_fy_cx_cy
     return require_intrinsics(np.array([[[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]]), str(path))[0]
 

@@ -1,6 +1,6 @@
-"""The data of a training run from a plain description: which data sets lie where, and how much of each.
+"""Training data from a configuration: which data sets, in which folders, and how many samples of each.
 
-`published_data` describes the mixtures of the paper and of the released scripts; `open_training_source` opens a description.
+`published_data` returns the mixtures of the paper and of the released scripts; `open_training_source` opens a configuration.
 """
 
 from dataclasses import dataclass, field, replace
@@ -26,18 +26,18 @@ Published = Literal["paper", "seq", "pair"]
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """One data set of a mixture.
+    """Configuration of one data set of a mixture.
 
     Attributes:
-        name: which data set.
-        root: the folder that holds its split (Kubric: its sequences).
+        name: name of the data set.
+        root: folder that holds its split (Kubric: its sequences).
         strides, clip_step: see `Sampling`.
-        weight: share of samples, relative to `TrainingData.samples_per_epoch`.
-        split: folder of the split; Kubric has none.
-        farthest_m: depth from here on counts as unknown.
+        weight: samples per epoch, relative to `TrainingData.samples_per_epoch`.
+        split: folder of the split; not used for Kubric.
+        farthest_m: depth from this value on counts as unknown.
         foreground_only: see `Reading`; Kubric only.
-        crop: a random place for the part of the image that is taken, whatever the augmentation says.
-        skip_fog: leave out the foggy sequences; Point Odyssey only.
+        crop: crop at a random position, whatever the augmentation says.
+        skip_fog: leave out sequences with fog; Point Odyssey only.
     """
 
     name: DatasetName
@@ -54,17 +54,17 @@ class SourceConfig:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """A mixture of data sets.
+    """Configuration of a mixture of data sets.
 
     Attributes:
         sources: the data sets.
-        frames: per clip; two are pairs.
-        height, width: of the clips in pixels.
-        samples_per_epoch: clips of a source whose weight is 1.
-        epochs: of the training, which the curriculum is stretched over.
+        frames: frames per clip; two make a pair.
+        height, width: size of the clips in pixels.
+        samples_per_epoch: clips per epoch of a source of weight 1.
+        epochs: length of the training, over which the curriculum is spread.
         curriculum: whether large strides come later.
-        augmentation: of all sources.
-        seed: of what is drawn.
+        augmentation: augmentation of all sources.
+        seed: random seed.
     """
 
     sources: tuple[SourceConfig, ...]
@@ -100,14 +100,14 @@ def published_data(
     kubric: str | Path | None = None,
     seed: int = 0,
 ) -> TrainingData:
-    """The mixture of the paper, or of one of the two released training scripts; data sets without a folder are left out.
+    """Data mixture of the paper or of a released training script; data sets without a folder are left out.
 
     Args:
         published: "paper" (Sec. 4: 24 frames, strides 1 to 6, 600 clips of each set, 50 epochs), "seq" or "pair" (the scripts).
-        point_odyssey, dynamic_replica, kubric: the folders into which they were unpacked.
-        seed: of what is drawn.
+        point_odyssey, dynamic_replica, kubric: folders into which the data sets were unpacked.
+        seed: random seed.
     Raises:
-        UserError: no folder is given.
+        UserError: no folder was passed.
     """
     roots: dict[DatasetName, str | Path | None] = {
         "point_odyssey": point_odyssey,
@@ -121,18 +121,18 @@ def published_data(
 
 
 def open_training_source(data: TrainingData) -> ClipSource:
-    """Clips of a mixture by number; it can be sent to other processes, and reads files only when it is asked for a clip.
+    """Open a mixture as a source of clips; it can be pickled, and reads files only when a clip is requested.
 
     Raises:
-        UserError: a folder is absent or holds nothing that can be used; it is named.
+        UserError: a folder is missing or holds nothing usable; the message names it.
     """
     if not data.sources:
-        raise UserError("training data needs at least one data set")
+        raise UserError("training data needs at least one data set; add a source")
     sources, counts = [], []
     for k, config in enumerate(data.sources):
         count = round(config.weight * data.samples_per_epoch)
         if count < 1:
-            raise UserError(f"training data: {config.name} has weight {config.weight} and so no samples; leave it out instead")
+            raise UserError(f"training data: {config.name} has weight {config.weight}, which gives no samples; leave it out")
         seed = int(np.random.SeedSequence((data.seed, k)).generate_state(1)[0])
         dataset, names = _open_dataset(config)
         sources.append(
@@ -152,15 +152,15 @@ def open_training_source(data: TrainingData) -> ClipSource:
 def _published_source(published: Published, name: DatasetName, root: Path) -> SourceConfig:
     source = SourceConfig(name, root, _STRIDES[published][name])
     if name == "kubric":
-        # Square images, of which the release takes a wide part at a random height; and foreground only.
+        # Kubric images are square; the release crops a wide region at a random height, and trains on the foreground only.
         return replace(source, clip_step=8 if published == "pair" else 1, foreground_only=True, crop=True)
     if name == "point_odyssey":
-        return replace(source, farthest_m=point_odyssey.FARTHEST_M * (1 - 1e-5))  # the last value of 16 bits is no measurement
+        return replace(source, farthest_m=point_odyssey.FARTHEST_M * (1 - 1e-5))  # the largest 16-bit value is not a measurement
     return source
 
 
 def _open_dataset(config: SourceConfig) -> tuple[ClipDataset, list[str]]:
-    """A data set, and the names of those of its sequences that are trained on."""
+    """Open a data set; also returns the names of its training sequences."""
     if config.name == "point_odyssey":
         dataset = PointOdyssey(config.root, config.split)
         return dataset, point_odyssey.training_names(dataset, skip_fog=config.skip_fog)
@@ -170,21 +170,21 @@ def _open_dataset(config: SourceConfig) -> tuple[ClipDataset, list[str]]:
     if config.name == "kubric":
         dataset = Kubric(config.root)
         return dataset, kubric.training_names(dataset)
-    raise UserError(f"training data {config.name!r} is not known; choose point_odyssey, dynamic_replica or kubric")
+    raise UserError(f"training data {config.name!r} is unknown; choose point_odyssey, dynamic_replica or kubric")
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """A `ClipSource` of others, of each as many clips per epoch as is given, in an order that is shuffled anew in every epoch.
+    """Mixture of clip sources (itself a `ClipSource`), reshuffled every epoch.
 
-    Each source is asked for its own numbers 0, 1, 2, ... over the epochs, none twice.
+    An epoch has a fixed number of clips of each source. A source is read at indices 0, 1, 2, ... over the epochs, none twice.
 
     Args:
-        sources: the others.
-        samples_per_epoch: of each.
-        seed: of the order.
+        sources: clip sources.
+        samples_per_epoch: clips per epoch of each source.
+        seed: seed of the order.
     Raises:
-        UserError: counts and sources do not match, or a count is negative, or all are 0.
+        UserError: the numbers of counts and sources differ, a count is negative, or all are 0.
     """
 
     sources: tuple[ClipSource, ...]
@@ -199,19 +199,19 @@ class Mixture:
             )
         object.__setattr__(self, "total", sum(self.samples_per_epoch))
         if not self.total:
-            raise UserError("a mixture needs a source with samples; all its weights are 0")
+            raise UserError("a mixture needs a source with samples; all counts are 0")
 
     def clip(self, index: int) -> Clip:
-        """Clip `index` >= 0.
+        """Return clip `index` >= 0.
 
         Raises:
-            UserError: what its source raises.
+            UserError: raised by the source.
         """
         source, number = self.locate(index)
         return self.sources[source].clip(number)
 
     def locate(self, index: int) -> tuple[int, int]:
-        """Which source clip `index` comes from, and its number there."""
+        """Source of clip `index`, and the index of the clip in that source."""
         epoch, k = divmod(index, self.total)
         k = int(np.random.default_rng((self.seed, epoch)).permutation(self.total)[k])
         ends = np.cumsum(self.samples_per_epoch)

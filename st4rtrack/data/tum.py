@@ -1,6 +1,6 @@
-"""TUM RGB-D, raw: `{sequence}/` with `rgb.txt`, `depth.txt`, `groundtruth.txt` and the images that they name.
+"""TUM RGB-D reader: `{sequence}/` with `rgb.txt`, `depth.txt`, `groundtruth.txt` and the images that they list.
 
-Colour, depth and motion capture have clocks of their own; a frame is a colour image that has both of the others near in time.
+Colour, depth and motion capture have separate clocks; a frame is a colour image with a depth image and a pose near it in time.
 """
 
 from pathlib import Path
@@ -16,16 +16,16 @@ from st4rtrack.types import UserError
 LARGEST_GAP_S = 0.02
 DEPTH_PER_M = 5000.0
 INTRINSICS = np.array([[525.0, 0.0, 319.5], [0.0, 525.0, 239.5], [0.0, 0.0, 1.0]])
-"""The generic value for all three sensors, first pixel's centre at 0; not the calibration of freiburg3. WorldTrack uses it."""
+"""Generic intrinsics for all three sensors, centre of the first pixel at 0; not the freiburg3 calibration. Used by WorldTrack."""
 
 
 class TumRgbd:
-    """A folder of sequences of TUM RGB-D.
+    """Folder of TUM RGB-D sequences.
 
     Args:
-        root: the folder that holds the folders of the sequences.
+        root: folder that holds the sequence folders.
     Raises:
-        UserError: there is no such folder, or it is empty.
+        UserError: the folder does not exist, or is empty.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -33,10 +33,10 @@ class TumRgbd:
         self.names = sub_folders(self.folder)
 
     def open(self, name: str) -> RawSequence:
-        """The frames that have a camera and depth less than 0.02 s away, in the order of time.
+        """Open a sequence: the frames with a camera and depth less than 0.02 s away, in order of time.
 
         Raises:
-            UserError: a file is absent or damaged; it is named.
+            UserError: a file is missing or damaged; the message names it.
         """
         folder = self.folder / name
         rgb_s, rgb_paths = _read_files(folder / "rgb.txt")
@@ -48,7 +48,7 @@ class TumRgbd:
         frames = np.flatnonzero((depth_gap_s < LARGEST_GAP_S) & (camera_gap_s < LARGEST_GAP_S))
         if not len(frames):
             raise UserError(
-                f"{folder}: no image of rgb.txt has depth and a camera within {LARGEST_GAP_S} s; are the files of one sequence?"
+                f"{folder}: no image of rgb.txt has depth and a camera within {LARGEST_GAP_S} s; use files of one sequence"
             )
 
         def read_depth(index: int) -> np.ndarray:
@@ -65,20 +65,20 @@ class TumRgbd:
 
 
 def _read_files(path: Path) -> tuple[np.ndarray, list[str]]:
-    """Times in seconds, increasing, and the files that a list names."""
+    """Times in seconds, increasing, and the files of a list."""
     rows = sorted(_read_table(path, 2), key=lambda row: float(row[0]))
     return np.array([float(row[0]) for row in rows]), [row[1] for row in rows]
 
 
 def _read_table(path: Path, columns: int) -> list[list[str]]:
-    """Words of a text table: a time, then numbers or a file name; lines with # are comments."""
+    """Words of a text table: a time, then numbers or a file name; lines starting with # are comments."""
     rows = []
     for number, line in enumerate(read_bytes(path).decode("utf-8", "replace").splitlines(), start=1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
         if len(words) != columns or not all(_is_number(word) for word in (words if columns > 2 else words[:1])):
-            raise UserError(f"{path} line {number} is not a time and {columns - 1} further columns; fetch the file again")
+            raise UserError(f"{path} line {number} must be a time and {columns - 1} more columns; fetch the file again")
         rows.append(words)
     if not rows:
         raise UserError(f"{path} lists nothing; fetch the file again")

@@ -182,8 +182,8 @@ def test_framings_lie_in_their_range(seed: int) -> None:
 
 
 def test_what_is_wrong_is_named() -> None:
-    with pytest.raises(UserError, match=r"focal is a factor of at least 1, it is 0\.5"):
+    with pytest.raises(UserError, match=r"focal must be at least 1, got 0\.5"):
         Augmentation(focal=0.5)
     for name in ("colour", "mirror", "reverse", "random_anchor"):
-        with pytest.raises(UserError, match=rf"{name} lies between 0 and 1, it is 1\.5"):
+        with pytest.raises(UserError, match=rf"{name} must be in 0..1, got 1\.5"):
             Augmentation(**{name: 1.5})

@@ -50,5 +50,5 @@ def test_what_is_wrong_is_named() -> None:
         Mixture((Source("a"),), (1, 2))
     with pytest.raises(UserError, match=r"got \[-1\]"):
         mixture([-1])
-    with pytest.raises(UserError, match="all its weights are 0"):
+    with pytest.raises(UserError, match="all counts are 0"):
         mixture([0, 0])

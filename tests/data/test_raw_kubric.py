@@ -107,23 +107,23 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has 4x4 pixels, metadata.json says 64x36"):
         sequence.read_depth(3)
     assert cv2.imwrite(str(folder / "depth_00004.tiff"), np.ones((HEIGHT, WIDTH), np.uint8))
-    with pytest.raises(UserError, match="must be a grey image of floating-point numbers"):
+    with pytest.raises(UserError, match="must be a floating-point grey image"):
         sequence.read_depth(4)
     (folder / "segmentation_00001.png").write_bytes(palette_png(np.full((HEIGHT, WIDTH), 99, np.uint8)))
     with pytest.raises(UserError, match="has the label 99"):
         sequence.parts.read_index(1)
     assert cv2.imwrite(str(folder / "segmentation_00002.png"), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
-    with pytest.raises(UserError, match="must be an image of numbers of 8 bits"):
+    with pytest.raises(UserError, match="must be an 8-bit label image"):
         sequence.parts.read_index(2)
 
     edit(folder, "camera", "quaternions", value=[[0, 0, 0, 0]] * FRAMES)
     with pytest.raises(UserError, match="is not a unit quaternion"):
         dataset.open("a")
     edit(folder, "camera", "quaternions", value=[[1, 0, 0, 0]] * (FRAMES - 1))
-    with pytest.raises(UserError, match=r"they are \[8, 3\] and \[7, 4\]"):
+    with pytest.raises(UserError, match=r"got \[8, 3\] and \[7, 4\]"):
         dataset.open("a")
     edit(folder, "camera", "focal_length", value=None)
-    with pytest.raises(UserError, match=r"not described as expected \(KeyError\('focal_length'\)\)"):
+    with pytest.raises(UserError, match=r"unexpected description of the scene \(KeyError\('focal_length'\)\)"):
         dataset.open("a")
     (folder / "metadata.json").write_text("{")
     with pytest.raises(UserError, match="is not JSON"):

@@ -66,7 +66,7 @@ def _fewer_rows(arrays: dict[str, np.ndarray]) -> None:
         (_scale_cameras, "camera of frame 3 is not a rotation"),
         (_fewer_cameras, "fewer frames than the 9 images"),
         (_no_focal, "positive focal"),
-        (_other_visibility, "does not fit trajs_3d"),
+        (_other_visibility, "does not match trajs_3d"),
         (_fewer_rows, "'trajs_3d'"),
         (lambda arrays: arrays.pop("extrinsics"), "'extrinsics'"),
     ],
@@ -88,5 +88,5 @@ def test_depth_of_another_kind_is_refused(tmp_path: Path) -> None:
     (folder / "depths" / "depth_00001.png").write_bytes((folder / "rgbs" / "rgb_00001.jpg").read_bytes())
     read_depth = PointOdyssey(tmp_path).open("gym").read_depth
     assert read_depth is not None
-    with pytest.raises(UserError, match=r"depth_00001\.png must be a grey image of 16 bits"):
+    with pytest.raises(UserError, match=r"depth_00001\.png must be a 16-bit grey image"):
         read_depth(1)

@@ -239,7 +239,7 @@ def test_a_camera_that_is_not_given_stays(tmp_path: Path) -> None:
 def test_what_cannot_be_trained_on() -> None:
     world = plane_world()
     bare = RawSequence("bare", np.tile(world.intrinsics, (6, 1, 1)), None, world.rgb, world.depth)
-    with pytest.raises(UserError, match="bare has no depth or no tracks, and cannot be trained on"):
+    with pytest.raises(UserError, match="bare has no depth or no tracks, which training needs"):
         read_clip(bare, [0, 1], FULL)
 
 

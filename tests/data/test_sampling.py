@@ -136,5 +136,5 @@ def test_what_is_wrong_is_named() -> None:
         {"clip_step": 0},
         {"samples_per_epoch": 0},
     ):
-        with pytest.raises(UserError, match="clips need two frames or more"):
+        with pytest.raises(UserError, match="sampling needs two or more frames"):
             Sampling(**wrong)

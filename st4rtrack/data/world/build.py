@@ -1,4 +1,4 @@
-"""Simple meshes made by formula: boxes, walls with openings, grounds, pictures."""
+"""Procedural meshes: boxes, walls with openings, grounds, spheres, and billboards for distant trees."""
 
 import numpy as np
 
@@ -8,14 +8,14 @@ _QUAD = np.array([[0, 1, 2], [0, 2, 3]])
 
 
 def quads(corners: np.ndarray, uv: np.ndarray, material: np.ndarray, materials: Materials) -> Mesh:
-    """Quadrilaterals [Q, 4, 3] with texture coordinates [Q, 4, 2] and materials [Q]."""
+    """Mesh of quadrilaterals [Q, 4, 3] with texture coordinates [Q, 4, 2] and materials [Q]."""
     count = len(corners)
     faces = (_QUAD[None] + 4 * np.arange(count)[:, None, None]).reshape(-1, 3)
     return build_mesh(corners.reshape(-1, 3), faces, uv.reshape(-1, 2)[faces], np.repeat(material, 2), materials)
 
 
 def box(size: np.ndarray, materials: Materials, tile_m: float = 1.0) -> Mesh:
-    """A box of size [3] (width, height, depth) that stands at y = 0; textures repeat every `tile_m`."""
+    """Box of size [3] (width, height, depth) standing at y = 0; textures repeat every `tile_m`."""
     w, h, d = (float(x) for x in size)
     x, z = w / 2, d / 2
     sides = [
@@ -34,14 +34,14 @@ def box(size: np.ndarray, materials: Materials, tile_m: float = 1.0) -> Mesh:
 def rectangle(
     start: np.ndarray, across: np.ndarray, up: np.ndarray, materials: Materials, tiles: tuple[float, float] = (1, 1)
 ) -> Mesh:
-    """A flat rectangle from a corner along two edges [3]; the texture repeats `tiles` times."""
+    """Flat rectangle from a corner along two edges [3]; the texture repeats `tiles` times."""
     corners = np.array([start, start + across, start + across + up, start + up])[None]
     uv = np.array([(0, 0), (tiles[0], 0), tiles, (0, tiles[1])], float)[None]
     return quads(corners, uv, np.zeros(1, int), materials)
 
 
 def cards(width: float, height: float, materials: Materials, count: int = 3) -> Mesh:
-    """Upright rectangles that cross in the middle, for trees far away."""
+    """Crossed upright rectangles (billboards) for distant trees."""
     corners = []
     for k in range(count):
         x, z = width / 2 * np.cos(np.pi * k / count), width / 2 * np.sin(np.pi * k / count)
@@ -54,15 +54,15 @@ def wall(
     start: np.ndarray, end: np.ndarray, height: float, materials: Materials, tile_m: float,
     openings: list[tuple[float, float, float, float]] | None = None, thickness: float = 0.2,
 ) -> Mesh:  # fmt: skip
-    """A wall between two points [2] (x, z) with rectangular openings.
+    """Wall between two points [2] (x, z) with rectangular openings.
 
     Args:
-        start, end: on the ground.
+        start, end: ends of the wall on the ground.
         height: metres.
-        materials: one material.
+        materials: a single material.
         tile_m: width of the texture.
-        openings: from, to along the wall, sill, top above the ground; metres, without overlap.
-        thickness: of the reveals of openings, towards the left of the way from start to end.
+        openings: start and end along the wall, sill and top above the ground; metres, without overlap.
+        thickness: depth of the reveals of openings, to the left when looking from start to end.
     """
     along = np.array([end[0] - start[0], 0, end[1] - start[1]], float)
     length = float(np.linalg.norm(along))
@@ -96,7 +96,7 @@ def wall(
 
 
 def ground(half: float, heights: np.ndarray, materials: Materials, tile_m: float) -> Mesh:
-    """A square of ground around the origin with given heights [n, n] (rows along z), metres above y = 0."""
+    """Square of ground around the origin with heights [n, n] (rows along z), metres above y = 0."""
     n = len(heights)
     axis = np.linspace(-half, half, n)
     x, z = np.meshgrid(axis, axis)
@@ -107,7 +107,7 @@ def ground(half: float, heights: np.ndarray, materials: Materials, tile_m: float
 
 
 def ball(radius: float, colour: np.ndarray, rings: int = 8) -> Mesh:
-    """A sphere around the origin."""
+    """Sphere around the origin."""
     theta = np.linspace(0, np.pi, rings + 1)
     phi = np.linspace(0, 2 * np.pi, 2 * rings + 1)[:-1]
     t, p = np.meshgrid(theta, phi, indexing="ij")

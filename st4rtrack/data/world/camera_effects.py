@@ -1,4 +1,4 @@
-"""From linear colour to the pictures of a cheap camera: exposure, tone, defocus, motion blur, noise, compression, resizing."""
+"""Image pipeline of a cheap camera: exposure, tone, defocus, motion blur, noise, compression, resizing."""
 
 import io
 from collections.abc import Sequence
@@ -11,20 +11,20 @@ import numpy as np
 
 @dataclass(frozen=True)
 class CameraEffects:
-    """One camera and its settings over a clip.
+    """Camera effects and their settings over a clip.
 
     Attributes:
-        exposure: factor on the automatic one; drift: its change per second (logarithm).
-        lag: share of the first frame's automatic exposure that later frames keep.
-        balance: [3] factor per colour.
-        gamma, contrast: of the tone curve.
-        saturation: 1 leaves colours.
-        blur_px: deviation of defocus in a picture 256 pixels wide.
-        shutter: share of the time between frames for which it is open (motion blur).
-        noise: deviation at full brightness, of display values.
-        vignette: darkening of the corners.
-        resize: pictures are made smaller by this factor and enlarged again; 1 leaves them.
-        jpeg: quality, 0 for none; h264: rate factor, 0 for none (clips only).
+        exposure: factor on the automatic exposure; drift: change of its logarithm per second.
+        lag: weight of the first frame's automatic exposure in later frames.
+        balance: [3] gain per colour channel.
+        gamma, contrast: parameters of the tone curve.
+        saturation: factor; 1 leaves colours unchanged.
+        blur_px: standard deviation of defocus in an image 256 pixels wide.
+        shutter: open time as a share of the time between frames (motion blur).
+        noise: standard deviation at full brightness, of display values.
+        vignette: strength of the darkening of the corners.
+        resize: factor by which images are shrunk and enlarged again; 1 for none.
+        jpeg: quality, 0 for none; h264: constant rate factor, 0 for none (clips only).
     """
 
     exposure: float = 1.0
@@ -44,7 +44,7 @@ class CameraEffects:
 
 
 def draw_effects(rng: np.random.Generator) -> CameraEffects:
-    """Settings of a random camera."""
+    """Draw the settings of a random camera."""
     return CameraEffects(
         exposure=float(np.exp(rng.normal(-0.1, 0.22))),
         drift=float(rng.normal(0, 0.08)) if rng.random() < 0.4 else 0.0,
@@ -64,7 +64,7 @@ def draw_effects(rng: np.random.Generator) -> CameraEffects:
 
 
 def automatic_exposure(colour: np.ndarray) -> float:
-    """Factor that brings a picture [H, W, 3] to a usual brightness; bright parts count by half."""
+    """Exposure factor that brings an image [H, W, 3] to normal brightness; the bright parts have half of the weight."""
     light = colour.mean(-1)
     middle = float(np.exp(np.log(np.maximum(light[::2, ::2], 1e-4)).mean()))
     bright = float(np.quantile(light[::2, ::2], 0.9))
@@ -79,14 +79,14 @@ def develop(
     flow_px: np.ndarray | None,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Linear colour [H, W, 3] to a picture [H, W, 3] uint8.
+    """Convert linear colour [H, W, 3] to an image [H, W, 3] uint8.
 
     Args:
-        colour: radiance.
-        effects: the camera.
-        exposure: automatic exposure of this frame.
-        time_s: since the start of the clip.
-        flow_px: [H, W, 2] motion of every pixel until the next frame, or None for no motion blur.
+        colour: linear radiance.
+        effects: camera effects.
+        exposure: automatic exposure of the frame.
+        time_s: time since the start of the clip.
+        flow_px: [H, W, 2] motion of every pixel to the next frame, or None for no motion blur.
         rng: draws the noise.
     """
     height, width = colour.shape[:2]
@@ -121,13 +121,13 @@ def _compressed(picture: np.ndarray, effects: CameraEffects) -> np.ndarray:
     if effects.jpeg:
         data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, effects.jpeg])[1]
         decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
-        assert decoded is not None, "what was encoded can be read"
+        assert decoded is not None, "decoding of an image encoded here"
         picture = np.ascontiguousarray(decoded[..., ::-1])
     return picture
 
 
 def _motion_blur(image: np.ndarray, flow_px: np.ndarray, taps: int = 7) -> np.ndarray:
-    """Mean along the motion of every pixel while the shutter is open; fast neighbours smear over slow ones."""
+    """Average along the motion of every pixel while the shutter is open; fast neighbours smear over slow ones."""
     spread = cv2.blur(flow_px, (9, 9))
     length, blurred = np.linalg.norm(flow_px, axis=-1, keepdims=True), np.linalg.norm(spread, axis=-1, keepdims=True)
     flow = np.where(blurred > length, spread, flow_px)
@@ -145,9 +145,9 @@ def _motion_blur(image: np.ndarray, flow_px: np.ndarray, taps: int = 7) -> np.nd
 
 
 def through_h264(pictures: Sequence[np.ndarray], rate_factor: int) -> list[np.ndarray]:
-    """Pictures of even size, encoded as a video in memory and decoded."""
+    """Encode images of even size as H.264 video in memory and decode them."""
     height, width = pictures[0].shape[:2]
-    # Weighted prediction and the macroblock tree gave different bits for the same pictures from call to call.
+    # Weighted prediction and the macroblock tree are off: with them, repeated calls gave different bits for the same images.
     options = {"crf": str(rate_factor), "preset": "veryfast", "threads": "1", "x264-params": "mbtree=0:weightp=0"}
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:

@@ -1,4 +1,4 @@
-"""Cameras as people hold them: where they stand, what they look at, how they move."""
+"""Camera trajectories of the rendered world: position, target and motion."""
 
 from dataclasses import dataclass
 
@@ -17,14 +17,14 @@ TRIES, GOOD = 12, 0.75
 
 @dataclass(frozen=True)
 class CameraPath:
-    """A camera over time.
+    """Camera trajectory.
 
     Attributes:
         kind: one of `KINDS`.
-        eye, target: [3] at the start; travel, pan: [3] metres per second of each.
-        orbit: radians per second about the target.
-        focal: over the long side; zoom: its growth per second (a factor's logarithm).
-        shake: [2, 3] amplitude of eye and target in metres; rate, phase: [2, 3] of it.
+        eye, target: [3] at the start; travel, pan: [3] velocities of the two in metres per second.
+        orbit: rotation about the target in radians per second.
+        focal: focal length over the long side; zoom: change of its logarithm per second.
+        shake: [2, 3] amplitude at eye and target in metres; rate, phase: [2, 3] of the shake.
         roll: radians.
     """
 
@@ -42,7 +42,7 @@ class CameraPath:
     roll: float
 
     def pose(self, time_s: float) -> np.ndarray:
-        """world_from_camera [4, 4]."""
+        """Pose world_from_camera [4, 4] at a time."""
         wave = self.shake * (
             np.sin(2 * np.pi * self.rate * time_s + self.phase) + 0.4 * np.sin(5.3 * self.rate * time_s + 2 * self.phase)
         )
@@ -53,13 +53,13 @@ class CameraPath:
         return look_at(eye + wave[0], target + wave[1], self.roll + 0.3 * wave[1, 0])
 
     def intrinsics(self, time_s: float, height: int, width: int) -> np.ndarray:
-        """[3, 3] pixels."""
+        """Intrinsics [3, 3] in pixels at a time."""
         focal = self.focal * max(height, width) * np.exp(self.zoom * time_s)
         return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]])
 
 
 def look_at(eye: np.ndarray, target: np.ndarray, roll: float = 0.0) -> np.ndarray:
-    """world_from_camera of a camera at `eye` that looks at `target`, y down."""
+    """Pose world_from_camera of a camera at `eye` that looks at `target`, y down."""
     forward = unit(target - eye)
     right = unit(np.cross(np.array([0.0, 1.0, 0.0]), forward))
     down = np.cross(forward, right)
@@ -70,7 +70,7 @@ def look_at(eye: np.ndarray, target: np.ndarray, roll: float = 0.0) -> np.ndarra
 
 
 def draw_fov_deg(rng: np.random.Generator) -> float:
-    """Field of view across the long side: 60 to 75 degrees mostly."""
+    """Draw a field of view across the long side, mostly 60 to 75 degrees."""
     kind = rng.random()
     if kind < 0.6:
         return rng.uniform(58, 76)
@@ -80,11 +80,11 @@ def draw_fov_deg(rng: np.random.Generator) -> float:
 def find_camera_path(
     casters: list[tuple[float, Caster]], layout: Layout, rng: np.random.Generator, kind: str | None = None
 ) -> CameraPath:
-    """A camera that sees something of the scene at some times, and stands in nothing; the best of some tries.
+    """Find a camera with a good view of the scene at several times that intersects no object; the best of several tries.
 
     Args:
-        casters: the scene at these times in seconds.
-        layout: where there is room.
+        casters: (time in seconds, scene at that time).
+        layout: free space of the scene.
         rng: draws the camera.
         kind: one of `KINDS`, None for a mixture.
     """
@@ -101,7 +101,7 @@ def find_camera_path(
 
 
 def _value(caster: Caster, camera_path: CameraPath, time_s: float) -> float:
-    """How good a view is, at most 1: nothing too near, not only walls or sky."""
+    """Quality of a view, at most 1: nothing too near, not only walls or sky."""
     v, u = np.meshgrid(np.arange(9) + 0.5, np.arange(12) + 0.5, indexing="ij")
     pose = camera_path.pose(time_s)
     rays = camera_rays(camera_path.intrinsics(time_s, 9, 12), pose, np.stack([u.ravel(), v.ravel()], 1))
@@ -139,7 +139,7 @@ def _draw(casters: list[tuple[float, Caster]], layout: Layout, rng: np.random.Ge
     distance = float(np.linalg.norm(spot - target[[0, 2]]))
     low = rng.random() < 0.15
     eye_height = rng.uniform(0.3, 0.9) if low else rng.uniform(1.1, 1.85)
-    if size < 0.5:  # a table top: from above it
+    if size < 0.5:  # a table top: look from above
         eye_height = -target[1] + rng.uniform(0.15, 0.7) * max(distance, 0.4)
     eye = np.array([spot[0], -layout.height(spot) - eye_height, spot[1]])
     scale = max(distance, 0.5)
@@ -170,7 +170,7 @@ def _draw(casters: list[tuple[float, Caster]], layout: Layout, rng: np.random.Ge
 
 
 def _target(casters: list[tuple[float, Caster]], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
-    """What the camera looks at: point, its velocity, its size."""
+    """Draw the target of the camera: point, velocity, size."""
     (first_s, start), (last_s, end) = casters[0], casters[-1]
     geometry = start.geometry
     world_scene = geometry.world_scene

@@ -1,4 +1,4 @@
-"""Rays against a scene at one time, on Embree: one tree of all that is static, and one tree per dynamic object."""
+"""Ray casting against a scene at one time with Embree: one tree for all static objects, one per dynamic object."""
 
 import importlib
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ def _embree() -> tuple[Any, Any]:
 
 @dataclass(frozen=True)
 class Tree:
-    """Triangles that rays can meet, with the number of the first face, in the frame `from_world` (None: the world)."""
+    """Ray tracing tree of triangles in the frame `from_world` (None: the world); `first_face` is the number of its first face."""
 
     scene: Any
     first_face: int
@@ -36,7 +36,7 @@ class Tree:
 
 
 def build_tree(vertices: np.ndarray, faces: np.ndarray, first_face: int = 0, from_world: np.ndarray | None = None) -> Tree:
-    """A tree over triangles."""
+    """Build a tree of triangles."""
     scene_class, mesh_class = _embree()
     scene = scene_class()
     mesh_class(scene, np.ascontiguousarray(vertices, np.float32), np.ascontiguousarray(faces, np.int32))
@@ -46,7 +46,7 @@ def build_tree(vertices: np.ndarray, faces: np.ndarray, first_face: int = 0, fro
 
 @dataclass(frozen=True)
 class Hits:
-    """What N rays met: global face (-1 nothing), ray parameter (inf nothing), barycentric coordinates of corners 1 and 2."""
+    """Hits of N rays: global face (-1 for none), ray parameter (inf for none), barycentric coordinates of corners 1 and 2."""
 
     face: np.ndarray
     distance: np.ndarray
@@ -85,7 +85,7 @@ class Geometry:
         self._static_faces = static.astype(np.int64)
 
     def vertices(self, time_s: float) -> tuple[np.ndarray, np.ndarray]:
-        """Vertices and normals [V, 3] of all objects in the world."""
+        """Vertices and normals [V, 3] of all objects in the world at a time."""
         if self._static is None or self._static_normals is None:
             posed = [t.at(0.0) for t in self.world_scene.objects]
             self._static = np.concatenate([v for v, _ in posed]).astype(np.float32)
@@ -99,7 +99,7 @@ class Geometry:
         return vertices, normals
 
     def trees(self, time_s: float, vertices: np.ndarray) -> list[Tree]:
-        """All trees at a time; those of static and of rigid objects are built once."""
+        """All trees at a time; those of static and rigid objects are built once."""
         if self._tree is None:
             self._tree = build_tree(vertices, self.faces[self._static_faces])
         trees = [self._tree]
@@ -128,13 +128,13 @@ def _scale(matrix: np.ndarray) -> float:
 
 
 def _alpha_textures(textures: Textures) -> np.ndarray:
-    """[N] bool: the texture has texels that are not opaque."""
+    """Textures with texels that are not opaque: [N] bool."""
     finest = [textures.texels_of(n)[: 1 << int(textures.log_size[n].sum())] for n in range(len(textures.start))]
     return np.array([bool((level.view(np.uint8)[3::4] < 128).any()) for level in finest], bool)
 
 
 class Caster:
-    """A scene frozen at one time."""
+    """Ray caster of a scene at a fixed time."""
 
     def __init__(self, geometry: Geometry, time_s: float) -> None:
         self.geometry = geometry
@@ -142,7 +142,7 @@ class Caster:
         self._trees = geometry.trees(time_s, self.vertices)
 
     def trace(self, origins: np.ndarray, directions: np.ndarray, cutouts: bool = True, limit: np.ndarray | None = None) -> Hits:
-        """First surface that rays [N, 3] meet; `distance` counts in lengths of the direction; `limit` [N] of that."""
+        """First surface hit by rays [N, 3]; `distance` and `limit` [N] are in units of the length of the direction."""
         hits = self._trace_once(origins, directions, limit)
         for _ in range(4 if cutouts and self.geometry.cutout.any() else 0):
             holes = self._holes(hits)
@@ -175,7 +175,7 @@ class Caster:
         return Hits(face, distance, u, v)
 
     def _holes(self, hits: Hits) -> np.ndarray:
-        """Rays whose hit lies in a transparent part of a texture."""
+        """Rays whose hit lies on a transparent texel."""
         some = np.flatnonzero(hits.face >= 0)
         some = some[self.geometry.cutout[self.geometry.material[hits.face[some]]]]
         if not len(some):
@@ -187,7 +187,7 @@ class Caster:
         return some[alpha < 0.5]
 
     def blocked(self, origins: np.ndarray, directions: np.ndarray, limit: np.ndarray) -> np.ndarray:
-        """[N] bool: something lies on the ray before `limit`; cut-outs count as solid in half of the cases."""
+        """Occlusion test: [N] bool, something lies on the ray before `limit`; cut-outs count as solid."""
         hit = np.zeros(len(origins), bool)
         for tree in self._trees:
             rows, o, d = _rays_of(tree, origins, directions)
@@ -202,28 +202,28 @@ class Caster:
         return hit
 
     def vertices_of(self, item: int) -> np.ndarray:
-        """[V, 3] vertices of one object."""
+        """Vertices [V, 3] of one object."""
         first = self.geometry.first_vertex[item]
         return self.vertices[first : first + len(self.geometry.world_scene.objects[item].mesh.vertices)]
 
     def points(self, face: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """[N, 3] float32 world positions of points of the surface at this time."""
+        """World positions [N, 3] float32 of surface points at this time."""
         return corners_at(self.vertices[self.geometry.faces[face]], u, v)
 
 
 def corners_at(corners: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Values [N, 3 corners, C] at barycentric coordinates: [N, C] float32."""
+    """Interpolate corner values [N, 3 corners, C] at barycentric coordinates: [N, C] float32."""
     first = corners[:, 0]
     return first + u[:, None] * (corners[:, 1] - first) + v[:, None] * (corners[:, 2] - first)
 
 
 def _rays_of(tree: Tree, origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
-    """Rays that may meet a tree, in its frame, and their rows (None: all)."""
+    """Rays that may hit a tree, in its frame, and their rows (None: all)."""
     rows = None
     if tree.first_face:
         to = tree.centre.astype(np.float32) - origins
         along = dot(to, directions)
-        beside = dot(to, to) - along * np.abs(along) / dot(directions, directions)  # behind the origin: farther than it is
+        beside = dot(to, to) - along * np.abs(along) / dot(directions, directions)  # overestimated for trees behind the origin
         rows = np.flatnonzero(beside < tree.radius**2)
         origins, directions = origins[rows], directions[rows]
     if tree.from_world is not None and len(origins):

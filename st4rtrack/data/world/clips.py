@@ -1,4 +1,4 @@
-"""Clips of the rendered world with exact truth: depth, tracks of every pixel, visibility, motion, cameras."""
+"""Clips of the rendered world with exact ground truth: depth, dense tracks, visibility, dynamic pixels, cameras."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,27 +19,27 @@ from st4rtrack.geometry.camera import project
 
 MOVES_M = 0.01
 BEHIND_M = 0.01
-"""A point that lies farther than this, or 0.5 %, behind the first surface on its ray is occluded."""
+"""Depth tolerance of visibility: a point farther than this, or 0.5 %, behind the first surface on its ray is occluded."""
 _SCENE_OFFSET = 1 << 20
-"""Clips and single frames of a seed are different scenes."""
+"""Offset of scene numbers, so that clips and single frames of a seed use different scenes."""
 
 
 @dataclass(frozen=True)
 class WorldClip:
-    """A clip with truth; world = camera frame of frame 0, metres.
+    """Clip with ground truth; world = camera frame of frame 0, metres.
 
     Attributes:
         rgb: [T, H, W, 3] uint8.
         time_s: [T].
-        depth: [T, H, W] float32, 0 in the sky.
+        depth: [T, H, W] float32, 0 for sky.
         intrinsics: [T, 3, 3] float64 pixels.
         world_from_camera: [T, 4, 4] float64.
-        tracking_points_world: [T, H, W, 3] float32, where the content of frame 0 is at every time.
-        tracking_valid: [H, W] bool, frame 0 shows a surface.
-        visible: [T, H, W] bool, that point is in the picture of frame t and nothing is in front of it.
-        moving: [T, H, W] bool, the pixel of frame t shows something that moves more than a centimetre over the clip.
-        object_index: [T, H, W] int32, -1 in the sky.
-        subject: [T, H, W] bool, people, animals, and things that move.
+        tracking_points_world: [T, H, W, 3] float32, positions at every time of the points shown in frame 0.
+        tracking_valid: [H, W] bool, pixels of frame 0 that show a surface.
+        visible: [T, H, W] bool, the point is in view in frame t and not occluded.
+        moving: [T, H, W] bool, the pixel of frame t shows a point that moves more than a centimetre over the clip.
+        object_index: [T, H, W] int32, -1 for sky.
+        subject: [T, H, W] bool, people, animals and dynamic objects.
         setting, camera: kinds of scene and of camera motion.
     """
 
@@ -67,16 +67,16 @@ def render_clip(
     effects: CameraEffects,
     geometry: Geometry | None = None,
 ) -> WorldClip:
-    """Render a scene at some times, with truth.
+    """Render a scene at several times, with ground truth.
 
     Args:
-        world_scene: the scene.
-        camera_path: the camera.
-        times_s: [T], the anchor's first.
+        world_scene: scene.
+        camera_path: camera trajectory.
+        times_s: [T], the anchor's time first.
         size: height and width.
-        rng: draws sampling patterns and noise.
-        effects: of the camera.
-        geometry: of the scene, where it exists already.
+        rng: random generator of sampling patterns and noise.
+        effects: camera effects.
+        geometry: geometry of the scene, if it exists already.
     """
     geometry = geometry or Geometry(world_scene)
     casters = [Caster(geometry, float(t)) for t in times_s]
@@ -90,7 +90,7 @@ def render_clip(
     tracked = tracks @ anchor_from_world[:3, :3].T + anchor_from_world[:3, 3]
     valid = views[0].face >= 0
     tracked[:, ~valid] = 0
-    # The anchor's own points are those of its depth map, to the last bit that both can show.
+    # The tracks of the anchor at its own time equal its unprojected depth up to rounding.
     return WorldClip(
         rgb=_develop(views, casters, poses, intrinsics, times_s, effects, rng),
         time_s=times_s,
@@ -109,7 +109,7 @@ def render_clip(
 
 
 def _at_all_times(view: View, casters: list[Caster]) -> np.ndarray:
-    """[T, H, W, 3] float64 places of a view's content, in the scene's world; 0 where it shows the sky."""
+    """Positions [T, H, W, 3] float64 of a view's points at all times, in the scene's world; 0 for sky."""
     shown = view.face >= 0
     places = np.zeros((len(casters), *view.face.shape, 3))
     for k, caster in enumerate(casters):
@@ -118,7 +118,7 @@ def _at_all_times(view: View, casters: list[Caster]) -> np.ndarray:
 
 
 def _moving(view: View, casters: list[Caster]) -> np.ndarray:
-    """[H, W] bool: content that is elsewhere at another time."""
+    """Pixels [H, W] bool whose points move over the clip."""
     moves = (view.object_index >= 0) & casters[0].geometry.moves[view.object_index]
     if not moves.any():
         return moves
@@ -128,7 +128,7 @@ def _moving(view: View, casters: list[Caster]) -> np.ndarray:
 
 
 def _follow(view: View, casters: list[Caster], poses: list[np.ndarray], intrinsics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places [T, H, W, 3] in the scene's world of the anchor's content, and where it is visible [T, H, W]."""
+    """Positions [T, H, W, 3] of the anchor's points in the scene's world, and their visibility [T, H, W]."""
     places = _at_all_times(view, casters)
     height, width = view.face.shape
     visible = np.zeros(places.shape[:3], bool)
@@ -157,7 +157,7 @@ def _develop(
     effects: CameraEffects,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """[T, H, W, 3] uint8."""
+    """Images of the clip: [T, H, W, 3] uint8."""
     automatic = [automatic_exposure(view.colour) for view in views]
     pictures = []
     for k, view in enumerate(views):
@@ -173,7 +173,7 @@ def _develop(
 
 
 def _flow(view: View, caster: Caster, pose: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
-    """[H, W, 2] float32 motion in pixels of a view's content until another time; 0 in the sky."""
+    """Optical flow [H, W, 2] float32 in pixels from a view to another time; 0 for sky."""
     height, width = view.face.shape
     flow = np.zeros((height, width, 2), np.float32)
     rows, columns = np.nonzero(view.face >= 0)
@@ -188,7 +188,7 @@ _last: list[tuple[object, Geometry]] = []
 
 
 def _geometry(assets: Assets, seed: int, split: str, scene: int, setting: str | None, pictures: Path | None) -> Geometry:
-    """A scene of a source; the last one is kept."""
+    """Scene of a clip source; the last one is cached."""
     key = (str(assets.folder), seed, split, scene, setting, pictures)
     if not _last or _last[0][0] != key:
         rng = scene_rng(seed, split, _SCENE_OFFSET + scene)
@@ -198,17 +198,17 @@ def _geometry(assets: Assets, seed: int, split: str, scene: int, setting: str | 
 
 @dataclass(frozen=True)
 class WorldClips:
-    """Endless clips of the rendered world: number `index` is the same each time and in every process.
+    """Endless source of clips of the rendered world: clip `index` is the same every time and in every process.
 
     Attributes:
-        frames: per clip; 2 are pairs.
+        frames: frames per clip; two make a pair.
         size: height and width.
-        seed: of the whole source.
+        seed: seed of the whole source.
         split: "train" or "validation".
-        rate: frames per second, drawn between these for every clip; pairs take a step of up to 24 frames of it.
+        rate: range of frames per second, drawn for every clip; the frames of a pair are up to 24 frames of that rate apart.
         pictures: folder of photographs for surfaces.
-        setting, camera: kinds of scene and camera motion, None for mixtures.
-        per_scene: clips of one scene that follow one another; several are cheaper, above all for pairs in order.
+        setting, camera: kinds of scene and of camera motion, None for mixtures.
+        per_scene: consecutive clips of one scene; larger values are faster, above all for pairs read in order.
     """
 
     frames: int = 24
@@ -222,7 +222,7 @@ class WorldClips:
     per_scene: int = 1
 
     def clip(self, index: int) -> Clip:
-        """Clip `index` >= 0 for the trainer."""
+        """Return clip `index` >= 0 for the trainer."""
         clip = self.world_clip(index)
         return Clip(
             rgb=clip.rgb,
@@ -236,10 +236,10 @@ class WorldClips:
         )
 
     def world_clip(self, index: int, assets: Assets | None = None) -> WorldClip:
-        """Clip `index` >= 0 with visibility and objects.
+        """Return clip `index` >= 0 with visibility and objects.
 
         Raises:
-            UserError: assets are not cached.
+            UserError: the assets are not cached.
         """
         if index < 0:
             raise IndexError(f"clips are numbered from 0, not {index}")

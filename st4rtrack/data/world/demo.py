@@ -17,15 +17,15 @@ from st4rtrack.data.world.scenes import make_scene
 from st4rtrack.io.video import write_video
 
 FREE_SOURCE = "BlendSwap-CC-0"
-"""Library of models in the public domain; people and skies are in it too."""
+"""Library of models in the public domain; people and skies are also CC0."""
 SEED, START_S, FRAMES, RATE, SIZE = 1, 0.7, 36, 12.0, (288, 512)
 
 
 def write_demo_clip(path: Path) -> None:
-    """Render a person in a street, seen from an orbiting camera: 36 frames of 512x288 at 12 frames per second.
+    """Render a person in a street from an orbiting camera: 36 frames of 512x288 at 12 frames per second.
 
     Raises:
-        UserError: assets are not cached.
+        UserError: the assets are not cached.
     """
     assets = open_assets()
     free = replace(assets, models={name: model for name, model in assets.models.items() if model.source == FREE_SOURCE})

@@ -1,4 +1,4 @@
-"""Dynamic objects: people, animals, and small things that move."""
+"""Dynamic objects: people, animals, and small moving objects."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ SITTING_WORDS = ("sit", "lying")
 LONGEST_S = 6.0
 SEATS = ("chair", "sofa", "couch", "bench", "stool")
 HIPS_M = 0.1
-"""Height of the pelvis' middle above a seat."""
+"""Height of the pelvis centre above a seat."""
 
 
 def _spot(layout: Layout, clearance: float) -> np.ndarray | None:
@@ -23,7 +23,7 @@ def _spot(layout: Layout, clearance: float) -> np.ndarray | None:
 
 
 def _path(layout: Layout, clearance: float, speed: float) -> motion.Path | None:
-    """A path over free ground for the length of a scene, or as much of it as there is."""
+    """Draw a path over free ground that lasts as long as the scene; if there is none, the longest of several tries."""
     rng = layout.rng
     best, longest = None, -1.0
     for _ in range(12):
@@ -46,7 +46,7 @@ def _path(layout: Layout, clearance: float, speed: float) -> motion.Path | None:
 
 
 def add_people(layout: Layout, count: int, clearance: float) -> None:
-    """People who walk, turn, lift their arms, sit or crouch; some carry an object."""
+    """Add people who walk, turn, lift their arms, sit or crouch; some carry an object."""
     rng = layout.rng
     ready = [m for m in layout.models("Characters") if is_person(m)]
     for _ in range(count):
@@ -76,7 +76,7 @@ def add_people(layout: Layout, count: int, clearance: float) -> None:
 
 
 def _sit(layout: Layout, body: people.Body) -> bool:
-    """Seat a person on a free chair, sofa or bench, if there is one."""
+    """Seat a person on a free chair, sofa or bench; returns False if there is none."""
     rng = layout.rng
     seats = [
         t for t in layout.objects if not t.moves and any(word in t.name.lower() for word in SEATS) and t.name not in layout.seated
@@ -101,7 +101,7 @@ def _sit(layout: Layout, body: people.Body) -> bool:
 
 
 def _act(layout: Layout, body: people.Body, place: np.ndarray) -> None:
-    """A person on the spot."""
+    """Add a person who acts without walking."""
     rng = layout.rng
     stand = people.Pose(swing=tuple(rng.normal(0.05, 0.12, 2)), elbow=tuple(rng.uniform(0.1, 0.6, 2)), look=rng.normal(0, 0.3))
     gestures = [people.GESTURES[int(k)] for k in rng.integers(len(people.GESTURES), size=4)]
@@ -122,7 +122,7 @@ def _act(layout: Layout, body: people.Body, place: np.ndarray) -> None:
 
 
 def _ready_person(layout: Layout, model: Model, place: np.ndarray, clearance: float) -> None:
-    """A person with photographed clothes, who sways, slides along a path or turns."""
+    """Add a person with photographed clothes (no rig) who sways, slides along a path or turns."""
     rng = layout.rng
     mesh = layout.texture_set.adopt(layout.assets.mesh(model.name))
     layout.models_used.append(model.name)
@@ -144,7 +144,7 @@ def _ready_person(layout: Layout, model: Model, place: np.ndarray, clearance: fl
 
 
 def add_animals(layout: Layout, count: int, largest_m: float) -> None:
-    """Animals that walk or stand."""
+    """Add animals that walk or stand."""
     rng = layout.rng
     models = [m for m in layout.models("Characters") if is_animal(m) and m.depth_m < largest_m]
     for _ in range(count):
@@ -161,7 +161,7 @@ def add_animals(layout: Layout, count: int, largest_m: float) -> None:
 
 
 def add_loose_objects(layout: Layout, count: int) -> None:
-    """Balls that drop and roll, toys that drive, boxes that are pushed: on the ground nearly always."""
+    """Add balls that drop and roll, toys that drive and boxes that are pushed, nearly always on the ground."""
     rng = layout.rng
     balls = [
         m

@@ -1,4 +1,4 @@
-"""Single frames of the rendered world, for a monocular depth head: on the fly, or as a cached set.
+"""Single frames of the rendered world for monocular depth training, rendered on the fly or as a cached set.
 
 python -m st4rtrack.data.world.frames -o DIR --frames 20000 --seed 0      # resumable; one core
 """
@@ -30,13 +30,13 @@ PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 
 
 class Frame(NamedTuple):
-    """A picture with truth; the principal point is the centre of the image.
+    """Image with ground truth; the principal point is the image centre.
 
     Attributes:
         rgb: [H, W, 3] uint8.
         depth: [H, W] float32, z in metres, 0 where unknown (sky).
         focal_px: pixels.
-        subject: [H, W] bool: people, animals, and things that move.
+        subject: [H, W] bool, people, animals and dynamic objects.
     """
 
     rgb: np.ndarray
@@ -46,10 +46,10 @@ class Frame(NamedTuple):
 
 
 def find_pictures(folder: Path | None, split: str) -> tuple[Path, ...]:
-    """Photographs in a folder that belong to a split, by a hash of their names.
+    """Find the photographs in a folder that belong to a split, by a hash of their names.
 
     Raises:
-        UserError: the folder holds none.
+        UserError: the folder holds no photographs.
     """
     if folder is None:
         return ()
@@ -60,7 +60,7 @@ def find_pictures(folder: Path | None, split: str) -> tuple[Path, ...]:
 
 
 def scene_rng(seed: int, split: str, scene: int, *more: int) -> np.random.Generator:
-    """Random numbers of one scene: the same in every process."""
+    """Random generator of one scene, the same in every process."""
     return np.random.default_rng([seed, ("train", "validation").index(split), scene, *more])
 
 
@@ -75,19 +75,19 @@ def frames(
     views: int = VIEWS_PER_SCENE,
     assets: Assets | None = None,
 ) -> Iterator[Frame]:
-    """Endless frames; frame k of a seed and split is always the same.
+    """Yield frames endlessly; frame k of a seed and split is always the same.
 
     Args:
-        seed: of everything.
-        split: "train" or "validation": disjoint models, bodies, pictures and random numbers.
+        seed: seed of the whole sequence.
+        split: "train" or "validation"; they have disjoint models, bodies, pictures and random numbers.
         size: height and width; every scene is landscape or, with height > width, portrait.
-        first: number of the first frame; cheapest at multiples of `views`.
+        first: number of the first frame; fastest at multiples of `views`.
         pictures: folder of photographs for surfaces.
-        setting: of the scenes, None for a mixture.
-        views: frames of a scene, each by another camera at another time.
-        assets: cached assets, None opens them.
+        setting: kind of scene, None for a mixture.
+        views: frames per scene, each by another camera at another time.
+        assets: cached assets; opened if None.
     Raises:
-        UserError: assets are not cached, or `split` is unknown.
+        UserError: the assets are not cached, or `split` is unknown.
     """
     if split not in ("train", "validation"):
         raise UserError(f"split must be train or validation, got {split!r}")
@@ -109,7 +109,7 @@ def scene_frames(
     pictures: Sequence[Path],
     setting: str | None = None,
 ) -> Iterator[Frame]:
-    """Some of the frames of one scene."""
+    """Render some of the frames of one scene."""
     world_scene = make_scene(assets, split, scene_rng(seed, split, scene), setting, pictures)
     geometry = Geometry(world_scene)
     layout = world_scene.notes["layout"]
@@ -130,11 +130,11 @@ def scene_frames(
 
 
 def write_frames(folder: Path, count: int, seed: int, split: str, size: tuple[int, int], pictures: Path | None = None) -> None:
-    """Render a set of frames into shards `SPLIT-SEED-NNNNN.npz`; shards that are there already are kept.
+    """Render a set of frames into shards `SPLIT-SEED-NNNNN.npz`; existing shards are kept.
 
     Args:
-        folder: of the set.
-        count: frames, rounded up to whole shards of 256.
+        folder: folder of the set.
+        count: number of frames, rounded up to whole shards of 256.
         seed, split, size, pictures: as in `frames`.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -160,21 +160,21 @@ def write_frames(folder: Path, count: int, seed: int, split: str, size: tuple[in
 
 
 def read_shard(path: Path) -> list[Frame]:
-    """Frames of one shard as `write_frames` made it; depth has the precision of half floats."""
+    """Read the frames of a shard written by `write_frames`; depth has half-float precision."""
     with np.load(path) as file:
         jpeg, ends, depth, focal_px, subject = (file[name] for name in ("jpeg", "jpeg_end", "depth", "focal_px", "subject"))
     width = depth.shape[2]
     rows = []
     for k, (start, end) in enumerate(zip(np.concatenate([[0], ends[:-1]]), ends)):
         image = cv2.imdecode(jpeg[start:end], cv2.IMREAD_COLOR)
-        assert image is not None, "what was encoded can be read"
+        assert image is not None, "decoding of an image encoded here"
         mask = np.unpackbits(subject[k], axis=-1, count=width).astype(bool)
         rows.append(Frame(np.ascontiguousarray(image[..., ::-1]), depth[k].astype(np.float32), float(focal_px[k]), mask))
     return rows
 
 
 def main() -> None:
-    """Command line."""
+    """Entry point of the command line."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("-o", type=Path, required=True, help="Folder of the set; shards that are there are kept")
     parser.add_argument("--frames", type=int, default=20000, help="Number of frames [%(default)s]")

@@ -1,4 +1,4 @@
-"""Where things may stand: a grid of free ground, heights of surfaces, and the things placed so far."""
+"""Layout of a scene: a grid of free ground, ground heights, and the objects placed so far."""
 
 import functools
 from dataclasses import replace
@@ -23,18 +23,18 @@ class TextureSet:
         self._number: dict[int, int] = {}
 
     def add(self, image: np.ndarray) -> tuple[int, np.ndarray]:
-        """Number and mean linear colour of an image [H, W, 3 or 4] uint8."""
+        """Add an image [H, W, 3 or 4] uint8; returns its number and mean linear colour."""
         self._parts.append(pyramid(image))
         shown = image[..., :3] if image.shape[2] == 3 else image[image[..., 3] > 127][:, :3]
         return len(self._parts) - 1, np.square(shown.reshape(-1, 3).mean(0) / 255).astype(np.float32)
 
     def material(self, image: np.ndarray, gloss: float = 0.0, rough: float = 0.15) -> Materials:
-        """One textured material."""
+        """Make a textured material from an image."""
         number, colour = self.add(image)
         return Materials(colour[None], np.array([number], np.int32), np.array([gloss], np.float32), np.array([rough], np.float32))
 
     def adopt(self, mesh: Mesh) -> Mesh:
-        """A cached mesh with the numbers of its textures in this scene."""
+        """Renumber the textures of a cached mesh for this scene."""
         stored = mesh.materials.texture
         fresh = [n for n in dict.fromkeys(stored.tolist()) if n >= 0 and n not in self._number]
         for number, part in zip(fresh, select_textures(self._assets.textures, fresh)):
@@ -44,12 +44,12 @@ class TextureSet:
         return replace(mesh, materials=replace(mesh.materials, texture=texture))
 
     def textures(self) -> Textures:
-        """All of them."""
+        """Join all textures of the scene."""
         return join_textures(self._parts)
 
 
 class Layout:
-    """A rectangle of ground, x in [-half_x, half_x], z in [-half_z, half_z], and what stands on it."""
+    """Rectangle of ground, x in [-half_x, half_x], z in [-half_z, half_z], and the objects on it."""
 
     def __init__(self, assets: Assets, split: str, half_x: float, half_z: float, cell_m: float, rng: np.random.Generator) -> None:
         self.assets, self.split, self.rng = assets, split, rng
@@ -60,10 +60,10 @@ class Layout:
         self.objects: list[SceneObject] = []
         self.heights: np.ndarray | None = None
         self.models_used: list[str] = []
-        self.seated: list[str] = []  # names of seats that are taken
+        self.seated: list[str] = []  # names of occupied seats
 
     def height(self, at: np.ndarray) -> float:
-        """Ground above y = 0 at (x, z)."""
+        """Height of the ground above y = 0 at (x, z)."""
         if self.heights is None:
             return 0.0
         n = len(self.heights)
@@ -82,36 +82,36 @@ class Layout:
         return mask > 0, inside
 
     def footprint(self, size: np.ndarray, matrix: np.ndarray, margin: float) -> np.ndarray:
-        """[4, 2] corners of a box of size [3] under a pose."""
+        """Ground corners [4, 2] of a box of size [3] under a pose."""
         x, z = size[0] / 2 + margin, size[2] / 2 + margin
         corners = np.array([[-x, 0, -z], [x, 0, -z], [x, 0, z], [-x, 0, z]])
         return (corners @ matrix[:3, :3].T + matrix[:3, 3])[:, [0, 2]]
 
     def free(self, corners: np.ndarray) -> bool:
-        """Nothing stands on a convex area, and it lies within the borders."""
+        """Whether a convex area is unoccupied and within the borders."""
         mask, inside = self._mask(corners)
         return inside and not (self.taken[mask] > 0).any()
 
     def take(self, corners: np.ndarray) -> None:
-        """Nothing else may stand on a convex area."""
+        """Mark a convex area as occupied."""
         self.taken[self._mask(corners)[0]] = 1
 
     def free_spots(self, clearance_m: float) -> np.ndarray:
-        """[N, 2] cells (x, z) at least this far from everything."""
+        """Grid cells (x, z) [N, 2] at least this far from every object."""
         distance = cv2.distanceTransform(1 - np.pad(self.taken, 1, constant_values=1), cv2.DIST_L2, 3)[1:-1, 1:-1] * self.cell_m
         rows, columns = np.nonzero(distance > clearance_m)
         return np.stack([columns, rows], 1) * self.cell_m - self.half
 
     def models(self, *categories: str) -> list[Model]:
-        """Models of the split in some categories (all without any)."""
+        """Models of the split in any of the categories (all models without any)."""
         return _models(self.assets, self.split, categories)
 
     def pick(self, models: list[Model]) -> Model | None:
-        """One of them by chance; small meshes are preferred a little."""
+        """Pick a model at random; small meshes are slightly preferred."""
         return models[int(self.rng.integers(len(models)))] if models else None
 
     def put(self, model: Model, matrix: np.ndarray, margin: float = 0.03, scale: float = 1.0) -> SceneObject | None:
-        """Stand a model on the ground at `matrix` if there is room; its y is set to the ground."""
+        """Place a model on the ground at `matrix` if the area is free; its y is set to the ground height."""
         mesh = self.assets.mesh(model.name)
         corners = self.footprint(mesh.size * scale, matrix, margin)
         if not self.free(corners):
@@ -120,14 +120,14 @@ class Layout:
         return self.add(model, matrix)
 
     def add(self, model: Model, matrix: np.ndarray) -> SceneObject:
-        """Add a model without asking for room."""
+        """Add a model without checking for free space."""
         item = SceneObject(self.texture_set.adopt(self.assets.mesh(model.name)), matrix, name=model.name)
         self.models_used.append(model.name)
         self.objects.append(item)
         return item
 
     def scatter(self, models: list[Model], count: int, tries: int = 8, margin: float = 0.1) -> list[SceneObject]:
-        """Stand models at random places and headings."""
+        """Place models at random positions and headings."""
         placed: list[SceneObject] = []
         for _ in range(count):
             model = self.pick(models)
@@ -142,7 +142,7 @@ class Layout:
         return placed
 
     def on_top(self, below: SceneObject, models: list[Model], count: int, spread: float = 0.8) -> list[SceneObject]:
-        """Stand small models on the upper surface of a static object, where that is level."""
+        """Place small models on the upper surface of a static object, where it is level."""
         placed: list[SceneObject] = []
         boxes: list[np.ndarray] = []
         matrix = below.matrix(0.0)
@@ -161,7 +161,7 @@ class Layout:
         return placed
 
     def make_body(self) -> people.Body | None:
-        """A dressed person of the split."""
+        """Make a dressed person of the split."""
         bodies = self.assets.bodies
         if bodies is None:
             return None
@@ -181,7 +181,7 @@ class Layout:
 
 
 def body_split(number: int) -> str:
-    """Every eighth body is kept for validation."""
+    """Split of a body: every eighth is held out for validation."""
     return "validation" if number % 8 == 7 else "train"
 
 
@@ -200,7 +200,7 @@ def _models(assets: Assets, split: str, categories: tuple[str, ...]) -> list[Mod
 
 
 def surface_height(mesh: Mesh, local: np.ndarray, reach: float) -> float | None:
-    """y of the upper surface at (x, z) where it is level within `reach`, in the frame of the mesh."""
+    """y of the upper surface at (x, z) in the frame of the mesh; None where it is not level within `reach`."""
     offsets = np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]]) * reach * 0.8
     start = np.zeros((5, 3), np.float32)
     start[:, [0, 2]] = local + offsets
@@ -214,7 +214,7 @@ def surface_height(mesh: Mesh, local: np.ndarray, reach: float) -> float | None:
 
 
 class _Key:
-    """A mesh by its vertices, for a cache."""
+    """Cache key of a mesh, by its vertices."""
 
     def __init__(self, mesh: Mesh) -> None:
         self.mesh = mesh

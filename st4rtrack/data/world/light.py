@@ -1,4 +1,4 @@
-"""Light of lamps, the sun, windows and the sky, along rays and at points."""
+"""Lighting by lamps, the sun, windows and the sky, along rays and at points."""
 
 import cv2
 import numpy as np
@@ -7,13 +7,13 @@ from st4rtrack.data.world.cast import Caster
 from st4rtrack.data.world.mesh import dot, unit
 
 LIFT_M = 2e-3
-"""How far above a surface secondary rays start."""
+"""Offset of the origins of secondary rays from the surface."""
 BRIGHTEST = 6.0
-"""Radiance of the sky at most, as a source of indirect light: its sun is a light of its own."""
+"""Maximum sky radiance as a source of indirect light; the sun is a separate light."""
 
 
 def sky_radiance(sky: np.ndarray, rays: np.ndarray) -> np.ndarray:
-    """[N, 3] radiance of the sky [H, W, 3] in directions [N, 3]."""
+    """Sky radiance [N, 3] of the sky map [H, W, 3] in directions [N, 3]."""
     height, width = sky.shape[:2]
     x = (np.arctan2(rays[:, 0], rays[:, 2]) / (2 * np.pi) + 0.5) * width - 0.5
     y = np.arctan2(np.hypot(rays[:, 0], rays[:, 2]), -rays[:, 1]) / np.pi * height - 0.5
@@ -23,12 +23,12 @@ def sky_radiance(sky: np.ndarray, rays: np.ndarray) -> np.ndarray:
 
 
 def _split(row: np.ndarray) -> list[np.ndarray]:
-    """OpenCV limits the width of maps."""
+    """Split a map into pieces, as OpenCV limits the width of maps."""
     return [row[:, k : k + 16384] for k in range(0, row.shape[1], 16384)]
 
 
 def spread_values(height: int, width: int, rng: np.random.Generator, step: int = 1) -> np.ndarray:
-    """[H, W, 3] values in [0, 1), each evenly spread within every block of 4x4 pixels."""
+    """Stratified values [H, W, 3] in [0, 1), evenly spread within every block of 4x4 pixels."""
     cells = np.stack(
         [rng.permutation(16).reshape(4, 4), rng.permutation(16).reshape(4, 4), rng.permutation(16).reshape(4, 4)], -1
     )
@@ -39,7 +39,7 @@ def spread_values(height: int, width: int, rng: np.random.Generator, step: int =
 
 
 def direct_light(caster: Caster, position: np.ndarray, normal: np.ndarray, random: np.ndarray) -> np.ndarray:
-    """[P, 3] light from one lamp or the sun, drawn for each point by how much it could give; random [P, 3]."""
+    """Irradiance [P, 3] from one lamp or the sun, sampled per point in proportion to its unoccluded irradiance; random [P, 3]."""
     lights = caster.geometry.world_scene.lights
     if not lights:
         return np.zeros_like(position)
@@ -76,7 +76,7 @@ def direct_light(caster: Caster, position: np.ndarray, normal: np.ndarray, rando
 
 
 def cosine_directions(normal: np.ndarray, random: np.ndarray) -> np.ndarray:
-    """Directions [P, 3] about normals, as often as light from there counts."""
+    """Cosine-weighted random directions [P, 3] about normals."""
     angle, height = 2 * np.pi * random[:, 0], 1 - 2 * random[:, 1]
     ring = np.sqrt(np.maximum(1 - height * height, 0))
     ball = np.stack([ring * np.cos(angle), height, ring * np.sin(angle)], 1)
@@ -84,12 +84,12 @@ def cosine_directions(normal: np.ndarray, random: np.ndarray) -> np.ndarray:
 
 
 def radiance(caster: Caster, start: np.ndarray, directions: np.ndarray, random: np.ndarray, mirror: bool = False) -> np.ndarray:
-    """[P, 3] light along rays, with plain materials."""
+    """Radiance [P, 3] along rays, with untextured diffuse materials."""
     world_scene, limit = caster.geometry.world_scene, 2 * BRIGHTEST if mirror else BRIGHTEST
     hits = caster.trace(start, directions, cutouts=False)
     light = np.minimum(sky_radiance(world_scene.sky, directions), limit)
     if not mirror and any(lamp.window is not None for lamp in world_scene.lights):
-        light[:] = 0  # what comes through windows is counted as their light
+        light[:] = 0  # window lights already include this light
     met = np.flatnonzero(hits.face >= 0)
     face = hits.face[met]
     index = caster.geometry.faces[face]

@@ -1,4 +1,4 @@
-"""Textured triangle meshes: the form in which every asset of the rendered world is cached, and a reader of Wavefront OBJ."""
+"""Textured triangle meshes (cache format of all assets of the rendered world), and a reader of Wavefront OBJ."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,19 +6,19 @@ from pathlib import Path
 import numpy as np
 
 CREASE_COSINE = 0.6
-"""Faces whose normals differ by more than about 53 degrees do not share a smooth normal."""
+"""Cosine threshold of creases: faces whose normals differ by more than about 53 degrees share no smooth normal."""
 TRANSPARENT_BELOW = 0.6
-"""Materials with a lower opacity (window panes, drinking glasses) are left out: they would have two depths."""
+"""Minimum opacity; more transparent materials (window panes, drinking glasses) are left out, as they would have two depths."""
 
 
 @dataclass(frozen=True)
 class Materials:
-    """Surface properties, M rows.
+    """Surface properties of M materials.
 
     Attributes:
-        colour: [M, 3] float32 linear albedo, where there is no texture.
+        colour: [M, 3] float32 linear albedo, used without a texture.
         texture: [M] int32 number in the texture store, -1 for none.
-        gloss: [M] float32 share of light that is reflected as by a mirror at normal incidence.
+        gloss: [M] float32 share of light that is reflected specularly at normal incidence.
         rough: [M] float32 spread of that reflection, radians.
     """
 
@@ -30,7 +30,7 @@ class Materials:
 
 @dataclass(frozen=True)
 class Rig:
-    """Linear blend skinning: bone heads [B, 3], parents [B] (-1 root), four bones [V, 4] and weights [V, 4] per vertex."""
+    """Rig for linear blend skinning: joints [B, 3], parents [B] (-1 root), four bones [V, 4] and weights [V, 4] per vertex."""
 
     heads: np.ndarray
     parents: np.ndarray
@@ -40,7 +40,7 @@ class Rig:
 
 @dataclass(frozen=True)
 class Mesh:
-    """A textured mesh in metres, y down, its lowest point at y = 0, its footprint centred, its front facing -z.
+    """Textured mesh in metres, y down, lowest point at y = 0, footprint centred, front facing -z.
 
     Attributes:
         vertices: [V, 3] float32.
@@ -49,7 +49,7 @@ class Mesh:
         uv: [F, 3, 2] float32 texture coordinates of the corners.
         material: [F] int16 row of `materials`.
         materials: surface properties.
-        rig: of people; None for rigid meshes.
+        rig: rig of people; None for rigid meshes.
     """
 
     vertices: np.ndarray
@@ -62,25 +62,25 @@ class Mesh:
 
     @property
     def size(self) -> np.ndarray:
-        """[3] width, height, depth in metres."""
+        """Width, height and depth [3] in metres."""
         return self.vertices.max(0) - self.vertices.min(0)
 
 
 def save_mesh(path: Path, mesh: Mesh) -> None:
-    """Write a rigid mesh as npz."""
+    """Write a rigid mesh as `.npz`."""
     arrays = {name: getattr(mesh, name) for name in ("vertices", "normals", "faces", "uv", "material")}
     np.savez(path, **arrays, **{f"materials_{name}": value for name, value in vars(mesh.materials).items()})
 
 
 def load_mesh(path: Path) -> Mesh:
-    """Read what `save_mesh` wrote."""
+    """Read a mesh written by `save_mesh`."""
     with np.load(path) as file:
         materials = Materials(**{name: file[f"materials_{name}"] for name in ("colour", "texture", "gloss", "rough")})
         return Mesh(file["vertices"], file["normals"], file["faces"], file["uv"], file["material"], materials)
 
 
 def plain_materials(colour: np.ndarray | list[float], texture: int = -1, gloss: float = 0.0, rough: float = 0.2) -> Materials:
-    """One material."""
+    """Make one material."""
     return Materials(
         np.asarray(colour, np.float32).reshape(1, 3),
         np.array([texture], np.int32),
@@ -91,7 +91,7 @@ def plain_materials(colour: np.ndarray | list[float], texture: int = -1, gloss: 
 
 @dataclass(frozen=True)
 class ObjText:
-    """Content of an OBJ file, triangulated: positions, texture coordinates, normals, [F, 3, 3] indices (-1 absent), material names."""
+    """Triangulated content of an OBJ file: positions, texture coordinates, normals, [F, 3, 3] indices (-1 absent), materials."""
 
     positions: np.ndarray
     coordinates: np.ndarray
@@ -102,7 +102,7 @@ class ObjText:
 
 
 def parse_obj(text: str) -> ObjText:
-    """Parse OBJ text; polygons become fans. Lines that are not vertices, faces or materials are skipped."""
+    """Parse OBJ text; polygons are triangulated as fans. Lines that are not vertices, faces or materials are skipped."""
     lists: dict[str, list[list[float]]] = {"v": [], "vt": [], "vn": []}
     corners, material = [], []
     names, current = [""], 0
@@ -138,7 +138,7 @@ def parse_obj(text: str) -> ObjText:
 
 
 def _corner(part: str, lists: dict[str, list[list[float]]]) -> tuple[int, int, int]:
-    """Position, texture coordinate and normal index of `a/b/c`, from 0; -1 where absent."""
+    """Position, texture coordinate and normal indices of `a/b/c`, from 0; -1 if absent."""
     fields = (part.split("/") + ["", ""])[:3]
     numbers = [int(field) if field else 0 for field in fields]
     counts = (len(lists["v"]), len(lists["vt"]), len(lists["vn"]))
@@ -146,30 +146,30 @@ def _corner(part: str, lists: dict[str, list[list[float]]]) -> tuple[int, int, i
 
 
 def face_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """[F, 3] normals of triangles, as long as twice their area."""
+    """Normals [F, 3] of triangles, with twice the area as length."""
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     return np.cross(b - a, c - a)
 
 
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """[V, 3] unit normals, means of the adjacent faces weighted by area."""
+    """Unit normals [V, 3], area-weighted means of the adjacent faces."""
     flat = face_normals(vertices, faces)
     total = np.stack([np.bincount(faces.ravel(), np.repeat(flat[:, k], 3), len(vertices)) for k in range(3)], 1)
     return unit(total)
 
 
 def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Products [...] of vectors [..., 3]; faster than a sum over a short axis."""
+    """Dot products [...] of vectors [..., 3]; faster than a sum over a short axis."""
     return a[..., 0] * b[..., 0] + a[..., 1] * b[..., 1] + a[..., 2] * b[..., 2]
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Vectors [..., 3] at length 1; zero stays zero."""
+    """Normalise vectors [..., 3] to length 1; zero stays zero."""
     return vectors / np.maximum(np.sqrt(dot(vectors, vectors)), 1e-20)[..., None]
 
 
 def smooth_split(positions: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Vertices split where the surface has a crease: vertices [V, 3], unit normals [V, 3], faces [F, 3]."""
+    """Split vertices at creases: vertices [V, 3], unit normals [V, 3], faces [F, 3]."""
     _, same = np.unique(np.round(positions, 5), axis=0, return_inverse=True)
     shared = vertex_normals(positions, faces)
     merged = np.stack([np.bincount(same, shared[:, k]) for k in range(3)], 1)
@@ -181,7 +181,7 @@ def smooth_split(positions: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, 
 
 
 def build_mesh(positions: np.ndarray, faces: np.ndarray, uv: np.ndarray, material: np.ndarray, materials: Materials) -> Mesh:
-    """A rigid mesh from shared vertices; degenerate faces are dropped, normals made.
+    """Build a rigid mesh from shared vertices: drops degenerate faces, computes normals.
 
     Args:
         positions: [V, 3] metres, y down.

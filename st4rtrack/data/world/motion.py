@@ -1,4 +1,4 @@
-"""Motion of people, animals, cars and small things: functions of time that pose a `SceneObject`."""
+"""Motion of people, animals, cars and small objects: functions of time that pose a `SceneObject`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Place = Callable[[float], np.ndarray]
 
 @dataclass(frozen=True)
 class Path:
-    """A path over the ground at constant speed: from `start` [2] (x, z), heading `yaw`, turning at `turn` radians per second."""
+    """Path on the ground at constant speed: from `start` [2] (x, z) with heading `yaw`, turning at `turn` radians per second."""
 
     start: np.ndarray
     yaw: float
@@ -22,7 +22,7 @@ class Path:
     turn: float = 0.0
 
     def at(self, time_s: float) -> tuple[np.ndarray, float]:
-        """Position [2] and heading; an object's front points along the heading."""
+        """Position [2] and heading; the front of an object points along the heading."""
         yaw = self.yaw + self.turn * time_s
         if abs(self.turn) < 1e-4:
             step = self.speed * time_s * np.array([-np.sin(yaw), -np.cos(yaw)])
@@ -31,7 +31,7 @@ class Path:
         return self.start + step, yaw
 
     def place(self, height: Callable[[np.ndarray], float]) -> Place:
-        """Rigid motion along the path over a ground of given height."""
+        """Rigid motion along the path on a ground of given height."""
 
         def matrix(time_s: float) -> np.ndarray:
             at, yaw = self.at(time_s)
@@ -41,7 +41,7 @@ class Path:
 
 
 def walker(body: people.Body, path: Path, height: Callable[[np.ndarray], float], phase: float) -> Posed:
-    """A person who walks along a path."""
+    """Motion of a person who walks along a path."""
     stride = 1.55 * body.leg_m
 
     def posed(time_s: float) -> tuple[np.ndarray, np.ndarray]:
@@ -54,7 +54,7 @@ def walker(body: people.Body, path: Path, height: Callable[[np.ndarray], float],
 
 @dataclass(frozen=True)
 class Acting:
-    """A person on the spot who goes from pose to pose, each for `hold_s`, and turns by `turn` radians per second."""
+    """Person who acts in place: changes pose every `hold_s` seconds and turns at `turn` radians per second."""
 
     body: people.Body
     poses: tuple[people.Pose, ...]
@@ -64,7 +64,7 @@ class Acting:
     seat_m: float | None = None
 
     def bones(self, time_s: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Vertices, normals, bones at a time."""
+        """Vertices, normals and bones at a time."""
         step = max(time_s, 0.0) / self.hold_s
         k = min(int(step), len(self.poses) - 1)
         share = min(step - k, 1.0)
@@ -75,11 +75,11 @@ class Acting:
         return self.body.skin(pose, self.place @ turned(self.turn * time_s, (0, 0, 0)), self.seat_m)
 
     def __call__(self, time_s: float) -> tuple[np.ndarray, np.ndarray]:
-        """As `Posed`."""
+        """Vertices and normals at a time (see `Posed`)."""
         return self.bones(time_s)[:2]
 
     def held(self, side: str, offset: np.ndarray) -> Place:
-        """Pose of an object that the hand carries upright."""
+        """Pose of an object carried upright in a hand."""
 
         def matrix(time_s: float) -> np.ndarray:
             _, _, bones = self.bones(time_s)
@@ -90,7 +90,7 @@ class Acting:
 
 
 def striding(mesh: Mesh, path: Path, height: Callable[[np.ndarray], float], pace: float) -> Posed:
-    """A four-legged animal whose legs swing while it moves; its front is at -z of the mesh."""
+    """Motion of a four-legged animal with swinging legs; its front is at -z of the mesh."""
     size = mesh.size
     y, z = -mesh.vertices[:, 1], mesh.vertices[:, 2]
     leg = np.clip(1 - y / (0.45 * size[1]), 0, 1).astype(np.float32) ** 0.7
@@ -113,7 +113,7 @@ def striding(mesh: Mesh, path: Path, height: Callable[[np.ndarray], float], pace
 
 
 def bending(mesh: Mesh, place: Place, amount: float, pace: float, phase: float) -> Posed:
-    """A person without a rig who sways: bends sideways and twists about the vertical with height."""
+    """Motion of a person without a rig who sways: bends sideways and twists about the vertical, increasing with height."""
     up = (-mesh.vertices[:, 1] / max(mesh.size[1], 1e-3)).astype(np.float32)
     weight = np.clip((up - 0.3) / 0.7, 0, 1) ** 1.5
 
@@ -134,7 +134,7 @@ def bending(mesh: Mesh, place: Place, amount: float, pace: float, phase: float) 
 
 
 def picked_up(rest: np.ndarray, lift_m: float, drift: np.ndarray, turn: float, start_s: float, length_s: float) -> Place:
-    """Pose of an object that is lifted off its place, turned, carried by `drift` [2] and put down on the same height again."""
+    """Pose of an object that is lifted, turned, carried by `drift` [2] and put down at the same height."""
 
     def matrix(time_s: float) -> np.ndarray:
         share = float(np.clip((time_s - start_s) / length_s, 0, 1))
@@ -147,7 +147,7 @@ def picked_up(rest: np.ndarray, lift_m: float, drift: np.ndarray, turn: float, s
 
 
 def falling(rest: np.ndarray, radius: float, height: float, velocity: np.ndarray, axis: int) -> Place:
-    """A ball of given radius that drops from `height`, bounces, and rolls with `velocity` [2]; `rest` is its place on the ground."""
+    """Pose of a ball that drops from `height`, bounces, and rolls with `velocity` [2]; `rest` is its pose on the ground."""
 
     def matrix(time_s: float) -> np.ndarray:
         y, period, top = height, np.sqrt(2 * height / 9.8), height

@@ -1,4 +1,4 @@
-"""Streets and gardens."""
+"""Outdoor scenes: streets and gardens."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +23,7 @@ GROUND_MARKS = ("fleche", "stationnement", "passage", "rails", "concrete-sidewal
 
 
 def make_street(assets: Assets, split: str, rng: np.random.Generator, pictures: Sequence[Path]) -> WorldScene:
-    """A road along z with pavements, house fronts, trees, parked and moving cars, people."""
+    """Make a street: a road along z with pavements, house fronts, trees, parked and moving cars, people."""
     road, walk = rng.uniform(2.8, 5.5), rng.uniform(1.8, 4.5)
     layout = Layout(assets, split, road + walk, 30.0, 0.2, rng)
     world_scene = _outdoors(layout, haze=float(rng.choice([0, 0, 0.003, 0.01])))
@@ -102,7 +102,7 @@ def make_street(assets: Assets, split: str, rng: np.random.Generator, pictures: 
 
 
 def _house_fronts(layout: Layout, x: float, side: int) -> None:
-    """A row of houses whose fronts lie at x; some gaps, some doors and steps."""
+    """Add a row of houses with fronts at x; some gaps, some doors and steps."""
     rng = layout.rng
     z = -60.0
     while z < 60:
@@ -118,7 +118,7 @@ def _house_fronts(layout: Layout, x: float, side: int) -> None:
 
 
 def make_garden(assets: Assets, split: str, rng: np.random.Generator, pictures: Sequence[Path]) -> WorldScene:
-    """Uneven ground with trees, bushes, rocks, furniture, perhaps a house or a fence; people and animals."""
+    """Make a garden: uneven ground with trees, bushes, rocks, furniture, perhaps a house or a fence; people and animals."""
     half = rng.uniform(6, 16)
     layout = Layout(assets, split, half, half, 0.15, rng)
     world_scene = _outdoors(layout, haze=float(rng.choice([0, 0, 0.003, 0.01, 0.03])))
@@ -168,7 +168,7 @@ def make_garden(assets: Assets, split: str, rng: np.random.Generator, pictures: 
 
 
 def _house_behind(layout: Layout) -> None:
-    """A house along one border."""
+    """Add a house along one border."""
     rng, (hx, hz) = layout.rng, layout.half
     size = np.array([rng.uniform(6, 2 * hx), int(rng.integers(1, 4)) * 2.9, 6.0])
     place = turned(rng.choice([0, np.pi / 2]), (0, 0, 0)) @ turned(0, (rng.uniform(-0.3, 0.3) * hx, 0.3, hz + 2.5))
@@ -176,7 +176,7 @@ def _house_behind(layout: Layout) -> None:
 
 
 def _distance(layout: Layout) -> None:
-    """Trees and houses beyond the garden."""
+    """Add trees and houses beyond the garden."""
     rng = layout.rng
     kinds = [layout.texture_set.material(patterns.leafage(rng)) for _ in range(3)]
     heading, spread = rng.uniform(0, 2 * np.pi), rng.uniform(1.5, 2 * np.pi)
@@ -193,7 +193,7 @@ def _distance(layout: Layout) -> None:
 
 
 def _house(layout: Layout, size: np.ndarray, place: np.ndarray, storey_m: float) -> None:
-    """A box whose fronts have windows; storeys of about `storey_m`."""
+    """Add a box with windows on its sides, in storeys of about `storey_m`."""
     front = layout.texture_set.material(patterns.facade(layout.rng))
     mesh = build.box(size, front, 1.0)
     width, storeys = float(max(size[0], size[2])), max(1, round(size[1] / storey_m))
@@ -203,7 +203,7 @@ def _house(layout: Layout, size: np.ndarray, place: np.ndarray, storey_m: float)
 
 
 def _fence(layout: Layout) -> None:
-    """Boards along one border."""
+    """Add a fence of boards along one border."""
     rng, (hx, hz) = layout.rng, layout.half
     material = layout.texture_set.material(patterns.wood(rng))
     high, step = rng.uniform(0.8, 2.0), rng.uniform(0.14, 0.4)
@@ -217,7 +217,7 @@ def _fence(layout: Layout) -> None:
 
 
 def _outdoors(layout: Layout, haze: float) -> WorldScene:
-    """Sky and sun."""
+    """Make the scene of a layout with sky and sun."""
     rng = layout.rng
     sky = draw_sky(layout, 0.55)
     cloudy = rng.random() < 0.3

@@ -1,4 +1,4 @@
-"""Textures by formula: periodic noise, wood, tiles, bricks, cloth, grass, façades; and pictures from a folder."""
+"""Procedural textures: periodic noise, wood, tiles, bricks, cloth, grass, façades; and photographs from a folder."""
 
 import functools
 from collections.abc import Callable
@@ -9,13 +9,13 @@ import numpy as np
 
 SIZE = 256
 FINEST = 110.0
-"""Waves per texture from which on noise fades, so that enlarged textures show no texels."""
+"""Frequency in waves per texture from which noise fades, so that enlarged textures show no texels."""
 _Image = np.ndarray
 
 
 @functools.lru_cache(maxsize=64)
 def noise(seed: int, slope: float, channels: int = 1, stretch: float = 1.0) -> np.ndarray:
-    """Periodic noise [SIZE, SIZE, channels], mean 0, deviation 1, whose spectrum falls as frequency ** -slope."""
+    """Periodic noise [SIZE, SIZE, channels], mean 0, deviation 1, with a spectrum of frequency ** -slope."""
     rng = np.random.default_rng((seed, 77))
     fy, fx = np.fft.fftfreq(SIZE)[:, None] * SIZE, np.fft.rfftfreq(SIZE)[None] * SIZE
     radius = np.hypot(fy * stretch, fx / stretch)
@@ -35,14 +35,14 @@ def _tint(colour: np.ndarray, value: np.ndarray) -> np.ndarray:
 
 
 def random_colour(rng: np.random.Generator, saturation: float = 0.5, low: float = 0.15, high: float = 0.95) -> np.ndarray:
-    """A display colour [3]."""
+    """Draw a display colour [3]."""
     hue, value = rng.random(), rng.uniform(low, high)
     wheel = np.clip(np.abs((hue * 6 + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
     return value * (1 - saturation * rng.random() * (1 - wheel))
 
 
 def _cells(rng: np.random.Generator, rows: int, columns: int, offset: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A wall of cells: value in [0, 1) per cell, distance to the border in cells across and down [S, S]."""
+    """Grid of cells: random value in [0, 1) per cell, distance to the cell border across and down in cells, each [S, S]."""
     y, x = (np.arange(SIZE) + 0.5)[:, None] / SIZE * rows, (np.arange(SIZE) + 0.5)[None] / SIZE * columns
     row = np.floor(y).astype(int)
     shifted = (x + row * offset) % columns
@@ -52,13 +52,13 @@ def _cells(rng: np.random.Generator, rows: int, columns: int, offset: float = 0.
 
 
 def plaster(rng: np.random.Generator) -> _Image:
-    """Painted wall, nearly plain."""
+    """Painted wall, nearly uniform."""
     seed, amount = int(rng.integers(40)), rng.uniform(0.004, 0.02)
     return _tint(random_colour(rng, rng.choice([0.1, 0.1, 0.4]), 0.5, 0.97), 1 + amount * noise(seed, rng.choice([1.3, 1.8])))
 
 
 def wallpaper(rng: np.random.Generator) -> _Image:
-    """Stripes or a repeated ornament."""
+    """Wallpaper with stripes or a repeated ornament."""
     base, other = random_colour(rng, 0.4, 0.5, 0.95), random_colour(rng, 0.5, 0.3, 0.9)
     n = int(rng.choice([4, 8, 16]))
     _value, across, down = _cells(rng, n, n, rng.choice([0, 0.5]))
@@ -74,7 +74,7 @@ def wallpaper(rng: np.random.Generator) -> _Image:
 
 
 def planks(rng: np.random.Generator) -> _Image:
-    """Wooden floor, boards along v."""
+    """Wooden floor with boards along v."""
     value, across, down = _cells(rng, int(rng.choice([1, 2])), int(rng.choice([6, 8, 12])), 0.5)
     grain = noise(int(rng.integers(40)), 1.2, 1, 5.0)[..., 0]
     tone = np.array([0.62, 0.42, 0.26]) * rng.uniform(0.5, 1.4) * np.array([1, rng.uniform(0.9, 1.15), rng.uniform(0.8, 1.5)])
@@ -144,7 +144,7 @@ def grass(rng: np.random.Generator) -> _Image:
 
 
 def cloth(rng: np.random.Generator) -> _Image:
-    """Clothes: plain, denim, stripes, checks, dots, prints."""
+    """Fabric of clothes: plain, denim, stripes, checks, dots, prints."""
     base, other = random_colour(rng, rng.choice([0.3, 0.9]), 0.06, 0.95), random_colour(rng, 0.7, 0.06, 0.95)
     kind, n = rng.choice(7, p=[0.3, 0.12, 0.12, 0.08, 0.06, 0.2, 0.12]), int(rng.choice([8, 16, 24]))
     _value, across, down = _cells(rng, n, n, 0.0)
@@ -172,7 +172,7 @@ def skin(rng: np.random.Generator) -> _Image:
 
 
 def leather(rng: np.random.Generator) -> _Image:
-    """Shoes."""
+    """Leather of shoes."""
     return _tint(random_colour(rng, rng.choice([0.2, 0.7]), 0.05, 0.6), 1 + 0.05 * noise(int(rng.integers(40)), 1.0))
 
 
@@ -185,7 +185,7 @@ def hair(rng: np.random.Generator) -> _Image:
 
 
 def facade(rng: np.random.Generator) -> _Image:
-    """One storey and one axis of a house front: a window in a wall; tiles over the front."""
+    """Window in a wall (one storey, one window axis); repeats over a house front."""
     wall_image = (bricks if rng.random() < 0.35 else plaster)(rng)
     image = wall_image.astype(np.float32)
     w, top, bottom = rng.integers(50, 95), rng.integers(50, 80), rng.integers(180, 215)
@@ -208,7 +208,7 @@ def facade(rng: np.random.Generator) -> _Image:
 
 
 def leafage(rng: np.random.Generator) -> _Image:
-    """A tree before nothing, RGBA: a crown of leaves on a trunk, for trees far away."""
+    """Distant tree on a transparent background, RGBA: a crown of leaves on a trunk."""
     v, u = np.meshgrid(np.linspace(0, 1, SIZE), np.linspace(-1, 1, SIZE), indexing="ij")
     tall = rng.uniform(0.55, 0.85)
     kind = rng.integers(3)
@@ -234,7 +234,7 @@ WALLS: tuple[Callable[[np.random.Generator], _Image], ...] = (*[plaster] * 8, wa
 
 
 def read_picture(path: Path, rng: np.random.Generator, square: bool = True) -> np.ndarray | None:
-    """A random crop of a photograph, RGB; None where it cannot be read."""
+    """Read a random crop of a photograph, RGB; None if it cannot be read."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         return None
@@ -247,13 +247,13 @@ def read_picture(path: Path, rng: np.random.Generator, square: bool = True) -> n
 
 
 def mirrored_tile(image: np.ndarray) -> np.ndarray:
-    """An image that tiles: with its mirror images beside and below."""
+    """Make an image periodic by appending its mirror images to the right and below."""
     wide = np.concatenate([image, image[:, ::-1]], 1)
     return np.ascontiguousarray(np.concatenate([wide, wide[::-1]], 0))
 
 
 def gradient_sky(rng: np.random.Generator) -> np.ndarray:
-    """A sky [64, 128, 3], linear: clear, hazy or clouded, brighter at the horizon, dim below it."""
+    """Procedural sky [64, 128, 3], linear: clear, hazy or cloudy, brighter at the horizon, dim below it."""
     up = np.cos((np.arange(64) + 0.5) / 64 * np.pi)[:, None, None]
     clear = rng.random() < 0.6
     zenith = np.array([0.25, 0.45, 0.95]) * rng.uniform(0.6, 1.3) if clear else np.full(3, rng.uniform(0.5, 1.1))

@@ -13,7 +13,7 @@ NUM_BODIES = 64
 BODY_FACES = 9000
 REGIONS = ("skin", "hair", "torso", "upper_arm", "lower_arm", "hand", "hip", "upper_leg", "lower_leg", "foot", "eye", "lips")
 _DOWN = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])
-"""From z up, facing -y to y down, facing -z."""
+"""Axes of `anny` (z up, facing -y) to those of a mesh (y down, facing -z)."""
 
 
 @dataclass(frozen=True)
@@ -40,23 +40,23 @@ class Bodies:
     female: np.ndarray
 
     def bone(self, label: str) -> int:
-        """Number of a bone."""
+        """Index of a bone."""
         return int(np.flatnonzero(self.labels == label)[0])
 
 
 def save_bodies(path: Path, bodies: Bodies) -> None:
-    """Write bodies as npz."""
+    """Write bodies as `.npz`."""
     np.savez(path, **vars(bodies))
 
 
 def load_bodies(path: Path) -> Bodies:
-    """Read what `save_bodies` wrote."""
+    """Read bodies written by `save_bodies`."""
     with np.load(path) as file:
         return Bodies(**{name: file[name] for name in file.files})
 
 
 def bake_bodies(count: int = NUM_BODIES, seed: int = 7) -> Bodies:
-    """Sample bodies from `anny` (its first call takes a minute) and reduce them to about 9,000 triangles.
+    """Sample bodies from `anny` (the first call takes a minute) and simplify them to about 9,000 triangles.
 
     Raises:
         UserError: `anny` or `fast-simplification` is not installed.
@@ -94,7 +94,7 @@ def bake_bodies(count: int = NUM_BODIES, seed: int = 7) -> Bodies:
     weights, bones = np.take_along_axis(weights, order, 1), np.take_along_axis(bones, order, 1)
     labels = np.array(model.bone_labels)
     uv = corner_uv[used][simple]
-    wide = np.ptp(uv, axis=1).max(1) > 0.1  # across the border of two charts
+    wide = np.ptp(uv, axis=1).max(1) > 0.1  # triangles across a chart border
     uv[wide] = uv[wide][:, :1]
     return Bodies(
         vertices=rest[:, used].astype(np.float32),
@@ -117,13 +117,13 @@ def _nearest(points: np.ndarray, among: np.ndarray) -> np.ndarray:
 
 
 def _inside_faces(model: object) -> np.ndarray:
-    """[F] bool faces of the mouth's and the eyes' cavities, which nobody sees."""
+    """Faces [F] bool of the cavities of mouth and eyes, which are never visible."""
     mask = importlib.import_module("anny.face_segmentation").get_face_segmentation_mask
     return mask(model, ["mouth_cavity", "tongue", "eye_cavity.L", "eye_cavity.R", "eye_back.L", "eye_back.R"]).numpy()
 
 
 def _regions(vertices: np.ndarray, bone: np.ndarray, heads: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """[V] region of every vertex, by the bone that moves it most and by where it lies."""
+    """Region [V] of every vertex, by its most influential bone and its position."""
     region = np.zeros(len(vertices), np.int8)
     prefixes = (
         ("spine", "torso"), ("clavicle", "torso"), ("shoulder", "torso"), ("upperarm", "upper_arm"), ("lowerarm", "lower_arm"),
@@ -138,7 +138,7 @@ def _regions(vertices: np.ndarray, bone: np.ndarray, heads: np.ndarray, labels: 
     eye, head = at["eye.L"], at["head"]
     is_head = np.char.startswith(bone, "head")
     top = vertices[is_head, 1].min()
-    # Hair covers what lies above the brow line, and behind a plane through the ears.
+    # Hair covers the vertices above the brow line and behind a plane through the ears.
     behind = vertices[:, 2] > head[2] + 0.01
     above = vertices[:, 1] < eye[1] - 0.35 * (eye[1] - top)
     neck = vertices[:, 1] > eye[1] + 0.09 * abs(hip[1] - eye[1]) / 0.65
@@ -166,7 +166,7 @@ def rotation(axis: int, angle: float) -> np.ndarray:
 class Pose:
     """Joint angles in radians; arms, elbows, hips, knees as (left, right); lean and nod are forwards.
 
-    `lower` 0: arms spread as at rest, 1: hanging; `swing` forwards; `raise_` sideways beyond that.
+    `lower`: 0 for arms spread (rest pose), 1 for arms hanging; `swing`: forwards; `raise_`: sideways beyond that.
     """
 
     swing: tuple[float, float] = (0.0, 0.0)
@@ -181,7 +181,7 @@ class Pose:
 
 
 class Body:
-    """One dressed person that can be posed."""
+    """Dressed person that can be posed."""
 
     def __init__(self, bodies: Bodies, number: int, mesh: Mesh) -> None:
         self.bodies, self.mesh, self.heads = bodies, mesh, bodies.heads[number].astype(np.float64)
@@ -194,7 +194,7 @@ class Body:
         self._bone = {str(label): k for k, label in enumerate(bodies.labels)}
 
     def matrices(self, pose: Pose) -> np.ndarray:
-        """[B, 4, 4] motion of every bone from rest, in the frame of the body."""
+        """Transforms [B, 4, 4] of every bone from the rest pose, in the frame of the body."""
         turn: dict[str, np.ndarray] = {}
         for k, (side, sign) in enumerate((("L", 1.0), ("R", -1.0))):
             lowered = rotation(2, sign * self._down * pose.lower[k])
@@ -220,9 +220,9 @@ class Body:
     def skin(
         self, pose: Pose, world_from_body: np.ndarray, seat_m: float | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Vertices, normals and bones [B, 4, 4] in the world; the lowest point stands at the origin of `world_from_body`.
+        """Vertices, normals and bones [B, 4, 4] in the world; the lowest point is level with the origin of `world_from_body`.
 
-        seat_m: height of the hips instead, for people who sit.
+        seat_m: if set, height of the hips instead, for sitting people.
         """
         rig = self.mesh.rig
         assert rig is not None
@@ -237,7 +237,7 @@ class Body:
         return vertices.astype(np.float32), unit(normals).astype(np.float32), place @ moved
 
     def hand(self, bones: np.ndarray, side: str = "R") -> np.ndarray:
-        """[3] middle of the palm in the world for bones as `skin` gives them."""
+        """Centre of the palm [3] in the world, from the bones returned by `skin`."""
         bone = self._bone[f"metacarpal2.{side}"]
         tip = self.heads[self._bone[f"finger3-1.{side}"]]
         return bones[bone, :3, :3] @ tip + bones[bone, :3, 3]
@@ -249,13 +249,13 @@ SLEEVES = ("none", "short", "long")
 def dress(
     bodies: Bodies, number: int, textures: dict[str, int], colours: dict[str, np.ndarray], rng: np.random.Generator
 ) -> Body:
-    """A body with clothes: surfaces lifted off the skin, textured by region.
+    """Dress a body: clothes are surfaces offset from the skin, textured by region.
 
     Args:
-        bodies: the baked bodies.
-        number: which one.
-        textures: number of a texture for "skin", "hair", "top", "bottom" and "shoes".
-        colours: mean linear colour of each of them.
+        bodies: baked bodies.
+        number: index of the body.
+        textures: texture numbers for "skin", "hair", "top", "bottom" and "shoes".
+        colours: mean linear colours of these textures.
         rng: draws sleeves, lengths and looseness.
     """
     sleeves, shorts = rng.choice(3, p=[0.15, 0.35, 0.5]), rng.random() < 0.25
@@ -310,7 +310,7 @@ def dress(
 
 
 def walking(phase: float, effort: float = 1.0) -> Pose:
-    """A step of a walk; two pi are two steps."""
+    """Pose of a walk cycle; a phase of 2 pi is two steps."""
     s, c = np.sin(phase), np.cos(phase)
     knee = (0.15 + 0.75 * max(0.0, float(np.cos(phase))) ** 2, 0.15 + 0.75 * max(0.0, float(-np.cos(phase))) ** 2)
     return Pose(
@@ -325,7 +325,7 @@ def walking(phase: float, effort: float = 1.0) -> Pose:
 
 
 def blend(a: Pose, b: Pose, share: float) -> Pose:
-    """Between two poses."""
+    """Interpolate between two poses."""
 
     def mix(x: float | tuple[float, float], y: float | tuple[float, float]) -> float | tuple[float, float]:
         if isinstance(x, tuple) and isinstance(y, tuple):

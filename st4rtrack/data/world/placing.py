@@ -1,4 +1,4 @@
-"""Choice of models and materials, and placing objects, lights and skies in a layout."""
+"""Selection of models and materials, and placement of objects, lights and skies in a layout."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +15,12 @@ ANIMALS = ("chicken", "horse2", "bulldog", "horse", "siameseCat", "cat", "dog", 
 
 
 def is_animal(model: Model) -> bool:
-    """Dogs, cats, horses ..."""
+    """Whether a model is an animal (dog, cat, horse ...)."""
     return model.category == "Characters" and model.name.split("-", 1)[1].split("-")[-1] in ANIMALS
 
 
 def is_person(model: Model) -> bool:
-    """A person with the clothes of its own texture."""
+    """Whether a model is a person with textured clothes."""
     return model.category == "Characters" and not is_animal(model)
 
 
@@ -29,7 +29,7 @@ def has_word(model: Model, words: Sequence[str]) -> bool:
 
 
 def small_models(layout: Layout) -> list[Model]:
-    """Things that stand on tables."""
+    """Models that fit on a table."""
     kinds = ("Kitchen", "Office", "Living room", "Miscellaneous", "Bathroom", "Bedroom", "Lights")
     return [
         m for m in layout.models(*kinds)
@@ -47,7 +47,7 @@ def tables_among(layout: Layout) -> list[Model]:
 
 
 def picture(layout: Layout, pictures: Sequence[Path]) -> np.ndarray:
-    """A photograph, or an image by formula."""
+    """Photograph, or a procedural image."""
     if len(pictures):
         image = patterns.read_picture(pictures[int(layout.rng.integers(len(pictures)))], layout.rng)
         if image is not None:
@@ -56,7 +56,7 @@ def picture(layout: Layout, pictures: Sequence[Path]) -> np.ndarray:
 
 
 def surface(layout: Layout, makers: Sequence, pictures: Sequence[Path], gloss: float = 0.0, photo: float = 0.05) -> Materials:
-    """A material of a wall or floor: a pattern, or now and then a photograph mirrored into a tile."""
+    """Material of a wall or floor: a pattern, or sometimes a mirrored photograph."""
     if len(pictures) and layout.rng.random() < photo:
         return layout.texture_set.material(patterns.mirrored_tile(picture(layout, pictures)), gloss)
     return layout.texture_set.material(makers[int(layout.rng.integers(len(makers)))](layout.rng), gloss)
@@ -73,7 +73,7 @@ def add_dynamic(layout: Layout, mesh: Mesh, place: motion.Place | np.ndarray, po
 
 
 def draw_sky(layout: Layout, hdri: float) -> np.ndarray:
-    """A sky of the split, turned at random, its sun removed; or one by formula."""
+    """Draw a sky of the split, rotated at random and with its sun removed, or a procedural one."""
     rng = layout.rng
     from_assets = [
         s
@@ -88,7 +88,7 @@ def draw_sky(layout: Layout, hdri: float) -> np.ndarray:
 
 
 def draw_sun(rng: np.random.Generator, low: float, spread_deg: float = 1.5) -> list[Light]:
-    """The sun at a random place above `low` radians."""
+    """Draw a sun at a random position, at least `low` radians above the horizon."""
     height, heading = rng.uniform(low, 1.25), rng.uniform(0, 2 * np.pi)
     way = np.array([np.cos(height) * np.cos(heading), -np.sin(height), np.cos(height) * np.sin(heading)])
     colour = np.array([1.0, 0.92 - 0.2 * (height < 0.5), 0.82 - 0.35 * (height < 0.5)])
@@ -96,7 +96,7 @@ def draw_sun(rng: np.random.Generator, low: float, spread_deg: float = 1.5) -> l
 
 
 def finished(layout: Layout, world_scene: WorldScene) -> WorldScene:
-    """The scene with everything that was placed."""
+    """Complete a scene with the objects of its layout."""
     world_scene.objects = layout.objects
     world_scene.textures = layout.texture_set.textures()
     world_scene.notes["layout"] = layout

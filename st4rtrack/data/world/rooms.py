@@ -1,4 +1,4 @@
-"""Rooms and table tops."""
+"""Indoor scenes: rooms and table tops."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ def make_room(assets: Assets, split: str, rng: np.random.Generator, pictures: Se
 
 
 def _shell(layout: Layout, pictures: Sequence[Path]) -> WorldScene:
-    """Floor, ceiling, walls with windows and doors, lamps."""
+    """Make an empty room: floor, ceiling, walls with windows and doors, lamps."""
     rng, (hx, hz) = layout.rng, layout.half
     height = rng.uniform(2.35, 3.3)
     polished = rng.uniform(0.02, 0.07) if rng.random() < 0.5 else 0.0
@@ -106,7 +106,7 @@ def _shell(layout: Layout, pictures: Sequence[Path]) -> WorldScene:
 def _window_frames(
     layout: Layout, start: np.ndarray, end: np.ndarray, openings: list[tuple[float, float, float, float]], trim: Materials
 ) -> None:
-    """Bars in the openings, and curtains beside some."""
+    """Add frames to the openings, and curtains to some."""
     rng = layout.rng
     along = (end - start) / np.linalg.norm(end - start)
     yaw = float(np.arctan2(-along[1], along[0]))
@@ -139,7 +139,7 @@ def _on_wall(
     openings: list[tuple[float, float, float, float]],
     pictures: Sequence[Path],
 ) -> None:
-    """Framed pictures, doors and whatever hangs on walls."""
+    """Add framed pictures, doors and wall-mounted models to a wall."""
     rng = layout.rng
     length = float(np.linalg.norm(end - start))
     along = (end - start) / length
@@ -199,7 +199,7 @@ def _on_wall(
 
 
 def _furnish(layout: Layout, pictures: Sequence[Path]) -> None:
-    """Furniture along the walls, tables with chairs, things on top, a carpet."""
+    """Add furniture along the walls, tables with chairs, small objects on top, and a carpet."""
     rng = layout.rng
     theme = str(
         rng.choice(
@@ -250,7 +250,7 @@ def _furnish(layout: Layout, pictures: Sequence[Path]) -> None:
 
 
 def _against_wall(layout: Layout, model: Model) -> np.ndarray:
-    """A pose with the back at a random wall."""
+    """Draw a pose with the back against a random wall."""
     rng, (hx, hz) = layout.rng, layout.half
     side = int(rng.integers(4))
     gap = model.depth_m / 2 + 0.06
@@ -262,7 +262,7 @@ def _against_wall(layout: Layout, model: Model) -> np.ndarray:
 
 
 def _chairs(layout: Layout, table: SceneObject, yaw: float) -> None:
-    """Chairs of one kind around a table, facing it."""
+    """Add chairs of one kind around a table, facing it."""
     rng = layout.rng
     chair = layout.pick(
         [m for m in layout.models() if "chair" in m.title.lower() and m.category in ("Living room", "Office", "Kitchen")]
@@ -279,7 +279,7 @@ def _chairs(layout: Layout, table: SceneObject, yaw: float) -> None:
 
 
 def make_table(assets: Assets, split: str, rng: np.random.Generator, pictures: Sequence[Path]) -> WorldScene:
-    """A room whose middle is a table with many things, of which some are taken and put down."""
+    """Make a room around a table with many objects, some of which are picked up and put down."""
     layout = Layout(assets, split, rng.uniform(1.6, 3.0), rng.uniform(1.6, 3.0), 0.05, rng)
     world_scene = _shell(layout, pictures)
     table = layout.pick(tables_among(layout))
@@ -311,13 +311,13 @@ def make_table(assets: Assets, split: str, rng: np.random.Generator, pictures: S
 
 
 def _replace(layout: Layout, item: SceneObject, place: motion.Place) -> None:
-    """Replace a static object by the same one, moving."""
+    """Replace a static object by the same object, moving."""
     moved = SceneObject(item.mesh, place, moves=True, subject=True, name=item.name)
     layout.objects = [moved if other is item else other for other in layout.objects]
 
 
 def _pick_up(layout: Layout, item: SceneObject) -> None:
-    """Lifted, turned and put down, or pushed over the table."""
+    """Animate an object: lifted, turned and put down, or pushed across the table."""
     rng = layout.rng
     lift = rng.uniform(0.05, 0.3) if rng.random() < 0.6 else 0.0
     drift = rng.normal(0, 0.06, 2)

@@ -1,4 +1,4 @@
-"""Scenes from a random number: rooms, table tops, streets, gardens, with people, animals, cars and small things that move."""
+"""Random scenes: rooms, table tops, streets and gardens, with people, animals, cars and small dynamic objects."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,14 +17,14 @@ SETTING_SHARES = (0.42, 0.16, 0.2, 0.22)
 def make_scene(
     assets: Assets, split: str, rng: np.random.Generator, setting: str | None = None, pictures: Sequence[Path] = ()
 ) -> WorldScene:
-    """A scene.
+    """Make a random scene.
 
     Args:
         assets: models, skies, people.
-        split: "train" or "validation": which models, bodies, skies and pictures are used.
+        split: "train" or "validation": models, bodies, skies and pictures to use.
         rng: draws everything.
         setting: one of `SETTINGS`, None for a mixture.
-        pictures: photographs of the split, for frames on walls, carpets and some surfaces.
+        pictures: photographs of the split, for picture frames, carpets and some surfaces.
     """
     setting = setting or str(rng.choice(SETTINGS, p=SETTING_SHARES))
     make = {"room": make_room, "table": make_table, "street": make_street, "garden": make_garden}[setting]

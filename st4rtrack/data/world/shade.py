@@ -1,7 +1,7 @@
-"""Linear colour of a view: direct light with soft shadows, light from the sky and from one reflection, gloss, haze.
+"""Shading of a view in linear colour: direct and indirect light, soft shadows, gloss, haze.
 
-Every pixel has one shadow ray and every second one in both directions one ray for indirect light. Their directions differ within
-blocks of 4x4 pixels, and a filter that respects edges takes the mean over neighbours of the same surface.
+Every pixel has one shadow ray; every second pixel in both directions has one ray for indirect light (sky, one bounce). Directions
+vary within blocks of 4x4 pixels, and an edge-preserving filter averages neighbours on the same surface.
 """
 
 from dataclasses import dataclass
@@ -17,18 +17,18 @@ from st4rtrack.data.world.textures import sample
 
 EDGE_SAMPLES = np.array([[-0.3, -0.25], [0.3, -0.1], [-0.05, 0.35]], np.float32)
 FAINT = 0.04
-"""Reflections of a smaller share are left out."""
+"""Minimum share of light of a specular reflection; weaker ones are left out."""
 
 
 @dataclass(frozen=True)
 class View:
-    """A picture with truth.
+    """Rendered view with ground truth.
 
     Attributes:
         colour: [H, W, 3] float32 linear.
-        depth: [H, W] float32, z, 0 in the sky.
-        face: [H, W] int64, -1 in the sky; u, v: [H, W] float32 barycentric coordinates.
-        object_index: [H, W] int32 object, -1 in the sky.
+        depth: [H, W] float32, z, 0 for sky.
+        face: [H, W] int64, -1 for sky; u, v: [H, W] float32 barycentric coordinates.
+        object_index: [H, W] int32 object, -1 for sky.
     """
 
     colour: np.ndarray
@@ -41,7 +41,7 @@ class View:
 
 @dataclass(frozen=True)
 class Surface:
-    """What N rays met: rows `ray` [P] of them that met anything, and there [P, ...] position, normal, albedo, material, object."""
+    """Surface points hit by P of N rays: `ray` [P] is the ray, the others [P, ...] are properties of the point."""
 
     ray: np.ndarray
     position: np.ndarray
@@ -52,7 +52,7 @@ class Surface:
 
 
 def camera_rays(intrinsics: np.ndarray, world_from_camera: np.ndarray, pixels_px: np.ndarray) -> np.ndarray:
-    """Directions [N, 3] float32 in the world of pixels [N, 2]; z = 1 in the camera."""
+    """World directions [N, 3] float32 of pixels [N, 2], with z = 1 in the camera."""
     x = (pixels_px[:, 0] - intrinsics[0, 2]) / intrinsics[0, 0]
     y = (pixels_px[:, 1] - intrinsics[1, 2]) / intrinsics[1, 1]
     rays = np.stack([x, y, np.ones_like(x)], 1)
@@ -65,11 +65,11 @@ def render_view(
     """Render one view.
 
     Args:
-        caster: the scene at the time of the view.
+        caster: scene at the time of the view.
         intrinsics: [3, 3] pixels.
         world_from_camera: [4, 4].
         height, width: pixels.
-        rng: turns the sampling patterns.
+        rng: random generator of the sampling patterns.
     """
     world_scene = caster.geometry.world_scene
     v, u = np.meshgrid(np.arange(height) + 0.5, np.arange(width) + 0.5, indexing="ij")
@@ -103,7 +103,7 @@ def render_view(
 
 
 def read_surface(caster: Caster, hits: Hits, rays: np.ndarray, eye: np.ndarray, pixel: float) -> Surface:
-    """Material and geometry at hits; `pixel` is the width of a ray per metre."""
+    """Material and geometry at hits; `pixel` is the width of a pixel per metre of distance."""
     geometry = caster.geometry
     ray = np.flatnonzero(hits.face >= 0)
     face, u, v, direction = hits.face[ray], hits.u[ray], hits.v[ray], rays[ray]
@@ -137,7 +137,7 @@ def read_surface(caster: Caster, hits: Hits, rays: np.ndarray, eye: np.ndarray, 
 def _light(
     caster: Caster, surface: Surface, normal: np.ndarray, position: np.ndarray, edge: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """[H W, 3] light that arrives at every pixel's surface; normal, position [H, W, 3], edge [H, W]."""
+    """Irradiance [H W, 3] at the surface of every pixel; normal, position [H, W, 3], edge [H, W]."""
     height, width = edge.shape
     direct, valid = np.zeros((height * width, 3), np.float32), np.zeros((height, width, 1), np.float32)
     random = spread_values(height, width, rng).reshape(-1, 3)[surface.ray]
@@ -156,7 +156,7 @@ def _light(
 def _indirect(
     caster: Caster, normal: np.ndarray, position: np.ndarray, valid: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """[h, w, 3] light from the sky and from other surfaces."""
+    """Indirect light [h, w, 3] from the sky and other surfaces."""
     height, width = valid.shape
     random = spread_values(height, width, rng)[valid]
     start_normal = normal[valid]
@@ -169,9 +169,9 @@ def _indirect(
 
 
 def _filter(values: np.ndarray, normal: np.ndarray, position: np.ndarray, valid: np.ndarray, radius: int) -> np.ndarray:
-    """Mean over neighbours of the same surface, first along rows, then along columns.
+    """Average over neighbours on the same surface, first along rows, then along columns.
 
-    The outermost ones count by half, so that with an even radius every direction of the 4x4 patterns counts alike.
+    The outermost neighbours have half the weight, so that with an even radius all directions of the 4x4 patterns weigh the same.
     """
     depth_scale = 1 / np.maximum(dot(np.abs(position), np.ones(3, np.float32))[..., None] * 0.004 + 0.02, 1e-6)
     for axis in (0, 1):
@@ -200,7 +200,7 @@ def _filter(values: np.ndarray, normal: np.ndarray, position: np.ndarray, valid:
 def _upsample(
     low: np.ndarray, half: list[np.ndarray], normal: np.ndarray, position: np.ndarray, at: tuple[np.ndarray, ...]
 ) -> np.ndarray:
-    """Values of half the size at pixels `at`, from those of the four neighbours that lie on the same surface."""
+    """Values of half the resolution at pixels `at`, interpolated from those of the four neighbours on the same surface."""
     rows, columns = at
     normal, position = normal[at], position[at]
     total, weight = np.zeros((len(rows), 3), np.float32), np.full((len(rows), 1), 1e-6, np.float32)
@@ -219,7 +219,7 @@ def _upsample(
 def _add_gloss(
     caster: Caster, surface: Surface, rays: np.ndarray, colour: np.ndarray, shape: tuple[int, int], rng: np.random.Generator
 ) -> None:
-    """Reflections on glossy materials, added in place."""
+    """Add reflections on glossy materials, in place."""
     geometry = caster.geometry
     some = np.flatnonzero(geometry.gloss[surface.material] > 0.01)
     direction, normal = unit(rays[surface.ray[some]]), surface.normal[some]
@@ -242,7 +242,7 @@ def _add_gloss(
 def _smooth_by_object(values: np.ndarray, ray: np.ndarray, object_index: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Mean [P, 3] over 3x3 pixels of one object."""
     grid, weight = np.zeros((shape[0] * shape[1], 3), np.float32), np.zeros(shape[0] * shape[1], np.float32)
-    key = object_index % 2 + 1  # neighbours of another object rarely share it
+    key = object_index % 2 + 1  # neighbouring objects rarely share it
     result = values
     for parity in (1, 2):
         own = key == parity
@@ -254,7 +254,7 @@ def _smooth_by_object(values: np.ndarray, ray: np.ndarray, object_index: np.ndar
 
 
 def _haze(world_scene: WorldScene, distance: np.ndarray, rays: np.ndarray, colour: np.ndarray) -> None:
-    """Air between the camera and far surfaces, in place."""
+    """Add haze between the camera and distant surfaces, in place."""
     if world_scene.haze <= 0:
         return
     met = np.isfinite(distance)
@@ -271,7 +271,7 @@ def _smooth_edges(
     intrinsics: np.ndarray,
     world_from_camera: np.ndarray,
 ) -> None:
-    """Three rays per pixel where the picture has an edge, in place. Each takes its light from the neighbour that fits best.
+    """Anti-alias edges in place with three rays per pixel; each takes its light from the best matching neighbour.
 
     edge [H, W]; pixels: object [H W], normal, position and light [H W, 3].
     """
@@ -307,7 +307,7 @@ def _smooth_edges(
 
 
 def _edges(object_index: np.ndarray, distance: np.ndarray, normal: np.ndarray) -> np.ndarray:
-    """[H, W] bool: a neighbour shows another surface."""
+    """Pixels with a neighbour on another surface: [H, W] bool."""
     edge = np.zeros(object_index.shape, bool)
     inverse = np.where(np.isfinite(distance), 1 / np.maximum(distance, 1e-6), 0)
     for axis in (0, 1):

@@ -1,4 +1,4 @@
-"""Contact sheets of the rendered world, beside photographs: `python -m st4rtrack.data.world.sheet OUT.jpg`."""
+"""Contact sheets of the rendered world, next to photographs: `python -m st4rtrack.data.world.sheet OUT.jpg`."""
 
 import argparse
 from pathlib import Path
@@ -14,7 +14,7 @@ COLUMNS = 8
 
 
 def depth_picture(depth: np.ndarray, mark: np.ndarray | None = None) -> np.ndarray:
-    """Inverse depth [H, W] in colour, RGB; black where unknown, green where `mark`."""
+    """Colour-coded inverse depth [H, W] as RGB; black where unknown, green where `mark`."""
     inverse = np.where(depth > 0, 1 / np.maximum(depth, 1e-6), 0)
     level = np.clip(inverse / max(float(np.quantile(inverse, 0.98)), 1e-6), 0, 1)
     picture = np.ascontiguousarray(cv2.applyColorMap((level * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1])
@@ -24,13 +24,13 @@ def depth_picture(depth: np.ndarray, mark: np.ndarray | None = None) -> np.ndarr
 
 
 def grid(pictures: list[np.ndarray], columns: int = COLUMNS) -> np.ndarray:
-    """Pictures of one size in rows."""
+    """Arrange images of one size in rows."""
     pictures = pictures + [np.zeros_like(pictures[0])] * (-len(pictures) % columns)
     return np.vstack([np.hstack(pictures[k : k + columns]) for k in range(0, len(pictures), columns)])
 
 
 def photographs(folder: Path, count: int, size: tuple[int, int], seed: int) -> list[np.ndarray]:
-    """Photographs of a folder, cropped to one size."""
+    """Read photographs of a folder, cropped to one size."""
     files = find_pictures(folder, "train")
     chosen = np.random.default_rng(seed).permutation(len(files))[:count]
     pictures = []
@@ -46,7 +46,7 @@ def photographs(folder: Path, count: int, size: tuple[int, int], seed: int) -> l
 
 
 def draw_sheet(rows: int, seed: int, split: str, size: tuple[int, int], pictures: Path | None, clips: bool) -> np.ndarray:
-    """Rows of frames, each above its depth with subjects in green, and as many photographs below where there are any."""
+    """Draw rows of frames, each above its depth with subjects in green; photographs, if any, follow below."""
     if clips:
         shown = []
         for k in range(rows):
@@ -68,7 +68,7 @@ def draw_sheet(rows: int, seed: int, split: str, size: tuple[int, int], pictures
 
 
 def main() -> None:
-    """Command line."""
+    """Entry point of the command line."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("output", type=Path, help="Image to write")
     parser.add_argument("--rows", type=int, default=4, help="Rows of 8 [%(default)s]")

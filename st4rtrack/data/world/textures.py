@@ -1,4 +1,4 @@
-"""Textures with mip levels in one flat array of texels, and bilinear look-up for many pixels at once."""
+"""Textures with mip levels in one flat array of texels, with vectorised bilinear look-up."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ LARGEST = 256
 
 @dataclass(frozen=True)
 class Textures:
-    """N textures of any power-of-two size.
+    """N textures of power-of-two sizes.
 
     Attributes:
-        texels: [all texels] int32, four bytes RGBA each; levels of a texture follow one another, finest first.
-        start: [N] int64 first texel.
+        texels: [all texels] int32, four bytes RGBA each; the levels of a texture are contiguous, finest first.
+        start: [N] int64 index of the first texel.
         log_size: [N, 2] int32 base-2 logarithm of width and height.
     """
 
@@ -24,7 +24,7 @@ class Textures:
     log_size: np.ndarray
 
     def texels_of(self, number: int) -> np.ndarray:
-        """All levels of one texture."""
+        """Texels of all levels of one texture."""
         stop = self.start[number + 1] if number + 1 < len(self.start) else len(self.texels)
         return self.texels[self.start[number] : stop]
 
@@ -34,7 +34,7 @@ def _power_of_two(side: int, largest: int) -> int:
 
 
 def pyramid(image: np.ndarray, largest: int = LARGEST) -> tuple[np.ndarray, tuple[int, int]]:
-    """Texels of all levels and log2 of width and height, from an image [H, W, 3 or 4] uint8 RGB(A)."""
+    """Texels of all levels, and log2 of width and height, of an image [H, W, 3 or 4] uint8 RGB(A)."""
     if image.shape[2] == 3:
         image = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
     width, height = (_power_of_two(side, largest) for side in (image.shape[1], image.shape[0]))
@@ -49,7 +49,7 @@ def pyramid(image: np.ndarray, largest: int = LARGEST) -> tuple[np.ndarray, tupl
 
 
 def join_textures(parts: Sequence[tuple[np.ndarray, tuple[int, int]]]) -> Textures:
-    """One store from texels and logarithms of sizes as `pyramid` gives them."""
+    """Join textures, as returned by `pyramid`, into one store."""
     lengths = np.array([len(texels) for texels, _ in parts], np.int64)
     texels = np.concatenate([texels for texels, _ in parts]) if parts else np.zeros(0, np.int32)
     logs = np.array([logs for _, logs in parts], np.int32).reshape(-1, 2)
@@ -57,12 +57,12 @@ def join_textures(parts: Sequence[tuple[np.ndarray, tuple[int, int]]]) -> Textur
 
 
 def select_textures(textures: Textures, numbers: Sequence[int]) -> list[tuple[np.ndarray, tuple[int, int]]]:
-    """Some textures of a store, to be joined with others."""
+    """Select textures of a store, for `join_textures`."""
     return [(textures.texels_of(n), (int(textures.log_size[n, 0]), int(textures.log_size[n, 1]))) for n in numbers]
 
 
 _CHAIN = np.zeros((12, 12, 12), np.int64)
-"""Texels before a level, by log2 width, log2 height and level."""
+"""Number of texels before a level, by log2 width, log2 height and level."""
 for _w in range(12):
     for _h in range(12):
         for _level in range(1, 12):
@@ -71,10 +71,10 @@ for _w in range(12):
 
 
 def sample(textures: Textures, number: np.ndarray, uv: np.ndarray, footprint: np.ndarray) -> np.ndarray:
-    """Bilinear look-up at the nearest level.
+    """Look up textures bilinearly at the nearest mip level.
 
     Args:
-        textures: the store.
+        textures: texture store.
         number: [P] texture of each pixel.
         uv: [P, 2], one tile per unit, v up as in OBJ files.
         footprint: [P] width of a pixel in tiles.
