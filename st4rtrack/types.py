@@ -252,6 +252,7 @@ class QualityReport:
         focal_at_limit: the estimate lies at a limit of the search range.
         parallax: what the camera motion says about depth.
         moving_share: share of the pixels that show dynamic objects, 0..1.
+        measured_share: share of the pixels whose depth was measured or provided by the user, 0..1; `None` where all depth is a network's.
         warnings: reasons not to trust the scene.
     """
 
@@ -264,6 +265,7 @@ class QualityReport:
     parallax: Parallax = "none"
     moving_share: float = 0.0
     warnings: tuple[QualityWarning, ...] = ()
+    measured_share: float | None = None
 
     @property
     def reliable(self) -> bool:
@@ -273,11 +275,14 @@ class QualityReport:
     def summary(self, num_frames: int) -> str:
         """One line: reliable or not, codes of the warnings, and the main figures of a scene of `num_frames` frames."""
         codes = ", ".join(dict.fromkeys(warning.code for warning in self.warnings))
-        verdict = ("reliable" if self.reliable else "UNRELIABLE") + (f" ({codes})" if codes else "")
+        verdict = "UNRELIABLE" if not self.reliable else "reliable, with warnings" if codes else "reliable"
+        verdict += f" ({codes})" if codes else ""
         parts = [f"{round(self.frames_solved * num_frames)}/{num_frames} frames solved"]
         if self.reprojection_px is not None:
             parts.append(f"reprojection {self.reprojection_px:.1f} px")
         parts.append(f"parallax {self.parallax}")
+        if self.measured_share is not None:
+            parts.append(f"depth measured for {100 * self.measured_share:.0f} % of the pixels")
         if self.focal_source == "prior":
             parts.append("focal length from a prior")
         return f"quality: {verdict}; {', '.join(parts)}"
@@ -346,6 +351,20 @@ class Scene:
         """[time] bool, frames whose pose was estimated; all where the scene does not store it."""
         solved = None if self.cameras is None else self.cameras.solved
         return np.ones(len(self), bool) if solved is None else np.asarray(solved, bool)
+
+    def display_confidence(self, maps: Pointmap, frame: int) -> np.ndarray | None:
+        """Confidence [height, width] float32 of a frame of either branch by which display and export leave points out.
+
+        In fused geometry, measured static depth is always surer than that of dynamic objects, which would be the first to go:
+        dynamic pixels have the largest confidence of the frame.
+        """
+        if maps.confidence is None:
+            return None
+        confidence = np.array(maps.confidence[frame], np.float32)
+        if maps.moving is not None and self.reconstruction.source is not None:
+            dynamic = np.asarray(maps.moving if len(maps.moving.shape) == 2 else maps.moving[frame], bool)
+            confidence[dynamic & np.isfinite(confidence)] = np.nanmax(confidence, initial=0)
+        return confidence
 
     def tracks(self, query_px: np.ndarray, *, frame: int | None = None) -> Tracks:
         """Tracks of chosen points of a frame, at any sub-pixel position.

@@ -21,7 +21,7 @@ from st4rtrack.pipeline.cameras import FOCAL_RANGE
 from st4rtrack.pipeline.motion import MOVES, displacement
 from st4rtrack.pipeline.quality_warnings import cut_warning, quality_warning
 from st4rtrack.pipeline.tracks import WELL_RETURNED
-from st4rtrack.types import FocalSource, Parallax, PixelMap, QualityReport, QualityWarning, TwoPointmaps, Video
+from st4rtrack.types import DepthSource, FocalSource, Parallax, PixelMap, QualityReport, QualityWarning, TwoPointmaps, Video
 
 MEASURED_POINTS = 5000
 """Pixels of a frame that are measured, about."""
@@ -45,6 +45,7 @@ MAX_UNSOLVED_SHARE = 0.2
 """Share of unsolved frames from which a scene is unreliable."""
 FOCAL_LIMITS = (1.03 * FOCALS[0] / np.prod(FINER_STEPS), FOCALS[-1] * np.prod(FINER_STEPS) / 1.03)
 """In long sides of the image: focal lengths beyond are those at which the search ends."""
+MEASURED_FRAMES = 32
 MOTION_CODES = frozenset({"zoom", "rotation_only", "fixed_camera"})
 """Kinds of camera motion of which only one is reported."""
 MIN_FOCAL_FRAMES, MIN_MOTION_FRAMES = 13, 8
@@ -187,6 +188,7 @@ def quality_report(
         focal_at_limit=focal_at_limit,
         parallax=parallax or parallax_of_cameras(cameras[solved], cameras[sink.header.anchor_index], depth),
         moving_share=moving_share,
+        measured_share=_measured_share(sink),
     )
     derived = _derived_warnings(report, solved, steps, max(sink.header.source_size))
     reported = {warning.code for warning in warnings}
@@ -194,6 +196,15 @@ def quality_report(
         reported |= MOTION_CODES
     every = (*warnings, *(warning for warning in derived if warning.code not in reported))
     return QualityReport(**{**vars(report), "warnings": every})
+
+
+def _measured_share(sink: SceneSink) -> float | None:
+    """Share of the pixels of up to `MEASURED_FRAMES` frames whose depth was measured; `None` where all depth is a network's."""
+    if "reconstruction_source" not in sink.header.fields:
+        return None
+    frames = np.unique(np.linspace(0, sink.header.num_frames - 1, MEASURED_FRAMES).round().astype(int)).tolist()
+    sources = np.stack([np.asarray(sink.read("reconstruction_source", t)) for t in frames])
+    return None if (sources == DepthSource.NETWORK).all() else float((sources == DepthSource.MEASURED).mean())
 
 
 def camera_steps(world_from_camera: np.ndarray, solved: np.ndarray, depth: float) -> np.ndarray:

@@ -124,8 +124,8 @@ def anchor_cloud(
     """The anchor's points at the time of a frame, what is static paler if anything moves."""
     points = read_points(scene, scene.tracking, at_frame)
     keep = all_finite(points)
-    if scene.tracking.confidence is not None:
-        confidence = np.asarray(scene.tracking.confidence[at_frame], np.float32)
+    confidence = scene.display_confidence(scene.tracking, at_frame)
+    if confidence is not None:
         known = confidence[keep & np.isfinite(confidence)]
         keep &= confidence >= (np.quantile(known, 0.1) if len(known) else -np.inf)
     stride = stride_for(keep.size, most_points)

@@ -32,6 +32,7 @@ class ShownFrames:
     points_world: np.ndarray
     depth: np.ndarray
     confidence: np.ndarray | None
+    display_confidence: np.ndarray | None
     visible_share: np.ndarray | None
 
     def __len__(self) -> int:
@@ -41,10 +42,10 @@ class ShownFrames:
     def sure(self) -> np.ndarray:
         """[shown, height, width] bool: finite, and not among the least sure."""
         sure = np.isfinite(self.depth)
-        if self.confidence is not None:
-            known = self.confidence[sure & np.isfinite(self.confidence)]
+        if self.display_confidence is not None:
+            known = self.display_confidence[sure & np.isfinite(self.display_confidence)]
             if len(known):
-                sure &= self.confidence >= np.quantile(known, _LEAST_SURE_SHARE)
+                sure &= self.display_confidence >= np.quantile(known, _LEAST_SURE_SHARE)
         return sure
 
 
@@ -91,7 +92,7 @@ def read_points(scene: Scene, maps: Pointmap, frame: int) -> np.ndarray:
 
 def read_frames(scene: Scene, index: np.ndarray) -> ShownFrames:
     """Reads the frames `index` [shown] of a scene."""
-    points, depth, confidence, visible = [], [], [], []
+    points, depth, confidence, display, visible = [], [], [], [], []
     surface = scene.reconstruction
     for t in index.tolist():
         here = read_points(scene, surface, t)
@@ -101,6 +102,7 @@ def read_frames(scene: Scene, index: np.ndarray) -> ShownFrames:
         depth.append(np.where(z > 0, z, np.nan))
         if surface.confidence is not None:
             confidence.append(np.asarray(surface.confidence[t], np.float32))
+            display.append(scene.display_confidence(surface, t))
         if scene.tracking.visible is not None:
             visible.append(float(np.mean(np.asarray(scene.tracking.visible[t]))))
     return ShownFrames(
@@ -109,6 +111,7 @@ def read_frames(scene: Scene, index: np.ndarray) -> ShownFrames:
         points_world=np.stack(points),
         depth=np.stack(depth),
         confidence=np.stack(confidence) if confidence else None,
+        display_confidence=np.stack(display) if display else None,
         visible_share=np.array(visible) if visible else None,
     )
 

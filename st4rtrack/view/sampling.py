@@ -114,9 +114,8 @@ def frame_cloud(scene: Scene, frame: int, branch: Branch, pixels: np.ndarray) ->
     maps = branch_maps(scene, branch)
     points = read_points(scene, maps, frame)[row, column]
     colours = np.asarray(scene.rgb[scene.anchor_index if branch == "tracking" else frame], np.uint8)[row, column]
-    if maps.confidence is None:
-        return points, colours, np.ones(len(points), np.float32)
-    return points, colours, np.asarray(maps.confidence[frame], np.float32)[row, column]
+    confidence = scene.display_confidence(maps, frame)
+    return points, colours, np.ones(len(points), np.float32) if confidence is None else confidence[row, column]
 
 
 def branch_maps(scene: Scene, branch: Branch) -> Pointmap:

@@ -45,7 +45,7 @@ def read_cloud(scene: Scene, frame: int, drop_least_sure: float) -> Cloud:
     points = np.asarray(maps.points_world[frame], np.float32).reshape(-1, 3)
     colours = np.asarray(scene.rgb[frame], np.uint8).reshape(-1, 3)
     confidence = None if maps.confidence is None else np.asarray(maps.confidence[frame], np.float32).reshape(-1)
-    return Cloud(points, colours, confidence).select(_sure(maps, frame, drop_least_sure).reshape(-1))
+    return Cloud(points, colours, confidence).select(_sure(scene, maps, frame, drop_least_sure).reshape(-1))
 
 
 def accumulated_clouds(
@@ -140,7 +140,7 @@ def choose_pixels(scene: Scene, max_tracks: int, *, drop_least_sure: float = DRO
     """
     if max_tracks < 1:
         raise UserError(f"the number of tracks must be at least 1, not {max_tracks}")
-    sure = _sure(scene.tracking, scene.anchor_index, drop_least_sure)
+    sure = _sure(scene, scene.tracking, scene.anchor_index, drop_least_sure)
     if not sure.any():
         raise UserError("there is nothing to track: the anchor frame of this scene has no finite points")
     # Truth may know little of an image; the grid is laid as densely as makes up for it.
@@ -194,13 +194,13 @@ def track_colours(pixels: AnchorPixels, width: int) -> np.ndarray:
     return cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0]
 
 
-def _sure(maps: Pointmap, frame: int, drop_least_sure: float) -> np.ndarray:
+def _sure(scene: Scene, maps: Pointmap, frame: int, drop_least_sure: float) -> np.ndarray:
     """[height, width] bool."""
     keep = all_finite(np.asarray(maps.points_world[frame], np.float32))
     if maps.valid is not None:
         keep &= np.asarray(maps.valid[frame], bool)
-    if maps.confidence is not None:
-        confidence = np.asarray(maps.confidence[frame], np.float32)
+    confidence = scene.display_confidence(maps, frame)
+    if confidence is not None:
         keep &= np.isfinite(confidence)
         if keep.any():
             keep &= confidence >= np.quantile(confidence[keep], drop_least_sure)

@@ -7,8 +7,8 @@ from typing import Any, get_args
 from st4rtrack.io.scene.header import plain
 from st4rtrack.types import FocalSource, Parallax, QualityReport, QualityWarning
 
-_NUMBERS = ("frames_solved", "reprojection_px", "flow_agreement_px", "max_camera_step", "moving_share")
-_OPTIONAL = ("reprojection_px", "flow_agreement_px", "max_camera_step")
+_NUMBERS = ("frames_solved", "reprojection_px", "flow_agreement_px", "max_camera_step", "moving_share", "measured_share")
+_OPTIONAL = ("reprojection_px", "flow_agreement_px", "max_camera_step", "measured_share")
 
 
 def quality_to_json(report: QualityReport) -> dict[str, Any]:
@@ -25,6 +25,7 @@ def quality_from_json(data: Any) -> QualityReport:
         ValueError: it names a field that is missing or that has an impossible value.
     """
     try:
+        data = {"measured_share": None, **data}  # reports of earlier versions lack it
         for name in _NUMBERS:
             if not (data[name] is None and name in _OPTIONAL) and not _is_number(data[name]):
                 raise ValueError(f"{name} is not a number")
