@@ -1,4 +1,4 @@
-"""Troubles of the machine in words: a full disk, no memory, a folder that went away. They are nobody's mistake and no fault of ours."""
+"""User-readable messages for OS and resource errors: full disk, out of memory, permissions, lost drive."""
 
 import errno
 from collections.abc import Iterator
@@ -21,10 +21,10 @@ _BY_NUMBER = {
     errno.ENOMEM: _HOST_MEMORY,
     errno.ESTALE: f"the network drive was lost{{where}}; mount it again: {_GOES_ON}",
 }
-"""Of the operating system; `{where}` becomes the file."""
+"""Messages by `errno`; `{where}` is replaced by the file."""
 
 _BY_WORDS = {
-    "No space left on device": _DISK_FULL.format(where="") + f": {_GOES_ON}",  # of libraries that lose the number
+    "No space left on device": _DISK_FULL.format(where="") + f": {_GOES_ON}",  # from libraries that do not set errno
     "can't allocate memory": _HOST_MEMORY,
     "not enough memory": _HOST_MEMORY,
     "CUDA out of memory": _DEVICE_MEMORY,
@@ -34,9 +34,9 @@ _BY_WORDS = {
 
 
 def explain(error: BaseException) -> str | None:
-    """A sentence with the way out, if an error, or one that it was raised from, is a trouble of the machine; else `None`."""
+    """Message with a fix if an error or one of its causes is an OS or resource error; else `None`."""
     for cause in causes(error):
-        if type(cause).__name__ == "OutOfMemoryError":  # PyTorch's, which need not be imported to say so
+        if type(cause).__name__ == "OutOfMemoryError":  # PyTorch's; checked by name to avoid the import
             return _DEVICE_MEMORY
         if isinstance(cause, MemoryError):
             return _HOST_MEMORY
@@ -49,7 +49,7 @@ def explain(error: BaseException) -> str | None:
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, and what it was raised from."""
+    """The error and the chain of its causes."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
