@@ -1,7 +1,7 @@
 """Opens any source of frames as a `Video`: video files, images, arrays, `.npz` sequences, scenes.
 
-The whole source is opened, then `start`, `stop`, `fps` and `stride` select frames. Frames are decoded when they are read. They are
-upright 8-bit RGB with square pixels: anamorphic video is resampled, high dynamic range is tone-mapped (docs/inputs.md).
+The whole source is opened, then `start`, `stop`, `fps` and `stride` select frames. Frames are decoded when they are read. They
+are upright 8-bit RGB with square pixels: anamorphic video is resampled, high dynamic range is tone-mapped (docs/inputs.md).
 """
 
 import math

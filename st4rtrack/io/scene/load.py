@@ -1,4 +1,4 @@
-"""A scene from its folder; its maps are read from disk when they are looked at."""
+"""Loads scenes from their folders; maps are read from disk on access."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ from st4rtrack.types import Array, Cameras, Pointmap, Scene, TrackingOverTime, U
 
 
 def load_scene(path: str | Path) -> Scene:
-    """Opens a scene; its maps are read from disk when they are looked at.
+    """Load a scene; maps are read from disk on access.
 
     Args:
-        path: the folder, or the `scene.json` or `scene.zarr` in it.
+        path: the scene folder, or the `scene.json` or `scene.zarr` in it.
     Raises:
-        UserError: there is no complete scene that this version can read.
+        UserError: the path is not a complete scene that this version can read.
     """
     path = Path(path)
     if not path.exists():
@@ -39,7 +39,7 @@ def load_scene(path: str | Path) -> Scene:
     for spec in (*header.specs, *(spec for spec in LATE if spec.path in data["arrays"])):
         array = open_array(folder, group, header, spec)
         is_small = spec.small or spec is MOVING
-        whole = spec.dtype in (None, "float32")  # the others of older scenes lack frames that are all 0
+        whole = spec.dtype in (None, "float32")  # older scenes lack all-zero chunks of other dtypes
         arrays[spec.field] = read_small(folder, array, spec) if is_small else LazyArray(array, source=folder, whole=whole)
     anchors = load_anchors(group, header, data.get("anchors", []), folder)
     try:
