@@ -197,14 +197,14 @@ def _format_name(path: str | Path | None, format: str | None) -> str:
     known = ", ".join(f"{name} ({' '.join(entry.endings)})" for name, entry in FORMATS.items())
     if format is not None:
         if format not in FORMATS:
-            raise UserError(f"there is no format {format!r}; there are: {known}")
+            raise UserError(f"there is no format {format!r}; choose one of: {known}")
         return format
     if path is None:
-        raise UserError(f"export needs a path or a format; there are: {known}")
+        raise UserError(f"export needs a path or a format; formats: {known}")
     for name, entry in FORMATS.items():
         if not entry.folder and Path(path).name.lower().endswith(entry.endings):
             return name
-    raise UserError(f"the ending of {path} names no format; there are: {known}")
+    raise UserError(f"no format has the suffix of {path}; choose one of: {known}")
 
 
 def _beside(scene: Scene | str | Path, ending: str) -> Path:
@@ -221,7 +221,7 @@ def _check_target(path: Path, chosen: Format, *, overwrite: bool) -> None:
         raise UserError(f"{path} should end in {' or '.join(chosen.endings)}")
     if path.exists() and path.is_dir() != chosen.folder:
         kinds = ("folder", "file") if path.is_dir() else ("file", "folder")
-        raise UserError(f"{path} is a {kinds[0]}, and a {kinds[1]} is to be written; choose another path with -o")
+        raise UserError(f"{path} is a {kinds[0]}, but this format writes a {kinds[1]}; choose another path with -o")
     targets = [path] + ([path.with_name(path.stem + chosen.companion)] if chosen.companion else [])
     for target in targets:
         if not overwrite and target.exists() and (not target.is_dir() or any(target.iterdir())):

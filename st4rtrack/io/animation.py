@@ -53,7 +53,7 @@ def open_animation(path: Path, source: str, rate: float) -> Video:
         raise UserError(f"{source} is an animated image, which this OpenCV ({cv2.__version__}) cannot read; {fix}")
     data = path.read_bytes()
     if _pixels_announced(data) > _MAX_PIXELS_HELD:
-        raise UserError(f"{source} is too long an animation to be held in memory; convert it to mp4")
+        raise UserError(f"{source} has too many pixels in all frames to be decoded into memory; convert it to mp4")
     try:
         ok, animation = cv2.imdecodeanimation(np.frombuffer(data, np.uint8))
     except (cv2.error, MemoryError):

@@ -52,7 +52,7 @@ def _looked_through(data: bytes) -> bytes:
         if framed:
             begin, framed = position, False
         if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= int(argument) <= len(data):  # pyright: ignore[reportArgumentType, reportOptionalOperand]
-            raise ValueError("a number to remember by is out of range")
+            raise ValueError("a memo index is out of range")
         if code.name == "FRAME":
             kept.append(data[begin:position])
             framed = True
@@ -80,7 +80,7 @@ def _as_bytes(item: Any, label: str) -> bytes:
             return content
     if not isinstance(item, bytes):
         kind = "array" if isinstance(item, _Array) else type(item).__name__
-        raise UserError(f"{label} holds {kind} objects; only byte strings are read, so save the images as such (dtype 'S')")
+        raise UserError(f"{label} holds {kind} objects; only byte strings are supported, so save the images as such (dtype 'S')")
     return item
 
 
@@ -113,12 +113,12 @@ class _Encode:
 
     def __new__(cls, text: Any, codec: Any) -> Any:
         if codec not in ("latin1", "latin-1"):
-            raise UserError(f"is damaged: it spells bytes in {str(codec)[:40]!r}; fetch or write the file again")
+            raise UserError(f"is damaged: it encodes bytes as {str(codec)[:40]!r}; fetch or write the file again")
         return text.encode("latin-1")
 
     def __setstate__(self, state: Any) -> None:
         """Refuse a state: a pickle that tries to modify this class calls this method."""
-        raise TypeError("a name has no state")
+        raise TypeError("codecs.encode has no state")
 
 
 # Only classes with a `__setstate__`, so that a pickle cannot set their attributes.
@@ -137,7 +137,7 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
             raise UserError(
-                f"asks to run {module}.{name}, which loading it would do; it was not loaded: "
+                f"asks to run {module}.{name} when it is loaded, so it was not loaded; "
                 "do not trust this file, or save the images as byte strings (dtype 'S') instead"
             )
         return _ALLOWED[module, name]

@@ -85,7 +85,7 @@ def expanded(path: str | Path) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise UserError(f"{path} is in a home folder that is not known here; give the whole path, or set HOME") from None
+        raise UserError(f"{path} is in a home folder that is not known here; give the absolute path, or set HOME") from None
 
 
 def absolute(path: str | Path) -> Path:

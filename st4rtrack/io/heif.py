@@ -39,7 +39,7 @@ def decode_heif(data: bytes, label: str) -> np.ndarray:
     size = heif_size(data[: 1 << 18])
     if size is not None and size[0] * size[1] > MAX_PIXELS:
         raise UserError(
-            f"{label} says that it has {size[1]}x{size[0]} pixels, which is more than is read; replace it or take it out"
+            f"{label} has {size[1]}x{size[0]} pixels according to its header, more than {MAX_PIXELS} in all; replace or remove it"
         )
     if (
         size is not None
@@ -53,7 +53,7 @@ def decode_heif(data: bytes, label: str) -> np.ndarray:
         if kind == "HEIC":
             importlib.import_module("pillow_heif").register_heif_opener()
     except ImportError:
-        fix = f"install its reader with: {_INSTALL}; or convert it to JPEG or PNG"
+        fix = f"install it with: {_INSTALL}; or convert the image to JPEG or PNG"
         raise UserError(f"{label} is an image in the format {kind}, which needs pillow-heif; {fix}") from None
     try:
         with pillow.open(BytesIO(data)) as image:
@@ -61,6 +61,4 @@ def decode_heif(data: bytes, label: str) -> np.ndarray:
                 raise ValueError("too large")
             return np.ascontiguousarray(turned(image.convert("RGB")))
     except Exception as error:  # the decoder libraries document no exception types
-        raise UserError(
-            f"{label} ({kind}) cannot be read as an image; replace it or take it out, or convert it to JPEG"
-        ) from error
+        raise UserError(f"{label} ({kind}) cannot be read as an image; replace it, remove it or convert it to JPEG") from error

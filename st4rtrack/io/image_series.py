@@ -65,7 +65,8 @@ def require_one_series(paths: Sequence[Path], source: str) -> None:
     for path in paths:
         if (twin := stems.setdefault(path.with_suffix(""), path)) is not path:
             raise UserError(
-                f"{source} has {twin.name} and {path.name}, the same image twice? Choose with a glob such as '{twin.parent}/*{twin.suffix}'"
+                f"{source} has {twin.name} and {path.name}, the same image twice? "
+                f"Select one with a glob such as '{twin.parent}/*{twin.suffix}'"
             )
     series = _series(paths)
     if len(series) > 1 and _ticks(paths) is None:
@@ -116,7 +117,7 @@ def _choice(wanted: list[Path], other: list[Path]) -> str:
         _NUMBER.sub(lambda number: "[0-9]" * len(number[0]), name),
     ):
         if all(path.match(pattern) for path in wanted) and not any(path.match(pattern) for path in other):
-            return f"choose one with a glob such as '{wanted[0].parent / pattern}'"
+            return f"select one with a glob such as '{wanted[0].parent / pattern}'"
     return "move one of them to another folder"
 
 

@@ -44,7 +44,7 @@ def open_images(paths: list[Path], source: str, rate: float) -> Video:
     labels = [str(path) for path in paths]
     times = times_in_names(paths)
     if times is not None:
-        logger.info("the names of the images of %s are their times (%.3f s from the first to the last)", source, times[-1])
+        logger.info("the image names of %s are used as timestamps (%.3f s from the first to the last)", source, times[-1])
     paths = [path.resolve() for path in paths]  # the working directory may change before a frame is read
     sizes = [_stored_size(path, label) for path, label in zip(paths, labels, strict=True)]
     for label, size in zip(labels, sizes, strict=True):
@@ -62,7 +62,7 @@ def _content(path: Path, label: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"{label} cannot be read ({error.strerror}); check its permissions, or take it out") from error
+        raise UserError(f"{label} cannot be read ({error.strerror}); check its permissions, or remove it") from error
 
 
 def _stored_size(path: Path, label: str) -> tuple[int, int] | None:
@@ -70,7 +70,7 @@ def _stored_size(path: Path, label: str) -> tuple[int, int] | None:
         with path.open("rb") as file:
             return size_in_header(file)
     except OSError as error:
-        raise UserError(f"{label} cannot be read ({error.strerror}); check its permissions, or take it out") from error
+        raise UserError(f"{label} cannot be read ({error.strerror}); check its permissions, or remove it") from error
 
 
 def open_encoded_images(load: Callable[[int], bytes], labels: list[str], name: str, source: str, rate: float) -> Video:
@@ -159,12 +159,12 @@ def decode_stored(data: bytes, label: str, flags: int = cv2.IMREAD_UNCHANGED) ->
         UserError: the data cannot be read as an image, or claims more than `MAX_PIXELS` pixels.
     """
     require_downloaded(label, data)
-    size, unreadable = size_in_header(BytesIO(data)), f"{label} cannot be read as an image; replace it or take it out"
+    size, unreadable = size_in_header(BytesIO(data)), f"{label} cannot be read as an image; replace or remove it"
     if size is None:  # the decoder supports more formats, but their claimed size is not checked
         raise UserError(unreadable)
     if size[0] * size[1] > MAX_PIXELS:
         raise UserError(
-            f"{label} says that it has {size[1]}x{size[0]} pixels, which is more than is read; replace it or take it out"
+            f"{label} has {size[1]}x{size[0]} pixels according to its header, more than {MAX_PIXELS} in all; replace or remove it"
         )
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if chunks_fit(data) else None
@@ -178,7 +178,7 @@ def decode_stored(data: bytes, label: str, flags: int = cv2.IMREAD_UNCHANGED) ->
 def _sizes_differ(label: str, size: tuple[int, ...], first_label: str, first: tuple[int, ...]) -> str:
     return (
         f"{label} is {size[1]}x{size[0]} pixels but {first_label} {first[1]}x{first[0]}; "
-        "all images must have one size, so resize it or take it out"
+        "all images must have the same size, so resize or remove it"
     )
 
 

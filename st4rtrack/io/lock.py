@@ -43,7 +43,8 @@ class FolderLock:
         while (descriptor := _take(self.path)) is None:
             if time.monotonic() > until:
                 raise UserError(
-                    f"{self.folder} is being written to by {_holder(self.path)}; wait for it or end it, or choose another folder with -o"
+                    f"{self.folder} is being written to by {_holder(self.path)}; "
+                    "wait for it, stop it, or choose another folder with -o"
                 )
             time.sleep(_BETWEEN_S)
         self._inode = os.fstat(descriptor).st_ino
@@ -57,8 +58,8 @@ class FolderLock:
         """
         if _inode(self.path) != self._inode:
             raise UserError(
-                f"{self.folder} was moved or removed while it was written to; put it back where it was: "
-                "what was written is in it, and the same command goes on from there"
+                f"{self.folder} was moved or removed while it was written to; move it back (it contains the output), "
+                "then run the same command again to resume"
             )
 
     def release(self) -> None:

@@ -31,7 +31,7 @@ def read_header(stream: IO[bytes], label: str) -> tuple[tuple[int, ...], bool, n
     except Exception as error:  # NumPy parses a Python literal, which can fail with any kind of error
         raise UserError(f"{label} cannot be read ({_short(error)}); {WRITE_AGAIN}") from error
     if dtype.itemsize == 0 or any(isinstance(size, bool) or size < 0 for size in shape):
-        raise UserError(f"{label} cannot be read (its header says {list(shape)} of {dtype}); {WRITE_AGAIN}")
+        raise UserError(f"{label} cannot be read (invalid header: shape {list(shape)}, dtype {dtype}); {WRITE_AGAIN}")
     return shape, fortran, dtype
 
 
@@ -51,7 +51,7 @@ def read_array(stream: IO[bytes], label: str, size: int) -> np.ndarray:
         raise UserError(f"{label} holds Python objects, which are not loaded; save it as numbers or byte strings instead")
     claimed, there = prod(shape) * dtype.itemsize, size - (stream.tell() - start)
     if claimed > there:
-        raise UserError(f"{label} should have {claimed} bytes, but {max(there, 0)} are there; {WRITE_AGAIN}")
+        raise UserError(f"{label} should have {claimed} bytes but has {max(there, 0)}; {WRITE_AGAIN}")
     require_memory(claimed, label)
     try:
         data = np.empty(prod(shape), dtype)
@@ -85,7 +85,7 @@ def require_memory(size: int, label: str) -> None:
     """
     free = free_bytes()
     if free is not None and size > free:
-        raise UserError(f"{label} takes {size / 1e9:.1f} GB, but {free / 1e9:.1f} GB of memory are free; is the file damaged?")
+        raise UserError(f"{label} needs {size / 1e9:.1f} GB, but {free / 1e9:.1f} GB of memory are free; is the file damaged?")
 
 
 def read_into(stream: IO[bytes], target: memoryview, label: str) -> None:

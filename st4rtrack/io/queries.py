@@ -30,7 +30,7 @@ def read_queries(path: Path) -> np.ndarray:
     queries = _read_npz(path) if path.suffix == ".npz" else _read_csv(path)
     if queries.ndim == 2 and not np.isfinite(queries).all():
         row = int((~np.isfinite(queries).all(axis=1)).argmax())
-        raise UserError(f"point {row} of {path} is not finite ({', '.join(map(str, queries[row]))}); leave it out")
+        raise UserError(f"point {row} of {path} is not finite ({', '.join(map(str, queries[row]))}); remove it")
     if queries.ndim != 2 or queries.shape[1] not in (2, 3) or len(queries) == 0:
         raise UserError(
             f"{path} must hold at least one row of two numbers u,v (or three: u,v,frame), got the shape {list(queries.shape)}"
@@ -48,8 +48,8 @@ def require_inside(queries: np.ndarray, video: Video) -> None:
     if outside.any():
         u, v = queries[outside][0, :2]
         raise UserError(
-            f"query points must be inside the image of {video.width}x{video.height} pixels, got ({u:g}, {v:g}); {int(outside.sum())} of "
-            f"{len(queries)} are outside"
+            f"query points must be inside the image of {video.width}x{video.height} pixels, got ({u:g}, {v:g}); "
+            f"{int(outside.sum())} of {len(queries)} are outside"
         )
     if queries.shape[1] == 3 and not ((queries[:, 2] >= 0) & (queries[:, 2] < len(video))).all():
         raise UserError(f"frames of query points must be in 0..{len(video) - 1} (processed frames), got {queries[:, 2].max():g}")
@@ -167,7 +167,7 @@ def _read_npz(path: Path) -> np.ndarray:
     names = ["queries"] if "queries" in keys else [name for name in ("u", "v", "frame") if name in keys]
     columns = list(read_npz(path, *names).values()) if names else []
     if not columns or len({column.shape for column in columns}) > 1 or any(column.dtype.kind not in "biuf" for column in columns):
-        raise UserError(f"{path} is not an npz with queries [points, 2] or with u and v, all of them numbers")
+        raise UserError(f"{path} must have the numeric arrays u and v, or queries [points, 2 or 3]")
     arrays = [column.astype(np.float64) for column in columns]
     return arrays[0] if "queries" in keys else np.stack(arrays, axis=-1)
 

@@ -44,7 +44,7 @@ def stored_array(group: zarr.Group, name: str) -> zarr.Array:
     except Exception as error:
         raise ValueError(f"the array {name} is missing or damaged") from error
     if foreign := sorted(codecs - _CODECS):
-        raise ValueError(f"the array {name} is stored by {foreign[0]}, which is not read")
+        raise ValueError(f"the array {name} uses the unsupported codec {foreign[0]}")
     if kind not in "biuf" or any(not 0 < chunk <= max(1, side) for chunk, side in zip(chunks, shape, strict=True)):
         raise ValueError(f"the array {name} is damaged: {list(shape)} {array.dtype} in chunks of {list(chunks)}")
     return array

@@ -89,7 +89,7 @@ def _position(video: Video, what: str, value: int | str) -> int:
         return int(np.searchsorted(video.frame_index, int(text)))
     if re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*s", text):
         return int(np.searchsorted(video.time_s, float(text[:-1]) - 1e-6))
-    raise UserError(f"{what} must be a frame number (30) or seconds with an s (2.5s), not negative; it is {value!r}")
+    raise UserError(f"{what} must be a frame number (30) or seconds with an s (2.5s), not negative, got {value!r}")
 
 
 def _open_whole(source: Any, rate: float) -> Video:
@@ -113,7 +113,7 @@ def _open_path(source: str | Path, rate: float) -> Video:
     if not path.is_file() and not path.is_dir():
         raise UserError(f"{source} is neither a file nor a folder; a video is read more than once, so save it to a file first")
     if not os.access(path, os.R_OK):
-        raise UserError(f"{source} may not be read; change its permissions")
+        raise UserError(f"{source} is not readable; change its permissions")
     if path.is_dir():
         if (path / "scene.zarr").is_dir():
             return _open_zarr(path / "scene.zarr", str(source), rate)
@@ -137,7 +137,7 @@ def _expanded(source: str | Path) -> Path:
     try:
         return Path(source).expanduser()
     except RuntimeError:
-        raise UserError(f"{source} is in the home folder of someone who is not known here; check the path") from None
+        raise UserError(f"{source} is in the home folder of a user that is not known here; check the path") from None
 
 
 def _exists(path: Path) -> bool:
@@ -151,7 +151,7 @@ def _matches(path: Path, source: str | Path) -> list[Path]:
     try:
         return matches_of(path)
     except (ValueError, OSError, NotImplementedError, re.error):
-        raise UserError(f"{source} is no pattern of files; give one such as 'folder/*.png'") from None
+        raise UserError(f"{source} is not a valid glob pattern; give one such as 'folder/*.png'") from None
 
 
 def _open_array(frames: Any, *, name: str, source: str, rate: float, time_s: np.ndarray | None = None) -> Video:
@@ -189,7 +189,7 @@ def _open_npz(path: Path, source: str, rate: float) -> Video:
         return open_encoded_images(images.__getitem__, labels, path.stem, source, rate)
     if "rgb" in keys:
         return _open_array(read_npz(path, "rgb")["rgb"], name=path.stem, source=source, rate=rate, time_s=time_s)
-    raise UserError(f"{source} has neither images_jpeg_bytes nor rgb, so it is no video; it has {', '.join(keys) or 'nothing'}")
+    raise UserError(f"{source} is not a video: it has neither images_jpeg_bytes nor rgb; it has {', '.join(keys) or 'nothing'}")
 
 
 def _open_zarr(path: Path, source: str, rate: float) -> Video:
@@ -206,7 +206,7 @@ def _open_zarr(path: Path, source: str, rate: float) -> Video:
         ) from error
     if math.prod(rgb.shape[1:3]) > MAX_PIXELS:
         raise UserError(
-            f"{source} says that its frames have {list(rgb.shape[1:3])} pixels, more than {MAX_PIXELS}; is it damaged?"
+            f"frames of {source} have {list(rgb.shape[1:3])} pixels by its metadata, more than {MAX_PIXELS}; is it damaged?"
         )
     name = path.resolve().parent.name if path.name == "scene.zarr" else path.stem
     return _open_array(rgb, name=name, source=source, rate=rate, time_s=time_s)

@@ -104,7 +104,7 @@ def _open_stream(path: Path, source: str, *, threads: str = "AUTO") -> tuple[Any
         raise UserError(f"{source} has no video stream; give a video file or a folder of images")
     if streams[0].codec_context is None:
         container.close()
-        raise UserError(f"{source} is encoded in a way that this PyAV cannot decode; convert it to H.264 first")
+        raise UserError(f"{source} uses a codec that this PyAV cannot decode; convert it to H.264 first")
     streams[0].codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     streams[0].thread_type = threads
     return container, streams[0]
@@ -147,7 +147,7 @@ def _index_file(path: Path, source: str) -> _Index:
         if _comes_as_announced(path, source, index):
             index = index if whole else _without_undecodable_end(path, source, index)
             return replace(index, focal_35mm=focal_35mm)
-    logger.info("%s: its packets do not tell its frames, so it is decoded once to count them", source)
+    logger.info("the packets of %s do not determine its frames, so it is decoded once to count them", source)
     return replace(_index_by_decoding(path, source, np.array(key_pts, np.int64)), focal_35mm=focal_35mm)
 
 
@@ -212,7 +212,7 @@ class _Decoder:
         """The image at a position: [height, width, 3] uint8 RGB, upright, with square pixels."""
         frame = self.frame(position)
         if frame.is_corrupt:
-            logger.warning("frame %d of %s is damaged, the decoder has patched it", position, self._source)
+            logger.warning("frame %d of %s is damaged; the decoder concealed the errors", position, self._source)
         if self._convert is None:
             self._convert = FrameConverter(self._stream.sample_aspect_ratio, frame, self._source)
         return self._convert(frame)

@@ -50,7 +50,7 @@ def read_announcements(container: Any, stream: Any, source: str) -> tuple[list[t
     whole = not (cut_off or torn or container.format.name in _WITHOUT_LENGTH)
     if not whole and len(certain := _before_gap(found)) < len(found):
         logger.warning(
-            "frames of %s between its last ones are lost; what comes after them is left out (%d)",
+            "frames near the end of %s are missing; the frames after the first missing one are left out (%d)",
             source,
             len(found) - len(certain),
         )
@@ -67,7 +67,7 @@ def read_announcements(container: Any, stream: Any, source: str) -> tuple[list[t
             end_s,
         )
     elif torn:
-        logger.warning("%s is damaged after %d frames (%s); what comes after is lost", source, len(found), torn[0].strerror)
+        logger.warning("%s is damaged after %d frames (%s); later frames are lost", source, len(found), torn[0].strerror)
     return found, whole
 
 

@@ -92,7 +92,7 @@ def usable_aspect(pixel_aspect: Fraction | None, frame: Any, source: str) -> flo
     aspect = float(pixel_aspect)
     if not 1 / _LARGEST_ASPECT <= aspect <= _LARGEST_ASPECT or frame.width * aspect * frame.height > MAX_PIXELS:
         logger.warning(
-            "%s says that its pixels are %s times as wide as high, which is ignored: pixels are taken as square",
+            "%s has an implausible pixel aspect ratio (%s), which is ignored: pixels are assumed to be square",
             source,
             pixel_aspect,
         )

@@ -117,7 +117,7 @@ def find_worldtrack(data: str | Path) -> list[tuple[str, Path]]:
         raise UserError(f"{data} is not a folder with WorldTrack sequences; check the path")
     paths = sorted(path for path in data.rglob("*.npz") if not path.name.startswith("."))
     if not paths:
-        raise UserError(f"{data} holds no .npz file, and so no WorldTrack sequence; name the folder of the sequences")
+        raise UserError(f"{data} holds no .npz file; give the folder of the WorldTrack sequences")
     return [(path.relative_to(data).with_suffix("").as_posix(), path) for path in paths]
 
 
@@ -189,7 +189,8 @@ def _length(path: Path, key: str, name: str, num_frames: int) -> int:
     length = min((*shape, 0)[0], num_frames)
     if length == 0 or len(images) != 1 or images[0] < length:
         raise UserError(
-            f"{name}: {key} {list(shape)} and images_jpeg_bytes {list(images)} are not of the same frames, one or more"
+            f"{name}: {key} must have at least one frame and images_jpeg_bytes an image for each, "
+            f"got {list(shape)} and {list(images)}"
         )
     return length
 
@@ -217,7 +218,7 @@ def _cameras(camera_from_anything: np.ndarray | None, length: int, name: str) ->
         raise UserError(f"{name}: extrinsics_w2c must be [time, 4, 4] for {length} frames, it is {list(matrices.shape)}")
     matrices = matrices[:length]
     if not np.isfinite(matrices).all() or not (np.abs(np.linalg.det(matrices)) > 0).all():
-        raise UserError(f"{name}: extrinsics_w2c has a matrix that is no camera (not finite, or without an inverse)")
+        raise UserError(f"{name}: extrinsics_w2c must be finite, invertible matrices")
     world_from_camera = matrices[0] @ np.linalg.inv(matrices)
     world_from_camera[0] = np.eye(4)
     return world_from_camera

@@ -28,7 +28,7 @@ def camera_frames(scene: Scene) -> np.ndarray:
         known &= np.isfinite(np.asarray(scene.cameras.intrinsics)).all(axis=(1, 2))
         found = np.flatnonzero(known if scene.cameras.solved is None else known & np.asarray(scene.cameras.solved, bool))
     if len(found) == 0:
-        raise UserError("this scene has no cameras, and this format needs them; run it again, or export ply")
+        raise UserError("this scene has no cameras, which this format needs; run st4rtrack again, or export ply")
     return found
 
 
@@ -44,7 +44,7 @@ def world_from_cameras(scene: Scene, *, every_frame: bool = False) -> np.ndarray
     unsolved = len(scene) - len(camera_frames(scene))
     if every_frame and unsolved:
         logger.warning(
-            "%d of %d frames are unsolved: this format needs a pose for each frame, theirs are interpolated", unsolved, len(scene)
+            "%d of %d frames are unsolved: their poses are interpolated, as this format needs all poses", unsolved, len(scene)
         )
     return np.asarray(scene.cameras.world_from_camera, np.float64)
 

@@ -65,12 +65,12 @@ def accumulated_clouds(
         UserError: the frame does not exist or is unsolved, or a number is out of range.
     """
     if frame is not None and not 0 <= frame < len(scene):
-        raise UserError(f"there is no frame {frame}: the scene has the frames 0 to {len(scene) - 1}")
+        raise UserError(f"frame must be in 0..{len(scene) - 1}, got {frame}")
     if max_points < 1 or max_frames < 1 or not 0 <= drop_least_sure < 1:
-        raise UserError("max_points and max_frames are at least 1, drop_least_sure is from 0 to below 1")
+        raise UserError("max_points and max_frames must be at least 1, drop_least_sure from 0 to below 1")
     solved = solved_numbers(scene)
     if frame is not None and frame not in solved:
-        raise UserError(f"frame {frame} is unsolved: its points have no place in the world; choose another frame")
+        raise UserError(f"frame {frame} is unsolved: its points have no position in the world frame; choose another frame")
     if frame is None:
         count = min(len(solved), max_frames, max_points)
         frames = solved[np.linspace(0, len(solved) - 1, count).round().astype(int)].tolist()
@@ -87,7 +87,7 @@ def solved_numbers(scene: Scene) -> np.ndarray:
     """
     solved = np.flatnonzero(scene.solved_frames)
     if not len(solved):
-        raise UserError("all frames of this scene are unsolved, so their points have no place in the world; run it again")
+        raise UserError("all frames of this scene are unsolved, so no point has a position in the world; run st4rtrack again")
     return solved
 
 

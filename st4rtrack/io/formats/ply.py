@@ -80,9 +80,9 @@ def write_ply_sequence(
         UserError: an option is invalid, or no point can be tracked.
     """
     if branch not in ("reconstruction", "tracking"):
-        raise UserError(f"branch is reconstruction or tracking, not {branch!r}")
+        raise UserError(f"branch must be reconstruction or tracking, not {branch!r}")
     if max_points < 1 or not 0 <= drop_least_sure < 1:
-        raise UserError("max_points is at least 1, drop_least_sure is from 0 to below 1")
+        raise UserError("max_points must be at least 1, drop_least_sure from 0 to below 1")
     if branch == "tracking":
         pixels = choose_pixels(scene, max_points, drop_least_sure=drop_least_sure)
         clouds = (Cloud(points, pixels.colours, None) for points, _ in follow(scene, pixels))

@@ -34,7 +34,7 @@ def write_tapvid3d(scene: Scene, path: str | Path, *, max_tracks: int = 1024) ->
     intrinsics = image_intrinsics(scene, images.image_map)
     anchor = intrinsics[scene.anchor_index]
     if not np.allclose(intrinsics, anchor, rtol=1e-3):
-        logger.warning("the focal length changes in this scene, and this format has one for all frames: it is the anchor's")
+        logger.warning("the focal length changes in this scene, but this format stores only one: that of the anchor is used")
     tracks, visibility = [], []
     pixels = choose_pixels(scene, max_tracks)
     query_px = images.image_map.source_from_network(pixels.centre_px)

@@ -84,8 +84,8 @@ class CameraFile:
             return rows_by_count(len(self.world_from_camera), video, self.label)
         if (rows < 0).all():
             raise UserError(
-                f"{self.label} has a camera of none of the {len(video)} frames, {video.frame_index[0]} to {video.frame_index[-1]} "
-                f"({video.time_s[0]:.2f} to {video.time_s[-1]:.2f} s); is it of this video, and does it count its frames or seconds?"
+                f"{self.label} has cameras of none of the {len(video)} frames, {video.frame_index[0]} to {video.frame_index[-1]} "
+                f"({video.time_s[0]:.2f} to {video.time_s[-1]:.2f} s); check its frame numbers or times"
             )
         return rows
 
@@ -102,7 +102,7 @@ def read_cameras(path: Path) -> CameraFile:
         return _colmap(path)
     readers = {".npz": _npz, ".json": _transforms, ".txt": _tum}
     if path.suffix.lower() not in readers:
-        raise UserError(f"{path} is not a file of cameras that is known; give {KINDS}")
+        raise UserError(f"{path} is not a file of cameras in a supported format; give {KINDS}")
     try:
         return readers[path.suffix.lower()](path)
     except (ValueError, TypeError, LookupError, OverflowError) as error:  # a value of unexpected type or shape
@@ -123,7 +123,7 @@ def _npz(path: Path) -> CameraFile:
         found = _counted(label, said["extrinsics_w2c"], said.get("fx_fy_cx_cy"), None)
         return CameraFile(label, invert_rigid(found.world_from_camera), found.intrinsics)
     if "world_from_camera" not in keys:
-        raise UserError(f"{path} has no cameras that are known; give {KINDS}")
+        raise UserError(f"{path} has no cameras in a supported format; give {KINDS}")
     small = ("world_from_camera", "intrinsics", "frame_index", "time_s", "width", "height")
     said = read_npz(path, *(key for key in small if key in keys))
     size = (int(said["height"]), int(said["width"])) if {"width", "height"} <= set(keys) else None
@@ -154,7 +154,7 @@ def _for_each(intrinsics: np.ndarray | None, count: int, label: str) -> np.ndarr
 def _require_each(numbers: np.ndarray | None, count: int, path: Path) -> None:
     if numbers is not None and (numbers.shape != (count,) or numbers.dtype.kind not in "iuf"):
         raise UserError(
-            f"{path} has {count} cameras, and {list(numbers.shape)} {numbers.dtype} as their numbers or times; one for each is expected"
+            f"{path} must have a frame number or time for each of its {count} cameras, got {list(numbers.shape)} {numbers.dtype}"
         )
 
 

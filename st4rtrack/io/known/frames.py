@@ -32,7 +32,7 @@ def rows_by_count(count: int, video: Video, label: str) -> np.ndarray:
         return np.arange(count)
     raise UserError(
         f"{label} is of {count} frames, but the video goes to frame {last} and {len(video)} of its frames are processed; "
-        "give it for every frame of the source, or for those that --start, --stop, --stride and --fps leave"
+        "give one entry per source frame, or one per processed frame (after --start, --stop, --stride and --fps)"
     )
 
 
@@ -68,7 +68,7 @@ def rows_by_name(names: Sequence[str], video: Video, label: str) -> np.ndarray:
     found = [re.findall(r"\d+", Path(name).stem) for name in names]
     for name, digits in zip(names, found, strict=True):
         if not digits:
-            raise UserError(f"image {name!r} of {label} has no number that says which frame it is; name it like frame_000012.png")
+            raise UserError(f"image {name!r} of {label} has no frame number in its name; name it like frame_000012.png")
     numbers = np.array([int(digits[-1]) for digits in found])
     if numbers.min() == 1:
         logger.info("the images of %s count from 1: %s is the first frame of the video", label, names[int(numbers.argmin())])

@@ -41,9 +41,9 @@ def known_of_video(
     """
     source = SourceSize(video.height, video.width, pixel_map)
     if known.metres_per_unit is not None and known.known_distance is not None:
-        raise UserError("give the scale once: metres per unit, or a known distance")
+        raise UserError("the scale has two values: give --metres-per-unit or --known-distance, not both")
     if known.depth_per_unit is not None and known.depth is None:
-        raise UserError("the numbers of depth per metre need depth images to be of (--depth)")
+        raise UserError("--depth-per-unit needs depth images (--depth)")
     cameras = None if known.cameras is None else _cameras(known.cameras)
     intrinsics = None
     if known.intrinsics is not None:
@@ -72,8 +72,8 @@ def _warn_if_off_centre(intrinsics: np.ndarray, pixel_map: PixelMap, network: tu
     offset_px = intrinsics[:2, 2] - (network[1] / 2, network[0] / 2)
     if np.linalg.norm(offset_px) > LARGEST_OFFSET * max(network):
         logger.warning(
-            "the known principal point is %.0f source pixels from the centre of the image, which is where the estimated geometry assumes "
-            "it: depth and scale are less accurate; crop the video so that the principal point is in the middle",
+            "the known principal point is %.0f source pixels from the centre of the image, but the geometry estimation assumes "
+            "the centre: depth and scale are less accurate; crop the video so that the principal point is in the centre",
             np.linalg.norm(offset_px / pixel_map.scale),
         )
 
@@ -91,7 +91,7 @@ def _of_anchor(cameras: CameraFile, video: Video, anchor_index: int) -> np.ndarr
     if not np.isfinite(found[anchor_index]).all():
         raise UserError(
             f"{cameras.label} has no camera of frame {video.frame_index[anchor_index]}, the anchor; "
-            "choose an anchor that has one (--anchor)"
+            "choose an anchor frame with a camera (--anchor)"
         )
     found = invert_rigid(found[anchor_index]) @ found
     found[anchor_index] = np.eye(4)
@@ -116,10 +116,10 @@ def _distance(text: str, source: SourceSize, network: tuple[int, int]) -> tuple[
     network_px = source.pixel_map.network_from_source(source_px.reshape(2, 2))
     if not ((network_px >= 0) & (network_px <= (network[1], network[0]))).all():
         raise UserError(
-            f"a pixel of the known distance {text!r} lies outside the part of the image that the network sees; choose another"
+            f"a pixel of the known distance {text!r} lies outside the crop that the network processes; choose another"
         )
     if (network_px[0] == network_px[1]).all():
-        raise UserError(f"the two pixels of the known distance {text!r} are the same")
+        raise UserError(f"the two pixels of the known distance {text!r} are the same; give two different pixels")
     return network_px, metres
 
 

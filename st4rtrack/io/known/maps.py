@@ -72,7 +72,7 @@ def open_depth(
         UserError: the path is missing or not supported; invalid frames raise on reading.
     """
     if per_unit is not None and not (np.isfinite(per_unit) and per_unit > 0):
-        raise UserError(f"the numbers of depth per metre must be positive, got {per_unit}")
+        raise UserError(f"the integer values of depth per unit must be positive (--depth-per-unit), got {per_unit}")
     found = _open(word, arrays, "depth", DEPTH_KINDS, DEPTH_SUFFIXES)
     scale = 1 / (per_unit or PNG_PER_UNIT)
     digest = found.digest if per_unit is None else f"{found.digest}, {per_unit:g} per unit"
@@ -91,7 +91,7 @@ def open_depth(
             if not warned:
                 warned.append(row)
                 logger.warning(
-                    "%s has pixels of depth %d, the largest 16-bit value: they are taken as unknown", found.label, UNKNOWN_DEPTH
+                    "%s has pixels of depth %d, the largest 16-bit value: they are treated as unknown", found.label, UNKNOWN_DEPTH
                 )
         depth = depth.astype(np.float32) * np.float32(scale if depth.dtype.kind in "iu" or per_unit is not None else 1.0)
         return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
@@ -156,7 +156,7 @@ def _open(word: str | Path | np.ndarray, arrays: tuple[str, ...], what: str, kin
             raise UserError(f"{path} holds no file of {what}; give {kinds}")
         return FrameMaps(len(files), lambda row: read_map(files[row], arrays, what), str(path), described(path))
     if path.suffix.lower() not in suffixes:
-        raise UserError(f"{path} is not a file of {what} that is known; give {kinds}")
+        raise UserError(f"{path} is not a file of {what} in a supported format; give {kinds}")
     if path.suffix.lower() != ".npz":
         maps = read_map(path, arrays, what)
         maps = maps if path.suffix.lower() == ".npy" and maps.ndim == 3 else maps[None]

@@ -41,7 +41,7 @@ def network_from_file(file: tuple[int, int], network: tuple[int, int], source: S
         return PixelMap()
     if abs(np.log((file[1] / file[0]) / (of[1] / of[0]))) > ASPECT_TOLERANCE:
         raise UserError(
-            f"{path} is of an image of {file[1]}x{file[0]} pixels, which is no resized {of[1]}x{of[0]}; it must show the same as the video"
+            f"{path} is for {file[1]}x{file[0]} pixels, which is no resized {of[1]}x{of[0]}; it must show the whole video frame"
         )
     scale = (of[1] / file[1], of[0] / file[0])
     if source is None:

@@ -130,7 +130,7 @@ def header_of(folder: Path, data: dict[str, Any]) -> SceneHeader:
             fields=tuple(spec.field for spec in ARRAYS if spec.path in data["arrays"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise damaged(folder, f"{SCENE_JSON} does not describe it ({error})") from error
+        raise damaged(folder, f"{SCENE_JSON} is invalid ({error})") from error
 
 
 MAX_FRAMES = 10**7
@@ -148,17 +148,17 @@ def require_possible(data: dict[str, Any]) -> None:
         if type(data[name]) is not int:
             raise ValueError(f"{name} is not a whole number")
     if data["num_frames"] > MAX_FRAMES or data["height"] * data["width"] > MAX_PIXELS:
-        raise ValueError(f"{data['num_frames']} frames of {data['width']}x{data['height']} cannot be")
+        raise ValueError(f"{data['num_frames']} frames of {data['width']}x{data['height']} pixels are too large")
     scale, offset_px = data["pixel_map"]["scale"], data["pixel_map"]["offset_px"]
     if not (_are_numbers(scale) and _are_numbers(offset_px) and min(scale) > 0):
         raise ValueError("pixel_map is not a scale above 0 and an offset_px, two numbers each")
     if not _are_numbers(data["source_size"]) or min(data["source_size"]) < 0:
         raise ValueError("source_size is not a height and a width")
     if not isinstance(data["info"], dict):
-        raise ValueError("info is not a table")
+        raise ValueError("info is not an object")
     anchors = data.get("anchors", [])
     if not isinstance(anchors, list) or not all(type(a) is int and 0 <= a < data["num_frames"] for a in anchors):
-        raise ValueError("anchors is not a list of frames")
+        raise ValueError("anchors is not a list of frame indices")
     if not isinstance(data["arrays"], list) or not all(isinstance(path, str) for path in data["arrays"]):
         raise ValueError("arrays is not a list of names")
 

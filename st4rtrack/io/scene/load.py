@@ -33,7 +33,7 @@ def load_scene(path: str | Path) -> Scene:
     header = header_of(folder, data)
     if data.get("status") != "complete":
         done = f"{count_done(folder, header.num_frames)} of {header.num_frames} frames"
-        raise UserError(f"the scene in {folder} is incomplete ({done}); run the same command again to go on with it")
+        raise UserError(f"the scene in {folder} is incomplete ({done}); run the same command again to resume")
     group = open_group(folder, "r")
     arrays: dict[str, Array] = {}
     for spec in (*header.specs, *(spec for spec in LATE if spec.path in data["arrays"])):
