@@ -26,7 +26,7 @@ def read_queries(path: Path) -> np.ndarray:
         UserError: the file is missing or does not hold query points.
     """
     if not path.is_file():
-        raise UserError(f"there is no query file {path}")
+        raise UserError(f"there is no query file {path}; check the path")
     queries = _read_npz(path) if path.suffix == ".npz" else _read_csv(path)
     if queries.ndim == 2 and not np.isfinite(queries).all():
         row = int((~np.isfinite(queries).all(axis=1)).argmax())

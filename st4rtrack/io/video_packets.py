@@ -19,7 +19,7 @@ _MISSED_S = 0.05
 _REORDERED_FRAMES = 16
 """Maximum number of frames that H.264 and HEVC store before a frame that is shown earlier."""
 
-_WITHOUT_LENGTH = frozenset({"mpeg", "mpegts"})  # formats without a length, where truncation cannot be detected
+_WITHOUT_LENGTH = frozenset({"mpeg", "mpegts"})  # formats without a length: truncated files look complete
 
 
 def packets_of(container: Any, stream: Any, torn: Callable[[FFmpegError], None] = lambda error: None) -> Iterator[Any]:

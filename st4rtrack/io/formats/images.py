@@ -71,7 +71,7 @@ def _open_source(scene: Scene) -> Video:
     found = [path for path in paths if path.exists() or matches_of(path)]
     video = open_video(found[0] if found else name)
     if (video.height, video.width) != tuple(scene.source_size):
-        raise UserError(f"{name} has frames of another size than when the scene was made")
+        raise UserError(f"{name} has frames of another size than the source of the scene")
     return video
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 NOT_METRES = "lengths are in world units, not metres (unless --metres-per-unit or --known-distance is given to st4rtrack run)"
-METRES = "lengths are in metres, by the scale that was given to st4rtrack run"
+METRES = "lengths are in metres (scale provided by the user)"
 
 
 def lengths(info: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from st4rtrack.types import UserError, Video
 
 KINDS = (
     "fx or fx,fy or fx,fy,cx,cy in pixels of the source video, a text file with those or with a 3 x 3 matrix, an .npz, "
-    "or what --cameras takes"
+    "or a file for --cameras"
 )
 ARRAYS = ("intrinsics", "fx_fy_cx_cy", "intrinsic", "K")
 

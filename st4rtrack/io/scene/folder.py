@@ -104,7 +104,7 @@ def _remove_ours(folder: Path) -> None:
     except ValueError:
         found = {"format": FORMAT}  # truncated scene.json: assume that it is ours
     if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise UserError(f"{folder / SCENE_JSON} was not written by st4rtrack; choose another folder")
+        raise UserError(f"{folder / SCENE_JSON} was not written by st4rtrack; choose another folder with -o")
     write_whole(folder, {**found, "status": "incomplete"})
     for journal in (JOURNAL, ANCHORS_JOURNAL):
         (folder / journal).unlink(missing_ok=True)

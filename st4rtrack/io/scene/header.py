@@ -48,7 +48,7 @@ class SceneHeader:
             raise ValueError(f"points_dtype is float32 or float16, got {self.points_dtype!r}")
         known, required = {spec.field for spec in ARRAYS}, {spec.field for spec in ARRAYS if spec.required}
         if wrong := sorted(set(self.fields) - known | required - set(self.fields)):
-            raise ValueError(f"fields must hold {sorted(required)} and only what ARRAYS names; look at {wrong}")
+            raise ValueError(f"fields must hold {sorted(required)} and otherwise only fields of ARRAYS; check {wrong}")
 
     @property
     def specs(self) -> tuple[ArraySpec, ...]:

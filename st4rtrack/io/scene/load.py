@@ -25,7 +25,7 @@ def load_scene(path: str | Path) -> Scene:
     """
     path = Path(path)
     if not path.exists():
-        raise UserError(f"there is no scene at {path}")
+        raise UserError(f"there is no scene at {path}; give the folder that st4rtrack run wrote")
     folder = path.parent if path.name in (SCENE_JSON, SCENE_ZARR) else path
     if not (folder / SCENE_JSON).is_file():
         raise UserError(f"{path} is not a scene: a scene is a folder with {SCENE_JSON} in it, as `st4rtrack run` writes it")
