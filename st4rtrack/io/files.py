@@ -110,8 +110,8 @@ def require_downloaded(path: Path | str, start: bytes | None = None) -> None:
     text = start[:_START_BYTES].removeprefix(codecs.BOM_UTF8).lstrip().lower()
     if text.startswith(b"<") and (b"<!doctype html" in text or b"<html" in text):
         raise UserError(
-            f"{path} is an HTML page, not the file itself: the download failed or asked for a login; open it in a browser to see why, "
-            "and download the file again"
+            f"{path} is an HTML page, not the file itself: the download failed or asked for a login; "
+            "open it in a browser to see why, and download the file again"
         )
 
 

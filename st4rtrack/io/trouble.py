@@ -17,7 +17,7 @@ _BY_NUMBER = {
     errno.EPERM: f"permission was refused{{where}}; restore it (chmod, chown), {_GOES_ON}",
     errno.EIO: "the disk cannot be read or written{where}; check the disk and back up its content",
     errno.EMFILE: "too many files are open; raise the limit with ulimit -n",
-    errno.ENAMETOOLONG: "the name of a file or folder is too long{where} (most systems allow 255 bytes); choose a shorter one with -o",
+    errno.ENAMETOOLONG: "a file or folder name is too long{where} (most systems allow 255 bytes); choose a shorter one with -o",
     errno.ENOMEM: _HOST_MEMORY,
     errno.ESTALE: f"the network drive was lost{{where}}; mount it again, {_GOES_ON}",
 }

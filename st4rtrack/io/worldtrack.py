@@ -68,7 +68,7 @@ class WorldTrackSequence:
         _require_numbers(depth, "depth_map", self.name)
         if depth.ndim != 3 or len(depth) < len(self):
             raise UserError(
-                f"{self.name}: depth_map must be [time, height, width] with at least {len(self)} frames, it is {list(depth.shape)}"
+                f"{self.name}: depth_map must be [time, height, width] with at least {len(self)} frames, got {list(depth.shape)}"
             )
         return depth[: len(self)].astype(np.float32, copy=False)
 

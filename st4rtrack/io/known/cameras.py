@@ -24,8 +24,8 @@ from st4rtrack.types import UserError, Video
 logger = logging.getLogger(__name__)
 
 KINDS = (
-    "a COLMAP model folder, a TUM trajectory (.txt), a nerfstudio transforms.json, or an .npz of MegaSaM, of ViPE, of WorldTrack, "
-    "or with world_from_camera [frames, 4, 4]"
+    "a COLMAP model folder, a TUM trajectory (.txt), a nerfstudio transforms.json, or an .npz of MegaSaM, of ViPE, "
+    "of WorldTrack, or with world_from_camera [frames, 4, 4]"
 )
 PINHOLES = ("SIMPLE_PINHOLE", "PINHOLE")
 _NUMBERS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "time")
