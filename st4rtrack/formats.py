@@ -1,6 +1,6 @@
-"""A scene as a file that other tools read: the table of formats, found by name or by the file's ending.
+"""Export of scenes to the formats of other tools: table of formats, selected by name or file suffix.
 
-A writer is named rather than imported, so that this table costs nothing to read and may name what lies in any layer below.
+Writers are referenced by name and imported on use, so that reading the table is fast.
 """
 
 import importlib
@@ -20,16 +20,16 @@ from st4rtrack.types import Scene, UserError
 
 @dataclass(frozen=True)
 class Format:
-    """One way to write a scene.
+    """An export format.
 
     Attributes:
-        endings: of the files; a path with one of these means this format, the first is the usual one.
+        endings: file suffixes that select this format; the first is the default.
         summary: one line for help.
         writer: "module:function" of `write(scene, path, **options)`, or that function.
-        folder: it is a folder of files; then the ending is only that of the usual name, as "_colmap".
-        companion: what is added to the stem of the file for the folder beside it that belongs to it; "" if there is none.
-        own_files: patterns of what is written in the folder or the companion: what an overwriting export may delete there.
-        package: (module, name where it is installed from) of an optional package that the writer needs.
+        folder: whether the format is a folder; then the suffix is only used for the default name ("_colmap").
+        companion: suffix added to the stem of the file for an accompanying folder beside it; "" if there is none.
+        own_files: glob patterns of the files in the (accompanying) folder that an overwriting export may delete.
+        package: (module, package name for pip) of an optional package that the writer needs.
     """
 
     endings: tuple[str, ...]
@@ -42,17 +42,17 @@ class Format:
 
     @property
     def write(self) -> Callable[..., Any]:
-        """The writer, imported."""
+        """The writer function, imported on first use."""
         if not isinstance(self.writer, str):
             return self.writer
         module, function = self.writer.split(":")
         return getattr(importlib.import_module(module), function)
 
     def require_package(self, name: str) -> None:
-        """Refuses the format, called `name`, before any work is done for it.
+        """Check that the optional package of the format, called `name` in messages, is installed.
 
         Raises:
-            UserError: the package that it needs is not installed.
+            UserError: the package is not installed.
         """
         if self.package is not None:
             require(self.package[0], name, self.package[1])
@@ -96,7 +96,7 @@ FORMATS: dict[str, Format] = {
     ),
     "tum": Format((".txt",), "Camera trajectory in the format of TUM RGB-D.", "st4rtrack.io.formats.tum:write_tum"),
     "transforms": Format(
-        # a plain .json inside a scene folder would be the scene's own
+        # not .json as default: scene folders contain a scene.json
         ("_transforms.json", ".json"),
         "Images, cameras and points for nerfstudio.",
         "st4rtrack.io.formats.transforms:write_transforms",
@@ -140,20 +140,20 @@ def export(
     stride: int | None = None,
     **options: Any,
 ) -> Path:
-    """Writes a scene in another format.
+    """Export a scene to another format.
 
     Args:
         scene: a scene, or the path of a scene folder.
-        path: where to; default: beside the scene folder, with its name and the format's usual ending.
-        format: one of `FORMATS`; default: what the ending of `path` says.
-        overwrite: replace what is at `path`; in a folder, what an earlier export wrote there, and nothing of others.
-        stride: only every n-th frame, the anchor among them; default all, or what the writer chooses itself.
-        options: of the format's writer, as of `write_ply`.
+        path: output path; default: beside the scene folder, with its name and the default suffix of the format.
+        format: one of `FORMATS`; default: from the suffix of `path`.
+        overwrite: replace an existing file at `path`; in a folder, only the files of an earlier export.
+        stride: export only every n-th frame, including the anchor; default all, or the default of the writer.
+        options: keyword options of the format's writer, for example those of `write_ply`.
     Returns:
-        What was written; it appears whole or not at all.
+        The path of the file or folder, which is written atomically.
     Raises:
-        UserError: an unknown format, ending or option, something exists at `path` or cannot be written there, the scene
-            cannot be read, or lacks what the format needs, or a package is not installed.
+        UserError: the format, suffix or an option is unknown, `path` exists or cannot be written, the scene cannot be read or
+            lacks data that the format needs, or a package is not installed.
     """
     name = _format_name(path, format)
     chosen = FORMATS[name]
@@ -161,7 +161,7 @@ def export(
     _check_target(path, chosen, overwrite=overwrite)
     chosen.require_package(name)
     if not isinstance(scene, Scene):
-        from st4rtrack.io.scene import load_scene  # zarr; the table of formats is read for `--help` too
+        from st4rtrack.io.scene import load_scene  # imports zarr, which `--help` does not need
 
         scene = load_scene(scene)
     _check_not_of_the_scene(scene, path)
@@ -180,7 +180,7 @@ def export(
         if chosen.folder:
             unfinished.mkdir()
         write(scene, unfinished, **options)
-        for entry in sorted(staging.iterdir(), key=lambda entry: entry == unfinished):  # what refers to the others comes last
+        for entry in sorted(staging.iterdir(), key=lambda entry: entry == unfinished):  # the main file refers to others
             _publish(entry, path.parent / entry.name, chosen.own_files)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -188,7 +188,7 @@ def export(
 
 
 def options_of(format: str) -> list[str]:
-    """Names of the options that the writer of a format takes."""
+    """Names of the options of a format's writer."""
     parameters = inspect.signature(FORMATS[format].write).parameters.values()
     return [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
 
@@ -197,14 +197,14 @@ def _format_name(path: str | Path | None, format: str | None) -> str:
     known = ", ".join(f"{name} ({' '.join(entry.endings)})" for name, entry in FORMATS.items())
     if format is not None:
         if format not in FORMATS:
-            raise UserError(f"there is no format {format!r}; there are: {known}")
+            raise UserError(f"there is no format {format!r}; choose one of: {known}")
         return format
     if path is None:
-        raise UserError(f"export needs a path or a format; there are: {known}")
+        raise UserError(f"export needs a path or a format; formats: {known}")
     for name, entry in FORMATS.items():
         if not entry.folder and Path(path).name.lower().endswith(entry.endings):
             return name
-    raise UserError(f"the ending of {path} names no format; there are: {known}")
+    raise UserError(f"no format has the suffix of {path}; choose one of: {known}")
 
 
 def _beside(scene: Scene | str | Path, ending: str) -> Path:
@@ -221,7 +221,7 @@ def _check_target(path: Path, chosen: Format, *, overwrite: bool) -> None:
         raise UserError(f"{path} should end in {' or '.join(chosen.endings)}")
     if path.exists() and path.is_dir() != chosen.folder:
         kinds = ("folder", "file") if path.is_dir() else ("file", "folder")
-        raise UserError(f"{path} is a {kinds[0]}, and a {kinds[1]} is to be written; choose another path with -o")
+        raise UserError(f"{path} is a {kinds[0]}, but this format writes a {kinds[1]}; choose another path with -o")
     targets = [path] + ([path.with_name(path.stem + chosen.companion)] if chosen.companion else [])
     for target in targets:
         if not overwrite and target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -229,14 +229,14 @@ def _check_target(path: Path, chosen: Format, *, overwrite: bool) -> None:
 
 
 def _check_not_of_the_scene(scene: Scene, path: Path) -> None:
-    """A scene is read while it is written elsewhere: its own files must outlive any export, whatever may be overwritten."""
+    """Refuse to overwrite the files of the exported scene, even with `overwrite`: they are read during the export."""
     source = getattr(scene.rgb, "source", None)
     if source is not None and path.resolve() in [source.resolve() / name for name in ("", *SCENE_FILES)]:
         raise UserError(f"{path} belongs to the scene that is exported; choose another path with -o")
 
 
 def _staging_folder(path: Path) -> Path:
-    """A hidden folder beside `path`, on the same disk, in which the writer leaves what then takes its place in one step."""
+    """Create a hidden temporary folder beside `path` (same disk) for the output, which is then moved into place."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path)

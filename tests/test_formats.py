@@ -53,8 +53,8 @@ def test_export_refuses_with_a_sentence(tmp_path) -> None:
     file.write_text("mine")
     folder.mkdir()
     for arguments, message in [
-        ((scene, tmp_path / "a.xyz"), r"a\.xyz names no format; there are: ply \(\.ply\), "),
-        ((scene, tmp_path / "a"), "names no format"),
+        ((scene, tmp_path / "a.xyz"), r"no format has the suffix of .*a\.xyz; choose one of: ply \(\.ply\), "),
+        ((scene, tmp_path / "a"), "no format has the suffix"),
         ((scene,), "a path or a format"),
         ((scene, file), "exists already"),
         ((scene, folder), "is a folder"),

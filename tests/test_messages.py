@@ -21,7 +21,7 @@ WAY_OUT = re.compile(
 def test_they_are_found() -> None:
     assert len(MESSAGES) > 300
     text = next(message.text for message in MESSAGES if message.place.startswith("io/lock.py") and "moved" in message.text)
-    assert text.startswith(f"{PLACE} was moved or removed while it was written to; put it back")
+    assert text.startswith(f"{PLACE} was moved or removed while it was written to; move it back")
 
 
 @pytest.mark.parametrize("rule", ["one sentence", "begins small", "names a thing", "has a way out"])

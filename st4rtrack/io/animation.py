@@ -1,4 +1,4 @@
-"""Animated WebP, PNG and AVIF images and TIFF files of several pages as video."""
+"""Animated WebP, PNG and AVIF images and multi-page TIFF files as video."""
 
 import struct
 from collections.abc import Iterator, Sequence
@@ -15,12 +15,12 @@ from st4rtrack.types import UserError, Video
 
 _MAX_PIXELS_HELD = 16 * MAX_PIXELS  # all frames are decoded at once, four bytes per pixel
 _HEAD = 1 << 16
-_SHORTEST_S = 0.01  # browsers show frames of no duration for a tenth of a second, and never shorter ones than this
+_SHORTEST_S = 0.01  # browsers show frames with a shorter or no duration for 0.1 s (_UNTIMED_S)
 _UNTIMED_S = 0.1
 
 
 def is_animated(path: Path) -> bool:
-    """Whether an image file holds several frames, by its header."""
+    """Whether an image file has several frames according to its header."""
     with path.open("rb") as file:
         if len(tiff_pages(file)) > 1:
             return True
@@ -34,15 +34,15 @@ def is_animated(path: Path) -> bool:
 
 
 def open_animation(path: Path, source: str, rate: float) -> Video:
-    """All frames of an animation; they are held in memory, as their formats know no key frames. Pages of a TIFF file are read one by one.
+    """Open an animation; all frames are decoded into memory (no key frames), TIFF pages on demand.
 
     Args:
-        rate: frames per second of TIFF files, which have no times.
+        rate: frames per second of TIFF files, which have no timestamps.
 
     Raises:
         UserError: OpenCV is too old, or the file is damaged or too large.
     """
-    path = path.resolve()  # the current folder may change before a frame is read
+    path = path.resolve()  # the working directory may change before a frame is read
     with path.open("rb") as file:
         pages = tiff_pages(file)
     if pages:
@@ -53,7 +53,7 @@ def open_animation(path: Path, source: str, rate: float) -> Video:
         raise UserError(f"{source} is an animated image, which this OpenCV ({cv2.__version__}) cannot read; {fix}")
     data = path.read_bytes()
     if _pixels_announced(data) > _MAX_PIXELS_HELD:
-        raise UserError(f"{source} is too long an animation to be held in memory; convert it to mp4")
+        raise UserError(f"{source} has too many pixels in all frames to be decoded into memory; convert it to mp4")
     try:
         ok, animation = cv2.imdecodeanimation(np.frombuffer(data, np.uint8))
     except (cv2.error, MemoryError):
@@ -75,12 +75,12 @@ def open_animation(path: Path, source: str, rate: float) -> Video:
 
 
 def _tiff_from_page(data: bytes, directory: int) -> bytes:
-    """A TIFF file that begins with another of its pages."""
+    """The TIFF file with the page at offset `directory` as its first page (OpenCV decodes the first)."""
     return b"".join((data[:4], struct.pack("<I" if data[:1] == b"I" else ">I", directory), memoryview(data)[8:]))
 
 
 def _pixels_announced(data: bytes) -> int:
-    """Pixels of all frames together, by the header of a WebP or PNG file; 0 for others."""
+    """Total number of pixels of all frames according to the WebP or PNG header; 0 for other formats."""
     if data[:4] == b"RIFF":
         width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
         return width * height * data.count(b"ANMF")

@@ -1,8 +1,8 @@
-"""Arrays of byte strings that NumPy stored as a pickle: published sequences hold their images so.
+"""Safe reader of NumPy object arrays of byte strings, the image format of published sequences.
 
-Loading a pickle runs code of the file's choosing, and even the array inside it is believed by NumPy to the point of a crash. So the
-pickle is looked through first, and then read by an unpickler that knows a few names only, each of which stands for something inert
-of ours: what comes out is a description of an array, from which the array is made here.
+NumPy stores object arrays as pickles. Loading a pickle runs arbitrary code, and NumPy can crash on an inconsistent array in it.
+So the pickle is first validated, then read by a restricted unpickler that maps a few allowed names to inert classes of this
+module. The result describes the array, which is then built here.
 """
 
 import pickle
@@ -17,16 +17,16 @@ from st4rtrack.types import UserError
 
 
 def read_byte_objects(data: bytes, shape: tuple[int, ...], label: str) -> np.ndarray:
-    """The array of byte strings in a pickle; nothing in it is executed.
+    """Read an array of byte strings from a pickle without executing anything in it.
 
     Args:
         data: the pickle.
-        shape: of the array, as its header says.
-        label: what the array is called in messages.
+        shape: shape of the array according to its header.
+        label: name of the array in messages.
     Returns:
-        Array of `bytes` objects. Arrays of bytes among them (what OpenCV's encoder gives) become `bytes`.
+        Array of `bytes` objects. Items that are uint8 arrays (the output of OpenCV's encoder) become `bytes`.
     Raises:
-        UserError: it is damaged, or asks for or holds anything else.
+        UserError: the pickle is damaged, refers to any other name, or holds other objects.
     """
     try:
         described = _Unpickler(BytesIO(_looked_through(data))).load()
@@ -42,18 +42,17 @@ def read_byte_objects(data: bytes, shape: tuple[int, ...], label: str) -> np.nda
 
 
 def _looked_through(data: bytes) -> bytes:
-    """The pickle without what can lead the unpickler astray.
+    """The pickle without FRAME opcodes, after a check of its memo indices.
 
-    Python's unpickler makes room up to the largest number it is told to remember a thing under, gigabytes if need be. And where
-    a frame, which only says how much to read at once, ends in the middle of something, it drops bytes: it would read other orders than
-    those that were looked at.
+    Python's unpickler allocates memory up to the largest memo index, gigabytes if a file asks for it. Where a frame, which only
+    sets the read size, ends inside an opcode, the unpickler drops bytes and would execute other opcodes than the checked ones.
     """
     kept, begin, framed = [], 0, False
     for code, argument, position in pickletools.genops(data):
         if framed:
             begin, framed = position, False
         if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= int(argument) <= len(data):  # pyright: ignore[reportArgumentType, reportOptionalOperand]
-            raise ValueError("a number to remember by is out of range")
+            raise ValueError("a memo index is out of range")
         if code.name == "FRAME":
             kept.append(data[begin:position])
             framed = True
@@ -61,7 +60,7 @@ def _looked_through(data: bytes) -> bytes:
 
 
 def _items(described: Any, shape: tuple[int, ...]) -> list[Any]:
-    """Items of an object array, in the order of its memory."""
+    """Items of an object array, in memory order."""
     if isinstance(described, _Array) and isinstance(described.state, tuple) and len(described.state) == 5:
         _, its_shape, dtype, fortran, items = described.state
         is_array = (
@@ -81,12 +80,12 @@ def _as_bytes(item: Any, label: str) -> bytes:
             return content
     if not isinstance(item, bytes):
         kind = "array" if isinstance(item, _Array) else type(item).__name__
-        raise UserError(f"{label} holds {kind} objects; only byte strings are read, so save the images as such (dtype 'S')")
+        raise UserError(f"{label} holds {kind} objects; only byte strings are supported, so save the images as such (dtype 'S')")
     return item
 
 
 class _Array:
-    """What stands for `numpy.ndarray` being rebuilt: keeps what it is told."""
+    """Inert substitute for `numpy.ndarray` in a pickle; stores the state without interpreting it."""
 
     __slots__ = ("state",)
 
@@ -98,7 +97,7 @@ class _Array:
 
 
 class _Dtype:
-    """What stands for `numpy.dtype`."""
+    """Inert substitute for `numpy.dtype` in a pickle."""
 
     __slots__ = ("code",)
 
@@ -106,23 +105,23 @@ class _Dtype:
         self.code = code
 
     def __setstate__(self, state: Any) -> None:
-        """Byte order and the like, which bytes and objects have not."""
+        """Ignore the state (byte order etc.), which is irrelevant for bytes and objects."""
 
 
 class _Encode:
-    """What stands for `codecs.encode`, with which old pickle protocols spell bytes."""
+    """Inert substitute for `codecs.encode`, which old pickle protocols use to store bytes."""
 
     def __new__(cls, text: Any, codec: Any) -> Any:
         if codec not in ("latin1", "latin-1"):
-            raise UserError(f"is damaged: it spells bytes in {str(codec)[:40]!r}; fetch or write the file again")
+            raise UserError(f"is damaged: it encodes bytes as {str(codec)[:40]!r}; fetch or write the file again")
         return text.encode("latin-1")
 
     def __setstate__(self, state: Any) -> None:
-        """A pickle cannot change the class itself: this method is what it would call."""
-        raise TypeError("a name has no state")
+        """Refuse a state: a pickle that tries to modify this class calls this method."""
+        raise TypeError("codecs.encode has no state")
 
 
-# Classes with a `__setstate__` only: a pickle has no way to set their attributes.
+# Only classes with a `__setstate__`, so that a pickle cannot set their attributes.
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
@@ -133,12 +132,12 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """Any other name in the pickle is refused before anything is looked up or called."""
+    """Unpickler that resolves the names in `_ALLOWED` only; others are refused before any import or call."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
             raise UserError(
-                f"asks to run {module}.{name}, which loading it would do; it was not loaded: "
+                f"asks to run {module}.{name} when it is loaded, so it was not loaded; "
                 "do not trust this file, or save the images as byte strings (dtype 'S') instead"
             )
         return _ALLOWED[module, name]

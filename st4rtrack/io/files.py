@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic file writing, path expansion and detection of failed downloads."""
 
 import codecs
 import contextlib
@@ -17,22 +17,22 @@ from st4rtrack.types import UserError
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _START_BYTES = 1024
 _NAME_BYTES = 255
-"""Of a file name, at most, on all usual file systems."""
+"""Maximum length of a file name on common file systems."""
 _ROOM_BYTES = 80
-"""Host (32), process and suffix of an unfinished name."""
+"""Reserved for host (32), process ID and suffix in the name of an unfinished file."""
 
 
 def matches_of(pattern: Path) -> list[Path]:
-    """Files of a glob; folders that exist are taken as they are called, with the brackets in their names."""
+    """Paths that match a glob; brackets in the names of existing folders are taken literally."""
     folder = next(parent for parent in pattern.parents if parent == parent.parent or parent.exists())
     return list(folder.glob(str(pattern.relative_to(folder))))
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that takes its name only when it is complete; its folder is made. Nothing is left behind by an error.
+    """Write a file atomically: it appears when complete, and an error leaves nothing behind.
 
-    What a killed process left of the same file is removed.
+    Creates the parent folder and removes unfinished files that killed processes left for the same path.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path)
@@ -46,18 +46,18 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """`whole_file` for content that is at hand."""
+    """Write bytes to a file atomically."""
     with whole_file(path) as file:
         file.write(content)
 
 
 def unfinished_name(path: Path) -> str:
-    """How the name begins of what this process has not finished for `path`: hidden, and it says whose it is."""
+    """Prefix of the hidden temporary name for `path`, with the host and ID of this process."""
     return f".{short_name(path.name)}.{_host()}-{os.getpid()}"
 
 
 def short_name(name: str) -> str:
-    """A name that leaves room for what `unfinished_name` and its callers add; a long one is cut, and a digest tells it from others."""
+    """A file name with room for the additions of `unfinished_name`; long names are cut and get a digest."""
     encoded = os.fsencode(name)
     if len(encoded) <= _NAME_BYTES - _ROOM_BYTES:
         return name
@@ -65,9 +65,9 @@ def short_name(name: str) -> str:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Removes what processes of this machine that are no more left unfinished for `path`, files and folders."""
+    """Remove unfinished files and folders for `path` of processes that no longer run on this host."""
     ours = re.compile(rf"{re.escape(f'.{short_name(path.name)}.{_host()}-')}(\d+)\.")
-    with contextlib.suppress(OSError):  # nobody waits for the room; another process may be as tidy
+    with contextlib.suppress(OSError):  # the disk space is not urgent; another process may be removing the same files
         for entry in list(path.parent.iterdir()) if path.parent.is_dir() else []:
             if (found := ours.match(entry.name)) and not _lives(int(found[1])):
                 if entry.is_dir():
@@ -77,30 +77,30 @@ def remove_leftovers(path: Path) -> None:
 
 
 def expanded(path: str | Path) -> Path:
-    """The path with the home folder in place of ~.
+    """The path with ~ expanded to the home folder.
 
     Raises:
-        UserError: the home folder is not known.
+        UserError: the home folder is unknown.
     """
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise UserError(f"{path} is in a home folder that is not known here; give the whole path, or set HOME") from None
+        raise UserError(f"{path} is in a home folder that is not known here; give the absolute path, or set HOME") from None
 
 
 def absolute(path: str | Path) -> Path:
-    """The path from the root, the home folder in place of ~; links are kept, as a video has the name that the user knows."""
+    """The absolute path with ~ expanded; symbolic links are not resolved, so that a video keeps its name."""
     return Path(os.path.normpath(expanded(path).absolute()))
 
 
 def require_downloaded(path: Path | str, start: bytes | None = None) -> None:
-    """Refuses what a failed download leaves in place of a file: the text of a clone without Git LFS, or an HTML page.
+    """Refuse the result of a failed download: a Git LFS pointer or an HTML page.
 
     Args:
         path: the file.
-        start: of its content, where that is at hand.
+        start: first bytes of its content; read from the file by default.
     Raises:
-        UserError: it is one.
+        UserError: the file is a Git LFS pointer or an HTML page.
     """
     if start is None:
         with Path(path).open("rb") as file:
@@ -110,8 +110,8 @@ def require_downloaded(path: Path | str, start: bytes | None = None) -> None:
     text = start[:_START_BYTES].removeprefix(codecs.BOM_UTF8).lstrip().lower()
     if text.startswith(b"<") and (b"<!doctype html" in text or b"<html" in text):
         raise UserError(
-            f"{path} is an HTML page, not the file itself: the download failed or asked for a login; open it in a browser to see why, "
-            "and download the file again"
+            f"{path} is an HTML page, not the file itself: the download failed or asked for a login; "
+            "open it in a browser to see why, and download the file again"
         )
 
 
@@ -120,7 +120,7 @@ def _host() -> str:
 
 
 def _lives(pid: int) -> bool:
-    """Whether there is such a process here; always so where asking would end it (Windows)."""
+    """Whether a process with this ID runs on this host; always true on Windows, where `os.kill` would end it."""
     if os.name == "nt":
         return True
     try:

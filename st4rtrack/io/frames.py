@@ -1,4 +1,4 @@
-"""How the frames of a source are reached: by position, in increasing order, decoded when they are asked for."""
+"""Access to the frames of a source: by increasing position, decoded on demand."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ import numpy as np
 from st4rtrack.types import Video
 
 FramesAt = Callable[[Sequence[int]], Iterator[np.ndarray]]
-"""Decodes frames of a source by their positions, which increase."""
+"""Decodes the frames of a source at the given increasing positions."""
 
 
 @dataclass(frozen=True)
 class FrameReader:
-    """`Video.read` over chosen positions of a source, so that a choice among chosen frames decodes no others."""
+    """`Video.read` over selected positions of a source; nested selections decode no other frames."""
 
     frames_at: FramesAt
     positions: np.ndarray

@@ -1,4 +1,4 @@
-"""HEIC and AVIF images: AVIF by OpenCV where it is built in, both by Pillow with pillow-heif where they are installed."""
+"""Reader of HEIC (Pillow with pillow-heif) and AVIF images (OpenCV if built with it, else Pillow)."""
 
 import importlib
 import re
@@ -17,12 +17,12 @@ _INSTALL = 'pip install "st4rtrack[images]"'
 
 
 def is_heif(data: bytes) -> bool:
-    """Whether it is a HEIC or AVIF image by its first bytes."""
+    """Whether the first bytes are those of a HEIC or AVIF image."""
     return data[4:8] == b"ftyp" and data[8:12] in _AVIF + _HEIC
 
 
 def heif_size(head: bytes) -> tuple[int, int] | None:
-    """(height, width) of the largest image that the first bytes of a file describe (others are tiles and previews), before any turn."""
+    """(height, width) before rotation of the largest image in a header (others are tiles and previews)."""
     sizes = [
         struct.unpack_from(">II", head, found.end() + 4) for found in re.finditer(b"ispe", head) if found.end() + 12 <= len(head)
     ]
@@ -30,16 +30,16 @@ def heif_size(head: bytes) -> tuple[int, int] | None:
 
 
 def decode_heif(data: bytes, label: str) -> np.ndarray:
-    """[height, width, 3] uint8 RGB, upright.
+    """Decode a HEIC or AVIF image to upright RGB, [height, width, 3] uint8.
 
     Raises:
-        UserError: it is damaged, or the package that reads it is missing.
+        UserError: the image is damaged or too large, or the package that reads it is missing.
     """
     kind = "AVIF" if data[8:12] in _AVIF else "HEIC"
     size = heif_size(data[: 1 << 18])
     if size is not None and size[0] * size[1] > MAX_PIXELS:
         raise UserError(
-            f"{label} says that it has {size[1]}x{size[0]} pixels, which is more than is read; replace it or take it out"
+            f"{label} has {size[1]}x{size[0]} pixels according to its header, more than {MAX_PIXELS} in all; replace or remove it"
         )
     if (
         size is not None
@@ -53,14 +53,12 @@ def decode_heif(data: bytes, label: str) -> np.ndarray:
         if kind == "HEIC":
             importlib.import_module("pillow_heif").register_heif_opener()
     except ImportError:
-        fix = f"install its reader with: {_INSTALL}; or convert it to JPEG or PNG"
+        fix = f"install it with: {_INSTALL}; or convert the image to JPEG or PNG"
         raise UserError(f"{label} is an image in the format {kind}, which needs pillow-heif; {fix}") from None
     try:
         with pillow.open(BytesIO(data)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError("too large")
             return np.ascontiguousarray(turned(image.convert("RGB")))
-    except Exception as error:  # decoders raise whatever their libraries do
-        raise UserError(
-            f"{label} ({kind}) cannot be read as an image; replace it or take it out, or convert it to JPEG"
-        ) from error
+    except Exception as error:  # the decoder libraries document no exception types
+        raise UserError(f"{label} ({kind}) cannot be read as an image; replace it, remove it or convert it to JPEG") from error

@@ -1,4 +1,4 @@
-"""What the names of images say: their order, their times, and whether they are one series."""
+"""Order, timestamps and series membership of images, from their file names."""
 
 import re
 from collections import defaultdict
@@ -14,29 +14,29 @@ _DECIMAL = re.compile(r"\d+(?:\.\d+)?")
 _SECONDS = re.compile(r"(?<![A-Za-z\d.])\d+\.\d+(?![\d.])")
 _EPOCH_S = (9.4e8, 4.2e9)  # the years 2000 to 2100
 _TICKS_PER_S = (1, 10**3, 10**6, 10**9)
-_INTERVALS_S = (1.5e-3, 3600.0)  # of the times of a video: closer ones are version numbers
+_INTERVALS_S = (1.5e-3, 3600.0)  # plausible median frame intervals: shorter ones come from version numbers
 _MAX_SERIES = 16
 _SHORTEST_SERIES = 3
 
 
 def in_order(paths: Sequence[Path]) -> list[Path]:
-    """By the times in the names where there are such, else in natural order (img2 before img10)."""
+    """Sort images by the timestamps in their names if there are any, else naturally (img2 before img10)."""
     natural = sorted(paths, key=lambda p: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(p))])
     ticks = _ticks(natural)
     return natural if ticks is None else [path for _, path in sorted(zip(ticks, natural, strict=True))]
 
 
 def times_in_names(paths: Sequence[Path]) -> np.ndarray | None:
-    """Seconds since the first image, from names that are times: seconds with decimals, or s, ms, us or ns since 1970.
+    """Timestamps from image names, in seconds since the first image; `None` if the names hold none.
 
-    `None` where the names are no times.
+    Supported are decimal seconds, and s, ms, us or ns since 1970.
     """
     ticks = _ticks(paths)
     return None if ticks is None else np.array([(tick - ticks[0]) / 1e9 for tick in ticks])
 
 
 def _ticks(paths: Sequence[Path]) -> list[int] | None:
-    """Nanoseconds in the names; `None` where they are no times of a video."""
+    """Timestamps in the names, in nanoseconds; `None` if they are not plausible for a video."""
     if len(paths) < 2 or len({path.parent for path in paths}) > 1:
         return None
     stems = [path.stem for path in paths]
@@ -56,16 +56,17 @@ def _ticks(paths: Sequence[Path]) -> list[int] | None:
 
 
 def require_one_series(paths: Sequence[Path], source: str) -> None:
-    """Refuses images that are two videos, or one video and its masks, or one in two formats.
+    """Refuse images of two videos, of a video and its masks, or of one video in two formats.
 
     Raises:
-        UserError: names both.
+        UserError: there are two series; the message names both.
     """
     stems: dict[Path, Path] = {}
     for path in paths:
         if (twin := stems.setdefault(path.with_suffix(""), path)) is not path:
             raise UserError(
-                f"{source} has {twin.name} and {path.name}, the same image twice? Choose with a glob such as '{twin.parent}/*{twin.suffix}'"
+                f"{source} has {twin.name} and {path.name}, the same image twice? "
+                f"Select one with a glob such as '{twin.parent}/*{twin.suffix}'"
             )
     series = _series(paths)
     if len(series) > 1 and _ticks(paths) is None:
@@ -76,7 +77,7 @@ def require_one_series(paths: Sequence[Path], source: str) -> None:
 
 
 def _series(paths: Sequence[Path]) -> list[list[Path]]:
-    """Images by what is left of their names without numbers; all together where the names follow no system."""
+    """Group images by their names without numbers; one group if the names follow no pattern."""
     if len({path.parent for path in paths}) > 1:
         return [list(paths)]
     series = defaultdict(list)
@@ -89,7 +90,7 @@ def _series(paths: Sequence[Path]) -> list[list[Path]]:
 
 
 def _by_first_numbers(paths: Sequence[Path]) -> list[list[Path]]:
-    """Images by all numbers of their names but the last, where the last begins again: cam0_000, cam1_000. A clock does so, too."""
+    """Group images by all numbers but the last if the last one restarts (cam0_000, cam1_000); clock times are not split."""
     numbers = [_NUMBER.findall(path.stem) for path in paths]
     groups: dict[tuple[str, ...], dict[str, Path]] = defaultdict(dict)
     for path, found in zip(paths, numbers, strict=True):
@@ -107,7 +108,7 @@ def _described(paths: list[Path]) -> str:
 
 
 def _choice(wanted: list[Path], other: list[Path]) -> str:
-    """How the wanted images can be had without the other ones."""
+    """Suggest a glob that selects the wanted images only."""
     name = wanted[0].name
     same = next((i for i, (a, b) in enumerate(zip(name, other[0].name)) if a != b), 0)
     for pattern in (
@@ -116,12 +117,12 @@ def _choice(wanted: list[Path], other: list[Path]) -> str:
         _NUMBER.sub(lambda number: "[0-9]" * len(number[0]), name),
     ):
         if all(path.match(pattern) for path in wanted) and not any(path.match(pattern) for path in other):
-            return f"choose one with a glob such as '{wanted[0].parent / pattern}'"
+            return f"select one with a glob such as '{wanted[0].parent / pattern}'"
     return "move one of them to another folder"
 
 
 def _epoch_ticks(stem: str) -> int | None:
-    """Nanoseconds since 1970 in a name: one number in s, ms, us or ns, or seconds and their fraction; `None` if it has none."""
+    """Nanoseconds since 1970 from one number in s, ms, us or ns, or seconds and their fraction; `None` if absent."""
     numbers = _NUMBER.findall(stem)
     if len(numbers) == 2 and len(numbers[1]) in (3, 6, 9) and _EPOCH_S[0] < int(numbers[0]) < _EPOCH_S[1]:
         return int(numbers[0]) * 10**9 + int(numbers[1].ljust(9, "0"))

@@ -1,4 +1,4 @@
-"""The size of an image by its header, without decoding it: a few bytes can claim gigabytes."""
+"""Image size from the header without decoding, as a file of a few bytes can claim gigabytes."""
 
 import re
 import struct
@@ -8,18 +8,18 @@ from st4rtrack.io.heif import heif_size
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))
-"""Markers of JPEG that stand alone."""
+"""JPEG markers without a length field."""
 _JPEG_START = 1 << 16
 _TIFF = (b"II*\0", b"MM\0*")
-_TIFF_SUBFILE, _TIFF_NO_PAGE = 254, 1 | 4  # a smaller version of another page, or a mask
+_TIFF_SUBFILE, _TIFF_NO_PAGE = 254, 1 | 4  # flags: reduced version of another page, mask
 _TIFF_NUMBER = {1: "B", 3: "H", 4: "I", 16: "Q"}
 
 
 def size_in_header(file: IO[bytes]) -> tuple[int, int] | None:
-    """(height, width) of a PNG, JPEG, BMP, PNM, TIFF, WebP, HEIF or JPEG 2000 image before any turn; None if the header does not say.
+    """(height, width) before rotation, from the header; None for unsupported formats or damaged headers.
 
     Args:
-        file: at its beginning.
+        file: PNG, JPEG, BMP, PNM, TIFF, WebP, HEIF or JPEG 2000 file, at position 0.
     """
     start = file.read(40)
     try:
@@ -38,17 +38,17 @@ def size_in_header(file: IO[bytes]) -> tuple[int, int] | None:
             return _webp_size(start)
         if start[4:8] == b"ftyp":
             return heif_size(start + file.read(_JPEG_START))
-        if (at := (start + file.read(4096)).find(b"\xff\x4f\xff\x51")) >= 0:  # start of a JPEG 2000 stream, and of its sizes
+        if (at := (start + file.read(4096)).find(b"\xff\x4f\xff\x51")) >= 0:  # JPEG 2000 markers SOC and SIZ
             file.seek(at + 8)
             right, bottom, left, top = struct.unpack(">IIII", file.read(16))
             return max(0, bottom - top), max(0, right - left)
-    except struct.error:  # it ends before
+    except struct.error:  # truncated file
         pass
     return None
 
 
 def chunks_fit(data: bytes) -> bool:
-    """Whether the parts of a PNG lie within it: decoders make room for what a part claims, up to 4 GB. True of other kinds."""
+    """Whether all PNG chunks end within the file (decoders allocate the claimed size, up to 4 GB); True for other formats."""
     at = len(_PNG)
     while data.startswith(_PNG) and at + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -65,18 +65,18 @@ def _swapped(width_height: tuple[int, int]) -> tuple[int, int]:
 
 
 def _jpeg_size(file: IO[bytes]) -> tuple[int, int] | None:
-    """From the start of the frame; a folder of images is not read whole for it, unless there is no size where it nearly always stands."""
+    """JPEG size from the start-of-frame segment; the whole file is read only if the first 64 KiB lack it."""
     file.seek(0)
     start = file.read(_JPEG_START)
     return _jpeg_frame(start) or _jpeg_frame(start + file.read())
 
 
 def _jpeg_frame(data: bytes) -> tuple[int, int] | None:
-    """As decoders look for it: what stands between segments is skipped."""
+    """Size in the first start-of-frame segment; bytes between segments are skipped, as decoders do."""
     at = 2
     while (at := data.find(b"\xff", at)) >= 0:
         head = data[at + 1 : at + 9]
-        if head[:1] in (b"\0", b"\xff", b""):  # no marker: a byte of the data, or filling
+        if head[:1] in (b"\0", b"\xff", b""):  # no marker: a data byte or padding
             at += 1
             continue
         if len(head) < 8:
@@ -89,10 +89,10 @@ def _jpeg_frame(data: bytes) -> tuple[int, int] | None:
 
 
 def tiff_pages(file: IO[bytes]) -> list[int]:
-    """Places of the directories of a TIFF file's pages, thumbnails and masks left out; empty for other files and damaged ones.
+    """Directory offsets of the pages of a TIFF file, without thumbnails and masks; empty if damaged or no TIFF.
 
     Args:
-        file: at its beginning.
+        file: the file, at position 0.
     """
     start = file.read(8)
     if start[:4] not in _TIFF:
@@ -106,7 +106,7 @@ def tiff_pages(file: IO[bytes]) -> list[int]:
             if not tags.get(_TIFF_SUBFILE, 0) & _TIFF_NO_PAGE:
                 pages.append(at)
             (at,) = struct.unpack(f"{order}I", file.read(4))
-    except struct.error:  # it ends before
+    except struct.error:  # truncated file
         return []
     return pages
 
@@ -118,7 +118,7 @@ def _tiff_size(file: IO[bytes], order: str) -> tuple[int, int] | None:
 
 
 def _tiff_tags(file: IO[bytes], order: str, at: int) -> dict[int, int]:
-    """Width (256), height (257) and kind (254) in a directory; the file is left behind its entries."""
+    """Width (256), height (257) and subfile type (254) of a TIFF directory; leaves the file after its entries."""
     file.seek(at)
     (count,) = struct.unpack(f"{order}H", file.read(2))
     tags: dict[int, int] = {}

@@ -1,14 +1,14 @@
-"""JSON of anyone's making: read safely, and compared."""
+"""Safe parsing of untrusted JSON, and comparison of JSON trees."""
 
 import json
 from typing import Any
 
 
 def parse_json(text: str | bytes) -> Any:
-    """What a JSON text says.
+    """Parse untrusted JSON.
 
     Raises:
-        ValueError: it is no JSON, is nested too deeply to be read, or has numbers of thousands of digits.
+        ValueError: the text is not JSON, is nested too deeply, or has numbers of thousands of digits.
     """
     try:
         return json.loads(text)
@@ -17,7 +17,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
-    """What differs between two trees of plain values, in words."""
+    """Descriptions of the differences between two trees of plain values, one per leaf."""
     found = []
     for name in sorted(set(before) | set(now)):
         old, new = before.get(name), now.get(name)

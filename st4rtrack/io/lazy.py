@@ -1,6 +1,6 @@
-"""Arrays that stay on disk: what reads like a NumPy array and fetches from zarr only the frames it is asked for.
+"""Read-only arrays on disk with the interface of a NumPy array; only indexed frames are read from zarr.
 
-Read-only. The first axis is time and one frame is one chunk, so what is worth saving is decided by the first index alone.
+The first axis is time and one chunk is one frame, so the first index alone determines which chunks are read.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,12 +20,12 @@ _OF_SHAPE = {np.shape: lambda a: a.shape, np.ndim: lambda a: a.ndim}
 class LazyArray(np.lib.mixins.NDArrayOperatorsMixin):
     """A zarr array that behaves as a read-only NumPy array.
 
-    Indexing reads the frames that the first index names; arithmetic, NumPy functions and array methods read everything.
+    Indexing reads the frames selected by the first index; arithmetic, NumPy functions and array methods read the whole array.
 
     Args:
         array: [time, ...], at least one axis.
-        source: the folder it is read from, so that nobody replaces that folder while reading from it.
-        whole: every frame was written, so that one that is not there is missing, and not zeros.
+        source: the scene folder, so that writers can refuse to replace it while it is being read.
+        whole: whether every frame was written; then an absent chunk is an error, otherwise zeros.
     """
 
     def __init__(self, array: zarr.Array, *, source: Path | None = None, whole: bool = False) -> None:
@@ -61,14 +61,14 @@ class LazyArray(np.lib.mixins.NDArrayOperatorsMixin):
     def __getitem__(self, key: Any) -> Any:
         first, *rest = key or (Ellipsis,) if isinstance(key, tuple) else (key,)
         if all(_is_basic(part) for part in (first, *rest)):
-            # zarr holds one frame at a time, so `[..., 0]` of a long video stays small.
+            # zarr decodes one frame at a time, so `[..., 0]` of a long video needs little memory.
             return self._stored(
                 lambda: self._array[(first, *rest)], slice(None) if first is Ellipsis else self._frames(first)[0]
             )[()]
         if isinstance(first, list | LazyArray):
             first = np.asarray(first, dtype=None if len(first) else np.intp)
         frames, inner = self._frames(first)
-        # The index goes on as it was, only counted in the frames that were read: NumPy alone says what it means.
+        # NumPy applies the remaining index unchanged; only the first part is renumbered to the frames that were read.
         return self._read(frames)[(inner, *rest)]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -100,7 +100,7 @@ class LazyArray(np.lib.mixins.NDArrayOperatorsMixin):
         return f"LazyArray(shape={self.shape}, dtype={self.dtype}, on disk)"
 
     def _frames(self, first: Any) -> tuple[slice | np.ndarray, Any]:
-        """Which frames an index of the first axis needs, and that index counted in them."""
+        """Frames that an index of the first axis needs, and that index relative to these frames."""
         length = len(self)
         if isinstance(first, slice):
             chosen = range(length)[first]
@@ -127,7 +127,7 @@ class LazyArray(np.lib.mixins.NDArrayOperatorsMixin):
         return self._stored(lambda: self._array[frames], frames)
 
     def _stored(self, read: Callable[[], Any], frames: slice | np.ndarray) -> np.ndarray:
-        """What is read from these frames; a chunk that is damaged or missing is said, and never taken for zeros."""
+        """Result of `read`, after a check that the chunks of `frames` are intact (zarr reads missing chunks as zeros)."""
         try:
             require_chunks(self._array, np.arange(len(self))[frames].tolist(), whole=self._whole)
             return np.asarray(read())
@@ -138,14 +138,14 @@ class LazyArray(np.lib.mixins.NDArrayOperatorsMixin):
 
 
 def _is_basic(part: Any) -> bool:
-    """Whether zarr and NumPy agree about this part of an index: an integer, a forward slice, or `...`."""
+    """Whether zarr and NumPy interpret this part of an index alike: an integer, a forward slice, or `...`."""
     if isinstance(part, slice):
         return part.step is None or part.step > 0
     return part is Ellipsis or (isinstance(part, int | np.integer) and not isinstance(part, bool))
 
 
 def _in_memory(value: Any) -> Any:
-    """The same arguments with every `LazyArray` read."""
+    """The arguments with every `LazyArray` replaced by an in-memory array."""
     if isinstance(value, LazyArray):
         return np.asarray(value)
     if isinstance(value, list | tuple):

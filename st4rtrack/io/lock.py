@@ -1,6 +1,6 @@
-"""One writer per folder: a second process is refused with a sentence, and a killed one leaves nothing that blocks.
+"""Folder locks: one writer per folder, a second process gets an error, a killed one leaves no stale lock.
 
-The operating system holds the lock for as long as the process lives that took it; the file only says who that is.
+The operating system holds the lock while the process that acquired it runs; the file content only identifies that process.
 """
 
 import contextlib
@@ -21,54 +21,55 @@ logger = logging.getLogger(__name__)
 
 LOCK = ".st4rtrack.lock"
 PATIENCE_S = 1.0
-"""How long a lock is asked for: the worker of a command that was just killed lives a moment longer."""
+"""Default timeout for acquiring a lock: workers of a command that was just killed exit slightly later."""
 _BETWEEN_S = 0.02
 _HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 
 
 class FolderLock:
-    """The right to write to a folder, until `release`, or until the process ends in whatever way."""
+    """Exclusive right to write to a folder, until `release` or the end of the process."""
 
     def __init__(self, folder: str | Path, *, patience_s: float | None = None) -> None:
-        """Takes the lock of a folder that exists.
+        """Acquire the lock of an existing folder.
 
         Args:
-            folder: the folder; a small hidden file is in it while the lock is held.
-            patience_s: how long to ask for it; default `PATIENCE_S`.
+            folder: the folder; it contains a small hidden file while the lock is held.
+            patience_s: timeout in seconds; default `PATIENCE_S`.
         Raises:
-            UserError: another process, or another part of this one, holds it.
+            UserError: another process, or another lock object of this one, holds the lock.
         """
         self.folder, self.path = Path(folder), Path(folder) / LOCK
         until = time.monotonic() + (PATIENCE_S if patience_s is None else patience_s)
         while (descriptor := _take(self.path)) is None:
             if time.monotonic() > until:
                 raise UserError(
-                    f"{self.folder} is being written to by {_holder(self.path)}; wait for it or end it, or choose another folder with -o"
+                    f"{self.folder} is being written to by {_holder(self.path)}; "
+                    "wait for it, stop it, or choose another folder with -o"
                 )
             time.sleep(_BETWEEN_S)
         self._inode = os.fstat(descriptor).st_ino
         self._finalizer = weakref.finalize(self, _release, descriptor, self.path, self._inode, os.getpid())
 
     def require_folder(self) -> None:
-        """Refuses to write where the folder was moved, removed or replaced meanwhile: libraries would make it anew, and split the result.
+        """Check that the locked folder still exists at its path (libraries would recreate it and split the output).
 
         Raises:
-            UserError: the folder is no longer the one that was locked.
+            UserError: the folder was moved, removed or replaced since it was locked.
         """
         if _inode(self.path) != self._inode:
             raise UserError(
-                f"{self.folder} was moved or removed while it was written to; put it back where it was: "
-                "what was written is in it, and the same command goes on from there"
+                f"{self.folder} was moved or removed while it was written to; move it back (it contains the output), "
+                "then run the same command again to resume"
             )
 
     def release(self) -> None:
-        """Gives the lock back; the file is gone then. More than once does no harm."""
+        """Release the lock and remove its file; repeated calls have no effect."""
         self._finalizer()
 
 
 @contextlib.contextmanager
 def locked(folder: str | Path) -> Iterator[FolderLock]:
-    """A `FolderLock` for as long as the context lasts; makes the folder, and takes it away again where it stays empty."""
+    """Hold a `FolderLock` during the context; creates the folder, and removes a new one that stays empty."""
     folder = Path(folder)
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +84,7 @@ def locked(folder: str | Path) -> Iterator[FolderLock]:
 
 
 def _take(path: Path) -> int | None:
-    """A descriptor that holds the lock, or `None` while somebody else does."""
+    """A file descriptor that holds the lock, or `None` while another holder has it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
     try:
         _lock(descriptor)
@@ -92,7 +93,7 @@ def _take(path: Path) -> int | None:
             os.close(descriptor)
             return None
         logger.warning("%s cannot be locked (%s): make sure that only one process writes there", path.parent, error.strerror)
-    if _inode(path) != os.fstat(descriptor).st_ino:  # the holder took its file away between opening and locking
+    if _inode(path) != os.fstat(descriptor).st_ino:  # the previous holder removed the file between opening and locking
         os.close(descriptor)
         return None
     holder = {"pid": os.getpid(), "host": platform.node()}
@@ -102,7 +103,7 @@ def _take(path: Path) -> int | None:
 
 
 def _release(descriptor: int, path: Path, inode: int, pid: int) -> None:
-    # not that of a folder that was put in this one's place, nor by a process that only has a copy of the descriptor
+    # Keep the file of a folder that replaced this one, and do not unlink in forked processes that inherited the descriptor.
     with contextlib.suppress(OSError):
         if _inode(path) == inode and os.getpid() == pid:
             path.unlink()
@@ -117,7 +118,7 @@ def _inode(path: Path) -> int | None:
 
 
 def _holder(path: Path) -> str:
-    """Who holds a lock, in words."""
+    """Description of the process that holds a lock, for messages."""
     try:
         holder = json.loads(path.read_text())
         return f"another process ({int(holder['pid'])} on {str(holder['host'])[:100]})"
@@ -129,7 +130,7 @@ if sys.platform == "win32":
     import msvcrt
 
     _FAR = 2**30
-    """The byte that is locked: Windows keeps others from reading what is, and the holder's name is at the start."""
+    """Offset of the locked byte: Windows blocks reads of locked bytes, and the holder's name at the start must be readable."""
 
     def _lock(descriptor: int) -> None:
         os.lseek(descriptor, _FAR, os.SEEK_SET)

@@ -1,4 +1,4 @@
-"""Memory: what this machine can hold, asked before a file's own claims are believed, and what it gets back."""
+"""Free memory of the machine (checked before allocating sizes that a file claims), and return of freed memory."""
 
 import ctypes
 import os
@@ -6,11 +6,11 @@ from collections.abc import Callable
 from functools import cache
 
 MAX_PIXELS = 1 << 27
-"""Of one image or frame: four times 8K. Beyond, a header is broken or hostile."""
+"""Maximum pixels of one image or frame, four times 8K; larger sizes indicate a damaged or malicious header."""
 
 
 def free_bytes() -> int | None:
-    """Memory that is free now; None where the system does not say."""
+    """Free memory in bytes; None if the operating system does not report it."""
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + _reclaimable()
     except (AttributeError, ValueError, OSError):
@@ -18,9 +18,9 @@ def free_bytes() -> int | None:
 
 
 def give_back_freed() -> None:
-    """Gives to the system what this process has freed and the C library still holds, where that knows how to (glibc).
+    """Return memory that this process freed to the operating system (glibc only, takes a few milliseconds).
 
-    It keeps the freed blocks of each thread apart, and in a run of thousands of frames the gaps between them add up. A few milliseconds.
+    glibc keeps freed blocks per thread; their fragmentation adds up in a run of thousands of frames.
     """
     if trim := _malloc_trim():
         trim(0)
@@ -30,12 +30,12 @@ def give_back_freed() -> None:
 def _malloc_trim() -> Callable[[int], int] | None:
     try:
         return getattr(ctypes.CDLL(None), "malloc_trim", None)
-    except (OSError, TypeError):  # no C library of that kind
+    except (OSError, TypeError):  # not glibc
         return None
 
 
 def _reclaimable() -> int:
-    """Linux counts what files occupy as used, though it gives that back."""
+    """Bytes of the page cache, which Linux counts as used but reclaims on demand; 0 on other systems."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:  # noqa: PTH123 (a file of the system)
             return next((int(line.split()[1]) << 10 for line in file if line.startswith("Cached:")), 0)

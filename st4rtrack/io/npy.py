@@ -1,4 +1,4 @@
-"""One array of NumPy's file format: its header is checked against what is there before memory is given to it."""
+"""Safe reader of the NumPy array format: the header is checked against the file size before allocation."""
 
 import warnings
 from math import prod
@@ -15,35 +15,35 @@ WRITE_AGAIN = "fetch or write the file again"
 
 
 def read_header(stream: IO[bytes], label: str) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """(shape, whether in column order, dtype) of an array; the stream is at its data then.
+    """Read the header of an array: (shape, whether column-major, dtype); the stream is at the data afterwards.
 
     Args:
         stream: at the start of the array.
-        label: what the array is called in messages.
+        label: name of the array in messages.
     Raises:
-        UserError: there is no header that makes sense.
+        UserError: the header is missing or invalid.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about old spellings: either they can be read, or they are refused below
+            warnings.simplefilter("ignore")  # deprecated header syntax is either parsed or refused below
             version = npy.read_magic(stream)
             shape, fortran, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(stream)
     except Exception as error:  # NumPy parses a Python literal, which can fail with any kind of error
         raise UserError(f"{label} cannot be read ({_short(error)}); {WRITE_AGAIN}") from error
     if dtype.itemsize == 0 or any(isinstance(size, bool) or size < 0 for size in shape):
-        raise UserError(f"{label} cannot be read (its header says {list(shape)} of {dtype}); {WRITE_AGAIN}")
+        raise UserError(f"{label} cannot be read (invalid header: shape {list(shape)}, dtype {dtype}); {WRITE_AGAIN}")
     return shape, fortran, dtype
 
 
 def read_array(stream: IO[bytes], label: str, size: int) -> np.ndarray:
-    """An array of numbers or text; object arrays are not read.
+    """Read an array of numbers or text; object arrays are refused.
 
     Args:
         stream: at the start of the array.
-        label: what the array is called in messages.
-        size: bytes of header and data together, as the file's directory or the file system says.
+        label: name of the array in messages.
+        size: bytes of header and data together, according to the archive directory or the file system.
     Raises:
-        UserError: it is damaged, holds objects, or is larger than its file or than free memory.
+        UserError: the array is damaged, holds objects, or is larger than its file or than free memory.
     """
     start = stream.tell()
     shape, fortran, dtype = read_header(stream, label)
@@ -51,7 +51,7 @@ def read_array(stream: IO[bytes], label: str, size: int) -> np.ndarray:
         raise UserError(f"{label} holds Python objects, which are not loaded; save it as numbers or byte strings instead")
     claimed, there = prod(shape) * dtype.itemsize, size - (stream.tell() - start)
     if claimed > there:
-        raise UserError(f"{label} should have {claimed} bytes, but {max(there, 0)} are there; {WRITE_AGAIN}")
+        raise UserError(f"{label} should have {claimed} bytes but has {max(there, 0)}; {WRITE_AGAIN}")
     require_memory(claimed, label)
     try:
         data = np.empty(prod(shape), dtype)
@@ -65,10 +65,10 @@ def read_array(stream: IO[bytes], label: str, size: int) -> np.ndarray:
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """The array of an `.npy` file.
+    """Read an `.npy` file.
 
     Raises:
-        UserError: the file cannot be read, or holds something else than an array of numbers or text.
+        UserError: the file cannot be read, or does not hold an array of numbers or text.
     """
     try:
         with path.open("rb") as file:
@@ -78,21 +78,21 @@ def read_npy(path: Path) -> np.ndarray:
 
 
 def require_memory(size: int, label: str) -> None:
-    """Refuses what is larger than free memory.
+    """Refuse an allocation that is larger than free memory.
 
     Raises:
-        UserError: names it and both sizes.
+        UserError: `size` (bytes) exceeds free memory; the message has `label` and both sizes.
     """
     free = free_bytes()
     if free is not None and size > free:
-        raise UserError(f"{label} takes {size / 1e9:.1f} GB, but {free / 1e9:.1f} GB of memory are free; is the file damaged?")
+        raise UserError(f"{label} needs {size / 1e9:.1f} GB, but {free / 1e9:.1f} GB of memory are free; is the file damaged?")
 
 
 def read_into(stream: IO[bytes], target: memoryview, label: str) -> None:
-    """Fills the target from the stream, a piece at a time.
+    """Fill the target from the stream, in chunks of 1 MiB.
 
     Raises:
-        UserError: the stream ends before.
+        UserError: the stream ends before the target is full.
     """
     done = 0
     while done < len(target):
@@ -104,5 +104,5 @@ def read_into(stream: IO[bytes], target: memoryview, label: str) -> None:
 
 
 def _short(error: Exception) -> str:
-    """What an error says, on one line of bounded length."""
+    """The message of an exception on one line of bounded length."""
     return " ".join(str(error).split())[:160] or type(error).__name__

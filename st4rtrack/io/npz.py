@@ -1,7 +1,7 @@
-"""Arrays out of `.npz` files, without ever running or believing what a file says.
+"""Safe reader of untrusted `.npz` files: no code is executed and sizes are checked.
 
-NumPy stores object arrays as pickles, and loading a pickle runs code of the file's choosing. Published sequences hold their
-images as such arrays: `byte_objects.py` reads those, and no other kind of object array.
+NumPy stores object arrays as pickles, and loading a pickle runs arbitrary code. Published sequences store their images as object
+arrays of byte strings: `byte_objects.py` reads these, and no other kind of object array.
 """
 
 import zipfile
@@ -21,22 +21,22 @@ def npz_keys(path: str | Path) -> list[str]:
     """Names of the arrays in an `.npz` file.
 
     Raises:
-        UserError: the file is absent, or is no `.npz`.
+        UserError: the file is absent, or not an `.npz`.
     """
     with opened_npz(Path(path)) as archive:
         return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
 
 
 def read_npz(path: str | Path, *keys: str) -> dict[str, np.ndarray]:
-    """Arrays of an `.npz` file by name; object arrays may hold bytes, and nothing else.
+    """Read arrays of an `.npz` file by name; object arrays may only hold byte strings.
 
     Args:
         path: the file.
-        keys: names of the arrays to read; without any, all of them.
+        keys: names of the arrays to read; default all.
     Returns:
-        name -> array as stored. Object arrays come as arrays of `bytes` objects.
+        name -> array as stored. Object arrays are returned as arrays of `bytes` objects.
     Raises:
-        UserError: the file is absent, damaged or no `.npz`, lacks a key, or holds other objects than bytes (not loaded then).
+        UserError: the file is absent, damaged or not an `.npz`, lacks a key, or holds objects other than bytes (never loaded).
     """
     present = npz_keys(path)
     for key in keys:
@@ -48,10 +48,10 @@ def read_npz(path: str | Path, *keys: str) -> dict[str, np.ndarray]:
 
 @contextmanager
 def opened_npz(path: Path) -> Iterator[zipfile.ZipFile]:
-    """The archive; whatever is wrong with it, then or while it is read, is said in one sentence.
+    """Open an `.npz` archive; errors on opening or while reading become a `UserError`.
 
     Raises:
-        UserError: the file is absent, damaged or no archive.
+        UserError: the file is absent, damaged or not an archive.
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist; check the path")

@@ -1,4 +1,4 @@
-"""Some rows of a large array in an `.npz`, without the rest: annotations of raw data sets hold thousands of frames."""
+"""Partial reading of large arrays in an `.npz`: raw annotations of data sets hold thousands of frames."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from st4rtrack.types import UserError
 
 
 def npz_shape(path: str | Path, key: str) -> tuple[int, ...]:
-    """Shape of an array in an `.npz`, from its header.
+    """Read the shape of an array in an `.npz` from its header.
 
     Raises:
         UserError: the file is absent or damaged, or has no such array.
@@ -25,7 +25,7 @@ def npz_shape(path: str | Path, key: str) -> tuple[int, ...]:
 
 
 def read_npz_rows(path: str | Path, key: str, start: int, stop: int) -> np.ndarray:
-    """Rows start..stop-1 along the first axis of an array; no more is held in memory, what is before them is only passed over.
+    """Read rows start..stop-1 of an array in an `.npz`; only these rows are held in memory.
 
     Args:
         path: the `.npz`.
@@ -47,7 +47,7 @@ def read_npz_rows(path: str | Path, key: str, start: int, stop: int) -> np.ndarr
             if len(data) != (stop - start) * row_bytes:
                 raise UserError(f"array {key!r} of {path} ends before its last row; fetch or write the file again")
             return np.frombuffer(data, dtype).reshape(stop - start, *shape[1:])
-    return read_npz(path, key)[key][start:stop]  # column order keeps no row together
+    return read_npz(path, key)[key][start:stop]  # rows are not contiguous in column-major order
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Query points in, tracks out, as CSV and npz."""
+"""Reader of query points and writer of their tracks, as CSV and npz."""
 
 import codecs
 import csv
@@ -10,27 +10,27 @@ from st4rtrack.io.npz import npz_keys, read_npz
 from st4rtrack.types import Scene, Tracks, UserError, Video
 
 _COLUMNS = (("u", "x", "u_px", "x_px"), ("v", "y", "v_px", "y_px"), ("frame", "frame_index", "t"))
-"""Names of the columns in the header of a CSV file."""
+"""Accepted column names in the header of a CSV file, per coordinate."""
 
 
 def read_queries(path: Path) -> np.ndarray:
-    """Query points from a file.
+    """Read query points from a CSV or npz file.
 
     Args:
-        path: CSV with the columns u,v or u,v,frame (with a header in any order, or without one; also with semicolons and decimal
-            commas, or in UTF-16), or npz with `queries` [points, 2 or 3] or with
-            `u`, `v` and perhaps `frame`; pixels of the source video. A frame, where given, is checked by `write_tracks`.
+        path: CSV with columns u,v or u,v,frame (in any order if there is a header; semicolons with decimal commas and UTF-16
+            are supported), or npz with `queries` [points, 2 or 3] or `u`, `v` and optionally `frame`.
+            u, v are pixels of the source video; the frame index is checked by `write_tracks`.
     Returns:
         [points, 2] or [points, 3] float64.
     Raises:
-        UserError: the file is missing or holds something else.
+        UserError: the file is missing or does not hold query points.
     """
     if not path.is_file():
-        raise UserError(f"there is no query file {path}")
+        raise UserError(f"there is no query file {path}; check the path")
     queries = _read_npz(path) if path.suffix == ".npz" else _read_csv(path)
     if queries.ndim == 2 and not np.isfinite(queries).all():
         row = int((~np.isfinite(queries).all(axis=1)).argmax())
-        raise UserError(f"point {row} of {path} is not finite ({', '.join(map(str, queries[row]))}); leave it out")
+        raise UserError(f"point {row} of {path} is not finite ({', '.join(map(str, queries[row]))}); remove it")
     if queries.ndim != 2 or queries.shape[1] not in (2, 3) or len(queries) == 0:
         raise UserError(
             f"{path} must hold at least one row of two numbers u,v (or three: u,v,frame), got the shape {list(queries.shape)}"
@@ -39,33 +39,33 @@ def read_queries(path: Path) -> np.ndarray:
 
 
 def require_inside(queries: np.ndarray, video: Video) -> None:
-    """Refuses query points that cannot be of a video, before it is processed.
+    """Check that query points lie within a video, before it is processed.
 
     Raises:
-        UserError: a pixel lies outside the image, or a frame is none of those processed.
+        UserError: a pixel lies outside the image, or a frame index is outside the processed frames.
     """
     outside = ~((queries[:, :2] >= 0) & (queries[:, :2] <= (video.width, video.height))).all(axis=1)
     if outside.any():
         u, v = queries[outside][0, :2]
         raise UserError(
-            f"query points must be inside the image of {video.width}x{video.height} pixels, got ({u:g}, {v:g}); {int(outside.sum())} of "
-            f"{len(queries)} are outside"
+            f"query points must be inside the image of {video.width}x{video.height} pixels, got ({u:g}, {v:g}); "
+            f"{int(outside.sum())} of {len(queries)} are outside"
         )
     if queries.shape[1] == 3 and not ((queries[:, 2] >= 0) & (queries[:, 2] < len(video))).all():
         raise UserError(f"frames of query points must be in 0..{len(video) - 1} (processed frames), got {queries[:, 2].max():g}")
 
 
 def write_tracks(scene: Scene, queries: np.ndarray, folder: Path) -> list[Path]:
-    """Tracks of query points as `tracks.csv` (a row per point and frame) and `tracks.npz` (the fields of `Tracks`, and `time_s`).
+    """Write the tracks of query points to `tracks.csv` and `tracks.npz`.
 
     Args:
-        scene: to sample.
-        queries: [points, 2 or 3] as `read_queries` gives them; the frames count those processed, default the anchor.
-        folder: to write to.
+        scene: the scene to sample.
+        queries: [points, 2 or 3] as `read_queries` returns them; frames index the processed frames, default the anchor frame.
+        folder: output folder.
     Returns:
-        The two paths.
+        The paths of the CSV (one row per point and frame) and the npz (fields of `Tracks`, and `time_s`).
     Raises:
-        UserError: a query is outside the image, or in a frame that is not there.
+        UserError: a query is outside the image, or its frame does not exist.
     """
     frames = queries[:, 2] if queries.shape[1] == 3 else np.full(len(queries), float(scene.anchor_index))
     try:
@@ -91,7 +91,7 @@ def write_tracks(scene: Scene, queries: np.ndarray, folder: Path) -> list[Path]:
 
 
 def _tracks_of_frames(scene: Scene, query_px: np.ndarray, frames: np.ndarray) -> Tracks:
-    """Tracks of points each asked for in a frame of its own, in the order of the queries."""
+    """Tracks of query points with individual query frames, in the order of the queries."""
     different = np.unique(frames)
     parts = [scene.tracks(query_px[frames == frame], frame=frame) for frame in different]
     order = np.argsort(np.concatenate([np.flatnonzero(frames == frame) for frame in different]))
@@ -103,7 +103,7 @@ def _tracks_of_frames(scene: Scene, query_px: np.ndarray, frames: np.ndarray) ->
 
 
 def _write_csv(tracks: Tracks, time_s: np.ndarray, path: Path) -> None:
-    """The last column, the probability that a point is seen, is there where the scene has it."""
+    """Write one row per point and frame; the column with the visibility probability only if the scene has it."""
     likely = tracks.visibility
     columns = ["point", "frame", "time_s", "x", "y", "z", "visible", "confidence"]
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -118,15 +118,15 @@ def _write_csv(tracks: Tracks, time_s: np.ndarray, path: Path) -> None:
 
 
 def _read_csv(path: Path) -> np.ndarray:
-    """Also as spreadsheets write it: semicolons or tabs with decimal commas, UTF-16."""
+    """Read a CSV file, including spreadsheet variants: semicolons or tabs with decimal commas, UTF-16."""
     try:
         lines = list(enumerate(_decoded(path.read_bytes()).splitlines(), 1))
-        if lines and lines[0][1].startswith("sep="):  # a spreadsheet's hint to itself
+        if lines and lines[0][1].startswith("sep="):  # separator declaration written by spreadsheets
             lines = lines[1:]
         rows = [(number, line) for number, line in lines if line.strip(" ,;\t")]
         separator = next((mark for mark in (";", "\t") if rows and mark in rows[0][1]), ",")
         cells = [(number, _cells(line, separator)) for number, line in rows]
-    except (ValueError, OSError, csv.Error) as error:  # text in another encoding is a ValueError
+    except (ValueError, OSError, csv.Error) as error:  # other encodings raise UnicodeDecodeError, a ValueError
         raise UserError(f"{path} is not a CSV ({error}); save it as CSV in UTF-8, with one row per point") from None
     names = cells[0][1] if cells else []
     columns = list(range(len(names)))
@@ -141,7 +141,7 @@ def _cells(line: str, separator: str) -> list[str]:
 
 
 def _numbers(row: list[str], width: int, columns: list[int], place: str) -> list[float]:
-    """The cells of the wanted columns; every row must be as wide as the first (decimal commas between commas are refused)."""
+    """Numbers in the given columns; rows must have equal length, so that decimal commas in comma-separated files are refused."""
     values = [float(row[column]) for column in columns if _is_number(row[column])] if len(row) == width else []
     if len(values) != len(columns) or not np.isfinite(values).all():
         raise UserError(
@@ -155,7 +155,7 @@ def _decoded(data: bytes) -> str:
 
 
 def _columns(names: list[str], path: Path) -> list[int]:
-    """Where u, v and perhaps the frame stand in a row, by the header."""
+    """Column indices of u, v and, if present, the frame, from the header."""
     places = [next((names.index(name) for name in same if name in names), None) for same in _COLUMNS]
     if None in places[:2]:
         raise UserError(f"{path} has the columns {', '.join(names)}; name them u,v or u,v,frame (pixels of the source video)")
@@ -167,7 +167,7 @@ def _read_npz(path: Path) -> np.ndarray:
     names = ["queries"] if "queries" in keys else [name for name in ("u", "v", "frame") if name in keys]
     columns = list(read_npz(path, *names).values()) if names else []
     if not columns or len({column.shape for column in columns}) > 1 or any(column.dtype.kind not in "biuf" for column in columns):
-        raise UserError(f"{path} is not an npz with queries [points, 2] or with u and v, all of them numbers")
+        raise UserError(f"{path} must have the numeric arrays u and v, or queries [points, 2 or 3]")
     arrays = [column.astype(np.float64) for column in columns]
     return arrays[0] if "queries" in keys else np.stack(arrays, axis=-1)
 

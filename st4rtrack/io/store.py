@@ -1,6 +1,6 @@
-"""The zarr store of a scene, opened so that a file can neither run code nor claim what it has not.
+"""Safe access to the zarr store of a scene: no code is executed, and claimed sizes are checked.
 
-Only zarr v3 and its own codecs are read: the old format knows filters that are pickles, and loading one runs code.
+Only zarr v3 with its built-in codecs is read: zarr v2 allows pickle filters, and loading a pickle runs code.
 """
 
 from collections.abc import Iterable
@@ -16,10 +16,10 @@ _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 def open_store(path: Path, mode: Literal["r", "r+"] = "r") -> zarr.Group:
-    """A group of arrays.
+    """Open a zarr v3 group.
 
     Raises:
-        ValueError: it is none that can be read.
+        ValueError: the folder is not a readable zarr v3 group.
     """
     try:
         return zarr.open_group(store=path, mode=mode, zarr_format=3, use_consolidated=False)
@@ -30,10 +30,10 @@ def open_store(path: Path, mode: Literal["r", "r+"] = "r") -> zarr.Group:
 
 
 def stored_array(group: zarr.Group, name: str) -> zarr.Array:
-    """An array of numbers by its name.
+    """Get a numeric array of a group by name.
 
     Raises:
-        ValueError: it is missing, described in a way that makes no sense, or is stored by a codec that is not read.
+        ValueError: the array is missing, has inconsistent metadata, or uses an unsupported codec.
     """
     try:
         array = group[name]
@@ -44,22 +44,22 @@ def stored_array(group: zarr.Group, name: str) -> zarr.Array:
     except Exception as error:
         raise ValueError(f"the array {name} is missing or damaged") from error
     if foreign := sorted(codecs - _CODECS):
-        raise ValueError(f"the array {name} is stored by {foreign[0]}, which is not read")
+        raise ValueError(f"the array {name} uses the unsupported codec {foreign[0]}")
     if kind not in "biuf" or any(not 0 < chunk <= max(1, side) for chunk, side in zip(chunks, shape, strict=True)):
         raise ValueError(f"the array {name} is damaged: {list(shape)} {array.dtype} in chunks of {list(chunks)}")
     return array
 
 
 def require_chunks(array: zarr.Array, frames: Iterable[int], *, whole: bool) -> None:
-    """Looks, before they are read, whether frames of an array with one chunk per frame are there, and of the size that they must have.
+    """Check that the chunks of frames exist and have the expected size, before they are read.
 
     Args:
-        array: to read from.
-        frames: numbers of the frames.
-        whole: all must be there; in other arrays a frame that is not has the fill value.
+        array: the array; only arrays with one chunk per frame are checked.
+        frames: frame indices.
+        whole: whether all frames must exist; otherwise absent frames have the fill value.
 
     Raises:
-        ValueError: a chunk is missing, or announces another size.
+        ValueError: a chunk is missing, or its header has another size.
     """
     root = getattr(array.store, "root", None)
     if root is None or array.chunks != (1, *array.shape[1:]):
@@ -79,7 +79,7 @@ def require_chunks(array: zarr.Array, frames: Iterable[int], *, whole: bool) -> 
 
 
 def _zstd_size(start: bytes) -> int | None:
-    """How many bytes a zstd frame says that it holds; None if it does not (RFC 8878, 3.1.1.1)."""
+    """Decompressed size in the header of a zstd frame; None if absent (RFC 8878, 3.1.1.1)."""
     if not start.startswith(_ZSTD_MAGIC) or len(start) < 5:
         return None
     descriptor = start[4]

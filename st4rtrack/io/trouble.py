@@ -1,42 +1,42 @@
-"""Troubles of the machine in words: a full disk, no memory, a folder that went away. They are nobody's mistake and no fault of ours."""
+"""User-readable messages for OS and resource errors: full disk, out of memory, permissions, lost drive."""
 
 import errno
 from collections.abc import Iterator
 
-_GOES_ON = "what was written stays, and the same command goes on from there"
-_DEVICE_MEMORY = f"the device has no memory left; take a smaller --batch-size or --size, or --device cpu: {_GOES_ON}"
-_HOST_MEMORY = f"this machine has no memory left; take a smaller --batch-size or --size, or end other programs: {_GOES_ON}"
+_GOES_ON = "then run the same command again to resume (the output is kept)"
+_DEVICE_MEMORY = f"the device has no memory left; use a smaller --batch-size or --size, or --device cpu, {_GOES_ON}"
+_HOST_MEMORY = f"this machine has no memory left; use a smaller --batch-size or --size, or end other programs, {_GOES_ON}"
 _DISK_FULL = "no space is left on the disk{where}; free some"
 
 _BY_NUMBER = {
-    errno.ENOSPC: f"{_DISK_FULL}: {_GOES_ON}",
-    errno.EDQUOT: f"the disk quota is used up{{where}}; free some space: {_GOES_ON}",
-    errno.EFBIG: f"a file may not become larger{{where}} (a limit of the file system or of this shell): {_GOES_ON} elsewhere",
-    errno.EROFS: "the disk is read-only{where}; write elsewhere with -o, or mount it for writing",
-    errno.EACCES: f"permission was refused{{where}}; give it back (chmod, chown): {_GOES_ON}",
-    errno.EPERM: f"permission was refused{{where}}; give it back (chmod, chown): {_GOES_ON}",
-    errno.EIO: "the disk cannot be read or written{where}; check it, and copy what is on it",
+    errno.ENOSPC: f"{_DISK_FULL}, {_GOES_ON}",
+    errno.EDQUOT: f"the disk quota is exceeded{{where}}; free some space, {_GOES_ON}",
+    errno.EFBIG: f"a file may not become larger{{where}} (limit of the file system or shell); raise the limit, {_GOES_ON}",
+    errno.EROFS: "the disk is read-only{where}; choose another folder with -o, or mount the disk for writing",
+    errno.EACCES: f"permission was refused{{where}}; restore it (chmod, chown), {_GOES_ON}",
+    errno.EPERM: f"permission was refused{{where}}; restore it (chmod, chown), {_GOES_ON}",
+    errno.EIO: "the disk cannot be read or written{where}; check the disk and back up its content",
     errno.EMFILE: "too many files are open; raise the limit with ulimit -n",
-    errno.ENAMETOOLONG: "the name of a file or folder is too long{where} (most systems allow 255 bytes); choose a shorter one with -o",
+    errno.ENAMETOOLONG: "a file or folder name is too long{where} (most systems allow 255 bytes); choose a shorter one with -o",
     errno.ENOMEM: _HOST_MEMORY,
-    errno.ESTALE: f"the network drive was lost{{where}}; mount it again: {_GOES_ON}",
+    errno.ESTALE: f"the network drive was lost{{where}}; mount it again, {_GOES_ON}",
 }
-"""Of the operating system; `{where}` becomes the file."""
+"""Messages by `errno`; `{where}` is replaced by the file."""
 
 _BY_WORDS = {
-    "No space left on device": _DISK_FULL.format(where="") + f": {_GOES_ON}",  # of libraries that lose the number
+    "No space left on device": _DISK_FULL.format(where="") + f", {_GOES_ON}",  # from libraries that do not set errno
     "can't allocate memory": _HOST_MEMORY,
     "not enough memory": _HOST_MEMORY,
     "CUDA out of memory": _DEVICE_MEMORY,
     "MPS backend out of memory": _DEVICE_MEMORY,
-    "CUDA driver version is insufficient": "the GPU's driver is too old for this PyTorch; update it, or take --device cpu",
+    "CUDA driver version is insufficient": "the GPU driver is too old for this PyTorch; update the driver, or use --device cpu",
 }
 
 
 def explain(error: BaseException) -> str | None:
-    """A sentence with the way out, if an error, or one that it was raised from, is a trouble of the machine; else `None`."""
+    """Message with a fix if an error or one of its causes is an OS or resource error; else `None`."""
     for cause in causes(error):
-        if type(cause).__name__ == "OutOfMemoryError":  # PyTorch's, which need not be imported to say so
+        if type(cause).__name__ == "OutOfMemoryError":  # PyTorch's; checked by name to avoid the import
             return _DEVICE_MEMORY
         if isinstance(cause, MemoryError):
             return _HOST_MEMORY
@@ -49,7 +49,7 @@ def explain(error: BaseException) -> str | None:
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, and what it was raised from."""
+    """The error and the chain of its causes."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

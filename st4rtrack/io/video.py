@@ -1,7 +1,7 @@
-"""Any source of frames as a `Video`: video files, images, arrays, `.npz` sequences, scenes.
+"""Opens any source of frames as a `Video`: video files, images, arrays, `.npz` sequences, scenes.
 
-A source is opened whole, then `start`, `stop`, `fps` and `stride` choose among its frames. Frames are decoded when they are read.
-Frames are upright, 8-bit RGB with square pixels: anamorphic video is resampled, high dynamic range tone-mapped (docs/inputs.md).
+The whole source is opened, then `start`, `stop`, `fps` and `stride` select frames. Frames are decoded when they are read. They
+are upright 8-bit RGB with square pixels: anamorphic video is resampled, high dynamic range is tone-mapped (docs/inputs.md).
 """
 
 import math
@@ -25,9 +25,9 @@ from st4rtrack.io.video_writer import write_video as write_video
 from st4rtrack.types import UserError, Video
 
 DEFAULT_FPS = 30.0
-"""Frames per second of sources without a clock: images, arrays, `.npz` sequences."""
+"""Default frames per second of sources without timestamps: images, arrays, `.npz` sequences."""
 
-_CLOCK_TICK_S = 1e-3  # the coarsest clock of common containers; a frame's time is up to that far from where it should be
+_CLOCK_TICK_S = 1e-3  # coarsest time base of common containers, the largest rounding error of a timestamp
 
 
 def open_video(
@@ -38,21 +38,21 @@ def open_video(
     stride: int = 1,
     fps: float | None = None,
 ) -> Video:
-    """Opens frames of one camera for reading.
+    """Open a monocular video for reading.
 
     Args:
         source: a video file; a folder or glob of images (in natural order; other files are ignored); an array
             [time, height, width, 3] uint8, or a list of [height, width, 3]; a `Video`; an `.npz` with `images_jpeg_bytes`
             (WorldTrack) or `rgb` (held in memory); a scene folder or its `scene.zarr`.
-        start: first frame: its number in the source, or seconds with an `s` ("2.5s").
-        stop: the frame to stop before, likewise; beyond the end is the end.
-        stride: of the frames that are left, takes every n-th.
-        fps: drops frames to about this rate by their times, and never invents any. Sources without a clock (images, arrays,
-            `.npz` without `time_s`) get this rate instead, or 30 without it; images whose names are times have a clock.
+        start: first frame: frame number in the source, or seconds with an `s` ("2.5s").
+        stop: exclusive end: frame number, or seconds with an `s`; values beyond the end mean the end.
+        stride: keeps every n-th of the remaining frames.
+        fps: drops frames to about this rate by their timestamps; no frames are interpolated. Sources without timestamps (images,
+            arrays, `.npz` without `time_s`) have this rate instead (default 30), unless the image names are timestamps.
     Returns:
-        The chosen frames, upright (rotation of the file or the image is applied), with square pixels, in BT.709 colours.
+        The selected frames, upright (rotation metadata is applied), with square pixels, in BT.709 colours.
     Raises:
-        UserError: the source is absent, holds no frames or cannot be decoded, or the choice is empty or makes no sense.
+        UserError: the source is absent, has no frames or cannot be decoded, or the selection is empty or invalid.
     """
     if isinstance(stride, bool) or not isinstance(stride, int | np.integer) or stride < 1:
         raise UserError(f"stride must be a whole number of frames, 1 or more, not {stride!r}")
@@ -75,7 +75,7 @@ def _choose(video: Video, start: int | str | None, stop: int | str | None, strid
     if last <= first:
         raise UserError(f"{video.source} has no frame from start {start or 0} to before stop {stop}; stop must come after start")
     chosen = np.arange(first, last)
-    if fps is not None:  # a frame is kept when its time reaches the next due time: the first in each interval of 1/fps
+    if fps is not None:  # keep the first frame in each interval of 1 / fps
         time_s = video.time_s[first:last] - video.time_s[first]
         interval = np.floor((time_s + min(_CLOCK_TICK_S, 0.1 / fps)) * fps)
         chosen = chosen[np.diff(interval, prepend=-1) > 0]
@@ -89,7 +89,7 @@ def _position(video: Video, what: str, value: int | str) -> int:
         return int(np.searchsorted(video.frame_index, int(text)))
     if re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*s", text):
         return int(np.searchsorted(video.time_s, float(text[:-1]) - 1e-6))
-    raise UserError(f"{what} must be a frame number (30) or seconds with an s (2.5s), not negative; it is {value!r}")
+    raise UserError(f"{what} must be a frame number (30) or seconds with an s (2.5s), not negative, got {value!r}")
 
 
 def _open_whole(source: Any, rate: float) -> Video:
@@ -113,7 +113,7 @@ def _open_path(source: str | Path, rate: float) -> Video:
     if not path.is_file() and not path.is_dir():
         raise UserError(f"{source} is neither a file nor a folder; a video is read more than once, so save it to a file first")
     if not os.access(path, os.R_OK):
-        raise UserError(f"{source} may not be read; change its permissions")
+        raise UserError(f"{source} is not readable; change its permissions")
     if path.is_dir():
         if (path / "scene.zarr").is_dir():
             return _open_zarr(path / "scene.zarr", str(source), rate)
@@ -137,13 +137,13 @@ def _expanded(source: str | Path) -> Path:
     try:
         return Path(source).expanduser()
     except RuntimeError:
-        raise UserError(f"{source} is in the home folder of someone who is not known here; check the path") from None
+        raise UserError(f"{source} is in the home folder of a user that is not known here; check the path") from None
 
 
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # a name that no file can have
+    except OSError:  # invalid file name, for example too long
         return False
 
 
@@ -151,11 +151,11 @@ def _matches(path: Path, source: str | Path) -> list[Path]:
     try:
         return matches_of(path)
     except (ValueError, OSError, NotImplementedError, re.error):
-        raise UserError(f"{source} is no pattern of files; give one such as 'folder/*.png'") from None
+        raise UserError(f"{source} is not a valid glob pattern; give one such as 'folder/*.png'") from None
 
 
 def _open_array(frames: Any, *, name: str, source: str, rate: float, time_s: np.ndarray | None = None) -> Video:
-    """Frames that the caller holds, or that are read from disk one by one as `frames[i]` (zarr, memory maps)."""
+    """Open frames in memory, or arrays whose frames are read from disk as `frames[i]` (zarr, memory maps)."""
     if isinstance(frames, list | tuple):
         count, kinds = len(frames), {(np.shape(frame), getattr(frame, "dtype", None)) for frame in frames}
     else:
@@ -189,11 +189,11 @@ def _open_npz(path: Path, source: str, rate: float) -> Video:
         return open_encoded_images(images.__getitem__, labels, path.stem, source, rate)
     if "rgb" in keys:
         return _open_array(read_npz(path, "rgb")["rgb"], name=path.stem, source=source, rate=rate, time_s=time_s)
-    raise UserError(f"{source} has neither images_jpeg_bytes nor rgb, so it is no video; it has {', '.join(keys) or 'nothing'}")
+    raise UserError(f"{source} is not a video: it has neither images_jpeg_bytes nor rgb; it has {', '.join(keys) or 'nothing'}")
 
 
 def _open_zarr(path: Path, source: str, rate: float) -> Video:
-    from st4rtrack.io.lazy import LazyArray  # zarr is slow to import, and rarely needed here
+    from st4rtrack.io.lazy import LazyArray  # zarr is slow to import and rarely needed here
     from st4rtrack.io.store import open_store, stored_array
 
     try:
@@ -206,7 +206,7 @@ def _open_zarr(path: Path, source: str, rate: float) -> Video:
         ) from error
     if math.prod(rgb.shape[1:3]) > MAX_PIXELS:
         raise UserError(
-            f"{source} says that its frames have {list(rgb.shape[1:3])} pixels, more than {MAX_PIXELS}; is it damaged?"
+            f"frames of {source} have {list(rgb.shape[1:3])} pixels by its metadata, more than {MAX_PIXELS}; is it damaged?"
         )
     name = path.resolve().parent.name if path.name == "scene.zarr" else path.stem
     return _open_array(rgb, name=name, source=source, rate=rate, time_s=time_s)

@@ -1,4 +1,4 @@
-"""Video files through PyAV: read by position, with rotation and variable frame rate."""
+"""Reader of video files through PyAV: random access by frame position, rotation, variable frame rate."""
 
 import contextlib
 import logging
@@ -24,25 +24,25 @@ from st4rtrack.types import UserError, Video
 
 logger = logging.getLogger(__name__)
 
-_SEEK_WORTH_FRAMES = 16  # seeking empties the decoder, so decoding on is quicker over less than about this
-_DEFAULT = 1  # FFmpeg's disposition of the stream that a player shows
-_COVER_ART = 0x400  # FFmpeg's disposition of a picture attached to a sound file; older PyAV does not name it
+_SEEK_WORTH_FRAMES = 16  # seeking flushes the decoder, so over fewer frames than about this sequential decoding is faster
+_DEFAULT = 1  # FFmpeg's disposition of the default stream
+_COVER_ART = 0x400  # FFmpeg's disposition of a picture attached to an audio file; older PyAV has no name for it
 _OTHERS_FILES = frozenset({"applehttp", "concat", "dash", "ffmetadata", "hls", "image2", "imf", "lavfi", "rtsp", "sdp", "tty"})
-_DEMUXERS = ",".join(sorted(av.formats_available - _OTHERS_FILES))  # none that opens what a play list names, itself for one
+_DEMUXERS = ",".join(sorted(av.formats_available - _OTHERS_FILES))  # none that opens further files, as playlists do
 _QUICKTIME_FOCAL = "com.apple.quicktime.camera.focal_length.35mm_equivalent"
-_CHECKED_FRAMES = 4  # how many frames must come out of the decoder as the packets announce them
+_CHECKED_FRAMES = 4  # number of decoded frames whose timestamps are compared with those of the packets
 
 
 @dataclass(frozen=True)
 class _Index:
-    """What a file holds, in the order of presentation.
+    """Frame index of a video file, in presentation order.
 
     Attributes:
-        pts: [frames] presentation times in units of the stream's clock, increasing; or, where it has none, the frames' numbers.
-        time_s: [frames] seconds since the first.
-        key_pts: [keys] presentation times of frames at which decoding can begin, increasing.
-        has_pts: whether decoded frames carry `pts`; if not they can only be counted from the beginning.
-        focal_35mm: focal length as 35 mm equivalent in millimetres, where the file says.
+        pts: [frames] increasing presentation timestamps in units of the stream's time base; frame numbers if it has none.
+        time_s: [frames] seconds since the first frame.
+        key_pts: [keys] increasing presentation timestamps of the key frames.
+        has_pts: whether decoded frames carry `pts`; otherwise they can only be counted from the beginning.
+        focal_35mm: 35 mm equivalent focal length in millimetres, if the file has it.
     """
 
     pts: np.ndarray
@@ -52,13 +52,13 @@ class _Index:
     focal_35mm: float | None = None
 
     def key_before(self, position: int) -> int:
-        """Which key comes last at or before a frame; -1 if none."""
+        """Index of the last key frame at or before a frame; -1 if there is none."""
         return int(np.searchsorted(self.key_pts, self.pts[position], side="right")) - 1
 
 
 def open_video_file(path: Path, source: str) -> Video:
     require_downloaded(path)
-    path = path.resolve()  # absolute, so that FFmpeg takes no part of it for a protocol
+    path = path.resolve()  # absolute, so that FFmpeg does not parse part of it as a protocol
     index = _index_file(path, source)
     decoder = _Decoder(path, source, index)
     first = decoder.frame(0)
@@ -69,10 +69,10 @@ def open_video_file(path: Path, source: str) -> Video:
     if has_alpha(first) and (first.to_ndarray(format="rgba")[..., 3] < 255).any():
         logger.warning("%s has transparent pixels, which become grey; leave them out with --static-mask", source)
     height, width = decoder.image(0).shape[:2]
-    idle = [decoder]  # it stands where the last read ended, so that reading on decodes nothing twice
+    idle = [decoder]  # keeps its position between reads, so that sequential reads decode no frame twice
 
     def frames_at(indices: Sequence[int]) -> Iterator[np.ndarray]:
-        decoder = idle.pop() if idle else _Decoder(path, source, index)  # taken out: readers side by side have one each
+        decoder = idle.pop() if idle else _Decoder(path, source, index)  # popped: concurrent readers need one each
         try:
             for i in indices:
                 image = decoder.image(i)
@@ -90,7 +90,7 @@ def open_video_file(path: Path, source: str) -> Video:
 
 
 def _open_stream(path: Path, source: str, *, threads: str = "AUTO") -> tuple[Any, Any]:
-    """Container and video stream of a file, ready to decode. Frame threads are quick, but damage takes its neighbours with it."""
+    """Open a file: (container, video stream). Frame threads are faster, but a damaged frame spoils its neighbours."""
     try:
         options = {"protocol_whitelist": "file", "format_whitelist": _DEMUXERS, "max_pixels": str(MAX_PIXELS)}
         container = av.open(str(path), options=options)
@@ -99,26 +99,26 @@ def _open_stream(path: Path, source: str, *, threads: str = "AUTO") -> tuple[Any
         raise UserError(f"{source} is not a video that can be read ({why}); give a video file or a folder of images") from error
     streams = [stream for stream in container.streams.video if not int(getattr(stream, "disposition", 0)) & _COVER_ART]
     streams.sort(key=_preference, reverse=True)
-    if not streams or container.format.name == "tty":  # FFmpeg would draw a text file's letters
+    if not streams or container.format.name == "tty":  # FFmpeg's "tty" format renders text files
         container.close()
         raise UserError(f"{source} has no video stream; give a video file or a folder of images")
     if streams[0].codec_context is None:
         container.close()
-        raise UserError(f"{source} is encoded in a way that this PyAV cannot decode; convert it to H.264 first")
+        raise UserError(f"{source} uses a codec that this PyAV cannot decode; convert it to H.264 first")
     streams[0].codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     streams[0].thread_type = threads
     return container, streams[0]
 
 
 def _preference(stream: Any) -> tuple[int, int, int]:
-    """Of several video streams the largest is read; of equal ones the default one, then the first."""
+    """Sort key of video streams: the largest is read; among equals the default stream, then the first."""
     context = stream.codec_context
     pixels = context.width * context.height if context else -1
     return pixels, int(getattr(stream, "disposition", 0)) & _DEFAULT, -stream.index
 
 
 def _decoded(stream: Any, packets: Iterable[Any], lost: Callable[[FFmpegError], None] = lambda error: None) -> Iterator[Any]:
-    """Frames in order. What cannot be decoded is left out here, which `lost` is told, and missed by its number if anyone asks for it."""
+    """Decode packets to frames in order; undecodable packets are skipped and their errors passed to `lost`."""
     for packet in packets:
         try:
             yield from packet.decode()
@@ -140,19 +140,19 @@ def _index_file(path: Path, source: str) -> _Index:
         raise UserError(f"{source} holds no frames; fetch or record it again")
     key_pts = sorted({pts for pts, is_key, _ in packets if is_key and pts is not None})
     shown_pts = [pts for pts, _, shown in packets if shown]
-    # Frames before the first key refer to what was cut off. Times that repeat are files one after the other.
+    # Frames before the first key frame refer to frames that were cut off. Repeated timestamps come from concatenated files.
     pts = sorted({pts for pts in shown_pts if pts is not None and pts >= min(key_pts, default=pts)})
     if pts and all(packet[0] is not None for packet in packets) and len(set(shown_pts)) == len(shown_pts):
         index = _Index(np.array(pts, np.int64), _seconds(pts, time_base), np.array(key_pts, np.int64))
         if _comes_as_announced(path, source, index):
             index = index if whole else _without_undecodable_end(path, source, index)
             return replace(index, focal_35mm=focal_35mm)
-    logger.info("%s: its packets do not tell its frames, so it is decoded once to count them", source)
+    logger.info("the packets of %s do not determine its frames, so it is decoded once to count them", source)
     return replace(_index_by_decoding(path, source, np.array(key_pts, np.int64)), focal_35mm=focal_35mm)
 
 
 def _without_undecodable_end(path: Path, source: str, index: _Index) -> _Index:
-    """The index up to the last frame that can be decoded, where a file is cut off."""
+    """The index of a truncated file up to the last frame that can be decoded."""
     decoder = _Decoder(path, source, index)
     count = len(index.pts)
     while count > 1 and not decoder.can_decode(count - 1):
@@ -163,7 +163,7 @@ def _without_undecodable_end(path: Path, source: str, index: _Index) -> _Index:
 
 
 def _focal_35mm(container: Any, stream: Any) -> float | None:
-    """What QuickTime files of phones say; nothing else of a file's metadata is read but rotation and times."""
+    """35 mm equivalent focal length in QuickTime files of phones; no other metadata but rotation and timestamps is read."""
     for metadata in (stream.metadata, container.metadata):
         with contextlib.suppress(KeyError, ValueError):
             return float(metadata[_QUICKTIME_FOCAL])
@@ -171,7 +171,7 @@ def _focal_35mm(container: Any, stream: Any) -> float | None:
 
 
 def _comes_as_announced(path: Path, source: str, index: _Index) -> bool:
-    """Whether the first frames out of the decoder are those that the packets announce (not so with two fields per frame)."""
+    """Whether the first decoded frames have the timestamps of the packets (not so with one packet per field)."""
     container, stream = _open_stream(path, source)
     with container:
         frames = (frame.pts for frame in _decoded(stream, packets_of(container, stream)))
@@ -184,7 +184,7 @@ def _index_by_decoding(path: Path, source: str, key_pts: np.ndarray) -> _Index:
     lost: list[FFmpegError] = []
     with container:
         pts = [frame.pts for frame in _decoded(stream, packets_of(container, stream), lost.append)]
-        rate = stream.average_rate or stream.guessed_rate or Fraction(25)  # FFmpeg's own for streams that do not say
+        rate = stream.average_rate or stream.guessed_rate or Fraction(25)  # FFmpeg's default for streams without a rate
         time_base = stream.time_base
     if not pts:
         raise UserError(f"no frame of {source} can be decoded; fetch or record it again")
@@ -201,7 +201,7 @@ def _seconds(pts: Sequence[int], time_base: Fraction) -> np.ndarray:
 
 
 class _Decoder:
-    """Decodes frames by their position, going on from the last one where that is quicker than seeking."""
+    """Decodes frames by position; continues from the last one where that is faster than seeking."""
 
     def __init__(self, path: Path, source: str, index: _Index) -> None:
         self._path, self._source, self._index = path, source, index
@@ -209,16 +209,16 @@ class _Decoder:
         self._restart()
 
     def image(self, position: int) -> np.ndarray:
-        """The frame at a position, [height, width, 3] uint8 RGB, upright, with square pixels."""
+        """The image at a position: [height, width, 3] uint8 RGB, upright, with square pixels."""
         frame = self.frame(position)
         if frame.is_corrupt:
-            logger.warning("frame %d of %s is damaged, the decoder has patched it", position, self._source)
+            logger.warning("frame %d of %s is damaged; the decoder concealed the errors", position, self._source)
         if self._convert is None:
             self._convert = FrameConverter(self._stream.sample_aspect_ratio, frame, self._source)
         return self._convert(frame)
 
     def can_decode(self, position: int) -> bool:
-        """Whether there is a frame at a position."""
+        """Whether the frame at a position can be decoded."""
         with contextlib.suppress(UserError):
             return self.frame(position) is not None
         return False
@@ -230,7 +230,7 @@ class _Decoder:
         if position < self._next or key_position - self._next > _SEEK_WORTH_FRAMES:
             self._seek(position, key)
         frame = self._go_on_to(position)
-        if frame is None:  # not every stream can be decoded from what it calls a key
+        if frame is None:  # some streams cannot be decoded from their key frames
             self._restart(threads="SLICE")
             frame = self._go_on_to(position)
         if frame is None:
@@ -241,7 +241,7 @@ class _Decoder:
         return frame
 
     def _go_on_to(self, position: int) -> Any | None:
-        self._next = sys.maxsize  # seek next time, unless a frame comes
+        self._next = sys.maxsize  # seek next time unless a frame is decoded
         for found, frame in self._frames:
             self._next = found + 1
             if found >= position:
@@ -249,7 +249,7 @@ class _Decoder:
         return None
 
     def _seek(self, position: int, key: int) -> None:
-        for back in (0, 1, 4):  # some containers land later than they were asked to
+        for back in (0, 1, 4):  # some containers seek beyond the requested key frame
             if key - back < 0:
                 break
             with contextlib.suppress(FFmpegError):
@@ -262,12 +262,12 @@ class _Decoder:
         self._restart()
 
     def _restart(self, *, threads: str = "AUTO") -> None:
-        threads = threads if self._index.has_pts else "SLICE"  # what is counted must come as it was counted
+        threads = threads if self._index.has_pts else "SLICE"  # frames without pts must be decoded as when they were counted
         self._container, self._stream = _open_stream(self._path, self._source, threads=threads)
         self._frames, self._next = self._numbered(packets_of(self._container, self._stream)), 0
 
     def _numbered(self, packets: Iterable[Any]) -> Iterator[tuple[int, Any]]:
-        """Frames with their positions; those that are not in the index (cut away) are left out."""
+        """Decoded frames with their positions; frames that are not in the index (cut by an edit list) are skipped."""
         for count, frame in enumerate(_decoded(self._stream, packets)):
             if not self._index.has_pts:
                 yield count, frame

@@ -1,4 +1,4 @@
-"""The packets of a video stream: what a file announces, before anything is decoded."""
+"""Packets of a video stream: timestamps, key frames and truncation of a file, without decoding."""
 
 import logging
 import struct
@@ -14,16 +14,16 @@ logger = logging.getLogger(__name__)
 
 _MISSED_FRAMES = 1.5
 _MISSED_S = 0.05
-"""Tolerances of the duration that a header announces: last frames may have none of their own, and clocks are coarse."""
+"""Tolerances of the duration in the header: last frames may have no duration, and time bases are coarse."""
 
 _REORDERED_FRAMES = 16
-"""Frames that H.264 and HEVC may store before one that is shown earlier, at most."""
+"""Maximum number of frames that H.264 and HEVC store before a frame that is shown earlier."""
 
-_WITHOUT_LENGTH = frozenset({"mpeg", "mpegts"})  # a file that is cut off looks whole
+_WITHOUT_LENGTH = frozenset({"mpeg", "mpegts"})  # formats without a length: truncated files look complete
 
 
 def packets_of(container: Any, stream: Any, torn: Callable[[FFmpegError], None] = lambda error: None) -> Iterator[Any]:
-    """Whole packets, up to the end or to where a file is cut off or broken, which `torn` is told."""
+    """Intact packets up to the end, or up to a read error, which is passed to `torn`."""
     try:
         yield from (packet for packet in container.demux(stream) if packet.size and not packet.is_corrupt)
     except FFmpegError as error:
@@ -31,9 +31,9 @@ def packets_of(container: Any, stream: Any, torn: Callable[[FFmpegError], None] 
 
 
 def read_announcements(container: Any, stream: Any, source: str) -> tuple[list[tuple[int | None, bool, bool]], bool]:
-    """(presentation time, whether decoding can begin there, whether it is shown) of every packet, and whether the file is whole.
+    """Read (presentation timestamp, is key frame, is shown) of every packet, and whether the file is complete.
 
-    Warns where it is not.
+    Logs a warning if the file is truncated or damaged.
     """
     torn: list[FFmpegError] = []
     found, end = [], 0
@@ -50,7 +50,7 @@ def read_announcements(container: Any, stream: Any, source: str) -> tuple[list[t
     whole = not (cut_off or torn or container.format.name in _WITHOUT_LENGTH)
     if not whole and len(certain := _before_gap(found)) < len(found):
         logger.warning(
-            "frames of %s between its last ones are lost; what comes after them is left out (%d)",
+            "frames near the end of %s are missing; the frames after the first missing one are left out (%d)",
             source,
             len(found) - len(certain),
         )
@@ -67,14 +67,14 @@ def read_announcements(container: Any, stream: Any, source: str) -> tuple[list[t
             end_s,
         )
     elif torn:
-        logger.warning("%s is damaged after %d frames (%s); what comes after is lost", source, len(found), torn[0].strerror)
+        logger.warning("%s is damaged after %d frames (%s); later frames are lost", source, len(found), torn[0].strerror)
     return found, whole
 
 
 def _before_gap(found: list[tuple[int | None, bool, bool]]) -> list[tuple[int | None, bool, bool]]:
-    """The packets of a file that ends early which are shown before the first lost frame.
+    """Packets of a truncated file that are shown before the first lost frame.
 
-    B-frames are stored after frames that are shown later: where the file ends between them, frames after the gap would get wrong
+    B-frames are stored after frames that are shown later: if the file ends between them, frames after the gap would get wrong
     numbers.
     """
     times = [pts for pts, _, shown in found if shown and pts is not None]
@@ -88,7 +88,7 @@ def _before_gap(found: list[tuple[int | None, bool, bool]]) -> list[tuple[int | 
 
 
 def is_cut_off(path: Path) -> bool:
-    """Whether a file is shorter than its first bytes say (RIFF, Matroska, MP4), or ends within a packet (MPEG-TS)."""
+    """Whether a file is shorter than its headers claim (RIFF, Matroska, MP4), or ends within a packet (MPEG-TS)."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(64)
@@ -105,7 +105,7 @@ def is_cut_off(path: Path) -> bool:
 
 
 def _matroska_end(head: bytes) -> int:
-    """Where the segment ends, which follows the header element; 0 where it does not say."""
+    """End offset of the Matroska segment, which follows the header element; 0 if its size is unknown."""
     at, length = _element_size(head, 4)
     at += length
     if head[at : at + 4] != b"\x18\x53\x80\x67":
@@ -116,30 +116,30 @@ def _matroska_end(head: bytes) -> int:
 
 
 def _element_size(data: bytes, at: int) -> tuple[int, int]:
-    """(place after it, value) of a number of variable length (RFC 8794, 4)."""
+    """(offset after it, value) of an EBML variable-size integer (RFC 8794, 4)."""
     octets = 9 - max(1, data[at : at + 1].ljust(1, b"\1")[0]).bit_length()
     return at + octets, int.from_bytes(data[at : at + octets], "big") & (1 << 7 * octets) - 1
 
 
 def _boxes_end(file: IO[bytes], size: int) -> int:
-    """Where the last box of an MP4 file ends; what is no box is left out."""
+    """End offset of the last box of an MP4 file, according to its header; data that is no box is ignored."""
     at = 0
     while at + 8 <= size:
         file.seek(at)
         length, kind = struct.unpack(">I4s", file.read(8))
         if length == 1:
             length = int.from_bytes(file.read(8), "big")
-        if length < 8 or not kind.isalnum():  # 0: up to the end of the file
+        if length < 8 or not kind.isalnum():  # length 0: up to the end of the file
             break
         at += length
     return at
 
 
 def _said_end_s(container: Any, stream: Any) -> float | None:
-    """When the header says that the pictures end; None if it says nothing of them alone."""
+    """End time of the video stream in seconds according to the header; None if it has no duration of this stream."""
     if stream.duration is not None:
         return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
-    try:  # Matroska has it as text, hours:minutes:seconds
+    try:  # Matroska stores it as text, hours:minutes:seconds
         hours, minutes, seconds = stream.metadata["DURATION"].split(":")
         return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
     except (KeyError, ValueError):
@@ -148,5 +148,5 @@ def _said_end_s(container: Any, stream: Any) -> float | None:
 
 def _is_shown(packet: Any, stream: Any) -> bool:
     if stream.codec_context.name == "vp8" and not bytes(packet)[0] & 0x10:
-        return False  # a reference picture, with a time of its own but never shown
-    return not packet.is_discard  # cut away by an edit list
+        return False  # a reference frame with its own timestamp that is never shown
+    return not packet.is_discard  # discarded by an edit list

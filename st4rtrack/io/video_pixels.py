@@ -1,4 +1,4 @@
-"""From a decoded video frame to an upright [height, width, 3] uint8 RGB image with square pixels and BT.709 colours."""
+"""Conversion of decoded video frames to upright 8-bit RGB images with square pixels and BT.709 colours."""
 
 import logging
 import tempfile
@@ -17,31 +17,31 @@ from st4rtrack.io.memory import MAX_PIXELS
 
 logger = logging.getLogger(__name__)
 
-_LARGEST_ASPECT = 4.0  # of a pixel: beyond, a header is damaged rather than a lens anamorphic
+_LARGEST_ASPECT = 4.0  # maximum pixel aspect ratio: larger ones indicate a damaged header, not an anamorphic lens
 _BT2020 = 9  # colour matrix of H.273
 
 
 class FrameConverter:
-    """Converts the decoded frames of one stream; not to be shared by threads.
+    """Converts the decoded frames of one stream to RGB images; not thread-safe.
 
-    The filters used have no memory, so a frame is the same wherever reading begins.
+    The filters are stateless, so the result does not depend on the frame at which reading starts.
     """
 
     def __init__(self, pixel_aspect: Fraction | None, first: Any, source: str) -> None:
-        """Args: width over height of a pixel (`None`: square); the first frame; where it is from, for messages."""
+        """Args: pixel aspect ratio, width / height (`None`: square); first frame; source name for messages."""
         self._aspect = usable_aspect(pixel_aspect, first, source)
         self._orient = _orientation(first)
         self._filters: dict[tuple[Any, ...], Callable[[Any], Any]] = {}
 
     def __call__(self, frame: Any) -> np.ndarray:
-        """The image; its sides are those of the first frame unless the video changes its size."""
+        """Convert a frame to [height, width, 3] uint8; all frames have one size unless the video changes its size."""
         height, width = frame.height, frame.width
         if interlaced := frame.interlaced_frame:
             frame = self._filtered(frame, "field", {"type": "top"})
         if hdr_curve(frame) is not None:
             frame = self._tone_mapped(frame)
         image = rgb_over_grey(frame) if has_alpha(frame) else frame.to_ndarray(format="rgb24")
-        if interlaced:  # rows of the other field lie half-way between those of this one
+        if interlaced:  # rows of the bottom field lie halfway between those of the top field
             rows = np.array([[1, 0, 0], [0, 0.5, 0]])
             image = cv2.warpAffine(
                 image, rows, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
@@ -55,12 +55,12 @@ class FrameConverter:
         curve, primaries = int(frame.color_trc), int(frame.color_primaries)
         matrix = {} if int(frame.colorspace) != 2 else {"src_colorspace": _BT2020}  # 2: untagged
         rgb = frame.reformat(format="gbrp16le", **matrix)
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # the filter reads its table once, from a file
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # the filter reads its table from a file, once
             options = {"file": str(Path(folder) / "hdr.cube"), "interp": "tetrahedral"}
             return self._filtered(rgb, "lut3d", options, key=(curve, primaries), prepare=write_cube)
 
     def _filtered(self, frame: Any, name: str, options: dict[str, str], *, key: tuple[int, ...] = (), prepare: Any = None) -> Any:
-        """The frame after a filter of FFmpeg that makes one frame of one; `prepare` writes the file among its options."""
+        """Apply an FFmpeg filter with one output frame per input frame; `prepare` writes the file in its options."""
         kind = (name, frame.format.name, frame.width, frame.height, *key)
         if kind not in self._filters:
             if prepare is not None:
@@ -75,24 +75,24 @@ def has_alpha(frame: Any) -> bool:
 
 
 def rgb_over_grey(frame: Any) -> np.ndarray:
-    """[height, width, 3] uint8 of a frame with opacity."""
+    """Convert a frame with alpha to RGB [height, width, 3] uint8 over grey."""
     rgba = frame.to_ndarray(format="rgba")
     return over_grey(rgba[..., :3], rgba[..., 3] / np.float32(255))
 
 
 def hdr_curve(frame: Any) -> str | None:
-    """The name of a frame's transfer curve where it is one of high dynamic range."""
+    """Name of the HDR transfer curve of a frame; `None` for standard dynamic range."""
     return HDR_CURVES.get(int(getattr(frame, "color_trc", 0) or 0))
 
 
 def usable_aspect(pixel_aspect: Fraction | None, frame: Any, source: str) -> float:
-    """Width over height of a pixel; 1 where the file does not say, or says what cannot be."""
+    """Pixel aspect ratio, width / height; 1 if the file has none or an implausible one."""
     if not pixel_aspect or pixel_aspect == 1:
         return 1.0
     aspect = float(pixel_aspect)
     if not 1 / _LARGEST_ASPECT <= aspect <= _LARGEST_ASPECT or frame.width * aspect * frame.height > MAX_PIXELS:
         logger.warning(
-            "%s says that its pixels are %s times as wide as high, which is ignored: pixels are taken as square",
+            "%s has an implausible pixel aspect ratio (%s), which is ignored: pixels are assumed to be square",
             source,
             pixel_aspect,
         )
@@ -108,7 +108,7 @@ def _one_to_one(frame: Any, name: str, options: dict[str, str]) -> Callable[[Any
         before.link_to(after)
     graph.configure()
 
-    def apply(frame: Any, _graph: Graph = graph) -> Any:  # a graph that nobody holds is freed with its filters
+    def apply(frame: Any, _graph: Graph = graph) -> Any:  # keeps a reference: a garbage-collected graph frees its filters
         chain[0].push(frame)
         return chain[-1].pull()
 
@@ -116,7 +116,7 @@ def _one_to_one(frame: Any, name: str, options: dict[str, str]) -> Callable[[Any
 
 
 def _orientation(frame: Any) -> Callable[[np.ndarray], np.ndarray]:
-    """What turns the decoded image upright: the quarter turn or mirroring of the file's display matrix."""
+    """Function that makes the decoded image upright: quarter rotation or mirroring from the display matrix."""
     side_data = frame.side_data.get("DISPLAYMATRIX")
     if side_data is None:
         return lambda image: image
@@ -131,7 +131,7 @@ HDR_CURVES = {16: "PQ", 18: "HLG"}
 """Transfer characteristics of ITU-T H.273."""
 
 _PEAK_NITS, _WHITE_NITS = 1000.0, 203.0
-_KNEE = 0.75  # in units of diffuse white: above it highlights are compressed, up to the peak
+_KNEE = 0.75  # in units of diffuse white: brighter highlights, up to the peak, are compressed
 _GRID = 33
 _BT709 = 1
 _BT2020_TO_709 = np.array([[1.660491, -0.587641, -0.072850], [-0.124550, 1.132900, -0.008349], [-0.018151, -0.100579, 1.118730]])
@@ -140,10 +140,10 @@ _TO_709 = {_BT709: np.eye(3), 12: _P3_TO_709}  # by colour primaries of H.273; w
 
 
 def tone_mapped(signal: np.ndarray, curve: int, primaries: int) -> np.ndarray:
-    """BT.709 colours [..., 3] in 0..1 of an RGB signal [..., 3] in 0..1.
+    """Tone-map an HDR signal [..., 3] in 0..1 to BT.709 colours [..., 3] in 0..1.
 
     Args:
-        signal: as stored, full range.
+        signal: RGB as stored, full range.
         curve: a key of `HDR_CURVES`.
         primaries: colour primaries of H.273.
     """
@@ -155,7 +155,7 @@ def tone_mapped(signal: np.ndarray, curve: int, primaries: int) -> np.ndarray:
 
 
 def write_cube(path: Path, curve: int, primaries: int) -> None:
-    """Writes `tone_mapped` as a .cube file."""
+    """Write `tone_mapped` as a lookup table in a .cube file."""
     axis = np.linspace(0, 1, _GRID)
     blue, green, red = np.meshgrid(axis, axis, axis, indexing="ij")  # red changes fastest
     table = tone_mapped(np.stack([red, green, blue], axis=-1).reshape(-1, 3), curve, primaries)
@@ -163,20 +163,20 @@ def write_cube(path: Path, curve: int, primaries: int) -> None:
 
 
 def _compressed(light: np.ndarray) -> np.ndarray:
-    """Identity up to the knee, then a smooth curve that reaches 1 at the peak (Reinhard's, extended)."""
+    """Highlight compression: identity up to the knee, then extended Reinhard, which reaches 1 at the peak."""
     above = np.maximum(light - _KNEE, 0) / (1 - _KNEE)
     most = (_PEAK_NITS / _WHITE_NITS - _KNEE) / (1 - _KNEE)
     return np.minimum(light, _KNEE) + (1 - _KNEE) * above * (1 + above / most**2) / (1 + above)
 
 
 def _pq_nits(signal: np.ndarray) -> np.ndarray:
-    """Source: SMPTE ST 2084."""
+    """Inverse PQ curve, luminance in nits. Source: SMPTE ST 2084."""
     root = signal ** (1 / 78.84375)
     return 10000 * (np.maximum(root - 0.8359375, 0) / (18.8515625 - 18.6875 * root)) ** (1 / 0.1593017578125)
 
 
 def _hlg_nits(signal: np.ndarray) -> np.ndarray:
-    """Source: ARIB STD-B67, BT.2100."""
+    """Inverse HLG curve with system gamma, luminance in nits. Source: ARIB STD-B67, BT.2100."""
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     scene = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12)
     luminance = scene @ np.array([0.2627, 0.6780, 0.0593])

@@ -1,4 +1,4 @@
-"""Writers of MP4 and GIF files through PyAV; a file appears when it is complete."""
+"""Atomic writers of MP4 and GIF files through PyAV."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -15,20 +15,20 @@ from av.filter.context import FilterContext
 
 from st4rtrack.io.files import short_name
 
-_CLOCK = Fraction(1, 100)  # GIF counts hundredths of a second
+_CLOCK = Fraction(1, 100)  # the time base of GIF is a hundredth of a second
 
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray], *, fps: float) -> None:
-    """Writes an mp4 file that browsers play: H.264 where PyAV has the encoder, else MPEG-4.
+    """Write an MP4 file: H.264, which browsers play, or MPEG-4 if PyAV has no H.264 encoder.
 
     Args:
-        path: the file; it appears when it is complete.
-        frames: each [height, width, 3] uint8 RGB, all of one size. Odd sides grow by repeating the last row or column.
+        path: the file; it appears when complete.
+        frames: each [height, width, 3] uint8 RGB, all of one size. Odd sides are padded by repeating the last row or column.
         fps: frames per second.
     Raises:
         ValueError: there are no frames, or their sizes differ.
     """
-    rate = Fraction(fps).limit_denominator(1001)  # the MPEG-4 encoder wants a small denominator
+    rate = Fraction(fps).limit_denominator(1001)  # the MPEG-4 encoder requires a small denominator
     with _new_file(path, frames, format="mp4", options={"movflags": "+faststart"}) as (container, images, (height, width)):
         if "libx264" in av.codecs_available:
             stream = container.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "veryfast"})
@@ -44,12 +44,12 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], *, fps: float) -
 
 
 def write_gif(path: str | Path, frames: Iterable[np.ndarray], *, fps: float) -> None:
-    """Writes a GIF file that repeats, with a palette per frame.
+    """Write a looping GIF file with one palette per frame.
 
     Args:
-        path: the file; it appears when it is complete.
+        path: the file; it appears when complete.
         frames: each [height, width, 3] uint8 RGB, all of one size.
-        fps: frames per second; the format knows hundredths of a second between frames, browsers no less than two of them.
+        fps: frames per second; frame intervals are rounded to 0.01 s, and browsers support no less than 0.02 s.
     Raises:
         ValueError: there are no frames, or their sizes differ.
     """
@@ -66,7 +66,7 @@ def write_gif(path: str | Path, frames: Iterable[np.ndarray], *, fps: float) -> 
 def _new_file(
     path: str | Path, frames: Iterable[np.ndarray], **container: Any
 ) -> Iterator[tuple[Any, Iterator[np.ndarray], tuple[int, int]]]:
-    """An open container that takes its name at the end of the context, the frames, and their height and width."""
+    """Open a container that is renamed to `path` at the end: (container, frames, (height, width))."""
     path, frames = Path(path), iter(frames)
     first = next(frames, None)
     if first is None:
@@ -89,7 +89,7 @@ def _new_file(
 
 
 def _with_palettes(frames: Iterable[np.ndarray], height: int, width: int) -> Iterator[av.VideoFrame]:
-    """Frames of 256 colours each."""
+    """Convert RGB images to frames with a palette of 256 colours each."""
     graph = Graph()
     source = graph.add_buffer(width=width, height=height, format=av.VideoFormat("rgb24"), time_base=_CLOCK)
     split = graph.add("split")
@@ -112,7 +112,7 @@ def _with_palettes(frames: Iterable[np.ndarray], height: int, width: int) -> Ite
 
 
 def _ready(sink: FilterContext) -> Iterator[av.VideoFrame]:
-    with contextlib.suppress(BlockingIOError, EOFError):  # nothing yet, nothing more
+    with contextlib.suppress(BlockingIOError, EOFError):  # no frame ready, end of stream
         while True:
             frame = sink.pull()
             assert isinstance(frame, av.VideoFrame)

@@ -1,7 +1,7 @@
-"""WorldTrack sequences: the benchmark's `.npz` files, read into our conventions, and written by the builder.
+"""Reader and writer of the `.npz` sequences of the WorldTrack benchmark.
 
-A file holds JPEG images, one pinhole camera `fx_fy_cx_cy`, world-to-camera matrices (absent where the camera is fixed), and
-tracks in the camera frame of each frame and / or depth maps. Here the world is the camera frame of frame 0.
+A file has JPEG images, one pinhole camera `fx_fy_cx_cy`, world-to-camera matrices (absent if the camera is fixed), and tracks in
+the camera frame of each frame and / or depth maps. After reading, the world frame is the camera frame of frame 0.
 """
 
 import tempfile
@@ -23,18 +23,18 @@ from st4rtrack.io.video import open_video
 from st4rtrack.types import UserError, Video
 
 NUM_FRAMES = 64
-"""Frames that the benchmark evaluates: the first 64 of a file."""
+"""Number of frames that the benchmark evaluates, from the first of a file."""
 
 
 @dataclass(frozen=True)
 class WorldTrackSequence:
-    """One sequence with its truth. Images and depth stay in the file until they are asked for.
+    """One sequence with its ground truth; images and depth are read from the file on demand.
 
     Attributes:
-        name: of the file without ending, with the folders below the data folder ("adt_mini/seq_001").
+        name: path relative to the data folder without suffix ("adt_mini/seq_001").
         path: the file.
-        intrinsics: [3, 3] pixels of the stored images.
-        world_from_camera: [time, 4, 4]; frame 0 is the identity, and all are where the camera is fixed.
+        intrinsics: [3, 3] in pixels of the stored images.
+        world_from_camera: [time, 4, 4]; the identity for frame 0, and for all frames if the camera is fixed.
         tracks_world: [time, points, 3] metres (the data set's unit), or None.
         visible: [time, points] bool, or None.
     """
@@ -57,31 +57,31 @@ class WorldTrackSequence:
 
     @cached_property
     def query_px(self) -> np.ndarray:
-        """[points, 2] pixels of the stored images at which the tracks are seen in frame 0 (meaningless where they are not)."""
+        """[points, 2] projections of the tracks into frame 0, in pixels of the stored images (meaningless if not visible)."""
         assert self.tracks_world is not None, f"{self.name} has no tracks"
         start = self.tracks_world[0] + (0.0, 0.0, 1e-8)  # the published evaluator's guard against z = 0
         return project(start, self.intrinsics)
 
     def read_depth(self) -> np.ndarray:
-        """[time, height, width] float32 z-depth in metres; not positive or not finite where it is unknown."""
+        """Read z-depth in metres, [time, height, width] float32; unknown depth is not positive or not finite."""
         depth = read_npz(self.path, "depth_map")["depth_map"]
         _require_numbers(depth, "depth_map", self.name)
         if depth.ndim != 3 or len(depth) < len(self):
             raise UserError(
-                f"{self.name}: depth_map must be [time, height, width] with at least {len(self)} frames, it is {list(depth.shape)}"
+                f"{self.name}: depth_map must be [time, height, width] with at least {len(self)} frames, got {list(depth.shape)}"
             )
         return depth[: len(self)].astype(np.float32, copy=False)
 
 
 def read_worldtrack(path: str | Path, *, name: str | None = None, num_frames: int = NUM_FRAMES) -> WorldTrackSequence:
-    """Reads a sequence of WorldTrack; nothing in the file is executed.
+    """Read a WorldTrack sequence; nothing in the file is executed.
 
     Args:
         path: the `.npz`.
-        name: what to call it; default the file's name without ending.
-        num_frames: how many frames from the first on are evaluated.
+        name: name of the sequence; default the file name without suffix.
+        num_frames: maximum number of frames to evaluate, from the first.
     Raises:
-        UserError: the file cannot be read, or lacks what a sequence needs.
+        UserError: the file cannot be read, or lacks required arrays.
     """
     path = Path(path)
     keys = npz_keys(path)
@@ -105,7 +105,7 @@ def read_worldtrack(path: str | Path, *, name: str | None = None, num_frames: in
 
 
 def find_worldtrack(data: str | Path) -> list[tuple[str, Path]]:
-    """(name, path) of all sequences in a folder and its sub-folders, in the order of their names.
+    """Find all sequences in a folder and its subfolders: (name, path), sorted by path.
 
     Raises:
         UserError: the folder is absent or holds no `.npz`.
@@ -117,7 +117,7 @@ def find_worldtrack(data: str | Path) -> list[tuple[str, Path]]:
         raise UserError(f"{data} is not a folder with WorldTrack sequences; check the path")
     paths = sorted(path for path in data.rglob("*.npz") if not path.name.startswith("."))
     if not paths:
-        raise UserError(f"{data} holds no .npz file, and so no WorldTrack sequence; name the folder of the sequences")
+        raise UserError(f"{data} holds no .npz file; give the folder of the WorldTrack sequences")
     return [(path.relative_to(data).with_suffix("").as_posix(), path) for path in paths]
 
 
@@ -132,19 +132,19 @@ def write_worldtrack(
     depth: np.ndarray | None = None,
     queries_xyt: np.ndarray | None = None,
 ) -> None:
-    """Writes a sequence in the published format, images as plain byte strings (no pickle is needed to read them).
+    """Write a sequence in the published format, with images as plain byte strings (readable without pickle).
 
-    Images are taken one at a time, and are not held.
+    Images are consumed one at a time and not held in memory.
 
     Args:
-        path: the `.npz`; its folder is made.
-        images_jpeg: encoded images, as many as there are times.
+        path: the `.npz`; its folder is created.
+        images_jpeg: encoded images, one per frame.
         fx_fy_cx_cy: [4] pixels.
-        camera_from_world: [time, 4, 4] any world, or None for a fixed camera.
-        visibility: [time, points] bool; with depth alone [time, height, width].
+        camera_from_world: [time, 4, 4] in any world frame, or None for a fixed camera.
+        visibility: [time, points] bool; for depth without tracks [time, height, width].
         tracks_camera: [time, points, 3] in the camera frame of each frame.
         depth: [time, height, width] metres, 0 where unknown.
-        queries_xyt: [points, 3] where and in which frame each track is asked for: pixels (u, v) of the images, frame number.
+        queries_xyt: [points, 3] query point of each track: pixels (u, v) of the images, frame index.
     """
     arrays: dict[str, np.ndarray] = {
         "fx_fy_cx_cy": np.asarray(fx_fy_cx_cy, np.float64),
@@ -166,7 +166,7 @@ def write_worldtrack(
 
 
 def _write_images(archive: zipfile.ZipFile, images_jpeg: Iterable[bytes], folder: Path) -> None:
-    """An array of byte strings is as wide as the longest, which is known when all have been made: until then they are on disk."""
+    """Write the images as fixed-width byte strings; a temporary file holds them until the longest is known."""
     with tempfile.TemporaryFile(dir=folder) as waiting:
         lengths = [waiting.write(jpeg) for jpeg in images_jpeg]
         widest = max(lengths, default=1)
@@ -174,22 +174,23 @@ def _write_images(archive: zipfile.ZipFile, images_jpeg: Iterable[bytes], folder
         with archive.open("images_jpeg_bytes.npy", "w", force_zip64=True) as member:
             header = {"descr": f"|S{widest}", "fortran_order": False, "shape": (len(lengths),)}
             np.lib.format.write_array_header_1_0(member, header)
-            for length in lengths:  # JPEG ends in FF D9: no trailing zero is lost
+            for length in lengths:  # JPEG ends in FF D9, so removing the zero padding loses nothing
                 member.write(waiting.read(length).ljust(widest, b"\0"))
 
 
 def encode_jpeg(rgb: np.ndarray) -> bytes:
-    """JPEG of an image [height, width, 3] uint8 in quality 75, as the published files have it."""
+    """Encode an image [height, width, 3] uint8 as JPEG of quality 75, as in the published files."""
     return images.encode_jpeg(rgb, quality=75)
 
 
 def _length(path: Path, key: str, name: str, num_frames: int) -> int:
-    """Frames that are evaluated; each must have its image."""
+    """Number of evaluated frames; each must have an image."""
     shape, images = npz_shape(path, key), npz_shape(path, "images_jpeg_bytes")
     length = min((*shape, 0)[0], num_frames)
     if length == 0 or len(images) != 1 or images[0] < length:
         raise UserError(
-            f"{name}: {key} {list(shape)} and images_jpeg_bytes {list(images)} are not of the same frames, one or more"
+            f"{name}: {key} must have at least one frame and images_jpeg_bytes an image for each, "
+            f"got {list(shape)} and {list(images)}"
         )
     return length
 
@@ -208,7 +209,7 @@ def _intrinsics(fx_fy_cx_cy: np.ndarray, name: str) -> np.ndarray:
 
 
 def _cameras(camera_from_anything: np.ndarray | None, length: int, name: str) -> np.ndarray:
-    """[time, 4, 4] world_from_camera, the world being the camera of frame 0."""
+    """Camera-to-world poses [time, 4, 4]; the world frame is the camera frame of frame 0."""
     if camera_from_anything is None:
         return np.tile(np.eye(4), (length, 1, 1))
     _require_numbers(camera_from_anything, "extrinsics_w2c", name)
@@ -217,7 +218,7 @@ def _cameras(camera_from_anything: np.ndarray | None, length: int, name: str) ->
         raise UserError(f"{name}: extrinsics_w2c must be [time, 4, 4] for {length} frames, it is {list(matrices.shape)}")
     matrices = matrices[:length]
     if not np.isfinite(matrices).all() or not (np.abs(np.linalg.det(matrices)) > 0).all():
-        raise UserError(f"{name}: extrinsics_w2c has a matrix that is no camera (not finite, or without an inverse)")
+        raise UserError(f"{name}: extrinsics_w2c must be finite, invertible matrices")
     world_from_camera = matrices[0] @ np.linalg.inv(matrices)
     world_from_camera[0] = np.eye(4)
     return world_from_camera
@@ -234,7 +235,7 @@ def _tracks(
     _require_numbers(tracks_camera, "tracks_XYZ", name)
     _require_numbers(visibility, "visibility", name)
     length = len(world_from_camera)
-    with np.errstate(invalid="ignore"):  # an infinite point stays one that is not finite
+    with np.errstate(invalid="ignore"):  # infinite points stay non-finite
         tracks_world = transform_points(world_from_camera, tracks_camera[:length].astype(np.float64))
     return (
         tracks_world,
@@ -243,6 +244,6 @@ def _tracks(
 
 
 def tracks_in_camera(sequence: WorldTrackSequence) -> np.ndarray:
-    """[time, points, 3] the true tracks in the camera frame of each frame."""
+    """Ground-truth tracks [time, points, 3] in the camera frame of each frame."""
     assert sequence.tracks_world is not None
     return transform_points(invert_rigid(sequence.world_from_camera), sequence.tracks_world)

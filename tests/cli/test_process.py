@@ -126,7 +126,7 @@ def test_user_without_home_folder_gets_reports_and_sentences() -> None:
         ["run"],
         [],
     )
-    with pytest.raises(UserError, match=r"~/x\.pth is in a home folder that is not known here; give the whole path"):
+    with pytest.raises(UserError, match=r"~/x\.pth is in a home folder that is not known here; give the absolute path"):
         expanded("~/x.pth")
 
 

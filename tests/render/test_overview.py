@@ -210,7 +210,7 @@ def test_least_sure_and_edge_points_are_left_out(scene: Scene) -> None:
     shown = sample.read_frames(scene, np.arange(len(scene)))
     assert shown.confidence is not None
     assert 0.75 < shown.sure.mean() < 0.85
-    equal = replace(shown, confidence=np.ones_like(shown.confidence))
+    equal = replace(shown, display_confidence=np.ones_like(shown.confidence))
     assert equal.sure.all()
     step = np.zeros((20, 40, 3), np.float32)
     step[..., :2] = pixel_grid(20, 40) - (20, 10)

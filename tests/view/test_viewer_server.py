@@ -270,7 +270,10 @@ def test_clicks_layers_and_other_scenes_without_a_browser(viewer: Viewer) -> Non
 
 class TestCommand:
     def test_no_such_scene(self, run: Run) -> None:
-        assert run("view", "nowhere", "--port", 0) == (2, "st4rtrack: there is no scene at nowhere\n")
+        assert run("view", "nowhere", "--port", 0) == (
+            2,
+            "st4rtrack: there is no scene at nowhere; give the folder that st4rtrack run wrote\n",
+        )
 
     def test_nothing_named(self, run: Run) -> None:
         code, text = run("view")

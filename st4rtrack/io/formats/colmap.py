@@ -1,10 +1,10 @@
-"""COLMAP: images, pinhole cameras in their pixels, and points with the tracks that saw them; written by pycolmap.
+"""COLMAP export: images, pinhole cameras and static 3D points with their observations; uses pycolmap.
 
-A folder with `images/` and `sparse/0/`. Cameras are camera-from-world with OpenCV axes and pixels have their first centre at
-(0.5, 0.5): the scene's own conventions. Frames for which no camera was found are left out.
+A folder with `images/` and `sparse/0/`. As in the scene, cameras are camera-from-world with OpenCV axes, and the centre of the
+first pixel is (0.5, 0.5). Unsolved frames are left out.
 
-The points are the anchor's content as far as it keeps still: a point is one place, an observation is where the tracking branch
-puts it in a frame, and both agree. That is how COLMAP itself tells what is static.
+The points are static points of the anchor frame: each has one position, and its observations are the positions that the tracking
+branch predicts per frame. A point is static if both agree in the image, COLMAP's own criterion (reprojection error).
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from st4rtrack.io.images import encode_jpeg
 from st4rtrack.types import Scene
 
 MAX_ERROR_PX = 2.0
-"""How far apart, in network pixels, a point and its observation may be."""
+"""Maximum reprojection error of an observation, in network pixels."""
 _MIN_STILL_SHARE = 0.8
 _MIN_FRAMES = 3
 _FRAMES_FOR_PLACES = 32
@@ -34,13 +34,13 @@ _MAX_OBSERVATIONS = 2_000_000
 
 @dataclass(frozen=True)
 class Observations:
-    """Where still points are seen.
+    """Static points and their observations.
 
     Attributes:
-        place_world: [points, 3] float64.
+        place_world: [points, 3] float64 positions.
         colours: [points, 3] uint8.
-        frame, point: [observations] which frame sees which point.
-        pixels_px: [observations, 2] where, in network pixels.
+        frame, point: [observations] frame index and point index.
+        pixels_px: [observations, 2] image positions in network pixels.
     """
 
     place_world: np.ndarray
@@ -51,11 +51,11 @@ class Observations:
 
 
 def write_colmap(scene: Scene, folder: str | Path, *, max_points: int | None = None) -> None:
-    """Writes `images/` and a binary model in `sparse/0/`.
+    """Write a COLMAP project: `images/` and a binary model in `sparse/0/`.
 
     Args:
         scene: in memory or on disk.
-        folder: exists.
+        folder: existing output folder.
         max_points: Maximum number of 3D points. Default: 20,000, fewer in long videos.
     Raises:
         UserError: the scene has no cameras, or pycolmap is not installed.
@@ -64,10 +64,10 @@ def write_colmap(scene: Scene, folder: str | Path, *, max_points: int | None = N
 
 
 def write_colmap_text(scene: Scene, folder: str | Path, *, max_points: int | None = None) -> None:
-    """`write_colmap` with the model as text.
+    """Write a COLMAP project: `images/` and a text model in `sparse/0/`.
 
     Args:
-        scene, folder: as of `write_colmap`.
+        scene, folder: as in `write_colmap`.
         max_points: Maximum number of 3D points. Default: 20,000, fewer in long videos.
     """
     _model(scene, Path(folder), max_points, "colmap-text").write_text(_sparse(folder))
@@ -97,12 +97,12 @@ def _write_images(images: SceneImages, frames: np.ndarray, folder: Path) -> None
 
 
 def image_name(frame: int) -> str:
-    """File name of the picture of a frame."""
+    """File name of the image of a frame."""
     return f"frame_{frame:06d}.jpg"
 
 
 def _observations(scene: Scene, frames: np.ndarray, pixels: AnchorPixels) -> Observations:
-    """Still points among the tracks of anchor pixels: where they are, and the frames in which the track agrees with that."""
+    """Select the static points among tracks of anchor pixels, and the frames where track and static position agree."""
     if scene.tracking.moving is not None:
         pixels = pixels.select(~np.asarray(scene.tracking.moving, bool)[pixels.row, pixels.column])
     place = _places(scene, frames, pixels)
@@ -131,7 +131,7 @@ def _observations(scene: Scene, frames: np.ndarray, pixels: AnchorPixels) -> Obs
 
 
 def _places(scene: Scene, frames: np.ndarray, pixels: AnchorPixels) -> np.ndarray:
-    """[points, 3] one place of each point: the median over some of the frames in which it is visible; at least the anchor's."""
+    """Static positions [points, 3]: median over up to 32 frames where a point is visible, always including the anchor."""
     chosen = set(frames[np.linspace(0, len(frames) - 1, min(len(frames), _FRAMES_FOR_PLACES)).round().astype(int)].tolist())
     positions = [
         np.where(visible[:, None], points, np.nan)

@@ -1,4 +1,4 @@
-"""What the writers take of a scene, read one frame at a time: coloured points of the reconstruction, tracks of anchor pixels."""
+"""Content of a scene for exports, read frame by frame: coloured point clouds and tracks of anchor pixels."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from st4rtrack.types import Pointmap, Scene, UserError
 Branch = Literal["reconstruction", "tracking"]
 
 DROP_LEAST_SURE = 0.2
-"""Share of the pixels of a frame that is left out for its low confidence, unless the user says otherwise."""
+"""Default share of the pixels of a frame, those with the lowest confidence, that is left out."""
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """Coloured points of one frame.
+    """Coloured point cloud of one frame.
 
     Attributes:
         points_world: [points, 3] float32, all finite.
         colours: [points, 3] uint8.
-        confidence: [points] float32, or None where the scene has none.
+        confidence: [points] float32, or None if the scene has none.
     """
 
     points_world: np.ndarray
@@ -34,13 +34,13 @@ class Cloud:
         return len(self.points_world)
 
     def select(self, chosen: np.ndarray) -> "Cloud":
-        """The points `chosen`, a mask or numbers."""
+        """The cloud of the points `chosen` (mask or indices)."""
         confidence = None if self.confidence is None else self.confidence[chosen]
         return Cloud(self.points_world[chosen], self.colours[chosen], confidence)
 
 
 def read_cloud(scene: Scene, frame: int, drop_least_sure: float) -> Cloud:
-    """The points of a frame of the reconstruction that are finite, valid and not among the least sure."""
+    """Read the point cloud of a frame of the reconstruction, without invalid and low-confidence points."""
     maps = scene.reconstruction
     points = np.asarray(maps.points_world[frame], np.float32).reshape(-1, 3)
     colours = np.asarray(scene.rgb[frame], np.uint8).reshape(-1, 3)
@@ -51,26 +51,26 @@ def read_cloud(scene: Scene, frame: int, drop_least_sure: float) -> Cloud:
 def accumulated_clouds(
     scene: Scene, *, max_points: int, max_frames: int = 100, drop_least_sure: float = DROP_LEAST_SURE, frame: int | None = None
 ) -> Iterator[Cloud]:
-    """The reconstruction frame by frame, to be laid over each other.
+    """Point clouds of the reconstruction per frame, for an accumulated cloud in the world frame.
 
-    Every frame gives the same number of points, drawn at random (always the same ones) among those that are kept.
+    Every frame contributes at most the same number of points, drawn at random with a fixed seed.
 
     Args:
         scene: in memory or on disk.
-        max_points: no more than these in all.
-        max_frames: frames spread evenly over the video, no more than these.
-        drop_least_sure: share of each frame, 0 to 1, that is left out for its low confidence.
-        frame: only this frame.
+        max_points: maximum total number of points.
+        max_frames: maximum number of frames, evenly spaced over the video.
+        drop_least_sure: share of each frame with the lowest confidence that is left out, 0 to below 1.
+        frame: use only this frame.
     Raises:
-        UserError: there is no such frame, or a number makes no sense.
+        UserError: the frame does not exist or is unsolved, or a number is out of range.
     """
     if frame is not None and not 0 <= frame < len(scene):
-        raise UserError(f"there is no frame {frame}: the scene has the frames 0 to {len(scene) - 1}")
+        raise UserError(f"frame must be in 0..{len(scene) - 1}, got {frame}")
     if max_points < 1 or max_frames < 1 or not 0 <= drop_least_sure < 1:
-        raise UserError("max_points and max_frames are at least 1, drop_least_sure is from 0 to below 1")
+        raise UserError("max_points and max_frames must be at least 1, drop_least_sure from 0 to below 1")
     solved = solved_numbers(scene)
     if frame is not None and frame not in solved:
-        raise UserError(f"frame {frame} is unsolved: its points have no place in the world; choose another frame")
+        raise UserError(f"frame {frame} is unsolved: its points have no position in the world frame; choose another frame")
     if frame is None:
         count = min(len(solved), max_frames, max_points)
         frames = solved[np.linspace(0, len(solved) - 1, count).round().astype(int)].tolist()
@@ -80,14 +80,14 @@ def accumulated_clouds(
 
 
 def solved_numbers(scene: Scene) -> np.ndarray:
-    """[frames] numbers of the solved frames.
+    """Indices [frames] of the solved frames.
 
     Raises:
-        UserError: there is none.
+        UserError: all frames are unsolved.
     """
     solved = np.flatnonzero(scene.solved_frames)
     if not len(solved):
-        raise UserError("all frames of this scene are unsolved, so their points have no place in the world; run it again")
+        raise UserError("all frames of this scene are unsolved, so no point has a position in the world; run st4rtrack again")
     return solved
 
 
@@ -99,19 +99,19 @@ def _thinned(scene: Scene, frames: list[int], most: int, drop_least_sure: float)
 
 
 def accumulated(scene: Scene, max_points: int) -> Cloud:
-    """`accumulated_clouds` in one, without confidence; may be empty."""
+    """The concatenated `accumulated_clouds` without confidence; may be empty."""
     clouds = list(accumulated_clouds(scene, max_points=max_points))
     return Cloud(np.concatenate([c.points_world for c in clouds]), np.concatenate([c.colours for c in clouds]), None)
 
 
 @dataclass(frozen=True)
 class AnchorPixels:
-    """Chosen pixels of the anchor, to be followed over time.
+    """Pixels of the anchor frame whose tracks are exported.
 
     Attributes:
         row, column: [points].
-        colours: [points, 3] uint8, what the anchor shows there.
-        spacing_px: how far apart they are, in network pixels.
+        colours: [points, 3] uint8, from the anchor frame.
+        spacing_px: distance between neighbours in network pixels.
     """
 
     row: np.ndarray
@@ -124,26 +124,26 @@ class AnchorPixels:
 
     @property
     def centre_px(self) -> np.ndarray:
-        """[points, 2] their centres in network pixels."""
+        """Pixel centres [points, 2] in network pixels."""
         return np.stack([self.column, self.row], axis=1) + 0.5
 
     def select(self, chosen: np.ndarray) -> "AnchorPixels":
-        """The pixels `chosen`, a mask or numbers."""
+        """The subset `chosen` (mask or indices) of the pixels."""
         return AnchorPixels(self.row[chosen], self.column[chosen], self.colours[chosen], self.spacing_px)
 
 
 def choose_pixels(scene: Scene, max_tracks: int, *, drop_least_sure: float = DROP_LEAST_SURE) -> AnchorPixels:
-    """An even grid of anchor pixels whose tracking is finite, valid and not among the least sure; at most `max_tracks`.
+    """Choose a regular grid of at most `max_tracks` anchor pixels, without invalid and low-confidence tracks.
 
     Raises:
-        UserError: the number is below 1, or no pixel is left.
+        UserError: `max_tracks` is below 1, or no pixel is left.
     """
     if max_tracks < 1:
         raise UserError(f"the number of tracks must be at least 1, not {max_tracks}")
     sure = _sure(scene, scene.tracking, scene.anchor_index, drop_least_sure)
     if not sure.any():
         raise UserError("there is nothing to track: the anchor frame of this scene has no finite points")
-    # Truth may know little of an image; the grid is laid as densely as makes up for it.
+    # Ground truth may be sparse: the grid spacing follows from the number of usable pixels, not from the image size.
     spacing_px = max(1.0, float(np.sqrt(sure.sum() / max_tracks)))
     while True:
         row, column = _grid(sure.shape[0], sure.shape[1], spacing_px)
@@ -162,8 +162,8 @@ def follow(scene: Scene, pixels: AnchorPixels) -> Iterator[tuple[np.ndarray, np.
     """Tracks of anchor pixels, frame by frame.
 
     Yields:
-        Points [points, 3] float32, where they are not known at their last known place (at first that in the anchor), as in
-        unsolved frames; and visible [points] bool, True for what is known where the scene has no visibility.
+        Points [points, 3] float32, where unknown (as in unsolved frames) the last known position, initially that in the anchor;
+        and visible [points] bool; if the scene has no visibility, True where the position is known.
     """
     maps, pick = scene.tracking, (pixels.row, pixels.column)
     last = np.asarray(maps.points_world[scene.anchor_index], np.float32)[pick]
@@ -180,7 +180,7 @@ def follow(scene: Scene, pixels: AnchorPixels) -> Iterator[tuple[np.ndarray, np.
 
 
 def track_curves(scene: Scene, pixels: AnchorPixels, max_vertices: int) -> np.ndarray:
-    """[points, vertices, 3] tracks over the solved frames, or as many of them as `max_vertices`; at least the two ends of a curve."""
+    """Tracks as curves [points, vertices, 3] over the solved frames, 2 to `max_vertices` vertices each."""
     solved = solved_numbers(scene)
     chosen = set(solved[np.linspace(0, len(solved) - 1, min(len(solved), max_vertices)).round().astype(int)].tolist())
     curves = np.stack([points for frame, (points, _) in enumerate(follow(scene, pixels)) if frame in chosen], axis=1)
@@ -188,14 +188,14 @@ def track_curves(scene: Scene, pixels: AnchorPixels, max_vertices: int) -> np.nd
 
 
 def track_colours(pixels: AnchorPixels, width: int) -> np.ndarray:
-    """[points, 3] uint8 bright colours that go through the rainbow from left to right, so that neighbours can be told apart."""
+    """Track colours [points, 3] uint8: the hue encodes the column in the anchor, so that tracks can be distinguished."""
     hue = np.rint(pixels.column / max(width, 1) * 150).astype(np.uint8)
     hsv = np.stack([hue, np.full_like(hue, 200), np.full_like(hue, 255)], axis=1)
     return cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0]
 
 
 def _sure(scene: Scene, maps: Pointmap, frame: int, drop_least_sure: float) -> np.ndarray:
-    """[height, width] bool."""
+    """Mask [height, width] of finite, valid points without the share with the lowest confidence."""
     keep = all_finite(np.asarray(maps.points_world[frame], np.float32))
     if maps.valid is not None:
         keep &= np.asarray(maps.valid[frame], bool)
@@ -208,7 +208,7 @@ def _sure(scene: Scene, maps: Pointmap, frame: int, drop_least_sure: float) -> n
 
 
 def _grid(height: int, width: int, spacing_px: float) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns [points] about `spacing_px` apart, the grid in the middle of the image."""
+    """Rows and columns [points] of a centred grid with a spacing of about `spacing_px`."""
     sides = []
     for length in (height, width):
         count = min(max(int(np.ceil(length / spacing_px - 1e-9)), 1), length)

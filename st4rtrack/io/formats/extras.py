@@ -1,4 +1,4 @@
-"""Packages that only some formats need."""
+"""Optional packages that some export formats need."""
 
 import importlib
 import importlib.util
@@ -13,14 +13,14 @@ from st4rtrack.types import UserError
 
 
 def need(module: str, format: str, package: str | None = None) -> ModuleType:
-    """An optional module.
+    """Import an optional module.
 
     Args:
-        module: its name, perhaps with dots.
-        format: what it is needed for, as the user calls it.
-        package: its name where it is installed from; default the module's.
+        module: dotted name of the module.
+        format: name of the export format that needs it, for messages.
+        package: name of the package on the index; default that of the module.
     Raises:
-        UserError: it is not installed.
+        UserError: the module is not installed.
     """
     try:
         return importlib.import_module(module)
@@ -29,7 +29,7 @@ def need(module: str, format: str, package: str | None = None) -> ModuleType:
 
 
 def require(module: str, format: str, package: str | None = None) -> None:
-    """`need` without the time that an import takes: refuses a format before the work that it is for."""
+    """Check that an optional module is installed, without the time of an import (arguments and errors as in `need`)."""
     if importlib.util.find_spec(module) is None:
         raise _missing(package or module, format)
 
@@ -40,7 +40,7 @@ def _missing(package: str, format: str) -> UserError:
 
 @contextmanager
 def utf8_path(path: str | Path) -> Iterator[Path]:
-    """A path for libraries that take UTF-8 only: the path itself, or a temporary one whose file is moved to it at the end."""
+    """UTF-8 path for libraries that need one: `path`, or a temporary file that is moved to `path` at the end."""
     path = Path(path)
     try:
         str(path).encode()

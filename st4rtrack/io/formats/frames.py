@@ -1,4 +1,4 @@
-"""Some of the frames of a scene, as a scene: the maps stay where they are, and are read when they are looked at."""
+"""Frame subsets of a scene; the arrays stay in place and frames are read on access."""
 
 import dataclasses
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ _Fields = TypeVar("_Fields", Pointmap, Cameras)
 
 
 class ChosenFrames:
-    """Frames `index` [chosen] of an array [time, ...] that is in memory or on disk; read one at a time by their number."""
+    """Lazy view of the frames `index` [chosen] of an array [time, ...] in memory or on disk."""
 
     def __init__(self, array: Array, index: np.ndarray) -> None:
         self._array, self._index = array, index
@@ -34,10 +34,10 @@ class ChosenFrames:
 
 
 def every_nth(scene: Scene, stride: int) -> Scene:
-    """The scene with every `stride`-th of its frames, the anchor among them.
+    """Select every `stride`-th frame of a scene, including the anchor frame.
 
     Raises:
-        UserError: the stride is not a whole number of at least 1.
+        UserError: the stride is not an integer of at least 1.
     """
     if isinstance(stride, bool) or not isinstance(stride, int) or stride < 1:
         raise UserError(f"stride must be a whole number of frames, 1 or more, not {stride!r}")

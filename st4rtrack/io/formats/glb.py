@@ -1,7 +1,7 @@
-"""GLB: the accumulated reconstruction, tracks as lines, and all cameras, in one still file; written by trimesh.
+"""GLB export: accumulated reconstruction, tracks as lines and all cameras in one static file; uses trimesh.
 
-glTF axes: x right, y up, z backward. Cameras are glTF cameras (they look along -z), named `camera_000000` by their frame; a glTF camera has
-its principal point in the middle, so the exact intrinsics are in its extras, in pixels of the source.
+glTF axes: x right, y up, z backward. Cameras are glTF cameras (looking along -z), named `camera_000000` by frame. A glTF camera
+has its principal point at the image centre, so its extras contain the exact intrinsics, in source pixels.
 """
 
 from pathlib import Path
@@ -25,15 +25,15 @@ from st4rtrack.types import Scene, UserError
 _SHOWN_CAMERAS = 32
 _MAX_TRACK_VERTICES = 64
 _FRUSTUM_LENGTH = 0.05
-"""Of a drawn camera, against the median distance of the points from the anchor."""
+"""Depth of a drawn frustum relative to the median distance of the points from the anchor camera."""
 
 
 def write_glb(scene: Scene, path: str | Path, *, max_points: int = 500_000, max_tracks: int = 400) -> None:
-    """Writes what the video shows at all its times at once: what moves appears once per frame.
+    """Write a GLB file with the reconstruction of all frames; dynamic objects appear once per frame.
 
     Args:
         scene: in memory or on disk.
-        path: of the `.glb`; replaced when it exists.
+        path: path of the `.glb`; replaced if it exists.
         max_points: Maximum number of points of the reconstruction.
         max_tracks: Maximum number of tracks of anchor pixels, each of up to 64 corners; 0: none.
     Raises:
@@ -63,7 +63,7 @@ def write_glb(scene: Scene, path: str | Path, *, max_points: int = 500_000, max_
 
 
 def _track_lines(trimesh: Any, scene: Scene, max_tracks: int) -> Any:
-    """A line for each track, over its whole way."""
+    """One polyline per track, over the whole video."""
     pixels = choose_pixels(scene, max_tracks)
     ways = track_curves(scene, pixels, _MAX_TRACK_VERTICES)
     corners = np.arange(ways.shape[0] * ways.shape[1]).reshape(ways.shape[:2])
@@ -73,7 +73,7 @@ def _track_lines(trimesh: Any, scene: Scene, max_tracks: int) -> Any:
 
 
 def _frustum(trimesh: Any, scene: Scene, length: float) -> Any:
-    """The pyramid of the anchor's image, `length` deep, in a glTF camera's axes."""
+    """Wireframe frustum of the anchor camera of depth `length`, in glTF camera axes."""
     height, width = scene.rgb.shape[1:3]
     k = np.asarray(scene.cameras.intrinsics[scene.anchor_index], np.float64)
     corners_px = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
@@ -86,7 +86,7 @@ def _frustum(trimesh: Any, scene: Scene, length: float) -> Any:
 
 
 def _add_cameras(tree: dict[str, Any], scene: Scene, near: float) -> None:
-    """Makes the nodes of cameras cameras: trimesh itself writes one at most."""
+    """Add glTF cameras to the camera nodes (trimesh writes at most one camera)."""
     intrinsics = image_intrinsics(scene, scene.pixel_map)
     height, width = scene.source_size
     tree["cameras"] = []

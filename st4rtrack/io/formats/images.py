@@ -1,4 +1,4 @@
-"""The frames of a scene at the size of the source video, where that video can still be opened; else as the network saw them."""
+"""Images of a scene at source resolution if the source video can be opened, else at network resolution."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -17,19 +17,19 @@ logger = logging.getLogger(__name__)
 
 _SAME_TIME_S = 2e-3
 _MAX_DIFFERENCE = 16.0
-"""Mean difference of a frame, in levels of 255, to the scene's own up to which it is the same picture, differently resized."""
+"""Maximum mean absolute difference (0 to 255) between a resized source frame and the same frame in the scene."""
 
 
 @dataclass(frozen=True)
 class SceneImages:
-    """Pictures of all frames of a scene.
+    """Images of all frames of a scene.
 
     Attributes:
-        height, width: of each, in pixels.
-        image_map: from their pixels to the network's.
-        scene: whose they are.
-        source: the video that they are read from; None where the scene's own are taken.
-        position: [time] where each frame is in that video.
+        height, width: image size in pixels.
+        image_map: map from image pixels to network pixels.
+        scene: the scene.
+        source: the video that the images are read from; None if `scene.rgb` is used.
+        position: [time] position of each frame in that video.
     """
 
     height: int
@@ -40,7 +40,7 @@ class SceneImages:
     position: np.ndarray | None = None
 
     def frames(self, index: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
-        """The pictures of frames `index`, in increasing order, each [height, width, 3] uint8, decoded one after the other."""
+        """Images [height, width, 3] uint8 of the frames `index` (increasing), decoded one at a time."""
         if self.source is None or self.position is None:
             return (np.asarray(self.scene.rgb[int(t)], np.uint8) for t in index)
         read = self.source.read
@@ -49,7 +49,7 @@ class SceneImages:
 
 
 def scene_images(scene: Scene) -> SceneImages:
-    """Pictures of a scene at source size; if they cannot be had, at network size, and says why."""
+    """Images of a scene at source resolution, or at network resolution with a warning that gives the reason."""
     try:
         video = _open_source(scene)
         position = _positions(scene, video)
@@ -71,12 +71,12 @@ def _open_source(scene: Scene) -> Video:
     found = [path for path in paths if path.exists() or matches_of(path)]
     video = open_video(found[0] if found else name)
     if (video.height, video.width) != tuple(scene.source_size):
-        raise UserError(f"{name} has frames of another size than when the scene was made")
+        raise UserError(f"{name} has frames of another size than the source of the scene")
     return video
 
 
 def _positions(scene: Scene, video: Video) -> np.ndarray:
-    """[time] which frames of the video the scene's are: by their times, or, where the video has no clock, evenly spaced."""
+    """Positions [time] of the scene's frames in the video: by timestamps or, if these do not match, evenly spaced."""
     for position in (_by_time(scene, video), _evenly(scene, video)):
         if position is not None and _same_picture(scene, video, position):
             return position
@@ -97,7 +97,7 @@ def _evenly(scene: Scene, video: Video) -> np.ndarray | None:
 
 
 def _same_picture(scene: Scene, video: Video, position: np.ndarray) -> bool:
-    """Whether the first frame looks as the scene's does, in the part that the network saw."""
+    """Whether the first frame equals that of the scene within the crop of the network."""
     source = video.frame(int(position[0])).astype(np.float32)
     own = np.asarray(scene.rgb[0], np.float32)
     (scale_u, scale_v), (left, top) = scene.pixel_map.scale, scene.pixel_map.offset_px

@@ -1,6 +1,6 @@
-"""Point clouds as binary PLY, written with NumPy alone.
+"""PLY export: point clouds as binary PLY, written with NumPy only.
 
-World frame and world units as they are: x right, y down, z forward, the camera frame of the anchor.
+Points are in the world frame and units of the scene: x right, y down, z forward, the camera frame of the anchor.
 """
 
 from pathlib import Path
@@ -30,20 +30,20 @@ def write_ply(
     max_frames: int = 100,
     drop_least_sure: float = DROP_LEAST_SURE,
 ) -> None:
-    """Writes the reconstruction as one coloured point cloud, frame by frame.
+    """Write the reconstruction as one coloured point cloud.
 
-    Without `frame`, frames spread evenly over the video are laid over each other, so what moves appears once per frame taken.
-    Every frame gives the same number of points, drawn at random (always the same ones) among those that are kept.
+    Without `frame`, evenly spaced frames of the video are overlaid, so dynamic objects appear once per frame.
+    Every frame contributes at most the same number of points, drawn at random with a fixed seed.
 
     Args:
         scene: in memory or on disk.
-        path: of the file; replaced when it exists.
+        path: path of the file; replaced if it exists.
         frame: Single frame to write. Default: frames spread over the video.
         max_points: Maximum number of points in the file.
         max_frames: Maximum number of frames that are overlaid.
         drop_least_sure: Share of each frame with the lowest confidence that is left out, 0 to 1.
     Raises:
-        UserError: there is no such frame, or no point is left.
+        UserError: the frame does not exist or is unsolved, a number is out of range, or no point is left.
     """
     clouds = accumulated_clouds(scene, max_points=max_points, max_frames=max_frames, drop_least_sure=drop_least_sure, frame=frame)
     with_confidence, unit = scene.reconstruction.confidence is not None, lengths(scene.info)
@@ -54,7 +54,7 @@ def write_ply(
             file.write(_vertices(cloud).tobytes())
             total += len(cloud)
         file.seek(0)
-        file.write(_header(total, unit, with_confidence=with_confidence))  # of the same length, now that the number is known
+        file.write(_header(total, unit, with_confidence=with_confidence))  # same length, now with the final count
     if not total:
         Path(path).unlink()
         raise UserError("no point is left to write: the scene has no finite points in these frames")
@@ -68,21 +68,21 @@ def write_ply_sequence(
     max_points: int = 200_000,
     drop_least_sure: float = DROP_LEAST_SURE,
 ) -> None:
-    """Writes one point cloud per frame, `frame_000000.ply` and so on; unsolved frames are left out.
+    """Write one point cloud per frame, `frame_000000.ply` and so on; unsolved frames are left out.
 
     Args:
         scene: in memory or on disk.
-        folder: exists; its files of these names are replaced.
+        folder: existing folder; files of these names are replaced.
         branch: What each frame shows, or the anchor's points over time (vertex k is the same point in every file).
         max_points: Maximum number of points in each file.
         drop_least_sure: Share of a frame (tracking: of the anchor) with the lowest confidence that is left out, 0 to 1.
     Raises:
-        UserError: a number makes no sense, or there is nothing to track.
+        UserError: an option is invalid, or no point can be tracked.
     """
     if branch not in ("reconstruction", "tracking"):
-        raise UserError(f"branch is reconstruction or tracking, not {branch!r}")
+        raise UserError(f"branch must be reconstruction or tracking, not {branch!r}")
     if max_points < 1 or not 0 <= drop_least_sure < 1:
-        raise UserError("max_points is at least 1, drop_least_sure is from 0 to below 1")
+        raise UserError("max_points must be at least 1, drop_least_sure from 0 to below 1")
     if branch == "tracking":
         pixels = choose_pixels(scene, max_points, drop_least_sure=drop_least_sure)
         clouds = (Cloud(points, pixels.colours, None) for points, _ in follow(scene, pixels))
@@ -95,7 +95,7 @@ def write_ply_sequence(
 
 
 def write_cloud(cloud: Cloud, path: Path, unit: str) -> None:
-    """Writes one cloud as a PLY file; `unit` is a comment, as of `lengths`."""
+    """Write a cloud as a PLY file; `unit` is the comment with the unit of lengths (see `lengths`)."""
     path.write_bytes(_header(len(cloud), unit, with_confidence=cloud.confidence is not None) + _vertices(cloud).tobytes())
 
 
@@ -119,7 +119,7 @@ def _header(count: int, unit: str, *, with_confidence: bool) -> bytes:
         "format binary_little_endian 1.0",
         "comment St4RTrack, x right, y down, z forward",
         f"comment {unit}",
-        "comment " + "-" * (40 - len(number)),  # makes up for the digits of the number
+        "comment " + "-" * (40 - len(number)),  # pads the header to constant length for any number of digits
         number,
         *properties,
         "end_header",

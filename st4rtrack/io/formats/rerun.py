@@ -1,6 +1,6 @@
-"""Rerun: images, cameras, both branches and tracks with tails on a time line, as an `.rrd`; streamed by rerun-sdk.
+"""Rerun export: images, cameras, both branches and tracks with tails as an `.rrd`; uses rerun-sdk.
 
-The scene's own frame: x right, y down, z forward. Two time lines: `frame` and `time` (seconds of the source).
+Points are in the world frame of the scene: x right, y down, z forward. Timelines: `frame` and `time` (seconds of the source).
 Unsolved frames are left out.
 """
 
@@ -23,11 +23,11 @@ _TAIL_FRAMES = 16
 
 
 def write_rerun(scene: Scene, path: str | Path, *, max_points: int | None = None, max_tracks: int = 300) -> None:
-    """Writes `world/camera`, `world/camera/image`, `world/tracking`, `world/reconstruction` and `world/tracks`.
+    """Write an `.rrd` with `camera`, `camera/image`, `tracking`, `reconstruction` and `tracks` below `world/`.
 
     Args:
         scene: in memory or on disk.
-        path: of the `.rrd`; replaced when it exists.
+        path: path of the `.rrd`; replaced if it exists.
         max_points: Maximum number of points of each branch in a frame. Default: 30,000, fewer in long videos.
         max_tracks: Maximum number of tracks, with tails over the last 16 frames; 0: none.
     Raises:
@@ -74,7 +74,7 @@ def _log_frames(rr: Any, recording: Any, scene: Scene, max_points: int, max_trac
 
 
 def _tails(rr: Any, scene: Scene, max_tracks: int) -> Any:
-    """The last stretch of each track, frame by frame; None without tracks."""
+    """Iterator over the track tails (last 16 frames) of each frame; None if `max_tracks` is 0."""
     if not max_tracks:
         return None
     pixels = choose_pixels(scene, max_tracks)

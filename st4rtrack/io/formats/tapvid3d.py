@@ -1,7 +1,7 @@
-"""TAPVid-3D / WorldTrack: images and tracks of the anchor's pixels in an `.npz`, as `bench` and the data sets' own tools read it.
+"""TAPVid-3D / WorldTrack export: images and tracks of anchor pixels in an `.npz`.
 
-Tracks are in the camera frame of each frame, `queries_xyt` are their pixels and frame number in the anchor, cameras are
-camera-from-world with OpenCV axes, intrinsics in pixels of the images.
+`bench` and the tools of these data sets read it. Tracks are in the camera frame of each frame, `queries_xyt` are their pixels in
+the anchor and its frame index, cameras are camera-from-world with OpenCV axes, intrinsics in pixels of the images.
 """
 
 import logging
@@ -20,11 +20,11 @@ logger = logging.getLogger(__name__)
 
 
 def write_tapvid3d(scene: Scene, path: str | Path, *, max_tracks: int = 1024) -> None:
-    """Writes a grid of the anchor's pixels as tracks.
+    """Write the tracks of a grid of anchor pixels.
 
     Args:
         scene: in memory or on disk.
-        path: of the `.npz`; replaced when it exists.
+        path: path of the `.npz`; replaced if it exists.
         max_tracks: Maximum number of tracks.
     Raises:
         UserError: the scene has no cameras or no tracks.
@@ -34,7 +34,7 @@ def write_tapvid3d(scene: Scene, path: str | Path, *, max_tracks: int = 1024) ->
     intrinsics = image_intrinsics(scene, images.image_map)
     anchor = intrinsics[scene.anchor_index]
     if not np.allclose(intrinsics, anchor, rtol=1e-3):
-        logger.warning("the focal length changes in this scene, and this format has one for all frames: it is the anchor's")
+        logger.warning("the focal length changes in this scene, but this format stores only one: that of the anchor is used")
     tracks, visibility = [], []
     pixels = choose_pixels(scene, max_tracks)
     query_px = images.image_map.source_from_network(pixels.centre_px)

@@ -1,7 +1,7 @@
-"""nerfstudio: `transforms.json`, and beside it a folder of images, points to start from, and masks of what moves.
+"""nerfstudio export: `transforms.json` and a folder of images, initial points and masks of dynamic objects.
 
-Cameras are world-from-camera with OpenGL axes (x right, y up, looking along -z) in the scene's own world, intrinsics in pixels
-of the images. Frames for which no camera was found are left out.
+Cameras are world-from-camera with OpenGL axes (x right, y up, looking along -z) in the world frame of the scene, intrinsics in
+pixels of the images. Unsolved frames are left out.
 """
 
 import json
@@ -23,15 +23,15 @@ from st4rtrack.io.images import encode_jpeg
 from st4rtrack.types import Scene
 
 _HOLE_PX = 5
-"""Holes of a mask up to nearly this size, in network pixels, are filled: points drift apart as they come nearer."""
+"""Mask holes up to nearly this size, in network pixels, are filled: point spacing grows as objects approach."""
 
 
 def write_transforms(scene: Scene, path: str | Path, *, max_points: int = 200_000) -> None:
-    """Writes the `.json`, and `NAME_files/` beside it with `images/`, `points.ply` and perhaps `masks/`.
+    """Write the `.json` and a folder `NAME_files/` with `images/`, `points.ply` and, if available, `masks/`.
 
     Args:
         scene: in memory or on disk.
-        path: of the `.json`; the folder beside it is new.
+        path: path of the `.json`; the folder `NAME_files/` beside it must not exist.
         max_points: Maximum number of points to start Gaussian splatting from.
     Raises:
         UserError: the scene has no cameras.
@@ -83,9 +83,9 @@ def _pinhole(intrinsics: np.ndarray) -> dict[str, float]:
 
 
 def _masks(scene: Scene, frames: np.ndarray, images: SceneImages) -> Iterator[np.ndarray]:
-    """[height, width] uint8 of each frame: 0 where something moves, 255 elsewhere, at the size of the images.
+    """Masks of the frames at image size, [height, width] uint8: 0 for dynamic, 255 for static pixels.
 
-    As the scene says for every frame, or, where it does not, where the moving points of its anchor are.
+    From the per-frame masks of the scene or, without these, from the projected dynamic points of the anchor.
     """
     if scene.reconstruction.moving is not None:
         for frame in frames.tolist():
@@ -103,14 +103,14 @@ def _masks(scene: Scene, frames: np.ndarray, images: SceneImages) -> Iterator[np
 
 
 def _covered(scene: Scene, frame: int, points_world: np.ndarray) -> np.ndarray:
-    """[height, width] bool, network pixels that points [points, 3] fall on, without the holes between them."""
+    """Mask [height, width] of the network pixels that points [points, 3] project to, with small holes filled."""
     height, width = scene.rgb.shape[1:3]
     pixels_px, _ = project_world(points_world, scene.cameras.world_from_camera[frame], scene.cameras.intrinsics[frame])
     return covered_pixels(pixels_px, height, width, hole_px=_HOLE_PX)
 
 
 def _at_image_size(covered: np.ndarray, images: SceneImages) -> np.ndarray:
-    """Nearest pixels; what the network did not see is not masked."""
+    """Resize a mask to image size (nearest neighbour); pixels outside the network's crop are not masked."""
     u, v = np.meshgrid(np.arange(images.width) + 0.5, np.arange(images.height) + 0.5)
     network_px = images.image_map.network_from_source(np.stack([u, v], axis=-1))
     height, width = covered.shape

@@ -1,4 +1,7 @@
-"""The cameras as a TUM trajectory: `timestamp tx ty tz qx qy qz qw`, world from camera, OpenCV axes, seconds of the source."""
+"""TUM export: the camera trajectory as `timestamp tx ty tz qx qy qz qw`.
+
+Poses are world from camera with OpenCV axes; timestamps are seconds of the source.
+"""
 
 from pathlib import Path
 
@@ -11,11 +14,11 @@ from st4rtrack.types import Scene
 
 
 def write_tum(scene: Scene, path: str | Path) -> None:
-    """Writes a line for each frame that has a camera.
+    """Write one line per solved frame.
 
     Args:
         scene: in memory or on disk.
-        path: of the text file; replaced when it exists.
+        path: path of the text file; replaced if it exists.
     Raises:
         UserError: the scene has no cameras.
     """

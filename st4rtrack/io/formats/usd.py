@@ -1,8 +1,8 @@
-"""USD: points that move, the ways they go, what lies around, and a moving camera; written by usd-core, for Blender and Houdini.
+"""USD export: animated points, tracks, reconstruction and camera, for Blender and Houdini; uses usd-core.
 
-Y is up and cameras look along -z, as USD has it. A time code is a frame at a constant frame rate; at a variable one the codes are the true
-times in units of the mean distance of frames (`time_codes`). The stage says how many go into a second. One unit is a world
-unit of the scene, and `metersPerUnit` is 1: the scene's own scale, which is metric only if the scene is.
+Y is up and cameras look along -z, the USD convention. At a constant frame rate time codes are frame numbers; at a variable one
+they are timestamps in units of the mean frame interval (`time_codes`). The stage defines the time codes per second. One USD unit
+is one world unit of the scene with `metersPerUnit` 1; it is metric only if the scene is.
 """
 
 from pathlib import Path
@@ -24,21 +24,21 @@ from st4rtrack.io.formats.units import lengths
 from st4rtrack.types import Scene
 
 _MAX_POSITIONS = 6_000_000
-"""Of moving points, over all frames: usd-core holds a file in memory while it is written."""
+"""Maximum number of animated positions over all frames: usd-core holds a file in memory while it is written."""
 _MAX_TRACK_VERTICES = 64
 _APERTURE_MM = 36.0
 _ROUNDED_CODES, _ROUNDED_S = 1e-3, 1.5e-3
-"""How far times of a constant frame rate may lie from even ones, in time codes and in seconds."""
+"""Maximum deviation from evenly spaced timestamps at a constant frame rate, in time codes and in seconds."""
 
 
 def write_usd(
     scene: Scene, path: str | Path, *, max_points: int | None = None, max_tracks: int = 400, max_still_points: int = 200_000
 ) -> None:
-    """Writes `/World` with `tracking` (Points), `tracks` (BasisCurves), `reconstruction` (Points) and `camera`.
+    """Write `/World` with `tracking` (Points), `tracks` (BasisCurves), `reconstruction` (Points) and `camera`.
 
     Args:
         scene: in memory or on disk.
-        path: ends in `.usdc` (binary) or `.usda` (text); new.
+        path: path of a new `.usdc` (binary) or `.usda` (text) file.
         max_points: Maximum number of the anchor's dynamic points. Default: 50,000, fewer in long videos.
         max_tracks: Maximum number of tracks over the whole video, as curves of up to 64 corners; 0: none.
         max_still_points: Maximum number of points of the reconstruction of all frames; 0: none.
@@ -74,10 +74,10 @@ def _write(stage: Any, scene: Scene, poses: np.ndarray, max_points: int, max_tra
 
 
 def time_codes(scene: Scene) -> tuple[list[float], float]:
-    """Time code of each frame, 0 for the first, and time codes per second: the mean frame rate.
+    """Time code of each frame, starting at 0, and time codes per second (the mean frame rate).
 
-    At a constant rate the codes are the frame numbers, although containers round times (to milliseconds, for one); at a variable rate they
-    lie between whole numbers, where the frames truly are.
+    At a constant frame rate the codes are the frame numbers, even if the container rounds timestamps (for example to
+    milliseconds); at a variable frame rate they are fractional.
     """
     rate = frames_per_second(scene)
     time_s = np.asarray(scene.time_s, np.float64)
@@ -91,7 +91,7 @@ def _pxr(module: str) -> ModuleType:
 
 
 def _camera(stage: Any, scene: Scene, poses: np.ndarray, codes: list[float]) -> None:
-    """The pinhole as a film back 36 mm wide: its offsets are the principal point."""
+    """Define the pinhole camera with a 36 mm wide film back; aperture offsets represent the principal point."""
     Gf, UsdGeom = _pxr("Gf"), _pxr("UsdGeom")
     camera = UsdGeom.Camera.Define(stage, "/World/camera")
     height, width = scene.source_size
@@ -157,13 +157,13 @@ def _curves(stage: Any, scene: Scene, pixels: AnchorPixels) -> None:
 
 
 def _width(scene: Scene, spacing_px: float) -> float:
-    """Diameter of points that just touch in the anchor, when they are `spacing_px` network pixels apart."""
+    """Diameter of points, in world units, so that points `spacing_px` network pixels apart just touch in the anchor."""
     depth = np.asarray(scene.tracking.points_world[scene.anchor_index], np.float32)[..., 2]
     focal = float(np.asarray(scene.cameras.intrinsics[scene.anchor_index])[0, 0])
     return spacing_px * float(np.median(depth[np.isfinite(depth)])) / focal
 
 
 def _linear(colours: np.ndarray) -> np.ndarray:
-    """[points, 3] float32: USD's colours are linear light, pictures are sRGB."""
+    """Convert sRGB colours [points, 3] uint8 to the linear colours of USD, float32."""
     value = colours.astype(np.float32) / 255
     return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4).astype(np.float32)

@@ -1,1 +1,1 @@
-"""What a user knows of a video, read from the files of other tools: intrinsics, cameras, depth, what is static, the scale."""
+"""Readers of known geometry of a video: intrinsics, camera poses, depth, static masks and scale."""

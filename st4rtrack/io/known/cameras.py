@@ -1,6 +1,6 @@
-"""Cameras from the files of other tools: COLMAP, TUM, nerfstudio, MegaSaM, ViPE, WorldTrack, or arrays under our own names.
+"""Readers of known cameras: COLMAP, TUM, nerfstudio, MegaSaM, ViPE, WorldTrack, or an `.npz` of arrays.
 
-Each reader brings its format to OpenCV axes and world-from-camera; what it says of frames is left to `io.known.frames`.
+Each reader converts its format to world-from-camera poses with OpenCV axes; `io.known.frames` assigns them to frames.
 """
 
 import logging
@@ -24,8 +24,8 @@ from st4rtrack.types import UserError, Video
 logger = logging.getLogger(__name__)
 
 KINDS = (
-    "a COLMAP model folder, a TUM trajectory (.txt), a nerfstudio transforms.json, or an .npz of MegaSaM, of ViPE, of WorldTrack, "
-    "or with world_from_camera [frames, 4, 4]"
+    "a COLMAP model folder, a TUM trajectory (.txt), a nerfstudio transforms.json, or an .npz of MegaSaM, of ViPE, "
+    "of WorldTrack, or with world_from_camera [frames, 4, 4]"
 )
 PINHOLES = ("SIMPLE_PINHOLE", "PINHOLE")
 _NUMBERS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "time")
@@ -34,15 +34,15 @@ _DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
 
 @dataclass(frozen=True)
 class CameraFile:
-    """Cameras as a file has them.
+    """Cameras in the world frame and frame order of a file.
 
     Attributes:
-        label: the file, for messages.
-        world_from_camera: [n, 4, 4] float64 in the file's own world and unit; NaN where it has none.
-        intrinsics: [n, 3, 3] or `None`; a principal point that is NaN is the middle of the image.
-        size: (height, width) of the image whose pixels those are; `None`: the source's.
-        field_x: [n] horizontal field of view in radians, where that is all the file says of its intrinsics.
-        numbers, time_s, names: [n] what says which frame a row is; at most one of them, without any it is the count.
+        label: name of the file, for messages.
+        world_from_camera: [n, 4, 4] float64 in the world frame and unit of the file; NaN for missing cameras.
+        intrinsics: [n, 3, 3] or `None`; a NaN principal point means the image centre.
+        size: (height, width) of the image that the intrinsics refer to; `None`: the source size.
+        field_x: [n] horizontal field of view in radians, if the file has no other intrinsics.
+        numbers, time_s, names: [n] frame number, timestamp or image name of each row; at most one of them, if none the row index.
     """
 
     label: str
@@ -55,7 +55,7 @@ class CameraFile:
     field_x: np.ndarray | None = None
 
     def intrinsics_of_image(self, height: int, width: int) -> tuple[np.ndarray, tuple[int, int]] | None:
-        """Intrinsics [n, 3, 3] and the size (height, width) of the image whose pixels those are; [height, width] is the source's."""
+        """Intrinsics [n, 3, 3] and the image size (height, width) that they refer to; the arguments are the source size."""
         if self.intrinsics is not None:
             size = self.size or (height, width)
             centred = np.array(self.intrinsics)
@@ -69,10 +69,10 @@ class CameraFile:
         return intrinsics, (height, width)
 
     def rows(self, video: Video) -> np.ndarray:
-        """[T] which row is the camera of each frame of a video; -1 where there is none.
+        """Row index [T] of the camera of each frame of a video; -1 for frames without a camera.
 
         Raises:
-            UserError: it is of another number of frames, or of none of these.
+            UserError: the number of rows does not match, or no frame has a camera.
         """
         if self.numbers is not None:
             rows = rows_by_number(self.numbers, video)
@@ -84,17 +84,17 @@ class CameraFile:
             return rows_by_count(len(self.world_from_camera), video, self.label)
         if (rows < 0).all():
             raise UserError(
-                f"{self.label} has a camera of none of the {len(video)} frames, {video.frame_index[0]} to {video.frame_index[-1]} "
-                f"({video.time_s[0]:.2f} to {video.time_s[-1]:.2f} s); is it of this video, and does it count its frames or seconds?"
+                f"{self.label} has cameras of none of the {len(video)} frames, {video.frame_index[0]} to {video.frame_index[-1]} "
+                f"({video.time_s[0]:.2f} to {video.time_s[-1]:.2f} s); check its frame numbers or times"
             )
         return rows
 
 
 def read_cameras(path: Path) -> CameraFile:
-    """Cameras of a file or folder; its kind is told by its ending.
+    """Read cameras from a file or folder; the suffix selects the format.
 
     Raises:
-        UserError: it is absent, of no known kind, or damaged.
+        UserError: the path does not exist, its format is not supported, or the file is damaged.
     """
     if not path.exists():
         raise UserError(f"there are no cameras at {path}; give {KINDS}")
@@ -102,15 +102,15 @@ def read_cameras(path: Path) -> CameraFile:
         return _colmap(path)
     readers = {".npz": _npz, ".json": _transforms, ".txt": _tum}
     if path.suffix.lower() not in readers:
-        raise UserError(f"{path} is not a file of cameras that is known; give {KINDS}")
+        raise UserError(f"{path} is not a file of cameras in a supported format; give {KINDS}")
     try:
         return readers[path.suffix.lower()](path)
-    except (ValueError, TypeError, LookupError, OverflowError) as error:  # a value of another kind or shape than its name says
+    except (ValueError, TypeError, LookupError, OverflowError) as error:  # a value of unexpected type or shape
         raise UserError(f"{path} is damaged, or no file of cameras ({error}); write it again") from error
 
 
 def _npz(path: Path) -> CameraFile:
-    """MegaSaM (cam_c2w, intrinsic), ViPE (data, inds), WorldTrack (extrinsics_w2c), ours (world_from_camera)."""
+    """Read MegaSaM (cam_c2w, intrinsic), ViPE (data, inds), WorldTrack (extrinsics_w2c) or `world_from_camera` arrays."""
     keys, label = npz_keys(path), str(path)
     if "cam_c2w" in keys:
         size = npz_shape(path, "images")[1:3] if "images" in keys else None
@@ -123,7 +123,7 @@ def _npz(path: Path) -> CameraFile:
         found = _counted(label, said["extrinsics_w2c"], said.get("fx_fy_cx_cy"), None)
         return CameraFile(label, invert_rigid(found.world_from_camera), found.intrinsics)
     if "world_from_camera" not in keys:
-        raise UserError(f"{path} has no cameras that are known; give {KINDS}")
+        raise UserError(f"{path} has no cameras in a supported format; give {KINDS}")
     small = ("world_from_camera", "intrinsics", "frame_index", "time_s", "width", "height")
     said = read_npz(path, *(key for key in small if key in keys))
     size = (int(said["height"]), int(said["width"])) if {"width", "height"} <= set(keys) else None
@@ -142,7 +142,7 @@ def _counted(label: str, cameras: np.ndarray, intrinsics: np.ndarray | None, siz
 
 
 def _for_each(intrinsics: np.ndarray | None, count: int, label: str) -> np.ndarray | None:
-    """[n, 3, 3], one for all repeated."""
+    """Intrinsics [n, 3, 3]; a single matrix is repeated for all cameras."""
     if intrinsics is None:
         return None
     found = require_intrinsics(intrinsics, label)
@@ -154,12 +154,12 @@ def _for_each(intrinsics: np.ndarray | None, count: int, label: str) -> np.ndarr
 def _require_each(numbers: np.ndarray | None, count: int, path: Path) -> None:
     if numbers is not None and (numbers.shape != (count,) or numbers.dtype.kind not in "iuf"):
         raise UserError(
-            f"{path} has {count} cameras, and {list(numbers.shape)} {numbers.dtype} as their numbers or times; one for each is expected"
+            f"{path} must have a frame number or time for each of its {count} cameras, got {list(numbers.shape)} {numbers.dtype}"
         )
 
 
 def _vipe(path: Path) -> CameraFile:
-    """`pose/NAME.npz`: `data` [n, 4, 4] world-from-camera of the frames `inds`; `intrinsics/NAME.npz` beside it has fx, fy, cx, cy."""
+    """Read ViPE: `pose/NAME.npz` (`data` [n, 4, 4] world-from-camera, frames `inds`), `intrinsics/NAME.npz` (fx, fy, cx, cy)."""
     said = read_npz(path, "data", "inds")
     cameras, numbers = require_cameras(said["data"], str(path)), said["inds"]
     _require_each(numbers, len(cameras), path)
@@ -175,7 +175,7 @@ def _vipe(path: Path) -> CameraFile:
 
 
 def _tum(path: Path) -> CameraFile:
-    """`timestamp tx ty tz qx qy qz qw`, world from camera."""
+    """Read a TUM trajectory: lines of `timestamp tx ty tz qx qy qz qw`, world from camera."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
         rows = [[float(word) for word in line.split()] for line in lines if line.strip() and not line.lstrip().startswith("#")]
@@ -189,9 +189,9 @@ def _tum(path: Path) -> CameraFile:
 
 
 def _transforms(path: Path) -> CameraFile:
-    """nerfstudio: world-from-camera with OpenGL axes; `time` of a frame where it is, else the name of its image.
+    """Read nerfstudio: world-from-camera with OpenGL axes; frames are matched by `time`, else by image name.
 
-    Sizes and intrinsics stand once for all frames or in each; frames of other sizes are brought to that of the first.
+    Image size and intrinsics are global or per frame; intrinsics of other sizes are scaled to the size of the first frame.
     """
     label = str(path)
     try:
@@ -252,7 +252,7 @@ def _require_finite(entries: Sequence[dict[str, Any]], label: str) -> None:
 
 
 def _pinhole(said: dict[str, Any]) -> list[float]:
-    """fx, fy, cx, cy; a principal point that is not there is the middle of the image, NaN where its size is not there either."""
+    """fx, fy, cx, cy of a frame; a missing principal point is the image centre, or NaN if the image size is missing too."""
     fx, fy = (said.get(key, said.get(other)) for key, other in (("fl_x", "fl_y"), ("fl_y", "fl_x")))
     centre = [said.get(key, float(said.get(side, np.nan)) / 2) for key, side in (("cx", "w"), ("cy", "h"))]
     return [float(value) for value in (fx, fy, *centre)]  # pyright: ignore[reportArgumentType]
@@ -270,7 +270,7 @@ def _warn_of_lens(label: str, entries: Sequence[dict[str, Any]]) -> None:
 
 
 def _colmap(folder: Path) -> CameraFile:
-    """A model as text or binary, in the folder itself or in `sparse/0` or `sparse` of it; read by pycolmap. Lens distortion is left out."""
+    """Read a text or binary COLMAP model in the folder, `sparse/0` or `sparse`, by pycolmap; ignores lens distortion."""
     places = [folder, folder / "sparse" / "0", folder / "sparse"]
     model = next((each for each in places if any((each / f"images.{ending}").is_file() for ending in ("bin", "txt"))), None)
     if model is None:
@@ -279,7 +279,7 @@ def _colmap(folder: Path) -> CameraFile:
     try:
         images = sorted(pycolmap.Reconstruction(str(model)).images.values(), key=lambda image: image.name)
         images = [image for image in images if image.has_pose]
-    except Exception as error:  # pycolmap raises whatever its C++ throws
+    except Exception as error:  # pycolmap documents no exception types
         raise UserError(f"the COLMAP model in {model} cannot be read ({str(error).splitlines()[0]}); write it again") from None
     if not images:
         raise UserError(f"the COLMAP model in {model} has no image with a camera")

@@ -1,4 +1,4 @@
-"""Which row of a file belongs to which frame of a video: by frame number, time or name of the image, or by count."""
+"""Assignment of the rows of a file to the frames of a video: by frame number, timestamp, image name or count."""
 
 import hashlib
 import logging
@@ -15,15 +15,15 @@ from st4rtrack.types import UserError, Video
 logger = logging.getLogger(__name__)
 
 LARGEST_GAP_S = 0.02
-"""Between a frame and the row that is taken for it; less where frames are closer than twice that."""
+"""Maximum time difference between a frame and its row; half the frame interval if that is smaller."""
 HEAD_BYTES = 1 << 16
 
 
 def rows_by_count(count: int, video: Video, label: str) -> np.ndarray:
-    """[T] rows of a file that has one per frame of the source, or one per frame that is processed.
+    """Row index [T] for a file with one row per source frame or one row per processed frame.
 
     Raises:
-        UserError: it has another number of rows; `label` names it.
+        UserError: the file (`label`) has another number of rows.
     """
     last = int(video.frame_index[-1])
     if count > last:
@@ -32,18 +32,18 @@ def rows_by_count(count: int, video: Video, label: str) -> np.ndarray:
         return np.arange(count)
     raise UserError(
         f"{label} is of {count} frames, but the video goes to frame {last} and {len(video)} of its frames are processed; "
-        "give it for every frame of the source, or for those that --start, --stop, --stride and --fps leave"
+        "give one entry per source frame, or one per processed frame (after --start, --stop, --stride and --fps)"
     )
 
 
 def rows_by_number(numbers: np.ndarray, video: Video) -> np.ndarray:
-    """[T] row whose number is that of the source's frame; -1 where there is none."""
+    """Row index [T] by source frame number; -1 where there is none."""
     row_of = {int(number): row for row, number in enumerate(numbers)}
     return np.array([row_of.get(int(frame), -1) for frame in video.frame_index])
 
 
 def rows_by_time(time_s: np.ndarray, video: Video) -> np.ndarray:
-    """[T] row nearest in time, -1 where none is near. Whole numbers throughout are taken for frame numbers of the source."""
+    """Row index [T] by nearest timestamp, -1 if none is near; integers beyond the video's end are source frame numbers."""
     if len(time_s) > 1 and (time_s == np.floor(time_s)).all() and time_s.max() > video.time_s[-1]:
         return rows_by_number(time_s, video)
     interval = float(np.median(np.diff(video.time_s))) if len(video) > 1 else np.inf
@@ -52,9 +52,9 @@ def rows_by_time(time_s: np.ndarray, video: Video) -> np.ndarray:
 
 
 def rows_by_name(names: Sequence[str], video: Video, label: str) -> np.ndarray:
-    """[T] row of the image that a frame is: by its name where the video is a folder of images, else by the last number in the name.
+    """Row index [T] by image name if the video is a folder of images, else by the last number in the name.
 
-    Such numbers count from the first frame of the source; where the smallest is 1, as many tools begin, from 1.
+    These numbers are source frame numbers that start at 0, or at 1 if the smallest is 1 (as written by many tools).
 
     Raises:
         UserError: a name has no number.
@@ -68,7 +68,7 @@ def rows_by_name(names: Sequence[str], video: Video, label: str) -> np.ndarray:
     found = [re.findall(r"\d+", Path(name).stem) for name in names]
     for name, digits in zip(names, found, strict=True):
         if not digits:
-            raise UserError(f"image {name!r} of {label} has no number that says which frame it is; name it like frame_000012.png")
+            raise UserError(f"image {name!r} of {label} has no frame number in its name; name it like frame_000012.png")
     numbers = np.array([int(digits[-1]) for digits in found])
     if numbers.min() == 1:
         logger.info("the images of %s count from 1: %s is the first frame of the video", label, names[int(numbers.argmin())])
@@ -77,7 +77,7 @@ def rows_by_name(names: Sequence[str], video: Video, label: str) -> np.ndarray:
 
 
 def described(path: Path) -> str:
-    """A file or folder by its name and a digest of what is in it: sizes, and the heads of large files."""
+    """Name of a file or folder with a digest of its content: names, sizes and the first 64 KiB of each file."""
     digest = hashlib.sha256()
     for part in sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]:
         digest.update(f"{part.relative_to(path)} {part.stat().st_size}".encode())

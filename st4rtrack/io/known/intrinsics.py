@@ -1,4 +1,4 @@
-"""Intrinsics in the words of the command line, or from a file."""
+"""Reader of known intrinsics: numbers on the command line, an array, or a file."""
 
 from pathlib import Path
 
@@ -14,21 +14,21 @@ from st4rtrack.types import UserError, Video
 
 KINDS = (
     "fx or fx,fy or fx,fy,cx,cy in pixels of the source video, a text file with those or with a 3 x 3 matrix, an .npz, "
-    "or what --cameras takes"
+    "or a file for --cameras"
 )
 ARRAYS = ("intrinsics", "fx_fy_cx_cy", "intrinsic", "K")
 
 
 def read_intrinsics(word: str | Path | np.ndarray, video: Video, source: SourceSize, network: tuple[int, int]) -> np.ndarray:
-    """Intrinsics [T, 3, 3] in network pixels of the frames of a video.
+    """Read the intrinsics [T, 3, 3] of the frames of a video, in network pixels.
 
     Args:
-        word: numbers with commas, the path of a file, or an array [3, 3], [T, 3, 3] or fx, fy, cx, cy.
-        video: the frames that are processed.
-        source: the source's size and the way to network pixels.
-        network: (height, width).
+        word: comma-separated numbers, the path of a file, or an array [3, 3], [T, 3, 3] or fx, fy, cx, cy.
+        video: the processed frames.
+        source: source size and map to network pixels.
+        network: (height, width) of the network image.
     Raises:
-        UserError: it is none of these, or of another image or number of frames.
+        UserError: the value is not supported, or its image size or number of frames does not match the video.
     """
     if isinstance(word, np.ndarray):
         return _of_frames(require_intrinsics(word, "the array"), video, source, "the array of intrinsics")
@@ -46,10 +46,10 @@ def read_intrinsics(word: str | Path | np.ndarray, video: Video, source: SourceS
 
 
 def intrinsics_of_cameras(cameras: CameraFile, video: Video, source: SourceSize, network: tuple[int, int]) -> np.ndarray:
-    """Intrinsics [T, 3, 3] in network pixels from a file of cameras; a frame that it lacks has those of the nearest frame it has.
+    """Intrinsics [T, 3, 3] in network pixels from a camera file; missing frames use those of the nearest frame.
 
     Raises:
-        UserError: the file has none, or is of another image or video.
+        UserError: the file has no intrinsics, or its image size or frames do not match the video.
     """
     found = cameras.intrinsics_of_image(source.height, source.width)
     if found is None:
@@ -66,7 +66,7 @@ def intrinsics_of_cameras(cameras: CameraFile, video: Video, source: SourceSize,
 
 def _of_npz(path: Path, video: Video, source: SourceSize, network: tuple[int, int]) -> np.ndarray:
     keys = npz_keys(path)
-    if {"data", "inds"} <= set(keys) and len(read_npz(path, "data")["data"].shape) == 2:  # of ViPE
+    if {"data", "inds"} <= set(keys) and len(read_npz(path, "data")["data"].shape) == 2:  # ViPE
         said = read_npz(path, "data", "inds")
         found, rows = require_intrinsics(said["data"], str(path)), rows_by_number(said["inds"], video)
         if (rows < 0).any():
@@ -81,13 +81,13 @@ def _of_npz(path: Path, video: Video, source: SourceSize, network: tuple[int, in
 
 
 def _of_frames(intrinsics: np.ndarray, video: Video, source: SourceSize, label: str) -> np.ndarray:
-    """[T, 3, 3] in network pixels, from one [1, 3, 3] for all or one for each, in source pixels."""
+    """Intrinsics [T, 3, 3] in network pixels from one matrix [1, 3, 3] or one per frame, in source pixels."""
     rows = np.zeros(len(video), int) if len(intrinsics) == 1 else rows_by_count(len(intrinsics), video, label)
     return scale_intrinsics(intrinsics[rows], source.pixel_map.scale, source.pixel_map.offset_px)
 
 
 def _matrix(numbers: list[float], source: SourceSize, label: str) -> np.ndarray:
-    """[1, 3, 3] from f; fx, fy; fx, fy, cx, cy; or the nine of a matrix. Without a principal point it is the image's middle."""
+    """Intrinsics [1, 3, 3] from f; fx, fy; fx, fy, cx, cy; or nine matrix elements; default principal point: image centre."""
     if len(numbers) == 9:
         return require_intrinsics(np.array(numbers).reshape(3, 3), label)
     if len(numbers) not in (1, 2, 4):
@@ -97,7 +97,7 @@ def _matrix(numbers: list[float], source: SourceSize, label: str) -> np.ndarray:
 
 
 def _numbers(text: str) -> list[float] | None:
-    """The numbers of a text that is nothing but numbers."""
+    """Parse a text of numbers separated by commas or spaces; `None` if it contains anything else."""
     try:
         return [float(word) for word in text.replace(",", " ").split()] or None
     except ValueError:

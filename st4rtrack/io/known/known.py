@@ -1,4 +1,4 @@
-"""What a user knows of a video beforehand, and the same for the frames that are processed, at network size."""
+"""Reads the known geometry of a video for the processed frames, at network size."""
 
 import hashlib
 import logging
@@ -20,7 +20,7 @@ from st4rtrack.types import KnownVideo, PixelMap, UserError, Video
 logger = logging.getLogger(__name__)
 
 LARGEST_OFFSET = 0.02
-"""Of the principal point from the image centre, as a share of the long side, without a warning."""
+"""Maximum offset of the principal point from the image centre without a warning, as a share of the long side."""
 
 KnownValue = str | Path | np.ndarray
 
@@ -28,21 +28,22 @@ KnownValue = str | Path | np.ndarray
 def known_of_video(
     known: KnownGeometry, video: Video, pixel_map: PixelMap, network: tuple[int, int], anchor_index: int
 ) -> KnownVideo:
-    """Reads what is known of the frames of a video.
+    """Read the known geometry of the frames of a video.
 
     Args:
-        video: the frames that are processed, at source size.
-        pixel_map: to the network's pixels.
-        network: (height, width) there.
-        anchor_index: which of the frames is the world.
+        known: the user's options.
+        video: the processed frames, at source size.
+        pixel_map: map from source pixels to network pixels.
+        network: (height, width) of the network image.
+        anchor_index: index of the anchor frame, whose camera frame is the world frame.
     Raises:
-        UserError: a file cannot be read or is of another video, the anchor has no camera, or a number makes no sense.
+        UserError: a file cannot be read or does not match the video, the anchor has no camera, or a number is out of range.
     """
     source = SourceSize(video.height, video.width, pixel_map)
     if known.metres_per_unit is not None and known.known_distance is not None:
-        raise UserError("give the scale once: metres per unit, or a known distance")
+        raise UserError("the scale has two values: give --metres-per-unit or --known-distance, not both")
     if known.depth_per_unit is not None and known.depth is None:
-        raise UserError("the numbers of depth per metre need depth images to be of (--depth)")
+        raise UserError("--depth-per-unit needs depth images (--depth)")
     cameras = None if known.cameras is None else _cameras(known.cameras)
     intrinsics = None
     if known.intrinsics is not None:
@@ -54,7 +55,7 @@ def known_of_video(
     depth = None if known.depth is None else open_depth(known.depth, per_unit=known.depth_per_unit)
     mask = None if known.static_mask is None else open_mask(known.static_mask)
     return KnownVideo(
-        # one focal length for methods that know no other: of square pixels, of the first frame
+        # For methods that support a single focal length only: square pixels, first frame.
         focal_px=None if intrinsics is None else float(np.sqrt(intrinsics[0, 0, 0] * intrinsics[0, 1, 1])),
         intrinsics=intrinsics,
         world_from_camera=None if cameras is None else _of_anchor(cameras, video, anchor_index),
@@ -67,12 +68,12 @@ def known_of_video(
 
 
 def _warn_if_off_centre(intrinsics: np.ndarray, pixel_map: PixelMap, network: tuple[int, int]) -> None:
-    """Optical flow and depth are turned into geometry with a camera whose principal point is the image centre."""
+    """Warn if the principal point is off-centre: geometry from optical flow and depth assumes the image centre."""
     offset_px = intrinsics[:2, 2] - (network[1] / 2, network[0] / 2)
     if np.linalg.norm(offset_px) > LARGEST_OFFSET * max(network):
         logger.warning(
-            "the known principal point is %.0f source pixels from the centre of the image, which is where the estimated geometry assumes "
-            "it: depth and scale are less accurate; crop the video so that the principal point is in the middle",
+            "the known principal point is %.0f source pixels from the centre of the image, but the geometry estimation assumes "
+            "the centre: depth and scale are less accurate; crop the video so that the principal point is in the centre",
             np.linalg.norm(offset_px / pixel_map.scale),
         )
 
@@ -84,13 +85,13 @@ def _cameras(given: KnownValue) -> CameraFile:
 
 
 def _of_anchor(cameras: CameraFile, video: Video, anchor_index: int) -> np.ndarray:
-    """[T, 4, 4] in the camera frame of the anchor, which is exactly the identity."""
+    """World-from-camera poses [T, 4, 4] relative to the anchor camera, whose pose is exactly the identity."""
     rows = cameras.rows(video)
     found = np.where((rows >= 0)[:, None, None], cameras.world_from_camera[rows], np.nan)
     if not np.isfinite(found[anchor_index]).all():
         raise UserError(
             f"{cameras.label} has no camera of frame {video.frame_index[anchor_index]}, the anchor; "
-            "choose an anchor that has one (--anchor)"
+            "choose an anchor frame with a camera (--anchor)"
         )
     found = invert_rigid(found[anchor_index]) @ found
     found[anchor_index] = np.eye(4)
@@ -104,7 +105,7 @@ def _positive(metres_per_unit: float | None) -> float | None:
 
 
 def _distance(text: str, source: SourceSize, network: tuple[int, int]) -> tuple[np.ndarray, float]:
-    """Two network pixels [2, 2] and metres, from "u1,v1,u2,v2=metres" in source pixels."""
+    """Parse "u1,v1,u2,v2=metres" in source pixels to two network pixels [2, 2] and metres."""
     places, _, metres_said = text.partition("=")
     try:
         source_px, metres = np.array([float(word) for word in places.split(",")]), float(metres_said)
@@ -115,15 +116,15 @@ def _distance(text: str, source: SourceSize, network: tuple[int, int]) -> tuple[
     network_px = source.pixel_map.network_from_source(source_px.reshape(2, 2))
     if not ((network_px >= 0) & (network_px <= (network[1], network[0]))).all():
         raise UserError(
-            f"a pixel of the known distance {text!r} lies outside the part of the image that the network sees; choose another"
+            f"a pixel of the known distance {text!r} lies outside the crop that the network processes; choose another"
         )
     if (network_px[0] == network_px[1]).all():
-        raise UserError(f"the two pixels of the known distance {text!r} are the same")
+        raise UserError(f"the two pixels of the known distance {text!r} are the same; give two different pixels")
     return network_px, metres
 
 
 def _said(known: KnownGeometry, digests: dict[str, str | None]) -> dict[str, Any]:
-    """Plain values that tell what was given, and change when its content does."""
+    """Plain values that describe the known geometry, with content digests, so that changed files are detected."""
     said = {name: value for name, value in vars(known).items() if value is not None and name != "depth_per_unit"}
     return {name: digests.get(name) or _plain(value) for name, value in said.items()}
 

@@ -1,4 +1,4 @@
-"""Depth and masks of a video, one frame at a time: an array, an `.npz`, or a folder with a file per frame."""
+"""Readers of known depth and static masks, frame by frame: an array, an `.npz`, or a folder with a file per frame."""
 
 import importlib
 import logging
@@ -23,9 +23,9 @@ logger = logging.getLogger(__name__)
 DEPTH_ARRAYS = ("depth", "depth_map", "depths")
 MASK_ARRAYS = ("static", "static_mask", "mask")
 PNG_PER_UNIT = 1000.0
-"""Of 16-bit depth where the user says nothing: millimetres, as most RGB-D cameras write."""
+"""Default values per unit of integer depth: millimetres, as written by most RGB-D cameras."""
 UNKNOWN_DEPTH = 65535
-"""In 16-bit images, beside 0: many cameras and tools store unknown depth as the largest value."""
+"""Value for unknown depth in 16-bit images, besides 0: many cameras and tools store the largest value."""
 ROWS_AT_ONCE = 32
 DEPTH_KINDS = "an .npz with depth [frames, height, width], or a folder with a 16-bit .png, .tif, .npy, .npz or .exr per frame"
 MASK_KINDS = "an image, a folder of an image per frame, or an .npz with static [frames, height, width]"
@@ -34,12 +34,13 @@ DEPTH_SUFFIXES = frozenset({".npy", ".npz", ".png", ".tif", ".tiff", ".exr"})
 
 @dataclass(frozen=True)
 class FrameMaps:
-    """Maps of the frames of a video, read when they are asked for.
+    """Maps of the frames of a video, read on demand.
 
     Attributes:
-        count: of the maps.
-        read: the map [h, w] of a row.
-        label: the file, for messages; `digest` also tells its content.
+        count: number of maps.
+        read: reads the map [h, w] of a row.
+        label: name of the file, for messages.
+        digest: name and digest of the content.
     """
 
     count: int
@@ -48,10 +49,10 @@ class FrameMaps:
     digest: str
 
     def of_video(self, video: Video, source: SourceSize, network: tuple[int, int]) -> Callable[[int], np.ndarray]:
-        """The map of a frame of a video at network size (height, width), read at the nearest pixels; 0 where the file shows nothing.
+        """Function that reads the map of a frame at network size (height, width); nearest pixels, 0 outside the map.
 
         Raises:
-            UserError: now, if the number of maps is not the video's; when asked, if a file is damaged or of another image.
+            UserError: the number of maps does not match the video; on reading: a file is damaged or has another aspect ratio.
         """
         one = self.count == 1 and len(video) > 1  # one map for all frames
         rows = np.zeros(len(video), int) if one else rows_by_count(self.count, video, self.label)
@@ -61,22 +62,22 @@ class FrameMaps:
 def open_depth(
     word: str | Path | np.ndarray, *, per_unit: float | None = None, arrays: tuple[str, ...] = DEPTH_ARRAYS
 ) -> FrameMaps:
-    """z-depth, 0 where it is unknown, in the file's unit.
+    """Open known z-depth, 0 where unknown, in the unit of the file.
 
     Args:
         word: path, or an array [frames, h, w].
-        per_unit: numbers in a file of integers per unit, for instance 5000 per metre; default 1000.
-        arrays: names that the array of an `.npz` may have.
+        per_unit: integer values per unit, for example 5000 per metre; default 1000.
+        arrays: accepted names of the array in an `.npz`.
     Raises:
-        UserError: it is nothing of the kind; a frame that is not depth is an error when it is read.
+        UserError: the path is missing or not supported; invalid frames raise on reading.
     """
     if per_unit is not None and not (np.isfinite(per_unit) and per_unit > 0):
-        raise UserError(f"the numbers of depth per metre must be positive, got {per_unit}")
+        raise UserError(f"the integer values of depth per unit must be positive (--depth-per-unit), got {per_unit}")
     found = _open(word, arrays, "depth", DEPTH_KINDS, DEPTH_SUFFIXES)
     scale = 1 / (per_unit or PNG_PER_UNIT)
     digest = found.digest if per_unit is None else f"{found.digest}, {per_unit:g} per unit"
 
-    warned: list[int] = []  # once for all frames
+    warned: list[int] = []  # warn once, not per frame
 
     def read(row: int) -> np.ndarray:
         depth = found.read(row)
@@ -90,7 +91,7 @@ def open_depth(
             if not warned:
                 warned.append(row)
                 logger.warning(
-                    "%s has pixels of depth %d, the largest 16-bit value: they are taken as unknown", found.label, UNKNOWN_DEPTH
+                    "%s has pixels of depth %d, the largest 16-bit value: they are treated as unknown", found.label, UNKNOWN_DEPTH
                 )
         depth = depth.astype(np.float32) * np.float32(scale if depth.dtype.kind in "iu" or per_unit is not None else 1.0)
         return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
@@ -99,12 +100,12 @@ def open_depth(
 
 
 def open_mask(word: str | Path | np.ndarray) -> FrameMaps:
-    """What is static (white, or not 0) in each frame, or in all of them.
+    """Open masks of the static scene (white, or not 0), one per frame or one for all frames.
 
     Args:
         word: path, or an array [h, w] or [frames, h, w].
     Raises:
-        UserError: it is nothing of the kind.
+        UserError: the path is missing or not supported; invalid frames raise on reading.
     """
     found = _open(word, MASK_ARRAYS, "a static mask", MASK_KINDS, IMAGE_SUFFIXES | {".npy", ".npz"})
 
@@ -121,15 +122,15 @@ def open_mask(word: str | Path | np.ndarray) -> FrameMaps:
 
 
 def frame_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
-    """Files of a folder with one of these endings, in the order of their names; hidden ones are left out."""
+    """Files of a folder with one of the suffixes, sorted by name, without hidden files."""
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes and not path.name.startswith("."))
 
 
 def read_map(path: Path, arrays: tuple[str, ...], what: str) -> np.ndarray:
-    """The map in a file: an `.npy`, the named array of an `.npz`, or an image as it is stored.
+    """Read a map: an `.npy`, an `.npz` (first of `arrays` in it), an OpenEXR depth channel, or an image as stored.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the file cannot be read.
     """
     if path.suffix.lower() == ".npz":
         return read_npz(path, key := _array_among(path, arrays))[key]
@@ -155,7 +156,7 @@ def _open(word: str | Path | np.ndarray, arrays: tuple[str, ...], what: str, kin
             raise UserError(f"{path} holds no file of {what}; give {kinds}")
         return FrameMaps(len(files), lambda row: read_map(files[row], arrays, what), str(path), described(path))
     if path.suffix.lower() not in suffixes:
-        raise UserError(f"{path} is not a file of {what} that is known; give {kinds}")
+        raise UserError(f"{path} is not a file of {what} in a supported format; give {kinds}")
     if path.suffix.lower() != ".npz":
         maps = read_map(path, arrays, what)
         maps = maps if path.suffix.lower() == ".npy" and maps.ndim == 3 else maps[None]
@@ -167,7 +168,7 @@ def _open(word: str | Path | np.ndarray, arrays: tuple[str, ...], what: str, kin
     if len(shape) == 2:
         return FrameMaps(1, lambda row: read_npz(path, key)[key], str(path), described(path))
 
-    @lru_cache(maxsize=2)  # an archive is passed over from its start to reach a row
+    @lru_cache(maxsize=2)  # reading a row decompresses the archive from its start
     def block(start: int) -> np.ndarray:
         return read_npz_rows(path, key, start, min(start + ROWS_AT_ONCE, shape[0]))
 
@@ -189,10 +190,10 @@ _CHANNELS = ("Z", "Depth", "depth", "Y", "R", "V")
 
 
 def read_exr_depth(path: Path) -> np.ndarray:
-    """[height, width] float32 of the channel that is called as depth is, or of the only one.
+    """Read the depth channel (or the only channel) of an OpenEXR image, [height, width] float32.
 
     Raises:
-        UserError: the package is missing, or the file is damaged or has no such channel.
+        UserError: the package is missing, or the file is damaged or has no depth channel.
     """
     try:
         openexr: Any = importlib.import_module("OpenEXR")
@@ -201,7 +202,7 @@ def read_exr_depth(path: Path) -> np.ndarray:
         raise UserError(f"{path} is an OpenEXR image, which needs the package OpenEXR; {fix}") from None
     try:
         channels = openexr.File(str(path), separate_channels=True).channels()
-    except Exception as error:  # whatever its C++ throws
+    except Exception as error:  # OpenEXR documents no exception types
         raise UserError(f"{path} cannot be read as an OpenEXR image; write it again") from error
     by_name = {name.rsplit(".", 1)[-1]: channel for name, channel in channels.items()}
     name = next((name for name in _CHANNELS if name in by_name), None)

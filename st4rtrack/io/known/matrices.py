@@ -1,4 +1,4 @@
-"""Numbers in files of other tools, checked: rotations, rigid transforms, intrinsics, times."""
+"""Validation of rotations, rigid transforms, intrinsics and timestamps from files of other tools."""
 
 import numpy as np
 
@@ -6,14 +6,14 @@ from st4rtrack.geometry.transforms import rotation_from_quaternion
 from st4rtrack.types import UserError
 
 FEW_DIGITS = 1e-2
-"""How far from orthonormal a rotation in a file may be; files keep few digits, and a scale or a mirror is worse."""
+"""Maximum deviation of a rotation from orthonormality: allows few digits in a file, but no scale or mirroring."""
 
 
 def rotation_from_file(quaternion_wxyz: np.ndarray, label: str) -> np.ndarray:
-    """Rotations [..., 3, 3] of quaternions [..., 4] (w, x, y, z) that are units but for the digits that a file keeps.
+    """Convert quaternions [..., 4] (w, x, y, z), unit up to rounding in a file, to rotations [..., 3, 3].
 
     Raises:
-        UserError: one is none; `label` names where it is from.
+        UserError: a quaternion is not a rotation; `label` is the file name in the message.
     """
     length = np.linalg.norm(quaternion_wxyz, axis=-1)
     if not (np.isfinite(length) & (length > 0.5)).all():
@@ -22,10 +22,10 @@ def rotation_from_file(quaternion_wxyz: np.ndarray, label: str) -> np.ndarray:
 
 
 def require_cameras(matrices: np.ndarray, label: str) -> np.ndarray:
-    """[n, 4, 4] float64 of rigid transforms [n, 3 or 4, 4], their rotations made orthonormal; a camera that is not finite is NaN.
+    """Validate rigid transforms [n, 3 or 4, 4]: [n, 4, 4] float64 with orthonormal rotations; NaN if not finite.
 
     Raises:
-        UserError: they have another shape, or one is no rotation and translation; `label` names where they are from.
+        UserError: the shape is wrong, or a matrix is not a rotation and translation; `label` is the file name in the message.
     """
     given = np.asarray(matrices)
     if given.ndim != 3 or given.shape[1:] not in ((3, 4), (4, 4)) or given.dtype.kind not in "fiu" or not len(given):
@@ -45,10 +45,10 @@ def require_cameras(matrices: np.ndarray, label: str) -> np.ndarray:
 
 
 def require_intrinsics(intrinsics: np.ndarray, label: str) -> np.ndarray:
-    """[n, 3, 3] float64 from matrices [n, 3, 3] or [3, 3], or from rows fx, fy, cx, cy [n, 4] or [4].
+    """Validate intrinsics [n, 3, 3], [3, 3], or fx, fy, cx, cy as [n, 4] or [4]; returns [n, 3, 3] float64.
 
     Raises:
-        UserError: the shape is another, there is skew, or a focal length is not positive; `label` names where they are from.
+        UserError: the shape is wrong, there is skew, or a focal length is not positive; `label` is the file name in the message.
     """
     given = np.asarray(intrinsics)
     given = given if given.dtype.kind in "fiu" else np.empty(0)
@@ -67,11 +67,13 @@ def require_intrinsics(intrinsics: np.ndarray, label: str) -> np.ndarray:
 
 
 def nearest_time(wanted_s: np.ndarray, times_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each wanted time the index of the nearest of the others, and how far it is away in seconds.
+    """Find the nearest of `times_s` for each time in `wanted_s`.
 
     Args:
         wanted_s: [count] seconds.
         times_s: [others] seconds, at least one, in any order.
+    Returns:
+        Index [count] into `times_s`, and time difference [count] in seconds.
     """
     order = np.argsort(times_s, kind="stable")
     after = np.searchsorted(times_s[order], wanted_s).clip(0, len(order) - 1)

@@ -1,4 +1,4 @@
-"""From the pixels of a file's image to those of the network: the file shows the source video, perhaps at another size."""
+"""Pixel maps from files to the network image; the files show the source video, possibly at another resolution."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +14,11 @@ ASPECT_TOLERANCE = 0.02
 
 @dataclass(frozen=True)
 class SourceSize:
-    """The source video, for files in its pixels.
+    """Size of the source video and its map to network pixels.
 
     Attributes:
-        height, width: pixels.
-        pixel_map: to the network's pixels.
+        height, width: source size in pixels.
+        pixel_map: map from source pixels to network pixels.
     """
 
     height: int
@@ -27,21 +27,21 @@ class SourceSize:
 
 
 def network_from_file(file: tuple[int, int], network: tuple[int, int], source: SourceSize | None, path: Path | str) -> PixelMap:
-    """From pixels of a file's image to those of the network: a scale, and a shift where the network sees a part of the source.
+    """Map from pixels of a file's image to network pixels: a scale, and an offset if the network uses a crop.
 
     Args:
         file, network: (height, width).
-        source: which the file's image shows; without, the network sees all of it.
-        path: of the file, for the message.
+        source: the source that the file's image shows; if `None`, the network uses the whole image.
+        path: path of the file, for the message.
     Raises:
-        UserError: the file's image has another shape than the source.
+        UserError: the aspect ratio of the file's image differs from that of the source.
     """
     of = (source.height, source.width) if source is not None else network
     if file == network:
         return PixelMap()
     if abs(np.log((file[1] / file[0]) / (of[1] / of[0]))) > ASPECT_TOLERANCE:
         raise UserError(
-            f"{path} is of an image of {file[1]}x{file[0]} pixels, which is no resized {of[1]}x{of[0]}; it must show the same as the video"
+            f"{path} is for {file[1]}x{file[0]} pixels, which is no resized {of[1]}x{of[0]}; it must show the whole video frame"
         )
     scale = (of[1] / file[1], of[0] / file[0])
     if source is None:
@@ -51,9 +51,9 @@ def network_from_file(file: tuple[int, int], network: tuple[int, int], source: S
 
 
 def at_network_size(maps: np.ndarray, network: tuple[int, int], source: SourceSize | None, path: Path | str) -> np.ndarray:
-    """Maps [..., h, w] read at the nearest pixels of the network's image (height, width): between near and far there is nothing.
+    """Resample maps [..., h, w] to network size (height, width) by nearest neighbour; 0 outside the maps' image.
 
-    Outside the maps' image they are 0. Errors as of `network_from_file`.
+    Interpolation would create depths between foreground and background. Raises as `network_from_file`.
     """
     file = (maps.shape[-2], maps.shape[-1])
     if file == network:

@@ -1,8 +1,8 @@
-"""Scene <-> folder.
+"""Reading and writing of scene folders.
 
-`table` says which arrays there are, `header` what is known before the first frame, `description` is scene.json, `arrays` scene.zarr,
-`journal` which frames are done, `folder` whether a folder may be written to. `sink` takes frames one at a time, to memory or (`writer`)
-to disk; `load` and `save` are for whole scenes.
+`table` defines the arrays, `header` the metadata known before the first frame, `description` is scene.json, `arrays` scene.zarr,
+`journal` records the completed frames, `folder` checks whether a folder may be written to. `sink` accepts frames one at a time,
+in memory or (`writer`) on disk; `load` and `save` are for whole scenes.
 """
 
 from st4rtrack.io.scene.arrays import SCENE_ZARR as SCENE_ZARR

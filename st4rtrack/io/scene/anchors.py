@@ -1,8 +1,8 @@
-"""Further anchors of a scene: `anchors/NNNNNN/...`, arrays as those of `tracking/`, written over the frames in which they are followed.
+"""Storage of further anchors of a scene: `anchors/NNNNNN/...`, with the arrays of `tracking/`.
 
-One implementation for scenes on disk and in memory: zarr keeps chunks that are not written as a single value, so an anchor costs what
-it is followed for, whatever the length of the video. A line of the journal says that an anchor is whole, so that a killed run goes
-on with the next one.
+An anchor is written for the frames in which it is tracked. zarr stores no unwritten chunks, so its size does not depend on the
+length of the video; therefore scenes in memory use zarr too. A journal line marks an anchor as complete, so that a killed run
+resumes with the next one.
 """
 
 import json
@@ -31,11 +31,11 @@ ANCHOR_ARRAYS = (
     ArraySpec("valid", "valid", _IMAGE, "bool"),
     ArraySpec("visibility", "visibility", _IMAGE, "float16", required=False),
 )
-"""Of one anchor; `points` are NaN and the others zero where it is not followed or an earlier anchor has the content."""
+"""Arrays of one anchor; NaN (`points`) or zero where it is not tracked or an earlier anchor has the content."""
 
 
 class AnchorFields(TypedDict):
-    """One frame of an anchor: [height, width, 3] and [height, width] as in `ANCHOR_ARRAYS`."""
+    """Arrays of one frame of an anchor: [height, width, 3] and [height, width] as in `ANCHOR_ARRAYS`."""
 
     points: np.ndarray
     confidence: np.ndarray
@@ -45,16 +45,16 @@ class AnchorFields(TypedDict):
 
 
 class AnchorStore:
-    """The further anchors of a scene that is being made.
+    """Writes the further anchors of a scene.
 
     Args:
-        group: of the scene's arrays.
-        header: of the scene.
-        folder: of the journal; `None` keeps none.
-        goes_on: whether the anchors that the journal names are there.
+        group: zarr group of the scene.
+        header: metadata of the scene.
+        folder: folder of the journal; `None` writes no journal.
+        goes_on: whether to resume, keeping the anchors in the journal.
 
     Attributes:
-        records: plain data of each anchor that is whole, with its `frame`, in the order in which they were made.
+        records: plain data of each complete anchor, with its `frame`, in the order of writing.
     """
 
     def __init__(self, group: zarr.Group, header: SceneHeader, folder: Path | None = None, *, goes_on: bool = False) -> None:
@@ -69,11 +69,11 @@ class AnchorStore:
 
     @property
     def frames(self) -> list[int]:
-        """Numbers of the anchors that are whole."""
+        """Frame indices of the complete anchors."""
         return [record["frame"] for record in self.records]
 
     def write(self, anchor: int, index: int, **fields: Unpack[AnchorFields]) -> None:
-        """One frame of an anchor; the first starts the anchor afresh, with the arrays that it has."""
+        """Write one frame of an anchor; the first call creates its arrays from the fields."""
         if anchor not in self._arrays:
             self._arrays[anchor] = {spec.field: self._create(anchor, spec) for spec in ANCHOR_ARRAYS if spec.field in fields}
         for name, array in self._arrays[anchor].items():
@@ -81,22 +81,22 @@ class AnchorStore:
                 array[index] = fields[name].astype(array.dtype, copy=False)
 
     def close(self, anchor: int, record: dict[str, Any]) -> None:
-        """The anchor is whole; the record is kept with it."""
+        """Mark an anchor as complete and store its record."""
         self.records.append({"frame": anchor, **record})
         if self._journal is not None:
             with self._journal.open("a", encoding="utf-8") as journal:
                 journal.write(json.dumps(self.records[-1]) + "\n")
 
     def read(self, anchor: int, name: str, index: int) -> np.ndarray:
-        """One field of `ANCHOR_ARRAYS` of an anchor in a frame."""
+        """Read one field of `ANCHOR_ARRAYS` of an anchor in a frame."""
         return np.asarray(self._arrays[anchor][name][index])
 
     def maps(self, anchor: int) -> TrackingOverTime:
-        """An anchor over time, read when it is looked at."""
+        """Tracking maps of an anchor over time, read on access."""
         return _over_time(self._arrays[anchor], None)
 
     def finish(self) -> dict[int, TrackingOverTime]:
-        """All anchors that are whole; the journal goes."""
+        """Return all complete anchors by frame index and remove the journal."""
         if self._journal is not None:
             self._journal.unlink(missing_ok=True)
         return {anchor: self.maps(anchor) for anchor in self.frames}
@@ -115,7 +115,7 @@ class AnchorStore:
         )
 
     def _continue(self, journal: Path) -> None:
-        """Reads what is whole, and cuts off a line that was not written whole."""
+        """Read the complete anchors in the journal, and truncate an incomplete last line."""
         whole = journal.read_bytes().rpartition(b"\n")[0]
         for line in whole.splitlines():
             try:
@@ -129,10 +129,10 @@ class AnchorStore:
 
 
 def open_anchor(group: zarr.Group, header: SceneHeader, anchor: int, folder: Path) -> dict[str, zarr.Array]:
-    """The arrays of an anchor by field.
+    """Open the arrays of an anchor, by field.
 
     Raises:
-        UserError: one that is required is missing, or one is of another shape or type.
+        UserError: a required array is missing, or an array has another shape or dtype.
     """
     arrays = {}
     for spec in ANCHOR_ARRAYS:
@@ -150,12 +150,12 @@ def open_anchor(group: zarr.Group, header: SceneHeader, anchor: int, folder: Pat
 
 
 def load_anchors(group: zarr.Group, header: SceneHeader, anchors: Sequence[int], folder: Path) -> dict[int, TrackingOverTime]:
-    """Further anchors of a scene on disk, read when they are looked at."""
+    """Load the further anchors of a scene on disk by frame index; maps are read on access."""
     return {anchor: _over_time(open_anchor(group, header, anchor, folder), folder) for anchor in anchors}
 
 
 def copy_anchors(anchors: dict[int, TrackingOverTime], store: AnchorStore, num_frames: int) -> None:
-    """Anchors of another scene into a store, frame by frame; frames in which an anchor is not followed stay unwritten."""
+    """Copy the anchors of another scene to a store, without the frames in which an anchor is not tracked."""
     for anchor, maps in anchors.items():
         for index in range(num_frames):
             points = np.asarray(maps.points_world[index])

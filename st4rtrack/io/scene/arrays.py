@@ -1,4 +1,4 @@
-"""The arrays of the table in `scene.zarr`: made, opened and read."""
+"""Creation, opening and reading of the arrays in `scene.zarr`."""
 
 import shutil
 from pathlib import Path
@@ -18,7 +18,7 @@ SMALL_CHUNK_FRAMES = 4096
 
 
 def create_array(group: zarr.Group, header: SceneHeader, spec: ArraySpec) -> zarr.Array:
-    """A new array of the table: maps in one chunk per frame, small values in large chunks."""
+    """Create an array: maps with one chunk per frame, small values in large chunks."""
     shape = header.shape(spec)
     frames_per_chunk = min(SMALL_CHUNK_FRAMES, shape[0]) if spec.small else 1
     chunks = (frames_per_chunk, *shape[1:]) if spec.axes[0] == "time" else shape
@@ -29,19 +29,19 @@ def create_array(group: zarr.Group, header: SceneHeader, spec: ArraySpec) -> zar
         dtype=header.dtype(spec),
         compressors=ZstdCodec(),
         fill_value=0,
-        config={"write_empty_chunks": True},  # so that a chunk that is not there is missing, and not black
+        config={"write_empty_chunks": True},  # so that an absent chunk means missing data, not zeros
         dimension_names=[axis if isinstance(axis, str) else None for axis in spec.axes],
         overwrite=True,
     )
 
 
 def remove_frame(folder: Path, spec: ArraySpec, index: int) -> None:
-    """Removes what is there of a map that was not written whole: zarr leaves the beginning of a file beside the others."""
+    """Remove an incompletely written frame of a map; zarr leaves partial temporary files beside the chunks."""
     shutil.rmtree(folder / SCENE_ZARR / spec.path / "c" / str(index), ignore_errors=True)
 
 
 def open_group(folder: Path, mode: Literal["r", "r+"]) -> zarr.Group:
-    """The `scene.zarr` of a folder."""
+    """Open the `scene.zarr` of a folder."""
     try:
         return open_store(folder / SCENE_ZARR, mode)
     except ValueError as error:
@@ -49,7 +49,7 @@ def open_group(folder: Path, mode: Literal["r", "r+"]) -> zarr.Group:
 
 
 def open_array(folder: Path, group: zarr.Group, header: SceneHeader, spec: ArraySpec) -> zarr.Array:
-    """An array of the table, of the shape and type that the header says."""
+    """Open an array and check its shape and dtype against the header."""
     try:
         array = stored_array(group, stored_path(spec.path, group))
     except ValueError as error:
@@ -60,7 +60,7 @@ def open_array(folder: Path, group: zarr.Group, header: SceneHeader, spec: Array
 
 
 def read_small(folder: Path, array: zarr.Array, spec: ArraySpec) -> np.ndarray:
-    """All of an array of small values."""
+    """Read a whole array of small values and check that none are missing."""
     try:
         values = np.asarray(array[:])
     except Exception as error:  # a damaged chunk can fail with any kind of error
@@ -73,5 +73,5 @@ def read_small(folder: Path, array: zarr.Array, spec: ArraySpec) -> np.ndarray:
 
 
 def damaged(folder: Path, what: str) -> UserError:
-    """What to raise when a scene is not as its description says."""
+    """Error for a scene that does not match its description."""
     return UserError(f"the scene in {folder} is damaged: {what}; make it again with --overwrite")

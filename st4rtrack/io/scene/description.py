@@ -1,4 +1,4 @@
-"""What a scene says of itself: `scene.json`, written in one step, read with care."""
+"""Atomic writing and validated reading of `scene.json`, the description of a scene."""
 
 import contextlib
 import dataclasses
@@ -23,7 +23,7 @@ FORMAT_VERSION = 1
 SCENE_JSON = "scene.json"
 TEMPORARY = f".{SCENE_JSON}.tmp"
 FROM_SCENE = "video_from_scene"
-"""Key of `info["source"]`: path of the video relative to the scene folder."""
+"""Key in `info["source"]` with the path of the video relative to the scene folder."""
 
 
 def to_json(
@@ -34,7 +34,7 @@ def to_json(
     anchors: Sequence[int] = (),
     quality: QualityReport | None = None,
 ) -> dict[str, Any]:
-    """What `scene.json` says of a scene; see `write_json`."""
+    """Content of `scene.json` for a scene; see `write_json`."""
     return plain(
         {
             "format": FORMAT,
@@ -65,7 +65,7 @@ def write_json(
     anchors: Sequence[int] = (),
     quality: QualityReport | None = None,
 ) -> None:
-    """Writes `scene.json`; `late`: which of the arrays of `LATE` are there; `anchors`: frame numbers of the further anchors."""
+    """Write `scene.json`; `late`: the arrays of `LATE` that exist; `anchors`: frame indices of the further anchors."""
     data = to_json(header, complete=complete, late=late, anchors=anchors, quality=quality)
     source = data["info"].get("source")
     if isinstance(source, dict) and Path(str(source.get("video"))).is_absolute():
@@ -75,11 +75,11 @@ def write_json(
 
 
 def source_paths(source: dict[str, Any], folder: Path | None) -> list[Path]:
-    """Where the source video of a scene may be: where it was, then where it was relative to the scene, as in a moved folder.
+    """Candidate paths of the source video: the original path, then paths relative to the (possibly moved) scene.
 
     Args:
-        source: `info["source"]` of the scene; the path is relative to the folder of the run in scenes of earlier versions.
-        folder: of the scene; `None` in memory.
+        source: `info["source"]` of the scene; in scenes of earlier versions its path is relative to the folder of the run.
+        folder: scene folder; `None` for a scene in memory.
     """
     path = Path(str(source.get("video", "array")))
     beside = [] if folder is None else [folder.resolve().parent / path]
@@ -89,14 +89,14 @@ def source_paths(source: dict[str, Any], folder: Path | None) -> list[Path]:
 
 
 def write_whole(folder: Path, data: dict[str, Any]) -> None:
-    """Replaces `scene.json` in one step: a reader sees the old one or the new one."""
+    """Replace `scene.json` atomically: a reader sees the old or the new content."""
     temporary = folder / TEMPORARY
     temporary.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
     temporary.replace(folder / SCENE_JSON)
 
 
 def read_json(folder: Path) -> dict[str, Any]:
-    """What `scene.json` says, if this version can read it."""
+    """Read `scene.json` and check its format version."""
     path = folder / SCENE_JSON
     try:
         data = parse_json(path.read_text(encoding="utf-8"))
@@ -115,7 +115,7 @@ def read_json(folder: Path) -> dict[str, Any]:
 
 
 def header_of(folder: Path, data: dict[str, Any]) -> SceneHeader:
-    """The header in what `scene.json` says."""
+    """Header of a scene from the content of `scene.json`."""
     try:
         require_possible(data)
         return SceneHeader(
@@ -130,35 +130,35 @@ def header_of(folder: Path, data: dict[str, Any]) -> SceneHeader:
             fields=tuple(spec.field for spec in ARRAYS if spec.path in data["arrays"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise damaged(folder, f"{SCENE_JSON} does not describe it ({error})") from error
+        raise damaged(folder, f"{SCENE_JSON} is invalid ({error})") from error
 
 
 MAX_FRAMES = 10**7
-"""Of a scene: more than four days of video."""
+"""Maximum number of frames of a scene, more than three days of video at 30 fps."""
 
 
 def require_possible(data: dict[str, Any]) -> None:
-    """Looks at the values of a header.
+    """Validate the values of `scene.json` before memory is allocated for them.
 
     Raises:
-        ValueError: names one that cannot be.
-        KeyError: one is missing.
+        ValueError: a value is impossible; the message names it.
+        KeyError: a value is missing.
     """
     for name in ("num_frames", "height", "width", "anchor_index"):
         if type(data[name]) is not int:
             raise ValueError(f"{name} is not a whole number")
     if data["num_frames"] > MAX_FRAMES or data["height"] * data["width"] > MAX_PIXELS:
-        raise ValueError(f"{data['num_frames']} frames of {data['width']}x{data['height']} cannot be")
+        raise ValueError(f"{data['num_frames']} frames of {data['width']}x{data['height']} pixels are too large")
     scale, offset_px = data["pixel_map"]["scale"], data["pixel_map"]["offset_px"]
     if not (_are_numbers(scale) and _are_numbers(offset_px) and min(scale) > 0):
         raise ValueError("pixel_map is not a scale above 0 and an offset_px, two numbers each")
     if not _are_numbers(data["source_size"]) or min(data["source_size"]) < 0:
         raise ValueError("source_size is not a height and a width")
     if not isinstance(data["info"], dict):
-        raise ValueError("info is not a table")
+        raise ValueError("info is not an object")
     anchors = data.get("anchors", [])
     if not isinstance(anchors, list) or not all(type(a) is int and 0 <= a < data["num_frames"] for a in anchors):
-        raise ValueError("anchors is not a list of frames")
+        raise ValueError("anchors is not a list of frame indices")
     if not isinstance(data["arrays"], list) or not all(isinstance(path, str) for path in data["arrays"]):
         raise ValueError("arrays is not a list of names")
 

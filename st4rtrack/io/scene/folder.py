@@ -1,4 +1,4 @@
-"""Whether a folder may be written to, and what of an earlier scene goes."""
+"""Checks whether a scene may be written to a folder, and removes an earlier scene."""
 
 import os
 import shutil
@@ -21,16 +21,16 @@ _WAY_OUT = "choose another folder, or replace it with --overwrite"
 
 
 def prepare_folder(folder: str | Path, header: SceneHeader, *, overwrite: bool = False) -> Literal["new", "continue", "done"]:
-    """Looks whether a scene may be written to a folder, and makes the folder.
+    """Create a folder and check whether a scene may be written to it.
 
     Args:
-        folder: made when it does not exist, with its parents.
-        header: of the scene to write.
-        overwrite: removes what an earlier run wrote there; files of others stay.
+        folder: output folder; created with its parents if it does not exist.
+        header: metadata of the scene to write.
+        overwrite: remove the output of an earlier run; other files are kept.
     Returns:
-        "new": no scene is there (any more); "continue": an incomplete one with the same options; "done": the same, complete.
+        "new": no scene (any more); "continue": an incomplete scene with the same options; "done": this scene, complete.
     Raises:
-        UserError: anything else is there.
+        UserError: the folder has any other content.
     """
     folder = make_folder(folder)
     if overwrite:
@@ -54,16 +54,16 @@ def prepare_folder(folder: str | Path, header: SceneHeader, *, overwrite: bool =
         )
     if found.get("status") == "complete":
         return "done"
-    if found.get("st4rtrack_version") != wanted["st4rtrack_version"]:  # half a scene each of two versions would be neither
+    if found.get("st4rtrack_version") != wanted["st4rtrack_version"]:  # do not mix frames of two versions
         raise UserError(f"{folder} holds an incomplete scene of st4rtrack {found.get('st4rtrack_version')}; {_WAY_OUT}")
     return "continue"
 
 
 def make_folder(folder: str | Path) -> Path:
-    """Makes the folder of a scene, with its parents, where it does not exist.
+    """Create the folder of a scene with its parents if it does not exist.
 
     Raises:
-        UserError: it is a file, or cannot be made or written to.
+        UserError: the path is a file, or cannot be created or written to.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -78,33 +78,33 @@ def make_folder(folder: str | Path) -> Path:
 
 
 def holds_scene(folder: str | Path, header: SceneHeader) -> bool:
-    """Whether a folder holds this scene, complete; nothing is made or changed.
+    """Whether a folder holds this scene, complete; changes nothing.
 
     Raises:
-        UserError: something else is there, see `prepare_folder`; or another process writes to it.
+        UserError: the folder has other content (see `prepare_folder`), or another process writes to it.
     """
     if not Path(folder).exists():
         return False
     if prepare_folder(folder, header) == "done":
         return True
-    FolderLock(folder).release()  # refuses now what the writer would refuse after much work
+    FolderLock(folder).release()  # fail early instead of when the writer starts
     return False
 
 
 def _remove_ours(folder: Path) -> None:
-    """Removes an earlier scene and nothing else; killed at any point, what is left is still known as ours."""
+    """Remove an earlier scene and nothing else; after a kill at any point the rest is still recognised as a scene."""
     if not (folder / SCENE_JSON).exists():
         if (folder / SCENE_ZARR).exists():
             raise UserError(
-                f"{folder / SCENE_ZARR} has no {SCENE_JSON} beside it, so it may not be ours to replace; move it away"
+                f"{folder / SCENE_ZARR} has no {SCENE_JSON} beside it, so it may not be a scene and is not replaced; move it away"
             )
         return
     try:
         found = parse_json((folder / SCENE_JSON).read_text(encoding="utf-8"))
     except ValueError:
-        found = {"format": FORMAT}  # cut short; nothing else says whose it was
+        found = {"format": FORMAT}  # truncated scene.json: assume that it is ours
     if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise UserError(f"{folder / SCENE_JSON} was not written by st4rtrack; choose another folder")
+        raise UserError(f"{folder / SCENE_JSON} was not written by st4rtrack; choose another folder with -o")
     write_whole(folder, {**found, "status": "incomplete"})
     for journal in (JOURNAL, ANCHORS_JOURNAL):
         (folder / journal).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What is known of a scene before its first frame."""
+"""Metadata of a scene that is known before its first frame."""
 
 import math
 from collections.abc import Mapping
@@ -15,17 +15,17 @@ from st4rtrack.types import PixelMap
 
 @dataclass(frozen=True)
 class SceneHeader:
-    """What is known of a scene before its first frame.
+    """Metadata of a scene that is known before its first frame.
 
     Attributes:
-        num_frames, height, width: of the arrays; pixels of the network.
-        anchor_index: which of the frames is the anchor.
-        pixel_map: source pixels to network pixels.
+        num_frames, height, width: size of the arrays, in network pixels.
+        anchor_index: index of the anchor frame.
+        pixel_map: map from source pixels to network pixels.
         source_size: (height, width) of the source video in pixels.
-        info: model name and hash, options, source path and rate; plain data. Two runs are the same run when their `info` is
-            equal, so nothing belongs here that differs from call to call (`finish` takes results).
+        info: model name and hash, options, source path and rate; plain data. A run is resumed if `info` is equal, so values that
+            change from call to call do not belong here (results go to `finish`).
         points_dtype: "float32" or "float16".
-        fields: the per-frame arrays that will be given; a run gives the default ones.
+        fields: names of the per-frame arrays that will be written; default those of a run.
     """
 
     num_frames: int
@@ -39,7 +39,7 @@ class SceneHeader:
     fields: tuple[str, ...] = DEFAULT_FIELDS
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "info", plain(self.info))  # the same in memory as read back
+        object.__setattr__(self, "info", plain(self.info))  # equal in memory and after loading
         if min(self.num_frames, self.height, self.width) < 1:
             raise ValueError(f"a scene needs frames with pixels, got {self.num_frames} of {self.height} x {self.width}")
         if not 0 <= self.anchor_index < self.num_frames:
@@ -48,7 +48,7 @@ class SceneHeader:
             raise ValueError(f"points_dtype is float32 or float16, got {self.points_dtype!r}")
         known, required = {spec.field for spec in ARRAYS}, {spec.field for spec in ARRAYS if spec.required}
         if wrong := sorted(set(self.fields) - known | required - set(self.fields)):
-            raise ValueError(f"fields must hold {sorted(required)} and only what ARRAYS names; look at {wrong}")
+            raise ValueError(f"fields must hold {sorted(required)} and otherwise only fields of ARRAYS; check {wrong}")
 
     @property
     def specs(self) -> tuple[ArraySpec, ...]:
@@ -56,17 +56,17 @@ class SceneHeader:
         return tuple(spec for spec in ARRAYS if spec.field in self.fields)
 
     def shape(self, spec: ArraySpec) -> tuple[int, ...]:
-        """Whole shape of an array."""
+        """Shape of an array of this scene, including the time axis."""
         sizes = {"time": self.num_frames, "height": self.height, "width": self.width}
         return tuple(sizes[axis] if isinstance(axis, str) else axis for axis in spec.axes)
 
     def dtype(self, spec: ArraySpec) -> np.dtype[Any]:
-        """Type of an array."""
+        """Dtype of an array of this scene."""
         return np.dtype(spec.dtype or self.points_dtype)
 
 
 def plain(value: Any) -> Any:
-    """The same as JSON knows it; what is not a finite number is unknown."""
+    """Convert a value to plain JSON data; numbers that are not finite become null, credentials are redacted."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):

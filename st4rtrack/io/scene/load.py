@@ -1,4 +1,4 @@
-"""A scene from its folder; its maps are read from disk when they are looked at."""
+"""Loads scenes from their folders; maps are read from disk on access."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,16 +16,16 @@ from st4rtrack.types import Array, Cameras, Pointmap, Scene, TrackingOverTime, U
 
 
 def load_scene(path: str | Path) -> Scene:
-    """Opens a scene; its maps are read from disk when they are looked at.
+    """Load a scene; maps are read from disk on access.
 
     Args:
-        path: the folder, or the `scene.json` or `scene.zarr` in it.
+        path: the scene folder, or the `scene.json` or `scene.zarr` in it.
     Raises:
-        UserError: there is no complete scene that this version can read.
+        UserError: the path is not a complete scene that this version can read.
     """
     path = Path(path)
     if not path.exists():
-        raise UserError(f"there is no scene at {path}")
+        raise UserError(f"there is no scene at {path}; give the folder that st4rtrack run wrote")
     folder = path.parent if path.name in (SCENE_JSON, SCENE_ZARR) else path
     if not (folder / SCENE_JSON).is_file():
         raise UserError(f"{path} is not a scene: a scene is a folder with {SCENE_JSON} in it, as `st4rtrack run` writes it")
@@ -33,13 +33,13 @@ def load_scene(path: str | Path) -> Scene:
     header = header_of(folder, data)
     if data.get("status") != "complete":
         done = f"{count_done(folder, header.num_frames)} of {header.num_frames} frames"
-        raise UserError(f"the scene in {folder} is incomplete ({done}); run the same command again to go on with it")
+        raise UserError(f"the scene in {folder} is incomplete ({done}); run the same command again to resume")
     group = open_group(folder, "r")
     arrays: dict[str, Array] = {}
     for spec in (*header.specs, *(spec for spec in LATE if spec.path in data["arrays"])):
         array = open_array(folder, group, header, spec)
         is_small = spec.small or spec is MOVING
-        whole = spec.dtype in (None, "float32")  # the others of older scenes lack frames that are all 0
+        whole = spec.dtype in (None, "float32")  # older scenes lack all-zero chunks of other dtypes
         arrays[spec.field] = read_small(folder, array, spec) if is_small else LazyArray(array, source=folder, whole=whole)
     anchors = load_anchors(group, header, data.get("anchors", []), folder)
     try:

@@ -1,4 +1,4 @@
-"""Which options of the command line make two scenes different runs."""
+"""Differences between the options of two scenes, as command-line options."""
 
 import json
 import os
@@ -10,20 +10,20 @@ from st4rtrack.io.scene.description import FROM_SCENE, source_paths
 from st4rtrack.io.scene.table import ARRAYS, FRAME_QUALITY, LATE
 
 Fields = dict[str, Any]
-"""What `scene.json` says, flat: `{"info.options.refine": ["smoothness"]}`."""
+"""Content of `scene.json`, flattened: `{"info.options.refine": ["smoothness"]}`."""
 
 
 def option_differences(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> tuple[list[str], list[str]]:
-    """Options in which the scene in a folder differs from the one to be made, with their values: those of the first, of the second.
+    """Compare the options of an existing scene and of a run; two lists of differing options with their values.
 
     Args:
-        found, wanted: as `scene.json` has them.
-        folder: of the first.
+        found, wanted: content of `scene.json` of the existing scene, and of the run.
+        folder: folder of the existing scene.
     """
     old, new = dict(_fields(found)), dict(_fields(wanted))
     source, video = found.get("info", {}).get("source"), "info.source.video"
     if isinstance(source, dict) and Path(os.path.realpath(str(new.get(video)))) in source_paths(source, folder):
-        old[video] = new[video]  # the same file, named in another way
+        old[video] = new[video]  # the same file by another path
     changed = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
     pairs = [(words(old), words(new)) for names, words in _OPTIONS if changed.intersection(names)]
     pairs += [_frames(old, new)] if changed.intersection(_FRAME_FIELDS) and video not in changed else []
@@ -31,14 +31,14 @@ def option_differences(found: dict[str, Any], wanted: dict[str, Any], folder: Pa
     others = sorted(name for name in changed - named if name.startswith(("info.options.", "info.known.")))
     pairs += [(_option(old, name), _option(new, name)) for name in others]
     pairs = [pair for pair in pairs if pair[0] != pair[1]]
-    if changed and not pairs:  # no option alone decides it
+    if changed and not pairs:  # the difference corresponds to no option
         name = min(changed)
         pairs = [(f"{name} = {json.dumps(old.get(name))}", f"{name} = {json.dumps(new.get(name))}")]
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
 
 
 def _fields(data: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What makes two scenes the same run."""
+    """Fields of `scene.json` that must be equal to resume a run, flattened."""
     same_for_all = ("format", "format_version", "st4rtrack_version", "status", "arrays", "anchors", "quality")
     late = {spec.path for spec in (*LATE, *ARRAYS) if spec in LATE or spec.field in FRAME_QUALITY}
     data = {name: value for name, value in data.items() if name not in same_for_all} | {
@@ -57,7 +57,7 @@ def _flat(data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _option(fields: Fields, name: str) -> str:
-    """An option named like the last part of a field, with its value, or "no --option"."""
+    """Option named after the last part of a field, with its value, or "no --option"."""
     option = "--" + name.rpartition(".")[2].replace("_", "-")
     return f"{option} {fields[name]}" if fields.get(name) is not None else f"no {option}"
 
@@ -92,18 +92,18 @@ _FRAME_FIELDS = ("info.source.first_frame", "info.source.last_frame", "num_frame
 
 
 def _frames(old: Fields, new: Fields) -> tuple[str, str]:
-    """The options that choose frames, of two runs: those that differ."""
+    """Frame selection options that differ between two runs, as text for each."""
     first, last, count, rate = ([_number(fields, name) for fields in (old, new)] for name in _FRAME_FIELDS)
     steps = [(b - a) / max(n - 1, 1) for a, b, n in zip(first, last, count, strict=True)]
     words: list[list[str]] = [[], []]
     for index, found in enumerate(words):
         if first[0] != first[1]:
             found.append(f"--start {first[index]:.0f}")
-        # of every second frame, the last one may be one earlier although --stop is the same
+        # With a stride, the last frame may differ by less than one step although --stop is equal.
         if last[0] != last[1] and abs(last[0] - last[1]) >= max(steps):
             found.append(f"--stop {last[index] + 1:.0f}")
         if steps[0] != steps[1] and all(step.is_integer() for step in steps):
-            found.append(f"--stride {steps[index]:.0f} (or --fps {rate[index]:g})")  # one or the other: both do the same
+            found.append(f"--stride {steps[index]:.0f} (or --fps {rate[index]:g})")  # both options have this effect
         elif rate[0] != rate[1]:
             found.append(f"--fps {rate[index]:g}")
         if not found and count[0] != count[1]:
@@ -112,6 +112,6 @@ def _frames(old: Fields, new: Fields) -> tuple[str, str]:
 
 
 def _number(fields: Fields, name: str) -> float:
-    """The value of a field, 0 where it is no number: anyone may have written the file."""
+    """Value of a field; 0 if it is not a number, as the file is untrusted."""
     value = fields.get(name)
     return float(value) if isinstance(value, int | float) else 0.0

@@ -1,4 +1,4 @@
-"""The quality report as plain JSON data: `quality` in `scene.json`, in `batch.json` and in the events of `--json`."""
+"""JSON form of the quality report, as `quality` in `scene.json`, `batch.json` and the events of `--json`."""
 
 import dataclasses
 import math
@@ -12,17 +12,17 @@ _OPTIONAL = ("reprojection_px", "flow_agreement_px", "max_camera_step", "measure
 
 
 def quality_to_json(report: QualityReport) -> dict[str, Any]:
-    """All fields of a report, `reliable`, and its warnings with code, frames, sentence and serious."""
+    """Convert a report to plain data: all fields, `reliable`, and warnings (code, frames, sentence, serious)."""
     data = dataclasses.asdict(report)
     warnings = data.pop("warnings")
     return plain({**data, "reliable": report.reliable, "warnings": warnings})
 
 
 def quality_from_json(data: Any) -> QualityReport:
-    """The report that `quality_to_json` wrote.
+    """Parse the output of `quality_to_json`.
 
     Raises:
-        ValueError: it names a field that is missing or that has an impossible value.
+        ValueError: a field is missing or has an invalid value; the message names it.
     """
     try:
         data = {"measured_share": None, **data}  # reports of earlier versions lack it

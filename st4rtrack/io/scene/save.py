@@ -1,4 +1,4 @@
-"""A whole scene to a folder, frame by frame."""
+"""Saves a whole scene to a folder, frame by frame."""
 
 from pathlib import Path
 from typing import Literal
@@ -18,13 +18,13 @@ from st4rtrack.types import Array, Scene, UserError
 def save_scene(
     scene: Scene, folder: str | Path, *, points_dtype: Literal["float32", "float16"] | None = None, overwrite: bool = False
 ) -> Path:
-    """Writes a scene to a folder, frame by frame.
+    """Save a scene to a folder, frame by frame.
 
     Args:
-        scene: in memory, or read from another folder.
+        scene: in memory, or loaded from another folder.
         folder: new or empty, unless `overwrite`.
-        points_dtype: of the points on disk; default: float16 where the scene has float16, else float32.
-        overwrite: replaces a scene that is there; files of others stay.
+        points_dtype: dtype of the points on disk; default: float16 if the scene has float16, else float32.
+        overwrite: replace an existing scene; other files are kept.
     Returns:
         The folder.
     """
@@ -48,7 +48,7 @@ def save_scene(
     )
     with locked(make_folder(folder)) as lock:
         state = prepare_folder(folder, header, overwrite=overwrite)
-        if state != "new":  # same options do not make it the same scene
+        if state != "new":  # a scene with equal options may still have other content
             raise UserError(
                 f"{folder} already holds a scene; choose another folder, or replace it with overwrite=True (--overwrite)"
             )
@@ -61,7 +61,7 @@ def save_scene(
 
 
 def _fields(scene: Scene) -> dict[str, Array | None]:
-    """The reverse of `_scene`."""
+    """Arrays of a scene by field name, the inverse of `scene_of`."""
     return {
         "rgb": scene.rgb,
         "time_s": scene.time_s,

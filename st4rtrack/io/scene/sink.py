@@ -1,6 +1,6 @@
-"""Where the frames of a scene go, one at a time: `SceneSink`, and the one in memory.
+"""Interface for writing a scene frame by frame (`SceneSink`), and its in-memory implementation.
 
-`SceneWriter` (disk, in writer.py) and `SceneBuffer` (memory) take the same frames, so that whoever makes a scene is written once.
+`SceneWriter` (disk, in writer.py) and `SceneBuffer` (memory) accept the same frames, so that the pipeline supports both.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from st4rtrack.types import Array, QualityReport, Scene
 
 
 class FrameFields(TypedDict):
-    """What is known about one frame: the arrays of a `Scene` without their time axis. `*_valid` is for truth only."""
+    """Fields of one frame: the arrays of a `Scene` without their time axis. `*_valid` is for ground truth only."""
 
     rgb: Array
     time_s: float
@@ -43,13 +43,13 @@ class FrameFields(TypedDict):
 
 
 class Ending(TypedDict, total=False):
-    """What is only known when all frames are done.
+    """Fields of a scene that are known only after all frames.
 
     Attributes:
         moving: [height, width] bool, see `TrackingOverTime`.
-        moving_in_frames: of every frame in order [height, width] bool, see `Pointmap`; taken one at a time.
-        results: plain data to keep in `info["results"]`: what was found out rather than asked for.
-        quality: of the scene; a function is called when all masks of `moving_in_frames` are taken.
+        moving_in_frames: masks [height, width] bool of all frames in order, see `Pointmap`; consumed one at a time.
+        results: plain data for `info["results"]`: results of the run, as opposed to its options.
+        quality: quality report of the scene; a function is called after all masks of `moving_in_frames` are consumed.
     """
 
     moving: Array | None
@@ -59,10 +59,10 @@ class Ending(TypedDict, total=False):
 
 
 class SceneSink(ABC):
-    """Takes the frames of a scene in any order, one at a time, and gives the scene at the end.
+    """Accepts the frames of a scene in any order, one at a time, and returns the scene at the end.
 
     Attributes:
-        anchors: takes the further anchors, after the frames.
+        anchors: store for the further anchors, which are written after the frames.
     """
 
     complete = False
@@ -72,27 +72,27 @@ class SceneSink(ABC):
     def __init__(self, header: SceneHeader) -> None:
         self.header = header
         self._maps: dict[str, Any] = {}
-        # The small values of all frames stay in memory: 0.2 kB per frame, beside a megabyte or more of maps.
+        # The small values of all frames stay in memory: 0.2 kB per frame, compared with a megabyte or more of maps.
         self._rows = np.zeros(header.num_frames, JOURNAL_RECORD)
 
     @property
     def frames_done(self) -> np.ndarray:
-        """[time] bool, frames that are written."""
+        """Mask [time] of the frames that are written."""
         return self._rows["done"].copy()
 
     @property
     def first_missing_frame(self) -> int:
-        """Index of the first frame that is not written; the number of frames when all are."""
+        """Index of the first frame that is not written; the number of frames if all are."""
         missing = np.flatnonzero(~self._rows["done"])
         return int(missing[0]) if len(missing) else self.header.num_frames
 
     @timed("write")
     def write_frame(self, index: int, **fields: Unpack[FrameFields]) -> None:
-        """Takes one frame; it counts as done when this returns.
+        """Write one frame; it is marked as done when this returns.
 
         Args:
-            index: which frame.
-            fields: see `FrameFields`; exactly those that the header names.
+            index: frame index.
+            fields: see `FrameFields`; exactly those of `header.fields`.
         """
         self._require_open()
         if not 0 <= index < self.header.num_frames:
@@ -105,7 +105,7 @@ class SceneSink(ABC):
         self._store(row, values)
 
     def update_frame(self, index: int, **fields: Any) -> None:
-        """Replaces fields of a frame that is done, where they differ; fields that the header lacks are ignored."""
+        """Replace the fields of a written frame that differ; fields that are not in the header are ignored."""
         self._require_open()
         checked = {spec.field: self._checked(spec, fields[spec.field]) for spec in self.header.specs if spec.field in fields}
         changed = {
@@ -117,7 +117,7 @@ class SceneSink(ABC):
             self._store(self._rows[index].copy(), changed)
 
     def read(self, name: str, index: int) -> np.ndarray:
-        """One field of a frame that is done, as `write_frame` took it: what a continued run has to look back at."""
+        """Read one field of a written frame, in the form of `write_frame`; needed by resumed runs."""
         if not self._rows["done"][index]:
             raise ValueError(f"frame {index} is not written yet")
         return np.asarray(self._maps[name][index] if name in self._maps else self._rows[name][index])
@@ -130,22 +130,22 @@ class SceneSink(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Gives up what only a writer needs; what was written can be gone on with."""
+        """Release locks and other resources; an incomplete scene can be resumed."""
 
     @abstractmethod
     def finish(self, **ending: Unpack[Ending]) -> Scene:
-        """Closes the scene and gives it; see `Ending`."""
+        """Complete the scene and return it; see `Ending`."""
 
     @abstractmethod
     def _late_array(self, spec: ArraySpec) -> Any:
-        """An array of `LATE` to fill."""
+        """Create the storage of an array of `LATE`."""
 
     def _require_open(self) -> None:
         if self.complete:
             raise RuntimeError("the scene is complete, no frame can be written")
 
     def _store(self, row: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
-        """Stores fields of the frame of a journal record: maps first, then the record with the small values."""
+        """Store the fields of a frame: maps first, then the journal record with the small values."""
         index = int(row["index"])
         for spec in self.header.specs:
             if spec.field not in values:
@@ -159,10 +159,10 @@ class SceneSink(ABC):
 
     @abstractmethod
     def _mark_done(self, row: np.ndarray) -> None:
-        """All maps of a frame are stored: keep its small values where they outlive this process, if that is the point."""
+        """Persist the small values of a frame, if the sink is persistent; called after its maps are stored."""
 
     def _end(self, ending: Ending) -> list[ArraySpec]:
-        """Takes what is only known now; gives which of the arrays of `LATE` are there."""
+        """Store the final fields; returns the arrays of `LATE` that were written."""
         if self.first_missing_frame < self.header.num_frames:
             raise ValueError(f"frame {self.first_missing_frame} of {self.header.num_frames} is not written")
         if (results := ending.get("results")) is not None:
@@ -185,12 +185,12 @@ class SceneSink(ABC):
         shape = self.header.shape(spec)[1 if spec.axes[0] == "time" else 0 :]
         if value.shape != shape or not np.can_cast(value.dtype, dtype, "same_kind"):
             raise ValueError(f"{spec.field} must be {list(shape)} {dtype}, got {list(value.shape)} {value.dtype}")
-        with np.errstate(over="ignore"):  # beyond float16 is infinite, which readers skip
+        with np.errstate(over="ignore"):  # values beyond float16 become infinite, which readers skip
             return value.astype(dtype, copy=False)
 
 
 class SceneBuffer(SceneSink):
-    """A scene in memory."""
+    """Collects the frames of a scene in memory."""
 
     def __init__(self, header: SceneHeader) -> None:
         super().__init__(header)

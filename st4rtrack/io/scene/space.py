@@ -1,4 +1,4 @@
-"""How much room a scene takes on disk, and whether there is as much."""
+"""Estimate of the disk space of a scene, and check of the free space."""
 
 import shutil
 from math import prod
@@ -10,23 +10,23 @@ from st4rtrack.io.scene.table import LATE
 from st4rtrack.types import UserError
 
 STORED_SHARE = 0.85
-"""Of the arrays' bytes that is left after compression, measured: points are nearly incompressible."""
+"""Measured ratio of compressed to uncompressed bytes: points are nearly incompressible."""
 
 SMALLER = "--fps 10 --stop 10s, --size or --dtype-points float16"
-"""Options that make a scene smaller."""
+"""Options that reduce the size of a scene, for messages."""
 
 
 def scene_bytes(header: SceneHeader) -> int:
-    """Bytes on disk of a scene, about, without further anchors."""
+    """Approximate size of a scene on disk in bytes, without further anchors."""
     specs = [*header.specs, *LATE]
     return round(STORED_SHARE * sum(prod(header.shape(spec)) * header.dtype(spec).itemsize for spec in specs))
 
 
 def require_space(folder: str | Path, num_bytes: int) -> None:
-    """Looks whether a scene fits; what an earlier run left in the folder is continued or replaced, so its room counts as free.
+    """Check that a scene fits on the disk; an earlier scene in the folder is resumed or replaced and counts as free.
 
     Raises:
-        UserError: it does not.
+        UserError: there is not enough free space.
     """
     folder = Path(folder).absolute()
     disk = next(each for each in (folder, *folder.parents) if each.exists())

@@ -1,4 +1,4 @@
-"""The table of a scene's arrays: which there are, of what shape and type, and which of them a run writes."""
+"""Table of the arrays of a scene: names, shapes, dtypes, and whether a run writes them by default."""
 
 from collections.abc import Container
 from dataclasses import dataclass
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """One array of a scene.
+    """Specification of an array of a scene.
 
     Attributes:
-        field: its name in Python: the keyword of `write_frame` (or `finish`).
-        path: its name in `scene.zarr`.
-        axes: names are sizes of the scene, numbers are themselves.
-        dtype: `None` is the scene's choice for points.
-        required: a scene without it is no scene; the others may be unknown.
-        default: a run writes it unless told otherwise.
+        field: name in Python: the keyword of `write_frame` (or `finish`).
+        path: name in `scene.zarr`.
+        axes: sizes; a name ("time", "height", "width") is the corresponding size of the scene.
+        dtype: dtype; `None` means the dtype of points of the scene.
+        required: whether every scene has this array.
+        default: whether a run writes it by default.
     """
 
     field: str
@@ -26,7 +26,7 @@ class ArraySpec:
 
     @property
     def small(self) -> bool:
-        """Whether a frame of it is a few numbers."""
+        """Whether the array has only a few numbers per frame (no height and width axes)."""
         return "height" not in self.axes
 
 
@@ -34,7 +34,7 @@ _IMAGE = ("time", "height", "width")
 MOVING = ArraySpec("moving", "tracking/moving", ("height", "width"), "bool", required=False)
 MOVING_IN_FRAMES = ArraySpec("moving_in_frames", "reconstruction/moving", _IMAGE, "bool", required=False)
 LATE = (MOVING, MOVING_IN_FRAMES)
-"""What is only known when all frames are done."""
+"""Deferred arrays, which are written after all frames."""
 ARRAYS = (
     ArraySpec("rgb", "rgb", (*_IMAGE, 3), "uint8"),
     ArraySpec("time_s", "time_s", ("time",), "float64"),
@@ -53,18 +53,18 @@ ARRAYS = (
     ArraySpec("reprojection_px", "cameras/reprojection_px", ("time",), "float32", required=False, default=False),
     ArraySpec("flow_agreement_px", "cameras/flow_agreement_px", ("time",), "float32", required=False, default=False),
 )
-"""The arrays that a frame is written with."""
+"""Per-frame arrays, the possible fields of `write_frame`."""
 DEFAULT_FIELDS = tuple(spec.field for spec in ARRAYS if spec.default)
 FRAME_QUALITY = ("reprojection_px", "flow_agreement_px")
-"""Fields of the quality of a frame, NaN where unknown: they survive an interrupted run, and scenes of earlier versions lack them."""
+"""Quality fields of a frame, NaN if unknown; kept when a run is interrupted, absent in scenes of earlier versions."""
 
 
 def current_path(path: str) -> str:
-    """The name of an array today: until version 0.9 the visibility was called `visible_probability`."""
+    """Current name of an array: until version 0.9 the visibility was called `visible_probability`."""
     return path.replace("visible_probability", "visibility")
 
 
 def stored_path(path: str, stored: Container[str]) -> str:
-    """The name under which a file stores an array, which `current_path` maps to `path`."""
+    """Name of an array in a stored scene, the inverse of `current_path`."""
     former = path.replace("visibility", "visible_probability")
     return former if path not in stored and former in stored else path

@@ -1,8 +1,8 @@
-"""A scene on its way to disk.
+"""Resumable writer of scenes to disk.
 
-The big arrays (with height and width) are stored as they come, one chunk per frame. The small values of a frame (time, camera) are one
-record of the journal, appended after the big arrays, so a run may be killed anywhere. `finish` turns the journal into arrays in large
-chunks.
+Maps (arrays with height and width) are stored immediately, one chunk per frame. The small values of a frame (time, camera) are
+appended to the journal as one record after its maps, so a run may be killed at any point. `finish` converts the journal to arrays
+in large chunks.
 """
 
 from pathlib import Path
@@ -27,19 +27,19 @@ from st4rtrack.types import Scene
 
 
 class SceneWriter(SceneSink):
-    """A scene in a folder; memory does not grow with its maps, and a killed run goes on where it was.
+    """Writes a scene to a folder with constant memory for maps; a killed run can be resumed.
 
-    Make it with `create`. It is the folder's only writer until `finish` or `close`, or its process ends. When `complete` is true the
-    folder already held this scene, finished: `finish()` just loads it.
+    Use `create`. It is the only writer of the folder until `finish`, `close` or the end of the process. If `complete` is true,
+    the folder already contains this scene: `finish()` only loads it.
     """
 
     @classmethod
     @timed("write")
     def create(cls, folder: str | Path, header: SceneHeader, *, overwrite: bool = False) -> "SceneWriter":
-        """Starts a scene, or goes on with an unfinished one of the same options; see `prepare_folder`.
+        """Start a scene, or resume an incomplete one with the same options; see `prepare_folder`.
 
         Raises:
-            UserError: something else is there, another process writes to it, or the disk is too small.
+            UserError: the folder has other content, another process writes to it, or the disk is too small.
         """
         require_space(folder, scene_bytes(header))  # before anything is replaced
         lock = FolderLock(make_folder(folder))
@@ -60,7 +60,7 @@ class SceneWriter(SceneSink):
             self._rows = read_journal(folder, header.num_frames)
             cut_torn_record(folder / JOURNAL)
         if not self.frames_done.any() and not self.complete:
-            # Not even the arrays are known to be whole: start them afresh.
+            # The arrays themselves may be incomplete: create them again.
             (folder / JOURNAL).unlink(missing_ok=True)
             self._group = zarr.open_group(store=folder / SCENE_ZARR, mode="w", zarr_format=3)
             self._maps = {spec.field: create_array(self._group, header, spec) for spec in header.specs if not spec.small}
