@@ -4,7 +4,7 @@ A robust solver estimates focal length and pose, detached. One more Gauss-Newton
 solution hardly changes them and carries gradients to the points. Failed poses are left out, never replaced.
 
 Symbols: F frames, N points, K intrinsics, x pixel, X world point, y = R X + t in the camera, w weight. Unlike
-`camera.project`, all values and gradients here stay finite and non-zero for points on or behind the camera plane.
+`camera.project`, values stay finite and gradients defined for points on or behind the camera plane.
 """
 
 from collections.abc import Sequence
