@@ -378,7 +378,7 @@ class Scene:
             first = query_px[outside][0]
             corners = self.pixel_map.source_from_network(np.array([[0, 0], [width, height]])).round(1).tolist()
             raise ValueError(
-                f"{int(outside.sum())} of {len(query_px)} queries lie outside the part of the image that the network saw, "
+                f"{int(outside.sum())} of {len(query_px)} queries lie outside the part of the image that the network processes, "
                 f"from {corners[0]} to {corners[1]}; the first is ({first[0]:g}, {first[1]:g})"
             )
         if self.tracking.visible is None or self.tracking.confidence is None:

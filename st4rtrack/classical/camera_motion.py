@@ -64,8 +64,8 @@ class CameraMotion:
         kind: "unknown" if too few points are matched.
         parallax: parallax class of the motion.
         still_share: share of the points without motion in most frames.
-        rotation_share, zoom_share, epipolar_share: inliers of a rotation, of a rotation with zoom, of an essential matrix (medians
-            over the frames with the largest motion).
+        rotation_share, zoom_share, epipolar_share: inlier shares of a rotation, a rotation with zoom, an essential matrix
+            (medians over the frames with the largest motion).
         rotation_error, zoom_error: upper quartile of the model residuals over the inliers of the essential matrix, in units of
             tolerances (`ERROR_OF_MOTION`).
         zoom: median factor of the focal length in these frames under the zoom model.
