@@ -157,7 +157,7 @@ class Pointmap:
 
 @dataclass
 class TwoPointmaps:
-    """The two outputs for a pair (anchor image i, image j), both in camera i's frame, both at the time of j (paper Eq. 1).
+    """Two pointmaps of a pair (anchor image i, image j), both in the frame of camera i, at the time of j (paper Eq. 1).
 
     Attributes:
         tracking: X_j^i, the points of the anchor's pixels at the time of j.

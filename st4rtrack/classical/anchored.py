@@ -69,7 +69,7 @@ SolveCameras = Callable[[float], KnownVideo | None]
 
 
 class AnchoredGeometry:
-    """Tracks the geometry of a video frame by frame, starting at the anchor.
+    """Frame-by-frame geometry of a video, starting at the anchor.
 
     Attributes:
         motion: camera motion in the frames next to the anchor; `None` if cameras or depth are known.

@@ -67,9 +67,7 @@ class Moments:
         self._square_x, self._outer = 0.0, np.zeros((3, 3))
 
     def add(self, source: np.ndarray, target: np.ndarray, weights: np.ndarray | None = None) -> None:
-        """Add finite points [..., 3] with weights [...]. Sums are centred on the first chunk's means against cancellation far
-        from the origin.
-        """
+        """Add finite points [..., 3] with weights [...]; sums are centred on the first chunk's means, against cancellation."""
         x, y = (np.asarray(points, np.float64).reshape(-1, 3) for points in (source, target))
         w = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64).reshape(-1)
         if not len(x) == len(y) == len(w):

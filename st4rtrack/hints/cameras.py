@@ -14,8 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 def with_solved_cameras(known: KnownGeometry, source: Video, anchor_index: int) -> KnownGeometry:
-    """Add the cameras of the global solver to the known geometry if `cameras` requests it; its focal length only if none is
-    known.
+    """Add the cameras of the global solver to the known geometry if requested; its focal length only if none is known.
 
     Raises:
         UserError: the solution is unreliable.

@@ -26,7 +26,7 @@ MIN_COVERED = 0.3
 
 
 class ObjectDepth:
-    """Corrects the depth of dynamic objects in one direction through a video; the correction changes smoothly."""
+    """Temporally smooth correction of the depth of dynamic objects, in one direction through a video."""
 
     def __init__(self) -> None:
         self._last: np.ndarray | None = None

@@ -20,8 +20,9 @@ _begun: ContextVar[list[Generator[Any, None, None]] | None] = ContextVar("begun"
 
 @contextmanager
 def ended_together() -> Iterator[None]:
-    """Stop all workers started inside by `run_ahead` at the end of the block, last one first; also after an error whose
-    traceback, and with it every generator in it, is still referenced."""
+    """Stop all workers that `run_ahead` started in the block at its end, last one first.
+
+    Also after an error whose traceback, and with it every generator in it, is still referenced."""
     begun: list[Generator[Any, None, None]] = []
     token = _begun.set(begun)
     try:

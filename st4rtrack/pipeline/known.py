@@ -34,7 +34,7 @@ PredictFrames = Callable[[list[int]], Iterator[tuple[int, Pointmap]]]
 
 
 def with_observations(known: KnownVideo, source: Video, prepared: PreparedVideo) -> KnownVideo:
-    """Complete known geometry by the metadata of the file and the images, unless the user provides it: focal length, overlays."""
+    """Known geometry plus focal length and overlays from the file metadata and the images, unless user-provided."""
     if source.focal_px is not None and known.focal_px is None:
         known = replace(known, focal_px=source.focal_px * prepared.pixel_map.scale[0], focal_source="metadata")
     overlay, user_static = prepared.overlay, known.static
@@ -44,7 +44,7 @@ def with_observations(known: KnownVideo, source: Video, prepared: PreparedVideo)
 
 
 class Placing:
-    """Aligns the pointmaps of each frame to the known geometry; one frame at a time, in any order.
+    """Alignment of pointmaps to the known geometry; one frame at a time, in any order.
 
     Args:
         known: known geometry of the video.

@@ -249,9 +249,7 @@ def _predict_or_halve(
             raise
         torch.cuda.empty_cache()
     middle = len(rgb) // 2
-    logger.warning(
-        "a batch of %d frames did not fit into memory; retrying with %d; set a smaller --batch-size", len(rgb), middle
-    )
+    logger.warning("a batch of %d frames did not fit into memory; retrying with %d; set a smaller --batch-size", len(rgb), middle)
     halves = (slice(None, middle), slice(middle, None))
     return [maps for half in halves for maps in _predict_or_halve(model, anchor, indices[half], rgb[half], views[half], kept)]
 

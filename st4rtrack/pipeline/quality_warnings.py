@@ -51,7 +51,7 @@ WARNINGS = {
         "the focal length is at a limit of the search, so it is not known; provide it with --intrinsics", True
     ),
     "short_video": WarningKind(
-        "the video is too short ({count} of {needed} frames) to estimate {unknown}: a guess is used; use more, or --intrinsics",
+        "the video is too short ({count} of {needed} frames) to estimate {unknown}: a prior is used; use more, or --intrinsics",
         False,
     ),
     "side_by_side": WarningKind(
