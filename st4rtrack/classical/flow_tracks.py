@@ -1,10 +1,8 @@
 """2D point tracks from OpenCV's dense optical flow with forward-backward check. No learned weights.
 
 Two methods: `follow` chains flow from frame to frame and starts new tracks where old ones are lost (many short tracks, as
-structure
-from motion needs them); `follow_first` also computes direct flow from the first frame to each other one, initialised by the
-chain,
-which removes the drift of the chain and recovers points after an occlusion.
+structure from motion needs them); `follow_first` also computes direct flow from the first frame to each other one, initialised
+by the chain, which removes the drift of the chain and recovers points after an occlusion.
 """
 
 from collections.abc import Iterable

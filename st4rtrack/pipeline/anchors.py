@@ -1,8 +1,8 @@
 """Further anchors: extend the tracks until they cover every pixel of every frame, in one world.
 
 The first anchor tracks its own pixels. The frame with the most untracked content becomes the next anchor, which is tracked
-forwards
-and backwards while its new content is visible, and so on until all frames are covered. So the cost grows with the new content.
+forwards and backwards while its new content is visible, and so on until all frames are covered. So the cost grows with the new
+content.
 
 Each pair of a further anchor is aligned to the world by a similarity between the pair and the scene on the same pixels of the
 same frame: all common content is used, static or dynamic, and scale errors do not accumulate.
@@ -51,8 +51,7 @@ def add_anchors(pairs: Pairs, sink: SceneSink, *, place_lost: bool) -> dict[str,
         pairs: predicts pairs of any frame with its neighbours.
         sink: a scene with all frames written; existing anchors are kept.
         place_lost: whether frames that do not overlap the first anchor must be registered again (`relay`). A network with hints
-            registers
-            them by the geometry of the whole video.
+            registers them by the geometry of the whole video.
     Returns:
         Plain data for the scene's results: `anchors`, one record each, `coverage` (of the worst frame and on average),
         `pairs_per_frame` of further anchors, and what `relay` did.

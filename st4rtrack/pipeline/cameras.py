@@ -43,7 +43,7 @@ def anchor_intrinsics(anchor_points: Pointmap) -> np.ndarray:
         focal = weiszfeld_focal(anchor_points.points_world, weights=trusted)
     except ValueError:
         raise UserError(
-            "could not fit a focal length to the anchor pointmap; use a trained model, and an anchor frame that is not blank"
+            "could not fit a focal length to the anchor pointmap; use a trained model, or another --anchor if that frame is blank"
         ) from None
     low, high = (bound * max(height, width) for bound in FOCAL_RANGE)
     if not low <= focal <= high:

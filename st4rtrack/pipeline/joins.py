@@ -76,8 +76,7 @@ def joined(source: np.ndarray, target: np.ndarray, *, share: float = 0.5) -> tup
     """Robust similarity `target_from_source`, by iteratively re-weighted closed-form least squares.
 
     Correspondences are known and most are correct, so that no search is needed: least absolute distances first, then the
-        biweight,
-    with a width that adapts to the noise.
+    biweight, with a width that adapts to the noise.
 
     Args:
         source, target: [points, 3] corresponding and finite points.

@@ -51,9 +51,8 @@ LEAST_NEW_SHARE = 0.002
 def moving_points(read: ReadField, num_frames: int, anchor_index: int) -> np.ndarray:
     """Dynamic points of the anchor, [height, width] bool.
 
-    Displacements are measured across and along the ray of the frame's camera, because errors are largest along it, relative to
-    the
-    noise: the median of the frame, since most points are static. The mean is taken over the frames in which the point is visible.
+    Displacements across and along the ray of the frame's camera (errors are largest along it), relative to the noise: the median
+    of the frame, since most points are static. The mean is taken over the frames in which the point is visible.
     """
     start = np.asarray(read("tracking_points", anchor_index), np.float32)
 

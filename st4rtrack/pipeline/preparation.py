@@ -60,8 +60,7 @@ def prepare(
     """Crop bars (with `fit` "crop"), resize to network size and choose the anchor.
 
     A black or blank anchor frame is replaced by the nearest usable one, with a warning. If `output` contains a complete scene,
-    its
-    bars are reused, since only its options remain to be compared.
+    its bars are reused, since only its options remain to be compared.
 
     Raises:
         UserError: the anchor is not a frame of the video, or the size is too small.

@@ -171,8 +171,7 @@ def smoothed(
 
     The window is expanded in polynomials that are orthonormal over its times. The coefficients of degree one and above, and the
     residual, are kept as far as their squares exceed those expected from noise: a static track becomes its mean, an accelerated
-        one a
-    parabola, and a collision is unchanged.
+    one a parabola, and a collision is unchanged.
 
     Args:
         window: [time, ..., 3] positions at equidistant times, at least `FEWEST`.

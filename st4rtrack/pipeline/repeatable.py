@@ -33,8 +33,7 @@ def use_deterministic_algorithms() -> None:
     """Select deterministic kernels in this process, also on a GPU, where they are slower.
 
     Must be called before the first computation on a GPU, because cuBLAS reads its workspace setting only once. Operations without
-    a
-    deterministic kernel raise `RuntimeError`.
+    a deterministic kernel raise `RuntimeError`.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = False

@@ -84,8 +84,7 @@ def visibility_probability(
         intrinsics: [3, 3] network pixels.
         anchor_rgb, rgb: [height, width, 3] uint8, the anchor and the frame.
         cycle_error: [height, width] cycle error: distance between the start and the end of a point tracked to the frame and back,
-            by
-            optical flow or by tracks that start there, in long sides of the image; NaN where unknown; `None` if not computed.
+            by optical flow or by tracks that start there, in long sides of the image; NaN where unknown; `None` if not computed.
     Returns:
         [height, width] float32; 0 for points that are not finite or not in front of the camera.
     """
@@ -175,9 +174,8 @@ def _depth_test(
     Also the precision of the depth in this frame, 0 to 1: with little disagreement, a small depth step is more informative.
 
     The noise is the median disagreement of the branches in this frame, since most points are visible. A point is behind the
-    surface if
-    it is behind the deepest of the four pixels around its projection, so that object borders do not occlude it; in front
-    likewise.
+    surface if it is behind the deepest of the four pixels around its projection, so that object borders do not occlude it; in
+    front likewise.
     """
     log_surface = np.log(surface).astype(np.float32)
     four = np.ones((2, 2), np.uint8)

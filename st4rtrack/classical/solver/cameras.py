@@ -1,10 +1,8 @@
 """Cameras, focal length and sparse static points of a video by a global solver (pycolmap's GLOMAP).
 
 Key frames with SIFT features are solved jointly. The frames between them are registered by PnP on features tracked from the
-adjacent
-key frames; then one bundle adjustment refines everything. Long videos are solved in overlapping windows of key frames, so that
-memory
-does not grow. Dynamic objects are outliers.
+adjacent key frames; then one bundle adjustment refines everything. Long videos are solved in overlapping windows of key frames,
+so that memory does not grow. Dynamic objects are outliers.
 
     solved = solve_video(video, anchor_index=0)
     if solved.trusted: ...
