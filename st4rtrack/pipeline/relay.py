@@ -1,4 +1,4 @@
-"""Anchor hand-over: frames that lost sight of the first anchor are registered through intermediate anchors.
+"""Anchor hand-over: registration through intermediate anchors of frames without overlap with the first anchor.
 
 A network that processes a single pair cannot register a frame without overlap with the anchor. So where less than `LOST` of the
 anchor's points are visible, the last registered frame becomes an intermediate anchor. Each pair of it with a following frame is
@@ -33,7 +33,7 @@ HAND_OVER = 0.4
 
 
 def relay(pairs: Pairs, sink: SceneSink) -> dict[str, Any]:
-    """Register the frames that lost the first anchor, through intermediate anchors; replace their reconstruction and pose.
+    """Register the frames without overlap with the first anchor through intermediate anchors.
 
     Their predictions from the first anchor are replaced, and none of its points counts as visible there. After an interruption it
     starts again: it reads only what it does not change.

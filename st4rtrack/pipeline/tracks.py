@@ -1,8 +1,8 @@
 """Visibility probability of tracked points, from the two pointmaps of a frame, their confidences and the image.
 
 A point is occluded if it lies behind the reconstruction of the same frame at its projection, or behind other tracked points. It
-is not visible if it projects outside the image, and hardly if the colour differs or the confidence is low. Each cue is normalised
-to be independent of the network, the scene scale and the image size; a logistic model weighs the cues.
+is not visible if it projects outside the image, and unlikely to be visible if the colour differs or the confidence is low. The cues are
+normalised to be independent of the network, the scene scale and the image size, and weighed by a logistic model.
 """
 
 import cv2
