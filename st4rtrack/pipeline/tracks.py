@@ -1,7 +1,7 @@
 """Visibility probability of tracked points, from the two pointmaps of a frame, their confidences and the image.
 
 A point is occluded if it lies behind the reconstruction of the same frame at its projection, or behind other tracked points. It
-is not visible if it projects outside the image, and unlikely to be visible if the colour differs or the confidence is low. The cues are
+is not visible if it projects outside the image. A different colour or a low confidence makes visibility less likely. The cues are
 normalised to be independent of the network, the scene scale and the image size, and weighed by a logistic model.
 """
 
