@@ -1,10 +1,10 @@
-"""Errors that users meet."""
+"""Errors shown to users."""
 
 
 class UserError(Exception):
-    """A mistake of the user's: one sentence that names the thing and the way out. Commands end with it and exit code 2.
+    """Invalid user input; the message names the problem and a fix in one sentence. Commands print it and exit with code 2.
 
-    Names that come out of files may hold line breaks and orders to the terminal; they are shown as escapes, never obeyed.
+    Names from files may contain line breaks and terminal control sequences; they are shown as escapes, never interpreted.
     """
 
     def __init__(self, sentence: object) -> None:

@@ -1,4 +1,4 @@
-"""Timers of the stages of a run: functions are marked with their stage; a stopwatch that is switched on sums up their time."""
+"""Timers of pipeline stages: functions are decorated with their stage; an active stopwatch sums up the time of each stage."""
 
 import threading
 import time
@@ -13,11 +13,11 @@ R = TypeVar("R")
 
 
 class Stopwatch:
-    """Seconds that are spent in each part; those in an inner part do not count for the outer one. Each thread nests for itself.
+    """Seconds spent in each stage, excluding nested stages. Each thread has its own nesting.
 
     Args:
-        settle: called where a part that asks for it begins or ends, so that a GPU's work is counted where it was begun.
-        clock: seconds.
+        settle: called where a stage with `settles` begins or ends, so that GPU work is attributed to the stage that launched it.
+        clock: current time in seconds.
     """
 
     def __init__(self, settle: Callable[[], object] | None = None, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -28,11 +28,11 @@ class Stopwatch:
 
     @property
     def span_s(self) -> float:
-        """From when the first part began to now."""
+        """Seconds since the first stage began."""
         return 0.0 if self._begun is None else self._clock() - self._begun
 
     def enter(self, part: str, *, settles: bool = False) -> None:
-        """A part begins in this thread."""
+        """Begin a stage in this thread."""
         if settles and self._settle:
             self._settle()
         self._charge()
@@ -41,7 +41,7 @@ class Stopwatch:
             self._begun = self._threads.since
 
     def leave(self, *, settles: bool = False) -> None:
-        """The part that began last in this thread ends."""
+        """End the innermost stage of this thread."""
         if settles and self._settle:
             self._settle()
         self._charge()
@@ -49,7 +49,7 @@ class Stopwatch:
 
     @contextmanager
     def part(self, name: str, *, settles: bool = False) -> Iterator[None]:
-        """The time of a `with` block."""
+        """Time a `with` block as a stage."""
         self.enter(name, settles=settles)
         try:
             yield
@@ -62,7 +62,7 @@ class Stopwatch:
         return self._threads.nesting
 
     def _charge(self) -> None:
-        """Time since the last change goes to the innermost part of this thread."""
+        """Add the time since the last change to the innermost stage of this thread."""
         nesting, now = self._nesting(), self._clock()
         if nesting:
             with self._lock:
@@ -71,12 +71,12 @@ class Stopwatch:
 
 
 _running: list[Stopwatch] = []
-"""At most one, for all threads of the process."""
+"""The active stopwatch (at most one, shared by all threads of the process)."""
 
 
 @contextmanager
 def recording(stopwatch: Stopwatch) -> Iterator[None]:
-    """While the block runs, the stopwatch takes the time of all marked functions."""
+    """Activate the stopwatch for all decorated functions while the block runs."""
     _running.append(stopwatch)
     try:
         yield
@@ -85,7 +85,7 @@ def recording(stopwatch: Stopwatch) -> Iterator[None]:
 
 
 def timed(part: str, *, settles: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Marks a function as a part of a run; `settles`: it works on the device of the network."""
+    """Decorate a function as a stage of a run; `settles`: the function works on the device of the network."""
 
     def marked(function: Callable[P, R]) -> Callable[P, R]:
         @wraps(function)
@@ -101,7 +101,7 @@ def timed(part: str, *, settles: bool = False) -> Callable[[Callable[P, R]], Cal
 
 
 def timed_items(part: str) -> Callable[[Callable[P, Iterator[R]]], Callable[P, Iterator[R]]]:
-    """Marks a function that returns an iterator, of which waiting for each item is a part of a run."""
+    """Decorate a function that returns an iterator; waiting for each item counts as a stage of a run."""
 
     def marked(function: Callable[P, Iterator[R]]) -> Callable[P, Iterator[R]]:
         advance: Callable[..., Any] = timed(part)(_next)

@@ -1,7 +1,7 @@
-"""The nouns: what flows between the parts. Plain data; prediction and truth are the same types.
+"""Core data types of the pipeline. Plain data; predictions and ground truth use the same types.
 
-Unknown is `None`; invalid pixels are a boolean mask. Arrays are NumPy (or read lazily from disk) in a `Scene`, torch tensors
-where the network is near; the shapes below hold for both, and leading batch axes may stand before them.
+Unknown values are `None`; invalid pixels are marked by a boolean mask. Arrays are NumPy (or read lazily from disk) in a `Scene`,
+torch tensors in network code; the shapes below hold for both, and leading batch axes may precede them.
 World is the camera frame of the anchor: x right, y down, z forward.
 """
 
@@ -17,22 +17,22 @@ from st4rtrack.geometry.following import Followed, Shown, find_owners, follow, f
 from st4rtrack.geometry.transforms import invert_rigid
 
 Array = Any
-"""A NumPy array, a torch tensor, or something that reads as a NumPy array from disk."""
+"""A NumPy array, a torch tensor, or an on-disk array that reads like a NumPy array."""
 
 
 @dataclass(frozen=True)
 class Video:
-    """Frames of one camera, decoded as they are needed and never all held.
+    """Frames of one camera, decoded on demand and never all in memory.
 
     Attributes:
-        name: what the user calls it (the file's name without ending).
-        height, width: of every frame, in pixels.
-        time_s: [time] presentation time of each frame in seconds, from the source's own clock, increasing.
+        name: display name (the file name without its ending).
+        height, width: frame size in pixels.
+        time_s: [time] presentation time of each frame in seconds, on the clock of the source, increasing.
         frame_index: [time] number of each frame in the source.
         read: `read(start, stop)` decodes frames start..stop-1 in order, each [height, width, 3] uint8 RGB.
-        source: where it came from (a path), or "array".
-        focal_px: focal length that the source's metadata states, in source pixels; `None` where it states none. A 35 mm equivalent
-            is taken as that of a long side of 36 mm, which is right within about 5 %.
+        source: path of the source, or "array".
+        focal_px: focal length stated by the metadata of the source, in source pixels, or `None`. A 35 mm equivalent is converted
+            with a long side of 36 mm, which is right within about 5 %.
     """
 
     name: str
@@ -57,24 +57,25 @@ class Video:
 
 
 FocalSource = Literal["user", "metadata", "video", "prior"]
-"""Where a focal length comes from: the user, the file's metadata, the survey of the video, or a learned or fixed prior."""
+"""Source of a focal length: the user, the metadata of the file, the survey of the video, or a learned or fixed prior."""
 
 
 @dataclass(frozen=True)
 class KnownVideo:
-    """What is known of the T frames of a video at network size: by the user, by the file, or by a solver of cameras.
+    """Known geometry of the T frames of a video at network size: from the user, the file, or a camera solver.
 
     Attributes:
         focal_px: network pixels, or `None`.
-        focal_source: who says so.
-        intrinsics: [T, 3, 3] network pixels, where the user provides them; or `None`.
-        world_from_camera: [T, 4, 4] in any world and unit, NaN where unknown; or `None`.
-        depth: z-depth [H, W] float32 of a frame by its number, in any unit, 0 where unknown; or `None`.
-        static: [H, W] bool of a frame, pixels that are known to be static; or `None`.
-        points: static points that a frame sees, [n, 3] network pixels (u, v) and z-depth in the cameras' unit; or `None`.
-        metres_per_unit: or `None`.
-        distance: two network pixels [2, 2] of the anchor and the metres between; or `None`.
-        said: what the user provided, plain values: a scene keeps it, and a continued run compares it.
+        focal_source: source of the focal length.
+        intrinsics: [T, 3, 3] network pixels, provided by the user; or `None`.
+        world_from_camera: [T, 4, 4] in any world frame and unit, NaN where unknown; or `None`.
+        depth: function from a frame index to z-depth [H, W] float32, in any unit, 0 where unknown; or `None`.
+        static: function from a frame index to [H, W] bool, pixels known to be static; or `None`.
+        points: function from a frame index to the static points visible in it, [n, 3] network pixels (u, v) and z-depth in the
+            unit of the cameras; or `None`.
+        metres_per_unit: metric scale of the world unit; or `None`.
+        distance: two network pixels [2, 2] of the anchor and the distance between them in metres; or `None`.
+        said: user-provided geometry as plain values: stored in the scene, and compared when a run is resumed.
     """
 
     focal_px: float | None = None
@@ -89,62 +90,62 @@ class KnownVideo:
     said: dict[str, Any] | None = None
 
     def anchor_from_camera(self, anchor_index: int, index: int) -> np.ndarray | None:
-        """[4, 4] in the cameras' unit, or `None` where it is unknown."""
+        """Pose [4, 4] relative to the anchor, in the unit of the cameras, or `None` where unknown."""
         if self.world_from_camera is None:
             return None
         found = invert_rigid(self.world_from_camera[anchor_index]) @ self.world_from_camera[index]
         return found if np.isfinite(found).all() else None
 
     def depth_of(self, index: int) -> np.ndarray | None:
-        """[H, W] in the depth's unit, or `None`."""
+        """Known depth [H, W] of a frame, in the unit of the depth, or `None`."""
         return None if self.depth is None else self.depth(index)
 
 
 @dataclass(frozen=True)
 class PixelMap:
-    """Source pixels to network pixels: `network_px = scale * source_px + offset_px`, per axis (u, v)."""
+    """Affine map from source pixels to network pixels: `network_px = scale * source_px + offset_px`, per axis (u, v)."""
 
     scale: tuple[float, float] = (1.0, 1.0)
     offset_px: tuple[float, float] = (0.0, 0.0)
 
     def then(self, after: "PixelMap") -> "PixelMap":
-        """This map followed by another one."""
+        """Composition: this map followed by another one."""
         (a, b), (c, d) = self.scale, after.scale
         (e, f), (g, h) = self.offset_px, after.offset_px
         return PixelMap((a * c, b * d), (e * c + g, f * d + h))
 
     def network_from_source(self, source_px: np.ndarray) -> np.ndarray:
-        """Pixels [..., 2] of the network from pixels [..., 2] of the source."""
+        """Network pixels [..., 2] of source pixels [..., 2]."""
         return np.asarray(source_px, np.float64) * self.scale + self.offset_px
 
     def source_from_network(self, network_px: np.ndarray) -> np.ndarray:
-        """Pixels [..., 2] of the source from pixels [..., 2] of the network."""
+        """Source pixels [..., 2] of network pixels [..., 2]."""
         return (np.asarray(network_px, np.float64) - self.offset_px) / self.scale
 
 
 class DepthSource(IntEnum):
-    """Where the depth of a pixel comes from."""
+    """Source of the depth of a pixel."""
 
     MEASURED = 0
-    """Several views, or the user."""
+    """Multi-view triangulation, or user-provided depth."""
     PRIOR = 1
     """A depth prior."""
     NETWORK = 2
     DYNAMIC = 3
-    """A depth prior, on pixels that show a dynamic object at this time."""
+    """A depth prior, on pixels that show a dynamic object in this frame."""
 
 
 @dataclass
 class Pointmap:
-    """A 3D point for every pixel.
+    """A 3D point per pixel.
 
     Attributes:
         points_world: [height, width, 3] in the anchor's camera frame, world units.
-        confidence: [height, width], > 1, larger is surer.
-        valid: [height, width] bool, where truth exists (truth only).
-        moving: [height, width] bool, the pixel shows something that moves in the world, during the video or, where the geometry is
-            fused with a depth prior, within 8 frames; `None` where nobody asked.
-        source: [height, width] uint8, where the depth comes from, as of `DepthSource`; `None` where nothing but a network could be.
+        confidence: [height, width], > 1, larger is more certain.
+        valid: [height, width] bool, pixels with ground truth (ground truth only).
+        moving: [height, width] bool, the pixel shows a dynamic object: one that moves during the video or, where the geometry is
+            fused with a depth prior, within 8 frames; `None` where not computed.
+        source: [height, width] uint8, `DepthSource` of each pixel; `None` where all depth comes from a network.
     """
 
     points_world: Array
@@ -156,12 +157,12 @@ class Pointmap:
 
 @dataclass
 class TwoPointmaps:
-    """The two outputs for a pair (anchor image i, image j), both in camera i's frame, both at the time of j (paper Eq. 1).
+    """Two pointmaps of a pair (anchor image i, image j), both in the frame of camera i, at the time of j (paper Eq. 1).
 
     Attributes:
-        tracking: X_j^i, where the content of the anchor has moved.
-        reconstruction: X_j^j, the content of image j.
-        world_from_camera: [4, 4] of image j, where the points were made with a known camera; `None` where PnP has to find it.
+        tracking: X_j^i, the points of the anchor's pixels at the time of j.
+        reconstruction: X_j^j, the points of image j.
+        world_from_camera: [4, 4] of image j, if the points were computed with a known camera; `None` if PnP must estimate it.
     """
 
     tracking: Pointmap
@@ -171,10 +172,10 @@ class TwoPointmaps:
 
 @dataclass
 class MonocularDepth:
-    """What a network says of single pictures.
+    """Monocular depth and focal length predicted by a network for single images.
 
     Attributes:
-        log_depth: [batch, height, width] natural logarithm of the z depth, up to an additive constant of the picture.
+        log_depth: [batch, height, width] natural logarithm of the z-depth, up to an additive constant per image.
         log_error: [batch, height, width] logarithm of the expected |log-depth error|.
         log_focal: [batch] logarithm of the focal length over the long side.
         log_focal_error: [batch] logarithm of the expected |log-focal error|.
@@ -188,12 +189,12 @@ class MonocularDepth:
 
 @dataclass
 class TrackingOverTime(Pointmap):
-    """The tracking branch of a whole video: `points_world` [time, height, width, 3], `confidence` [time, height, width].
+    """Output of the tracking branch over a video: `points_world` [time, height, width, 3], `confidence` [time, height, width].
 
     Attributes:
-        visible: [time, height, width] bool, the anchor pixel's point is visible in frame t: its probability is above one half.
-        visibility: [time, height, width] float16, probability that the anchor pixel's point is visible in frame t.
-        moving: [height, width] bool, the anchor pixel's point moves in the world.
+        visible: [time, height, width] bool, the point of the anchor pixel is visible in frame t (probability above 0.5).
+        visibility: [time, height, width] float16, visibility probability of the anchor pixel's point in frame t.
+        moving: [height, width] bool, the anchor pixel shows a dynamic object.
     """
 
     visible: Array | None = None
@@ -207,8 +208,8 @@ class Cameras:
     Attributes:
         world_from_camera: [time, 4, 4] float64, rigid.
         intrinsics: [time, 3, 3] float64, pixels of the network size.
-        solved: [time] bool; False where no pose was estimated: it is interpolated for display, and nothing is visible.
-        reprojection_px, flow_agreement_px: [time] of each frame, as in `QualityReport`; NaN where unknown.
+        solved: [time] bool; False for unsolved frames: their pose is interpolated for display and nothing is visible.
+        reprojection_px, flow_agreement_px: [time] per-frame values of the fields of `QualityReport`; NaN where unknown.
     """
 
     world_from_camera: Array
@@ -219,18 +220,18 @@ class Cameras:
 
 
 Parallax = Literal["none", "rotation", "weak", "good"]
-"""What the camera motion says about depth: a fixed camera, rotation only, little translation, enough translation."""
+"""Parallax class of the camera motion: fixed camera, rotation only, little translation, enough translation for depth."""
 
 
 @dataclass(frozen=True)
 class QualityWarning:
-    """One reason not to trust a scene, or a part of it.
+    """A reason not to trust a scene, or a part of it.
 
     Attributes:
         code: a stable identifier, for example "cut" or "focal_at_limit" (docs/quality.md lists all of them).
-        frames: numbers of the affected frames among those processed; empty where the whole video is meant.
-        sentence: what was observed and what the user can do about it.
-        serious: the scene is unreliable because of it.
+        frames: indices of the affected frames among the processed ones; empty if the whole video is affected.
+        sentence: what was observed and how the user can fix it.
+        serious: the warning makes the scene unreliable.
     """
 
     code: str
@@ -241,16 +242,16 @@ class QualityWarning:
 
 @dataclass(frozen=True)
 class QualityReport:
-    """How far a scene can be trusted; `quality` in `scene.json`.
+    """Reliability of a scene; `quality` in `scene.json`.
 
     Attributes:
-        frames_solved: share of the frames whose pose was estimated, 0..1.
+        frames_solved: share of the frames with an estimated pose, 0..1.
         reprojection_px: median distance between static tracks and their observations, source pixels; `None` where unknown.
         flow_agreement_px: median distance between optical flow and the motion of the reconstructed points, source pixels.
         max_camera_step: largest camera step over the median of the steps of the neighbouring frames (ratio).
-        focal_source: where the focal length comes from.
-        focal_at_limit: the estimate lies at a limit of the search range.
-        parallax: what the camera motion says about depth.
+        focal_source: source of the focal length.
+        focal_at_limit: the focal estimate lies at a limit of the search range.
+        parallax: parallax class of the camera motion.
         moving_share: share of the pixels that show dynamic objects, 0..1.
         measured_share: share of the pixels whose depth was measured or provided by the user, 0..1; `None` where all depth is a network's.
         warnings: reasons not to trust the scene.
@@ -269,11 +270,11 @@ class QualityReport:
 
     @property
     def reliable(self) -> bool:
-        """No warning is serious."""
+        """Whether no warning is serious."""
         return not any(warning.serious for warning in self.warnings)
 
     def summary(self, num_frames: int) -> str:
-        """One line: reliable or not, codes of the warnings, and the main figures of a scene of `num_frames` frames."""
+        """One line: reliable or not, warning codes, and the main metrics of a scene of `num_frames` frames."""
         codes = ", ".join(dict.fromkeys(warning.code for warning in self.warnings))
         verdict = "UNRELIABLE" if not self.reliable else "reliable, with warnings" if codes else "reliable"
         verdict += f" ({codes})" if codes else ""
@@ -290,16 +291,16 @@ class QualityReport:
 
 @dataclass
 class Tracks:
-    """Points followed over time.
+    """3D tracks of query points over time.
 
     Attributes:
         points_world: [time, points, 3] world units.
         visible: [time, points] bool.
         confidence: [time, points].
-        query_px: [points, 2] pixels of the source video, in the query's frame.
-        frame: in which the points were asked for.
-        tracked: [time, points] bool; False where the network did not follow the point: it is held where it was seen last.
-        visibility: [time, points] float32, probability that the point is visible; `None` where the scene has none.
+        query_px: [points, 2] pixels of the source video, in the query frame.
+        frame: index of the query frame.
+        tracked: [time, points] bool; False where the point is not tracked: its nearest valid position in time is repeated.
+        visibility: [time, points] float32, visibility probability; `None` if the scene does not store it.
     """
 
     points_world: np.ndarray
@@ -313,22 +314,22 @@ class Tracks:
 
 @dataclass
 class Scene:
-    """A video in 4D: what `reconstruct` gives and a scene folder holds.
+    """A video reconstructed in 4D: the result of `reconstruct` and the content of a scene folder.
 
     Attributes:
         rgb: [time, height, width, 3] uint8, frames at network size.
         time_s: [time] seconds.
-        tracking: the anchor's content over time.
-        reconstruction: `points_world` [time, height, width, 3] and `confidence` and `moving` [time, height, width], each frame's
-            own content.
-        cameras: one per frame; the anchor's is the identity.
-        anchor_index: which of the frames is the anchor.
+        tracking: points of the anchor's pixels over time.
+        reconstruction: `points_world` [time, height, width, 3], `confidence` and `moving` [time, height, width] of each frame's
+            own pixels.
+        cameras: one per frame; the anchor camera is the identity.
+        anchor_index: index of the anchor frame.
         pixel_map: source pixels to network pixels.
         source_size: (height, width) of the source video in pixels.
-        info: what else `scene.json` says: model, options, source.
-        anchors: further anchors by frame number, in the same world; of each, `valid` [time, height, width] is true where it is followed
-            and has content that no earlier anchor has. Points that are not known are NaN.
-        quality: how far the scene can be trusted; `None` in scenes of earlier versions and of other tools.
+        info: further fields of `scene.json`: model, options, source.
+        anchors: further anchors by frame index, in the same world frame; their `valid` [time, height, width] is true where the
+            point is tracked and its content appears in no earlier anchor. Unknown points are NaN.
+        quality: reliability of the scene; `None` in scenes of earlier versions and of other tools.
     """
 
     rgb: Array
@@ -348,7 +349,7 @@ class Scene:
 
     @property
     def solved_frames(self) -> np.ndarray:
-        """[time] bool, frames whose pose was estimated; all where the scene does not store it."""
+        """[time] bool, frames with an estimated pose; all True if the scene does not store it."""
         solved = None if self.cameras is None else self.cameras.solved
         return np.ones(len(self), bool) if solved is None else np.asarray(solved, bool)
 
@@ -367,21 +368,21 @@ class Scene:
         return confidence
 
     def tracks(self, query_px: np.ndarray, *, frame: int | None = None) -> Tracks:
-        """Tracks of chosen points of a frame, at any sub-pixel position.
+        """Tracks of query points of a frame, at any sub-pixel position.
 
-        A point of a frame that is no anchor has the track of the anchor's point that is seen there, at the same depth and within
-        one and a half pixels, carried to the surface that the frame shows at the query. A point that no anchor has seen
-        is held where the frame shows it: it is visible and `tracked` in that frame alone.
+        In a frame that is no anchor, a query takes the track of the anchor point visible there, at the same depth and within one
+        and a half pixels, shifted to the frame's surface at the query. A point that no anchor contains stays at its position on
+        the frame's surface: it is visible and `tracked` in that frame alone.
 
         Args:
             query_px: [points, 2] (u, v) pixels of the source video.
-            frame: in which frame, counting those that were processed; default the anchor.
+            frame: index of the query frame among the processed ones; default: the anchor.
         Returns:
-            `Tracks` over all frames; positions and confidence bilinear, visibility that of the pixel that holds the query.
+            `Tracks` over all frames; positions and confidence are bilinear, visibility is that of the pixel containing the query.
         Raises:
-            ValueError: the shape is not [points, 2], a query lies outside the part of the image that the network saw, or there is no
-                such frame.
-            UserError: the scene does without the visibility or the confidence of its tracks, as one of another tool may.
+            ValueError: the shape is not [points, 2], a query lies outside the image region that the network processes, or no such
+                frame exists.
+            UserError: the scene stores no visibility or confidence of its tracks, for example a scene of another tool.
         """
         frame = self.anchor_index if frame is None else frame
         if isinstance(frame, bool) or frame != int(frame) or not 0 <= frame < len(self):
@@ -396,7 +397,7 @@ class Scene:
             first = query_px[outside][0]
             corners = self.pixel_map.source_from_network(np.array([[0, 0], [width, height]])).round(1).tolist()
             raise ValueError(
-                f"{int(outside.sum())} of {len(query_px)} queries lie outside the part of the image that the network saw, "
+                f"{int(outside.sum())} of {len(query_px)} queries lie outside the part of the image that the network processes, "
                 f"from {corners[0]} to {corners[1]}; the first is ({first[0]:g}, {first[1]:g})"
             )
         if self.tracking.visible is None or self.tracking.confidence is None:
@@ -408,7 +409,7 @@ class Scene:
         return Tracks(found.points, found.visible & solved, found.confidence, query_px, int(frame), found.tracked, likely)
 
     def _follow_from(self, frame: int, network_px: np.ndarray) -> Followed:
-        """The tracks of whatever anchor owns each place [points, 2] of a frame."""
+        """Tracks of positions [points, 2] of a frame, each from the anchor assigned to it."""
         shown = Shown.of(self.reconstruction, self.cameras, frame)
         every = [(self.anchor_index, self.tracking), *self.anchors.items()]
         owners = find_owners([maps for _, maps in every], frame, shown, network_px)

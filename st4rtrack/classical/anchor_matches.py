@@ -1,4 +1,4 @@
-"""Matches of an anchor with the frames next to it, and the survey that the camera motion allows."""
+"""Dense matches between an anchor and its neighbouring frames, and the survey that suits the camera motion."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,23 +15,23 @@ from st4rtrack.geometry.camera import pixel_grid
 
 SURVEY_FRAMES = 64
 SURVEY_MATCHES = 12
-"""Frames that a survey looks at, and how many of them, evenly, it matches with the anchor."""
+"""Number of neighbouring frames that a survey reads, and how many of them, evenly spaced, it matches with the anchor."""
 WITHOUT_DEPTH = ("fixed", "rotation", "zoom", "dolly_zoom")
-"""Camera motions that say nothing about depth, or whose depth is not modelled."""
+"""Camera motions without information about depth, or whose depth is not modelled."""
 
 
 def motion_of(anchor_rgb: np.ndarray, frames: Sequence[np.ndarray], static: np.ndarray | None = None) -> CameraMotion | None:
-    """Camera motion between an anchor [height, width, 3] uint8 and the frames next to it; `None` without frames.
+    """Camera motion between an anchor [height, width, 3] uint8 and its neighbouring frames; `None` without frames.
 
     Args:
-        static: [height, width] bool, the pixels of the anchor that may be used; `None`: all.
+        static: [height, width] bool, usable pixels of the anchor; `None`: all.
     """
     matches = survey_matches(anchor_rgb, frames, static)
     return None if matches is None else camera_motion(matches, static=static)
 
 
 def survey_matches(anchor_rgb: np.ndarray, frames: Sequence[np.ndarray], static: np.ndarray | None) -> Matches | None:
-    """Matches of the static pixels of an anchor with the frames next to it; `None` without frames."""
+    """Matches between the static pixels of an anchor and its neighbouring frames; `None` without frames."""
     if not frames:
         return None
     grey, *others = (cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in (anchor_rgb, *frames))
@@ -44,7 +44,7 @@ def survey_matches(anchor_rgb: np.ndarray, frames: Sequence[np.ndarray], static:
 def survey_by_motion(
     matches: Matches, kind: MotionKind, focal_px: float | None, static: np.ndarray | None
 ) -> tuple[Survey | None, RotationFocal | None]:
-    """The survey that a camera motion allows, and the focal length of a rotation whose focal length is not known."""
+    """Survey suited to a camera motion, and the focal length of a pure rotation if it is not known."""
     if kind in WITHOUT_DEPTH:
         return None, rotation_focal(matches) if kind == "rotation" and focal_px is None else None
     if kind == "forward" and focal_px is None:
@@ -54,12 +54,12 @@ def survey_by_motion(
 
 
 def matched_frames(count: int) -> list[int]:
-    """Which of so many frames a survey matches with the anchor."""
+    """Indices of the frames, out of `count`, that a survey matches with the anchor."""
     return np.unique(np.linspace(0, count - 1, SURVEY_MATCHES).astype(int)).tolist() if count else []
 
 
 def dense_matches(grey: np.ndarray, frames: list[np.ndarray]) -> Matches:
-    """Matches of every pixel of an image with some of the frames that follow it."""
+    """Matches of every pixel of an image with a selection of the following frames."""
     height, width = grey.shape
     chosen = set(matched_frames(len(frames)))
     grid, chain, last = pixel_grid(height, width), FlowChain(height, width), grey
@@ -77,6 +77,6 @@ def dense_matches(grey: np.ndarray, frames: list[np.ndarray]) -> Matches:
 def both_ways(
     a: np.ndarray, b: np.ndarray, forward: np.ndarray | None = None, backward: np.ndarray | None = None, *, enlarge: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Flow from a to b and back, at the same time where OpenCV may use two threads."""
+    """Flow from a to b and back, computed in parallel where OpenCV may use two threads."""
     there, back = side_by_side(lambda call: dense_flow(*call, enlarge=enlarge), ((a, b, forward), (b, a, backward)))
     return there, back

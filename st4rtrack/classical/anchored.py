@@ -1,15 +1,15 @@
-"""Classical geometry of a video seen from its anchor, frame after frame, in constant memory.
+"""Classical geometry of a video relative to its anchor, frame by frame, in constant memory.
 
-The frames next to the anchor decide how the camera moves (`camera_motion.py`). With parallax, a survey of them gives the focal length and
-the static depth of the anchor (`survey.py`), and every frame is registered by PnP against the reference, at first the anchor. A camera that
-only rotates has rotations and no depth (`rotation.py`); a fixed camera is the identity. Where too little of the reference is visible, the
-present frame becomes the reference. The flow from the anchor is chained along.
+The frames next to the anchor determine the kind of camera motion (`camera_motion.py`). With parallax, a survey of them gives the
+focal length and the static depth of the anchor (`survey.py`), and every frame is registered by PnP against the reference,
+initially the anchor. A rotating camera has rotations and no depth (`rotation.py`); a fixed camera is the identity. When too
+little of the reference is visible, the current frame becomes the reference. The flow from the anchor is chained along.
 
     geometry = AnchoredGeometry.of(anchor_rgb, frames_after_it)
     for rgb in frames_after_it: two_view = geometry.next(rgb)
 
-Two chains of flow are kept, since no single one is right for all: what is static is matched with the reference directly, which takes
-out the drift; what moves is followed in finer images from frame to frame, since looking for it directly finds what lies behind it.
+Two chains of flow are used, since neither suits all points: static points are matched with the reference directly, which removes
+drift; dynamic points are tracked in enlarged images from frame to frame, since direct flow would match their background.
 """
 
 from collections import deque
@@ -45,37 +45,38 @@ from st4rtrack.types import FocalSource, KnownVideo
 
 LOOK_BACK = 24
 MIN_SEEN_SHARE = 0.3
-"""Below this share of its known pixels, a reference is given up for the present frame."""
+"""Visible share of its known pixels below which the current frame replaces the reference."""
 MIN_STAY = 6
 MIN_ROTATION_SHARE = 0.1
-"""Share of the image that must be matched for a rotation."""
+"""Share of the image that must be matched to estimate a rotation."""
 MIN_ROTATION_PARALLAX_DEG = 3.0
-"""Of a solution for what looks like a rotation: pans of rendered rooms have 0.7 at most, a real one 2.4, slow arcs 3.6 and more."""
+"""Minimum parallax of a solution when the motion looks like a rotation: pans of rendered rooms have 0.7 at most, a real one 2.4,
+slow arcs 3.6 and more."""
 MIN_STILL_SHARE, STILL_PX = 0.15, 1.0
-"""Share of the matched pixels that must not move by more than this, or a fixed camera has started to move."""
+"""Share of the matched pixels that must not move by more than this; otherwise a fixed camera has started to move."""
 ZOOM_EVERY = 3
-"""Frames between tests for a zoom."""
+"""Number of frames between zoom tests."""
 MIN_ZOOM_VOTES = 2
 MIN_SURVEY_FRAMES = 8
-"""With fewer frames each pair has its own two-view geometry; with more, it takes a survey for poses of one scale."""
+"""With fewer frames each pair has its own two-view geometry; poses of one common scale need a survey of this many frames."""
 MOTION_ENLARGE = 2
 
 
 StepFlow = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
 """Flow [height, width, 2] from a frame to a later or earlier one and back."""
 SolveCameras = Callable[[float], KnownVideo | None]
-"""What is known of a video, with cameras that a solver found; `None` where they cannot be trusted, or show less parallax (degrees)."""
+"""Known geometry with the cameras of a solver; `None` if they are unreliable or have less than the given parallax (degrees)."""
 
 
 class AnchoredGeometry:
-    """Follows a video from its anchor on.
+    """Frame-by-frame geometry of a video, starting at the anchor.
 
     Attributes:
-        motion: how the camera moves in the frames next to the anchor; `None` where cameras or depth are known.
+        motion: camera motion in the frames next to the anchor; `None` if cameras or depth are known.
         surveyed: focal length and depth of the anchor; `None` without parallax.
-        solved: the pose of the present frame was estimated; else the pose of the frame before it stands in.
-        zooming: numbers of frames whose focal length differs from the anchor's.
-        zoom_survey: by which that is seen.
+        solved: the pose of the current frame was estimated; otherwise the pose of the previous frame is reused.
+        zooming: indices of frames whose focal length differs from the anchor's.
+        zoom_survey: survey used to detect zooms.
     """
 
     def __init__(
@@ -122,11 +123,11 @@ class AnchoredGeometry:
         way: Sequence[int] = (),
         solve: SolveCameras | None = None,
     ) -> "AnchoredGeometry":
-        """Survey of an anchor [height, width, 3] uint8 with the frames next to it (the first `SURVEY_FRAMES` are read).
+        """Survey an anchor [height, width, 3] uint8 with the frames next to it (the first `SURVEY_FRAMES` are read).
 
         Args:
-            known: what is known of the video beforehand; then also the numbers of the anchor and of the frames (`way`) in it.
-            solve: cameras of a camera that translates, where the user gives none.
+            known: known geometry of the video; then also the indices of the anchor and of the frames (`way`) in it.
+            solve: solver for the cameras of a translating camera, if the user provides none.
         """
         frames = list(islice(after, SURVEY_FRAMES))
         known = user = known or KnownVideo()
@@ -144,7 +145,7 @@ class AnchoredGeometry:
             surveyed, focal = survey_by_motion(matches, motion.kind, known.focal_px, static)
             geometry = cls(
                 anchor_rgb,
-                # where the solver finds nothing to trust, the survey is worse than a depth prior, but shows a zoom
+                # without a reliable solution the survey is worse than a depth prior, but can detect a zoom
                 surveyed if solve is None else None,
                 motion=motion,
                 num_frames=len(frames),
@@ -168,15 +169,15 @@ class AnchoredGeometry:
         )
 
     def along(self, step_flow: StepFlow | None = None) -> "AnchoredGeometry":
-        """The same survey at its beginning, to follow the video in one direction.
+        """Copy with the same survey in its initial state, to process the video in one direction.
 
         Args:
-            step_flow: gives the flow between frames; who has it also measures the depth of frames with known cameras.
+            step_flow: provides the flow between frames; its caller also measures the depth of frames with known cameras.
         """
         return self._again(step_flow=step_flow)
 
     def with_prior_depth(self, depth: np.ndarray) -> "AnchoredGeometry":
-        """The same with a depth [height, width] of the anchor up to scale by which cameras are found, where none is measured."""
+        """Copy that estimates poses from a prior depth [height, width] of the anchor, up to scale, if none is measured."""
         if self.surveyed is not None or self.kind in WITHOUT_DEPTH:
             return self
         survey_of_prior = Survey(self.focal_px, (depth / np.median(depth)).astype(np.float32), measured=False)
@@ -185,7 +186,7 @@ class AnchoredGeometry:
         return self._again(surveyed=survey_of_prior, focal=None, known=known)
 
     def _again(self, **changes: Any) -> "AnchoredGeometry":
-        """The same at its beginning, with other arguments."""
+        """Copy in the initial state, with changed arguments."""
         same = {"surveyed": self.surveyed, "motion": self.motion, "num_frames": self._num_frames, "focal": self._rotation_focal}
         same |= {"known": self._known, "units": self.units, "anchor_index": self._anchor_index}
         geometry = AnchoredGeometry(self._anchor_rgb, **(same | changes))
@@ -194,12 +195,12 @@ class AnchoredGeometry:
 
     @property
     def measures_depth(self) -> bool:
-        """Depth is triangulated or known beforehand."""
+        """Whether depth is triangulated or known."""
         return self.surveyed is not None and self.surveyed.measured
 
     @property
     def cameras(self) -> np.ndarray | None:
-        """`anchor_from_camera` [T, 4, 4] in units of the survey, NaN where unknown; `None` where they are found frame by frame."""
+        """`anchor_from_camera` [T, 4, 4] in survey units, NaN where unknown; `None` if poses are estimated frame by frame."""
         if self._known.world_from_camera is None or self.units.cameras is None:
             return None
         world = self._known.world_from_camera
@@ -208,24 +209,24 @@ class AnchoredGeometry:
         return cameras
 
     def points_of(self, index: int) -> np.ndarray:
-        """[n, 3] static points that a frame sees: network pixels (u, v) and z-depth in units of the survey."""
+        """[n, 3] static points visible in a frame: network pixels (u, v) and z-depth in survey units."""
         if self._known.points is None or self.units.cameras is None:
             return np.zeros((0, 3))
         return self._known.points(index) / (1, 1, self.units.cameras)
 
     @property
     def depth_is_known(self) -> bool:
-        """The user gives depth."""
+        """Whether the user provides depth."""
         return self._known.depth is not None
 
     @property
     def kind(self) -> MotionKind:
-        """Of camera motion."""
+        """Kind of camera motion."""
         return "general" if self.motion is None else self.motion.kind
 
     @property
     def focal_px(self) -> float:
-        """Network pixels."""
+        """Focal length in network pixels."""
         if self._known.focal_px:
             return self._known.focal_px
         if self.surveyed is not None:
@@ -234,7 +235,7 @@ class AnchoredGeometry:
 
     @property
     def focal_source(self) -> FocalSource:
-        """Where the focal length comes from."""
+        """Source of the focal length."""
         if self._known.focal_px:
             return self._known.focal_source
         if self.surveyed is not None and self.kind != "forward":
@@ -243,21 +244,21 @@ class AnchoredGeometry:
 
     @property
     def anchor_view(self) -> TwoView:
-        """The anchor against itself."""
+        """Two-view geometry of the anchor with itself."""
         zero = np.zeros((*self._grey.shape, 2), np.float32)
         return self._view(zero, zero, self._unknown_depth if self.surveyed is None else self.surveyed.depth, np.eye(4))
 
     def skip(self) -> TwoView:
-        """A frame that cannot be registered (black, after a cut): unsolved, the flow of the frame before it."""
+        """Two-view geometry of an unusable frame (black, or after a cut): unsolved, with the flow of the previous frame."""
         self.solved = False
         return self._view(self._motion.forward, self._motion.backward, self._unknown_depth, self._anchor_from_last)
 
     @timed("geometry")
     def next(self, rgb: np.ndarray, index: int | None = None) -> TwoView:
-        """What is known of the anchor and the next frame [height, width, 3] uint8, and its number where something is known of it."""
+        """Two-view geometry of the anchor and the next frame [height, width, 3] uint8; `index`: needed with known geometry."""
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
         reference, last = self._reference, self._grey
-        if self._step_flow is None or index is None or abs(index - self._last_index) > 1:  # past a frame that shows nothing
+        if self._step_flow is None or index is None or abs(index - self._last_index) > 1:  # after a skipped frame
             forward, backward = both_ways(last, grey, enlarge=MOTION_ENLARGE)
         else:
             forward, backward = self._step_flow(self._last_index, index)
@@ -286,7 +287,7 @@ class AnchoredGeometry:
         return np.zeros(self._grey.shape, np.float32)
 
     def _rotate(self, grey: np.ndarray, index: int | None) -> None:
-        """Finds the rotation of the present camera against the reference; a fixed camera stays, a zooming one is not solved."""
+        """Estimate the rotation of the current camera against the reference; a fixed camera stays, a zooming one is unsolved."""
         if self.kind != "rotation":
             self.solved = self.kind == "fixed" and self._is_still()
             return
@@ -305,17 +306,17 @@ class AnchoredGeometry:
             self._reference = Reference(grey, reference.depth, self._anchor_from_last, chain, self._static(index))
 
     def _static(self, index: int | None) -> np.ndarray | None:
-        """[height, width] bool, static pixels of a frame; `None` where the user says nothing."""
+        """[height, width] bool, static pixels of a frame; `None` if the user provides none."""
         return None if self._known.static is None or index is None else self._known.static(index)
 
     def _is_still(self) -> bool:
-        """Enough of the image has not moved since the anchor."""
+        """Whether enough of the image has not moved since the anchor."""
         matched = self._reference.visible()
         still = length(self._reference.chain.forward) < STILL_PX
         return bool((still & matched).sum() >= MIN_STILL_SHARE * max(matched.sum(), 1))
 
     def _locate(self, grey: np.ndarray, index: int | None) -> np.ndarray:
-        """Finds the present camera, and gives the depth [height, width] of the present frame as far as it is known or carried."""
+        """Estimate the current pose; return the depth [height, width] of the current frame where known or warped."""
         assert self.surveyed is not None
         reference, focal_px = self._reference, self.surveyed.focal_px
         measured = reference.depth > 0
@@ -335,28 +336,28 @@ class AnchoredGeometry:
         return depth
 
     def _zooms(self) -> bool:
-        """Another focal length of the present frame explains the visible pixels of the reference better."""
+        """Whether another focal length of the current frame fits the visible pixels of the reference better."""
         surveyed, reference = self.zoom_survey, self._reference
         if surveyed is None or not (self.measures_depth or reference.is_anchor):
             return False
         return reference.zooms(reference.depth if self.measures_depth else surveyed.depth, surveyed.focal_px)
 
     def _known_camera(self, index: int | None) -> np.ndarray | None:
-        """`anchor_from_frame` [4, 4] in units of the survey, where it is known beforehand."""
+        """Known `anchor_from_frame` [4, 4] in survey units, or `None`."""
         camera = None if index is None else self._known.anchor_from_camera(self._anchor_index, index)
         if camera is None or self.units.cameras is None:
             return None
         return rigid(camera[:3, :3], camera[:3, 3] / self.units.cameras)
 
     def _with_known(self, depth: np.ndarray, index: int | None) -> np.ndarray:
-        """Depth [height, width] of a frame in units of the survey: what is known beforehand, elsewhere what was found."""
+        """Depth [height, width] of a frame in survey units, replaced by the known depth where available."""
         known = None if index is None else self._known.depth_of(index)
         if known is None or self.units.depth is None:
             return depth
         return np.where(known > 0, known / np.float32(self.units.depth), depth).astype(np.float32)
 
     def _relay(self, grey: np.ndarray, depth: np.ndarray, index: int | None) -> None:
-        """Makes the present frame the reference, surveyed with the frames before it, in the scale of the old one."""
+        """Make the current frame the reference, surveyed with the frames before it, in the scale of the old one."""
         assert self.surveyed is not None
         before = [past for past, _ in self._past][-2::-1]
         matches, static = dense_matches(grey, before), self._static(index)
@@ -377,7 +378,7 @@ class AnchoredGeometry:
 
 
 def follow_video(anchor_rgb: np.ndarray, frames: list[np.ndarray]) -> Iterator[TwoView]:
-    """`TwoView` of an anchor with itself and then with every frame that follows it."""
+    """`TwoView` of an anchor with itself and then with every following frame."""
     geometry = AnchoredGeometry.of(anchor_rgb, frames)
     yield geometry.anchor_view
     yield from map(geometry.next, frames)

@@ -1,7 +1,7 @@
-"""What kind of motion the camera makes, from matches of an anchor with several frames: fixed, rotation, zoom, forward, general.
+"""Classification of camera motion from matches of an anchor with several frames: fixed, rotation, zoom, forward, general.
 
-Models of increasing freedom are fitted to each frame: the identity, a rotation about the optical centre, the same with another focal
-length, an essential matrix. The simplest that explains the static points decides. Dynamic points are outliers of all of them.
+Models of increasing freedom are fitted to each frame: the identity, a rotation about the optical centre, a rotation with zoom, an
+essential matrix. The simplest one that fits the static points is chosen. Dynamic points are outliers of all of them.
 """
 
 from dataclasses import dataclass
@@ -17,57 +17,60 @@ from st4rtrack.types import Parallax
 
 NUM_POINTS = 400
 MIN_MATCHED_SHARE = 0.3
-"""Share of the points that a frame must match to count."""
+"""Minimum share of the points that must be matched in a frame."""
 TOLERANCE, MIN_TOLERANCE_PX, TOLERANCE_OF_MOTION = 0.004, 0.75, 0.02
-"""Error of dense flow: in long sides of the image (1 px at 256), at least, and per pixel of a point's motion."""
+"""Tolerance of dense flow: in long sides of the image (1 px at 256), its minimum, and per pixel of motion of a point."""
 MAX_STILL, MAX_STILL_PX = 0.002, 0.4
-"""Motion of a point of a fixed camera, in long sides of the image (half a pixel at 256) and at least in pixels."""
+"""Maximum motion of a point for a fixed camera, in long sides of the image (half a pixel at 256), and its minimum in pixels."""
 MOST_FRAMES, FEW_FRAMES = 0.8, 4
-"""Share of the frames in which such a point must be still; all of a few."""
+"""Share of the frames in which such a point must not move; all frames if there are at most `FEW_FRAMES`."""
 MIN_STILL_SHARE, MIN_STILL_CELLS = 0.15, 5
-"""Real clips of moving cameras have 0.1 still points at most, of fixed ones 0.17 to 0.8; in so many cells of 3 x 3."""
+"""Minimum share of points without motion (real clips: 0.1 at most for moving cameras, 0.17 to 0.8 for fixed ones), and number of
+cells of a 3 x 3 grid that contain them."""
 MAX_FRAMES_FITTED = 3
 MIN_WELL_MATCHED = 0.75
-"""Frames are fitted that match this share of what the best frame does: flow over a large motion misleads."""
+"""Minimum matched share relative to the best frame for a frame to be fitted: flow over a large motion is unreliable."""
 FOCALS = (0.6, 0.9, 1.4)
-"""Focal lengths (long sides) under which a rotation is tried: which of them hardly matters."""
+"""Candidate focal lengths (long sides) for fitting a rotation: the choice hardly matters."""
 ERROR_OF_MOTION = 0.1
-"""Unit of `rotation_error` and `zoom_error`: the tolerance of the flow, or this share of the median motion where that is more."""
+"""Unit of `rotation_error` and `zoom_error`: the flow tolerance, or this share of the median motion if that is larger."""
 MIN_ROTATION_SHARE, MIN_ZOOM_SHARE = 0.7, 0.6
 MAX_ROTATION_ERROR = 0.65
-"""Rotations of rendered rooms have 0.3 to 0.6, translation in them above 3, real hand-held clips 0.9 and more."""
+"""Maximum error of a rotation: 0.3 to 0.6 for rotations of rendered rooms, above 3 for translation, 0.9 and more for real
+hand-held clips."""
 DOUBTFUL_ROTATION_ERROR = 0.25
-"""Rotations with more may be small translations, around an object for example: the global solver decides."""
+"""Error above which a rotation may be a small translation, for example around an object: the global solver decides."""
 MAX_ZOOM_LOSS = 0.1
-"""Share of the points that fit an essential matrix but not the zoom: 0.07 at most in zooms, 0.05 to 0.5 in forward motion."""
+"""Maximum share of points that fit an essential matrix but not the zoom: 0.07 at most in zooms, 0.05 to 0.5 in forward motion."""
 MAX_ZOOM_ERROR, MIN_ZOOM_GAIN, MIN_LOG_ZOOM = 0.9, 3.0, 0.06
-"""Zooms have 0.35 to 0.7 and a rotation's error ten times that; forward motion in a room 1.25 and more."""
+"""Zooms have a zoom error of 0.35 to 0.7 and ten times that as rotation error; forward motion in a room 1.25 and more."""
 MIN_FORWARD = 0.9
 """Component of the unit translation along the optical axis from which the motion counts as forward."""
 MIN_DOLLY_FORWARD, MIN_OPPOSITE_SHARE, MIN_OPPOSITE_POINTS = 0.95, 0.08, 14
-"""Points that move against the others along the epipolar lines: 0.01 at most in forward motion. They mean that the focal length changed
-against the motion; where nothing lies nearer than the subject, there are none, and a dolly zoom cannot be told from backward motion."""
+"""Points that move against the others along the epipolar lines: 0.01 at most in forward motion. They indicate a focal change
+against the motion. If nothing is nearer than the subject, there are none, and a dolly zoom cannot be distinguished from backward
+motion."""
 GOOD_PARALLAX = np.deg2rad(0.75)
-"""What a rotation leaves unexplained of the upper quarter of the static points: six times the error of the flow at 256 px."""
+"""Minimum rotation residual of the upper quarter of the static points for good parallax: six times the flow error at 256 px."""
 
 MotionKind = Literal["unknown", "fixed", "rotation", "zoom", "dolly_zoom", "forward", "general"]
 
 
 @dataclass(frozen=True)
 class CameraMotion:
-    """Kind of camera motion and the evidence for it.
+    """Kind of camera motion, with its evidence.
 
     Attributes:
-        kind: "unknown" where too few points are matched.
-        parallax: what it says about depth.
-        still_share: share of the points that never move.
-        rotation_share, zoom_share, epipolar_share: inliers of a rotation, of a rotation with zoom, of an essential matrix (medians
-            over the frames with the largest motion).
-        rotation_error, zoom_error: what the models leave unexplained of three quarters of the inliers of the essential matrix, in
+        kind: "unknown" if too few points are matched.
+        parallax: parallax class of the motion.
+        still_share: share of the points without motion in most frames.
+        rotation_share, zoom_share, epipolar_share: inlier shares of a rotation, a rotation with zoom, an essential matrix
+            (medians over the frames with the largest motion).
+        rotation_error, zoom_error: upper quartile of the model residuals over the inliers of the essential matrix, in units of
             tolerances (`ERROR_OF_MOTION`).
-        zoom: median factor of the focal length in these frames under the model with zoom.
+        zoom: median factor of the focal length in these frames under the zoom model.
         forward: component of the unit translation along the optical axis.
-        opposite_share: points that move against the others along the epipolar lines.
+        opposite_share: share of points that move against the others along the epipolar lines.
         parallax_deg: parallax of the upper quarter of the static points.
     """
 
@@ -86,7 +89,7 @@ class CameraMotion:
 
     @property
     def may_translate(self) -> bool:
-        """Whether more views may show that the camera translates, and how the depth is."""
+        """Whether more frames may reveal camera translation and depth."""
         return self.kind in ("forward", "general", "unknown") or (
             self.kind == "rotation" and self.rotation_error > DOUBTFUL_ROTATION_ERROR
         )
@@ -106,12 +109,12 @@ class _FrameEvidence:
 
 
 def camera_motion(matches: Matches, focal_px: float | None = None, static: np.ndarray | None = None) -> CameraMotion:
-    """Classifies the camera motion between an anchor and the frames matched with it.
+    """Classify the camera motion between an anchor and the frames matched with it.
 
     Args:
-        matches: with frames around the anchor, any number of points all over the image.
-        focal_px: where it is known.
-        static: bool in the order of the points, those that may be used: shares are of these; `None`: all.
+        matches: matches with neighbouring frames, any number of points spread over the image.
+        focal_px: known focal length, or `None`.
+        static: bool in the order of the points, usable points: all shares refer to these; `None`: all.
     """
     matches = _thinned(matches, np.arange(len(matches.anchor_px)) if static is None else np.flatnonzero(static))
     use = matches.valid.sum(1) >= MIN_MATCHED_SHARE * max(len(matches.anchor_px), 1)
@@ -146,7 +149,7 @@ def _kind(evidence: _FrameEvidence) -> MotionKind:
     zooms = abs(np.log(evidence.zoom)) >= MIN_LOG_ZOOM and evidence.rotation_error >= MIN_ZOOM_GAIN * evidence.zoom_error
     opposite = evidence.opposite_share >= MIN_OPPOSITE_SHARE / 2  # a dolly zoom: neither model fits
     zooms = zooms and (opposite or evidence.zoom_share >= evidence.epipolar_share - MAX_ZOOM_LOSS)
-    radial = evidence.forward >= MIN_FORWARD  # the epipole of a zoom is the middle of the image
+    radial = evidence.forward >= MIN_FORWARD  # the epipole of a zoom is the image centre
     if zooms and radial and evidence.zoom_error <= MAX_ZOOM_ERROR and evidence.zoom_share >= MIN_ZOOM_SHARE:
         return "zoom"
     if evidence.forward >= MIN_DOLLY_FORWARD and evidence.opposite_share >= MIN_OPPOSITE_SHARE:
@@ -155,19 +158,19 @@ def _kind(evidence: _FrameEvidence) -> MotionKind:
 
 
 def _thinned(matches: Matches, usable: np.ndarray) -> Matches:
-    """At most `NUM_POINTS` of the usable points (indices), spread over the image."""
+    """Random subset of at most `NUM_POINTS` of the usable points (indices)."""
     chosen = usable if len(usable) <= NUM_POINTS else np.random.default_rng(0).choice(usable, NUM_POINTS, replace=False)
     return Matches(matches.anchor_px[chosen], matches.frame_px[:, chosen], matches.valid[:, chosen], matches.size)
 
 
 def _cells(pixels_px: np.ndarray, size: tuple[int, int]) -> int:
-    """Cells of 3 x 3 that hold one point in fifty at least."""
+    """Number of cells of a 3 x 3 grid that contain at least one point in fifty."""
     cell = np.clip((pixels_px / (size[1], size[0]) * 3).astype(int), 0, 2) @ (1, 3)
     return int((np.bincount(cell, minlength=9) >= 0.02 * len(cell)).sum())
 
 
 def _frame_evidence(matches: Matches, k: int, focal_px: float) -> _FrameEvidence:
-    import poselib  # late: training from rendered pairs does without
+    import poselib  # lazy import: training on rendered pairs does not need it
 
     valid = matches.valid[k]
     source, target = matches.anchor_px[valid].astype(np.float64), matches.frame_px[k, valid].astype(np.float64)
@@ -207,9 +210,9 @@ def _opposite_share(
     size: tuple[int, int],
     tolerance: np.ndarray,
 ) -> float:
-    """Of the points that move along the lines through the epipole, the share of those that move the rarer way.
+    """Share of the points moving in the rarer direction along the lines through the epipole.
 
-    None where they are few: a small dynamic object, or noise near the epipole.
+    0 if they are few: a small dynamic object, or noise near the epipole.
     """
     if abs(direction[2]) < 1e-6:
         return 0.0
@@ -228,9 +231,9 @@ def _opposite_share(
 def _fit(
     source: np.ndarray, target: np.ndarray, ratio: float, size: tuple[int, int], tolerance: np.ndarray, *, zooms: bool
 ) -> tuple[float, np.ndarray, float, np.ndarray]:
-    """Inlier share, parameters, focal length and errors [points] in pixels of a rotation about the optical centre.
+    """Fit a rotation about the optical centre: inlier share, parameters, focal length, errors [points] in pixels.
 
-    By Gauss-Newton with robust weights, from several starts.
+    Gauss-Newton with robust weights, from several initial values.
     """
     focal = ratio * max(size)
     num = 4 if zooms else 3
@@ -255,7 +258,7 @@ def _fit(
 
 
 def _starts(source: np.ndarray, target: np.ndarray, focal: float, size: tuple[int, int]) -> list[np.ndarray]:
-    """Parameters (rotation vector, logarithm of the zoom) to begin with: none, and those of the dominant similarity."""
+    """Initial parameters (rotation vector, logarithm of the zoom): zero, and those of the dominant similarity."""
     similar, _ = cv2.estimateAffinePartial2D(source, target, method=cv2.RANSAC, ransacReprojThreshold=2 * TOLERANCE * max(size))
     starts = [np.zeros(4)]
     if similar is not None:
@@ -266,7 +269,7 @@ def _starts(source: np.ndarray, target: np.ndarray, focal: float, size: tuple[in
 
 
 def _transfer(source: np.ndarray, parameters: np.ndarray, focal: float, size: tuple[int, int]) -> np.ndarray:
-    """Pixels [points, 2] under a rotation vector and, as a fourth parameter, the logarithm of a zoom."""
+    """Pixels [points, 2] after a rotation (rotation vector) and, as optional fourth parameter, the logarithm of a zoom."""
     rays = pixel_rays(source, focal, size) @ cv2.Rodrigues(parameters[:3])[0].T
     factor = focal * (np.exp(parameters[3]) if len(parameters) > 3 else 1.0)
     return rays[:, :2] / np.maximum(rays[:, 2:], 1e-3) * factor + (size[1] / 2, size[0] / 2)

@@ -1,4 +1,4 @@
-"""Dense optical flow of OpenCV, checked both ways, and chained along a video. No weights."""
+"""Dense optical flow of OpenCV with forward-backward check, chained along a video. No learned weights."""
 
 from functools import lru_cache
 
@@ -10,11 +10,11 @@ from st4rtrack.geometry.sampling import inside_image
 from st4rtrack.geometry.vectors import length
 
 MAX_RETURN_ERROR_PX = 1.0
-"""A point that flows forward and back must come back within this, plus a share of its motion: else it is hidden, or the flow is lost."""
+"""Maximum forward-backward error, plus a share of the motion; above it a point is occluded or the flow has failed."""
 RETURN_ERROR_SHARE = 0.05
 CARRY_COARSER = 4
 QUICK_REFINEMENTS = 2
-"""Instead of OpenCV's 5, which take 1.15 times as long, for triangulated depth that is no better."""
+"""Refinement iterations instead of OpenCV's 5, which take 1.15 times as long for triangulated depth that is no better."""
 
 
 def dense_flow(
@@ -26,14 +26,14 @@ def dense_flow(
     to_pixels: bool = False,
     quick: bool = False,
 ) -> np.ndarray:
-    """Flow [height, width, 2] float32 pixels from one grey image to another.
+    """Optical flow [height, width, 2] float32 pixels from one grey image to another.
 
     Args:
         source, target: [height, width] uint8.
-        start: a flow to begin with.
-        enlarge: search in images this many times as large: finer parts keep their own motion, at the square of the cost.
-        to_pixels: search down to the pixels of these images, not of half their size: the same, by the same means.
-        quick: with fewer refinements.
+        start: initial flow.
+        enlarge: upsampling factor of the images: small parts keep their own motion, at the square of the cost.
+        to_pixels: search down to full resolution instead of half; equivalent to `enlarge`, by the same means.
+        quick: use fewer refinements.
     """
     solver = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     if to_pixels:
@@ -41,9 +41,9 @@ def dense_flow(
     if quick:
         solver.setVariationalRefinementIterations(QUICK_REFINEMENTS)
     if enlarge == 1:
-        # OpenCV overwrites the field that it starts from
+        # OpenCV overwrites the initial flow
         given = None if start is None else start.astype(np.float32, copy=True)
-        return solver.calc(source, target, given)  # pyright: ignore[reportCallIssue, reportArgumentType] (the stubs want a start)
+        return solver.calc(source, target, given)  # pyright: ignore[reportCallIssue, reportArgumentType] (the stubs need a start)
     size = (source.shape[1], source.shape[0])
     large = [cv2.resize(image, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC) for image in (source, target)]
     given = None if start is None else cv2.resize(start.astype(np.float32), None, fx=enlarge, fy=enlarge) * enlarge
@@ -52,53 +52,54 @@ def dense_flow(
 
 
 def reached(flow: np.ndarray) -> np.ndarray:
-    """Pixels [height, width, 2] to which a flow takes every pixel."""
+    """Positions [height, width, 2] of all pixels after the flow."""
     return _grid(*flow.shape[:2]) + flow
 
 
 @lru_cache(maxsize=4)
 def _grid(height: int, width: int) -> np.ndarray:
-    """`pixel_grid` in float32, which is exact, made once per size."""
+    """Cached `pixel_grid` in float32, which is exact."""
     grid = pixel_grid(height, width).astype(np.float32)
     grid.flags.writeable = False
     return grid
 
 
 def sample_flow(field: np.ndarray, pixels_px: np.ndarray) -> np.ndarray:
-    """A field [height, width, channels] float32 read at pixels [height, width, 2]; beyond the border, the border's value."""
+    """Sample a field [height, width, channels] float32 at pixels [height, width, 2]; the border value is repeated."""
     index = (pixels_px - np.float32(0.5)).astype(np.float32, copy=False)
-    return cv2.remap(field, index, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # pyright: ignore[reportCallIssue, reportArgumentType] (the stubs want a second map)
+    return cv2.remap(field, index, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # pyright: ignore[reportCallIssue, reportArgumentType] (the stubs need a second map)
 
 
 def return_error(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
-    """Distance [height, width] in pixels between where a pixel began and where flow forth and back [height, width, 2] takes it."""
+    """Forward-backward error [height, width] in pixels of flow [height, width, 2]."""
     return length(forward + sample_flow(backward.astype(np.float32, copy=False), reached(forward)))
 
 
 def returns(forward: np.ndarray, backward: np.ndarray, *, share: float = RETURN_ERROR_SHARE) -> np.ndarray:
-    """Pixels [height, width] bool that stay in the image and that the backward flow brings back."""
+    """Pixels [height, width] bool that stay in the image and pass the forward-backward check."""
     error = return_error(forward, backward)
     tolerance = MAX_RETURN_ERROR_PX + share * length(forward)
     return (error < tolerance) & inside_image(reached(forward), *forward.shape[:2])
 
 
 def carried_flow(field: np.ndarray, along: np.ndarray) -> np.ndarray:
-    """A field [height, width, 2] at the pixels that a flow takes it to: with the flow itself, motion that goes on as it was.
+    """Warp a field [height, width, 2] forward along a flow; with the flow itself, this predicts constant motion.
 
-    Coarse, since a search only begins with it. Where several pixels arrive, the fastest is seen; where none does, what was there before.
+    Coarse, since it only initialises a search. Of several pixels with one target, the fastest is used; without one, the value
+    stays.
     """
     height, width = (max(1, side // CARRY_COARSER) for side in field.shape[:2])
     small, moves = (cv2.resize(each, (width, height), interpolation=cv2.INTER_NEAREST) for each in (field, along))
     column, row = np.floor(reached(moves / np.float32(CARRY_COARSER))).astype(np.intp).transpose(2, 0, 1)
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    order = np.argsort(length(small)[inside], kind="stable")  # of two in one place, the faster is written last
+    order = np.argsort(length(small)[inside], kind="stable")  # of several pixels with one target, the fastest is written last
     carried = small.copy()
     carried[row[inside][order], column[inside][order]] = small[inside][order]
     return cv2.resize(carried, (field.shape[1], field.shape[0]), interpolation=cv2.INTER_LINEAR)
 
 
 class FlowChain:
-    """Dense flow [height, width, 2] from the first frame to the present one and back, along all frames between.
+    """Dense flow [height, width, 2] from the first to the current frame and back, chained over all frames between.
 
     Attributes:
         forward, backward: float32 pixels.
@@ -110,7 +111,7 @@ class FlowChain:
         self.backward = np.zeros((height, width, 2), np.float32)
 
     def extend(self, forward: np.ndarray, backward: np.ndarray) -> None:
-        """One frame on, by the flow from the last frame to the present one and back."""
+        """Append one frame, by the flow from the last frame to the current one and back."""
         if self._empty:
             self._empty, self.forward, self.backward = False, forward, backward
             return
@@ -118,9 +119,9 @@ class FlowChain:
         self.backward = backward + sample_flow(self.backward, reached(backward))
 
     def correct(self, direct: np.ndarray, direct_back: np.ndarray) -> None:
-        """Takes the direct flow where it returns, so that errors do not add up.
+        """Replace the chained by the direct flow where that passes the forward-backward check, to remove drift.
 
-        Right for what is static; a small thing that moved far is easily taken for what lies behind it.
+        Suits static points; a small object that moved far is easily matched to its background.
         """
         there, back = returns(direct, direct_back, share=0.0), returns(direct_back, direct, share=0.0)
         self.forward = np.where(there[..., None], direct, self.forward)

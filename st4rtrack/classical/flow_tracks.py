@@ -1,8 +1,8 @@
-"""2D point tracks from OpenCV's dense optical flow, checked both ways. No weights.
+"""2D point tracks from OpenCV's dense optical flow with forward-backward check. No learned weights.
 
-Two ways: `follow` chains flow from frame to frame and starts new tracks where old ones are lost (many short tracks, as structure from
-motion wants them); `follow_first` also looks directly from the first frame to each other one, started from the chain, which takes out the
-chain's drift and finds points again that were hidden for a while.
+Two methods: `follow` chains flow from frame to frame and starts new tracks where old ones are lost (many short tracks, as
+structure from motion needs them); `follow_first` also computes direct flow from the first frame to each other one, initialised
+by the chain, which removes the drift of the chain and recovers points after an occlusion.
 """
 
 from collections.abc import Iterable
@@ -18,12 +18,12 @@ from st4rtrack.geometry.vectors import length
 
 @dataclass
 class FlowTracks:
-    """Points followed through a video.
+    """2D tracks of points through a video.
 
     Attributes:
-        pixels_px: [time, points, 2]; before a track starts its start, after it is lost where the flow carried it on.
+        pixels_px: [time, points, 2]; the start position before a track starts, the chained position after it is lost.
         visible: [time, points] bool: the track has started and has not been lost.
-        start: [points] frame in which it starts.
+        start: [points] index of the first frame of each track.
     """
 
     pixels_px: np.ndarray
@@ -32,14 +32,14 @@ class FlowTracks:
 
 
 def follow(frames: Iterable[np.ndarray], *, reseed_every: int, spacing_px: float) -> FlowTracks:
-    """Follows a grid of points of the first frame, and new ones of later frames where nothing is followed any more.
+    """Track a grid of points of the first frame, and new points in empty grid cells of later frames.
 
     Args:
         frames: RGB images [height, width, 3] uint8, in order; read once.
-        reseed_every: frames after which empty cells of the grid get a new track.
-        spacing_px: side of these cells.
+        reseed_every: number of frames after which empty cells of the grid get a new track.
+        spacing_px: side of the grid cells.
     Returns:
-        `FlowTracks`. A track that is lost stays lost.
+        `FlowTracks`. Lost tracks are not recovered.
     """
     greys = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames)
     previous = next(greys)
@@ -60,13 +60,14 @@ def follow(frames: Iterable[np.ndarray], *, reseed_every: int, spacing_px: float
 
 
 def follow_first(frames: Iterable[np.ndarray], query_px: np.ndarray) -> FlowTracks:
-    """Follows points of the first frame through all others.
+    """Track points of the first frame through all others.
 
     Args:
         frames: RGB images [height, width, 3] uint8, in order; read once.
         query_px: [points, 2] pixels of the first frame.
     Returns:
-        `FlowTracks`. A point is visible where the direct flow returns to it, or the chain has not lost it since it was visible last.
+        `FlowTracks`. A point is visible if the direct flow passes the forward-backward check, or the chain has not lost it since
+            it was last visible.
     """
     greys = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames)
     first = previous = next(greys)
@@ -90,7 +91,7 @@ def follow_first(frames: Iterable[np.ndarray], query_px: np.ndarray) -> FlowTrac
 def flow_step(
     pixels_px: np.ndarray, forward: np.ndarray, backward: np.ndarray, *, share: float = RETURN_ERROR_SHARE
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels [..., 2] one flow on, and whether they stay in the image and the backward flow returns them."""
+    """Advance pixels [..., 2] by a flow; also whether they stay in the image and pass the forward-backward check."""
     step = sample_map(forward, pixels_px)
     then = pixels_px + step
     return_error = length(step + sample_map(backward, then))
@@ -101,7 +102,7 @@ def flow_step(
 def _reseeded(
     now: np.ndarray, start: np.ndarray, seen: np.ndarray, frame: int, spacing_px: float, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """New tracks in the middle of grid cells that hold none."""
+    """Existing tracks plus new ones at the centres of empty grid cells."""
     rows, columns = int(np.ceil(height / spacing_px)), int(np.ceil(width / spacing_px))
     empty = np.ones((rows, columns), bool)
     held = (now[seen] / spacing_px).astype(np.int64)
@@ -116,7 +117,7 @@ def _reseeded(
 
 
 def _padded(pixels: list[np.ndarray], visible: list[np.ndarray], start: np.ndarray) -> FlowTracks:
-    """All frames with all points: before its start a track is where it starts, and not visible."""
+    """Tracks over all frames and points: before its start a track is at its start position, and not visible."""
     first_px = np.concatenate([px[start[: len(px)] == t] for t, px in enumerate(pixels)])
     all_px = np.stack([np.concatenate([px, first_px[len(px) :]]) for px in pixels])
     all_visible = np.stack([np.concatenate([seen, np.zeros(len(start) - len(seen), bool)]) for seen in visible])

@@ -1,7 +1,7 @@
-"""Checks of single frames and of neighbouring frames: too dark, without texture, hard cuts. Streaming, a few milliseconds per frame.
+"""Checks of single and neighbouring frames: too dark, textureless, hard cuts. Streaming, a few milliseconds per frame.
 
-Everything works on grey images of `ANALYSIS_SIDE` pixels. A band-pass (difference of Gaussians) removes exposure, shading and most of
-the sensor noise; what remains in a neighbourhood is texture that optical flow can match.
+All images are reduced to grey with a long side of `ANALYSIS_SIDE`. A band-pass (difference of Gaussians) removes exposure,
+shading and most of the sensor noise; the rest is texture that optical flow can match.
 """
 
 from collections import Counter
@@ -18,36 +18,36 @@ from st4rtrack.classical.wide_baseline import sparse_matches
 from st4rtrack.geometry.camera import pixel_grid
 
 ANALYSIS_SIDE = 128
-"""Long side of the images that are analysed: flow both ways takes 2 ms, steps of a fifth of the image are still matched."""
+"""Long side of the analysed images: flow both ways takes 2 ms, motion of a fifth of the image is still matched."""
 SPARSE_SIDE = 256
-"""Long side of the images whose sparse features are matched where flow fails."""
+"""Long side of the images for sparse feature matching where flow fails."""
 NEIGHBOURHOOD_PX = 9
 MIN_CONTRAST = 2.0
-"""Standard deviation (grey levels, band-passed) of a textured neighbourhood: codecs and quantisation make about 0.5."""
+"""Standard deviation (grey levels, band-passed) of a textured neighbourhood: codecs and quantisation cause about 0.5."""
 MIN_CONTRAST_OF_LAPLACIAN = 0.15
-"""The same relative to the Laplacian's standard deviation: 0.06 for white noise, above 0.4 for photographs."""
+"""Minimum contrast relative to the standard deviation of the Laplacian: 0.06 for white noise, above 0.4 for photographs."""
 MIN_TEXTURED_SHARE = 0.1
-"""Photographs and real clips: 0.21 at least, 0.71 in 95 of 100 frames."""
+"""Minimum share of textured neighbourhoods: at least 0.21 in photographs and real clips, 0.71 in 95 of 100 frames."""
 BLACK_LEVEL, DARK_LEVEL = 24, 64
 """The 95th percentile of grey levels below which a frame without texture is black, or dark."""
 MAX_LIGHTS, MAX_LIGHT_SHARE = 12, 0.1
-"""In a frame whose median is black, so many bright spots at most, each of this share of the image at most, are lights (lamps, headlights).
-They move by themselves, so that texture must be found outside of them and of their glow."""
+"""In a frame with black median, at most so many bright spots, each of at most this share of the image, are lights (lamps,
+headlights). They move independently, so that texture must be found outside of them and of their glow."""
 GLOW, GLOW_PX = 0.75, 3
 """Reach of the glow around a light: share of its size, and analysis pixels beyond that."""
 MIN_CORRELATION = 0.6
 MAX_CUT_MATCHED = 0.15
-"""Matched share across a cut is 0.12 at most (300 pairs of unrelated clips), that of neighbouring frames 0.14 at least, 0.9 usually."""
+"""Matched share across a cut: 0.12 at most (300 pairs of unrelated clips); of neighbouring frames: 0.14 at least, usually 0.9."""
 MIN_SHOT_MATCHED = 0.3
-"""Matched share that says that two frames show the same place."""
+"""Matched share above which two frames show one place."""
 MAX_STEADY_CUT_MATCHED = 0.3
-"""The same between two steady shots, where one step alone matches so little: rooms of similar texture share up to 0.22."""
+"""Maximum matched share at a cut between two steady shots: rooms of similar texture share up to 0.22."""
 MIN_STEADY_MATCHED = 0.85
-"""Matched share of a steady shot: both steps of a frame in which two shots are blended stay below it, the others must reach it."""
+"""Minimum matched share of a steady shot: both steps of a blended frame stay below it, all others must reach it."""
 MIN_RETURN_MATCHED = 0.6
-"""Matched share that says that a steady shot goes on: rooms of similar texture share up to 0.32."""
+"""Matched share above which a steady shot continues: rooms of similar texture share up to 0.32."""
 RETURN_FRAMES = 3
-"""Frames after a suspected cut in which the old place may come back: a flash or somebody who walks past the lens, not a cut."""
+"""Frames after a suspected cut in which the old shot may return: a flash or a person passing the lens is not a cut."""
 
 FrameState = Literal["usable", "black", "dark", "low_texture"]
 
@@ -64,10 +64,10 @@ class _Frame:
 
 @dataclass
 class _Suspect:
-    """Two frames that share nothing, until the frames after them have been looked at.
+    """A suspected cut: two frames without matches, to be confirmed by the following frames.
 
     Attributes:
-        needed: matched share that the steps after it need.
+        needed: minimum matched share of the following steps.
         steps: matched shares of these steps.
     """
 
@@ -88,11 +88,11 @@ class _Way:
 
 
 class FrameChecks:
-    """State of every frame and the hard cuts of a video whose frames arrive outward from an anchor (or simply in order).
+    """State of every frame and hard cuts of a video; frames arrive outward from an anchor (or in order).
 
     Attributes:
-        states: of every frame added, by its number.
-        cuts: number of the first frame after each cut, in the order of the video; complete after `finish`.
+        states: state of every frame added, by frame index.
+        cuts: index of the first frame after each cut, in video order; complete after `finish`.
     """
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ class FrameChecks:
         return tuple(sorted(self._cuts))
 
     def add(self, index: int, rgb: np.ndarray) -> FrameState:
-        """Checks frame `index`, an image [height, width, 3] uint8, the neighbour of the last frame or of the first one added."""
+        """Check frame `index`, an image [height, width, 3] uint8, adjacent to the last frame or to the first one added."""
         frame = _reduced(index, rgb)
         self.states[index] = state = _state(frame)
         if self._first_index is None:
@@ -123,14 +123,14 @@ class FrameChecks:
         return state
 
     def finish(self) -> tuple[int, ...]:
-        """The cuts, when no more frames come."""
+        """Finish after the last frame; return the cuts."""
         if self._way is not None and self._way.suspect is not None:
             self._decide(self._way.suspect)
             self._way.suspect = None
         return self.cuts
 
     def frames_in(self, *states: FrameState) -> tuple[int, ...]:
-        """Numbers of the frames with one of the states."""
+        """Indices of the frames with one of the states."""
         return tuple(sorted(index for index, state in self.states.items() if state in states))
 
     def _step(self, frame: _Frame) -> None:
@@ -152,7 +152,7 @@ class FrameChecks:
 
     @staticmethod
     def _suspect(way: _Way, frame: _Frame, matched: float) -> _Suspect | None:
-        """The last frame and this one where they share nothing; or those around the last one, if it blends two shots."""
+        """Suspected cut between the last frame and this one, or around the last one, if it blends two shots."""
         before_that, before = way.steps
         if matched < MAX_CUT_MATCHED:
             suspicious = before >= MIN_SHOT_MATCHED and not _sparse_match(way.last, frame)
@@ -165,26 +165,26 @@ class FrameChecks:
         return _Suspect(way.previous, frame, MIN_STEADY_MATCHED) if suspicious else None
 
     def _decide(self, suspect: _Suspect) -> None:
-        """A cut where the frames after it go together, as those before it did: in fast motion several steps in turn share nothing."""
+        """Confirm a cut if the following frames match each other: fast motion has several unmatched steps in a row."""
         lost = sum(matched < suspect.needed for matched in suspect.steps)
         if lost <= len(suspect.steps) // 2:
             self._cuts.add(max(suspect.before.index, suspect.after.index))
 
 
 def frame_state(rgb: np.ndarray) -> FrameState:
-    """State of one frame [height, width, 3] uint8 for itself."""
+    """State of a single frame [height, width, 3] uint8."""
     return _state(_reduced(0, rgb))
 
 
 def unusable_warning_code(states: Iterable[FrameState]) -> FrameState | None:
-    """The state of most of the unusable frames, `None` where at least half of all are usable."""
+    """State of most of the unusable frames, `None` if at least half of all frames are usable."""
     counts = Counter(states)
     total, usable = counts.total(), counts.pop("usable", 0)
     return counts.most_common(1)[0][0] if 2 * usable < total else None
 
 
 def matched_share(first: _Frame, second: _Frame) -> float:
-    """Share of the textured neighbourhoods of one frame that flow finds again in another: it returns, and both look alike."""
+    """Share of the textured neighbourhoods of a frame matched in another: forward-backward check and similar appearance."""
     forward, backward = dense_flow(first.grey, second.grey), dense_flow(second.grey, first.grey)
     then = pixel_grid(*first.grey.shape) + forward
     there = sample_flow(second.band[..., None], then).reshape(first.band.shape)
@@ -223,7 +223,7 @@ def _reduced(index: int, rgb: np.ndarray) -> _Frame:
 
 
 def _glow(grey: np.ndarray) -> np.ndarray:
-    """[height, width] bool: a few lights in the dark and the glow around them; nothing in other images."""
+    """[height, width] bool: a few lights in a dark image with their glow; empty for other images."""
     glow = np.zeros(grey.shape, bool)
     if np.median(grey) >= BLACK_LEVEL:
         return glow
@@ -237,7 +237,7 @@ def _glow(grey: np.ndarray) -> np.ndarray:
 
 
 def _resized(grey: np.ndarray, side: int) -> np.ndarray:
-    """The grey image with the long side `side` at most, and 16 pixels at least on either side (the flow's pyramid)."""
+    """Grey image resized to a long side of at most `side` and a short side of at least 16 pixels (for the flow pyramid)."""
     scale = min(side / max(grey.shape), 1.0)
     size = (max(round(grey.shape[1] * scale), 16), max(round(grey.shape[0] * scale), 16))
     return cv2.resize(grey, size, interpolation=cv2.INTER_AREA)

@@ -1,4 +1,4 @@
-"""A survey of the anchor where focal length, cameras or depth are known: they replace what would be estimated."""
+"""Survey of the anchor with known focal length, cameras or depth, which replace the estimates."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,12 @@ from st4rtrack.classical.two_view import ASSUMED_FOCAL
 from st4rtrack.types import KnownVideo
 
 ONE_UNIT = 0.1
-"""Cameras and depth whose units differ by less (log) are in one unit: the difference is what triangulation is wrong by."""
+"""Log difference of the units of cameras and depth below which they count as equal: the error of triangulation."""
 
 
 @dataclass(frozen=True)
 class Units:
-    """Lengths of the known cameras and the known depth that are one unit of a survey; `None` where none says."""
+    """Lengths of the known cameras and of the known depth that equal one unit of a survey; `None` where undetermined."""
 
     cameras: float | None = None
     depth: float | None = None
@@ -26,15 +26,15 @@ def survey_known(
     matches: Matches | None,
     cameras: list[np.ndarray | None],
 ) -> tuple[Survey | None, Units]:
-    """A survey as of `survey`, from what is given as far as it goes.
+    """Survey of an anchor, as `survey`, that uses known focal length, cameras and depth as far as available.
 
     Args:
-        known: of the video.
-        anchor_depth: [H, W] of the anchor, 0 where unknown; or `None`.
-        matches: of the anchor with frames around it, `None` where there is no such frame.
+        known: known geometry of the video.
+        anchor_depth: known depth [H, W] of the anchor, 0 where unknown; or `None`.
+        matches: of the anchor with its neighbouring frames, `None` without such frames.
         cameras: `frame_from_anchor` of the same frames, `None` where unknown.
     Returns:
-        The survey, its median depth 1, or `None` where neither depth nor parallax is there; and the units of what was given.
+        The survey with median depth 1, or `None` without depth and parallax; and the units of the known cameras and depth.
     """
     found = None if matches is None else survey(matches, known.focal_px)
     size = matches.size if matches is not None else (0, 0) if anchor_depth is None else anchor_depth.shape
@@ -52,10 +52,10 @@ def survey_known(
 
 
 def survey_solved(known: KnownVideo, matches: Matches, cameras: list[np.ndarray | None]) -> tuple[Survey, Units]:
-    """A survey of an anchor with the cameras and the focal length of a solver, in whose unit the anchor's median depth is 1.
+    """Survey of an anchor with the cameras and focal length of a solver, whose unit makes the anchor's median depth 1.
 
     Args:
-        matches, cameras: as of `survey_known`.
+        matches, cameras: as for `survey_known`.
     """
     assert known.focal_px is not None
     triangulated = depth_with_cameras(matches, cameras, known.focal_px)
@@ -64,7 +64,7 @@ def survey_solved(known: KnownVideo, matches: Matches, cameras: list[np.ndarray 
 
 
 def _of_depth(anchor_depth: np.ndarray, found: np.ndarray | None, focal_px: float) -> Survey:
-    """A survey whose depth is what is given, and elsewhere what was found, brought to it. What was found is what stands still."""
+    """Survey from known depth, completed by triangulated depth `found` scaled to it. The triangulated pixels are static."""
     depth = anchor_depth / _median(anchor_depth)
     both = (depth > 0) & (found > 0) if found is not None else np.zeros(depth.shape, bool)
     if found is not None and both.any():

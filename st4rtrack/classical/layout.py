@@ -1,8 +1,8 @@
-"""What the image of a video consists of beside the scene: bars around it, static overlays, two views of a stereo camera.
+"""Layout of a video image: scene content, bars around it, static overlays, and stereo pairs.
 
-Decided from a few frames (`sampled_indices`) of any reduced size. Bars: every pixel has the border's dark colour in all frames, up to a
-straight edge; or a blurred, enlarged copy of the video fills them, as phones and editors do with a portrait video. Overlays: image
-gradients that persist while those of the scene change, so that nothing is decided where nothing moves.
+Decided from a few frames (`sampled_indices`) at any reduced size. Bars: every pixel has the dark colour of the border in all
+frames, up to a straight edge; or a blurred, enlarged copy of the video fills them, as phones and editors do with a portrait
+video. Overlays: image gradients that persist while those of the scene change, so that nothing is decided in static images.
 """
 
 from collections.abc import Sequence
@@ -13,61 +13,61 @@ import cv2
 import numpy as np
 
 NUM_PAIRS = 8
-"""Places of the video that are sampled, each with two frames: one pair shows one subtitle, all of them a logo."""
+"""Positions in the video that are sampled with a pair of frames: one pair shows one subtitle, all of them a logo."""
 PAIR_GAP = 6
-"""Frames between the two of a pair: a quarter of a second, less than a subtitle lasts."""
+"""Frames between the two frames of a pair: a quarter of a second, less than a subtitle lasts."""
 
 MAX_BAR_LEVEL = 96
-"""Bars are dark: a uniformly bright border may be sky or a wall."""
+"""Maximum grey level of bars: a uniformly bright border may be sky or a wall."""
 BAR_TOLERANCE = 12
-"""Grey levels by which compression changes a uniform bar, and the quarter of what it changes in colour near an edge."""
+"""Change of a uniform bar by compression, in grey levels; near an edge, colour may change by four times that."""
 MIN_BAR_SHARE, MIN_LAST_ROW_SHARE = 0.97, 0.75
-"""Share of bar pixels in the outermost rows of a bar, and in its last row; `MIN_TEXT_ROW_SHARE` in rows with a subtitle."""
+"""Minimum share of bar pixels in the outermost rows of a bar, and in its last row; `MIN_TEXT_ROW_SHARE` in subtitle rows."""
 MIN_TEXT_ROW_SHARE = 0.4
 MAX_CONTENT_SHARE = 0.4
 MAX_LONE_CONTENT_SHARE = 0.15
-"""Share of bar-coloured pixels just beyond the edge; a bar on one side only needs a clearer edge than a pair of equal bars."""
+"""Maximum share of bar-coloured pixels just beyond a single bar: it needs a clearer edge than a pair of equal bars."""
 EDGE_ROWS = 3
 MIN_BAR_THICKNESS = 0.015
 MIN_FRAME_CONTRAST = 24
-"""Difference of the 99th and the 5th percentile of grey levels of frames that are looked at: others are black."""
+"""Minimum difference of the 99th and the 5th percentile of grey levels of analysed frames: others count as black."""
 
 MAX_BLURRED_DETAIL = 0.35
-"""Second difference of grey levels along the edge, over the median in the middle of the image: 0.05 to 0.22 in blurred bars."""
+"""Second difference of grey levels along the edge, over the median in the image centre: 0.05 to 0.22 in blurred bars."""
 MIN_BLURRED_BAR, MAX_BLURRED_BAR = 0.05, 0.4
-"""Width of such a bar over that of the image."""
+"""Width of a blurred bar over that of the image."""
 MIN_BLURRED_SIDE = 32
-"""Short side in pixels of images in which such bars are looked for."""
+"""Minimum short side in pixels of images that are tested for blurred bars."""
 EDGE_STEP, MIN_EDGE_STEP, MIN_EDGE_ROWS = 3.0, 2.0, 0.4
-"""The step at its edge, over the median step between columns within it and in grey levels, and the share of the rows that have it:
-0.5 to 1, 0.38 at most in photographs without bars."""
+"""Step at the edge of a blurred bar over the median step between columns within it, the same in grey levels, and share of the
+rows with this step: 0.5 to 1, 0.38 at most in photographs without bars."""
 MIN_BLURRED_CORRELATION = 0.75
-"""Of blurred bars with the enlarged content: 0.8 at least, where blur and enlargement differ from those tried."""
+"""Minimum correlation of blurred bars with the enlarged content: at least 0.8 if blur and enlargement differ from those tried."""
 BLURRED_COLUMNS, BLURS, ZOOMS = 64, (0.02, 0.05, 0.1), (1.0, 1.15, 1.3)
-"""Columns at which both are compared; blurs in widths of the image, and enlargements beyond the one that just fills it."""
+"""Number of columns for the comparison; blurs in widths of the image; enlargements relative to the one that just fills it."""
 
 MIN_OVERLAY_GRADIENT = 20.0
-"""Gradient (grey levels per pixel) of the edges of logos and letters."""
+"""Minimum gradient (grey levels per pixel) of the edges of logos and letters."""
 MAX_OVERLAY_VARIATION = 0.2
-"""Standard deviation of a persistent gradient over its mean: what compression does to an edge."""
+"""Maximum standard deviation of a persistent gradient over its mean: the effect of compression on an edge."""
 MIN_CHANGE_AROUND, MIN_CHANGE_RATIO = 6.0, 4.0
-"""Median change (grey levels) of the scene around an overlay, and over that of its own edges: else the scene is static there."""
+"""Minimum median change (grey levels) of the scene around an overlay, and over that of its edges: else the scene is static."""
 MAX_CHANGE_WITHIN = 3.2
-"""Median change of the edges of an overlay: 0 to 2.5 in logos and subtitles; texture that hardly moves has 3.8 and more."""
+"""Maximum median change of the edges of an overlay: 0 to 2.5 in logos and subtitles; slow texture has 3.8 and more."""
 MIN_CHANGING_SHARE = 0.3
-"""Share of the image that must change for overlays to be told from the scene."""
+"""Minimum share of the image that must change to distinguish overlays from the scene."""
 MIN_EDGE_GRADIENT, MIN_COHERENCE, MAX_COHERENT_SHARE = 8.0, 0.95, 0.25
-"""Edges whose mean gradient is 0.95 of the gradients' mean length persist. Outside overlays, 0 to 0.17 of the edges do in clips of moving
-cameras; where more do, the camera is fixed, and what does not change is the scene."""
+"""Edges whose mean gradient is at least 0.95 of the mean gradient length persist. Outside overlays, 0 to 0.17 of the edges do in
+clips of moving cameras; if more do, the camera is fixed, and unchanging pixels are scene."""
 MIN_OVERLAY_PIXELS, MIN_OVERLAY_SHARE = 4e-4, 0.008
-"""Share of the image of one part of an overlay, and of all: clips without any have up to 0.006 of false parts."""
+"""Minimum share of the image of one part of an overlay, and of all: clips without any have up to 0.006 of false parts."""
 MAX_REGION, MIN_EDGE_DENSITY = 0.12, 0.12
-"""Largest share of the image that one overlay covers, and share of edge pixels in it."""
+"""Maximum share of the image that one overlay covers, and minimum share of edge pixels in it."""
 RING_PX = 6
 
 STEREO_ROWS = 96
 MAX_STEREO_SHIFT = 0.1
-"""Disparity in widths of one view."""
+"""Maximum disparity in widths of one view."""
 MIN_STEREO_CORRELATION = 0.8
 MIN_STEREO_SHARE = 0.6
 
@@ -80,8 +80,8 @@ class Layout:
 
     Attributes:
         content: (left, top, right, bottom) of the image inside the bars, in source pixels.
-        overlay: [height, width] bool at the size of the frames looked at, pixels of logos and subtitles; `None` where nothing moves.
-        stereo: two views in one image.
+        overlay: [height, width] bool at the size of the analysed frames, pixels of logos and subtitles; `None` in static images.
+        stereo: arrangement of two stereo views in one image.
     """
 
     content: tuple[int, int, int, int]
@@ -90,14 +90,14 @@ class Layout:
 
 
 def sampled_indices(num_frames: int) -> list[int]:
-    """Numbers of the frames that `find_layout` wants, increasing: pairs of nearby frames all over the video."""
+    """Indices of the frames for `find_layout`, increasing: pairs of nearby frames spread over the video."""
     gap = min(PAIR_GAP, max(num_frames // 6, 1))
     starts = np.linspace(0, max(num_frames - 1 - gap, 0), NUM_PAIRS).round().astype(int)
     return sorted({min(int(start) + step, num_frames - 1) for start in starts for step in (0, gap)})
 
 
 def find_layout(frames: Sequence[np.ndarray], source_size: tuple[int, int]) -> Layout:
-    """Bars, overlays and stereo of a video.
+    """Detect bars, overlays and stereo pairs of a video.
 
     Args:
         frames: those of `sampled_indices`, each [height, width, 3] uint8 RGB, all of one size, 320 pixels or so on the long side.
@@ -140,13 +140,13 @@ def _content(frames: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def _busy(share: np.ndarray) -> slice:
-    """From the first to the last row that has something else than the border's colour."""
+    """Range from the first to the last row with pixels of another colour than the border."""
     busy = np.flatnonzero(share > 0.25 * share.max())
     return slice(busy[0], busy[-1] + 1) if len(busy) else slice(None)
 
 
 def _bars(frames: np.ndarray) -> tuple[int, int]:
-    """Thickness of the bars above and below, of frames [frames, height, width, 3]."""
+    """Thickness of the top and bottom bars of frames [frames, height, width, 3]."""
     found = [_bar(frames), _bar(frames[:, ::-1])]
     equal = min(found)[0] >= 0.7 * max(found)[0] - 1
     limit = MAX_CONTENT_SHARE if equal else MAX_LONE_CONTENT_SHARE
@@ -155,7 +155,7 @@ def _bars(frames: np.ndarray) -> tuple[int, int]:
 
 
 def _bar(frames: np.ndarray) -> tuple[int, float]:
-    """Thickness of the bar above, 0 where there is none, and the share of bar pixels beyond its edge."""
+    """Thickness of the top bar, 0 without one, and the share of bar pixels beyond its edge."""
     colour = np.median(frames[:, :2], axis=(0, 1, 2))
     if colour.max() > MAX_BAR_LEVEL:
         return 0, 1.0
@@ -172,7 +172,7 @@ def _bar(frames: np.ndarray) -> tuple[int, float]:
 
 
 def _blurred_bar(frames: np.ndarray) -> int:
-    """Width of two equal bars at the sides of frames [frames, height, width, 3] that show a blurred copy of them; 0 without."""
+    """Width of equal side bars of frames [frames, height, width, 3] that contain a blurred copy of the content; 0 without."""
     frames = frames[:: max(len(frames) // 8, 1)].astype(np.float32)
     width = frames.shape[2]
     if min(frames.shape[1:3]) < MIN_BLURRED_SIDE:
@@ -185,7 +185,7 @@ def _blurred_bar(frames: np.ndarray) -> int:
     if not MIN_BLURRED_BAR * width <= bar <= MAX_BLURRED_BAR * width:
         return 0
     steps = np.median(np.abs(np.diff(frames, axis=2)).mean(3), axis=0)
-    steps = np.minimum(steps, steps[:, ::-1])  # the same edge on both sides
+    steps = np.minimum(steps, steps[:, ::-1])  # edges must be symmetric
     start = max(bar - 3, 1)
     bar = start + int(np.argmax(steps[:, start : bar + 3].mean(0))) + 1
     limit = max(EDGE_STEP * float(np.median(steps[:, :start])), MIN_EDGE_STEP)
@@ -195,7 +195,7 @@ def _blurred_bar(frames: np.ndarray) -> int:
 
 
 def _copy_correlation(frames: np.ndarray, bar: int) -> float:
-    """Largest correlation of bars of a width with a blurred copy of the content between them that fills the image or is stretched."""
+    """Maximum correlation of bars with a blurred copy of the content between them, enlarged to fill the image or stretched."""
     height, width = frames.shape[1:3]
     inner = width - 2 * bar
     small = (BLURRED_COLUMNS, max(round(height * BLURRED_COLUMNS / width), 1))
@@ -218,7 +218,7 @@ def _copy_correlation(frames: np.ndarray, bar: int) -> float:
 
 
 def _deviation(frames: np.ndarray, colour: np.ndarray) -> np.ndarray:
-    """Distance [height, width] from a colour, exceeded by one frame in ten: in brightness, or a quarter of that in colour."""
+    """90th percentile over frames of the distance [height, width] from a colour: in brightness, or a quarter of it in colour."""
     difference = frames.astype(np.float32) - colour.astype(np.float32)
     brightness = difference @ np.array([0.299, 0.587, 0.114], np.float32)
     distance = np.maximum(np.abs(brightness), np.abs(difference).max(-1) / 4)
@@ -226,7 +226,7 @@ def _deviation(frames: np.ndarray, colour: np.ndarray) -> np.ndarray:
 
 
 def _overlay(frames: list[np.ndarray]) -> np.ndarray | None:
-    """Pixels [height, width] bool of logos and subtitles; `None` where the scene does not move enough to tell."""
+    """Pixels [height, width] bool of logos and subtitles; `None` if the scene moves too little to decide."""
     greys = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32) for frame in frames]
     gradients = np.stack([np.stack([cv2.Sobel(g, cv2.CV_32F, 1, 0), cv2.Sobel(g, cv2.CV_32F, 0, 1)]) / 4 for g in greys])
     change = np.std(greys, axis=0)
@@ -244,7 +244,7 @@ def _overlay(frames: list[np.ndarray]) -> np.ndarray | None:
 
 
 def _persistent(gradients: np.ndarray) -> np.ndarray:
-    """Pixels [height, width] bool with the same strong gradient in all of [frames, 2, height, width]."""
+    """Pixels [height, width] bool with an equal strong gradient in all of [frames, 2, height, width]."""
     strength = np.linalg.norm(gradients.mean(0), axis=0)
     return (strength > MIN_OVERLAY_GRADIENT) & (np.sqrt(gradients.var(0).sum(0)) < MAX_OVERLAY_VARIATION * strength)
 
@@ -270,7 +270,7 @@ def _regions(edges: np.ndarray, change: np.ndarray) -> np.ndarray:
 
 
 def _stereo(frames: list[np.ndarray]) -> Stereo:
-    """Whether both halves of the image show the same scene, shifted along the rows."""
+    """Detect whether both halves of the image show one scene, shifted along the rows."""
     greys = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames[:: max(len(frames) // 4, 1)]]
     height, width = greys[0].shape
     beside = np.median([_same_share(grey[:, : width // 2], grey[:, width - width // 2 :]) for grey in greys])
@@ -281,7 +281,7 @@ def _stereo(frames: list[np.ndarray]) -> Stereo:
 
 
 def _same_share(first: np.ndarray, second: np.ndarray) -> float:
-    """Share of the textured neighbourhoods of a grey image that another shows in the same row."""
+    """Share of the textured neighbourhoods of a grey image that match another one in the same row."""
     size = (STEREO_ROWS, STEREO_ROWS)
     a, b = (_band(cv2.resize(grey, size, interpolation=cv2.INTER_AREA)) for grey in (first, second))
     power = cv2.blur(a * a, (9, 9))

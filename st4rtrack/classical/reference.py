@@ -1,4 +1,4 @@
-"""A frame with known depth against which later frames are registered."""
+"""Reference frame with known depth, against which later frames are registered."""
 
 from dataclasses import dataclass
 
@@ -13,21 +13,21 @@ from st4rtrack.geometry.vectors import length
 
 MIN_POSE_INLIERS = 0.3
 ZOOM_FACTOR, ZOOM_GAIN, ZOOM_POINTS = 1.12, 0.98, 500
-"""PnP is repeated with another focal length. Without zoom the error is at least 1.01 times larger (rendered rooms, shared sequences and
-clips); a zoom of 10 % makes it smaller than this share."""
+"""Zoom test: PnP is repeated with another focal length; a lower error means a zoom. Without zoom the error is at least 1.01 times
+larger (rendered rooms, shared sequences and clips); a zoom of 10 % reduces it below this ratio."""
 RE_PROJECTS_PX = 3.0
 
 
 @dataclass
 class Reference:
-    """A frame with known depth, and the flow from it to the present one.
+    """A frame with known depth, and the flow from it to the current frame.
 
     Attributes:
         grey: [height, width] uint8.
         depth: [height, width] in units of the survey, 0 where unknown.
         anchor_from_reference: [4, 4].
-        chain: flow from the reference to the present frame.
-        static: [height, width] bool, pixels that the user calls static; `None` where unknown.
+        chain: flow from the reference to the current frame.
+        static: [height, width] bool, static pixels provided by the user; `None` where unknown.
         age: frames since it became the reference.
     """
 
@@ -46,16 +46,16 @@ class Reference:
 
     @property
     def pixels(self) -> np.ndarray:
-        """[height, width, 2] where its pixels are in the present frame."""
+        """[height, width, 2] positions of the reference pixels in the current frame."""
         return pixel_grid(*self.size) + self.chain.forward
 
     def visible(self) -> np.ndarray:
-        """[height, width] bool: pixels that the flow finds in the present frame, static as far as is known."""
+        """[height, width] bool: pixels matched in the current frame by the flow, and static as far as known."""
         visible = returns(self.chain.forward, self.chain.backward, share=0.02)
         return visible if self.static is None else visible & self.static
 
     def registered(self, seen: np.ndarray, focal_px: float) -> np.ndarray | None:
-        """`anchor_from_frame` [4, 4] of the present frame by PnP on the pixels `seen` [height, width], or `None`."""
+        """`anchor_from_frame` [4, 4] of the current frame by PnP on the pixels `seen` [height, width], or `None`."""
         rays = pixel_rays(pixel_grid(*self.size), focal_px, self.size)
         camera, agreeing = absolute_camera(rays[seen], self.depth[seen], self.pixels[seen], focal_px, self.size)
         if camera is None or agreeing < MIN_POSE_INLIERS:
@@ -63,7 +63,7 @@ class Reference:
         return self.anchor_from_reference @ invert_rigid(camera)
 
     def zooms(self, known_depth: np.ndarray, focal_px: float) -> bool:
-        """Another focal length of the present frame explains the visible pixels with known depth [height, width] better."""
+        """Whether another focal length of the current frame fits the visible pixels with known depth [height, width] better."""
         chosen = np.flatnonzero((known_depth > 0) & self.visible())
         if len(chosen) < ZOOM_POINTS:
             return False
@@ -77,7 +77,7 @@ class Reference:
         return min(wide, tele) < ZOOM_GAIN * same
 
     def carried(self, anchor_from_frame: np.ndarray, focal_px: float) -> np.ndarray:
-        """Its depth in the present frame [height, width]: where the flow leads back to known depth and re-projection agrees."""
+        """Reference depth [height, width] warped into the current frame where backward flow and re-projection agree."""
         frame_from_reference = invert_rigid(anchor_from_frame) @ self.anchor_from_reference
         grid, size = pixel_grid(*self.size), self.size
         back_px = grid + self.chain.backward

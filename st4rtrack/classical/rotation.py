@@ -1,4 +1,4 @@
-"""Cameras that only rotate: rotations and focal length from matches, without depth.
+"""Purely rotating cameras: rotations and focal length from matches, without depth.
 
 Symbols: ray = (x / z, y / z, 1) of a pixel; R rotates rays of the first image into the second.
 """
@@ -12,28 +12,28 @@ from st4rtrack.classical.two_view import pixel_rays, rotation_between
 from st4rtrack.geometry.vectors import length
 
 FOCALS = np.geomspace(0.4, 3.0, 22)
-"""Focal lengths to try, in long sides of the image: 103 to 19 degrees."""
+"""Candidate focal lengths, in long sides of the image: 103 to 19 degrees."""
 POINTS = 400
 MAX_ERROR_PX = 2.0
 MIN_MATCHED_SHARE = 0.25
 INLIER_PX = 1.5
 DECISIVE_FACTOR = 1.3
 DECISIVE_PX = 0.05
-"""The video decides the focal length where a change by `DECISIVE_FACTOR` raises the mean error by at least this."""
+"""The video determines the focal length if a change by `DECISIVE_FACTOR` raises the mean error by at least this."""
 
 
 @dataclass(frozen=True)
 class RotationFocal:
-    """Focal length in pixels, and whether the matches decide it (else it is that of the prior)."""
+    """Focal length in pixels, and whether the matches determine it (otherwise it is the prior)."""
 
     focal_px: float
     decided: bool
 
 
 def rotation_focal(matches: Matches) -> RotationFocal:
-    """Focal length under which pure rotations explain the matches best.
+    """Focal length with which pure rotations fit the matches best.
 
-    A pan by a few degrees says little: then the focal length of the prior is returned.
+    A pan by a few degrees hardly constrains it: then the focal length of the prior is returned.
     """
     long_side = max(matches.size)
     costs = np.array([_mean_error(matches, ratio * long_side) for ratio in FOCALS])
@@ -51,7 +51,7 @@ def camera_rotation(
     source_px: np.ndarray, target_px: np.ndarray, focal_px: float, size: tuple[int, int]
 ) -> tuple[np.ndarray, float]:
     """Rotation [3, 3] of the rays of matches [points, 2], and the share of matches within `INLIER_PX`."""
-    chosen = np.linspace(0, len(source_px) - 1, min(POINTS, len(source_px))).astype(int)  # raster order covers the image
+    chosen = np.linspace(0, len(source_px) - 1, min(POINTS, len(source_px))).astype(int)  # raster order: spread over the image
     a, b = (pixel_rays(pixels[chosen], focal_px, size) for pixels in (source_px, target_px))
     rotation = rotation_between(a, b)
     return rotation, float((_errors_px(a, b, rotation, focal_px) < INLIER_PX).mean())

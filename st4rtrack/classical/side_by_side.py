@@ -1,6 +1,6 @@
-"""Work on images side by side, on threads that stay, and who else may have threads.
+"""Parallel image processing on persistent threads, and control of the BLAS threads.
 
-OpenCV keeps about a kilobyte of every thread that ever called it: threads made for each frame would cost memory that grows with the video.
+OpenCV keeps about a kilobyte for every thread that ever called it: a new thread per frame would leak memory over a video.
 """
 
 import os
@@ -16,19 +16,19 @@ import cv2
 from threadpoolctl import ThreadpoolController
 
 MOST_THREADS = 8
-"""However many cores there are: each item at work holds memory of its own."""
+"""Thread limit, whatever the number of cores: each item in progress needs its own memory."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def side_by_side(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """Results in the order of the items, on as many threads as OpenCV may use, at most eight. The work itself must not call this."""
+    """Map a function over items in parallel, in order, on OpenCV's number of threads, at most eight. Must not be nested."""
     return [work(item) for item in items] if _count() == 1 else list(_threads(_count()).map(work, items))
 
 
 def stream_side_by_side(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """The same, of items that come one after the other: as many at a time as there are threads."""
+    """`side_by_side` for a stream of items: as many at a time as there are threads."""
     remaining = iter(items)
     while group := list(islice(remaining, _count())):
         yield from side_by_side(work, group)
@@ -36,10 +36,10 @@ def stream_side_by_side(work: Callable[[Item], Result], items: Iterable[Item]) -
 
 @contextmanager
 def blas_on_one_thread() -> Iterator[None]:
-    """While it lasts, NumPy's products of matrices have one thread; around a function, while that runs.
+    """Limit NumPy's matrix products to one thread; a context manager and decorator.
 
-    OpenBLAS would spread thousands of points by a 3x3 matrix over all cores, is no faster so, and then waits on them by spinning, where the
-    network, optical flow and the other parts of a run could work.
+    OpenBLAS would spread thousands of points by a 3x3 matrix over all cores, gains nothing, and then busy-waits on cores that the
+    network, optical flow and other parts of a run could use.
     """
     _one_blas_thread.begin()
     try:
@@ -49,7 +49,7 @@ def blas_on_one_thread() -> Iterator[None]:
 
 
 class _OneBlasThread:
-    """Of the whole process, for any number of runs in its threads: the last to end puts back what was before the first."""
+    """Process-wide BLAS limit, shared by runs in several threads: the last to end restores the original setting."""
 
     def __init__(self) -> None:
         self._lock, self._runs, self._limit = threading.Lock(), 0, ExitStack()
@@ -80,4 +80,4 @@ def _threads(count: int) -> ThreadPoolExecutor:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_threads.cache_clear)  # the threads stay behind in the parent
+    os.register_at_fork(after_in_child=_threads.cache_clear)  # a forked child has no threads of the pool

@@ -1,7 +1,8 @@
-"""Dense static depth of one frame from known cameras: triangulation along optical flow to several neighbours, with an expected error.
+"""Dense static depth of a frame from known cameras: triangulation along optical flow to several neighbours, with expected error.
 
-Every neighbour proposes an inverse depth of each pixel; the one on which the neighbours agree best is refined by robust least squares.
-Dynamic objects agree on none, and pixels without parallax on all: both stay unknown.
+Every neighbour proposes an inverse depth per pixel; the one on which the neighbours agree best is refined by robust least
+squares.
+Dynamic objects have no consistent depth, and pixels without parallax no unique one: both stay unknown.
 
 Symbols: ray = (x / z, y / z, 1) of a pixel; w inverse z-depth; a + w t the point in a neighbour's camera, up to scale.
 """
@@ -22,20 +23,20 @@ from st4rtrack.geometry.vectors import length
 from st4rtrack.timing import timed
 
 BASELINES = (0.04, 0.12)
-"""Baselines of neighbours before and after a frame, in units of its median depth: near ones match, far ones are exact."""
+"""Baselines of neighbours before and after a frame, in units of its median depth: short for matching, long for precision."""
 KNOWN_BASELINES = (0.75, 2.0)
-"""Between which multiples of these baselines a neighbour is preferred whose flow is computed already."""
+"""Multiples of these baselines between which a neighbour with cached flow is preferred."""
 MAX_ROTATION = np.deg2rad(25)
 FRAMES_APART = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-"""Distances of neighbours that are considered: few, so that most pairs of frames serve both (`PairFlows`)."""
+"""Candidate frame distances of neighbours: few, so that most pairs serve both frames (`PairFlows`)."""
 KEPT_BYTES = 64 << 20
 MIN_VIEWS = 2
 MAX_ERROR = 0.0047
-"""Mean reprojection error, long sides of the image (1.2 px at 256)."""
+"""Maximum mean reprojection error, long sides of the image (1.2 px at 256)."""
 WRONG_DEPTH, MIN_COST = 1.3, 0.0012
-"""A depth that is wrong by this factor must cost so much more error (0.3 px at 256)."""
+"""A depth wrong by this factor must increase the error by at least `MIN_COST` (0.3 px at 256)."""
 CUT = 0.012
-"""Error from which a neighbour counts as a miss."""
+"""Error above which a neighbour counts as an outlier."""
 FLOW_NOISE = 0.0012
 """Standard deviation of the flow (0.3 px at 256)."""
 ROUNDS = 3
@@ -43,10 +44,10 @@ ROUNDS = 3
 
 @dataclass(frozen=True)
 class StaticDepth:
-    """What the neighbours of a frame say of it, [height, width] float32 each.
+    """Static depth of a frame and its expected error, [height, width] float32 each.
 
     Attributes:
-        depth: z-depth in the cameras' unit, 0 where unknown.
+        depth: z-depth in the unit of the cameras, 0 where unknown.
         log_error: expected error of its logarithm, infinite where unknown.
     """
 
@@ -55,17 +56,17 @@ class StaticDepth:
 
     @property
     def known(self) -> np.ndarray:
-        """[height, width] bool."""
+        """[height, width] bool, pixels with known depth."""
         return self.depth > 0
 
 
 def neighbours(world_from_camera: np.ndarray, index: int, median_depth: float, at_hand: Collection[int] = ()) -> list[int]:
-    """Frames from which to triangulate a frame: on either side, the first ones beyond some baselines.
+    """Select the neighbours to triangulate a frame with: on either side, the first ones beyond each baseline.
 
     Args:
         world_from_camera: [T, 4, 4], NaN where unsolved.
-        median_depth: of the frame, in the cameras' unit.
-        at_hand: frames whose flow is computed already.
+        median_depth: median depth of the frame, in the unit of the cameras.
+        at_hand: frames whose flow is cached.
     """
     relative = invert_rigid(world_from_camera[index]) @ world_from_camera
     baseline = length(relative[:, :3, 3]) / median_depth
@@ -83,12 +84,12 @@ def neighbours(world_from_camera: np.ndarray, index: int, median_depth: float, a
 
 
 class PairFlows:
-    """Flow between frames of a video with known cameras, kept for the time when the other frame of a pair is asked for.
+    """Optical flow between frames of a video with known cameras, cached for reuse by the other frame of a pair.
 
     Args:
-        read: a frame [height, width] uint8 grey by its number.
+        read: function from a frame index to the frame [height, width] uint8 grey.
         world_from_camera: [T, 4, 4].
-        focal_px: pixels of these frames.
+        focal_px: focal length in pixels of these frames.
     """
 
     def __init__(self, read: Callable[[int], np.ndarray], world_from_camera: np.ndarray, focal_px: float) -> None:
@@ -99,7 +100,7 @@ class PairFlows:
         """Flow [height, width, 2] from a frame to each of some others and back.
 
         Args:
-            median_depth: of the frame: where the search starts.
+            median_depth: median depth of the frame, which initialises the search.
         """
         missing = [k for k in others if self._key(index, k) not in self._kept]
         found = side_by_side(lambda k: self._flow(index, k, median_depth), missing)
@@ -113,7 +114,7 @@ class PairFlows:
         return flows
 
     def at_hand(self, index: int) -> set[int]:
-        """Frames between which and a frame the flow is kept."""
+        """Frames with cached flow to or from a frame."""
         return {a + b - index for a, b in self._kept if index in (a, b)}
 
     def _key(self, a: int, b: int) -> tuple[int, int]:
@@ -141,10 +142,10 @@ def static_depth(
     """Static depth of a frame of a video with known cameras.
 
     Args:
-        flows: between frames of the video.
+        flows: flow between frames of the video.
         world_from_camera: [T, 4, 4], NaN where unknown.
-        focal_px: pixels of these frames.
-        median_depth: a guess of the frame's median depth: it starts the flow and chooses the neighbours.
+        focal_px: focal length in pixels of these frames.
+        median_depth: estimate of the frame's median depth, to initialise the flow and choose the neighbours.
         size: (height, width).
     """
     chosen = []
@@ -159,12 +160,12 @@ def static_depth(
 def depth_from_flow(
     flows: list[np.ndarray], valid: list[np.ndarray], cameras: list[np.ndarray], focal_px: float, size: tuple[int, int]
 ) -> StaticDepth:
-    """Static depth of a frame from flow to others with known cameras.
+    """Static depth of a frame from flow to other frames with known cameras.
 
     Args:
-        flows: [height, width, 2] pixels from the frame to each other one.
-        valid: [height, width] bool of each, where it can be trusted.
-        cameras: `other_from_frame` [4, 4] of each.
+        flows: [height, width, 2] pixels, from the frame to each other one.
+        valid: [height, width] bool per flow, where it is reliable.
+        cameras: `other_from_frame` [4, 4] per flow.
         size: (height, width).
     """
     result = StaticDepth(np.zeros(size, np.float32), np.full(size, np.inf, np.float32))
@@ -200,8 +201,8 @@ def depth_from_flow(
 
 @dataclass(frozen=True)
 class _View:
-    """A neighbour: points a + w t [3, points] in its camera, where the flow finds them [2, points] (pixels from the middle over the focal
-    length), and where that is valid. Components come first: their planes are contiguous."""
+    """A neighbouring view: points a + w t [3, points] in its camera, their matches by flow [2, points] (pixels from the image
+    centre over the focal length), and the validity of these. Components come first, so that their planes are contiguous."""
 
     a: np.ndarray
     t: np.ndarray
@@ -218,13 +219,13 @@ class _View:
         return cls(a, camera[:3, 3].astype(np.float32), target, valid, focal_px)
 
     def inverse_depth(self) -> np.ndarray:
-        """[points] at which the ray comes nearest to the target, in least squares along the epipolar line."""
+        """Inverse depth [points] that brings the ray closest to the match, in least squares along the epipolar line."""
         across = self.t[:2, None] - self.target * self.t[2]
         along = self.target * self.a[2] - self.a[:2]
         return (across * along).sum(0) / np.maximum((across**2).sum(0), 1e-12)
 
     def projection(self, inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Points [2, points] over their depth, and the depth up to scale [points]."""
+        """Normalised projections [2, points], and the depth up to scale [points]."""
         z = np.maximum(self.a[2] + inverse * self.t[2], np.float32(1e-3))
         return (self.a[:2] + inverse * self.t[:2, None]) / z, z
 
@@ -235,14 +236,14 @@ class _View:
         return np.sqrt(u * u + v * v) * np.float32(self.focal_px)
 
     def residual(self, inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Residuals [2, points] in pixels and their derivative by the inverse depth."""
+        """Residuals [2, points] in pixels and their derivatives by the inverse depth."""
         at, z = self.projection(inverse)
         focal_px = np.float32(self.focal_px)
         return (at - self.target) * focal_px, (self.t[:2, None] - at * self.t[2]) / z * focal_px
 
 
 def _mean_cost(views: list[_View], inverse: np.ndarray, cut: float) -> np.ndarray:
-    """Mean reprojection error [points] over the valid views, each cut."""
+    """Mean reprojection error [points] over the valid views, each truncated at `cut`."""
     total = np.zeros(len(inverse), np.float32)
     for view in views:
         total += np.where(view.valid, np.minimum(view.error(inverse), np.float32(cut)), np.float32(0))
@@ -250,7 +251,7 @@ def _mean_cost(views: list[_View], inverse: np.ndarray, cut: float) -> np.ndarra
 
 
 def _refined(views: list[_View], inverse: np.ndarray, noise: float) -> tuple[np.ndarray, np.ndarray]:
-    """Inverse depth [points] by re-weighted Gauss-Newton steps (Cauchy), and its information in squared pixels."""
+    """Refine inverse depth [points] by re-weighted Gauss-Newton steps (Cauchy); also its information in squared pixels."""
     information = np.zeros_like(inverse)
     for _ in range(ROUNDS):
         gradient, information = np.zeros_like(inverse), np.zeros_like(inverse)
@@ -265,7 +266,7 @@ def _refined(views: list[_View], inverse: np.ndarray, noise: float) -> tuple[np.
 
 
 def _plane_flow(camera: np.ndarray, focal_px: float, size: tuple[int, int], depth: float) -> np.ndarray:
-    """Flow [height, width, 2] that a camera sees of a plane at one depth in front of it."""
+    """Flow [height, width, 2] of a fronto-parallel plane at one depth under a camera motion."""
     height, width = size
     intrinsics = np.array([[focal_px, 0, width / 2], [0, focal_px, height / 2], [0, 0, 1]])
     homography = intrinsics @ (camera[:3, :3] + np.outer(camera[:3, 3], (0, 0, 1 / depth))) @ np.linalg.inv(intrinsics)

@@ -1,4 +1,4 @@
-"""Cameras of a video and the static points along its 2D tracks, by pycolmap. Dynamic points are outliers."""
+"""Structure from motion on 2D tracks with pycolmap: cameras and static points. Dynamic points are outliers."""
 
 import tempfile
 from dataclasses import dataclass
@@ -13,25 +13,25 @@ from st4rtrack.geometry.transforms import invert_rigid
 from st4rtrack.geometry.vectors import length
 
 FIRST_FOCAL = 0.9
-"""First guess of the focal length in long sides of the image: 58 degrees, the middle of what people film with. It is refined."""
+"""Initial focal length in long sides of the image: 58 degrees, typical of videos. It is refined."""
 FOCAL_RANGE = (0.4, 3.0)
-"""What a refined focal length may be, in long sides: 102 to 19 degrees."""
+"""Bounds of the refined focal length, in long sides: 102 to 19 degrees."""
 PAIR_OFFSETS = (1, 2, 4, 8, 16, 32)
-"""Frames between the images of a pair: near ones for tracks that are short, far ones for parallax."""
+"""Frame distances of image pairs: small ones for short tracks, large ones for parallax."""
 MAX_ERROR_PX = 2.0
 MIN_COMMON_TRACKS = 30
 STILL_PX = 1.0
-"""Motion of the image up to which it is a fixed camera's; the mapper would search such a video for parallax in vain."""
+"""Image motion up to which the camera counts as fixed; the mapper would search such a video for parallax in vain."""
 
 
 @dataclass
 class SparseScene:
-    """What structure from motion found.
+    """Result of structure from motion.
 
     Attributes:
-        world_from_camera: [time, 4, 4] in the frame of the first camera that was found; NaN for frames without one.
+        world_from_camera: [time, 4, 4] in the frame of the first registered camera; NaN for unregistered frames.
         intrinsics: [3, 3] pixels.
-        points_world: [points, 3], one place for all time; NaN for tracks that have none.
+        points_world: [points, 3] static points; NaN for tracks without one.
     """
 
     world_from_camera: np.ndarray
@@ -45,12 +45,12 @@ def structure_from_motion(
     """Cameras and static points from 2D tracks; one pinhole camera with an unknown focal length.
 
     Args:
-        pixels_px: [time, points, 2].
+        pixels_px: [time, points, 2] tracks.
         visible: [time, points] bool.
-        height, width: of the images.
-        seed: of the robust estimators.
+        height, width: image size.
+        seed: seed of the robust estimators.
     Returns:
-        The largest model, or None where none could be started (no parallax, too few tracks).
+        The largest model, or None if none could be initialised (no parallax, too few tracks).
     Raises:
         UserError: pycolmap is not installed.
     """
@@ -67,7 +67,7 @@ def structure_from_motion(
         write_database(database, camera(FIRST_FOCAL * max(height, width), (height, width)), pixels, matches)
         verify(database, pairs, MAX_ERROR_PX, seed)
         best = None
-        for refine_focal in (True, False):  # with little parallax the focal length runs away; then the guess is better
+        for refine_focal in (True, False):  # with little parallax the focal length diverges; then the initial one is better
             options = _mapping_options(seed, refine_focal=refine_focal)
             for model in module.incremental_mapping(database, folder, folder, options).values():
                 if best is None or model.num_reg_images() > best.num_reg_images():
@@ -78,7 +78,7 @@ def structure_from_motion(
 
 
 def _moves(pixels_px: np.ndarray, visible: np.ndarray, pair: tuple[int, int]) -> bool:
-    """Whether half of the tracks that two frames have in common move in the image."""
+    """Whether half of the common tracks of two frames move in the image."""
     one, other = pair
     common = visible[one] & visible[other]
     return bool(np.median(length(pixels_px[other, common] - pixels_px[one, common])) > STILL_PX)
@@ -87,27 +87,27 @@ def _moves(pixels_px: np.ndarray, visible: np.ndarray, pair: tuple[int, int]) ->
 def _mapping_options(seed: int, *, refine_focal: bool) -> Any:
     options = pycolmap().IncrementalPipelineOptions()
     options.random_seed, options.extract_colors, options.multiple_models = seed, False, False
-    options.num_threads = options.mapper.num_threads = 1  # threads add up in another order each time
+    options.num_threads = options.mapper.num_threads = 1  # several threads sum in varying order
     options.ba_refine_focal_length = options.mapper.abs_pose_refine_focal_length = refine_focal
     for part in (options, options.mapper, options.triangulation):
         part.min_focal_length_ratio, part.max_focal_length_ratio = FOCAL_RANGE
     options.mapper.abs_pose_max_error = 2 * MAX_ERROR_PX
     options.mapper.filter_max_reproj_error = MAX_ERROR_PX
-    options.mapper.init_min_tri_angle = 4.0  # a video turns less than a photo collection
-    # neighbouring frames differ little: fewer and shorter adjustments, three times faster for the same cameras
+    options.mapper.init_min_tri_angle = 4.0  # a video has less rotation than a photo collection
+    # neighbouring frames differ little: fewer and shorter adjustments give the same cameras three times faster
     options.ba_global_frames_ratio = options.ba_global_points_ratio = 1.4
     options.ba_local_max_refinements, options.ba_global_max_refinements = 1, 2
     return options
 
 
 def _common(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """[common, 2] where two lists of tracks hold the same track."""
+    """[common, 2] positions at which two lists of track indices hold the same track."""
     _, in_one, in_other = np.intersect1d(one, other, return_indices=True)
     return np.stack([in_one, in_other], axis=1)
 
 
 def _pairs(visible: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs of frames with enough tracks in common."""
+    """Pairs of frames with enough common tracks."""
     frames = len(visible)
     pairs = [(t, t + offset) for offset in PAIR_OFFSETS for t in range(frames - offset)]
     return [(a, b) for a, b in pairs if (visible[a] & visible[b]).sum() >= MIN_COMMON_TRACKS]

@@ -1,10 +1,10 @@
-"""What the frames around an anchor tell about it: focal length and static depth, from matches with several of them.
+"""Survey of an anchor: focal length and static depth from dense matches with several neighbouring frames.
 
-Structure from motion reduced to one image: every point lies on a ray of the anchor, so that its inverse depth is all there is to
-find. Cameras by PoseLib (essential matrix to begin, then absolute poses); inverse depth as the mean over frames, weighted by parallax
-and by how well it re-projects, in turn with the cameras; the focal length is the one under which most matches agree.
+Structure from motion reduced to one image: every point lies on a ray of the anchor, so that only its inverse depth is unknown.
+Poses by PoseLib (essential matrix first, then absolute poses); inverse depth as the mean over frames, weighted by parallax
+and by reprojection error, alternating with the poses; the focal length is the one with the best agreement of the matches.
 
-Symbols: ray = (x / z, y / z, 1) of an anchor pixel; frames are counted k; lengths in units of the median depth that is found.
+Symbols: ray = (x / z, y / z, 1) of an anchor pixel; frames are counted k; lengths in units of the estimated median depth.
 """
 
 from dataclasses import dataclass
@@ -17,20 +17,20 @@ from st4rtrack.geometry.transforms import rigid
 from st4rtrack.geometry.vectors import length
 
 FOCALS = (0.5, 0.62, 0.76, 0.94, 1.17, 1.45)
-"""Focal lengths to try, in long sides of the image: 90 to 38 degrees; between them a parabola tells."""
+"""Candidate focal lengths, in long sides of the image: 90 to 38 degrees; refined by a parabola."""
 FINER_STEPS = (1.11, 1.055)
 PRIOR_FOCAL, PRIOR_SPREAD, PRIOR_WEIGHT_PX = 0.82, 0.35, 0.002
-"""Prior over real lenses (phones: 60 to 75 degrees along the long side): median in long sides, standard deviation of its logarithm, and the
-mean reprojection error that one squared deviation is worth. Without it, short clips end at a limit of the search. The median is also the
-result for a whole video whose focal length cannot be found: a short pan, forward motion, or no survey. Before and beside the search
-`two_view.ASSUMED_FOCAL` stands in."""
+"""Prior over real lenses (phones: 60 to 75 degrees along the long side): median in long sides, standard deviation of its
+logarithm, and mean reprojection error equivalent to one squared deviation. Without it, short clips end at a limit of the search.
+The median is also the result for a whole video with undetermined focal length: a short pan, forward motion, or no survey. Outside
+this search, `two_view.ASSUMED_FOCAL` is the default."""
 SEARCH_STEP_PX = 4
 MIN_MATCHED_SHARE = 0.15
 MIN_KNOWN_SHARE = 0.05
 MIN_POSE_INLIERS = 0.3
 POSE_POINTS = 500
 FIRST_STEP = 3
-"""Every which frame is tried for a first depth."""
+"""Stride of the frames that are tried for the initial depth."""
 POSE_ERROR_PX = 1.5
 MIN_PARALLAX = np.deg2rad(0.25)
 MAX_PARALLAX = 0.2
@@ -41,7 +41,7 @@ ROUNDS = 3
 
 @dataclass(frozen=True)
 class Matches:
-    """Anchor pixels found again in several frames.
+    """Matches of anchor pixels in several frames.
 
     Attributes:
         anchor_px: [points, 2].
@@ -56,7 +56,7 @@ class Matches:
     size: tuple[int, int]
 
     def coarse(self) -> "Matches":
-        """Every second frame and the points of a coarser grid; the points must be all pixels in raster order."""
+        """Subset with every second frame and a coarser grid of points; the points must be all pixels in raster order."""
         height, width = self.size
         chosen = np.arange(height * width).reshape(height, width)[::SEARCH_STEP_PX, ::SEARCH_STEP_PX].ravel()
         return Matches(self.anchor_px[chosen], self.frame_px[1::2, chosen], self.valid[1::2, chosen], self.size)
@@ -64,13 +64,13 @@ class Matches:
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known of the anchor.
+    """Focal length and depth of an anchor.
 
     Attributes:
         focal_px: focal length.
-        depth: z-depth [height, width] of the anchor where it is static and has parallax, or where it is given (0 elsewhere; median 1).
-        still: [height, width] bool, pixels by which cameras may be found; `None`: all with depth.
-        measured: the depth is triangulated or given, not a prior's.
+        depth: z-depth [height, width] of the anchor where it is static with parallax, or where it is known (else 0; median 1).
+        still: [height, width] bool, pixels usable for pose estimation; `None`: all with depth.
+        measured: the depth is triangulated or known, not from a prior.
     """
 
     focal_px: float
@@ -80,11 +80,11 @@ class Survey:
 
 
 def survey(matches: Matches, focal_px: float | None = None) -> Survey | None:
-    """Focal length and depth of an anchor from dense matches (all pixels, in raster order), or `None` where there is no parallax.
+    """Focal length and depth of an anchor from dense matches (all pixels, in raster order), or `None` without parallax.
 
     Args:
-        matches: with the frames around it.
-        focal_px: when it is known.
+        matches: matches with the neighbouring frames.
+        focal_px: known focal length, or `None`.
     """
     if focal_px is None:
         focal_px = _search_focal(matches.coarse() if len(matches.valid) >= 6 else matches)
@@ -98,8 +98,8 @@ def depth_with_cameras(matches: Matches, frame_from_anchor: list[np.ndarray | No
     """z-depth [height, width] float64 of the anchor in the unit of known cameras, 0 where unknown; `None` without parallax.
 
     Args:
-        matches: with frames around the anchor (all pixels, in raster order).
-        frame_from_anchor: [4, 4] of each of them, `None` where it is not known.
+        matches: matches with neighbouring frames (all pixels, in raster order).
+        frame_from_anchor: [4, 4] per frame, `None` where unknown.
     """
     baselines = [float(np.linalg.norm(camera[:3, 3])) for camera in frame_from_anchor if camera is not None]
     unit = max(baselines, default=0.0)
@@ -114,16 +114,16 @@ def depth_with_cameras(matches: Matches, frame_from_anchor: list[np.ndarray | No
 def absolute_camera(
     rays: np.ndarray, depth: np.ndarray, frame_px: np.ndarray, focal_px: float, size: tuple[int, int]
 ) -> tuple[np.ndarray | None, float]:
-    """`frame_from_anchor` [4, 4] by robust resection, and the share of points that agree; `None` with fewer than 30 points.
+    """Pose `frame_from_anchor` [4, 4] by robust PnP, and the inlier share; `None` with fewer than 30 points.
 
     Args:
-        rays: [points, 3] of the anchor; depth: [points], positive; frame_px: [points, 2] where they are seen.
+        rays: [points, 3] of the anchor; depth: [points], positive; frame_px: [points, 2] observations.
     """
-    import poselib  # late: training from rendered pairs does without
+    import poselib  # lazy import: training on rendered pairs does not need it
 
     if len(depth) < 30:
         return None, 0.0
-    chosen = np.linspace(0, len(depth) - 1, min(POSE_POINTS, len(depth))).astype(int)  # raster order spreads them over the image
+    chosen = np.linspace(0, len(depth) - 1, min(POSE_POINTS, len(depth))).astype(int)  # raster order: spread over the image
     camera = pinhole(focal_px, size)
     options = {"max_reproj_error": POSE_ERROR_PX, "max_iterations": 200, "min_iterations": 30, "seed": 0}
     points = (rays[chosen] * depth[chosen, None]).astype(np.float64)
@@ -137,7 +137,7 @@ def absolute_camera(
 def registration_error(
     rays: np.ndarray, depth: np.ndarray, frame_px: np.ndarray, focal_px: float, size: tuple[int, int]
 ) -> float:
-    """Mean reprojection error in pixels, each cut at twice `AGREES_PX`, after `absolute_camera` with this focal length of the frame."""
+    """Mean reprojection error in pixels, each truncated at twice `AGREES_PX`, after `absolute_camera` with this focal length."""
     camera, _ = absolute_camera(rays, depth, frame_px, focal_px, size)
     if camera is None:
         return 2 * AGREES_PX
@@ -145,7 +145,7 @@ def registration_error(
 
 
 def _depth_and_cameras(matches: Matches, focal_px: float) -> tuple[np.ndarray | None, dict[int, np.ndarray]]:
-    """Depth [points] (0 where unknown) and `frame_from_anchor` by frame; `None` and nothing where there is no parallax."""
+    """Depth [points] (0 where unknown) and `frame_from_anchor` by frame; `None` and an empty dictionary without parallax."""
     depth = _first_depth(matches, focal_px)
     cameras: dict[int, np.ndarray] = {}
     if depth is None:
@@ -163,10 +163,10 @@ def _depth_and_cameras(matches: Matches, focal_px: float) -> tuple[np.ndarray | 
 
 
 def _first_depth(matches: Matches, focal_px: float) -> np.ndarray | None:
-    """Triangulation with the one frame that shows most, far enough away."""
+    """Initial depth by triangulation with the single frame that gives the most points and parallax."""
     best, found = 0.0, None
     rays = pixel_rays(matches.anchor_px, focal_px, matches.size)
-    tried = slice(None, None, -FIRST_STEP)  # the last frame is the likeliest to show parallax
+    tried = slice(None, None, -FIRST_STEP)  # the last frame most likely has parallax
     for frame_px, valid in zip(matches.frame_px[tried], matches.valid[tried], strict=True):
         if valid.mean() < MIN_MATCHED_SHARE:
             continue
@@ -193,7 +193,7 @@ def _resect(matches: Matches, rays: np.ndarray, depth: np.ndarray, focal_px: flo
 
 
 def _fuse(matches: Matches, rays: np.ndarray, cameras: dict[int, np.ndarray], focal_px: float) -> np.ndarray:
-    """Depth [points] on which the frames agree, 0 where they do not: inverse depth, re-weighted by its re-projection error."""
+    """Depth [points] from all frames, 0 without agreement: mean inverse depth, re-weighted by reprojection error."""
     inverse, weight = [], []
     for k, camera in cameras.items():
         depth, other, parallax = triangulated_depths(rays, pixel_rays(matches.frame_px[k], focal_px, matches.size), camera)
@@ -215,7 +215,7 @@ def _fuse(matches: Matches, rays: np.ndarray, cameras: dict[int, np.ndarray], fo
 
 
 def _search_focal(matches: Matches) -> float | None:
-    """The focal length under which the matches agree best: a few far apart, then some around the best of them."""
+    """Focal length with the best agreement of the matches: a coarse search, then finer steps around the minimum."""
     long_side = max(matches.size)
 
     def cost(ratio: float) -> float:
@@ -236,19 +236,19 @@ def _search_focal(matches: Matches) -> float | None:
 
 
 def _disagreement(matches: Matches, focal_px: float) -> float:
-    """Mean re-projection error over all matches, each cut at `AGREES_PX`, which unknown points have; infinite without parallax."""
+    """Mean reprojection error of all matches, truncated at `AGREES_PX` (as for unknown points); infinite without parallax."""
     depth, cameras = _depth_and_cameras(matches, focal_px)
     if depth is None:
         return np.inf
     error = _errors(matches, pixel_rays(matches.anchor_px, focal_px, matches.size), depth, cameras, focal_px)
     cut = np.where(depth > 0, np.minimum(error, AGREES_PX), AGREES_PX)
     valid = matches.valid[list(cameras)]
-    lost = matches.valid.sum() - valid.sum()  # frames without a camera agree with nothing
+    lost = matches.valid.sum() - valid.sum()  # matches in unregistered frames have the maximum error
     return float(((cut * valid).sum() + lost * AGREES_PX) / max(matches.valid.sum(), 1))
 
 
 def _minimum(log_focal: np.ndarray, cost: np.ndarray) -> float:
-    """Focal length at the bottom of the parabola through the lowest cost and its neighbours."""
+    """Focal length at the minimum of the parabola through the lowest cost and its neighbours."""
     k = int(np.argmin(cost))
     near = slice(max(k - 1, 0), k + 2)
     x, y = log_focal[near], cost[near]
@@ -259,7 +259,7 @@ def _minimum(log_focal: np.ndarray, cost: np.ndarray) -> float:
 
 
 def _errors(matches: Matches, rays: np.ndarray, depth: np.ndarray, cameras: dict[int, np.ndarray], focal_px: float) -> np.ndarray:
-    """Re-projection errors [cameras, points] in pixels."""
+    """Reprojection errors [cameras, points] in pixels."""
     return np.stack(
         [_re_projection_error(rays, depth, matches.frame_px[k], camera, focal_px, matches.size) for k, camera in cameras.items()]
     )

@@ -1,4 +1,4 @@
-"""One place for all time for each 2D track, seen by cameras that are known; what moves does not fit one."""
+"""Static triangulation of 2D tracks from known cameras; dynamic points leave large residuals."""
 
 from dataclasses import dataclass
 
@@ -14,12 +14,12 @@ MIN_VIEWS = 3
 
 @dataclass
 class StaticPoints:
-    """Places of tracks, if they did not move.
+    """Triangulated tracks, under the assumption that they are static.
 
     Attributes:
-        points_world: [points, 3]; NaN for tracks seen in fewer than three frames.
-        residual_px: [points] median distance from the track's pixels, over the frames where it is visible; infinite behind a camera.
-        parallax_rad: [points] largest angle between the rays to the first visible frame's camera and to another's.
+        points_world: [points, 3]; NaN for tracks visible in fewer than three frames.
+        residual_px: [points] median reprojection error over the frames where the track is visible; infinite behind a camera.
+        parallax_rad: [points] largest angle between the ray of the first visible frame and another.
     """
 
     points_world: np.ndarray
@@ -30,7 +30,7 @@ class StaticPoints:
 def triangulate(
     pixels_px: np.ndarray, visible: np.ndarray, world_from_camera: np.ndarray, intrinsics: np.ndarray
 ) -> StaticPoints:
-    """The points nearest to the rays of all frames, by least squares re-weighted to robust reprojection errors.
+    """Points closest to the rays of all frames: least squares, re-weighted by robust reprojection errors.
 
     Args:
         pixels_px: [time, points, 2].
@@ -41,7 +41,7 @@ def triangulate(
     rays = np.concatenate([(pixels_px - intrinsics[:2, 2]) / intrinsics[(0, 1), (0, 1)], np.ones((*visible.shape, 1))], axis=-1)
     rays = rays @ world_from_camera[:, :3, :3].swapaxes(1, 2)
     rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
-    across = np.eye(3) - rays[..., :, None] * rays[..., None, :]  # removes what lies along the ray
+    across = np.eye(3) - rays[..., :, None] * rays[..., None, :]  # removes the component along the ray
     centres = world_from_camera[:, :3, 3]
     enough = visible.sum(axis=0) >= MIN_VIEWS
     weight = (visible & enough).astype(np.float64)
@@ -52,7 +52,7 @@ def triangulate(
         points = _nearest_to_rays(across, centres, weight)
         error = _reprojection_error(points, pixels_px, camera_from_world, intrinsics)
         distance = length(points - centres[:, None])
-        # Cauchy's weight in pixels; a distance across the ray is an angle times the distance to the point
+        # Cauchy weight in pixels; a distance across the ray is an angle times the distance to the point
         weight = visible * enough / (1 + np.minimum(error, 1e6) ** 2) / np.maximum(distance, 1e-9) ** 2
     seen_error = np.where(visible & enough, error, np.nan)
     residual = np.full(len(points), np.inf)
@@ -62,7 +62,7 @@ def triangulate(
 
 
 def _nearest_to_rays(across: np.ndarray, centres: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """[points, 3] least-squares points of rays given by projections [time, points, 3, 3] through centres [time, 3]."""
+    """[points, 3] points closest to rays, by least squares; projections [time, points, 3, 3], centres [time, 3]."""
     weight = weight / np.maximum(weight.sum(axis=0), 1e-300)
     matrix = np.einsum("tn,tnij->nij", weight, across)
     vector = np.einsum("tn,tnij,tj->ni", weight, across, centres)

@@ -1,8 +1,8 @@
-"""2D tracks of points of a first frame from two kinds of optical flow: chained in fine steps, and looked for directly. No weights.
+"""2D tracks of points of a first frame from two kinds of optical flow: chained in fine steps, and direct. No learned weights.
 
-What moves by itself is followed best from frame to frame in fine images; its look changes, so looking for it directly finds what lies
-behind it. What is static is found best by looking directly, which has no drift and finds again what was hidden. Which of the two a
-point is says the comparison: where the direct flow keeps to what the steps found, and the steps are brought back to it, it is static.
+Dynamic points are tracked best from frame to frame in enlarged images: their appearance changes, so that direct flow matches the
+background. Static points are tracked best by direct flow, which has no drift and recovers points after an occlusion. A point
+counts as static if the direct flow agrees with the chained one, and the chained flow passes the forward-backward check.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,23 +17,23 @@ from st4rtrack.geometry.sampling import inside_image, remap
 from st4rtrack.geometry.vectors import length
 
 SEARCH_LONG_SIDE = 512
-"""Images are enlarged by a whole number to about this for the search."""
+"""Images are enlarged for flow by an integer factor to about this long side."""
 AGREE_LONG_SIDES = 0.012
-"""Distance of the direct flow from a step, in long sides of the image, up to which they agree."""
+"""Distance between direct and chained flow, in long sides of the image, up to which they agree."""
 AGREEING_SHARE = 0.9
 MIN_COMPARED = 5
 MIN_LIKENESS = 0.8
-"""Correlation with its first look that a lost point must have to be found again."""
+"""Correlation with its first appearance that a lost point needs to be recovered."""
 PATCH_RADIUS = 4
 
 
 def flows_from_first(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Flow of every frame after the first.
+    """Chained and direct flow of every frame after the first.
 
     Args:
         frames: RGB images [height, width, 3] uint8, in order; read once.
     Yields:
-        [4, height, width, 2] float32 pixels: from the frame before and back, from the first frame and back.
+        [4, height, width, 2] float32 pixels: from the previous frame and back, from the first frame and back.
     """
     greys = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames)
     first = previous = next(greys)
@@ -50,14 +50,14 @@ def flows_from_first(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def follow_two_ways(frames: Iterable[np.ndarray], flows: Iterable[np.ndarray], query_px: np.ndarray) -> FlowTracks:
-    """Follows points of the first frame through all others.
+    """Track points of the first frame through all others.
 
     Args:
         frames: RGB images [height, width, 3] uint8, in order; read once.
-        flows: of `flows_from_first` for these frames.
+        flows: from `flows_from_first` for these frames.
         query_px: [points, 2] pixels of the first frame.
     Returns:
-        `FlowTracks`. What is static may be hidden and found again; what moves stays lost.
+        `FlowTracks`. Static points may be occluded and recovered; lost dynamic points stay lost.
     """
     query = np.asarray(query_px, np.float64).reshape(-1, 2)
     greys = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames)
@@ -83,7 +83,7 @@ def follow_two_ways(frames: Iterable[np.ndarray], flows: Iterable[np.ndarray], q
 
 @dataclass(frozen=True)
 class _Points:
-    """Points [N, 2] of a frame, and whether they have not been lost [N]."""
+    """Points [N, 2] in a frame, and whether each is still tracked [N]."""
 
     pixels_px: np.ndarray
     visible: np.ndarray
@@ -94,7 +94,7 @@ class _Points:
 
 
 def _patches(grey: np.ndarray, pixels_px: np.ndarray) -> np.ndarray:
-    """What points [N, 2] look like: pixels around them [N, pixels] without mean, of unit length (less where there is no texture)."""
+    """Appearance of points [N, 2]: surrounding pixels [N, pixels], zero mean and unit norm (less where there is no texture)."""
     side = np.arange(-PATCH_RADIUS, PATCH_RADIUS + 1, dtype=np.float32)
     offsets = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
     values = remap(grey, pixels_px[:, None] + offsets).astype(np.float32)

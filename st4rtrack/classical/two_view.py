@@ -1,8 +1,8 @@
-"""Classical geometry of an image pair: optical flow, relative camera, triangulated depth. OpenCV and PoseLib do the estimation.
+"""Classical two-view geometry: optical flow, relative pose, triangulated depth. OpenCV and PoseLib do the estimation.
 
-Symbols: i the anchor, j the frame; ray = (x / z, y / z, 1) of a pixel under an assumed focal length (two images alone say little
-about the true one); depths in units of the median triangulated distance from the anchor.
-Nothing here is learnt, and nothing here knows that things move: what moves gets a wrong depth or none.
+Symbols: i the anchor, j the frame; ray = (x / z, y / z, 1) of a pixel under an assumed focal length (two images alone hardly
+constrain the true one); depths in units of the median triangulated distance from the anchor.
+Nothing is learned, and the scene is assumed static: dynamic objects get a wrong depth or none.
 """
 
 from dataclasses import dataclass
@@ -19,9 +19,10 @@ from st4rtrack.geometry.vectors import dot, length
 from st4rtrack.timing import timed
 
 ASSUMED_FOCAL = 0.9
-"""Focal length in long sides of the image (58 degrees) that stands in while none is known: in the geometry of a pair, to match key
-frames, to tell shots and camera motions apart, and as the unit of the focal length in the hints, so that trained networks depend on it.
-It is a result only where cameras or depth are given, no focal length is, and the survey fails; otherwise see `survey.PRIOR_FOCAL`."""
+"""Default focal length in long sides of the image (58 degrees) while none is known: for two-view geometry, key-frame matching,
+shot detection and classification of camera motion, and as unit of the focal length in the hints (trained networks depend on it).
+It is a result only with known cameras or depth, no known focal length, and a failed survey; otherwise see
+`survey.PRIOR_FOCAL`."""
 
 MATCHES = 1000
 MAX_EPIPOLAR_ERROR_PX = 1.0
@@ -34,13 +35,13 @@ MIN_INLIER_SHARE = 0.4
 
 @dataclass
 class TwoView:
-    """What is known of a pair of images without learning.
+    """Two-view geometry estimated without learning.
 
     Attributes:
         forward_flow, backward_flow: [height, width, 2] pixels, anchor to frame and frame to anchor.
-        anchor_depth, frame_depth: [height, width] z-depth in the camera of either image, 0 where it is unknown.
+        anchor_depth, frame_depth: [height, width] z-depth in the camera of either image, 0 where unknown.
         anchor_from_frame: [4, 4] relative camera; its translation is zero where there is no parallax.
-        focal_px: under which all this was found.
+        focal_px: focal length assumed for all of this.
     """
 
     forward_flow: np.ndarray
@@ -52,7 +53,7 @@ class TwoView:
 
 
 def estimate_two_view(anchor_rgb: np.ndarray, frame_rgb: np.ndarray) -> TwoView:
-    """Classical two-view geometry of a pair of images [height, width, 3] uint8. Same images, same result: the solver is seeded."""
+    """Two-view geometry of a pair of images [height, width, 3] uint8. Deterministic: the solver is seeded."""
     anchor, frame = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (anchor_rgb, frame_rgb))
     forward, backward, sparse = _flow_and_matches(anchor, frame)
     two_view = two_view_from_flow(forward, backward)
@@ -62,7 +63,7 @@ def estimate_two_view(anchor_rgb: np.ndarray, frame_rgb: np.ndarray) -> TwoView:
 
 
 def two_view_from_flow(forward: np.ndarray, backward: np.ndarray, known_focal_px: float | None = None) -> TwoView:
-    """Relative camera and triangulated depths from flow [height, width, 2] both ways, under a focal length that is known or assumed."""
+    """Relative pose and triangulated depths from flow [height, width, 2] in both directions; known or assumed focal length."""
     size = forward.shape[:2]
     focal_px = ASSUMED_FOCAL * max(size) if known_focal_px is None else known_focal_px
     grid = pixel_grid(*size)
@@ -82,17 +83,15 @@ def two_view_from_flow(forward: np.ndarray, backward: np.ndarray, known_focal_px
 
 @timed("geometry")
 def estimate_many(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[TwoView]:
-    """`estimate_two_view` of many pairs, on as many threads as OpenCV may use."""
+    """`estimate_two_view` of many pairs, in parallel on OpenCV's number of threads."""
     return side_by_side(lambda pair: estimate_two_view(*pair), pairs)
 
 
 def relative_camera(anchor_px: np.ndarray, frame_px: np.ndarray, focal_px: float, size: tuple[int, int]) -> np.ndarray:
-    """`frame_from_anchor` [4, 4] of matches [points, 2]: with unit baseline where there is parallax, else rotation alone."""
-    import poselib  # late: training from rendered pairs does without
+    """`frame_from_anchor` [4, 4] of matches [points, 2]: unit baseline with parallax, otherwise rotation only."""
+    import poselib  # lazy import: training on rendered pairs does not need it
 
-    chosen = np.linspace(0, len(anchor_px) - 1, min(MATCHES, len(anchor_px))).astype(
-        int
-    )  # raster order spreads them over the image
+    chosen = np.linspace(0, len(anchor_px) - 1, min(MATCHES, len(anchor_px))).astype(int)  # raster order: spread over the image
     source, target = anchor_px[chosen].astype(np.float64), frame_px[chosen].astype(np.float64)
     a, b = pixel_rays(source, focal_px, size), pixel_rays(target, focal_px, size)
     rotation = rotation_between(a, b)
@@ -109,7 +108,7 @@ def relative_camera(anchor_px: np.ndarray, frame_px: np.ndarray, focal_px: float
 def triangulated_depths(
     anchor_rays: np.ndarray, frame_rays: np.ndarray, frame_from_anchor: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """z-depth in either camera [...] where two rays [..., 3] come closest, and the angle between them (radians).
+    """z-depth in either camera [...] at the closest approach of two rays [..., 3], and the angle between them (radians).
 
     depth_a * R a + t = depth_b * b, in least squares for both depths.
     """
@@ -123,7 +122,7 @@ def triangulated_depths(
 
 
 def pinhole(focal_px: float, size: tuple[int, int]) -> dict:
-    """A PoseLib camera whose axis goes through the middle of an image of size (height, width)."""
+    """PoseLib camera with the principal point at the centre of an image of size (height, width)."""
     height, width = size
     return {"model": "SIMPLE_PINHOLE", "width": width, "height": height, "params": [focal_px, width / 2, height / 2]}
 
@@ -135,21 +134,21 @@ def pixel_rays(pixels_px: np.ndarray, focal_px: float, size: tuple[int, int]) ->
 
 
 def pixels_of_points(points: np.ndarray, focal_px: float, size: tuple[int, int]) -> np.ndarray:
-    """Pixels [..., 2] of points [..., 3] of a camera, the inverse of `pixel_rays`; depth counts as 1e-3 at least."""
+    """Pixels [..., 2] of points [..., 3] in the camera frame, the inverse of `pixel_rays`; depth is clamped to at least 1e-3."""
     return points[..., :2] / np.maximum(points[..., 2:], 1e-3) * focal_px + (size[1] / 2, size[0] / 2)
 
 
 def _without_parallax(forward: np.ndarray, backward: np.ndarray, anchor_from_frame: np.ndarray, focal_px: float) -> TwoView:
-    """The camera turned at most."""
+    """Two-view geometry without depth; the pose is a rotation at most."""
     turned = rigid(anchor_from_frame[:3, :3], np.zeros(3))
     unknown = np.zeros(forward.shape[:2], np.float32)
     return TwoView(forward, backward, unknown, unknown, turned, focal_px)
 
 
 def _flow_and_matches(anchor: np.ndarray, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray, SparseMatches | None]:
-    """Flow [height, width, 2] both ways between grey images; where most of it contradicts itself, started again from sparse matches."""
+    """Flow [height, width, 2] both ways between grey images; if most of it is inconsistent, restarted from sparse matches."""
     height, width = anchor.shape
-    if min(height, width) < 16:  # too small for the flow's pyramid
+    if min(height, width) < 16:  # too small for the flow pyramid
         return np.zeros((height, width, 2), np.float32), np.zeros((height, width, 2), np.float32), None
     forward, backward = dense_flow(anchor, frame), dense_flow(frame, anchor)
     share = returns(forward, backward, share=0.0).mean()
@@ -165,7 +164,7 @@ def _flow_and_matches(anchor: np.ndarray, frame: np.ndarray) -> tuple[np.ndarray
 
 
 def rotation_between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """`frame_from_anchor` rotation [3, 3] that best turns rays a into b [points, 3]: Kabsch, re-weighted against outliers."""
+    """`frame_from_anchor` rotation [3, 3] that best aligns rays a with b [points, 3]: Kabsch, re-weighted against outliers."""
     a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
     weight = np.ones(len(a))
     rotation = np.eye(3)
@@ -179,7 +178,7 @@ def rotation_between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _sound_depth(
     grid: np.ndarray, flow: np.ndarray, matched: np.ndarray, other_from_this: np.ndarray, focal_px: float
 ) -> np.ndarray:
-    """z-depth [height, width] float32 of every matched pixel in its own camera; 0 where it is not sound."""
+    """z-depth [height, width] float32 of every matched pixel in its own camera; 0 where unreliable."""
     size = flow.shape[:2]
     if not other_from_this[:3, 3].any():
         return np.zeros(size, np.float32)

@@ -1,4 +1,4 @@
-"""Alignment of predicted with true points: global median scale and closed-form similarity (paper section 4.2)."""
+"""Alignment of predicted to ground-truth points: global median scale and closed-form similarity (paper section 4.2)."""
 
 from dataclasses import dataclass
 
@@ -21,12 +21,12 @@ class Sim3:
 
 
 def median_scale(source: np.ndarray, target: np.ndarray) -> float:
-    """Scale that makes the median norm of the source that of the target.
+    """Scale factor that matches the median norm of the source to that of the target.
 
     Args:
         source, target: [..., 3] corresponding points about a common origin (the anchor's camera).
     Returns:
-        median |target| / median |source|, norms floored at 1e-12 as the published evaluator does.
+        median |target| / median |source|, norms floored at 1e-12 as in the published evaluator.
     """
     return float(np.median(floored_norm(target)) / np.median(floored_norm(source)))
 
@@ -43,13 +43,13 @@ def umeyama(
 
     Args:
         source, target: [..., 3] corresponding points.
-        weights: [...] not negative, in every mean; default 1.
-        allow_reflection_scale: reproduce the published evaluator, whose scale sums the singular values without turning
-            the sign of the last one where the best orthogonal matrix would be a reflection.
+        weights: [...] non-negative weights of all means; default 1.
+        allow_reflection_scale: reproduce the published evaluator, whose scale sums the singular values without flipping the
+            sign of the last one when the best orthogonal matrix is a reflection.
     Returns:
         `Sim3` with `target = scale * rotation @ source + translation`.
     Raises:
-        ValueError: fewer than three points, or those with weight all in one place, or something not finite.
+        ValueError: fewer than three points, all weighted points at one position, or non-finite values.
     """
     moments = Moments()
     moments.add(source, target, weights)
@@ -57,7 +57,7 @@ def umeyama(
 
 
 class Moments:
-    """Sums over corresponding points from which the best similarity follows, so that the points may arrive in pieces."""
+    """Running sums over corresponding points, from which the similarity is computed: the points may arrive in chunks."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -67,13 +67,11 @@ class Moments:
         self._square_x, self._outer = 0.0, np.zeros((3, 3))
 
     def add(self, source: np.ndarray, target: np.ndarray, weights: np.ndarray | None = None) -> None:
-        """Adds finite points [..., 3] with weights [...]; sums are taken about the first piece's means, or they would cancel badly far
-        from the origin.
-        """
+        """Add finite points [..., 3] with weights [...]; sums are centred on the first chunk's means, against cancellation."""
         x, y = (np.asarray(points, np.float64).reshape(-1, 3) for points in (source, target))
         w = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64).reshape(-1)
         if not len(x) == len(y) == len(w):
-            raise ValueError(f"corresponding points must be as many, got {len(x)}, {len(y)} and {len(w)} weights")
+            raise ValueError(f"source, target and weights must have equal lengths, got {len(x)}, {len(y)} and {len(w)}")
         if len(x) == 0:
             return
         if self.count == 0:
@@ -92,10 +90,10 @@ class Moments:
         return self._origin_y + self._sum_y / self._weight
 
     def similarity(self, *, allow_reflection_scale: bool = False) -> Sim3:
-        """As `umeyama`, for all points added.
+        """Least-squares similarity of all points added, as `umeyama`.
 
         Raises:
-            ValueError: as there.
+            ValueError: see `umeyama`.
         """
         if self.count < 3:
             raise ValueError(f"a similarity needs at least three pairs of points, got {self.count}")
@@ -105,7 +103,7 @@ class Moments:
         variance = square - mean_x @ mean_x
         outer = self._outer / weight - np.outer(mean_y, mean_x)
         if not (variance > 1e-12 * square and np.isfinite(outer).all()):
-            raise ValueError("a similarity cannot be estimated: all source points are equal, or something is not finite")
+            raise ValueError("a similarity cannot be estimated: all source points are equal, or a value is not finite")
         u, singular, vt = np.linalg.svd(outer)
         sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
         rotation = u @ np.diag(sign) @ vt

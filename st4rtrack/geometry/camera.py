@@ -1,7 +1,7 @@
-"""The pinhole camera. OpenCV axes (x right, y down, z forward); pixels (u, v) are continuous and the centre of the
+"""Pinhole camera. OpenCV axes (x right, y down, z forward); pixels (u, v) are continuous and the centre of the
 top-left pixel is (0.5, 0.5), so that the image is [0, width] x [0, height] and a resize is a pure scale.
 
-No lens distortion: the network sees images, and learns what it can of a lens.
+Lens distortion is not modelled.
 """
 
 from typing import TYPE_CHECKING, TypeVar
@@ -24,15 +24,15 @@ def pixel_grid(height: int, width: int) -> np.ndarray:
 
 
 def intrinsics_from_focal(focal_px: float, height: int, width: int) -> np.ndarray:
-    """Intrinsics [3, 3] of square pixels with the principal point in the middle of the image."""
+    """Intrinsics [3, 3] of square pixels with the principal point at the image centre."""
     return np.array([[focal_px, 0.0, width / 2], [0.0, focal_px, height / 2], [0.0, 0.0, 1.0]])
 
 
 def project(points_camera: ArrayT, intrinsics: ArrayT) -> ArrayT:
-    """Pixels of points in the camera frame.
+    """Project points of the camera frame to pixels.
 
     Args:
-        points_camera: [..., points, 3]; points at z <= 0 give meaningless pixels: test z.
+        points_camera: [..., points, 3]; points at z <= 0 give meaningless pixels: check z.
         intrinsics: [..., 3, 3], leading axes broadcast.
     Returns:
         [..., points, 2] pixels.
@@ -47,7 +47,7 @@ def project(points_camera: ArrayT, intrinsics: ArrayT) -> ArrayT:
 def project_world(
     points_world: np.ndarray, world_from_camera: np.ndarray, intrinsics: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels [..., points, 2] and z-depth [..., points] of world points [..., points, 3]; NaN pixels where they are behind the camera."""
+    """Pixels [..., points, 2] and z-depth [..., points] of world points [..., points, 3]; NaN pixels behind the camera."""
     camera_from_world = invert_rigid(np.asarray(world_from_camera, np.float64))
     points_camera = transform_points(camera_from_world, np.asarray(points_world, np.float64))
     depth = points_camera[..., 2]
@@ -57,11 +57,11 @@ def project_world(
 
 
 def unproject(pixels_px: ArrayT, depth: ArrayT, intrinsics: ArrayT) -> ArrayT:
-    """Points in the camera frame, the inverse of `project`.
+    """Points in the camera frame from pixels and depth, the inverse of `project`.
 
     Args:
         pixels_px: [..., points, 2].
-        depth: [..., points] z-depth, in the units wanted.
+        depth: [..., points] z-depth, in the units of the result.
         intrinsics: [..., 3, 3] without skew.
     Returns:
         [..., points, 3].
@@ -72,6 +72,6 @@ def unproject(pixels_px: ArrayT, depth: ArrayT, intrinsics: ArrayT) -> ArrayT:
 
 
 def scale_intrinsics(intrinsics: np.ndarray, scale: tuple[float, float], offset_px: tuple[float, float]) -> np.ndarray:
-    """Intrinsics [..., 3, 3] of the image whose pixels are `scale * (u, v) + offset_px` of the given image."""
+    """Intrinsics [..., 3, 3] after an image transform: new pixels are `scale * (u, v) + offset_px`."""
     change = np.array([[scale[0], 0.0, offset_px[0]], [0.0, scale[1], offset_px[1]], [0.0, 0.0, 1.0]])
     return change @ intrinsics

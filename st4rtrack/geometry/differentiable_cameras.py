@@ -1,10 +1,10 @@
-"""Cameras through which gradients pass (paper section 3.3, Eq. 4 and appendix A, Eq. 13 and 14).
+"""Differentiable camera poses (paper section 3.3, Eq. 4 and appendix A, Eq. 13 and 14).
 
-A robust solver finds focal length and pose, detached. One more step of the least-squares problem that they solve, from where they
-ended, changes them hardly and carries gradients to the points. Failed poses are left out, never replaced.
+A robust solver estimates focal length and pose, detached. One more Gauss-Newton step of the same least-squares problem from its
+solution hardly changes them and carries gradients to the points. Failed poses are left out, never replaced.
 
-Symbols: F frames, N points, K intrinsics, x pixel, X point in the world, y = R X + t in the camera, w weight. Unlike
-`camera.project`, nothing here is infinite or without gradient for points on or behind the plane of the camera.
+Symbols: F frames, N points, K intrinsics, x pixel, X world point, y = R X + t in the camera, w weight. Unlike
+`camera.project`, values stay finite and gradients defined for points on or behind the camera plane.
 """
 
 from collections.abc import Sequence
@@ -18,27 +18,27 @@ from st4rtrack.geometry.camera import project
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
 
 NEAREST = 0.05
-"""Of the typical depth of a frame: what is nearer is as good as behind the camera."""
+"""Minimum depth relative to the frame's median depth: nearer points are treated as behind the camera."""
 
 SMALLEST_DEPTH = 1e-15
-"""What a depth to divide by is never below, in any unit: the square of its reciprocal is still a number in float32."""
+"""Lower bound of depths in a division, in any unit: the square of its reciprocal is still finite in float32."""
 
 HUBER = 0.1
-"""Of the spread of the pixels: a larger residual counts linearly, as in the release."""
+"""Huber threshold relative to the spread of the pixels: larger residuals count linearly, as in the release."""
 
 DETERMINED = 1e-8
-"""Least eigenvalue of the normal equations, of unit diagonal, that counts as one. Of rounding alone it is below 1e-14."""
+"""Minimum eigenvalue of the normal equations (unit diagonal) that counts as non-zero. Rounding alone gives less than 1e-14."""
 
 
 class SolvedCameras(NamedTuple):
-    """Frames [S] (int64, increasing) that have a camera, and `camera_from_world` [S, 4, 4] float64 of those."""
+    """Indices [S] (int64, increasing) of the frames with a camera, and their `camera_from_world` [S, 4, 4] float64."""
 
     frames: np.ndarray
     camera_from_world: np.ndarray
 
 
 def solved_cameras(world_from_camera: Sequence[np.ndarray | None]) -> SolvedCameras:
-    """The cameras that a robust solver found, turned round for projection; who gave `None` is left out.
+    """Invert the poses of a robust solver for projection; frames without a pose (`None`) are left out.
 
     Args:
         world_from_camera: [4, 4] of every frame, or `None`.
@@ -52,8 +52,8 @@ def solved_cameras(world_from_camera: Sequence[np.ndarray | None]) -> SolvedCame
 def project_everywhere(points_camera: Tensor, intrinsics: Tensor, *, nearest: float | None = None) -> Tensor:
     """`camera.project` with finite pixels and gradients for every finite point.
 
-    Nearer than `nearest`, 1 / z goes on as its own mirror image, 2 / n - 1 / (2n - z): smooth to first order, bounded by 2 / n, and
-    still falling with z, so that a loss on the pixel moves a point forward out of the camera.
+    Below `nearest`, 1 / z continues as its point reflection, 2 / n - 1 / (2n - z): smooth to first order, bounded by 2 / n, and
+    still decreasing in z, so that a loss on the pixel moves a point forward out of the camera.
 
     Args:
         points_camera: [..., points, 3].
@@ -80,22 +80,22 @@ def gauss_newton_step(
     huber: float | None = HUBER,
     damping: float = 1e-6,
 ) -> Tensor:
-    """One Gauss-Newton step on sum |w (x - pi(K (R X + t)))|^2 from a detached pose: the pose as a function of points and weights.
+    """One Gauss-Newton step on sum |w (x - pi(K (R X + t)))|^2 from a detached pose; differentiable in points and weights.
 
-    The step is a twist of the camera, [exp(phi) | rho] camera_from_world. Everything is computed in float64 at once for all frames. Points
-    that are not finite or not before the camera do not count; a frame whose points do not determine a pose (fewer than three, all
-    on one line or in one place) keeps its start, without gradient.
+    The step is a twist of the camera, [exp(phi) | rho] camera_from_world, computed in float64 for all frames at once. Points that
+    are not finite or not in front of the camera are ignored; a frame whose points do not determine a pose (fewer than three, or
+    all collinear or coincident) keeps its initial pose, without gradient.
 
     Args:
         camera_from_world: [F, 4, 4], from a robust solver; detached here.
         points_world: [F, N, 3].
-        pixels_px: [F, N, 2], or [N, 2] for all frames: what each point is seen at, anywhere.
-        weights: [F, N] not negative, of the residual, thus squared in the sum.
+        pixels_px: [F, N, 2], or [N, 2] for all frames: observations of the points, possibly outside the image.
+        weights: [F, N] non-negative, applied to the residual, thus squared in the sum.
         intrinsics: [3, 3] or [F, 3, 3], differentiable too.
-        huber: residuals longer than this share of the spread of the pixels count linearly; `None`: all are squared.
+        huber: residuals above this share of the spread of the pixels count linearly; `None`: no robust kernel.
         damping: added to the normal equations, relative to their diagonal (Marquardt).
     Returns:
-        camera_from_world [F, 4, 4], rigid, in the type of the points.
+        camera_from_world [F, 4, 4], rigid, in the dtype of the points.
     Source:
         Paper Eq. 13 and 14; confidence weights and the robust kernel as in the release, whose solver is EPro-PnP's.
     """
@@ -115,12 +115,12 @@ def gauss_newton_step(
 
 
 def _accurate(values: Tensor) -> Tensor:
-    """In float64; on the CPU where the device has none."""
+    """Convert to float64; on the CPU if the device does not support it."""
     return values.to("cpu" if values.device.type == "mps" else values.device, torch.float64)
 
 
 def _nearest(z: Tensor) -> Tensor:
-    """[..., 1] depth below which a point [...] does not count as before the camera, detached."""
+    """[..., 1] minimum depth of points [...] in front of the camera, detached."""
     if not z.shape[-1]:
         return torch.ones_like(z.sum(dim=-1, keepdim=True))
     typical = z.detach().abs().nanmedian(dim=-1, keepdim=True).values
@@ -128,13 +128,13 @@ def _nearest(z: Tensor) -> Tensor:
 
 
 def _usable(points_camera: Tensor) -> Tensor:
-    """[...] bool: finite, and before the camera."""
+    """[...] bool: finite and in front of the camera."""
     z = points_camera[..., 2]
     return torch.isfinite(points_camera).all(dim=-1) & (z > _nearest(z))
 
 
 def _in_front(points_camera: Tensor, counts: Tensor) -> Tensor:
-    """The points that count; in place of the others one that gives neither infinite values nor gradients."""
+    """Replace the ignored points by a constant one with finite values and gradients."""
     return torch.where(counts[..., None], points_camera, points_camera.new_tensor([0.0, 0.0, 1.0]))
 
 
@@ -152,7 +152,7 @@ def _huber_weight(residual: Tensor, limit: Tensor) -> Tensor:
 
 
 def _pose_jacobian(points_camera: Tensor, intrinsics: Tensor) -> Tensor:
-    """[F, N, 2, 6] change of the pixel of y with a twist (rho, phi), under which y changes by rho + phi x y."""
+    """[F, N, 2, 6] derivative of the pixel of y by a twist (rho, phi), under which y changes by rho + phi x y."""
     x, y, z = points_camera.unbind(-1)
     zero, one = torch.zeros_like(z), torch.ones_like(z)
     across = torch.stack([one, zero, -x / z, zero, one, -y / z], dim=-1).unflatten(-1, (2, 3)) / z[..., None, None]
@@ -168,14 +168,14 @@ def _cross(vectors: Tensor) -> Tensor:
 
 
 def _least_squares(jacobian: Tensor, residual: Tensor, damping: float) -> Tensor:
-    """The step [F, 6] of Eq. 13 from J [F, R, 6] and F [F, R]; 0 where it is not determined.
+    """Step [F, 6] of Eq. 13 from J [F, R, 6] and F [F, R]; 0 where it is not determined.
 
     Unknowns are scaled so that J'J has a unit diagonal, which makes the units of the world and the size of the image irrelevant.
     """
     lengths = jacobian.square().sum(dim=1).clamp(min=1e-30).sqrt()
     scaled = jacobian / lengths[:, None]
     normal = scaled.mT @ scaled
-    # rounding may make a matrix that is not determined slightly indefinite, never not finite
+    # rounding can make an undetermined matrix slightly indefinite, but never non-finite
     determined = torch.linalg.eigvalsh(normal.detach())[:, 0] > DETERMINED
     identity = torch.eye(6, dtype=normal.dtype, device=normal.device)
     normal = torch.where(determined[:, None, None], normal, identity) + damping * identity

@@ -1,6 +1,6 @@
 """Focal length from a pointmap (paper section 3.3; the solver is DUSt3R's).
 
-Symbols: p pixel relative to the principal point, r = (x/z, y/z) the ray of its point, f focal in pixels: p ~ f r.
+Symbols: p pixel relative to the principal point, r = (x/z, y/z) the ray of its point, f focal length in pixels: p ~ f r.
 """
 
 import numpy as np
@@ -17,10 +17,10 @@ def weiszfeld_focal(
     Args:
         points_camera: [height, width, 3], in the frame of the camera that took the image.
         pixels_px: [height, width, 2] pixels relative to the principal point; default: pixel centres about the image centre.
-        weights: [height, width] non-negative, for instance a mask of trusted pixels; default 1.
+        weights: [height, width] non-negative, for example a mask of reliable pixels; default 1.
         iterations: of re-weighting, after the least-squares start.
     Returns:
-        Focal length in pixels of the map; positive for points before the camera.
+        Focal length in pixels of the map; positive for points in front of the camera.
     Raises:
         ValueError: no pixel has a finite ray and positive weight.
     Source:

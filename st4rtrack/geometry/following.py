@@ -1,4 +1,4 @@
-"""Tracks of chosen places: read from the maps of the anchor that owns them, one frame at a time, since the maps may be on disk."""
+"""Tracks of query positions, read from the anchor assigned to each; one frame at a time, since the maps may be on disk."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from st4rtrack.geometry.vectors import all_finite
 
 
 class TrackedMaps(Protocol):
-    """An anchor over time: [time, height, width, 3] points, and [time, height, width] of the others.
+    """Maps of an anchor over time: points [time, height, width, 3], other maps [time, height, width].
 
-    Where `valid` is None all are; the probability may be None.
+    `valid` None: all are valid; the visibility probability may be None.
     """
 
     points_world: Any
@@ -28,7 +28,7 @@ class TrackedMaps(Protocol):
 
 
 class Followed(NamedTuple):
-    """Tracks: points [time, points, 3]; visible, confidence, tracked and, where it is known, the probability to be seen [time, points]."""
+    """Tracks: points [time, points, 3]; visible, confidence, tracked and, if known, visibility probability [time, points]."""
 
     points: np.ndarray
     visible: np.ndarray
@@ -39,7 +39,7 @@ class Followed(NamedTuple):
 
 @dataclass(frozen=True)
 class Shown:
-    """What a frame shows: `points` [height, width, 3] and `confidence` [height, width] of its surface, and its camera."""
+    """Surface of a frame: `points` [height, width, 3], `confidence` [height, width], and the camera."""
 
     points: np.ndarray
     confidence: np.ndarray
@@ -48,7 +48,7 @@ class Shown:
 
     @classmethod
     def of(cls, reconstruction: Any, cameras: Any, frame: int) -> "Shown":
-        """Frame number `frame` of pointmaps and cameras over time."""
+        """Surface of one frame of pointmaps and cameras over time."""
         points = np.asarray(reconstruction.points_world[frame], np.float64)
         sure = reconstruction.confidence
         confidence = np.ones(points.shape[:2], np.float32) if sure is None else np.asarray(sure[frame], np.float32)
@@ -56,11 +56,12 @@ class Shown:
 
     @cached_property
     def depth(self) -> np.ndarray:
-        """[height, width] z-depth, NaN where it is not known."""
+        """[height, width] z-depth, NaN where unknown."""
         return depth_in_camera(self.points, self.world_from_camera)
 
     def surface(self, query_px: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Points [queries, 3] and depths [queries] on the rays of places [queries, 2]: depth between the pixels where they are one surface,
+        """Points [queries, 3] and depths [queries] on the rays of positions [queries, 2]: bilinear depth where the four pixels
+        lie on one surface, else the depth of the pixel containing the position.
         else that of the pixel that holds the place.
         """
         depth = self.depth
@@ -76,13 +77,13 @@ _ONE_SURFACE = 0.02
 
 @dataclass(frozen=True)
 class Owners:
-    """Who owns chosen places of a frame.
+    """Anchors assigned to query positions of a frame.
 
     Attributes:
-        anchor: [queries] which of the anchors, -1 for none.
-        place_px: [queries, 2] where in that anchor's image.
-        surface: [queries, 3] the points that the frame shows.
-        confidence: [queries] of those.
+        anchor: [queries] index of the anchor, -1 for none.
+        place_px: [queries, 2] position in the image of that anchor.
+        surface: [queries, 3] points on the surface of the frame.
+        confidence: [queries] confidence of these points.
     """
 
     anchor: np.ndarray
@@ -92,7 +93,7 @@ class Owners:
 
 
 def follow(maps: TrackedMaps, place_px: np.ndarray) -> Followed:
-    """Tracks of places [points, 2] of an anchor's own image."""
+    """Tracks of positions [points, 2] in the image of an anchor."""
     rows = [_read(maps, t, place_px) for t in range(len(maps.points_world))]
     points, visible, confidence, tracked = (np.stack(part) for part in zip(*rows, strict=True))
     likely = None
@@ -103,7 +104,7 @@ def follow(maps: TrackedMaps, place_px: np.ndarray) -> Followed:
 
 
 def find_owners(anchors: Sequence[TrackedMaps], frame: int, shown: Shown, query_px: np.ndarray) -> Owners:
-    """The anchor of which a point is seen at each place [queries, 2] of a frame; of several, that whose point fits best."""
+    """Assign each position [queries, 2] of a frame to the anchor with a point visible there; of several, to the best match."""
     surface, depth = shown.surface(query_px)
     anchor, best = np.full(len(query_px), -1), np.full(len(query_px), np.inf)
     place_px = query_px.astype(np.float64).copy()
@@ -126,9 +127,10 @@ def find_owners(anchors: Sequence[TrackedMaps], frame: int, shown: Shown, query_
 
 
 def follow_owners(anchors: Sequence[TrackedMaps], owners: Owners, num_frames: int, frame: int) -> Followed:
-    """Tracks of places of a frame, each read from its owner and carried to the surface that the frame shows.
+    """Tracks of positions of a frame, each read from its assigned anchor and shifted to the surface of the frame.
 
-    Where the owner is not followed its last known position is held. Places without an owner stay where the frame shows them.
+    Where that anchor does not track the point, its nearest known position in time is repeated. Positions without an anchor stay
+    constant.
     """
     count = len(owners.anchor)
     points = np.broadcast_to(owners.surface.astype(np.float32), (num_frames, count, 3)).copy()
@@ -142,7 +144,7 @@ def follow_owners(anchors: Sequence[TrackedMaps], owners: Owners, num_frames: in
         visible[:, chosen], confidence[:, chosen], tracked[:, chosen] = found.visible, found.confidence, found.tracked
         if likely is not None and found.visibility is not None:
             likely[:, chosen] = found.visibility
-        else:  # where one anchor does not say, the tracks of all would be neither one nor the other
+        else:  # if one anchor has no visibility probability, the merged tracks have none either
             likely = None
     confidence[frame, owners.anchor < 0] = owners.confidence[owners.anchor < 0]
     visible[frame] = tracked[frame] = True
@@ -152,7 +154,7 @@ def follow_owners(anchors: Sequence[TrackedMaps], owners: Owners, num_frames: in
 
 
 def held(found: Followed) -> Followed:
-    """The same tracks with every point that is not followed held where it was known last (or first)."""
+    """Replace unknown positions by the nearest known one in time."""
     known = all_finite(found.points)
     time = np.arange(len(known))[:, None]
     before = np.maximum.accumulate(np.where(known, time, -1), axis=0)
@@ -165,7 +167,7 @@ def held(found: Followed) -> Followed:
 
 
 def _read(maps: TrackedMaps, t: int, place_px: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Points, visible, confidence, tracked of places [points, 2] at a time; bilinear where all four pixels are known."""
+    """Points, visible, confidence, tracked of positions [points, 2] in one frame; bilinear where all four pixels are valid."""
     known = np.asarray(maps.points_world[t], np.float32)
     pixel = nearest_pixel(place_px, *known.shape[:2])
     points = sample_map(known, place_px)
@@ -175,7 +177,7 @@ def _read(maps: TrackedMaps, t: int, place_px: np.ndarray) -> tuple[np.ndarray, 
 
 
 def _valid(maps: TrackedMaps, t: int) -> np.ndarray:
-    """[height, width] bool."""
+    """[height, width] bool, valid points of one frame."""
     if maps.valid is None:
         return np.ones(np.shape(maps.points_world)[1:3], bool)
     return np.asarray(maps.valid[t])

@@ -1,8 +1,8 @@
-"""Which tracked point a pixel belongs to: tracked points, projected into a frame, against the surface that the frame shows.
+"""Assignment of pixels to tracked points: projected points against the visible surface of a frame.
 
-A pixel belongs to a point that is seen in the frame and lands within `REACH_PX` of it. Whether it is seen was decided before; how well
-its depth agrees with what the pixel shows decides between several, so that the rim of a thing is not taken for what lies behind it.
-Both how much of a frame is tracked and which track a pixel of that frame has are this one question.
+A pixel is assigned to a visible point that projects within `REACH_PX` of it. Visibility is an input; among several points, the
+agreement of their depth with the surface decides, so that object borders are not assigned to the background.
+Both the tracked share of a frame and the track of a pixel derive from this assignment.
 """
 
 from dataclasses import dataclass
@@ -17,22 +17,22 @@ from st4rtrack.geometry.vectors import all_finite, length
 REACH_PX = 1.5
 MIN_TOLERANCE, MAX_TOLERANCE = 0.02, 0.15
 NOISE_FACTOR = 3.0
-"""Depths agree within three times the disagreement of the frame (median absolute log ratio), between 2 and 15 percent."""
+"""Depths agree within three times the disagreement typical of the frame (median absolute log ratio), between 2 and 15 percent."""
 
 FARTHEST = 0.7
-"""Log ratio of depths beyond which a point does not own a pixel however near it lands: a factor of two. Where a network guesses a depth its
-two branches differ by up to that, and it is still the same thing."""
+"""Maximum log ratio of depths between a pixel and its point, at any distance: a factor of two. Where a network guesses the
+depth, its two branches differ by up to that on the same object."""
 
 
 @dataclass(frozen=True)
 class TrackedView:
-    """Tracked points as one frame sees them; made by `tracked_view`.
+    """Tracked points projected into one frame; made by `tracked_view`.
 
     Attributes:
-        pixels_px: [points, 2] where each lands.
-        log_depth: [points] of its z-depth in the frame's camera.
-        lands: [height + 2, width + 2] index of a point that lands in the pixel, -1 for none; with a border of one pixel.
-        tolerance: difference of log depths that is noise.
+        pixels_px: [points, 2] projections.
+        log_depth: [points] logarithm of the z-depth in the camera of the frame.
+        lands: [height + 2, width + 2] index of a point that projects into the pixel, -1 for none; padded by one pixel.
+        tolerance: noise level of the log depths.
     """
 
     pixels_px: np.ndarray
@@ -41,13 +41,13 @@ class TrackedView:
     tolerance: float
 
     def nearest(self, query_px: np.ndarray, query_depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The tracked point that each place of the frame belongs to.
+        """Tracked point of each query position of the frame.
 
         Args:
-            query_px: [queries, 2] inside the image; query_depth: [queries] z-depth of what is seen there.
+            query_px: [queries, 2] inside the image; query_depth: [queries] z-depth of the surface there.
         Returns:
-            Its index [queries], -1 where there is none, and how badly it fits [queries], infinitely where there is none: the distance in
-            units of the reach and the misfit of the depth in units of the tolerance, added.
+            Point index [queries], -1 for none, and matching cost [queries], infinite for none: the distance in units of the reach
+            plus the depth difference in units of the tolerance.
         """
         index, best = np.full(len(query_px), -1), np.full(len(query_px), np.inf)
         for step in _STEPS:
@@ -57,19 +57,19 @@ class TrackedView:
         return index, best
 
     def covered(self, depth: np.ndarray, among: np.ndarray) -> np.ndarray:
-        """[height, width] bool: those of the pixels `among` [height, width], which show something at `depth`, that belong to a point."""
+        """[height, width] bool: pixels of the mask `among` [height, width] that are assigned to a point."""
         height, width = depth.shape
         still_open = np.flatnonzero(among)
         centres = np.stack([still_open % width, still_open // width], axis=-1) + 0.5
         depths, covered = depth.reshape(-1)[still_open], np.zeros(height * width, bool)
-        for step in _STEPS:  # most pixels are done after the first
+        for step in _STEPS:  # most pixels are assigned in the first step
             met = np.isfinite(self._at(centres, depths, step)[1])
             covered[still_open[met]] = True
             still_open, centres, depths = still_open[~met], centres[~met], depths[~met]
         return covered.reshape(height, width)
 
     def _at(self, query_px: np.ndarray, query_depth: np.ndarray, step: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """The point in the pixel that is `step` (rows, columns) from each query, and how badly it fits; infinitely when it is no owner."""
+        """Point in the pixel at offset `step` (rows, columns) from each query, and its cost, infinite if out of reach."""
         height, width = self.lands.shape[0] - 2, self.lands.shape[1] - 2
         row, column = nearest_pixel(query_px, height, width)
         index = self.lands[row + 1 + step[0], column + 1 + step[1]]
@@ -91,12 +91,12 @@ def tracked_view(
     world_from_camera: np.ndarray,
     intrinsics: np.ndarray,
 ) -> TrackedView:
-    """Tracked points [points, 3] as a frame sees them.
+    """Project tracked points [points, 3] into a frame.
 
     Args:
-        points_world: where the points are at the frame's time.
-        usable: [points] bool, those that may own a pixel: seen in the frame, and known.
-        surface_depth: [height, width] z-depth of what the frame shows.
+        points_world: positions in this frame.
+        usable: [points] bool, points that may be assigned: known and visible in the frame.
+        surface_depth: [height, width] z-depth of the visible surface.
         world_from_camera: [4, 4]; intrinsics: [3, 3] of the frame.
     """
     height, width = surface_depth.shape
@@ -110,29 +110,29 @@ def tracked_view(
         misfit = np.abs(log_depth[chosen] - np.log(surface_depth[row, column]))
     misfit = np.where(np.isfinite(misfit), misfit, np.inf)
     typical = NOISE_FACTOR * float(np.median(misfit)) if len(misfit) else 0.0
-    best_last = np.argsort(-misfit, kind="stable")  # of two points in a pixel the one stays that fits better
+    best_last = np.argsort(-misfit, kind="stable")  # of two points in a pixel, the one with the smaller error is kept
     lands = np.full((height + 2, width + 2), -1, np.int64)
     lands[row[best_last] + 1, column[best_last] + 1] = chosen[best_last]
     return TrackedView(pixels, log_depth, lands, float(np.clip(typical, MIN_TOLERANCE, MAX_TOLERANCE)))
 
 
 def depth_in_camera(points_world: np.ndarray, world_from_camera: np.ndarray) -> np.ndarray:
-    """z-depth [...] of points [..., 3] in a camera; NaN where a point is not finite or not before it."""
+    """z-depth [...] of points [..., 3] in a camera; NaN for points that are not finite or not in front of it."""
     axis, centre = world_from_camera[:3, 2], world_from_camera[:3, 3]
     depth = (np.asarray(points_world, np.float64) - centre) @ axis
     return np.where(depth > 0, depth, np.nan)
 
 
 def place_in_grid(view: TrackedView, index: np.ndarray, query_px: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Where in the anchor's image [queries, 2] the content of a frame's places lies, between the anchor's pixels.
+    """Sub-pixel position [queries, 2] in the anchor image of query positions of a frame.
 
-    The points next to the owner in the anchor's grid tell how the anchor's image is mapped to the frame around it; the place is the owner's
-    pixel and the rest of the way under that map. Where the neighbours lie on another surface, or the rest is more than a pixel
-    or two, it is the owner's pixel itself.
+    The neighbours of the assigned point in the anchor grid give a local affine map from the anchor image to the frame; its
+    inverse maps the offset of the query from the point's projection. If the neighbours lie on another surface, or the offset
+    exceeds a pixel or two, the result is the centre of the assigned pixel.
 
     Args:
         view: of all pixels of the anchor [height * width] in raster order.
-        index: [queries] owners; query_px: [queries, 2] in the frame.
+        index: [queries] assigned points; query_px: [queries, 2] in the frame.
     """
     row, column = np.divmod(index, width)
     here = view.pixels_px[index]

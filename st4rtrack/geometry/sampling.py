@@ -1,4 +1,4 @@
-"""Reading a map at continuous pixels. The only place that does, so that the half pixel is counted once."""
+"""Sampling of maps at continuous pixels. The only module that applies the half-pixel offset."""
 
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,7 +12,7 @@ ArrayT = TypeVar("ArrayT", np.ndarray, "torch.Tensor")
 
 
 def sample_map(values: ArrayT, pixels_px: ArrayT) -> ArrayT:
-    """Bilinear values of a map at continuous pixels; outside the pixel centres the border value goes on.
+    """Bilinear values of a map at continuous pixels; the border value is repeated beyond the outer pixel centres.
 
     Args:
         values: [height, width, channels] or [height, width].
@@ -34,7 +34,7 @@ def sample_map(values: ArrayT, pixels_px: ArrayT) -> ArrayT:
 
 
 def remap(values: np.ndarray, pixels_px: np.ndarray, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
-    """`sample_map` at pixels [rows, columns, 2] by OpenCV, which is faster for whole images; weights are multiples of 1/32."""
+    """`sample_map` at pixels [rows, columns, 2] with OpenCV, faster for whole images; weights are multiples of 1/32."""
     index = (pixels_px - 0.5).astype(np.float32, copy=False)
     parts = np.array_split(index, len(index) // 30_000 + 1)  # OpenCV takes fewer than 32768 rows at a time
     read = [cv2.remap(values, p[..., 0], p[..., 1], interpolation, borderMode=cv2.BORDER_REPLICATE) for p in parts]
@@ -42,7 +42,7 @@ def remap(values: np.ndarray, pixels_px: np.ndarray, interpolation: int = cv2.IN
 
 
 def sample_frames(maps: "torch.Tensor", pixels_px: "torch.Tensor") -> "torch.Tensor":
-    """`sample_map` of many frames, each at pixels of its own.
+    """`sample_map` for many frames, each at its own pixels.
 
     Args:
         maps: [frames, height, width, channels].
@@ -69,10 +69,10 @@ def inside_image(pixels_px: ArrayT, height: int, width: int) -> ArrayT:
 
 
 def covered_pixels(pixels_px: np.ndarray, height: int, width: int, *, hole_px: int) -> np.ndarray:
-    """[height, width] bool: pixels that positions [points, 2] fall on, holes of up to `hole_px` between them closed; NaN is outside."""
+    """[height, width] bool: pixels covered by positions [points, 2], after closing holes of up to `hole_px`; NaN is ignored."""
     row, column = nearest_pixel(pixels_px[inside_image(pixels_px, height, width)], height, width)
     reach = hole_px // 2
-    covered = np.zeros((height + 2 * reach, width + 2 * reach), np.uint8)  # a margin, or what is near the border would grow to it
+    covered = np.zeros((height + 2 * reach, width + 2 * reach), np.uint8)  # padded: else regions would grow to the border
     covered[row + reach, column + reach] = 1
     closed = cv2.morphologyEx(covered, cv2.MORPH_CLOSE, np.ones((hole_px, hole_px), np.uint8))
     return closed[reach : reach + height, reach : reach + width] > 0

@@ -1,4 +1,4 @@
-"""Rigid and affine transforms, named `a_from_b`: `a_from_b @ x_b = x_a`. Torch tensors and NumPy arrays alike.
+"""Rigid and affine transforms, named `a_from_b`: `a_from_b @ x_b = x_a`. For torch tensors and NumPy arrays.
 
 Symbols: R rotation [..., 3, 3], t translation [..., 3], matrices [..., 4, 4], points [..., 3] as rows.
 """
@@ -17,7 +17,7 @@ ArrayT = TypeVar("ArrayT", np.ndarray, "torch.Tensor")
 
 
 def transform_points(target_from_source: ArrayT, points_source: ArrayT) -> ArrayT:
-    """Points in another frame.
+    """Transform points into another frame.
 
     Args:
         target_from_source: [..., 4, 4] affine transform; leading axes broadcast against those of the points.
@@ -70,14 +70,14 @@ def rotation_angle(a_from_b: np.ndarray) -> np.ndarray:
 
 
 def interpolate_rigid(start: np.ndarray, end: np.ndarray, share: float) -> np.ndarray:
-    """Rigid transform [4, 4] between two others: rotation by slerp, translation linear; `share` 0 gives `start`, 1 gives `end`."""
+    """Rigid transform [4, 4] by interpolation: slerp of rotations, linear translation; `share` 0 gives `start`, 1 gives `end`."""
     turn = cv2.Rodrigues(start[:3, :3].T @ end[:3, :3])[0]
     rotation = start[:3, :3] @ cv2.Rodrigues(share * turn)[0]
     return rigid(rotation, (1 - share) * start[:3, 3] + share * end[:3, 3])
 
 
 def rotation_from_quaternion(quaternion_wxyz: ArrayT) -> ArrayT:
-    """Rotation matrices [..., 3, 3] of quaternions [..., 4] (w, x, y, z) of any length but 0."""
+    """Rotation matrices [..., 3, 3] of quaternions [..., 4] (w, x, y, z) of any non-zero norm."""
     w, x, y, z = (quaternion_wxyz[..., k : k + 1] for k in range(4))
     s = 2 / (w * w + x * x + y * y + z * z)
     entries = [1 - s * (y * y + z * z), s * (x * y - w * z), s * (x * z + w * y)]
@@ -87,9 +87,9 @@ def rotation_from_quaternion(quaternion_wxyz: ArrayT) -> ArrayT:
 
 
 def quaternion_from_rotation(rotation: np.ndarray) -> np.ndarray:
-    """Unit quaternions [..., 4] (w, x, y, z), w >= 0, of rotation matrices [..., 3, 3]; as exact for half turns as for small ones.
+    """Unit quaternions [..., 4] (w, x, y, z), w >= 0, of rotation matrices [..., 3, 3]; exact for all angles.
 
-    Source: Bar-Itzhack 2000: the eigenvector of the largest eigenvalue of a symmetric matrix of the entries; no cases to tell apart.
+    Source: Bar-Itzhack 2000: the eigenvector of the largest eigenvalue of a symmetric matrix of the entries; no case distinction.
     """
     r = np.asarray(rotation, np.float64)
     k = np.zeros((*r.shape[:-2], 4, 4))

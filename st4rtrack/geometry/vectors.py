@@ -1,6 +1,6 @@
-"""What is reduced over the two or three components of many vectors, a component at a time.
+"""Reductions over the short last axis (two or three components) of many vectors, one component at a time.
 
-NumPy's own reductions take ten to forty times as long over so short an axis. The sums are the same to the last bit.
+NumPy's own reductions take ten to forty times as long over such a short axis. The sums are bitwise equal.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ ArrayT = TypeVar("ArrayT", np.ndarray, "torch.Tensor")
 
 
 def all_finite(vectors: np.ndarray) -> np.ndarray:
-    """[...] bool of vectors [..., components]."""
+    """[...] bool, whether all components of vectors [..., components] are finite."""
     return all_components(np.isfinite(vectors))
 
 
 def all_components(holds: np.ndarray) -> np.ndarray:
-    """Where something holds for each component, [...] bool of [..., components]."""
+    """[...] bool, whether a condition [..., components] holds for all components."""
     return _over_components(np.logical_and, holds)
 
 
@@ -36,7 +36,7 @@ def length(vectors: np.ndarray) -> np.ndarray:
 
 
 def mean(vectors: np.ndarray) -> np.ndarray:
-    """Of the components, [...] of vectors [..., components]."""
+    """Mean [...] over the components of vectors [..., components]."""
     return _over_components(np.add, vectors) / vectors.dtype.type(vectors.shape[-1])
 
 
@@ -45,7 +45,7 @@ def _over_components(combine: np.ufunc, vectors: np.ndarray) -> np.ndarray:
 
 
 def concatenate(parts: Sequence[ArrayT], axis: int) -> ArrayT:
-    """Arrays of one kind joined along an axis; leading axes must agree."""
+    """Concatenate NumPy arrays or torch tensors along an axis; leading axes must agree."""
     if isinstance(parts[0], np.ndarray):
         return np.concatenate(parts, axis=axis)
     import torch

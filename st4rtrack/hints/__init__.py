@@ -1,1 +1,1 @@
-"""What a network receives before it decodes a video."""
+"""Inputs of a network that are computed before it predicts: flow, cameras, static depth and a depth prior."""

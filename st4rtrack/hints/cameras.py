@@ -1,4 +1,4 @@
-"""Cameras of a video by the global solver, as something that is known of it."""
+"""Cameras of a video estimated by the global solver, in the form of known geometry."""
 
 import logging
 from dataclasses import replace
@@ -14,17 +14,17 @@ logger = logging.getLogger(__name__)
 
 
 def with_solved_cameras(known: KnownGeometry, source: Video, anchor_index: int) -> KnownGeometry:
-    """What the user knows, with the cameras of the global solver where `cameras` asks for them; its focal length where none is known.
+    """Add the cameras of the global solver to the known geometry if requested; its focal length only if none is known.
 
     Raises:
-        UserError: the solution cannot be trusted.
+        UserError: the solution is unreliable.
     """
     if not known.asks_solver:
         return known
     solved = solve_video(source, anchor_index=anchor_index)
     if not solved.trusted:
         raise UserError(
-            f"--cameras solver found no cameras that can be trusted: {solved.distrust}; give a file of cameras or none"
+            f"--cameras solver: the solution is unreliable ({solved.distrust}); pass a camera file, or leave out --cameras"
         )
     intrinsics = np.array([[solved.focal_px, 0, source.width / 2], [0, solved.focal_px, source.height / 2], [0, 0, 1]])
     return replace(
@@ -43,14 +43,14 @@ def solved_cameras(
     known: KnownVideo,
     min_parallax_deg: float = 0.0,
 ) -> KnownVideo | None:
-    """What is known of a video, with solved cameras; `None` where they cannot be trusted.
+    """Known geometry with solved cameras added; `None` if they are unreliable.
 
     Args:
         content: the video at source size, without bars.
-        size: (height, width) of the network's images, whose centre is that of the content.
-        scale: network pixels per pixel of it, across and down.
-        known: what is known so far, in network pixels.
-        min_parallax_deg: median parallax of the points below which they are not trusted either.
+        size: (height, width) of the network images, whose centre is that of the content.
+        scale: network pixels per content pixel, horizontal and vertical.
+        known: known geometry so far, in network pixels.
+        min_parallax_deg: median parallax of the points below which the cameras also count as unreliable.
     """
     focal_px, source = (None, "video") if known.focal_px is None else (known.focal_px / scale[0], known.focal_source)
     solved = solve_video(content, anchor_index=anchor_index, focal_px=focal_px, static=known.static)

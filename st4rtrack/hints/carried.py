@@ -1,4 +1,4 @@
-"""Measured static depth of the frame before, seen from the present camera: what was measured once stays known while it is in view."""
+"""Measured static depth of previous frames, warped into the current camera: it stays known while it is in view."""
 
 import cv2
 import numpy as np
@@ -7,17 +7,17 @@ from st4rtrack.geometry.sampling import inside_image
 from st4rtrack.geometry.transforms import invert_rigid
 
 MAX_DIFFERENCE = 12
-"""Grey levels by which a carried point may differ from the pixel that it lands on: beyond, something is in front of it."""
+"""Maximum grey-level difference between a warped point and its target pixel: beyond it, the point is occluded."""
 ERROR_GROWTH, ADDED_ERROR, MAX_LOG_ERROR = 1.05, 0.005, 0.15
-"""The expected error grows with every frame; depth with a larger one is given up."""
+"""Growth of the expected log error per frame (factor, addend), and its maximum, above which depth is discarded."""
 
 
 class CarriedDepth:
-    """Depth that is carried from frame to frame.
+    """Depth that is warped from frame to frame.
 
     Args:
-        rays: [H, W, 3] of the pixels.
-        focal_px: of all frames.
+        rays: [H, W, 3] rays of the pixels.
+        focal_px: common focal length of all frames.
     """
 
     def __init__(self, rays: np.ndarray, focal_px: float) -> None:
@@ -26,7 +26,7 @@ class CarriedDepth:
         self._log_error = self._grey = np.zeros(0, np.float32)
 
     def keep(self, depth: np.ndarray, log_error: np.ndarray, grey: np.ndarray, world_from_camera: np.ndarray) -> None:
-        """Takes the measured depth [H, W] of a frame (0 where unknown), its expected log error and the image, uint8."""
+        """Store the measured depth [H, W] of a frame (0 where unknown), its expected log error and the image, uint8."""
         chosen = (depth > 0) & (log_error < MAX_LOG_ERROR)
         points = self._rays[chosen] * depth[chosen][:, None]
         self._points_world = points @ world_from_camera[:3, :3].T + world_from_camera[:3, 3]
@@ -34,7 +34,7 @@ class CarriedDepth:
         self._grey = _smooth(grey)[chosen]
 
     def seen(self, grey: np.ndarray, world_from_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Depth [H, W] in another frame, 0 where none is carried to, and its expected log error."""
+        """Depth [H, W] warped into another frame, 0 where unknown, and its expected log error."""
         size = (grey.shape[0], grey.shape[1])
         depth, log_error = np.zeros(size, np.float32), np.full(size, np.inf, np.float32)
         camera_from_world = invert_rigid(world_from_camera)
@@ -42,7 +42,7 @@ class CarriedDepth:
         z = np.maximum(points[:, 2], 1e-6)
         pixels = points[:, :2] / z[:, None] * self._focal_px + (size[1] / 2, size[0] / 2)
         inside = (points[:, 2] > 0) & inside_image(pixels, *size)
-        order = np.flatnonzero(inside)[np.argsort(-z[inside])]  # of two points in one pixel, the nearer is written last
+        order = np.flatnonzero(inside)[np.argsort(-z[inside])]  # z-buffer: of two points in one pixel, the nearer is written last
         column, row = np.floor(pixels[order]).astype(np.int64).T
         same = np.abs(_smooth(grey)[row, column] - self._grey[order]) < MAX_DIFFERENCE
         depth[row, column] = np.where(same, z[order], 0)

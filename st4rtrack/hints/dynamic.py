@@ -1,7 +1,7 @@
 """Dynamic pixels of a frame, and the depth of the objects they belong to.
 
-A pixel is dynamic where no static point on its ray explains how it flows to the frames around it: motion along the epipolar line is not
-seen, but neither is an error of the prior taken for motion.
+A pixel is dynamic if no static point on its ray explains its flow to the neighbouring frames. Motion along the epipolar line is
+missed, but errors of the prior are not mistaken for motion.
 """
 
 from collections.abc import Sequence
@@ -19,34 +19,37 @@ from st4rtrack.hints.steps import Flows
 from st4rtrack.model.hints import fill_in
 
 OFFSETS = (-8, -4, -2, -1, 1, 2, 4, 8)
-"""Frames around one with which it is compared: far ones show slow motion, near ones that of objects whose flow breaks."""
+"""Offsets of the frames that a frame is compared with: distant ones reveal slow motion, near ones objects with unreliable
+flow."""
 NEAREST = 3.0
-"""A static point may be as much nearer than the depth says: an error of the prior is not motion."""
+"""Ratio by which a static point may be nearer than the depth: an error of the prior is not motion."""
 MAX_RESIDUAL, NOISE_FACTOR = 0.004, 3.0
-"""Mean distance from the flow from which on a pixel is dynamic: long sides of the image (1 px at 256), and times that of static pixels."""
+"""Minimum mean distance from the flow of a dynamic pixel: long sides of the image (1 px at 256), and multiples of static
+pixels'."""
 MIN_VIEWS = 2
 MIN_DIFFERENCE = 1.0
-"""Grey levels by which a dynamic pixel looks less like the static point than like where the flow leads."""
+"""Grey levels by which a dynamic pixel must differ more from the static point than from the target of the flow."""
 MEDIAN_PX = 5
 MASK_MEDIAN_PX, CLOSE_PX = 9, 9
-"""Filters of the mask: wrong flow makes smaller spots than objects, and gaps and holes of an object are dynamic."""
+"""Mask filters: spots of wrong flow are smaller than objects, and gaps and holes of an object are dynamic."""
 MIN_OBJECT_SHARE = 0.0005
-"""Of the image: smaller regions are noise of the flow."""
+"""Minimum share of the image of an object: smaller regions are flow noise."""
 CONTACT_LOG_DEPTH = np.log(1.25)
-"""An object stands on the ground where its prior depth at its lowest pixels differs from that of the ground below by less."""
+"""Maximum log ratio of the prior depth of an object's lowest pixels and of the ground below, for an object standing on the
+ground."""
 MIN_STANDING_OUT = 0.05
-"""Log depth between an object and what is around it."""
+"""Minimum log ratio of the depths of an object's surroundings and of the object."""
 CONTACT_SHARE = 0.1
-"""Lowest part of an object's height that may touch the ground."""
+"""Lowest share of an object's height that may touch the ground."""
 
 
 @dataclass(frozen=True)
 class OtherFrame:
-    """A frame near the one that is looked at.
+    """A neighbouring frame of the current one.
 
     Attributes:
         grey: [H, W] uint8.
-        flows: to it and back.
+        flows: flow from the current frame to it, and back.
         camera: `other_from_frame` [4, 4].
     """
 
@@ -58,13 +61,13 @@ class OtherFrame:
 def dynamic_pixels(
     grey: np.ndarray, depth: np.ndarray, measured: np.ndarray, others: Sequence[OtherFrame], focal_px: float
 ) -> np.ndarray:
-    """[H, W] bool of a frame.
+    """Detect the dynamic pixels [H, W] bool of a frame.
 
     Args:
         grey: [H, W] uint8.
-        depth: [H, W] of the frame as if it were static.
-        measured: [H, W] bool, where several frames agree on a static depth.
-        others: frames around it.
+        depth: [H, W] depth of the frame under the assumption that it is static.
+        measured: [H, W] bool, pixels with multi-view static depth.
+        others: neighbouring frames.
     """
     size = (depth.shape[0], depth.shape[1])
     if not others:
@@ -79,12 +82,12 @@ def dynamic_pixels(
         total += np.where(returned, length(static - there), 0)
         looks += np.where(returned, _difference(grey, looked_at, static) - _difference(grey, looked_at, there), 0)
         count += returned
-    # a pixel without valid flow is not called dynamic: as often it is occluded
+    # pixels without valid flow do not count as dynamic: they may as well be occluded
     residual, looks = total / np.maximum(count, 1), looks / np.maximum(count, 1)
     static = measured & (count > 0)
     noise = float(np.median(residual[static])) if static.any() else 0.0
     found = (count >= min(MIN_VIEWS, len(others))) & (residual > max(MAX_RESIDUAL * max(size), NOISE_FACTOR * noise))
-    found &= looks > MIN_DIFFERENCE  # on a plain wall, any flow looks right
+    found &= looks > MIN_DIFFERENCE  # without texture, any flow fits
     return _filled(_without_specks(cv2.medianBlur(found.astype(np.uint8), MASK_MEDIAN_PX)))
 
 
@@ -95,10 +98,10 @@ def objects(mask: np.ndarray) -> list[np.ndarray]:
 
 
 def standing_on_ground(depth: np.ndarray, dynamic: np.ndarray) -> np.ndarray:
-    """Depth [H, W] of a frame in which objects that stand on the ground are no farther than where they touch it.
+    """Depth [H, W] of a frame with standing objects limited to the depth at their ground contact.
 
-    A monocular depth bends the upper part of people and animals back to what is behind them. A region that does not stand out from what
-    is around it is no object, but lost flow.
+    Monocular depth bends the upper part of people and animals towards the background. A region whose depth does not differ from
+    its surroundings is no object, but wrong flow.
     """
     result = depth.copy()
     around = _background(depth, dynamic) if dynamic.any() else depth
@@ -111,14 +114,14 @@ def standing_on_ground(depth: np.ndarray, dynamic: np.ndarray) -> np.ndarray:
 
 
 def _background(depth: np.ndarray, dynamic: np.ndarray) -> np.ndarray:
-    """Depth [H, W] without the dynamic objects, filled in smoothly."""
+    """Depth [H, W] with dynamic objects removed and filled in smoothly."""
     static = cv2.dilate(dynamic.astype(np.uint8), np.ones((MEDIAN_PX, MEDIAN_PX), np.uint8)) == 0
     log_depth = torch.from_numpy(np.log(depth).astype(np.float32))[None]
     return np.exp(fill_in(log_depth, torch.from_numpy(static)[None])[0].numpy())
 
 
 def _nearest_static(rays: np.ndarray, depth: np.ndarray, there: np.ndarray, camera: np.ndarray, focal_px: float) -> np.ndarray:
-    """Pixel [H, W, 2] of the static point on each ray, not far before the depth, that is seen nearest to where the flow leads."""
+    """Pixel [H, W, 2] of the static point on each ray, not far in front of the depth, that projects closest to the target."""
     size = depth.shape
     turned, t = camera[:3, :3].astype(np.float32), camera[:3, 3].astype(np.float32)
     a = (rays.reshape(-1, 3) @ turned.T).reshape(rays.shape)
@@ -132,19 +135,19 @@ def _nearest_static(rays: np.ndarray, depth: np.ndarray, there: np.ndarray, came
 
 
 def _difference(grey: np.ndarray, other: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """Mean difference [H, W] in grey levels between the surroundings of pixels and those of other pixels [H, W, 2] in another frame."""
+    """Mean difference [H, W] in grey levels between patches around pixels and around pixels [H, W, 2] of another frame."""
     return cv2.blur(np.abs(sample_flow(other, there) - grey), (MEDIAN_PX, MEDIAN_PX))
 
 
 def _without_specks(mask: np.ndarray) -> np.ndarray:
-    """A mask [H, W] uint8 as bool, without small regions."""
+    """Remove small regions of a mask [H, W] uint8; returns bool."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
     large = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] >= MIN_OBJECT_SHARE * mask.size)
     return np.isin(labels, large[large > 0])
 
 
 def _filled(mask: np.ndarray) -> np.ndarray:
-    """The mask [H, W] bool with gaps closed and without holes."""
+    """Close the gaps and fill the holes of a mask [H, W] bool."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (CLOSE_PX, CLOSE_PX))
     closed = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, kernel)
     outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -152,7 +155,7 @@ def _filled(mask: np.ndarray) -> np.ndarray:
 
 
 def _depth_at_contact(depth: np.ndarray, region: np.ndarray) -> float | None:
-    """Depth of the ground just below an object's lowest pixels, `None` where they are not at the same depth."""
+    """Depth of the ground just below an object's lowest pixels, `None` if it differs from their depth."""
     rows = np.flatnonzero(region.any(axis=1))
     lowest = np.zeros_like(region)
     first = int(rows[-1] - CONTACT_SHARE * (rows[-1] - rows[0]))

@@ -1,4 +1,4 @@
-"""Grey frames of a video in a temporary file, so that any of them can be read in constant memory."""
+"""Grey frames of a video in a temporary file, for random access in constant memory."""
 
 import tempfile
 
@@ -9,11 +9,11 @@ from st4rtrack.types import Video
 
 
 class GreyFrames:
-    """Frames [height, width] uint8 by their number."""
+    """Frames [height, width] uint8 by index."""
 
     def __init__(self, video: Video) -> None:
         shape = (len(video), video.height, video.width)
-        with tempfile.TemporaryFile(prefix="st4rtrack-") as file:  # the mapping outlives it
+        with tempfile.TemporaryFile(prefix="st4rtrack-") as file:  # the mapping outlives the file
             self._frames = np.memmap(file, np.uint8, "w+", shape=shape)
         for index, rgb in enumerate(video.frames()):
             self._frames[index] = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)

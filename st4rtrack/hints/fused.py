@@ -1,8 +1,8 @@
-"""Dense geometry of a video, fused from what is measured and a depth prior, as pointmaps of (anchor, frame).
+"""Dense geometry of a video, fused from measured depth and a depth prior, as pointmaps of (anchor, frame).
 
-Every frame has its static depth from several views, where the camera translates and the scene is static, and the depth prior aligned to
-it elsewhere. Points of the anchor that are static stay; dynamic ones follow the optical flow and are lifted by the depth of the frame
-that they are seen in. Nothing is learnt here but the prior.
+Every frame has multi-view static depth where the camera translates and the scene is static, and the aligned depth prior
+elsewhere. Static points of the anchor stay; dynamic points follow the optical flow and are lifted by the depth of the frame in
+which they are visible. Nothing but the prior is learned.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -31,7 +31,7 @@ from st4rtrack.timing import timed
 from st4rtrack.types import DepthSource, Pointmap, TwoPointmaps
 
 CARRIED_ERROR = 0.05
-"""Expected log error of depth that is carried from a reference frame by flow."""
+"""Expected log error of depth that is warped from a reference frame by flow."""
 POINT_ERROR = 0.03
 """Expected log error of a point of the global solver."""
 
@@ -40,12 +40,12 @@ Frame = tuple[int, np.ndarray, TwoView | None]
 
 @dataclass(frozen=True)
 class FrameGeometry:
-    """A frame in its own camera.
+    """Geometry of a frame in its own camera.
 
     Attributes:
-        fused: its depth.
-        dynamic: [H, W] bool.
-        colour: [H, W, 3] of `appearance`.
+        fused: dense depth.
+        dynamic: [H, W] bool, dynamic pixels.
+        colour: [H, W, 3] smoothed CIELAB, from `appearance`.
     """
 
     fused: FusedDepth
@@ -54,21 +54,21 @@ class FrameGeometry:
 
     @property
     def tracked(self) -> TrackedFrame:
-        """What tracks see of it."""
+        """Part of the geometry that tracks need."""
         return TrackedFrame(self.fused.depth, self.dynamic, self.colour)
 
 
 class FusedGeometry:
-    """Pointmaps of (anchor, frame) from fused geometry, in units of the geometry's survey.
+    """Pointmaps of (anchor, frame) from fused geometry, in units of the survey of `geometry`.
 
     Args:
-        geometry: how the camera moves, seen from the anchor.
-        prior: depth of single frames.
-        steps: flow between its frames.
-        num_frames: of the video.
+        geometry: classical geometry relative to the anchor.
+        prior: depth prior of single frames.
+        steps: flow between neighbouring frames.
+        num_frames: number of frames of the video.
         anchor_index, anchor_rgb: the anchor, [H, W, 3] uint8.
-        static: [H, W] bool, pixels of a frame that the user knows to be static, or `None`.
-        unsolved: numbers of frames that have no camera (black, beyond a cut), each known before the frame is asked for.
+        static: function from a frame index to [H, W] bool, user-provided static pixels, or `None`.
+        unsolved: indices of frames without a camera (black, after a cut); each is added before the frame is requested.
     """
 
     sequential = True
@@ -106,12 +106,12 @@ class FusedGeometry:
 
     @property
     def own(self) -> TwoPointmaps:
-        """The anchor against itself."""
+        """Pointmaps of the anchor with itself."""
         points = Pointmap(self._start, _confidence(self._anchor.fused))
         return TwoPointmaps(points, replace(points, source=self._anchor.fused.source))
 
     def frames(self, frames: Iterable[Frame]) -> Iterator[tuple[int, np.ndarray, TwoPointmaps]]:
-        """Number, image and pointmaps of frames, outward from the anchor: those after it in order, then those before it."""
+        """Index, image and pointmaps of frames, outward from the anchor: those after it in order, then those before it."""
         last = self._anchor_index
         for index, rgb, view in frames:
             if (index - self._anchor_index) * (last - self._anchor_index) < 0 or last == self._anchor_index:
@@ -122,11 +122,11 @@ class FusedGeometry:
             last = index
 
     def reconstructions(self, indices: Sequence[int]) -> Iterator[tuple[int, Pointmap]]:
-        """Of none: without its place in the video, a frame has no camera."""
+        """Empty: a single frame has no camera without its position in the video."""
         return iter(())
 
     def _begin(self, alignment: Alignment | None, median_depth: float, carried: CarriedDepth, object_depth: ObjectDepth) -> None:
-        """Forgets all frames but the anchor: each direction gives the same whether or not the other one has been followed."""
+        """Reset the state to the anchor, so that one direction does not depend on whether the other was processed."""
         self._alignment, self._median_depth, self._carried_depth = alignment, median_depth, copy(carried)
         self._object_depth, self._last_index = copy(object_depth), self._anchor_index
         self._cameras = dict(self._known_cameras)
@@ -148,7 +148,7 @@ class FusedGeometry:
         return TwoPointmaps(tracking, Pointmap(points, confidence, source=frame.fused.source), view.anchor_from_frame)
 
     def _in_unit_of_anchor(self, view: TwoView) -> TwoView:
-        """Two-view geometry has a unit of its own where there is no survey (short videos)."""
+        """Rescale two-view geometry to the unit of the anchor; without a survey (short videos) it has its own unit."""
         known = view.anchor_depth > 0
         if self._geometry.surveyed is not None or not known.any():
             return view
@@ -157,12 +157,12 @@ class FusedGeometry:
         return replace(view, frame_depth=view.frame_depth * scale, anchor_from_frame=camera)
 
     def _of_frame(self, index: int, rgb: np.ndarray, view: TwoView) -> FrameGeometry:
-        """Depth and dynamic pixels of a frame, aligned to the measured depth or, without it, as the frame before."""
+        """Depth and dynamic pixels of a frame, aligned to the measured depth or, without it, as the previous frame."""
         prior = self._prior(rgb, index, self._focal_px)
         measured, log_error = self._measured(index, view)
         alignment = align(prior, measured, log_error) or self._alignment
         if not self._geometry.measures_depth:
-            # carried depth tells the scale; pixel by pixel, it would cut objects that turn into pieces
+            # warped depth determines only the scale; per pixel, it would fragment rotating objects
             measured = np.zeros_like(measured)
         if alignment is None:
             alignment = Alignment(PRIOR_DEPTH / float(np.median(prior.depth)))
@@ -204,7 +204,7 @@ class FusedGeometry:
         return np.where(known, depth, triangulated), np.where(known, log_error, error)
 
     def _with_points(self, index: int, depth: np.ndarray, log_error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Measured depth with the solver's points where nothing else is known."""
+        """Add the points of the solver to the measured depth where it is unknown."""
         points = self._geometry.points_of(index)
         inside = inside_image(points[:, :2], *depth.shape) & (points[:, 2] > 0)
         row, column = nearest_pixel(points[inside, :2], *depth.shape)
@@ -215,7 +215,7 @@ class FusedGeometry:
         return depth, log_error
 
     def _carried(self, view: TwoView) -> np.ndarray:
-        """The anchor's depth in a frame of a camera that does not translate, where the flow is that camera's: one scale for all frames."""
+        """Anchor depth warped into a frame without camera translation, where the flow matches the pose: one common scale."""
         returned = returns(view.backward_flow, view.forward_flow)
         back = self._grid + view.backward_flow
         static = sample_flow((~self._anchor.dynamic).astype(np.float32), back) > 0.99
@@ -224,7 +224,7 @@ class FusedGeometry:
         return np.where(returned & static & still & (points[..., 2] > 0), points[..., 2], 0).astype(np.float32)
 
     def _dynamic(self, index: int, static: FusedDepth, view: TwoView) -> np.ndarray:
-        """Dynamic pixels [H, W] of a frame."""
+        """Dynamic pixels [H, W] of a frame, without the user-provided static ones."""
         if index in self._unsolved:
             return np.zeros(static.depth.shape, bool)
         camera = view.anchor_from_frame
@@ -238,7 +238,7 @@ class FusedGeometry:
         return found if self._static is None else found & ~self._static(index)
 
     def _with_objects(self, index: int, depth: np.ndarray, dynamic: np.ndarray, view: TwoView) -> np.ndarray:
-        """Depth [H, W] of a frame with that of dynamic objects corrected."""
+        """Depth [H, W] of a frame with corrected depth of dynamic objects."""
         last, self._last_index = self._last_index, index
         back = None if last == index else self._steps.chain(index, last)[0]
         beside = next((k for k in (index + 1, index - 1) if k in self._cameras and 0 <= k < self._num_frames), None)
@@ -250,7 +250,7 @@ class FusedGeometry:
         return self._object_depth.next(depth, dynamic, motion, back)
 
     def _neighbours(self, index: int) -> Sequence[int]:
-        """Frames around one with known cameras, and no unsolved frame between: flow through a black frame means nothing."""
+        """Neighbouring frames with known cameras and no unsolved frame between: flow through a black frame is meaningless."""
 
         def reached(k: int) -> bool:
             return all(j in self._cameras and j not in self._unsolved for j in range(min(index, k), max(index, k) + 1))
@@ -258,10 +258,10 @@ class FusedGeometry:
         return [index + offset for offset in OFFSETS if 0 <= index + offset < self._num_frames and reached(index + offset)]
 
     def _pixels(self, points: np.ndarray) -> np.ndarray:
-        """Pixels [H, W, 2] float32 of points [H, W, 3] in a camera."""
+        """Pixels [H, W, 2] float32 of points [H, W, 3] in the camera frame."""
         return pixels_of_points(points, self._focal_px, (points.shape[0], points.shape[1])).astype(np.float32)
 
 
 def _confidence(fused: FusedDepth) -> np.ndarray:
-    """Confidence [H, W] > 1: one over the expected log error."""
+    """Confidence [H, W] > 1: one plus the inverse of the expected log error."""
     return (1 + 1 / np.maximum(fused.log_error, 1e-3)).astype(np.float32)

@@ -1,8 +1,8 @@
 """Fusion of the depth prior of a frame with its measured static depth.
 
-The prior has the shape of every object, up to scale (and shift); the measurement is right to a few percent where it exists. The result
-equals the measurement there and keeps the edges of the prior elsewhere: prior, aligned by a robust fit, times a smooth correction.
-Dynamic objects take the aligned prior without the correction, which belongs to the background behind them.
+The prior has the shape of every object, up to scale (and shift); the measurement is accurate to a few percent where it exists.
+The result equals the measurement there and keeps the edges of the prior elsewhere: the robustly aligned prior times a smooth
+correction. Dynamic objects have the aligned prior without the correction, which belongs to the background.
 """
 
 from dataclasses import dataclass
@@ -16,32 +16,32 @@ from st4rtrack.model.hints import fill_in
 from st4rtrack.types import DepthSource
 
 MIN_MEASURED = 30
-"""Pixels whose depth must be measured, or the alignment of the frame before is used."""
+"""Minimum number of pixels with measured depth for an alignment; with fewer, that of the previous frame is used."""
 FIT_POINTS = 4000
 FIT_ROUNDS = 8
 MIN_NOISE = 0.02
-"""Log depth: a smaller spread of the residuals is not believed."""
+"""Minimum spread of the residuals (log depth): smaller values are not plausible."""
 SHIFT_PRECISION = 0.02
-"""Weight of the expectation that a shift of inverse depth is 0, in shares of all measurements: without it, a narrow range of depths gives
-a negative scale."""
+"""Weight of the prior expectation that the shift of inverse depth is 0, in shares of all measurements: without it, a narrow range
+of depths gives a negative scale."""
 MAX_RANGE = 20.0
-"""Depth over the median of the measured depth at which an aligned prior ends."""
+"""Maximum of an aligned prior depth, over the median of the measured depth."""
 CORRECTION_REACH = 0.15
 """Distance from measured pixels, in long sides of the image, over which the correction fades."""
 CONTRADICTION, CONTRADICTION_SPREADS = np.log(1.5), 4.0
-"""Log depth, and spreads of the log depth between measurement and prior, beyond which the prior contradicts a far measurement."""
+"""Log depth, and spreads of the log ratio of measurement to prior, beyond which the prior contradicts a far measurement."""
 PRIOR_DEPTH = 1.0
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """Of a prior: z = scale * values, or 1 / z = scale * values + shift."""
+    """Alignment of a prior: z = scale * values, or 1 / z = scale * values + shift."""
 
     scale: float
     shift: float = 0.0
 
     def depth(self, prior: PriorDepth, farthest: float) -> np.ndarray:
-        """z-depth [H, W], at most `farthest`; there also where the prior is unknown."""
+        """z-depth [H, W], at most `farthest`, also where the prior is unknown."""
         if prior.kind == "depth":
             return np.where(prior.values > 0, np.minimum(self.scale * prior.values, farthest), farthest)
         return 1 / np.maximum(self.scale * prior.values + self.shift, 1 / farthest)
@@ -54,7 +54,7 @@ class FusedDepth:
     Attributes:
         depth: z-depth float32.
         log_error: expected |log-depth error| float32.
-        source: uint8 of `DepthSource`.
+        source: uint8 `DepthSource`.
     """
 
     depth: np.ndarray
@@ -63,10 +63,10 @@ class FusedDepth:
 
 
 def align(prior: PriorDepth, measured: np.ndarray, log_error: np.ndarray) -> Alignment | None:
-    """Robust alignment of a prior with measured depth [H, W] (0 where unknown); `None` where too little is measured.
+    """Robustly align a prior to measured depth [H, W] (0 where unknown); `None` with too few measurements.
 
     Args:
-        log_error: [H, W], of the measured depth.
+        log_error: [H, W], expected log error of the measured depth.
     """
     both = (measured > 0) & (prior.values > 0)
     if both.sum() < MIN_MEASURED:
@@ -83,12 +83,12 @@ def align(prior: PriorDepth, measured: np.ndarray, log_error: np.ndarray) -> Ali
 def fuse(
     prior: PriorDepth, alignment: Alignment, measured: np.ndarray, log_error: np.ndarray, dynamic: np.ndarray | None = None
 ) -> FusedDepth:
-    """Dense depth of a frame.
+    """Fuse the prior with the measured depth of a frame.
 
     Args:
-        alignment: of the prior, to the unit of the measured depth.
+        alignment: alignment of the prior to the unit of the measured depth.
         measured, log_error: [H, W]; depth 0 where unknown.
-        dynamic: [H, W] bool; their measured depth is not used.
+        dynamic: [H, W] bool, pixels whose measured depth is ignored.
     """
     known = measured > 0 if dynamic is None else (measured > 0) & ~dynamic
     farthest = MAX_RANGE * (float(np.median(measured[known])) if known.any() else PRIOR_DEPTH)
@@ -107,9 +107,9 @@ def fuse(
 
 
 def without_contradictions(prior: PriorDepth, alignment: Alignment, measured: np.ndarray) -> np.ndarray:
-    """Measured depth [H, W] without what a good prior contradicts, 0 there.
+    """Measured depth [H, W], set to 0 where a reliable prior contradicts it.
 
-    An object that moves along with the camera has the flow of a distant one; a prior that is right elsewhere contradicts it.
+    An object that moves along with the camera has the flow of a distant one; a prior that is accurate elsewhere contradicts it.
     """
     known = (measured > 0) & (prior.values > 0)
     if not known.any():
@@ -121,14 +121,14 @@ def without_contradictions(prior: PriorDepth, alignment: Alignment, measured: np
 
 
 def weighted_median(values: np.ndarray, weight: np.ndarray) -> float:
-    """Median of values [n] under positive weights [n]."""
+    """Median of values [n] with positive weights [n]."""
     order = np.argsort(values)
     total = np.cumsum(weight[order])
     return float(values[order][np.searchsorted(total, total[-1] / 2)])
 
 
 def _scale_and_shift(values: np.ndarray, inverse: np.ndarray, weight: np.ndarray) -> Alignment:
-    """Re-weighted least squares (Cauchy) of relative residuals of 1 / z = scale * values + shift; the scale stays positive."""
+    """Fit 1 / z = scale * values + shift by re-weighted least squares (Cauchy, relative residuals); the scale stays positive."""
     only_scale = Alignment(weighted_median(inverse / values, weight))
     scale, shift = only_scale.scale, 0.0
     terms = np.stack([values, np.ones_like(values)], axis=1)

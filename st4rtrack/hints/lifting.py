@@ -1,7 +1,7 @@
-"""Points of an anchor in other frames: static ones stay, dynamic ones follow the flow from frame to frame and are lifted by the depth.
+"""Anchor points in other frames: static ones stay; dynamic ones follow chained flow and are lifted by the frame depth.
 
-Flow is lost where objects are small, turn, or are hidden for a while. Such points go with the dynamic pixels around them that have their
-colour.
+Flow fails where objects are small, rotate, or are occluded for a while. Such points move with the dynamic pixels of equal colour
+around them.
 """
 
 from dataclasses import dataclass
@@ -19,28 +19,28 @@ from st4rtrack.geometry.vectors import length
 from st4rtrack.hints.steps import Flows
 
 MIN_MOTION = 0.008
-"""Distance of a tracked pixel from where a static point would be, in long sides of the image, from which on it has moved."""
+"""Distance of a tracked pixel from the projection of the static point, in long sides of the image, above which it has moved."""
 RADIUS, ACROSS = 0.043, 7
-"""Around a lost point: long sides of the image (11 px at 256), and places that are looked at along the diameter."""
+"""Neighbourhood of a lost point: radius in long sides of the image (11 px at 256), and number of samples along the diameter."""
 MIN_AROUND = 3
 SAME_COLOUR = 25.0
-"""Distance in CIELAB, 8 bits a channel, at which a neighbour counts a third."""
+"""Distance in CIELAB (8 bits per channel) at which the weight of a neighbour drops to about a third."""
 UNCHANGED_COLOUR = 40.0
-"""Distance in CIELAB beyond which what is seen is another point: an object in front of it, or what one has uncovered."""
+"""Distance in CIELAB beyond which the pixel shows another point: an occluder, or disoccluded background."""
 PULL = 0.5
-"""Share of the way to the dynamic pixels around it by which a point beside every object returns to one."""
+"""Share of the distance to the surrounding dynamic pixels by which a point off every object is pulled back to one."""
 DEPTH_PX = 9
-"""Size of the window in which the depth of a point beside its object is looked for."""
+"""Window size in which the object depth is searched for a point just off its object."""
 
 
 @dataclass(frozen=True)
 class TrackedFrame:
-    """What tracks see of a frame.
+    """Part of a frame's geometry that tracks need.
 
     Attributes:
-        depth: [H, W].
-        dynamic: [H, W] bool.
-        colour: [H, W, 3] of `appearance`.
+        depth: [H, W] z-depth.
+        dynamic: [H, W] bool, dynamic pixels.
+        colour: [H, W, 3] smoothed CIELAB, from `appearance`.
     """
 
     depth: np.ndarray
@@ -54,15 +54,15 @@ def appearance(rgb: np.ndarray) -> np.ndarray:
 
 
 class LiftedTracks:
-    """The anchor's points along one way through a video.
+    """3D tracks of the anchor's points in one direction through a video.
 
     Args:
         anchor: the first frame.
-        focal_px: of all frames.
+        focal_px: common focal length of all frames.
 
     Attributes:
-        points: [H, W, 3] at the time of the last frame, in the anchor's camera.
-        pixels: [H, W, 2] where they are in that frame.
+        points: [H, W, 3] in the last frame, in the anchor camera.
+        pixels: [H, W, 2] pixels in the last frame.
     """
 
     def __init__(self, anchor: TrackedFrame, focal_px: float) -> None:
@@ -75,11 +75,11 @@ class LiftedTracks:
         self.points = self._start = rays * anchor.depth[..., None]
 
     def next(self, frame: TrackedFrame, view: TwoView, step: Flows) -> np.ndarray:
-        """[H, W, 3] at the time of the next frame of the way.
+        """Advance the tracks to the next frame; return the points [H, W, 3] in it.
 
         Args:
-            frame: that frame.
-            view: flow from the anchor to it, and its camera.
+            frame: the next frame.
+            view: flow from the anchor to it, and its pose.
             step: flow from the last frame to it and back.
         """
         pixels, moved = self._followed(step)
@@ -96,7 +96,7 @@ class LiftedTracks:
         return self.points
 
     def _followed(self, step: Flows) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels [H, W, 2] of the dynamic points in the next frame, and which ones [H, W] bool are found there."""
+        """Pixels [H, W, 2] of the dynamic points in the next frame, and which of them [H, W] bool are tracked."""
         forward, backward = step
         on_object = returns(forward, backward) & self._last.dynamic
         kept = self._follows & _nearest(on_object, self.pixels)
@@ -109,7 +109,7 @@ class LiftedTracks:
         return pixels, kept
 
     def _with_those_around(self, lost: np.ndarray, on_object: np.ndarray, flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels [N, 2] of lost points [N, 2] (row, column) that go with the dynamic pixels around them, and whether there are any."""
+        """Pixels [N, 2] of lost points [N, 2] (row, column), moved with the dynamic pixels around them; whether there are any."""
         height, width = self._size
         position = self.pixels[lost[:, 0], lost[:, 1]]
         around = position[:, None] + _disc(RADIUS * max(self._size))
@@ -125,28 +125,28 @@ class LiftedTracks:
         return there, chosen.sum(1) >= MIN_AROUND
 
     def _changes(self, frame: TrackedFrame, view: TwoView, at_rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Points [H, W] bool that begin to move, and those that were taken for dynamic and are static.
+        """Points [H, W] bool that start to move, and those that were wrongly taken for dynamic.
 
-        The flow from the anchor finds the first ones on a dynamic object now. It finds the others, in their own colour, where a static
-        point would be: `at_rest` [H, W, 2].
+        The flow from the anchor finds the former on a dynamic object. It finds the latter, with unchanged colour, where a static
+        point projects: `at_rest` [H, W, 2].
         """
         there = self._grid + view.forward_flow
         seen = returns(view.forward_flow, view.backward_flow)
         away = length((at_rest - there).astype(np.float32)) > MIN_MOTION * max(self._size)
         dynamic = frame.dynamic.astype(np.float32)
         unchanged = self._unchanged(frame, at_rest)
-        # else the flow has slipped off the object, or an object that passes has taken it along
+        # otherwise the flow has drifted off the object, or has been captured by a passing object
         begins = seen & away & ~self._follows & self._may_move & (sample_flow(dynamic, there) > 0.5)
         rests = seen & ~away & self._follows & unchanged & (sample_flow(dynamic, at_rest) < 0.1)
         self._may_move = self._may_move | (unchanged & (sample_flow(dynamic, at_rest) > 0.5))
         return begins, rests
 
     def _unchanged(self, frame: TrackedFrame, pixels: np.ndarray) -> np.ndarray:
-        """Points [H, W] bool whose colour a frame shows at pixels [H, W, 2]."""
+        """Points [H, W] bool whose colour in a frame, at pixels [H, W, 2], equals that in the anchor."""
         return length(sample_flow(frame.colour, pixels) - self._colour) < UNCHANGED_COLOUR
 
     def _depth(self, frame: TrackedFrame, pixels: np.ndarray) -> np.ndarray:
-        """Depth [H, W] of a frame at pixels [H, W, 2]; beside an object, that of the object."""
+        """Depth [H, W] of a frame at pixels [H, W, 2]; just off an object, the depth of the object."""
         dynamic = frame.dynamic.astype(np.float32)
         count, total = (cv2.blur(field, (DEPTH_PX, DEPTH_PX)) for field in (dynamic, dynamic * frame.depth))
         near = count * DEPTH_PX**2 > 3.5
@@ -154,19 +154,19 @@ class LiftedTracks:
         return np.where(_nearest(near & ~frame.dynamic, pixels), _nearest(of_objects, pixels), sample_flow(frame.depth, pixels))
 
     def _projected(self, points: np.ndarray, view: TwoView) -> np.ndarray:
-        """Pixels [H, W, 2] of points of the anchor's camera in a frame."""
+        """Pixels [H, W, 2] in a frame of points in the anchor camera."""
         return pixels_of_points(transform_maps(invert_rigid(view.anchor_from_frame), points), self._focal_px, self._size)
 
 
 def _nearest(field: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """A field [H, W] read at the pixels [..., 2] that are nearest; beyond the border, the border's value."""
+    """Sample a field [H, W] at the nearest pixels [..., 2]; the border value is repeated."""
     column, row = np.clip(np.floor(pixels), 0, (field.shape[1] - 1, field.shape[0] - 1)).astype(np.intp).T
     return field[row.T, column.T]
 
 
 @lru_cache(maxsize=4)
 def _disc(radius: float) -> np.ndarray:
-    """Offsets [K, 2] in a disc."""
+    """Offsets [K, 2] of a sampling grid within a disc."""
     across = np.linspace(-radius, radius, ACROSS)
     offsets = np.stack(np.meshgrid(across, across), axis=-1).reshape(-1, 2)
     return offsets[length(offsets) <= radius]

@@ -1,8 +1,9 @@
-"""Depth of dynamic objects that the depth prior places too far away.
+"""Correction of dynamic objects that the depth prior places too far away.
 
-A monocular depth puts what does not stand on the ground near what is behind it. Such objects end high in the image, and as they are near,
-they move fast in it. The two weights come from performance/dynamic_depth.py on rendered sequences: boxes that fly, and people, animals and
-cars on the ground. Between sets of sequences the fit varies from 0.65 to 1.75 per height and from 0.11 to 0.25 per log speed.
+Monocular depth places objects off the ground near their background. Such objects end high in the image and, being near, move
+fast.
+The two weights are fitted by performance/dynamic_depth.py on rendered sequences: flying boxes, and people, animals and cars on
+the ground. Across sets of sequences they vary from 0.65 to 1.75 per height and from 0.11 to 0.25 per log speed.
 """
 
 import cv2
@@ -13,29 +14,31 @@ from st4rtrack.geometry.vectors import length
 from st4rtrack.hints.dynamic import objects
 
 GROUND_ROW, PER_HEIGHT = 0.65, 0.85
-"""Row (share of the image's height) below which objects may stand on the ground, and log depth per image height of an end above it."""
+"""Row (share of the image height) below which objects may stand on the ground; log depth per image height of a lower end above
+it."""
 FAST, MAX_LOG_SPEED, PER_LOG_SPEED = 0.01, 2.0, 0.2
-"""Motion against the static scene, long sides of the image per frame, from which on objects are nearer; log depth per log of it."""
+"""Motion relative to the static scene, in long sides per frame, above which objects are nearer; log limit; log depth per log
+speed."""
 FOLLOW = 0.25
-"""Share by which the correction of an object follows what a frame alone says."""
+"""Share of the single-frame estimate in the update of an object's correction."""
 MIN_COVERED = 0.3
-"""Share of an object that was dynamic in the frame before, or its correction begins anew."""
+"""Minimum share of an object that was dynamic in the previous frame; otherwise its correction is reset."""
 
 
 class ObjectDepth:
-    """Corrects the depth of dynamic objects along one way through a video; the correction changes smoothly."""
+    """Temporally smooth correction of the depth of dynamic objects, in one direction through a video."""
 
     def __init__(self) -> None:
         self._last: np.ndarray | None = None
 
     def next(self, depth: np.ndarray, dynamic: np.ndarray, motion_px: np.ndarray, back: np.ndarray | None) -> np.ndarray:
-        """Depth [H, W] of the next frame of the way.
+        """Corrected depth [H, W] of the next frame.
 
         Args:
-            depth: [H, W] of the frame.
-            dynamic: [H, W] bool.
-            motion_px: [H, W, 2] per frame, against the static scene.
-            back: [H, W, 2] flow to the frame before; `None` for the first one.
+            depth: [H, W] depth of the frame.
+            dynamic: [H, W] bool, dynamic pixels.
+            motion_px: [H, W, 2] per frame, relative to the static scene.
+            back: [H, W, 2] flow to the previous frame; `None` for the first one.
         """
         correction = np.full(depth.shape, np.nan, np.float32)
         before = correction
@@ -54,11 +57,11 @@ class ObjectDepth:
 
 
 def log_correction(region: np.ndarray, motion_px: np.ndarray) -> float:
-    """Log factor <= 0 of the depth of an object.
+    """Log factor <= 0 for the depth of an object.
 
     Args:
-        region: [H, W] bool.
-        motion_px: [H, W, 2] per frame, against the static scene.
+        region: [H, W] bool, pixels of the object.
+        motion_px: [H, W, 2] per frame, relative to the static scene.
     """
     end = (np.flatnonzero(region.any(axis=1))[-1] + 1) / len(region)
     speed = float(length(np.median(motion_px[region], axis=0))) / max(region.shape)

@@ -14,28 +14,28 @@ from st4rtrack.classical.two_view import TwoView
 from st4rtrack.types import KnownVideo, Video
 
 FRAMES_AT_ONCE = 32
-"""Frames that are read forwards to be given backwards: what the way back holds in memory."""
+"""Number of frames read forwards at once to be yielded backwards: the memory needed before the anchor."""
 
 
 class Outward:
     """Frames of a video from the anchor to its end, then from the anchor to its start, with their classical geometry.
 
-    Every frame is checked as it is read: one that is black or blurred to nothing, and all frames beyond a hard cut, are unsolved.
+    Every frame is checked when it is read: black or featureless frames, and all frames beyond a hard cut, are unsolved.
 
     Args:
         video: at network size.
         anchor_index, anchor_rgb: the anchor, [height, width, 3] uint8.
-        with_geometry: whether the network wants to know it; without, nothing is computed.
-        known: what is known of the video.
-        solve: cameras of a camera that translates, asked for at most once; `None`: they are found frame by frame.
-        step_flow: as of `AnchoredGeometry.along`.
+        with_geometry: whether the network uses classical geometry; otherwise none is computed.
+        known: known geometry of the video.
+        solve: camera solver for translating cameras, called at most once; `None`: poses are estimated frame by frame.
+        step_flow: see `AnchoredGeometry.along`.
 
     Attributes:
-        anchor_view: the anchor against itself, `None` without geometry.
-        motion: how the camera moves next to the anchor; `None` where nothing says.
+        anchor_view: two-view geometry of the anchor with itself, `None` without geometry.
+        motion: camera motion around the anchor; `None` if unknown.
         checks: states and hard cuts of the frames read so far.
-        zooms: the focal length changes.
-        unsolved: numbers of frames read so far whose pose cannot be estimated, as far as it was known when they were read.
+        zooms: whether the focal length changes.
+        unsolved: indices of the frames read so far whose pose cannot be estimated, as known when they were read.
     """
 
     def __init__(
@@ -61,25 +61,25 @@ class Outward:
         self.anchor_view: TwoView | None = None if self._survey is None else self._survey.anchor_view
 
     def use_prior_depth(self, depth: np.ndarray) -> None:
-        """Depth [height, width] of the anchor by which cameras are found where none is measured."""
+        """Use a prior depth [height, width] of the anchor for pose estimation if none is measured."""
         assert self._survey is not None
         self._survey = self._survey.with_prior_depth(depth)
         self.anchor_view = self._survey.anchor_view
 
     @property
     def geometry(self) -> AnchoredGeometry | None:
-        """Camera motion and focal length as surveyed next to the anchor; `None` without geometry."""
+        """Classical geometry surveyed around the anchor; `None` without geometry."""
         return self._survey
 
     @property
     def units(self) -> Units:
-        """Of what was known, in that of the network's hints: `None` where the hints do not hold it."""
+        """Units of the known geometry in the network's hints: `None` where the hints do not contain it."""
         return Units() if self._survey is None or self._survey.surveyed is None else self._survey.units
 
     def frames(self, done: Sequence[bool] | np.ndarray) -> Iterator[tuple[int, np.ndarray, TwoView | None]]:
-        """Number, image and view of every frame that is not done.
+        """Index, image and view of every frame that is not done.
 
-        Frames that are done are read again as far as flow and cuts have to be followed through them.
+        Frames that are done are read again where flow and cuts must be tracked through them.
         """
         after = range(self._anchor_index, len(self._video))
         before = range(self._anchor_index - 1, -1, -1)
@@ -89,7 +89,7 @@ class Outward:
 
     @property
     def all_unsolved(self) -> set[int]:
-        """`unsolved`, those between a hard cut and its detection, and those after a zoom begins; when all frames have been read."""
+        """`unsolved`, plus frames read before their cut was detected and frames after a zoom starts; once all are read."""
         return self.unsolved | self._zoomed | {index for index in range(len(self._video)) if self._is_beyond_cut(index)}
 
     def _along(self, way: range, done: Sequence[bool] | np.ndarray) -> Iterator[tuple[int, np.ndarray, TwoView | None]]:
@@ -115,7 +115,7 @@ class Outward:
         return geometry.next(rgb, index) if usable else geometry.skip()
 
     def _is_beyond_cut(self, index: int) -> bool:
-        """A hard cut lies between the frame and the anchor. A cut is the number of the first frame after it."""
+        """Whether a hard cut lies between the frame and the anchor. A cut is the index of the first frame after it."""
         low, high = sorted((index, self._anchor_index))
         return any(low < cut <= high for cut in self.checks.cuts)
 
@@ -127,7 +127,7 @@ class Outward:
             yield from list(self._video.frames(max(0, stop - FRAMES_AT_ONCE), stop))[::-1]
 
     def _surveyed(self) -> AnchoredGeometry:
-        """From the frames after the anchor, or from those before it where only they show parallax, are usable or are many."""
+        """Survey from the frames after the anchor, or before it if only these have parallax, are usable, or are many."""
         after, before = self._near
         found = self._survey_along(after)
         if found.surveyed is not None or not len(before):
@@ -137,7 +137,7 @@ class Outward:
         return other if other.surveyed is not None or found.motion is None or few else found
 
     def _motion_alone(self) -> CameraMotion | None:
-        """Camera motion for a network without hints."""
+        """Camera motion alone, for a network without hints."""
         after, before = self._near
         static = None if self._known is None or self._known.static is None else self._known.static(self._anchor_index)
         way = after if len(after) >= min(MIN_SURVEY_FRAMES, len(before)) else before
@@ -161,7 +161,7 @@ class Outward:
         )
 
     def _usable(self, way: range) -> list[tuple[int, np.ndarray]]:
-        """Usable frames of a way, up to the first hard cut."""
+        """Usable frames of a range, up to the first hard cut."""
         checks = FrameChecks()
         checks.add(self._anchor_index, self._anchor_rgb)
         frames = [(index, rgb) for index, rgb in zip(way, self._read(way), strict=True) if checks.add(index, rgb) == "usable"]

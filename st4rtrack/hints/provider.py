@@ -1,6 +1,6 @@
-"""The one provider of everything that a network receives beforehand: flow, cameras, static depth, a depth prior, and what the user knows.
+"""Single provider of the network's hints: flow, cameras, static depth, a depth prior, and user-provided geometry.
 
-Nothing outside this package asks whether a network was trained with hints.
+No code outside this package checks whether a network was trained with hints.
 """
 
 from collections.abc import Callable
@@ -22,25 +22,25 @@ from st4rtrack.types import KnownVideo, UserError, Video
 
 
 def takes_hints(config: ModelConfig) -> bool:
-    """Whether a network receives anything beforehand; the released architecture does not."""
+    """Whether a network uses hints; the released architecture does not."""
     return config.hints
 
 
 def chosen_prior(word: str, model: St4RTrack, video: Video, source_size: SourceSize) -> DepthPrior | None:
-    """The depth prior of a run, `None` where all geometry is the network's.
+    """Depth prior of a run, `None` if the network predicts all geometry.
 
     Args:
-        word: "auto", or as of `open_depth_prior`.
+        word: "auto", or a source for `open_depth_prior`.
         video: at network size.
-        source_size: of the video that the user gave.
+        source_size: size of the user's video.
 
     Raises:
-        UserError: no such prior, or the network takes none.
+        UserError: unknown prior, or a network that does not use one.
     """
     if word == "auto":
         word = "builtin" if is_embedded(model) else "none"
     if word != "none" and not takes_hints(model.config):
-        raise UserError(f"{model.name} predicts all geometry itself and takes no depth prior; leave out --depth-prior")
+        raise UserError(f"{model.name} predicts all geometry and takes no depth prior; leave out --depth-prior")
     return open_depth_prior(word, video, source_size=source_size, device=str(model.device))
 
 
@@ -55,15 +55,15 @@ def provide_hints(
     scale: tuple[float, float] = (1.0, 1.0),
     static: Callable[[int], np.ndarray] | None = None,
 ) -> tuple[Outward, FusedGeometry | None]:
-    """The frames of a video outward from the anchor with their classical geometry, and, with a depth prior, the fused geometry.
+    """Frames of a video outward from the anchor with classical geometry and, with a depth prior, the fused geometry.
 
     Args:
-        config: of the network.
+        config: configuration of the network.
         video: at network size.
-        known: what is known of it; its static pixels tell the camera.
-        prior: depth of single frames; then also `content`, the video at source size without bars, which the cameras are solved from.
-        scale: network pixels per pixel of `content`, across and down.
-        static: [height, width] bool of a frame, what the user knows to be static.
+        known: known geometry; pose estimation uses its static pixels.
+        prior: depth prior; requires `content`, the video at source size without bars, for the camera solver.
+        scale: network pixels per content pixel, horizontal and vertical.
+        static: function from a frame index to [height, width] bool, user-provided static pixels.
     """
     rgb = video.frame(anchor_index)
     if prior is None or content is None:

@@ -1,4 +1,4 @@
-"""Optical flow between neighbouring frames of a video, computed once, and chained over a few frames."""
+"""Optical flow between neighbouring frames of a video, cached, and chained over a few frames."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -10,17 +10,17 @@ from st4rtrack.classical.flow import FlowChain, carried_flow, dense_flow
 from st4rtrack.timing import timed
 
 Flows = tuple[np.ndarray, np.ndarray]
-"""Flow [height, width, 2] forth and back, network pixels."""
+"""Forward and backward flow [height, width, 2], network pixels."""
 KEPT = 24
-"""Flows of each span that are kept: more than the frames on both sides of one that are looked at."""
+"""Number of cached flows per span: more than the neighbours on both sides of a frame."""
 ENLARGE = 2
 
 
 class StepFlows:
-    """Flow from frame to frame of a video.
+    """Cached flow between frames of a video.
 
     Args:
-        read: a frame [height, width] uint8 grey by its number.
+        read: function from a frame index to the frame [height, width] uint8 grey.
     """
 
     def __init__(self, read: Callable[[int], np.ndarray]) -> None:
@@ -28,12 +28,12 @@ class StepFlows:
         self._kept: dict[int, OrderedDict[int, Flows]] = {}
 
     def step(self, index: int) -> Flows:
-        """From a frame to the next one and back."""
+        """Flow from a frame to the next one and back."""
         return self._over(index, 1)
 
     @timed("geometry")
     def chain(self, start: int, end: int) -> Flows:
-        """From one frame to another a few frames away and back."""
+        """Flow from a frame to another one a few frames away and back."""
         low, high = min(start, end), max(start, end)
         height, width = self.read(start).shape
         chain = FlowChain(height, width)
@@ -44,7 +44,7 @@ class StepFlows:
         return (chain.forward, chain.backward) if start < end else (chain.backward, chain.forward)
 
     def _over(self, index: int, span: int) -> Flows:
-        """From a frame to the one a power of two of frames later and back: of two halves, which neighbours share."""
+        """Flow over a span of a power of two frames and back: chained from two halves, which are shared."""
         kept = self._kept.setdefault(span, OrderedDict())
         found = kept.get(index)
         if found is None:
@@ -62,7 +62,7 @@ class StepFlows:
         return found
 
     def _search(self, index: int, kept: Mapping[int, Flows]) -> Flows:
-        """Flow from a frame to the next one and back: fast and small things are found where they would be if they went on as before."""
+        """Flow from a frame to the next one and back; initialised by constant motion, to match fast and small objects."""
         now, after = self.read(index), self.read(index + 1)
         if index - 1 in kept:
             return _continued(now, after, *kept[index - 1])
@@ -74,6 +74,6 @@ class StepFlows:
 
 
 def _continued(now: np.ndarray, after: np.ndarray, forward: np.ndarray, backward: np.ndarray) -> Flows:
-    """Flow between two images and back, that begins with the flow of the step before."""
+    """Flow between two images and back, initialised with the flow of the previous step."""
     there = dense_flow(now, after, carried_flow(forward, forward), enlarge=ENLARGE)
     return there, dense_flow(after, now, carried_flow(backward, there), enlarge=ENLARGE)

@@ -1,4 +1,4 @@
-"""Work that goes on in the background, a bounded way ahead of who takes its results: reading, the network and writing overlap."""
+"""Bounded background prefetching, so that reading, the network and writing overlap."""
 
 import queue
 import threading
@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 THREAD = "run ahead"
 _END = object()
 _PATIENCE_S = 0.1
-"""How often a producer whose results nobody takes looks whether it is still wanted."""
+"""Poll interval, in seconds, of a producer for cancellation."""
 
 
 _begun: ContextVar[list[Generator[Any, None, None]] | None] = ContextVar("begun", default=None)
@@ -20,27 +20,28 @@ _begun: ContextVar[list[Generator[Any, None, None]] | None] = ContextVar("begun"
 
 @contextmanager
 def ended_together() -> Iterator[None]:
-    """Whatever was begun inside by `run_ahead` has ended after it, the last one first; also after an error whose traceback somebody keeps,
-    and with it every generator that it went through."""
+    """Stop all workers that `run_ahead` started in the block at its end, last one first.
+
+    Also after an error whose traceback, and with it every generator in it, is still referenced."""
     begun: list[Generator[Any, None, None]] = []
     token = _begun.set(begun)
     try:
         yield
     finally:
         _begun.reset(token)
-        with ExitStack() as closing:  # all of them, also where closing one raises
+        with ExitStack() as closing:  # close all, even if closing one raises
             for generator in begun:
                 closing.callback(generator.close)
 
 
 def run_ahead(items: Iterable[Item], most: int) -> Generator[Item, None, None]:
-    """The same items in the same order, made by a thread of their own, at most `most` of them before they are taken.
+    """Iterate over items produced by a worker thread, at most `most` of them ahead of the consumer; the order is preserved.
 
-    What the thread raises is raised here, after the items before it. When the taker stops early, so does the thread.
+    Exceptions of the worker are raised here, after the items before them. If the consumer stops early, so does the worker.
 
     Args:
-        items: made one after the other, by one thread only.
-        most: how many may wait; memory is bounded by it.
+        items: produced one after the other, by a single thread.
+        most: maximum number of queued items; bounds the memory.
     """
     made = _made_ahead(items, most)
     if (begun := _begun.get()) is not None:
@@ -65,7 +66,7 @@ def _made_ahead(items: Iterable[Item], most: int) -> Generator[Item, None, None]
 
 
 def _join(thread: threading.Thread) -> None:
-    """Waits for the end of a thread even if Ctrl-C is pressed meanwhile: the generators that it runs are closed next."""
+    """Join a thread even if Ctrl-C is pressed meanwhile: its generators are closed next."""
     interrupt: KeyboardInterrupt | None = None
     while thread.is_alive():
         try:
@@ -83,11 +84,11 @@ def _produce(
         for item in items:
             if not _handed_over(item, waiting, unwanted):
                 break
-    except BaseException as error:  # whatever it is, it belongs to the taker
+    except BaseException as error:  # any exception is passed to the consumer
         failed.append(error)
     finally:
         close = getattr(items, "close", None)
-        if close is not None:  # a generator inside it may own a thread, too
+        if close is not None:  # a nested generator may own a thread, too
             close()
         _handed_over(_END, waiting, unwanted)
 

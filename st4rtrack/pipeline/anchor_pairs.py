@@ -1,7 +1,7 @@
-"""Pairs of a further anchor with the frames around it, through the network, and what a network with hints is told of them.
+"""Pairs of a further anchor with its neighbouring frames: network predictions, or lifted from fused geometry.
 
-The first anchor's pass has given every frame a camera and a depth. So a network with hints needs no survey: its skeleton is the scene
-that is there, in the scene's own scale, and only the flow from the anchor is new.
+The pass of the first anchor has given every frame a camera and a depth. So a network with hints needs no survey: its base
+geometry is the existing scene, in the scale of the scene, and only the flow from the anchor is new.
 """
 
 from collections.abc import Iterator
@@ -28,32 +28,32 @@ from st4rtrack.pipeline.tokens import TokenFile
 from st4rtrack.types import DepthSource, Pointmap, TwoPointmaps
 
 MOST_AT_ONCE = 8
-"""Pairs in a batch at most: those predicted beyond the end of what an anchor sees are for nothing."""
+"""Maximum batch size: pairs predicted beyond the visible range of an anchor are wasted."""
 
 
 class Pairs(Protocol):
-    """Predicts pairs; points are in the camera frame of the anchor, in any scale."""
+    """Interface for pair prediction; points are in the camera frame of the anchor, at any scale."""
 
     def along(self, anchor: int, step: int) -> Iterator[tuple[int, TwoPointmaps]]:
-        """The anchor with itself and the frames after it (step 1), or with those before it (step -1): number and pointmaps."""
+        """Index and pointmaps of the anchor with itself and the frames after it (step 1), or those before it (step -1)."""
         ...
 
 
 class NetworkPairs:
-    """Pairs by a network.
+    """Pairs predicted by a network.
 
     Args:
         model: the network.
-        sink: the scene, all frames of which are written.
-        batch_size: frames at once.
-        kept: tokens of frames that are encoded already; filled further.
+        sink: the scene, with all frames written.
+        batch_size: frames per batch.
+        kept: cached tokens of encoded frames; extended.
     """
 
     def __init__(self, model: St4RTrack, sink: SceneSink, batch_size: int, kept: TokenFile | None = None) -> None:
         self._model, self._sink, self._batch_size, self._kept = model, sink, min(batch_size, MOST_AT_ONCE), kept
 
     def along(self, anchor: int, step: int) -> Iterator[tuple[int, TwoPointmaps]]:
-        """As `Pairs`; frames are read, and pairs predicted, a batch ahead of what is asked for."""
+        """See `Pairs`; frames are read, and pairs predicted, one batch ahead."""
         rgb = self._sink.read("rgb", anchor)
         views = _Views(self._sink, anchor, rgb) if takes_hints(self._model.config) else None
         encoded = encode_anchor(self._model, rgb, None if views is None else views.own)
@@ -70,17 +70,17 @@ class NetworkPairs:
 
 
 class LiftedPairs:
-    """Pairs of a scene of fused geometry: its own depth and cameras, and flow.
+    """Pairs from the fused geometry of a scene: its depth, cameras, and flow.
 
     Args:
-        sink: the scene, all frames of which are written.
+        sink: the scene, with all frames written.
     """
 
     def __init__(self, sink: SceneSink) -> None:
         self._sink = sink
 
     def along(self, anchor: int, step: int) -> Iterator[tuple[int, TwoPointmaps]]:
-        """As `Pairs`."""
+        """See `Pairs`."""
         rgb = self._sink.read("rgb", anchor)
         views = _Views(self._sink, anchor, rgb)
         rays = pixel_rays(pixel_grid(*rgb.shape[:2]), views.own.focal_px, (rgb.shape[0], rgb.shape[1]))
@@ -100,7 +100,7 @@ class LiftedPairs:
 
 
 class _Views:
-    """What is known of an anchor and the frames along a way from it, in units of the anchor's median depth."""
+    """Two-view geometry of an anchor and the frames in one direction from it, in units of the anchor's median depth."""
 
     def __init__(self, sink: SceneSink, anchor: int, rgb: np.ndarray) -> None:
         self._sink, self._anchor = sink, anchor
@@ -113,12 +113,12 @@ class _Views:
 
     @property
     def own(self) -> TwoView:
-        """The anchor against itself."""
+        """Two-view geometry of the anchor with itself."""
         zero = np.zeros((*self._grey.shape, 2), np.float32)
         return self._view(zero, zero, self._shown)
 
     def next(self, index: int, rgb: np.ndarray) -> TwoView:
-        """The anchor against the next frame of the way."""
+        """Two-view geometry of the anchor and the next frame."""
         if index == self._anchor:
             return self.own
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)

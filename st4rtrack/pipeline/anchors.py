@@ -1,10 +1,11 @@
-"""Further anchors: every pixel of every frame belongs to a track, in one world.
+"""Further anchors: extend the tracks until they cover every pixel of every frame, in one world.
 
-The first anchor tracks what it shows. The frame that shows most of what nobody tracks yet becomes the next anchor, is followed forwards
-and backwards as long as its new content is seen, and so on until all frames are covered. So cost grows with what is new in the video.
+The first anchor tracks its own pixels. The frame with the most untracked content becomes the next anchor, which is tracked
+forwards and backwards while its new content is visible, and so on until all frames are covered. So the cost grows with the new
+content.
 
-Each pair of a further anchor is brought into the world by a similarity between what the pair and the scene say of the same pixels of the
-same frame: everything they see counts, moving or not, and errors of scale do not add up along the way.
+Each pair of a further anchor is aligned to the world by a similarity between the pair and the scene on the same pixels of the
+same frame: all common content is used, static or dynamic, and scale errors do not accumulate.
 """
 
 import logging
@@ -28,34 +29,34 @@ from st4rtrack.types import Pointmap, TwoPointmaps
 logger = logging.getLogger(__name__)
 
 LEAST_GAIN, PATIENCE = 0.01, 4
-"""An anchor is followed until it adds less than this share of a frame to what is tracked, `PATIENCE` frames in a row: what is hidden may
-come back."""
+"""Newly tracked share of a frame below which, in `PATIENCE` frames in a row, an anchor is not tracked further: occluded content
+may become visible again."""
 
 MOST_PAIRS = 4.0
-"""Pairs of further anchors at most, in lengths of the video."""
+"""Maximum number of pairs of further anchors, in lengths of the video."""
 
 
 @dataclass
 class _Way:
-    """What was found while an anchor was followed: frames, and disagreement with the scene in shares of the depth."""
+    """Results of tracking an anchor in both directions: frames, and disagreement with the scene relative to the depth."""
 
     frames: list[int] = field(default_factory=list)
     residuals: list[float] = field(default_factory=list)
 
 
 def add_anchors(pairs: Pairs, sink: SceneSink, *, place_lost: bool) -> dict[str, Any]:
-    """Adds anchors to a scene until every pixel of every frame belongs to a track, or the limit of cost is reached.
+    """Add anchors to a scene until every pixel of every frame is tracked, or the anchor budget is reached.
 
     Args:
-        pairs: of any frame with those around it.
-        sink: a scene all frames of which are written; anchors that are in it already are kept.
-        place_lost: whether frames that the first anchor does not see have to be placed anew (`relay`). A network with hints places
-            them by the geometry of the whole video.
+        pairs: predicts pairs of any frame with its neighbours.
+        sink: a scene with all frames written; existing anchors are kept.
+        place_lost: whether frames that do not overlap the first anchor must be registered again (`relay`). A network with hints
+            registers them by the geometry of the whole video.
     Returns:
         Plain data for the scene's results: `anchors`, one record each, `coverage` (of the worst frame and on average),
         `pairs_per_frame` of further anchors, and what `relay` did.
     """
-    # once an anchor is whole all frames have been placed
+    # after the first complete anchor, all frames are registered
     placed = {}
     if place_lost and not sink.anchors.records:
         placed = relay(pairs, sink)
@@ -68,7 +69,7 @@ def add_anchors(pairs: Pairs, sink: SceneSink, *, place_lost: bool) -> dict[str,
         sink.anchors.close(anchor, record)
         spent += record["pairs"]
         logger.info(
-            "anchor at frame %d for %.1f %% new content, followed from frame %d to %d",
+            "anchor at frame %d for %.1f %% new content, tracked from frame %d to %d",
             anchor,
             100 * record["new"],
             record["first"],
@@ -76,7 +77,7 @@ def add_anchors(pairs: Pairs, sink: SceneSink, *, place_lost: bool) -> dict[str,
         )
     worst = float(coverage.missing.max())
     if coverage.next_anchor() is not None:
-        logger.warning("the limit of cost is reached: %.1f %% of the worst frame is in no longer track", 100 * worst)
+        logger.warning("anchor budget reached: %.1f %% of the pixels of the worst frame lie on no multi-frame track", 100 * worst)
     return {
         "anchors": sink.anchors.records,
         "coverage": {"worst": 1 - worst, "mean": 1 - float(coverage.missing.mean())},
@@ -86,14 +87,14 @@ def add_anchors(pairs: Pairs, sink: SceneSink, *, place_lost: bool) -> dict[str,
 
 
 def _coverage_so_far(sink: SceneSink) -> Coverage:
-    """Coverage by the first anchor and by those that are whole."""
+    """Coverage by the first anchor and by the complete further anchors."""
     coverage = Coverage(sink)
     for index in range(sink.header.num_frames):
         coverage.add(index, sink.read("tracking_points", index), sink.read("visible", index))
     everything = np.ones((sink.header.height, sink.header.width), bool)
     coverage.set(sink.header.anchor_index, everything)
     for index in range(sink.header.num_frames):
-        if not sink.read("solved", index):  # what an unsolved frame shows has no place in the world
+        if not sink.read("solved", index):  # an unsolved frame has no world coordinates
             coverage.set(index, everything)
     for record in sink.anchors.records:
         read = partial(sink.anchors.read, record["frame"])
@@ -104,7 +105,7 @@ def _coverage_so_far(sink: SceneSink) -> Coverage:
 
 
 def _follow(pairs: Pairs, sink: SceneSink, coverage: Coverage, anchor: int) -> dict[str, Any]:
-    """Follows what is new in a frame, both ways, and gives its record."""
+    """Track the new content of a frame in both directions, and return its record."""
     new = ~coverage.mask(anchor)
     found, start = _Way(), None
     for step in (1, -1):
@@ -142,8 +143,8 @@ def _write(
     shown: Shown,
     new: np.ndarray,
 ) -> float:
-    """One frame of an anchor; the share of the frame that it tracks and nobody before did."""
-    # as it is stored: a run that is continued finds the same coverage
+    """Write one frame of an anchor; return the newly tracked share of the frame."""
+    # rounded as stored: a resumed run computes the same coverage
     points = similarity(np.asarray(maps.tracking.points_world, np.float64)).astype(sink.header.points_dtype).astype(np.float32)
     probability = np.ones(new.shape, np.float32)
     if index != anchor:
@@ -151,7 +152,7 @@ def _write(
         images = (sink.read("rgb", anchor), sink.read("rgb", index))
         probability = visibility_probability(in_world, shown.world_from_camera, shown.intrinsics, *images)
     seen = new & bool(sink.read("solved", index))
-    probability = np.where(seen, probability, 0).astype(np.float16)  # before it is compared, so that what is stored agrees
+    probability = np.where(seen, probability, 0).astype(np.float16)  # rounded as stored, before the comparison
     visible = probability > 0.5
     kept, confidence = _with_neighbours(new), maps.tracking.confidence
     sure = np.ones(new.shape, np.float32) if confidence is None else confidence
@@ -168,7 +169,7 @@ def _write(
 
 
 def _with_neighbours(mask: np.ndarray) -> np.ndarray:
-    """The pixels of a mask and the eight around each: what reading between them needs."""
+    """Dilate a mask by the eight neighbours of each pixel, as bilinear sampling needs."""
     padded = np.pad(mask, 1)
     rows = padded[:-2] | padded[1:-1] | padded[2:]
     return rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:]

@@ -1,4 +1,4 @@
-"""Cameras from pointmaps (paper section 3.3): focal length from the anchor's pointmap, one robust PnP per frame (PoseLib)."""
+"""Cameras from pointmaps (paper section 3.3): focal length from the anchor pointmap, one robust PnP per frame (PoseLib)."""
 
 import logging
 
@@ -25,17 +25,17 @@ REPROJECTION_ERROR = 0.01
 MIN_INLIERS = 30
 
 SEED = 0
-"""Of the robust solver: which pixels propose cameras."""
+"""Seed of the robust solver: determines which pixels are sampled."""
 
 
 @timed("cameras")
 def anchor_intrinsics(anchor_points: Pointmap) -> np.ndarray:
-    """Intrinsics [3, 3] in network pixels from the anchor's own pointmap [height, width, 3]; principal point in the middle.
+    """Intrinsics [3, 3] in network pixels from the anchor pointmap [height, width, 3]; principal point at the image centre.
 
-    A focal length that is not plausible is moved to the nearest plausible one, with a warning.
+    An implausible focal length is clamped to the plausible range, with a warning.
 
     Raises:
-        UserError: no trusted pixel has a finite point before the camera.
+        UserError: no confident pixel has a finite point in front of the camera.
     """
     height, width = anchor_points.points_world.shape[:2]
     trusted = _trusted(anchor_points) & (anchor_points.points_world[..., 2] > 0)
@@ -43,13 +43,13 @@ def anchor_intrinsics(anchor_points: Pointmap) -> np.ndarray:
         focal = weiszfeld_focal(anchor_points.points_world, weights=trusted)
     except ValueError:
         raise UserError(
-            "the network's pointmap of the anchor fits no camera; is the model trained, and the anchor frame not blank?"
+            "could not fit a focal length to the anchor pointmap; use a trained model, or another --anchor if that frame is blank"
         ) from None
     low, high = (bound * max(height, width) for bound in FOCAL_RANGE)
     if not low <= focal <= high:
         logger.warning(
-            "the network's pointmap of the anchor asks for a focal length of %.0f pixels, which is not plausible: %.0f is used; "
-            "do not trust the cameras of this scene",
+            "the anchor pointmap implies an implausible focal length of %.0f pixels; using %.0f; "
+            "the cameras of this scene are unreliable, provide --intrinsics",
             focal,
             np.clip(focal, low, high),
         )
@@ -58,12 +58,12 @@ def anchor_intrinsics(anchor_points: Pointmap) -> np.ndarray:
 
 @timed("cameras")
 def solve_camera(reconstruction: Pointmap, intrinsics: np.ndarray) -> np.ndarray | None:
-    """`world_from_camera` [4, 4] of a frame from its reconstruction [height, width, 3]: each pixel sees its own point.
+    """Estimate `world_from_camera` [4, 4] of a frame by PnP on its reconstruction [height, width, 3].
 
-    RANSAC and refinement of inliers by PoseLib, on at most `POINTS` pixels, the least confident fifth left out. Seeded.
+    RANSAC and inlier refinement by PoseLib, on at most `POINTS` pixels, without the least confident fifth. Seeded.
 
     Returns:
-        The camera, or `None` where too few pixels agree on one.
+        The pose, or `None` with too few inliers.
     """
     height, width = reconstruction.points_world.shape[:2]
     index = np.flatnonzero(_trusted(reconstruction))
@@ -82,7 +82,7 @@ def solve_camera(reconstruction: Pointmap, intrinsics: np.ndarray) -> np.ndarray
 
 
 def _trusted(pointmap: Pointmap) -> np.ndarray:
-    """[height, width] bool: finite, and not of the least confident fifth."""
+    """[height, width] bool: finite points, without the least confident fifth."""
     finite = all_finite(pointmap.points_world)
     if pointmap.confidence is None or not finite.any():
         return finite

@@ -1,4 +1,4 @@
-"""What of every frame belongs to a track already: one bit per pixel, in a file, so that memory does not grow with the video."""
+"""Tracked pixels of every frame: one bit per pixel, in a file, so that memory does not grow with the video."""
 
 import tempfile
 from pathlib import Path
@@ -11,37 +11,37 @@ from st4rtrack.geometry.ownership import tracked_view
 from st4rtrack.io.scene import SceneSink
 
 ENOUGH = 0.01
-"""Share of a frame below which what is not tracked yet is no reason for another anchor."""
+"""Untracked share of a frame up to which no further anchor is added for it."""
 
 
 class Coverage:
-    """Which pixels of which frames belong to a tracked point.
+    """Pixels of each frame that belong to a tracked point.
 
     Args:
-        sink: a scene all frames of which are written.
+        sink: a scene with all frames written.
 
     Attributes:
-        missing: [time] share of each frame's pixels that belong to no track.
-        holes: [time] the share that lies in holes at least three pixels wide; the rest are rims and specks.
+        missing: [time] share of untracked pixels of each frame.
+        holes: [time] share in untracked regions at least three pixels wide, without thin borders and specks.
     """
 
     def __init__(self, sink: SceneSink) -> None:
         header = sink.header
         self._sink, self._shape = sink, (header.height, header.width)
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # the mapping outlives the name
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # the mapping outlives the file name
             size = (header.num_frames, -(-header.height * header.width // 8))
             self._bits = np.memmap(Path(folder) / "coverage", np.uint8, mode="w+", shape=size)
         self.missing, self.holes = np.ones(header.num_frames), np.ones(header.num_frames)
 
     def mask(self, index: int) -> np.ndarray:
-        """[height, width] bool: the pixels of a frame that belong to a track, or show nothing."""
+        """[height, width] bool: pixels of a frame that are tracked or need no track."""
         count = self._shape[0] * self._shape[1]
         return np.unpackbits(self._bits[index], count=count).astype(bool).reshape(self._shape)
 
     def add(self, index: int, points_world: np.ndarray, usable: np.ndarray) -> float:
-        """Tracked points [height, width, 3] at a frame's time, of which those `usable` [height, width] own what they are seen at.
+        """Add tracked points [height, width, 3] of a frame; only those in the mask `usable` [height, width] cover pixels.
 
-        Returns the share of the frame that was not covered before.
+        Returns the newly covered share of the frame.
         """
         covered, shown = self.mask(index), shown_by(self._sink, index)
         depth = shown.depth
@@ -53,20 +53,20 @@ class Coverage:
         return float(before - self.missing[index])
 
     def set(self, index: int, covered: np.ndarray) -> None:
-        """Says which pixels [height, width] of a frame belong to a track."""
+        """Set the covered pixels [height, width] of a frame."""
         self._bits[index] = np.packbits(covered.reshape(-1))
         self.missing[index] = 1 - covered.mean()
         holes = cv2.morphologyEx((~covered).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
         self.holes[index] = holes.mean()
 
     def next_anchor(self) -> int | None:
-        """The frame that shows most of what is not tracked yet, rims and specks aside; `None` where every frame is covered well enough."""
+        """Frame with the largest untracked regions, the best next anchor; `None` if every frame is covered well enough."""
         index = int(np.argmax(self.holes))
         return index if self.holes[index] > ENOUGH else None
 
 
 def shown_by(sink: SceneSink, index: int) -> Shown:
-    """What a frame that is written shows."""
+    """Surface of a written frame."""
     points = np.asarray(sink.read("reconstruction_points", index), np.float32)
     confidence = sink.read("reconstruction_confidence", index)
     return Shown(points, confidence, sink.read("world_from_camera", index), sink.read("intrinsics", index))

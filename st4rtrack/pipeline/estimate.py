@@ -1,4 +1,4 @@
-"""What a run will take, before it starts: frames, time and disk space. Rough: stated rates, no measurement."""
+"""Rough estimate of the cost of a run before it starts: frames, time and disk space, from fixed rates."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ from st4rtrack.preprocess import to_network_size
 from st4rtrack.types import Video
 
 _START_S = 4.0
-_METHOD_S = 0.28  # processor time of a frame of 256x144 by the embedded model, with cameras and writing (performance/README.md)
+_METHOD_S = 0.28  # processor time per frame at 256x144 with the embedded model, cameras and writing (performance/README.md)
 _METHOD_PIXELS = 256 * 144
-_DECODED_PIXELS_PER_S = 50e6  # of one core: HEVC 1080p with tone mapping, measured
-_USED_CORES = 1.6  # of those there are: the rest waits for the network (5.6 frames per second on two cores)
-_NETWORK_FLOPS = {"cpu": 5e10, "mps": 2e12, "cuda": 3e13}  # per second; of a core for "cpu"
-_AUTO_ANCHORS = 3  # pairs per frame with --anchor auto, and maps on disk: two to four
+_DECODED_PIXELS_PER_S = 50e6  # per core: HEVC 1080p with tone mapping, measured
+_USED_CORES = 1.6  # of all cores: the rest waits for the network (5.6 frames per second on two cores)
+_NETWORK_FLOPS = {"cpu": 5e10, "mps": 2e12, "cuda": 3e13}  # per second; per core for "cpu"
+_AUTO_ANCHORS = 3  # pairs per frame with --anchor auto, and maps on disk: between two and four
 _FEW_FRAMES = 60
 _RATE = 10.0
 _LENGTH_S = 10.0
@@ -25,13 +25,13 @@ _LENGTH_S = 10.0
 
 @dataclass(frozen=True)
 class RunEstimate:
-    """What a run will take, about.
+    """Approximate cost of a run.
 
     Attributes:
-        frames: that are processed.
-        seconds: of the whole run.
-        num_bytes: on disk.
-        smaller: options that make it smaller; "" where it is small.
+        frames: number of processed frames.
+        seconds: time of the whole run.
+        num_bytes: disk space.
+        smaller: options that reduce the cost; "" if it is small.
     """
 
     frames: int
@@ -47,14 +47,14 @@ class RunEstimate:
 def estimate_run(
     video: Video, model: St4RTrack, *, size: int | None = None, points_dtype: str = "float32", auto_anchors: bool = False
 ) -> RunEstimate:
-    """The estimate for the chosen frames of a video.
+    """Estimate the cost of a run on the selected frames of a video.
 
     Args:
         video: at source size.
-        model: on the device it will run on.
-        size: long side at the network; default the model's own.
-        points_dtype: of the stored points.
-        auto_anchors: whether more anchors are added.
+        model: network, on the device of the run.
+        size: long side at the network; default: native size of the model.
+        points_dtype: dtype of the stored points.
+        auto_anchors: whether further anchors are added.
     Raises:
         UserError: the video is too small for the network.
     """
@@ -64,7 +64,7 @@ def estimate_run(
     )
     pairs = _AUTO_ANCHORS if auto_anchors else 1
     seconds = _START_S + len(video) * pairs * _frame_s(fitted, model) + _decode_s(video)
-    return RunEstimate(len(video), seconds, scene_bytes(header) * (pairs + 1) // 2, _smaller(video))  # half of it is an anchor's
+    return RunEstimate(len(video), seconds, scene_bytes(header) * (pairs + 1) // 2, _smaller(video))  # half is one anchor
 
 
 def _frame_s(fitted: Video, model: St4RTrack) -> float:
@@ -79,7 +79,7 @@ def _frame_s(fitted: Video, model: St4RTrack) -> float:
 
 
 def _decode_s(video: Video) -> float:
-    frames = int(video.frame_index[-1] - video.frame_index[0]) + 1  # those that are left out are decoded, too
+    frames = int(video.frame_index[-1] - video.frame_index[0]) + 1  # skipped frames are decoded, too
     return frames * video.height * video.width / _DECODED_PIXELS_PER_S
 
 

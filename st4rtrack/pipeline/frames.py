@@ -1,4 +1,4 @@
-"""Every frame from the video to the scene: through the network, consistent over time, with its camera and what it sees of the anchor."""
+"""Per-frame processing from video to scene: network, temporal smoothing, pose, visibility of the anchor."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -24,26 +24,26 @@ from st4rtrack.pipeline.tracks import cycle_error, visibility_probability
 from st4rtrack.types import DepthSource, PixelMap, Pointmap, TwoPointmaps, Video
 
 FRAMES_BETWEEN_RELEASES = 8
-"""After so many, freed memory goes back to the system: what is held would grow by a tenth over thousands of frames. Takes under one percent
-of the time."""
+"""Number of frames after which freed memory is returned to the system: without, memory grows by a tenth over thousands of frames.
+Takes under one percent of the time."""
 
 Flow = tuple[np.ndarray, np.ndarray]
 """Optical flow [height, width, 2] from the anchor to a frame in network pixels, and its cycle error [height, width]."""
 
 FRAMES_BETWEEN_THREADS = 2
-"""How many frames may wait between cameras, visibility and writing."""
+"""Number of frames queued between cameras, visibility and writing."""
 
 
 @dataclass(frozen=True)
 class World:
-    """What all frames of a video share: the anchor's camera frame, and how a frame finds its place in it.
+    """World frame of a video, the camera frame of the anchor, and the registration of frames in it.
 
     Attributes:
         anchor_rgb: [height, width, 3] uint8.
-        anchor_index: of the processed frames.
-        points: the anchor's content at its own time.
-        intrinsics: [3, 3] network pixels, as those points have them.
-        placing: by what the user knows; `None` where that is nothing.
+        anchor_index: index of the anchor among the processed frames.
+        points: anchor points at the anchor time.
+        intrinsics: [3, 3] network pixels, consistent with these points.
+        placing: alignment to user-provided geometry; `None` without any.
     """
 
     anchor_rgb: np.ndarray
@@ -56,10 +56,10 @@ class World:
     def of(
         cls, pointmaps: PointmapSource, anchor_rgb: np.ndarray, units: Units, anchor_index: int, known: KnownVideo | None
     ) -> "World":
-        """The world of a video at network size.
+        """Create the world of a video at network size.
 
         Raises:
-            UserError: the anchor's points fit no camera, or not what is known.
+            UserError: the anchor points fit no camera, or contradict the known geometry.
         """
         own = pointmaps.own
         intrinsics, placing = anchor_intrinsics(own.tracking), None
@@ -69,22 +69,22 @@ class World:
 
     @property
     def focal_px(self) -> float:
-        """Of the anchor, network pixels."""
+        """Focal length of the anchor, network pixels."""
         return float(self.intrinsics_of(self.anchor_index)[0, 0])
 
     @property
     def results(self) -> dict[str, Any]:
-        """What was found out about it, plain values."""
+        """Results for the scene: focal length and units, plain values."""
         if self.placing is None:
             return {"focal_px": self.focal_px}
         return {"focal_px": self.focal_px, **self.placing.results}
 
     def intrinsics_of(self, index: int) -> np.ndarray:
-        """[3, 3] of a frame."""
+        """Intrinsics [3, 3] of a frame."""
         return self.intrinsics if self.placing is None else self.placing.intrinsics(index)
 
     def place(self, index: int, maps: TwoPointmaps, neighbour: np.ndarray) -> tuple[TwoPointmaps, np.ndarray, bool]:
-        """Pointmaps and `world_from_camera` [4, 4] of a frame, and whether that was found; else it is the neighbour's."""
+        """Pointmaps and `world_from_camera` [4, 4] of a frame, and whether it is solved; else it has the neighbouring pose."""
         if self.placing is not None:
             return self.placing.place(index, maps, neighbour)
         found = np.eye(4) if index == self.anchor_index else maps.world_from_camera
@@ -104,21 +104,21 @@ def process_frames(
     batch_size: int,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """All frames that the sink misses, each written as soon as it is known.
+    """Process all frames that the sink misses; each is written as soon as it is complete.
 
-    Reading, the network, cameras, visibility and writing overlap, each in a thread of its own, so that none waits for another for long.
+    Reading, network, cameras, visibility and writing overlap, each in its own thread.
 
     Args:
         video: at network size.
-        outward: its frames in the order in which they are read.
-        pointmaps, world: what predicts and places them.
+        outward: source of its frames, in processing order.
+        pointmaps, world: source of the pointmaps, and registration of the frames.
         smooth: whether tracks are smoothed.
-        sink: takes them.
-        batch_size: frames that wait for one another.
-        progress: called with (frames done, frames in all).
+        sink: destination of the frames.
+        batch_size: number of queued frames.
+        progress: called with (frames done, all frames).
     """
     done = sink.frames_done
-    flows: dict[int, Flow] = {}  # of the frames that wait for the network, where classical geometry knows it
+    flows: dict[int, Flow] = {}  # of the frames queued for the network, if classical geometry computes it
     needed = frames_needed(done, world.anchor_index, smooth, sequential=pointmaps.sequential)
     frames = run_ahead(_noting_flows(outward.frames(needed), flows), batch_size)
     predicted = run_ahead(pointmaps.frames(frames), batch_size)
@@ -138,7 +138,7 @@ def process_frames(
 def _noting_flows(
     frames: Iterator[tuple[int, np.ndarray, TwoView | None]], flows: dict[int, Flow]
 ) -> Iterator[tuple[int, np.ndarray, TwoView | None]]:
-    """The frames, unchanged; `flows` takes the optical flow of each and its cycle error."""
+    """Pass the frames through; store the optical flow and cycle error of each in `flows`."""
     for index, rgb, view in frames:
         if view is not None:
             flows[index] = view.forward_flow, cycle_error(view)
@@ -147,7 +147,7 @@ def _noting_flows(
 
 @dataclass(frozen=True)
 class _PlacedFrame:
-    """A frame [height, width] with its pointmaps in the world and its camera; the optical flow where it was computed."""
+    """A frame [height, width] with its pointmaps in the world and its pose; optical flow if computed."""
 
     index: int
     rgb: np.ndarray
@@ -164,15 +164,15 @@ def _placed(
     flows: dict[int, Flow],
     unsolved: Collection[int],
 ) -> Iterator[_PlacedFrame]:
-    """The frames that the sink misses, with their cameras.
+    """The frames that the sink misses, with their poses.
 
-    An unsolved frame has the pose of its neighbour on the anchor's side, and is marked; `unsolved` are those known from the images.
+    An unsolved frame gets the pose of its neighbour on the side of the anchor, and is marked; `unsolved`: known from the images.
     """
     written = sink.frames_done
     last: tuple[int, np.ndarray] | None = None
     for index, rgb, maps in frames:
         flow = flows.pop(index, None)
-        if written[index]:  # on disk already, and only looked at again for its neighbours' sake
+        if written[index]:  # already on disk; processed again for its neighbours only
             continue
         neighbour = _camera_of(index - int(np.sign(index - world.anchor_index)), world.anchor_index, last, sink)
         maps, camera, solved = world.place(index, maps, neighbour)
@@ -183,14 +183,14 @@ def _placed(
 
 
 def _camera_of(index: int, anchor_index: int, last: tuple[int, np.ndarray] | None, sink: SceneSink) -> np.ndarray:
-    """`world_from_camera` [4, 4] of the anchor, of the frame before, which is perhaps not written yet, or of one on disk."""
+    """`world_from_camera` [4, 4] of the anchor, of the previous frame (possibly not yet written), or of a frame on disk."""
     if index == anchor_index:
         return np.eye(4)
     return last[1] if last is not None and last[0] == index else sink.read("world_from_camera", index)
 
 
 def _with_visibility(world: World, pixel_map: PixelMap, frame: _PlacedFrame) -> tuple[_PlacedFrame, np.ndarray, dict[str, float]]:
-    """The frame, the visibility probability [height, width] float16 of the anchor's points, and `frame_quality`."""
+    """The frame, the visibility probability [height, width] float16 of the anchor points, and `frame_quality`."""
     flow, error = frame.flow or (None, None)
     camera, intrinsics = frame.world_from_camera, world.intrinsics_of(frame.index)
     if frame.index == world.anchor_index:
@@ -199,7 +199,7 @@ def _with_visibility(world: World, pixel_map: PixelMap, frame: _PlacedFrame) -> 
         probability = np.zeros(frame.rgb.shape[:2], np.float16)
     else:
         likely = visibility_probability(frame.maps, camera, intrinsics, world.anchor_rgb, frame.rgb, cycle_error=error)
-        probability = likely.astype(np.float16)  # before it is compared, so that what is stored agrees
+        probability = likely.astype(np.float16)  # rounded before the comparison, for agreement with the stored values
     start = world.points.points_world if world.placing is None else world.placing.start
     quality = frame_quality(start, frame.maps, camera, intrinsics, probability > 0.5, pixel_map, flow=flow, cycle_error=error)
     return frame, probability, quality

@@ -1,4 +1,4 @@
-"""Bringing a pair into the world: the similarity on which its points and those of the scene agree."""
+"""Alignment of a pair to the world: robust similarity between its points and those of the scene."""
 
 import numpy as np
 
@@ -9,17 +9,17 @@ from st4rtrack.types import Pointmap
 
 JOINED_POINTS = 1000
 MOST_DISAGREEMENT, LEAST_AGREEING = 0.1, 0.3
-"""A pair is joined where at least this share of its points disagree by at most this share of the median depth."""
+"""Maximum disagreement relative to the median depth, and minimum share of points within it, for a pair to be aligned."""
 
 
 def world_from_pair(reconstruction: Pointmap, shown: Shown) -> tuple[Sim3, float] | None:
-    """The similarity from the frame of a pair to the world, on which the two reconstructions of one frame agree.
+    """Similarity from the frame of a pair to the world, by the two reconstructions of the same frame.
 
     Args:
-        reconstruction: the pair's, [height, width, 3].
-        shown: what the frame shows in the world.
+        reconstruction: reconstruction of the pair, [height, width, 3].
+        shown: surface of the frame in the world.
     Returns:
-        The similarity and the median disagreement, in shares of the median depth; `None` where less than `LEAST_AGREEING` of the
+        The similarity and the median disagreement, relative to the median depth; `None` if less than `LEAST_AGREEING` of the
         pixels agree.
     """
     depth = shown.depth
@@ -36,7 +36,7 @@ def world_from_pair(reconstruction: Pointmap, shown: Shown) -> tuple[Sim3, float
 
 
 def world_from_camera(reconstruction: Pointmap, shown: Shown) -> Sim3:
-    """The similarity of an anchor with itself where the two do not agree on one: its camera, and the scale of the median depth."""
+    """Fallback similarity of an anchor pair with itself: its camera pose, and the ratio of the median depths."""
     depth, known = shown.depth, np.asarray(reconstruction.points_world)[..., 2]
     both = np.isfinite(depth) & (known > 0)
     scale = float(np.median(depth[both]) / np.median(known[both])) if both.any() else 1.0
@@ -44,11 +44,11 @@ def world_from_camera(reconstruction: Pointmap, shown: Shown) -> Sim3:
 
 
 def same_content(tracking: Pointmap, content: np.ndarray) -> Sim3 | None:
-    """The similarity from a pair to the world under which most of the anchor's points are where they were.
+    """Similarity from a pair to the world that maps most of the anchor's points to their original positions.
 
     Args:
-        tracking: of the pair, [height, width, 3].
-        content: the anchor's points at its own time in the world, [height, width, 3].
+        tracking: tracking pointmap of the pair, [height, width, 3].
+        content: anchor points at the anchor time in the world, [height, width, 3].
     """
     source, target = (np.asarray(points, np.float64).reshape(-1, 3) for points in (tracking.points_world, content))
     index = np.flatnonzero(all_finite(source) & all_finite(target))
@@ -60,29 +60,29 @@ def same_content(tracking: Pointmap, content: np.ndarray) -> Sim3 | None:
 
 
 def _some(index: np.ndarray) -> np.ndarray:
-    """At most `JOINED_POINTS`, evenly."""
+    """Evenly spaced subset of at most `JOINED_POINTS` indices."""
     return index[np.linspace(0, len(index) - 1, min(JOINED_POINTS, len(index))).astype(np.int64)]
 
 
 ROUNDS = 6
 REACH = 4.0
-"""Residuals beyond so many medians of the half that fits better count nothing (the biweight)."""
+"""Cut-off of the biweight, in medians of the residuals of the better half."""
 
 EXACT = 1e-9
-"""Of the size of the target: a residual that is rounding."""
+"""Residual relative to the size of the target that counts as rounding error."""
 
 
 def joined(source: np.ndarray, target: np.ndarray, *, share: float = 0.5) -> tuple[Sim3, np.ndarray] | None:
-    """The similarity `target_from_source`, by iteratively re-weighted least squares in closed form.
+    """Robust similarity `target_from_source`, by iteratively re-weighted closed-form least squares.
 
-    Correspondences are known and most are right, so that nothing has to be searched: least distances come first, then the biweight, whose
-    width follows the noise.
+    Correspondences are known and most are correct, so that no search is needed: least absolute distances first, then the
+    biweight, with a width that adapts to the noise.
 
     Args:
-        source, target: [points, 3] corresponding and finite.
-        share: of the points that are right at least; their residuals measure the noise.
+        source, target: [points, 3] corresponding and finite points.
+        share: minimum share of correct points; their residuals give the noise level.
     Returns:
-        The similarity and the residuals [points] in units of the target; `None` where the points do not tell one.
+        The similarity and the residuals [points] in target units; `None` if the points do not determine one.
     Source:
         Closed form: Umeyama 1991; biweight: Beaton and Tukey 1974.
     """

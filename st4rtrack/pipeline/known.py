@@ -1,8 +1,8 @@
-"""What the user knows takes the place of what the network says: intrinsics, cameras, depth, what is static, the unit.
+"""Alignment of the predictions to user-provided geometry: intrinsics, cameras, depth, static pixels, units.
 
-A network with hints has received most of it already (`classical/known_survey.py`), so that little is left to correct; another one says
-what it says, and is brought to what is known here. Symbols: K intrinsics, D known depth, z depth in a frame's camera. Lengths are in the
-unit of the known depth, without it in that of the known cameras, without these in the network's; times metres per unit, where given.
+A network with hints has received most of it (`classical/known_survey.py`), so that little remains to be corrected; the
+predictions of other networks are aligned here. Symbols: K intrinsics, D known depth, z depth in the camera of a frame. Lengths
+are in the unit of the known depth, else of the known cameras, else of the network; times metres per unit, if provided.
 """
 
 import logging
@@ -25,16 +25,16 @@ from st4rtrack.types import KnownVideo, Pointmap, TwoPointmaps, UserError, Video
 logger = logging.getLogger(__name__)
 
 UNIT_FRAMES = 8
-"""Frames of those next to the anchor that tell the unit of known cameras to a network without hints."""
+"""Number of frames around the anchor that determine the unit of known cameras for a network without hints."""
 NOISE_FACTOR, FARTHEST_DRAWN = 3.0, 0.15
-"""A track is drawn to known depth that differs by less than so many median differences of its frame, and less than so much (log):
-beyond, the pixel shows something else."""
+"""Tracks are moved to known depth that differs by less than this factor times the median difference of the frame, and less than
+`FARTHEST_DRAWN` (log): otherwise the pixel shows something else."""
 
 PredictFrames = Callable[[list[int]], Iterator[tuple[int, Pointmap]]]
 
 
 def with_observations(known: KnownVideo, source: Video, prepared: PreparedVideo) -> KnownVideo:
-    """What is known of a video, with what the file and the images say where the user says nothing: focal length, logos, subtitles."""
+    """Known geometry plus focal length and overlays from the file metadata and the images, unless user-provided."""
     if source.focal_px is not None and known.focal_px is None:
         known = replace(known, focal_px=source.focal_px * prepared.pixel_map.scale[0], focal_source="metadata")
     overlay, user_static = prepared.overlay, known.static
@@ -44,17 +44,17 @@ def with_observations(known: KnownVideo, source: Video, prepared: PreparedVideo)
 
 
 class Placing:
-    """Brings the pointmaps of each frame, one at a time and in any order, to what is known.
+    """Alignment of pointmaps to the known geometry; one frame at a time, in any order.
 
     Args:
-        known: of the video.
-        anchor_index: of its frames.
-        own: the anchor's pointmaps of itself, as the network gives them.
-        estimated: intrinsics [3, 3] that fit those.
-        units: of what its hints hold; `Units()` where they hold nothing of it.
-        predict: reconstructions of other frames, asked for where the unit of the cameras has to be found.
+        known: known geometry of the video.
+        anchor_index: index of the anchor frame.
+        own: pointmaps of the anchor with itself, as predicted.
+        estimated: intrinsics [3, 3] that fit these pointmaps.
+        units: units of the known geometry in the hints; `Units()` if they contain none.
+        predict: predicts reconstructions of other frames, if needed to estimate the unit of the cameras.
     Raises:
-        UserError: depth is unknown in all of the anchor, or the pixels of a known distance have no points.
+        UserError: depth is unknown in the whole anchor, or the pixels of a known distance have no points.
     """
 
     def __init__(
@@ -80,29 +80,30 @@ class Placing:
 
     @property
     def start(self) -> np.ndarray:
-        """[H, W, 3] the anchor's points at its own time."""
+        """[H, W, 3] anchor points at the anchor time."""
         return self._start
 
     def intrinsics(self, index: int) -> np.ndarray:
-        """[3, 3] of a frame."""
+        """Intrinsics [3, 3] of a frame."""
         return self._estimated if self._known.intrinsics is None else self._known.intrinsics[index]
 
     def camera(self, index: int) -> np.ndarray | None:
-        """`world_from_camera` [4, 4] of a frame where it is known, in the scene's unit."""
+        """Known `world_from_camera` [4, 4] of a frame in the unit of the scene, or `None`."""
         if self._known.world_from_camera is None or not np.isfinite(self._known.world_from_camera[index]).all():
             return None
         camera = self._known.world_from_camera[index]
         return rigid(camera[:3, :3], camera[:3, 3] * (self.metres * self.unit / (self._camera_unit or self.unit)))
 
     def place(self, index: int, maps: TwoPointmaps, neighbour: np.ndarray) -> tuple[TwoPointmaps, np.ndarray, bool]:
-        """A frame's pointmaps and camera in the world of what is known.
+        """Align the pointmaps and camera of a frame to the known geometry.
 
         Args:
-            index: of the frame.
-            maps: of the network.
-            neighbour: `world_from_camera` [4, 4] of the frame before, seen from the anchor: it stands in where no camera is found.
+            index: index of the frame.
+            maps: predicted pointmaps.
+            neighbour: `world_from_camera` [4, 4] of the neighbour on the side of the anchor: used if no pose is known or
+                estimated.
         Returns:
-            The pointmaps, `world_from_camera` [4, 4], and whether that is known or found.
+            The pointmaps, `world_from_camera` [4, 4], and whether the pose is known or estimated.
         """
         tracking, reconstruction = (self._scaled(branch.points_world) for branch in (maps.tracking, maps.reconstruction))
         intrinsics, depth, known = self.intrinsics(index), self._depth(index), self.camera(index)
@@ -126,7 +127,7 @@ class Placing:
 
     @property
     def results(self) -> dict[str, Any]:
-        """What was found out about the units, plain values."""
+        """Results for the scene: units, plain values."""
         known = self._known
         units = "depth" if known.depth is not None else "cameras" if self._camera_unit is not None else "model"
         if known.metres_per_unit is not None or known.distance is not None:
@@ -134,7 +135,7 @@ class Placing:
         return {"units": units, "units_per_model_unit": self.unit * self.metres}
 
     def _found_units(self, points: np.ndarray, predict: PredictFrames) -> tuple[float | None, float | None]:
-        """Lengths of the known depth and of the known cameras that are one unit of the network."""
+        """Lengths of the known depth and of the known cameras that equal one unit of the network."""
         depth_unit = camera_unit = None
         if self._known.depth is not None:
             known = self._known.depth(self._anchor_index)
@@ -148,7 +149,7 @@ class Placing:
         return depth_unit, camera_unit
 
     def _unit_of_ways(self, predict: PredictFrames) -> float | None:
-        """How far known cameras go against those found in the network's reconstructions; `None` where they stand still."""
+        """Ratio of known to estimated camera distances from the anchor; `None` if the known cameras do not move."""
         cameras = self._known.world_from_camera
         assert cameras is not None
         way = np.nan_to_num(length(cameras[:, :3, 3]))
@@ -162,12 +163,12 @@ class Placing:
             if found is not None and np.linalg.norm(found[:3, 3]) > 0:
                 ratios.append(way[index] / np.linalg.norm(found[:3, 3]))
         if not ratios:
-            logger.info("the known cameras stand still or cannot be compared with the model's: they say nothing of the scale")
+            logger.info("the known cameras do not move or cannot be compared with the estimated ones: scale undetermined")
             return None
         return float(np.median(ratios))
 
     def _metres(self, own: TwoPointmaps) -> float:
-        """Metres per unit, or 1."""
+        """Metres per unit, or 1 if unknown."""
         if self._known.distance is None:
             return self._known.metres_per_unit or 1.0
         self.metres = 1.0
@@ -175,11 +176,11 @@ class Placing:
         ends = sample_map(self._start, self._known.distance[0])
         apart = float(np.linalg.norm(ends[0] - ends[1]))
         if not (np.isfinite(apart) and apart > 0):
-            raise UserError("the two pixels of --known-distance show no two points in the anchor frame; choose others")
+            raise UserError("the two pixels of --known-distance have no distinct points in the anchor frame; choose other pixels")
         return self._known.distance[1] / apart
 
     def _begin(self, own: TwoPointmaps) -> None:
-        """Where the tracks begin, and what brings the network's there: X' = ratio X + offset, so that what moves near moves less."""
+        """Set the initial track points, and the map of predictions to them: X' = ratio X + offset; near motion is scaled less."""
         points = self._scaled(own.tracking.points_world)
         intrinsics, depth = self.intrinsics(self._anchor_index), self._depth(self._anchor_index)
         self._start = self._on_rays(points, np.eye(4), intrinsics, depth)
@@ -194,14 +195,14 @@ class Placing:
         return None if self._known.depth is None else self._known.depth(index) * self.metres
 
     def _static_part(self, index: int, reconstruction: Pointmap) -> Pointmap:
-        """Without what is known to move, if anything is known of that: the camera is not found from it."""
+        """Mask out the pixels known to be dynamic, if known: they are not used for pose estimation."""
         if self._known.static is None:
             return reconstruction
         static = self._known.static(index)[..., None]
         return replace(reconstruction, points_world=np.where(static, reconstruction.points_world, np.nan))
 
     def _on_rays(self, points: np.ndarray, camera: np.ndarray, intrinsics: np.ndarray, depth: np.ndarray | None) -> np.ndarray:
-        """Points [H, W, 3] of a frame's own pixels at known depth, elsewhere at their own; each on its pixel's ray if that is known."""
+        """Points [H, W, 3] of a frame at known or else predicted depth, on the pixel rays if intrinsics or cameras are known."""
         own = transform_maps(invert_rigid(camera), points)[..., 2]
         z = own if depth is None else np.where(depth > 0, depth, own)
         placed = transform_maps(camera, unproject(pixel_grid(*self._size), z, intrinsics))
@@ -211,7 +212,7 @@ class Placing:
     def _tracks(
         self, index: int, tracking: np.ndarray, camera: np.ndarray, intrinsics: np.ndarray, depth: np.ndarray | None
     ) -> np.ndarray:
-        """The anchor's points [H, W, 3] in a frame: from where they begin, still where they are known to be, at known depth where seen."""
+        """Anchor points [H, W, 3] in a frame, mapped from their start; constant where known static, at known depth if visible."""
         if index == self._anchor_index:
             return self._start
         tracking = self._ratio * tracking + self._offset
@@ -223,14 +224,14 @@ class Placing:
 
 
 def _scale_to_depth(points_world: np.ndarray, camera: np.ndarray, depth: np.ndarray) -> float:
-    """Median ratio of known depth [H, W] (0 where unknown) to that of points [H, W, 3] in a camera; 1 where none can be compared."""
+    """Median ratio of known depth [H, W] (0 where unknown) to that of points [H, W, 3] in a camera; 1 without overlap."""
     z = transform_maps(invert_rigid(camera), points_world)[..., 2]
     both = (depth > 0) & (z > 0)
     return float(np.median(depth[both] / z[both])) if both.any() else 1.0
 
 
 def _drawn_to_depth(points_world: np.ndarray, camera: np.ndarray, intrinsics: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """Points [H, W, 3], those at about the known depth [H, W] of the pixel they are seen at moved along their ray to that depth."""
+    """Move points [H, W, 3] along their rays to the known depth [H, W] of their pixels, where it is about equal."""
     points = transform_points(invert_rigid(camera), points_world.reshape(-1, 3))
     z = np.where(points[:, 2] > 0, points[:, 2], np.nan)
     with np.errstate(invalid="ignore"):

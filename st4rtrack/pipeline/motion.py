@@ -1,9 +1,9 @@
-"""What moves in the world: which points of the anchor, and which pixels of every frame.
+"""Segmentation of dynamic objects: dynamic points of the anchor, and dynamic pixels of every frame.
 
-Two passes over the frames of a scene that are done, a few at a time, so that memory does not grow with the video and a killed run finds
-the same. A point of the anchor moves where it leaves its place by more than the tracks' own noise. A pixel of a frame shows something
-that moves where such a point is seen there; what no point of the anchor is seen at is new, and judged by the images: it moves where the
-optical flow to frames before and after is not what the camera's way makes of a static world.
+Two passes over the finished frames of a scene, a few at a time, so that memory does not grow with the video and a resumed run
+gives the same result. A point of the anchor is dynamic if its displacement exceeds the noise of the tracks. A pixel of a frame is
+dynamic if such a point is visible there. Pixels without a visible anchor point are new, and classified by optical flow: they are
+dynamic if the flow to frames before and after differs from that of a static scene under the camera motion.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,39 +20,39 @@ from st4rtrack.timing import timed, timed_items
 from st4rtrack.types import DepthSource
 
 ReadField = Callable[[str, int], np.ndarray]
-"""A field of a frame that is done, as `SceneSink.read` gives it."""
+"""Function that reads a field of a finished frame, as `SceneSink.read`."""
 
 MOVES = 3.0
-"""Displacement over the noise, in the mean of the frames in which a point is seen, from which on it moves."""
+"""Minimum ratio of displacement to noise of a dynamic point, averaged over the frames in which it is visible."""
 
 MOST = 10.0
-"""Displacement over the noise that one frame can say at most: a point that is lost in a few frames does not move."""
+"""Maximum ratio of displacement to noise of one frame: a point that is lost in a few frames is not dynamic."""
 
 LEAST_TURN, LEAST_STRETCH = 0.002, 0.02
-"""Displacement that may always be noise: across, in radians from the camera, and along, as relative distance."""
+"""Minimum noise level of displacements: across the ray, in radians from the camera, and along it, as relative distance."""
 
 FLOW_FACTOR = 5.0
-"""Times the usual distance between the flow and that of a static world, beyond which it is motion."""
+"""Factor over the median distance between the flow and that of a static scene, above which it is motion."""
 
 HOLE_PX = 5
-"""Holes of a mask up to nearly this size are filled: points drift apart as they come nearer."""
+"""Maximum size of holes of a mask that are filled: points spread apart as they come nearer."""
 
 REACH = 4
-"""Frames before and after with which what is new is compared."""
+"""Offset of the frames before and after that new content is compared with."""
 
 FLOW_LONG_SIDE = 256
 LEAST_FLOW = 0.006
-"""Flow, in long sides of the image, that is never motion."""
+"""Flow difference, in long sides of the image, below which it is never motion."""
 
 LEAST_NEW_SHARE = 0.002
 
 
 @timed("motion")
 def moving_points(read: ReadField, num_frames: int, anchor_index: int) -> np.ndarray:
-    """Which points of the anchor move in the world, [height, width] bool.
+    """Dynamic points of the anchor, [height, width] bool.
 
-    Displacements are taken across and along the ray of the frame's camera, because errors are mostly along it, and over their noise: the
-    median of the frame, most points being static. A point moves when they are large in the mean of the frames in which it is seen.
+    Displacements across and along the ray of the frame's camera (errors are largest along it), relative to the noise: the median
+    of the frame, since most points are static. The mean is taken over the frames in which the point is visible.
     """
     start = np.asarray(read("tracking_points", anchor_index), np.float32)
 
@@ -71,11 +71,11 @@ def moving_points(read: ReadField, num_frames: int, anchor_index: int) -> np.nda
 
 @timed_items("motion")
 def moving_masks(read: ReadField, num_frames: int, anchor_index: int, moving: np.ndarray) -> Iterator[np.ndarray]:
-    """Which pixels of each frame show something that moves, [height, width] bool, frame after frame.
+    """Dynamic pixels of each frame, [height, width] bool, frame by frame.
 
     Args:
-        read, num_frames, anchor_index: as of `moving_points`.
-        moving: what it found.
+        read, num_frames, anchor_index: see `moving_points`.
+        moving: result of `moving_points`.
     """
 
     def mask(t: int) -> np.ndarray:
@@ -93,17 +93,17 @@ def moving_masks(read: ReadField, num_frames: int, anchor_index: int, moving: np
 
 
 def dynamic_masks(read: ReadField, num_frames: int) -> Iterator[np.ndarray]:
-    """Pixels of each frame that show a dynamic object, [height, width] bool, of a scene whose geometry is fused: it has decided that.
+    """Dynamic pixels of each frame, [height, width] bool, of a scene with fused geometry, which stores them.
 
     Args:
-        read, num_frames: as of `moving_points`.
+        read, num_frames: see `moving_points`.
     """
     for t in range(num_frames):
         yield (read("reconstruction_source", t) == DepthSource.DYNAMIC) & read("solved", t)
 
 
 def displacement(start: np.ndarray, now: np.ndarray, visible: np.ndarray) -> np.ndarray:
-    """[height, width] distance of points [height, width, 3], both from the camera, over its noise; 0 where it is not known."""
+    """Ratio of displacement to noise [height, width] of points [height, width, 3] relative to the camera; 0 where unknown."""
     with np.errstate(divide="ignore", invalid="ignore"):
         distance_start, distance = (length(x) for x in (start, now))
         turn = length(now / distance[..., None] - start / distance_start[..., None])
@@ -117,7 +117,7 @@ def displacement(start: np.ndarray, now: np.ndarray, visible: np.ndarray) -> np.
 
 
 def _shown(read: ReadField, t: int, moving: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels [height, width] bool of a frame at which points of the anchor are seen: those that move, and those that do not."""
+    """Pixels [height, width] bool of a frame that show dynamic, and static, points of the anchor."""
     height, width = moving.shape
     visible = np.asarray(read("visible", t), bool)
     points = np.asarray(read("tracking_points", t))[visible]
@@ -128,9 +128,9 @@ def _shown(read: ReadField, t: int, moving: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _flows_apart(read: ReadField, t: int, num_frames: int) -> np.ndarray:
-    """Pixels [height, width] bool whose optical flow differs from that of a static world, to a frame before and to one after.
+    """Pixels [height, width] bool whose optical flow to the frames before and after differs from that of a static scene.
 
-    To both, where both are there: at the edges of what is near, flow to one of them is lost.
+    Both flows must differ, if both exist: at the borders of near objects, the flow to one of them fails.
     """
     others = [other for other in (t - REACH, t + REACH) if 0 <= other < num_frames and read("solved", other)]
     if not others:
@@ -142,7 +142,7 @@ def _flows_apart(read: ReadField, t: int, num_frames: int) -> np.ndarray:
 
 
 def _flow_excess(read: ReadField, t: int, other: int) -> np.ndarray:
-    """[height, width] distance of the flow from that of a static world, over what noise explains; 0 where that leaves the image."""
+    """Flow difference [height, width] from a static scene, relative to its tolerance; 0 where static flow leaves the image."""
     points = np.asarray(read("reconstruction_points", t))
     height, width = points.shape[:2]
     shrink = min(1.0, FLOW_LONG_SIDE / max(height, width))

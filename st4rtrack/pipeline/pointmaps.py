@@ -1,4 +1,4 @@
-"""Anchor against every frame through the network, in batches, the anchor encoded once."""
+"""Network inference on pairs of the anchor and every frame, in batches; the anchor is encoded once."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,22 +24,23 @@ from st4rtrack.types import KnownVideo, Pointmap, TwoPointmaps, Video
 logger = logging.getLogger(__name__)
 
 Frame = tuple[int, np.ndarray, TwoView | None]
-"""Number and image [height, width, 3] uint8 of a frame, and what the video tells of it and the anchor."""
+"""Index and image [height, width, 3] uint8 of a frame, and its two-view geometry with the anchor, if computed."""
 
 LARGEST_BATCH = {"cpu": (1200, 8), "mps": (10_000, 64), "cuda": (20_000, 128)}
-"""Tokens and frames at once: enough to fill the matrix units, little enough to fit anywhere. Frames at 512x288 have 576 tokens. As many
-frames wait before and after the network, so that twice as many take a third more memory on a processor, and hardly less time."""
+"""Maximum tokens and frames of a batch per device type: enough to fill the matrix units, few enough to fit into memory. Frames at
+512x288 have 576 tokens. As many frames are queued before and after the network, so that doubling takes a third more memory on a
+CPU, for hardly any speed-up."""
 
 
 @dataclass
 class Anchor:
-    """The anchor as the network knows it.
+    """The anchor as encoded for the network.
 
     Attributes:
         rgb: [height, width, 3] uint8.
-        image: the same, [1, 3, height, width] in [-1, 1].
-        tokens: of the image.
-        points: its content at its own time, from which a network with hints tracks it in all frames; `None`: found anew with each.
+        image: the same image, [1, 3, height, width] in [-1, 1].
+        tokens: encoder tokens of the image.
+        points: anchor points at the anchor time, from which a network with hints tracks; `None`: predicted anew with each frame.
     """
 
     rgb: np.ndarray
@@ -49,7 +50,7 @@ class Anchor:
 
 
 class PointmapSource(Protocol):
-    """Where the pointmaps of (anchor, frame) come from: a network, or fused geometry (`hints.fused`).
+    """Source of the pointmaps of (anchor, frame): a network, or fused geometry (`hints.fused`).
 
     Attributes:
         sequential: whether a frame depends on those between the anchor and it.
@@ -59,15 +60,15 @@ class PointmapSource(Protocol):
 
     @property
     def own(self) -> TwoPointmaps:
-        """Of the anchor against itself."""
+        """Pointmaps of the anchor with itself."""
         ...
 
     def frames(self, frames: Iterable[Frame]) -> Iterator[tuple[int, np.ndarray, TwoPointmaps]]:
-        """Number, image and pointmaps of frames, in their order."""
+        """Index, image and pointmaps of frames, in their order."""
         ...
 
     def reconstructions(self, indices: Sequence[int]) -> Iterator[tuple[int, Pointmap]]:
-        """Number and reconstruction of chosen frames."""
+        """Index and reconstruction of selected frames."""
         ...
 
 
@@ -77,10 +78,10 @@ class NetworkPointmaps:
     Args:
         model: the network.
         video: at network size.
-        anchor_index: of its frames.
-        anchor_view: what the video tells of the anchor, for a network with hints.
-        batch_size: frames at once.
-        kept: takes their tokens, for anchors that come later.
+        anchor_index: index of the anchor frame.
+        anchor_view: two-view geometry of the anchor with itself, for a network with hints.
+        batch_size: frames per batch.
+        kept: cache for the tokens of the frames, for later anchors.
     """
 
     sequential = False
@@ -102,15 +103,15 @@ class NetworkPointmaps:
 
     @property
     def own(self) -> TwoPointmaps:
-        """As `PointmapSource`."""
+        """See `PointmapSource`."""
         return self._own
 
     def frames(self, frames: Iterable[Frame]) -> Iterator[tuple[int, np.ndarray, TwoPointmaps]]:
-        """As `PointmapSource`, in batches."""
+        """See `PointmapSource`; in batches."""
         return predict_frames(self._model, self._anchor, frames, batch_size=self._batch_size, kept=self._kept)
 
     def reconstructions(self, indices: Sequence[int]) -> Iterator[tuple[int, Pointmap]]:
-        """As `PointmapSource`, each pair for itself."""
+        """See `PointmapSource`; each pair on its own."""
         return predict_reconstructions(self._model, self._anchor, self._video, indices)
 
 
@@ -124,14 +125,14 @@ def pointmap_source(
     batch_size: int,
     kept: TokenFile | None,
 ) -> tuple[Outward, PointmapSource]:
-    """The frames of a video in their order with what the network receives beforehand, and what makes pointmaps of them.
+    """Frames of a video in processing order with the hints of the network, and the source of their pointmaps.
 
     Args:
-        known: what is known of the video; its static pixels tell the camera.
-        prior: depth of single frames: the pointmaps are then those of fused geometry.
-        static: [height, width] bool of a frame, what the user knows to be static.
-        batch_size: frames that the network gets at once.
-        kept: takes their tokens.
+        known: known geometry; pose estimation uses its static pixels.
+        prior: depth prior of single frames; with it, the pointmaps are those of fused geometry.
+        static: function from a frame index to [height, width] bool, user-provided static pixels.
+        batch_size: frames per batch of the network.
+        kept: cache for their tokens.
     """
     video, index = prepared.video, prepared.anchor_index
     outward, fused = provide_hints(
@@ -150,7 +151,7 @@ def pointmap_source(
 @torch.inference_mode()
 @timed("points", settles=True)
 def encode_anchor(model: St4RTrack, rgb: np.ndarray, view: TwoView | None = None) -> Anchor:
-    """The anchor from its image [height, width, 3] uint8 and, for a network with hints, what the video tells of it."""
+    """Encode the anchor from its image [height, width, 3] uint8 and, for a network with hints, its two-view geometry."""
     image = normalize_images(rgb[None]).to(model.device)
     tokens = model.encode(image)
     if view is None or not view.anchor_depth.any():
@@ -168,11 +169,11 @@ def predict_batch(
     views: Sequence[TwoView | None] | None = None,
     tokens: Tokens | None = None,
 ) -> list[TwoPointmaps]:
-    """Pointmaps of the anchor against frames [batch, height, width, 3] uint8: one `TwoPointmaps` of NumPy arrays per frame.
+    """Predict the pointmaps of the anchor and frames [batch, height, width, 3] uint8, as NumPy arrays per frame.
 
     Args:
-        views: what the video tells of each pair, for a network with hints; without, each pair is looked at for itself.
-        tokens: of the frames, where they are known.
+        views: two-view geometry of each pair, for a network with hints; without, it is estimated for each pair on its own.
+        tokens: tokens of the frames, if known.
     """
     images = normalize_images(rgb).to(model.device)
     known = [view for view in views or () if view is not None]
@@ -194,10 +195,10 @@ def predict_frames(
     batch_size: int,
     kept: TokenFile | None = None,
 ) -> Iterator[tuple[int, np.ndarray, TwoPointmaps]]:
-    """Each frame's number and image [height, width, 3] uint8 with its pointmaps, in order; at most one batch is held.
+    """Index, image [height, width, 3] uint8 and pointmaps of frames, in order; at most one batch is in memory.
 
-    A batch that does not fit into the accelerator's memory is tried again in halves, which is said once in the log. Tokens that are
-    `kept` are not computed again; others are kept then.
+    A batch that does not fit into the memory of the accelerator is retried in halves, with one warning. Tokens in `kept` are
+    reused; others are added to it.
     """
     waiting: list[tuple[int, np.ndarray, TwoView | None]] = []
     for frame in frames:
@@ -212,7 +213,7 @@ def predict_frames(
 def predict_reconstructions(
     model: St4RTrack, anchor: Anchor, video: Video, indices: Sequence[int]
 ) -> Iterator[tuple[int, Pointmap]]:
-    """Reconstructions of chosen frames of a video at network size, each pair for itself, one at a time; nothing of the other branch."""
+    """Reconstructions of selected frames of a video at network size, one pair at a time, without the tracking branch."""
     for index in indices:
         with torch.inference_mode():
             image = normalize_images(video.frame(index)[None]).to(model.device)
@@ -221,7 +222,7 @@ def predict_reconstructions(
 
 
 def automatic_batch_size(model: St4RTrack, height: int, width: int) -> int:
-    """Frames per batch for a network size, from the device's kind."""
+    """Frames per batch for a network size, by device type."""
     tokens, frames = LARGEST_BATCH.get(model.device.type, LARGEST_BATCH["cpu"])
     return max(1, min(frames, tokens * model.config.patch_size**2 // (height * width)))
 
@@ -248,9 +249,7 @@ def _predict_or_halve(
             raise
         torch.cuda.empty_cache()
     middle = len(rgb) // 2
-    logger.warning(
-        "a batch of %d frames did not fit into memory: trying %d; a smaller --batch-size avoids this", len(rgb), middle
-    )
+    logger.warning("a batch of %d frames did not fit into memory; retrying with %d; set a smaller --batch-size", len(rgb), middle)
     halves = (slice(None, middle), slice(middle, None))
     return [maps for half in halves for maps in _predict_or_halve(model, anchor, indices[half], rgb[half], views[half], kept)]
 

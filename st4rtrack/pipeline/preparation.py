@@ -1,4 +1,4 @@
-"""A video made ready for the network: bars cropped, resized, with an anchor that shows something."""
+"""Preparation of a video for the network: bars cropped, resized, with a usable anchor."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,25 +23,25 @@ from st4rtrack.preprocess import crop, stretch_to_network_size, to_network_size
 from st4rtrack.types import PixelMap, QualityWarning, UserError, Video
 
 LAYOUT_FRAMES = 240
-"""Frames from the first one on in which bars, overlays and stereo are looked for: they are read once more."""
+"""Number of first frames in which bars, overlays and stereo are detected; they are read a second time."""
 LAYOUT_SIDE = 320
 ANCHOR_FRAMES = 300
-"""Frames that are read to find a usable anchor."""
+"""Number of frames searched for a usable anchor."""
 
 Fit = Literal["crop", "stretch"]
 
 
 @dataclass(frozen=True)
 class PreparedVideo:
-    """A video at network size.
+    """A video at network size, with the results of its preparation.
 
     Attributes:
-        video: at network size.
+        video: the video at network size.
         pixel_map: source pixels to network pixels.
-        anchor_index: of the processed frames.
-        overlay: [height, width] bool, pixels of logos and subtitles; `None` where there are none.
-        warnings: what was observed in the images.
-        content: the source without bars.
+        anchor_index: index of the anchor among the processed frames.
+        overlay: [height, width] bool, pixels of logos and subtitles; `None` without any.
+        warnings: warnings about the images.
+        content: the source video without bars.
         content_px: (left, top, right, bottom) of the image inside the bars, in source pixels.
     """
 
@@ -57,13 +57,13 @@ class PreparedVideo:
 def prepare(
     source: Video, config: ModelConfig, *, anchor: int | str, size: int | None, fit: Fit, output: str | Path | None = None
 ) -> PreparedVideo:
-    """Crops bars (with `fit` "crop"), resizes to the network's size and chooses the anchor.
+    """Crop bars (with `fit` "crop"), resize to network size and choose the anchor.
 
-    A black or blank anchor frame is replaced by the nearest usable one, with a warning. Where `output` holds a complete scene, bars
-    are taken from there: only a comparison of its options is left to do.
+    A black or blank anchor frame is replaced by the nearest usable one, with a warning. If `output` contains a complete scene,
+    its bars are reused, since only its options remain to be compared.
 
     Raises:
-        UserError: the anchor is no frame of the video, or the size is too small.
+        UserError: the anchor is not a frame of the video, or the size is too small.
     """
     index = anchor_index(anchor, len(source))
     whole = Layout((0, 0, source.width, source.height), None, "none")
@@ -81,7 +81,7 @@ def prepare(
 
 
 def anchor_index(anchor: int | str, num_frames: int) -> int:
-    """The anchor among the processed frames: a number, the one of "middle", or 0 for "auto".
+    """Anchor index among the processed frames: a number, the middle frame for "middle", or 0 for "auto".
 
     Raises:
         UserError: it is none of these.
@@ -96,7 +96,7 @@ def anchor_index(anchor: int | str, num_frames: int) -> int:
 
 
 def _stored_layout(output: str | Path | None, source: Video) -> Layout | None:
-    """Of the complete scene in a folder; `None` where there is none, or it does not say."""
+    """Layout stored in the complete scene of a folder; `None` without one."""
     try:
         data = read_json(Path(output or ""))
         left, top, right, bottom = (int(side) for side in data["info"]["results"]["content_px"])
@@ -116,7 +116,7 @@ def _layout(source: Video) -> Layout:
 
 
 def _overlay(layout: Layout, source: Video, video: Video, pixel_map: PixelMap) -> np.ndarray | None:
-    """The overlay at network size."""
+    """Overlay at network size."""
     if layout.overlay is None or not layout.overlay.any():
         return None
     source_px = pixel_map.source_from_network(pixel_grid(video.height, video.width))
@@ -140,7 +140,7 @@ def _layout_warnings(layout: Layout, source: Video) -> list[QualityWarning]:
 
 
 def _usable_anchor(video: Video, index: int) -> int:
-    """The nearest usable frame from the wanted one on, else the nearest before it, else the wanted one."""
+    """Nearest usable frame at or after an index, else the nearest before it, else the index itself."""
     after = range(index, min(index + ANCHOR_FRAMES, len(video)))
     for number, rgb in zip(after, video.frames(after.start, after.stop), strict=True):
         if frame_state(rgb) == "usable":
@@ -162,16 +162,16 @@ def scene_header(
     options: dict[str, Any],
     known: dict[str, Any] | None = None,
 ) -> SceneHeader:
-    """Header of the scene of a video.
+    """Create the header of the scene of a video.
 
     Args:
-        source, video: as the user has it, and at network size.
-        pixel_map: pixels of the first to pixels of the second.
-        model: whose name, hash and type are kept.
-        anchor_index: of the processed frames.
-        points_dtype: of the stored points.
-        options: what else decides what the scene holds, plain values.
-        known: what the user said of the video, plain values.
+        source, video: the video at source size, and at network size.
+        pixel_map: source pixels to network pixels.
+        model: network whose name, hash and dtype are stored.
+        anchor_index: index of the anchor among the processed frames.
+        points_dtype: dtype of the stored points.
+        options: other options that affect the scene, plain values.
+        known: user-provided geometry, plain values.
     """
     info: dict[str, Any] = {
         "model": {"name": model.name, "hash": model.weights_hash, "dtype": str(model.dtype).removeprefix("torch.")},
@@ -200,15 +200,15 @@ def scene_header(
 
 
 def _absolute_source(source: str) -> str:
-    """The path of a file, folder or glob from the root, so that exports find it from any folder; anything else as it is."""
+    """Absolute path of a file, folder or glob, so that exports find it from any folder; anything else unchanged."""
     try:
         path = absolute(source)
         return str(path) if path.exists() or matches_of(path) else source
-    except (OSError, ValueError, UserError):  # no path
+    except (OSError, ValueError, UserError):  # not a path
         return source
 
 
 def _rate(video: Video) -> float | None:
-    """Mean frames per second of what is processed."""
+    """Mean frame rate of the processed frames, in frames per second."""
     span = float(video.time_s[-1] - video.time_s[0])
     return round((len(video) - 1) / span, 6) if span > 0 else None

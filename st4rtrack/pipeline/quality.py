@@ -1,7 +1,7 @@
-"""The quality report: figures of a finished scene, and the warnings that follow from them.
+"""Quality report: metrics of a finished scene, and warnings derived from them.
 
-The figures of a frame are measured when it is made, where its optical flow is at hand, and stored with it. So memory does not grow with
-the video, and a resumed run reports what an uninterrupted one does. What detectors observed comes in as plain values.
+The metrics of a frame are measured during processing, where its optical flow is available, and stored with it. So memory does not
+grow with the video, and a resumed run reports the same as an uninterrupted one. Observations of detectors are plain values.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,32 +24,33 @@ from st4rtrack.pipeline.tracks import WELL_RETURNED
 from st4rtrack.types import DepthSource, FocalSource, Parallax, PixelMap, QualityReport, QualityWarning, TwoPointmaps, Video
 
 MEASURED_POINTS = 5000
-"""Pixels of a frame that are measured, about."""
+"""Approximate number of sampled pixels per frame."""
 MIN_MEASURED_SHARE = 0.02
-"""Share of these pixels that must be usable, or the figure of the frame is unknown."""
+"""Minimum usable share of these pixels for the metrics of a frame to be known."""
 
 STEP_NEIGHBOURS = 3
-"""Camera steps before and after a step that it is compared with."""
+"""Number of camera steps before and after a step that it is compared with."""
 MIN_TURN, MIN_TRAVEL = np.deg2rad(0.1), 0.002
-"""Camera steps below these are noise: radians, and distance over the median depth of the anchor."""
+"""Noise level of camera steps: radians, and distance over the median depth of the anchor."""
 
 FIXED_TURN = np.deg2rad(0.5)
 NO_BASELINE, WEAK_BASELINE = 0.003, 0.03
-"""Largest distance of a camera from the anchor's, over the median depth of the anchor, up to which parallax is none or weak."""
+"""Maximum distance of a camera from the anchor camera, over the median anchor depth, for parallax class none and weak."""
 
 MAX_CAMERA_STEP = 8.0
-"""Step over the median of its neighbours, from which the pose jumps."""
+"""Ratio of a step to the median of its neighbours above which the pose jumps."""
 MAX_REPROJECTION, MAX_FLOW_DISAGREEMENT = 0.03, 0.03
-"""In long sides of the source image, beyond which cameras and points contradict the video."""
+"""In long sides of the source image: values above which cameras and points contradict the video."""
 MAX_UNSOLVED_SHARE = 0.2
-"""Share of unsolved frames from which a scene is unreliable."""
+"""Share of unsolved frames above which a scene is unreliable."""
 FOCAL_LIMITS = (1.03 * FOCALS[0] / np.prod(FINER_STEPS), FOCALS[-1] * np.prod(FINER_STEPS) / 1.03)
-"""In long sides of the image: focal lengths beyond are those at which the search ends."""
+"""In long sides of the image: focal lengths outside count as at the limits of the search."""
 MEASURED_FRAMES = 32
+"""Number of frames by which the share of measured depth is estimated."""
 MOTION_CODES = frozenset({"zoom", "rotation_only", "fixed_camera"})
-"""Kinds of camera motion of which only one is reported."""
+"""Camera motion warnings of which only one is reported."""
 MIN_FOCAL_FRAMES, MIN_MOTION_FRAMES = 13, 8
-"""Frames from which the video determines the focal length, and from which a camera without parallax can be told from a slow one."""
+"""Minimum number of frames to estimate the focal length, and to distinguish a camera without parallax from a slow one."""
 
 
 def frame_quality(
@@ -63,17 +64,17 @@ def frame_quality(
     flow: np.ndarray | None = None,
     cycle_error: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """Figures of one frame, source pixels, NaN where unknown; fields of `SceneSink.write_frame`.
+    """Metrics of one frame, source pixels, NaN where unknown; fields of `SceneSink.write_frame`.
 
-    With flow, static points of the anchor are projected and compared with the pixels to which the flow takes them. Without it,
+    With flow, static points of the anchor are projected and compared with their pixels by the flow. Without it,
     the points of the frame's reconstruction are compared with their own pixels.
 
     Args:
-        anchor_points: [height, width, 3] the anchor's content at its own time.
-        maps: of (anchor, frame), in the world.
+        anchor_points: [height, width, 3] anchor points at the anchor time.
+        maps: pointmaps of (anchor, frame), in the world.
         world_from_camera: [4, 4] of the frame.
         intrinsics: [3, 3] network pixels.
-        visible: [height, width] bool, the anchor's points that the frame shows.
+        visible: [height, width] bool, anchor points visible in the frame.
         pixel_map: source pixels to network pixels.
         flow: [height, width, 2] network pixels, anchor to frame.
         cycle_error: [height, width] of the flow in long sides of the image, NaN where unknown.
@@ -103,43 +104,43 @@ def frame_quality(
 
 
 def record_shares(masks: Iterable[np.ndarray], shares: list[float]) -> Iterator[np.ndarray]:
-    """The masks, unchanged; the share of true pixels of each is appended to `shares`."""
+    """Pass the masks through; append the share of true pixels of each to `shares`."""
     for mask in masks:
         shares.append(float(mask.mean()))
         yield mask
 
 
 class FocalEvidence(TypedDict):
-    """See `quality_report`."""
+    """Source of the focal length, and whether it lies at a limit; see `quality_report`."""
 
     focal_source: FocalSource
     focal_at_limit: bool
 
 
 def focal_evidence(known_focal_px: float | None, geometry: AnchoredGeometry | None, focal_px: float, size: int) -> FocalEvidence:
-    """Where the focal length (network pixels) comes from, and whether it lies at a limit of the search.
+    """Source of the focal length (network pixels), and whether it lies at a limit of the search.
 
     Args:
-        known_focal_px: of the user.
-        geometry: that the network was given; without, the focal length is that of its pointmap.
-        focal_px: of the scene.
+        known_focal_px: focal length provided by the user.
+        geometry: hints of the network; without, the focal length comes from its pointmap.
+        focal_px: focal length of the scene.
         size: long side of the images, network pixels.
     """
     if known_focal_px is not None:
         return {"focal_source": "user", "focal_at_limit": False}
     if geometry is not None and (geometry.surveyed is None or geometry.focal_source != "video"):
-        return {"focal_source": geometry.focal_source, "focal_at_limit": False}  # nothing was searched
+        return {"focal_source": geometry.focal_source, "focal_at_limit": False}  # no search took place
     low, high = FOCAL_RANGE if geometry is None else FOCAL_LIMITS
     return {"focal_source": "video", "focal_at_limit": not low < focal_px / size < high}
 
 
 def observed_warnings(prepared: Sequence[QualityWarning], outward: Outward, source: Video) -> list[QualityWarning]:
-    """Warnings about what was seen in the images, when all frames have been read.
+    """Warnings from image observations, after all frames have been read.
 
     Args:
-        prepared: those of the preparation.
-        outward: all frames of which have been read.
-        source: for frame numbers of the user's video.
+        prepared: warnings of the preparation.
+        outward: the frames, all of which have been read.
+        source: the user's video, for its frame indices.
     """
     checks, kind = outward.checks, None if outward.motion is None else outward.motion.kind
     # with a fixed camera, static edges of the scene look like a logo
@@ -165,14 +166,14 @@ def quality_report(
     parallax: Parallax | None = None,
     warnings: Sequence[QualityWarning] = (),
 ) -> QualityReport:
-    """The report of a scene all frames of which are written.
+    """Quality report of a scene with all frames written.
 
     Args:
-        sink: of the scene.
+        sink: the scene.
         moving_share: share of dynamic pixels.
-        focal_source, focal_at_limit: of the focal length.
-        parallax: as a detector found it in the images; default: what the estimated cameras say.
-        warnings: of detectors; those that follow from the figures are added.
+        focal_source, focal_at_limit: see `focal_evidence`.
+        parallax: parallax class detected in the images; default: from the estimated cameras.
+        warnings: warnings of detectors; those derived from the metrics are added.
     """
     num_frames = sink.header.num_frames
     solved = np.array([bool(sink.read("solved", t)) for t in range(num_frames)])
@@ -208,14 +209,14 @@ def _measured_share(sink: SceneSink) -> float | None:
 
 
 def camera_steps(world_from_camera: np.ndarray, solved: np.ndarray, depth: float) -> np.ndarray:
-    """Each camera step over the median of the steps around it, the larger of rotation and translation.
+    """Ratio of each camera step to the median of the steps around it, the larger of rotation and translation.
 
     Args:
         world_from_camera: [time, 4, 4].
-        solved: [time] bool; steps from or to other frames are unknown.
-        depth: of the scene, world units: makes translations comparable.
+        solved: [time] bool; steps from or to unsolved frames are unknown.
+        depth: scene depth in world units, to scale translations.
     Returns:
-        [time - 1], step t leads from frame t to t + 1; NaN where it or its neighbours are unknown.
+        [time - 1], step t is from frame t to t + 1; NaN where it or its neighbours are unknown.
     """
     turn = rotation_angle(np.swapaxes(world_from_camera[:-1, :3, :3], 1, 2) @ world_from_camera[1:, :3, :3])
     travel = length(np.diff(world_from_camera[:, :3, 3], axis=0)) / depth
@@ -232,7 +233,7 @@ def camera_steps(world_from_camera: np.ndarray, solved: np.ndarray, depth: float
 
 
 def parallax_of_cameras(world_from_camera: np.ndarray, anchor: np.ndarray, depth: float) -> Parallax:
-    """Parallax class of cameras [time, 4, 4] seen from the anchor's, for a scene at a depth in world units."""
+    """Parallax class of cameras [time, 4, 4] relative to the anchor camera, for a scene depth in world units."""
     baseline = float(length(world_from_camera[:, :3, 3] - anchor[:3, 3]).max()) / depth
     if baseline < NO_BASELINE:
         turn = float(rotation_angle(anchor[:3, :3].T @ world_from_camera[:, :3, :3]).max())
@@ -241,7 +242,7 @@ def parallax_of_cameras(world_from_camera: np.ndarray, anchor: np.ndarray, depth
 
 
 def _derived_warnings(report: QualityReport, solved: np.ndarray, steps: np.ndarray, long_side_px: int) -> list[QualityWarning]:
-    """Warnings that follow from the figures alone."""
+    """Warnings derived from the metrics alone."""
     found = []
     if unsolved := np.flatnonzero(~solved).tolist():
         serious = len(unsolved) > MAX_UNSOLVED_SHARE * len(solved)
@@ -253,7 +254,7 @@ def _derived_warnings(report: QualityReport, solved: np.ndarray, steps: np.ndarr
         found.append(quality_warning("focal_at_limit"))
     tells_motion = len(solved) >= MIN_MOTION_FRAMES
     if len(solved) < MIN_FOCAL_FRAMES and report.focal_source not in ("user", "metadata"):
-        unknown = "the focal length" if tells_motion else "the focal length and how the camera moves"
+        unknown = "the focal length" if tells_motion else "the focal length and the camera motion"
         found.append(quality_warning("short_video", count=len(solved), needed=MIN_FOCAL_FRAMES, unknown=unknown))
     if report.parallax in ("none", "rotation") and solved.sum() > 1 and tells_motion:
         found.append(quality_warning("fixed_camera" if report.parallax == "none" else "rotation_only"))
@@ -264,14 +265,14 @@ def _derived_warnings(report: QualityReport, solved: np.ndarray, steps: np.ndarr
 
 
 def _median_depth(sink: SceneSink) -> float:
-    """Of the anchor's points, world units; 1 where it has none in front of its camera."""
+    """Median depth of the anchor points, world units; 1 if none is in front of the camera."""
     depth = np.asarray(sink.read("tracking_points", sink.header.anchor_index), np.float32)[..., 2]
     depth = depth[np.isfinite(depth) & (depth > 0)]
     return float(np.median(depth)) if depth.size else 1.0
 
 
 def _over_frames(sink: SceneSink, name: str, solved: np.ndarray) -> float | None:
-    """Median of a figure over the solved frames but the anchor; `None` where no frame has it."""
+    """Median of a metric over the solved frames except the anchor; `None` if no frame has it."""
     if name not in sink.header.fields:
         return None
     frames = [t for t in np.flatnonzero(solved).tolist() if t != sink.header.anchor_index]
@@ -281,6 +282,6 @@ def _over_frames(sink: SceneSink, name: str, solved: np.ndarray) -> float | None
 
 
 def _median(values: np.ndarray, chosen: np.ndarray) -> float:
-    """Median of the finite chosen values; NaN where they are too few."""
+    """Median of the selected finite values; NaN if they are too few."""
     values = values[chosen & np.isfinite(values)]
     return float(np.median(values)) if values.size > MIN_MEASURED_SHARE * chosen.size else float("nan")

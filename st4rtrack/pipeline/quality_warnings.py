@@ -1,4 +1,4 @@
-"""Warnings of the quality report: a code, what was observed, and what the user can do about it. docs/quality.md lists them."""
+"""Warnings of the quality report: a code, the observation, and a fix. docs/quality.md lists them."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -8,11 +8,11 @@ import numpy as np
 from st4rtrack.types import QualityWarning
 
 MAX_RANGES = 6
-"""Ranges of frames that a sentence names at most."""
+"""Maximum number of frame ranges named in a sentence."""
 
 
 class WarningKind(NamedTuple):
-    """Template of the sentence, filled with `frames` and facts; and whether a scene is unreliable because of it."""
+    """Template of the sentence, filled with `frames` and facts; and whether the warning makes a scene unreliable."""
 
     sentence: str
     serious: bool
@@ -51,7 +51,7 @@ WARNINGS = {
         "the focal length is at a limit of the search, so it is not known; provide it with --intrinsics", True
     ),
     "short_video": WarningKind(
-        "the video is too short ({count} of {needed} frames) to estimate {unknown}: a guess is used; use more, or --intrinsics",
+        "the video is too short ({count} of {needed} frames) to estimate {unknown}: a prior is used; use more, or --intrinsics",
         False,
     ),
     "side_by_side": WarningKind(
@@ -76,13 +76,13 @@ WARNINGS = {
 
 
 def quality_warning(code: str, frames: Sequence[int] = (), *, serious: bool | None = None, **facts: Any) -> QualityWarning:
-    """A warning of the table.
+    """Create a warning from the table.
 
     Args:
         code: a key of `WARNINGS`.
-        frames: affected frames, numbers among those processed; empty: the whole video.
+        frames: indices of the affected frames among the processed ones; empty: the whole video.
         serious: default: as in the table.
-        facts: what else the sentence of this code names.
+        facts: further values of the sentence template.
     """
     kind = WARNINGS[code]
     frames = sorted({int(frame) for frame in frames})
@@ -91,15 +91,15 @@ def quality_warning(code: str, frames: Sequence[int] = (), *, serious: bool | No
 
 
 def cut_warning(first_frames: Sequence[int], frame_index: np.ndarray) -> QualityWarning:
-    """The warning about hard cuts, with the options that run each shot.
+    """Warning about hard cuts, with the options to run each shot separately.
 
     Args:
-        first_frames: the first frame of each shot but the first one, numbers among those processed.
-        frame_index: [time] number of each processed frame in the source (`Video.frame_index`).
+        first_frames: indices among the processed frames of the first frame of each shot but the first.
+        frame_index: [time] index of each processed frame in the source (`Video.frame_index`).
     """
     starts = [0, *sorted(first_frames)]
     stops = [int(frame_index[start]) for start in starts[1:]] + [int(frame_index[-1]) + 1]
-    ends = [*starts[1:], len(frame_index)]  # a single frame is no video
+    ends = [*starts[1:], len(frame_index)]  # a single frame is no shot
     shots = [
         f"--start {int(frame_index[start])} --stop {stop}"
         for start, end, stop in zip(starts, ends, stops, strict=True)
@@ -110,7 +110,7 @@ def cut_warning(first_frames: Sequence[int], frame_index: np.ndarray) -> Quality
 
 
 def frame_ranges(frames: Sequence[int]) -> str:
-    """Increasing frame numbers in words: "frame 3", "frames 3-7, 12", "some frames" for none."""
+    """Increasing frame indices as text: "frame 3", "frames 3-7, 12", "some frames" for none."""
     if not frames:
         return "some frames"
     groups = np.split(np.asarray(frames), np.flatnonzero(np.diff(frames) > 1) + 1)

@@ -1,7 +1,7 @@
-"""The method: a video in, a scene out (paper Fig. 2 and section 3). The second file to read after the README.
+"""The complete method: from a video to a scene (paper Fig. 2 and section 3). The second file to read after the README.
 
-video -> frames at network size -> pointmaps of (anchor, frame) -> consistent over time -> focal length, a camera per frame
--> visibility -> motion -> scene
+video -> frames at network size -> pointmaps of (anchor, frame) -> temporal smoothing -> focal length, pose per frame
+-> visibility -> dynamic objects -> scene
 """
 
 import logging
@@ -50,21 +50,21 @@ def reconstruct(
     frames: FrameSelection = FrameSelection(),
     **keywords: Any,
 ) -> Scene:
-    """Tracks and reconstructs a whole video in the anchor's camera frame.
+    """Track and reconstruct a whole video in the camera frame of the anchor.
 
     Args:
         video: path of a video, a folder or glob of images, an array [time, height, width, 3] uint8, or a `Video`.
-        model: the network; default the embedded one.
-        output: scene folder; frames stream to it and memory does not grow with the video. `None` keeps the scene in memory.
+        model: the network; default: the embedded one.
+        output: scene folder; frames are streamed to it, in constant memory. `None` keeps the scene in memory.
         known: user-provided geometry, which replaces estimates.
-        overwrite: replace a scene that is in `output`.
-        progress: called with (frames done, frames in all) after each frame; what it raises ends the call, and the same call resumes
+        overwrite: replace an existing scene in `output`.
+        progress: called with (frames done, all frames) after each frame; its exceptions end the call, and the same call resumes
             the scene in `output`.
-        options: anchor, size, depth prior and the others of `ReconstructOptions`.
-        frames: the frames of the source to process.
+        options: `ReconstructOptions`: anchor, size, depth prior and others.
+        frames: selection of the source frames to process.
         keywords: fields of `options` and `frames` by name: `reconstruct("a.mp4", anchor="middle", stop=50)`.
     Returns:
-        The scene, read lazily from `output` when given. The anchor's camera is exactly the identity.
+        The scene, read lazily from `output` if given. The anchor camera is exactly the identity.
     Raises:
         UserError: the video, the options or the folder cannot be used.
     """
@@ -98,9 +98,9 @@ def reconstruct(
     outward, pointmaps = pointmap_source(model, prepared, evidence, prior, static=static, batch_size=batch_size, kept=kept)
     world = World.of(pointmaps, network_video.frame(anchor_index), outward.units, anchor_index, user)
 
-    # only now: a network or an anchor that fits no camera must not cost the user the scene that `overwrite` replaces
+    # only now: a network or an anchor without a valid camera must not cost the user the scene that `overwrite` replaces
     sink: SceneSink = SceneBuffer(header) if output is None else SceneWriter.create(output, header, overwrite=overwrite)
-    with sink, ended_together():  # whatever happens: nothing works on, and the folder is free for who goes on
+    with sink, ended_together():  # always stop the workers and release the folder lock
         process_frames(network_video, outward, pointmaps, world, smooth, sink, batch_size=batch_size, progress=progress)
         results = {
             **world.results,

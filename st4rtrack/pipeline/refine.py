@@ -1,4 +1,4 @@
-"""Temporal smoothing of the tracks that the network predicted, without a lag."""
+"""Zero-lag temporal smoothing of the predicted tracks."""
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -12,20 +12,20 @@ from st4rtrack.timing import timed
 from st4rtrack.types import Pointmap, TwoPointmaps, UserError
 
 Predicted = tuple[int, np.ndarray, TwoPointmaps]
-"""Number and image [height, width, 3] of a frame, and its pointmaps."""
+"""Index and image [height, width, 3] of a frame, and its pointmaps."""
 
 REACH = 4
-"""Frames on either side that a track is smoothed with: what the stream holds back."""
+"""Half width of the smoothing window in frames: the delay of the stream."""
 
 SQUARE_PX = 7
-"""Side of the square over which what tracks do is averaged, to tell motion from noise."""
+"""Side of the square over which statistics of tracks are averaged, to separate motion from noise."""
 
 REMOVED = ("agreement", "surface")
-"""Names of smoothing steps that `refine` had."""
+"""Former smoothing steps of `refine`."""
 
 
 def smoothing_chosen(choice: bool | Collection[str]) -> bool:
-    """Whether tracks are smoothed, as a user asked for it: True, False, or names of steps, of which "smoothness" is the only one.
+    """Whether tracks are smoothed, from the user's choice: True, False, or step names, of which "smoothness" is the only one.
 
     Raises:
         UserError: another name.
@@ -36,17 +36,17 @@ def smoothing_chosen(choice: bool | Collection[str]) -> bool:
     for name in names:
         if name != "smoothness":
             reason = "was removed" if name in REMOVED else "is unknown"
-            raise UserError(f"refine step {name!r} {reason}; the remaining step is 'smoothness', which refine=True takes")
+            raise UserError(f"refine step {name!r} {reason}; the remaining step is 'smoothness', which refine=True selects")
     return bool(names)
 
 
 def frames_needed(done: np.ndarray, anchor_index: int, smooth: bool, *, sequential: bool = False) -> np.ndarray:
-    """Which frames [time] bool need not be predicted when those of `done` are on disk: all but what missing ones depend on.
+    """Frames [time] bool that need no prediction when those of `done` are on disk: all except the dependencies of missing ones.
 
-    They are predicted again and not written again, so that a resumed run gives what an uninterrupted one gives.
+    Such dependencies are predicted again but not written, so that a resumed run equals an uninterrupted one.
 
     Args:
-        sequential: a frame depends on all frames between the anchor and it; else on those that it is smoothed with.
+        sequential: a frame depends on all frames between the anchor and it; otherwise on those of its smoothing window.
     """
     settled = done.copy()
     reach = REACH if smooth else 0
@@ -57,21 +57,21 @@ def frames_needed(done: np.ndarray, anchor_index: int, smooth: bool, *, sequenti
 
 
 def ways(anchor_index: int, num_frames: int) -> tuple[range, range]:
-    """Frames after the anchor in the order in which they are read, and those before it."""
+    """Frames after the anchor in processing order, and those before it."""
     return range(anchor_index + 1, num_frames), range(anchor_index - 1, -1, -1)
 
 
 def smoothed_frames(frames: Iterable[Predicted], anchor: Pointmap, anchor_index: int) -> Iterator[Predicted]:
-    """Frames as they come, outward from the anchor, with tracks smoothed; in the same order.
+    """Smooth the tracks of a stream of frames, outward from the anchor; the order is preserved.
 
-    Each direction is smoothed for itself; after a gap, which a resumed run may have, smoothing starts anew.
+    The two directions are smoothed separately; after a gap, as in a resumed run, smoothing starts again.
 
     Args:
         frames: first those after the anchor (or the anchor), then those before it.
-        anchor: the anchor's content at its own time, [height, width, 3]; its frame is given on as it is.
-        anchor_index: its number.
+        anchor: anchor points at the anchor time, [height, width, 3]; the anchor frame is passed through.
+        anchor_index: index of the anchor.
     Returns:
-        An iterator that is `REACH` frames behind and holds twice as many.
+        An iterator with a delay of `REACH` frames, which holds twice as many.
     """
     window, last = TrackWindow(np.asarray(anchor.points_world)), anchor_index
     for frame in frames:
@@ -89,7 +89,7 @@ def smoothed_frames(frames: Iterable[Predicted], anchor: Pointmap, anchor_index:
 
 
 class TrackWindow:
-    """Where tracks have moved to in the last frames of a way; a frame is smoothed as soon as those after it are there."""
+    """Sliding window of track displacements; a frame is smoothed as soon as enough frames after it are available."""
 
     def __init__(self, anchor_points: np.ndarray) -> None:
         self._anchor_points = anchor_points
@@ -97,20 +97,20 @@ class TrackWindow:
         self._waiting: deque[Predicted] = deque()
 
     def begin(self, *, at_anchor: bool) -> None:
-        """Another way, or another part of one; next to the anchor its content is the first sample, which has not moved."""
+        """Start a new direction, or continue after a gap; next to the anchor, its zero displacement is the first sample."""
         self._moves.clear()
         if at_anchor:
             self._moves.append(np.zeros_like(self._anchor_points))
 
     def add(self, frame: Predicted) -> Iterator[Predicted]:
-        """Takes the next frame of the way; gives the one that now has `REACH` frames after it, if there is one."""
+        """Add the next frame; yield the one that now has `REACH` frames after it, if any."""
         self._waiting.append(frame)
         self._moves.append(np.asarray(frame[2].tracking.points_world) - self._anchor_points)
         if len(self._waiting) > REACH:
             yield self._next()
 
     def rest_of_way(self) -> Iterator[Predicted]:
-        """The frames that have fewer after them."""
+        """Yield the last frames, which have fewer frames after them."""
         while self._waiting:
             if len(self._moves) > REACH + len(self._waiting):
                 self._moves.popleft()
@@ -134,28 +134,28 @@ def _around(values: np.ndarray) -> np.ndarray:
 
 
 DEGREE = 3
-"""Highest power of time that a window is described by."""
+"""Maximum degree of the polynomials in time that describe a window."""
 
 FEWEST = DEGREE + 3
-"""Samples below which a window says nothing about noise."""
+"""Minimum number of samples of a window to estimate its noise."""
 
 CLEAR = 1.5
-"""A term whose square is so many times what noise makes of it is kept whole: a motion that is there must not be shortened."""
+"""Terms whose square exceeds that expected from noise by this factor are kept unchanged, so that true motion is not shortened."""
 
 NORMAL_MEDIAN = 2.366
-"""Median of the squared length of a vector whose three components are normal with deviation 1."""
+"""Median of the squared length of a 3D vector with standard normal components."""
 
 THIRD_DIFFERENCE = 20.0
 """Variance of the third difference (1, -3, 3, -1) of samples with variance 1."""
 
 
 def noise_variance(window: np.ndarray) -> np.ndarray:
-    """Variance per axis of the noise of tracks, from their third differences.
+    """Noise variance per axis of tracks, from their third differences.
 
-    A motion whose acceleration is constant has none; the median over time leaves out the few that a collision makes.
+    Motion with constant acceleration has zero third differences; the median over time ignores the few outliers of a collision.
 
     Args:
-        window: [time, ..., 3] positions at even times, at least four.
+        window: [time, ..., 3] positions at equidistant times, at least four.
     Returns:
         [...] float32.
     """
@@ -163,26 +163,26 @@ def noise_variance(window: np.ndarray) -> np.ndarray:
     return _median_of_few(dot(thirds, thirds)).astype(np.float32) / np.float32(NORMAL_MEDIAN * THIRD_DIFFERENCE)
 
 
-@np.errstate(invalid="ignore", over="ignore")  # of what is not finite, and given back as it was
+@np.errstate(invalid="ignore", over="ignore")  # non-finite tracks are returned unchanged
 def smoothed(
     window: np.ndarray, index: int, variance: np.ndarray, *, pooled: Callable[[np.ndarray], np.ndarray] = np.asarray
 ) -> np.ndarray:
-    """Position of each track at one time of a window, freed of noise without a lag.
+    """Smoothed position of each track at one time of a window, without lag.
 
-    The window is written in polynomials that are orthonormal over its times. The coefficients of degree one and more, and all that no
-    polynomial describes, are kept as far as their squares exceed what noise alone would make of them: a track at rest becomes its mean,
-    an accelerated one a parabola, a collision stays as it was.
+    The window is expanded in polynomials that are orthonormal over its times. The coefficients of degree one and above, and the
+    residual, are kept as far as their squares exceed those expected from noise: a static track becomes its mean, an accelerated
+    one a parabola, and a collision is unchanged.
 
     Args:
-        window: [time, ..., 3] positions at even times, at least `FEWEST`.
-        index: which time is wanted.
-        variance: [...] of the noise per axis.
-        pooled: mean of squares [...] over tracks that move alike, where one alone says little.
+        window: [time, ..., 3] positions at equidistant times, at least `FEWEST`.
+        index: index of the time in the window.
+        variance: [...] noise variance per axis.
+        pooled: averages squares [...] over tracks with similar motion, since one track alone has little information.
     Returns:
-        [..., 3], of the type of the window; as it was where something in the window is not finite.
+        [..., 3], in the dtype of the window; unchanged where the window is not finite.
     """
     basis, here = _polynomials(len(window)).astype(window.dtype), window[index]
-    offsets = window - here  # small numbers, whose squares keep their digits
+    offsets = window - here  # small numbers, for precise squares
     coefficients = np.tensordot(basis, offsets, axes=1)
     whole, squares = dot(offsets, offsets).sum(axis=0), dot(coefficients, coefficients)
     finite = np.isfinite(whole) & np.isfinite(squares).all(axis=0)
@@ -197,13 +197,13 @@ def smoothed(
 
 
 def _polynomials(count: int) -> np.ndarray:
-    """[degree + 1, count] polynomials of growing degree, orthonormal over `count` even times; symmetric or antisymmetric."""
+    """[degree + 1, count] polynomials of increasing degree, orthonormal over `count` equidistant times; even or odd."""
     times = np.linspace(-1, 1, count)
     return np.linalg.qr(np.vander(times, DEGREE + 1, increasing=True))[0].T
 
 
 def _median_of_few(samples: np.ndarray) -> np.ndarray:
-    """`np.median` over the first axis, by exchanging neighbours: a tenth of its time for a handful of samples [samples, ...]."""
+    """`np.median` over the first axis, by a sorting network: ten times as fast for few samples [samples, ...]."""
     ordered = list(samples)
     count = len(ordered)
     for start in range(count):
@@ -213,5 +213,5 @@ def _median_of_few(samples: np.ndarray) -> np.ndarray:
 
 
 def _kept(square: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Share to keep of something with a squared length, of which noise is expected to make so much."""
+    """Shrinkage factor of a term from its square and the square expected from noise."""
     return np.clip((square / np.maximum(expected, 1e-30) - 1) / (CLEAR - 1), 0, 1)

@@ -1,9 +1,9 @@
-"""Frames that the first anchor no longer sees: their place in the world is handed on from anchor to anchor.
+"""Anchor hand-over: registration through intermediate anchors of frames without overlap with the first anchor.
 
-A network that knows only the two images of a pair cannot place a frame that has nothing in common with the anchor. So where less than
-`LOST` of the anchor's points are seen, the last frame whose place is known becomes an anchor: what it shows is in the world, and each
-pair of it with a frame that follows is brought into the world by the similarity on which its points, most of them static, agree
-with where they were. Before it loses sight in turn, the next one takes over.
+A network that processes a single pair cannot register a frame without overlap with the anchor. So where less than `LOST` of the
+anchor's points are visible, the last registered frame becomes an intermediate anchor. Each pair of it with a following frame is
+aligned to the world by a similarity: most of its points are static, and their world positions are known. Before its visibility
+drops in turn, the next intermediate anchor takes over.
 """
 
 import logging
@@ -26,23 +26,23 @@ from st4rtrack.types import Pointmap, TwoPointmaps
 logger = logging.getLogger(__name__)
 
 LOST, FOUND = 0.2, 0.5
-"""Share of the first anchor's points that are seen: below the first a frame is lost, from the second on it is found again."""
+"""Visible share of the first anchor's points: below the first value a frame is lost, above the second it is recovered."""
 
 HAND_OVER = 0.4
-"""Share of an anchor's points below which the next one takes over; early, since the join is as good as what both see."""
+"""Visible share of an anchor's points below which the next one takes over; early, since the alignment needs a large overlap."""
 
 
 def relay(pairs: Pairs, sink: SceneSink) -> dict[str, Any]:
-    """Gives the frames that the first anchor has lost a reconstruction and a camera in the world, by way of anchors between.
+    """Register the frames without overlap with the first anchor through intermediate anchors.
 
-    What was predicted of them against the first anchor is replaced, and no point of it counts as visible there. Killed, it begins again: it
-    reads only what it does not change.
+    Their predictions from the first anchor are replaced, and none of its points counts as visible there. After an interruption it
+    starts again: it reads only what it does not change.
 
     Args:
-        pairs: of any frame with those around it.
-        sink: a scene all frames of which are written.
+        pairs: predicts pairs of any frame with its neighbours.
+        sink: a scene with all frames written.
     Returns:
-        Plain data: how many frames were lost, and the frames that handed on.
+        Plain data: number of lost frames, and indices of the intermediate anchors.
     """
     anchors: list[int] = []
     lost = _lost_frames(sink)
@@ -54,12 +54,12 @@ def relay(pairs: Pairs, sink: SceneSink) -> dict[str, Any]:
                 for placed in _hand_on(pairs, sink, last, way.step, lost):
                     known[placed] = True
     if anchors:
-        logger.info("%d frames show nothing of the first anchor: placed by %d anchors between", lost.sum(), len(anchors))
+        logger.info("%d frames do not overlap the first anchor: registered by %d intermediate anchors", lost.sum(), len(anchors))
     return {"lost_frames": int(lost.sum()), "relayed_by": anchors}
 
 
 def _lost_frames(sink: SceneSink) -> np.ndarray:
-    """[time] bool; once lost, a frame must be seen well to be found again."""
+    """[time] bool; a lost frame is recovered only at the higher threshold (hysteresis)."""
     lost = np.zeros(sink.header.num_frames, bool)
     for way in (range(sink.header.anchor_index, len(lost)), range(sink.header.anchor_index, -1, -1)):
         for last, index in pairwise(way):
@@ -68,7 +68,7 @@ def _lost_frames(sink: SceneSink) -> np.ndarray:
 
 
 def _hand_on(pairs: Pairs, sink: SceneSink, anchor: int, step: int, lost: np.ndarray) -> Iterator[int]:
-    """Places the lost frames that follow an anchor as long as enough of it is seen, the first in any case; gives their numbers."""
+    """Register the lost frames after an anchor while enough of it is visible, at least the first one; yield their indices."""
     ahead = _following(pairs, anchor, step)
     own = next(ahead)[1]
     shown = shown_by(sink, anchor)
@@ -85,14 +85,14 @@ def _hand_on(pairs: Pairs, sink: SceneSink, anchor: int, step: int, lost: np.nda
 
 
 def _following(pairs: Pairs, anchor: int, step: int) -> Iterator[tuple[int, TwoPointmaps]]:
-    """The anchor itself, and then the frames on one side of it."""
+    """Pairs of the anchor with itself, then with the frames on one side of it."""
     if step < 0:
         yield next(pairs.along(anchor, 1))
     yield from pairs.along(anchor, step)
 
 
 def _place(sink: SceneSink, anchor: int, index: int, maps: TwoPointmaps, similarity: Sim3, *, least_seen: float) -> bool:
-    """Writes a lost frame anew where at least so much of the anchor is seen in it."""
+    """Rewrite a lost frame if at least the share `least_seen` of the anchor is visible in it."""
     intrinsics, rgb = sink.read("intrinsics", index), sink.read("rgb", index)
     surface = similarity(np.asarray(maps.reconstruction.points_world, np.float64)).astype(np.float32)
     found = solve_camera(Pointmap(surface, maps.reconstruction.confidence), intrinsics)
@@ -111,6 +111,6 @@ def _place(sink: SceneSink, anchor: int, index: int, maps: TwoPointmaps, similar
         "world_from_camera": camera,
         "solved": found is not None,
     }
-    replaced |= {name: np.float32(np.nan) for name in FRAME_QUALITY}  # of the pose that is replaced
+    replaced |= {name: np.float32(np.nan) for name in FRAME_QUALITY}  # the metrics belong to the replaced pose
     sink.update_frame(index, **replaced)
     return True

@@ -1,7 +1,7 @@
-"""The same input gives the same scene: what that depends on, said in the scene, and what PyTorch needs for it on a GPU.
+"""Reproducibility: the environment that a scene depends on, stored with it, and deterministic PyTorch on a GPU.
 
-On a processor it is so without being asked: two runs with the same versions, batches and threads are equal bit for bit, because sums
-are then taken in the same order and every random choice has a fixed seed.
+CPU runs are always reproducible: two runs with the same versions, batches and threads are bitwise equal, because sums are
+computed in the same order and all random choices are seeded.
 """
 
 import os
@@ -13,11 +13,11 @@ from st4rtrack.pipeline.cameras import SEED
 
 
 def computed_with(device: torch.device, batch_size: int) -> dict[str, Any]:
-    """What the last digits of a scene depend on, plain data for `scene.json`.
+    """Settings that the last digits of a scene depend on, plain data for `scene.json`.
 
     Args:
-        device: of the network.
-        batch_size: frames at once.
+        device: device of the network.
+        batch_size: frames per batch.
     """
     return {
         "device": str(device),
@@ -30,10 +30,10 @@ def computed_with(device: torch.device, batch_size: int) -> dict[str, Any]:
 
 
 def use_deterministic_algorithms() -> None:
-    """Makes this process choose kernels that add in a fixed order, on a GPU too, where they are slower.
+    """Select deterministic kernels in this process, also on a GPU, where they are slower.
 
-    To be called before the first computation on a GPU, because cuBLAS reads its workspace from the environment once. An operation without
-    such a kernel raises `RuntimeError` rather than being computed otherwise.
+    Must be called before the first computation on a GPU, because cuBLAS reads its workspace setting only once. Operations without
+    a deterministic kernel raise `RuntimeError`.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = False

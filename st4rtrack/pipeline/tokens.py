@@ -1,4 +1,4 @@
-"""Tokens of frames that will be needed again, in a file without a name: an image is encoded once, whatever pairs it is in."""
+"""Disk cache of encoder tokens in an unnamed file: every image is encoded once, for all its pairs."""
 
 import tempfile
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from st4rtrack.model.encoder import Tokens
 
 
 class TokenFile:
-    """Tokens by frame number, in the type of the network.
+    """Tokens by frame index, in the dtype of the network.
 
     Args:
-        num_frames: of the video.
-        folder: on a disk with room for them; default where temporary files go.
+        num_frames: number of frames of the video.
+        folder: on a disk with enough space; default: the folder for temporary files.
     """
 
     def __init__(self, num_frames: int, folder: Path | None = None) -> None:
@@ -25,20 +25,20 @@ class TokenFile:
         self._like: Tokens | None = None
 
     def keep(self, indices: Sequence[int], tokens: Tokens) -> None:
-        """Keeps the tokens [frames, ...] of some frames."""
+        """Store the tokens [frames, ...] of some frames."""
         parts = [tokens.features, *tokens.levels]
         flat = np.concatenate([_as_bytes(part) for part in parts], axis=1)
         if self._bytes is None:
             with tempfile.TemporaryDirectory(
                 dir=self._folder, ignore_cleanup_errors=True
-            ) as folder:  # the mapping outlives the name
+            ) as folder:  # the mapping outlives the file name
                 self._bytes = np.memmap(Path(folder) / "tokens", np.uint8, mode="w+", shape=(len(self._have), flat.shape[1]))
             self._like = tokens.map(lambda x: x[:1].clone())
         self._bytes[list(indices)] = flat
         self._have[list(indices)] = True
 
     def find(self, indices: Sequence[int]) -> Tokens | None:
-        """The tokens of some frames; `None` unless all are kept."""
+        """Tokens of some frames; `None` unless all are stored."""
         if self._bytes is None or self._like is None or not self._have[list(indices)].all():
             return None
         flat, start = torch.from_numpy(self._bytes[list(indices)]), 0
@@ -53,5 +53,5 @@ class TokenFile:
 
 
 def _as_bytes(part: Tensor) -> np.ndarray:
-    """Bytes [frames, bytes] of a tensor [frames, ...]."""
+    """View a tensor [frames, ...] as bytes [frames, bytes]."""
     return part.detach().cpu().contiguous().reshape(len(part), -1).view(torch.uint8).numpy()

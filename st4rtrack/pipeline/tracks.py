@@ -1,8 +1,8 @@
-"""With which probability a tracked point is seen in a frame: what the frame's two pointmaps, confidences and image say, weighed.
+"""Visibility probability of tracked points, from the two pointmaps of a frame, their confidences and the image.
 
-The point is hidden when something lies before it: the reconstruction of the same frame at the pixel it projects to, or other tracked
-points. It is not seen when it projects outside the image, and hardly when what is there looks different, or nobody is sure. Each is an
-evidence, in units that do not depend on the network, the scene's scale or the size of the image; a logistic model weighs them.
+A point is occluded if it lies behind the reconstruction of the same frame at its projection, or behind other tracked points. It
+is not visible if it projects outside the image. A different colour or a low confidence makes visibility less likely. The cues are
+normalised to be independent of the network, the scene scale and the image size, and weighed by a logistic model.
 """
 
 import cv2
@@ -18,32 +18,32 @@ from st4rtrack.timing import timed
 from st4rtrack.types import TwoPointmaps
 
 NOISE_LIMITS = (0.003, 0.1)
-"""Of the disagreement of the branches in a frame, as relative depth: what is taken for it at least and at most."""
+"""Limits of the noise level, the typical disagreement of the two branches in a frame, as relative depth."""
 
 PRECISE = (0.01, 0.02)
-"""The same, of frames whose depth can be fully trusted, and no more than any."""
+"""Noise levels at which the depth of a frame counts as fully precise, and as not precise."""
 
 CROWDED_PX = 2
-"""Side of the cells, in pixels, in which tracked points hide each other: points drift apart as they come nearer."""
+"""Cell size, in pixels, within which tracked points occlude each other: points spread apart as they come nearer."""
 
 SAME_PLACE = 0.03
-"""Relative depth up to which tracked points do not hide each other: those of one cell lie on a slope."""
+"""Relative depth up to which tracked points do not occlude each other: points of one cell lie on a slope."""
 
 NEAR_BORDER = 0.02
-"""Distance to the border, in long sides of the image, beyond which it no longer matters how far it is."""
+"""Distance to the border, in long sides of the image, at which it saturates."""
 
 LOOK_BLUR_PX = 1.5
 LEAST_LOOK = 4.0
-"""Grey levels by which a point looks different in two frames at least, before that says anything."""
+"""Minimum noise level of the colour difference of a point between two frames, in grey levels."""
 
 WELL_RETURNED, LOST = 0.003, 0.1
-"""Cycle error, in long sides of the image, that a point that is seen has as well, and beyond which it does not matter how large it is."""
+"""Cycle error, in long sides of the image, that is typical of visible points, and value at which it saturates."""
 
 SURENESS = 2.0
-"""Natural logarithm of a confidence over the frame's median beyond which it counts as no more."""
+"""Natural logarithm of the confidence over the median of the frame at which it saturates."""
 
 Evidence = dict[str, np.ndarray]
-"""[height, width] float32 each, by the names of `WEIGHTS` (but `bias`)."""
+"""Cues: [height, width] float32 each, by the names of `WEIGHTS` (except `bias`)."""
 
 WEIGHTS = {
     "bias": (2.159, 2.690),
@@ -63,7 +63,7 @@ WEIGHTS = {
     "reconstruction_sure": (-0.302, -0.337),
     "returns": (0.000, -0.612),
 }
-"""Log-odds per unit of evidence: without and with a cycle error. Fitted by `python performance/visibility.py`, which measures them."""
+"""Log-odds per unit of a cue, without and with a cycle error. Fitted and evaluated by `python performance/visibility.py`."""
 
 
 @timed("visibility")
@@ -76,17 +76,17 @@ def visibility_probability(
     *,
     cycle_error: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Probability that each point of the anchor is seen in a frame.
+    """Visibility probability of each point of the anchor in a frame.
 
     Args:
-        maps: of (anchor, frame), [height, width, 3] and confidences [height, width]; world units.
+        maps: pointmaps of (anchor, frame), [height, width, 3], and confidences [height, width]; world units.
         world_from_camera: [4, 4] of the frame.
         intrinsics: [3, 3] network pixels.
         anchor_rgb, rgb: [height, width, 3] uint8, the anchor and the frame.
-        cycle_error: [height, width], how far from where it began a point ends that is tracked to the frame and from there back, by
-            optical flow or by tracks that begin there, in long sides of the image; NaN where none does; `None` where nobody asked.
+        cycle_error: [height, width] cycle error: distance between the start and the end of a point tracked to the frame and back,
+            by optical flow or by tracks that start there, in long sides of the image; NaN where unknown; `None` if not computed.
     Returns:
-        [height, width] float32; 0 for points that are not finite or not before the camera.
+        [height, width] float32; 0 for points that are not finite or not in front of the camera.
     """
     evidence, possible = gather_evidence(maps, world_from_camera, intrinsics, anchor_rgb, rgb)
     odds = _log_odds(evidence, 0)
@@ -97,9 +97,9 @@ def visibility_probability(
 
 
 def cycle_error(view: TwoView) -> np.ndarray:
-    """How far from where they began the anchor's pixels [height, width] end by optical flow to the frame and back, in long sides.
+    """Cycle error [height, width] of the anchor pixels by optical flow to the frame and back, in long sides of the image.
 
-    NaN where flow leaves the image: there it knows nothing.
+    NaN where the flow leaves the image and the error is unknown.
     """
     height, width = view.forward_flow.shape[:2]
     inside = inside_image(pixel_grid(height, width) + view.forward_flow, height, width)
@@ -107,7 +107,7 @@ def cycle_error(view: TwoView) -> np.ndarray:
 
 
 def returned(error: np.ndarray) -> np.ndarray:
-    """How badly tracks [height, width] came back: logarithm of one plus the error over `WELL_RETURNED`; 0 where it is not finite."""
+    """Cycle-error cue [height, width]: logarithm of one plus the error over `WELL_RETURNED`; 0 where it is not finite."""
     error = np.nan_to_num(error, nan=0.0, posinf=0.0)
     return np.log1p(np.minimum(error, LOST) / WELL_RETURNED).astype(np.float32)
 
@@ -115,9 +115,9 @@ def returned(error: np.ndarray) -> np.ndarray:
 def gather_evidence(
     maps: TwoPointmaps, world_from_camera: np.ndarray, intrinsics: np.ndarray, anchor_rgb: np.ndarray, rgb: np.ndarray
 ) -> tuple[Evidence, np.ndarray]:
-    """What speaks for and against each point being seen, and where there is a point before the camera at all [height, width] bool.
+    """Cues for and against the visibility of each point, and the mask [height, width] bool of points in front of the camera.
 
-    Args as of `visibility_probability`.
+    Args: see `visibility_probability`.
     """
     height, width = rgb.shape[:2]
     depth, pixels, possible = _projected(maps.tracking.points_world, world_from_camera, intrinsics)
@@ -155,9 +155,9 @@ def _log_odds(evidence: Evidence, column: int) -> np.ndarray:
 def _projected(
     points_world: np.ndarray, world_from_camera: np.ndarray, intrinsics: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """z-depth [height, width] in a camera, pixels [height, width, 2], and where a finite point is before it; elsewhere 1, and far off."""
+    """z-depth [height, width] in a camera, pixels [height, width, 2], and mask of finite points in front of it."""
     height, width = points_world.shape[:2]
-    with np.errstate(invalid="ignore"):  # of infinite points, which do not count
+    with np.errstate(invalid="ignore"):  # infinite points are masked
         points = transform_points(invert_rigid(world_from_camera), points_world.reshape(-1, 3).astype(np.float64))
     possible = all_finite(points) & (points[:, 2] > 1e-9)
     points = np.where(possible[:, None], points, 1.0)
@@ -169,12 +169,13 @@ def _projected(
 def _depth_test(
     depth: np.ndarray, surface: np.ndarray, pixels_px: np.ndarray, inside: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.float32]:
-    """How far behind and how far before the surface points are [height, width]: logarithms of one plus relative depth over the noise.
+    """Depth behind and in front of the surface [height, width]: logarithms of one plus relative depth over the noise.
 
-    And how precise that is in this frame, 0 to 1: where the branches hardly differ, a small step in depth tells more than where they do.
+    Also the precision of the depth in this frame, 0 to 1: with little disagreement, a small depth step is more informative.
 
-    The noise is what the branches disagree by in this frame, most points being seen. Behind is what lies behind the deepest of the four
-    pixels around the projection, so that a point at the edge of an object is not hidden by the object's neighbour; before, likewise.
+    The noise is the median disagreement of the branches in this frame, since most points are visible. A point is behind the
+    surface if it is behind the deepest of the four pixels around its projection, so that object borders do not occlude it; in
+    front likewise.
     """
     log_surface = np.log(surface).astype(np.float32)
     four = np.ones((2, 2), np.uint8)
@@ -190,7 +191,7 @@ def _depth_test(
 
 
 def _hidden_by_tracks(depth: np.ndarray, pixels_px: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """How far points [height, width] are behind the nearest tracked point of their cell, beyond `SAME_PLACE`, as a logarithm."""
+    """Logarithmic distance of points [height, width] behind the nearest tracked point of their cell, beyond `SAME_PLACE`."""
     height, width = depth.shape
     across = -(-width // CROWDED_PX) + 1
     column, row = np.moveaxis((pixels_px / CROWDED_PX).astype(np.int64), -1, 0)
@@ -203,9 +204,9 @@ def _hidden_by_tracks(depth: np.ndarray, pixels_px: np.ndarray, inside: np.ndarr
 
 
 def _turned_away(pixels_px: np.ndarray, possible: np.ndarray) -> np.ndarray:
-    """Whether the surface around points [height, width] shows its back: 1 where it does, 0 where it looks as in the anchor.
+    """Back-facing cue of the surface around points [height, width]: 1 if back-facing, 0 if it looks as in the anchor.
 
-    By the area, with its sign, that the neighbourhood of a pixel of the anchor has in the frame: seen from behind, right is left.
+    From the signed area in the frame of the neighbourhood of an anchor pixel: it is negative for back-facing surfaces.
     """
     smooth = cv2.blur(np.where(possible[..., None], pixels_px, 0).astype(np.float32), (5, 5))
     across, down = np.gradient(smooth, axis=1), np.gradient(smooth, axis=0)
@@ -214,15 +215,15 @@ def _turned_away(pixels_px: np.ndarray, possible: np.ndarray) -> np.ndarray:
 
 
 def _to_border(pixels_px: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Distance [height, width] in pixels to the nearest border, negative beyond it."""
+    """Signed distance [height, width] in pixels to the nearest image border, negative outside."""
     u, v = np.moveaxis(pixels_px, -1, 0)
     return np.minimum(np.minimum(u, width - u), np.minimum(v, height - v))
 
 
 def _unlikeness(anchor_rgb: np.ndarray, rgb: np.ndarray, pixels_px: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """How different points look [height, width]: logarithm of one plus the colour's change over what is usual in this frame.
+    """Photometric cue [height, width]: logarithm of one plus the colour change over its median in this frame.
 
-    The exposure may have changed: the medians of the colours are made the same first.
+    Exposure changes are compensated by matching the median colours first.
     """
     then, now = (cv2.GaussianBlur(image.astype(np.float32), (0, 0), LOOK_BLUR_PX) for image in (anchor_rgb, rgb))
     now = remap(now, pixels_px)
@@ -236,7 +237,7 @@ def _unlikeness(anchor_rgb: np.ndarray, rgb: np.ndarray, pixels_px: np.ndarray, 
 
 
 def _sureness(confidence: np.ndarray | None, size: tuple[int, int]) -> np.ndarray:
-    """[height, width] logarithm of confidence over the median of the frame, -1 to 1 at `SURENESS`; 0 where there is none."""
+    """Confidence cue [height, width]: logarithm over the frame median, -1 to 1, saturated at `SURENESS`; 0 without confidence."""
     if confidence is None:
         return np.zeros(size, np.float32)
     excess = np.log(np.maximum(np.nan_to_num(confidence, nan=1.0), 1.0) - 1 + 1e-6)

@@ -1,4 +1,4 @@
-"""Frames whose pose was not estimated: an interpolated pose for display, and nothing visible in them."""
+"""Unsolved frames: interpolated poses for display, and no visible points."""
 
 from collections.abc import Collection
 
@@ -10,16 +10,16 @@ from st4rtrack.io.scene.table import FRAME_QUALITY
 
 
 def hide_unsolved(sink: SceneSink, also: Collection[int] = ()) -> np.ndarray:
-    """Interpolates the poses of unsolved frames and clears the visibility of all points in them.
+    """Interpolate the poses of unsolved frames and clear the visibility of all points in them.
 
-    The pose is interpolated over time between the nearest solved frames, and repeated beyond the first and the last of them. Running
-    it again changes nothing, so that an interrupted run can be resumed.
+    The pose is interpolated over time between the nearest solved frames, and repeated beyond the first and the last of them. The
+    operation is idempotent, so that an interrupted run can be resumed.
 
     Args:
-        sink: a scene all frames of which are written; the anchor is solved.
-        also: numbers of frames that turned out to be unsolved after they had been written, as after a hard cut.
+        sink: a scene with all frames written; its anchor is solved.
+        also: indices of frames found to be unsolved after they were written, for example after a hard cut.
     Returns:
-        [frames] numbers of the unsolved frames.
+        [frames] indices of the unsolved frames.
     """
     num_frames = sink.header.num_frames
     solved = np.array([bool(sink.read("solved", index)) for index in range(num_frames)])
@@ -32,13 +32,13 @@ def hide_unsolved(sink: SceneSink, also: Collection[int] = ()) -> np.ndarray:
         pose = _pose_between(sink, int(before), int(after), float(sink.read("time_s", index)))
         size = (sink.header.height, sink.header.width)
         hidden = {"visible": np.zeros(size, bool), "visibility": np.zeros(size, np.float16)}
-        unknown = dict.fromkeys(FRAME_QUALITY, np.float32(np.nan))  # of the pose that is replaced
+        unknown = dict.fromkeys(FRAME_QUALITY, np.float32(np.nan))  # the metrics belong to the replaced pose
         sink.update_frame(index, world_from_camera=pose, solved=False, **hidden, **unknown)
     return unsolved
 
 
 def _pose_between(sink: SceneSink, before: int, after: int, time_s: float) -> np.ndarray:
-    """`world_from_camera` [4, 4] at a time between two solved frames, which may be the same frame."""
+    """Interpolated `world_from_camera` [4, 4] at a time between two solved frames, which may be the same frame."""
     start_s, end_s = (float(sink.read("time_s", index)) for index in (before, after))
     share = float(np.clip((time_s - start_s) / (end_s - start_s), 0, 1)) if end_s > start_s else 0.0
     start, end = (sink.read("world_from_camera", index) for index in (before, after))

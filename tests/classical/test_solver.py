@@ -114,7 +114,7 @@ def test_distrust_weak_evidence_gives_reason(change: dict[str, float], focal: fl
         (2, [], "too few frames (2, at least 3"),
         (9, [], "no solution: too few matches or no parallax"),
         (9, [5, 6], "too few frames are solved (2 of 9)"),
-        (9, range(1, 9), "its solution has 8 of 9 frames, but not the anchor frame 0"),
+        (9, range(1, 9), "the solution has 8 of 9 frames, but not the anchor frame 0"),
     ],
 )
 def test_not_solved_names_the_reason(frames: int, solved: list[int], reason: str) -> None:
@@ -124,7 +124,7 @@ def test_not_solved_names_the_reason(frames: int, solved: list[int], reason: str
 def test_solve_video_black_anchor_frame_is_named(moving: Walk) -> None:
     rgb = moving.rgb[:8].copy()
     rgb[0] = 0
-    assert solve_video(open_video(rgb)).distrust == "its solution has 7 of 8 frames, but not the anchor frame 0"
+    assert solve_video(open_video(rgb)).distrust == "the solution has 7 of 8 frames, but not the anchor frame 0"
 
 
 def test_key_frames_use_static_pixels_only(moving: Walk) -> None:

@@ -101,7 +101,7 @@ def test_a_network_that_fits_no_camera_costs_nothing_that_is_there(clip: Procedu
     useless = procedural_clip(3, ProceduralConfig(num_frames=6, setting="room"), anchor=ANCHOR)
     useless.tracking_points_world[:] = np.nan
     for folder, overwrite in (("scene", True), ("new", False)):
-        with pytest.raises(UserError, match="fits no camera"):
+        with pytest.raises(UserError, match="could not fit a focal length"):
             reconstruct(clip.rgb, model=TruthNetwork(useless), size=256, output=tmp_path / folder, overwrite=overwrite)
     assert len(load_scene(tmp_path / "scene")) == 2
     assert not (tmp_path / "new").exists()
@@ -225,7 +225,7 @@ def test_a_camera_that_cannot_be_found_is_none_and_no_pointmap_is_an_error() -> 
 def test_a_focal_length_that_is_not_plausible_is_moved_and_said(clip: ProceduralClip, caplog: pytest.LogCaptureFixture) -> None:
     mirrored = clip.tracking_points_world[ANCHOR] * (-1, -1, 1)  # asks for a negative one
     assert anchor_intrinsics(Pointmap(mirrored))[0, 0] == pytest.approx(0.2 * 256)
-    assert "not plausible" in caplog.text
+    assert "implausible" in caplog.text
 
 
 def test_unsolved_frames_are_interpolated_hidden_and_reported(clip: ProceduralClip, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,8 +1,8 @@
 """Cameras, focal length and sparse static points of a video by a global solver (pycolmap's GLOMAP).
 
-Key frames with SIFT features are solved together. The frames between them are registered by PnP on features tracked from the key frames
-around them; then one bundle adjustment refines everything. Long videos are solved in windows of key frames that overlap, so that memory
-does not grow. Dynamic objects are outliers.
+Key frames with SIFT features are solved jointly. The frames between them are registered by PnP on features tracked from the
+adjacent key frames; then one bundle adjustment refines everything. Long videos are solved in overlapping windows of key frames,
+so that memory does not grow. Dynamic objects are outliers.
 
     solved = solve_video(video, anchor_index=0)
     if solved.trusted: ...
@@ -34,33 +34,33 @@ from st4rtrack.geometry.vectors import length
 from st4rtrack.types import Video
 
 WINDOW, OVERLAP = 120, 20
-"""Key frames that are solved at once, and those that a window shares with the one before it."""
+"""Number of key frames of a window, and of those it shares with the previous window."""
 MAX_ERROR_PX = 2.0
-"""Error of an inlier, working pixels."""
+"""Maximum reprojection error of an inlier, working pixels."""
 MIN_INLIERS, MIN_INLIER_SHARE = 15, 0.4
-"""Points that a frame must agree with, and their share of those that were tracked."""
+"""Minimum number of inliers of a registered frame, and their share of its tracked points."""
 MAX_POINTS_PER_FRAME = 250
-"""Points by which a frame's camera is refined: those with the longest tracks."""
+"""Points used to refine the pose of a frame: those with the longest tracks."""
 MAX_JOIN_LOG_SCALE, MAX_JOIN_ROTATION = 0.2, np.deg2rad(3)
-"""Of the common points and cameras of two windows, about the median."""
+"""Maximum deviation of the common points and cameras of two windows from the median."""
 SOUND_SHARE = 0.9
-"""Of the frames that are registered and of the observations that fit, in a solution beside which no other is tried."""
+"""Share of registered frames and of inlier observations above which a solution is accepted without further attempts."""
 MIN_TRACK = 3
 
 
 @dataclass(frozen=True)
 class SolvedCameras:
-    """Cameras of a video. The anchor's camera is the identity, the median depth of the points that it sees 1.
+    """Cameras of a video. The anchor camera is the identity, the median depth of the points visible in it is 1.
 
     Attributes:
         world_from_camera: [T, 4, 4], NaN where unsolved.
-        focal_px: source pixels.
+        focal_px: focal length in source pixels.
         points_world: [points, 3] static points.
-        frame, point: [observations] which frame sees which point.
-        px: [observations, 2] where, source pixels.
-        evidence: what speaks for it.
-        focal_by_prior: the video alone does not tell the focal length: the likely one among real lenses is used.
-        distrust: why it must not be used; "" where it can be trusted.
+        frame, point: [observations] indices of the frame and the point.
+        px: [observations, 2] source pixels.
+        evidence: evidence for or against trusting the solution.
+        focal_by_prior: the video alone does not determine the focal length; it is combined with a prior over real lenses.
+        distrust: reason not to use the solution; "" if it can be trusted.
     """
 
     world_from_camera: np.ndarray
@@ -75,11 +75,11 @@ class SolvedCameras:
 
     @property
     def solved(self) -> np.ndarray:
-        """[T] bool."""
+        """[T] bool, frames with a camera."""
         return np.isfinite(self.world_from_camera[:, 0, 0])
 
     def points_of(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Source pixels [n, 2] and z-depths [n] of the points that a frame sees."""
+        """Source pixels [n, 2] and z-depths [n] of the points visible in a frame."""
         seen = np.flatnonzero(self.frame == index)
         camera_from_world = invert_rigid(self.world_from_camera[index])
         points = self.points_world[self.point[seen]] @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
@@ -87,14 +87,14 @@ class SolvedCameras:
 
     @property
     def trusted(self) -> bool:
-        """Whether it can be used."""
+        """Whether the solution can be used."""
         return not self.distrust
 
 
 @dataclass
 class _Window:
-    """Cameras of the frames of a window: `mapping.image` counts `frames`; `identity` [n, 3] are numbers of
-    a key frame, of one of its features, and of the point that it shows; `focal_by_prior` as of `SolvedCameras`."""
+    """Solved window: `mapping.image` indexes `frames`; the columns of `identity` [n, 3] are indices of a key frame, of one of its
+    features, and of the point observed there; `focal_by_prior` as in `SolvedCameras`."""
 
     frames: np.ndarray
     mapping: Mapping
@@ -113,15 +113,15 @@ def solve_video(
     static: StaticMask | None = None,
     window: int = WINDOW,
 ) -> SolvedCameras:
-    """Cameras of all frames of a video of source size.
+    """Solve the cameras of all frames of a video at source size.
 
     Args:
         video: read once, in order.
-        anchor_index: frame whose camera is the world.
-        focal_px: where it is known, source pixels; else it is estimated, one for all frames, and weighed against a prior over real lenses
-            where the video hardly tells it.
-        static: static pixels of each frame, where they are known.
-        window: key frames that are solved at once.
+        anchor_index: index of the frame whose camera is the world frame.
+        focal_px: known focal length in source pixels; otherwise one for all frames is estimated, and combined with a prior over
+            real lenses if the video hardly determines it.
+        static: known static pixels of each frame.
+        window: number of key frames of a window.
     """
     scale = working_scale(video.height, video.width)
     size = (round(video.height * scale), round(video.width * scale))
@@ -133,7 +133,7 @@ def solve_video(
         if solved is None:
             continue
         if focal is None and (solved.focal_by_prior or _is_determined(solved, size)):
-            focal = solved.mapping.focal_px  # one lens: later windows take it over
+            focal = solved.mapping.focal_px  # one lens: later windows use it too
         joined = solved if not found else _joined(found[-1], solved)
         if joined is not None:
             if found:
@@ -143,7 +143,7 @@ def solve_video(
 
 
 def _windows(keys: Iterator[KeyFrame], most: int) -> Iterator[list[KeyFrame]]:
-    """Key frames in windows that overlap."""
+    """Split key frames into overlapping windows."""
     part: list[KeyFrame] = []
     fresh = 0
     for key in keys:
@@ -157,7 +157,7 @@ def _windows(keys: Iterator[KeyFrame], most: int) -> Iterator[list[KeyFrame]]:
 
 
 def _solve_window(keys: list[KeyFrame], size: tuple[int, int], focal_px: float | None) -> _Window | None:
-    """The best solution of some key frames and the frames between them, `None` without one."""
+    """Best solution of a window of key frames and the frames between them, `None` if there is none."""
     if len(keys) < MIN_KEY_FRAMES:
         return None
     best: _Window | None = None
@@ -180,7 +180,7 @@ def _solve_window(keys: list[KeyFrame], size: tuple[int, int], focal_px: float |
 
 
 def _solutions(keys: list[KeyFrame], size: tuple[int, int], focal_px: float | None, *, refine_focal: bool) -> Iterator[_Window]:
-    """One for each initial focal length, each where it is asked for."""
+    """Solutions for several initial focal lengths, computed lazily."""
     for mapping in map_key_frames(keys, size, focal_px):
         whole = _with_between(keys, mapping, size)
         if whole is not None:
@@ -188,7 +188,7 @@ def _solutions(keys: list[KeyFrame], size: tuple[int, int], focal_px: float | No
 
 
 def _is_sound(window: _Window, size: tuple[int, int]) -> bool:
-    """Whether another attempt can hardly give a better solution."""
+    """Whether a solution is so good that further attempts are unnecessary."""
     complete = window.mapping.registered.mean() >= SOUND_SHARE and window.inlier_share >= SOUND_SHARE
     return bool(complete and _is_determined(window, size))
 
@@ -198,7 +198,7 @@ def _is_determined(window: _Window, size: tuple[int, int]) -> bool:
 
 
 def _with_between(keys: list[KeyFrame], mapping: Mapping, size: tuple[int, int]) -> _Window | None:
-    """A solution of the key frames with the frames between them registered."""
+    """Solution of the key frames plus the frames between them, registered by PnP."""
     if mapping.registered.sum() < MIN_KEY_FRAMES or not len(mapping.points_world):
         return None
     point_of = [np.full(len(key.px), -1) for key in keys]
@@ -232,7 +232,7 @@ def _with_between(keys: list[KeyFrame], mapping: Mapping, size: tuple[int, int])
 
 
 def _observed(point_of: list[np.ndarray], seen: list[tuple[int, Observations | None]]) -> tuple[np.ndarray, np.ndarray]:
-    """Points [n] and their pixels [n, 2] in a frame, each once, by the features of the key frames around it."""
+    """Point indices [n], unique, and their pixels [n, 2] in a frame, by the features of the adjacent key frames."""
     point = np.concatenate([point_of[key][part.feature] for key, part in seen if part is not None])
     px = np.concatenate([part.px for _, part in seen if part is not None])
     point, first = np.unique(point, return_index=True)
@@ -240,8 +240,8 @@ def _observed(point_of: list[np.ndarray], seen: list[tuple[int, Observations | N
 
 
 def _registered(points: np.ndarray, px: np.ndarray, focal_px: float, size: tuple[int, int]) -> np.ndarray | None:
-    """`camera_from_world` [4, 4] by PnP, or `None`."""
-    import poselib  # late: training from rendered pairs does without
+    """Pose `camera_from_world` [4, 4] by PnP, or `None`."""
+    import poselib  # lazy import: training on rendered pairs does not need it
 
     if len(points) < MIN_INLIERS:
         return None
@@ -253,7 +253,7 @@ def _registered(points: np.ndarray, px: np.ndarray, focal_px: float, size: tuple
 
 
 def _refined(window: _Window, size: tuple[int, int], *, refine_focal: bool) -> _Window:
-    """After bundle adjustments, without outliers and without the frames that do not fit."""
+    """Refine a window by bundle adjustments, removing outliers and frames that do not fit."""
     mapping, px, share = window.mapping, window.px, 0.0
     deviation = np.nan
     mapping, px = _thinned(mapping, px)
@@ -279,7 +279,7 @@ def _refined(window: _Window, size: tuple[int, int], *, refine_focal: bool) -> _
 
 
 def _thinned(mapping: Mapping, px: np.ndarray) -> tuple[Mapping, np.ndarray]:
-    """Without the points that every frame can do without."""
+    """Remove the points that no frame needs for its `MAX_POINTS_PER_FRAME`."""
     tracks = np.bincount(mapping.point, minlength=len(mapping.points_world))
     order = np.lexsort((-tracks[mapping.point], mapping.image))
     image = mapping.image[order]
@@ -290,7 +290,7 @@ def _thinned(mapping: Mapping, px: np.ndarray) -> tuple[Mapping, np.ndarray]:
 
 
 def _without_outliers(mapping: Mapping, good: np.ndarray) -> Mapping:
-    """The same with cameras unregistered that agree with few of their points."""
+    """Unregister the cameras with too few inliers."""
     num = len(mapping.camera_from_world)
     inliers, seen = np.bincount(mapping.image[good], minlength=num), np.bincount(mapping.image, minlength=num)
     bad = (inliers < MIN_INLIERS) | (inliers < MIN_INLIER_SHARE * seen)
@@ -298,7 +298,7 @@ def _without_outliers(mapping: Mapping, good: np.ndarray) -> Mapping:
 
 
 def _selected(mapping: Mapping, px: np.ndarray, keep: np.ndarray) -> tuple[Mapping, np.ndarray]:
-    """Some of the observations, without those of points that too few frames see."""
+    """Subset of the observations, without points observed in too few frames."""
     counts = np.bincount(mapping.point[keep], minlength=len(mapping.points_world))
     keep = keep & (counts[mapping.point] >= MIN_TRACK)
     return replace(mapping, image=mapping.image[keep], point=mapping.point[keep]), px[keep]
@@ -314,7 +314,7 @@ def _errors(mapping: Mapping, px: np.ndarray, size: tuple[int, int]) -> np.ndarr
 
 
 def _joined(before: _Window, after: _Window) -> _Window | None:
-    """A window in the world of the one before it, by the cameras and points that both have; `None` where they do not agree."""
+    """Transform a window into the world of the previous one by common cameras and points; `None` if they disagree."""
     place = {(frame, feature): point for frame, feature, point in _identities(before)}
     both = {(place[frame, feature], point) for frame, feature, point in _identities(after) if (frame, feature) in place}
     if len(both) < MIN_INLIERS:
@@ -340,12 +340,12 @@ def _joined(before: _Window, after: _Window) -> _Window | None:
 
 
 def _identities(window: _Window) -> list[list[int]]:
-    """Of the points that have stayed."""
+    """Rows of `identity` whose points still have observations."""
     return window.identity[np.isin(window.identity[:, 2], window.mapping.point)].tolist()
 
 
 def _moved(mapping: Mapping, similarity: Sim3) -> Mapping:
-    """A mapping in another world."""
+    """Mapping transformed into another world frame."""
     world_from_camera = invert_rigid(mapping.camera_from_world)
     moved = rigid(similarity.rotation @ world_from_camera[:, :3, :3], similarity(world_from_camera[:, :3, 3]))
     return replace(mapping, camera_from_world=invert_rigid(moved), points_world=similarity(mapping.points_world))
@@ -354,7 +354,7 @@ def _moved(mapping: Mapping, similarity: Sim3) -> Mapping:
 def _collected(
     windows: list[_Window], num_frames: int, anchor_index: int, size: tuple[int, int], scale: float, *, known_focal: bool
 ) -> SolvedCameras:
-    """All windows in one, in the world of the anchor."""
+    """Merge all windows, in the world of the anchor."""
     cameras = np.full((num_frames, 4, 4), np.nan)
     frame, point, px, points = [], [], [], []
     for window in windows:

@@ -1,6 +1,6 @@
-"""All that is known of pycolmap: its import, database, global mapper and bundle adjustment.
+"""Interface to pycolmap: import, database, global mapper and bundle adjustment.
 
-Symbols: cameras are `camera_from_world` [4, 4]; image_id = number in the list + 1.
+Symbols: cameras are `camera_from_world` [4, 4]; image_id = index in the list + 1.
 """
 
 import ctypes
@@ -21,30 +21,31 @@ from st4rtrack.types import UserError
 
 ROBUST_LOSS_PX = 1.0
 COST_TOLERANCE = 1e-4
-"""Relative change of the cost at which a bundle adjustment ends. COLMAP's 0 takes all iterations, for the same cameras."""
+"""Relative cost change that ends a bundle adjustment. COLMAP's 0 uses all iterations and gives the same cameras."""
 MAX_RANSAC_TRIALS = 2000
 TRACKS_PER_IMAGE = 150
-"""Tracks that the global mapper begins with: more take longer for the same cameras. All matches are triangulated in the end."""
+"""Number of tracks per image that the global mapper starts with: more take longer for the same cameras. In the end all matches
+are triangulated."""
 
 
 def pycolmap() -> Any:
-    """The module, silent, and without its handler of SIGTERM.
+    """Import pycolmap, silenced and without its SIGTERM handler.
 
     Raises:
-        UserError: it cannot be imported.
+        UserError: pycolmap cannot be imported.
     """
     try:
         with _handler_restored(signal.SIGTERM):
             import pycolmap
     except ImportError as error:
-        raise UserError(f'pycolmap cannot be imported ({error}); install it again: pip install "pycolmap>=4.0"') from None
-    pycolmap.logging.minloglevel = 3  # it reports each image otherwise
+        raise UserError(f'pycolmap cannot be imported ({error}); reinstall it: pip install "pycolmap>=4.0"') from None
+    pycolmap.logging.minloglevel = 3  # otherwise it logs every image
     return pycolmap
 
 
 @contextmanager
 def _handler_restored(number: int) -> Iterator[None]:
-    """The import installs handlers that print a stack trace. `signal.signal` could undo that in the main thread only."""
+    """Undo the signal handlers of the import, which print a stack trace. `signal.signal` works in the main thread only."""
     if os.name != "posix":
         yield
         return
@@ -58,13 +59,13 @@ def _handler_restored(number: int) -> Iterator[None]:
 
 @dataclass
 class Mapping:
-    """Cameras and points of some images that all have one pinhole camera.
+    """Cameras and points of images with one common pinhole camera.
 
     Attributes:
         camera_from_world: [images, 4, 4], NaN where an image is not registered.
-        focal_px: of all.
+        focal_px: common focal length.
         points_world: [points, 3].
-        image, feature, point: [observations] which feature of which image shows which point.
+        image, feature, point: [observations] indices of the image, of its feature, and of the point observed there.
     """
 
     camera_from_world: np.ndarray
@@ -76,12 +77,12 @@ class Mapping:
 
     @property
     def registered(self) -> np.ndarray:
-        """[images] bool."""
+        """[images] bool, images with a camera."""
         return np.isfinite(self.camera_from_world[:, 0, 0])
 
 
 def camera(focal_px: float, size: tuple[int, int], *, known: bool = False) -> Any:
-    """A pinhole camera with the principal point in the middle of an image of size (height, width)."""
+    """A pinhole camera with the principal point at the centre of an image of size (height, width)."""
     height, width = size
     params = [focal_px, width / 2, height / 2]
     found = pycolmap().Camera(model="SIMPLE_PINHOLE", width=width, height=height, params=params, camera_id=1)
@@ -92,7 +93,7 @@ def camera(focal_px: float, size: tuple[int, int], *, known: bool = False) -> An
 def write_database(
     path: Path, its_camera: Any, keypoints_px: Sequence[np.ndarray], matches: Iterable[tuple[int, int, np.ndarray]]
 ) -> None:
-    """Images `000000`, `000001`, ... with their key points [n, 2], and matches [m, 2] of feature numbers between two of them."""
+    """Write images `000000`, `000001`, ... with key points [n, 2], and matches [m, 2] of feature indices between pairs."""
     module = pycolmap()
     with module.Database.open(path) as database:
         database.write_camera(its_camera, use_camera_id=True)
@@ -111,7 +112,7 @@ def write_database(
 
 
 def verify(path: Path, pairs: Iterable[tuple[int, int]], max_error_px: float, seed: int) -> None:
-    """Geometric verification of the matches between pairs of images."""
+    """Verify the matches between pairs of images geometrically."""
     module = pycolmap()
     listed = path.with_name("pairs.txt")
     listed.write_text("".join(f"{a:06d} {b:06d}\n" for a, b in pairs))
@@ -121,7 +122,7 @@ def verify(path: Path, pairs: Iterable[tuple[int, int]], max_error_px: float, se
 
 
 def global_mapping(path: Path, num_images: int, *, refine_focal: bool, calibrate: bool, seed: int) -> Mapping | None:
-    """The largest model of the global mapper, or `None` where there is none.
+    """Largest model of the global mapper, or `None` if it finds none.
 
     Args:
         calibrate: estimate the focal length from fundamental matrices first (changes the database).
@@ -134,7 +135,7 @@ def global_mapping(path: Path, num_images: int, *, refine_focal: bool, calibrate
         module.calibrate_view_graph(path, view_graph)
     options = module.GlobalPipelineOptions()
     options.random_seed = options.mapper.random_seed = seed
-    options.num_threads = options.mapper.num_threads = 1  # threads add up in another order each time
+    options.num_threads = options.mapper.num_threads = 1  # several threads sum in varying order
     options.mapper.track_required_tracks_per_view = TRACKS_PER_IMAGE
     adjustment = options.mapper.bundle_adjustment
     adjustment.refine_focal_length = refine_focal
@@ -146,7 +147,7 @@ def global_mapping(path: Path, num_images: int, *, refine_focal: bool, calibrate
 
 
 def read_model(model: Any, num_images: int) -> Mapping:
-    """Arrays of a reconstruction whose images are named by their numbers."""
+    """Convert a reconstruction, whose images are named by their indices, to arrays."""
     camera_from_world = np.full((num_images, 4, 4), np.nan)
     number_of = {}
     for image in model.images.values():
@@ -163,8 +164,8 @@ def read_model(model: Any, num_images: int) -> Mapping:
 
 @dataclass
 class Adjusted:
-    """Result of a bundle adjustment: `log_focal_deviation` is the standard deviation of the logarithm of the focal length per pixel of
-    noise of the observations (NaN where it is fixed or cannot be told)."""
+    """Result of a bundle adjustment: `log_focal_deviation` is the standard deviation of the logarithm of the focal length per
+    pixel of observation noise (NaN if it is fixed or undetermined)."""
 
     camera_from_world: np.ndarray
     focal_px: float
@@ -181,10 +182,10 @@ def adjust(
     max_iterations: int = 30,
     uncertainty: bool = False,
 ) -> Adjusted:
-    """Bundle adjustment with a robust loss of cameras, points and focal length.
+    """Bundle adjustment of cameras, points and focal length with a robust loss.
 
     Args:
-        mapping: its observations (`image`, `point`) are seen at `px` [observations, 2]; points need two of them.
+        mapping: its observations (`image`, `point`) lie at `px` [observations, 2]; points need at least two of them.
         size: (height, width) of the images.
     """
     module = pycolmap()
@@ -193,7 +194,7 @@ def adjust(
     registered = np.flatnonzero(mapping.registered)
     order = np.argsort(mapping.image, kind="stable")
     starts = np.searchsorted(mapping.image[order], np.arange(len(mapping.camera_from_world) + 1))
-    place = np.empty(len(order), np.int64)  # of an observation among those of its image
+    place = np.empty(len(order), np.int64)  # index of an observation within its image
     for number in registered:
         mine = order[starts[number] : starts[number + 1]]
         place[mine] = np.arange(len(mine))
@@ -225,7 +226,7 @@ def adjust(
 
 
 def _add_points(module: Any, model: Any, mapping: Mapping, place: np.ndarray) -> dict[int, int]:
-    """Adds points with their tracks; the id of each by its number."""
+    """Add points with their tracks; return the pycolmap id by point index."""
     order = np.argsort(mapping.point, kind="stable")
     bounds = np.searchsorted(mapping.point[order], np.arange(len(mapping.points_world) + 1))
     ids = {}

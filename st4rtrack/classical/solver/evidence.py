@@ -1,4 +1,4 @@
-"""How far a solution can be trusted: figures, the reason not to use it, and the likely focal length where little says it."""
+"""Reliability of a solution: metrics, the reason not to use it, and the likely focal length if it is undetermined."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,28 +10,28 @@ from st4rtrack.geometry.transforms import invert_rigid
 from st4rtrack.geometry.vectors import length
 
 MIN_KEY_FRAMES = 3
-"""Frames without which there is no solution."""
+"""Minimum number of frames of a solution."""
 MIN_SOLVED_SHARE = 0.5
 MIN_POINTS_PER_FRAME = 25
 MIN_PARALLAX_DEG = 1.5
 FOCAL_RANGE = (0.4, 3.0)
-"""Long sides of the image: 102 to 19 degrees. Degenerate solutions lie beyond."""
+"""Range of plausible focal lengths in long sides of the image: 102 to 19 degrees. Degenerate solutions lie outside."""
 MAX_FOCAL_DEVIATION = 0.01
-"""Standard deviation of the logarithm of the focal length under independent errors; on real clips the error is five to ten times that."""
+"""Maximum standard deviation of the log focal length under independent errors; real clips have 5 to 10 times that error."""
 DEVIATION_FACTOR = 2.0
-"""Error of the logarithm of the focal length over that deviation where it is larger than that (rendered rooms, parts of real clips)."""
+"""Ratio of the true error of the log focal length to a standard deviation above that (rendered rooms, parts of real clips)."""
 MAX_LENS_DEVIATIONS = 2.0
-"""Of the prior over lenses, beyond which an estimate that is not certain is not believed."""
+"""Maximum distance of an uncertain estimate from the prior over lenses, in its standard deviations; else it is discarded."""
 MIN_FORWARD = 0.9
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What speaks for a solution.
+    """Evidence for or against trusting a solution of the global solver.
 
     Attributes:
-        solved_share: frames with a camera.
-        num_points: static points.
+        solved_share: share of frames with a camera.
+        num_points: number of static points.
         points_per_frame: median number of inliers over the solved frames.
         inlier_share: inliers among the observations of points.
         reprojection_px: root mean square error of the inliers, source pixels.
@@ -51,7 +51,7 @@ class Evidence:
 
 
 def parallax_deg(points: np.ndarray, frame: np.ndarray, point: np.ndarray, cameras: np.ndarray) -> float:
-    """Median over the points of the largest angle between the ray of their first observation and another."""
+    """Median over the points of the largest angle between the ray of their first observation and another one."""
     towards = points[point] - cameras[frame, :3, 3]
     towards = towards / np.maximum(length(towards), 1e-12)[:, None]
     _, first = np.unique(point, return_index=True)
@@ -62,7 +62,7 @@ def parallax_deg(points: np.ndarray, frame: np.ndarray, point: np.ndarray, camer
 
 
 def forward_share(cameras: np.ndarray) -> float:
-    """Median share of the optical axis in the translation over an eighth of the frames."""
+    """Median component along the optical axis of the unit translation over an eighth of the frames."""
     step = max(len(cameras) // 8, 1)
     moved = invert_rigid(cameras[:-step]) @ cameras[step:]
     distance = length(moved[:, :3, 3])
@@ -70,15 +70,15 @@ def forward_share(cameras: np.ndarray) -> float:
 
 
 def is_determined(focal: float, deviation: float) -> bool:
-    """Whether a video tells its focal length, in long sides, which it gives with a standard deviation of the logarithm."""
+    """Whether a video determines its focal length (in long sides), given the standard deviation of its logarithm."""
     return FOCAL_RANGE[0] <= focal <= FOCAL_RANGE[1] and deviation <= MAX_FOCAL_DEVIATION
 
 
 def likely_focal(estimates: Sequence[tuple[float, float]]) -> float:
-    """Focal length in long sides by estimates of a video, each with its deviation, and the prior over real lenses.
+    """Likely focal length in long sides from estimates with their deviations and the prior over real lenses.
 
-    The estimates come from the same images, so that several of them are worth no more than one. Where one of them has run away to a view
-    without perspective, or their mean is that of an unusual lens, they say nothing: a stabilised or cropped video does that.
+    The estimates come from the same images, so that several weigh no more than one. If one of them has diverged to a view without
+    perspective, or their mean is that of an unusual lens, all are discarded: stabilised or cropped videos cause that.
     """
     if any(focal > FOCAL_RANGE[1] for focal, _ in estimates):
         return PRIOR_FOCAL
@@ -96,7 +96,7 @@ def likely_focal(estimates: Sequence[tuple[float, float]]) -> float:
 
 
 def not_solved(solved: np.ndarray, anchor_index: int) -> str:
-    """Why a video has no solution in the world of its anchor frame, whose camera is not among the solved ones [T] bool."""
+    """Reason why a video has no solution in the world of its anchor frame, whose camera is not among the solved ones [T] bool."""
     num_frames, num_solved = len(solved), int(solved.sum())
     if num_frames < MIN_KEY_FRAMES:
         return f"too few frames ({num_frames}, at least {MIN_KEY_FRAMES} are needed)"
@@ -104,11 +104,11 @@ def not_solved(solved: np.ndarray, anchor_index: int) -> str:
         return "no solution: too few matches or no parallax"
     if num_solved < MIN_SOLVED_SHARE * num_frames:
         return f"too few frames are solved ({num_solved} of {num_frames})"
-    return f"its solution has {num_solved} of {num_frames} frames, but not the anchor frame {anchor_index}"
+    return f"the solution has {num_solved} of {num_frames} frames, but not the anchor frame {anchor_index}"
 
 
 def distrust(evidence: Evidence, focal: float) -> str:
-    """Why not to use a solution with a focal length in long sides."""
+    """Reason not to use a solution with a focal length in long sides; "" if there is none."""
     if evidence.solved_share < MIN_SOLVED_SHARE:
         return "too few frames are solved"
     if evidence.points_per_frame < MIN_POINTS_PER_FRAME:

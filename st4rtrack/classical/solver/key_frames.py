@@ -1,4 +1,4 @@
-"""Key frames of a video with SIFT features, and where their features are seen in the frames between them. Streaming, in constant memory."""
+"""Key frames of a video with SIFT features, tracked into the frames between them. Streaming, in constant memory."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -11,27 +11,27 @@ from st4rtrack.geometry.vectors import length
 
 MAX_FEATURES = 800
 CONTRAST_THRESHOLD = 0.01
-"""Half of OpenCV's default: rooms with plain walls have few features otherwise. The strongest are kept."""
+"""Half of OpenCV's default: rooms with plain walls otherwise have few features. The strongest features are used."""
 MIN_SIDE, MAX_SIDE = 512, 720
-"""Long side of the images that are analysed. Small images are enlarged: a quarter as many features are found without."""
+"""Range of the long side of the analysed images. Small images are enlarged: otherwise they give a quarter of the features."""
 MAX_DISPLACEMENT = 0.03
-"""Median motion of the features, in long sides of the image, from which a frame becomes a key frame."""
+"""Median feature motion, in long sides of the image, above which a frame becomes a key frame."""
 MIN_TRACKED_SHARE = 0.6
-"""Share of the features that must still be tracked, or a frame becomes a key frame."""
+"""Share of features still tracked, below which a frame becomes a key frame."""
 MIN_CLIP_KEY_FRAMES = 24
-"""Key frames that a clip should have: a short or slow one has closer ones."""
+"""Minimum number of key frames of a clip: short or slow clips get closer ones."""
 MAX_GAP = 12
-"""Most frames from one key frame to the next."""
+"""Maximum number of frames from one key frame to the next."""
 LK_WINDOW, LK_LEVELS = (15, 15), 4
 RETURN_ERROR_PX = 1.0
 
 StaticMask = Callable[[int], np.ndarray]
-"""Static pixels [height, width] bool of a frame by its number, at any size."""
+"""Function from a frame index to its static pixels [height, width] bool, at any size."""
 
 
 @dataclass
 class Observations:
-    """Features of a key frame in a frame near it: `feature` [n] numbers of features, `px` [n, 2] pixels."""
+    """Features of a key frame tracked into a nearby frame: `feature` [n] feature indices, `px` [n, 2] pixels."""
 
     feature: np.ndarray
     px: np.ndarray
@@ -39,7 +39,7 @@ class Observations:
 
 @dataclass
 class Between:
-    """A frame between two key frames, and the features of either that are tracked into it (`None` after the last key frame)."""
+    """A frame between two key frames, with the features of both tracked into it (`None` after the last key frame)."""
 
     index: int
     previous: Observations
@@ -48,13 +48,13 @@ class Between:
 
 @dataclass
 class KeyFrame:
-    """Features of a key frame, and the frames since the key frame before it.
+    """A key frame with its features, and the frames since the previous key frame.
 
     Attributes:
-        index: number of the frame.
+        index: frame index.
         px: [features, 2] working pixels.
         descriptors: [features, 128] float32 of unit length (RootSIFT).
-        between: the frames since the key frame before.
+        between: frames since the previous key frame.
     """
 
     index: int
@@ -64,7 +64,7 @@ class KeyFrame:
 
 
 def working_scale(height: int, width: int) -> float:
-    """Working pixels per source pixel."""
+    """Scale from source to working pixels."""
     long_side = max(height, width)
     return float(np.clip(long_side, MIN_SIDE, MAX_SIDE) / long_side)
 
@@ -72,12 +72,12 @@ def working_scale(height: int, width: int) -> float:
 def key_frames(
     frames: Iterable[tuple[int, np.ndarray]], *, num_frames: int | None = None, static: StaticMask | None = None
 ) -> Iterator[KeyFrame]:
-    """Key frames of numbered RGB or grey frames [height, width(, 3)] uint8 in order. The last frame is always one.
+    """Key frames of a stream of indexed RGB or grey frames [height, width(, 3)] uint8. The last frame always is one.
 
     Args:
-        frames: of one size, read once; frames that show nothing may be missing.
-        num_frames: of the video; short ones get key frames close together.
-        static: features elsewhere are not used.
+        frames: of one size, in order, read once; unusable frames may be missing.
+        num_frames: length of the video; short ones get close key frames.
+        static: only features on these pixels are used.
     """
     max_gap = MAX_GAP if num_frames is None else int(np.clip(num_frames // MIN_CLIP_KEY_FRAMES, 1, MAX_GAP))
     key: KeyFrame | None = None
@@ -102,7 +102,7 @@ def key_frames(
 
 
 def _close(index: int, grey: np.ndarray, between: list[tuple[Between, np.ndarray]], static: StaticMask | None) -> KeyFrame:
-    """The key frame after some frames, its features tracked back into them."""
+    """Key frame after some frames, with its features tracked back into them."""
     key = _key_frame(index, grey, static)
     for frame, frame_grey in between:
         frame.following = _tracked(grey, frame_grey, key.px)
@@ -130,21 +130,21 @@ def _key_frame(index: int, grey: np.ndarray, static: StaticMask | None) -> KeyFr
     if static is not None:
         mask = cv2.resize(static(index).astype(np.uint8), (grey.shape[1], grey.shape[0]), interpolation=cv2.INTER_NEAREST)
     finder = cv2.SIFT.create(nfeatures=MAX_FEATURES, contrastThreshold=CONTRAST_THRESHOLD)
-    points, descriptors = finder.detectAndCompute(grey, mask)  # pyright: ignore[reportCallIssue, reportArgumentType] (the stubs want a mask)
+    points, descriptors = finder.detectAndCompute(grey, mask)  # pyright: ignore[reportCallIssue, reportArgumentType] (the stubs need a mask)
     if descriptors is None:
         return KeyFrame(index, np.zeros((0, 2)), np.zeros((0, 128), np.float32))
-    px = np.array([point.pt for point in points]) + 0.5  # OpenCV puts the first centre at zero
-    px, first = np.unique(px, axis=0, return_index=True)  # one feature per place: its strongest orientation
+    px = np.array([point.pt for point in points]) + 0.5  # in OpenCV the first pixel centre is at zero
+    px, first = np.unique(px, axis=0, return_index=True)  # one feature per position: its strongest orientation
     descriptors = descriptors[first]
     return KeyFrame(index, px, np.sqrt(descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-9)))
 
 
 def _tracked(source: np.ndarray, target: np.ndarray, px: np.ndarray) -> Observations:
-    """Pixels [points, 2] of one grey image in another, by pyramidal Lucas-Kanade with a forward-backward check."""
+    """Track pixels [points, 2] from one grey image to another: pyramidal Lucas-Kanade with a forward-backward check."""
     if not len(px):
         return Observations(np.zeros(0, np.int64), np.zeros((0, 2)))
     start = (px - 0.5).astype(np.float32)[:, None]
-    there, found, _ = cv2.calcOpticalFlowPyrLK(source, target, start, None, winSize=LK_WINDOW, maxLevel=LK_LEVELS)  # pyright: ignore[reportCallIssue, reportArgumentType] (the stubs want a start)
+    there, found, _ = cv2.calcOpticalFlowPyrLK(source, target, start, None, winSize=LK_WINDOW, maxLevel=LK_LEVELS)  # pyright: ignore[reportCallIssue, reportArgumentType] (the stubs need a start)
     back, returned, _ = cv2.calcOpticalFlowPyrLK(target, source, there, None, winSize=LK_WINDOW, maxLevel=LK_LEVELS)  # pyright: ignore[reportCallIssue, reportArgumentType]
     then = there[:, 0].astype(np.float64) + 0.5
     good = (found[:, 0] > 0) & (returned[:, 0] > 0) & (length(back[:, 0] - start[:, 0]) < RETURN_ERROR_PX)

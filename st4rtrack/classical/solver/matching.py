@@ -1,4 +1,4 @@
-"""Matches between the features of key frames, and the global mapper on them."""
+"""Matching of key-frame features, and the global mapper on the matches."""
 
 import tempfile
 from collections.abc import Iterator
@@ -12,19 +12,19 @@ from st4rtrack.classical.solver.key_frames import KeyFrame
 from st4rtrack.classical.two_view import ASSUMED_FOCAL
 
 PAIR_OFFSETS = (1, 2, 3, 5, 8)
-"""Key frames between the images of a pair: near ones for tracks that are short, far ones for parallax."""
+"""Key-frame distances of image pairs: small ones for short tracks, large ones for parallax."""
 MAX_RATIO, MAX_ANGLE = 0.8, 0.7
-"""Of the angle (radians) between descriptors to that of the second best, and at most."""
+"""Maximum ratio of the descriptor angles (radians) of the best and the second-best match, and maximum angle."""
 MIN_MATCHES = 20
 MAX_ERROR_PX = 2.0
 
 
 def map_key_frames(keys: list[KeyFrame], size: tuple[int, int], focal_px: float | None, *, seed: int = 0) -> Iterator[Mapping]:
-    """Cameras and points of key frames by the global mapper; one result per initial focal length, each where it is asked for.
+    """Cameras and points of key frames by the global mapper; one result per initial focal length, computed lazily.
 
     Args:
         size: (height, width) of the working images.
-        focal_px: where it is known, working pixels.
+        focal_px: known focal length in working pixels, or `None`.
     """
     pairs = [(a, a + offset) for offset in PAIR_OFFSETS for a in range(len(keys) - offset)]
     matches = side_by_side(lambda pair: _matches(keys[pair[0]].descriptors, keys[pair[1]].descriptors), pairs)
@@ -41,7 +41,7 @@ def map_key_frames(keys: list[KeyFrame], size: tuple[int, int], focal_px: float 
 
 
 def _matches(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """[matches, 2] mutual nearest neighbours that are clearly better than the second best."""
+    """[matches, 2] mutual nearest neighbours that pass the ratio test."""
     if min(len(one), len(other)) < 2:
         return np.zeros((0, 2), np.int64)
     similarity = one @ other.T

@@ -1,9 +1,9 @@
-"""Depth priors: the depth of single frames by a network or by files, behind one interface.
+"""Depth priors: depth of single frames from a network or files, behind one interface.
 
     prior = open_depth_prior("builtin", video)
     predicted = prior(video.frame(3), 3)
 
-A new provider is a class with a name and one method, and a word in `open.py`.
+A new provider is a class with a name and one method, registered in `open.py`.
 """
 
 from st4rtrack.hints.depth_prior.open import open_depth_prior

@@ -11,10 +11,10 @@ from st4rtrack.timing import timed
 
 
 class BuiltinPrior:
-    """Depth, expected log-depth error and focal length of single frames.
+    """Depth, expected log-depth error and focal length of single frames from the embedded network.
 
     Args:
-        network: of `load_monocular`, in float32.
+        network: network from `load_monocular`, in float32.
     """
 
     def __init__(self, network: MonocularNetwork) -> None:
@@ -23,7 +23,7 @@ class BuiltinPrior:
 
     @timed("prior", settles=True)
     def __call__(self, rgb: np.ndarray, index: int, focal_px: float | None = None) -> PriorDepth:
-        """Predict at the network's own size; the result has the size of the frame."""
+        """Predict at the native size of the network; the result has the size of the frame."""
         image = normalize_images(self._resized(rgb)[None]).to(next(self._network.parameters()).device)
         with torch.inference_mode():
             found = self._network(image)
@@ -33,7 +33,7 @@ class BuiltinPrior:
         return PriorDepth("depth", depth, log_error, float(found.log_focal.exp()) * max(size))
 
     def _resized(self, rgb: np.ndarray) -> np.ndarray:
-        """The frame with the long side of training and sides that are multiples of the network's."""
+        """Resize a frame to the long side of training, with sides that are multiples of the network's stride."""
         config = self._network.config
         multiple, scale = config.size_multiple, config.image_size / max(rgb.shape[:2])
         height, width = (max(multiple, round(side * scale / multiple) * multiple) for side in rgb.shape[:2])

@@ -1,4 +1,4 @@
-"""Depth maps from files as depth prior. Nothing in a file is executed."""
+"""Depth maps from files as depth prior. File contents are never executed."""
 
 from pathlib import Path
 
@@ -17,14 +17,14 @@ INVERSE_ARRAYS = ("inverse_depth", "disparity")
 class FilePrior:
     """Depth of an `.npz` with `depth` or `inverse_depth` [frames, h, w], or of a folder with a file per frame.
 
-    The files are of all frames of the source or of those that are processed, and of the image at any size. 0 is unknown.
+    The files contain all frames of the source or the processed ones, at any image size. 0 is unknown.
 
     Args:
-        path: file or folder, as `io.known.maps.open_depth` reads it.
-        video: the frames that are processed, at network size.
-        source: the source video; without, the network sees all of it.
+        path: file or folder, in a format of `io.known.maps.open_depth`.
+        video: the processed frames, at network size.
+        source: size of the source video; default: the network processes the whole image.
     Raises:
-        UserError: the file is damaged, or of another video.
+        UserError: the file is damaged, or belongs to another video.
     """
 
     def __init__(self, path: Path, video: Video, source: SourceSize | None = None) -> None:
@@ -46,7 +46,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _kind(path: Path) -> tuple[Kind, tuple[str, ...]]:
-    """Kind of the depth, and the names that its array may have."""
+    """Kind of the depth, and the accepted names of its array."""
     first = next(iter(_files(path)), path)
     inverse = first.suffix.lower() == ".npz" and set(npz_keys(first)) & set(INVERSE_ARRAYS)
     return ("inverse_depth", INVERSE_ARRAYS) if inverse else ("depth", DEPTH_ARRAYS)

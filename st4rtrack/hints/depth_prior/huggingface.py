@@ -1,4 +1,4 @@
-"""Depth-estimation models of Hugging Face `transformers` as depth prior. No code of a model is run."""
+"""Depth-estimation models of Hugging Face `transformers` as depth prior. Remote code of a model is never executed."""
 
 from functools import cached_property
 from pathlib import Path
@@ -13,27 +13,28 @@ from st4rtrack.timing import timed
 from st4rtrack.types import UserError
 
 DEPTH_MODELS = ("depth_pro", "glpn", "zoedepth")
-"""Types of models that predict depth although their configuration does not say so."""
+"""Model types that predict depth although their configuration does not state it."""
 PROCESSED = {"depth_pro": ("target_sizes",), "zoedepth": ("target_sizes", "source_sizes")}
-"""Types whose image processor must turn the output into depth (by the field of view, or without its padding), and the sizes it takes."""
+"""Model types whose image processor must convert the output to depth (by the field of view, or by removing padding), and the
+sizes it requires."""
 FARTHEST = 1e-3
-"""Smallest inverse depth, as a share of the frame's largest: 0 is the sky of such models, not unknown."""
+"""Smallest inverse depth, as a share of the largest in the frame: 0 means sky in such models, not unknown."""
 
 
 class TransformersPrior:
-    """Depth of single frames.
+    """Depth of single frames from a `transformers` model.
 
     Args:
-        folder: of the model, as `save_pretrained` writes it, with its image processor.
-        device: of PyTorch.
-        kind: what the model predicts; default by its configuration.
+        folder: folder of the model, as `save_pretrained` writes it, with its image processor.
+        device: PyTorch device.
+        kind: what the model predicts; default: from its configuration.
     Raises:
-        UserError: the folder holds no config.json.
+        UserError: the folder contains no config.json.
     """
 
     def __init__(self, folder: Path, device: str = "cpu", *, kind: Kind | None = None) -> None:
         if not (folder / "config.json").is_file():
-            raise UserError(f"{folder} holds no model: it has no config.json; name the folder that save_pretrained wrote")
+            raise UserError(f"{folder} is not a model folder: it has no config.json; pass a folder written by save_pretrained")
         files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
         self.name = f"{folder.name}{f' {kind}' if kind else ''} ({digest(files)})"
         self._folder, self._device = folder, device
@@ -45,7 +46,7 @@ class TransformersPrior:
 
     @timed("prior", settles=True)
     def __call__(self, rgb: np.ndarray, index: int, focal_px: float | None = None) -> PriorDepth:
-        """Predict the depth of one frame, resized from the size of the model."""
+        """Predict the depth of one frame, resized from the model's native size."""
         processor, model = self._loaded
         kind = self._kind or kind_of(model.config)
         inputs = processor(images=rgb, return_tensors="pt").to(self._device)
@@ -63,13 +64,13 @@ class TransformersPrior:
 
 
 def kind_of(config: Any) -> Kind:
-    """What a model predicts, by its configuration; inverse depth where that does not say."""
+    """Output kind of a model from its configuration; inverse depth if that does not state it."""
     depth = getattr(config, "depth_estimation_type", None) == "metric" or config.model_type in DEPTH_MODELS
     return "depth" if depth else "inverse_depth"
 
 
 def _load(folder: Path, device: str) -> tuple[Any, Any]:
-    """Image processor and model."""
+    """Load the image processor and the model."""
     try:
         from transformers import AutoImageProcessor, AutoModelForDepthEstimation  # pyright: ignore[reportMissingImports]
     except ImportError as error:
@@ -80,8 +81,8 @@ def _load(folder: Path, device: str) -> tuple[Any, Any]:
     try:
         processor = AutoImageProcessor.from_pretrained(folder, **local)
         model = AutoModelForDepthEstimation.from_pretrained(folder, use_safetensors=True, **local)
-    except Exception as error:  # whatever a model's folder lacks
+    except Exception as error:  # an incomplete folder can fail in many ways
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        what = f"{folder} holds no depth-estimation model that transformers reads ({first})"
-        raise UserError(f"{what}; name another depth prior") from error
+        what = f"{folder} is not a depth-estimation model that transformers can load ({first})"
+        raise UserError(f"{what}; choose another depth prior") from error
     return processor, model.to(device).eval()

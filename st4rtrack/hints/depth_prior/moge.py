@@ -1,4 +1,4 @@
-"""MoGe as depth prior, where its user has it: `pip install` of microsoft/MoGe, and its weights as a file on disk. Nothing is fetched."""
+"""MoGe as depth prior, if installed: `pip install` of microsoft/MoGe, and its weights as a local file. Nothing is downloaded."""
 
 import math
 from functools import cached_property
@@ -14,20 +14,20 @@ from st4rtrack.types import UserError
 
 
 class MoGePrior:
-    """Depth and focal length of single frames by MoGe 1 or 2; unknown where its mask says so.
+    """Depth and focal length of single frames from MoGe 1 or 2; unknown where its mask is false.
 
     Args:
-        path: `model.pt`.
-        device: of PyTorch.
-        model: used in place of the one that is loaded; `model.infer(image [3, H, W] in 0..1, fov_x=degrees or None, use_fp16=bool)`
-            gives "depth" [H, W] and "intrinsics" [3, 3] over the size of the image.
+        path: weights file, `model.pt`.
+        device: PyTorch device.
+        model: replaces the loaded one; `model.infer(image [3, H, W] in 0..1, fov_x=degrees or None, use_fp16=bool)` returns
+            "depth" [H, W] and "intrinsics" [3, 3] relative to the image size.
     Raises:
-        UserError: the path is no file.
+        UserError: the path is not a file.
     """
 
     def __init__(self, path: Path, device: str = "cpu", *, model: Any = None) -> None:
         if not path.is_file():
-            raise UserError(f"{path} is no file; name the weights of MoGe, model.pt")
+            raise UserError(f"{path} is not a file; pass the weights file of MoGe, model.pt")
         self.name = f"MoGe ({digest([path])})"
         self._path, self._device, self._loaded = path, device, model
 
@@ -37,7 +37,7 @@ class MoGePrior:
 
     @timed("prior", settles=True)
     def __call__(self, rgb: np.ndarray, index: int, focal_px: float | None = None) -> PriorDepth:
-        """Predict the depth of one frame, at its focal length where that is known."""
+        """Predict the depth of one frame, with its focal length if known."""
         width = rgb.shape[1]
         fov_x = None if focal_px is None else math.degrees(2 * math.atan(width / (2 * focal_px)))
         image = torch.from_numpy(np.moveaxis(rgb, -1, 0).astype(np.float32) / 255).to(self._device)
@@ -56,5 +56,5 @@ def _load(path: Path, device: str) -> Any:
         config = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["model_config"]
         version = v2 if isinstance(config["encoder"], dict) else v1
         return version.MoGeModel.from_pretrained(str(path)).to(device).eval()
-    except Exception as error:  # a damaged file fails in any way
-        raise UserError(f"{path} is not a checkpoint of MoGe ({error})".splitlines()[0]) from error
+    except Exception as error:  # a damaged file can fail in many ways
+        raise UserError(f"{path} is not a MoGe checkpoint; pass model.pt of microsoft/MoGe ({error})".splitlines()[0]) from error

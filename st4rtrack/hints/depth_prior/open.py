@@ -1,4 +1,4 @@
-"""Depth priors by their words on the command line."""
+"""Depth priors by their names on the command line."""
 
 from pathlib import Path
 
@@ -19,16 +19,16 @@ def open_depth_prior(
 
     Args:
         source: "builtin", the monocular head of the embedded network; "none"; a `.safetensors` file of `st4rtrack train mono`; a
-            depth model of Hugging Face `transformers`, as hub id (fetched) or folder, or as "transformers:MODEL" or
-            "transformers-inverse:MODEL" where its configuration does not tell depth from inverse depth; "moge:FILE", weights of
+            depth model of Hugging Face `transformers`, as hub id (downloaded) or folder, or as "transformers:MODEL" or
+            "transformers-inverse:MODEL" if its configuration does not tell depth from inverse depth; "moge:FILE", weights of
             MoGe; or depth maps (`FilePrior`).
-        video: the frames that are processed, at network size.
+        video: the processed frames, at network size.
         source_size: size of the source video, for files in source pixels.
         device: "auto" or a PyTorch device, for networks.
     Returns:
         The prior, `None` for "none".
     Raises:
-        UserError: no such source, a path that does not exist, or a package that is not installed.
+        UserError: unknown source, missing path, or package that is not installed.
     """
     if source == "none":
         return None
@@ -55,7 +55,7 @@ def _builtin(weights: Path | None, device: str) -> DepthPrior:
 
 
 def _model(source: str, word: str, rest: str, device: str) -> DepthPrior:
-    """A model of transformers, from the hub where no folder has the name."""
+    """Model of transformers, from a folder or else from the hub."""
     from st4rtrack.model.hub import fetch_folder, is_hub_id
 
     name = rest if word in KINDS else source
@@ -65,7 +65,7 @@ def _model(source: str, word: str, rest: str, device: str) -> DepthPrior:
         return _transformers(fetch_folder(name, "*.json", "*.safetensors"), KINDS.get(word), device)
     if word in KINDS or any(mark in source for mark in "./\\"):
         _existing(source, name)
-    raise UserError(f"there is no depth prior {source!r}; give {SOURCES}")
+    raise UserError(f"unknown depth prior {source!r}; choose one of: {SOURCES}")
 
 
 def _transformers(folder: Path, kind: Kind | None, device: str) -> DepthPrior:
@@ -82,5 +82,5 @@ def _torch_device(device: str) -> str:
 
 def _existing(source: str, path: str) -> Path:
     if not path or not expanded(path).exists():
-        raise UserError(f"depth prior {source!r}: {path or 'its path'} does not exist; name a file or folder that does")
+        raise UserError(f"depth prior {source!r}: {path or 'its path'} does not exist; pass an existing file or folder")
     return expanded(path)

@@ -12,18 +12,18 @@ from st4rtrack.types import UserError
 
 Kind = Literal["depth", "inverse_depth"]
 MIN_INVERSE = 0.02
-"""Of the largest inverse depth of a frame: what is farther counts as this far."""
+"""Minimum inverse depth, as a share of the largest in the frame: farther points are clamped to it."""
 LOG_ERROR = 0.25
-"""Expected |log-depth error| of a provider that predicts none, after alignment.
+"""Expected |log-depth error| after alignment, for providers without an estimate.
 
-A small ONNX teacher has 0.16, 0.26 and 0.63 in the mean over three real sequences, at one scale and shift per frame
+A small ONNX teacher has a mean of 0.16, 0.26 and 0.63 on three real sequences, with one scale and shift per frame
 (`performance/teacher_depth.py`).
 """
 
 
 @dataclass(frozen=True)
 class PriorDepth:
-    """Depth of one frame, up to an alignment that the frame does not tell.
+    """Depth of one frame, up to an alignment that the frame alone does not determine.
 
     Attributes:
         kind: "depth": z-depth up to scale; "inverse_depth": inverse z-depth up to scale and shift.
@@ -39,7 +39,7 @@ class PriorDepth:
 
     @property
     def depth(self) -> np.ndarray:
-        """[H, W] z-depth up to scale, as if there were no shift; the largest where unknown."""
+        """[H, W] z-depth up to scale, assuming zero shift; the maximum where unknown."""
         known = self.values > 0
         if not known.any():
             return np.ones_like(self.values)
@@ -48,14 +48,14 @@ class PriorDepth:
 
     @classmethod
     def of(cls, kind: Kind, values: np.ndarray, rgb: np.ndarray, name: str, focal_px: float | None = None) -> "PriorDepth":
-        """Depth from a provider without an expected error; values that are not finite and positive become unknown.
+        """Depth from a provider without expected error; non-finite or non-positive values become unknown.
 
         Raises:
-            UserError: the values have another size than the frame.
+            UserError: the size of the values differs from the frame.
         """
         if values.shape != rgb.shape[:2]:
             raise UserError(
-                f"{name} gave depth {list(values.shape)} for a frame {list(rgb.shape[:2])}; use a depth model or file"
+                f"{name} returned depth {list(values.shape)} for a frame {list(rgb.shape[:2])}; use another depth model or file"
             )
         known = np.isfinite(values) & (values > 0)
         log_error = np.full(values.shape, LOG_ERROR, np.float32)
@@ -63,10 +63,10 @@ class PriorDepth:
 
 
 class DepthPrior(Protocol):
-    """Provider of the depth of single frames.
+    """Interface of providers of single-frame depth.
 
     Attributes:
-        name: provider and version of its weights or files.
+        name: provider, and version of its weights or files.
     """
 
     @property
@@ -77,7 +77,7 @@ class DepthPrior(Protocol):
 
         Args:
             rgb: [H, W, 3] uint8, network size.
-            index: number among the processed frames.
+            index: frame index among the processed frames.
             focal_px: focal length in pixels of the frame, where known.
         Raises:
             UserError: the provider has no depth for this frame.
@@ -86,7 +86,7 @@ class DepthPrior(Protocol):
 
 
 def digest(paths: Iterable[Path]) -> str:
-    """Short hash of the content of files: the version of weights or data."""
+    """Short hash of file contents, as version of weights or data."""
     sha = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:

@@ -104,14 +104,14 @@ def test_words_open_teachers(tmp_path: Path) -> None:
     ("tracks", "depth", "message"),
     [
         ("magic", "none", "--tracks is flow"),
-        ("flow", "magic", "no depth prior 'magic'"),
+        ("flow", "magic", "unknown depth prior 'magic'"),
         ("absent.npz", "none", "does not exist"),
         ("cotracker:", "none", "does not exist"),
         ("flow", "moge:absent.pt", "does not exist"),
         ("flow", "transformers:absent", "does not exist"),
         ("cotracker:.", "none", "no checkout"),
         ("flow", "transformers:tests", "no config.json"),
-        ("flow", "moge:tests", "no file"),
+        ("flow", "moge:tests", "not a file"),
     ],
 )
 def test_unknown_words_are_a_sentence(tracks: str, depth: str, message: str) -> None:

@@ -39,7 +39,7 @@ def test_moge_depth_and_focal_length_are_in_the_frame(tmp_path: Path, focal_px: 
 def test_moge_depth_of_another_size_raises(tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(b"weights")
     wrong = SimpleNamespace(infer=lambda *_, **__: {"depth": torch.ones(3, 4), "intrinsics": torch.eye(3)})
-    with pytest.raises(UserError, match=r"gave depth \[3, 4\] for a frame \[32, 48\]"):
+    with pytest.raises(UserError, match=r"returned depth \[3, 4\] for a frame \[32, 48\]"):
         MoGePrior(tmp_path / "model.pt", model=wrong)(RGB, 0)
 
 

@@ -113,8 +113,8 @@ def test_npz_of_another_video_raises(tmp_path: Path, depth: np.ndarray, message:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("magic", "no depth prior 'magic'; give builtin, none"),
-        ("", "no depth prior ''"),
+        ("magic", "unknown depth prior 'magic'; choose one of: builtin, none"),
+        ("", "unknown depth prior ''"),
         ("absent.npz", "absent.npz does not exist"),
         ("moge:absent.pt", "absent.pt does not exist"),
         ("moge:", "its path does not exist"),
