@@ -347,6 +347,11 @@ class Scene:
     def __len__(self) -> int:
         return len(self.time_s)
 
+    def __repr__(self) -> str:
+        height, width = self.rgb.shape[1:3]
+        quality = "" if self.quality is None else f"; {self.quality.summary(len(self))}"
+        return f"Scene({len(self)} frames of {width}x{height} pixels, anchor frame {self.anchor_index}{quality})"
+
     @property
     def solved_frames(self) -> np.ndarray:
         """[time] bool, frames with an estimated pose; all True if the scene does not store it."""

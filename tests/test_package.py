@@ -18,3 +18,8 @@ def test_package_demo_clip_is_small_and_decodes() -> None:
 def test_package_renamed_name_is_refused_with_the_new_one() -> None:
     with pytest.raises(AttributeError, match=r"use st4rtrack\.KnownGeometry"):
         st4rtrack.Known  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_scene_repr_is_one_short_line() -> None:
+    text = repr(made_up_scene())
+    assert text.startswith("Scene(") and "\n" not in text and len(text) < 300
