@@ -6,6 +6,7 @@ import pytest
 
 import st4rtrack
 from st4rtrack.io.video import open_video
+from tests.synthetic_scene import synthetic_scene
 
 
 def test_package_demo_clip_is_small_and_decodes() -> None:
@@ -21,5 +22,5 @@ def test_package_renamed_name_is_refused_with_the_new_one() -> None:
 
 
 def test_scene_repr_is_one_short_line() -> None:
-    text = repr(made_up_scene())
+    text = repr(synthetic_scene())
     assert text.startswith("Scene(") and "\n" not in text and len(text) < 300
