@@ -111,7 +111,9 @@ def adapt_videos(
         loss = _loss(options.loss, without, network, config)
         tasks = [_task(video, network, options, config, known) for video in opened]
         if not (loss.trajectory or loss.alignment or (loss.depth and any(task.depth for task in tasks))):
-            raise UserError("all loss terms are disabled or have no teacher; enable one with --loss, --without or --depth")
+            raise UserError(
+                "all loss terms are disabled or have no teacher; change --without or --loss, or choose a teacher with --depth"
+            )
         stored = _options(network, tasks, config, loss, options.fit)
         if overwrite:
             places.state.unlink(missing_ok=True)

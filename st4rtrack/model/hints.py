@@ -3,8 +3,8 @@
 A network trained for hours cannot learn matching from scratch, so OpenCV and PoseLib provide it: from the pair alone
 (`classical/two_view.py`), or from the whole video (`classical/anchored.py`). The released architecture has no hints.
 
-Channels of a hint map, per image: position (2, in long sides from the centre), optical flow (2, in eighths of the long side),
-forward-backward consistency (1), colour difference after warping (3), flow ends inside the image (1), log of known
+Channels of a hint map, per image: position (2, in long sides from the centre), flow to the other image (2, in eighths of the long
+side), forward-backward consistency (1), colour difference after warping (3), flow ends inside the image (1), log of known
 depth (1), mask of known depth (1), ray offset by the relative rotation (2), relative translation (3), the image itself (3),
 residual of the flow of a static scene of this depth (2, in eighths of the long side), colour difference after warping by that
 static flow (1), log of depth, filled in (1), log of the focal length over the assumed one (1).

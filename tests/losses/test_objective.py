@@ -225,7 +225,7 @@ def test_mistakes_are_named() -> None:
         objective(prediction, supervision, LossConfig(motion_weight=1.0))
     with pytest.raises(ValueError, match="predicted_anchor"):
         objective(prediction, supervision, LossConfig(anchor_weight=1.0))
-    with pytest.raises(UserError, match="which move"):
+    with pytest.raises(UserError, match="masks of dynamic pixels"):
         objective(prediction, replace(supervision, moving=None), PUBLISHED["tiny"])
     with pytest.raises(ValueError, match="clips of 3 frames"):
         objective(prediction, replace(supervision, frames_per_clip=3), PUBLISHED["seq-reweight"])
