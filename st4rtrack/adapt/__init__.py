@@ -1,4 +1,4 @@
-"""Adaptation to videos without labels (paper section 3.3): `adapt_videos`, and what it is told and gives."""
+"""Self-supervised adaptation to videos without labels (paper section 3.3): `adapt_videos`, its configuration and result."""
 
 from st4rtrack.adapt.config import AdaptConfig
 from st4rtrack.adapt.result import Adaptation

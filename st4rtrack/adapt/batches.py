@@ -1,4 +1,4 @@
-"""Which video, frames and tracks a step looks at: a function of the seed and the step, so that an interrupted adaptation goes on alike."""
+"""Sampling of the video, frames and tracks of a step: a function of seed and step, so that a resumed adaptation is identical."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,12 @@ from st4rtrack.adapt.config import AdaptConfig
 
 @dataclass(frozen=True)
 class Batch:
-    """Of one step.
+    """Video, frames and tracks of one optimiser step.
 
     Attributes:
-        video: which of the videos.
-        frames: [F] frame numbers, the anchor first, then increasing.
-        points: [P] which of the tracks that may be learnt from; what moves may be among them more than once.
+        video: index of the video.
+        frames: [F] frame indices, the anchor first, then increasing.
+        points: [P] indices into the training tracks; dynamic tracks may be repeated.
     """
 
     video: int
@@ -23,12 +23,12 @@ class Batch:
 
 
 def batch(step: int, lengths: list[int], moving: list[np.ndarray], frames: list[int], config: AdaptConfig) -> Batch:
-    """The batch of a step. Each video is met once before any is met again.
+    """Sample the batch of a step. Every video is used once before any is used again.
 
     Args:
-        lengths: frames of each video.
-        moving: [tracks] bool of each video, of those that may be learnt from.
-        frames: of each video per step.
+        lengths: number of frames of each video.
+        moving: [tracks] bool of each video, dynamic training tracks.
+        frames: frames per step of each video.
     """
     turn, place = divmod(step, len(lengths))
     video = int(np.random.default_rng([config.seed, 2, turn]).permutation(len(lengths))[place])
@@ -38,7 +38,7 @@ def batch(step: int, lengths: list[int], moving: list[np.ndarray], frames: list[
 
 
 def _points(moving: np.ndarray, config: AdaptConfig, rng: np.random.Generator) -> np.ndarray:
-    """Tracks at random; those that move repeated until they are `moving_share` of all, where any do and any do not."""
+    """Random tracks; dynamic ones are repeated up to `moving_share` of all, if there are dynamic and static ones."""
     points = np.arange(len(moving))
     if len(points) > config.points_per_step:
         points = np.sort(rng.permutation(points)[: config.points_per_step])
@@ -48,9 +48,9 @@ def _points(moving: np.ndarray, config: AdaptConfig, rng: np.random.Generator) -
 
 
 def clip_frames(length: int, count: int, largest_stride: int, rng: np.random.Generator) -> np.ndarray:
-    """The anchor and count - 1 other frames, a random stride apart from a random start; all frames where there are no more.
+    """Frame indices of the anchor and count - 1 other frames with random stride and start; all frames of a shorter video.
 
-    The strides are those that fit: 1 always does.
+    The stride is limited to those that fit into the video; 1 always fits.
     """
     others = min(count, length) - 1
     stride = int(rng.integers(1, max(1, min(largest_stride, (length - 1) // others)) + 1))

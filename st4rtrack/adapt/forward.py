@@ -1,4 +1,4 @@
-"""The decoders over frames of a video, and the cameras of what they predict. Every call begins with the anchor paired with itself."""
+"""Differentiable prediction and camera estimation for frames of a video. Every call starts with the pair (anchor, anchor)."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -15,17 +15,17 @@ from st4rtrack.pipeline import cameras as solver
 from st4rtrack.types import Pointmap, TwoPointmaps
 
 CAMERA_PIXELS = 2000
-"""Pixels per frame whose points refine its camera, in a grid."""
+"""Number of grid pixels per frame used to refine its camera."""
 
 
 @dataclass
 class Solved:
-    """The frames whose camera was found, the anchor first.
+    """Poses of the solved frames, the anchor first.
 
     Attributes:
-        rows: [S] which of the predicted frames.
-        camera_from_world: [S, 4, 4], the anchor's the identity.
-        intrinsics: [3, 3] network pixels, of all frames.
+        rows: [S] indices into the predicted frames.
+        camera_from_world: [S, 4, 4], identity for the anchor.
+        intrinsics: [3, 3] in network pixels, shared by all frames.
     """
 
     rows: np.ndarray
@@ -34,10 +34,10 @@ class Solved:
 
 
 def predict(model: St4RTrack, inputs: FrameInputs, frames: np.ndarray, precision: str) -> TwoPointmaps:
-    """Both branches for frames [F], the first of which is the anchor; differentiable in the decoders and heads.
+    """Predict both branches for frames [F], the anchor first; differentiable in the decoders and heads.
 
     Args:
-        precision: "float32" or "bfloat16", of the products.
+        precision: "float32" or "bfloat16", precision of the matrix products.
     Returns:
         Points [F, height, width, 3] and confidence [F, height, width], float32.
     """
@@ -48,7 +48,7 @@ def predict(model: St4RTrack, inputs: FrameInputs, frames: np.ndarray, precision
         anchor_tokens = inputs.tokens_of(anchor, device)
         if inputs.views is None:
             return model.decode(anchor_tokens, inputs.tokens_of(frames, device))
-        # as the pipeline does it: the anchor's content is decoded from the anchor alone, and all frames start from it
+        # as in the pipeline: the anchor content is decoded from the anchor alone and shared by all frames
         own, content = model.decode_with_anchor(anchor_tokens, anchor_tokens, inputs.hints_of(anchor, device))
         if not len(others):
             return own
@@ -62,17 +62,17 @@ def predict(model: St4RTrack, inputs: FrameInputs, frames: np.ndarray, precision
 def solve_cameras(
     maps: TwoPointmaps, *, refine: bool, inputs: FrameInputs | None = None, frames: np.ndarray | None = None
 ) -> Solved:
-    """Focal length from the anchor's tracking, a camera per frame from its reconstruction (paper section 3.3).
+    """Estimate the focal length from the anchor's tracking and each pose from the frame's reconstruction (paper section 3.3).
 
-    Focal length and robust pose are detached, as in the paper; gradients come through the Gauss-Newton step (Eq. 13, 14).
-    A frame without a camera is left out. What the user knows is neither solved nor refined.
+    Focal length and robust pose are detached, as in the paper; gradients flow through the Gauss-Newton step (Eq. 13, 14).
+    Unsolved frames are left out. User-provided cameras are neither solved nor refined.
 
     Args:
-        maps: of `predict`.
-        refine: take that step; without, the cameras are those that the pipeline finds.
-        inputs, frames: the video and [F] which of its frames the maps are of, where something of it may be known.
+        maps: output of `predict`.
+        refine: apply that step; without it the cameras are those of the pipeline.
+        inputs, frames: the video and the frame indices [F] of the maps, for user-provided cameras.
     Raises:
-        UserError: the anchor's pointmap fits no camera.
+        UserError: no focal length fits the anchor pointmap.
     """
     points, confidence = maps.reconstruction.points_world, cast(Tensor, maps.reconstruction.confidence)
     if inputs is None or inputs.intrinsics is None:
@@ -100,14 +100,14 @@ def solve_cameras(
 
 
 def _given_cameras(inputs: FrameInputs | None, frames: np.ndarray | None, count: int) -> list[np.ndarray | None]:
-    """`world_from_camera` [4, 4] of each predicted frame, `None` where it is to be solved."""
+    """User-provided `world_from_camera` [4, 4] of each predicted frame, `None` where it must be solved."""
     if inputs is None or frames is None or inputs.world_from_camera is None:
         return [None] * count
     return [camera if np.isfinite(camera).all() else None for camera in inputs.world_from_camera[frames]]
 
 
 def _refined(points: Tensor, confidence: Tensor, camera_from_world: Tensor, intrinsics: Tensor) -> Tensor:
-    """One Gauss-Newton step on a grid of pixels, weighted by confidence without the least sure fifth, as the robust solver sees them."""
+    """One Gauss-Newton step on grid pixels, weighted by confidence without the least confident fifth, as in the robust solver."""
     height, width = points.shape[1:3]
     stride = max(1, int(np.ceil(np.sqrt(height * width / CAMERA_PIXELS))))
     half = stride // 2

@@ -1,7 +1,7 @@
-"""A video as an adaptation needs it: all that no step changes, computed once.
+"""Precomputed inputs of an adaptation, which no optimiser step changes.
 
-The encoder does not learn, so its tokens are kept; so is what classical geometry knows of each frame, and what the teachers say.
-Arrays with a time axis are on disk and mapped, so that memory does not grow with the videos.
+The encoder is frozen, so its tokens are stored, together with classical geometry per frame and the output of the teachers.
+Arrays with a time axis are memory-mapped from disk, so that memory does not grow with the videos.
 """
 
 import logging
@@ -27,22 +27,22 @@ from st4rtrack.types import UserError, Video
 logger = logging.getLogger(__name__)
 
 ANCHOR = 0
-"""The first of the chosen frames, as in the paper."""
+"""Index of the anchor: the first of the selected frames, as in the paper."""
 
 
 @dataclass(frozen=True)
 class FrameInputs:
-    """What the decoders need of every frame.
+    """Decoder inputs of every frame of a video.
 
     Attributes:
-        name: of the video.
+        name: name of the video.
         rgb: [T, H, W, 3] uint8, network size.
-        tokens: [T, tokens, width] float32 of the encoder.
+        tokens: [T, tokens, width] float32, encoder output.
         grid: (rows, columns) of patches.
         views: fields of `TwoView` with a time axis, anchor against every frame; `None` for a network without hints.
-        intrinsics: [T, 3, 3] network pixels, where the user knows them.
-        world_from_camera: [T, 4, 4] in units of the hints, where the user knows the cameras and the hints hold them; NaN where unknown.
-        unsolved: numbers of frames whose pose cannot be estimated from the image (`Outward.unsolved`); no camera is sought for them.
+        intrinsics: [T, 3, 3] user-provided intrinsics in network pixels, or `None`.
+        world_from_camera: [T, 4, 4] user-provided poses in units of the hints, NaN where unknown; `None` without poses or hints.
+        unsolved: indices of frames whose pose cannot be estimated from the image (`Outward.unsolved`); they are not solved again.
     """
 
     name: str
@@ -59,20 +59,20 @@ class FrameInputs:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) in pixels."""
+        """Network image size (height, width) in pixels."""
         return self.rgb.shape[1], self.rgb.shape[2]
 
     @property
     def shares_anchor(self) -> bool:
-        """Whether all frames start from one content of the anchor, as the pipeline has it when the anchor's depth was surveyed."""
+        """Whether all frames share one prediction of the anchor content, as in the pipeline after a depth survey."""
         return self.views is not None and bool(self.views["anchor_depth"][ANCHOR].any())
 
     def tokens_of(self, frames: np.ndarray, device: torch.device) -> Tokens:
-        """Tokens of frames [F]."""
+        """Encoder tokens of frames [F] on a device."""
         return Tokens(torch.from_numpy(self.tokens[frames]).to(device), self.grid)
 
     def hints_of(self, frames: np.ndarray, device: torch.device) -> Hints:
-        """Hints of the pairs (anchor, frame) for frames [F], of a network that has some."""
+        """Hints of the pairs (anchor, frame) for frames [F]; requires a network with hints."""
         assert self.views is not None
         known = {name: torch.from_numpy(values[frames]).float().to(device) for name, values in self.views.items()}
         anchor, images = (normalize_images(self.rgb[index]).to(device) for index in (np.array([ANCHOR]), frames))
@@ -81,15 +81,15 @@ class FrameInputs:
 
 @dataclass(frozen=True)
 class AdaptVideo:
-    """A video to adapt to.
+    """A video prepared for adaptation.
 
     Attributes:
-        inputs: what the decoders need.
-        priors: what the teachers say.
-        moving: [N] bool, tracks that are not where a static point would be.
-        held_out: [N] bool, tracks that are only measured on.
-        held: [T, h, w, 3] float32, what the base reconstructs, at every `HELD_STRIDE`-th pixel.
-        still: [N, 3] float32, where the base has the tracks' content at the anchor's time.
+        inputs: decoder inputs.
+        priors: tracks and depth of the teachers.
+        moving: [N] bool, dynamic tracks: those inconsistent with a static point.
+        held_out: [N] bool, tracks that are held out for measurement.
+        held: [T, h, w, 3] float32, reconstruction of the base model at every `HELD_STRIDE`-th pixel.
+        still: [N, 3] float32, points of the tracks at the anchor time, predicted by the base model.
     """
 
     inputs: FrameInputs
@@ -101,17 +101,17 @@ class AdaptVideo:
 
 
 HELD_STRIDE = 4
-"""Of the pixels at which the reconstruction is held: neighbours say the same."""
+"""Pixel stride of the retention term; neighbouring pixels are redundant."""
 
 
 @torch.no_grad()
 def frame_inputs(model: St4RTrack, video: Video, folder: Path, known: KnownVideo | None = None) -> FrameInputs:
-    """Frames, tokens and views of a video.
+    """Compute frames, tokens and views of a video.
 
     Args:
         video: at network size.
-        folder: for the arrays; an empty one of its own.
-        known: intrinsics and cameras of the video, which then are not estimated.
+        folder: empty folder for the arrays.
+        known: user-provided intrinsics and cameras, which are then not estimated.
     Raises:
         UserError: the video has one frame.
     """
@@ -134,10 +134,10 @@ def frame_inputs(model: St4RTrack, video: Video, folder: Path, known: KnownVideo
     intrinsics, cameras = (None, None) if known is None else (known.intrinsics, known.world_from_camera)
     if cameras is not None and outward.units.cameras is not None:
         cameras = rigid(cameras[:, :3, :3], cameras[:, :3, 3] / outward.units.cameras)
-    else:  # a network without hints has a unit of its own
+    else:  # the unit of a network without hints is unrelated to that of the user's cameras
         cameras = None
     if outward.unsolved:
-        logger.warning("%s: %d of %d frames are unsolved and left out", video.name, len(outward.unsolved), len(video))
+        logger.warning("%s: no pose for %d of %d frames, left out", video.name, len(outward.unsolved), len(video))
     return FrameInputs(video.name, rgb, tokens, grid, views or None, intrinsics, cameras, frozenset(outward.unsolved))
 
 
@@ -154,12 +154,12 @@ def _mapped(folder: Path, name: str, shape: tuple[int, ...], dtype: type) -> np.
 
 
 def held_pixels(maps: ArrayT) -> ArrayT:
-    """The pixels [F, h, w(, 3)] of maps [F, H, W(, 3)] at which the reconstruction is held."""
+    """Subsample maps [F, H, W(, 3)] to the pixels [F, h, w(, 3)] of the retention term."""
     start = HELD_STRIDE // 2
     return maps[:, start::HELD_STRIDE, start::HELD_STRIDE]  # pyright: ignore[reportReturnType]
 
 
 def empty_held(inputs: FrameInputs, folder: Path) -> np.ndarray:
-    """Where `AdaptVideo.held` goes."""
+    """Allocate the memory-mapped array of `AdaptVideo.held`."""
     height, width = (len(range(HELD_STRIDE // 2, side, HELD_STRIDE)) for side in inputs.size)
     return _mapped(folder, "held", (len(inputs), height, width, 3), np.float32)

@@ -1,4 +1,4 @@
-"""The steps of an adaptation: batch, loss, step; every so often what is held out is measured, the best is kept, the state saved."""
+"""Optimisation loop of an adaptation, with periodic held-out measurement, selection of the best weights and saved state."""
 
 import logging
 import math
@@ -24,10 +24,10 @@ from st4rtrack.types import UserError
 logger = logging.getLogger(__name__)
 
 LEAST_GAIN = 0.002
-"""Share by which the held-out error must fall to be a gain: less is the noise of a seed."""
+"""Minimum relative decrease of the held-out error that counts as improvement; smaller changes are seed noise."""
 
 MOST_SKIPPED = 10
-"""Steps in a row that may be skipped because a loss or gradient is not finite."""
+"""Maximum number of consecutive steps skipped for a non-finite loss or gradient."""
 
 
 def adapt(
@@ -41,29 +41,29 @@ def adapt(
     options: dict[str, Any],
     progress: Callable[[int, int], None] | None = None,
 ) -> Learning:
-    """Adapts a network to videos, or goes on where `state` says.
+    """Adapt a network to videos, or resume from the file `state`.
 
     Args:
-        model: the base, float32; what learns of it is changed in place, and is the best at the end.
-        videos: made ready by this model.
-        config: the optimisation.
-        loss: what is learnt from.
-        frames: of each video per step.
-        state: file of an unfinished adaptation; left there, the caller removes it when the result is safe.
-        options: plain values that decide the result, compared when an adaptation goes on.
-        progress: called with (steps done, steps in all).
+        model: base model, float32; trained in place, ends with the best weights.
+        videos: prepared with this model.
+        config: configuration of the optimisation.
+        loss: weights and form of the loss.
+        frames: frames per step of each video.
+        state: file of an unfinished adaptation; the caller removes it once the result is saved.
+        options: plain values that affect the result, compared on resume.
+        progress: called with (steps done, total steps).
     Returns:
-        What learnt, with its history. `best_step` 0 is the base itself.
+        Trained parameters with their history. `best_step` 0 is the base model.
     Raises:
-        UserError: the anchor's pointmap fits no camera, or the state is of something else.
-        KeyboardInterrupt: passed on; the state is that of the last measurement.
+        UserError: no focal length fits the anchor pointmap, or the state belongs to another adaptation.
+        KeyboardInterrupt: passed on; the saved state is that of the last measurement.
     """
     parameters = learning_parameters(model, config.freeze)
     learning = Learning(parameters, make_optimizer(parameters, config), {})
     learning.keep_best()
     with said_once("st4rtrack.pipeline.cameras"):
         if load_state(state, learning, options):
-            logger.info("going on at step %d", learning.progress.step)
+            logger.info("resuming at step %d", learning.progress.step)
         else:
             _measure(model, videos, frames, config, learning)
             save_state(state, learning, options)
@@ -92,7 +92,7 @@ def _step(
     loss: AdaptationLoss,
     learning: Learning,
 ) -> None:
-    """One step; the weights stay as they were where the loss or its gradient is not finite."""
+    """Run one optimiser step; skip the update if the loss or its gradient is not finite."""
     start, now = time.monotonic(), learning.progress
     chosen = batch(now.step, [len(v.inputs) for v in videos], [v.moving[~v.held_out] for v in videos], list(frames), config)
     model.train()
@@ -109,9 +109,11 @@ def _step(
         learning.optimizer.step()
     now.skipped = 0 if finite else now.skipped + 1
     if now.skipped == 1:
-        logger.warning("step %d: the loss or its gradient is not finite; the step is skipped", now.step + 1)
+        logger.warning("step %d: the loss or its gradient is not finite; skipped the step", now.step + 1)
     if now.skipped > MOST_SKIPPED:
-        logger.warning("%d steps in a row were not finite; the best so far is kept; try a lower --learning-rate", now.skipped)
+        logger.warning(
+            "stopped after %d non-finite steps in a row, kept the best weights; try a lower --learning-rate", now.skipped
+        )
     now.step += 1
     now.seconds += time.monotonic() - start
     now.steps.append(
@@ -132,14 +134,14 @@ def _loss(model: St4RTrack, video: AdaptVideo, chosen: Batch, config: AdaptConfi
     except torch.OutOfMemoryError:
         raise UserError(
             f"{len(chosen.frames)} frames of {video.inputs.name} do not fit into the memory of {model.device}; "
-            "give fewer with --batch-size, or a smaller --size"
+            "reduce --batch-size or --size"
         ) from None
 
 
 def _measure(
     model: St4RTrack, videos: Sequence[AdaptVideo], frames: Sequence[int], config: AdaptConfig, learning: Learning
 ) -> Measurement:
-    """Held-out figures; keeps the weights if they are the best."""
+    """Measure the held-out tracks and keep the weights if they are the best."""
     start, now = time.monotonic(), learning.progress
     model.eval()
     found = measure(model, videos, frames, config.precision)
@@ -150,13 +152,13 @@ def _measure(
     else:
         now.waited += 1
     now.seconds += time.monotonic() - start
-    logger.info("step %d: held-out tracks are %.3f pixels off, the others %.3f", now.step, found.error_px, found.learnt_px)
+    logger.info("step %d: track error %.3f px held out, %.3f px training", now.step, found.error_px, found.learnt_px)
     return found
 
 
 @contextmanager
 def said_once(name: str) -> Iterator[None]:
-    """What a logger says of the first step need not be said of five hundred."""
+    """Log each message of a logger only once, not at every step."""
     said: set[object] = set()
 
     def new(record: logging.LogRecord) -> bool:
@@ -173,13 +175,13 @@ def said_once(name: str) -> Iterator[None]:
 
 
 def learning_parameters(model: St4RTrack, freeze: Freeze) -> dict[str, nn.Parameter]:
-    """Freezes the rest; the encoder and its last norm never learn, since their output is computed once.
+    """Select the trainable parameters and freeze the rest, always including the encoder, whose output is precomputed.
 
     Returns:
-        What learns, by its name in `model.state_dict()`.
+        Trainable parameters by their name in `model.state_dict()`.
 
-    Source: paper section 3.3 (the reconstruction branch is frozen). What both branches share (embeddings, the last norm) is frozen
-    with it: the release's option of that name leaves it free.
+    Source: paper section 3.3 (the reconstruction branch is frozen). Parts shared by both branches (embeddings, the last norm) are
+    frozen with it; the release's option of that name trains them.
     """
     model.requires_grad_(False)
     learning: list[nn.Module] = [model.decoder.tracking_blocks, model.tracking_head]
@@ -191,7 +193,7 @@ def learning_parameters(model: St4RTrack, freeze: Freeze) -> dict[str, nn.Parame
 
 
 def make_optimizer(parameters: dict[str, nn.Parameter], config: AdaptConfig) -> torch.optim.AdamW:
-    """AdamW with decay on matrices only, as the release trains."""
+    """AdamW with weight decay on matrices only, as in the release."""
     groups = [
         {"params": [p for p in parameters.values() if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters.values() if p.ndim < 2], "weight_decay": 0.0},
@@ -200,7 +202,7 @@ def make_optimizer(parameters: dict[str, nn.Parameter], config: AdaptConfig) -> 
 
 
 def learning_rate(step: int, config: AdaptConfig) -> float:
-    """Linear warm-up, then half a cosine down to `final_share`."""
+    """Learning rate of a step: linear warm-up, then half-cosine decay to `final_share` of the peak."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     progress = min(1.0, (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps))

@@ -1,4 +1,4 @@
-"""How well a network explains the tracks that it does not learn from, over all frames of its videos."""
+"""Measurement of a network on held-out tracks, over all frames of its videos."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -18,16 +18,16 @@ from st4rtrack.types import TwoPointmaps
 
 @dataclass(frozen=True)
 class Measurement:
-    """Means over the videos.
+    """Track errors and branch agreement, averaged over the videos.
 
     Attributes:
-        error_px: distance of the projected tracking from the teacher's held-out tracks, where they are visible; each frame
-            scaled about the image centre by the median ratio, so that a wrong focal length does not count. Network pixels. Half of
-            it is the mean over what moves and half over the rest: what moves is a small part of most videos, and what they are about.
-        moving_px: of what moves alone, `None` where nothing does.
-        learnt_px: as the first, of the tracks that are learnt from.
+        error_px: distance of the projected tracking from the teacher's held-out tracks, where visible, in network pixels. Each
+            frame is scaled about the image centre by the median ratio, which cancels a wrong focal length. Average of the means
+            over dynamic and static tracks, because dynamic objects are a small but essential part of most videos.
+        moving_px: the same distance over dynamic tracks only, `None` without any.
+        learnt_px: `error_px` of the training tracks.
         agreement: median distance of the two branches at held-out visible points, relative to the distance of the point.
-        cameras_not_found: frames without a camera, of all videos.
+        cameras_not_found: number of unsolved frames, of all videos.
     """
 
     error_px: float
@@ -37,15 +37,15 @@ class Measurement:
     cameras_not_found: int
 
     def to_dict(self) -> dict[str, float | int | None]:
-        """Plain values, for JSON."""
+        """Convert to plain values for JSON."""
         return asdict(self)
 
 
 def measure(model: St4RTrack, videos: Sequence[AdaptVideo], frames: Sequence[int], precision: str) -> Measurement:
-    """Measures a network on videos.
+    """Measure a network on videos.
 
     Args:
-        frames: of each video, that are predicted at once.
+        frames: number of frames of each video to predict at once.
     """
     rows = [_measure_video(model, video, count, precision) for video, count in zip(videos, frames, strict=True)]
     moving = [row.moving_px for row in rows if row.moving_px is not None]
@@ -67,7 +67,7 @@ def _measure_video(model: St4RTrack, video: AdaptVideo, count: int, precision: s
         far[seen.frames] = np.where(visible, _far_px(seen, video), np.nan)
         apart[seen.frames] = np.where(visible, _apart(seen, video), np.nan)
         not_found += int((~seen.solved).sum())
-    far[ANCHOR] = apart[ANCHOR] = np.nan  # where all are at their queries nothing is tracked
+    far[ANCHOR] = apart[ANCHOR] = np.nan  # in the anchor all tracks are at their queries
     held = video.held_out
     moving, agree = far[:, held & video.moving], apart[:, held]
     return Measurement(
@@ -81,14 +81,14 @@ def _measure_video(model: St4RTrack, video: AdaptVideo, count: int, precision: s
 
 @dataclass
 class Seen:
-    """Some frames of a video as a network predicts them.
+    """Predictions for some frames of a video.
 
     Attributes:
-        frames: [F] frame numbers, the anchor first.
-        maps: both branches.
-        camera_from_world: [F, 4, 4] float64; a frame without one has that of the frame before, as in a scene.
-        solved: [F] bool.
-        intrinsics: [3, 3].
+        frames: [F] frame indices, the anchor first.
+        maps: pointmaps of both branches.
+        camera_from_world: [F, 4, 4] float64; an unsolved frame has the pose of the previous frame, as in a scene.
+        solved: [F] bool, frames with an estimated pose.
+        intrinsics: [3, 3] in network pixels.
     """
 
     frames: np.ndarray
@@ -100,7 +100,7 @@ class Seen:
 
 @torch.no_grad()
 def predict_all(model: St4RTrack, inputs: FrameInputs, count: int, precision: str) -> Iterator[Seen]:
-    """The whole video in batches that each begin with the anchor."""
+    """Predict the whole video in batches that each start with the anchor."""
     last = np.eye(4)
     for start in range(1, len(inputs), count - 1):
         frames = np.concatenate([[ANCHOR], np.arange(start, min(start + count - 1, len(inputs)))])
@@ -115,7 +115,7 @@ def predict_all(model: St4RTrack, inputs: FrameInputs, count: int, precision: st
 
 
 def _far_px(seen: Seen, video: AdaptVideo) -> np.ndarray:
-    """Distance [F, N] in pixels of the projected tracking from the teacher's tracks, at one scale per frame."""
+    """Distance [F, N] in pixels of the projected tracking from the teacher's tracks, after one scale per frame."""
     tracks, (height, width) = video.priors.tracks, video.inputs.size
     points = _at_queries(seen.maps.tracking.points_world, video).double().cpu().numpy()
     in_camera = transform_points(seen.camera_from_world, points)
@@ -123,7 +123,7 @@ def _far_px(seen: Seen, video: AdaptVideo) -> np.ndarray:
         pixels = project(in_camera, seen.intrinsics)
     pixels[in_camera[..., 2] <= 0] = np.inf
     centre = np.array([width / 2, height / 2])
-    # beyond twice the image a point is lost, and how far does not matter
+    # points beyond twice the image size are lost; limit their error
     found = np.clip(np.nan_to_num(pixels - centre, nan=np.inf), -2 * max(height, width), 2 * max(height, width))
     wanted = tracks.tracks_px[seen.frames].astype(np.float64) - centre
     for row, visible in enumerate(tracks.visible[seen.frames]):
@@ -135,7 +135,7 @@ def _far_px(seen: Seen, video: AdaptVideo) -> np.ndarray:
 
 
 def _apart(seen: Seen, video: AdaptVideo) -> np.ndarray:
-    """Distance [F, N] of the two branches at the teacher's tracks, relative to the distance of the point from the anchor's camera."""
+    """Distance [F, N] of the two branches at the teacher's tracks, relative to the point's distance from the anchor camera."""
     tracking = _at_queries(seen.maps.tracking.points_world, video)
     positions = torch.from_numpy(video.priors.tracks.tracks_px[seen.frames]).to(tracking)
     reconstruction = sample_frames(seen.maps.reconstruction.points_world, positions)
@@ -148,7 +148,7 @@ def _at_queries(points: Tensor, video: AdaptVideo) -> Tensor:
 
 
 def _half_moving(values: np.ndarray, chosen: np.ndarray, moving: np.ndarray) -> float:
-    """Mean of the means over chosen points that move and that do not, of the one kind where there is no other."""
+    """Average of the means over dynamic and static points of a selection; the mean of one kind if the other is absent."""
     parts = [values[:, chosen & kind] for kind in (moving, ~moving)]
     return _mean(np.array([_mean(part) for part in parts]))
 

@@ -1,4 +1,4 @@
-"""The loss of a step: both branches for some frames, their cameras, and what the teachers say of them (paper section 3.3)."""
+"""Adaptation loss of a step: prediction, camera estimation and comparison with the teachers (paper section 3.3)."""
 
 from dataclasses import dataclass
 
@@ -21,12 +21,12 @@ from st4rtrack.types import TwoPointmaps
 
 @dataclass
 class StepLoss:
-    """Of one step.
+    """Loss of one step.
 
     Attributes:
-        total: differentiable.
-        parts: its terms before they are weighted, plain numbers.
-        cameras_not_found: frames that were left out.
+        total: weighted sum, differentiable.
+        parts: unweighted terms, plain numbers.
+        cameras_not_found: number of unsolved frames, which are left out.
     """
 
     total: Tensor
@@ -35,12 +35,12 @@ class StepLoss:
 
 
 def step_loss(model: St4RTrack, video: AdaptVideo, batch: Batch, config: AdaptConfig, loss: AdaptationLoss) -> StepLoss:
-    """Prediction, cameras, loss.
+    """Compute the loss of a step.
 
-    A frame whose camera is not found is left out of all terms. Where the video has no depth, its term is nothing.
+    Unsolved frames are left out of all terms except retention. Without teacher depth there is no depth term.
 
     Raises:
-        UserError: the anchor's pointmap fits no camera.
+        UserError: no focal length fits the anchor pointmap.
     """
     maps = predict(model, video.inputs, batch.frames, config.precision)
     solved = solve_cameras(maps, refine=True, inputs=video.inputs, frames=batch.frames)
@@ -52,7 +52,7 @@ def step_loss(model: St4RTrack, video: AdaptVideo, batch: Batch, config: AdaptCo
     if loss.form == "relative":
         measured = depths["tracks"].valid if "tracks" in depths else torch.zeros_like(seen.inside)
         still = _unmeasured_tracks(video, solved, points, seen, measured)
-        # of what moves both branches guess, and the reconstruction the worse: it has no content of its own to start from
+        # unmeasured dynamic depth is a guess in both branches, worse in the reconstruction, which lacks the anchor content
         agree = seen.inside & (measured | torch.from_numpy(~video.moving[points]).to(measured.device))
     centre_px = seen.tracks_px.new_tensor([video.inputs.size[1] / 2, video.inputs.size[0] / 2])
     found = adaptation_loss(
@@ -68,13 +68,13 @@ def step_loss(model: St4RTrack, video: AdaptVideo, batch: Batch, config: AdaptCo
 
 @dataclass
 class _TracksSeen:
-    """Tracks as the branches and the teacher have them: S frames with a camera, P points.
+    """Tracks sampled from both branches and the teacher: S solved frames, P points.
 
     Attributes:
-        tracking_points, in_camera: [S, P, 3] of the tracking branch, world and camera of the frame.
-        reconstruction_points: [S, P, 3] where the teacher sees them.
-        tracks_px: [S, P, 2] of the teacher.
-        visible, inside: [S, P] bool, and inside the image.
+        tracking_points, in_camera: [S, P, 3] points of the tracking branch, in world and camera coordinates.
+        reconstruction_points: [S, P, 3] points of the reconstruction branch at the teacher's 2D positions.
+        tracks_px: [S, P, 2] positions of the teacher.
+        visible, inside: [S, P] bool, visible by the teacher; visible and inside the image.
     """
 
     tracking_points: Tensor
@@ -106,7 +106,7 @@ def _tracks_seen(maps: TwoPointmaps, solved: Solved, video: AdaptVideo, frames: 
 def _depths(
     maps: TwoPointmaps, solved: Solved, video: AdaptVideo, frames: np.ndarray, seen: _TracksSeen
 ) -> dict[str, KnownDepth]:
-    """What the depth term compares: all pixels, and tracks where they are seen; nothing where nobody knows depth."""
+    """Inputs of the depth term: all pixels, and tracks where visible; empty without a depth teacher."""
     teacher = video.priors.depth
     if teacher is None:
         return {}
@@ -124,7 +124,7 @@ def _depths(
 
 
 def _reconstruction(maps: TwoPointmaps, video: AdaptVideo, frames: np.ndarray, *, everywhere: bool) -> tuple[Tensor, Tensor]:
-    """The reconstruction now and before, NaN where the teacher knows its depth unless it is held everywhere."""
+    """Current and base reconstruction; the base is NaN where the teacher has depth, unless `everywhere`."""
     now = maps.reconstruction.points_world
     before = torch.from_numpy(video.held[frames]).to(now)
     if video.priors.depth is not None and not everywhere:
@@ -134,7 +134,7 @@ def _reconstruction(maps: TwoPointmaps, video: AdaptVideo, frames: np.ndarray, *
 
 
 def _unmeasured_tracks(video: AdaptVideo, solved: Solved, points: np.ndarray, seen: _TracksSeen, measured: Tensor) -> KnownDepth:
-    """Depth of the tracks where no teacher knows it, seen or not, and what it were if they stood still."""
+    """Depth of the tracks without teacher depth, visible or not, and what it would be if they were static."""
     still = torch.from_numpy(video.still[points]).to(seen.in_camera)
     depth = transform_points(solved.camera_from_world, still.expand_as(seen.in_camera)).detach()[..., 2]
     return KnownDepth(seen.in_camera[..., 2], depth, ~measured & (depth > 0))

@@ -1,4 +1,4 @@
-"""A video made ready: inputs of the decoders, priors of the teachers, what moves, what is held out."""
+"""Preparation of a video for adaptation: decoder inputs, teacher priors, dynamic and held-out tracks."""
 
 import logging
 from collections.abc import Collection
@@ -22,7 +22,7 @@ from st4rtrack.types import UserError, Video
 logger = logging.getLogger(__name__)
 
 LITTLE_MEASURED = 0.5
-"""Share of what moves whose depth a teacher should know."""
+"""Share of visible dynamic track positions with teacher depth below which a warning is logged."""
 
 
 def prepare_video(
@@ -36,18 +36,18 @@ def prepare_video(
     cache: Path | None,
     known: KnownVideo | None = None,
 ) -> AdaptVideo:
-    """All that is computed once of a video.
+    """Precompute all constant inputs of a video.
 
     Args:
-        model: the base.
+        model: base model.
         video: at network size.
-        teachers: of tracks and of depth; asked once.
-        frames: predicted at once.
-        folder: for the arrays; an empty one of its own.
-        cache: where the teachers' answers are kept.
-        known: intrinsics and cameras of the video.
+        teachers: track teacher and depth teacher; run once.
+        frames: number of frames to predict at once.
+        folder: empty folder for the arrays.
+        cache: folder that caches the teachers' output.
+        known: user-provided intrinsics and cameras of the video.
     Raises:
-        UserError: the video has one frame, or a teacher says nothing that can be learnt from.
+        UserError: the video has one frame, or a teacher provides no usable tracks.
     """
     inputs = frame_inputs(model, video, folder, known)
     first_points = empty_held(inputs, folder)
@@ -66,14 +66,14 @@ def prepare_video(
     for what, chosen in (("learn from", ~held_out), ("measure on", held_out)):
         if not np.delete(tracks.visible[:, chosen], ANCHOR, axis=0).any():
             raise UserError(
-                f"{video.name}: {tracks.name} follows no point beyond the first frame to {what}; "
+                f"{video.name}: {tracks.name} tracks no point beyond the first frame to {what}; "
                 "choose other frames with --start and --stop, or another teacher with --tracks"
             )
     depth = None if priors.depth is None else _in_units_of(priors.depth, first_points, static[1])
     still = sample_map(static[0], tracks.query_px.astype(np.float32)).astype(np.float32)
     found = AdaptVideo(inputs, Priors(tracks, depth), moving, held_out, first_points, still)
     logger.info(
-        "%s: %d frames, %d tracks of %s, %d of them move, %d are held out; depth of %s",
+        "%s: %d frames, %d tracks by %s (%d dynamic, %d held out); depth by %s",
         video.name,
         len(inputs),
         len(held_out),
@@ -84,15 +84,15 @@ def prepare_video(
     )
     if found.moving.any() and _measured_share(found) < LITTLE_MEASURED:
         logger.warning(
-            "%s: no teacher knows how far away most of what moves is; its tracks will follow the image better, at distances that "
-            "remain guesses; a depth model or files would know them, see --depth",
+            "%s: no teacher measures the depth of most dynamic points; their tracks will improve in 2D, but their depth "
+            "remains a guess; pass a depth model or depth files with --depth",
             video.name,
         )
     return found
 
 
 def _measured_share(video: AdaptVideo) -> float:
-    """Of the places where moving tracks are seen, the share whose depth a teacher knows."""
+    """Share of visible dynamic track positions with teacher depth."""
     tracks, teacher = video.priors.tracks, video.priors.depth
     if teacher is None:
         return 0.0
@@ -104,9 +104,9 @@ def _measured_share(video: AdaptVideo) -> float:
 def _static_world(
     model: St4RTrack, inputs: FrameInputs, frames: int, precision: str, first_points: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Content of the anchor [H, W, 3], `camera_from_world` [T, 4, 4] and intrinsics [3, 3] as the base sees them.
+    """Base-model anchor points [H, W, 3], `camera_from_world` [T, 4, 4] and intrinsics [3, 3].
 
-    What it reconstructs goes to `first_points`.
+    Writes the subsampled reconstruction to `first_points`.
     """
     cameras = np.empty((len(inputs), 4, 4))
     seen: Seen | None = None
@@ -118,21 +118,21 @@ def _static_world(
 
 
 def _in_units_of(teacher: TeacherDepth, points: np.ndarray, camera_from_world: np.ndarray) -> TeacherDepth:
-    """The teacher's depth in the units of the base, which reconstructs points [T, h, w, 3]."""
+    """Scale the teacher's depth to the units of the base model's reconstructed points [T, h, w, 3]."""
     depth = np.stack([transform_points(camera, each.reshape(-1, 3))[:, 2] for camera, each in zip(camera_from_world, points)])
     scales = np.exp(log_scales(teacher, depth.reshape(points.shape[:3]), invert_rigid(camera_from_world)))
     return replace(teacher, depth=(teacher.depth * scales[:, None, None]).astype(np.float32))
 
 
 def _in_solved_frames(tracks: TeacherTracks, unsolved: Collection[int]) -> TeacherTracks:
-    """Visible nowhere in unsolved frames, so that nothing is learnt from them or measured in them."""
+    """Mark all tracks invisible in unsolved frames, which excludes these from training and measurement."""
     visible = tracks.visible.copy()
     visible[list(unsolved)] = False
     return replace(tracks, visible=visible)
 
 
 def _inside(tracks: TeacherTracks, height: int, width: int) -> TeacherTracks:
-    """Those whose query the network sees: a file may be of the whole source video."""
+    """Keep the tracks with a query inside the network image; a file may cover the whole source video."""
     inside = inside_image(tracks.query_px, height, width)
     if inside.all():
         return tracks
@@ -140,24 +140,24 @@ def _inside(tracks: TeacherTracks, height: int, width: int) -> TeacherTracks:
 
 
 FAR_CAMERAS = 0.5
-"""Of the longest way of the camera from the first frame: frames nearer than that say little of its scale."""
+"""Minimum baseline to the first frame, relative to the longest one, for frames used to estimate scale."""
 
 LEAST_BASELINE = 0.02
-"""Of the teacher's median depth: a camera that moved less says nothing of scale."""
+"""Minimum baseline, relative to the teacher's median depth, for estimating scale."""
 
 
 def log_scales(teacher: TeacherDepth, depth: np.ndarray, world_from_camera: np.ndarray) -> np.ndarray:
-    """log of what the teacher's depth is multiplied with to be in the units of a prediction.
+    """Log scale factors from the teacher's depth to the units of the prediction.
 
-    A teacher without cameras has a scale in each frame: the median ratio to what the base predicts there. One with cameras has one
-    scale, by the way that the cameras went, in which prediction and teacher agree best; where they stand still, by all depth.
+    A teacher without cameras has one scale per frame: the median ratio of base-model to teacher depth. A teacher with cameras has
+    one scale for all frames, from camera baselines, where prediction and teacher agree best; for static cameras, from all depth.
 
     Args:
         teacher: with depth [T, H, W].
-        depth: [T, h, w] of the base in its own cameras, at every n-th pixel of the teacher's; not positive where unknown.
-        world_from_camera: [T, 4, 4] of the base; the first the identity.
+        depth: [T, h, w] of the base model in its cameras, at every n-th pixel of the teacher's; not positive where unknown.
+        world_from_camera: [T, 4, 4] of the base model; the first is the identity.
     Returns:
-        [T] float64; 0 in a frame that the teacher says nothing of.
+        [T] float64; 0 for frames without teacher depth.
     """
     ratios = [
         _log_ratio(predicted, wanted) for predicted, wanted in zip(depth, teacher_pixels(teacher.depth, depth), strict=True)
@@ -171,7 +171,7 @@ def log_scales(teacher: TeacherDepth, depth: np.ndarray, world_from_camera: np.n
 
 
 def teacher_pixels(teacher_depth: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """The pixels [T, h, w] of the teacher's depth [T, H, W] that those of the prediction lie in."""
+    """Sample the teacher's depth [T, H, W] at the pixels [T, h, w] of the prediction."""
     rows, columns = (
         np.minimum(((np.arange(few) + 0.5) * many / few).astype(np.int64), many - 1)
         for few, many in zip(depth.shape[1:], teacher_depth.shape[1:], strict=True)
@@ -185,22 +185,22 @@ def _log_ratio(predicted: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 
 def _log_ratio_of_ways(wanted: np.ndarray, predicted: np.ndarray, least: float) -> float | None:
-    """Median log ratio of how far the cameras are from the first, over frames in which they are far; `None` where they hardly moved."""
+    """Median log ratio of camera distances from the first frame, over frames far from it; `None` for nearly static cameras."""
     wanted_way, way = (np.nan_to_num(np.linalg.norm(each[:, :3, 3] - each[0, :3, 3], axis=1)) for each in (wanted, predicted))
     counts = (wanted_way > FAR_CAMERAS * wanted_way.max()) & (wanted_way > least) & (way > 0)
     return float(np.median(np.log(way[counts] / wanted_way[counts]))) if counts.any() else None
 
 
 MOVES_LONG_SIDES = 0.01
-"""A track that departs so far from what a static point would do, in long sides of the image, moves; or, where most tracks depart,
-three times as far as they do."""
+"""Deviation from the projection of a static point, in long image sides, above which a track is dynamic; if most tracks deviate,
+three times their median deviation."""
 
 HELD_OUT_CELL = 1 / 16
-"""Side of the squares that are held out together, in long sides of the image: neighbours of what is learnt would measure little."""
+"""Side of the squares held out together, in long image sides; single tracks next to training tracks would not be independent."""
 
 
 def grid_queries(height: int, width: int, count: int) -> np.ndarray:
-    """Pixels [about count, 2] (u, v), float64, of a grid in the middle of the image."""
+    """Pixel grid [about count, 2] (u, v), float64, over the image."""
     spacing = max(1.0, float(np.sqrt(height * width / count)))
     columns, rows = max(1, round(width / spacing)), max(1, round(height / spacing))
     u, v = np.meshgrid((np.arange(columns) + 0.5) * width / columns, (np.arange(rows) + 0.5) * height / rows)
@@ -208,11 +208,11 @@ def grid_queries(height: int, width: int, count: int) -> np.ndarray:
 
 
 def more_queries(query_px: np.ndarray, moving: np.ndarray, height: int, width: int, most: int) -> np.ndarray:
-    """Pixels [at most `most`, 2] half a grid step around the moving ones, evenly chosen.
+    """Additional queries [at most `most`, 2] around the dynamic ones, evenly selected.
 
     Args:
         query_px: [N, 2] of `grid_queries`.
-        moving: [N] bool.
+        moving: [N] bool, dynamic queries.
     """
     quarter = 0.25 * max(1.0, float(np.sqrt(height * width / len(query_px))))
     around = np.array([[-1, -1], [1, -1], [-1, 1], [1, 1]]) * quarter
@@ -224,11 +224,11 @@ def more_queries(query_px: np.ndarray, moving: np.ndarray, height: int, width: i
 def moving_tracks(
     tracks: TeacherTracks, anchor_points: np.ndarray, camera_from_world: np.ndarray, intrinsics: np.ndarray
 ) -> np.ndarray:
-    """Which tracks [N] bool are not where a static point would be.
+    """Classify tracks as dynamic [N] bool if they deviate from the projection of a static point.
 
     Args:
-        tracks: of the teacher.
-        anchor_points: [height, width, 3] content of the anchor at its own time, world units.
+        tracks: tracks of the teacher.
+        anchor_points: [height, width, 3] anchor content at the anchor time, world units.
         camera_from_world: [T, 4, 4], NaN where unknown.
         intrinsics: [3, 3] network pixels.
     """
@@ -248,15 +248,15 @@ def moving_tracks(
 
 
 def held_out_tracks(query_px: np.ndarray, moving: np.ndarray, height: int, width: int, share: float, seed: int) -> np.ndarray:
-    """Which tracks [N] bool are only measured on: those in a share of the squares of the image, drawn at random, the same for a seed.
+    """Select the held-out tracks [N] bool: those in a share of the image squares, drawn at random from a seed.
 
-    The same share of the squares with dynamic points and of the others is drawn, so that both are measured. At least one of several
-    is held out, and at least one is not.
+    The same share of squares with dynamic points and of the others is drawn, so that both are measured. Of several squares, at
+    least one is held out and at least one is not.
 
     Args:
         query_px: [N, 2].
         moving: [N] bool, dynamic points.
-        share: of the squares.
+        share: share of the squares to hold out.
     """
     side = HELD_OUT_CELL * max(height, width)
     cells = np.floor(query_px / side).astype(np.int64) @ (1 << 20, 1)

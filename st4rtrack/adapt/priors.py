@@ -1,7 +1,7 @@
-"""What teachers say of a video: 2D tracks of points of the anchor, and depth. Plain data, checked when it is made.
+"""Output of the teachers for a video: 2D tracks of anchor points, and depth. Plain data, validated on construction.
 
-Symbols: T frames, N points, H x W the network's image. All pixels are those of the network's image, continuous, the first centre at
-(0.5, 0.5).
+Symbols: T frames, N points, H x W network image size. Pixel coordinates are continuous in the network image, with the centre of
+the first pixel at (0.5, 0.5).
 """
 
 from dataclasses import dataclass
@@ -13,15 +13,16 @@ from st4rtrack.types import UserError
 
 @dataclass(frozen=True)
 class TeacherTracks:
-    """Points of the anchor followed through the video in 2D.
+    """2D tracks of anchor points through the video.
 
     Attributes:
-        query_px: [N, 2] in the anchor's image.
-        tracks_px: [T, N, 2] float32; finite, also where the point is hidden.
+        query_px: [N, 2] in the anchor image.
+        tracks_px: [T, N, 2] float32; finite, even where the point is occluded.
         visible: [T, N] bool.
-        name: the teacher and its version.
+        name: teacher and version.
     Raises:
-        UserError: the shapes disagree, there is one frame or no point, a number is not finite, or no point is visible in two frames.
+        UserError: the shapes disagree, there is one frame or no point, a number is not finite, or no point is visible in two
+            frames.
     """
 
     query_px: np.ndarray
@@ -34,31 +35,28 @@ class TeacherTracks:
         if len(tracks) != 3 or tracks[2] != 2 or visible != tracks[:2] or query != tracks[1:]:
             raise UserError(
                 f"tracks of {self.name} must be [frames, points, 2] with visible [frames, points] and query_px [points, 2]; "
-                f"they are {list(tracks)}, {list(visible)} and {list(query)}"
+                f"got {list(tracks)}, {list(visible)} and {list(query)}"
             )
         if self.visible.dtype != np.bool_:
-            raise UserError(f"visible of the tracks of {self.name} must be bool, it is {self.visible.dtype}")
+            raise UserError(f"visible of the tracks of {self.name} must be bool, got {self.visible.dtype}")
         if tracks[0] < 2:
             raise UserError(f"tracks of {self.name} cover {tracks[0]} frame; adaptation needs a video of at least two")
         if not np.isfinite(self.tracks_px).all() or not np.isfinite(self.query_px).all():
-            raise UserError(f"tracks of {self.name} hold numbers that are not finite; mark hidden points in visible instead")
+            raise UserError(f"tracks of {self.name} have non-finite positions; mark occluded points in visible instead")
         if not (self.visible.sum(axis=0) >= 2).any():
-            raise UserError(
-                f"tracks of {self.name} are visible in fewer than two frames, all of them; nothing can be learnt from these"
-            )
+            raise UserError(f"every track of {self.name} is visible in fewer than two frames; adaptation needs longer tracks")
 
 
 @dataclass(frozen=True)
 class TeacherDepth:
-    """Depth of the video's frames, each with a scale of its own unless there are cameras.
+    """Depth of the video's frames, with one scale per frame, or one for all frames if there are cameras.
 
     Attributes:
-        depth: [T, H, W] float32 z-depth, 0 where it is unknown.
-        name: the teacher and its version.
-        world_from_camera: [T, 4, 4] float64 in the scale of that depth, NaN matrices where unknown; `None` when the teacher says
-            nothing of cameras.
+        depth: [T, H, W] float32 z-depth, 0 where unknown.
+        name: teacher and version.
+        world_from_camera: [T, 4, 4] float64 in the scale of the depth, NaN matrices where unknown; `None` without cameras.
     Raises:
-        UserError: the shapes disagree, there is one frame, or depth is not finite or negative.
+        UserError: the shapes disagree, there is one frame, or depth is non-finite or negative.
     """
 
     depth: np.ndarray
@@ -67,7 +65,7 @@ class TeacherDepth:
 
     def __post_init__(self) -> None:
         if self.depth.ndim != 3:
-            raise UserError(f"depth of {self.name} must be [frames, height, width], it is {list(self.depth.shape)}")
+            raise UserError(f"depth of {self.name} must be [frames, height, width], got {list(self.depth.shape)}")
         if len(self.depth) < 2:
             raise UserError(f"depth of {self.name} covers {len(self.depth)} frame; adaptation needs a video of at least two")
         if not np.isfinite(self.depth).all():
@@ -77,22 +75,22 @@ class TeacherDepth:
         if self.world_from_camera is not None and self.world_from_camera.shape != (len(self.depth), 4, 4):
             raise UserError(
                 f"cameras of {self.name} must be [{len(self.depth)}, 4, 4], one per frame of its depth; "
-                f"they are {list(self.world_from_camera.shape)}"
+                f"got {list(self.world_from_camera.shape)}"
             )
 
     @property
     def silent(self) -> bool:
-        """Whether it knows no depth at all, as of a video without parallax."""
+        """Whether no depth is known at all, for example without parallax."""
         return not self.depth.any()
 
 
 @dataclass(frozen=True)
 class Priors:
-    """All that a video's adaptation learns from.
+    """Supervision of an adaptation: teacher tracks and optional teacher depth.
 
     Attributes:
-        tracks: of a grid of points of the anchor.
-        depth: `None`: no teacher of depth, or one that had nothing to say.
+        tracks: tracks of a grid of anchor points.
+        depth: `None` without a depth teacher, or if it provided no depth.
     Raises:
         UserError: tracks and depth differ in their number of frames.
     """

@@ -1,4 +1,4 @@
-"""What an adaptation gives, and how it is told."""
+"""Result of an adaptation and its JSON report."""
 
 import json
 import math
@@ -13,16 +13,16 @@ from st4rtrack.model.network import St4RTrack
 
 @dataclass(frozen=True)
 class Adaptation:
-    """An adaptation that ended.
+    """Result of a finished adaptation.
 
     Attributes:
-        model: the network with the weights that were kept.
-        checkpoint: file for `load_model`.
-        report: folder with `adaptation.json`, the picture, scenes, and what the teachers said.
-        names: of the videos.
-        progress: the steps and the measurements.
-        steps: that were allowed.
-        options: all that decided the result, plain values.
+        model: network with the best weights.
+        checkpoint: checkpoint file for `load_model`.
+        report: folder with `adaptation.json`, the figure, scenes and the cached teacher output.
+        names: names of the videos.
+        progress: history of steps and measurements.
+        steps: maximum number of steps.
+        options: all options that affect the result, plain values.
     """
 
     model: St4RTrack
@@ -35,33 +35,33 @@ class Adaptation:
 
     @property
     def gained(self) -> bool:
-        """Whether the held-out tracks are nearer than the base's."""
+        """Whether the held-out track error is lower than that of the base model."""
         return self.progress.best_step > 0
 
     @property
     def before(self) -> dict[str, Any]:
-        """Held-out figures of the base (fields of `Measurement`)."""
+        """Held-out metrics of the base model (fields of `Measurement`)."""
         return self.progress.measurements[0]
 
     @property
     def after(self) -> dict[str, Any]:
-        """Held-out figures of what was kept."""
+        """Held-out metrics of the best weights."""
         return next(row for row in self.progress.measurements if row["step"] == self.progress.best_step)
 
     @property
     def sentence(self) -> str:
-        """What came of it."""
+        """One-sentence summary of the result."""
         before, after, now = self.before["error_px"], self.after["error_px"], self.progress
         if not self.gained:
-            return f"no gain in {now.step} steps, the base is kept: held-out tracks are {before:.2f} pixels off"
+            return f"no improvement in {now.step} steps, kept the base model: held-out track error {before:.2f} px"
         fall = 100 * (before - after) / before
         return (
-            f"adapted to {', '.join(self.names)}: held-out tracks are {after:.2f} pixels off, before {before:.2f} "
-            f"({fall:.0f} % less), by step {now.best_step} of {now.step}"
+            f"adapted to {', '.join(self.names)}: held-out track error {after:.2f} px, before {before:.2f} px "
+            f"({fall:.0f} % less), at step {now.best_step} of {now.step}"
         )
 
     def write_json(self, path: Path) -> None:
-        """Everything as JSON; what is not finite is null."""
+        """Write the result as JSON; non-finite numbers become null."""
         content = {
             "sentence": self.sentence,
             "gained": self.gained,

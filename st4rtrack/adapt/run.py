@@ -1,4 +1,4 @@
-"""An adaptation from its videos to its files. Read this first; `loop.py` is what happens in between."""
+"""Entry point of adaptation, from videos to output files. Read this first; `loop.py` has the optimisation."""
 
 import copy
 import json
@@ -44,15 +44,15 @@ from st4rtrack.render.draw import ACCENT, GREY
 from st4rtrack.types import Scene, UserError, Video
 
 INFO_KEY = "st4rtrack_adaptation"
-"""In the header of an adapted checkpoint: what came of it, and the options."""
+"""Key in the header of an adapted checkpoint, with the summary and the options."""
 
 _INPUTS = ".inputs_"
-"""How the folder begins whose arrays an adaptation reads at every step; it lasts as long as the process."""
+"""Name prefix of the temporary folder with the precomputed arrays; deleted when the process ends."""
 
 
 @dataclass(frozen=True)
 class Places:
-    """Files of an adaptation: the checkpoint, and beside it the report folder and the state of an unfinished one."""
+    """Output paths of an adaptation: checkpoint, report folder, and the state file of an unfinished adaptation."""
 
     checkpoint: Path
 
@@ -79,43 +79,45 @@ def adapt_videos(
     frames: FrameSelection = FrameSelection(),
     **keywords: Any,
 ) -> Adaptation:
-    """Adapts a model to one video, or one model to several (paper section 3.3, "instance" and "domain").
+    """Adapt a model to one video, or one model to several (paper section 3.3, "instance" and "domain").
 
     Args:
-        videos: each as `reconstruct` takes it. The first of the chosen frames is the anchor.
-        output: the checkpoint, a `.safetensors` file; default NAME_adapted.safetensors in the current folder.
-        model: the base, as `load_model` takes it, or a network, which is copied.
-        config: the optimisation, or some fields of `AdaptConfig` in place of those of `options`. By default the learning rate, what is
-            frozen, the weight of dynamic points and the precision are those that suit the model and the device.
-        known: known intrinsics and cameras of every video, which are not estimated then; {name} in a path is the video's.
-        overwrite: replace an output, and start again where there is an unfinished adaptation.
-        progress: called with (steps done, steps in all).
-        options: teachers, loss, frozen parts and the others of `AdaptOptions`; `tracks`, `depth` and `loss` may be objects too.
-        frames: the frames of each video to process.
+        videos: each as accepted by `reconstruct`. The first of the selected frames is the anchor.
+        output: checkpoint path, a `.safetensors` file; default NAME_adapted.safetensors in the current folder.
+        model: base model, as accepted by `load_model`, or a network, which is copied.
+        config: configuration of the optimisation, or some fields of `AdaptConfig` that override `options`. The defaults of
+            learning rate, frozen parts, weight of dynamic points and precision depend on the model and the device.
+        known: user-provided intrinsics and cameras of every video, not estimated then; {name} in a path is the video name.
+        overwrite: replace an existing output and restart an unfinished adaptation.
+        progress: called with (steps done, total steps).
+        options: teachers, loss, frozen parts and the other `AdaptOptions`; `tracks`, `depth` and `loss` may be objects too.
+        frames: frames of each video to process.
         keywords: fields of `options` and `frames` by name: `adapt_videos(["a.mp4"], steps=100, stop=50)`.
     Returns:
-        The adapted network, its files and figures. Where nothing was gained it is the base.
+        The adapted network with its files and metrics; the base model if there was no improvement.
     Raises:
         UserError: a video, an option or a file cannot be used, or another process writes to the output.
-        KeyboardInterrupt: passed on; the same call goes on where it was.
+        KeyboardInterrupt: passed on; the same call resumes the adaptation.
     """
     options, frames = with_keywords("adapt_videos", keywords, options, frames)
     opened = _opened(videos, frames)
     places = _places(output, opened, overwrite)
     with locked(places.report):
         for left in places.report.glob(f"{_INPUTS}*"):
-            shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
+            shutil.rmtree(left, ignore_errors=True)  # left by a killed process
         network, base = _base(model, options.device, options.changes_only)
         config = config if isinstance(config, AdaptConfig) else _config(network, {**options.config(), **config})
         without = options.without.split(",") if isinstance(options.without, str) and options.without else options.without
         loss = _loss(options.loss, without, network, config)
         tasks = [_task(video, network, options, config, known) for video in opened]
         if not (loss.trajectory or loss.alignment or (loss.depth and any(task.depth for task in tasks))):
-            raise UserError("nothing is left to learn from: every term of the loss is left out, or has no teacher")
+            raise UserError(
+                "all loss terms are disabled or have no teacher; change --without or --loss, or choose a teacher with --depth"
+            )
         stored = _options(network, tasks, config, loss, options.fit)
         if overwrite:
             places.state.unlink(missing_ok=True)
-        # frames are chosen already, and sides fitted: reconstruct leaves them as they are
+        # frames are already selected and images resized, so reconstruct leaves both unchanged
         shown = {"first": tasks[:1], "all": tasks, "none": []}[options.scenes]
         before = [_scene(task, network, places, options, "before", again=not places.state.exists()) for task in shown]
         learning = _adapted(network, tasks, config, loss, places, stored, progress)
@@ -133,9 +135,9 @@ def adapt_videos(
 
 
 def _opened(videos: Sequence[Any], frames: FrameSelection) -> list[Video]:
-    """The videos, each under a name of its own."""
+    """Open the videos and give each a unique name."""
     if not videos:
-        raise UserError("there is no video to adapt to; name at least one")
+        raise UserError("there is no video to adapt to; pass at least one")
     opened: list[Video] = []
     for source in videos:
         video = open_video(source, **vars(frames))
@@ -150,22 +152,24 @@ def _places(output: str | Path | None, videos: list[Video], overwrite: bool) -> 
     name = videos[0].name if len(videos) == 1 else f"{videos[0].name}_and_{len(videos) - 1}_more"
     checkpoint = Path(output) if output is not None else Path(f"{name}_adapted.safetensors")
     if checkpoint.suffix != ".safetensors":
-        raise UserError(f"-o {checkpoint} should end in .safetensors")
-    if checkpoint.exists() and not overwrite and not Places(checkpoint).state.exists():  # killed just before it was done
-        raise UserError(f"{checkpoint} exists already; choose another path with -o, or replace it with --overwrite")
+        raise UserError(f"-o must end in .safetensors, got {checkpoint}")
+    if checkpoint.exists() and not overwrite and not Places(checkpoint).state.exists():  # state left: killed at the end
+        raise UserError(f"{checkpoint} already exists; choose another path with -o, or replace it with --overwrite")
     places = Places(checkpoint)
     try:
         places.report.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"the folder {places.report} cannot be made ({error.strerror}); choose another path with -o") from None
+        raise UserError(f"could not create the folder {places.report} ({error.strerror}); choose another path with -o") from None
     return places
 
 
 def _base(model: str | Path | St4RTrack, device: str, changes_only: bool) -> tuple[St4RTrack, Base | None]:
-    """The network that learns, in float32, and what a file of changes would need."""
+    """Load the network in float32, and the base model that a file of weight changes refers to."""
     if isinstance(model, St4RTrack):
         if changes_only:
-            raise UserError("a network in memory has no file that changes could complete; give a path, or save the whole model")
+            raise UserError(
+                "changes_only needs a model loaded from a file, not a network in memory; pass a path or save the whole model"
+            )
         return copy.deepcopy(model).float(), None
     network = load_model(model, device=device, dtype="float32")
     return network, find_base(network, model) if changes_only else None
@@ -187,7 +191,7 @@ def _loss(given: AdaptationLoss | str, without: Sequence[str], model: St4RTrack,
         given = "relative" if takes_hints(model.config) else "paper"
     if isinstance(given, str):
         if given not in NAMED:
-            raise UserError(f"there is no loss {given!r}; there are: auto, {', '.join(NAMED)}")
+            raise UserError(f"loss must be one of auto, {', '.join(NAMED)}, got {given!r}")
         given = NAMED[given]
     if config.freeze == "anchored" and not given.held:
         given = replace(given, held=ANCHORED_WEIGHT)
@@ -196,7 +200,7 @@ def _loss(given: AdaptationLoss | str, without: Sequence[str], model: St4RTrack,
 
 @dataclass(frozen=True)
 class _Task:
-    """A video, the same at network size, its teachers, how many of its frames a step looks at, and what the user knows of it."""
+    """A video in source and network size, its teachers, frames per step and user-provided geometry."""
 
     source: Video
     video: Video
@@ -225,7 +229,7 @@ def _task(video: Video, model: St4RTrack, options: AdaptOptions, config: AdaptCo
 def _teachers(
     given: tuple[str | TrackTeacher, str | DepthTeacher], video: Video, source: SourceSize, device: str
 ) -> tuple[TrackTeacher, DepthTeacher | None]:
-    """Those of a video; words become teachers."""
+    """Teachers of a video; option strings are resolved to teacher objects."""
     words = [each.replace("{name}", video.name) if isinstance(each, str) else "" for each in given]
     by_word = open_teachers(words[0] or "flow", words[1] or "none", video, device=device, source=source)
     tracks, depth = given
@@ -233,7 +237,7 @@ def _teachers(
 
 
 def _options(model: St4RTrack, tasks: list[_Task], config: AdaptConfig, loss: AdaptationLoss, fit: str) -> dict[str, Any]:
-    """All that decides the result, plain values."""
+    """All options that affect the result, as plain values."""
     described = [
         {
             "name": task.video.name,
@@ -279,13 +283,13 @@ def _adapted(
 
 
 def _scene(task: _Task, model: St4RTrack, places: Places, options: AdaptOptions, when: str, *, again: bool) -> Scene:
-    """What the network itself predicts: fused geometry would be the same before and after."""
+    """Reconstruct the scene from the network's predictions; fused geometry would be the same before and after."""
     folder, chosen = places.report / f"{task.source.name}_{when}", {"size": options.size, "fit": options.fit, "known": task.known}
     return reconstruct(task.source, model=model.eval(), output=folder, depth_prior="none", overwrite=again, **chosen)
 
 
 def _save(found: Adaptation, learning: Learning, base: Base | None) -> None:
-    """The checkpoint, whole under its name or not at all."""
+    """Write the checkpoint atomically."""
     info = {INFO_KEY: json.dumps({"result": found.sentence, "options": found.options})}
     partial = found.checkpoint.with_name(f".{found.checkpoint.name}.part")
     if base is None:
@@ -297,30 +301,30 @@ def _save(found: Adaptation, learning: Learning, base: Base | None) -> None:
 
 
 def known_of_one(known: KnownGeometry, video: Video) -> KnownGeometry:
-    """What is known of one of the videos, {name} in a path being its name.
+    """User-provided geometry of one video, with {name} in paths replaced by its name.
 
     Raises:
-        UserError: something is given that adaptation has no use for.
+        UserError: it contains values that adaptation does not use.
     """
     for name in ("depth", "depth_per_unit", "static_mask", "metres_per_unit", "known_distance"):
         if getattr(known, name) is not None:
             raise UserError(
-                f"adaptation uses known intrinsics and cameras, not {name}; depth is a teacher (depth=FILE, --depth FILE)"
+                f"adaptation uses known intrinsics and cameras, not {name}; pass depth as a teacher (depth=FILE, --depth FILE)"
             )
     return known.of_video(video.name)
 
 
 NOT_TERMS = ("step", "video", "gradient_norm", "cameras_not_found")
-"""What a row of a step says beside the loss and its terms."""
+"""Keys of a step's log row other than the loss and its terms."""
 
 SMOOTHED_STEPS = 15
 
 
 def write_picture(found: Adaptation, scenes: Mapping[str, Scene]) -> Path:
-    """Writes `adaptation.png` into the report folder.
+    """Write the figure `adaptation.png` into the report folder.
 
     Args:
-        scenes: "Before" and "After"; without, the picture is of curves alone.
+        scenes: "Before" and "After"; if empty, the figure has only curves.
     """
     first = found.options["videos"][0]
     teachers = f"tracks: {first['tracks']}, depth: {first['depth'] or 'none'}"
@@ -330,7 +334,7 @@ def write_picture(found: Adaptation, scenes: Mapping[str, Scene]) -> Path:
 
 
 def plots(found: Adaptation) -> list[Plot]:
-    """Held-out error, agreement of the branches, and every term of the loss over the steps."""
+    """Plots of held-out error, branch agreement and every loss term over the steps."""
     measured, kept = found.progress.measurements, float(found.progress.best_step)
 
     def curve(name: str, key: str, colour: tuple[int, int, int]) -> Curve:
@@ -355,7 +359,7 @@ def plots(found: Adaptation) -> list[Plot]:
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
-    """Mean of the finite values around each."""
+    """Moving average over finite values."""
     finite = np.isfinite(values)
     window = np.ones(min(SMOOTHED_STEPS, len(values)))
     total = np.convolve(np.where(finite, values, 0.0), window, mode="same")

@@ -1,6 +1,6 @@
-"""All that changes during an adaptation, and its file: one that is killed at any moment goes on from the last complete one.
+"""State of an adaptation and its file, from which an adaptation killed at any moment resumes.
 
-The file is beside the output and is gone when the output is there.
+The file is next to the output and is removed when the output is complete.
 """
 
 import json
@@ -21,16 +21,16 @@ VERSION = 1
 
 @dataclass
 class Progress:
-    """How far an adaptation is.
+    """Progress and history of an adaptation.
 
     Attributes:
         step: optimiser steps done.
-        best_step, best_error: where the held-out error was least, and how much it was; step 0 is the base.
+        best_step, best_error: step with the lowest held-out error, and that error; step 0 is the base model.
         waited: measurements since then.
-        skipped: steps in a row whose loss or gradient was not finite.
-        steps: a row per step, plain values: parts of the loss, norm of the gradient, cameras that were not found.
-        measurements: a row per measurement on the held-out tracks.
-        seconds: that steps and measurements took, over all runs.
+        skipped: consecutive steps with a non-finite loss or gradient.
+        steps: one row per step, plain values: loss terms, gradient norm, number of unsolved frames.
+        measurements: one row per measurement on the held-out tracks.
+        seconds: duration of steps and measurements, over all runs.
     """
 
     step: int = 0
@@ -45,13 +45,13 @@ class Progress:
 
 @dataclass
 class Learning:
-    """What learns.
+    """Trainable parameters with optimiser, best values and progress.
 
     Attributes:
-        parameters: by name, those that are not frozen.
-        optimizer: of them.
-        best: their values where the held-out error was least, on the CPU.
-        progress: how far it is.
+        parameters: trainable parameters by name.
+        optimizer: optimiser of the parameters.
+        best: their values at the lowest held-out error, on the CPU.
+        progress: progress and history.
     """
 
     parameters: dict[str, nn.Parameter]
@@ -60,21 +60,21 @@ class Learning:
     progress: Progress = field(default_factory=Progress)
 
     def keep_best(self) -> None:
-        """The present values are the best so far."""
+        """Store the current values as the best."""
         self.best = _on_cpu(self.parameters)
 
     @torch.no_grad()
     def take_best(self) -> None:
-        """The network has the best values."""
+        """Copy the best values into the network."""
         for name, parameter in self.parameters.items():
             parameter.copy_(self.best[name])
 
 
 def save_state(path: Path, learning: Learning, options: dict[str, Any]) -> None:
-    """Writes the state whole or not at all.
+    """Write the state atomically.
 
     Args:
-        options: plain values that decide the result.
+        options: plain values that affect the result.
     """
     state = {
         "version": VERSION,
@@ -89,12 +89,12 @@ def save_state(path: Path, learning: Learning, options: dict[str, Any]) -> None:
 
 
 def load_state(path: Path, learning: Learning, options: dict[str, Any]) -> bool:
-    """Goes on with the state in a file.
+    """Load the state from a file, if it exists.
 
     Returns:
-        Whether there was one.
+        Whether the file existed.
     Raises:
-        UserError: it is damaged, or of an adaptation with other options.
+        UserError: the file is damaged, or of an adaptation with other options.
     """
     if not path.exists():
         return False
@@ -103,13 +103,11 @@ def load_state(path: Path, learning: Learning, options: dict[str, Any]) -> bool:
         before, progress = json.loads(state["options"]), json.loads(state["progress"])
         fits = state["version"] == VERSION and set(state["weights"]) == set(state["best"]) == set(learning.parameters)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError):
-        raise UserError(
-            f"{path} cannot be read as an unfinished adaptation; remove it, or start again with --overwrite"
-        ) from None
+        raise UserError(f"could not read {path} as an unfinished adaptation; remove it, or restart with --overwrite") from None
     changes = differences(before, json.loads(json.dumps(options)))
     if changes or not fits:
-        what = changes[0] if changes else "other weights learn"
-        raise UserError(f"{path} is an unfinished adaptation with other options: {what}; start again with --overwrite")
+        what = changes[0] if changes else "other trainable weights"
+        raise UserError(f"{path} is an unfinished adaptation with other options: {what}; restart with --overwrite")
     with torch.no_grad():
         for name, parameter in learning.parameters.items():
             parameter.copy_(state["weights"][name])

@@ -1,6 +1,6 @@
-"""The sum that a video without labels is adapted by (paper section 3.3, Eq. 11): named weights, and the terms they weigh.
+"""Self-supervised adaptation loss (paper section 3.3, Eq. 11): weighted sum of its terms, with named presets.
 
-`reprojection.py` has the terms of the paper and of the released scripts, `relative.py` those of a network with a skeleton.
+`reprojection.py` has the terms of the paper and of the released scripts, `relative.py` those for a network with base geometry.
 """
 
 from collections.abc import Callable
@@ -32,14 +32,15 @@ Form = Literal["paper", "released", "relative"]
 
 @dataclass(frozen=True)
 class AdaptationLoss:
-    """The sum of Eq. 11: weights of the terms, and how they are computed.
+    """Weights of the adaptation loss (paper Eq. 11) and the form of its terms.
 
     Attributes:
-        trajectory, depth, alignment: weights; a term of weight 0 is measured and not learnt from.
-        held: weight of holding what no teacher measures: the reconstruction at what it was, and the depth of tracks; 0: both are free.
+        trajectory, depth, alignment: weights of the terms; a term of weight 0 is logged but not optimised.
+        held: weight of the retention term, which keeps the base model's reconstruction and track depth where no teacher measures
+            them; 0 disables it.
         form: "paper"; "released": with the scales, means and exponents of the released scripts; "relative": `losses/relative.py`.
     Raises:
-        UserError: a weight is negative or not finite, or there is no such form.
+        UserError: a weight is negative or not finite, or the form is unknown.
     """
 
     trajectory: float = 1.0
@@ -51,9 +52,9 @@ class AdaptationLoss:
     def __post_init__(self) -> None:
         for name in ("trajectory", "depth", "alignment", "held"):
             if not 0 <= getattr(self, name) < float("inf"):
-                raise UserError(f"the weight of {name} is a finite number that is not negative, not {getattr(self, name)}")
+                raise UserError(f"the weight of {name} must be finite and not negative, got {getattr(self, name)}")
         if self.form not in get_args(Form):
-            raise UserError(f"the form of the loss is one of {', '.join(get_args(Form))}, not {self.form}")
+            raise UserError(f"the form of the loss must be one of {', '.join(get_args(Form))}, got {self.form}")
 
 
 NAMED: dict[str, AdaptationLoss] = {
@@ -61,20 +62,20 @@ NAMED: dict[str, AdaptationLoss] = {
     "released": AdaptationLoss(trajectory=0.5, form="released"),
     "relative": AdaptationLoss(trajectory=1.0, depth=1.0, alignment=0.2, held=3.0, form="relative"),
 }
-"""Losses with a name. "paper": Eq. 5-11 with the weights of its appendix C.1; "released": what the released script for adaptation does;
-"relative": for a network whose geometry starts from a skeleton, where square pixels (a thousand at the start) drown the other terms and
-the squares of Eq. 9, which far pixels rule, bend what is near; it agrees little and holds much, because no built-in teacher knows the depth
-of what moves. Chosen on scenes of the procedural world."""
+"""Preset losses. "paper": Eq. 5-11 with the weights of its appendix C.1; "released": as the released adaptation script;
+"relative": for a network with base geometry, where squared pixel errors (a thousand at the start) outweigh the other terms and
+the squares of Eq. 9, dominated by far pixels, distort near geometry; its alignment weight is low and its retention weight high,
+because no built-in teacher knows the depth of dynamic objects. Chosen on scenes of the procedural world."""
 
 
 @dataclass
 class AdaptationParts:
-    """A loss and what it is made of.
+    """Adaptation loss and its terms.
 
     Attributes:
-        total: differentiable.
-        parts: "trajectory", "alignment", and "depth" where there is a teacher of it, "held" where something is: before they are
-            weighted, detached.
+        total: weighted sum, differentiable.
+        parts: unweighted terms, detached: "trajectory", "alignment", "depth" if there is a depth teacher, "held" if there is a
+            retention term.
     """
 
     total: Tensor
@@ -107,15 +108,15 @@ def adaptation_loss(
     tracks: KnownDepth | None = None,
     held: Held | None = None,
 ) -> AdaptationParts:
-    """The weighted sum of the terms (paper Eq. 11) over frames that have a camera.
+    """Compute the adaptation loss (paper Eq. 11) over the frames with a solved camera.
 
     Args:
         loss: weights and form.
         trajectory: projected_px, tracks_px, visible, centre_px of `trajectory_loss`.
         alignment: tracking_points, reconstruction_points, both_visible of `agreement_loss`.
-        pixels: depth of the reconstruction, see `depth_loss`; `None` where nobody knows depth, then there is no such term.
-        tracks: depth of tracked points where the teacher sees them, which "relative" compares too.
-        held: what nobody measures, see `held_loss`.
+        pixels: depth of the reconstruction, see `depth_loss`; `None` without a depth teacher, which omits the term.
+        tracks: depth of tracked points where the teacher marks them visible; used by "relative" only.
+        held: geometry that no teacher measures, see `held_loss`.
     Returns:
         `AdaptationParts`.
     """
@@ -128,6 +129,6 @@ def adaptation_loss(
         found["depth"] = (loss.depth, terms.depth(pixels, tracks))
     if held is not None:
         found["held"] = (loss.held, held_loss(held))
-    # a term of weight 0 is left out rather than multiplied, so that one that is not finite cannot spoil the rest
+    # omit terms of weight 0 instead of multiplying, so that a non-finite one cannot make the total NaN
     total = sum((weight * term for weight, term in found.values() if weight), start=trajectory[0].new_zeros(()))
     return AdaptationParts(total, {name: term.detach() for name, (_, term) in found.items()})

@@ -1,7 +1,7 @@
-"""Losses of monocular depth: truth up to a scale and a shift (a teacher's), or up to a scale (rendered, or from many views).
+"""Monocular depth losses for ground truth up to scale and shift (from a teacher) or up to scale (rendered, multi-view).
 
-Source: Ranftl et al., "Towards robust monocular depth estimation", 2020 (scale- and shift-invariant loss in inverse depth, multi-scale
-gradient term).
+Source: Ranftl et al., "Towards robust monocular depth estimation", 2020 (scale- and shift-invariant loss in inverse depth,
+multi-scale gradient term).
 """
 
 from dataclasses import dataclass
@@ -13,20 +13,20 @@ from st4rtrack.types import MonocularDepth
 
 SCALES = 4
 MAX_RESIDUAL = 4.0
-"""Bound of residuals in units of the mean absolute deviation: a far outlier of the truth must not decide a step."""
+"""Clamp of residuals in units of the mean absolute deviation, so that outliers of the ground truth do not dominate a step."""
 MIN_SPREAD = 0.05
-"""Mean absolute deviation over the median, at least: training begins near constant depth, whose deviation would blow the gradient up."""
+"""Minimum mean absolute deviation, relative to the median: training starts near constant depth, where gradients would explode."""
 
 
 @dataclass
 class MonocularTruth:
-    """Truth of a batch of pictures.
+    """Ground truth of a batch of images.
 
     Attributes:
-        inverse_depth: [batch, height, width], 0 infinitely far, NaN unknown.
-        scaled: [batch] bool, known up to a scale; else up to a scale and a shift.
-        log_focal: [batch] logarithm of the focal length over the long side, NaN unknown.
-        subject: [batch, height, width] bool, dynamic objects, people and animals, whose pixels count more.
+        inverse_depth: [batch, height, width], 0 at infinity, NaN where unknown.
+        scaled: [batch] bool, True: known up to scale; False: up to scale and shift.
+        log_focal: [batch] logarithm of the focal length over the long side, NaN where unknown.
+        subject: [batch, height, width] bool, dynamic objects, people and animals, whose pixels have a larger weight.
     """
 
     inverse_depth: Tensor
@@ -36,13 +36,13 @@ class MonocularTruth:
 
     @property
     def valid(self) -> Tensor:
-        """[batch, height, width] bool."""
+        """Pixels with ground truth, [batch, height, width] bool."""
         return self.inverse_depth.isfinite()
 
 
 @dataclass(frozen=True)
 class MonocularLossConfig:
-    """Weights of the terms, see `MonocularLoss`; and of the pixels of subjects within them."""
+    """Weights of the terms of `MonocularLoss`; `subject` is the weight of subject pixels within each term."""
 
     relative: float = 1.0
     gradient: float = 0.5
@@ -55,15 +55,15 @@ class MonocularLossConfig:
 
 @dataclass
 class MonocularLoss:
-    """Terms of the loss; single numbers, NaN-free where a batch has no truth for a term.
+    """Terms of the monocular loss; scalars, free of NaN even if a batch has no ground truth for a term.
 
     Attributes:
         total: weighted sum.
         relative: mean absolute residual of normalised inverse depth, invariant to scale and shift.
-        gradient: its gradient over four scales; counts as far as the depth is better than constant.
-        log_depth: mean |log-depth residual| after the median, of `scaled` pictures.
-        log_gradient: its gradient over four scales, likewise.
-        error: negative log-likelihood of these residuals under the expected error (Laplace).
+        gradient: gradient of that residual over four scales; weighted by how much the depth improves on a constant.
+        log_depth: mean |log-depth residual| after subtracting its median, on `scaled` images.
+        log_gradient: gradient of the log-depth residual over four scales, weighted as `gradient`.
+        error: negative log-likelihood of the log-depth residuals under the predicted error (Laplace).
         focal: negative log-likelihood of the log focal length (Laplace), plus its absolute error.
     """
 
@@ -77,7 +77,7 @@ class MonocularLoss:
 
 
 def monocular_loss(prediction: MonocularDepth, truth: MonocularTruth, config: MonocularLossConfig) -> MonocularLoss:
-    """Loss of a batch, differentiable in `total`."""
+    """Compute the monocular loss of a batch; `total` is differentiable."""
     valid = truth.valid
     target = torch.where(valid, truth.inverse_depth, 0.0)
     residual = relative_residual(torch.exp(-prediction.log_depth), target, valid)
@@ -90,7 +90,7 @@ def monocular_loss(prediction: MonocularDepth, truth: MonocularTruth, config: Mo
     magnitude = log_residual.detach().abs()
     likelihood = magnitude * torch.exp(-prediction.log_error) + prediction.log_error
     relative = _mean_per_picture(residual.abs(), valid * pixels)
-    # constant depth has a relative error of 1: near it, the gradient terms would only flatten the depth, and the head dies
+    # constant depth has a relative error of 1: near it, the gradient terms would only flatten the depth and training collapses
     shaped = (2 * (1 - relative.detach())).clamp(0, 1)
     terms = {
         "relative": relative,
@@ -105,7 +105,7 @@ def monocular_loss(prediction: MonocularDepth, truth: MonocularTruth, config: Mo
 
 
 def relative_residual(predicted: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """Difference [batch, height, width] of two inverse depths, each normalised by median and mean absolute deviation."""
+    """Residual [batch, height, width] of two inverse depths, each normalised by median and mean absolute deviation."""
     return (_normalised(predicted, valid) - _normalised(target, valid)).clamp(-MAX_RESIDUAL, MAX_RESIDUAL)
 
 
@@ -126,7 +126,7 @@ def gradient_term(residual: Tensor, valid: Tensor) -> Tensor:
 
 
 def masked_median(values: Tensor, mask: Tensor) -> Tensor:
-    """Median [batch] of values [batch, height, width] where the mask holds, 0 where it never does."""
+    """Median [batch] of values [batch, height, width] within a mask, 0 for an empty mask."""
     return torch.where(mask, values, torch.nan).flatten(1).nanmedian(dim=1).values.nan_to_num(0.0)
 
 

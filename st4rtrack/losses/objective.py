@@ -1,8 +1,7 @@
-"""What a network is trained on, chosen by a `LossConfig`: normalise, compare, weigh by confidence, add up.
+"""Training loss of the network, configured by `LossConfig`: confidence-weighted regression of normalised pointmaps.
 
-`objective` is the one function that the trainer calls; the pieces are in `regression.py` and `reweighting.py`.
-Tracking may be supervised sparsely (vertices of a mesh) or densely: what is labelled is the truth's mask, and every mean is over
-labelled pixels.
+The trainer calls `objective`; its building blocks are in `regression.py` and `reweighting.py`. Tracking may be supervised
+sparsely (mesh vertices) or densely: the ground-truth mask marks labelled pixels, and every mean is over labelled pixels.
 """
 
 from dataclasses import dataclass
@@ -29,15 +28,15 @@ from st4rtrack.types import Pointmap, TwoPointmaps, UserError
 
 @dataclass
 class Supervision:
-    """Truth of a batch of pairs, on the network's device.
+    """Ground truth of a batch of pairs, on the network's device.
 
     Attributes:
-        truth: metres, points [batch, height, width, 3] with `valid` [batch, height, width].
-        anchor_points: [batch, height, width, 3] metres, content of the anchor at the anchor's time; known where the tracking is.
-        moving: [batch, height, width] bool, of the anchor's pixels, or None where nobody knows.
-        frames_per_clip: the batch is clips x frames, frames of one clip in order; 1 for pairs that are no clip.
+        truth: pointmaps in metres, points [batch, height, width, 3] with `valid` [batch, height, width].
+        anchor_points: [batch, height, width, 3] metres, anchor content at the anchor time; valid where tracking is valid.
+        moving: [batch, height, width] bool, dynamic pixels of the anchor, or None if unknown.
+        frames_per_clip: the batch is clips x frames, frames of a clip in order; 1 for independent pairs.
         unit: [batch] metres, length of one network unit, or None.
-        foreground_only: [batch] bool, pairs labelled on what moves alone (Kubric), or None if there are none.
+        foreground_only: [batch] bool, pairs labelled on the foreground only (Kubric), or None if there are none.
     """
 
     truth: TwoPointmaps
@@ -50,19 +49,19 @@ class Supervision:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Everything about the objective that can be chosen; the defaults are what the paper says it trains with.
+    """Configuration of the training loss; the defaults follow the paper.
 
     Attributes:
-        normalization: what points are divided by before they are compared. "joint": prediction and truth each by their mean
-            distance over both maps of the pair (DUSt3R), so a global scale does not matter; "anchored": the truth by
-            `Supervision.unit`, so that all pairs of one anchor must agree on their scale.
+        normalization: scale by which points are divided before comparison. "joint": prediction and ground truth each by their
+            mean distance over both maps of the pair (DUSt3R), which makes the loss scale-invariant; "anchored": the ground truth
+            by `Supervision.unit`, so that all pairs of one anchor must agree on their scale.
         error: "euclidean", or "half_relative" (divided by the square root of the true distance).
-        alpha: price of being unsure.
-        reweighting: of moving pixels of the tracking branch, see `reweighting.py`: by the rule for clips or the rule for pairs.
-        reweight_scale: moving pixels get so many times the largest confidence of static ones.
-        moving_weight: how often each moving pixel of the tracking branch is counted (`Supervision.moving`).
-        motion_weight: of the error of the displacement of moving pixels.
-        anchor_weight: of the regression of the anchor's own points, from which the tracking of a network with hints starts.
+        alpha: weight of the log-confidence regulariser (DUSt3R Eq. 4).
+        reweighting: re-weighting of dynamic pixels of the tracking branch by the clip or the pair rule, see `reweighting.py`.
+        reweight_scale: confidence of dynamic pixels as a multiple of the largest confidence of static ones.
+        moving_weight: loss weight of dynamic pixels (`Supervision.moving`) of the tracking branch.
+        motion_weight: weight of the displacement error of dynamic pixels.
+        anchor_weight: weight of the regression of the anchor points, from which the tracking of a network with hints starts.
     """
 
     normalization: Literal["joint", "anchored"] = "joint"
@@ -78,9 +77,9 @@ class LossConfig:
         for name, kind in get_type_hints(type(self)).items():
             value, choices = getattr(self, name), get_args(kind)
             if choices and value not in choices:
-                raise UserError(f"{name} of the loss is one of {', '.join(choices)}, not {value}")
+                raise UserError(f"{name} of the loss must be one of {', '.join(choices)}, got {value}")
             if not choices and not 0 <= value < float("inf"):
-                raise UserError(f"{name} of the loss is a finite number that is not negative, not {value}")
+                raise UserError(f"{name} of the loss must be finite and not negative, got {value}")
 
 
 PUBLISHED: dict[str, LossConfig] = {
@@ -89,31 +88,32 @@ PUBLISHED: dict[str, LossConfig] = {
     "pair-reweight": LossConfig(reweighting="pair"),
     "tiny": LossConfig(normalization="anchored", error="half_relative", moving_weight=4.0, motion_weight=1.0, anchor_weight=1.0),
 }
-"""Objectives with a name.
+"""Preset training losses.
 
-"paper" and the two "reweight": as the paper and the release describe them, with masks and scale as intended. "tiny": the
-embedded model's.
+"paper" and the two "reweight": as the paper and the release describe them, with masks and scale as intended. "tiny": that of the
+embedded model.
 """
 
 
 def objective(
     prediction: TwoPointmaps, supervision: Supervision, config: LossConfig, *, predicted_anchor: Pointmap | None = None
 ) -> LossParts:
-    """L = tracking + reconstruction + motion_weight * motion + anchor_weight * anchor.
+    """Compute L = tracking + reconstruction + motion_weight * motion + anchor_weight * anchor.
 
-    Each but motion is a confidence-weighted regression (`confidence_weighted`) of normalised points. Unlabelled pixels never matter.
+    All terms except motion are a confidence-weighted regression (`confidence_weighted`) of normalised points. Unlabelled pixels
+    have no effect.
 
     Args:
         prediction: points [batch, height, width, 3] and confidence [batch, height, width] of both branches.
-        supervision: truth of the same pixels.
-        config: what is compared, and how.
-        predicted_anchor: the prediction for the anchor's content at the anchor's time, shaped and in units as `prediction`; only for
+        supervision: ground truth of the same pixels.
+        config: normalisation, error and weights.
+        predicted_anchor: prediction of the anchor content at the anchor time, same shape and units as `prediction`; only for
             the motion and anchor terms.
     Returns:
-        `LossParts`; `total` is differentiable, 0 with gradient 0 where nothing is labelled.
+        `LossParts`; `total` is differentiable, 0 with gradient 0 if no pixel is labelled.
     Raises:
         ValueError: confidence, a mask, the unit or `predicted_anchor` is missing, or the batch is not whole clips.
-        UserError: the configuration asks what moves and the data does not say.
+        UserError: the configuration needs dynamic masks and the data has none.
     """
     truth = supervision.truth
     tracking, true_tracking = labelled(prediction.tracking, truth.tracking)
@@ -144,27 +144,27 @@ def objective(
 
 def _required(predicted_anchor: Pointmap | None, term: str) -> Pointmap:
     if predicted_anchor is None:
-        raise ValueError(f"the {term} term needs the prediction for the anchor's own time, predicted_anchor")
+        raise ValueError(f"the {term} term needs predicted_anchor, the prediction at the anchor time")
     return predicted_anchor
 
 
 def units(prediction: TwoPointmaps, supervision: Supervision, config: LossConfig) -> tuple[Tensor, Tensor]:
-    """What prediction and truth are divided by, [batch] each; see `LossConfig.normalization`.
+    """Normalisation scales of prediction and ground truth, [batch] each; see `LossConfig.normalization`.
 
     Raises:
-        ValueError: the anchored normalisation without a unit.
+        ValueError: "anchored" normalisation without a unit.
     """
     truth = supervision.truth
     if config.normalization == "joint":
         return joint_scale(prediction, truth), joint_scale(truth, truth)
     if supervision.unit is None:
-        raise ValueError("the anchored normalisation needs the length of a network unit, Supervision.unit")
+        raise ValueError("anchored normalization needs Supervision.unit, the length of a network unit")
     unit = at_least_float32(supervision.unit)
     return torch.ones_like(unit), unit
 
 
 def _branch(predicted: Pointmap, true: Pointmap, config: LossConfig, weight: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Loss of a branch in normalised units, and its mean error, detached."""
+    """Loss and detached mean error of one branch, in normalised units."""
     assert predicted.confidence is not None and true.valid is not None
     measure = half_relative_error if config.error == "half_relative" else euclidean_error
     error = measure(predicted.points_world, true.points_world)
@@ -184,19 +184,19 @@ def _motion(
 
 
 def motion_error(prediction_motion: Tensor, true_motion: Tensor, mask: Tensor, scale: Tensor) -> Tensor:
-    """L = mean over the mask of |d' - d / s|: error of the displacement between the anchor's time and the frame's.
+    """Compute L = mean over the mask of |d' - d / s|, the displacement error from the anchor time to the frame time.
 
-    A pointmap can be near the truth and yet stand still; this term sees only how far and where to its points move. An error
-    of the anchor's own geometry cancels.
+    A pointmap can be close to the ground truth and yet static; this term measures the displacement only. Errors of the anchor
+    geometry cancel.
 
     Args:
-        prediction_motion: [batch, height, width, 3] d', predicted tracking points minus predicted points of the anchor at its own
-            time, in the prediction's units.
-        true_motion: [batch, height, width, 3] d, the same of the truth.
-        mask: [batch, height, width] bool, labelled pixels that move; may be empty (then L = 0).
-        scale: [batch] s, length of one unit of the prediction in those of the truth.
+        prediction_motion: [batch, height, width, 3] d', predicted tracking points minus predicted anchor points at the anchor
+            time, in units of the prediction.
+        true_motion: [batch, height, width, 3] d, the same difference of the ground truth.
+        mask: [batch, height, width] bool, labelled dynamic pixels; may be empty (then L = 0).
+        scale: [batch] s, length of one prediction unit in ground-truth units.
     Returns:
-        A single number, in the prediction's units.
+        A scalar, in units of the prediction.
     """
     difference = keep(prediction_motion, mask) - keep(true_motion, mask) / scale[:, None, None, None]
     error = length(difference)
@@ -205,7 +205,9 @@ def motion_error(prediction_motion: Tensor, true_motion: Tensor, mask: Tensor, s
 
 def _moving(supervision: Supervision) -> Tensor:
     if supervision.moving is None:
-        raise UserError("this loss counts moving pixels (moving_weight, motion_weight) and the data does not say which move")
+        raise UserError(
+            "moving_weight and motion_weight need masks of dynamic pixels, which the data does not have; use another loss"
+        )
     return supervision.moving
 
 

@@ -1,8 +1,8 @@
-"""Supervised pointmap error, piece by piece (paper section 3.2; DUSt3R's confidence-weighted regression, its Eq. 3 and 4).
+"""Building blocks of the supervised pointmap loss (paper section 3.2; confidence-weighted regression, DUSt3R Eq. 3 and 4).
 
-Symbols: x predicted and y true point of a pixel, e their distance in normalised units, c confidence, alpha the price of being
-unsure, M the labelled pixels. Maps are torch tensors [batch, height, width(, 3)]. Every function computes in float32 or more, and
-what is at pixels outside its mask, be it NaN, changes neither value nor gradient.
+Symbols: x predicted and y true point of a pixel, e their distance in normalised units, c confidence, alpha the weight of the
+log-confidence regulariser, M the labelled pixels. Maps are torch tensors [batch, height, width(, 3)]. Every function computes in
+float32 or more. Values outside the mask, even NaN, change neither the result nor its gradient.
 """
 
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ from torch import Tensor
 from st4rtrack.types import Pointmap, TwoPointmaps
 
 SMALLEST_SCALE = 1e-8
-"""What a scale is never below, as published."""
+"""Minimum scale, as published."""
 
 NEAREST = 0.1
-"""True distance, in normalised units, below which the half-relative error is no further relaxed."""
+"""Minimum true distance in the denominator of the half-relative error, in normalised units."""
 
 
 @dataclass
 class LossParts:
-    """A loss and what it is made of; all but `total` are detached means in the units and the error of the configuration.
+    """Training loss and its mean errors, which are detached, in the units and with the error measure of the configuration.
 
     Attributes:
-        total: differentiable.
-        tracking_error, reconstruction_error: over the labelled pixels of either branch.
-        motion_error: of the displacement of moving pixels, where the configuration asks for it.
+        total: loss, differentiable.
+        tracking_error, reconstruction_error: mean over the labelled pixels of that branch.
+        motion_error: mean displacement error of dynamic pixels; None if the configuration does not use it.
     """
 
     total: Tensor
@@ -37,12 +37,12 @@ class LossParts:
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Half precision raised to float32, anything else as it is."""
+    """Convert float16 and bfloat16 to float32; leave other types unchanged."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def keep(values: Tensor, mask: Tensor, otherwise: float = 0.0) -> Tensor:
-    """Values [..., 3] or [...] where the mask [...] is set, in float32 or more; elsewhere a constant, without gradient."""
+    """Replace values [..., 3] or [...] outside a mask [...] by a constant without gradient; float32 or more."""
     wide = mask[..., None] if values.ndim > mask.ndim else mask
     return torch.where(wide, at_least_float32(values), otherwise)
 
@@ -50,7 +50,7 @@ def keep(values: Tensor, mask: Tensor, otherwise: float = 0.0) -> Tensor:
 def length(vectors: Tensor) -> Tensor:
     """Euclidean length |v| over the last axis; gradient v / |v|, and 0 at 0.
 
-    Each vector's power of two is taken out first, so that squares neither overflow nor vanish; it costs no digit.
+    Vectors are first divided by a power of two, so that squares neither overflow nor underflow; this loses no precision.
     """
     if not vectors.numel():
         return vectors.sum(-1)
@@ -59,18 +59,18 @@ def length(vectors: Tensor) -> Tensor:
 
 
 def power_of_two(size: Tensor) -> Tensor:
-    """The power of two above each size [...] >= 0, to divide by without costing a digit; its reciprocal is a number too."""
+    """Power of two above each size [...] >= 0, for division without rounding; its reciprocal is finite too."""
     return torch.ldexp(torch.ones_like(size), torch.frexp(size).exponent.clamp(-125, 126))
 
 
 def labelled(predicted: Pointmap, true: Pointmap) -> tuple[Pointmap, Pointmap]:
-    """Prediction and truth of a branch with everything outside the truth's mask set aside: points 0, confidence 1.
+    """Mask prediction and ground truth of a branch: points 0 and confidence 1 at unlabelled pixels.
 
     Raises:
-        ValueError: the prediction has no confidence, or the truth no mask.
+        ValueError: the prediction has no confidence, or the ground truth no mask.
     """
     if predicted.confidence is None or true.valid is None:
-        raise ValueError("a regression needs predicted confidence and the truth's valid mask")
+        raise ValueError("a regression needs predicted confidence and a ground-truth valid mask")
     mask = true.valid
     kept = Pointmap(keep(predicted.points_world, mask), keep(predicted.confidence, mask, 1.0))
     return kept, Pointmap(keep(true.points_world, mask), valid=mask)
@@ -80,10 +80,10 @@ def joint_scale(maps: TwoPointmaps, valid: TwoPointmaps) -> Tensor:
     """Mean distance from the origin over the labelled pixels of both maps of a pair: s = sum_M |x| / |M|, differentiable.
 
     Args:
-        maps: what is measured, prediction or truth.
-        valid: truth, whose masks count.
+        maps: pointmaps to measure, prediction or ground truth.
+        valid: ground truth with the masks of labelled pixels.
     Returns:
-        [batch], at least `SMALLEST_SCALE`.
+        Scale [batch], at least `SMALLEST_SCALE`.
     Raises:
         ValueError: a mask is missing.
     Source:
@@ -95,7 +95,7 @@ def joint_scale(maps: TwoPointmaps, valid: TwoPointmaps) -> Tensor:
         (maps.reconstruction.points_world, valid.reconstruction.valid),
     ):
         if mask is None:
-            raise ValueError("a regression needs the truth's valid mask")
+            raise ValueError("a regression needs a ground-truth valid mask")
         sums.append(length(keep(points, mask)).flatten(1).sum(1))
         counts.append(mask.flatten(1).sum(1))
     total, count = sums[0] + sums[1], counts[0] + counts[1]
@@ -103,10 +103,10 @@ def joint_scale(maps: TwoPointmaps, valid: TwoPointmaps) -> Tensor:
 
 
 def by_clip(values: Tensor, frames: int) -> Tensor:
-    """[batch, ...] as [clips, frames, ...].
+    """Reshape [batch, ...] to [clips, frames, ...].
 
     Raises:
-        ValueError: the batch is not so many frames a clip.
+        ValueError: the batch size is not a multiple of `frames`.
     """
     if frames < 1 or len(values) % frames:
         raise ValueError(f"a batch of {len(values)} pairs does not split into clips of {frames} frames")
@@ -121,20 +121,20 @@ def euclidean_error(predicted: Tensor, true: Tensor) -> Tensor:
 def half_relative_error(predicted: Tensor, true: Tensor) -> Tensor:
     """e = |x - y| / sqrt(max(|y|, 0.1)) of normalised points [..., 3] -> [...]: half-way between absolute and relative.
 
-    Far points are neither all of the loss, as with the distance alone, nor as loud as near ones, as with the relative distance.
+    Far points neither dominate the loss, as with the absolute distance, nor weigh the same as near ones, as with the relative
+    one.
     """
     return length(predicted - true) / length(true).clamp(min=NEAREST).sqrt()
 
 
 def weighted_mean(values: Tensor, weights: Tensor, *, over: Literal["pixels", "pairs"] = "pixels") -> Tensor:
-    """Mean of values under weights >= 0, both [batch, height, width]; 0 where all weights are 0.
+    """Weighted mean of values, with weights >= 0, both [batch, height, width]; 0 if all weights are 0.
 
     Args:
-        values: finite also where the weight is 0.
-        weights: 0 where there is no label.
-        over: "pixels", one mean over the whole batch, as published; "pairs", the mean over pairs (those with any label) of the
-            mean of each, so that in a mixed batch a pair with some hundred labelled vertices counts as much as one that is
-            labelled densely.
+        values: must be finite even where the weight is 0.
+        weights: 0 at unlabelled pixels.
+        over: "pixels", one mean over the whole batch, as published; "pairs", the mean of the means of the labelled pairs, so that
+            in a mixed batch a pair with a few hundred labelled vertices counts as much as a densely labelled one.
     """
     total, weight = (values * weights).flatten(1).sum(1), weights.flatten(1).sum(1)
     if over == "pixels":
@@ -151,14 +151,14 @@ def confidence_weighted(
     alpha: float,
     weight: Tensor | None = None,
 ) -> Tensor:
-    """L = mean over M of c e - alpha log c (DUSt3R Eq. 4); for an error e the best confidence is alpha / e, but no less than 1.
+    """Compute L = mean over M of c e - alpha log c (DUSt3R Eq. 4); the optimal confidence is max(1, alpha / e).
 
     Args:
         error: [batch, height, width] in normalised units.
         confidence: [batch, height, width], > 0.
         mask: [batch, height, width] bool, M; may be sparse or empty (then L = 0).
-        alpha: price of being unsure.
-        weight: [batch, height, width] how often each pixel is counted, default once.
+        alpha: weight of the log-confidence regulariser.
+        weight: [batch, height, width] loss weight of each pixel, default 1.
     """
     error, confidence = keep(error, mask), keep(confidence, mask, 1.0)
     weights = mask.to(error.dtype) if weight is None else keep(weight, mask).to(error.dtype)

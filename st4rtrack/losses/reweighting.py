@@ -1,8 +1,8 @@
-"""Dynamic-pixel re-weighting: what moves gets the confidence of the surest static pixel, times five (release, after the paper).
+"""Re-weighting of dynamic pixels with five times the largest static confidence (release, after the paper).
 
-Most labelled pixels stand still, and a network that is unsure of what moves may give it away, as a large error costs little at
-low confidence. So the confidence of moving pixels of the tracking branch is replaced by a constant that the network cannot lower.
-Two rules say what moves: by the ends of a clip, and by the displacement of each pair. Where nothing moves, nothing changes.
+Most labelled pixels are static, and a network can ignore dynamic pixels by lowering their confidence, where a large error costs
+little. So the confidence of dynamic pixels of the tracking branch is replaced by a constant that the network cannot lower.
+Two rules detect dynamic pixels: from the ends of a clip, or from the displacement of each pair. Static data is unchanged.
 """
 
 import torch
@@ -11,25 +11,25 @@ from torch import Tensor
 from st4rtrack.losses.regression import by_clip, keep, length
 
 STILL = 1e-3
-"""Displacement over distance below which a difference is rounding and not motion. Our addition: by the published pair rule
-(at or above a quantile) all of a static scene moves."""
+"""Displacement over distance below which a difference is rounding, not motion. Our addition: the published pair rule (at or
+above a quantile) marks a whole static scene as dynamic."""
 
 
 @torch.no_grad()
 def moving_by_clip(points: Tensor, valid: Tensor, *, frames: int) -> Tensor:
-    """What moves by the sequence rule: |y_T - y_1|_1 / (|y_1| + 1e-8) above its mean over the labelled pixels of the clip.
+    """Dynamic pixels by the clip rule: |y_T - y_1|_1 / (|y_1| + 1e-8) above its mean over the labelled pixels of the clip.
 
-    The release measures in the data set's own world frame, this in the anchor's, which does not depend on where a data set has
-    its origin.
+    The release measures in the world frame of the data set; this function uses the anchor frame, which is independent of the data
+    set's origin.
 
     Args:
         points: [clips * frames, height, width, 3] true tracking points.
-        valid: [clips * frames, height, width] bool; a pixel is judged where its first and last frames are labelled.
-        frames: of each clip, in order.
+        valid: [clips * frames, height, width] bool; only pixels labelled in the first and last frame are classified.
+        frames: number of frames per clip, in order.
     Returns:
-        [clips * frames, height, width] bool, the same in all frames of a clip.
+        Mask [clips * frames, height, width] bool, equal in all frames of a clip.
     Raises:
-        ValueError: the batch is not so many frames a clip.
+        ValueError: the batch size is not a multiple of `frames`.
     """
     ends = by_clip(keep(points, valid), frames)
     first, last = ends[:, 0], ends[:, -1]
@@ -42,18 +42,18 @@ def moving_by_clip(points: Tensor, valid: Tensor, *, frames: int) -> Tensor:
 
 @torch.no_grad()
 def moving_by_pair(points: Tensor, anchor_points: Tensor, valid: Tensor, *, at_median: Tensor | None = None) -> Tensor:
-    """What moves by the pair rule: squared displacement |y_j - y_i|^2 at or above a threshold.
+    """Dynamic pixels by the pair rule: squared displacement |y_j - y_i|^2 at or above a threshold.
 
-    The threshold is max(mean, 0.75-quantile) over the labelled pixels of the whole batch. Pairs with `at_median` have one of
-    their own, which is their median, since all labels of Kubric are on the foreground, much of which moves.
+    The threshold is max(mean, 0.75-quantile) over the labelled pixels of the whole batch. Pairs with `at_median` use the median
+    of those pairs instead, because all labels of Kubric are on the foreground, much of which is dynamic.
 
     Args:
         points: [batch, height, width, 3] true tracking points.
-        anchor_points: [batch, height, width, 3] the same content at the anchor's time.
+        anchor_points: [batch, height, width, 3] the same content at the anchor time.
         valid: [batch, height, width] bool.
         at_median: [batch] bool, pairs of Kubric; default none.
     Returns:
-        [batch, height, width] bool.
+        Mask [batch, height, width] bool.
     """
     start = keep(anchor_points, valid)
     square = (keep(points, valid) - start).square().sum(-1)
@@ -68,12 +68,12 @@ def moving_by_pair(points: Tensor, anchor_points: Tensor, valid: Tensor, *, at_m
 
 @torch.no_grad()
 def static_reference(confidence: Tensor, static: Tensor, group: Tensor) -> Tensor:
-    """Largest confidence of the static labelled pixels of each group of pairs, at least 1; 1 for a group that has none.
+    """Largest confidence of static labelled pixels per group of pairs, at least 1; 1 for a group without any.
 
     Args:
         confidence: [batch, height, width].
         static: [batch, height, width] bool.
-        group: [batch] int64, pairs of one number belong together.
+        group: [batch] int64, group of each pair.
     Returns:
         [batch] float32 or more, the value of each pair's group.
     """
@@ -82,7 +82,7 @@ def static_reference(confidence: Tensor, static: Tensor, group: Tensor) -> Tenso
 
 
 def reweighted_confidence(confidence: Tensor, mask: Tensor, moving: Tensor, group: Tensor, *, scale: float = 5.0) -> Tensor:
-    """c' = max(1, scale * reference) where the pixel moves, a constant, and c elsewhere; for use in c' e - alpha log c'.
+    """Confidence c' for c' e - alpha log c': constant max(1, scale * reference) at dynamic pixels, c elsewhere.
 
     Args:
         confidence: [batch, height, width] of the tracking branch.
@@ -91,14 +91,14 @@ def reweighted_confidence(confidence: Tensor, mask: Tensor, moving: Tensor, grou
         group: [batch] int64, pairs that share a reference (see `static_reference`).
         scale: 5 in the released "reweightMax5" weights.
     Returns:
-        [batch, height, width]; no gradient flows to the confidence of moving pixels.
+        [batch, height, width]; no gradient flows to the confidence of dynamic pixels.
     """
     constant = (scale * static_reference(confidence, mask & ~moving, group)).clamp(min=1)
     return torch.where(mask & moving, constant[:, None, None], keep(confidence, mask, 1.0))
 
 
 def _threshold(square: Tensor, *, median: bool) -> Tensor:
-    """Over the squared displacements [pixels] of all pairs of one kind; sorted, as `torch.quantile` has a limit of size."""
+    """Threshold of the pair rule from squared displacements [pixels]; sorted, because `torch.quantile` limits the input size."""
     ordered = square.sort().values
     if median:
         return ordered[(len(ordered) - 1) // 2]

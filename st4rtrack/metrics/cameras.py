@@ -1,4 +1,4 @@
-"""Errors of a camera trajectory after alignment: absolute (ATE) and from frame to frame (RPE). Lower is better."""
+"""Camera trajectory errors after alignment: absolute (ATE) and relative between frames (RPE). Lower is better."""
 
 from dataclasses import dataclass
 
@@ -9,18 +9,18 @@ from st4rtrack.geometry.transforms import invert_rigid, rotation_angle
 from st4rtrack.geometry.vectors import length
 
 STILL_M = 1e-6
-"""A trajectory whose centres stay within this has no direction, and none can be fitted to it."""
+"""Extent of the camera centres below which a trajectory counts as static and no similarity is fitted."""
 
 
 @dataclass(frozen=True)
 class CameraErrors:
-    """Root mean squares over the counted frames (or their consecutive pairs); NaN where there are none.
+    """Root mean square camera errors over the evaluated frames (or consecutive pairs); NaN if there are none.
 
     Attributes:
         ate_m: distance of camera centres.
-        rpe_translation_m: of the relative motion from one frame to the next.
-        rpe_rotation_deg: angle of the same.
-        frames: counted.
+        rpe_translation_m: translation error of the relative motion from one frame to the next.
+        rpe_rotation_deg: rotation error of the same relative motion.
+        frames: number of evaluated frames.
     """
 
     ate_m: float
@@ -32,12 +32,12 @@ class CameraErrors:
 def camera_errors(
     predicted_world_from_camera: np.ndarray, true_world_from_camera: np.ndarray, *, scale: float | None = None
 ) -> CameraErrors:
-    """ATE and RPE after a least-squares similarity between the camera centres, as evo computes them (delta of one frame).
+    """Compute ATE and RPE after a least-squares similarity alignment of the camera centres, as evo (delta of one frame).
 
-    Where a trajectory does not move no similarity exists: the common first camera stays and the given scale is used.
+    For a static trajectory no similarity exists: the common first camera is kept and `scale` is used.
 
     Args:
-        predicted_world_from_camera, true_world_from_camera: [time, 4, 4]; predicted cameras that are not finite are left out.
+        predicted_world_from_camera, true_world_from_camera: [time, 4, 4]; non-finite predicted cameras are left out.
         scale: metres per predicted unit for trajectories without motion, from the alignment of points; default 1.
     """
     known = np.isfinite(predicted_world_from_camera).all(axis=(1, 2))
@@ -58,7 +58,7 @@ def camera_errors(
 
 
 def _alignment(predicted: np.ndarray, true: np.ndarray, scale: float | None) -> Sim3:
-    """Similarity between centres [time, 3]."""
+    """Similarity from predicted to true camera centres [time, 3]."""
     still = any(np.ptp(centres, axis=0).max() < STILL_M for centres in (predicted, true))
     if not still and len(true) >= 3:
         return umeyama(predicted, true)

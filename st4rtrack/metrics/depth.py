@@ -1,4 +1,4 @@
-"""Relative depth after one median scale per sequence: AbsRel (lower is better) and the share within a factor 1.25 (higher)."""
+"""Depth metrics after one median scale per sequence: AbsRel (lower is better) and delta < 1.25 (higher is better)."""
 
 from dataclasses import dataclass
 
@@ -9,14 +9,14 @@ FACTOR = 1.25
 
 @dataclass(frozen=True)
 class DepthScores:
-    """Of a whole sequence; NaN where nothing was counted.
+    """Depth scores of a whole sequence; NaN without evaluated pixels.
 
     Attributes:
-        abs_rel: mean |depth - truth| / truth, over pixels with a usable prediction.
-        delta_1_25: percent of all counted pixels within a factor 1.25.
-        points: pixels with truth.
-        non_finite: of them, those whose prediction is not finite and positive: misses in the second figure, not in the first.
-        scale: that was applied to the prediction.
+        abs_rel: mean |depth - truth| / truth, over pixels with a finite positive prediction.
+        delta_1_25: percent of all evaluated pixels within a factor 1.25.
+        points: number of pixels with ground truth.
+        non_finite: number of these without a finite positive prediction: misses in delta_1_25, excluded from abs_rel.
+        scale: scale applied to the prediction.
     """
 
     abs_rel: float
@@ -27,7 +27,7 @@ class DepthScores:
 
 
 class RelativeDepth:
-    """Collects a sequence frame by frame. Counted depths are held as float32, because the median needs them all: 8 bytes a pixel."""
+    """Accumulates a sequence frame by frame. Stores all depths as float32, 8 bytes per pixel, because the median needs them."""
 
     def __init__(self) -> None:
         self._predicted: list[np.ndarray] = []
@@ -35,7 +35,7 @@ class RelativeDepth:
         self._points = 0
 
     def add(self, predicted: np.ndarray, true: np.ndarray) -> None:
-        """Adds a frame: depths [height, width] in the predicted unit and in metres; truth counts where it is finite and positive."""
+        """Add a frame: depths [height, width], predicted and true (metres); evaluated where true depth is finite and positive."""
         counted = np.isfinite(true) & (true > 0)
         predicted, true = predicted[counted].astype(np.float32), true[counted].astype(np.float32)
         usable = np.isfinite(predicted) & (predicted > 0)
@@ -44,7 +44,7 @@ class RelativeDepth:
         self._true.append(true[usable])
 
     def result(self) -> DepthScores:
-        """Scores of what was added, scaled by the ratio of the medians."""
+        """Scores of all added frames, scaled by the ratio of the medians."""
         usable = sum(len(part) for part in self._true)
         if usable == 0:
             share = 0.0 if self._points else float("nan")

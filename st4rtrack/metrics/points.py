@@ -1,4 +1,4 @@
-"""Point errors: EPE and APD (paper section 4.2). Lower EPE is better, higher APD is better."""
+"""3D point metrics: EPE (lower is better) and APD (higher is better), paper section 4.2."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -11,33 +11,33 @@ from st4rtrack.geometry.vectors import all_finite, length
 APD_THRESHOLDS_M = (0.1, 0.3, 0.5, 1.0)
 
 Pieces = Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]]
-"""Corresponding (predicted, true) points [n, 3], in pieces that need not fit into memory together; called once per pass."""
+"""Yields chunks of corresponding (predicted, true) points [n, 3]; called once per pass, so that they need not fit in memory."""
 
 
 def end_point_error(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Distance [...] between corresponding points [..., 3], in their unit."""
+    """End-point error [...]: distance between corresponding points [..., 3], in their unit."""
     return length(np.asarray(predicted, np.float64) - true)
 
 
 def average_points_within_distance(error_m: np.ndarray) -> float:
-    """APD in percent: the share of errors [...] (metres) within a threshold, averaged over 0.1, 0.3, 0.5 and 1 m. NaN without points."""
+    """APD in percent: share of errors [...] (metres) within a threshold, averaged over 0.1, 0.3, 0.5 and 1 m; NaN without any."""
     totals = ErrorTotals()
     totals.add(np.asarray(error_m))
     return totals.apd
 
 
 def finite_or_nan(points: np.ndarray) -> np.ndarray:
-    """Points with NaN in place of infinity, which passes through a rotation without a warning."""
+    """Replace infinity by NaN, which passes through a rotation without a warning."""
     return np.where(np.isfinite(points), points, np.nan)
 
 
 @dataclass
 class ErrorTotals:
-    """Errors in metres, added up. One that is not finite counts as a miss in APD, is not in EPE, and is counted.
+    """Accumulated point errors in metres. A non-finite error is a miss in APD and excluded from EPE.
 
     Attributes:
-        points: added so far.
-        non_finite: how many of them were not finite.
+        points: number of errors added.
+        non_finite: number of non-finite errors among them.
     """
 
     points: int = 0
@@ -46,7 +46,7 @@ class ErrorTotals:
     _sum_m: float = 0.0
 
     def add(self, error_m: np.ndarray) -> None:
-        """Adds errors [...]."""
+        """Add errors [...] in metres."""
         finite = np.isfinite(error_m)
         self.points += error_m.size
         self.non_finite += int(error_m.size - finite.sum())
@@ -55,25 +55,26 @@ class ErrorTotals:
 
     @property
     def apd(self) -> float:
-        """Percent; NaN without points."""
+        """APD in percent; NaN without points."""
         return float(100 * self._within.mean() / self.points) if self.points else float("nan")
 
     @property
     def epe(self) -> float:
-        """Metres; NaN without finite errors."""
+        """EPE in metres; NaN without finite errors."""
         finite = self.points - self.non_finite
         return self._sum_m / finite if finite else float("nan")
 
 
 def global_alignments(pieces: Pieces, *, reflection_scale: bool = False) -> dict[str, Sim3]:
-    """The two global alignments of predicted to true points, over all points that are finite in both.
+    """Global alignments of predicted to true points, by median scale and by Sim(3), over points finite in both.
 
     Args:
         pieces: corresponding points.
         reflection_scale: see `umeyama`.
     Returns:
-        "median" (a scale about the origin) and "sim3" (the least-squares similarity). Where none exists (fewer than three points, or
-        all predicted points in one place), the second moves the points to the middle of the true ones; without points both do nothing.
+        "median" (a scale about the origin) and "sim3" (the least-squares similarity). If no similarity exists (fewer than three
+        points, or coincident predicted points), "sim3" maps all points to the mean of the true ones; without points, both are the
+        identity.
     """
     moments, norms = Moments(), ([], [])
     for predicted, true in pieces():
@@ -94,7 +95,7 @@ def global_alignments(pieces: Pieces, *, reflection_scale: bool = False) -> dict
 
 
 def aligned_errors(pieces: Pieces, alignments: dict[str, Sim3]) -> dict[str, ErrorTotals]:
-    """Errors under each alignment, in one pass over the points."""
+    """Accumulate the errors under each alignment, in one pass over the points."""
     totals = {name: ErrorTotals() for name in alignments}
     for predicted, true in pieces():
         predicted = finite_or_nan(predicted)

@@ -1,8 +1,8 @@
-"""TAPVid-3D's figures for tracks with visibility: average Jaccard, points within distance, occlusion accuracy.
+"""TAPVid-3D metrics of tracks with visibility: average Jaccard (AJ), APD and occlusion accuracy (OA); calibration error.
 
 Thresholds are 1, 2, 4, 8 and 16 pixels at the true point's depth, in images whose shorter side is 256 (arXiv 2407.05921).
-As in its evaluator every frame counts, that of the queries too. One thing differs, so figures are not to be put beside published ones: the
-norms whose medians give the scale are those of world points, not of points in each frame's camera.
+As in its evaluator every frame is evaluated, including the query frame. Not comparable to published scores in one respect: the
+median scale uses norms of world points, not of points in each frame's camera.
 """
 
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ PIXEL_THRESHOLDS = (1, 2, 4, 8, 16)
 
 @dataclass(frozen=True)
 class TapVid3DScores:
-    """Percent, higher is better; NaN where nothing was counted, as all but `oa` are where truth sees no point.
+    """TAPVid-3D scores in percent, higher is better; NaN without evaluated points (all but `oa` if no point is truly visible).
 
     Attributes:
-        aj: average Jaccard: hits among true-visible points and false alarms.
-        apd: true-visible points within the threshold, whatever was said of their visibility.
-        oa: points whose visibility is right.
-        points: counted.
-        scale: that was applied to the prediction; NaN where none exists, and then nothing is within a threshold.
+        aj: average Jaccard: hits among truly visible points and false alarms.
+        apd: truly visible points within the threshold, regardless of predicted visibility.
+        oa: points whose predicted visibility is correct.
+        points: number of evaluated points.
+        scale: scale applied to the prediction; NaN if undefined, then no point is within a threshold.
     """
 
     aj: float
@@ -42,16 +42,16 @@ def tapvid3d_scores(
     true_depth_m: np.ndarray,
     focal_px: tuple[float, float],
 ) -> TapVid3DScores:
-    """Scores of tracks that are visible in the frame of their query, over all frames.
+    """Compute the scores over all frames of tracks that are visible in their query frame.
 
     Args:
         predicted_world, true_world: [time, points, 3].
         predicted_visible, true_visible: [time, points] bool.
-        true_depth_m: [time, points] z of the true point in the camera of its frame.
+        true_depth_m: [time, points] z-depth of the true point in the camera of its frame.
         focal_px: (fx, fy) of the image resized to a shorter side of 256.
     Returns:
-        `TapVid3DScores`, after one scale: the ratio of the median distances over points visible in truth and prediction, all
-        frames. A point that is not finite, in prediction or truth, is within no threshold.
+        `TapVid3DScores`, after one scale: the ratio of the median distances over points visible in ground truth and prediction,
+        all frames. A point that is non-finite in prediction or ground truth is within no threshold.
     """
     finite = all_finite(predicted_world) & all_finite(true_world)
     both = true_visible & predicted_visible & finite
@@ -86,14 +86,14 @@ BINS = 10
 
 
 def expected_calibration_error(probability: np.ndarray, outcome: np.ndarray, *, bins: int = BINS) -> float:
-    """Expected calibration error: over bins of equal width, |mean probability - share that happened|.
+    """Expected calibration error: mean over equal-width bins of |mean probability - observed frequency|.
 
     Args:
         probability: [...] within 0 and 1.
         outcome: [...] bool.
-        bins: how many; each counts by what is in it.
+        bins: number of bins; each is weighted by its number of samples.
     Returns:
-        0 to 1, smaller is better; NaN where nothing is given.
+        0 to 1, lower is better; NaN without samples.
     Raises:
         ValueError: the shapes differ, or a probability is not within 0 and 1.
     Source:
@@ -101,7 +101,7 @@ def expected_calibration_error(probability: np.ndarray, outcome: np.ndarray, *, 
     """
     said, happened = np.asarray(probability, np.float64).reshape(-1), np.asarray(outcome, bool).reshape(-1)
     if np.shape(probability) != np.shape(outcome) or not ((said >= 0) & (said <= 1)).all():
-        raise ValueError("probabilities must be within 0 and 1, and as many as outcomes")
+        raise ValueError("probability must be within 0 and 1 and have the shape of outcome")
     if said.size == 0:
         return float("nan")
     which = np.minimum((said * bins).astype(np.int64), bins - 1)

@@ -1,4 +1,4 @@
-"""Checkpoints: load from any source, save as safetensors with the configuration inside. Nothing is fetched unless a hub is named."""
+"""Checkpoints: load from any source, save as safetensors with the configuration. Downloads only for an explicit hub id."""
 
 import hashlib
 import json
@@ -30,23 +30,23 @@ logger = logging.getLogger(__name__)
 
 CONFIG_KEY = "st4rtrack_config"
 BASE_KEY = "st4rtrack_base"
-"""In the header of a file that holds only what changed: JSON with the `name`, the `source` and the `hash` of the other weights."""
+"""Header key of a file with changed weights only: JSON with `name`, `source` and `hash` of the base weights."""
 EMBEDDED = "tiny.safetensors"
 EMBEDDED_MONOCULAR = "monocular.safetensors"
 
 
 def load_model(source: str | Path | None = None, *, device: str = "auto", dtype: str = "auto") -> St4RTrack:
-    """The network with trained weights, ready for inference.
+    """Load a network with trained weights, ready for inference.
 
     Args:
-        source: `None` or "tiny" for the embedded model; a `.safetensors` file of ours, whole or what changed of another
-            (`save_changes`); an official `.pth` (DUSt3R-512-dpt, MASt3R, MonST3R, St4RTrack); a folder with `config.json` and
-            `model.safetensors`; or a hub id "org/name" or "org/name:subfolder", which is fetched.
+        source: `None` or "tiny" for the embedded model; a `.safetensors` file of st4rtrack, complete or with changes of a base
+            model (`save_changes`); an official `.pth` (DUSt3R-512-dpt, MASt3R, MonST3R, St4RTrack); a folder with `config.json`
+            and `model.safetensors`; or a hub id "org/name" or "org/name:subfolder", which is downloaded.
         device: "auto" (CUDA, else MPS, else CPU) or a PyTorch device.
-        dtype: "auto" (bfloat16 where the hardware is fast at it), "float32" or "bfloat16". float32 is used, with a warning, where
-            the bfloat16 points of this model are wrong on this machine (`precision_check`).
+        dtype: "auto" (bfloat16 if the hardware accelerates it), "float32" or "bfloat16". Falls back to float32, with a warning,
+            if the bfloat16 points of this model are wrong on this machine (`precision_check`).
     Raises:
-        UserError: there is no such file, or it is no checkpoint of this architecture.
+        UserError: the file does not exist, or is not a checkpoint of this architecture.
     """
     chosen_device = choose_device(device)
     config, weights, name = _read(source)
@@ -58,11 +58,11 @@ def load_model(source: str | Path | None = None, *, device: str = "auto", dtype:
 
 
 def load_monocular(source: str | Path | None = None, *, device: str = "auto") -> MonocularNetwork:
-    """Load encoder and monocular head of a checkpoint, ready for inference in float32: fast enough, and no precision check.
+    """Load encoder and monocular head of a checkpoint for inference in float32, without precision check.
 
     Args:
         source: `None` for the embedded weights; a file of `st4rtrack train mono`; or a whole network with a monocular head.
-        device: as of `load_model`.
+        device: as for `load_model`.
     Raises:
         UserError: the checkpoint has no monocular head, or is damaged.
     """
@@ -74,7 +74,7 @@ def load_monocular(source: str | Path | None = None, *, device: str = "auto") ->
     expected = network.state_dict()
     for key, value in expected.items():
         if key not in weights or weights[key].shape != value.shape:
-            raise UserError(f"checkpoint {name} is damaged: {key} is missing or has another shape; make or fetch it again")
+            raise UserError(f"checkpoint {name} is damaged: {key} is missing or has another shape; create or download it again")
     network.load_state_dict({key: _as_float(weights[key], key, name) for key in expected}, assign=True)
     network.name, network.weights_hash = name, _hash(weights)
     return network.to(choose_device(device), memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
@@ -92,13 +92,13 @@ def _read_monocular(source: str | Path | None) -> tuple[ModelConfig, dict[str, T
 def save_model(
     model: St4RTrack | MonocularNetwork, path: str | Path, *, info: dict[str, str] | None = None, dtype: torch.dtype | None = None
 ) -> None:
-    """Weights with their configuration, as one `.safetensors` file.
+    """Save the weights with their configuration as one `.safetensors` file.
 
     Args:
-        model: the network.
-        path: of the file; its folder must exist.
-        info: further texts for the file's header, such as how it was trained.
-        dtype: type to store, default that of the weights.
+        model: network to save.
+        path: path of the file; its folder must exist.
+        info: additional header entries, such as training details.
+        dtype: stored type, default that of the weights.
     """
     weights = {key: value.detach().cpu().to(dtype or value.dtype).contiguous() for key, value in model.state_dict().items()}
     _write(weights, model.config, Path(path), info or {})
@@ -106,12 +106,12 @@ def save_model(
 
 @dataclass(frozen=True)
 class Base:
-    """The weights that a file of changes completes.
+    """Base model that a file of weight changes refers to.
 
     Attributes:
-        name: of the model.
-        source: "tiny", or the whole path of its file or folder.
-        hash: of its weights.
+        name: name of the model.
+        source: "tiny", or the absolute path of its file or folder.
+        hash: hash of its weights.
     """
 
     name: str
@@ -120,66 +120,66 @@ class Base:
 
 
 def find_base(model: St4RTrack, source: str | Path) -> Base:
-    """The base for changes of a model, as it was loaded.
+    """Describe a loaded model as the base for `save_changes`.
 
     Args:
-        model: what `load_model` gave.
-        source: what `load_model` was given.
+        model: result of `load_model`.
+        source: its argument `source`.
     Raises:
-        UserError: it is no file that can be found again, or itself holds changes only.
+        UserError: the source is not a local file or folder, or has only changes itself.
     """
     if str(source) == "tiny":
         return Base(model.name, "tiny", model.weights_hash)
     path = expanded(source)
     if not path.exists():
-        raise UserError(f"the base {str(source)!r} is no file here, so its changes alone could not be used; save the whole model")
+        raise UserError(f"the base {str(source)!r} is not a local file, so changes cannot refer to it; save the whole model")
     if _is_changes(path):
-        raise UserError(f"{path} itself holds only what changed of another model; save the whole model")
+        raise UserError(f"{path} has only changes of another model itself; save the whole model")
     return Base(model.name, str(path.resolve()), model.weights_hash)
 
 
 def save_changes(
     model: St4RTrack, path: str | Path, *, base: Base, names: Collection[str], info: dict[str, str] | None = None
 ) -> None:
-    """What changed of a model, as a small `.safetensors` file that `load_model` completes with the base.
+    """Save only the changed weights as a small `.safetensors` file, which `load_model` combines with the base.
 
     Args:
-        model: the network.
-        path: of the file; its folder must exist.
-        base: what it was before.
-        names: of the tensors that changed, among those of `model.state_dict()`; may be none.
-        info: further texts for the file's header.
+        model: network to save.
+        path: path of the file; its folder must exist.
+        base: base model, before the changes.
+        names: names of the changed tensors in `model.state_dict()`; may be empty.
+        info: additional header entries.
     """
     weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items() if key in names}
     _write(weights, model.config, Path(path), {BASE_KEY: json.dumps(asdict(base)), **(info or {})})
 
 
 def convert_checkpoint(source: str | Path, output: str | Path, *, overwrite: bool = False) -> list[Path]:
-    """Any checkpoint that `load_model` reads, written as safetensors with its configuration; types of the weights are kept.
+    """Convert any checkpoint that `load_model` reads to safetensors with configuration, keeping the types of the weights.
 
     Args:
-        source: as of `load_model`.
-        output: a `.safetensors` file, or a folder, which gets `model.safetensors` and `config.json`.
-        overwrite: replace files that are there.
+        source: as for `load_model`.
+        output: a `.safetensors` file, or a folder for `model.safetensors` and `config.json`.
+        overwrite: replace existing files.
     Returns:
-        The files written.
+        Paths of the written files.
     Raises:
         UserError: the source cannot be read, or the output exists.
     """
     output = Path(output)
     to_file = output.suffix == ".safetensors"
     if not to_file and (output.is_file() or output.suffix):
-        raise UserError(f"{output} should end in .safetensors, or be a folder")
+        raise UserError(f"{output} must end in .safetensors, or be a folder")
     targets = [output] if to_file else [output / "model.safetensors", output / "config.json"]
     for path in targets:
         if path.exists() and not overwrite:
-            raise UserError(f"{path} exists already; choose another path, or replace it with --overwrite")
+            raise UserError(f"{path} already exists; choose another path, or replace it with --overwrite")
     config, weights, name = _read(source)
-    _build(config, weights, name)  # refuses what is incomplete, before anything is written
+    _build(config, weights, name)  # rejects incomplete weights before anything is written
     try:
         targets[0].parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"the folder {targets[0].parent} cannot be made: {error.strerror}") from None
+        raise UserError(f"could not create the folder {targets[0].parent}: {error.strerror}; choose another path") from None
     partial = targets[0].with_suffix(".partial")
     save_file(
         {key: value.contiguous() for key, value in weights.items()}, partial, metadata={CONFIG_KEY: json.dumps(config.to_dict())}
@@ -191,20 +191,20 @@ def convert_checkpoint(source: str | Path, output: str | Path, *, overwrite: boo
 
 
 def read_info(path: str | Path) -> dict[str, str]:
-    """Texts of a `.safetensors` header."""
+    """Read the header entries of a `.safetensors` file."""
     with safe_open(Path(path), framework="pt") as file:
         return dict(file.metadata() or {})
 
 
 def _write(weights: dict[str, Tensor], config: ModelConfig, path: Path, info: dict[str, str]) -> None:
     path.touch()
-    mode = path.stat().st_mode  # the library makes files that only their owner may read
+    mode = path.stat().st_mode  # safetensors creates files readable only by their owner
     save_file(weights, path, metadata={CONFIG_KEY: json.dumps(config.to_dict()), **info})
     path.chmod(mode)
 
 
 def is_embedded(model: St4RTrack) -> bool:
-    """The network is the one inside the package, and not another one of its name."""
+    """Whether the network is the embedded model, and not another one with its name."""
     return model.name == EMBEDDED.removesuffix(".safetensors") and model.weights_hash == _embedded_hash()
 
 
@@ -225,14 +225,14 @@ def _read(source: str | Path | None) -> tuple[ModelConfig, dict[str, Tensor], st
         return (*_read_file(path), path.stem)
     if isinstance(source, str) and is_hub_id(source):
         return (*_read_folder(fetch_folder(source, "config.json", "model.safetensors")), source)
-    raise UserError(f"no model {str(source)!r}: give a checkpoint file, a folder with config.json, or a hub id such as org/name")
+    raise UserError(f"no model {str(source)!r}: pass a checkpoint file, a folder with config.json, or a hub id such as org/name")
 
 
 def _read_file(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     with path.open("rb") as file:
         start = file.read(10)
     if not start:
-        raise UserError(f"{path} is empty; fetch or copy it again")
+        raise UserError(f"{path} is empty; download or copy it again")
     if path.suffix == ".safetensors" or start[8:9] == b"{":
         return _read_safetensors(path)
     config, weights = read_official(path)
@@ -240,27 +240,25 @@ def _read_file(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
 
 
 def _with_base(path: Path, record: str, changes: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of the base that the header of a file of changes names, with the changes."""
+    """Weights of the base model named in the header of a file of changes, with the changes applied."""
     try:
         base = Base(**parse_json(record))
         source = Path(base.source)
         places = [source, path.parent / source.name]
         there = [place for place in places if place.exists() and place.resolve() != path.resolve()]
-    except (ValueError, TypeError, OSError):  # no such JSON, or no path that could be
-        raise UserError(f"{path} is damaged: it does not say which model it changes; fetch or write it again") from None
+    except (ValueError, TypeError, OSError):  # invalid JSON, fields or path
+        raise UserError(f"{path} is damaged: it does not name its base model; download or create it again") from None
     found: Path | str | None = "tiny" if base.source == "tiny" else None
-    if found is None:  # where it was, or beside the changes; never a hub: a file may not make this program fetch another
+    if found is None:  # original path or next to the changes; never a hub, because a file must not trigger a download
         found = next(iter(there), None)
     if found is None:
-        raise UserError(
-            f"{path} holds only what changed of {base.name}, which is not at {source}; put it there, or beside {path.name}"
-        )
+        raise UserError(f"{path} has only changes of {base.name}, which is not at {source}; put it there, or next to {path.name}")
     if found != "tiny" and _is_changes(Path(found)):
-        raise UserError(f"{path} holds only what changed of {found}, which itself holds only changes; it cannot be used")
+        raise UserError(f"{path} has only changes of {found}, which has only changes itself; use a complete base model")
     weights = _read(found)[1]
     if _hash(weights) != base.hash:
         raise UserError(
-            f"{path} holds only what changed of {base.name}, but {found} has other weights than those it was made from"
+            f"{path} has only changes of {base.name}, but {found} has other weights than that base; restore the base model"
         )
     return {**weights, **changes}
 
@@ -273,23 +271,23 @@ def _is_changes(path: Path) -> bool:
 
 
 def _read_safetensors(path: Path, options: dict[str, Any] | None = None) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """`options` are those of a `config.json` beside the file."""
+    """Read configuration and weights; `options` is the content of a `config.json` next to the file."""
     require_downloaded(path)
     try:
         with safe_open(path, framework="pt") as file:
             header = dict(file.metadata() or {})
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-    except Exception as error:  # a type that this PyTorch has not, for one, fails with any kind of error
+    except Exception as error:  # for example unsupported types raise various exceptions
         why = " ".join(str(error).split())[:160]
-        raise UserError(f"{path} is not a safetensors file that can be read: {why}") from None
+        raise UserError(f"could not read {path} as a safetensors file: {why}") from None
     if is_official(set(weights)):
         return config_from_official(options or {}, weights, path), _from_official(weights)
     try:
         values = parse_json(header[CONFIG_KEY]) if CONFIG_KEY in header else options
     except ValueError:
-        raise UserError(f"{path} carries a configuration that is not JSON") from None
+        raise UserError(f"the configuration in {path} is not valid JSON; download or create it again") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path} carries no configuration: it is not a checkpoint of st4rtrack")
+        raise UserError(f"{path} has no configuration: it is not a checkpoint of st4rtrack")
     if BASE_KEY in header:
         weights = _with_base(path, header[BASE_KEY], weights)
     return ModelConfig.from_dict(values), weights
@@ -302,10 +300,10 @@ def _read_folder(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
             raise UserError(f"{folder} is not a model folder: it has no {path.name}")
     try:
         options = parse_json(config_path.read_text(encoding="utf-8"))
-    except (ValueError, OSError):  # text in another encoding is a ValueError too
-        raise UserError(f"{config_path} is not JSON") from None
+    except (ValueError, OSError):  # ValueError includes wrong text encoding
+        raise UserError(f"{config_path} is not valid JSON; download or create it again") from None
     if not isinstance(options, dict):
-        raise UserError(f"{config_path} holds no options; fetch or write it again")
+        raise UserError(f"{config_path} must be a JSON object; download or create it again")
     return _read_safetensors(weights_path, options)
 
 
@@ -317,9 +315,9 @@ def _from_official(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _build(config: ModelConfig, weights: dict[str, Tensor], name: str) -> St4RTrack:
-    if config.encoder_depth + config.decoder_depth > len(weights):  # before as many layers are made
+    if config.encoder_depth + config.decoder_depth > len(weights):  # checked before allocating the layers
         raise UserError(
-            f"checkpoint {name} is of another architecture: it has {len(weights)} tensors for the layers it announces"
+            f"checkpoint {name} has another architecture: {len(weights)} tensors are too few for its configured layers"
         )
     with torch.device("meta"):
         model = St4RTrack(config)
@@ -329,7 +327,7 @@ def _build(config: ModelConfig, weights: dict[str, Tensor], name: str) -> St4RTr
     for kind, keys in (("lacks", missing), ("has the unknown tensor", unknown), ("has the wrong shape of", wrong)):
         if keys:
             more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-            raise UserError(f"checkpoint {name} is of another architecture: it {kind} {keys[0]}{more}")
+            raise UserError(f"checkpoint {name} has another architecture: it {kind} {keys[0]}{more}")
     values = {key: _as_float(value, key, name) for key, value in weights.items()}
     model.load_state_dict(values, assign=True)
     return model
@@ -337,15 +335,15 @@ def _build(config: ModelConfig, weights: dict[str, Tensor], name: str) -> St4RTr
 
 def _as_float(value: Tensor, key: str, name: str) -> Tensor:
     if not value.is_floating_point():
-        raise UserError(f"checkpoint {name} is damaged: {key} holds {value.dtype}, not weights; fetch or write it again")
+        raise UserError(f"checkpoint {name} is damaged: {key} is {value.dtype}, not floating point; download or create it again")
     value = value.float()
     if not bool(value.isfinite().all()):
-        raise UserError(f"checkpoint {name} is damaged: {key} holds values that are not finite; fetch or write it again")
+        raise UserError(f"checkpoint {name} is damaged: {key} has non-finite values; download or create it again")
     return value
 
 
 def _hash(weights: dict[str, Tensor]) -> str:
-    """SHA-256 of names and values, the same for every container."""
+    """SHA-256 of names and values, independent of the file format."""
     digest = hashlib.sha256()
     for key in sorted(weights):
         digest.update(key.encode())

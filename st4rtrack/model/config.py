@@ -1,4 +1,4 @@
-"""Sizes and options of the network. The configuration travels in the checkpoint."""
+"""Configuration of the network, stored in the checkpoint."""
 
 import math
 from dataclasses import asdict, dataclass, fields
@@ -7,27 +7,28 @@ from typing import Any, Literal
 from st4rtrack.types import UserError
 
 LARGEST = 1 << 16
-"""Of any size of a network or its images: beyond, a configuration is broken or hostile."""
+"""Maximum of any size of a network or its images; a larger one means a damaged or malicious configuration."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What a checkpoint needs beside its weights to become a network.
+    """Architecture of a network, needed together with its weights.
 
     Attributes:
         patch_size: pixels per token side; image sides are multiples of it.
-        image_size: long side, in pixels, that the weights were trained for; the default of `--size`. No parameter depends on it.
-        encoder_width, encoder_depth, encoder_heads: the shared ViT encoder.
-        decoder_width, decoder_depth, decoder_heads: each of the two cross-attending decoders.
+        image_size: long side, in pixels, used in training; the default of `--size`. No parameter depends on it.
+        encoder_width, encoder_depth, encoder_heads: size of the shared ViT encoder.
+        decoder_width, decoder_depth, decoder_heads: size of each of the two cross-attending decoders.
         rope_base: base of the rotary frequencies.
-        head: "dpt" as released (multi-scale convolutions, sharp, 40 M parameters), or "conv" (a few convolutions at a quarter of the
-            resolution: nearly free, which a small network on a CPU needs).
-        encoder: "vit" as released, or "efficientnet": a convolutional backbone with pretrained weights and a feature pyramid, whose
-            tokens have stride 16; `encoder_depth` and `encoder_heads` have no effect then.
+        head: "dpt" as released (multi-scale convolutions, sharp, 40 M parameters), or "conv" (a few convolutions at a quarter of
+            the resolution, cheap enough for a small network on a CPU).
+        encoder: "vit" as released, or "efficientnet": a convolutional backbone with pretrained weights and a feature pyramid,
+            whose tokens have stride 16; `encoder_depth` and `encoder_heads` have no effect then.
         pyramid_width: channels of the feature pyramid.
-        monocular: the network has a monocular depth head (`model/monocular.py`) on the pyramid.
-        hints: what classical two-view geometry knows is given to the decoders (`model/hints.py`): optical flow, relative camera,
-            triangulated depth. A small network trained for hours cannot learn matching from nothing; the released one has none.
+        monocular: whether the network has a monocular depth head (`model/monocular.py`) on the pyramid.
+        hints: whether the decoders get classical two-view geometry (`model/hints.py`): optical flow, relative camera,
+            triangulated depth. A small network trained for hours cannot learn matching from scratch; the released architecture
+            has no hints.
     """
 
     patch_size: int = 16
@@ -57,45 +58,43 @@ class ModelConfig:
         ):
             used = part == "decoder" or self.encoder == "vit"
             if used and (width % heads or (width // heads) % 4):
-                raise UserError(f"model configuration: {part} width {width} does not split into {heads} heads of a multiple of 4")
+                raise UserError(f"model configuration: {part} width must be {heads} heads times a multiple of 4, got {width}")
         if self.head not in ("dpt", "conv"):
             raise UserError(f"model configuration: head must be 'dpt' or 'conv', got {self.head!r}")
         if self.encoder not in ("vit", "efficientnet"):
             raise UserError(f"model configuration: encoder must be 'vit' or 'efficientnet', got {self.encoder!r}")
         if self.encoder == "efficientnet" and self.patch_size != 16:
-            raise UserError(f"model configuration: tokens of an efficientnet have stride 16, got patch size {self.patch_size}")
+            raise UserError(f"model configuration: patch_size must be 16 for the efficientnet encoder, got {self.patch_size}")
         if self.monocular and self.encoder != "efficientnet":
             raise UserError("model configuration: a monocular head needs the encoder 'efficientnet'")
         if self.head == "conv" and self.patch_size % 4:
-            raise UserError(
-                f"model configuration: the conv head works at a quarter of the resolution, patches of {self.patch_size} do not"
-            )
+            raise UserError(f"model configuration: patch_size must be a multiple of 4 for the conv head, got {self.patch_size}")
         if self.head == "dpt" and self.patch_size != 16:
             raise UserError(
-                f"model configuration: the dpt head upsamples 16 times, so the patch size must be 16, got {self.patch_size}"
+                f"model configuration: patch_size must be 16 for the dpt head, which upsamples 16 times, got {self.patch_size}"
             )
 
     @property
     def size_multiple(self) -> int:
-        """Sides of the network's images are multiples of it."""
+        """Sides of the network images must be multiples of this number of pixels."""
         return self.patch_size
 
     @property
     def head_layers(self) -> tuple[int, ...]:
-        """Layers of a decoder that its head reads, in order; 0 is the encoder's output."""
+        """Decoder layers that the head reads, in order; 0 is the encoder output."""
         depth = self.decoder_depth
         return (depth,) if self.head == "conv" else (0, depth // 2, depth * 3 // 4, depth)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Convert to plain values for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
-        """The inverse of `to_dict`.
+        """Create a configuration from the values of `to_dict`.
 
         Raises:
-            UserError: a name that this version does not know, or a value of the wrong type.
+            UserError: an option is unknown to this version, or a value has the wrong type.
         """
         known = {f.name: f for f in fields(cls)}
         unknown = sorted(set(values) - set(known))
@@ -124,7 +123,7 @@ TINY = ModelConfig(
     head="conv",
     hints=True,
 )
-"""The embedded network. 256 pixels at patch 16 fit 4:3 and 16:9 without cropping, at 192 and 144 tokens per image."""
+"""Embedded model. 256 pixels with patch size 16 fit 4:3 and 16:9 without cropping, with 192 and 144 tokens per image."""
 
 MONOCULAR = ModelConfig(
     image_size=256,
@@ -137,4 +136,4 @@ MONOCULAR = ModelConfig(
     encoder="efficientnet",
     monocular=True,
 )
-"""The embedded network with a pretrained encoder and a monocular depth head, 256 pixels on the long side."""
+"""Architecture of the embedded monocular weights: pretrained encoder, monocular depth head, 256 pixels long side."""

@@ -1,4 +1,4 @@
-"""The twin decoders: tracking reads the anchor's tokens, reconstruction the frame's, each attends to the other (paper Fig. 2)."""
+"""Twin decoders: tracking on anchor tokens, reconstruction on frame tokens, with cross-attention (paper Fig. 2)."""
 
 from torch import Tensor, nn
 
@@ -11,7 +11,7 @@ HINT_CHANNELS = 24
 
 
 class TwinDecoder(nn.Module):
-    """Both decoders advance together: layer l of each sees the other's features of layer l - 1, as released."""
+    """Two interleaved decoders: layer l of each attends to the other's features of layer l - 1, as released."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -27,24 +27,24 @@ class TwinDecoder(nn.Module):
     def forward(
         self, anchor: Tokens, frame: Tokens, anchor_maps: Tensor | None = None, frame_maps: Tensor | None = None
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Features of both branches in the layers that the heads read.
+        """Compute the features of both branches in the layers that the heads read.
 
         Args:
-            anchor, frame: tokens; the anchor's batch may be 1 against many frames, and what depends on it alone is then computed once.
+            anchor, frame: tokens; the anchor batch may be 1 for many frames, so that anchor-only features are computed once.
             anchor_maps, frame_maps: hint maps [batch, HINT_CHANNELS, height, width], for a network with hints.
         Returns:
-            Two lists of tensors [batch, tokens, width], one for each of `ModelConfig.head_layers`; layer 0 has the encoder's width, and
-            the anchor's own batch.
+            Two lists of tensors [batch, tokens, width], one for each of `ModelConfig.head_layers`; layer 0 has the encoder width,
+            and for the anchor its own batch size.
         """
         kept = {0: (anchor.features, frame.features)}
         x, y = self.embed(anchor.features), self.embed(frame.features)
         if self.hint_embed is not None and anchor_maps is not None and frame_maps is not None:
-            # added after the encoder, so that an image's encoding does not depend on its partner
+            # added after the encoder, so that the encoding of an image does not depend on the pair
             x, y = (tokens + self.hint_embed(maps).flatten(1, 2) for tokens, maps in ((x, anchor_maps), (y, frame_maps)))
         rope = self.rope(anchor.grid, x.device)
         for layer, blocks in enumerate(zip(self.tracking_blocks, self.reconstruction_blocks, strict=True), start=1):
             x, y = blocks[0](x, y, rope), blocks[1](y, x, rope)
-            if layer in self.head_layers:  # a layer that nobody reads is not kept alive
+            if layer in self.head_layers:  # free the memory of other layers
                 kept[layer] = (x, y)
         kept[len(self.tracking_blocks)] = (self.norm(x), self.norm(y))
         tracking, reconstruction = zip(*(kept[layer] for layer in self.head_layers), strict=True)

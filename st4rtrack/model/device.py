@@ -1,4 +1,4 @@
-"""Where the network runs and in which type."""
+"""Selection of the device and floating-point type of the network."""
 
 import platform
 from pathlib import Path
@@ -9,10 +9,10 @@ from st4rtrack.types import UserError
 
 
 def choose_device(name: str) -> torch.device:
-    """A device by name, or the fastest one for "auto".
+    """Return a device by name, or the fastest one for "auto".
 
     Raises:
-        UserError: no such device here.
+        UserError: the device is not available.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -22,12 +22,13 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):
-        raise UserError(f"device {name!r} is not available here; use auto, cpu, cuda or mps") from None
+        available = [each for each, there in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available())) if there]
+        raise UserError(f"device {name!r} is not available here; use {', '.join(['auto', 'cpu', *available])}") from None
     return device
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """A floating type by name; "auto" is bfloat16 where matrix units for it exist.
+    """Return a floating-point type by name; "auto" is bfloat16 if the device has matrix units for it.
 
     Raises:
         UserError: not one of auto, float32, bfloat16.
@@ -35,12 +36,12 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if _fast_bfloat16(device) else torch.float32
     if name not in ("float32", "bfloat16"):
-        raise UserError(f"dtype {name!r} is not one of auto, float32, bfloat16")
+        raise UserError(f"dtype must be one of auto, float32, bfloat16, got {name!r}")
     return getattr(torch, name)
 
 
 def processor() -> str:
-    """The processor's model name."""
+    """Model name of the CPU."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
@@ -55,6 +56,6 @@ def _fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cpu":
         if hasattr(torch.cpu, "get_capabilities"):
             return any(torch.cpu.get_capabilities().get(unit) for unit in ("amx_bf16", "avx512_bf16"))
-        checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # what older releases have
+        checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # API of older releases
         return any(getattr(torch.cpu, check, bool)() for check in checks)
     return False

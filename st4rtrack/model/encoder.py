@@ -1,4 +1,4 @@
-"""Image to tokens: a ViT, or a convolutional backbone with a feature pyramid, shared by both images."""
+"""Image encoders shared by both images: a ViT, or a convolutional backbone with a feature pyramid."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from st4rtrack.model.layers import LAYER_NORM_EPS, EncoderBlock, PatchEmbed, Res
 
 @dataclass
 class Tokens:
-    """An encoded image, which serves every pair that the image is in and the dense heads.
+    """Encoded images, reused by every pair of an image and by the dense heads.
 
     Attributes:
-        features: [batch, rows * columns, width], row-major, what the decoders read.
-        grid: (rows, columns).
-        levels: feature maps [batch, channels, height / stride, width / stride] at strides 2, 4, 8, 16, 32, finest first, for dense
-            heads; none from a ViT.
+        features: [batch, rows * columns, width], row-major, input of the decoders.
+        grid: (rows, columns) of tokens.
+        levels: feature maps [batch, channels, height / stride, width / stride] at strides 2, 4, 8, 16, 32, finest first, for
+            dense heads; empty for a ViT.
     """
 
     features: Tensor
@@ -28,16 +28,16 @@ class Tokens:
     levels: tuple[Tensor, ...] = ()
 
     def expand(self, batch: int) -> "Tokens":
-        """One image's tokens as a batch, without a copy; a batch of that size as it is."""
+        """Expand the tokens of one image to a batch without copying; a batch of that size is unchanged."""
         return self.map(lambda x: x.expand(batch, *(-1,) * (x.ndim - 1)))
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Tokens":
-        """The tokens with all tensors changed, such as indexed along the batch."""
+        """Apply a function to all tensors, such as indexing along the batch."""
         return Tokens(change(self.features), self.grid, tuple(change(level) for level in self.levels))
 
 
 class Encoder(nn.Module):
-    """Patch embedding, blocks, norm. Any orientation: rows and columns are the image's own."""
+    """ViT encoder: patch embedding, blocks, norm, for images of any orientation."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Encoder(nn.Module):
         self.rope = Rope2D(width // config.encoder_heads, config.rope_base)
 
     def forward(self, images: Tensor) -> Tokens:
-        """Tokens of images [batch, 3, height, width] in [-1, 1]."""
+        """Encode images [batch, 3, height, width] in [-1, 1]."""
         patches = self.patch_embed(images)
         grid = (patches.shape[1], patches.shape[2])
         x = patches.flatten(1, 2)
@@ -59,9 +59,9 @@ class Encoder(nn.Module):
 
 
 class FeaturePyramid(nn.Module):
-    """EfficientNet-Lite0 and a top-down pathway: every map carries the context of the coarser ones.
+    """EfficientNet-Lite0 with a top-down pathway, which adds the context of coarser maps to finer ones.
 
-    Source: Lin et al., "Feature Pyramid Networks", 2017; the picture's mean features are added at the coarsest level.
+    Source: Lin et al., "Feature Pyramid Networks", 2017; the mean features of the image are added at the coarsest level.
     """
 
     def __init__(self, width: int) -> None:
@@ -72,7 +72,7 @@ class FeaturePyramid(nn.Module):
         self.units = nn.ModuleList(ResidualUnit(width) for _ in LEVEL_CHANNELS[1:])
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Maps at strides 2 (of the backbone), 4, 8, 16, 32 (`width` channels) of images [batch, 3, height, width] in [-1, 1]."""
+        """Compute maps at strides 2 (backbone), 4, 8, 16, 32 (`width` channels) of images [batch, 3, height, width]."""
         fine, *coarser = self.backbone(images)
         context = self.context(coarser[-1].mean((2, 3)))[:, :, None, None]
         levels: list[Tensor] = []
@@ -84,7 +84,7 @@ class FeaturePyramid(nn.Module):
 
 
 class PyramidEncoder(nn.Module):
-    """A feature pyramid; tokens are its maps at strides 16 and 32, side by side, projected and normalised."""
+    """Feature pyramid encoder; tokens are its maps at strides 16 and 32, concatenated, projected and normalised."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class PyramidEncoder(nn.Module):
         self.norm = nn.LayerNorm(config.encoder_width, eps=LAYER_NORM_EPS)
 
     def forward(self, images: Tensor) -> Tokens:
-        """Tokens of images [batch, 3, height, width] in [-1, 1], sides multiples of 16."""
+        """Encode images [batch, 3, height, width] in [-1, 1], sides multiples of 16."""
         levels = self.levels(images)
         stride16, stride32 = levels[3:]
         grid = (stride16.shape[2], stride16.shape[3])
@@ -101,11 +101,11 @@ class PyramidEncoder(nn.Module):
         return Tokens(self.norm(self.project(wide.flatten(2).transpose(1, 2))), grid, levels)
 
     def levels(self, images: Tensor) -> tuple[Tensor, ...]:
-        """`Tokens.levels` alone, which is all that the monocular head needs."""
+        """Compute only `Tokens.levels`, the input of the monocular head."""
         images = images.to(self.norm.weight.dtype).contiguous(memory_format=torch.channels_last)
         return tuple(self.pyramid(images))
 
 
 def make_encoder(config: ModelConfig) -> Encoder | PyramidEncoder:
-    """The encoder that a configuration names."""
+    """Create the encoder of a configuration."""
     return PyramidEncoder(config) if config.encoder == "efficientnet" else Encoder(config)

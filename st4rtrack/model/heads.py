@@ -1,4 +1,4 @@
-"""Tokens to maps: raw channels for every pixel, float32. What the channels mean is `network.py`'s."""
+"""Dense heads from tokens to raw channels per pixel, float32; `network.py` defines their meaning."""
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ LEVEL_AT_STRIDE_4 = 1
 
 
 class Fusion(nn.Module):
-    """One step from coarse to fine: adds the finer map, refines, doubles the resolution."""
+    """Coarse-to-fine fusion step: adds the finer map, refines, doubles the resolution."""
 
     def __init__(self, width: int, *, has_skip: bool) -> None:
         super().__init__()
@@ -27,12 +27,12 @@ class Fusion(nn.Module):
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         if self.skip_unit is not None and skip is not None:
             x = x + self.skip_unit(skip)
-        # a 1x1 convolution commutes with the interpolation (whose weights sum to one), and is four times cheaper before it
+        # a 1x1 convolution commutes with interpolation (weights sum to one) and is four times cheaper before it
         return _double(self.out(self.out_unit(x)))
 
 
 class DptHead(nn.Module):
-    """The dense prediction transformer head as released: four depths of features, fused from coarse to fine."""
+    """Dense prediction transformer (DPT) head as released: features of four layers, fused from coarse to fine."""
 
     def __init__(self, config: ModelConfig, channels: int) -> None:
         super().__init__()
@@ -60,15 +60,15 @@ class DptHead(nn.Module):
         hint_maps: Tensor | None = None,
         levels: tuple[Tensor, ...] = (),
     ) -> Tensor:
-        """[batch, channels, height, width] from the features of `ModelConfig.head_layers`; as released, it has no use for the rest.
+        """Compute [batch, channels, height, width] from the features of `ModelConfig.head_layers`; other inputs are unused.
 
-        The first of them may be one image's for the whole batch (the anchor's own tokens).
+        The first layer may have batch size 1 for the whole batch (the anchor tokens).
         """
         maps = []
         for layer, reassemble, project in zip(features, self.reassemble, self.project, strict=True):
             tokens = layer.transpose(1, 2).unflatten(2, grid)
             maps.append(project(reassemble(tokens.contiguous(memory_format=torch.channels_last))))
-        x = self.fuse[3](maps[3])[..., : maps[2].shape[2], : maps[2].shape[3]]  # odd grids: the double is one too large
+        x = self.fuse[3](maps[3])[..., : maps[2].shape[2], : maps[2].shape[3]]  # for odd grids, doubling is one too large
         for level in (2, 1, 0):
             x = self.fuse[level](x, maps[level])
         x = _double(self.refine1(x))
@@ -76,9 +76,9 @@ class DptHead(nn.Module):
 
 
 class ConvHead(nn.Module):
-    """A light head: tokens unfold to a quarter of the resolution, meet what the pixels look like, and are interpolated to all of it.
+    """Light head: unfolds tokens to a quarter of the resolution, adds pixel features, and interpolates to full resolution.
 
-    Cheap enough for a small network on a CPU, without the seams that one matrix per patch leaves.
+    Cheap enough for a small network on a CPU, without the seams of a linear projection per patch.
     """
 
     def __init__(self, config: ModelConfig, channels: int) -> None:
@@ -97,7 +97,7 @@ class ConvHead(nn.Module):
         hint_maps: Tensor | None = None,
         levels: tuple[Tensor, ...] = (),
     ) -> Tensor:
-        """[batch, channels, height, width] from the last layer's features, and hint maps and pyramid of the branch's own image."""
+        """Compute [batch, channels, height, width] from the last layer's features, and hint maps and pyramid of the image."""
         x = F.pixel_shuffle(self.tokens(features[-1]).transpose(1, 2).unflatten(2, grid), self.unfold)
         if self.pixels is not None and hint_maps is not None:
             x = x + self.pixels(hint_maps).permute(0, 3, 1, 2)

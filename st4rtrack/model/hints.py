@@ -1,13 +1,13 @@
-"""What classical geometry tells the network: maps for the decoders, and a skeleton for the output.
+"""Hints: classical geometry as input maps of the decoders and as base geometry of the output.
 
-A network trained for hours cannot learn matching from nothing, but OpenCV and PoseLib know it already: from the pair alone
+A network trained for hours cannot learn matching from scratch, so OpenCV and PoseLib provide it: from the pair alone
 (`classical/two_view.py`), or from the whole video (`classical/anchored.py`). The released architecture has no hints.
 
-Channels of a hint map, per image: position (2, in long sides from the centre), own flow (2, in eighths of the long side),
-forward-backward consistency (1), colour difference after warping (3), flow ends inside the image (1), log of known
-depth (1), whether there is one (1), turn of the ray by the relative camera (2), relative translation (3), the image itself (3),
-flow that a static world of this depth would not have (2, in eighths of the long side), colour difference after warping by what a static
-world would have (1), log of depth, filled in (1), log of the focal length over the assumed one (1).
+Channels of a hint map, per image: position (2, in long sides from the centre), flow to the other image (2, in eighths of the long
+side), forward-backward consistency (1), colour difference after warping (3), flow ends inside the image (1), log of known
+depth (1), mask of known depth (1), ray offset by the relative rotation (2), relative translation (3), the image itself (3),
+residual of the flow of a static scene of this depth (2, in eighths of the long side), colour difference after warping by that
+static flow (1), log of depth, filled in (1), log of the focal length over the assumed one (1).
 """
 
 from dataclasses import dataclass, fields
@@ -23,7 +23,7 @@ from st4rtrack.timing import timed
 
 FLOW_CHANNELS = [2, 3, 5, 6, 7, 11, 12, 13, 14, 15, 19, 20, 21]
 CERTAIN_CHANNELS = [4, 8]
-"""Of a hint map: what is zero, and what is one, between an image and itself."""
+"""Channels of a hint map that are zero (`FLOW_CHANNELS`) and one (`CERTAIN_CHANNELS`) between an image and itself."""
 
 
 @dataclass
@@ -33,10 +33,10 @@ class Hints:
     Attributes:
         anchor_maps, frame_maps: [batch, HINT_CHANNELS, height, width].
         forward_flow: [batch, height, width, 2] pixels, anchor to frame.
-        consistency: [batch, height, width] in 0..1, of the forward flow.
-        anchor_log_depth, frame_log_depth: [batch, height, width], filled in where unknown; 0 where all is.
-        anchor_from_frame: [batch, 4, 4].
-        rays: [batch, height, width, 3] (x / z, y / z, 1) of the pixel centres, under the focal length that was found.
+        consistency: [batch, height, width] in 0..1, forward-backward consistency of the forward flow.
+        anchor_log_depth, frame_log_depth: [batch, height, width], filled in where unknown; 0 if all is unknown.
+        anchor_from_frame: [batch, 4, 4] relative pose.
+        rays: [batch, height, width, 3] (x / z, y / z, 1) of the pixel centres, for the estimated focal length.
     """
 
     anchor_maps: Tensor
@@ -51,14 +51,14 @@ class Hints:
 
 @timed("hints", settles=True)
 def estimate_hints(anchor_images: Tensor, frame_images: Tensor) -> Hints:
-    """Hints of image pairs [batch, 3, height, width] in [-1, 1], each for itself, by OpenCV and PoseLib on the CPU."""
+    """Estimate hints of independent image pairs [batch, 3, height, width] in [-1, 1] with OpenCV and PoseLib on the CPU."""
     pairs = list(zip(_to_rgb(anchor_images), _to_rgb(frame_images), strict=True))
     return hints_of_views(anchor_images, frame_images, estimate_many(pairs))
 
 
 @timed("hints", settles=True)
 def hints_of_views(anchor_images: Tensor, frame_images: Tensor, views: list[TwoView]) -> Hints:
-    """Hints of image pairs [batch, 3, height, width] in [-1, 1] from what is known of each of them."""
+    """Hints of image pairs [batch, 3, height, width] in [-1, 1] from the two-view geometry of each."""
     device = frame_images.device
     stacked = {
         field.name: torch.from_numpy(np.stack([np.asarray(getattr(view, field.name)) for view in views])).float().to(device)
@@ -78,7 +78,7 @@ def assemble_hints(
     anchor_from_frame: Tensor,
     focal_px: Tensor,
 ) -> Hints:
-    """Hints from estimates (fields of `TwoView`, with a batch axis) and the images [batch, 3, height, width]."""
+    """Assemble hints from two-view geometry (fields of `TwoView`, with a batch axis) and images [batch, 3, height, width]."""
     size = anchor_images.shape[2:]
     rays = _rays(size[0], size[1], focal_px)
     frame_from_anchor = torch.linalg.inv(anchor_from_frame)
@@ -105,7 +105,7 @@ def assemble_hints(
 
 
 def still_hints(hints: Hints) -> Hints:
-    """Hints of the anchors with themselves, from those of pairs: the same depth, seen by the same camera at the same time."""
+    """Hints of the pairs (anchor, anchor), from those of other pairs: same depth, camera and time."""
     maps = hints.anchor_maps.clone()
     maps[:, FLOW_CHANNELS] = 0
     maps[:, CERTAIN_CHANNELS] = 1
@@ -122,9 +122,9 @@ def still_hints(hints: Hints) -> Hints:
 
 
 def fill_in(values: Tensor, known: Tensor) -> Tensor:
-    """Values [batch, height, width] where they are known [batch, height, width], and smoothly between; 0 where none is.
+    """Fill in unknown values [batch, height, width] smoothly from those with mask `known`; 0 if none is known.
 
-    Means over ever larger squares, of which each unknown pixel takes the smallest that knows anything.
+    Unknown pixels get the mean over the smallest square of an image pyramid that has a known value.
     """
     weight = known.to(values.dtype)[:, None]
     levels = [(values[:, None] * weight, weight)]
@@ -138,7 +138,7 @@ def fill_in(values: Tensor, known: Tensor) -> Tensor:
 
 
 def sample_by_flow(maps: Tensor, flow: Tensor) -> Tensor:
-    """Maps [batch, channels, height, width] read where the flow [batch, height, width, 2] (pixels) leads; border values go on."""
+    """Sample maps [batch, channels, height, width] at flow targets [batch, height, width, 2] (pixels), border padding."""
     height, width = flow.shape[1:3]
     v, u = torch.meshgrid(
         torch.arange(height, device=flow.device) + 0.5, torch.arange(width, device=flow.device) + 0.5, indexing="ij"
@@ -149,13 +149,13 @@ def sample_by_flow(maps: Tensor, flow: Tensor) -> Tensor:
 
 
 def _rays(height: int, width: int, focal_px: Tensor) -> Tensor:
-    """Rays (x / z, y / z, 1) [batch, height, width, 3] of pixel centres under focal lengths [batch]."""
+    """Rays (x / z, y / z, 1) [batch, height, width, 3] of pixel centres for focal lengths [batch] in pixels."""
     across = _from_centre(height, width, focal_px.device) / focal_px[:, None, None, None]
     return torch.cat([across, torch.ones_like(across[..., :1])], dim=-1)
 
 
 def _from_centre(height: int, width: int, device: torch.device) -> Tensor:
-    """Pixel centres [height, width, 2], counted from the middle of the image."""
+    """Pixel centres [height, width, 2] relative to the image centre."""
     v, u = torch.meshgrid(
         torch.arange(height, device=device) + 0.5 - height / 2,
         torch.arange(width, device=device) + 0.5 - width / 2,
@@ -165,14 +165,14 @@ def _from_centre(height: int, width: int, device: torch.device) -> Tensor:
 
 
 def _halved(maps: Tensor) -> Tensor:
-    """Means over squares of two by two; an odd side keeps its last row."""
+    """Mean over squares of 2 x 2 pixels; an odd last row or column is averaged alone."""
     return F.avg_pool2d(maps, 2, ceil_mode=True, count_include_pad=False)
 
 
 def _static_channels(
     own: Tensor, other: Tensor, flow: Tensor, points: Tensor, known: Tensor, other_from_own: Tensor, focal_px: Tensor
 ) -> Tensor:
-    """What speaks against a pixel being static [batch, 3, height, width], where its depth is known or filled in."""
+    """Evidence against static pixels [batch, 3, height, width]: flow residual and colour difference of a static scene."""
     height, width = own.shape[2:]
     moved = torch.einsum("bij,bhwj->bhwi", other_from_own[:, :3, :3], points) + other_from_own[:, None, None, :3, 3]
     pixels = moved[..., :2] / moved[..., 2:].clamp(min=1e-2) * focal_px[:, None, None, None]

@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub: the only place that uses the network."""
+"""Download of models from the Hugging Face hub, the only network access of the package."""
 
 import os
 import re
@@ -9,21 +9,21 @@ from st4rtrack.types import UserError
 
 
 def is_hub_id(source: str) -> bool:
-    """Whether text is "org/name" or "org/name:subfolder" rather than a path."""
+    """Whether a string is "org/name" or "org/name:subfolder" rather than a path."""
     path = Path(source)
     return bool(re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w./-]+)?", source)) and not path.suffix and not path.parent.is_dir()
 
 
 def fetch_folder(hub_id: str, *files: str) -> Path:
-    """Fetch files of a model from the hub; the only place that uses the network.
+    """Download files of a model from the hub.
 
     Args:
         hub_id: "org/name" or "org/name:subfolder".
-        files: names or patterns, among them config.json.
+        files: names or patterns, including config.json.
     Returns:
-        The local folder.
+        Path of the local folder.
     Raises:
-        UserError: the hub library is not installed, the model cannot be fetched, or it has no config.json.
+        UserError: the hub library is not installed, the download failed, or there is no config.json.
     """
     try:
         from huggingface_hub import snapshot_download
@@ -42,7 +42,7 @@ def fetch_folder(hub_id: str, *files: str) -> Path:
 
 
 def _hub_problem(error: Exception, repository: str) -> str:
-    """Cause and fix of a failed download. The hub's library raises other classes in each version: names and codes are what stays."""
+    """Cause and fix of a failed download, from class names and status codes, which are stable across versions of the library."""
     chain = list(causes(error))
     names = {base.__name__ for cause in chain for base in type(cause).__mro__}
     codes = {getattr(getattr(cause, "response", None), "status_code", None) for cause in chain}
@@ -53,16 +53,16 @@ def _hub_problem(error: Exception, repository: str) -> str:
     if {"RepositoryNotFoundError", "HFValidationError"} & names or codes & {401, 404}:
         return "there is no such repository, or it is private; check the name, or log in: hf auth login"
     if codes & {403}:
-        return "access was refused; check the rights of your token: hf auth whoami"
+        return "access was denied; check the permissions of your token: hf auth whoami"
     if codes & {429}:
         return "the hub limits the number of requests; wait some minutes, or log in: hf auth login"
     if any(isinstance(code, int) and code >= 500 for code in codes):
         return "the hub has a problem; try again later"
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        return "HF_HUB_OFFLINE is set and the model is not in the cache; unset it, or give the path of a file or folder"
+        return "HF_HUB_OFFLINE is set and the model is not in the cache; unset it, or pass the path of a file or folder"
     if sentence := explain(error):
         return sentence
     return (
-        "the hub cannot be reached and the model is not in the cache; check the network (proxy: HTTPS_PROXY, mirror: HF_ENDPOINT), "
-        "or download it elsewhere and give the path of its folder"
+        "the hub cannot be reached and the model is not in the cache; check the network (proxy: HTTPS_PROXY, "
+        "mirror: HF_ENDPOINT), or download it elsewhere and pass the path of its folder"
     )

@@ -1,4 +1,4 @@
-"""Patch embedding, attention, MLP and blocks with 2D rotary positions, as in DUSt3R. Pre-norm throughout, no dropout.
+"""Transformer layers with 2D rotary position embedding as in DUSt3R; pre-norm, no dropout.
 
 Symbols: tokens [batch, tokens, width]; a token's position is its integer patch row and column.
 """
@@ -14,7 +14,7 @@ LAYER_NORM_EPS = 1e-6
 
 
 class Rope2D(nn.Module):
-    """Rotary positions: the first half of a head's channels turns with the row, the second with the column."""
+    """2D rotary position embedding: the first half of a head's channels rotates with the row, the second with the column."""
 
     def __init__(self, head_width: int, base: float) -> None:
         super().__init__()
@@ -22,13 +22,13 @@ class Rope2D(nn.Module):
         self.base = base
 
     def forward(self, grid: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
-        """Cosines and sines [tokens, head_width] of a grid (rows, columns), row-major, float32."""
+        """Compute cosines and sines [tokens, head_width] of a grid (rows, columns), row-major, float32."""
         return _rope_tables(grid, self.head_width, self.base, device)
 
 
 @lru_cache(maxsize=32)
 def _rope_tables(grid: tuple[int, int], head_width: int, base: float, device: torch.device) -> tuple[Tensor, Tensor]:
-    with torch.inference_mode(False):  # the table is cached: it must be usable in training too
+    with torch.inference_mode(False):  # cached tables must be usable in training too
         half = head_width // 2
         frequency = base ** (-torch.arange(0, half, 2, dtype=torch.float32, device=device) / half)
         row, column = torch.meshgrid(*(torch.arange(n, device=device) for n in grid), indexing="ij")
@@ -38,7 +38,7 @@ def _rope_tables(grid: tuple[int, int], head_width: int, base: float, device: to
 
 
 def rotate(x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotated queries or keys [batch, heads, tokens, head_width]: channel k pairs with k + head_width / 4 within each half."""
+    """Rotate queries or keys [batch, heads, tokens, head_width]; channel k pairs with k + head_width / 4 in each half."""
     cos, sin = (table.to(x.dtype) for table in tables)
     a, b, c, d = x.chunk(4, dim=-1)
     return x * cos + torch.cat([-b, a, -d, c], dim=-1) * sin
@@ -48,7 +48,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, *, fused: bool) -> Tensor:
     """Softmax attention of [batch, heads, tokens, head_width].
 
     `fused` uses PyTorch's kernel (inference, GPUs); otherwise two batched matrix products, whose backward pass on a CPU is
-    about twice as fast at a few hundred tokens. Same numbers to rounding.
+    about twice as fast at a few hundred tokens. Results are equal up to rounding.
     """
     if fused:
         return F.scaled_dot_product_attention(query, key, value)
@@ -65,13 +65,13 @@ def _use_fused(module: nn.Module, x: Tensor) -> bool:
 
 
 class PatchEmbed(nn.Module):
-    """Linear projection of non-overlapping square patches: a convolution whose stride is its kernel size, as a matrix product.
+    """Linear projection of non-overlapping square patches, as a matrix product instead of a strided convolution.
 
-    `nn.Conv2d` gives wrong bfloat16 results for such kernels on CPUs with AMX (oneDNN 3.12: 8 to 24 input channels, 8x8 and 16x16).
-    Names, shapes and initial values of the parameters are those of the convolution.
+    `nn.Conv2d` gives wrong bfloat16 results for such kernels on CPUs with AMX (oneDNN 3.12: 8 to 24 input channels, 8x8 and
+    16x16). Names, shapes and initial values of the parameters are those of the convolution.
 
     Args:
-        channels, width: of the input and of the output.
+        channels, width: number of input and output channels.
         patch_size: side of a patch in pixels.
     """
 
@@ -85,16 +85,16 @@ class PatchEmbed(nn.Module):
         nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Features [batch, height / patch_size, width / patch_size, width] of maps [batch, channels, height, width]."""
+        """Embed maps [batch, channels, height, width] as [batch, height / patch_size, width / patch_size, width]."""
         size = self.patch_size
         patches = maps.to(self.weight.dtype).unflatten(3, (-1, size)).unflatten(2, (-1, size))
-        # patch row before channel: this copy is the fastest of those tried, see docs/portability.md
+        # patch row before channel is the fastest of the measured layouts, see docs/portability.md
         patches = patches.permute(0, 2, 4, 3, 1, 5).flatten(3)
         return F.linear(patches, self.weight.transpose(1, 2).flatten(1), self.bias)
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention within one image."""
+    """Multi-head self-attention within one image."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention from one image's tokens to the other's."""
+    """Multi-head cross-attention from the tokens of one image to those of the other."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, other: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
-        batch = max(x.shape[0], other.shape[0])  # one image against many is one until here
+        batch = max(x.shape[0], other.shape[0])  # a single image is expanded only here
         query, key, value = (
             part.expand(batch, -1, -1, -1)
             for part in (
@@ -134,7 +134,7 @@ class CrossAttention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers with exact GELU, four times as wide inside."""
+    """MLP of two linear layers with exact GELU and hidden width 4 x width."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class Mlp(nn.Module):
 
 
 class EncoderBlock(nn.Module):
-    """Self-attention and MLP."""
+    """Encoder block: self-attention and MLP."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -161,7 +161,7 @@ class EncoderBlock(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """Self-attention, cross-attention to the other image, MLP."""
+    """Decoder block: self-attention, cross-attention to the other image, MLP."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -180,7 +180,7 @@ class DecoderBlock(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """Two 3x3 convolutions around a skip."""
+    """Residual unit of two 3x3 convolutions."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Depth, focal length and expected depth error of single pictures, from the feature pyramid of the encoder.
+"""Monocular head: depth, focal length and predicted depth error of single images, from the encoder's feature pyramid.
 
-Depth is predicted as its logarithm and is meaningful up to a scale. Object edges are sharp: the last layer predicts four log depths
-for the pixels of each cell of two by two, from features that see the picture at half its resolution.
+Predicts log depth, up to scale. For sharp object edges, the last layer predicts the four log depths of each cell of 2 x 2 pixels
+from features at half the image resolution.
 """
 
 import math
@@ -18,14 +18,14 @@ from st4rtrack.types import MonocularDepth
 
 HEAD_WIDTH = 32
 MAX_LOG_DEPTH = 6.0
-"""Bound of |log depth|: soft, so that far surfaces still have a gradient."""
+"""Soft bound of |log depth|, so that far surfaces still have a gradient."""
 INITIAL_LOG_ERROR = -1.5
 INITIAL_FOCAL = 0.85
-"""Focal length over the long side at which training starts: 61 degrees along it."""
+"""Initial focal length over the long side, 61 degrees field of view along it."""
 
 
 class MonocularHead(nn.Module):
-    """Dense head on the levels of `Tokens`."""
+    """Monocular depth head on `Tokens.levels`."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class MonocularHead(nn.Module):
         self.focal = nn.Sequential(nn.Linear(3 * width, width), nn.ReLU(), nn.Linear(width, 2))
 
     def forward(self, levels: tuple[Tensor, ...]) -> MonocularDepth:
-        """Prediction at the resolution of the picture, float32, from feature maps at strides 2, 4, 8, 16, 32."""
+        """Predict at image resolution, float32, from feature maps at strides 2, 4, 8, 16, 32."""
         half = levels[0].shape[2:]
         x = F.interpolate(self.reduce(levels[1]), half, mode="bilinear", align_corners=False) + self.skip(levels[0])
         raw = self.out(F.relu(self.unit(x))).float()
@@ -50,10 +50,10 @@ class MonocularHead(nn.Module):
 
 
 class MonocularNetwork(nn.Module):
-    """Encoder and monocular head alone; names of the weights are those of the whole network.
+    """Encoder and monocular head only, with the parameter names of the whole network.
 
     Attributes:
-        name, weights_hash: as of `St4RTrack`.
+        name, weights_hash: as in `St4RTrack`.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -64,10 +64,10 @@ class MonocularNetwork(nn.Module):
         self.monocular_head = MonocularHead(config)
 
     def forward(self, images: Tensor) -> MonocularDepth:
-        """Depth of images [batch, 3, height, width] in [-1, 1], sides multiples of `config.size_multiple`.
+        """Predict depth of images [batch, 3, height, width] in [-1, 1], sides multiples of `config.size_multiple`.
 
         Raises:
-            ValueError: a side is not a multiple.
+            ValueError: a side is not such a multiple.
         """
         multiple = self.config.size_multiple
         if images.ndim != 4 or images.shape[2] % multiple or images.shape[3] % multiple:
@@ -78,11 +78,11 @@ class MonocularNetwork(nn.Module):
 
 
 def new_monocular(config: ModelConfig, seed: int) -> MonocularNetwork:
-    """A network whose pyramid and head are random and start near constant depth; load pretrained weights into `encoder`."""
+    """Create a randomly initialised network that predicts near-constant depth; load pretrained weights into `encoder`."""
     torch.manual_seed(seed)
     network = MonocularNetwork(config)
     for module in network.encoder.pyramid.backbone.modules():
-        if isinstance(module, nn.Conv2d):  # without normalisation, smaller weights would let the signal vanish
+        if isinstance(module, nn.Conv2d):  # without normalisation, smaller weights would make activations vanish
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             assert module.bias is not None
             nn.init.zeros_(module.bias)

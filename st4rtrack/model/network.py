@@ -1,7 +1,7 @@
-"""St4RTrack: an anchor image and a frame in, two pointmaps out, both in the anchor's camera frame, both at the frame's time.
+"""St4RTrack network: from an anchor and a frame image to two pointmaps in the anchor camera frame at the frame time.
 
-The paper's Fig. 2 as code: shared encoder, twin decoders, two heads (paper section 3.1). Released weights are trained for the
-formulas of `released_points`; a network with hints corrects the base geometry of its hints instead (`points_on_base`).
+Shared encoder, twin decoders, two heads (paper section 3.1, Fig. 2). Released weights are trained for the formulas of
+`released_points`; a network with hints predicts residual corrections of base geometry instead (`points_on_base`).
 """
 
 import torch
@@ -20,17 +20,17 @@ MIN_DEPTH = 0.02
 """Minimum depth of the base geometry, in units of its median depth."""
 
 HINT_OUTPUT_CHANNELS = 10
-"""Raw channels of a network with hints, see `points_on_rays` and `points_on_base`; channel 3 is the confidence. Channels 0, 1, 7 and 8
-were offsets of the pixel rays; they are not used, so that every point projects to its own pixel."""
+"""Raw channels of a network with hints, see `points_on_rays` and `points_on_base`; channel 3 is the confidence. Channels 0, 1,
+7 and 8 were ray offsets and are unused, so that every point projects to its pixel."""
 
 
 class St4RTrack(nn.Module):
-    """The network. Runs in the type of its weights up to the heads' last layer; points and confidence are float32.
+    """St4RTrack network. Computes in the type of its weights up to the last head layer; points and confidence are float32.
 
     Attributes:
-        config: sizes and options.
-        name: what the weights are called, for records.
-        weights_hash: hash of the file they came from, "" when they came from none.
+        config: architecture.
+        name: name of the weights, for reports.
+        weights_hash: hash of the loaded weights, "" if none were loaded.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -48,16 +48,16 @@ class St4RTrack(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.decoder.embed.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the network computes in."""
+        """Floating-point type of the weights."""
         return self.decoder.embed.weight.dtype
 
     def forward(self, anchor_images: Tensor, frame_images: Tensor) -> TwoPointmaps:
-        """Pointmaps of image pairs.
+        """Predict the pointmaps of image pairs.
 
         Args:
             anchor_images, frame_images: [batch, 3, height, width] in [-1, 1], sides multiples of the patch size, any orientation.
@@ -72,7 +72,7 @@ class St4RTrack(nn.Module):
         return self.decode(self.encode(anchor_images), self.encode(frame_images), hints)
 
     def encode(self, images: Tensor) -> Tokens:
-        """Tokens of images [batch, 3, height, width] in [-1, 1]; one encoding serves every pair that the image is in."""
+        """Encode images [batch, 3, height, width] in [-1, 1]; the tokens are reused in every pair of an image."""
         patch = self.config.size_multiple
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % patch or images.shape[3] % patch or not images.numel():
             raise ValueError(
@@ -81,27 +81,27 @@ class St4RTrack(nn.Module):
         return self.encoder(images)
 
     def monocular(self, tokens: Tokens) -> MonocularDepth:
-        """Depth, focal length and expected error of encoded images.
+        """Predict monocular depth, focal length and depth error of encoded images.
 
         Raises:
             ValueError: the network has no monocular head.
         """
         if self.monocular_head is None:
-            raise ValueError("this network has no monocular head: its configuration must say monocular")
+            raise ValueError("this network has no monocular head; its configuration needs monocular=True")
         return self.monocular_head(tokens.levels)
 
     def hints(self, anchor_images: Tensor, frame_images: Tensor) -> Hints | None:
-        """What a network with hints needs beside the tokens, from images [batch, 3, height, width]; `None` for one without."""
+        """Estimate hints from images [batch, 3, height, width]; `None` for a network without hints."""
         if not self.config.hints:
             return None
         return estimate_hints(anchor_images.expand_as(frame_images), frame_images)
 
     def decode(self, anchor_tokens: Tokens, frame_tokens: Tokens, hints: Hints | None = None) -> TwoPointmaps:
-        """Pointmaps from tokens.
+        """Predict the pointmaps of image pairs from tokens.
 
         Args:
-            anchor_tokens: of one image (for all frames), or one per frame.
-            frame_tokens: of [batch] images.
+            anchor_tokens: tokens of one image (for all frames), or of one per frame.
+            frame_tokens: tokens of [batch] images.
             hints: `model.hints(...)` of the same images; required by a network with hints.
         Returns:
             As `forward`.
@@ -118,7 +118,7 @@ class St4RTrack(nn.Module):
         )
 
     def decode_reconstruction(self, anchor_tokens: Tokens, frame_tokens: Tokens, hints: Hints | None = None) -> Pointmap:
-        """The reconstruction of `decode` alone: the head of the tracking branch is not computed."""
+        """Predict only the reconstruction of `decode`, without the tracking head."""
         self._require_pair(anchor_tokens, frame_tokens, hints)
         frame_maps = None if hints is None else hints.frame_maps
         _, features = self.decoder(anchor_tokens, frame_tokens, None if hints is None else hints.anchor_maps, frame_maps)
@@ -128,11 +128,11 @@ class St4RTrack(nn.Module):
     def decode_with_anchor(
         self, anchor_tokens: Tokens, frame_tokens: Tokens, hints: Hints, anchor_points: Pointmap | None = None
     ) -> tuple[TwoPointmaps, Pointmap]:
-        """Pointmaps of a network with hints, and the anchor's content at its own time, from which its tracking branch starts.
+        """Predict the pointmaps with hints, and the anchor content at the anchor time, from which tracking starts.
 
         Args:
-            anchor_points: that content, [1 or batch, height, width, 3], where it is known from an earlier call: all frames of
-                an anchor share it. Without, it is decoded from the anchor with itself.
+            anchor_points: that anchor content, [1 or batch, height, width, 3], from an earlier call, as all frames of an anchor
+                share it. If `None`, it is decoded from the pair (anchor, anchor).
         """
         if anchor_points is None:
             still = still_hints(hints)
@@ -141,9 +141,7 @@ class St4RTrack(nn.Module):
             raw_still = self.tracking_head(features, anchor_tokens.grid, still.anchor_maps, anchor_tokens.levels)
             anchor_points = Pointmap(points_on_rays(raw_still, still.anchor_log_depth, still.rays), confidence(raw_still[:, 3]))
         raw_tracking, raw_reconstruction = self._raw(anchor_tokens, frame_tokens, hints)
-        with torch.autocast(
-            raw_tracking.device.type, enabled=False
-        ):  # geometry stays in float32 while the network learns in bfloat16
+        with torch.autocast(raw_tracking.device.type, enabled=False):  # geometry stays in float32 when training in bfloat16
             tracking, reconstruction = points_on_base(raw_tracking, raw_reconstruction, anchor_points.points_world, hints)
         maps = TwoPointmaps(
             Pointmap(tracking, confidence(raw_tracking[:, 3])), Pointmap(reconstruction, confidence(raw_reconstruction[:, 3]))
@@ -157,7 +155,7 @@ class St4RTrack(nn.Module):
             raise ValueError("this network was trained with hints: pass model.hints(anchor_images, frame_images)")
 
     def _raw(self, anchor_tokens: Tokens, frame_tokens: Tokens, hints: Hints | None) -> tuple[Tensor, Tensor]:
-        """Raw channels [batch, channels, height, width] of both heads."""
+        """Compute the raw channels [batch, channels, height, width] of both heads."""
         anchor_maps, frame_maps = (None, None) if hints is None else (hints.anchor_maps, hints.frame_maps)
         tracking, reconstruction = self.decoder(anchor_tokens, frame_tokens, anchor_maps, frame_maps)
         return (
@@ -167,9 +165,9 @@ class St4RTrack(nn.Module):
 
 
 def released_points(raw: Tensor) -> Tensor:
-    """Points [batch, height, width, 3] from raw channels [batch, 4, height, width] by the formulas of the release.
+    """Points [batch, height, width, 3] from raw channels [batch, 4, height, width] as in the release.
 
-    The direction is that of the raw vector, the distance the exponential of its norm, minus one.
+    The direction is that of the raw vector, the distance is exp(norm) - 1.
     """
     xyz = raw[:, :3].permute(0, 2, 3, 1)
     distance = xyz.norm(dim=-1, keepdim=True)
@@ -177,19 +175,21 @@ def released_points(raw: Tensor) -> Tensor:
 
 
 def confidence(raw: Tensor) -> Tensor:
-    """Confidence [batch, height, width] > 1 from its raw channel."""
+    """Confidence [batch, height, width] > 1 from its raw channel, 1 + exp(raw)."""
     return 1 + raw.exp()
 
 
 def points_on_base(
     raw_tracking: Tensor, raw_reconstruction: Tensor, anchor_points: Tensor, hints: Hints
 ) -> tuple[Tensor, Tensor]:
-    """Points [batch, height, width, 3] of both branches as corrections of the base geometry.
+    """Points [batch, height, width, 3] of both branches as residual corrections of the base geometry.
 
     Reconstruction: see `reconstruction_on_rays`.
-    Tracking: static content stays at `anchor_points`, so that all frames share one depth of the anchor. Where the flow is trusted, a point
-    lies on the ray of frame j to which the flow leads: either as close to its old position as the ray allows (no motion along the ray), or
-    at the depth of frame j there. Raw channels: flow gate (5), gate of the depth of frame j (6), log depth along the ray (9).
+    Tracking: static content stays at `anchor_points`, so that all frames share one anchor depth. Where the flow gate is open, a
+        point
+    lies on the ray of frame j at the flow target: either at the ray point nearest to its anchor position (no motion along the
+    ray), or at the depth of frame j there. Raw channels: flow gate (5), gate of the depth of frame j (6), log depth along the ray
+    (9).
     """
     in_frame, reconstruction = reconstruction_on_rays(raw_reconstruction, hints)
     rotation, translation = hints.anchor_from_frame[:, :3, :3], hints.anchor_from_frame[:, None, None, :3, 3]
@@ -200,20 +200,20 @@ def points_on_base(
     nearest = nearest.clamp(min=MIN_DEPTH)
     in_depth, further = torch.sigmoid(raw_tracking[:, 6])[..., None], raw_tracking[:, 9, ..., None].clamp(-2, 2)
     on_ray = translation + ray * nearest * (depth / nearest) ** in_depth * further.exp()
-    # the forward-backward check is where the gate starts, not where it ends: long chains of flow rarely return exactly
+    # the forward-backward check only initialises the gate: long flow chains rarely have a zero cycle error
     gate = torch.sigmoid(raw_tracking[:, 5] + 4 * hints.consistency - 2)[..., None]
     return anchor_points + gate * (on_ray - anchor_points), reconstruction
 
 
 def reconstruction_on_rays(raw: Tensor, hints: Hints) -> tuple[Tensor, Tensor]:
-    """Points [batch, height, width, 3] of a frame in its own camera and in the anchor's; each lies on the ray of its pixel."""
+    """Points [batch, height, width, 3] of a frame in its camera and in the anchor camera, each on the ray of its pixel."""
     in_frame = points_on_rays(raw, hints.frame_log_depth, hints.rays)
     rotation, translation = hints.anchor_from_frame[:, :3, :3], hints.anchor_from_frame[:, None, None, :3, 3]
     return in_frame, torch.einsum("bij,bhwj->bhwi", rotation, in_frame) + translation
 
 
 def points_on_rays(raw: Tensor, known_log_depth: Tensor, rays: Tensor) -> Tensor:
-    """Points [batch, height, width, 3] in the frame of the camera of `rays`.
+    """Points [batch, height, width, 3] on `rays`, in the coordinates of their camera.
 
     Raw channels: log depth (2), gate of the known depth (4).
     """

@@ -1,7 +1,7 @@
-"""The official releases' containers and key names: DUSt3R-512-dpt, MASt3R, MonST3R, St4RTrack.
+"""Official checkpoint formats and key names: DUSt3R-512-dpt, MASt3R, MonST3R, St4RTrack.
 
-A `.pth` file is a pickle: it is read by PyTorch's restricted unpickler with an allow-list, nothing in it is executed. The
-architecture is a Python expression in a string: it is parsed, never evaluated.
+A `.pth` file is a pickle, read by PyTorch's restricted unpickler with an allow-list; nothing in it is executed. The
+architecture is a Python expression in a string, which is parsed, never evaluated.
 """
 
 import argparse
@@ -26,9 +26,9 @@ from st4rtrack.types import UserError
 
 
 class _NumpyArray(np.ndarray):
-    """An array such as the state of a random generator; NumPy's own would also take arbitrary objects."""
+    """NumPy array restricted to numbers and text, such as a random generator state; `np.ndarray` would unpickle any object."""
 
-    __module__, __qualname__ = "numpy", "ndarray"  # PyTorch's unpickler finds classes by these
+    __module__, __qualname__ = "numpy", "ndarray"  # PyTorch's unpickler looks classes up by these
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, fortran, data = state
@@ -37,7 +37,7 @@ class _NumpyArray(np.ndarray):
 
 
 def _numpy_array(*_: Any) -> np.ndarray:
-    return np.ndarray.__new__(_NumpyArray, (0,))  # `__setstate__` gives it its values
+    return np.ndarray.__new__(_NumpyArray, (0,))  # `__setstate__` fills in the values
 
 
 def _no_bytes() -> bytes:
@@ -45,13 +45,13 @@ def _no_bytes() -> bytes:
 
 
 def _numpy_scalar(dtype: np.dtype, data: bytes) -> np.generic:
-    """A NumPy scalar, such as a best score beside the weights; its own constructor would also take arbitrary objects."""
+    """NumPy scalar restricted to numbers and text, such as a best score; NumPy's constructor would take any object."""
     plain = _plain_dtype(dtype, data, 1)
     return np.frombuffer(data, plain)[0] if data else plain.type()
 
 
 def _plain_dtype(dtype: np.dtype, data: bytes, count: int) -> np.dtype:
-    """The type of numbers or text, as its name says it: a pickle may have changed its size."""
+    """Validate a dtype of numbers or text and its data size, as a pickle may have changed them."""
     plain = np.dtype(dtype.str)
     if plain.kind not in "biufcSU" or plain.itemsize != dtype.itemsize or len(data) != count * plain.itemsize:
         raise pickle.UnpicklingError("NumPy values that are neither numbers nor text")
@@ -59,7 +59,7 @@ def _plain_dtype(dtype: np.dtype, data: bytes, count: int) -> np.dtype:
 
 
 def _under_name(function: FunctionType, module: str, name: str) -> Callable[..., Any]:
-    """A copy of a function that PyTorch's unpickler finds under NumPy's name."""
+    """Copy a function under a NumPy name, by which PyTorch's unpickler looks it up."""
     copy = FunctionType(function.__code__, globals(), name)
     copy.__module__, copy.__qualname__ = module, name
     return copy
@@ -117,12 +117,12 @@ _LOCAL_FEATURES = re.compile(r"^downstream_head[12]\.head_local_features\.")
 
 
 def is_official(keys: set[str]) -> bool:
-    """Whether weights carry the official key names."""
+    """Whether weights have official key names."""
     return any(key.removeprefix("module.").startswith(("enc_blocks.", "patch_embed.")) for key in keys)
 
 
 def our_key(official_key: str) -> str:
-    """This project's name of an official tensor."""
+    """Convert an official tensor name to that of this project."""
     key = official_key
     for pattern, replacement in _RENAMES:
         key = re.sub(pattern, replacement, key)
@@ -130,15 +130,15 @@ def our_key(official_key: str) -> str:
 
 
 def convert_weights(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Official weights under this project's names.
+    """Convert official weights to the names of this project.
 
     Returns:
-        The renamed weights, without the tensors that the computation never uses, and one note for each thing left out on purpose.
+        Renamed weights without unused tensors, and a note for each intentional omission or addition.
     """
     weights = {key.removeprefix("module."): value for key, value in weights.items()}
     local = [key for key in weights if _LOCAL_FEATURES.match(key)]
     notes = (
-        [f"{len(local)} tensors of MASt3R's local-feature heads were left out: St4RTrack does not match descriptors"]
+        [f"{len(local)} tensors of MASt3R's local-feature heads were ignored: St4RTrack does not match descriptors"]
         if local
         else []
     )
@@ -146,69 +146,71 @@ def convert_weights(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], list
         weights |= {
             key.replace("dec_blocks.", "dec_blocks2.", 1): w for key, w in weights.items() if key.startswith("dec_blocks.")
         }
-        notes.append("no second decoder in the file: it starts as a copy of the first")
+        notes.append("no second decoder in the file: initialised it with a copy of the first")
     renamed = {our_key(key): value for key, value in weights.items() if key not in set(local)}
     return {key: value for key, value in renamed.items() if not _NEVER_USED.match(key)}, notes
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
-    """Content of an official `.pth`, through the allow-list.
+    """Read an official `.pth` with the allow-list.
 
     Raises:
-        UserError: it holds classes outside the list, or is no such file.
+        UserError: the file has classes outside the list, or is not a checkpoint.
     """
     require_downloaded(path)
     _require_unpacked(path)
     try:
         with torch.serialization.safe_globals(ALLOWED_CLASSES), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about unusual pickles: either they can be read, or they are refused below
+            warnings.simplefilter("ignore")  # of unusual pickles: they are either readable or rejected below
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file can fail with any kind of error
+    except Exception as error:  # a damaged file can raise any exception
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         if found:
             raise UserError(
                 f"{path} is a pickle that asks for {found[1]}, which no model checkpoint needs; it was not executed"
             ) from None
-        raise UserError(f"{path} is not a model checkpoint that PyTorch can read; fetch it again") from None
+        raise UserError(f"{path} is not a model checkpoint that PyTorch can read; download it again") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds a {type(content).__name__}, not a model checkpoint")
+        raise UserError(f"{path} is a {type(content).__name__}, not a model checkpoint")
     return content
 
 
 def _require_unpacked(path: Path) -> None:
-    """PyTorch packs nothing: a container that unpacks to more than it is would only fill the memory."""
+    """Reject compressed archives: PyTorch does not compress, and a decompression bomb would fill the memory."""
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
-    except Exception:  # another container, or a damaged one, which PyTorch will say
+    except Exception:  # another format or a damaged file, which PyTorch will report
         return
     if size > path.stat().st_size:
-        raise UserError(f"{path} unpacks to {size / 1e9:.1f} GB, more than it holds; it is damaged or hostile, fetch it again")
+        raise UserError(
+            f"{path} decompresses to {size / 1e9:.1f} GB, more than its size; it is damaged or malicious, download it again"
+        )
 
 
 def read_official(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """Configuration and weights, under official names, of an official `.pth` container.
+    """Read configuration and weights, with official names, of an official `.pth`.
 
     Raises:
-        UserError: the file is no such container, or of another architecture.
+        UserError: the file is not an official checkpoint, or of another architecture.
     """
     content = read_pickle(path)
     weights = content.get("model", content)
     named = isinstance(weights, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in weights.items())
     if not named or not weights:
-        raise UserError(f"{path} holds no model weights under 'model'; give a checkpoint of St4RTrack, DUSt3R, MASt3R or MonST3R")
+        raise UserError(f"{path} has no model weights under 'model'; pass a checkpoint of St4RTrack, DUSt3R, MASt3R or MonST3R")
     if any(value.layout != torch.strided or value.nbytes > value.untyped_storage().nbytes() for value in weights.values()):
-        raise UserError(f"{path} is damaged: it claims larger weights than it holds; fetch it again")
+        raise UserError(f"{path} is damaged: its weights are larger than its data; download it again")
     expression = getattr(content.get("args"), "model", None)
     options = parse_architecture(expression, path) if isinstance(expression, str) else {}
     return config_from_official(options, weights, path), weights
 
 
 def parse_architecture(expression: str, path: Path) -> dict[str, Any]:
-    """Keyword arguments of an official argument string such as "AsymmetricCroCo3DStereo(head_type='dpt', ...)".
+    """Parse the keyword arguments of an official string such as "AsymmetricCroCo3DStereo(head_type='dpt', ...)".
 
     Raises:
-        UserError: it is anything but a call of a known class with literal keyword arguments.
+        UserError: it is not a call of a known class with literal keyword arguments.
     """
     refusal = UserError(
         f"{path} describes an architecture that is not DUSt3R's with a dpt head: {' '.join(expression.split())[:80]}"
@@ -247,10 +249,10 @@ def _literal(node: ast.expr, refusal: UserError) -> Any:
 
 
 def config_from_official(options: dict[str, Any], weights: dict[str, Tensor], path: Path) -> ModelConfig:
-    """Configuration from the official options, with widths and depths read off the weights where the options are silent.
+    """Derive the configuration from official options and, where these omit it, from the shapes of the weights.
 
     Raises:
-        UserError: another head, another output code, or weights without the expected tensors.
+        UserError: the head or output mode is unsupported, or expected tensors are missing.
     """
     head = options.get("head_type", options.get("head_type1", "dpt"))
     if head not in HEAD_TYPES:
@@ -288,7 +290,7 @@ def config_from_official(options: dict[str, Any], weights: dict[str, Tensor], pa
 
 
 def _as_floats(mode: Any) -> Any:
-    """A mode tuple with the infinities that JSON spells as strings or leaves out."""
+    """Convert infinities in a mode tuple, which JSON stores as strings."""
     if not isinstance(mode, (tuple, list)):
         return mode
     return tuple(float(part) if isinstance(part, str) and part.lstrip("-") in ("inf", "Infinity") else part for part in mode)

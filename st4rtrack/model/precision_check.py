@@ -1,4 +1,4 @@
-"""Self-check of a reduced precision: one small fixed input in float32 and in the reduced type; results are cached per machine."""
+"""Self-check of reduced precision: compares it with float32 on a small fixed input, cached per machine."""
 
 import hashlib
 import json
@@ -19,22 +19,22 @@ from st4rtrack.types import TwoPointmaps
 logger = logging.getLogger(__name__)
 
 LIMIT, DEEP_LIMIT = 0.02, 0.05
-"""Largest accepted median relative point difference, of a small network and of one with `DEEP` or more layers, which add more rounding.
+"""Maximum median relative point difference, for a network with fewer than `DEEP` layers and for a deeper one, which rounds more.
 
-Right bfloat16 differs by 0.1 % for the embedded model and by 0.3 to 2.9 % for the released size with random weights; wrong kernels by
-9 to 26 %. Figures: docs/portability.md.
+Correct bfloat16 differs by 0.1 % for the embedded model and by 0.3 to 2.9 % for the released size with random weights; wrong
+kernels by 9 to 26 %. Measurements: docs/portability.md.
 """
 DEEP = 16
 PATCHES = (6, 8)
-"""Rows and columns of the input: small, so that the check of the released size takes seconds."""
+"""Rows and columns of input patches: small, so that the check of the released size takes seconds."""
 
 
 def checked_dtype(model: St4RTrack, device: torch.device, dtype: torch.dtype) -> torch.dtype:
-    """The type to compute in: `dtype` where its points agree with float32 on this machine, else float32 with one warning.
+    """Return `dtype` if its points agree with float32 on this machine, else float32 with one warning.
 
     Args:
-        model: as loaded, float32 on the CPU.
-        device, dtype: that it will run on and in.
+        model: network as loaded, float32 on the CPU.
+        device, dtype: device and requested type of inference.
     """
     if dtype == torch.float32:
         return dtype
@@ -43,23 +43,23 @@ def checked_dtype(model: St4RTrack, device: torch.device, dtype: torch.dtype) ->
         return dtype
     logger.warning(
         "%s points of the model %r differ from float32 points by %.1f %% (median, limit %.0f %%) on this machine; "
-        "float32 is used. Choose --dtype float32 to skip this check",
+        "using float32. Set --dtype float32 to skip this check",
         *(str(dtype).removeprefix("torch."), model.name, 100 * difference, 100 * limit),
     )
     return torch.float32
 
 
 def largest_difference(model: St4RTrack) -> float:
-    """The accepted `point_difference` of a network."""
+    """Maximum accepted `point_difference` of a network."""
     return DEEP_LIMIT if model.config.encoder_depth + model.config.decoder_depth >= DEEP else LIMIT
 
 
 def point_difference(model: St4RTrack, device: torch.device, dtype: torch.dtype) -> float:
-    """Median of |difference| / |float32 point| over the pixels of both branches, for one small fixed pair of images.
+    """Median relative difference to float32 points over the pixels of both branches, for a small fixed image pair.
 
     Args:
-        model: float32 on the CPU, which computes the reference.
-        device, dtype: to compare with.
+        model: float32 on the CPU, computes the reference.
+        device, dtype: device and type to compare.
     """
     generator = torch.Generator().manual_seed(0)
     height, width = (side * model.config.patch_size for side in PATCHES)
@@ -79,7 +79,7 @@ def _points(maps: TwoPointmaps) -> torch.Tensor:
 
 
 def _cached_difference(model: St4RTrack, device: torch.device, dtype: torch.dtype) -> float:
-    """`point_difference`, read from the cache where the same was measured before; a cache that cannot be used is ignored."""
+    """`point_difference` with a cache; an unusable cache is ignored."""
     key = _key(model, device, dtype)
     path = _cache_folder() / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.json"
     try:
@@ -100,7 +100,7 @@ def _cached_difference(model: St4RTrack, device: torch.device, dtype: torch.dtyp
 
 
 def _key(model: St4RTrack, device: torch.device, dtype: torch.dtype) -> list[str]:
-    """All that the result depends on: the machine, its instruction set and the settings that lower it, the model and PyTorch."""
+    """Cache key: the CPU, its instruction set and settings that restrict it, device, type, model and versions."""
     accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     settings = sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith(("ONEDNN_", "DNNL_")))
     capability = torch.backends.cpu.get_cpu_capability()
@@ -112,18 +112,18 @@ def _cache_folder() -> Path:
     base = os.environ.get("XDG_CACHE_HOME", "")
     try:
         folder = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
-    except RuntimeError:  # neither HOME nor an entry in the list of users
+    except RuntimeError:  # neither HOME nor a password database entry
         folder = Path(os.devnull)
     return folder / "st4rtrack" / "precision"
 
 
 def example_images(shape: tuple[int, int, int, int], generator: torch.Generator) -> list[Tensor]:
-    """Two smooth image batches [batch, 3, height, width] in [-1, 1]."""
+    """Create two smooth random image batches [batch, 3, height, width] in [-1, 1]."""
     return [_smooth(shape, generator).clamp(-1, 1) for _ in range(2)]
 
 
 def example_hints(images: list[Tensor], generator: torch.Generator) -> Hints:
-    """Hints of two image batches [batch, 3, height, width], with smooth flow and depth."""
+    """Create hints of two image batches [batch, 3, height, width], with smooth random flow and depth."""
     batch, _, height, width = images[0].shape
     flow = [4 * _smooth((batch, 2, height, width), generator).permute(0, 2, 3, 1) for _ in range(2)]
     depth = [1.5 + 0.5 * _smooth((batch, 1, height, width), generator)[:, 0].clamp(-1, 1) for _ in range(2)]

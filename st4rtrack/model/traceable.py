@@ -1,4 +1,4 @@
-"""The network as tracers need it: a count of operations must neither meet cached tensors nor leave any behind."""
+"""Network variant for tracing and operation counting, without cached tensors."""
 
 import torch
 from torch import Tensor
@@ -11,18 +11,18 @@ from st4rtrack.model.network import St4RTrack
 
 
 class UncachedRope2D(Rope2D):
-    """Rotary tables that are part of what is computed, so that they follow a size that is only known later."""
+    """Rotary tables computed in the graph, so that they adapt to dynamic sizes."""
 
     def forward(self, grid: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
         return layers._rope_tables.__wrapped__(grid, self.head_width, self.base, device)
 
 
 def traceable_model(config: ModelConfig, weights: dict[str, Tensor]) -> St4RTrack:
-    """A network for inference whose rotary tables are computed anew each time.
+    """Create an inference network that computes its rotary tables in every call.
 
     Args:
-        config: sizes and options.
-        weights: as of `model.state_dict()`; they are shared, not copied.
+        config: architecture.
+        weights: weights of `model.state_dict()`; they are shared, not copied.
     """
     with torch.device("meta"):
         model = St4RTrack(config)
@@ -35,6 +35,6 @@ def traceable_model(config: ModelConfig, weights: dict[str, Tensor]) -> St4RTrac
 
 
 def weight_shapes(config: ModelConfig) -> dict[str, torch.Size]:
-    """Shapes of the weights of a configuration, without making any."""
+    """Shapes of the weights of a configuration, without allocating them."""
     with torch.device("meta"):
         return {name: value.shape for name, value in St4RTrack(config).state_dict().items()}

@@ -1,4 +1,4 @@
-"""The exponential average of the weights: smoother than the last ones, and what is measured and saved for use."""
+"""Exponential moving average (EMA) of the weights, used for validation and saved for inference."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from st4rtrack.train.parallel import own_part
 
 
 class Average:
-    """Of the parameters that learn; of a network in shares, each process averages its own."""
+    """EMA of the trainable parameters; of a sharded network, each process averages its shard."""
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
@@ -18,12 +18,12 @@ class Average:
 
     @torch.no_grad()
     def update(self, decay: float) -> None:
-        """average <- decay * average + (1 - decay) * weights."""
+        """Update: average <- decay * average + (1 - decay) * weights."""
         torch._foreach_lerp_(self.values, self._parts(), 1 - decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The network has the averaged weights inside, and exactly its own again afterwards."""
+        """Swap the averaged weights into the network; restore the exact original weights on exit."""
         self._swap()
         try:
             yield
@@ -32,7 +32,7 @@ class Average:
 
     @torch.no_grad()
     def copy_from_network(self) -> None:
-        """The average starts at the network's weights."""
+        """Set the average to the network's weights."""
         torch._foreach_copy_(self.values, self._parts())
 
     @torch.no_grad()
@@ -47,5 +47,5 @@ class Average:
 
 
 def average_decay(step: int, decay: float) -> float:
-    """Shorter at the start, so that the first random weights are soon forgotten."""
+    """Decay of a step, smaller at the start so that the initial random weights fade quickly."""
     return min(decay, (1 + step) / (10 + step))

@@ -1,7 +1,7 @@
-"""The folder of a run: its options, its state, weights for use, figures.
+"""Output folder of a training run: options, state, weights and training log.
 
-The state is whole whatever the number of processes was, so that another number can go on with it. It is written by the first
-process, under another name first: a run that is killed at any moment finds the last complete one.
+The state is unsharded, so that a run can resume with another number of processes. Rank 0 writes it to a temporary file first: a
+run that is killed at any moment resumes from the last complete state.
 """
 
 import json
@@ -35,19 +35,19 @@ from st4rtrack.types import UserError
 logger = logging.getLogger(__name__)
 
 VERSION = 1
-_PREFIX = "model."  # of names within a PairNetwork
+_PREFIX = "model."  # parameter name prefix in a PairNetwork
 
 
 @dataclass
 class Training:
-    """All that changes while a network trains.
+    """Mutable state of a training run.
 
     Attributes:
         network: a `PairNetwork`, distributed or not.
-        optimizer: of its parameters that learn.
-        average: of the same.
+        optimizer: optimiser of the trainable parameters.
+        average: EMA of the trainable parameters.
         step: optimiser steps done.
-        best: the best validation figure so far.
+        best: best validation score so far.
     """
 
     network: nn.Module
@@ -58,7 +58,9 @@ class Training:
 
 
 class RunFolder:
-    """`train.json`, `state.pt`, `model.safetensors` (averaged, last), `best.safetensors` (averaged, best by validation), `log.jsonl`."""
+    """Output folder of a run.
+
+    It has `train.json`, `state.pt`, `log.jsonl` and EMA weights: `model.safetensors` (last), `best.safetensors` (validation)."""
 
     def __init__(
         self, path: Path, config: ModelConfig, processes: Processes, build: Callable[[], nn.Module] | None = None
@@ -68,18 +70,18 @@ class RunFolder:
         self._lock: FolderLock | None = None
 
     def close(self) -> None:
-        """Lets others write to the folder."""
+        """Release the folder lock."""
         if self._lock is not None:
             self._lock.release()
 
     def claim(self, options: dict[str, Any], *, change: bool) -> None:
-        """Writes the run's options down, or compares them with what is there. From now on, until `close`, nobody else may write there.
+        """Lock the folder until `close`, and write the options, or compare them with those of the run in it.
 
         Args:
-            options: all that decides which weights come out; plain values.
-            change: go on although they differ; the change is logged.
+            options: everything that determines the weights; plain values.
+            change: resume even if the options differ; the change is logged.
         Raises:
-            UserError: the folder is of another run, or another process writes to it.
+            UserError: the folder has another run, or another process writes to it.
         """
         problem = ""
         if self.processes.first:
@@ -94,34 +96,34 @@ class RunFolder:
         options = json.loads(json.dumps(options))
         path = self.path / "train.json"
         if self.path.exists() and not self.path.is_dir():
-            return f"{self.path} is a file; give a folder for the run with -o"
+            return f"{self.path} is a file; pass an output folder with -o"
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = FolderLock(self.path)
         if path.exists():
             try:
                 before = json.loads(path.read_text())
             except (json.JSONDecodeError, UnicodeDecodeError):
-                return f"{path} cannot be read; choose another folder with -o"
+                return f"could not read {path}; choose another folder with -o"
             if changes := differences(before, options):
                 if not change:
                     return (
-                        f"{self.path} holds a run with other options: {changes[0]}; choose another folder with -o, "
-                        "or go on with the new ones with --change-options"
+                        f"{self.path} has a run with other options: {changes[0]}; choose another folder with -o, "
+                        "or resume with the new ones with --change-options"
                     )
                 self.log({"changed": changes})
         elif (self.path / "state.pt").exists():
-            return f"{self.path} holds a state.pt without its train.json; choose another folder with -o"
+            return f"{self.path} has state.pt but no train.json; choose another folder with -o"
         write_whole(path, (json.dumps(options, indent=1) + "\n").encode())
         return ""
 
     def log(self, row: dict[str, Any]) -> None:
-        """Adds a line to the figures."""
+        """Append a row to the training log."""
         if self.processes.first:
             with (self.path / "log.jsonl").open("a") as file:
                 file.write(json.dumps(row) + "\n")
 
     def save(self, training: Training) -> None:
-        """The state; every process takes part."""
+        """Save the state; every process must call it."""
         model, optimizer = (
             _weights(training.network),
             get_optimizer_state_dict(training.network, training.optimizer, options=_WHOLE),
@@ -144,7 +146,7 @@ class RunFolder:
             torch.save(state, file)
 
     def save_weights(self, training: Training, name: str, *, dtype: torch.dtype, info: dict[str, str] | None = None) -> None:
-        """The averaged weights as a checkpoint that `load_model` reads; every process takes part."""
+        """Save the EMA weights as a checkpoint for `load_model`; every process must call it."""
         with training.average.in_place():
             weights = _weights(training.network)
         if not self.processes.first:
@@ -157,12 +159,12 @@ class RunFolder:
         partial.replace(self.path / f"{name}.safetensors")
 
     def load(self, training: Training) -> bool:
-        """Goes on with the state that is there; every process takes part.
+        """Load the saved state, if any; every process must call it.
 
         Returns:
-            Whether there was one.
+            Whether there was a state.
         Raises:
-            UserError: it is damaged, or of another configuration.
+            UserError: the state is damaged, or of another configuration.
         """
         state: dict[str, Any] = {}
         problem = ""
@@ -190,7 +192,7 @@ class RunFolder:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError):
-            raise UserError(f"{path} cannot be read as the state of a run; remove it to start again") from None
+            raise UserError(f"could not read {path} as the state of a run; remove it to restart") from None
         if not isinstance(state, dict) or state.get("version") != VERSION:
             raise UserError(f"{path} was not written by this version of st4rtrack; choose another folder with -o")
         if changes := differences(state["config"], self.config.to_dict()):
@@ -202,11 +204,11 @@ _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 def _weights(network: nn.Module) -> dict[str, Tensor]:
-    """All weights on the CPU, whole; on the first process only, of several."""
+    """Unsharded weights on the CPU; only on rank 0 of several processes."""
     state = get_model_state_dict(network, options=_WHOLE)
     return {name: value.clone() for name, value in state.items() if isinstance(value, Tensor)}
 
 
 def _plain(name: str) -> str:
-    """The name without what wrappers add."""
+    """Parameter name without the prefixes of wrappers."""
     return name.removeprefix("module.").replace("_orig_mod.", "")

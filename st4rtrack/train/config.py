@@ -1,4 +1,4 @@
-"""Training configuration: all that decides the weights; `options.RunConfig` has how a run is executed."""
+"""Training configuration: everything that determines the weights; `options.RunConfig` configures the execution."""
 
 import math
 from dataclasses import dataclass, field
@@ -10,18 +10,18 @@ from st4rtrack.types import UserError
 
 @dataclass(frozen=True)
 class PoolConfig:
-    """The cached pairs that a run draws from.
+    """Pool of cached training pairs.
 
     Attributes:
-        pairs: how many ordered pairs of images.
-        shard_pairs: pairs per file; all of one image size.
-        clip_frames: frames of a rendered clip; pairs are taken with its first and its last frame as anchors.
-        pairs_per_anchor: how many of its frames each anchor is paired with.
-        shares: of the shards whose clips are followed as videos, of pairs with simulated hints (`simulated.py`; many scenes, cheaply),
-            and of pairs alone, which know nothing of a video.
-        sizes: (height, width) of the shards in turn, so that the network meets every orientation.
-        seed: of the first shard; shard k has seed + k.
-        compile: fuse the renderer with `torch.compile` (a minute once per size, then several times faster).
+        pairs: number of ordered image pairs.
+        shard_pairs: pairs per file, all of one image size.
+        clip_frames: frames per rendered clip; its first and its last frame are the anchors of pairs.
+        pairs_per_anchor: number of frames paired with each anchor.
+        shares: probability of a shard with clips tracked as videos, with simulated hints (`simulated.py`; many scenes at low
+            cost), and with independent pairs, whose hints use no video.
+        sizes: (height, width) of the shards, cyclic, so that the network is trained on every orientation.
+        seed: seed of the first shard; shard k has seed + k.
+        compile: compile the renderer with `torch.compile` (a minute once per size, then several times faster).
     """
 
     pairs: int = 18432
@@ -45,23 +45,23 @@ class PoolConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The optimisation: with the data, all that decides which weights come out. A run keeps it from its first step to its last.
+    """Configuration of the optimisation, constant over a run; together with the data it determines the weights.
 
     Attributes:
-        steps: optimiser steps; schedules run by step, never by clock.
-        batch_size: samples (pairs or clips) per step, of all processes together.
-        micro_batch: samples that are computed together and share one loss; the loss of a step is the mean over its micro-batches.
-            So the same step comes out of one process or many. Divides `batch_size`.
-        learning_rate: peak of a linear warm-up and half-cosine decay to `final_learning_rate`.
+        steps: number of optimiser steps; schedules depend on the step, never on time.
+        batch_size: samples (pairs or clips) per step, over all processes.
+        micro_batch: samples per forward pass with one loss; the loss of a step is the mean over its micro-batches, so that a step
+            does not depend on the number of processes. Must divide `batch_size`.
+        learning_rate: peak learning rate after linear warm-up, then half-cosine decay to `final_learning_rate`.
         pretrained_rate: relative learning rate of a pretrained backbone: that of a tensor is `learning_rate` times this times the
             root mean square of its weights.
-        weight_decay: on matrices only.
-        clip_norm: of the whole gradient.
-        frozen: "encoder" keeps patch embedding and encoder blocks as they are; the encoder's last norm learns, as released.
-        precision: of the network's products; weights, gradients and the optimiser's state are float32 either way.
-        average: decay of the exponential average of the weights, which is what is saved for use.
-        seed: of initial weights and of the data.
-        loss: what is compared, and how.
+        weight_decay: AdamW weight decay, on matrices only.
+        clip_norm: maximum norm of the whole gradient.
+        frozen: "encoder" freezes patch embedding and encoder blocks; the encoder's last norm is trained, as released.
+        precision: precision of matrix products; weights, gradients and optimiser state are always float32.
+        average: decay of the exponential moving average of the weights, which is saved for inference.
+        seed: random seed of initial weights and data.
+        loss: configuration of the loss.
     """
 
     steps: int = 6250
@@ -81,11 +81,11 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if self.batch_size % self.micro_batch:
-            raise UserError(f"--batch-size {self.batch_size} does not split into micro-batches of {self.micro_batch}")
+            raise UserError(f"--batch-size must be a multiple of --micro-batch {self.micro_batch}, got {self.batch_size}")
         if not 0 < self.learning_rate < math.inf:
-            raise UserError(f"--learning-rate must be a number above 0, got {self.learning_rate}")
+            raise UserError(f"--learning-rate must be a finite number above 0, got {self.learning_rate}")
 
     @property
     def micro_batches(self) -> int:
-        """Per step, of all processes together."""
+        """Number of micro-batches per step, over all processes."""
         return self.batch_size // self.micro_batch

@@ -1,4 +1,4 @@
-"""From what a preset says about data, and the user's folders, to micro-batches by number and to what is measured on."""
+"""Training and validation data of a preset, from its data configuration and the user's folders."""
 
 import json
 import logging
@@ -27,7 +27,7 @@ VALIDATION_SEED = 9_000_000
 
 @dataclass(frozen=True)
 class Repeated:
-    """The first `distinct` clips of a source, over and over."""
+    """Clip source that repeats the first `distinct` clips of another source."""
 
     clips: ClipSource
     distinct: int
@@ -37,19 +37,19 @@ class Repeated:
 
 
 def parse_folders(options: tuple[str, ...]) -> dict[str, Path]:
-    """Folders of data sets from texts NAME=PATH.
+    """Parse data set folders from strings NAME=PATH.
 
     Raises:
-        UserError: not of that form, or no such folder.
+        UserError: an option has another form, or its folder does not exist.
     """
     folders = {}
     for option in options:
         name, separator, path = option.partition("=")
         if not separator or not name or not path:
-            raise UserError(f"--data takes NAME=FOLDER, such as kubric=/data/kubric, not {option!r}")
+            raise UserError(f"--data must be NAME=FOLDER, such as kubric=/data/kubric, got {option!r}")
         folders[name] = expanded(path)
         if not folders[name].is_dir():
-            raise UserError(f"--data {option}: there is no folder {folders[name]}")
+            raise UserError(f"--data {option}: folder {folders[name]} does not exist; pass an existing one")
     return folders
 
 
@@ -61,15 +61,15 @@ def open_data(
     pools: Path,
     processes: Processes,
 ) -> tuple[ExampleSource, list[HeldOut]]:
-    """What a run learns from, and what it is measured on.
+    """Open the training source and the validation data of a run.
 
     Args:
-        data: as the preset says.
-        config: sizes of batches, and the seed.
-        run: whether the renderer of cached pairs is compiled.
-        folders: of the data sets that are read; of those that are not given nothing is learnt.
-        pools: folder for cached pairs; they are made first, by the first process.
-        processes: those that train; on CUDA, clips are rendered where they train.
+        data: data configuration of the preset.
+        config: batch sizes and seed.
+        run: whether to compile the renderer of cached pairs.
+        folders: folders of the data sets by name; data sets without a folder are not used.
+        pools: folder for cached pairs, which rank 0 renders first.
+        processes: training processes; on CUDA, clips are rendered on the training device.
     Raises:
         UserError: a folder is missing, or its data cannot be read.
     """
@@ -77,7 +77,7 @@ def open_data(
         clips = open_training_source(_described(data, folders, config.seed))
         return ClipExamples(clips, config.micro_batch, data.with_anchor), _held_out(data.held_out, config)
     if folders:
-        raise UserError(f"this preset makes its own data; it takes no --data {next(iter(folders))}=...")
+        raise UserError(f"this preset renders its own data; remove --data {next(iter(folders))}=...")
     if isinstance(data, RenderedClips):
         renderer = ProceduralConfig(height=data.height, width=data.width, num_frames=data.frames)
         clips = ProceduralClips(renderer, config.seed, _renderer(processes))
@@ -93,12 +93,12 @@ def open_data(
 def _described(data: ReadClips, folders: dict[str, Path], seed: int) -> TrainingData:
     unknown = sorted(set(folders) - set(DATASETS))
     if unknown:
-        raise UserError(f"--data {unknown[0]}=...: this preset learns from {', '.join(DATASETS)}")
+        raise UserError(f"--data {unknown[0]}=...: the data sets of this preset are {', '.join(DATASETS)}")
     if not folders:
-        raise UserError(f"this preset learns from {', '.join(DATASETS)}; give their folders: --data {DATASETS[0]}=FOLDER ...")
+        raise UserError(f"this preset needs {', '.join(DATASETS)}; pass their folders: --data {DATASETS[0]}=FOLDER ...")
     missing = [name for name in DATASETS if name not in folders]
     if missing:
-        logger.warning("the published mixture has %s too; without it this is another training", " and ".join(missing))
+        logger.warning("the published training also uses %s; the result will differ without it", " and ".join(missing))
     return data.described(folders, seed)
 
 
@@ -109,12 +109,12 @@ def _held_out(data: RenderedClips, config: TrainConfig) -> list[HeldOut]:
 
 
 def _renderer(processes: Processes) -> str:
-    """Where clips are rendered: scenes are float64, which not every kind of device knows."""
+    """Device to render clips on; scenes are float64, which not all device types support."""
     return str(processes.device) if processes.device.type == "cuda" else "cpu"
 
 
 def _fill_together(folder: Path, pool: PoolConfig, processes: Processes) -> None:
-    """Waits on the disk and not on a message: rendering may take hours, and messages time out."""
+    """Fill the pool on rank 0; other ranks poll the disk, because rendering may take hours and collectives time out."""
     if processes.first:
         fill_pool(folder, pool, _renderer(processes))
     while not processes.first and _pairs_in(folder) < pool.pairs:
@@ -122,7 +122,7 @@ def _fill_together(folder: Path, pool: PoolConfig, processes: Processes) -> None
 
 
 def _pairs_in(folder: Path) -> int:
-    """As many as a pool says it holds, 0 while it is made."""
+    """Number of pairs of a complete pool, 0 while it is being rendered."""
     try:
         return int(json.loads((folder / "pool.json").read_text())["pairs"])
     except (OSError, ValueError, KeyError):

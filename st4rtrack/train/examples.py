@@ -1,4 +1,4 @@
-"""What a training step consumes: images, which of them are paired, and the truth of the pairs."""
+"""Training micro-batches: images, pair indices and ground truth of the pairs."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -18,15 +18,15 @@ from st4rtrack.types import Pointmap, TwoPointmaps
 
 @dataclass
 class Examples:
-    """A micro-batch. Pairs refer to images by number, so that each image is encoded once whatever it is paired with.
+    """A micro-batch of image pairs. Pairs refer to images by index, so that each image is encoded only once.
 
     Attributes:
         images: [images, 3, height, width] in [-1, 1].
         anchor_index, frame_index: [pairs] int64, the two images of each pair.
-        supervision: truth of the pairs, at every `stride`-th pixel in both directions.
-        names: of the clips that the pairs come from.
-        hints: of the pairs, for a network that wants them.
-        stride: see above.
+        supervision: ground truth of the pairs, at every `stride`-th pixel in both directions.
+        names: names of the clips of the pairs.
+        hints: hints of the pairs, for a network with hints.
+        stride: pixel stride of the ground truth.
     """
 
     images: Tensor
@@ -41,16 +41,16 @@ class Examples:
         return len(self.frame_index)
 
     def to(self, device: torch.device) -> "Examples":
-        """The same on a device."""
+        """Copy to a device."""
         return _to(self, device)
 
 
 def from_clips(clips: Sequence[Clip], *, with_anchor: bool = True) -> Examples:
-    """Pairs (frame 0, frame t) of clips of one length and one size.
+    """Build the pairs (frame 0, frame t) of clips of one length and one size.
 
     Args:
-        clips: read or rendered.
-        with_anchor: whether (frame 0, frame 0) is one of the pairs; without it, clips of two frames are the release's "pair" training.
+        clips: read or rendered clips.
+        with_anchor: include the pair (frame 0, frame 0); without it, clips of two frames are the release's "pair" training.
     """
     frames, first = len(clips[0].rgb), 0 if with_anchor else 1
     starts = torch.arange(len(clips)) * frames
@@ -65,7 +65,7 @@ def from_clips(clips: Sequence[Clip], *, with_anchor: bool = True) -> Examples:
 
 
 def anchors_with_themselves(examples: Examples) -> Examples:
-    """The pair (anchor, anchor) of every clip; its truth is not filled in, and a network that wants hints cannot be asked about it."""
+    """Pair (anchor, anchor) of every clip, without matching ground truth or hints."""
     anchors = examples.anchor_index[:: examples.supervision.frames_per_clip]
     return dataclasses.replace(examples, anchor_index=anchors, frame_index=anchors, hints=None)
 
@@ -100,7 +100,7 @@ def _foreground_only(clips: Sequence[Clip], pairs: int) -> Tensor | None:
 
 
 def _units(clips: Sequence[Clip], pairs: int) -> Tensor:
-    """Mean distance of each anchor's own points, metres, once per pair."""
+    """Mean distance of the anchor points in metres, repeated for each pair."""
     units = []
     for clip in clips:
         valid = clip.reconstruction_valid[0]
@@ -110,7 +110,7 @@ def _units(clips: Sequence[Clip], pairs: int) -> Tensor:
 
 
 def _to(value: Any, device: torch.device) -> Any:
-    """Tensors moved, at any depth of plain dataclasses."""
+    """Move tensors to a device, recursively through dataclasses."""
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -1,4 +1,4 @@
-"""The network over a micro-batch: every image encoded once, then decoded in the pairs it is part of."""
+"""Forward pass over a micro-batch: each image is encoded once, then decoded in all its pairs."""
 
 import math
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ _FAR_AWAY = 1e30
 
 @dataclass
 class Prediction:
-    """Both branches for pairs, and, of a network with hints, the anchor's content at its own time, from which its tracking starts."""
+    """Pointmaps of both branches, and with hints the anchor content at the anchor time, from which tracking starts."""
 
     maps: TwoPointmaps
     anchor: Pointmap | None = None
 
 
 class PairNetwork(nn.Module):
-    """What is distributed over processes: one call per micro-batch. Tensors in, tensors out, as PyTorch's wrappers follow them."""
+    """Module to be wrapped by DDP or FSDP, called once per micro-batch; takes and returns tensors, as these wrappers need."""
 
     def __init__(self, model: St4RTrack) -> None:
         super().__init__()
@@ -38,8 +38,9 @@ class PairNetwork(nn.Module):
     def forward(
         self, images: Tensor, anchor_index: Tensor, frame_index: Tensor, hints: Hints | None = None
     ) -> list[tuple[Tensor, Tensor]]:
-        """Points [pairs, height, width, 3] and confidence [pairs, height, width], float32: of tracking, of reconstruction, and with hints
-        of the anchor at its own time.
+        """Predict (points [pairs, height, width, 3], confidence [pairs, height, width]), float32, of each output.
+
+        Outputs: tracking, reconstruction, and with hints the anchor content at the anchor time.
         """
         tokens = self.model.encode(images)
         anchor, frame = (tokens.map(lambda x, index=index: x[index]) for index in (anchor_index, frame_index))
@@ -52,12 +53,12 @@ class PairNetwork(nn.Module):
 
 
 def predict(network: nn.Module, examples: Examples, precision: str) -> Prediction:
-    """Prediction for the pairs of a micro-batch, at the pixels where it has truth.
+    """Predict the pairs of a micro-batch at the pixels of its ground truth.
 
     Args:
         network: a `PairNetwork`, distributed or not.
-        examples: on the network's device.
-        precision: "bfloat16" or "float32", of the network's products.
+        examples: micro-batch on the network's device.
+        precision: "bfloat16" or "float32", precision of matrix products.
     """
     with torch.autocast(examples.images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         found = network(examples.images, examples.anchor_index, examples.frame_index, examples.hints)
@@ -67,17 +68,17 @@ def predict(network: nn.Module, examples: Examples, precision: str) -> Predictio
 
 
 def finite_points(pointmap: Pointmap) -> np.ndarray:
-    """Predicted points in float64; one that has gone to infinity is very far away, so that metrics count it as a miss."""
+    """Predicted points in float64; non-finite values become very large, so that metrics count them as misses."""
     return np.nan_to_num(pointmap.points_world.double().cpu().numpy(), nan=_FAR_AWAY, posinf=_FAR_AWAY, neginf=-_FAR_AWAY)
 
 
 def prepare(model: St4RTrack, config: TrainConfig, *, compile: bool) -> PairNetwork:
-    """The network ready to be distributed: float32 weights, frozen as configured.
+    """Prepare a network for training: float32 weights, frozen parts, optional compilation.
 
     Args:
-        model: with its first weights, on its device.
-        config: says what is frozen.
-        compile: fuse the blocks with `torch.compile`; names and values of the weights stay.
+        model: network with initial weights, on its device.
+        config: `frozen` selects the frozen parts.
+        compile: compile the blocks with `torch.compile`; names and values of the weights do not change.
     """
     network = PairNetwork(model.float())
     if config.frozen == "encoder":
@@ -93,9 +94,10 @@ def prepare(model: St4RTrack, config: TrainConfig, *, compile: bool) -> PairNetw
 
 
 def new_model(config: ModelConfig, seed: int) -> St4RTrack:
-    """A network from scratch: Xavier weights, and heads that start near zero.
+    """Create a network with Xavier initialisation and heads that start near zero.
 
-    One with hints so starts as its skeleton; one without starts with all points a unit before the anchor, where their scale is defined.
+    With hints it starts as its base geometry; without, all points start one unit in front of the anchor, so that scale is
+    defined.
     """
     torch.manual_seed(seed)
     model = St4RTrack(config)

@@ -1,4 +1,4 @@
-"""What stops a run: a loss or gradient that is not a number, or a signal. Both leave things so that one can go on."""
+"""Guards that stop a run in a resumable state: for a non-finite loss or gradient, or a signal."""
 
 import dataclasses
 import logging
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Suspect:
-    """A micro-batch of the step in question: its number in the run, its examples, whether its own loss is finite."""
+    """A micro-batch of a non-finite step: index in the run, examples, and whether its loss is finite."""
 
     index: int
     examples: Examples
@@ -32,21 +32,21 @@ class Suspect:
 
 
 class NonFiniteGuard:
-    """Decides what happens after a step whose loss or gradient is not finite; the weights have not been touched."""
+    """Handles steps with a non-finite loss or gradient, whose update was not applied: stops, or skips up to a limit."""
 
     def __init__(self, folder: Path, config: RunConfig, processes: Processes) -> None:
         self.folder, self.config, self.processes = folder, config, processes
         self.in_a_row = 0
 
     def passed(self) -> None:
-        """A step was finite."""
+        """Record a finite step."""
         self.in_a_row = 0
 
     def failed(self, step: int, micro_batch: int, suspects: Sequence[Suspect]) -> None:
-        """A step was not. Saves the micro-batches whose loss is to blame, or all where only the gradient is.
+        """Handle a non-finite step. Saves the micro-batches with a non-finite loss, or all if only the gradient is non-finite.
 
         Raises:
-            UserError: the run is to stop; names the step, the samples and their clips, the files.
+            UserError: the run must stop; the message names the step, the samples, their clips and the files.
         """
         any_loss = any(self.processes.gather(not all(s.finite for s in suspects)))
         blamed = [s for s in suspects if not (any_loss and s.finite)]
@@ -64,15 +64,17 @@ class NonFiniteGuard:
             f"step {step}: not finite: {'; '.join(line for line, _ in found)}; saved in {', '.join(path for _, path in found)}"
         )
         if self.config.on_non_finite == "stop":
-            raise UserError(f"{sentence}; look at them, or go on with --on-non-finite skip or a lower --learning-rate")
+            raise UserError(f"{sentence}; inspect them, or resume with --on-non-finite skip or a lower --learning-rate")
         if self.in_a_row > self.config.skip_limit:
-            raise UserError(f"{sentence}; {self.in_a_row} steps in a row were not finite, more than --skip-limit")
+            raise UserError(
+                f"{sentence}; {self.in_a_row} steps in a row exceed --skip-limit; resume with a lower --learning-rate"
+            )
         if self.processes.first:
             logger.warning("%s; skipped", sentence)
 
 
 def save_examples(path: Path, examples: Examples) -> Path:
-    """A micro-batch as an `.npz` file of plain arrays, named as the fields are (`supervision.truth.tracking.points_world`)."""
+    """Save a micro-batch as an `.npz` of plain arrays, named by field (`supervision.truth.tracking.points_world`)."""
     with whole_file(path) as file:
         np.savez_compressed(file, allow_pickle=False, **dict(_arrays(examples)))
     return path
@@ -89,7 +91,7 @@ def _arrays(value: Any, name: str = "") -> Iterator[tuple[str, np.ndarray]]:
 
 
 class StopRequest:
-    """Whether somebody asked to stop: Ctrl-C, or a scheduler's SIGTERM. A second Ctrl-C stops at once."""
+    """Signal handler that records a stop request by Ctrl-C or SIGTERM. A second Ctrl-C stops at once."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -102,7 +104,7 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Turns SIGINT and SIGTERM into a request that the loop sees between two steps."""
+    """Turn SIGINT and SIGTERM into a stop request that the loop checks between steps."""
     request = StopRequest()
     before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

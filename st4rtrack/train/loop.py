@@ -1,4 +1,4 @@
-"""The training loop: examples, prediction, loss, step; average, validate, save. Read this first; every other file here serves it."""
+"""Training loop: prediction, loss, optimiser step, EMA, validation, saving. Read this module of the package first."""
 
 import logging
 import math
@@ -34,11 +34,11 @@ from st4rtrack.types import Pointmap, UserError
 logger = logging.getLogger(__name__)
 
 PRETRAINED_BIAS = 0.1
-"""Scale of the biases of a pretrained backbone."""
+"""Assumed scale of the biases of a pretrained backbone, for their learning rate."""
 
 
 class StageScore(Protocol):
-    """A dataclass of validation metrics; `str` describes it in one line."""
+    """Dataclass of validation metrics; `str` formats it in one line."""
 
     @property
     def overall(self) -> float:
@@ -47,35 +47,35 @@ class StageScore(Protocol):
 
 
 class Stage(Protocol):
-    """A kind of training: what its network is, what it minimises, how it is measured."""
+    """A kind of training: its network, loss and validation."""
 
     def network(self, config: TrainConfig, device: torch.device, *, compile: bool) -> nn.Module:
-        """The network on its device, float32, with first weights."""
+        """Create the network on its device, float32, with initial weights."""
         ...
 
     def build(self) -> nn.Module:
-        """A network of the same configuration without weights, to save (`model.checkpoint.save_model`)."""
+        """Create a network of the same configuration without weights, for saving (`model.checkpoint.save_model`)."""
         ...
 
     def loss(self, network: nn.Module, examples: Any, config: TrainConfig) -> Any:
-        """A dataclass of tensors of a micro-batch, differentiable in `total`."""
+        """Compute the loss of a micro-batch: a dataclass of tensors with a differentiable `total`."""
         ...
 
     def validate(self, network: nn.Module, device: torch.device, precision: str) -> StageScore:
-        """Score on the held-out data."""
+        """Compute the score on the validation data."""
         ...
 
     def pictures(self, network: nn.Module, device: torch.device, precision: str) -> list[np.ndarray]:
-        """Pictures of held-out predictions, [height, width, 3] uint8 RGB."""
+        """Render validation predictions as images [height, width, 3] uint8 RGB."""
         ...
 
 
 @dataclass(frozen=True)
 class PairStage:
-    """Training on pairs of images.
+    """Training on image pairs.
 
     Attributes:
-        model: with its first weights (`forward.new_model`, or `load_model`); trained in place.
+        model: network with initial weights (`forward.new_model`, or `load_model`); trained in place.
         held_out: validation pairs; may be empty.
     """
 
@@ -110,23 +110,23 @@ def train_stage(
     options: dict[str, Any] | None = None,
     change_options: bool = False,
 ) -> StageScore:
-    """Train a network, or resume the run that `output` holds.
+    """Train a network, or resume the run in `output`.
 
     Args:
         stage: kind of training.
-        model_config: of the network.
-        config: the optimisation.
-        run: how it is run.
-        source: micro-batches by number; asked for each number once, in order.
-        output: folder of the run.
-        processes: those that train together (`parallel.joined`).
-        options: whatever else decides the result, such as the data; compared when a run goes on, as `config` is.
-        change_options: go on with other options than the run was started with.
+        model_config: configuration of the network.
+        config: configuration of the optimisation.
+        run: configuration of the execution.
+        source: micro-batches by index; each is requested once, in order.
+        output: output folder of the run.
+        processes: training processes (`parallel.joined`).
+        options: other values that affect the result, such as the data; compared on resume, like `config`.
+        change_options: resume even if the options differ from those of the run.
     Returns:
-        The last validation score of the averaged weights.
+        Last validation score of the EMA weights.
     Raises:
-        UserError: the folder is of another run, data cannot be read, or a loss is not finite.
-        KeyboardInterrupt: SIGINT or SIGTERM came; the state was saved.
+        UserError: the folder has another run, data cannot be read, or a loss is not finite.
+        KeyboardInterrupt: SIGINT or SIGTERM was received; the state was saved.
     """
     check_split(config.micro_batches, processes)
     with closing(RunFolder(output, model_config, processes, stage.build)) as folder:
@@ -135,7 +135,7 @@ def train_stage(
         network = distribute(network, processes, run.parallel)
         training = Training(network, make_optimizer(network, config), Average(network))
         if folder.load(training) and processes.first:
-            logger.info("going on at step %d", training.step)
+            logger.info("resuming at step %d", training.step)
         first = training.step * config.micro_batches + processes.rank
         numbers = range(first, config.steps * config.micro_batches, processes.count)
         watch = _Watch(folder, config, run, stage, training)
@@ -153,7 +153,7 @@ def _steps(
     watch: "_Watch",
     request: StopRequest,
 ) -> None:
-    """From the training's step to the last."""
+    """Run all remaining steps."""
     processes = watch.folder.processes
     guard = NonFiniteGuard(watch.folder.path / "not_finite", run, processes)
     own_micro_batches = config.micro_batches // processes.count
@@ -178,14 +178,14 @@ def _steps(
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of a step, the same on every process except `finite_losses`.
+    """Outcome of one step, equal on every process except `finite_losses`.
 
     Attributes:
-        figures: parts of the loss and the norm of the gradient, means over all micro-batches.
-        finite: whether the weights have changed.
-        finite_losses: of this process's micro-batches.
-        pairs: in the step, on all processes.
-        stop: whether a process was asked to stop.
+        figures: parts of the loss, averaged over all micro-batches, and the gradient norm.
+        finite: whether loss and gradient are finite, so that the weights were updated.
+        finite_losses: whether the loss is finite, for each micro-batch of this process.
+        pairs: number of pairs in the step, over all processes.
+        stop: whether any process received a stop request.
     """
 
     figures: dict[str, float]
@@ -204,10 +204,10 @@ def training_step(
     loss: Callable[[nn.Module, Any, TrainConfig], Any] | None = None,
     stop: bool = False,
 ) -> Outcome:
-    """One optimiser step on the mean loss of all micro-batches of all processes.
+    """Run one optimiser step on the mean loss of all micro-batches of all processes.
 
-    Each micro-batch has its own normalised loss and every process has as many, so the gradient is the same sum however they are spread.
-    Where the loss or the gradient is not finite, the weights stay as they were.
+    Each micro-batch has its own normalised loss and every process has equally many, so the gradient does not depend on the number
+    of processes. If the loss or the gradient is not finite, the weights are not updated.
     """
     network, optimizer = training.network, training.optimizer
     network.train()
@@ -238,10 +238,10 @@ def training_step(
 
 
 def compute_loss(network: nn.Module, examples: Examples, config: TrainConfig) -> LossParts:
-    """Loss of a micro-batch, differentiable in `total`.
+    """Compute the loss of a micro-batch; `total` is differentiable.
 
     Raises:
-        UserError: the loss has a term about the anchor's own time, which neither the network nor the clips tell.
+        UserError: the loss needs a prediction at the anchor time, which neither the network nor the clips provide.
     """
     prediction = predict(network, examples, config.precision)
     asked = config.loss.motion_weight or config.loss.anchor_weight
@@ -250,12 +250,12 @@ def compute_loss(network: nn.Module, examples: Examples, config: TrainConfig) ->
 
 
 def _anchor(prediction: Prediction, examples: Examples) -> Pointmap:
-    """The prediction for the anchor's own time, for each pair: the network's, or that of the clip's first pair."""
+    """Prediction at the anchor time for each pair: from the network, or from the clip's first pair."""
     if prediction.anchor is not None:
         return prediction.anchor
     frames = examples.supervision.frames_per_clip
     if not torch.equal(examples.anchor_index[::frames], examples.frame_index[::frames]):
-        raise UserError("a loss with a motion or anchor term needs clips that begin with the anchor paired with itself")
+        raise UserError("a loss with a motion or anchor term needs clips that begin with the pair (anchor, anchor)")
     first = prediction.maps.tracking
     assert first.confidence is not None
     points, confidence = (m[::frames].repeat_interleave(frames, dim=0) for m in (first.points_world, first.confidence))
@@ -263,19 +263,19 @@ def _anchor(prediction: Prediction, examples: Examples) -> Pointmap:
 
 
 def loss_figures(parts: Any) -> dict[str, Tensor]:
-    """The parts of a loss that are single numbers, by name, detached."""
+    """Scalar parts of a loss by name, detached."""
     values = {field.name: getattr(parts, field.name) for field in fields(parts)}
     return {name: value.detach().float() for name, value in values.items() if isinstance(value, Tensor) and value.ndim == 0}
 
 
 def pretrained_weights(network: nn.Module) -> list[nn.Parameter]:
-    """Parameters of convolutional backbones, which start from weights of an image classifier."""
+    """Parameters of convolutional backbones, which are initialised from an image classifier."""
     backbones = (module for module in network.modules() if isinstance(module, EfficientNetLite0))
     return [parameter for backbone in backbones for parameter in backbone.parameters()]
 
 
 def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW on what is not frozen, with decay on matrices only, as the release trains."""
+    """AdamW on trainable parameters with weight decay on matrices only, as in the release."""
     learns = [p for p in network.parameters() if p.requires_grad]
     pretrained = {id(p): p for p in pretrained_weights(network) if p.requires_grad}
     learns = [p for p in learns if id(p) not in pretrained]
@@ -283,7 +283,7 @@ def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.AdamW
         {"params": [p for p in learns if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in learns if p.ndim < 2], "weight_decay": 0.0},
     ]
-    for parameter in pretrained.values():  # folded normalisation leaves scales that differ a hundredfold between layers
+    for parameter in pretrained.values():  # after folding batch norm, scales differ a hundredfold between layers
         scale = float(parameter.detach().square().mean().sqrt()) if parameter.ndim >= 2 else PRETRAINED_BIAS
         rate = config.pretrained_rate * max(scale, 1e-3)
         groups.append({"params": [parameter], "weight_decay": 0.0, "rate": rate})
@@ -291,7 +291,7 @@ def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.AdamW
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Linear warm-up, then half a cosine down to the final rate."""
+    """Learning rate of a step: linear warm-up, then half-cosine decay to the final rate."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
@@ -300,7 +300,7 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 
 
 class _Watch:
-    """What is done every so many steps: a line and points of the curves, validation and pictures, the state."""
+    """Periodic actions of a run: progress report and curves, validation and images, saving the state."""
 
     def __init__(
         self,
@@ -316,7 +316,7 @@ class _Watch:
         self.score: StageScore | None = None
 
     def after_step(self, training: Training) -> None:
-        """`training.step` steps are done."""
+        """Run the actions that are due after `training.step` steps."""
         step, last = training.step, training.step == self.config.steps
         if step % self.run.report_every == 0 or last:
             self._report(step)
@@ -326,12 +326,12 @@ class _Watch:
             self.save(training)
 
     def save(self, training: Training) -> None:
-        """State, and averaged weights for use."""
+        """Save the state and the EMA weights."""
         self.folder.save(training)
         self._save_weights(training, "model")
 
     def finish(self, training: Training) -> StageScore:
-        """The last score; of a run that was complete already, measured now, and its weights written: it may have been killed in between."""
+        """Return the last score; of a run that was already complete, validate and save now, as it may have been killed before."""
         if self.score is None:
             self._validate(training)
             self._save_weights(training, "model")

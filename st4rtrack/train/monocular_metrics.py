@@ -1,4 +1,4 @@
-"""Metrics of monocular depth and focal length."""
+"""Validation metrics of monocular depth and focal length."""
 
 from dataclasses import dataclass
 
@@ -14,19 +14,20 @@ from st4rtrack.types import MonocularDepth
 
 FACTOR = 1.25
 TOLERANCE = 0.25
-"""Relative error of inverse depth above which a pixel counts little in the fit of scale and shift."""
+"""Relative error of inverse depth at which the Cauchy weight of a pixel is one half in the fit of scale and shift."""
 
 
 @dataclass(frozen=True)
 class MonocularScore:
-    """Validation metrics; NaN where there is no such source.
+    """Monocular validation metrics; NaN without data of that kind.
 
     Attributes:
-        picture_loss: scale- and shift-invariant loss against the teacher on held-out pictures.
-        abs_rel, share: of rendered frames after one scale and one shift per frame in inverse depth; share of pixels within 1.25.
-        scaled_share: the same after one scale alone.
+        picture_loss: scale- and shift-invariant loss against the teacher on held-out images.
+        abs_rel, share: AbsRel and share of pixels within 1.25, on rendered frames after scale and shift per frame in inverse
+            depth.
+        scaled_share: share of pixels within 1.25 after scale only.
         focal_error: median |log-focal error|.
-        error_ratio: mean |log-depth error| over the mean expected error; 1 is calibrated.
+        error_ratio: mean |log-depth error| over the mean predicted error; 1 is calibrated.
     """
 
     picture_loss: float
@@ -44,23 +45,23 @@ class MonocularScore:
 
     @property
     def overall(self) -> float:
-        """Share of rendered pixels within 1.25 minus the loss on pictures, of what is known."""
+        """Model selection score: share of rendered pixels within 1.25 minus the image loss, whichever are finite."""
         known = [value for value in (self.share, -self.picture_loss) if np.isfinite(value)]
         return float(np.sum(known)) if known else float("-inf")
 
 
 def predict_depth(network: nn.Module, images: Tensor, precision: str) -> MonocularDepth:
-    """Prediction in float32 with the network's products in `precision`."""
+    """Predict depth of images [batch, 3, height, width], with matrix products in `precision`."""
     with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         return network(images)
 
 
 def frame_metrics(prediction: MonocularDepth, truth: MonocularTruth) -> tuple[float, ...]:
-    """Metrics of one frame [1, height, width] with depth up to a scale.
+    """Compute the metrics of one frame [1, height, width] with ground truth up to scale.
 
     Returns:
         AbsRel and share within 1.25 after scale and shift in inverse depth; that share after one scale; |log-focal error|;
-        mean |log-depth error| after one scale; mean expected error.
+        mean |log-depth error| after one scale; mean predicted error.
     """
     near = truth.valid & (truth.inverse_depth > 0)
     target = truth.inverse_depth[near].double()
@@ -81,9 +82,9 @@ def frame_metrics(prediction: MonocularDepth, truth: MonocularTruth) -> tuple[fl
 
 
 def fit_inverse_depth(predicted: Tensor, target: Tensor, rounds: int = 10) -> tuple[Tensor, Tensor]:
-    """Scale and shift that bring inverse depths [pixels] to a target, fitted robustly to its relative error.
+    """Robustly fit scale and shift of inverse depths [pixels] to a target, minimising the relative error.
 
-    Iteratively reweighted least squares with Cauchy weights, from the median and the median absolute deviation.
+    Iteratively reweighted least squares with Cauchy weights, initialised from median and median absolute deviation.
     """
     (low, spread), (target_low, target_spread) = _location_and_spread(predicted), _location_and_spread(target)
     scale = target_spread / spread

@@ -1,6 +1,6 @@
-"""One process or many: PyTorch's own data parallelism under `torchrun`, whole copies (DDP) or shares (FSDP2).
+"""Data parallelism with PyTorch under `torchrun`: replicated (DDP) or sharded (FSDP2) networks.
 
-Nothing else in training asks how many processes there are: with one, the functions here do nothing.
+The rest of the training code is independent of the number of processes: with one, these functions do nothing.
 """
 
 import os
@@ -23,11 +23,11 @@ from st4rtrack.types import UserError
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that train together.
+    """Process group of a training run, as seen from this process.
 
     Attributes:
-        rank, count: which of how many.
-        device: where this one computes.
+        rank, count: rank of this process and number of processes.
+        device: device of this process.
     """
 
     rank: int
@@ -36,7 +36,7 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes files and speaks."""
+        """Whether this is rank 0, which writes files and logs."""
         return self.rank == 0
 
     def mean(self, values: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class Processes:
         return values
 
     def gather(self, value: Any) -> list[Any]:
-        """Small values of all processes, in order of rank."""
+        """Gather small objects of all processes, in order of rank."""
         if self.count == 1:
             return [value]
         values: list[Any] = [None] * self.count
@@ -56,18 +56,18 @@ class Processes:
         return values
 
     def from_first(self, value: Any) -> Any:
-        """A small value of the first process."""
+        """Broadcast a small object of rank 0."""
         return self.gather(value)[0]
 
 
 @contextmanager
 def joined(device: str) -> Iterator[Processes]:
-    """The processes that `torchrun` started, or this one alone.
+    """Join the process group started by `torchrun`, or use this process only.
 
     Args:
-        device: "auto" or a PyTorch device; of several GPUs each process takes its own.
+        device: "auto" or a PyTorch device; with several GPUs each process uses its own.
     Raises:
-        UserError: no such device.
+        UserError: the device does not exist.
     """
     count, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     chosen = choose_device(device)
@@ -84,12 +84,12 @@ def joined(device: str) -> Iterator[Processes]:
 
 
 def distribute(network: nn.Module, processes: Processes, kind: Literal["ddp", "fsdp"]) -> nn.Module:
-    """The network with gradients that are means over the processes.
+    """Wrap a network so that gradients are averaged over the processes.
 
-    With "fsdp" every block is a unit that is gathered when it is needed; the rest is one more.
+    With "fsdp" every block is an FSDP unit, gathered on demand; the remaining parameters are one more unit.
 
     Raises:
-        UserError: this PyTorch has no FSDP2.
+        UserError: the installed PyTorch has no FSDP2.
     """
     if processes.count == 1:
         return network
@@ -103,14 +103,14 @@ def distribute(network: nn.Module, processes: Processes, kind: Literal["ddp", "f
     for module in network.modules():
         if isinstance(module, (EncoderBlock, DecoderBlock)):
             fully_shard(module, mesh=mesh)
-    # The outermost unit is given up after a forward pass too: weights that are exchanged for their average must be gathered again.
+    # reshard the root unit after forward too, so that weights swapped with their average are gathered again
     fully_shard(network, mesh=mesh, reshard_after_forward=True)
     return network
 
 
 @contextmanager
 def gradients_shared(network: nn.Module, share: bool) -> Iterator[None]:
-    """Whether the backward pass inside exchanges gradients, or only adds to this process's own (accumulation)."""
+    """Context that synchronises gradients of the backward pass between processes, or only accumulates them locally."""
     if hasattr(network, "set_requires_gradient_sync"):  # FSDP adds it
         cast(Any, network).set_requires_gradient_sync(share)
     with network.no_sync() if isinstance(network, DistributedDataParallel) and not share else nullcontext():
@@ -118,20 +118,20 @@ def gradients_shared(network: nn.Module, share: bool) -> Iterator[None]:
 
 
 def own_part(tensor: Tensor) -> Tensor:
-    """What this process holds of a parameter, sharing its memory."""
+    """Local shard of a parameter, sharing its memory."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A value that may lie in shares, put together."""
+    """Gather a possibly sharded tensor."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def check_split(micro_batches: int, processes: Processes) -> None:
-    """Each process takes the same number of micro-batches of a step.
+    """Check that the micro-batches of a step split evenly over the processes.
 
     Raises:
-        UserError: they do not split.
+        UserError: they do not.
     """
     if micro_batches % processes.count:
         raise UserError(

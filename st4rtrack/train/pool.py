@@ -1,8 +1,8 @@
-"""A growing pool of ordered pairs with truth and hints on disk, so that neither renderer nor flow is waited for twice.
+"""On-disk pool of rendered training pairs with ground truth and hints, so that rendering and optical flow run only once.
 
-Clips are rendered and followed from both ends as a video is (`classical/anchored.py`), and pairs of their frames are kept. A shard is one
-`.npy` file of fixed-size records, read by memory map. Truth is kept at every second pixel: half the size in each direction trains as
-well and makes small files.
+Clips are rendered and tracked from both ends like a video (`classical/anchored.py`), and pairs of their frames are stored. A
+shard is one `.npy` file of fixed-size records, memory-mapped for reading. Ground truth is stored at every second pixel: half
+resolution trains as well and needs less disk space.
 """
 
 import json
@@ -45,7 +45,7 @@ TWO_VIEW_FIELDS = ("forward_flow", "backward_flow", "anchor_depth", "frame_depth
 
 
 def record_type(height: int, width: int) -> np.dtype:
-    """One ordered pair: images of anchor and frame; truth at every second pixel, metres; the fields of `TwoView`."""
+    """Record dtype of one ordered pair: images, ground truth in metres at every second pixel, and the `TwoView` fields."""
     half = ((height + 1) // 2, (width + 1) // 2)
     return np.dtype(
         [
@@ -66,7 +66,7 @@ def record_type(height: int, width: int) -> np.dtype:
 
 
 def fill_pool(folder: Path, config: PoolConfig, device: str = "cpu") -> None:
-    """Render shards on `device` until the pool holds `config.pairs` pairs; a pool that was stopped goes on where it stopped."""
+    """Render shards on `device` until the pool has `config.pairs` pairs; resumes an incomplete pool."""
     folder.mkdir(parents=True, exist_ok=True)
     shards = -(-config.pairs // config.shard_pairs)
     start = time.monotonic()
@@ -94,9 +94,9 @@ def fill_pool(folder: Path, config: PoolConfig, device: str = "cpu") -> None:
 
 
 def render_shard(config: PoolConfig, seed: int, height: int, width: int, device: str = "cpu") -> np.ndarray:
-    """Records of one size: scenes, truth and hints, all from the seed.
+    """Render the records of one shard, with ground truth and hints, deterministically from the seed.
 
-    Clips that show mostly sky are left out, so there are `shard_pairs` records or a few less.
+    Clips that show mostly sky are left out, so there may be a few fewer than `shard_pairs` records.
     """
     rng = np.random.default_rng(seed)
     kind = rng.choice(["followed", "simulated", "lone"], p=config.shares)
@@ -120,9 +120,9 @@ def render_shard(config: PoolConfig, seed: int, height: int, width: int, device:
 
 
 def _estimated(videos: list[np.ndarray], later: Sequence[int]) -> dict[str, np.ndarray]:
-    """Fields of `TwoView` [clips, frames, ...] of frame 0 of videos [time, height, width, 3] and some others.
+    """Estimate `TwoView` fields [clips, frames, ...] between frame 0 and the frames `later` of videos [time, height, width, 3].
 
-    A clip of two frames is a pair without a video.
+    A clip of two frames is treated as an independent pair.
     """
     views = []
     for rgb in videos:
@@ -132,13 +132,13 @@ def _estimated(videos: list[np.ndarray], later: Sequence[int]) -> dict[str, np.n
 
 
 def _simulated(pairs: ClipBatch, seed: int) -> dict[str, np.ndarray]:
-    """Fields of `TwoView` [clips, 1, ...] of the first frame and the second."""
+    """Simulate the `TwoView` fields [clips, 1, ...] of the first and second frame."""
     there, back = tracking_points(pairs, 0)[0][:, 1], tracking_points(pairs, 1)[0][:, 0]
     return {name: value[:, None].cpu().numpy() for name, value in Simulation(pairs, seed).views(0, 1, there, back).items()}
 
 
 def _records(part: ClipBatch, views: dict[str, np.ndarray]) -> np.ndarray:
-    """All pairs (first frame, another) of all clips."""
+    """Records of all pairs (first frame, other frame) of all clips."""
     points, surfaces = tracking_points(part, 0)[0].cpu(), reconstruction_points(part, 0).cpu()
     part = clips_to(part, "cpu")
     clips, frames, height, width = part.depth.shape
@@ -160,7 +160,7 @@ def _frames_of(clips: ClipBatch, frames: list[int]) -> ClipBatch:
 
 
 def from_records(records: np.ndarray, names: Sequence[str] = (), *, mirror: bool = False, still: bool = False) -> Examples:
-    """Ordered pairs of records [pairs] of `record_type`; `mirror` flips left and right, `still` pairs the anchors with themselves."""
+    """Micro-batch of records [pairs] of `record_type`; `mirror` flips horizontally, `still` makes pairs (anchor, anchor)."""
     if still:
         records = _still(records)
     maps = [torch.from_numpy(records[name]).float() for name in ("own_points", "tracking", "reconstruction")]
@@ -183,7 +183,7 @@ def from_records(records: np.ndarray, names: Sequence[str] = (), *, mirror: bool
 
 
 def _still(records: np.ndarray) -> np.ndarray:
-    """The pairs (anchor, anchor) of the same videos."""
+    """Records of the pairs (anchor, anchor) of the same videos."""
     records = records.copy()
     records["rgb"][:, 1] = records["rgb"][:, 0]
     for name, of_anchor in (("tracking", "own_points"), ("reconstruction", "own_points"), ("frame_valid", "own_valid")):
@@ -195,9 +195,9 @@ def _still(records: np.ndarray) -> np.ndarray:
 
 
 def network_unit(own_points: Tensor, valid: Tensor, hint_depth: Tensor) -> Tensor:
-    """Length of one network unit in metres [batch]: that of the known depth, so that all pairs of an anchor share it.
+    """Length of one network unit in metres [batch], from the hint depth, so that all pairs of an anchor share it.
 
-    Without known depth it is the mean distance of the anchor's points.
+    Without hint depth it is the mean distance of the anchor points.
     """
     units = []
     for points, mask, known in zip(own_points, valid, hint_depth, strict=True):

@@ -1,7 +1,7 @@
-"""Training runs with a name: the paper's, the release's, the embedded model's, and a very small one.
+"""Training presets: those of the paper and the release, of the embedded model, and a tiny sanity check.
 
-Sources: paper section 4.1 ("Datasets", "Training and Inference"), and for what it does not say and for the reweighted variants, which came
-after it, the released training scripts. Batches are those of four GPUs, as published.
+Sources: paper section 4.1 ("Datasets", "Training and Inference"); the released training scripts for details it omits and for
+the later reweighted variants. Batch sizes are for four GPUs, as published.
 """
 
 import math
@@ -19,16 +19,16 @@ from st4rtrack.train.config import PoolConfig, TrainConfig
 from st4rtrack.types import UserError
 
 DATASETS = ("point_odyssey", "dynamic_replica", "kubric")
-"""Names that `--data NAME=FOLDER` takes."""
+"""Data set names of `--data NAME=FOLDER`."""
 
 
 @dataclass(frozen=True)
 class CachedPairs:
-    """Cached procedural pairs with hints.
+    """Data configuration: cached procedural pairs with hints.
 
     Attributes:
-        pool: to train from.
-        validation: to measure on; made from other seeds.
+        pool: training pairs.
+        validation: validation pairs, from other seeds.
     """
 
     pool: PoolConfig = field(default_factory=PoolConfig)
@@ -37,13 +37,13 @@ class CachedPairs:
 
 @dataclass(frozen=True)
 class RenderedClips:
-    """Procedural clips, rendered as they are needed.
+    """Data configuration: procedural clips, rendered on demand.
 
     Attributes:
-        frames: per clip; the first is the anchor.
-        height, width: of the network's images.
-        distinct: so many different clips, 0 for no limit.
-        validation_clips, validation_frames: clips to measure on; other ones, unless a few are learnt by heart.
+        frames: frames per clip; the first is the anchor.
+        height, width: size of the network images, pixels.
+        distinct: number of distinct clips, 0 for no limit.
+        validation_clips, validation_frames: number and length of the validation clips; with `distinct` these are training clips.
     """
 
     frames: int = 24
@@ -56,13 +56,13 @@ class RenderedClips:
 
 @dataclass(frozen=True)
 class ReadClips:
-    """Clips of the paper's data sets, read from folders.
+    """Data configuration: clips of the paper's data sets, read from folders.
 
     Attributes:
-        published: which published mixture.
-        with_anchor: whether the pair (anchor, anchor) is learnt from too; as released for clips, not for pairs.
-        augmentation: of the clips; none, as published.
-        held_out: procedural clips to measure on.
+        published: name of the published mixture.
+        with_anchor: include the pair (anchor, anchor); as released for clips, not for pairs.
+        augmentation: augmentation of the clips; none, as published.
+        held_out: procedural validation clips.
     """
 
     published: Published
@@ -71,21 +71,21 @@ class ReadClips:
     held_out: RenderedClips = field(default_factory=RenderedClips)
 
     def described(self, folders: dict[str, Path], seed: int) -> TrainingData:
-        """The mixture with its folders, by name of the data set."""
+        """Training data of the mixture, with folders by name of the data set."""
         data = published_data(self.published, **folders, seed=seed)
         return replace(data, augmentation=self.augmentation)
 
 
 @dataclass(frozen=True)
 class MonocularData:
-    """What a monocular run learns from.
+    """Data configuration of monocular training.
 
     Attributes:
-        shares: of the samples, by source; normalised over the sources that a run has.
-        sizes: (height, width) of micro-batches; one is drawn for each.
-        augmentation: of every frame.
-        procedural_frames: that are rendered when neither pictures nor frames are given.
-        validation_frames: per source at most.
+        shares: share of samples by source; normalised over the available sources.
+        sizes: (height, width) of micro-batches, drawn at random.
+        augmentation: augmentation of every frame.
+        procedural_frames: number of frames to render if no folder is passed.
+        validation_frames: maximum number of validation frames per source.
     """
 
     shares: Mapping[str, float] = field(
@@ -99,14 +99,14 @@ class MonocularData:
 
 @dataclass(frozen=True)
 class Preset:
-    """A run but for the places of data and weights.
+    """A training configuration without paths of data and weights.
 
     Attributes:
-        about: one line.
-        model: the network.
-        train: the optimisation.
-        data: what it learns from.
-        from_weights: published to start from other weights, so `--init` must be given.
+        about: one-line description.
+        model: configuration of the network.
+        train: configuration of the optimisation.
+        data: configuration of the data.
+        from_weights: whether the published run starts from other weights, so that `--init` is required.
     """
 
     about: str
@@ -117,7 +117,7 @@ class Preset:
 
 
 def _published(published: Published, *, micro_batch: int = 1, loss: str) -> TrainConfig:
-    """The optimisation that all published runs share: AdamW at 5e-5, one epoch of warm-up, half a cosine, frozen encoder, four GPUs."""
+    """Optimisation shared by all published runs: AdamW at 5e-5, 1 epoch warm-up, half cosine, frozen encoder, 4 GPUs."""
     data = published_data(published, **dict.fromkeys(DATASETS, Path()))
     batch_size = 4 * micro_batch
     epoch_clips = len(data.sources) * data.samples_per_epoch
@@ -143,14 +143,14 @@ PRESETS: dict[str, Preset] = {
         from_weights=True,
     ),
     "large-pair": Preset(
-        "the release's pairs, far apart too, without reweighting",
+        "the release's pairs, including distant frames, without reweighting",
         LARGE,
         _published("pair", micro_batch=22, loss="paper"),
         ReadClips("pair", with_anchor=False),
         from_weights=True,
     ),
     "large-seq-reweight": Preset(
-        "the released seq-reweight model: clips of 16 frames, what moves weighs more",
+        "the released seq-reweight model: clips of 16 frames, larger weight of dynamic pixels",
         LARGE,
         _published("seq", loss="seq-reweight"),
         ReadClips("seq"),
@@ -187,7 +187,7 @@ PRESETS: dict[str, Preset] = {
         MonocularData(),
     ),
     "overfit": Preset(
-        "a very small network learns one clip by heart: does everything work? a minute on a CPU",
+        "sanity check: overfits a tiny network on one clip in a minute on a CPU",
         replace(
             TINY,
             encoder_width=96,
@@ -206,28 +206,28 @@ PRESETS: dict[str, Preset] = {
 }
 
 ALL_AUGMENTATION = Augmentation(crop=True, focal=1.3, colour=0.5, mirror=0.5, reverse=0.5, random_anchor=0.5)
-"""Everything that can be varied, moderately; for `--augment`. Nothing was measured with it."""
+"""Augmentation of `--augment`: all kinds at moderate strength. Its effect was not measured."""
 
 
 def with_options(preset: Preset, **given: Any) -> Preset:
-    """A preset with some options replaced; `None` leaves an option as it is.
+    """Replace options of a preset; `None` keeps an option.
 
     Args:
         preset: one of `PRESETS`.
-        given: fields of `TrainConfig`; or `pairs` and `validation_pairs`, for presets that learn from cached pairs;
+        given: fields of `TrainConfig`; or `pairs` and `validation_pairs`, for presets with cached pairs;
             or `augment`, for those that read data sets.
     Raises:
-        UserError: the preset has no such option.
+        UserError: the preset does not have an option.
     """
     given = {name: value for name, value in given.items() if value is not None}
     data = preset.data
     if given.pop("augment", False):
         if not isinstance(data, ReadClips):
-            raise UserError("--augment is for presets that read data sets, such as large-seq")
+            raise UserError("--augment needs a preset that reads data sets, such as large-seq")
         data = replace(data, augmentation=ALL_AUGMENTATION)
     for name in ("pairs", "validation_pairs"):
         if name in given and not isinstance(data, CachedPairs):
-            raise UserError(f"--{name.replace('_', '-')} is for presets that learn from cached pairs, such as tiny")
+            raise UserError(f"--{name.replace('_', '-')} needs a preset with cached pairs, such as tiny")
     if isinstance(data, CachedPairs):
         pool, validation = data.pool, data.validation
         pool = replace(pool, pairs=given.pop("pairs", pool.pairs))

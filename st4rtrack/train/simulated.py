@@ -1,9 +1,9 @@
-"""Hints made from the truth, with the errors that estimated ones have: where flow and surveys on the CPU would be the bottleneck.
+"""Hints simulated from ground truth with realistic errors, as optical flow and depth surveys on the CPU are a bottleneck.
 
-Everything is batched PyTorch and runs where the clips are. What is imitated, as found on rendered videos: static depth is known in
-patches, not at borders that leave the view, not around what moves; what moves is unknown, or, when it goes along with the camera,
-known too far away; depth bends smoothly; cameras and focal length are a little off; flow is right but for noise, and lost on some
-things that move.
+Batched PyTorch on the device of the clips. Simulated errors, as observed on rendered videos: static depth is known in patches,
+not near borders that leave the view and not around dynamic objects; dynamic depth is unknown, or too large for objects that move
+with the camera; depth is smoothly distorted; cameras and focal length are slightly wrong; flow is noisy, and lost on some
+dynamic objects.
 """
 
 import math
@@ -17,12 +17,12 @@ from st4rtrack.data.procedural import ClipBatch
 
 FAILED_SHARE = 0.04
 MIN_BASELINE = 0.02
-"""Surveys that find nothing although they could; and the way of the camera, in median depths, below which there is nothing to find."""
+"""Share of surveys that fail at random; baseline, in median depths, below which every survey fails."""
 SKY_M = 1000.0
 
 
 class Simulation:
-    """Hints of pairs of frames of rendered clips; the same seed gives the same errors."""
+    """Simulated hints for frame pairs of rendered clips; deterministic for a seed."""
 
     def __init__(self, clips: ClipBatch, seed: int) -> None:
         self.clips = clips
@@ -31,12 +31,12 @@ class Simulation:
         self.batch, _, self.height, self.width = clips.depth.shape
 
     def views(self, anchor: int, frame: int, there: Tensor, back: Tensor) -> dict[str, Tensor]:
-        """The fields of `TwoView`, with a batch axis.
+        """Simulate the fields of `TwoView`, with a batch axis.
 
         Args:
-            anchor, frame: which frames.
-            there: [batch, height, width, 3] the anchor's content at the frame's time, in the anchor's camera (`tracking_points`).
-            back: the frame's content at the anchor's time, in the frame's camera.
+            anchor, frame: frame indices of the pair.
+            there: [batch, height, width, 3] anchor content at the frame time, in the anchor camera (`tracking_points`).
+            back: [batch, height, width, 3] frame content at the anchor time, in the frame camera.
         """
         clips = self.clips
         frame_from_anchor = torch.linalg.inv(clips.world_from_camera[:, frame]) @ clips.world_from_camera[:, anchor]
@@ -66,7 +66,7 @@ class Simulation:
         }
 
     def _points(self, frame: int) -> Tensor:
-        """Content of a frame in its own camera [batch, height, width, 3]; the sky far away."""
+        """Points of a frame in its camera [batch, height, width, 3]; sky at `SKY_M`."""
         depth = torch.where(self.clips.valid[:, frame], self.clips.depth[:, frame], SKY_M)
         return self._rays() * depth[..., None]
 
@@ -82,7 +82,7 @@ class Simulation:
         return torch.stack([u, v], dim=-1)
 
     def _project(self, points: Tensor, camera_from_points: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels [batch, height, width, 2] and depth."""
+        """Project points to pixels [batch, height, width, 2] and depth."""
         matrix = camera_from_points.float()
         seen = torch.einsum("bij,bhwj->bhwi", matrix[:, :3, :3], points) + matrix[:, None, None, :3, 3]
         focal, centre = self.clips.intrinsics[:, 0, 0].float(), self.clips.intrinsics[:, :2, 2].float()
@@ -90,7 +90,7 @@ class Simulation:
         return pixels, seen[..., 2]
 
     def _known_depth(self, frame: int, moving: Tensor, coverage: Tensor) -> Tensor:
-        """Depth where a survey would know it, metres, 0 elsewhere."""
+        """Simulated depth of a survey, metres, 0 where unknown."""
         depth, valid = self.clips.depth[:, frame], self.clips.valid[:, frame]
         patches = self._smooth(10) + 0.5 * self._smooth(40)
         known = valid & (patches < self._quantile(patches, coverage)) & self._off_borders()
@@ -104,7 +104,7 @@ class Simulation:
         return torch.where(known, depth * noise * torch.where(too_far, factor, 1.0), 0.0)
 
     def _flow(self, moved: Tensor, camera_from_points: Tensor, frame: int, moving: Tensor) -> Tensor:
-        """Flow as it is estimated [batch, height, width, 2]."""
+        """Simulated optical flow with errors [batch, height, width, 2]."""
         true, _ = self._project(moved, camera_from_points)
         static, _ = self._project(self._points(frame), camera_from_points)
         objects = self.clips.object_index[:, frame].clamp(min=0)
@@ -117,7 +117,7 @@ class Simulation:
         return flow.clamp(-2 * self.width, 2 * self.width)
 
     def _misses(self, points: Tensor, anchor_from_frame: Tensor, anchor: int) -> Tensor:
-        """Pixels of the frame that the anchor does not show."""
+        """Pixels of the frame that are occluded or out of view in the anchor."""
         pixels, depth = self._project(points, anchor_from_frame)
         size = pixels.new_tensor([self.width, self.height])
         seen = self.clips.depth[:, anchor][:, None]
@@ -126,14 +126,14 @@ class Simulation:
         return ~inside | (depth > 1.05 * there)
 
     def _off_borders(self) -> Tensor:
-        """[batch, height, width]: not in the strips that the next frames no longer see."""
+        """Mask [batch, height, width] of pixels outside border strips that leave the view of later frames."""
         grid = self._grid() / self._grid().new_tensor([self.width, self.height])
         low = (self._uniform(-0.25, 0.25), self._uniform(-0.25, 0.25))
         inside = [(grid[None, ..., k] > low[k][:, None, None]) & (grid[None, ..., k] < 1 + low[k][:, None, None]) for k in (0, 1)]
         return inside[0] & inside[1]
 
     def _by_object(self, objects: Tensor, chance: float) -> Tensor:
-        """Chosen whole objects [batch, height, width]."""
+        """Mask [batch, height, width] of whole objects selected at random with probability `chance`."""
         chosen = torch.rand(self.batch, int(objects.max()) + 1, generator=self.generator, device=self.device) < chance
         return torch.gather(chosen, 1, objects.flatten(1)).reshape(objects.shape)
 
@@ -157,7 +157,7 @@ class Simulation:
         return torch.gather(some, 1, index)[:, :, None] + torch.where(share >= 1.0, 1e3, 0.0)[:, None, None]
 
     def _smooth(self, cells: int) -> Tensor:
-        """Noise [batch, height, width] of unit size with about so many bumps along the width."""
+        """Smooth unit noise [batch, height, width] with `cells` grid cells along the width."""
         coarse = self._normal(self.batch, 1, max(2, cells * self.height // self.width), cells)
         return F.interpolate(coarse, size=(self.height, self.width), mode="bicubic", align_corners=False)[:, 0]
 

@@ -1,6 +1,6 @@
-"""Data by index: micro-batch k of a run is a function of k and the seed alone.
+"""Indexed data sources: micro-batch k of a run depends only on k and the seed.
 
-So a run goes on at the exact sample, and any number of processes sees the same steps: they take turns at the numbers.
+So a run resumes at the exact sample, and its steps do not depend on the number of processes, which take indices in turn.
 """
 
 import signal
@@ -20,29 +20,29 @@ from st4rtrack.train.validate import HeldOut
 from st4rtrack.types import UserError
 
 _EMPTY_BYTES = 4096
-"""A shard whose clips were all left out is no longer than its header."""
+"""Maximum file size of an empty shard, which has only the header."""
 
 
 class ExampleSource(Protocol):
-    """Micro-batches by number; deterministic, and small enough to be sent to worker processes."""
+    """Micro-batches by index; deterministic, and small enough to be sent to worker processes."""
 
     def examples(self, index: int) -> Examples:
-        """Micro-batch `index` >= 0.
+        """Load micro-batch `index` >= 0.
 
         Raises:
-            UserError: its data cannot be read.
+            UserError: the data cannot be read.
         """
         ...
 
 
 @dataclass(frozen=True)
 class ClipExamples:
-    """Micro-batches of clips: number k holds the clips k * n ... k * n + n - 1 of a source of clips.
+    """Micro-batches of clips: micro-batch k has the clips k * n ... k * n + n - 1 of a clip source.
 
     Attributes:
-        clips: the source.
-        micro_batch: n.
-        with_anchor: whether (frame 0, frame 0) is one of the pairs.
+        clips: clip source.
+        micro_batch: n, clips per micro-batch.
+        with_anchor: include the pair (frame 0, frame 0).
     """
 
     clips: ClipSource
@@ -59,15 +59,15 @@ class ClipExamples:
 
 
 class PoolExamples:
-    """Micro-batches of cached pairs: each from one shard, so that all are of one size.
+    """Micro-batches of cached pairs, each from one shard, so that all have one size.
 
-    The pool must be complete: shards that come later change what is drawn.
+    The pool must be complete: shards added later change the samples.
     """
 
     def __init__(self, folder: Path, *, micro_batch: int, seed: int, augment: bool = True) -> None:
         self.shards = [path for path in sorted(folder.glob("*.npy")) if path.stat().st_size > _EMPTY_BYTES]
         if not self.shards:
-            raise UserError(f"{folder} holds no pairs to train on; remove it, and they are made again")
+            raise UserError(f"{folder} has no training pairs; remove it to render them again")
         self.micro_batch, self.seed, self.augment = micro_batch, seed, augment
 
     def examples(self, index: int) -> Examples:
@@ -80,22 +80,22 @@ class PoolExamples:
 
 
 def held_out_pairs(folder: Path) -> list[HeldOut]:
-    """Every pair of a pool once, unchanged."""
+    """Validation data of a pool: every pair once, not augmented."""
     shards = [records for path in sorted(folder.glob("*.npy")) if len(records := np.load(path))]
     return [HeldOut(from_records(records), from_records(records, still=True)) for records in shards]
 
 
 def held_out_clips(clips: ClipSource, numbers: range, *, with_anchor: bool = True) -> list[HeldOut]:
-    """Some clips of a source, each by itself."""
+    """Validation data of some clips of a source, one clip each."""
     examples = [from_clips([clips.clip(k)], with_anchor=with_anchor) for k in numbers]
     return [HeldOut(e, anchors_with_themselves(e)) for e in examples]
 
 
 def read_ahead(source: ExampleSource, indices: range, *, workers: int) -> Iterator[Examples]:
-    """Micro-batches in order, prepared by other processes while they are waited for (0: when they are asked for).
+    """Yield micro-batches in order, prefetched by worker processes (0: loaded on demand).
 
     Raises:
-        UserError: what the source raised, whichever process it was raised in.
+        UserError: raised by the source, in any process.
     """
     loader = DataLoader(
         _Items(source),
@@ -112,7 +112,7 @@ def read_ahead(source: ExampleSource, indices: range, *, workers: int) -> Iterat
 
 
 class _Items(Dataset[Examples | UserError]):
-    """A source as PyTorch wants it. A user's mistake travels as a value: raised in a worker it would arrive as a traceback."""
+    """PyTorch data set of a source. Returns a `UserError` as a value, because workers would turn it into a traceback."""
 
     def __init__(self, source: ExampleSource) -> None:
         self.source = source

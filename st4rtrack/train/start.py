@@ -1,4 +1,4 @@
-"""A preset, the user's folders and weights: composed and run."""
+"""Entry point of training: runs a preset with the user's folders and weights."""
 
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -21,13 +21,13 @@ from st4rtrack.types import UserError
 
 
 def find_preset(name: str) -> Preset:
-    """A preset by name.
+    """Look up a preset by name.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: the name is unknown.
     """
     if name not in PRESETS:
-        raise UserError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
+        raise UserError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
     return PRESETS[name]
 
 
@@ -41,18 +41,18 @@ def run_preset(
     folders: dict[str, Path] | None = None,
     change_options: bool = False,
 ) -> StageScore:
-    """Trains by a preset, or goes on with the run that `output` holds.
+    """Train with a preset, or resume the run in `output`.
 
     Args:
-        preset: one of `PRESETS`, or another.
-        run: how it is run.
-        output: folder of the run; cached pairs are kept in it too.
-        processes: those that train together.
-        init: first weights: whatever `load_model` takes, "random", or "" for what the preset says.
-        folders: of the data sets, by name.
-        change_options: go on with other options than the run was started with.
+        preset: one of `PRESETS`, or a custom one.
+        run: configuration of the execution.
+        output: output folder of the run; also has the cached pairs.
+        processes: training processes.
+        init: initial weights: as accepted by `load_model`, "random", or "" for the default of the preset.
+        folders: folders of the data sets by name.
+        change_options: resume even if the options differ from those of the run.
     Raises:
-        UserError: as `loop.train`; or weights or data are missing or do not fit.
+        UserError: as `loop.train_stage`; or weights or data are missing or incompatible.
     """
     if isinstance(preset.data, MonocularData):
         return train_monocular(
@@ -71,7 +71,7 @@ def run_preset(
     source, held_out = open_data(preset.data, preset.train, run, folders or {}, output, processes)
     data = asdict(preset.data)
     for pool in ("pool", "validation"):
-        data.get(pool, {}).pop("compile", None)  # how it is rendered, not what
+        data.get(pool, {}).pop("compile", None)  # does not affect the result
     options = {"init": init or "random", "data": data, "datasets": sorted(folders or {})}
     return train_stage(
         PairStage(model, held_out),
@@ -87,33 +87,33 @@ def run_preset(
 
 
 def first_weights(preset: Preset, init: str) -> St4RTrack:
-    """The network as training begins, on the CPU.
+    """Create the network with initial weights, on the CPU.
 
     Raises:
-        UserError: none are given where the preset wants some, or they are of another architecture.
+        UserError: required weights are missing or of another architecture.
     """
     if not init and preset.from_weights:
-        raise UserError("this preset starts from other weights: give --init FILE (MASt3R, DUSt3R or MonST3R), or --init random")
+        raise UserError("this preset needs pretrained weights; pass --init FILE (MASt3R, DUSt3R or MonST3R), or --init random")
     if init in ("", "random"):
         return new_model(preset.model, preset.train.seed)
     model = load_model(init, device="cpu", dtype="float32")
     if problem := _other_architecture(model.config, preset.model):
-        raise UserError(f"--init {init} is of another architecture than the preset: {problem}")
+        raise UserError(f"--init {init} has another architecture than the preset: {problem}")
     model.config = preset.model
     return model
 
 
 def _other_architecture(found: ModelConfig, wanted: ModelConfig) -> str:
-    """The first difference in words; the size of images is none, no weight depends on it."""
+    """Describe the first architecture difference, "" if none; the image size does not count, as no weight depends on it."""
     found = replace(found, image_size=wanted.image_size)
     names = [field.name for field in fields(found) if getattr(found, field.name) != getattr(wanted, field.name)]
     return f"{names[0]} is {getattr(found, names[0])}, not {getattr(wanted, names[0])}" if names else ""
 
 
 def baselines(output: Path) -> dict[str, Score]:
-    """What needs no training, on the validation pairs of a run: the mean pointmap of its pool, and true points without motion.
+    """Scores of untrained baselines on the validation pairs of a run: mean pointmap of its pool, and true static points.
 
-    Nothing for a run that has no pool.
+    Empty for a run without a pool.
     """
     shards = sorted((output / "pool").glob("*.npy"))
     if not shards:

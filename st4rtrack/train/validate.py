@@ -1,4 +1,4 @@
-"""How good the network is on held-out clips or pairs, with the project's metrics, beside what needs no network."""
+"""Validation scores of a network on held-out clips or pairs, and of baselines without a network."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,11 +15,10 @@ from st4rtrack.train.forward import finite_points, predict
 
 @dataclass(frozen=True)
 class Score:
-    """Means over clips (a pair is a clip of one pair), each scaled by its median distance: EPE in metres, APD in percent, of tracking,
-    of its moving pixels, of reconstruction.
+    """EPE (metres) and APD (percent) of tracking, its dynamic pixels and reconstruction, averaged over clips.
 
-    `motion_cosine`: between predicted and true displacement of the moving pixels, the predicted one from the anchor's map
-    under the pair (anchor, anchor) to that under (anchor, frame).
+    Each clip (or independent pair) is scaled by its median distance. `motion_cosine` is between predicted and true displacement
+    of dynamic pixels; the predicted one is from the anchor's tracking for (anchor, anchor) to that for (anchor, frame).
     """
 
     tracking_epe: float
@@ -38,14 +37,14 @@ class Score:
 
     @property
     def overall(self) -> float:
-        """Mean of the three APD that are known: what the best weights are chosen by."""
+        """Model selection score: mean of the finite values of the three APD."""
         known = [x for x in (self.tracking_apd, self.dynamic_apd, self.reconstruction_apd) if np.isfinite(x)]
         return float(np.mean(known)) if known else float("-inf")
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What is measured on, on the CPU: pairs with truth, and the pair (anchor, anchor) of every clip, which shows predicted motion."""
+    """Validation data on the CPU: pairs with ground truth, and every clip's pair (anchor, anchor) to measure motion."""
 
     examples: Examples
     still: Examples
@@ -53,13 +52,13 @@ class HeldOut:
 
 @torch.no_grad()
 def validate(network: nn.Module, held_out: Iterable[HeldOut], device: torch.device, *, precision: str = "float32") -> Score:
-    """Score of a network.
+    """Score a network on validation data.
 
     Args:
-        network: a `PairNetwork`, distributed or not; every process takes part.
-        held_out: what to measure on.
-        device: where the network is.
-        precision: of the network's products.
+        network: a `PairNetwork`, distributed or not; every process must call it.
+        held_out: validation data.
+        device: device of the network.
+        precision: precision of matrix products.
     """
     network.eval()
     rows, cosines = [], []
@@ -73,7 +72,7 @@ def validate(network: nn.Module, held_out: Iterable[HeldOut], device: torch.devi
 
 
 def validate_constant(mean_maps: dict[tuple[int, int], tuple[Tensor, Tensor]], batches: Iterable[Examples]) -> Score:
-    """Score of the mean pointmap of the training data for each size (height, width): what a network must beat."""
+    """Score of a baseline: the mean pointmap of the training data for each size (height, width)."""
     rows = []
     for examples in batches:
         maps = mean_maps[(examples.images.shape[2], examples.images.shape[3])]
@@ -82,7 +81,7 @@ def validate_constant(mean_maps: dict[tuple[int, int], tuple[Tensor, Tensor]], b
 
 
 def validate_still(batches: Iterable[Examples]) -> Score:
-    """Score of the anchor's true points without any motion."""
+    """Score of a baseline: the true anchor points without motion."""
     rows = []
     for examples in batches:
         still = examples.supervision.anchor_points.numpy()
@@ -91,8 +90,9 @@ def validate_still(batches: Iterable[Examples]) -> Score:
 
 
 def mean_pointmaps(shards: Iterable[np.ndarray]) -> dict[tuple[int, int], tuple[Tensor, Tensor]]:
-    """Mean of the true tracking and reconstruction of records (`pool.record_type`) where there is truth, for each image size (height,
-    width), in units of the anchor's mean distance.
+    """Mean true tracking and reconstruction pointmaps of records (`pool.record_type`), per image size (height, width).
+
+    Over pixels with ground truth, in units of the mean distance of the anchor points.
     """
     sums: dict[tuple[int, int], np.ndarray] = {}
     for records in shards:
@@ -110,13 +110,13 @@ def mean_pointmaps(shards: Iterable[np.ndarray]) -> dict[tuple[int, int], tuple[
 
 
 def _mean_maps(sums: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Both maps from sums of points and counts [2, height, width, 4]."""
+    """Mean maps from sums of points and counts [2, height, width, 4]."""
     means = torch.from_numpy(sums[..., :3] / np.maximum(sums[..., 3:], 1)).float()
     return means[0], means[1]
 
 
 def _rows(examples: Examples, tracking: np.ndarray, reconstruction: np.ndarray) -> list[list[float]]:
-    """Six figures for each clip; points [pairs, height, width, 3]."""
+    """Six metrics per clip (see `Score`); points [pairs, height, width, 3]."""
     truth, moving = examples.supervision.truth, examples.supervision.moving
     assert truth.tracking.valid is not None
     frames = examples.supervision.frames_per_clip
@@ -140,7 +140,7 @@ def _figures(error_m: np.ndarray) -> tuple[float, float]:
 
 
 def _motion_cosines(examples: Examples, predicted: np.ndarray) -> list[float]:
-    """Mean cosine of every pair in which something moves; `predicted` displacement [pairs, height, width, 3]."""
+    """Mean motion cosine of every pair with dynamic pixels; `predicted` displacement [pairs, height, width, 3]."""
     truth, moving = examples.supervision.truth.tracking, examples.supervision.moving
     if moving is None or truth.valid is None:
         return []

@@ -1,4 +1,4 @@
-"""What one sees while a run goes on: the line with the time left, curves and pictures for TensorBoard, all in the run's folder."""
+"""Progress of a training run: progress line with remaining time, curves and images for TensorBoard."""
 
 import logging
 import time
@@ -22,11 +22,11 @@ logger = logging.getLogger(__name__)
 
 ERROR_LIMIT_M = 1.0
 REPORTED = ("tracking_error", "reconstruction_error", "relative", "log_depth", "focal")
-"""Parts of the loss that the progress line shows, of those that the kind of training has."""
+"""Loss terms shown in the progress line, if the kind of training has them."""
 
 
 class Meter:
-    """Means since the last line, and the rate since the run was started or went on."""
+    """Averages metrics since the last progress line, and throughput since the run started or resumed."""
 
     def __init__(self, step: int) -> None:
         self.start, self.first_step = time.monotonic(), step
@@ -34,33 +34,33 @@ class Meter:
         self.pairs = 0
 
     def add(self, figures: dict[str, float], pairs: int) -> None:
-        """A finite step: its figures, and how many pairs it had on all processes."""
+        """Add the metrics of a finite step and its number of pairs over all processes."""
         self.rows.append(figures)
         self.pairs += pairs
 
     def means(self) -> dict[str, float]:
-        """Means since this was last asked, and "pairs_per_s"."""
+        """Return means since the last call, and "pairs_per_s"."""
         rows, self.rows = self.rows, []
         means = {name: float(np.mean([row[name] for row in rows])) for name in (rows[0] if rows else {})}
         return means | {"pairs_per_s": self.pairs / (time.monotonic() - self.start)}
 
     def line(self, step: int, means: dict[str, float], config: TrainConfig) -> str:
-        """For people."""
+        """Format the progress line."""
         left = (time.monotonic() - self.start) / max(1, step - self.first_step) * (config.steps - step)
         errors = ", ".join(f"{name.replace('_', ' ')} {means[name]:.4f}" for name in REPORTED if name in means)
         return f"step {step}/{config.steps}, {errors}, {means['pairs_per_s']:.1f} samples/s, {duration(left)} left"
 
 
 def duration(seconds: float) -> str:
-    """Minutes, or hours and minutes."""
+    """Format a duration in minutes, or hours and minutes."""
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 class Curves:
-    """Curves and pictures in the form that TensorBoard reads; without it installed, pictures are still written as files.
+    """Writes curves and images for TensorBoard; if it is not installed, only images, as files.
 
-    Without a folder, nothing is written: of several processes only the first one does.
+    Without a folder, as on ranks other than 0, nothing is written.
     """
 
     def __init__(self, folder: Path | None, step: int) -> None:
@@ -71,21 +71,19 @@ class Curves:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            logger.info(
-                "no curves: they need the train extra, pip install 'st4rtrack[train]'; figures are in %s", folder / "log.jsonl"
-            )
+            logger.info("no curves without TensorBoard: pip install 'st4rtrack[train]'; metrics are in %s", folder / "log.jsonl")
         else:
             self.writer = SummaryWriter(str(folder / "curves"), purge_step=step + 1)
 
     def figures(self, group: str, figures: dict[str, float], step: int) -> None:
-        """Points of curves; what is not a number is left out."""
+        """Add points to curves; non-finite values are left out."""
         if self.writer is not None:
             for name, value in figures.items():
                 if np.isfinite(value):
                     self.writer.add_scalar(f"{group}/{name}", value, step)
 
     def picture(self, name: str, image: np.ndarray, step: int) -> None:
-        """A picture [height, width, 3] uint8 RGB."""
+        """Write an image [height, width, 3] uint8 RGB."""
         if self.folder is None:
             return
         encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
@@ -94,16 +92,16 @@ class Curves:
             self.writer.add_image(name, image, step, dataformats="HWC")
 
     def close(self) -> None:
-        """Writes what is still held."""
+        """Flush and close the TensorBoard writer."""
         if self.writer is not None:
             self.writer.close()
 
 
 @torch.no_grad()
 def sample_picture(network: nn.Module, examples: Examples, precision: str) -> np.ndarray:
-    """The last pair of a micro-batch: input above, then tracking, then reconstruction, each predicted, true, and the error.
+    """Render the last pair of a micro-batch: images, then a row each for tracking and reconstruction: predicted, true, error.
 
-    Depth (z in the anchor's camera) has one range of colours per row; errors are coloured from 0 to a metre after the median scale.
+    Depth (z in the anchor camera) has one colour range per row; errors are coloured from 0 to 1 m after median scaling.
 
     Returns:
         [height, width, 3] uint8 RGB.
@@ -123,7 +121,7 @@ def sample_picture(network: nn.Module, examples: Examples, precision: str) -> np
 
 
 def _row(predicted: Pointmap, true: Pointmap) -> np.ndarray:
-    """Predicted depth, true depth, error of the last pair, side by side; unknown truth is blank."""
+    """Predicted depth, true depth and error of the last pair, side by side; blank without ground truth."""
     assert true.valid is not None
     points, target = finite_points(predicted)[-1], finite_points(true)[-1]
     known = true.valid[-1].cpu().numpy()

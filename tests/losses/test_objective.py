@@ -225,11 +225,11 @@ def test_mistakes_are_named() -> None:
         objective(prediction, supervision, LossConfig(motion_weight=1.0))
     with pytest.raises(ValueError, match="predicted_anchor"):
         objective(prediction, supervision, LossConfig(anchor_weight=1.0))
-    with pytest.raises(UserError, match="which move"):
+    with pytest.raises(UserError, match="masks of dynamic pixels"):
         objective(prediction, replace(supervision, moving=None), PUBLISHED["tiny"])
     with pytest.raises(ValueError, match="clips of 3 frames"):
         objective(prediction, replace(supervision, frames_per_clip=3), PUBLISHED["seq-reweight"])
-    with pytest.raises(UserError, match="reweighting of the loss is one of none, clip, pair, not sequence"):
+    with pytest.raises(UserError, match="reweighting of the loss must be one of none, clip, pair, got sequence"):
         LossConfig(reweighting="sequence")  # pyright: ignore[reportArgumentType]
     with pytest.raises(UserError, match="alpha"):
         LossConfig(alpha=-0.2)

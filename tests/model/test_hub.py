@@ -45,7 +45,7 @@ def wrapped(cause: Exception) -> Exception:
         (RepositoryNotFoundError(401), "there is no such repository, or it is private; check the name"),
         (HfHubHTTPError(404), "there is no such repository"),
         (wrapped(GatedRepoError(401)), "access is restricted"),
-        (HfHubHTTPError(403), "access was refused; check the rights of your token"),
+        (HfHubHTTPError(403), "access was denied; check the permissions of your token"),
         (HfHubHTTPError(429), "limits the number of requests; wait"),
         (wrapped(HfHubHTTPError(503)), "the hub has a problem; try again later"),
         (wrapped(ConnectionError("refused")), "the hub cannot be reached and the model is not in the cache; check the network"),

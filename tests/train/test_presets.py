@@ -70,9 +70,9 @@ def test_options_replace_those_of_a_preset() -> None:
     changed = with_options(PRESETS["tiny"], steps=10, batch_size=4, pairs=72, seed=None)
     assert isinstance(changed.data, CachedPairs) and changed.data.pool.pairs == 72
     assert (changed.train.steps, changed.train.batch_size, changed.train.micro_batch, changed.train.seed) == (10, 4, 4, 0)
-    with pytest.raises(UserError, match="--pairs is for presets that learn from cached pairs"):
+    with pytest.raises(UserError, match="--pairs needs a preset with cached pairs"):
         with_options(PRESETS["large-seq"], pairs=10)
-    with pytest.raises(UserError, match="--batch-size 5 does not split into micro-batches of 2"):
+    with pytest.raises(UserError, match="--batch-size must be a multiple of --micro-batch 2, got 5"):
         with_options(PRESETS["tiny"], batch_size=5, micro_batch=2)
 
 
@@ -105,13 +105,13 @@ def test_procedural_clips_by_number() -> None:
 @pytest.mark.parametrize(
     ("arguments", "refusal"),
     [
-        (["huge"], "there is no preset 'huge'; there are large-seq"),
-        (["large-seq"], "this preset starts from other weights: give --init FILE"),
+        (["huge"], "preset must be one of large-seq"),
+        (["large-seq"], "this preset needs pretrained weights; pass --init FILE"),
         (["large-seq", "--init", "no.pth"], "no model 'no.pth'"),
         (["tiny", "--steps", "0"], "--steps must be a whole number of at least 1, got 0"),
-        (["tiny", "--learning-rate", "-1"], "--learning-rate must be a number above 0"),
-        (["large-seq", "--data", "kubric"], "--data takes NAME=FOLDER"),
-        (["large-seq", "--data", "kubric=nowhere"], "there is no folder nowhere"),
+        (["tiny", "--learning-rate", "-1"], "--learning-rate must be a finite number above 0"),
+        (["large-seq", "--data", "kubric"], "--data must be NAME=FOLDER"),
+        (["large-seq", "--data", "kubric=nowhere"], "folder nowhere does not exist"),
         (["overfit", "--device", "toaster"], "device 'toaster' is not available here"),
     ],
 )
@@ -126,13 +126,13 @@ def test_refusals(arguments: list[str], refusal: str, tmp_path: Path, capsys: py
 def test_data_that_is_missing_is_named(tmp_path: Path) -> None:
     preset = PRESETS["large-seq"]
     for folders, refusal in (
-        ({}, "this preset learns from point_odyssey, dynamic_replica, kubric; give their folders"),
-        ({"co3d": tmp_path}, r"--data co3d=\.\.\.: this preset learns from point_odyssey"),
+        ({}, "this preset needs point_odyssey, dynamic_replica, kubric; pass their folders"),
+        ({"co3d": tmp_path}, r"--data co3d=\.\.\.: the data sets of this preset are point_odyssey"),
         ({"point_odyssey": tmp_path}, "has no folder 'train'"),
     ):
         with pytest.raises(UserError, match=refusal):
             open_data(preset.data, preset.train, RUN, folders, tmp_path, ALONE)
-    with pytest.raises(UserError, match="makes its own data; it takes no --data kubric"):
+    with pytest.raises(UserError, match="renders its own data; remove --data kubric"):
         open_data(PRESETS["overfit"].data, PRESETS["overfit"].train, RUN, {"kubric": tmp_path}, tmp_path, ALONE)
     assert parse_folders((f"kubric={tmp_path}",)) == {"kubric": tmp_path}
 

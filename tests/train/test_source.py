@@ -87,7 +87,7 @@ def test_a_pool_is_drawn_from_by_number(pool: Path) -> None:
         assert a.names == b.names and torch.equal(a.images, b.images)
     assert len({tuple(source.examples(k).names) for k in range(20)}) > 5
     assert {tuple(source.examples(k).images.shape) for k in range(20)} == {(4, 3, 48, 64), (4, 3, 64, 48)}
-    with pytest.raises(UserError, match="holds no pairs to train on"):
+    with pytest.raises(UserError, match="has no training pairs"):
         PoolExamples(pool / "nothing", micro_batch=2, seed=3)
 
 

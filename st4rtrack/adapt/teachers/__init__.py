@@ -1,10 +1,10 @@
-"""Who an adaptation learns from: 2D tracks and depth of a video, behind two small interfaces.
+"""Teachers of adaptation: 2D tracks and depth of a video, behind two small interfaces.
 
     track_teacher, depth_teacher = open_teachers("flow", "triangulation")
     priors = gather_priors(rgb, query_px, 0, track_teacher, depth_teacher, cache=folder)
 
-Teachers are run once per video and what they say is kept on disk. A new one is a class with a name and one method, and a word in
-`words.py`.
+Teachers run once per video and their output is cached on disk. To add one, write a class with a name and one method, and add its
+option string in `words.py`.
 """
 
 from st4rtrack.adapt.teachers.gather import gather_priors, gather_tracks

@@ -1,7 +1,7 @@
-"""CoTracker3, when its user has it: code and weights are Meta's, under CC-BY-NC 4.0, for non-commercial use only.
+"""CoTracker3 track teacher from a user's installation; Meta's code and weights, CC-BY-NC 4.0, non-commercial use only.
 
-Nothing of it is here and nothing is fetched. The path that is named is one of
-- a checkout of facebookresearch/co-tracker with `checkpoints/scaled_offline.pth` in it,
+Nothing of it is bundled or downloaded. The path must be one of
+- a clone of facebookresearch/co-tracker with `checkpoints/scaled_offline.pth` in it,
 - PyTorch's hub cache (`~/.cache/torch/hub`), once `torch.hub.load` has filled it,
 - the file `scaled_offline.pth`, when the package `cotracker` is installed.
 """
@@ -26,23 +26,23 @@ logger = logging.getLogger(__name__)
 
 WEIGHTS = "scaled_offline.pth"
 WINDOW = 60
-"""Frames of the released offline model's time embedding; videos of other lengths are interpolated by it."""
+"""Frames of the released offline model's time embedding, which the model interpolates for videos of other lengths."""
 LICENCE = "CoTracker3 is licensed CC-BY-NC 4.0: what is adapted with its tracks is for non-commercial use"
 
 
 class CoTrackerTeacher:
-    """CoTracker3 as an offline predictor.
+    """Track teacher with CoTracker3 as offline predictor.
 
     Attributes:
-        name: with the hash of the weights.
-        follows_any: yes.
+        name: teacher with the hash of the weights.
+        follows_any: True, tracks any queries.
     Args:
-        path: see above.
-        device: of PyTorch.
-        predictor: called in place of the one that is loaded, as `predictor(video [1, T, 3, H, W] float 0..255, queries [1, N, 3]
+        path: see the module docstring.
+        device: PyTorch device.
+        predictor: replaces the loaded predictor; called as `predictor(video [1, T, 3, H, W] float 0..255, queries [1, N, 3]
             (t, x, y), backward_tracking=bool)` -> tracks [1, T, N, 2], visibility [1, T, N]; its pixels start at (0, 0).
     Raises:
-        UserError: the path holds no weights, or the code is not there.
+        UserError: the weights or the code are missing.
     """
 
     follows_any = True
@@ -59,24 +59,24 @@ class CoTrackerTeacher:
         return self._given or _load(self._checkout, self._weights, self._device)
 
     def tracks(self, rgb: np.ndarray, query_px: np.ndarray, anchor_index: int) -> TeacherTracks:
-        """Tracks of the points, forwards and backwards from the anchor; visible only inside the image."""
+        """Track points forwards and backwards from the anchor; visible only inside the image."""
         require_frames(rgb)
         video = torch.from_numpy(np.moveaxis(rgb, -1, 1)[None].astype(np.float32)).to(self._device)
         start = np.full((len(query_px), 1), anchor_index)
-        queries = np.concatenate([start, np.asarray(query_px) - 0.5], axis=1)  # its first pixel's centre is (0, 0)
+        queries = np.concatenate([start, np.asarray(query_px) - 0.5], axis=1)  # CoTracker has the first pixel centre at (0, 0)
         queries = torch.from_numpy(queries[None].astype(np.float32)).to(self._device)
         with torch.no_grad():
             found, visible = self._predictor(video, queries=queries, backward_tracking=anchor_index > 0)
         tracks_px = found[0].float().cpu().numpy() + np.float32(0.5)
         seen = visible[0].cpu().numpy().astype(bool)
         if tracks_px.shape != (len(rgb), len(query_px), 2) or seen.shape != tracks_px.shape[:2]:
-            raise UserError(f"{self.name} gave tracks {list(tracks_px.shape)}; is it the offline CoTracker3?")
+            raise UserError(f"{self.name} returned tracks of shape {list(tracks_px.shape)}; use the offline CoTracker3")
         seen &= inside_image(tracks_px, *rgb.shape[1:3])
         return TeacherTracks(np.asarray(query_px, np.float64), tracks_px, seen, self.name)
 
 
 def _found(path: Path) -> tuple[Path | None, Path]:
-    """The checkout, if the path names one, and the weights."""
+    """Locate the clone, if the path is one, and the weights."""
     if path.is_file():
         return None, path
     for checkout in (path, path / "facebookresearch_co-tracker_main"):
@@ -84,10 +84,8 @@ def _found(path: Path) -> tuple[Path | None, Path]:
             for folder in (checkout / "checkpoints", checkout.parent / "checkpoints"):
                 if (folder / WEIGHTS).is_file():
                     return checkout, folder / WEIGHTS
-            raise UserError(
-                f"{checkout} has no checkpoints/{WEIGHTS}; put the weights of CoTracker3 offline there, nothing is downloaded"
-            )
-    raise UserError(f"{path} is no checkout of co-tracker, no hub cache that holds one, and no checkpoint")
+            raise UserError(f"{checkout} has no checkpoints/{WEIGHTS}; put the weights of the offline CoTracker3 there")
+    raise UserError(f"{path} must be a clone of co-tracker, a hub cache with one, or a checkpoint")
 
 
 def _load(checkout: Path | None, weights: Path, device: str) -> Any:
@@ -96,20 +94,20 @@ def _load(checkout: Path | None, weights: Path, device: str) -> Any:
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)
         predictor.model.load_state_dict(state.get("model", state))
-    except Exception as error:  # a damaged file fails in any way
+    except Exception as error:  # a damaged file can raise any exception
         raise UserError(f"{weights} is not the checkpoint {WEIGHTS} of CoTracker3 ({error})".splitlines()[0]) from error
     return predictor.to(device).eval()
 
 
 def _predictor_class(checkout: Path | None) -> Any:
-    """The class `CoTrackerPredictor`, from the checkout or as installed."""
+    """Import the class `CoTrackerPredictor` from the clone or the installed package."""
     if checkout is not None:
         sys.path.insert(0, str(checkout))
     try:
         return importlib.import_module("cotracker.predictor").CoTrackerPredictor
     except ImportError as error:
         raise UserError(
-            f"cotracker is not installed ({error}); name a checkout of facebookresearch/co-tracker instead"
+            f"could not import cotracker ({error}); install it or pass a clone of facebookresearch/co-tracker"
         ) from error
     finally:
         if checkout is not None:

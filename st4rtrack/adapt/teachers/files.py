@@ -1,4 +1,4 @@
-"""2D tracks from files: whatever tool wrote them. Nothing in a file is executed."""
+"""Track teacher that reads 2D tracks of any tool from `.npz` files. Nothing in a file is executed."""
 
 import hashlib
 from dataclasses import dataclass
@@ -13,22 +13,22 @@ from st4rtrack.io.npz import read_npz
 from st4rtrack.types import UserError
 
 QUERY_TOLERANCE = 0.02
-"""Median distance of tracks from their queries in the anchor, in image widths: beyond, they are in other pixels, or of another anchor."""
+"""Maximum median distance of tracks from their queries in the anchor, in image widths; more indicates wrong pixels or anchor."""
 
 
 @dataclass(frozen=True)
 class FileTracks:
     """Tracks from an `.npz`: `query_px` [N, 2], `tracks_px` [T, N, 2], `visible` [T, N] (bool or 0 and 1).
 
-    Pixels have the centre of the first at (0.5, 0.5). They are those of the network's image, unless the file also has `width` and
-    `height`: then they are those of an image of that size, the source video resized, and are scaled (and shifted, where the network
-    sees only a part of the source).
+    The centre of the first pixel is (0.5, 0.5). Pixels are those of the network image, unless the file also has `width` and
+    `height`: then they are those of the source video resized to that size, and are scaled (and shifted, if the network image is a
+    crop of the source).
 
     Attributes:
-        path: the file.
-        source: the source video; without, the network is taken to see all of it.
+        path: path of the file.
+        source: size and crop of the source video; without it, the network image is assumed to cover the whole source.
     Raises:
-        UserError: when asked for tracks, if the file is damaged, lacks an array, or one has another shape than the video wants.
+        UserError: in `tracks`, if the file is damaged, lacks an array, or an array has the wrong shape for the video.
     """
 
     path: Path
@@ -40,19 +40,17 @@ class FileTracks:
         return _file_name(self.path, self.source)
 
     def tracks(self, rgb: np.ndarray, query_px: np.ndarray, anchor_index: int) -> TeacherTracks:
-        """The file's own tracks, whatever points are asked for."""
+        """Read the tracks of the file; `query_px` is ignored."""
         require_frames(rgb)
         said = read_npz(self.path)
         for key in ("query_px", "tracks_px", "visible"):
             if key not in said:
                 raise UserError(
-                    f"{self.path} has no array {key!r}; tracks are query_px [N, 2], tracks_px [T, N, 2] and visible [T, N]"
+                    f"{self.path} has no array {key!r}; it needs query_px [N, 2], tracks_px [T, N, 2] and visible [T, N]"
                 )
         tracks, query, visible = said["tracks_px"], said["query_px"], _as_bool(said["visible"], self.path)
         if tracks.ndim != 3 or len(tracks) != len(rgb):
-            raise UserError(
-                f"tracks_px of {self.path} must be [{len(rgb)}, points, 2] for this video, it is {list(tracks.shape)}"
-            )
+            raise UserError(f"tracks_px of {self.path} must be [{len(rgb)}, points, 2] for this video, got {list(tracks.shape)}")
         if not all(np.issubdtype(array.dtype, np.number) and np.isrealobj(array) for array in (tracks, query)):
             raise UserError(f"tracks_px and query_px of {self.path} must be numbers")
         height, width = rgb.shape[1:3]
@@ -72,18 +70,18 @@ def _stored_size(said: dict[str, np.ndarray], path: Path) -> tuple[int, int]:
     except (KeyError, ValueError, TypeError, OverflowError):
         raise UserError(f"{path} must have both width and height, one whole number of pixels each") from None
     if min(size) < 1:
-        raise UserError(f"{path} says that its image has {size[1]}x{size[0]} pixels; each must be at least 1")
+        raise UserError(f"width and height of {path} must be at least 1, got {size[1]}x{size[0]}")
     return size
 
 
 def _as_bool(visible: np.ndarray, path: Path) -> np.ndarray:
     if visible.dtype != np.bool_ and not np.isin(visible, (0, 1)).all():
-        raise UserError(f"visible of {path} must be bool, or 0 and 1")
+        raise UserError(f"visible of {path} must be bool or contain only 0 and 1")
     return visible.astype(bool)
 
 
 def _require_anchor(tracks: TeacherTracks, anchor_index: int, width: int, path: Path) -> None:
-    """The tracks start at their queries."""
+    """Raise `UserError` unless the tracks start at their queries in the anchor."""
     seen = tracks.visible[anchor_index]
     away = np.linalg.norm(tracks.tracks_px[anchor_index] - tracks.query_px, axis=-1)[seen]
     if not seen.any():
@@ -93,10 +91,10 @@ def _require_anchor(tracks: TeacherTracks, anchor_index: int, width: int, path: 
     if np.median(away) > QUERY_TOLERANCE * width:
         raise UserError(
             f"tracks of {path} are {np.median(away):.1f} pixels away from query_px in frame {anchor_index}, the anchor; "
-            "are both in the same pixels, and of this anchor?"
+            "check that both use the same pixels and this anchor"
         )
 
 
 def _file_name(path: Path, source: SourceSize | None) -> str:
-    """The path, its content and how it is read: another content or another crop is another teacher."""
+    """Teacher name from file name, content hash and source crop; changes with any of them."""
     return f"{path.name} ({hashlib.sha256(repr(source).encode() + path.read_bytes()).hexdigest()[:12]})"

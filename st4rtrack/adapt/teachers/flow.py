@@ -1,4 +1,4 @@
-"""The built-in teacher of tracks: OpenCV's optical flow, without weights (`classical/two_chains.py`)."""
+"""Built-in track teacher: OpenCV optical flow, without weights (`classical/two_chains.py`)."""
 
 import hashlib
 import tempfile
@@ -14,9 +14,9 @@ VERSION = 1
 
 
 class FlowTeacher:
-    """Follows any points of the anchor to both ends of the video.
+    """Track teacher that tracks any anchor points by optical flow to both ends of the video.
 
-    The flow of the last video is kept in a temporary file, so that asking again for more points costs little.
+    The flow of the last video is cached in a temporary file, so that tracking additional points costs little.
     """
 
     follows_any = True
@@ -30,7 +30,7 @@ class FlowTeacher:
         return f"optical flow {VERSION} (OpenCV {cv2.__version__})"
 
     def tracks(self, rgb: np.ndarray, query_px: np.ndarray, anchor_index: int) -> TeacherTracks:
-        """Tracks of the points; visible as long as the flow forwards and back agree."""
+        """Track points; visible as long as they pass the forward-backward check."""
         require_frames(rgb)
         ways = [rgb[anchor_index:], rgb[anchor_index::-1]]
         found = [follow_two_ways(way, flows, query_px) for way, flows in zip(ways, self._flows_of(ways), strict=True)]
@@ -40,7 +40,7 @@ class FlowTeacher:
         return TeacherTracks(np.asarray(query_px, np.float64), pixels, visible, self.name)
 
     def _flows_of(self, ways: list[np.ndarray]) -> list[np.ndarray]:
-        """Flows [frames - 1, 4, height, width, 2] of each way from the anchor, float16: a sixteenth of a pixel at 100 pixels."""
+        """Flows [frames - 1, 4, height, width, 2] per direction from the anchor; float16 resolves 1/16 pixel at 100 pixels."""
         key = hashlib.sha256(str([way.shape for way in ways]).encode())
         for frame in (frame for way in ways for frame in way):
             key.update(frame.tobytes())
@@ -54,7 +54,7 @@ def _kept(way: np.ndarray) -> np.ndarray:
     shape = (len(way) - 1, 4, *way.shape[1:3], 2)
     if not shape[0]:
         return np.zeros(shape, np.float16)
-    with tempfile.TemporaryFile() as file:  # the map keeps it open, and it goes with the map
+    with tempfile.TemporaryFile() as file:  # the memory map keeps it open and frees it when released
         flows = np.memmap(file, np.float16, "w+", shape=shape)
     for t, flow in enumerate(flows_from_first(way)):
         flows[t] = flow

@@ -1,4 +1,4 @@
-"""Teachers run once per video: what they said is found again by who was asked what about which frames."""
+"""Runs teachers once per video and caches their output by teacher, frames and queries."""
 
 import hashlib
 import json
@@ -29,18 +29,18 @@ def gather_priors(
     *,
     cache: Path | None = None,
 ) -> Priors:
-    """What both teachers say of a video; from the cache where they have said it before.
+    """Run both teachers on a video, or read their output from the cache.
 
     Args:
         rgb: [T, H, W, 3] uint8, network size.
         query_px: [N, 2] pixels of the anchor.
-        anchor_index: which of the frames is the anchor.
-        tracks, depth: of `open_teachers`.
-        cache: folder for what they say; without, nothing is kept.
+        anchor_index: index of the anchor frame.
+        tracks, depth: teachers of `open_teachers`.
+        cache: folder of cached outputs; without it nothing is cached.
     Returns:
-        `Priors`; depth is `None` without a teacher, or where it had nothing to say.
+        `Priors`; depth is `None` without a depth teacher, or if it provides no depth.
     Raises:
-        UserError: the video has one frame, or a teacher cannot teach it.
+        UserError: the video has one frame, or a teacher does not support it.
     """
     followed = gather_tracks(rgb, query_px, anchor_index, tracks, cache=cache)
     return Priors(followed, None if depth is None else gather_depth(rgb, anchor_index, depth, cache=cache))
@@ -49,7 +49,7 @@ def gather_priors(
 def gather_tracks(
     rgb: np.ndarray, query_px: np.ndarray, anchor_index: int, teacher: TrackTeacher, *, cache: Path | None = None
 ) -> TeacherTracks:
-    """The tracks of `gather_priors` alone, when it takes a first look to know which points to ask for."""
+    """Run only the track teacher of `gather_priors`, for a first pass that decides which points to query."""
     require_frames(rgb)
 
     def ask() -> dict[str, np.ndarray]:
@@ -61,7 +61,7 @@ def gather_tracks(
 
 
 def gather_depth(rgb: np.ndarray, anchor_index: int, teacher: DepthTeacher, *, cache: Path | None = None) -> TeacherDepth | None:
-    """The depth of `gather_priors` alone."""
+    """Run only the depth teacher of `gather_priors`."""
     require_frames(rgb)
 
     def ask() -> dict[str, np.ndarray]:
@@ -74,10 +74,10 @@ def gather_depth(rgb: np.ndarray, anchor_index: int, teacher: DepthTeacher, *, c
 
     found = _once(ask, told, _key("depth", teacher.name, rgb, anchor_index), cache)
     if found.depth.shape != rgb.shape[:3]:
-        shapes = f"depth of {teacher.name} is {list(found.depth.shape)}, the video {list(rgb.shape[:3])}"
-        raise UserError(f"{shapes}; make it of the frames that are adapted to")
+        shapes = f"depth of {teacher.name} must be {list(rgb.shape[:3])} as the video, got {list(found.depth.shape)}"
+        raise UserError(f"{shapes}; compute it for the adapted frames")
     if found.silent:
-        logger.info("%s knows no depth of this video; nothing is learnt from depth", teacher.name)
+        logger.info("%s provides no depth for this video; adapting without a depth term", teacher.name)
         return None
     return found
 
@@ -88,13 +88,13 @@ def _once(
     key: str,
     cache: Path | None,
 ) -> Said:
-    """What was said before, or what is said now, which is then kept. A file that cannot be read or is not sound is made again."""
+    """Return the cached output, or run the teacher and cache its output. An unreadable or invalid cache file is replaced."""
     path = None if cache is None else cache / f"{key}.npz"
     if path is not None and path.is_file():
         try:
             return told(read_npz(path))
         except (UserError, KeyError) as error:
-            logger.warning("%s is broken and is made again (%s)", path, error)
+            logger.warning("%s is damaged; computing it again (%s)", path, error)
     said = ask()
     result = told(said)
     if path is not None:
@@ -104,7 +104,7 @@ def _once(
 
 
 def _key(kind: str, name: str, rgb: np.ndarray, anchor_index: int, query_px: np.ndarray | None = None) -> str:
-    """Name of a cache file: what was asked, of whom, about which frames at which size."""
+    """Cache file name from kind, teacher, frames, anchor and queries."""
     digest = hashlib.sha256(json.dumps([kind, name, rgb.shape, anchor_index]).encode())
     for frame in rgb:
         digest.update(np.ascontiguousarray(frame).tobytes())

@@ -1,4 +1,4 @@
-"""The two interfaces, and what all teachers need of a video."""
+"""Interfaces of track and depth teachers, and the check of their input."""
 
 from typing import Protocol
 
@@ -9,11 +9,11 @@ from st4rtrack.types import UserError
 
 
 class TrackTeacher(Protocol):
-    """Follows points of the anchor in 2D.
+    """Provides 2D tracks of anchor points.
 
     Attributes:
-        name: teacher and version; what it says is kept under this name.
-        follows_any: whether it follows the points that it is asked for; otherwise it has tracks of its own, which it always gives.
+        name: teacher and version, part of the cache key.
+        follows_any: whether it tracks the requested queries; otherwise it always returns its fixed tracks.
     """
 
     @property
@@ -23,45 +23,45 @@ class TrackTeacher(Protocol):
     def follows_any(self) -> bool: ...
 
     def tracks(self, rgb: np.ndarray, query_px: np.ndarray, anchor_index: int) -> TeacherTracks:
-        """Tracks of points.
+        """Track points through the video.
 
         Args:
             rgb: [T, H, W, 3] uint8, network size.
             query_px: [N, 2] pixels of the anchor.
-            anchor_index: which of the frames is the anchor.
+            anchor_index: index of the anchor frame.
         Raises:
-            UserError: the video has one frame, or the teacher has nothing for it.
+            UserError: the video has one frame, or the teacher does not support it.
         """
         ...
 
 
 class DepthTeacher(Protocol):
-    """Knows depth of frames.
+    """Provides depth of frames.
 
     Attributes:
-        name: teacher and version; what it says is kept under this name.
+        name: teacher and version, part of the cache key.
     """
 
     @property
     def name(self) -> str: ...
 
     def depth(self, rgb: np.ndarray, anchor_index: int) -> TeacherDepth:
-        """Depth of all frames.
+        """Compute or read the depth of all frames.
 
         Args:
             rgb: [T, H, W, 3] uint8, network size.
-            anchor_index: the frame whose camera is the world, where the teacher gives cameras.
+            anchor_index: index of the frame whose camera is the world frame, if the teacher provides cameras.
         Raises:
-            UserError: the video has one frame, or the teacher has nothing for it.
+            UserError: the video has one frame, or the teacher does not support it.
         """
         ...
 
 
 def require_frames(rgb: np.ndarray) -> None:
-    """A video of at least two frames.
+    """Check that a video has at least two frames.
 
     Raises:
-        UserError: it has fewer.
+        UserError: the video has fewer.
     """
     if len(rgb) < 2:
         raise UserError(f"the video has {len(rgb)} frame; adaptation learns from motion and needs at least two")

@@ -1,10 +1,12 @@
-"""The built-in teacher of depth and cameras: triangulation over many frames along 2D tracks, without weights.
+"""Built-in teacher of depth and cameras: multi-view triangulation of 2D tracks, without weights.
 
-Tracks by optical flow, cameras by the survey of the anchor and resection against it (PoseLib), one place for every track that fits
-one. What moves fits none, what shows no parallax is left out, and a video without parallax gives no depth at all. Depth is therefore
-known only at the tracks, most of a frame's pixels being 0.
+Tracks by optical flow, cameras by the depth survey of the anchor and PnP against it (PoseLib), one static 3D point per consistent
+track. Dynamic tracks are inconsistent, tracks without parallax are left out, and a video without parallax has no depth at all.
+Depth
+is sparse: known only at the tracks, 0 at most pixels of a frame.
 
-The survey rather than pycolmap: on four measured sequences with parallax, its depth and camera positions were nearer to the truth in all.
+The survey is used instead of pycolmap: its depth and camera positions were more accurate on all four measured sequences with
+parallax.
 """
 
 import logging
@@ -23,25 +25,25 @@ logger = logging.getLogger(__name__)
 
 VERSION = 1
 SPACING = 1 / 64
-"""Distance of tracks in long sides of the image."""
+"""Spacing of tracks in long image sides."""
 RESEED_EVERY = 4
 STATIC_ERROR = 0.004
-"""A track is static when it fits one place to this share of the long side, in the median over its frames."""
+"""Maximum median reprojection error of a static track over its frames, in long image sides."""
 MIN_PARALLAX = np.deg2rad(1.5)
 MIN_VIEWS = 8
 MIN_FITTING_SHARE = 0.5
-"""Of the static tracks seen in a frame, below which its camera is not believed."""
+"""Minimum share of a frame's visible static tracks that must reproject well for its camera to be used."""
 AT_ONCE = 4000
-"""Tracks triangulated at a time, for memory."""
+"""Number of tracks to triangulate at once, to limit memory."""
 
 
 class TriangulationTeacher:
-    """Sparse depth of what is static, in one scale for all frames, and cameras."""
+    """Depth teacher with sparse depth of static points, in one scale for all frames, and cameras."""
 
     name = f"triangulation {VERSION}"
 
     def depth(self, rgb: np.ndarray, anchor_index: int) -> TeacherDepth:
-        """Depth at the tracks; 0 everywhere, and no cameras, where the video shows no parallax."""
+        """Compute depth at the tracks; 0 everywhere and no cameras if the video has no parallax."""
         require_frames(rgb)
         depth = np.zeros(rgb.shape[:3], np.float32)
         found = _cameras(rgb, anchor_index)
@@ -52,7 +54,7 @@ class TriangulationTeacher:
             cameras = _fill(depth, tracks, world_from_camera, intrinsics)
             if depth.any():
                 return TeacherDepth(depth, self.name, cameras)
-        logger.info("the video shows no parallax that could be triangulated; %s has nothing to say", self.name)
+        logger.info("the video has too little parallax to triangulate; %s provides no depth", self.name)
         return TeacherDepth(depth, self.name)
 
 
@@ -74,10 +76,10 @@ def _cameras(rgb: np.ndarray, anchor_index: int) -> tuple[np.ndarray, np.ndarray
 
 
 def _fill(depth: np.ndarray, tracks: FlowTracks, world_from_camera: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
-    """Writes the depth of static tracks into the frames [T, H, W] in which they are seen where they must be.
+    """Write the depth of static tracks into the frames [T, H, W] in which they are visible and reproject well.
 
     Returns:
-        The cameras [T, 4, 4], NaN where too few of the static tracks are where they must be.
+        Cameras [T, 4, 4], NaN where too few static tracks reproject well.
     """
     height, width = depth.shape[1:]
     points = _static_points(tracks, world_from_camera, intrinsics, max(height, width))
@@ -96,7 +98,7 @@ def _fill(depth: np.ndarray, tracks: FlowTracks, world_from_camera: np.ndarray, 
 
 
 def _static_points(tracks: FlowTracks, world_from_camera: np.ndarray, intrinsics: np.ndarray, long_side: int) -> np.ndarray:
-    """Places [points, 3] of tracks, NaN for those that move, or show too little parallax, or are seen too briefly."""
+    """Triangulate tracks to points [points, 3], NaN for dynamic tracks and those with little parallax or few views."""
     count = tracks.visible.shape[1]
     places = np.full((count, 3), np.nan)
     for chosen in np.array_split(np.arange(count), count // AT_ONCE + 1):

@@ -1,4 +1,4 @@
-"""Teachers by the words of the command line."""
+"""Teachers by their option strings on the command line."""
 
 from pathlib import Path
 
@@ -15,17 +15,17 @@ from st4rtrack.io.npz import npz_keys, read_npz
 from st4rtrack.types import UserError, Video
 
 FARTHEST = 0.01
-"""Inverse depth below this share of the image's largest is too far away to be a depth."""
+"""Minimum inverse depth, relative to the image's largest; smaller values count as unknown depth."""
 
 
 class PriorTeacher:
-    """Depth of every frame by a depth prior, each in a scale of its own.
+    """Depth teacher that uses a depth prior, with an independent scale per frame.
 
-    The shift of inverse depth is taken as 0, since nothing here can know it: priors of depth teach better.
+    The unknown shift of inverse depth is assumed to be 0, so priors that predict depth are better teachers.
 
     Args:
-        prior: of `open_depth_prior`.
-        world_from_camera: cameras [T, 4, 4] in the scale of the depth, where files have them.
+        prior: depth prior of `open_depth_prior`.
+        world_from_camera: cameras [T, 4, 4] in the scale of the depth, if the files have them.
     """
 
     def __init__(self, prior: DepthPrior, world_from_camera: np.ndarray | None = None) -> None:
@@ -33,29 +33,29 @@ class PriorTeacher:
         self._prior, self._cameras = prior, world_from_camera
 
     def depth(self, rgb: np.ndarray, anchor_index: int) -> TeacherDepth:
-        """Depth of every frame."""
+        """Predict or read the depth of every frame."""
         require_frames(rgb)
         depth = np.stack([_z_depth(self._prior(frame, index)) for index, frame in enumerate(rgb)])
         return TeacherDepth(depth, self.name, self._cameras)
 
 
 def read_depth_cameras(path: Path, video: Video) -> np.ndarray | None:
-    """Cameras [T, 4, 4] beside the depth in an `.npz`, NaN where unknown; `None` where it has none.
+    """Read the cameras [T, 4, 4] of a depth `.npz`, NaN where unknown; `None` if it has none.
 
     Raises:
-        UserError: they are not numbers [frames, 4, 4] of this video.
+        UserError: the array is not numeric [frames, 4, 4] for this video.
     """
     if path.suffix != ".npz" or not path.is_file() or "world_from_camera" not in npz_keys(path):
         return None
     cameras = read_npz(path, "world_from_camera")["world_from_camera"]
     if cameras.dtype.kind not in "biuf" or cameras.shape[1:] != (4, 4):
         shape = f"{cameras.dtype} {list(cameras.shape)}"
-        raise UserError(f"world_from_camera of {path} must be numbers [frames, 4, 4], it is {shape}")
+        raise UserError(f"world_from_camera of {path} must be numbers [frames, 4, 4], got {shape}")
     return cameras.astype(np.float64)[rows_by_count(len(cameras), video, str(path))]
 
 
 def _z_depth(predicted: PriorDepth) -> np.ndarray:
-    """z-depth [H, W]; 0 where it is unknown or as good as infinite."""
+    """Convert the output of a prior to z-depth [H, W]; 0 where unknown or nearly infinite."""
     if predicted.kind == "depth":
         return predicted.values
     floor = max(FARTHEST * float(predicted.values.max()), 1e-12)
@@ -68,16 +68,16 @@ TRACK_WORDS = "flow, cotracker:PATH or FILE.npz"
 def open_teachers(
     tracks: str, depth: str, video: Video, *, device: str = "cpu", source: SourceSize | None = None
 ) -> tuple[TrackTeacher, DepthTeacher | None]:
-    """The two teachers, by their words.
+    """Create both teachers from their option strings.
 
     Args:
-        tracks: "flow"; "cotracker:PATH", a checkout, a hub cache or a checkpoint of CoTracker3; or the path of an .npz.
+        tracks: "flow"; "cotracker:PATH", a clone, a hub cache or a checkpoint of CoTracker3; or the path of an .npz.
         depth: "triangulation", or a depth prior (`open_depth_prior`).
-        video: the frames that are adapted to, at network size.
-        device: of PyTorch, for teachers that are networks.
-        source: size of the source video and the way from its pixels to the network's, for files in source pixels.
+        video: frames to adapt to, at network size.
+        device: PyTorch device of teacher networks.
+        source: size of the source video and the map from its pixels to the network's, for files in source pixels.
     Raises:
-        UserError: an unknown word, a path that does not exist, or a package that is not installed.
+        UserError: unknown option string, a path that does not exist, or a package that is not installed.
     """
     return _open_tracks(tracks, device, source), _open_depth(depth, video, device, source)
 
@@ -94,7 +94,7 @@ def _open_tracks(word: str, device: str, source: SourceSize | None) -> TrackTeac
         return CoTrackerTeacher(_existing("--tracks", word, path), device)
     if Path(word).suffix == ".npz":
         return FileTracks(_existing("--tracks", word, word), source)
-    raise UserError(f"--tracks is {TRACK_WORDS}, not {word!r}")
+    raise UserError(f"--tracks must be {TRACK_WORDS}, got {word!r}")
 
 
 def _open_depth(word: str, video: Video, device: str, source: SourceSize | None) -> DepthTeacher | None:
@@ -108,5 +108,5 @@ def _open_depth(word: str, video: Video, device: str, source: SourceSize | None)
 
 def _existing(option: str, word: str, path: str) -> Path:
     if not path or not Path(path).exists():
-        raise UserError(f"{option} {word}: {path or 'a path'} does not exist; name a file or folder that is on this machine")
+        raise UserError(f"{option} {word}: {path or 'a path'} does not exist; pass an existing file or folder")
     return Path(path)

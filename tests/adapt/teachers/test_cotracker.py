@@ -74,12 +74,12 @@ def test_cotracker_in_a_hub_cache(checkout: Path, tmp_path_factory: pytest.TempP
 def test_cotracker_without_what_it_needs_is_a_sentence(checkout: Path) -> None:
     weights = checkout / "checkpoints" / "scaled_offline.pth"
     if importlib.util.find_spec("cotracker") is None:
-        with pytest.raises(UserError, match="not installed"):
+        with pytest.raises(UserError, match="could not import cotracker"):
             CoTrackerTeacher(weights).tracks(RGB, QUERY, 0)
     weights.write_bytes(b"damaged")
     with pytest.raises(UserError, match="not the checkpoint") as caught:
         CoTrackerTeacher(checkout).tracks(RGB, QUERY, 0)
     assert "\n" not in str(caught.value)
     weights.unlink()
-    with pytest.raises(UserError, match="nothing is downloaded"):
+    with pytest.raises(UserError, match="put the weights of the offline CoTracker3 there"):
         CoTrackerTeacher(checkout)

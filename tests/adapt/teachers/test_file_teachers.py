@@ -53,7 +53,7 @@ def test_pixels_of_the_source_go_where_the_network_cut_it(tmp_path: Path) -> Non
         ({"visible": VISIBLE[:, :2]}, "must be \\[frames, points, 2\\]"),
         ({"visible": VISIBLE * 0.4}, "0 and 1"),
         ({"visible": ~VISIBLE}, "visible in fewer than two frames"),
-        ({"tracks_px": np.where(TRACKS > 30, np.nan, TRACKS)}, "not finite"),
+        ({"tracks_px": np.where(TRACKS > 30, np.nan, TRACKS)}, "non-finite"),
         ({"query_px": QUERY + 9}, "pixels away from query_px"),
         ({"width": 48}, "both width and height"),
         ({"width": 100, "height": 20}, "no resized"),

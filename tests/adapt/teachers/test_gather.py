@@ -70,7 +70,7 @@ def test_a_broken_cache_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureF
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     gather(teacher, tmp_path)
     assert teacher.asked == 4
-    assert "made again" in caplog.text
+    assert "computing it again" in caplog.text
     gather(teacher, tmp_path)
     assert teacher.asked == 4
 
@@ -103,13 +103,13 @@ def test_words_open_teachers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tracks", "depth", "message"),
     [
-        ("magic", "none", "--tracks is flow"),
+        ("magic", "none", "--tracks must be flow"),
         ("flow", "magic", "unknown depth prior 'magic'"),
         ("absent.npz", "none", "does not exist"),
         ("cotracker:", "none", "does not exist"),
         ("flow", "moge:absent.pt", "does not exist"),
         ("flow", "transformers:absent", "does not exist"),
-        ("cotracker:.", "none", "no checkout"),
+        ("cotracker:.", "none", "must be a clone of co-tracker"),
         ("flow", "transformers:tests", "no config.json"),
         ("flow", "moge:tests", "not a file"),
     ],
