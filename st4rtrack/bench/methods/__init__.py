@@ -1,7 +1,7 @@
-"""What can predict: the table of methods behind `bench predict --method`.
+"""Registry of the methods behind `bench predict --method`.
 
-Adding one is a function that makes a `Method` from `MethodOptions`, and a row here. Modules are imported when their method is asked
-for, so that the table costs nothing.
+To add a method, write a function that makes a `Method` from `MethodOptions`, and add an entry here. Modules are imported on
+demand, so that the registry is cheap to import.
 """
 
 import importlib
@@ -14,12 +14,12 @@ from st4rtrack.types import UserError
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the table.
+    """Entry of the method registry.
 
     Attributes:
-        function: module:function below this package that makes the method.
-        description: what the method is and needs.
-        reads_pointmaps: at the queries, so that its predictions depend on the protocol.
+        function: module:function in this package that makes the method.
+        description: what the method is and which input it needs.
+        reads_pointmaps: whether pointmaps are sampled at the queries, so that predictions depend on the protocol.
     """
 
     function: str
@@ -47,10 +47,10 @@ METHODS = {
 
 
 def make_method(name: str, options: MethodOptions) -> Method:
-    """The method of that name.
+    """Make the method with a name.
 
     Raises:
-        UserError: there is none, or it lacks what it needs.
+        UserError: the name is unknown, or a required input is missing.
     """
     if name not in METHODS:
         raise UserError(f"--method knows {', '.join(METHODS)}; not {name!r}")
