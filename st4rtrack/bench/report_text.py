@@ -1,4 +1,4 @@
-"""The report in words and tables: one section per protocol, then what is published where it does not stand beside ours."""
+"""Markdown and LaTeX text of the report: one section per protocol, then published scores that no section shows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _DAGGER = "; † transcribed, not re-run"
 
 @dataclass(frozen=True)
 class Section:
-    """One protocol: its score files, their tables, and (title, PNG) of its plots."""
+    """Section of one protocol: its score files, their tables, and (title, PNG) of its plots."""
 
     group: Group
     tables: list[Table]
@@ -33,12 +33,12 @@ class Section:
 
     @property
     def sets(self) -> list[str]:
-        """Of all its sequences, in the order of the files."""
+        """WorldTrack sets of all its sequences, in the order of the files."""
         return list(dict.fromkeys(set_of(name) for one in self.group.scores for name in one.sequences))
 
 
 def markdown_report(sections: Sequence[Section], mark: str, *, with_plots: bool) -> str:
-    """The whole of report.md, which begins with `mark`."""
+    """Full text of report.md, which begins with `mark`."""
     parts = [mark, "# WorldTrack report", _overview(sections)]
     if len(sections) > 1:
         parts.append("Protocols count different things: compare within a section, never across sections.")
@@ -55,7 +55,7 @@ def markdown_report(sections: Sequence[Section], mark: str, *, with_plots: bool)
 
 
 def latex_report(sections: Sequence[Section], mark: str) -> str:
-    """The whole of tables.tex: every table but that of single sequences, then the notes."""
+    """Full text of tables.tex: every table except that of single sequences, then the notes."""
     parts = [f"{mark}; needs \\usepackage{{booktabs}}"]
     for section in sections:
         for table in section.tables:
@@ -99,7 +99,7 @@ def _overview(sections: Sequence[Section]) -> str:
 
 
 def _warnings(section: Section) -> list[str]:
-    """What makes the rows of a section not quite comparable."""
+    """Reasons why the rows of a section are not fully comparable."""
     scores, name = section.group.scores, section.group.protocol["name"]
     every = list(dict.fromkeys(sequence for one in scores for sequence in one.sequences))
     warnings = []
@@ -113,7 +113,7 @@ def _warnings(section: Section) -> list[str]:
 
 
 def _smaller_sets(section: Section) -> list[str]:
-    """Sets of which not as many sequences were scored as are published."""
+    """Sets of which fewer sequences were scored than are published."""
     warnings = []
     for name in section.sets:
         expected = read_published().sequences.get(published_set(name) or "")
@@ -127,7 +127,7 @@ def _smaller_sets(section: Section) -> list[str]:
 
 
 def _non_finite(group: Group) -> list[str]:
-    """Predictions that are not finite, by method, part and sequence; nothing where all are."""
+    """Non-finite predictions by method, part and sequence; empty if all are finite."""
     lines = []
     for one in group.scores:
         lines += [_lost(one, key, count) for key, count in one.mean.items() if key.figure == "non_finite" and count]
@@ -147,7 +147,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _published_title(sections: Sequence[Section]) -> str:
-    """Heading of the published figures where they are not beside ours, and why."""
+    """Heading of the published scores when they are shown separately, with the reason."""
     same_sets = any(published_set(name) for section in sections for name in section.sets)
     why = "another protocol" if same_sets else "other sequences"
     return f"Published numbers on WorldTrack (transcribed; {why}, not comparable with the tables above)"
@@ -193,7 +193,7 @@ _SENTENCES: dict[str, dict[Any, str]] = {
 
 
 def protocol_paragraph(protocol: dict[str, Any]) -> str:
-    """What the protocol counts, in plain words; settings that are not known are passed over."""
+    """Describe the protocol in sentences; unknown settings are skipped."""
     sentences = []
     if frames := protocol.get("num_frames"):
         sentences.append(f"The first {frames} frames count; the camera of the first is the world.")
