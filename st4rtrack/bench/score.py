@@ -179,7 +179,7 @@ def _path_length(true: np.ndarray, protocol: Protocol) -> np.ndarray:
 
 
 def _curves(error_m: np.ndarray, true: np.ndarray, path_m: np.ndarray, protocol: Protocol) -> Row:
-    """Bin errors [time, points] under median alignment by frame, and by true distance from the anchor's camera and path length."""
+    """Bin errors [time, points] under median alignment by frame, true distance from the anchor's camera and true path length."""
     counted = np.ones(error_m.shape, bool)
     if protocol.missing_truth == "left out":
         counted &= np.isfinite(true).all(axis=-1)

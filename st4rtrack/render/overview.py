@@ -1,4 +1,4 @@
-"""A scene in one picture, without a screen: frames, depth, confidence, tracks, and the whole from a second viewpoint."""
+"""Overview picture of a scene: frames, depth, confidence, tracks, and the whole scene from a second viewpoint."""
 
 from pathlib import Path
 from typing import Any
@@ -43,21 +43,21 @@ from st4rtrack.types import Scene, UserError
 
 LEAST_WIDTH_PX = 480
 SHOWN_WARNINGS = 4
-"""Warnings that the picture shows at most; scene.json has all."""
+"""Maximum number of warnings in the picture; scene.json has all."""
 
 
 def render_overview(scene: Scene, *, width: int = 1600) -> np.ndarray:
-    """One picture to judge a scene by.
+    """Render one picture to judge a scene by.
 
-    From the top: the quality line and warnings; sampled frames; the depth of the reconstruction in each frame's own camera; its
-    confidence; points of the anchor followed over the frames; the scene and the camera path from a second viewpoint; the paths of
-    the moving points in 3D.
+    From the top: the quality line and warnings; sampled frames; depth of the reconstruction in each frame's own camera; its
+    confidence; tracks of the anchor's points over the frames; the scene and the camera path from a second viewpoint; the 3D
+    paths of the dynamic points.
 
     Args:
-        scene: in memory or on disk; single frames are read.
-        width: of the picture in pixels, at least 480.
+        scene: in memory or on disk; frames are read one at a time.
+        width: width of the picture in pixels, at least 480.
     Returns:
-        [height, width, 3] uint8 RGB; the height follows from the shape of the frames.
+        [height, width, 3] uint8 RGB; the height depends on the aspect ratio of the frames.
     """
     if width < LEAST_WIDTH_PX:
         raise ValueError(f"an overview is at least {LEAST_WIDTH_PX} pixels wide, got {width}")
@@ -83,10 +83,10 @@ def render_overview(scene: Scene, *, width: int = 1600) -> np.ndarray:
 
 
 def write_overview(scene: Scene, path: str | Path, *, width: int = 1600) -> Path:
-    """Writes `render_overview(scene)` as an image, in the format that the ending names (.png, .jpg, ...).
+    """Write `render_overview(scene)` as an image, in the format of the suffix (.png, .jpg, ...).
 
     Raises:
-        UserError: the ending names no image format, or the file cannot be written.
+        UserError: the suffix is not that of an image format, or the file cannot be written.
     """
     path = Path(path)
     if not cv2.haveImageWriter(path.name):
@@ -110,7 +110,7 @@ def _abreast(rows: list[np.ndarray], layout: Layout) -> np.ndarray:
 def _panels(
     scene: Scene, shown: ShownFrames, tracks: AnchorTracks, colours: np.ndarray, moving: np.ndarray, layout: Layout
 ) -> np.ndarray:
-    """The two larger views beside each other."""
+    """The two larger views, side by side."""
     width = (layout.inner - layout.gutter) // 2
     height = round(0.66 * width)
     image = np.full((layout.heading + height, layout.inner, 3), PAGE, np.uint8)
@@ -131,7 +131,7 @@ def _panels(
 
 
 def _quality(scene: Scene, layout: Layout) -> list[np.ndarray]:
-    """Strips with the quality line and the first warnings; none for a scene without a report."""
+    """Strips with the quality line and the first warnings; empty for a scene without a quality report."""
     report = scene.quality
     if report is None:
         return []
@@ -147,7 +147,7 @@ def _quality(scene: Scene, layout: Layout) -> list[np.ndarray]:
 
 
 def _shortened(text: str, size: int, width: int, *, bold: bool = False) -> str:
-    """The text, cut off with dots where it is wider than `width` pixels."""
+    """Truncate text with dots if it is wider than `width` pixels."""
     while len(text) > 4 and text_width(text, size, bold=bold) > width:
         text = text[: max(len(text) - 6, 1)] + "..."
     return text
@@ -164,7 +164,7 @@ def _title(scene: Scene, layout: Layout) -> np.ndarray:
 
 
 def _caption(scene: Scene, shown: ShownFrames, moving: np.ndarray, layout: Layout) -> np.ndarray:
-    """What else one wants to know, on one line; what does not fit is left out from the end."""
+    """Further facts on one line; what does not fit is dropped from the end."""
     parts = caption_parts(scene, shown, moving)
     while len(parts) > 1 and text_width("   |   ".join(parts), layout.small) > layout.inner:
         parts.pop()
@@ -174,7 +174,7 @@ def _caption(scene: Scene, shown: ShownFrames, moving: np.ndarray, layout: Layou
 
 
 def caption_parts(scene: Scene, shown: ShownFrames, moving: np.ndarray) -> list[str]:
-    """Facts of a scene for its caption, the most important first."""
+    """Facts of a scene for its caption, most important first."""
     height, width = scene.rgb.shape[1:3]
     span = float(scene.time_s[-1]) - float(scene.time_s[0])
     parts = [f"model {model_name(scene.info)}"] if model_name(scene.info) else []
