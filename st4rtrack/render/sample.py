@@ -173,7 +173,7 @@ def _stacked(frame: np.ndarray, query_px: np.ndarray, moving: np.ndarray, rows: 
 def moving_pixels(scene: Scene, shown: np.ndarray) -> np.ndarray:
     """Dynamic pixels [height, width] bool of the anchor: from the scene or, if absent, from displacement in the shown frames.
 
-    Thresholds are multiples of the median, which is mostly error; direction and distance are separate: most errors are in distance.
+    Thresholds are multiples of the median, which is mostly error; separate for direction and distance (where most errors are).
     """
     if scene.tracking.moving is not None:
         return np.asarray(scene.tracking.moving, bool)

@@ -1,4 +1,4 @@
-"""The panel beside the scene: asks, and tells the state. It holds nothing itself."""
+"""Control panel of the viewer: changes the state and displays it; stores nothing itself."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -35,13 +35,13 @@ PICK_HINT = "Click a point in the scene, or a place on the anchor's picture, to 
 
 
 class Panel:
-    """The controls of one viewer.
+    """Controls of one viewer.
 
     Args:
-        server: where they appear.
-        state: what they change.
-        look: called with "start", "camera" or "anchor" when the window should look from there.
-        track: called with the number of a scene and a pixel [2] of its source to follow.
+        server: server on which they appear.
+        state: state that they change.
+        look: called with "start", "camera" or "anchor" to move the window's camera there.
+        track: called with the index of a scene and a source pixel [2] to follow.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Panel:
         self._told: tuple[Any, ...] = ()
 
     def tell(self) -> None:
-        """Brings the controls in line with the state: the time line moves by itself."""
+        """Update the controls from the state: the timeline advances by itself."""
         state = self._state
         self._frame.value = state.timeline.frame
         self._play.label = "Pause" if state.timeline.playing else "Play"
@@ -81,7 +81,7 @@ class Panel:
             self._tell_points()
 
     def say(self, text: str) -> None:
-        """A line below the point controls."""
+        """Show a line of text below the point controls."""
         self._hint.content = text
 
     def _add_time(self) -> None:
@@ -159,7 +159,7 @@ class Panel:
             self._track(which, source_px)
 
     def _tell_points(self) -> None:
-        """Marks, curves and the table follow what is picked."""
+        """Update marks, curves and table of the picked points."""
         state = self._state
         some = any(state.paths[which] for which in state.shown)
         self._table.visible = self._units.visible = self._clear.visible = some
@@ -172,7 +172,7 @@ class Panel:
             picture.visible = which in state.shown
 
     def _add_plot(self, which: int) -> Any:
-        """Speed over time of one scene's picked points."""
+        """Plot the speed of one scene's picked points over time."""
         paths = self._state.paths[which]
         time_s = paths[0].time_s
         series = [{"label": "s"}]
@@ -192,7 +192,7 @@ class Panel:
 
 
 def _summary(state: ViewState) -> str:
-    """What the scenes are, and what of them is shown."""
+    """Describe the scenes and the shown part of them."""
     lines = []
     for which, layers in enumerate(state.scenes):
         height, width = layers.scene.rgb.shape[1:3]
