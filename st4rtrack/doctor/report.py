@@ -1,4 +1,4 @@
-"""What `st4rtrack doctor` says: sections of lines, and what is missing with its fix."""
+"""Text report of `st4rtrack doctor`: sections of lines, and problems with their fixes."""
 
 import os
 import platform
@@ -19,37 +19,37 @@ GIB = machine.GIB
 LITTLE_DISK = LITTLE_MEMORY = GIB
 MODELS: dict[str, ModelConfig] = {"tiny": TINY, "large": LARGE}
 SHARE_OF_A_LINE = 0.005
-"""A part that took less of the whole than this is left out of the table."""
+"""Stages that took a smaller share of the total time are left out of the table."""
 
 
 @dataclass
 class Examination:
-    """Lines by section, and what is missing.
+    """Findings of the doctor by section, and problems.
 
     Attributes:
-        sections: title, then lines of (name, what is there).
-        lacks: what is missing, and the fix.
+        sections: title, then lines of (name, value).
+        lacks: problems, each with its fix.
     """
 
     sections: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     lacks: list[tuple[str, str]] = field(default_factory=list)
 
     def say(self, section: str, name: str, value: str) -> None:
-        """Adds a line."""
+        """Add a line to a section."""
         self.sections.setdefault(section, []).append((name, value))
 
     def miss(self, what: str, fix: str) -> None:
-        """Adds something that is missing."""
+        """Add a problem and its fix."""
         self.lacks.append((what, fix))
 
 
 def examine(device: torch.device, dtype: torch.dtype, *, size: int | None = None, folder: Path = Path()) -> Examination:
-    """What this machine has, which model fits it and what is missing.
+    """Examine this machine: hardware, packages, models that fit, and problems.
 
     Args:
-        device, dtype: that a model would run on and compute in.
-        size: long side at the network; default each model's own.
-        folder: where scenes would be written.
+        device, dtype: device and computation type of a model.
+        size: long side at the network. Default: each model's own.
+        folder: output folder of scenes.
     """
     found = Examination()
     _examine_machine(found, folder)
@@ -66,7 +66,7 @@ def examine(device: torch.device, dtype: torch.dtype, *, size: int | None = None
 
 
 def examination_lines(found: Examination) -> list[str]:
-    """The examination as text."""
+    """Format the examination as lines of text."""
     lines = []
     for title, entries in found.sections.items():
         lines += ["", title, *(f"  {name:<13}{value}" for name, value in entries)]
@@ -77,7 +77,7 @@ def examination_lines(found: Examination) -> list[str]:
 
 
 def benchmark_lines(measured: Benchmark) -> list[str]:
-    """The benchmark as text: a table of its parts."""
+    """Format the benchmark as lines of text: a table of its stages."""
     rows = [row for row in measured.rows if row.seconds >= SHARE_OF_A_LINE * measured.seconds]
     return [
         measured.machine,
@@ -100,7 +100,7 @@ def _row_line(row: Row, measured: Benchmark) -> str:
 
 
 def _rate(per_s: float) -> str:
-    """In 1e9 per second, three digits."""
+    """Format a rate in 1e9 per second, with three digits."""
     return f"{per_s / 1e9:,.0f}" if per_s >= 1e11 else f"{per_s / 1e9:.3g}"
 
 
@@ -138,7 +138,7 @@ def _examine_gpus(found: Examination) -> None:
 
 
 def _fix_of_gpu() -> str:
-    """Which of the two is missing: a PyTorch for it, or a driver that is as new."""
+    """Fix for an unused NVIDIA GPU: a CUDA build of PyTorch, or a recent driver."""
     where = "https://pytorch.org/get-started/locally"
     if not torch.version.cuda:
         return f"this PyTorch computes on processors only; install one for CUDA: {where}"
@@ -174,7 +174,7 @@ def _examine_codecs(found: Examination) -> None:
 
 
 def _examine_precision(found: Examination, device: torch.device, dtype: torch.dtype) -> torch.dtype:
-    """Runs the precision check of the embedded model, whatever is cached; the type that `load_model` would use."""
+    """Run the precision check of the embedded model, ignoring cached results; return the type that `load_model` would use."""
     name = str(dtype).removeprefix("torch.")
     if dtype == torch.float32:
         found.say("Models", "precision", "float32, nothing to check")
@@ -203,7 +203,7 @@ def _examine_need(found: Examination, name: str, need: Need, device: torch.devic
 
 
 def _room(need: Need, device: torch.device) -> tuple[bool, str]:
-    """Whether a network fits, and what it needs where."""
+    """Whether a network fits, and a description of the memory it needs."""
     _, free = machine.memory_bytes()
     wanted, where = need.host_bytes(machine.process_bytes()), "memory"
     if not need.on_processor and wanted <= free:  # it can be loaded; then it runs elsewhere
