@@ -1,4 +1,4 @@
-"""`st4rtrack doctor`: what this machine has, which model fits it, what is missing; and where the time goes."""
+"""`st4rtrack doctor`: diagnostics of this machine, models that fit, problems with fixes; benchmark of the pipeline stages."""
 
 from pathlib import Path
 from typing import Literal

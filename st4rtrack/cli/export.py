@@ -1,4 +1,4 @@
-"""`st4rtrack export SCENE FORMAT`: one sub-command per format, whose options are those of the format's writer."""
+"""`st4rtrack export SCENE FORMAT`: one sub-command per format, with the options of the format's writer."""
 
 import inspect
 import typing
@@ -16,7 +16,7 @@ def export() -> None:
 
 
 def call_export(arguments: Sequence[str], description: str) -> None:
-    """Calls the export that the arguments, SCENE and FORMAT first, name."""
+    """Run the export for arguments that begin with SCENE and FORMAT."""
     from st4rtrack.formats import FORMATS
     from st4rtrack.types import UserError
 
@@ -35,7 +35,7 @@ def call_export(arguments: Sequence[str], description: str) -> None:
 
 
 def format_command(name: str) -> Callable[..., None]:
-    """The sub-command of a format, with the options of its writer."""
+    """Make the sub-command of a format, with the options of its writer."""
     from st4rtrack.formats import FORMATS, options_of
 
     def write(

@@ -1,4 +1,4 @@
-"""`st4rtrack run`: a video to a scene folder with a picture."""
+"""`st4rtrack run`: reconstruct a video into a scene folder with an overview picture."""
 
 import sys
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ def run(
         require_inside(query_px, opened)
     folder = output or Path(f"{opened.name}_st4rtrack")
 
-    from st4rtrack.model.checkpoint import load_model  # PyTorch comes only after the cheap mistakes
+    from st4rtrack.model.checkpoint import load_model  # import PyTorch only after the cheap checks
     from st4rtrack.pipeline.estimate import estimate_run
     from st4rtrack.pipeline.reconstruct import reconstruct
     from st4rtrack.pipeline.repeatable import use_deterministic_algorithms
@@ -93,7 +93,7 @@ def run(
 
 
 def _changed_at(folder: Path) -> int:
-    """When the description of a scene was written, in nanoseconds; 0 without one."""
+    """Modification time of a scene's description in nanoseconds; 0 if it is missing."""
     from st4rtrack.io.scene import SCENE_JSON
 
     path = folder / SCENE_JSON
@@ -101,7 +101,7 @@ def _changed_at(folder: Path) -> int:
 
 
 def write_beside(scene: "Scene", folder: Path, changed: bool, formats: Sequence[str]) -> list[Path]:
-    """Writes the picture and the exports of a scene: all when it has changed, else those that are missing or older than it."""
+    """Write overview and exports of a scene: all if it has changed, else those that are missing or older than it."""
     from st4rtrack.formats import FORMATS
     from st4rtrack.formats import export as write_export
     from st4rtrack.io.scene import OVERVIEW
