@@ -60,7 +60,7 @@ def ray_workers(
         UserError: Ray is not installed, there is no cluster, or the cluster lacks the device.
     """
     if device not in ("auto", "cpu", "cuda"):
-        raise UserError(f"with --ray the device is auto, cpu or cuda (Ray says which GPU is whose), not {device}")
+        raise UserError(f"with --ray, --device must be auto, cpu or cuda (Ray assigns the GPUs), got {device}")
     with _connected(address) as ray:
         found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         nodes = [(int(node.get("CPU", 0)), int(node.get("GPU", 0))) for node in found]

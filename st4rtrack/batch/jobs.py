@@ -44,7 +44,7 @@ def find_jobs(patterns: Sequence[str], output: Path) -> list[Job]:
     videos = list(dict.fromkeys(found))
     for video in videos:
         if video.suffix.lower() in IMAGE_SUFFIXES and video.is_file() and not is_animated(video):
-            raise UserError(f"{video} is an image, and a video of the batch is a folder of them; name the folder")
+            raise UserError(f"{video} is a single image; name the folder of images")
     held = {owner: folder for folder in sorted(output.glob("*"), reverse=True) if (owner := _owner(folder))}
     folders = {video: held[str(video)] for video in videos if str(video) in held}
     taken = set(folders.values())

@@ -18,7 +18,7 @@ from st4rtrack.batch.worker import BatchOptions, Worker
 from st4rtrack.types import UserError
 
 CORES_PER_WORKER = 2
-KILLED = "its worker was killed twice while at it ({how}), perhaps for want of memory: try fewer --workers or a smaller --size"
+KILLED = "its worker was killed twice on this video ({how}), perhaps out of memory; try fewer --workers or a smaller --size"
 
 _spawn = multiprocessing.get_context("spawn")  # fork would copy the locks of PyTorch's and OpenCV's threads
 
@@ -71,7 +71,7 @@ class LocalWorker:
             if self._was_ready or self._closed:
                 raise
             how = self._how_it_ended()
-            raise UserError(f"a worker ended while it loaded the model ({how}); with little memory use fewer --workers") from None
+            raise UserError(f"a worker ended while loading the model ({how}); if out of memory, use fewer --workers") from None
         self._was_ready = True
         return self._connection
 

@@ -74,7 +74,7 @@ def build_worldtrack(
     if not candidates.pieces:
         name, reason = next(iter(candidates.dropped.items()))
         raise UserError(
-            f"{raw} holds no sequence for {recipe.folder}: all {len(candidates.dropped)} are left out, {name}: {reason}"
+            f"{raw} has no usable sequence for {recipe.folder}: all {len(candidates.dropped)} are left out, e.g. {name}: {reason}"
         )
     names = draw(candidates, count, seed) if chosen is None else _require_known(chosen, candidates, raw)
     how = f"drawn with seed {seed}" if chosen is None else "from a list"
@@ -103,9 +103,7 @@ def find_candidates(recipe: Recipe, dataset: RawDataset) -> Candidates:
             found.dropped[name] = "has no tracks"
             continue
         if recipe.moving_camera and sequence.world_from_camera is None:
-            raise UserError(
-                f"{name} of {recipe.title} has no cameras (extrinsics_w2c), without which it has no world; fetch it again"
-            )
+            raise UserError(f"{name} of {recipe.title} has no camera poses (extrinsics_w2c); download it again")
         for piece in _pieces(recipe, sequence):
             if reason := _unfit(recipe, sequence, piece):
                 found.dropped[piece.name] = reason
@@ -132,10 +130,10 @@ def read_list(path: str | Path) -> list[str]:
     try:
         lines = [line.strip() for line in Path(path).read_text().splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read ({error}); name a text file with one sequence in a line") from None
+        raise UserError(f"{path} cannot be read ({error}); pass a text file with one sequence name per line") from None
     names = sorted({Path(line).name.removesuffix(".npz") for line in lines if line and not line.startswith("#")})
     if not names:
-        raise UserError(f"{path} names no sequence; write one in a line")
+        raise UserError(f"{path} contains no sequence name; write one per line")
     return names
 
 
@@ -178,7 +176,7 @@ def _depth(sequence: RawSequence, frames: range, size: tuple[int, ...]) -> np.nd
         depth = sequence.read_depth(t)
         if depth.shape != size:
             raise UserError(
-                f"{sequence.name}: the depth of frame {t} is {list(depth.shape)}, its image {list(size)}; fetch it again"
+                f"{sequence.name}: depth of frame {t} has shape {list(depth.shape)}, its image {list(size)}; download it again"
             )
         maps[row] = depth
     return maps
@@ -236,8 +234,8 @@ def _fx_fy_cx_cy(intrinsics: np.ndarray) -> np.ndarray:
 def _require_known(chosen: list[str], candidates: Candidates, raw: str | Path) -> list[str]:
     for name in chosen:
         if name not in candidates.pieces:
-            reason = candidates.dropped.get(name, "there is no such sequence")
-            raise UserError(f"the list names {name}, which {raw} cannot give: {reason}")
+            reason = candidates.dropped.get(name, "no such sequence")
+            raise UserError(f"the list names {name}, which cannot be built from {raw}: {reason}")
     return sorted(set(chosen))
 
 
@@ -252,12 +250,12 @@ def _describe(recipe: Recipe, names: list[str], candidates: Candidates, how: str
 def _begin(folder: Path, names: list[str], text: str, overwrite: bool) -> None:
     """Check that the folder is empty or holds this build, and write the list; files of the same list are kept."""
     if folder.is_file() or folder.parent.is_file():
-        raise UserError(f"{folder} cannot be a folder, a file is in the way; name another folder")
+        raise UserError(f"{folder} cannot be created because a file has that name; choose another folder")
     before = read_list(folder / LIST) if (folder / LIST).exists() else []
     if not overwrite and before == names:
         return
     if not overwrite and (before or any(folder.glob("*.npz"))):
-        raise UserError(f"{folder} holds other sequences than this build; name another folder, or replace them with --overwrite")
+        raise UserError(f"{folder} holds other sequences than this build; choose another folder, or replace with --overwrite")
     for name in before + names:
         (folder / f"{name}.npz").unlink(missing_ok=True)
     write_whole(folder / LIST, text.encode())

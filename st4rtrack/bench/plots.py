@@ -37,8 +37,8 @@ _CURVES = {
 }
 _AXES = {
     "time": "frame",
-    "distance": "true distance from the first camera (m)",
-    "motion": "length of the true path (m)",
+    "distance": "true distance from the camera of frame 0 (m)",
+    "motion": "true path length (m)",
 }
 _BARS = {
     "tracking, all points": Key("tracking", "all", "median", "apd"),
@@ -69,7 +69,7 @@ def plot_group(group: Group, folder: Path) -> list[tuple[str, Path]]:
             plots.append((title, _save(figure, folder / f"error_{name}_{group.slug}.png")))
     sets = list(dict.fromkeys(set_of(name) for one in group.scores for name in one.sequences))
     for k, of in enumerate(sets):
-        title = "APD of single sequences" + (f", {of}" if of != NO_SET else "")
+        title = "APD per sequence" + (f", {of}" if of != NO_SET else "")
         if (figure := _bars(title, of, group)) is not None:
             number = f"_{k + 1}" if len(sets) > 1 else ""
             plots.append((title, _save(figure, folder / f"apd_sequences_{group.slug}{number}.png")))
@@ -131,7 +131,7 @@ def _label_bins(axes: "Axes", curves: list[Curve]) -> None:
 
 
 def _counted(curves: dict[str, Curve]) -> str:
-    return "; below, points counted" if len({curve.points for curve in curves.values()}) == 1 else ""
+    return "; below: number of points" if len({curve.points for curve in curves.values()}) == 1 else ""
 
 
 def _short(count: float) -> str:

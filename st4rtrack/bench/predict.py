@@ -94,17 +94,17 @@ def _require_folder(output: Path, manifest: dict[str, Any], overwrite: bool) -> 
     if overwrite or not output.exists():
         return
     if not output.is_dir():
-        raise UserError(f"{output} is a file; name a folder for the predictions")
+        raise UserError(f"{output} is a file; choose a folder for the predictions")
     if not (output / MANIFEST).exists():
         if any(not path.name.startswith(".") for path in output.iterdir()):  # a killed run may leave its lock
-            raise UserError(f"{output} holds files that are not predictions; name another folder, or use --overwrite")
+            raise UserError(f"{output} holds files that are not predictions; choose another folder, or use --overwrite")
         return
     before = read_manifest(output)
     for key in manifest:
         if before.get(key) != manifest[key]:
             raise UserError(
                 f"{output} was predicted with {key} {before.get(key)!r}, not {manifest[key]!r}; "
-                "name another folder, or use --overwrite to make all predictions again"
+                "choose another folder, or use --overwrite to replace all predictions"
             )
 
 
@@ -129,6 +129,6 @@ def _predict_one(method: Method, task: tuple[str, Path, Path]) -> None:
     name, source, path = task
     prediction = method(read_worldtrack(source, name=name))
     if prediction.is_empty:
-        logger.info("%s: nothing to predict for this method", name)
+        logger.info("%s: skipped, this method has nothing to predict", name)
     else:
         write_prediction(path, prediction)

@@ -90,12 +90,12 @@ def require_order(tracks_world: np.ndarray, query_px: np.ndarray | None, sequenc
     seen, name = sequence.visible[0], sequence.name
     expected = "points must be all of tracks_XYZ, in its order"
     if query_px is not None and not np.allclose(query_px[seen], sequence.query_px[seen], atol=1.0):
-        raise UserError(f"{name}: query_px are not the pixels of the sequence's tracks in frame 0; {expected}")
+        raise UserError(f"{name}: query_px differ from the pixels of the sequence's tracks in frame 0; {expected}")
     given = np.isfinite(tracks_world).all(axis=(0, 2))
     if given.sum() == seen.sum() and (given != seen).any():
         raise UserError(f"{name}: tracks_world is finite for other points than those visible in frame 0; {expected}")
     if _is_shuffled(tracks_world[0, given], sequence.query_px[given], sequence.tracks_world[0, given]):
-        raise UserError(f"{name}: the points of tracks_world in frame 0 are those of the sequence in another order; {expected}")
+        raise UserError(f"{name}: the points of tracks_world in frame 0 are in another order than the sequence's; {expected}")
 
 
 MIN_POINTS_FOR_ORDER = 100
@@ -134,7 +134,7 @@ def _same_set_in_another_order(values: np.ndarray, others: np.ndarray) -> bool:
 def _checked(key: str, value: np.ndarray, sequence: WorldTrackSequence) -> np.ndarray:
     name, frames = sequence.name, len(sequence)
     if value.dtype.kind not in "fiub":
-        raise UserError(f"{name}: {key} must hold numbers, it is {value.dtype}")
+        raise UserError(f"{name}: {key} must hold numbers, got {value.dtype}")
     if key in ("tracks_world", "visible", "visibility", "query_px") and sequence.tracks_world is None:
         raise UserError(f"{name}: the prediction has {key}, but the sequence has no tracks")
     points = 0 if sequence.tracks_world is None else sequence.tracks_world.shape[1]
@@ -150,7 +150,7 @@ def _checked(key: str, value: np.ndarray, sequence: WorldTrackSequence) -> np.nd
     cut = value if key == "query_px" or value.ndim == 0 else value[:frames]
     if len(value.shape) != len(want) or any(w != g if w is not None else g == 0 for w, g in zip(want, cut.shape, strict=True)):
         shown = ", ".join("any" if w is None else str(w) for w in want)
-        raise UserError(f"{name}: {key} must have the shape [{shown}], it has {list(value.shape)}")
+        raise UserError(f"{name}: {key} must have the shape [{shown}], got {list(value.shape)}")
     if key == "visibility" and not ((cut >= 0) & (cut <= 1)).all():
-        raise UserError(f"{name}: visibility must be within 0 and 1")
+        raise UserError(f"{name}: visibility must be in 0..1")
     return cut

@@ -72,5 +72,5 @@ def protocol_named(name: str) -> Protocol:
         UserError: unknown name.
     """
     if name not in PROTOCOLS:
-        raise UserError(f"--protocol knows {' and '.join(PROTOCOLS)}, not {name!r}")
+        raise UserError(f"--protocol must be {' or '.join(PROTOCOLS)}, got {name!r}")
     return PROTOCOLS[name]

@@ -62,10 +62,10 @@ def _without_repeats(paths: list[Path]) -> list[Path]:
 
 def _require_free(output: Path) -> None:
     if output.exists() and not output.is_dir():
-        raise UserError(f"{output} is a file; name a folder with -o")
+        raise UserError(f"{output} is a file; choose a folder with -o")
     for path in (output / name for name in TEXTS):
         if path.exists() and not _is_ours(path):
-            raise UserError(f"{path} is there and is not of a report; name another folder with -o")
+            raise UserError(f"{path} exists and is not part of a report; choose another folder with -o")
 
 
 def _is_ours(path: Path) -> bool:

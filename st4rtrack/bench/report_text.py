@@ -11,10 +11,10 @@ from st4rtrack.bench.scores import Group, Key, Scores
 from st4rtrack.bench.table_formats import escape_latex, escape_markdown, latex, markdown
 from st4rtrack.bench.tables import Table, published_tables, sequence_table
 
-NO_PLOTS = 'There are no plots, because matplotlib is not installed: pip install "st4rtrack[bench]"'
+NO_PLOTS = 'No plots: matplotlib is not installed; pip install "st4rtrack[bench]"'
 _TRANSCRIBED = (
-    "† transcribed, not re-run. Letters are notes at the end; square brackets say how the source was read. "
-    "Bold ranks only what was scored here."
+    "† transcribed, not re-run. Letters refer to notes at the end, square brackets to the reliability of the transcription. "
+    "Bold ranks only rows scored here."
 )
 _DAGGER = "; † transcribed, not re-run"
 
@@ -41,7 +41,7 @@ def markdown_report(sections: Sequence[Section], mark: str, *, with_plots: bool)
     """Full text of report.md, which begins with `mark`."""
     parts = [mark, "# WorldTrack report", _overview(sections)]
     if len(sections) > 1:
-        parts.append("Protocols count different things: compare within a section, never across sections.")
+        parts.append("Protocols differ in what they count: compare within a section, never across sections.")
     if not with_plots:
         parts.append(escape_markdown(NO_PLOTS))
     for section in sections:
@@ -81,7 +81,7 @@ def _section(section: Section) -> list[str]:
     if (single := sequence_table(group)) is not None:
         parts += [f"### {single.title}", markdown(single, {}), "Bold is the best method of each sequence."]
     if lines := _non_finite(group):
-        head = "Counted points without a finite error: misses in APD, left out of EPE."
+        head = "Counted points without finite error: misses in APD, left out of EPE."
         parts += ["### Not finite", head, "\n".join(lines)]
     if section.plots:
         parts += ["### Plots", *(f"![{escape_markdown(title)}]({png.name})" for title, png in section.plots)]
@@ -106,9 +106,9 @@ def _warnings(section: Section) -> list[str]:
     for one in scores:
         if missing := [sequence for sequence in every if sequence not in one.sequences]:
             label = escape_markdown(one.label)
-            warnings.append(f"**{label} lacks {_listed(missing)}: its means are over other sequences.**")
+            warnings.append(f"**{label} lacks {_listed(missing)}: its means cover other sequences.**")
     if other := [one.label for one in scores if one.protocol.get("predicted_with") not in (None, name)]:
-        warnings.append(f"Predicted for another protocol, which may read pointmaps otherwise: {_listed(other)}.")
+        warnings.append(f"Predicted for another protocol, which may sample pointmaps differently: {_listed(other)}.")
     return warnings + (_smaller_sets(section) if section.has_transcribed else [])
 
 
@@ -120,9 +120,7 @@ def _smaller_sets(section: Section) -> list[str]:
         counts = {sum(set_of(sequence) == name for sequence in one.sequences) for one in section.group.scores} - {0}
         if expected and counts != {expected}:
             shown = " or ".join(map(str, sorted(counts)))
-            warnings.append(
-                f"{escape_markdown(name)}: {shown} sequences were scored here; the published rows are over {expected}."
-            )
+            warnings.append(f"{escape_markdown(name)}: {shown} sequences were scored here; the published rows cover {expected}.")
     return warnings
 
 
@@ -170,24 +168,24 @@ def _notes() -> list[str]:
 
 _SENTENCES: dict[str, dict[Any, str]] = {
     "sampling": {
-        "floor": "A pointmap is read at the pixel that holds a query.",
-        "sub-pixel": "A pointmap is read between pixels, at the query itself.",
+        "floor": "Pointmaps are sampled at the pixel that contains the query.",
+        "sub-pixel": "Pointmaps are sampled at the sub-pixel position of the query.",
     },
     "dynamic_alignment": {
-        "own": "Dynamic points get an alignment of their own.",
-        "all": "Dynamic points keep the alignment of all points.",
+        "own": "Dynamic points are aligned separately.",
+        "all": "Dynamic points use the alignment of all points.",
     },
     "dynamic_epe_mean": {
-        "all": "The mean of the dynamic EPE divides by all sequences, also those without dynamic points.",
+        "all": "The mean of the dynamic EPE divides by the number of all sequences, also those without dynamic points.",
         "with dynamic points": "The mean of the dynamic EPE is over the sequences that have dynamic points.",
     },
     "reflection_scale": {
         True: "The scale of SIM(3) ignores that the best orthogonal matrix may be a reflection.",
-        False: "The scale of SIM(3) is right for reflections too.",
+        False: "The scale of SIM(3) is correct for reflections too.",
     },
     "missing_truth": {
-        "miss": "A point without finite truth counts as a miss.",
-        "left out": "A point without finite truth is left out.",
+        "miss": "A point without finite ground truth counts as a miss.",
+        "left out": "A point without finite ground truth is left out.",
     },
 }
 
@@ -196,13 +194,15 @@ def protocol_paragraph(protocol: dict[str, Any]) -> str:
     """Describe the protocol in sentences; unknown settings are skipped."""
     sentences = []
     if frames := protocol.get("num_frames"):
-        sentences.append(f"The first {frames} frames count; the camera of the first is the world.")
-    sentences.append("Tracks seen in frame 0 count in every frame, hidden or not.")
+        sentences.append(f"The first {frames} frames are evaluated; the camera of the first is the world frame.")
+    sentences.append("Tracks visible in frame 0 count in every frame, occluded or not.")
     thresholds = protocol.get("apd_thresholds_m")
     if isinstance(thresholds, list) and _are_numbers(thresholds):
-        sentences.append(f"APD is the mean share of points within {', '.join(f'{t:g}' for t in thresholds)} m of the truth.")
+        sentences.append(
+            f"APD is the mean share of points within {', '.join(f'{t:g}' for t in thresholds)} m of the ground truth."
+        )
     if _are_numbers([path_m := protocol.get("dynamic_path_m")]):
-        sentences.append(f"A point is dynamic when its true path is longer than {path_m:g} m.")
+        sentences.append(f"A point is dynamic if its true path is longer than {path_m:g} m.")
     for key, known in _SENTENCES.items():
         value = protocol.get(key)
         if isinstance(value, str | bool) and value in known:

@@ -26,28 +26,28 @@ FIGURES = {
     "apd": {
         "unit": "%",
         "better": "higher",
-        "meaning": "points within 0.1, 0.3, 0.5, 1.0 m of the truth, mean of the four shares",
+        "meaning": "points within 0.1, 0.3, 0.5, 1.0 m of the ground truth, mean of the four shares",
     },
-    "epe": {"unit": "m", "better": "lower", "meaning": "mean distance to the truth over finite predictions"},
+    "epe": {"unit": "m", "better": "lower", "meaning": "mean distance to the ground truth over finite predictions"},
     "scale": {"unit": "m per unit", "better": None, "meaning": "scale of the alignment"},
-    "points": {"unit": "count", "better": None, "meaning": "what was counted; of a row: tracks seen in frame 0"},
+    "points": {"unit": "count", "better": None, "meaning": "number of counted points; of a row: tracks visible in frame 0"},
     "non_finite": {
         "unit": "count",
         "better": "lower",
-        "meaning": "counted points without a finite error: misses in APD, not in EPE",
+        "meaning": "counted points without finite error: misses in APD, not in EPE",
     },
     "aj": {"unit": "%", "better": "higher", "meaning": "TAPVid-3D average Jaccard, 1 to 16 pixels at 256"},
-    "oa": {"unit": "%", "better": "higher", "meaning": "visibility that is right"},
+    "oa": {"unit": "%", "better": "higher", "meaning": "accuracy of the predicted visibility"},
     "calibration_error": {
         "unit": "ratio",
         "better": "lower",
-        "meaning": "mean distance between the probability of being seen and the share that is, in ten bins",
+        "meaning": "mean difference between visibility probability and visible share, in ten bins",
     },
     "ate": {"unit": "m", "better": "lower", "meaning": "root mean square of camera positions after SIM(3)"},
     "rpe_translation": {"unit": "m", "better": "lower", "meaning": "root mean square of frame-to-frame translation errors"},
     "rpe_rotation": {"unit": "degrees", "better": "lower", "meaning": "root mean square of frame-to-frame rotation errors"},
     "abs_rel": {"unit": "ratio", "better": "lower", "meaning": "mean |depth - truth| / truth after one median scale"},
-    "delta_1_25": {"unit": "%", "better": "higher", "meaning": "pixels whose depth is within a factor 1.25"},
+    "delta_1_25": {"unit": "%", "better": "higher", "meaning": "pixels whose depth is within a factor of 1.25"},
 }
 
 DISTANCE_EDGES_M = (0.0, 1.0, 2.0, 4.0, 8.0, None)

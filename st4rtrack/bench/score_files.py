@@ -98,7 +98,7 @@ def _paired(sequences: list[tuple[str, Path]], predictions: Path) -> list[tuple[
         elif not offered or measured & offered:
             raise UserError(f"{name}: there is no prediction; expected {file}")
         else:
-            logger.info("%s is left out: it has no truth for what %s holds", name, predictions)
+            logger.info("%s is left out: it has no ground truth for the predictions in %s", name, predictions)
     return kept
 
 
@@ -133,7 +133,7 @@ def _require_ours(output: Path) -> None:
     except (ValueError, OSError, TypeError):
         ours = False
     if not ours:
-        raise UserError(f"{output} is there and is not a score file; name another file for -o")
+        raise UserError(f"{output} exists and is not a score file; choose another file with -o")
 
 
 class _Journal:

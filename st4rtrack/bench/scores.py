@@ -120,11 +120,11 @@ def read_scores(path: Path) -> Scores:
     try:
         content = json.loads(path.read_bytes(), parse_constant=lambda _: None)
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); name score files that bench score has written") from error
+        raise UserError(f"{path} cannot be read ({error.strerror}); pass score files written by bench score") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON ({error}); name score files that bench score has written") from error
+        raise UserError(f"{path} is not JSON ({error}); pass score files written by bench score") from error
     if not isinstance(content, dict) or "format" not in content:
-        raise UserError(f"{path} is not a score file; name those that bench score has written")
+        raise UserError(f"{path} is not a score file; pass score files written by bench score")
     if content["format"] != FORMAT:
         raise UserError(f"{path} has format {content['format']!r}, this version reads {FORMAT}; score again with this version")
     try:
@@ -190,7 +190,7 @@ def _scores(path: Path, content: dict[str, Any]) -> Scores:
 
 def _table(within: Mapping[str, Any], key: str) -> dict[str, Any]:
     if not isinstance(within.get(key), dict):
-        raise _WrongError(f"{key!r} is missing or holds no table")
+        raise _WrongError(f"{key!r} is missing or not a table")
     return within[key]
 
 
@@ -239,8 +239,8 @@ def _number(name: str, value: Any) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _WrongError(f"{name} must be a number, not {value!r}")
+        raise _WrongError(f"{name} must be a number, got {value!r}")
     try:
         return value if math.isfinite(value) else None
     except OverflowError as error:  # integer too large for a float
-        raise _WrongError(f"{name} is beyond all measure") from error
+        raise _WrongError(f"{name} is too large") from error

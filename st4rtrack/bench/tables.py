@@ -55,7 +55,7 @@ PARTS = (
     Part("Reconstruction, SIM(3) alignment", "reconstruction", "", "sim3", _ERRORS),
     Part("Cameras", "cameras", "", "", ("ate", "rpe_translation", "rpe_rotation")),
     Part("Depth, relative", "depth", "", "", ("abs_rel", "delta_1_25")),
-    Part("TAPVid-3D figures", "tapvid3d", "", "", ("aj", "apd", "oa", "calibration_error")),
+    Part("TAPVid-3D metrics", "tapvid3d", "", "", ("aj", "apd", "oa", "calibration_error")),
 )
 _ALL_MEDIAN, _ALL_SIM3, _DYNAMIC_MEDIAN, _, _RECONSTRUCTION, *_ = PARTS
 IN_SEQUENCES = (

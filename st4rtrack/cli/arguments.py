@@ -44,7 +44,7 @@ def mistake_of(commands: Mapping[str, Command], arguments: Sequence[str], prog: 
     if name in commands:
         return mistake_of_command(commands[name], arguments[1:], f"{prog} {name}", printed)
     kind = "option" if name.startswith("-") else "command"
-    return f"{name} is no {kind} of {prog}; {_suggestion(name, list(commands), f'{prog} --help lists them')}"
+    return f"unknown {kind} {name} of {prog}; {_suggestion(name, list(commands), f'{prog} --help lists them')}"
 
 
 def mistake_of_command(command: Command, arguments: Sequence[str], prog: str, printed: str) -> str:
@@ -58,7 +58,7 @@ def mistake_of_command(command: Command, arguments: Sequence[str], prog: str, pr
     for argument in arguments[:end]:
         option = argument.partition("=")[0]
         if re.match(r"-+[A-Za-z]", option) and option.replace("_", "-") not in options:
-            return f"{option} is no option of {prog}; {_suggestion(option, options, f'{prog} --help lists them')}"
+            return f"unknown option {option} of {prog}; {_suggestion(option, options, f'{prog} --help lists them')}"
     content = _content(printed)
     text, see = " ".join(content.split()), f"{prog} --help explains it"
     if found := re.search(r"(?:Missing value for argument|Argument) '?(-[\w-]+)'?(?:\.|: expected)", text):
@@ -69,7 +69,7 @@ def mistake_of_command(command: Command, arguments: Sequence[str], prog: str, pr
     if found := re.search(r"Error parsing (\S+): .*?('[^']*'(?=\]|$))", text):
         return f"{found[1]} cannot be {found[2]}; {see}"
     if found := re.search(r"Unrecognized (?:options|arguments): (.*)", text):
-        return f"{prog} takes no further argument {found[1]}; {see}"
+        return f"unexpected argument {found[1]} of {prog}; {see}"
     if needed := _missing(command, text, content):
         return f"{prog} needs {', '.join(needed)}; {see}"
     return f"{text[:1].lower()}{text[1:].rstrip('.')}; {see}"

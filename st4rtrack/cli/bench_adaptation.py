@@ -81,7 +81,7 @@ def _require_known(figure: str, sequences: list[tuple[str, Path]]) -> None:
 
     names = [name for name, _ in sequences]
     if figure and figure not in names:
-        raise UserError(f"--figure {figure} is none of the sequences: {', '.join(names)}")
+        raise UserError(f"--figure must be one of the sequences {', '.join(names)}, got {figure}")
 
 
 @dataclass(frozen=True)
@@ -127,9 +127,9 @@ def _require_same(output: Path, options: dict[str, Any]) -> None:
         try:
             changes = differences(json.loads(path.read_text()), options)
         except (ValueError, TypeError, OSError):
-            changes = ["what it was made with cannot be read"]
+            changes = ["its options cannot be read"]
         if changes:
-            raise UserError(f"{output} holds a table of other options: {changes[0]}; name another folder with -o")
+            raise UserError(f"{output} holds a table made with other options: {changes[0]}; choose another folder with -o")
     output.mkdir(parents=True, exist_ok=True)
     write_whole(path, (json.dumps(options, indent=1) + "\n").encode())
 

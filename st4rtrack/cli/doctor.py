@@ -33,7 +33,7 @@ def doctor(
     log_to_stderr()
     network_size = None if size is None else positive_int(size, "--size")
     if not benchmark and (video is not None or model != "tiny"):
-        raise UserError("a video or --model is for the benchmark: st4rtrack doctor --benchmark VIDEO")
+        raise UserError("a video or --model needs --benchmark: st4rtrack doctor --benchmark VIDEO")
 
     from st4rtrack.doctor.report import benchmark_lines, examination_lines, examine
 

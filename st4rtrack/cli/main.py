@@ -51,8 +51,8 @@ EVERYWHERE = {
     "--debug": "print the traceback of an error, and write a crash report to the current folder",
 }
 """Options of every command, before or after its name."""
-_ENDINGS = {3: ("unreliable", "the quality report says that a scene is unreliable (--require-reliable)")}
-_TROUBLE = ("trouble", "something failed; the warnings say what")
+_ENDINGS = {3: ("unreliable", "the quality report calls a scene unreliable (--require-reliable)")}
+_TROUBLE = ("trouble", "something failed; see the warnings")
 _ABOUT = "\n\nOptions of every command: " + "; ".join(f"{name} ({what})" for name, what in EVERYWHERE.items()) + "."
 
 
@@ -126,14 +126,14 @@ def _fail(error: Exception, arguments: list[str], voice: Voice, *, debug: bool) 
     sentence, kind, code = (str(error), "mistake", 2) if isinstance(error, UserError) else (explain(error), "trouble", 2)
     if sentence is None:
         what = f"{type(error).__name__}: {error}".splitlines()[0]
-        sentence, kind, code = f"this is a fault of st4rtrack, not yours ({what})", "fault", 1
+        sentence, kind, code = f"internal error in st4rtrack ({what})", "fault", 1
     report = write_report(error, arguments, voice.said, here=debug) if debug or kind == "fault" else None
     if debug:
         print(traceback_text(error), end="", file=sys.stderr)
     if report is not None:
-        sentence += f"; the details are in {report}, please attach it to an issue" if kind == "fault" else f"; report: {report}"
+        sentence += f"; the crash report is {report}, please attach it to an issue" if kind == "fault" else f"; report: {report}"
     if kind == "fault" and not debug:
-        sentence += ", or see them with --debug"
+        sentence += "; --debug prints the traceback"
     _report_end(voice, sentence, code, kind=kind, report=None if report is None else str(report))
     sys.exit(code)
 

@@ -57,5 +57,5 @@ def names_among(value: str, known: Collection[str], option: str) -> list[str]:
     names = [name.strip() for name in value.split(",") if name.strip()]
     for name in names:
         if name not in known:
-            raise UserError(f"{option} knows {', '.join(known)}, not {name!r}")
+            raise UserError(f"{option} must be among {', '.join(known)}, got {name!r}")
     return names

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 INTERRUPTED = "interrupted; run the same command again to resume"
-VIEW_INTERRUPTED = "interrupted; view keeps no reconstruction of a video; st4rtrack run VIDEO keeps it and can be resumed"
+VIEW_INTERRUPTED = "interrupted; view does not store the reconstruction of a video, use st4rtrack run VIDEO, which can be resumed"
 GRACE_S = 0.4
 """Time from Ctrl-C to the kill: a thread may be seconds into one step of the network. Output folders survive a kill anyway."""
 _CLEANUP_S = 0.3

@@ -47,7 +47,7 @@ def report_text(error: BaseException, arguments: Sequence[str], said: Iterable[s
         "Traceback": traceback_text(error).splitlines(),
     }
     body = "\n".join(f"\n## {title}\n\n" + "\n".join(lines) for title, lines in sections.items())
-    head = f"# Report of st4rtrack\n\nLook through it before you attach it at {ISSUES}.\n"
+    head = f"# Crash report of st4rtrack\n\nCheck it for private data before you attach it at {ISSUES}.\n"
     return without_home(without_secrets(head + body + "\n"))
 
 
@@ -61,7 +61,7 @@ def _lines_of(section: Callable[[], Iterable[str]]) -> list[str]:
     try:
         return list(section())
     except Exception as error:
-        return [f"not known: {type(error).__name__}: {error}"]
+        return [f"unknown: {type(error).__name__}: {error}"]
 
 
 def _versions() -> list[str]:

@@ -41,7 +41,7 @@ class Peaks:
 
 
 def measure_peaks(device: torch.device, dtype: torch.dtype, *, seconds: float = 0.5, scale: int = 1) -> Peaks:
-    """Measure the peaks of a device: best of the repetitions that fit into `seconds` (three or more); `scale` shrinks the sizes."""
+    """Measure the peaks of a device: best of at least three repetitions within `seconds`; `scale` shrinks the sizes."""
     side = MATRIX_SIDE.get(device.type, LARGE_MATRIX_SIDE) // scale
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     product = torch.empty_like(a)
@@ -73,24 +73,24 @@ def _shortest(call: Callable[[], object], settle: Callable[[], object], seconds:
 
 
 MEANINGS = {
-    "decode": "the video file's frames",
-    "resize": "to the network's size",
+    "decode": "frames of the video file",
+    "resize": "frames to network size",
     "geometry": "optical flow, cameras and depth by OpenCV and PoseLib",
-    "hints": "what geometry knows, as maps for the network",
+    "hints": "known geometry as input maps of the network",
     "encode": "network: images to tokens",
     "decoder": "network: both decoders",
     "heads": "network: tokens to maps",
-    "points": "maps to points, copies to the processor",
+    "points": "maps to points, copies to host memory",
     "solver": "cameras by global structure from motion",
     "prior": "monocular depth of each frame",
     "static_depth": "triangulation along optical flow, known cameras",
     "fusion": "depth prior with measured depth, dynamic pixels, tracks",
     "refinement": "consistency over time",
     "cameras": "focal length, a camera per frame",
-    "visibility": "of every tracked point",
-    "motion": "which points and pixels move, when all frames are there",
-    "write": "the scene to disk",
-    "rest": "waiting, and what is none of these",
+    "visibility": "visibility of every tracked point",
+    "motion": "dynamic points and pixels, after the last frame",
+    "write": "writing the scene to disk",
+    "rest": "waiting and other work",
 }
 """Stages of a run, in data flow order. With a depth prior, geometry is fused and the network does not run; without one, no stage
 of the fusion runs."""
@@ -149,7 +149,7 @@ def run_benchmark(video: str | None, model: St4RTrack, *, size: int | None = Non
     try:
         scratch = tempfile.TemporaryDirectory(prefix=".st4rtrack_doctor_", dir=folder)
     except OSError as error:
-        raise UserError(f"nothing can be written into {folder.resolve()}: {error.strerror}; go to another folder") from None
+        raise UserError(f"{folder.resolve()} is not writable: {error.strerror}; change to another folder") from None
     with scratch as below:
         path = video or str(render_clip(Path(below) / "clip.mp4"))
         reconstruct(path, model=model, size=size, stop=_warm_up_frames(path, model, size))

@@ -179,7 +179,7 @@ def temporary_place() -> Place:
         folder = Path(tempfile.gettempdir())
     except FileNotFoundError:  # no folder is writable
         folder = Path(os.environ.get("TMPDIR", "/tmp"))
-    return Place("temporary files", folder, "set TMPDIR to a folder that can be written and has room")
+    return Place("temporary files", folder, "set TMPDIR to a writable folder with free space")
 
 
 def hub_place() -> Place:
@@ -187,7 +187,7 @@ def hub_place() -> Place:
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
     home = Path(os.environ.get("HF_HOME", cache / "huggingface"))
     folder = Path(os.path.expanduser(os.environ.get("HF_HUB_CACHE", home / "hub")))  # noqa: PTH111 (pathlib raises without a home)
-    return Place("models of the hub", folder, "set HF_HOME to a folder that can be written and has room")
+    return Place("models of the hub", folder, "set HF_HOME to a writable folder with free space")
 
 
 def open_files() -> int | None:
@@ -211,12 +211,12 @@ def lacks() -> Iterator[tuple[str, str]]:
     """Yield problems of these resources, each with its fix."""
     for place in (temporary_place(), hub_place()):
         if not place.writable:
-            yield f"{place.folder} ({place.name}) cannot be written", place.fix
+            yield f"{place.folder} ({place.name}) is not writable", place.fix
         elif place.free_bytes < GIB:
-            yield f"only {place.free_bytes / 2**20:.0f} MiB are free in {place.folder} ({place.name})", place.fix
+            yield f"only {place.free_bytes / 2**20:.0f} MiB free in {place.folder} ({place.name})", place.fix
     files, shared = open_files(), shared_bytes()
     if files is not None and 0 <= files < FEW_FILES:
-        yield f"this process may hold only {files} files open", "ulimit -n 1024"
+        yield f"this process is limited to {files} open files", "ulimit -n 1024"
     if shared is not None and shared < LITTLE_SHARED_BYTES:
         fix = "train with --workers 0, or start the container with --shm-size 1g"
-        yield f"there are only {shared / 2**20:.0f} MiB of shared memory for the workers of training", fix
+        yield f"only {shared / 2**20:.0f} MiB of shared memory for training workers", fix

@@ -58,7 +58,7 @@ def draw_curves(
     x, y = (np.concatenate([np.asarray(getattr(curve, axis), np.float64) for curve in curves] or [[]]) for axis in "xy")
     known = np.isfinite(x) & np.isfinite(y)
     if not known.any():
-        put_text(image, "nothing to show", 0, height / 2, text, GREY)
+        put_text(image, "no data", 0, height / 2, text, GREY)
         return image
     box = _Box(_limits(x[known], pad=False), _limits(y[known], pad=True), size, text)
     _draw_axes(image, box, text, across)

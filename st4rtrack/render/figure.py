@@ -24,7 +24,7 @@ _GAP_IN, _LETTERS_PT = 0.04, 7.0
 _SCREEN_DPI = 100
 """Resolution at which track marks have their on-screen size; they scale with the resolution."""
 
-_LEGEND = "Tracks: colour is the place in the anchor frame, rings are hidden points. Cameras: from the first (pink) to the last (yellow). "
+_LEGEND = "Tracks: colour is the position in the anchor frame, rings are occluded. Cameras: first (pink) to last (yellow). "
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def write_figure(
     """
     path = Path(path)
     if path.suffix.lower() not in ENDINGS:
-        raise UserError(f"{path} should end in {' or '.join(ENDINGS)}")
+        raise UserError(f"{path} must end in {' or '.join(ENDINGS)}")
     figure = draw_figure(scene, chosen_frames(scene, rows, frames), width_in=width_in, dpi=dpi, turn_deg=turn_deg, legend=legend)
     import matplotlib
 
@@ -103,14 +103,14 @@ def chosen_frames(scene: Scene, rows: int, frames: Sequence[int] | None) -> list
     """Frame indices of the rows, increasing."""
     if frames is None:
         if rows < 1:
-            raise UserError(f"a figure has at least one row, got {rows}")
+            raise UserError(f"rows must be at least 1, got {rows}")
         solved = np.flatnonzero(scene.solved_frames)
         if rows == 1:
             return solved[-1:].tolist()  # the first frame alone would show no motion
         return solved[choose_frames(len(solved), rows, int(np.searchsorted(solved, scene.anchor_index)))].tolist()
     wrong = [t for t in frames if not 0 <= t < len(scene)]
     if wrong or not len(frames):
-        raise UserError(f"frames of this scene are 0 to {len(scene) - 1}, got {', '.join(map(str, wrong)) or 'none'}")
+        raise UserError(f"frames must be in 0..{len(scene) - 1}, got {', '.join(map(str, wrong)) or 'none'}")
     return sorted(set(frames))
 
 
@@ -123,7 +123,7 @@ def draw_figure(scene: Scene, frames: Sequence[int], *, width_in: float, dpi: in
     frame_height, frame_width = scene.rgb.shape[1:3]
     layout = plan_figure(len(frames), frame_height, frame_width, width_in, legend=legend)
     if not (layout.row >= 0.2 and 20 <= dpi <= 1200):
-        raise UserError(f"{width_in:g} inches at {dpi} dpi is no size for a figure; try 7 inches at 300 dpi")
+        raise UserError(f"{width_in:g} inches at {dpi} dpi is not a valid figure size; try 7 inches at 300 dpi")
     cell = max(round(layout.row * dpi), 1), max(round(layout.columns[0] * dpi), 1)
     view = cell[0], max(round(layout.columns[-1] * dpi), 1)
     moments = Moments(

@@ -106,9 +106,9 @@ def render_film(
         Number of pictures, and an iterator over the pictures [height, width, 3] uint8 RGB.
     """
     if width < LEAST_WIDTH_PX:
-        raise UserError(f"a film is at least {LEAST_WIDTH_PX} pixels wide, got {width}")
+        raise UserError(f"width of a film must be at least {LEAST_WIDTH_PX} pixels, got {width}")
     if stride < 1 or hold < 0:
-        raise UserError(f"stride is at least 1 and hold at least 0, got {stride} and {hold}")
+        raise UserError(f"stride must be at least 1 and hold at least 0, got {stride} and {hold}")
     frames = np.arange(0, len(scene), stride).tolist()
     frames += [frames[-1]] * hold
     return len(frames), _pictures(scene, frames, width, turn_deg)
@@ -161,9 +161,9 @@ def write_film(
     path = Path(path)
     gif = path.suffix.lower() == ".gif"
     if not gif and path.suffix.lower() != ".mp4":
-        raise UserError(f"{path} should end in .mp4 or .gif")
+        raise UserError(f"{path} must end in .mp4 or .gif")
     if fps is not None and not 0 < fps <= 240:
-        raise UserError(f"fps is the number of pictures per second, above 0 and up to 240, got {fps:g}")
+        raise UserError(f"fps must be above 0 and at most 240, got {fps:g}")
     own_fps = _own_fps(scene)
     if stride is None:
         stride = max(round((fps or own_fps) / GIF_FPS), 1) if gif else 1
@@ -194,8 +194,8 @@ def _page(layout: FilmLayout) -> np.ndarray:
         (layout.input, "Video", ""),
         (layout.tracks, "Tracks", "of the anchor's points"),
         (layout.pair, "Pair output", "of the anchor and this frame"),
-        (layout.reconstruction, "Accumulated reconstruction", "and the camera's way"),
-        (layout.ways, "Accumulated tracking", "where the anchor's points are now, and the way of the moving ones"),
+        (layout.reconstruction, "Accumulated reconstruction", "and the camera path"),
+        (layout.ways, "Accumulated tracking", "the anchor's points now, and paths of the dynamic ones"),
     ):
         baseline = top - 0.5 * layout.text
         used = put_text(page, name, left, baseline, layout.text, INK, bold=True) + small

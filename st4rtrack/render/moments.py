@@ -83,7 +83,7 @@ class Moments:
         """
         self._cameras = np.asarray(scene.cameras.world_from_camera, np.float64)
         if not np.isfinite(self._cameras).all():
-            raise UserError("this scene has no cameras, or not for all frames; reconstruct it again with `st4rtrack run`")
+            raise UserError("this scene has no cameras for some frames; reconstruct it again with `st4rtrack run`")
         self.scene, self._cell, self._pair, self._view, self._most_points = scene, cell, pair, view, most_points
         self._enlarged = enlarged
         self._keys = choose_frames(len(scene), KEY_FRAMES, scene.anchor_index)

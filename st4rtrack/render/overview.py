@@ -60,7 +60,7 @@ def render_overview(scene: Scene, *, width: int = 1600) -> np.ndarray:
         [height, width, 3] uint8 RGB; the height depends on the aspect ratio of the frames.
     """
     if width < LEAST_WIDTH_PX:
-        raise ValueError(f"an overview is at least {LEAST_WIDTH_PX} pixels wide, got {width}")
+        raise ValueError(f"width of an overview must be at least {LEAST_WIDTH_PX} pixels, got {width}")
     frame_height, frame_width = scene.rgb.shape[1:3]
     layout = plan_layout(len(scene), frame_height, frame_width, width)
     shown = read_frames(scene, choose_frames(len(scene), layout.shown, scene.anchor_index))
@@ -90,7 +90,7 @@ def write_overview(scene: Scene, path: str | Path, *, width: int = 1600) -> Path
     """
     path = Path(path)
     if not cv2.haveImageWriter(path.name):
-        raise UserError(f"the ending of {path} names no image format; use .png")
+        raise UserError(f"{path} must end in an image format; use .png")
     encoded = cv2.imencode(path.suffix, render_overview(scene, width=width)[..., ::-1])[1]
     try:
         write_whole(path, encoded.tobytes())
@@ -123,9 +123,9 @@ def _panels(
     frames = "1 frame" if len(shown) == 1 else f"{len(shown)} frames"
     put_heading(left, "From a second viewpoint", f"reconstruction of {frames}", width, layout)
     if tracks.moving.any():
-        what = "the anchor's points at the end, and the way of the moving ones"
+        what = "the anchor's points at the end, and paths of the dynamic ones"
     else:
-        what = "the anchor's points" + ("; none is known to move" if len(scene) > 1 else "")
+        what = "the anchor's points" + ("; no dynamic ones detected" if len(scene) > 1 else "")
     put_heading(right, "Tracks in 3D", what, width, layout)
     return image
 
@@ -181,8 +181,8 @@ def caption_parts(scene: Scene, shown: ShownFrames, moving: np.ndarray) -> list[
     parts += ["1 frame" if len(scene) == 1 else f"{len(scene)} frames, {span:.2f} s", f"{width} x {height} pixels"]
     parts.append(f"anchor: frame {scene.anchor_index}")
     if shown.visible_share is not None:
-        parts.append(f"{100 * float(np.median(shown.visible_share)):.0f} % of the anchor's points seen (median)")
-    parts.append(f"{100 * float(moving.mean()):.0f} % moving" + ("" if scene.tracking.moving is not None else " (estimated)"))
+        parts.append(f"{100 * float(np.median(shown.visible_share)):.0f} % of the anchor's points visible (median)")
+    parts.append(f"{100 * float(moving.mean()):.0f} % dynamic" + ("" if scene.tracking.moving is not None else " (estimated)"))
     if not scene.solved_frames.all():
         parts.append(f"{int((~scene.solved_frames).sum())} unsolved frames")
     seconds = _entry(scene.info, "results", "seconds")

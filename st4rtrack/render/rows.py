@@ -169,7 +169,7 @@ def tracks_row(shown: ShownFrames, tracks: AnchorTracks, colours: np.ndarray, la
         cells,
         layout,
         legend,
-        f"of the anchor's points, tails over the past {MOVING_TAIL} frames; colour: place in the anchor",
+        f"of the anchor's points, tails over the past {MOVING_TAIL} frames; colour: position in the anchor",
     )
 
 

@@ -184,9 +184,9 @@ def write_page(
     """
     for name, value in (("max_frames", max_frames), ("max_points", max_points), ("megabytes", megabytes)):
         if not value > 0:
-            raise UserError(f"{name} of a page must be more than 0, got {value:g}; leave the option out for the default")
+            raise UserError(f"{name} must be more than 0, got {value:g}; omit the option for the default")
     if max_tracks < 0:
-        raise UserError(f"max_tracks of a page must be 0 or more, got {max_tracks}; leave the option out for the default")
+        raise UserError(f"max_tracks must be 0 or more, got {max_tracks}; omit the option for the default")
     content = fitted_content(scene, Budget(max_frames, max_points, max_tracks), 1e6 * megabytes)
     head, tail = _page_around(scene, content, printable(title or video_name(scene.info)))
     with whole_file(Path(path)) as file:
@@ -324,8 +324,8 @@ def _facts(scene: Scene) -> list[str]:
 
 
 def _legend(content: Content) -> str:
-    lines = "Lines: where points of the anchor frame went; each colour is a place in that frame. " if len(content.tracks) else ""
+    lines = "Lines: paths of the anchor's points, coloured by their position in the anchor. " if len(content.tracks) else ""
     legend = lines + "Pyramids: the cameras, from first (magenta) to last (yellow)."
     if len(content.frames) > _MOST_ACCUMULATED:
-        legend += f" Accumulated: {_MOST_ACCUMULATED} frames, evenly spread, as far as they are past."
+        legend += f" Accumulated: {_MOST_ACCUMULATED} frames, evenly spread, up to the current one."
     return legend

@@ -75,9 +75,7 @@ def start_server(host: str, port: int, *, title: str) -> "ViserServer":
         raise UserError(_taken(port))
     if not guarded:
         stop_server(server)
-        raise RuntimeError(
-            "this version of viser starts its web server in another way, so requests from elsewhere cannot be refused"
-        )
+        raise RuntimeError("unsupported version of viser: requests from other origins could not be refused")
     return server
 
 
@@ -121,7 +119,7 @@ def where_to_look(host: str, port: int) -> str:
             f"  ssh -L {port}:{inner}:{port} {_user()}@{socket.gethostname()}",
         ]
     else:
-        lines.append("anyone who reaches this machine can look; uploading videos is off")
+        lines.append("anyone who can reach this machine can view the scenes; uploads are off")
     return "\n".join(lines)
 
 
@@ -170,7 +168,7 @@ def check_can_serve(host: str, port: int) -> None:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except (OSError, UnicodeError) as error:
-        raise UserError(f"--host {host} with --port {port} is no address: {error}") from error
+        raise UserError(f"--host {host} with --port {port} is not a valid address: {error}") from error
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: a recently closed port is free
         try:
@@ -182,7 +180,7 @@ def check_can_serve(host: str, port: int) -> None:
             if error.errno == errno.EADDRINUSE:
                 raise UserError(_taken(port)) from error
             raise UserError(
-                f"this machine cannot listen on {host}: {error.strerror}; --host takes an address of its own"
+                f"this machine cannot listen on {host}: {error.strerror}; pass one of its own addresses to --host"
             ) from error
 
 

@@ -145,7 +145,7 @@ class ViewState:
 
 def path_table(state: ViewState) -> str:
     """Markdown table of the picked points: pixel in the anchor, path length, displacement and speed."""
-    rows = ["| | pixel | length | straight | speed now | fastest |", "|-|-|-|-|-|-|"]
+    rows = ["| | pixel | path length | displacement | speed now | max. speed |", "|-|-|-|-|-|-|"]
     for which in state.shown:
         frame = state.frame_of(which)
         for k, path in enumerate(state.paths[which]):

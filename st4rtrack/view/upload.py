@@ -78,7 +78,7 @@ class Uploads:
         """Add the controls to the panel."""
         with self._gui.add_folder("Another video", expand_by_default=False):
             self._button = self._gui.add_upload_button(
-                "Reconstruct a video", mime_type="video/*", hint=f"A file of at most {_LARGEST}; kept until the viewer ends."
+                "Reconstruct a video", mime_type="video/*", hint=f"Video file of at most {_LARGEST}; kept until the viewer ends."
             )
             self._bar = self._gui.add_progress_bar(0.0, visible=False)
             self._words = self._gui.add_markdown("", visible=False)
@@ -93,7 +93,7 @@ class Uploads:
     def bring(self, name: str, content: bytes) -> None:
         """Reconstruct an uploaded file; blocks until done. Others are refused meanwhile."""
         if not self._busy.acquire(blocking=False):
-            self._say("One video at a time: the one before is still being reconstructed.")
+            self._say("One video at a time: the previous one is still being reconstructed.")
             return
         try:
             self._cancelled.clear()
@@ -106,7 +106,7 @@ class Uploads:
             self._end(str(error).replace(str(self._folder), "").lstrip("/"))
         except Exception:
             logger.exception("the video could not be reconstructed")
-            self._end("This video could not be reconstructed; the terminal says why.")
+            self._end("This video could not be reconstructed; see the terminal.")
         finally:
             self._busy.release()
 

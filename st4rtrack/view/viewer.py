@@ -136,7 +136,7 @@ class Viewer:
                 with self._drawing:
                     self._draw(start_s)
             except Exception:
-                logger.exception("this moment could not be drawn")
+                logger.exception("could not draw the scene")
             pause_s = max(FASTEST_S - (time.monotonic() - start_s), 0.005)
             if self.state.timeline.playing:
                 time.sleep(pause_s)
@@ -196,7 +196,7 @@ class Viewer:
         depth = FRUSTUM_SHARE if state.settings.cameras and not state.through else 0.0
         hit = state.hit(np.array(event.ray_origin), np.array(event.ray_direction), depth)
         if hit is None:
-            self._panel.say("*There is no point of the anchor there.* " + PICK_HINT)
+            self._panel.say("*No point of the anchor here.* " + PICK_HINT)
         else:
             self._track(*hit)
 
@@ -205,12 +205,12 @@ class Viewer:
         network_px = scene.pixel_map.network_from_source(source_px)
         height, width = scene.rgb.shape[1:3]
         if not inside_image(network_px, height, width):
-            self._panel.say("*That pixel is outside the part of the image that the network saw.*")
+            self._panel.say("*This pixel is outside the crop that the network processed.*")
             return
         self._track(which, network_px)
 
     def _track(self, which: int, network_px: np.ndarray) -> None:
-        self._panel.say("*Reading its way …*")
+        self._panel.say("*Reading the path …*")
         self.state.add_path(which, read_path(self.state.scenes[which].scene, network_px))
         self._panel.say(PICK_HINT)
 

@@ -82,10 +82,10 @@ def read_flow(path: Path, name: str, frames: int, scale: tuple[float, float]) ->
     arrays = read_npz(path, "pairs", "flow")
     pairs, flow = arrays["pairs"], arrays["flow"]
     if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
-        raise UserError(f"{name}: pairs of {path} must be whole numbers [pairs, 2], they are {pairs.dtype} {list(pairs.shape)}")
+        raise UserError(f"{name}: pairs of {path} must be integers [pairs, 2], got {pairs.dtype} {list(pairs.shape)}")
     if flow.ndim != 4 or flow.shape[0] != len(pairs) or flow.shape[-1] != 2 or 0 in flow.shape or flow.dtype.kind != "f":
         raise UserError(
-            f"{name}: flow of {path} must be floats [{len(pairs)}, height, width, 2], it is {flow.dtype} {list(flow.shape)}"
+            f"{name}: flow of {path} must be floats [{len(pairs)}, height, width, 2], got {flow.dtype} {list(flow.shape)}"
         )
     evaluated = ((pairs >= 0) & (pairs < frames)).all(axis=1)
     if not evaluated.all():
@@ -106,7 +106,7 @@ def sample_flow(flow: OpticalFlow, problem: Problem, focal_px: np.ndarray) -> Sa
     edge_of = {(int(i), int(j)): e for e, (i, j) in enumerate(problem.edges)}
     kept = [(k, edge_of[int(i), int(j)]) for k, (i, j) in enumerate(flow.pairs) if (int(i), int(j)) in edge_of]
     if not kept:
-        raise UserError("the optical flow has none of the pairs of the graph; compute it for those, or choose another --graph")
+        raise UserError("the optical flow covers no pair of the graph; compute it for those pairs, or choose another --graph")
     kept.sort(key=lambda one: one[1])
     edges = [edge for _, edge in kept]
     flows = np.stack([_at_samples(flow, k, problem) for k, _ in kept])

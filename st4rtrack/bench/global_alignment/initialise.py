@@ -60,7 +60,7 @@ def estimate_focals(problem: Problem, *, shared: bool) -> np.ndarray:
     plausible = (per_edge >= low) & (per_edge <= high)
     if not plausible.all():
         logger.warning(
-            "%d of %d pointmaps ask for a focal length that is not plausible; the nearest plausible one is used",
+            "%d of %d pointmaps have an implausible focal length; clamped to the nearest plausible value",
             (~plausible).sum(),
             len(plausible),
         )

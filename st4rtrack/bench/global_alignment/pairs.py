@@ -90,9 +90,9 @@ class Graph:
             UserError: fewer than two frames, or the reference frame does not exist.
         """
         if frames < 2:
-            raise UserError(f"global alignment needs at least two frames, there are {frames}")
+            raise UserError(f"global alignment needs at least two frames, got {frames}")
         if self.kind == "oneref" and self.value >= frames:
-            raise UserError(f"--graph oneref-{self.value} names a frame that is not there: the last of {frames} is {frames - 1}")
+            raise UserError(f"--graph oneref-{self.value} is out of range; the frames are 0..{frames - 1}")
         pairs = {(i, j) for i, j in self._pairs(frames) if i != j}
         both = pairs | {(j, i) for i, j in pairs}
         return np.array(sorted(both), np.int64)
@@ -124,4 +124,4 @@ def parse_graph(text: str) -> Graph:
     reference = re.fullmatch(r"oneref-(\d{1,6})", text)
     if reference:
         return Graph("oneref", int(reference[1]))
-    raise UserError(f"--graph {text!r} names no graph; choose one of {KNOWN}")
+    raise UserError(f"--graph must be one of {KNOWN}, got {text!r}")

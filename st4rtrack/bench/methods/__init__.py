@@ -38,11 +38,11 @@ METHODS = {
     "mast3r-ga": Entry("aligned:dust3r", "MASt3R's pointmaps with DUSt3R's global alignment; needs --model"),
     "monst3r-ga": Entry("aligned:monst3r", "MonST3R with global alignment and smooth cameras; needs --model"),
     "spatracker": Entry("spatracker:camera_frame", "SpatialTracker's tracks in camera coordinates; needs --tracks"),
-    "spatracker-procrustes": Entry("spatracker:with_procrustes", "the same, camera motion by RANSAC-Procrustes; needs --tracks"),
-    "spatracker-monst3r": Entry("spatracker:with_cameras", "the same, camera motion from predictions; needs --tracks, --cameras"),
+    "spatracker-procrustes": Entry("spatracker:with_procrustes", "SpatialTracker with RANSAC-Procrustes; needs --tracks"),
+    "spatracker-monst3r": Entry("spatracker:with_cameras", "SpatialTracker with predicted cameras; needs --tracks, --cameras"),
     "sfm": Entry("classical:structure_from_motion", "optical-flow tracks and structure from motion, no weights"),
-    "plane": Entry("bounds:plane", "a plane at constant depth that never moves: a lower bound"),
-    "static": Entry("bounds:static", "true depth of frame 0 that never moves: what knowing no motion is worth"),
+    "plane": Entry("bounds:plane", "a static plane at constant depth: a lower bound"),
+    "static": Entry("bounds:static", "ground-truth depth of frame 0, static: the score without motion"),
 }
 
 
@@ -53,6 +53,6 @@ def make_method(name: str, options: MethodOptions) -> Method:
         UserError: the name is unknown, or a required input is missing.
     """
     if name not in METHODS:
-        raise UserError(f"--method knows {', '.join(METHODS)}; not {name!r}")
+        raise UserError(f"--method must be one of {', '.join(METHODS)}, got {name!r}")
     module, function = METHODS[name].function.split(":")
     return getattr(importlib.import_module(f"{__name__}.{module}"), function)(options)

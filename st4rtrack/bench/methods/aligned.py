@@ -46,13 +46,13 @@ def monst3r(options: MethodOptions) -> Method:
         UserError: as for `dust3r`, or the flow folder is missing.
     """
     if options.flow is not None and not options.flow.is_dir():
-        raise UserError(f"--flow {options.flow} is not a folder; it should hold one .npz per sequence, mirrored as the data")
+        raise UserError(f"--flow {options.flow} is not a folder; pass one with a .npz per sequence, mirroring the data")
     return _method(options, MONST3R)
 
 
 def _method(options: MethodOptions, alignment: AlignmentOptions) -> Method:
     if options.model is None:
-        raise UserError("this method needs its weights: give the checkpoint with --model PATH")
+        raise UserError("this method needs its weights; pass the checkpoint with --model PATH")
     if options.iterations < 0:
         raise UserError(f"--iterations must be 0 or more, got {options.iterations}")
     graph = parse_graph(options.graph)

@@ -68,7 +68,7 @@ def predict_sequence(sequence: WorldTrackSequence) -> Prediction:
 
 
 def _plane_instead(sequence: WorldTrackSequence, why_not: str) -> Prediction:
-    logger.warning("%s: structure from motion gives no geometry (%s); a plane stands in", sequence.name, why_not)
+    logger.warning("%s: structure from motion failed (%s); using the plane baseline instead", sequence.name, why_not)
     height, width = sequence.video.height, sequence.video.width
     return plane_prediction(sequence, intrinsics_from_focal(FIRST_FOCAL * max(height, width), height, width))
 
@@ -79,7 +79,7 @@ def _failure(scene: SparseScene | None, frames: int) -> str:
         return "no two frames show parallax; does the camera move?"
     found = np.isfinite(scene.world_from_camera[:, 0, 0])
     if found.sum() < frames / 2:
-        return f"cameras for only {found.sum()} of {frames} frames"
+        return f"poses for only {found.sum()} of {frames} frames"
     return ""
 
 

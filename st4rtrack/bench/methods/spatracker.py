@@ -85,7 +85,7 @@ def with_procrustes(options: MethodOptions) -> Method:
         world_from_camera, solved = camera_motion(tracks)
         if not solved.all():
             logger.warning(
-                "%s: in %d of %d frames too few tracks move together; the camera of the frame before stands in",
+                "%s: pose estimation failed for %d of %d frames (too few inlier tracks); reused the previous pose",
                 sequence.name,
                 (~solved).sum(),
                 len(solved),
@@ -109,7 +109,7 @@ def with_cameras(options: MethodOptions) -> Method:
     method, cameras = _method(options, predict), options.cameras
     if cameras is None:
         raise UserError(
-            "this method needs cameras: give a folder of predictions that have them, as of monst3r-ga, with --cameras DIR"
+            "this method needs cameras; pass predictions with cameras (of monst3r-ga, for instance) with --cameras DIR"
         )
     if not cameras.is_dir():
         raise UserError(f"--cameras: {cameras} is not a folder with predictions; check the path")
@@ -204,7 +204,7 @@ def scaled_cameras(tracks: CameraTracks, path: Path, sequence: WorldTrackSequenc
     if cameras is None or reconstruction is None:
         lacking = "world_from_camera" if cameras is None else "reconstruction_world, which gives the cameras' unit"
         raise UserError(
-            f"{sequence.name}: {path} has no {lacking}; --cameras takes predictions with both, as those of monst3r-ga"
+            f"{sequence.name}: {path} has no {lacking}; --cameras needs predictions with both, such as those of monst3r-ga"
         )
     rotation = cameras[:, :3, :3]
     if not np.isfinite(cameras).all() or not np.allclose(rotation @ rotation.swapaxes(1, 2), np.eye(3), atol=1e-3):
@@ -212,7 +212,9 @@ def scaled_cameras(tracks: CameraTracks, path: Path, sequence: WorldTrackSequenc
     predicted = _predicted_depth(tracks, cameras, reconstruction, sequence)
     known = tracks.usable & (predicted > 0) & (predicted < np.inf)
     if not known.any():
-        raise UserError(f"{sequence.name}: no track is visible where {path} has depth, so that the cameras' unit is open")
+        raise UserError(
+            f"{sequence.name}: no track is visible where {path} has depth, so its unit is unknown; use other predictions"
+        )
     relative = invert_rigid(cameras[:1]) @ cameras
     relative[:, :3, 3] *= np.median(tracks.points_camera[known][:, 2] / predicted[known])
     return relative
@@ -245,13 +247,13 @@ def read_tracks(folder: Path, sequence: WorldTrackSequence) -> CameraTracks:
         _require_queries(values[0, :, :2], sequence)
         tracks = CameraTracks(unproject(values[..., :2], values[..., 2], intrinsics), values[..., :2], visible)
     if not tracks.usable[0].any():
-        raise UserError(f"{name}: {path} has no finite, visible track before the camera in frame 0")
+        raise UserError(f"{name}: {path} has no finite, visible track in front of the camera in frame 0")
     return tracks
 
 
 def _tracks_folder(options: MethodOptions) -> Path:
     if options.tracks is None:
-        raise UserError("this method needs SpatialTracker's tracks: write them as docs/spatracker.md says, and give --tracks DIR")
+        raise UserError("this method needs SpatialTracker's tracks; write them as in docs/spatracker.md, and pass --tracks DIR")
     if not options.tracks.is_dir():
         raise UserError(f"--tracks: {options.tracks} is not a folder with tracks; check the path")
     return options.tracks
@@ -285,11 +287,11 @@ def _checked(key: str, value: np.ndarray, sequence: WorldTrackSequence, *last: i
     frames, points = sequence.visible.shape
     kinds, wanted = ("fiu", "numbers") if last else ("b", "bool")
     if value.dtype.kind not in kinds:
-        raise UserError(f"{sequence.name}: {key} must hold {wanted}, it is {value.dtype}")
+        raise UserError(f"{sequence.name}: {key} must hold {wanted}, got {value.dtype}")
     if value[:frames].shape != (frames, points, *last):
         expected = ", ".join(map(str, (frames, points, *last)))
         raise UserError(
-            f"{sequence.name}: {key} must have the shape [{expected}], all tracks of the sequence's file; it has {list(value.shape)}"
+            f"{sequence.name}: {key} must have the shape [{expected}], all tracks of the sequence's file; got {list(value.shape)}"
         )
     return value[:frames]
 
@@ -304,7 +306,7 @@ def _intrinsics(given: np.ndarray | None, sequence: WorldTrackSequence) -> np.nd
 
 @functools.cache  # log once per folder
 def _note_own_intrinsics(folder: Path) -> None:
-    logger.info("%s: tracks_uvd without intrinsics are un-projected with the sequences' true ones", folder)
+    logger.info("%s: tracks_uvd without intrinsics; un-projected with the sequences' true intrinsics", folder)
 
 
 def _require_queries(start_px: np.ndarray, sequence: WorldTrackSequence) -> None:
