@@ -183,7 +183,7 @@ def test_memory_does_not_grow_with_the_film() -> None:
     [
         ("film.avi", {}, "must end in .mp4 or .gif"),
         ("film.mp4", {"width": 100}, "at least 480"),
-        ("film.mp4", {"fps": 0}, "fps is"),
+        ("film.mp4", {"fps": 0}, "fps must be"),
         ("film.mp4", {"stride": 0}, "stride must be at least 1"),
     ],
 )
