@@ -32,7 +32,7 @@ class DeviceOptions:
     """Device and precision of the network."""
 
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or mps; batch: cuda:0,cuda:2 (auto, cuda: all)."""
+    """Device: auto, cpu, cuda, cuda:1 or mps; batch: cuda:0,cuda:2 (auto, cuda: all)."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the network; auto: bfloat16 where it is fast."""
     deterministic: bool = False
@@ -54,7 +54,7 @@ class ReconstructOptions:
     points_dtype: Literal["float32", "float16"] = "float32"
     """Type of the stored points; float16 halves the folder."""
     depth_prior: str = "auto"
-    """Monocular depth: builtin, none, hub id, model folder, or depth maps."""
+    """Monocular depth prior: builtin, none, hub id, model folder, or depth maps."""
     refine: bool = True
     """Temporally smooth the tracks (two-sided window)."""
 
@@ -104,7 +104,7 @@ class LearningOptions:
     """Teachers and optimisation of an adaptation."""
 
     tracks: str | Any = "flow"
-    """Teacher of 2D tracks: flow (built in), or another one (docs/adaptation.md)."""
+    """Track teacher: flow (built in), or another one (docs/adaptation.md)."""
     depth: str | Any = "triangulation"
     """Depth teacher: triangulation (built in), builtin, none, a depth model, or depth maps."""
     steps: int = 500
@@ -118,7 +118,7 @@ class LearningOptions:
     batch_size: int | str | None = None
     """Frames per step. Default: 24, fewer where memory is short."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or mps."""
+    """Device: auto, cpu, cuda, cuda:1 or mps."""
 
     def config(self) -> dict[str, Any]:
         """Fields of `AdaptConfig` among these that are set."""
@@ -156,7 +156,7 @@ class MethodOptions:
     model: str | None = None
     """Checkpoint of the method's network. Default: the embedded model, for st4rtrack."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or mps."""
+    """Device: auto, cpu, cuda, cuda:1 or mps."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the network; auto: bfloat16 where it is fast."""
     size: int | None = None
@@ -204,7 +204,7 @@ class RunConfig:
     """Execution; no effect on the weights beyond rounding, and may differ in a resumed run."""
 
     device: str = "auto"
-    """auto, cpu or cuda."""
+    """Device: auto, cpu or cuda."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """Under torchrun: replicated (ddp) or sharded (fsdp) network."""
     workers: int = 0

@@ -1,4 +1,4 @@
-"""`st4rtrack adapt`: a model adapted to one video, or to several."""
+"""`st4rtrack adapt`: adapt a model to one video, or to several."""
 
 from dataclasses import replace
 from pathlib import Path

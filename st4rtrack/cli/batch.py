@@ -1,4 +1,4 @@
-"""`st4rtrack batch`: many videos to scene folders, on one machine or a Ray cluster."""
+"""`st4rtrack batch`: reconstruct many videos into scene folders, on one machine or a Ray cluster."""
 
 import sys
 from dataclasses import replace

@@ -168,7 +168,7 @@ def build(
     """Build one set of WorldTrack from its raw data set: .npz sequences and their list.
 
     Args:
-        dataset: adt, pstudio (TAPVid-3D with images), po (Point Odyssey), dr (Dynamic Replica) or tum (TUM-Dynamics).
+        dataset: Data set: adt, pstudio (TAPVid-3D with images), po (Point Odyssey), dr (Dynamic Replica) or tum (TUM-Dynamics).
         raw: Folder of the unpacked raw data set (docs/build-worldtrack.md).
         output: Folder of WorldTrack; the set is written to a sub-folder (adt_mini, ...).
         count: Number of sequences to draw, of all that pass the filters.

@@ -22,7 +22,7 @@ def doctor(
         benchmark: Reconstruct, and print the time of each stage and its share of the device's peak.
         model: Benchmark: checkpoint file, model folder or hub id; "tiny" is the embedded model.
         size: Long side at the network in pixels. Default: the model's own.
-        device: auto, cpu, cuda, cuda:1 or mps.
+        device: Device: auto, cpu, cuda, cuda:1 or mps.
         dtype: Precision of the network; auto: bfloat16 where it is fast.
     """
     from st4rtrack.cli.progress import log_to_stderr

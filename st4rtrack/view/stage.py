@@ -19,7 +19,7 @@ PICKED_COLOURS = ((255, 196, 0), (86, 180, 233), (0, 200, 150), (230, 120, 200),
 
 
 class Stage:
-    """One scene in the window.
+    """Nodes of one scene in the window.
 
     Args:
         server: server that draws it.

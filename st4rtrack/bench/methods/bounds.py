@@ -10,7 +10,7 @@ from st4rtrack.io.worldtrack import WorldTrackSequence
 from st4rtrack.options import MethodOptions
 
 MAP_SIDE = 256
-"""Long side of their pointmaps in pixels: the scorer resizes them, and a plane needs no more."""
+"""Long side of the baselines' pointmaps in pixels: the scorer resizes them, and a plane needs no more."""
 
 
 def plane(options: MethodOptions) -> Method:
