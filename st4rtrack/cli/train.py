@@ -22,7 +22,7 @@ def train(
     """Train a network; the same command resumes. Multi-GPU and multi-node through torchrun.
 
     Args:
-        preset: Preset: large-seq, large-pair, large-seq-reweight, large-pair-reweight, large-procedural, tiny, mono or overfit (docs/training.md).
+        preset: Preset (docs/training.md): large-{seq,pair}[-reweight], large-procedural, tiny, mono or overfit.
         output: Folder of the run, with model.safetensors. Default: runs/PRESET.
         init: Initial weights: a checkpoint, random, or (mono) imagenet.
         data: Data sets, each NAME=DIR: point_odyssey, dynamic_replica, kubric; mono: pictures, procedural, world, multiview.
