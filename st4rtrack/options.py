@@ -1,4 +1,4 @@
-"""Options of functions and commands: one dataclass each, whose fields and their descriptions are also the help of the command line."""
+"""Options of functions and commands as dataclasses; field descriptions are also the help of the command line."""
 
 import dataclasses
 import re
@@ -10,12 +10,12 @@ from typing import Any, Literal
 from st4rtrack.errors import UserError
 
 SOLVER = "solver"
-"""In place of a file of cameras: cameras and focal length by the global solver."""
+"""Value of `cameras`, instead of a file: estimate cameras and focal length with the global solver."""
 
 
 @dataclass(frozen=True)
 class FrameSelection:
-    """Frames to process."""
+    """Selection of the frames to process."""
 
     start: int | str | None = None
     """First frame: source frame number, or seconds as in 2.5s."""
@@ -24,7 +24,7 @@ class FrameSelection:
     stride: int = 1
     """Take every n-th frame, after --fps."""
     fps: float | None = None
-    """Drop frames to this rate; for a folder of images: its rate (else 30)."""
+    """Target frame rate; surplus frames are dropped. Folder of images: its rate (else 30)."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class DeviceOptions:
     """Device and precision of the network."""
 
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or mps; batch: cuda:0,cuda:2 (auto, cuda: all)."""
+    """Device: auto, cpu, cuda, cuda:1 or mps; batch: cuda:0,cuda:2 (auto, cuda: all)."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the network; auto: bfloat16 where it is fast."""
     deterministic: bool = False
@@ -48,20 +48,20 @@ class ReconstructOptions:
     size: int | None = None
     """Long side at the network in pixels. Default: the model's own."""
     fit: Literal["crop", "stretch"] = "crop"
-    """Fit sides to multiples of the patch size: crop, or stretch as the benchmark does."""
+    """Fit sides to multiples of the patch size: crop, or stretch (as the benchmark does)."""
     batch_size: int | str | None = None
     """Frames per batch. Default: by device."""
     points_dtype: Literal["float32", "float16"] = "float32"
     """Type of the stored points; float16 halves the folder."""
     depth_prior: str = "auto"
-    """Monocular depth: builtin, none, hub id, model folder, or depth maps."""
+    """Monocular depth prior: builtin, none, hub id, model folder, or depth maps."""
     refine: bool = True
     """Temporally smooth the tracks (two-sided window)."""
 
 
 @dataclass(frozen=True)
 class KnownGeometry:
-    """User-provided geometry. In `batch`, {name} in a path is the name of the scene folder."""
+    """User-provided geometry. `batch`: {name} in a path is the name of the scene folder."""
 
     intrinsics: str | Path | Any | None = None
     """Known intrinsics: fx[,fy[,cx,cy]] in source pixels, or a file (docs/known.md)."""
@@ -72,9 +72,9 @@ class KnownGeometry:
     depth_per_unit: float | None = None
     """Integer depth scale: values per unit (default 1000: millimetres, 5000: TUM, 256: KITTI)."""
     static_mask: str | Path | Any | None = None
-    """White where the scene is static: an image, or a folder with an image per frame."""
+    """Mask of the static scene (white): an image, or a folder with an image per frame."""
     metres_per_unit: float | None = None
-    """Metres per unit of the known cameras or depth, else of the model's world."""
+    """Metric scale: metres per unit of the known cameras or depth, else of the model's world."""
     known_distance: str | None = None
     """Metric scale from two pixels of the anchor frame: u1,v1,u2,v2=metres."""
 
@@ -83,16 +83,16 @@ class KnownGeometry:
 
     @property
     def asks_solver(self) -> bool:
-        """The cameras are to come from the global solver."""
+        """Whether the cameras are to be estimated by the global solver."""
         return isinstance(self.cameras, str | Path) and str(self.cameras) == SOLVER
 
     def of_video(self, name: str) -> "KnownGeometry":
-        """The same with the name of a video in place of {name} in paths."""
+        """Replace {name} in paths by the name of a video."""
         texts = {key: str(value).replace("{name}", name) for key, value in vars(self).items() if isinstance(value, str | Path)}
         return replace(self, **texts)
 
     def absolute(self) -> "KnownGeometry":
-        """The same with paths that mean the same in every folder."""
+        """Make paths absolute, so that they are valid in every working directory."""
         numbers = isinstance(self.intrinsics, str) and re.fullmatch(r"[\d.,eE+\s-]*", self.intrinsics) is not None
         names = ("cameras", "depth", "static_mask") if numbers else ("intrinsics", "cameras", "depth", "static_mask")
         paths = {name: value for name in names if isinstance(value := getattr(self, name), str | Path) and str(value) != SOLVER}
@@ -104,24 +104,24 @@ class LearningOptions:
     """Teachers and optimisation of an adaptation."""
 
     tracks: str | Any = "flow"
-    """Teacher of 2D tracks: flow (built in), or another one of docs/adaptation.md."""
+    """Track teacher: flow (built in), or another one (docs/adaptation.md)."""
     depth: str | Any = "triangulation"
     """Depth teacher: triangulation (built in), builtin, none, a depth model, or depth maps."""
     steps: int = 500
     """Maximum number of optimiser steps; early stopping on held-out tracks."""
     loss: Literal["auto", "relative", "paper", "released"] | Any = "auto"
-    """Relative error, as in the paper, or as in the released scripts; auto: by the model."""
+    """Loss: relative error, as in the paper, or as in the released scripts; auto: by the model."""
     freeze: Literal["auto", "reconstruction", "anchored", "encoder"] = "auto"
-    """Frozen parts beside the encoder; anchored also holds their output; auto: by the model."""
+    """Frozen parts in addition to the encoder; anchored also preserves their output; auto: by the model."""
     learning_rate: float | None = None
     """Peak learning rate. Default: 5e-5 (paper), larger for the embedded model."""
     batch_size: int | str | None = None
     """Frames per step. Default: 24, fewer where memory is short."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or mps."""
+    """Device: auto, cpu, cuda, cuda:1 or mps."""
 
     def config(self) -> dict[str, Any]:
-        """The fields of `AdaptConfig` among these that are set."""
+        """Fields of `AdaptConfig` among these that are set."""
         names = ("steps", "freeze", "learning_rate", "patience", "seed")
         values = {name: getattr(self, name, None) for name in names}
         return {name: value for name, value in values.items() if value not in (None, "auto")}
@@ -149,16 +149,16 @@ class AdaptOptions(LearningOptions):
 
 @dataclass(frozen=True)
 class MethodOptions:
-    """Inputs of the method; each method uses those that concern it."""
+    """Inputs of the method; every method uses only some of them."""
 
     protocol: Literal["published", "corrected"] | Any = "corrected"
     """Queries at the floor of their pixel (published), or at their sub-pixel position."""
     model: str | None = None
     """Checkpoint of the method's network. Default: the embedded model, for st4rtrack."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or mps."""
+    """Device: auto, cpu, cuda, cuda:1 or mps."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of the network."""
+    """Precision of the network; auto: bfloat16 where it is fast."""
     size: int | None = None
     """Long side at the network in pixels. Default: the model's own."""
     refine: bool = True
@@ -177,7 +177,7 @@ class MethodOptions:
 
 @dataclass(frozen=True)
 class PresetChanges:
-    """Optimisation; by default as in the preset."""
+    """Optimisation; default: as in the preset."""
 
     steps: int | None = None
     """Optimiser steps."""
@@ -201,10 +201,10 @@ class PresetChanges:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Execution. None of it changes the weights beyond rounding, and it may differ when a run is resumed."""
+    """Execution; no effect on the weights beyond rounding, and may differ in a resumed run."""
 
     device: str = "auto"
-    """auto, cpu or cuda."""
+    """Device: auto, cpu or cuda."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """Under torchrun: replicated (ddp) or sharded (fsdp) network."""
     workers: int = 0
@@ -218,20 +218,20 @@ class RunConfig:
     save_every: int = 250
     """Steps between checkpoints."""
     report_every: int = 50
-    """Steps between points of the curves."""
+    """Steps between points of the training curves."""
     on_non_finite: Literal["stop", "skip"] = "stop"
     """Non-finite loss or gradient: stop the run, or skip the step."""
     skip_limit: int = 10
     """Maximum number of steps skipped in a row."""
     save_dtype: Literal["float16", "bfloat16", "float32"] = "float16"
-    """Type of the weights that are saved for use; the state is always float32."""
+    """Type of the final weights; the training state is always float32."""
 
 
 def with_keywords(function: str, keywords: Mapping[str, Any], *options: Any) -> list[Any]:
-    """Dataclasses of options with the fields replaced that keywords of a function name.
+    """Replace fields in option dataclasses by the keywords of a function.
 
     Raises:
-        TypeError: none of them has such a field.
+        TypeError: no dataclass has such a field.
     """
     names = [{field.name for field in dataclasses.fields(each)} for each in options]
     if unknown := sorted(keywords.keys() - set().union(*names)):
@@ -241,10 +241,10 @@ def with_keywords(function: str, keywords: Mapping[str, Any], *options: Any) -> 
 
 
 def positive_int(value: Any, name: str) -> int:
-    """A whole number of at least 1.
+    """Check for a whole number of at least 1.
 
     Raises:
-        UserError: it is not.
+        UserError: the value is not one.
     """
     try:
         number = int(value)

@@ -1,4 +1,4 @@
-"""Workers as actors of a Ray cluster: Ray places them, starts them again and retries what they were at."""
+"""Workers as actors of a Ray cluster: Ray schedules them, restarts them and retries their videos."""
 
 import contextlib
 import math
@@ -17,13 +17,13 @@ from st4rtrack.types import UserError
 
 
 class RayWorker:
-    """An actor that makes one scene after another."""
+    """Actor that makes one scene after another."""
 
     def __init__(self, actor: Any, device: str) -> None:
         self._actor, self.device = actor, device
 
     def __call__(self, job: Job) -> Outcome:
-        """The outcome of a video; raises what is wrong with the worker itself, such as a model that cannot be loaded."""
+        """Return the outcome of a video; errors of the worker itself, such as a model that cannot be loaded, are raised."""
         import ray
         from ray.exceptions import RayActorError, RayTaskError
 
@@ -33,12 +33,12 @@ class RayWorker:
             return Outcome.of(job, "failed", reason=KILLED.format(how="see Ray's logs"))
         except RayTaskError as error:
             raise error.cause from None
-        if outcome.traceback:  # a fault may leave a GPU unusable for this process
+        if outcome.traceback:  # an internal error may leave a GPU unusable for this process
             ray.kill(self._actor, no_restart=False)
         return outcome
 
     def close(self) -> None:
-        """Ends the actor, whatever it is at."""
+        """End the actor, whatever it is doing."""
         import ray
 
         ray.kill(self._actor)
@@ -48,19 +48,19 @@ class RayWorker:
 def ray_workers(
     options: BatchOptions, *, address: str, device: str, workers: int | None, videos: int
 ) -> Iterator[list[RayWorker]]:
-    """Workers of a cluster, for as long as the context lasts.
+    """Provide workers of a cluster, for the duration of the context.
 
     Args:
-        options: of all videos.
-        address: of a cluster; "auto" is the one this machine belongs to, or else one that is started here and ended at the end.
-        device: "auto" is the GPUs of the cluster if it has some, else its processors; or "cuda", or "cpu".
-        workers: how many; default one per GPU, or one for every two processors.
-        videos: how many there are to make; no more workers than that.
+        options: options of all videos.
+        address: address of a cluster; "auto": the cluster of this machine, else a new local one that ends with the context.
+        device: "auto" (GPUs of the cluster if it has any, else processors), "cuda" or "cpu".
+        workers: number of workers. Default: one per GPU, or one for every two processors.
+        videos: number of videos; there are at most as many workers.
     Raises:
-        UserError: Ray is not installed, there is no cluster, or it has no such device.
+        UserError: Ray is not installed, there is no cluster, or the cluster lacks the device.
     """
     if device not in ("auto", "cpu", "cuda"):
-        raise UserError(f"with --ray the device is auto, cpu or cuda (Ray says which GPU is whose), not {device}")
+        raise UserError(f"with --ray, --device must be auto, cpu or cuda (Ray assigns the GPUs), got {device}")
     with _connected(address) as ray:
         found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         nodes = [(int(node.get("CPU", 0)), int(node.get("GPU", 0))) for node in found]
@@ -74,14 +74,14 @@ def ray_workers(
 
 
 def shares(nodes: Sequence[tuple[int, int]], device: str, workers: int | None) -> tuple[int, int, float]:
-    """How many workers fit on a cluster, so that none waits for a place.
+    """Divide a cluster among workers, such that all fit at once.
 
     Args:
         nodes: (processors, GPUs) of each machine.
         device: "cuda" or "cpu".
-        workers: how many are asked for; default one per GPU, or one for every two processors.
+        workers: requested number of workers. Default: one per GPU, or one for every two processors.
     Returns:
-        (workers, processors of each, GPUs of each); several share a GPU where more are asked for than there are.
+        (workers, processors of each, GPUs of each); several share a GPU if more are requested than there are GPUs.
     """
     if device == "cuda":
         gpus = sum(gpus for _, gpus in nodes)
@@ -94,7 +94,7 @@ def shares(nodes: Sequence[tuple[int, int]], device: str, workers: int | None) -
 
 @contextlib.contextmanager
 def _connected(address: str) -> Iterator[Any]:
-    """Ray, connected to a cluster; nothing is reported to anybody, and nothing of a cluster started here stays."""
+    """Connect to a cluster; usage statistics are off, and a cluster started here is removed completely."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when Ray is imported
     try:
         import ray
@@ -110,7 +110,7 @@ def _connected(address: str) -> Iterator[Any]:
                 raise UserError(
                     f"there is no Ray cluster at {address} ({error}); check the address, or use --ray auto"
                 ) from error
-            # Ray's sockets lie there, and the path of a socket may have 107 characters
+            # Ray's sockets are in this folder, and the path of a socket is limited to 107 characters
             temporary = tempfile.mkdtemp(prefix="st4rtrack-ray-", dir="/tmp" if Path("/tmp").is_dir() else None)
             ray.init(address="local", include_dashboard=False, _temp_dir=temporary, object_store_memory=100 * 2**20, **quiet)
         yield ray

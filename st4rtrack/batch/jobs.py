@@ -1,4 +1,4 @@
-"""Which videos a batch has, and the folder of each."""
+"""Videos of a batch, and the scene folder of each."""
 
 import itertools
 import mimetypes
@@ -17,7 +17,7 @@ from st4rtrack.types import UserError
 
 @dataclass(frozen=True)
 class Job:
-    """A video and the folder of its scene; both paths are absolute, so that they mean the same in every process."""
+    """Video and its scene folder; both paths are absolute, so that they are valid in every process."""
 
     name: str
     video: str
@@ -25,17 +25,17 @@ class Job:
 
 
 def find_jobs(patterns: Sequence[str], output: Path) -> list[Job]:
-    """The videos that are named, each with a folder of its own in `output`.
+    """Find the videos of the patterns, each with its own folder in `output`.
 
     Args:
         patterns: paths and globs (`**` is any depth). A folder of images is a video; a folder of videos stands for those in it.
-        output: folder of all scenes; what lies in it is no video.
+        output: folder of all scenes; its content is never taken for a video.
     Returns:
-        In the order of the patterns, matches in natural order, none twice. The folder is the video's name; where another video of
-        the batch has that, its parent folder stands before (`PARENT_NAME`), then a number behind (`PARENT_NAME_2`). A
-        folder that already holds a video's scene remains that video's.
+        Jobs in the order of the patterns, matches in natural order, without duplicates. A folder is named like its video; if
+        another video of the batch has that name, with its parent folder as prefix (`PARENT_NAME`), then a number as suffix
+        (`PARENT_NAME_2`). A folder that already holds a video's scene stays with that video.
     Raises:
-        UserError: nothing is named, a pattern has no match, or images are named one by one.
+        UserError: no pattern, a pattern without match, or single images.
     """
     if not patterns:
         raise UserError("name at least one video, or a glob of videos in quotes")
@@ -44,7 +44,7 @@ def find_jobs(patterns: Sequence[str], output: Path) -> list[Job]:
     videos = list(dict.fromkeys(found))
     for video in videos:
         if video.suffix.lower() in IMAGE_SUFFIXES and video.is_file() and not is_animated(video):
-            raise UserError(f"{video} is an image, and a video of the batch is a folder of them; name the folder")
+            raise UserError(f"{video} is a single image; name the folder of images")
     held = {owner: folder for folder in sorted(output.glob("*"), reverse=True) if (owner := _owner(folder))}
     folders = {video: held[str(video)] for video in videos if str(video) in held}
     taken = set(folders.values())
@@ -56,7 +56,7 @@ def find_jobs(patterns: Sequence[str], output: Path) -> list[Job]:
 
 
 def _matches(pattern: str, output: Path) -> list[Path]:
-    """Absolute paths of the videos that a path or a glob names."""
+    """Absolute paths of the videos that match a path or a glob."""
     path = absolute(pattern)
     literal = path.exists()
     found = [path] if literal else matches_of(path)
@@ -68,7 +68,7 @@ def _matches(pattern: str, output: Path) -> list[Path]:
 
 
 def _videos_in(path: Path) -> list[Path]:
-    """A video is itself; a folder that is none stands for the video files in it (and for itself, if it has none)."""
+    """Videos of a path: a file or folder of images itself; for other folders the video files in it (itself if none)."""
     if not path.is_dir() or path.suffix == ".zarr" or (path / SCENE_ZARR).is_dir():
         return [path]
     content = sorted(path.iterdir(), key=_natural)
@@ -82,7 +82,7 @@ def _is_video_file(path: Path) -> bool:
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sorts clip2 before clip10."""
+    """Natural sort key: clip2 before clip10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", str(path))]
 
 
@@ -94,7 +94,7 @@ def _names(video: Path) -> Iterator[str]:
 
 
 def _owner(folder: Path) -> str | None:
-    """The video whose scene a folder holds, if it holds one."""
+    """Video whose scene a folder holds, if any."""
     if not (folder / SCENE_JSON).is_file():
         return None
     try:

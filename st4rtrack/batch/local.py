@@ -1,6 +1,6 @@
-"""Workers as processes of this machine: one per GPU, or some that share the cores.
+"""Workers as processes of this machine: one per GPU, or several that share the cores.
 
-A process of its own per worker rather than a pool: when one is killed, a pool ends the others too.
+Every worker has its own process instead of a pool: if one process of a pool is killed, the pool ends the others too.
 """
 
 import contextlib
@@ -18,23 +18,23 @@ from st4rtrack.batch.worker import BatchOptions, Worker
 from st4rtrack.types import UserError
 
 CORES_PER_WORKER = 2
-KILLED = "its worker was killed twice while at it ({how}), perhaps for want of memory: try fewer --workers or a smaller --size"
+KILLED = "its worker was killed twice on this video ({how}), perhaps out of memory; try fewer --workers or a smaller --size"
 
-_spawn = multiprocessing.get_context("spawn")  # a fork would copy the locks of PyTorch's and OpenCV's threads
+_spawn = multiprocessing.get_context("spawn")  # fork would copy the locks of PyTorch's and OpenCV's threads
 
 
 class LocalWorker:
-    """A process that starts with its first video, and again when it was killed: that video is tried once more."""
+    """Process that starts with its first video, and restarts if it is killed; that video is then retried once."""
 
     def __init__(self, options: BatchOptions, device: str, threads: int) -> None:
         self.device = device
         self._arguments = (options, device, threads)
         self._process: SpawnProcess | None = None
-        self._connection: Any = None  # of a type by system
+        self._connection: Any = None  # its type depends on the system
         self._was_ready = self._closed = False
 
     def __call__(self, job: Job) -> Outcome:
-        """The outcome of a video; raises what is wrong with the worker itself, such as a model that cannot be loaded."""
+        """Return the outcome of a video; errors of the worker itself, such as a model that cannot be loaded, are raised."""
         killed = ""
         for _ in range(2):
             try:
@@ -44,13 +44,13 @@ class LocalWorker:
             except (EOFError, ConnectionError):
                 killed = self._how_it_ended()
                 continue
-            if outcome.traceback:  # a fault may leave a GPU unusable for this process
+            if outcome.traceback:  # an internal error may leave a GPU unusable for this process
                 self._stop()
             return outcome
         return Outcome.of(job, "failed", reason=KILLED.format(how=killed))
 
     def close(self) -> None:
-        """Ends the process, whatever it is at; another thread that waits for its answer finds that the connection has ended."""
+        """End the process, whatever it is doing; a thread that waits for its answer gets the end of the connection."""
         self._closed = True
         if (process := self._process) is not None:
             process.kill()
@@ -66,12 +66,12 @@ class LocalWorker:
         self._process = process
         theirs.close()
         try:
-            self._receive(self._connection)  # it is ready
+            self._receive(self._connection)  # ready message
         except (EOFError, ConnectionError):
             if self._was_ready or self._closed:
                 raise
             how = self._how_it_ended()
-            raise UserError(f"a worker ended while it loaded the model ({how}); with little memory use fewer --workers") from None
+            raise UserError(f"a worker ended while loading the model ({how}); if out of memory, use fewer --workers") from None
         self._was_ready = True
         return self._connection
 
@@ -102,7 +102,7 @@ class LocalWorker:
 
 @contextlib.contextmanager
 def _sigint_blocked() -> Iterator[None]:
-    """A process that is started here never receives Ctrl-C, not even while it imports; the parent decides."""
+    """Block Ctrl-C in processes started here, also while they import; the parent decides."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -114,7 +114,7 @@ def _sigint_blocked() -> Iterator[None]:
 
 
 def _serve(connection: Any, options: BatchOptions, device: str, threads: int) -> None:
-    """The process: says that the model is loaded, then answers videos with outcomes until the connection ends."""
+    """Main loop of the process: report that the model is loaded, then answer videos with outcomes until the connection ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
     worker = Worker(options, device, threads)
@@ -130,7 +130,7 @@ def _serve(connection: Any, options: BatchOptions, device: str, threads: int) ->
 
 
 def _end_with_parent() -> None:
-    """A worker that outlived a killed command would write to the same scene as the worker of the next call."""
+    """End with the parent: a worker that outlives a killed command would write to the same scene as its successor."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -138,15 +138,15 @@ def _end_with_parent() -> None:
 
 
 def local_workers(options: BatchOptions, *, device: str, workers: int | None, videos: int) -> list[LocalWorker]:
-    """Workers of this machine, not started yet.
+    """Create workers of this machine, not started yet.
 
     Args:
-        options: of all videos.
-        device: "auto" and "cuda" are all GPUs; names with commas are these.
-        workers: how many; default one per GPU, or one for every two cores.
-        videos: how many there are to make; no more workers than that.
+        options: options of all videos.
+        device: "auto" and "cuda": all GPUs; or device names separated by commas.
+        workers: number of workers. Default: one per GPU, or one for every two cores.
+        videos: number of videos; there are at most as many workers.
     Raises:
-        UserError: no such device here.
+        UserError: the machine has no such device.
     """
     devices, cores = _devices(device), _cores()
     usual = max(1, cores // CORES_PER_WORKER) if devices == ["cpu"] else len(devices)
@@ -157,7 +157,7 @@ def local_workers(options: BatchOptions, *, device: str, workers: int | None, vi
 def _devices(device: str) -> list[str]:
     if device == "cpu":
         return [device]
-    import torch  # seconds, which the processor alone does not need here
+    import torch  # slow import, not needed for the processor alone
 
     from st4rtrack.model.device import choose_device
 

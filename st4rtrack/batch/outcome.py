@@ -1,4 +1,4 @@
-"""What came of the videos of a batch: one by one, together, and as a file."""
+"""Outcomes of the videos of a batch: single, in total, and as a file."""
 
 import json
 from collections import Counter
@@ -20,18 +20,18 @@ State = Literal["made", "already there", "failed", "not finished"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one video.
+    """Outcome of one video.
 
     Attributes:
         name, video, folder: see `Job`.
-        state: "made" (or finished) now, "already there" since an earlier call, "failed", or "not finished" when the batch was stopped.
-        seconds: that it took, opening and writing included.
-        frames: of the scene; 0 where there is none.
-        frames_made: of them in this call, by the process that ended the video.
-        reason: why it failed, in a sentence.
-        traceback: of a fault that is not the user's.
+        state: "made": by this call; "already there": by an earlier call; "failed"; "not finished": the batch was stopped.
+        seconds: duration, including opening the video and writing the scene.
+        frames: number of frames of the scene; 0 without a scene.
+        frames_made: number of frames made in this call, by the last process of the video.
+        reason: cause of the failure, in a sentence.
+        traceback: traceback of an internal error.
         notes: warnings of the library.
-        quality: report of the scene; `None` where there is no scene or it is of an earlier version.
+        quality: quality report of the scene; `None` without a scene or if it is of an earlier version.
     """
 
     name: str
@@ -48,21 +48,21 @@ class Outcome:
 
     @classmethod
     def of(cls, job: Job, state: State, **values: Any) -> "Outcome":
-        """The outcome of a job."""
+        """Make the outcome of a job."""
         return cls(job.name, job.video, str(job.folder), state, **values)
 
 
 @dataclass(frozen=True)
 class Status:
-    """Where a batch stands.
+    """Progress of a batch.
 
     Attributes:
-        videos: in all.
-        done: videos that are at their end, well or not.
-        failed: videos, of those.
-        share: `done`, and the done part of those under way.
-        found: how much of `share` was there before this call.
-        frames: made in this call.
+        videos: total number of videos.
+        done: number of videos that ended, successfully or not.
+        failed: number of videos that failed, of `done`.
+        share: `done` plus the completed fractions of the running videos.
+        found: part of `share` that existed before this call.
+        frames: number of frames made in this call.
     """
 
     videos: int
@@ -74,7 +74,7 @@ class Status:
 
 
 def write_batch_json(output: Path, outcomes: Sequence[Outcome], **facts: Any) -> Path:
-    """Writes `batch.json`: counts by state, then every video in the order of the batch; `facts` are plain data."""
+    """Write `batch.json`: counts by state, then every video in the order of the batch; `facts` are plain data."""
     counts = Counter(outcome.state for outcome in outcomes)
     path = output / BATCH_JSON
     content = {"format": "st4rtrack batch", "format_version": 1, **facts, "counts": dict(counts)}

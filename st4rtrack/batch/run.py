@@ -1,4 +1,4 @@
-"""All videos of a batch to their workers, and what came of each."""
+"""Assigns all videos of a batch to workers, and collects the outcomes."""
 
 import contextlib
 import logging
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class AnyWorker(Protocol):
-    """What makes scenes one at a time, somewhere."""
+    """Interface of workers: make one scene at a time."""
 
     device: str
 
@@ -42,21 +42,21 @@ def reconstruct_videos(
     progress: Callable[[Status], None] | None = None,
     interval_s: float = 0.5,
 ) -> list[Outcome]:
-    """Makes a scene of every video; what is complete is left as it is, what is incomplete is continued.
+    """Make a scene of every video; complete scenes are kept, incomplete ones are resumed.
 
     Args:
         patterns: see `find_jobs`.
-        output: folder of the scenes; `batch.json` there says what came of each video, also when the batch is interrupted.
-        options: how each is made.
+        output: folder of the scenes; `batch.json` in it lists the outcomes, also if the batch is interrupted.
+        options: options of every video.
         device: see `local_workers` and `ray_workers`.
-        workers: how many videos at a time; default by the devices.
-        ray: address of a Ray cluster, or "auto"; `None` is processes of this machine.
+        workers: number of concurrent videos. Default: depends on the devices.
+        ray: address of a Ray cluster, or "auto"; `None`: local processes.
         progress: called every `interval_s` seconds.
         interval_s: see `progress`.
     Returns:
-        What came of each video, in the order of `find_jobs`.
+        Outcomes of the videos, in the order of `find_jobs`.
     Raises:
-        UserError: there is no video, no worker can do its work (a model that cannot be loaded, a device that is not there), or
+        UserError: there is no video, no worker can start (model cannot be loaded, device is missing), or another batch
             another batch writes to `output`.
     """
     output, options = Path(output), options or BatchOptions()
@@ -99,11 +99,11 @@ def _run(
     interval_s: float,
     overwrite: bool,
 ) -> None:
-    """Every worker has a thread that waits for it; a thread that is free takes the next video."""
+    """Run jobs with one thread per worker, which waits for it; a free worker takes the next video."""
     free = queue.SimpleQueue[AnyWorker]()
     for worker in team:
         free.put(worker)
-    under_way: dict[Job, int] = {}  # frames that its scene had before
+    under_way: dict[Job, int] = {}  # number of frames that its scene had before
 
     def make(job: Job) -> Outcome:
         worker = free.get()
@@ -113,7 +113,7 @@ def _run(
         finally:
             if len(under_way) < len(jobs):
                 free.put(worker)
-            else:  # no video waits: what it holds may be what another worker of a cluster waits for
+            else:  # no video is waiting: free its resources for another worker of the cluster
                 worker.close()
 
     with ThreadPoolExecutor(len(team)) as threads:
@@ -127,7 +127,7 @@ def _run(
                     _tell(outcomes[job])
                 if progress:
                     progress(_status(len(jobs), outcomes, under_way))
-        finally:  # at the end, or because of an error or Ctrl-C: then the threads must not wait for what is under way
+        finally:  # also on an error or Ctrl-C, when the threads must not wait for running videos
             for future in pending:
                 future.cancel()
             for worker in team:
@@ -135,7 +135,7 @@ def _run(
 
 
 def _told_by(outcome: Outcome, frames_before: int) -> Outcome:
-    """A worker that was killed after the last frame left a complete scene, and the next one cannot know since when it is there."""
+    """Correct the state of a scene completed by a worker that was then killed: its successor cannot know that it is new."""
     made_now = outcome.state == "already there" and frames_before < outcome.frames
     return replace(outcome, state="made") if made_now else outcome
 
@@ -163,7 +163,7 @@ def _status(videos: int, outcomes: dict[Job, Outcome], under_way: dict[Job, int]
 
 
 def frames_written(folder: Path) -> tuple[int, int]:
-    """(frames done, frames in all) of a scene that may be unfinished, from its folder alone; (0, 0) where there is none."""
+    """Return (frames done, total frames) of a possibly unfinished scene, from its folder alone; (0, 0) without a scene."""
     try:
         scene = read_json(folder)
         total = int(scene["num_frames"])

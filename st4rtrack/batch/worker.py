@@ -1,4 +1,4 @@
-"""One process of a batch: loads the model once, then makes one scene after another."""
+"""Worker process of a batch: loads the model once, then makes one scene after another."""
 
 import logging
 import os
@@ -17,16 +17,16 @@ from st4rtrack.io.trouble import explain
 from st4rtrack.options import FrameSelection, KnownGeometry, ReconstructOptions
 from st4rtrack.types import Scene, UserError
 
-if TYPE_CHECKING:  # PyTorch is imported in the worker, after its threads are set
+if TYPE_CHECKING:  # the worker imports PyTorch after setting its number of threads
     from st4rtrack.model.network import St4RTrack
 
 Finish = Callable[[Scene, Path, bool], object]
-"""`finish(scene, folder, changed)` writes what lies beside a scene's arrays; `changed` says that frames were made in this call."""
+"""`finish(scene, folder, changed)` writes the files beside a scene's arrays; `changed`: this call made frames."""
 
 
 @dataclass(frozen=True)
 class BatchOptions(ReconstructOptions):
-    """How every video is made; {name} in a path of `known` and in `depth_prior` is the name of the scene folder."""
+    """Options of every video; {name} in a path of `known` and in `depth_prior` is the name of the scene folder."""
 
     model: str = "tiny"
     dtype: str = "auto"
@@ -38,16 +38,16 @@ class BatchOptions(ReconstructOptions):
 
 
 class Worker:
-    """Makes scenes with one model on one device."""
+    """Reconstructs scenes with one model on one device."""
 
     def __init__(self, options: BatchOptions, device: str, threads: int) -> None:
-        """Args: the options, the device's name, and how many cores are this worker's, where the user has not said so by OMP_NUM_THREADS."""
-        os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # read by PyTorch when it is imported
+        """Args: options, device name, and this worker's number of cores, unless the user has set OMP_NUM_THREADS."""
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # PyTorch reads it on import
         self._options, self._device = options, device
 
     @cached_property
     def model(self) -> "St4RTrack":
-        """The network, loaded when it is first asked for."""
+        """The network, loaded on first access."""
         import cv2
 
         from st4rtrack.model.checkpoint import load_model
@@ -59,7 +59,7 @@ class Worker:
         return load_model(self._options.model, device=self._device, dtype=self._options.dtype)
 
     def reconstruct(self, job: Job) -> Outcome:
-        """Makes the scene of a video. What is wrong with the video is in the outcome; what is raised would meet every other video too."""
+        """Make the scene of a video. Errors of the video are in the outcome; errors that would affect every video are raised."""
         from st4rtrack.pipeline.reconstruct import reconstruct
 
         model, options, start = self.model, self._options, time.monotonic()
@@ -90,7 +90,7 @@ class Worker:
 
 @contextmanager
 def _notes() -> Iterator[list[str]]:
-    """Collects the library's warnings instead of printing them from many processes at once."""
+    """Collect the library's warnings, which many processes would otherwise print at once."""
     notes = list[str]()
     handler, logger = _Collect(notes), logging.getLogger("st4rtrack")
     before, logger.propagate = logger.propagate, False

@@ -1,6 +1,6 @@
-"""WorldTrack from raw data sets (paper section 4.2 and appendix B): filters, pieces of sequences, a seeded draw, one file each.
+"""Build WorldTrack from raw data sets (paper section 4.2 and appendix B): filter, cut into pieces, draw with a seed, write.
 
-`sequences.txt` beside the files says what was chosen, of how many, and why others were not; it can be given back as a list.
+`sequences.txt` beside the files lists the chosen sequences and why others were left out; it is also accepted as input list.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,12 +20,12 @@ from st4rtrack.types import UserError
 
 LIST = "sequences.txt"
 LARGEST_FOCAL_SPREAD = 1e-3
-"""Relative standard deviation of fx, fy, cx or cy above which a piece is left out; a file has room for one camera."""
+"""Relative standard deviation of fx, fy, cx or cy above which a piece is left out: a file stores one set of intrinsics."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Frames of a raw sequence that can become a file of WorldTrack."""
+    """A clip of a raw sequence that can become one WorldTrack file."""
 
     name: str
     sequence: str
@@ -34,7 +34,7 @@ class Piece:
 
 @dataclass
 class Candidates:
-    """What can be drawn from: pieces by name, sorted; and why others were left out, by the name of the piece or sequence."""
+    """Pieces to draw from, by sorted name, and the reason for each dropped piece or sequence, by name."""
 
     pieces: dict[str, Piece] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
@@ -51,22 +51,22 @@ def build_worldtrack(
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
-    """Builds one set of WorldTrack; the same call goes on where an interrupted one was.
+    """Build one set of WorldTrack; the same call resumes an interrupted build.
 
     Args:
         recipe: one of `RECIPES`.
         raw: folder of the raw data set.
         output: folder of WorldTrack; the set gets its own folder in it.
-        count: how many sequences are drawn, without replacement; all where there are not so many.
-        seed: of the draw.
+        count: number of sequences drawn without replacement; all if there are fewer.
+        seed: random seed of the draw.
         chosen: names of sequences to build instead of drawing.
-        overwrite: build again what is there; files of another build in the same folder are removed.
+        overwrite: rebuild existing files; files of another build in the same folder are removed.
         progress: called with (sequences done, sequences in all).
     Returns:
-        The files, in the order of their names.
+        Paths of the files, sorted by name.
     Raises:
-        UserError: the raw data is absent or damaged, nothing is left of it, a chosen name is not in it, or the folder holds
-            another build.
+        UserError: the raw data is missing or damaged, no piece passes the filters, a chosen name is unknown, or the
+            folder holds another build.
     """
     folder = Path(output) / recipe.folder
     dataset = recipe.open(Path(raw))
@@ -74,7 +74,7 @@ def build_worldtrack(
     if not candidates.pieces:
         name, reason = next(iter(candidates.dropped.items()))
         raise UserError(
-            f"{raw} holds no sequence for {recipe.folder}: all {len(candidates.dropped)} are left out, {name}: {reason}"
+            f"{raw} has no usable sequence for {recipe.folder}: all {len(candidates.dropped)} are left out, e.g. {name}: {reason}"
         )
     names = draw(candidates, count, seed) if chosen is None else _require_known(chosen, candidates, raw)
     how = f"drawn with seed {seed}" if chosen is None else "from a list"
@@ -92,7 +92,7 @@ def build_worldtrack(
 
 
 def find_candidates(recipe: Recipe, dataset: RawDataset) -> Candidates:
-    """All pieces of a data set that pass the filters, without reading a frame."""
+    """Return all pieces of a data set that pass the filters, without reading frames."""
     found = Candidates()
     for name in dataset.names:
         if reason := recipe.excluded(name):
@@ -103,9 +103,7 @@ def find_candidates(recipe: Recipe, dataset: RawDataset) -> Candidates:
             found.dropped[name] = "has no tracks"
             continue
         if recipe.moving_camera and sequence.world_from_camera is None:
-            raise UserError(
-                f"{name} of {recipe.title} has no cameras (extrinsics_w2c), without which it has no world; fetch it again"
-            )
+            raise UserError(f"{name} of {recipe.title} has no camera poses (extrinsics_w2c); download it again")
         for piece in _pieces(recipe, sequence):
             if reason := _unfit(recipe, sequence, piece):
                 found.dropped[piece.name] = reason
@@ -116,7 +114,7 @@ def find_candidates(recipe: Recipe, dataset: RawDataset) -> Candidates:
 
 
 def draw(candidates: Candidates, count: int, seed: int) -> list[str]:
-    """`count` names at random without replacement, sorted; all where there are fewer."""
+    """Draw `count` names at random without replacement, sorted; all names if there are fewer."""
     names = list(candidates.pieces)
     if count >= len(names):
         return names
@@ -124,31 +122,31 @@ def draw(candidates: Candidates, count: int, seed: int) -> list[str]:
 
 
 def read_list(path: str | Path) -> list[str]:
-    """Names of sequences in a text file, one in a line (folders before them are ignored), sorted; lines with # are comments.
+    """Read sorted sequence names from a text file, one per line; parent folders are ignored, lines with # are comments.
 
     Raises:
-        UserError: it cannot be read, or names none.
+        UserError: the file cannot be read or contains no name.
     """
     try:
         lines = [line.strip() for line in Path(path).read_text().splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read ({error}); name a text file with one sequence in a line") from None
+        raise UserError(f"{path} cannot be read ({error}); pass a text file with one sequence name per line") from None
     names = sorted({Path(line).name.removesuffix(".npz") for line in lines if line and not line.startswith("#")})
     if not names:
-        raise UserError(f"{path} names no sequence; write one in a line")
+        raise UserError(f"{path} contains no sequence name; write one per line")
     return names
 
 
 def write_piece(recipe: Recipe, sequence: RawSequence, frames: range, path: Path) -> None:
-    """One file of WorldTrack: images, the first frame's intrinsics as stored, cameras, depth where there is any, and tracks.
+    """Write one WorldTrack file: images, the first frame's intrinsics as stored, cameras, depth if available, and tracks.
 
     Args:
-        recipe: which tracks are kept.
+        recipe: which tracks to keep.
         sequence: the raw data.
-        frames: of the sequence.
-        path: of the file.
+        frames: frame indices of the sequence.
+        path: output file.
     Raises:
-        UserError: a raw file is absent or damaged.
+        UserError: a raw file is missing or damaged.
     """
     images = [sequence.read_jpeg(t) if sequence.read_jpeg else encode_jpeg(sequence.read_rgb(t)) for t in frames]
     size = sequence.read_rgb(frames[0]).shape[:2]
@@ -170,7 +168,7 @@ def write_piece(recipe: Recipe, sequence: RawSequence, frames: range, path: Path
 
 
 def _depth(sequence: RawSequence, frames: range, size: tuple[int, ...]) -> np.ndarray | None:
-    """[time, height, width] metres."""
+    """Depth maps [time, height, width] in metres; None if the sequence has none."""
     if sequence.read_depth is None:
         return None
     maps = np.empty((len(frames), *size), np.float32)
@@ -178,7 +176,7 @@ def _depth(sequence: RawSequence, frames: range, size: tuple[int, ...]) -> np.nd
         depth = sequence.read_depth(t)
         if depth.shape != size:
             raise UserError(
-                f"{sequence.name}: the depth of frame {t} is {list(depth.shape)}, its image {list(size)}; fetch it again"
+                f"{sequence.name}: depth of frame {t} has shape {list(depth.shape)}, its image {list(size)}; download it again"
             )
         maps[row] = depth
     return maps
@@ -187,8 +185,8 @@ def _depth(sequence: RawSequence, frames: range, size: tuple[int, ...]) -> np.nd
 def _tracks(
     recipe: Recipe, sequence: RawSequence, frames: range, camera_from_world: np.ndarray | None, size: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Tracks [time, points, 3] in the camera frame of each frame, and where they are visible: as the data set says, and only
-    before the camera and inside the image, which some data sets do not ask for."""
+    """Tracks [time, points, 3] in each frame's camera frame, and their visibility: as labelled by the data set, and also in front
+    of the camera and inside the image, which some data sets do not check."""
     assert sequence.read_tracks is not None
     points, visible = (rows[:: frames.step] for rows in sequence.read_tracks(frames.start, frames.stop))
     kept = _thinned(recipe, visible[0])
@@ -201,7 +199,7 @@ def _tracks(
 
 
 def _thinned(recipe: Recipe, visible_at_start: np.ndarray) -> np.ndarray:
-    """Numbers of the tracks that are kept, evenly spread over all."""
+    """Indices of the tracks to keep, evenly spread over all tracks."""
     total, visible = len(visible_at_start), int(visible_at_start.sum())
     if recipe.visible_tracks is not None and visible > recipe.visible_tracks:
         return np.linspace(0, total, round(total * recipe.visible_tracks / visible), endpoint=False).astype(int)
@@ -219,7 +217,7 @@ def _pieces(recipe: Recipe, sequence: RawSequence) -> Iterator[Piece]:
 
 
 def _unfit(recipe: Recipe, sequence: RawSequence, piece: Piece) -> str | None:
-    """Why a piece is left out."""
+    """Reason to leave a piece out; None if it is usable."""
     if len(piece.frames) < recipe.min_frames:
         return f"{len(piece.frames)} frames, fewer than {recipe.min_frames}"
     values = _fx_fy_cx_cy(sequence.intrinsics[piece.frames])
@@ -236,13 +234,13 @@ def _fx_fy_cx_cy(intrinsics: np.ndarray) -> np.ndarray:
 def _require_known(chosen: list[str], candidates: Candidates, raw: str | Path) -> list[str]:
     for name in chosen:
         if name not in candidates.pieces:
-            reason = candidates.dropped.get(name, "there is no such sequence")
-            raise UserError(f"the list names {name}, which {raw} cannot give: {reason}")
+            reason = candidates.dropped.get(name, "no such sequence")
+            raise UserError(f"the list names {name}, which cannot be built from {raw}: {reason}")
     return sorted(set(chosen))
 
 
 def _describe(recipe: Recipe, names: list[str], candidates: Candidates, how: str) -> str:
-    """Text of the list."""
+    """Content of the list file (`sequences.txt`)."""
     lines = [f"# WorldTrack {recipe.folder} from {recipe.title}: {len(names)} of {len(candidates.pieces)} candidates, {how}"]
     lines += [*names, "# left out:"] if candidates.dropped else names
     lines += [f"# {name}: {reason}" for name, reason in candidates.dropped.items()]
@@ -250,14 +248,14 @@ def _describe(recipe: Recipe, names: list[str], candidates: Candidates, how: str
 
 
 def _begin(folder: Path, names: list[str], text: str, overwrite: bool) -> None:
-    """Makes sure that what is in the folder is of this build, and writes the list; the files of the same list are kept."""
+    """Check that the folder is empty or holds this build, and write the list; files of the same list are kept."""
     if folder.is_file() or folder.parent.is_file():
-        raise UserError(f"{folder} cannot be a folder, a file is in the way; name another folder")
+        raise UserError(f"{folder} cannot be created because a file has that name; choose another folder")
     before = read_list(folder / LIST) if (folder / LIST).exists() else []
     if not overwrite and before == names:
         return
     if not overwrite and (before or any(folder.glob("*.npz"))):
-        raise UserError(f"{folder} holds other sequences than this build; name another folder, or replace them with --overwrite")
+        raise UserError(f"{folder} holds other sequences than this build; choose another folder, or replace with --overwrite")
     for name in before + names:
         (folder / f"{name}.npz").unlink(missing_ok=True)
     write_whole(folder / LIST, text.encode())

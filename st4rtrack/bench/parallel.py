@@ -1,4 +1,4 @@
-"""One task after another, in this process or in several."""
+"""Run tasks in order, in this process or in several processes."""
 
 import multiprocessing
 import os
@@ -15,9 +15,9 @@ _state: Any = None
 def each(
     run: Callable[[Any, TaskT], ResultT], tasks: Sequence[TaskT], workers: int, prepare: Callable[..., Any], arguments: tuple
 ) -> Iterator[ResultT]:
-    """Results of `run(state, task)` in the order of the tasks, where `state = prepare(*arguments)` is made once per process.
+    """Yield results of `run(state, task)` in the order of the tasks; `state = prepare(*arguments)` is made once per process.
 
-    The first error ends it, after the tasks that are running.
+    The first error stops the iteration, after the running tasks have finished.
     """
     if not tasks:
         return
@@ -26,7 +26,7 @@ def each(
         for task in tasks:
             yield run(state, task)
         return
-    # started afresh, not forked: a fork would copy the locks of PyTorch's and OpenCV's threads
+    # spawned, not forked: a fork would copy the locks of PyTorch's and OpenCV's threads
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
         min(workers, len(tasks)), mp_context=context, initializer=_start, initargs=(prepare, arguments)
@@ -40,7 +40,7 @@ def each(
 
 
 def share_cores(workers: int) -> None:
-    """Gives this process its share of the cores; called before PyTorch is imported."""
+    """Limit this process to its share of the cores; call it before PyTorch is imported."""
     import cv2
 
     cores = max(1, (os.cpu_count() or 1) // workers)
@@ -52,7 +52,7 @@ def _start(prepare: Callable[..., Any], arguments: tuple) -> None:
     global _state
     try:
         _state = prepare(*arguments)
-    except Exception as error:  # raised with the first task: a pool whose processes do not start says nothing about why
+    except Exception as error:  # raised with the first task: a pool does not report why its processes failed to start
         _state = error
 
 

@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MARK = "st4rtrack bench report"
-"""In the metadata of every plot, so that a later report knows its own files."""
+"""Written to the metadata of every plot, so that a later report recognises its own files."""
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
-"""Okabe and Ito's palette, told apart by colour-blind readers, without its yellow, which is pale on white."""
+"""Okabe and Ito's colour-blind safe palette, without its yellow, which is pale on white."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 STYLES: tuple[Any, ...] = ("-", "--", ":", "-.")
 HATCHES = (None, "////", "....", "xxxx")
 INK, QUIET = "#333333", "#D9D9D9"
 LABEL_LENGTH = 34
 MAX_BARS_IN = 30.0
-"""Fifty sequences of many methods still make a picture that opens."""
+"""Maximum length of the bar panel in inches, so that fifty sequences of many methods still give an image that can be opened."""
 
 _CURVES = {
     "time": "Error over time",
@@ -37,8 +37,8 @@ _CURVES = {
 }
 _AXES = {
     "time": "frame",
-    "distance": "true distance from the first camera (m)",
-    "motion": "length of the true path (m)",
+    "distance": "true distance from the camera of frame 0 (m)",
+    "motion": "true path length (m)",
 }
 _BARS = {
     "tracking, all points": Key("tracking", "all", "median", "apd"),
@@ -48,18 +48,18 @@ _APD, _EPE = "APD (%), higher is better", "EPE (m), lower is better"
 
 
 def has_matplotlib() -> bool:
-    """Whether plots can be drawn."""
+    """Whether matplotlib is installed, so that plots can be drawn."""
     return importlib.util.find_spec("matplotlib") is not None
 
 
 def plot_group(group: Group, folder: Path) -> list[tuple[str, Path]]:
-    """Draws what the scores of one protocol allow, each plot as PNG and PDF.
+    """Draw the plots that the scores of one protocol allow, each as PNG and PDF.
 
     Args:
         group: score files of one protocol.
-        folder: where the plots go.
+        folder: output folder of the plots.
     Returns:
-        Title and PNG of each; the PDF is beside it under the same name.
+        Title and PNG path of each plot; the PDF has the same name.
     """
     plots = []
     for name, title in _CURVES.items():
@@ -69,7 +69,7 @@ def plot_group(group: Group, folder: Path) -> list[tuple[str, Path]]:
             plots.append((title, _save(figure, folder / f"error_{name}_{group.slug}.png")))
     sets = list(dict.fromkeys(set_of(name) for one in group.scores for name in one.sequences))
     for k, of in enumerate(sets):
-        title = "APD of single sequences" + (f", {of}" if of != NO_SET else "")
+        title = "APD per sequence" + (f", {of}" if of != NO_SET else "")
         if (figure := _bars(title, of, group)) is not None:
             number = f"_{k + 1}" if len(sets) > 1 else ""
             plots.append((title, _save(figure, folder / f"apd_sequences_{group.slug}{number}.png")))
@@ -77,16 +77,16 @@ def plot_group(group: Group, folder: Path) -> list[tuple[str, Path]]:
 
 
 def _with_same_bins(name: str, scores: list[Scores]) -> list[Scores]:
-    """Those whose bins are the first one's: others have no place on the same axis."""
+    """Scores whose bins equal those of the first; others cannot share its axis."""
     same = [one for one in scores if name == "time" or one.curves[name].at == scores[0].curves[name].at]
     for one in scores:
         if one not in same:
-            logger.warning("%s: its bins of %s are not those of %s; it is not in that plot", one.path, name, scores[0].path)
+            logger.warning("%s: bins of %s differ from those of %s; left out of that plot", one.path, name, scores[0].path)
     return same
 
 
 def _looks(group: Group) -> dict[str, dict[str, Any]]:
-    """Colour, marker and line of each method: the same in all plots of a protocol."""
+    """Colour, marker and line style of each method, the same in all plots of a protocol."""
     return {
         one.label: {
             "color": COLOURS[k % len(COLOURS)],
@@ -98,7 +98,7 @@ def _looks(group: Group) -> dict[str, dict[str, Any]]:
 
 
 def _curves(name: str, title: str, scores: Sequence[Scores], group: Group) -> "Figure":
-    """Two panels, EPE and APD; a line per method."""
+    """Figure with two panels, EPE and APD, and one line per method."""
     looks = _looks(group)
     figure = _figure(8.0, max(3.4, 0.9 + 0.18 * len(scores)), [one.label for one in scores])
     panels = figure.subplots(1, 2)
@@ -121,7 +121,7 @@ def _curves(name: str, title: str, scores: Sequence[Scores], group: Group) -> "F
 
 
 def _label_bins(axes: "Axes", curves: list[Curve]) -> None:
-    """Names of the bins under a panel; how many points they hold, where that is the same for all methods."""
+    """Label the bins of a panel; with the number of points in each, if it is the same for all methods."""
     edges = [None if edge is None else f"{edge:g}" for edge in curves[0].at]
     names = [f"{low}–{high}" if high is not None else f"over {low}" for low, high in pairwise(edges)]
     if len({curve.points for curve in curves}) == 1:
@@ -131,11 +131,11 @@ def _label_bins(axes: "Axes", curves: list[Curve]) -> None:
 
 
 def _counted(curves: dict[str, Curve]) -> str:
-    return "; below, points counted" if len({curve.points for curve in curves.values()}) == 1 else ""
+    return "; below: number of points" if len({curve.points for curve in curves.values()}) == 1 else ""
 
 
 def _short(count: float) -> str:
-    """1234567 -> 1.2M."""
+    """Abbreviate a count: 1234567 -> 1.2M."""
     for unit, size in (("M", 1e6), ("k", 1e3)):
         if count >= size:
             return f"{count / size:.2g}{unit}" if count < 100 * size else f"{count / size:.0f}{unit}"
@@ -143,7 +143,7 @@ def _short(count: float) -> str:
 
 
 def _bars(title: str, of: str, group: Group) -> "Figure | None":
-    """A bar per sequence and method; tracking and reconstruction side by side where there are both."""
+    """Figure with one bar per sequence and method; tracking and reconstruction side by side if both exist."""
     names = list(dict.fromkeys(name for one in group.scores for name in one.sequences if set_of(name) == of))
     rows = [[one.sequences.get(name, {}) for name in names] for one in group.scores]
     parts = {label: key for label, key in _BARS.items() if any(key in row for method in rows for row in method)}
@@ -169,7 +169,7 @@ def _bars(title: str, of: str, group: Group) -> "Figure | None":
 
 
 def _bar_panel(axes: "Axes", values: list[list[float | None]], looks: list[dict[str, Any]]) -> list[Any]:
-    """Bars of values [methods][sequences]; a dash where there is none, which is not zero."""
+    """Draw bars of values [methods][sequences]; a missing value is a dash, not a zero."""
     thick = min(0.8 / len(values), 0.3)
     bars = []
     for k, (of_method, look) in enumerate(zip(values, looks)):
@@ -183,7 +183,7 @@ def _bar_panel(axes: "Axes", values: list[list[float | None]], looks: list[dict[
 
 
 def _figure(width_in: float, height_in: float, labels: Sequence[str]) -> "Figure":
-    """A figure with room for a legend beside it."""
+    """Figure with room for a legend at its right."""
     from matplotlib.figure import Figure
 
     legend_in = 0.7 + 0.075 * max(len(_fitting(label, LABEL_LENGTH)) for label in labels)
@@ -191,13 +191,13 @@ def _figure(width_in: float, height_in: float, labels: Sequence[str]) -> "Figure
 
 
 def _title(figure: "Figure", text: str, group: Group) -> None:
-    """On the left, where the legend is not; a plot that is passed on still says its protocol."""
+    """Title at the left, clear of the legend; includes the protocol, so that a plot can be passed on alone."""
     shown = f"{_fitting(text, 68)}; {_fitting(group.title, 20)} protocol"
     figure.suptitle(shown, x=0.01, ha="left", fontsize=10.5, color=INK, parse_math=False)
 
 
 def _quiet(axes: "Axes", title: str, grid: str) -> None:
-    """Nothing drawn that is not read: no box, a pale grid along one axis, the panel's figure above it."""
+    """Minimal axes: no box, a pale grid along one axis, the panel title above."""
     axes.set_title(title, fontsize=9, loc="left", color=INK)
     axes.spines[["top", "right", "left" if grid == "y" else "bottom"]].set_visible(False)
     axes.spines[:].set_color(QUIET)
@@ -214,7 +214,7 @@ def _legend(figure: "Figure", handles: Sequence[Any], labels: Sequence[str]) -> 
 
 
 def _fitting(text: str, length: int) -> str:
-    """Cut in the middle, where names of models and files differ least; names that begin with _ would be hidden."""
+    """Shorten text in the middle, where names differ least; a space protects names that begin with _ (matplotlib drops them)."""
     if len(text) > length:
         text = f"{text[: length // 2 - 1]}…{text[-length // 2 :]}"
     return f" {text}" if text.startswith("_") else text

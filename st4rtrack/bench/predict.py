@@ -1,6 +1,6 @@
-"""Stage 1: sequences to predictions on disk, one file each, resumable.
+"""Stage 1: predict sequences to files on disk, one each; resumable.
 
-The folder remembers in `predictions.json` how its files were made, so that files of different options are never mixed.
+The folder stores in `predictions.json` how its files were made, so that files of different options are never mixed.
 """
 
 import json
@@ -35,33 +35,33 @@ def predict(
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
-    """Predicts every sequence of a folder that has no prediction yet.
+    """Predict every sequence of a folder that has no prediction yet.
 
     Args:
         data: folder of WorldTrack sequences; its sub-folders are mirrored.
-        output: folder of predictions; one that the same command began is continued.
+        output: folder of predictions; a folder that the same command began is resumed.
         method: a name in `METHODS`.
-        options: of the method.
-        workers: processes, each with its own copy of the method.
-        overwrite: make all predictions again, whatever made those that are there.
+        options: options of the method.
+        workers: number of processes, each with its own copy of the method.
+        overwrite: replace all predictions, whatever options made them.
         progress: called with (sequences done, sequences in all).
     Returns:
-        The files that are there; a method that only tracks writes none for a sequence without tracks.
+        Paths of the existing files; a method that only tracks writes none for a sequence without tracks.
     Raises:
-        UserError: no sequences, an unknown method or one without what it needs, a folder made with other options.
+        UserError: no sequences, unknown method, missing input of the method, or a folder made with other options.
     """
     output = Path(output)
     if method == "st4rtrack" and options.model is None:
-        options = replace(options, model="tiny")  # by its name, so that records say which network it was
+        options = replace(options, model="tiny")  # by name, so that the manifest identifies the network
     sequences = find_worldtrack(data)
     paths = [output / f"{name}.npz" for name, _ in sequences]
     manifest = {"format": 1, "method": method, **_plain(asdict(options))}
     if method in METHODS and not METHODS[method].reads_pointmaps:
-        manifest["protocol"] = None  # its predictions serve every protocol
+        manifest["protocol"] = None  # its predictions are valid for every protocol
     _require_folder(output, manifest, overwrite)
     with locked(output):
         if overwrite and any(path.exists() for path in paths):
-            make_method(method, options)  # one that cannot be made must not cost what is there
+            make_method(method, options)  # must not delete existing predictions if the method cannot be made
             for path in paths:
                 path.unlink(missing_ok=True)
         missing = [k for k, path in enumerate(paths) if not path.exists()]
@@ -75,10 +75,10 @@ def predict(
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What made a folder of predictions; empty where it does not say (another tool's files need no manifest).
+    """Read how a folder of predictions was made; empty without a manifest (other tools need none).
 
     Raises:
-        UserError: it is there and cannot be read.
+        UserError: the manifest exists but cannot be read.
     """
     path = folder / MANIFEST
     if not path.exists():
@@ -94,22 +94,22 @@ def _require_folder(output: Path, manifest: dict[str, Any], overwrite: bool) -> 
     if overwrite or not output.exists():
         return
     if not output.is_dir():
-        raise UserError(f"{output} is a file; name a folder for the predictions")
+        raise UserError(f"{output} is a file; choose a folder for the predictions")
     if not (output / MANIFEST).exists():
         if any(not path.name.startswith(".") for path in output.iterdir()):  # a killed run may leave its lock
-            raise UserError(f"{output} holds files that are not predictions; name another folder, or use --overwrite")
+            raise UserError(f"{output} holds files that are not predictions; choose another folder, or use --overwrite")
         return
     before = read_manifest(output)
     for key in manifest:
         if before.get(key) != manifest[key]:
             raise UserError(
                 f"{output} was predicted with {key} {before.get(key)!r}, not {manifest[key]!r}; "
-                "name another folder, or use --overwrite to make all predictions again"
+                "choose another folder, or use --overwrite to replace all predictions"
             )
 
 
 def _plain(options: dict[str, Any]) -> dict[str, Any]:
-    """What JSON can hold; the protocol by its name."""
+    """Convert options to JSON values; the protocol becomes its name."""
     return {
         key: value["name"] if key == "protocol" else str(value) if isinstance(value, Path) else value
         for key, value in options.items()
@@ -117,7 +117,7 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _prepare(method: str, options: MethodOptions, workers: int, output: Path, manifest: dict[str, Any]) -> Method:
-    """The method of this process, with its share of the cores where there are several; then the folder, which a refusal must not leave."""
+    """Make the method of this process, with its share of the cores; then the folder, only if the method is accepted."""
     if workers > 1:
         share_cores(workers)
     made = make_method(method, options)
@@ -129,6 +129,6 @@ def _predict_one(method: Method, task: tuple[str, Path, Path]) -> None:
     name, source, path = task
     prediction = method(read_worldtrack(source, name=name))
     if prediction.is_empty:
-        logger.info("%s: nothing to predict for this method", name)
+        logger.info("%s: skipped, this method has nothing to predict", name)
     else:
         write_prediction(path, prediction)

@@ -1,4 +1,4 @@
-"""Predictions on disk: one `.npz` per sequence, named as the sequence, so that any method can be scored.
+"""Prediction files: one `.npz` per sequence, named like the sequence, so that any method can be scored.
 
 `tracks_world` [time, points, 3] for all tracks of the sequence's file in its order (finite for those visible in frame 0), and / or
 `reconstruction_world` [time, height, width, 3], both in the camera frame of frame 0, any scale. Optional: `visible` and
@@ -21,15 +21,15 @@ KEYS = ("tracks_world", "reconstruction_world", "visible", "visibility", "world_
 
 @dataclass
 class Prediction:
-    """What a method says about one sequence; unknown is None.
+    """Prediction of a method for one sequence; None where unknown.
 
     Attributes:
         tracks_world: [time, points, 3], NaN for points that are not visible in frame 0.
-        reconstruction_world: [time, height, width, 3], any size; each frame's own content.
+        reconstruction_world: [time, height, width, 3] pointmap of each frame's own pixels, any size.
         visible: [time, points] bool.
-        visibility: [time, points] within 0 and 1, probability that the point is visible.
+        visibility: [time, points] visibility probability in 0..1.
         world_from_camera: [time, 4, 4].
-        query_px: [points, 2] pixels of the sequence's images in frame 0; proves the order of the points.
+        query_px: [points, 2] pixels of the sequence's images in frame 0; verifies the order of the points.
     """
 
     tracks_world: np.ndarray | None = None
@@ -41,12 +41,12 @@ class Prediction:
 
     @property
     def is_empty(self) -> bool:
-        """Nothing that could be scored."""
+        """Whether there is nothing to score."""
         return self.tracks_world is None and self.reconstruction_world is None
 
 
 def write_prediction(path: Path, prediction: Prediction) -> None:
-    """Writes the file whole or not at all; points as float32."""
+    """Write the file atomically; points as float32."""
     arrays = {key: value for key in KEYS if (value := getattr(prediction, key)) is not None}
     for key in ("tracks_world", "reconstruction_world"):
         if key in arrays:
@@ -56,12 +56,12 @@ def write_prediction(path: Path, prediction: Prediction) -> None:
 
 
 def read_prediction(path: Path, sequence: WorldTrackSequence) -> Prediction:
-    """Reads and checks the prediction of a sequence.
+    """Read and check the prediction of a sequence.
 
     Returns:
         Arrays cut to the evaluated frames.
     Raises:
-        UserError: absent, damaged, of another shape, or in another order than the sequence; names the sequence.
+        UserError: missing, damaged, of another shape, or in another order than the sequence; the message names the sequence.
     """
     name = sequence.name
     if not path.is_file():
@@ -78,38 +78,38 @@ def read_prediction(path: Path, sequence: WorldTrackSequence) -> Prediction:
 
 
 def require_order(tracks_world: np.ndarray, query_px: np.ndarray | None, sequence: WorldTrackSequence) -> None:
-    """Refuses tracks that are those of the sequence in another order, as far as that can be known.
+    """Reject tracks whose points are in another order than the sequence's, as far as this can be detected.
 
-    Three signs: `query_px`, where given, are not the sequence's; as many points are finite as are visible in frame 0, but other ones;
-    in frame 0 the points are the right ones as a set, but not one by one.
+    Three signs: `query_px`, if present, differ from the sequence's; as many points are finite as are visible in frame 0, but
+    other ones; in frame 0 the points match as a set, but not one by one.
 
     Raises:
-        UserError: names the sequence.
+        UserError: the order differs; the message names the sequence.
     """
     assert sequence.visible is not None and sequence.tracks_world is not None
     seen, name = sequence.visible[0], sequence.name
     expected = "points must be all of tracks_XYZ, in its order"
     if query_px is not None and not np.allclose(query_px[seen], sequence.query_px[seen], atol=1.0):
-        raise UserError(f"{name}: query_px are not the pixels of the sequence's tracks in frame 0; {expected}")
+        raise UserError(f"{name}: query_px differ from the pixels of the sequence's tracks in frame 0; {expected}")
     given = np.isfinite(tracks_world).all(axis=(0, 2))
     if given.sum() == seen.sum() and (given != seen).any():
         raise UserError(f"{name}: tracks_world is finite for other points than those visible in frame 0; {expected}")
     if _is_shuffled(tracks_world[0, given], sequence.query_px[given], sequence.tracks_world[0, given]):
-        raise UserError(f"{name}: the points of tracks_world in frame 0 are those of the sequence in another order; {expected}")
+        raise UserError(f"{name}: the points of tracks_world in frame 0 are in another order than the sequence's; {expected}")
 
 
 MIN_POINTS_FOR_ORDER = 100
 SAME_SET = 0.03
-"""Largest difference between ordered values, in standard deviations, for two sets to be one; two draws of one distribution differ more."""
+"""Maximum difference of sorted values, in standard deviations, of equal sets; two draws of one distribution differ more."""
 CORRESPONDS = 0.25
-"""Share of the variance that corresponding values have in common at least, however wrong a method is in detail."""
+"""Minimum share of the variance that corresponding values have in common, however inaccurate a method is in detail."""
 
 
 def _is_shuffled(start_world: np.ndarray, query_px: np.ndarray, true_start_world: np.ndarray) -> bool:
-    """Whether points of frame 0 are the right ones as a set, but not one by one.
+    """Whether the points of frame 0 match the ground truth as a set, but not one by one.
 
-    Looked at in two ways: the directions against the queries' pixels, and the distances from the middle of the points against the true
-    ones, which a rotation of the world leaves alone. A method that is merely wrong fits as a set in neither.
+    Two tests: ray directions against the queries' pixels, and distances from the centre of the points against the ground truth,
+    which are invariant to a rotation of the world. A method that is merely inaccurate matches as a set in neither.
     """
     if len(start_world) < MIN_POINTS_FOR_ORDER or not np.isfinite(start_world).all():
         return False
@@ -120,8 +120,8 @@ def _is_shuffled(start_world: np.ndarray, query_px: np.ndarray, true_start_world
 
 
 def _same_set_in_another_order(values: np.ndarray, others: np.ndarray) -> bool:
-    """Values [points, axes]: each axis has the same distribution, up to scale and offset, and no linear map takes one to the other."""
-    if not np.isfinite(values).all() or (values.std(axis=0) <= 1e-9 * np.abs(values).max(axis=0)).any():  # all the same
+    """Whether values [points, axes] agree in distribution per axis, up to scale and offset, but no linear map relates them."""
+    if not np.isfinite(values).all() or (values.std(axis=0) <= 1e-9 * np.abs(values).max(axis=0)).any():  # constant values
         return False
     values, others = ((x - x.mean(axis=0)) / x.std(axis=0) for x in (values, others))
     ordered, other_ordered = np.sort(values, axis=0), np.sort(others, axis=0)
@@ -134,7 +134,7 @@ def _same_set_in_another_order(values: np.ndarray, others: np.ndarray) -> bool:
 def _checked(key: str, value: np.ndarray, sequence: WorldTrackSequence) -> np.ndarray:
     name, frames = sequence.name, len(sequence)
     if value.dtype.kind not in "fiub":
-        raise UserError(f"{name}: {key} must hold numbers, it is {value.dtype}")
+        raise UserError(f"{name}: {key} must hold numbers, got {value.dtype}")
     if key in ("tracks_world", "visible", "visibility", "query_px") and sequence.tracks_world is None:
         raise UserError(f"{name}: the prediction has {key}, but the sequence has no tracks")
     points = 0 if sequence.tracks_world is None else sequence.tracks_world.shape[1]
@@ -150,7 +150,7 @@ def _checked(key: str, value: np.ndarray, sequence: WorldTrackSequence) -> np.nd
     cut = value if key == "query_px" or value.ndim == 0 else value[:frames]
     if len(value.shape) != len(want) or any(w != g if w is not None else g == 0 for w, g in zip(want, cut.shape, strict=True)):
         shown = ", ".join("any" if w is None else str(w) for w in want)
-        raise UserError(f"{name}: {key} must have the shape [{shown}], it has {list(value.shape)}")
+        raise UserError(f"{name}: {key} must have the shape [{shown}], got {list(value.shape)}")
     if key == "visibility" and not ((cut >= 0) & (cut <= 1)).all():
-        raise UserError(f"{name}: visibility must be within 0 and 1")
+        raise UserError(f"{name}: visibility must be in 0..1")
     return cut

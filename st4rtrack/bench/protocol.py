@@ -1,4 +1,4 @@
-"""What is counted, and how: the published evaluation of WorldTrack, and the same with its known faults corrected."""
+"""Evaluation protocols: the published evaluation of WorldTrack, and a corrected version without its known faults."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,21 +12,21 @@ ProtocolName = Literal["published", "corrected"]
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way to predict and score.
+    """Settings of prediction and scoring.
 
     Attributes:
-        name: of the protocol.
-        sampling: where a pointmap is read for a query: at the pixel that holds it, or between pixels.
-        dynamic_alignment: whether the dynamic points keep the alignment of all points or get one of their own.
-        dynamic_epe_mean: over which sequences the mean of the dynamic EPE runs; "all" divides by all of them, also those
-            without dynamic points.
+        name: name of the protocol.
+        sampling: where a pointmap is sampled for a query: at the pixel that contains it (floor), or at the sub-pixel position.
+        dynamic_alignment: whether dynamic points use the alignment of all points or a separate one.
+        dynamic_epe_mean: sequences over which the dynamic EPE is averaged; "all" divides by the number of all sequences, also
+            those without dynamic points.
         reflection_scale: whether the scale of SIM(3) ignores that the best orthogonal matrix is a reflection.
-        first_pixel_centre: pixel coordinate of the first pixel's centre where depth is un-projected.
-        depth_range_m: truth outside (exclusive) is not counted in reconstruction; None is no bound.
-        missing_truth: whether a track without finite truth counts as a miss or is left out.
-        dynamic_path_m: a point is dynamic when its true path in the world is longer.
-        num_frames: evaluated, from the first on.
-        apd_thresholds_m: APD is the mean over these.
+        first_pixel_centre: pixel coordinate of the first pixel's centre in un-projection of depth.
+        depth_range_m: ground-truth depths outside it (exclusive) are ignored in reconstruction; None is unbounded.
+        missing_truth: whether a track without finite ground truth counts as a miss or is ignored.
+        dynamic_path_m: a point is dynamic if its ground-truth path in the world is longer.
+        num_frames: number of evaluated frames, from the first on.
+        apd_thresholds_m: distance thresholds; APD is the mean over them.
     """
 
     name: ProtocolName
@@ -66,11 +66,11 @@ PROTOCOLS: dict[str, Protocol] = {"published": PUBLISHED, "corrected": CORRECTED
 
 
 def protocol_named(name: str) -> Protocol:
-    """The protocol of that name.
+    """Return a protocol by name.
 
     Raises:
-        UserError: there is none.
+        UserError: unknown name.
     """
     if name not in PROTOCOLS:
-        raise UserError(f"--protocol knows {' and '.join(PROTOCOLS)}, not {name!r}")
+        raise UserError(f"--protocol must be {' or '.join(PROTOCOLS)}, got {name!r}")
     return PROTOCOLS[name]

@@ -1,4 +1,4 @@
-"""What others have published on WorldTrack: transcribed figures as data, with their sources. Nothing here was re-run."""
+"""Published scores on WorldTrack, transcribed as data with their sources. Nothing here was re-run."""
 
 import json
 from collections.abc import Mapping
@@ -10,20 +10,20 @@ from pathlib import PurePosixPath
 from typing import Any
 
 MEAN = "mean"
-"""Key of a mean over the four tracking sets, where the source prints one."""
+"""Key of the mean over the four tracking sets, if the source prints one."""
 
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """Figures of one method from one source.
+    """Published scores of one method from one source.
 
     Attributes:
-        method: as its authors call it.
+        method: name used by its authors.
         part, subset, alignment: what was scored, named as in score files.
-        source: the table it was read from.
-        reliability: how it was read; a key of `Published.reliability`.
-        notes: what to know before comparing; keys of `Published.notes`.
-        figures: by set, then figure, in the units of score files and with the digits that were printed.
+        source: table in the publication.
+        reliability: how the values were read; a key of `Published.reliability`.
+        notes: caveats for comparison; keys of `Published.notes`.
+        figures: by set, then metric, in the units of score files and with the printed digits.
     """
 
     method: str
@@ -37,20 +37,20 @@ class PublishedRow:
 
     @property
     def cited(self) -> str:
-        """The source and how far to trust it."""
+        """Citation: the source and its reliability."""
         return f"{self.source} [{self.reliability}]"
 
 
 @dataclass(frozen=True)
 class Published:
-    """Everything that was transcribed.
+    """All transcribed scores.
 
     Attributes:
         sets: folder of a WorldTrack set -> its short name in papers.
-        sequences: folder -> how many sequences the published set has, where known.
-        reliability: mark -> what it means.
+        sequences: folder -> number of sequences of the published set, if known.
+        reliability: mark -> its meaning.
         notes: key -> a sentence.
-        rows: in the order of the sources.
+        rows: published rows, in the order of the sources.
     """
 
     sets: Mapping[str, str]
@@ -60,20 +60,20 @@ class Published:
     rows: tuple[PublishedRow, ...]
 
     def select(self, part: str, subset: str, alignment: str) -> list[PublishedRow]:
-        """Rows that score the same thing."""
+        """Rows of one part, subset and alignment."""
         return [row for row in self.rows if (row.part, row.subset, row.alignment) == (part, subset, alignment)]
 
 
 @cache
 def read_published() -> Published:
-    """The transcribed figures that come with the package."""
+    """Read the transcribed scores that ship with the package."""
     data = json.loads(files("st4rtrack.bench").joinpath("published.json").read_text("utf-8"), parse_float=Decimal)
     rows = tuple(_row(table, row) for table in data["tables"] for row in table["rows"])
     return Published(data["sets"], data["sequences"], data["reliability"], data["notes"], rows)
 
 
 def published_set(name: str) -> str | None:
-    """The WorldTrack set that a folder of sequences is, by its last name; None for any other."""
+    """Name of the WorldTrack set of a folder of sequences, by its last path component; None for any other folder."""
     last = PurePosixPath(name).name
     return last if last in read_published().sets else None
 

@@ -1,4 +1,4 @@
-"""How each set of WorldTrack is made of its raw data set: names that are left out, pieces, thinning of tracks, as published."""
+"""Recipes that derive each set of WorldTrack from its raw data set, as published: name filters, pieces, thinning of tracks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,15 +22,15 @@ FOGGY = frozenset(
         "scene_d78_0318_ego2",
     }
 )
-"""Sequences of Point Odyssey that the release's loader lists as foggy."""
+"""Sequences of Point Odyssey that the released loader lists as foggy."""
 
 KUBRIC_STYLE = ("ani", "char", "r")
-"""How the names of Point Odyssey's sequences begin that the release's loader drops; the paper leaves out those of Kubric's style."""
+"""Name prefixes of the Point Odyssey sequences that the released loader drops; the paper leaves out those in Kubric's style."""
 
 TUM_DYNAMICS = frozenset(
     f"freiburg3_{people}_{camera}" for people in ("sitting", "walking") for camera in ("static", "xyz", "rpy", "halfsphere")
 )
-"""The eight sequences, with or without "rgbd_dataset_" before."""
+"""The eight sequences of TUM-Dynamics, with or without the prefix "rgbd_dataset_"."""
 
 
 def _not_point_odyssey(name: str) -> str | None:
@@ -45,21 +45,21 @@ def _not_tum_dynamics(name: str) -> str | None:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one set of WorldTrack is made of a raw data set.
+    """Recipe that derives one set of WorldTrack from a raw data set.
 
     Attributes:
-        title: what the data set is called.
-        folder: of the set, as published.
-        open: the data set in a folder.
-        excluded: why a sequence is left out because of its name, or None.
-        frame_step: every n-th frame of a sequence is taken.
-        piece_frames: length of a piece; None: a sequence is one piece, and keeps its name.
-        min_frames: a shorter piece is left out.
-        first_piece_only: and not one after another to the end.
-        track_step: every n-th track is kept.
-        visible_tracks: tracks are thinned evenly to about so many that are visible in the first frame.
-        tracked: a sequence without tracks is left out; else only depth is used.
-        moving_camera: the data set must say where the camera is.
+        title: name of the data set.
+        folder: folder name of the set, as published.
+        open: opens the data set in a folder.
+        excluded: reason to leave out a sequence because of its name, or None.
+        frame_step: take every n-th frame of a sequence.
+        piece_frames: length of a piece; None: the whole sequence, with its name.
+        min_frames: minimum length; shorter pieces are left out.
+        first_piece_only: take only the first piece of a sequence.
+        track_step: keep every n-th track.
+        visible_tracks: thin tracks evenly to about this number of visible ones in the first frame.
+        tracked: leave out sequences without tracks; if false, only depth is used.
+        moving_camera: whether the data set must provide camera poses.
     """
 
     title: str

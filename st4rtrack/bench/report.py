@@ -1,4 +1,4 @@
-"""Stage 3: score files to a report: Markdown, CSV, LaTeX and plots, with published figures beside ours."""
+"""Stage 3: report of score files: Markdown, CSV, LaTeX and plots, beside published scores."""
 
 import logging
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ _PLOTS = ("error_*.png", "error_*.pdf", "apd_sequences_*.png", "apd_sequences_*.
 
 
 def write_report(files: Sequence[str | Path], output: str | Path) -> list[Path]:
-    """Writes the report of one or more score files.
+    """Write the report of one or more score files.
 
     Args:
-        files: of `bench score`, of any methods and protocols; protocols are kept apart.
-        output: folder; files of an earlier report there are replaced or removed, others are left alone.
+        files: outputs of `bench score`, of any methods and protocols; each protocol gets its own section.
+        output: folder; files of an earlier report are replaced or removed, others are left alone.
     Returns:
-        What was written.
+        Paths of the written files.
     Raises:
-        UserError: a score file that is absent or wrong, one that is named twice, or a file in the way that no report has written.
+        UserError: a score file is missing, invalid or repeated, or a file that is not of a report would be overwritten.
     """
     paths, output = _without_repeats([Path(file) for file in files]), Path(output)
     groups = group_by_protocol([read_scores(path) for path in paths])
@@ -45,7 +45,7 @@ def write_report(files: Sequence[str | Path], output: str | Path) -> list[Path]:
     )
     written = [output / name for name in TEXTS]
     for path, content in zip(written, contents):
-        write_whole(path, content.encode("utf-8", "replace"))  # paths of score files may hold any bytes
+        write_whole(path, content.encode("utf-8", "replace"))  # paths of score files may contain any bytes
     drawn = [png for section in sections for _, png in section.plots]
     return written + [path for png in drawn for path in (png, png.with_suffix(".pdf"))]
 
@@ -62,10 +62,10 @@ def _without_repeats(paths: list[Path]) -> list[Path]:
 
 def _require_free(output: Path) -> None:
     if output.exists() and not output.is_dir():
-        raise UserError(f"{output} is a file; name a folder with -o")
+        raise UserError(f"{output} is a file; choose a folder with -o")
     for path in (output / name for name in TEXTS):
         if path.exists() and not _is_ours(path):
-            raise UserError(f"{path} is there and is not of a report; name another folder with -o")
+            raise UserError(f"{path} exists and is not part of a report; choose another folder with -o")
 
 
 def _is_ours(path: Path) -> bool:
@@ -76,7 +76,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def _remove_plots(output: Path) -> None:
-    """Plots of an earlier report, which may be of other methods and protocols."""
+    """Remove the plots of an earlier report, which may show other methods and protocols."""
     for pattern in _PLOTS:
         for path in output.glob(pattern):
             if _is_ours(path):

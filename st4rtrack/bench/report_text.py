@@ -1,4 +1,4 @@
-"""The report in words and tables: one section per protocol, then what is published where it does not stand beside ours."""
+"""Markdown and LaTeX text of the report: one section per protocol, then published scores that no section shows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ from st4rtrack.bench.scores import Group, Key, Scores
 from st4rtrack.bench.table_formats import escape_latex, escape_markdown, latex, markdown
 from st4rtrack.bench.tables import Table, published_tables, sequence_table
 
-NO_PLOTS = 'There are no plots, because matplotlib is not installed: pip install "st4rtrack[bench]"'
+NO_PLOTS = 'No plots: matplotlib is not installed; pip install "st4rtrack[bench]"'
 _TRANSCRIBED = (
-    "† transcribed, not re-run. Letters are notes at the end; square brackets say how the source was read. "
-    "Bold ranks only what was scored here."
+    "† transcribed, not re-run. Letters refer to notes at the end, square brackets to the reliability of the transcription. "
+    "Bold ranks only rows scored here."
 )
 _DAGGER = "; † transcribed, not re-run"
 
 
 @dataclass(frozen=True)
 class Section:
-    """One protocol: its score files, their tables, and (title, PNG) of its plots."""
+    """Section of one protocol: its score files, their tables, and (title, PNG) of its plots."""
 
     group: Group
     tables: list[Table]
@@ -33,15 +33,15 @@ class Section:
 
     @property
     def sets(self) -> list[str]:
-        """Of all its sequences, in the order of the files."""
+        """WorldTrack sets of all its sequences, in the order of the files."""
         return list(dict.fromkeys(set_of(name) for one in self.group.scores for name in one.sequences))
 
 
 def markdown_report(sections: Sequence[Section], mark: str, *, with_plots: bool) -> str:
-    """The whole of report.md, which begins with `mark`."""
+    """Full text of report.md, which begins with `mark`."""
     parts = [mark, "# WorldTrack report", _overview(sections)]
     if len(sections) > 1:
-        parts.append("Protocols count different things: compare within a section, never across sections.")
+        parts.append("Protocols differ in what they count: compare within a section, never across sections.")
     if not with_plots:
         parts.append(escape_markdown(NO_PLOTS))
     for section in sections:
@@ -55,7 +55,7 @@ def markdown_report(sections: Sequence[Section], mark: str, *, with_plots: bool)
 
 
 def latex_report(sections: Sequence[Section], mark: str) -> str:
-    """The whole of tables.tex: every table but that of single sequences, then the notes."""
+    """Full text of tables.tex: every table except that of single sequences, then the notes."""
     parts = [f"{mark}; needs \\usepackage{{booktabs}}"]
     for section in sections:
         for table in section.tables:
@@ -81,7 +81,7 @@ def _section(section: Section) -> list[str]:
     if (single := sequence_table(group)) is not None:
         parts += [f"### {single.title}", markdown(single, {}), "Bold is the best method of each sequence."]
     if lines := _non_finite(group):
-        head = "Counted points without a finite error: misses in APD, left out of EPE."
+        head = "Counted points without finite error: misses in APD, left out of EPE."
         parts += ["### Not finite", head, "\n".join(lines)]
     if section.plots:
         parts += ["### Plots", *(f"![{escape_markdown(title)}]({png.name})" for title, png in section.plots)]
@@ -99,35 +99,33 @@ def _overview(sections: Sequence[Section]) -> str:
 
 
 def _warnings(section: Section) -> list[str]:
-    """What makes the rows of a section not quite comparable."""
+    """Reasons why the rows of a section are not fully comparable."""
     scores, name = section.group.scores, section.group.protocol["name"]
     every = list(dict.fromkeys(sequence for one in scores for sequence in one.sequences))
     warnings = []
     for one in scores:
         if missing := [sequence for sequence in every if sequence not in one.sequences]:
             label = escape_markdown(one.label)
-            warnings.append(f"**{label} lacks {_listed(missing)}: its means are over other sequences.**")
+            warnings.append(f"**{label} lacks {_listed(missing)}: its means cover other sequences.**")
     if other := [one.label for one in scores if one.protocol.get("predicted_with") not in (None, name)]:
-        warnings.append(f"Predicted for another protocol, which may read pointmaps otherwise: {_listed(other)}.")
+        warnings.append(f"Predicted for another protocol, which may sample pointmaps differently: {_listed(other)}.")
     return warnings + (_smaller_sets(section) if section.has_transcribed else [])
 
 
 def _smaller_sets(section: Section) -> list[str]:
-    """Sets of which not as many sequences were scored as are published."""
+    """Sets of which fewer sequences were scored than are published."""
     warnings = []
     for name in section.sets:
         expected = read_published().sequences.get(published_set(name) or "")
         counts = {sum(set_of(sequence) == name for sequence in one.sequences) for one in section.group.scores} - {0}
         if expected and counts != {expected}:
             shown = " or ".join(map(str, sorted(counts)))
-            warnings.append(
-                f"{escape_markdown(name)}: {shown} sequences were scored here; the published rows are over {expected}."
-            )
+            warnings.append(f"{escape_markdown(name)}: {shown} sequences were scored here; the published rows cover {expected}.")
     return warnings
 
 
 def _non_finite(group: Group) -> list[str]:
-    """Predictions that are not finite, by method, part and sequence; nothing where all are."""
+    """Non-finite predictions by method, part and sequence; empty if all are finite."""
     lines = []
     for one in group.scores:
         lines += [_lost(one, key, count) for key, count in one.mean.items() if key.figure == "non_finite" and count]
@@ -147,7 +145,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _published_title(sections: Sequence[Section]) -> str:
-    """Heading of the published figures where they are not beside ours, and why."""
+    """Heading of the published scores when they are shown separately, with the reason."""
     same_sets = any(published_set(name) for section in sections for name in section.sets)
     why = "another protocol" if same_sets else "other sequences"
     return f"Published numbers on WorldTrack (transcribed; {why}, not comparable with the tables above)"
@@ -170,39 +168,41 @@ def _notes() -> list[str]:
 
 _SENTENCES: dict[str, dict[Any, str]] = {
     "sampling": {
-        "floor": "A pointmap is read at the pixel that holds a query.",
-        "sub-pixel": "A pointmap is read between pixels, at the query itself.",
+        "floor": "Pointmaps are sampled at the pixel that contains the query.",
+        "sub-pixel": "Pointmaps are sampled at the sub-pixel position of the query.",
     },
     "dynamic_alignment": {
-        "own": "Dynamic points get an alignment of their own.",
-        "all": "Dynamic points keep the alignment of all points.",
+        "own": "Dynamic points are aligned separately.",
+        "all": "Dynamic points use the alignment of all points.",
     },
     "dynamic_epe_mean": {
-        "all": "The mean of the dynamic EPE divides by all sequences, also those without dynamic points.",
+        "all": "The mean of the dynamic EPE divides by the number of all sequences, also those without dynamic points.",
         "with dynamic points": "The mean of the dynamic EPE is over the sequences that have dynamic points.",
     },
     "reflection_scale": {
         True: "The scale of SIM(3) ignores that the best orthogonal matrix may be a reflection.",
-        False: "The scale of SIM(3) is right for reflections too.",
+        False: "The scale of SIM(3) is correct for reflections too.",
     },
     "missing_truth": {
-        "miss": "A point without finite truth counts as a miss.",
-        "left out": "A point without finite truth is left out.",
+        "miss": "A point without finite ground truth counts as a miss.",
+        "left out": "A point without finite ground truth is left out.",
     },
 }
 
 
 def protocol_paragraph(protocol: dict[str, Any]) -> str:
-    """What the protocol counts, in plain words; settings that are not known are passed over."""
+    """Describe the protocol in sentences; unknown settings are skipped."""
     sentences = []
     if frames := protocol.get("num_frames"):
-        sentences.append(f"The first {frames} frames count; the camera of the first is the world.")
-    sentences.append("Tracks seen in frame 0 count in every frame, hidden or not.")
+        sentences.append(f"The first {frames} frames are evaluated; the camera of the first is the world frame.")
+    sentences.append("Tracks visible in frame 0 count in every frame, occluded or not.")
     thresholds = protocol.get("apd_thresholds_m")
     if isinstance(thresholds, list) and _are_numbers(thresholds):
-        sentences.append(f"APD is the mean share of points within {', '.join(f'{t:g}' for t in thresholds)} m of the truth.")
+        sentences.append(
+            f"APD is the mean share of points within {', '.join(f'{t:g}' for t in thresholds)} m of the ground truth."
+        )
     if _are_numbers([path_m := protocol.get("dynamic_path_m")]):
-        sentences.append(f"A point is dynamic when its true path is longer than {path_m:g} m.")
+        sentences.append(f"A point is dynamic if its true path is longer than {path_m:g} m.")
     for key, known in _SENTENCES.items():
         value = protocol.get(key)
         if isinstance(value, str | bool) and value in known:

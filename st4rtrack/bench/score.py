@@ -1,6 +1,6 @@
-"""Stage 2: predictions against truth, from files alone. No network and no PyTorch.
+"""Stage 2: score predictions against ground truth, from files alone; no network and no PyTorch.
 
-A row holds what is known of one sequence; a part that does not apply is absent. See docs/benchmark.md for the figures and the protocol.
+A row holds the metrics of one sequence; parts that do not apply are absent. See docs/benchmark.md for metrics and protocols.
 """
 
 from collections.abc import Iterator
@@ -26,28 +26,28 @@ FIGURES = {
     "apd": {
         "unit": "%",
         "better": "higher",
-        "meaning": "points within 0.1, 0.3, 0.5, 1.0 m of the truth, mean of the four shares",
+        "meaning": "points within 0.1, 0.3, 0.5, 1.0 m of the ground truth, mean of the four shares",
     },
-    "epe": {"unit": "m", "better": "lower", "meaning": "mean distance to the truth over finite predictions"},
+    "epe": {"unit": "m", "better": "lower", "meaning": "mean distance to the ground truth over finite predictions"},
     "scale": {"unit": "m per unit", "better": None, "meaning": "scale of the alignment"},
-    "points": {"unit": "count", "better": None, "meaning": "what was counted; of a row: tracks seen in frame 0"},
+    "points": {"unit": "count", "better": None, "meaning": "number of counted points; of a row: tracks visible in frame 0"},
     "non_finite": {
         "unit": "count",
         "better": "lower",
-        "meaning": "counted points without a finite error: misses in APD, not in EPE",
+        "meaning": "counted points without finite error: misses in APD, not in EPE",
     },
     "aj": {"unit": "%", "better": "higher", "meaning": "TAPVid-3D average Jaccard, 1 to 16 pixels at 256"},
-    "oa": {"unit": "%", "better": "higher", "meaning": "visibility that is right"},
+    "oa": {"unit": "%", "better": "higher", "meaning": "accuracy of the predicted visibility"},
     "calibration_error": {
         "unit": "ratio",
         "better": "lower",
-        "meaning": "mean distance between the probability of being seen and the share that is, in ten bins",
+        "meaning": "mean difference between visibility probability and visible share, in ten bins",
     },
     "ate": {"unit": "m", "better": "lower", "meaning": "root mean square of camera positions after SIM(3)"},
     "rpe_translation": {"unit": "m", "better": "lower", "meaning": "root mean square of frame-to-frame translation errors"},
     "rpe_rotation": {"unit": "degrees", "better": "lower", "meaning": "root mean square of frame-to-frame rotation errors"},
     "abs_rel": {"unit": "ratio", "better": "lower", "meaning": "mean |depth - truth| / truth after one median scale"},
-    "delta_1_25": {"unit": "%", "better": "higher", "meaning": "pixels whose depth is within a factor 1.25"},
+    "delta_1_25": {"unit": "%", "better": "higher", "meaning": "pixels whose depth is within a factor of 1.25"},
 }
 
 DISTANCE_EDGES_M = (0.0, 1.0, 2.0, 4.0, 8.0, None)
@@ -55,10 +55,10 @@ MOTION_EDGES_M = (0.0, 0.01, 0.1, 0.5, 2.0, None)
 
 
 def score_sequence(sequence: WorldTrackSequence, prediction: Prediction, protocol: Protocol) -> Row:
-    """All figures of one sequence that its truth and the prediction allow.
+    """Compute all metrics of one sequence that its ground truth and the prediction allow.
 
     Returns:
-        A row of a score file: plain numbers, lists and dictionaries.
+        Row of a score file: plain numbers, lists and dictionaries.
     """
     row: Row = {"points": 0 if sequence.visible is None else int(sequence.visible[0].sum())}
     scale = None
@@ -87,12 +87,12 @@ def score_sequence(sequence: WorldTrackSequence, prediction: Prediction, protoco
 
 
 def score_tracking(tracks_world: np.ndarray, sequence: WorldTrackSequence, protocol: Protocol) -> tuple[Row, Row]:
-    """Tracks seen in frame 0, in every frame, hidden or not: all and dynamic ones, and curves of the error.
+    """Score the tracks that are visible in frame 0, in every frame, occluded or not: all and dynamic ones, and error curves.
 
     Args:
         tracks_world: [time, points, 3] for all tracks of the sequence.
     Returns:
-        The parts "tracking" and "curves" of a row. "dynamic" is absent where no point moves.
+        The parts "tracking" and "curves" of a row. "dynamic" is absent if no point is dynamic.
     """
     assert sequence.tracks_world is not None and sequence.visible is not None
     seen = sequence.visible[0]
@@ -113,7 +113,7 @@ def score_tracking(tracks_world: np.ndarray, sequence: WorldTrackSequence, proto
 def score_reconstruction(
     reconstruction_world: np.ndarray, depth: np.ndarray, sequence: WorldTrackSequence, protocol: Protocol
 ) -> Row:
-    """The part "reconstruction" of a row: pointmaps, resized to the truth's size, at pixels whose true depth counts. Streamed by frame.
+    """Part "reconstruction" of a row: pointmaps resized to the ground truth's size, at counted pixels. Streamed by frame.
 
     Args:
         reconstruction_world: [time, h, w, 3] of any size.
@@ -134,9 +134,9 @@ def score_reconstruction(
 
 
 def mean_row(rows: list[Row], protocol: Protocol) -> Row:
-    """Means over sequences of every figure that a row has; counts are added up; curves are weighted by their points.
+    """Average every metric over the sequences that have it; counts are summed, curves are weighted by their points.
 
-    The published evaluator divides the sum of the dynamic EPE by the number of all tracked sequences, also those without dynamic points.
+    The published evaluator divides the dynamic EPE by the number of all tracked sequences, also those without dynamic points.
     """
     mean = _mean_of(rows)
     mean["sequences"] = len(rows)
@@ -173,13 +173,13 @@ def _score(pieces: Pieces, alignments: dict[str, Sim3]) -> Row:
 
 
 def _path_length(true: np.ndarray, protocol: Protocol) -> np.ndarray:
-    """[points] metres along the true path. A gap in the truth makes it unknown as published, else it is passed over."""
+    """Ground-truth path length [points] in metres. A gap makes it unknown (published protocol) or is skipped (corrected)."""
     steps = np.linalg.norm(np.diff(true, axis=0), axis=-1)
     return (np.nansum if protocol.missing_truth == "left out" else np.sum)(steps, axis=0)
 
 
 def _curves(error_m: np.ndarray, true: np.ndarray, path_m: np.ndarray, protocol: Protocol) -> Row:
-    """Errors [time, points] under median alignment by frame, by the true distance from the anchor's camera, by the true path."""
+    """Bin errors [time, points] under median alignment by frame, true distance from the anchor's camera and true path length."""
     counted = np.ones(error_m.shape, bool)
     if protocol.missing_truth == "left out":
         counted &= np.isfinite(true).all(axis=-1)
@@ -229,7 +229,7 @@ def _tapvid3d(tracks_world: np.ndarray, visible: np.ndarray, sequence: WorldTrac
 
 
 def _calibration_error(probability: np.ndarray, sequence: WorldTrackSequence) -> float | None:
-    """Over the points and frames of `_tapvid3d`."""
+    """Calibration error of the visibility probability over the points and frames of `_tapvid3d`."""
     assert sequence.visible is not None
     seen = sequence.visible[0]
     return _number(expected_calibration_error(np.asarray(probability, np.float64)[:, seen], sequence.visible[:, seen]))
@@ -260,7 +260,7 @@ def _depth_counts(depth: np.ndarray, protocol: Protocol) -> np.ndarray:
 
 
 def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """[height, width, ...] float32, bilinear between pixel centres and without smoothing, as the published evaluator resizes."""
+    """Resize to [height, width, ...] float32, bilinear between pixel centres without smoothing, like the published evaluator."""
     image = np.asarray(image, np.float32)
     if image.shape[:2] == (height, width):
         return image
@@ -271,7 +271,7 @@ COUNTS = frozenset({"points", "non_finite", "frames"})
 
 
 def _mean_of(parts: list[Row]) -> Row:
-    """Means over those parts that have a figure, part by part."""
+    """Average the parts that have a metric, recursively."""
     mean: Row = {}
     for key in dict.fromkeys(key for part in parts for key in part if key != "curves"):
         values = [part[key] for part in parts if part.get(key) is not None]
@@ -285,7 +285,7 @@ def _mean_of(parts: list[Row]) -> Row:
 
 
 def _mean_curve(curves: list[Row]) -> Row:
-    """Curves pooled: each bin's figures weighted by its points. Sequences may have different numbers of frames."""
+    """Pool curves: each bin is weighted by its points. Sequences may have different numbers of frames."""
     longest = max(curves, key=lambda curve: len(curve["points"]))
     pooled: Row = {key: longest[key] for key in longest if key not in ("points", "apd", "epe")}
     bins = [[curve for curve in curves if len(curve["points"]) > k] for k in range(len(longest["points"]))]
@@ -302,5 +302,5 @@ def _weighted(values: list[tuple[float | None, int]]) -> float | None:
 
 
 def _number(value: float) -> float | None:
-    """As JSON can hold it: None for what could not be computed."""
+    """Convert to a JSON value: None for what could not be computed."""
     return float(value) if np.isfinite(value) else None

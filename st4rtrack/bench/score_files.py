@@ -1,4 +1,4 @@
-"""The second stage on disk: a folder of predictions against a folder of truth, to one JSON. Resumable by sequence."""
+"""Stage 2 on disk: score a folder of predictions against a folder of ground truth into one JSON file; resumable by sequence."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 1
 NO_SET = "sequences"
-"""What the sequences that are in no folder are called together."""
+"""Set name of the sequences that are in no sub-folder."""
 
 
 def score(
@@ -34,20 +34,20 @@ def score(
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Scores every sequence of a folder and writes the score file.
+    """Score every sequence of a folder and write the score file.
 
     Args:
         data: folder of WorldTrack sequences.
         predictions: folder with one `.npz` per sequence, sub-folders mirrored.
-        output: the JSON; an earlier score file there is replaced.
-        protocol: what is counted.
-        name: of the method; default what made the folder, or the folder's name.
-        workers: processes.
+        output: JSON file; an earlier score file is replaced.
+        protocol: evaluation protocol.
+        name: name of the method. Default: the method in the folder's manifest, or the folder's name.
+        workers: number of processes.
         progress: called with (sequences done, sequences in all).
     Returns:
-        What was written: protocol, figures (units), a row per sequence, per folder of sequences, and the mean.
+        Content of the score file: protocol, metrics (units), a row per sequence, per folder of sequences, and the mean.
     Raises:
-        UserError: a sequence or its prediction is absent, damaged, or of the wrong shape or order; `output` is not ours to replace.
+        UserError: a sequence or its prediction is missing, damaged, or of the wrong shape or order; `output` is not a score file.
     """
     data, predictions, output = Path(data), Path(predictions), Path(output)
     _require_ours(output)
@@ -78,13 +78,13 @@ def score(
 
 
 def set_of(sequence: str) -> str:
-    """The set of a sequence: its folder."""
+    """Set of a sequence: its folder."""
     return sequence.rpartition("/")[0] or NO_SET
 
 
 def _paired(sequences: list[tuple[str, Path]], predictions: Path) -> list[tuple[str, Path, Path]]:
-    """(name, sequence, prediction). A sequence may lack its prediction only where the method offers nothing that it could be measured by:
-    one that only tracks need not say anything about a sequence without tracks.
+    """Return (name, sequence, prediction) of each sequence. A prediction may be missing only if the method predicts nothing
+    that the sequence has ground truth for: a tracking-only method needs no file for a sequence without tracks.
     """
     if not predictions.is_dir():
         raise UserError(f"{predictions} is not a folder with predictions; check the path")
@@ -98,16 +98,16 @@ def _paired(sequences: list[tuple[str, Path]], predictions: Path) -> list[tuple[
         elif not offered or measured & offered:
             raise UserError(f"{name}: there is no prediction; expected {file}")
         else:
-            logger.info("%s is left out: it has no truth for what %s holds", name, predictions)
+            logger.info("%s is left out: it has no ground truth for the predictions in %s", name, predictions)
     return kept
 
 
 TRUTH_OF = {"tracks_XYZ": "tracks_world", "depth_map": "reconstruction_world"}
-"""Array of a sequence's file -> array of a prediction that it is the truth of."""
+"""Array of a sequence's file -> array of a prediction for which it is the ground truth."""
 
 
 def _sets(rows: dict[str, Row]) -> dict[str, list[Row]]:
-    """Rows by the folder of their sequence, as the data sets of the benchmark are kept."""
+    """Group rows by the folder of their sequence, as the data sets of the benchmark are stored."""
     sets: dict[str, list[Row]] = {}
     for name, row in rows.items():
         sets.setdefault(set_of(name), []).append(row)
@@ -125,7 +125,7 @@ def _score_one(protocol: Protocol, task: tuple[str, Path, Path]) -> Row:
 
 
 def _require_ours(output: Path) -> None:
-    """A score file is made again at will; anything else that has its name is the user's."""
+    """Refuse to replace a file that is not a score file."""
     if not output.exists():
         return
     try:
@@ -133,11 +133,11 @@ def _require_ours(output: Path) -> None:
     except (ValueError, OSError, TypeError):
         ours = False
     if not ours:
-        raise UserError(f"{output} is there and is not a score file; name another file for -o")
+        raise UserError(f"{output} exists and is not a score file; choose another file with -o")
 
 
 class _Journal:
-    """Rows already scored, one line each, for the files as they were: a score that is begun again does not begin at the start."""
+    """Journal of scored rows, one line each, with the state of their files: an interrupted scoring resumes from it."""
 
     def __init__(self, path: Path, protocol: Protocol) -> None:
         self.path, self.rows = path, dict[str, Row]()
@@ -148,7 +148,7 @@ class _Journal:
             try:
                 entry = json.loads(line)
             except ValueError:
-                break  # the line that was being written
+                break  # incomplete last line
             self._known[entry["name"]] = entry["state"]
             self.rows[entry["name"]] = entry["row"]
 
@@ -167,7 +167,7 @@ class _Journal:
 
 
 def summary(scores: dict[str, Any]) -> str:
-    """What a score file says in the mean: a line per part that was scored."""
+    """Summary of the mean scores of a score file, one line per scored part."""
     mean = scores["mean"]
     lines = [f"{scores['method']}, {scores['protocol']['name']} protocol, mean of {len(scores['sequences'])} sequences"]
     points = [(f"tracking, {name}", part) for name, part in mean.get("tracking", {}).items()]

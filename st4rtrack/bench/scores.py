@@ -1,4 +1,4 @@
-"""Score files as the report needs them: checked, flat, named so that no two look alike, and apart by protocol."""
+"""Score files for the report: checked, flattened, uniquely labelled and grouped by protocol."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from st4rtrack.types import UserError
 
 
 class Key(NamedTuple):
-    """One figure of a row: "tracking", "all", "median", "apd"; what does not apply is empty."""
+    """Key of one metric of a row: "tracking", "all", "median", "apd"; levels that do not apply are empty."""
 
     part: str
     subset: str
@@ -24,7 +24,7 @@ class Key(NamedTuple):
 
 
 Figures = dict[Key, float | None]
-"""Figures of a row; those that do not apply are absent, those that cannot be known are None."""
+"""Metrics of a row; those that do not apply are absent, those that could not be computed are None."""
 
 _ERRORS = ("apd", "epe", "scale")
 _COUNTS = ("points", "non_finite")
@@ -43,17 +43,17 @@ LAYOUT: dict[tuple[str, str, str], tuple[str, ...]] = {
     ("cameras", "", ""): ("ate", "rpe_translation", "rpe_rotation", "frames"),
     ("depth", "", ""): ("abs_rel", "delta_1_25", *_COUNTS),
 }
-"""Which figures are where in a row of a score file."""
+"""Metrics at each position in a row of a score file."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Error against something, under global median alignment.
+    """Error curve under global median alignment.
 
     Attributes:
-        at: [n] frame numbers, or [n + 1] edges of bins in metres, the last of which may be None: open.
-        points: [n] counted.
-        apd, epe: [n] percent and metres, None where nothing was counted.
+        at: [n] frame numbers, or [n + 1] bin edges in metres; a last edge of None is open.
+        points: [n] number of counted points.
+        apd, epe: [n] percent and metres; None where nothing was counted.
     """
 
     at: tuple[float | None, ...]
@@ -64,15 +64,15 @@ class Curve:
 
 @dataclass(frozen=True)
 class Scores:
-    """A score file.
+    """Content of a score file.
 
     Attributes:
-        path: of the file.
-        label: the method in tables, unlike that of any other file of its report and protocol.
-        protocol: what was counted; `name` is always there.
-        sequences, sets: figures by sequence and by folder of sequences.
-        mean: over all sequences.
-        curves: of the mean, by "time", "distance", "motion".
+        path: path of the file.
+        label: unique name of the method among the files of its report and protocol.
+        protocol: settings of the protocol; `name` is always present.
+        sequences, sets: metrics by sequence and by folder of sequences.
+        mean: mean over all sequences.
+        curves: curves of the mean, by "time", "distance", "motion".
     """
 
     path: Path
@@ -84,7 +84,7 @@ class Scores:
     curves: dict[str, Curve] = field(default_factory=dict)
 
     def count(self, part: str, subset: str, within: str | None = None) -> int:
-        """How many sequences have the part, in all or in one set."""
+        """Number of sequences that have the part, in all sets or in one."""
         return sum(
             any(key[:2] == (part, subset) for key in figures)
             for name, figures in self.sequences.items()
@@ -94,12 +94,12 @@ class Scores:
 
 @dataclass(frozen=True)
 class Group:
-    """Score files of one protocol, the only ones that may share a table.
+    """Score files of one protocol; only these may share a table.
 
     Attributes:
-        title: of the protocol.
-        slug: the title as a part of a file's name.
-        scores: at least one.
+        title: title of the protocol.
+        slug: the title in a form for file names.
+        scores: score files, at least one.
     """
 
     title: str
@@ -112,19 +112,19 @@ class Group:
 
 
 def read_scores(path: Path) -> Scores:
-    """Reads and checks a score file, which may be someone else's. What is not known is ignored.
+    """Read and check a score file, possibly written by someone else. Unknown entries are ignored.
 
     Raises:
-        UserError: absent, not JSON, another format, without what is required, or with other units; names the file.
+        UserError: missing, not JSON, another format, incomplete, or with other units; the message names the file.
     """
     try:
         content = json.loads(path.read_bytes(), parse_constant=lambda _: None)
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); name score files that bench score has written") from error
+        raise UserError(f"{path} cannot be read ({error.strerror}); pass score files written by bench score") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON ({error}); name score files that bench score has written") from error
+        raise UserError(f"{path} is not JSON ({error}); pass score files written by bench score") from error
     if not isinstance(content, dict) or "format" not in content:
-        raise UserError(f"{path} is not a score file; name those that bench score has written")
+        raise UserError(f"{path} is not a score file; pass score files written by bench score")
     if content["format"] != FORMAT:
         raise UserError(f"{path} has format {content['format']!r}, this version reads {FORMAT}; score again with this version")
     try:
@@ -134,7 +134,7 @@ def read_scores(path: Path) -> Scores:
 
 
 def group_by_protocol(scores: Iterable[Scores]) -> list[Group]:
-    """Files whose protocols agree in name and settings together, labels made unlike within each group."""
+    """Group files whose protocols agree in name and settings; labels are made unique within each group."""
     groups: dict[str, list[Scores]] = {}
     for one in scores:
         settings = {key: value for key, value in one.protocol.items() if key != "predicted_with"}
@@ -152,7 +152,7 @@ def group_by_protocol(scores: Iterable[Scores]) -> list[Group]:
 
 
 def _told_apart(scores: list[Scores]) -> list[Scores]:
-    """Labels that several files share get the file's name; where that is shared too, its path."""
+    """Make labels unique: shared labels get the file's name or, if that is shared too, its path."""
     for suffix in (lambda path: path.stem, str):
         shared = Counter(one.label for one in scores)
         scores = [
@@ -162,7 +162,7 @@ def _told_apart(scores: list[Scores]) -> list[Scores]:
 
 
 class _WrongError(ValueError):
-    """What is wrong in a score file, as the middle of a sentence."""
+    """Error in a score file; the message is the middle of a sentence."""
 
 
 def _scores(path: Path, content: dict[str, Any]) -> Scores:
@@ -190,12 +190,12 @@ def _scores(path: Path, content: dict[str, Any]) -> Scores:
 
 def _table(within: Mapping[str, Any], key: str) -> dict[str, Any]:
     if not isinstance(within.get(key), dict):
-        raise _WrongError(f"{key!r} is missing or holds no table")
+        raise _WrongError(f"{key!r} is missing or not a table")
     return within[key]
 
 
 def _require_units(figures: dict[str, Any]) -> None:
-    """Percent beside fractions would look like a discovery."""
+    """Check units: percent compared with fractions would look like a discovery."""
     for name, known in FIGURES.items():
         unit = _table(figures, name).get("unit") if name in figures else known["unit"]
         if unit != known["unit"]:
@@ -239,8 +239,8 @@ def _number(name: str, value: Any) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _WrongError(f"{name} must be a number, not {value!r}")
+        raise _WrongError(f"{name} must be a number, got {value!r}")
     try:
         return value if math.isfinite(value) else None
-    except OverflowError as error:  # an integer beyond any float
-        raise _WrongError(f"{name} is beyond all measure") from error
+    except OverflowError as error:  # integer too large for a float
+        raise _WrongError(f"{name} is too large") from error

@@ -1,4 +1,4 @@
-"""Tables as Markdown and LaTeX, and all figures as CSV."""
+"""Tables as Markdown and LaTeX, and all scores as CSV."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ CSV_FIELDS = (
     "source",
 )
 TRANSCRIBED = "transcribed"
-"""What stands for the protocol of transcribed figures in the CSV: each is by its own source's."""
+"""Protocol column of transcribed scores in the CSV: each follows its own source."""
 
 _ARROWS = {"higher": "↑", "lower": "↓"}
 _MARKDOWN = {ord(c): f"\\{c}" for c in "\\`*|[]<>"} | dict.fromkeys(map(ord, "\r\n"), " ")
@@ -48,17 +48,17 @@ _LATEX = {ord(c): f"\\{c}" for c in "&%$#_{}"} | {
 
 
 def escape_markdown(text: str) -> str:
-    """Text that Markdown shows as it is, in a table too."""
+    """Escape text for Markdown, including tables."""
     return text.translate(_MARKDOWN)
 
 
 def escape_latex(text: str) -> str:
-    """Text that LaTeX sets as it is."""
+    """Escape text for LaTeX."""
     return text.translate(_LATEX)
 
 
 def markdown(table: Table, letters: Mapping[str, str]) -> str:
-    """A pipe table; `letters` names the notes on transcribed lines."""
+    """Format a table as a pipe table; `letters` names the notes on transcribed lines."""
     header = [escape_markdown(text) for text in (*table.labels, *(_header(column) for column in table.columns))]
     rule = [":--"] * len(table.labels) + ["--:"] * len(table.columns)
     rows = []
@@ -72,7 +72,7 @@ def markdown(table: Table, letters: Mapping[str, str]) -> str:
 
 
 def latex(table: Table, letters: Mapping[str, str], caption: str) -> str:
-    """A `table` environment that needs the package booktabs; the caption is escaped here."""
+    """Format a table as a LaTeX `table` environment (package booktabs); the caption is escaped here."""
     labels, columns = len(table.labels), len(table.columns)
     sources = table.has_transcribed
     top = [" "] * labels
@@ -107,7 +107,7 @@ def latex(table: Table, letters: Mapping[str, str], caption: str) -> str:
 
 
 def csv_text(groups: Iterable[Group], published: Iterable[PublishedRow]) -> str:
-    """Every figure on a line of its own, not rounded; empty where it cannot be known."""
+    """Format every score as one CSV line, not rounded; empty if it could not be computed."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(CSV_FIELDS)

@@ -1,4 +1,4 @@
-"""Tables of a report, before they have a format: one protocol each, our rows ranked, transcribed rows beside them and not ranked."""
+"""Tables of a report, independent of the output format: one protocol each, scored rows ranked, transcribed rows unranked."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -33,7 +33,7 @@ MEAN_OF_SETS = "mean of sets"
 
 @dataclass(frozen=True)
 class Part:
-    """What a table is about: figures that share a part of the score files."""
+    """Topic of a table: metrics of the same part of the score files."""
 
     title: str
     part: str
@@ -55,7 +55,7 @@ PARTS = (
     Part("Reconstruction, SIM(3) alignment", "reconstruction", "", "sim3", _ERRORS),
     Part("Cameras", "cameras", "", "", ("ate", "rpe_translation", "rpe_rotation")),
     Part("Depth, relative", "depth", "", "", ("abs_rel", "delta_1_25")),
-    Part("TAPVid-3D figures", "tapvid3d", "", "", ("aj", "apd", "oa", "calibration_error")),
+    Part("TAPVid-3D metrics", "tapvid3d", "", "", ("aj", "apd", "oa", "calibration_error")),
 )
 _ALL_MEDIAN, _ALL_SIM3, _DYNAMIC_MEDIAN, _, _RECONSTRUCTION, *_ = PARTS
 IN_SEQUENCES = (
@@ -64,12 +64,12 @@ IN_SEQUENCES = (
     ("dynamic, median", _DYNAMIC_MEDIAN),
     ("reconstruction, median", _RECONSTRUCTION),
 )
-"""What the table of single sequences shows, with the headings of its columns."""
+"""Metrics of the table of single sequences, with their column headings."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of numbers: `heading` (a set, say) over the figure's name; `better` is higher, lower or None."""
+    """Column of numbers: `heading` (a set, for instance) above the metric's name; `better` is higher, lower or None."""
 
     heading: str
     name: str
@@ -80,13 +80,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Line:
-    """A row.
+    """Row of a table.
 
     Attributes:
-        labels: one for each of the table's label columns.
-        values: one for each column.
-        rank: lines of one rank compete for bold; None for those that do not, the transcribed ones.
-        source: where transcribed figures come from.
+        labels: one for each label column.
+        values: one for each column of numbers.
+        rank: lines of equal rank compete for bold; None for transcribed lines, which do not compete.
+        source: source of transcribed scores.
         notes: keys of notes on them.
     """
 
@@ -99,7 +99,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """Lines under columns."""
+    """Table: lines and columns."""
 
     title: str
     labels: tuple[str, ...]
@@ -111,7 +111,7 @@ class Table:
         return any(line.rank is None for line in self.lines)
 
     def cells(self) -> list[list[tuple[str, bool]]]:
-        """[lines][columns] of (text, whether it is the best among its rank, as shown)."""
+        """Cells [lines][columns] as (text, whether it is the best of its rank, as displayed)."""
         texts = [[_shown(value, column) for value, column in zip(line.values, self.columns)] for line in self.lines]
         best = [self._best(texts, k) for k in range(len(self.columns))]
         return [
@@ -120,7 +120,7 @@ class Table:
         ]
 
     def _best(self, texts: list[list[str]], column: int) -> dict[str, str]:
-        """By rank, the text of the best value; none where a line has no competitor or the figure no better end."""
+        """Text of the best value by rank; none if a line has no competitor or the metric has no better direction."""
         better = self.columns[column].better
         ranks: dict[str, list[tuple[float, str]]] = {}
         for line, row in zip(self.lines, texts):
@@ -134,7 +134,7 @@ class Table:
 
 
 def group_tables(group: Group) -> list[Table]:
-    """Every part that a score file of the group has, by set, and what is published beside where protocol and sets are the same."""
+    """Make one table per scored part, by set; published scores are added if protocol and sets are the same."""
     tables = []
     for part in PARTS:
         scores = [one for one in group.scores if one.count(part.part, part.subset)]
@@ -144,14 +144,14 @@ def group_tables(group: Group) -> list[Table]:
 
 
 def is_published(group: Group) -> bool:
-    """Whether the protocol is the published one, in its settings too and not only by name."""
+    """Whether the protocol is the published one, in its settings and not only by name."""
     return all(_plain(group.protocol.get(key, value)) == _plain(value) for key, value in asdict(PUBLISHED).items()) and (
         group.protocol["name"] == PUBLISHED.name
     )
 
 
 def sequence_table(group: Group) -> Table | None:
-    """Every sequence with every method; None where nothing that it shows was scored."""
+    """Table of every sequence with every method; None if none of its metrics was scored."""
     rows = [
         (name, one.label, one.sequences[name])
         for name in dict.fromkeys(name for one in group.scores for name in one.sequences)
@@ -172,7 +172,7 @@ def sequence_table(group: Group) -> Table | None:
 
 
 def published_tables() -> list[Table]:
-    """The transcribed figures alone."""
+    """Tables of the transcribed scores alone."""
     published, tables = read_published(), []
     for part in PARTS:
         rows = published.select(part.part, part.subset, part.alignment)
@@ -213,7 +213,7 @@ def _values(one: Scores, part: Part, sets: list[str], with_mean: bool, counted: 
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """Of all sets or of none: a mean over other sets is another figure."""
+    """Mean over all sets; None if one is missing, because a mean over other sets is a different metric."""
     known = [value for value in values if value is not None]
     return fsum(known) / len(known) if len(known) == len(values) else None
 
@@ -223,7 +223,7 @@ def _covers(row: PublishedRow, sets: Iterable[str]) -> bool:
 
 
 def _transcribed(row: PublishedRow, part: Part, sets: list[str], with_mean: bool, counts: tuple[str, ...] = ()) -> Line:
-    """A published row under the columns of a table. A printed mean is shown where the table has just the sets that it is over."""
+    """A published row in the columns of a table. A printed mean is shown only if the table has exactly the sets of that mean."""
     names: list[str | None] = [published_set(name) for name in sets]
     if with_mean:
         over = {name for name in row.figures if name != MEAN}
@@ -244,5 +244,5 @@ def _shown(value: Value, column: Column) -> str:
 
 
 def _plain(value: object) -> object:
-    """As JSON gives it back."""
+    """Convert to what JSON returns (for comparison)."""
     return [_plain(part) for part in value] if isinstance(value, list | tuple) else value

@@ -1,4 +1,4 @@
-"""`st4rtrack adapt`: a model adapted to one video, or to several."""
+"""`st4rtrack adapt`: adapt a model to one video, or to several."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -25,11 +25,11 @@ def adapt(
     """Adapt a model to one video, or to several videos of a domain, without labels (docs/adaptation.md).
 
     Args:
-        videos: Videos, as of `run`. One: instance adaptation; several: one model for the domain.
+        videos: Video files, folders or globs of images. One: instance adaptation; several: one model for the domain.
         output: Adapted checkpoint; an interrupted run is resumed. Default: NAME_adapted.safetensors.
         model: Base model: checkpoint file, model folder or hub id; "tiny" is the embedded model.
-        intrinsics: Known intrinsics as of `run`, then not estimated; {name} in a path is the video.
-        cameras: Known cameras as of `run`, then not estimated; {name} in a path is the video.
+        intrinsics: Known intrinsics: fx[,fy[,cx,cy]] in source pixels, or a file; {name} in a path is the video.
+        cameras: Known cameras: COLMAP folder, TUM trajectory, transforms.json or .npz; {name} in a path is the video.
         overwrite: Replace an existing output.
     """
     from st4rtrack.cli.options import checked, names_among

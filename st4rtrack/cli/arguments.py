@@ -1,4 +1,4 @@
-"""What is wrong with the arguments of a command, in one sentence, like any other mistake."""
+"""Translates parser errors of command arguments into one-sentence messages."""
 
 import contextlib
 import dataclasses
@@ -18,12 +18,12 @@ Result = TypeVar("Result")
 
 
 def parsed(parse: Callable[[], Result], mistake: Callable[[str], str]) -> Result:
-    """What a parser returns. Help is printed and ends the process.
+    """Run a parser and return its result. Help is printed and ends the process.
 
     Args:
-        mistake: what is wrong with the arguments, in one sentence, from what the parser prints of it.
+        mistake: makes the error message from the output of the parser.
     Raises:
-        UserError: the arguments are not understood.
+        UserError: the arguments are invalid.
     """
     printed = io.StringIO()
     try:
@@ -33,32 +33,32 @@ def parsed(parse: Callable[[], Result], mistake: Callable[[str], str]) -> Result
         if end.code != 2:
             print(printed.getvalue(), end="", file=sys.stderr)
             raise
-    from st4rtrack.types import UserError  # late, as everything that the commands need
+    from st4rtrack.types import UserError  # imported late, like everything that only commands need
 
     raise UserError(mistake(printed.getvalue()))
 
 
 def mistake_of(commands: Mapping[str, Command], arguments: Sequence[str], prog: str, printed: str) -> str:
-    """What is wrong with arguments, the name of a command first, and what would be right."""
+    """Error message for invalid arguments that begin with the name of a command, with a correction."""
     name = arguments[0]
     if name in commands:
         return mistake_of_command(commands[name], arguments[1:], f"{prog} {name}", printed)
     kind = "option" if name.startswith("-") else "command"
-    return f"{name} is no {kind} of {prog}; {_suggestion(name, list(commands), f'{prog} --help lists them')}"
+    return f"unknown {kind} {name} of {prog}; {_suggestion(name, list(commands), f'{prog} --help lists them')}"
 
 
 def mistake_of_command(command: Command, arguments: Sequence[str], prog: str, printed: str) -> str:
-    """What is wrong with the arguments of a command, and what would be right.
+    """Error message for invalid arguments of a command, with a correction.
 
     Args:
-        printed: what the parser says of it, lines in a frame.
+        printed: output of the parser, lines in a frame.
     """
     end = arguments.index("--") if "--" in arguments else len(arguments)
     options = ["-h", "--help", *_options(command)]
     for argument in arguments[:end]:
         option = argument.partition("=")[0]
         if re.match(r"-+[A-Za-z]", option) and option.replace("_", "-") not in options:
-            return f"{option} is no option of {prog}; {_suggestion(option, options, f'{prog} --help lists them')}"
+            return f"unknown option {option} of {prog}; {_suggestion(option, options, f'{prog} --help lists them')}"
     content = _content(printed)
     text, see = " ".join(content.split()), f"{prog} --help explains it"
     if found := re.search(r"(?:Missing value for argument|Argument) '?(-[\w-]+)'?(?:\.|: expected)", text):
@@ -69,7 +69,7 @@ def mistake_of_command(command: Command, arguments: Sequence[str], prog: str, pr
     if found := re.search(r"Error parsing (\S+): .*?('[^']*'(?=\]|$))", text):
         return f"{found[1]} cannot be {found[2]}; {see}"
     if found := re.search(r"Unrecognized (?:options|arguments): (.*)", text):
-        return f"{prog} takes no further argument {found[1]}; {see}"
+        return f"unexpected argument {found[1]} of {prog}; {see}"
     if needed := _missing(command, text, content):
         return f"{prog} needs {', '.join(needed)}; {see}"
     return f"{text[:1].lower()}{text[1:].rstrip('.')}; {see}"
@@ -81,7 +81,7 @@ def _suggestion(word: str, known: list[str], otherwise: str) -> str:
 
 
 def _options(command: Any) -> Iterator[str]:
-    """Every option of a command, those of its groups too."""
+    """Yield every option of a command, including those of its option groups."""
     hints = typing.get_type_hints(command, include_extras=True)
     for parameter in inspect.signature(command).parameters.values():
         if parameter.kind is parameter.POSITIONAL_ONLY:
@@ -101,7 +101,7 @@ def _options(command: Any) -> Iterator[str]:
 
 
 def _missing(command: Command, text: str, content: str) -> list[str]:
-    """Required arguments that are not there, as parsers list them: in a sentence, or one a line; positional ones by type."""
+    """Missing required arguments in the parser's output: in a sentence, or one per line; positional ones by type."""
     if found := re.search(r"arguments are required: (.*)", text):
         listed = found[1].split(", ")
     elif "Missing from" in text:
@@ -115,7 +115,7 @@ def _missing(command: Command, text: str, content: str) -> list[str]:
 
 
 def _content(printed: str) -> str:
-    """What a parser says, without the frame around it: the part before the next line across, below the heading."""
+    """Text of the parser's output without the frame: from below the heading to the next horizontal line."""
     framed = "╭" in printed
     lines = [line.replace("│", " ") for line in printed.splitlines() if not re.search("[╭╰]", line)]
     parts = re.split(r"^[ ─-]{4,}$", "\n".join(lines), flags=re.MULTILINE)

@@ -1,4 +1,4 @@
-"""`st4rtrack batch`: many videos to scene folders, on one machine or a Ray cluster."""
+"""`st4rtrack batch`: reconstruct many videos into scene folders, on one machine or a Ray cluster."""
 
 import sys
 from dataclasses import replace
@@ -60,7 +60,7 @@ def batch(
         finish=partial(write_beside, formats=formats),
     )
     count = None if workers == "auto" else positive_int(workers, "--workers")
-    often = 0.5 if sys.stderr.isatty() else 10.0  # a log needs fewer lines than an eye
+    often = 0.5 if sys.stderr.isatty() else 10.0  # less often in a log file
     with BatchProgress() as progress:
         outcomes = reconstruct_videos(
             videos, output, chosen, device=device.device, workers=count, ray=ray, progress=progress, interval_s=often
@@ -73,13 +73,13 @@ def batch(
 
 
 def _absolute(source: str) -> str:
-    """A path that means the same in every process; words and hub ids as they are."""
+    """Make a path absolute, so that it is valid in every process; keywords and hub ids are unchanged."""
     is_path = "{name}" in source or (source not in ("auto", "builtin", "none") and Path(source).exists())
     return str(Path(source).absolute()) if is_path else source
 
 
 class BatchProgress:
-    """One bar for all videos, of which those under way count as far as they are; the time left is that of what was not there before."""
+    """Progress bar of all videos, with fractions of running ones; the remaining time ignores what existed before."""
 
     _FORMAT = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]"
 
@@ -115,6 +115,7 @@ class BatchProgress:
 
 def _summarise(outcomes: "list[Outcome]", output: Path) -> None:
     from st4rtrack.batch.outcome import BATCH_JSON
+    from st4rtrack.cli.process import command_name
     from st4rtrack.cli.voice import answer, say, voice, wrote
 
     states = {state: [outcome for outcome in outcomes if outcome.state == state] for state in ("made", "already there", "failed")}
@@ -134,4 +135,4 @@ def _summarise(outcomes: "list[Outcome]", output: Path) -> None:
         answer(f"  failed: {outcome.video}: {outcome.reason}")
     wrote(output / BATCH_JSON)
     if there := states["made"] + states["already there"]:
-        say(f"look at {Path(there[0].folder) / 'overview.png'}; interactively: st4rtrack view {there[0].folder}")
+        say(f"look at {Path(there[0].folder) / 'overview.png'}; interactively: {command_name()} view {there[0].folder}")

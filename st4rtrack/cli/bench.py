@@ -1,4 +1,4 @@
-"""`st4rtrack bench`: WorldTrack in three stages on disk, each of which can be stopped and goes on with the same command."""
+"""`st4rtrack bench`: WorldTrack benchmark in stages on disk, each of which resumes with the same command."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ def predict(
         data: Folder of WorldTrack .npz sequences; sub-folders are mirrored.
         output: Folder of predictions.
         method: Method (docs/benchmark.md): st4rtrack, {dust3r,mast3r,monst3r}[-ga], spatracker[-procrustes,-monst3r], sfm, plane or static.
-        workers: Processes, each with its own copy of the method.
+        workers: Number of worker processes, each with its own copy of the method.
         overwrite: Replace existing predictions.
     """
     from st4rtrack.bench.predict import predict as predict_folder
@@ -64,9 +64,9 @@ def score(
         data: Folder of WorldTrack .npz sequences.
         predictions: Folder with one .npz per sequence, named as the sequence (docs/benchmark.md).
         output: Score file, .json.
-        protocol: The released evaluation as it is (published), or without its faults.
+        protocol: Evaluation protocol: as released (published), or with its known faults corrected.
         name: Name of the method in tables. Default: the stored name, or the folder's.
-        workers: Processes.
+        workers: Number of worker processes.
     """
     from st4rtrack.bench.protocol import protocol_named
     from st4rtrack.bench.score_files import score as score_folder
@@ -104,10 +104,10 @@ def table(
     Args:
         data: Folder of WorldTrack .npz sequences.
         output: Folder for predictions/, scores/ (one file per protocol and method) and the report.
-        methods: Methods without further input, or with --model alone, separated by commas.
+        methods: Methods, separated by commas; only those that need no input except --model.
         model: Checkpoint of the methods' network. Default: the embedded model, for st4rtrack.
         protocols: Protocols, separated by commas.
-        workers: Processes.
+        workers: Number of worker processes.
     """
     from st4rtrack.bench.methods import METHODS
     from st4rtrack.bench.predict import predict as predict_folder
@@ -140,7 +140,7 @@ def report(
     /,
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR")] = Path("report"),
 ) -> None:
-    """Make tables and plots of score files, beside published scores: report.md, tables.csv, tables.tex, PNG and PDF.
+    """Make tables and plots of score files, compared with published scores: report.md, tables.csv, tables.tex, PNG and PDF.
 
     Args:
         scores: Score files of bench score; protocols are reported separately.
@@ -168,12 +168,12 @@ def build(
     """Build one set of WorldTrack from its raw data set: .npz sequences and their list.
 
     Args:
-        dataset: adt, pstudio (TAPVid-3D with images), po (Point Odyssey), dr (Dynamic Replica) or tum (TUM-Dynamics).
+        dataset: Data set: adt, pstudio (TAPVid-3D with images), po (Point Odyssey), dr (Dynamic Replica) or tum (TUM-Dynamics).
         raw: Folder of the unpacked raw data set (docs/build-worldtrack.md).
         output: Folder of WorldTrack; the set is written to a sub-folder (adt_mini, ...).
         count: Number of sequences to draw, of all that pass the filters.
         seed: Random seed of the draw.
-        listed: Text file of the sequences to build instead of drawing (sequences.txt of another build).
+        listed: Text file of the sequences to build, instead of drawing them (sequences.txt of another build).
         overwrite: Replace another build.
     """
     from st4rtrack.bench.build import LIST, build_worldtrack, read_list

@@ -1,4 +1,4 @@
-"""`st4rtrack bench adaptation`: what adaptation brings on sequences with truth, and each part of it (paper Table 6)."""
+"""`st4rtrack bench adaptation`: gain from adaptation on sequences with ground truth, and its ablation (paper Table 6)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,10 +22,10 @@ ROWS = (
     "without-alignment",
     "without-pretraining",
 )
-"""As in the paper. All but the first two differ from "instance" in what their name says; "domain" adapts one model to each set."""
+"""Rows as in the paper. All but the first two differ from "instance" as their name says; "domain" adapts one model per set."""
 
 OPTIONS = "adaptation.json"
-"""In the folder of a table: what it was made with."""
+"""File in the table's folder with the options of the table."""
 
 
 def adaptation(
@@ -37,9 +37,9 @@ def adaptation(
     protocol: Literal["published", "corrected"] = "published",
     figure: Annotated[str, tyro.conf.arg(metavar="NAME")] = "",
 ) -> None:
-    """Make the table of adaptation: adapt in several ways, predict and score (paper Table 6). The same command resumes.
+    """Make the adaptation table: adapt in several ways, predict and score (paper Table 6). The same command resumes.
 
-    `--tracks truth` and `--depth truth` take the ground truth as teacher.
+    `--tracks truth` and `--depth truth` use the ground truth as teacher.
 
     Args:
         data: Folder of WorldTrack .npz sequences; its sub-folders are the sets.
@@ -47,7 +47,7 @@ def adaptation(
         rows: Rows of the table, separated by commas.
         model: Base model: checkpoint file, model folder or hub id.
         protocol: Protocol of the scores.
-        figure: Sequence of figure_NAME.jpg, which shows each row (paper Figure 5).
+        figure: Draw figure_NAME.jpg of this sequence with the model of each row (paper Figure 5).
     """
     from st4rtrack.bench.protocol import protocol_named
     from st4rtrack.bench.report import write_report
@@ -81,12 +81,12 @@ def _require_known(figure: str, sequences: list[tuple[str, Path]]) -> None:
 
     names = [name for name, _ in sequences]
     if figure and figure not in names:
-        raise UserError(f"--figure {figure} is none of the sequences: {', '.join(names)}")
+        raise UserError(f"--figure must be one of the sequences {', '.join(names)}, got {figure}")
 
 
 @dataclass(frozen=True)
 class AdaptationRun:
-    """How all rows are adapted: options of the command."""
+    """Adaptation settings of all rows: options of the command."""
 
     output: Path
     model: str
@@ -94,7 +94,7 @@ class AdaptationRun:
 
 
 def _write_figure(name: str, rows: list[str], data: Path, run: AdaptationRun) -> Path:
-    """The scene of a sequence as every row's model has it."""
+    """Write a picture of the scene of one sequence, reconstructed with the model of every row."""
     from st4rtrack.io.worldtrack import find_worldtrack, read_worldtrack
     from st4rtrack.pipeline.reconstruct import reconstruct
     from st4rtrack.render.adaptation import write_adaptation
@@ -111,10 +111,10 @@ def _write_figure(name: str, rows: list[str], data: Path, run: AdaptationRun) ->
 
 
 def _require_same(output: Path, options: dict[str, Any]) -> None:
-    """Rows of one folder differ in nothing but what their names say.
+    """Check that all rows in a folder share their options, apart from what their names say.
 
     Raises:
-        UserError: it was made with other options.
+        UserError: the folder was made with other options.
     """
     import json
 
@@ -127,15 +127,15 @@ def _require_same(output: Path, options: dict[str, Any]) -> None:
         try:
             changes = differences(json.loads(path.read_text()), options)
         except (ValueError, TypeError, OSError):
-            changes = ["what it was made with cannot be read"]
+            changes = ["its options cannot be read"]
         if changes:
-            raise UserError(f"{output} holds a table of other options: {changes[0]}; name another folder with -o")
+            raise UserError(f"{output} holds a table made with other options: {changes[0]}; choose another folder with -o")
     output.mkdir(parents=True, exist_ok=True)
     write_whole(path, (json.dumps(options, indent=1) + "\n").encode())
 
 
 def _together(row: str, sequences: list[tuple[str, Path]]) -> list[list[tuple[str, Path]]]:
-    """Sequences that share a model: those of a set, or each for itself."""
+    """Group the sequences that share a model: those of a set, or each alone."""
     from st4rtrack.bench.score_files import set_of
 
     if row != "domain":
@@ -147,7 +147,7 @@ def _together(row: str, sequences: list[tuple[str, Path]]) -> list[list[tuple[st
 
 
 def _predict(row: str, sequences: list[tuple[str, Path]], run: AdaptationRun, protocol: Any) -> None:
-    """Predictions of sequences that share a model, where they are missing."""
+    """Make the missing predictions of sequences that share a model."""
     from st4rtrack.bench.methods.pairwise import predict_sequence
     from st4rtrack.bench.predictions import write_prediction
     from st4rtrack.io.worldtrack import read_worldtrack
@@ -164,7 +164,7 @@ def _predict(row: str, sequences: list[tuple[str, Path]], run: AdaptationRun, pr
 
 
 def _model(row: str, sequences: dict[str, "WorldTrackSequence"], paths: dict[str, Path], run: AdaptationRun) -> "St4RTrack":
-    """The base, or what it became on these sequences; kept in models/."""
+    """Return the base model, or its adaptation to these sequences, stored in models/."""
     from st4rtrack.adapt import adapt_videos
     from st4rtrack.cli.progress import Progress
     from st4rtrack.cli.voice import say
@@ -206,7 +206,7 @@ def _model(row: str, sequences: dict[str, "WorldTrackSequence"], paths: dict[str
 
 
 def _teachers(run: AdaptationRun, sequences: dict[str, "WorldTrackSequence"]) -> tuple[str, str]:
-    """The words that `adapt_videos` takes; the truth goes through files, as any other tool's answers do."""
+    """Teacher options for `adapt_videos`; ground truth is passed in files, like results of other tools."""
     folder = run.output / "truth"
     words = []
     for word, kind, write in (
@@ -230,7 +230,7 @@ def _write_all(
 
 
 def _write_true_tracks(sequence: "WorldTrackSequence", path: Path) -> None:
-    """Projections of the tracks that are seen in frame 0, as an exact tracker would give them."""
+    """Write projections of the tracks that are visible in frame 0, as an exact tracker would return them."""
     import numpy as np
 
     from st4rtrack.geometry.camera import project_world

@@ -1,4 +1,4 @@
-"""`st4rtrack convert`: checkpoints of the official releases to safetensors."""
+"""`st4rtrack convert`: convert checkpoints of the official releases to safetensors."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`st4rtrack doctor`: what this machine has, which model fits it, what is missing; and where the time goes."""
+"""`st4rtrack doctor`: diagnostics of this machine, models that fit, problems with fixes; benchmark of the pipeline stages."""
 
 from pathlib import Path
 from typing import Literal
@@ -22,7 +22,7 @@ def doctor(
         benchmark: Reconstruct, and print the time of each stage and its share of the device's peak.
         model: Benchmark: checkpoint file, model folder or hub id; "tiny" is the embedded model.
         size: Long side at the network in pixels. Default: the model's own.
-        device: auto, cpu, cuda, cuda:1 or mps.
+        device: Device: auto, cpu, cuda, cuda:1 or mps.
         dtype: Precision of the network; auto: bfloat16 where it is fast.
     """
     from st4rtrack.cli.progress import log_to_stderr
@@ -33,7 +33,7 @@ def doctor(
     log_to_stderr()
     network_size = None if size is None else positive_int(size, "--size")
     if not benchmark and (video is not None or model != "tiny"):
-        raise UserError("a video or --model is for the benchmark: st4rtrack doctor --benchmark VIDEO")
+        raise UserError("a video or --model needs --benchmark: st4rtrack doctor --benchmark VIDEO")
 
     from st4rtrack.doctor.report import benchmark_lines, examination_lines, examine
 

@@ -1,4 +1,4 @@
-"""`st4rtrack export SCENE FORMAT`: one sub-command per format, whose options are those of the format's writer."""
+"""`st4rtrack export SCENE FORMAT`: one sub-command per format, with the options of the format's writer."""
 
 import inspect
 import typing
@@ -16,7 +16,7 @@ def export() -> None:
 
 
 def call_export(arguments: Sequence[str], description: str) -> None:
-    """Calls the export that the arguments, SCENE and FORMAT first, name."""
+    """Run the export for arguments that begin with SCENE and FORMAT."""
     from st4rtrack.formats import FORMATS
     from st4rtrack.types import UserError
 
@@ -27,6 +27,8 @@ def call_export(arguments: Sequence[str], description: str) -> None:
         others = [*arguments[: places[0]], *arguments[places[0] + 1 :]]
         others = ["--help"] if asks_help else others
         call_one(format_command(name), others, prog="st4rtrack export", name=f"st4rtrack export SCENE {name}")
+    elif len(arguments) > 1 and not asks_help and not any(word.startswith("-") for word in arguments[:2]):
+        raise UserError(f"unknown export format {arguments[1]!r}; choose one of: {', '.join(FORMATS)}")
     elif arguments and not asks_help:
         raise UserError(f"export needs a scene and a format: st4rtrack export SCENE FORMAT; formats are {', '.join(FORMATS)}")
     else:
@@ -35,7 +37,7 @@ def call_export(arguments: Sequence[str], description: str) -> None:
 
 
 def format_command(name: str) -> Callable[..., None]:
-    """The sub-command of a format, with the options of its writer."""
+    """Make the sub-command of a format, with the options of its writer."""
     from st4rtrack.formats import FORMATS, options_of
 
     def write(

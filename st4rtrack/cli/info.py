@@ -1,4 +1,4 @@
-"""`st4rtrack info`: what a scene folder holds."""
+"""`st4rtrack info`: summary of a scene folder."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ def info(scene: tyro.conf.Positional[Path], /) -> None:
     """Show size, source, model, cameras, known geometry and quality report of a scene.
 
     Args:
-        scene: Scene folder, as `st4rtrack run` writes it.
+        scene: Scene folder, written by st4rtrack run or batch.
     """
     from st4rtrack.cli.quality import print_quality
     from st4rtrack.cli.voice import answer
@@ -27,7 +27,7 @@ def info(scene: tyro.conf.Positional[Path], /) -> None:
 
 
 def _facts(scene: "Scene", path: Path) -> Iterator[tuple[str, str]]:
-    """Name and text of what is known of a scene."""
+    """Yield names and texts of the facts of a scene."""
     import numpy as np
 
     from st4rtrack.io.formats.cameras import image_intrinsics
@@ -56,7 +56,7 @@ def _facts(scene: "Scene", path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _listed(values: Any) -> str:
-    """Plain data on one line."""
+    """Format plain data on one line."""
     if isinstance(values, dict):
         return ", ".join(f"{name} {_listed(value)}" for name, value in values.items() if value is not None)
     return " ".join(map(str, values)) if isinstance(values, list) else str(values)

@@ -1,6 +1,6 @@
-"""The command `st4rtrack`: which commands there are, how they speak, and how they end.
+"""Entry point of the command `st4rtrack`: table of commands, output modes, errors and exit codes.
 
-Only the command-line library is imported before the arguments are understood; each command imports what it needs.
+Only the command-line library is imported before the arguments are parsed; each command imports what it needs.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ BENCH = {"predict": predict, "score": score, "report": report, "table": table, "
 
 
 def bench() -> None:
-    """WorldTrack benchmark: predict, score, report, and more: see st4rtrack bench --help."""
+    """Run the WorldTrack benchmark: predict, score, report, table, build, adaptation (see st4rtrack bench --help)."""
 
 
 COMMANDS = {
@@ -44,20 +44,20 @@ COMMANDS = {
     "bench": bench,
     "doctor": doctor,
 }
-DESCRIPTION = "A monocular video in; world-frame dense 3D tracks, dynamic geometry and cameras out."
+DESCRIPTION = "Dense 3D tracks, dynamic geometry and cameras in one world frame from a monocular video."
 EVERYWHERE = {
-    "--quiet": "say warnings and errors only, and what was asked for",
+    "--quiet": "print only warnings, errors and requested results",
     "--json": "one line of JSON per event on standard output: start, progress, note, warning, wrote, quality, done or error",
-    "--debug": "show the traceback of an error, and write a report of it to the current folder",
+    "--debug": "print the traceback of an error, and write a crash report to the current folder",
 }
 """Options of every command, before or after its name."""
-_ENDINGS = {3: ("unreliable", "the quality report says that a scene is unreliable (--require-reliable)")}
-_TROUBLE = ("trouble", "something failed; the warnings say what")
-_ABOUT = "\n\nEverywhere: " + "; ".join(f"{name} ({what})" for name, what in EVERYWHERE.items()) + "."
+_ENDINGS = {3: ("unreliable", "the quality report calls a scene unreliable (--require-reliable)")}
+_TROUBLE = ("trouble", "something failed; see the warnings")
+_ABOUT = "\n\nOptions of every command: " + "; ".join(f"{name} ({what})" for name, what in EVERYWHERE.items()) + "."
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs a command. A user's mistake ends in one sentence and exit code 2, a fault of ours in one that names a report, and 1."""
+    """Run a command. Exit code 2 and one sentence for a user's mistake; 1 and a crash report for an internal error."""
     whole_process = arguments is None
     given, asked = _split(list(sys.argv[1:] if arguments is None else arguments))
     mode: Mode = "json" if "--json" in asked else "quiet" if "--quiet" in asked else "plain"
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _split(arguments: list[str]) -> tuple[list[str], set[str]]:
-    """What is for the command, and which of `EVERYWHERE` are there; after `--` nothing is an option."""
+    """Separate the arguments of the command from options in `EVERYWHERE`; after `--` nothing is an option."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     asked = {argument for argument in arguments[:end] if argument in EVERYWHERE}
     return [argument for argument in arguments[:end] if argument not in EVERYWHERE] + arguments[end:], asked
@@ -105,7 +105,7 @@ def _run(arguments: list[str], voice: Voice, interruption: Interruption | None, 
 
 
 def _command(arguments: list[str]) -> None:
-    """Understands the arguments and does what they say."""
+    """Parse the arguments and run the command."""
     refuse_renamed(arguments)
     prog, description, commands = "st4rtrack", DESCRIPTION, COMMANDS
     if arguments[:1] == ["export"]:
@@ -116,7 +116,7 @@ def _command(arguments: list[str]) -> None:
 
 
 def _fail(error: Exception, arguments: list[str], voice: Voice, *, debug: bool) -> NoReturn:
-    """Says what was wrong: a mistake or a trouble of the machine in its own words, a fault of ours with the file that has the details."""
+    """Report an error: the message of a user or system error, or for an internal error the crash report file; then exit."""
     from st4rtrack.cli.report import traceback_text, write_report
     from st4rtrack.io.trouble import explain
     from st4rtrack.types import UserError
@@ -126,14 +126,14 @@ def _fail(error: Exception, arguments: list[str], voice: Voice, *, debug: bool) 
     sentence, kind, code = (str(error), "mistake", 2) if isinstance(error, UserError) else (explain(error), "trouble", 2)
     if sentence is None:
         what = f"{type(error).__name__}: {error}".splitlines()[0]
-        sentence, kind, code = f"this is a fault of st4rtrack, not yours ({what})", "fault", 1
+        sentence, kind, code = f"internal error in st4rtrack ({what})", "fault", 1
     report = write_report(error, arguments, voice.said, here=debug) if debug or kind == "fault" else None
     if debug:
         print(traceback_text(error), end="", file=sys.stderr)
     if report is not None:
-        sentence += f"; the details are in {report}, please attach it to an issue" if kind == "fault" else f"; report: {report}"
+        sentence += f"; the crash report is {report}, please attach it to an issue" if kind == "fault" else f"; report: {report}"
     if kind == "fault" and not debug:
-        sentence += ", or see them with --debug"
+        sentence += "; --debug prints the traceback"
     _report_end(voice, sentence, code, kind=kind, report=None if report is None else str(report))
     sys.exit(code)
 
@@ -143,7 +143,7 @@ def _report_interruption(arguments: list[str], voice: Voice) -> None:
 
 
 def _report_end(voice: Voice, sentence: str, code: int, *, kind: str, start: str = "", report: str | None = None) -> None:
-    """The last sentence, as an event or on the standard error stream."""
+    """Report the final message, as an event or on the standard error stream."""
     text = without_secrets(sentence)
     voice.event("error", kind=kind, text=text, exit_code=code, report=report)
     if voice.mode != "json":

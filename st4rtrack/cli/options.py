@@ -1,4 +1,4 @@
-"""Options that are text on the command line."""
+"""Parsing of option values that are text on the command line."""
 
 import dataclasses
 from collections.abc import Collection
@@ -10,10 +10,10 @@ from st4rtrack.types import UserError
 
 
 def checked(options: Any) -> Any:
-    """A dataclass of options whose anchor and counts are understood: "auto" becomes `None`.
+    """Parse anchor and counts of a dataclass of options: "auto" becomes `None`.
 
     Raises:
-        UserError: one of them is wrong.
+        UserError: one of the values is invalid.
     """
     values = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
     changes: dict[str, Any] = {"anchor": read_anchor(str(values["anchor"]))} if "anchor" in values else {}
@@ -24,10 +24,10 @@ def checked(options: Any) -> Any:
 
 
 def read_anchor(value: str) -> int | Literal["middle", "auto"]:
-    """A frame number, "middle" or "auto".
+    """Parse a frame number, "middle" or "auto".
 
     Raises:
-        UserError: none of them.
+        UserError: the value is none of these.
     """
     if value == "middle" or value == "auto":
         return value
@@ -37,10 +37,10 @@ def read_anchor(value: str) -> int | Literal["middle", "auto"]:
 
 
 def export_formats(value: str) -> list[str]:
-    """Names of formats in a list with commas.
+    """Parse a comma-separated list of export formats.
 
     Raises:
-        UserError: one that is not known, or needs a package that is not installed.
+        UserError: a format is unknown, or needs a package that is not installed.
     """
     names = names_among(value, FORMATS, "--export")
     for name in names:
@@ -49,13 +49,13 @@ def export_formats(value: str) -> list[str]:
 
 
 def names_among(value: str, known: Collection[str], option: str) -> list[str]:
-    """Names in a list with commas.
+    """Parse a comma-separated list of known names.
 
     Raises:
-        UserError: one that is not known.
+        UserError: a name is unknown.
     """
     names = [name.strip() for name in value.split(",") if name.strip()]
     for name in names:
         if name not in known:
-            raise UserError(f"{option} knows {', '.join(known)}, not {name!r}")
+            raise UserError(f"{option} must be among {', '.join(known)}, got {name!r}")
     return names

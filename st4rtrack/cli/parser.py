@@ -1,4 +1,4 @@
-"""From arguments to the call of a function: its signature and docstring are the command line (tyro)."""
+"""Command-line parser (tyro): calls functions whose signature and docstring define the command line."""
 
 import dataclasses
 import functools
@@ -42,9 +42,9 @@ METAVARS = {
     "without": "TERMS",
     "workers": "N",
 }
-"""What help shows for the value of an option or for a positional argument, unless its type or its own name says it."""
+"""Placeholders in help for values of options and positional arguments, unless the type or the name provides one."""
 NAMES = {"points_dtype": "dtype-points"}
-"""Names of options that are not those of the parameter."""
+"""Options whose names differ from the parameter's."""
 HIDDEN = {"fit", "report_every", "save_dtype"}
 """Fields of option dataclasses that commands do not offer."""
 RENAMED = {
@@ -52,14 +52,14 @@ RENAMED = {
     "batch": {"--points": "--dtype-points"},
     "export": {"--points": "--max-points", "--tracks": "--max-tracks"},
 }
-"""Options that had another name in an earlier version, by command."""
+"""Options renamed since an earlier version, by command."""
 
 
 def call(commands: Mapping[str, Command], arguments: Sequence[str], *, prog: str, description: str) -> None:
-    """Calls the command that the arguments name.
+    """Call the command named by the arguments.
 
     Raises:
-        UserError: they are not understood.
+        UserError: the arguments are invalid.
     """
     parse: Callable[..., Any] = tyro.extras.subcommand_cli_from_dict
     arguments, shown = arguments or ["--help"], {name: described(command) for name, command in commands.items()}
@@ -68,10 +68,10 @@ def call(commands: Mapping[str, Command], arguments: Sequence[str], *, prog: str
 
 
 def call_one(command: Command, arguments: Sequence[str], *, prog: str, name: str) -> None:
-    """Calls a command that has its parser to itself; `name` is how messages refer to it.
+    """Call a command with its own parser; `name` is its name in messages.
 
     Raises:
-        UserError: the arguments are not understood.
+        UserError: the arguments are invalid.
     """
     shown = described(command)
     options: dict[str, Any] = {"prog": prog, "args": arguments, "config": CONFIG}
@@ -79,10 +79,10 @@ def call_one(command: Command, arguments: Sequence[str], *, prog: str, name: str
 
 
 def refuse_renamed(arguments: Sequence[str]) -> None:
-    """Refuses an option by its former name.
+    """Reject options by their former names.
 
     Raises:
-        UserError: names the new one.
+        UserError: an option was renamed; the message has the new name.
     """
     former = RENAMED.get(arguments[0], {}) if arguments else {}
     for name in (argument.partition("=")[0] for argument in arguments):
@@ -94,9 +94,9 @@ def refuse_renamed(arguments: Sequence[str]) -> None:
 
 @functools.cache
 def described(command: Command) -> Command:
-    """A function for tyro with the same signature that returns the call of a command.
+    """Wrap a command for tyro in a function of the same signature that returns the call.
 
-    Its help names things instead of types, and no default where there is none. It does not call, so that an exit is the parser's.
+    Its help shows placeholders instead of types, and no default if there is none. An exit can only be the parser's.
     """
 
     def called(*arguments: Any, **options: Any) -> Callable[[], Any]:
@@ -116,7 +116,7 @@ def _annotated(hints: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, 
 
 
 def _shown(name: str, hint: Any, default: Any) -> Any:
-    """The hint with the configuration that names the value in help; `Any` stands for what only Python takes."""
+    """Type hint with the configuration of its placeholder in help; `Any` in a hint marks values that only Python accepts."""
     if dataclasses.is_dataclass(hint):
         _describe_fields(hint)
         return hint
@@ -139,14 +139,14 @@ def _describe_fields(options: Any) -> None:
 
 
 def _default(label: str, words: Sequence[str]) -> str:
-    """What follows the description: the words that an option can be, and its default where it has one."""
+    """Text after the description: the choices of an option, and its default if there is one."""
     default = [] if label in ("None", "False", "", "''") else [f"default: {label}"]
     parts = "; ".join([*([", ".join(words)] if words else []), *default])
     return f"({parts})" if parts else ""
 
 
 def _metavar(name: str, hint: Any) -> str | None:
-    """What stands for the value in help; `None` for flags, and where the function itself says it."""
+    """Placeholder of a value in help; `None` for flags, and if the function defines one."""
     metadata = getattr(hint, "__metadata__", ())
     kinds = [kind for kind in _kinds(hint) if kind is not type(None)]
     if kinds == [bool] or any(getattr(entry, "metavar", None) for entry in metadata):
@@ -157,7 +157,7 @@ def _metavar(name: str, hint: Any) -> str | None:
 
 
 def _kinds(hint: Any) -> tuple[Any, ...]:
-    """The alternatives of a type, without its annotations."""
+    """Alternatives of a union type, without annotations."""
     bare = typing.get_args(hint)[0] if getattr(hint, "__metadata__", None) else hint
     is_union = typing.get_origin(bare) in (typing.Union, types.UnionType)
     return typing.get_args(bare) if is_union else (bare,)

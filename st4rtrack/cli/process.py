@@ -1,10 +1,11 @@
-"""How the process of a command ends: Ctrl-C, a closed pipe, and output that cannot be encoded. Only the standard library is imported."""
+"""End of the process: Ctrl-C, closed pipes, and output that cannot be encoded. Imports the standard library only."""
 
 import atexit
 import codecs
 import contextlib
 import os
 import select
+import shutil
 import signal
 import sys
 import threading
@@ -13,30 +14,30 @@ from pathlib import Path
 from types import FrameType
 
 INTERRUPTED = "interrupted; run the same command again to resume"
-VIEW_INTERRUPTED = "interrupted; view keeps no reconstruction of a video; st4rtrack run VIDEO keeps it and can be resumed"
+VIEW_INTERRUPTED = "interrupted; view does not store the reconstruction of a video, use st4rtrack run VIDEO, which can be resumed"
 GRACE_S = 0.4
-"""After Ctrl-C, before the process is ended: a thread may be seconds into one step of the network. Output folders survive a kill anyway."""
+"""Time from Ctrl-C to the kill: a thread may be seconds into one step of the network. Output folders survive a kill anyway."""
 _CLEANUP_S = 0.3
-"""For exit handlers, which remove temporary folders and locks."""
+"""Time for exit handlers, which remove temporary folders and locks."""
 
 
 class Interruption:
-    """Ends the process in under a second after Ctrl-C, however often it is pressed, with one sentence."""
+    """Ends the process in under a second after Ctrl-C, however often it is pressed, with one message."""
 
     def __init__(self, report: Callable[[], None]) -> None:
-        """Args: a function that reports the interruption to the user; it is called once, from any thread."""
+        """Args: function that reports the interruption to the user; it is called once, from any thread."""
         self._report, self._reported = report, threading.Lock()
         self._asked, self._pid, self._pipe = False, os.getpid(), os.pipe()
 
     def install(self) -> None:
-        """Takes over Ctrl-C, unless it is ignored, as under nohup, or this is not the main thread."""
+        """Handle Ctrl-C, unless it is ignored (under nohup) or this is not the main thread."""
         in_main_thread = threading.current_thread() is threading.main_thread()
         if in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._handle)
             threading.Thread(target=self._end_after_grace, name="interruption", daemon=True).start()
 
     def end(self) -> None:
-        """Reports the interruption and ends the process, exit code 1, without waiting for threads as the interpreter would."""
+        """Report the interruption and exit with code 1, without waiting for threads as the interpreter would."""
         if not self._reported.acquire(blocking=False):
             return  # the other thread is ending the process
         with contextlib.suppress(Exception):  # a closed terminal
@@ -50,7 +51,7 @@ class Interruption:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._pid:
             raise KeyboardInterrupt
-        if not self._asked:  # more of them would only interrupt the cleaning up
+        if not self._asked:  # more of them would only interrupt the cleanup
             self._asked = True
             os.write(self._pipe[1], b"!")  # starting a thread here could wait for a lock that the interrupted code holds
             raise KeyboardInterrupt
@@ -63,11 +64,11 @@ class Interruption:
 
 @contextlib.contextmanager
 def checked_streams() -> Iterator[None]:
-    """Standard streams that print any file name, and end the command quietly where the reader of a pipe has gone (`| head -1`)."""
+    """Make standard streams print any file name, and exit quietly if the reader of a pipe is closed (`| head -1`)."""
     codecs.register_error("st4rtrack", _escape)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the parent process
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (as long as the process lasts)
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (open until the process ends)
         with contextlib.suppress(AttributeError):  # not a text stream of Python's own
             getattr(sys, name).reconfigure(errors="st4rtrack")
     try:
@@ -76,14 +77,14 @@ def checked_streams() -> Iterator[None]:
         finally:
             _flush()
     except BrokenPipeError:
-        for stream in (sys.__stdout__, sys.__stderr__):  # or the interpreter would complain when it flushes them
+        for stream in (sys.__stdout__, sys.__stderr__):  # else the interpreter would print an error when it flushes them
             with contextlib.suppress(Exception):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # pyright: ignore[reportOptionalMemberAccess]
         sys.exit(1)
 
 
 def reader_is_gone() -> bool:
-    """Whether the reader of the standard output or error stream has closed its end."""
+    """Whether the reader of standard output or standard error has closed its end."""
     if not hasattr(select, "poll"):  # Windows
         try:
             _flush()
@@ -92,9 +93,17 @@ def reader_is_gone() -> bool:
         return False
     poller = select.poll()
     for stream in (sys.__stdout__, sys.__stderr__):
-        with contextlib.suppress(Exception):  # no stream, or none of the operating system
+        with contextlib.suppress(Exception):  # no stream, or no file descriptor
             poller.register(stream, 0)  # pyright: ignore[reportArgumentType]
     return any(state & (select.POLLERR | select.POLLHUP) for _, state in poller.poll(0))
+
+
+def command_name() -> str:
+    """Return the command as the user can type it: by its path where it is not found by its name."""
+    called = Path(sys.argv[0])
+    if shutil.which("st4rtrack") or called.name not in ("st4rtrack", "__main__.py"):
+        return "st4rtrack"
+    return str(called) if called.name == "st4rtrack" else "python -m st4rtrack"
 
 
 def _flush() -> None:
@@ -104,7 +113,7 @@ def _flush() -> None:
 
 
 def _escape(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Bytes of a file name that are not UTF-8 as they are; other characters that the stream cannot encode as \\u escapes."""
+    """Encode surrogate escapes of file names as raw bytes, and other unencodable characters as \\u escapes."""
     try:
         return codecs.lookup_error("surrogateescape")(error)
     except UnicodeError:

@@ -1,4 +1,4 @@
-"""Progress with the time left, and what the library has to say, on the standard error stream or as events (`voice.py`)."""
+"""Progress with remaining time, and log output, on the standard error stream or as events (`voice.py`)."""
 
 import logging
 import sys
@@ -9,7 +9,7 @@ from st4rtrack.cli.voice import voice
 
 
 def log_to_stderr() -> None:
-    """Shows the library's notes and warnings, one line each; with `--quiet` warnings only, with `--json` as events."""
+    """Show the library's log, one line per message; `--quiet`: warnings only; `--json`: as events."""
     handler = _AboveTheBar()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("st4rtrack")
@@ -18,7 +18,7 @@ def log_to_stderr() -> None:
 
 
 class _AboveTheBar(logging.Handler):
-    """Lines that do not run into a progress bar that is being drawn."""
+    """Log handler whose lines do not run into a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         text = voice().note(self.format(record), "warning" if record.levelno >= logging.WARNING else "note")
@@ -27,7 +27,7 @@ class _AboveTheBar(logging.Handler):
 
 
 class Progress:
-    """A progress bar over frames or other things: call it with (done, in all). It appears with the first one done, after all refusals."""
+    """Progress bar over frames or other items; call it with (done, total). It appears with the first item, after all checks."""
 
     def __init__(self, unit: str = "frame") -> None:
         self.unit, self.done = unit, 0
@@ -40,7 +40,7 @@ class Progress:
         self.done = done
 
     def _draw(self, done: int, total: int) -> None:
-        if self._bar is None:  # a continued run starts further on
+        if self._bar is None:  # a resumed run starts later
             self._bar = tqdm(total=total, initial=done - 1, unit=self.unit, file=sys.stderr, dynamic_ncols=True)
         self._bar.update(done - self.done if self.done else 1)
 

@@ -1,4 +1,4 @@
-"""The quality report of a scene on the command line."""
+"""Output of the quality report of a scene on the command line."""
 
 from typing import TYPE_CHECKING
 
@@ -6,14 +6,14 @@ if TYPE_CHECKING:
     from st4rtrack.types import Scene
 
 UNRELIABLE = 3
-"""Exit code with `--require-reliable`."""
+"""Exit code of an unreliable scene with `--require-reliable`."""
 
 
 def print_quality(scene: "Scene") -> bool:
-    """Prints the quality line and the warnings of a scene, or an event "quality"; `--quiet` prints unreliable ones only.
+    """Print the quality line and the warnings of a scene, or an event "quality"; `--quiet`: unreliable scenes only.
 
     Returns:
-        The scene is reliable; False where it has no report.
+        Whether the scene is reliable; False without a quality report.
     """
     from st4rtrack.cli.voice import answer, say, voice
     from st4rtrack.io.scene.quality import quality_to_json

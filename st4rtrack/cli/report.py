@@ -1,4 +1,4 @@
-"""A report to attach to an issue: what was asked, on which machine, and where it went wrong. No environment variables, no secrets."""
+"""Crash report to attach to an issue: command, machine and traceback. No environment variables, no secrets."""
 
 import os
 import platform
@@ -15,15 +15,15 @@ ISSUES = "the project's issue tracker"
 
 
 def write_report(error: BaseException, arguments: Sequence[str], said: Iterable[str], *, here: bool) -> Path | None:
-    """Writes what happened to a new text file.
+    """Write a crash report to a new text file.
 
     Args:
-        error: with its traceback.
-        arguments: of the command line.
-        said: the last lines that the command said.
-        here: in the current folder, where that can be written; else in the system's folder for temporary files.
+        error: error with its traceback.
+        arguments: arguments of the command line.
+        said: last lines of output of the command.
+        here: write to the current folder if possible; else to the system's folder for temporary files.
     Returns:
-        The file; `None` where none can be written, as on a full disk.
+        Path of the file; `None` if it cannot be written, as on a full disk.
     """
     text = report_text(error, arguments, said)
     name = f"st4rtrack-report-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
@@ -38,7 +38,7 @@ def write_report(error: BaseException, arguments: Sequence[str], said: Iterable[
 
 
 def report_text(error: BaseException, arguments: Sequence[str], said: Iterable[str]) -> str:
-    """The report: sections of lines."""
+    """Text of the crash report: sections of lines."""
     sections = {
         "Command": [f"st4rtrack {shlex.join(arguments)}", f"in {Path.cwd()}"],
         "Versions": _lines_of(_versions),
@@ -47,21 +47,21 @@ def report_text(error: BaseException, arguments: Sequence[str], said: Iterable[s
         "Traceback": traceback_text(error).splitlines(),
     }
     body = "\n".join(f"\n## {title}\n\n" + "\n".join(lines) for title, lines in sections.items())
-    head = f"# Report of st4rtrack\n\nLook through it before you attach it at {ISSUES}.\n"
+    head = f"# Crash report of st4rtrack\n\nCheck it for private data before you attach it at {ISSUES}.\n"
     return without_home(without_secrets(head + body + "\n"))
 
 
 def traceback_text(error: BaseException) -> str:
-    """The traceback as Python prints it."""
+    """Traceback as printed by Python."""
     return "".join(traceback.format_exception(error))
 
 
 def _lines_of(section: Callable[[], Iterable[str]]) -> list[str]:
-    """Lines of a section; a report must not fail for want of one."""
+    """Lines of a section; errors are caught, so that one section cannot prevent the report."""
     try:
         return list(section())
     except Exception as error:
-        return [f"not known: {type(error).__name__}: {error}"]
+        return [f"unknown: {type(error).__name__}: {error}"]
 
 
 def _versions() -> list[str]:

@@ -1,4 +1,4 @@
-"""Options of the commands that make scenes."""
+"""Options common to commands that make scenes."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""`st4rtrack run`: a video to a scene folder with a picture."""
+"""`st4rtrack run`: reconstruct a video into a scene folder with an overview picture."""
 
 import sys
 from collections.abc import Sequence
@@ -36,6 +36,7 @@ def run(
         queries: CSV or npz with u,v[,frame] in source pixels; writes tracks.csv and tracks.npz.
     """
     from st4rtrack.cli.options import checked, export_formats
+    from st4rtrack.cli.process import command_name
     from st4rtrack.cli.progress import Progress, log_to_stderr
     from st4rtrack.cli.quality import UNRELIABLE, print_quality
     from st4rtrack.cli.voice import say, voice
@@ -53,7 +54,7 @@ def run(
         require_inside(query_px, opened)
     folder = output or Path(f"{opened.name}_st4rtrack")
 
-    from st4rtrack.model.checkpoint import load_model  # PyTorch comes only after the cheap mistakes
+    from st4rtrack.model.checkpoint import load_model  # import PyTorch only after the cheap checks
     from st4rtrack.pipeline.estimate import estimate_run
     from st4rtrack.pipeline.reconstruct import reconstruct
     from st4rtrack.pipeline.repeatable import use_deterministic_algorithms
@@ -86,14 +87,14 @@ def run(
     if wrote := wrote if complete else [folder / "scene.zarr", *wrote]:
         say_wrote(*wrote)
     reliable = print_quality(made)
-    say(f"look at {folder / 'overview.png'}; for other tools: st4rtrack export {folder} ply")
+    say(f"look at {folder / 'overview.png'}; for other tools: {command_name()} export {folder} ply")
     say(lengths(made.info))
     if results.require_reliable and not reliable:
         sys.exit(UNRELIABLE)
 
 
 def _changed_at(folder: Path) -> int:
-    """When the description of a scene was written, in nanoseconds; 0 without one."""
+    """Modification time of a scene's description in nanoseconds; 0 if it is missing."""
     from st4rtrack.io.scene import SCENE_JSON
 
     path = folder / SCENE_JSON
@@ -101,7 +102,7 @@ def _changed_at(folder: Path) -> int:
 
 
 def write_beside(scene: "Scene", folder: Path, changed: bool, formats: Sequence[str]) -> list[Path]:
-    """Writes the picture and the exports of a scene: all when it has changed, else those that are missing or older than it."""
+    """Write overview and exports of a scene: all if it has changed, else those that are missing or older than it."""
     from st4rtrack.formats import FORMATS
     from st4rtrack.formats import export as write_export
     from st4rtrack.io.scene import OVERVIEW

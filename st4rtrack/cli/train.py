@@ -1,4 +1,4 @@
-"""`st4rtrack train`: a network, by a preset."""
+"""`st4rtrack train`: train a network from a preset."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,10 +19,10 @@ def train(
     threads: int = 0,
     change_options: bool = False,
 ) -> None:
-    """Train a network; the same command resumes. Under torchrun on several GPUs and machines.
+    """Train a network; the same command resumes. Multi-GPU and multi-node through torchrun.
 
     Args:
-        preset: large-seq, large-pair, large-seq-reweight, large-pair-reweight, large-procedural, tiny, mono or overfit (docs/training.md).
+        preset: Preset (docs/training.md): large-{seq,pair}[-reweight], large-procedural, tiny, mono or overfit.
         output: Folder of the run, with model.safetensors. Default: runs/PRESET.
         init: Initial weights: a checkpoint, random, or (mono) imagenet.
         data: Data sets, each NAME=DIR: point_odyssey, dynamic_replica, kubric; mono: pictures, procedural, world, multiview.

@@ -1,4 +1,4 @@
-"""`st4rtrack view`: scenes, or a video, in the browser."""
+"""`st4rtrack view`: interactive viewer of scenes or videos in the browser."""
 
 import signal
 import threading
@@ -25,7 +25,7 @@ def view(
     Args:
         scenes: Scene folders; a video file, folder or glob of images is reconstructed first.
         host: Address to listen on; 0.0.0.0 allows other machines.
-        port: Port; 0 takes a free one.
+        port: Port to listen on; 0: any free port.
         model: Model for videos: checkpoint file, model folder or hub id; "tiny" is the embedded model.
         uploads: Accept videos on the page; always off with a public --host.
         play: Start playing at once.
@@ -50,12 +50,12 @@ def view(
         viewer = Viewer(opened, host=host, port=port, playing=play, uploads=uploads, model=model)
         answer(where_to_look(host, viewer.port))
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on Ctrl-C is the ordinary end
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on Ctrl-C is the normal exit
         viewer.wait()
 
 
 def _named(sources: tuple[str, ...]) -> dict[str, str]:
-    """What the viewer calls the scenes: the folders' names, or more of the path where those are equal."""
+    """Names of the scenes in the viewer: folder names, or longer parts of the path where those are equal."""
     paths = [Path(source).resolve() for source in sources]
     paths = [path.parent if path.name in ("scene.json", "scene.zarr") else path for path in paths]
     from st4rtrack.render.names import printable
@@ -69,7 +69,7 @@ def _named(sources: tuple[str, ...]) -> dict[str, str]:
 
 
 def _open(source: str, folder: Path, model: str) -> "Scene":
-    """A scene as it is, a video reconstructed into `folder`."""
+    """Open a scene, or reconstruct a video into `folder`."""
     from st4rtrack.cli.progress import Progress
     from st4rtrack.cli.voice import say
     from st4rtrack.io.images import IMAGE_SUFFIXES
@@ -79,7 +79,7 @@ def _open(source: str, folder: Path, model: str) -> "Scene":
     is_scene = (path / "scene.json").is_file() or path.name in ("scene.json", "scene.zarr")
     has_images = path.is_dir() and any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir())
     if is_scene or (not path.is_file() and not has_images and "*" not in source):
-        return load_scene(path)  # it says what is wrong with what is neither
+        return load_scene(path)  # raises the error for what is neither
 
     from st4rtrack.view.upload import reconstruct_to_scene
 

@@ -1,7 +1,7 @@
-"""What a command says, and to whom: sentences for a person, next to nothing with `--quiet`, or a JSON line per event with `--json`.
+"""Output of commands: text by default, almost none with `--quiet`, or one JSON line per event with `--json`.
 
-Commands call `answer` for what was asked for, `say` for what is good to know, `wrote` for files. Only the standard library is
-imported, as this is loaded before the arguments are understood.
+Commands call `answer` for requested results, `say` for further information, `wrote` for files. Imports the standard library
+only, because it is loaded before the arguments are parsed.
 """
 
 import contextlib
@@ -19,20 +19,20 @@ from st4rtrack.io.private import without_secrets
 
 Mode = Literal["plain", "quiet", "json"]
 PROGRESS_EVERY_S = 0.2
-"""Between two lines of progress with `--json`; the last is always said."""
+"""Minimum time between two progress lines with `--json`; the last one is always printed."""
 REMEMBERED = 200
-"""Lines that a report of a fault quotes at most."""
+"""Maximum number of lines quoted in a crash report."""
 
 
 @dataclass
 class Voice:
-    """How a command speaks.
+    """Output of a command.
 
     Attributes:
-        mode: see the module.
-        events: where JSON lines go.
-        said: the last things that were said, for a report.
-        progress_s: when progress was last said.
+        mode: output mode, see the module docstring.
+        events: stream for JSON lines.
+        said: most recent output, for crash reports.
+        progress_s: time of the last progress event.
     """
 
     mode: Mode = "plain"
@@ -41,20 +41,20 @@ class Voice:
     progress_s: float = -math.inf
 
     def event(self, event: str, /, **facts: Any) -> None:
-        """A line of JSON, where such lines are wanted."""
+        """Print an event as a JSON line, in JSON mode."""
         if self.mode == "json":
             line = {"event": event, **facts, "time_s": round(time.time(), 3)}
             print(without_secrets(json.dumps(line)), file=self.events or sys.stdout, flush=True)
 
     def note(self, text: str, kind: Literal["note", "warning", "answer"] = "note") -> str:
-        """Remembers what was said and, with `--json`, makes it an event; gives it without secrets."""
+        """Record a text and, in JSON mode, print it as an event; returns it without secrets."""
         text = without_secrets(text)
         self.said.append(text)
         self.event(kind, text=text)
         return text
 
     def progress(self, done: float, total: float, unit: str, **facts: Any) -> None:
-        """How far something is; not more often than a pipeline can want to know."""
+        """Report progress as an event, at a limited rate."""
         if done >= total or time.monotonic() - self.progress_s >= PROGRESS_EVERY_S:
             self.progress_s = time.monotonic()
             self.event("progress", done=done, total=total, unit=unit, **facts)
@@ -64,13 +64,13 @@ _voice = Voice()
 
 
 def voice() -> Voice:
-    """Of the command that runs."""
+    """Output of the running command."""
     return _voice
 
 
 @contextlib.contextmanager
 def speaking(mode: Mode) -> Iterator[Voice]:
-    """A command's voice. With "json" all else that prints goes to the standard error stream, so that standard output is JSON lines only."""
+    """Set the output of a command. In JSON mode other output goes to standard error: standard output is JSON lines only."""
     global _voice
     before, _voice = _voice, Voice(mode, sys.stdout if mode == "json" else None)
     with contextlib.redirect_stdout(sys.stderr) if mode == "json" else contextlib.nullcontext():
@@ -81,21 +81,21 @@ def speaking(mode: Mode) -> Iterator[Voice]:
 
 
 def answer(text: str) -> None:
-    """What the user asked for: a measurement, an address. `--quiet` says it, too."""
+    """Print a requested result (a measurement, an address), also with `--quiet`."""
     text = _voice.note(text, "answer")
     if _voice.mode != "json":
         print(text, flush=True)
 
 
 def say(text: str) -> None:
-    """What is good to know: what to do next, what is not done because it is there."""
+    """Print further information: next steps, what is skipped because it exists."""
     text = _voice.note(text)
     if _voice.mode == "plain":
         print(text, flush=True)
 
 
 def wrote(*paths: str | Path, remark: str = "") -> None:
-    """Files and folders that were written; `remark` follows them in the sentence."""
+    """Report written files and folders; `remark` follows them in the sentence."""
     for path in paths:
         _voice.event("wrote", path=str(path))
     text = without_secrets("wrote " + ", ".join(str(path) for path in paths) + remark)

@@ -1,1 +1,1 @@
-"""What this machine has and lacks, which model fits it, and where the time of a run goes."""
+"""Diagnostics: hardware and packages, models that fit this machine, and time of each pipeline stage."""

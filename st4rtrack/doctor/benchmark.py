@@ -1,4 +1,4 @@
-"""Where the time of a run goes, part by part, beside the most that this device was seen to do."""
+"""Benchmark of a run: time of each stage, relative to the device's measured peak throughput."""
 
 import tempfile
 import time
@@ -29,11 +29,11 @@ LARGE_COPIED_BYTES = 2**30
 
 @dataclass(frozen=True)
 class Peaks:
-    """Best rates that were seen.
+    """Measured peak throughput of a device.
 
     Attributes:
-        flops_per_s: of the product of two square matrices in the type asked for.
-        bytes_per_s: of a copy, what is read and what is written together.
+        flops_per_s: rate of a square matrix product (GEMM) in the chosen type.
+        bytes_per_s: rate of a memory copy, read and written bytes together.
     """
 
     flops_per_s: float
@@ -41,7 +41,7 @@ class Peaks:
 
 
 def measure_peaks(device: torch.device, dtype: torch.dtype, *, seconds: float = 0.5, scale: int = 1) -> Peaks:
-    """Peaks of a device, each the best of what fits into `seconds`, but at least of three; `scale` makes everything smaller."""
+    """Measure the peaks of a device: best of at least three repetitions within `seconds`; `scale` shrinks the sizes."""
     side = MATRIX_SIDE.get(device.type, LARGE_MATRIX_SIDE) // scale
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     product = torch.empty_like(a)
@@ -55,7 +55,7 @@ def measure_peaks(device: torch.device, dtype: torch.dtype, *, seconds: float = 
 
 
 def settler(device: torch.device) -> Callable[[], object]:
-    """What waits until a device has done all that was begun."""
+    """Function that waits until a device has completed all submitted work."""
     waits = {"cuda": lambda: torch.cuda.synchronize(device), "mps": torch.mps.synchronize}
     return waits.get(device.type, lambda: None)
 
@@ -73,39 +73,39 @@ def _shortest(call: Callable[[], object], settle: Callable[[], object], seconds:
 
 
 MEANINGS = {
-    "decode": "the video file's frames",
-    "resize": "to the network's size",
+    "decode": "frames of the video file",
+    "resize": "frames to network size",
     "geometry": "optical flow, cameras and depth by OpenCV and PoseLib",
-    "hints": "what geometry knows, as maps for the network",
+    "hints": "known geometry as input maps of the network",
     "encode": "network: images to tokens",
     "decoder": "network: both decoders",
     "heads": "network: tokens to maps",
-    "points": "maps to points, copies to the processor",
+    "points": "maps to points, copies to host memory",
     "solver": "cameras by global structure from motion",
     "prior": "monocular depth of each frame",
     "static_depth": "triangulation along optical flow, known cameras",
     "fusion": "depth prior with measured depth, dynamic pixels, tracks",
     "refinement": "consistency over time",
     "cameras": "focal length, a camera per frame",
-    "visibility": "of every tracked point",
-    "motion": "which points and pixels move, when all frames are there",
-    "write": "the scene to disk",
-    "rest": "waiting, and what is none of these",
+    "visibility": "visibility of every tracked point",
+    "motion": "dynamic points and pixels, after the last frame",
+    "write": "writing the scene to disk",
+    "rest": "waiting and other work",
 }
-"""Parts of a run, in the order of the data. With a depth prior the geometry is fused and the network does not run; without one no part of
-the fusion does."""
+"""Stages of a run, in data flow order. With a depth prior, geometry is fused and the network does not run; without one, no stage
+of the fusion runs."""
 
 CLIP_SEED, CLIP_FRAMES, CLIP_SIZE, CLIP_FPS = 23, 16, (288, 512), 12.0
 
 
 @dataclass(frozen=True)
 class Row:
-    """A part of a run.
+    """Measurement of one stage of a run.
 
     Attributes:
-        part: its name, of `MEANINGS`.
-        seconds: spent in it.
-        flops_per_s, bytes_per_s: of operations and of memory traffic; `None` for what is not the network.
+        part: name of the stage, a key of `MEANINGS`.
+        seconds: time spent in it.
+        flops_per_s, bytes_per_s: rates of operations and of memory traffic; `None` outside the network.
     """
 
     part: str
@@ -116,15 +116,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A measured run.
+    """Measurement of a run.
 
     Attributes:
-        machine: in one line.
-        subject: model, type, device and sizes in words.
-        frames: of the video.
-        seconds: the whole run took, without loading the model.
-        peaks: measured before it.
-        rows: of the parts that took any time.
+        machine: description of the machine in one line.
+        subject: description of model, type, device and sizes.
+        frames: number of frames of the video.
+        seconds: duration of the whole run, without loading the model.
+        peaks: peak throughput, measured before the run.
+        rows: stages that took any time.
     """
 
     machine: str
@@ -136,20 +136,20 @@ class Benchmark:
 
 
 def run_benchmark(video: str | None, model: St4RTrack, *, size: int | None = None, folder: Path = Path()) -> Benchmark:
-    """Reconstructs a video twice, the first time to warm up, and says where the time of the second went.
+    """Reconstruct a video twice, the first time as warm-up, and measure the stages of the second run.
 
     Args:
         video: file, folder or glob; `None`: a rendered clip of 16 frames.
         model: the network.
-        size: long side at the network.
-        folder: a scene is written below it, and removed.
+        size: long side at the network in pixels.
+        folder: parent of a temporary scene folder.
     Raises:
-        UserError: the video cannot be read, or nothing can be written into the folder.
+        UserError: the video cannot be read, or the folder is not writable.
     """
     try:
         scratch = tempfile.TemporaryDirectory(prefix=".st4rtrack_doctor_", dir=folder)
     except OSError as error:
-        raise UserError(f"nothing can be written into {folder.resolve()}: {error.strerror}; go to another folder") from None
+        raise UserError(f"{folder.resolve()} is not writable: {error.strerror}; change to another folder") from None
     with scratch as below:
         path = video or str(render_clip(Path(below) / "clip.mp4"))
         reconstruct(path, model=model, size=size, stop=_warm_up_frames(path, model, size))
@@ -174,14 +174,14 @@ def run_benchmark(video: str | None, model: St4RTrack, *, size: int | None = Non
 
 
 def render_clip(path: Path) -> Path:
-    """A short clip of a rendered room with things that move, as a video file."""
+    """Render a short clip of a room with moving objects, as a video file."""
     config = ProceduralConfig(*CLIP_SIZE, CLIP_FRAMES, setting="room", camera="orbit", camera_motion=2.0, moving_share=0.7)
     write_video(path, iter(procedural_clip(CLIP_SEED, config).rgb), fps=CLIP_FPS)
     return path
 
 
 def _warm_up_frames(path: str, model: St4RTrack, size: int | None) -> int:
-    """One full batch: kernels are chosen by the shapes that they meet."""
+    """Number of frames of one full batch for the warm-up: kernels are selected by input shape."""
     video = open_video(path)
     scale = (size or model.config.image_size) / max(video.height, video.width)
     return min(len(video), automatic_batch_size(model, round(video.height * scale), round(video.width * scale)))

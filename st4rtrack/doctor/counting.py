@@ -1,6 +1,6 @@
-"""Operations, memory traffic and peak memory of a network, counted on tensors without content.
+"""Operations, memory traffic and peak memory of a network, counted on fake tensors (shapes without data).
 
-Nothing is computed and no memory is taken, so a network of any size is counted on any machine.
+Nothing is computed or allocated, so a network of any size can be counted on any machine.
 """
 
 from collections import Counter
@@ -25,12 +25,12 @@ from st4rtrack.model.traceable import traceable_model, weight_shapes
 
 @dataclass(frozen=True)
 class Cost:
-    """What a computation takes.
+    """Cost of a computation.
 
     Attributes:
-        flops: of matrix products, attention and convolutions; a multiplication and an addition are two.
-        moved_bytes: read and written by all operations, as if nothing stayed in a cache.
-        peak_bytes: of the tensors that are alive at once, its inputs among them, the weights not.
+        flops: operations of matrix products, attention and convolutions; a multiply-add counts as two.
+        moved_bytes: bytes read and written by all operations, without caching.
+        peak_bytes: peak size of the live tensors, including inputs, excluding weights.
     """
 
     flops: int
@@ -39,12 +39,12 @@ class Cost:
 
 
 class StandIn:
-    """A network whose tensors have shapes and no content.
+    """Network on fake tensors, which have shapes but no data.
 
     Args:
-        config: of the network.
-        dtype: that it computes in.
-        device: that it would run on. It decides which kernels there are; nothing is allocated on it.
+        config: configuration of the network.
+        dtype: computation type.
+        device: target device; it determines the kernels, but nothing is allocated on it.
     """
 
     def __init__(self, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> None:
@@ -57,13 +57,13 @@ class StandIn:
         self.weight_bytes = self.parameters * dtype.itemsize
 
     def cost(self, call: Callable[[St4RTrack], Any]) -> Cost:
-        """What `call(model)` takes; it makes its inputs itself, on `device`."""
+        """Cost of `call(model)`, which makes its own inputs on `device`."""
         with self._tensors, torch.no_grad(), FlopCounterMode(display=False) as flops, _Ledger() as ledger:
             call(self.model)
         return Cost(flops.get_total_flops(), ledger.moved_bytes, ledger.peak_bytes)
 
     def part_costs(self, call: Callable[[St4RTrack], Any]) -> dict[str, tuple[float, float]]:
-        """Operations and bytes moved of each part of the network in `call(model)`, for one image or pair."""
+        """Operations and bytes moved by each part of the network in `call(model)`, per image or pair."""
         found, given = {part: np.zeros(2) for part in NETWORK}, Counter[str]()
         with self._tensors, torch.no_grad(), FlopCounterMode(display=False) as flops, _Ledger() as ledger:
 
@@ -83,17 +83,17 @@ class StandIn:
 
 
 class _Ledger(TorchDispatchMode):
-    """Sees every operation: which memory it makes, until that is given back, and how much it reads and writes."""
+    """Dispatch mode that records every operation: allocated memory until it is freed, and bytes read and written."""
 
     def __init__(self) -> None:
         super().__init__()
         self.moved_bytes, self.peak_bytes = 0, 0
-        self._alive: WeakIdKeyDictionary = WeakIdKeyDictionary()  # storage: bytes; an entry goes with its storage
+        self._alive: WeakIdKeyDictionary = WeakIdKeyDictionary()  # storage: bytes; an entry disappears with its storage
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         is_view = any(given.alias_info and not given.alias_info.is_write for given in func._schema.returns)
-        if is_view or func.namespace == "prim":  # memory looked at anew, or a question about a tensor: nothing is moved or made
+        if is_view or func.namespace == "prim":  # a view or a query: moves and allocates nothing
             return out
         written = _tensors(out)
         self.moved_bytes += sum(tensor.nbytes for tensor in (*_tensors((args, kwargs)), *written))

@@ -1,4 +1,4 @@
-"""Which model fits: the memory that a network needs at a size, from its parameters and the tensors that are alive at once."""
+"""Memory that a network needs at a size, from its parameters and the peak size of its live tensors."""
 
 from dataclasses import dataclass
 
@@ -13,21 +13,21 @@ from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.pointmaps import automatic_batch_size
 
 SCENE_BYTES_PER_PIXEL = 3 + 2 * (12 + 4) + 3 + 1
-"""Of a frame of a scene, before compression: the image, points and confidence of both branches, visibility and its probability, motion."""
+"""Bytes per pixel of a frame, uncompressed: image, points and confidence of both branches, visibility, probability, motion."""
 
 
 @dataclass(frozen=True)
 class Need:
-    """Memory that a network needs.
+    """Memory requirement of a network.
 
     Attributes:
-        parameters: how many.
-        height, width: of the images, in pixels.
-        batch: frames at once.
-        weight_bytes: of the parameters, in the type that is computed in.
-        activation_bytes: of the tensors that are alive at once, for that batch.
-        loading_bytes: in the machine's own memory while the weights are read, float32, with the copy that is kept.
-        on_processor: whether the network runs in the machine's own memory.
+        parameters: number of parameters.
+        height, width: image size in pixels.
+        batch: number of frames at once.
+        weight_bytes: size of the parameters in the computation type.
+        activation_bytes: peak size of the live tensors for that batch.
+        loading_bytes: host memory while loading: float32 weights and the converted copy.
+        on_processor: whether the network runs in host memory.
     """
 
     parameters: int
@@ -41,16 +41,16 @@ class Need:
 
     @property
     def device_bytes(self) -> int:
-        """Where the network runs."""
+        """Memory needed on the device of the network."""
         return self.weight_bytes + self.activation_bytes
 
     def host_bytes(self, libraries_bytes: int) -> int:
-        """In the machine's own memory, with what the libraries take."""
+        """Host memory needed, including that of the libraries."""
         return libraries_bytes + max(self.loading_bytes, self.device_bytes if self.on_processor else 0)
 
 
 def memory_need(config: ModelConfig, height: int, width: int, dtype: torch.dtype, device: torch.device) -> Need:
-    """What a network needs for frames [height, width] in the batch that the pipeline would take."""
+    """Compute the memory requirement for frames [height, width] in the batch size of the pipeline."""
     counted_on = device if device.type == "cuda" else torch.device("cpu")
     stand_in = StandIn(config, dtype, counted_on)
     batch = automatic_batch_size(stand_in.model, height, width)
@@ -70,14 +70,14 @@ def memory_need(config: ModelConfig, height: int, width: int, dtype: torch.dtype
 
 
 def size_of_16_to_9(config: ModelConfig, long_side: int | None) -> tuple[int, int]:
-    """Height and width at the network of a video that is 16:9, as the pipeline crops it."""
+    """Network height and width of a 16:9 video, as cropped by the pipeline."""
     patch = config.patch_size
     width = max(1, (long_side or config.image_size) // patch) * patch
     return max(1, round((long_side or config.image_size) * 9 / 16) // patch) * patch, width
 
 
 def predict_pairs(model: St4RTrack, batch: int, height: int, width: int, device: torch.device) -> object:
-    """One batch as the pipeline computes it, on tensors without content."""
+    """Run one batch of the pipeline on fake tensors."""
     images = torch.empty(batch, 3, height, width, device=device)
     patches = height // model.config.patch_size, width // model.config.patch_size
     anchor = torch.empty(1, patches[0] * patches[1], model.config.encoder_width, device=device, dtype=model.dtype)

@@ -1,4 +1,4 @@
-"""What this machine has, asked of the system itself; nothing is guessed, and what cannot be told is left out."""
+"""Properties of this machine, as reported by the system; unknown ones are left out."""
 
 import os
 import platform
@@ -14,17 +14,17 @@ from st4rtrack.model.device import processor
 
 GIB = 2**30
 VECTOR_UNITS = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "neon", "sve", "bf16")
-"""Units that matter here, as PyTorch calls them."""
+"""Relevant vector and matrix units, by their PyTorch names."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A device that PyTorch can compute on beside the processor.
+    """GPU that PyTorch can compute on.
 
     Attributes:
-        name: the maker's.
-        memory_bytes, free_bytes: in all, and not used by anybody now.
-        capability: CUDA's "9.0"; "" elsewhere.
+        name: name given by the manufacturer.
+        memory_bytes, free_bytes: total memory, and memory that is free now.
+        capability: CUDA capability such as "9.0"; "" for other devices.
         usable: whether this build of PyTorch has kernels for it.
     """
 
@@ -36,7 +36,7 @@ class Gpu:
 
 
 def cores() -> int:
-    """Cores that this process may use: fewer than the machine has where it is bound, or in a container with a quota."""
+    """Number of cores available to this process: less than the machine's with CPU affinity or a container quota."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _control_group("cpu.max").split()
     if len(quota) == 2 and quota[0].isdigit():
@@ -45,7 +45,7 @@ def cores() -> int:
 
 
 def vector_units() -> list[str]:
-    """Vector and matrix units of the processor among `VECTOR_UNITS`."""
+    """Vector and matrix units of the processor, among `VECTOR_UNITS`."""
     if not hasattr(torch.cpu, "get_capabilities"):  # PyTorch before 2.9
         return [torch.backends.cpu.get_cpu_capability().lower()]
     here = torch.cpu.get_capabilities()
@@ -53,7 +53,7 @@ def vector_units() -> list[str]:
 
 
 def memory_bytes() -> tuple[int, int]:
-    """Memory in all and what is free of it, of the machine or of the container."""
+    """Total and free memory in bytes, of the machine or of the container."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
     free, info = total, Path("/proc/meminfo")
     if info.exists():
@@ -66,7 +66,7 @@ def memory_bytes() -> tuple[int, int]:
 
 
 def process_bytes() -> int:
-    """Memory that this process holds now: what the libraries take before anything is done; 0 where the system does not say."""
+    """Resident memory of this process in bytes, mostly the libraries' at this point; 0 if unknown."""
     status = Path("/proc/self/status")
     if not status.exists():
         return 0
@@ -74,12 +74,12 @@ def process_bytes() -> int:
 
 
 def disk_bytes(folder: Path) -> int:
-    """What is free on the disk of a folder."""
+    """Free bytes on the disk of a folder."""
     return shutil.disk_usage(folder).free
 
 
 def gpus() -> list[Gpu]:
-    """Devices that PyTorch sees."""
+    """GPUs that PyTorch detects."""
     found = []
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
@@ -99,14 +99,14 @@ def unused_nvidia_gpu() -> bool:
 
 
 def nvidia_driver() -> str:
-    """Version of NVIDIA's driver; "" where the system does not say."""
+    """Version of the NVIDIA driver; "" if unknown."""
     told = Path("/proc/driver/nvidia/version")
     words = told.read_text().split() if told.exists() else []
     return next((word for word in words if word[0].isdigit() and "." in word), "")
 
 
 def pytorch_build() -> str:
-    """Version of PyTorch and what it was built for."""
+    """Version of PyTorch, its target (CUDA, CPU, ...) and threads."""
     if torch.version.cuda:
         target = f"CUDA {torch.version.cuda}"
     elif getattr(torch.version, "hip", None):
@@ -117,13 +117,13 @@ def pytorch_build() -> str:
 
 
 def machine_line() -> str:
-    """Processor, threads, GPU and PyTorch in one line: figures of different machines do not compare."""
+    """Describe processor, threads, GPU and PyTorch in one line: timings of different machines are not comparable."""
     device = ", ".join(gpu.name for gpu in gpus()) or "no GPU"
     return f"{processor()} ({', '.join(vector_units())}), {device}, PyTorch {pytorch_build()}"
 
 
 def _has_kernels(major: int, minor: int) -> bool:
-    """Kernels run on newer devices of the same major number; PTX (compute_) is compiled for any newer one."""
+    """Whether the build has kernels for a capability: binaries of the same major and no newer minor version, or older PTX."""
     for target in torch.cuda.get_arch_list():
         kind, _, number = target.partition("_")
         digits = "".join(c for c in number if c.isdigit())
@@ -142,19 +142,19 @@ def _control_group(name: str) -> str:
 
 
 FEW_FILES = 256
-"""A scene that is read lazily, a pool of pairs and workers hold about a hundred files open."""
+"""Fewer open files than this are too few: a lazily read scene, a pool of pairs and workers hold about a hundred files open."""
 LITTLE_SHARED_BYTES = GIB // 8
-"""Containers get 64 MiB unless asked for more, which a few batches of training fill."""
+"""Less shared memory than this is too little: containers get 64 MiB by default, which a few training batches fill."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """A folder that something is written to.
+    """Folder that st4rtrack writes to.
 
     Attributes:
-        name: what it is for.
-        folder: where; it may not exist yet.
-        fix: how to put it elsewhere.
+        name: its purpose.
+        folder: its path; it may not exist yet.
+        fix: how to move it.
     """
 
     name: str
@@ -163,35 +163,35 @@ class Place:
 
     @property
     def writable(self) -> bool:
-        """Whether it, or what would have to be made for it, can be written to; a disk mounted read-only cannot."""
+        """Whether the folder or its nearest existing parent is writable; a read-only mount is not."""
         there = next((folder for folder in (self.folder, *self.folder.parents) if folder.exists()), Path("/"))
         return there.is_dir() and os.access(there, os.W_OK)
 
     @property
     def free_bytes(self) -> int:
-        """Of its disk."""
+        """Free bytes on its disk."""
         return disk_bytes(next(folder for folder in (self.folder, *self.folder.parents) if folder.is_dir()))
 
 
 def temporary_place() -> Place:
-    """Where uploads of the viewer and the doctor's own runs are kept for a while."""
+    """Folder for uploads of the viewer and the doctor's temporary files."""
     try:
         folder = Path(tempfile.gettempdir())
-    except FileNotFoundError:  # none can be written
+    except FileNotFoundError:  # no folder is writable
         folder = Path(os.environ.get("TMPDIR", "/tmp"))
-    return Place("temporary files", folder, "set TMPDIR to a folder that can be written and has room")
+    return Place("temporary files", folder, "set TMPDIR to a writable folder with free space")
 
 
 def hub_place() -> Place:
-    """Where the hub's library keeps models, by its own rules."""
+    """Model cache folder of the Hugging Face hub library, by its own rules."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
     home = Path(os.environ.get("HF_HOME", cache / "huggingface"))
     folder = Path(os.path.expanduser(os.environ.get("HF_HUB_CACHE", home / "hub")))  # noqa: PTH111 (pathlib raises without a home)
-    return Place("models of the hub", folder, "set HF_HOME to a folder that can be written and has room")
+    return Place("models of the hub", folder, "set HF_HOME to a writable folder with free space")
 
 
 def open_files() -> int | None:
-    """How many files this process may hold open; `None` where the system does not say."""
+    """Maximum number of open files of this process; `None` if unknown."""
     try:
         import resource
     except ImportError:
@@ -200,7 +200,7 @@ def open_files() -> int | None:
 
 
 def shared_bytes(folder: Path = Path("/dev/shm")) -> int | None:
-    """Shared memory for the workers of training, in all; `None` where there is no such limit."""
+    """Total shared memory in bytes, which training workers use; `None` if unlimited."""
     if not folder.is_dir():
         return None
     found = os.statvfs(folder)
@@ -208,15 +208,15 @@ def shared_bytes(folder: Path = Path("/dev/shm")) -> int | None:
 
 
 def lacks() -> Iterator[tuple[str, str]]:
-    """What is wrong with any of them, and its fix."""
+    """Yield problems of these resources, each with its fix."""
     for place in (temporary_place(), hub_place()):
         if not place.writable:
-            yield f"{place.folder} ({place.name}) cannot be written", place.fix
+            yield f"{place.folder} ({place.name}) is not writable", place.fix
         elif place.free_bytes < GIB:
-            yield f"only {place.free_bytes / 2**20:.0f} MiB are free in {place.folder} ({place.name})", place.fix
+            yield f"only {place.free_bytes / 2**20:.0f} MiB free in {place.folder} ({place.name})", place.fix
     files, shared = open_files(), shared_bytes()
     if files is not None and 0 <= files < FEW_FILES:
-        yield f"this process may hold only {files} files open", "ulimit -n 1024"
+        yield f"this process is limited to {files} open files", "ulimit -n 1024"
     if shared is not None and shared < LITTLE_SHARED_BYTES:
         fix = "train with --workers 0, or start the container with --shm-size 1g"
-        yield f"there are only {shared / 2**20:.0f} MiB of shared memory for the workers of training", fix
+        yield f"only {shared / 2**20:.0f} MiB of shared memory for training workers", fix

@@ -1,4 +1,4 @@
-"""Packages and codecs: what is installed, and how to get what is not. What is wanted is read from the package's own metadata."""
+"""Required and optional packages and codecs, and how to install missing ones; read from the package's own metadata."""
 
 from dataclasses import dataclass
 from importlib import metadata
@@ -8,7 +8,7 @@ from packaging.requirements import Requirement
 
 CODECS = {"H.264": "h264", "H.265": "hevc", "AV1": "libdav1d", "VP9": "vp9", "VP8": "vp8", "MPEG-4": "mpeg4"}
 CODECS |= {"ProRes": "prores", "MJPEG": "mjpeg", "GIF": "gif"}
-"""Names of codecs, and of the decoder that reads each."""
+"""Names of codecs, and the decoder of each."""
 
 PURPOSES = {
     "hub": "models from the Hugging Face hub",
@@ -24,12 +24,12 @@ PURPOSES = {
 
 @dataclass(frozen=True)
 class Package:
-    """A package that st4rtrack asks for.
+    """Package that st4rtrack depends on.
 
     Attributes:
-        name: where it is installed from.
-        wanted: versions, as ">=2.5".
-        version: that is installed, `None` without.
+        name: name for installation.
+        wanted: version requirement such as ">=2.5".
+        version: installed version, `None` if not installed.
     """
 
     name: str
@@ -38,18 +38,18 @@ class Package:
 
     @property
     def fits(self) -> bool:
-        """Installed, in a version that is wanted."""
+        """Whether a suitable version is installed."""
         requirement = Requirement(f"{self.name}{self.wanted}")
         return self.version is not None and requirement.specifier.contains(self.version, prereleases=True)
 
 
 def core_packages() -> list[Package]:
-    """What st4rtrack cannot do without; empty where it is not installed as a package."""
+    """Mandatory packages; empty if st4rtrack is not installed as a package."""
     return [_package(requirement) for requirement in _requirements() if requirement.marker is None]
 
 
 def extras() -> dict[str, list[Package]]:
-    """Packages of each extra that is for users."""
+    """Packages of each user-facing extra."""
     return {
         extra: [
             _package(requirement)
@@ -61,7 +61,7 @@ def extras() -> dict[str, list[Package]]:
 
 
 def codecs() -> dict[str, bool]:
-    """Whether PyAV decodes each codec."""
+    """Whether PyAV can decode each codec."""
     return {name: decoder in av.codecs_available for name, decoder in CODECS.items()}
 
 

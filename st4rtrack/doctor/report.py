@@ -1,4 +1,4 @@
-"""What `st4rtrack doctor` says: sections of lines, and what is missing with its fix."""
+"""Text report of `st4rtrack doctor`: sections of lines, and problems with their fixes."""
 
 import os
 import platform
@@ -19,37 +19,37 @@ GIB = machine.GIB
 LITTLE_DISK = LITTLE_MEMORY = GIB
 MODELS: dict[str, ModelConfig] = {"tiny": TINY, "large": LARGE}
 SHARE_OF_A_LINE = 0.005
-"""A part that took less of the whole than this is left out of the table."""
+"""Stages that took a smaller share of the total time are left out of the table."""
 
 
 @dataclass
 class Examination:
-    """Lines by section, and what is missing.
+    """Findings of the doctor by section, and problems.
 
     Attributes:
-        sections: title, then lines of (name, what is there).
-        lacks: what is missing, and the fix.
+        sections: title, then lines of (name, value).
+        lacks: problems, each with its fix.
     """
 
     sections: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     lacks: list[tuple[str, str]] = field(default_factory=list)
 
     def say(self, section: str, name: str, value: str) -> None:
-        """Adds a line."""
+        """Add a line to a section."""
         self.sections.setdefault(section, []).append((name, value))
 
     def miss(self, what: str, fix: str) -> None:
-        """Adds something that is missing."""
+        """Add a problem and its fix."""
         self.lacks.append((what, fix))
 
 
 def examine(device: torch.device, dtype: torch.dtype, *, size: int | None = None, folder: Path = Path()) -> Examination:
-    """What this machine has, which model fits it and what is missing.
+    """Examine this machine: hardware, packages, models that fit, and problems.
 
     Args:
-        device, dtype: that a model would run on and compute in.
-        size: long side at the network; default each model's own.
-        folder: where scenes would be written.
+        device, dtype: device and computation type of a model.
+        size: long side at the network. Default: each model's own.
+        folder: output folder of scenes.
     """
     found = Examination()
     _examine_machine(found, folder)
@@ -66,7 +66,7 @@ def examine(device: torch.device, dtype: torch.dtype, *, size: int | None = None
 
 
 def examination_lines(found: Examination) -> list[str]:
-    """The examination as text."""
+    """Format the examination as lines of text."""
     lines = []
     for title, entries in found.sections.items():
         lines += ["", title, *(f"  {name:<13}{value}" for name, value in entries)]
@@ -77,13 +77,13 @@ def examination_lines(found: Examination) -> list[str]:
 
 
 def benchmark_lines(measured: Benchmark) -> list[str]:
-    """The benchmark as text: a table of its parts."""
+    """Format the benchmark as lines of text: a table of its stages."""
     rows = [row for row in measured.rows if row.seconds >= SHARE_OF_A_LINE * measured.seconds]
     return [
         measured.machine,
         f"{measured.subject}: {measured.frames} frames in {measured.seconds:.2f} s, {measured.frames / measured.seconds:.3g} per s",
-        f"measured peak: {_rate(measured.peaks.flops_per_s)} GFLOP/s in matrix products, "
-        f"{_rate(measured.peaks.bytes_per_s)} GB/s in copies of memory",
+        f"measured peak: {_rate(measured.peaks.flops_per_s)} GFLOP/s in GEMM, "
+        f"{_rate(measured.peaks.bytes_per_s)} GB/s in memory copies",
         "",
         f"{'part':<11}{'seconds':>8}{'share':>7}{'GFLOP/s':>9}{'of peak':>8}{'GB/s':>8}{'of peak':>8}",
         *(_row_line(row, measured) for row in rows),
@@ -100,7 +100,7 @@ def _row_line(row: Row, measured: Benchmark) -> str:
 
 
 def _rate(per_s: float) -> str:
-    """In 1e9 per second, three digits."""
+    """Format a rate in 1e9 per second, with three digits."""
     return f"{per_s / 1e9:,.0f}" if per_s >= 1e11 else f"{per_s / 1e9:.3g}"
 
 
@@ -110,17 +110,15 @@ def _examine_machine(found: Examination, folder: Path) -> None:
     section = "This machine"
     found.say(section, "system", f"{platform.system()} {platform.release()}, Python {platform.python_version()}")
     found.say(section, "processor", f"{machine.processor()}, {machine.cores()} cores for this process")
-    found.say(section, "vector units", ", ".join(machine.vector_units()) or "none that matter here")
+    found.say(section, "vector units", ", ".join(machine.vector_units()) or "none of the relevant ones")
     found.say(section, "memory", f"{_gib(free)} free of {_gib(total)}")
     found.say(section, "disk", f"{_gib(disk)} free in {folder.resolve()}")
     if not os.access(folder, os.W_OK):
-        found.miss(f"{folder.resolve()} cannot be written", "go to another folder, or give run a folder with -o")
+        found.miss(f"{folder.resolve()} is not writable", "change to another folder, or pass an output folder with -o")
     elif disk < LITTLE_DISK:
-        found.miss(
-            f"only {_gib(disk)} of disk are free in {folder.resolve()}", "write elsewhere with -o, or --dtype-points float16"
-        )
+        found.miss(f"only {_gib(disk)} of disk free in {folder.resolve()}", "write elsewhere with -o, or --dtype-points float16")
     if free < LITTLE_MEMORY:
-        found.miss(f"only {_gib(free)} of memory are free", "end other programs, or take a smaller --size and --batch-size 1")
+        found.miss(f"only {_gib(free)} of memory free", "close other programs, or use a smaller --size and --batch-size 1")
 
 
 def _examine_gpus(found: Examination) -> None:
@@ -132,19 +130,21 @@ def _examine_gpus(found: Examination) -> None:
             what = f"this PyTorch has no kernels for {gpu.name} (capability {gpu.capability})"
             found.miss(what, "install another build of PyTorch: https://pytorch.org/get-started/locally")
     if not gpus:
-        found.say("This machine", "GPU", "none that PyTorch can use; the processor computes")
+        found.say("This machine", "GPU", "none that PyTorch can use; computing on the processor")
     if machine.unused_nvidia_gpu():
-        found.miss("there is an NVIDIA GPU here, and PyTorch cannot use it", _fix_of_gpu())
+        found.miss("PyTorch cannot use the NVIDIA GPU of this machine", _fix_of_gpu())
 
 
 def _fix_of_gpu() -> str:
-    """Which of the two is missing: a PyTorch for it, or a driver that is as new."""
+    """Fix for an unused NVIDIA GPU: a CUDA build of PyTorch, or a recent driver."""
     where = "https://pytorch.org/get-started/locally"
     if not torch.version.cuda:
-        return f"this PyTorch computes on processors only; install one for CUDA: {where}"
+        return f"this PyTorch is a CPU build; install a CUDA build: {where}"
     driver = machine.nvidia_driver()
-    has = f"the driver is {driver}" if driver else "no driver answers"
-    return f"{has}, and this PyTorch is for CUDA {torch.version.cuda}: update the driver, or install an older CUDA's: {where}"
+    has = f"the driver is {driver}" if driver else "no driver was detected"
+    return (
+        f"{has}, and this PyTorch is for CUDA {torch.version.cuda}: update the driver, or install a build for older CUDA: {where}"
+    )
 
 
 def _examine_packages(found: Examination) -> None:
@@ -155,7 +155,7 @@ def _examine_packages(found: Examination) -> None:
     found.say(section, "packages", ", ".join(f"{p.name} {p.version or '-'}" for p in core if p.name != "torch"))
     for package in core:
         if not package.fits:
-            what = f"{package.name}{package.wanted} is needed, there is {package.version or 'none'}"
+            what = f"{package.name}{package.wanted} is required, installed: {package.version or 'none'}"
             found.miss(what, f'pip install "{package.name}{package.wanted}"')
     for extra, wanted in packages.extras().items():
         absent = [package.name for package in wanted if not package.fits]
@@ -174,7 +174,7 @@ def _examine_codecs(found: Examination) -> None:
 
 
 def _examine_precision(found: Examination, device: torch.device, dtype: torch.dtype) -> torch.dtype:
-    """Runs the precision check of the embedded model, whatever is cached; the type that `load_model` would use."""
+    """Run the precision check of the embedded model, ignoring cached results; return the type that `load_model` would use."""
     name = str(dtype).removeprefix("torch.")
     if dtype == torch.float32:
         found.say("Models", "precision", "float32, nothing to check")
@@ -184,7 +184,7 @@ def _examine_precision(found: Examination, device: torch.device, dtype: torch.dt
     line = f"{name} points differ from float32 points by {difference:.2%} (median; limit {LIMIT:.0%})"
     found.say("Models", "precision", f"{line}: {name if agrees else 'float32'} is used")
     if not agrees:
-        found.miss(f"{name} gives wrong points on this machine", "nothing to do, float32 is used; a newer PyTorch may be right")
+        found.miss(f"{name} gives wrong points on this machine", "none needed, float32 is used; a newer PyTorch may fix it")
     return dtype if agrees else torch.float32
 
 
@@ -203,7 +203,7 @@ def _examine_need(found: Examination, name: str, need: Need, device: torch.devic
 
 
 def _room(need: Need, device: torch.device) -> tuple[bool, str]:
-    """Whether a network fits, and what it needs where."""
+    """Whether a network fits, and a description of the memory it needs."""
     _, free = machine.memory_bytes()
     wanted, where = need.host_bytes(machine.process_bytes()), "memory"
     if not need.on_processor and wanted <= free:  # it can be loaded; then it runs elsewhere

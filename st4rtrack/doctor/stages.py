@@ -1,4 +1,4 @@
-"""Parts of the network, which hooks time and count beside the stages that the pipeline marks (`timing.py`)."""
+"""Hooks that time and count parts of the network, in addition to the stages timed by the pipeline (`timing.py`)."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,12 +12,12 @@ from st4rtrack.model.network import St4RTrack
 from st4rtrack.timing import Stopwatch, recording
 
 NETWORK = {"encode": ("encoder",), "decoder": ("decoder",), "heads": ("tracking_head", "reconstruction_head")}
-"""Parts of the network, and which of its modules they are."""
+"""Parts of the network -> their modules."""
 
 
 @contextmanager
 def timed_pipeline(stopwatch: Stopwatch, model: St4RTrack) -> Iterator[Counter[str]]:
-    """While the block runs, the parts of `reconstruct` with this model are timed; the result counts what each part of it was given."""
+    """Time the stages of `reconstruct` with this model inside the context; yields the number of inputs of each network part."""
     given: Counter[str] = Counter()
 
     def begin(part: str, arguments: tuple[Any, ...]) -> None:
@@ -30,7 +30,7 @@ def timed_pipeline(stopwatch: Stopwatch, model: St4RTrack) -> Iterator[Counter[s
 
 @contextmanager
 def hooked_network(model: St4RTrack, begin: Callable[[str, tuple[Any, ...]], None], end: Callable[[str], None]) -> Iterator[None]:
-    """While the block runs, `begin(part, arguments)` and `end(part)` are called around the modules of each part of `NETWORK`."""
+    """Call `begin(part, arguments)` and `end(part)` around the modules of each part of `NETWORK`, inside the context."""
     with ExitStack() as undo:
         for part, modules in NETWORK.items():
             for module in (getattr(model, name) for name in modules):
@@ -42,7 +42,7 @@ def hooked_network(model: St4RTrack, begin: Callable[[str, tuple[Any, ...]], Non
 
 
 def batch_of(arguments: tuple[Any, ...]) -> int:
-    """Images or pairs in a call of a module of the network; the anchor's tokens may stand once for all pairs."""
+    """Number of images or pairs in a call of a network module; the anchor's tokens may be shared by all pairs."""
     every: list[Any] = []
     for each in arguments:
         every += each if isinstance(each, list | tuple) else [each.features if isinstance(each, Tokens) else each]

@@ -22,7 +22,9 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):
-        available = [each for each, there in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available())) if there]
+        available = [
+            each for each, there in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available())) if there
+        ]
         raise UserError(f"device {name!r} is not available here; use {', '.join(['auto', 'cpu', *available])}") from None
     return device
 

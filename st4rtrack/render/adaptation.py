@@ -1,4 +1,4 @@
-"""What adaptations did in one picture: the scenes beside each other, and curves of the loss and of what is held out."""
+"""Summary picture of adaptations: scenes side by side, and curves of the training loss and held-out loss."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ PLOTS_PER_ROW = 4
 
 @dataclass(frozen=True)
 class Plot:
-    """Curves that share an axis.
+    """Plot of several curves with a common axis.
 
     Attributes:
-        title: what they show, and its unit.
-        curves: over steps.
-        marked_x: the step that was kept, or `None`.
+        title: quantity and its unit.
+        curves: curves over steps.
+        marked_x: step to mark, such as the selected one, or `None`.
     """
 
     title: str
@@ -36,13 +36,13 @@ class Plot:
 def render_adaptation(
     scenes: Mapping[str, Scene], plots: Sequence[Plot], *, title: str, subtitle: str, width: int = 1600
 ) -> np.ndarray:
-    """One picture to judge adaptations by.
+    """Render one picture to judge adaptations by.
 
     Args:
-        scenes: of the same frames, by their names, such as before and after; two beside each other. None leaves curves alone.
-        plots: what the curves show.
-        title, subtitle: two lines above.
-        width: of the picture in pixels.
+        scenes: scenes of the same frames, by name (before and after, for instance), drawn two per row; may be empty.
+        plots: plots below the scenes.
+        title, subtitle: two lines at the top.
+        width: width of the picture in pixels.
     Returns:
         [height, width, 3] uint8 RGB.
     """
@@ -58,19 +58,19 @@ def render_adaptation(
 
 
 def write_adaptation(path: Path, scenes: Mapping[str, Scene], plots: Sequence[Plot], *, title: str, subtitle: str) -> Path:
-    """Writes `render_adaptation` as a PNG or JPEG, as the ending of the path says."""
+    """Write `render_adaptation` as PNG or JPEG, by the suffix of the path."""
     picture = render_adaptation(scenes, plots, title=title, subtitle=subtitle)
-    options = [] if path.suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 85]  # of a PNG OpenCV complains of it
+    options = [] if path.suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 85]  # OpenCV warns about this option for PNG
     write_whole(path, cv2.imencode(path.suffix, picture[..., ::-1], options)[1].tobytes())
     return path
 
 
 def _pairs(scenes: Mapping[str, Scene], inner: int, gutter: int, text: int) -> list[np.ndarray]:
-    """Strips of two scenes each."""
+    """Picture strips of two scenes each."""
     if not scenes:
         return []
     half = (inner - gutter) // 2
-    # what moves is one question for all columns, or they would show different points
+    # one dynamic mask for all columns, so that they show the same points
     first = next(iter(scenes.values()))
     index = choose_frames(len(first), 3, first.anchor_index)
     moving = np.logical_or.reduce([moving_pixels(scene, index) for scene in scenes.values()])
@@ -85,7 +85,7 @@ def _pairs(scenes: Mapping[str, Scene], inner: int, gutter: int, text: int) -> l
 
 
 def _column(scene: Scene, name: str, moving: np.ndarray, width: int, text: int) -> np.ndarray:
-    """Frames, depth, tracks and tracks in 3D of one scene."""
+    """Frames, depth, 2D tracks and 3D tracks of one scene."""
     layout = _half_layout(scene, width)
     shown = read_frames(scene, choose_frames(len(scene), layout.shown, scene.anchor_index))
     frame_width = scene.rgb.shape[2]
@@ -100,7 +100,7 @@ def _column(scene: Scene, name: str, moving: np.ndarray, width: int, text: int) 
 
 
 def _half_layout(scene: Scene, width: int) -> Layout:
-    """Three frames beside each other in half a page, with the letters of a whole one."""
+    """Layout of three frames side by side in half the page width, with full-size text."""
     height, frame_width = scene.rgb.shape[1:3]
     whole = plan_layout(min(3, len(scene)), height, frame_width, 2 * width)
     shown, gutter = min(3, len(scene)), whole.gutter

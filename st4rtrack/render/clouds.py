@@ -1,4 +1,4 @@
-"""Points to look at: the pointmaps of a scene as oriented discs, and from which side they show most."""
+"""Point clouds for rendering: pointmaps as oriented discs, and the viewpoint that shows most of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -17,7 +17,7 @@ MOST_POINTS = 400_000
 
 @dataclass(frozen=True)
 class Cloud:
-    """Points to splat: `points_world` [points, 3], `colours` [points, 3] uint8, `size_world` [points], `normals_world` [points, 3]."""
+    """Splats: `points_world` [points, 3], `colours` [points, 3] uint8, `size_world` [points], `normals_world` [points, 3]."""
 
     points_world: np.ndarray
     colours: np.ndarray
@@ -25,21 +25,21 @@ class Cloud:
     normals_world: np.ndarray
 
     def select(self, chosen: np.ndarray) -> "Cloud":
-        """Some of the points, by index or mask."""
+        """Select points by index or mask."""
         return Cloud(self.points_world[chosen], self.colours[chosen], self.size_world[chosen], self.normals_world[chosen])
 
     def box(self) -> tuple[np.ndarray, np.ndarray]:
-        """Lowest and highest coordinates [3], [3] of where nearly all points are, with some room around; of at least one point."""
+        """Corners [3] of the box that contains nearly all points, with a margin; needs at least one point."""
         low, high = np.percentile(self.points_world, [1, 99], axis=0)
         slack = 0.25 * (high - low).max()
         return low - slack, high + slack
 
     def within(self, low: np.ndarray, high: np.ndarray) -> "Cloud":
-        """Only the points between two corners [3]."""
+        """Keep the points between two corners [3]."""
         return self.select(np.all((self.points_world >= low) & (self.points_world <= high), axis=1))
 
     def facing(self, view: View) -> "Cloud":
-        """Without what is seen from behind, so that one looks into a room through its walls."""
+        """Remove back-facing points, so that a room is visible through its walls."""
         eye = -view.camera_from_world[:3, :3].T @ view.camera_from_world[:3, 3]
         towards = eye - self.points_world
         towards /= np.maximum(np.linalg.norm(towards, axis=1, keepdims=True), 1e-9)
@@ -49,15 +49,15 @@ class Cloud:
 def surface_cloud(
     points_world: np.ndarray, colours: np.ndarray, keep: np.ndarray, world_from_camera: np.ndarray, focal_px: float, stride: int
 ) -> Cloud:
-    """The points of one pointmap without those on depth edges, where a map bridges what is not connected.
+    """Cloud of one pointmap without points on depth edges, where a map connects separate surfaces.
 
     Args:
         points_world: [height, width, 3], may hold NaN.
         colours: [height, width, 3] uint8.
         keep: [height, width] bool.
-        world_from_camera: [4, 4] of the camera that saw them.
-        focal_px: its focal length.
-        stride: every how many pixels a point is taken.
+        world_from_camera: [4, 4] camera that observed the points.
+        focal_px: focal length of that camera.
+        stride: take a point every so many pixels.
     """
     calm = _blurred(points_world)
     padded = cv2.copyMakeBorder(calm, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
@@ -72,14 +72,14 @@ def surface_cloud(
         keep = keep & (np.abs(incidence) > 0.08)
     rows, columns = np.nonzero(keep[::stride, ::stride])
     rows, columns = rows * stride, columns * stride
-    # A surface that was seen at a slant has its points further apart.
+    # A surface observed at a slant has larger gaps between its points.
     spread = np.minimum(1 / np.abs(incidence[rows, columns]), 3.5)
     size = 1.55 * stride * spread * distance[rows, columns] / max(focal_px, 1e-6)
     return Cloud(points_world[rows, columns].astype(np.float64), colours[rows, columns], size, normals[rows, columns])
 
 
 def _blurred(points_world: np.ndarray) -> np.ndarray:
-    """Mean of the finite points among each pixel and its neighbours: the slope of a noisy map is that of its noise."""
+    """Mean of the finite points in each pixel's neighbourhood: normals of a noisy map would show its noise."""
     finite = all_finite(points_world)
     total = cv2.blur(np.where(finite[..., None], points_world, 0).astype(np.float32), (3, 3))
     share = cv2.blur(finite.astype(np.float32), (3, 3))
@@ -87,20 +87,20 @@ def _blurred(points_world: np.ndarray) -> np.ndarray:
 
 
 def frame_cloud(scene: Scene, frame: int, points_world: np.ndarray, rgb: np.ndarray, sure: np.ndarray, stride: int) -> Cloud:
-    """The reconstruction of one frame, as its own camera saw it.
+    """Cloud of the reconstruction of one frame, from its camera.
 
     Args:
         scene: the scene.
-        frame: frame number.
-        points_world, rgb, sure: what `ShownFrames` holds of it.
-        stride: every how many pixels a point is taken.
+        frame: frame index.
+        points_world, rgb, sure: arrays of this frame in `ShownFrames`.
+        stride: take a point every so many pixels.
     """
     camera = np.asarray(scene.cameras.world_from_camera[frame])
     return surface_cloud(points_world, rgb, sure, camera, float(scene.cameras.intrinsics[frame][0, 0]), stride)
 
 
 def reconstruction_clouds(scene: Scene, shown: ShownFrames, *, most_points: int = MOST_POINTS) -> list[Cloud]:
-    """The shown frames' reconstructions, each without its least sure points; together at most about `most_points`."""
+    """Clouds of the shown frames' reconstructions without their least confident points; about `most_points` in total at most."""
     sure = shown.sure
     stride = stride_for(sure.size, most_points)
     return [
@@ -109,19 +109,19 @@ def reconstruction_clouds(scene: Scene, shown: ShownFrames, *, most_points: int 
 
 
 def reconstruction_cloud(scene: Scene, shown: ShownFrames) -> Cloud:
-    """The shown frames' reconstructions in one cloud, without the least sure and far-out points."""
+    """Merged cloud of the shown frames' reconstructions, without the least confident points and outliers."""
     return without_outliers(merged(reconstruction_clouds(scene, shown)))
 
 
 def stride_for(num_pixels: int, most_points: int) -> int:
-    """Every how many pixels, along both axes, a point is taken so that there are at most about `most_points`."""
+    """Pixel stride, along both axes, that leaves at most about `most_points` points."""
     return max(1, int(np.ceil(np.sqrt(num_pixels / most_points))))
 
 
 def anchor_cloud(
     scene: Scene, at_frame: int, moving: np.ndarray, anchor_rgb: np.ndarray, *, most_points: int = MOST_POINTS
 ) -> Cloud:
-    """The anchor's points at the time of a frame, what is static paler if anything moves."""
+    """Cloud of the anchor's points at the time of a frame; static points are paler if any point is dynamic."""
     points = read_points(scene, scene.tracking, at_frame)
     keep = all_finite(points)
     confidence = scene.display_confidence(scene.tracking, at_frame)
@@ -131,29 +131,29 @@ def anchor_cloud(
     stride = stride_for(keep.size, most_points)
     pale = 0.55 * anchor_rgb + 0.45 * np.array((92, 96, 104))
     colours = np.where(moving[..., None], anchor_rgb, pale).astype(np.uint8) if moving.any() else anchor_rgb
-    # The anchor's rays hold the points together; its camera is the world, so the identity.
+    # Points are connected along the anchor's rays; its camera is the world frame, so its pose is the identity.
     focal_px = float(scene.cameras.intrinsics[scene.anchor_index][0, 0])
     return surface_cloud(points, colours, keep, np.eye(4), focal_px, stride)
 
 
 def merged(clouds: Sequence[Cloud]) -> Cloud:
-    """All points in one cloud."""
+    """Merge clouds into one."""
     return Cloud(*(np.concatenate([getattr(cloud, field.name) for cloud in clouds]) for field in fields(Cloud)))
 
 
 def tinted(cloud: Cloud, colour: Colour) -> Cloud:
-    """In shades of one colour, so that the image can still be made out."""
+    """Tint the cloud in shades of one colour that preserve the image content."""
     light = 0.5 + 0.6 * (cloud.colours @ np.array([0.299, 0.587, 0.114]))[:, None] / 255
     return replace(cloud, colours=np.clip(0.75 * light * np.array(colour) + 0.25 * cloud.colours, 0, 255).astype(np.uint8))
 
 
 def without_outliers(cloud: Cloud) -> Cloud:
-    """Without what lies far outside of where nearly all points are."""
+    """Remove points far outside the bulk of the cloud."""
     return cloud.within(*cloud.box()) if len(cloud.points_world) else cloud
 
 
 def near(cloud: Cloud, points_world: np.ndarray) -> np.ndarray:
-    """[points] bool: not so far out that showing them would make the scene small."""
+    """Mask [points] bool of points close enough that showing them does not shrink the scene."""
     if not len(cloud.points_world) or not len(points_world):
         return all_finite(points_world)
     low, high = np.percentile(cloud.points_world, [1, 99], axis=0)
@@ -170,7 +170,7 @@ def best_view(
     azimuths_deg: tuple[float, ...],
     elevation_deg: float,
 ) -> View:
-    """From the side that shows more of the cloud's surface."""
+    """Choose the view, of two mirrored sides, that shows more of the cloud's surface."""
     points = cloud.points_world if len(cloud.points_world) else np.array([[0.0, 0.0, 1.0]])
     views = [
         orbit_view(points, cameras, size, azimuth_deg=azimuth, elevation_deg=elevation_deg, must_see_world=must_see)
@@ -180,7 +180,7 @@ def best_view(
 
 
 def shown_share(cloud: Cloud, view: View) -> float:
-    """How much of a cloud is on the front of what a small picture shows; for comparing views of one cloud."""
+    """Share of a cloud that faces the camera in a small rendering; for comparing views of one cloud."""
     small = view.scaled(96 / view.width)
     front = cloud.select(np.arange(0, len(cloud.points_world), max(1, len(cloud.points_world) // 20000))).facing(small)
     _, buffer = splat(small, front.points_world, front.colours, 0.0, background=PANEL)

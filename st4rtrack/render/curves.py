@@ -1,4 +1,4 @@
-"""Curves without a plotting library: a few lines over a common axis, on a light ground."""
+"""Line plots without a plotting library: curves over a common axis on a light background."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ _ENLARGED = 2
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of a plot.
+    """Curve of a plot.
 
     Attributes:
-        name: for the legend.
-        x, y: [points]; what is not finite is left out.
-        colour: of the line.
-        marks: discs at the points, for few of them.
+        name: name in the legend.
+        x, y: [points]; non-finite values are skipped.
+        colour: line colour.
+        marks: whether to draw discs at the points, for short curves.
     """
 
     name: str
@@ -40,15 +40,15 @@ def draw_curves(
     marked_x: float | None = None,
     across: str = "step",
 ) -> np.ndarray:
-    """Curves over a common axis that starts at the least x; y from zero where the values come near it.
+    """Draw curves over a common axis that starts at the smallest x; y starts at zero if the values come near it.
 
     Args:
-        title: above the plot.
-        curves: drawn in order.
+        title: text above the plot.
+        curves: curves, drawn in order.
         size: (height, width) in pixels.
         text: letter height in pixels.
-        marked_x: where a vertical line goes, such as the step that was kept.
-        across: what x counts.
+        marked_x: position of a vertical line, such as the selected step.
+        across: label of the x axis.
     Returns:
         [height, width, 3] uint8 RGB.
     """
@@ -58,7 +58,7 @@ def draw_curves(
     x, y = (np.concatenate([np.asarray(getattr(curve, axis), np.float64) for curve in curves] or [[]]) for axis in "xy")
     known = np.isfinite(x) & np.isfinite(y)
     if not known.any():
-        put_text(image, "nothing to show", 0, height / 2, text, GREY)
+        put_text(image, "no data", 0, height / 2, text, GREY)
         return image
     box = _Box(_limits(x[known], pad=False), _limits(y[known], pad=True), size, text)
     _draw_axes(image, box, text, across)
@@ -75,7 +75,7 @@ def draw_curves(
 
 @dataclass(frozen=True)
 class _Box:
-    """Where values lie in the picture."""
+    """Plot box that maps values to pixels."""
 
     x: tuple[float, float]
     y: tuple[float, float]
@@ -99,7 +99,7 @@ class _Box:
         return self.size[0] - round(1.8 * self.text)
 
     def pixels(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """[points, 2] of values [points]."""
+        """Pixels [points, 2] of values [points]."""
         across = (np.asarray(x, np.float64) - self.x[0]) / (self.x[1] - self.x[0])
         up = (np.asarray(y, np.float64) - self.y[0]) / (self.y[1] - self.y[0])
         return np.stack([self.left + across * (self.right - self.left), self.bottom - up * (self.bottom - self.top)], axis=-1)
@@ -136,7 +136,7 @@ def _draw_curve(large: np.ndarray, curve: Curve, box: _Box) -> None:
 
 
 def _draw_legend(image: np.ndarray, curves: Sequence[Curve], text: int) -> None:
-    """Names at the right of the title, in the colours of their lines; none for a single curve."""
+    """Draw curve names in their colours at the right of the title; nothing for a single curve."""
     right: float = image.shape[1]
     for curve in reversed(curves if len(curves) > 1 else []):
         right -= put_text(image, curve.name, right, 1.1 * text, text, curve.colour, align="right") + text

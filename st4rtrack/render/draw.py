@@ -1,4 +1,4 @@
-"""Small parts of a picture: text, colour maps, colour bars, labels. Images are [height, width, 3] uint8 RGB throughout."""
+"""Drawing primitives: text, colour maps, colour bars, labels. Images are [height, width, 3] uint8 RGB throughout."""
 
 from typing import Literal
 
@@ -17,7 +17,7 @@ NOTHING: Colour = (214, 217, 222)
 ACCENT: Colour = (232, 93, 4)
 TRACKING: Colour = (74, 144, 255)
 RECONSTRUCTION: Colour = (255, 178, 46)
-"""The two outputs where they are seen together."""
+"""Colours of the two outputs where both are drawn together."""
 
 DEPTH_MAP = cv2.COLORMAP_TURBO
 CONFIDENCE_MAP = cv2.COLORMAP_VIRIDIS
@@ -29,7 +29,7 @@ _REGULAR, _BOLD = 400, 600
 
 
 def text_width(text: str, size: int, *, bold: bool = False) -> int:
-    """Width of a line of text in pixels, at a letter height of `size` (ascent and descent)."""
+    """Width of a line of text in pixels, for a letter height of `size` (ascent and descent)."""
     text = printable(text)
     if hasattr(cv2, "FontFace"):
         _, _, width, _ = cv2.getTextSize((0, 0), text, (0, 0), cv2.FontFace("sans"), size, _BOLD if bold else _REGULAR)
@@ -49,7 +49,7 @@ def put_text(
     bold: bool = False,
     align: Literal["left", "right"] = "left",
 ) -> int:
-    """Writes a line into the image and returns its width in pixels; `x` is its left or right end."""
+    """Draw a line of text into the image and return its width in pixels; `x` is its left or right end."""
     text = printable(text)
     width = text_width(text, size, bold=bold)
     left, bottom = round(x - (width if align == "right" else 0)), round(baseline)
@@ -61,7 +61,7 @@ def put_text(
 
 
 def _put_stroke_text(image: np.ndarray, text: str, left: int, baseline: int, size: int, colour: Colour, *, bold: bool) -> None:
-    """OpenCV before 5 has only stroke fonts, which are ugly when small: draw large, then shrink."""
+    """Draw text with the stroke fonts of OpenCV before 5: large, then shrunk, because small stroke fonts are ugly."""
     enlarged, pad = _STROKE_ENLARGED, size
     width, height = text_width(text, size, bold=bold) + 2 * pad, 3 * pad
     cover = np.zeros((enlarged * height, enlarged * width), np.uint8)
@@ -82,7 +82,7 @@ def _ascii(text: str) -> str:
 
 
 def number(value: float) -> str:
-    """About three digits: 0.083, 1.25, 42, 1300."""
+    """Format a number with about three digits: 0.083, 1.25, 42, 1300."""
     if not np.isfinite(value):
         return "-"
     if value == 0 or 1e-4 <= abs(value) < 1e5:
@@ -92,7 +92,7 @@ def number(value: float) -> str:
 
 
 def robust_range(values: np.ndarray, *, percentiles: tuple[float, float] = (2, 98)) -> tuple[float, float]:
-    """A range that holds nearly all finite values and is never empty."""
+    """Non-empty range that contains nearly all finite values."""
     values = values[np.isfinite(values)]
     if not len(values):
         return 0.0, 1.0
@@ -104,7 +104,7 @@ def robust_range(values: np.ndarray, *, percentiles: tuple[float, float] = (2, 9
 
 
 def map_colours(values: np.ndarray, limits: tuple[float, float], colour_map: int, *, reverse: bool = False) -> np.ndarray:
-    """Colours [..., 3] uint8 of values [...]; what is not finite becomes `NOTHING`."""
+    """Colours [..., 3] uint8 of values [...]; non-finite values become `NOTHING`."""
     finite = np.isfinite(values)
     share = np.clip((np.where(finite, values, limits[0]) - limits[0]) / (limits[1] - limits[0]), 0, 1)
     table = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], colour_map)[:, 0, ::-1]
@@ -116,13 +116,13 @@ def map_colours(values: np.ndarray, limits: tuple[float, float], colour_map: int
 def colour_bar(
     image: np.ndarray, left: int, top: int, width: int, height: int, colour_map: int, *, reverse: bool = False
 ) -> None:
-    """A horizontal gradient of the whole colour map."""
+    """Draw a horizontal gradient of the whole colour map."""
     ramp = map_colours(np.linspace(0, 1, width), (0.0, 1.0), colour_map, reverse=reverse)
     image[top : top + height, left : left + width] = ramp
 
 
 def fit_image(image: np.ndarray, height: int, width: int, *, smooth: bool = True) -> np.ndarray:
-    """The image at another size; `smooth=False` keeps the pixels of a map apart when it grows."""
+    """Resize an image; `smooth=False` keeps sharp pixel borders when a map is enlarged."""
     enlarging = cv2.INTER_CUBIC if smooth else cv2.INTER_NEAREST
     method = cv2.INTER_AREA if height * width < image.shape[0] * image.shape[1] else enlarging
     return np.ascontiguousarray(cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=method))
@@ -131,7 +131,7 @@ def fit_image(image: np.ndarray, height: int, width: int, *, smooth: bool = True
 def chip(
     image: np.ndarray, text: str, size: int, *, fill: Colour = (0, 0, 0), alpha: float = 0.6, upper_right: bool = False
 ) -> None:
-    """A small label in the lower left (or upper right) corner, readable on any picture; left out where it is too long."""
+    """Draw a small label in the lower left (or upper right) corner, readable on any picture; omitted if it is too long."""
     pad = max(size // 3, 2)
     width, height = text_width(text, size) + 2 * pad, size + 2 * pad
     if width + 2 * pad > image.shape[1] or height + 2 * pad > image.shape[0]:
@@ -152,7 +152,7 @@ def dot(
     rim: Colour | None = None,
     thickness: int = 1,
 ) -> None:
-    """A disc or ring around a continuous position (u, v) of the image, anti-aliased."""
+    """Draw an anti-aliased disc or ring around a continuous position (u, v) of the image."""
     centre = _fixed(xy)
     fixed_radius = round(radius * 2**_SHIFT_BITS)
     if hollow:
@@ -164,21 +164,21 @@ def dot(
 
 
 def line(image: np.ndarray, start: np.ndarray, end: np.ndarray, colour: Colour, thickness: int = 1) -> None:
-    """A segment between continuous positions (u, v) of the image, anti-aliased; nothing if an end is not finite or far outside."""
+    """Draw an anti-aliased segment between continuous positions (u, v); nothing if an end is not finite or far outside."""
     lines(image, np.asarray(start)[None], np.asarray(end)[None], np.array([colour]), thickness)
 
 
 def lines(image: np.ndarray, starts: np.ndarray, ends: np.ndarray, colours: np.ndarray, thickness: np.ndarray | int = 1) -> None:
-    """Segments as of `line`, in order.
+    """Draw segments like `line`, in order.
 
     Args:
-        image: drawn into.
+        image: image to draw into.
         starts, ends: [segments, 2] positions (u, v).
         colours: [segments, 3] uint8.
-        thickness: [segments] or one, in pixels.
+        thickness: [segments] or a single value, in pixels.
     """
     both = np.concatenate([starts, ends], axis=1).astype(np.float64)
-    near = np.flatnonzero(np.all(np.abs(both) < 4 * max(image.shape), axis=1))  # not so for NaN either
+    near = np.flatnonzero(np.all(np.abs(both) < 4 * max(image.shape), axis=1))  # false for NaN
     fixed = np.rint((both[near] - 0.5) * 2**_SHIFT_BITS).astype(int).tolist()
     chosen = np.asarray(colours)[near].tolist(), np.broadcast_to(thickness, len(both))[near].tolist()
     for (x0, y0, x1, y1), colour, width in zip(fixed, *chosen, strict=True):
@@ -186,12 +186,12 @@ def lines(image: np.ndarray, starts: np.ndarray, ends: np.ndarray, colours: np.n
 
 
 def _fixed(xy: np.ndarray) -> tuple[int, int]:
-    """OpenCV counts from pixel centres, in 1/16 pixels."""
+    """Convert to OpenCV's fixed-point coordinates: from pixel centres, in 1/16 pixels."""
     x, y = np.rint((np.asarray(xy, np.float64) - 0.5) * 2**_SHIFT_BITS).astype(int)
     return int(x), int(y)
 
 
 def rgb_tuple(colour: np.ndarray) -> Colour:
-    """A colour of an array as OpenCV wants it."""
+    """Convert a colour from an array to a tuple for OpenCV."""
     red, green, blue = (int(channel) for channel in colour)
     return red, green, blue

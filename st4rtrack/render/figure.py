@@ -1,4 +1,4 @@
-"""A scene as a figure for a paper: a row per moment, as in the paper's Fig. 4, with letters that stay letters in a PDF."""
+"""Figure of a scene for a paper: one row per frame, as in the paper's Fig. 4, with text kept as text in PDF."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,20 +22,20 @@ _ENLARGED = 2
 _VIEW_ASPECT = 1.25
 _GAP_IN, _LETTERS_PT = 0.04, 7.0
 _SCREEN_DPI = 100
-"""At which the marks of the tracks have the size they have on a screen; they grow with the resolution."""
+"""Resolution at which track marks have their on-screen size; they scale with the resolution."""
 
-_LEGEND = "Tracks: colour is the place in the anchor frame, rings are hidden points. Cameras: from the first (pink) to the last (yellow). "
+_LEGEND = "Tracks: colour is the position in the anchor frame, rings are occluded. Cameras: first (pink) to last (yellow). "
 
 
 @dataclass(frozen=True)
 class FigureLayout:
-    """Sizes in inches.
+    """Layout in inches.
 
     Attributes:
-        width, height: of the figure.
-        left, top, bottom: room for the times at the left, for the headings, and for the line below.
+        width, height: size of the figure.
+        left, top, bottom: margins for the times, the headings, and the legend line.
         row: height of a row of pictures.
-        columns: widths of the pictures in a row.
+        columns: widths of the pictures of a row.
     """
 
     width: float
@@ -47,14 +47,14 @@ class FigureLayout:
     columns: tuple[float, ...]
 
     def place(self, row: int, column: int) -> tuple[float, float, float, float]:
-        """Left, bottom, width and height of a picture as shares of the figure."""
+        """Left, bottom, width and height of a picture as fractions of the figure."""
         left = self.left + sum(self.columns[:column]) + column * _GAP_IN
         bottom = self.height - self.top - (row + 1) * self.row - row * _GAP_IN
         return left / self.width, bottom / self.height, self.columns[column] / self.width, self.row / self.height
 
 
 def plan_figure(rows: int, frame_height: int, frame_width: int, width_in: float, *, legend: bool) -> FigureLayout:
-    """Pictures of frames in the frames' shape, and views a little wider than high."""
+    """Plan the layout: frame pictures in the frames' aspect ratio, 3D views slightly wider than high."""
     letters = _LETTERS_PT / 72
     left, top, bottom = 1.6 * letters, 2.7 * letters, (1.9 * letters if legend else 0.0)
     aspect = frame_width / frame_height
@@ -74,11 +74,11 @@ def write_figure(
     turn_deg: float = 30.0,
     legend: bool = True,
 ) -> None:
-    """Writes a figure: per row a frame, the anchor's points in it, both outputs of the pair, and what accumulated until then.
+    """Write a figure: per row a frame, its tracks, both outputs of the pair, and the accumulated results so far.
 
     Args:
-        scene: in memory or on disk; single frames are read.
-        path: .pdf (pictures with letters as text), .png or .jpg; the file appears when it is complete.
+        scene: in memory or on disk; frames are read one at a time.
+        path: .pdf (pictures, with text as text), .png or .jpg; written atomically.
         rows: Number of rows, one frame each, spread over the scene.
         frames: Frames to show instead of `rows`.
         width_in: Width in inches; 7: a page of two columns.
@@ -86,36 +86,36 @@ def write_figure(
         turn_deg: Angle between the cameras and the views in degrees.
         legend: Add a line that explains the colours.
     Raises:
-        UserError: the ending is another one, matplotlib is missing, or there is no such frame.
+        UserError: unknown suffix, missing matplotlib, or frame out of range.
     """
     path = Path(path)
     if path.suffix.lower() not in ENDINGS:
-        raise UserError(f"{path} should end in {' or '.join(ENDINGS)}")
+        raise UserError(f"{path} must end in {' or '.join(ENDINGS)}")
     figure = draw_figure(scene, chosen_frames(scene, rows, frames), width_in=width_in, dpi=dpi, turn_deg=turn_deg, legend=legend)
     import matplotlib
 
-    with matplotlib.rc_context({"pdf.fonttype": 42}), whole_file(path) as file:  # fonts that publishers take
+    with matplotlib.rc_context({"pdf.fonttype": 42}), whole_file(path) as file:  # TrueType fonts, which publishers accept
         metadata = {"CreationDate": None} if path.suffix.lower() == ".pdf" else None
         figure.savefig(file, format=path.suffix[1:].lower(), dpi=dpi, metadata=metadata)
 
 
 def chosen_frames(scene: Scene, rows: int, frames: Sequence[int] | None) -> list[int]:
-    """Frame numbers of the rows, increasing."""
+    """Frame indices of the rows, increasing."""
     if frames is None:
         if rows < 1:
-            raise UserError(f"a figure has at least one row, got {rows}")
+            raise UserError(f"rows must be at least 1, got {rows}")
         solved = np.flatnonzero(scene.solved_frames)
         if rows == 1:
-            return solved[-1:].tolist()  # nothing has happened yet in the first frame: not the one to show alone
+            return solved[-1:].tolist()  # the first frame alone would show no motion
         return solved[choose_frames(len(solved), rows, int(np.searchsorted(solved, scene.anchor_index)))].tolist()
     wrong = [t for t in frames if not 0 <= t < len(scene)]
     if wrong or not len(frames):
-        raise UserError(f"frames of this scene are 0 to {len(scene) - 1}, got {', '.join(map(str, wrong)) or 'none'}")
+        raise UserError(f"frames must be in 0..{len(scene) - 1}, got {', '.join(map(str, wrong)) or 'none'}")
     return sorted(set(frames))
 
 
 def draw_figure(scene: Scene, frames: Sequence[int], *, width_in: float, dpi: int, turn_deg: float, legend: bool) -> "Figure":
-    """The figure of `write_figure`, for these frames in increasing order."""
+    """Draw the figure of `write_figure` for frames in increasing order."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
@@ -123,7 +123,7 @@ def draw_figure(scene: Scene, frames: Sequence[int], *, width_in: float, dpi: in
     frame_height, frame_width = scene.rgb.shape[1:3]
     layout = plan_figure(len(frames), frame_height, frame_width, width_in, legend=legend)
     if not (layout.row >= 0.2 and 20 <= dpi <= 1200):
-        raise UserError(f"{width_in:g} inches at {dpi} dpi is no size for a figure; try 7 inches at 300 dpi")
+        raise UserError(f"{width_in:g} inches at {dpi} dpi is not a valid figure size; try 7 inches at 300 dpi")
     cell = max(round(layout.row * dpi), 1), max(round(layout.columns[0] * dpi), 1)
     view = cell[0], max(round(layout.columns[-1] * dpi), 1)
     moments = Moments(
@@ -161,7 +161,7 @@ def _row_name(figure: "Figure", layout: FigureLayout, row: int, scene: Scene, fr
 
 
 def _headings(figure: "Figure", layout: FigureLayout) -> None:
-    """Above the first row; the pair's names its two colours."""
+    """Draw headings above the first row; the heading of the pair names its two colours."""
     upper, lower = (1 - share * layout.top / layout.height for share in (0.28, 0.72))
     names = (("Video", ""), ("Tracks", ""), ("Pair output", ""), ("Accumulated", "reconstruction"), ("Accumulated", "tracking"))
     for column, (first, second) in enumerate(names):

@@ -1,4 +1,4 @@
-"""A scene as a film, without a screen: the video and its tracks, and beside them what was made of it while the view turns."""
+"""Film of a scene, rendered without a screen: the video with its tracks, beside turning 3D views of the results."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -35,13 +35,13 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class FilmLayout:
-    """Where things are in every picture of the film, pixels.
+    """Positions in every picture of the film, in pixels.
 
     Attributes:
         height, width: of the picture, even.
-        text: letter height of the headings, which stand above the boxes.
+        text: letter height of the headings, which are above the boxes.
         input, tracks, pair: boxes of the upper row.
-        reconstruction, ways: boxes of the lower row.
+        reconstruction, ways: boxes of the lower row (accumulated reconstruction, accumulated tracks).
         timeline: box of a thin line below.
     """
 
@@ -61,7 +61,7 @@ def _size(box: Box) -> tuple[int, int]:
 
 
 def plan_film(frame_height: int, frame_width: int, width: int) -> FilmLayout:
-    """Two frames and the pair above, two larger views below; a portrait video leaves more to the pair."""
+    """Plan the layout: two frames and the pair above, two larger views below; a portrait video makes the pair wider."""
     aspect = frame_width / frame_height
     width -= width % 2
     margin, gap, text = round(0.0125 * width), max(round(0.008 * width), 4), max(round(0.0125 * width), 10)
@@ -90,25 +90,25 @@ def plan_film(frame_height: int, frame_width: int, width: int) -> FilmLayout:
 def render_film(
     scene: Scene, *, width: int = 1280, turn_deg: float = 40.0, stride: int = 1, hold: int = 0
 ) -> tuple[int, Iterator[np.ndarray]]:
-    """The pictures of a film, made one at a time; memory does not grow with the video.
+    """Render the pictures of a film one at a time; memory does not grow with the video.
 
-    Above the frame, the anchor's points followed in it, and both outputs of the pair (anchor, frame) in one view; below what was
-    reconstructed so far with the camera's way, and where the anchor's points are now and came from. The views begin near
-    the cameras, turn aside and come back.
+    Upper row: the frame, its tracks of the anchor's points, and both outputs of the pair (anchor, frame) in one view. Lower row:
+    the accumulated reconstruction with the camera path, and the anchor's points now with the past paths of dynamic ones. The
+    views start near the cameras, turn aside and come back.
 
     Args:
         scene: in memory or on disk.
-        width: of the picture in pixels, at least 480.
-        turn_deg: how far the views turn.
-        stride: every how many frames there is a picture.
-        hold: how often the last frame is repeated at the end, while the views go on turning.
+        width: width of the picture in pixels, at least 480.
+        turn_deg: rotation of the views in degrees.
+        stride: frames per picture.
+        hold: number of repetitions of the last frame at the end, while the views keep turning.
     Returns:
-        How many pictures there are, and the pictures [height, width, 3] uint8 RGB.
+        Number of pictures, and an iterator over the pictures [height, width, 3] uint8 RGB.
     """
     if width < LEAST_WIDTH_PX:
-        raise UserError(f"a film is at least {LEAST_WIDTH_PX} pixels wide, got {width}")
+        raise UserError(f"width of a film must be at least {LEAST_WIDTH_PX} pixels, got {width}")
     if stride < 1 or hold < 0:
-        raise UserError(f"stride is at least 1 and hold at least 0, got {stride} and {hold}")
+        raise UserError(f"stride must be at least 1 and hold at least 0, got {stride} and {hold}")
     frames = np.arange(0, len(scene), stride).tolist()
     frames += [frames[-1]] * hold
     return len(frames), _pictures(scene, frames, width, turn_deg)
@@ -144,26 +144,26 @@ def write_film(
     hold_s: float = 1.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Writes a film of a scene, see `render_film`: .mp4 for players and browsers, or .gif.
+    """Write a film of a scene, see `render_film`: .mp4 for players and browsers, or .gif.
 
     Args:
         scene: in memory or on disk.
-        path: the file, which appears when it is complete.
+        path: output file, written atomically.
         fps: Pictures per second. Default: the film is as long as the video.
         width: Width in pixels. Default: 1280; GIF: 640.
         turn_deg: Rotation of the views in degrees.
-        stride: every how many frames there is a picture; default: 1, of a GIF as few as make 12.5 per second.
+        stride: frames per picture. Default: 1; GIF: to at most about 12.5 pictures per second.
         hold_s: Duration of the last picture in seconds.
-        progress: called with (pictures done, pictures in all).
+        progress: called with (pictures done, pictures in total).
     Raises:
-        UserError: the ending is neither .mp4 nor .gif, or an option makes no sense.
+        UserError: the suffix is neither .mp4 nor .gif, or an option is out of range.
     """
     path = Path(path)
     gif = path.suffix.lower() == ".gif"
     if not gif and path.suffix.lower() != ".mp4":
-        raise UserError(f"{path} should end in .mp4 or .gif")
+        raise UserError(f"{path} must end in .mp4 or .gif")
     if fps is not None and not 0 < fps <= 240:
-        raise UserError(f"fps is the number of pictures per second, above 0 and up to 240, got {fps:g}")
+        raise UserError(f"fps must be above 0 and at most 240, got {fps:g}")
     own_fps = _own_fps(scene)
     if stride is None:
         stride = max(round((fps or own_fps) / GIF_FPS), 1) if gif else 1
@@ -181,21 +181,21 @@ def _counted(pictures: Iterator[np.ndarray], count: int, progress: Callable[[int
 
 
 def _own_fps(scene: Scene) -> float:
-    """Of the frames in the scene, within what players play; 10 for a single frame."""
+    """Frame rate of the scene's frames, limited to what players support; 10 for a single frame."""
     span = float(scene.time_s[-1]) - float(scene.time_s[0])
     return float(np.clip((len(scene) - 1) / span, 1, 60)) if span > 0 else 10.0
 
 
 def _page(layout: FilmLayout) -> np.ndarray:
-    """What all pictures have in common: headings on white."""
+    """Background common to all pictures: headings on white."""
     page = np.full((layout.height, layout.width, 3), PAGE, np.uint8)
     small = max(round(0.8 * layout.text), 9)
     for (left, top, width, _), name, what in (
         (layout.input, "Video", ""),
         (layout.tracks, "Tracks", "of the anchor's points"),
         (layout.pair, "Pair output", "of the anchor and this frame"),
-        (layout.reconstruction, "Accumulated reconstruction", "and the camera's way"),
-        (layout.ways, "Accumulated tracking", "where the anchor's points are now, and the way of the moving ones"),
+        (layout.reconstruction, "Accumulated reconstruction", "and the camera path"),
+        (layout.ways, "Accumulated tracking", "the anchor's points now, and paths of the dynamic ones"),
     ):
         baseline = top - 0.5 * layout.text
         used = put_text(page, name, left, baseline, layout.text, INK, bold=True) + small

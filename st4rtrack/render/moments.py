@@ -1,4 +1,4 @@
-"""A scene at one moment in five pictures: what films and figures are made of (paper Fig. 4, 9)."""
+"""Rendering of a single frame of a scene as five pictures, for films and figures (paper Fig. 4, 9)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,22 +25,22 @@ from st4rtrack.types import Scene, UserError
 
 ELEVATION_DEG = 22.0
 KEY_FRAMES = 10
-"""How many frames' reconstructions accumulate at most, whatever the length of the video."""
+"""Maximum number of frames in the accumulated reconstruction, whatever the length of the video."""
 
 Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Moment:
-    """One frame; images are uint8 RGB.
+    """Five pictures of one frame, uint8 RGB.
 
     Attributes:
-        frame: its number.
+        frame: frame index.
         input: the frame itself, at the scene's size.
-        tracks: the anchor's points over the frame, dimmed.
+        tracks: the anchor's points drawn over the dimmed frame.
         pair: both outputs for the anchor and this frame, tracking blue and reconstruction orange.
-        reconstruction: what was reconstructed so far, and the camera's way.
-        ways: the anchor's points now, and the way of the moving ones so far.
+        reconstruction: accumulated reconstruction so far, and the camera path.
+        ways: the anchor's points now, and the past paths of dynamic ones.
     """
 
     frame: int
@@ -52,9 +52,9 @@ class Moment:
 
 
 class Moments:
-    """Moments of one scene, seen from views that share framing; frames are asked for in increasing order.
+    """Renderer of a scene's frames from consistently framed views; request frames in increasing order.
 
-    Frames are read one at a time: memory does not grow with the length of the scene, but for its cameras.
+    Frames are read one at a time: memory grows with the length of the scene only by its cameras.
     """
 
     def __init__(
@@ -69,21 +69,21 @@ class Moments:
         most_points: int,
         enlarged: int,
     ) -> None:
-        """Reads some frames spread over the scene and frames the views.
+        """Read some frames spread over the scene, and fit the views to them.
 
         Args:
             scene: in memory or on disk.
             cell, pair, view: (height, width) in pixels of tracks, of the pair, and of both accumulated pictures.
-            azimuths_deg: angles beside the mean camera from which the scene has to fit, positive to its better side.
-            spacing_px: distance of static tracks in the picture.
-            most_points: about how many points a picture shows.
-            enlarged: the 3D views are drawn so many times larger and shrunk, which smooths edges and takes time.
+            azimuths_deg: azimuths from the mean camera at which the scene must fit, positive towards its better side.
+            spacing_px: spacing of static tracks in the picture.
+            most_points: approximate maximum number of points per picture.
+            enlarged: supersampling factor of the 3D views; smooths edges, takes time.
         Raises:
-            UserError: the scene has no cameras.
+            UserError: the scene has no camera for some frame.
         """
         self._cameras = np.asarray(scene.cameras.world_from_camera, np.float64)
         if not np.isfinite(self._cameras).all():
-            raise UserError("this scene has no cameras, or not for all frames; reconstruct it again with `st4rtrack run`")
+            raise UserError("this scene has no cameras for some frames; reconstruct it again with `st4rtrack run`")
         self.scene, self._cell, self._pair, self._view, self._most_points = scene, cell, pair, view, most_points
         self._enlarged = enlarged
         self._keys = choose_frames(len(scene), KEY_FRAMES, scene.anchor_index)
@@ -99,7 +99,7 @@ class Moments:
         self._fit(azimuths_deg)
 
     def at(self, frame: int, azimuth_deg: float) -> Moment:
-        """The moment of a frame, seen from an angle beside the mean camera (positive: to the better side)."""
+        """Render a frame from an azimuth relative to the mean camera (positive: towards the better side)."""
         shown = read_frames(self.scene, np.array([frame]))
         stride = stride_for(shown.depth[0].size, self._most_points)
         surface = frame_cloud(self.scene, frame, shown.points_world[0], shown.rgb[0], shown.sure[0], stride).within(*self._box)
@@ -118,7 +118,7 @@ class Moments:
         )
 
     def _fit(self, azimuths_deg: Sequence[float]) -> None:
-        """Frames the views: everything that is there, the cameras, and where the moving points go."""
+        """Fit the views to all points, the cameras, and the paths of the dynamic points."""
         cloud = merged(self._key_clouds)
         points = cloud.points_world if len(cloud.points_world) else np.array([[0.0, 0.0, 1.0]])
         moving = np.concatenate([read_points(self.scene, self.scene.tracking, t)[self._moving] for t in self._keys.tolist()])

@@ -1,16 +1,16 @@
-"""What a scene's own words call its video and its model."""
+"""Names of a scene's video and model for display."""
 
 from pathlib import Path
 from typing import Any
 
 
 def printable(text: str) -> str:
-    """The text with "?" for bytes of a file name that are not UTF-8: OpenCV crashes on them, HTML and the viewer cannot hold them."""
+    """Replace bytes of a file name that are not UTF-8 by "?": OpenCV crashes on them, HTML and the viewer cannot hold them."""
     return text.encode("utf-8", "replace").decode()
 
 
 def video_name(info: dict[str, Any]) -> str:
-    """The video's name of `Scene.info`, or the last part of its path, printable; "Scene" where neither is known."""
+    """Printable name of the video from `Scene.info`, or the last part of its path; "Scene" if neither is known."""
     source = info.get("source")
     if not isinstance(source, dict):
         return printable(Path(str(source)).name) if source else "Scene"
@@ -18,6 +18,6 @@ def video_name(info: dict[str, Any]) -> str:
 
 
 def model_name(info: dict[str, Any]) -> str:
-    """The model's name of `Scene.info`; printable, empty where it is not known."""
+    """Printable name of the model from `Scene.info`; empty if unknown."""
     model = info.get("model")
     return printable(str(model.get("name") or "") if isinstance(model, dict) else str(model or ""))

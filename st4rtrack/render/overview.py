@@ -1,4 +1,4 @@
-"""A scene in one picture, without a screen: frames, depth, confidence, tracks, and the whole from a second viewpoint."""
+"""Overview picture of a scene: frames, depth, confidence, tracks, and the whole scene from a second viewpoint."""
 
 from pathlib import Path
 from typing import Any
@@ -43,24 +43,24 @@ from st4rtrack.types import Scene, UserError
 
 LEAST_WIDTH_PX = 480
 SHOWN_WARNINGS = 4
-"""Warnings that the picture shows at most; scene.json has all."""
+"""Maximum number of warnings in the picture; scene.json has all."""
 
 
 def render_overview(scene: Scene, *, width: int = 1600) -> np.ndarray:
-    """One picture to judge a scene by.
+    """Render one picture to judge a scene by.
 
-    From the top: the quality line and warnings; sampled frames; the depth of the reconstruction in each frame's own camera; its
-    confidence; points of the anchor followed over the frames; the scene and the camera path from a second viewpoint; the paths of
-    the moving points in 3D.
+    From the top: the quality line and warnings; sampled frames; depth of the reconstruction in each frame's own camera; its
+    confidence; tracks of the anchor's points over the frames; the scene and the camera path from a second viewpoint; the 3D
+    paths of the dynamic points.
 
     Args:
-        scene: in memory or on disk; single frames are read.
-        width: of the picture in pixels, at least 480.
+        scene: in memory or on disk; frames are read one at a time.
+        width: width of the picture in pixels, at least 480.
     Returns:
-        [height, width, 3] uint8 RGB; the height follows from the shape of the frames.
+        [height, width, 3] uint8 RGB; the height depends on the aspect ratio of the frames.
     """
     if width < LEAST_WIDTH_PX:
-        raise ValueError(f"an overview is at least {LEAST_WIDTH_PX} pixels wide, got {width}")
+        raise ValueError(f"width of an overview must be at least {LEAST_WIDTH_PX} pixels, got {width}")
     frame_height, frame_width = scene.rgb.shape[1:3]
     layout = plan_layout(len(scene), frame_height, frame_width, width)
     shown = read_frames(scene, choose_frames(len(scene), layout.shown, scene.anchor_index))
@@ -83,14 +83,14 @@ def render_overview(scene: Scene, *, width: int = 1600) -> np.ndarray:
 
 
 def write_overview(scene: Scene, path: str | Path, *, width: int = 1600) -> Path:
-    """Writes `render_overview(scene)` as an image, in the format that the ending names (.png, .jpg, ...).
+    """Write `render_overview(scene)` as an image, in the format of the suffix (.png, .jpg, ...).
 
     Raises:
-        UserError: the ending names no image format, or the file cannot be written.
+        UserError: the suffix is not that of an image format, or the file cannot be written.
     """
     path = Path(path)
     if not cv2.haveImageWriter(path.name):
-        raise UserError(f"the ending of {path} names no image format; use .png")
+        raise UserError(f"{path} must end in an image format; use .png")
     encoded = cv2.imencode(path.suffix, render_overview(scene, width=width)[..., ::-1])[1]
     try:
         write_whole(path, encoded.tobytes())
@@ -110,7 +110,7 @@ def _abreast(rows: list[np.ndarray], layout: Layout) -> np.ndarray:
 def _panels(
     scene: Scene, shown: ShownFrames, tracks: AnchorTracks, colours: np.ndarray, moving: np.ndarray, layout: Layout
 ) -> np.ndarray:
-    """The two larger views beside each other."""
+    """The two larger views, side by side."""
     width = (layout.inner - layout.gutter) // 2
     height = round(0.66 * width)
     image = np.full((layout.heading + height, layout.inner, 3), PAGE, np.uint8)
@@ -123,15 +123,15 @@ def _panels(
     frames = "1 frame" if len(shown) == 1 else f"{len(shown)} frames"
     put_heading(left, "From a second viewpoint", f"reconstruction of {frames}", width, layout)
     if tracks.moving.any():
-        what = "the anchor's points at the end, and the way of the moving ones"
+        what = "the anchor's points at the end, and paths of the dynamic ones"
     else:
-        what = "the anchor's points" + ("; none is known to move" if len(scene) > 1 else "")
+        what = "the anchor's points" + ("; no dynamic ones detected" if len(scene) > 1 else "")
     put_heading(right, "Tracks in 3D", what, width, layout)
     return image
 
 
 def _quality(scene: Scene, layout: Layout) -> list[np.ndarray]:
-    """Strips with the quality line and the first warnings; none for a scene without a report."""
+    """Strips with the quality line and the first warnings; empty for a scene without a quality report."""
     report = scene.quality
     if report is None:
         return []
@@ -147,7 +147,7 @@ def _quality(scene: Scene, layout: Layout) -> list[np.ndarray]:
 
 
 def _shortened(text: str, size: int, width: int, *, bold: bool = False) -> str:
-    """The text, cut off with dots where it is wider than `width` pixels."""
+    """Truncate text with dots if it is wider than `width` pixels."""
     while len(text) > 4 and text_width(text, size, bold=bold) > width:
         text = text[: max(len(text) - 6, 1)] + "..."
     return text
@@ -164,7 +164,7 @@ def _title(scene: Scene, layout: Layout) -> np.ndarray:
 
 
 def _caption(scene: Scene, shown: ShownFrames, moving: np.ndarray, layout: Layout) -> np.ndarray:
-    """What else one wants to know, on one line; what does not fit is left out from the end."""
+    """Further facts on one line; what does not fit is dropped from the end."""
     parts = caption_parts(scene, shown, moving)
     while len(parts) > 1 and text_width("   |   ".join(parts), layout.small) > layout.inner:
         parts.pop()
@@ -174,15 +174,15 @@ def _caption(scene: Scene, shown: ShownFrames, moving: np.ndarray, layout: Layou
 
 
 def caption_parts(scene: Scene, shown: ShownFrames, moving: np.ndarray) -> list[str]:
-    """Facts of a scene for its caption, the most important first."""
+    """Facts of a scene for its caption, most important first."""
     height, width = scene.rgb.shape[1:3]
     span = float(scene.time_s[-1]) - float(scene.time_s[0])
     parts = [f"model {model_name(scene.info)}"] if model_name(scene.info) else []
     parts += ["1 frame" if len(scene) == 1 else f"{len(scene)} frames, {span:.2f} s", f"{width} x {height} pixels"]
     parts.append(f"anchor: frame {scene.anchor_index}")
     if shown.visible_share is not None:
-        parts.append(f"{100 * float(np.median(shown.visible_share)):.0f} % of the anchor's points seen (median)")
-    parts.append(f"{100 * float(moving.mean()):.0f} % moving" + ("" if scene.tracking.moving is not None else " (estimated)"))
+        parts.append(f"{100 * float(np.median(shown.visible_share)):.0f} % of the anchor's points visible (median)")
+    parts.append(f"{100 * float(moving.mean()):.0f} % dynamic" + ("" if scene.tracking.moving is not None else " (estimated)"))
     if not scene.solved_frames.all():
         parts.append(f"{int((~scene.solved_frames).sum())} unsolved frames")
     seconds = _entry(scene.info, "results", "seconds")

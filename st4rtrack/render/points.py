@@ -1,4 +1,4 @@
-"""Points seen from anywhere, without a GPU: a view that fits them, and splats with a depth buffer."""
+"""Point rendering from any viewpoint without a GPU: a view that fits the points, and splatting with a depth buffer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ from st4rtrack.geometry.transforms import rigid, transform_points
 from st4rtrack.geometry.vectors import all_components
 
 LARGEST_RADIUS_PX = (8.0, 18.0)
-"""Of a splat, for many points and for few."""
+"""Maximum radius of a splat, for many points and for few."""
 
 
 @dataclass(frozen=True)
 class View:
-    """A pinhole camera to look at a scene with.
+    """Pinhole camera of a rendering.
 
     Attributes:
         camera_from_world: [4, 4] rigid.
         intrinsics: [3, 3] in pixels.
-        height, width: of the picture, pixels.
+        height, width: size of the picture in pixels.
     """
 
     camera_from_world: np.ndarray
@@ -30,7 +30,7 @@ class View:
     width: int
 
     def project(self, points_world: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels [points, 2] and depth [points] of points [points, 3]; NaN pixels for what lies behind the view."""
+        """Pixels [points, 2] and depth [points] of points [points, 3]; NaN pixels behind the camera."""
         points_camera = transform_points(self.camera_from_world, np.asarray(points_world, np.float64))
         depth = points_camera[:, 2]
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -38,13 +38,13 @@ class View:
         return np.where((depth > 0)[:, None], pixels_px, np.nan), depth
 
     def scaled(self, factor: float) -> "View":
-        """The same view with `factor` times the pixels."""
+        """Scale the resolution of the view by `factor`."""
         change = np.diag([factor, factor, 1.0])
         return View(self.camera_from_world, change @ self.intrinsics, round(self.height * factor), round(self.width * factor))
 
 
 def look_at(eye: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndarray:
-    """camera_from_world [4, 4] of a camera at `eye` that looks at `target`, `up` pointing up in its picture (all [3], world)."""
+    """camera_from_world [4, 4] of a camera at `eye` that looks at `target`, with `up` upwards in its picture (all [3], world)."""
     forward = _unit(target - eye)
     right = np.cross(forward, up)
     if np.linalg.norm(right) < 1e-6 * max(float(np.linalg.norm(up)), 1e-12):
@@ -56,14 +56,14 @@ def look_at(eye: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Orbit:
-    """Views around a scene that share distance and zoom, so that it turns in the picture and does not jump.
+    """Orbit of views around a scene with fixed distance and zoom, so that the scene turns smoothly.
 
     Attributes:
-        target: [3] world, what stays in the middle.
+        target: [3] world, centre of the picture.
         axes: [3, 3] rows right, up and forward of the mean camera, world.
-        elevation_deg: above the mean camera.
-        distance: from the target, world units.
-        intrinsics, height, width: of every view.
+        elevation_deg: elevation above the mean camera.
+        distance: distance from the target, world units.
+        intrinsics, height, width: common to all views.
     """
 
     target: np.ndarray
@@ -75,7 +75,7 @@ class Orbit:
     width: int
 
     def view(self, azimuth_deg: float) -> View:
-        """From an angle to the right of the mean camera, as seen by it."""
+        """View from an azimuth to the right of the mean camera, as seen from it."""
         turned = _look_from(self.target, self.axes, azimuth_deg, self.elevation_deg)
         turned[2, 3] += self.distance
         return View(turned, self.intrinsics, self.height, self.width)
@@ -90,7 +90,7 @@ def orbit_view(
     elevation_deg: float,
     must_see_world: np.ndarray | None = None,
 ) -> View:
-    """A view of a scene from beside and above its cameras, in which all of it fits; see `fit_orbit`."""
+    """View from beside and above a scene's cameras that fits the whole scene; see `fit_orbit`."""
     orbit = fit_orbit(
         points_world,
         world_from_camera,
@@ -111,15 +111,15 @@ def fit_orbit(
     elevation_deg: float,
     must_see_world: np.ndarray | None = None,
 ) -> Orbit:
-    """Views of a scene from beside and above its cameras, in all of which it fits.
+    """Fit an orbit from beside and above a scene's cameras, such that the scene fits into every view.
 
     Args:
-        points_world: [points, 3] finite; nearly all of them will be seen.
+        points_world: [points, 3] finite; nearly all of them will be inside the picture.
         world_from_camera: [time, 4, 4]; their mean direction is azimuth 0 and elevation 0.
         size: (height, width) of the picture in pixels.
-        azimuths_deg: to the right of the mean camera, as seen by it; angles from which the scene has to fit.
-        elevation_deg: above it.
-        must_see_world: [more, 3] points that lie in the picture for certain.
+        azimuths_deg: azimuths to the right of the mean camera (as seen from it) at which the scene must fit.
+        elevation_deg: elevation above the mean camera.
+        must_see_world: [more, 3] points that must all be inside the picture.
     """
     height, width = size
     forward = _unit(world_from_camera[:, :3, 2].mean(axis=0), fallback=(0.0, 0.0, 1.0))
@@ -147,7 +147,7 @@ def fit_orbit(
 
 
 def _look_from(target: np.ndarray, axes: np.ndarray, azimuth_deg: float, elevation_deg: float) -> np.ndarray:
-    """camera_from_world [4, 4] of a camera at the target itself, until its distance is known, that looks as from outside."""
+    """camera_from_world [4, 4] with its centre at the target (the distance is not known yet), in the final orientation."""
     right, up, forward = axes
     azimuth, elevation = np.deg2rad([azimuth_deg, elevation_deg])
     direction = np.cos(elevation) * (np.sin(azimuth) * right - np.cos(azimuth) * forward) + np.sin(elevation) * up
@@ -157,7 +157,7 @@ def _look_from(target: np.ndarray, axes: np.ndarray, azimuth_deg: float, elevati
 
 
 def _robust_box(points_camera: np.ndarray) -> np.ndarray:
-    """The points [points, 3] without the outermost thousandth of each axis, at most some thousand."""
+    """Points [points, 3] without the outermost thousandth of each axis; at most a few thousand."""
     points_camera = points_camera[:: max(1, len(points_camera) // 20000)]
     low, high = np.percentile(points_camera, [0.1, 99.9], axis=0)
     inside = all_components((points_camera >= low) & (points_camera <= high))
@@ -173,26 +173,26 @@ def splat(
     background: tuple[int, int, int],
     largest_px: tuple[float, float] = LARGEST_RADIUS_PX,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Points as discs, the nearest on top.
+    """Render points as discs with a depth buffer.
 
     Args:
-        view: where from.
-        points_world: [points, 3]; what is not finite or lies behind the view is left out.
+        view: camera of the picture.
+        points_world: [points, 3]; points that are not finite or behind the camera are skipped.
         colours: [points, 3] uint8.
-        size_world: [points] or one: diameter of a point in world units; discs cover at least a pixel.
-        background: where there is nothing.
-        largest_px: radius that no disc exceeds, where there are many points and where there are few.
+        size_world: [points] or a single value: diameter of a point in world units; discs cover at least a pixel.
+        background: colour of empty pixels.
+        largest_px: maximum disc radius, for many points and for few.
     Returns:
-        Picture [height, width, 3] uint8 and depth [height, width] float32, infinite where there is nothing.
+        Picture [height, width, 3] uint8 and depth [height, width] float32, infinite in empty pixels.
     """
     pixels_px, depth = view.project(points_world)
     radius = 0.5 * np.broadcast_to(size_world, depth.shape) * view.intrinsics[0, 0] / np.where(depth > 0, depth, 1)
-    # Discs of a few points may be large; of many they would cost time and hide what is beside them.
+    # Few points may have large discs; of many points, large discs would be slow and cover their neighbours.
     limit = float(np.clip(2 * np.sqrt(view.height * view.width / max(len(depth), 1)), *largest_px))
     with np.errstate(invalid="ignore"):
         keep = all_components((pixels_px > -limit) & (pixels_px < (view.width + limit, view.height + limit)))
     chosen = np.flatnonzero(keep)
-    chosen = chosen[np.argsort(-depth[chosen], kind="stable")]  # far to near: of equal pixels the last written stays
+    chosen = chosen[np.argsort(-depth[chosen], kind="stable")]  # far to near: the last write to a pixel wins
     column, row = np.floor(pixels_px[chosen]).astype(np.int32).T
     radius = np.clip(radius[chosen], 0, limit)
     nearest = np.full(view.height * view.width, -1, np.int32)
@@ -218,11 +218,11 @@ def _disc(radius: float) -> list[tuple[int, int]]:
 
 
 def shade_edges(image: np.ndarray, depth: np.ndarray, *, reach_px: int = 2, strength: float = 14.0) -> np.ndarray:
-    """Darkens what lies behind its neighbours (eye-dome lighting), so that shapes stand out without normals or lights.
+    """Darken pixels behind their neighbours (eye-dome lighting), which shows shape without normals or lights.
 
     Args:
         image: [height, width, 3] uint8.
-        depth: [height, width], infinite where there is nothing.
+        depth: [height, width], infinite in empty pixels.
     """
     finite = np.isfinite(depth)
     if not finite.any():

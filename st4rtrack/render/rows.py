@@ -1,4 +1,4 @@
-"""Rows of frames, and of what was found in them, beside each other: what the pictures of scenes are made of."""
+"""Rows of frames and of their results (depth, confidence, tracks) for pictures of scenes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,17 +40,17 @@ _ENLARGED = 2
 
 @dataclass(frozen=True)
 class Layout:
-    """Sizes in pixels.
+    """Layout in pixels.
 
     Attributes:
-        width: of the picture.
-        margin, gutter: around everything and between cells.
+        width: width of the picture.
+        margin, gutter: outer margin, and space between cells.
         heading: height of the line above a row.
         text, small: letter heights.
-        cell_height, cell_width: of one frame.
-        pitch: from one cell to the next.
-        shown: frames per row.
-        rows_abreast: how many rows stand beside each other, more than one when there are few frames.
+        cell_height, cell_width: size of one frame.
+        pitch: distance between the left sides of neighbouring cells.
+        shown: number of frames per row.
+        rows_abreast: number of rows side by side; more than one if there are few frames.
     """
 
     width: int
@@ -71,7 +71,7 @@ class Layout:
 
 
 def plan_layout(num_frames: int, height: int, width: int, picture_width: int) -> Layout:
-    """How many frames of height x width pixels a row shows, and how large."""
+    """Plan how many frames of height x width pixels a row shows, and at which size."""
     scale = picture_width / 1600
     margin, gutter = round(28 * scale), max(round(10 * scale), 4)
     inner = picture_width - 2 * margin
@@ -98,9 +98,9 @@ def plan_layout(num_frames: int, height: int, width: int, picture_width: int) ->
 
 
 def identity_colours(query_px: np.ndarray) -> np.ndarray:
-    """Colours [points, 3] uint8 that say where in the anchor a point comes from: hue from left to right, paler to the top.
+    """Colours [points, 3] uint8 by position in the anchor: hue from left to right, paler to the top.
 
-    By rank, so that neighbours differ where points are dense.
+    Positions are ranked, so that neighbours differ in dense regions too.
     """
     count = max(len(query_px) - 1, 1)
     across, down = (np.argsort(np.argsort(query_px[:, axis], kind="stable"), kind="stable") / count for axis in (0, 1))
@@ -109,7 +109,7 @@ def identity_colours(query_px: np.ndarray) -> np.ndarray:
 
 
 def frames_row(scene: Scene, shown: ShownFrames, layout: Layout) -> np.ndarray:
-    """The sampled frames with their times, the anchor marked."""
+    """Row of the sampled frames with their times; the anchor is marked."""
     cells = []
     for k, t in enumerate(shown.index.tolist()):
         cell = fit_image(shown.rgb[k], layout.cell_height, layout.cell_width)
@@ -122,7 +122,7 @@ def frames_row(scene: Scene, shown: ShownFrames, layout: Layout) -> np.ndarray:
 
 
 def depth_row(shown: ShownFrames, layout: Layout) -> np.ndarray:
-    """Depth of the reconstruction in each frame's own camera, one range for all."""
+    """Row of reconstruction depth in each frame's own camera, with a common range."""
     limits = robust_range(shown.depth[:, ::2, ::2])
     cells = [_map_cell(depth, limits, DEPTH_MAP, layout, reverse=True) for depth in shown.depth]
 
@@ -135,7 +135,7 @@ def depth_row(shown: ShownFrames, layout: Layout) -> np.ndarray:
 
 
 def confidence_row(shown: ShownFrames, layout: Layout) -> np.ndarray:
-    """Confidence of the reconstruction; its range is wide, so in equal ratios."""
+    """Row of reconstruction confidence; logarithmic because its range is wide."""
     assert shown.confidence is not None
     with np.errstate(all="ignore"):
         logarithm = np.log(np.where(shown.confidence > 0, shown.confidence, np.nan))
@@ -150,7 +150,7 @@ def confidence_row(shown: ShownFrames, layout: Layout) -> np.ndarray:
 
 
 def tracks_row(shown: ShownFrames, tracks: AnchorTracks, colours: np.ndarray, layout: Layout) -> np.ndarray:
-    """The anchor's points in each frame, with where they were in the frames before."""
+    """Row of the anchor's points in each frame, with their paths over the previous frames."""
     cells = [
         draw_tracks(shown.rgb[k], tracks, colours, int(t), layout.cell_height, layout.cell_width)
         for k, t in enumerate(shown.index.tolist())
@@ -169,22 +169,22 @@ def tracks_row(shown: ShownFrames, tracks: AnchorTracks, colours: np.ndarray, la
         cells,
         layout,
         legend,
-        f"of the anchor's points, tails over the past {MOVING_TAIL} frames; colour: place in the anchor",
+        f"of the anchor's points, tails over the past {MOVING_TAIL} frames; colour: position in the anchor",
     )
 
 
 def draw_tracks(rgb: np.ndarray, tracks: AnchorTracks, colours: np.ndarray, frame: int, height: int, width: int) -> np.ndarray:
-    """Tracks over one frame.
+    """Draw tracks over one frame.
 
     Args:
         rgb: [frame height, frame width, 3] uint8.
-        tracks: the queries; `frame` and the frames before it are among its frames.
+        tracks: tracks that include `frame` and the frames before it.
         colours: [points, 3] uint8.
-        frame: frame number.
-        height, width: of the picture in pixels.
+        frame: frame index.
+        height, width: size of the picture in pixels.
     Returns:
-        [height, width, 3] uint8: the dimmed frame; seen points as discs, hidden ones as rings, what is behind the camera or
-        outside left out.
+        [height, width, 3] uint8: the dimmed frame; visible points as discs, occluded ones as rings; points behind the camera or
+        out of view are omitted.
     """
     canvas = _dimmed(fit_image(rgb, height * _ENLARGED, width * _ENLARGED))
     here = int(np.searchsorted(tracks.frame, frame))
@@ -218,7 +218,7 @@ def _draw_point(canvas: np.ndarray, xy: np.ndarray, radius: float, colour: Colou
 def _draw_tail_step(
     canvas: np.ndarray, tracks: AnchorTracks, colours: np.ndarray, scale: np.ndarray, step: int, *, moving: bool, alpha: float
 ) -> None:
-    """From frame `step` of the tracks to the next; thin where the point is hidden."""
+    """Draw tracks from frame `step` to the next; thin where the point is occluded."""
     overlay = canvas.copy()
     chosen = np.flatnonzero(tracks.moving == moving)
     seen = tracks.visible[step, chosen] & tracks.visible[step + 1, chosen]
@@ -228,7 +228,7 @@ def _draw_tail_step(
 
 
 def _dimmed(image: np.ndarray) -> np.ndarray:
-    """Darker and nearly grey, so that the tracks are the colours."""
+    """Darken and desaturate an image, so that the tracks provide the colours."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
     return np.rint(0.62 * (0.75 * grey + 0.25 * image) + 12).astype(np.uint8)
 
@@ -244,7 +244,7 @@ def _map_cell(
 def _row(
     heading: str, cells: list[np.ndarray], layout: Layout, legend: Callable[[np.ndarray, int, int], None], explanation: str = ""
 ) -> np.ndarray:
-    """Cells beside each other under a heading; `legend(image, right end, baseline)` draws at the right of the heading."""
+    """Row of cells under a heading; `legend(image, right end, baseline)` draws at the right of the heading."""
     width = layout.pitch * (layout.shown - 1) + max(layout.cell_width, layout.pitch - layout.gutter)
     image = np.full((layout.heading + layout.cell_height, width, 3), PAGE, np.uint8)
     right = layout.pitch * (len(cells) - 1) + layout.cell_width
@@ -256,7 +256,7 @@ def _row(
 
 
 def put_heading(image: np.ndarray, heading: str, explanation: str, right: int, layout: Layout) -> None:
-    """Bold words at the left, and beside them what they mean where there is room left of the legend."""
+    """Draw a bold heading at the left and, if there is room before the legend, an explanation beside it."""
     used = put_text(image, heading, 0, baseline_of(layout), layout.text, INK, bold=True) + layout.small
     free = np.flatnonzero((image[: layout.heading, used:right] != PAGE).any(axis=(0, 2)))
     room = int(free[0]) if len(free) else right - used
@@ -265,14 +265,14 @@ def put_heading(image: np.ndarray, heading: str, explanation: str, right: int, l
 
 
 def baseline_of(layout: Layout) -> int:
-    """Of the words of a heading, in pixels from its top."""
+    """Baseline of a heading's text, in pixels from its top."""
     return layout.heading - round(0.28 * layout.heading)
 
 
 def bar_legend(
     image: np.ndarray, right: int, baseline: int, low: str, high: str, colour_map: int, layout: Layout, *, reverse: bool = False
 ) -> None:
-    """`low [colours] high`, ending at `right`."""
+    """Draw a colour bar legend, `low [colours] high`, ending at `right`."""
     gap, length, thickness = layout.small // 2, min(round(0.1 * layout.width), image.shape[1] // 4), round(0.75 * layout.small)
     x = right - put_text(image, high, right, baseline, layout.small, GREY, align="right") - gap - length
     colour_bar(image, x, baseline - thickness + 1, length, thickness, colour_map, reverse=reverse)

@@ -1,4 +1,4 @@
-"""What a picture of a scene needs of it, read one frame at a time: the scene may be long and on disk."""
+"""Sampled data of a scene for its pictures, read one frame at a time: the scene may be long and on disk."""
 
 from dataclasses import dataclass
 
@@ -16,15 +16,16 @@ _LEAST_SURE_SHARE = 0.2
 
 @dataclass(frozen=True)
 class ShownFrames:
-    """A few frames of a scene, whole.
+    """Full data of a few frames of a scene.
 
     Attributes:
-        index: [shown] frame numbers, increasing; the anchor is one of them.
+        index: [shown] frame indices, increasing, including the anchor.
         rgb: [shown, height, width, 3] uint8.
-        points_world: [shown, height, width, 3] float32 of the reconstruction, NaN where it is not valid.
-        depth: [shown, height, width] along z of each frame's own camera, NaN where there is none.
+        points_world: [shown, height, width, 3] float32 of the reconstruction, NaN where invalid.
+        depth: [shown, height, width] z-depth in each frame's own camera, NaN where invalid.
         confidence: [shown, height, width] or None.
-        visible_share: of the anchor's points, in each of the frames [shown]; None if unknown.
+        display_confidence: [shown, height, width] of `Scene.display_confidence`, or None.
+        visible_share: [shown] share of the anchor's points that is visible in each frame; None if unknown.
     """
 
     index: np.ndarray
@@ -40,7 +41,7 @@ class ShownFrames:
 
     @property
     def sure(self) -> np.ndarray:
-        """[shown, height, width] bool: finite, and not among the least sure."""
+        """Mask [shown, height, width] bool: finite, and not among the least confident."""
         sure = np.isfinite(self.depth)
         if self.display_confidence is not None:
             known = self.display_confidence[sure & np.isfinite(self.display_confidence)]
@@ -51,15 +52,15 @@ class ShownFrames:
 
 @dataclass(frozen=True)
 class AnchorTracks:
-    """Some of the anchor's points over some of the frames.
+    """Sampled tracks of the anchor's points over some frames.
 
     Attributes:
-        frame: [frames] frame numbers, increasing.
+        frame: [frames] frame indices, increasing.
         query_px: [points, 2] pixel centres in the anchor.
-        moving: [points] bool.
+        moving: [points] bool, dynamic.
         points_world: [frames, points, 3], NaN where unknown.
         visible: [frames, points] bool.
-        pixels_px: [frames, points, 2] in each frame's own camera; NaN for what lies behind it.
+        pixels_px: [frames, points, 2] in each frame's own camera; NaN behind the camera.
     """
 
     frame: np.ndarray
@@ -71,16 +72,16 @@ class AnchorTracks:
 
 
 def choose_frames(num_frames: int, count: int, anchor_index: int) -> np.ndarray:
-    """About `count` frame numbers spread over the video, increasing, the anchor among them."""
+    """Choose about `count` frame indices spread over the video, increasing, including the anchor."""
     index = np.unique(np.rint(np.linspace(0, num_frames - 1, min(count, num_frames))).astype(int))
     index[np.argmin(np.abs(index - anchor_index))] = anchor_index
     return np.unique(index)
 
 
 def read_points(scene: Scene, maps: Pointmap, frame: int) -> np.ndarray:
-    """Points [height, width, 3] float32 of one frame of maps of a scene; NaN where they are not valid or not all finite.
+    """Read points [height, width, 3] float32 of one frame of a scene's maps; NaN where invalid or not finite.
 
-    All are NaN in an unsolved frame, whose points have no place in the world.
+    All are NaN in an unsolved frame, whose points have no world coordinates.
     """
     points = np.array(maps.points_world[frame], np.float32)
     known = all_finite(points)
@@ -91,7 +92,7 @@ def read_points(scene: Scene, maps: Pointmap, frame: int) -> np.ndarray:
 
 
 def read_frames(scene: Scene, index: np.ndarray) -> ShownFrames:
-    """Reads the frames `index` [shown] of a scene."""
+    """Read frames `index` [shown] of a scene."""
     points, depth, confidence, display, visible = [], [], [], [], []
     surface = scene.reconstruction
     for t in index.tolist():
@@ -117,13 +118,13 @@ def read_frames(scene: Scene, index: np.ndarray) -> ShownFrames:
 
 
 def read_tracks(scene: Scene, shown: np.ndarray, moving: np.ndarray, *, spacing_px: float) -> AnchorTracks:
-    """Reads a grid of the anchor's points: in the frames before each shown one, and some over the whole video.
+    """Read tracks of a grid of the anchor's points: in the frames before each shown one, and sparsely over the whole video.
 
     Args:
         scene: the scene.
-        shown: [shown] frame numbers.
-        moving: [height, width] bool of the anchor.
-        spacing_px: distance of static queries, in pixels of the frames; moving ones are closer together.
+        shown: [shown] frame indices.
+        moving: [height, width] bool, dynamic pixels of the anchor.
+        spacing_px: spacing of static queries, in pixels of the frames; dynamic ones are denser.
     """
     frames = {min(max(t - back, 0), len(scene) - 1) for t in shown.tolist() for back in range(MOVING_TAIL + 1)}
     frames |= {scene.anchor_index, *choose_frames(len(scene), _LONG_TRACK_FRAMES, scene.anchor_index).tolist()}
@@ -134,20 +135,20 @@ def read_tracks(scene: Scene, shown: np.ndarray, moving: np.ndarray, *, spacing_
 
 
 class PastTracks:
-    """A grid of the anchor's points from the beginning to a frame that goes forward; memory does not grow with the video.
+    """Tracks of a grid of the anchor's points up to an advancing frame; memory does not grow with the video.
 
-    Of the recent past every frame is known, of what was before some.
+    The recent past is stored at every frame, earlier times at some frames.
     """
 
     def __init__(self, scene: Scene, moving: np.ndarray, *, spacing_px: float) -> None:
-        """Args as of `read_tracks`."""
+        """Args: see `read_tracks`."""
         self._scene = scene
         self.query_px, self.moving = _queries(moving, spacing_px)
         self._long = choose_frames(len(scene), _LONG_TRACK_FRAMES, scene.anchor_index)
         self._rows: dict[int, _TrackRow] = {}
 
     def until(self, frame: int) -> AnchorTracks:
-        """Up to a frame, which is the last one."""
+        """Tracks up to and including a frame."""
         recent = range(max(frame - MOVING_TAIL, 0), frame + 1)
         wanted = sorted({*recent, *self._long[self._long <= frame].tolist()})
         self._rows = {t: self._rows.get(t) or _track_row(self._scene, t, self.query_px) for t in wanted}
@@ -158,7 +159,7 @@ _TrackRow = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def _track_row(scene: Scene, frame: int, query_px: np.ndarray) -> _TrackRow:
-    """Points in the world [points, 3], whether they are seen [points], and pixels [points, 2], in one frame."""
+    """World points [points, 3], visibility [points], and pixels [points, 2] of the queries in one frame."""
     row, column = query_px[:, 1].astype(int), query_px[:, 0].astype(int)
     points = read_points(scene, scene.tracking, frame)[row, column].astype(np.float64)
     projected, _ = project_world(points, scene.cameras.world_from_camera[frame], scene.cameras.intrinsics[frame])
@@ -174,9 +175,9 @@ def _stacked(frame: np.ndarray, query_px: np.ndarray, moving: np.ndarray, rows: 
 
 
 def moving_pixels(scene: Scene, shown: np.ndarray) -> np.ndarray:
-    """[height, width] bool of the anchor: as the scene says, or, where it does not say, what goes far in the shown frames.
+    """Dynamic pixels [height, width] bool of the anchor: from the scene or, if absent, from displacement in the shown frames.
 
-    Far is beyond what most points do, which is error; in direction and in distance apart, because errors are mostly in distance.
+    Thresholds are multiples of the median, which is mostly error; separate for direction and distance (where most errors are).
     """
     if scene.tracking.moving is not None:
         return np.asarray(scene.tracking.moving, bool)
@@ -193,7 +194,7 @@ def moving_pixels(scene: Scene, shown: np.ndarray) -> np.ndarray:
 
 
 def _queries(moving: np.ndarray, spacing_px: float) -> tuple[np.ndarray, np.ndarray]:
-    """Pixel centres [points, 2] and which of them move [points]: a grid, closer where things move, so that small ones get some."""
+    """Pixel centres [points, 2] and dynamic flags [points] of a grid that is denser on dynamic pixels, for small objects."""
     height, width = moving.shape
     spacing_px = max(spacing_px, 1.0)
     static_px = _grid(height, width, spacing_px)
@@ -206,7 +207,7 @@ def _queries(moving: np.ndarray, spacing_px: float) -> tuple[np.ndarray, np.ndar
 
 
 def _grid(height: int, width: int, spacing_px: float) -> np.ndarray:
-    """Pixel centres [points, 2] about `spacing_px` apart, the grid in the middle of the image."""
+    """Pixel centres [points, 2] about `spacing_px` apart, centred in the image."""
 
     def along(length: int) -> np.ndarray:
         count = max(round(length / spacing_px), 1)

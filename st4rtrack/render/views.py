@@ -1,4 +1,4 @@
-"""The two larger panels of the overview: the scene from a second viewpoint, and the tracks in 3D."""
+"""The two large panels of the overview: the scene from a second viewpoint, and the tracks in 3D."""
 
 import cv2
 import numpy as np
@@ -12,13 +12,13 @@ from st4rtrack.render.sample import AnchorTracks, ShownFrames
 from st4rtrack.types import Scene
 
 ENLARGED = 2
-"""Pictures are drawn larger and shrunk, which smooths the edges of points."""
+"""Supersampling factor of the pictures, which smooths the edges of points."""
 _SHOWN_CAMERAS = 8
 _BANDS = 6
 
 
 def reconstruction_panel(scene: Scene, shown: ShownFrames, size: tuple[int, int]) -> np.ndarray:
-    """The reconstruction of the shown frames and the camera's way, from beside and above.
+    """Render the reconstruction of the shown frames and the camera path, from beside and above.
 
     Returns:
         [height, width, 3] uint8 of `size` (height, width).
@@ -36,14 +36,14 @@ def reconstruction_panel(scene: Scene, shown: ShownFrames, size: tuple[int, int]
 def tracks_panel(
     scene: Scene, shown: ShownFrames, tracks: AnchorTracks, colours: np.ndarray, moving: np.ndarray, size: tuple[int, int]
 ) -> np.ndarray:
-    """The anchor's points at the end of the video, with the way that the moving ones went.
+    """Render the anchor's points at the end of the video, with the paths of the dynamic ones.
 
     Args:
         scene: the scene.
-        shown: its shown frames.
-        tracks: the queries.
+        shown: shown frames of the scene.
+        tracks: tracks of the queries.
         colours: [points, 3] uint8 of the queries.
-        moving: [height, width] bool of the anchor.
+        moving: [height, width] bool, dynamic pixels of the anchor.
         size: (height, width) of the panel.
     """
     anchor_rgb = shown.rgb[np.flatnonzero(shown.index == scene.anchor_index)[0]]
@@ -64,12 +64,12 @@ def tracks_panel(
 
 
 def splatted(cloud: Cloud, view: View, enlarged: int = ENLARGED) -> np.ndarray:
-    """Picture [height, width, 3] uint8 of a cloud, without what is seen from behind.
+    """Splat a cloud into a picture [height, width, 3] uint8, without back-facing points.
 
     Args:
-        cloud: what is seen.
-        view: where from, already scaled.
-        enlarged: how many of its pixels will be one in the end, which is what discs and lines are measured in.
+        cloud: points to draw.
+        view: camera, already scaled.
+        enlarged: supersampling factor, which scales discs and lines.
     """
     front = cloud.facing(view)
     smaller, larger = (limit * enlarged / ENLARGED for limit in LARGEST_RADIUS_PX)
@@ -80,18 +80,18 @@ def splatted(cloud: Cloud, view: View, enlarged: int = ENLARGED) -> np.ndarray:
 
 
 def shrunk(canvas: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """An enlarged picture at its size (height, width)."""
+    """Shrink a supersampled picture to its size (height, width)."""
     return np.ascontiguousarray(cv2.resize(canvas, (size[1], size[0]), interpolation=cv2.INTER_AREA))
 
 
 def near_cameras(cloud: Cloud, cameras: np.ndarray) -> np.ndarray:
-    """Centres [near, 3] of those of the cameras [time, 4, 4] that can be shown without making the scene small."""
+    """Centres [near, 3] of the cameras [time, 4, 4] that can be shown without shrinking the scene."""
     centres = cameras[:, :3, 3]
     return centres[near(cloud, centres)]
 
 
 def frustum_length(cloud: Cloud, cameras: np.ndarray) -> float:
-    """Of the drawn cameras, world units: small beside the scene, and not larger than the way needs."""
+    """Length of the drawn cameras in world units: 7 % of the scene's extent."""
     if not len(cloud.points_world):
         return 0.1
     low, high = np.percentile(cloud.points_world, [1, 99], axis=0)
@@ -108,7 +108,7 @@ def draw_cameras(
     until: int | None = None,
     enlarged: int = ENLARGED,
 ) -> None:
-    """The way as a line and some cameras as pyramids, coloured by time; up to a frame, which is among them."""
+    """Draw the camera path as a line and some cameras as pyramids, coloured by time; up to and including frame `until`."""
     count = len(cameras)
     last = count - 1 if until is None else until
     colours = map_colours(np.arange(count), (0, max(count - 1, 1)), TIME_MAP)
@@ -129,7 +129,7 @@ def draw_cameras(
 
 
 def draw_ways(canvas: np.ndarray, view: View, tracks: AnchorTracks, colours: np.ndarray, *, enlarged: int = ENLARGED) -> None:
-    """The moving queries' ways through the world: paler in the past, a disc at the end."""
+    """Draw the paths of the dynamic queries through the world: paler in the past, a disc at the end."""
     chosen = np.flatnonzero(tracks.moving)
     if not len(chosen):
         return

@@ -1,4 +1,4 @@
-"""What is drawn of a scene at a moment, as plain arrays: clouds, tails, cameras. Nothing here knows how they are drawn."""
+"""Layers of a scene at one frame as plain arrays: clouds, tails, cameras; independent of how they are drawn."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,10 +21,10 @@ from st4rtrack.view.sampling import (
 )
 
 OUT_OF_SIGHT = 1e6
-"""Where hidden points are, so that the number of points, and with it what the browser holds, stays the same from frame to frame."""
+"""Coordinate of filtered points: the number of points, and so the buffers of the browser, stay constant from frame to frame."""
 
 _FRAMES_KEPT = 192
-_CLOSED_UP = 1.3  # viser draws points twice as wide as it is told: neighbours of twice the usual distance still touch
+_CLOSED_UP = 1.3  # viser draws points at twice their size, so neighbours at twice the usual distance still touch
 _ACCUMULATED_FRAMES = 48
 _ACCUMULATED_SHARE = 6
 _CAMERAS = 12
@@ -33,16 +33,16 @@ _FADED = np.array([52.0, 56.0, 64.0])
 
 @dataclass(frozen=True)
 class Settings:
-    """What the panel says about layers and points.
+    """Settings of layers and points in the panel.
 
     Attributes:
-        tracking, reconstruction, accumulated, tracks, cameras: layers that are shown.
-        moving_only: of tracking and tracks, only what moves.
-        least_sure: share of the points that is left out, those with the lowest confidence; 0 to 1.
-        point_size: as a factor of the automatic size.
-        points: of one frame.
-        tail: frames behind each track.
-        num_tracks: tracks with a tail.
+        tracking, reconstruction, accumulated, tracks, cameras: whether each layer is shown.
+        moving_only: show only dynamic points and tracks.
+        least_sure: share of points to leave out, those with the lowest confidence; 0 to 1.
+        point_size: factor on the automatic size.
+        points: number of points per frame.
+        tail: tail length in frames.
+        num_tracks: number of tracks with a tail.
     """
 
     tracking: bool = False
@@ -60,7 +60,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Cloud:
-    """`points` [n, 3] float32 in the scene's world, `OUT_OF_SIGHT` where hidden; `colours` [n, 3] uint8."""
+    """`points` [n, 3] float32 in the scene's world, `OUT_OF_SIGHT` if filtered; `colours` [n, 3] uint8."""
 
     points: np.ndarray
     colours: np.ndarray
@@ -68,7 +68,7 @@ class Cloud:
 
 @dataclass(frozen=True)
 class Tails:
-    """`segments` [s, 2, 3] float32 with `colours` [s, 2, 3] uint8, and the points they end in, `heads`."""
+    """`segments` [s, 2, 3] float32 with `colours` [s, 2, 3] uint8, and the current track points, `heads`."""
 
     segments: np.ndarray
     colours: np.ndarray
@@ -76,11 +76,11 @@ class Tails:
 
 
 class SceneLayers:
-    """A scene's layers over time. Frames are read as they are shown, and the last ones are kept.
+    """Layers of a scene over time. Frames are read on demand, and the most recent ones are cached.
 
     Args:
         scene: in memory or on disk.
-        name: what the viewer calls it.
+        name: name of the scene in the viewer.
     """
 
     def __init__(self, scene: Scene, name: str) -> None:
@@ -97,12 +97,12 @@ class SceneLayers:
 
     @property
     def extent(self) -> float:
-        """Diagonal of the box in which nearly all points lie, world units."""
+        """Diagonal of the box that contains nearly all points, in world units."""
         return float(np.linalg.norm(self.high - self.low))
 
     @property
     def sure_points(self) -> np.ndarray:
-        """Points [n, 3] of both branches at several times, without outliers and the least sure; one where there is none."""
+        """Points [n, 3] of both branches at several times, without outliers and the least confident; one point if none remain."""
         kept = []
         for branch, (points, confidence) in self._sample.items():
             keep = all_components((points >= self.low) & (points <= self.high))
@@ -111,12 +111,12 @@ class SceneLayers:
         return sure if len(sure) else np.array([[0.0, 0.0, 1.0]])
 
     def least_confidence(self, branch: Branch, least_sure: float) -> float:
-        """The confidence below which points are left out, when a share `least_sure` of them is."""
+        """Confidence threshold that leaves out a share `least_sure` of the points."""
         confidence = self._sample[branch][1]
         return float(np.quantile(confidence, least_sure)) if len(confidence) and least_sure > 0 else -np.inf
 
     def point_size(self, settings: Settings) -> float:
-        """Diameter in world units at which neighbouring points just close up."""
+        """Diameter in world units at which neighbouring points just touch."""
         height, width = self.scene.rgb.shape[1:3]
         pitch_px = np.sqrt(height * width / max(len(self.pixels(settings.points)), 1))
         depth = np.median(length(self._sample["tracking"][0])) if len(self._sample["tracking"][0]) else 1.0
@@ -124,7 +124,7 @@ class SceneLayers:
         return settings.point_size * _CLOSED_UP * pitch_px * float(depth) / max(focal_px, 1e-6)
 
     def cloud(self, frame: int, branch: Branch, settings: Settings) -> Cloud:
-        """The points of one frame; always as many, so that only positions travel."""
+        """Points of one frame; a constant number, so that only positions are sent."""
         points, colours, confidence = self._cloud(frame, branch, settings.points)
         keep = self._kept(points, confidence, branch, settings)
         if branch == "tracking" and settings.moving_only:
@@ -133,18 +133,18 @@ class SceneLayers:
         return Cloud(np.where(keep[:, None], points, np.float32(OUT_OF_SIGHT)), colours)
 
     def accumulated_frames(self) -> np.ndarray:
-        """Frame numbers [frames] whose reconstructions make the accumulated one."""
+        """Indices [frames] of the frames in the accumulated reconstruction."""
         return choose_frames(len(self.scene), _ACCUMULATED_FRAMES, self.scene.anchor_index)
 
     def accumulated(self, frame: int, settings: Settings) -> Cloud:
-        """One frame's share of the accumulated reconstruction."""
+        """Part of the accumulated reconstruction from one frame."""
         count = max(_ACCUMULATED_SHARE * settings.points // len(self.accumulated_frames()), 50)
         points, colours, confidence = self._cloud(frame, "reconstruction", min(count, settings.points))
         keep = self._kept(points, confidence, "reconstruction", settings)
         return Cloud(points[keep], colours[keep])
 
     def tails(self, frame: int, settings: Settings) -> Tails:
-        """The tracks' ways over the last frames, paler in the past, coloured by where they start in the anchor."""
+        """Paths of the tracks over the last frames, paler in the past, coloured by their position in the anchor."""
         frames = range(max(frame - settings.tail, 0), frame + 1)
         chosen = self._tracks(settings.points, settings.num_tracks)
         row, column = self.pixels(settings.points)[chosen].T
@@ -164,11 +164,11 @@ class SceneLayers:
         return Tails(segments[shown], np.stack([faded[:-1], faded[1:]], axis=2)[shown], Cloud(heads, colours.astype(np.uint8)))
 
     def shown_cameras(self) -> np.ndarray:
-        """Frame numbers [cameras] of the cameras that stand in the scene all the time."""
+        """Indices [cameras] of the frames whose cameras are always drawn."""
         return choose_frames(len(self.scene), _CAMERAS, self.scene.anchor_index)
 
     def picture(self, frame: int, long_side: int = 320) -> np.ndarray:
-        """The frame [height, width, 3] uint8, no larger than is worth sending."""
+        """Frame [height, width, 3] uint8, downscaled for sending."""
         rgb = np.asarray(self.scene.rgb[frame], np.uint8)
         factor = min(long_side / max(rgb.shape[:2]), 1.0)
         return cv2.resize(rgb, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) if factor < 1 else rgb
@@ -181,7 +181,7 @@ class SceneLayers:
 
 
 def track_colours(row: np.ndarray, column: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Colours [points, 3] float64, 0 to 255: the hue goes across the anchor image, lighter towards its top."""
+    """Colours [points, 3] float64, 0 to 255: hue across the anchor image, lighter towards its top."""
     hue = 165 * column / max(size[1] - 1, 1)
     value = 255 - 70 * row / max(size[0] - 1, 1)
     hsv = np.stack([hue, np.full(len(hue), 205), value], axis=-1).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""One page that shows a scene in any browser: a single file, no server, no network."""
+"""Single-file HTML page that shows a scene in any browser, without server or network."""
 
 import base64
 import dataclasses
@@ -42,22 +42,22 @@ _BRANCHES: tuple[Branch, Branch] = ("reconstruction", "tracking")
 _PICTURE_BYTES = 40_000
 _SURE_LEVELS = 255
 BITS = 14
-"""Per axis: a step is some ten thousandth of the scene, far less than what a network knows."""
+"""Bits per axis: a step is about a ten thousandth of the scene, far below the network's error."""
 _MEASURED_FRAMES = 3
 
 
 @dataclass(frozen=True)
 class Content:
-    """What of a scene is on the page.
+    """Sampled content of a scene on the page.
 
     Attributes:
-        budget: what it was chosen by.
-        frames: [frames] numbers.
+        budget: limits of the content.
+        frames: [frames] frame indices.
         pixels: [points, 2] (row, column).
-        moving: [points] bool, which of the anchor's points move.
+        moving: [points] bool, dynamic points of the anchor.
         tracks: [tracks] indices into `pixels`.
-        low, high: [3] corners of the box that positions are counted in.
-        levels: per branch, confidences that divide it into equal shares; `None` where it has none.
+        low, high: [3] corners of the box in which positions are quantised.
+        levels: per branch, confidence quantiles that divide it into equal shares; `None` without confidence.
     """
 
     budget: Budget
@@ -87,7 +87,7 @@ class Content:
 
 
 def fitted_content(scene: Scene, budget: Budget, most_bytes: float) -> Content:
-    """With fewer points where the page would be too large, judged by a few of its frames."""
+    """Choose the content, with fewer points if the page would exceed `most_bytes`, estimated from a few frames."""
     content = Content.of(scene, budget)
     measured = content.frames[np.linspace(0, len(content.frames) - 1, _MEASURED_FRAMES).astype(int)]
     packed = float(np.mean([len(frame) for frame in packed_frames(scene, content, measured)]))
@@ -101,14 +101,14 @@ def fitted_content(scene: Scene, budget: Budget, most_bytes: float) -> Content:
 
 
 def _levels(confidence: np.ndarray) -> np.ndarray | None:
-    """Confidence has no unit that one could choose a threshold in, so the page counts in shares of the points."""
+    """Confidence quantiles for the page, which thresholds by share of points because confidence has no unit; None if constant."""
     if not len(confidence) or np.ptp(confidence) == 0:
         return None
     return np.quantile(confidence, np.arange(1, _SURE_LEVELS) / _SURE_LEVELS)
 
 
 def packed_frames(scene: Scene, content: Content, frames: np.ndarray) -> Iterator[bytes]:
-    """The bytes of each frame as `readFrame` in data.js reads them."""
+    """Packed bytes of each frame in the format of `readFrame` in data.js."""
     track_pixels = content.pixels[content.tracks]
     for t in frames.tolist():
         parts = []
@@ -123,13 +123,13 @@ def packed_frames(scene: Scene, content: Content, frames: np.ndarray) -> Iterato
 
 
 def _packed_points(points: np.ndarray, confidence: np.ndarray, content: Content, branch: Branch) -> bytes:
-    """Planes of bytes: high and low bytes of positions, each against its neighbours left and above, and how sure they are."""
+    """Byte planes: high and low bytes of positions, each predicted from its left and upper neighbours, and confidence levels."""
     with np.errstate(invalid="ignore"):
         known = all_finite(points) & all_components((points >= content.low) & (points <= content.high))
     share = np.where(known[:, None], (points - content.low) / (content.high - content.low), 0)
     grid = np.rint(share.T * (2**BITS - 1)).astype(np.int32).reshape(3, len(np.unique(content.pixels[:, 0])), -1)
     steps = np.diff(np.diff(grid, axis=2, prepend=0), axis=1, prepend=0)
-    folded = np.where(steps < 0, -2 * steps - 1, 2 * steps)  # small numbers of either sign have a high byte of 0
+    folded = np.where(steps < 0, -2 * steps - 1, 2 * steps)  # small differences of either sign get a high byte of 0
     levels = content.levels[branch]
     sure = np.full(len(points), _SURE_LEVELS) if levels is None else 1 + np.searchsorted(levels, np.nan_to_num(confidence))
     high, low = (folded >> 8).astype(np.uint8), (folded & 255).astype(np.uint8)
@@ -137,7 +137,7 @@ def _packed_points(points: np.ndarray, confidence: np.ndarray, content: Content,
 
 
 def _picture(rgb: np.ndarray) -> bytes:
-    """A JPEG of at most some 40 kB; points take their colours from it."""
+    """JPEG of at most about 40 kB; points take their colours from it."""
     encoded = b""
     for quality in (88, 75, 60, 40, 20):
         encoded = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
@@ -147,16 +147,16 @@ def _picture(rgb: np.ndarray) -> bytes:
 
 
 WINDOW_ASPECT = 1.6
-"""Width / height of the window that the start view is fitted to."""
+"""Width / height of the window for which the start view is fitted."""
 
 _SCRIPTS = ("data.js", "camera.js", "renderer.js", "page.js")
 _MOST_ACCUMULATED = 16
-"""Frames that are drawn together: more are slow without a good graphics card."""
+"""Maximum number of accumulated frames drawn together: more are slow without a good graphics card."""
 _STATIC_ALPHA = 110
-"""Of the tracks of what does not move, so that the others stand out."""
+"""Opacity of static tracks, so that dynamic ones stand out."""
 _SPEEDS = (0.1, 0.25, 0.5, 1.0, 2.0)
 _CALM_SECONDS = 3.0
-"""A shorter video starts slowed down."""
+"""Videos shorter than this start in slow motion."""
 
 
 def write_page(
@@ -169,7 +169,7 @@ def write_page(
     max_tracks: int = Budget.tracks,
     megabytes: float = 25.0,
 ) -> None:
-    """Writes a page with a time line, layers and orbit that opens from disk. Frames are read one at a time.
+    """Write a page with timeline, layers and orbit controls that opens from disk. Frames are read one at a time.
 
     Args:
         scene: in memory or on disk.
@@ -180,13 +180,13 @@ def write_page(
         max_tracks: Maximum number of tracks with a tail.
         megabytes: Approximate maximum size of the file in 10^6 bytes; a larger one gets fewer points.
     Raises:
-        UserError: one of the numbers is not positive.
+        UserError: one of the numbers is out of range.
     """
     for name, value in (("max_frames", max_frames), ("max_points", max_points), ("megabytes", megabytes)):
         if not value > 0:
-            raise UserError(f"{name} of a page must be more than 0, got {value:g}; leave the option out for the default")
+            raise UserError(f"{name} must be more than 0, got {value:g}; omit the option for the default")
     if max_tracks < 0:
-        raise UserError(f"max_tracks of a page must be 0 or more, got {max_tracks}; leave the option out for the default")
+        raise UserError(f"max_tracks must be 0 or more, got {max_tracks}; omit the option for the default")
     content = fitted_content(scene, Budget(max_frames, max_points, max_tracks), 1e6 * megabytes)
     head, tail = _page_around(scene, content, printable(title or video_name(scene.info)))
     with whole_file(Path(path)) as file:
@@ -197,7 +197,7 @@ def write_page(
 
 
 def _header(scene: Scene, content: Content) -> dict[str, Any]:
-    """What the page has to know before it has a frame; plain data."""
+    """Header that the page needs before the first frame; plain data."""
     height, width = scene.rgb.shape[1:3]
     view = start_view(scene, aspect=WINDOW_ASPECT)
     colours = np.full((len(content.tracks), 4), 255, np.uint8)
@@ -259,7 +259,7 @@ def _frame_facts(scene: Scene, content: Content) -> list[dict[str, Any]]:
 
 
 def _page_around(scene: Scene, content: Content, title: str) -> tuple[str, str]:
-    """What stands before and after the frames."""
+    """HTML before and after the frames."""
     shaders = {name: _asset(f"shaders/{name}") for name in sorted(_asset_names("shaders"))}
     script = f"const SHADERS = {_embedded(shaders)};\n" + "".join(_asset(name) for name in _SCRIPTS)
     script = f'"use strict";\n(() => {{\n{script}}})();\n'
@@ -286,17 +286,17 @@ def _page_around(scene: Scene, content: Content, title: str) -> tuple[str, str]:
 
 
 def _filled(template: str, values: dict[str, str]) -> str:
-    """With `{{name}}` replaced, in one pass, so that nothing that was filled in is looked at again."""
+    """Replace `{{name}}` in a single pass, so that inserted values are not expanded again."""
     return re.sub(r"\{\{(\w+)\}\}", lambda mark: values[mark[1]], template)
 
 
 def _embedded(data: Any) -> str:
-    """JSON that may stand inside a script element."""
+    """JSON that is safe inside a script element."""
     return json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _content_hash(text: str) -> str:
-    """As a content security policy names what may run: this text and nothing else."""
+    """Hash of a script for the content security policy: only this text may run."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
@@ -324,8 +324,8 @@ def _facts(scene: Scene) -> list[str]:
 
 
 def _legend(content: Content) -> str:
-    lines = "Lines: where points of the anchor frame went; each colour is a place in that frame. " if len(content.tracks) else ""
+    lines = "Lines: paths of the anchor's points, coloured by their position in the anchor. " if len(content.tracks) else ""
     legend = lines + "Pyramids: the cameras, from first (magenta) to last (yellow)."
     if len(content.frames) > _MOST_ACCUMULATED:
-        legend += f" Accumulated: {_MOST_ACCUMULATED} frames, evenly spread, as far as they are past."
+        legend += f" Accumulated: {_MOST_ACCUMULATED} frames, evenly spread, up to the current one."
     return legend

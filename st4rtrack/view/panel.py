@@ -1,4 +1,4 @@
-"""The panel beside the scene: asks, and tells the state. It holds nothing itself."""
+"""Control panel of the viewer: changes the state and displays it; stores nothing itself."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -14,34 +14,34 @@ if TYPE_CHECKING:
     from viser import ViserServer
 
 LAYERS = {
-    "tracking": ("Tracking points", "The anchor's content, moved to the time of this frame."),
-    "reconstruction": ("Reconstruction points", "This frame's own content."),
-    "accumulated": ("Accumulated reconstruction", "The content of all frames so far."),
-    "moving_only": ("Moving points only", "Of tracking points and tracks, those that move in the world."),
-    "tracks": ("Tracks with tails", "Ways of the anchor's points; the colour says where in the anchor they start."),
+    "tracking": ("Tracking points", "Points of the anchor frame at the time of this frame."),
+    "reconstruction": ("Reconstruction points", "Points of this frame."),
+    "accumulated": ("Accumulated reconstruction", "Points of all frames so far."),
+    "moving_only": ("Dynamic points only", "Hide static tracking points and tracks."),
+    "tracks": ("Tracks with tails", "Paths of the anchor's points, coloured by their position in the anchor."),
     "cameras": (
         "Cameras",
-        "The way from first (pink) to last (yellow), this frame's camera and the anchor's with their pictures.",
+        "Camera path from first (pink) to last (yellow); cameras of this frame and of the anchor with their pictures.",
     ),
 }
 SLIDERS = {
-    "least_sure": ("Hide least sure", 0.0, 0.95, 0.05, "Share of the points with the lowest confidence that is left out."),
-    "point_size": ("Point size", 0.2, 4.0, 0.1, "As a factor of the size at which neighbours close up."),
-    "points": ("Points", 1000, 60_000, 1000, "Of one frame. Fewer are smoother on a slow connection."),
-    "num_tracks": ("Tracks", 20, 2000, 20, "How many points have a tail."),
-    "tail": ("Tail length", 1, 64, 1, "Frames behind each track."),
+    "least_sure": ("Hide least confident", 0.0, 0.95, 0.05, "Share of points to hide, those with the lowest confidence."),
+    "point_size": ("Point size", 0.2, 4.0, 0.1, "Factor on the size at which neighbouring points touch."),
+    "points": ("Points", 1000, 60_000, 1000, "Number of points per frame. Fewer are smoother on a slow connection."),
+    "num_tracks": ("Tracks", 20, 2000, 20, "Number of points with a tail."),
+    "tail": ("Tail length", 1, 64, 1, "Length of each tail in frames."),
 }
-PICK_HINT = "Click a point in the scene, or a place on the anchor's picture, to follow it."
+PICK_HINT = "Click a point in the scene or on the anchor's picture to follow it."
 
 
 class Panel:
-    """The controls of one viewer.
+    """Controls of one viewer.
 
     Args:
-        server: where they appear.
-        state: what they change.
-        look: called with "start", "camera" or "anchor" when the window should look from there.
-        track: called with the number of a scene and a pixel [2] of its source to follow.
+        server: server on which they appear.
+        state: state that they change.
+        look: called with "start", "camera" or "anchor" to move the window's camera there.
+        track: called with the index of a scene and a source pixel [2] to follow.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Panel:
         self._told: tuple[Any, ...] = ()
 
     def tell(self) -> None:
-        """Brings the controls in line with the state: the time line moves by itself."""
+        """Update the controls from the state: the timeline advances by itself."""
         state = self._state
         self._frame.value = state.timeline.frame
         self._play.label = "Pause" if state.timeline.playing else "Play"
@@ -81,7 +81,7 @@ class Panel:
             self._tell_points()
 
     def say(self, text: str) -> None:
-        """A line below the point controls."""
+        """Show a line of text below the point controls."""
         self._hint.content = text
 
     def _add_time(self) -> None:
@@ -91,7 +91,7 @@ class Panel:
         self._frame = gui.add_slider("Frame", 0, max(len(state.timeline) - 1, 1), 1, state.timeline.frame)
         self._frame.on_update(lambda event: event.client and state.seek(int(self._frame.value)))
         steps = gui.add_button_group(
-            "Step", ("|<", "<", ">", ">|"), hint="One frame; arrow keys. The outer ones: first and last."
+            "Step", ("|<", "<", ">", ">|"), hint="One frame back or forward (arrow keys); outer buttons: first and last frame."
         )
         last = len(state.timeline) - 1
         actions = {
@@ -101,11 +101,11 @@ class Panel:
             ">|": lambda: state.seek(last),
         }
         steps.on_click(lambda _: actions[steps.value]())
-        speed = gui.add_slider("Speed", 0.1, 4.0, 0.1, 1.0, hint="1 is the speed of the video.")
+        speed = gui.add_slider("Speed", 0.1, 4.0, 0.1, 1.0, hint="Playback speed; 1 is that of the video.")
         speed.on_update(lambda _: setattr(state.timeline, "speed", float(speed.value)))
         gui.add_command("Play or pause", hotkey="space").on_trigger(lambda _: state.play(not state.timeline.playing))
         gui.add_command("Next frame", hotkey="arrowright").on_trigger(lambda _: state.step(1))
-        gui.add_command("Frame before", hotkey="arrowleft").on_trigger(lambda _: state.step(-1))
+        gui.add_command("Previous frame", hotkey="arrowleft").on_trigger(lambda _: state.step(-1))
 
     def _add_choice(self) -> None:
         choice = self._gui.add_dropdown("Scenes", (ALL, *(layers.name for layers in self._state.scenes)))
@@ -126,11 +126,9 @@ class Panel:
             slider.on_update(lambda _, name=name, slider=slider: state.set(**{name: slider.value}))
 
     def _add_looks(self) -> None:
-        self._through = self._gui.add_checkbox(
-            "Through this frame's camera", False, hint="Follows the camera as the time goes on."
-        )
+        self._through = self._gui.add_checkbox("Through this frame's camera", False, hint="Follow the camera over time.")
         self._through.on_update(lambda event: event.client and self._look("camera" if self._through.value else "start"))
-        self._gui.add_button("From the anchor's camera", hint="Its picture's pixels can then be clicked one by one.").on_click(
+        self._gui.add_button("From the anchor's camera", hint="Single pixels of its picture can then be clicked.").on_click(
             lambda _: self._look("anchor")
         )
         self._gui.add_button("Whole scene").on_click(lambda _: self._look("start"))
@@ -150,7 +148,7 @@ class Panel:
         follow.on_click(lambda _: self._track_everywhere(np.array(pixel.value)))
         self._table = self._gui.add_markdown("", visible=False)
         self._units = self._gui.add_markdown("*World units, and units per second.*", visible=False)
-        self._clear = self._gui.add_button("Forget these points", visible=False)
+        self._clear = self._gui.add_button("Remove these points", visible=False)
         self._clear.on_click(lambda _: state.clear_paths())
         self._plots: list[Any] = []
 
@@ -159,7 +157,7 @@ class Panel:
             self._track(which, source_px)
 
     def _tell_points(self) -> None:
-        """Marks, curves and the table follow what is picked."""
+        """Update marks, curves and table of the picked points."""
         state = self._state
         some = any(state.paths[which] for which in state.shown)
         self._table.visible = self._units.visible = self._clear.visible = some
@@ -172,7 +170,7 @@ class Panel:
             picture.visible = which in state.shown
 
     def _add_plot(self, which: int) -> Any:
-        """Speed over time of one scene's picked points."""
+        """Plot the speed of one scene's picked points over time."""
         paths = self._state.paths[which]
         time_s = paths[0].time_s
         series = [{"label": "s"}]
@@ -192,7 +190,7 @@ class Panel:
 
 
 def _summary(state: ViewState) -> str:
-    """What the scenes are, and what of them is shown."""
+    """Describe the scenes and the shown part of them."""
     lines = []
     for which, layers in enumerate(state.scenes):
         height, width = layers.scene.rgb.shape[1:3]
@@ -201,6 +199,6 @@ def _summary(state: ViewState) -> str:
         lines.append(f"**{layers.name}**: {len(layers.scene)} frames of {width} × {height}{made}.")
         placement = state.placements.get(which)
         if placement is not None and placement.rescaled:
-            lines.append(f"Shown {placement.scale:.3g} times as large, to have the size of the first.")
+            lines.append(f"Scaled by {placement.scale:.3g} to the size of the first scene.")
     budget = Budget(frames=10**9, points_per_frame=Settings().points)
     return "  \n".join([*lines, decimation(state.scenes[0].scene, budget)])

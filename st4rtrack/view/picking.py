@@ -1,4 +1,4 @@
-"""From a click to a pixel of the anchor, and from there to its way through the world."""
+"""Picking: from a click to a pixel of the anchor, and to the 3D path of its point."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from st4rtrack.render.sample import read_points
 from st4rtrack.types import Scene
 
 CLICK_ANGLE = 0.012
-"""How far, in radians, a point may lie beside the ray of a click."""
+"""Maximum angle in radians between the ray of a click and a point."""
 
 _SAME_SURFACE = 1.03
 
@@ -25,7 +25,7 @@ class Ray:
 
 @dataclass(frozen=True)
 class PointPath:
-    """The way of one point of the anchor.
+    """3D path of one point of the anchor.
 
     Attributes:
         query_source_px: (u, v) in the source video's anchor frame.
@@ -39,23 +39,23 @@ class PointPath:
 
     @property
     def steps(self) -> np.ndarray:
-        """[time - 1] distances from frame to frame, world units; NaN next to unknown points."""
+        """Distances [time - 1] from frame to frame, world units; NaN next to unknown points."""
         return length(np.diff(self.points, axis=0))
 
     @property
     def length(self) -> float:
-        """World units, along the way."""
+        """Path length in world units."""
         return float(np.nansum(self.steps))
 
     @property
     def displacement(self) -> float:
-        """World units, straight from the first known point to the last."""
+        """Distance from the first to the last known point, in world units."""
         known = self.points[all_finite(self.points)]
         return float(np.linalg.norm(known[-1] - known[0])) if len(known) else float("nan")
 
     @property
     def speed(self) -> np.ndarray:
-        """[time] world units per second, between the frames around each; at the ends to the one neighbour; NaN where unknown."""
+        """Speed [time] in world units per second, by central differences; one-sided at the ends; NaN where unknown."""
         if len(self.points) < 2:
             return np.full(len(self.points), np.nan)
         index = np.arange(len(self.points))
@@ -66,10 +66,10 @@ class PointPath:
 
 
 def pixel_on_points(scene: Scene, frame: int, ray: Ray, *, least_confidence: float = -np.inf) -> tuple[np.ndarray, float] | None:
-    """The anchor pixel whose point a ray meets at the time of a frame.
+    """Find the anchor pixel whose point, at the time of a frame, is nearest to a ray.
 
     Returns:
-        Network pixel [2] (u, v), a pixel's centre, and its distance along the ray; None where the ray passes all points by.
+        Centre (u, v) [2] of a network pixel and its distance along the ray; None if no point is near the ray.
     """
     points = read_points(scene, scene.tracking, frame).astype(np.float64)
     known = all_finite(points)
@@ -83,7 +83,7 @@ def pixel_on_points(scene: Scene, frame: int, ray: Ray, *, least_confidence: flo
     near = angle < CLICK_ANGLE
     if not near.any():
         return None
-    front = near & (along <= _SAME_SURFACE * along[near].min())  # of what lies behind one another, the front
+    front = near & (along <= _SAME_SURFACE * along[near].min())  # of several surfaces along the ray, the front one
     best = int(np.argmin(np.where(front, angle, np.inf)))
     return np.array([column[best] + 0.5, row[best] + 0.5]), float(along[best])
 
@@ -91,16 +91,16 @@ def pixel_on_points(scene: Scene, frame: int, ray: Ray, *, least_confidence: flo
 def pixel_on_picture(
     ray: Ray, world_from_camera: np.ndarray, half_size: tuple[float, float], depth: float, size: tuple[int, int]
 ) -> tuple[np.ndarray, float] | None:
-    """The pixel of a picture that stands before a camera where a ray goes through it.
+    """Intersect a ray with a picture in front of a camera.
 
     Args:
-        ray: in the world.
-        world_from_camera: [4, 4] of the camera.
+        ray: ray in the world.
+        world_from_camera: [4, 4] pose of the camera.
         half_size: (width, height) / 2 of the picture at depth 1.
-        depth: of the picture before the camera, world units.
-        size: (height, width) in pixels.
+        depth: depth of the picture in the camera, world units.
+        size: (height, width) of the picture in pixels.
     Returns:
-        Pixel [2] (u, v) and the distance along the ray; None where the ray misses it.
+        Pixel [2] (u, v) and the distance along the ray; None if the ray misses the picture.
     """
     rotation, centre = world_from_camera[:3, :3], world_from_camera[:3, 3]
     origin, direction = rotation.T @ (ray.origin - centre), rotation.T @ ray.direction
@@ -113,7 +113,7 @@ def pixel_on_picture(
 
 
 def read_path(scene: Scene, network_px: np.ndarray) -> PointPath:
-    """Follows the anchor pixel that holds `network_px` [2] through all frames, reading one at a time."""
+    """Read the 3D path of the anchor pixel that contains `network_px` [2], one frame at a time."""
     column, row = np.floor(network_px).astype(int)
     points = np.stack([read_points(scene, scene.tracking, t)[row, column] for t in range(len(scene))]).astype(np.float64)
     u, v = scene.pixel_map.source_from_network(np.array([column + 0.5, row + 0.5])).tolist()

@@ -1,4 +1,4 @@
-"""Where scenes stand beside one another, and where to look from."""
+"""Placement of several scenes side by side, and viewpoints for them."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from st4rtrack.view.picking import Ray
 from st4rtrack.view.sampling import StartView, camera_outlines, view_of
 
 WINDOW_ASPECT = 1.25
-"""Width / height of what a usual browser window leaves beside the panel."""
+"""Width / height of the area that a typical browser window leaves beside the panel."""
 
 _GAP_SHARE = 0.12
 _NOTICEABLE = 0.02
@@ -18,35 +18,35 @@ _NOTICEABLE = 0.02
 
 @dataclass(frozen=True)
 class Placement:
-    """`x_shown = scale * x_scene + offset`: scenes of different units stand beside one another at one size."""
+    """Placement `x_shown = scale * x_scene + offset`: shows scenes of different units side by side at one size."""
 
     scale: float = 1.0
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def ray(self, origin: np.ndarray, direction: np.ndarray) -> Ray:
-        """A ray of the window in the scene's own world."""
+        """Transform a ray of the window into the scene's world."""
         direction = np.asarray(direction, np.float64)
         return Ray((np.asarray(origin, np.float64) - self.offset) / self.scale, direction / np.linalg.norm(direction))
 
     def points(self, points: np.ndarray) -> np.ndarray:
-        """Points [..., 3] of the scene as they are shown."""
+        """Transform points [..., 3] of the scene to window coordinates."""
         points = np.asarray(points)
         return (self.scale * points + np.asarray(self.offset)).astype(points.dtype)
 
     @property
     def rescaled(self) -> bool:
-        """Whether the difference in size is worth a word."""
+        """Whether the scale differs enough from 1 to mention it."""
         return abs(self.scale - 1) > _NOTICEABLE
 
 
 def place(layers: list[SceneLayers], shown: list[int]) -> tuple[dict[int, Placement], StartView]:
-    """Places the shown scenes side by side along x and gives a view that has all of them in it.
+    """Place the shown scenes side by side along x, and compute a view that contains all of them.
 
     Args:
         layers: all scenes.
-        shown: which of them, from left to right; not empty.
+        shown: indices of the shown scenes, from left to right; not empty.
     Returns:
-        A placement for each of the shown, and the view. All are as large as the first of all scenes would be at its distance.
+        Placements of the shown scenes, and the view. All have the apparent size of the first of all scenes.
     """
     placements: dict[int, Placement] = {}
     right = None
@@ -67,7 +67,7 @@ def _cameras(layers: SceneLayers) -> np.ndarray:
 
 
 def camera_view(scene: Scene, frame: int, placement: Placement, aspect: float) -> StartView:
-    """The view of a scene's own camera: its whole picture fits into a window of this width / height."""
+    """View through a scene's camera: its whole picture fits into a window of aspect ratio width / height."""
     world_from_camera = np.asarray(scene.cameras.world_from_camera[frame], np.float64)
     rotation, centre = world_from_camera[:3, :3], world_from_camera[:3, 3]
     half_width, half_height = picture_half_size(scene, frame)
@@ -77,12 +77,12 @@ def camera_view(scene: Scene, frame: int, placement: Placement, aspect: float) -
 
 
 def picture_half_size(scene: Scene, frame: int) -> tuple[float, float]:
-    """(width, height) / 2 of a frame's picture at depth 1 before its camera."""
+    """Half size (width, height) / 2 of a frame's picture at depth 1 in its camera."""
     height, width = scene.rgb.shape[1:3]
     intrinsics = np.asarray(scene.cameras.intrinsics[frame], np.float64)
     return float(width / 2 / intrinsics[0, 0]), float(height / 2 / intrinsics[1, 1])
 
 
 def _distance(layers: SceneLayers) -> float:
-    """From the anchor's camera, which is the world's origin, to the middle of the scene."""
+    """Distance from the anchor's camera, the world origin, to the middle of the scene."""
     return max(float(np.linalg.norm((layers.low + layers.high) / 2)), 1e-9)

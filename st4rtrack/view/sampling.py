@@ -1,4 +1,4 @@
-"""What a browser holds of a scene: some frames, an even grid of pixels, some tracks. Read one frame at a time, so the scene may be long."""
+"""Sampling of a scene for the browser: some frames, an even pixel grid, some tracks; reads one frame at a time."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,26 +13,26 @@ from st4rtrack.types import Pointmap, Scene
 Branch = Literal["tracking", "reconstruction"]
 
 START_FOV_DEG = 45.0
-"""Vertical field of view of the start view."""
+"""Vertical field of view of the start view, in degrees."""
 
 FRUSTUM_SHARE = 0.045
-"""Length of a drawn camera as a share of the scene's extent."""
+"""Length of a drawn camera relative to the scene's extent."""
 
 _LOOKED_AT = 8
-"""Frames that are looked at to say what moves, how far the scene reaches and how sure it is."""
+"""Number of frames sampled to estimate dynamic pixels, extent and confidence range."""
 _LEAST_SURE_SHARE = 0.1
 _AZIMUTH_DEG, _ELEVATION_DEG = 14.0, 11.0
-"""Of the start view beside and above the anchor's camera: enough for depth to show, and it still looks like the picture."""
+"""Start view relative to the anchor's camera: enough for parallax, and still similar to the picture."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What is shown at most. With the defaults a page of 64 frames at 512x288 stays below 25 MB.
+    """Limits of the shown data. With the defaults, a page of 64 frames at 512x288 stays below 25 MB.
 
     Attributes:
-        frames: of the video.
-        points_per_frame: of either branch.
-        tracks: points of the anchor with a tail.
+        frames: maximum number of frames.
+        points_per_frame: maximum number of points per frame and branch.
+        tracks: maximum number of tracks with a tail.
     """
 
     frames: int = 64
@@ -42,7 +42,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class StartView:
-    """Where to look from first: `eye`, `target` and `up` are [3] in the world, `fov_deg` is the vertical field of view."""
+    """Initial viewpoint: `eye`, `target` and `up` are [3] in the world, `fov_deg` is the vertical field of view."""
 
     eye: np.ndarray
     target: np.ndarray
@@ -51,16 +51,16 @@ class StartView:
 
 
 def chosen_frames(scene: Scene, budget: Budget) -> np.ndarray:
-    """Frame numbers [frames], increasing and evenly spread; the anchor is one of them."""
+    """Choose frame indices [frames], increasing and evenly spread, including the anchor."""
     return choose_frames(len(scene), budget.frames, scene.anchor_index)
 
 
 def chosen_pixels(scene: Scene, count: int) -> np.ndarray:
-    """An even grid of at most `count` network pixels.
+    """Choose an even grid of at most `count` network pixels.
 
     Args:
         scene: the scene.
-        count: at least 1; a scene with fewer pixels gives all.
+        count: at least 1; a scene with fewer pixels returns all.
     Returns:
         [points, 2] int (row, column), row after row.
     """
@@ -72,12 +72,12 @@ def chosen_pixels(scene: Scene, count: int) -> np.ndarray:
 
 
 def chosen_tracks(moving: np.ndarray, pixels: np.ndarray, count: int) -> np.ndarray:
-    """Which of the pixels have a tail: up to three quarters of them where things move, all evenly spread.
+    """Choose the pixels whose tracks have a tail: up to three quarters of them dynamic, all evenly spread.
 
     Args:
-        moving: [height, width] bool of the anchor.
+        moving: [height, width] bool, dynamic pixels of the anchor.
         pixels: [points, 2] (row, column).
-        count: at most so many.
+        count: maximum number of tracks.
     Returns:
         [tracks] indices into `pixels`, increasing.
     """
@@ -88,7 +88,7 @@ def chosen_tracks(moving: np.ndarray, pixels: np.ndarray, count: int) -> np.ndar
 
 
 def _spread(index: np.ndarray, pixels: np.ndarray, count: int) -> np.ndarray:
-    """About `count` of the pixels `index`, one per cell of a grid, so that they do not line up along rows."""
+    """About `count` of the pixels `index`, one per cell of a grid, so that they do not align in rows."""
     if not len(index) or count < 1:
         return index[:0]
     if len(index) <= count:
@@ -100,15 +100,15 @@ def _spread(index: np.ndarray, pixels: np.ndarray, count: int) -> np.ndarray:
 
 
 def frame_cloud(scene: Scene, frame: int, branch: Branch, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The points of some pixels at the time of one frame.
+    """Points of some pixels at the time of one frame.
 
     Args:
-        scene: in memory or on disk; one frame of it is read.
-        frame: its number.
-        branch: "tracking": pixels of the anchor, moved to this time; "reconstruction": pixels of this frame.
+        scene: in memory or on disk; reads one frame.
+        frame: frame index.
+        branch: "tracking": pixels of the anchor at the time of this frame; "reconstruction": pixels of this frame.
         pixels: [n, 2] (row, column) at network size.
     Returns:
-        points [n, 3] float32 in the world, NaN where unknown; colours [n, 3] uint8; confidence [n] float32, 1 where the scene has none.
+        points [n, 3] float32 in the world, NaN where unknown; colours [n, 3] uint8; confidence [n] float32, 1 without confidence.
     """
     row, column = pixels[:, 0], pixels[:, 1]
     maps = branch_maps(scene, branch)
@@ -119,17 +119,17 @@ def frame_cloud(scene: Scene, frame: int, branch: Branch, pixels: np.ndarray) ->
 
 
 def branch_maps(scene: Scene, branch: Branch) -> Pointmap:
-    """The maps over time of a branch."""
+    """Pointmaps over time of a branch."""
     return scene.tracking if branch == "tracking" else scene.reconstruction
 
 
 def moving_mask(scene: Scene) -> np.ndarray:
-    """[height, width] bool, which of the anchor's points move: as the scene says, or as far as its tracks go."""
+    """Dynamic pixels [height, width] bool of the anchor, from the scene or, if absent, from track displacement."""
     return moving_pixels(scene, choose_frames(len(scene), _LOOKED_AT, scene.anchor_index))
 
 
 def scene_sample(scene: Scene, branch: Branch, count: int = 4000) -> tuple[np.ndarray, np.ndarray]:
-    """Points [points, 3] and confidence [points] of a few frames, what is unknown left out: enough to judge ranges by."""
+    """Sample points [points, 3] and confidence [points] of a few frames, without unknown points, to estimate ranges."""
     pixels = chosen_pixels(scene, count)
     clouds = [frame_cloud(scene, t, branch, pixels) for t in choose_frames(len(scene), _LOOKED_AT, scene.anchor_index).tolist()]
     points, confidence = (np.concatenate([cloud[k] for cloud in clouds]) for k in (0, 2))
@@ -138,7 +138,7 @@ def scene_sample(scene: Scene, branch: Branch, count: int = 4000) -> tuple[np.nd
 
 
 def robust_box(points: np.ndarray, *, slack: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
-    """Low and high corner [3] of the box in which nearly all of the points [points, 3] lie, wider by `slack` of it."""
+    """Low and high corner [3] of the box that contains nearly all points [points, 3], enlarged by `slack` of its size."""
     if not len(points):
         return -np.ones(3), np.ones(3)
     low, high = np.percentile(points, [1, 99], axis=0)
@@ -147,7 +147,7 @@ def robust_box(points: np.ndarray, *, slack: float = 0.5) -> tuple[np.ndarray, n
 
 
 def _sure_sample(scene: Scene, branch: Branch) -> np.ndarray:
-    """`scene_sample` [points, 3] without the least sure and without outliers."""
+    """Points [points, 3] of `scene_sample` without the least confident and outliers."""
     points, confidence = scene_sample(scene, branch)
     if not len(points):
         return points
@@ -157,11 +157,11 @@ def _sure_sample(scene: Scene, branch: Branch) -> np.ndarray:
 
 
 def camera_outlines(scene: Scene, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Centres and picture corners [n, 3] of the cameras as they are drawn, those left out that are lost far away.
+    """Centres and picture corners [n, 3] of the drawn cameras, without cameras far outside the scene.
 
     Args:
         scene: the scene.
-        low, high: [3] corners of the box in which nearly all its points lie.
+        low, high: [3] corners of the box that contains nearly all points.
     """
     extent = float(np.linalg.norm(high - low))
     centres = np.asarray(scene.cameras.world_from_camera, np.float64)[:, :3, 3]
@@ -171,7 +171,7 @@ def camera_outlines(scene: Scene, low: np.ndarray, high: np.ndarray) -> np.ndarr
 
 
 def start_view(scene: Scene, *, aspect: float = 16 / 9) -> StartView:
-    """A view of the whole scene and its cameras from near the anchor's, a little raised and turned to where the cameras went.
+    """View of the whole scene and its cameras from near the anchor's, slightly raised and turned towards the camera path.
 
     Args:
         scene: the scene.
@@ -185,10 +185,10 @@ def start_view(scene: Scene, *, aspect: float = 16 / 9) -> StartView:
 
 
 def view_of(points: np.ndarray, scene: Scene, aspect: float) -> StartView:
-    """A view of points [points, 3] from near the anchor's camera of a scene, as `start_view`."""
+    """View of points [points, 3] from near the anchor's camera of a scene, see `start_view`."""
     sideways = np.nansum(np.asarray(scene.cameras.world_from_camera, np.float64)[:, 0, 3])
     azimuth, elevation = np.deg2rad([-_AZIMUTH_DEG if sideways < 0 else _AZIMUTH_DEG, _ELEVATION_DEG])
-    # The world is the anchor's camera: x right, y down, z forward.
+    # The world frame is the anchor's camera frame: x right, y down, z forward.
     direction = np.array([np.sin(azimuth) * np.cos(elevation), -np.sin(elevation), -np.cos(azimuth) * np.cos(elevation)])
     up = np.array([0.0, -1.0, 0.0])
     eye, target = _fitted(points, direction, up, aspect)
@@ -196,13 +196,13 @@ def view_of(points: np.ndarray, scene: Scene, aspect: float) -> StartView:
 
 
 def _fitted(points: np.ndarray, direction: np.ndarray, up: np.ndarray, aspect: float) -> tuple[np.ndarray, np.ndarray]:
-    """Eye and target [3] from `direction` so that the points [points, 3] fill the picture, in its middle."""
+    """Eye and target [3] along `direction` so that the points [points, 3] fill the picture, centred."""
     target = np.median(points, axis=0)
     camera_from_world = look_at(target + direction, target, up)
     rotation = camera_from_world[:3, :3]
     turned = (points - target) @ rotation.T
     half = 0.9 * np.tan(np.deg2rad(START_FOV_DEG) / 2) * np.array([aspect, 1.0])
-    # Seen from (x0, y0, -d), |x - x0| <= half * (z + d) for all points: each side of the picture is one bound, and x0 halves it.
+    # From (x0, y0, -d), |x - x0| <= half * (z + d) for all points: each side of the picture gives one bound, and x0 halves it.
     upper = (turned[:, :2] - half * turned[:, 2:]).max(axis=0)
     lower = (turned[:, :2] + half * turned[:, 2:]).min(axis=0)
     distance = max(float(((upper - lower) / (2 * half)).max()), 1e-3 - float(turned[:, 2].min()))
@@ -212,7 +212,7 @@ def _fitted(points: np.ndarray, direction: np.ndarray, up: np.ndarray, aspect: f
 
 
 def decimation(scene: Scene, budget: Budget) -> str:
-    """One sentence: what of the scene is shown, and what is left out."""
+    """Describe in one sentence the shown frames and points out of all."""
     frames, pixels = len(chosen_frames(scene, budget)), len(chosen_pixels(scene, budget.points_per_frame))
     total = int(np.prod(scene.rgb.shape[1:3]))
     shown = f"all {len(scene)} frames" if frames == len(scene) else f"{frames} of {len(scene)} frames"

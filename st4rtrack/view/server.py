@@ -1,8 +1,8 @@
-"""The viewer's web server: viser's, kept to this machine. All that goes beyond viser's public options is here.
+"""Web server of the viewer: viser's, restricted to this machine. Everything beyond viser's public API is in this module.
 
-viser 1.1 takes a WebSocket from any page the browser has open, looks for another port in silence when its port is taken, can be asked
-by a page to publish itself through a relay, and takes uploads of any size. Here a request from elsewhere is refused, a taken port is
-said, nothing is published, and uploads have a limit.
+viser 1.1 accepts a WebSocket from any page open in the browser, silently switches to another port if its port is taken, can be
+asked by a page to publish itself through a relay, and accepts uploads of any size. Here, requests from other origins are
+refused, a taken port is an error, nothing is published, and uploads have a size limit.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ LARGEST_UPLOAD_BYTES = 256 * 1024 * 1024
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server that listens there."""
+    """Whether a host is a loopback address, reachable only from this machine."""
     if host == "localhost":
         return True
     try:
@@ -37,13 +37,13 @@ def is_loopback(host: str) -> bool:
 
 
 def is_allowed(origin: str | None, host: str | None, *, only_this_machine: bool) -> bool:
-    """Whether a request is from a page of this server.
+    """Whether a request comes from a page of this server.
 
     Args:
-        origin: the request's `Origin`: the page that asks, absent where no browser asks.
-        host: the request's `Host`: the name under which this server was called, with its port.
-        only_this_machine: the server listens on a loopback address, so it is called by a name of that (an `ssh -L` included). Another
-            name means that a foreign page had its own name resolved to this machine.
+        origin: `Origin` header of the request: the page that sends it; absent if no browser sent it.
+        host: `Host` header of the request: the name and port by which the server was addressed.
+        only_this_machine: the server listens on a loopback address, so its name is a loopback name (also through `ssh -L`).
+            Another name means that a foreign page resolved its own name to this machine (DNS rebinding).
     """
     if only_this_machine and not is_loopback(urlsplit(f"//{host or ''}").hostname or ""):
         return False
@@ -51,49 +51,47 @@ def is_allowed(origin: str | None, host: str | None, *, only_this_machine: bool)
 
 
 def start_server(host: str, port: int, *, title: str) -> "ViserServer":
-    """Starts viser's server.
+    """Start viser's server.
 
     Args:
         host: address to listen on.
-        port: 0 takes a free one.
-        title: of the panel.
+        port: port to listen on; 0 takes a free one.
+        title: title of the panel.
     Raises:
-        UserError: viser is not installed, the address is not of this machine, or the port is taken.
+        UserError: viser is not installed, the address does not belong to this machine, or the port is taken.
     """
     check_can_serve(host, port)
     import viser
 
     class LocalServer(viser.ViserServer):
         def request_share_url(self, verbose: bool = True) -> str | None:
-            """Nothing is published: a page may ask for it, but only the user of this machine decides."""
+            """Refuse to publish: a page may ask for it, but only the user of this machine decides."""
             return None
 
     with contextlib.redirect_stdout(io.StringIO()), _guarded(only_this_machine=is_loopback(host)) as guarded:
         server = LocalServer(host, port, label=title, verbose=False)
-    if port and server.get_port() != port:  # somebody took it meanwhile, and viser went on to another
+    if port and server.get_port() != port:  # taken meanwhile, and viser switched to another
         stop_server(server)
         raise UserError(_taken(port))
     if not guarded:
         stop_server(server)
-        raise RuntimeError(
-            "this version of viser starts its web server in another way, so requests from elsewhere cannot be refused"
-        )
+        raise RuntimeError("unsupported version of viser: requests from other origins could not be refused")
     return server
 
 
 def stop_server(server: "ViserServer") -> None:
-    """Ends the server and its threads, without viser's own words."""
+    """Stop the server and its threads, without viser's messages."""
     with contextlib.redirect_stdout(io.StringIO()):
         server.stop()
 
 
 def limit_uploads(server: "ViserServer", largest_bytes: int, refused: Callable[[str], None]) -> None:
-    """Drops uploads beyond a size, by what they announce and by what really comes; what came of them is forgotten.
+    """Drop uploads above a size limit, by announced and by received size, and delete what was received.
 
     Args:
         server: the server.
-        largest_bytes: of one file.
-        refused: called with the file's name.
+        largest_bytes: maximum size of a file.
+        refused: called with the name of a refused file.
     """
     from viser._messages import FileTransferPart, FileTransferStartUpload
 
@@ -110,7 +108,7 @@ def limit_uploads(server: "ViserServer", largest_bytes: int, refused: Callable[[
 
 
 def where_to_look(host: str, port: int) -> str:
-    """What is printed: the address for a browser, and how to get there from another machine."""
+    """Text to print: the address for a browser, and how to reach it from another machine."""
     shown = "127.0.0.1" if host in ("0.0.0.0", "::", "localhost") else host
     url = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
     lines = [f"open {url} in a browser; Ctrl+C ends"]
@@ -121,7 +119,7 @@ def where_to_look(host: str, port: int) -> str:
             f"  ssh -L {port}:{inner}:{port} {_user()}@{socket.gethostname()}",
         ]
     else:
-        lines.append("anyone who reaches this machine can look; uploading videos is off")
+        lines.append("anyone who can reach this machine can view the scenes; uploads are off")
     return "\n".join(lines)
 
 
@@ -134,7 +132,7 @@ def _user() -> str:
 
 @contextlib.contextmanager
 def _guarded(*, only_this_machine: bool) -> Iterator[list[bool]]:
-    """While viser starts: its web server asks `is_allowed` first. Gives a list that is not empty once that happened."""
+    """Make viser's web server check `is_allowed` first while it starts. Yields a list that is non-empty once this is done."""
     import websockets.asyncio.server as websocket_server
 
     serve, applied = websocket_server.serve, []
@@ -158,10 +156,10 @@ def _guarded(*, only_this_machine: bool) -> Iterator[list[bool]]:
 
 
 def check_can_serve(host: str, port: int) -> None:
-    """Finds out what would keep a server from starting, before anything is loaded for it.
+    """Check whether a server could start, before anything is loaded for it.
 
     Raises:
-        UserError: viser is not installed, the address is not of this machine, or the port is taken.
+        UserError: viser is not installed, the address does not belong to this machine, or the port is taken.
     """
     if importlib.util.find_spec("viser") is None:
         raise UserError('the viewer needs viser; install it with: pip install "st4rtrack[view]"')
@@ -170,9 +168,9 @@ def check_can_serve(host: str, port: int) -> None:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except (OSError, UnicodeError) as error:
-        raise UserError(f"--host {host} with --port {port} is no address: {error}") from error
+        raise UserError(f"--host {host} with --port {port} is not a valid address: {error}") from error
     with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: a port just left is free
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: a recently closed port is free
         try:
             probe.bind(address)
             probe.listen(1)
@@ -182,7 +180,7 @@ def check_can_serve(host: str, port: int) -> None:
             if error.errno == errno.EADDRINUSE:
                 raise UserError(_taken(port)) from error
             raise UserError(
-                f"this machine cannot listen on {host}: {error.strerror}; --host takes an address of its own"
+                f"this machine cannot listen on {host}: {error.strerror}; pass one of its own addresses to --host"
             ) from error
 
 

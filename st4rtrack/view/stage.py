@@ -1,4 +1,4 @@
-"""The nodes of one scene in viser: created once, then only what has changed is sent."""
+"""Scene nodes in viser: created once, then only changes are sent."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from viser import ViserServer
 
 PICKED_COLOURS = ((255, 196, 0), (86, 180, 233), (0, 200, 150), (230, 120, 200), (255, 110, 60), (240, 240, 240))
-"""Of picked points, in turn; told apart by colour-blind readers on a dark ground."""
+"""Colours of picked points, in turn; colour-blind safe on a dark background."""
 
 
 class Stage:
-    """One scene in the window.
+    """Nodes of one scene in the window.
 
     Args:
-        server: where it is drawn.
-        layers: what of it is drawn.
-        key: name of its node, unlike any other scene's.
+        server: server that draws it.
+        layers: layers of the scene.
+        key: unique name of its node.
     """
 
     def __init__(self, server: "ViserServer", layers: SceneLayers, key: str) -> None:
@@ -40,22 +40,22 @@ class Stage:
         self._cameras_for: Any = None
 
     def remove(self) -> None:
-        """Takes the scene out of the window."""
+        """Remove the scene from the window."""
         self._root.remove()
 
     def show(self, visible: bool, placement: Placement) -> None:
-        """Shows or hides the whole scene, at its place."""
+        """Show or hide the whole scene, at its placement."""
         self.placement = placement
         self._root.visible = visible
 
     def draw(self, frame: int, settings: Settings, *, cameras: bool, paths: list[PointPath]) -> None:
-        """Draws a moment.
+        """Draw a frame of the scene.
 
         Args:
-            frame: of this scene.
-            settings: what is shown.
-            cameras: whether cameras are drawn, where the settings say so: not for who looks through one.
-            paths: picked points, whole.
+            frame: frame index of this scene.
+            settings: layers and points to show.
+            cameras: whether to draw cameras, if the settings show them; false while looking through one.
+            paths: full paths of the picked points.
         """
         size = self.layers.point_size(settings) * self.placement.scale
         for branch in ("tracking", "reconstruction"):
@@ -74,7 +74,7 @@ class Stage:
             return
         points = self.placement.points(cloud.points)
         if node is None or len(node.points) != len(points):
-            # All at once: positions and colours of unlike number must never meet in the browser.
+            # Replaced as a whole: the browser must never combine positions and colours of different length.
             self._clouds[name] = self._scene.add_point_cloud(
                 f"/{self._key}/{name}",
                 points,
@@ -110,7 +110,7 @@ class Stage:
         self._draw_cloud("heads", tails.heads, 0.6 * size)
 
     def _draw_accumulated(self, frame: int, settings: Settings, size: float) -> None:
-        """One cloud for each of some frames, sent once; time only shows and hides them."""
+        """Draw one cloud per accumulated frame; each is sent once, then only shown or hidden over time."""
         wanted = (settings.points, settings.least_sure, self.placement) if settings.accumulated else None
         if wanted != self._accumulated_for and wanted is not None:
             for t in self.layers.accumulated_frames().tolist():
@@ -143,7 +143,7 @@ class Stage:
             self._draw_current_camera(frame)
 
     def _add_cameras(self) -> None:
-        """All that stays: the way, some cameras along it, and the anchor's with its picture."""
+        """Add the fixed nodes: camera path, some cameras along it, and the anchor's camera with its picture."""
         poses = np.asarray(self.layers.scene.cameras.world_from_camera, np.float64)
         last = max(len(poses) - 1, 1)
         colours = map_colours(np.arange(len(poses)), (0, last), TIME_MAP)
@@ -155,7 +155,7 @@ class Stage:
             self._frustums[t] = self._frustum(f"camera{t}", t, rgb_tuple(colours[t]), factor, picture=t == anchor)
 
     def _draw_current_camera(self, frame: int) -> None:
-        """The frame's own camera, with the frame in it: moved, not made anew."""
+        """Draw the camera of the current frame with its picture; the node is moved, not recreated."""
         if "now" not in self._frustums:
             self._frustums["now"] = self._frustum("now", frame, (255, 255, 255), 1.3, picture=True)
             return
@@ -164,7 +164,7 @@ class Stage:
         node.image = self.layers.picture(frame)
 
     def _pose(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
-        """Orientation [4] (w, x, y, z) and shown position [3] of a frame's camera."""
+        """Orientation [4] (w, x, y, z) and position [3] of a frame's camera in the window."""
         from viser.transforms import SO3
 
         pose = np.asarray(self.layers.scene.cameras.world_from_camera[frame], np.float64)
@@ -206,7 +206,7 @@ class Stage:
 
 
 def marked_picture(layers: SceneLayers, paths: list[PointPath], long_side: int = 480) -> np.ndarray:
-    """The anchor image [height, width, 3] uint8 with the picked points on it."""
+    """Anchor image [height, width, 3] uint8 with the picked points marked."""
     picture = layers.picture(layers.scene.anchor_index, long_side)
     factor = long_side / max(picture.shape[:2])
     picture = cv2.resize(picture, None, fx=factor, fy=factor) if factor > 1 else picture.copy()

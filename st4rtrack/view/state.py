@@ -1,4 +1,4 @@
-"""What the user has chosen, apart from how it is asked for and drawn."""
+"""Viewer state chosen by the user, independent of controls and drawing."""
 
 import threading
 from dataclasses import dataclass, replace
@@ -16,13 +16,13 @@ MOST_PICKED = 6
 
 @dataclass(frozen=True)
 class Moment:
-    """All that decides the picture, so that two equal moments need not be drawn twice.
+    """Everything that determines the picture; equal moments need not be drawn twice.
 
     Attributes:
-        frames: of each shown scene: (which scene, its frame).
-        settings: layers and points.
+        frames: (scene index, frame index) of each shown scene.
+        settings: settings of layers and points.
         through: whether the window looks through the first scene's camera.
-        picked: how often points were picked or cleared.
+        picked: counter of changes of the picked points.
     """
 
     frames: tuple[tuple[int, int], ...]
@@ -32,10 +32,10 @@ class Moment:
 
 
 class ViewState:
-    """The state of one viewer. Every change wakes whoever draws; all methods may be called from any thread.
+    """State of one viewer. Every change wakes the drawing thread; all methods are thread-safe.
 
     Args:
-        scenes: the scenes, the first being the one whose time line is shown; not empty.
+        scenes: scenes, not empty; the timeline is that of the first.
     """
 
     def __init__(self, scenes: list[SceneLayers]) -> None:
@@ -50,7 +50,7 @@ class ViewState:
         self.choose(ALL)
 
     def choose(self, name: str) -> None:
-        """Shows one scene by its name, or all side by side."""
+        """Show one scene by name, or all side by side."""
         with self._lock:
             names = [layers.name for layers in self.scenes]
             self.shown = list(range(len(names))) if name == ALL else [names.index(name)]
@@ -58,55 +58,55 @@ class ViewState:
         self.changed.set()
 
     def set(self, **settings: Any) -> None:
-        """Changes some of the `Settings`."""
+        """Change some of the `Settings`."""
         with self._lock:
             self.settings = replace(self.settings, **settings)
         self.changed.set()
 
     def look_through(self, through: bool) -> None:
-        """Looks through the camera of the shown frame, or leaves it."""
+        """Look through the camera of the shown frame, or stop doing so."""
         self.through = through
         self.changed.set()
 
     def play(self, playing: bool) -> None:
-        """Starts or stops the time line."""
+        """Start or stop playback."""
         with self._lock:
             self.timeline.play(playing)
         self.changed.set()
 
     def step(self, frames: int) -> None:
-        """Stops, and goes on by some frames."""
+        """Stop playback and step by some frames."""
         with self._lock:
             self.timeline.step(frames)
         self.changed.set()
 
     def seek(self, frame: int) -> None:
-        """Goes to a frame."""
+        """Go to a frame."""
         with self._lock:
             self.timeline.seek(frame)
         self.changed.set()
 
     def advance(self, clock_s: float) -> Moment:
-        """Moves the time line on to a moment of a steady clock, and says what is to be seen."""
+        """Advance the timeline to a time of a monotonic clock, and return what to draw."""
         with self._lock:
             self.timeline.advance(clock_s)
             frames = tuple((which, self.frame_of(which)) for which in self.shown)
             return Moment(frames, self.settings, self.through, self._picked)
 
     def frame_of(self, which: int) -> int:
-        """The frame of a scene that is shown now."""
+        """Index of the currently shown frame of a scene."""
         if which == 0:
             return self.timeline.frame
         return nearest_frame(np.asarray(self.scenes[which].scene.time_s), self.timeline.now_s)
 
     def hit(self, origin: np.ndarray, direction: np.ndarray, picture_depth: float) -> tuple[int, np.ndarray] | None:
-        """What a click means.
+        """Resolve a click to a pixel of an anchor.
 
         Args:
-            origin, direction: [3] the ray of the click, as shown.
-            picture_depth: at which the anchor's picture stands before its camera, as a share of the scene's extent; 0: not shown.
+            origin, direction: [3] ray of the click, in window coordinates.
+            picture_depth: depth of the anchor's picture in its camera relative to the scene's extent; 0: not shown.
         Returns:
-            Which scene and which network pixel [2] of its anchor; None where nothing was met.
+            Scene index and network pixel [2] of its anchor; None if the ray hits nothing.
         """
         found = []
         for which in self.shown:
@@ -117,14 +117,14 @@ class ViewState:
         return min(found, key=lambda hit: hit[0])[1:] if found else None
 
     def add_path(self, which: int, path: PointPath) -> None:
-        """Keeps a picked point; beyond `MOST_PICKED` the oldest goes."""
+        """Add a picked point; beyond `MOST_PICKED` the oldest is removed."""
         with self._lock:
             self.paths[which] = [*self.paths[which], path][-MOST_PICKED:]
             self._picked += 1
         self.changed.set()
 
     def clear_paths(self) -> None:
-        """Forgets all picked points."""
+        """Remove all picked points."""
         with self._lock:
             self.paths = {which: [] for which in self.paths}
             self._picked += 1
@@ -144,8 +144,8 @@ class ViewState:
 
 
 def path_table(state: ViewState) -> str:
-    """The picked points in Markdown: where they are in the anchor, how far and how fast they go."""
-    rows = ["| | pixel | length | straight | speed now | fastest |", "|-|-|-|-|-|-|"]
+    """Markdown table of the picked points: pixel in the anchor, path length, displacement and speed."""
+    rows = ["| | pixel | path length | displacement | speed now | max. speed |", "|-|-|-|-|-|-|"]
     for which in state.shown:
         frame = state.frame_of(which)
         for k, path in enumerate(state.paths[which]):
@@ -160,19 +160,19 @@ def path_table(state: ViewState) -> str:
 
 
 class Timeline:
-    """Plays frames at the times of their source, over and over; frames that come too fast are skipped, never queued.
+    """Looping playback of frames at their source times; frames that come too fast are skipped, never queued.
 
     Args:
         time_s: [frames] presentation times, increasing.
-        frame: the first one shown.
-        speed: 1 is the speed of the source.
+        frame: initial frame.
+        speed: playback speed; 1 is that of the source.
     """
 
     def __init__(self, time_s: np.ndarray, *, frame: int = 0, speed: float = 1.0) -> None:
         times = np.asarray(time_s, np.float64)
         step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
         self._time_s = times - times[0] if step > 0 else np.arange(len(times)) / 30.0
-        self._end_s = float(self._time_s[-1]) + (step if step > 0 else 1 / 30.0)  # the last frame is shown as long as the others
+        self._end_s = float(self._time_s[-1]) + (step if step > 0 else 1 / 30.0)  # the last frame lasts as long as the others
         self.speed = speed
         self.playing = False
         self._last_s: float | None = None
@@ -183,36 +183,36 @@ class Timeline:
 
     @property
     def now_s(self) -> float:
-        """Seconds of the source since its first frame."""
+        """Playback time in seconds since the first frame."""
         return self._now_s
 
     @property
     def frame(self) -> int:
-        """The frame that is shown."""
+        """Index of the shown frame."""
         return int(np.clip(np.searchsorted(self._time_s, self._now_s + 1e-9, side="right") - 1, 0, len(self) - 1))
 
     def seek(self, frame: int) -> None:
-        """Goes to a frame; beyond the ends is the end."""
+        """Go to a frame, clamped to the valid range."""
         self._now_s = float(self._time_s[int(np.clip(frame, 0, len(self) - 1))])
 
     def step(self, frames: int) -> None:
-        """Stops, and goes some frames on (or back); after the last comes the first."""
+        """Stop playback and step forwards or backwards; wraps around."""
         self.playing = False
         self.seek((self.frame + frames) % len(self))
 
     def play(self, playing: bool) -> None:
-        """Starts or stops."""
+        """Start or stop playback."""
         self.playing = playing
         self._last_s = None
 
     def advance(self, clock_s: float) -> None:
-        """Moves on to the moment `clock_s` of any steady clock, if playing."""
+        """Advance to the time `clock_s` of a monotonic clock, if playing."""
         if self.playing and self._last_s is not None:
             self._now_s = (self._now_s + self.speed * max(clock_s - self._last_s, 0.0)) % self._end_s
         self._last_s = clock_s if self.playing else None
 
 
 def nearest_frame(time_s: np.ndarray, now_s: float) -> int:
-    """The frame shown at `now_s` after the first, for a scene whose times may differ from those of the time line."""
+    """Index of the frame shown `now_s` after the first, for a scene whose times may differ from those of the timeline."""
     times = np.asarray(time_s, np.float64)
     return int(np.argmin(np.abs(times - times[0] - now_s)))

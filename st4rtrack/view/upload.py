@@ -1,4 +1,4 @@
-"""A video given to the viewer: reconstructed into a temporary folder, with progress, one at a time."""
+"""Uploaded videos: reconstructed into a temporary folder one at a time, with progress."""
 
 import logging
 import threading
@@ -20,19 +20,19 @@ _LARGEST = f"{LARGEST_UPLOAD_BYTES // 2**20} MB"
 
 
 class Cancelled(Exception):
-    """The user does not want this reconstruction any more."""
+    """The user cancelled the reconstruction."""
 
 
 def reconstruct_to_scene(
     video: str | Path, folder: Path, *, model: str | None, progress: Callable[[int, int], None] | None = None
 ) -> Scene:
-    """Reconstructs a video into a scene folder within `folder`.
+    """Reconstruct a video into a scene folder inside `folder`.
 
     Args:
         video: file, folder or glob of images.
-        folder: where the scene may be written; it must outlive the scene.
-        model: checkpoint, folder or hub id; default the embedded one.
-        progress: called with (frames done, frames in all).
+        folder: output folder; it must outlive the scene.
+        model: checkpoint, folder or hub id. Default: the embedded model.
+        progress: called with (frames done, frames in total).
     Raises:
         UserError: the video or the model cannot be read.
     """
@@ -40,26 +40,26 @@ def reconstruct_to_scene(
 
     opened = open_video(str(video))
 
-    from st4rtrack.model.checkpoint import load_model  # PyTorch comes only after the cheap mistakes
+    from st4rtrack.model.checkpoint import load_model  # import PyTorch only after the cheap checks
     from st4rtrack.pipeline.reconstruct import reconstruct
 
     return reconstruct(opened, model=load_model(model), output=folder / "scene", progress=progress)
 
 
 def remaining(done: int, total: int, passed_s: float) -> str:
-    """Progress in words, with the time left."""
+    """Format progress with the remaining time."""
     left_s = passed_s / max(done, 1) * (total - done)
     left = f"{left_s:.0f} s" if left_s < 90 else f"{left_s / 60:.0f} min"
     return f"{done} of {total} frames, {left} left"
 
 
 class Uploads:
-    """The page's way to bring a video.
+    """Upload controls of the page.
 
     Args:
-        server: where the controls appear.
-        folder: where videos and their scenes are written; it must outlive the scenes.
-        finished: called with {name: scene} when a video is reconstructed.
+        server: server on which they appear.
+        folder: folder for videos and their scenes; it must outlive the scenes.
+        finished: called with {name: scene} after a reconstruction.
         model: see `reconstruct_to_scene`.
     """
 
@@ -75,10 +75,10 @@ class Uploads:
         )
 
     def add_controls(self) -> None:
-        """Adds the controls to the panel."""
+        """Add the controls to the panel."""
         with self._gui.add_folder("Another video", expand_by_default=False):
             self._button = self._gui.add_upload_button(
-                "Reconstruct a video", mime_type="video/*", hint=f"A file of at most {_LARGEST}; kept until the viewer ends."
+                "Reconstruct a video", mime_type="video/*", hint=f"Video file of at most {_LARGEST}; kept until the viewer ends."
             )
             self._bar = self._gui.add_progress_bar(0.0, visible=False)
             self._words = self._gui.add_markdown("", visible=False)
@@ -87,13 +87,13 @@ class Uploads:
         self._stop.on_click(lambda _: self.cancel())
 
     def cancel(self) -> None:
-        """Gives up the reconstruction that is under way, if any."""
+        """Cancel the running reconstruction, if any."""
         self._cancelled.set()
 
     def bring(self, name: str, content: bytes) -> None:
-        """Reconstructs an uploaded file; returns when that is done. While one is under way, others are refused."""
+        """Reconstruct an uploaded file; blocks until done. Others are refused meanwhile."""
         if not self._busy.acquire(blocking=False):
-            self._say("One video at a time: the one before is still being reconstructed.")
+            self._say("One video at a time: the previous one is still being reconstructed.")
             return
         try:
             self._cancelled.clear()
@@ -106,7 +106,7 @@ class Uploads:
             self._end(str(error).replace(str(self._folder), "").lstrip("/"))
         except Exception:
             logger.exception("the video could not be reconstructed")
-            self._end("This video could not be reconstructed; the terminal says why.")
+            self._end("This video could not be reconstructed; see the terminal.")
         finally:
             self._busy.release()
 
@@ -115,7 +115,7 @@ class Uploads:
         if ending not in VIDEO_ENDINGS:
             raise UserError(f"{name} does not end in one of {', '.join(VIDEO_ENDINGS)}")
         self._count += 1
-        # The name a page sends is only words; what is written has a name of ours.
+        # Never use the file name that a page sends as a path; the file gets a generated name.
         folder = self._folder / f"upload{self._count}"
         folder.mkdir()
         video = folder / f"video{ending}"

@@ -1,4 +1,4 @@
-"""The interactive viewer: scenes, a panel, a time line, in the browser."""
+"""Interactive viewer in the browser: scenes, control panel, timeline."""
 
 import logging
 import tempfile
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FASTEST_S = 1 / 24
-"""Between two pictures: what a browser takes without falling behind."""
+"""Minimum time between two pictures in seconds: a browser keeps up with this rate."""
 IDLE_S = 0.5
 PANEL_WIDTH_PX = 340.0
 
 
 class Viewer:
-    """Scenes in the browser, drawn by one thread: the panel only changes the state, so nothing piles up behind a slow browser.
+    """Viewer of scenes in the browser. One thread draws, the panel only changes the state: no backlog behind a slow browser.
 
     Args:
-        scenes: name to scene; not empty. Several stand side by side.
+        scenes: scenes by name, not empty; several are shown side by side.
         host: address to listen on.
-        port: 0 takes a free one.
-        playing: whether it starts by itself.
-        uploads: whether a page may send a video to be reconstructed; never where others can reach the server.
-        model: checkpoint, folder or hub id for those; default the embedded one.
+        port: port to listen on; 0 takes a free one.
+        playing: whether playback starts at once.
+        uploads: whether a page may send a video to be reconstructed; never if others can reach the server.
+        model: checkpoint, folder or hub id for uploads. Default: the embedded model.
     Raises:
         UserError: viser is not installed, or the address or port cannot be used.
     """
@@ -74,14 +74,14 @@ class Viewer:
 
     @property
     def port(self) -> int:
-        """Where the server listens."""
+        """Port of the server."""
         return self.server.get_port()
 
     def show(self, scenes: dict[str, Scene], *, playing: bool = True) -> None:
-        """Puts other scenes in the place of those shown.
+        """Replace the shown scenes.
 
         Raises:
-            UserError: there is none, or nothing in one of them can be drawn.
+            UserError: there is no scene, or one of them has nothing to draw.
         """
         if not scenes:
             raise UserError("the viewer needs at least one scene")
@@ -102,7 +102,7 @@ class Viewer:
         state.play(playing)
 
     def stop(self) -> None:
-        """Ends drawing and the server."""
+        """Stop drawing and the server."""
         self._stopped.set()
         self.state.changed.set()
         self._thread.join(timeout=5)
@@ -112,7 +112,7 @@ class Viewer:
         self._folder.cleanup()
 
     def wait(self) -> None:
-        """Until the user ends it with Ctrl+C."""
+        """Block until Ctrl+C."""
         try:
             while not self._stopped.wait(1.0):
                 pass
@@ -129,14 +129,14 @@ class Viewer:
         gui.main_panel.set_width(PANEL_WIDTH_PX)
 
     def _draw_all(self) -> None:
-        """What the drawing thread does: the latest moment, again and again; what came between is skipped."""
+        """Loop of the drawing thread: draws the latest state; states in between are skipped."""
         while not self._stopped.is_set():
             start_s = time.monotonic()
             try:
                 with self._drawing:
                     self._draw(start_s)
             except Exception:
-                logger.exception("this moment could not be drawn")
+                logger.exception("could not draw the scene")
             pause_s = max(FASTEST_S - (time.monotonic() - start_s), 0.005)
             if self.state.timeline.playing:
                 time.sleep(pause_s)
@@ -147,7 +147,7 @@ class Viewer:
     def _draw(self, clock_s: float) -> None:
         state = self.state
         if not self.server.get_clients() and self._drawn is not None:
-            return  # nobody looks: time stands still
+            return  # no client: pause playback
         moment = state.advance(clock_s)
         if moment == self._drawn:
             self._panel.tell()
@@ -167,7 +167,7 @@ class Viewer:
         self._drawn = moment
 
     def _look(self, where: str) -> None:
-        """Turns all windows: to the "start" view, through the "anchor"'s camera, or through this frame's "camera"."""
+        """Move all windows to the "start" view, the "anchor"'s camera, or the current frame's "camera"."""
         state = self.state
         state.look_through(where == "camera")
         first = state.shown[0]
@@ -185,18 +185,18 @@ class Viewer:
         _aim(client, view)
 
     def _set_initial(self, view: StartView) -> None:
-        """Where every window that is opened from now on looks first."""
+        """Set the initial view of windows opened from now on."""
         camera = self.server.initial_camera
         camera.position, camera.look_at, camera.up, camera.fov = view.eye, view.target, view.up, float(np.deg2rad(view.fov_deg))
         camera.near, camera.far = 0.001, 1000.0
 
     def _clicked(self, event: "SceneClickEvent") -> None:
-        """A click in the scene follows the point it meets."""
+        """Follow the point that a click in the scene hits."""
         state = self.state
         depth = FRUSTUM_SHARE if state.settings.cameras and not state.through else 0.0
         hit = state.hit(np.array(event.ray_origin), np.array(event.ray_direction), depth)
         if hit is None:
-            self._panel.say("*There is no point of the anchor there.* " + PICK_HINT)
+            self._panel.say("*No point of the anchor here.* " + PICK_HINT)
         else:
             self._track(*hit)
 
@@ -205,18 +205,18 @@ class Viewer:
         network_px = scene.pixel_map.network_from_source(source_px)
         height, width = scene.rgb.shape[1:3]
         if not inside_image(network_px, height, width):
-            self._panel.say("*That pixel is outside the part of the image that the network saw.*")
+            self._panel.say("*This pixel is outside the crop that the network processed.*")
             return
         self._track(which, network_px)
 
     def _track(self, which: int, network_px: np.ndarray) -> None:
-        self._panel.say("*Reading its way …*")
+        self._panel.say("*Reading the path …*")
         self.state.add_path(which, read_path(self.state.scenes[which].scene, network_px))
         self._panel.say(PICK_HINT)
 
 
 def _aim(client: "ClientHandle", view: StartView) -> None:
-    """Turns one window, in one step."""
+    """Move the camera of one window in a single update."""
     with client.atomic():
         client.camera.position = view.eye
         client.camera.look_at = view.target

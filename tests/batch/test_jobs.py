@@ -71,7 +71,7 @@ def test_mistakes_end_in_a_sentence() -> None:
     for pattern, expected in (
         ("none.mp4", "no video matches none.mp4"),
         ("*.mp4", "no video matches"),
-        ("frames/*", "is an image"),
+        ("frames/*", "is a single image"),
     ):
         with pytest.raises(UserError, match=expected.replace("*", r"\*")):
             names(pattern)

@@ -286,7 +286,7 @@ NAMED = {
     "poses_cut": "groundtruth.txt line",
     "no_images": "boxes_5.npz has annotations but no images",
     "npz_cut": "boxes_5.npz",
-    "no_cameras": "boxes_5 .* has no cameras",
+    "no_cameras": "boxes_5 .* has no camera poses",
 }
 
 

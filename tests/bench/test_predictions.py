@@ -63,7 +63,7 @@ def rotation(seed: int) -> np.ndarray:
         (lambda tracks: {"tracks": tracks}, "neither tracks_world nor reconstruction_world"),
         (lambda tracks: {"reconstruction_world": tracks}, r"\[8, any, any, 3\]"),
         (lambda tracks: {"tracks_world": tracks, "visible": np.ones((8, 2))}, r"visible.*\[8, 300\]"),
-        (lambda tracks: {"tracks_world": tracks, "visibility": np.full((8, 300), 1.5)}, "within 0 and 1"),
+        (lambda tracks: {"tracks_world": tracks, "visibility": np.full((8, 300), 1.5)}, "visibility must be in 0"),
         (lambda tracks: {"tracks_world": tracks, "world_from_camera": np.eye(4)[None]}, r"world_from_camera.*\[8, 4, 4\]"),
     ],
 )

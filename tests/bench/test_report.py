@@ -95,7 +95,7 @@ def test_transcribed_rows_stand_beside_ours_in_the_published_protocol_alone(fold
     assert paper[1:5] == ["76.01", "0.2680", "67.95", "0.3140"] and paper[5:9] == ["–"] * 4
     assert paper[9] == r"St4RTrack paper, Tables 1 (APD) and 3 (EPE) \[paper\]"
     assert not any("**" in cell for name, cells in table.items() if "†" in name for cell in cells)
-    assert "transcribed, not re-run" in text and "the published rows are over 50" in text
+    assert "transcribed, not re-run" in text and "the published rows cover 50" in text
     corrected = text.split("## Protocol: corrected\n")[1].split("\n## ")[0]
     assert "†" not in corrected
     assert "Published numbers on WorldTrack" not in text
@@ -239,7 +239,7 @@ def test_what_is_not_finite_or_not_the_same_is_said(tmp_path: Path) -> None:
     write_report(files, tmp_path / "report")
     text = (tmp_path / "report" / "report.md").read_text()
     assert "- a, tracking, all: 21 of 6,400, in adt_mini/a, adt_mini/b, po_mini/a" in text
-    assert "**b lacks adt_mini/b, po_mini/a: its means are over other sequences.**" in text
+    assert "**b lacks adt_mini/b, po_mini/a: its means cover other sequences.**" in text
     table = lines_of(text, "published", "Tracking, all points, global median alignment")
     assert table["b"][3:8] == ["–", "–", "–", "–", "1"]
 

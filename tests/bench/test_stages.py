@@ -115,7 +115,7 @@ def test_wrong_files_end_in_one_sentence(run: Run, data: Path) -> None:
     score = ("bench", "score", "--data", data, "--predictions", "p", "-o", "s.json")
     for arguments, expected in (
         (("bench", "predict", "--data", "nowhere", "-o", "p"), "nowhere is not a folder"),
-        (("bench", "predict", "--data", data, "-o", "p", "--method", "best"), "--method knows st4rtrack"),
+        (("bench", "predict", "--data", data, "-o", "p", "--method", "best"), "--method must be one of st4rtrack"),
         (("bench", "predict", "--data", data, "-o", "p", "--method", "monst3r"), "--model"),
         (("bench", "predict", "--data", data, "-o", data, "--method", "plane"), "not predictions"),
         (score, "p is not a folder with predictions"),
@@ -129,7 +129,7 @@ def test_wrong_files_end_in_one_sentence(run: Run, data: Path) -> None:
     assert code == 2 and "adt_mini/two: there is no prediction" in said
     Path("notes.json").write_text("[]")
     code, said = run(*score[:-1], "notes.json")
-    assert code == 2 and "notes.json is there and is not a score file" in said
+    assert code == 2 and "notes.json exists and is not a score file" in said
     assert Path("notes.json").read_text() == "[]"
 
 
@@ -164,4 +164,4 @@ def test_a_table_of_methods_and_a_report_of_its_scores(run: Run, data: Path) -> 
         assert Path("again", name).read_text() == Path("table", name).read_text()
         assert f"again/{name}" in said
     code, said = run("bench", "table", "--data", data, "-o", "table", "--methods", "plane,best")
-    assert code == 2 and "--methods knows" in said
+    assert code == 2 and "--methods must be among" in said

@@ -40,7 +40,7 @@ def test_adapt_writes_a_model_and_says_what_came_of_it(run: Run, video: Path, ba
 def test_mistakes_end_in_a_sentence(run: Run, video: Path, base: Path) -> None:
     np.savez("tracks.npz", query_px=np.ones((3, 2)), tracks_px=np.ones((9, 3, 2)), visible=np.ones((9, 3), bool))
     for given, expected in (
-        ((video, "--without", "colour"), "--without knows trajectory"),
+        ((video, "--without", "colour"), "--without must be among trajectory"),
         ((video, "--batch-size", "many"), "--batch-size"),
         ((video, "--stop", 1), "one frame"),
         (("none.mp4",), "does not exist"),

@@ -9,21 +9,21 @@ from tests.conftest import Run
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("run v.mp4 --refin", "--refin is no option of st4rtrack run; did you mean --refine?"),
-        ("run v.mp4 --no-overwrite", "--no-overwrite is no option of st4rtrack run; did you mean --overwrite?"),
-        ("run v.mp4 --batch_siz=3", "--batch_siz is no option of st4rtrack run; did you mean --batch-size?"),
-        ("batch v --overwrit", "--overwrit is no option of st4rtrack batch; did you mean --overwrite?"),
-        ("bench table --dat x", "--dat is no option of st4rtrack bench table; did you mean --data?"),
-        ("rnu v.mp4", "rnu is no command of st4rtrack; did you mean run?"),
-        ("--refine", "--refine is no option of st4rtrack; st4rtrack --help lists them"),
-        ("bench scor", "scor is no command of st4rtrack bench; did you mean score?"),
+        ("run v.mp4 --refin", "unknown option --refin of st4rtrack run; did you mean --refine?"),
+        ("run v.mp4 --no-overwrite", "unknown option --no-overwrite of st4rtrack run; did you mean --overwrite?"),
+        ("run v.mp4 --batch_siz=3", "unknown option --batch_siz of st4rtrack run; did you mean --batch-size?"),
+        ("batch v --overwrit", "unknown option --overwrit of st4rtrack batch; did you mean --overwrite?"),
+        ("bench table --dat x", "unknown option --dat of st4rtrack bench table; did you mean --data?"),
+        ("rnu v.mp4", "unknown command rnu of st4rtrack; did you mean run?"),
+        ("--refine", "unknown option --refine of st4rtrack; st4rtrack --help lists them"),
+        ("bench scor", "unknown command scor of st4rtrack bench; did you mean score?"),
         ("run", "st4rtrack run needs VIDEO; st4rtrack run --help explains it"),
         (
             "export scene ply --colr",
-            "--colr is no option of st4rtrack export SCENE ply; st4rtrack export SCENE ply --help lists them",
+            "unknown option --colr of st4rtrack export SCENE ply; st4rtrack export SCENE ply --help lists them",
         ),
         ("bench table", "st4rtrack bench table needs --data, --output; st4rtrack bench table --help explains it"),
-        ("run a.mp4 b.mp4", "st4rtrack run takes no further argument b.mp4; st4rtrack run --help explains it"),
+        ("run a.mp4 b.mp4", "unexpected argument b.mp4 of st4rtrack run; st4rtrack run --help explains it"),
         ("run v.mp4 --size", "--size needs a value; st4rtrack run --help explains it"),
         ("run v.mp4 --size abc", "--size cannot be 'abc'; st4rtrack run --help explains it"),
         ("adapt v.mp4 --steps x", "--steps cannot be 'x'; st4rtrack adapt --help explains it"),
@@ -45,7 +45,8 @@ def test_understood_unknown_option_of_every_command_is_named(run: Run, command: 
     code, said = run(*command.split(), "--quikc-nonsense", "3")
     assert code == 2
     assert (
-        said.strip() == f"st4rtrack: --quikc-nonsense is no option of st4rtrack {command}; st4rtrack {command} --help lists them"
+        said.strip()
+        == f"st4rtrack: unknown option --quikc-nonsense of st4rtrack {command}; st4rtrack {command} --help lists them"
     )
 
 

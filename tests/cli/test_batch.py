@@ -71,8 +71,8 @@ def test_summary_of_a_complete_scene_says_already_complete(capsys: pytest.Captur
     ("given", "expected"),
     [
         (["none/*.mp4"], "no video matches none/*.mp4"),
-        (["x.png"], "is an image"),
-        (["x.mp4", "--export", "obj"], "--export knows"),
+        (["x.png"], "is a single image"),
+        (["x.mp4", "--export", "obj"], "--export must be among"),
         (["x.mp4", "--workers", "some"], "--workers must be"),
         (["x.mp4", "--size", "0"], "--size must be"),
         (["x.mp4", "--anchor", "last"], "--anchor must be"),

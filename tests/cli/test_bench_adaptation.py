@@ -72,4 +72,4 @@ def test_an_unknown_row_is_a_sentence(run: Run, data: Path) -> None:
     code, said = run("bench", "adaptation", "--data", data, "-o", "table", "--rows", "all")
     assert code == 2 and "--rows" in said
     code, said = run("bench", "adaptation", "--data", data, "-o", "table", "--figure", "three")
-    assert code == 2 and "--figure three" in said and "set/two" in said
+    assert code == 2 and "got three" in said and "set/two" in said

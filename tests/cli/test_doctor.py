@@ -46,15 +46,15 @@ def test_what_is_missing_comes_with_its_cure(run: Run, quick: None, monkeypatch:
     assert code == 0
     missing = said[said.index("Missing") :]
     for what, fix in (
-        ("PyTorch cannot use it", "pytorch.org"),
-        ("of memory are free", "--size"),
-        ("(models of the hub) cannot be written", "HF_HOME"),
-        ("only 64 files open", "ulimit -n"),
+        ("PyTorch cannot use the NVIDIA GPU", "pytorch.org"),
+        ("of memory free", "--size"),
+        ("(models of the hub) is not writable", "HF_HOME"),
+        ("limited to 64 open files", "ulimit -n"),
         ("only 64 MiB of shared memory", "--workers 0"),
         ("large does not fit", "--size"),
-        ("of disk are free", "-o"),
+        ("of disk free", "-o"),
         ("AV1", "pip install --upgrade"),
-        ("zarr>=3.0 is needed, there is 2.18", 'pip install "zarr>=3.0"'),
+        ("zarr>=3.0 is required, installed: 2.18", 'pip install "zarr>=3.0"'),
     ):
         found = re.search(rf"{re.escape(what)}.*\n    -> .*{re.escape(fix)}", missing)
         assert found, what
@@ -92,7 +92,7 @@ def test_folders_that_others_write_to(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("cuda", "driver", "words"), [(None, "", "processors only"), ("12.8", "470.1", "470.1"), ("12.8", "", "no driver")]
+    ("cuda", "driver", "words"), [(None, "", "CPU build"), ("12.8", "470.1", "470.1"), ("12.8", "", "no driver")]
 )
 def test_an_unused_gpu_lacks_a_build_or_a_driver(
     monkeypatch: pytest.MonkeyPatch, cuda: str | None, driver: str, words: str

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from st4rtrack.cli import main as cli
+from st4rtrack.cli.process import command_name
 from st4rtrack.cli.report import report_text
 from st4rtrack.doctor.machine import hub_place
 from st4rtrack.io.files import expanded
@@ -142,3 +143,19 @@ def test_main_called_from_python_leaves_ctrl_c_alone(capsys: pytest.CaptureFixtu
     before = signal.getsignal(signal.SIGINT)
     cli.main(["--version"])
     assert signal.getsignal(signal.SIGINT) is before and capsys.readouterr().out.startswith("st4rtrack ")
+
+
+@pytest.mark.parametrize(
+    ("found", "called", "name"),
+    [
+        ("/usr/bin/st4rtrack", "/usr/bin/st4rtrack", "st4rtrack"),
+        (None, ".venv/bin/st4rtrack", ".venv/bin/st4rtrack"),
+        (None, "/x/st4rtrack/__main__.py", "python -m st4rtrack"),
+    ],
+)
+def test_command_name_not_on_the_path_is_a_path(
+    monkeypatch: pytest.MonkeyPatch, found: str | None, called: str, name: str
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: found)
+    monkeypatch.setattr("sys.argv", [called])
+    assert command_name() == name

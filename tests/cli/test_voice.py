@@ -79,7 +79,7 @@ def test_json_is_one_event_per_line_and_nothing_else_on_standard_output(capsys: 
     ("how", "code", "kind", "words"),
     [
         ("mistake", 2, "mistake", "clip.mp4 is not there"),
-        ("fault", 1, "fault", "fault of st4rtrack"),
+        ("fault", 1, "fault", "internal error in st4rtrack"),
         ("full", 2, "trouble", "no space is left on the disk at out/scene.zarr"),
         ("stopped", 1, "stopped", "run the same command again"),
         ("batch", 1, "trouble", "warnings"),
@@ -147,7 +147,7 @@ def test_a_report_that_cannot_be_written_is_no_second_fault(run: Run, monkeypatc
     ("arguments", "sentence"),
     [
         (["--json", "run"], "st4rtrack run needs VIDEO"),
-        (["run", "x", "--refin", "--json"], "--refin is no option of st4rtrack run"),
+        (["run", "x", "--refin", "--json"], "unknown option --refin of st4rtrack run"),
     ],
 )
 def test_arguments_that_are_not_understood_end_with_an_event(

@@ -66,11 +66,11 @@ def test_rows_are_the_frames_that_were_asked_for(scene: Scene) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "sentence"),
     [
-        ("figure.svg", {}, "should end in .pdf or"),
-        ("figure.pdf", {"rows": 0}, "at least one row"),
-        ("figure.pdf", {"frames": [7]}, "0 to 4, got 7"),
-        ("figure.pdf", {"width_in": 0.5}, "no size for a figure"),
-        ("figure.pdf", {"dpi": 100_000}, "no size for a figure"),
+        ("figure.svg", {}, "must end in .pdf or"),
+        ("figure.pdf", {"rows": 0}, "rows must be at least 1"),
+        ("figure.pdf", {"frames": [7]}, r"0\.\.4, got 7"),
+        ("figure.pdf", {"width_in": 0.5}, "not a valid figure size"),
+        ("figure.pdf", {"dpi": 100_000}, "not a valid figure size"),
     ],
 )
 def test_mistakes_are_said(scene: Scene, tmp_path: Path, name: str, options: dict, sentence: str) -> None:

@@ -181,10 +181,10 @@ def test_memory_does_not_grow_with_the_film() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "sentence"),
     [
-        ("film.avi", {}, "should end in .mp4 or .gif"),
+        ("film.avi", {}, "must end in .mp4 or .gif"),
         ("film.mp4", {"width": 100}, "at least 480"),
-        ("film.mp4", {"fps": 0}, "fps is"),
-        ("film.mp4", {"stride": 0}, "stride is at least 1"),
+        ("film.mp4", {"fps": 0}, "fps must be"),
+        ("film.mp4", {"stride": 0}, "stride must be at least 1"),
     ],
 )
 def test_mistakes_are_said(scene: Scene, tmp_path: Path, name: str, options: dict, sentence: str) -> None:

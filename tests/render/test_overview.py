@@ -335,7 +335,7 @@ def test_long_videos_are_read_frame_by_frame(scene: Scene) -> None:
 def test_caption_says_what_is_known(scene: Scene) -> None:
     shown = sample.read_frames(scene, np.arange(len(scene)))
     line = " ".join(overview.caption_parts(scene, shown, np.asarray(scene.tracking.moving)))
-    for part in ("model tiny", "7 frames", "64 x 48 pixels", "anchor: frame 2", "% moving", "12.3 s"):
+    for part in ("model tiny", "7 frames", "64 x 48 pixels", "anchor: frame 2", "% dynamic", "12.3 s"):
         assert part in line
     bare = replace(scene, info={})
     assert "model" not in " ".join(overview.caption_parts(bare, shown, np.asarray(scene.tracking.moving)))

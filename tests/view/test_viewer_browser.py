@@ -81,7 +81,7 @@ def test_a_page_that_is_drawn_plays_and_is_clicked() -> None:
             wait_for(lambda: len(viewer.state.paths[0]) == 1, "the click")
             path = viewer.state.paths[0][0]
             assert path.length == pytest.approx(5 * np.hypot(0.15, 0.1), rel=1e-3)
-            wait_for(lambda: page.get_by_text("fastest").count() == 1, "the table")
+            wait_for(lambda: page.get_by_text("max. speed").count() == 1, "the table")
 
             own = f"http://127.0.0.1:{viewer.port}"
             assert all(address.startswith((own, "data:", "blob:")) for address in watch.requests), watch.requests

@@ -316,7 +316,7 @@ class TestCommand:
             main(["view", str(tmp_path / "cat.mp4"), "--port", "0"])
         assert ended.value.code == 1
         last = capsys.readouterr().err.splitlines()[-1]
-        assert "view keeps no reconstruction" in last and "st4rtrack run VIDEO" in last and "same command" not in last
+        assert "view does not store the reconstruction" in last and "st4rtrack run VIDEO" in last and "same command" not in last
 
     def test_two_scenes_are_opened_under_their_names(self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("before/cat", "after/cat"):

@@ -1,13 +1,13 @@
-"""Global alignment of pairwise pointmaps (DUSt3R section 3.3), with what MonST3R adds for video.
+"""Global alignment of pairwise pointmaps (DUSt3R section 3.3), with MonST3R's extensions for video.
 
-    pairs       which pairs of frames the network sees, and its answers for them
-    problem     the same at the pixels that are optimised, and what is sought
-    initialise  a start along the maximum spanning tree
-    optimise    Adam on depth, cameras, focal lengths and the pairs' own frames
-    flow        MonST3R's optical flow term and mask of what moves
-    depth       depth with the rest known; from the optimised pixels to all pixels
+    pairs       choice of frame pairs and the network's pointmaps for them
+    problem     pairwise pointmaps at the optimised pixels; the unknowns
+    initialise  initialisation along the maximum spanning tree
+    optimise    Adam on depths, cameras, focal lengths and per-edge similarities
+    flow        MonST3R's optical flow term and mask of dynamic pixels
+    depth       depth for fixed cameras; extension from the optimised pixels to all pixels
 
-`bench/methods/aligned.py` runs them in their order.
+`bench/methods/aligned.py` runs these steps in order.
 
-Written from the papers and from what is known of their behaviour; none of their code is used.
+Implemented from the papers and from published behaviour; contains none of their code.
 """

@@ -1,7 +1,7 @@
-"""Depth with everything else known, and from the optimised pixels to all pixels.
+"""Depth for fixed cameras and edges; extension of depth from the optimised pixels to all pixels.
 
-With cameras and edges fixed, the loss falls apart into one convex problem per pixel: the depth along its ray that is nearest to
-the edges' points. It makes the start's depth, and fills in the pixels that are not optimised.
+With cameras and edges fixed, the loss separates into one convex problem per pixel: the depth along its ray that is nearest to
+the edges' points. This gives the initial depth, and the depth of the pixels that are not optimised.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from st4rtrack.bench.global_alignment.problem import Problem, Solution, log_conf
 from st4rtrack.geometry.sampling import sample_map
 
 NEAREST = 0.01
-"""Least depth, in medians of its image: a point behind its camera has no logarithm."""
+"""Minimum depth relative to the image's median depth: a point behind its camera has no log depth."""
 
 
 def nearest_depth(
@@ -20,15 +20,15 @@ def nearest_depth(
 ) -> np.ndarray:
     """Depth [rows, columns] of an image that minimises the weighted sum of distances to its edges' points; positive, float64.
 
-    Weiszfeld's iteration: a point q is at the distance sqrt(|r|^2 (d - a)^2 + |q - a r|^2) from depth d on the ray r, a being the
-    depth of its foot on the ray.
+    Weiszfeld's iteration: a point q is at distance sqrt(|r|^2 (d - a)^2 + |q - a r|^2) from depth d on the ray r, where a is the
+    depth of the foot of its perpendicular on the ray.
 
     Args:
-        problem: pairwise pointmaps at any pixels.
+        problem: pairwise pointmaps at any set of pixels.
         solution: cameras, focal lengths and edges; its depth is not used.
-        image: its number.
+        image: image index.
         device: where to compute.
-        iterations: after the weighted mean.
+        iterations: Weiszfeld iterations after the weighted mean.
     """
     feet, off_ray, length, weight = _observations(problem, solution, image, device)
     depth = (weight * feet).sum(0) / weight.sum(0)
@@ -45,14 +45,14 @@ def all_pixels(
 ) -> np.ndarray:
     """Depth [height, width] of an image at all pixels, float64.
 
-    What the optimiser says otherwise at its own pixels than `nearest_depth` (it has stopped before the minimum, or the flow term
-    pulled) is carried over as a smooth factor. Where all pixels are optimised the result is exactly the optimiser's.
+    Where the optimiser deviates from `nearest_depth` at its own pixels (it stopped before the minimum, or the flow term
+    pulled), the ratio is carried over as a smooth factor. If all pixels are optimised, the result is exactly the optimiser's.
 
     Args:
-        sampled: what was optimised.
-        whole: the same at all pixels.
-        solution: of `sampled`.
-        image: its number.
+        sampled: the optimised problem.
+        whole: the same problem at all pixels.
+        solution: solution of `sampled`.
+        image: image index.
         device: where to compute.
     """
     if sampled.stride == 1:
@@ -67,7 +67,7 @@ def all_pixels(
 def _observations(
     problem: Problem, solution: Solution, image: int, device: torch.device | str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of every edge that has the image: feet on the rays, squared distances from the rays, [edges, rows, columns]; |r|; weights."""
+    """Feet on the rays and squared ray distances [edges, rows, columns] of all edges of the image; |r|; weights."""
     rays = problem.centred_px / solution.focal_px[image]
     ray = _tensor(np.concatenate([rays, np.ones((*rays.shape[:2], 1))], axis=-1), device)
     square = (ray * ray).sum(-1)

@@ -1,9 +1,9 @@
-"""Optical flow in global alignment (MonST3R section 3.3): what moves, and how well cameras and depths explain the flow of the rest.
+"""Optical flow in global alignment (MonST3R section 3.3): mask of dynamic pixels, flow loss on static pixels.
 
-The flow is the user's own (RAFT's, for instance), in one `.npz` per sequence:
+The user provides the flow (from RAFT, for instance), one `.npz` per sequence:
 
-    pairs [pairs, 2]                 frame numbers (from, to), from 0; pairs outside the graph are left out
-    flow  [pairs, height, width, 2]  (u, v) displacement from the one to the other, in pixels of the stored image;
+    pairs [pairs, 2]                 frame indices (from, to), from 0; pairs outside the graph are ignored
+    flow  [pairs, height, width, 2]  (u, v) displacement from the first to the second frame, in pixels of the stored image;
                                      float32 or float16, NaN where unknown; the map covers the whole image at any resolution
 """
 
@@ -23,21 +23,21 @@ from st4rtrack.pipeline.cameras import solve_camera
 from st4rtrack.types import Pointmap, UserError
 
 MOVING = 0.35
-"""A pixel moves where the mean over its image's pairs of the normalised error is above this."""
+"""Normalised flow error, averaged over the pairs of an image, above which a pixel is dynamic."""
 
 OUTLIER_PX = 50.0
-"""Pixels whose error is larger are not counted."""
+"""Flow error in pixels above which a pixel is not counted."""
 
 LOST = 20.0
-"""The term is left out while its value is larger: the cameras are too far off for the flow to lead them."""
+"""The flow term is disabled while its value is larger: the cameras are then too inaccurate for flow to help."""
 
 
 @dataclass(frozen=True)
 class OpticalFlow:
-    """Flow as read.
+    """Optical flow as read from the file.
 
     Attributes:
-        pairs: [pairs, 2] frames (from, to).
+        pairs: [pairs, 2] frame indices (from, to).
         flow_px: [pairs, height, width, 2] at any resolution, NaN where unknown.
         scale: (u, v) pixels of the network's image per unit of `flow_px`.
     """
@@ -49,12 +49,12 @@ class OpticalFlow:
 
 @dataclass(frozen=True)
 class SampledFlow:
-    """Flow at the pixels that are optimised.
+    """Optical flow at the optimised pixels.
 
     Attributes:
-        pairs: [pairs, 2] images (from, to).
-        target_px: [pairs, pixels, 2] where the flow leads, relative to the principal point; 0 where it is not counted.
-        counted: [pairs, pixels] bool, known and not moving.
+        pairs: [pairs, 2] image indices (from, to).
+        target_px: [pairs, pixels, 2] flow target relative to the principal point; 0 where it is not counted.
+        counted: [pairs, pixels] bool, known and static.
     """
 
     pairs: Tensor
@@ -62,30 +62,30 @@ class SampledFlow:
     counted: Tensor
 
     def to(self, device: torch.device | str) -> "SampledFlow":
-        """The same on a device."""
+        """Copy to a device."""
         return SampledFlow(self.pairs.to(device), self.target_px.to(device), self.counted.to(device))
 
 
 def read_flow(path: Path, name: str, frames: int, scale: tuple[float, float]) -> OpticalFlow:
-    """Optical flow of a sequence from a file as described above.
+    """Read the optical flow of a sequence from a file in the format of the module docstring.
 
     Args:
-        path: of the `.npz`.
-        name: of the sequence, for messages.
-        frames: of the sequence.
-        scale: network pixels per pixel of the stored image.
+        path: the `.npz` file.
+        name: name of the sequence, for messages.
+        frames: number of frames of the sequence.
+        scale: (u, v) network pixels per pixel of the stored image.
     Raises:
-        UserError: the file is absent or of another form; names the sequence.
+        UserError: the file is missing or has another format; the message names the sequence.
     """
     if not path.is_file():
         raise UserError(f"{name}: there is no optical flow; expected {path}")
     arrays = read_npz(path, "pairs", "flow")
     pairs, flow = arrays["pairs"], arrays["flow"]
     if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
-        raise UserError(f"{name}: pairs of {path} must be whole numbers [pairs, 2], they are {pairs.dtype} {list(pairs.shape)}")
+        raise UserError(f"{name}: pairs of {path} must be integers [pairs, 2], got {pairs.dtype} {list(pairs.shape)}")
     if flow.ndim != 4 or flow.shape[0] != len(pairs) or flow.shape[-1] != 2 or 0 in flow.shape or flow.dtype.kind != "f":
         raise UserError(
-            f"{name}: flow of {path} must be floats [{len(pairs)}, height, width, 2], it is {flow.dtype} {list(flow.shape)}"
+            f"{name}: flow of {path} must be floats [{len(pairs)}, height, width, 2], got {flow.dtype} {list(flow.shape)}"
         )
     evaluated = ((pairs >= 0) & (pairs < frames)).all(axis=1)
     if not evaluated.all():
@@ -94,19 +94,19 @@ def read_flow(path: Path, name: str, frames: int, scale: tuple[float, float]) ->
 
 
 def sample_flow(flow: OpticalFlow, problem: Problem, focal_px: np.ndarray) -> SampledFlow:
-    """Flow of the problem's edges at its pixels, without what moves.
+    """Sample the flow of the problem's edges at its pixels, excluding dynamic pixels.
 
     Args:
-        flow: of any pairs.
+        flow: optical flow of any pairs.
         problem: pairwise pointmaps.
-        focal_px: [images], for the cameras of the pairs.
+        focal_px: [images], of the cameras of the pairs.
     Raises:
-        UserError: none of the pairs is an edge.
+        UserError: none of the flow pairs is an edge.
     """
     edge_of = {(int(i), int(j)): e for e, (i, j) in enumerate(problem.edges)}
     kept = [(k, edge_of[int(i), int(j)]) for k, (i, j) in enumerate(flow.pairs) if (int(i), int(j)) in edge_of]
     if not kept:
-        raise UserError("the optical flow has none of the pairs of the graph; compute it for those, or choose another --graph")
+        raise UserError("the optical flow covers no pair of the graph; compute it for those pairs, or choose another --graph")
     kept.sort(key=lambda one: one[1])
     edges = [edge for _, edge in kept]
     flows = np.stack([_at_samples(flow, k, problem) for k, _ in kept])
@@ -122,15 +122,15 @@ def sample_flow(flow: OpticalFlow, problem: Problem, focal_px: np.ndarray) -> Sa
 
 
 def moving_mask(problem: Problem, edges: list[int], flows_px: np.ndarray, focal_px: np.ndarray) -> np.ndarray:
-    """Where each image's content moves: the pair's own camera does not explain the flow there.
+    """Mask of dynamic pixels of each image: pixels whose flow the pair's relative camera pose does not explain.
 
-    The camera of a pair is that of its pointmaps, by PnP on the second one, whose RANSAC passes over a minority that moves. The
-    error of a pair is brought to 0..1 by its least and largest value, and averaged over the pairs of the image. MonST3R adds
-    masks that a segmentation network propagates; there is none here.
+    The pose of a pair comes from its pointmaps, by PnP on the second one; its RANSAC ignores a dynamic minority. The errors of
+    a pair are normalised to 0..1 by their minimum and maximum, and averaged over the pairs of the image. Unlike here, MonST3R
+    also propagates masks with a segmentation network.
 
     Args:
         problem: pairwise pointmaps.
-        edges: numbers of the edges that have flow.
+        edges: indices of the edges that have flow.
         flows_px: [len(edges), rows, columns, 2] network pixels.
         focal_px: [images].
     Returns:
@@ -153,7 +153,7 @@ def moving_mask(problem: Problem, edges: list[int], flows_px: np.ndarray, focal_
 
 
 def induced_flow(problem: Problem, edge: int, focal_px: np.ndarray) -> np.ndarray | None:
-    """Flow [rows, columns, 2] in network pixels that a static scene would have between an edge's two cameras; None without a camera."""
+    """Flow [rows, columns, 2] in network pixels that a static scene induces between an edge's two cameras; None if PnP fails."""
     focal = float(focal_px[problem.edges[edge, 1]])
     edge_from_camera = solve_camera(Pointmap(problem.points[edge, 1], problem.confidence[edge, 1]), problem.map_intrinsics(focal))
     if edge_from_camera is None:
@@ -163,16 +163,16 @@ def induced_flow(problem: Problem, edge: int, focal_px: np.ndarray) -> np.ndarra
 
 
 def flow_term(world: Tensor, rotation: Tensor, translation: Tensor, focal_px: Tensor, flow: SampledFlow) -> Tensor | None:
-    """Mean smooth-L1 distance, in pixels, between where the flow leads and where cameras and depths put the same point.
+    """Mean smooth-L1 distance in pixels between the flow target and the reprojection of the same point.
 
     Args:
         world: [images, pixels, 3].
-        rotation, translation: [images, 3, 3], [images, 3] of `world_from_camera`.
-        focal_px: [images], or [1] for all.
-        flow: sampled at the same pixels.
+        rotation, translation: [images, 3, 3] and [images, 3] of `world_from_camera`.
+        focal_px: [images], or [1] if shared.
+        flow: optical flow sampled at the same pixels.
     Returns:
-        The mean over the pixels that count (static, known, before the camera, off by less than `OUTLIER_PX`); None where there are
-        none, or where the mean is above `LOST`.
+        Mean over the counted pixels (static, known, in front of the camera, error below `OUTLIER_PX`); None if there are
+        none, or if the mean is above `LOST`.
     """
     i, j = flow.pairs.unbind(1)
     points = (world[i] - translation[j, None]) @ rotation[j]
@@ -189,7 +189,7 @@ def flow_term(world: Tensor, rotation: Tensor, translation: Tensor, focal_px: Te
 
 
 def _at_samples(flow: OpticalFlow, k: int, problem: Problem) -> np.ndarray:
-    """Flow k [rows, columns, 2] in network pixels at the problem's pixels."""
+    """Flow k [rows, columns, 2] in network pixels, sampled at the problem's pixels."""
     (height, width), (rows, columns) = problem.image_size, flow.flow_px.shape[1:3]
     pixels_px = problem.centred_px + (width / 2, height / 2)
     return sample_map(flow.flow_px[k].astype(np.float64), pixels_px * (columns / width, rows / height)) * flow.scale

@@ -1,8 +1,8 @@
-"""A start for global alignment: pairs joined along the maximum spanning tree of their confidence (DUSt3R section 3.3).
+"""Initialisation of global alignment: pairs joined along the maximum spanning tree of their confidence (DUSt3R section 3.3).
 
-Outliers, and points of no confidence (C = 1), pull DUSt3R's start so far that 300 iterations do not bring it back. So three things
-differ: points count with log C, as in the loss, not with C; every camera is solved by RANSAC-PnP, not only those that no edge
-gave; and depth is not that of the one edge that brought an image in, but the nearest to all its edges.
+Outliers and points without confidence (C = 1) distort DUSt3R's initialisation so much that 300 iterations do not recover. So
+three things differ: points are weighted by log C, as in the loss, not by C; every camera is solved by RANSAC-PnP, not only
+those that no edge defines; and depth is the nearest to all edges of an image, not that of the one edge that added it.
 """
 
 import dataclasses
@@ -21,14 +21,14 @@ from st4rtrack.types import Pointmap, UserError
 logger = logging.getLogger(__name__)
 
 MEAN_EDGE_SCALE = 0.5
-"""Geometric mean of the edges' scales: it fixes the world's unit, which the pairs leave open. DUSt3R's value."""
+"""Geometric mean of the edges' scales: fixes the world's unit, which the pairs leave open. DUSt3R's value."""
 
 
 def initialise(problem: Problem, *, shared_focal: bool) -> Solution:
-    """Cameras, depths and the edges' similarities from the pairs alone.
+    """Estimate cameras, depths and the edges' similarities from the pairs alone.
 
     Raises:
-        UserError: the graph falls into parts, or pointmaps without extent.
+        UserError: the graph is not connected, or the pointmaps have no extent.
     """
     focal = estimate_focals(problem, shared=shared_focal)
     try:
@@ -42,25 +42,25 @@ def initialise(problem: Problem, *, shared_focal: bool) -> Solution:
 
 
 def world_points(problem: Problem, solution: Solution) -> np.ndarray:
-    """[images, rows, columns, 3] of a solution."""
+    """World points [images, rows, columns, 3] of a solution."""
     depth = solution.depth[..., None]
     rays = problem.centred_px / solution.focal_px[:, None, None, None]
     return transform_maps(solution.world_from_camera, np.concatenate([rays * depth, depth], axis=-1))
 
 
 def estimate_focals(problem: Problem, *, shared: bool) -> np.ndarray:
-    """Focal length [images] in pixels of the whole image: for each, the median over the edges that have it as first image.
+    """Focal length [images] in pixels of the whole image: the median over the edges whose first image it is.
 
     Args:
         problem: pairwise pointmaps.
-        shared: the mean over all images for all.
+        shared: use the mean over all images for every image.
     """
     per_edge = np.array([_focal(problem, edge) for edge in range(len(problem.edges))])
     low, high = (bound * max(problem.image_size) for bound in FOCAL_RANGE)
     plausible = (per_edge >= low) & (per_edge <= high)
     if not plausible.all():
         logger.warning(
-            "%d of %d pointmaps ask for a focal length that is not plausible; the nearest plausible one is used",
+            "%d of %d pointmaps have an implausible focal length; clamped to the nearest plausible value",
             (~plausible).sum(),
             len(plausible),
         )
@@ -77,14 +77,14 @@ def _focal(problem: Problem, edge: int) -> float:
     try:
         return weiszfeld_focal(points, pixels_px=problem.centred_px, weights=weights)
     except ValueError:
-        return 0.0  # no point before the camera: counted as not plausible
+        return 0.0  # no point in front of the camera: counted as implausible
 
 
 def _grow(problem: Problem) -> np.ndarray:
-    """World points [images, rows, columns, 3] of every image by one edge.
+    """World points [images, rows, columns, 3] of every image, each from one edge.
 
-    The best edge gives its first camera's frame to the world; then the best edge that touches what is placed brings in its
-    other image. That is Prim's algorithm, so the edges used are the maximum spanning tree.
+    The best edge defines the world frame by its first camera; then the best edge that touches a registered image adds its
+    other image. This is Prim's algorithm, so the edges used form the maximum spanning tree.
     """
     score = problem.confidence.astype(np.float64).mean(axis=(2, 3)).prod(axis=1)
     best = int(np.argmax(score))
@@ -105,7 +105,7 @@ def _grow(problem: Problem) -> np.ndarray:
 
 
 def _fit(problem: Problem, edge: int, side: int, world: np.ndarray) -> Sim3:
-    """The similarity that takes an edge's points of one of its images to that image's world points."""
+    """Similarity that maps an edge's points of one of its images to that image's world points."""
     image = problem.edges[edge, side]
     return umeyama(problem.points[edge, side], world[image], weights=log_confidence(problem.confidence[edge, side]))
 
@@ -115,14 +115,14 @@ def _fit_all(problem: Problem, world: np.ndarray) -> list[Sim3]:
 
 
 def _image_confidence(problem: Problem) -> np.ndarray:
-    """[images, rows, columns] of each pixel the largest of its edges."""
+    """Confidence [images, rows, columns]: maximum over the edges of each image."""
     confidence = np.ones((problem.num_images, *problem.confidence.shape[2:]), np.float32)
     np.maximum.at(confidence, problem.edges, problem.confidence.astype(np.float32))
     return confidence
 
 
 def _solve_poses(problem: Problem, world: np.ndarray, focal: np.ndarray, fits: list[Sim3]) -> np.ndarray:
-    """Cameras [images, 4, 4] by PnP; where that fails, the frame of the surest edge that has the image first."""
+    """Cameras [images, 4, 4] by PnP; if that fails, from the most confident edge whose first image it is."""
     confidence = _image_confidence(problem)
     poses = np.tile(np.eye(4), (problem.num_images, 1, 1))
     for image in range(problem.num_images):

@@ -1,4 +1,4 @@
-"""Global alignment by gradient descent (DUSt3R equation 5, MonST3R section 3.3): all edges at once, as batched tensors."""
+"""Global alignment by gradient descent (DUSt3R equation 5, MonST3R section 3.3), all edges batched in tensors."""
 
 import logging
 import math
@@ -13,13 +13,13 @@ from st4rtrack.bench.global_alignment.problem import AlignmentOptions, Problem, 
 from st4rtrack.geometry.transforms import quaternion_from_rotation, rotation_from_quaternion
 
 FOCAL_STEP = 20.0
-"""Parameters per unit of log focal length: one step moves it 20 times less than a depth. DUSt3R's value."""
+"""Parameter units per unit of log focal length: one step changes it 20 times less than a depth. DUSt3R's value."""
 
 
 class Unknowns(nn.Module):
-    """Log depths, cameras, focal lengths, and a similarity per edge.
+    """Optimised parameters: log depths, cameras, focal lengths, and one similarity per edge.
 
-    Rotations are quaternions (w, x, y, z) of any length, translations are stored as sign(t) log(1 + |t|).
+    Rotations are unnormalised quaternions (w, x, y, z); translations are stored as sign(t) log(1 + |t|).
     """
 
     def __init__(self, start: Solution, *, shared_focal: bool) -> None:
@@ -40,7 +40,7 @@ class Unknowns(nn.Module):
         return rotation_from_quaternion(self.quaternion), signed_exp(self.translation)
 
     def focal_px(self) -> Tensor:
-        """[images], or [1] where it is shared."""
+        """Focal length in pixels: [images], or [1] if shared."""
         return (self.focal / FOCAL_STEP).exp()
 
     def edges(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -49,7 +49,7 @@ class Unknowns(nn.Module):
         return scale, rotation_from_quaternion(self.edge_quaternion), signed_exp(self.edge_translation)
 
     def world_points(self, centred_px: Tensor) -> Tensor:
-        """[images, pixels, 3] of the pixels [pixels, 2] relative to the principal point."""
+        """World points [images, pixels, 3] of pixels [pixels, 2] relative to the principal point."""
         rotation, translation = self.cameras()
         depth = self.log_depth.exp()[..., None]
         rays = centred_px / self.focal_px()[:, None, None]
@@ -58,7 +58,7 @@ class Unknowns(nn.Module):
 
     @torch.no_grad()
     def solution(self) -> Solution:
-        """As NumPy arrays."""
+        """Copy the parameters to NumPy arrays."""
         rotation, translation = self.cameras()
         world_from_camera = torch.eye(4, dtype=torch.float64).repeat(len(rotation), 1, 1)
         world_from_camera[:, :3, :3], world_from_camera[:, :3, 3] = rotation, translation
@@ -74,12 +74,12 @@ class Unknowns(nn.Module):
 
 
 def signed_log(value: np.ndarray) -> np.ndarray:
-    """sign(x) log(1 + |x|)."""
+    """Signed logarithm sign(x) log(1 + |x|)."""
     return np.sign(value) * np.log1p(np.abs(value))
 
 
 def signed_exp(value: Tensor) -> Tensor:
-    """The inverse of `signed_log`."""
+    """Inverse of `signed_log`."""
     return value.sign() * value.abs().expm1()
 
 
@@ -90,7 +90,7 @@ def _parameter(value: np.ndarray) -> nn.Parameter:
 logger = logging.getLogger(__name__)
 
 FLOW_STARTS = 0.1
-"""Share of the iterations after which the flow term counts: before, cameras may be too far for it."""
+"""Share of the iterations after which the flow term is active; earlier, cameras may be too inaccurate for it."""
 
 
 def optimise(
@@ -101,16 +101,16 @@ def optimise(
     flow: SampledFlow | None = None,
     device: torch.device | str = "cpu",
 ) -> Solution:
-    """The start, improved by Adam.
+    """Refine an initial solution with Adam.
 
     Args:
-        problem: pairwise pointmaps at the pixels that are optimised.
-        start: see `initialise`.
+        problem: pairwise pointmaps at the optimised pixels.
+        start: initial solution, see `initialise`.
         options: iterations, learning rate, terms.
         flow: optical flow at the same pixels.
-        device: where to compute.
+        device: device of the computation.
     Returns:
-        Another `Solution`. On a CPU the result is the same for every run.
+        A new `Solution`. Deterministic on a CPU.
     """
     unknowns = Unknowns(start, shared_focal=options.shared_focal).to(device)
     data = EdgeData.of(problem, device)
@@ -135,14 +135,14 @@ def optimise(
 
 
 class EdgeData:
-    """Tensors of a `Problem`: points [edges, 2 * pixels, 3], weights of the same, the images of the edges, pixels."""
+    """Tensors of a `Problem`: points [edges, 2 * pixels, 3], their weights, image indices of the edges, pixels."""
 
     def __init__(self, points: Tensor, weight: Tensor, edges: Tensor, centred_px: Tensor) -> None:
         self.points, self.weight, self.edges, self.centred_px = points, weight, edges, centred_px
 
     @classmethod
     def of(cls, problem: Problem, device: torch.device | str) -> "EdgeData":
-        """The weight is the logarithm of the confidence; over the number of points of a side, so that the loss is a sum of two means."""
+        """Build from a problem; weight: log confidence / number of points of a side, so that the loss is a sum of two means."""
         edges, pixels = len(problem.edges), problem.centred_px.reshape(-1, 2)
         weight = log_confidence(problem.confidence).reshape(edges, -1) / (edges * len(pixels))
         return cls(
@@ -157,9 +157,9 @@ def alignment_term(unknowns: Unknowns, world: Tensor, data: EdgeData) -> Tensor:
     """Mean over first images plus mean over second images of log confidence times the distance to the edge's points.
 
     Args:
-        unknowns: for the edges' similarities.
+        unknowns: source of the edges' similarities.
         world: [images, pixels, 3] from `unknowns.world_points`.
-        data: of the problem.
+        data: tensors of the problem.
     """
     scale, rotation, translation = unknowns.edges()
     turn, shift = scale[:, None, None] * rotation, scale[:, None] * translation
@@ -175,12 +175,12 @@ def smoothness_term(rotation: Tensor, translation: Tensor) -> Tensor:
         rotation, translation: [images, 3, 3] and [images, 3] of `world_from_camera`.
     """
     turn = rotation[:-1].transpose(1, 2) @ rotation[1:]
-    step = translation[1:] - translation[:-1]  # as long in the earlier camera's frame as in the world's
+    step = translation[1:] - translation[:-1]  # same length in the earlier camera's frame as in the world frame
     away = turn - torch.eye(3, dtype=turn.dtype, device=turn.device)
     return torch.linalg.vector_norm(away, dim=(1, 2)).sum() + torch.linalg.vector_norm(step, dim=1).sum()
 
 
 def learning_rate(options: AlignmentOptions, progress: float) -> float:
-    """The learning rate at a share of the iterations in 0..1."""
+    """Learning rate at a progress (share of the iterations) in 0..1."""
     remaining = 1 - progress if options.schedule == "linear" else (1 + math.cos(math.pi * progress)) / 2
     return options.final_learning_rate + remaining * (options.learning_rate - options.final_learning_rate)

@@ -1,4 +1,4 @@
-"""The network's pointmaps for all edges of a graph."""
+"""Pair graph, and the network's pointmaps for all its edges."""
 
 import logging
 import re
@@ -17,22 +17,22 @@ from st4rtrack.types import Pointmap, UserError
 logger = logging.getLogger(__name__)
 
 LARGEST = 6e4
-"""Bound of stored numbers: a half-precision float ends at 65504."""
+"""Bound of stored values: the largest half-precision float is 65504."""
 
 
 @torch.inference_mode()
 def predict_pairs(model: St4RTrack, rgb: np.ndarray, edges: np.ndarray) -> PairwisePointmaps:
-    """Both pointmaps of every edge; each image is encoded once, and edges are decoded in batches.
+    """Predict both pointmaps of every edge; each image is encoded once, edges are decoded in batches.
 
-    They are kept as float16 in the host's memory: its error of 0.05 % is far below the network's, and 590 edges at 512x288 (64
+    Results are float16 in host memory: the rounding error of 0.05 % is far below the network's, and 590 edges at 512x288 (64
     frames, five offsets, both directions) take 1.4 GB instead of 2.8 GB.
 
     Args:
-        model: the network; (anchor, frame) are the images (i, j) of an edge.
-        rgb: [images, height, width, 3] uint8 at a size that the network takes.
-        edges: [edges, 2] image numbers.
+        model: the network; (anchor, frame) are images (i, j) of an edge.
+        rgb: [images, height, width, 3] uint8 at a size that the network accepts.
+        edges: [edges, 2] image indices.
     Returns:
-        Float16 maps. Where a point is not finite it is 0, with the least confidence.
+        Float16 maps. Non-finite points are 0, with minimum confidence.
     """
     height, width = rgb.shape[1:3]
     images = normalize_images(rgb)
@@ -70,13 +70,13 @@ KNOWN = "complete, swin-K, swinstride-K, logwin-K (these three also with -noncyc
 
 @dataclass(frozen=True)
 class Graph:
-    """A rule for pairs.
+    """Rule that selects frame pairs.
 
     Attributes:
         kind: complete (all pairs), swin (offsets 1..K), swinstride (every second of the offsets below 2 K: 1, 3, .., 2 K - 1),
             logwin (offsets 1, 2, 4, .., 2^(K-1)), or oneref (frame R with every other).
         value: K or R.
-        cyclic: whether offsets go on at the first frame past the last; MonST3R's videos do not.
+        cyclic: whether offsets wrap around from the last to the first frame; MonST3R does not wrap for videos.
     """
 
     kind: str
@@ -84,15 +84,15 @@ class Graph:
     cyclic: bool = True
 
     def edges(self, frames: int) -> np.ndarray:
-        """Directed pairs [edges, 2] of frame numbers, both directions of each, in increasing order.
+        """Directed pairs [edges, 2] of frame indices, both directions of each, sorted.
 
         Raises:
-            UserError: fewer than two frames, or the reference is not one of them.
+            UserError: fewer than two frames, or the reference frame does not exist.
         """
         if frames < 2:
-            raise UserError(f"global alignment needs at least two frames, there are {frames}")
+            raise UserError(f"global alignment needs at least two frames, got {frames}")
         if self.kind == "oneref" and self.value >= frames:
-            raise UserError(f"--graph oneref-{self.value} names a frame that is not there: the last of {frames} is {frames - 1}")
+            raise UserError(f"--graph oneref-{self.value} is out of range; the frames are 0..{frames - 1}")
         pairs = {(i, j) for i, j in self._pairs(frames) if i != j}
         both = pairs | {(j, i) for i, j in pairs}
         return np.array(sorted(both), np.int64)
@@ -111,10 +111,10 @@ class Graph:
 
 
 def parse_graph(text: str) -> Graph:
-    """The graph that a text such as "swinstride-5-noncyclic" names.
+    """Parse a graph name such as "swinstride-5-noncyclic".
 
     Raises:
-        UserError: it names none.
+        UserError: the text is not the name of a graph.
     """
     if text == "complete":
         return Graph("complete")
@@ -124,4 +124,4 @@ def parse_graph(text: str) -> Graph:
     reference = re.fullmatch(r"oneref-(\d{1,6})", text)
     if reference:
         return Graph("oneref", int(reference[1]))
-    raise UserError(f"--graph {text!r} names no graph; choose one of {KNOWN}")
+    raise UserError(f"--graph must be one of {KNOWN}, got {text!r}")

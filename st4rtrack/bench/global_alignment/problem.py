@@ -1,7 +1,7 @@
-"""What global alignment is given and what it seeks.
+"""Inputs and unknowns of global alignment.
 
-Symbols: an edge (i, j) is a pair of images; its points X_i and X_j are both in camera i's frame, in a scale of the pair's own.
-Pixels here are relative to the principal point, which is the middle of the image.
+Symbols: an edge (i, j) is a pair of images; its points X_i and X_j are both in camera i's frame, in an arbitrary scale per pair.
+Pixel coordinates here are relative to the principal point, which is the image centre.
 """
 
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, scale_i
 
 @dataclass(frozen=True)
 class AlignmentOptions:
-    """How to align.
+    """Options of global alignment.
 
     Attributes:
-        iterations: of Adam; 0 leaves the start as it is.
-        schedule: how the learning rate falls to its end.
-        learning_rate, final_learning_rate: of Adam.
-        shared_focal: one focal length for all images.
-        smoothness: weight of the motion between consecutive cameras (MonST3R: 0.01).
-        flow_weight: of the optical flow term, where there is flow (MonST3R: 0.01).
-        max_pixels: at most so many pixels of an image are optimised, on a regular grid; the others follow them (`dense.py`).
+        iterations: Adam iterations; 0 keeps the initial solution.
+        schedule: decay of the learning rate.
+        learning_rate, final_learning_rate: learning rates of Adam, first and last.
+        shared_focal: use one focal length for all images.
+        smoothness: weight of the relative motion of consecutive cameras (MonST3R: 0.01).
+        flow_weight: weight of the optical flow term, if there is flow (MonST3R: 0.01).
+        max_pixels: maximum number of optimised pixels per image, on a regular grid; `depth.py` extends depth to the others.
     """
 
     iterations: int = 300
@@ -38,12 +38,12 @@ class AlignmentOptions:
 
 @dataclass(frozen=True)
 class PairwisePointmaps:
-    """The network's answers for all edges.
+    """Pointmaps and confidences that the network predicts for all edges.
 
     Attributes:
-        edges: [edges, 2] image numbers (i, j).
+        edges: [edges, 2] image indices (i, j).
         points: [edges, 2, height, width, 3] X_i and X_j in camera i's frame, float16 or float32.
-        confidence: [edges, 2, height, width] at least 1.
+        confidence: [edges, 2, height, width], at least 1.
     """
 
     edges: np.ndarray
@@ -52,18 +52,18 @@ class PairwisePointmaps:
 
     @property
     def num_images(self) -> int:
-        """Images 0..n-1, the largest number being in some edge."""
+        """Number of images: largest image index of the edges, plus one."""
         return int(self.edges.max()) + 1
 
     def in_order(self) -> "PairwisePointmaps":
-        """The same edges in increasing order, so that sums run in one order however the edges came."""
+        """Sort the edges, so that the order of summation does not depend on the input order."""
         order = np.lexsort((self.edges[:, 1], self.edges[:, 0]))
         if (order == np.arange(len(order))).all():
             return self
         return PairwisePointmaps(self.edges[order], self.points[order], self.confidence[order])
 
     def sampled(self, max_pixels: int | None = None) -> "Problem":
-        """The same at every k-th pixel of every k-th row, k being the least that leaves at most `max_pixels` of an image; not copied."""
+        """Subsample every k-th pixel of every k-th row (a view); smallest k that leaves at most `max_pixels` per image."""
         height, width = self.points.shape[2:4]
         stride = 1
         while max_pixels is not None and -(-height // stride) * -(-width // stride) > max_pixels:
@@ -83,13 +83,13 @@ class PairwisePointmaps:
 
 @dataclass(frozen=True)
 class Problem:
-    """Pairwise pointmaps at the pixels that are optimised.
+    """Pairwise pointmaps at the optimised pixels.
 
     Attributes:
-        edges, points, confidence: as of `PairwisePointmaps`, maps of the sampled size.
-        centred_px: [rows, columns, 2] where the samples are, relative to the principal point.
+        edges, points, confidence: as in `PairwisePointmaps`, with maps of the sampled size.
+        centred_px: [rows, columns, 2] positions of the samples relative to the principal point.
         stride: pixels between samples.
-        image_size: (height, width) of the whole maps.
+        image_size: (height, width) of the full-size maps.
     """
 
     edges: np.ndarray
@@ -101,11 +101,11 @@ class Problem:
 
     @property
     def num_images(self) -> int:
-        """Images 0..n-1."""
+        """Number of images."""
         return int(self.edges.max()) + 1
 
     def map_intrinsics(self, focal_px: float) -> np.ndarray:
-        """Intrinsics [3, 3] of the sampled map, seen as an image of its own, for a focal length in pixels of the whole image."""
+        """Intrinsics [3, 3] of the sampled map as an image, for a focal length in pixels of the whole image."""
         first_px = self.centred_px[0, 0] + (self.image_size[1] / 2, self.image_size[0] / 2)
         scale, offset = 1 / self.stride, 0.5 - first_px / self.stride
         whole = intrinsics_from_focal(focal_px, *self.image_size)
@@ -113,22 +113,22 @@ class Problem:
 
 
 def log_confidence(confidence: np.ndarray) -> np.ndarray:
-    """log C, the weight of points of confidence C, float32.
+    """Log confidence, float32: the weight of points of confidence C is log C.
 
-    C is taken as at least 1 + 2^-10, the least that half precision tells from 1, so that no point is without weight.
+    C is clamped to at least 1 + 2^-10, the smallest half-precision number above 1, so that every point has a positive weight.
     """
     return np.log(np.maximum(np.asarray(confidence, np.float32), 1 + 2**-10))
 
 
 @dataclass
 class Solution:
-    """What is sought; also the start.
+    """Values of the unknowns, initial or optimised.
 
     Attributes:
         world_from_camera: [images, 4, 4].
         focal_px: [images] pixels of the whole image.
         depth: [images, rows, columns] z-depth at the sampled pixels.
-        edge_scale, edge_rotation, edge_translation: [edges], [edges, 3, 3], [edges, 3], of `x_world = scale * (R x_edge + t)`.
+        edge_scale, edge_rotation, edge_translation: [edges], [edges, 3, 3], [edges, 3] in `x_world = scale * (R x_edge + t)`.
     """
 
     world_from_camera: np.ndarray

@@ -1,7 +1,7 @@
-"""What can predict: the table of methods behind `bench predict --method`.
+"""Registry of the methods behind `bench predict --method`.
 
-Adding one is a function that makes a `Method` from `MethodOptions`, and a row here. Modules are imported when their method is asked
-for, so that the table costs nothing.
+To add a method, write a function that makes a `Method` from `MethodOptions`, and add an entry here. Modules are imported on
+demand, so that the registry is cheap to import.
 """
 
 import importlib
@@ -14,12 +14,12 @@ from st4rtrack.types import UserError
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the table.
+    """Entry of the method registry.
 
     Attributes:
-        function: module:function below this package that makes the method.
-        description: what the method is and needs.
-        reads_pointmaps: at the queries, so that its predictions depend on the protocol.
+        function: module:function in this package that makes the method.
+        description: what the method is and which input it needs.
+        reads_pointmaps: whether pointmaps are sampled at the queries, so that predictions depend on the protocol.
     """
 
     function: str
@@ -38,21 +38,21 @@ METHODS = {
     "mast3r-ga": Entry("aligned:dust3r", "MASt3R's pointmaps with DUSt3R's global alignment; needs --model"),
     "monst3r-ga": Entry("aligned:monst3r", "MonST3R with global alignment and smooth cameras; needs --model"),
     "spatracker": Entry("spatracker:camera_frame", "SpatialTracker's tracks in camera coordinates; needs --tracks"),
-    "spatracker-procrustes": Entry("spatracker:with_procrustes", "the same, camera motion by RANSAC-Procrustes; needs --tracks"),
-    "spatracker-monst3r": Entry("spatracker:with_cameras", "the same, camera motion from predictions; needs --tracks, --cameras"),
+    "spatracker-procrustes": Entry("spatracker:with_procrustes", "SpatialTracker with RANSAC-Procrustes; needs --tracks"),
+    "spatracker-monst3r": Entry("spatracker:with_cameras", "SpatialTracker with predicted cameras; needs --tracks, --cameras"),
     "sfm": Entry("classical:structure_from_motion", "optical-flow tracks and structure from motion, no weights"),
-    "plane": Entry("bounds:plane", "a plane at constant depth that never moves: a lower bound"),
-    "static": Entry("bounds:static", "true depth of frame 0 that never moves: what knowing no motion is worth"),
+    "plane": Entry("bounds:plane", "a static plane at constant depth: a lower bound"),
+    "static": Entry("bounds:static", "ground-truth depth of frame 0, static: the score without motion"),
 }
 
 
 def make_method(name: str, options: MethodOptions) -> Method:
-    """The method of that name.
+    """Make the method with a name.
 
     Raises:
-        UserError: there is none, or it lacks what it needs.
+        UserError: the name is unknown, or a required input is missing.
     """
     if name not in METHODS:
-        raise UserError(f"--method knows {', '.join(METHODS)}; not {name!r}")
+        raise UserError(f"--method must be one of {', '.join(METHODS)}, got {name!r}")
     module, function = METHODS[name].function.split(":")
     return getattr(importlib.import_module(f"{__name__}.{module}"), function)(options)

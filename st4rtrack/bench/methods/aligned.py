@@ -1,4 +1,4 @@
-"""Networks of pairs with global alignment: all frames' own content and cameras in one world (paper Table 2, "w/ GA")."""
+"""Pairwise networks with global alignment: every frame's reconstruction and camera in one world (paper Table 2, "w/ GA")."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -24,35 +24,35 @@ from st4rtrack.preprocess import stretch_to_network_size
 from st4rtrack.types import PixelMap, UserError
 
 DUST3R = AlignmentOptions(schedule="cosine")
-"""A focal length per image; DUSt3R's own schedule."""
+"""One focal length per image; DUSt3R's schedule."""
 
 MONST3R = AlignmentOptions(schedule="linear", shared_focal=True, smoothness=0.01, flow_weight=0.01)
-"""One focal length, smooth cameras, and the flow term where the user supplies flow."""
+"""One shared focal length, smooth cameras, and the flow term if the user provides flow."""
 
 
 def dust3r(options: MethodOptions) -> Method:
-    """DUSt3R's global alignment, also for MASt3R's pointmaps.
+    """DUSt3R's global alignment, also applied to MASt3R's pointmaps.
 
     Raises:
-        UserError: no model is named, or the graph or the number of iterations is none.
+        UserError: no model was chosen, or the graph or the number of iterations is invalid.
     """
     return _method(options, DUST3R)
 
 
 def monst3r(options: MethodOptions) -> Method:
-    """MonST3R's global alignment; its flow term is on where `options.flow` names a folder (see `global_alignment/flow.py`).
+    """MonST3R's global alignment; the flow term is active if `options.flow` is a folder (see `global_alignment/flow.py`).
 
     Raises:
-        UserError: as `dust3r`, or the folder is absent.
+        UserError: as for `dust3r`, or the flow folder is missing.
     """
     if options.flow is not None and not options.flow.is_dir():
-        raise UserError(f"--flow {options.flow} is not a folder; it should hold one .npz per sequence, mirrored as the data")
+        raise UserError(f"--flow {options.flow} is not a folder; pass one with a .npz per sequence, mirroring the data")
     return _method(options, MONST3R)
 
 
 def _method(options: MethodOptions, alignment: AlignmentOptions) -> Method:
     if options.model is None:
-        raise UserError("this method needs its weights: give the checkpoint with --model PATH")
+        raise UserError("this method needs its weights; pass the checkpoint with --model PATH")
     if options.iterations < 0:
         raise UserError(f"--iterations must be 0 or more, got {options.iterations}")
     graph = parse_graph(options.graph)
@@ -76,14 +76,14 @@ def _method(options: MethodOptions, alignment: AlignmentOptions) -> Method:
 def align_sequence(
     model: St4RTrack, rgb: np.ndarray, graph: Graph, alignment: AlignmentOptions, flow: OpticalFlow | None = None
 ) -> Prediction:
-    """Reconstruction and cameras in the camera frame of frame 0 from frames [time, height, width, 3] uint8 at network size."""
+    """Reconstruction and cameras, in the camera frame of frame 0, of frames [time, height, width, 3] uint8 at network size."""
     pairs = predict_pairs(model, rgb, graph.edges(len(rgb)))
     aligned = align(pairs, alignment, flow=flow, device=model.device)
     return Prediction(reconstruction_world=aligned.points_world, world_from_camera=aligned.world_from_camera)
 
 
 def _network_frames(sequence: WorldTrackSequence, model: St4RTrack, size: int | None) -> tuple[np.ndarray, PixelMap]:
-    """Frames stretched, not cropped, so that every pixel of the truth is seen."""
+    """Frames stretched, not cropped, so that every ground-truth pixel is covered."""
     config = model.config
     video, pixel_map = stretch_to_network_size(sequence.video, long_side=size or config.image_size, patch_size=config.patch_size)
     return np.stack(list(video.frames())), pixel_map
@@ -91,11 +91,11 @@ def _network_frames(sequence: WorldTrackSequence, model: St4RTrack, size: int | 
 
 @dataclass
 class Aligned:
-    """One world, in the camera frame of image 0; its unit is arbitrary.
+    """Globally aligned reconstruction in the camera frame of image 0; arbitrary unit.
 
     Attributes:
         points_world: [images, height, width, 3] float32.
-        world_from_camera: [images, 4, 4] float64, that of image 0 is the identity.
+        world_from_camera: [images, 4, 4] float64; the identity for image 0.
         focal_px: [images].
     """
 
@@ -111,15 +111,15 @@ def align(
     flow: OpticalFlow | None = None,
     device: torch.device | str = "cpu",
 ) -> Aligned:
-    """Brings all pairs into one world.
+    """Align all pairs in one world frame.
 
     Args:
         pairs: the network's pointmaps; the order of the edges does not matter.
         options: DUSt3R's or MonST3R's terms.
-        flow: optical flow, which counts where `options.flow_weight` is positive.
-        device: where the optimisation runs.
+        flow: optical flow, used if `options.flow_weight` is positive.
+        device: device of the optimisation.
     Raises:
-        UserError: the graph falls into parts, the pointmaps have no extent, or the flow has none of the pairs.
+        UserError: the graph is not connected, the pointmaps have no extent, or no flow pair is an edge.
     """
     pairs = pairs.in_order()
     problem, whole = pairs.sampled(options.max_pixels), pairs.sampled()

@@ -1,4 +1,4 @@
-"""Baselines without weights that say what a score means: a plane, and the true first depth, neither of which ever moves."""
+"""Static baselines without weights, as reference for scores: a plane, and the ground-truth depth of frame 0."""
 
 import cv2
 import numpy as np
@@ -10,21 +10,21 @@ from st4rtrack.io.worldtrack import WorldTrackSequence
 from st4rtrack.options import MethodOptions
 
 MAP_SIDE = 256
-"""Long side of their pointmaps in pixels: the scorer resizes them, and a plane needs no more."""
+"""Long side of the baselines' pointmaps in pixels: the scorer resizes them, and a plane needs no more."""
 
 
 def plane(options: MethodOptions) -> Method:
-    """A plane one unit before a camera that stays where it is, with the true intrinsics. Any method should beat it."""
+    """Baseline: a plane at depth 1 in front of a static camera, with true intrinsics. Any method should beat it."""
     return lambda sequence: plane_prediction(sequence, sequence.intrinsics)
 
 
 def static(options: MethodOptions) -> Method:
-    """The true geometry of frame 0, for all time and for a camera that stays where it is: what knowing no motion is worth."""
+    """Baseline: the ground-truth geometry of frame 0 for all frames, with a static camera: the score without any motion."""
     return static_prediction
 
 
 def plane_prediction(sequence: WorldTrackSequence, intrinsics: np.ndarray) -> Prediction:
-    """The plane z = 1 seen through intrinsics [3, 3] (pixels of the sequence's images), without motion."""
+    """Static plane z = 1 projected by intrinsics [3, 3] (pixels of the sequence's images)."""
     height, width = _map_size(sequence.video.height, sequence.video.width)
     surface = _unprojected(np.ones((height, width)), sequence, intrinsics)
     tracks = None
@@ -34,7 +34,7 @@ def plane_prediction(sequence: WorldTrackSequence, intrinsics: np.ndarray) -> Pr
 
 
 def static_prediction(sequence: WorldTrackSequence) -> Prediction:
-    """True tracks and depth of frame 0, kept for all frames; where depth is unknown, that of the nearest known pixel."""
+    """Ground-truth tracks and depth of frame 0 repeated for all frames; unknown depth is filled from the nearest known pixel."""
     surface = None
     if sequence.has_depth:
         depth = _filled(sequence.read_depth()[0])
@@ -46,7 +46,7 @@ def static_prediction(sequence: WorldTrackSequence) -> Prediction:
 
 
 def _without_motion(sequence: WorldTrackSequence, tracks: np.ndarray | None, surface: np.ndarray | None) -> Prediction:
-    """Tracks [points, 3] and a surface [height, width, 3] repeated over time."""
+    """Prediction that repeats tracks [points, 3] and a surface [height, width, 3] over time."""
     frames = len(sequence)
     prediction = Prediction(world_from_camera=np.tile(np.eye(4), (frames, 1, 1)))
     if surface is not None:
@@ -66,7 +66,7 @@ def _map_size(height: int, width: int) -> tuple[int, int]:
 
 
 def _unprojected(depth: np.ndarray, sequence: WorldTrackSequence, intrinsics: np.ndarray) -> np.ndarray:
-    """[height, width, 3] points of a depth map of any size, for intrinsics of the sequence's images."""
+    """Points [height, width, 3] of a depth map of any size, for intrinsics of the sequence's images."""
     height, width = depth.shape
     scale = (width / sequence.video.width, height / sequence.video.height)
     return unproject(pixel_grid(height, width), depth.astype(np.float64), scale_intrinsics(intrinsics, scale, (0.0, 0.0)))

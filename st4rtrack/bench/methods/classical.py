@@ -1,7 +1,7 @@
-"""The classical way, without weights: optical-flow tracks, cameras by structure from motion, one place for what is static.
+"""Classical baseline without weights: optical-flow tracks, cameras by structure from motion, static points by triangulation.
 
-What moves is put on its ray at the depth of what is around it, on the near side; a camera that does not move gives no depth at all, and the
-plane stands in. What moves along with the camera looks like something that is far away, and this method cannot know better.
+Dynamic points get the depth of the surrounding static points along their ray, at the near side. A static camera gives no depth,
+so the plane baseline replaces the result. Points that move along with the camera look far away; this method cannot detect them.
 """
 
 import logging
@@ -23,24 +23,24 @@ from st4rtrack.options import MethodOptions
 logger = logging.getLogger(__name__)
 
 GRID_CELLS = 21
-"""Cells of the tracks for structure from motion along the long side."""
+"""Grid cells of the tracks for structure from motion, along the long side."""
 RESEED_EVERY = 4
 STATIC_ERROR = 0.005
-"""A track is static when it fits one place to this share of the long side, in the median over its frames."""
+"""A track is static if one 3D point fits it within this share of the long side (median over its frames)."""
 MIN_PARALLAX = np.deg2rad(1.5)
 NEIGHBOURS = 8
 NEAR_SIDE = 0.1
-"""Quantile of the depths around a moving point at which it is put."""
+"""Quantile of the surrounding depths that is assigned to a dynamic point."""
 MAP_CELL_PX = 8
 
 
 def structure_from_motion(options: MethodOptions) -> Method:
-    """The method; it takes no options."""
+    """Make the method; it has no options."""
     return predict_sequence
 
 
 def predict_sequence(sequence: WorldTrackSequence) -> Prediction:
-    """Cameras and static geometry from the whole video, then every query by what its track says about it."""
+    """Estimate cameras and static geometry from the whole video, then a 3D track for every query from its 2D track."""
     height, width = sequence.video.height, sequence.video.width
     long_side = max(height, width)
     grid = follow(sequence.video.frames(), reseed_every=RESEED_EVERY, spacing_px=long_side / GRID_CELLS)
@@ -68,23 +68,23 @@ def predict_sequence(sequence: WorldTrackSequence) -> Prediction:
 
 
 def _plane_instead(sequence: WorldTrackSequence, why_not: str) -> Prediction:
-    logger.warning("%s: structure from motion gives no geometry (%s); a plane stands in", sequence.name, why_not)
+    logger.warning("%s: structure from motion failed (%s); using the plane baseline instead", sequence.name, why_not)
     height, width = sequence.video.height, sequence.video.width
     return plane_prediction(sequence, intrinsics_from_focal(FIRST_FOCAL * max(height, width), height, width))
 
 
 def _failure(scene: SparseScene | None, frames: int) -> str:
-    """Why a scene cannot be used; empty where it can."""
+    """Why a scene cannot be used; empty if it can."""
     if scene is None:
         return "no two frames show parallax; does the camera move?"
     found = np.isfinite(scene.world_from_camera[:, 0, 0])
     if found.sum() < frames / 2:
-        return f"cameras for only {found.sum()} of {frames} frames"
+        return f"poses for only {found.sum()} of {frames} frames"
     return ""
 
 
 def _every_camera(world_from_camera: np.ndarray) -> np.ndarray:
-    """Frames without a camera get their nearest neighbour's; then the world is the camera of frame 0."""
+    """Assign the nearest solved camera to unsolved frames, and make the camera of frame 0 the world frame."""
     known = np.flatnonzero(np.isfinite(world_from_camera[:, 0, 0]))
     nearest = known[np.abs(np.arange(len(world_from_camera))[:, None] - known).argmin(axis=1)]
     cameras = world_from_camera[nearest]
@@ -100,10 +100,10 @@ def _is_static(points: StaticPoints, long_side: int) -> np.ndarray:
 def _in_world(
     tracks: FlowTracks, surroundings: np.ndarray, world_from_camera: np.ndarray, intrinsics: np.ndarray, long_side: int
 ) -> np.ndarray:
-    """[time, points, 3] of tracks from frame 0: static ones in their place, others on their rays at the depth around them.
+    """World points [time, points, 3] of tracks from frame 0: triangulated if static, else on their rays at the surrounding depth.
 
-    A track that is lost stays where it was seen last. One that fits a place without showing parallax does not move either, and stands
-    at the depth around it in frame 0.
+    A lost track keeps its last position. A track that fits a static point but shows no parallax stays fixed too, at the
+    surrounding depth of frame 0.
     """
     static = triangulate(tracks.pixels_px, tracks.visible, world_from_camera, intrinsics)
     placed = _is_static(static, long_side)
@@ -111,7 +111,7 @@ def _in_world(
     world = np.empty((*tracks.visible.shape, 3))
     for t, camera in enumerate(world_from_camera):
         mean, near_side = _depth_around(tracks.pixels_px[t], surroundings, camera, intrinsics)
-        depth = np.where(moves, near_side, mean)  # what moves hides what is behind it
+        depth = np.where(moves, near_side, mean)  # dynamic objects occlude the points behind them
         world[t] = transform_points(camera, unproject(tracks.pixels_px[t], depth, intrinsics))
     last_seen = np.maximum.accumulate(np.where(tracks.visible, np.arange(len(world))[:, None], 0))
     world = np.take_along_axis(world, last_seen[..., None], axis=0)
@@ -122,7 +122,7 @@ def _in_world(
 def _background(
     surroundings: np.ndarray, world_from_camera: np.ndarray, intrinsics: np.ndarray, height: int, width: int
 ) -> np.ndarray:
-    """[time, h, w, 3] coarse pointmaps: the depth of the static points around each cell of each frame."""
+    """Coarse pointmaps [time, h, w, 3]: depth of the static points around each cell of each frame."""
     rows, columns = max(2, height // MAP_CELL_PX), max(2, width // MAP_CELL_PX)
     pixels = (pixel_grid(rows, columns) * (width / columns, height / rows)).reshape(-1, 2)
     maps = []
@@ -135,8 +135,8 @@ def _background(
 def _depth_around(
     pixels_px: np.ndarray, points_world: np.ndarray, world_from_camera: np.ndarray, intrinsics: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Depths in a camera, two for each pixel [pixels], of the points nearest in the image: their mean, weighted by inverse distance in the
-    logarithm, and their near side.
+    """Two depths per pixel [pixels] in a camera, from the nearest points in the image: mean of log depth weighted by inverse
+    distance, and near side.
     """
     in_camera = transform_points(invert_rigid(world_from_camera), points_world)
     in_camera = in_camera[in_camera[:, 2] > 0]

@@ -1,4 +1,4 @@
-"""One way to predict: what it is made from, and what it is called with.
+"""Interface of a prediction method.
 
 A method is made once from the options and then called with one sequence after another.
 """

@@ -1,4 +1,4 @@
-"""Networks of one architecture, feed-forward: the anchor (frame 0) against every frame, everything in the anchor's camera frame."""
+"""Feed-forward pairwise networks: the anchor (frame 0) against every frame, all output in the anchor's camera frame."""
 
 from dataclasses import replace
 
@@ -17,22 +17,22 @@ from st4rtrack.types import Scene, UserError
 
 
 def st4rtrack(options: MethodOptions) -> Method:
-    """Tracks with visibility, reconstruction and cameras."""
+    """St4RTrack: tracks with visibility, reconstruction and cameras."""
     model = load_model(options.model, device=options.device, dtype=options.dtype)  # pyright: ignore[reportArgumentType]
     return lambda sequence: predict_sequence(model, sequence, options)
 
 
 def pointmaps_only(options: MethodOptions) -> Method:
-    """DUSt3R, MASt3R, MonST3R: the same two outputs, of which the first is the anchor's content at its own time (paper Eq. 2 and 3).
+    """DUSt3R, MASt3R, MonST3R: same two outputs, but the first is the anchor's content at the anchor's time (paper Eq. 2 and 3).
 
-    It stands as their track, as in the paper's tables; it says nothing about visibility.
+    It is scored as their track, as in the paper's tables; it has no visibility.
 
     Raises:
-        UserError: no model is named; their weights are not part of this package.
+        UserError: no model was chosen; their weights are not part of this package.
     """
     if options.model is None:
-        raise UserError("this method needs its weights: give the checkpoint with --model PATH")
-    predict = st4rtrack(replace(options, refine=False))  # feed-forward, as in the tables
+        raise UserError("this method needs its weights; pass the checkpoint with --model PATH")
+    predict = st4rtrack(replace(options, refine=False))  # feed-forward, as in the paper's tables
 
     def without_visibility(sequence: WorldTrackSequence) -> Prediction:
         prediction = predict(sequence)
@@ -45,7 +45,7 @@ def pointmaps_only(options: MethodOptions) -> Method:
 def predict_sequence(
     model: St4RTrack, sequence: WorldTrackSequence, options: MethodOptions, *, depth_prior: str = "auto"
 ) -> Prediction:
-    """The whole sequence through the pipeline; images are stretched, not cropped, so that every pixel of the truth is seen."""
+    """Run the pipeline on the whole sequence; images are stretched, not cropped, so that every ground-truth pixel is covered."""
     scene = reconstruct(
         sequence.video, model=model, size=options.size, fit="stretch", refine=options.refine, depth_prior=depth_prior
     )
@@ -54,7 +54,7 @@ def predict_sequence(
 
 
 def scene_prediction(scene: Scene, sequence: WorldTrackSequence, protocol: Protocol) -> Prediction:
-    """The prediction of a scene that was made of a whole sequence."""
+    """Convert a scene of a whole sequence to a prediction."""
     prediction = Prediction(
         reconstruction_world=np.asarray(scene.reconstruction.points_world),
         world_from_camera=np.asarray(scene.cameras.world_from_camera),
@@ -72,9 +72,9 @@ def scene_prediction(scene: Scene, sequence: WorldTrackSequence, protocol: Proto
 
 
 def _tracks(scene: Scene, query_px: np.ndarray, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
-    """Tracks [time, points, 3], and with which probability they are seen [time, points], of queries [points, 2] in source pixels.
+    """Tracks [time, points, 3] and visibility probability [time, points] of queries [points, 2] in source pixels.
 
-    Beyond the border, the border's.
+    Queries outside the image take the value at the border.
     """
     points, probability = scene.tracking.points_world, scene.tracking.visibility
     assert probability is not None

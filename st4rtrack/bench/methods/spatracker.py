@@ -1,7 +1,7 @@
-"""SpatialTracker's tracks, written by its user (docs/spatracker.md), as the baselines of the paper's section 4.2 take them.
+"""SpatialTracker's tracks, saved by the user (docs/spatracker.md), as the baselines of the paper's section 4.2.
 
-The tool tracks in the camera frame of each frame: taken as the world as they are, or with the camera's motion taken out, either by
-RANSAC-Procrustes over the tracks themselves, or with the cameras that another method predicts.
+The tool tracks in each frame's camera frame. The tracks are used unchanged as world coordinates, or with the camera motion
+removed, estimated by RANSAC-Procrustes over the tracks themselves or taken from another method's predicted cameras.
 """
 
 import functools
@@ -28,30 +28,30 @@ from st4rtrack.types import UserError
 logger = logging.getLogger(__name__)
 
 MISFIT = 0.05
-"""Share of the median depth that a static point may be off; monocular depth is no better, and less noise is noticed."""
+"""Maximum error of a static point relative to the median depth; monocular depth is no better; less noise tightens it."""
 
 MIN_POINTS, MIN_SHARE = 10, 0.05
-"""A motion is believed when so many of the points fit: random tracks of a thousand points agree on less than ten."""
+"""Minimum number and share of inliers of a valid motion: random tracks of a thousand points agree on less than ten."""
 
 ROUNDS = 10
-"""Of least distances, and as many of least squares, on the points that fit."""
+"""Iterations of least absolute distances, and as many of least squares, on the inliers."""
 
 TIGHT, TIGHTEST = 2.28, 0.05
-"""A point fits within so many times the median residual: 99.3 % with normal noise do. The threshold is never tightened to less than this
-share of it, so that rounding is not taken for a misfit where there is no noise."""
+"""Inlier threshold as a multiple of the median residual: 99.3 % pass under normal noise. The threshold is never tightened below
+this share of its initial value, so that noise-free data does not turn rounding errors into outliers."""
 
 QUERY_TOLERANCE = 0.02
-"""Median distance of the tracks in frame 0 from the queries, in image widths, beyond which they are other points or other pixels."""
+"""Median distance in frame 0 between tracks and queries, in image widths, above which points or pixel units do not match."""
 
 
 @dataclass(frozen=True)
 class CameraTracks:
-    """The tool's tracks of one sequence.
+    """SpatialTracker's tracks of one sequence.
 
     Attributes:
-        points_camera: [time, points, 3] float64 in the camera frame of each frame, the tool's unit; NaN where it did not track.
+        points_camera: [time, points, 3] float64 in each frame's camera frame, the tool's unit; NaN where not tracked.
         pixels_px: [time, points, 2] in the sequence's images.
-        visible: [time, points] bool, or None where the file does not say.
+        visible: [time, points] bool, or None if not in the file.
     """
 
     points_camera: np.ndarray
@@ -60,32 +60,32 @@ class CameraTracks:
 
     @property
     def usable(self) -> np.ndarray:
-        """[time, points] bool: before the camera and, as far as is known, visible."""
+        """Usable points [time, points] bool: in front of the camera and, if known, visible."""
         usable = self.points_camera[..., 2] > 0
         return usable if self.visible is None else usable & self.visible
 
 
 def camera_frame(options: MethodOptions) -> Method:
-    """Camera coordinates taken as the world: right where the camera does not move ("SpaTracker" in the paper's tables).
+    """Use camera coordinates as world coordinates: correct for a static camera ("SpaTracker" in the paper's tables).
 
     Raises:
-        UserError: without a folder of tracks.
+        UserError: no folder of tracks.
     """
     return _method(options, lambda tracks, sequence: Prediction(tracks_world=tracks.points_camera, visible=tracks.visible))
 
 
 def with_procrustes(options: MethodOptions) -> Method:
-    """The camera's motion estimated from the tracks as the rigid motion of most of them, and taken out.
+    """Remove the camera motion, estimated from the tracks as the rigid motion of the majority.
 
     Raises:
-        UserError: without a folder of tracks.
+        UserError: no folder of tracks.
     """
 
     def predict(tracks: CameraTracks, sequence: WorldTrackSequence) -> Prediction:
         world_from_camera, solved = camera_motion(tracks)
         if not solved.all():
             logger.warning(
-                "%s: in %d of %d frames too few tracks move together; the camera of the frame before stands in",
+                "%s: pose estimation failed for %d of %d frames (too few inlier tracks); reused the previous pose",
                 sequence.name,
                 (~solved).sum(),
                 len(solved),
@@ -96,10 +96,10 @@ def with_procrustes(options: MethodOptions) -> Method:
 
 
 def with_cameras(options: MethodOptions) -> Method:
-    """The camera's motion taken from predictions of another method (the paper's is MonST3R), in the tracks' unit.
+    """Remove the camera motion predicted by another method (MonST3R in the paper), scaled to the tracks' unit.
 
     Raises:
-        UserError: without a folder of tracks or of predictions.
+        UserError: no folder of tracks or of predictions.
     """
 
     def predict(tracks: CameraTracks, sequence: WorldTrackSequence) -> Prediction:
@@ -109,7 +109,7 @@ def with_cameras(options: MethodOptions) -> Method:
     method, cameras = _method(options, predict), options.cameras
     if cameras is None:
         raise UserError(
-            "this method needs cameras: give a folder of predictions that have them, as of monst3r-ga, with --cameras DIR"
+            "this method needs cameras; pass predictions with cameras (of monst3r-ga, for instance) with --cameras DIR"
         )
     if not cameras.is_dir():
         raise UserError(f"--cameras: {cameras} is not a folder with predictions; check the path")
@@ -117,7 +117,7 @@ def with_cameras(options: MethodOptions) -> Method:
 
 
 def _method(options: MethodOptions, predict: Callable[[CameraTracks, WorldTrackSequence], Prediction]) -> Method:
-    """What the three have in common: tracks of a sequence are read; for one without tracks there is nothing to predict."""
+    """Shared part of the three methods: read the tracks of a sequence; predict nothing for sequences without tracks."""
     folder = _tracks_folder(options)
 
     def predict_sequence(sequence: WorldTrackSequence) -> Prediction:
@@ -127,14 +127,14 @@ def _method(options: MethodOptions, predict: Callable[[CameraTracks, WorldTrackS
 
 
 def camera_motion(tracks: CameraTracks) -> tuple[np.ndarray, np.ndarray]:
-    """Cameras from the tracks alone.
+    """Estimate cameras from the tracks alone.
 
-    Each frame is brought to frame 0 directly: all tracks begin there, so that no other frame has more of them in common with it, and
-    errors do not add up as they do along a chain of neighbours.
+    Each frame is aligned directly to frame 0: all tracks begin there, so no other frame shares more of them, and errors do
+    not accumulate as along a chain of neighbouring frames.
 
     Returns:
-        world_from_camera [time, 4, 4] in the tracks' unit, the identity in frame 0, and solved [time] bool, False where the frame
-        before stands in.
+        world_from_camera [time, 4, 4] in the tracks' unit, the identity in frame 0, and solved [time] bool, False where
+        the pose of the previous frame was reused.
     """
     points, usable = tracks.points_camera, tracks.usable
     world_from_camera = np.tile(np.eye(4), (len(points), 1, 1))
@@ -151,17 +151,17 @@ def camera_motion(tracks: CameraTracks) -> tuple[np.ndarray, np.ndarray]:
 
 
 def robust_rigid(source: np.ndarray, target: np.ndarray, *, threshold: float) -> tuple[np.ndarray, np.ndarray] | None:
-    """The rigid motion that most pairs of points agree on: RANSAC of COLMAP, then a threshold that follows the noise.
+    """Estimate the rigid motion of the majority of point pairs: COLMAP's RANSAC, then a threshold adapted to the noise.
 
-    Points that move slowly stay within the threshold and pull least squares. They do not pull least distances (by re-weighted squares),
-    which therefore come first, so that the noise is measured about the right motion.
+    Slowly moving points stay within the threshold and bias least squares. They do not bias least absolute distances (by
+    re-weighted least squares), which therefore come first, so that the noise is measured around the right motion.
 
     Args:
-        source, target: [points, 3] corresponding, finite.
-        threshold: the largest residual that can be noise, in units of the target; it is tightened.
+        source, target: [points, 3] corresponding points, finite.
+        threshold: largest residual that can be noise, in units of the target; it is tightened.
     Returns:
-        `target_from_source` [4, 4] and which pairs fit it [points] bool; None where fewer than three do, or where those lie on a line to
-        within what fits, which leaves the rotation about it open.
+        `target_from_source` [4, 4] and inliers [points] bool; None for fewer than three inliers, or if they are collinear
+        within the threshold, which leaves the rotation about the line undetermined.
     """
     colmap = pycolmap()
     options = colmap.RANSACOptions(max_error=threshold, random_seed=0)
@@ -190,21 +190,21 @@ def robust_rigid(source: np.ndarray, target: np.ndarray, *, threshold: float) ->
 
 
 def scaled_cameras(tracks: CameraTracks, path: Path, sequence: WorldTrackSequence) -> np.ndarray:
-    """Cameras of a prediction in the tracks' unit: the median ratio of track depth to predicted depth, where tracks are visible.
+    """Cameras of a prediction, scaled to the tracks' unit by the median ratio of track depth to predicted depth (visible tracks).
 
     Args:
-        path: the prediction of the sequence.
+        path: prediction of the sequence.
     Returns:
         world_from_camera [time, 4, 4], the identity in frame 0.
     Raises:
-        UserError: there is none, or it lacks cameras or a reconstruction, or they share no depth with the tracks.
+        UserError: the prediction is missing, has no cameras or reconstruction, or shares no depth with the tracks.
     """
     prediction = read_prediction(path, sequence)
     cameras, reconstruction = prediction.world_from_camera, prediction.reconstruction_world
     if cameras is None or reconstruction is None:
         lacking = "world_from_camera" if cameras is None else "reconstruction_world, which gives the cameras' unit"
         raise UserError(
-            f"{sequence.name}: {path} has no {lacking}; --cameras takes predictions with both, as those of monst3r-ga"
+            f"{sequence.name}: {path} has no {lacking}; --cameras needs predictions with both, such as those of monst3r-ga"
         )
     rotation = cameras[:, :3, :3]
     if not np.isfinite(cameras).all() or not np.allclose(rotation @ rotation.swapaxes(1, 2), np.eye(3), atol=1e-3):
@@ -212,17 +212,19 @@ def scaled_cameras(tracks: CameraTracks, path: Path, sequence: WorldTrackSequenc
     predicted = _predicted_depth(tracks, cameras, reconstruction, sequence)
     known = tracks.usable & (predicted > 0) & (predicted < np.inf)
     if not known.any():
-        raise UserError(f"{sequence.name}: no track is visible where {path} has depth, so that the cameras' unit is open")
+        raise UserError(
+            f"{sequence.name}: no track is visible where {path} has depth, so its unit is unknown; use other predictions"
+        )
     relative = invert_rigid(cameras[:1]) @ cameras
     relative[:, :3, 3] *= np.median(tracks.points_camera[known][:, 2] / predicted[known])
     return relative
 
 
 def read_tracks(folder: Path, sequence: WorldTrackSequence) -> CameraTracks:
-    """Reads and checks the tracks of a sequence; docs/spatracker.md has the format.
+    """Read and check the tracks of a sequence (format: docs/spatracker.md).
 
     Raises:
-        UserError: absent, damaged, or not the tracks of this sequence; names it.
+        UserError: missing, damaged, or not the tracks of this sequence; the message names it.
     """
     name, path = sequence.name, folder / f"{sequence.name}.npz"
     if not path.is_file():
@@ -245,13 +247,13 @@ def read_tracks(folder: Path, sequence: WorldTrackSequence) -> CameraTracks:
         _require_queries(values[0, :, :2], sequence)
         tracks = CameraTracks(unproject(values[..., :2], values[..., 2], intrinsics), values[..., :2], visible)
     if not tracks.usable[0].any():
-        raise UserError(f"{name}: {path} has no finite, visible track before the camera in frame 0")
+        raise UserError(f"{name}: {path} has no finite, visible track in front of the camera in frame 0")
     return tracks
 
 
 def _tracks_folder(options: MethodOptions) -> Path:
     if options.tracks is None:
-        raise UserError("this method needs SpatialTracker's tracks: write them as docs/spatracker.md says, and give --tracks DIR")
+        raise UserError("this method needs SpatialTracker's tracks; write them as in docs/spatracker.md, and pass --tracks DIR")
     if not options.tracks.is_dir():
         raise UserError(f"--tracks: {options.tracks} is not a folder with tracks; check the path")
     return options.tracks
@@ -268,7 +270,7 @@ def _in_world(tracks: CameraTracks, world_from_camera: np.ndarray) -> Prediction
 def _predicted_depth(
     tracks: CameraTracks, cameras: np.ndarray, reconstruction: np.ndarray, sequence: WorldTrackSequence
 ) -> np.ndarray:
-    """[time, points] depth of the reconstruction where the tracks are seen; NaN outside the image."""
+    """Depth [time, points] of the reconstruction at the tracks' pixels; NaN outside the image."""
     image = sequence.video
     height, width = reconstruction.shape[1:3]
     depth = np.full(tracks.points_camera.shape[:2], np.nan)
@@ -280,16 +282,16 @@ def _predicted_depth(
 
 
 def _checked(key: str, value: np.ndarray, sequence: WorldTrackSequence, *last: int) -> np.ndarray:
-    """The evaluated frames of an array that must be [time, points, *last]; numbers, or bool where there is no last axis."""
+    """Evaluated frames of an array that must be [time, points, *last]: numbers, or bool if there is no last axis."""
     assert sequence.visible is not None
     frames, points = sequence.visible.shape
     kinds, wanted = ("fiu", "numbers") if last else ("b", "bool")
     if value.dtype.kind not in kinds:
-        raise UserError(f"{sequence.name}: {key} must hold {wanted}, it is {value.dtype}")
+        raise UserError(f"{sequence.name}: {key} must hold {wanted}, got {value.dtype}")
     if value[:frames].shape != (frames, points, *last):
         expected = ", ".join(map(str, (frames, points, *last)))
         raise UserError(
-            f"{sequence.name}: {key} must have the shape [{expected}], all tracks of the sequence's file; it has {list(value.shape)}"
+            f"{sequence.name}: {key} must have the shape [{expected}], all tracks of the sequence's file; got {list(value.shape)}"
         )
     return value[:frames]
 
@@ -302,13 +304,13 @@ def _intrinsics(given: np.ndarray | None, sequence: WorldTrackSequence) -> np.nd
     return given.astype(np.float64)
 
 
-@functools.cache  # once per folder
+@functools.cache  # log once per folder
 def _note_own_intrinsics(folder: Path) -> None:
-    logger.info("%s: tracks_uvd without intrinsics are un-projected with the sequences' true ones", folder)
+    logger.info("%s: tracks_uvd without intrinsics; un-projected with the sequences' true intrinsics", folder)
 
 
 def _require_queries(start_px: np.ndarray, sequence: WorldTrackSequence) -> None:
-    """Refuses tracks of other points, in another order, or in pixels of a resized image."""
+    """Reject tracks of other points, in another order, or in pixels of a resized image."""
     assert sequence.visible is not None
     distance_px = np.linalg.norm(start_px - sequence.query_px, axis=-1)[sequence.visible[0]]
     distance_px = distance_px[np.isfinite(distance_px)]

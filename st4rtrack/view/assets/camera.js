@@ -1,4 +1,4 @@
-// Where one looks from: vectors, projections, and an orbit around a point. Matrices are column by column, as WebGL wants them.
+// Virtual camera: vectors, projections, and an orbit around a point. Matrices are column-major, as in WebGL.
 
 const add = (a, b, factor = 1) => a.map((value, i) => value + factor * b[i]);
 const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
@@ -38,7 +38,7 @@ class Orbit {
     this.distance = Math.hypot(...away);
     const direction = unit(away);
     this.elevation = Math.asin(Math.max(-1, Math.min(1, dot(direction, this.up))));
-    // azimuth 0 lies where the start view is
+    // azimuth 0 is the start view
     this.ahead = unit(add(direction, this.up, -dot(direction, this.up)));
     this.azimuth = 0;
     this.slope = Math.tan((this.start.fov_deg * Math.PI) / 360);
@@ -58,7 +58,7 @@ class Orbit {
     this.elevation = Math.max(-1.5, Math.min(1.5, this.elevation + down));
   }
 
-  /** By shares of the window's height. */
+  /** Moves the target; distances relative to the window's height. */
   pan(across, down) {
     const { right, up } = this.axes();
     const reach = 2 * this.slope * this.distance;
@@ -69,10 +69,10 @@ class Orbit {
     this.distance = Math.max(0.01 * this.extent, Math.min(20 * this.extent, this.distance * factor));
   }
 
-  /** What the renderer needs for a canvas [width, height] of which `free` {left, right, top, bottom} is not covered by panels. */
+  /** View for the renderer, for a canvas [width, height] whose part `free` {left, right, top, bottom} is not covered by panels. */
   view(width, height, free) {
     const [freeWidth, freeHeight] = [free.right - free.left, free.bottom - free.top];
-    // the start view was fitted to a window of that shape; a narrower one needs more height
+    // the start view was fitted to a window of that aspect ratio; a narrower one needs more height
     const slope = this.slope * Math.max(1, (this.start.aspect * freeHeight) / freeWidth);
     const focal = freeHeight / (2 * slope);
     const shift = [(free.left + free.right) / width - 1, 1 - (free.top + free.bottom) / height];
@@ -89,11 +89,11 @@ function viewOfCamera(camera, width, height, free) {
   const scale = Math.min((free.right - free.left) / w, (free.bottom - free.top) / h);
   const [fx, fy, cx, cy] = camera.intrinsics;
   const [near, far] = depthRange(header.extent);
-  const m = camera.world_from_camera; // row by row; x right, y down, z forward
+  const m = camera.world_from_camera; // row-major; x right, y down, z forward
   const column = (k, sign) => [0, 1, 2].map((row) => sign * m[4 * row + k]);
   const axes = { right: column(0, 1), up: column(1, -1), forward: column(2, 1), eye: column(3, 1) };
   const slope = [width / (2 * scale * fx), height / (2 * scale * fy)];
-  // where the principal point lies on the canvas, and that from -1 to 1
+  // position of the principal point on the canvas, later mapped to -1..1
   const [u, v] = [(free.left + free.right) / 2 + scale * (cx - w / 2), (free.top + free.bottom) / 2 + scale * (cy - h / 2)];
   return { clip: clipFromWorld(axes, slope, [(2 * u) / width - 1, 1 - (2 * v) / height], near, far), focal: scale * fy, near, far };
 }

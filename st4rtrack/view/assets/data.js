@@ -1,4 +1,4 @@
-// What the page carries: a JSON header, and every frame as base64 of deflated bytes (written by page.py).
+// Data of the page: a JSON header, and every frame as base64 of deflated bytes (written by page.py).
 
 const header = JSON.parse(document.getElementById("scene").textContent);
 
@@ -15,8 +15,8 @@ async function inflated(bytes) {
 }
 
 /**
- * Points as uint16 x, y, z, w; w holds how sure a point is (high byte) and how far its neighbours are (low byte).
- * Positions come as high and low bytes of the difference from the neighbours left and above.
+ * Points as uint16 x, y, z, w; w holds the confidence level (high byte) and the distance to the neighbours (low byte).
+ * Positions are stored as high and low bytes of the difference from the left and upper neighbours.
  */
 function unpackPoints(bytes, count) {
   const points = new Uint16Array(4 * count), columns = header.pixels.columns.length;
@@ -35,7 +35,7 @@ function unpackPoints(bytes, count) {
   return points;
 }
 
-/** How far a point is from its neighbours right and below, as a byte: 255 is the scene's extent, and 24 less is half as far. */
+/** Distance of a point to its right and lower neighbours, as a byte: 255 is the scene's extent, 24 less is half of it. */
 function spreadCode(points, sure, i, columns) {
   const size = header.box.size;
   let furthest = 0;
@@ -48,7 +48,7 @@ function spreadCode(points, sure, i, columns) {
   return Math.max(0, Math.min(255, Math.round(255 + 24 * Math.log2(Math.sqrt(furthest) / 65535 / header.extent))));
 }
 
-/** The tracked ones among the anchor's points; w says whether a point is unknown, hidden or seen. */
+/** Tracked points among the anchor's points; w: whether a point is unknown, occluded or visible. */
 function trackedPoints(tracking, seen) {
   const tracks = new Uint16Array(4 * header.tracks.length);
   header.tracks.forEach((point, k) => {

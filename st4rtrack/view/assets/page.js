@@ -1,4 +1,4 @@
-// The page: time line, layers, mouse, touch and keys.
+// User interface of the page: timeline, layers, mouse, touch and keys.
 
 const $ = (id) => document.getElementById(id);
 const SWITCHES = { reconstruction: "1", accumulated: "2", tracking: "3", moving: "4", tracks: "5", cameras: "6", picture: "7" };
@@ -44,7 +44,7 @@ function draw() {
   renderer.draw(frame, settings, view);
 }
 
-/** The part of the canvas without panels over it, in its pixels. */
+/** Part of the canvas that no panel covers, in canvas pixels. */
 function freeArea(ratio) {
   const canvas = $("view"), aside = document.querySelector("aside").getBoundingClientRect();
   const beside = aside.width && aside.left > 0.6 * canvas.clientWidth ? aside.left : canvas.clientWidth;
@@ -80,7 +80,7 @@ function play(on) {
 
 function switchLayer(name, on) {
   settings[name] = on;
-  // One reconstruction at a time: the accumulated one holds the other.
+  // One reconstruction at a time: the accumulated one contains the other.
   if (on && name === "accumulated") settings.reconstruction = false;
   if (on && name === "reconstruction") settings.accumulated = false;
   if (on && name === "moving") settings.tracking = true;
@@ -137,17 +137,17 @@ function connectControls() {
   };
   for (const [name, key] of Object.entries(SWITCHES)) keys[key] = () => $(`layer-${name}`).disabled || switchLayer(name, !settings[name]);
   addEventListener("keydown", (event) => {
-    const own = event.key === " " ? "select, input, button" : "select, input[type=range]"; // what has a use for this key itself
+    const own = event.key === " " ? "select, input, button" : "select, input[type=range]"; // controls that use this key themselves
     if (event.ctrlKey || event.metaKey || event.altKey || !keys[event.key] || event.target.matches(own)) return;
     event.preventDefault();
     keys[event.key]();
   });
-  // A click leaves the keys to the page; whoever goes from control to control by keyboard keeps them.
+  // After a click the page handles keys; with keyboard navigation the focused control does.
   addEventListener("click", (event) => event.detail && event.target.matches("button, input") && event.target.blur());
   addEventListener("resize", redraw);
 }
 
-/** One pointer orbits; with shift, another button or two fingers it pans; wheel and pinch zoom. */
+/** Drag orbits; with shift, another button or two fingers it pans; wheel and pinch zoom. */
 function connectPointers() {
   const canvas = $("view"), pointers = new Map();
   const middle = () => [...pointers.values()].reduce((sum, { x, y }) => [sum[0] + x / pointers.size, sum[1] + y / pointers.size], [0, 0]);
@@ -180,7 +180,7 @@ function connectPointers() {
   }, { passive: false });
 }
 
-/** Reads all frames, the first one to show first. */
+/** Reads all frames, beginning with the first one to show. */
 async function load() {
   const order = [...new Set([header.start_frame, header.anchor, ...times.keys()])];
   for (const [done, index] of order.entries()) {

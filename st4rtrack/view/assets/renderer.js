@@ -1,4 +1,4 @@
-// Draws a scene with WebGL2: points into a picture with depth, shaded at depth edges, then lines over it.
+// WebGL2 renderer of a scene: points into a picture with depth, shaded at depth edges, then lines over it.
 
 const CORNERS = [[0, 0], [1, 0], [0, 1], [1, 1]];
 
@@ -41,7 +41,7 @@ class Program {
     }
   }
 
-  /** Connects an attribute of `width` numbers; integers are read as shares of their largest value. */
+  /** Connects an attribute of `width` numbers; integers are normalised by their largest value. */
   attribute(name, buffer, type, width, { offset = 0, perInstance = false } = {}) {
     const gl = this.gl, place = gl.getAttribLocation(this.program, name);
     gl.bindBuffer(gl.ARRAY_BUFFER, buffer);
@@ -78,7 +78,7 @@ class Renderer {
     return buffer;
   }
 
-  /** Takes a frame as `readFrame` gives it. */
+  /** Stores a frame returned by `readFrame`. */
   upload(index, { reconstruction, tracking, tracks, picture }) {
     const gl = this.gl, texture = gl.createTexture();
     gl.bindTexture(gl.TEXTURE_2D, texture);
@@ -95,7 +95,7 @@ class Renderer {
     for (const side of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T]) gl.texParameteri(gl.TEXTURE_2D, side, gl.CLAMP_TO_EDGE);
   }
 
-  /** The way of the cameras, and a pyramid for each, as segments from `a` to `b` with a tint. */
+  /** Camera path, and a pyramid for each camera, as segments from `a` to `b` with a tint. */
   makeCameras() {
     const length = 0.035 * header.extent, [width, height] = header.size;
     const a = [], b = [], tint = [];
@@ -135,7 +135,7 @@ class Renderer {
     gl.enable(gl.BLEND);
     gl.blendFunc(gl.SRC_ALPHA, gl.ONE_MINUS_SRC_ALPHA);
     gl.depthMask(false);
-    // What lies behind points shines through faintly.
+    // Lines behind points are drawn faintly.
     for (const [depth, opacity] of [[gl.GREATER, 0.3], [gl.LEQUAL, 1]]) {
       gl.depthFunc(depth);
       if (settings.cameras && !settings.through) this.drawCameras(t, settings, view, opacity);
@@ -169,13 +169,13 @@ class Renderer {
     program.attribute("pixel", this.pixel, gl.FLOAT, 2);
     program.attribute("moves", this.moves, gl.UNSIGNED_BYTE, 1);
     if (settings.tracking) this.drawPointmap("tracking", t, header.anchor, { paleness: settings.moving ? 0 : header.paleness });
-    if (settings.moving) return; // what moves is known of the anchor's points only
+    if (settings.moving) return; // dynamic points are known for the anchor only
     for (const frame of settings.accumulated ? accumulatedFrames(t) : settings.reconstruction ? [t] : []) {
       this.drawPointmap("reconstruction", frame, frame, { paleness: 0 });
     }
   }
 
-  /** Points of a branch at frame `t`, seen by the camera of frame `seenIn`, whose picture has their colours. */
+  /** Points of a branch at frame `t`, observed by the camera of frame `seenIn`, whose picture has their colours. */
   drawPointmap(branch, t, seenIn, values) {
     const gl = this.gl, frame = this.frames[t], seen = this.frames[seenIn];
     if (!frame || !seen) return;
@@ -207,7 +207,7 @@ class Renderer {
       gl.bindTexture(gl.TEXTURE_2D, texture);
     });
     gl.drawArrays(gl.TRIANGLES, 0, 3);
-    gl.bindTexture(gl.TEXTURE_2D, null); // the depth texture is written to in the next picture
+    gl.bindTexture(gl.TEXTURE_2D, null); // the next picture writes to the depth texture
     gl.activeTexture(gl.TEXTURE0);
   }
 
@@ -243,13 +243,13 @@ class Renderer {
   }
 }
 
-/** At most `count` of 0..length-1, evenly spread, first and last among them. */
+/** At most `count` of 0..length-1, evenly spread, including the first and last. */
 function spread(length, count) {
   const chosen = Math.min(length, count);
   return Array.from({ length: chosen }, (_, k) => Math.round((k * (length - 1)) / Math.max(chosen - 1, 1)));
 }
 
-/** The frames up to t that are shown together. They stay the same ones as time goes on, so that nothing flickers. */
+/** Accumulated frames up to t. The selection does not change over time, so that nothing flickers. */
 function accumulatedFrames(t) {
   return [...new Set([...spread(header.frames.length, header.most_accumulated).filter((frame) => frame <= t), t])];
 }

@@ -153,7 +153,7 @@ def test_pairs_of_no_edge_are_left_out() -> None:
     reverse = OpticalFlow(optical.pairs[::-1], optical.flow_px[::-1])
     one, other = (sample_flow(each, problem, scene.focal_px) for each in (optical, reverse))
     assert torch.equal(one.pairs, other.pairs) and torch.equal(one.target_px, other.target_px)
-    with pytest.raises(UserError, match="none of the pairs"):
+    with pytest.raises(UserError, match="no pair of the graph"):
         sample_flow(OpticalFlow(np.array([[0, 0]]), optical.flow_px[:1]), problem, scene.focal_px)
 
 

@@ -51,12 +51,12 @@ def test_every_graph_joins_all_frames(graph: str, frames: int) -> None:
     "text", ["", "swin", "swin-0", "swin--1", "swin-2-cyclic", "complete-2", "oneref", "stride-5", "swin-2 "]
 )
 def test_other_texts_are_refused(text: str) -> None:
-    with pytest.raises(UserError, match=r"--graph.*choose one of complete"):
+    with pytest.raises(UserError, match=r"--graph must be one of complete"):
         parse_graph(text)
 
 
 def test_a_graph_needs_its_frames() -> None:
     with pytest.raises(UserError, match="at least two frames"):
         parse_graph("complete").edges(1)
-    with pytest.raises(UserError, match=r"oneref-4.*the last of 4 is 3"):
+    with pytest.raises(UserError, match=r"oneref-4 is out of range; the frames are 0\.\.3"):
         parse_graph("oneref-4").edges(4)

@@ -120,7 +120,7 @@ def test_the_camera_before_stands_in_where_nothing_is_seen(
         assert np.array_equal(world_from_camera[t], world_from_camera[t - 1])
     assert np.allclose(world_from_camera[solved], sequence.world_from_camera[solved], atol=1e-5)
     method("spatracker-procrustes", tmp_path)(sequence)
-    assert "one: in 3 of 24 frames too few tracks move together" in caplog.text
+    assert "one: pose estimation failed for 3 of 24 frames" in caplog.text
 
 
 def test_tracks_without_visibility(tmp_path: Path, sequence: WorldTrackSequence) -> None:
@@ -175,7 +175,7 @@ def test_intrinsics_of_the_file_come_first(
     caplog.set_level("INFO", "st4rtrack")
     write_tracks(tmp_path, sequence, uvd=True)
     own = read_tracks(tmp_path, sequence)
-    assert "un-projected with the sequences' true ones" in caplog.text
+    assert "un-projected with the sequences' true intrinsics" in caplog.text
     wider = sequence.intrinsics * np.array([[0.5], [0.5], [1.0]])
     wider[:2, 2] = sequence.intrinsics[:2, 2]
     write_tracks(tmp_path, sequence, uvd=True, intrinsics=wider)
@@ -206,13 +206,13 @@ def test_wrong_files_are_refused_by_name(tmp_path: Path, sequence: WorldTrackSeq
     order = np.random.default_rng(0).permutation(400)
     for arrays, expected in (
         ({"tracks": tracks}, "neither tracks_uvd nor tracks_camera"),
-        ({"tracks_camera": tracks[:23]}, r"\[24, 400, 3\], all tracks of the sequence's file; it has \[23, 400, 3\]"),
-        ({"tracks_camera": tracks[:, :399]}, r"it has \[24, 399, 3\]"),
+        ({"tracks_camera": tracks[:23]}, r"\[24, 400, 3\], all tracks of the sequence's file; got \[23, 400, 3\]"),
+        ({"tracks_camera": tracks[:, :399]}, r"got \[24, 399, 3\]"),
         ({"tracks_camera": tracks.astype(str)}, "must hold numbers"),
         ({"tracks_camera": tracks, "visible": visible.T}, r"visible must have the shape \[24, 400\]"),
         ({"tracks_camera": tracks, "visible": visible.astype(float)}, "visible must hold bool"),
-        ({"tracks_camera": -tracks}, "no finite, visible track before the camera"),
-        ({"tracks_camera": tracks, "visible": ~visible}, "no finite, visible track before the camera"),
+        ({"tracks_camera": -tracks}, "no finite, visible track in front of the camera"),
+        ({"tracks_camera": tracks, "visible": ~visible}, "no finite, visible track in front of the camera"),
         ({"tracks_uvd": uvd[:, order]}, "pixels from the queries"),
         ({"tracks_uvd": uvd * (2.0, 2.0, 1.0)}, "its images, which are 64x48"),
         ({"tracks_uvd": uvd, "intrinsics": np.eye(4)}, "intrinsics must be"),

@@ -1,6 +1,6 @@
 #version 300 es
 // A segment from a to b as a capsule of constant width on the screen; a disc where a is b.
-in vec4 a;  // xyz in the box, 0 to 1; w: 0 unknown, 0.5 hidden, 1 seen
+in vec4 a;  // xyz in the box, 0 to 1; w: 0 unknown, 0.5 occluded, 1 visible
 in vec4 b;
 in vec4 tint;
 uniform mat4 clip_from_world;
@@ -9,8 +9,8 @@ uniform vec3 box_size;
 uniform vec2 screen_px;
 uniform float width_px;
 uniform float near;
-uniform float faintest; // what is fainter is left out
-uniform float longest;   // a longer step is a jump of the tracking, not a way
+uniform float faintest; // fainter segments are skipped
+uniform float longest;   // a longer step is a tracking jump, not motion
 out vec2 at_px;
 flat out vec2 end_px;
 flat out vec4 colour;
@@ -35,6 +35,6 @@ void main() {
   float side = (gl_VertexID & 1) == 0 ? -1.0 : 1.0;
   at_px = (at_end ? end_px + reach * along : -reach * along) + side * reach * vec2(-along.y, along.x);
   vec4 end = at_end ? to : from;
-  // 2 % nearer than they are: tracks lie on surfaces, and should be on top of them
+  // drawn 2 % nearer: tracks lie on surfaces and must be drawn on top
   gl_Position = vec4(2.0 * (start + at_px) / screen_px, end.z / end.w - 0.04 * near / end.w, 1.0);
 }

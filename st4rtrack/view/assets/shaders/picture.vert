@@ -1,5 +1,5 @@
 #version 300 es
-// The frame's picture in its camera's frustum.
+// Picture of the frame in the frustum of its camera.
 in vec3 corner;
 uniform mat4 clip_from_world;
 out vec2 pixel;

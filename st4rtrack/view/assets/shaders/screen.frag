@@ -1,5 +1,5 @@
 #version 300 es
-// Shows the points and darkens what lies behind its neighbours (eye-dome lighting), so that shapes stand out without normals.
+// Shows the points and darkens pixels behind their neighbours (eye-dome lighting), which shows shape without normals.
 precision highp float;
 uniform highp sampler2D colours;
 uniform highp sampler2D depths;
