@@ -4,7 +4,7 @@ All images are reduced to grey with a long side of `ANALYSIS_SIDE`. A band-pass 
 shading and most of the sensor noise; the rest is texture that optical flow can match.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -16,6 +16,7 @@ from st4rtrack.classical.flow import dense_flow, returns, sample_flow
 from st4rtrack.classical.two_view import ASSUMED_FOCAL, pinhole
 from st4rtrack.classical.wide_baseline import sparse_matches
 from st4rtrack.geometry.camera import pixel_grid
+from st4rtrack.geometry.vectors import length
 
 ANALYSIS_SIDE = 128
 """Long side of the analysed images: flow both ways takes 2 ms, motion of a fifth of the image is still matched."""
@@ -49,6 +50,11 @@ MIN_RETURN_MATCHED = 0.6
 RETURN_FRAMES = 3
 """Frames after a suspected cut in which the old shot may return: a flash or a person passing the lens is not a cut."""
 
+DISSOLVE_FRAMES, DISSOLVE_EVERY = 12, 4
+"""Frames over which a cross-fade or a wipe is looked for, and every how many frames that is done."""
+MAX_DISSOLVE_PATH = 0.12
+"""Maximum motion over these frames in long sides of the image (0.07 in cross-fades, 0.2 where a camera leaves all content behind)."""
+
 FrameState = Literal["usable", "black", "dark", "low_texture"]
 
 
@@ -79,12 +85,21 @@ class _Suspect:
 
 @dataclass
 class _Way:
-    """Usable frames in one direction: the last two, and the matched shares of the last two steps."""
+    """Usable frames in one direction: the last two, and the matched shares of the last two steps.
+
+    Attributes:
+        past: the last frames, each with the length of the image motion up to it and the matched share of the step after it.
+        lost: a frame and a later one that shows nothing of it, until another one confirms it.
+    """
 
     last: _Frame
     previous: _Frame | None = None
     steps: tuple[float, float] = (1.0, 1.0)
     suspect: _Suspect | None = None
+    past: deque[tuple[_Frame, float, float]] = field(default_factory=lambda: deque(maxlen=DISSOLVE_FRAMES + 1))
+    path_px: float = 0.0
+    num_steps: int = 0
+    lost: tuple[_Frame, _Frame] | None = None
 
 
 class FrameChecks:
@@ -127,6 +142,8 @@ class FrameChecks:
         if self._way is not None and self._way.suspect is not None:
             self._decide(self._way.suspect)
             self._way.suspect = None
+        if self._way is not None and self._way.lost is not None:
+            self._confirm_dissolve(self._way, *self._way.lost, self._way.last)
         return self.cuts
 
     def frames_in(self, *states: FrameState) -> tuple[int, ...]:
@@ -138,7 +155,8 @@ class FrameChecks:
         if way is None:
             self._way = _Way(frame)
             return
-        matched = matched_share(way.last, frame)
+        matched, motion_px = _match(way.last, frame)
+        self._look_for_dissolve(way, frame, matched, motion_px)
         if way.suspect is None:
             way.suspect = self._suspect(way, frame, matched)
         else:
@@ -149,6 +167,39 @@ class FrameChecks:
                 self._decide(way.suspect)
                 way.suspect = None
         way.previous, way.last, way.steps = way.last, frame, (way.steps[1], matched)
+
+    def _look_for_dissolve(self, way: _Way, frame: _Frame, matched: float, motion_px: float) -> None:
+        """Find cross-fades and wipes: a later frame shows nothing of an earlier one although the image hardly moved between them."""
+        way.past.append((way.last, way.path_px, matched))
+        way.path_px += motion_px
+        way.num_steps += 1
+        if way.num_steps % DISSOLVE_EVERY:
+            return
+        if way.lost is not None:
+            self._confirm_dissolve(way, *way.lost, frame)
+            return
+        old, path_px, _ = way.past[0]
+        low, high = sorted((old.index, frame.index))
+        if way.path_px - path_px > MAX_DISSOLVE_PATH * max(frame.grey.shape) or any(low < cut <= high for cut in self._cuts):
+            return
+        steady = np.median([share for _, _, share in way.past]) > MIN_STEADY_MATCHED
+        if steady and way.suspect is None and not _same_place(old, frame, MAX_CUT_MATCHED):
+            way.lost = old, frame
+
+    def _confirm_dissolve(self, way: _Way, old: _Frame, after: _Frame, frame: _Frame) -> None:
+        """Add a dissolve as a cut, at the first frame that shows more of the new shot, unless the old content came back.
+
+        The new shot must be steady, or water and smoke would count: a later frame matches the one that showed nothing of the old shot.
+        """
+        way.lost = None
+        low, high = sorted((old.index, frame.index))
+        if any(low < cut <= high for cut in self._cuts) or _same_place(old, frame, MIN_SHOT_MATCHED):
+            return
+        if after is not frame and matched_share(after, frame) < MIN_STEADY_MATCHED:
+            return
+        between = [each for each, _, _ in way.past if each.index != old.index] + [frame]
+        first = next(each for each in between if each is frame or matched_share(each, frame) > matched_share(old, each))
+        self._cuts.add(max(first.index, first.index + (frame.index < old.index)))
 
     @staticmethod
     def _suspect(way: _Way, frame: _Frame, matched: float) -> _Suspect | None:
@@ -184,14 +235,23 @@ def unusable_warning_code(states: Iterable[FrameState]) -> FrameState | None:
 
 
 def matched_share(first: _Frame, second: _Frame) -> float:
-    """Share of the textured neighbourhoods of a frame matched in another: forward-backward check and similar appearance."""
+    """Share of the textured neighbourhoods of a frame that `_match` finds in another."""
+    return _match(first, second)[0]
+
+
+def _match(first: _Frame, second: _Frame) -> tuple[float, float]:
+    """Share of the textured neighbourhoods of a frame matched in another, and their median motion in pixels.
+
+    Matched: forward-backward check and similar appearance. The motion is infinite where nothing is matched.
+    """
     forward, backward = dense_flow(first.grey, second.grey), dense_flow(second.grey, first.grey)
     then = pixel_grid(*first.grey.shape) + forward
     there = sample_flow(second.band[..., None], then).reshape(first.band.shape)
     variances = _local_mean(first.band**2) * _local_mean(there**2)
     correlation = _local_mean(first.band * there) / np.sqrt(np.maximum(variances, 1e-6))
     matched = returns(forward, backward) & (correlation > MIN_CORRELATION) & first.textured
-    return float(matched.sum() / max(first.textured.sum(), 1))
+    motion_px = float(np.median(length(forward)[matched])) if matched.any() else np.inf
+    return float(matched.sum() / max(first.textured.sum(), 1)), motion_px
 
 
 def _same_place(first: _Frame, second: _Frame, needed: float) -> bool:

@@ -103,9 +103,18 @@ def test_frame_checks_cut_between_similar_textures_is_found_in_a_steady_shot(mon
     def share(first: frame_checks._Frame, second: frame_checks._Frame) -> float:
         return 0.32 if first.index < 4 <= second.index else 0.98
 
-    monkeypatch.setattr(frame_checks, "matched_share", lambda a, b: 0.22 if (a.index, b.index) == (3, 4) else share(a, b))
+    monkeypatch.setattr(frame_checks, "_match", lambda a, b: (0.22 if (a.index, b.index) == (3, 4) else share(a, b), 1.0))
     monkeypatch.setattr(frame_checks, "_sparse_match", lambda *_: False)
     checks = FrameChecks()
     for index in range(9):
         checks.add(index, np.random.default_rng(index).integers(0, 255, (64, 96, 3), dtype=np.uint8).repeat(2, 0).repeat(2, 1))
     assert checks.finish() == (4,)
+
+
+@pytest.mark.parametrize(("blended", "order"), [(2, None), (8, None), (4, [*range(19, -1, -1)])])
+def test_frame_checks_cross_fade_is_a_cut(blended: int, order: list[int] | None) -> None:
+    first, second = ROOM.video(20, x=0.3, yaw_deg=-2), Room(8).video(20, x=-0.3, yaw_deg=2)
+    weights = np.clip((np.arange(20) - 10) / blended + 0.5, 0, 1)
+    images = [(a * (1 - w) + b * w).astype(np.uint8) for a, b, w in zip(first, second, weights, strict=True)]
+    cuts = checked(images, order).cuts
+    assert len(cuts) == 1 and abs(cuts[0] - 10) <= max(blended // 2, 1)
