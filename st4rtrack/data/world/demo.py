@@ -22,7 +22,7 @@ SEED, START_S, FRAMES, RATE, SIZE = 1, 0.7, 36, 12.0, (288, 512)
 
 
 def write_demo_clip(path: Path) -> None:
-    """Render a person in a street from an orbiting camera: 36 frames of 512x288 at 12 frames per second.
+    """Render a hen that walks over a wooden floor, from an orbiting camera: 36 frames of 512x288 at 12 frames per second.
 
     Raises:
         UserError: the assets are not cached.
@@ -30,7 +30,7 @@ def write_demo_clip(path: Path) -> None:
     assets = open_assets()
     free = replace(assets, models={name: model for name, model in assets.models.items() if model.source == FREE_SOURCE})
     rng = scene_rng(SEED, "train", 0)
-    geometry = Geometry(make_scene(free, "train", rng, "street"))
+    geometry = Geometry(make_scene(free, "train", rng, "room"))
     times_s = START_S + np.arange(FRAMES) / RATE
     layout = geometry.world_scene.notes["layout"]
     assert isinstance(layout, Layout)
