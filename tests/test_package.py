@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import st4rtrack
 from st4rtrack.io.video import open_video
+from st4rtrack.types import DepthSource
 from tests.synthetic_scene import synthetic_scene
 
 
@@ -24,3 +26,14 @@ def test_package_renamed_name_is_refused_with_the_new_one() -> None:
 def test_scene_repr_is_one_short_line() -> None:
     text = repr(synthetic_scene())
     assert text.startswith("Scene(") and "\n" not in text and len(text) < 300
+
+
+def test_display_confidence_dynamic_pixels_of_fused_geometry_are_not_the_least_confident() -> None:
+    scene = synthetic_scene()
+    maps, dynamic = scene.reconstruction, np.asarray(scene.reconstruction.moving[0])
+    assert dynamic.any() and not dynamic.all()
+    np.testing.assert_array_equal(scene.display_confidence(maps, 0), maps.confidence[0])  # a network's confidence is comparable
+    maps.source = np.full(maps.moving.shape, DepthSource.MEASURED, np.uint8)
+    found = scene.display_confidence(maps, 0)
+    assert found is not None and (found[dynamic] == np.max(maps.confidence[0])).all()
+    np.testing.assert_array_equal(found[~dynamic], maps.confidence[0][~dynamic])

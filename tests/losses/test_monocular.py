@@ -95,3 +95,13 @@ def test_monocular_loss_error_on_a_subject_counts_three_times() -> None:
         changed[:, row] += 0.5
         losses.append(monocular_loss(replace(prediction, log_depth=changed), truth, CONFIG).log_depth.item())
     assert losses[0] == pytest.approx(3 * losses[1], rel=1e-3)
+
+
+def test_monocular_loss_depth_no_better_than_constant_has_no_gradient_terms() -> None:
+    prediction, truth = scene(scaled=True)
+    random = monocular_loss(prediction, truth, CONFIG)
+    assert random.relative.item() > 1 and random.gradient.item() == random.log_gradient.item() == 0
+    ripples = 1 + 0.05 * torch.sin(torch.arange(20.0))
+    near = -(truth.inverse_depth.nan_to_num(0.5).clamp(min=0.2) * ripples).log()
+    better = monocular_loss(replace(prediction, log_depth=near), truth, CONFIG)
+    assert better.relative.item() < 0.5 and better.gradient.item() > 0 and better.log_gradient.item() > 0

@@ -13,7 +13,7 @@ from st4rtrack.model.network import St4RTrack
 from st4rtrack.options import KnownGeometry
 from st4rtrack.pipeline import preparation
 from st4rtrack.pipeline.reconstruct import reconstruct
-from st4rtrack.types import Scene
+from st4rtrack.types import DepthSource, Scene
 from tests.moving_camera import FOCAL, HEIGHT, INTRINSICS, WIDTH, points_on_walls, walk
 
 FRAMES = 9
@@ -75,6 +75,8 @@ def test_focal_length_cameras_and_depth_are_near_the_truth(static_scene: Scene) 
     assert np.asarray(static_scene.cameras.solved).all()
     assert static_scene.cameras.intrinsics[0, 0, 0] == pytest.approx(FOCAL, rel=0.02)
     assert static_scene.quality is not None and static_scene.quality.focal_source == "video"
+    source = np.asarray(static_scene.reconstruction.source)
+    assert static_scene.quality.measured_share == pytest.approx((source == DepthSource.MEASURED).mean())
     angle = rotation_angle(cameras[:, :3, :3].swapaxes(1, 2) @ truth[:, :3, :3])
     assert np.rad2deg(angle).max() < 0.2
     unit = np.median(WALL_DEPTH / np.asarray(static_scene.reconstruction.points_world)[0, ..., 2])

@@ -1,5 +1,7 @@
 """Figures and warnings of the quality report."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -174,6 +176,9 @@ def test_cut_warning_does_not_recommend_a_shot_of_one_frame() -> None:
 def test_summary_of_a_report_is_one_line() -> None:
     report = QualityReport(1.0, 0.84, parallax="good", focal_source="video")
     assert report.summary(64) == "quality: reliable; 64/64 frames solved, reprojection 0.8 px, parallax good"
+    guessed = replace(report, measured_share=0.023, warnings=(quality_warning("fixed_camera"),))
+    assert guessed.summary(64).startswith("quality: reliable, with warnings (fixed_camera); ")
+    assert "depth measured for 2 % of the pixels" in guessed.summary(64)
     broken = QualityReport(0.5, warnings=(quality_warning("low_light"), quality_warning("overlay")))
     assert (
         broken.summary(24)
