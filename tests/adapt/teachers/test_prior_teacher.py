@@ -44,7 +44,18 @@ def test_file_teacher_cameras_of_source_or_processed_frames_are_kept(tmp_path: P
     np.testing.assert_array_equal(found.world_from_camera[:, 0, 3], 1)
 
 
+def test_file_teacher_of_depth_anything_3_keeps_its_cameras(tmp_path: Path) -> None:
+    camera_from_world = np.tile(np.eye(4)[:3], (3, 1, 1))
+    camera_from_world[:, 0, 3] = -np.arange(3)
+    np.savez(tmp_path / "results.npz", depth=DEPTH, extrinsics=camera_from_world, intrinsics=np.tile(np.eye(3), (3, 1, 1)))
+    teacher = open_teachers("flow", str(tmp_path / "results.npz"), open_video(RGB))[1]
+    assert teacher is not None
+    cameras = teacher.depth(RGB, 0).world_from_camera
+    assert cameras is not None
+    np.testing.assert_array_equal(cameras[:, 0, 3], np.arange(3))
+
+
 def test_file_teacher_cameras_of_another_shape_raise(tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", depth=DEPTH, world_from_camera=np.zeros((3, 3, 4)))
-    with pytest.raises(UserError, match=r"world_from_camera .* must be numbers \[frames, 4, 4\]"):
+    np.savez(tmp_path / "a.npz", depth=DEPTH, world_from_camera=np.zeros((3, 4)))
+    with pytest.raises(UserError, match=r"cameras of .*a\.npz must be numbers \[frames, 4, 4\]"):
         open_teachers("flow", str(tmp_path / "a.npz"), open_video(RGB))
