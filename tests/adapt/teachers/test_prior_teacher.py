@@ -1,13 +1,17 @@
 """Depth priors as teachers: depth of every frame, inverse depth inverted, cameras of the file kept."""
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from st4rtrack.adapt.teachers import open_teachers
 from st4rtrack.adapt.teachers.words import PriorTeacher
-from st4rtrack.hints.depth_prior import PriorDepth
+from st4rtrack.hints.depth_prior import PriorDepth, open_depth_prior
 from st4rtrack.io.video import open_video
 from st4rtrack.types import UserError
 
@@ -27,6 +31,43 @@ def test_prior_teacher_inverse_depth_gives_depth_and_leaves_the_sky_unknown() ->
     found = PriorTeacher(InversePrior()).depth(RGB[:2, :2, :2], 0)
     np.testing.assert_allclose(found.depth, [[[0.25, 0.5], [0, 0]], [[0.125, 0.25], [0, 0]]])
     assert found.depth.dtype == np.float32 and found.world_from_camera is None
+
+
+class DepthAnything:
+    """Image processor and model, called as in the model card of Depth-Anything-V2-Small-hf (commit 32d0394)."""
+
+    config = SimpleNamespace(model_type="depth_anything", depth_estimation_type="relative")
+
+    @classmethod
+    def from_pretrained(cls, folder: Path, **options: bool) -> "DepthAnything":
+        assert options["local_files_only"] and not options["trust_remote_code"] and (folder / "config.json").is_file()
+        return cls()
+
+    def __call__(self, images: np.ndarray | None = None, return_tensors: str = "", pixel_values: Any = None) -> Any:
+        if images is not None:
+            assert images.shape == RGB.shape[1:] and return_tensors == "pt"
+            return type("Inputs", (dict,), {"to": lambda self, device: self})(pixel_values=torch.zeros(1, 3, 14, 28))
+        return {"predicted_depth": pixel_values[:, 0] + 4}
+
+    def to(self, device: str) -> "DepthAnything":
+        return self
+
+    def eval(self) -> "DepthAnything":
+        return self
+
+
+def test_depth_anything_v2_small_is_the_same_provider_for_run_and_adapt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub_id = "depth-anything/Depth-Anything-V2-Small-hf"
+    (tmp_path / "config.json").write_text("{}")
+    hub = SimpleNamespace(snapshot_download=lambda repository, **_: {hub_id: str(tmp_path)}[repository])
+    package = SimpleNamespace(AutoImageProcessor=DepthAnything, AutoModelForDepthEstimation=DepthAnything)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)  # pyright: ignore[reportArgumentType]
+    monkeypatch.setitem(sys.modules, "transformers", package)  # pyright: ignore[reportArgumentType]
+    prior, teacher = open_depth_prior(hub_id, open_video(RGB)), open_teachers("flow", hub_id, open_video(RGB))[1]
+    assert prior is not None and teacher is not None and prior.name == teacher.name
+    found = prior(RGB[0], 0)
+    assert found.kind == "inverse_depth" and (found.values == 4).all()
+    np.testing.assert_allclose(teacher.depth(RGB, 0).depth, np.full(RGB.shape[:3], 0.25))
 
 
 @pytest.mark.parametrize("frames", [[0, 1, 2], [2, 3, 4]])
