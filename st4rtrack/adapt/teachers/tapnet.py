@@ -112,7 +112,8 @@ class TapnetTeacher:
         require_frames(rgb)
         height, width = rgb.shape[1:3]
         scale = np.array([SIZE / width, SIZE / height], np.float32)
-        resized = np.stack([cv2.resize(frame, (SIZE, SIZE), interpolation=cv2.INTER_AREA) for frame in rgb])
+        how = cv2.INTER_AREA if min(height, width) >= SIZE else cv2.INTER_LINEAR
+        resized = np.stack([cv2.resize(frame, (SIZE, SIZE), interpolation=how) for frame in rgb])
         video = torch.from_numpy(resized).to(self._device).float()[None] / 127.5 - 1
         query_yx = torch.from_numpy((np.asarray(query_px, np.float32) * scale)[:, ::-1].copy()).to(self._device)
         with torch.no_grad():
