@@ -6,6 +6,7 @@ python examples/gradio_app.py [--model MODEL] [--host 127.0.0.1] [--port 7860]
 
 import argparse
 import html
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -40,10 +41,9 @@ def build_app(folder: Path, model: st4rtrack.St4RTrack | None = None) -> gr.Bloc
 
     def reconstruct(video: str | None, seconds: float, fps: float, previous: str | None, progress=gr.Progress()):  # noqa: B008
         """Reconstruct a video: quality report, page, anchor image, exports, and the folder of the session."""
-        remove(previous)
         made = Path(tempfile.mkdtemp(dir=folder))
-        progress(0.0, desc="Estimating cameras")
-        with errors_as_one_sentence(made):
+        progress(0.0, desc="Preparing")
+        with errors_as_one_sentence(made, video):
             scene = st4rtrack.reconstruct(
                 checked(video),
                 model=model,
@@ -56,14 +56,19 @@ def build_app(folder: Path, model: st4rtrack.St4RTrack | None = None) -> gr.Bloc
             exports = [write_export(scene, made / f"scene.{suffix}") for suffix in DOWNLOADS]
             grid = (np.indices(GRID).reshape(2, -1).T + 0.5) / GRID
             exports.append(tracks_csv(scene, grid, made))
+        remove(previous)
         return quality_text(scene), embedded(made / "scene.html"), anchor_image(scene), exports, str(made)
 
-    def track(made: str, event: gr.SelectData):
+    def track(session: str | None, event: gr.SelectData):
         """Track the clicked pixel of the anchor image: a sentence, the track as CSV, and the image with the point."""
-        scene = st4rtrack.load_scene(Path(made) / "scene")
-        image = anchor_image(scene)
-        fraction = (np.array([event.index]) + 0.5) / (image.shape[1], image.shape[0])
-        path = tracks_csv(scene, fraction, Path(tempfile.mkdtemp(dir=made)))
+        if session is None or not Path(session).is_dir():
+            raise gr.Error("the scene was deleted after an hour; reconstruct the video again", print_exception=False)
+        made = Path(tempfile.mkdtemp(dir=session))
+        with errors_as_one_sentence(made):
+            scene = st4rtrack.load_scene(Path(session) / "scene")
+            image = anchor_image(scene)
+            fraction = (np.array([event.index]) + 0.5) / (image.shape[1], image.shape[0])
+            path = tracks_csv(scene, fraction, made)
         for radius, colour in ((7, (0, 0, 0)), (5, (255, 255, 255))):
             cv2.circle(image, event.index, radius, colour, thickness=2, lineType=cv2.LINE_AA)
         return track_text(scene, fraction), path, image
@@ -98,8 +103,8 @@ def build_app(folder: Path, model: st4rtrack.St4RTrack | None = None) -> gr.Bloc
 
 
 @contextmanager
-def errors_as_one_sentence(made: Path) -> Iterator[None]:
-    """Show invalid input, and errors of the operating system, as one sentence; delete the unfinished output."""
+def errors_as_one_sentence(made: Path, video: str | None = None) -> Iterator[None]:
+    """Show invalid input and errors of the operating system as one sentence without the server's folders; delete the output."""
     try:
         yield
     except Exception as error:
@@ -107,6 +112,8 @@ def errors_as_one_sentence(made: Path) -> Iterator[None]:
         sentence = str(error) if isinstance(error, st4rtrack.UserError) else explain(error)
         if sentence is None:
             raise
+        for folder in (made, *([Path(video).parent] if video else [])):
+            sentence = sentence.replace(f"{folder}{os.sep}", "")
         raise gr.Error(html.escape(sentence, quote=False), duration=None, print_exception=False) from error
 
 
@@ -121,8 +128,8 @@ def checked(video: str | None) -> Path:
 
 def write_export(scene: st4rtrack.Scene, path: Path) -> str:
     """Write an export; the page is limited in size because it is also shown."""
-    options = {"megabytes": PAGE_MEGABYTES} if path.suffix == ".html" else {}
-    return str(st4rtrack.export(scene, path, **options))
+    page = path.suffix == ".html"
+    return str(st4rtrack.export(scene, path, megabytes=PAGE_MEGABYTES) if page else st4rtrack.export(scene, path))
 
 
 def anchor_image(scene: st4rtrack.Scene) -> np.ndarray:
