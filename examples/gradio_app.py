@@ -193,6 +193,6 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=7860)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="st4rtrack_app_") as scenes:
-        launch(
-            build_app(Path(scenes), st4rtrack.load_model(arguments.model)), server_name=arguments.host, server_port=arguments.port
-        )
+        app = build_app(Path(scenes), st4rtrack.load_model(arguments.model))
+        print(f"http://{arguments.host}:{arguments.port} (Ctrl+C ends it)", flush=True)
+        launch(app, server_name=arguments.host, server_port=arguments.port, quiet=True)
