@@ -41,6 +41,10 @@ def build_app(folder: Path, model: st4rtrack.St4RTrack | None = None) -> gr.Bloc
 
     def reconstruct(video: str | None, seconds: float, fps: float, previous: str | None, progress=gr.Progress()):  # noqa: B008
         """Reconstruct a video: quality report, page, anchor image, exports, and the folder of the session."""
+
+        def report(done: int, total: int) -> None:
+            progress((done, total), desc="Reconstructing", unit="frames")
+
         made = Path(tempfile.mkdtemp(dir=folder))
         progress(0.0, desc="Preparing")
         with errors_as_one_sentence(made, video):
@@ -50,7 +54,7 @@ def build_app(folder: Path, model: st4rtrack.St4RTrack | None = None) -> gr.Bloc
                 output=made / "scene",
                 stop=f"{seconds}s",
                 fps=fps,
-                progress=lambda done, total: progress((done, total), desc="Reconstructing", unit="frames"),
+                progress=report,
             )
             progress(1.0, desc="Writing exports")
             exports = [write_export(scene, made / f"scene.{suffix}") for suffix in DOWNLOADS]
@@ -98,7 +102,7 @@ def build_app(folder: Path, model: st4rtrack.St4RTrack | None = None) -> gr.Bloc
             show_progress_on=[quality],
             api_name="reconstruct",
         )
-        anchor.select(track, inputs=[session], outputs=[answer, track_file, anchor], api_name=False)
+        anchor.select(track, inputs=[session], outputs=[answer, track_file, anchor], api_visibility="private")
     return app.queue(max_size=16)
 
 
