@@ -19,6 +19,7 @@ PURPOSES = {
     "view": "the viewer",
     "export": "formats of other tools",
     "cluster": "batch on a Ray cluster",
+    "app": "the web app in examples/",
 }
 
 
