@@ -54,8 +54,9 @@ def score(
     data: Path,
     predictions: Annotated[Path, tyro.conf.arg(metavar="DIR")],
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="FILE")],
-    protocol: Literal["published", "corrected"] = "corrected",
+    protocol: Literal["published", "corrected", "tapvid3d"] = "published",
     name: str | None = None,
+    bounds: bool = True,
     workers: int = 1,
 ) -> None:
     """Score the predictions of any method against the ground truth: one JSON file.
@@ -64,8 +65,9 @@ def score(
         data: Folder of WorldTrack .npz sequences.
         predictions: Folder with one .npz per sequence, named as the sequence (docs/benchmark.md).
         output: Score file, .json.
-        protocol: Evaluation protocol: as released (published), or with its known faults corrected.
+        protocol: Evaluation protocol: of WorldTrack as released (published) or corrected, or of TAPVid-3D (camera frame).
         name: Name of the method in tables. Default: the stored name, or the folder's.
+        bounds: Score two bounds on the same sequences too (plane, static), for the report.
         workers: Number of worker processes.
     """
     from st4rtrack.bench.protocol import protocol_named
@@ -83,6 +85,7 @@ def score(
             output,
             protocol_named(protocol),
             name=name,
+            bounds=bounds,
             workers=positive_int(workers, "--workers"),
             progress=progress,
         )
@@ -140,7 +143,7 @@ def report(
     /,
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR")] = Path("report"),
 ) -> None:
-    """Make tables and plots of score files, compared with published scores: report.md, tables.csv, tables.tex, PNG and PDF.
+    """Make tables and plots of score files, beside bounds and published scores: report.md, tables.csv, tables.tex, PNG and PDF.
 
     Args:
         scores: Score files of bench score; protocols are reported separately.

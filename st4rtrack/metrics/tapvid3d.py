@@ -67,7 +67,7 @@ def tapvid3d_scores(
     Returns:
         `TapVid3DScores`. A point that is non-finite in prediction or ground truth is within no threshold.
     """
-    limit_m = true_depth_m / np.sqrt(focal_px[0] * focal_px[1])
+    limit_m = np.abs(true_depth_m) / np.sqrt(focal_px[0] * focal_px[1])
     entries = (predicted, true, limit_m, true_visible, predicted_visible)
     if scaling == "median":
         scale = _median_scale(predicted, predicted_visible, true, true_visible)
