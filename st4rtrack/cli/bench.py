@@ -159,7 +159,7 @@ def report(
 
 
 def build(
-    dataset: tyro.conf.Positional[Literal["adt", "pstudio", "po", "dr", "tum"]],
+    dataset: tyro.conf.Positional[Literal["adt", "pstudio", "po", "dr", "tum", "7scenes", "bonn", "kitti"]],
     raw: tyro.conf.Positional[Path],
     /,
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR")],
@@ -168,10 +168,11 @@ def build(
     listed: Annotated[Path | None, tyro.conf.arg(name="list", metavar="FILE")] = None,
     overwrite: bool = False,
 ) -> None:
-    """Build one set of WorldTrack from its raw data set: .npz sequences and their list.
+    """Build a set of sequences from a raw data set: .npz files in WorldTrack format and their list.
 
     Args:
-        dataset: Data set: adt, pstudio (TAPVid-3D with images), po (Point Odyssey), dr (Dynamic Replica) or tum (TUM-Dynamics).
+        dataset: Data set: adt, pstudio (TAPVid-3D with images), po (Point Odyssey), dr (Dynamic Replica), tum
+            (TUM-Dynamics); with depth and cameras only: 7scenes, bonn, kitti.
         raw: Folder of the unpacked raw data set (docs/build-worldtrack.md).
         output: Folder of WorldTrack; the set is written to a sub-folder (adt_mini, ...).
         count: Number of sequences to draw, of all that pass the filters.

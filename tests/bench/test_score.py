@@ -18,7 +18,6 @@ from st4rtrack.metrics.tapvid3d import SCALINGS
 from tests.shared_data import shared
 from tests.worldtrack_data import true_reconstruction, write_sequence
 
-
 WORLDTRACK = (PUBLISHED, CORRECTED)
 
 

@@ -9,7 +9,7 @@ from tests.seeds import SEED
 FOCAL = (256.0, 256.0)
 
 
-def case(seed: int, frames: int = 7, points: int = 30) -> dict[str, np.ndarray]:
+def case(seed: int, frames: int = 7, points: int = 30) -> dict[str, Any]:
     rng = np.random.default_rng(seed + SEED)
     true = rng.uniform((-1, -1, 2), (1, 1, 4), (frames, points, 3))
     visible = rng.random((frames, points)) < 0.7
