@@ -176,5 +176,6 @@ def test_tracks_are_scored_in_any_unit_and_order_and_bounds_hold(
     other = case | {"predicted": unit * case["predicted"]}
     found = tapvid3d_scores(**other, focal_px=(256.0, 256.0))
     assert dataclasses.astuple(found)[:3] == pytest.approx(expected[:3], nan_ok=True)
-    nothing = tapvid3d_scores(**(case | {"predicted": np.full_like(true, spoil)}), focal_px=(256.0, 256.0))
+    spoilt: dict[str, Any] = case | {"predicted": np.full_like(true, spoil)}
+    nothing = tapvid3d_scores(**spoilt, focal_px=(256.0, 256.0))
     assert nothing.oa == found.oa and np.isnan(nothing.scale) and (nothing.apd == 0 or not case["true_visible"].any())
