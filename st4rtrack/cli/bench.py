@@ -116,6 +116,7 @@ def table(
     from st4rtrack.bench.predict import predict as predict_folder
     from st4rtrack.bench.protocol import PROTOCOLS, protocol_named
     from st4rtrack.bench.report import write_report
+    from st4rtrack.bench.score_files import BOUNDS
     from st4rtrack.bench.score_files import score as score_folder
     from st4rtrack.cli.options import names_among
     from st4rtrack.cli.progress import Progress, log_to_stderr
@@ -124,8 +125,9 @@ def table(
 
     log_to_stderr()
     workers = positive_int(workers, "--workers")
-    files = []
-    for method in names_among(methods, METHODS, "--methods"):
+    files, chosen = [], names_among(methods, METHODS, "--methods")
+    for method in chosen:
+        bounds = method == chosen[0] and not set(chosen) >= BOUNDS.keys()  # once is enough
         for protocol in map(protocol_named, names_among(protocols, PROTOCOLS, "--protocols")):
             made_for = f"-{protocol.name}" if METHODS[method].reads_pointmaps else ""
             predictions = output / "predictions" / f"{method}{made_for}"
@@ -133,7 +135,7 @@ def table(
             with Progress("sequence") as progress:
                 predict_folder(data, predictions, method, MethodOptions(protocol, model), workers=workers, progress=progress)
             files.append(output / "scores" / f"{method}-{protocol.name}.json")
-            score_folder(data, predictions, files[-1], protocol, workers=workers)
+            score_folder(data, predictions, files[-1], protocol, bounds=bounds, workers=workers)
     for path in write_report(files, output):
         wrote(path)
 

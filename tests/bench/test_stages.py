@@ -175,5 +175,9 @@ def test_a_table_of_methods_and_a_report_of_its_scores(run: Run, data: Path) -> 
     for name in ("report.md", "tables.csv", "tables.tex"):
         assert Path("again", name).read_text() == Path("table", name).read_text()
         assert f"again/{name}" in said
+    command = ("bench", "table", "--data", data / "pstudio_mini", "-o", "alone", "--methods", "plane", "--protocols", "corrected")
+    assert run(*command)[0] == 0
+    assert "| static (bound) |" in Path("alone/report.md").read_text()
+    assert "(bound)" not in Path("table/report.md").read_text()
     code, said = run("bench", "table", "--data", data, "-o", "table", "--methods", "plane,best")
     assert code == 2 and "--methods must be among" in said
