@@ -108,6 +108,7 @@ def test_tapvid3d_protocol_counts_every_track_from_its_query_frame(tmp_path: Pat
         np.savez(tmp_path / "one.npz", queries_xyt=queries, **arrays)
     sequence = read_worldtrack(tmp_path / "one.npz", num_frames=TAPVID3D.num_frames)
     true = tracks_in_camera(sequence)
+    assert sequence.visible is not None
     scale = np.random.default_rng(1).uniform(0.5, 2, 120)
     scale[true[queries[:, 2].astype(int), np.arange(120), 2] <= 0] = 1  # the query needs a depth
     np.savez(tmp_path / "p.npz", tracks_XYZ=true * scale[:, None], visibility=sequence.visible)  # as TAPVid-3D's evaluator reads
