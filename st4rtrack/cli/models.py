@@ -1,0 +1,34 @@
+"""`st4rtrack models`: list the named models, or download some."""
+
+import tyro
+
+
+def models(names: tyro.conf.Positional[tuple[str, ...]] = (), /) -> None:
+    """List the named models for --model: licence, download size, GPU memory (computed), downloaded or not (docs/models.md).
+
+    Args:
+        names: Models to download now instead, for later use without a network.
+    """
+    from dataclasses import asdict
+
+    from st4rtrack.cli.progress import log_to_stderr
+    from st4rtrack.cli.voice import answer, say, voice
+    from st4rtrack.model.named import NAMED
+    from st4rtrack.types import UserError
+
+    log_to_stderr()
+    if unknown := [name for name in names if name not in NAMED]:
+        raise UserError(f"no named model {unknown[0]!r}; choose from: {', '.join(NAMED)}")
+    for name in names:
+        answer(f"{name}: {NAMED[name].fetch()}")
+    if names:
+        return
+    rows = [("name", "downloaded", "size", "GPU memory", "licence, purpose")]
+    for name, model in NAMED.items():
+        voice().event("model", name=name, cached=model.cached is not None, **asdict(model))
+        cached = "embedded" if not model.hub_id else "yes" if model.cached else "no"
+        sizes = [f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB" for count in (model.size_bytes, model.memory_bytes)]
+        rows.append((name, cached, *sizes, f"{model.licence} ({model.purpose})"))
+    if voice().mode != "json":
+        answer("\n".join(f"{row[0]:<15}{row[1]:<12}{row[2]:>8}{row[3]:>12}  {row[4]}" for row in rows))
+        say("downloaded on first use: st4rtrack run VIDEO --model NAME; to download now: st4rtrack models NAME")
