@@ -13,6 +13,7 @@ def models(names: tyro.conf.Positional[tuple[str, ...]] = (), /) -> None:
 
     from st4rtrack.cli.progress import log_to_stderr
     from st4rtrack.cli.voice import answer, say, voice
+    from st4rtrack.model.hub import size_text
     from st4rtrack.model.named import NAMED
     from st4rtrack.types import UserError
 
@@ -27,7 +28,7 @@ def models(names: tyro.conf.Positional[tuple[str, ...]] = (), /) -> None:
     for name, model in NAMED.items():
         voice().event("model", name=name, cached=model.cached is not None, **asdict(model))
         cached = "embedded" if not model.hub_id else "yes" if model.cached else "no"
-        sizes = [f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB" for count in (model.size_bytes, model.memory_bytes)]
+        sizes = size_text(model.size_bytes), size_text(model.memory_bytes)
         rows.append((name, cached, *sizes, f"{model.licence} ({model.purpose})"))
     if voice().mode != "json":
         answer("\n".join(f"{row[0]:<15}{row[1]:<12}{row[2]:>8}{row[3]:>12}  {row[4]}" for row in rows))

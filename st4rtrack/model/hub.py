@@ -130,7 +130,7 @@ def _transfer(url: str, part: Path, size: int | None, token: Any, repository: st
     if large or terms:
         level = logging.WARNING if terms else logging.INFO
         text = terms or f"its licence is at huggingface.co/{repository}"
-        logger.log(level, "%s %s (%s): %s", "resuming the download of" if done else "downloading", repository, _bytes(size), text)
+        logger.log(level, "%s %s (%s): %s", "resuming the download of" if done else "downloading", repository, size_text(size), text)
     bar = bar_class(total=size, initial=done, unit="B", unit_scale=True, desc=repository, disable=not large)
     with part.open("ab") as file, bar:
         try:
@@ -140,7 +140,7 @@ def _transfer(url: str, part: Path, size: int | None, token: Any, repository: st
             if getattr(error, "response", None) is not None or explain(error):
                 raise
             raise UserError(
-                f"the download of {repository} was interrupted at {_bytes(file.tell())} of {_bytes(size)}; "
+                f"the download of {repository} was interrupted at {size_text(file.tell())} of {size_text(size)}; "
                 "run the same command again to resume"
             ) from error
 
@@ -149,7 +149,7 @@ def _require_space(folder: Path, needed: int, repository: str) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
-            f"{repository} needs {_bytes(needed)} in {folder.parents[1]}, which has {_bytes(free)} free; "
+            f"{repository} needs {size_text(needed)} in {folder.parents[1]}, which has {size_text(free)} free; "
             "free some space, or set HF_HOME to a folder on another disk"
         )
 
@@ -167,8 +167,9 @@ def _verify(path: Path, sha256: str, name: str) -> None:
         )
 
 
-def _bytes(count: int | None) -> str:
-    return "unknown size" if count is None else f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+def size_text(count: int | None) -> str:
+    """Number of bytes as text."""
+    return "unknown size" if count is None else f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def _refuse_empty(repository: str, prefix: str) -> NoReturn:

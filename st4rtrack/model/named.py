@@ -93,4 +93,4 @@ NAMED: dict[str, NamedModel] = {
         "Junyi42/MonST3R_PO-TA-S-W_ViTLarge_BaseDecoder_512_dpt",
     ),
 }
-"""Named models by name. Hub ids and architectures: `docs/models.md`. Only `tiny` predicts without a download."""
+"""Named models by name."""
