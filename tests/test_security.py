@@ -158,7 +158,8 @@ def test_nothing_is_fetched_for_what_is_no_hub_id(hub: list[str], source: str) -
 def test_a_hub_id_is_fetched_by_the_hub_library_and_its_secrets_stay_there(hub: list[str]) -> None:
     with pytest.raises(UserError, match="org/name") as error:
         st4rtrack.load_model("org/name", device="cpu")
-    assert [url.rpartition("/resolve/")[0][-9:] for url in hub] == ["/org/name"] and "secret" not in str(error.value) and "hf_" not in str(error.value)
+    assert [url.rpartition("/resolve/")[0][-9:] for url in hub] == ["/org/name"]
+    assert "secret" not in str(error.value) and "hf_" not in str(error.value)
 
 
 ADDRESS = "https://ann:geheim@host/cat.mp4?token=geheim"

@@ -28,8 +28,8 @@ def models(names: tyro.conf.Positional[tuple[str, ...]] = (), /) -> None:
     for name, model in NAMED.items():
         voice().event("model", name=name, cached=model.cached is not None, **asdict(model))
         cached = "embedded" if not model.hub_id else "yes" if model.cached else "no"
-        sizes = size_text(model.size_bytes), size_text(model.memory_bytes)
-        rows.append((name, cached, *sizes, f"{model.licence} ({model.purpose})"))
+        size = f"about {model.size_bytes / 1e9:.1f} GB" if model.hub_id else size_text(model.size_bytes)
+        rows.append((name, cached, size, f"{model.memory_bytes / 1e9:.1f} GB", f"{model.licence} ({model.purpose})"))
     if voice().mode != "json":
-        answer("\n".join(f"{row[0]:<15}{row[1]:<12}{row[2]:>8}{row[3]:>12}  {row[4]}" for row in rows))
+        answer("\n".join(f"{row[0]:<16}{row[1]:<12}{row[2]:>12}{row[3]:>12}  {row[4]}" for row in rows))
         say("downloaded on first use: st4rtrack run VIDEO --model NAME; to download now: st4rtrack models NAME")

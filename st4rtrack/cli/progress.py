@@ -2,7 +2,6 @@
 
 import logging
 import sys
-
 from typing import Any
 
 from tqdm import tqdm
@@ -34,11 +33,9 @@ class DownloadBar(tqdm):
     """Progress bar of a download; `--quiet`: nothing; `--json`: events."""
 
     def __init__(self, *, total: int | None, initial: int = 0, disable: bool = False, **options: Any) -> None:
-        self._shown, self._size = not disable, total
-        self._count = initial
-        super().__init__(
-            total=total, initial=initial, disable=disable or voice().mode != "plain", file=sys.stderr, dynamic_ncols=True, **options
-        )
+        self._shown, self._size, self._count = not disable, total, initial
+        hidden = disable or voice().mode != "plain"
+        super().__init__(total=total, initial=initial, disable=hidden, file=sys.stderr, dynamic_ncols=True, **options)
 
     def update(self, n: float | None = 1) -> bool | None:
         """Add `n` bytes."""

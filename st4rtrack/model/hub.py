@@ -67,9 +67,7 @@ def fetch_folder(hub_id: str, *files: str, terms: str = "", sha256: str = "", **
     return folder
 
 
-def cached_folder(
-    hub_id: str, *files: str, revision: str | None = None, cache_dir: str | Path | None = None
-) -> Path | None:
+def cached_folder(hub_id: str, *files: str, revision: str | None = None, cache_dir: str | Path | None = None) -> Path | None:
     """Local folder of a model whose files are all in the cache of the hub library, else `None`; needs no network."""
     from huggingface_hub import try_to_load_from_cache
 
@@ -104,7 +102,10 @@ def _download(repository: str, name: str, terms: str, sha256: str, options: dict
             f"{repository}: {name} on the hub has changed (SHA-256 {stated[:12]}, known {sha256[:12]}); "
             "update st4rtrack, or pass the hub id to use it as it is"
         )
-    cache, folder = Path(options.get("cache_dir") or constants.HF_HUB_CACHE), repo_folder_name(repo_id=repository, repo_type="model")
+    cache, folder = (
+        Path(options.get("cache_dir") or constants.HF_HUB_CACHE),
+        repo_folder_name(repo_id=repository, repo_type="model"),
+    )
     blob, lock = cache / folder / "blobs" / str(remote.etag), cache / ".locks" / folder / f"{remote.etag}.lock"
     for path in (blob, lock):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +131,9 @@ def _transfer(url: str, part: Path, size: int | None, token: Any, repository: st
     if large or terms:
         level = logging.WARNING if terms else logging.INFO
         text = terms or f"its licence is at huggingface.co/{repository}"
-        logger.log(level, "%s %s (%s): %s", "resuming the download of" if done else "downloading", repository, size_text(size), text)
+        logger.log(
+            level, "%s %s (%s): %s", "resuming the download of" if done else "downloading", repository, size_text(size), text
+        )
     bar = bar_class(total=size, initial=done, unit="B", unit_scale=True, desc=repository, disable=not large)
     with part.open("ab") as file, bar:
         try:

@@ -74,5 +74,5 @@ class HubModel(
             return ModelCard(re.sub(r"!?\[([^\]]*)\]\(\.\.[^)]*\)", r"\1", CARD.read_text(encoding="utf-8")))
         card = super().generate_model_card(*args, **{"name": self.name, **kwargs})
         if self.name in NAMED:
-            card.data.license = NAMED[self.name].licence_id
+            card.data["license"] = NAMED[self.name].licence_id
         return card

@@ -100,7 +100,9 @@ def test_run_with_a_named_model_downloads_resumes_and_runs_offline(tmp_path: Pat
     with hub.serving():
         hub.cuts = [40_000_000, *[0] * 9]
         first = run(hub.url)
-        assert first.returncode == 2 and "interrupted at 31.5 MB of 157.0 MB" in first.stderr, first.stderr  # three chunks of 10 MiB
+        assert first.returncode == 2 and "interrupted at 31.5 MB of 157.0 MB" in first.stderr, (
+            first.stderr
+        )  # three chunks of 10 MiB
         hub.cuts = []
         second = run(hub.url)
         assert second.returncode == 0 and "non-commercial" in second.stderr and "resuming" in second.stderr, second.stderr

@@ -83,7 +83,9 @@ def test_download_connection_cut_resumes_within_the_call(hub: LoopbackHub, files
     assert [span for _, span in hub.downloads()] == ["", "bytes=300000-", "bytes=500000-"]
 
 
-def test_download_interrupted_resumes_in_the_next_call(hub: LoopbackHub, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+def test_download_interrupted_resumes_in_the_next_call(
+    hub: LoopbackHub, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
     hub.cuts = [400_000, *[0] * 9]
     with pytest.raises(UserError, match=r"was interrupted at 0\.4 MB of .* MB; run the same command again to resume"):
         load()
@@ -98,7 +100,7 @@ def test_download_interrupted_resumes_in_the_next_call(hub: LoopbackHub, caplog:
 def test_download_damaged_is_refused_and_fetched_again(hub: LoopbackHub, files: dict[str, bytes]) -> None:
     hub.files[WEIGHTS] = files[WEIGHTS][:-1] + bytes([files[WEIGHTS][-1] ^ 1])
     hub.sha256[WEIGHTS] = "ab" * 32
-    with pytest.raises(UserError, match="was damaged in the download: SHA-256 is .* must be abababababab"):
+    with pytest.raises(UserError, match=r"was damaged in the download: SHA-256 is .* must be abababababab"):
         load()
     hub.files[WEIGHTS], hub.sha256 = files[WEIGHTS], {}
     load()
@@ -115,7 +117,7 @@ def test_known_hash_other_file_on_the_hub_is_refused_before_the_download(
 
 def test_gated_missing_and_incomplete_repositories_are_named(hub: LoopbackHub) -> None:
     hub.gated.add("naver/DUSt3R_ViTLarge_BaseDecoder_512_dpt")
-    with pytest.raises(UserError, match="access is restricted; accept the terms at huggingface.co/naver/DUSt3R"):
+    with pytest.raises(UserError, match=r"access is restricted; accept the terms at huggingface\.co/naver/DUSt3R"):
         load("dust3r")
     with pytest.raises(UserError, match="there is no such repository"):
         load("monst3r")

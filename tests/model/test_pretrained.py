@@ -65,23 +65,25 @@ def test_from_pretrained_takes_names_and_is_on_the_cpu_in_float32() -> None:
 
 def test_model_card_of_the_embedded_model_has_the_format_of_the_hub() -> None:
     card = ModelCard(CARD.read_text(encoding="utf-8"))
-    assert (card.data.license, card.data.library_name) == ("apache-2.0", "st4rtrack")
-    assert card.data.model_name == "tiny" and len(card.data.eval_results or []) >= 2
+    assert (card.data.get("license"), card.data.get("library_name")) == ("apache-2.0", "st4rtrack")
+    assert card.data.get("model_name") == "tiny" and len(card.data.get("eval_results") or []) >= 2
     pushed = load_model(device="cpu", dtype="float32").generate_model_card()
-    assert pushed.data.license == "apache-2.0" and "](.." not in pushed.content and "What it cannot do" in pushed.content
+    assert pushed.data.get("license") == "apache-2.0" and "](.." not in pushed.content and "What it cannot do" in pushed.content
 
 
 def test_model_card_states_the_licence_only_of_known_weights() -> None:
     model = small_model()
     card = model.generate_model_card()
-    assert card.data.license is None and card.data.library_name == "st4rtrack" and "# untrained" in card.content
+    assert card.data.get("license") is None and card.data.get("library_name") == "st4rtrack" and "# untrained" in card.content
     model.name = "dust3r"
-    assert model.generate_model_card().data.license == "cc-by-nc-sa-4.0"
+    assert model.generate_model_card().data.get("license") == "cc-by-nc-sa-4.0"
 
 
 def test_hubconf_has_every_named_model() -> None:
-    entries = {name: value for name, value in runpy.run_path(str(ROOT / "hubconf.py")).items() if name[0] != "_" and callable(value)}
+    entries = {
+        name: value for name, value in runpy.run_path(str(ROOT / "hubconf.py")).items() if name[0] != "_" and callable(value)
+    }
     assert entries.keys() == {name.replace("-", "_") for name in NAMED}
-    assert "Apache-2.0" in entries["tiny"].__doc__ and "non-commercial" in entries["st4rtrack"].__doc__
+    assert "Apache-2.0" in str(entries["tiny"].__doc__) and "non-commercial" in str(entries["st4rtrack"].__doc__)
     model = torch.hub.load(str(ROOT), "tiny", source="local", device="cpu")
     assert isinstance(model, torch.nn.Module) and model.name == "tiny"
