@@ -154,7 +154,7 @@ class MethodOptions:
     protocol: Literal["published", "corrected"] | Any = "corrected"
     """Queries at the floor of their pixel (published), or at their sub-pixel position."""
     model: str | None = None
-    """Model of the method: name (st4rtrack models), checkpoint, folder or hub id. Default: tiny, for st4rtrack."""
+    """Name (st4rtrack models), checkpoint, folder or hub id. Default: tiny, for st4rtrack."""
     device: str = "auto"
     """Device: auto, cpu, cuda, cuda:1 or mps."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"

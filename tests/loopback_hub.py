@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import huggingface_hub.constants
+import huggingface_hub.file_download
 import pytest
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -52,7 +53,9 @@ def use_hub(monkeypatch: pytest.MonkeyPatch, url: str, cache: object) -> None:
     """Let the hub library of this process use another hub and cache; it reads HF_ENDPOINT and HF_HOME only on import."""
     constants = huggingface_hub.constants
     monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+    for module in (constants, huggingface_hub.file_download):  # versions before 1.0 import it by name
+        template = url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100_000)  # of 10 MB: what is lost of a cut download
@@ -69,6 +72,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         hub, path = self.hub, self.path.partition("?")[0].lstrip("/")
         hub.asked.append((self.command, path, self.headers.get("Range", "")))
+        if path.startswith("api/models/"):
+            return self.answer(200, json.dumps({"id": "/".join(path.split("/")[2:4]), "sha": COMMIT, "siblings": []}).encode())
         repository, resolve, name = path.partition("/resolve/")
         name = f"{repository}/{name.partition('/')[2]}"
         if repository in hub.gated:

@@ -4,10 +4,10 @@ import tyro
 
 
 def models(names: tyro.conf.Positional[tuple[str, ...]] = (), /) -> None:
-    """List the named models for --model: licence, download size, GPU memory (computed), downloaded or not (docs/models.md).
+    """List named models: licence, download size, GPU memory, downloaded or not (docs/install.md).
 
     Args:
-        names: Models to download now instead, for later use without a network.
+        names: Download these models now, for later use without a network.
     """
     from dataclasses import asdict
 

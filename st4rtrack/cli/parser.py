@@ -25,7 +25,7 @@ METAVARS = {
     "frames": "N...",
     "hold_s": "SECONDS",
     "megabytes": "MB",
-    "names": "NAME...",
+    "names": "[NAME...]",
     "turn_deg": "DEGREES",
     "width_in": "INCHES",
     "points_dtype": "DTYPE",

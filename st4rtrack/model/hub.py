@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -52,7 +53,7 @@ def fetch_folder(hub_id: str, *files: str, terms: str = "", sha256: str = "", **
             for name in names:
                 if not (options.get("local_files_only") or options.get("force_download")):
                     _download(repository, name, terms, sha256, options)
-                folder = Path(hf_hub_download(repository, name, **options)).parent
+            folder = [Path(hf_hub_download(repository, name, **options)).parent for name in names][0]
     except UserError:
         raise
     except Exception as error:
@@ -93,10 +94,11 @@ def _download(repository: str, name: str, terms: str, sha256: str, options: dict
 
     url, token = hf_hub_url(repository, name, revision=options.get("revision")), options.get("token")
     remote = get_hf_file_metadata(url, token=token)
-    if not re.fullmatch(r"[\w-]+", remote.etag or ""):
+    etag = remote.etag or ""
+    if not re.fullmatch(r"[\w-]+", etag):
         return
     weights = name.endswith(".safetensors")
-    stated = remote.etag if len(str(remote.etag)) == 64 else ""  # large files are named by their SHA-256
+    stated = etag if len(etag) == 64 else ""  # large files are named by their SHA-256
     if weights and sha256 and stated not in ("", sha256):
         raise UserError(
             f"{repository}: {name} on the hub has changed (SHA-256 {stated[:12]}, known {sha256[:12]}); "
@@ -106,7 +108,7 @@ def _download(repository: str, name: str, terms: str, sha256: str, options: dict
         Path(options.get("cache_dir") or constants.HF_HUB_CACHE),
         repo_folder_name(repo_id=repository, repo_type="model"),
     )
-    blob, lock = cache / folder / "blobs" / str(remote.etag), cache / ".locks" / folder / f"{remote.etag}.lock"
+    blob, lock = cache / folder / "blobs" / etag, cache / ".locks" / folder / f"{etag}.lock"
     for path in (blob, lock):
         path.parent.mkdir(parents=True, exist_ok=True)
     with WeakFileLock(lock):  # another process may be downloading it
@@ -135,17 +137,20 @@ def _transfer(url: str, part: Path, size: int | None, token: Any, repository: st
             level, "%s %s (%s): %s", "resuming the download of" if done else "downloading", repository, size_text(size), text
         )
     bar = bar_class(total=size, initial=done, unit="B", unit_scale=True, desc=repository, disable=not large)
+    get = partial(http_get, url, headers=build_hf_headers(token=token), expected_size=size, _tqdm_bar=bar)  # pyright: ignore[reportArgumentType]
     with part.open("ab") as file, bar:
-        try:
-            headers = build_hf_headers(token=token)
-            http_get(url, file, resume_size=done, headers=headers, expected_size=size, _tqdm_bar=bar)  # pyright: ignore[reportArgumentType]
-        except Exception as error:
-            if getattr(error, "response", None) is not None or explain(error):
-                raise
-            raise UserError(
-                f"the download of {repository} was interrupted at {size_text(file.tell())} of {size_text(size)}; "
-                "run the same command again to resume"
-            ) from error
+        while True:
+            try:
+                return get(temp_file=file, resume_size=done)
+            except Exception as error:
+                if getattr(error, "response", None) is not None or explain(error):
+                    raise
+                if file.tell() == done:  # no progress since the last attempt
+                    raise UserError(
+                        f"the download of {repository} was interrupted at {size_text(done)} of {size_text(size)}; "
+                        "run the same command again to resume"
+                    ) from error
+                done = file.tell()
 
 
 def _require_space(folder: Path, needed: int, repository: str) -> None:

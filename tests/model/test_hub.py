@@ -98,7 +98,7 @@ def test_run_with_a_named_model_downloads_resumes_and_runs_offline(tmp_path: Pat
         return subprocess.run([*command, "--device", "cpu"], cwd=tmp_path, env=environment, capture_output=True, text=True)
 
     with hub.serving():
-        hub.cuts = [40_000_000, *[0] * 9]
+        hub.cuts = [40_000_000, *[0] * 19]
         first = run(hub.url)
         assert first.returncode == 2 and "interrupted at 31.5 MB of 157.0 MB" in first.stderr, (
             first.stderr

@@ -86,7 +86,7 @@ def test_download_connection_cut_resumes_within_the_call(hub: LoopbackHub, files
 def test_download_interrupted_resumes_in_the_next_call(
     hub: LoopbackHub, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    hub.cuts = [400_000, *[0] * 9]
+    hub.cuts = [400_000, *[0] * 19]
     with pytest.raises(UserError, match=r"was interrupted at 0\.4 MB of .* MB; run the same command again to resume"):
         load()
     hub.cuts.clear()
