@@ -50,10 +50,12 @@ def fetch_folder(hub_id: str, *files: str, terms: str = "", sha256: str = "", **
         if any("*" in name for name in names):
             folder = Path(snapshot_download(repository, allow_patterns=names, **options)) / prefix
         else:
+            paths = []
             for name in names:
                 if not (options.get("local_files_only") or options.get("force_download")):
                     _download(repository, name, terms, sha256, options)
-            folder = [Path(hf_hub_download(repository, name, **options)).parent for name in names][0]
+                paths.append(Path(hf_hub_download(repository, name, **options)))
+            folder = paths[0].parent
     except UserError:
         raise
     except Exception as error:
