@@ -21,6 +21,8 @@ class LoopbackHub:
     Attributes:
         files: content by path, "org/name/folder/file".
         gated: repositories that need accepted terms.
+        accepted: tokens of users who have accepted them.
+        cdn_tokens: token of each request to the host of large files.
         cuts: number of bytes after which each of the next answers is cut.
         sha256: stated hash of a file, where it is not that of the content.
         asked: method, path and range of each request.
@@ -29,6 +31,8 @@ class LoopbackHub:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.gated: set[str] = set()
+        self.accepted: set[str] = set()
+        self.cdn_tokens: list[str] = []
         self.cuts: list[int] = []
         self.sha256: dict[str, str] = {}
         self.asked: list[tuple[str, str, str]] = []
@@ -36,7 +40,7 @@ class LoopbackHub:
 
     def downloads(self) -> list[tuple[str, str]]:
         """Path and range of each download of weights."""
-        return [(path, span) for method, path, span in self.asked if method == "GET" and path.endswith(".safetensors")]
+        return [(path, span) for method, path, span in self.asked if method == "GET" and path.startswith("cdn/")]
 
     @contextmanager
     def serving(self) -> Iterator["LoopbackHub"]:
@@ -72,22 +76,33 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         hub, path = self.hub, self.path.partition("?")[0].lstrip("/")
         hub.asked.append((self.command, path, self.headers.get("Range", "")))
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if path.startswith("cdn/"):
+            hub.cdn_tokens.append(token)
+            return self.content(path.removeprefix("cdn/"))
         if path.startswith("api/models/"):
             return self.answer(200, json.dumps({"id": "/".join(path.split("/")[2:4]), "sha": COMMIT, "siblings": []}).encode())
         repository, resolve, name = path.partition("/resolve/")
         name = f"{repository}/{name.partition('/')[2]}"
-        if repository in hub.gated:
+        if repository in hub.gated and token not in hub.accepted:
             return self.answer(403, b"", {"X-Error-Code": "GatedRepo"})
         if not resolve or not any(file.startswith(f"{repository}/") for file in hub.files):
             return self.answer(404, b"", {"X-Error-Code": "RepoNotFound"})
         if name not in hub.files:
             return self.answer(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
-        content = hub.files[name]
-        digest = hub.sha256.get(name) or hashlib.sha256(content).hexdigest()
-        headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{digest if name.endswith(".safetensors") else digest[:40]}"'}
+        digest = hub.sha256.get(name) or hashlib.sha256(hub.files[name]).hexdigest()
+        if not name.endswith(".safetensors"):
+            return self.content(name, {"X-Repo-Commit": COMMIT, "ETag": f'"{digest[:40]}"'})
+        headers = {"X-Linked-ETag": f'"{digest}"', "X-Linked-Size": str(len(hub.files[name])), "X-Repo-Commit": COMMIT}
+        location = f"{hub.url.replace('127.0.0.1', 'localhost')}/cdn/{name}"  # large files are on another host
+        return self.answer(302, b"", {**headers, "Location": location})
+
+    def content(self, name: str, headers: dict[str, str] | None = None) -> None:
+        """Send a file from the start of the asked range."""
+        content = self.hub.files[name]
         start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
-        headers |= {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if start else {}
-        return self.answer(206 if start else 200, content[start:], headers)
+        span = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if start else {}
+        self.answer(206 if start else 200, content[start:], {**(headers or {}), **span})
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -115,7 +130,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            cut = self.hub.cuts.pop(0) if self.hub.cuts and ".safetensors" in self.path else len(body)
+            cut = self.hub.cuts.pop(0) if self.hub.cuts and self.path.startswith("/cdn/") else len(body)
             self.wfile.write(body[:cut])
 
     def log_message(self, format: str, *args: object) -> None:

@@ -106,11 +106,9 @@ def _download(repository: str, name: str, terms: str, sha256: str, options: dict
             f"{repository}: {name} on the hub has changed (SHA-256 {stated[:12]}, known {sha256[:12]}); "
             "update st4rtrack, or pass the hub id to use it as it is"
         )
-    cache, folder = (
-        Path(options.get("cache_dir") or constants.HF_HUB_CACHE),
-        repo_folder_name(repo_id=repository, repo_type="model"),
-    )
-    blob, lock = cache / folder / "blobs" / etag, cache / ".locks" / folder / f"{etag}.lock"
+    cache = Path(options.get("cache_dir") or constants.HF_HUB_CACHE)
+    folder = repo_folder_name(repo_id=repository, repo_type="model")
+    blob, lock = cache / folder / "blobs" / etag, cache / ".locks" / folder / f"{etag}.lock"  # as the library names them
     for path in (blob, lock):
         path.parent.mkdir(parents=True, exist_ok=True)
     with WeakFileLock(lock):  # another process may be downloading it
@@ -133,11 +131,8 @@ def _transfer(url: str, part: Path, size: int | None, token: Any, repository: st
     large = size is None or size >= LARGE_BYTES
     _require_space(part.parent, (size or 0) - done, repository)
     if large or terms:
-        level = logging.WARNING if terms else logging.INFO
-        text = terms or f"its licence is at huggingface.co/{repository}"
-        logger.log(
-            level, "%s %s (%s): %s", "resuming the download of" if done else "downloading", repository, size_text(size), text
-        )
+        verb, text = "resuming" if done else "downloading", terms or f"its licence is at huggingface.co/{repository}"
+        logger.log(logging.WARNING if terms else logging.INFO, "%s %s (%s): %s", verb, repository, size_text(size), text)
     bar = bar_class(total=size, initial=done, unit="B", unit_scale=True, desc=repository, disable=not large)
     get = partial(http_get, url, headers=build_hf_headers(token=token), expected_size=size, _tqdm_bar=bar)  # pyright: ignore[reportArgumentType]
     with part.open("ab") as file, bar:

@@ -66,7 +66,14 @@ def test_named_model_first_use_downloads_and_names_the_licence(
     assert len(told) == 1 and "non-commercial" in told[0] and REPOSITORY in told[0] and "MB" in told[0]
     pair = load("st4rtrack-pair")
     assert pair.weights_hash != model.weights_hash
-    assert [path for path, _ in hub.downloads()] == [f"{REPOSITORY}/resolve/main/{f}model.safetensors" for f in ("", "Pair/")]
+    assert [path for path, _ in hub.downloads()] == [f"cdn/{REPOSITORY}/{f}model.safetensors" for f in ("", "Pair/")]
+
+
+def test_download_token_stays_with_the_hub(hub: LoopbackHub) -> None:
+    hub.gated.add(REPOSITORY)
+    hub.accepted.add("hf_" + "x" * 34)
+    load()
+    assert hub.cdn_tokens == [""]
 
 
 def test_named_model_second_use_needs_no_network(hub: LoopbackHub, caplog: pytest.LogCaptureFixture) -> None:
@@ -93,7 +100,7 @@ def test_download_interrupted_resumes_in_the_next_call(
     hub.asked.clear()
     load()
     assert [span for _, span in hub.downloads()] == ["bytes=400000-"]
-    assert "resuming the download" in caplog.text
+    assert f"resuming {REPOSITORY}" in caplog.text
     assert not list((tmp_path / "cache").rglob("*.incomplete"))
 
 

@@ -166,7 +166,7 @@ def test_an_unknown_preset_has_no_default() -> None:
 
 
 def test_the_core_needs_little() -> None:
-    """On a borrowed GPU machine there may be nothing but PyTorch, NumPy, OpenCV and safetensors."""
+    """On a borrowed GPU machine there may be nothing but PyTorch, NumPy, OpenCV, safetensors and huggingface_hub."""
     unwanted = ("tyro", "zarr", "av", "matplotlib", "tensorboard", "pycolmap", "poselib")
     code = f"import sys, st4rtrack.train.start\nprint([name for name in {unwanted!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
