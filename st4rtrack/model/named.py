@@ -56,7 +56,7 @@ _LARGE_BYTES, _LARGE_MEMORY = 2_285_000_000, 5_600_000_000
 NAMED: dict[str, NamedModel] = {
     "tiny": NamedModel("embedded, for CPUs", "Apache-2.0", 14_035_416, 2_800_000_000, licence_id="apache-2.0"),
     "st4rtrack": NamedModel(
-        "quality of the paper: the released model, trained on sequences",
+        "the released model, trained on sequences; scores close to the paper's",
         _ST4RTRACK,
         _LARGE_BYTES,
         _LARGE_MEMORY,
