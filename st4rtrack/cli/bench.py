@@ -108,7 +108,7 @@ def table(
         data: Folder of WorldTrack .npz sequences.
         output: Folder for predictions/, scores/ (one file per protocol and method) and the report.
         methods: Methods, separated by commas; only those that need no input except --model.
-        model: Checkpoint of the methods' network. Default: the embedded model, for st4rtrack.
+        model: Name (st4rtrack models), checkpoint, folder or hub id. Default: tiny, for st4rtrack.
         protocols: Protocols, separated by commas.
         workers: Number of worker processes.
     """

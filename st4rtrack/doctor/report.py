@@ -13,6 +13,7 @@ from st4rtrack.doctor.benchmark import MEANINGS, Benchmark, Row
 from st4rtrack.doctor.fit import SCENE_BYTES_PER_PIXEL, Need, memory_need, size_of_16_to_9
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.config import LARGE, TINY, ModelConfig
+from st4rtrack.model.named import NAMED
 from st4rtrack.model.precision_check import LIMIT, point_difference
 
 GIB = machine.GIB
@@ -59,9 +60,11 @@ def examine(device: torch.device, dtype: torch.dtype, *, size: int | None = None
     _examine_packages(found)
     _examine_codecs(found)
     dtype = _examine_precision(found, device, dtype)
+    fits = {}
     for name, config in MODELS.items():
         need = memory_need(config, *size_of_16_to_9(config, size), dtype, device)
-        _examine_need(found, name, need, device, folder)
+        fits[name] = _examine_need(found, name, need, device, folder)
+    _examine_named(found, fits=fits["large"])
     return found
 
 
@@ -188,7 +191,7 @@ def _examine_precision(found: Examination, device: torch.device, dtype: torch.dt
     return dtype if agrees else torch.float32
 
 
-def _examine_need(found: Examination, name: str, need: Need, device: torch.device, folder: Path) -> None:
+def _examine_need(found: Examination, name: str, need: Need, device: torch.device, folder: Path) -> bool:
     fits, room = _room(need, device)
     found.say("Models", name, f"{'fits' if fits else 'does not fit'}: {room}")
     parts = f"{_gib(need.weight_bytes)} weights ({need.parameters / 1e6:.1f} M) + {_gib(need.activation_bytes)} activations"
@@ -200,6 +203,15 @@ def _examine_need(found: Examination, name: str, need: Need, device: torch.devic
     )
     if not fits:
         found.miss(f"{name} does not fit this machine", "a smaller --size or --batch-size 1, or another --device")
+    return fits
+
+
+def _examine_named(found: Examination, *, fits: bool) -> None:
+    """Named models to download; all have the architecture of `large`."""
+    remote = [name for name, model in NAMED.items() if model.hub_id]
+    cached = [name for name in remote if NAMED[name].cached]
+    found.say("Named models", "fit" if fits else "do not fit", f"{', '.join(remote)} (size of large)")
+    found.say("Named models", "downloaded", f"{', '.join(cached) or 'none'}; sizes and licences: st4rtrack models")
 
 
 def _room(need: Need, device: torch.device) -> tuple[bool, str]:

@@ -26,7 +26,19 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_says_what_is_here(run: Run, quick: None) -> None:
     code, said = run("doctor", "--device", "cpu")
     assert code == 0, said
-    for words in ("processor", "cores", "memory", "disk", "PyTorch", "H.264", "tiny", "large", "1.0 GiB weights", "opencv"):
+    for words in (
+        "processor",
+        "cores",
+        "memory",
+        "disk",
+        "PyTorch",
+        "H.264",
+        "tiny",
+        "large",
+        "1.0 GiB weights",
+        "opencv",
+        "st4rtrack-pair",
+    ):
         assert words in said, words
     assert machine.processor() in said
     assert re.search(r"Missing|Nothing is missing", said)

@@ -32,7 +32,7 @@ def pointmaps_only(options: MethodOptions) -> Method:
         UserError: no model was chosen; their weights are not part of this package.
     """
     if options.model is None:
-        raise UserError("this method needs its weights; pass the checkpoint with --model PATH")
+        raise UserError("this method needs its weights; pass --model NAME (st4rtrack models) or --model PATH")
     predict = st4rtrack(replace(options, refine=False))  # feed-forward, as in the paper's tables
 
     def without_visibility(sequence: WorldTrackSequence) -> Prediction:
