@@ -31,8 +31,9 @@ for version in "${versions[@]}"; do
     mkdir -p build/versions
     [ -x "$environment/bin/python" ] || "$python" -m venv "$environment"
     log="build/versions/$version.log"
+    scripts/cpu_torch.sh "$environment/bin/python" >"$log" 2>&1
     if ! "$environment/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-        --editable ".[all,dev]" >"$log" 2>&1; then
+        --editable ".[all,dev]" >>"$log" 2>&1; then
         echo "$version: skipped, $(grep -m1 "^ERROR" "$log")"
         continue
     fi
