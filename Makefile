@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 # Tests that stand beside each other share what they set up, so each process takes neighbours.
 DEFAULT_TESTS := --numprocesses logical --maxprocesses 4 --dist worksteal -m "not slow"
 
-.PHONY: demo test test-slow test-portable test-floors coverage mutation versions performance benchmark docs train-tiny world-assets audit faults fuzz cases clean
+.PHONY: demo test test-slow test-portable test-floors coverage mutation versions performance benchmark docs release train-tiny world-assets audit faults fuzz cases clean
 
 # The path of VIDEO may hold spaces, which make's own functions would split at.
 ifdef VIDEO
@@ -51,6 +51,10 @@ mutation: $(INSTALLED)
 # The default tests on every Python that is here (VERSIONS="3.12 3.13"), each in an environment of its own.
 versions:
 	tests/versions.sh $(VERSIONS) -- $(DEFAULT_TESTS)
+
+# Wheel and sdist as for PyPI, checked and run on every Python that is here (VERSIONS="3.12 3.13") -> build/release/dist
+release:
+	tests/release.sh $(VERSIONS)
 
 performance: $(INSTALLED)
 	$(BIN)/python performance/speed.py
