@@ -20,9 +20,7 @@ esac
 install() { "$python" -m pip install --disable-pip-version-check --constraint constraints.txt "$@"; }
 echo "No NVIDIA GPU: installing the CPU build of PyTorch (190 MB; GPU=yes installs the CUDA build)"
 ! install "$torch+cpu" 2>/dev/null || exit 0
-uv=$(command -v uv) || { install --quiet uv && uv=$(dirname "$python")/uv; }
-if "$uv" pip install --python "$python" --torch-backend cpu --constraint constraints.txt "$torch"; then
-    [ "$uv" != "$(dirname "$python")/uv" ] || "$python" -m pip uninstall --quiet --yes uv
-else
-    echo "No CPU build can be reached: pip takes the CUDA build (several GB); docs/install.md has an alternative" >&2
-fi
+uv=$(command -v uv) || { install --quiet uv && uv=$(dirname "$python")/uv && added=yes; } || uv=uv
+"$uv" pip install --python "$python" --torch-backend cpu --constraint constraints.txt "$torch" \
+    || echo "No CPU build can be reached: pip takes the CUDA build (several GB); docs/install.md has an alternative" >&2
+[ -z "${added:-}" ] || "$python" -m pip uninstall --quiet --yes uv

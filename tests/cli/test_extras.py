@@ -20,24 +20,8 @@ from tests.synthetic_scene import synthetic_scene
 
 PACKAGE = Path(st4rtrack.__file__).parent
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-OPTIONAL_MODULES = [
-    "PIL",
-    "OpenEXR",
-    "anny",
-    "embreex",
-    "fast_simplification",
-    "imageio",
-    "matplotlib",
-    "pandas",
-    "pillow_heif",
-    "pxr",
-    "ray",
-    "rerun",
-    "scipy",
-    "tensorboard",
-    "trimesh",
-    "viser",
-]
+OPTIONAL_MODULES = ["PIL", "OpenEXR", "anny", "embreex", "fast_simplification", "imageio", "matplotlib", "pandas", "pillow_heif"]
+OPTIONAL_MODULES += ["pxr", "ray", "rerun", "scipy", "tensorboard", "trimesh", "viser"]
 COMMANDS = {
     "view": ["view", "scene"],
     "glb": ["export", "scene", "glb"],
