@@ -1,4 +1,4 @@
-#!/usr/bin/env sh
+#!/usr/bin/env bash
 # Installs the CPU build of the pinned PyTorch into an environment, on Linux without an NVIDIA GPU:
 #
 #     scripts/cpu_torch.sh PYTHON
@@ -17,10 +17,11 @@ case ${GPU:-} in
 esac
 ! "$python" -m pip show torch 2>/dev/null | grep -q "^Version: ${torch#torch==}" || exit 0
 
-install() { "$python" -m pip install --disable-pip-version-check --constraint constraints.txt "$@"; }
+install() { "$python" -m pip install --disable-pip-version-check "$@"; }
 echo "No NVIDIA GPU: installing the CPU build of PyTorch (190 MB; GPU=yes installs the CUDA build)"
-! install "$torch+cpu" 2>/dev/null || exit 0
-uv=$(command -v uv) || { install --quiet uv && uv=$(dirname "$python")/uv && added=yes; } || uv=uv
+# the others of constraints.txt: with two lines for PyTorch pip explains a conflict instead of an absent build
+! install --constraint <(grep -v '^torch==' constraints.txt) "$torch+cpu" 2>/dev/null || exit 0
+uv=$(command -v uv) || { install --quiet 'uv>=0.6.9' && uv=$(dirname "$python")/uv && added=yes; } || uv=uv
 "$uv" pip install --python "$python" --torch-backend cpu --constraint constraints.txt "$torch" \
     || echo "No CPU build can be reached: pip takes the CUDA build (several GB); docs/install.md has an alternative" >&2
 [ -z "${added:-}" ] || "$python" -m pip uninstall --quiet --yes uv
