@@ -17,7 +17,7 @@ case ${GPU:-} in
 esac
 ! "$python" -m pip show torch 2>/dev/null | grep -q "^Version: ${torch#torch==}" || exit 0
 
-install() { "$python" -m pip install --disable-pip-version-check "$@"; }
+install() { "$python" -m pip install --disable-pip-version-check --no-compile "$@"; }
 echo "No NVIDIA GPU: installing the CPU build of PyTorch (190 MB; GPU=yes installs the CUDA build)"
 # the others of constraints.txt: with two lines for PyTorch pip explains a conflict instead of an absent build
 ! install --constraint <(grep -v '^torch==' constraints.txt) "$torch+cpu" 2>/dev/null || exit 0
