@@ -109,17 +109,18 @@ fuzz: $(INSTALLED)
 cases: $(INSTALLED)
 	OMP_NUM_THREADS=1 nice $(BIN)/python -m tests.cases.run $(CASES)
 
-# Bytecode of all packages would be 180 MB: Python makes that of the modules that are used.
+# Bytecode of all packages is 180 MB: for users, Python writes that of the modules they use; tests start many processes at once.
 $(FOR_USERS): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV)/ (with the CPU build of PyTorch 0.4 GB to download, 1.4 GB on disk)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@scripts/cpu_torch.sh $(BIN)/python
+	@scripts/cpu_torch.sh $(BIN)/python --no-compile
 	@$(INSTALL) --no-compile --editable ".[view,glb]"
 	@touch $@
 
 $(INSTALLED): $(FOR_USERS)
 	@echo "Installing what tests, documentation and all export formats need as well"
 	@$(INSTALL) --editable ".[all,dev,docs]"
+	@$(BIN)/python -m compileall -qq $(VENV)/lib || true
 	@touch $@
 
 clean:
