@@ -116,7 +116,7 @@ class BatchProgress:
 
 def _summarise(outcomes: "list[Outcome]", output: Path) -> None:
     from st4rtrack.batch.outcome import BATCH_JSON
-    from st4rtrack.cli.process import command_name
+    from st4rtrack.cli.process import viewing_command
     from st4rtrack.cli.voice import answer, say, voice, wrote
 
     states = {state: [outcome for outcome in outcomes if outcome.state == state] for state in ("made", "already there", "failed")}
@@ -136,4 +136,4 @@ def _summarise(outcomes: "list[Outcome]", output: Path) -> None:
         answer(f"  failed: {outcome.video}: {outcome.reason}")
     wrote(output / BATCH_JSON)
     if there := states["made"] + states["already there"]:
-        say(f"look at {Path(there[0].folder) / 'overview.png'}; interactively: {command_name()} view {there[0].folder}")
+        say(f"look at {Path(there[0].folder) / 'overview.png'}; in the browser: {viewing_command(there[0].folder)}")

@@ -14,6 +14,7 @@ from st4rtrack.cli.batch import batch
 from st4rtrack.cli.bench import build, predict, report, score, table
 from st4rtrack.cli.bench_adaptation import adaptation
 from st4rtrack.cli.convert import convert
+from st4rtrack.cli.demo import demo
 from st4rtrack.cli.doctor import doctor
 from st4rtrack.cli.export import call_export, export
 from st4rtrack.cli.info import info
@@ -34,6 +35,7 @@ def bench() -> None:
 
 
 COMMANDS = {
+    "demo": demo,
     "run": run,
     "batch": batch,
     "view": view,

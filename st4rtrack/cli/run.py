@@ -36,7 +36,7 @@ def run(
         queries: CSV or npz with u,v[,frame] in source pixels; writes tracks.csv and tracks.npz.
     """
     from st4rtrack.cli.options import checked, export_formats
-    from st4rtrack.cli.process import command_name
+    from st4rtrack.cli.process import command_line, viewing_command
     from st4rtrack.cli.progress import Progress, log_to_stderr
     from st4rtrack.cli.quality import UNRELIABLE, print_quality
     from st4rtrack.cli.voice import say, voice
@@ -87,7 +87,8 @@ def run(
     if wrote := wrote if complete else [folder / "scene.zarr", *wrote]:
         say_wrote(*wrote)
     reliable = print_quality(made)
-    say(f"look at {folder / 'overview.png'}; for other tools: {command_name()} export {folder} ply")
+    say(f"look at {folder / 'overview.png'}")
+    say(f"in the browser: {viewing_command(folder)}; for other tools: {command_line('export', folder, 'ply')}")
     say(lengths(made.info))
     if results.require_reliable and not reliable:
         sys.exit(UNRELIABLE)

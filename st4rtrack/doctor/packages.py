@@ -16,7 +16,10 @@ PURPOSES = {
     "world": "rendered training data of real objects",
     "train": "curves while training",
     "view": "the viewer",
-    "export": "formats of other tools",
+    "glb": "export to glTF",
+    "usd": "export to USD",
+    "rerun": "export to Rerun",
+    "figure": "figures for papers",
     "cluster": "batch on a Ray cluster",
     "app": "the web app in examples/",
 }

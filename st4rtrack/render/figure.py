@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from st4rtrack.io.files import whole_file
+from st4rtrack.io.formats.extras import need
 from st4rtrack.render.draw import GREY, INK, RECONSTRUCTION, TRACKING, Colour, fit_image
 from st4rtrack.render.moments import Moments
 from st4rtrack.render.sample import choose_frames
@@ -116,10 +117,7 @@ def chosen_frames(scene: Scene, rows: int, frames: Sequence[int] | None) -> list
 
 def draw_figure(scene: Scene, frames: Sequence[int], *, width_in: float, dpi: int, turn_deg: float, legend: bool) -> "Figure":
     """Draw the figure of `write_figure` for frames in increasing order."""
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise UserError('a figure needs matplotlib: pip install "st4rtrack[export]"') from error
+    Figure = need("matplotlib.figure", "figure", "matplotlib").Figure
     frame_height, frame_width = scene.rgb.shape[1:3]
     layout = plan_figure(len(frames), frame_height, frame_width, width_in, legend=legend)
     if not (layout.row >= 0.2 and 20 <= dpi <= 1200):

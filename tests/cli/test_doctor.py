@@ -139,7 +139,7 @@ def test_a_container_has_what_it_was_given(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_every_extra_for_users_has_a_purpose() -> None:
-    assert set(packages.PURPOSES) == set(PROJECT["optional-dependencies"]) - {"all", "dev", "docs"}
+    assert set(packages.PURPOSES) == set(PROJECT["optional-dependencies"]) - {"all", "export", "dev", "docs"}
     assert {package.name for package in packages.core_packages()} == {
         re.split("[>=<]", line)[0] for line in PROJECT["dependencies"]
     }
