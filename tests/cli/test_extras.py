@@ -31,8 +31,8 @@ COMMANDS = {
     "images": ["run", "photos"],
     "cluster": ["batch", "video", "-o", "out", "--ray", "auto"],
 }
-WITHOUT_COMMAND = {"hub", "world", "bench", "train"}
-"""Extras that are tested elsewhere (hub, world), or without which a command only warns (plots and curves are left out)."""
+WITHOUT_COMMAND = {"app", "world", "bench", "train"}
+"""Extras that are tested elsewhere (app, world), or without which a command only warns (plots and curves are left out)."""
 
 
 @pytest.fixture
