@@ -127,7 +127,7 @@ def frame_inputs(model: St4RTrack, video: Video, folder: Path, known: KnownVideo
     patch = model.config.patch_size
     grid = (video.height // patch, video.width // patch)
     tokens = _mapped(folder, "tokens", (len(video), grid[0] * grid[1], model.config.encoder_width), np.float32)
-    batch = automatic_batch_size(model, video.height, video.width)
+    batch = automatic_batch_size(model.config, model.device, video.height, video.width)
     for start in range(0, len(video), batch):
         images = normalize_images(rgb[start : start + batch]).to(model.device)
         tokens[start : start + batch] = model.encode(images).features.float().cpu().numpy()

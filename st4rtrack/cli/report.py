@@ -66,10 +66,10 @@ def _lines_of(section: Callable[[], Iterable[str]]) -> list[str]:
 
 def _versions() -> list[str]:
     from st4rtrack import __version__
-    from st4rtrack.doctor.packages import core_packages
+    from st4rtrack.doctor.packages import packages_of
 
     lines = [f"st4rtrack {__version__}", f"Python {platform.python_version()}"]
-    return lines + [f"{package.name} {package.version}" for package in core_packages()]
+    return lines + [f"{package.name} {package.version}" for package in packages_of("")]
 
 
 def _machine() -> list[str]:

@@ -12,6 +12,7 @@ from st4rtrack.classical.two_view import TwoView
 from st4rtrack.hints.depth_prior import DepthPrior
 from st4rtrack.hints.outward import Outward
 from st4rtrack.hints.provider import provide_hints
+from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.encoder import Tokens
 from st4rtrack.model.hints import hints_of_views
 from st4rtrack.model.network import St4RTrack
@@ -221,10 +222,10 @@ def predict_reconstructions(
         yield index, _to_numpy(found)[0]
 
 
-def automatic_batch_size(model: St4RTrack, height: int, width: int) -> int:
+def automatic_batch_size(config: ModelConfig, device: torch.device, height: int, width: int) -> int:
     """Frames per batch for a network size, by device type."""
-    tokens, frames = LARGEST_BATCH.get(model.device.type, LARGEST_BATCH["cpu"])
-    return max(1, min(frames, tokens * model.config.patch_size**2 // (height * width)))
+    tokens, frames = LARGEST_BATCH.get(device.type, LARGEST_BATCH["cpu"])
+    return max(1, min(frames, tokens * config.patch_size**2 // (height * width)))
 
 
 def _predicted(

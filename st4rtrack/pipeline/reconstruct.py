@@ -91,7 +91,11 @@ def reconstruct(
     if output is not None and not overwrite and holds_scene(output, header):
         return load_scene(output)
     automatic = options.batch_size in (None, "auto")
-    batch_size = automatic_batch_size(model, *size_px) if automatic else positive_int(options.batch_size, "batch_size")
+    batch_size = (
+        automatic_batch_size(model.config, model.device, *size_px)
+        if automatic
+        else positive_int(options.batch_size, "batch_size")
+    )
     evidence = with_observations(user or KnownVideo(), source, prepared)
     kept = TokenFile(len(source), None if output is None else Path(output)) if options.anchor == "auto" else None
     static = None if user is None else user.static

@@ -13,7 +13,7 @@ import pytest
 from st4rtrack.cli import main as cli
 from st4rtrack.cli.process import command_name
 from st4rtrack.cli.report import report_text
-from st4rtrack.doctor.machine import hub_place
+from st4rtrack.doctor.machine import hub_folder
 from st4rtrack.io.files import expanded
 from st4rtrack.types import UserError
 
@@ -121,7 +121,7 @@ def no_home(monkeypatch: pytest.MonkeyPatch) -> None:
 @posix
 @pytest.mark.usefixtures("no_home")
 def test_user_without_home_folder_gets_reports_and_sentences() -> None:
-    assert hub_place().folder == Path("~/.cache/huggingface/hub")
+    assert hub_folder() == Path("~/.cache/huggingface/hub")
     assert "## Command" in report_text(
         ValueError("x"),
         ["run"],
