@@ -41,7 +41,8 @@ from st4rtrack.preprocess import stretch_to_network_size, to_network_size
 from st4rtrack.render.adaptation import Plot, write_adaptation
 from st4rtrack.render.curves import BLUE, Curve
 from st4rtrack.render.draw import ACCENT, GREY
-from st4rtrack.types import Scene, UserError, Video
+from st4rtrack.scene import Scene
+from st4rtrack.types import UserError, Video
 
 INFO_KEY = "st4rtrack_adaptation"
 """Key in the header of an adapted checkpoint, with the summary and the options."""

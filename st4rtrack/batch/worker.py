@@ -15,7 +15,8 @@ from st4rtrack.batch.jobs import Job
 from st4rtrack.batch.outcome import Outcome
 from st4rtrack.io.trouble import explain
 from st4rtrack.options import FrameSelection, KnownGeometry, ReconstructOptions
-from st4rtrack.types import Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import UserError
 
 if TYPE_CHECKING:  # the worker imports PyTorch after setting its number of threads
     from st4rtrack.model.network import St4RTrack

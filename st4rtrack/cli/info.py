@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 if TYPE_CHECKING:
-    from st4rtrack.types import Scene
+    from st4rtrack.scene import Scene
 
 
 def info(scene: tyro.conf.Positional[Path], /) -> None:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from st4rtrack.types import Scene
+    from st4rtrack.scene import Scene
 
 UNRELIABLE = 3
 """Exit code of an unreliable scene with `--require-reliable`."""

@@ -12,7 +12,7 @@ from st4rtrack.cli.results import ResultOptions
 from st4rtrack.options import DeviceOptions, FrameSelection, KnownGeometry, ReconstructOptions
 
 if TYPE_CHECKING:
-    from st4rtrack.types import Scene
+    from st4rtrack.scene import Scene
 
 
 def run(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 if TYPE_CHECKING:
-    from st4rtrack.types import Scene
+    from st4rtrack.scene import Scene
 
 
 def view(

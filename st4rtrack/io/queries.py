@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from st4rtrack.io.npz import npz_keys, read_npz
-from st4rtrack.types import Scene, Tracks, UserError, Video
+from st4rtrack.scene import Scene, Tracks
+from st4rtrack.types import UserError, Video
 
 _COLUMNS = (("u", "x", "u_px", "x_px"), ("v", "y", "v_px", "y_px"), ("frame", "frame_index", "t"))
 """Accepted column names in the header of a CSV file, per coordinate."""

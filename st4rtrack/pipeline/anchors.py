@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 
 from st4rtrack.geometry.align import Sim3
-from st4rtrack.geometry.following import Shown
 from st4rtrack.io.scene import SceneSink
 from st4rtrack.pipeline.anchor_pairs import Pairs
-from st4rtrack.pipeline.coverage import Coverage, shown_by
+from st4rtrack.pipeline.coverage import Coverage, surface_of
 from st4rtrack.pipeline.joins import world_from_camera, world_from_pair
 from st4rtrack.pipeline.relay import relay
 from st4rtrack.pipeline.tracks import visibility_probability
 from st4rtrack.pipeline.unsolved import hide_unsolved
+from st4rtrack.scene import FrameSurface
 from st4rtrack.types import Pointmap, TwoPointmaps
 
 logger = logging.getLogger(__name__)
@@ -111,14 +111,14 @@ def _follow(pairs: Pairs, sink: SceneSink, coverage: Coverage, anchor: int) -> d
     for step in (1, -1):
         similarity, unseen = start, 0
         for index, maps in pairs.along(anchor, step):
-            shown = shown_by(sink, index)
-            if (joined := world_from_pair(maps.reconstruction, shown)) is not None:
+            surface = surface_of(sink, index)
+            if (joined := world_from_pair(maps.reconstruction, surface)) is not None:
                 similarity, residual = joined
                 found.residuals.append(residual)
             elif similarity is None:
-                similarity = world_from_camera(maps.reconstruction, shown)
+                similarity = world_from_camera(maps.reconstruction, surface)
             start = start or similarity
-            gain = _write(sink, coverage, anchor, index, maps, similarity, shown, new)
+            gain = _write(sink, coverage, anchor, index, maps, similarity, surface, new)
             found.frames.append(index)
             unseen = 0 if gain >= LEAST_GAIN else unseen + 1
             if unseen == PATIENCE:
@@ -140,7 +140,7 @@ def _write(
     index: int,
     maps: TwoPointmaps,
     similarity: Sim3,
-    shown: Shown,
+    surface: FrameSurface,
     new: np.ndarray,
 ) -> float:
     """Write one frame of an anchor; return the newly tracked share of the frame."""
@@ -148,9 +148,9 @@ def _write(
     points = similarity(np.asarray(maps.tracking.points_world, np.float64)).astype(sink.header.points_dtype).astype(np.float32)
     probability = np.ones(new.shape, np.float32)
     if index != anchor:
-        in_world = TwoPointmaps(Pointmap(points, maps.tracking.confidence), Pointmap(shown.points, shown.confidence))
+        in_world = TwoPointmaps(Pointmap(points, maps.tracking.confidence), Pointmap(surface.points, surface.confidence))
         images = (sink.read("rgb", anchor), sink.read("rgb", index))
-        probability = visibility_probability(in_world, shown.world_from_camera, shown.intrinsics, *images)
+        probability = visibility_probability(in_world, surface.world_from_camera, surface.intrinsics, *images)
     seen = new & bool(sink.read("solved", index))
     probability = np.where(seen, probability, 0).astype(np.float16)  # rounded as stored, before the comparison
     visible = probability > 0.5

@@ -3,8 +3,8 @@
 import numpy as np
 
 from st4rtrack.geometry.align import Sim3, umeyama
-from st4rtrack.geometry.following import Shown
 from st4rtrack.geometry.vectors import all_finite, length
+from st4rtrack.scene import FrameSurface
 from st4rtrack.types import Pointmap
 
 JOINED_POINTS = 1000
@@ -12,35 +12,35 @@ MOST_DISAGREEMENT, LEAST_AGREEING = 0.1, 0.3
 """Maximum disagreement relative to the median depth, and minimum share of points within it, for a pair to be aligned."""
 
 
-def world_from_pair(reconstruction: Pointmap, shown: Shown) -> tuple[Sim3, float] | None:
+def world_from_pair(reconstruction: Pointmap, surface: FrameSurface) -> tuple[Sim3, float] | None:
     """Similarity from the frame of a pair to the world, by the two reconstructions of the same frame.
 
     Args:
         reconstruction: reconstruction of the pair, [height, width, 3].
-        shown: surface of the frame in the world.
+        surface: surface of the frame in the world.
     Returns:
         The similarity and the median disagreement, relative to the median depth; `None` if less than `LEAST_AGREEING` of the
         pixels agree.
     """
-    depth = shown.depth
+    depth = surface.depth
     index = np.flatnonzero(all_finite(reconstruction.points_world) & np.isfinite(depth))
     if len(index) < 3:
         return None
     index = _some(index)
     source = np.asarray(reconstruction.points_world, np.float64).reshape(-1, 3)[index]
-    target, distance = shown.points.reshape(-1, 3)[index].astype(np.float64), float(np.median(depth.reshape(-1)[index]))
+    target, distance = surface.points.reshape(-1, 3)[index].astype(np.float64), float(np.median(depth.reshape(-1)[index]))
     found = joined(source, target)
     if found is None or (found[1] < MOST_DISAGREEMENT * distance).mean() < LEAST_AGREEING:
         return None
     return found[0], float(np.median(found[1])) / distance
 
 
-def world_from_camera(reconstruction: Pointmap, shown: Shown) -> Sim3:
+def world_from_camera(reconstruction: Pointmap, surface: FrameSurface) -> Sim3:
     """Fallback similarity of an anchor pair with itself: its camera pose, and the ratio of the median depths."""
-    depth, known = shown.depth, np.asarray(reconstruction.points_world)[..., 2]
+    depth, known = surface.depth, np.asarray(reconstruction.points_world)[..., 2]
     both = np.isfinite(depth) & (known > 0)
     scale = float(np.median(depth[both]) / np.median(known[both])) if both.any() else 1.0
-    return Sim3(scale, shown.world_from_camera[:3, :3], shown.world_from_camera[:3, 3])
+    return Sim3(scale, surface.world_from_camera[:3, :3], surface.world_from_camera[:3, 3])
 
 
 def same_content(tracking: Pointmap, content: np.ndarray) -> Sim3 | None:

@@ -20,7 +20,8 @@ from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.quality_warnings import quality_warning
 from st4rtrack.preprocess import crop, stretch_to_network_size, to_network_size
-from st4rtrack.types import PixelMap, QualityWarning, UserError, Video
+from st4rtrack.quality import QualityWarning
+from st4rtrack.types import PixelMap, UserError, Video
 
 LAYOUT_FRAMES = 240
 """Number of first frames in which bars, overlays and stereo are detected; they are read a second time."""

@@ -21,7 +21,8 @@ from st4rtrack.pipeline.cameras import FOCAL_RANGE
 from st4rtrack.pipeline.motion import MOVES, displacement
 from st4rtrack.pipeline.quality_warnings import cut_warning, quality_warning
 from st4rtrack.pipeline.tracks import WELL_RETURNED
-from st4rtrack.types import DepthSource, FocalSource, Parallax, PixelMap, QualityReport, QualityWarning, TwoPointmaps, Video
+from st4rtrack.quality import Parallax, QualityReport, QualityWarning
+from st4rtrack.types import DepthSource, FocalSource, PixelMap, TwoPointmaps, Video
 
 MEASURED_POINTS = 5000
 """Approximate number of sampled pixels per frame."""

@@ -32,7 +32,9 @@ from st4rtrack.pipeline.refine import smoothing_chosen
 from st4rtrack.pipeline.repeatable import computed_with
 from st4rtrack.pipeline.tokens import TokenFile
 from st4rtrack.pipeline.unsolved import hide_unsolved
-from st4rtrack.types import KnownVideo, QualityReport, Scene
+from st4rtrack.quality import QualityReport
+from st4rtrack.scene import Scene
+from st4rtrack.types import KnownVideo
 
 logger = logging.getLogger(__name__)
 

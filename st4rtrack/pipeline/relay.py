@@ -18,7 +18,7 @@ from st4rtrack.io.scene import SceneSink
 from st4rtrack.io.scene.table import FRAME_QUALITY
 from st4rtrack.pipeline.anchor_pairs import Pairs
 from st4rtrack.pipeline.cameras import solve_camera
-from st4rtrack.pipeline.coverage import shown_by
+from st4rtrack.pipeline.coverage import surface_of
 from st4rtrack.pipeline.joins import same_content, world_from_camera, world_from_pair
 from st4rtrack.pipeline.tracks import visibility_probability
 from st4rtrack.types import Pointmap, TwoPointmaps
@@ -71,9 +71,9 @@ def _hand_on(pairs: Pairs, sink: SceneSink, anchor: int, step: int, lost: np.nda
     """Register the lost frames after an anchor while enough of it is visible, at least the first one; yield their indices."""
     ahead = _following(pairs, anchor, step)
     own = next(ahead)[1]
-    shown = shown_by(sink, anchor)
-    start = world_from_pair(own.reconstruction, shown)
-    similarity = world_from_camera(own.reconstruction, shown) if start is None else start[0]
+    surface = surface_of(sink, anchor)
+    start = world_from_pair(own.reconstruction, surface)
+    similarity = world_from_camera(own.reconstruction, surface) if start is None else start[0]
     content = similarity(np.asarray(own.tracking.points_world, np.float64))
     for index, maps in ahead:
         if not lost[index]:

@@ -10,7 +10,7 @@ from st4rtrack.geometry.vectors import all_components, all_finite, length
 from st4rtrack.render.draw import PANEL, Colour
 from st4rtrack.render.points import View, orbit_view, splat
 from st4rtrack.render.sample import ShownFrames, read_points
-from st4rtrack.types import Scene
+from st4rtrack.scene import Scene
 
 MOST_POINTS = 400_000
 

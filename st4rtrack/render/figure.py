@@ -11,7 +11,8 @@ from st4rtrack.io.files import whole_file
 from st4rtrack.render.draw import GREY, INK, RECONSTRUCTION, TRACKING, Colour, fit_image
 from st4rtrack.render.moments import Moments
 from st4rtrack.render.sample import choose_frames
-from st4rtrack.types import Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -22,7 +22,8 @@ from st4rtrack.render.draw import (
     text_width,
 )
 from st4rtrack.render.moments import Moment, Moments
-from st4rtrack.types import Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import UserError
 
 LEAST_WIDTH_PX = 480
 GIF_FPS = 12.5

@@ -21,7 +21,8 @@ from st4rtrack.render.points import Orbit, fit_orbit
 from st4rtrack.render.rows import draw_tracks, identity_colours
 from st4rtrack.render.sample import AnchorTracks, PastTracks, choose_frames, moving_pixels, read_frames, read_points
 from st4rtrack.render.views import draw_cameras, draw_ways, frustum_length, near_cameras, shrunk, splatted
-from st4rtrack.types import Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import UserError
 
 ELEVATION_DEG = 22.0
 KEY_FRAMES = 10

@@ -7,7 +7,8 @@ import numpy as np
 from st4rtrack.geometry.camera import project_world
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps
 from st4rtrack.geometry.vectors import all_finite, length
-from st4rtrack.types import Pointmap, Scene
+from st4rtrack.scene import Scene
+from st4rtrack.types import Pointmap
 
 MOVING_TAIL, STATIC_TAIL = 12, 4
 _LONG_TRACK_FRAMES = 40

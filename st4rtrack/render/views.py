@@ -9,7 +9,7 @@ from st4rtrack.render.clouds import Cloud, anchor_cloud, best_view, near, recons
 from st4rtrack.render.draw import PANEL, TIME_MAP, dot, line, lines, map_colours, rgb_tuple
 from st4rtrack.render.points import LARGEST_RADIUS_PX, View, shade_edges, splat
 from st4rtrack.render.sample import AnchorTracks, ShownFrames
-from st4rtrack.types import Scene
+from st4rtrack.scene import Scene
 
 ENLARGED = 2
 """Supersampling factor of the pictures, which smooths the edges of points."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from st4rtrack.geometry.vectors import all_components, all_finite, length
 from st4rtrack.render.sample import choose_frames
-from st4rtrack.types import Scene
+from st4rtrack.scene import Scene
 from st4rtrack.view.sampling import (
     Branch,
     Budget,

@@ -7,7 +7,7 @@ import numpy as np
 from st4rtrack.geometry.sampling import inside_image
 from st4rtrack.geometry.vectors import all_finite, length
 from st4rtrack.render.sample import read_points
-from st4rtrack.types import Scene
+from st4rtrack.scene import Scene
 
 CLICK_ANGLE = 0.012
 """Maximum angle in radians between the ray of a click and a point."""

@@ -11,7 +11,8 @@ import numpy as np
 
 from st4rtrack.geometry.sampling import inside_image
 from st4rtrack.render.draw import ACCENT
-from st4rtrack.types import Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import UserError
 from st4rtrack.view.layers import SceneLayers
 from st4rtrack.view.panel import PICK_HINT, Panel
 from st4rtrack.view.picking import read_path

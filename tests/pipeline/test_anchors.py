@@ -12,7 +12,8 @@ from st4rtrack.model.checkpoint import load_model
 from st4rtrack.pipeline.anchors import add_anchors
 from st4rtrack.pipeline.reconstruct import reconstruct
 from st4rtrack.pipeline.relay import relay
-from st4rtrack.types import Scene, TwoPointmaps
+from st4rtrack.scene import Scene
+from st4rtrack.types import TwoPointmaps
 from tests.pipeline.walk import HEIGHT, WIDTH, ErringNetwork, Walk, first_pass, header
 
 QUIET = {"noise": 0.002, "outliers": 0.0}

@@ -14,7 +14,8 @@ from st4rtrack.io.scene import load_scene
 from st4rtrack.io.video import open_video
 from st4rtrack.options import KnownGeometry
 from st4rtrack.pipeline.reconstruct import reconstruct
-from st4rtrack.types import KnownVideo, Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import KnownVideo, UserError
 from tests.moving_camera import FOCAL, HEIGHT, WIDTH, walk
 from tests.synthetic import TruthNetwork
 

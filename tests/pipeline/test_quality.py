@@ -18,7 +18,8 @@ from st4rtrack.pipeline.quality import (
     record_shares,
 )
 from st4rtrack.pipeline.quality_warnings import WARNINGS, cut_warning, frame_ranges, quality_warning
-from st4rtrack.types import KnownVideo, PixelMap, Pointmap, QualityReport, TwoPointmaps
+from st4rtrack.quality import QualityReport
+from st4rtrack.types import KnownVideo, PixelMap, Pointmap, TwoPointmaps
 
 HALF = PixelMap((0.5, 0.5), (0.0, 0.0))
 """A source of twice the network's size."""

@@ -19,7 +19,8 @@ from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.known import with_observations
 from st4rtrack.pipeline.preparation import PreparedVideo, prepare
 from st4rtrack.pipeline.reconstruct import reconstruct
-from st4rtrack.types import KnownVideo, PixelMap, Scene
+from st4rtrack.scene import Scene
+from st4rtrack.types import KnownVideo, PixelMap
 from tests.cases import clips
 from tests.cases.clips import Look
 from tests.cases.world import Clip

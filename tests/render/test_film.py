@@ -11,7 +11,8 @@ from st4rtrack.io.video_writer import write_gif
 from st4rtrack.render.draw import ACCENT, PANEL
 from st4rtrack.render.film import FilmLayout, plan_film, render_film, write_film
 from st4rtrack.render.sample import MOVING_TAIL, PastTracks
-from st4rtrack.types import Cameras, Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import Cameras, UserError
 from tests.render.procedural_scene import procedural_scene
 from tests.synthetic_scene import synthetic_scene
 

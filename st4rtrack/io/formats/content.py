@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 from st4rtrack.geometry.vectors import all_finite
-from st4rtrack.types import Pointmap, Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import Pointmap, UserError
 
 Branch = Literal["reconstruction", "tracking"]
 

@@ -20,7 +20,8 @@ from st4rtrack.io.formats.cameras import (
 from st4rtrack.io.formats.content import accumulated, choose_pixels, track_colours, track_curves
 from st4rtrack.io.formats.extras import need
 from st4rtrack.io.formats.units import lengths
-from st4rtrack.types import Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import UserError
 
 _SHOWN_CAMERAS = 32
 _MAX_TRACK_VERTICES = 64

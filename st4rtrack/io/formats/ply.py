@@ -18,7 +18,8 @@ from st4rtrack.io.formats.content import (
     solved_numbers,
 )
 from st4rtrack.io.formats.units import lengths
-from st4rtrack.types import Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import UserError
 
 
 def write_ply(

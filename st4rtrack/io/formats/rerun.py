@@ -16,7 +16,7 @@ from st4rtrack.io.formats.extras import need, utf8_path
 from st4rtrack.io.formats.images import scene_images
 from st4rtrack.io.formats.units import lengths
 from st4rtrack.io.images import encode_jpeg
-from st4rtrack.types import Scene
+from st4rtrack.scene import Scene
 
 _MAX_POSITIONS = 3_000_000
 _TAIL_FRAMES = 16

@@ -21,7 +21,7 @@ from st4rtrack.io.formats.cameras import (
 from st4rtrack.io.formats.content import AnchorPixels, accumulated, choose_pixels, follow, track_colours, track_curves
 from st4rtrack.io.formats.extras import need, utf8_path
 from st4rtrack.io.formats.units import lengths
-from st4rtrack.types import Scene
+from st4rtrack.scene import Scene
 
 _MAX_POSITIONS = 6_000_000
 """Maximum number of animated positions over all frames: usd-core holds a file in memory while it is written."""

@@ -12,7 +12,8 @@ from st4rtrack.io.scene.header import SceneHeader
 from st4rtrack.io.scene.journal import count_done
 from st4rtrack.io.scene.quality import quality_from_json
 from st4rtrack.io.scene.table import FRAME_QUALITY, LATE, MOVING
-from st4rtrack.types import Array, Cameras, Pointmap, Scene, TrackingOverTime, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import Array, Cameras, Pointmap, TrackingOverTime, UserError
 
 
 def load_scene(path: str | Path) -> Scene:

@@ -12,7 +12,8 @@ from st4rtrack.io.scene.folder import make_folder, prepare_folder
 from st4rtrack.io.scene.header import SceneHeader
 from st4rtrack.io.scene.table import LATE
 from st4rtrack.io.scene.writer import SceneWriter
-from st4rtrack.types import Array, Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import Array, UserError
 
 
 def save_scene(

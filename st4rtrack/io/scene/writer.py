@@ -22,8 +22,8 @@ from st4rtrack.io.scene.load import load_scene
 from st4rtrack.io.scene.sink import Ending, SceneSink
 from st4rtrack.io.scene.space import require_space, scene_bytes
 from st4rtrack.io.scene.table import ArraySpec
+from st4rtrack.scene import Scene
 from st4rtrack.timing import timed
-from st4rtrack.types import Scene
 
 
 class SceneWriter(SceneSink):

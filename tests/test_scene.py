@@ -1,14 +1,13 @@
-"""Tracks of places of any frame, on a plane that slides before a camera that stands."""
-
-from types import SimpleNamespace
+"""Tracks of query positions of any frame, on a plane that moves in front of a static camera."""
 
 import numpy as np
 import pytest
 
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, unproject
-from st4rtrack.geometry.following import Shown, find_owners, follow, follow_owners
-from st4rtrack.geometry.ownership import tracked_view
+from st4rtrack.geometry.track_assignment import tracked_view
 from st4rtrack.pipeline.joins import joined
+from st4rtrack.scene import FrameSurface, assign_anchors, assigned_tracks, read_tracks
+from st4rtrack.types import TrackingOverTime
 from tests.seeds import SEED
 
 HEIGHT, WIDTH, FOCAL, DEPTH = 12, 16, 20.0, 4.0
@@ -21,11 +20,11 @@ def plane(depth: float = DEPTH) -> np.ndarray:
     return unproject(pixel_grid(HEIGHT, WIDTH), np.full((HEIGHT, WIDTH), depth), INTRINSICS[None])
 
 
-def sliding(frames: int = 3) -> SimpleNamespace:
+def sliding(frames: int = 3) -> TrackingOverTime:
     points = plane() + np.arange(frames)[:, None, None, None] * np.array([SLIDE, 0, 0])
     everywhere = np.ones((frames, HEIGHT, WIDTH), bool)
     visible = everywhere & (pixel_grid(HEIGHT, WIDTH)[..., 0] + 3.5 * np.arange(frames)[:, None, None] < WIDTH)
-    return SimpleNamespace(
+    return TrackingOverTime(
         points_world=points,
         confidence=2.0 * everywhere,
         visible=visible,
@@ -34,65 +33,65 @@ def sliding(frames: int = 3) -> SimpleNamespace:
     )
 
 
-def shown(points: np.ndarray) -> Shown:
-    return Shown(points, np.full((HEIGHT, WIDTH), 3.0), np.eye(4), INTRINSICS)
+def surface(points: np.ndarray) -> FrameSurface:
+    return FrameSurface(points, np.full((HEIGHT, WIDTH), 3.0), np.eye(4), INTRINSICS)
 
 
-def test_a_place_between_pixels_is_carried_along_exactly() -> None:
+def test_tracks_at_a_sub_pixel_position_are_exact() -> None:
     query_px = np.array([[9.3, 5.8], [12.0, 3.25]])
-    owners = find_owners([sliding()], 1, shown(plane()), query_px)
-    np.testing.assert_allclose(owners.place_px, query_px - (3.5, 0), atol=1e-9)
-    found = follow_owners([sliding()], owners, 3, 1)
+    assignment = assign_anchors([sliding()], 1, surface(plane()), query_px)
+    np.testing.assert_allclose(assignment.anchor_px, query_px - (3.5, 0), atol=1e-9)
+    found = assigned_tracks([sliding()], assignment, 3, 1)
     start = unproject(query_px, np.full(2, DEPTH), INTRINSICS)
     expected = start + (np.arange(3) - 1)[:, None, None] * np.array([SLIDE, 0, 0])
-    np.testing.assert_allclose(found.points, expected, atol=1e-6)
-    assert found.tracked.all() and found.visible[:2].all()
+    np.testing.assert_allclose(found.points_world, expected, atol=1e-6)
+    assert np.asarray(found.tracked).all() and found.visible[:2].all()
 
 
-def test_what_nobody_tracks_is_held_and_said_to_be() -> None:
+def test_tracks_without_an_anchor_are_constant_and_not_tracked() -> None:
     query_px = np.array([[1.0, 5.0]])  # slid into view after the anchor
-    found = follow_owners([sliding()], find_owners([sliding()], 1, shown(plane()), query_px), 3, 1)
-    np.testing.assert_allclose(found.points, np.broadcast_to(found.points[1], (3, 1, 3)))
-    assert found.tracked[:, 0].tolist() == found.visible[:, 0].tolist() == [False, True, False]
+    found = assigned_tracks([sliding()], assign_anchors([sliding()], 1, surface(plane()), query_px), 3, 1)
+    np.testing.assert_allclose(found.points_world, np.broadcast_to(found.points_world[1], (3, 1, 3)))
+    assert np.asarray(found.tracked)[:, 0].tolist() == found.visible[:, 0].tolist() == [False, True, False]
     assert found.confidence[:, 0].tolist() == [1, 3, 1]
 
 
-def test_an_anchor_that_is_followed_for_a_while_is_held_before_and_after() -> None:
+def test_tracks_outside_the_range_of_an_anchor_repeat_the_nearest_position() -> None:
     maps = sliding(5)
-    maps.valid = np.ones((5, HEIGHT, WIDTH), bool)
+    maps.valid = valid = np.ones((5, HEIGHT, WIDTH), bool)
     for frame in (0, 4):
-        maps.points_world[frame], maps.valid[frame] = np.nan, False
+        maps.points_world[frame], valid[frame] = np.nan, False
     query_px = np.array([[12.0, 5.0]])
-    found = follow_owners([maps], find_owners([maps], 2, shown(plane()), query_px), 5, 2)
-    assert found.tracked[:, 0].tolist() == [False, True, True, True, False]
-    np.testing.assert_allclose(found.points[0], found.points[1])
-    np.testing.assert_allclose(found.points[4], found.points[3])
+    found = assigned_tracks([maps], assign_anchors([maps], 2, surface(plane()), query_px), 5, 2)
+    assert np.asarray(found.tracked)[:, 0].tolist() == [False, True, True, True, False]
+    np.testing.assert_allclose(found.points_world[0], found.points_world[1])
+    np.testing.assert_allclose(found.points_world[4], found.points_world[3])
     assert not found.visible[[0, 4]].any()
     assert found.visibility is not None and (found.visibility[[0, 4]] == 0).all()
 
 
-def test_of_two_anchors_that_fits_at_the_depth_of_the_surface() -> None:
+def test_assignment_of_two_anchors_prefers_the_depth_of_the_surface() -> None:
     near, far = sliding(), sliding()
     near.points_world = near.points_world * 0.6  # lands at the same pixels
     query_px = np.array([[9.0, 5.0], [10.5, 6.5]])
-    assert find_owners([near, far], 1, shown(plane()), query_px).anchor.tolist() == [1, 1]
-    assert find_owners([near, far], 1, shown(plane(0.6 * DEPTH)), query_px).anchor.tolist() == [0, 0]
+    assert assign_anchors([near, far], 1, surface(plane()), query_px).anchor.tolist() == [1, 1]
+    assert assign_anchors([near, far], 1, surface(plane(0.6 * DEPTH)), query_px).anchor.tolist() == [0, 0]
 
 
-def test_coverage_is_what_has_an_owner() -> None:
+def test_coverage_holds_the_assigned_pixels() -> None:
     maps, depth = sliding(), np.full((HEIGHT, WIDTH), DEPTH)
-    view = tracked_view(maps.points_world[1].reshape(-1, 3), maps.visible[1].reshape(-1), depth, np.eye(4), INTRINSICS)
+    view = tracked_view(maps.points_world[1].reshape(-1, 3), np.asarray(maps.visible)[1].reshape(-1), depth, np.eye(4), INTRINSICS)
     covered = view.covered(depth, np.ones_like(depth, bool))
     assert covered[:, 4:].all() and not covered[:, :2].any()
     assert not view.covered(3 * depth, np.ones_like(depth, bool)).any()
-    nobody = tracked_view(np.zeros((0, 3)), np.zeros(0, bool), depth, np.eye(4), INTRINSICS)
-    assert not nobody.covered(depth, np.ones_like(depth, bool)).any()
+    empty = tracked_view(np.zeros((0, 3)), np.zeros(0, bool), depth, np.eye(4), INTRINSICS)
+    assert not empty.covered(depth, np.ones_like(depth, bool)).any()
 
 
 def test_reading_the_anchor_itself_is_bilinear() -> None:
     maps = sliding()
-    found = follow(maps, np.array([[4.0, 5.0]]))
-    np.testing.assert_allclose(found.points[:, 0], maps.points_world[:, 4:6, 3:5].mean(axis=(1, 2)))
+    found = read_tracks(maps, np.array([[4.0, 5.0]]))
+    np.testing.assert_allclose(found.points_world[:, 0], maps.points_world[:, 4:6, 3:5].mean(axis=(1, 2)))
 
 
 @pytest.mark.parametrize("wrong", [0.0, 0.4])
