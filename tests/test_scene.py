@@ -80,7 +80,9 @@ def test_assignment_of_two_anchors_prefers_the_depth_of_the_surface() -> None:
 
 def test_coverage_holds_the_assigned_pixels() -> None:
     maps, depth = sliding(), np.full((HEIGHT, WIDTH), DEPTH)
-    view = tracked_view(maps.points_world[1].reshape(-1, 3), np.asarray(maps.visible)[1].reshape(-1), depth, np.eye(4), INTRINSICS)
+    view = tracked_view(
+        maps.points_world[1].reshape(-1, 3), np.asarray(maps.visible)[1].reshape(-1), depth, np.eye(4), INTRINSICS
+    )
     covered = view.covered(depth, np.ones_like(depth, bool))
     assert covered[:, 4:].all() and not covered[:, :2].any()
     assert not view.covered(3 * depth, np.ones_like(depth, bool)).any()

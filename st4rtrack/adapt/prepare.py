@@ -63,32 +63,36 @@ def prepare_video(
     tracks = _in_solved_frames(_inside(priors.tracks, height, width), inputs.unsolved)
     moving = moving_tracks(tracks, *static)
     held_out = held_out_tracks(tracks.query_px, moving, height, width, config.held_out_share, config.seed)
-    for what, chosen in (("learn from", ~held_out), ("measure on", held_out)):
-        if not np.delete(tracks.visible[:, chosen], ANCHOR, axis=0).any():
-            raise UserError(
-                f"{video.name}: {tracks.name} tracks no point beyond the first frame to {what}; "
-                "choose other frames with --start and --stop, or another teacher with --tracks"
-            )
+    _require_tracks(tracks, held_out, video.name)
     depth = None if priors.depth is None else _in_units_of(priors.depth, first_points, static[1])
     still = sample_map(static[0], tracks.query_px.astype(np.float32)).astype(np.float32)
     found = AdaptVideo(inputs, Priors(tracks, depth), moving, held_out, first_points, still)
+    _log(found, video.name)
+    return found
+
+
+def _require_tracks(tracks: TeacherTracks, held_out: np.ndarray, name: str) -> None:
+    for purpose, chosen in (("learn from", ~held_out), ("measure on", held_out)):
+        if not np.delete(tracks.visible[:, chosen], ANCHOR, axis=0).any():
+            raise UserError(
+                f"{name}: {tracks.name} tracks no point beyond the first frame to {purpose}; "
+                "choose other frames with --start and --stop, or another teacher with --tracks"
+            )
+
+
+def _log(found: AdaptVideo, name: str) -> None:
+    tracks, depth = found.priors.tracks, found.priors.depth
     logger.info(
         "%s: %d frames, %d tracks by %s (%d dynamic, %d held out); depth by %s",
-        video.name,
-        len(inputs),
-        len(held_out),
-        tracks.name,
-        int(found.moving.sum()),
-        int(held_out.sum()),
-        "no teacher" if priors.depth is None else priors.depth.name,
+        *(name, len(found.inputs), len(found.held_out), tracks.name, int(found.moving.sum()), int(found.held_out.sum())),
+        "no teacher" if depth is None else depth.name,
     )
     if found.moving.any() and _measured_share(found) < LITTLE_MEASURED:
         logger.warning(
             "%s: no teacher measures the depth of most dynamic points; their tracks will improve in 2D, but their depth "
             "remains a guess; pass a depth model or depth files with --depth",
-            video.name,
+            name,
         )
-    return found
 
 
 def _measured_share(video: AdaptVideo) -> float:

@@ -104,35 +104,32 @@ def adapt_videos(
     opened = _opened(videos, frames)
     places = _places(output, opened, overwrite)
     with locked(places.report):
-        for left in places.report.glob(f"{_INPUTS}*"):
-            shutil.rmtree(left, ignore_errors=True)  # left by a killed process
+        _remove_leftovers(places, overwrite)
         network, base = _base(model, options.device, options.changes_only)
-        config = config if isinstance(config, AdaptConfig) else _config(network, {**options.config(), **config})
-        without = options.without.split(",") if isinstance(options.without, str) and options.without else options.without
-        loss = _loss(options.loss, without, network, config)
-        tasks = [_task(video, network, options, config, known) for video in opened]
-        if not (loss.trajectory or loss.alignment or (loss.depth and any(task.depth for task in tasks))):
-            raise UserError(
-                "all loss terms are disabled or have no teacher; change --without or --loss, or choose a teacher with --depth"
-            )
-        stored = _options(network, tasks, config, loss, options.fit)
-        if overwrite:
-            places.state.unlink(missing_ok=True)
+        plan = _planned(opened, network, options, config, known)
+        stored = plan.stored(network, options.fit)
         # frames are already selected and images resized, so reconstruct leaves both unchanged
-        shown = {"first": tasks[:1], "all": tasks, "none": []}[options.scenes]
+        shown = {"first": plan.tasks[:1], "all": plan.tasks, "none": []}[options.scenes]
         before = [_scene(task, network, places, options, "before", again=not places.state.exists()) for task in shown]
-        learning = _adapted(network, tasks, config, loss, places, stored, progress)
+        learning = _adapted(network, plan, places, stored, progress)
         if learning.progress.best_step:
             network.name = places.checkpoint.stem
         after = [_scene(task, network, places, options, "after", again=True) for task in shown]
-        found = Adaptation(
-            network, places.checkpoint, places.report, [video.name for video in opened], learning.progress, config.steps, stored
-        )
+        names, steps = [video.name for video in opened], plan.config.steps
+        found = Adaptation(network, places.checkpoint, places.report, names, learning.progress, steps, stored)
         write_picture(found, {"Before": before[0], "After": after[0]} if shown else {})
         found.write_json(places.report / "adaptation.json")
         _save(found, learning, base)
         places.state.unlink(missing_ok=True)
         return found
+
+
+def _remove_leftovers(places: Places, overwrite: bool) -> None:
+    """Remove the arrays of a killed process and, with `overwrite`, the state of an unfinished adaptation."""
+    for left in places.report.glob(f"{_INPUTS}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    if overwrite:
+        places.state.unlink(missing_ok=True)
 
 
 def _opened(videos: Sequence[Any], frames: FrameSelection) -> list[Video]:
@@ -187,16 +184,18 @@ def _config(model: St4RTrack, given: Mapping[str, Any]) -> AdaptConfig:
     return AdaptConfig(**{**suits, **given})
 
 
-def _loss(given: AdaptationLoss | str, without: Sequence[str], model: St4RTrack, config: AdaptConfig) -> AdaptationLoss:
-    if given == "auto":
-        given = "relative" if takes_hints(model.config) else "paper"
-    if isinstance(given, str):
-        if given not in NAMED:
-            raise UserError(f"loss must be one of auto, {', '.join(NAMED)}, got {given!r}")
-        given = NAMED[given]
-    if config.freeze == "anchored" and not given.held:
-        given = replace(given, held=ANCHORED_WEIGHT)
-    return replace(given, **dict.fromkeys(without, 0.0))
+def _loss(options: AdaptOptions, model: St4RTrack, config: AdaptConfig) -> AdaptationLoss:
+    loss = options.loss
+    if loss == "auto":
+        loss = "relative" if takes_hints(model.config) else "paper"
+    if isinstance(loss, str):
+        if loss not in NAMED:
+            raise UserError(f"loss must be one of auto, {', '.join(NAMED)}, got {loss!r}")
+        loss = NAMED[loss]
+    if config.freeze == "anchored" and not loss.held:
+        loss = replace(loss, held=ANCHORED_WEIGHT)
+    without = options.without.split(",") if isinstance(options.without, str) and options.without else options.without
+    return replace(loss, **dict.fromkeys(without, 0.0))
 
 
 @dataclass(frozen=True)
@@ -210,6 +209,57 @@ class _Task:
     frames: int
     known: KnownGeometry | None
     known_video: KnownVideo | None
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """Properties that affect the result, as plain values."""
+        return {
+            "name": self.video.name,
+            "frames": len(self.video),
+            "first_frame": int(self.video.frame_index[0]),
+            "last_frame": int(self.video.frame_index[-1]),
+            "size": [self.video.height, self.video.width],
+            "frames_per_step": self.frames,
+            "tracks": self.tracks.name,
+            "depth": None if self.depth is None else self.depth.name,
+            **({} if self.known_video is None else {"known": self.known_video.said}),
+        }
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Videos with their teachers, configuration and loss of an adaptation."""
+
+    tasks: list[_Task]
+    config: AdaptConfig
+    loss: AdaptationLoss
+
+    def stored(self, model: St4RTrack, fit: str) -> dict[str, Any]:
+        """All options that affect the result, as plain values."""
+        return {
+            "base": {"name": model.name, "hash": model.weights_hash},
+            "videos": [task.stored for task in self.tasks],
+            "fit": fit,
+            "loss": asdict(self.loss),
+            "config": asdict(self.config),
+        }
+
+
+def _planned(
+    videos: list[Video],
+    model: St4RTrack,
+    options: AdaptOptions,
+    config: AdaptConfig | Mapping[str, Any],
+    known: KnownGeometry | None,
+) -> _Plan:
+    config = config if isinstance(config, AdaptConfig) else _config(model, {**options.config(), **config})
+    loss = _loss(options, model, config)
+    tasks = [_task(video, model, options, config, known) for video in videos]
+    if not (loss.trajectory or loss.alignment or (loss.depth and any(task.depth for task in tasks))):
+        raise UserError(
+            "all loss terms are disabled or have no teacher; change --without or --loss, or choose a teacher with --depth"
+        )
+    return _Plan(tasks, config, loss)
 
 
 def _task(video: Video, model: St4RTrack, options: AdaptOptions, config: AdaptConfig, known: KnownGeometry | None) -> _Task:
@@ -237,50 +287,21 @@ def _teachers(
     return by_word[0] if isinstance(tracks, str) else tracks, by_word[1] if isinstance(depth, str) else depth
 
 
-def _options(model: St4RTrack, tasks: list[_Task], config: AdaptConfig, loss: AdaptationLoss, fit: str) -> dict[str, Any]:
-    """All options that affect the result, as plain values."""
-    described = [
-        {
-            "name": task.video.name,
-            "frames": len(task.video),
-            "first_frame": int(task.video.frame_index[0]),
-            "last_frame": int(task.video.frame_index[-1]),
-            "size": [task.video.height, task.video.width],
-            "frames_per_step": task.frames,
-            "tracks": task.tracks.name,
-            "depth": None if task.depth is None else task.depth.name,
-            **({} if task.known_video is None else {"known": task.known_video.said}),
-        }
-        for task in tasks
-    ]
-    return {
-        "base": {"name": model.name, "hash": model.weights_hash},
-        "videos": described,
-        "fit": fit,
-        "loss": asdict(loss),
-        "config": asdict(config),
-    }
-
-
 def _adapted(
-    model: St4RTrack,
-    tasks: list[_Task],
-    config: AdaptConfig,
-    loss: AdaptationLoss,
-    places: Places,
-    options: dict[str, Any],
-    progress: Callable[[int, int], None] | None,
+    model: St4RTrack, plan: _Plan, places: Places, stored: dict[str, Any], progress: Callable[[int, int], None] | None
 ) -> Learning:
     with tempfile.TemporaryDirectory(prefix=_INPUTS, dir=places.report) as folder:
         ready = []
-        for number, task in enumerate(tasks):
+        for number, task in enumerate(plan.tasks):
             own = Path(folder) / str(number)
             own.mkdir()
             teachers, cache = (task.tracks, task.depth), places.report / "teachers"
             known, frames = task.known_video, task.frames
-            ready.append(prepare_video(model, task.video, teachers, config, frames=frames, folder=own, cache=cache, known=known))
-        frames = [task.frames for task in tasks]
-        return adapt(model, ready, config, loss, frames=frames, state=places.state, options=options, progress=progress)
+            ready.append(
+                prepare_video(model, task.video, teachers, plan.config, frames=frames, folder=own, cache=cache, known=known)
+            )
+        frames, state = [task.frames for task in plan.tasks], places.state
+        return adapt(model, ready, plan.config, plan.loss, frames=frames, state=state, options=stored, progress=progress)
 
 
 def _scene(task: _Task, model: St4RTrack, places: Places, options: AdaptOptions, when: str, *, again: bool) -> Scene:

@@ -17,6 +17,7 @@ from st4rtrack.classical.flow import FlowChain, sample_flow
 from st4rtrack.classical.two_view import TwoView, pixel_rays
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps
+from st4rtrack.hints.depth_prior import DepthPrior
 from st4rtrack.hints.lifting import LiftedTracks, TrackedFrame, appearance
 from st4rtrack.hints.provider import takes_hints
 from st4rtrack.io.scene import SceneSink
@@ -37,6 +38,13 @@ class Pairs(Protocol):
     def along(self, anchor: int, step: int) -> Iterator[tuple[int, TwoPointmaps]]:
         """Index and pointmaps of the anchor with itself and the frames after it (step 1), or those before it (step -1)."""
         ...
+
+
+def pairs_of(
+    model: St4RTrack, prior: DepthPrior | None, sink: SceneSink, batch_size: int, kept: TokenFile | None
+) -> "NetworkPairs | LiftedPairs":
+    """Pairs of a scene: with a depth prior from its fused geometry, else predicted by the network; see `NetworkPairs`."""
+    return NetworkPairs(model, sink, batch_size, kept) if prior is None else LiftedPairs(sink)
 
 
 class NetworkPairs:

@@ -11,13 +11,13 @@ from st4rtrack.classical.known_survey import Units
 from st4rtrack.classical.side_by_side import stream_side_by_side
 from st4rtrack.classical.two_view import TwoView
 from st4rtrack.hints.outward import Outward
-from st4rtrack.io.known.known import KnownVideo
 from st4rtrack.io.memory import give_back_freed
 from st4rtrack.io.scene import SceneSink
 from st4rtrack.pipeline.ahead import run_ahead
 from st4rtrack.pipeline.cameras import anchor_intrinsics, solve_camera
 from st4rtrack.pipeline.known import Placing
 from st4rtrack.pipeline.pointmaps import PointmapSource
+from st4rtrack.pipeline.preparation import PreparedVideo
 from st4rtrack.pipeline.quality import frame_quality
 from st4rtrack.pipeline.refine import frames_needed, smoothed_frames
 from st4rtrack.pipeline.tracks import cycle_error, visibility_probability
@@ -53,19 +53,17 @@ class World:
     placing: Placing | None
 
     @classmethod
-    def of(
-        cls, pointmaps: PointmapSource, anchor_rgb: np.ndarray, units: Units, anchor_index: int, known: KnownVideo | None
-    ) -> "World":
+    def of(cls, pointmaps: PointmapSource, prepared: PreparedVideo, units: Units) -> "World":
         """Create the world of a video at network size.
 
         Raises:
             UserError: the anchor points fit no camera, or contradict the known geometry.
         """
-        own = pointmaps.own
+        own, anchor_index = pointmaps.own, prepared.anchor_index
         intrinsics, placing = anchor_intrinsics(own.tracking), None
-        if known is not None:
-            placing = Placing(known, anchor_index, own, intrinsics, units, pointmaps.reconstructions)
-        return cls(anchor_rgb, anchor_index, own.tracking, intrinsics, placing)
+        if prepared.user is not None:
+            placing = Placing(prepared.user, anchor_index, own, intrinsics, units, pointmaps.reconstructions)
+        return cls(prepared.video.frame(anchor_index), anchor_index, own.tracking, intrinsics, placing)
 
     @property
     def focal_px(self) -> float:

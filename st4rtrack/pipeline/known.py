@@ -19,8 +19,7 @@ from st4rtrack.geometry.sampling import inside_image, nearest_pixel, sample_map
 from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_maps, transform_points
 from st4rtrack.geometry.vectors import all_finite, length
 from st4rtrack.pipeline.cameras import solve_camera
-from st4rtrack.pipeline.preparation import PreparedVideo
-from st4rtrack.types import KnownVideo, Pointmap, TwoPointmaps, UserError, Video
+from st4rtrack.types import KnownVideo, Pointmap, TwoPointmaps, UserError
 
 logger = logging.getLogger(__name__)
 
@@ -31,16 +30,6 @@ NOISE_FACTOR, FARTHEST_DRAWN = 3.0, 0.15
 `FARTHEST_DRAWN` (log): otherwise the pixel shows something else."""
 
 PredictFrames = Callable[[list[int]], Iterator[tuple[int, Pointmap]]]
-
-
-def with_observations(known: KnownVideo, source: Video, prepared: PreparedVideo) -> KnownVideo:
-    """Known geometry plus focal length and overlays from the file metadata and the images, unless user-provided."""
-    if source.focal_px is not None and known.focal_px is None:
-        known = replace(known, focal_px=source.focal_px * prepared.pixel_map.scale[0], focal_source="metadata")
-    overlay, user_static = prepared.overlay, known.static
-    if overlay is None:
-        return known
-    return replace(known, static=lambda index: ~overlay if user_static is None else user_static(index) & ~overlay)
 
 
 class Placing:

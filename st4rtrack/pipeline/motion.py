@@ -16,6 +16,7 @@ from st4rtrack.classical.side_by_side import stream_side_by_side
 from st4rtrack.geometry.camera import pixel_grid, project_world
 from st4rtrack.geometry.sampling import covered_pixels, inside_image
 from st4rtrack.geometry.vectors import length
+from st4rtrack.io.scene import SceneSink
 from st4rtrack.timing import timed, timed_items
 from st4rtrack.types import DepthSource
 
@@ -45,6 +46,23 @@ LEAST_FLOW = 0.006
 """Flow difference, in long sides of the image, below which it is never motion."""
 
 LEAST_NEW_SHARE = 0.002
+
+
+def dynamic_objects(
+    sink: SceneSink, *, fused: bool, static: Callable[[int], np.ndarray] | None
+) -> tuple[np.ndarray, Iterator[np.ndarray]]:
+    """Dynamic points of the anchor [height, width] bool, and dynamic pixels of each frame in order.
+
+    Args:
+        sink: a scene with all frames written.
+        fused: whether the scene has fused geometry, which stores the dynamic pixels.
+        static: function from a frame index to [height, width] bool, user-provided static pixels.
+    """
+    num_frames, anchor_index = sink.header.num_frames, sink.header.anchor_index
+    moving = moving_points(sink.read, num_frames, anchor_index)
+    if static is not None:
+        moving &= ~static(anchor_index)
+    return moving, dynamic_masks(sink.read, num_frames) if fused else moving_masks(sink.read, num_frames, anchor_index, moving)
 
 
 @timed("motion")

@@ -4,7 +4,9 @@ The metrics of a frame are measured during processing, where its optical flow is
 grow with the video, and a resumed run reports the same as an uninterrupted one. Observations of detectors are plain values.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypedDict
 
 import numpy as np
@@ -19,10 +21,13 @@ from st4rtrack.hints.outward import Outward
 from st4rtrack.io.scene import SceneSink
 from st4rtrack.pipeline.cameras import FOCAL_RANGE
 from st4rtrack.pipeline.motion import MOVES, displacement
+from st4rtrack.pipeline.preparation import PreparedVideo
 from st4rtrack.pipeline.quality_warnings import cut_warning, quality_warning
 from st4rtrack.pipeline.tracks import WELL_RETURNED
 from st4rtrack.quality import Parallax, QualityReport, QualityWarning
 from st4rtrack.types import DepthSource, FocalSource, PixelMap, TwoPointmaps, Video
+
+logger = logging.getLogger(__name__)
 
 MEASURED_POINTS = 5000
 """Approximate number of sampled pixels per frame."""
@@ -104,21 +109,27 @@ def frame_quality(
     }
 
 
-def record_shares(masks: Iterable[np.ndarray], shares: list[float]) -> Iterator[np.ndarray]:
-    """Pass the masks through; append the share of true pixels of each to `shares`."""
-    for mask in masks:
-        shares.append(float(mask.mean()))
-        yield mask
-
-
-class FocalEvidence(TypedDict):
-    """Source of the focal length, and whether it lies at a limit; see `quality_report`."""
+class Observations(TypedDict, total=False):
+    """Observations in the images of a video; arguments of `quality_report`."""
 
     focal_source: FocalSource
     focal_at_limit: bool
+    parallax: Parallax | None
+    warnings: Sequence[QualityWarning]
 
 
-def focal_evidence(known_focal_px: float | None, geometry: AnchoredGeometry | None, focal_px: float, size: int) -> FocalEvidence:
+def observations(prepared: PreparedVideo, outward: Outward, focal_px: float) -> Observations:
+    """Observations of the preparation and of `outward`, all of whose frames have been read; `focal_px` is that of the scene."""
+    user_focal_px = None if prepared.user is None else prepared.user.focal_px
+    motion = outward.motion
+    return {
+        **focal_evidence(user_focal_px, outward.geometry, focal_px, max(prepared.size)),
+        "parallax": None if motion is None or motion.kind == "unknown" else motion.parallax,
+        "warnings": observed_warnings(prepared.warnings, outward, prepared.source),
+    }
+
+
+def focal_evidence(known_focal_px: float | None, geometry: AnchoredGeometry | None, focal_px: float, size: int) -> Observations:
     """Source of the focal length (network pixels), and whether it lies at a limit of the search.
 
     Args:
@@ -160,14 +171,14 @@ def observed_warnings(prepared: Sequence[QualityWarning], outward: Outward, sour
 
 def quality_report(
     sink: SceneSink,
-    *,
     moving_share: float,
+    *,
     focal_source: FocalSource = "prior",
     focal_at_limit: bool = False,
     parallax: Parallax | None = None,
     warnings: Sequence[QualityWarning] = (),
 ) -> QualityReport:
-    """Quality report of a scene with all frames written.
+    """Quality report of a scene with all frames written; logs a warning if the scene is unreliable.
 
     Args:
         sink: the scene.
@@ -197,7 +208,9 @@ def quality_report(
     if reported & MOTION_CODES:
         reported |= MOTION_CODES
     every = (*warnings, *(warning for warning in derived if warning.code not in reported))
-    return QualityReport(**{**vars(report), "warnings": every})
+    if serious := next((warning for warning in every if warning.serious), None):
+        logger.warning("the scene is unreliable: %s", serious.sentence)
+    return replace(report, warnings=every)
 
 
 def _measured_share(sink: SceneSink) -> float | None:

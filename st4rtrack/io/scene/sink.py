@@ -51,13 +51,13 @@ class Ending(TypedDict, total=False):
         moving: [height, width] bool, see `TrackingOverTime`.
         moving_in_frames: masks [height, width] bool of all frames in order, see `Pointmap`; consumed one at a time.
         results: plain data for `info["results"]`: results of the run, as opposed to its options.
-        quality: quality report of the scene; a function is called after all masks of `moving_in_frames` are consumed.
+        quality: quality report of the scene, or a function of the mean share of dynamic pixels in `moving_in_frames`.
     """
 
     moving: Array | None
     moving_in_frames: Iterable[Array] | None
     results: Mapping[str, Any] | None
-    quality: QualityReport | Callable[[], QualityReport] | None
+    quality: QualityReport | Callable[[float], QualityReport] | None
 
 
 class SceneSink(ABC):
@@ -169,7 +169,7 @@ class SceneSink(ABC):
             raise ValueError(f"frame {self.first_missing_frame} of {self.header.num_frames} is not written")
         if (results := ending.get("results")) is not None:
             self.header = dataclasses.replace(self.header, info={**self.header.info, "results": dict(results)})
-        late = []
+        late, shares = [], []
         if (moving := ending.get("moving")) is not None:
             self._late_array(MOVING)[:] = self._checked(MOVING, moving)
             late.append(MOVING)
@@ -177,9 +177,10 @@ class SceneSink(ABC):
             array = self._late_array(MOVING_IN_FRAMES)
             for index, (_, values) in enumerate(zip(range(self.header.num_frames), frames, strict=True)):
                 array[index] = self._checked(MOVING_IN_FRAMES, values)
+                shares.append(float(np.mean(values)))
             late.append(MOVING_IN_FRAMES)
         quality = ending.get("quality")
-        self._quality = quality() if callable(quality) else quality
+        self._quality = quality(sum(shares) / max(len(shares), 1)) if callable(quality) else quality
         return late
 
     def _checked(self, spec: ArraySpec, value: Any) -> np.ndarray:
