@@ -74,7 +74,7 @@ class KnownVideo:
             unit of the cameras; or `None`.
         metres_per_unit: metric scale of the world unit; or `None`.
         distance: two network pixels [2, 2] of the anchor and the distance between them in metres; or `None`.
-        said: user-provided geometry as plain values: stored in the scene, and compared when a run is resumed.
+        description: user-provided geometry as plain values: stored in the scene, and compared when a run is resumed.
     """
 
     focal_px: float | None = None
@@ -86,7 +86,7 @@ class KnownVideo:
     intrinsics: np.ndarray | None = None
     metres_per_unit: float | None = None
     distance: tuple[np.ndarray, float] | None = None
-    said: dict[str, Any] | None = None
+    description: dict[str, Any] | None = None
 
     def anchor_from_camera(self, anchor_index: int, index: int) -> np.ndarray | None:
         """Pose [4, 4] relative to the anchor, in the unit of the cameras, or `None` where unknown."""

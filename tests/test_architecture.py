@@ -19,6 +19,7 @@ LAYERS = {
     "quality": 0,
     "scene": 1,
     "options": 1,
+    "threads": 1,
     "timing": 1,
     "preprocess": 2,
     "io": 2,

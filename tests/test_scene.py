@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from st4rtrack.geometry.align import robust_similarity
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, unproject
 from st4rtrack.geometry.track_assignment import tracked_view
-from st4rtrack.pipeline.joins import joined
 from st4rtrack.scene import FrameSurface, assign_anchors, assigned_tracks, read_tracks
 from st4rtrack.types import TrackingOverTime
 from tests.seeds import SEED
@@ -105,12 +105,12 @@ def test_a_similarity_is_found_among_wrong_points(wrong: float) -> None:
     target = 1.7 * source @ turn.T + (1, 2, 3) + 0.005 * rng.standard_normal((500, 3))
     spoiled = rng.random(500) < wrong
     target[spoiled] += rng.normal(0, 2, (spoiled.sum(), 3))
-    found = joined(source, target)
+    found = robust_similarity(source, target)
     assert found is not None
     assert found[0].scale == pytest.approx(1.7, rel=2e-3)
     np.testing.assert_allclose(found[0].rotation, turn, atol=2e-3)
 
 
 def test_points_in_one_place_tell_no_similarity() -> None:
-    assert joined(np.ones((10, 3)), np.ones((10, 3))) is None
-    assert joined(np.ones((2, 3)), np.ones((2, 3))) is None
+    assert robust_similarity(np.ones((10, 3)), np.ones((10, 3))) is None
+    assert robust_similarity(np.ones((2, 3)), np.ones((2, 3))) is None

@@ -9,7 +9,7 @@ import numpy as np
 
 from st4rtrack.adapt.config import AdaptConfig
 from st4rtrack.adapt.inputs import ANCHOR, AdaptVideo, FrameInputs, empty_held, frame_inputs, held_pixels
-from st4rtrack.adapt.measure import Seen, predict_all
+from st4rtrack.adapt.measure import FramePredictions, predict_all
 from st4rtrack.adapt.priors import Priors, TeacherDepth, TeacherTracks
 from st4rtrack.adapt.teachers import DepthTeacher, TrackTeacher, gather_priors, gather_tracks
 from st4rtrack.geometry.camera import project
@@ -113,7 +113,7 @@ def _static_world(
     Writes the subsampled reconstruction to `first_points`.
     """
     cameras = np.empty((len(inputs), 4, 4))
-    seen: Seen | None = None
+    seen: FramePredictions | None = None
     for seen in predict_all(model, inputs, frames, precision):
         cameras[seen.frames] = seen.camera_from_world
         first_points[seen.frames] = held_pixels(seen.maps.reconstruction.points_world).cpu().numpy()

@@ -52,7 +52,7 @@ _INPUTS = ".inputs_"
 
 
 @dataclass(frozen=True)
-class Places:
+class OutputPaths:
     """Output paths of an adaptation: checkpoint, report folder, and the state file of an unfinished adaptation."""
 
     checkpoint: Path
@@ -102,34 +102,34 @@ def adapt_videos(
     """
     options, frames = with_keywords("adapt_videos", keywords, options, frames)
     opened = _opened(videos, frames)
-    places = _places(output, opened, overwrite)
-    with locked(places.report):
-        _remove_leftovers(places, overwrite)
+    paths = _output_paths(output, opened, overwrite)
+    with locked(paths.report):
+        _remove_leftovers(paths, overwrite)
         network, base = _base(model, options.device, options.changes_only)
         plan = _planned(opened, network, options, config, known)
         stored = plan.stored(network, options.fit)
         # frames are already selected and images resized, so reconstruct leaves both unchanged
         shown = {"first": plan.tasks[:1], "all": plan.tasks, "none": []}[options.scenes]
-        before = [_scene(task, network, places, options, "before", again=not places.state.exists()) for task in shown]
-        learning = _adapted(network, plan, places, stored, progress)
+        before = [_scene(task, network, paths, options, "before", again=not paths.state.exists()) for task in shown]
+        learning = _adapted(network, plan, paths, stored, progress)
         if learning.progress.best_step:
-            network.name = places.checkpoint.stem
-        after = [_scene(task, network, places, options, "after", again=True) for task in shown]
+            network.name = paths.checkpoint.stem
+        after = [_scene(task, network, paths, options, "after", again=True) for task in shown]
         names, steps = [video.name for video in opened], plan.config.steps
-        found = Adaptation(network, places.checkpoint, places.report, names, learning.progress, steps, stored)
+        found = Adaptation(network, paths.checkpoint, paths.report, names, learning.progress, steps, stored)
         write_picture(found, {"Before": before[0], "After": after[0]} if shown else {})
-        found.write_json(places.report / "adaptation.json")
+        found.write_json(paths.report / "adaptation.json")
         _save(found, learning, base)
-        places.state.unlink(missing_ok=True)
+        paths.state.unlink(missing_ok=True)
         return found
 
 
-def _remove_leftovers(places: Places, overwrite: bool) -> None:
+def _remove_leftovers(paths: OutputPaths, overwrite: bool) -> None:
     """Remove the arrays of a killed process and, with `overwrite`, the state of an unfinished adaptation."""
-    for left in places.report.glob(f"{_INPUTS}*"):
+    for left in paths.report.glob(f"{_INPUTS}*"):
         shutil.rmtree(left, ignore_errors=True)
     if overwrite:
-        places.state.unlink(missing_ok=True)
+        paths.state.unlink(missing_ok=True)
 
 
 def _opened(videos: Sequence[Any], frames: FrameSelection) -> list[Video]:
@@ -146,19 +146,19 @@ def _opened(videos: Sequence[Any], frames: FrameSelection) -> list[Video]:
     return opened
 
 
-def _places(output: str | Path | None, videos: list[Video], overwrite: bool) -> Places:
+def _output_paths(output: str | Path | None, videos: list[Video], overwrite: bool) -> OutputPaths:
     name = videos[0].name if len(videos) == 1 else f"{videos[0].name}_and_{len(videos) - 1}_more"
     checkpoint = Path(output) if output is not None else Path(f"{name}_adapted.safetensors")
     if checkpoint.suffix != ".safetensors":
         raise UserError(f"-o must end in .safetensors, got {checkpoint}")
-    if checkpoint.exists() and not overwrite and not Places(checkpoint).state.exists():  # state left: killed at the end
+    if checkpoint.exists() and not overwrite and not OutputPaths(checkpoint).state.exists():  # state left: killed at the end
         raise UserError(f"{checkpoint} already exists; choose another path with -o, or replace it with --overwrite")
-    places = Places(checkpoint)
+    paths = OutputPaths(checkpoint)
     try:
-        places.report.mkdir(parents=True, exist_ok=True)
+        paths.report.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"could not create the folder {places.report} ({error.strerror}); choose another path with -o") from None
-    return places
+        raise UserError(f"could not create the folder {paths.report} ({error.strerror}); choose another path with -o") from None
+    return paths
 
 
 def _base(model: str | Path | St4RTrack, device: str, changes_only: bool) -> tuple[St4RTrack, Base | None]:
@@ -222,7 +222,7 @@ class _Task:
             "frames_per_step": self.frames,
             "tracks": self.tracks.name,
             "depth": None if self.depth is None else self.depth.name,
-            **({} if self.known_video is None else {"known": self.known_video.said}),
+            **({} if self.known_video is None else {"known": self.known_video.description}),
         }
 
 
@@ -288,25 +288,25 @@ def _teachers(
 
 
 def _adapted(
-    model: St4RTrack, plan: _Plan, places: Places, stored: dict[str, Any], progress: Callable[[int, int], None] | None
+    model: St4RTrack, plan: _Plan, paths: OutputPaths, stored: dict[str, Any], progress: Callable[[int, int], None] | None
 ) -> Learning:
-    with tempfile.TemporaryDirectory(prefix=_INPUTS, dir=places.report) as folder:
+    with tempfile.TemporaryDirectory(prefix=_INPUTS, dir=paths.report) as folder:
         ready = []
         for number, task in enumerate(plan.tasks):
             own = Path(folder) / str(number)
             own.mkdir()
-            teachers, cache = (task.tracks, task.depth), places.report / "teachers"
+            teachers, cache = (task.tracks, task.depth), paths.report / "teachers"
             known, frames = task.known_video, task.frames
             ready.append(
                 prepare_video(model, task.video, teachers, plan.config, frames=frames, folder=own, cache=cache, known=known)
             )
-        frames, state = [task.frames for task in plan.tasks], places.state
+        frames, state = [task.frames for task in plan.tasks], paths.state
         return adapt(model, ready, plan.config, plan.loss, frames=frames, state=state, options=stored, progress=progress)
 
 
-def _scene(task: _Task, model: St4RTrack, places: Places, options: AdaptOptions, when: str, *, again: bool) -> Scene:
+def _scene(task: _Task, model: St4RTrack, paths: OutputPaths, options: AdaptOptions, when: str, *, again: bool) -> Scene:
     """Reconstruct the scene from the network's predictions; fused geometry would be the same before and after."""
-    folder, chosen = places.report / f"{task.source.name}_{when}", {"size": options.size, "fit": options.fit, "known": task.known}
+    folder, chosen = paths.report / f"{task.source.name}_{when}", {"size": options.size, "fit": options.fit, "known": task.known}
     return reconstruct(task.source, model=model.eval(), output=folder, depth_prior="none", overwrite=again, **chosen)
 
 

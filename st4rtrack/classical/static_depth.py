@@ -15,11 +15,11 @@ import cv2
 import numpy as np
 
 from st4rtrack.classical.flow import dense_flow, returns
-from st4rtrack.classical.side_by_side import side_by_side
 from st4rtrack.classical.two_view import pixel_rays
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.transforms import invert_rigid, rotation_angle
 from st4rtrack.geometry.vectors import length
+from st4rtrack.threads import parallel_map
 from st4rtrack.timing import timed
 
 BASELINES = (0.04, 0.12)
@@ -103,7 +103,7 @@ class PairFlows:
             median_depth: median depth of the frame, which initialises the search.
         """
         missing = [k for k in others if self._key(index, k) not in self._kept]
-        found = side_by_side(lambda k: self._flow(index, k, median_depth), missing)
+        found = parallel_map(lambda k: self._flow(index, k, median_depth), missing)
         here = dict(zip(missing, found, strict=True))
         for k, (forward, backward) in here.items():
             self._kept[self._key(index, k)] = (forward, backward) if index < k else (backward, forward)

@@ -25,7 +25,7 @@ def doctor(
         dtype: Precision of the network; auto: bfloat16 where it is fast.
     """
     from st4rtrack.cli.progress import log_to_stderr
-    from st4rtrack.cli.voice import answer
+    from st4rtrack.cli.reporter import answer
     from st4rtrack.options import positive_int
     from st4rtrack.types import UserError
 

@@ -1,11 +1,11 @@
-"""Progress with remaining time, and log output, on the standard error stream or as events (`voice.py`)."""
+"""Progress with remaining time, and log output, on the standard error stream or as events (`reporter.py`)."""
 
 import logging
 import sys
 
 from tqdm import tqdm
 
-from st4rtrack.cli.voice import voice
+from st4rtrack.cli.reporter import reporter
 
 
 def log_to_stderr() -> None:
@@ -14,15 +14,15 @@ def log_to_stderr() -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("st4rtrack")
     logger.handlers[:] = [handler]
-    logger.setLevel(logging.WARNING if voice().mode == "quiet" else logging.INFO)
+    logger.setLevel(logging.WARNING if reporter().mode == "quiet" else logging.INFO)
 
 
 class _AboveTheBar(logging.Handler):
     """Log handler whose lines do not run into a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = voice().note(self.format(record), "warning" if record.levelno >= logging.WARNING else "note")
-        if voice().mode != "json":
+        text = reporter().note(self.format(record), "warning" if record.levelno >= logging.WARNING else "note")
+        if reporter().mode != "json":
             tqdm.write(text, file=sys.stderr)
 
 
@@ -34,8 +34,8 @@ class Progress:
         self._bar: tqdm | None = None
 
     def __call__(self, done: int, total: int) -> None:
-        voice().progress(done, total, self.unit)
-        if voice().mode == "plain":
+        reporter().progress(done, total, self.unit)
+        if reporter().mode == "plain":
             self._draw(done, total)
         self.done = done
 

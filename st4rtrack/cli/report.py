@@ -20,7 +20,7 @@ def write_report(error: BaseException, arguments: Sequence[str], said: Iterable[
     Args:
         error: error with its traceback.
         arguments: arguments of the command line.
-        said: last lines of output of the command.
+        recent: last lines of output of the command.
         here: write to the current folder if possible; else to the system's folder for temporary files.
     Returns:
         Path of the file; `None` if it cannot be written, as on a full disk.

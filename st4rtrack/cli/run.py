@@ -50,7 +50,7 @@ def run(
 
     from st4rtrack.model.checkpoint import load_model  # import PyTorch only after the cheap checks
     from st4rtrack.pipeline.reconstruct import reconstruct
-    from st4rtrack.pipeline.repeatable import use_deterministic_algorithms
+    from st4rtrack.pipeline.reproducibility import use_deterministic_algorithms
 
     if device.deterministic:
         use_deterministic_algorithms()
@@ -76,7 +76,7 @@ def run(
 
 def _announce_cost(video: "Video", model: "St4RTrack", options: ReconstructOptions, folder: Path) -> None:
     """Print the estimated cost of a run, and refuse it if the disk is too small."""
-    from st4rtrack.cli.voice import say
+    from st4rtrack.cli.reporter import say
     from st4rtrack.io.scene.space import require_space
     from st4rtrack.pipeline.estimate import estimate_run
 
@@ -90,11 +90,11 @@ def _announce_scene(scene: "Scene", folder: Path, files: Sequence[Path], *, chan
     """Print written files, quality and next steps; exits with code 3 if the scene must be reliable and is not."""
     from st4rtrack.cli.process import command_name
     from st4rtrack.cli.quality import UNRELIABLE, print_quality
-    from st4rtrack.cli.voice import say, voice, wrote
+    from st4rtrack.cli.reporter import reporter, say, wrote
     from st4rtrack.io.formats.units import lengths
 
     if not changed:
-        voice().event("already_complete", path=str(folder))
+        reporter().event("already_complete", path=str(folder))
         say(f"{folder} is already complete; use --overwrite to make it again")
     if files:
         wrote(*files)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from st4rtrack.classical.anchor_matches import both_ways
+from st4rtrack.classical.anchor_matches import bidirectional_flow
 from st4rtrack.classical.flow import FlowChain, carried_flow, dense_flow
 from st4rtrack.timing import timed
 
@@ -70,7 +70,7 @@ class StepFlows:
             forward, backward = kept[index + 1]
             backward, forward = _continued(after, now, backward, forward)
             return forward, backward
-        return both_ways(now, after, enlarge=ENLARGE)
+        return bidirectional_flow(now, after, enlarge=ENLARGE)
 
 
 def _continued(now: np.ndarray, after: np.ndarray, forward: np.ndarray, backward: np.ndarray) -> Flows:

@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from st4rtrack.io.trouble import causes, explain
+from st4rtrack.io.system_errors import causes, explain
 from st4rtrack.types import UserError
 
 

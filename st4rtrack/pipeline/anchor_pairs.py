@@ -11,7 +11,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from st4rtrack.classical.anchor_matches import both_ways
+from st4rtrack.classical.anchor_matches import bidirectional_flow
 from st4rtrack.classical.anchored import MOTION_ENLARGE
 from st4rtrack.classical.flow import FlowChain, sample_flow
 from st4rtrack.classical.two_view import TwoView, pixel_rays
@@ -65,14 +65,14 @@ class NetworkPairs:
         rgb = self._sink.read("rgb", anchor)
         views = _Views(self._sink, anchor, rgb) if takes_hints(self._model.config) else None
         encoded = encode_anchor(self._model, rgb, None if views is None else views.own)
-        way = range(anchor, self._sink.header.num_frames) if step > 0 else range(anchor - 1, -1, -1)
-        frames = self._waiting(way, views)
+        direction = range(anchor, self._sink.header.num_frames) if step > 0 else range(anchor - 1, -1, -1)
+        frames = self._waiting(direction, views)
         while batch := list(islice(frames, self._batch_size)):
             for index, _, maps in predict_frames(self._model, encoded, batch, batch_size=self._batch_size, kept=self._kept):
                 yield index, maps
 
-    def _waiting(self, way: range, views: "_Views | None") -> Iterator[tuple[int, np.ndarray, TwoView | None]]:
-        for index in way:
+    def _waiting(self, direction: range, views: "_Views | None") -> Iterator[tuple[int, np.ndarray, TwoView | None]]:
+        for index in direction:
             rgb = self._sink.read("rgb", index)
             yield index, rgb, None if views is None else views.next(index, rgb)
 
@@ -130,7 +130,7 @@ class _Views:
         if index == self._anchor:
             return self.own
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-        self.step = both_ways(self._grey, grey, enlarge=MOTION_ENLARGE)
+        self.step = bidirectional_flow(self._grey, grey, enlarge=MOTION_ENLARGE)
         self._chain.extend(*self.step)
         self._grey = grey
         return self._view(self._chain.forward, self._chain.backward, surface_of(self._sink, index))

@@ -32,7 +32,7 @@ NOISE_FACTOR, FARTHEST_DRAWN = 3.0, 0.15
 PredictFrames = Callable[[list[int]], Iterator[tuple[int, Pointmap]]]
 
 
-class Placing:
+class KnownGeometryAligner:
     """Alignment of pointmaps to the known geometry; one frame at a time, in any order.
 
     Args:
@@ -83,7 +83,7 @@ class Placing:
         camera = self._known.world_from_camera[index]
         return rigid(camera[:3, :3], camera[:3, 3] * (self.metres * self.unit / (self._camera_unit or self.unit)))
 
-    def place(self, index: int, maps: TwoPointmaps, neighbour: np.ndarray) -> tuple[TwoPointmaps, np.ndarray, bool]:
+    def align(self, index: int, maps: TwoPointmaps, neighbour: np.ndarray) -> tuple[TwoPointmaps, np.ndarray, bool]:
         """Align the pointmaps and camera of a frame to the known geometry.
 
         Args:
@@ -108,11 +108,11 @@ class Placing:
         camera = next(each for each in (known, found, neighbour) if each is not None)
         reconstruction = self._on_rays(reconstruction, camera, intrinsics, depth)
         tracking = self._tracks(index, tracking, camera, intrinsics, depth)
-        placed = TwoPointmaps(
+        aligned = TwoPointmaps(
             replace(maps.tracking, points_world=tracking.astype(np.float32)),
             replace(maps.reconstruction, points_world=reconstruction.astype(np.float32)),
         )
-        return placed, camera, known is not None or found is not None
+        return aligned, camera, known is not None or found is not None
 
     @property
     def results(self) -> dict[str, Any]:
@@ -194,9 +194,9 @@ class Placing:
         """Points [H, W, 3] of a frame at known or else predicted depth, on the pixel rays if intrinsics or cameras are known."""
         own = transform_maps(invert_rigid(camera), points)[..., 2]
         z = own if depth is None else np.where(depth > 0, depth, own)
-        placed = transform_maps(camera, unproject(pixel_grid(*self._size), z, intrinsics))
+        aligned = transform_maps(camera, unproject(pixel_grid(*self._size), z, intrinsics))
         moves = (z > 0) if self._known.intrinsics is not None or self._known.world_from_camera is not None else z != own
-        return np.where(moves[..., None], placed, points)
+        return np.where(moves[..., None], aligned, points)
 
     def _tracks(
         self, index: int, tracking: np.ndarray, camera: np.ndarray, intrinsics: np.ndarray, depth: np.ndarray | None

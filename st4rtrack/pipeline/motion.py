@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 
 from st4rtrack.classical.flow import dense_flow
-from st4rtrack.classical.side_by_side import stream_side_by_side
 from st4rtrack.geometry.camera import pixel_grid, project_world
 from st4rtrack.geometry.sampling import covered_pixels, inside_image
 from st4rtrack.geometry.vectors import length
 from st4rtrack.io.scene import SceneSink
+from st4rtrack.threads import parallel_stream
 from st4rtrack.timing import timed, timed_items
 from st4rtrack.types import DepthSource
 
@@ -81,7 +81,7 @@ def moving_points(read: ReadField, num_frames: int, anchor_index: int) -> np.nda
         return displacement(start - centre, points - centre, visible), visible
 
     said, seen = np.zeros(start.shape[:2], np.float32), np.zeros(start.shape[:2], np.float32)
-    for moved, visible in stream_side_by_side(of_frame, (t for t in range(num_frames) if t != anchor_index)):
+    for moved, visible in parallel_stream(of_frame, (t for t in range(num_frames) if t != anchor_index)):
         said += moved
         seen += visible
     return cv2.medianBlur(said / np.maximum(seen, 1), 5) > MOVES
@@ -107,7 +107,7 @@ def moving_masks(read: ReadField, num_frames: int, anchor_index: int, moving: np
             shows |= new & _flows_apart(read, t, num_frames)
         return cv2.medianBlur(shows.astype(np.uint8), 5) > 0
 
-    return stream_side_by_side(mask, range(num_frames))
+    return parallel_stream(mask, range(num_frames))
 
 
 def dynamic_masks(read: ReadField, num_frames: int) -> Iterator[np.ndarray]:

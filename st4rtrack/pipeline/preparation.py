@@ -208,8 +208,8 @@ def scene_header(prepared: PreparedVideo, model: St4RTrack, options: Reconstruct
             "last_frame": int(source.frame_index[-1]),
         },
     }
-    if prepared.user is not None and prepared.user.said is not None:
-        info["known"] = prepared.user.said
+    if prepared.user is not None and prepared.user.description is not None:
+        info["known"] = prepared.user.description
     height, width = prepared.size
     return SceneHeader(
         num_frames=len(source),

@@ -9,14 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from st4rtrack.classical.side_by_side import blas_on_one_thread
 from st4rtrack.hints.provider import chosen_prior, takes_hints
 from st4rtrack.io.scene import SceneBuffer, SceneSink, SceneWriter, holds_scene, load_scene
 from st4rtrack.io.video import open_video
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.options import FrameSelection, KnownGeometry, ReconstructOptions, with_keywords
-from st4rtrack.pipeline.ahead import ended_together
 from st4rtrack.pipeline.anchor_pairs import pairs_of
 from st4rtrack.pipeline.anchors import add_anchors
 from st4rtrack.pipeline.frames import World, process_frames
@@ -25,13 +23,14 @@ from st4rtrack.pipeline.pointmaps import chosen_batch_size, pointmap_source
 from st4rtrack.pipeline.preparation import prepare, scene_header
 from st4rtrack.pipeline.quality import observations, quality_report
 from st4rtrack.pipeline.refine import smoothing_chosen
-from st4rtrack.pipeline.repeatable import computed_with
+from st4rtrack.pipeline.reproducibility import computed_with
 from st4rtrack.pipeline.tokens import TokenFile
 from st4rtrack.pipeline.unsolved import hide_unsolved
 from st4rtrack.scene import Scene
+from st4rtrack.threads import single_threaded_blas, stop_workers_on_exit
 
 
-@blas_on_one_thread()
+@single_threaded_blas()
 def reconstruct(
     video: Any,
     *,
@@ -77,13 +76,13 @@ def reconstruct(
 
     # only now: a network or an anchor without a valid camera must not cost the user the scene that `overwrite` replaces
     sink: SceneSink = SceneBuffer(header) if output is None else SceneWriter.create(output, header, overwrite=overwrite)
-    with sink, ended_together():  # always stop the workers and release the folder lock
+    with sink, stop_workers_on_exit():  # always stop the workers and release the folder lock
         process_frames(prepared.video, outward, pointmaps, world, smooth, sink, batch_size=batch_size, progress=progress)
         results = {**world.results, "content_px": prepared.content_px, "computed": computed_with(model.device, batch_size)}
         results["cameras_not_found"] = len(hide_unsolved(sink, outward.all_unsolved))
         if auto_anchors:
             pairs = pairs_of(model, prior, sink, batch_size, tokens)
-            results |= add_anchors(pairs, sink, place_lost=not takes_hints(model.config))
+            results |= add_anchors(pairs, sink, register_lost=not takes_hints(model.config))
         moving, masks = dynamic_objects(sink, fused=prior is not None, static=prepared.user and prepared.user.static)
         report = partial(quality_report, sink, **observations(prepared, outward, world.focal_px))
         return sink.finish(moving=moving, moving_in_frames=masks, results=results, quality=report)

@@ -20,7 +20,7 @@ from st4rtrack.render.draw import RECONSTRUCTION, TRACKING
 from st4rtrack.render.points import Orbit, fit_orbit
 from st4rtrack.render.rows import draw_tracks, identity_colours
 from st4rtrack.render.sample import AnchorTracks, PastTracks, choose_frames, moving_pixels, read_frames, read_points
-from st4rtrack.render.views import draw_cameras, draw_ways, frustum_length, near_cameras, shrunk, splatted
+from st4rtrack.render.views import draw_cameras, draw_trajectories, frustum_length, near_cameras, shrunk, splatted
 from st4rtrack.scene import Scene
 from st4rtrack.types import UserError
 
@@ -157,5 +157,5 @@ class Moments:
     def _ways(self, content: Cloud, tracks: AnchorTracks, azimuth_deg: float) -> np.ndarray:
         view = self._ways_orbit.view(azimuth_deg).scaled(self._enlarged)
         canvas = splatted(content, view, self._enlarged)
-        draw_ways(canvas, view, tracks, self._colours, enlarged=self._enlarged)
+        draw_trajectories(canvas, view, tracks, self._colours, enlarged=self._enlarged)
         return shrunk(canvas, self._view)

@@ -59,7 +59,7 @@ def tracks_panel(
     )
     view = view.scaled(ENLARGED)
     canvas = splatted(cloud, view)
-    draw_ways(canvas, view, tracks, colours)
+    draw_trajectories(canvas, view, tracks, colours)
     return shrunk(canvas, size)
 
 
@@ -128,7 +128,9 @@ def draw_cameras(
             dot(canvas, pixels[0], 2.0 * enlarged, rgb_tuple(colours[t]))
 
 
-def draw_ways(canvas: np.ndarray, view: View, tracks: AnchorTracks, colours: np.ndarray, *, enlarged: int = ENLARGED) -> None:
+def draw_trajectories(
+    canvas: np.ndarray, view: View, tracks: AnchorTracks, colours: np.ndarray, *, enlarged: int = ENLARGED
+) -> None:
     """Draw the paths of the dynamic queries through the world: paler in the past, a disc at the end."""
     chosen = np.flatnonzero(tracks.moving)
     if not len(chosen):

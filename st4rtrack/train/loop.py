@@ -119,7 +119,7 @@ def train_stage(
         run: configuration of the execution.
         source: micro-batches by index; each is requested once, in order.
         output: output folder of the run.
-        processes: training processes (`parallel.joined`).
+        processes: training processes (`parallel.process_group`).
         options: other values that affect the result, such as the data; compared on resume, like `config`.
         change_options: resume even if the options differ from those of the run.
     Returns:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from st4rtrack.io.private import without_home, without_secrets
-from st4rtrack.io.trouble import explain
+from st4rtrack.io.system_errors import explain
 
 
 def chained(inner: BaseException) -> Exception:
