@@ -159,11 +159,11 @@ def _measure(
 @contextmanager
 def messages_once(name: str) -> Iterator[None]:
     """Log each message of a logger only once, not at every step."""
-    said: set[object] = set()
+    logged: set[object] = set()
 
     def new(record: logging.LogRecord) -> bool:
-        known = record.msg in said
-        said.add(record.msg)
+        known = record.msg in logged
+        logged.add(record.msg)
         return not known
 
     target = logging.getLogger(name)

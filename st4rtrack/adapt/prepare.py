@@ -169,9 +169,9 @@ def log_scales(teacher: TeacherDepth, depth: np.ndarray, world_from_camera: np.n
     if teacher.world_from_camera is None:
         return np.array([float(np.median(each)) if len(each) else 0.0 for each in ratios])
     known = teacher.depth[teacher.depth > 0]
-    by_way = _log_ratio_of_ways(teacher.world_from_camera, world_from_camera, LEAST_BASELINE * float(np.median(known)))
+    by_distance = _log_ratio_of_distances(teacher.world_from_camera, world_from_camera, LEAST_BASELINE * float(np.median(known)))
     every = np.concatenate(ratios)
-    return np.full(len(depth), by_way if by_way is not None else float(np.median(every)) if len(every) else 0.0)
+    return np.full(len(depth), by_distance if by_distance is not None else float(np.median(every)) if len(every) else 0.0)
 
 
 def teacher_pixels(teacher_depth: np.ndarray, depth: np.ndarray) -> np.ndarray:
@@ -188,11 +188,13 @@ def _log_ratio(predicted: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return np.log(predicted[counts] / wanted[counts])
 
 
-def _log_ratio_of_ways(wanted: np.ndarray, predicted: np.ndarray, least: float) -> float | None:
+def _log_ratio_of_distances(wanted: np.ndarray, predicted: np.ndarray, least: float) -> float | None:
     """Median log ratio of camera distances from the first frame, over frames far from it; `None` for nearly static cameras."""
-    wanted_way, way = (np.nan_to_num(np.linalg.norm(each[:, :3, 3] - each[0, :3, 3], axis=1)) for each in (wanted, predicted))
-    counts = (wanted_way > FAR_CAMERAS * wanted_way.max()) & (wanted_way > least) & (way > 0)
-    return float(np.median(np.log(way[counts] / wanted_way[counts]))) if counts.any() else None
+    wanted_distance, distance = (
+        np.nan_to_num(np.linalg.norm(each[:, :3, 3] - each[0, :3, 3], axis=1)) for each in (wanted, predicted)
+    )
+    counts = (wanted_distance > FAR_CAMERAS * wanted_distance.max()) & (wanted_distance > least) & (distance > 0)
+    return float(np.median(np.log(distance[counts] / wanted_distance[counts]))) if counts.any() else None
 
 
 MOVES_LONG_SIDES = 0.01

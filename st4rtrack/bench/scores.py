@@ -147,11 +147,11 @@ def group_by_protocol(scores: Iterable[Scores]) -> list[Group]:
         title = name if names[name] == 1 else f"{name}, settings {names[name]}"
         slug = "".join(c if c.isascii() and c.isalnum() else "-" for c in title)
         taken = sum(group.slug.casefold() == slug.casefold() for group in result)
-        result.append(Group(title, f"{slug}{taken + 1}" if taken else slug, _told_apart(members)))
+        result.append(Group(title, f"{slug}{taken + 1}" if taken else slug, _distinguished(members)))
     return result
 
 
-def _told_apart(scores: list[Scores]) -> list[Scores]:
+def _distinguished(scores: list[Scores]) -> list[Scores]:
     """Make labels unique: shared labels get the file's name or, if that is shared too, its path."""
     for suffix in (lambda path: path.stem, str):
         shared = Counter(one.label for one in scores)
@@ -213,16 +213,16 @@ def _figures(row: dict[str, Any]) -> Figures:
 
 
 def _curves(mean: dict[str, Any]) -> dict[str, Curve]:
-    given = _table(mean, "curves") if "curves" in mean else {}
+    curves = _table(mean, "curves") if "curves" in mean else {}
     return {
-        name: _curve(_table(given, name), at, name)
+        name: _curve(_table(curves, name), at, name)
         for name, at in (("time", "frame"), ("distance", "edges_m"), ("motion", "edges_m"))
-        if name in given
+        if name in curves
     }
 
 
-def _curve(given: dict[str, Any], at: str, name: str) -> Curve:
-    columns = {key: given.get(key) for key in (at, "points", "apd", "epe")}
+def _curve(curves: dict[str, Any], at: str, name: str) -> Curve:
+    columns = {key: curves.get(key) for key in (at, "points", "apd", "epe")}
     lists = {key: column for key, column in columns.items() if isinstance(column, Sequence) and not isinstance(column, str)}
     numbers = {key: tuple(_number(f"{name} {key}", value) for value in column) for key, column in lists.items()}
     points = tuple(value or 0 for value in numbers.get("points", ()))

@@ -73,9 +73,9 @@ def neighbours(world_from_camera: np.ndarray, index: int, median_depth: float, a
     turned = rotation_angle(relative[:, :3, :3])
     usable = np.isfinite(baseline) & (turned < MAX_ROTATION)
     chosen = set()
-    for way in (range(index + 1, len(baseline)), range(index - 1, -1, -1)):
+    for direction in (range(index + 1, len(baseline)), range(index - 1, -1, -1)):
         for wanted in BASELINES:
-            near = [way[apart - 1] for apart in FRAMES_APART if apart <= len(way)]
+            near = [direction[apart - 1] for apart in FRAMES_APART if apart <= len(direction)]
             beyond = [k for k in near if usable[k] and baseline[k] >= wanted and k not in chosen]
             low, high = wanted * KNOWN_BASELINES[0], wanted * KNOWN_BASELINES[1]
             known = [k for k in near if k in at_hand and usable[k] and low <= baseline[k] < high and k not in chosen]

@@ -23,7 +23,7 @@ from st4rtrack.cli.reporter import Mode, Reporter, reporting
 from st4rtrack.cli.run import run
 from st4rtrack.cli.train import train
 from st4rtrack.cli.view import view
-from st4rtrack.io.private import without_secrets
+from st4rtrack.io.redaction import redacted
 
 BENCH = {"predict": predict, "score": score, "report": report, "table": table, "build": build, "adaptation": adaptation}
 
@@ -59,26 +59,26 @@ _ABOUT = "\n\nOptions of every command: " + "; ".join(f"{name} ({what})" for nam
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command. Exit code 2 and one sentence for a user's mistake; 1 and a crash report for an internal error."""
     whole_process = arguments is None
-    given, asked = _split(list(sys.argv[1:] if arguments is None else arguments))
-    mode: Mode = "json" if "--json" in asked else "quiet" if "--quiet" in asked else "plain"
+    remaining, modes = _split(list(sys.argv[1:] if arguments is None else arguments))
+    mode: Mode = "json" if "--json" in modes else "quiet" if "--quiet" in modes else "plain"
     with checked_streams() if whole_process else contextlib.nullcontext():
-        if given in (["--version"], ["-V"]):
+        if remaining in (["--version"], ["-V"]):
             from st4rtrack import __version__
 
             print(f"st4rtrack {__version__}")
             return
         with reporting(mode) as reporter:
-            interruption = Interruption(lambda: _report_interruption(given, reporter)) if whole_process else None
+            interruption = Interruption(lambda: _report_interruption(remaining, reporter)) if whole_process else None
             if interruption is not None:
                 interruption.install()
-            _run(given, reporter, interruption, debug="--debug" in asked)
+            _run(remaining, reporter, interruption, debug="--debug" in modes)
 
 
 def _split(arguments: list[str]) -> tuple[list[str], set[str]]:
     """Separate the arguments of the command from options in `EVERYWHERE`; after `--` nothing is an option."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    asked = {argument for argument in arguments[:end] if argument in EVERYWHERE}
-    return [argument for argument in arguments[:end] if argument not in EVERYWHERE] + arguments[end:], asked
+    modes = {argument for argument in arguments[:end] if argument in EVERYWHERE}
+    return [argument for argument in arguments[:end] if argument not in EVERYWHERE] + arguments[end:], modes
 
 
 def _run(arguments: list[str], reporter: Reporter, interruption: Interruption | None, *, debug: bool) -> None:
@@ -144,7 +144,7 @@ def _report_interruption(arguments: list[str], reporter: Reporter) -> None:
 
 def _report_end(reporter: Reporter, sentence: str, code: int, *, kind: str, start: str = "", report: str | None = None) -> None:
     """Report the final message, as an event or on the standard error stream."""
-    text = without_secrets(sentence)
+    text = redacted(sentence)
     reporter.event("error", kind=kind, text=text, exit_code=code, report=report)
     if reporter.mode != "json":
         print(f"{start}st4rtrack: {text}", file=sys.stderr, flush=True)

@@ -9,12 +9,12 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from st4rtrack.io.private import without_home, without_secrets
+from st4rtrack.io.redaction import redacted, without_home
 
 ISSUES = "the project's issue tracker"
 
 
-def write_report(error: BaseException, arguments: Sequence[str], said: Iterable[str], *, here: bool) -> Path | None:
+def write_report(error: BaseException, arguments: Sequence[str], output: Iterable[str], *, here: bool) -> Path | None:
     """Write a crash report to a new text file.
 
     Args:
@@ -25,7 +25,7 @@ def write_report(error: BaseException, arguments: Sequence[str], said: Iterable[
     Returns:
         Path of the file; `None` if it cannot be written, as on a full disk.
     """
-    text = report_text(error, arguments, said)
+    text = report_text(error, arguments, output)
     name = f"st4rtrack-report-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
     for folder in ([Path()] if here else []) + [Path(tempfile.gettempdir())]:
         try:
@@ -37,18 +37,18 @@ def write_report(error: BaseException, arguments: Sequence[str], said: Iterable[
     return None
 
 
-def report_text(error: BaseException, arguments: Sequence[str], said: Iterable[str]) -> str:
+def report_text(error: BaseException, arguments: Sequence[str], output: Iterable[str]) -> str:
     """Text of the crash report: sections of lines."""
     sections = {
         "Command": [f"st4rtrack {shlex.join(arguments)}", f"in {Path.cwd()}"],
         "Versions": _lines_of(_versions),
         "Machine": _lines_of(_machine),
-        "Said": list(said),
+        "Output": list(output),
         "Traceback": traceback_text(error).splitlines(),
     }
     body = "\n".join(f"\n## {title}\n\n" + "\n".join(lines) for title, lines in sections.items())
     head = f"# Crash report of st4rtrack\n\nCheck it for private data before you attach it at {ISSUES}.\n"
-    return without_home(without_secrets(head + body + "\n"))
+    return without_home(redacted(head + body + "\n"))
 
 
 def traceback_text(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from st4rtrack.io.private import without_secrets
+from st4rtrack.io.redaction import redacted
 
 Mode = Literal["plain", "quiet", "json"]
 PROGRESS_EVERY_S = 0.2
@@ -44,11 +44,11 @@ class Reporter:
         """Print an event as a JSON line, in JSON mode."""
         if self.mode == "json":
             line = {"event": event, **facts, "time_s": round(time.time(), 3)}
-            print(without_secrets(json.dumps(line)), file=self.events or sys.stdout, flush=True)
+            print(redacted(json.dumps(line)), file=self.events or sys.stdout, flush=True)
 
     def note(self, text: str, kind: Literal["note", "warning", "answer"] = "note") -> str:
         """Record a text and, in JSON mode, print it as an event; returns it without secrets."""
-        text = without_secrets(text)
+        text = redacted(text)
         self.recent.append(text)
         self.event(kind, text=text)
         return text
@@ -98,7 +98,7 @@ def wrote(*paths: str | Path, remark: str = "") -> None:
     """Report written files and folders; `remark` follows them in the sentence."""
     for path in paths:
         _reporter.event("wrote", path=str(path))
-    text = without_secrets("wrote " + ", ".join(str(path) for path in paths) + remark)
+    text = redacted("wrote " + ", ".join(str(path) for path in paths) + remark)
     _reporter.recent.append(text)
     if _reporter.mode == "plain":
         print(text, flush=True)

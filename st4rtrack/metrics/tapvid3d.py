@@ -61,18 +61,18 @@ def tapvid3d_scores(
     error = np.full(finite.shape, np.inf)
     error[finite] = length(scale * predicted_world[finite] - true_world[finite])
     per_pixel_m = true_depth_m / np.sqrt(focal_px[0] * focal_px[1])
-    seen, said = true_visible, predicted_visible
+    seen, predicted = true_visible, predicted_visible
     jaccard, within_share = [], []
     for pixels in PIXEL_THRESHOLDS:
         within = error < pixels * per_pixel_m
-        hits = (within & seen & said).sum()
-        false_alarms = (said & ~(seen & within)).sum()
+        hits = (within & seen & predicted).sum()
+        false_alarms = (predicted & ~(seen & within)).sum()
         jaccard.append(_share(hits, seen.sum() + false_alarms) if seen.any() else float("nan"))
         within_share.append(_share((within & seen).sum(), seen.sum()))
     return TapVid3DScores(
         aj=float(np.mean(jaccard)),
         apd=float(np.mean(within_share)),
-        oa=_share((seen == said).sum(), seen.size),
+        oa=_share((seen == predicted).sum(), seen.size),
         points=int(seen.size),
         scale=scale,
     )
@@ -99,11 +99,11 @@ def expected_calibration_error(probability: np.ndarray, outcome: np.ndarray, *, 
     Source:
         Naeini et al. 2015.
     """
-    said, happened = np.asarray(probability, np.float64).reshape(-1), np.asarray(outcome, bool).reshape(-1)
-    if np.shape(probability) != np.shape(outcome) or not ((said >= 0) & (said <= 1)).all():
+    predicted, happened = np.asarray(probability, np.float64).reshape(-1), np.asarray(outcome, bool).reshape(-1)
+    if np.shape(probability) != np.shape(outcome) or not ((predicted >= 0) & (predicted <= 1)).all():
         raise ValueError("probability must be within 0 and 1 and have the shape of outcome")
-    if said.size == 0:
+    if predicted.size == 0:
         return float("nan")
-    which = np.minimum((said * bins).astype(np.int64), bins - 1)
-    excess = np.bincount(which, said - happened, minlength=bins)
-    return float(np.abs(excess).sum() / said.size)
+    which = np.minimum((predicted * bins).astype(np.int64), bins - 1)
+    excess = np.bincount(which, predicted - happened, minlength=bins)
+    return float(np.abs(excess).sum() / predicted.size)

@@ -9,7 +9,7 @@ import numpy as np
 
 from st4rtrack.classical.known_survey import Units
 from st4rtrack.classical.two_view import TwoView
-from st4rtrack.hints.outward import Outward
+from st4rtrack.hints.frame_order import OrderedFrames
 from st4rtrack.io.memory import give_back_freed
 from st4rtrack.io.scene import SceneSink
 from st4rtrack.pipeline.cameras import anchor_intrinsics, solve_camera
@@ -92,7 +92,7 @@ class World:
 
 def process_frames(
     video: Video,
-    outward: Outward,
+    ordered: OrderedFrames,
     pointmaps: PointmapSource,
     world: World,
     smooth: bool,
@@ -107,7 +107,7 @@ def process_frames(
 
     Args:
         video: at network size.
-        outward: source of its frames, in processing order.
+        ordered: source of its frames, in processing order.
         pointmaps, world: source of the pointmaps, and registration of the frames.
         smooth: whether tracks are smoothed.
         sink: destination of the frames.
@@ -117,10 +117,10 @@ def process_frames(
     done = sink.frames_done
     flows: dict[int, Flow] = {}  # of the frames queued for the network, if classical geometry computes it
     needed = frames_needed(done, world.anchor_index, smooth, sequential=pointmaps.sequential)
-    frames = prefetch(_noting_flows(outward.frames(needed), flows), batch_size)
+    frames = prefetch(_noting_flows(ordered.frames(needed), flows), batch_size)
     predicted = prefetch(pointmaps.frames(frames), batch_size)
     consistent = smoothed_frames(predicted, world.points, world.anchor_index) if smooth else predicted
-    registered = prefetch(_registered(consistent, world, sink, flows, outward.unsolved), FRAMES_BETWEEN_THREADS)
+    registered = prefetch(_registered(consistent, world, sink, flows, ordered.unsolved), FRAMES_BETWEEN_THREADS)
     measured = partial(_with_visibility, world, sink.header.pixel_map)
     for frame, probability, quality in prefetch(parallel_stream(measured, registered), FRAMES_BETWEEN_THREADS):
         _write(sink, frame, probability, quality, world.intrinsics_of(frame.index), float(video.time_s[frame.index]))

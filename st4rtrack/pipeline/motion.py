@@ -80,11 +80,11 @@ def moving_points(read: ReadField, num_frames: int, anchor_index: int) -> np.nda
         centre = np.asarray(read("world_from_camera", t), np.float32)[:3, 3]
         return displacement(start - centre, points - centre, visible), visible
 
-    said, seen = np.zeros(start.shape[:2], np.float32), np.zeros(start.shape[:2], np.float32)
+    total, count = np.zeros(start.shape[:2], np.float32), np.zeros(start.shape[:2], np.float32)
     for moved, visible in parallel_stream(of_frame, (t for t in range(num_frames) if t != anchor_index)):
-        said += moved
-        seen += visible
-    return cv2.medianBlur(said / np.maximum(seen, 1), 5) > MOVES
+        total += moved
+        count += visible
+    return cv2.medianBlur(total / np.maximum(count, 1), 5) > MOVES
 
 
 @timed_items("motion")

@@ -10,7 +10,7 @@ import torch
 
 from st4rtrack.classical.two_view import TwoView
 from st4rtrack.hints.depth_prior import DepthPrior
-from st4rtrack.hints.outward import Outward
+from st4rtrack.hints.frame_order import OrderedFrames
 from st4rtrack.hints.provider import provide_hints
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.encoder import Tokens
@@ -124,7 +124,7 @@ def pointmap_source(
     *,
     batch_size: int,
     kept: TokenFile | None,
-) -> tuple[Outward, PointmapSource]:
+) -> tuple[OrderedFrames, PointmapSource]:
     """Frames of a video in processing order with the hints of the network, and the source of their pointmaps.
 
     Args:
@@ -133,7 +133,7 @@ def pointmap_source(
         kept: cache for their tokens.
     """
     video, index = prepared.video, prepared.anchor_index
-    outward, fused = provide_hints(
+    ordered, fused = provide_hints(
         model.config,
         video,
         index,
@@ -143,7 +143,7 @@ def pointmap_source(
         scale=prepared.pixel_map.scale,
         static=None if prepared.user is None else prepared.user.static,
     )
-    return outward, fused or NetworkPointmaps(model, video, index, outward.anchor_view, batch_size=batch_size, kept=kept)
+    return ordered, fused or NetworkPointmaps(model, video, index, ordered.anchor_view, batch_size=batch_size, kept=kept)
 
 
 @torch.inference_mode()

@@ -17,7 +17,7 @@ from st4rtrack.classical.survey import FINER_STEPS, FOCALS
 from st4rtrack.geometry.camera import pixel_grid, project_world
 from st4rtrack.geometry.transforms import rotation_angle
 from st4rtrack.geometry.vectors import length
-from st4rtrack.hints.outward import Outward
+from st4rtrack.hints.frame_order import OrderedFrames
 from st4rtrack.io.scene import SceneSink
 from st4rtrack.pipeline.cameras import FOCAL_RANGE
 from st4rtrack.pipeline.motion import MOVES, displacement
@@ -118,14 +118,14 @@ class Observations(TypedDict, total=False):
     warnings: Sequence[QualityWarning]
 
 
-def observations(prepared: PreparedVideo, outward: Outward, focal_px: float) -> Observations:
-    """Observations of the preparation and of `outward`, all of whose frames have been read; `focal_px` is that of the scene."""
+def observations(prepared: PreparedVideo, ordered: OrderedFrames, focal_px: float) -> Observations:
+    """Observations of the preparation and of `ordered`, all of whose frames have been read; `focal_px` is that of the scene."""
     user_focal_px = None if prepared.user is None else prepared.user.focal_px
-    motion = outward.motion
+    motion = ordered.motion
     return {
-        **focal_evidence(user_focal_px, outward.geometry, focal_px, max(prepared.size)),
+        **focal_evidence(user_focal_px, ordered.geometry, focal_px, max(prepared.size)),
         "parallax": None if motion is None or motion.kind == "unknown" else motion.parallax,
-        "warnings": observed_warnings(prepared.warnings, outward, prepared.source),
+        "warnings": observed_warnings(prepared.warnings, ordered, prepared.source),
     }
 
 
@@ -146,15 +146,15 @@ def focal_evidence(known_focal_px: float | None, geometry: AnchoredGeometry | No
     return {"focal_source": "video", "focal_at_limit": not low < focal_px / size < high}
 
 
-def observed_warnings(prepared: Sequence[QualityWarning], outward: Outward, source: Video) -> list[QualityWarning]:
+def observed_warnings(prepared: Sequence[QualityWarning], ordered: OrderedFrames, source: Video) -> list[QualityWarning]:
     """Warnings from image observations, after all frames have been read.
 
     Args:
         prepared: warnings of the preparation.
-        outward: the frames, all of which have been read.
+        ordered: the frames, all of which have been read.
         source: the user's video, for its frame indices.
     """
-    checks, kind = outward.checks, None if outward.motion is None else outward.motion.kind
+    checks, kind = ordered.checks, None if ordered.motion is None else ordered.motion.kind
     # with a fixed camera, static edges of the scene look like a logo
     warnings = [warning for warning in prepared if warning.code != "overlay" or kind != "fixed"]
     if checks.cuts:
@@ -164,8 +164,8 @@ def observed_warnings(prepared: Sequence[QualityWarning], outward: Outward, sour
         warnings.append(quality_warning("low_texture" if whole == "low_texture" else "low_light"))
     elif unusable := checks.frames_in("black", "dark", "low_texture"):
         warnings.append(quality_warning("dark_frames", unusable))
-    told = {"rotation": "rotation_only", "fixed": "fixed_camera"} if len(source) >= MIN_MOTION_FRAMES else {}
-    code = "zoom" if outward.zooms else told.get(kind or "")
+    codes = {"rotation": "rotation_only", "fixed": "fixed_camera"} if len(source) >= MIN_MOTION_FRAMES else {}
+    code = "zoom" if ordered.zooms else codes.get(kind or "")
     return [*warnings, quality_warning(code)] if code else warnings
 
 

@@ -71,18 +71,18 @@ def reconstruct(
         return load_scene(output)
     batch_size = chosen_batch_size(options.batch_size, model, prepared.size)
     tokens = TokenFile(len(source), None if output is None else Path(output)) if auto_anchors else None
-    outward, pointmaps = pointmap_source(model, prepared, prior, batch_size=batch_size, kept=tokens)
-    world = World.of(pointmaps, prepared, outward.units)
+    ordered, pointmaps = pointmap_source(model, prepared, prior, batch_size=batch_size, kept=tokens)
+    world = World.of(pointmaps, prepared, ordered.units)
 
     # only now: a network or an anchor without a valid camera must not cost the user the scene that `overwrite` replaces
     sink: SceneSink = SceneBuffer(header) if output is None else SceneWriter.create(output, header, overwrite=overwrite)
     with sink, stop_workers_on_exit():  # always stop the workers and release the folder lock
-        process_frames(prepared.video, outward, pointmaps, world, smooth, sink, batch_size=batch_size, progress=progress)
+        process_frames(prepared.video, ordered, pointmaps, world, smooth, sink, batch_size=batch_size, progress=progress)
         results = {**world.results, "content_px": prepared.content_px, "computed": computed_with(model.device, batch_size)}
-        results["cameras_not_found"] = len(hide_unsolved(sink, outward.all_unsolved))
+        results["cameras_not_found"] = len(hide_unsolved(sink, ordered.all_unsolved))
         if auto_anchors:
             pairs = pairs_of(model, prior, sink, batch_size, tokens)
             results |= add_anchors(pairs, sink, register_lost=not takes_hints(model.config))
         moving, masks = dynamic_objects(sink, fused=prior is not None, static=prepared.user and prepared.user.static)
-        report = partial(quality_report, sink, **observations(prepared, outward, world.focal_px))
+        report = partial(quality_report, sink, **observations(prepared, ordered, world.focal_px))
         return sink.finish(moving=moving, moving_in_frames=masks, results=results, quality=report)

@@ -140,7 +140,7 @@ def draw_figure(scene: Scene, frames: Sequence[int], *, width_in: float, dpi: in
     figure = Figure(figsize=(layout.width, layout.height))
     for row, frame in enumerate(frames):
         moment = moments.at(frame, turn_deg)
-        pictures = fit_image(moment.input, *cell), moment.tracks, moment.pair, moment.reconstruction, moment.ways
+        pictures = fit_image(moment.input, *cell), moment.tracks, moment.pair, moment.reconstruction, moment.trajectories
         for column, picture in enumerate(pictures):
             axes = figure.add_axes(layout.place(row, column))
             axes.imshow(picture, aspect="auto", interpolation="none")

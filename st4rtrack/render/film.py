@@ -42,7 +42,7 @@ class FilmLayout:
         height, width: of the picture, even.
         text: letter height of the headings, which are above the boxes.
         input, tracks, pair: boxes of the upper row.
-        reconstruction, ways: boxes of the lower row (accumulated reconstruction, accumulated tracks).
+        reconstruction, trajectories: boxes of the lower row (accumulated reconstruction, accumulated tracks).
         timeline: box of a thin line below.
     """
 
@@ -53,7 +53,7 @@ class FilmLayout:
     tracks: Box
     pair: Box
     reconstruction: Box
-    ways: Box
+    trajectories: Box
     timeline: Box
 
 
@@ -83,7 +83,7 @@ def plan_film(frame_height: int, frame_width: int, width: int) -> FilmLayout:
         tracks=(margin + cell + gap, top, cell, upper),
         pair=(pair_left, top, width - margin - pair_left, upper),
         reconstruction=(margin, lower_top, half, lower),
-        ways=(width - margin - half, lower_top, half, lower),
+        trajectories=(width - margin - half, lower_top, half, lower),
         timeline=(margin, line_top, inner, max(gap // 2, 2)),
     )
 
@@ -122,7 +122,7 @@ def _pictures(scene: Scene, frames: list[int], width: int, turn_deg: float) -> I
         scene,
         cell=_size(layout.tracks),
         pair=_size(layout.pair),
-        view=_size(layout.ways),
+        view=_size(layout.trajectories),
         azimuths_deg=np.linspace(0, turn_deg, 5).tolist(),
         spacing_px=max(17 * width / 1600, 12.0),
         most_points=_POINTS,
@@ -196,7 +196,7 @@ def _page(layout: FilmLayout) -> np.ndarray:
         (layout.tracks, "Tracks", "of the anchor's points"),
         (layout.pair, "Pair output", "of the anchor and this frame"),
         (layout.reconstruction, "Accumulated reconstruction", "and the camera path"),
-        (layout.ways, "Accumulated tracking", "the anchor's points now, and paths of the dynamic ones"),
+        (layout.trajectories, "Accumulated tracking", "the anchor's points now, and paths of the dynamic ones"),
     ):
         baseline = top - 0.5 * layout.text
         used = put_text(page, name, left, baseline, layout.text, INK, bold=True) + small
@@ -222,7 +222,7 @@ def _composed(page: np.ndarray, layout: FilmLayout, scene: Scene, moment: Moment
         (layout.tracks, moment.tracks),
         (layout.pair, pair),
         (layout.reconstruction, moment.reconstruction),
-        (layout.ways, moment.ways),
+        (layout.trajectories, moment.trajectories),
     ):
         picture[top : top + height, left : left + width] = part
     left, top, width, height = layout.timeline

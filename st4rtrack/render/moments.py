@@ -41,7 +41,7 @@ class Moment:
         tracks: the anchor's points drawn over the dimmed frame.
         pair: both outputs for the anchor and this frame, tracking blue and reconstruction orange.
         reconstruction: accumulated reconstruction so far, and the camera path.
-        ways: the anchor's points now, and the past paths of dynamic ones.
+        trajectories: the anchor's points now, and the past paths of dynamic ones.
     """
 
     frame: int
@@ -49,7 +49,7 @@ class Moment:
     tracks: np.ndarray
     pair: np.ndarray
     reconstruction: np.ndarray
-    ways: np.ndarray
+    trajectories: np.ndarray
 
 
 class Moments:
@@ -115,7 +115,7 @@ class Moments:
             tracks=draw_tracks(shown.rgb[0], tracks, self._colours, frame, *self._cell),
             pair=self._pair_picture(pair, azimuth_deg),
             reconstruction=self._reconstruction(surface, frame, azimuth_deg),
-            ways=self._ways(content, tracks, azimuth_deg),
+            trajectories=self._trajectories(content, tracks, azimuth_deg),
         )
 
     def _fit(self, azimuths_deg: Sequence[float]) -> None:
@@ -139,7 +139,7 @@ class Moments:
 
         sides = {side: fitted(self._view, ends, side) for side in (1, -1)}
         self._side = max(sides, key=lambda side: shown_share(cloud, sides[side].view(side * furthest)))
-        self._ways_orbit = sides[self._side]
+        self._trajectories_orbit = sides[self._side]
         self._pair_orbit = fitted(self._pair, ends, self._side)
         self._reconstruction_orbit = fitted(self._view, near_cameras(cloud, self._cameras), self._side)
 
@@ -154,8 +154,8 @@ class Moments:
         draw_cameras(canvas, view, self.scene, self._cameras, self._frustum, until=frame, enlarged=self._enlarged)
         return shrunk(canvas, self._view)
 
-    def _ways(self, content: Cloud, tracks: AnchorTracks, azimuth_deg: float) -> np.ndarray:
-        view = self._ways_orbit.view(azimuth_deg).scaled(self._enlarged)
+    def _trajectories(self, content: Cloud, tracks: AnchorTracks, azimuth_deg: float) -> np.ndarray:
+        view = self._trajectories_orbit.view(azimuth_deg).scaled(self._enlarged)
         canvas = splatted(content, view, self._enlarged)
         draw_trajectories(canvas, view, tracks, self._colours, enlarged=self._enlarged)
         return shrunk(canvas, self._view)

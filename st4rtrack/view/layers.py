@@ -151,16 +151,16 @@ class SceneLayers:
         if settings.moving_only:
             keep = self.moving[row, column]
             chosen, row, column = chosen[keep], row[keep], column[keep]
-        ways = np.stack([self._cloud(t, "tracking", settings.points)[0][chosen] for t in frames])
+        trajectories = np.stack([self._cloud(t, "tracking", settings.points)[0][chosen] for t in frames])
         colours = track_colours(row, column, self.moving.shape)
         sure = self._cloud(frame, "tracking", settings.points)[2][chosen] >= self.least_confidence(
             "tracking", settings.least_sure
         )
-        segments = np.stack([ways[:-1], ways[1:]], axis=2)
+        segments = np.stack([trajectories[:-1], trajectories[1:]], axis=2)
         shown = all_finite(segments).all(axis=-1) & sure
         age = np.linspace(0, 1, len(frames))[:, None, None]
         faded = (_FADED + age * (colours - _FADED)).astype(np.uint8)
-        heads = np.where((sure & all_finite(ways[-1]))[:, None], ways[-1], np.float32(OUT_OF_SIGHT))
+        heads = np.where((sure & all_finite(trajectories[-1]))[:, None], trajectories[-1], np.float32(OUT_OF_SIGHT))
         return Tails(segments[shown], np.stack([faded[:-1], faded[1:]], axis=2)[shown], Cloud(heads, colours.astype(np.uint8)))
 
     def shown_cameras(self) -> np.ndarray:

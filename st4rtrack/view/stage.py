@@ -137,8 +137,8 @@ class Stage:
             self._cameras_for = self.placement
         for node in self._frustums.values():
             node.visible = visible
-        if "way" in self._lines:
-            self._lines["way"].visible = visible
+        if "path" in self._lines:
+            self._lines["path"].visible = visible
         if visible:
             self._draw_current_camera(frame)
 
@@ -148,7 +148,7 @@ class Stage:
         last = max(len(poses) - 1, 1)
         colours = map_colours(np.arange(len(poses)), (0, last), TIME_MAP)
         centres = poses[:, :3, 3]
-        self._draw_lines("way", np.stack([centres[:-1], centres[1:]], 1), np.stack([colours[:-1], colours[1:]], 1), 2.0)
+        self._draw_lines("path", np.stack([centres[:-1], centres[1:]], 1), np.stack([colours[:-1], colours[1:]], 1), 2.0)
         anchor = self.layers.scene.anchor_index
         for t in self.layers.shown_cameras().tolist():
             factor = 1.0 if t == anchor else 0.45

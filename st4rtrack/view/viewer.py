@@ -151,7 +151,7 @@ class Viewer:
             return  # no client: pause playback
         moment = state.advance(clock_s)
         if moment == self._drawn:
-            self._panel.tell()
+            self._panel.update()
             return
         with self.server.atomic():
             for which, stage in enumerate(self._stages):
@@ -161,7 +161,7 @@ class Viewer:
                 stage = self._stages[which]
                 stage.show(True, state.placements[which])
                 stage.draw(frame, moment.settings, cameras=not moment.through, paths=state.paths[which])
-            self._panel.tell()
+            self._panel.update()
         if moment.through:
             for client in self.server.get_clients().values():
                 self._aim_through(client, moment.frames[0])

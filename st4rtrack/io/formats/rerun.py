@@ -84,7 +84,7 @@ def _tails(rr: Any, scene: Scene, max_tracks: int) -> Any:
     def strips() -> Any:
         for points, _ in follow(scene, pixels):
             recent.append(points)
-            ways = np.stack([*recent] if len(recent) > 1 else [points, points], axis=1)
-            yield rr.LineStrips3D(ways, colors=colours)
+            trajectories = np.stack([*recent] if len(recent) > 1 else [points, points], axis=1)
+            yield rr.LineStrips3D(trajectories, colors=colours)
 
     return strips()

@@ -17,7 +17,7 @@ FRAMES_AT_ONCE = 32
 """Number of frames read forwards at once to be yielded backwards: the memory needed before the anchor."""
 
 
-class Outward:
+class OrderedFrames:
     """Frames of a video from the anchor to its end, then from the anchor to its start, with their classical geometry.
 
     Every frame is checked when it is read: black or featureless frames, and all frames beyond a hard cut, are unsolved.
