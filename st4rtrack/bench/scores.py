@@ -47,7 +47,7 @@ LAYOUT: dict[tuple[str, str, str], tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Curve:
+class ScoreCurve:
     """Error curve under global median alignment.
 
     Attributes:
@@ -81,7 +81,7 @@ class Scores:
     sequences: dict[str, Figures]
     sets: dict[str, Figures]
     mean: Figures
-    curves: dict[str, Curve] = field(default_factory=dict)
+    curves: dict[str, ScoreCurve] = field(default_factory=dict)
 
     def count(self, part: str, subset: str, within: str | None = None) -> int:
         """Number of sequences that have the part, in all sets or in one."""
@@ -212,7 +212,7 @@ def _figures(row: dict[str, Any]) -> Figures:
     return figures
 
 
-def _curves(mean: dict[str, Any]) -> dict[str, Curve]:
+def _curves(mean: dict[str, Any]) -> dict[str, ScoreCurve]:
     curves = _table(mean, "curves") if "curves" in mean else {}
     return {
         name: _curve(_table(curves, name), at, name)
@@ -221,7 +221,7 @@ def _curves(mean: dict[str, Any]) -> dict[str, Curve]:
     }
 
 
-def _curve(curves: dict[str, Any], at: str, name: str) -> Curve:
+def _curve(curves: dict[str, Any], at: str, name: str) -> ScoreCurve:
     columns = {key: curves.get(key) for key in (at, "points", "apd", "epe")}
     lists = {key: column for key, column in columns.items() if isinstance(column, Sequence) and not isinstance(column, str)}
     numbers = {key: tuple(_number(f"{name} {key}", value) for value in column) for key, column in lists.items()}
@@ -232,7 +232,7 @@ def _curve(curves: dict[str, Any], at: str, name: str) -> Curve:
     required = numbers[at] if at == "frame" else numbers[at][:-1]
     if None in required:
         raise _WrongError(f"the curve {name!r} has gaps in {at}")
-    return Curve(numbers[at], points, numbers["apd"], numbers["epe"])
+    return ScoreCurve(numbers[at], points, numbers["apd"], numbers["epe"])
 
 
 def _number(name: str, value: Any) -> float | None:

@@ -109,7 +109,7 @@ def frame_quality(
     }
 
 
-class Observations(TypedDict, total=False):
+class VideoEvidence(TypedDict, total=False):
     """Observations in the images of a video; arguments of `quality_report`."""
 
     focal_source: FocalSource
@@ -118,7 +118,7 @@ class Observations(TypedDict, total=False):
     warnings: Sequence[QualityWarning]
 
 
-def observations(prepared: PreparedVideo, ordered: OrderedFrames, focal_px: float) -> Observations:
+def video_evidence(prepared: PreparedVideo, ordered: OrderedFrames, focal_px: float) -> VideoEvidence:
     """Observations of the preparation and of `ordered`, all of whose frames have been read; `focal_px` is that of the scene."""
     user_focal_px = None if prepared.user is None else prepared.user.focal_px
     motion = ordered.motion
@@ -129,7 +129,7 @@ def observations(prepared: PreparedVideo, ordered: OrderedFrames, focal_px: floa
     }
 
 
-def focal_evidence(known_focal_px: float | None, geometry: AnchoredGeometry | None, focal_px: float, size: int) -> Observations:
+def focal_evidence(known_focal_px: float | None, geometry: AnchoredGeometry | None, focal_px: float, size: int) -> VideoEvidence:
     """Source of the focal length (network pixels), and whether it lies at a limit of the search.
 
     Args:

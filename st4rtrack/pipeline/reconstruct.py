@@ -21,7 +21,7 @@ from st4rtrack.pipeline.frames import World, process_frames
 from st4rtrack.pipeline.motion import dynamic_objects
 from st4rtrack.pipeline.pointmaps import chosen_batch_size, pointmap_source
 from st4rtrack.pipeline.preparation import prepare, scene_header
-from st4rtrack.pipeline.quality import observations, quality_report
+from st4rtrack.pipeline.quality import quality_report, video_evidence
 from st4rtrack.pipeline.refine import smoothing_chosen
 from st4rtrack.pipeline.reproducibility import computed_with
 from st4rtrack.pipeline.tokens import TokenFile
@@ -84,5 +84,5 @@ def reconstruct(
             pairs = pairs_of(model, prior, sink, batch_size, tokens)
             results |= add_anchors(pairs, sink, register_lost=not takes_hints(model.config))
         moving, masks = dynamic_objects(sink, fused=prior is not None, static=prepared.user and prepared.user.static)
-        report = partial(quality_report, sink, **observations(prepared, ordered, world.focal_px))
+        report = partial(quality_report, sink, **video_evidence(prepared, ordered, world.focal_px))
         return sink.finish(moving=moving, moving_in_frames=masks, results=results, quality=report)

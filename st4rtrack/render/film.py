@@ -21,7 +21,7 @@ from st4rtrack.render.draw import (
     put_text,
     text_width,
 )
-from st4rtrack.render.moments import Moment, Moments
+from st4rtrack.render.panels import PanelRenderer, Panels
 from st4rtrack.scene import Scene
 from st4rtrack.types import UserError
 
@@ -118,7 +118,7 @@ def render_film(
 def _pictures(scene: Scene, frames: list[int], width: int, turn_deg: float) -> Iterator[np.ndarray]:
     frame_height, frame_width = scene.rgb.shape[1:3]
     layout = plan_film(frame_height, frame_width, width)
-    moments = Moments(
+    renderer = PanelRenderer(
         scene,
         cell=_size(layout.tracks),
         pair=_size(layout.pair),
@@ -131,7 +131,7 @@ def _pictures(scene: Scene, frames: list[int], width: int, turn_deg: float) -> I
     page = _page(layout)
     for k, frame in enumerate(frames):
         azimuth_deg = turn_deg * (1 - np.cos(2 * np.pi * k / len(frames))) / 2
-        yield _composed(page, layout, scene, moments.at(frame, azimuth_deg))
+        yield _composed(page, layout, scene, renderer.at(frame, azimuth_deg))
 
 
 def write_film(
@@ -205,28 +205,28 @@ def _page(layout: FilmLayout) -> np.ndarray:
     return page
 
 
-def _composed(page: np.ndarray, layout: FilmLayout, scene: Scene, moment: Moment) -> np.ndarray:
+def _composed(page: np.ndarray, layout: FilmLayout, scene: Scene, panels: Panels) -> np.ndarray:
     picture = page.copy()
     small = max(round(0.8 * layout.text), 9)
     _, _, cell_width, cell_height = layout.input
-    image = fit_image(moment.input, cell_height, cell_width)
-    chip(image, f"t = {float(scene.time_s[moment.frame]):.2f} s", small)
-    if moment.frame == scene.anchor_index:
+    image = fit_image(panels.input, cell_height, cell_width)
+    chip(image, f"t = {float(scene.time_s[panels.frame]):.2f} s", small)
+    if panels.frame == scene.anchor_index:
         cv2.rectangle(image, (0, 0), (cell_width - 1, cell_height - 1), ACCENT, max(layout.text // 5, 2))
         chip(image, "anchor", small, fill=ACCENT, alpha=1.0, upper_right=True)
-    pair = moment.pair.copy()
+    pair = panels.pair.copy()
     used = put_text(pair, "tracking", 0.6 * small, len(pair) - 0.7 * small, small, TRACKING, bold=True)
     put_text(pair, "reconstruction", used + 1.4 * small, len(pair) - 0.7 * small, small, RECONSTRUCTION, bold=True)
     for (left, top, width, height), part in (
         (layout.input, image),
-        (layout.tracks, moment.tracks),
+        (layout.tracks, panels.tracks),
         (layout.pair, pair),
-        (layout.reconstruction, moment.reconstruction),
-        (layout.trajectories, moment.trajectories),
+        (layout.reconstruction, panels.reconstruction),
+        (layout.trajectories, panels.trajectories),
     ):
         picture[top : top + height, left : left + width] = part
     left, top, width, height = layout.timeline
-    done = round(width * (moment.frame + 1) / len(scene))
+    done = round(width * (panels.frame + 1) / len(scene))
     picture[top : top + height, left : left + width] = NOTHING
     picture[top : top + height, left : left + done] = ACCENT
     return picture

@@ -20,7 +20,7 @@ from st4rtrack.view.placement import camera_view
 from st4rtrack.view.sampling import FRUSTUM_SHARE, StartView
 from st4rtrack.view.server import is_loopback, start_server, stop_server
 from st4rtrack.view.stage import Stage
-from st4rtrack.view.state import Moment, ViewState
+from st4rtrack.view.state import DisplayState, ViewState
 from st4rtrack.view.upload import Uploads
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Viewer:
             self._reset_panel()
             self.state = state
             self._stages = [Stage(self.server, layers, f"scene{k}") for k, layers in enumerate(state.scenes)]
-            self._drawn: Moment | None = None
+            self._drawn: DisplayState | None = None
             self._panel = Panel(self.server, state, look=self._look, track=self._track_source_pixel)
             if self._uploads is not None:
                 self._uploads.add_controls()
