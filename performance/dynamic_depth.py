@@ -21,9 +21,8 @@ from st4rtrack.hints import fused
 from st4rtrack.hints.depth_prior import open_depth_prior
 from st4rtrack.hints.dynamic import objects
 from st4rtrack.hints.frame_order import OrderedFrames
-from st4rtrack.hints.frames import GreyFrames
 from st4rtrack.hints.object_depth import FAST, GROUND_ROW, MAX_LOG_SPEED, ObjectDepth
-from st4rtrack.hints.steps import StepFlows
+from st4rtrack.hints.steps import GreyFrames, StepFlows
 from st4rtrack.io.video import open_video
 from st4rtrack.types import KnownVideo
 

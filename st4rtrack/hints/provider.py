@@ -11,9 +11,8 @@ import numpy as np
 from st4rtrack.hints.cameras import solved_cameras
 from st4rtrack.hints.depth_prior import DepthPrior, open_depth_prior
 from st4rtrack.hints.frame_order import OrderedFrames
-from st4rtrack.hints.frames import GreyFrames
 from st4rtrack.hints.fused import FusedGeometry
-from st4rtrack.hints.steps import StepFlows
+from st4rtrack.hints.steps import GreyFrames, StepFlows
 from st4rtrack.io.known.pixels import SourceSize
 from st4rtrack.model.checkpoint import is_embedded
 from st4rtrack.model.config import ModelConfig
