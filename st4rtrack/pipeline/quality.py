@@ -23,7 +23,7 @@ from st4rtrack.pipeline.cameras import FOCAL_RANGE
 from st4rtrack.pipeline.motion import MOVES, displacement
 from st4rtrack.pipeline.preparation import PreparedVideo
 from st4rtrack.pipeline.quality_warnings import cut_warning, quality_warning
-from st4rtrack.pipeline.tracks import WELL_RETURNED
+from st4rtrack.pipeline.tracks import VISIBLE_CYCLE_ERROR
 from st4rtrack.quality import Parallax, QualityReport, QualityWarning
 from st4rtrack.types import DepthSource, FocalSource, PixelMap, TwoPointmaps, Video
 
@@ -100,7 +100,7 @@ def frame_quality(
         return {"reprojection_px": _median(own, np.ones(own.shape, bool)), "flow_agreement_px": float("nan")}
     observed, start, now = pixels + flow[part], anchor_points[part], np.asarray(maps.tracking.points_world[part])
     with np.errstate(invalid="ignore"):
-        matched = visible[part] & (cycle_error[part] < WELL_RETURNED)
+        matched = visible[part] & (cycle_error[part] < VISIBLE_CYCLE_ERROR)
     centre = np.asarray(world_from_camera)[:3, 3].astype(np.float32)
     static = matched & (displacement(start - centre, now - centre, matched) <= MOVES)
     return {
