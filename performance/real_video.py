@@ -1,9 +1,9 @@
 """The embedded model on real video: depth, cameras, 2D tracks and pictures, against truth where there is some.
 
-python performance/real_video.py [--shared ../shared] [--only depth,cameras] [--stop N] [--depth-prior PRIOR] [-o OUTPUT]
+python performance/real_video.py [--shared ../shared] [--only sequences,tracks] [--stop N] [--depth-prior PRIOR] [-o OUTPUT]
 
-Writes OUTPUT.json and OUTPUT.md; parts that are not run keep the figures that the JSON file holds. Where `real_video_before.json` lies
-beside it, its figures stand in parentheses. Pictures go to `--pictures`. docs/real-video.md says what each figure means.
+Writes OUTPUT.json and OUTPUT.md; parts that are not run keep the figures that the JSON file holds. Pictures go to `--pictures`.
+docs/real-video.md says what each figure means.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,10 @@ from depth_teacher import open_teacher, teacher_inverse_depth
 from machine import machine
 from real_video_figures import (
     abs_rel_to_inverse_depth,
-    camera_figures,
-    depth_figures,
-    is_fixed,
     log_disagreement,
     motion_percent,
     path_ate_percent,
     projected,
-    static_depth_figures,
     static_reprojection_px,
     step_ratio,
     track_figures,
@@ -38,8 +34,11 @@ from real_video_figures import (
 from real_video_reference import reference_mapping
 from real_video_report import COLUMNS, LONG, SHORT, Row, camera_depth, contact_sheet, markdown
 
-from st4rtrack.bench.protocol import protocol_named
-from st4rtrack.classical.solver.cameras import solve_video
+from st4rtrack.bench.methods.bounds import plane_prediction
+from st4rtrack.bench.methods.pairwise import scene_prediction
+from st4rtrack.bench.predictions import Prediction
+from st4rtrack.bench.protocol import CORRECTED
+from st4rtrack.bench.score import score_sequence
 from st4rtrack.classical.solver.colmap import Mapping
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid
 from st4rtrack.geometry.sampling import nearest_pixel, sample_map
@@ -50,10 +49,9 @@ from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.reconstruct import reconstruct
 from st4rtrack.scene import Scene
-from st4rtrack.types import DepthSource, Video
+from st4rtrack.types import Video
 
 NUM_FRAMES = 64
-DEPTH_SEQUENCES = ("hololens_office", "tartan_hospital", "kitchen_static")
 REAL_CLIPS = (
     "any4d_catjump",  # animal, fixed camera
     "any4d_climbing",  # person, portrait
@@ -155,57 +153,44 @@ def teacher_session(runner: Runner) -> Any:
     return open_teacher(next((runner.shared / "real" / "teacher").glob("*.onnx")))
 
 
-def depth_part(runner: Runner) -> Iterator[Row]:
-    """Depth of sequences that have it, beside a constant plane and the teacher."""
-    teacher = teacher_session(runner)
-    for sequence in (sequence for sequence in runner.sequences() if sequence.name in DEPTH_SEQUENCES):
-        scene = runner.scene(sequence.video, fit="stretch")
-        grid = source_grid(scene)
-        row, column = nearest_pixel(grid, sequence.video.height, sequence.video.width)
-        true = sequence.read_depth()[:, row, column]
-        inverse = np.stack([teacher_at(teacher, rgb, grid) for rgb in sequence.video.frames()])
-        depth = {
-            "constant plane": np.ones_like(true),
-            "teacher, 1 / output": 1 / np.where(inverse > 0, inverse, np.nan),
-            "this model": np.stack([camera_depth(scene, t) for t in range(len(scene))]),
-        }
-        for kind, predicted in depth.items():
-            yield {"name": sequence.name, "kind": kind, **depth_figures(predicted, true)}
-
-
-def static_part(runner: Runner) -> Iterator[Row]:
-    """Depth of the pixels that the scene takes for static, and of those of them that several views measure."""
-    for sequence in (sequence for sequence in runner.sequences() if sequence.has_depth):
-        scene = runner.scene(sequence.video, fit="stretch")
-        row, column = nearest_pixel(source_grid(scene), sequence.video.height, sequence.video.width)
-        true = sequence.read_depth()[:, row, column]
-        predicted = np.stack([camera_depth(scene, t) for t in range(len(scene))])
-        source = np.asarray(scene.reconstruction.source)
-        groups = {"measured": source == DepthSource.MEASURED, "all static": source != DepthSource.DYNAMIC}
-        for kind, figures in static_depth_figures(predicted, true, groups).items():
-            yield {"name": sequence.name, "kind": kind, **figures}
-
-
-def cameras_part(runner: Runner) -> Iterator[Row]:
-    """Cameras of all sequences, beside those of the solver alone."""
+def sequences_part(runner: Runner) -> Iterator[Row]:
+    """Depth, cameras and static points of all sequences with truth, as `st4rtrack bench score` measures them."""
     for sequence in runner.sequences():
         scene, cpu_s = runner.scene(sequence.video, fit="stretch"), runner.cpu_s(sequence.video, fit="stretch")
-        true, true_focal = sequence.world_from_camera, sequence.intrinsics[0, 0]
-        found = {"this model": (solved_cameras(scene), focal_source_px(scene), camera_depth(scene, 0), cpu_s)}
-        start = time.process_time()
-        solved = solve_video(sequence.video)
-        depth = np.ones(1)  # the unit of the solver is the median depth of the anchor
-        found["solver alone"] = (solved.world_from_camera, solved.focal_px, depth, time.process_time() - start)
-        for kind, (cameras, focal_px, depth, seconds) in found.items():
-            figures = camera_figures(cameras, true, focal_px / true_focal)
-            if is_fixed(true):
-                figures |= {"ate_m": np.nan, "motion_percent": motion_percent(cameras, depth)}
-            yield {"name": sequence.name, "kind": kind, **figures, "cpu_s": seconds}
+        yield {
+            "name": sequence.name,
+            "kind": "constant plane",
+            **scored(sequence, plane_prediction(sequence, sequence.intrinsics)),
+        }
+        yield {
+            "name": sequence.name,
+            "kind": "this model",
+            **scored(sequence, scene_prediction(scene, sequence, CORRECTED)),
+            "cpu_s": cpu_s,
+        }
+
+
+def scored(sequence: WorldTrackSequence, prediction: Prediction) -> Row:
+    """Figures of a row of a score file."""
+    row = score_sequence(sequence, replace(prediction, tracks_world=None), CORRECTED)
+    depth, cameras = row.get("depth", {}), row.get("cameras", {})
+    measured = depth.get("measured")
+    return {
+        "abs_rel": depth.get("abs_rel"),
+        "within_percent": depth.get("delta_1_25"),
+        "scale_drift": depth.get("scale_drift"),
+        "measured_percent": measured and 100 * measured["points"] / depth["points"],
+        "measured_near_percent": measured and measured["delta_1_03"],
+        "ate_m": cameras.get("ate"),
+        "rpe_deg": cameras.get("rpe_rotation"),
+        "focal_error_percent": cameras.get("focal_error"),
+        "static_motion_m": row.get("static", {}).get("static_motion"),
+    }
 
 
 def tracks_part(runner: Runner) -> Iterator[Row]:
     """2D accuracy of the tracks, projected with the cameras of the scene."""
-    least_path_m = protocol_named("published").dynamic_path_m
+    least_path_m = CORRECTED.dynamic_path_m
     for sequence in (sequence for sequence in runner.sequences() if sequence.tracks_world is not None):
         scene = runner.scene(sequence.video, fit="stretch")
         assert sequence.visible is not None and sequence.tracks_world is not None
@@ -294,9 +279,7 @@ def pictures_part(runner: Runner) -> Iterator[Row]:
 
 
 PARTS: dict[str, tuple[str, Callable[[Runner], Iterator[Row]]]] = {
-    "depth": ("Depth, one median scale per sequence", depth_part),
-    "static": ("Depth of static pixels, one median scale per sequence", static_part),
-    "cameras": ("Cameras of sequences with truth", cameras_part),
+    "sequences": ("Depth and cameras of sequences with truth, corrected protocol of the benchmark", sequences_part),
     "tracks": ("2D tracks, pixels of an image with a long side of 256", tracks_part),
     "clips": ("Clips without truth", clips_part),
     "pictures": ("Clips to look at", pictures_part),
@@ -334,7 +317,6 @@ def main() -> None:
     runner = Runner(chosen.shared, chosen.stop, chosen.depth_prior, chosen.pictures)
     output = chosen.output.with_suffix(".json")
     titles = {part: title for part, (title, _) in PARTS.items()}
-    before = chosen.output.with_name("real_video_before.json")
     for part in (part for part in PARTS if part in chosen.only.split(",")):
         say(PARTS[part][0])
         rows = []
@@ -348,11 +330,11 @@ def main() -> None:
                 )
             )
         results = read_results(output)
+        results["parts"] = {name: rows_of for name, rows_of in results["parts"].items() if name in PARTS}
         how = f"{machine()}, stop {chosen.stop}, depth prior {chosen.depth_prior}"
         results["parts"][part] = {"machine": how, "rows": rows}
         output.write_text(json.dumps(results, indent=1) + "\n")
-        old = read_results(before) if before != output else {}
-        output.with_suffix(".md").write_text(markdown(results, old, titles))
+        output.with_suffix(".md").write_text(markdown(results, titles))
     print(output.with_suffix(".md").read_text())
 
 

@@ -1,92 +1,17 @@
-"""Figures of `real_video.py`: depth, camera paths and 2D tracks, each from plain arrays. Unknown figures are NaN."""
+"""Figures of `real_video.py` that the benchmark does not have: 2D tracks, clips without truth. Unknown figures are NaN."""
 
 import numpy as np
 
 from st4rtrack.geometry.align import Sim3
 from st4rtrack.geometry.camera import project
-from st4rtrack.geometry.transforms import invert_rigid, rotation_angle, transform_points
+from st4rtrack.geometry.transforms import invert_rigid, transform_points
 from st4rtrack.geometry.vectors import length
 from st4rtrack.metrics.cameras import STILL_M, camera_errors
-from st4rtrack.metrics.depth import RelativeDepth
 
 FIT_ROUNDS = 10
-MIN_SOLVED = 3
-NEAR_DEPTH = 0.03
-"""Relative error of the depth of a static point that counts as right."""
 TRACK_LIMITS_PX = (1, 2, 4)
 LONG_SIDE_PX = 256
 """Size of the image in which the errors of 2D tracks are counted."""
-
-
-def depth_figures(predicted: np.ndarray, true: np.ndarray) -> dict[str, float]:
-    """Errors of depth after one median scale for all frames, and the fluctuation of the scale over the frames.
-
-    Args:
-        predicted: [time, height, width] z depth in any unit.
-        true: [time, height, width] metres, not positive or not finite where unknown.
-    Returns:
-        `abs_rel`, `within_percent` (within a factor of 1.25), and `log_scale_std`: standard deviation over the frames of the logarithm of
-        each frame's median scale.
-    """
-    scores, log_scales = RelativeDepth(), []
-    for one, other in zip(predicted, true, strict=True):
-        scores.add(one, other)
-        both = _is_depth(one) & _is_depth(other)
-        if both.any():
-            log_scales.append(float(np.median(np.log(other[both] / one[both]))))
-    found = scores.result()
-    spread = float(np.std(log_scales)) if log_scales else np.nan
-    return {"abs_rel": found.abs_rel, "within_percent": found.delta_1_25, "log_scale_std": spread}
-
-
-def static_depth_figures(predicted: np.ndarray, true: np.ndarray, groups: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    """Errors of the depth of groups of pixels, all [time, height, width], after one scale for all: the median of the first with pixels.
-
-    Args:
-        predicted, true: as of `depth_figures`.
-        groups: bool, by name.
-    Returns:
-        Of each group `share_percent` of the pixels with a true depth, `median_error_percent` (relative), and `near_percent`: share of the
-        group within `NEAR_DEPTH`.
-    """
-    known = _is_depth(predicted) & _is_depth(true)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log_error = np.log(predicted / true)
-    first = next((chosen for chosen in groups.values() if (known & chosen).any()), known)
-    scale = np.median(log_error[known & first]) if (known & first).any() else 0.0
-    error = np.abs(np.expm1(log_error - scale))
-    found = {}
-    for name, chosen in groups.items():
-        errors = error[known & chosen]
-        found[name] = {
-            "share_percent": 100 * len(errors) / max(int(_is_depth(true).sum()), 1),
-            "median_error_percent": 100 * float(np.median(errors)) if len(errors) else np.nan,
-            "near_percent": 100 * float((errors < NEAR_DEPTH).mean()) if len(errors) else np.nan,
-        }
-    return found
-
-
-def camera_figures(predicted: np.ndarray, true: np.ndarray, focal_ratio: float) -> dict[str, float]:
-    """Errors of the cameras [time, 4, 4] of a sequence; frames whose predicted camera is not finite count as unsolved.
-
-    Returns:
-        `solved_percent`, `focal_ratio` (estimate over truth), `ate_m` after a similarity, `rotation_deg` (median over the frames); the
-        last two are NaN where fewer than three frames are solved, because a similarity fits two cameras exactly.
-    """
-    solved = np.isfinite(predicted).all(axis=(1, 2))
-    angle = rotation_angle(predicted[solved, :3, :3].swapaxes(1, 2) @ true[solved, :3, :3])
-    enough = solved.sum() >= MIN_SOLVED
-    return {
-        "solved_percent": 100 * float(solved.mean()),
-        "focal_ratio": focal_ratio,
-        "ate_m": camera_errors(predicted, true).ate_m if enough else np.nan,
-        "rotation_deg": float(np.rad2deg(np.median(angle))) if enough else np.nan,
-    }
-
-
-def is_fixed(world_from_camera: np.ndarray) -> bool:
-    """Whether a true camera path [time, 4, 4] has no motion."""
-    return bool(np.ptp(world_from_camera[:, :3, 3], axis=0).max() < STILL_M)
 
 
 def motion_percent(world_from_camera: np.ndarray, depth: np.ndarray) -> float:

@@ -17,14 +17,14 @@ SHORT, LONG = 16, 48
 COLUMNS = {
     "abs_rel": ("AbsRel", "{:.3f}"),
     "within_percent": ("within 1.25, %", "{:.0f}"),
-    "log_scale_std": ("scale fluctuation (std of log)", "{:.3f}"),
-    "share_percent": ("pixels, %", "{:.0f}"),
-    "median_error_percent": ("median error of depth, %", "{:.1f}"),
-    "near_percent": ("within 3 %, %", "{:.0f}"),
-    "solved_percent": ("solved, %", "{:.0f}"),
-    "focal_ratio": ("focal / reference", "{:.3f}"),
+    "scale_drift": ("scale drift (std of log)", "{:.3f}"),
+    "measured_percent": ("measured pixels, %", "{:.0f}"),
+    "measured_near_percent": ("measured within 3 %, %", "{:.0f}"),
     "ate_m": ("ATE, m", "{:.4f}"),
-    "rotation_deg": ("rotation, deg", "{:.2f}"),
+    "rpe_deg": ("RPE, deg", "{:.2f}"),
+    "focal_error_percent": ("focal error, %", "{:.1f}"),
+    "static_motion_m": ("motion of static points, m", "{:.3f}"),
+    "focal_ratio": ("focal / reference", "{:.3f}"),
     "motion_percent": ("motion, % of depth", "{:.2f}"),
     "step_ratio": ("largest / median step", "{:.2f}"),
     "ate_percent": ("ATE, % of path extent", "{:.2f}"),
@@ -41,8 +41,8 @@ COLUMNS = {
 }
 
 
-def markdown(results: Row, before: Row, titles: dict[str, str]) -> str:
-    """All parts as tables under their titles; figures of `before` in parentheses."""
+def markdown(results: Row, titles: dict[str, str]) -> str:
+    """All parts as tables under their titles."""
     parts = [
         "# The embedded model on real video",
         "",
@@ -50,25 +50,18 @@ def markdown(results: Row, before: Row, titles: dict[str, str]) -> str:
     ]
     for part, title in titles.items():
         if part in results["parts"]:
-            old = {(row["name"], row["kind"]): row for row in before.get("parts", {}).get(part, {"rows": []})["rows"]}
-            parts += ["", f"## {title}", "", results["parts"][part]["machine"], "", *table(results["parts"][part]["rows"], old)]
+            parts += ["", f"## {title}", "", results["parts"][part]["machine"], "", *table(results["parts"][part]["rows"])]
     return "\n".join(parts) + "\n"
 
 
-def table(rows: list[Row], old: dict[tuple[str, str], Row]) -> list[str]:
+def table(rows: list[Row]) -> list[str]:
     """Lines of one table."""
-    columns = [key for key in COLUMNS if any(key in row for row in rows)]
+    columns = [key for key in COLUMNS if any(row.get(key) is not None for row in rows)]
     lines = [f"| | | {' | '.join(COLUMNS[key][0] for key in columns)} |", "|" + "---|" * (len(columns) + 2)]
     for row in rows:
-        cells = [cell(key, row.get(key), old.get((row["name"], row["kind"]), {}).get(key)) for key in columns]
+        cells = ["-" if row.get(key) is None else COLUMNS[key][1].format(row[key]) for key in columns]
         lines.append(f"| {row['name']} | {row['kind']} | {' | '.join(cells)} |")
     return lines
-
-
-def cell(key: str, value: Any, before: Any) -> str:
-    """A figure, and the one of before in parentheses."""
-    now, then = ("-" if each is None else COLUMNS[key][1].format(each) for each in (value, before))
-    return now if before is None or now == then else f"{now} ({then})"
 
 
 def camera_depth(scene: Scene, frame: int) -> np.ndarray:

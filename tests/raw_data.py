@@ -219,6 +219,57 @@ def write_tum(root: Path, name: str, world: World = TUM_WORLD, *, without_depth:
     return folder
 
 
+def write_seven_scenes(root: Path, scene: str, world: World) -> Path:
+    """`{scene}/seq-01` and `seq-03`, of which the list of test sequences names the latter; depth of pixel (0, 0) is unknown."""
+    for name in ("seq-01", "seq-03"):
+        folder = root / scene / name
+        folder.mkdir(parents=True)
+        for t in range(world.frames if name == "seq-03" else 1):
+            _write(folder / f"frame-{t:06d}.color.png", cv2.cvtColor(world.rgb(t), cv2.COLOR_RGB2BGR))
+            depth = np.round(world.depth(t) * 1000).astype(np.uint16)
+            depth[0, 0] = 65535
+            _write(folder / f"frame-{t:06d}.depth.png", depth)
+            np.savetxt(folder / f"frame-{t:06d}.pose.txt", world.world_from_camera[t], fmt="%.9e", delimiter="\t ")
+    (root / scene / "TestSplit.txt").write_text("sequence3\n")
+    return root / scene / "seq-03"
+
+
+def write_kitti(root: Path, name: str, world: World, *, latitude: float = 49.0) -> Path:
+    """A raw drive whose inertial unit makes the camera's path, and annotated depth from frame 5 on."""
+    date = root / name[:10]
+    for folder in (date / name / "image_02/data", date / name / "oxts/data"):
+        folder.mkdir(parents=True)
+    annotated = root / "val" / name / "proj_depth/groundtruth/image_02"
+    annotated.mkdir(parents=True)
+    k, turn = world.intrinsics, np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])  # camera axes from those of the vehicle
+    shift = np.array([0.06, -0.001, 0.003])
+    projection = np.hstack([k, (k @ shift)[:, None]])
+
+    def row(key: str, values: np.ndarray) -> str:
+        return f"{key}: " + " ".join(f"{value:.12e}" for value in np.ravel(values))
+
+    lines = ["calib_time: 09-Jan-2012 13:57:47", row("R_rect_00", np.eye(3)), row("P_rect_02", projection)]
+    (date / "calib_cam_to_cam.txt").write_text("\n".join(lines) + "\n")
+    velo_from_imu = rigid(np.eye(3), np.array([-0.8, 0.3, -0.8]))
+    for file, matrix in (("velo_to_cam", rigid(turn, np.array([0.0, -0.08, -0.27]))), ("imu_to_velo", velo_from_imu)):
+        text = "\n".join([row("R", matrix[:3, :3]), row("T", matrix[:3, 3])])
+        (date / f"calib_{file}.txt").write_text(text + "\n")
+    camera_from_imu = rigid(np.eye(3), shift) @ rigid(turn, np.array([0.0, -0.08, -0.27])) @ velo_from_imu
+    scale = 6378137.0 * np.cos(np.radians(latitude))
+    for t, pose in enumerate(world.world_from_camera @ camera_from_imu):
+        x, y, z = pose[:3, 3]
+        north = np.log(np.tan(np.radians(90 + latitude) / 2)) + y / scale
+        position = (np.degrees(2 * np.arctan(np.exp(north))) - 90, 8.4 + np.degrees(x / scale), 112 + z)
+        r = pose[:3, :3]
+        angles = (np.arctan2(r[2, 1], r[2, 2]), -np.arcsin(r[2, 0]), np.arctan2(r[1, 0], r[0, 0]))
+        values = (*position, *angles, 0.0, 0.0, 4)
+        (date / name / f"oxts/data/{t:010d}.txt").write_text(" ".join(f"{value:.15g}" for value in values) + "\n")
+        _write(date / name / f"image_02/data/{t:010d}.png", cv2.cvtColor(world.rgb(t), cv2.COLOR_RGB2BGR))
+        if t >= 5:
+            _write(annotated / f"{t:010d}.png", np.round(world.depth(t) * 256).astype(np.uint16))
+    return date
+
+
 def _tx_ty_tz_qx_qy_qz_qw(world_from_camera: np.ndarray) -> list[float]:
     axis_angle = cv2.Rodrigues(world_from_camera[:3, :3])[0][:, 0]
     angle = float(np.linalg.norm(axis_angle))

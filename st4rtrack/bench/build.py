@@ -207,7 +207,7 @@ def _thinned(recipe: Recipe, visible_at_start: np.ndarray) -> np.ndarray:
 
 
 def _pieces(recipe: Recipe, sequence: RawSequence) -> Iterator[Piece]:
-    frames = range(0, len(sequence), recipe.frame_step)
+    frames = range(recipe.first_frame, len(sequence), recipe.frame_step)
     if recipe.piece_frames is None:
         yield Piece(sequence.name, sequence.name, frames)
         return

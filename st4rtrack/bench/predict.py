@@ -14,6 +14,7 @@ from st4rtrack.bench.methods import METHODS, make_method
 from st4rtrack.bench.methods.method import Method
 from st4rtrack.bench.parallel import each, share_cores
 from st4rtrack.bench.predictions import write_prediction
+from st4rtrack.bench.protocol import TAPVID3D, Protocol
 from st4rtrack.io.files import write_whole
 from st4rtrack.io.lock import locked
 from st4rtrack.io.worldtrack import find_worldtrack, read_worldtrack
@@ -56,8 +57,8 @@ def predict(
     sequences = find_worldtrack(data)
     paths = [output / f"{name}.npz" for name, _ in sequences]
     manifest = {"format": 1, "method": method, **_plain(asdict(options))}
-    if method in METHODS and not METHODS[method].reads_pointmaps:
-        manifest["protocol"] = None  # its predictions are valid for every protocol
+    if method in METHODS and not METHODS[method].reads_pointmaps and manifest["protocol"] != TAPVID3D.name:
+        manifest["protocol"] = None  # its predictions are valid for every protocol with these frames
     _require_folder(output, manifest, overwrite)
     with locked(output):
         if overwrite and any(path.exists() for path in paths):
@@ -116,18 +117,25 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _prepare(method: str, options: MethodOptions, workers: int, output: Path, manifest: dict[str, Any]) -> Method:
-    """Make the method of this process, with its share of the cores; then the folder, only if the method is accepted."""
+def _prepare(
+    method: str, options: MethodOptions, workers: int, output: Path, manifest: dict[str, Any]
+) -> tuple[Method, int | None]:
+    """Make the method of this process, with its share of the cores; then the folder, only if the method is accepted.
+
+    Returns:
+        The method, and the number of frames of the protocol.
+    """
     if workers > 1:
         share_cores(workers)
     made = make_method(method, options)
     write_whole(output / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
-    return made
+    assert isinstance(options.protocol, Protocol)
+    return made, options.protocol.num_frames
 
 
-def _predict_one(method: Method, task: tuple[str, Path, Path]) -> None:
-    name, source, path = task
-    prediction = method(read_worldtrack(source, name=name))
+def _predict_one(prepared: tuple[Method, int | None], task: tuple[str, Path, Path]) -> None:
+    (method, num_frames), (name, source, path) = prepared, task
+    prediction = method(read_worldtrack(source, name=name, num_frames=num_frames))
     if prediction.is_empty:
         logger.info("%s: skipped, this method has nothing to predict", name)
     else:

@@ -1,8 +1,9 @@
 """Prediction files: one `.npz` per sequence, named like the sequence, so that any method can be scored.
 
 `tracks_world` [time, points, 3] for all tracks of the sequence's file in its order (finite for those visible in frame 0), and / or
-`reconstruction_world` [time, height, width, 3], both in the camera frame of frame 0, any scale. Optional: `visible` and
-`visibility` [time, points], `world_from_camera` [time, 4, 4], `query_px` [points, 2]. No network is needed to read or score them.
+`reconstruction_world` [time, height, width, 3], both in the camera frame of frame 0, any scale. Optional: see `Prediction`.
+Prediction files of TAPVid-3D's evaluator (`tracks_XYZ` in the camera of each frame, `visibility`) are read too. No network is needed
+to read or score them.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,19 @@ from st4rtrack.io.scene.table import current_path
 from st4rtrack.io.worldtrack import WorldTrackSequence
 from st4rtrack.types import UserError
 
-KEYS = ("tracks_world", "reconstruction_world", "visible", "visibility", "world_from_camera", "query_px")
+KEYS = (
+    "tracks_world",
+    "reconstruction_world",
+    "tracks_camera",
+    "visible",
+    "visibility",
+    "world_from_camera",
+    "intrinsics",
+    "measured",
+    "query_px",
+)
+TAPVID3D_NAMES = {"tracks_XYZ": "tracks_camera", "visibility": "visible"}
+"""Names of arrays in TAPVid-3D's prediction files -> their names here."""
 
 
 @dataclass
@@ -26,23 +39,29 @@ class Prediction:
     Attributes:
         tracks_world: [time, points, 3], NaN for points that are not visible in frame 0.
         reconstruction_world: [time, height, width, 3] pointmap of each frame's own pixels, any size.
+        tracks_camera: [time, points, 3] in the camera of each frame; default: `tracks_world` moved by `world_from_camera`.
         visible: [time, points] bool.
         visibility: [time, points] visibility probability in 0..1.
         world_from_camera: [time, 4, 4].
+        intrinsics: [time, 3, 3] in pixels of the sequence's images.
+        measured: [time, height, width] bool, of any size: pixels whose depth was measured by several views.
         query_px: [points, 2] pixels of the sequence's images in frame 0; verifies the order of the points.
     """
 
     tracks_world: np.ndarray | None = None
     reconstruction_world: np.ndarray | None = None
+    tracks_camera: np.ndarray | None = None
     visible: np.ndarray | None = None
     visibility: np.ndarray | None = None
     world_from_camera: np.ndarray | None = None
+    intrinsics: np.ndarray | None = None
+    measured: np.ndarray | None = None
     query_px: np.ndarray | None = None
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to score."""
-        return self.tracks_world is None and self.reconstruction_world is None
+        return self.tracks_world is None and self.reconstruction_world is None and self.tracks_camera is None
 
 
 def write_prediction(path: Path, prediction: Prediction) -> None:
@@ -66,10 +85,12 @@ def read_prediction(path: Path, sequence: WorldTrackSequence) -> Prediction:
     name = sequence.name
     if not path.is_file():
         raise UserError(f"{name}: there is no prediction; expected {path}")
-    present = [key for key in npz_keys(path) if current_path(key) in KEYS]
-    if "tracks_world" not in present and "reconstruction_world" not in present:
+    stored = npz_keys(path)
+    renamed = TAPVID3D_NAMES if "tracks_XYZ" in stored else {key: current_path(key) for key in stored}
+    present = [key for key in stored if renamed.get(key) in KEYS]
+    if not {renamed[key] for key in present} & {"tracks_world", "reconstruction_world", "tracks_camera"}:
         raise UserError(f"{name}: {path} has neither tracks_world nor reconstruction_world")
-    arrays = {current_path(key): value for key, value in read_npz(path, *present).items()}
+    arrays = {renamed[key]: value for key, value in read_npz(path, *present).items()}
     for key, value in arrays.items():
         arrays[key] = _checked(key, value, sequence)
     if "tracks_world" in arrays:
@@ -135,14 +156,17 @@ def _checked(key: str, value: np.ndarray, sequence: WorldTrackSequence) -> np.nd
     name, frames = sequence.name, len(sequence)
     if value.dtype.kind not in "fiub":
         raise UserError(f"{name}: {key} must hold numbers, got {value.dtype}")
-    if key in ("tracks_world", "visible", "visibility", "query_px") and sequence.tracks_world is None:
+    if key in ("tracks_world", "tracks_camera", "visible", "visibility", "query_px") and sequence.tracks_world is None:
         raise UserError(f"{name}: the prediction has {key}, but the sequence has no tracks")
     points = 0 if sequence.tracks_world is None else sequence.tracks_world.shape[1]
     expected: dict[str, tuple[int | None, ...]] = {
         "tracks_world": (frames, points, 3),
+        "tracks_camera": (frames, points, 3),
         "visible": (frames, points),
         "visibility": (frames, points),
         "world_from_camera": (frames, 4, 4),
+        "intrinsics": (frames, 3, 3),
+        "measured": (frames, None, None),
         "reconstruction_world": (frames, None, None, 3),
         "query_px": (points, 2),
     }

@@ -1,13 +1,13 @@
-"""Evaluation protocols: the published evaluation of WorldTrack, and a corrected version without its known faults."""
+"""Evaluation protocols: the published evaluation of WorldTrack, a corrected version without its known faults, and TAPVid-3D's."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from st4rtrack.io.worldtrack import NUM_FRAMES
 from st4rtrack.metrics.points import APD_THRESHOLDS_M
 from st4rtrack.types import UserError
 
-ProtocolName = Literal["published", "corrected"]
+ProtocolName = Literal["published", "corrected", "tapvid3d"]
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,10 @@ class Protocol:
         depth_range_m: ground-truth depths outside it (exclusive) are ignored in reconstruction; None is unbounded.
         missing_truth: whether a track without finite ground truth counts as a miss or is ignored.
         dynamic_path_m: a point is dynamic if its ground-truth path in the world is longer.
-        num_frames: number of evaluated frames, from the first on.
+        num_frames: number of evaluated frames, from the first on; None: all.
         apd_thresholds_m: distance thresholds; APD is the mean over them.
+        queries: tracks that count: those visible in frame 0, or all tracks of the file with the query frames that it states; the
+            latter has TAPVid-3D's camera-frame metrics only.
     """
 
     name: ProtocolName
@@ -38,8 +40,9 @@ class Protocol:
     depth_range_m: tuple[float, float | None]
     missing_truth: Literal["miss", "left out"]
     dynamic_path_m: float = 0.01
-    num_frames: int = NUM_FRAMES
+    num_frames: int | None = NUM_FRAMES
     apd_thresholds_m: tuple[float, ...] = APD_THRESHOLDS_M
+    queries: Literal["frame 0", "file"] = "frame 0"
 
 
 PUBLISHED = Protocol(
@@ -62,7 +65,8 @@ CORRECTED = Protocol(
     depth_range_m=(0.0, None),
     missing_truth="left out",
 )
-PROTOCOLS: dict[str, Protocol] = {"published": PUBLISHED, "corrected": CORRECTED}
+TAPVID3D = replace(CORRECTED, name="tapvid3d", num_frames=None, queries="file")
+PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in (PUBLISHED, CORRECTED, TAPVID3D)}
 
 
 def protocol_named(name: str) -> Protocol:

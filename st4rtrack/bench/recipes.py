@@ -1,14 +1,16 @@
-"""Recipes that derive each set of WorldTrack from its raw data set, as published: name filters, pieces, thinning of tracks."""
+"""Recipes that derive sets from raw data sets: those of WorldTrack as published, and sets with depth and cameras only."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from st4rtrack.data.dynamic_replica import DynamicReplica
+from st4rtrack.data.kitti import Kitti
 from st4rtrack.data.point_odyssey import PointOdyssey
 from st4rtrack.data.raw import RawDataset
+from st4rtrack.data.seven_scenes import SevenScenes
 from st4rtrack.data.tapvid3d import Tapvid3d
-from st4rtrack.data.tum import TumRgbd
+from st4rtrack.data.tum import BONN, TumRgbd
 from st4rtrack.io.worldtrack import NUM_FRAMES
 
 FOGGY = frozenset(
@@ -45,7 +47,7 @@ def _not_tum_dynamics(name: str) -> str | None:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Recipe that derives one set of WorldTrack from a raw data set.
+    """Recipe that derives one set from a raw data set: name filters, pieces, thinning of tracks.
 
     Attributes:
         title: name of the data set.
@@ -56,6 +58,7 @@ class Recipe:
         piece_frames: length of a piece; None: the whole sequence, with its name.
         min_frames: minimum length; shorter pieces are left out.
         first_piece_only: take only the first piece of a sequence.
+        first_frame: first frame that is used.
         track_step: keep every n-th track.
         visible_tracks: thin tracks evenly to about this number of visible ones in the first frame.
         tracked: leave out sequences without tracks; if false, only depth is used.
@@ -70,6 +73,7 @@ class Recipe:
     piece_frames: int | None = None
     min_frames: int = NUM_FRAMES
     first_piece_only: bool = False
+    first_frame: int = 0
     track_step: int = 1
     visible_tracks: int | None = None
     tracked: bool = True
@@ -90,4 +94,17 @@ RECIPES = {
     "tum": Recipe(
         "TUM-Dynamics", "tum", TumRgbd, _not_tum_dynamics, frame_step=3, piece_frames=90, first_piece_only=True, tracked=False
     ),
+    "7scenes": Recipe(
+        "7-Scenes", "7scenes", SevenScenes, frame_step=2, piece_frames=NUM_FRAMES, first_piece_only=True, tracked=False
+    ),
+    "bonn": Recipe(
+        "Bonn RGB-D Dynamic",
+        "bonn",
+        lambda raw: TumRgbd(raw, BONN),
+        piece_frames=110,
+        first_piece_only=True,
+        first_frame=30,
+        tracked=False,
+    ),
+    "kitti": Recipe("KITTI's depth prediction", "kitti", Kitti, piece_frames=110, first_piece_only=True, tracked=False),
 }

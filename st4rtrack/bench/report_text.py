@@ -9,7 +9,7 @@ from st4rtrack.bench.published import published_set, read_published
 from st4rtrack.bench.score_files import set_of
 from st4rtrack.bench.scores import Group, Key, Scores
 from st4rtrack.bench.table_formats import escape_latex, escape_markdown, latex, markdown
-from st4rtrack.bench.tables import Table, published_tables, sequence_table
+from st4rtrack.bench.tables import Table, published_tables, sequence_tables
 
 NO_PLOTS = 'No plots: matplotlib is not installed; pip install "st4rtrack[bench]"'
 _TRANSCRIBED = (
@@ -78,7 +78,7 @@ def _section(section: Section) -> list[str]:
         parts += [f"### {table.title}", markdown(table, _letters())]
         if table.has_transcribed:
             parts.append(_TRANSCRIBED)
-    if (single := sequence_table(group)) is not None:
+    for single in sequence_tables(group):
         parts += [f"### {single.title}", markdown(single, {}), "Bold is the best method of each sequence."]
     if lines := _non_finite(group):
         head = "Counted points without finite error: misses in APD, left out of EPE."
@@ -192,6 +192,11 @@ _SENTENCES: dict[str, dict[Any, str]] = {
 
 def protocol_paragraph(protocol: dict[str, Any]) -> str:
     """Describe the protocol in sentences; unknown settings are skipped."""
+    if protocol.get("queries") == "file":
+        return (
+            "All frames and all tracks of the file count, in the camera of each frame. Thresholds are 1 to 16 pixels at the depth "
+            "of the point, in images with a shorter side of 256."
+        )
     sentences = []
     if frames := protocol.get("num_frames"):
         sentences.append(f"The first {frames} frames are evaluated; the camera of the first is the world frame.")

@@ -16,9 +16,10 @@ from st4rtrack.geometry.camera import pixel_grid, unproject
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
 from st4rtrack.io.worldtrack import WorldTrackSequence, tracks_in_camera
 from st4rtrack.metrics.cameras import camera_errors
-from st4rtrack.metrics.depth import RelativeDepth
+from st4rtrack.metrics.depth import DepthScores, RelativeDepth
 from st4rtrack.metrics.points import ErrorTotals, Pieces, aligned_errors, end_point_error, finite_or_nan, global_alignments
-from st4rtrack.metrics.tapvid3d import expected_calibration_error, tapvid3d_scores
+from st4rtrack.metrics.static_motion import static_motion
+from st4rtrack.metrics.tapvid3d import SCALINGS, TapVid3DScores, expected_calibration_error, tapvid3d_scores
 
 Row = dict[str, Any]
 
@@ -26,7 +27,7 @@ FIGURES = {
     "apd": {
         "unit": "%",
         "better": "higher",
-        "meaning": "points within 0.1, 0.3, 0.5, 1.0 m of the ground truth, mean of the four shares",
+        "meaning": "points within 0.1, 0.3, 0.5, 1.0 m (TAPVid-3D: 1 to 16 pixels) of the ground truth, mean of the shares",
     },
     "epe": {"unit": "m", "better": "lower", "meaning": "mean distance to the ground truth over finite predictions"},
     "scale": {"unit": "m per unit", "better": None, "meaning": "scale of the alignment"},
@@ -46,8 +47,20 @@ FIGURES = {
     "ate": {"unit": "m", "better": "lower", "meaning": "root mean square of camera positions after SIM(3)"},
     "rpe_translation": {"unit": "m", "better": "lower", "meaning": "root mean square of frame-to-frame translation errors"},
     "rpe_rotation": {"unit": "degrees", "better": "lower", "meaning": "root mean square of frame-to-frame rotation errors"},
+    "focal_error": {"unit": "%", "better": "lower", "meaning": "difference of the focal length, median over the frames"},
+    "static_motion": {
+        "unit": "m",
+        "better": "lower",
+        "meaning": "median distance between the places of a static point in frames 8 apart, after the scale of the points",
+    },
     "abs_rel": {"unit": "ratio", "better": "lower", "meaning": "mean |depth - truth| / truth after one median scale"},
     "delta_1_25": {"unit": "%", "better": "higher", "meaning": "pixels whose depth is within a factor of 1.25"},
+    "delta_1_03": {"unit": "%", "better": "higher", "meaning": "pixels whose depth is within a factor of 1.03"},
+    "scale_drift": {
+        "unit": "ratio",
+        "better": "lower",
+        "meaning": "standard deviation over the frames of the logarithm of each frame's own median scale",
+    },
 }
 
 DISTANCE_EDGES_M = (0.0, 1.0, 2.0, 4.0, 8.0, None)
@@ -60,6 +73,9 @@ def score_sequence(sequence: WorldTrackSequence, prediction: Prediction, protoco
     Returns:
         Row of a score file: plain numbers, lists and dictionaries.
     """
+    if protocol.queries == "file":
+        camera = _tapvid3d_camera(prediction, sequence, protocol)
+        return {"points": 0 if sequence.visible is None else sequence.visible.shape[1]} | camera
     row: Row = {"points": 0 if sequence.visible is None else int(sequence.visible[0].sum())}
     scale = None
     if prediction.tracks_world is not None and row["points"]:
@@ -69,12 +85,18 @@ def score_sequence(sequence: WorldTrackSequence, prediction: Prediction, protoco
             row["tapvid3d"] = _tapvid3d(prediction.tracks_world, prediction.visible, sequence)
             if prediction.visibility is not None:
                 row["tapvid3d"]["calibration_error"] = _calibration_error(prediction.visibility, sequence)
+    row |= _tapvid3d_camera(prediction, sequence, protocol)
     if prediction.reconstruction_world is not None and sequence.has_depth:
         depth = sequence.read_depth()
         row["reconstruction"] = score_reconstruction(prediction.reconstruction_world, depth, sequence, protocol)
-        scale = scale or row["reconstruction"]["median"]["scale"]
+        own_scale = row["reconstruction"]["median"]["scale"]
+        scale, foreground = scale or own_scale, sequence.read_foreground()
+        cameras = (sequence.world_from_camera, sequence.intrinsics)
+        if own_scale is not None:
+            motion = static_motion(prediction.reconstruction_world, depth, *cameras, foreground=foreground)
+            row["static"] = {"static_motion": _number(own_scale * motion), "frames": len(depth)}
         if prediction.world_from_camera is not None:
-            row["depth"] = _relative_depth(prediction.reconstruction_world, prediction.world_from_camera, depth, protocol)
+            row["depth"] = _relative_depth(prediction, depth, foreground, protocol)
     if prediction.world_from_camera is not None:
         errors = camera_errors(prediction.world_from_camera, sequence.world_from_camera, scale=scale)
         row["cameras"] = {
@@ -83,6 +105,9 @@ def score_sequence(sequence: WorldTrackSequence, prediction: Prediction, protoco
             "rpe_rotation": _number(errors.rpe_rotation_deg),
             "frames": errors.frames,
         }
+        if prediction.intrinsics is not None:
+            focal = prediction.intrinsics[:, 0, 0] / sequence.intrinsics[0, 0]
+            row["cameras"]["focal_error"] = _number(100 * float(np.median(np.abs(focal - 1))))
     return row
 
 
@@ -213,19 +238,57 @@ def _columns(bins: list[ErrorTotals]) -> Row:
 
 
 def _tapvid3d(tracks_world: np.ndarray, visible: np.ndarray, sequence: WorldTrackSequence) -> Row:
+    """TAPVid-3D metrics of world points after one scale, of tracks visible in frame 0."""
     assert sequence.tracks_world is not None and sequence.visible is not None
     seen = sequence.visible[0]
-    shorter = min(sequence.video.height, sequence.video.width)
-    fx, fy = (float(sequence.intrinsics[k, k]) * 256 / shorter for k in (0, 1))
     scores = tapvid3d_scores(
         np.asarray(tracks_world[:, seen], np.float64),
         visible[:, seen].astype(bool),
         sequence.tracks_world[:, seen],
         sequence.visible[:, seen],
         tracks_in_camera(sequence)[:, seen, 2],
-        (fx, fy),
+        _focal_at_256(sequence),
     )
-    return {"aj": _number(scores.aj), "apd": _number(scores.apd), "oa": _number(scores.oa), "points": scores.points}
+    return _tapvid3d_row(scores) | {"points": scores.points}
+
+
+def _tapvid3d_camera(prediction: Prediction, sequence: WorldTrackSequence, protocol: Protocol) -> Row:
+    """Part "tapvid3d_camera" of a row: TAPVid-3D's own metrics, in the camera of each frame; empty where they do not apply."""
+    predicted = _tracks_camera(prediction)
+    if predicted is None or prediction.visible is None or sequence.visible is None:
+        return {}
+    chosen, queries = sequence.visible[0], np.zeros(sequence.visible.shape[1], np.int64)
+    if protocol.queries == "file":
+        chosen, queries = np.ones(len(queries), bool), sequence.query_frame()
+    if not chosen.any():
+        return {}
+    true = tracks_in_camera(sequence)[:, chosen]
+    visible, true_visible = prediction.visible[:, chosen].astype(bool), sequence.visible[:, chosen]
+    part: Row = {"points": true_visible.size}
+    for scaling in SCALINGS:
+        arguments = (predicted[:, chosen], visible, true, true_visible, true[..., 2], _focal_at_256(sequence))
+        part[scaling] = _tapvid3d_row(tapvid3d_scores(*arguments, scaling=scaling, query_frame=queries[chosen]))
+    return {"tapvid3d_camera": part}
+
+
+def _tracks_camera(prediction: Prediction) -> np.ndarray | None:
+    """Predicted tracks [time, points, 3] in the camera of each frame."""
+    if prediction.tracks_camera is not None:
+        return np.asarray(prediction.tracks_camera, np.float64)
+    if prediction.tracks_world is None or prediction.world_from_camera is None:
+        return None
+    camera_from_world = invert_rigid(np.asarray(prediction.world_from_camera, np.float64))
+    return transform_points(camera_from_world, finite_or_nan(np.asarray(prediction.tracks_world, np.float64)))
+
+
+def _focal_at_256(sequence: WorldTrackSequence) -> tuple[float, float]:
+    """Focal lengths (fx, fy) of the images resized to a shorter side of 256 pixels."""
+    scale = 256 / min(sequence.video.height, sequence.video.width)
+    return float(sequence.intrinsics[0, 0] * scale), float(sequence.intrinsics[1, 1] * scale)
+
+
+def _tapvid3d_row(scores: TapVid3DScores) -> Row:
+    return {"aj": _number(scores.aj), "apd": _number(scores.apd), "oa": _number(scores.oa)}
 
 
 def _calibration_error(probability: np.ndarray, sequence: WorldTrackSequence) -> float | None:
@@ -235,20 +298,30 @@ def _calibration_error(probability: np.ndarray, sequence: WorldTrackSequence) ->
     return _number(expected_calibration_error(np.asarray(probability, np.float64)[:, seen], sequence.visible[:, seen]))
 
 
-def _relative_depth(
-    reconstruction_world: np.ndarray, world_from_camera: np.ndarray, true_depth: np.ndarray, protocol: Protocol
-) -> Row:
+def _relative_depth(prediction: Prediction, true_depth: np.ndarray, foreground: np.ndarray | None, protocol: Protocol) -> Row:
+    """Depth in the predicted cameras, of all pixels, and of the foreground, the background and measured pixels where known."""
+    assert prediction.reconstruction_world is not None and prediction.world_from_camera is not None
     height, width = true_depth.shape[1:]
-    camera_from_world = invert_rigid(np.asarray(world_from_camera, np.float64))
-    relative = RelativeDepth()
+    camera_from_world = invert_rigid(np.asarray(prediction.world_from_camera, np.float64))
+    relative, groups = RelativeDepth(), dict[str, np.ndarray]()
     for t in range(len(true_depth)):
         to_depth = camera_from_world[t, 2].astype(np.float32)
-        depth = finite_or_nan(reconstruction_world[t]) @ to_depth[:3] + to_depth[3]
-        relative.add(_resized(depth, height, width), np.where(_depth_counts(true_depth[t], protocol), true_depth[t], 0.0))
-    scores = relative.result()
+        depth = finite_or_nan(prediction.reconstruction_world[t]) @ to_depth[:3] + to_depth[3]
+        if foreground is not None:
+            groups |= {"foreground": foreground[t], "background": ~foreground[t]}
+        if prediction.measured is not None:
+            groups["measured"] = _resized(prediction.measured[t], height, width) > 0.5
+        true = np.where(_depth_counts(true_depth[t], protocol), true_depth[t], 0.0)
+        relative.add(_resized(depth, height, width), true, groups)
+    part = _depth_row(relative.result()) | {"scale_drift": _number(relative.scale_drift())}
+    return part | {name: _depth_row(relative.result(name)) for name in groups}
+
+
+def _depth_row(scores: DepthScores) -> Row:
     return {
         "abs_rel": _number(scores.abs_rel),
         "delta_1_25": _number(scores.delta_1_25),
+        "delta_1_03": _number(scores.delta_1_03),
         "points": scores.points,
         "non_finite": scores.non_finite,
     }

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from st4rtrack.bench.methods.bounds import plane_prediction, static_prediction
 from st4rtrack.bench.parallel import each
 from st4rtrack.bench.predict import read_manifest
 from st4rtrack.bench.predictions import read_prediction
@@ -20,6 +21,8 @@ from st4rtrack.types import UserError
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
+BOUNDS = {"plane": lambda sequence: plane_prediction(sequence, sequence.intrinsics), "static": static_prediction}
+"""Methods that every other one is compared with: no knowledge of the depth, and true depth of frame 0 without motion."""
 NO_SET = "sequences"
 """Set name of the sequences that are in no sub-folder."""
 
@@ -31,6 +34,7 @@ def score(
     protocol: Protocol,
     *,
     name: str | None = None,
+    bounds: bool = False,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -42,6 +46,7 @@ def score(
         output: JSON file; an earlier score file is replaced.
         protocol: evaluation protocol.
         name: name of the method. Default: the method in the folder's manifest, or the folder's name.
+        bounds: also score `BOUNDS` on the same sequences, for the report.
         workers: number of processes.
         progress: called with (sequences done, sequences in all).
     Returns:
@@ -53,28 +58,33 @@ def score(
     _require_ours(output)
     pairs = _paired(find_worldtrack(data), predictions)
     manifest = read_manifest(predictions)
-    journal = _Journal(output.with_name(f".{output.name}.part"), protocol)
+    journal = _Journal(output.with_name(f".{output.name}.part"), [protocol.name, bounds])
     tasks = [pair for pair in pairs if not journal.has(*pair)]
     done = len(pairs) - len(tasks)
-    for task, row in zip(tasks, each(_score_one, tasks, workers, _same, (protocol,)), strict=True):
-        journal.add(*task, row)
+    for task, by_method in zip(tasks, each(_score_one, tasks, workers, _both, (protocol, bounds)), strict=True):
+        journal.add(*task, by_method)
         done += 1
         if progress:
             progress(done, len(pairs))
-    rows = {sequence: journal.rows[sequence] for sequence, _, _ in pairs}
+    rows = {method: {name: journal.rows[name][method] for name, _, _ in pairs} for method in ("", *(BOUNDS if bounds else ()))}
     scores = {
         "format": FORMAT,
         "method": name or manifest.get("method") or predictions.resolve().name,
         "model": manifest.get("model"),
         "protocol": {**asdict(protocol), "predicted_with": manifest.get("protocol")},
         "figures": FIGURES,
-        "sequences": rows,
-        "sets": {folder: mean_row(part, protocol) for folder, part in _sets(rows).items()},
-        "mean": mean_row(list(rows.values()), protocol),
+        **_summed_up(rows.pop(""), protocol),
+        "bounds": {method: _summed_up(rows_of, protocol) for method, rows_of in rows.items()},
     }
     write_whole(output, (json.dumps(scores, indent=1) + "\n").encode())
     journal.path.unlink(missing_ok=True)
     return scores
+
+
+def _summed_up(rows: dict[str, Row], protocol: Protocol) -> dict[str, Any]:
+    """Rows of all sequences, and the means of their sets and of all."""
+    sets = {folder: mean_row(part, protocol) for folder, part in _sets(rows).items()}
+    return {"sequences": rows, "sets": sets, "mean": mean_row(list(rows.values()), protocol)}
 
 
 def set_of(sequence: str) -> str:
@@ -89,7 +99,8 @@ def _paired(sequences: list[tuple[str, Path]], predictions: Path) -> list[tuple[
     if not predictions.is_dir():
         raise UserError(f"{predictions} is not a folder with predictions; check the path")
     pairs = [(name, path, predictions / f"{name}.npz") for name, path in sequences]
-    offered = {key for _, _, file in pairs if file.is_file() for key in npz_keys(file)}
+    stored = {key for _, _, file in pairs if file.is_file() for key in npz_keys(file)}
+    offered = {"tracks_world" if key.startswith("tracks_") else key for key in stored}
     kept = []
     for name, path, file in pairs:
         measured = {key for truth, key in TRUTH_OF.items() if truth in npz_keys(path)}
@@ -114,14 +125,19 @@ def _sets(rows: dict[str, Row]) -> dict[str, list[Row]]:
     return sets
 
 
-def _same(protocol: Protocol) -> Protocol:
-    return protocol
+def _both(protocol: Protocol, bounds: bool) -> tuple[Protocol, bool]:
+    return protocol, bounds
 
 
-def _score_one(protocol: Protocol, task: tuple[str, Path, Path]) -> Row:
-    name, source, file = task
+def _score_one(how: tuple[Protocol, bool], task: tuple[str, Path, Path]) -> dict[str, Row]:
+    """Rows of the method ("") and of each bound, which has the same parts only."""
+    (protocol, bounds), (name, source, file) = how, task
     sequence = read_worldtrack(source, name=name, num_frames=protocol.num_frames)
-    return score_sequence(sequence, read_prediction(file, sequence), protocol)
+    rows = {"": score_sequence(sequence, read_prediction(file, sequence), protocol)}
+    for method, predict in BOUNDS.items() if bounds else ():
+        row = score_sequence(sequence, predict(sequence), protocol)
+        rows[method] = {key: row[key] for key in row if key in rows[""]}
+    return rows
 
 
 def _require_ours(output: Path) -> None:
@@ -139,9 +155,9 @@ def _require_ours(output: Path) -> None:
 class _Journal:
     """Journal of scored rows, one line each, with the state of their files: an interrupted scoring resumes from it."""
 
-    def __init__(self, path: Path, protocol: Protocol) -> None:
-        self.path, self.rows = path, dict[str, Row]()
-        self._protocol = protocol.name
+    def __init__(self, path: Path, how: list) -> None:
+        self.path, self.rows = path, dict[str, dict[str, Row]]()
+        self._how = how
         self._known: dict[str, list] = {}
         lines = path.read_text().splitlines() if path.exists() else []
         for line in lines:
@@ -150,20 +166,20 @@ class _Journal:
             except ValueError:
                 break  # incomplete last line
             self._known[entry["name"]] = entry["state"]
-            self.rows[entry["name"]] = entry["row"]
+            self.rows[entry["name"]] = entry["rows"]
 
     def has(self, name: str, source: Path, file: Path) -> bool:
         return self._known.get(name) == self._state(source, file)
 
-    def add(self, name: str, source: Path, file: Path, row: Row) -> None:
-        self.rows[name] = row
+    def add(self, name: str, source: Path, file: Path, rows: dict[str, Row]) -> None:
+        self.rows[name] = rows
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a") as lines:
-            lines.write(json.dumps({"name": name, "state": self._state(source, file), "row": row}) + "\n")
+            lines.write(json.dumps({"name": name, "state": self._state(source, file), "rows": rows}) + "\n")
 
     def _state(self, source: Path, file: Path) -> list:
         stats = [path.stat() for path in (source, file)]
-        return [self._protocol, *(value for stat in stats for value in (stat.st_size, stat.st_mtime_ns))]
+        return [*self._how, *(value for stat in stats for value in (stat.st_size, stat.st_mtime_ns))]
 
 
 def summary(scores: dict[str, Any]) -> str:
@@ -178,14 +194,22 @@ def summary(scores: dict[str, Any]) -> str:
         part = mean["tapvid3d"]
         likely = f", calibration error {_shown(part['calibration_error'], 3)}" if "calibration_error" in part else ""
         shown = ", ".join(f"{key.upper()} {_shown(part[key], 1)} %" for key in ("aj", "apd", "oa"))
-        lines.append(f"  TAPVid-3D: {shown}{likely}")
+        lines.append(f"  TAPVid-3D, world: {shown}{likely}")
+    for scaling, part in mean.get("tapvid3d_camera", {}).items():
+        if isinstance(part, dict):
+            shown = ", ".join(f"{key.upper()} {_shown(part[key], 1)} %" for key in ("aj", "apd", "oa"))
+            lines.append(f"  TAPVid-3D, camera, {scaling}: {shown}")
     if "cameras" in mean:
         part = mean["cameras"]
         step = f"{_shown(part['rpe_translation'], 3)} m, {_shown(part['rpe_rotation'], 2)} degrees"
-        lines.append(f"  cameras: ATE {_shown(part['ate'], 3)} m, RPE {step}")
+        focal = f", focal error {_shown(part['focal_error'], 1)} %" if "focal_error" in part else ""
+        lines.append(f"  cameras: ATE {_shown(part['ate'], 3)} m, RPE {step}{focal}")
     if "depth" in mean:
         part = mean["depth"]
-        lines.append(f"  depth: AbsRel {_shown(part['abs_rel'], 3)}, within 1.25 {_shown(part['delta_1_25'], 1)} %")
+        lines.append(f"  depth: {_depth(part)}, scale drift {_shown(part['scale_drift'], 3)}")
+        lines += [f"  depth, {name}: {_depth(one)}" for name, one in part.items() if isinstance(one, dict)]
+    if "static" in mean:
+        lines.append(f"  static points move by {_shown(mean['static']['static_motion'], 3)} m in 8 frames")
     return "\n".join(lines)
 
 
@@ -196,6 +220,10 @@ def _points(part: dict[str, Any]) -> str:
     ]
     lost = f", {part['non_finite']:,} not finite" if part["non_finite"] else ""
     return f"{'; '.join(figures)} ({part['points']:,} points{lost})"
+
+
+def _depth(part: dict[str, Any]) -> str:
+    return f"AbsRel {_shown(part['abs_rel'], 3)}, within 1.25 {_shown(part['delta_1_25'], 1)} %"
 
 
 def _shown(value: float | None, digits: int) -> str:

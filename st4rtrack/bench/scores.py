@@ -28,6 +28,8 @@ Figures = dict[Key, float | None]
 
 _ERRORS = ("apd", "epe", "scale")
 _COUNTS = ("points", "non_finite")
+_TAPVID3D = ("aj", "apd", "oa")
+_DEPTH = ("abs_rel", "delta_1_25", "delta_1_03")
 LAYOUT: dict[tuple[str, str, str], tuple[str, ...]] = {
     ("", "", ""): ("points",),
     ("tracking", "all", "median"): _ERRORS,
@@ -40,8 +42,16 @@ LAYOUT: dict[tuple[str, str, str], tuple[str, ...]] = {
     ("reconstruction", "", "sim3"): _ERRORS,
     ("reconstruction", "", ""): _COUNTS,
     ("tapvid3d", "", ""): ("aj", "apd", "oa", "calibration_error", "points"),
-    ("cameras", "", ""): ("ate", "rpe_translation", "rpe_rotation", "frames"),
-    ("depth", "", ""): ("abs_rel", "delta_1_25", *_COUNTS),
+    ("tapvid3d_camera", "", "median"): _TAPVID3D,
+    ("tapvid3d_camera", "", "per_trajectory"): _TAPVID3D,
+    ("tapvid3d_camera", "", "local_neighborhood"): _TAPVID3D,
+    ("tapvid3d_camera", "", ""): ("points",),
+    ("cameras", "", ""): ("ate", "rpe_translation", "rpe_rotation", "focal_error", "frames"),
+    ("depth", "", ""): (*_DEPTH, "scale_drift", *_COUNTS),
+    ("depth", "foreground", ""): (*_DEPTH, *_COUNTS),
+    ("depth", "background", ""): (*_DEPTH, *_COUNTS),
+    ("depth", "measured", ""): (*_DEPTH, *_COUNTS),
+    ("static", "", ""): ("static_motion", "frames"),
 }
 """Metrics at each position in a row of a score file."""
 
@@ -73,6 +83,7 @@ class Scores:
         sequences, sets: metrics by sequence and by folder of sequences.
         mean: mean over all sequences.
         curves: curves of the mean, by "time", "distance", "motion".
+        bounds: scores of bounds on the same sequences.
     """
 
     path: Path
@@ -82,6 +93,7 @@ class Scores:
     sets: dict[str, Figures]
     mean: Figures
     curves: dict[str, ScoreCurve] = field(default_factory=dict)
+    bounds: tuple["Scores", ...] = ()
 
     def count(self, part: str, subset: str, within: str | None = None) -> int:
         """Number of sequences that have the part, in all sets or in one."""
@@ -147,8 +159,15 @@ def group_by_protocol(scores: Iterable[Scores]) -> list[Group]:
         title = name if names[name] == 1 else f"{name}, settings {names[name]}"
         slug = "".join(c if c.isascii() and c.isalnum() else "-" for c in title)
         taken = sum(group.slug.casefold() == slug.casefold() for group in result)
-        result.append(Group(title, f"{slug}{taken + 1}" if taken else slug, _distinguished(members)))
+        result.append(Group(title, f"{slug}{taken + 1}" if taken else slug, _distinguished(members) + _bounds(members)))
     return result
+
+
+def _bounds(members: list[Scores]) -> list[Scores]:
+    """Bounds of the members, once for each choice of sequences, without those that are members themselves."""
+    distinct = {(one.label, *sorted(one.sequences)): one for member in members for one in reversed(member.bounds)}
+    scored = {(one.label, *sorted(one.sequences)) for one in members}
+    return _distinguished([replace(one, label=f"{one.label} (bound)") for key, one in distinct.items() if key not in scored])
 
 
 def _distinguished(scores: list[Scores]) -> list[Scores]:
@@ -174,6 +193,12 @@ def _scores(path: Path, content: dict[str, Any]) -> Scores:
     _require_units(_table(content, "figures"))
     model = content.get("model")
     label = f"{method} ({PurePath(model).name or model})" if isinstance(model, str) and model else method
+    bounds = _table(content, "bounds") if "bounds" in content else {}
+    scores = _rows(path, label, protocol, content)
+    return replace(scores, bounds=tuple(_rows(path, name, protocol, _table(bounds, name)) for name in bounds))
+
+
+def _rows(path: Path, label: str, protocol: dict[str, Any], content: dict[str, Any]) -> Scores:
     mean, sequences, sets = (_table(content, key) for key in ("mean", "sequences", "sets"))
     if not sequences:
         raise _WrongError("there are no sequences")

@@ -8,7 +8,7 @@ from itertools import groupby
 from st4rtrack.bench.published import MEAN, PublishedRow
 from st4rtrack.bench.score import FIGURES
 from st4rtrack.bench.scores import Figures, Group, Key
-from st4rtrack.bench.tables import Column, Line, Table
+from st4rtrack.bench.tables import IN_FRAMES, Column, Line, Table
 
 CSV_FIELDS = (
     "protocol",
@@ -129,7 +129,7 @@ def csv_text(groups: Iterable[Group], published: Iterable[PublishedRow]) -> str:
 def _records(figures: Figures) -> Iterator[tuple[object, ...]]:
     for key, value in figures.items():
         if key.figure not in ("points", "frames"):
-            part = Key(key.part, key.subset, "", "frames" if key.part == "cameras" else "points")
+            part = Key(key.part, key.subset, "", "frames" if key.part in IN_FRAMES else "points")
             yield (*key, *_unit(key.figure), value, figures.get(part))
 
 

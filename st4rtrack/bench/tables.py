@@ -1,7 +1,7 @@
 """Tables of a report, independent of the output format: one protocol each, scored rows ranked, transcribed rows unranked."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from math import fsum
 
@@ -22,8 +22,12 @@ NAMES = {
     "ate": "ATE",
     "rpe_translation": "RPE translation",
     "rpe_rotation": "RPE rotation",
+    "focal_error": "focal error",
+    "static_motion": "motion of static points",
     "abs_rel": "AbsRel",
     "delta_1_25": "within 1.25",
+    "delta_1_03": "within 1.03",
+    "scale_drift": "scale drift",
     "points": "points",
     "frames": "frames",
 }
@@ -46,6 +50,8 @@ class Part:
 
 
 _ERRORS = ("apd", "epe")
+_DEPTH = ("abs_rel", "delta_1_25", "delta_1_03")
+_TAPVID3D = ("aj", "apd", "oa")
 PARTS = (
     Part("Tracking, all points, global median alignment", "tracking", "all", "median", _ERRORS),
     Part("Tracking, all points, SIM(3) alignment", "tracking", "all", "sim3", _ERRORS),
@@ -53,18 +59,34 @@ PARTS = (
     Part("Tracking, dynamic points, SIM(3) alignment", "tracking", "dynamic", "sim3", _ERRORS),
     Part("Reconstruction, global median alignment", "reconstruction", "", "median", _ERRORS),
     Part("Reconstruction, SIM(3) alignment", "reconstruction", "", "sim3", _ERRORS),
-    Part("Cameras", "cameras", "", "", ("ate", "rpe_translation", "rpe_rotation")),
-    Part("Depth, relative", "depth", "", "", ("abs_rel", "delta_1_25")),
-    Part("TAPVid-3D metrics", "tapvid3d", "", "", ("aj", "apd", "oa", "calibration_error")),
+    Part("Cameras", "cameras", "", "", ("ate", "rpe_translation", "rpe_rotation", "focal_error")),
+    Part("Depth, relative", "depth", "", "", (*_DEPTH, "scale_drift")),
+    Part("Depth, foreground", "depth", "foreground", "", _DEPTH),
+    Part("Depth, background", "depth", "background", "", _DEPTH),
+    Part("Depth, pixels measured by several views", "depth", "measured", "", _DEPTH),
+    Part("Motion of static points", "static", "", "", ("static_motion",)),
+    Part("TAPVid-3D metrics, world frame", "tapvid3d", "", "", (*_TAPVID3D, "calibration_error")),
+    Part("TAPVid-3D metrics, camera frame, global median scale", "tapvid3d_camera", "", "median", _TAPVID3D),
+    Part("TAPVid-3D metrics, camera frame, scale per trajectory", "tapvid3d_camera", "", "per_trajectory", _TAPVID3D),
+    Part(
+        "TAPVid-3D metrics, camera frame, scale per local neighbourhood", "tapvid3d_camera", "", "local_neighborhood", _TAPVID3D
+    ),
 )
-_ALL_MEDIAN, _ALL_SIM3, _DYNAMIC_MEDIAN, _, _RECONSTRUCTION, *_ = PARTS
-IN_SEQUENCES = (
-    ("all, median", _ALL_MEDIAN),
-    ("all, SIM(3)", _ALL_SIM3),
-    ("dynamic, median", _DYNAMIC_MEDIAN),
-    ("reconstruction, median", _RECONSTRUCTION),
-)
-"""Metrics of the table of single sequences, with their column headings."""
+_ALL_MEDIAN, _ALL_SIM3, _DYNAMIC_MEDIAN, _, _RECONSTRUCTION, _, _CAMERAS, _RELATIVE_DEPTH, _, _, _, _STATIC, *_ = PARTS
+IN_SEQUENCES = {
+    "Single sequences": (
+        ("all, median", _ALL_MEDIAN),
+        ("all, SIM(3)", _ALL_SIM3),
+        ("dynamic, median", _DYNAMIC_MEDIAN),
+        ("reconstruction, median", _RECONSTRUCTION),
+    ),
+    "Single sequences, depth and cameras": (("", _RELATIVE_DEPTH), ("", _CAMERAS), ("", _STATIC)),
+}
+"""Metrics of the tables of single sequences, with their column headings."""
+
+
+IN_FRAMES = ("cameras", "static")
+"""Parts whose metrics are counted in frames, not in points."""
 
 
 @dataclass(frozen=True)
@@ -150,25 +172,26 @@ def is_published(group: Group) -> bool:
     )
 
 
-def sequence_table(group: Group) -> Table | None:
-    """Table of every sequence with every method; None if none of its metrics was scored."""
+def sequence_tables(group: Group) -> list[Table]:
+    """Tables of every sequence with every method, without those of which no metric was scored."""
     rows = [
         (name, one.label, one.sequences[name])
         for name in dict.fromkeys(name for one in group.scores for name in one.sequences)
         for one in group.scores
         if name in one.sequences
     ]
-    shown = [
-        (heading, part.key(figure))
-        for heading, part in IN_SEQUENCES
-        for figure in part.figures
-        if any(part.key(figure) in figures for _, _, figures in rows)
-    ]
-    if not shown:
-        return None
-    columns = tuple(_column(heading, key.figure) for heading, key in shown)
-    lines = (Line((name, label), tuple(figures.get(key) for _, key in shown), name) for name, label, figures in rows)
-    return Table("Single sequences", ("sequence", "method"), columns, tuple(lines))
+    tables = []
+    for title, parts in IN_SEQUENCES.items():
+        shown = [
+            (heading, part.key(figure))
+            for heading, part in parts
+            for figure in part.figures
+            if any(part.key(figure) in figures for _, _, figures in rows)
+        ]
+        columns = tuple(_column(heading, key.figure) for heading, key in shown)
+        lines = (Line((name, label), tuple(figures.get(key) for _, key in shown), name) for name, label, figures in rows)
+        tables += [Table(title, ("sequence", "method"), columns, tuple(lines))] if shown else []
+    return tables
 
 
 def published_tables() -> list[Table]:
@@ -186,11 +209,12 @@ def published_tables() -> list[Table]:
 
 
 def _part_table(part: Part, scores: Sequence[Scores], published: bool) -> Table:
+    part = replace(part, figures=tuple(figure for figure in part.figures if any(part.key(figure) in one.mean for one in scores)))
     sets = [name for name in dict.fromkeys(name for one in scores for name in one.sets) if _has(part, name, scores)]
     with_mean = len(sets) > 1
     headings = [*sets, MEAN_OF_SETS] if with_mean else ["" if name == NO_SET else name for name in sets]
     columns = [_column(heading, figure) for heading in headings for figure in part.figures]
-    counted = "frames" if part.part == "cameras" else "points"
+    counted = "frames" if part.part in IN_FRAMES else "points"
     columns += [Column("", "sequences", "", None, 0), Column("", counted, "", None, 0)]
     lines = [Line((one.label,), _values(one, part, sets, with_mean, counted)) for one in scores]
     if published and (ours := [name for name in map(published_set, sets) if name]):

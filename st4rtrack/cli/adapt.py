@@ -27,7 +27,7 @@ def adapt(
     Args:
         videos: Video files, folders or globs of images. One: instance adaptation; several: one model for the domain.
         output: Adapted checkpoint; an interrupted run is resumed. Default: NAME_adapted.safetensors.
-        model: Base model: checkpoint file, model folder or hub id; "tiny" is the embedded model.
+        model: Base model: name (st4rtrack models), checkpoint file, model folder or hub id.
         intrinsics: Known intrinsics: fx[,fy[,cx,cy]] in source pixels, or a file; {name} in a path is the video.
         cameras: Known cameras: COLMAP folder, TUM trajectory, transforms.json or .npz; {name} in a path is the video.
         overwrite: Replace an existing output.

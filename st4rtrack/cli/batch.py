@@ -36,7 +36,7 @@ def batch(
     Args:
         videos: Video files, folders of images, folders of videos, or globs of these in quotes: "clips/**/*.mp4".
         output: Folder of the scene folders; batch.json lists the results.
-        model: Checkpoint file, model folder or hub id; "tiny" is the embedded model.
+        model: Name (st4rtrack models), checkpoint file, model folder or hub id.
         workers: Videos at a time, one process each; auto: one per GPU, or per two cores.
         ray: Address of a Ray cluster, or auto: the cluster of this machine, or a new local one.
     """
@@ -45,13 +45,14 @@ def batch(
     from st4rtrack.cli.options import checked, export_formats
     from st4rtrack.cli.progress import log_to_stderr
     from st4rtrack.cli.quality import UNRELIABLE
+    from st4rtrack.model.named import NAMED
     from st4rtrack.options import positive_int
 
     log_to_stderr()
     formats = export_formats(results.export)
     chosen = BatchOptions(
         **vars(replace(checked(scene), depth_prior=_absolute(scene.depth_prior))),
-        model=_absolute(model),
+        model=model if model in NAMED else _absolute(model),
         dtype=device.dtype,
         deterministic=device.deterministic,
         known=known.absolute(),

@@ -54,8 +54,9 @@ def score(
     data: Path,
     predictions: Annotated[Path, tyro.conf.arg(metavar="DIR")],
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="FILE")],
-    protocol: Literal["published", "corrected"] = "corrected",
+    protocol: Literal["published", "corrected", "tapvid3d"] = "published",
     name: str | None = None,
+    bounds: bool = True,
     workers: int = 1,
 ) -> None:
     """Score the predictions of any method against the ground truth: one JSON file.
@@ -64,8 +65,9 @@ def score(
         data: Folder of WorldTrack .npz sequences.
         predictions: Folder with one .npz per sequence, named as the sequence (docs/benchmark.md).
         output: Score file, .json.
-        protocol: Evaluation protocol: as released (published), or with its known faults corrected.
+        protocol: Evaluation protocol: of WorldTrack as released (published) or corrected, or of TAPVid-3D (camera frame).
         name: Name of the method in tables. Default: the stored name, or the folder's.
+        bounds: Score two bounds on the same sequences too (plane, static), for the report.
         workers: Number of worker processes.
     """
     from st4rtrack.bench.protocol import protocol_named
@@ -83,6 +85,7 @@ def score(
             output,
             protocol_named(protocol),
             name=name,
+            bounds=bounds,
             workers=positive_int(workers, "--workers"),
             progress=progress,
         )
@@ -105,7 +108,7 @@ def table(
         data: Folder of WorldTrack .npz sequences.
         output: Folder for predictions/, scores/ (one file per protocol and method) and the report.
         methods: Methods, separated by commas; only those that need no input except --model.
-        model: Checkpoint of the methods' network. Default: the embedded model, for st4rtrack.
+        model: Name (st4rtrack models), checkpoint, folder or hub id. Default: tiny, for st4rtrack.
         protocols: Protocols, separated by commas.
         workers: Number of worker processes.
     """
@@ -113,6 +116,7 @@ def table(
     from st4rtrack.bench.predict import predict as predict_folder
     from st4rtrack.bench.protocol import PROTOCOLS, protocol_named
     from st4rtrack.bench.report import write_report
+    from st4rtrack.bench.score_files import BOUNDS
     from st4rtrack.bench.score_files import score as score_folder
     from st4rtrack.cli.options import names_among
     from st4rtrack.cli.progress import Progress, log_to_stderr
@@ -121,8 +125,9 @@ def table(
 
     log_to_stderr()
     workers = positive_int(workers, "--workers")
-    files = []
-    for method in names_among(methods, METHODS, "--methods"):
+    files, chosen = [], names_among(methods, METHODS, "--methods")
+    for method in chosen:
+        bounds = method == chosen[0] and not set(chosen) >= BOUNDS.keys()  # once is enough
         for protocol in map(protocol_named, names_among(protocols, PROTOCOLS, "--protocols")):
             made_for = f"-{protocol.name}" if METHODS[method].reads_pointmaps else ""
             predictions = output / "predictions" / f"{method}{made_for}"
@@ -130,7 +135,7 @@ def table(
             with Progress("sequence") as progress:
                 predict_folder(data, predictions, method, MethodOptions(protocol, model), workers=workers, progress=progress)
             files.append(output / "scores" / f"{method}-{protocol.name}.json")
-            score_folder(data, predictions, files[-1], protocol, workers=workers)
+            score_folder(data, predictions, files[-1], protocol, bounds=bounds, workers=workers)
     for path in write_report(files, output):
         wrote(path)
 
@@ -140,7 +145,7 @@ def report(
     /,
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR")] = Path("report"),
 ) -> None:
-    """Make tables and plots of score files, compared with published scores: report.md, tables.csv, tables.tex, PNG and PDF.
+    """Make tables and plots of score files, beside bounds and published scores: report.md, tables.csv, tables.tex, PNG and PDF.
 
     Args:
         scores: Score files of bench score; protocols are reported separately.
@@ -156,7 +161,7 @@ def report(
 
 
 def build(
-    dataset: tyro.conf.Positional[Literal["adt", "pstudio", "po", "dr", "tum"]],
+    dataset: tyro.conf.Positional[Literal["adt", "pstudio", "po", "dr", "tum", "7scenes", "bonn", "kitti"]],
     raw: tyro.conf.Positional[Path],
     /,
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR")],
@@ -165,10 +170,11 @@ def build(
     listed: Annotated[Path | None, tyro.conf.arg(name="list", metavar="FILE")] = None,
     overwrite: bool = False,
 ) -> None:
-    """Build one set of WorldTrack from its raw data set: .npz sequences and their list.
+    """Build a set of sequences from a raw data set: .npz files in WorldTrack format and their list.
 
     Args:
-        dataset: Data set: adt, pstudio (TAPVid-3D with images), po (Point Odyssey), dr (Dynamic Replica) or tum (TUM-Dynamics).
+        dataset: Data set: adt, pstudio (TAPVid-3D with images), po (Point Odyssey), dr (Dynamic Replica), tum
+            (TUM-Dynamics); with depth and cameras only: 7scenes, bonn, kitti.
         raw: Folder of the unpacked raw data set (docs/build-worldtrack.md).
         output: Folder of WorldTrack; the set is written to a sub-folder (adt_mini, ...).
         count: Number of sequences to draw, of all that pass the filters.

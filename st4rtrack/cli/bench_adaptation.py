@@ -45,7 +45,7 @@ def adaptation(
         data: Folder of WorldTrack .npz sequences; its sub-folders are the sets.
         output: Folder for models/, predictions/, scores/ (one file per row) and the report.
         rows: Rows of the table, separated by commas.
-        model: Base model: checkpoint file, model folder or hub id.
+        model: Base model: name (st4rtrack models), checkpoint file, model folder or hub id.
         protocol: Protocol of the scores.
         figure: Draw figure_NAME.jpg of this sequence with the model of each row (paper Figure 5).
     """

@@ -14,7 +14,7 @@ def convert(
     """Convert a checkpoint (St4RTrack, DUSt3R-512-dpt, MASt3R, MonST3R) to safetensors with config.json.
 
     Args:
-        source: Checkpoint file, model folder or hub id; "tiny" is the embedded model.
+        source: Name (st4rtrack models), checkpoint file, model folder or hub id.
         output: A .safetensors file, or a folder for model.safetensors and config.json.
         overwrite: Replace an existing output.
     """

@@ -19,7 +19,7 @@ def doctor(
     Args:
         video: Benchmark: video file, folder or glob of images. Default: a rendered clip of 16 frames.
         benchmark: Reconstruct, and print the time of each stage and the throughput of the network.
-        model: Benchmark: checkpoint file, model folder or hub id; "tiny" is the embedded model.
+        model: Benchmark: name (st4rtrack models), checkpoint file, model folder or hub id.
         size: Long side at the network in pixels. Default: the model's own.
         device: Device: auto, cpu, cuda, cuda:1 or mps.
         dtype: Precision of the network; auto: bfloat16 where it is fast.

@@ -17,6 +17,7 @@ from st4rtrack.cli.convert import convert
 from st4rtrack.cli.doctor import doctor
 from st4rtrack.cli.export import call_export, export
 from st4rtrack.cli.info import info
+from st4rtrack.cli.models import models
 from st4rtrack.cli.parser import call, refuse_renamed
 from st4rtrack.cli.process import INTERRUPTED, VIEW_INTERRUPTED, Interruption, checked_streams, reader_is_gone
 from st4rtrack.cli.reporter import Mode, Reporter, reporting
@@ -39,6 +40,7 @@ COMMANDS = {
     "adapt": adapt,
     "export": export,
     "info": info,
+    "models": models,
     "convert": convert,
     "train": train,
     "bench": bench,

@@ -25,6 +25,7 @@ METAVARS = {
     "frames": "N...",
     "hold_s": "SECONDS",
     "megabytes": "MB",
+    "names": "[NAME...]",
     "turn_deg": "DEGREES",
     "width_in": "INCHES",
     "points_dtype": "DTYPE",

@@ -34,7 +34,7 @@ def run(
     Args:
         video: Video file, folder of images, glob of images (in quotes), or .npz / .zarr with frames.
         output: Scene folder; an interrupted run is resumed. Default: NAME_st4rtrack.
-        model: Checkpoint file, model folder or hub id; "tiny" is the embedded model.
+        model: Name (st4rtrack models), checkpoint file, model folder or hub id.
         queries: CSV or npz with u,v[,frame] in source pixels; writes tracks.csv and tracks.npz.
     """
     from st4rtrack.cli.options import checked, export_formats

@@ -26,7 +26,7 @@ def view(
         scenes: Scene folders; a video file, folder or glob of images is reconstructed first.
         host: Address to listen on; 0.0.0.0 allows other machines.
         port: Port to listen on; 0: any free port.
-        model: Model for videos: checkpoint file, model folder or hub id; "tiny" is the embedded model.
+        model: Model for videos: name (st4rtrack models), checkpoint, model folder or hub id.
         uploads: Accept videos on the page; always off with a public --host.
         play: Start playing at once.
     """

@@ -1,8 +1,10 @@
-"""TUM RGB-D reader: `{sequence}/` with `rgb.txt`, `depth.txt`, `groundtruth.txt` and the images that they list.
+"""TUM RGB-D reader, also of the Bonn RGB-D Dynamic data set, which has the same files.
 
-Colour, depth and motion capture have separate clocks; a frame is a colour image with a depth image and a pose near it in time.
+`{sequence}/` holds `rgb.txt`, `depth.txt`, `groundtruth.txt` and the images that they list. Colour, depth and motion capture have
+separate clocks; a frame is a colour image with a depth image and a pose near it in time.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import numpy as np
 from st4rtrack.data.raw import RawSequence, read_16bit, read_bytes, read_rgb, sub_folders
 from st4rtrack.geometry.transforms import rigid
 from st4rtrack.io.known.matrices import nearest_time as nearest_time
-from st4rtrack.io.known.matrices import rotation_from_file
+from st4rtrack.io.known.matrices import require_cameras, rotation_from_file
 from st4rtrack.types import UserError
 
 LARGEST_GAP_S = 0.02
@@ -19,17 +21,45 @@ INTRINSICS = np.array([[525.0, 0.0, 319.5], [0.0, 525.0, 239.5], [0.0, 0.0, 1.0]
 """Generic intrinsics for all three sensors, centre of the first pixel at 0; not the freiburg3 calibration. Used by WorldTrack."""
 
 
+@dataclass(frozen=True)
+class Sensor:
+    """Calibration of an RGB-D camera and of the body whose poses are recorded.
+
+    Attributes:
+        intrinsics: [3, 3], centre of the first pixel at 0.
+        depth_per_m: stored depth values per metre.
+        body_from_camera: [4, 4] rigid.
+    """
+
+    intrinsics: np.ndarray
+    depth_per_m: float
+    body_from_camera: np.ndarray
+
+
+TUM = Sensor(INTRINSICS, DEPTH_PER_M, np.eye(4))
+_AXES = np.array([[-1.0, 0, 0], [0, 0, 1], [0, 1, 0]])
+_MARKERS = np.array([[1.0157, 0.1828, -0.2389], [0.0009, -0.8431, -0.6413], [-0.3009, 0.6147, -0.8085]])
+_MARKERS_SCALE = float(np.linalg.det(_MARKERS)) ** (1 / 3)
+BONN = Sensor(
+    np.array([[542.822841, 0.0, 315.593520], [0.0, 542.576870, 237.756098], [0.0, 0.0, 1.0]]),
+    DEPTH_PER_M / _MARKERS_SCALE,
+    require_cameras(rigid(_AXES @ _MARKERS / _MARKERS_SCALE, _AXES @ (0.0113, -0.0098, 0.0111))[None], "Bonn")[0],
+)
+"""As stated with the data set: poses are those of the markers, and depth is 5.9 % too small. Its lens distortion is neglected."""
+
+
 class TumRgbd:
     """Folder of TUM RGB-D sequences.
 
     Args:
         root: folder that holds the sequence folders.
+        sensor: calibration.
     Raises:
         UserError: the folder does not exist, or is empty.
     """
 
-    def __init__(self, root: str | Path) -> None:
-        self.folder = Path(root)
+    def __init__(self, root: str | Path, sensor: Sensor = TUM) -> None:
+        self.folder, self.sensor = Path(root), sensor
         self.names = sub_folders(self.folder)
 
     def open(self, name: str) -> RawSequence:
@@ -52,13 +82,15 @@ class TumRgbd:
             )
 
         def read_depth(index: int) -> np.ndarray:
-            return read_16bit(folder / depth_paths[depth_of[frames[index]]]).astype(np.float32) / np.float32(DEPTH_PER_M)
+            stored = read_16bit(folder / depth_paths[depth_of[frames[index]]]).astype(np.float32)
+            return stored / np.float32(self.sensor.depth_per_m)
 
         chosen = cameras[camera_of[frames]]
+        bodies = rigid(rotation_from_file(chosen[:, (6, 3, 4, 5)], str(folder / "groundtruth.txt")), chosen[:, :3])
         return RawSequence(
             name,
-            np.tile(INTRINSICS, (len(frames), 1, 1)),
-            rigid(rotation_from_file(chosen[:, (6, 3, 4, 5)], str(folder / "groundtruth.txt")), chosen[:, :3]),
+            np.tile(self.sensor.intrinsics, (len(frames), 1, 1)),
+            bodies @ self.sensor.body_from_camera,
             read_rgb=lambda index: read_rgb(folder / rgb_paths[frames[index]]),
             read_depth=read_depth,
         )

@@ -11,7 +11,6 @@ CODECS |= {"ProRes": "prores", "MJPEG": "mjpeg", "GIF": "gif"}
 """Names of codecs, and the decoder of each."""
 
 PURPOSES = {
-    "hub": "models from the Hugging Face hub",
     "images": "HEIF and OpenEXR images",
     "bench": "plots of the benchmark",
     "world": "rendered training data of real objects",
@@ -19,6 +18,7 @@ PURPOSES = {
     "view": "the viewer",
     "export": "formats of other tools",
     "cluster": "batch on a Ray cluster",
+    "app": "the web app in examples/",
 }
 
 

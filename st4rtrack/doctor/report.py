@@ -15,6 +15,7 @@ from st4rtrack.io.scene.space import scene_bytes
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.config import LARGE, TINY, ModelConfig
 from st4rtrack.model.device import processor
+from st4rtrack.model.named import NAMED
 from st4rtrack.model.precision_check import LIMIT, point_difference
 from st4rtrack.model.traceable import weight_shapes
 from st4rtrack.pipeline.pointmaps import automatic_batch_size
@@ -70,6 +71,13 @@ def diagnose(device: torch.device, dtype: torch.dtype, *, size: int | None = Non
     dtype = _checked_precision(found, device, dtype)
     for name in MODELS:
         _add_model(found, name, size, dtype, device, folder)
+    remote = [name for name, model in NAMED.items() if model.hub_id]
+    cached = ", ".join(name for name in remote if NAMED[name].cached) or "none"
+    found.add(
+        "Named models",
+        available=f"{', '.join(remote)} (size of large)",
+        downloaded=f"{cached}; sizes and licences: st4rtrack models",
+    )
     return found
 
 

@@ -4,11 +4,13 @@ Flow fails where objects are small, rotate, or are occluded for a while. Such po
 around them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
 import numpy as np
+from torch import Tensor
 
 from st4rtrack.classical.flow import returns, sample_flow
 from st4rtrack.classical.two_view import TwoView, pixel_rays, pixels_of_points
@@ -16,7 +18,9 @@ from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.sampling import inside_image
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps
 from st4rtrack.geometry.vectors import length
+from st4rtrack.hints.matching import AppearanceMatcher
 from st4rtrack.hints.steps import Flows
+from st4rtrack.model.matching import MatchingHead
 
 MIN_MOTION = 0.008
 """Distance of a tracked pixel from the projection of the static point, in long sides of the image, above which it has moved."""
@@ -41,11 +45,13 @@ class TrackedFrame:
         depth: [H, W] z-depth.
         dynamic: [H, W] bool, dynamic pixels.
         colour: [H, W, 3] smoothed CIELAB, from `appearance`.
+        maps: backbone maps for the matching head; empty without one.
     """
 
     depth: np.ndarray
     dynamic: np.ndarray
     colour: np.ndarray
+    maps: Sequence[Tensor] = ()
 
 
 def appearance(rgb: np.ndarray) -> np.ndarray:
@@ -59,17 +65,19 @@ class LiftedTracks:
     Args:
         anchor: the first frame.
         focal_px: common focal length of all frames.
+        head: matching head, which corrects drift and finds lost points; `None`: flow alone.
 
     Attributes:
         points: [H, W, 3] in the last frame, in the anchor camera.
         pixels: [H, W, 2] pixels in the last frame.
     """
 
-    def __init__(self, anchor: TrackedFrame, focal_px: float) -> None:
+    def __init__(self, anchor: TrackedFrame, focal_px: float, head: MatchingHead | None = None) -> None:
         self._size = (anchor.depth.shape[0], anchor.depth.shape[1])
         self._grid, self._focal_px = pixel_grid(*self._size), focal_px
         self._colour, self._last = anchor.colour, anchor
         self._follows = self._may_move = anchor.dynamic
+        self._matcher = None if head is None else AppearanceMatcher(head, anchor.maps, self._size)
         self.pixels = self._grid.astype(np.float32)
         rays = pixel_rays(self._grid, focal_px, self._size).astype(np.float32)
         self.points = self._start = rays * anchor.depth[..., None]
@@ -82,7 +90,7 @@ class LiftedTracks:
             view: flow from the anchor to it, and its pose.
             step: flow from the last frame to it and back.
         """
-        pixels, moved = self._followed(step)
+        pixels, moved = self._followed(frame, step)
         at_rest = self._projected(self._start, view).astype(np.float32)
         begins, rests = self._changes(frame, view, at_rest)
         pixels = np.where(begins[..., None], self._grid + view.forward_flow, pixels)
@@ -95,17 +103,20 @@ class LiftedTracks:
         self._last = frame
         return self.points
 
-    def _followed(self, step: Flows) -> tuple[np.ndarray, np.ndarray]:
+    def _followed(self, frame: TrackedFrame, step: Flows) -> tuple[np.ndarray, np.ndarray]:
         """Pixels [H, W, 2] of the dynamic points in the next frame, and which of them [H, W] bool are tracked."""
         forward, backward = step
         on_object = returns(forward, backward) & self._last.dynamic
         kept = self._follows & _nearest(on_object, self.pixels)
+        reliable = kept.copy()
         pixels = self.pixels + sample_flow(forward, self.pixels)
         lost = np.argwhere(self._follows & ~kept)
         row, column = lost.T
         there, found = self._with_those_around(lost, on_object, forward)
         pixels[row[found], column[found]] = there[found]
         kept[row[found], column[found]] = True
+        if self._matcher is not None:
+            pixels = self._matcher.corrected(frame.maps, pixels, self._follows, reliable, frame.dynamic)
         return pixels, kept
 
     def _with_those_around(self, lost: np.ndarray, on_object: np.ndarray, flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,8 @@
 """Reader and writer of the `.npz` sequences of the WorldTrack benchmark.
 
 A file has JPEG images, one pinhole camera `fx_fy_cx_cy`, world-to-camera matrices (absent if the camera is fixed), and tracks in
-the camera frame of each frame and / or depth maps. After reading, the world frame is the camera frame of frame 0.
+the camera frame of each frame and / or depth maps, optionally with a mask of the foreground
+(`foreground_mask`). After reading, the world frame is the camera frame of frame 0.
 """
 
 import tempfile
@@ -62,24 +63,45 @@ class WorldTrackSequence:
         start = self.tracks_world[0] + (0.0, 0.0, 1e-8)  # the published evaluator's guard against z = 0
         return project(start, self.intrinsics)
 
+    def query_frame(self) -> np.ndarray:
+        """Read the frame of each track's query, [points], from `queries_xyt`; 0 for all tracks of a file without them."""
+        assert self.visible is not None, f"{self.name} has no tracks"
+        points = self.visible.shape[1]
+        if "queries_xyt" not in npz_keys(self.path):
+            return np.zeros(points, np.int64)
+        queries = read_npz(self.path, "queries_xyt")["queries_xyt"]
+        _require_numbers(queries, "queries_xyt", self.name)
+        if queries.shape != (points, 3) or not ((queries[:, 2] >= 0) & (np.round(queries[:, 2]) < len(self))).all():
+            raise UserError(
+                f"{self.name}: queries_xyt must be [{points}, 3] with frames in 0..{len(self) - 1}, got {list(queries.shape)}"
+            )
+        return np.round(queries[:, 2]).astype(np.int64)
+
     def read_depth(self) -> np.ndarray:
         """Read z-depth in metres, [time, height, width] float32; unknown depth is not positive or not finite."""
-        depth = read_npz(self.path, "depth_map")["depth_map"]
-        _require_numbers(depth, "depth_map", self.name)
-        if depth.ndim != 3 or len(depth) < len(self):
+        return self._read_maps("depth_map").astype(np.float32, copy=False)
+
+    def read_foreground(self) -> np.ndarray | None:
+        """Read the mask of the foreground (dynamic objects), [time, height, width] bool; None if the file has none."""
+        return self._read_maps("foreground_mask").astype(bool) if "foreground_mask" in npz_keys(self.path) else None
+
+    def _read_maps(self, key: str) -> np.ndarray:
+        maps = read_npz(self.path, key)[key]
+        _require_numbers(maps, key, self.name)
+        if maps.ndim != 3 or len(maps) < len(self):
             raise UserError(
-                f"{self.name}: depth_map must be [time, height, width] with at least {len(self)} frames, got {list(depth.shape)}"
+                f"{self.name}: {key} must be [time, height, width] with at least {len(self)} frames, got {list(maps.shape)}"
             )
-        return depth[: len(self)].astype(np.float32, copy=False)
+        return maps[: len(self)]
 
 
-def read_worldtrack(path: str | Path, *, name: str | None = None, num_frames: int = NUM_FRAMES) -> WorldTrackSequence:
+def read_worldtrack(path: str | Path, *, name: str | None = None, num_frames: int | None = NUM_FRAMES) -> WorldTrackSequence:
     """Read a WorldTrack sequence; nothing in the file is executed.
 
     Args:
         path: the `.npz`.
         name: name of the sequence; default the file name without suffix.
-        num_frames: maximum number of frames to evaluate, from the first.
+        num_frames: maximum number of frames to evaluate, from the first; None: all.
     Raises:
         UserError: the file cannot be read, or lacks required arrays.
     """
@@ -183,10 +205,10 @@ def encode_jpeg(rgb: np.ndarray) -> bytes:
     return images.encode_jpeg(rgb, quality=75)
 
 
-def _length(path: Path, key: str, name: str, num_frames: int) -> int:
+def _length(path: Path, key: str, name: str, num_frames: int | None) -> int:
     """Number of evaluated frames; each must have an image."""
     shape, images = npz_shape(path, key), npz_shape(path, "images_jpeg_bytes")
-    length = min((*shape, 0)[0], num_frames)
+    length = (*shape, 0)[0] if num_frames is None else min((*shape, 0)[0], num_frames)
     if length == 0 or len(images) != 1 or images[0] < length:
         raise UserError(
             f"{name}: {key} must have at least one frame and images_jpeg_bytes an image for each, "

@@ -1,11 +1,13 @@
 """TAPVid-3D metrics of tracks with visibility: average Jaccard (AJ), APD and occlusion accuracy (OA); calibration error.
 
-Thresholds are 1, 2, 4, 8 and 16 pixels at the true point's depth, in images whose shorter side is 256 (arXiv 2407.05921).
-As in its evaluator every frame is evaluated, including the query frame. Not comparable to published scores in one respect: the
-median scale uses norms of world points, not of points in each frame's camera.
+Thresholds are 1, 2, 4, 8 and 16 pixels at the true point's depth, in images whose shorter side is 256 (arXiv 2407.05921). Every frame
+is evaluated, including the query frame. Comparable to published scores for points in the camera of each frame; the same metrics of
+world points (one median scale of their distances from the first camera) are this package's own.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -13,6 +15,14 @@ from st4rtrack.geometry.align import floored_norm
 from st4rtrack.geometry.vectors import all_finite, length
 
 PIXEL_THRESHOLDS = (1, 2, 4, 8, 16)
+Scaling = Literal["median", "per_trajectory", "local_neighborhood"]
+SCALINGS: tuple[Scaling, ...] = ("median", "per_trajectory", "local_neighborhood")
+"""Scalings of a prediction: one for all points; one for each track, from its depth in the query frame; the latter, applied to all
+points within `NEIGHBOURHOOD_M` of the track. Named as by the released evaluator."""
+NEIGHBOURHOOD_M = 0.05
+LEAST_DEPTH_M = 1e-12
+PAIRS_AT_ONCE = 1_000_000
+"""Limits the memory of the search for neighbours."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +34,7 @@ class TapVid3DScores:
         apd: truly visible points within the threshold, regardless of predicted visibility.
         oa: points whose predicted visibility is correct.
         points: number of evaluated points.
-        scale: scale applied to the prediction; NaN if undefined, then no point is within a threshold.
+        scale: scale applied to the prediction; NaN if undefined (then no point is within a threshold), or one per track.
     """
 
     aj: float
@@ -35,51 +45,104 @@ class TapVid3DScores:
 
 
 def tapvid3d_scores(
-    predicted_world: np.ndarray,
+    predicted: np.ndarray,
     predicted_visible: np.ndarray,
-    true_world: np.ndarray,
+    true: np.ndarray,
     true_visible: np.ndarray,
     true_depth_m: np.ndarray,
     focal_px: tuple[float, float],
+    *,
+    scaling: Scaling = "median",
+    query_frame: np.ndarray | None = None,
 ) -> TapVid3DScores:
-    """Compute the scores over all frames of tracks that are visible in their query frame.
+    """Compute the scores over all frames of all given tracks.
 
     Args:
-        predicted_world, true_world: [time, points, 3].
+        predicted, true: [time, points, 3], both in the camera of each frame, or (median scale only) in the world.
         predicted_visible, true_visible: [time, points] bool.
         true_depth_m: [time, points] z-depth of the true point in the camera of its frame.
         focal_px: (fx, fy) of the image resized to a shorter side of 256.
+        scaling: one of `SCALINGS`. "median": the ratio of the median distances over points visible in ground truth and prediction.
+        query_frame: [points] frame of each query; required by the scalings per track.
     Returns:
-        `TapVid3DScores`, after one scale: the ratio of the median distances over points visible in ground truth and prediction,
-        all frames. A point that is non-finite in prediction or ground truth is within no threshold.
+        `TapVid3DScores`. A point that is non-finite in prediction or ground truth is within no threshold.
     """
-    finite = all_finite(predicted_world) & all_finite(true_world)
-    both = true_visible & predicted_visible & finite
-    scale = float("nan")
-    if both.any():
-        scale = float(np.median(floored_norm(true_world[both])) / np.median(floored_norm(predicted_world[both])))
-    error = np.full(finite.shape, np.inf)
-    error[finite] = length(scale * predicted_world[finite] - true_world[finite])
-    per_pixel_m = true_depth_m / np.sqrt(focal_px[0] * focal_px[1])
-    seen, predicted = true_visible, predicted_visible
-    jaccard, within_share = [], []
-    for pixels in PIXEL_THRESHOLDS:
-        within = error < pixels * per_pixel_m
-        hits = (within & seen & predicted).sum()
-        false_alarms = (predicted & ~(seen & within)).sum()
-        jaccard.append(_share(hits, seen.sum() + false_alarms) if seen.any() else float("nan"))
-        within_share.append(_share((within & seen).sum(), seen.sum()))
-    return TapVid3DScores(
-        aj=float(np.mean(jaccard)),
-        apd=float(np.mean(within_share)),
-        oa=_share((seen == predicted).sum(), seen.size),
-        points=int(seen.size),
-        scale=scale,
+    limit_m = np.abs(true_depth_m) / np.sqrt(focal_px[0] * focal_px[1])
+    entries = (predicted, true, limit_m, true_visible, predicted_visible)
+    if scaling == "median":
+        scale = _median_scale(predicted, predicted_visible, true, true_visible)
+        counts = _counts(scale, *entries).reshape(_COLUMNS, -1).sum(axis=1)
+    else:
+        assert query_frame is not None, "scalings per track need the query frames"
+        scale, every = float("nan"), np.arange(true.shape[1])
+        depths = (np.maximum(points[query_frame, every, 2], LEAST_DEPTH_M) for points in (true, predicted))
+        with np.errstate(invalid="ignore"):
+            scales = np.divide(*depths)
+        if scaling == "per_trajectory":
+            counts = _counts(scales, *entries).reshape(_COLUMNS, -1).sum(axis=1)
+        else:
+            counts = _neighbourhood_counts(scales, entries)
+    return _scores(counts, int(true_visible.size), scale)
+
+
+def _median_scale(predicted: np.ndarray, predicted_visible: np.ndarray, true: np.ndarray, true_visible: np.ndarray) -> float:
+    both = true_visible & predicted_visible & all_finite(predicted) & all_finite(true)
+    if not both.any():
+        return float("nan")
+    return float(np.median(floored_norm(true[both])) / np.median(floored_norm(predicted[both])))
+
+
+_COLUMNS = 3 + 3 * len(PIXEL_THRESHOLDS)
+
+
+def _counts(
+    scale: np.ndarray | float,
+    predicted: np.ndarray,
+    true: np.ndarray,
+    limit_m: np.ndarray,
+    seen: np.ndarray,
+    predicted_seen: np.ndarray,
+) -> np.ndarray:
+    """What each entry [...] contributes, [columns, ...]: 1, visible, right visibility; by threshold hits, within, false alarms."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = length(np.asarray(scale)[..., None] * predicted - true)
+        within = error < np.multiply.outer(PIXEL_THRESHOLDS, limit_m)
+    right = within & seen
+    return np.concatenate(
+        [np.stack([np.ones_like(seen), seen, seen == predicted_seen]), right & predicted_seen, right, predicted_seen & ~right]
     )
 
 
-def _share(part: int, whole: int) -> float:
-    return float(100 * part / whole) if whole else float("nan")
+def _neighbourhood_counts(scales: np.ndarray, entries: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Counts over the neighbourhoods of all tracks, each scaled by its track and weighted to the visible points of that track."""
+    true, seen = entries[1], entries[3]
+    total = np.zeros((_COLUMNS, len(scales)))
+    for t in range(len(true)):
+        for track, other in _neighbours(true[t]):
+            counts = _counts(scales[track], *(values[t, other] for values in entries))
+            total += [np.bincount(track, column, minlength=len(scales)) for column in counts]
+    return total @ (seen.sum(axis=0) / np.maximum(total[1], 1))
+
+
+def _neighbours(points: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs (track, other) of points [points, 3] less than `NEIGHBOURHOOD_M` apart, each with itself, in pieces."""
+    rows = max(1, PAIRS_AT_ONCE // max(len(points), 1))
+    for start in range(0, len(points), rows):
+        squared = ((points[start : start + rows, None] - points) ** 2).sum(axis=-1)
+        track, other = np.nonzero(squared < NEIGHBOURHOOD_M**2)
+        yield track + start, other
+
+
+def _scores(counts: np.ndarray, points: int, scale: float) -> TapVid3DScores:
+    entries, seen, right = (float(count) for count in counts[:3])
+    hits, within, false_alarms = counts[3:].reshape(3, -1)
+    return TapVid3DScores(
+        aj=float(100 * np.mean(hits / (seen + false_alarms))) if seen else float("nan"),
+        apd=float(100 * np.mean(within / seen)) if seen else float("nan"),
+        oa=100 * right / entries if entries else float("nan"),
+        points=points,
+        scale=scale,
+    )
 
 
 BINS = 10

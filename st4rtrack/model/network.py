@@ -13,6 +13,7 @@ from st4rtrack.model.decoder import TwinDecoder
 from st4rtrack.model.encoder import Tokens, make_encoder
 from st4rtrack.model.heads import ConvHead, DptHead
 from st4rtrack.model.hints import Hints, estimate_hints, sample_by_flow, still_hints
+from st4rtrack.model.hub_model import HubModel
 from st4rtrack.model.monocular import MonocularHead
 from st4rtrack.timing import timed
 from st4rtrack.types import MonocularDepth, Pointmap, TwoPointmaps
@@ -25,7 +26,7 @@ HINT_OUTPUT_CHANNELS = 10
 7 and 8 were ray offsets and are unused, so that every point projects to its pixel."""
 
 
-class St4RTrack(nn.Module):
+class St4RTrack(HubModel, nn.Module):
     """St4RTrack network. Computes in the type of its weights up to the last head layer; points and confidence are float32.
 
     Attributes:

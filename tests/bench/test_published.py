@@ -39,6 +39,10 @@ def only(method: str, source: str, part: str, subset: str, alignment: str) -> Pu
         ("SpaTrackerV2", "OpenD4RT", "tracking", "all", "median", "adt_mini", "92.22", "0.0915"),
         ("SpaTrackerV2", "UniQuery4R", "tracking", "all", "median", "adt_mini", "69.39", "0.2764"),
         ("Track4World", "Track4World", "tracking", "all", "median", "ds_mini", "69.91", "0.3088"),
+        ("ARROW", "ARROW", "tracking", "all", "median", "adt_mini", "93.55", None),
+        ("ARROW", "ARROW", "tracking", "all", "median", "ds_mini", "88.00", None),
+        ("OmniX", "ARROW", "tracking", "all", "median", "pstudio_mini", "77.23", None),
+        ("Point4D", "ARROW", "tracking", "all", "median", "po_mini", "69.84", None),
         ("4RC", "Wizwand", "tracking", "all", "sim3", "ds_mini", "88.65", None),
     ],
 )
@@ -50,9 +54,9 @@ def test_chosen_cells(
 
 
 def test_how_many_rows_there_are() -> None:
-    assert len(ROWS) == 69
+    assert len(ROWS) == 79
     assert {part.title: len(read_published().select(part.part, part.subset, part.alignment)) for part in PARTS[:6]} == {
-        "Tracking, all points, global median alignment": 31,
+        "Tracking, all points, global median alignment": 41,
         "Tracking, all points, SIM(3) alignment": 6,
         "Tracking, dynamic points, global median alignment": 11,
         "Tracking, dynamic points, SIM(3) alignment": 5,
@@ -112,6 +116,16 @@ def test_traps_are_attached_to_the_rows_they_concern() -> None:
     assert "picture" not in only("OpenD4RT-48", "OpenD4RT", "tracking", "all", "median").notes
     assert "po-epe" in only("St4RTrack", "Table 2", "reconstruction", "", "median").notes
     assert all("dynamic-alignment" in row.notes for row in ROWS if row.subset == "dynamic")
+
+
+def test_spread_note_of_spatrackerv2_states_the_difference_of_the_printed_means() -> None:
+    means = []
+    for source in ("ARROW", "UniQuery4R"):
+        row = only("SpaTrackerV2", source, "tracking", "all", "median")
+        assert "spread" in row.notes
+        means.append(sum(row.figures[name]["apd"] for name in read_published().sets if name != "tum") / 4)
+    assert [f"{mean:.1f}" for mean in means] == ["75.6", "56.8"]
+    assert f"{means[0] - means[1]:.0f} points apart" in read_published().notes["spread"]
 
 
 def test_sets_are_known_by_their_folder() -> None:

@@ -158,6 +158,19 @@ def test_csv_parses_back_to_the_same_values(tmp_path: Path) -> None:
     assert (record["unit"], record["better"], record["points"]) == ("m", "lower", "6400")
 
 
+@pytest.mark.usefixtures("texts_only")
+def test_report_shows_the_bounds_of_a_score_file_beside_the_method(tmp_path: Path) -> None:
+    bounds = {}
+    for method, figures in (("plane", (20.0, 2.0)), ("static", (60.0, 0.6))):
+        content = json.loads(write_scores(tmp_path / "x.json", method, dict.fromkeys(ONE, figures)).read_text())
+        bounds[method] = {key: content[key] for key in ("sequences", "sets", "mean")}
+    files = [write_scores(tmp_path / f"{name}.json", name, ONE, bounds=bounds) for name in ("mine", "plane")]
+    write_report(files, tmp_path / "report")
+    table = lines_of((tmp_path / "report/report.md").read_text(), "published", "Tracking, all points, global median alignment")
+    assert [name for name in table if "†" not in name] == ["method", ":--", "mine", "plane", "static (bound)"]
+    assert table["static (bound)"][1] == "60.00" and any("St4RTrack †" in name for name in table)
+
+
 def test_csv_holds_every_transcribed_figure(folder: Path) -> None:
     rows = [r for r in csv_of(folder) if r["protocol"] == TRANSCRIBED]
     published = read_published().rows
@@ -258,7 +271,9 @@ def test_a_part_that_nobody_has_gets_no_table(tmp_path: Path) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | parts))
     write_report([file], tmp_path / "report")
     ours = (tmp_path / "report" / "report.md").read_text().split("## Published")[0]
-    assert "### Cameras" in ours and "### Tracking" not in ours and "### Single" not in ours and "### Plots" not in ours
+    assert (
+        "### Cameras" in ours and "### Tracking" not in ours and "### Single sequences\n" not in ours and "### Plots" not in ours
+    )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such name")

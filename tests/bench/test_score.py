@@ -10,12 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from st4rtrack.bench.methods.bounds import plane_prediction, static_prediction
-from st4rtrack.bench.predictions import Prediction
-from st4rtrack.bench.protocol import CORRECTED, PROTOCOLS, PUBLISHED, Protocol
+from st4rtrack.bench.predictions import Prediction, read_prediction
+from st4rtrack.bench.protocol import CORRECTED, PROTOCOLS, PUBLISHED, TAPVID3D, Protocol
 from st4rtrack.bench.score import Row, mean_row, score_sequence, score_tracking
-from st4rtrack.io.worldtrack import WorldTrackSequence, find_worldtrack, read_worldtrack
+from st4rtrack.io.worldtrack import WorldTrackSequence, find_worldtrack, read_worldtrack, tracks_in_camera
+from st4rtrack.metrics.tapvid3d import SCALINGS
 from tests.shared_data import shared
 from tests.worldtrack_data import true_reconstruction, write_sequence
+
+WORLDTRACK = (PUBLISHED, CORRECTED)
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +33,7 @@ def perfect(sequence: WorldTrackSequence, protocol: Protocol = CORRECTED) -> Pre
         visible=sequence.visible,
         visibility=np.asarray(sequence.visible, np.float32),
         world_from_camera=sequence.world_from_camera,
+        intrinsics=np.tile(sequence.intrinsics, (len(sequence), 1, 1)),
     )
 
 
@@ -51,7 +55,7 @@ def test_published_protocol_equals_the_published_evaluator(case: str, sequence: 
     assert tracking["dynamic"]["points"] == 12 * int(oracle[f"{case}/dynamic"].sum())
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=lambda p: p.name)
+@pytest.mark.parametrize("protocol", WORLDTRACK, ids=lambda p: p.name)
 def test_a_perfect_prediction_scores_100_and_0(sequence: WorldTrackSequence, protocol: Protocol) -> None:
     row = score_sequence(sequence, perfect(sequence, protocol), protocol)
     for part in (row["tracking"]["all"], row["tracking"]["dynamic"], row["reconstruction"]):
@@ -62,8 +66,64 @@ def test_a_perfect_prediction_scores_100_and_0(sequence: WorldTrackSequence, pro
         assert part["non_finite"] == 0
     assert row["tapvid3d"]["calibration_error"] == 0
     assert row["tapvid3d"]["aj"] == row["tapvid3d"]["apd"] == row["tapvid3d"]["oa"] == 100
-    assert row["cameras"]["ate"] == pytest.approx(0, abs=1e-6)
+    for scaling in SCALINGS:
+        assert row["tapvid3d_camera"][scaling] == {"aj": 100, "apd": 100, "oa": 100}
+    assert row["cameras"]["ate"] == pytest.approx(0, abs=1e-6) and row["cameras"]["focal_error"] == 0
     assert row["depth"]["abs_rel"] == pytest.approx(0, abs=1e-5) and row["depth"]["delta_1_25"] == 100
+    assert row["depth"]["scale_drift"] == pytest.approx(0, abs=1e-5)
+
+
+def test_depth_is_scored_by_foreground_and_measured_pixels_where_given(tmp_path: Path) -> None:
+    sequence = write_sequence(tmp_path / "one.npz")
+    foreground = np.zeros((8, 48, 64), bool)
+    foreground[:, 20:28, 30:40] = True  # few: they hardly change the scale
+    with np.load(tmp_path / "one.npz") as arrays:
+        np.savez(tmp_path / "one.npz", foreground_mask=foreground, **arrays)
+    prediction = perfect(sequence)
+    assert prediction.reconstruction_world is not None
+    prediction.reconstruction_world = prediction.reconstruction_world.copy()
+    prediction.reconstruction_world[0, 20:28, 30:40] *= 1.1  # the camera of frame 0 is the world
+    prediction.measured = ~foreground[:, ::2, ::2]
+    depth = score_sequence(sequence, prediction, CORRECTED)["depth"]
+    assert depth["foreground"]["abs_rel"] == pytest.approx(0.1 / 8, abs=1e-3)
+    assert depth["foreground"]["delta_1_03"] == pytest.approx(100 * 7 / 8) and depth["foreground"]["delta_1_25"] == 100
+    for group in ("background", "measured"):
+        assert depth[group]["abs_rel"] == pytest.approx(0, abs=1e-3) and depth[group]["delta_1_03"] == 100
+    assert depth["foreground"]["points"] + depth["background"]["points"] == depth["points"]
+
+
+def test_focal_error_is_relative_and_the_median_over_the_frames(sequence: WorldTrackSequence) -> None:
+    prediction = perfect(sequence)
+    assert prediction.intrinsics is not None
+    prediction.intrinsics[:, 0, 0] *= 1.2
+    prediction.intrinsics[0, 0, 0] *= 5
+    assert score_sequence(sequence, prediction, CORRECTED)["cameras"]["focal_error"] == pytest.approx(20)
+
+
+def test_tapvid3d_protocol_counts_every_track_from_its_query_frame(tmp_path: Path) -> None:
+    write_sequence(tmp_path / "one.npz", frames=70)
+    queries = np.zeros((120, 3))
+    queries[:, 2] = np.random.default_rng(0).integers(0, 70, 120)
+    with np.load(tmp_path / "one.npz") as arrays:
+        np.savez(tmp_path / "one.npz", queries_xyt=queries, **arrays)
+    sequence = read_worldtrack(tmp_path / "one.npz", num_frames=TAPVID3D.num_frames)
+    true = tracks_in_camera(sequence)
+    assert sequence.visible is not None
+    scale = np.random.default_rng(1).uniform(0.5, 2, 120)
+    scale[true[queries[:, 2].astype(int), np.arange(120), 2] <= 0] = 1  # the query needs a depth
+    np.savez(tmp_path / "p.npz", tracks_XYZ=true * scale[:, None], visibility=sequence.visible)  # as TAPVid-3D's evaluator reads
+    row = score_sequence(sequence, read_prediction(tmp_path / "p.npz", sequence), TAPVID3D)
+    assert row.keys() == {"points", "tapvid3d_camera"} and row["points"] == 120
+    assert row["tapvid3d_camera"]["points"] == 120 * 70
+    assert row["tapvid3d_camera"]["per_trajectory"] == pytest.approx({"aj": 100, "apd": 100, "oa": 100})
+    assert row["tapvid3d_camera"]["median"]["apd"] < 50 and row["tapvid3d_camera"]["median"]["oa"] == 100
+
+
+def test_camera_frame_metrics_move_world_tracks_by_the_predicted_cameras(sequence: WorldTrackSequence) -> None:
+    wrong = perfect(sequence)
+    wrong.world_from_camera = np.tile(np.eye(4), (len(sequence), 1, 1))
+    row = score_sequence(sequence, wrong, CORRECTED)
+    assert row["tapvid3d"]["apd"] == 100 and row["tapvid3d_camera"]["median"]["apd"] < 60
 
 
 def test_the_other_protocols_pixel_grid_is_half_a_pixel_off(sequence: WorldTrackSequence) -> None:
@@ -73,7 +133,7 @@ def test_the_other_protocols_pixel_grid_is_half_a_pixel_off(sequence: WorldTrack
 
 
 @settings(max_examples=20, deadline=None)
-@given(scale=st.floats(0.01, 100), seed=st.integers(0, 99), name=st.sampled_from(sorted(PROTOCOLS)))
+@given(scale=st.floats(0.01, 100), seed=st.integers(0, 99), name=st.sampled_from(("published", "corrected")))
 def test_a_figure_does_not_change_under_what_it_aligns_away(
     sequence: WorldTrackSequence, scale: float, seed: int, name: str
 ) -> None:
@@ -99,7 +159,7 @@ def test_the_order_of_points_does_not_matter(sequence: WorldTrackSequence) -> No
     noisy = sequence.tracks_world + rng.normal(0, 0.3, sequence.tracks_world.shape)
     order = rng.permutation(noisy.shape[1])
     shuffled = replace(sequence, tracks_world=sequence.tracks_world[:, order], visible=sequence.visible[:, order])
-    for protocol in PROTOCOLS.values():
+    for protocol in WORLDTRACK:
         one, _ = score_tracking(noisy, sequence, protocol)
         other, _ = score_tracking(noisy[:, order], shuffled, protocol)
         assert_close(one, other)
@@ -117,7 +177,7 @@ def test_hidden_points_count_but_not_those_unseen_in_frame_0(sequence: WorldTrac
     assert tracking["all"]["median"]["apd"] == pytest.approx(100 * (1 - hidden.sum() / counted))
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=lambda p: p.name)
+@pytest.mark.parametrize("protocol", WORLDTRACK, ids=lambda p: p.name)
 def test_a_prediction_that_is_not_finite_is_a_miss_and_is_reported(sequence: WorldTrackSequence, protocol: Protocol) -> None:
     prediction = perfect(sequence, protocol)
     assert sequence.visible is not None and prediction.tracks_world is not None and prediction.reconstruction_world is not None

@@ -40,7 +40,7 @@ def test_stages_on_disk(run: Run, data: Path) -> None:
         "pstudio_mini/three.npz",
     ]
     assert list(scores["sequences"]) == ["adt_mini/one", "adt_mini/two", "pstudio_mini/three"]
-    assert scores["method"] == "plane" and scores["protocol"]["name"] == "corrected"
+    assert scores["method"] == "plane" and scores["protocol"]["name"] == "published"
     assert set(scores["sets"]) == {"adt_mini", "pstudio_mini"} and scores["sets"]["adt_mini"]["sequences"] == 2
     row = scores["sequences"]["adt_mini/one"]
     for part in (row["tracking"]["all"], row["tracking"]["dynamic"], row["reconstruction"]):
@@ -52,9 +52,21 @@ def test_stages_on_disk(run: Run, data: Path) -> None:
         assert figure["unit"] and figure["meaning"] and figure["better"] in ("higher", "lower", None)
 
 
-def test_published_protocol_from_the_command_line(run: Run, data: Path) -> None:
-    scores = predict_and_score(run, data, "--protocol", "published", "--name", "a plane")
-    assert scores["protocol"]["depth_range_m"] == [0.1, 5.0] and scores["method"] == "a plane"
+def test_corrected_protocol_from_the_command_line(run: Run, data: Path) -> None:
+    scores = predict_and_score(run, data, "--protocol", "corrected", "--name", "a plane")
+    assert scores["protocol"]["depth_range_m"] == [0.0, None] and scores["method"] == "a plane"
+
+
+def test_score_has_the_bounds_of_the_same_sequences_by_default(run: Run, data: Path) -> None:
+    scores = predict_and_score(run, data, "--name", "mine")
+    plane = scores["bounds"]["plane"]
+    assert plane.keys() == {"sequences", "sets", "mean"}
+    one, other = (rows["mean"]["reconstruction"]["sim3"] for rows in (plane, scores))
+    assert one == pytest.approx(other, rel=1e-5)  # the method is the plane; its file has float32
+    static = scores["bounds"]["static"]["sequences"]["adt_mini/one"]
+    assert static.keys() == scores["sequences"]["adt_mini/one"].keys()
+    assert static["tracking"]["all"]["median"]["apd"] > plane["mean"]["tracking"]["all"]["median"]["apd"]
+    assert predict_and_score(run, data, "--no-bounds")["bounds"] == {}
 
 
 def test_predicting_goes_on_where_it_was(run: Run, data: Path) -> None:
@@ -76,14 +88,14 @@ def test_predicting_goes_on_where_it_was(run: Run, data: Path) -> None:
 
 
 def test_scoring_goes_on_where_it_was(run: Run, data: Path) -> None:
-    scores = predict_and_score(run, data)
+    scores = predict_and_score(run, data, "--no-bounds")
     lines = [
-        json.dumps({"name": name, "state": state(data / f"{name}.npz", Path("p") / f"{name}.npz"), "row": {"points": -1}})
+        json.dumps({"name": name, "state": state(data / f"{name}.npz", Path("p") / f"{name}.npz"), "rows": {"": {"points": -1}}})
         for name in ("adt_mini/one", "adt_mini/two")
     ]
     Path(".s.json.part").write_text("\n".join(lines) + '\n{"name": "pstu')  # killed while it wrote a line
     os.utime(Path("p/adt_mini/two.npz"))  # predicted again since
-    code, said = run("bench", "score", "--data", data, "--predictions", "p", "-o", "s.json")
+    code, said = run("bench", "score", "--data", data, "--predictions", "p", "-o", "s.json", "--no-bounds")
     assert code == 0, said
     again = json.loads(Path("s.json").read_text())
     assert again["sequences"].pop("adt_mini/one") == {"points": -1}
@@ -93,7 +105,7 @@ def test_scoring_goes_on_where_it_was(run: Run, data: Path) -> None:
 
 def state(source: Path, file: Path) -> list:
     stats = [path.stat() for path in (source, file)]
-    return ["corrected", *(value for stat in stats for value in (stat.st_size, stat.st_mtime_ns))]
+    return ["published", False, *(value for stat in stats for value in (stat.st_size, stat.st_mtime_ns))]
 
 
 def test_workers_give_the_same_scores(run: Run, data: Path) -> None:
@@ -163,5 +175,9 @@ def test_a_table_of_methods_and_a_report_of_its_scores(run: Run, data: Path) -> 
     for name in ("report.md", "tables.csv", "tables.tex"):
         assert Path("again", name).read_text() == Path("table", name).read_text()
         assert f"again/{name}" in said
+    command = ("bench", "table", "--data", data / "pstudio_mini", "-o", "alone", "--methods", "plane", "--protocols", "corrected")
+    assert run(*command)[0] == 0
+    assert "| static (bound) |" in Path("alone/report.md").read_text()
+    assert "(bound)" not in Path("table/report.md").read_text()
     code, said = run("bench", "table", "--data", data, "-o", "table", "--methods", "plane,best")
     assert code == 2 and "--methods must be among" in said

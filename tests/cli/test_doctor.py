@@ -30,6 +30,7 @@ def test_it_says_what_is_here(run: Run) -> None:
         "large",
         "2.1 GiB weights (568.8 M)",
         "opencv",
+        "st4rtrack-pair",
     ):
         assert words in said, words
     assert processor() in said

@@ -86,6 +86,21 @@ def test_depth_of_another_length_is_refused(tmp_path: Path) -> None:
         sequence.read_depth()
 
 
+def test_query_frames_and_foreground_are_read_where_the_file_has_them(tmp_path: Path) -> None:
+    sequence = write_sequence(tmp_path / "one.npz", frames=3, points=4)
+    assert sequence.query_frame().tolist() == [0, 0, 0, 0] and sequence.read_foreground() is None
+    queries, mask = np.array([[1.0, 1, 0], [2, 2, 2], [3, 3, 1], [4, 4, 0]]), np.zeros((3, HEIGHT, WIDTH), np.uint8)
+    mask[1, 2, 3] = 1
+    sequence = read_worldtrack(rewritten(tmp_path / "one.npz", queries_xyt=queries, foreground_mask=mask))
+    assert sequence.query_frame().tolist() == [0, 2, 1, 0]
+    np.testing.assert_array_equal(sequence.read_foreground(), mask > 0)
+    short = read_worldtrack(rewritten(tmp_path / "one.npz", foreground_mask=mask[:2]), num_frames=2)
+    with pytest.raises(UserError, match=r"queries_xyt must be \[4, 3\] with frames in 0\.\.1"):
+        short.query_frame()
+    with pytest.raises(UserError, match="foreground_mask must be"):
+        read_worldtrack(tmp_path / "one.npz").read_foreground()
+
+
 class Marker:
     """Leaves a file behind when a pickle that holds it is loaded."""
 

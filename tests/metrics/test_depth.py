@@ -38,3 +38,28 @@ def test_nothing_to_count() -> None:
     assert np.isnan(empty.result().abs_rel) and np.isnan(empty.result().delta_1_25)
     empty.add(np.full((2, 2), np.nan), np.ones((2, 2)))
     assert empty.result().delta_1_25 == 0 and empty.result().non_finite == 4
+
+
+def test_scale_drift_is_the_spread_of_the_scales_of_the_frames() -> None:
+    rng = np.random.default_rng(SEED)
+    logs, depth = np.array([-0.5, 0.5, 0.0, -0.5, 0.5]), RelativeDepth()
+    for log in logs:
+        true = rng.uniform(2, 6, (9, 12))
+        depth.add(true * np.exp(log), true)
+    depth.add(np.full((2, 2), np.nan), np.ones((2, 2)))  # no scale of its own
+    assert depth.scale_drift() == pytest.approx(logs.std(), abs=1e-6)
+    assert np.isnan(RelativeDepth().scale_drift())
+
+
+def test_groups_share_the_scale_of_all_pixels() -> None:
+    true, depth, far = np.full((4, 5), 2.0), RelativeDepth(), np.zeros((4, 5), bool)
+    far[:, :2] = True
+    predicted = np.where(far, 1.1, 1.0) * true / 3
+    predicted[0, 0] = np.nan
+    depth.add(predicted, true, {"far": far, "near": ~far})
+    depth.add(true / 3, true)  # a frame without groups
+    found = depth.result("far")
+    assert found.abs_rel == pytest.approx(0.1) and (found.points, found.non_finite) == (8, 1)
+    assert found.delta_1_25 == pytest.approx(100 * 7 / 8) and found.delta_1_03 == 0
+    assert depth.result("near").delta_1_03 == 100 and depth.result("near").points == 12
+    assert depth.result().points == 40 and np.isnan(depth.result("none").abs_rel)

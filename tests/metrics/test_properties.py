@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,10 +162,10 @@ def test_tracks_are_scored_in_any_unit_and_order_and_bounds_hold(
 ) -> None:
     rng = np.random.default_rng(seed + SEED)
     true = rng.uniform((-1, -1, 2), (1, 1, 4), (3, points, 3))
-    case = {
-        "predicted_world": true + rng.normal(0, 0.02, true.shape),
+    case: dict[str, Any] = {
+        "predicted": true + rng.normal(0, 0.02, true.shape),
         "predicted_visible": rng.random((3, points)) < 0.7,
-        "true_world": true,
+        "true": true,
         "true_visible": rng.random((3, points)) < share,
         "true_depth_m": true[..., 2],
     }
@@ -172,8 +173,9 @@ def test_tracks_are_scored_in_any_unit_and_order_and_bounds_hold(
     order = rng.permutation(points)
     shuffled = {name: value[:, order] for name, value in case.items()}
     assert dataclasses.astuple(tapvid3d_scores(**shuffled, focal_px=(256.0, 256.0))) == pytest.approx(expected, nan_ok=True)
-    other = case | {"predicted_world": unit * case["predicted_world"]}
+    other = case | {"predicted": unit * case["predicted"]}
     found = tapvid3d_scores(**other, focal_px=(256.0, 256.0))
     assert dataclasses.astuple(found)[:3] == pytest.approx(expected[:3], nan_ok=True)
-    nothing = tapvid3d_scores(**case | {"predicted_world": np.full_like(true, spoil)}, focal_px=(256.0, 256.0))
+    spoilt: dict[str, Any] = case | {"predicted": np.full_like(true, spoil)}
+    nothing = tapvid3d_scores(**spoilt, focal_px=(256.0, 256.0))
     assert nothing.oa == found.oa and np.isnan(nothing.scale) and (nothing.apd == 0 or not case["true_visible"].any())

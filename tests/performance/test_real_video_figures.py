@@ -13,14 +13,10 @@ sys.path.append(str(Path(__file__).parents[2] / "performance"))
 
 from real_video_figures import (
     abs_rel_to_inverse_depth,
-    camera_figures,
-    depth_figures,
-    is_fixed,
     log_disagreement,
     motion_percent,
     path_ate_percent,
     projected,
-    static_depth_figures,
     static_reprojection_px,
     step_ratio,
     track_figures,
@@ -51,63 +47,8 @@ def turned(degrees: float) -> np.ndarray:
     return np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
 
 
-def test_depth_figures_right_up_to_one_scale_have_no_error(true_depth: np.ndarray) -> None:
-    predicted = true_depth / 3
-    predicted[:, 0] = 77  # where the truth is unknown
-    figures = depth_figures(predicted, true_depth)
-    assert figures["abs_rel"] == pytest.approx(0, abs=1e-6)
-    assert figures["within_percent"] == 100
-    assert figures["log_scale_std"] == pytest.approx(0, abs=1e-9)
-
-
-def test_depth_figures_scale_per_frame_is_fluctuation_and_error(true_depth: np.ndarray) -> None:
-    logs = np.array([-0.5, 0.5, 0.0, -0.5, 0.5])
-    figures = depth_figures(true_depth * np.exp(logs)[:, None, None], true_depth)
-    assert figures["log_scale_std"] == pytest.approx(logs.std())
-    assert figures["abs_rel"] > 0.2
-    assert figures["within_percent"] < 60
-
-
-def test_depth_figures_missing_prediction_is_a_miss_and_no_scale(true_depth: np.ndarray) -> None:
-    predicted = true_depth.copy()
-    predicted[2] = np.nan
-    figures = depth_figures(predicted, true_depth)
-    assert figures["within_percent"] == pytest.approx(80)
-    assert figures["log_scale_std"] == pytest.approx(0, abs=1e-9)
-
-
-def test_static_depth_figures_of_a_group_are_its_share_and_errors(true_depth: np.ndarray) -> None:
-    far = np.zeros(true_depth.shape, bool)
-    far[:, 7:] = True  # 5 rows of the 11 whose depth is known: the scale is that of the others
-    figures = static_depth_figures(2 * np.where(far, 1.1 * true_depth, true_depth), true_depth, {"near": ~far, "far": far})
-    assert figures["near"] == pytest.approx({"share_percent": 100 * 6 / 11, "median_error_percent": 0, "near_percent": 100})
-    assert figures["far"] == pytest.approx({"share_percent": 100 * 5 / 11, "median_error_percent": 10, "near_percent": 0})
-
-
-def test_camera_figures_similar_path_has_no_ate_and_its_rotation_error() -> None:
-    true, predicted = path(), path(step_m=0.4)
-    predicted[1:, :3, :3] = turned(2.0)
-    figures = camera_figures(predicted, true, 1.1)
-    assert figures["ate_m"] == pytest.approx(0, abs=1e-9)
-    assert figures["rotation_deg"] == pytest.approx(2.0)
-    assert (figures["solved_percent"], figures["focal_ratio"]) == (100, 1.1)
-
-
-def test_camera_figures_unsolved_frames_count_as_such_only() -> None:
-    predicted = path()
-    predicted[3:] = np.nan
-    figures = camera_figures(predicted, path(), 1.0)
-    assert figures["solved_percent"] == pytest.approx(60)
-    assert figures["ate_m"] == pytest.approx(0, abs=1e-9)
-    predicted[2:] = np.nan  # two cameras fit any others
-    two = camera_figures(predicted, path(), np.nan)
-    assert two["solved_percent"] == pytest.approx(40)
-    assert np.isnan(two["ate_m"]) and np.isnan(two["rotation_deg"])
-
-
 def test_fixed_camera_has_no_steps_and_motion_in_percent_of_depth() -> None:
     fixed = np.tile(np.eye(4), (TIME, 1, 1))
-    assert is_fixed(fixed) and not is_fixed(path())
     assert np.isnan(step_ratio(fixed))
     rounded = fixed.copy()
     rounded[:, 0, 3] = 1e-9 * np.random.default_rng(3).normal(size=TIME)

@@ -6,7 +6,6 @@ Nothing of it is bundled or downloaded. The path must be one of
 - the file `scaled_offline.pth`, when the package `cotracker` is installed.
 """
 
-import importlib
 import logging
 import sys
 from functools import cached_property
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 
 from st4rtrack.adapt.priors import TeacherTracks
+from st4rtrack.adapt.teachers.networks import import_class, load_weights
 from st4rtrack.adapt.teachers.teacher import require_frames
 from st4rtrack.geometry.sampling import inside_image
 from st4rtrack.hints.depth_prior.prior import digest
@@ -89,13 +89,8 @@ def _found(path: Path) -> tuple[Path | None, Path]:
 
 
 def _load(checkout: Path | None, weights: Path, device: str) -> Any:
-    predictor_class = _predictor_class(checkout)
-    predictor = predictor_class(checkpoint=None, offline=True, window_len=WINDOW)
-    try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-        predictor.model.load_state_dict(state.get("model", state))
-    except Exception as error:  # a damaged file can raise any exception
-        raise UserError(f"{weights} is not the checkpoint {WEIGHTS} of CoTracker3 ({error})".splitlines()[0]) from error
+    predictor = _predictor_class(checkout)(checkpoint=None, offline=True, window_len=WINDOW)
+    load_weights(predictor.model, weights, f"{WEIGHTS} of CoTracker3")
     return predictor.to(device).eval()
 
 
@@ -104,11 +99,8 @@ def _predictor_class(checkout: Path | None) -> Any:
     if checkout is not None:
         sys.path.insert(0, str(checkout))
     try:
-        return importlib.import_module("cotracker.predictor").CoTrackerPredictor
-    except ImportError as error:
-        raise UserError(
-            f"could not import cotracker ({error}); install it or pass a clone of facebookresearch/co-tracker"
-        ) from error
+        fix = "install it or pass a clone of facebookresearch/co-tracker"
+        return import_class("cotracker.predictor", "CoTrackerPredictor", fix)
     finally:
         if checkout is not None:
             sys.path.remove(str(checkout))

@@ -9,9 +9,10 @@ from st4rtrack.adapt.teachers.files import FileTracks
 from st4rtrack.adapt.teachers.teacher import DepthTeacher, TrackTeacher, require_frames
 from st4rtrack.hints.depth_prior import DepthPrior, PriorDepth, open_depth_prior
 from st4rtrack.io.files import expanded
-from st4rtrack.io.known.frames import rows_by_count
+from st4rtrack.io.known.cameras import read_cameras
+from st4rtrack.io.known.layouts import MONST3R_POSES, layout_of
 from st4rtrack.io.known.pixels import SourceSize
-from st4rtrack.io.npz import npz_keys, read_npz
+from st4rtrack.io.npz import npz_keys
 from st4rtrack.types import UserError, Video
 
 FARTHEST = 0.01
@@ -40,18 +41,16 @@ class PriorTeacher:
 
 
 def read_depth_cameras(path: Path, video: Video) -> np.ndarray | None:
-    """Read the cameras [T, 4, 4] of a depth `.npz`, NaN where unknown; `None` if it has none.
+    """Read the cameras [T, 4, 4] that a file or folder of depth has too, NaN where unknown; `None` if it has none.
 
     Raises:
-        UserError: the array is not numeric [frames, 4, 4] for this video.
+        UserError: the cameras are damaged, or belong to another video.
     """
-    if path.suffix != ".npz" or not path.is_file() or "world_from_camera" not in npz_keys(path):
+    if not (path / MONST3R_POSES).is_file() and not (path.suffix == ".npz" and path.is_file() and layout_of(npz_keys(path))):
         return None
-    cameras = read_npz(path, "world_from_camera")["world_from_camera"]
-    if cameras.dtype.kind not in "biuf" or cameras.shape[1:] != (4, 4):
-        shape = f"{cameras.dtype} {list(cameras.shape)}"
-        raise UserError(f"world_from_camera of {path} must be numbers [frames, 4, 4], got {shape}")
-    return cameras.astype(np.float64)[rows_by_count(len(cameras), video, str(path))]
+    found = read_cameras(path)
+    rows = found.rows(video)
+    return np.where((rows >= 0)[:, None, None], found.world_from_camera[rows], np.nan)
 
 
 def _z_depth(predicted: PriorDepth) -> np.ndarray:
@@ -62,7 +61,7 @@ def _z_depth(predicted: PriorDepth) -> np.ndarray:
     return np.where(predicted.values > floor, 1 / np.maximum(predicted.values, floor), 0).astype(np.float32)
 
 
-TRACK_WORDS = "flow, cotracker:PATH or FILE.npz"
+TRACK_WORDS = "flow, tapir:FILE, tapnext:FILE, cotracker:PATH or FILE.npz"
 
 
 def open_teachers(
@@ -71,7 +70,8 @@ def open_teachers(
     """Create both teachers from their option strings.
 
     Args:
-        tracks: "flow"; "cotracker:PATH", a clone, a hub cache or a checkpoint of CoTracker3; or the path of an .npz.
+        tracks: "flow"; "tapir:FILE" or "tapnext:FILE", a checkpoint of BootsTAPIR or TAPNext++; "cotracker:PATH", a clone, a hub
+            cache or a checkpoint of CoTracker3; or the path of an .npz.
         depth: "triangulation", or a depth prior (`open_depth_prior`).
         video: frames to adapt to, at network size.
         device: PyTorch device of teacher networks.
@@ -92,6 +92,10 @@ def _open_tracks(word: str, device: str, source: SourceSize | None) -> TrackTeac
         from st4rtrack.adapt.teachers.cotracker import CoTrackerTeacher
 
         return CoTrackerTeacher(_existing("--tracks", word, path), device)
+    if kind in ("tapir", "tapnext"):
+        from st4rtrack.adapt.teachers.tapnet import TapnetTeacher
+
+        return TapnetTeacher(kind, _existing("--tracks", word, path), device)
     if Path(word).suffix == ".npz":
         return FileTracks(_existing("--tracks", word, word), source)
     raise UserError(f"--tracks must be {TRACK_WORDS}, got {word!r}")

@@ -54,7 +54,11 @@ def predict_sequence(sequence: WorldTrackSequence) -> Prediction:
     if len(surroundings) < NEIGHBOURS:
         return _plane_instead(sequence, f"only {len(surroundings)} static points show parallax")
     maps = _background(surroundings, world_from_camera, scene.intrinsics, height, width)
-    prediction = Prediction(reconstruction_world=maps, world_from_camera=world_from_camera)
+    prediction = Prediction(
+        reconstruction_world=maps,
+        world_from_camera=world_from_camera,
+        intrinsics=np.tile(scene.intrinsics, (len(sequence), 1, 1)),
+    )
     if sequence.tracks_world is not None:
         assert sequence.visible is not None
         seen = sequence.visible[0]

@@ -8,13 +8,14 @@ from st4rtrack.bench.methods.method import Method
 from st4rtrack.bench.predictions import Prediction
 from st4rtrack.bench.protocol import Protocol
 from st4rtrack.geometry.sampling import nearest_pixel, sample_map
+from st4rtrack.io.formats.cameras import image_intrinsics
 from st4rtrack.io.worldtrack import WorldTrackSequence
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.options import MethodOptions
 from st4rtrack.pipeline.reconstruct import reconstruct
 from st4rtrack.scene import Scene
-from st4rtrack.types import UserError
+from st4rtrack.types import DepthSource, UserError
 
 
 def st4rtrack(options: MethodOptions) -> Method:
@@ -32,7 +33,7 @@ def pointmaps_only(options: MethodOptions) -> Method:
         UserError: no model was chosen; their weights are not part of this package.
     """
     if options.model is None:
-        raise UserError("this method needs its weights; pass the checkpoint with --model PATH")
+        raise UserError("this method needs its weights; pass --model NAME (st4rtrack models) or --model PATH")
     predict = st4rtrack(replace(options, refine=False))  # feed-forward, as in the paper's tables
 
     def without_visibility(sequence: WorldTrackSequence) -> Prediction:
@@ -59,6 +60,8 @@ def scene_prediction(scene: Scene, sequence: WorldTrackSequence, protocol: Proto
     prediction = Prediction(
         reconstruction_world=np.asarray(scene.reconstruction.points_world),
         world_from_camera=np.asarray(scene.cameras.world_from_camera),
+        intrinsics=image_intrinsics(scene, scene.pixel_map),
+        measured=None if scene.reconstruction.source is None else np.asarray(scene.reconstruction.source) == DepthSource.MEASURED,
     )
     if sequence.tracks_world is not None:
         assert sequence.visible is not None

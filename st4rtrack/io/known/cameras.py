@@ -1,4 +1,4 @@
-"""Readers of known cameras: COLMAP, TUM, nerfstudio, MegaSaM, ViPE, WorldTrack, or an `.npz` of arrays.
+"""Readers of known cameras: COLMAP, MonST3R, TUM, nerfstudio, ViPE, or an `.npz` in one of `io.known.layouts`.
 
 Each reader converts its format to world-from-camera poses with OpenCV axes; `io.known.frames` assigns them to frames.
 """
@@ -16,7 +16,10 @@ from st4rtrack.io.formats.cameras import OPENCV_FROM_OPENGL
 from st4rtrack.io.formats.extras import need
 from st4rtrack.io.json_text import parse_json
 from st4rtrack.io.known.frames import rows_by_count, rows_by_name, rows_by_number, rows_by_time
+from st4rtrack.io.known.layouts import MAPANYTHING_SIDE, MONST3R_DEPTH, MONST3R_INTRINSICS, MONST3R_POSES, layout_of
 from st4rtrack.io.known.matrices import require_cameras, require_intrinsics, rotation_from_file
+from st4rtrack.io.known.pixels import PATCH_PX
+from st4rtrack.io.npy import read_npy
 from st4rtrack.io.npz import npz_keys, read_npz
 from st4rtrack.io.npz_rows import npz_shape
 from st4rtrack.types import UserError, Video
@@ -24,8 +27,8 @@ from st4rtrack.types import UserError, Video
 logger = logging.getLogger(__name__)
 
 KINDS = (
-    "a COLMAP model folder, a TUM trajectory (.txt), a nerfstudio transforms.json, or an .npz of MegaSaM, of ViPE, "
-    "of WorldTrack, or with world_from_camera [frames, 4, 4]"
+    "a COLMAP model folder, an output folder of MonST3R, a TUM trajectory (.txt), a nerfstudio transforms.json, or an .npz of "
+    "Depth-Anything-3, MapAnything, MegaSaM, VGGT, ViPE, WorldTrack, or with world_from_camera [frames, 4, 4]"
 )
 PINHOLES = ("SIMPLE_PINHOLE", "PINHOLE")
 _NUMBERS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "time")
@@ -41,6 +44,7 @@ class CameraFile:
         world_from_camera: [n, 4, 4] float64 in the world frame and unit of the file; NaN for missing cameras.
         intrinsics: [n, 3, 3] or `None`; a NaN principal point means the image centre.
         size: (height, width) of the image that the intrinsics refer to; `None`: the source size.
+        cropped: that image is a centre crop of the source image.
         field_x: [n] horizontal field of view in radians, if the file has no other intrinsics.
         numbers, time_s, names: [n] frame number, timestamp or image name of each row; at most one of them, if none the row index.
     """
@@ -53,6 +57,7 @@ class CameraFile:
     time_s: np.ndarray | None = None
     names: Sequence[str] | None = None
     field_x: np.ndarray | None = None
+    cropped: bool = False
 
     def intrinsics_of_image(self, height: int, width: int) -> tuple[np.ndarray, tuple[int, int]] | None:
         """Intrinsics [n, 3, 3] and the image size (height, width) that they refer to; the arguments are the source size."""
@@ -98,47 +103,54 @@ def read_cameras(path: Path) -> CameraFile:
     """
     if not path.exists():
         raise UserError(f"there are no cameras at {path}; give {KINDS}")
-    if path.is_dir():
-        return _colmap(path)
-    readers = {".npz": _npz, ".json": _transforms, ".txt": _tum}
-    if path.suffix.lower() not in readers:
+    folder = path if path.is_dir() else path.parent
+    if (
+        path in (folder, folder / MONST3R_POSES)
+        and (folder / MONST3R_POSES).is_file()
+        and (folder / MONST3R_INTRINSICS).is_file()
+    ):
+        path, reader = folder, _monst3r
+    else:
+        reader = _colmap if path.is_dir() else READERS.get(path.suffix.lower())
+    if reader is None:
         raise UserError(f"{path} is not a file of cameras in a supported format; give {KINDS}")
     try:
-        return readers[path.suffix.lower()](path)
+        return reader(path)
     except (ValueError, TypeError, LookupError, OverflowError) as error:  # a value of unexpected type or shape
         raise UserError(f"{path} is damaged, or no file of cameras ({error}); write it again") from error
 
 
 def _npz(path: Path) -> CameraFile:
-    """Read MegaSaM (cam_c2w, intrinsic), ViPE (data, inds), WorldTrack (extrinsics_w2c) or `world_from_camera` arrays."""
+    """Read ViPE, or an `.npz` in one of `LAYOUTS`, with optional `frame_index` or `time_s`, and `width` and `height`."""
     keys, label = npz_keys(path), str(path)
-    if "cam_c2w" in keys:
-        size = npz_shape(path, "images")[1:3] if "images" in keys else None
-        said = read_npz(path, "cam_c2w", *(["intrinsic"] if "intrinsic" in keys else []))
-        return _counted(label, said["cam_c2w"], said.get("intrinsic"), None if size is None else (size[0], size[1]))
     if {"data", "inds"} <= set(keys):
         return _vipe(path)
-    if "extrinsics_w2c" in keys:
-        said = read_npz(path, "extrinsics_w2c", *(["fx_fy_cx_cy"] if "fx_fy_cx_cy" in keys else []))
-        found = _counted(label, said["extrinsics_w2c"], said.get("fx_fy_cx_cy"), None)
-        return CameraFile(label, invert_rigid(found.world_from_camera), found.intrinsics)
-    if "world_from_camera" not in keys:
+    layout = layout_of(keys)
+    if layout is None:
         raise UserError(f"{path} has no cameras in a supported format; give {KINDS}")
-    small = ("world_from_camera", "intrinsics", "frame_index", "time_s", "width", "height")
+    small = (layout.cameras, layout.intrinsics, "frame_index", "time_s", "width", "height")
     said = read_npz(path, *(key for key in small if key in keys))
-    size = (int(said["height"]), int(said["width"])) if {"width", "height"} <= set(keys) else None
-    found = _counted(label, said["world_from_camera"], said.get("intrinsics"), size)
+    size = None
+    if {"width", "height"} <= set(keys):
+        size = (int(said["height"]), int(said["width"]))
+    elif layout.image in keys:
+        size = npz_shape(path, layout.image)[1:3]
+        if len(size) != 2 or 0 in size:
+            raise UserError(f"{layout.image} of {path} must be [frames, height, width]; write the file again")
+    cameras = require_cameras(said[layout.cameras], label)
+    intrinsics = _for_each(said.get(layout.intrinsics), len(cameras), label)
     numbers, time_s = said.get("frame_index"), said.get("time_s")
     for each in (numbers, time_s):
-        _require_each(each, len(found.world_from_camera), path)
+        _require_each(each, len(cameras), path)
     return CameraFile(
-        label, found.world_from_camera, found.intrinsics, size, numbers, time_s=None if numbers is not None else time_s
+        label,
+        invert_rigid(cameras) if layout.camera_from_world else cameras,
+        intrinsics,
+        size,
+        numbers,
+        time_s=None if numbers is not None else time_s,
+        cropped=size is not None and layout.cropped(*size),
     )
-
-
-def _counted(label: str, cameras: np.ndarray, intrinsics: np.ndarray | None, size: tuple[int, int] | None) -> CameraFile:
-    world_from_camera = require_cameras(cameras, label)
-    return CameraFile(label, world_from_camera, _for_each(intrinsics, len(world_from_camera), label), size)
 
 
 def _for_each(intrinsics: np.ndarray | None, count: int, label: str) -> np.ndarray | None:
@@ -174,8 +186,19 @@ def _vipe(path: Path) -> CameraFile:
     return CameraFile(str(path), cameras, intrinsics, numbers=numbers)
 
 
-def _tum(path: Path) -> CameraFile:
-    """Read a TUM trajectory: lines of `timestamp tx ty tz qx qy qz qw`, world from camera."""
+def _monst3r(folder: Path) -> CameraFile:
+    """Read MonST3R: lines as in TUM but with w first; nine numbers of intrinsics per line, in pixels of its depth maps."""
+    poses, maps = _tum(folder / MONST3R_POSES, wxyz=(4, 5, 6, 7)), sorted(folder.glob(MONST3R_DEPTH))
+    if not maps:
+        raise UserError(f"{folder} has no depth maps {MONST3R_DEPTH}, whose size is the image size of its cameras; save them too")
+    intrinsics = np.loadtxt(folder / MONST3R_INTRINSICS, ndmin=2).reshape(-1, 3, 3)
+    cameras = poses.world_from_camera
+    height, width = read_npy(maps[0]).shape
+    return CameraFile(str(folder), cameras, _for_each(intrinsics, len(cameras), str(folder)), (height, width), cropped=True)
+
+
+def _tum(path: Path, wxyz: tuple[int, ...] = (7, 4, 5, 6)) -> CameraFile:
+    """Read a TUM trajectory: lines of `timestamp tx ty tz qx qy qz qw`, world from camera; `wxyz`: columns of the quaternion."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
         rows = [[float(word) for word in line.split()] for line in lines if line.strip() and not line.lstrip().startswith("#")]
@@ -184,7 +207,7 @@ def _tum(path: Path) -> CameraFile:
     if not rows or {len(row) for row in rows} != {8}:
         raise UserError(f"{path} is not a TUM trajectory: each line must have eight numbers, timestamp tx ty tz qx qy qz qw")
     table = np.array(rows)
-    rotation = rotation_from_file(table[:, (7, 4, 5, 6)], str(path))
+    rotation = rotation_from_file(table[:, wxyz], str(path))
     return CameraFile(str(path), require_cameras(rigid(rotation, table[:, 1:4]), str(path)), time_s=table[:, 0])
 
 
@@ -290,7 +313,14 @@ def _colmap(folder: Path) -> CameraFile:
     intrinsics = np.stack([image.camera.calibration_matrix() for image in images])
     size = (int(images[0].camera.height), int(images[0].camera.width))
     cameras = invert_rigid(require_cameras(camera_from_world, str(model)))
-    return CameraFile(str(model), cameras, require_intrinsics(intrinsics, str(model)), size, names=[each.name for each in images])
+    return CameraFile(
+        str(model),
+        cameras,
+        require_intrinsics(intrinsics, str(model)),
+        size,
+        names=[each.name for each in images],
+        cropped=max(size) == MAPANYTHING_SIDE and size[0] % PATCH_PX == size[1] % PATCH_PX == 0,
+    )
 
 
 def _warn_of_distortion(label: Path | str, distortion: str) -> None:
@@ -299,3 +329,7 @@ def _warn_of_distortion(label: Path | str, distortion: str) -> None:
         label,
         distortion,
     )
+
+
+READERS = {".npz": _npz, ".json": _transforms, ".txt": _tum}
+"""Readers of files by suffix; folders are COLMAP models or outputs of MonST3R."""

@@ -7,6 +7,7 @@ import numpy as np
 from st4rtrack.geometry.camera import scale_intrinsics
 from st4rtrack.io.known.cameras import CameraFile, read_cameras
 from st4rtrack.io.known.frames import rows_by_count, rows_by_number
+from st4rtrack.io.known.layouts import layout_of
 from st4rtrack.io.known.matrices import require_intrinsics
 from st4rtrack.io.known.pixels import SourceSize, network_from_file
 from st4rtrack.io.npz import npz_keys, read_npz
@@ -60,7 +61,7 @@ def intrinsics_of_cameras(cameras: CameraFile, video: Video, source: SourceSize,
     rows = rows[has[np.abs(np.arange(len(rows))[:, None] - has).argmin(axis=1)]]
     pixel_map = source.pixel_map
     if size != (source.height, source.width):
-        pixel_map = network_from_file(size, network, source, cameras.label)
+        pixel_map = network_from_file(size, network, source, cameras.label, cropped=cameras.cropped)
     return scale_intrinsics(intrinsics[rows], pixel_map.scale, pixel_map.offset_px)
 
 
@@ -72,7 +73,7 @@ def _of_npz(path: Path, video: Video, source: SourceSize, network: tuple[int, in
         if (rows < 0).any():
             raise UserError(f"{path} has no intrinsics of frame {video.frame_index[int((rows < 0).argmax())]}")
         return scale_intrinsics(found[rows], source.pixel_map.scale, source.pixel_map.offset_px)
-    if any(key in keys for key in ("cam_c2w", "world_from_camera", "extrinsics_w2c")):
+    if layout_of(keys) is not None:
         return intrinsics_of_cameras(read_cameras(path), video, source, network)
     name = next((key for key in ARRAYS if key in keys), None)
     if name is None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from st4rtrack.io.images import IMAGE_SUFFIXES, decode_stored
 from st4rtrack.io.known.frames import described, rows_by_count
+from st4rtrack.io.known.layouts import LAYOUTS, MONST3R_DEPTH, MONST3R_POSES, layout_of
 from st4rtrack.io.known.pixels import SourceSize, at_network_size
 from st4rtrack.io.npy import read_npy
 from st4rtrack.io.npz import npz_keys, read_npz
@@ -20,7 +21,7 @@ from st4rtrack.types import UserError, Video
 
 logger = logging.getLogger(__name__)
 
-DEPTH_ARRAYS = ("depth", "depth_map", "depths")
+DEPTH_ARRAYS = tuple(dict.fromkeys(layout.depth for layout in LAYOUTS))
 MASK_ARRAYS = ("static", "static_mask", "mask")
 PNG_PER_UNIT = 1000.0
 """Default values per unit of integer depth: millimetres, as written by most RGB-D cameras."""
@@ -41,12 +42,14 @@ class FrameMaps:
         read: reads the map [h, w] of a row.
         label: name of the file, for messages.
         digest: name and digest of the content.
+        cropped: the maps are centre crops of the source images.
     """
 
     count: int
     read: Callable[[int], np.ndarray]
     label: str
     digest: str
+    cropped: bool = False
 
     def of_video(self, video: Video, source: SourceSize, network: tuple[int, int]) -> Callable[[int], np.ndarray]:
         """Function that reads the map of a frame at network size (height, width); nearest pixels, 0 outside the map.
@@ -56,7 +59,7 @@ class FrameMaps:
         """
         one = self.count == 1 and len(video) > 1  # one map for all frames
         rows = np.zeros(len(video), int) if one else rows_by_count(self.count, video, self.label)
-        return lambda index: at_network_size(self.read(int(rows[index])), network, source, self.label)
+        return lambda index: at_network_size(self.read(int(rows[index])), network, source, self.label, cropped=self.cropped)
 
 
 def open_depth(
@@ -96,7 +99,7 @@ def open_depth(
         depth = depth.astype(np.float32) * np.float32(scale if depth.dtype.kind in "iu" or per_unit is not None else 1.0)
         return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
 
-    return FrameMaps(found.count, read, found.label, digest)
+    return FrameMaps(found.count, read, found.label, digest, found.cropped)
 
 
 def open_mask(word: str | Path | np.ndarray) -> FrameMaps:
@@ -151,10 +154,11 @@ def _open(word: str | Path | np.ndarray, arrays: tuple[str, ...], what: str, kin
     if not path.exists():
         raise UserError(f"there is no {what.removeprefix('a ')} at {path}; give {kinds}")
     if path.is_dir():
-        files = frame_files(path, suffixes)
+        monst3r = (path / MONST3R_POSES).is_file() and what == "depth"
+        files = [each for each in frame_files(path, suffixes) if not monst3r or each.match(MONST3R_DEPTH)]
         if not files:
             raise UserError(f"{path} holds no file of {what}; give {kinds}")
-        return FrameMaps(len(files), lambda row: read_map(files[row], arrays, what), str(path), described(path))
+        return FrameMaps(len(files), lambda row: read_map(files[row], arrays, what), str(path), described(path), monst3r)
     if path.suffix.lower() not in suffixes:
         raise UserError(f"{path} is not a file of {what} in a supported format; give {kinds}")
     if path.suffix.lower() != ".npz":
@@ -162,7 +166,9 @@ def _open(word: str | Path | np.ndarray, arrays: tuple[str, ...], what: str, kin
         maps = maps if path.suffix.lower() == ".npy" and maps.ndim == 3 else maps[None]
         return FrameMaps(len(maps), lambda row: maps[row], str(path), described(path))
     key = _array_among(path, arrays)
-    shape = npz_shape(path, key)
+    shape, layout = npz_shape(path, key), layout_of(npz_keys(path))
+    if len(shape) == 4 and shape[3] == 1:
+        shape = shape[:3]
     if len(shape) not in (2, 3) or 0 in shape:
         raise UserError(f"{key} of {path} must be [frames, height, width], it is {list(shape)}")
     if len(shape) == 2:
@@ -173,9 +179,10 @@ def _open(word: str | Path | np.ndarray, arrays: tuple[str, ...], what: str, kin
         return read_npz_rows(path, key, start, min(start + ROWS_AT_ONCE, shape[0]))
 
     def read(row: int) -> np.ndarray:
-        return block(row - row % ROWS_AT_ONCE)[row % ROWS_AT_ONCE]
+        return block(row - row % ROWS_AT_ONCE)[row % ROWS_AT_ONCE].reshape(shape[1:])
 
-    return FrameMaps(shape[0], read, str(path), described(path))
+    cropped = layout is not None and key == layout.depth and layout.cropped(*shape[1:])
+    return FrameMaps(shape[0], read, str(path), described(path), cropped)
 
 
 def _array_among(path: Path, arrays: tuple[str, ...]) -> str:

@@ -1,6 +1,7 @@
 """Depth networks of others: a stand-in with MoGe's call signature, and a small random model of transformers."""
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,9 +18,21 @@ RGB = np.random.default_rng(0).integers(0, 255, (32, 48, 3), np.uint8)
 
 
 class MoGeStandIn:
-    """Depth is brightness; its mask hides the left half, which is infinitely far then."""
+    """Depth is brightness; its mask hides the left half, which is infinitely far then.
 
-    def infer(self, image: torch.Tensor, fov_x: float | None = None, use_fp16: bool = True) -> dict[str, torch.Tensor]:
+    Call signature of `MoGeModel.infer` in microsoft/MoGe at commit 637e23e (`moge/model/v2.py`).
+    """
+
+    def infer(
+        self,
+        image: torch.Tensor,
+        num_tokens: int | None = None,
+        resolution_level: int = 9,
+        force_projection: bool = True,
+        apply_mask: bool = True,
+        fov_x: float | None = None,
+        use_fp16: bool = True,
+    ) -> dict[str, torch.Tensor]:
         assert image.shape == (3, 32, 48) and image.max() <= 1 and not use_fp16
         depth = 1 + image.mean(dim=0)
         depth[:, :24] = torch.inf
@@ -41,6 +54,33 @@ def test_moge_depth_of_another_size_raises(tmp_path: Path) -> None:
     wrong = SimpleNamespace(infer=lambda *_, **__: {"depth": torch.ones(3, 4), "intrinsics": torch.eye(3)})
     with pytest.raises(UserError, match=r"returned depth \[3, 4\] for a frame \[32, 48\]"):
         MoGePrior(tmp_path / "model.pt", model=wrong)(RGB, 0)
+
+
+@pytest.mark.parametrize(("encoder", "version"), [("dinov2_vitl14", "v1"), ({"backbone": "dinov2_vits14"}, "v2")])
+def test_moge_checkpoint_selects_the_version_of_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder: Any, version: str
+) -> None:
+    loaded = []
+
+    class Model(MoGeStandIn):
+        @classmethod
+        def from_pretrained(cls, path: str) -> "Model":
+            loaded.append(path)
+            return cls()
+
+        def to(self, device: str) -> "Model":
+            return self
+
+        def eval(self) -> "Model":
+            return self
+
+    versions = {name: SimpleNamespace(MoGeModel=Model if name == version else None) for name in ("v1", "v2")}
+    package = SimpleNamespace(model=SimpleNamespace(**versions))
+    monkeypatch.setitem(sys.modules, "moge", package)  # pyright: ignore[reportArgumentType]
+    monkeypatch.setitem(sys.modules, "moge.model", package.model)  # pyright: ignore[reportArgumentType]
+    torch.save({"model_config": {"encoder": encoder}, "model": {}}, tmp_path / "model.pt")
+    assert MoGePrior(tmp_path / "model.pt")(RGB, 0).focal_px == pytest.approx(60)
+    assert loaded == [str(tmp_path / "model.pt")]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("moge") is not None, reason="MoGe is installed")

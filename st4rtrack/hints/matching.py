@@ -1,0 +1,101 @@
+"""Positions of dynamic points by their appearance in the anchor: corrects the drift of chained optical flow.
+
+The position predicted by the flow is a Gaussian prior, which widens from frame to frame, most where the flow has failed. The matching
+head (`model/matching.py`) gives the likelihood of every cell of the frame. The new position is the mean of the posterior.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from st4rtrack.model.matching import CELL, MatchingHead
+from st4rtrack.timing import timed
+
+UNMATCHED = 0.3
+"""Prior probability that the appearance says nothing: occluded points, equal surfaces."""
+STEP_PX, LOST_STEP_PX, MIN_PX, MAX_PX = 1.0, 6.0, 1.0, 12.0
+"""Standard deviation, in pixels of the matching head, added per frame where the flow is reliable and where it is not; limits."""
+OFF_OBJECTS = 0.1
+"""Weight of cells without dynamic pixels."""
+
+
+class AppearanceMatcher:
+    """Corrects the positions of the anchor's dynamic points from frame to frame, in one direction through a video.
+
+    Args:
+        head: the matching head.
+        anchor: backbone maps of the anchor, one image.
+        size: height and width of the anchor in the pixels of the positions.
+    """
+
+    def __init__(self, head: MatchingHead, anchor: Sequence[Tensor], size: tuple[int, int]) -> None:
+        self._head, self._anchor = head, tuple(anchor)
+        height, width = anchor[1].shape[2:]
+        self._cells = (height, width)
+        self._scale = np.array([width * CELL / size[1], height * CELL / size[0]])
+        row, column = np.mgrid[:height, :width]
+        self._centres = (np.stack([column, row], axis=-1).reshape(-1, 2) + 0.5) * CELL
+        self._stride = max(1, round(CELL / 2 / self._scale[0]))
+        self._variance = np.full([-(-side // self._stride) for side in size], MIN_PX**2)
+
+    @timed("matching", settles=True)
+    def corrected(
+        self, frame: Sequence[Tensor], pixels: np.ndarray, follows: np.ndarray, reliable: np.ndarray, dynamic: np.ndarray
+    ) -> np.ndarray:
+        """Positions [H, W, 2] in a frame, corrected for some points.
+
+        Args:
+            frame: backbone maps of the frame.
+            pixels: [H, W, 2] positions predicted by the flow.
+            follows: [H, W] bool, points to correct.
+            reliable: [H, W] bool, points whose flow is reliable.
+            dynamic: [H, W] bool, dynamic pixels of the frame.
+        """
+        step = self._stride
+        grew = np.where(reliable[::step, ::step], STEP_PX, LOST_STEP_PX) ** 2
+        self._variance = np.minimum(self._variance + grew, MAX_PX**2)
+        row, column = np.nonzero(follows[::step, ::step])
+        if not len(row):
+            return pixels
+        likelihood = self._likelihood(frame, np.stack([column, row], axis=-1) * step + 0.5)
+        predicted = pixels[row * step, column * step] * self._scale
+        shift, variance = self._update(predicted, self._variance[row, column], likelihood, self._on_objects(dynamic))
+        self._variance[row, column] = np.clip(variance, MIN_PX**2, MAX_PX**2)
+        shifts = np.zeros((*self._variance.shape, 2), np.float32)
+        shifts[row, column] = shift / self._scale
+        height, width = follows.shape
+        shifts = shifts.repeat(step, axis=0)[:height].repeat(step, axis=1)[:, :width]
+        return np.where(follows[..., None], pixels + shifts, pixels)
+
+    @torch.inference_mode()
+    def _likelihood(self, frame: Sequence[Tensor], pixels: np.ndarray) -> np.ndarray:
+        """Likelihood [N, cells] of the cells of the frame for anchor pixels [N, 2]."""
+        descriptors = self._head(self._anchor, tuple(frame))
+        query = torch.from_numpy((pixels * self._scale).astype(np.float32))[None].to(descriptors[0].device)
+        return self._head.log_likelihood(*descriptors, query)[0].exp().cpu().numpy()
+
+    def _update(
+        self, predicted: np.ndarray, variance: np.ndarray, likelihood: np.ndarray, on_objects: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Shift [N, 2] of the mean and new variance [N] of positions [N, 2], in pixels of the matching head."""
+        x, y = (self._centres[None, :, k] - predicted[:, k, None].astype(np.float32) for k in (0, 1))
+        distance = x * x + y * y
+        prior = np.exp(-distance / (2 * variance[:, None] + CELL)).astype(np.float32)
+        prior /= np.maximum(prior.sum(1, keepdims=True), 1e-30)
+        posterior = prior * ((1 - UNMATCHED) * likelihood + UNMATCHED / likelihood.shape[1]) * on_objects
+        total = posterior.sum(1, keepdims=True)
+        posterior /= np.maximum(total, 1e-30)
+        mean = [(posterior * offset).sum(1) for offset in (x, y)]
+        of_grid = [(prior * offset).sum(1) for offset in (x, y)]  # off the point by the grid alone
+        shift = np.stack([there - here for there, here in zip(mean, of_grid)], axis=-1) * (total > 1e-25)
+        return shift, (posterior * distance).sum(1) / 2 - (mean[0] ** 2 + mean[1] ** 2) / 2
+
+    def _on_objects(self, dynamic: np.ndarray) -> np.ndarray:
+        """Weight [cells] of the cells: less where no pixel nearby is dynamic."""
+        height, width = self._cells
+        near = cv2.dilate(dynamic.astype(np.uint8), np.ones((5, 5), np.uint8))
+        share = cv2.resize(near.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+        return np.where(share.reshape(-1) > 0, 1.0, OFF_OBJECTS).astype(np.float32)
