@@ -19,7 +19,8 @@ from st4rtrack.io.formats.units import METRES, NOT_METRES, lengths
 from st4rtrack.io.scene import load_scene, save_scene
 from st4rtrack.io.video import open_video
 from st4rtrack.pipeline.reconstruct import reconstruct
-from st4rtrack.types import Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import UserError
 from tests.conftest import Run
 from tests.io.formats.exact_scene import exact_scene, write_video_frames
 from tests.io.formats.test_ply import read_ply

@@ -34,7 +34,7 @@ def adapt(
     """
     from st4rtrack.cli.options import checked, names_among
     from st4rtrack.cli.progress import Progress, log_to_stderr
-    from st4rtrack.cli.voice import answer, say, wrote
+    from st4rtrack.cli.reporter import answer, say, wrote
 
     log_to_stderr()
     options = replace(checked(adaptation), without=names_among(adaptation.without, TERMS, "--without"))

@@ -90,12 +90,12 @@ class BatchProgress:
     def __call__(self, status: "Status") -> None:
         from tqdm import tqdm
 
-        from st4rtrack.cli.voice import voice
+        from st4rtrack.cli.reporter import reporter
 
-        voice().progress(
+        reporter().progress(
             status.share, status.videos, "video", done_videos=status.done, failed=status.failed, frames=status.frames
         )
-        if voice().mode != "plain":
+        if reporter().mode != "plain":
             return
         if self._bar is None:
             self._bar = tqdm(total=status.videos, bar_format=self._FORMAT, smoothing=0, file=sys.stderr, dynamic_ncols=True)
@@ -117,7 +117,7 @@ class BatchProgress:
 def _summarise(outcomes: "list[Outcome]", output: Path) -> None:
     from st4rtrack.batch.outcome import BATCH_JSON
     from st4rtrack.cli.process import viewing_command
-    from st4rtrack.cli.voice import answer, say, voice, wrote
+    from st4rtrack.cli.reporter import answer, reporter, say, wrote
 
     states = {state: [outcome for outcome in outcomes if outcome.state == state] for state in ("made", "already there", "failed")}
     names = {"already there": "already complete"}
@@ -131,7 +131,7 @@ def _summarise(outcomes: "list[Outcome]", output: Path) -> None:
             put = say if outcome.quality.reliable else answer
             put(f"  {outcome.name}: {outcome.quality.summary(outcome.frames)}")
     for outcome in states["already there"]:
-        voice().event("already_complete", path=outcome.folder)
+        reporter().event("already_complete", path=outcome.folder)
     for outcome in states["failed"]:
         answer(f"  failed: {outcome.video}: {outcome.reason}")
     wrote(output / BATCH_JSON)

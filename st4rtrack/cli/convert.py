@@ -19,7 +19,7 @@ def convert(
         overwrite: Replace an existing output.
     """
     from st4rtrack.cli.progress import log_to_stderr
-    from st4rtrack.cli.voice import say, wrote
+    from st4rtrack.cli.reporter import say, wrote
     from st4rtrack.model.checkpoint import convert_checkpoint
     from st4rtrack.types import UserError
 

@@ -35,7 +35,7 @@ def train(
     from st4rtrack.cli.progress import log_to_stderr
     from st4rtrack.options import positive_int
     from st4rtrack.train.datasets import parse_folders
-    from st4rtrack.train.parallel import joined
+    from st4rtrack.train.parallel import process_group
     from st4rtrack.train.presets import with_options
     from st4rtrack.train.start import find_preset, run_preset
 
@@ -49,7 +49,7 @@ def train(
     if threads > 0:
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)
-    with joined(execution.device) as processes:
+    with process_group(execution.device) as processes:
         score = run_preset(
             chosen, execution, output=output, processes=processes, init=init, folders=folders, change_options=change_options
         )
@@ -58,7 +58,7 @@ def train(
 
 
 def _say_what_is_there(output: Path, score: object, *, pairs: bool) -> None:
-    from st4rtrack.cli.voice import answer, say, wrote
+    from st4rtrack.cli.reporter import answer, say, wrote
     from st4rtrack.train.start import baselines
 
     for name, other in baselines(output).items():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 if TYPE_CHECKING:
-    from st4rtrack.types import Scene
+    from st4rtrack.scene import Scene
 
 
 def view(
@@ -33,7 +33,7 @@ def view(
     import tempfile
 
     from st4rtrack.cli.progress import log_to_stderr
-    from st4rtrack.cli.voice import answer
+    from st4rtrack.cli.reporter import answer
     from st4rtrack.types import UserError
 
     log_to_stderr()
@@ -71,7 +71,7 @@ def _named(sources: tuple[str, ...]) -> dict[str, str]:
 def _open(source: str, folder: Path, model: str) -> "Scene":
     """Open a scene, or reconstruct a video into `folder`."""
     from st4rtrack.cli.progress import Progress
-    from st4rtrack.cli.voice import say
+    from st4rtrack.cli.reporter import say
     from st4rtrack.io.images import IMAGE_SUFFIXES
     from st4rtrack.io.scene import load_scene
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from st4rtrack.io.trouble import causes, explain
+from st4rtrack.io.system_errors import causes, explain
 from st4rtrack.types import UserError
 
 logger = logging.getLogger(__name__)

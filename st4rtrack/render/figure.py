@@ -10,9 +10,10 @@ import numpy as np
 from st4rtrack.io.files import whole_file
 from st4rtrack.io.formats.extras import need
 from st4rtrack.render.draw import GREY, INK, RECONSTRUCTION, TRACKING, Colour, fit_image
-from st4rtrack.render.moments import Moments
+from st4rtrack.render.panels import PanelRenderer
 from st4rtrack.render.sample import choose_frames
-from st4rtrack.types import Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -124,7 +125,7 @@ def draw_figure(scene: Scene, frames: Sequence[int], *, width_in: float, dpi: in
         raise UserError(f"{width_in:g} inches at {dpi} dpi is not a valid figure size; try 7 inches at 300 dpi")
     cell = max(round(layout.row * dpi), 1), max(round(layout.columns[0] * dpi), 1)
     view = cell[0], max(round(layout.columns[-1] * dpi), 1)
-    moments = Moments(
+    renderer = PanelRenderer(
         scene,
         cell=cell,
         pair=view,
@@ -136,8 +137,8 @@ def draw_figure(scene: Scene, frames: Sequence[int], *, width_in: float, dpi: in
     )
     figure = Figure(figsize=(layout.width, layout.height))
     for row, frame in enumerate(frames):
-        moment = moments.at(frame, turn_deg)
-        pictures = fit_image(moment.input, *cell), moment.tracks, moment.pair, moment.reconstruction, moment.ways
+        panels = renderer.at(frame, turn_deg)
+        pictures = fit_image(panels.input, *cell), panels.tracks, panels.pair, panels.reconstruction, panels.trajectories
         for column, picture in enumerate(pictures):
             axes = figure.add_axes(layout.place(row, column))
             axes.imshow(picture, aspect="auto", interpolation="none")

@@ -11,7 +11,8 @@ import pytest
 
 from st4rtrack.render.draw import PANEL
 from st4rtrack.render.figure import chosen_frames, plan_figure, write_figure
-from st4rtrack.types import Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import UserError
 from tests.render.procedural_scene import procedural_scene
 
 pytest.importorskip("matplotlib")

@@ -14,7 +14,8 @@ from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.options import MethodOptions
 from st4rtrack.pipeline.reconstruct import reconstruct
-from st4rtrack.types import DepthSource, Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import DepthSource, UserError
 
 
 def st4rtrack(options: MethodOptions) -> Method:
