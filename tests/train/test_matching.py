@@ -53,7 +53,7 @@ def moving_square(seed: int = 0, frames: int = 3) -> TrackedClip:
     background, square = (cv2.resize(rng.integers(0, 256, (8, 12, 3), dtype=np.uint8), size) for size in (SIZE[::-1], (12, 12)))
     rgb = np.tile(background, (frames, 1, 1, 1))
     anchor = pixel_grid(*SIZE)[1::2, 1::2].astype(np.float32)
-    dynamic = ((anchor > (8, 10)) & (anchor < (20, 22))).all(-1)
+    dynamic = np.asarray(((anchor > (8, 10)) & (anchor < (20, 22))).all(-1))
     pixels = np.tile(anchor, (frames, 1, 1, 1))
     visible = np.ones((frames, *dynamic.shape), bool)
     for t in range(frames):
