@@ -25,7 +25,7 @@ def train(
         preset: Preset (docs/training.md): large-{seq,pair}[-reweight], large-procedural, tiny, mono, match or overfit.
         output: Folder of the run, with model.safetensors. Default: runs/PRESET.
         init: Initial weights: a checkpoint (match: with the encoder), random, or (mono) imagenet.
-        data: Data sets, each NAME=DIR: point_odyssey, dynamic_replica, kubric; mono, match: procedural, world; mono: pictures, multiview.
+        data: Folders NAME=DIR: point_odyssey, dynamic_replica, kubric; mono, match: procedural, world; mono: pictures, multiview.
         threads: Threads of PyTorch and OpenCV; 0: their default.
         change_options: Resume a run with other options than it was started with.
     """
