@@ -22,10 +22,10 @@ def train(
     """Train a network; the same command resumes. Multi-GPU and multi-node through torchrun.
 
     Args:
-        preset: Preset (docs/training.md): large-{seq,pair}[-reweight], large-procedural, tiny, mono or overfit.
+        preset: Preset (docs/training.md): large-{seq,pair}[-reweight], large-procedural, tiny, mono, match or overfit.
         output: Folder of the run, with model.safetensors. Default: runs/PRESET.
         init: Initial weights: name (st4rtrack models), checkpoint, random, or (mono) imagenet.
-        data: Data sets, each NAME=DIR: point_odyssey, dynamic_replica, kubric; mono: pictures, procedural, world, multiview.
+        data: Folders NAME=DIR: point_odyssey, dynamic_replica, kubric; mono, match: procedural, world; mono: pictures, multiview.
         threads: Threads of PyTorch and OpenCV; 0: their default.
         change_options: Resume a run with other options than it was started with.
     """
@@ -54,7 +54,7 @@ def train(
             chosen, execution, output=output, processes=processes, init=init, folders=folders, change_options=change_options
         )
         if processes.first:
-            _say_what_is_there(output, score, pairs=preset != "mono")
+            _say_what_is_there(output, score, pairs=preset not in ("mono", "match"))
 
 
 def _say_what_is_there(output: Path, score: object, *, pairs: bool) -> None:

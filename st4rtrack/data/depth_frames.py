@@ -189,7 +189,7 @@ def augment_frame(frame: DepthFrame, size: tuple[int, int], rng: np.random.Gener
     if mirrored:
         subject = None if frame.subject is None else frame.subject[:, ::-1]
         frame = replace(frame, rgb=frame.rgb[:, ::-1], inverse_depth=frame.inverse_depth[:, ::-1], subject=subject)
-    return replace(frame, rgb=_vary_pixels(np.ascontiguousarray(frame.rgb), rng, config))
+    return replace(frame, rgb=vary_pixels(np.ascontiguousarray(frame.rgb), rng, config))
 
 
 def crop_frame(
@@ -237,7 +237,8 @@ def _resample(
     return cv2.resize(part, (size[1], size[0]), interpolation=interpolation)
 
 
-def _vary_pixels(rgb: np.ndarray, rng: np.random.Generator, config: FrameAugmentation) -> np.ndarray:
+def vary_pixels(rgb: np.ndarray, rng: np.random.Generator, config: FrameAugmentation) -> np.ndarray:
+    """Jitter the colours of an image [height, width, 3] uint8 and degrade it at random."""
     grey, blur, noise, jpeg = rng.random(4) < (config.grey, config.blur, config.noise, config.jpeg)
     if config.colour:
         rgb = jitter_colour(rgb, config.colour, rng)

@@ -295,7 +295,8 @@ def procedural_clip(
     valid = clips.valid[0].numpy()
     return ProceduralClip(
         rgb=clips.rgb[0].numpy(),
-        time_s=np.arange(config.num_frames) / FRAMES_PER_SECOND,
+        time_s=(np.array(config.times) * (config.num_frames - 1) if config.times else np.arange(config.num_frames))
+        / FRAMES_PER_SECOND,
         depth=clips.depth[0].numpy(),
         intrinsics=clips.intrinsics[0].expand(config.num_frames, 3, 3).numpy().copy(),
         world_from_camera=cameras.numpy(),

@@ -23,10 +23,12 @@ LOWEST_EYE_M = 0.6
 DOWN = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
 
 
-def sample_times(sampler: Sampler, num_frames: int) -> torch.Tensor:
-    """Frame times [B, F]: evenly spaced, centred on 0.5, over a random share of the clip's motion, forwards or backwards."""
+def sample_times(sampler: Sampler, config: ProceduralConfig) -> torch.Tensor:
+    """Frame times [B, F]: centred on 0.5, over a random share of the clip's motion, forwards or backwards."""
     span = sampler.log_uniform(0.25, 1.0, 1) * sampler.sign(1)
-    return 0.5 + span * (torch.linspace(-0.5, 0.5, num_frames, dtype=torch.float64) if num_frames > 1 else 0.0)
+    if config.times:
+        return 0.5 + span * (torch.tensor(config.times, dtype=torch.float64) - 0.5)
+    return 0.5 + span * (torch.linspace(-0.5, 0.5, config.num_frames, dtype=torch.float64) if config.num_frames > 1 else 0.0)
 
 
 def sample_intrinsics(sampler: Sampler, config: ProceduralConfig) -> torch.Tensor:

@@ -21,7 +21,8 @@ class ProceduralConfig:
 
     Attributes:
         height, width: pixels, landscape or portrait.
-        num_frames: frames per clip, evenly spaced over the duration of the clip.
+        num_frames: frames per clip, evenly spaced over the duration of the clip unless `times` is set.
+        times: increasing times of the frames as shares of the duration, 0 to 1; empty for even spacing.
         setting: "room", "ground" (flat, with sky), "terrain" (a height field, with sky) or "mixed".
         camera: "fixed", "handheld", "dolly", "orbit", "pan" or "mixed".
         max_parts: number of convex parts besides the room or the ground.
@@ -40,6 +41,7 @@ class ProceduralConfig:
     height: int = 192
     width: int = 256
     num_frames: int = 2
+    times: tuple[float, ...] = ()
     setting: str = "mixed"
     camera: str = "mixed"
     max_parts: int = 12
@@ -66,6 +68,8 @@ class ProceduralConfig:
             raise UserError(f"field of view must be within 5 to 120 degrees, not {self.min_fov_deg} to {self.max_fov_deg}")
         if self.max_parts < 2:
             raise UserError(f"max_parts must be at least 2, not {self.max_parts}")
+        if self.times and (len(self.times) != self.num_frames or not np.all(np.diff([0, *self.times, 1]) >= 0)):
+            raise UserError(f"times must be {self.num_frames} increasing numbers in 0..1, not {self.times}")
 
     @property
     def groups(self) -> int:

@@ -66,7 +66,7 @@ def sample_scenes(batch: int, config: ProceduralConfig, seed: int, first: int = 
     sampler = Sampler(seed, first, batch)
     setting = named_choice(sampler, config.setting, SETTINGS, SETTING_SHARES)
     outdoors = setting != SETTINGS.index("room")
-    time = sample_times(sampler, config.num_frames)
+    time = sample_times(sampler, config)
     intrinsics = sample_intrinsics(sampler, config)
     path = sample_camera(sampler, config, outdoors)
     cameras = path.world_from_camera(time)

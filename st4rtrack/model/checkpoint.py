@@ -360,5 +360,5 @@ def _hash(weights: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for key in sorted(weights):
         digest.update(key.encode())
-        digest.update(weights[key].detach().contiguous().view(torch.uint8).numpy().data)
+        digest.update(weights[key].detach().reshape(-1).contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -26,6 +26,7 @@ class ModelConfig:
             whose tokens have stride 16; `encoder_depth` and `encoder_heads` have no effect then.
         pyramid_width: channels of the feature pyramid.
         monocular: whether the network has a monocular depth head (`model/monocular.py`) on the pyramid.
+        matching: whether the network has a matching head (`model/matching.py`) on the convolutional backbone.
         hints: whether the decoders get classical two-view geometry (`model/hints.py`): optical flow, relative camera,
             triangulated depth. A small network trained for hours cannot learn matching from scratch; the released architecture
             has no hints.
@@ -45,6 +46,7 @@ class ModelConfig:
     encoder: Literal["vit", "efficientnet"] = "vit"
     pyramid_width: int = 64
     monocular: bool = False
+    matching: bool = False
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -67,6 +69,8 @@ class ModelConfig:
             raise UserError(f"model configuration: patch_size must be 16 for the efficientnet encoder, got {self.patch_size}")
         if self.monocular and self.encoder != "efficientnet":
             raise UserError("model configuration: a monocular head needs the encoder 'efficientnet'")
+        if self.matching and self.encoder != "efficientnet":
+            raise UserError("model configuration: a matching head needs the encoder 'efficientnet'")
         if self.head == "conv" and self.patch_size % 4:
             raise UserError(f"model configuration: patch_size must be a multiple of 4 for the conv head, got {self.patch_size}")
         if self.head == "dpt" and self.patch_size != 16:

@@ -14,6 +14,7 @@ from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.efficientnet import LEVEL_CHANNELS
 from st4rtrack.model.encoder import PyramidEncoder
 from st4rtrack.model.layers import ResidualUnit
+from st4rtrack.model.matching import MatchingHead
 from st4rtrack.types import MonocularDepth
 
 HEAD_WIDTH = 32
@@ -50,7 +51,7 @@ class MonocularHead(nn.Module):
 
 
 class MonocularNetwork(nn.Module):
-    """Encoder and monocular head only, with the parameter names of the whole network.
+    """Encoder, monocular head and, if configured, matching head, with the parameter names of the whole network.
 
     Attributes:
         name, weights_hash: as in `St4RTrack`.
@@ -62,6 +63,7 @@ class MonocularNetwork(nn.Module):
         self.name, self.weights_hash = "untrained", ""
         self.encoder = PyramidEncoder(config)
         self.monocular_head = MonocularHead(config)
+        self.matching_head = MatchingHead() if config.matching else None
 
     def forward(self, images: Tensor) -> MonocularDepth:
         """Predict depth of images [batch, 3, height, width] in [-1, 1], sides multiples of `config.size_multiple`.

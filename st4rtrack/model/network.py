@@ -14,6 +14,7 @@ from st4rtrack.model.encoder import Tokens, make_encoder
 from st4rtrack.model.heads import ConvHead, DptHead
 from st4rtrack.model.hints import Hints, estimate_hints, sample_by_flow, still_hints
 from st4rtrack.model.hub_model import HubModel
+from st4rtrack.model.matching import MatchingHead
 from st4rtrack.model.monocular import MonocularHead
 from st4rtrack.timing import timed
 from st4rtrack.types import MonocularDepth, Pointmap, TwoPointmaps
@@ -47,6 +48,7 @@ class St4RTrack(HubModel, nn.Module):
         self.tracking_head = head(config, channels)
         self.reconstruction_head = head(config, channels)
         self.monocular_head = MonocularHead(config) if config.monocular else None
+        self.matching_head = MatchingHead() if config.matching else None
 
     @property
     def device(self) -> torch.device:

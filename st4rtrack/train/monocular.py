@@ -44,6 +44,7 @@ from st4rtrack.train.loop import StageScore, train_stage
 from st4rtrack.train.monocular_metrics import MonocularScore, frame_metrics, predict_depth
 from st4rtrack.train.parallel import Processes
 from st4rtrack.train.presets import MonocularData
+from st4rtrack.train.source import draw_samples, evenly_spaced
 from st4rtrack.types import MonocularDepth, UserError
 
 SOURCES = ("pictures", "procedural", "world", "multiview")
@@ -113,14 +114,10 @@ class MixedFrames:
         """Sample micro-batch `index` >= 0."""
         rng = np.random.default_rng((self.seed, index))
         size = self.data.sizes[rng.integers(len(self.data.sizes))]
-        names = sorted(self.sources)
-        shares = np.array([self.data.shares[name] for name in names])
         frames, labels = [], []
-        for chosen in rng.choice(len(names), self.micro_batch, p=shares / shares.sum()):
-            source = self.sources[names[chosen]]
-            number = int(rng.integers(len(source)))
-            frames.append(augment_frame(source.frame(number), size, rng, self.data.augmentation))
-            labels.append(f"{names[chosen]} {number}")
+        for name, number in draw_samples(self.sources, self.data.shares, self.micro_batch, rng):
+            frames.append(augment_frame(self.sources[name].frame(number), size, rng, self.data.augmentation))
+            labels.append(f"{name} {number}")
         return stack_frames(frames, labels)
 
 
@@ -273,8 +270,7 @@ def open_sources(
 
 def held_out_batches(source: DepthFrameSource, count: int, size: tuple[int, int], batch: int = 8) -> list[MonocularExamples]:
     """Validation micro-batches of frames evenly spaced over a source, centre-cropped to one size."""
-    numbers = np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int)).tolist()
-    frames = [crop_frame(source.frame(number), size) for number in numbers]
+    frames = [crop_frame(source.frame(number), size) for number in evenly_spaced(len(source), count)]
     return [stack_frames(frames[k : k + batch]) for k in range(0, len(frames), batch)]
 
 

@@ -98,6 +98,29 @@ class MonocularData:
 
 
 @dataclass(frozen=True)
+class MatchingData:
+    """Data configuration of the matching head.
+
+    Attributes:
+        shares: share of clips by source; normalised over the available sources.
+        points: anchor points per image pair.
+        colour: strength of `jitter_colour` of each clip.
+        augmentation: colour, degradations and mirroring of single images; they are not cropped.
+        size: (height, width) of the clips that are rendered if no folder is passed.
+        procedural_clips: number of these clips.
+        validation_clips: maximum number of validation clips per source.
+    """
+
+    shares: Mapping[str, float] = field(default_factory=lambda: {"procedural": 0.5, "world": 0.5})
+    points: int = 320
+    colour: float = 0.7
+    augmentation: FrameAugmentation = field(default_factory=lambda: FrameAugmentation(colour=0.2, blur=0.3, noise=0.4))
+    size: tuple[int, int] = (192, 256)
+    procedural_clips: int = 2048
+    validation_clips: int = 48
+
+
+@dataclass(frozen=True)
 class Preset:
     """A training configuration without paths of data and weights.
 
@@ -112,7 +135,7 @@ class Preset:
     about: str
     model: ModelConfig
     train: TrainConfig
-    data: CachedPairs | RenderedClips | ReadClips | MonocularData
+    data: CachedPairs | RenderedClips | ReadClips | MonocularData | MatchingData
     from_weights: bool = False
 
 
@@ -185,6 +208,21 @@ PRESETS: dict[str, Preset] = {
             average=0.998,
         ),
         MonocularData(),
+    ),
+    "match": Preset(
+        "matching head on the frozen backbone, on rendered clips",
+        replace(MONOCULAR, matching=True),
+        TrainConfig(
+            steps=5000,
+            batch_size=1,
+            micro_batch=1,
+            learning_rate=6e-4,
+            final_learning_rate=1.2e-5,
+            warmup_steps=200,
+            weight_decay=0.02,
+            precision="float32",
+        ),
+        MatchingData(),
     ),
     "overfit": Preset(
         "sanity check: overfits a tiny network on one clip in a minute on a CPU",

@@ -4,7 +4,7 @@ So a run resumes at the exact sample, and its steps do not depend on the number 
 """
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -89,6 +89,21 @@ def held_out_clips(clips: ClipSource, numbers: range, *, with_anchor: bool = Tru
     """Validation data of some clips of a source, one clip each."""
     examples = [from_clips([clips.clip(k)], with_anchor=with_anchor) for k in numbers]
     return [HeldOut(e, anchors_with_themselves(e)) for e in examples]
+
+
+def draw_samples(
+    sources: Mapping[str, Sized], shares: Mapping[str, float], count: int, rng: np.random.Generator
+) -> Iterator[tuple[str, int]]:
+    """Draw samples from several sources by their shares, normalised over these sources: name and number in the source."""
+    names = sorted(sources)
+    share = np.array([shares[name] for name in names])
+    for chosen in rng.choice(len(names), count, p=share / share.sum()):
+        yield names[chosen], int(rng.integers(len(sources[names[chosen]])))
+
+
+def evenly_spaced(total: int, count: int) -> list[int]:
+    """Numbers of at most `count` samples evenly spaced over `total`."""
+    return np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int)).tolist()
 
 
 def read_ahead(source: ExampleSource, indices: range, *, workers: int) -> Iterator[Examples]:

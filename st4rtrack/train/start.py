@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +13,10 @@ from st4rtrack.options import RunConfig
 from st4rtrack.train.datasets import open_data
 from st4rtrack.train.forward import new_model
 from st4rtrack.train.loop import PairStage, StageScore, train_stage
+from st4rtrack.train.matching import train_matching
 from st4rtrack.train.monocular import train_monocular
 from st4rtrack.train.parallel import Processes, check_split
-from st4rtrack.train.presets import PRESETS, MonocularData, Preset
+from st4rtrack.train.presets import PRESETS, MatchingData, MonocularData, Preset
 from st4rtrack.train.source import held_out_pairs
 from st4rtrack.train.validate import Score, mean_pointmaps, validate_constant, validate_still
 from st4rtrack.types import UserError
@@ -54,25 +56,20 @@ def run_preset(
     Raises:
         UserError: as `loop.train_stage`; or weights or data are missing or incompatible.
     """
-    if isinstance(preset.data, MonocularData):
-        return train_monocular(
-            preset.train,
-            run,
-            preset.data,
-            model=preset.model,
-            output=output,
-            processes=processes,
-            init=init,
-            folders=folders,
-            change_options=change_options,
-        )
+    data = preset.data
+    if isinstance(data, MonocularData | MatchingData):
+        choices: dict[str, Any] = {"init": init, "folders": folders, "change_options": change_options}
+        choices |= {"model": preset.model, "output": output, "processes": processes}
+        if isinstance(data, MonocularData):
+            return train_monocular(preset.train, run, data, **choices)
+        return train_matching(preset.train, run, data, **choices)
     check_split(preset.train.micro_batches, processes)
     model = first_weights(preset, init)
-    source, held_out = open_data(preset.data, preset.train, run, folders or {}, output, processes)
-    data = asdict(preset.data)
+    source, held_out = open_data(data, preset.train, run, folders or {}, output, processes)
+    described = asdict(data)
     for pool in ("pool", "validation"):
-        data.get(pool, {}).pop("compile", None)  # does not affect the result
-    options = {"init": init or "random", "data": data, "datasets": sorted(folders or {})}
+        described.get(pool, {}).pop("compile", None)  # does not affect the result
+    options = {"init": init or "random", "data": described, "datasets": sorted(folders or {})}
     return train_stage(
         PairStage(model, held_out),
         model.config,

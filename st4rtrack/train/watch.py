@@ -21,7 +21,7 @@ from st4rtrack.types import Pointmap
 logger = logging.getLogger(__name__)
 
 ERROR_LIMIT_M = 1.0
-REPORTED = ("tracking_error", "reconstruction_error", "relative", "log_depth", "focal")
+REPORTED = ("tracking_error", "reconstruction_error", "relative", "log_depth", "focal", "visible_points")
 """Loss terms shown in the progress line, if the kind of training has them."""
 
 

@@ -1,5 +1,6 @@
 """Clips of the rendered world with exact ground truth: depth, dense tracks, visibility, dynamic pixels, cameras."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -209,6 +210,8 @@ class WorldClips:
         pictures: folder of photographs for surfaces.
         setting, camera: kinds of scene and of camera motion, None for mixtures.
         per_scene: consecutive clips of one scene; larger values are faster, above all for pairs read in order.
+        times: chooses the times [frames] of a clip in seconds, the anchor's first, from a random generator and the duration of
+            the scene; None for even spacing at `rate`.
     """
 
     frames: int = 24
@@ -220,6 +223,7 @@ class WorldClips:
     setting: str | None = None
     camera: str | None = None
     per_scene: int = 1
+    times: Callable[[np.random.Generator, float], np.ndarray] | None = None
 
     def clip(self, index: int) -> Clip:
         """Return clip `index` >= 0 for the trainer."""
@@ -248,13 +252,15 @@ class WorldClips:
         world_scene, layout = geometry.world_scene, geometry.world_scene.notes["layout"]
         assert isinstance(layout, Layout)
         rng = scene_rng(self.seed, self.split, _SCENE_OFFSET + scene, number + 1)
-        step = 1 / rng.uniform(*self.rate) * (int(rng.integers(1, 25)) if self.frames == 2 else 1)
-        length = step * (self.frames - 1)
-        start = rng.uniform(0, max(world_scene.seconds - length, 0.1))
-        times = start + np.arange(self.frames) * min(step, world_scene.seconds / max(self.frames - 1, 1))
-        if rng.random() < 0.3:
-            times = times[::-1].copy()
+        times = (self.times or self._even_times)(rng, world_scene.seconds)
         camera_path = find_camera_path(
             [(float(t), Caster(geometry, float(t))) for t in (times.min(), times.max())], layout, rng, self.camera
         )
         return render_clip(world_scene, camera_path, times, self.size, rng, draw_effects(rng), geometry)
+
+    def _even_times(self, rng: np.random.Generator, seconds: float) -> np.ndarray:
+        step = 1 / rng.uniform(*self.rate) * (int(rng.integers(1, 25)) if self.frames == 2 else 1)
+        length = step * (self.frames - 1)
+        start = rng.uniform(0, max(seconds - length, 0.1))
+        times = start + np.arange(self.frames) * min(step, seconds / max(self.frames - 1, 1))
+        return times[::-1].copy() if rng.random() < 0.3 else times
