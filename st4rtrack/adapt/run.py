@@ -183,7 +183,13 @@ def _config(model: St4RTrack, given: Mapping[str, Any]) -> AdaptConfig:
         "moving_share": default_moving_share(model.config),
         "precision": precision,
     }
-    return AdaptConfig(**{**suits, **given})
+    config = AdaptConfig(**{**suits, **given})
+    if model.config.head == "monocular" and config.freeze != "encoder":
+        raise UserError(
+            f"--freeze {config.freeze} needs a network with decoders, and {model.name} has only a monocular head; "
+            "leave out --freeze"
+        )
+    return config
 
 
 def _loss(given: AdaptationLoss | str, without: Sequence[str], model: St4RTrack, config: AdaptConfig) -> AdaptationLoss:
@@ -283,9 +289,9 @@ def _adapted(
 
 
 def _scene(task: _Task, model: St4RTrack, places: Places, options: AdaptOptions, when: str, *, again: bool) -> Scene:
-    """Reconstruct the scene from the network's predictions; fused geometry would be the same before and after."""
+    """Reconstruct the scene as `run` does with this network."""
     folder, chosen = places.report / f"{task.source.name}_{when}", {"size": options.size, "fit": options.fit, "known": task.known}
-    return reconstruct(task.source, model=model.eval(), output=folder, depth_prior="none", overwrite=again, **chosen)
+    return reconstruct(task.source, model=model.eval(), output=folder, overwrite=again, **chosen)
 
 
 def _save(found: Adaptation, learning: Learning, base: Base | None) -> None:

@@ -7,7 +7,6 @@ import torch
 from st4rtrack.doctor.counting import StandIn
 from st4rtrack.hints.provider import takes_hints
 from st4rtrack.model.config import ModelConfig
-from st4rtrack.model.encoder import Tokens
 from st4rtrack.model.hints import assemble_hints
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.pointmaps import automatic_batch_size
@@ -79,8 +78,6 @@ def size_of_16_to_9(config: ModelConfig, long_side: int | None) -> tuple[int, in
 def predict_pairs(model: St4RTrack, batch: int, height: int, width: int, device: torch.device) -> object:
     """Run one batch of the pipeline on fake tensors."""
     images = torch.empty(batch, 3, height, width, device=device)
-    patches = height // model.config.patch_size, width // model.config.patch_size
-    anchor = torch.empty(1, patches[0] * patches[1], model.config.encoder_width, device=device, dtype=model.dtype)
     hints = None
     if takes_hints(model.config):
         flow, depth = torch.empty(batch, height, width, 2, device=device), torch.empty(batch, height, width, device=device)
@@ -95,4 +92,4 @@ def predict_pairs(model: St4RTrack, batch: int, height: int, width: int, device:
             anchor_from_frame=camera,
             focal_px=focal,
         )
-    return model.decode(Tokens(anchor, patches), model.encode(images), hints)
+    return model.decode(model.encode(images[:1]), model.encode(images), hints)

@@ -12,12 +12,12 @@ from st4rtrack.doctor import machine, packages
 from st4rtrack.doctor.benchmark import MEANINGS, Benchmark, Row
 from st4rtrack.doctor.fit import SCENE_BYTES_PER_PIXEL, Need, memory_need, size_of_16_to_9
 from st4rtrack.model.checkpoint import load_model
-from st4rtrack.model.config import LARGE, TINY, ModelConfig
+from st4rtrack.model.config import LARGE, MONOCULAR, ModelConfig
 from st4rtrack.model.precision_check import LIMIT, point_difference
 
 GIB = machine.GIB
 LITTLE_DISK = LITTLE_MEMORY = GIB
-MODELS: dict[str, ModelConfig] = {"tiny": TINY, "large": LARGE}
+MODELS: dict[str, ModelConfig] = {"tiny": MONOCULAR, "large": LARGE}
 SHARE_OF_A_LINE = 0.005
 """Stages that took a smaller share of the total time are left out of the table."""
 

@@ -12,7 +12,7 @@ from st4rtrack.model.network import St4RTrack
 from st4rtrack.timing import Stopwatch, recording
 
 NETWORK = {"encode": ("encoder",), "decoder": ("decoder",), "heads": ("tracking_head", "reconstruction_head")}
-"""Parts of the network -> their modules."""
+"""Parts of the network -> their modules; a network without decoders has only the encoder."""
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def hooked_network(model: St4RTrack, begin: Callable[[str, tuple[Any, ...]], Non
     """Call `begin(part, arguments)` and `end(part)` around the modules of each part of `NETWORK`, inside the context."""
     with ExitStack() as undo:
         for part, modules in NETWORK.items():
-            for module in (getattr(model, name) for name in modules):
+            for module in (getattr(model, name) for name in modules if hasattr(model, name)):
                 before = module.register_forward_pre_hook(lambda _, arguments, part=part: begin(part, arguments))
                 after = module.register_forward_hook(lambda *_, part=part: end(part), always_call=True)
                 undo.callback(before.remove)
