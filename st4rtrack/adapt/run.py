@@ -176,7 +176,7 @@ def _base(model: str | Path | St4RTrack, device: str, changes_only: bool) -> tup
 
 
 def _config(model: St4RTrack, given: Mapping[str, Any]) -> AdaptConfig:
-    precision = str(choose_dtype("auto", model.device)).removeprefix("torch.")
+    precision = "float32" if model.config.head == "monocular" else str(choose_dtype("auto", model.device)).removeprefix("torch.")
     suits = {
         "learning_rate": default_learning_rate(model.config),
         "freeze": default_freeze(model.config),
