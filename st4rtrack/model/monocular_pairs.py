@@ -17,42 +17,44 @@ KNOWN_ERROR = 0.05
 MIN_ERROR = 1e-3
 
 
-def anchor_pointmap(depth: MonocularDepth, hints: Hints) -> Pointmap:
+def anchor_pointmap(depth: MonocularDepth, hints: Hints, *, keep_known: bool = True) -> Pointmap:
     """Anchor points [batch, height, width, 3] at the anchor time; without known depth, their median depth is 1.
 
     Args:
         depth: of the anchor image, [1 or batch, height, width].
+        keep_known: as in `pair_pointmaps`.
     """
     known, where = known_depth(hints.anchor_maps)
     log_depth = depth.log_depth.expand_as(known)
-    unit = torch.zeros_like(known) - log_depth
-    scale = _first_median((known - log_depth, where), (unit, torch.ones_like(where)))
-    return _on_rays(hints.rays, log_depth + scale, depth.log_error, known, where)
+    scale = _first_median((known - log_depth, where), (-log_depth, torch.ones_like(where)))
+    return _on_rays(hints.rays, log_depth + scale, depth.log_error, known, where & keep_known)
 
 
-def pair_pointmaps(depth: MonocularDepth, hints: Hints, anchor: Pointmap) -> TwoPointmaps:
+def pair_pointmaps(depth: MonocularDepth, hints: Hints, anchor: Pointmap, *, keep_known: bool = True) -> TwoPointmaps:
     """Pointmaps of pairs in the anchor camera, differentiable in the depth of frame and anchor.
 
-    Depth is known depth where there is some, and elsewhere monocular depth in its scale: in the scale of the anchor points that
-    the frame shows if none is known. Static points stay at `anchor`. Dynamic points, whose flow is consistent and disagrees with
-    a static point, lie at the flow target at the depth of the frame.
+    Depth is monocular, in the scale of known depth, or where none is known in a frame, in that of the anchor points that it
+    shows. Static points stay at `anchor`. Dynamic points, whose flow is consistent and disagrees with a static point, lie at the
+    flow target at the depth of the frame.
 
     Args:
         depth: of the frames, [batch, height, width].
         anchor: anchor points at the anchor time, [1 or batch, height, width, 3].
+        keep_known: replace monocular depth by known depth; without, known depth determines the scale and the dynamic points only.
     """
     assert anchor.confidence is not None
     rotation, translation = hints.anchor_from_frame[:, :3, :3], hints.anchor_from_frame[:, None, None, :3, 3]
-    at_rest = torch.einsum("bij,bhwi->bhwj", rotation, anchor.points_world - translation)
-    consistent, in_front = hints.consistency > MIN_CONSISTENCY, at_rest[..., 2] > MIN_DEPTH
-    there = sample_by_flow(depth.log_depth[:, None], hints.forward_flow)[:, 0]
-    rest_depth = at_rest[..., 2].clamp(min=MIN_DEPTH)
+    known, where = known_depth(hints.anchor_maps)
+    static_depth = torch.where(where, known.exp(), anchor.points_world[..., 2])
+    at_rest = torch.einsum("bij,bhwi->bhwj", rotation, hints.rays * static_depth[..., None] - translation)
+    rest_depth, in_front = at_rest[..., 2].clamp(min=MIN_DEPTH), at_rest[..., 2] > MIN_DEPTH
+    consistent = hints.consistency > MIN_CONSISTENCY
 
     known, where = known_depth(hints.frame_maps)
-    seen = (rest_depth.log() - there, consistent & in_front)
-    unit = torch.zeros_like(known) - depth.log_depth
-    scale = _first_median((known - depth.log_depth, where), seen, (unit, torch.ones_like(where)))
-    in_frame = _on_rays(hints.rays, depth.log_depth + scale, depth.log_error, known, where)
+    there = sample_by_flow(depth.log_depth[:, None], hints.forward_flow)[:, 0]
+    shown = (rest_depth.log() - there, consistent & in_front)
+    scale = _first_median((known - depth.log_depth, where), shown, (-depth.log_depth, torch.ones_like(where)))
+    in_frame = _on_rays(hints.rays, depth.log_depth + scale, depth.log_error, known, where & keep_known)
     reconstruction = torch.einsum("bij,bhwj->bhwi", rotation, in_frame.points_world) + translation
     assert in_frame.confidence is not None
 

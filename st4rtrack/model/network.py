@@ -144,20 +144,27 @@ class St4RTrack(nn.Module):
         return Pointmap(released_points(raw) if hints is None else reconstruction_on_rays(raw, hints)[1], confidence(raw[:, 3]))
 
     def decode_with_anchor(
-        self, anchor_tokens: Tokens, frame_tokens: Tokens, hints: Hints, anchor_points: Pointmap | None = None
+        self,
+        anchor_tokens: Tokens,
+        frame_tokens: Tokens,
+        hints: Hints,
+        anchor_points: Pointmap | None = None,
+        *,
+        keep_known: bool = True,
     ) -> tuple[TwoPointmaps, Pointmap]:
         """Predict the pointmaps with hints, and the anchor content at the anchor time, from which tracking starts.
 
         Args:
             anchor_points: that anchor content, [1 or batch, height, width, 3], from an earlier call, as all frames of an anchor
                 share it. If `None`, it is decoded from the pair (anchor, anchor).
+            keep_known: without decoders, replace monocular depth by known depth where there is some; `False` for training.
         """
         if self.config.head == "monocular":
             depths = [] if anchor_points is not None else [self.monocular(anchor_tokens)]
             depths.append(self.monocular(frame_tokens))
             with torch.autocast(depths[0].log_depth.device.type, enabled=False):
-                anchor_points = anchor_points or anchor_pointmap(depths[0], hints)
-                return pair_pointmaps(depths[-1], hints, anchor_points), anchor_points
+                anchor_points = anchor_points or anchor_pointmap(depths[0], hints, keep_known=keep_known)
+                return pair_pointmaps(depths[-1], hints, anchor_points, keep_known=keep_known), anchor_points
         if anchor_points is None:
             still = still_hints(hints)
             frames = anchor_tokens.expand(still.frame_maps.shape[0])
