@@ -1,6 +1,7 @@
 """Differentiable prediction and camera estimation for frames of a video. Every call starts with the pair (anchor, anchor)."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -48,14 +49,14 @@ def predict(model: St4RTrack, inputs: FrameInputs, frames: np.ndarray, precision
         anchor_tokens = inputs.tokens_of(anchor, device)
         if inputs.views is None:
             return model.decode(anchor_tokens, inputs.tokens_of(frames, device))
-        # as in the pipeline: the anchor content is decoded from the anchor alone and shared by all frames
-        own, content = model.decode_with_anchor(anchor_tokens, anchor_tokens, inputs.hints_of(anchor, device))
+        # as in the pipeline: the anchor content is decoded from the anchor alone and shared by all frames; but known depth would
+        # leave a network without decoders nothing to learn from static points
+        decode = partial(model.decode_with_anchor, keep_known=False)
+        own, content = decode(anchor_tokens, anchor_tokens, inputs.hints_of(anchor, device))
         if not len(others):
             return own
         shared = content if inputs.shares_anchor else None
-        rest, _ = model.decode_with_anchor(
-            anchor_tokens, inputs.tokens_of(others, device), inputs.hints_of(others, device), shared
-        )
+        rest, _ = decode(anchor_tokens, inputs.tokens_of(others, device), inputs.hints_of(others, device), shared)
     return TwoPointmaps(_joined(own.tracking, rest.tracking), _joined(own.reconstruction, rest.reconstruction))
 
 

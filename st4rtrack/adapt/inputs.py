@@ -37,7 +37,7 @@ class FrameInputs:
     Attributes:
         name: name of the video.
         rgb: [T, H, W, 3] uint8, network size.
-        tokens: [T, tokens, width] float32, encoder output.
+        tokens: encoder output, float32: features [T, tokens, width], then the levels of `Tokens`.
         grid: (rows, columns) of patches.
         views: fields of `TwoView` with a time axis, anchor against every frame; `None` for a network without hints.
         intrinsics: [T, 3, 3] user-provided intrinsics in network pixels, or `None`.
@@ -47,7 +47,7 @@ class FrameInputs:
 
     name: str
     rgb: np.ndarray
-    tokens: np.ndarray
+    tokens: tuple[np.ndarray, ...]
     grid: tuple[int, int]
     views: dict[str, np.ndarray] | None
     intrinsics: np.ndarray | None = None
@@ -69,7 +69,8 @@ class FrameInputs:
 
     def tokens_of(self, frames: np.ndarray, device: torch.device) -> Tokens:
         """Encoder tokens of frames [F] on a device."""
-        return Tokens(torch.from_numpy(self.tokens[frames]).to(device), self.grid)
+        features, *levels = (torch.from_numpy(values[frames]).to(device) for values in self.tokens)
+        return Tokens(features, self.grid, tuple(levels))
 
     def hints_of(self, frames: np.ndarray, device: torch.device) -> Hints:
         """Hints of the pairs (anchor, frame) for frames [F]; requires a network with hints."""
@@ -126,11 +127,15 @@ def frame_inputs(model: St4RTrack, video: Video, folder: Path, known: KnownVideo
             _keep_view(views, folder, index, len(video), view)
     patch = model.config.patch_size
     grid = (video.height // patch, video.width // patch)
-    tokens = _mapped(folder, "tokens", (len(video), grid[0] * grid[1], model.config.encoder_width), np.float32)
+    tokens: list[np.ndarray] = []
     batch = automatic_batch_size(model.config, model.device, video.height, video.width)
     for start in range(0, len(video), batch):
         images = normalize_images(rgb[start : start + batch]).to(model.device)
-        tokens[start : start + batch] = model.encode(images).features.float().cpu().numpy()
+        found = model.encode(images)
+        for number, part in enumerate((found.features, *found.levels)):
+            if start == 0:
+                tokens.append(_mapped(folder, f"tokens{number}", (len(video), *part.shape[1:]), np.float32))
+            tokens[number][start : start + batch] = part.float().cpu().numpy()
     intrinsics, cameras = (None, None) if known is None else (known.intrinsics, known.world_from_camera)
     if cameras is not None and ordered.units.cameras is not None:
         cameras = rigid(cameras[:, :3, :3], cameras[:, :3, 3] / ordered.units.cameras)
@@ -138,7 +143,7 @@ def frame_inputs(model: St4RTrack, video: Video, folder: Path, known: KnownVideo
         cameras = None
     if ordered.unsolved:
         logger.warning("%s: no pose for %d of %d frames, left out", video.name, len(ordered.unsolved), len(video))
-    return FrameInputs(video.name, rgb, tokens, grid, views or None, intrinsics, cameras, frozenset(ordered.unsolved))
+    return FrameInputs(video.name, rgb, tuple(tokens), grid, views or None, intrinsics, cameras, frozenset(ordered.unsolved))
 
 
 def _keep_view(views: dict[str, np.ndarray], folder: Path, index: int, count: int, view: TwoView) -> None:

@@ -181,11 +181,14 @@ def learning_parameters(model: St4RTrack, freeze: Freeze) -> dict[str, nn.Parame
         Trainable parameters by their name in `model.state_dict()`.
 
     Source: paper section 3.3 (the reconstruction branch is frozen). Parts shared by both branches (embeddings, the last norm) are
-    frozen with it; the release's option of that name trains them.
+    frozen with it; the release's option of that name trains them. A network without decoders trains its monocular head.
     """
     model.requires_grad_(False)
-    learning: list[nn.Module] = [model.decoder.tracking_blocks, model.tracking_head]
-    if freeze == "encoder":
+    if model.monocular_head is not None and model.config.head == "monocular":
+        learning: list[nn.Module] = [model.monocular_head]
+    elif freeze != "encoder":
+        learning = [model.decoder.tracking_blocks, model.tracking_head]
+    else:
         learning = [model.decoder, model.tracking_head, model.reconstruction_head]
     for module in learning:
         module.requires_grad_(True)

@@ -174,14 +174,20 @@ def _base(model: str | Path | St4RTrack, device: str, changes_only: bool) -> tup
 
 
 def _config(model: St4RTrack, given: Mapping[str, Any]) -> AdaptConfig:
-    precision = str(choose_dtype("auto", model.device)).removeprefix("torch.")
+    precision = "float32" if model.config.head == "monocular" else str(choose_dtype("auto", model.device)).removeprefix("torch.")
     suits = {
         "learning_rate": default_learning_rate(model.config),
         "freeze": default_freeze(model.config),
         "moving_share": default_moving_share(model.config),
         "precision": precision,
     }
-    return AdaptConfig(**{**suits, **given})
+    config = AdaptConfig(**{**suits, **given})
+    if model.config.head == "monocular" and config.freeze != "encoder":
+        raise UserError(
+            f"--freeze {config.freeze} needs a network with decoders, and {model.name} has only a monocular head; "
+            "leave out --freeze"
+        )
+    return config
 
 
 def _loss(options: AdaptOptions, model: St4RTrack, config: AdaptConfig) -> AdaptationLoss:
@@ -305,9 +311,9 @@ def _adapted(
 
 
 def _scene(task: _Task, model: St4RTrack, paths: OutputPaths, options: AdaptOptions, when: str, *, again: bool) -> Scene:
-    """Reconstruct the scene from the network's predictions; fused geometry would be the same before and after."""
+    """Reconstruct the scene as `run` does with this network."""
     folder, chosen = paths.report / f"{task.source.name}_{when}", {"size": options.size, "fit": options.fit, "known": task.known}
-    return reconstruct(task.source, model=model.eval(), output=folder, depth_prior="none", overwrite=again, **chosen)
+    return reconstruct(task.source, model=model.eval(), output=folder, overwrite=again, **chosen)
 
 
 def _save(found: Adaptation, learning: Learning, base: Base | None) -> None:

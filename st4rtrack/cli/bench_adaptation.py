@@ -105,7 +105,7 @@ def _write_figure(name: str, rows: list[str], data: Path, run: AdaptationRun) ->
         together = next(group for group in _together(row, list(paths.items())) if name in dict(group))
         opened = {each: read_worldtrack(path, name=each) for each, path in together}
         model = _model(row, opened, dict(together), run)
-        scenes[row] = reconstruct(opened[name].video, model=model, fit="stretch", depth_prior="none")
+        scenes[row] = reconstruct(opened[name].video, model=model, fit="stretch")
     path = run.output / f"figure_{name.replace('/', '_')}.jpg"
     return write_adaptation(path, scenes, [], title=name, subtitle=f"tracks: {run.options.tracks}, depth: {run.options.depth}")
 
@@ -160,7 +160,7 @@ def _predict(row: str, sequences: list[tuple[str, Path]], run: AdaptationRun, pr
     opened = {name: read_worldtrack(path, name=name, num_frames=protocol.num_frames) for name, path in sequences}
     model = _model(row, opened, dict(sequences), run)
     for name, _, file in missing:
-        write_prediction(file, predict_sequence(model, opened[name], MethodOptions(protocol, refine=False), depth_prior="none"))
+        write_prediction(file, predict_sequence(model, opened[name], MethodOptions(protocol, refine=False)))
 
 
 def _model(row: str, sequences: dict[str, "WorldTrackSequence"], paths: dict[str, Path], run: AdaptationRun) -> "St4RTrack":

@@ -10,11 +10,11 @@ import numpy as np
 
 from st4rtrack.hints.cameras import solved_cameras
 from st4rtrack.hints.depth_prior import DepthPrior, open_depth_prior
+from st4rtrack.hints.depth_prior.builtin import BuiltinPrior
 from st4rtrack.hints.frame_order import OrderedFrames
 from st4rtrack.hints.fused import FusedGeometry
 from st4rtrack.hints.steps import GreyFrames, StepFlows
 from st4rtrack.io.known.pixels import SourceSize
-from st4rtrack.model.checkpoint import is_embedded
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.types import KnownVideo, UserError, Video
@@ -29,17 +29,20 @@ def chosen_prior(word: str, model: St4RTrack, video: Video, source_size: SourceS
     """Depth prior of a run, `None` if the network predicts all geometry.
 
     Args:
-        word: "auto", or a source for `open_depth_prior`.
+        word: "auto", the monocular head of the network if it has one; or a source for `open_depth_prior`.
         video: at network size.
         source_size: size of the user's video.
 
     Raises:
         UserError: unknown prior, or a network that does not use one.
     """
+    own = model.config.monocular and takes_hints(model.config)
     if word == "auto":
-        word = "builtin" if is_embedded(model) else "none"
+        word = "builtin" if own else "none"
     if word != "none" and not takes_hints(model.config):
         raise UserError(f"{model.name} predicts all geometry and takes no depth prior; leave out --depth-prior")
+    if word == "builtin" and own:  # so that an adapted or retrained network counts
+        return BuiltinPrior(model.monocular_network())
     return open_depth_prior(word, video, source_size=source_size, device=str(model.device))
 
 

@@ -5,7 +5,6 @@ import json
 import logging
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
-from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,6 @@ CONFIG_KEY = "st4rtrack_config"
 BASE_KEY = "st4rtrack_base"
 """Header key of a file with changed weights only: JSON with `name`, `source` and `hash` of the base weights."""
 EMBEDDED = "tiny.safetensors"
-EMBEDDED_MONOCULAR = "monocular.safetensors"
 
 
 def load_model(source: str | Path | None = None, *, device: str = "auto", dtype: str = "auto") -> St4RTrack:
@@ -45,8 +43,8 @@ def load_model(source: str | Path | None = None, *, device: str = "auto", dtype:
             MASt3R, MonST3R, St4RTrack); a folder with `config.json` and `model.safetensors`; or a hub id "org/name" or
             "org/name:subfolder", which is downloaded.
         device: "auto" (CUDA, else MPS, else CPU) or a PyTorch device.
-        dtype: "auto" (bfloat16 if the hardware accelerates it), "float32" or "bfloat16". Falls back to float32, with a warning,
-            if the bfloat16 points of this model are wrong on this machine (`precision_check`).
+        dtype: "auto" (bfloat16 if the hardware accelerates it and the network has decoders), "float32" or "bfloat16". Falls back
+            to float32, with a warning, if the bfloat16 points of this model are wrong on this machine (`precision_check`).
     Raises:
         UserError: the file does not exist, cannot be downloaded, or is not a checkpoint of this architecture.
     """
@@ -55,20 +53,23 @@ def load_model(source: str | Path | None = None, *, device: str = "auto", dtype:
     model = _build(config, weights, name)
     model.name = name
     model.weights_hash = _hash(weights)
+    if dtype == "auto" and config.head == "monocular":
+        dtype = "float32"  # fast, and log depth in bfloat16 has visible steps
     chosen_dtype = checked_dtype(model.eval(), chosen_device, choose_dtype(dtype, chosen_device))
-    return model.to(chosen_device, chosen_dtype)
+    memory_format = torch.channels_last if config.encoder == "efficientnet" else torch.preserve_format
+    return model.to(chosen_device, chosen_dtype).to(memory_format=memory_format)  # pyright: ignore[reportCallIssue]
 
 
 def load_monocular(source: str | Path | None = None, *, device: str = "auto") -> MonocularNetwork:
     """Load encoder and monocular head of a checkpoint for inference in float32, without precision check.
 
     Args:
-        source: `None` for the embedded weights; a file of `st4rtrack train mono`; or a whole network with a monocular head.
+        source: `None` for the embedded model; a file of `st4rtrack train mono`; or a whole network with a monocular head.
         device: as for `load_model`.
     Raises:
         UserError: the checkpoint has no monocular head, or is damaged.
     """
-    config, weights, name = _read_monocular(source)
+    config, weights, name = _read(source)
     if not config.monocular:
         raise UserError(f"checkpoint {name} has no monocular depth head; train one with: st4rtrack train mono")
     with torch.device("meta"):
@@ -80,15 +81,6 @@ def load_monocular(source: str | Path | None = None, *, device: str = "auto") ->
     network.load_state_dict({key: _as_float(weights[key], key, name) for key in expected}, assign=True)
     network.name, network.weights_hash = name, _hash(weights)
     return network.to(choose_device(device), memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
-
-
-def _read_monocular(source: str | Path | None) -> tuple[ModelConfig, dict[str, Tensor], str]:
-    if source is not None:
-        return _read(source)
-    with resources.as_file(resources.files("st4rtrack.model") / "weights" / EMBEDDED_MONOCULAR) as path:
-        if not path.is_file():
-            raise UserError("this installation has no monocular weights; pass a file of: st4rtrack train mono")
-        return (*_read_safetensors(path), "monocular")
 
 
 def save_model(
@@ -208,16 +200,6 @@ def _write(weights: dict[str, Tensor], config: ModelConfig, path: Path, info: di
     mode = path.stat().st_mode  # safetensors creates files readable only by their owner
     save_file(weights, path, metadata={CONFIG_KEY: json.dumps(config.to_dict()), **info})
     path.chmod(mode)
-
-
-def is_embedded(model: St4RTrack) -> bool:
-    """Whether the network is the embedded model, and not another one with its name."""
-    return model.name == EMBEDDED.removesuffix(".safetensors") and model.weights_hash == _embedded_hash()
-
-
-@cache
-def _embedded_hash() -> str:
-    return _hash(_read(None)[1])
 
 
 def _read(source: str | Path | None) -> tuple[ModelConfig, dict[str, Tensor], str]:

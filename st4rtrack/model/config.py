@@ -20,8 +20,9 @@ class ModelConfig:
         encoder_width, encoder_depth, encoder_heads: size of the shared ViT encoder.
         decoder_width, decoder_depth, decoder_heads: size of each of the two cross-attending decoders.
         rope_base: base of the rotary frequencies.
-        head: "dpt" as released (multi-scale convolutions, sharp, 40 M parameters), or "conv" (a few convolutions at a quarter of
-            the resolution, cheap enough for a small network on a CPU).
+        head: "dpt" as released (multi-scale convolutions, sharp, 40 M parameters), "conv" (a few convolutions at a quarter of
+            the resolution, cheap enough for a small network on a CPU), or "monocular": no decoders, the pointmaps are base
+            geometry with monocular depth (`model/monocular_pairs.py`); the decoder sizes have no effect then.
         encoder: "vit" as released, or "efficientnet": a convolutional backbone with pretrained weights and a feature pyramid,
             whose tokens have stride 16; `encoder_depth` and `encoder_heads` have no effect then.
         pyramid_width: channels of the feature pyramid.
@@ -41,7 +42,7 @@ class ModelConfig:
     decoder_depth: int = 12
     decoder_heads: int = 12
     rope_base: float = 100.0
-    head: Literal["dpt", "conv"] = "dpt"
+    head: Literal["dpt", "conv", "monocular"] = "dpt"
     hints: bool = False
     encoder: Literal["vit", "efficientnet"] = "vit"
     pyramid_width: int = 64
@@ -61,8 +62,8 @@ class ModelConfig:
             used = part == "decoder" or self.encoder == "vit"
             if used and (width % heads or (width // heads) % 4):
                 raise UserError(f"model configuration: {part} width must be {heads} heads times a multiple of 4, got {width}")
-        if self.head not in ("dpt", "conv"):
-            raise UserError(f"model configuration: head must be 'dpt' or 'conv', got {self.head!r}")
+        if self.head not in ("dpt", "conv", "monocular"):
+            raise UserError(f"model configuration: head must be 'dpt', 'conv' or 'monocular', got {self.head!r}")
         if self.encoder not in ("vit", "efficientnet"):
             raise UserError(f"model configuration: encoder must be 'vit' or 'efficientnet', got {self.encoder!r}")
         if self.encoder == "efficientnet" and self.patch_size != 16:
@@ -71,6 +72,8 @@ class ModelConfig:
             raise UserError("model configuration: a monocular head needs the encoder 'efficientnet'")
         if self.matching and self.encoder != "efficientnet":
             raise UserError("model configuration: a matching head needs the encoder 'efficientnet'")
+        if self.head == "monocular" and not (self.monocular and self.hints):
+            raise UserError("model configuration: the head 'monocular' needs monocular=true and hints=true")
         if self.head == "conv" and self.patch_size % 4:
             raise UserError(f"model configuration: patch_size must be a multiple of 4 for the conv head, got {self.patch_size}")
         if self.head == "dpt" and self.patch_size != 16:
@@ -127,7 +130,7 @@ TINY = ModelConfig(
     head="conv",
     hints=True,
 )
-"""Embedded model. 256 pixels with patch size 16 fit 4:3 and 16:9 without cropping, with 192 and 144 tokens per image."""
+"""Small pair network with hints. 256 pixels with patch size 16 fit 4:3 and 16:9 without cropping, with 192 and 144 tokens."""
 
 MONOCULAR = ModelConfig(
     image_size=256,
@@ -135,9 +138,9 @@ MONOCULAR = ModelConfig(
     decoder_width=192,
     decoder_depth=3,
     decoder_heads=3,
-    head="conv",
+    head="monocular",
     hints=True,
     encoder="efficientnet",
     monocular=True,
 )
-"""Architecture of the embedded monocular weights: pretrained encoder, monocular depth head, 256 pixels long side."""
+"""Embedded model: pretrained encoder and monocular depth head, 256 pixels long side."""

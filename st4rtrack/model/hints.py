@@ -24,6 +24,9 @@ from st4rtrack.timing import timed
 FLOW_CHANNELS = [2, 3, 5, 6, 7, 11, 12, 13, 14, 15, 19, 20, 21]
 CERTAIN_CHANNELS = [4, 8]
 """Channels of a hint map that are zero (`FLOW_CHANNELS`) and one (`CERTAIN_CHANNELS`) between an image and itself."""
+KNOWN_LOG_DEPTH, KNOWN_MASK = 9, 10
+MAX_LOG_DEPTH = 2.0
+"""Maximum |log depth| in a hint map, in units of the median depth."""
 
 
 @dataclass
@@ -93,7 +96,7 @@ def assemble_hints(
     maps, consistencies, filled = [], [], []
     for own, other, flow, back_flow, ray_turn, depth, other_from_own in views:
         matching, consistency = _matching_channels(own, other, flow, back_flow)
-        log_depth = torch.where(depth > 0, depth.clamp(min=1e-6).log(), 0.0).clamp(-2, 2)
+        log_depth = torch.where(depth > 0, depth.clamp(min=1e-6).log(), 0.0).clamp(-MAX_LOG_DEPTH, MAX_LOG_DEPTH)
         whole = fill_in(log_depth, depth > 0)
         static = _static_channels(own, other, flow, rays * whole.exp()[..., None], depth > 0, other_from_own, focal_px)
         known = torch.stack([log_depth, (depth > 0).float()], dim=1)
@@ -119,6 +122,12 @@ def still_hints(hints: Hints) -> Hints:
         anchor_from_frame=torch.eye(4, device=maps.device).expand_as(hints.anchor_from_frame),
         rays=hints.rays,
     )
+
+
+def known_depth(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Known log depth of hint maps, and the mask [batch, height, width] where it is known and not clamped."""
+    log_depth = maps[:, KNOWN_LOG_DEPTH]
+    return log_depth, (maps[:, KNOWN_MASK] > 0) & (log_depth.abs() < MAX_LOG_DEPTH)
 
 
 def fill_in(values: Tensor, known: Tensor) -> Tensor:

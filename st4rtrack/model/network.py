@@ -1,7 +1,8 @@
 """St4RTrack network: from an anchor and a frame image to two pointmaps in the anchor camera frame at the frame time.
 
 Shared encoder, twin decoders, two heads (paper section 3.1, Fig. 2). Released weights are trained for the formulas of
-`released_points`; a network with hints predicts residual corrections of base geometry instead (`points_on_base`).
+`released_points`; a network with hints predicts residual corrections of base geometry instead (`points_on_base`). A network with
+the head "monocular" has no decoders: its pointmaps are that base geometry with monocular depth (`monocular_pairs.py`).
 """
 
 import torch
@@ -10,17 +11,15 @@ from torch.nn import functional as F
 
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.decoder import TwinDecoder
-from st4rtrack.model.encoder import Tokens, make_encoder
+from st4rtrack.model.encoder import PyramidEncoder, Tokens, make_encoder
 from st4rtrack.model.heads import ConvHead, DptHead
 from st4rtrack.model.hints import Hints, estimate_hints, sample_by_flow, still_hints
 from st4rtrack.model.hub_model import HubModel
 from st4rtrack.model.matching import MatchingHead
-from st4rtrack.model.monocular import MonocularHead
+from st4rtrack.model.monocular import MonocularHead, MonocularNetwork
+from st4rtrack.model.monocular_pairs import MIN_DEPTH, anchor_pointmap, pair_pointmaps
 from st4rtrack.timing import timed
 from st4rtrack.types import MonocularDepth, Pointmap, TwoPointmaps
-
-MIN_DEPTH = 0.02
-"""Minimum depth of the base geometry, in units of its median depth."""
 
 HINT_OUTPUT_CHANNELS = 10
 """Raw channels of a network with hints, see `points_on_rays` and `points_on_base`; channel 3 is the confidence. Channels 0, 1,
@@ -34,6 +33,8 @@ class St4RTrack(HubModel, nn.Module):
         config: architecture.
         name: name of the weights, for reports.
         weights_hash: hash of the loaded weights, "" if none were loaded.
+        decoder, tracking_head, reconstruction_head: absent with the head "monocular".
+        monocular_head: `None` without `config.monocular`.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -42,23 +43,24 @@ class St4RTrack(HubModel, nn.Module):
         self.name = "untrained"
         self.weights_hash = ""
         self.encoder = make_encoder(config)
-        self.decoder = TwinDecoder(config)
-        head = DptHead if config.head == "dpt" else ConvHead
-        channels = HINT_OUTPUT_CHANNELS if config.hints else 4
-        self.tracking_head = head(config, channels)
-        self.reconstruction_head = head(config, channels)
+        if config.head != "monocular":
+            self.decoder = TwinDecoder(config)
+            head = DptHead if config.head == "dpt" else ConvHead
+            channels = HINT_OUTPUT_CHANNELS if config.hints else 4
+            self.tracking_head = head(config, channels)
+            self.reconstruction_head = head(config, channels)
         self.monocular_head = MonocularHead(config) if config.monocular else None
         self.matching_head = MatchingHead() if config.matching else None
 
     @property
     def device(self) -> torch.device:
         """Device of the weights."""
-        return self.decoder.embed.weight.device
+        return next(self.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
         """Floating-point type of the weights."""
-        return self.decoder.embed.weight.dtype
+        return next(self.parameters()).dtype
 
     def forward(self, anchor_images: Tensor, frame_images: Tensor) -> TwoPointmaps:
         """Predict the pointmaps of image pairs.
@@ -95,6 +97,21 @@ class St4RTrack(HubModel, nn.Module):
             raise ValueError("this network has no monocular head; its configuration needs monocular=True")
         return self.monocular_head(tokens.levels)
 
+    def monocular_network(self) -> MonocularNetwork:
+        """Encoder and monocular head as a network that shares their weights.
+
+        Raises:
+            ValueError: the network has no monocular head.
+        """
+        if self.monocular_head is None or not isinstance(self.encoder, PyramidEncoder):
+            raise ValueError("this network has no monocular head; its configuration needs monocular=True")
+        with torch.device("meta"):
+            network = MonocularNetwork(self.config)
+        network.encoder, network.monocular_head = self.encoder, self.monocular_head
+        network.matching_head = self.matching_head
+        network.name, network.weights_hash = self.name, self.weights_hash
+        return network.eval()
+
     def hints(self, anchor_images: Tensor, frame_images: Tensor) -> Hints | None:
         """Estimate hints from images [batch, 3, height, width]; `None` for a network without hints."""
         if not self.config.hints:
@@ -127,6 +144,8 @@ class St4RTrack(HubModel, nn.Module):
     def decode_reconstruction(self, anchor_tokens: Tokens, frame_tokens: Tokens, hints: Hints | None = None) -> Pointmap:
         """Predict only the reconstruction of `decode`, without the tracking head."""
         self._require_pair(anchor_tokens, frame_tokens, hints)
+        if self.config.head == "monocular":
+            return self.decode(anchor_tokens, frame_tokens, hints).reconstruction
         frame_maps = None if hints is None else hints.frame_maps
         _, features = self.decoder(anchor_tokens, frame_tokens, None if hints is None else hints.anchor_maps, frame_maps)
         raw = self.reconstruction_head(features, anchor_tokens.grid, frame_maps, frame_tokens.levels)
@@ -134,14 +153,27 @@ class St4RTrack(HubModel, nn.Module):
 
     @timed("decoder", settles=True)
     def decode_with_anchor(
-        self, anchor_tokens: Tokens, frame_tokens: Tokens, hints: Hints, anchor_points: Pointmap | None = None
+        self,
+        anchor_tokens: Tokens,
+        frame_tokens: Tokens,
+        hints: Hints,
+        anchor_points: Pointmap | None = None,
+        *,
+        keep_known: bool = True,
     ) -> tuple[TwoPointmaps, Pointmap]:
         """Predict the pointmaps with hints, and the anchor content at the anchor time, from which tracking starts.
 
         Args:
             anchor_points: that anchor content, [1 or batch, height, width, 3], from an earlier call, as all frames of an anchor
                 share it. If `None`, it is decoded from the pair (anchor, anchor).
+            keep_known: without decoders, replace monocular depth by known depth where there is some; `False` for training.
         """
+        if self.config.head == "monocular":
+            depths = [] if anchor_points is not None else [self.monocular(anchor_tokens)]
+            depths.append(self.monocular(frame_tokens))
+            with torch.autocast(depths[0].log_depth.device.type, enabled=False):
+                anchor_points = anchor_points or anchor_pointmap(depths[0], hints, keep_known=keep_known)
+                return pair_pointmaps(depths[-1], hints, anchor_points, keep_known=keep_known), anchor_points
         if anchor_points is None:
             still = still_hints(hints)
             frames = anchor_tokens.expand(still.frame_maps.shape[0])

@@ -123,10 +123,12 @@ def example_images(shape: tuple[int, int, int, int], generator: torch.Generator)
 
 
 def example_hints(images: list[Tensor], generator: torch.Generator) -> Hints:
-    """Create hints of two image batches [batch, 3, height, width], with smooth random flow and depth."""
+    """Create hints of two image batches [batch, 3, height, width], with smooth random flow, and depth in the upper quarter."""
     batch, _, height, width = images[0].shape
     flow = [4 * _smooth((batch, 2, height, width), generator).permute(0, 2, 3, 1) for _ in range(2)]
     depth = [1.5 + 0.5 * _smooth((batch, 1, height, width), generator)[:, 0].clamp(-1, 1) for _ in range(2)]
+    for values in depth:
+        values[:, height // 4 :] = 0  # known depth would hide the monocular depth of a network without decoders
     camera = torch.eye(4).repeat(batch, 1, 1)
     camera[:, :3, 3] = 0.1 * torch.randn((batch, 3), generator=generator)
     return assemble_hints(

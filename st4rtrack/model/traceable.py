@@ -5,7 +5,8 @@ from torch import Tensor
 
 from st4rtrack.model import layers
 from st4rtrack.model.config import ModelConfig
-from st4rtrack.model.encoder import PyramidEncoder
+from st4rtrack.model.decoder import TwinDecoder
+from st4rtrack.model.encoder import Encoder
 from st4rtrack.model.layers import Rope2D
 from st4rtrack.model.network import St4RTrack
 
@@ -27,10 +28,9 @@ def traceable_model(config: ModelConfig, weights: dict[str, Tensor]) -> St4RTrac
     with torch.device("meta"):
         model = St4RTrack(config)
     model.load_state_dict(weights, assign=True)
-    for part in (model.encoder, model.decoder):
-        if isinstance(part, PyramidEncoder):
-            continue
-        part.rope = UncachedRope2D(part.rope.head_width, part.rope.base)
+    for part in model.children():
+        if isinstance(part, Encoder | TwinDecoder):
+            part.rope = UncachedRope2D(part.rope.head_width, part.rope.base)
     return model.eval()
 
 

@@ -12,6 +12,7 @@ from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.encoder import PyramidEncoder
 from st4rtrack.model.hints import Hints
 from st4rtrack.model.layers import DecoderBlock, EncoderBlock
+from st4rtrack.model.monocular import new_monocular
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.train.config import TrainConfig
 from st4rtrack.train.examples import Examples
@@ -101,6 +102,9 @@ def new_model(config: ModelConfig, seed: int) -> St4RTrack:
     """
     torch.manual_seed(seed)
     model = St4RTrack(config)
+    if config.head == "monocular":
+        model.load_state_dict(new_monocular(config, seed).state_dict())
+        return model
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)

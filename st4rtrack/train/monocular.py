@@ -7,7 +7,7 @@ import dataclasses
 import importlib.util
 import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -278,7 +278,7 @@ def first_network(config: ModelConfig, init: str, seed: int) -> MonocularNetwork
     """Create the network with initial weights, see `init` of `train_monocular`."""
     if init not in ("", "imagenet", "random") and Path(init).suffix != ".pth":
         network = load_monocular(init, device="cpu")
-        if network.config != config:
+        if replace(network.config, head=config.head) != config:  # decoders are not trained here
             raise UserError(f"--init {init} has another architecture than this preset; choose another checkpoint")
         return network.train().requires_grad_(True)
     network = new_monocular(config, seed)

@@ -12,7 +12,7 @@ from st4rtrack.data.procedural import ProceduralClip, ProceduralConfig, procedur
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
 from st4rtrack.io.worldtrack import encode_jpeg, write_worldtrack
 from st4rtrack.model.checkpoint import load_model, save_model
-from st4rtrack.model.config import TINY
+from st4rtrack.model.config import MONOCULAR, TINY
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.train.forward import new_model
 from tests.adapt.truth_teachers import TruthDepth, TruthTracks
@@ -27,6 +27,7 @@ SMALL = replace(
     decoder_depth=1,
     decoder_heads=2,
 )
+SMALL_MONOCULAR = replace(MONOCULAR, image_size=96, encoder_width=16, pyramid_width=8)
 OPTIONS: dict[str, Any] = {
     "freeze": "reconstruction",
     "steps": 8,
@@ -48,6 +49,12 @@ def small_base(folder: Path, *, hints: bool = True) -> Path:
     path = folder / ("hinted.safetensors" if hints else "plain.safetensors")
     save_model(new_model(replace(SMALL, hints=hints), seed=0), path)
     return path
+
+
+def monocular_base(folder: Path) -> Path:
+    """A network without decoders."""
+    save_model(new_model(SMALL_MONOCULAR, seed=0), folder / "monocular.safetensors")
+    return folder / "monocular.safetensors"
 
 
 def load(path: Path) -> St4RTrack:

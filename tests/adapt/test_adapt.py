@@ -22,7 +22,7 @@ from st4rtrack.model.checkpoint import read_info, save_model
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline import cameras
 from st4rtrack.types import UserError, Video
-from tests.adapt.small import OPTIONS, adapt_small, load, small_base, small_clip
+from tests.adapt.small import OPTIONS, adapt_small, load, monocular_base, small_base, small_clip
 from tests.adapt.truth_teachers import TruthTracks
 
 
@@ -78,6 +78,19 @@ def test_held_out_tracks_come_nearer_and_only_the_tracking_branch_changes(adapte
     assert all(name.startswith(("decoder.tracking_blocks.", "tracking_head.")) for name in changed)
     for name, value in adapted.model.state_dict().items():
         assert torch.equal(value, after[name])
+
+
+def test_adapted_network_without_decoders_is_the_depth_prior_of_its_runs(clip: ProceduralClip, tmp_path: Path) -> None:
+    base, output = monocular_base(tmp_path), tmp_path / "adapted.safetensors"
+    with pytest.raises(UserError, match="--freeze anchored needs a network with decoders"):
+        adapt_small(clip, base, output, config={"freeze": "anchored"})
+    found = adapt_small(clip, base, output, config={"freeze": "encoder"}, scenes="first")
+    assert found.gained
+    before, after = weights(base), weights(output)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and all(name.startswith("monocular_head.") for name in changed)
+    told = [json.loads((found.report / f"array_{when}" / "scene.json").read_text()) for when in ("before", "after")]
+    assert [each["info"]["options"]["depth_prior"].split()[0] for each in told] == ["monocular", "adapted"]
 
 
 def test_it_leaves_figures_scenes_and_a_picture(adapted: Adaptation) -> None:

@@ -14,20 +14,21 @@ from st4rtrack.io.video import open_video
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline import cameras as solver
 from st4rtrack.pipeline.reconstruct import reconstruct
-from tests.adapt.small import load, small_base, small_clip
+from tests.adapt.small import load, monocular_base, small_base, small_clip
 from tests.synthetic import TruthNetwork
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["hints", "plain"])
+@pytest.fixture(scope="module", params=["hints", "plain", "monocular"])
 def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[St4RTrack, FrameInputs, np.ndarray]:
     folder = tmp_path_factory.mktemp("inputs")
-    model, rgb = load(small_base(folder, hints=request.param)), small_clip().rgb
+    base = monocular_base(folder) if request.param == "monocular" else small_base(folder, hints=request.param == "hints")
+    model, rgb = load(base), small_clip().rgb
     return model, frame_inputs(model, open_video(rgb), folder), rgb
 
 
 def test_the_prediction_is_that_of_the_pipeline(seen: tuple[St4RTrack, FrameInputs, np.ndarray]) -> None:
     model, inputs, rgb = seen
-    scene = reconstruct(rgb, model=model, size=96, refine=False)
+    scene = reconstruct(rgb, model=model, size=96, refine=False, depth_prior="none")
     frames = np.array([0, 2, 5])
     with torch.no_grad():
         maps = predict(model, inputs, frames, "float32")
@@ -44,14 +45,18 @@ def test_gradients_reach_what_learns_and_nothing_else(seen: tuple[St4RTrack, Fra
     model, inputs, _ = seen
     learning = learning_parameters(model, "encoder" if freeze == "encoder" else "reconstruction")
     assert not any(name.startswith("encoder.") for name in learning)
-    if freeze == "reconstruction":
-        assert all(name.startswith(("decoder.tracking_blocks.", "tracking_head.")) for name in learning)
+    branch = ("decoder.tracking_blocks.", "tracking_head.")
+    if model.config.head == "monocular":
+        branch = ("monocular_head.",)
+        assert all(name.startswith(branch) for name in learning)
+    elif freeze == "reconstruction":
+        assert all(name.startswith(branch) for name in learning)
     model.zero_grad()
     maps = predict(model, inputs, np.array([0, 1, 3]), "float32")
     maps.tracking.points_world.sum().backward()
     touched = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     assert touched <= set(learning)
-    assert any(name.startswith("decoder.tracking_blocks.") for name in touched)
+    assert any(name.startswith(branch[0]) for name in touched)
 
 
 def test_the_true_cameras_are_found_and_refined_no_worse() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from st4rtrack.model import precision_check
 from st4rtrack.model.checkpoint import load_model, save_model
-from st4rtrack.model.config import ModelConfig
+from st4rtrack.model.config import TINY, ModelConfig
 from st4rtrack.model.layers import PatchEmbed
 from st4rtrack.model.precision_check import LIMIT, point_difference
 from st4rtrack.train.forward import new_model
@@ -39,6 +39,16 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def model_path(tmp_path: Path) -> Path:
     save_model(new_model(SMALL, 0), tmp_path / "small.safetensors")
     return tmp_path / "small.safetensors"
+
+
+@pytest.fixture
+def pair_path(tmp_path: Path) -> Path:
+    """A network whose hints matter, as after training."""
+    model = new_model(TINY, 0)
+    for head in (model.tracking_head, model.reconstruction_head):
+        torch.nn.init.normal_(head.out.weight, std=0.3)
+    save_model(model, tmp_path / "pair.safetensors")
+    return tmp_path / "pair.safetensors"
 
 
 @pytest.fixture
@@ -71,20 +81,25 @@ def load(path: Path | str) -> torch.dtype:
     return load_model(path, device="cpu", dtype="bfloat16").dtype
 
 
-def test_precision_check_right_bfloat16_is_used(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert load("tiny") == torch.bfloat16
+@pytest.mark.parametrize("name", ["pair", "tiny"])
+def test_precision_check_right_bfloat16_is_used(
+    name: str, pair_path: Path, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert load(pair_path if name == "pair" else name) == torch.bfloat16
     assert not caplog.records
     (record,) = cache.iterdir()
-    assert 0 < json.loads(record.read_text())["difference"] < LIMIT / 6
+    assert 0 < json.loads(record.read_text())["difference"] < LIMIT / 2
 
 
 @pytest.mark.usefixtures("broken_bfloat16")
-def test_precision_check_wrong_bfloat16_falls_back_with_one_warning(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert load("tiny") == torch.float32
+def test_precision_check_wrong_bfloat16_falls_back_with_one_warning(
+    pair_path: Path, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert load(pair_path) == torch.float32
     (warning,) = caplog.records
     assert warning.levelno == logging.WARNING and "using float32" in warning.getMessage()
     caplog.clear()
-    assert load("tiny") == torch.float32 and len(caplog.records) == 1  # from the cache, too
+    assert load(pair_path) == torch.float32 and len(caplog.records) == 1  # from the cache, too
 
 
 def test_precision_check_float32_is_not_checked(model_path: Path, cache: Path, runs: list[float]) -> None:

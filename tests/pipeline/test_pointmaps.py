@@ -8,7 +8,7 @@ import torch
 
 from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
 from st4rtrack.io.video import open_video
-from st4rtrack.model.config import LARGE, TINY, ModelConfig
+from st4rtrack.model.config import LARGE, MONOCULAR, TINY, ModelConfig
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.pointmaps import encode_anchor, predict_batch, predict_frames, predict_reconstructions
 from st4rtrack.preprocess import normalize_images
@@ -30,7 +30,9 @@ def assert_same(ours: Pointmap, plain: Pointmap) -> None:
         assert error.max() < 1e-4 and np.median(error) < 1e-5
 
 
-@pytest.mark.parametrize("config", [replace(LARGE, **SMALL), replace(TINY, **SMALL)], ids=["dpt", "conv with hints"])
+@pytest.mark.parametrize(
+    "config", [replace(LARGE, **SMALL), replace(TINY, **SMALL), MONOCULAR], ids=["dpt", "conv with hints", "monocular"]
+)
 def test_batches_that_share_an_anchor_equal_pair_by_pair(config: ModelConfig, rgb: np.ndarray) -> None:
     model: St4RTrack = new_model(config, seed=3).eval()
     anchor = encode_anchor(model, rgb[0])

@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 
 from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
+from st4rtrack.hints.depth_prior import DepthPrior
 from st4rtrack.hints.provider import chosen_prior
 from st4rtrack.io.video import open_video
-from st4rtrack.model.checkpoint import is_embedded, load_model, save_model
+from st4rtrack.model.checkpoint import load_model, load_monocular, save_model
+from st4rtrack.model.config import TINY
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.options import ReconstructOptions
 from st4rtrack.pipeline.preparation import prepare
 from st4rtrack.pipeline.reconstruct import reconstruct
+from st4rtrack.train.forward import new_model
 from st4rtrack.types import UserError
 from tests.moving_camera import walk
 from tests.synthetic import TruthNetwork
@@ -24,23 +27,37 @@ def model() -> St4RTrack:
     return load_model(device="cpu", dtype="float32")
 
 
-def prior_name(word: str, model: St4RTrack) -> str | None:
+def prior_of(word: str, model: St4RTrack) -> DepthPrior | None:
     video = open_video(walk(2).rgb)
-    prior = chosen_prior(word, model, video, prepare(video, model.config, ReconstructOptions(anchor=0, size=64)).source_size)
+    return chosen_prior(word, model, video, prepare(video, model.config, ReconstructOptions(anchor=0, size=64)).source_size)
+
+
+def prior_name(word: str, model: St4RTrack) -> str | None:
+    prior = prior_of(word, model)
     return None if prior is None else prior.name
 
 
-def test_depth_prior_auto_is_builtin_for_the_embedded_model_only(model: St4RTrack, tmp_path: Path) -> None:
-    assert (prior_name("auto", model) or "").startswith("monocular")
+def test_depth_prior_auto_is_the_monocular_head_of_the_network(model: St4RTrack, tmp_path: Path) -> None:
+    assert (prior_name("auto", model) or "").startswith("tiny (")
     assert prior_name("auto", model) == prior_name("builtin", model)
     assert prior_name("none", model) is None
-    with_other_weights = load_model(device="cpu", dtype="float32")
-    next(with_other_weights.parameters()).data.mul_(1.1)
-    save_model(with_other_weights, tmp_path / "tiny.safetensors")  # the name alone says nothing
-    another = load_model(tmp_path / "tiny.safetensors", device="cpu", dtype="float32")
-    assert another.name == model.name and not is_embedded(another)
-    assert prior_name("auto", another) is None
-    assert (prior_name("builtin", another) or "").startswith("monocular")
+    changed = load_model(device="cpu", dtype="float32")
+    assert changed.monocular_head is not None
+    changed.monocular_head.out.weight.data.mul_(0.5)
+    save_model(changed, tmp_path / "changed.safetensors")
+    changed = load_model(tmp_path / "changed.safetensors", device="cpu", dtype="float32")
+    assert (prior_name("auto", changed) or "").startswith("changed (")
+    video = open_video(walk(1).rgb)
+    before, after = prior_of("auto", model), prior_of("auto", changed)
+    assert before is not None and after is not None
+    assert np.median(after(video.frame(0), 0).depth / before(video.frame(0), 0).depth) > 1.1
+
+
+def test_depth_prior_network_with_hints_without_monocular_head_takes_the_embedded_one_on_request() -> None:
+    pair = new_model(TINY, seed=0).eval()
+    assert prior_name("auto", pair) is None
+    embedded = load_monocular(device="cpu")
+    assert prior_name("builtin", pair) == f"{embedded.name} ({embedded.weights_hash[:12]})"
 
 
 def test_depth_prior_network_without_hints_refuses_one() -> None:
@@ -55,7 +72,7 @@ def test_depth_prior_network_without_hints_refuses_one() -> None:
 def test_depth_prior_is_an_option_of_the_scene(model: St4RTrack, tmp_path: Path) -> None:
     video = replace(open_video(walk(2).rgb), name="walk")
     scene = reconstruct(video, model=model, size=64, output=tmp_path / "scene")
-    assert scene.info["options"]["depth_prior"].startswith("monocular")
+    assert scene.info["options"]["depth_prior"].startswith("tiny (")
     with pytest.raises(UserError, match="depth_prior"):
         reconstruct(video, model=model, size=64, output=tmp_path / "scene", depth_prior="none")
     other = reconstruct(video, model=model, size=64, depth_prior="none")

@@ -44,13 +44,9 @@ def pointmaps_only(options: MethodOptions) -> Method:
     return without_visibility
 
 
-def predict_sequence(
-    model: St4RTrack, sequence: WorldTrackSequence, options: MethodOptions, *, depth_prior: str = "auto"
-) -> Prediction:
+def predict_sequence(model: St4RTrack, sequence: WorldTrackSequence, options: MethodOptions) -> Prediction:
     """Run the pipeline on the whole sequence; images are stretched, not cropped, so that every ground-truth pixel is covered."""
-    scene = reconstruct(
-        sequence.video, model=model, size=options.size, fit="stretch", refine=options.refine, depth_prior=depth_prior
-    )
+    scene = reconstruct(sequence.video, model=model, size=options.size, fit="stretch", refine=options.refine)
     assert isinstance(options.protocol, Protocol)
     return scene_prediction(scene, sequence, options.protocol)
 

@@ -1,4 +1,4 @@
-"""The monocular depth head of the embedded network as depth prior."""
+"""The monocular depth head of a network as depth prior."""
 
 import cv2
 import numpy as np
@@ -11,10 +11,10 @@ from st4rtrack.timing import timed
 
 
 class BuiltinPrior:
-    """Depth, expected log-depth error and focal length of single frames from the embedded network.
+    """Depth, expected log-depth error and focal length of single frames from a monocular head.
 
     Args:
-        network: network from `load_monocular`, in float32.
+        network: from `load_monocular`, or part of the network of the run.
     """
 
     def __init__(self, network: MonocularNetwork) -> None:
