@@ -118,7 +118,7 @@ def frame_inputs(model: St4RTrack, video: Video, folder: Path, known: KnownVideo
     """
     if len(video) < 2:
         raise UserError(f"{video.name} has one frame; adaptation learns from motion and needs at least two")
-    ordered, _ = provide_hints(model.config, video, ANCHOR, known=known)
+    ordered, _ = provide_hints(model, video, ANCHOR, known=known)
     rgb = _mapped(folder, "rgb", (len(video), video.height, video.width, 3), np.uint8)
     views: dict[str, np.ndarray] = {}
     for index, image, view in ordered.frames([False] * len(video)):

@@ -30,6 +30,7 @@ STAGES = {
     "points": "images to the device, pointmaps to host memory",
     "solver": "cameras by global structure from motion",
     "prior": "monocular depth of each frame",
+    "matching": "positions of dynamic points by their appearance",
     "static_depth": "triangulation along optical flow, known cameras",
     "fusion": "depth prior with measured depth, dynamic pixels, tracks",
     "refinement": "consistency over time",

@@ -10,6 +10,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
+from torch import Tensor
 
 from st4rtrack.classical.anchor_matches import WITHOUT_DEPTH
 from st4rtrack.classical.anchored import AnchoredGeometry
@@ -23,6 +24,7 @@ from st4rtrack.geometry.vectors import length
 from st4rtrack.hints.carried import CarriedDepth
 from st4rtrack.hints.depth_prior import DepthPrior
 from st4rtrack.hints.dynamic import OFFSETS, OtherFrame, dynamic_pixels, standing_on_ground
+from st4rtrack.hints.frame_encoder import FrameEncoder
 from st4rtrack.hints.fusion import PRIOR_DEPTH, Alignment, FusedDepth, align, fuse, without_contradictions
 from st4rtrack.hints.lifting import MIN_MOTION, LiftedTracks, TrackedFrame, appearance
 from st4rtrack.hints.object_depth import ObjectDepth
@@ -46,16 +48,18 @@ class FrameGeometry:
         fused: dense depth.
         dynamic: [H, W] bool, dynamic pixels.
         colour: [H, W, 3] smoothed CIELAB, from `appearance`.
+        maps: backbone maps for the matching head; empty without one.
     """
 
     fused: FusedDepth
     dynamic: np.ndarray
     colour: np.ndarray
+    maps: Sequence[Tensor] = ()
 
     @property
     def tracked(self) -> TrackedFrame:
         """Part of the geometry that tracks need."""
-        return TrackedFrame(self.fused.depth, self.dynamic, self.colour)
+        return TrackedFrame(self.fused.depth, self.dynamic, self.colour, self.maps)
 
 
 class FusedGeometry:
@@ -69,6 +73,7 @@ class FusedGeometry:
         anchor_index, anchor_rgb: the anchor, [H, W, 3] uint8.
         static: function from a frame index to [H, W] bool, user-provided static pixels, or `None`.
         unsolved: indices of frames without a camera (black, after a cut); each is added before the frame is requested.
+        matching: encoder of frames for its network's matching head; `None`: dynamic points follow the flow alone.
     """
 
     sequential = True
@@ -85,7 +90,9 @@ class FusedGeometry:
         anchor_rgb: np.ndarray,
         static: Callable[[int], np.ndarray] | None = None,
         unsolved: Collection[int] = (),
+        matching: FrameEncoder | None = None,
     ) -> None:
+        self._matching = matching
         self._geometry, self._prior, self._static, self._unsolved = geometry, prior, static, unsolved
         self._num_frames, self._anchor_index = num_frames, anchor_index
         self._steps = steps
@@ -116,7 +123,9 @@ class FusedGeometry:
         for index, rgb, view in frames:
             if (index - self._anchor_index) * (last - self._anchor_index) < 0 or last == self._anchor_index:
                 self._begin(*self._anchor_state)
-                self._tracks, self._tracked_index = LiftedTracks(self._anchor.tracked, self._focal_px), self._anchor_index
+                head = None if self._matching is None else self._matching.network.matching_head
+                self._tracks = LiftedTracks(self._anchor.tracked, self._focal_px, head)
+                self._tracked_index = self._anchor_index
             assert view is not None
             yield index, rgb, self.own if index == self._anchor_index else self._pair(index, rgb, view)
             last = index
@@ -181,7 +190,8 @@ class FusedGeometry:
             self._median_depth = float(np.median(fused.depth))
             of_static = np.where(dynamic, 0, measured)
             self._carried_depth.keep(of_static, log_error, self._steps.read(index), view.anchor_from_frame)
-        return FrameGeometry(fused, dynamic, appearance(rgb))
+        maps = () if self._matching is None else self._matching(rgb)
+        return FrameGeometry(fused, dynamic, appearance(rgb), maps)
 
     def _measured(self, index: int, view: TwoView) -> tuple[np.ndarray, np.ndarray]:
         """Measured depth of a frame [H, W], 0 where unknown, and its expected log error."""

@@ -11,6 +11,7 @@ import numpy as np
 from st4rtrack.hints.cameras import solved_cameras
 from st4rtrack.hints.depth_prior import DepthPrior, open_depth_prior
 from st4rtrack.hints.depth_prior.builtin import BuiltinPrior
+from st4rtrack.hints.frame_encoder import FrameEncoder
 from st4rtrack.hints.frame_order import OrderedFrames
 from st4rtrack.hints.fused import FusedGeometry
 from st4rtrack.hints.steps import GreyFrames, StepFlows
@@ -47,7 +48,7 @@ def chosen_prior(word: str, model: St4RTrack, video: Video, source_size: SourceS
 
 
 def provide_hints(
-    config: ModelConfig,
+    model: St4RTrack,
     video: Video,
     anchor_index: int,
     *,
@@ -60,7 +61,7 @@ def provide_hints(
     """Frames of a video outward from the anchor with classical geometry and, with a depth prior, the fused geometry.
 
     Args:
-        config: configuration of the network.
+        model: the network.
         video: at network size.
         known: known geometry; pose estimation uses its static pixels.
         prior: depth prior; requires `content`, the video at source size without bars, for the camera solver.
@@ -69,7 +70,7 @@ def provide_hints(
     """
     rgb = video.frame(anchor_index)
     if prior is None or content is None:
-        return OrderedFrames(video, anchor_index, rgb, with_geometry=takes_hints(config), known=known), None
+        return OrderedFrames(video, anchor_index, rgb, with_geometry=takes_hints(model.config), known=known), None
     size = (video.height, video.width)
     solve = partial(solved_cameras, content, size, scale, anchor_index, known or KnownVideo())
     steps = StepFlows(GreyFrames(video))
@@ -86,4 +87,14 @@ def provide_hints(
         anchor_rgb=rgb,
         static=static,
         unsolved=ordered.unsolved,
+        matching=_matching(model, prior),
     )
+
+
+def _matching(model: St4RTrack, prior: DepthPrior) -> FrameEncoder | None:
+    """Encoder of frames for the network's matching head, the one of its depth prior if possible; `None` without such a head."""
+    if model.matching_head is None:
+        return None
+    if isinstance(prior, BuiltinPrior) and prior.encoder.network.matching_head is model.matching_head:
+        return prior.encoder
+    return FrameEncoder(model.monocular_network())

@@ -202,6 +202,11 @@ def _write(weights: dict[str, Tensor], config: ModelConfig, path: Path, info: di
     path.chmod(mode)
 
 
+def is_embedded(model: St4RTrack) -> bool:
+    """Whether the network is the embedded model, and not another one with its name."""
+    return model.name == EMBEDDED.removesuffix(".safetensors") and model.weights_hash == _hash(_read(None)[1])
+
+
 def _read(source: str | Path | None) -> tuple[ModelConfig, dict[str, Tensor], str]:
     if source is None or str(source) == "tiny":
         embedded = resources.files("st4rtrack.model") / "weights" / EMBEDDED

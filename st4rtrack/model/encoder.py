@@ -106,8 +106,12 @@ class PyramidEncoder(nn.Module):
 
     def levels(self, images: Tensor) -> tuple[Tensor, ...]:
         """Compute only `Tokens.levels`, the input of the monocular head."""
+        return tuple(self.pyramid.top_down(self.backbone(images)))
+
+    def backbone(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Compute only the maps of the backbone, from which `FeaturePyramid.top_down` makes the levels."""
         images = images.to(self.norm.weight.dtype).contiguous(memory_format=torch.channels_last)
-        return tuple(self.pyramid(images))
+        return tuple(self.pyramid.backbone(images))
 
 
 def make_encoder(config: ModelConfig) -> Encoder | PyramidEncoder:

@@ -62,6 +62,7 @@ class MatchingHead(nn.Module):
         """
         height, width = anchor.shape[2:]
         normalized = pixels / pixels.new_tensor([width * CELL / 2, height * CELL / 2]) - 1
+        anchor, frame = anchor.float(), frame.float()
         sampled = F.grid_sample(anchor, normalized[:, :, None], mode="bilinear", align_corners=False)[..., 0]
         query = F.normalize(sampled.transpose(1, 2), dim=-1)
         return (self.log_sharpness.exp() * query @ frame.flatten(2)).log_softmax(-1)

@@ -66,17 +66,25 @@ class MonocularNetwork(nn.Module):
         self.matching_head = MatchingHead() if config.matching else None
 
     def forward(self, images: Tensor) -> MonocularDepth:
-        """Predict depth of images [batch, 3, height, width] in [-1, 1], sides multiples of `config.size_multiple`.
+        """Predict depth of images, see `encode`."""
+        return self.depth(self.encode(images))
+
+    def encode(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Backbone maps, strides 2 to 32, of images [batch, 3, height, width] in [-1, 1].
 
         Raises:
-            ValueError: a side is not such a multiple.
+            ValueError: a side is not a multiple of `config.size_multiple`.
         """
         multiple = self.config.size_multiple
         if images.ndim != 4 or images.shape[2] % multiple or images.shape[3] % multiple:
             raise ValueError(
                 f"images must be [batch, 3, height, width] with sides multiples of {multiple}, got {list(images.shape)}"
             )
-        return self.monocular_head(self.encoder.levels(images))
+        return self.encoder.backbone(images)
+
+    def depth(self, maps: tuple[Tensor, ...]) -> MonocularDepth:
+        """Predict depth from backbone maps."""
+        return self.monocular_head(tuple(self.encoder.pyramid.top_down(maps)))
 
 
 def new_monocular(config: ModelConfig, seed: int) -> MonocularNetwork:

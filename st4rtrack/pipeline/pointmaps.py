@@ -134,7 +134,7 @@ def pointmap_source(
     """
     video, index = prepared.video, prepared.anchor_index
     ordered, fused = provide_hints(
-        model.config,
+        model,
         video,
         index,
         known=prepared.known,

@@ -5,8 +5,8 @@ import numpy as np
 import torch
 
 from st4rtrack.hints.depth_prior.prior import PriorDepth
+from st4rtrack.hints.frame_encoder import FrameEncoder
 from st4rtrack.model.monocular import MonocularNetwork
-from st4rtrack.preprocess import normalize_images
 from st4rtrack.timing import timed
 
 
@@ -15,26 +15,21 @@ class BuiltinPrior:
 
     Args:
         network: from `load_monocular`, or part of the network of the run.
+
+    Attributes:
+        encoder: encodes the frames.
     """
 
     def __init__(self, network: MonocularNetwork) -> None:
         self.name = f"{network.name} ({network.weights_hash[:12]})"
-        self._network = network
+        self.encoder = FrameEncoder(network)
 
     @timed("prior", settles=True)
     def __call__(self, rgb: np.ndarray, index: int, focal_px: float | None = None) -> PriorDepth:
         """Predict at the native size of the network; the result has the size of the frame."""
-        image = normalize_images(self._resized(rgb)[None]).to(next(self._network.parameters()).device)
         with torch.inference_mode():
-            found = self._network(image)
+            found = self.encoder.network.depth(self.encoder(rgb))
         size = (rgb.shape[1], rgb.shape[0])
         maps = [value[0].cpu().numpy() for value in (found.log_depth, found.log_error)]
         depth, log_error = (np.exp(cv2.resize(each, size, interpolation=cv2.INTER_LINEAR)) for each in maps)
         return PriorDepth("depth", depth, log_error, float(found.log_focal.exp()) * max(size))
-
-    def _resized(self, rgb: np.ndarray) -> np.ndarray:
-        """Resize a frame to the long side of training, with sides that are multiples of the network's stride."""
-        config = self._network.config
-        multiple, scale = config.size_multiple, config.image_size / max(rgb.shape[:2])
-        height, width = (max(multiple, round(side * scale / multiple) * multiple) for side in rgb.shape[:2])
-        return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
