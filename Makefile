@@ -1,19 +1,24 @@
-# `make demo` and `make test` set up everything they need in .venv/.
+# `make demo` and `make test` set up everything they need in .venv/: `make demo` what a user needs, `make test` the rest as well.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+FOR_USERS := $(VENV)/.installed-for-users
 INSTALLED := $(VENV)/.installed
-CLIP := st4rtrack/data/demo.mp4
-VIDEO ?= $(CLIP)
 # Tests that stand beside each other share what they set up, so each process takes neighbours.
 DEFAULT_TESTS := --numprocesses logical --maxprocesses 4 --dist worksteal -m "not slow"
 
-.PHONY: demo test test-slow test-portable test-floors coverage mutation versions performance benchmark docs train-tiny world-assets audit faults fuzz cases clean
+.PHONY: demo test test-slow test-portable test-floors coverage mutation versions performance benchmark docs release train-tiny world-assets audit faults fuzz cases clean
 
 # The path of VIDEO may hold spaces, which make's own functions would split at.
-demo: $(INSTALLED)
+ifdef VIDEO
+demo: $(FOR_USERS)
 	@name=$$(basename "$(VIDEO)"); $(BIN)/st4rtrack run "$(VIDEO)" -o "demo/$${name%.*}_st4rtrack" --export ply
+else
+demo: $(FOR_USERS)
+	@$(BIN)/st4rtrack demo -o demo/demo_st4rtrack
+endif
 
 test: $(INSTALLED)
 	$(BIN)/ruff check st4rtrack tests performance examples docs
@@ -47,6 +52,10 @@ mutation: $(INSTALLED)
 versions:
 	tests/versions.sh $(VERSIONS) -- $(DEFAULT_TESTS)
 
+# Wheel and sdist as for PyPI, checked and run on every Python that is here (VERSIONS="3.12 3.13") -> build/release/dist
+release:
+	tests/release.sh $(VERSIONS)
+
 performance: $(INSTALLED)
 	$(BIN)/python performance/speed.py
 	$(BIN)/python performance/memory.py
@@ -73,7 +82,7 @@ train-tiny: $(INSTALLED)
 
 # Objects, people and skies of the rendered world into the user's cache (needs apt-get or sweethome3d-furniture; 0.7 GB).
 world-assets: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[world]"
+	$(INSTALL) --quiet --editable ".[world]"
 	mkdir -p build/world
 	ls /usr/share/sweethome3d/furniture/*.sh3f >/dev/null 2>&1 || { cd build/world && apt-get download sweethome3d-furniture && dpkg-deb -x sweethome3d-furniture*.deb . ; }
 	{ cd build/world && npm pack --silent @pmndrs/assets@1.7.0 && tar -xzf pmndrs-assets-*.tgz; } || echo "skies are made by formula: npm could not fetch @pmndrs/assets" >&2
@@ -93,17 +102,26 @@ faults: $(INSTALLED)
 
 # The readers of our own formats against a coverage-guided fuzzer, twelve minutes.
 fuzz: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt atheris
+	$(INSTALL) --quiet atheris
 	$(BIN)/python performance/fuzz.py --minutes 12
 
 # Every reported case and 100 clean clips end to end against the truth, resumable; about an hour on one core. -> performance/cases.md
 cases: $(INSTALLED)
 	OMP_NUM_THREADS=1 nice $(BIN)/python -m tests.cases.run $(CASES)
 
-$(INSTALLED): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[all,dev,docs]"
-	touch $@
+# Bytecode of all packages is 180 MB: for users, Python writes that of the modules they use; tests start many processes at once.
+$(FOR_USERS): pyproject.toml constraints.txt
+	@echo "Installing into $(VENV)/ (with the CPU build of PyTorch 0.4 GB to download, 1.4 GB on disk)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@scripts/cpu_torch.sh $(BIN)/python --no-compile
+	@$(INSTALL) --no-compile --editable ".[view,glb]"
+	@touch $@
+
+$(INSTALLED): $(FOR_USERS)
+	@echo "Installing what tests, documentation and all export formats need as well"
+	@$(INSTALL) --editable ".[all,dev,docs]"
+	@$(BIN)/python -m compileall -qq $(VENV)/lib || true
+	@touch $@
 
 clean:
 	rm -rf $(VENV) demo

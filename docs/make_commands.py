@@ -134,10 +134,9 @@ def shown(default: Any) -> str:
 
 def page() -> str:
     """The whole of docs/commands.md."""
-    commands = {name: command for name, command in COMMANDS.items() if name not in ("bench", "export")}
+    commands = {name: command for name, command in COMMANDS.items() if name != "bench"}
     commands |= {f"bench {name}": command for name, command in BENCH.items()}
-    sections = [section(name, command) for name, command in commands.items()]
-    sections.insert(4, export_section())
+    sections = [export_section() if name == "export" else section(name, command) for name, command in commands.items()]
     everywhere = "\n".join(textwrap.fill(f"- `{name}`: {what}", 118, subsequent_indent="  ") for name, what in EVERYWHERE.items())
     return "\n".join([HEAD.format(description=DESCRIPTION, everywhere=everywhere), *sections])
 

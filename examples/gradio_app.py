@@ -19,7 +19,7 @@ import numpy as np
 
 import st4rtrack
 from st4rtrack.io.queries import write_tracks
-from st4rtrack.io.trouble import explain
+from st4rtrack.io.system_errors import explain
 from st4rtrack.view.server import LARGEST_UPLOAD_BYTES
 from st4rtrack.view.upload import VIDEO_ENDINGS
 

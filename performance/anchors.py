@@ -16,13 +16,12 @@ from machine import machine
 
 from st4rtrack.geometry.align import median_scale
 from st4rtrack.geometry.camera import project
-from st4rtrack.geometry.following import Shown
-from st4rtrack.geometry.ownership import tracked_view
+from st4rtrack.geometry.track_assignment import tracked_view
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
 from st4rtrack.io.worldtrack import WorldTrackSequence, find_worldtrack, read_worldtrack
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.pipeline.reconstruct import reconstruct
-from st4rtrack.types import Scene
+from st4rtrack.scene import FrameSurface, Scene
 
 QUERY_FRAMES = 10
 HEAD = (
@@ -70,11 +69,11 @@ def covered_by_first(scene: Scene) -> float:
     """Mean share of the frames' pixels that belong to the first anchor's tracks."""
     shares = []
     for frame in range(len(scene)):
-        shown = Shown.of(scene.reconstruction, scene.cameras, frame)
+        surface = FrameSurface.of(scene.reconstruction, scene.cameras, frame)
         points = np.asarray(scene.tracking.points_world[frame], np.float64).reshape(-1, 3)
         usable = np.asarray(scene.tracking.visible[frame]).reshape(-1)  # pyright: ignore[reportOptionalSubscript]
-        view = tracked_view(points, usable, shown.depth, shown.world_from_camera, shown.intrinsics)
-        shares.append(view.covered(shown.depth, np.ones(shown.depth.shape, bool)).mean())
+        view = tracked_view(points, usable, surface.depth, surface.world_from_camera, surface.intrinsics)
+        shares.append(view.covered(surface.depth, np.ones(surface.depth.shape, bool)).mean())
     return float(np.mean(shares))
 
 

@@ -20,10 +20,9 @@ from st4rtrack.geometry.vectors import length
 from st4rtrack.hints import fused
 from st4rtrack.hints.depth_prior import open_depth_prior
 from st4rtrack.hints.dynamic import objects
-from st4rtrack.hints.frames import GreyFrames
+from st4rtrack.hints.frame_order import OrderedFrames
 from st4rtrack.hints.object_depth import FAST, GROUND_ROW, MAX_LOG_SPEED, ObjectDepth
-from st4rtrack.hints.outward import Outward
-from st4rtrack.hints.steps import StepFlows
+from st4rtrack.hints.steps import GreyFrames, StepFlows
 from st4rtrack.io.video import open_video
 from st4rtrack.types import KnownVideo
 
@@ -88,11 +87,11 @@ def record(sequence: Sequence) -> list[tuple[np.ndarray, np.ndarray, np.ndarray,
     cameras[:, :3, 3] /= np.median(sequence.depth[0][sequence.depth[0] > 0])
     solved = KnownVideo(focal_px=sequence.focal_px, focal_source="video", world_from_camera=cameras)
     steps, rgb = StepFlows(GreyFrames(video)), video.frame(0)
-    outward = Outward(video, 0, rgb, with_geometry=True, solve=lambda _: solved, step_flow=steps.chain)
+    ordered = OrderedFrames(video, 0, rgb, with_geometry=True, solve=lambda _: solved, step_flow=steps.chain)
     prior = open_depth_prior("builtin", video)
-    assert outward.geometry is not None and prior is not None
-    geometry = fused.FusedGeometry(outward.geometry, prior, steps, num_frames=len(video), anchor_index=0, anchor_rgb=rgb)
-    for _ in geometry.frames(outward.frames(np.zeros(len(video), bool))):
+    assert ordered.geometry is not None and prior is not None
+    geometry = fused.FusedGeometry(ordered.geometry, prior, steps, num_frames=len(video), anchor_index=0, anchor_rgb=rgb)
+    for _ in geometry.frames(ordered.frames(np.zeros(len(video), bool))):
         pass
     return Recorder.frames
 

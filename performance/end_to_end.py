@@ -1,6 +1,6 @@
 """Frames per second from a video file to a scene on disk, embedded model, in one run: `python performance/end_to_end.py`.
 
-The named baseline does one thing after the other (`run_ahead` replaced by plain iteration). Rounds are interleaved; medians.
+The named baseline does one thing after the other (`prefetch` replaced by plain iteration). Rounds are interleaved; medians.
 Where the time goes says `st4rtrack doctor --benchmark`.
 """
 
@@ -41,7 +41,7 @@ WAYS = {
 
 
 def one_after_the_other(items: Iterable[Any], _: int) -> Iterator[Any]:
-    """What `run_ahead` gives, without a thread."""
+    """What `prefetch` gives, without a thread."""
     return iter(items)
 
 
@@ -61,7 +61,7 @@ def main() -> None:
         for turn in range(options.rounds + 1):
             for name, way in WAYS.items():
                 run = reconstruct.__wrapped__ if way.blas_threads else reconstruct  # without its decorator
-                with patch.object(frames, "run_ahead", frames.run_ahead if way.overlaps else one_after_the_other):
+                with patch.object(frames, "prefetch", frames.prefetch if way.overlaps else one_after_the_other):
                     start = time.perf_counter()
                     run(video, model=models[way.dtype], output=Path(folder) / "scene", overwrite=True)
                 if turn:  # the first warms up

@@ -20,7 +20,7 @@ from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.options import KnownGeometry
 from st4rtrack.pipeline.reconstruct import reconstruct
-from st4rtrack.types import Scene
+from st4rtrack.scene import Scene
 
 KINDS: dict[str, tuple[str, ...]] = {
     "nothing": (),

@@ -16,7 +16,8 @@ import st4rtrack
 from st4rtrack.data.depth_frames import frame_record
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps
 from st4rtrack.io.files import whole_file
-from st4rtrack.types import DepthSource, Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import DepthSource, UserError
 
 FRAME_STEP, MAX_FRAMES = 5, 100
 MIN_KNOWN = 0.2

@@ -48,7 +48,8 @@ from st4rtrack.io.worldtrack import WorldTrackSequence, find_worldtrack, read_wo
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.reconstruct import reconstruct
-from st4rtrack.types import Scene, Video
+from st4rtrack.scene import Scene
+from st4rtrack.types import Video
 
 NUM_FRAMES = 64
 REAL_CLIPS = (

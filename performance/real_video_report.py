@@ -7,7 +7,7 @@ import numpy as np
 
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps
 from st4rtrack.render.draw import chip, fit_image, map_colours, put_text, robust_range
-from st4rtrack.types import Scene
+from st4rtrack.scene import Scene
 
 Row = dict[str, Any]
 

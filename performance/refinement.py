@@ -24,7 +24,8 @@ from st4rtrack.io.worldtrack import WorldTrackSequence, find_worldtrack, read_wo
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.pipeline.reconstruct import reconstruct
 from st4rtrack.pipeline.refine import Predicted, smoothed_frames
-from st4rtrack.types import Pointmap, Scene, TwoPointmaps, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import Pointmap, TwoPointmaps, UserError
 
 KEPT_ASIDE = 777000
 """Seed of the procedural sequences."""

@@ -2,7 +2,7 @@
 
 The plain way is the released one: float32, one pair at a time, the anchor encoded again for each pair. Weights are drawn by formula
 (their values do not matter for speed). Rounds are interleaved, so that other work on the machine disturbs all rows alike; medians.
-Share of peak: operations of matrix products, attention and convolutions by time, against the product of two large matrices of the same
+Share of peak: operations of one encoding and one decoding per frame by time, relative to the product of two large matrices of the same
 type in the same run; for the network without hints, whose work is all in the network.
 """
 
@@ -15,8 +15,7 @@ import torch
 from machine import machine
 
 from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
-from st4rtrack.doctor.benchmark import measure_peaks
-from st4rtrack.doctor.counting import StandIn
+from st4rtrack.doctor.benchmark import flops_per_frame, gemm_flops_per_s
 from st4rtrack.model.config import LARGE, TINY, ModelConfig
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.pointmaps import automatic_batch_size, encode_anchor, predict_frames
@@ -49,7 +48,7 @@ def plain(model: St4RTrack, rgb: np.ndarray) -> None:
 
 def ours(model: St4RTrack, rgb: np.ndarray) -> None:
     """As the pipeline does it."""
-    batch_size = automatic_batch_size(model, *rgb.shape[1:3])
+    batch_size = automatic_batch_size(model.config, model.device, *rgb.shape[1:3])
     for _ in predict_frames(
         model, encode_anchor(model, rgb[0]), ((k, frame, None) for k, frame in enumerate(rgb)), batch_size=batch_size
     ):
@@ -87,10 +86,8 @@ def share_of_peak(config: ModelConfig, row: str, rate: float, size: tuple[int, .
     if config.hints:
         return ""
     cpu, dtype = torch.device("cpu"), torch.bfloat16 if row == "bfloat16" else torch.float32
-    stand_in, images = StandIn(config, dtype, cpu), (1, 3, *size)
-    pair = stand_in.cost(lambda model: model(torch.empty(images), torch.empty(images))).flops
-    anchor = 0 if row.startswith("plain") else stand_in.cost(lambda model: model.encode(torch.empty(images))).flops
-    return f"{rate * (pair - anchor) / measure_peaks(cpu, dtype).flops_per_s:.0%}"
+    flops = flops_per_frame(formula_model(config).to(dtype), np.zeros((1, *size, 3), np.uint8))
+    return f"{rate * flops / gemm_flops_per_s(cpu, dtype):.0%}"
 
 
 def main() -> None:

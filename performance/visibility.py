@@ -27,7 +27,7 @@ from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.motion import moving_masks, moving_points
 from st4rtrack.pipeline.reconstruct import reconstruct
-from st4rtrack.pipeline.tracks import WEIGHTS, cycle_error, gather_evidence, returned, visibility_probability
+from st4rtrack.pipeline.tracks import WEIGHTS, cycle_error, cycle_error_cue, gather_evidence, visibility_probability
 from st4rtrack.types import Pointmap, TwoPointmaps
 
 FIT_SEED, HELD_SEED = 771_000, 772_000
@@ -115,7 +115,7 @@ def samples(path: Path, noise: float | None) -> Samples:
     for t in range(1, len(told["rgb"]), STEP):
         maps, camera, intrinsics = said(told, t) if noise is None else noisy_truth(told, t, noise, rng)
         evidence, possible = gather_evidence(maps, camera, intrinsics, told["rgb"][0], told["rgb"][t])
-        evidence["returns"] = returned(told["cycle_error"][t].astype(np.float32))
+        evidence["cycle_error"] = cycle_error_cue(told["cycle_error"][t].astype(np.float32))
         known = told["valid"] & possible
         groups = [rng.permutation(np.flatnonzero(known & kind))[: POINTS // 2] for kind in (told["moving"], ~told["moving"])]
         chosen = np.concatenate(groups)
@@ -196,7 +196,7 @@ def fitted(parts: list[Samples], *, with_cycle: bool) -> np.ndarray:
 
     What the model said counts as much as truth with all kinds of noise.
     """
-    used = np.array([with_cycle or name != "returns" for name in WEIGHTS])
+    used = np.array([with_cycle or name != "cycle_error" for name in WEIGHTS])
     rows, seen = (np.concatenate(column).astype(np.float64) for column in zip(*parts, strict=True))
     kind = np.concatenate([np.full(len(outcome), k % (1 + len(NOISE)) == 0) for k, (_, outcome) in enumerate(parts)])
     share = np.where(kind, 0.5 / kind.sum(), 0.5 / (~kind).sum())

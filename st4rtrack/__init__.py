@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from st4rtrack.model.network import St4RTrack as St4RTrack
     from st4rtrack.options import KnownGeometry as KnownGeometry
     from st4rtrack.pipeline.reconstruct import reconstruct as reconstruct
+    from st4rtrack.scene import Scene as Scene
+    from st4rtrack.scene import Tracks as Tracks
     from st4rtrack.types import Cameras as Cameras
     from st4rtrack.types import Pointmap as Pointmap
-    from st4rtrack.types import Scene as Scene
-    from st4rtrack.types import Tracks as Tracks
     from st4rtrack.types import TwoPointmaps as TwoPointmaps
     from st4rtrack.types import UserError as UserError
 
@@ -33,8 +33,8 @@ _HOME = {
     "export": "st4rtrack.formats",
     "Cameras": "st4rtrack.types",
     "Pointmap": "st4rtrack.types",
-    "Scene": "st4rtrack.types",
-    "Tracks": "st4rtrack.types",
+    "Scene": "st4rtrack.scene",
+    "Tracks": "st4rtrack.scene",
     "TwoPointmaps": "st4rtrack.types",
     "UserError": "st4rtrack.types",
 }

@@ -15,7 +15,8 @@ from typing import Any
 from st4rtrack.io.files import remove_leftovers, unfinished_name
 from st4rtrack.io.formats.extras import require
 from st4rtrack.io.formats.frames import every_nth
-from st4rtrack.types import Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import UserError
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,7 @@ class MethodOptions:
     protocol: Literal["published", "corrected", "tapvid3d"] | Any = "published"
     """Queries at the floor of their pixel (published), or at their sub-pixel position; tapvid3d: all frames."""
     model: str | None = None
-    """Checkpoint of the method's network. Default: the embedded model, for st4rtrack."""
+    """Name (st4rtrack models), checkpoint, folder or hub id. Default: tiny, for st4rtrack."""
     device: str = "auto"
     """Device: auto, cpu, cuda, cuda:1 or mps."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from st4rtrack.types import Cameras, PixelMap, Pointmap, Scene, TrackingOverTime
+from st4rtrack.scene import Scene
+from st4rtrack.types import Cameras, PixelMap, Pointmap, TrackingOverTime
 
 
 def synthetic_scene(num_frames: int = 4, height: int = 6, width: int = 8, *, seed: int = 0) -> Scene:

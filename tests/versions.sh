@@ -14,15 +14,8 @@ while [ $# -gt 0 ] && [ "$1" != "--" ]; do versions+=("$1"); shift; done
 tests=("$@")
 [ ${#tests[@]} -gt 0 ] || tests=(-m "not slow")
 
-interpreter() {  # of a version such as 3.12
-    local found
-    found=$(command -v "python$1") && "$found" -c "" 2>/dev/null && echo "$found" && return
-    ls -d "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/python 2>/dev/null | sort -V | tail -1
-}
-
-if [ ${#versions[@]} -eq 0 ]; then
-    for minor in $(seq 11 30); do [ -z "$(interpreter "3.$minor")" ] || versions+=("3.$minor"); done
-fi
+. scripts/interpreters.sh
+[ ${#versions[@]} -gt 0 ] || mapfile -t versions < <(interpreters)
 failed=0
 for version in "${versions[@]}"; do
     python=$(interpreter "$version")
@@ -31,8 +24,9 @@ for version in "${versions[@]}"; do
     mkdir -p build/versions
     [ -x "$environment/bin/python" ] || "$python" -m venv "$environment"
     log="build/versions/$version.log"
+    scripts/cpu_torch.sh "$environment/bin/python" >"$log" 2>&1
     if ! "$environment/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-        --editable ".[all,dev]" >"$log" 2>&1; then
+        --editable ".[all,dev]" >>"$log" 2>&1; then
         echo "$version: skipped, $(grep -m1 "^ERROR" "$log")"
         continue
     fi

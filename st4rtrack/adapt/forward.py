@@ -79,19 +79,19 @@ def solve_cameras(
         intrinsics = solver.anchor_intrinsics(_numpy(maps.tracking, ANCHOR))
     else:
         intrinsics = inputs.intrinsics[ANCHOR]
-    given = _given_cameras(inputs, frames, len(points))
+    known = _known_cameras(inputs, frames, len(points))
     unsolved = np.zeros(len(points), bool) if inputs is None or frames is None else np.isin(frames, list(inputs.unsolved))
 
     def camera(row: int) -> np.ndarray | None:
-        if given[row] is not None or unsolved[row]:
-            return given[row]
+        if known[row] is not None or unsolved[row]:
+            return known[row]
         return solver.solve_camera(_numpy(maps.reconstruction, row), intrinsics)
 
     others = [camera(row) for row in range(1, len(points))]
     rows, cameras = solved_cameras([np.eye(4), *others])
     start = torch.from_numpy(cameras).to(points)
     matrix = torch.from_numpy(intrinsics).to(points)
-    open_rows = np.array([k for k, row in enumerate(rows) if k and given[row] is None], np.int64)
+    open_rows = np.array([k for k, row in enumerate(rows) if k and known[row] is None], np.int64)
     if refine and len(open_rows):
         chosen = rows[open_rows]
         refined = _refined(points[chosen], confidence[chosen], start[open_rows], matrix)
@@ -99,7 +99,7 @@ def solve_cameras(
     return Solved(rows, start, matrix)
 
 
-def _given_cameras(inputs: FrameInputs | None, frames: np.ndarray | None, count: int) -> list[np.ndarray | None]:
+def _known_cameras(inputs: FrameInputs | None, frames: np.ndarray | None, count: int) -> list[np.ndarray | None]:
     """User-provided `world_from_camera` [4, 4] of each predicted frame, `None` where it must be solved."""
     if inputs is None or frames is None or inputs.world_from_camera is None:
         return [None] * count

@@ -42,7 +42,7 @@ class FrameInputs:
         views: fields of `TwoView` with a time axis, anchor against every frame; `None` for a network without hints.
         intrinsics: [T, 3, 3] user-provided intrinsics in network pixels, or `None`.
         world_from_camera: [T, 4, 4] user-provided poses in units of the hints, NaN where unknown; `None` without poses or hints.
-        unsolved: indices of frames whose pose cannot be estimated from the image (`Outward.unsolved`); they are not solved again.
+        unsolved: indices of frames whose pose cannot be estimated (`OrderedFrames.unsolved`); they are not solved again.
     """
 
     name: str
@@ -117,28 +117,28 @@ def frame_inputs(model: St4RTrack, video: Video, folder: Path, known: KnownVideo
     """
     if len(video) < 2:
         raise UserError(f"{video.name} has one frame; adaptation learns from motion and needs at least two")
-    outward, _ = provide_hints(model.config, video, ANCHOR, known=known)
+    ordered, _ = provide_hints(model.config, video, ANCHOR, known=known)
     rgb = _mapped(folder, "rgb", (len(video), video.height, video.width, 3), np.uint8)
     views: dict[str, np.ndarray] = {}
-    for index, image, view in outward.frames([False] * len(video)):
+    for index, image, view in ordered.frames([False] * len(video)):
         rgb[index] = image
         if view is not None:
             _keep_view(views, folder, index, len(video), view)
     patch = model.config.patch_size
     grid = (video.height // patch, video.width // patch)
     tokens = _mapped(folder, "tokens", (len(video), grid[0] * grid[1], model.config.encoder_width), np.float32)
-    batch = automatic_batch_size(model, video.height, video.width)
+    batch = automatic_batch_size(model.config, model.device, video.height, video.width)
     for start in range(0, len(video), batch):
         images = normalize_images(rgb[start : start + batch]).to(model.device)
         tokens[start : start + batch] = model.encode(images).features.float().cpu().numpy()
     intrinsics, cameras = (None, None) if known is None else (known.intrinsics, known.world_from_camera)
-    if cameras is not None and outward.units.cameras is not None:
-        cameras = rigid(cameras[:, :3, :3], cameras[:, :3, 3] / outward.units.cameras)
+    if cameras is not None and ordered.units.cameras is not None:
+        cameras = rigid(cameras[:, :3, :3], cameras[:, :3, 3] / ordered.units.cameras)
     else:  # the unit of a network without hints is unrelated to that of the user's cameras
         cameras = None
-    if outward.unsolved:
-        logger.warning("%s: no pose for %d of %d frames, left out", video.name, len(outward.unsolved), len(video))
-    return FrameInputs(video.name, rgb, tokens, grid, views or None, intrinsics, cameras, frozenset(outward.unsolved))
+    if ordered.unsolved:
+        logger.warning("%s: no pose for %d of %d frames, left out", video.name, len(ordered.unsolved), len(video))
+    return FrameInputs(video.name, rgb, tokens, grid, views or None, intrinsics, cameras, frozenset(ordered.unsolved))
 
 
 def _keep_view(views: dict[str, np.ndarray], folder: Path, index: int, count: int, view: TwoView) -> None:

@@ -61,7 +61,7 @@ def adapt(
     parameters = learning_parameters(model, config.freeze)
     learning = Learning(parameters, make_optimizer(parameters, config), {})
     learning.keep_best()
-    with said_once("st4rtrack.pipeline.cameras"):
+    with messages_once("st4rtrack.pipeline.cameras"):
         if load_state(state, learning, options):
             logger.info("resuming at step %d", learning.progress.step)
         else:
@@ -157,13 +157,13 @@ def _measure(
 
 
 @contextmanager
-def said_once(name: str) -> Iterator[None]:
+def messages_once(name: str) -> Iterator[None]:
     """Log each message of a logger only once, not at every step."""
-    said: set[object] = set()
+    logged: set[object] = set()
 
     def new(record: logging.LogRecord) -> bool:
-        known = record.msg in said
-        said.add(record.msg)
+        known = record.msg in logged
+        logged.add(record.msg)
         return not known
 
     target = logging.getLogger(name)

@@ -80,7 +80,7 @@ def _measure_video(model: St4RTrack, video: AdaptVideo, count: int, precision: s
 
 
 @dataclass
-class Seen:
+class FramePredictions:
     """Predictions for some frames of a video.
 
     Attributes:
@@ -99,7 +99,7 @@ class Seen:
 
 
 @torch.no_grad()
-def predict_all(model: St4RTrack, inputs: FrameInputs, count: int, precision: str) -> Iterator[Seen]:
+def predict_all(model: St4RTrack, inputs: FrameInputs, count: int, precision: str) -> Iterator[FramePredictions]:
     """Predict the whole video in batches that each start with the anchor."""
     last = np.eye(4)
     for start in range(1, len(inputs), count - 1):
@@ -111,10 +111,10 @@ def predict_all(model: St4RTrack, inputs: FrameInputs, count: int, precision: st
         cameras[found.rows] = found.camera_from_world.double().cpu().numpy()
         for row in range(1, len(frames)):
             last = cameras[row] = cameras[row] if solved[row] else last
-        yield Seen(frames, maps, cameras, solved, found.intrinsics.double().cpu().numpy())
+        yield FramePredictions(frames, maps, cameras, solved, found.intrinsics.double().cpu().numpy())
 
 
-def _far_px(seen: Seen, video: AdaptVideo) -> np.ndarray:
+def _far_px(seen: FramePredictions, video: AdaptVideo) -> np.ndarray:
     """Distance [F, N] in pixels of the projected tracking from the teacher's tracks, after one scale per frame."""
     tracks, (height, width) = video.priors.tracks, video.inputs.size
     points = _at_queries(seen.maps.tracking.points_world, video).double().cpu().numpy()
@@ -134,7 +134,7 @@ def _far_px(seen: Seen, video: AdaptVideo) -> np.ndarray:
     return np.linalg.norm(found - wanted, axis=-1)
 
 
-def _apart(seen: Seen, video: AdaptVideo) -> np.ndarray:
+def _apart(seen: FramePredictions, video: AdaptVideo) -> np.ndarray:
     """Distance [F, N] of the two branches at the teacher's tracks, relative to the point's distance from the anchor camera."""
     tracking = _at_queries(seen.maps.tracking.points_world, video)
     positions = torch.from_numpy(video.priors.tracks.tracks_px[seen.frames]).to(tracking)

@@ -14,7 +14,7 @@ from st4rtrack.geometry.differentiable_cameras import project_everywhere
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel, sample_frames
 from st4rtrack.geometry.transforms import transform_maps, transform_points
 from st4rtrack.losses.adaptation import AdaptationLoss, adaptation_loss
-from st4rtrack.losses.relative import Held, KnownDepth
+from st4rtrack.losses.relative import KnownDepth, RetentionTerm
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.types import TwoPointmaps
 
@@ -46,7 +46,7 @@ def step_loss(model: St4RTrack, video: AdaptVideo, batch: Batch, config: AdaptCo
     solved = solve_cameras(maps, refine=True, inputs=video.inputs, frames=batch.frames)
     frames = batch.frames[solved.rows]
     points = np.flatnonzero(~video.held_out)[batch.points]
-    seen = _tracks_seen(maps, solved, video, frames, points)
+    seen = _track_predictions(maps, solved, video, frames, points)
     depths = _depths(maps, solved, video, frames, seen)
     still, agree = None, seen.inside
     if loss.form == "relative":
@@ -60,14 +60,14 @@ def step_loss(model: St4RTrack, video: AdaptVideo, batch: Batch, config: AdaptCo
         trajectory=(project_everywhere(seen.in_camera, solved.intrinsics), seen.tracks_px, seen.visible, centre_px),
         alignment=(seen.tracking_points, seen.reconstruction_points, agree),
         **depths,
-        held=Held(*_reconstruction(maps, video, batch.frames, everywhere=config.freeze == "anchored"), still),
+        held=RetentionTerm(*_reconstruction(maps, video, batch.frames, everywhere=config.freeze == "anchored"), still),
     )
     parts = {name: float(value.detach()) for name, value in found.parts.items()}
     return StepLoss(found.total, parts, len(batch.frames) - len(frames))
 
 
 @dataclass
-class _TracksSeen:
+class _TrackPredictions:
     """Tracks sampled from both branches and the teacher: S solved frames, P points.
 
     Attributes:
@@ -85,7 +85,9 @@ class _TracksSeen:
     inside: Tensor
 
 
-def _tracks_seen(maps: TwoPointmaps, solved: Solved, video: AdaptVideo, frames: np.ndarray, points: np.ndarray) -> _TracksSeen:
+def _track_predictions(
+    maps: TwoPointmaps, solved: Solved, video: AdaptVideo, frames: np.ndarray, points: np.ndarray
+) -> _TrackPredictions:
     tracks = video.priors.tracks
     surface = maps.reconstruction.points_world[solved.rows]
     query_px, tracks_px = (
@@ -93,7 +95,7 @@ def _tracks_seen(maps: TwoPointmaps, solved: Solved, video: AdaptVideo, frames: 
     )
     visible = torch.from_numpy(tracks.visible[frames][:, points]).to(surface.device)
     tracking = sample_frames(maps.tracking.points_world[solved.rows], query_px.expand(len(frames), -1, -1))
-    return _TracksSeen(
+    return _TrackPredictions(
         tracking,
         transform_points(solved.camera_from_world, tracking),
         sample_frames(surface, tracks_px),
@@ -104,7 +106,7 @@ def _tracks_seen(maps: TwoPointmaps, solved: Solved, video: AdaptVideo, frames: 
 
 
 def _depths(
-    maps: TwoPointmaps, solved: Solved, video: AdaptVideo, frames: np.ndarray, seen: _TracksSeen
+    maps: TwoPointmaps, solved: Solved, video: AdaptVideo, frames: np.ndarray, seen: _TrackPredictions
 ) -> dict[str, KnownDepth]:
     """Inputs of the depth term: all pixels, and tracks where visible; empty without a depth teacher."""
     teacher = video.priors.depth
@@ -133,7 +135,9 @@ def _reconstruction(maps: TwoPointmaps, video: AdaptVideo, frames: np.ndarray, *
     return held_pixels(now), before
 
 
-def _unmeasured_tracks(video: AdaptVideo, solved: Solved, points: np.ndarray, seen: _TracksSeen, measured: Tensor) -> KnownDepth:
+def _unmeasured_tracks(
+    video: AdaptVideo, solved: Solved, points: np.ndarray, seen: _TrackPredictions, measured: Tensor
+) -> KnownDepth:
     """Depth of the tracks without teacher depth, visible or not, and what it would be if they were static."""
     still = torch.from_numpy(video.still[points]).to(seen.in_camera)
     depth = transform_points(solved.camera_from_world, still.expand_as(seen.in_camera)).detach()[..., 2]

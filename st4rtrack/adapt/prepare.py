@@ -9,7 +9,7 @@ import numpy as np
 
 from st4rtrack.adapt.config import AdaptConfig
 from st4rtrack.adapt.inputs import ANCHOR, AdaptVideo, FrameInputs, empty_held, frame_inputs, held_pixels
-from st4rtrack.adapt.measure import Seen, predict_all
+from st4rtrack.adapt.measure import FramePredictions, predict_all
 from st4rtrack.adapt.priors import Priors, TeacherDepth, TeacherTracks
 from st4rtrack.adapt.teachers import DepthTeacher, TrackTeacher, gather_priors, gather_tracks
 from st4rtrack.geometry.camera import project
@@ -63,32 +63,36 @@ def prepare_video(
     tracks = _in_solved_frames(_inside(priors.tracks, height, width), inputs.unsolved)
     moving = moving_tracks(tracks, *static)
     held_out = held_out_tracks(tracks.query_px, moving, height, width, config.held_out_share, config.seed)
-    for what, chosen in (("learn from", ~held_out), ("measure on", held_out)):
-        if not np.delete(tracks.visible[:, chosen], ANCHOR, axis=0).any():
-            raise UserError(
-                f"{video.name}: {tracks.name} tracks no point beyond the first frame to {what}; "
-                "choose other frames with --start and --stop, or another teacher with --tracks"
-            )
+    _require_tracks(tracks, held_out, video.name)
     depth = None if priors.depth is None else _in_units_of(priors.depth, first_points, static[1])
     still = sample_map(static[0], tracks.query_px.astype(np.float32)).astype(np.float32)
     found = AdaptVideo(inputs, Priors(tracks, depth), moving, held_out, first_points, still)
+    _log(found, video.name)
+    return found
+
+
+def _require_tracks(tracks: TeacherTracks, held_out: np.ndarray, name: str) -> None:
+    for purpose, chosen in (("learn from", ~held_out), ("measure on", held_out)):
+        if not np.delete(tracks.visible[:, chosen], ANCHOR, axis=0).any():
+            raise UserError(
+                f"{name}: {tracks.name} tracks no point beyond the first frame to {purpose}; "
+                "choose other frames with --start and --stop, or another teacher with --tracks"
+            )
+
+
+def _log(found: AdaptVideo, name: str) -> None:
+    tracks, depth = found.priors.tracks, found.priors.depth
     logger.info(
         "%s: %d frames, %d tracks by %s (%d dynamic, %d held out); depth by %s",
-        video.name,
-        len(inputs),
-        len(held_out),
-        tracks.name,
-        int(found.moving.sum()),
-        int(held_out.sum()),
-        "no teacher" if priors.depth is None else priors.depth.name,
+        *(name, len(found.inputs), len(found.held_out), tracks.name, int(found.moving.sum()), int(found.held_out.sum())),
+        "no teacher" if depth is None else depth.name,
     )
     if found.moving.any() and _measured_share(found) < LITTLE_MEASURED:
         logger.warning(
             "%s: no teacher measures the depth of most dynamic points; their tracks will improve in 2D, but their depth "
             "remains a guess; pass a depth model or depth files with --depth",
-            video.name,
+            name,
         )
-    return found
 
 
 def _measured_share(video: AdaptVideo) -> float:
@@ -109,7 +113,7 @@ def _static_world(
     Writes the subsampled reconstruction to `first_points`.
     """
     cameras = np.empty((len(inputs), 4, 4))
-    seen: Seen | None = None
+    seen: FramePredictions | None = None
     for seen in predict_all(model, inputs, frames, precision):
         cameras[seen.frames] = seen.camera_from_world
         first_points[seen.frames] = held_pixels(seen.maps.reconstruction.points_world).cpu().numpy()
@@ -165,9 +169,9 @@ def log_scales(teacher: TeacherDepth, depth: np.ndarray, world_from_camera: np.n
     if teacher.world_from_camera is None:
         return np.array([float(np.median(each)) if len(each) else 0.0 for each in ratios])
     known = teacher.depth[teacher.depth > 0]
-    by_way = _log_ratio_of_ways(teacher.world_from_camera, world_from_camera, LEAST_BASELINE * float(np.median(known)))
+    by_distance = _log_ratio_of_distances(teacher.world_from_camera, world_from_camera, LEAST_BASELINE * float(np.median(known)))
     every = np.concatenate(ratios)
-    return np.full(len(depth), by_way if by_way is not None else float(np.median(every)) if len(every) else 0.0)
+    return np.full(len(depth), by_distance if by_distance is not None else float(np.median(every)) if len(every) else 0.0)
 
 
 def teacher_pixels(teacher_depth: np.ndarray, depth: np.ndarray) -> np.ndarray:
@@ -184,11 +188,13 @@ def _log_ratio(predicted: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return np.log(predicted[counts] / wanted[counts])
 
 
-def _log_ratio_of_ways(wanted: np.ndarray, predicted: np.ndarray, least: float) -> float | None:
+def _log_ratio_of_distances(wanted: np.ndarray, predicted: np.ndarray, least: float) -> float | None:
     """Median log ratio of camera distances from the first frame, over frames far from it; `None` for nearly static cameras."""
-    wanted_way, way = (np.nan_to_num(np.linalg.norm(each[:, :3, 3] - each[0, :3, 3], axis=1)) for each in (wanted, predicted))
-    counts = (wanted_way > FAR_CAMERAS * wanted_way.max()) & (wanted_way > least) & (way > 0)
-    return float(np.median(np.log(way[counts] / wanted_way[counts]))) if counts.any() else None
+    wanted_distance, distance = (
+        np.nan_to_num(np.linalg.norm(each[:, :3, 3] - each[0, :3, 3], axis=1)) for each in (wanted, predicted)
+    )
+    counts = (wanted_distance > FAR_CAMERAS * wanted_distance.max()) & (wanted_distance > least) & (distance > 0)
+    return float(np.median(np.log(distance[counts] / wanted_distance[counts]))) if counts.any() else None
 
 
 MOVES_LONG_SIDES = 0.01

@@ -41,7 +41,8 @@ from st4rtrack.preprocess import stretch_to_network_size, to_network_size
 from st4rtrack.render.adaptation import Plot, write_adaptation
 from st4rtrack.render.curves import BLUE, Curve
 from st4rtrack.render.draw import ACCENT, GREY
-from st4rtrack.types import Scene, UserError, Video
+from st4rtrack.scene import Scene
+from st4rtrack.types import UserError, Video
 
 INFO_KEY = "st4rtrack_adaptation"
 """Key in the header of an adapted checkpoint, with the summary and the options."""
@@ -51,7 +52,7 @@ _INPUTS = ".inputs_"
 
 
 @dataclass(frozen=True)
-class Places:
+class OutputPaths:
     """Output paths of an adaptation: checkpoint, report folder, and the state file of an unfinished adaptation."""
 
     checkpoint: Path
@@ -101,37 +102,34 @@ def adapt_videos(
     """
     options, frames = with_keywords("adapt_videos", keywords, options, frames)
     opened = _opened(videos, frames)
-    places = _places(output, opened, overwrite)
-    with locked(places.report):
-        for left in places.report.glob(f"{_INPUTS}*"):
-            shutil.rmtree(left, ignore_errors=True)  # left by a killed process
+    paths = _output_paths(output, opened, overwrite)
+    with locked(paths.report):
+        _remove_leftovers(paths, overwrite)
         network, base = _base(model, options.device, options.changes_only)
-        config = config if isinstance(config, AdaptConfig) else _config(network, {**options.config(), **config})
-        without = options.without.split(",") if isinstance(options.without, str) and options.without else options.without
-        loss = _loss(options.loss, without, network, config)
-        tasks = [_task(video, network, options, config, known) for video in opened]
-        if not (loss.trajectory or loss.alignment or (loss.depth and any(task.depth for task in tasks))):
-            raise UserError(
-                "all loss terms are disabled or have no teacher; change --without or --loss, or choose a teacher with --depth"
-            )
-        stored = _options(network, tasks, config, loss, options.fit)
-        if overwrite:
-            places.state.unlink(missing_ok=True)
+        plan = _planned(opened, network, options, config, known)
+        stored = plan.stored(network, options.fit)
         # frames are already selected and images resized, so reconstruct leaves both unchanged
-        shown = {"first": tasks[:1], "all": tasks, "none": []}[options.scenes]
-        before = [_scene(task, network, places, options, "before", again=not places.state.exists()) for task in shown]
-        learning = _adapted(network, tasks, config, loss, places, stored, progress)
+        shown = {"first": plan.tasks[:1], "all": plan.tasks, "none": []}[options.scenes]
+        before = [_scene(task, network, paths, options, "before", again=not paths.state.exists()) for task in shown]
+        learning = _adapted(network, plan, paths, stored, progress)
         if learning.progress.best_step:
-            network.name = places.checkpoint.stem
-        after = [_scene(task, network, places, options, "after", again=True) for task in shown]
-        found = Adaptation(
-            network, places.checkpoint, places.report, [video.name for video in opened], learning.progress, config.steps, stored
-        )
+            network.name = paths.checkpoint.stem
+        after = [_scene(task, network, paths, options, "after", again=True) for task in shown]
+        names, steps = [video.name for video in opened], plan.config.steps
+        found = Adaptation(network, paths.checkpoint, paths.report, names, learning.progress, steps, stored)
         write_picture(found, {"Before": before[0], "After": after[0]} if shown else {})
-        found.write_json(places.report / "adaptation.json")
+        found.write_json(paths.report / "adaptation.json")
         _save(found, learning, base)
-        places.state.unlink(missing_ok=True)
+        paths.state.unlink(missing_ok=True)
         return found
+
+
+def _remove_leftovers(paths: OutputPaths, overwrite: bool) -> None:
+    """Remove the arrays of a killed process and, with `overwrite`, the state of an unfinished adaptation."""
+    for left in paths.report.glob(f"{_INPUTS}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    if overwrite:
+        paths.state.unlink(missing_ok=True)
 
 
 def _opened(videos: Sequence[Any], frames: FrameSelection) -> list[Video]:
@@ -148,19 +146,19 @@ def _opened(videos: Sequence[Any], frames: FrameSelection) -> list[Video]:
     return opened
 
 
-def _places(output: str | Path | None, videos: list[Video], overwrite: bool) -> Places:
+def _output_paths(output: str | Path | None, videos: list[Video], overwrite: bool) -> OutputPaths:
     name = videos[0].name if len(videos) == 1 else f"{videos[0].name}_and_{len(videos) - 1}_more"
     checkpoint = Path(output) if output is not None else Path(f"{name}_adapted.safetensors")
     if checkpoint.suffix != ".safetensors":
         raise UserError(f"-o must end in .safetensors, got {checkpoint}")
-    if checkpoint.exists() and not overwrite and not Places(checkpoint).state.exists():  # state left: killed at the end
+    if checkpoint.exists() and not overwrite and not OutputPaths(checkpoint).state.exists():  # state left: killed at the end
         raise UserError(f"{checkpoint} already exists; choose another path with -o, or replace it with --overwrite")
-    places = Places(checkpoint)
+    paths = OutputPaths(checkpoint)
     try:
-        places.report.mkdir(parents=True, exist_ok=True)
+        paths.report.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"could not create the folder {places.report} ({error.strerror}); choose another path with -o") from None
-    return places
+        raise UserError(f"could not create the folder {paths.report} ({error.strerror}); choose another path with -o") from None
+    return paths
 
 
 def _base(model: str | Path | St4RTrack, device: str, changes_only: bool) -> tuple[St4RTrack, Base | None]:
@@ -186,16 +184,18 @@ def _config(model: St4RTrack, given: Mapping[str, Any]) -> AdaptConfig:
     return AdaptConfig(**{**suits, **given})
 
 
-def _loss(given: AdaptationLoss | str, without: Sequence[str], model: St4RTrack, config: AdaptConfig) -> AdaptationLoss:
-    if given == "auto":
-        given = "relative" if takes_hints(model.config) else "paper"
-    if isinstance(given, str):
-        if given not in NAMED:
-            raise UserError(f"loss must be one of auto, {', '.join(NAMED)}, got {given!r}")
-        given = NAMED[given]
-    if config.freeze == "anchored" and not given.held:
-        given = replace(given, held=ANCHORED_WEIGHT)
-    return replace(given, **dict.fromkeys(without, 0.0))
+def _loss(options: AdaptOptions, model: St4RTrack, config: AdaptConfig) -> AdaptationLoss:
+    loss = options.loss
+    if loss == "auto":
+        loss = "relative" if takes_hints(model.config) else "paper"
+    if isinstance(loss, str):
+        if loss not in NAMED:
+            raise UserError(f"loss must be one of auto, {', '.join(NAMED)}, got {loss!r}")
+        loss = NAMED[loss]
+    if config.freeze == "anchored" and not loss.held:
+        loss = replace(loss, held=ANCHORED_WEIGHT)
+    without = options.without.split(",") if isinstance(options.without, str) and options.without else options.without
+    return replace(loss, **dict.fromkeys(without, 0.0))
 
 
 @dataclass(frozen=True)
@@ -209,6 +209,57 @@ class _Task:
     frames: int
     known: KnownGeometry | None
     known_video: KnownVideo | None
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """Properties that affect the result, as plain values."""
+        return {
+            "name": self.video.name,
+            "frames": len(self.video),
+            "first_frame": int(self.video.frame_index[0]),
+            "last_frame": int(self.video.frame_index[-1]),
+            "size": [self.video.height, self.video.width],
+            "frames_per_step": self.frames,
+            "tracks": self.tracks.name,
+            "depth": None if self.depth is None else self.depth.name,
+            **({} if self.known_video is None else {"known": self.known_video.description}),
+        }
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Videos with their teachers, configuration and loss of an adaptation."""
+
+    tasks: list[_Task]
+    config: AdaptConfig
+    loss: AdaptationLoss
+
+    def stored(self, model: St4RTrack, fit: str) -> dict[str, Any]:
+        """All options that affect the result, as plain values."""
+        return {
+            "base": {"name": model.name, "hash": model.weights_hash},
+            "videos": [task.stored for task in self.tasks],
+            "fit": fit,
+            "loss": asdict(self.loss),
+            "config": asdict(self.config),
+        }
+
+
+def _planned(
+    videos: list[Video],
+    model: St4RTrack,
+    options: AdaptOptions,
+    config: AdaptConfig | Mapping[str, Any],
+    known: KnownGeometry | None,
+) -> _Plan:
+    config = config if isinstance(config, AdaptConfig) else _config(model, {**options.config(), **config})
+    loss = _loss(options, model, config)
+    tasks = [_task(video, model, options, config, known) for video in videos]
+    if not (loss.trajectory or loss.alignment or (loss.depth and any(task.depth for task in tasks))):
+        raise UserError(
+            "all loss terms are disabled or have no teacher; change --without or --loss, or choose a teacher with --depth"
+        )
+    return _Plan(tasks, config, loss)
 
 
 def _task(video: Video, model: St4RTrack, options: AdaptOptions, config: AdaptConfig, known: KnownGeometry | None) -> _Task:
@@ -236,55 +287,26 @@ def _teachers(
     return by_word[0] if isinstance(tracks, str) else tracks, by_word[1] if isinstance(depth, str) else depth
 
 
-def _options(model: St4RTrack, tasks: list[_Task], config: AdaptConfig, loss: AdaptationLoss, fit: str) -> dict[str, Any]:
-    """All options that affect the result, as plain values."""
-    described = [
-        {
-            "name": task.video.name,
-            "frames": len(task.video),
-            "first_frame": int(task.video.frame_index[0]),
-            "last_frame": int(task.video.frame_index[-1]),
-            "size": [task.video.height, task.video.width],
-            "frames_per_step": task.frames,
-            "tracks": task.tracks.name,
-            "depth": None if task.depth is None else task.depth.name,
-            **({} if task.known_video is None else {"known": task.known_video.said}),
-        }
-        for task in tasks
-    ]
-    return {
-        "base": {"name": model.name, "hash": model.weights_hash},
-        "videos": described,
-        "fit": fit,
-        "loss": asdict(loss),
-        "config": asdict(config),
-    }
-
-
 def _adapted(
-    model: St4RTrack,
-    tasks: list[_Task],
-    config: AdaptConfig,
-    loss: AdaptationLoss,
-    places: Places,
-    options: dict[str, Any],
-    progress: Callable[[int, int], None] | None,
+    model: St4RTrack, plan: _Plan, paths: OutputPaths, stored: dict[str, Any], progress: Callable[[int, int], None] | None
 ) -> Learning:
-    with tempfile.TemporaryDirectory(prefix=_INPUTS, dir=places.report) as folder:
+    with tempfile.TemporaryDirectory(prefix=_INPUTS, dir=paths.report) as folder:
         ready = []
-        for number, task in enumerate(tasks):
+        for number, task in enumerate(plan.tasks):
             own = Path(folder) / str(number)
             own.mkdir()
-            teachers, cache = (task.tracks, task.depth), places.report / "teachers"
+            teachers, cache = (task.tracks, task.depth), paths.report / "teachers"
             known, frames = task.known_video, task.frames
-            ready.append(prepare_video(model, task.video, teachers, config, frames=frames, folder=own, cache=cache, known=known))
-        frames = [task.frames for task in tasks]
-        return adapt(model, ready, config, loss, frames=frames, state=places.state, options=options, progress=progress)
+            ready.append(
+                prepare_video(model, task.video, teachers, plan.config, frames=frames, folder=own, cache=cache, known=known)
+            )
+        frames, state = [task.frames for task in plan.tasks], paths.state
+        return adapt(model, ready, plan.config, plan.loss, frames=frames, state=state, options=stored, progress=progress)
 
 
-def _scene(task: _Task, model: St4RTrack, places: Places, options: AdaptOptions, when: str, *, again: bool) -> Scene:
+def _scene(task: _Task, model: St4RTrack, paths: OutputPaths, options: AdaptOptions, when: str, *, again: bool) -> Scene:
     """Reconstruct the scene from the network's predictions; fused geometry would be the same before and after."""
-    folder, chosen = places.report / f"{task.source.name}_{when}", {"size": options.size, "fit": options.fit, "known": task.known}
+    folder, chosen = paths.report / f"{task.source.name}_{when}", {"size": options.size, "fit": options.fit, "known": task.known}
     return reconstruct(task.source, model=model.eval(), output=folder, depth_prior="none", overwrite=again, **chosen)
 
 

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from st4rtrack.batch.jobs import Job
 from st4rtrack.io.files import write_whole
-from st4rtrack.io.private import without_secrets
+from st4rtrack.io.redaction import redacted
 from st4rtrack.io.scene.quality import quality_to_json
-from st4rtrack.types import QualityReport
+from st4rtrack.quality import QualityReport
 
 BATCH_JSON = "batch.json"
 
@@ -82,5 +82,5 @@ def write_batch_json(output: Path, outcomes: Sequence[Outcome], **facts: Any) ->
     for outcome in outcomes:
         values = asdict(outcome) | {"quality": None if outcome.quality is None else quality_to_json(outcome.quality)}
         videos.append({name: value for name, value in values.items() if value not in (None, [])})
-    write_whole(path, (without_secrets(json.dumps({**content, "videos": videos}, indent=1)) + "\n").encode())
+    write_whole(path, (redacted(json.dumps({**content, "videos": videos}, indent=1)) + "\n").encode())
     return path

@@ -123,8 +123,8 @@ def _run(
                 done, _ = wait(pending, timeout=interval_s, return_when=FIRST_COMPLETED)
                 for future in done:
                     job = pending.pop(future)
-                    outcomes[job] = _told_by(future.result(), under_way[job])
-                    _tell(outcomes[job])
+                    outcomes[job] = _state_corrected(future.result(), under_way[job])
+                    _log(outcomes[job])
                 if progress:
                     progress(_status(len(jobs), outcomes, under_way))
         finally:  # also on an error or Ctrl-C, when the threads must not wait for running videos
@@ -134,13 +134,13 @@ def _run(
                 worker.close()
 
 
-def _told_by(outcome: Outcome, frames_before: int) -> Outcome:
+def _state_corrected(outcome: Outcome, frames_before: int) -> Outcome:
     """Correct the state of a scene completed by a worker that was then killed: its successor cannot know that it is new."""
     made_now = outcome.state == "already there" and frames_before < outcome.frames
     return replace(outcome, state="made") if made_now else outcome
 
 
-def _tell(outcome: Outcome) -> None:
+def _log(outcome: Outcome) -> None:
     for note in outcome.notes:
         logger.warning("%s: %s", outcome.name, note)
     if outcome.state == "failed":

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from st4rtrack.batch.jobs import Job
 from st4rtrack.batch.outcome import Outcome
-from st4rtrack.io.trouble import explain
+from st4rtrack.io.system_errors import explain
 from st4rtrack.options import FrameSelection, KnownGeometry, ReconstructOptions
-from st4rtrack.types import Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import UserError
 
 if TYPE_CHECKING:  # the worker imports PyTorch after setting its number of threads
     from st4rtrack.model.network import St4RTrack
@@ -51,7 +52,7 @@ class Worker:
         import cv2
 
         from st4rtrack.model.checkpoint import load_model
-        from st4rtrack.pipeline.repeatable import use_deterministic_algorithms
+        from st4rtrack.pipeline.reproducibility import use_deterministic_algorithms
 
         if self._options.deterministic:
             use_deterministic_algorithms()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from st4rtrack.bench.score_files import NO_SET, set_of
-from st4rtrack.bench.scores import Curve, Group, Key, Scores
+from st4rtrack.bench.scores import Group, Key, ScoreCurve, Scores
 from st4rtrack.io.files import whole_file
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _curves(name: str, title: str, scores: Sequence[Scores], group: Group) -> "F
     return figure
 
 
-def _label_bins(axes: "Axes", curves: list[Curve]) -> None:
+def _label_bins(axes: "Axes", curves: list[ScoreCurve]) -> None:
     """Label the bins of a panel; with the number of points in each, if it is the same for all methods."""
     edges = [None if edge is None else f"{edge:g}" for edge in curves[0].at]
     names = [f"{low}–{high}" if high is not None else f"over {low}" for low, high in pairwise(edges)]
@@ -130,7 +130,7 @@ def _label_bins(axes: "Axes", curves: list[Curve]) -> None:
     axes.set_xlim(-0.4, len(names) - 0.6)
 
 
-def _counted(curves: dict[str, Curve]) -> str:
+def _counted(curves: dict[str, ScoreCurve]) -> str:
     return "; below: number of points" if len({curve.points for curve in curves.values()}) == 1 else ""
 
 

@@ -112,10 +112,10 @@ def require_order(tracks_world: np.ndarray, query_px: np.ndarray | None, sequenc
     expected = "points must be all of tracks_XYZ, in its order"
     if query_px is not None and not np.allclose(query_px[seen], sequence.query_px[seen], atol=1.0):
         raise UserError(f"{name}: query_px differ from the pixels of the sequence's tracks in frame 0; {expected}")
-    given = np.isfinite(tracks_world).all(axis=(0, 2))
-    if given.sum() == seen.sum() and (given != seen).any():
+    finite = np.isfinite(tracks_world).all(axis=(0, 2))
+    if finite.sum() == seen.sum() and (finite != seen).any():
         raise UserError(f"{name}: tracks_world is finite for other points than those visible in frame 0; {expected}")
-    if _is_shuffled(tracks_world[0, given], sequence.query_px[given], sequence.tracks_world[0, given]):
+    if _is_shuffled(tracks_world[0, finite], sequence.query_px[finite], sequence.tracks_world[0, finite]):
         raise UserError(f"{name}: the points of tracks_world in frame 0 are in another order than the sequence's; {expected}")
 
 

@@ -57,7 +57,7 @@ LAYOUT: dict[tuple[str, str, str], tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Curve:
+class ScoreCurve:
     """Error curve under global median alignment.
 
     Attributes:
@@ -92,7 +92,7 @@ class Scores:
     sequences: dict[str, Figures]
     sets: dict[str, Figures]
     mean: Figures
-    curves: dict[str, Curve] = field(default_factory=dict)
+    curves: dict[str, ScoreCurve] = field(default_factory=dict)
     bounds: tuple["Scores", ...] = ()
 
     def count(self, part: str, subset: str, within: str | None = None) -> int:
@@ -159,7 +159,7 @@ def group_by_protocol(scores: Iterable[Scores]) -> list[Group]:
         title = name if names[name] == 1 else f"{name}, settings {names[name]}"
         slug = "".join(c if c.isascii() and c.isalnum() else "-" for c in title)
         taken = sum(group.slug.casefold() == slug.casefold() for group in result)
-        result.append(Group(title, f"{slug}{taken + 1}" if taken else slug, _told_apart(members) + _bounds(members)))
+        result.append(Group(title, f"{slug}{taken + 1}" if taken else slug, _distinguished(members) + _bounds(members)))
     return result
 
 
@@ -167,10 +167,10 @@ def _bounds(members: list[Scores]) -> list[Scores]:
     """Bounds of the members, once for each choice of sequences, without those that are members themselves."""
     distinct = {(one.label, *sorted(one.sequences)): one for member in members for one in reversed(member.bounds)}
     scored = {(one.label, *sorted(one.sequences)) for one in members}
-    return _told_apart([replace(one, label=f"{one.label} (bound)") for key, one in distinct.items() if key not in scored])
+    return _distinguished([replace(one, label=f"{one.label} (bound)") for key, one in distinct.items() if key not in scored])
 
 
-def _told_apart(scores: list[Scores]) -> list[Scores]:
+def _distinguished(scores: list[Scores]) -> list[Scores]:
     """Make labels unique: shared labels get the file's name or, if that is shared too, its path."""
     for suffix in (lambda path: path.stem, str):
         shared = Counter(one.label for one in scores)
@@ -237,17 +237,17 @@ def _figures(row: dict[str, Any]) -> Figures:
     return figures
 
 
-def _curves(mean: dict[str, Any]) -> dict[str, Curve]:
-    given = _table(mean, "curves") if "curves" in mean else {}
+def _curves(mean: dict[str, Any]) -> dict[str, ScoreCurve]:
+    curves = _table(mean, "curves") if "curves" in mean else {}
     return {
-        name: _curve(_table(given, name), at, name)
+        name: _curve(_table(curves, name), at, name)
         for name, at in (("time", "frame"), ("distance", "edges_m"), ("motion", "edges_m"))
-        if name in given
+        if name in curves
     }
 
 
-def _curve(given: dict[str, Any], at: str, name: str) -> Curve:
-    columns = {key: given.get(key) for key in (at, "points", "apd", "epe")}
+def _curve(curves: dict[str, Any], at: str, name: str) -> ScoreCurve:
+    columns = {key: curves.get(key) for key in (at, "points", "apd", "epe")}
     lists = {key: column for key, column in columns.items() if isinstance(column, Sequence) and not isinstance(column, str)}
     numbers = {key: tuple(_number(f"{name} {key}", value) for value in column) for key, column in lists.items()}
     points = tuple(value or 0 for value in numbers.get("points", ()))
@@ -257,7 +257,7 @@ def _curve(given: dict[str, Any], at: str, name: str) -> Curve:
     required = numbers[at] if at == "frame" else numbers[at][:-1]
     if None in required:
         raise _WrongError(f"the curve {name!r} has gaps in {at}")
-    return Curve(numbers[at], points, numbers["apd"], numbers["epe"])
+    return ScoreCurve(numbers[at], points, numbers["apd"], numbers["epe"])
 
 
 def _number(name: str, value: Any) -> float | None:

@@ -9,9 +9,9 @@ import numpy as np
 from st4rtrack.classical.camera_motion import CameraMotion, MotionKind, camera_motion
 from st4rtrack.classical.flow import FlowChain, dense_flow, returns
 from st4rtrack.classical.rotation import RotationFocal, rotation_focal
-from st4rtrack.classical.side_by_side import side_by_side
 from st4rtrack.classical.survey import PRIOR_FOCAL, Matches, Survey, survey
 from st4rtrack.geometry.camera import pixel_grid
+from st4rtrack.threads import parallel_map
 
 SURVEY_FRAMES = 64
 SURVEY_MATCHES = 12
@@ -65,18 +65,18 @@ def dense_matches(grey: np.ndarray, frames: list[np.ndarray]) -> Matches:
     grid, chain, last = pixel_grid(height, width), FlowChain(height, width), grey
     pixels, valid = [], []
     for k, frame in enumerate(frames):
-        chain.extend(*both_ways(last, frame))
+        chain.extend(*bidirectional_flow(last, frame))
         if k in chosen:
-            chain.correct(*both_ways(grey, frame, chain.forward, chain.backward))
+            chain.correct(*bidirectional_flow(grey, frame, chain.forward, chain.backward))
             pixels.append((grid + chain.forward).reshape(-1, 2))
             valid.append(returns(chain.forward, chain.backward, share=0.02).ravel())
         last = frame
     return Matches(grid.reshape(-1, 2), np.stack(pixels), np.stack(valid), (height, width))
 
 
-def both_ways(
+def bidirectional_flow(
     a: np.ndarray, b: np.ndarray, forward: np.ndarray | None = None, backward: np.ndarray | None = None, *, enlarge: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
     """Flow from a to b and back, computed in parallel where OpenCV may use two threads."""
-    there, back = side_by_side(lambda call: dense_flow(*call, enlarge=enlarge), ((a, b, forward), (b, a, backward)))
+    there, back = parallel_map(lambda call: dense_flow(*call, enlarge=enlarge), ((a, b, forward), (b, a, backward)))
     return there, back

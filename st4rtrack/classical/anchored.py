@@ -24,7 +24,7 @@ import numpy as np
 from st4rtrack.classical.anchor_matches import (
     SURVEY_FRAMES,
     WITHOUT_DEPTH,
-    both_ways,
+    bidirectional_flow,
     dense_matches,
     matched_frames,
     survey_by_motion,
@@ -120,13 +120,13 @@ class AnchoredGeometry:
         *,
         known: KnownVideo | None = None,
         anchor_index: int = 0,
-        way: Sequence[int] = (),
+        order: Sequence[int] = (),
         solve: SolveCameras | None = None,
     ) -> "AnchoredGeometry":
         """Survey an anchor [height, width, 3] uint8 with the frames next to it (the first `SURVEY_FRAMES` are read).
 
         Args:
-            known: known geometry of the video; then also the indices of the anchor and of the frames (`way`) in it.
+            known: known geometry of the video; then also the indices of the anchor and of the frames (`order`) in it.
             solve: solver for the cameras of a translating camera, if the user provides none.
         """
         frames = list(islice(after, SURVEY_FRAMES))
@@ -155,7 +155,7 @@ class AnchoredGeometry:
             )
             geometry.zoom_survey = surveyed
             return geometry
-        matched = [way[k] for k in matched_frames(len(frames))] if way else []
+        matched = [order[k] for k in matched_frames(len(frames))] if order else []
         cameras = [known.anchor_from_camera(anchor_index, index) for index in matched]
         inverse = [None if each is None else invert_rigid(each) for each in cameras]
         if matches is not None and motion is not None:
@@ -259,7 +259,7 @@ class AnchoredGeometry:
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
         reference, last = self._reference, self._grey
         if self._step_flow is None or index is None or abs(index - self._last_index) > 1:  # after a skipped frame
-            forward, backward = both_ways(last, grey, enlarge=MOTION_ENLARGE)
+            forward, backward = bidirectional_flow(last, grey, enlarge=MOTION_ENLARGE)
         else:
             forward, backward = self._step_flow(self._last_index, index)
         self._last_index = self._last_index if index is None else index
@@ -271,7 +271,7 @@ class AnchoredGeometry:
         if self._step_flow is not None and camera is not None and self._known.depth is None:
             self.solved, self._anchor_from_last = True, camera
             return self._view(self._motion.forward, self._motion.backward, self._unknown_depth, camera)
-        reference.chain.correct(*both_ways(reference.grey, grey, reference.chain.forward, reference.chain.backward))
+        reference.chain.correct(*bidirectional_flow(reference.grey, grey, reference.chain.forward, reference.chain.backward))
         if self.kind in WITHOUT_DEPTH:
             self._rotate(grey, index)
             return self._view(self._motion.forward, self._motion.backward, self._unknown_depth, self._anchor_from_last)
@@ -332,7 +332,7 @@ class AnchoredGeometry:
         depth = self._with_known(reference.carried(self._anchor_from_last, focal_px), index)
         self._past.append((grey, self._anchor_from_last))
         if seen.sum() < MIN_SEEN_SHARE * measured.sum() and reference.age >= MIN_STAY:
-            self._relay(grey, depth, index)
+            self._change_reference(grey, depth, index)
         return depth
 
     def _zooms(self) -> bool:
@@ -356,7 +356,7 @@ class AnchoredGeometry:
             return depth
         return np.where(known > 0, known / np.float32(self.units.depth), depth).astype(np.float32)
 
-    def _relay(self, grey: np.ndarray, depth: np.ndarray, index: int | None) -> None:
+    def _change_reference(self, grey: np.ndarray, depth: np.ndarray, index: int | None) -> None:
         """Make the current frame the reference, surveyed with the frames before it, in the scale of the old one."""
         assert self.surveyed is not None
         before = [past for past, _ in self._past][-2::-1]

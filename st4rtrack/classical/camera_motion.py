@@ -13,7 +13,7 @@ import numpy as np
 from st4rtrack.classical.survey import Matches
 from st4rtrack.classical.two_view import ASSUMED_FOCAL, pinhole, pixel_rays
 from st4rtrack.geometry.vectors import length
-from st4rtrack.types import Parallax
+from st4rtrack.quality import Parallax
 
 NUM_POINTS = 400
 MIN_MATCHED_SHARE = 0.3

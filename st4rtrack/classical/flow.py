@@ -42,12 +42,12 @@ def dense_flow(
         solver.setVariationalRefinementIterations(QUICK_REFINEMENTS)
     if enlarge == 1:
         # OpenCV overwrites the initial flow
-        given = None if start is None else start.astype(np.float32, copy=True)
-        return solver.calc(source, target, given)  # pyright: ignore[reportCallIssue, reportArgumentType] (the stubs need a start)
+        initial = None if start is None else start.astype(np.float32, copy=True)
+        return solver.calc(source, target, initial)  # pyright: ignore[reportCallIssue, reportArgumentType] (the stubs need a start)
     size = (source.shape[1], source.shape[0])
     large = [cv2.resize(image, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC) for image in (source, target)]
-    given = None if start is None else cv2.resize(start.astype(np.float32), None, fx=enlarge, fy=enlarge) * enlarge
-    found = solver.calc(*large, given)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    initial = None if start is None else cv2.resize(start.astype(np.float32), None, fx=enlarge, fy=enlarge) * enlarge
+    found = solver.calc(*large, initial)  # pyright: ignore[reportCallIssue, reportArgumentType]
     return cv2.resize(found, size, interpolation=cv2.INTER_AREA) / np.float32(enlarge)
 
 

@@ -84,7 +84,7 @@ class _Suspect:
 
 
 @dataclass
-class _Way:
+class _Direction:
     """Usable frames in one direction: the last two, and the matched shares of the last two steps.
 
     Attributes:
@@ -116,7 +116,7 @@ class FrameChecks:
         self._first_index: int | None = None
         self._first_usable: _Frame | None = None
         self._last_index = 0
-        self._way: _Way | None = None
+        self._direction: _Direction | None = None
 
     @property
     def cuts(self) -> tuple[int, ...]:
@@ -130,7 +130,7 @@ class FrameChecks:
             self._first_index = index
         elif abs(index - self._last_index) != 1 and abs(index - self._first_index) == 1:  # the other direction begins
             self.finish()
-            self._way = None if self._first_usable is None else _Way(self._first_usable)
+            self._direction = None if self._first_usable is None else _Direction(self._first_usable)
         self._last_index = index
         if state == "usable":
             self._first_usable = self._first_usable or frame
@@ -139,11 +139,11 @@ class FrameChecks:
 
     def finish(self) -> tuple[int, ...]:
         """Finish after the last frame; return the cuts."""
-        if self._way is not None and self._way.suspect is not None:
-            self._decide(self._way.suspect)
-            self._way.suspect = None
-        if self._way is not None and self._way.lost is not None:
-            self._confirm_dissolve(self._way, *self._way.lost, self._way.last)
+        if self._direction is not None and self._direction.suspect is not None:
+            self._decide(self._direction.suspect)
+            self._direction.suspect = None
+        if self._direction is not None and self._direction.lost is not None:
+            self._confirm_dissolve(self._direction, *self._direction.lost, self._direction.last)
         return self.cuts
 
     def frames_in(self, *states: FrameState) -> tuple[int, ...]:
@@ -151,69 +151,71 @@ class FrameChecks:
         return tuple(sorted(index for index, state in self.states.items() if state in states))
 
     def _step(self, frame: _Frame) -> None:
-        way = self._way
-        if way is None:
-            self._way = _Way(frame)
+        direction = self._direction
+        if direction is None:
+            self._direction = _Direction(frame)
             return
-        matched, motion_px = _match(way.last, frame)
-        self._look_for_dissolve(way, frame, matched, motion_px)
-        if way.suspect is None:
-            way.suspect = self._suspect(way, frame, matched)
+        matched, motion_px = _match(direction.last, frame)
+        self._look_for_dissolve(direction, frame, matched, motion_px)
+        if direction.suspect is None:
+            direction.suspect = self._suspect(direction, frame, matched)
         else:
-            way.suspect.steps.append(matched)
-            if _same_place(way.suspect.before, frame, min(way.suspect.needed, MIN_RETURN_MATCHED)):
-                way.suspect = None
-            elif len(way.suspect.steps) >= RETURN_FRAMES:
-                self._decide(way.suspect)
-                way.suspect = None
-        way.previous, way.last, way.steps = way.last, frame, (way.steps[1], matched)
+            direction.suspect.steps.append(matched)
+            if _same_place(direction.suspect.before, frame, min(direction.suspect.needed, MIN_RETURN_MATCHED)):
+                direction.suspect = None
+            elif len(direction.suspect.steps) >= RETURN_FRAMES:
+                self._decide(direction.suspect)
+                direction.suspect = None
+        direction.previous, direction.last, direction.steps = direction.last, frame, (direction.steps[1], matched)
 
-    def _look_for_dissolve(self, way: _Way, frame: _Frame, matched: float, motion_px: float) -> None:
+    def _look_for_dissolve(self, direction: _Direction, frame: _Frame, matched: float, motion_px: float) -> None:
         """Find cross-fades and wipes: a later frame shows nothing of an earlier one although the image hardly moved between them."""
-        way.past.append((way.last, way.path_px, matched))
-        way.path_px += motion_px
-        way.num_steps += 1
-        if way.num_steps % DISSOLVE_EVERY:
+        direction.past.append((direction.last, direction.path_px, matched))
+        direction.path_px += motion_px
+        direction.num_steps += 1
+        if direction.num_steps % DISSOLVE_EVERY:
             return
-        if way.lost is not None:
-            self._confirm_dissolve(way, *way.lost, frame)
+        if direction.lost is not None:
+            self._confirm_dissolve(direction, *direction.lost, frame)
             return
-        old, path_px, _ = way.past[0]
+        old, path_px, _ = direction.past[0]
         low, high = sorted((old.index, frame.index))
-        if way.path_px - path_px > MAX_DISSOLVE_PATH * max(frame.grey.shape) or any(low < cut <= high for cut in self._cuts):
+        if direction.path_px - path_px > MAX_DISSOLVE_PATH * max(frame.grey.shape) or any(
+            low < cut <= high for cut in self._cuts
+        ):
             return
-        steady = np.median([share for _, _, share in way.past]) > MIN_STEADY_MATCHED
-        if steady and way.suspect is None and not _same_place(old, frame, MAX_CUT_MATCHED):
-            way.lost = old, frame
+        steady = np.median([share for _, _, share in direction.past]) > MIN_STEADY_MATCHED
+        if steady and direction.suspect is None and not _same_place(old, frame, MAX_CUT_MATCHED):
+            direction.lost = old, frame
 
-    def _confirm_dissolve(self, way: _Way, old: _Frame, after: _Frame, frame: _Frame) -> None:
+    def _confirm_dissolve(self, direction: _Direction, old: _Frame, after: _Frame, frame: _Frame) -> None:
         """Add a dissolve as a cut, at the first frame that shows more of the new shot, unless the old content came back.
 
         The new shot must be steady, or water and smoke would count: a later frame matches the one that showed nothing of the old shot.
         """
-        way.lost = None
+        direction.lost = None
         low, high = sorted((old.index, frame.index))
         if any(low < cut <= high for cut in self._cuts) or _same_place(old, frame, MIN_SHOT_MATCHED):
             return
         if after is not frame and matched_share(after, frame) < MIN_STEADY_MATCHED:
             return
-        between = [each for each, _, _ in way.past if each.index != old.index] + [frame]
+        between = [each for each, _, _ in direction.past if each.index != old.index] + [frame]
         first = next(each for each in between if each is frame or matched_share(each, frame) > matched_share(old, each))
         self._cuts.add(max(first.index, first.index + (frame.index < old.index)))
 
     @staticmethod
-    def _suspect(way: _Way, frame: _Frame, matched: float) -> _Suspect | None:
+    def _suspect(direction: _Direction, frame: _Frame, matched: float) -> _Suspect | None:
         """Suspected cut between the last frame and this one, or around the last one, if it blends two shots."""
-        before_that, before = way.steps
+        before_that, before = direction.steps
         if matched < MAX_CUT_MATCHED:
-            suspicious = before >= MIN_SHOT_MATCHED and not _sparse_match(way.last, frame)
-            return _Suspect(way.last, frame, MIN_SHOT_MATCHED) if suspicious else None
+            suspicious = before >= MIN_SHOT_MATCHED and not _sparse_match(direction.last, frame)
+            return _Suspect(direction.last, frame, MIN_SHOT_MATCHED) if suspicious else None
         if matched < MAX_STEADY_CUT_MATCHED and min(before, before_that) > MIN_STEADY_MATCHED:
-            return None if _sparse_match(way.last, frame) else _Suspect(way.last, frame, MIN_STEADY_MATCHED)
-        if max(matched, before) > MIN_STEADY_MATCHED or before_that < MIN_STEADY_MATCHED or way.previous is None:
+            return None if _sparse_match(direction.last, frame) else _Suspect(direction.last, frame, MIN_STEADY_MATCHED)
+        if max(matched, before) > MIN_STEADY_MATCHED or before_that < MIN_STEADY_MATCHED or direction.previous is None:
             return None
-        suspicious = matched_share(way.previous, frame) < MAX_CUT_MATCHED and not _sparse_match(way.previous, frame)
-        return _Suspect(way.previous, frame, MIN_STEADY_MATCHED) if suspicious else None
+        suspicious = matched_share(direction.previous, frame) < MAX_CUT_MATCHED and not _sparse_match(direction.previous, frame)
+        return _Suspect(direction.previous, frame, MIN_STEADY_MATCHED) if suspicious else None
 
     def _decide(self, suspect: _Suspect) -> None:
         """Confirm a cut if the following frames match each other: fast motion has several unmatched steps in a row."""

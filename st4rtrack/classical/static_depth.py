@@ -15,11 +15,11 @@ import cv2
 import numpy as np
 
 from st4rtrack.classical.flow import dense_flow, returns
-from st4rtrack.classical.side_by_side import side_by_side
 from st4rtrack.classical.two_view import pixel_rays
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.transforms import invert_rigid, rotation_angle
 from st4rtrack.geometry.vectors import length
+from st4rtrack.threads import parallel_map
 from st4rtrack.timing import timed
 
 BASELINES = (0.04, 0.12)
@@ -73,9 +73,9 @@ def neighbours(world_from_camera: np.ndarray, index: int, median_depth: float, a
     turned = rotation_angle(relative[:, :3, :3])
     usable = np.isfinite(baseline) & (turned < MAX_ROTATION)
     chosen = set()
-    for way in (range(index + 1, len(baseline)), range(index - 1, -1, -1)):
+    for direction in (range(index + 1, len(baseline)), range(index - 1, -1, -1)):
         for wanted in BASELINES:
-            near = [way[apart - 1] for apart in FRAMES_APART if apart <= len(way)]
+            near = [direction[apart - 1] for apart in FRAMES_APART if apart <= len(direction)]
             beyond = [k for k in near if usable[k] and baseline[k] >= wanted and k not in chosen]
             low, high = wanted * KNOWN_BASELINES[0], wanted * KNOWN_BASELINES[1]
             known = [k for k in near if k in at_hand and usable[k] and low <= baseline[k] < high and k not in chosen]
@@ -103,7 +103,7 @@ class PairFlows:
             median_depth: median depth of the frame, which initialises the search.
         """
         missing = [k for k in others if self._key(index, k) not in self._kept]
-        found = side_by_side(lambda k: self._flow(index, k, median_depth), missing)
+        found = parallel_map(lambda k: self._flow(index, k, median_depth), missing)
         here = dict(zip(missing, found, strict=True))
         for k, (forward, backward) in here.items():
             self._kept[self._key(index, k)] = (forward, backward) if index < k else (backward, forward)

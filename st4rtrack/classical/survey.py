@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from st4rtrack.classical.side_by_side import side_by_side
 from st4rtrack.classical.two_view import pinhole, pixel_rays, relative_camera, triangulated_depths
 from st4rtrack.geometry.transforms import rigid
 from st4rtrack.geometry.vectors import length
+from st4rtrack.threads import parallel_map
 
 FOCALS = (0.5, 0.62, 0.76, 0.94, 1.17, 1.45)
 """Candidate focal lengths, in long sides of the image: 90 to 38 degrees; refined by a parabola."""
@@ -223,7 +223,7 @@ def _search_focal(matches: Matches) -> float | None:
         return _disagreement(matches, ratio * long_side) + PRIOR_WEIGHT_PX * deviation**2
 
     def costs_of(ratios: tuple[float, ...]) -> dict[float, float]:
-        return dict(zip(ratios, side_by_side(cost, ratios), strict=True))
+        return dict(zip(ratios, parallel_map(cost, ratios), strict=True))
 
     costs = costs_of(FOCALS)
     for step in FINER_STEPS:

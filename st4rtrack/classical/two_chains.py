@@ -49,7 +49,7 @@ def flows_from_first(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         previous = grey
 
 
-def follow_two_ways(frames: Iterable[np.ndarray], flows: Iterable[np.ndarray], query_px: np.ndarray) -> FlowTracks:
+def follow_forward_backward(frames: Iterable[np.ndarray], flows: Iterable[np.ndarray], query_px: np.ndarray) -> FlowTracks:
     """Track points of the first frame through all others.
 
     Args:

@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 
 from st4rtrack.classical.flow import dense_flow, returns
-from st4rtrack.classical.side_by_side import side_by_side
 from st4rtrack.classical.wide_baseline import SparseMatches, flow_through, sparse_matches
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.transforms import invert_rigid, rigid
 from st4rtrack.geometry.vectors import dot, length
+from st4rtrack.threads import parallel_map
 from st4rtrack.timing import timed
 
 ASSUMED_FOCAL = 0.9
@@ -84,7 +84,7 @@ def two_view_from_flow(forward: np.ndarray, backward: np.ndarray, known_focal_px
 @timed("geometry")
 def estimate_many(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[TwoView]:
     """`estimate_two_view` of many pairs, in parallel on OpenCV's number of threads."""
-    return side_by_side(lambda pair: estimate_two_view(*pair), pairs)
+    return parallel_map(lambda pair: estimate_two_view(*pair), pairs)
 
 
 def relative_camera(anchor_px: np.ndarray, frame_px: np.ndarray, focal_px: float, size: tuple[int, int]) -> np.ndarray:

@@ -27,14 +27,14 @@ def adapt(
     Args:
         videos: Video files, folders or globs of images. One: instance adaptation; several: one model for the domain.
         output: Adapted checkpoint; an interrupted run is resumed. Default: NAME_adapted.safetensors.
-        model: Base model: checkpoint file, model folder or hub id; "tiny" is the embedded model.
+        model: Base model: name (st4rtrack models), checkpoint file, model folder or hub id.
         intrinsics: Known intrinsics: fx[,fy[,cx,cy]] in source pixels, or a file; {name} in a path is the video.
         cameras: Known cameras: COLMAP folder, TUM trajectory, transforms.json or .npz; {name} in a path is the video.
         overwrite: Replace an existing output.
     """
     from st4rtrack.cli.options import checked, names_among
     from st4rtrack.cli.progress import Progress, log_to_stderr
-    from st4rtrack.cli.voice import answer, say, wrote
+    from st4rtrack.cli.reporter import answer, say, wrote
 
     log_to_stderr()
     options = replace(checked(adaptation), without=names_among(adaptation.without, TERMS, "--without"))

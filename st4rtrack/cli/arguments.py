@@ -38,16 +38,16 @@ def parsed(parse: Callable[[], Result], mistake: Callable[[str], str]) -> Result
     raise UserError(mistake(printed.getvalue()))
 
 
-def mistake_of(commands: Mapping[str, Command], arguments: Sequence[str], prog: str, printed: str) -> str:
+def argument_error(commands: Mapping[str, Command], arguments: Sequence[str], prog: str, printed: str) -> str:
     """Error message for invalid arguments that begin with the name of a command, with a correction."""
     name = arguments[0]
     if name in commands:
-        return mistake_of_command(commands[name], arguments[1:], f"{prog} {name}", printed)
+        return command_error(commands[name], arguments[1:], f"{prog} {name}", printed)
     kind = "option" if name.startswith("-") else "command"
     return f"unknown {kind} {name} of {prog}; {_suggestion(name, list(commands), f'{prog} --help lists them')}"
 
 
-def mistake_of_command(command: Command, arguments: Sequence[str], prog: str, printed: str) -> str:
+def command_error(command: Command, arguments: Sequence[str], prog: str, printed: str) -> str:
     """Error message for invalid arguments of a command, with a correction.
 
     Args:

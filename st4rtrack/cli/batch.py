@@ -36,7 +36,7 @@ def batch(
     Args:
         videos: Video files, folders of images, folders of videos, or globs of these in quotes: "clips/**/*.mp4".
         output: Folder of the scene folders; batch.json lists the results.
-        model: Checkpoint file, model folder or hub id; "tiny" is the embedded model.
+        model: Name (st4rtrack models), checkpoint file, model folder or hub id.
         workers: Videos at a time, one process each; auto: one per GPU, or per two cores.
         ray: Address of a Ray cluster, or auto: the cluster of this machine, or a new local one.
     """
@@ -45,13 +45,14 @@ def batch(
     from st4rtrack.cli.options import checked, export_formats
     from st4rtrack.cli.progress import log_to_stderr
     from st4rtrack.cli.quality import UNRELIABLE
+    from st4rtrack.model.named import NAMED
     from st4rtrack.options import positive_int
 
     log_to_stderr()
     formats = export_formats(results.export)
     chosen = BatchOptions(
         **vars(replace(checked(scene), depth_prior=_absolute(scene.depth_prior))),
-        model=_absolute(model),
+        model=model if model in NAMED else _absolute(model),
         dtype=device.dtype,
         deterministic=device.deterministic,
         known=known.absolute(),
@@ -89,12 +90,12 @@ class BatchProgress:
     def __call__(self, status: "Status") -> None:
         from tqdm import tqdm
 
-        from st4rtrack.cli.voice import voice
+        from st4rtrack.cli.reporter import reporter
 
-        voice().progress(
+        reporter().progress(
             status.share, status.videos, "video", done_videos=status.done, failed=status.failed, frames=status.frames
         )
-        if voice().mode != "plain":
+        if reporter().mode != "plain":
             return
         if self._bar is None:
             self._bar = tqdm(total=status.videos, bar_format=self._FORMAT, smoothing=0, file=sys.stderr, dynamic_ncols=True)
@@ -115,8 +116,8 @@ class BatchProgress:
 
 def _summarise(outcomes: "list[Outcome]", output: Path) -> None:
     from st4rtrack.batch.outcome import BATCH_JSON
-    from st4rtrack.cli.process import command_name
-    from st4rtrack.cli.voice import answer, say, voice, wrote
+    from st4rtrack.cli.process import viewing_command
+    from st4rtrack.cli.reporter import answer, reporter, say, wrote
 
     states = {state: [outcome for outcome in outcomes if outcome.state == state] for state in ("made", "already there", "failed")}
     names = {"already there": "already complete"}
@@ -130,9 +131,9 @@ def _summarise(outcomes: "list[Outcome]", output: Path) -> None:
             put = say if outcome.quality.reliable else answer
             put(f"  {outcome.name}: {outcome.quality.summary(outcome.frames)}")
     for outcome in states["already there"]:
-        voice().event("already_complete", path=outcome.folder)
+        reporter().event("already_complete", path=outcome.folder)
     for outcome in states["failed"]:
         answer(f"  failed: {outcome.video}: {outcome.reason}")
     wrote(output / BATCH_JSON)
     if there := states["made"] + states["already there"]:
-        say(f"look at {Path(there[0].folder) / 'overview.png'}; interactively: {command_name()} view {there[0].folder}")
+        say(f"look at {Path(there[0].folder) / 'overview.png'}; in the browser: {viewing_command(there[0].folder)}")

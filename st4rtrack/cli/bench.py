@@ -30,7 +30,7 @@ def predict(
     from st4rtrack.bench.protocol import protocol_named
     from st4rtrack.cli.options import checked
     from st4rtrack.cli.progress import Progress, log_to_stderr
-    from st4rtrack.cli.voice import say
+    from st4rtrack.cli.reporter import say
     from st4rtrack.options import positive_int
 
     log_to_stderr()
@@ -74,7 +74,7 @@ def score(
     from st4rtrack.bench.score_files import score as score_folder
     from st4rtrack.bench.score_files import summary
     from st4rtrack.cli.progress import Progress, log_to_stderr
-    from st4rtrack.cli.voice import answer, say, wrote
+    from st4rtrack.cli.reporter import answer, say, wrote
     from st4rtrack.options import positive_int
 
     log_to_stderr()
@@ -108,7 +108,7 @@ def table(
         data: Folder of WorldTrack .npz sequences.
         output: Folder for predictions/, scores/ (one file per protocol and method) and the report.
         methods: Methods, separated by commas; only those that need no input except --model.
-        model: Checkpoint of the methods' network. Default: the embedded model, for st4rtrack.
+        model: Name (st4rtrack models), checkpoint, folder or hub id. Default: tiny, for st4rtrack.
         protocols: Protocols, separated by commas.
         workers: Number of worker processes.
     """
@@ -120,7 +120,7 @@ def table(
     from st4rtrack.bench.score_files import score as score_folder
     from st4rtrack.cli.options import names_among
     from st4rtrack.cli.progress import Progress, log_to_stderr
-    from st4rtrack.cli.voice import say, wrote
+    from st4rtrack.cli.reporter import say, wrote
     from st4rtrack.options import positive_int
 
     log_to_stderr()
@@ -153,7 +153,7 @@ def report(
     """
     from st4rtrack.bench.report import write_report
     from st4rtrack.cli.progress import log_to_stderr
-    from st4rtrack.cli.voice import wrote
+    from st4rtrack.cli.reporter import wrote
 
     log_to_stderr()
     for path in write_report(scores, output):
@@ -185,7 +185,7 @@ def build(
     from st4rtrack.bench.build import LIST, build_worldtrack, read_list
     from st4rtrack.bench.recipes import RECIPES
     from st4rtrack.cli.progress import Progress, log_to_stderr
-    from st4rtrack.cli.voice import say
+    from st4rtrack.cli.reporter import say
     from st4rtrack.options import positive_int
     from st4rtrack.types import UserError
 

@@ -45,7 +45,7 @@ def adaptation(
         data: Folder of WorldTrack .npz sequences; its sub-folders are the sets.
         output: Folder for models/, predictions/, scores/ (one file per row) and the report.
         rows: Rows of the table, separated by commas.
-        model: Base model: checkpoint file, model folder or hub id.
+        model: Base model: name (st4rtrack models), checkpoint file, model folder or hub id.
         protocol: Protocol of the scores.
         figure: Draw figure_NAME.jpg of this sequence with the model of each row (paper Figure 5).
     """
@@ -54,7 +54,7 @@ def adaptation(
     from st4rtrack.bench.score_files import score as score_folder
     from st4rtrack.cli.options import checked, names_among
     from st4rtrack.cli.progress import log_to_stderr
-    from st4rtrack.cli.voice import wrote
+    from st4rtrack.cli.reporter import wrote
     from st4rtrack.io.worldtrack import find_worldtrack
 
     log_to_stderr()
@@ -167,7 +167,7 @@ def _model(row: str, sequences: dict[str, "WorldTrackSequence"], paths: dict[str
     """Return the base model, or its adaptation to these sequences, stored in models/."""
     from st4rtrack.adapt import adapt_videos
     from st4rtrack.cli.progress import Progress
-    from st4rtrack.cli.voice import say
+    from st4rtrack.cli.reporter import say
     from st4rtrack.model.checkpoint import load_model
     from st4rtrack.train.forward import new_model
 

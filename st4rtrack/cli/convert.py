@@ -14,12 +14,12 @@ def convert(
     """Convert a checkpoint (St4RTrack, DUSt3R-512-dpt, MASt3R, MonST3R) to safetensors with config.json.
 
     Args:
-        source: Checkpoint file, model folder or hub id; "tiny" is the embedded model.
+        source: Name (st4rtrack models), checkpoint file, model folder or hub id.
         output: A .safetensors file, or a folder for model.safetensors and config.json.
         overwrite: Replace an existing output.
     """
     from st4rtrack.cli.progress import log_to_stderr
-    from st4rtrack.cli.voice import say, wrote
+    from st4rtrack.cli.reporter import say, wrote
     from st4rtrack.model.checkpoint import convert_checkpoint
     from st4rtrack.types import UserError
 

@@ -1,6 +1,5 @@
 """`st4rtrack doctor`: diagnostics of this machine, models that fit, problems with fixes; benchmark of the pipeline stages."""
 
-from pathlib import Path
 from typing import Literal
 
 import tyro
@@ -19,14 +18,14 @@ def doctor(
 
     Args:
         video: Benchmark: video file, folder or glob of images. Default: a rendered clip of 16 frames.
-        benchmark: Reconstruct, and print the time of each stage and its share of the device's peak.
-        model: Benchmark: checkpoint file, model folder or hub id; "tiny" is the embedded model.
+        benchmark: Reconstruct, and print the time of each stage and the throughput of the network.
+        model: Benchmark: name (st4rtrack models), checkpoint file, model folder or hub id.
         size: Long side at the network in pixels. Default: the model's own.
         device: Device: auto, cpu, cuda, cuda:1 or mps.
         dtype: Precision of the network; auto: bfloat16 where it is fast.
     """
     from st4rtrack.cli.progress import log_to_stderr
-    from st4rtrack.cli.voice import answer
+    from st4rtrack.cli.reporter import answer
     from st4rtrack.options import positive_int
     from st4rtrack.types import UserError
 
@@ -35,16 +34,15 @@ def doctor(
     if not benchmark and (video is not None or model != "tiny"):
         raise UserError("a video or --model needs --benchmark: st4rtrack doctor --benchmark VIDEO")
 
-    from st4rtrack.doctor.report import benchmark_lines, examination_lines, examine
-
     if not benchmark:
+        from st4rtrack.doctor.report import diagnose
         from st4rtrack.model.device import choose_device, choose_dtype
 
         chosen = choose_device(device)
-        answer("\n".join(examination_lines(examine(chosen, choose_dtype(dtype, chosen), size=network_size))))
+        answer("\n".join(diagnose(chosen, choose_dtype(dtype, chosen), size=network_size).lines()))
         return
-    from st4rtrack.doctor.benchmark import run_benchmark
+    from st4rtrack.doctor.benchmark import benchmark_lines
     from st4rtrack.model.checkpoint import load_model
 
     network = load_model(model, device=device, dtype=dtype)
-    answer("\n".join(benchmark_lines(run_benchmark(video, network, size=network_size, folder=Path()))))
+    answer("\n".join(benchmark_lines(video, network, size=network_size)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 if TYPE_CHECKING:
-    from st4rtrack.types import Scene
+    from st4rtrack.scene import Scene
 
 
 def info(scene: tyro.conf.Positional[Path], /) -> None:
@@ -17,7 +17,7 @@ def info(scene: tyro.conf.Positional[Path], /) -> None:
         scene: Scene folder, written by st4rtrack run or batch.
     """
     from st4rtrack.cli.quality import print_quality
-    from st4rtrack.cli.voice import answer
+    from st4rtrack.cli.reporter import answer
     from st4rtrack.io.scene import load_scene
 
     loaded = load_scene(scene)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from st4rtrack.cli.arguments import Command, mistake_of, mistake_of_command, parsed
+from st4rtrack.cli.arguments import Command, argument_error, command_error, parsed
 
 CONFIG = (tyro.conf.OmitArgPrefixes,)
 
@@ -25,6 +25,7 @@ METAVARS = {
     "frames": "N...",
     "hold_s": "SECONDS",
     "megabytes": "MB",
+    "names": "[NAME...]",
     "turn_deg": "DEGREES",
     "width_in": "INCHES",
     "points_dtype": "DTYPE",
@@ -64,7 +65,7 @@ def call(commands: Mapping[str, Command], arguments: Sequence[str], *, prog: str
     parse: Callable[..., Any] = tyro.extras.subcommand_cli_from_dict
     arguments, shown = arguments or ["--help"], {name: described(command) for name, command in commands.items()}
     options: dict[str, Any] = {"prog": prog, "description": description, "args": arguments, "config": CONFIG}
-    parsed(lambda: parse(shown, **options), lambda printed: mistake_of(shown, arguments, prog, printed))()
+    parsed(lambda: parse(shown, **options), lambda printed: argument_error(shown, arguments, prog, printed))()
 
 
 def call_one(command: Command, arguments: Sequence[str], *, prog: str, name: str) -> None:
@@ -75,7 +76,7 @@ def call_one(command: Command, arguments: Sequence[str], *, prog: str, name: str
     """
     shown = described(command)
     options: dict[str, Any] = {"prog": prog, "args": arguments, "config": CONFIG}
-    parsed(lambda: tyro.cli(shown, **options), lambda printed: mistake_of_command(shown, arguments, name, printed))()
+    parsed(lambda: tyro.cli(shown, **options), lambda printed: command_error(shown, arguments, name, printed))()
 
 
 def refuse_renamed(arguments: Sequence[str]) -> None:

@@ -5,11 +5,13 @@ import codecs
 import contextlib
 import os
 import select
+import shlex
 import shutil
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
@@ -104,6 +106,17 @@ def command_name() -> str:
     if shutil.which("st4rtrack") or called.name not in ("st4rtrack", "__main__.py"):
         return "st4rtrack"
     return str(called) if called.name == "st4rtrack" else "python -m st4rtrack"
+
+
+def command_line(*arguments: str | Path) -> str:
+    """Return a command of this program as the user can type it."""
+    quoted = [f'"{argument}"' if os.name == "nt" and " " in str(argument) else str(argument) for argument in arguments]
+    return f"{command_name()} {' '.join(quoted) if os.name == 'nt' else shlex.join(quoted)}"
+
+
+def viewing_command(folder: str | Path) -> str:
+    """Return the command that shows a scene in the browser: the viewer, or an HTML page if viser is not installed."""
+    return command_line("view", folder) if find_spec("viser") else command_line("export", folder, "html")
 
 
 def _flush() -> None:

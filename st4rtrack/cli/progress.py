@@ -1,29 +1,48 @@
-"""Progress with remaining time, and log output, on the standard error stream or as events (`voice.py`)."""
+"""Progress with remaining time, and log output, on the standard error stream or as events (`reporter.py`)."""
 
 import logging
 import sys
+from typing import Any
 
 from tqdm import tqdm
 
-from st4rtrack.cli.voice import voice
+from st4rtrack.cli.reporter import reporter
+from st4rtrack.model import hub
 
 
 def log_to_stderr() -> None:
-    """Show the library's log, one line per message; `--quiet`: warnings only; `--json`: as events."""
+    """Show the library's log, one line per message, and its downloads; `--quiet`: warnings only; `--json`: as events."""
+    hub.bar_class = DownloadBar
     handler = _AboveTheBar()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("st4rtrack")
     logger.handlers[:] = [handler]
-    logger.setLevel(logging.WARNING if voice().mode == "quiet" else logging.INFO)
+    logger.setLevel(logging.WARNING if reporter().mode == "quiet" else logging.INFO)
 
 
 class _AboveTheBar(logging.Handler):
     """Log handler whose lines do not run into a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = voice().note(self.format(record), "warning" if record.levelno >= logging.WARNING else "note")
-        if voice().mode != "json":
+        text = reporter().note(self.format(record), "warning" if record.levelno >= logging.WARNING else "note")
+        if reporter().mode != "json":
             tqdm.write(text, file=sys.stderr)
+
+
+class DownloadBar(tqdm):
+    """Progress bar of a download; `--quiet`: nothing; `--json`: events."""
+
+    def __init__(self, *, total: int | None, initial: int = 0, disable: bool = False, **options: Any) -> None:
+        self._shown, self._size, self._count = not disable, total, initial
+        hidden = disable or reporter().mode != "plain"
+        super().__init__(total=total, initial=initial, disable=hidden, file=sys.stderr, dynamic_ncols=True, **options)
+
+    def update(self, n: float | None = 1) -> bool | None:
+        """Add `n` bytes."""
+        self._count += int(n or 0)
+        if self._shown and self._size:
+            reporter().progress(self._count, self._size, "byte")
+        return super().update(n)
 
 
 class Progress:
@@ -34,8 +53,8 @@ class Progress:
         self._bar: tqdm | None = None
 
     def __call__(self, done: int, total: int) -> None:
-        voice().progress(done, total, self.unit)
-        if voice().mode == "plain":
+        reporter().progress(done, total, self.unit)
+        if reporter().mode == "plain":
             self._draw(done, total)
         self.done = done
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from st4rtrack.types import Scene
+    from st4rtrack.scene import Scene
 
 UNRELIABLE = 3
 """Exit code of an unreliable scene with `--require-reliable`."""
@@ -15,14 +15,14 @@ def print_quality(scene: "Scene") -> bool:
     Returns:
         Whether the scene is reliable; False without a quality report.
     """
-    from st4rtrack.cli.voice import answer, say, voice
+    from st4rtrack.cli.reporter import answer, reporter, say
     from st4rtrack.io.scene.quality import quality_to_json
 
     report = scene.quality
     if report is None:
         say("quality: unknown, the scene was made by an earlier version; --overwrite makes it again")
         return False
-    voice().event("quality", **quality_to_json(report))
+    reporter().event("quality", **quality_to_json(report))
     put = say if report.reliable else answer
     put(report.summary(len(scene)))
     for warning in report.warnings:

@@ -9,23 +9,23 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from st4rtrack.io.private import without_home, without_secrets
+from st4rtrack.io.redaction import redacted, without_home
 
 ISSUES = "the project's issue tracker"
 
 
-def write_report(error: BaseException, arguments: Sequence[str], said: Iterable[str], *, here: bool) -> Path | None:
+def write_report(error: BaseException, arguments: Sequence[str], output: Iterable[str], *, here: bool) -> Path | None:
     """Write a crash report to a new text file.
 
     Args:
         error: error with its traceback.
         arguments: arguments of the command line.
-        said: last lines of output of the command.
+        recent: last lines of output of the command.
         here: write to the current folder if possible; else to the system's folder for temporary files.
     Returns:
         Path of the file; `None` if it cannot be written, as on a full disk.
     """
-    text = report_text(error, arguments, said)
+    text = report_text(error, arguments, output)
     name = f"st4rtrack-report-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
     for folder in ([Path()] if here else []) + [Path(tempfile.gettempdir())]:
         try:
@@ -37,18 +37,18 @@ def write_report(error: BaseException, arguments: Sequence[str], said: Iterable[
     return None
 
 
-def report_text(error: BaseException, arguments: Sequence[str], said: Iterable[str]) -> str:
+def report_text(error: BaseException, arguments: Sequence[str], output: Iterable[str]) -> str:
     """Text of the crash report: sections of lines."""
     sections = {
         "Command": [f"st4rtrack {shlex.join(arguments)}", f"in {Path.cwd()}"],
         "Versions": _lines_of(_versions),
         "Machine": _lines_of(_machine),
-        "Said": list(said),
+        "Output": list(output),
         "Traceback": traceback_text(error).splitlines(),
     }
     body = "\n".join(f"\n## {title}\n\n" + "\n".join(lines) for title, lines in sections.items())
     head = f"# Crash report of st4rtrack\n\nCheck it for private data before you attach it at {ISSUES}.\n"
-    return without_home(without_secrets(head + body + "\n"))
+    return without_home(redacted(head + body + "\n"))
 
 
 def traceback_text(error: BaseException) -> str:
@@ -66,10 +66,10 @@ def _lines_of(section: Callable[[], Iterable[str]]) -> list[str]:
 
 def _versions() -> list[str]:
     from st4rtrack import __version__
-    from st4rtrack.doctor.packages import core_packages
+    from st4rtrack.doctor.packages import packages_of
 
     lines = [f"st4rtrack {__version__}", f"Python {platform.python_version()}"]
-    return lines + [f"{package.name} {package.version}" for package in core_packages()]
+    return lines + [f"{package.name} {package.version}" for package in packages_of("")]
 
 
 def _machine() -> list[str]:

@@ -12,7 +12,9 @@ from st4rtrack.cli.results import ResultOptions
 from st4rtrack.options import DeviceOptions, FrameSelection, KnownGeometry, ReconstructOptions
 
 if TYPE_CHECKING:
-    from st4rtrack.types import Scene
+    from st4rtrack.model.network import St4RTrack
+    from st4rtrack.scene import Scene
+    from st4rtrack.types import Video
 
 
 def run(
@@ -32,40 +34,28 @@ def run(
     Args:
         video: Video file, folder of images, glob of images (in quotes), or .npz / .zarr with frames.
         output: Scene folder; an interrupted run is resumed. Default: NAME_st4rtrack.
-        model: Checkpoint file, model folder or hub id; "tiny" is the embedded model.
+        model: Name (st4rtrack models), checkpoint file, model folder or hub id.
         queries: CSV or npz with u,v[,frame] in source pixels; writes tracks.csv and tracks.npz.
     """
     from st4rtrack.cli.options import checked, export_formats
-    from st4rtrack.cli.process import command_name
     from st4rtrack.cli.progress import Progress, log_to_stderr
-    from st4rtrack.cli.quality import UNRELIABLE, print_quality
-    from st4rtrack.cli.voice import say, voice
-    from st4rtrack.cli.voice import wrote as say_wrote
-    from st4rtrack.io.formats.units import lengths
-    from st4rtrack.io.queries import read_queries, require_inside, write_tracks
-    from st4rtrack.io.scene.space import require_space
+    from st4rtrack.io.queries import read_queries, write_tracks
     from st4rtrack.io.video import open_video
 
     log_to_stderr()
     options, formats = checked(scene), export_formats(results.export)
     opened = open_video(video, **vars(frames))
-    query_px = None if queries is None else read_queries(queries)
-    if query_px is not None:
-        require_inside(query_px, opened)
+    query_px = None if queries is None else read_queries(queries, opened)
     folder = output or Path(f"{opened.name}_st4rtrack")
 
     from st4rtrack.model.checkpoint import load_model  # import PyTorch only after the cheap checks
-    from st4rtrack.pipeline.estimate import estimate_run
     from st4rtrack.pipeline.reconstruct import reconstruct
-    from st4rtrack.pipeline.repeatable import use_deterministic_algorithms
+    from st4rtrack.pipeline.reproducibility import use_deterministic_algorithms
 
     if device.deterministic:
         use_deterministic_algorithms()
     network = load_model(model, device=device.device, dtype=device.dtype)
-    auto = options.anchor == "auto"
-    estimate = estimate_run(opened, network, size=options.size, points_dtype=options.points_dtype, auto_anchors=auto)
-    say(str(estimate))
-    require_space(folder, estimate.num_bytes)
+    _announce_cost(opened, network, options, folder)
     before = _changed_at(folder)
     with Progress() as progress:
         made = reconstruct(
@@ -77,19 +67,42 @@ def run(
             progress=progress,
             options=replace(options, depth_prior=options.depth_prior.replace("{name}", opened.name)),
         )
-    complete = _changed_at(folder) == before
-    if complete:
-        voice().event("already_complete", path=str(folder))
+    changed = _changed_at(folder) != before
+    files = [folder / "scene.zarr"] if changed else []
+    files += write_beside(made, folder, changed, formats)
+    files += [] if query_px is None else write_tracks(made, query_px, folder)
+    _announce_scene(made, folder, files, changed=changed, require_reliable=results.require_reliable)
+
+
+def _announce_cost(video: "Video", model: "St4RTrack", options: ReconstructOptions, folder: Path) -> None:
+    """Print the estimated cost of a run, and refuse it if the disk is too small."""
+    from st4rtrack.cli.reporter import say
+    from st4rtrack.io.scene.space import require_space
+    from st4rtrack.pipeline.estimate import estimate_run
+
+    auto = options.anchor == "auto"
+    estimate = estimate_run(video, model, size=options.size, points_dtype=options.points_dtype, auto_anchors=auto)
+    say(str(estimate))
+    require_space(folder, estimate.num_bytes)
+
+
+def _announce_scene(scene: "Scene", folder: Path, files: Sequence[Path], *, changed: bool, require_reliable: bool) -> None:
+    """Print written files, quality and next steps; exits with code 3 if the scene must be reliable and is not."""
+    from st4rtrack.cli.process import command_line, viewing_command
+    from st4rtrack.cli.quality import UNRELIABLE, print_quality
+    from st4rtrack.cli.reporter import reporter, say, wrote
+    from st4rtrack.io.formats.units import lengths
+
+    if not changed:
+        reporter().event("already_complete", path=str(folder))
         say(f"{folder} is already complete; use --overwrite to make it again")
-    wrote = write_beside(made, folder, not complete, formats)
-    if query_px is not None:
-        wrote += write_tracks(made, query_px, folder)
-    if wrote := wrote if complete else [folder / "scene.zarr", *wrote]:
-        say_wrote(*wrote)
-    reliable = print_quality(made)
-    say(f"look at {folder / 'overview.png'}; for other tools: {command_name()} export {folder} ply")
-    say(lengths(made.info))
-    if results.require_reliable and not reliable:
+    if files:
+        wrote(*files)
+    reliable = print_quality(scene)
+    say(f"look at {folder / 'overview.png'}")
+    say(f"in the browser: {viewing_command(folder)}; for other tools: {command_line('export', folder, 'ply')}")
+    say(lengths(scene.info))
+    if require_reliable and not reliable:
         sys.exit(UNRELIABLE)
 
 

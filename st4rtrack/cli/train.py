@@ -24,7 +24,7 @@ def train(
     Args:
         preset: Preset (docs/training.md): large-{seq,pair}[-reweight], large-procedural, tiny, mono, match or overfit.
         output: Folder of the run, with model.safetensors. Default: runs/PRESET.
-        init: Initial weights: a checkpoint (match: with the encoder), random, or (mono) imagenet.
+        init: Initial weights: name (st4rtrack models), checkpoint, random, or (mono) imagenet.
         data: Folders NAME=DIR: point_odyssey, dynamic_replica, kubric; mono, match: procedural, world; mono: pictures, multiview.
         threads: Threads of PyTorch and OpenCV; 0: their default.
         change_options: Resume a run with other options than it was started with.
@@ -35,7 +35,7 @@ def train(
     from st4rtrack.cli.progress import log_to_stderr
     from st4rtrack.options import positive_int
     from st4rtrack.train.datasets import parse_folders
-    from st4rtrack.train.parallel import joined
+    from st4rtrack.train.parallel import process_group
     from st4rtrack.train.presets import with_options
     from st4rtrack.train.start import find_preset, run_preset
 
@@ -49,7 +49,7 @@ def train(
     if threads > 0:
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)
-    with joined(execution.device) as processes:
+    with process_group(execution.device) as processes:
         score = run_preset(
             chosen, execution, output=output, processes=processes, init=init, folders=folders, change_options=change_options
         )
@@ -58,7 +58,7 @@ def train(
 
 
 def _say_what_is_there(output: Path, score: object, *, pairs: bool) -> None:
-    from st4rtrack.cli.voice import answer, say, wrote
+    from st4rtrack.cli.reporter import answer, say, wrote
     from st4rtrack.train.start import baselines
 
     for name, other in baselines(output).items():

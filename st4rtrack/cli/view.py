@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 if TYPE_CHECKING:
-    from st4rtrack.types import Scene
+    from st4rtrack.scene import Scene
 
 
 def view(
@@ -26,14 +26,14 @@ def view(
         scenes: Scene folders; a video file, folder or glob of images is reconstructed first.
         host: Address to listen on; 0.0.0.0 allows other machines.
         port: Port to listen on; 0: any free port.
-        model: Model for videos: checkpoint file, model folder or hub id; "tiny" is the embedded model.
+        model: Model for videos: name (st4rtrack models), checkpoint, model folder or hub id.
         uploads: Accept videos on the page; always off with a public --host.
         play: Start playing at once.
     """
     import tempfile
 
     from st4rtrack.cli.progress import log_to_stderr
-    from st4rtrack.cli.voice import answer
+    from st4rtrack.cli.reporter import answer
     from st4rtrack.types import UserError
 
     log_to_stderr()
@@ -71,7 +71,7 @@ def _named(sources: tuple[str, ...]) -> dict[str, str]:
 def _open(source: str, folder: Path, model: str) -> "Scene":
     """Open a scene, or reconstruct a video into `folder`."""
     from st4rtrack.cli.progress import Progress
-    from st4rtrack.cli.voice import say
+    from st4rtrack.cli.reporter import say
     from st4rtrack.io.images import IMAGE_SUFFIXES
     from st4rtrack.io.scene import load_scene
 

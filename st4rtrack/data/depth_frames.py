@@ -42,7 +42,7 @@ class DepthFrame:
     subject: np.ndarray | None = None
 
 
-class DepthSource(Protocol):
+class DepthFrameSource(Protocol):
     """Source of depth frames; an index always gives the same frame. Multi-view depth of real clips is another (`scaled`)."""
 
     def __len__(self) -> int: ...

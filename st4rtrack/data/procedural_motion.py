@@ -37,7 +37,7 @@ class Parts:
     group_from_part: torch.Tensor  # [B, F, P, 4, 4]
 
 
-def _ways(sampler: Sampler, groups: Groups, path: CameraPath, amount: torch.Tensor) -> torch.Tensor:
+def _travels(sampler: Sampler, groups: Groups, path: CameraPath, amount: torch.Tensor) -> torch.Tensor:
     """Displacement [B, G, 3] of each object over the clip: nearby, or across the image in front of and behind other objects."""
     count = amount.shape[1]
     on_ground = (groups.standing | groups.rolling)[..., None]
@@ -56,9 +56,9 @@ def _escort(sampler: Sampler, groups: Groups, path: CameraPath, time: torch.Tens
     """Displacement [B, F, G, 3] of objects that move along with the camera (tracking shot): in two views they look far away."""
     count = groups.moving.shape[1]
     cameras = path.world_from_camera(time)[..., :3, 3]
-    way = (cameras - cameras[:, :1]) * torch.tensor([1.0, 0.0, 1.0])
+    travel = (cameras - cameras[:, :1]) * torch.tensor([1.0, 0.0, 1.0])
     share = sampler.uniform(0.5, 1.1, count) * (sampler.chance(0.25, count) & groups.moving & ~groups.rolling)
-    return way[:, :, None] * share[:, None, :, None]
+    return travel[:, :, None] * share[:, None, :, None]
 
 
 def _deformation(sampler: Sampler, time: torch.Tensor, soft: torch.Tensor) -> torch.Tensor:
@@ -71,10 +71,10 @@ def _deformation(sampler: Sampler, time: torch.Tensor, soft: torch.Tensor) -> to
     return torch.stack(rows, -1).reshape(*squash.shape, 3, 3)
 
 
-def _rolling_frame(way: torch.Tensor, yaw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rotation at rest [B, G, 3, 3] of objects that roll along `way` [B, G, 3], with y as the axis of rolling; and that axis."""
+def _rolling_frame(travel: torch.Tensor, yaw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rotation at rest [B, G, 3, 3] of objects that roll along `travel` [B, G, 3], with y as the axis of rolling; and that axis."""
     still = torch.stack([torch.cos(yaw), torch.zeros_like(yaw), torch.sin(yaw)], -1)
-    forward = normalize(torch.where(way.norm(dim=-1, keepdim=True) > 1e-9, way, still), dim=-1)
+    forward = normalize(torch.where(travel.norm(dim=-1, keepdim=True) > 1e-9, travel, still), dim=-1)
     axis = torch.linalg.cross(-DOWN.expand_as(forward), forward)
     return torch.stack([forward, axis, torch.linalg.cross(forward, axis)], -1), axis
 
@@ -85,13 +85,13 @@ def sample_motion(
     """Sample the motion of all objects at times [B, F]."""
     count, frames = groups.moving.shape[1], time.shape[1]
     amount = groups.moving.double() * motion
-    way, progress = _ways(sampler, groups, path, amount), sampler.curve(time, count)
+    travel, progress = _travels(sampler, groups, path, amount), sampler.curve(time, count)
     upright = groups.standing[..., None]
     axis = torch.where(upright, DOWN, sampler.direction(count))
     angle = sampler.log_uniform(0.05, 1.2, count) * sampler.chance(0.6, count) * amount
     rest = axis_rotation(torch.where(upright, DOWN, sampler.direction(count)), groups.yaw)
-    rolling_rest, rolling_axis = _rolling_frame(way, groups.yaw)
-    rolled = way.norm(dim=-1) / groups.half_size[..., 0]
+    rolling_rest, rolling_axis = _rolling_frame(travel, groups.yaw)
+    rolled = travel.norm(dim=-1) / groups.half_size[..., 0]
     rolling = groups.rolling[..., None]
     rest = torch.where(rolling[..., None], rolling_rest, rest)
     axis = torch.where(rolling, rolling_axis, axis)
@@ -103,7 +103,7 @@ def sample_motion(
     phase, hops = sampler.uniform(0, math.pi, count), sampler.uniform(1.0, 4.0, count)
     hop = height[:, None] * torch.sin(math.pi * hops[:, None] * time[..., None] + phase[:, None]).abs()
     deform = _deformation(sampler, time, sampler.chance(0.3, count) * ~firm * amount)
-    place = groups.centre[:, None] + way[:, None] * progress[..., None] + _escort(sampler, groups, path, time)
+    place = groups.centre[:, None] + travel[:, None] * progress[..., None] + _escort(sampler, groups, path, time)
     columns = [column[..., None] for column in columns_of(waves)]
     drift = ground_y(columns, place[..., 0], place[..., 2]) - ground_y(columns, *groups.centre[:, None, :, ::2].unbind(-1))
     place = torch.stack([place[..., 0], place[..., 1] + drift, place[..., 2]], -1)
@@ -125,9 +125,9 @@ def fall(sampler: Sampler, groups: Groups, motion: Motion, time: torch.Tensor, c
     landing = (upward + torch.sqrt(upward.square() + 2 * GRAVITY * drop)) / GRAVITY
     elapsed = (time - time[:, :1]).abs()  # clips may run backwards; objects fall from the first frame on
     moment = torch.minimum(elapsed[..., None] * seconds[:, None], landing[:, None])
-    way = motion.place - motion.place[:, :1]
+    travel = motion.place - motion.place[:, :1]
     share = moment / landing[:, None].clamp(min=1e-3)
-    end = torch.gather(way, 1, torch.full_like(way[:, :1], way.shape[1] - 1).long())
+    end = torch.gather(travel, 1, torch.full_like(travel[:, :1], travel.shape[1] - 1).long())
     flat = groups.centre[:, None] * torch.tensor([1.0, 0.0, 1.0]) + end * share[..., None] * torch.tensor([1.0, 0.0, 1.0])
     y = start[:, None] - upward[:, None] * moment + GRAVITY / 2 * moment.square()
     place = torch.stack([flat[..., 0], y, flat[..., 2]], -1)

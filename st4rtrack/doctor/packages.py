@@ -1,4 +1,4 @@
-"""Required and optional packages and codecs, and how to install missing ones; read from the package's own metadata."""
+"""Required and optional packages and codecs; read from the package's own metadata."""
 
 from dataclasses import dataclass
 from importlib import metadata
@@ -11,13 +11,15 @@ CODECS |= {"ProRes": "prores", "MJPEG": "mjpeg", "GIF": "gif"}
 """Names of codecs, and the decoder of each."""
 
 PURPOSES = {
-    "hub": "models from the Hugging Face hub",
     "images": "HEIF and OpenEXR images",
     "bench": "plots of the benchmark",
     "world": "rendered training data of real objects",
     "train": "curves while training",
     "view": "the viewer",
-    "export": "formats of other tools",
+    "glb": "export to glTF",
+    "usd": "export to USD",
+    "rerun": "export to Rerun",
+    "figure": "figures for papers",
     "cluster": "batch on a Ray cluster",
     "app": "the web app in examples/",
 }
@@ -25,40 +27,34 @@ PURPOSES = {
 
 @dataclass(frozen=True)
 class Package:
-    """Package that st4rtrack depends on.
+    """Package that st4rtrack depends on, with the installed version; `None` if it is not installed."""
 
-    Attributes:
-        name: name for installation.
-        wanted: version requirement such as ">=2.5".
-        version: installed version, `None` if not installed.
-    """
-
-    name: str
-    wanted: str
+    requirement: Requirement
     version: str | None
+
+    @property
+    def name(self) -> str:
+        """Name for installation."""
+        return self.requirement.name
 
     @property
     def fits(self) -> bool:
         """Whether a suitable version is installed."""
-        requirement = Requirement(f"{self.name}{self.wanted}")
-        return self.version is not None and requirement.specifier.contains(self.version, prereleases=True)
+        return self.version is not None and self.requirement.specifier.contains(self.version, prereleases=True)
 
 
-def core_packages() -> list[Package]:
-    """Mandatory packages; empty if st4rtrack is not installed as a package."""
-    return [_package(requirement) for requirement in _requirements() if requirement.marker is None]
-
-
-def extras() -> dict[str, list[Package]]:
-    """Packages of each user-facing extra."""
-    return {
-        extra: [
-            _package(requirement)
-            for requirement in _requirements()
-            if requirement.marker is not None and requirement.marker.evaluate({"extra": extra})
-        ]
-        for extra in PURPOSES
-    }
+def packages_of(extra: str) -> list[Package]:
+    """Packages of an extra, or the mandatory ones (""); empty if st4rtrack is not installed as a package."""
+    try:
+        every = [Requirement(line) for line in metadata.requires("st4rtrack") or []]
+    except metadata.PackageNotFoundError:
+        return []
+    chosen = [
+        each
+        for each in every
+        if (each.marker.evaluate({"extra": extra}) if each.marker and extra else not (each.marker or extra))
+    ]
+    return [Package(each, _version(each.name)) for each in chosen]
 
 
 def codecs() -> dict[str, bool]:
@@ -66,16 +62,8 @@ def codecs() -> dict[str, bool]:
     return {name: decoder in av.codecs_available for name, decoder in CODECS.items()}
 
 
-def _requirements() -> list[Requirement]:
+def _version(name: str) -> str | None:
     try:
-        return [Requirement(line) for line in metadata.requires("st4rtrack") or []]
+        return metadata.version(name)
     except metadata.PackageNotFoundError:
-        return []
-
-
-def _package(requirement: Requirement) -> Package:
-    try:
-        version = metadata.version(requirement.name)
-    except metadata.PackageNotFoundError:
-        version = None
-    return Package(requirement.name, str(requirement.specifier), version)
+        return None

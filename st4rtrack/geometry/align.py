@@ -110,3 +110,44 @@ class Moments:
         scale = (singular if allow_reflection_scale else singular * sign).sum() / variance
         mean_x, mean_y = mean_x + self._origin_x, mean_y + self._origin_y
         return Sim3(scale=float(scale), rotation=rotation, translation=mean_y - scale * rotation @ mean_x)
+
+
+ROUNDS = 6
+BIWEIGHT_CUTOFF = 4.0
+"""Cut-off of the biweight, in medians of the residuals of the better half."""
+
+ROUNDING_ERROR = 1e-9
+"""Residual relative to the size of the target that counts as rounding error."""
+
+
+def robust_similarity(source: np.ndarray, target: np.ndarray, *, share: float = 0.5) -> tuple[Sim3, np.ndarray] | None:
+    """Robust similarity `target_from_source`, by iteratively re-weighted closed-form least squares.
+
+    Correspondences are known and most are correct, so that no search is needed: least absolute distances first, then the
+    biweight, with a width that adapts to the noise.
+
+    Args:
+        source, target: [points, 3] corresponding and finite points.
+        share: minimum share of correct points; their residuals give the noise level.
+    Returns:
+        The similarity and the residuals [points] in target units; `None` if the points do not determine one.
+    Source:
+        Closed form: Umeyama 1991; biweight: Beaton and Tukey 1974.
+    """
+    if len(source) < 3:
+        return None
+    floor = ROUNDING_ERROR * max(float(np.abs(target).max()), 1e-300)
+    weights = np.ones(len(source))
+    try:
+        for step in range(2 * ROUNDS):
+            similarity = umeyama(source, target, weights=weights)
+            residual = length(similarity(source) - target)
+            noise = max(float(np.quantile(residual, share / 2)), floor)
+            weights = 1 / np.maximum(residual, noise) if step < ROUNDS else _biweight(residual / (BIWEIGHT_CUTOFF * noise))
+    except ValueError:
+        return None
+    return (similarity, residual) if similarity.scale > 0 else None
+
+
+def _biweight(relative: np.ndarray) -> np.ndarray:
+    return np.maximum(0.0, 1 - relative**2) ** 2

@@ -70,12 +70,12 @@ class AppearanceMatcher:
         shifts = shifts.repeat(step, axis=0)[:height].repeat(step, axis=1)[:, :width]
         return np.where(follows[..., None], pixels + shifts, pixels)
 
-    @torch.inference_mode()
     def _likelihood(self, frame: Sequence[Tensor], pixels: np.ndarray) -> np.ndarray:
         """Likelihood [N, cells] of the cells of the frame for anchor pixels [N, 2]."""
-        descriptors = self._head(self._anchor, tuple(frame))
-        query = torch.from_numpy((pixels * self._scale).astype(np.float32))[None].to(descriptors[0].device)
-        return self._head.log_likelihood(*descriptors, query)[0].exp().cpu().numpy()
+        with torch.inference_mode():
+            anchor, other = self._head(self._anchor, tuple(frame))
+            query = torch.from_numpy((pixels * self._scale).astype(np.float32))[None].to(anchor.device)
+            return self._head.log_likelihood(anchor, other, query)[0].exp().cpu().numpy()
 
     def _update(
         self, predicted: np.ndarray, variance: np.ndarray, likelihood: np.ndarray, on_objects: np.ndarray

@@ -10,10 +10,9 @@ import numpy as np
 
 from st4rtrack.hints.cameras import solved_cameras
 from st4rtrack.hints.depth_prior import DepthPrior, open_depth_prior
-from st4rtrack.hints.frames import GreyFrames
+from st4rtrack.hints.frame_order import OrderedFrames
 from st4rtrack.hints.fused import FusedGeometry
-from st4rtrack.hints.outward import Outward
-from st4rtrack.hints.steps import StepFlows
+from st4rtrack.hints.steps import GreyFrames, StepFlows
 from st4rtrack.io.known.pixels import SourceSize
 from st4rtrack.model.checkpoint import is_embedded
 from st4rtrack.model.config import ModelConfig
@@ -54,7 +53,7 @@ def provide_hints(
     content: Video | None = None,
     scale: tuple[float, float] = (1.0, 1.0),
     static: Callable[[int], np.ndarray] | None = None,
-) -> tuple[Outward, FusedGeometry | None]:
+) -> tuple[OrderedFrames, FusedGeometry | None]:
     """Frames of a video outward from the anchor with classical geometry and, with a depth prior, the fused geometry.
 
     Args:
@@ -67,21 +66,21 @@ def provide_hints(
     """
     rgb = video.frame(anchor_index)
     if prior is None or content is None:
-        return Outward(video, anchor_index, rgb, with_geometry=takes_hints(config), known=known), None
+        return OrderedFrames(video, anchor_index, rgb, with_geometry=takes_hints(config), known=known), None
     size = (video.height, video.width)
     solve = partial(solved_cameras, content, size, scale, anchor_index, known or KnownVideo())
     steps = StepFlows(GreyFrames(video))
-    outward = Outward(video, anchor_index, rgb, with_geometry=True, known=known, solve=solve, step_flow=steps.chain)
-    assert outward.geometry is not None
-    if outward.geometry.surveyed is None:
-        outward.use_prior_depth(prior(rgb, anchor_index, outward.geometry.focal_px).depth)
-    return outward, FusedGeometry(
-        outward.geometry,
+    ordered = OrderedFrames(video, anchor_index, rgb, with_geometry=True, known=known, solve=solve, step_flow=steps.chain)
+    assert ordered.geometry is not None
+    if ordered.geometry.surveyed is None:
+        ordered.use_prior_depth(prior(rgb, anchor_index, ordered.geometry.focal_px).depth)
+    return ordered, FusedGeometry(
+        ordered.geometry,
         prior,
         steps,
         num_frames=len(video),
         anchor_index=anchor_index,
         anchor_rgb=rgb,
         static=static,
-        unsolved=outward.unsolved,
+        unsolved=ordered.unsolved,
     )

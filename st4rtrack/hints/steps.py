@@ -1,19 +1,36 @@
 """Optical flow between neighbouring frames of a video, cached, and chained over a few frames."""
 
+import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
+import cv2
 import numpy as np
 
-from st4rtrack.classical.anchor_matches import both_ways
+from st4rtrack.classical.anchor_matches import bidirectional_flow
 from st4rtrack.classical.flow import FlowChain, carried_flow, dense_flow
 from st4rtrack.timing import timed
+from st4rtrack.types import Video
 
 Flows = tuple[np.ndarray, np.ndarray]
 """Forward and backward flow [height, width, 2], network pixels."""
 KEPT = 24
 """Number of cached flows per span: more than the neighbours on both sides of a frame."""
 ENLARGE = 2
+
+
+class GreyFrames:
+    """Grey frames [height, width] uint8 of a video by index, in a temporary file: random access in constant memory."""
+
+    def __init__(self, video: Video) -> None:
+        shape = (len(video), video.height, video.width)
+        with tempfile.TemporaryFile(prefix="st4rtrack-") as file:  # the mapping outlives the file
+            self._frames = np.memmap(file, np.uint8, "w+", shape=shape)
+        for index, rgb in enumerate(video.frames()):
+            self._frames[index] = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+
+    def __call__(self, index: int) -> np.ndarray:
+        return np.asarray(self._frames[index])
 
 
 class StepFlows:
@@ -70,7 +87,7 @@ class StepFlows:
             forward, backward = kept[index + 1]
             backward, forward = _continued(after, now, backward, forward)
             return forward, backward
-        return both_ways(now, after, enlarge=ENLARGE)
+        return bidirectional_flow(now, after, enlarge=ENLARGE)
 
 
 def _continued(now: np.ndarray, after: np.ndarray, forward: np.ndarray, backward: np.ndarray) -> Flows:

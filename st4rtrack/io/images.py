@@ -82,8 +82,8 @@ def open_encoded_images(load: Callable[[int], bytes], labels: list[str], name: s
     height, width = first.shape[:2]
     bits = 16 if first.dtype != np.uint16 else _bits_used(load, labels, source)
     if alpha is not None and (hidden := float((alpha < 1).mean())) > 0:
-        said = "%s has transparent pixels (%.0f %% of the first image), which become grey; leave them out with --static-mask"
-        logger.warning(said, source, 100 * hidden)
+        message = "%s has transparent pixels (%.0f %% of the first image), which become grey; leave them out with --static-mask"
+        logger.warning(message, source, 100 * hidden)
 
     def frames_at(indices: Sequence[int]) -> Iterator[np.ndarray]:
         for i in indices:
@@ -102,10 +102,10 @@ def _bits_used(load: Callable[[int], bytes], labels: list[str], source: str) -> 
     largest = max(int(_decode(load(i), labels[i])[0].max()) for i in some)
     bits = min(16, max(8, largest.bit_length() + largest.bit_length() % 2))
     if bits < 16:
-        said = (
+        message = (
             "the 16-bit images of %s use only %d bits (largest value %d): all are scaled by %d, so that they are not nearly black"
         )
-        logger.warning(said, source, bits, largest, 1 << 16 - bits)
+        logger.warning(message, source, bits, largest, 1 << 16 - bits)
     return bits
 
 

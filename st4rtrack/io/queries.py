@@ -7,23 +7,25 @@ from pathlib import Path
 import numpy as np
 
 from st4rtrack.io.npz import npz_keys, read_npz
-from st4rtrack.types import Scene, Tracks, UserError, Video
+from st4rtrack.scene import Scene, Tracks
+from st4rtrack.types import UserError, Video
 
 _COLUMNS = (("u", "x", "u_px", "x_px"), ("v", "y", "v_px", "y_px"), ("frame", "frame_index", "t"))
 """Accepted column names in the header of a CSV file, per coordinate."""
 
 
-def read_queries(path: Path) -> np.ndarray:
+def read_queries(path: Path, video: Video | None = None) -> np.ndarray:
     """Read query points from a CSV or npz file.
 
     Args:
         path: CSV with columns u,v or u,v,frame (in any order if there is a header; semicolons with decimal commas and UTF-16
             are supported), or npz with `queries` [points, 2 or 3] or `u`, `v` and optionally `frame`.
-            u, v are pixels of the source video; the frame index is checked by `write_tracks`.
+            u, v are pixels of the source video.
+        video: video that must contain the points; `None`: not checked.
     Returns:
         [points, 2] or [points, 3] float64.
     Raises:
-        UserError: the file is missing or does not hold query points.
+        UserError: the file is missing or does not hold query points, or a pixel or frame index lies outside the video.
     """
     if not path.is_file():
         raise UserError(f"there is no query file {path}; check the path")
@@ -35,15 +37,12 @@ def read_queries(path: Path) -> np.ndarray:
         raise UserError(
             f"{path} must hold at least one row of two numbers u,v (or three: u,v,frame), got the shape {list(queries.shape)}"
         )
+    if video is not None:
+        _require_inside(queries, video)
     return queries
 
 
-def require_inside(queries: np.ndarray, video: Video) -> None:
-    """Check that query points lie within a video, before it is processed.
-
-    Raises:
-        UserError: a pixel lies outside the image, or a frame index is outside the processed frames.
-    """
+def _require_inside(queries: np.ndarray, video: Video) -> None:
     outside = ~((queries[:, :2] >= 0) & (queries[:, :2] <= (video.width, video.height))).all(axis=1)
     if outside.any():
         u, v = queries[outside][0, :2]

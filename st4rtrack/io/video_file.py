@@ -134,8 +134,8 @@ def _index_file(path: Path, source: str) -> _Index:
         packets, whole = read_announcements(container, stream, source)
         time_base, focal_35mm, others = stream.time_base, _focal_35mm(container, stream), len(container.streams.video) - 1
         if others and stream.codec_context:
-            said = (source, others + 1, stream.index, stream.codec_context.width, stream.codec_context.height)
-            logger.info("%s has %d video streams; number %d (%dx%d) is read, the largest", *said)
+            values = (source, others + 1, stream.index, stream.codec_context.width, stream.codec_context.height)
+            logger.info("%s has %d video streams; number %d (%dx%d) is read, the largest", *values)
     if not packets:
         raise UserError(f"{source} holds no frames; fetch or record it again")
     key_pts = sorted({pts for pts, is_key, _ in packets if is_key and pts is not None})

@@ -10,12 +10,12 @@ from typing import Literal, NamedTuple, get_args
 from torch import Tensor
 
 from st4rtrack.losses.relative import (
-    Held,
     KnownDepth,
-    held_loss,
+    RetentionTerm,
     relative_agreement_loss,
     relative_depth_loss,
     relative_trajectory_loss,
+    retention_loss,
 )
 from st4rtrack.losses.reprojection import (
     agreement_loss,
@@ -106,7 +106,7 @@ def adaptation_loss(
     alignment: tuple[Tensor, Tensor, Tensor],
     pixels: KnownDepth | None = None,
     tracks: KnownDepth | None = None,
-    held: Held | None = None,
+    held: RetentionTerm | None = None,
 ) -> AdaptationParts:
     """Compute the adaptation loss (paper Eq. 11) over the frames with a solved camera.
 
@@ -116,7 +116,7 @@ def adaptation_loss(
         alignment: tracking_points, reconstruction_points, both_visible of `agreement_loss`.
         pixels: depth of the reconstruction, see `depth_loss`; `None` without a depth teacher, which omits the term.
         tracks: depth of tracked points where the teacher marks them visible; used by "relative" only.
-        held: geometry that no teacher measures, see `held_loss`.
+        held: geometry that no teacher measures, see `retention_loss`.
     Returns:
         `AdaptationParts`.
     """
@@ -128,7 +128,7 @@ def adaptation_loss(
     if pixels is not None:
         found["depth"] = (loss.depth, terms.depth(pixels, tracks))
     if held is not None:
-        found["held"] = (loss.held, held_loss(held))
+        found["held"] = (loss.held, retention_loss(held))
     # omit terms of weight 0 instead of multiplying, so that a non-finite one cannot make the total NaN
     total = sum((weight * term for weight, term in found.values() if weight), start=trajectory[0].new_zeros(()))
     return AdaptationParts(total, {name: term.detach() for name, (_, term) in found.items()})

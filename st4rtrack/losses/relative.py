@@ -82,7 +82,7 @@ def relative_agreement_loss(tracking_points: Tensor, reconstruction_points: Tens
 
 
 @dataclass
-class Held:
+class RetentionTerm:
     """Inputs of the retention term, for geometry that no teacher measures: S frames, any pixels; F frames, N points.
 
     Attributes:
@@ -96,7 +96,7 @@ class Held:
     tracks: KnownDepth | None = None
 
 
-def held_loss(held: Held) -> Tensor:
+def retention_loss(held: RetentionTerm) -> Tensor:
     """Retention term L = mean of |X' - X'0| / |X'0| over retained pixels, plus mean of |log z / z0| over retained tracks.
 
     A 2D track does not constrain motion along the ray. The depth of a static point is the best estimate known: on the benchmark

@@ -162,11 +162,11 @@ def expected_calibration_error(probability: np.ndarray, outcome: np.ndarray, *, 
     Source:
         Naeini et al. 2015.
     """
-    said, happened = np.asarray(probability, np.float64).reshape(-1), np.asarray(outcome, bool).reshape(-1)
-    if np.shape(probability) != np.shape(outcome) or not ((said >= 0) & (said <= 1)).all():
+    predicted, happened = np.asarray(probability, np.float64).reshape(-1), np.asarray(outcome, bool).reshape(-1)
+    if np.shape(probability) != np.shape(outcome) or not ((predicted >= 0) & (predicted <= 1)).all():
         raise ValueError("probability must be within 0 and 1 and have the shape of outcome")
-    if said.size == 0:
+    if predicted.size == 0:
         return float("nan")
-    which = np.minimum((said * bins).astype(np.int64), bins - 1)
-    excess = np.bincount(which, said - happened, minlength=bins)
-    return float(np.abs(excess).sum() / said.size)
+    which = np.minimum((predicted * bins).astype(np.int64), bins - 1)
+    excess = np.bincount(which, predicted - happened, minlength=bins)
+    return float(np.abs(excess).sum() / predicted.size)

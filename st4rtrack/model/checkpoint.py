@@ -21,6 +21,7 @@ from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.device import choose_device, choose_dtype
 from st4rtrack.model.hub import fetch_folder, is_hub_id
 from st4rtrack.model.monocular import MonocularNetwork
+from st4rtrack.model.named import FILES, NAMED
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.model.official import config_from_official, convert_weights, is_official, read_official
 from st4rtrack.model.precision_check import checked_dtype
@@ -39,14 +40,15 @@ def load_model(source: str | Path | None = None, *, device: str = "auto", dtype:
     """Load a network with trained weights, ready for inference.
 
     Args:
-        source: `None` or "tiny" for the embedded model; a `.safetensors` file of st4rtrack, complete or with changes of a base
-            model (`save_changes`); an official `.pth` (DUSt3R-512-dpt, MASt3R, MonST3R, St4RTrack); a folder with `config.json`
-            and `model.safetensors`; or a hub id "org/name" or "org/name:subfolder", which is downloaded.
+        source: `None` or "tiny" for the embedded model; a named model (`named.NAMED`, downloaded on first use); a `.safetensors`
+            file of st4rtrack, complete or with changes of a base model (`save_changes`); an official `.pth` (DUSt3R-512-dpt,
+            MASt3R, MonST3R, St4RTrack); a folder with `config.json` and `model.safetensors`; or a hub id "org/name" or
+            "org/name:subfolder", which is downloaded.
         device: "auto" (CUDA, else MPS, else CPU) or a PyTorch device.
         dtype: "auto" (bfloat16 if the hardware accelerates it), "float32" or "bfloat16". Falls back to float32, with a warning,
             if the bfloat16 points of this model are wrong on this machine (`precision_check`).
     Raises:
-        UserError: the file does not exist, or is not a checkpoint of this architecture.
+        UserError: the file does not exist, cannot be downloaded, or is not a checkpoint of this architecture.
     """
     chosen_device = choose_device(device)
     config, weights, name = _read(source)
@@ -110,7 +112,7 @@ class Base:
 
     Attributes:
         name: name of the model.
-        source: "tiny", or the absolute path of its file or folder.
+        source: a named model, or the absolute path of its file or folder.
         hash: hash of its weights.
     """
 
@@ -128,8 +130,8 @@ def find_base(model: St4RTrack, source: str | Path) -> Base:
     Raises:
         UserError: the source is not a local file or folder, or has only changes itself.
     """
-    if str(source) == "tiny":
-        return Base(model.name, "tiny", model.weights_hash)
+    if str(source) in NAMED:
+        return Base(model.name, str(source), model.weights_hash)
     path = expanded(source)
     if not path.exists():
         raise UserError(f"the base {str(source)!r} is not a local file, so changes cannot refer to it; save the whole model")
@@ -186,8 +188,13 @@ def convert_checkpoint(source: str | Path, output: str | Path, *, overwrite: boo
     )
     partial.replace(targets[0])
     if not to_file:
-        targets[1].write_text(json.dumps(config.to_dict(), indent=1) + "\n")
+        write_config(config, targets[1])
     return targets
+
+
+def write_config(config: ModelConfig, path: Path) -> None:
+    """Write a `config.json`."""
+    path.write_text(json.dumps(config.to_dict(), indent=1) + "\n")
 
 
 def read_info(path: str | Path) -> dict[str, str]:
@@ -218,14 +225,19 @@ def _read(source: str | Path | None) -> tuple[ModelConfig, dict[str, Tensor], st
         embedded = resources.files("st4rtrack.model") / "weights" / EMBEDDED
         with resources.as_file(embedded) as path:
             return (*_read_safetensors(path), "tiny")
+    if str(source) in NAMED:  # before paths: a clone of the release is a folder with the same name
+        return (*_read_folder(NAMED[str(source)].fetch()), str(source))
     path = expanded(source)
     if path.is_dir():
         return (*_read_folder(path), path.name)
     if path.is_file():
         return (*_read_file(path), path.stem)
     if isinstance(source, str) and is_hub_id(source):
-        return (*_read_folder(fetch_folder(source, "config.json", "model.safetensors")), source)
-    raise UserError(f"no model {str(source)!r}: pass a checkpoint file, a folder with config.json, or a hub id such as org/name")
+        return (*_read_folder(fetch_folder(source, *FILES)), source)
+    raise UserError(
+        f"no model {str(source)!r}: pass a name ({', '.join(NAMED)}), a checkpoint file, a folder with config.json, or a hub id "
+        "such as org/name"
+    )
 
 
 def _read_file(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
@@ -248,12 +260,13 @@ def _with_base(path: Path, record: str, changes: dict[str, Tensor]) -> dict[str,
         there = [place for place in places if place.exists() and place.resolve() != path.resolve()]
     except (ValueError, TypeError, OSError):  # invalid JSON, fields or path
         raise UserError(f"{path} is damaged: it does not name its base model; download or create it again") from None
-    found: Path | str | None = "tiny" if base.source == "tiny" else None
-    if found is None:  # original path or next to the changes; never a hub, because a file must not trigger a download
-        found = next(iter(there), None)
+    # a cached model, the original path, or next to the changes; never a hub, because a file must not trigger a download
+    found = base.source if base.source in NAMED else next(iter(there), None)
+    if base.source in NAMED and not NAMED[base.source].cached:
+        raise UserError(f"{path} has only changes of {base.source}, which is not downloaded; run: st4rtrack models {base.source}")
     if found is None:
         raise UserError(f"{path} has only changes of {base.name}, which is not at {source}; put it there, or next to {path.name}")
-    if found != "tiny" and _is_changes(Path(found)):
+    if found not in NAMED and _is_changes(Path(found)):
         raise UserError(f"{path} has only changes of {found}, which has only changes itself; use a complete base model")
     weights = _read(found)[1]
     if _hash(weights) != base.hash:
@@ -294,7 +307,7 @@ def _read_safetensors(path: Path, options: dict[str, Any] | None = None) -> tupl
 
 
 def _read_folder(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
-    config_path, weights_path = folder / "config.json", folder / "model.safetensors"
+    config_path, weights_path = (folder / name for name in FILES)
     for path in (config_path, weights_path):
         if not path.is_file():
             raise UserError(f"{folder} is not a model folder: it has no {path.name}")

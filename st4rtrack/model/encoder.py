@@ -1,6 +1,6 @@
 """Image encoders shared by both images: a ViT, or a convolutional backbone with a feature pyramid."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -73,7 +73,11 @@ class FeaturePyramid(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Compute maps at strides 2 (backbone), 4, 8, 16, 32 (`width` channels) of images [batch, 3, height, width]."""
-        fine, *coarser = self.backbone(images)
+        return self.top_down(self.backbone(images))
+
+    def top_down(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Compute the same from the maps of the backbone, which the matching head reads, too."""
+        fine, *coarser = maps
         context = self.context(coarser[-1].mean((2, 3)))[:, :, None, None]
         levels: list[Tensor] = []
         for number in reversed(range(len(coarser))):

@@ -1,11 +1,25 @@
 """Download of models from the Hugging Face hub, the only network access of the package."""
 
+import hashlib
+import logging
 import os
 import re
+import shutil
+from functools import partial
 from pathlib import Path
+from typing import Any, NoReturn
 
-from st4rtrack.io.trouble import causes, explain
+from tqdm import tqdm
+
+from st4rtrack.io.system_errors import causes, explain
 from st4rtrack.types import UserError
+
+logger = logging.getLogger(__name__)
+
+bar_class: type[tqdm] = tqdm
+"""Progress bar of downloads; the command line replaces it for --quiet and --json."""
+LARGE_BYTES = 1 << 20
+"""Smaller files are downloaded without a message and a progress bar."""
 
 
 def is_hub_id(source: str) -> bool:
@@ -14,31 +28,164 @@ def is_hub_id(source: str) -> bool:
     return bool(re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w./-]+)?", source)) and not path.suffix and not path.parent.is_dir()
 
 
-def fetch_folder(hub_id: str, *files: str) -> Path:
-    """Download files of a model from the hub.
+def fetch_folder(hub_id: str, *files: str, terms: str = "", sha256: str = "", **options: Any) -> Path:
+    """Download files of a model from the hub, or take them from the cache; an interrupted download is resumed.
 
     Args:
         hub_id: "org/name" or "org/name:subfolder".
         files: names or patterns, including config.json.
+        terms: licence of the weights, named before they are downloaded.
+        sha256: known hash of the `.safetensors` file; "" compares with the hash that the hub states.
+        options: `revision`, `token`, `cache_dir`, `local_files_only` and `force_download` of the hub library.
     Returns:
         Path of the local folder.
     Raises:
-        UserError: the hub library is not installed, the download failed, or there is no config.json.
+        UserError: the download failed, the hash differs, the disk is too small, or there is no config.json.
     """
+    from huggingface_hub import hf_hub_download, snapshot_download
+
+    repository, prefix = _split(hub_id)
+    names = [f"{prefix}{file}" for file in files]
     try:
-        from huggingface_hub import snapshot_download
-    except ImportError:
-        raise UserError(f"fetching {hub_id} needs the hub extra: pip install 'st4rtrack[hub]'") from None
-    repository, _, subfolder = hub_id.partition(":")
-    prefix = f"{subfolder.strip('/')}/" if subfolder else ""
-    try:
-        folder = snapshot_download(repository, allow_patterns=[f"{prefix}{file}" for file in files])
+        if any("*" in name for name in names):
+            folder = Path(snapshot_download(repository, allow_patterns=names, **options)) / prefix
+        else:
+            paths = []
+            for name in names:
+                if not (options.get("local_files_only") or options.get("force_download")):
+                    _download(repository, name, terms, sha256, options)
+                paths.append(Path(hf_hub_download(repository, name, **options)))
+            folder = paths[0].parent
+    except UserError:
+        raise
     except Exception as error:
-        raise UserError(f"could not fetch {hub_id} (no such local path): {_hub_problem(error, repository)}") from None
-    if not (Path(folder) / prefix / "config.json").is_file():
-        where = f"in the folder {subfolder}" if subfolder else "at its top level; for a folder of it, use ORG/NAME:FOLDER"
-        raise UserError(f"{repository} on the hub has no config.json and model.safetensors {where}")
-    return Path(folder) / prefix
+        where = {name: options.get(name) for name in ("revision", "cache_dir")}
+        if cached := cached_folder(hub_id, *files, **where):  # offline, or refused
+            return cached
+        if _is_absent(error):
+            _refuse_empty(repository, prefix)
+        raise UserError(f"could not fetch {hub_id}: {_hub_problem(error, repository)}") from None
+    if not (folder / "config.json").is_file():
+        _refuse_empty(repository, prefix)
+    return folder
+
+
+def cached_folder(hub_id: str, *files: str, revision: str | None = None, cache_dir: str | Path | None = None) -> Path | None:
+    """Local folder of a model whose files are all in the cache of the hub library, else `None`; needs no network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    repository, prefix = _split(hub_id)
+    paths = [try_to_load_from_cache(repository, f"{prefix}{file}", cache_dir, revision) for file in files]
+    return Path(str(paths[0])).parent if all(isinstance(path, str) for path in paths) else None
+
+
+def _split(hub_id: str) -> tuple[str, str]:
+    """Repository and prefix of the file names."""
+    repository, _, subfolder = hub_id.partition(":")
+    return repository, f"{subfolder.strip('/')}/" if subfolder else ""
+
+
+def _download(repository: str, name: str, terms: str, sha256: str, options: dict[str, Any]) -> None:
+    """Download a file into the cache of the hub library, unless it is there.
+
+    The library itself resumes only within a process; gigabytes should also survive a restart.
+    """
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.file_download import repo_folder_name
+    from huggingface_hub.utils import WeakFileLock
+
+    url, token = hf_hub_url(repository, name, revision=options.get("revision")), options.get("token")
+    remote = get_hf_file_metadata(url, token=token)
+    etag = remote.etag or ""
+    if not re.fullmatch(r"[\w-]+", etag):
+        return
+    weights = name.endswith(".safetensors")
+    stated = etag if len(etag) == 64 else ""  # large files are named by their SHA-256
+    if weights and sha256 and stated not in ("", sha256):
+        raise UserError(
+            f"{repository}: {name} on the hub has changed (SHA-256 {stated[:12]}, known {sha256[:12]}); "
+            "update st4rtrack, or pass the hub id to use it as it is"
+        )
+    cache = Path(options.get("cache_dir") or constants.HF_HUB_CACHE)
+    folder = repo_folder_name(repo_id=repository, repo_type="model")
+    blob, lock = cache / folder / "blobs" / etag, cache / ".locks" / folder / f"{etag}.lock"  # as the library names them
+    for path in (blob, lock):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(lock):  # another process may be downloading it
+        if not blob.exists():
+            part = blob.with_name(f"{blob.name}.incomplete")
+            _transfer(url, part, remote.size, token, repository, terms if weights else "")
+            _verify(part, (sha256 if weights else "") or stated, f"{repository}: {name}")
+            part.replace(blob)
+
+
+def _transfer(url: str, part: Path, size: int | None, token: Any, repository: str, terms: str) -> None:
+    """Append the missing bytes of a file to `part`."""
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    done = part.stat().st_size if part.exists() else 0
+    if size is not None and done > size:
+        part.unlink()
+        done = 0
+    large = size is None or size >= LARGE_BYTES
+    _require_space(part.parent, (size or 0) - done, repository)
+    if large or terms:
+        verb, text = "resuming" if done else "downloading", terms or f"its licence is at huggingface.co/{repository}"
+        logger.log(logging.WARNING if terms else logging.INFO, "%s %s (%s): %s", verb, repository, size_text(size), text)
+    bar = bar_class(total=size, initial=done, unit="B", unit_scale=True, desc=repository, disable=not large)
+    get = partial(http_get, url, headers=build_hf_headers(token=token), expected_size=size, _tqdm_bar=bar)  # pyright: ignore[reportArgumentType]
+    with part.open("ab") as file, bar:
+        while True:
+            try:
+                return get(temp_file=file, resume_size=done)
+            except Exception as error:
+                if getattr(error, "response", None) is not None or explain(error):
+                    raise
+                if file.tell() == done:  # no progress since the last attempt
+                    raise UserError(
+                        f"the download of {repository} was interrupted at {size_text(done)} of {size_text(size)}; "
+                        "run the same command again to resume"
+                    ) from error
+                done = file.tell()
+
+
+def _require_space(folder: Path, needed: int, repository: str) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{repository} needs {size_text(needed)} in {folder.parents[1]}, which has {size_text(free)} free; "
+            "free some space, or set HF_HOME to a folder on another disk"
+        )
+
+
+def _verify(path: Path, sha256: str, name: str) -> None:
+    """Compare the SHA-256 of a downloaded file, if it is known; a file with another one is removed."""
+    if not sha256:
+        return
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        path.unlink()
+        raise UserError(
+            f"{name} was damaged in the download: SHA-256 is {found[:12]}, must be {sha256[:12]}; run the same command again"
+        )
+
+
+def size_text(count: int | None) -> str:
+    """Number of bytes as text."""
+    return "unknown size" if count is None else f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _refuse_empty(repository: str, prefix: str) -> NoReturn:
+    where = f"in the folder {prefix.strip('/')}" if prefix else "at its top level; for a folder of it, use ORG/NAME:FOLDER"
+    raise UserError(f"{repository} on the hub has no config.json and model.safetensors {where}")
+
+
+def _is_absent(error: Exception) -> bool:
+    """Whether the repository has no such file."""
+    names = {base.__name__ for base in type(error).__mro__}
+    return "EntryNotFoundError" in names and "LocalEntryNotFoundError" not in names
 
 
 def _hub_problem(error: Exception, repository: str) -> str:

@@ -13,8 +13,10 @@ from st4rtrack.model.decoder import TwinDecoder
 from st4rtrack.model.encoder import Tokens, make_encoder
 from st4rtrack.model.heads import ConvHead, DptHead
 from st4rtrack.model.hints import Hints, estimate_hints, sample_by_flow, still_hints
+from st4rtrack.model.hub_model import HubModel
 from st4rtrack.model.matching import MatchingHead
 from st4rtrack.model.monocular import MonocularHead
+from st4rtrack.timing import timed
 from st4rtrack.types import MonocularDepth, Pointmap, TwoPointmaps
 
 MIN_DEPTH = 0.02
@@ -25,7 +27,7 @@ HINT_OUTPUT_CHANNELS = 10
 7 and 8 were ray offsets and are unused, so that every point projects to its pixel."""
 
 
-class St4RTrack(nn.Module):
+class St4RTrack(HubModel, nn.Module):
     """St4RTrack network. Computes in the type of its weights up to the last head layer; points and confidence are float32.
 
     Attributes:
@@ -73,6 +75,7 @@ class St4RTrack(nn.Module):
         hints = self.hints(anchor_images, frame_images)
         return self.decode(self.encode(anchor_images), self.encode(frame_images), hints)
 
+    @timed("encoder", settles=True)
     def encode(self, images: Tensor) -> Tokens:
         """Encode images [batch, 3, height, width] in [-1, 1]; the tokens are reused in every pair of an image."""
         patch = self.config.size_multiple
@@ -98,6 +101,7 @@ class St4RTrack(nn.Module):
             return None
         return estimate_hints(anchor_images.expand_as(frame_images), frame_images)
 
+    @timed("decoder", settles=True)
     def decode(self, anchor_tokens: Tokens, frame_tokens: Tokens, hints: Hints | None = None) -> TwoPointmaps:
         """Predict the pointmaps of image pairs from tokens.
 
@@ -119,6 +123,7 @@ class St4RTrack(nn.Module):
             Pointmap(released_points(raw_reconstruction), confidence(raw_reconstruction[:, 3])),
         )
 
+    @timed("decoder", settles=True)
     def decode_reconstruction(self, anchor_tokens: Tokens, frame_tokens: Tokens, hints: Hints | None = None) -> Pointmap:
         """Predict only the reconstruction of `decode`, without the tracking head."""
         self._require_pair(anchor_tokens, frame_tokens, hints)
@@ -127,6 +132,7 @@ class St4RTrack(nn.Module):
         raw = self.reconstruction_head(features, anchor_tokens.grid, frame_maps, frame_tokens.levels)
         return Pointmap(released_points(raw) if hints is None else reconstruction_on_rays(raw, hints)[1], confidence(raw[:, 3]))
 
+    @timed("decoder", settles=True)
     def decode_with_anchor(
         self, anchor_tokens: Tokens, frame_tokens: Tokens, hints: Hints, anchor_points: Pointmap | None = None
     ) -> tuple[TwoPointmaps, Pointmap]:

@@ -218,13 +218,13 @@ def parse_architecture(expression: str, path: Path) -> dict[str, Any]:
     try:
         call = ast.parse(expression.strip(), mode="eval").body
         options = _options_of(call, refusal)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         raise refusal from None
     return options
 
 
 def _options_of(call: ast.expr, refusal: UserError) -> dict[str, Any]:
-    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ARCHITECTURES and not call.args):
+    if not (isinstance(call, ast.Call) and _last_name(call.func) in ARCHITECTURES and not call.args):
         raise refusal
     options = {}
     for keyword in call.keywords:
@@ -234,10 +234,17 @@ def _options_of(call: ast.expr, refusal: UserError) -> dict[str, Any]:
     return options
 
 
+def _last_name(node: ast.expr) -> str:
+    """Name, or the last part of a dotted one such as "dust3r.model.AsymmetricCroCo3DStereo" or "np.inf"; else ""."""
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
 def _literal(node: ast.expr, refusal: UserError) -> Any:
     if isinstance(node, ast.Constant):
         return node.value
-    if isinstance(node, ast.Name) and node.id == "inf":
+    if isinstance(node, ast.Call) and _last_name(node.func) == "float" and len(node.args) == 1:
+        return float(_literal(node.args[0], refusal))
+    if _last_name(node) == "inf":
         return float("inf")
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         value = _literal(node.operand, refusal)
@@ -254,6 +261,9 @@ def config_from_official(options: dict[str, Any], weights: dict[str, Tensor], pa
     Raises:
         UserError: the head or output mode is unsupported, or expected tensors are missing.
     """
+    calls = [value for value in options.values() if isinstance(value, str) and any(f"{name}(" in value for name in ARCHITECTURES)]
+    if calls:  # a config.json that has the whole string, under whatever name
+        options = parse_architecture(calls[0], path)
     head = options.get("head_type", options.get("head_type1", "dpt"))
     if head not in HEAD_TYPES:
         raise UserError(f"{path} has a {head!r} head; only DUSt3R's dpt head is supported")
@@ -290,10 +300,11 @@ def config_from_official(options: dict[str, Any], weights: dict[str, Tensor], pa
 
 
 def _as_floats(mode: Any) -> Any:
-    """Convert infinities in a mode tuple, which JSON stores as strings."""
+    """Convert infinities in a mode tuple, which strict JSON stores as strings."""
     if not isinstance(mode, (tuple, list)):
         return mode
-    return tuple(float(part) if isinstance(part, str) and part.lstrip("-") in ("inf", "Infinity") else part for part in mode)
+    infinite = ("inf", "infinity")
+    return tuple(float(part) if isinstance(part, str) and part.lstrip("+-").lower() in infinite else part for part in mode)
 
 
 def _count_blocks(shapes: dict[str, tuple[int, ...]], prefix: str) -> int:

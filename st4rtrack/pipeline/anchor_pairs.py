@@ -11,20 +11,21 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from st4rtrack.classical.anchor_matches import both_ways
+from st4rtrack.classical.anchor_matches import bidirectional_flow
 from st4rtrack.classical.anchored import MOTION_ENLARGE
 from st4rtrack.classical.flow import FlowChain, sample_flow
 from st4rtrack.classical.two_view import TwoView, pixel_rays
 from st4rtrack.geometry.camera import pixel_grid
-from st4rtrack.geometry.following import Shown
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps
+from st4rtrack.hints.depth_prior import DepthPrior
 from st4rtrack.hints.lifting import LiftedTracks, TrackedFrame, appearance
 from st4rtrack.hints.provider import takes_hints
 from st4rtrack.io.scene import SceneSink
 from st4rtrack.model.network import St4RTrack
-from st4rtrack.pipeline.coverage import shown_by
+from st4rtrack.pipeline.coverage import surface_of
 from st4rtrack.pipeline.pointmaps import encode_anchor, predict_frames
 from st4rtrack.pipeline.tokens import TokenFile
+from st4rtrack.scene import FrameSurface
 from st4rtrack.types import DepthSource, Pointmap, TwoPointmaps
 
 MOST_AT_ONCE = 8
@@ -37,6 +38,13 @@ class Pairs(Protocol):
     def along(self, anchor: int, step: int) -> Iterator[tuple[int, TwoPointmaps]]:
         """Index and pointmaps of the anchor with itself and the frames after it (step 1), or those before it (step -1)."""
         ...
+
+
+def pairs_of(
+    model: St4RTrack, prior: DepthPrior | None, sink: SceneSink, batch_size: int, kept: TokenFile | None
+) -> "NetworkPairs | LiftedPairs":
+    """Pairs of a scene: with a depth prior from its fused geometry, else predicted by the network; see `NetworkPairs`."""
+    return NetworkPairs(model, sink, batch_size, kept) if prior is None else LiftedPairs(sink)
 
 
 class NetworkPairs:
@@ -57,14 +65,14 @@ class NetworkPairs:
         rgb = self._sink.read("rgb", anchor)
         views = _Views(self._sink, anchor, rgb) if takes_hints(self._model.config) else None
         encoded = encode_anchor(self._model, rgb, None if views is None else views.own)
-        way = range(anchor, self._sink.header.num_frames) if step > 0 else range(anchor - 1, -1, -1)
-        frames = self._waiting(way, views)
+        direction = range(anchor, self._sink.header.num_frames) if step > 0 else range(anchor - 1, -1, -1)
+        frames = self._waiting(direction, views)
         while batch := list(islice(frames, self._batch_size)):
             for index, _, maps in predict_frames(self._model, encoded, batch, batch_size=self._batch_size, kept=self._kept):
                 yield index, maps
 
-    def _waiting(self, way: range, views: "_Views | None") -> Iterator[tuple[int, np.ndarray, TwoView | None]]:
-        for index in way:
+    def _waiting(self, direction: range, views: "_Views | None") -> Iterator[tuple[int, np.ndarray, TwoView | None]]:
+        for index in direction:
             rgb = self._sink.read("rgb", index)
             yield index, rgb, None if views is None else views.next(index, rgb)
 
@@ -104,8 +112,8 @@ class _Views:
 
     def __init__(self, sink: SceneSink, anchor: int, rgb: np.ndarray) -> None:
         self._sink, self._anchor = sink, anchor
-        self._shown = shown_by(sink, anchor)
-        depth = self._shown.depth
+        self._surface = surface_of(sink, anchor)
+        depth = self._surface.depth
         self._unit = float(np.nanmedian(depth)) if np.isfinite(depth).any() else 1.0
         self._grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
         self._chain = FlowChain(*self._grey.shape)
@@ -115,20 +123,22 @@ class _Views:
     def own(self) -> TwoView:
         """Two-view geometry of the anchor with itself."""
         zero = np.zeros((*self._grey.shape, 2), np.float32)
-        return self._view(zero, zero, self._shown)
+        return self._view(zero, zero, self._surface)
 
     def next(self, index: int, rgb: np.ndarray) -> TwoView:
         """Two-view geometry of the anchor and the next frame."""
         if index == self._anchor:
             return self.own
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-        self.step = both_ways(self._grey, grey, enlarge=MOTION_ENLARGE)
+        self.step = bidirectional_flow(self._grey, grey, enlarge=MOTION_ENLARGE)
         self._chain.extend(*self.step)
         self._grey = grey
-        return self._view(self._chain.forward, self._chain.backward, shown_by(self._sink, index))
+        return self._view(self._chain.forward, self._chain.backward, surface_of(self._sink, index))
 
-    def _view(self, forward: np.ndarray, backward: np.ndarray, shown: Shown) -> TwoView:
-        anchor_from_frame = invert_rigid(self._shown.world_from_camera) @ shown.world_from_camera
+    def _view(self, forward: np.ndarray, backward: np.ndarray, surface: FrameSurface) -> TwoView:
+        anchor_from_frame = invert_rigid(self._surface.world_from_camera) @ surface.world_from_camera
         anchor_from_frame[:3, 3] /= self._unit
-        anchor_depth, frame_depth = (np.nan_to_num(each.depth / self._unit).astype(np.float32) for each in (self._shown, shown))
-        return TwoView(forward, backward, anchor_depth, frame_depth, anchor_from_frame, float(shown.intrinsics[0, 0]))
+        anchor_depth, frame_depth = (
+            np.nan_to_num(each.depth / self._unit).astype(np.float32) for each in (self._surface, surface)
+        )
+        return TwoView(forward, backward, anchor_depth, frame_depth, anchor_from_frame, float(surface.intrinsics[0, 0]))

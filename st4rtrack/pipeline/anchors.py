@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 
 from st4rtrack.geometry.align import Sim3
-from st4rtrack.geometry.following import Shown
 from st4rtrack.io.scene import SceneSink
+from st4rtrack.pipeline.alignment import world_from_camera, world_from_pair
 from st4rtrack.pipeline.anchor_pairs import Pairs
-from st4rtrack.pipeline.coverage import Coverage, shown_by
-from st4rtrack.pipeline.joins import world_from_camera, world_from_pair
-from st4rtrack.pipeline.relay import relay
+from st4rtrack.pipeline.coverage import Coverage, surface_of
+from st4rtrack.pipeline.hand_over import register_lost_frames
 from st4rtrack.pipeline.tracks import visibility_probability
 from st4rtrack.pipeline.unsolved import hide_unsolved
+from st4rtrack.scene import FrameSurface
 from st4rtrack.types import Pointmap, TwoPointmaps
 
 logger = logging.getLogger(__name__)
@@ -37,29 +37,29 @@ MOST_PAIRS = 4.0
 
 
 @dataclass
-class _Way:
+class _TrackedRange:
     """Results of tracking an anchor in both directions: frames, and disagreement with the scene relative to the depth."""
 
     frames: list[int] = field(default_factory=list)
     residuals: list[float] = field(default_factory=list)
 
 
-def add_anchors(pairs: Pairs, sink: SceneSink, *, place_lost: bool) -> dict[str, Any]:
+def add_anchors(pairs: Pairs, sink: SceneSink, *, register_lost: bool) -> dict[str, Any]:
     """Add anchors to a scene until every pixel of every frame is tracked, or the anchor budget is reached.
 
     Args:
         pairs: predicts pairs of any frame with its neighbours.
         sink: a scene with all frames written; existing anchors are kept.
-        place_lost: whether frames that do not overlap the first anchor must be registered again (`relay`). A network with hints
-            registers them by the geometry of the whole video.
+        register_lost: whether to register frames that do not overlap the first anchor again (`register_lost_frames`). A network
+            with hints registers them by the geometry of the whole video.
     Returns:
         Plain data for the scene's results: `anchors`, one record each, `coverage` (of the worst frame and on average),
-        `pairs_per_frame` of further anchors, and what `relay` did.
+        `pairs_per_frame` of further anchors, and what `register_lost_frames` did.
     """
     # after the first complete anchor, all frames are registered
-    placed = {}
-    if place_lost and not sink.anchors.records:
-        placed = relay(pairs, sink)
+    hand_over = {}
+    if register_lost and not sink.anchors.records:
+        hand_over = register_lost_frames(pairs, sink)
         hide_unsolved(sink)
     coverage = _coverage_so_far(sink)
     limit = int(MOST_PAIRS * sink.header.num_frames)
@@ -82,7 +82,7 @@ def add_anchors(pairs: Pairs, sink: SceneSink, *, place_lost: bool) -> dict[str,
         "anchors": sink.anchors.records,
         "coverage": {"worst": 1 - worst, "mean": 1 - float(coverage.missing.mean())},
         "pairs_per_frame": spent / sink.header.num_frames,
-        **placed,
+        **hand_over,
     }
 
 
@@ -107,18 +107,18 @@ def _coverage_so_far(sink: SceneSink) -> Coverage:
 def _follow(pairs: Pairs, sink: SceneSink, coverage: Coverage, anchor: int) -> dict[str, Any]:
     """Track the new content of a frame in both directions, and return its record."""
     new = ~coverage.mask(anchor)
-    found, start = _Way(), None
+    found, start = _TrackedRange(), None
     for step in (1, -1):
         similarity, unseen = start, 0
         for index, maps in pairs.along(anchor, step):
-            shown = shown_by(sink, index)
-            if (joined := world_from_pair(maps.reconstruction, shown)) is not None:
+            surface = surface_of(sink, index)
+            if (joined := world_from_pair(maps.reconstruction, surface)) is not None:
                 similarity, residual = joined
                 found.residuals.append(residual)
             elif similarity is None:
-                similarity = world_from_camera(maps.reconstruction, shown)
+                similarity = world_from_camera(maps.reconstruction, surface)
             start = start or similarity
-            gain = _write(sink, coverage, anchor, index, maps, similarity, shown, new)
+            gain = _write(sink, coverage, anchor, index, maps, similarity, surface, new)
             found.frames.append(index)
             unseen = 0 if gain >= LEAST_GAIN else unseen + 1
             if unseen == PATIENCE:
@@ -140,7 +140,7 @@ def _write(
     index: int,
     maps: TwoPointmaps,
     similarity: Sim3,
-    shown: Shown,
+    surface: FrameSurface,
     new: np.ndarray,
 ) -> float:
     """Write one frame of an anchor; return the newly tracked share of the frame."""
@@ -148,9 +148,9 @@ def _write(
     points = similarity(np.asarray(maps.tracking.points_world, np.float64)).astype(sink.header.points_dtype).astype(np.float32)
     probability = np.ones(new.shape, np.float32)
     if index != anchor:
-        in_world = TwoPointmaps(Pointmap(points, maps.tracking.confidence), Pointmap(shown.points, shown.confidence))
+        in_world = TwoPointmaps(Pointmap(points, maps.tracking.confidence), Pointmap(surface.points, surface.confidence))
         images = (sink.read("rgb", anchor), sink.read("rgb", index))
-        probability = visibility_probability(in_world, shown.world_from_camera, shown.intrinsics, *images)
+        probability = visibility_probability(in_world, surface.world_from_camera, surface.intrinsics, *images)
     seen = new & bool(sink.read("solved", index))
     probability = np.where(seen, probability, 0).astype(np.float16)  # rounded as stored, before the comparison
     visible = probability > 0.5

@@ -6,9 +6,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from st4rtrack.geometry.following import Shown
-from st4rtrack.geometry.ownership import tracked_view
+from st4rtrack.geometry.track_assignment import tracked_view
 from st4rtrack.io.scene import SceneSink
+from st4rtrack.scene import FrameSurface
 
 ENOUGH = 0.01
 """Untracked share of a frame up to which no further anchor is added for it."""
@@ -43,11 +43,11 @@ class Coverage:
 
         Returns the newly covered share of the frame.
         """
-        covered, shown = self.mask(index), shown_by(self._sink, index)
-        depth = shown.depth
+        covered, surface = self.mask(index), surface_of(self._sink, index)
+        depth = surface.depth
         covered |= ~np.isfinite(depth)
         points = points_world[usable]
-        view = tracked_view(points, np.ones(len(points), bool), depth, shown.world_from_camera, shown.intrinsics)
+        view = tracked_view(points, np.ones(len(points), bool), depth, surface.world_from_camera, surface.intrinsics)
         before = self.missing[index]
         self.set(index, covered | view.covered(depth, ~covered))
         return float(before - self.missing[index])
@@ -65,8 +65,8 @@ class Coverage:
         return index if self.holes[index] > ENOUGH else None
 
 
-def shown_by(sink: SceneSink, index: int) -> Shown:
+def surface_of(sink: SceneSink, index: int) -> FrameSurface:
     """Surface of a written frame."""
     points = np.asarray(sink.read("reconstruction_points", index), np.float32)
     confidence = sink.read("reconstruction_confidence", index)
-    return Shown(points, confidence, sink.read("world_from_camera", index), sink.read("intrinsics", index))
+    return FrameSurface(points, confidence, sink.read("world_from_camera", index), sink.read("intrinsics", index))

@@ -8,19 +8,18 @@ from typing import Any
 import numpy as np
 
 from st4rtrack.classical.known_survey import Units
-from st4rtrack.classical.side_by_side import stream_side_by_side
 from st4rtrack.classical.two_view import TwoView
-from st4rtrack.hints.outward import Outward
-from st4rtrack.io.known.known import KnownVideo
+from st4rtrack.hints.frame_order import OrderedFrames
 from st4rtrack.io.memory import give_back_freed
 from st4rtrack.io.scene import SceneSink
-from st4rtrack.pipeline.ahead import run_ahead
 from st4rtrack.pipeline.cameras import anchor_intrinsics, solve_camera
-from st4rtrack.pipeline.known import Placing
+from st4rtrack.pipeline.known import KnownGeometryAligner
 from st4rtrack.pipeline.pointmaps import PointmapSource
+from st4rtrack.pipeline.preparation import PreparedVideo
 from st4rtrack.pipeline.quality import frame_quality
 from st4rtrack.pipeline.refine import frames_needed, smoothed_frames
 from st4rtrack.pipeline.tracks import cycle_error, visibility_probability
+from st4rtrack.threads import parallel_stream, prefetch
 from st4rtrack.types import DepthSource, PixelMap, Pointmap, TwoPointmaps, Video
 
 FRAMES_BETWEEN_RELEASES = 8
@@ -43,29 +42,27 @@ class World:
         anchor_index: index of the anchor among the processed frames.
         points: anchor points at the anchor time.
         intrinsics: [3, 3] network pixels, consistent with these points.
-        placing: alignment to user-provided geometry; `None` without any.
+        aligner: alignment to user-provided geometry; `None` without any.
     """
 
     anchor_rgb: np.ndarray
     anchor_index: int
     points: Pointmap
     intrinsics: np.ndarray
-    placing: Placing | None
+    aligner: KnownGeometryAligner | None
 
     @classmethod
-    def of(
-        cls, pointmaps: PointmapSource, anchor_rgb: np.ndarray, units: Units, anchor_index: int, known: KnownVideo | None
-    ) -> "World":
+    def of(cls, pointmaps: PointmapSource, prepared: PreparedVideo, units: Units) -> "World":
         """Create the world of a video at network size.
 
         Raises:
             UserError: the anchor points fit no camera, or contradict the known geometry.
         """
-        own = pointmaps.own
-        intrinsics, placing = anchor_intrinsics(own.tracking), None
-        if known is not None:
-            placing = Placing(known, anchor_index, own, intrinsics, units, pointmaps.reconstructions)
-        return cls(anchor_rgb, anchor_index, own.tracking, intrinsics, placing)
+        own, anchor_index = pointmaps.own, prepared.anchor_index
+        intrinsics, aligner = anchor_intrinsics(own.tracking), None
+        if prepared.user is not None:
+            aligner = KnownGeometryAligner(prepared.user, anchor_index, own, intrinsics, units, pointmaps.reconstructions)
+        return cls(prepared.video.frame(anchor_index), anchor_index, own.tracking, intrinsics, aligner)
 
     @property
     def focal_px(self) -> float:
@@ -75,18 +72,18 @@ class World:
     @property
     def results(self) -> dict[str, Any]:
         """Results for the scene: focal length and units, plain values."""
-        if self.placing is None:
+        if self.aligner is None:
             return {"focal_px": self.focal_px}
-        return {"focal_px": self.focal_px, **self.placing.results}
+        return {"focal_px": self.focal_px, **self.aligner.results}
 
     def intrinsics_of(self, index: int) -> np.ndarray:
         """Intrinsics [3, 3] of a frame."""
-        return self.intrinsics if self.placing is None else self.placing.intrinsics(index)
+        return self.intrinsics if self.aligner is None else self.aligner.intrinsics(index)
 
-    def place(self, index: int, maps: TwoPointmaps, neighbour: np.ndarray) -> tuple[TwoPointmaps, np.ndarray, bool]:
+    def register(self, index: int, maps: TwoPointmaps, neighbour: np.ndarray) -> tuple[TwoPointmaps, np.ndarray, bool]:
         """Pointmaps and `world_from_camera` [4, 4] of a frame, and whether it is solved; else it has the neighbouring pose."""
-        if self.placing is not None:
-            return self.placing.place(index, maps, neighbour)
+        if self.aligner is not None:
+            return self.aligner.align(index, maps, neighbour)
         found = np.eye(4) if index == self.anchor_index else maps.world_from_camera
         if found is None:
             found = solve_camera(maps.reconstruction, self.intrinsics)
@@ -95,7 +92,7 @@ class World:
 
 def process_frames(
     video: Video,
-    outward: Outward,
+    ordered: OrderedFrames,
     pointmaps: PointmapSource,
     world: World,
     smooth: bool,
@@ -110,7 +107,7 @@ def process_frames(
 
     Args:
         video: at network size.
-        outward: source of its frames, in processing order.
+        ordered: source of its frames, in processing order.
         pointmaps, world: source of the pointmaps, and registration of the frames.
         smooth: whether tracks are smoothed.
         sink: destination of the frames.
@@ -120,12 +117,12 @@ def process_frames(
     done = sink.frames_done
     flows: dict[int, Flow] = {}  # of the frames queued for the network, if classical geometry computes it
     needed = frames_needed(done, world.anchor_index, smooth, sequential=pointmaps.sequential)
-    frames = run_ahead(_noting_flows(outward.frames(needed), flows), batch_size)
-    predicted = run_ahead(pointmaps.frames(frames), batch_size)
+    frames = prefetch(_noting_flows(ordered.frames(needed), flows), batch_size)
+    predicted = prefetch(pointmaps.frames(frames), batch_size)
     consistent = smoothed_frames(predicted, world.points, world.anchor_index) if smooth else predicted
-    placed = run_ahead(_placed(consistent, world, sink, flows, outward.unsolved), FRAMES_BETWEEN_THREADS)
+    registered = prefetch(_registered(consistent, world, sink, flows, ordered.unsolved), FRAMES_BETWEEN_THREADS)
     measured = partial(_with_visibility, world, sink.header.pixel_map)
-    for frame, probability, quality in run_ahead(stream_side_by_side(measured, placed), FRAMES_BETWEEN_THREADS):
+    for frame, probability, quality in prefetch(parallel_stream(measured, registered), FRAMES_BETWEEN_THREADS):
         _write(sink, frame, probability, quality, world.intrinsics_of(frame.index), float(video.time_s[frame.index]))
         done[frame.index] = True
         num_done = int(done.sum())
@@ -146,7 +143,7 @@ def _noting_flows(
 
 
 @dataclass(frozen=True)
-class _PlacedFrame:
+class _RegisteredFrame:
     """A frame [height, width] with its pointmaps in the world and its pose; optical flow if computed."""
 
     index: int
@@ -157,13 +154,13 @@ class _PlacedFrame:
     flow: Flow | None
 
 
-def _placed(
+def _registered(
     frames: Iterable[tuple[int, np.ndarray, TwoPointmaps]],
     world: World,
     sink: SceneSink,
     flows: dict[int, Flow],
     unsolved: Collection[int],
-) -> Iterator[_PlacedFrame]:
+) -> Iterator[_RegisteredFrame]:
     """The frames that the sink misses, with their poses.
 
     An unsolved frame gets the pose of its neighbour on the side of the anchor, and is marked; `unsolved`: known from the images.
@@ -175,11 +172,11 @@ def _placed(
         if written[index]:  # already on disk; processed again for its neighbours only
             continue
         neighbour = _camera_of(index - int(np.sign(index - world.anchor_index)), world.anchor_index, last, sink)
-        maps, camera, solved = world.place(index, maps, neighbour)
+        maps, camera, solved = world.register(index, maps, neighbour)
         if index in unsolved:
             camera, solved = neighbour, False
         last = index, camera
-        yield _PlacedFrame(index, rgb, maps, camera, solved, flow)
+        yield _RegisteredFrame(index, rgb, maps, camera, solved, flow)
 
 
 def _camera_of(index: int, anchor_index: int, last: tuple[int, np.ndarray] | None, sink: SceneSink) -> np.ndarray:
@@ -189,7 +186,9 @@ def _camera_of(index: int, anchor_index: int, last: tuple[int, np.ndarray] | Non
     return last[1] if last is not None and last[0] == index else sink.read("world_from_camera", index)
 
 
-def _with_visibility(world: World, pixel_map: PixelMap, frame: _PlacedFrame) -> tuple[_PlacedFrame, np.ndarray, dict[str, float]]:
+def _with_visibility(
+    world: World, pixel_map: PixelMap, frame: _RegisteredFrame
+) -> tuple[_RegisteredFrame, np.ndarray, dict[str, float]]:
     """The frame, the visibility probability [height, width] float16 of the anchor points, and `frame_quality`."""
     flow, error = frame.flow or (None, None)
     camera, intrinsics = frame.world_from_camera, world.intrinsics_of(frame.index)
@@ -200,14 +199,14 @@ def _with_visibility(world: World, pixel_map: PixelMap, frame: _PlacedFrame) -> 
     else:
         likely = visibility_probability(frame.maps, camera, intrinsics, world.anchor_rgb, frame.rgb, cycle_error=error)
         probability = likely.astype(np.float16)  # rounded before the comparison, for agreement with the stored values
-    start = world.points.points_world if world.placing is None else world.placing.start
+    start = world.points.points_world if world.aligner is None else world.aligner.start
     quality = frame_quality(start, frame.maps, camera, intrinsics, probability > 0.5, pixel_map, flow=flow, cycle_error=error)
     return frame, probability, quality
 
 
 def _write(
     sink: SceneSink,
-    frame: _PlacedFrame,
+    frame: _RegisteredFrame,
     probability: np.ndarray,
     quality: dict[str, Any],
     intrinsics: np.ndarray,

@@ -19,8 +19,7 @@ from st4rtrack.geometry.sampling import inside_image, nearest_pixel, sample_map
 from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_maps, transform_points
 from st4rtrack.geometry.vectors import all_finite, length
 from st4rtrack.pipeline.cameras import solve_camera
-from st4rtrack.pipeline.preparation import PreparedVideo
-from st4rtrack.types import KnownVideo, Pointmap, TwoPointmaps, UserError, Video
+from st4rtrack.types import KnownVideo, Pointmap, TwoPointmaps, UserError
 
 logger = logging.getLogger(__name__)
 
@@ -33,17 +32,7 @@ NOISE_FACTOR, FARTHEST_DRAWN = 3.0, 0.15
 PredictFrames = Callable[[list[int]], Iterator[tuple[int, Pointmap]]]
 
 
-def with_observations(known: KnownVideo, source: Video, prepared: PreparedVideo) -> KnownVideo:
-    """Known geometry plus focal length and overlays from the file metadata and the images, unless user-provided."""
-    if source.focal_px is not None and known.focal_px is None:
-        known = replace(known, focal_px=source.focal_px * prepared.pixel_map.scale[0], focal_source="metadata")
-    overlay, user_static = prepared.overlay, known.static
-    if overlay is None:
-        return known
-    return replace(known, static=lambda index: ~overlay if user_static is None else user_static(index) & ~overlay)
-
-
-class Placing:
+class KnownGeometryAligner:
     """Alignment of pointmaps to the known geometry; one frame at a time, in any order.
 
     Args:
@@ -94,7 +83,7 @@ class Placing:
         camera = self._known.world_from_camera[index]
         return rigid(camera[:3, :3], camera[:3, 3] * (self.metres * self.unit / (self._camera_unit or self.unit)))
 
-    def place(self, index: int, maps: TwoPointmaps, neighbour: np.ndarray) -> tuple[TwoPointmaps, np.ndarray, bool]:
+    def align(self, index: int, maps: TwoPointmaps, neighbour: np.ndarray) -> tuple[TwoPointmaps, np.ndarray, bool]:
         """Align the pointmaps and camera of a frame to the known geometry.
 
         Args:
@@ -119,11 +108,11 @@ class Placing:
         camera = next(each for each in (known, found, neighbour) if each is not None)
         reconstruction = self._on_rays(reconstruction, camera, intrinsics, depth)
         tracking = self._tracks(index, tracking, camera, intrinsics, depth)
-        placed = TwoPointmaps(
+        aligned = TwoPointmaps(
             replace(maps.tracking, points_world=tracking.astype(np.float32)),
             replace(maps.reconstruction, points_world=reconstruction.astype(np.float32)),
         )
-        return placed, camera, known is not None or found is not None
+        return aligned, camera, known is not None or found is not None
 
     @property
     def results(self) -> dict[str, Any]:
@@ -205,9 +194,9 @@ class Placing:
         """Points [H, W, 3] of a frame at known or else predicted depth, on the pixel rays if intrinsics or cameras are known."""
         own = transform_maps(invert_rigid(camera), points)[..., 2]
         z = own if depth is None else np.where(depth > 0, depth, own)
-        placed = transform_maps(camera, unproject(pixel_grid(*self._size), z, intrinsics))
+        aligned = transform_maps(camera, unproject(pixel_grid(*self._size), z, intrinsics))
         moves = (z > 0) if self._known.intrinsics is not None or self._known.world_from_camera is not None else z != own
-        return np.where(moves[..., None], placed, points)
+        return np.where(moves[..., None], aligned, points)
 
     def _tracks(
         self, index: int, tracking: np.ndarray, camera: np.ndarray, intrinsics: np.ndarray, depth: np.ndarray | None

@@ -12,10 +12,11 @@ import cv2
 import numpy as np
 
 from st4rtrack.classical.flow import dense_flow
-from st4rtrack.classical.side_by_side import stream_side_by_side
 from st4rtrack.geometry.camera import pixel_grid, project_world
 from st4rtrack.geometry.sampling import covered_pixels, inside_image
 from st4rtrack.geometry.vectors import length
+from st4rtrack.io.scene import SceneSink
+from st4rtrack.threads import parallel_stream
 from st4rtrack.timing import timed, timed_items
 from st4rtrack.types import DepthSource
 
@@ -47,6 +48,23 @@ LEAST_FLOW = 0.006
 LEAST_NEW_SHARE = 0.002
 
 
+def dynamic_objects(
+    sink: SceneSink, *, fused: bool, static: Callable[[int], np.ndarray] | None
+) -> tuple[np.ndarray, Iterator[np.ndarray]]:
+    """Dynamic points of the anchor [height, width] bool, and dynamic pixels of each frame in order.
+
+    Args:
+        sink: a scene with all frames written.
+        fused: whether the scene has fused geometry, which stores the dynamic pixels.
+        static: function from a frame index to [height, width] bool, user-provided static pixels.
+    """
+    num_frames, anchor_index = sink.header.num_frames, sink.header.anchor_index
+    moving = moving_points(sink.read, num_frames, anchor_index)
+    if static is not None:
+        moving &= ~static(anchor_index)
+    return moving, dynamic_masks(sink.read, num_frames) if fused else moving_masks(sink.read, num_frames, anchor_index, moving)
+
+
 @timed("motion")
 def moving_points(read: ReadField, num_frames: int, anchor_index: int) -> np.ndarray:
     """Dynamic points of the anchor, [height, width] bool.
@@ -62,11 +80,11 @@ def moving_points(read: ReadField, num_frames: int, anchor_index: int) -> np.nda
         centre = np.asarray(read("world_from_camera", t), np.float32)[:3, 3]
         return displacement(start - centre, points - centre, visible), visible
 
-    said, seen = np.zeros(start.shape[:2], np.float32), np.zeros(start.shape[:2], np.float32)
-    for moved, visible in stream_side_by_side(of_frame, (t for t in range(num_frames) if t != anchor_index)):
-        said += moved
-        seen += visible
-    return cv2.medianBlur(said / np.maximum(seen, 1), 5) > MOVES
+    total, count = np.zeros(start.shape[:2], np.float32), np.zeros(start.shape[:2], np.float32)
+    for moved, visible in parallel_stream(of_frame, (t for t in range(num_frames) if t != anchor_index)):
+        total += moved
+        count += visible
+    return cv2.medianBlur(total / np.maximum(count, 1), 5) > MOVES
 
 
 @timed_items("motion")
@@ -89,7 +107,7 @@ def moving_masks(read: ReadField, num_frames: int, anchor_index: int, moving: np
             shows |= new & _flows_apart(read, t, num_frames)
         return cv2.medianBlur(shows.astype(np.uint8), 5) > 0
 
-    return stream_side_by_side(mask, range(num_frames))
+    return parallel_stream(mask, range(num_frames))
 
 
 def dynamic_masks(read: ReadField, num_frames: int) -> Iterator[np.ndarray]:

@@ -1,7 +1,7 @@
 """Network inference on pairs of the anchor and every frame, in batches; the anchor is encoded once."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,16 +10,18 @@ import torch
 
 from st4rtrack.classical.two_view import TwoView
 from st4rtrack.hints.depth_prior import DepthPrior
-from st4rtrack.hints.outward import Outward
+from st4rtrack.hints.frame_order import OrderedFrames
 from st4rtrack.hints.provider import provide_hints
+from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.encoder import Tokens
 from st4rtrack.model.hints import hints_of_views
 from st4rtrack.model.network import St4RTrack
+from st4rtrack.options import positive_int
 from st4rtrack.pipeline.preparation import PreparedVideo
 from st4rtrack.pipeline.tokens import TokenFile
 from st4rtrack.preprocess import normalize_images
 from st4rtrack.timing import timed
-from st4rtrack.types import KnownVideo, Pointmap, TwoPointmaps, Video
+from st4rtrack.types import Pointmap, TwoPointmaps, Video
 
 logger = logging.getLogger(__name__)
 
@@ -118,34 +120,30 @@ class NetworkPointmaps:
 def pointmap_source(
     model: St4RTrack,
     prepared: PreparedVideo,
-    known: KnownVideo,
     prior: DepthPrior | None,
     *,
-    static: Callable[[int], np.ndarray] | None,
     batch_size: int,
     kept: TokenFile | None,
-) -> tuple[Outward, PointmapSource]:
+) -> tuple[OrderedFrames, PointmapSource]:
     """Frames of a video in processing order with the hints of the network, and the source of their pointmaps.
 
     Args:
-        known: known geometry; pose estimation uses its static pixels.
         prior: depth prior of single frames; with it, the pointmaps are those of fused geometry.
-        static: function from a frame index to [height, width] bool, user-provided static pixels.
         batch_size: frames per batch of the network.
         kept: cache for their tokens.
     """
     video, index = prepared.video, prepared.anchor_index
-    outward, fused = provide_hints(
+    ordered, fused = provide_hints(
         model.config,
         video,
         index,
-        known=known,
+        known=prepared.known,
         prior=prior,
         content=prepared.content,
         scale=prepared.pixel_map.scale,
-        static=static,
+        static=None if prepared.user is None else prepared.user.static,
     )
-    return outward, fused or NetworkPointmaps(model, video, index, outward.anchor_view, batch_size=batch_size, kept=kept)
+    return ordered, fused or NetworkPointmaps(model, video, index, ordered.anchor_view, batch_size=batch_size, kept=kept)
 
 
 @torch.inference_mode()
@@ -221,10 +219,17 @@ def predict_reconstructions(
         yield index, _to_numpy(found)[0]
 
 
-def automatic_batch_size(model: St4RTrack, height: int, width: int) -> int:
+def chosen_batch_size(choice: int | str | None, model: St4RTrack, size: tuple[int, int]) -> int:
+    """Frames per batch for frames of (height, width): the user's choice, or by device."""
+    if choice in (None, "auto"):
+        return automatic_batch_size(model.config, model.device, *size)
+    return positive_int(choice, "batch_size")
+
+
+def automatic_batch_size(config: ModelConfig, device: torch.device, height: int, width: int) -> int:
     """Frames per batch for a network size, by device type."""
-    tokens, frames = LARGEST_BATCH.get(model.device.type, LARGEST_BATCH["cpu"])
-    return max(1, min(frames, tokens * model.config.patch_size**2 // (height * width)))
+    tokens, frames = LARGEST_BATCH.get(device.type, LARGEST_BATCH["cpu"])
+    return max(1, min(frames, tokens * config.patch_size**2 // (height * width)))
 
 
 def _predicted(

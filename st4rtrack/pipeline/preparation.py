@@ -1,8 +1,8 @@
-"""Preparation of a video for the network: bars cropped, resized, with a usable anchor."""
+"""Preparation of a video for the network: bars cropped, resized, with a usable anchor and the user-provided geometry."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,24 +11,29 @@ from st4rtrack.classical.frame_checks import frame_state
 from st4rtrack.classical.layout import Layout, find_layout, sampled_indices
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.sampling import nearest_pixel
+from st4rtrack.hints.cameras import with_solved_cameras
+from st4rtrack.hints.depth_prior import DepthPrior
 from st4rtrack.hints.provider import takes_hints
 from st4rtrack.io.files import absolute, matches_of
+from st4rtrack.io.known.known import known_of_video
+from st4rtrack.io.known.pixels import SourceSize
 from st4rtrack.io.scene import SceneHeader
 from st4rtrack.io.scene.description import read_json
 from st4rtrack.io.scene.table import DEFAULT_FIELDS, FRAME_QUALITY
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.network import St4RTrack
+from st4rtrack.options import KnownGeometry, ReconstructOptions
 from st4rtrack.pipeline.quality_warnings import quality_warning
+from st4rtrack.pipeline.refine import smoothing_chosen
 from st4rtrack.preprocess import crop, stretch_to_network_size, to_network_size
-from st4rtrack.types import PixelMap, QualityWarning, UserError, Video
+from st4rtrack.quality import QualityWarning
+from st4rtrack.types import KnownVideo, PixelMap, UserError, Video
 
 LAYOUT_FRAMES = 240
 """Number of first frames in which bars, overlays and stereo are detected; they are read a second time."""
 LAYOUT_SIDE = 320
 ANCHOR_FRAMES = 300
 """Number of frames searched for a usable anchor."""
-
-Fit = Literal["crop", "stretch"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class PreparedVideo:
         warnings: warnings about the images.
         content: the source video without bars.
         content_px: (left, top, right, bottom) of the image inside the bars, in source pixels.
+        source: the source video.
+        user: user-provided geometry; `None` without any.
     """
 
     video: Video
@@ -52,32 +59,64 @@ class PreparedVideo:
     warnings: tuple[QualityWarning, ...]
     content: Video
     content_px: tuple[int, int, int, int]
+    source: Video
+    user: KnownVideo | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) at the network."""
+        return self.video.height, self.video.width
+
+    @property
+    def source_size(self) -> SourceSize:
+        """Size of the source video, and its map to network pixels."""
+        return SourceSize(self.source.height, self.source.width, self.pixel_map)
+
+    @property
+    def known(self) -> KnownVideo:
+        """User-provided geometry, plus focal length and overlays from the file metadata and the images, unless user-provided."""
+        known, overlay = self.user or KnownVideo(), self.overlay
+        if self.source.focal_px is not None and known.focal_px is None:
+            known = replace(known, focal_px=self.source.focal_px * self.pixel_map.scale[0], focal_source="metadata")
+        if overlay is None:
+            return known
+        static = known.static
+        return replace(known, static=lambda index: ~overlay if static is None else static(index) & ~overlay)
 
 
 def prepare(
-    source: Video, config: ModelConfig, *, anchor: int | str, size: int | None, fit: Fit, output: str | Path | None = None
+    source: Video,
+    config: ModelConfig,
+    options: ReconstructOptions,
+    *,
+    known: KnownGeometry | None = None,
+    output: str | Path | None = None,
 ) -> PreparedVideo:
-    """Crop bars (with `fit` "crop"), resize to network size and choose the anchor.
+    """Crop bars (with `fit` "crop"), resize to network size, choose the anchor, and read the known geometry.
 
     A black or blank anchor frame is replaced by the nearest usable one, with a warning. If `output` contains a complete scene,
     its bars are reused, since only its options remain to be compared.
 
     Raises:
-        UserError: the anchor is not a frame of the video, or the size is too small.
+        UserError: the anchor is not a frame of the video, the size is too small, or the known geometry cannot be used.
     """
-    index = anchor_index(anchor, len(source))
+    fit, index = options.fit, anchor_index(options.anchor, len(source))
     whole = Layout((0, 0, source.width, source.height), None, "none")
     layout = whole if fit != "crop" else _stored_layout(output, source) or _layout(source)
     content, content_map = crop(source, *layout.content)
     resize = to_network_size if fit == "crop" else stretch_to_network_size
-    video, resize_map = resize(content, long_side=size or config.image_size, patch_size=config.patch_size)
+    video, resize_map = resize(content, long_side=options.size or config.image_size, patch_size=config.patch_size)
     usable = _usable_anchor(video, index)
     warnings = _layout_warnings(layout, source)
     if usable != index:
         warnings.append(quality_warning("anchor_moved", [index, usable], asked=index, used=usable))
     pixel_map = content_map.then(resize_map)
     overlay = _overlay(layout, source, video, pixel_map)
-    return PreparedVideo(video, pixel_map, usable, overlay, tuple(warnings), content, layout.content)
+    user = None
+    if known:
+        geometry, size = with_solved_cameras(known, source, usable), (video.height, video.width)
+        user = known_of_video(geometry, source, pixel_map, size, usable)
+    return PreparedVideo(video, pixel_map, usable, overlay, tuple(warnings), content, layout.content, source, user)
 
 
 def anchor_index(anchor: int | str, num_frames: int) -> int:
@@ -151,31 +190,16 @@ def _usable_anchor(video: Video, index: int) -> int:
     return usable[-1] if usable else index
 
 
-def scene_header(
-    source: Video,
-    video: Video,
-    pixel_map: PixelMap,
-    model: St4RTrack,
-    anchor_index: int,
-    points_dtype: Literal["float32", "float16"],
-    *,
-    options: dict[str, Any],
-    known: dict[str, Any] | None = None,
-) -> SceneHeader:
-    """Create the header of the scene of a video.
-
-    Args:
-        source, video: the video at source size, and at network size.
-        pixel_map: source pixels to network pixels.
-        model: network whose name, hash and dtype are stored.
-        anchor_index: index of the anchor among the processed frames.
-        points_dtype: dtype of the stored points.
-        options: other options that affect the scene, plain values.
-        known: user-provided geometry, plain values.
-    """
+def scene_header(prepared: PreparedVideo, model: St4RTrack, options: ReconstructOptions, prior: DepthPrior | None) -> SceneHeader:
+    """Create the header of the scene of a video, with all that affects the scene: model, options and known geometry."""
+    source = prepared.source
     info: dict[str, Any] = {
         "model": {"name": model.name, "hash": model.weights_hash, "dtype": str(model.dtype).removeprefix("torch.")},
-        "options": options,
+        "options": {
+            "refine": ["smoothness"] if smoothing_chosen(options.refine) else [],
+            "depth_prior": "none" if prior is None else prior.name,
+            **({"anchor": "auto"} if options.anchor == "auto" else {}),
+        },
         "source": {
             "video": _absolute_source(source.source),
             "name": source.name,
@@ -184,17 +208,18 @@ def scene_header(
             "last_frame": int(source.frame_index[-1]),
         },
     }
-    if known is not None:
-        info["known"] = known
+    if prepared.user is not None and prepared.user.description is not None:
+        info["known"] = prepared.user.description
+    height, width = prepared.size
     return SceneHeader(
         num_frames=len(source),
-        height=video.height,
-        width=video.width,
-        anchor_index=anchor_index,
-        pixel_map=pixel_map,
+        height=height,
+        width=width,
+        anchor_index=prepared.anchor_index,
+        pixel_map=prepared.pixel_map,
         source_size=(source.height, source.width),
         info=info,
-        points_dtype=points_dtype,
+        points_dtype=options.points_dtype,
         fields=(*DEFAULT_FIELDS, *FRAME_QUALITY, *(("reconstruction_source",) if takes_hints(model.config) else ())),
     )
 

@@ -4,7 +4,9 @@ The metrics of a frame are measured during processing, where its optical flow is
 grow with the video, and a resumed run reports the same as an uninterrupted one. Observations of detectors are plain values.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypedDict
 
 import numpy as np
@@ -15,13 +17,17 @@ from st4rtrack.classical.survey import FINER_STEPS, FOCALS
 from st4rtrack.geometry.camera import pixel_grid, project_world
 from st4rtrack.geometry.transforms import rotation_angle
 from st4rtrack.geometry.vectors import length
-from st4rtrack.hints.outward import Outward
+from st4rtrack.hints.frame_order import OrderedFrames
 from st4rtrack.io.scene import SceneSink
 from st4rtrack.pipeline.cameras import FOCAL_RANGE
 from st4rtrack.pipeline.motion import MOVES, displacement
+from st4rtrack.pipeline.preparation import PreparedVideo
 from st4rtrack.pipeline.quality_warnings import cut_warning, quality_warning
-from st4rtrack.pipeline.tracks import WELL_RETURNED
-from st4rtrack.types import DepthSource, FocalSource, Parallax, PixelMap, QualityReport, QualityWarning, TwoPointmaps, Video
+from st4rtrack.pipeline.tracks import VISIBLE_CYCLE_ERROR
+from st4rtrack.quality import Parallax, QualityReport, QualityWarning
+from st4rtrack.types import DepthSource, FocalSource, PixelMap, TwoPointmaps, Video
+
+logger = logging.getLogger(__name__)
 
 MEASURED_POINTS = 5000
 """Approximate number of sampled pixels per frame."""
@@ -94,7 +100,7 @@ def frame_quality(
         return {"reprojection_px": _median(own, np.ones(own.shape, bool)), "flow_agreement_px": float("nan")}
     observed, start, now = pixels + flow[part], anchor_points[part], np.asarray(maps.tracking.points_world[part])
     with np.errstate(invalid="ignore"):
-        matched = visible[part] & (cycle_error[part] < WELL_RETURNED)
+        matched = visible[part] & (cycle_error[part] < VISIBLE_CYCLE_ERROR)
     centre = np.asarray(world_from_camera)[:3, 3].astype(np.float32)
     static = matched & (displacement(start - centre, now - centre, matched) <= MOVES)
     return {
@@ -103,21 +109,27 @@ def frame_quality(
     }
 
 
-def record_shares(masks: Iterable[np.ndarray], shares: list[float]) -> Iterator[np.ndarray]:
-    """Pass the masks through; append the share of true pixels of each to `shares`."""
-    for mask in masks:
-        shares.append(float(mask.mean()))
-        yield mask
-
-
-class FocalEvidence(TypedDict):
-    """Source of the focal length, and whether it lies at a limit; see `quality_report`."""
+class VideoEvidence(TypedDict, total=False):
+    """Observations in the images of a video; arguments of `quality_report`."""
 
     focal_source: FocalSource
     focal_at_limit: bool
+    parallax: Parallax | None
+    warnings: Sequence[QualityWarning]
 
 
-def focal_evidence(known_focal_px: float | None, geometry: AnchoredGeometry | None, focal_px: float, size: int) -> FocalEvidence:
+def video_evidence(prepared: PreparedVideo, ordered: OrderedFrames, focal_px: float) -> VideoEvidence:
+    """Observations of the preparation and of `ordered`, all of whose frames have been read; `focal_px` is that of the scene."""
+    user_focal_px = None if prepared.user is None else prepared.user.focal_px
+    motion = ordered.motion
+    return {
+        **focal_evidence(user_focal_px, ordered.geometry, focal_px, max(prepared.size)),
+        "parallax": None if motion is None or motion.kind == "unknown" else motion.parallax,
+        "warnings": observed_warnings(prepared.warnings, ordered, prepared.source),
+    }
+
+
+def focal_evidence(known_focal_px: float | None, geometry: AnchoredGeometry | None, focal_px: float, size: int) -> VideoEvidence:
     """Source of the focal length (network pixels), and whether it lies at a limit of the search.
 
     Args:
@@ -134,15 +146,15 @@ def focal_evidence(known_focal_px: float | None, geometry: AnchoredGeometry | No
     return {"focal_source": "video", "focal_at_limit": not low < focal_px / size < high}
 
 
-def observed_warnings(prepared: Sequence[QualityWarning], outward: Outward, source: Video) -> list[QualityWarning]:
+def observed_warnings(prepared: Sequence[QualityWarning], ordered: OrderedFrames, source: Video) -> list[QualityWarning]:
     """Warnings from image observations, after all frames have been read.
 
     Args:
         prepared: warnings of the preparation.
-        outward: the frames, all of which have been read.
+        ordered: the frames, all of which have been read.
         source: the user's video, for its frame indices.
     """
-    checks, kind = outward.checks, None if outward.motion is None else outward.motion.kind
+    checks, kind = ordered.checks, None if ordered.motion is None else ordered.motion.kind
     # with a fixed camera, static edges of the scene look like a logo
     warnings = [warning for warning in prepared if warning.code != "overlay" or kind != "fixed"]
     if checks.cuts:
@@ -152,21 +164,21 @@ def observed_warnings(prepared: Sequence[QualityWarning], outward: Outward, sour
         warnings.append(quality_warning("low_texture" if whole == "low_texture" else "low_light"))
     elif unusable := checks.frames_in("black", "dark", "low_texture"):
         warnings.append(quality_warning("dark_frames", unusable))
-    told = {"rotation": "rotation_only", "fixed": "fixed_camera"} if len(source) >= MIN_MOTION_FRAMES else {}
-    code = "zoom" if outward.zooms else told.get(kind or "")
+    codes = {"rotation": "rotation_only", "fixed": "fixed_camera"} if len(source) >= MIN_MOTION_FRAMES else {}
+    code = "zoom" if ordered.zooms else codes.get(kind or "")
     return [*warnings, quality_warning(code)] if code else warnings
 
 
 def quality_report(
     sink: SceneSink,
-    *,
     moving_share: float,
+    *,
     focal_source: FocalSource = "prior",
     focal_at_limit: bool = False,
     parallax: Parallax | None = None,
     warnings: Sequence[QualityWarning] = (),
 ) -> QualityReport:
-    """Quality report of a scene with all frames written.
+    """Quality report of a scene with all frames written; logs a warning if the scene is unreliable.
 
     Args:
         sink: the scene.
@@ -196,7 +208,9 @@ def quality_report(
     if reported & MOTION_CODES:
         reported |= MOTION_CODES
     every = (*warnings, *(warning for warning in derived if warning.code not in reported))
-    return QualityReport(**{**vars(report), "warnings": every})
+    if serious := next((warning for warning in every if warning.serious), None):
+        logger.warning("the scene is unreliable: %s", serious.sentence)
+    return replace(report, warnings=every)
 
 
 def _measured_share(sink: SceneSink) -> float | None:

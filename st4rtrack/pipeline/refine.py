@@ -50,13 +50,13 @@ def frames_needed(done: np.ndarray, anchor_index: int, smooth: bool, *, sequenti
     """
     settled = done.copy()
     reach = REACH if smooth else 0
-    for way in ways(anchor_index, len(done)):
-        for place in [place for place, index in enumerate(way) if not done[index]]:
-            settled[list(way[0 if sequential else max(0, place - reach) : place + reach + 1])] = False
+    for direction in directions(anchor_index, len(done)):
+        for place in [place for place, index in enumerate(direction) if not done[index]]:
+            settled[list(direction[0 if sequential else max(0, place - reach) : place + reach + 1])] = False
     return settled
 
 
-def ways(anchor_index: int, num_frames: int) -> tuple[range, range]:
+def directions(anchor_index: int, num_frames: int) -> tuple[range, range]:
     """Frames after the anchor in processing order, and those before it."""
     return range(anchor_index + 1, num_frames), range(anchor_index - 1, -1, -1)
 
@@ -81,11 +81,11 @@ def smoothed_frames(frames: Iterable[Predicted], anchor: Pointmap, anchor_index:
             continue
         step = int(np.sign(index - anchor_index))
         if index - step != last or last == anchor_index:
-            yield from window.rest_of_way()
+            yield from window.flush()
             window.begin(at_anchor=index - step == anchor_index)
         last = index
         yield from window.add(frame)
-    yield from window.rest_of_way()
+    yield from window.flush()
 
 
 class TrackWindow:
@@ -109,7 +109,7 @@ class TrackWindow:
         if len(self._waiting) > REACH:
             yield self._next()
 
-    def rest_of_way(self) -> Iterator[Predicted]:
+    def flush(self) -> Iterator[Predicted]:
         """Yield the last frames, which have fewer frames after them."""
         while self._waiting:
             if len(self._moves) > REACH + len(self._waiting):

@@ -23,23 +23,23 @@ NOISE_LIMITS = (0.003, 0.1)
 PRECISE = (0.01, 0.02)
 """Noise levels at which the depth of a frame counts as fully precise, and as not precise."""
 
-CROWDED_PX = 2
+TRACK_CELL_PX = 2
 """Cell size, in pixels, within which tracked points occlude each other: points spread apart as they come nearer."""
 
-SAME_PLACE = 0.03
+OCCLUSION_MARGIN = 0.03
 """Relative depth up to which tracked points do not occlude each other: points of one cell lie on a slope."""
 
-NEAR_BORDER = 0.02
+MAX_BORDER_DISTANCE = 0.02
 """Distance to the border, in long sides of the image, at which it saturates."""
 
-LOOK_BLUR_PX = 1.5
-LEAST_LOOK = 4.0
+COLOUR_BLUR_PX = 1.5
+MIN_COLOUR_NOISE = 4.0
 """Minimum noise level of the colour difference of a point between two frames, in grey levels."""
 
-WELL_RETURNED, LOST = 0.003, 0.1
+VISIBLE_CYCLE_ERROR, MAX_CYCLE_ERROR = 0.003, 0.1
 """Cycle error, in long sides of the image, that is typical of visible points, and value at which it saturates."""
 
-SURENESS = 2.0
+MAX_LOG_CONFIDENCE = 2.0
 """Natural logarithm of the confidence over the median of the frame at which it saturates."""
 
 Evidence = dict[str, np.ndarray]
@@ -47,21 +47,21 @@ Evidence = dict[str, np.ndarray]
 
 WEIGHTS = {
     "bias": (2.159, 2.690),
-    "behind": (-0.341, -0.414),
-    "before": (-0.743, -0.662),
-    "behind_around": (-0.803, -0.653),
-    "behind_precise": (-0.095, -0.064),
-    "before_precise": (1.001, 0.938),
-    "behind_around_precise": (-0.382, -0.350),
-    "crowded": (-0.838, -0.744),
-    "turned_away": (-1.347, -1.265),
-    "unlike": (-0.687, -0.600),
-    "unlike_around": (-0.020, -0.117),
+    "depth_behind": (-0.341, -0.414),
+    "depth_in_front": (-0.743, -0.662),
+    "depth_behind_around": (-0.803, -0.653),
+    "depth_behind_precise": (-0.095, -0.064),
+    "depth_in_front_precise": (1.001, 0.938),
+    "depth_behind_around_precise": (-0.382, -0.350),
+    "occluded_by_tracks": (-0.838, -0.744),
+    "back_facing": (-1.347, -1.265),
+    "photometric_error": (-0.687, -0.600),
+    "photometric_error_around": (-0.020, -0.117),
     "outside": (-2.418, -2.256),
-    "border": (3.296, 3.348),
-    "tracking_sure": (0.263, 0.163),
-    "reconstruction_sure": (-0.302, -0.337),
-    "returns": (0.000, -0.612),
+    "border_distance": (3.296, 3.348),
+    "tracking_log_confidence": (0.263, 0.163),
+    "reconstruction_log_confidence": (-0.302, -0.337),
+    "cycle_error": (0.000, -0.612),
 }
 """Log-odds per unit of a cue, without and with a cycle error. Fitted and evaluated by `python performance/visibility.py`."""
 
@@ -91,7 +91,7 @@ def visibility_probability(
     evidence, possible = gather_evidence(maps, world_from_camera, intrinsics, anchor_rgb, rgb)
     odds = _log_odds(evidence, 0)
     if cycle_error is not None:
-        back = {"returns": returned(cycle_error)}
+        back = {"cycle_error": cycle_error_cue(cycle_error)}
         odds = np.where(np.isfinite(cycle_error), _log_odds(evidence | back, 1), odds)
     return np.where(possible, 1 / (1 + np.exp(-np.clip(odds, -30, 30))), 0).astype(np.float32)
 
@@ -106,10 +106,10 @@ def cycle_error(view: TwoView) -> np.ndarray:
     return np.where(inside, return_error(view.forward_flow, view.backward_flow) / max(height, width), np.nan)
 
 
-def returned(error: np.ndarray) -> np.ndarray:
-    """Cycle-error cue [height, width]: logarithm of one plus the error over `WELL_RETURNED`; 0 where it is not finite."""
+def cycle_error_cue(error: np.ndarray) -> np.ndarray:
+    """Cycle-error cue [height, width]: logarithm of one plus the error over `VISIBLE_CYCLE_ERROR`; 0 where it is not finite."""
     error = np.nan_to_num(error, nan=0.0, posinf=0.0)
-    return np.log1p(np.minimum(error, LOST) / WELL_RETURNED).astype(np.float32)
+    return np.log1p(np.minimum(error, MAX_CYCLE_ERROR) / VISIBLE_CYCLE_ERROR).astype(np.float32)
 
 
 def gather_evidence(
@@ -127,22 +127,23 @@ def gather_evidence(
     behind, before, precise = _depth_test(depth, surface, at_image, inside)
     around = cv2.medianBlur(behind, 5)
     beyond = _to_border(pixels, height, width) / max(height, width)
-    unlike = _unlikeness(anchor_rgb, rgb, at_image, inside)
+    difference = _photometric_error(anchor_rgb, rgb, at_image, inside)
     evidence = {
-        "behind": behind,
-        "before": before,
-        "behind_around": around,
-        "behind_precise": behind * precise,
-        "before_precise": before * precise,
-        "behind_around_precise": around * precise,
-        "crowded": _hidden_by_tracks(depth, at_image, inside),
-        "turned_away": _turned_away(pixels, possible),
-        "unlike": unlike,
-        "unlike_around": cv2.blur(unlike, (5, 5)),
+        "depth_behind": behind,
+        "depth_in_front": before,
+        "depth_behind_around": around,
+        "depth_behind_precise": behind * precise,
+        "depth_in_front_precise": before * precise,
+        "depth_behind_around_precise": around * precise,
+        "occluded_by_tracks": _occluded_by_tracks(depth, at_image, inside),
+        "back_facing": _back_facing(pixels, possible),
+        "photometric_error": difference,
+        "photometric_error_around": cv2.blur(difference, (5, 5)),
         "outside": (~inside).astype(np.float32),
-        "border": (np.clip(beyond, -NEAR_BORDER, NEAR_BORDER) / NEAR_BORDER).astype(np.float32),
-        "tracking_sure": _sureness(maps.tracking.confidence, (height, width)),
-        "reconstruction_sure": inside * remap(_sureness(maps.reconstruction.confidence, (height, width)), at_image),
+        "border_distance": (np.clip(beyond, -MAX_BORDER_DISTANCE, MAX_BORDER_DISTANCE) / MAX_BORDER_DISTANCE).astype(np.float32),
+        "tracking_log_confidence": _log_confidence(maps.tracking.confidence, (height, width)),
+        "reconstruction_log_confidence": inside
+        * remap(_log_confidence(maps.reconstruction.confidence, (height, width)), at_image),
     }
     return evidence, possible
 
@@ -190,20 +191,20 @@ def _depth_test(
     return np.log1p(behind) * inside, np.log1p(before) * inside, np.float32(np.clip(precise, 0, 1))
 
 
-def _hidden_by_tracks(depth: np.ndarray, pixels_px: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Logarithmic distance of points [height, width] behind the nearest tracked point of their cell, beyond `SAME_PLACE`."""
+def _occluded_by_tracks(depth: np.ndarray, pixels_px: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Logarithmic distance of points [height, width] behind the nearest tracked point of their cell, beyond `OCCLUSION_MARGIN`."""
     height, width = depth.shape
-    across = -(-width // CROWDED_PX) + 1
-    column, row = np.moveaxis((pixels_px / CROWDED_PX).astype(np.int64), -1, 0)
+    across = -(-width // TRACK_CELL_PX) + 1
+    column, row = np.moveaxis((pixels_px / TRACK_CELL_PX).astype(np.int64), -1, 0)
     cell = row * across + column
     log_depth = np.log(depth).astype(np.float32)
-    nearest = np.full((-(-height // CROWDED_PX) + 1) * across, np.inf, np.float32)
+    nearest = np.full((-(-height // TRACK_CELL_PX) + 1) * across, np.inf, np.float32)
     np.minimum.at(nearest, cell[inside], log_depth[inside])
     gap = np.where(inside, log_depth - np.where(inside, nearest[cell], 0), 0)
-    return np.log1p(np.maximum(gap / SAME_PLACE - 1, 0)).astype(np.float32)
+    return np.log1p(np.maximum(gap / OCCLUSION_MARGIN - 1, 0)).astype(np.float32)
 
 
-def _turned_away(pixels_px: np.ndarray, possible: np.ndarray) -> np.ndarray:
+def _back_facing(pixels_px: np.ndarray, possible: np.ndarray) -> np.ndarray:
     """Back-facing cue of the surface around points [height, width]: 1 if back-facing, 0 if it looks as in the anchor.
 
     From the signed area in the frame of the neighbourhood of an anchor pixel: it is negative for back-facing surfaces.
@@ -220,12 +221,12 @@ def _to_border(pixels_px: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.minimum(np.minimum(u, width - u), np.minimum(v, height - v))
 
 
-def _unlikeness(anchor_rgb: np.ndarray, rgb: np.ndarray, pixels_px: np.ndarray, inside: np.ndarray) -> np.ndarray:
+def _photometric_error(anchor_rgb: np.ndarray, rgb: np.ndarray, pixels_px: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Photometric cue [height, width]: logarithm of one plus the colour change over its median in this frame.
 
     Exposure changes are compensated by matching the median colours first.
     """
-    then, now = (cv2.GaussianBlur(image.astype(np.float32), (0, 0), LOOK_BLUR_PX) for image in (anchor_rgb, rgb))
+    then, now = (cv2.GaussianBlur(image.astype(np.float32), (0, 0), COLOUR_BLUR_PX) for image in (anchor_rgb, rgb))
     now = remap(now, pixels_px)
     if not inside.any():
         return np.zeros(inside.shape, np.float32)
@@ -233,12 +234,12 @@ def _unlikeness(anchor_rgb: np.ndarray, rgb: np.ndarray, pixels_px: np.ndarray, 
     median_now, median_then = (np.median(image.reshape(-1, 3)[seen], axis=0) for image in (now, then))
     gain = median_now / np.maximum(median_then, 1.0)
     change = mean(np.abs(then * gain - now))
-    return np.log1p(inside * change / max(float(np.median(change[inside])), LEAST_LOOK)).astype(np.float32)
+    return np.log1p(inside * change / max(float(np.median(change[inside])), MIN_COLOUR_NOISE)).astype(np.float32)
 
 
-def _sureness(confidence: np.ndarray | None, size: tuple[int, int]) -> np.ndarray:
-    """Confidence cue [height, width]: logarithm over the frame median, -1 to 1, saturated at `SURENESS`; 0 without confidence."""
+def _log_confidence(confidence: np.ndarray | None, size: tuple[int, int]) -> np.ndarray:
+    """Confidence cue [height, width]: logarithm over the frame median, -1 to 1, saturated at `MAX_LOG_CONFIDENCE`; 0 without confidence."""
     if confidence is None:
         return np.zeros(size, np.float32)
     excess = np.log(np.maximum(np.nan_to_num(confidence, nan=1.0), 1.0) - 1 + 1e-6)
-    return (np.clip(excess - np.median(excess), -SURENESS, SURENESS) / SURENESS).astype(np.float32)
+    return (np.clip(excess - np.median(excess), -MAX_LOG_CONFIDENCE, MAX_LOG_CONFIDENCE) / MAX_LOG_CONFIDENCE).astype(np.float32)

@@ -13,7 +13,7 @@ from st4rtrack.render.draw import GREY, INK, PAGE, put_text
 from st4rtrack.render.rows import Layout, depth_row, frames_row, identity_colours, plan_layout, tracks_row
 from st4rtrack.render.sample import choose_frames, moving_pixels, read_frames, read_tracks
 from st4rtrack.render.views import tracks_panel
-from st4rtrack.types import Scene
+from st4rtrack.scene import Scene
 
 PLOTS_PER_ROW = 4
 

@@ -10,13 +10,13 @@ from st4rtrack.geometry.vectors import all_components, all_finite, length
 from st4rtrack.render.draw import PANEL, Colour
 from st4rtrack.render.points import View, orbit_view, splat
 from st4rtrack.render.sample import ShownFrames, read_points
-from st4rtrack.types import Scene
+from st4rtrack.scene import Scene
 
 MOST_POINTS = 400_000
 
 
 @dataclass(frozen=True)
-class Cloud:
+class Splats:
     """Splats: `points_world` [points, 3], `colours` [points, 3] uint8, `size_world` [points], `normals_world` [points, 3]."""
 
     points_world: np.ndarray
@@ -24,9 +24,9 @@ class Cloud:
     size_world: np.ndarray
     normals_world: np.ndarray
 
-    def select(self, chosen: np.ndarray) -> "Cloud":
+    def select(self, chosen: np.ndarray) -> "Splats":
         """Select points by index or mask."""
-        return Cloud(self.points_world[chosen], self.colours[chosen], self.size_world[chosen], self.normals_world[chosen])
+        return Splats(self.points_world[chosen], self.colours[chosen], self.size_world[chosen], self.normals_world[chosen])
 
     def box(self) -> tuple[np.ndarray, np.ndarray]:
         """Corners [3] of the box that contains nearly all points, with a margin; needs at least one point."""
@@ -34,11 +34,11 @@ class Cloud:
         slack = 0.25 * (high - low).max()
         return low - slack, high + slack
 
-    def within(self, low: np.ndarray, high: np.ndarray) -> "Cloud":
+    def within(self, low: np.ndarray, high: np.ndarray) -> "Splats":
         """Keep the points between two corners [3]."""
         return self.select(np.all((self.points_world >= low) & (self.points_world <= high), axis=1))
 
-    def facing(self, view: View) -> "Cloud":
+    def facing(self, view: View) -> "Splats":
         """Remove back-facing points, so that a room is visible through its walls."""
         eye = -view.camera_from_world[:3, :3].T @ view.camera_from_world[:3, 3]
         towards = eye - self.points_world
@@ -48,7 +48,7 @@ class Cloud:
 
 def surface_cloud(
     points_world: np.ndarray, colours: np.ndarray, keep: np.ndarray, world_from_camera: np.ndarray, focal_px: float, stride: int
-) -> Cloud:
+) -> Splats:
     """Cloud of one pointmap without points on depth edges, where a map connects separate surfaces.
 
     Args:
@@ -75,7 +75,7 @@ def surface_cloud(
     # A surface observed at a slant has larger gaps between its points.
     spread = np.minimum(1 / np.abs(incidence[rows, columns]), 3.5)
     size = 1.55 * stride * spread * distance[rows, columns] / max(focal_px, 1e-6)
-    return Cloud(points_world[rows, columns].astype(np.float64), colours[rows, columns], size, normals[rows, columns])
+    return Splats(points_world[rows, columns].astype(np.float64), colours[rows, columns], size, normals[rows, columns])
 
 
 def _blurred(points_world: np.ndarray) -> np.ndarray:
@@ -86,7 +86,7 @@ def _blurred(points_world: np.ndarray) -> np.ndarray:
     return total / np.maximum(share, 1e-6)[..., None]
 
 
-def frame_cloud(scene: Scene, frame: int, points_world: np.ndarray, rgb: np.ndarray, sure: np.ndarray, stride: int) -> Cloud:
+def frame_cloud(scene: Scene, frame: int, points_world: np.ndarray, rgb: np.ndarray, sure: np.ndarray, stride: int) -> Splats:
     """Cloud of the reconstruction of one frame, from its camera.
 
     Args:
@@ -99,7 +99,7 @@ def frame_cloud(scene: Scene, frame: int, points_world: np.ndarray, rgb: np.ndar
     return surface_cloud(points_world, rgb, sure, camera, float(scene.cameras.intrinsics[frame][0, 0]), stride)
 
 
-def reconstruction_clouds(scene: Scene, shown: ShownFrames, *, most_points: int = MOST_POINTS) -> list[Cloud]:
+def reconstruction_clouds(scene: Scene, shown: ShownFrames, *, most_points: int = MOST_POINTS) -> list[Splats]:
     """Clouds of the shown frames' reconstructions without their least confident points; about `most_points` in total at most."""
     sure = shown.sure
     stride = stride_for(sure.size, most_points)
@@ -108,7 +108,7 @@ def reconstruction_clouds(scene: Scene, shown: ShownFrames, *, most_points: int 
     ]
 
 
-def reconstruction_cloud(scene: Scene, shown: ShownFrames) -> Cloud:
+def reconstruction_cloud(scene: Scene, shown: ShownFrames) -> Splats:
     """Merged cloud of the shown frames' reconstructions, without the least confident points and outliers."""
     return without_outliers(merged(reconstruction_clouds(scene, shown)))
 
@@ -120,7 +120,7 @@ def stride_for(num_pixels: int, most_points: int) -> int:
 
 def anchor_cloud(
     scene: Scene, at_frame: int, moving: np.ndarray, anchor_rgb: np.ndarray, *, most_points: int = MOST_POINTS
-) -> Cloud:
+) -> Splats:
     """Cloud of the anchor's points at the time of a frame; static points are paler if any point is dynamic."""
     points = read_points(scene, scene.tracking, at_frame)
     keep = all_finite(points)
@@ -136,23 +136,23 @@ def anchor_cloud(
     return surface_cloud(points, colours, keep, np.eye(4), focal_px, stride)
 
 
-def merged(clouds: Sequence[Cloud]) -> Cloud:
+def merged(clouds: Sequence[Splats]) -> Splats:
     """Merge clouds into one."""
-    return Cloud(*(np.concatenate([getattr(cloud, field.name) for cloud in clouds]) for field in fields(Cloud)))
+    return Splats(*(np.concatenate([getattr(cloud, field.name) for cloud in clouds]) for field in fields(Splats)))
 
 
-def tinted(cloud: Cloud, colour: Colour) -> Cloud:
+def tinted(cloud: Splats, colour: Colour) -> Splats:
     """Tint the cloud in shades of one colour that preserve the image content."""
     light = 0.5 + 0.6 * (cloud.colours @ np.array([0.299, 0.587, 0.114]))[:, None] / 255
     return replace(cloud, colours=np.clip(0.75 * light * np.array(colour) + 0.25 * cloud.colours, 0, 255).astype(np.uint8))
 
 
-def without_outliers(cloud: Cloud) -> Cloud:
+def without_outliers(cloud: Splats) -> Splats:
     """Remove points far outside the bulk of the cloud."""
     return cloud.within(*cloud.box()) if len(cloud.points_world) else cloud
 
 
-def near(cloud: Cloud, points_world: np.ndarray) -> np.ndarray:
+def near(cloud: Splats, points_world: np.ndarray) -> np.ndarray:
     """Mask [points] bool of points close enough that showing them does not shrink the scene."""
     if not len(cloud.points_world) or not len(points_world):
         return all_finite(points_world)
@@ -162,7 +162,7 @@ def near(cloud: Cloud, points_world: np.ndarray) -> np.ndarray:
 
 
 def best_view(
-    cloud: Cloud,
+    cloud: Splats,
     cameras: np.ndarray,
     must_see: np.ndarray,
     size: tuple[int, int],
@@ -179,7 +179,7 @@ def best_view(
     return max(views, key=lambda view: shown_share(cloud, view))
 
 
-def shown_share(cloud: Cloud, view: View) -> float:
+def shown_share(cloud: Splats, view: View) -> float:
     """Share of a cloud that faces the camera in a small rendering; for comparing views of one cloud."""
     small = view.scaled(96 / view.width)
     front = cloud.select(np.arange(0, len(cloud.points_world), max(1, len(cloud.points_world) // 20000))).facing(small)

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from st4rtrack.io.files import whole_file
+from st4rtrack.io.formats.extras import need
 from st4rtrack.render.draw import GREY, INK, RECONSTRUCTION, TRACKING, Colour, fit_image
-from st4rtrack.render.moments import Moments
+from st4rtrack.render.panels import PanelRenderer
 from st4rtrack.render.sample import choose_frames
-from st4rtrack.types import Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -116,17 +118,14 @@ def chosen_frames(scene: Scene, rows: int, frames: Sequence[int] | None) -> list
 
 def draw_figure(scene: Scene, frames: Sequence[int], *, width_in: float, dpi: int, turn_deg: float, legend: bool) -> "Figure":
     """Draw the figure of `write_figure` for frames in increasing order."""
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise UserError('a figure needs matplotlib: pip install "st4rtrack[export]"') from error
+    Figure = need("matplotlib.figure", "figure", "matplotlib").Figure
     frame_height, frame_width = scene.rgb.shape[1:3]
     layout = plan_figure(len(frames), frame_height, frame_width, width_in, legend=legend)
     if not (layout.row >= 0.2 and 20 <= dpi <= 1200):
         raise UserError(f"{width_in:g} inches at {dpi} dpi is not a valid figure size; try 7 inches at 300 dpi")
     cell = max(round(layout.row * dpi), 1), max(round(layout.columns[0] * dpi), 1)
     view = cell[0], max(round(layout.columns[-1] * dpi), 1)
-    moments = Moments(
+    renderer = PanelRenderer(
         scene,
         cell=cell,
         pair=view,
@@ -138,8 +137,8 @@ def draw_figure(scene: Scene, frames: Sequence[int], *, width_in: float, dpi: in
     )
     figure = Figure(figsize=(layout.width, layout.height))
     for row, frame in enumerate(frames):
-        moment = moments.at(frame, turn_deg)
-        pictures = fit_image(moment.input, *cell), moment.tracks, moment.pair, moment.reconstruction, moment.ways
+        panels = renderer.at(frame, turn_deg)
+        pictures = fit_image(panels.input, *cell), panels.tracks, panels.pair, panels.reconstruction, panels.trajectories
         for column, picture in enumerate(pictures):
             axes = figure.add_axes(layout.place(row, column))
             axes.imshow(picture, aspect="auto", interpolation="none")

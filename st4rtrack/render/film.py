@@ -21,8 +21,9 @@ from st4rtrack.render.draw import (
     put_text,
     text_width,
 )
-from st4rtrack.render.moments import Moment, Moments
-from st4rtrack.types import Scene, UserError
+from st4rtrack.render.panels import PanelRenderer, Panels
+from st4rtrack.scene import Scene
+from st4rtrack.types import UserError
 
 LEAST_WIDTH_PX = 480
 GIF_FPS = 12.5
@@ -41,7 +42,7 @@ class FilmLayout:
         height, width: of the picture, even.
         text: letter height of the headings, which are above the boxes.
         input, tracks, pair: boxes of the upper row.
-        reconstruction, ways: boxes of the lower row (accumulated reconstruction, accumulated tracks).
+        reconstruction, trajectories: boxes of the lower row (accumulated reconstruction, accumulated tracks).
         timeline: box of a thin line below.
     """
 
@@ -52,7 +53,7 @@ class FilmLayout:
     tracks: Box
     pair: Box
     reconstruction: Box
-    ways: Box
+    trajectories: Box
     timeline: Box
 
 
@@ -82,7 +83,7 @@ def plan_film(frame_height: int, frame_width: int, width: int) -> FilmLayout:
         tracks=(margin + cell + gap, top, cell, upper),
         pair=(pair_left, top, width - margin - pair_left, upper),
         reconstruction=(margin, lower_top, half, lower),
-        ways=(width - margin - half, lower_top, half, lower),
+        trajectories=(width - margin - half, lower_top, half, lower),
         timeline=(margin, line_top, inner, max(gap // 2, 2)),
     )
 
@@ -117,11 +118,11 @@ def render_film(
 def _pictures(scene: Scene, frames: list[int], width: int, turn_deg: float) -> Iterator[np.ndarray]:
     frame_height, frame_width = scene.rgb.shape[1:3]
     layout = plan_film(frame_height, frame_width, width)
-    moments = Moments(
+    renderer = PanelRenderer(
         scene,
         cell=_size(layout.tracks),
         pair=_size(layout.pair),
-        view=_size(layout.ways),
+        view=_size(layout.trajectories),
         azimuths_deg=np.linspace(0, turn_deg, 5).tolist(),
         spacing_px=max(17 * width / 1600, 12.0),
         most_points=_POINTS,
@@ -130,7 +131,7 @@ def _pictures(scene: Scene, frames: list[int], width: int, turn_deg: float) -> I
     page = _page(layout)
     for k, frame in enumerate(frames):
         azimuth_deg = turn_deg * (1 - np.cos(2 * np.pi * k / len(frames))) / 2
-        yield _composed(page, layout, scene, moments.at(frame, azimuth_deg))
+        yield _composed(page, layout, scene, renderer.at(frame, azimuth_deg))
 
 
 def write_film(
@@ -195,7 +196,7 @@ def _page(layout: FilmLayout) -> np.ndarray:
         (layout.tracks, "Tracks", "of the anchor's points"),
         (layout.pair, "Pair output", "of the anchor and this frame"),
         (layout.reconstruction, "Accumulated reconstruction", "and the camera path"),
-        (layout.ways, "Accumulated tracking", "the anchor's points now, and paths of the dynamic ones"),
+        (layout.trajectories, "Accumulated tracking", "the anchor's points now, and paths of the dynamic ones"),
     ):
         baseline = top - 0.5 * layout.text
         used = put_text(page, name, left, baseline, layout.text, INK, bold=True) + small
@@ -204,28 +205,28 @@ def _page(layout: FilmLayout) -> np.ndarray:
     return page
 
 
-def _composed(page: np.ndarray, layout: FilmLayout, scene: Scene, moment: Moment) -> np.ndarray:
+def _composed(page: np.ndarray, layout: FilmLayout, scene: Scene, panels: Panels) -> np.ndarray:
     picture = page.copy()
     small = max(round(0.8 * layout.text), 9)
     _, _, cell_width, cell_height = layout.input
-    image = fit_image(moment.input, cell_height, cell_width)
-    chip(image, f"t = {float(scene.time_s[moment.frame]):.2f} s", small)
-    if moment.frame == scene.anchor_index:
+    image = fit_image(panels.input, cell_height, cell_width)
+    chip(image, f"t = {float(scene.time_s[panels.frame]):.2f} s", small)
+    if panels.frame == scene.anchor_index:
         cv2.rectangle(image, (0, 0), (cell_width - 1, cell_height - 1), ACCENT, max(layout.text // 5, 2))
         chip(image, "anchor", small, fill=ACCENT, alpha=1.0, upper_right=True)
-    pair = moment.pair.copy()
+    pair = panels.pair.copy()
     used = put_text(pair, "tracking", 0.6 * small, len(pair) - 0.7 * small, small, TRACKING, bold=True)
     put_text(pair, "reconstruction", used + 1.4 * small, len(pair) - 0.7 * small, small, RECONSTRUCTION, bold=True)
     for (left, top, width, height), part in (
         (layout.input, image),
-        (layout.tracks, moment.tracks),
+        (layout.tracks, panels.tracks),
         (layout.pair, pair),
-        (layout.reconstruction, moment.reconstruction),
-        (layout.ways, moment.ways),
+        (layout.reconstruction, panels.reconstruction),
+        (layout.trajectories, panels.trajectories),
     ):
         picture[top : top + height, left : left + width] = part
     left, top, width, height = layout.timeline
-    done = round(width * (moment.frame + 1) / len(scene))
+    done = round(width * (panels.frame + 1) / len(scene))
     picture[top : top + height, left : left + width] = NOTHING
     picture[top : top + height, left : left + done] = ACCENT
     return picture

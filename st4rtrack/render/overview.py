@@ -39,7 +39,8 @@ from st4rtrack.render.sample import (
     read_tracks,
 )
 from st4rtrack.render.views import reconstruction_panel, tracks_panel
-from st4rtrack.types import Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import UserError
 
 LEAST_WIDTH_PX = 480
 SHOWN_WARNINGS = 4

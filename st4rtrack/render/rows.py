@@ -33,7 +33,7 @@ from st4rtrack.render.sample import (
     AnchorTracks,
     ShownFrames,
 )
-from st4rtrack.types import Scene
+from st4rtrack.scene import Scene
 
 _ENLARGED = 2
 

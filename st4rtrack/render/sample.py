@@ -7,7 +7,8 @@ import numpy as np
 from st4rtrack.geometry.camera import project_world
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps
 from st4rtrack.geometry.vectors import all_finite, length
-from st4rtrack.types import Pointmap, Scene
+from st4rtrack.scene import Scene
+from st4rtrack.types import Pointmap
 
 MOVING_TAIL, STATIC_TAIL = 12, 4
 _LONG_TRACK_FRAMES = 40
@@ -187,8 +188,8 @@ def moving_pixels(scene: Scene, shown: np.ndarray) -> np.ndarray:
     for t in shown.tolist():
         points = read_points(scene, scene.tracking, t)
         distance = np.maximum(length(points), 1e-6)
-        way = length(points / distance[..., None] - start / start_distance[..., None])
-        turn = np.fmax(turn, way)
+        angle = length(points / distance[..., None] - start / start_distance[..., None])
+        turn = np.fmax(turn, angle)
         stretch = np.fmax(stretch, np.abs(distance / start_distance - 1))
     return (turn > max(0.015, 4 * float(np.median(turn)))) | (stretch > max(0.05, 5 * float(np.median(stretch))))
 

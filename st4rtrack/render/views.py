@@ -5,11 +5,11 @@ import numpy as np
 
 from st4rtrack.geometry.transforms import transform_points
 from st4rtrack.geometry.vectors import all_finite
-from st4rtrack.render.clouds import Cloud, anchor_cloud, best_view, near, reconstruction_cloud, without_outliers
+from st4rtrack.render.clouds import Splats, anchor_cloud, best_view, near, reconstruction_cloud, without_outliers
 from st4rtrack.render.draw import PANEL, TIME_MAP, dot, line, lines, map_colours, rgb_tuple
 from st4rtrack.render.points import LARGEST_RADIUS_PX, View, shade_edges, splat
 from st4rtrack.render.sample import AnchorTracks, ShownFrames
-from st4rtrack.types import Scene
+from st4rtrack.scene import Scene
 
 ENLARGED = 2
 """Supersampling factor of the pictures, which smooths the edges of points."""
@@ -59,11 +59,11 @@ def tracks_panel(
     )
     view = view.scaled(ENLARGED)
     canvas = splatted(cloud, view)
-    draw_ways(canvas, view, tracks, colours)
+    draw_trajectories(canvas, view, tracks, colours)
     return shrunk(canvas, size)
 
 
-def splatted(cloud: Cloud, view: View, enlarged: int = ENLARGED) -> np.ndarray:
+def splatted(cloud: Splats, view: View, enlarged: int = ENLARGED) -> np.ndarray:
     """Splat a cloud into a picture [height, width, 3] uint8, without back-facing points.
 
     Args:
@@ -84,13 +84,13 @@ def shrunk(canvas: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.ascontiguousarray(cv2.resize(canvas, (size[1], size[0]), interpolation=cv2.INTER_AREA))
 
 
-def near_cameras(cloud: Cloud, cameras: np.ndarray) -> np.ndarray:
+def near_cameras(cloud: Splats, cameras: np.ndarray) -> np.ndarray:
     """Centres [near, 3] of the cameras [time, 4, 4] that can be shown without shrinking the scene."""
     centres = cameras[:, :3, 3]
     return centres[near(cloud, centres)]
 
 
-def frustum_length(cloud: Cloud, cameras: np.ndarray) -> float:
+def frustum_length(cloud: Splats, cameras: np.ndarray) -> float:
     """Length of the drawn cameras in world units: 7 % of the scene's extent."""
     if not len(cloud.points_world):
         return 0.1
@@ -128,7 +128,9 @@ def draw_cameras(
             dot(canvas, pixels[0], 2.0 * enlarged, rgb_tuple(colours[t]))
 
 
-def draw_ways(canvas: np.ndarray, view: View, tracks: AnchorTracks, colours: np.ndarray, *, enlarged: int = ENLARGED) -> None:
+def draw_trajectories(
+    canvas: np.ndarray, view: View, tracks: AnchorTracks, colours: np.ndarray, *, enlarged: int = ENLARGED
+) -> None:
     """Draw the paths of the dynamic queries through the world: paler in the past, a disc at the end."""
     chosen = np.flatnonzero(tracks.moving)
     if not len(chosen):

@@ -21,7 +21,7 @@ _FAR_AWAY = 1e30
 
 
 @dataclass
-class Prediction:
+class PairPrediction:
     """Pointmaps of both branches, and with hints the anchor content at the anchor time, from which tracking starts."""
 
     maps: TwoPointmaps
@@ -52,7 +52,7 @@ class PairNetwork(nn.Module):
         return [(pointmap.points_world, cast(Tensor, pointmap.confidence)) for pointmap in found]
 
 
-def predict(network: nn.Module, examples: Examples, precision: str) -> Prediction:
+def predict(network: nn.Module, examples: Examples, precision: str) -> PairPrediction:
     """Predict the pairs of a micro-batch at the pixels of its ground truth.
 
     Args:
@@ -64,7 +64,7 @@ def predict(network: nn.Module, examples: Examples, precision: str) -> Predictio
         found = network(examples.images, examples.anchor_index, examples.frame_index, examples.hints)
     stride = examples.stride
     maps = [Pointmap(points[:, ::stride, ::stride], confidence[:, ::stride, ::stride]) for points, confidence in found]
-    return Prediction(TwoPointmaps(maps[0], maps[1]), maps[2] if len(maps) > 2 else None)
+    return PairPrediction(TwoPointmaps(maps[0], maps[1]), maps[2] if len(maps) > 2 else None)
 
 
 def finite_points(pointmap: Pointmap) -> np.ndarray:

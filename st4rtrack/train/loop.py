@@ -23,7 +23,7 @@ from st4rtrack.train.average import Average, average_decay
 from st4rtrack.train.checkpoint import RunFolder, Training
 from st4rtrack.train.config import TrainConfig
 from st4rtrack.train.examples import Examples
-from st4rtrack.train.forward import Prediction, predict, prepare
+from st4rtrack.train.forward import PairPrediction, predict, prepare
 from st4rtrack.train.guard import NonFiniteGuard, StopRequest, Suspect, stop_requests
 from st4rtrack.train.parallel import Processes, check_split, distribute, gradients_shared, whole
 from st4rtrack.train.source import ExampleSource, read_ahead
@@ -119,7 +119,7 @@ def train_stage(
         run: configuration of the execution.
         source: micro-batches by index; each is requested once, in order.
         output: output folder of the run.
-        processes: training processes (`parallel.joined`).
+        processes: training processes (`parallel.process_group`).
         options: other values that affect the result, such as the data; compared on resume, like `config`.
         change_options: resume even if the options differ from those of the run.
     Returns:
@@ -177,8 +177,8 @@ def _steps(
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Outcome of one step, equal on every process except `finite_losses`.
+class StepResult:
+    """Result of one step, equal on every process except `finite_losses`.
 
     Attributes:
         figures: parts of the loss, averaged over all micro-batches, and the gradient norm.
@@ -203,7 +203,7 @@ def training_step(
     *,
     loss: Callable[[nn.Module, Any, TrainConfig], Any] | None = None,
     stop: bool = False,
-) -> Outcome:
+) -> StepResult:
     """Run one optimiser step on the mean loss of all micro-batches of all processes.
 
     Each micro-batch has its own normalised loss and every process has equally many, so the gradient does not depend on the number
@@ -228,7 +228,7 @@ def training_step(
             group["lr"] = learning_rate(training.step, config) * group.get("rate", 1.0)
         optimizer.step()
         training.average.update(average_decay(training.step, config.average))
-    return Outcome(
+    return StepResult(
         figures=dict(zip(names, shared)) | {"gradient_norm": norm},
         finite=finite,
         finite_losses=table[:, names.index("total")].isfinite().tolist(),
@@ -249,7 +249,7 @@ def compute_loss(network: nn.Module, examples: Examples, config: TrainConfig) ->
     return objective(prediction.maps, examples.supervision, config.loss, predicted_anchor=anchor)
 
 
-def _anchor(prediction: Prediction, examples: Examples) -> Pointmap:
+def _anchor(prediction: PairPrediction, examples: Examples) -> Pointmap:
     """Prediction at the anchor time for each pair: from the network, or from the clip's first pair."""
     if prediction.anchor is not None:
         return prediction.anchor

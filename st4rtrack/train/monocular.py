@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from st4rtrack.data.depth_frames import (
     DepthFrame,
-    DepthSource,
+    DepthFrameSource,
     RenderedFrames,
     TeacherPictures,
     augment_frame,
@@ -105,7 +105,7 @@ class MixedFrames:
         seed: random seed of sampling and augmentation.
     """
 
-    sources: Mapping[str, DepthSource]
+    sources: Mapping[str, DepthFrameSource]
     data: MonocularData
     micro_batch: int
     seed: int
@@ -251,15 +251,15 @@ def train_monocular(
 
 def open_sources(
     folders: Mapping[str, Path], data: MonocularData
-) -> tuple[dict[str, DepthSource], dict[str, list[MonocularExamples]]]:
+) -> tuple[dict[str, DepthFrameSource], dict[str, list[MonocularExamples]]]:
     """Open training sources and validation micro-batches of folders, by name."""
     unknown = sorted(set(folders) - set(SOURCES))
     if unknown:
         raise UserError(f"--data {unknown[0]}=...: the sources of monocular training are {', '.join(SOURCES)}")
-    sources: dict[str, DepthSource] = {}
+    sources: dict[str, DepthFrameSource] = {}
     held_out: dict[str, list[MonocularExamples]] = {}
     for name, folder in sorted(folders.items()):
-        validation: DepthSource
+        validation: DepthFrameSource
         if name == "pictures":
             sources[name], validation = TeacherPictures(folder, held_out=False), TeacherPictures(folder, held_out=True)
         else:
@@ -268,7 +268,7 @@ def open_sources(
     return sources, held_out
 
 
-def held_out_batches(source: DepthSource, count: int, size: tuple[int, int], batch: int = 8) -> list[MonocularExamples]:
+def held_out_batches(source: DepthFrameSource, count: int, size: tuple[int, int], batch: int = 8) -> list[MonocularExamples]:
     """Validation micro-batches of frames evenly spaced over a source, centre-cropped to one size."""
     frames = [crop_frame(source.frame(number), size) for number in evenly_spaced(len(source), count)]
     return [stack_frames(frames[k : k + batch]) for k in range(0, len(frames), batch)]

@@ -61,7 +61,7 @@ class Processes:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Processes]:
+def process_group(device: str) -> Iterator[Processes]:
     """Join the process group started by `torchrun`, or use this process only.
 
     Args:

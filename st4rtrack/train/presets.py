@@ -247,29 +247,29 @@ ALL_AUGMENTATION = Augmentation(crop=True, focal=1.3, colour=0.5, mirror=0.5, re
 """Augmentation of `--augment`: all kinds at moderate strength. Its effect was not measured."""
 
 
-def with_options(preset: Preset, **given: Any) -> Preset:
+def with_options(preset: Preset, **changes: Any) -> Preset:
     """Replace options of a preset; `None` keeps an option.
 
     Args:
         preset: one of `PRESETS`.
-        given: fields of `TrainConfig`; or `pairs` and `validation_pairs`, for presets with cached pairs;
+        changes: fields of `TrainConfig`; or `pairs` and `validation_pairs`, for presets with cached pairs;
             or `augment`, for those that read data sets.
     Raises:
         UserError: the preset does not have an option.
     """
-    given = {name: value for name, value in given.items() if value is not None}
+    changes = {name: value for name, value in changes.items() if value is not None}
     data = preset.data
-    if given.pop("augment", False):
+    if changes.pop("augment", False):
         if not isinstance(data, ReadClips):
             raise UserError("--augment needs a preset that reads data sets, such as large-seq")
         data = replace(data, augmentation=ALL_AUGMENTATION)
     for name in ("pairs", "validation_pairs"):
-        if name in given and not isinstance(data, CachedPairs):
+        if name in changes and not isinstance(data, CachedPairs):
             raise UserError(f"--{name.replace('_', '-')} needs a preset with cached pairs, such as tiny")
     if isinstance(data, CachedPairs):
         pool, validation = data.pool, data.validation
-        pool = replace(pool, pairs=given.pop("pairs", pool.pairs))
-        data = CachedPairs(pool, replace(validation, pairs=given.pop("validation_pairs", validation.pairs)))
-    if "batch_size" in given and "micro_batch" not in given:
-        given["micro_batch"] = math.gcd(given["batch_size"], preset.train.micro_batch)
-    return replace(preset, train=replace(preset.train, **given), data=data)
+        pool = replace(pool, pairs=changes.pop("pairs", pool.pairs))
+        data = CachedPairs(pool, replace(validation, pairs=changes.pop("validation_pairs", validation.pairs)))
+    if "batch_size" in changes and "micro_batch" not in changes:
+        changes["micro_batch"] = math.gcd(changes["batch_size"], preset.train.micro_batch)
+    return replace(preset, train=replace(preset.train, **changes), data=data)

@@ -90,7 +90,7 @@ def first_weights(preset: Preset, init: str) -> St4RTrack:
         UserError: required weights are missing or of another architecture.
     """
     if not init and preset.from_weights:
-        raise UserError("this preset needs pretrained weights; pass --init FILE (MASt3R, DUSt3R or MonST3R), or --init random")
+        raise UserError("this preset needs pretrained weights; pass --init mast3r (or dust3r, monst3r, a file), or --init random")
     if init in ("", "random"):
         return new_model(preset.model, preset.train.seed)
     model = load_model(init, device="cpu", dtype="float32")

@@ -8,7 +8,7 @@ import numpy as np
 
 from st4rtrack.geometry.vectors import all_components, all_finite, length
 from st4rtrack.render.sample import choose_frames
-from st4rtrack.types import Scene
+from st4rtrack.scene import Scene
 from st4rtrack.view.sampling import (
     Branch,
     Budget,
@@ -59,7 +59,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Cloud:
+class ColouredPoints:
     """`points` [n, 3] float32 in the scene's world, `OUT_OF_SIGHT` if filtered; `colours` [n, 3] uint8."""
 
     points: np.ndarray
@@ -72,7 +72,7 @@ class Tails:
 
     segments: np.ndarray
     colours: np.ndarray
-    heads: Cloud
+    heads: ColouredPoints
 
 
 class SceneLayers:
@@ -123,25 +123,25 @@ class SceneLayers:
         focal_px = float(np.asarray(self.scene.cameras.intrinsics[self.scene.anchor_index])[0, 0])
         return settings.point_size * _CLOSED_UP * pitch_px * float(depth) / max(focal_px, 1e-6)
 
-    def cloud(self, frame: int, branch: Branch, settings: Settings) -> Cloud:
+    def cloud(self, frame: int, branch: Branch, settings: Settings) -> ColouredPoints:
         """Points of one frame; a constant number, so that only positions are sent."""
         points, colours, confidence = self._cloud(frame, branch, settings.points)
         keep = self._kept(points, confidence, branch, settings)
         if branch == "tracking" and settings.moving_only:
             row, column = self.pixels(settings.points).T
             keep &= self.moving[row, column]
-        return Cloud(np.where(keep[:, None], points, np.float32(OUT_OF_SIGHT)), colours)
+        return ColouredPoints(np.where(keep[:, None], points, np.float32(OUT_OF_SIGHT)), colours)
 
     def accumulated_frames(self) -> np.ndarray:
         """Indices [frames] of the frames in the accumulated reconstruction."""
         return choose_frames(len(self.scene), _ACCUMULATED_FRAMES, self.scene.anchor_index)
 
-    def accumulated(self, frame: int, settings: Settings) -> Cloud:
+    def accumulated(self, frame: int, settings: Settings) -> ColouredPoints:
         """Part of the accumulated reconstruction from one frame."""
         count = max(_ACCUMULATED_SHARE * settings.points // len(self.accumulated_frames()), 50)
         points, colours, confidence = self._cloud(frame, "reconstruction", min(count, settings.points))
         keep = self._kept(points, confidence, "reconstruction", settings)
-        return Cloud(points[keep], colours[keep])
+        return ColouredPoints(points[keep], colours[keep])
 
     def tails(self, frame: int, settings: Settings) -> Tails:
         """Paths of the tracks over the last frames, paler in the past, coloured by their position in the anchor."""
@@ -151,17 +151,19 @@ class SceneLayers:
         if settings.moving_only:
             keep = self.moving[row, column]
             chosen, row, column = chosen[keep], row[keep], column[keep]
-        ways = np.stack([self._cloud(t, "tracking", settings.points)[0][chosen] for t in frames])
+        trajectories = np.stack([self._cloud(t, "tracking", settings.points)[0][chosen] for t in frames])
         colours = track_colours(row, column, self.moving.shape)
         sure = self._cloud(frame, "tracking", settings.points)[2][chosen] >= self.least_confidence(
             "tracking", settings.least_sure
         )
-        segments = np.stack([ways[:-1], ways[1:]], axis=2)
+        segments = np.stack([trajectories[:-1], trajectories[1:]], axis=2)
         shown = all_finite(segments).all(axis=-1) & sure
         age = np.linspace(0, 1, len(frames))[:, None, None]
         faded = (_FADED + age * (colours - _FADED)).astype(np.uint8)
-        heads = np.where((sure & all_finite(ways[-1]))[:, None], ways[-1], np.float32(OUT_OF_SIGHT))
-        return Tails(segments[shown], np.stack([faded[:-1], faded[1:]], axis=2)[shown], Cloud(heads, colours.astype(np.uint8)))
+        heads = np.where((sure & all_finite(trajectories[-1]))[:, None], trajectories[-1], np.float32(OUT_OF_SIGHT))
+        return Tails(
+            segments[shown], np.stack([faded[:-1], faded[1:]], axis=2)[shown], ColouredPoints(heads, colours.astype(np.uint8))
+        )
 
     def shown_cameras(self) -> np.ndarray:
         """Indices [cameras] of the frames whose cameras are always drawn."""

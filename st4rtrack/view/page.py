@@ -23,7 +23,8 @@ from st4rtrack.io.formats.units import lengths
 from st4rtrack.render.draw import TIME_MAP, map_colours
 from st4rtrack.render.names import model_name, printable, video_name
 from st4rtrack.render.rows import identity_colours
-from st4rtrack.types import Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import UserError
 from st4rtrack.view.sampling import (
     Branch,
     Budget,

@@ -65,9 +65,9 @@ class Panel:
         self._point_folder = self._gui.add_folder("Follow a point")
         with self._point_folder:
             self._add_points()
-        self._told: tuple[Any, ...] = ()
+        self._listed: tuple[Any, ...] = ()
 
-    def tell(self) -> None:
+    def update(self) -> None:
         """Update the controls from the state: the timeline advances by itself."""
         state = self._state
         self._frame.value = state.timeline.frame
@@ -76,9 +76,9 @@ class Panel:
         picked = tuple(tuple(map(id, state.paths[which])) for which in state.shown)
         if any(picked):
             self._table.content = path_table(state)
-        if picked != self._told:
-            self._told = picked
-            self._tell_points()
+        if picked != self._listed:
+            self._listed = picked
+            self._update_points()
 
     def say(self, text: str) -> None:
         """Show a line of text below the point controls."""
@@ -156,7 +156,7 @@ class Panel:
         for which in self._state.shown:
             self._track(which, source_px)
 
-    def _tell_points(self) -> None:
+    def _update_points(self) -> None:
         """Update marks, curves and table of the picked points."""
         state = self._state
         some = any(state.paths[which] for which in state.shown)

@@ -7,7 +7,7 @@ import numpy as np
 from st4rtrack.geometry.sampling import inside_image
 from st4rtrack.geometry.vectors import all_finite, length
 from st4rtrack.render.sample import read_points
-from st4rtrack.types import Scene
+from st4rtrack.scene import Scene
 
 CLICK_ANGLE = 0.012
 """Maximum angle in radians between the ray of a click and a point."""
@@ -61,8 +61,8 @@ class PointPath:
         index = np.arange(len(self.points))
         before, after = np.maximum(index - 1, 0), np.minimum(index + 1, len(index) - 1)
         passed_s = np.asarray(self.time_s, np.float64)[after] - np.asarray(self.time_s, np.float64)[before]
-        way = length(self.points[after] - self.points[before])
-        return np.divide(way, passed_s, out=np.full(len(way), np.nan), where=passed_s > 0)
+        distance = length(self.points[after] - self.points[before])
+        return np.divide(distance, passed_s, out=np.full(len(distance), np.nan), where=passed_s > 0)
 
 
 def pixel_on_points(scene: Scene, frame: int, ray: Ray, *, least_confidence: float = -np.inf) -> tuple[np.ndarray, float] | None:

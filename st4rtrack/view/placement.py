@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from st4rtrack.types import Scene
+from st4rtrack.scene import Scene
 from st4rtrack.view.layers import SceneLayers
 from st4rtrack.view.picking import Ray
 from st4rtrack.view.sampling import StartView, camera_outlines, view_of

@@ -8,7 +8,8 @@ import numpy as np
 from st4rtrack.geometry.vectors import all_components, all_finite, length
 from st4rtrack.render.points import look_at
 from st4rtrack.render.sample import choose_frames, moving_pixels, read_points
-from st4rtrack.types import Pointmap, Scene
+from st4rtrack.scene import Scene
+from st4rtrack.types import Pointmap
 
 Branch = Literal["tracking", "reconstruction"]
 

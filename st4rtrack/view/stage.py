@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from st4rtrack.render.draw import TIME_MAP, Colour, map_colours, rgb_tuple
-from st4rtrack.view.layers import Cloud, SceneLayers, Settings
+from st4rtrack.view.layers import ColouredPoints, SceneLayers, Settings
 from st4rtrack.view.picking import PointPath
 from st4rtrack.view.placement import Placement, picture_half_size
 from st4rtrack.view.sampling import FRUSTUM_SHARE
@@ -66,7 +66,7 @@ class Stage:
         self._draw_cameras(frame, settings.cameras and cameras)
         self._draw_paths(frame, paths, size)
 
-    def _draw_cloud(self, name: str, cloud: Cloud | None, size: float, *, shape: str = "circle") -> None:
+    def _draw_cloud(self, name: str, cloud: ColouredPoints | None, size: float, *, shape: str = "circle") -> None:
         node = self._clouds.get(name)
         if cloud is None or not len(cloud.points):
             if node is not None:
@@ -137,8 +137,8 @@ class Stage:
             self._cameras_for = self.placement
         for node in self._frustums.values():
             node.visible = visible
-        if "way" in self._lines:
-            self._lines["way"].visible = visible
+        if "path" in self._lines:
+            self._lines["path"].visible = visible
         if visible:
             self._draw_current_camera(frame)
 
@@ -148,7 +148,7 @@ class Stage:
         last = max(len(poses) - 1, 1)
         colours = map_colours(np.arange(len(poses)), (0, last), TIME_MAP)
         centres = poses[:, :3, 3]
-        self._draw_lines("way", np.stack([centres[:-1], centres[1:]], 1), np.stack([colours[:-1], colours[1:]], 1), 2.0)
+        self._draw_lines("path", np.stack([centres[:-1], centres[1:]], 1), np.stack([colours[:-1], colours[1:]], 1), 2.0)
         anchor = self.layers.scene.anchor_index
         for t in self.layers.shown_cameras().tolist():
             factor = 1.0 if t == anchor else 0.45
@@ -201,7 +201,9 @@ class Stage:
             heads.append((path.points[frame], colour))
         self._draw_lines("paths", np.concatenate(segments), np.concatenate(colours), 4.0)
         known = [(point, colour) for point, colour in heads if np.isfinite(point).all()]
-        cloud = Cloud(np.stack([p for p, _ in known]).astype(np.float32), np.stack([c for _, c in known])) if known else None
+        cloud = (
+            ColouredPoints(np.stack([p for p, _ in known]).astype(np.float32), np.stack([c for _, c in known])) if known else None
+        )
         self._draw_cloud("picked", cloud, 3 * size)
 
 

@@ -15,7 +15,7 @@ MOST_PICKED = 6
 
 
 @dataclass(frozen=True)
-class Moment:
+class DisplayState:
     """Everything that determines the picture; equal moments need not be drawn twice.
 
     Attributes:
@@ -86,12 +86,12 @@ class ViewState:
             self.timeline.seek(frame)
         self.changed.set()
 
-    def advance(self, clock_s: float) -> Moment:
+    def advance(self, clock_s: float) -> DisplayState:
         """Advance the timeline to a time of a monotonic clock, and return what to draw."""
         with self._lock:
             self.timeline.advance(clock_s)
             frames = tuple((which, self.frame_of(which)) for which in self.shown)
-            return Moment(frames, self.settings, self.through, self._picked)
+            return DisplayState(frames, self.settings, self.through, self._picked)
 
     def frame_of(self, which: int) -> int:
         """Index of the currently shown frame of a scene."""

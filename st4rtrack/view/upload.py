@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from st4rtrack.types import Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import UserError
 from st4rtrack.view.server import LARGEST_UPLOAD_BYTES, limit_uploads
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ import numpy as np
 
 from st4rtrack.geometry.sampling import inside_image
 from st4rtrack.render.draw import ACCENT
-from st4rtrack.types import Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import UserError
 from st4rtrack.view.layers import SceneLayers
 from st4rtrack.view.panel import PICK_HINT, Panel
 from st4rtrack.view.picking import read_path
@@ -19,7 +20,7 @@ from st4rtrack.view.placement import camera_view
 from st4rtrack.view.sampling import FRUSTUM_SHARE, StartView
 from st4rtrack.view.server import is_loopback, start_server, stop_server
 from st4rtrack.view.stage import Stage
-from st4rtrack.view.state import Moment, ViewState
+from st4rtrack.view.state import DisplayState, ViewState
 from st4rtrack.view.upload import Uploads
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Viewer:
             self._reset_panel()
             self.state = state
             self._stages = [Stage(self.server, layers, f"scene{k}") for k, layers in enumerate(state.scenes)]
-            self._drawn: Moment | None = None
+            self._drawn: DisplayState | None = None
             self._panel = Panel(self.server, state, look=self._look, track=self._track_source_pixel)
             if self._uploads is not None:
                 self._uploads.add_controls()
@@ -150,7 +151,7 @@ class Viewer:
             return  # no client: pause playback
         moment = state.advance(clock_s)
         if moment == self._drawn:
-            self._panel.tell()
+            self._panel.update()
             return
         with self.server.atomic():
             for which, stage in enumerate(self._stages):
@@ -160,7 +161,7 @@ class Viewer:
                 stage = self._stages[which]
                 stage.show(True, state.placements[which])
                 stage.draw(frame, moment.settings, cameras=not moment.through, paths=state.paths[which])
-            self._panel.tell()
+            self._panel.update()
         if moment.through:
             for client in self.server.get_clients().values():
                 self._aim_through(client, moment.frames[0])

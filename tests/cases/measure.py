@@ -8,7 +8,7 @@ import numpy as np
 
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.transforms import invert_rigid, rotation_angle, transform_points
-from st4rtrack.types import Scene
+from st4rtrack.scene import Scene
 from tests.cases.world import Clip
 
 Row = dict[str, Any]

@@ -9,7 +9,8 @@ import pytest
 
 from st4rtrack.geometry.camera import pixel_grid, unproject
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
-from st4rtrack.types import Cameras, PixelMap, Pointmap, Scene, TrackingOverTime
+from st4rtrack.scene import Scene
+from st4rtrack.types import Cameras, PixelMap, Pointmap, TrackingOverTime
 from tests.cases import clips
 from tests.cases.clips import Look
 from tests.cases.expectations import failures

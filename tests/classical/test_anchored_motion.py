@@ -72,8 +72,8 @@ def test_doubtful_rotation_is_general_motion_where_the_solver_finds_cameras(
     given = KnownVideo(focal_px=LOOK.focal_px, world_from_camera=clip.world_from_camera)
     found = CameraMotion("rotation", "rotation", rotation_error=error)
     monkeypatch.setattr(anchored, "camera_motion", lambda *_: found)
-    assert AnchoredGeometry.of(clip.rgb[0], clip.rgb[1:], way=[1, 2, 3], solve=lambda parallax: given).kind == kind
-    assert AnchoredGeometry.of(clip.rgb[0], clip.rgb[1:], way=[1, 2, 3], solve=lambda parallax: None).kind == "rotation"
+    assert AnchoredGeometry.of(clip.rgb[0], clip.rgb[1:], order=[1, 2, 3], solve=lambda parallax: given).kind == kind
+    assert AnchoredGeometry.of(clip.rgb[0], clip.rgb[1:], order=[1, 2, 3], solve=lambda parallax: None).kind == "rotation"
 
 
 def test_fixed_camera_is_the_identity_and_unsolved_once_it_starts_to_move() -> None:

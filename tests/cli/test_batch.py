@@ -17,9 +17,9 @@ from st4rtrack.batch import local
 from st4rtrack.batch.outcome import Outcome, Status
 from st4rtrack.batch.run import frames_written
 from st4rtrack.cli.batch import BatchProgress, _summarise, batch
+from st4rtrack.cli.reporter import reporting
 from st4rtrack.cli.run import run as run_command
 from st4rtrack.cli.run import write_beside
-from st4rtrack.cli.voice import speaking
 from st4rtrack.io.scene import load_scene, save_scene
 from tests.batch.clips import write_clip, write_model
 from tests.batch.light_worker import serve_without_network
@@ -58,7 +58,7 @@ def test_quality_of_each_video_is_listed_and_may_decide_the_exit_code(run: Run, 
 
 
 def test_summary_of_a_complete_scene_says_already_complete(capsys: pytest.CaptureFixture) -> None:
-    with speaking("json"):
+    with reporting("json"):
         _summarise([Outcome("clip", "clip.mp4", "out/clip", "already there", frames=10)], Path("out"))
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {"1 video: 1 already complete; 10 frames in out", "out/clip"} <= {

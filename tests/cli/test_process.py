@@ -13,7 +13,7 @@ import pytest
 from st4rtrack.cli import main as cli
 from st4rtrack.cli.process import command_name
 from st4rtrack.cli.report import report_text
-from st4rtrack.doctor.machine import hub_place
+from st4rtrack.doctor.machine import hub_folder
 from st4rtrack.io.files import expanded
 from st4rtrack.types import UserError
 
@@ -22,8 +22,8 @@ posix = pytest.mark.skipif(os.name == "nt", reason="signals and pipes of POSIX")
 COMMAND = """
 import os, signal, sys, threading
 from st4rtrack.cli import main as cli
-from st4rtrack.cli.voice import answer, wrote
-from st4rtrack.pipeline.ahead import ended_together, run_ahead
+from st4rtrack.cli.reporter import answer, wrote
+from st4rtrack.threads import stop_workers_on_exit, prefetch
 
 def frames():
     yield 0
@@ -38,8 +38,8 @@ def work(what: str = "") -> None:
         while True:
             answer("x" * 100)
     else:
-        with ended_together():
-            for _ in run_ahead(run_ahead(frames(), 1), 1):
+        with stop_workers_on_exit():
+            for _ in prefetch(prefetch(frames(), 1), 1):
                 pass
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
@@ -121,7 +121,7 @@ def no_home(monkeypatch: pytest.MonkeyPatch) -> None:
 @posix
 @pytest.mark.usefixtures("no_home")
 def test_user_without_home_folder_gets_reports_and_sentences() -> None:
-    assert hub_place().folder == Path("~/.cache/huggingface/hub")
+    assert hub_folder() == Path("~/.cache/huggingface/hub")
     assert "## Command" in report_text(
         ValueError("x"),
         ["run"],

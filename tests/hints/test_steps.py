@@ -4,8 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from st4rtrack.hints.frames import GreyFrames
-from st4rtrack.hints.steps import KEPT, StepFlows
+from st4rtrack.hints.steps import KEPT, GreyFrames, StepFlows
 from st4rtrack.io.video import open_video
 
 SHIFT = 1.5

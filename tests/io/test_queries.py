@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from st4rtrack.io.queries import read_queries, require_inside, write_tracks
+from st4rtrack.io.queries import read_queries, write_tracks
 from st4rtrack.io.video import open_video
 from st4rtrack.types import UserError
 from tests.synthetic_scene import synthetic_scene
@@ -127,11 +127,16 @@ def test_every_query_may_have_a_frame_of_its_own(tmp_path: Path) -> None:
             np.testing.assert_array_equal(saved["visible"][:, k : k + 1], expected.visible)
 
 
-def test_queries_outside_of_the_video_are_refused_before_the_run() -> None:
-    video = open_video(np.zeros((4, 24, 32, 3), np.uint8))
-    require_inside(np.array([[0.0, 0.0], [32.0, 24.0]]), video)
-    require_inside(np.array([[5.0, 5.0, 3.0]]), video)
+def test_read_queries_outside_of_the_video_raises(tmp_path: Path) -> None:
+    video, path = open_video(np.zeros((4, 24, 32, 3), np.uint8)), tmp_path / "queries.npz"
+
+    def read(*queries: list[float]) -> None:
+        np.savez(path, queries=np.array(queries))
+        read_queries(path, video)
+
+    read([0.0, 0.0], [32.0, 24.0])
+    read([5.0, 5.0, 3.0])
     with pytest.raises(UserError, match=r"\(5000, 10\); 1 of 2"):
-        require_inside(np.array([[5000.0, 10.0], [1.0, 1.0]]), video)
+        read([5000.0, 10.0], [1.0, 1.0])
     with pytest.raises(UserError, match=r"0\.\.3"):
-        require_inside(np.array([[5.0, 5.0, 4.0]]), video)
+        read([5.0, 5.0, 4.0])

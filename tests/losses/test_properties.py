@@ -19,12 +19,12 @@ from st4rtrack.losses.regression import (
     length,
 )
 from st4rtrack.losses.relative import (
-    Held,
     KnownDepth,
-    held_loss,
+    RetentionTerm,
     relative_agreement_loss,
     relative_depth_loss,
     relative_trajectory_loss,
+    retention_loss,
 )
 from st4rtrack.losses.reprojection import (
     agreement_loss,
@@ -74,7 +74,7 @@ PLACES: dict[str, Loss] = {
     "agreement": agreement_loss,
     "released agreement": released_agreement_loss,
     "relative agreement": relative_agreement_loss,
-    "held": lambda x, y, counts: held_loss(Held(x, torch.where(counts[..., None], y, torch.nan))),
+    "held": lambda x, y, counts: retention_loss(RetentionTerm(x, torch.where(counts[..., None], y, torch.nan))),
     "motion": motion,
     "euclidean": regression(euclidean_error),
     "half relative": regression(half_relative_error),
@@ -89,8 +89,10 @@ DEPTHS: dict[str, Loss] = {
     "depth": depth_loss,
     "released depth": released_depth_loss,
     "relative depth": lambda x, y, counts: relative_depth_loss(KnownDepth(x, y, counts), KnownDepth(x, y, counts)),
-    "held depth": lambda x, y, counts: held_loss(
-        Held(as_map(x[..., None].expand(-1, -1, 3)), torch.full((FRAMES, 1, POINTS, 3), torch.nan), KnownDepth(x, y, counts))
+    "held depth": lambda x, y, counts: retention_loss(
+        RetentionTerm(
+            as_map(x[..., None].expand(-1, -1, 3)), torch.full((FRAMES, 1, POINTS, 3), torch.nan), KnownDepth(x, y, counts)
+        )
     ),
 }
 LOSSES = {**{n: (f, (3,)) for n, f in PLACES.items()}, **{n: (f, (2,)) for n, f in PIXELS.items()}}

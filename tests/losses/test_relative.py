@@ -6,12 +6,12 @@ from torch import Tensor
 
 from st4rtrack.losses.adaptation import AdaptationLoss, adaptation_loss
 from st4rtrack.losses.relative import (
-    Held,
     KnownDepth,
-    held_loss,
+    RetentionTerm,
     relative_agreement_loss,
     relative_depth_loss,
     relative_trajectory_loss,
+    retention_loss,
 )
 from tests.seeds import SEED
 
@@ -51,7 +51,7 @@ def test_an_error_of_one_percent_is_a_hundredth_in_each_term() -> None:
     depth = wrong(depths(), depths()[:, FEW] * 1.01)
     assert relative_depth_loss(KnownDepth(depth, depths(), EVERY)).item() == pytest.approx(math.log(1.01) * 5 / POINTS)
     assert relative_agreement_loss(points() * 1.01, points(), EVERY).item() == pytest.approx(0.01)
-    assert held_loss(Held(points() * 1.01, points())).item() == pytest.approx(0.01)
+    assert retention_loss(RetentionTerm(points() * 1.01, points())).item() == pytest.approx(0.01)
 
 
 def test_a_wrong_focal_length_costs_nothing_and_a_wrong_scale_of_depth_does() -> None:
@@ -80,7 +80,7 @@ def test_gradients_are_exact() -> None:
         lambda x: relative_depth_loss(KnownDepth(wrong(depths(), x), depths(), EVERY), known), (few_depth,)
     )
     assert torch.autograd.gradcheck(lambda x: relative_agreement_loss(x, points(), EVERY), (place,))
-    assert torch.autograd.gradcheck(lambda x: held_loss(Held(x, points(), known)), (place,))
+    assert torch.autograd.gradcheck(lambda x: retention_loss(RetentionTerm(x, points(), known)), (place,))
 
 
 def test_the_reconstruction_learns_to_agree_as_the_tracking_does() -> None:
@@ -99,7 +99,7 @@ def test_what_does_not_count_may_be_anything() -> None:
         relative_trajectory_loss(pixels, tracks() + spoil[..., None], seen, CENTRE)
         + relative_depth_loss(behind, KnownDepth(depth, depths(), seen))
         + relative_agreement_loss(place, points() + spoil[..., None], seen)
-        + held_loss(Held(place, points() + spoil[..., None], KnownDepth(depth, depths(), seen)))
+        + retention_loss(RetentionTerm(place, points() + spoil[..., None], KnownDepth(depth, depths(), seen)))
     )
     assert loss.isfinite()
     for gradient in torch.autograd.grad(loss, (pixels, depth, place)):
@@ -113,7 +113,7 @@ def test_nothing_at_all_is_zero() -> None:
         relative_trajectory_loss(place[..., :2], tracks(), none, CENTRE)
         + relative_depth_loss(KnownDepth(depth, depths(), none), KnownDepth(depth, depths(), none))
         + relative_agreement_loss(place, points(), none)
-        + held_loss(Held(place, torch.full_like(points(), torch.nan), KnownDepth(depth, depths(), none)))
+        + retention_loss(RetentionTerm(place, torch.full_like(points(), torch.nan), KnownDepth(depth, depths(), none)))
     )
     assert loss.item() == 0 and not any(gradient.any() for gradient in torch.autograd.grad(loss, (depth, place)))
 
@@ -123,7 +123,7 @@ def test_what_is_held_has_its_weight_in_the_sum() -> None:
         "trajectory": (tracks(), tracks(), EVERY, CENTRE),
         "alignment": (points(), points(), EVERY),
     }
-    found = adaptation_loss(AdaptationLoss(held=2.0, form="relative"), **terms, held=Held(points() * 1.1, points()))
+    found = adaptation_loss(AdaptationLoss(held=2.0, form="relative"), **terms, held=RetentionTerm(points() * 1.1, points()))
     assert found.parts["held"].item() == pytest.approx(0.1) and found.total.item() == pytest.approx(0.2)
     moved = KnownDepth(depths() * 1.2, depths(), EVERY)
-    assert held_loss(Held(points() * 1.1, points(), moved)).item() == pytest.approx(0.1 + math.log(1.2))
+    assert retention_loss(RetentionTerm(points() * 1.1, points(), moved)).item() == pytest.approx(0.1 + math.log(1.2))

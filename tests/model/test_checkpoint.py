@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import pickle
 import zipfile
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from st4rtrack.model.checkpoint import convert_checkpoint, load_model, read_info, save_model
 from st4rtrack.model.config import LARGE, ModelConfig
 from st4rtrack.model.network import St4RTrack
-from st4rtrack.model.official import convert_weights, our_key, read_pickle
+from st4rtrack.model.official import config_from_official, convert_weights, our_key, read_pickle
 from st4rtrack.types import UserError
 from tests.formula import ARCHITECTURE, formula_image, formula_weights, save_official
 from tests.shared_data import shared
@@ -87,6 +88,40 @@ def test_a_hub_folder_with_official_names_loads(official: Path, tmp_path: Path) 
     }
     (tmp_path / "config.json").write_text(json.dumps(options))
     assert same_output(load_model(tmp_path, device="cpu", dtype="float32"), load_model(official, device="cpu", dtype="float32"))
+
+
+LITERAL = {
+    "conf_mode": ["exp", 1, math.inf],
+    "depth_mode": ["exp", -math.inf, math.inf],
+    "head_type": "dpt",
+    "img_size": [512, 512],
+}
+LITERAL |= {"enc_num_heads": 4, "dec_num_heads": 3, "pos_embed": "RoPE100", "freeze": "none", "landscape_only": False}
+STRINGS = {"conf_mode": ["exp", 1, "Infinity"], "depth_mode": ["exp", "-inf", "inf"]}
+MAST3R = {"head_type": "catmlp+dpt", "output_mode": "pts3d+desc24", "two_confs": True, "desc_conf_mode": ["exp", 0, math.inf]}
+SQUARE = ARCHITECTURE.replace("(512, 288)", "(512, 512)")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        LITERAL,
+        LITERAL | STRINGS,
+        LITERAL | MAST3R,
+        LITERAL | {"head_type1": "dpt", "patch_embed_cls": "ManyAR_PatchEmbed", "landscape_only": True, "img_size": 512},
+        {"model": SQUARE},
+        {"args": SQUARE.replace("AsymmetricCroCo3DStereo", "dust3r.model.AsymmetricCroCo3DStereo").replace(", ", ",")},
+        {"model": SQUARE.replace("-inf", "-float('inf')").replace("1, inf", "1.0, np.inf")},
+    ],
+    ids=["released", "strict JSON", "MASt3R", "St4RTrack", "call", "dotted call", "other infinities"],
+)
+def test_config_json_every_spelling_is_the_same_architecture(options: dict) -> None:
+    shapes = json.loads(shared("oracle/model_small_keys.json").read_text())
+    weights = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+    options = json.loads(json.dumps(options))
+    assert config_from_official(options, weights, Path("config.json")) == ModelConfig(
+        encoder_width=64, encoder_depth=3, encoder_heads=4, decoder_width=48, decoder_depth=10, decoder_heads=3
+    )
 
 
 @pytest.mark.parametrize("target", ["file.safetensors", "folder"])

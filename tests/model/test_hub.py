@@ -1,17 +1,22 @@
 """Models of the hub that cannot be fetched: the message has the cause and a fix, not the class of the error."""
 
-import http.server
+import json
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from safetensors.torch import save_file
 
+from st4rtrack.io.video import write_video
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.types import UserError
+from tests.formula import formula_weights
+from tests.loopback_hub import LoopbackHub
+from tests.shared_data import shared
 
 
 class HfHubHTTPError(OSError):
@@ -65,62 +70,43 @@ def test_offline_mode_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def failure(monkeypatch: pytest.MonkeyPatch, error: Exception) -> str:
-    def snapshot_download(repository: str, **_: object) -> str:
+    def get_hf_file_metadata(url: str, token: object) -> object:
         raise error
 
-    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=snapshot_download))  # pyright: ignore[reportArgumentType]
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", get_hf_file_metadata)
     with pytest.raises(UserError) as raised:
         load_model("org/name", device="cpu")
     return str(raised.value)
 
 
-def test_repository_without_a_model_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    module = SimpleNamespace(snapshot_download=lambda *_, **__: str(tmp_path))
-    monkeypatch.setitem(sys.modules, "huggingface_hub", module)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(
-        UserError, match=r"org/name on the hub has no config\.json and model\.safetensors at its top level; for a"
-    ):
-        load_model("org/name", device="cpu")
-    with pytest.raises(UserError, match="in the folder sub"):
-        load_model("org/name:sub", device="cpu")
-
-
-class Hub(http.server.BaseHTTPRequestHandler):
-    """A hub on this machine that refuses everything, as the real one refuses gated repositories."""
-
-    def do_GET(self) -> None:
-        self.send_response(403 if "gated" in self.path else 404)
-        self.send_header("X-Error-Code", "GatedRepo" if "gated" in self.path else "RepoNotFound")
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    do_HEAD = do_GET
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "words"), [("org/gated", "access is restricted"), ("org/none", "there is no such repository")])
-def test_answers_of_a_hub_are_understood(tmp_path: Path, name: str, words: str) -> None:
-    pytest.importorskip("huggingface_hub")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        said = load_from(f"http://127.0.0.1:{server.server_address[1]}", name, tmp_path)
-        server.shutdown()
-    assert words in said
+def test_run_with_a_named_model_downloads_resumes_and_runs_offline(tmp_path: Path) -> None:
+    """The whole command, against a hub with official names and the config.json of the released DUSt3R, small."""
+    config = {"conf_mode": ["exp", 1, float("inf")], "depth_mode": ["exp", -float("inf"), float("inf")], "head_type": "dpt"}
+    config |= {"enc_num_heads": 4, "dec_num_heads": 3, "enc_depth": 3, "dec_depth": 10, "img_size": [512, 512], "freeze": "none"}
+    config |= {"landscape_only": False, "output_mode": "pts3d", "patch_embed_cls": "PatchEmbedDust3R", "pos_embed": "RoPE100"}
+    weights = {k: v for k, v in formula_weights(shared("oracle/model_small_keys.json")).items() if ".layer_rn." not in k}
+    save_file(weights, tmp_path / "model.safetensors")
+    write_video(tmp_path / "clip.mp4", (np.full((48, 64, 3), 30 * k, np.uint8) for k in range(3)), fps=10)
+    hub = LoopbackHub()
+    hub.files["yupengchengg147/St4RTrack/config.json"] = json.dumps(config).encode()
+    hub.files["yupengchengg147/St4RTrack/model.safetensors"] = (tmp_path / "model.safetensors").read_bytes()
 
+    def run(endpoint: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "st4rtrack", "run", "clip.mp4", "--model", "st4rtrack", "--size", "64", "--overwrite"]
+        environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hub")}
+        return subprocess.run([*command, "--device", "cpu"], cwd=tmp_path, env=environment, capture_output=True, text=True)
 
-@pytest.mark.slow
-def test_no_hub_at_the_address_is_understood(tmp_path: Path) -> None:
-    pytest.importorskip("huggingface_hub")
-    assert "the hub cannot be reached" in load_from("http://127.0.0.1:9", "org/name", tmp_path)
-
-
-def load_from(endpoint: str, name: str, cache: Path) -> str:
-    code = (
-        f"import st4rtrack\ntry: st4rtrack.load_model({name!r}, device='cpu')\nexcept st4rtrack.UserError as error: print(error)"
-    )
-    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1"}
-    environment = {key: value for key, value in environment.items() if key != "HF_HUB_OFFLINE"}
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout
+    with hub.serving():
+        hub.cuts = [40_000_000, *[0] * 19]
+        first = run(hub.url)
+        assert first.returncode == 2 and "interrupted at 31.5 MB of 157.0 MB" in first.stderr, (
+            first.stderr
+        )  # three chunks of 10 MiB
+        hub.cuts = []
+        second = run(hub.url)
+        assert second.returncode == 0 and "non-commercial" in second.stderr and "resuming" in second.stderr, second.stderr
+        assert hub.downloads()[-1][1] != ""
+    third = run("http://127.0.0.1:9")
+    assert third.returncode == 0 and "non-commercial" not in third.stderr, third.stderr
+    assert json.loads((tmp_path / "clip_st4rtrack" / "scene.json").read_text())["info"]["model"]["name"] == "st4rtrack"

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from st4rtrack.io.scene import load_scene, save_scene
-from st4rtrack.pipeline.ahead import THREAD
 from st4rtrack.pipeline.reconstruct import reconstruct
+from st4rtrack.threads import THREAD
 from st4rtrack.types import UserError
 from tests.batch.clips import write_model
 from tests.synthetic_scene import synthetic_scene

@@ -13,7 +13,8 @@ from st4rtrack.model.network import St4RTrack
 from st4rtrack.options import KnownGeometry
 from st4rtrack.pipeline import preparation
 from st4rtrack.pipeline.reconstruct import reconstruct
-from st4rtrack.types import DepthSource, Scene
+from st4rtrack.scene import Scene
+from st4rtrack.types import DepthSource
 from tests.moving_camera import FOCAL, HEIGHT, INTRINSICS, WIDTH, points_on_walls, walk
 
 FRAMES = 9

@@ -9,12 +9,13 @@ import pytest
 from st4rtrack.data.procedural import ProceduralClip, ProceduralConfig, procedural_clip
 from st4rtrack.geometry.camera import pixel_grid, project
 from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_maps, transform_points
-from st4rtrack.hints.outward import Outward
+from st4rtrack.hints.frame_order import OrderedFrames
 from st4rtrack.io.scene import load_scene
 from st4rtrack.io.video import open_video
 from st4rtrack.options import KnownGeometry
 from st4rtrack.pipeline.reconstruct import reconstruct
-from st4rtrack.types import KnownVideo, Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import KnownVideo, UserError
 from tests.moving_camera import FOCAL, HEIGHT, WIDTH, walk
 from tests.synthetic import TruthNetwork
 
@@ -190,8 +191,8 @@ def test_depth_that_the_anchor_has_none_of_is_said(clip: ProceduralClip) -> None
 def test_outward_few_frames_after_the_anchor_do_not_decide_the_camera_motion(with_geometry: bool) -> None:
     rgb = walk(10).rgb
     rgb[-1] = rgb[-2]
-    outward = Outward(open_video(rgb), 8, rgb[8], with_geometry=with_geometry, solve=lambda parallax: None)
-    assert outward.motion is not None and outward.motion.kind == "general"
+    ordered = OrderedFrames(open_video(rgb), 8, rgb[8], with_geometry=with_geometry, solve=lambda parallax: None)
+    assert ordered.motion is not None and ordered.motion.kind == "general"
 
 
 def test_known_cameras_and_depth_go_into_the_hints() -> None:
@@ -200,20 +201,20 @@ def test_known_cameras_and_depth_go_into_the_hints() -> None:
     cameras = video.world_from_camera.copy()
     cameras[:, :3, 3] *= unit
     given = KnownVideo(FOCAL, cameras)
-    outward = Outward(open_video(video.rgb), 0, video.rgb[0], with_geometry=True, known=given)
-    assert outward.anchor_view is not None and outward.units.cameras is not None
-    depth = outward.anchor_view.anchor_depth * outward.units.cameras
+    ordered = OrderedFrames(open_video(video.rgb), 0, video.rgb[0], with_geometry=True, known=given)
+    assert ordered.anchor_view is not None and ordered.units.cameras is not None
+    depth = ordered.anchor_view.anchor_depth * ordered.units.cameras
     truth = np.where(np.arange(HEIGHT)[:, None] + 0.5 > HEIGHT / 2, 3.5, 5.0) * unit * np.ones(WIDTH)
     known = depth > 0
     assert known.mean() > 0.5 and np.median(np.abs(depth / truth - 1)[known]) < 0.01
-    for index, _, view in outward.frames([False] * 12):
+    for index, _, view in ordered.frames([False] * 12):
         assert view is not None
-        np.testing.assert_allclose(view.anchor_from_frame[:3, 3] * outward.units.cameras, cameras[index, :3, 3], atol=1e-9)
+        np.testing.assert_allclose(view.anchor_from_frame[:3, 3] * ordered.units.cameras, cameras[index, :3, 3], atol=1e-9)
 
     measured = KnownVideo(FOCAL, None, lambda index: (truth if index == 0 else 0 * truth).astype(np.float32))
-    outward = Outward(open_video(video.rgb), 0, video.rgb[0], with_geometry=True, known=measured)
-    assert outward.units.depth == pytest.approx(np.median(truth))
-    last = [view for _, _, view in outward.frames([False] * 12)][-1]
+    ordered = OrderedFrames(open_video(video.rgb), 0, video.rgb[0], with_geometry=True, known=measured)
+    assert ordered.units.depth == pytest.approx(np.median(truth))
+    last = [view for _, _, view in ordered.frames([False] * 12)][-1]
     assert last is not None
-    away = np.linalg.norm(last.anchor_from_frame[:3, 3] * outward.units.depth - cameras[-1, :3, 3])
+    away = np.linalg.norm(last.anchor_from_frame[:3, 3] * ordered.units.depth - cameras[-1, :3, 3])
     assert away < 0.02 * np.linalg.norm(cameras[-1, :3, 3])

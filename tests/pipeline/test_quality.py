@@ -15,10 +15,10 @@ from st4rtrack.pipeline.quality import (
     focal_evidence,
     frame_quality,
     parallax_of_cameras,
-    record_shares,
 )
 from st4rtrack.pipeline.quality_warnings import WARNINGS, cut_warning, frame_ranges, quality_warning
-from st4rtrack.types import KnownVideo, PixelMap, Pointmap, QualityReport, TwoPointmaps
+from st4rtrack.quality import QualityReport
+from st4rtrack.types import KnownVideo, PixelMap, Pointmap, TwoPointmaps
 
 HALF = PixelMap((0.5, 0.5), (0.0, 0.0))
 """A source of twice the network's size."""
@@ -116,13 +116,6 @@ def test_focal_evidence_without_a_survey_is_the_prior_and_of_a_pointmap_the_vide
     alone = AnchoredGeometry(np.zeros((32, 48, 3), np.uint8), None)
     assert focal_evidence(None, alone, alone.focal_px, 48) == {"focal_source": "prior", "focal_at_limit": False}
     assert focal_evidence(None, None, 12.0 * 48, 48) == {"focal_source": "video", "focal_at_limit": True}
-
-
-def test_record_shares_passes_the_masks_on() -> None:
-    shares: list[float] = []
-    masks = [np.eye(2, dtype=bool), np.ones((2, 2), bool)]
-    assert all(a is b for a, b in zip(record_shares(masks, shares), masks, strict=True))
-    assert shares == [0.5, 1.0]
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,11 @@ from st4rtrack.io.video import open_video
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.network import St4RTrack
-from st4rtrack.pipeline.known import with_observations
+from st4rtrack.options import ReconstructOptions
 from st4rtrack.pipeline.preparation import PreparedVideo, prepare
 from st4rtrack.pipeline.reconstruct import reconstruct
-from st4rtrack.types import KnownVideo, PixelMap, Scene
+from st4rtrack.scene import Scene
+from st4rtrack.types import KnownVideo, PixelMap
 from tests.cases import clips
 from tests.cases.clips import Look
 from tests.cases.world import Clip
@@ -109,11 +110,11 @@ def test_black_frames_are_unsolved_and_those_after_them_are_not(model: St4RTrack
 
 
 def test_anchor_moves_off_a_black_frame_with_a_warning(model: St4RTrack) -> None:
-    prepared = prepare(open_video(clips.fade(LOOK).rgb), model.config, anchor=0, size=128, fit="crop")
+    prepared = prepare(open_video(clips.fade(LOOK).rgb), model.config, ReconstructOptions(anchor=0, size=128))
     assert prepared.anchor_index == 4
     (warning,) = prepared.warnings
     assert warning.code == "anchor_moved" and "frame 0" in warning.sentence and "frame 4" in warning.sentence
-    at_end = prepare(open_video(clips.fade(LOOK, at_end=True).rgb), model.config, anchor=11, size=128, fit="crop")
+    at_end = prepare(open_video(clips.fade(LOOK, at_end=True).rgb), model.config, ReconstructOptions(anchor=11, size=128))
     assert at_end.anchor_index == 7
 
 
@@ -149,21 +150,21 @@ def test_focal_length_of_the_metadata_is_used_and_named(model: St4RTrack, clip: 
 
 def test_focal_length_of_the_metadata_gives_way_to_that_of_the_user_and_joins_known_cameras(clip: Clip) -> None:
     video = replace(open_video(clip.rgb), focal_px=200.0)
-    half = PreparedVideo(video, PixelMap((0.5, 0.5)), 0, None, (), video, (0, 0, video.width, video.height))
-    assert with_observations(KnownVideo(focal_px=90.0), video, half) == KnownVideo(focal_px=90.0)
-    both = with_observations(KnownVideo(world_from_camera=clip.world_from_camera), video, half)
+    half = PreparedVideo(video, PixelMap((0.5, 0.5)), 0, None, (), video, (0, 0, video.width, video.height), video)
+    assert replace(half, user=KnownVideo(focal_px=90.0)).known == KnownVideo(focal_px=90.0)
+    both = replace(half, user=KnownVideo(world_from_camera=clip.world_from_camera)).known
     assert both.focal_px == 100.0 and both.focal_source == "metadata" and both.world_from_camera is not None
 
 
 def test_overlay_is_left_out_of_what_is_static(clip: Clip) -> None:
     video, overlay = open_video(clip.rgb), np.zeros((8, 8), bool)
     overlay[:2] = True
-    logo = PreparedVideo(video, PixelMap(), 0, overlay, (), video, (0, 0, video.width, video.height))
-    alone = with_observations(KnownVideo(), video, logo).static
+    logo = PreparedVideo(video, PixelMap(), 0, overlay, (), video, (0, 0, video.width, video.height), video)
+    alone = logo.known.static
     assert alone is not None and (alone(0) == ~overlay).all()
     user = np.ones((8, 8), bool)
     user[:, 5:] = False
-    both = with_observations(KnownVideo(static=lambda _: user), video, logo).static
+    both = replace(logo, user=KnownVideo(static=lambda _: user)).known.static
     assert both is not None and (both(0) == (user & ~overlay)).all()
 
 

@@ -11,6 +11,7 @@ from st4rtrack.hints.provider import chosen_prior
 from st4rtrack.io.video import open_video
 from st4rtrack.model.checkpoint import is_embedded, load_model, save_model
 from st4rtrack.model.network import St4RTrack
+from st4rtrack.options import ReconstructOptions
 from st4rtrack.pipeline.preparation import prepare
 from st4rtrack.pipeline.reconstruct import reconstruct
 from st4rtrack.types import UserError
@@ -25,7 +26,7 @@ def model() -> St4RTrack:
 
 def prior_name(word: str, model: St4RTrack) -> str | None:
     video = open_video(walk(2).rgb)
-    prior = chosen_prior(word, model, video, prepare(video, model.config, anchor=0, size=64, fit="crop"))
+    prior = chosen_prior(word, model, video, prepare(video, model.config, ReconstructOptions(anchor=0, size=64)).source_size)
     return None if prior is None else prior.name
 
 
@@ -45,10 +46,10 @@ def test_depth_prior_auto_is_builtin_for_the_embedded_model_only(model: St4RTrac
 def test_depth_prior_network_without_hints_refuses_one() -> None:
     clip = procedural_clip(3, ProceduralConfig(height=48, width=64, num_frames=2, setting="room"))
     network = TruthNetwork(clip)
-    prepared = prepare(open_video(clip.rgb), network.config, anchor=0, size=64, fit="crop")
-    assert chosen_prior("auto", network, open_video(clip.rgb), prepared) is None
+    prepared = prepare(open_video(clip.rgb), network.config, ReconstructOptions(anchor=0, size=64))
+    assert chosen_prior("auto", network, open_video(clip.rgb), prepared.source_size) is None
     with pytest.raises(UserError, match="takes no depth prior"):
-        chosen_prior("builtin", network, open_video(clip.rgb), prepared)
+        chosen_prior("builtin", network, open_video(clip.rgb), prepared.source_size)
 
 
 def test_depth_prior_is_an_option_of_the_scene(model: St4RTrack, tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 import numpy as np
 
 from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
-from st4rtrack.types import Cameras, PixelMap, Pointmap, Scene, TrackingOverTime
+from st4rtrack.scene import Scene
+from st4rtrack.types import Cameras, PixelMap, Pointmap, TrackingOverTime
 
 
 def procedural_scene(

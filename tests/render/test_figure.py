@@ -11,7 +11,8 @@ import pytest
 
 from st4rtrack.render.draw import PANEL
 from st4rtrack.render.figure import chosen_frames, plan_figure, write_figure
-from st4rtrack.types import Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import UserError
 from tests.render.procedural_scene import procedural_scene
 
 pytest.importorskip("matplotlib")
@@ -81,5 +82,5 @@ def test_mistakes_are_said(scene: Scene, tmp_path: Path, name: str, options: dic
 
 def test_missing_matplotlib_is_said(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(UserError, match=r"st4rtrack\[export\]"):
+    with pytest.raises(UserError, match=r"st4rtrack\[figure\]"):
         write_figure(scene, tmp_path / "figure.pdf")

@@ -11,7 +11,8 @@ from st4rtrack.io.video_writer import write_gif
 from st4rtrack.render.draw import ACCENT, PANEL
 from st4rtrack.render.film import FilmLayout, plan_film, render_film, write_film
 from st4rtrack.render.sample import MOVING_TAIL, PastTracks
-from st4rtrack.types import Cameras, Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import Cameras, UserError
 from tests.render.procedural_scene import procedural_scene
 from tests.synthetic_scene import synthetic_scene
 
@@ -52,11 +53,11 @@ def layout() -> FilmLayout:
 
 
 def test_every_panel_shows_something_that_changes(pictures: list[np.ndarray], layout: FilmLayout) -> None:
-    for name in ("input", "tracks", "pair", "reconstruction", "ways"):
+    for name in ("input", "tracks", "pair", "reconstruction", "trajectories"):
         box = getattr(layout, name)
         assert part(pictures[0], box).std() > 8, name
         assert np.abs(part(pictures[3], box) - part(pictures[0], box)).max() > 40, name
-    for name in ("pair", "reconstruction", "ways"):
+    for name in ("pair", "reconstruction", "trajectories"):
         assert covered(pictures[3], getattr(layout, name)) > 0.15, name
 
 
@@ -73,7 +74,7 @@ def test_time_goes_on_below_the_pictures(pictures: list[np.ndarray], layout: Fil
 
 def test_views_turn_while_the_last_frame_is_held(pictures: list[np.ndarray], layout: FilmLayout) -> None:
     np.testing.assert_array_equal(part(pictures[-1], layout.input), part(pictures[-2], layout.input))
-    assert np.abs(part(pictures[-1], layout.ways) - part(pictures[-2], layout.ways)).max() > 40
+    assert np.abs(part(pictures[-1], layout.trajectories) - part(pictures[-2], layout.trajectories)).max() > 40
 
 
 def test_reconstruction_accumulates(scene: Scene, layout: FilmLayout) -> None:
@@ -87,7 +88,7 @@ def test_reconstruction_accumulates(scene: Scene, layout: FilmLayout) -> None:
 def test_boxes_of_every_shape_of_frame_lie_apart_and_inside(height: int, width: int) -> None:
     layout = plan_film(height, width, 1281)
     used = np.zeros((layout.height, layout.width), int)
-    for name in ("input", "tracks", "pair", "reconstruction", "ways", "timeline"):
+    for name in ("input", "tracks", "pair", "reconstruction", "trajectories", "timeline"):
         left, top, box_width, box_height = getattr(layout, name)
         assert min(left, top) >= 0 and box_width > 0 and box_height > 0
         assert left + box_width <= layout.width and top + box_height <= layout.height

@@ -13,7 +13,8 @@ from st4rtrack.render import clouds, draw, overview, sample
 from st4rtrack.render.overview import render_overview, write_overview
 from st4rtrack.render.points import View, look_at, orbit_view, splat
 from st4rtrack.render.rows import draw_tracks, identity_colours, plan_layout
-from st4rtrack.types import Cameras, PixelMap, Pointmap, Scene, TrackingOverTime, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import Cameras, PixelMap, Pointmap, TrackingOverTime, UserError
 from tests.render.procedural_scene import procedural_scene
 from tests.synthetic_scene import synthetic_scene
 

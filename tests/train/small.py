@@ -18,7 +18,7 @@ from st4rtrack.options import RunConfig
 from st4rtrack.train.config import TrainConfig
 from st4rtrack.train.forward import new_model
 from st4rtrack.train.loop import PairStage, train_stage
-from st4rtrack.train.parallel import Processes, joined
+from st4rtrack.train.parallel import Processes, process_group
 from st4rtrack.train.source import ClipExamples, held_out_clips
 from st4rtrack.train.validate import Score
 
@@ -101,7 +101,7 @@ def _worker(rank: int, count: int, ports: list[int], jobs: list[Job]) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
     for port, job in zip(ports, jobs, strict=True):
         os.environ["MASTER_PORT"] = str(port)
-        with joined("cpu") as processes:
+        with process_group("cpu") as processes:
             run_small(job.output, job.config, job.run, processes=processes, clips=job.clips)
 
 

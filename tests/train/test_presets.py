@@ -78,7 +78,7 @@ def test_options_replace_those_of_a_preset() -> None:
 
 def test_first_weights(tmp_path: Path) -> None:
     preset = replace(PRESETS["large-seq"], model=PLAIN)
-    with pytest.raises(UserError, match="--init FILE"):
+    with pytest.raises(UserError, match="--init mast3r"):
         first_weights(preset, "")
     given = new_model(replace(PLAIN, image_size=128), 5)
     save_model(given, tmp_path / "given.safetensors")
@@ -106,7 +106,7 @@ def test_procedural_clips_by_number() -> None:
     ("arguments", "refusal"),
     [
         (["huge"], "preset must be one of large-seq"),
-        (["large-seq"], "this preset needs pretrained weights; pass --init FILE"),
+        (["large-seq"], "this preset needs pretrained weights; pass --init mast3r"),
         (["large-seq", "--init", "no.pth"], "no model 'no.pth'"),
         (["tiny", "--steps", "0"], "--steps must be a whole number of at least 1, got 0"),
         (["tiny", "--learning-rate", "-1"], "--learning-rate must be a finite number above 0"),
@@ -166,7 +166,7 @@ def test_an_unknown_preset_has_no_default() -> None:
 
 
 def test_the_core_needs_little() -> None:
-    """On a borrowed GPU machine there may be nothing but PyTorch, NumPy, OpenCV and safetensors."""
+    """On a borrowed GPU machine there may be nothing but PyTorch, NumPy, OpenCV, safetensors and huggingface_hub."""
     unwanted = ("tyro", "zarr", "av", "matplotlib", "tensorboard", "pycolmap", "poselib")
     code = f"import sys, st4rtrack.train.start\nprint([name for name in {unwanted!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

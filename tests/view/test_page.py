@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from st4rtrack.io.scene import load_scene, save_scene
-from st4rtrack.types import Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import UserError
 from st4rtrack.view.page import write_page
 from st4rtrack.view.sampling import Budget, chosen_pixels
 from tests.synthetic_scene import synthetic_scene

@@ -9,7 +9,7 @@ from st4rtrack.geometry.transforms import transform_points
 from st4rtrack.io.lazy import LazyArray
 from st4rtrack.io.scene import load_scene, save_scene
 from st4rtrack.render.points import look_at
-from st4rtrack.types import Scene
+from st4rtrack.scene import Scene
 from st4rtrack.view.sampling import (
     Budget,
     camera_outlines,

@@ -12,7 +12,7 @@ from tests.view.browser import Watch, chromium, picture_of
 pytest.importorskip("viser", reason="viser is not installed")
 
 from st4rtrack.geometry.camera import pixel_grid, unproject
-from st4rtrack.types import Scene
+from st4rtrack.scene import Scene
 from st4rtrack.view.viewer import Viewer
 
 PANEL_PX = 380

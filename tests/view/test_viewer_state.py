@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from st4rtrack.geometry.camera import pixel_grid, unproject
-from st4rtrack.types import Scene
+from st4rtrack.scene import Scene
 from st4rtrack.view.layers import OUT_OF_SIGHT, SceneLayers, Settings
 from st4rtrack.view.picking import PointPath, Ray, pixel_on_picture, pixel_on_points, read_path
 from st4rtrack.view.placement import WINDOW_ASPECT, camera_view, picture_half_size, place

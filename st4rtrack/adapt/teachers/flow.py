@@ -8,7 +8,7 @@ import numpy as np
 
 from st4rtrack.adapt.priors import TeacherTracks
 from st4rtrack.adapt.teachers.teacher import require_frames
-from st4rtrack.classical.two_chains import flows_from_first, follow_two_ways
+from st4rtrack.classical.two_chains import flows_from_first, follow_forward_backward
 
 VERSION = 1
 
@@ -33,7 +33,7 @@ class FlowTeacher:
         """Track points; visible as long as they pass the forward-backward check."""
         require_frames(rgb)
         ways = [rgb[anchor_index:], rgb[anchor_index::-1]]
-        found = [follow_two_ways(way, flows, query_px) for way, flows in zip(ways, self._flows_of(ways), strict=True)]
+        found = [follow_forward_backward(way, flows, query_px) for way, flows in zip(ways, self._flows_of(ways), strict=True)]
         after, before = found
         pixels = np.concatenate([before.pixels_px[:0:-1], after.pixels_px]).astype(np.float32)
         visible = np.concatenate([before.visible[:0:-1], after.visible])

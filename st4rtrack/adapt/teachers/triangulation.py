@@ -100,11 +100,11 @@ def _fill(depth: np.ndarray, tracks: FlowTracks, world_from_camera: np.ndarray, 
 def _static_points(tracks: FlowTracks, world_from_camera: np.ndarray, intrinsics: np.ndarray, long_side: int) -> np.ndarray:
     """Triangulate tracks to points [points, 3], NaN for dynamic tracks and those with little parallax or few views."""
     count = tracks.visible.shape[1]
-    places = np.full((count, 3), np.nan)
+    points = np.full((count, 3), np.nan)
     for chosen in np.array_split(np.arange(count), count // AT_ONCE + 1):
         visible = tracks.visible[:, chosen]
         found = triangulate(tracks.pixels_px[:, chosen], visible, world_from_camera, intrinsics)
         static = (found.residual_px < STATIC_ERROR * long_side) & (found.parallax_rad > MIN_PARALLAX)
         static &= visible.sum(axis=0) >= MIN_VIEWS
-        places[chosen[static]] = found.points_world[static]
-    return places
+        points[chosen[static]] = found.points_world[static]
+    return points

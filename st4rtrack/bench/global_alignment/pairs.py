@@ -36,7 +36,7 @@ def predict_pairs(model: St4RTrack, rgb: np.ndarray, edges: np.ndarray) -> Pairw
     """
     height, width = rgb.shape[1:3]
     images = normalize_images(rgb)
-    batch = automatic_batch_size(model, height, width)
+    batch = automatic_batch_size(model.config, model.device, height, width)
     tokens = [model.encode(images[k : k + batch].to(model.device)) for k in range(0, len(images), batch)]
     encoded = Tokens(
         torch.cat([part.features for part in tokens]),

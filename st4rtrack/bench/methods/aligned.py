@@ -52,7 +52,7 @@ def monst3r(options: MethodOptions) -> Method:
 
 def _method(options: MethodOptions, alignment: AlignmentOptions) -> Method:
     if options.model is None:
-        raise UserError("this method needs its weights; pass the checkpoint with --model PATH")
+        raise UserError("this method needs its weights; pass --model NAME (st4rtrack models) or --model PATH")
     if options.iterations < 0:
         raise UserError(f"--iterations must be 0 or more, got {options.iterations}")
     graph = parse_graph(options.graph)

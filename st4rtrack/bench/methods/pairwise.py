@@ -14,7 +14,8 @@ from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.options import MethodOptions
 from st4rtrack.pipeline.reconstruct import reconstruct
-from st4rtrack.types import DepthSource, Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import DepthSource, UserError
 
 
 def st4rtrack(options: MethodOptions) -> Method:
@@ -32,7 +33,7 @@ def pointmaps_only(options: MethodOptions) -> Method:
         UserError: no model was chosen; their weights are not part of this package.
     """
     if options.model is None:
-        raise UserError("this method needs its weights; pass the checkpoint with --model PATH")
+        raise UserError("this method needs its weights; pass --model NAME (st4rtrack models) or --model PATH")
     predict = st4rtrack(replace(options, refine=False))  # feed-forward, as in the paper's tables
 
     def without_visibility(sequence: WorldTrackSequence) -> Prediction:

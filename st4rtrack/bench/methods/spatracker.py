@@ -296,12 +296,17 @@ def _checked(key: str, value: np.ndarray, sequence: WorldTrackSequence, *last: i
     return value[:frames]
 
 
-def _intrinsics(given: np.ndarray | None, sequence: WorldTrackSequence) -> np.ndarray:
-    if given is None:
+def _intrinsics(matrix: np.ndarray | None, sequence: WorldTrackSequence) -> np.ndarray:
+    if matrix is None:
         return sequence.intrinsics
-    if given.shape != (3, 3) or given.dtype.kind not in "fiu" or not np.isfinite(given).all() or not (np.diag(given) > 0).all():
+    if (
+        matrix.shape != (3, 3)
+        or matrix.dtype.kind not in "fiu"
+        or not np.isfinite(matrix).all()
+        or not (np.diag(matrix) > 0).all()
+    ):
         raise UserError(f"{sequence.name}: intrinsics must be a finite matrix [3, 3] in pixels of the sequence's images")
-    return given.astype(np.float64)
+    return matrix.astype(np.float64)
 
 
 @functools.cache  # log once per folder

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from st4rtrack.classical.side_by_side import side_by_side
 from st4rtrack.classical.solver.colmap import Mapping, camera, global_mapping, verify, write_database
 from st4rtrack.classical.solver.key_frames import KeyFrame
 from st4rtrack.classical.two_view import ASSUMED_FOCAL
+from st4rtrack.threads import parallel_map
 
 PAIR_OFFSETS = (1, 2, 3, 5, 8)
 """Key-frame distances of image pairs: small ones for short tracks, large ones for parallax."""
@@ -27,7 +27,7 @@ def map_key_frames(keys: list[KeyFrame], size: tuple[int, int], focal_px: float 
         focal_px: known focal length in working pixels, or `None`.
     """
     pairs = [(a, a + offset) for offset in PAIR_OFFSETS for a in range(len(keys) - offset)]
-    matches = side_by_side(lambda pair: _matches(keys[pair[0]].descriptors, keys[pair[1]].descriptors), pairs)
+    matches = parallel_map(lambda pair: _matches(keys[pair[0]].descriptors, keys[pair[1]].descriptors), pairs)
     used = [(*pair, found) for pair, found in zip(pairs, matches, strict=True) if len(found) >= MIN_MATCHES]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "database.db"

@@ -70,8 +70,8 @@ def split_of(name: str) -> str:
 
 def assets_folder() -> Path:
     """Cache folder of assets: `ST4RTRACK_ASSETS`, else `st4rtrack/world` in the user's cache folder."""
-    given = os.environ.get("ST4RTRACK_ASSETS")
-    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "st4rtrack" / "world"
+    folder = os.environ.get("ST4RTRACK_ASSETS")
+    return Path(folder) if folder else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "st4rtrack" / "world"
 
 
 @dataclass(frozen=True)

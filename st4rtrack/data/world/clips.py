@@ -141,9 +141,9 @@ def _follow(view: View, casters: list[Caster], poses: list[np.ndarray], intrinsi
         pixel = project(np.where(front[:, None], local, 1.0), intrinsics[k])
         inside = front & (pixel > 0).all(1) & (pixel[:, 0] < width) & (pixel[:, 1] < height)
         rows, points = rows[inside], points[inside]
-        way = (points - pose[:3, 3]).astype(np.float32)
-        hits = caster.trace(np.broadcast_to(pose[:3, 3].astype(np.float32), way.shape), way)
-        length = np.linalg.norm(way, axis=1)
+        ray = (points - pose[:3, 3]).astype(np.float32)
+        hits = caster.trace(np.broadcast_to(pose[:3, 3].astype(np.float32), ray.shape), ray)
+        length = np.linalg.norm(ray, axis=1)
         visible[k].reshape(-1)[rows] = hits.distance * length > length - np.maximum(BEHIND_M, 0.005 * length)
     visible[0] = view.face >= 0
     return places, visible

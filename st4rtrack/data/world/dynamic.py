@@ -8,7 +8,7 @@ from st4rtrack.data.world import motion, people
 from st4rtrack.data.world.assets import Model
 from st4rtrack.data.world.layout import Layout, surface_height
 from st4rtrack.data.world.objects import turned
-from st4rtrack.data.world.placing import add_dynamic, has_word, is_animal, is_person, small_models
+from st4rtrack.data.world.placement import add_dynamic, has_word, is_animal, is_person, small_models
 
 SITTING_WORDS = ("sit", "lying")
 LONGEST_S = 6.0

@@ -48,29 +48,29 @@ def direct_light(caster: Caster, position: np.ndarray, normal: np.ndarray, rando
     ball = np.stack([ring * np.cos(angle), height, ring * np.sin(angle)], 1)
     irradiances, to_lights = [], []
     for light in lights:
-        way = light.position.astype(np.float32) - position
-        way += (
+        to_light = light.position.astype(np.float32) - position
+        to_light += (
             np.float32(light.radius) * ball if light.window is None else (2 * random[:, :2] - 1) @ light.window.astype(np.float32)
         )
-        squares = dot(way, way)
-        irradiance = np.maximum(dot(way, normal), 0) / np.sqrt(squares)
+        squares = dot(to_light, to_light)
+        irradiance = np.maximum(dot(to_light, normal), 0) / np.sqrt(squares)
         if light.window is not None:
-            irradiance *= np.abs(dot(way, unit(np.cross(*light.window)).astype(np.float32)[None])) / np.sqrt(squares)
+            irradiance *= np.abs(dot(to_light, unit(np.cross(*light.window)).astype(np.float32)[None])) / np.sqrt(squares)
         irradiances.append(irradiance if light.sun else irradiance / np.maximum(squares, 0.04))
-        to_lights.append(way)
+        to_lights.append(to_light)
     power = np.stack([light.power for light in lights]).astype(np.float32)
     weight = np.stack(irradiances, 1) * power.mean(1)
     total = weight.sum(1) if len(lights) > 1 else weight[:, 0]
     rows = np.flatnonzero(total > 1e-5)
     result = np.zeros_like(position)
     if len(lights) == 1:
-        way, light_of_row, irradiance = to_lights[0][rows], 0, irradiances[0][rows]
+        to_light, light_of_row, irradiance = to_lights[0][rows], 0, irradiances[0][rows]
     else:
         edges = np.cumsum(weight[rows, :-1], 1)
         light_of_row = (random[rows, 2, None] * total[rows, None] > edges).sum(1)
-        way = np.stack(to_lights, 1)[rows, light_of_row]
+        to_light = np.stack(to_lights, 1)[rows, light_of_row]
         irradiance = total[rows] / power.mean(1)[light_of_row]
-    clear = ~caster.blocked(position[rows] + normal[rows] * LIFT_M, way, np.full(len(rows), 0.999, np.float32))
+    clear = ~caster.blocked(position[rows] + normal[rows] * LIFT_M, to_light, np.full(len(rows), 0.999, np.float32))
     result[rows] = power[light_of_row] * (irradiance * clear)[:, None]
     return result
 

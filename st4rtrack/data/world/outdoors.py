@@ -12,7 +12,7 @@ from st4rtrack.data.world.dynamic import add_animals, add_loose_objects, add_peo
 from st4rtrack.data.world.layout import Layout
 from st4rtrack.data.world.mesh import plain_materials
 from st4rtrack.data.world.objects import Light, WorldScene, turned
-from st4rtrack.data.world.placing import add_dynamic, add_static, draw_sky, draw_sun, finished, has_word, small_models, surface
+from st4rtrack.data.world.placement import add_dynamic, add_static, draw_sky, draw_sun, finished, has_word, small_models, surface
 
 WHEELED = ("ford", "sedan", "beetle", "seat_leon", "peugeot", "renault", "suv", "chevrolet", "van", "smart", "truck", "bus")
 TREES = (

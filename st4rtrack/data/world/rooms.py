@@ -11,7 +11,7 @@ from st4rtrack.data.world.dynamic import add_animals, add_loose_objects, add_peo
 from st4rtrack.data.world.layout import Layout
 from st4rtrack.data.world.mesh import Materials, plain_materials
 from st4rtrack.data.world.objects import Light, SceneObject, WorldScene, turned
-from st4rtrack.data.world.placing import add_static, draw_sky, draw_sun, finished, picture, small_models, surface, tables_among
+from st4rtrack.data.world.placement import add_static, draw_sky, draw_sun, finished, picture, small_models, surface, tables_among
 
 
 def make_room(assets: Assets, split: str, rng: np.random.Generator, pictures: Sequence[Path]) -> WorldScene:

@@ -8,7 +8,8 @@ import logging
 import numpy as np
 
 from st4rtrack.geometry.camera import scale_intrinsics
-from st4rtrack.types import PixelMap, Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import PixelMap, UserError
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from st4rtrack.io.formats.content import AnchorPixels, choose_pixels, follow
 from st4rtrack.io.formats.extras import need
 from st4rtrack.io.formats.images import SceneImages, scene_images
 from st4rtrack.io.images import encode_jpeg
-from st4rtrack.types import Scene
+from st4rtrack.scene import Scene
 
 MAX_ERROR_PX = 2.0
 """Maximum reprojection error of an observation, in network pixels."""

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 from st4rtrack.geometry.vectors import all_finite
-from st4rtrack.types import Pointmap, Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import Pointmap, UserError
 
 Branch = Literal["reconstruction", "tracking"]
 
@@ -17,7 +18,7 @@ DROP_LEAST_SURE = 0.2
 
 
 @dataclass(frozen=True)
-class Cloud:
+class PointCloud:
     """Coloured point cloud of one frame.
 
     Attributes:
@@ -33,24 +34,24 @@ class Cloud:
     def __len__(self) -> int:
         return len(self.points_world)
 
-    def select(self, chosen: np.ndarray) -> "Cloud":
+    def select(self, chosen: np.ndarray) -> "PointCloud":
         """The cloud of the points `chosen` (mask or indices)."""
         confidence = None if self.confidence is None else self.confidence[chosen]
-        return Cloud(self.points_world[chosen], self.colours[chosen], confidence)
+        return PointCloud(self.points_world[chosen], self.colours[chosen], confidence)
 
 
-def read_cloud(scene: Scene, frame: int, drop_least_sure: float) -> Cloud:
+def read_cloud(scene: Scene, frame: int, drop_least_sure: float) -> PointCloud:
     """Read the point cloud of a frame of the reconstruction, without invalid and low-confidence points."""
     maps = scene.reconstruction
     points = np.asarray(maps.points_world[frame], np.float32).reshape(-1, 3)
     colours = np.asarray(scene.rgb[frame], np.uint8).reshape(-1, 3)
     confidence = None if maps.confidence is None else np.asarray(maps.confidence[frame], np.float32).reshape(-1)
-    return Cloud(points, colours, confidence).select(_sure(scene, maps, frame, drop_least_sure).reshape(-1))
+    return PointCloud(points, colours, confidence).select(_sure(scene, maps, frame, drop_least_sure).reshape(-1))
 
 
 def accumulated_clouds(
     scene: Scene, *, max_points: int, max_frames: int = 100, drop_least_sure: float = DROP_LEAST_SURE, frame: int | None = None
-) -> Iterator[Cloud]:
+) -> Iterator[PointCloud]:
     """Point clouds of the reconstruction per frame, for an accumulated cloud in the world frame.
 
     Every frame contributes at most the same number of points, drawn at random with a fixed seed.
@@ -91,17 +92,17 @@ def solved_numbers(scene: Scene) -> np.ndarray:
     return solved
 
 
-def _thinned(scene: Scene, frames: list[int], most: int, drop_least_sure: float) -> Iterator[Cloud]:
+def _thinned(scene: Scene, frames: list[int], most: int, drop_least_sure: float) -> Iterator[PointCloud]:
     random = np.random.default_rng(0)
     for index in frames:
         cloud = read_cloud(scene, index, drop_least_sure)
         yield cloud.select(np.sort(random.choice(len(cloud), most, replace=False))) if len(cloud) > most else cloud
 
 
-def accumulated(scene: Scene, max_points: int) -> Cloud:
+def accumulated(scene: Scene, max_points: int) -> PointCloud:
     """The concatenated `accumulated_clouds` without confidence; may be empty."""
     clouds = list(accumulated_clouds(scene, max_points=max_points))
-    return Cloud(np.concatenate([c.points_world for c in clouds]), np.concatenate([c.colours for c in clouds]), None)
+    return PointCloud(np.concatenate([c.points_world for c in clouds]), np.concatenate([c.colours for c in clouds]), None)
 
 
 @dataclass(frozen=True)

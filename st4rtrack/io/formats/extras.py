@@ -11,6 +11,9 @@ from types import ModuleType
 
 from st4rtrack.types import UserError
 
+EXTRAS = {"trimesh": "glb", "usd-core": "usd", "rerun-sdk": "rerun", "matplotlib": "figure", "OpenEXR": "images"}
+"""Extra of st4rtrack that installs each optional package of an export format."""
+
 
 def need(module: str, format: str, package: str | None = None) -> ModuleType:
     """Import an optional module.
@@ -35,7 +38,8 @@ def require(module: str, format: str, package: str | None = None) -> None:
 
 
 def _missing(package: str, format: str) -> UserError:
-    return UserError(f'the format {format} needs {package}; install it with: pip install "st4rtrack[export]"')
+    wanted = f"st4rtrack[{EXTRAS[package]}]" if package in EXTRAS else package
+    return UserError(f'the format {format} needs {package}; install it with: pip install "{wanted}"')
 
 
 @contextmanager

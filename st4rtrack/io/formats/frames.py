@@ -5,7 +5,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from st4rtrack.types import Array, Cameras, Pointmap, Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import Array, Cameras, Pointmap, UserError
 
 _Fields = TypeVar("_Fields", Pointmap, Cameras)
 

@@ -20,7 +20,8 @@ from st4rtrack.io.formats.cameras import (
 from st4rtrack.io.formats.content import accumulated, choose_pixels, track_colours, track_curves
 from st4rtrack.io.formats.extras import need
 from st4rtrack.io.formats.units import lengths
-from st4rtrack.types import Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import UserError
 
 _SHOWN_CAMERAS = 32
 _MAX_TRACK_VERTICES = 64
@@ -65,11 +66,11 @@ def write_glb(scene: Scene, path: str | Path, *, max_points: int = 500_000, max_
 def _track_lines(trimesh: Any, scene: Scene, max_tracks: int) -> Any:
     """One polyline per track, over the whole video."""
     pixels = choose_pixels(scene, max_tracks)
-    ways = track_curves(scene, pixels, _MAX_TRACK_VERTICES)
-    corners = np.arange(ways.shape[0] * ways.shape[1]).reshape(ways.shape[:2])
+    trajectories = track_curves(scene, pixels, _MAX_TRACK_VERTICES)
+    corners = np.arange(trajectories.shape[0] * trajectories.shape[1]).reshape(trajectories.shape[:2])
     colours = np.pad(track_colours(pixels, scene.rgb.shape[2]), ((0, 0), (0, 1)), constant_values=255)
     lines = [trimesh.path.entities.Line(corner, color=colour) for corner, colour in zip(corners, colours)]
-    return trimesh.path.Path3D(entities=lines, vertices=opengl_from_opencv_points(ways).reshape(-1, 3), process=False)
+    return trimesh.path.Path3D(entities=lines, vertices=opengl_from_opencv_points(trajectories).reshape(-1, 3), process=False)
 
 
 def _frustum(trimesh: Any, scene: Scene, length: float) -> Any:

@@ -11,7 +11,8 @@ from st4rtrack.io.files import matches_of
 from st4rtrack.io.frames import FrameReader, frames_of
 from st4rtrack.io.scene.description import source_paths
 from st4rtrack.io.video import open_video
-from st4rtrack.types import PixelMap, Scene, UserError, Video
+from st4rtrack.scene import Scene
+from st4rtrack.types import PixelMap, UserError, Video
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import numpy as np
 from st4rtrack.io.formats.content import (
     DROP_LEAST_SURE,
     Branch,
-    Cloud,
+    PointCloud,
     accumulated_clouds,
     choose_pixels,
     follow,
@@ -18,7 +18,8 @@ from st4rtrack.io.formats.content import (
     solved_numbers,
 )
 from st4rtrack.io.formats.units import lengths
-from st4rtrack.types import Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import UserError
 
 
 def write_ply(
@@ -85,7 +86,7 @@ def write_ply_sequence(
         raise UserError("max_points must be at least 1, drop_least_sure from 0 to below 1")
     if branch == "tracking":
         pixels = choose_pixels(scene, max_points, drop_least_sure=drop_least_sure)
-        clouds = (Cloud(points, pixels.colours, None) for points, _ in follow(scene, pixels))
+        clouds = (PointCloud(points, pixels.colours, None) for points, _ in follow(scene, pixels))
     else:
         clouds = (_evenly(read_cloud(scene, frame, drop_least_sure), max_points) for frame in range(len(scene)))
     solved = set(solved_numbers(scene).tolist())
@@ -94,12 +95,12 @@ def write_ply_sequence(
             write_cloud(cloud, Path(folder) / f"frame_{frame:06d}.ply", lengths(scene.info))
 
 
-def write_cloud(cloud: Cloud, path: Path, unit: str) -> None:
+def write_cloud(cloud: PointCloud, path: Path, unit: str) -> None:
     """Write a cloud as a PLY file; `unit` is the comment with the unit of lengths (see `lengths`)."""
     path.write_bytes(_header(len(cloud), unit, with_confidence=cloud.confidence is not None) + _vertices(cloud).tobytes())
 
 
-def _evenly(cloud: Cloud, max_points: int) -> Cloud:
+def _evenly(cloud: PointCloud, max_points: int) -> PointCloud:
     if len(cloud) <= max_points:
         return cloud
     return cloud.select(np.linspace(0, len(cloud) - 1, max_points).round().astype(int))
@@ -127,7 +128,7 @@ def _header(count: int, unit: str, *, with_confidence: bool) -> bytes:
     return ("\n".join(lines) + "\n").encode("ascii")
 
 
-def _vertices(cloud: Cloud) -> np.ndarray:
+def _vertices(cloud: PointCloud) -> np.ndarray:
     vertices = np.empty(len(cloud), _vertex_type(with_confidence=cloud.confidence is not None))
     for axis, (position, colour) in enumerate((("x", "red"), ("y", "green"), ("z", "blue"))):
         vertices[position], vertices[colour] = cloud.points_world[:, axis], cloud.colours[:, axis]

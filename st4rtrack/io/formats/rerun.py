@@ -16,7 +16,7 @@ from st4rtrack.io.formats.extras import need, utf8_path
 from st4rtrack.io.formats.images import scene_images
 from st4rtrack.io.formats.units import lengths
 from st4rtrack.io.images import encode_jpeg
-from st4rtrack.types import Scene
+from st4rtrack.scene import Scene
 
 _MAX_POSITIONS = 3_000_000
 _TAIL_FRAMES = 16
@@ -84,7 +84,7 @@ def _tails(rr: Any, scene: Scene, max_tracks: int) -> Any:
     def strips() -> Any:
         for points, _ in follow(scene, pixels):
             recent.append(points)
-            ways = np.stack([*recent] if len(recent) > 1 else [points, points], axis=1)
-            yield rr.LineStrips3D(ways, colors=colours)
+            trajectories = np.stack([*recent] if len(recent) > 1 else [points, points], axis=1)
+            yield rr.LineStrips3D(trajectories, colors=colours)
 
     return strips()

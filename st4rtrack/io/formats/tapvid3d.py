@@ -14,7 +14,7 @@ from st4rtrack.io.formats.cameras import image_intrinsics, world_from_cameras
 from st4rtrack.io.formats.content import choose_pixels, follow
 from st4rtrack.io.formats.images import scene_images
 from st4rtrack.io.worldtrack import encode_jpeg, write_worldtrack
-from st4rtrack.types import Scene
+from st4rtrack.scene import Scene
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from st4rtrack.io.formats.images import SceneImages, scene_images
 from st4rtrack.io.formats.ply import write_cloud
 from st4rtrack.io.formats.units import lengths
 from st4rtrack.io.images import encode_jpeg
-from st4rtrack.types import Scene
+from st4rtrack.scene import Scene
 
 _HOLE_PX = 5
 """Mask holes up to nearly this size, in network pixels, are filled: point spacing grows as objects approach."""

@@ -10,7 +10,7 @@ import numpy as np
 from st4rtrack.geometry.transforms import quaternion_from_rotation
 from st4rtrack.io.formats.cameras import camera_frames, world_from_cameras
 from st4rtrack.io.formats.units import lengths
-from st4rtrack.types import Scene
+from st4rtrack.scene import Scene
 
 
 def write_tum(scene: Scene, path: str | Path) -> None:

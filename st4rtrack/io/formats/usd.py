@@ -21,7 +21,7 @@ from st4rtrack.io.formats.cameras import (
 from st4rtrack.io.formats.content import AnchorPixels, accumulated, choose_pixels, follow, track_colours, track_curves
 from st4rtrack.io.formats.extras import need, utf8_path
 from st4rtrack.io.formats.units import lengths
-from st4rtrack.types import Scene
+from st4rtrack.scene import Scene
 
 _MAX_POSITIONS = 6_000_000
 """Maximum number of animated positions over all frames: usd-core holds a file in memory while it is written."""
@@ -145,11 +145,11 @@ def _points(stage: Any, path: str, colours: np.ndarray, width: float) -> Any:
 
 def _curves(stage: Any, scene: Scene, pixels: AnchorPixels) -> None:
     UsdGeom, Vt = _pxr("UsdGeom"), _pxr("Vt")
-    ways = track_curves(scene, pixels, _MAX_TRACK_VERTICES)
+    trajectories = track_curves(scene, pixels, _MAX_TRACK_VERTICES)
     curves = UsdGeom.BasisCurves.Define(stage, "/World/tracks")
     curves.CreateTypeAttr(UsdGeom.Tokens.linear)
-    curves.CreateCurveVertexCountsAttr([ways.shape[1]] * len(ways))
-    curves.CreatePointsAttr(Vt.Vec3fArray.FromNumpy(opengl_from_opencv_points(ways).reshape(-1, 3)))
+    curves.CreateCurveVertexCountsAttr([trajectories.shape[1]] * len(trajectories))
+    curves.CreatePointsAttr(Vt.Vec3fArray.FromNumpy(opengl_from_opencv_points(trajectories).reshape(-1, 3)))
     curves.CreateWidthsAttr([_width(scene, 1.0)])
     curves.SetWidthsInterpolation(UsdGeom.Tokens.constant)
     colours = _linear(track_colours(pixels, scene.rgb.shape[2]))

@@ -63,7 +63,7 @@ def known_of_video(
         static=None if mask is None else mask.of_video(video, source, network),
         metres_per_unit=_positive(known.metres_per_unit),
         distance=None if known.known_distance is None else _distance(known.known_distance, source, network),
-        said=_said(known, {"depth": depth and depth.digest, "static_mask": mask and mask.digest}),
+        description=_description(known, {"depth": depth and depth.digest, "static_mask": mask and mask.digest}),
     )
 
 
@@ -123,10 +123,10 @@ def _distance(text: str, source: SourceSize, network: tuple[int, int]) -> tuple[
     return network_px, metres
 
 
-def _said(known: KnownGeometry, digests: dict[str, str | None]) -> dict[str, Any]:
+def _description(known: KnownGeometry, digests: dict[str, str | None]) -> dict[str, Any]:
     """Plain values that describe the known geometry, with content digests, so that changed files are detected."""
-    said = {name: value for name, value in vars(known).items() if value is not None and name != "depth_per_unit"}
-    return {name: digests.get(name) or _plain(value) for name, value in said.items()}
+    values = {name: value for name, value in vars(known).items() if value is not None and name != "depth_per_unit"}
+    return {name: digests.get(name) or _plain(value) for name, value in values.items()}
 
 
 def _plain(value: Any) -> Any:

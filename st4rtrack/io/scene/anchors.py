@@ -161,8 +161,8 @@ def copy_anchors(anchors: dict[int, TrackingOverTime], store: AnchorStore, num_f
             points = np.asarray(maps.points_world[index])
             if index == anchor or np.isfinite(points).any():
                 visible, valid = (
-                    np.ones(points.shape[:2], bool) if given is None else np.asarray(given[index])
-                    for given in (maps.visible, maps.valid)
+                    np.ones(points.shape[:2], bool) if values is None else np.asarray(values[index])
+                    for values in (maps.visible, maps.valid)
                 )
                 sure = np.ones(points.shape[:2]) if maps.confidence is None else np.asarray(maps.confidence[index])
                 fields: AnchorFields = {"points": points, "confidence": sure, "visible": visible, "valid": valid}

@@ -16,7 +16,8 @@ from st4rtrack.io.scene.arrays import damaged
 from st4rtrack.io.scene.header import SceneHeader, plain
 from st4rtrack.io.scene.quality import quality_to_json
 from st4rtrack.io.scene.table import ARRAYS, ArraySpec, current_path
-from st4rtrack.types import PixelMap, QualityReport, UserError
+from st4rtrack.quality import QualityReport
+from st4rtrack.types import PixelMap, UserError
 
 FORMAT = "st4rtrack scene"
 FORMAT_VERSION = 1
@@ -30,7 +31,7 @@ def to_json(
     header: SceneHeader,
     *,
     complete: bool,
-    late: Sequence[ArraySpec] = (),
+    deferred: Sequence[ArraySpec] = (),
     anchors: Sequence[int] = (),
     quality: QualityReport | None = None,
 ) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def to_json(
             "pixel_map": dataclasses.asdict(header.pixel_map),
             "source_size": header.source_size,
             "points_dtype": header.points_dtype,
-            "arrays": [spec.path for spec in (*header.specs, *late)],
+            "arrays": [spec.path for spec in (*header.specs, *deferred)],
             **({"anchors": list(anchors)} if anchors else {}),
             **({} if quality is None else {"quality": quality_to_json(quality)}),
             "info": header.info,
@@ -61,12 +62,12 @@ def write_json(
     header: SceneHeader,
     *,
     complete: bool,
-    late: Sequence[ArraySpec] = (),
+    deferred: Sequence[ArraySpec] = (),
     anchors: Sequence[int] = (),
     quality: QualityReport | None = None,
 ) -> None:
-    """Write `scene.json`; `late`: the arrays of `LATE` that exist; `anchors`: frame indices of the further anchors."""
-    data = to_json(header, complete=complete, late=late, anchors=anchors, quality=quality)
+    """Write `scene.json`; `deferred`: the arrays of `DEFERRED` that exist; `anchors`: frame indices of the further anchors."""
+    data = to_json(header, complete=complete, deferred=deferred, anchors=anchors, quality=quality)
     source = data["info"].get("source")
     if isinstance(source, dict) and Path(str(source.get("video"))).is_absolute():
         with contextlib.suppress(ValueError):  # on another drive (Windows)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from st4rtrack.io.private import without_secrets
+from st4rtrack.io.redaction import redacted
 from st4rtrack.io.scene.table import ARRAYS, DEFAULT_FIELDS, ArraySpec
 from st4rtrack.types import PixelMap
 
@@ -76,5 +76,5 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, str | Path):
-        return without_secrets(str(value)) if ":/" in str(value) else str(value)
+        return redacted(str(value)) if ":/" in str(value) else str(value)
     return value

@@ -11,8 +11,9 @@ from st4rtrack.io.scene.description import SCENE_JSON, header_of, read_json
 from st4rtrack.io.scene.header import SceneHeader
 from st4rtrack.io.scene.journal import count_done
 from st4rtrack.io.scene.quality import quality_from_json
-from st4rtrack.io.scene.table import FRAME_QUALITY, LATE, MOVING
-from st4rtrack.types import Array, Cameras, Pointmap, Scene, TrackingOverTime, UserError
+from st4rtrack.io.scene.table import DEFERRED, FRAME_QUALITY, MOVING
+from st4rtrack.scene import Scene
+from st4rtrack.types import Array, Cameras, Pointmap, TrackingOverTime, UserError
 
 
 def load_scene(path: str | Path) -> Scene:
@@ -36,7 +37,7 @@ def load_scene(path: str | Path) -> Scene:
         raise UserError(f"the scene in {folder} is incomplete ({done}); run the same command again to resume")
     group = open_group(folder, "r")
     arrays: dict[str, Array] = {}
-    for spec in (*header.specs, *(spec for spec in LATE if spec.path in data["arrays"])):
+    for spec in (*header.specs, *(spec for spec in DEFERRED if spec.path in data["arrays"])):
         array = open_array(folder, group, header, spec)
         is_small = spec.small or spec is MOVING
         whole = spec.dtype in (None, "float32")  # older scenes lack all-zero chunks of other dtypes

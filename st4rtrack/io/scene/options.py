@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from st4rtrack.io.scene.description import FROM_SCENE, source_paths
-from st4rtrack.io.scene.table import ARRAYS, FRAME_QUALITY, LATE
+from st4rtrack.io.scene.table import ARRAYS, DEFERRED, FRAME_QUALITY
 
 Fields = dict[str, Any]
 """Content of `scene.json`, flattened: `{"info.options.refine": ["smoothness"]}`."""
@@ -40,9 +40,9 @@ def option_differences(found: dict[str, Any], wanted: dict[str, Any], folder: Pa
 def _fields(data: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Fields of `scene.json` that must be equal to resume a run, flattened."""
     same_for_all = ("format", "format_version", "st4rtrack_version", "status", "arrays", "anchors", "quality")
-    late = {spec.path for spec in (*LATE, *ARRAYS) if spec in LATE or spec.field in FRAME_QUALITY}
+    deferred = {spec.path for spec in (*DEFERRED, *ARRAYS) if spec in DEFERRED or spec.field in FRAME_QUALITY}
     data = {name: value for name, value in data.items() if name not in same_for_all} | {
-        "arrays": sorted({*data.get("arrays", [])} - late),
+        "arrays": sorted({*data.get("arrays", [])} - deferred),
         "info": {name: value for name, value in data.get("info", {}).items() if name != "results"},
     }
     return _flat(data)

@@ -10,9 +10,10 @@ from st4rtrack.io.lock import locked
 from st4rtrack.io.scene.anchors import copy_anchors
 from st4rtrack.io.scene.folder import make_folder, prepare_folder
 from st4rtrack.io.scene.header import SceneHeader
-from st4rtrack.io.scene.table import LATE
+from st4rtrack.io.scene.table import DEFERRED
 from st4rtrack.io.scene.writer import SceneWriter
-from st4rtrack.types import Array, Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import Array, UserError
 
 
 def save_scene(
@@ -33,7 +34,7 @@ def save_scene(
     for values in fields.values():
         if isinstance(values, LazyArray) and values.source is not None and values.source.resolve() == folder.resolve():
             raise UserError(f"this scene is read from {folder}, it cannot be saved over itself; choose another folder")
-    late = {spec.field: fields.pop(spec.field, None) for spec in LATE}
+    deferred = {spec.field: fields.pop(spec.field, None) for spec in DEFERRED}
     num_frames, height, width = scene.rgb.shape[:3]
     header = SceneHeader(
         num_frames=num_frames,
@@ -56,7 +57,7 @@ def save_scene(
         for index in range(num_frames):
             writer.write_frame(index, **{name: values[index] for name, values in fields.items()})  # pyright: ignore[reportArgumentType]
         copy_anchors(scene.anchors, writer.anchors, num_frames)
-        writer.finish(**late, quality=scene.quality)
+        writer.finish(**deferred, quality=scene.quality)
     return folder
 
 

@@ -17,8 +17,10 @@ from st4rtrack.io.scene.header import SceneHeader
 from st4rtrack.io.scene.journal import JOURNAL_RECORD
 from st4rtrack.io.scene.load import scene_of
 from st4rtrack.io.scene.table import MOVING, MOVING_IN_FRAMES, ArraySpec
+from st4rtrack.quality import QualityReport
+from st4rtrack.scene import Scene
 from st4rtrack.timing import timed
-from st4rtrack.types import Array, QualityReport, Scene
+from st4rtrack.types import Array
 
 
 class FrameFields(TypedDict):
@@ -42,20 +44,20 @@ class FrameFields(TypedDict):
     flow_agreement_px: NotRequired[float]
 
 
-class Ending(TypedDict, total=False):
+class FinalFields(TypedDict, total=False):
     """Fields of a scene that are known only after all frames.
 
     Attributes:
         moving: [height, width] bool, see `TrackingOverTime`.
         moving_in_frames: masks [height, width] bool of all frames in order, see `Pointmap`; consumed one at a time.
         results: plain data for `info["results"]`: results of the run, as opposed to its options.
-        quality: quality report of the scene; a function is called after all masks of `moving_in_frames` are consumed.
+        quality: quality report of the scene, or a function of the mean share of dynamic pixels in `moving_in_frames`.
     """
 
     moving: Array | None
     moving_in_frames: Iterable[Array] | None
     results: Mapping[str, Any] | None
-    quality: QualityReport | Callable[[], QualityReport] | None
+    quality: QualityReport | Callable[[float], QualityReport] | None
 
 
 class SceneSink(ABC):
@@ -133,12 +135,12 @@ class SceneSink(ABC):
         """Release locks and other resources; an incomplete scene can be resumed."""
 
     @abstractmethod
-    def finish(self, **ending: Unpack[Ending]) -> Scene:
-        """Complete the scene and return it; see `Ending`."""
+    def finish(self, **final: Unpack[FinalFields]) -> Scene:
+        """Complete the scene and return it; see `FinalFields`."""
 
     @abstractmethod
-    def _late_array(self, spec: ArraySpec) -> Any:
-        """Create the storage of an array of `LATE`."""
+    def _deferred_array(self, spec: ArraySpec) -> Any:
+        """Create the storage of an array of `DEFERRED`."""
 
     def _require_open(self) -> None:
         if self.complete:
@@ -161,24 +163,25 @@ class SceneSink(ABC):
     def _mark_done(self, row: np.ndarray) -> None:
         """Persist the small values of a frame, if the sink is persistent; called after its maps are stored."""
 
-    def _end(self, ending: Ending) -> list[ArraySpec]:
-        """Store the final fields; returns the arrays of `LATE` that were written."""
+    def _end(self, final: FinalFields) -> list[ArraySpec]:
+        """Store the final fields; returns the arrays of `DEFERRED` that were written."""
         if self.first_missing_frame < self.header.num_frames:
             raise ValueError(f"frame {self.first_missing_frame} of {self.header.num_frames} is not written")
-        if (results := ending.get("results")) is not None:
+        if (results := final.get("results")) is not None:
             self.header = dataclasses.replace(self.header, info={**self.header.info, "results": dict(results)})
-        late = []
-        if (moving := ending.get("moving")) is not None:
-            self._late_array(MOVING)[:] = self._checked(MOVING, moving)
-            late.append(MOVING)
-        if (frames := ending.get("moving_in_frames")) is not None:
-            array = self._late_array(MOVING_IN_FRAMES)
+        deferred, shares = [], []
+        if (moving := final.get("moving")) is not None:
+            self._deferred_array(MOVING)[:] = self._checked(MOVING, moving)
+            deferred.append(MOVING)
+        if (frames := final.get("moving_in_frames")) is not None:
+            array = self._deferred_array(MOVING_IN_FRAMES)
             for index, (_, values) in enumerate(zip(range(self.header.num_frames), frames, strict=True)):
                 array[index] = self._checked(MOVING_IN_FRAMES, values)
-            late.append(MOVING_IN_FRAMES)
-        quality = ending.get("quality")
-        self._quality = quality() if callable(quality) else quality
-        return late
+                shares.append(float(np.mean(values)))
+            deferred.append(MOVING_IN_FRAMES)
+        quality = final.get("quality")
+        self._quality = quality(sum(shares) / max(len(shares), 1)) if callable(quality) else quality
+        return deferred
 
     def _checked(self, spec: ArraySpec, value: Any) -> np.ndarray:
         value, dtype = np.asarray(value), self.header.dtype(spec)
@@ -197,14 +200,14 @@ class SceneBuffer(SceneSink):
         self._maps = {spec.field: np.zeros(header.shape(spec), header.dtype(spec)) for spec in header.specs if not spec.small}
         self.anchors = AnchorStore(zarr.open_group(store=MemoryStore(), mode="w", zarr_format=3), header)
 
-    def finish(self, **ending: Unpack[Ending]) -> Scene:
-        self._end(ending)
+    def finish(self, **final: Unpack[FinalFields]) -> Scene:
+        self._end(final)
         self.complete = True
         small = {spec.field: self._rows[spec.field].copy() for spec in self.header.specs if spec.small}
         scene = scene_of(self.header, {**self._maps, **small})
         return dataclasses.replace(scene, anchors=self.anchors.finish(), quality=self._quality)
 
-    def _late_array(self, spec: ArraySpec) -> np.ndarray:
+    def _deferred_array(self, spec: ArraySpec) -> np.ndarray:
         self._maps[spec.field] = np.zeros(self.header.shape(spec), bool)
         return self._maps[spec.field]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from st4rtrack.io.scene.arrays import SCENE_ZARR
 from st4rtrack.io.scene.header import SceneHeader
-from st4rtrack.io.scene.table import LATE
+from st4rtrack.io.scene.table import DEFERRED
 from st4rtrack.types import UserError
 
 STORED_SHARE = 0.85
@@ -18,7 +18,7 @@ SMALLER = "--fps 10 --stop 10s, --size or --dtype-points float16"
 
 def scene_bytes(header: SceneHeader) -> int:
     """Approximate size of a scene on disk in bytes, without further anchors."""
-    specs = [*header.specs, *LATE]
+    specs = [*header.specs, *DEFERRED]
     return round(STORED_SHARE * sum(prod(header.shape(spec)) * header.dtype(spec).itemsize for spec in specs))
 
 

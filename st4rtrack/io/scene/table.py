@@ -33,7 +33,7 @@ class ArraySpec:
 _IMAGE = ("time", "height", "width")
 MOVING = ArraySpec("moving", "tracking/moving", ("height", "width"), "bool", required=False)
 MOVING_IN_FRAMES = ArraySpec("moving_in_frames", "reconstruction/moving", _IMAGE, "bool", required=False)
-LATE = (MOVING, MOVING_IN_FRAMES)
+DEFERRED = (MOVING, MOVING_IN_FRAMES)
 """Deferred arrays, which are written after all frames."""
 ARRAYS = (
     ArraySpec("rgb", "rgb", (*_IMAGE, 3), "uint8"),

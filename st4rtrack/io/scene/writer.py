@@ -19,11 +19,11 @@ from st4rtrack.io.scene.folder import make_folder, prepare_folder
 from st4rtrack.io.scene.header import SceneHeader
 from st4rtrack.io.scene.journal import JOURNAL, cut_torn_record, read_journal
 from st4rtrack.io.scene.load import load_scene
-from st4rtrack.io.scene.sink import Ending, SceneSink
+from st4rtrack.io.scene.sink import FinalFields, SceneSink
 from st4rtrack.io.scene.space import require_space, scene_bytes
 from st4rtrack.io.scene.table import ArraySpec
+from st4rtrack.scene import Scene
 from st4rtrack.timing import timed
-from st4rtrack.types import Scene
 
 
 class SceneWriter(SceneSink):
@@ -86,15 +86,15 @@ class SceneWriter(SceneSink):
         self._lock.release()
 
     @timed("write")
-    def finish(self, **ending: Unpack[Ending]) -> Scene:
+    def finish(self, **final: Unpack[FinalFields]) -> Scene:
         if not self.complete:
             self._lock.require_folder()
-            late = self._end(ending)
+            deferred = self._end(final)
             for spec in self.header.specs:
                 if spec.small:
                     create_array(self._group, self.header, spec)[:] = self._rows[spec.field]
             anchors = self.anchors.frames
-            write_json(self.folder, self.header, complete=True, late=late, anchors=anchors, quality=self._quality)
+            write_json(self.folder, self.header, complete=True, deferred=deferred, anchors=anchors, quality=self._quality)
             self.anchors.finish()
             (self.folder / JOURNAL).unlink(missing_ok=True)
             self.complete = True
@@ -107,7 +107,7 @@ class SceneWriter(SceneSink):
                 if not spec.small:
                     remove_frame(self.folder, spec, int(index))
 
-    def _late_array(self, spec: ArraySpec) -> zarr.Array:
+    def _deferred_array(self, spec: ArraySpec) -> zarr.Array:
         return create_array(self._group, self.header, spec)
 
     def _mark_done(self, row: np.ndarray) -> None:

@@ -1,8 +1,6 @@
 """Depth priors by their words: files, the monocular head, nothing, and mistakes."""
 
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -138,7 +136,7 @@ def test_hub_id_fetches_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         asked.append((repository, allow_patterns))
         return str(tmp_path)
 
-    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=snapshot_download))  # pyright: ignore[reportArgumentType]
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     names = [opened(source).name for source in ("org/name", "transformers-inverse:org/name")]
     assert asked == [("org/name", ["*.json", "*.safetensors"])] * 2
     assert "inverse" in names[1] and names[0] != names[1]

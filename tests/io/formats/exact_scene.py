@@ -10,7 +10,8 @@ from st4rtrack.geometry.sampling import inside_image
 from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_points
 from st4rtrack.io.video import open_video
 from st4rtrack.preprocess import to_network_size
-from st4rtrack.types import Cameras, Pointmap, Scene, TrackingOverTime
+from st4rtrack.scene import Scene
+from st4rtrack.types import Cameras, Pointmap, TrackingOverTime
 
 SOURCE_SIZE = (61, 45)
 WALL_DEPTH = 3.0

@@ -7,7 +7,8 @@ import pytest
 
 from st4rtrack.formats import export
 from st4rtrack.io.formats.ply import write_ply, write_ply_sequence
-from st4rtrack.types import Pointmap, Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import Pointmap, UserError
 from tests.synthetic_scene import synthetic_scene
 
 

@@ -10,7 +10,8 @@ from st4rtrack.formats import export
 from st4rtrack.render.figure import chosen_frames
 from st4rtrack.render.overview import render_overview
 from st4rtrack.render.sample import read_points
-from st4rtrack.types import Scene, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import UserError
 from tests.synthetic_scene import synthetic_scene
 
 UNSOLVED = 2

@@ -114,10 +114,12 @@ def test_a_known_distance_is_of_network_pixels() -> None:
 
 def test_what_was_given_is_told_by_its_content(tmp_path: Path) -> None:
     (tmp_path / "K.txt").write_text("120")
-    before = read(KnownGeometry(intrinsics=tmp_path / "K.txt", metres_per_unit=0.5)).said
+    before = read(KnownGeometry(intrinsics=tmp_path / "K.txt", metres_per_unit=0.5)).description
     assert before["metres_per_unit"] == 0.5 and before["intrinsics"].startswith("K.txt (")
     (tmp_path / "K.txt").write_text("121")
-    assert read(KnownGeometry(intrinsics=tmp_path / "K.txt", metres_per_unit=0.5)).said["intrinsics"] != before["intrinsics"]
+    assert (
+        read(KnownGeometry(intrinsics=tmp_path / "K.txt", metres_per_unit=0.5)).description["intrinsics"] != before["intrinsics"]
+    )
     assert not KnownGeometry() and KnownGeometry(metres_per_unit=1.0)
 
 

@@ -22,7 +22,8 @@ from st4rtrack.io.scene import (
     save_scene,
 )
 from st4rtrack.io.scene.table import ARRAYS
-from st4rtrack.types import Cameras, Pointmap, Scene, TrackingOverTime, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import Cameras, Pointmap, TrackingOverTime, UserError
 from tests.synthetic_scene import synthetic_scene
 
 

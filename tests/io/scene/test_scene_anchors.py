@@ -7,7 +7,8 @@ import zarr
 
 from st4rtrack.io.scene import SceneHeader, SceneWriter, load_scene, save_scene
 from st4rtrack.io.scene.anchors import AnchorStore
-from st4rtrack.types import Scene, TrackingOverTime, UserError
+from st4rtrack.scene import Scene
+from st4rtrack.types import TrackingOverTime, UserError
 from tests.synthetic_scene import synthetic_scene
 
 ANCHOR, FIRST, LAST = 3, 2, 3

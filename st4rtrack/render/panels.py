@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from st4rtrack.render.clouds import (
-    Cloud,
+    Splats,
     anchor_cloud,
     frame_cloud,
     merged,
@@ -20,8 +20,9 @@ from st4rtrack.render.draw import RECONSTRUCTION, TRACKING
 from st4rtrack.render.points import Orbit, fit_orbit
 from st4rtrack.render.rows import draw_tracks, identity_colours
 from st4rtrack.render.sample import AnchorTracks, PastTracks, choose_frames, moving_pixels, read_frames, read_points
-from st4rtrack.render.views import draw_cameras, draw_ways, frustum_length, near_cameras, shrunk, splatted
-from st4rtrack.types import Scene, UserError
+from st4rtrack.render.views import draw_cameras, draw_trajectories, frustum_length, near_cameras, shrunk, splatted
+from st4rtrack.scene import Scene
+from st4rtrack.types import UserError
 
 ELEVATION_DEG = 22.0
 KEY_FRAMES = 10
@@ -31,7 +32,7 @@ Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Moment:
+class Panels:
     """Five pictures of one frame, uint8 RGB.
 
     Attributes:
@@ -40,7 +41,7 @@ class Moment:
         tracks: the anchor's points drawn over the dimmed frame.
         pair: both outputs for the anchor and this frame, tracking blue and reconstruction orange.
         reconstruction: accumulated reconstruction so far, and the camera path.
-        ways: the anchor's points now, and the past paths of dynamic ones.
+        trajectories: the anchor's points now, and the past paths of dynamic ones.
     """
 
     frame: int
@@ -48,10 +49,10 @@ class Moment:
     tracks: np.ndarray
     pair: np.ndarray
     reconstruction: np.ndarray
-    ways: np.ndarray
+    trajectories: np.ndarray
 
 
-class Moments:
+class PanelRenderer:
     """Renderer of a scene's frames from consistently framed views; request frames in increasing order.
 
     Frames are read one at a time: memory grows with the length of the scene only by its cameras.
@@ -98,7 +99,7 @@ class Moments:
         self._colours = identity_colours(self._past.query_px)
         self._fit(azimuths_deg)
 
-    def at(self, frame: int, azimuth_deg: float) -> Moment:
+    def at(self, frame: int, azimuth_deg: float) -> Panels:
         """Render a frame from an azimuth relative to the mean camera (positive: towards the better side)."""
         shown = read_frames(self.scene, np.array([frame]))
         stride = stride_for(shown.depth[0].size, self._most_points)
@@ -108,13 +109,13 @@ class Moments:
         pair = merged([tinted(content, TRACKING), tinted(surface, RECONSTRUCTION)])
         tracks = self._past.until(frame)
         azimuth_deg *= self._side
-        return Moment(
+        return Panels(
             frame=frame,
             input=shown.rgb[0],
             tracks=draw_tracks(shown.rgb[0], tracks, self._colours, frame, *self._cell),
             pair=self._pair_picture(pair, azimuth_deg),
             reconstruction=self._reconstruction(surface, frame, azimuth_deg),
-            ways=self._ways(content, tracks, azimuth_deg),
+            trajectories=self._trajectories(content, tracks, azimuth_deg),
         )
 
     def _fit(self, azimuths_deg: Sequence[float]) -> None:
@@ -138,23 +139,23 @@ class Moments:
 
         sides = {side: fitted(self._view, ends, side) for side in (1, -1)}
         self._side = max(sides, key=lambda side: shown_share(cloud, sides[side].view(side * furthest)))
-        self._ways_orbit = sides[self._side]
+        self._trajectories_orbit = sides[self._side]
         self._pair_orbit = fitted(self._pair, ends, self._side)
         self._reconstruction_orbit = fitted(self._view, near_cameras(cloud, self._cameras), self._side)
 
-    def _pair_picture(self, both: Cloud, azimuth_deg: float) -> np.ndarray:
+    def _pair_picture(self, both: Splats, azimuth_deg: float) -> np.ndarray:
         view = self._pair_orbit.view(azimuth_deg).scaled(self._enlarged)
         return shrunk(splatted(both, view, self._enlarged), self._pair)
 
-    def _reconstruction(self, surface: Cloud, frame: int, azimuth_deg: float) -> np.ndarray:
+    def _reconstruction(self, surface: Splats, frame: int, azimuth_deg: float) -> np.ndarray:
         past = [cloud for t, cloud in zip(self._keys.tolist(), self._key_clouds, strict=True) if t < frame]
         view = self._reconstruction_orbit.view(azimuth_deg).scaled(self._enlarged)
         canvas = splatted(merged([*past, surface]), view, self._enlarged)
         draw_cameras(canvas, view, self.scene, self._cameras, self._frustum, until=frame, enlarged=self._enlarged)
         return shrunk(canvas, self._view)
 
-    def _ways(self, content: Cloud, tracks: AnchorTracks, azimuth_deg: float) -> np.ndarray:
-        view = self._ways_orbit.view(azimuth_deg).scaled(self._enlarged)
+    def _trajectories(self, content: Splats, tracks: AnchorTracks, azimuth_deg: float) -> np.ndarray:
+        view = self._trajectories_orbit.view(azimuth_deg).scaled(self._enlarged)
         canvas = splatted(content, view, self._enlarged)
-        draw_ways(canvas, view, tracks, self._colours, enlarged=self._enlarged)
+        draw_trajectories(canvas, view, tracks, self._colours, enlarged=self._enlarged)
         return shrunk(canvas, self._view)

@@ -12,7 +12,7 @@ import pytest
 
 from st4rtrack.cli import main as cli
 from st4rtrack.cli.progress import Progress, log_to_stderr
-from st4rtrack.cli.voice import answer, say, speaking, voice, wrote
+from st4rtrack.cli.reporter import answer, reporter, reporting, say, wrote
 from st4rtrack.types import UserError
 from tests.conftest import Run
 
@@ -47,7 +47,7 @@ def everything(argument: str = "") -> None:
 @pytest.fixture(autouse=True)
 def command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(cli.COMMANDS, "everything", everything)
-    monkeypatch.setattr("st4rtrack.cli.voice.PROGRESS_EVERY_S", 3600.0)
+    monkeypatch.setattr("st4rtrack.cli.reporter.PROGRESS_EVERY_S", 3600.0)
 
 
 def spoken(capsys: pytest.CaptureFixture, *arguments: str) -> tuple[int, list[dict[str, Any]], str]:
@@ -166,10 +166,10 @@ def test_what_comes_after_two_dashes_is_no_option() -> None:
 
 
 def test_a_voice_ends_with_its_command() -> None:
-    before = voice()
-    with pytest.raises(KeyError), speaking("json"):
+    before = reporter()
+    with pytest.raises(KeyError), reporting("json"):
         raise KeyError
-    assert voice() is before
+    assert reporter() is before
 
 
 def test_help_names_the_options_of_every_command() -> None:

@@ -19,7 +19,7 @@ MIN_TOLERANCE, MAX_TOLERANCE = 0.02, 0.15
 NOISE_FACTOR = 3.0
 """Depths agree within three times the disagreement typical of the frame (median absolute log ratio), between 2 and 15 percent."""
 
-FARTHEST = 0.7
+MAX_LOG_DEPTH_RATIO = 0.7
 """Maximum log ratio of depths between a pixel and its point, at any distance: a factor of two. Where a network guesses the
 depth, its two branches differ by up to that on the same object."""
 
@@ -31,13 +31,13 @@ class TrackedView:
     Attributes:
         pixels_px: [points, 2] projections.
         log_depth: [points] logarithm of the z-depth in the camera of the frame.
-        lands: [height + 2, width + 2] index of a point that projects into the pixel, -1 for none; padded by one pixel.
+        point_index: [height + 2, width + 2] index of a point that projects into the pixel, -1 for none; padded by one pixel.
         tolerance: noise level of the log depths.
     """
 
     pixels_px: np.ndarray
     log_depth: np.ndarray
-    lands: np.ndarray
+    point_index: np.ndarray
     tolerance: float
 
     def nearest(self, query_px: np.ndarray, query_depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -51,34 +51,34 @@ class TrackedView:
         """
         index, best = np.full(len(query_px), -1), np.full(len(query_px), np.inf)
         for step in _STEPS:
-            candidate, misfit = self._at(query_px, query_depth, step)
-            better = misfit < best
-            index[better], best[better] = candidate[better], misfit[better]
+            candidate, cost = self._at(query_px, query_depth, step)
+            better = cost < best
+            index[better], best[better] = candidate[better], cost[better]
         return index, best
 
     def covered(self, depth: np.ndarray, among: np.ndarray) -> np.ndarray:
         """[height, width] bool: pixels of the mask `among` [height, width] that are assigned to a point."""
         height, width = depth.shape
-        still_open = np.flatnonzero(among)
-        centres = np.stack([still_open % width, still_open // width], axis=-1) + 0.5
-        depths, covered = depth.reshape(-1)[still_open], np.zeros(height * width, bool)
+        remaining = np.flatnonzero(among)
+        centres = np.stack([remaining % width, remaining // width], axis=-1) + 0.5
+        depths, covered = depth.reshape(-1)[remaining], np.zeros(height * width, bool)
         for step in _STEPS:  # most pixels are assigned in the first step
             met = np.isfinite(self._at(centres, depths, step)[1])
-            covered[still_open[met]] = True
-            still_open, centres, depths = still_open[~met], centres[~met], depths[~met]
+            covered[remaining[met]] = True
+            remaining, centres, depths = remaining[~met], centres[~met], depths[~met]
         return covered.reshape(height, width)
 
     def _at(self, query_px: np.ndarray, query_depth: np.ndarray, step: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Point in the pixel at offset `step` (rows, columns) from each query, and its cost, infinite if out of reach."""
-        height, width = self.lands.shape[0] - 2, self.lands.shape[1] - 2
+        height, width = self.point_index.shape[0] - 2, self.point_index.shape[1] - 2
         row, column = nearest_pixel(query_px, height, width)
-        index = self.lands[row + 1 + step[0], column + 1 + step[1]]
+        index = self.point_index[row + 1 + step[0], column + 1 + step[1]]
         if not len(self.pixels_px):
             return index, np.full(len(index), np.inf)
-        away = length(self.pixels_px[index] - query_px)
-        deeper = np.abs(self.log_depth[index] - np.log(query_depth))
-        fits = (index >= 0) & (away <= REACH_PX) & (deeper <= FARTHEST)
-        return index, np.where(fits, away / REACH_PX + deeper / self.tolerance, np.inf)
+        distance_px = length(self.pixels_px[index] - query_px)
+        log_depth_ratio = np.abs(self.log_depth[index] - np.log(query_depth))
+        fits = (index >= 0) & (distance_px <= REACH_PX) & (log_depth_ratio <= MAX_LOG_DEPTH_RATIO)
+        return index, np.where(fits, distance_px / REACH_PX + log_depth_ratio / self.tolerance, np.inf)
 
 
 _STEPS = [(0, 0), (0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1)]
@@ -103,17 +103,17 @@ def tracked_view(
     camera = transform_points(invert_rigid(world_from_camera), np.asarray(points_world, np.float64))
     with np.errstate(divide="ignore", invalid="ignore"):
         pixels, log_depth = project(camera, intrinsics), np.log(camera[:, 2])
-        shown = usable & (camera[:, 2] > 0) & all_finite(pixels) & inside_image(pixels, height, width)
-    chosen = np.flatnonzero(shown)
+        inside = usable & (camera[:, 2] > 0) & all_finite(pixels) & inside_image(pixels, height, width)
+    chosen = np.flatnonzero(inside)
     row, column = nearest_pixel(pixels[chosen], height, width)
     with np.errstate(divide="ignore", invalid="ignore"):
-        misfit = np.abs(log_depth[chosen] - np.log(surface_depth[row, column]))
-    misfit = np.where(np.isfinite(misfit), misfit, np.inf)
-    typical = NOISE_FACTOR * float(np.median(misfit)) if len(misfit) else 0.0
-    best_last = np.argsort(-misfit, kind="stable")  # of two points in a pixel, the one with the smaller error is kept
-    lands = np.full((height + 2, width + 2), -1, np.int64)
-    lands[row[best_last] + 1, column[best_last] + 1] = chosen[best_last]
-    return TrackedView(pixels, log_depth, lands, float(np.clip(typical, MIN_TOLERANCE, MAX_TOLERANCE)))
+        cost = np.abs(log_depth[chosen] - np.log(surface_depth[row, column]))
+    cost = np.where(np.isfinite(cost), cost, np.inf)
+    typical = NOISE_FACTOR * float(np.median(cost)) if len(cost) else 0.0
+    best_last = np.argsort(-cost, kind="stable")  # of two points in a pixel, the one with the smaller error is kept
+    point_index = np.full((height + 2, width + 2), -1, np.int64)
+    point_index[row[best_last] + 1, column[best_last] + 1] = chosen[best_last]
+    return TrackedView(pixels, log_depth, point_index, float(np.clip(typical, MIN_TOLERANCE, MAX_TOLERANCE)))
 
 
 def depth_in_camera(points_world: np.ndarray, world_from_camera: np.ndarray) -> np.ndarray:
@@ -123,7 +123,7 @@ def depth_in_camera(points_world: np.ndarray, world_from_camera: np.ndarray) -> 
     return np.where(depth > 0, depth, np.nan)
 
 
-def place_in_grid(view: TrackedView, index: np.ndarray, query_px: np.ndarray, height: int, width: int) -> np.ndarray:
+def anchor_position(view: TrackedView, index: np.ndarray, query_px: np.ndarray, height: int, width: int) -> np.ndarray:
     """Sub-pixel position [queries, 2] in the anchor image of query positions of a frame.
 
     The neighbours of the assigned point in the anchor grid give a local affine map from the anchor image to the frame; its

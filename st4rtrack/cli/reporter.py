@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from st4rtrack.io.private import without_secrets
+from st4rtrack.io.redaction import redacted
 
 Mode = Literal["plain", "quiet", "json"]
 PROGRESS_EVERY_S = 0.2
@@ -25,31 +25,31 @@ REMEMBERED = 200
 
 
 @dataclass
-class Voice:
+class Reporter:
     """Output of a command.
 
     Attributes:
         mode: output mode, see the module docstring.
         events: stream for JSON lines.
-        said: most recent output, for crash reports.
+        recent: most recent output, for crash reports.
         progress_s: time of the last progress event.
     """
 
     mode: Mode = "plain"
     events: TextIO | None = None
-    said: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    recent: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     progress_s: float = -math.inf
 
     def event(self, event: str, /, **facts: Any) -> None:
         """Print an event as a JSON line, in JSON mode."""
         if self.mode == "json":
             line = {"event": event, **facts, "time_s": round(time.time(), 3)}
-            print(without_secrets(json.dumps(line)), file=self.events or sys.stdout, flush=True)
+            print(redacted(json.dumps(line)), file=self.events or sys.stdout, flush=True)
 
     def note(self, text: str, kind: Literal["note", "warning", "answer"] = "note") -> str:
         """Record a text and, in JSON mode, print it as an event; returns it without secrets."""
-        text = without_secrets(text)
-        self.said.append(text)
+        text = redacted(text)
+        self.recent.append(text)
         self.event(kind, text=text)
         return text
 
@@ -60,45 +60,45 @@ class Voice:
             self.event("progress", done=done, total=total, unit=unit, **facts)
 
 
-_voice = Voice()
+_reporter = Reporter()
 
 
-def voice() -> Voice:
+def reporter() -> Reporter:
     """Output of the running command."""
-    return _voice
+    return _reporter
 
 
 @contextlib.contextmanager
-def speaking(mode: Mode) -> Iterator[Voice]:
+def reporting(mode: Mode) -> Iterator[Reporter]:
     """Set the output of a command. In JSON mode other output goes to standard error: standard output is JSON lines only."""
-    global _voice
-    before, _voice = _voice, Voice(mode, sys.stdout if mode == "json" else None)
+    global _reporter
+    before, _reporter = _reporter, Reporter(mode, sys.stdout if mode == "json" else None)
     with contextlib.redirect_stdout(sys.stderr) if mode == "json" else contextlib.nullcontext():
         try:
-            yield _voice
+            yield _reporter
         finally:
-            _voice = before
+            _reporter = before
 
 
 def answer(text: str) -> None:
     """Print a requested result (a measurement, an address), also with `--quiet`."""
-    text = _voice.note(text, "answer")
-    if _voice.mode != "json":
+    text = _reporter.note(text, "answer")
+    if _reporter.mode != "json":
         print(text, flush=True)
 
 
 def say(text: str) -> None:
     """Print further information: next steps, what is skipped because it exists."""
-    text = _voice.note(text)
-    if _voice.mode == "plain":
+    text = _reporter.note(text)
+    if _reporter.mode == "plain":
         print(text, flush=True)
 
 
 def wrote(*paths: str | Path, remark: str = "") -> None:
     """Report written files and folders; `remark` follows them in the sentence."""
     for path in paths:
-        _voice.event("wrote", path=str(path))
-    text = without_secrets("wrote " + ", ".join(str(path) for path in paths) + remark)
-    _voice.said.append(text)
-    if _voice.mode == "plain":
+        _reporter.event("wrote", path=str(path))
+    text = redacted("wrote " + ", ".join(str(path) for path in paths) + remark)
+    _reporter.recent.append(text)
+    if _reporter.mode == "plain":
         print(text, flush=True)

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from st4rtrack.classical.anchor_matches import both_ways
-from st4rtrack.classical.side_by_side import blas_on_one_thread, side_by_side, stream_side_by_side
+from st4rtrack.classical.anchor_matches import bidirectional_flow
+from st4rtrack.threads import parallel_map, parallel_stream, single_threaded_blas
 
 
 def test_results_come_in_the_order_of_the_items() -> None:
-    assert side_by_side(lambda x: x * x, range(20)) == [x * x for x in range(20)]
+    assert parallel_map(lambda x: x * x, range(20)) == [x * x for x in range(20)]
 
 
 def test_what_the_work_raises_is_raised() -> None:
     with pytest.raises(ZeroDivisionError):
-        side_by_side(lambda x: 1 / x, [1, 0])
+        parallel_map(lambda x: 1 / x, [1, 0])
 
 
 def test_a_stream_is_taken_a_few_items_at_a_time() -> None:
@@ -27,23 +27,23 @@ def test_a_stream_is_taken_a_few_items_at_a_time() -> None:
             taken.append(k)
             yield k
 
-    results = stream_side_by_side(lambda x: -x, items())
+    results = parallel_stream(lambda x: -x, items())
     assert next(results) == 0 and len(taken) <= cv2.getNumThreads()
     assert list(results) == [-k for k in range(1, 50)]
-    assert list(stream_side_by_side(str, [])) == []
+    assert list(parallel_stream(str, [])) == []
 
 
 def test_blas_has_one_thread_for_a_while() -> None:
     before = _blas_threads()
     assert before, "NumPy without OpenBLAS"
-    with blas_on_one_thread():
+    with single_threaded_blas():
         assert set(_blas_threads()) == {1}
     assert _blas_threads() == before
 
 
 def test_of_runs_that_overlap_the_last_gives_blas_its_threads_back() -> None:
     before = _blas_threads()
-    first, second = blas_on_one_thread(), blas_on_one_thread()
+    first, second = single_threaded_blas(), single_threaded_blas()
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)
@@ -53,7 +53,7 @@ def test_of_runs_that_overlap_the_last_gives_blas_its_threads_back() -> None:
 
 
 def test_it_runs_where_opencv_has_one_thread(one_opencv_thread: None) -> None:
-    assert side_by_side(lambda _: threading.current_thread(), range(3)) == [threading.current_thread()] * 3
+    assert parallel_map(lambda _: threading.current_thread(), range(3)) == [threading.current_thread()] * 3
 
 
 def test_no_frame_costs_new_threads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +63,7 @@ def test_no_frame_costs_new_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading.Thread, "start", lambda thread: (started.append(thread), start(thread)))
     image = np.random.default_rng(0).integers(0, 255, (32, 48), np.uint8)
     for _ in range(10):
-        both_ways(image, image)
+        bidirectional_flow(image, image)
     assert len(started) <= cv2.getNumThreads()
 
 

@@ -5,12 +5,12 @@ import time
 
 import pytest
 
-from st4rtrack.pipeline.ahead import ended_together, run_ahead
+from st4rtrack.threads import prefetch, stop_workers_on_exit
 
 
 def test_same_items_in_the_same_order() -> None:
-    assert list(run_ahead(iter(range(50)), 3)) == list(range(50))
-    assert list(run_ahead([], 1)) == []
+    assert list(prefetch(iter(range(50)), 3)) == list(range(50))
+    assert list(prefetch([], 1)) == []
 
 
 def test_the_items_are_made_by_another_thread_and_no_more_than_asked_wait() -> None:
@@ -24,14 +24,14 @@ def test_the_items_are_made_by_another_thread_and_no_more_than_asked_wait() -> N
             yield k
 
     taken = 0
-    for _ in run_ahead(items(), 2):
+    for _ in prefetch(items(), 2):
         taken += 1
         time.sleep(0.005)
         assert len(made) <= taken + 2 + 1  # two wait, one is in the maker's hands
     assert taken == 20 and threading.get_ident() not in makers
 
 
-def test_it_does_run_ahead() -> None:
+def test_prefetch_produces_before_the_consumer_asks() -> None:
     reached = threading.Event()
 
     def items():
@@ -39,7 +39,7 @@ def test_it_does_run_ahead() -> None:
         reached.set()
         yield 1
 
-    running = run_ahead(items(), 1)
+    running = prefetch(items(), 1)
     next(running)
     assert reached.wait(5)  # although nobody asked for the second
     running.close()
@@ -50,7 +50,7 @@ def test_an_error_comes_after_the_items_before_it() -> None:
         yield 1
         raise OSError("the disk is gone")
 
-    running = run_ahead(items(), 4)
+    running = prefetch(items(), 4)
     assert next(running) == 1
     with pytest.raises(OSError, match="the disk is gone"):
         next(running)
@@ -66,7 +66,7 @@ def test_who_stops_early_leaves_no_thread() -> None:
             closed.set()
 
     before = threading.active_count()
-    running = run_ahead(run_ahead(items(), 2), 2)
+    running = prefetch(prefetch(items(), 2), 2)
     next(running)
     running.close()
     assert closed.is_set() and threading.active_count() == before
@@ -86,9 +86,9 @@ def test_join_interrupted_by_ctrl_c_still_ends_the_thread(monkeypatch: pytest.Mo
         yield 1
 
     before = threading.active_count()
-    with pytest.raises(KeyboardInterrupt), ended_together():
-        inner = run_ahead(items(), 1)
-        outer = run_ahead(inner, 1)
+    with pytest.raises(KeyboardInterrupt), stop_workers_on_exit():
+        inner = prefetch(items(), 1)
+        outer = prefetch(inner, 1)
         next(outer)
         monkeypatch.setattr(threading.Thread, "join", interrupted_join)
         raise KeyboardInterrupt

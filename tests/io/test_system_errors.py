@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from st4rtrack.io.private import without_home, without_secrets
-from st4rtrack.io.trouble import explain
+from st4rtrack.io.redaction import redacted, without_home
+from st4rtrack.io.system_errors import explain
 
 
 def chained(inner: BaseException) -> Exception:
@@ -66,7 +66,7 @@ def test_other_errors_have_none(error: BaseException) -> None:
     ],
 )
 def test_secrets_leave_a_text(text: str, cleaned: str) -> None:
-    assert without_secrets(text) == cleaned
+    assert redacted(text) == cleaned
 
 
 def test_the_home_folder_leaves_a_text(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ _TOKENS = re.compile(r"\b(?:hf_|ghp_|github_pat_|sk-|AKIA)[A-Za-z0-9_-]{12,}")
 _PARAMETERS = re.compile(r"(?i)([?&](?:token|key|sig|signature|password|secret|access_token|x-amz-[a-z-]+)=)[^&\s'\"]+")
 
 
-def without_secrets(text: str) -> str:
+def redacted(text: str) -> str:
     """Redact credentials in URLs (`//user:password@`, `?token=`) and access tokens of model and code hubs."""
     text = _CREDENTIALS.sub(lambda found: f"{found[1] or found[2]}***@", text)
     text = _PARAMETERS.sub(r"\1***", text)

@@ -17,7 +17,7 @@ FRAMES_AT_ONCE = 32
 """Number of frames read forwards at once to be yielded backwards: the memory needed before the anchor."""
 
 
-class Outward:
+class OrderedFrames:
     """Frames of a video from the anchor to its end, then from the anchor to its start, with their classical geometry.
 
     Every frame is checked when it is read: black or featureless frames, and all frames beyond a hard cut, are unsolved.
@@ -92,10 +92,10 @@ class Outward:
         """`unsolved`, plus frames read before their cut was detected and frames after a zoom starts; once all are read."""
         return self.unsolved | self._zoomed | {index for index in range(len(self._video)) if self._is_beyond_cut(index)}
 
-    def _along(self, way: range, done: Sequence[bool] | np.ndarray) -> Iterator[tuple[int, np.ndarray, TwoView | None]]:
+    def _along(self, direction: range, done: Sequence[bool] | np.ndarray) -> Iterator[tuple[int, np.ndarray, TwoView | None]]:
         # frames that are done are still checked: a resumed run reports the same cuts, dark frames and zooms
         geometry = None if self._survey is None else self._survey.along(self._step_flow)
-        for index, rgb in zip(way, self._read(way), strict=True):
+        for index, rgb in zip(direction, self._read(direction), strict=True):
             usable = self.checks.add(index, rgb) == "usable" and not self._is_beyond_cut(index)
             view = None
             if geometry is not None:
@@ -107,7 +107,7 @@ class Outward:
                 yield index, rgb, view
         if geometry is not None and len(geometry.zooming) >= MIN_ZOOM_VOTES:
             self.zooms = True
-            self._zoomed.update(way[way.index(geometry.zooming[0]) :])
+            self._zoomed.update(direction[direction.index(geometry.zooming[0]) :])
 
     def _view(self, geometry: AnchoredGeometry, index: int, rgb: np.ndarray, *, usable: bool) -> TwoView:
         if index == self._anchor_index:
@@ -119,11 +119,11 @@ class Outward:
         low, high = sorted((index, self._anchor_index))
         return any(low < cut <= high for cut in self.checks.cuts)
 
-    def _read(self, way: range) -> Iterator[np.ndarray]:
-        if way.step > 0:
-            yield from self._video.frames(way.start, way.stop)
+    def _read(self, direction: range) -> Iterator[np.ndarray]:
+        if direction.step > 0:
+            yield from self._video.frames(direction.start, direction.stop)
             return
-        for stop in range(way.start + 1, 0, -FRAMES_AT_ONCE):
+        for stop in range(direction.start + 1, 0, -FRAMES_AT_ONCE):
             yield from list(self._video.frames(max(0, stop - FRAMES_AT_ONCE), stop))[::-1]
 
     def _surveyed(self) -> AnchoredGeometry:
@@ -140,8 +140,8 @@ class Outward:
         """Camera motion alone, for a network without hints."""
         after, before = self._near
         static = None if self._known is None or self._known.static is None else self._known.static(self._anchor_index)
-        way = after if len(after) >= min(MIN_SURVEY_FRAMES, len(before)) else before
-        return motion_of(self._anchor_rgb, [rgb for _, rgb in self._usable(way)], static)
+        direction = after if len(after) >= min(MIN_SURVEY_FRAMES, len(before)) else before
+        return motion_of(self._anchor_rgb, [rgb for _, rgb in self._usable(direction)], static)
 
     @property
     def _near(self) -> tuple[range, range]:
@@ -149,22 +149,26 @@ class Outward:
         after = range(self._anchor_index + 1, min(self._anchor_index + 1 + SURVEY_FRAMES, len(self._video)))
         return after, range(self._anchor_index - 1, max(self._anchor_index - 1 - SURVEY_FRAMES, -1), -1)
 
-    def _survey_along(self, way: range) -> AnchoredGeometry:
-        frames = self._usable(way)
+    def _survey_along(self, direction: range) -> AnchoredGeometry:
+        frames = self._usable(direction)
         return AnchoredGeometry.of(
             self._anchor_rgb,
             [rgb for _, rgb in frames],
             known=self._known,
             anchor_index=self._anchor_index,
-            way=[index for index, _ in frames],
+            order=[index for index, _ in frames],
             solve=self._solve,
         )
 
-    def _usable(self, way: range) -> list[tuple[int, np.ndarray]]:
+    def _usable(self, direction: range) -> list[tuple[int, np.ndarray]]:
         """Usable frames of a range, up to the first hard cut."""
         checks = FrameChecks()
         checks.add(self._anchor_index, self._anchor_rgb)
-        frames = [(index, rgb) for index, rgb in zip(way, self._read(way), strict=True) if checks.add(index, rgb) == "usable"]
-        beyond = [cut if way.step > 0 else cut - 1 for cut in checks.finish()]
-        near = way[: min((way.index(index) for index in beyond if index in way), default=len(way))]
+        frames = [
+            (index, rgb)
+            for index, rgb in zip(direction, self._read(direction), strict=True)
+            if checks.add(index, rgb) == "usable"
+        ]
+        beyond = [cut if direction.step > 0 else cut - 1 for cut in checks.finish()]
+        near = direction[: min((direction.index(index) for index in beyond if index in direction), default=len(direction))]
         return [(index, rgb) for index, rgb in frames if index in near]
