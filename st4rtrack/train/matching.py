@@ -232,7 +232,7 @@ class MatchingScore:
 
     def __str__(self) -> str:
         shares = {name: [100 * getattr(self, f"{name}_{limit}px") for limit in THRESHOLDS_PX] for name in SOURCES}
-        parts = [f"{name} " + " / ".join(f"{share:.1f}" for share in row) for name, row in shares.items()]
+        parts = [f"{name} " + " / ".join(f"{share:.1f}" for share in row) for name, row in shares.items() if np.isfinite(row[0])]
         return f"dynamic points within 4 / 8 / 16 px [%]: {', '.join(parts)}"
 
     @property
@@ -260,7 +260,7 @@ class MatchingStage:
         (backbone,) = self.start._backbone
         assert backbone is not None
         backbone.to(device).float().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        network = self.start.to(device).float()
+        network = self.start.to(device).float().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         if compile:
             network.matching_head.compile()
         return network

@@ -201,6 +201,14 @@ def test_train_matching_file_merges_with_the_encoder(clips: Path, tmp_path: Path
     assert weights_hash == loaded.weights_hash
 
 
+def test_train_matching_without_folders_renders_procedural_clips(tmp_path: Path) -> None:
+    data = replace(DATA, size=SIZE, procedural_clips=1, validation_clips=1)
+    config = replace(CONFIG, steps=1)
+    train_matching(config, RUN, data, model=SMALL, output=tmp_path, processes=ALONE, init="random")
+    assert all(len(TrackedClips(tmp_path / "procedural", part)) == 1 for part in ("train", "validation"))
+    assert (tmp_path / "model.safetensors").is_file()
+
+
 def test_train_matching_unknown_source_raises(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the sources of the matching head are procedural, world"):
         train_matching(
