@@ -91,7 +91,7 @@ PUBLISHED: dict[str, LossConfig] = {
 """Preset training losses.
 
 "paper" and the two "reweight": as the paper and the release describe them, with masks and scale as intended. "tiny": that of the
-embedded model.
+small pair network.
 """
 
 

@@ -51,7 +51,8 @@ def checked_dtype(model: St4RTrack, device: torch.device, dtype: torch.dtype) ->
 
 def largest_difference(model: St4RTrack) -> float:
     """Maximum accepted `point_difference` of a network."""
-    return DEEP_LIMIT if model.config.encoder_depth + model.config.decoder_depth >= DEEP else LIMIT
+    config = model.config
+    return DEEP_LIMIT if config.head != "monocular" and config.encoder_depth + config.decoder_depth >= DEEP else LIMIT
 
 
 def point_difference(model: St4RTrack, device: torch.device, dtype: torch.dtype) -> float:

@@ -193,7 +193,9 @@ PRESETS: dict[str, Preset] = {
         RenderedClips(),
         from_weights=True,
     ),
-    "tiny": Preset("the embedded model, on cached procedural pairs", TINY, TrainConfig(loss=PUBLISHED["tiny"]), CachedPairs()),
+    "tiny": Preset(
+        "a small pair network with hints, on cached procedural pairs", TINY, TrainConfig(loss=PUBLISHED["tiny"]), CachedPairs()
+    ),
     "mono": Preset(
         "encoder and monocular depth head, on single pictures and rendered frames",
         MONOCULAR,

@@ -33,11 +33,13 @@ def test_the_prediction_is_that_of_the_pipeline(seen: tuple[St4RTrack, FrameInpu
     with torch.no_grad():
         maps = predict(model, inputs, frames, "float32")
         solved = solve_cameras(maps, refine=False)
+    known = np.asarray(scene.cameras.solved)[frames]
+    np.testing.assert_array_equal(np.isin(np.arange(3), solved.rows), known)
+    if model.config.head == "monocular":  # learns from points whose depth the pipeline replaces by known depth
+        return
     for found, expected in ((maps.tracking, scene.tracking), (maps.reconstruction, scene.reconstruction)):
         np.testing.assert_allclose(found.points_world.numpy(), np.asarray(expected.points_world)[frames], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(solved.intrinsics.numpy(), scene.cameras.intrinsics[0], rtol=1e-4)
-    known = np.asarray(scene.cameras.solved)[frames]
-    np.testing.assert_array_equal(np.isin(np.arange(3), solved.rows), known)
 
 
 @pytest.mark.parametrize("freeze", ["reconstruction", "encoder"])

@@ -21,6 +21,7 @@ from st4rtrack.model.config import LARGE, TINY
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.model.precision_check import example_hints
 from st4rtrack.model.traceable import traceable_model, weight_shapes
+from st4rtrack.train.forward import new_model
 from tests.moving_camera import walk
 
 CPU = torch.device("cpu")
@@ -38,7 +39,7 @@ def test_benchmark_times_every_stage_of_a_run(
 ) -> None:
     monkeypatch.setattr(module, "gemm_flops_per_s", lambda *_: 1e12)
     monkeypatch.setattr(module, "SHARE_OF_A_LINE", 1e-9)
-    monkeypatch.setattr(model, "name", model.name if prior else "another")  # only the embedded model has a depth prior by default
+    model = model if prior else new_model(TINY, seed=0).eval()
     write_video(tmp_path / "walk.mp4", iter(walk(8 if prior else 5).rgb), fps=10)
     lines = benchmark_lines(str(tmp_path / "walk.mp4"), model, size=64, folder=tmp_path)
     assert not timing._running

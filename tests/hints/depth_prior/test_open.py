@@ -33,7 +33,7 @@ def test_none_is_no_prior() -> None:
 def test_builtin_any_frame_size_gives_depth_of_that_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, height_width: tuple[int, int]
 ) -> None:
-    save_model(new_monocular(SMALL, 0), tmp_path / "monocular.safetensors")
+    save_model(new_monocular(SMALL, 0), tmp_path / "tiny.safetensors")
     monkeypatch.setattr(checkpoint.resources, "files", lambda _: tmp_path)
     (tmp_path / "weights").symlink_to(tmp_path)
     rgb = np.zeros((*height_width, 3), np.uint8)
@@ -43,7 +43,7 @@ def test_builtin_any_frame_size_gives_depth_of_that_size(
     assert found.values.dtype == found.log_error.dtype == np.float32
     assert (found.values > 0).all() and (found.log_error > 0).all()
     assert found.focal_px is not None and 0.5 < found.focal_px / max(height_width) < 1.5
-    from_path = opened(tmp_path / "monocular.safetensors")
+    from_path = opened(tmp_path / "tiny.safetensors")
     assert from_path.name == prior.name and "(" in prior.name
     np.testing.assert_array_equal(from_path(rgb, 0).values, found.values)
 
