@@ -13,14 +13,14 @@ from st4rtrack.doctor.machine import GIB
 from st4rtrack.io.scene.header import SceneHeader
 from st4rtrack.io.scene.space import scene_bytes
 from st4rtrack.model.checkpoint import load_model
-from st4rtrack.model.config import LARGE, MONOCULAR, ModelConfig
+from st4rtrack.model.config import EMBEDDED, LARGE, ModelConfig
 from st4rtrack.model.device import processor
 from st4rtrack.model.named import NAMED
 from st4rtrack.model.precision_check import LIMIT, point_difference
 from st4rtrack.model.traceable import weight_shapes
 from st4rtrack.pipeline.pointmaps import automatic_batch_size
 
-MODELS = {"tiny": (MONOCULAR, 805), "large": (LARGE, 1737)}
+MODELS = {"tiny": (EMBEDDED, 485), "large": (LARGE, 1737)}
 """Models, and the peak size of their live float32 tensors in bytes per pixel of a batch; counted, independent of the size."""
 LIBRARIES_BYTES = GIB // 2
 """Memory of PyTorch, OpenCV and the other libraries in a run, measured."""

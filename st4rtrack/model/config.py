@@ -1,7 +1,7 @@
 """Configuration of the network, stored in the checkpoint."""
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from st4rtrack.types import UserError
@@ -143,4 +143,7 @@ MONOCULAR = ModelConfig(
     encoder="efficientnet",
     monocular=True,
 )
-"""Embedded model: pretrained encoder and monocular depth head, 256 pixels long side."""
+"""Pretrained encoder and monocular depth head, 256 pixels long side; without decoders."""
+
+EMBEDDED = replace(MONOCULAR, matching=True)
+"""Embedded model: with a matching head."""

@@ -38,7 +38,7 @@ class MatchingHead(nn.Module):
         self.lateral4 = nn.Conv2d(quarter + 4 * fine, CHANNELS, 1)
         self.unit8, self.unit4 = ResidualUnit(CHANNELS), ResidualUnit(CHANNELS)
         self.out = nn.Conv2d(CHANNELS, CHANNELS, 1)
-        self.log_sharpness = nn.Parameter(torch.tensor(math.log(INITIAL_SHARPNESS)))
+        self.log_sharpness = nn.Parameter(torch.full((), math.log(INITIAL_SHARPNESS)))
 
     def forward(self, anchor: tuple[Tensor, ...], frame: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Compute unit descriptors [batch, CHANNELS, height / 4, width / 4] of both images of each pair.

@@ -14,7 +14,7 @@ from st4rtrack.data.augment import Augmentation
 from st4rtrack.data.depth_frames import FrameAugmentation
 from st4rtrack.data.training import Published, TrainingData, published_data
 from st4rtrack.losses.objective import PUBLISHED
-from st4rtrack.model.config import LARGE, MONOCULAR, TINY, ModelConfig
+from st4rtrack.model.config import EMBEDDED, LARGE, MONOCULAR, TINY, ModelConfig
 from st4rtrack.train.config import PoolConfig, TrainConfig
 from st4rtrack.types import UserError
 
@@ -213,7 +213,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "match": Preset(
         "matching head on the frozen backbone, on rendered clips",
-        replace(MONOCULAR, matching=True),
+        EMBEDDED,
         TrainConfig(
             steps=5000,
             batch_size=1,

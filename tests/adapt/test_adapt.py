@@ -22,6 +22,7 @@ from st4rtrack.hints.provider import chosen_prior
 from st4rtrack.io.video import open_video
 from st4rtrack.model.checkpoint import read_info, save_model
 from st4rtrack.model.network import St4RTrack
+from st4rtrack.options import ReconstructOptions
 from st4rtrack.pipeline import cameras
 from st4rtrack.pipeline.preparation import prepare as prepare_pixels
 from st4rtrack.preprocess import normalize_images
@@ -94,7 +95,7 @@ def test_adapted_network_without_decoders_is_the_depth_prior_of_its_runs(clip: P
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed and all(name.startswith("monocular_head.") for name in changed)
     model, video = load(output), open_video(clip.rgb)
-    prior = chosen_prior("auto", model, video, prepare_pixels(video, model.config, anchor=0, size=96, fit="crop"))
+    prior = chosen_prior("auto", model, video, prepare_pixels(video, model.config, ReconstructOptions(size=96)).source_size)
     assert prior is not None and prior.name == f"adapted ({model.weights_hash[:12]})"
     with torch.inference_mode():
         wanted = model.monocular(model.encode(normalize_images(clip.rgb[:1]))).log_depth[0].exp()

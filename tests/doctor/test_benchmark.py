@@ -25,7 +25,7 @@ from st4rtrack.train.forward import new_model
 from tests.moving_camera import walk
 
 CPU = torch.device("cpu")
-FUSION = {"solver", "prior", "static_depth", "fusion"}
+FUSION = {"solver", "prior", "matching", "static_depth", "fusion"}
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from st4rtrack.model import checkpoint, device
 from st4rtrack.model.checkpoint import convert_checkpoint, load_model, read_info, save_model
-from st4rtrack.model.config import LARGE, MONOCULAR, ModelConfig
+from st4rtrack.model.config import EMBEDDED, LARGE, ModelConfig
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.model.official import config_from_official, convert_weights, our_key, read_pickle
 from st4rtrack.types import UserError
@@ -152,7 +152,7 @@ def test_our_own_format_round_trips(tmp_path: Path) -> None:
 
 def test_the_embedded_model_is_the_default_and_is_small() -> None:
     model = load_model(device="cpu", dtype="float32")
-    assert model.name == "tiny" and model.config == MONOCULAR
+    assert model.name == "tiny" and model.config == EMBEDDED
     folder = Path(checkpoint.__file__).parent / "weights"
     assert sum(path.stat().st_size for path in folder.iterdir()) < 20e6
 

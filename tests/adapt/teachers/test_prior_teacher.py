@@ -59,7 +59,7 @@ class DepthAnything:
 def test_depth_anything_v2_small_is_the_same_provider_for_run_and_adapt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub_id = "depth-anything/Depth-Anything-V2-Small-hf"
     (tmp_path / "config.json").write_text("{}")
-    hub = SimpleNamespace(snapshot_download=lambda repository, **_: {hub_id: str(tmp_path)}[repository])
+    hub = SimpleNamespace(hf_hub_download=None, snapshot_download=lambda repository, **_: {hub_id: str(tmp_path)}[repository])
     package = SimpleNamespace(AutoImageProcessor=DepthAnything, AutoModelForDepthEstimation=DepthAnything)
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)  # pyright: ignore[reportArgumentType]
     monkeypatch.setitem(sys.modules, "transformers", package)  # pyright: ignore[reportArgumentType]
