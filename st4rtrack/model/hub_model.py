@@ -12,7 +12,7 @@ from st4rtrack.model.named import FILES, NAMED
 if TYPE_CHECKING:
     from st4rtrack.model.config import ModelConfig
 
-CARD = Path(__file__).parent / "weights" / "tiny.md"
+CARD = Path(__file__).parent / "weights" / "README.md"
 """Model card of the embedded model in the format of the hub."""
 _TEMPLATE = """---
 {{ card_data }}
