@@ -12,6 +12,9 @@ LEARNING_RATE = 5e-5
 """Learning rate of the paper, for the released network."""
 HINTED_LEARNING_RATE = 5e-4
 """Learning rate for a network with hints, which is small and predicts residual corrections of base geometry."""
+MONOCULAR_LEARNING_RATE = 3e-3
+"""Learning rate for a monocular head alone, whose trained log depth is in the flat part of its bound. On the demo clip the held-out
+track error falls by 1, 10 and 26 % for 5e-4, 3e-3 and 2e-2, but untrained weights diverge at 2e-2."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,8 @@ def default_moving_share(model: ModelConfig) -> float:
 
 def default_learning_rate(model: ModelConfig) -> float:
     """Default learning rate: that of the paper, or a larger one for a network with hints."""
+    if model.head == "monocular":
+        return MONOCULAR_LEARNING_RATE
     return HINTED_LEARNING_RATE if model.hints else LEARNING_RATE
 
 
