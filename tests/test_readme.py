@@ -31,7 +31,7 @@ def test_commands_options_and_files_that_are_named_exist() -> None:
         assert command in COMMANDS
     for target in re.findall(r"^\s+make ([\w-]+)", README, re.MULTILINE):
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    for path in re.findall(r"\]\(((?!http)[^)]+)\)", README):
+    for path in re.findall(r"\]\(((?!http)[^)#]+)", README):
         assert (ROOT / path).exists(), path
     shown = (ROOT / "tests/cli/help.txt").read_text(encoding="utf-8")
     for option in re.findall(r"`--([a-z-]+)", README):
