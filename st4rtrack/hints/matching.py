@@ -20,6 +20,8 @@ STEP_PX, LOST_STEP_PX, MIN_PX, MAX_PX = 1.0, 6.0, 1.0, 12.0
 """Standard deviation, in pixels of the matching head, added per frame where the flow is reliable and where it is not; limits."""
 OFF_OBJECTS = 0.1
 """Weight of cells without dynamic pixels."""
+TINY = 1e-25
+"""Total weight below which the prediction is too far outside the image to be corrected."""
 
 
 class AppearanceMatcher:
@@ -36,8 +38,6 @@ class AppearanceMatcher:
         height, width = anchor[1].shape[2:]
         self._cells = (height, width)
         self._scale = np.array([width * CELL / size[1], height * CELL / size[0]])
-        row, column = np.mgrid[:height, :width]
-        self._centres = (np.stack([column, row], axis=-1).reshape(-1, 2) + 0.5) * CELL
         self._stride = max(1, round(CELL / 2 / self._scale[0]))
         self._variance = np.full([-(-side // self._stride) for side in size], MIN_PX**2)
 
@@ -70,28 +70,34 @@ class AppearanceMatcher:
         shifts = shifts.repeat(step, axis=0)[:height].repeat(step, axis=1)[:, :width]
         return np.where(follows[..., None], pixels + shifts, pixels)
 
-    def _likelihood(self, frame: Sequence[Tensor], pixels: np.ndarray) -> np.ndarray:
+    def _likelihood(self, frame: Sequence[Tensor], pixels: np.ndarray) -> Tensor:
         """Likelihood [N, cells] of the cells of the frame for anchor pixels [N, 2]."""
         with torch.inference_mode():
             anchor, other = self._head(self._anchor, tuple(frame))
             query = torch.from_numpy((pixels * self._scale).astype(np.float32))[None].to(anchor.device)
-            return self._head.log_likelihood(anchor, other, query)[0].exp().cpu().numpy()
+            return self._head.log_likelihood(anchor, other, query)[0].exp()
 
     def _update(
-        self, predicted: np.ndarray, variance: np.ndarray, likelihood: np.ndarray, on_objects: np.ndarray
+        self, predicted: np.ndarray, variance: np.ndarray, likelihood: Tensor, on_objects: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Shift [N, 2] of the mean and new variance [N] of positions [N, 2], in pixels of the matching head."""
-        x, y = (self._centres[None, :, k] - predicted[:, k, None].astype(np.float32) for k in (0, 1))
-        distance = x * x + y * y
-        prior = np.exp(-distance / (2 * variance[:, None] + CELL)).astype(np.float32)
-        prior /= np.maximum(prior.sum(1, keepdims=True), 1e-30)
-        posterior = prior * ((1 - UNMATCHED) * likelihood + UNMATCHED / likelihood.shape[1]) * on_objects
-        total = posterior.sum(1, keepdims=True)
-        posterior /= np.maximum(total, 1e-30)
-        mean = [(posterior * offset).sum(1) for offset in (x, y)]
-        of_grid = [(prior * offset).sum(1) for offset in (x, y)]  # off the point by the grid alone
-        shift = np.stack([there - here for there, here in zip(mean, of_grid)], axis=-1) * (total > 1e-25)
-        return shift, (posterior * distance).sum(1) / 2 - (mean[0] ** 2 + mean[1] ** 2) / 2
+        """Shift [N, 2] of the mean and new variance [N] of positions [N, 2], in pixels of the matching head.
+
+        The Gaussian prior is a product of one factor per axis, so all moments of the posterior are matrix products.
+        """
+        height, width = self._cells
+        weight = likelihood * (1 - UNMATCHED) + UNMATCHED / likelihood.shape[1]
+        weight = (weight * torch.from_numpy(on_objects).to(weight.device)).view(-1, height, width)
+        mean, spread = torch.from_numpy(predicted).to(weight), torch.from_numpy(2 * variance + CELL).to(weight)[:, None]
+        x = (torch.arange(width).to(weight) + 0.5) * CELL - mean[:, :1]
+        y = (torch.arange(height).to(weight) + 0.5) * CELL - mean[:, 1:]
+        powers = [torch.exp(-(d**2) / spread)[..., None] * torch.stack([torch.ones_like(d), d, d**2], dim=-1) for d in (x, y)]
+        moments = (powers[1].transpose(1, 2) @ (weight @ powers[0])).cpu().numpy().astype(np.float64)  # [N, y, x]
+        of_grid = [(axis.sum(1)[:, 1] / axis.sum(1)[:, 0].clamp(min=TINY)).cpu().numpy() for axis in powers]
+        total = np.maximum(moments[:, 0, 0], TINY)
+        posterior = np.stack([moments[:, 0, 1], moments[:, 1, 0]], axis=-1) / total[:, None]
+        squared = (moments[:, 0, 2] + moments[:, 2, 0]) / total
+        shift = posterior - np.stack(of_grid, axis=-1)  # cells are off the prediction by the grid alone
+        return shift * (moments[:, :1, 0] > TINY), (squared - (posterior**2).sum(1)) / 2
 
     def _on_objects(self, dynamic: np.ndarray) -> np.ndarray:
         """Weight [cells] of the cells: less where no pixel nearby is dynamic."""
