@@ -16,7 +16,7 @@ from st4rtrack.timing import timed
 
 UNMATCHED = 0.3
 """Prior probability that the appearance says nothing: occluded points, equal surfaces."""
-STEP_PX, LOST_STEP_PX, MIN_PX, MAX_PX = 1.0, 6.0, 1.0, 12.0
+STEP_PX, LOST_STEP_PX, MIN_PX, MAX_PX = 0.5, 6.0, 1.0, 12.0
 """Standard deviation, in pixels of the matching head, added per frame where the flow is reliable and where it is not; limits."""
 OFF_OBJECTS = 0.1
 """Weight of cells without dynamic pixels."""
@@ -97,7 +97,8 @@ class AppearanceMatcher:
         posterior = np.stack([moments[:, 0, 1], moments[:, 1, 0]], axis=-1) / total[:, None]
         squared = (moments[:, 0, 2] + moments[:, 2, 0]) / total
         shift = posterior - np.stack(of_grid, axis=-1)  # cells are off the prediction by the grid alone
-        return shift * (moments[:, :1, 0] > TINY), (squared - (posterior**2).sum(1)) / 2
+        far = np.linalg.norm(shift, axis=1) > CELL  # within a cell, flow is more exact
+        return shift * (far & (moments[:, 0, 0] > TINY))[:, None], (squared - (posterior**2).sum(1)) / 2
 
     def _on_objects(self, dynamic: np.ndarray) -> np.ndarray:
         """Weight [cells] of the cells: less where no pixel nearby is dynamic."""
