@@ -54,7 +54,7 @@ _ST4RTRACK = "non-commercial scientific research only"
 _LARGE_BYTES, _LARGE_MEMORY = 2_285_000_000, 5_600_000_000
 
 NAMED: dict[str, NamedModel] = {
-    "tiny": NamedModel("embedded, for CPUs", "Apache-2.0", 14_035_416, 2_800_000_000, licence_id="apache-2.0"),
+    "tiny": NamedModel("embedded, for CPUs", "Apache-2.0", 10_828_560, 2_800_000_000, licence_id="apache-2.0"),
     "st4rtrack": NamedModel(
         "the released model, trained on sequences; scores close to the paper's",
         _ST4RTRACK,
