@@ -57,6 +57,10 @@ def predict(
     sequences = find_worldtrack(data)
     paths = [output / f"{name}.npz" for name, _ in sequences]
     manifest = {"format": 1, "method": method, **_plain(asdict(options))}
+    if options.model == "tiny":  # the name stays when its weights are replaced
+        from st4rtrack.model.checkpoint import embedded_hash  # here, because scoring reads this module without a network
+
+        manifest["weights"] = embedded_hash()
     if method in METHODS and not METHODS[method].reads_pointmaps and manifest["protocol"] != TAPVID3D.name:
         manifest["protocol"] = None  # its predictions are valid for every protocol with these frames
     _require_folder(output, manifest, overwrite)

@@ -2,7 +2,7 @@
 
 Every frame has multi-view static depth where the camera translates and the scene is static, and the aligned depth prior
 elsewhere. Static points of the anchor stay; dynamic points follow the optical flow and are lifted by the depth of the frame in
-which they are visible. Nothing but the prior is learned.
+which they are visible. Learned are the depth prior and the matching head.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence

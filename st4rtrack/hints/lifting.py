@@ -1,7 +1,7 @@
 """Anchor points in other frames: static ones stay; dynamic ones follow chained flow and are lifted by the frame depth.
 
 Flow fails where objects are small, rotate, or are occluded for a while. Such points move with the dynamic pixels of equal colour
-around them.
+around them, and are found again by their appearance in the anchor (`hints/matching.py`).
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,8 @@
 """Positions of dynamic points by their appearance in the anchor: corrects the drift of chained optical flow.
 
 The position predicted by the flow is a Gaussian prior, which widens from frame to frame, most where the flow has failed. The matching
-head (`model/matching.py`) gives the likelihood of every cell of the frame. The new position is the mean of the posterior.
+head (`model/matching.py`) gives the likelihood of every cell of the frame. Where the mean of the posterior is more than a cell away, it is
+the new position.
 """
 
 from collections.abc import Sequence

@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -204,7 +205,13 @@ def _write(weights: dict[str, Tensor], config: ModelConfig, path: Path, info: di
 
 def is_embedded(model: St4RTrack) -> bool:
     """Whether the network is the embedded model, and not another one with its name."""
-    return model.name == EMBEDDED.removesuffix(".safetensors") and model.weights_hash == _hash(_read(None)[1])
+    return model.name == EMBEDDED.removesuffix(".safetensors") and model.weights_hash == embedded_hash()
+
+
+@cache
+def embedded_hash() -> str:
+    """Hash of the embedded weights."""
+    return _hash(_read(None)[1])
 
 
 def _read(source: str | Path | None) -> tuple[ModelConfig, dict[str, Tensor], str]:

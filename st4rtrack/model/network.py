@@ -226,10 +226,9 @@ def points_on_base(
 
     Reconstruction: see `reconstruction_on_rays`.
     Tracking: static content stays at `anchor_points`, so that all frames share one anchor depth. Where the flow gate is open, a
-        point
-    lies on the ray of frame j at the flow target: either at the ray point nearest to its anchor position (no motion along the
-    ray), or at the depth of frame j there. Raw channels: flow gate (5), gate of the depth of frame j (6), log depth along the ray
-    (9).
+    point lies on the ray of frame j at the flow target: either at the ray point nearest to its anchor position (no motion along
+    the ray), or at the depth of frame j there. Raw channels: flow gate (5), gate of the depth of frame j (6), log depth along the
+    ray (9).
     """
     in_frame, reconstruction = reconstruction_on_rays(raw_reconstruction, hints)
     rotation, translation = hints.anchor_from_frame[:, :3, :3], hints.anchor_from_frame[:, None, None, :3, 3]

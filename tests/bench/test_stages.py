@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from st4rtrack.bench import predict
 from st4rtrack.bench.methods import METHODS, make_method
 from st4rtrack.bench.protocol import PUBLISHED
 from st4rtrack.options import MethodOptions
@@ -85,6 +86,17 @@ def test_predicting_goes_on_where_it_was(run: Run, data: Path) -> None:
     assert code == 2 and "--model" in said and missing.read_bytes() == content
     assert run(*command, "--size", "64", "--overwrite")[0] == 0
     assert kept.stat().st_mtime_ns > before
+
+
+def test_predictions_of_other_embedded_weights_are_not_reused(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = MethodOptions(model="tiny", protocol=PUBLISHED)
+    assert len(predict.predict(data, tmp_path / "p", "plane", options)) == 3
+    assert len(predict.predict(data, tmp_path / "p", "plane", options)) == 3
+    monkeypatch.setattr("st4rtrack.model.checkpoint.embedded_hash", lambda: "other")
+    with pytest.raises(UserError, match=r"predicted with weights .* use --overwrite"):
+        predict.predict(data, tmp_path / "p", "plane", options)
 
 
 def test_scoring_goes_on_where_it_was(run: Run, data: Path) -> None:
