@@ -15,7 +15,9 @@ class DepthScores:
 
     Attributes:
         abs_rel: mean |depth - truth| / truth, over pixels with a finite positive prediction. Lower is better.
-        delta_1_25, delta_1_03: percent of all evaluated pixels within a factor of 1.25 and of 1.03. Higher is better.
+        delta_1_25: percent of all evaluated pixels within a factor of 1.25. Higher is better.
+        delta_1_03: the same for 1.03, after the median ratio of these pixels: the precision of one reconstruction, whose other
+            pixels do not count. Higher is better.
         points: number of pixels with ground truth.
         non_finite: number of these without a finite positive prediction: misses in the shares, excluded from abs_rel.
         scale: scale applied to the prediction.
@@ -60,15 +62,17 @@ class RelativeDepth:
 
     def result(self, group: str = "") -> DepthScores:
         """Scores of all added frames, or of a group of their pixels, scaled by the ratio of the medians of all pixels."""
-        scale, relative, within, near, used, points = self._scale(), 0.0, 0, 0, 0, 0
+        scale, relative, within, used, points, all_logs = self._scale(), 0.0, 0, 0, 0, list[np.ndarray]()
         for frame in self._frames:
             count, mask = frame.groups.get(group, (0, np.zeros(len(frame.true), bool)))
             ratio = scale * frame.predicted[mask].astype(np.float64) / frame.true[mask]
             apart = np.maximum(ratio, 1 / ratio)
             relative += float(np.abs(ratio - 1).sum())
             within += int(np.count_nonzero(apart < FACTOR))
-            near += int(np.count_nonzero(apart < NEAR_FACTOR))
+            all_logs.append(np.log(ratio).astype(np.float32))
             used, points = used + len(ratio), points + count
+        logs = np.concatenate(all_logs) if used else np.empty(0, np.float32)
+        near = int(np.count_nonzero(np.abs(logs - np.median(logs)) < np.log(NEAR_FACTOR))) if used else 0
         within_percent, near_percent = (100 * hits / points if points else float("nan") for hits in (within, near))
         abs_rel = relative / used if used else float("nan")
         return DepthScores(abs_rel, within_percent, near_percent, points, points - used, scale)
