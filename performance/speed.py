@@ -3,7 +3,7 @@
 The plain way is the released one: float32, one pair at a time, the anchor encoded again for each pair. Weights are drawn by formula
 (their values do not matter for speed). Rounds are interleaved, so that other work on the machine disturbs all rows alike; medians.
 Share of peak: operations of one encoding and one decoding per frame by time, relative to the product of two large matrices of the same
-type in the same run; for the network without hints, whose work is all in the network.
+type in the same run.
 """
 
 import argparse
@@ -82,9 +82,7 @@ def measure(name: str, config: ModelConfig, frames: int, rounds: int) -> list[st
 
 
 def share_of_peak(config: ModelConfig, row: str, rate: float, size: tuple[int, ...]) -> str:
-    """Of the fastest matrix product of that type, in words; unknown for a network with hints."""
-    if config.hints:
-        return ""
+    """Of the fastest matrix product of that type, in words."""
     cpu, dtype = torch.device("cpu"), torch.bfloat16 if row == "bfloat16" else torch.float32
     flops = flops_per_frame(formula_model(config).to(dtype), np.zeros((1, *size, 3), np.uint8))
     return f"{rate * flops / gemm_flops_per_s(cpu, dtype):.0%}"

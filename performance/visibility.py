@@ -14,13 +14,15 @@ import numpy as np
 import torch
 import tyro
 
-from st4rtrack.classical.anchored import follow_video
 from st4rtrack.data.procedural import procedural_clip, render_clips
 from st4rtrack.data.procedural_config import ProceduralConfig
 from st4rtrack.geometry.camera import pixel_grid, unproject
 from st4rtrack.geometry.sampling import nearest_pixel
 from st4rtrack.geometry.transforms import transform_points
+from st4rtrack.hints.depth_prior.builtin import BuiltinPrior
+from st4rtrack.hints.provider import ordered_frames
 from st4rtrack.io.files import whole_file
+from st4rtrack.io.video import open_video
 from st4rtrack.io.worldtrack import WorldTrackSequence, find_worldtrack, read_worldtrack
 from st4rtrack.metrics.tapvid3d import expected_calibration_error
 from st4rtrack.model.checkpoint import load_model
@@ -81,7 +83,8 @@ def predicted(cache: Path, model: St4RTrack, seed: int, number: int, frames: int
     clip, clips = procedural_clip(seed, config, number=number), render_clips(1, config, seed=seed, first=number)
     moves = torch.gather(clips.part_moves, 1, clips.part_index.clamp(min=0).flatten(1)).reshape(clips.depth.shape) & clips.valid
     scene = reconstruct(clip.rgb, model=model, size=SIZE, fit="stretch")
-    errors = [cycle_error(view) for view in follow_video(clip.rgb[0], list(clip.rgb[1:]))]
+    ordered = ordered_frames(open_video(clip.rgb), 0, BuiltinPrior(model.monocular_network()))
+    errors = [cycle_error(view) for _, _, view in ordered.frames([False] * frames) if view is not None]
     cache.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
         np.savez(

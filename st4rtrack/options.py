@@ -193,10 +193,6 @@ class PresetChanges:
     """Random seed of weights and data."""
     augment: bool = False
     """Augment clips: crop, focal length, colour, mirror, time reversal, anchor."""
-    pairs: int | None = None
-    """tiny: rendered training pairs (1.4 MB of disk each)."""
-    validation_pairs: int | None = None
-    """tiny: rendered validation pairs."""
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,14 @@ def points_on_walls(query_px: np.ndarray) -> np.ndarray:
     return np.where(near[:, 1:2] > 0, near, far)
 
 
+def depth_of_walls(world_from_camera: np.ndarray) -> np.ndarray:
+    """True depth [height, width] of a frame: the near wall covers the lower half of the world."""
+    turn, centre = world_from_camera[:3, :3], world_from_camera[:3, 3]
+    rays = unproject(pixel_grid(HEIGHT, WIDTH), np.ones((HEIGHT, WIDTH)), INTRINSICS) @ turn.T
+    near, far = ((z - centre[2]) / rays[..., 2] for z in (3.5, 5.0))
+    return np.where(centre[1] + near * rays[..., 1] > 0, near, far)
+
+
 def seen_at(points_world: np.ndarray, cameras: np.ndarray) -> np.ndarray:
     """Pixels [time, points, 2] of world points [points, 3] or [time, points, 3]."""
     points_world = np.broadcast_to(points_world, (len(cameras), *points_world.shape[-2:]))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from st4rtrack.classical.anchor_matches import bidirectional_flow
+from st4rtrack.classical.flow import bidirectional_flow
 from st4rtrack.threads import parallel_map, parallel_stream, single_threaded_blas
 
 

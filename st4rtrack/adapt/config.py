@@ -10,8 +10,6 @@ Freeze = Literal["reconstruction", "anchored", "encoder"]
 
 LEARNING_RATE = 5e-5
 """Learning rate of the paper, for the released network."""
-HINTED_LEARNING_RATE = 5e-4
-"""Learning rate for a network with hints, which is small and predicts residual corrections of base geometry."""
 MONOCULAR_LEARNING_RATE = 3e-3
 """Learning rate for a monocular head alone, whose trained log depth is in the flat part of its bound. On the demo clip the held-out
 track error falls by 1, 10 and 26 % for 5e-4, 3e-3 and 2e-2, but untrained weights diverge at 2e-2."""
@@ -83,20 +81,18 @@ ANCHORED_WEIGHT = 10.0
 
 
 def default_freeze(model: ModelConfig) -> Freeze:
-    """Default `freeze`: as the paper; with hints the reconstruction is trained too, as its dynamic depth is least accurate."""
-    return "encoder" if model.hints else "reconstruction"
+    """Default `freeze`: as the paper; without decoders there is nothing to freeze beside the encoder."""
+    return "encoder" if model.head == "monocular" else "reconstruction"
 
 
 def default_moving_share(model: ModelConfig) -> float:
-    """Default `moving_share`: 0 as the paper; 0.5 with hints, as base geometry does not cover dynamic objects."""
-    return 0.5 if model.hints else 0.0
+    """Default `moving_share`: 0 as the paper; 0.5 without decoders, as classical geometry does not cover dynamic objects."""
+    return 0.5 if model.head == "monocular" else 0.0
 
 
 def default_learning_rate(model: ModelConfig) -> float:
-    """Default learning rate: that of the paper, or a larger one for a network with hints."""
-    if model.head == "monocular":
-        return MONOCULAR_LEARNING_RATE
-    return HINTED_LEARNING_RATE if model.hints else LEARNING_RATE
+    """Default learning rate: that of the paper, or a larger one for a monocular head alone."""
+    return MONOCULAR_LEARNING_RATE if model.head == "monocular" else LEARNING_RATE
 
 
 FRAME_TOKENS = {"cpu": 1800, "mps": 7000, "cuda": 30_000}

@@ -1,7 +1,6 @@
 """Differentiable prediction and camera estimation for frames of a video. Every call starts with the pair (anchor, anchor)."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import cast
 
 import numpy as np
@@ -11,6 +10,7 @@ from torch import Tensor
 from st4rtrack.adapt.inputs import ANCHOR, FrameInputs
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.differentiable_cameras import gauss_newton_step, solved_cameras
+from st4rtrack.model.monocular_pairs import anchor_pointmap, pair_pointmaps
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline import cameras as solver
 from st4rtrack.types import Pointmap, TwoPointmaps
@@ -43,21 +43,16 @@ def predict(model: St4RTrack, inputs: FrameInputs, frames: np.ndarray, precision
         Points [F, height, width, 3] and confidence [F, height, width], float32.
     """
     device = model.device
-    anchor, others = frames[:1], frames[1:]
+    anchor = frames[:1]
     assert anchor[0] == ANCHOR
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         anchor_tokens = inputs.tokens_of(anchor, device)
         if inputs.views is None:
             return model.decode(anchor_tokens, inputs.tokens_of(frames, device))
-        # as in the pipeline: the anchor content is decoded from the anchor alone and shared by all frames; but known depth would
-        # leave a network without decoders nothing to learn from static points
-        decode = partial(model.decode_with_anchor, keep_known=False)
-        own, content = decode(anchor_tokens, anchor_tokens, inputs.hints_of(anchor, device))
-        if not len(others):
-            return own
-        shared = content if inputs.shares_anchor else None
-        rest, _ = decode(anchor_tokens, inputs.tokens_of(others, device), inputs.hints_of(others, device), shared)
-    return TwoPointmaps(_joined(own.tracking, rest.tracking), _joined(own.reconstruction, rest.reconstruction))
+        depths = model.monocular(anchor_tokens), model.monocular(inputs.tokens_of(frames, device))
+    # known depth in its place would leave nothing to learn from static points
+    content = anchor_pointmap(depths[0], inputs.hints_of(anchor, device), keep_known=False)
+    return pair_pointmaps(depths[1], inputs.hints_of(frames, device), content, keep_known=False)
 
 
 def solve_cameras(
@@ -118,11 +113,6 @@ def _refined(points: Tensor, confidence: Tensor, camera_from_world: Tensor, intr
     least = torch.quantile(weights.detach(), solver.LEAST_CONFIDENT_SHARE, dim=1, keepdim=True)
     weights = torch.where(weights >= least, weights / weights.detach().mean(dim=1, keepdim=True), 0.0)
     return gauss_newton_step(camera_from_world, points, pixels, weights, intrinsics)
-
-
-def _joined(first: Pointmap, rest: Pointmap) -> Pointmap:
-    confidence = torch.cat([cast(Tensor, first.confidence), cast(Tensor, rest.confidence)])
-    return Pointmap(torch.cat([first.points_world, rest.points_world]), confidence)
 
 
 def _numpy(maps: Pointmap, row: int) -> Pointmap:

@@ -15,7 +15,8 @@ from st4rtrack.adapt.priors import Priors
 from st4rtrack.classical.two_view import TwoView
 from st4rtrack.geometry.sampling import ArrayT
 from st4rtrack.geometry.transforms import rigid
-from st4rtrack.hints.provider import provide_hints
+from st4rtrack.hints.depth_prior.builtin import BuiltinPrior
+from st4rtrack.hints.provider import ordered_frames, takes_hints
 from st4rtrack.io.known.known import KnownVideo
 from st4rtrack.model.encoder import Tokens
 from st4rtrack.model.hints import Hints, assemble_hints
@@ -39,7 +40,7 @@ class FrameInputs:
         rgb: [T, H, W, 3] uint8, network size.
         tokens: encoder output, float32: features [T, tokens, width], then the levels of `Tokens`.
         grid: (rows, columns) of patches.
-        views: fields of `TwoView` with a time axis, anchor against every frame; `None` for a network without hints.
+        views: fields of `TwoView` with a time axis, anchor against every frame; `None` for a network with decoders.
         intrinsics: [T, 3, 3] user-provided intrinsics in network pixels, or `None`.
         world_from_camera: [T, 4, 4] user-provided poses in units of the hints, NaN where unknown; `None` without poses or hints.
         unsolved: indices of frames whose pose cannot be estimated (`OrderedFrames.unsolved`); they are not solved again.
@@ -62,22 +63,17 @@ class FrameInputs:
         """Network image size (height, width) in pixels."""
         return self.rgb.shape[1], self.rgb.shape[2]
 
-    @property
-    def shares_anchor(self) -> bool:
-        """Whether all frames share one prediction of the anchor content, as in the pipeline after a depth survey."""
-        return self.views is not None and bool(self.views["anchor_depth"][ANCHOR].any())
-
     def tokens_of(self, frames: np.ndarray, device: torch.device) -> Tokens:
         """Encoder tokens of frames [F] on a device."""
         features, *levels = (torch.from_numpy(values[frames]).to(device) for values in self.tokens)
         return Tokens(features, self.grid, tuple(levels))
 
     def hints_of(self, frames: np.ndarray, device: torch.device) -> Hints:
-        """Hints of the pairs (anchor, frame) for frames [F]; requires a network with hints."""
+        """Hints of the pairs (anchor, frame) for frames [F]; requires `views`."""
         assert self.views is not None
-        known = {name: torch.from_numpy(values[frames]).float().to(device) for name, values in self.views.items()}
-        anchor, images = (normalize_images(self.rgb[index]).to(device) for index in (np.array([ANCHOR]), frames))
-        return assemble_hints(anchor.expand_as(images), images, **known)
+        return assemble_hints(
+            **{name: torch.from_numpy(values[frames]).float().to(device) for name, values in self.views.items()}
+        )
 
 
 @dataclass(frozen=True)
@@ -106,19 +102,30 @@ HELD_STRIDE = 4
 
 
 @torch.no_grad()
-def frame_inputs(model: St4RTrack, video: Video, folder: Path, known: KnownVideo | None = None) -> FrameInputs:
+def frame_inputs(
+    model: St4RTrack,
+    video: Video,
+    folder: Path,
+    known: KnownVideo | None = None,
+    *,
+    source: Video | None = None,
+    scale: tuple[float, float] = (1.0, 1.0),
+) -> FrameInputs:
     """Compute frames, tokens and views of a video.
 
     Args:
         video: at network size.
         folder: empty folder for the arrays.
         known: user-provided intrinsics and cameras, which are then not estimated.
+        source: the video at source size, for the camera solver; default: `video`.
+        scale: network pixels per source pixel, horizontal and vertical.
     Raises:
         UserError: the video has one frame.
     """
     if len(video) < 2:
         raise UserError(f"{video.name} has one frame; adaptation learns from motion and needs at least two")
-    ordered, _ = provide_hints(model, video, ANCHOR, known=known)
+    prior = BuiltinPrior(model.monocular_network()) if takes_hints(model.config) else None
+    ordered = ordered_frames(video, ANCHOR, prior, known=known, content=source, scale=scale)
     rgb = _mapped(folder, "rgb", (len(video), video.height, video.width, 3), np.uint8)
     views: dict[str, np.ndarray] = {}
     for index, image, view in ordered.frames([False] * len(video)):
@@ -139,7 +146,7 @@ def frame_inputs(model: St4RTrack, video: Video, folder: Path, known: KnownVideo
     intrinsics, cameras = (None, None) if known is None else (known.intrinsics, known.world_from_camera)
     if cameras is not None and ordered.units.cameras is not None:
         cameras = rigid(cameras[:, :3, :3], cameras[:, :3, 3] / ordered.units.cameras)
-    else:  # the unit of a network without hints is unrelated to that of the user's cameras
+    else:  # the unit of a network with decoders is unrelated to that of the user's cameras
         cameras = None
     if ordered.unsolved:
         logger.warning("%s: no pose for %d of %d frames, left out", video.name, len(ordered.unsolved), len(video))

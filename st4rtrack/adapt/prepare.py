@@ -35,6 +35,8 @@ def prepare_video(
     folder: Path,
     cache: Path | None,
     known: KnownVideo | None = None,
+    source: Video | None = None,
+    scale: tuple[float, float] = (1.0, 1.0),
 ) -> AdaptVideo:
     """Precompute all constant inputs of a video.
 
@@ -46,10 +48,11 @@ def prepare_video(
         folder: empty folder for the arrays.
         cache: folder that caches the teachers' output.
         known: user-provided intrinsics and cameras of the video.
+        source, scale: see `frame_inputs`.
     Raises:
         UserError: the video has one frame, or a teacher provides no usable tracks.
     """
-    inputs = frame_inputs(model, video, folder, known)
+    inputs = frame_inputs(model, video, folder, known, source=source, scale=scale)
     first_points = empty_held(inputs, folder)
     static = _static_world(model, inputs, frames, config.precision, first_points)
     rgb, (height, width) = np.asarray(inputs.rgb), inputs.size

@@ -206,10 +206,11 @@ def _loss(options: AdaptOptions, model: St4RTrack, config: AdaptConfig) -> Adapt
 
 @dataclass(frozen=True)
 class _Task:
-    """A video in source and network size, its teachers, frames per step and user-provided geometry."""
+    """A video in source and network size, their scale, its teachers, frames per step and user-provided geometry."""
 
     source: Video
     video: Video
+    scale: tuple[float, float]
     tracks: TrackTeacher
     depth: DepthTeacher | None
     frames: int
@@ -280,7 +281,8 @@ def _task(video: Video, model: St4RTrack, options: AdaptOptions, config: AdaptCo
         frames = positive_int(options.batch_size, "batch_size")
     own = known_of_one(known, video) if known else None
     known_video = known_of_video(own, video, pixel_map, (fitted.height, fitted.width), ANCHOR) if own else None
-    return _Task(video, fitted, tracks, depth, max(2, min(frames, config.frames, len(video))), own, known_video)
+    frames = max(2, min(frames, config.frames, len(video)))
+    return _Task(video, fitted, pixel_map.scale, tracks, depth, frames, own, known_video)
 
 
 def _teachers(
@@ -304,7 +306,18 @@ def _adapted(
             teachers, cache = (task.tracks, task.depth), paths.report / "teachers"
             known, frames = task.known_video, task.frames
             ready.append(
-                prepare_video(model, task.video, teachers, plan.config, frames=frames, folder=own, cache=cache, known=known)
+                prepare_video(
+                    model,
+                    task.video,
+                    teachers,
+                    plan.config,
+                    frames=frames,
+                    folder=own,
+                    cache=cache,
+                    known=known,
+                    source=task.source,
+                    scale=task.scale,
+                )
             )
         frames, state = [task.frames for task in plan.tasks], paths.state
         return adapt(model, ready, plan.config, plan.loss, frames=frames, state=state, options=stored, progress=progress)

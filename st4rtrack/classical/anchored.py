@@ -1,52 +1,45 @@
-"""Classical geometry of a video relative to its anchor, frame by frame, in constant memory.
+"""Geometry of the frames of a video relative to its anchor: flow, camera and known depth, frame by frame in constant memory.
 
-The frames next to the anchor determine the kind of camera motion (`camera_motion.py`). With parallax, a survey of them gives the
-focal length and the static depth of the anchor (`survey.py`), and every frame is registered by PnP against the reference,
-initially the anchor. A rotating camera has rotations and no depth (`rotation.py`); a fixed camera is the identity. When too
-little of the reference is visible, the current frame becomes the reference. The flow from the anchor is chained along.
+Cameras are, in this order: provided by the user; those of the global solver, where the camera translates; the identity of a fixed
+camera, or the rotations of a rotating one (`rotation.py`); or registered by PnP against the depth of a reference frame, initially
+the anchor, which is known, triangulated, or that of a depth prior. The flow from the anchor is chained along.
 
-    geometry = AnchoredGeometry.of(anchor_rgb, frames_after_it)
-    for rgb in frames_after_it: two_view = geometry.next(rgb)
+    geometry = AnchoredGeometry.of(anchor_rgb, frames_after_it, solve=solve).with_prior(prior)
+    for index, rgb in frames_after_it: two_view = geometry.next(rgb, index)
 
 Two chains of flow are used, since neither suits all points: static points are matched with the reference directly, which removes
-drift; dynamic points are tracked in enlarged images from frame to frame, since direct flow would match their background.
+drift; dynamic points are tracked from frame to frame, since direct flow would match their background.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 import cv2
 import numpy as np
 
-from st4rtrack.classical.anchor_matches import (
-    SURVEY_FRAMES,
-    WITHOUT_DEPTH,
-    bidirectional_flow,
-    dense_matches,
-    matched_frames,
-    survey_by_motion,
-    survey_matches,
-)
-from st4rtrack.classical.camera_motion import CameraMotion, MotionKind, camera_motion
-from st4rtrack.classical.flow import FlowChain
-from st4rtrack.classical.known_survey import Units, survey_known, survey_solved
+from st4rtrack.classical.anchor_matches import NEIGHBOUR_FRAMES, Matches, matched_frames, neighbour_matches
+from st4rtrack.classical.camera_motion import WITHOUT_DEPTH, CameraMotion, MotionKind, camera_motion
+from st4rtrack.classical.flow import FlowChain, bidirectional_flow
 from st4rtrack.classical.reference import MIN_POSE_INLIERS, Reference
-from st4rtrack.classical.rotation import RotationFocal, camera_rotation
-from st4rtrack.classical.survey import PRIOR_FOCAL, Survey, survey
-from st4rtrack.classical.two_view import TwoView, two_view_from_flow
+from st4rtrack.classical.rotation import RotationFocal, camera_rotation, rotation_focal
+from st4rtrack.classical.solver.evidence import PRIOR_FOCAL
+from st4rtrack.classical.static_depth import depth_from_flow
+from st4rtrack.classical.two_view import TwoView
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.transforms import invert_rigid, rigid
 from st4rtrack.geometry.vectors import length
 from st4rtrack.timing import timed
 from st4rtrack.types import FocalSource, KnownVideo
 
-LOOK_BACK = 24
 MIN_SEEN_SHARE = 0.3
 """Visible share of its known pixels below which the current frame replaces the reference."""
 MIN_STAY = 6
+MIN_CARRIED_SHARE = 0.02
+"""Share of a new reference whose depth must be known from the old one, to have its scale."""
+MIN_KNOWN_SHARE = 0.05
+"""Share of the anchor whose depth must be triangulated for it to be known."""
 MIN_ROTATION_SHARE = 0.1
 """Share of the image that must be matched to estimate a rotation."""
 MIN_ROTATION_PARALLAX_DEG = 3.0
@@ -54,62 +47,77 @@ MIN_ROTATION_PARALLAX_DEG = 3.0
 slow arcs 3.6 and more."""
 MIN_STILL_SHARE, STILL_PX = 0.15, 1.0
 """Share of the matched pixels that must not move by more than this; otherwise a fixed camera has started to move."""
-ZOOM_EVERY = 3
-"""Number of frames between zoom tests."""
-MIN_ZOOM_VOTES = 2
-MIN_SURVEY_FRAMES = 8
-"""With fewer frames each pair has its own two-view geometry; poses of one common scale need a survey of this many frames."""
 MOTION_ENLARGE = 2
-
+ONE_UNIT = 0.1
+"""Log difference of the units of user-provided cameras and depth below which they count as equal: the error of triangulation."""
 
 StepFlow = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
 """Flow [height, width, 2] from a frame to a later or earlier one and back."""
 SolveCameras = Callable[[float], KnownVideo | None]
 """Known geometry with the cameras of a solver; `None` if they are unreliable or have less than the given parallax (degrees)."""
+DepthOfFrame = Callable[[np.ndarray, int], np.ndarray]
+"""Depth [height, width] up to scale of a frame [height, width, 3] uint8 and its index, from a prior."""
+
+
+@dataclass(frozen=True)
+class Units:
+    """Lengths of the known cameras and of the known depth that equal one unit of `AnchoredGeometry`; `None` if undetermined."""
+
+    cameras: float | None = None
+    depth: float | None = None
+
+
+@dataclass(frozen=True)
+class AnchorDepth:
+    """Depth of an anchor.
+
+    Attributes:
+        depth: z-depth [height, width] where it is static with parallax, or where it is known (else 0; median 1).
+        static: [height, width] bool, pixels usable for pose estimation; `None`: all with depth.
+        measured: the depth is triangulated or known, not from a prior.
+    """
+
+    depth: np.ndarray
+    static: np.ndarray | None = None
+    measured: bool = True
 
 
 class AnchoredGeometry:
     """Frame-by-frame geometry of a video, starting at the anchor.
 
     Attributes:
-        motion: camera motion in the frames next to the anchor; `None` if cameras or depth are known.
-        surveyed: focal length and depth of the anchor; `None` without parallax.
+        motion: camera motion in the frames next to the anchor; `None` if the user provides cameras or depth.
+        anchor_depth: depth of the anchor; `None` where none is measured or known, before `with_prior`.
+        units: units of the known geometry.
         solved: the pose of the current frame was estimated; otherwise the pose of the previous frame is reused.
-        zooming: indices of frames whose focal length differs from the anchor's.
-        zoom_survey: survey used to detect zooms.
     """
 
     def __init__(
         self,
         anchor_rgb: np.ndarray,
-        surveyed: Survey | None,
+        anchor_depth: AnchorDepth | None = None,
         *,
         motion: CameraMotion | None = None,
-        num_frames: int = 0,
         focal: RotationFocal | None = None,
         known: KnownVideo | None = None,
         units: Units | None = None,
         anchor_index: int = 0,
+        prior: DepthOfFrame | None = None,
         step_flow: StepFlow | None = None,
     ) -> None:
-        self._step_flow, self._last_index = step_flow, anchor_index
-        self.surveyed, self.units, self.motion, self._num_frames = surveyed, units or Units(), motion, num_frames
-        self._known, self._anchor_index, self._rotation_focal = known or KnownVideo(), anchor_index, focal
-        self._anchor_rgb = anchor_rgb
+        self.anchor_depth, self.motion, self.units = anchor_depth, motion, units or Units()
+        self._anchor_rgb, self._anchor_index, self._rotation_focal = anchor_rgb, anchor_index, focal
+        self._known = known or KnownVideo()
+        self._prior, self._step_flow, self._last_index = prior, step_flow, anchor_index
         self._grey = cv2.cvtColor(anchor_rgb, cv2.COLOR_RGB2GRAY)
-        height, width = self._grey.shape
-        self._motion = FlowChain(height, width)
-        depth = np.zeros((height, width), np.float32) if surveyed is None else surveyed.depth
-        if surveyed is not None and surveyed.still is not None:
-            depth = np.where(surveyed.still, depth, np.float32(0))
-        self._reference = Reference(
-            self._grey, depth, np.eye(4), FlowChain(height, width), self._static(anchor_index), is_anchor=True
-        )
+        self._motion = FlowChain(*self._grey.shape)
+        depth = self._unknown_depth if anchor_depth is None else anchor_depth.depth
+        if anchor_depth is not None and anchor_depth.static is not None:
+            depth = np.where(anchor_depth.static, depth, np.float32(0))
+        chain = FlowChain(*self._grey.shape)
+        self._reference = Reference(self._grey, depth, np.eye(4), chain, self._static(anchor_index))
         self._anchor_from_last = np.eye(4)
-        self._past: deque[tuple[np.ndarray, np.ndarray]] = deque([(self._grey, np.eye(4))], maxlen=LOOK_BACK)
         self.solved = True
-        self.zooming: list[int] = []
-        self.zoom_survey = surveyed if surveyed is not None and surveyed.measured else None
 
     @classmethod
     @timed("geometry")
@@ -123,84 +131,54 @@ class AnchoredGeometry:
         order: Sequence[int] = (),
         solve: SolveCameras | None = None,
     ) -> "AnchoredGeometry":
-        """Survey an anchor [height, width, 3] uint8 with the frames next to it (the first `SURVEY_FRAMES` are read).
+        """Geometry of an anchor [height, width, 3] uint8 from the frames next to it (the first `NEIGHBOUR_FRAMES` are read).
 
         Args:
-            known: known geometry of the video; then also the indices of the anchor and of the frames (`order`) in it.
-            solve: solver for the cameras of a translating camera, if the user provides none.
+            known: known geometry of the video.
+            anchor_index, order: indices of the anchor and of the frames, for known geometry.
+            solve: solver for the cameras of a translating camera, or for the focal length, if the user provides none.
         """
-        frames = list(islice(after, SURVEY_FRAMES))
-        known = user = known or KnownVideo()
-        static = None if known.static is None else known.static(anchor_index)
-        matches = survey_matches(anchor_rgb, frames, static)
-        motion = None
-        if matches is not None and known.world_from_camera is None and known.depth is None:
-            motion = camera_motion(matches, known.focal_px, static)
-            min_parallax_deg = MIN_ROTATION_PARALLAX_DEG if motion.kind == "rotation" else 0.0
-            solved = solve(min_parallax_deg) if solve is not None and motion.may_translate else None
-            if solved is not None:
-                known = solved
-                motion = replace(motion, kind="general", parallax="weak") if motion.kind == "rotation" else motion
-        if matches is not None and motion is not None and known.world_from_camera is None:
-            surveyed, focal = survey_by_motion(matches, motion.kind, known.focal_px, static)
-            geometry = cls(
-                anchor_rgb,
-                # without a reliable solution the survey is worse than a depth prior, but can detect a zoom
-                surveyed if solve is None else None,
-                motion=motion,
-                num_frames=len(frames),
-                focal=focal,
-                known=user,
-                anchor_index=anchor_index,
-            )
-            geometry.zoom_survey = surveyed
-            return geometry
-        matched = [order[k] for k in matched_frames(len(frames))] if order else []
-        cameras = [known.anchor_from_camera(anchor_index, index) for index in matched]
-        inverse = [None if each is None else invert_rigid(each) for each in cameras]
-        if matches is not None and motion is not None:
-            surveyed, units = survey_solved(known, matches, inverse)
-        else:
-            surveyed, units = survey_known(known, known.depth_of(anchor_index), matches, inverse)
-        if surveyed is not None and static is not None:
-            surveyed = replace(surveyed, still=static)
-        return cls(
-            anchor_rgb, surveyed, motion=motion, num_frames=len(frames), known=known, units=units, anchor_index=anchor_index
-        )
+        user = known or KnownVideo()
+        static = None if user.static is None else user.static(anchor_index)
+        matches = neighbour_matches(anchor_rgb, list(islice(after, NEIGHBOUR_FRAMES)), static)
+        motion = None if matches is None else camera_motion(matches, user.focal_px, static)
+        known, motion = _with_solver(user, motion, solve)
+        depth, units = _known_depth(known, _triangulated(known, matches, anchor_index, order), anchor_index, user)
+        if depth is not None and static is not None:
+            depth = replace(depth, static=static)
+        rotates = matches is not None and motion is not None and motion.kind == "rotation" and known.focal_px is None
+        focal = rotation_focal(matches) if matches is not None and rotates else None
+        return cls(anchor_rgb, depth, motion=motion, focal=focal, known=known, units=units, anchor_index=anchor_index)
 
     def along(self, step_flow: StepFlow | None = None) -> "AnchoredGeometry":
-        """Copy with the same survey in its initial state, to process the video in one direction.
+        """Copy in the initial state, to process the video in one direction.
 
         Args:
             step_flow: provides the flow between frames; its caller also measures the depth of frames with known cameras.
         """
         return self._again(step_flow=step_flow)
 
-    def with_prior_depth(self, depth: np.ndarray) -> "AnchoredGeometry":
-        """Copy that estimates poses from a prior depth [height, width] of the anchor, up to scale, if none is measured."""
-        if self.surveyed is not None or self.kind in WITHOUT_DEPTH:
-            return self
-        survey_of_prior = Survey(self.focal_px, (depth / np.median(depth)).astype(np.float32), measured=False)
-        source = self._known.focal_source if self._known.focal_px else "prior"
-        known = replace(self._known, focal_px=self.focal_px, focal_source=source)
-        return self._again(surveyed=survey_of_prior, focal=None, known=known)
+    def with_prior(self, prior: DepthOfFrame) -> "AnchoredGeometry":
+        """Copy that registers frames without a camera against the depth of a prior where none is measured."""
+        if self.anchor_depth is not None or self.kind in WITHOUT_DEPTH:
+            return self._again(prior=prior)
+        depth = prior(self._anchor_rgb, self._anchor_index)
+        return self._again(prior=prior, anchor_depth=AnchorDepth((depth / np.median(depth)).astype(np.float32), measured=False))
 
     def _again(self, **changes: Any) -> "AnchoredGeometry":
         """Copy in the initial state, with changed arguments."""
-        same = {"surveyed": self.surveyed, "motion": self.motion, "num_frames": self._num_frames, "focal": self._rotation_focal}
-        same |= {"known": self._known, "units": self.units, "anchor_index": self._anchor_index}
-        geometry = AnchoredGeometry(self._anchor_rgb, **(same | changes))
-        geometry.zoom_survey = self.zoom_survey
-        return geometry
+        same = {"anchor_depth": self.anchor_depth, "motion": self.motion, "focal": self._rotation_focal, "known": self._known}
+        same |= {"units": self.units, "anchor_index": self._anchor_index, "prior": self._prior}
+        return AnchoredGeometry(self._anchor_rgb, **(same | changes))
 
     @property
     def measures_depth(self) -> bool:
         """Whether depth is triangulated or known."""
-        return self.surveyed is not None and self.surveyed.measured
+        return self.anchor_depth is not None and self.anchor_depth.measured
 
     @property
     def cameras(self) -> np.ndarray | None:
-        """`anchor_from_camera` [T, 4, 4] in survey units, NaN where unknown; `None` if poses are estimated frame by frame."""
+        """`anchor_from_camera` [T, 4, 4] in units of the geometry, NaN where unknown; `None` if poses are estimated one by one."""
         if self._known.world_from_camera is None or self.units.cameras is None:
             return None
         world = self._known.world_from_camera
@@ -209,7 +187,7 @@ class AnchoredGeometry:
         return cameras
 
     def points_of(self, index: int) -> np.ndarray:
-        """[n, 3] static points visible in a frame: network pixels (u, v) and z-depth in survey units."""
+        """[n, 3] static points visible in a frame: network pixels (u, v) and z-depth in units of the geometry."""
         if self._known.points is None or self.units.cameras is None:
             return np.zeros((0, 3))
         return self._known.points(index) / (1, 1, self.units.cameras)
@@ -229,8 +207,6 @@ class AnchoredGeometry:
         """Focal length in network pixels."""
         if self._known.focal_px:
             return self._known.focal_px
-        if self.surveyed is not None:
-            return self.surveyed.focal_px
         return self._rotation_focal.focal_px if self._rotation_focal else PRIOR_FOCAL * max(self._grey.shape)
 
     @property
@@ -238,20 +214,18 @@ class AnchoredGeometry:
         """Source of the focal length."""
         if self._known.focal_px:
             return self._known.focal_source
-        if self.surveyed is not None and self.kind != "forward":
-            return "video"
         return "video" if self._rotation_focal is not None and self._rotation_focal.decided else "prior"
 
     @property
     def anchor_view(self) -> TwoView:
         """Two-view geometry of the anchor with itself."""
-        zero = np.zeros((*self._grey.shape, 2), np.float32)
-        return self._view(zero, zero, self._unknown_depth if self.surveyed is None else self.surveyed.depth, np.eye(4))
+        zero, depth = np.zeros((*self._grey.shape, 2), np.float32), self._depth_of_anchor
+        return TwoView(zero, zero, depth, depth, np.eye(4), self.focal_px)
 
     def skip(self) -> TwoView:
         """Two-view geometry of an unusable frame (black, or after a cut): unsolved, with the flow of the previous frame."""
         self.solved = False
-        return self._view(self._motion.forward, self._motion.backward, self._unknown_depth, self._anchor_from_last)
+        return self._view(self._unknown_depth)
 
     @timed("geometry")
     def next(self, rgb: np.ndarray, index: int | None = None) -> TwoView:
@@ -270,21 +244,20 @@ class AnchoredGeometry:
         camera = self._known_camera(index)
         if self._step_flow is not None and camera is not None and self._known.depth is None:
             self.solved, self._anchor_from_last = True, camera
-            return self._view(self._motion.forward, self._motion.backward, self._unknown_depth, camera)
+            return self._view(self._unknown_depth)
         reference.chain.correct(*bidirectional_flow(reference.grey, grey, reference.chain.forward, reference.chain.backward))
         if self.kind in WITHOUT_DEPTH:
             self._rotate(grey, index)
-            return self._view(self._motion.forward, self._motion.backward, self._unknown_depth, self._anchor_from_last)
-        if self.surveyed is None:
-            self.solved = self._num_frames < MIN_SURVEY_FRAMES
-            seen = two_view_from_flow(reference.chain.forward, reference.chain.backward, self.focal_px)
-            return replace(seen, forward_flow=self._motion.forward, backward_flow=self._motion.backward)
-        frame_depth = self._locate(grey, index)
-        return self._view(self._motion.forward, self._motion.backward, frame_depth, self._anchor_from_last)
+            return self._view(self._unknown_depth)
+        return self._view(self._registered(rgb, camera, index))
 
     @property
     def _unknown_depth(self) -> np.ndarray:
         return np.zeros(self._grey.shape, np.float32)
+
+    @property
+    def _depth_of_anchor(self) -> np.ndarray:
+        return self._unknown_depth if self.anchor_depth is None else self.anchor_depth.depth
 
     def _rotate(self, grey: np.ndarray, index: int | None) -> None:
         """Estimate the rotation of the current camera against the reference; a fixed camera stays, a zooming one is unsolved."""
@@ -294,7 +267,7 @@ class AnchoredGeometry:
         reference = self._reference
         visible = reference.visible()
         rotation, agreeing = (
-            camera_rotation(pixel_grid(*reference.size)[visible], reference.pixels[visible], self.focal_px, grey.shape)
+            camera_rotation(pixel_grid(*reference.size)[visible], reference.pixels[visible], self.focal_px, reference.size)
             if visible.mean() > MIN_ROTATION_SHARE
             else (np.eye(3), 0.0)
         )
@@ -302,8 +275,7 @@ class AnchoredGeometry:
         if self.solved:
             self._anchor_from_last = reference.anchor_from_reference @ rigid(rotation.T, np.zeros(3))
         if self.solved and visible.mean() < MIN_SEEN_SHARE and reference.age >= MIN_STAY:
-            chain = FlowChain(*grey.shape)
-            self._reference = Reference(grey, reference.depth, self._anchor_from_last, chain, self._static(index))
+            self._replace_reference(grey, reference.depth, index)
 
     def _static(self, index: int | None) -> np.ndarray | None:
         """[height, width] bool, static pixels of a frame; `None` if the user provides none."""
@@ -315,70 +287,107 @@ class AnchoredGeometry:
         still = length(self._reference.chain.forward) < STILL_PX
         return bool((still & matched).sum() >= MIN_STILL_SHARE * max(matched.sum(), 1))
 
-    def _locate(self, grey: np.ndarray, index: int | None) -> np.ndarray:
-        """Estimate the current pose; return the depth [height, width] of the current frame where known or warped."""
-        assert self.surveyed is not None
-        reference, focal_px = self._reference, self.surveyed.focal_px
+    def _registered(self, rgb: np.ndarray, camera: np.ndarray | None, index: int | None) -> np.ndarray:
+        """Estimate the current pose if it is unknown; return the depth [height, width] of the frame where known or warped."""
+        reference, focal_px = self._reference, self.focal_px
         measured = reference.depth > 0
         seen = measured & reference.visible()
-        camera = self._known_camera(index)
-        registered = reference.registered(seen, focal_px) if camera is None else camera
-        self.solved = registered is not None
-        if registered is not None:
-            self._anchor_from_last = registered
-        asked = camera is None and self.kind == "general" and reference.age % ZOOM_EVERY == 0
-        if asked and index is not None and self._zooms():
-            self.zooming.append(index)
+        found = reference.registered(seen, focal_px) if camera is None else camera
+        self.solved = found is not None
+        if found is not None:
+            self._anchor_from_last = found
         depth = self._with_known(reference.carried(self._anchor_from_last, focal_px), index)
-        self._past.append((grey, self._anchor_from_last))
-        if seen.sum() < MIN_SEEN_SHARE * measured.sum() and reference.age >= MIN_STAY:
-            self._change_reference(grey, depth, index)
+        if self.solved and seen.sum() < MIN_SEEN_SHARE * measured.sum() and reference.age >= MIN_STAY:
+            self._change_reference(rgb, depth, index)
         return depth
 
-    def _zooms(self) -> bool:
-        """Whether another focal length of the current frame fits the visible pixels of the reference better."""
-        surveyed, reference = self.zoom_survey, self._reference
-        if surveyed is None or not (self.measures_depth or reference.is_anchor):
-            return False
-        return reference.zooms(reference.depth if self.measures_depth else surveyed.depth, surveyed.focal_px)
-
     def _known_camera(self, index: int | None) -> np.ndarray | None:
-        """Known `anchor_from_frame` [4, 4] in survey units, or `None`."""
+        """Known `anchor_from_frame` [4, 4] in units of the geometry, or `None`."""
         camera = None if index is None else self._known.anchor_from_camera(self._anchor_index, index)
         if camera is None or self.units.cameras is None:
             return None
         return rigid(camera[:3, :3], camera[:3, 3] / self.units.cameras)
 
     def _with_known(self, depth: np.ndarray, index: int | None) -> np.ndarray:
-        """Depth [height, width] of a frame in survey units, replaced by the known depth where available."""
+        """Depth [height, width] of a frame in units of the geometry, replaced by the known depth where available."""
         known = None if index is None else self._known.depth_of(index)
         if known is None or self.units.depth is None:
             return depth
         return np.where(known > 0, known / np.float32(self.units.depth), depth).astype(np.float32)
 
-    def _change_reference(self, grey: np.ndarray, depth: np.ndarray, index: int | None) -> None:
-        """Make the current frame the reference, surveyed with the frames before it, in the scale of the old one."""
-        assert self.surveyed is not None
-        before = [past for past, _ in self._past][-2::-1]
-        matches, static = dense_matches(grey, before), self._static(index)
-        if static is not None:
-            matches.valid[:] &= static.ravel()
-        found = survey(matches, self.surveyed.focal_px)
-        both = (depth > 0) & (found.depth > 0) if found is not None else np.zeros_like(depth, bool)
-        if found is None or both.mean() < 0.02:
+    def _change_reference(self, rgb: np.ndarray, depth: np.ndarray, index: int | None) -> None:
+        """Make the current frame the reference: its known depth [height, width], and the prior in the same scale elsewhere."""
+        known = depth > 0
+        if self._prior is None or index is None or known.mean() < MIN_CARRIED_SHARE:
             return
-        scale = float(np.median(depth[both] / found.depth[both]))
-        chain = FlowChain(*grey.shape)
-        depth = found.depth * np.float32(scale)
-        self._reference = Reference(grey, depth, self._anchor_from_last, chain, static)
+        prior = self._prior(rgb, index)
+        prior = prior * np.median(depth[known] / prior[known])
+        self._replace_reference(self._grey, np.where(known, depth, prior).astype(np.float32), index)
 
-    def _view(self, forward: np.ndarray, backward: np.ndarray, frame_depth: np.ndarray, anchor_from_frame: np.ndarray) -> TwoView:
-        anchor_depth = self._unknown_depth if self.surveyed is None else self.surveyed.depth
-        return TwoView(forward, backward, anchor_depth, frame_depth, anchor_from_frame, self.focal_px)
+    def _replace_reference(self, grey: np.ndarray, depth: np.ndarray, index: int | None) -> None:
+        self._reference = Reference(grey, depth, self._anchor_from_last, FlowChain(*grey.shape), self._static(index))
+
+    def _view(self, frame_depth: np.ndarray) -> TwoView:
+        flow = self._motion.forward, self._motion.backward
+        return TwoView(*flow, self._depth_of_anchor, frame_depth, self._anchor_from_last, self.focal_px)
 
 
-def follow_video(anchor_rgb: np.ndarray, frames: list[np.ndarray]) -> Iterator[TwoView]:
-    """`TwoView` of an anchor with itself and then with every following frame."""
-    geometry = AnchoredGeometry.of(anchor_rgb, frames)
-    yield geometry.anchor_view
-    yield from map(geometry.next, frames)
+def _with_solver(
+    user: KnownVideo, motion: CameraMotion | None, solve: SolveCameras | None
+) -> tuple[KnownVideo, CameraMotion | None]:
+    """Known geometry completed by the solver where the camera may translate, and the camera motion if it is of use."""
+    complete = user.world_from_camera is not None and user.focal_px is not None
+    asked = solve is not None and motion is not None and motion.may_translate and not complete
+    rotates = motion is not None and motion.kind == "rotation"
+    solved = solve(MIN_ROTATION_PARALLAX_DEG if rotates else 0.0) if solve is not None and asked else None
+    if user.world_from_camera is not None:
+        focal = {} if solved is None else {"focal_px": solved.focal_px, "focal_source": solved.focal_source}
+        return replace(user, **focal), None
+    if user.depth is not None:
+        return solved or user, None
+    if solved is not None and motion is not None and rotates:
+        motion = replace(motion, kind="general", parallax="weak")
+    return solved or user, motion
+
+
+def _triangulated(known: KnownVideo, matches: Matches | None, anchor_index: int, order: Sequence[int]) -> np.ndarray | None:
+    """z-depth [height, width] of the anchor in the unit of the known cameras, 0 where unknown; `None` without cameras."""
+    if matches is None or known.world_from_camera is None:
+        return None
+    indices = [order[k] for k in matched_frames(len(order))]
+    cameras = [known.anchor_from_camera(anchor_index, index) for index in indices]
+    usable = [k for k, camera in enumerate(cameras) if camera is not None]
+    relative = [invert_rigid(camera) for camera in cameras if camera is not None]
+    unit = max((float(np.linalg.norm(camera[:3, 3])) for camera in relative), default=0.0)
+    if unit == 0:
+        return np.zeros(matches.size, np.float32)
+    relative = [rigid(camera[:3, :3], camera[:3, 3] / unit) for camera in relative]
+    flow = (matches.frame_px[usable] - matches.anchor_px).reshape(-1, *matches.size, 2)
+    valid = matches.valid[usable].reshape(-1, *matches.size)
+    focal_px = known.focal_px or PRIOR_FOCAL * max(matches.size)
+    found = depth_from_flow(list(flow), list(valid), relative, focal_px, matches.size)
+    return unit * found.depth * (found.known.mean() >= MIN_KNOWN_SHARE)
+
+
+def _known_depth(
+    known: KnownVideo, triangulated: np.ndarray | None, anchor_index: int, user: KnownVideo
+) -> tuple[AnchorDepth | None, Units]:
+    """Depth of the anchor from user-provided depth and triangulated depth, and the units of known cameras and depth."""
+    provided, solved = known.depth_of(anchor_index), user.world_from_camera is None
+    if provided is not None and (provided > 0).any():
+        unit = _median(provided)
+        both = (provided > 0) & (triangulated > 0) if triangulated is not None else np.zeros(provided.shape, bool)
+        if triangulated is None or not both.any():
+            return AnchorDepth((provided / unit).astype(np.float32)), Units(None if solved else unit, unit)
+        ratio = float(np.median(triangulated[both] / provided[both]))
+        depth = np.where(provided > 0, provided, triangulated / ratio) / unit
+        same = not solved and abs(np.log(ratio)) < ONE_UNIT
+        return AnchorDepth(depth.astype(np.float32), triangulated > 0), Units(unit if same else unit * ratio, unit)
+    if triangulated is None or not (solved or triangulated.any()):
+        return None, Units()
+    unit = 1.0 if solved else _median(triangulated)  # the solver's unit is the median depth of the anchor's points
+    return AnchorDepth((triangulated / unit).astype(np.float32)), Units(cameras=unit)
+
+
+def _median(depth: np.ndarray) -> float:
+    return float(np.median(depth[depth > 0]))

@@ -10,7 +10,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from st4rtrack.classical.survey import Matches
+from st4rtrack.classical.anchor_matches import Matches
 from st4rtrack.classical.two_view import ASSUMED_FOCAL, pinhole, pixel_rays
 from st4rtrack.geometry.vectors import length
 from st4rtrack.quality import Parallax
@@ -54,6 +54,8 @@ GOOD_PARALLAX = np.deg2rad(0.75)
 """Minimum rotation residual of the upper quarter of the static points for good parallax: six times the flow error at 256 px."""
 
 MotionKind = Literal["unknown", "fixed", "rotation", "zoom", "dolly_zoom", "forward", "general"]
+WITHOUT_DEPTH = ("fixed", "rotation", "zoom", "dolly_zoom")
+"""Camera motions without information about depth, or whose depth is not modelled."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.sampling import inside_image
 from st4rtrack.geometry.vectors import length
+from st4rtrack.threads import parallel_map
 
 MAX_RETURN_ERROR_PX = 1.0
 """Maximum forward-backward error, plus a share of the motion; above it a point is occluded or the flow has failed."""
@@ -49,6 +50,14 @@ def dense_flow(
     initial = None if start is None else cv2.resize(start.astype(np.float32), None, fx=enlarge, fy=enlarge) * enlarge
     found = solver.calc(*large, initial)  # pyright: ignore[reportCallIssue, reportArgumentType]
     return cv2.resize(found, size, interpolation=cv2.INTER_AREA) / np.float32(enlarge)
+
+
+def bidirectional_flow(
+    a: np.ndarray, b: np.ndarray, forward: np.ndarray | None = None, backward: np.ndarray | None = None, *, enlarge: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Flow from a to b and back, computed in parallel where OpenCV may use two threads."""
+    there, back = parallel_map(lambda call: dense_flow(*call, enlarge=enlarge), ((a, b, forward), (b, a, backward)))
+    return there, back
 
 
 def reached(flow: np.ndarray) -> np.ndarray:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from st4rtrack.classical.survey import PRIOR_FOCAL, Matches
+from st4rtrack.classical.anchor_matches import Matches
+from st4rtrack.classical.solver.evidence import PRIOR_FOCAL
 from st4rtrack.classical.two_view import pixel_rays, rotation_between
 from st4rtrack.geometry.vectors import length
 

@@ -20,9 +20,7 @@ from st4rtrack.timing import timed
 
 ASSUMED_FOCAL = 0.9
 """Default focal length in long sides of the image (58 degrees) while none is known: for two-view geometry, key-frame matching,
-shot detection and classification of camera motion, and as unit of the focal length in the hints (trained networks depend on it).
-It is a result only with known cameras or depth, no known focal length, and a failed survey; otherwise see
-`survey.PRIOR_FOCAL`."""
+shot detection and classification of camera motion. For the focal length of a video, see `solver.evidence.PRIOR_FOCAL`."""
 
 MATCHES = 1000
 MAX_EPIPOLAR_ERROR_PX = 1.0
@@ -62,10 +60,10 @@ def estimate_two_view(anchor_rgb: np.ndarray, frame_rgb: np.ndarray) -> TwoView:
     return two_view
 
 
-def two_view_from_flow(forward: np.ndarray, backward: np.ndarray, known_focal_px: float | None = None) -> TwoView:
-    """Relative pose and triangulated depths from flow [height, width, 2] in both directions; known or assumed focal length."""
+def two_view_from_flow(forward: np.ndarray, backward: np.ndarray) -> TwoView:
+    """Relative pose and triangulated depths from flow [height, width, 2] in both directions, for the assumed focal length."""
     size = forward.shape[:2]
-    focal_px = ASSUMED_FOCAL * max(size) if known_focal_px is None else known_focal_px
+    focal_px = ASSUMED_FOCAL * max(size)
     grid = pixel_grid(*size)
     matched = returns(forward, backward, share=0.0)
     if matched.mean() < MIN_MATCHED_SHARE:

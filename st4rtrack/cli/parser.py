@@ -54,6 +54,8 @@ RENAMED = {
     "export": {"--points": "--max-points", "--tracks": "--max-tracks"},
 }
 """Options renamed since an earlier version, by command."""
+REMOVED = {"train": ("--pairs", "--validation-pairs")}
+"""Options removed since an earlier version, by command."""
 
 
 def call(commands: Mapping[str, Command], arguments: Sequence[str], *, prog: str, description: str) -> None:
@@ -80,17 +82,19 @@ def call_one(command: Command, arguments: Sequence[str], *, prog: str, name: str
 
 
 def refuse_renamed(arguments: Sequence[str]) -> None:
-    """Reject options by their former names.
+    """Reject options by their former names, and removed options.
 
     Raises:
-        UserError: an option was renamed; the message has the new name.
+        UserError: an option was renamed or removed; the message has the new name.
     """
-    former = RENAMED.get(arguments[0], {}) if arguments else {}
+    command = arguments[0] if arguments else ""
+    former = RENAMED.get(command, {}) | dict.fromkeys(REMOVED.get(command, ()), "")
     for name in (argument.partition("=")[0] for argument in arguments):
         if name in former:
             from st4rtrack.types import UserError
 
-            raise UserError(f"{name} of {arguments[0]} was renamed; use {former[name]}")
+            change = f"renamed; use {former[name]}" if former[name] else "removed; leave it out"
+            raise UserError(f"{name} of {command} was {change}")
 
 
 @functools.cache

@@ -40,7 +40,7 @@ def train(
     from st4rtrack.train.start import find_preset, run_preset
 
     log_to_stderr()
-    for name in ("steps", "batch_size", "micro_batch", "pairs", "validation_pairs", "validate_every", "save_every", "skip_limit"):
+    for name in ("steps", "batch_size", "micro_batch", "validate_every", "save_every", "skip_limit"):
         value = getattr(training, name, getattr(execution, name, None))
         if value is not None:
             positive_int(value, f"--{name.replace('_', '-')}")
@@ -59,10 +59,7 @@ def train(
 
 def _say_what_is_there(output: Path, score: object, *, pairs: bool) -> None:
     from st4rtrack.cli.reporter import answer, say, wrote
-    from st4rtrack.train.start import baselines
 
-    for name, other in baselines(output).items():
-        answer(f"{name}: {other}")
     answer(f"this model: {score}")
     wrote(output / "model.safetensors")
     if pairs:

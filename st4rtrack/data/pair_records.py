@@ -6,7 +6,6 @@ python -m st4rtrack.data.pair_records world -o DIR --count 2048 --seed 0 --pictu
 A clip is one file `FOLDER/train/KIND-SEED-NNNNN.npz` (half a megabyte), or one in `FOLDER/validation`.
 """
 
-import argparse
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -264,17 +263,10 @@ class TrackedClips:
 
 def main() -> None:
     """Entry point of the command line."""
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    from st4rtrack.data.world.frames import rendering_parser
+
+    parser = rendering_parser(str(__doc__).splitlines()[0], "clips", 2048)
     parser.add_argument("kind", choices=("procedural", "world"), help="Procedural world, or world of real objects")
-    parser.add_argument("-o", type=Path, required=True, help="Folder of the clips; files that are there are kept")
-    parser.add_argument("--count", type=int, default=2048, help="Number of clips [%(default)s]")
-    parser.add_argument("--seed", type=int, default=0, help="Random seed [%(default)s]")
-    parser.add_argument(
-        "--split", default="train", choices=("train", "validation"), help="Scenes and models to use [%(default)s]"
-    )
-    parser.add_argument("--height", type=int, default=192, help="Pixels [%(default)s]")
-    parser.add_argument("--width", type=int, default=256, help="Pixels [%(default)s]")
-    parser.add_argument("--pictures", type=Path, default=None, help="world: folder of photographs for surfaces [none]")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     size = (options.height, options.width)

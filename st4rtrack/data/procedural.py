@@ -25,7 +25,6 @@ __all__ = [
     "procedural_clip",
     "reconstruction_points",
     "render_clips",
-    "select_clips",
     "tracking_points",
 ]
 
@@ -202,12 +201,6 @@ def render_clips(
         part_moves=((poses - poses[:, :1]).abs().amax((1, 3, 4)) > 1e-4).to(device),
         config=config,
     )
-
-
-def select_clips(clips: ClipBatch, keep: torch.Tensor) -> ClipBatch:
-    """Select the clips of a batch by the mask `keep` [B] bool."""
-    tensors = {name: value[keep.to(value.device)] for name, value in vars(clips).items() if isinstance(value, torch.Tensor)}
-    return replace(clips, **tensors)
 
 
 def clips_to(clips: ClipBatch, device: str | torch.device) -> ClipBatch:

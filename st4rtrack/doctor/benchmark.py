@@ -24,7 +24,6 @@ STAGES = {
     "read": "frames of the video file",
     "resize": "frames to network size",
     "geometry": "optical flow, cameras and depth by OpenCV and PoseLib",
-    "hints": "known geometry as input maps of the network",
     "encoder": "network: images to tokens",
     "decoder": "network: tokens to pointmaps",
     "points": "images to the device, pointmaps to host memory",

@@ -15,8 +15,8 @@ from st4rtrack.classical.flow import reached, returns, sample_flow
 from st4rtrack.classical.two_view import pixel_rays
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.vectors import dot, length
+from st4rtrack.hints.fusion import fill_in
 from st4rtrack.hints.steps import Flows
-from st4rtrack.model.hints import fill_in
 
 OFFSETS = (-8, -4, -2, -1, 1, 2, 4, 8)
 """Offsets of the frames that a frame is compared with: distant ones reveal slow motion, near ones objects with unreliable

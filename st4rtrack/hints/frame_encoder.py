@@ -24,11 +24,12 @@ class FrameEncoder:
     @timed("prior", settles=True)
     def __call__(self, rgb: np.ndarray) -> tuple[Tensor, ...]:
         """Maps of one frame [height, width, 3] uint8 at strides 2 to 32."""
-        if self._last is None or self._last[0] is not rgb:
+        last = self._last
+        if last is None or last[0] is not rgb:
             image = normalize_images(self._resized(rgb)[None]).to(next(self.network.parameters()).device)
             with torch.inference_mode():
-                self._last = rgb, self.network.encode(image)
-        return self._last[1]
+                self._last = last = rgb, self.network.encode(image)
+        return last[1]  # another thread may have replaced `_last`
 
     def _resized(self, rgb: np.ndarray) -> np.ndarray:
         """Resize a frame to the long side of training, with sides that are multiples of the network's stride."""

@@ -5,16 +5,17 @@ from functools import cache
 
 import numpy as np
 
-from st4rtrack.classical.anchor_matches import SURVEY_FRAMES, motion_of
-from st4rtrack.classical.anchored import MIN_SURVEY_FRAMES, MIN_ZOOM_VOTES, AnchoredGeometry, SolveCameras, StepFlow
-from st4rtrack.classical.camera_motion import CameraMotion
+from st4rtrack.classical.anchor_matches import NEIGHBOUR_FRAMES, neighbour_matches
+from st4rtrack.classical.anchored import AnchoredGeometry, DepthOfFrame, SolveCameras, StepFlow, Units
+from st4rtrack.classical.camera_motion import CameraMotion, camera_motion
 from st4rtrack.classical.frame_checks import FrameChecks
-from st4rtrack.classical.known_survey import Units
 from st4rtrack.classical.two_view import TwoView
 from st4rtrack.types import KnownVideo, Video
 
 FRAMES_AT_ONCE = 32
 """Number of frames read forwards at once to be yielded backwards: the memory needed before the anchor."""
+MIN_FRAMES_AFTER = 8
+"""Number of frames after the anchor below which those before it are used, if they are more, for the geometry of the anchor."""
 
 
 class OrderedFrames:
@@ -25,16 +26,15 @@ class OrderedFrames:
     Args:
         video: at network size.
         anchor_index, anchor_rgb: the anchor, [height, width, 3] uint8.
-        with_geometry: whether the network uses classical geometry; otherwise none is computed.
+        with_geometry: whether to compute classical geometry.
         known: known geometry of the video.
-        solve: camera solver for translating cameras, called at most once; `None`: poses are estimated frame by frame.
+        solve: see `AnchoredGeometry.of`.
         step_flow: see `AnchoredGeometry.along`.
 
     Attributes:
-        anchor_view: two-view geometry of the anchor with itself, `None` without geometry.
+        geometry: classical geometry relative to the anchor; `None` without geometry.
         motion: camera motion around the anchor; `None` if unknown.
         checks: states and hard cuts of the frames read so far.
-        zooms: whether the focal length changes.
         unsolved: indices of the frames read so far whose pose cannot be estimated, as known when they were read.
     """
 
@@ -54,27 +54,23 @@ class OrderedFrames:
         self._solve = None if solve is None else cache(solve)
         self.checks = FrameChecks()
         self.unsolved: set[int] = set()
-        self._zoomed: set[int] = set()
-        self._survey = self._surveyed() if with_geometry else None
-        self.motion = self._survey.motion if self._survey else self._motion_alone()
-        self.zooms = self.motion is not None and self.motion.kind in ("zoom", "dolly_zoom")
-        self.anchor_view: TwoView | None = None if self._survey is None else self._survey.anchor_view
+        self.geometry = self._geometry_of_anchor() if with_geometry else None
+        self.motion = self.geometry.motion if self.geometry else self._motion_alone()
 
-    def use_prior_depth(self, depth: np.ndarray) -> None:
-        """Use a prior depth [height, width] of the anchor for pose estimation if none is measured."""
-        assert self._survey is not None
-        self._survey = self._survey.with_prior_depth(depth)
-        self.anchor_view = self._survey.anchor_view
+    def use_prior(self, prior: DepthOfFrame) -> None:
+        """Use a depth prior for pose estimation where no depth is measured."""
+        assert self.geometry is not None
+        self.geometry = self.geometry.with_prior(prior)
 
     @property
-    def geometry(self) -> AnchoredGeometry | None:
-        """Classical geometry surveyed around the anchor; `None` without geometry."""
-        return self._survey
+    def zooms(self) -> bool:
+        """Whether the focal length changes."""
+        return self.motion is not None and self.motion.kind in ("zoom", "dolly_zoom")
 
     @property
     def units(self) -> Units:
-        """Units of the known geometry in the network's hints: `None` where the hints do not contain it."""
-        return Units() if self._survey is None or self._survey.surveyed is None else self._survey.units
+        """Units of the known geometry in the geometry; `None` where it does not contain it."""
+        return Units() if self.geometry is None else self.geometry.units
 
     def frames(self, done: Sequence[bool] | np.ndarray) -> Iterator[tuple[int, np.ndarray, TwoView | None]]:
         """Index, image and view of every frame that is not done.
@@ -89,12 +85,12 @@ class OrderedFrames:
 
     @property
     def all_unsolved(self) -> set[int]:
-        """`unsolved`, plus frames read before their cut was detected and frames after a zoom starts; once all are read."""
-        return self.unsolved | self._zoomed | {index for index in range(len(self._video)) if self._is_beyond_cut(index)}
+        """`unsolved`, plus frames read before their cut was detected; once all are read."""
+        return self.unsolved | {index for index in range(len(self._video)) if self._is_beyond_cut(index)}
 
     def _along(self, direction: range, done: Sequence[bool] | np.ndarray) -> Iterator[tuple[int, np.ndarray, TwoView | None]]:
-        # frames that are done are still checked: a resumed run reports the same cuts, dark frames and zooms
-        geometry = None if self._survey is None else self._survey.along(self._step_flow)
+        # frames that are done are still checked: a resumed run reports the same cuts and dark frames
+        geometry = None if self.geometry is None else self.geometry.along(self._step_flow)
         for index, rgb in zip(direction, self._read(direction), strict=True):
             usable = self.checks.add(index, rgb) == "usable" and not self._is_beyond_cut(index)
             view = None
@@ -105,9 +101,6 @@ class OrderedFrames:
                 self.unsolved.add(index)
             if not done[index]:
                 yield index, rgb, view
-        if geometry is not None and len(geometry.zooming) >= MIN_ZOOM_VOTES:
-            self.zooms = True
-            self._zoomed.update(direction[direction.index(geometry.zooming[0]) :])
 
     def _view(self, geometry: AnchoredGeometry, index: int, rgb: np.ndarray, *, usable: bool) -> TwoView:
         if index == self._anchor_index:
@@ -126,30 +119,31 @@ class OrderedFrames:
         for stop in range(direction.start + 1, 0, -FRAMES_AT_ONCE):
             yield from list(self._video.frames(max(0, stop - FRAMES_AT_ONCE), stop))[::-1]
 
-    def _surveyed(self) -> AnchoredGeometry:
-        """Survey from the frames after the anchor, or before it if only these have parallax, are usable, or are many."""
+    def _geometry_of_anchor(self) -> AnchoredGeometry:
+        """Geometry from the frames after the anchor, or before it if only these have parallax, are usable, or are many."""
         after, before = self._near
-        found = self._survey_along(after)
-        if found.surveyed is not None or not len(before):
+        found = self._geometry_along(after)
+        if found.anchor_depth is not None or not len(before):
             return found
-        other = self._survey_along(before)
-        few = other.motion is not None and len(after) < min(MIN_SURVEY_FRAMES, len(before))
-        return other if other.surveyed is not None or found.motion is None or few else found
+        other = self._geometry_along(before)
+        few = other.motion is not None and len(after) < min(MIN_FRAMES_AFTER, len(before))
+        return other if other.anchor_depth is not None or found.motion is None or few else found
 
     def _motion_alone(self) -> CameraMotion | None:
-        """Camera motion alone, for a network without hints."""
+        """Camera motion alone, without geometry."""
         after, before = self._near
         static = None if self._known is None or self._known.static is None else self._known.static(self._anchor_index)
-        direction = after if len(after) >= min(MIN_SURVEY_FRAMES, len(before)) else before
-        return motion_of(self._anchor_rgb, [rgb for _, rgb in self._usable(direction)], static)
+        direction = after if len(after) >= min(MIN_FRAMES_AFTER, len(before)) else before
+        matches = neighbour_matches(self._anchor_rgb, [rgb for _, rgb in self._usable(direction)], static)
+        return None if matches is None else camera_motion(matches, static=static)
 
     @property
     def _near(self) -> tuple[range, range]:
         """Frames next to the anchor, after it and before it, outward."""
-        after = range(self._anchor_index + 1, min(self._anchor_index + 1 + SURVEY_FRAMES, len(self._video)))
-        return after, range(self._anchor_index - 1, max(self._anchor_index - 1 - SURVEY_FRAMES, -1), -1)
+        after = range(self._anchor_index + 1, min(self._anchor_index + 1 + NEIGHBOUR_FRAMES, len(self._video)))
+        return after, range(self._anchor_index - 1, max(self._anchor_index - 1 - NEIGHBOUR_FRAMES, -1), -1)
 
-    def _survey_along(self, direction: range) -> AnchoredGeometry:
+    def _geometry_along(self, direction: range) -> AnchoredGeometry:
         frames = self._usable(direction)
         return AnchoredGeometry.of(
             self._anchor_rgb,

@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
-from st4rtrack.classical.anchor_matches import WITHOUT_DEPTH
 from st4rtrack.classical.anchored import AnchoredGeometry
+from st4rtrack.classical.camera_motion import WITHOUT_DEPTH
 from st4rtrack.classical.flow import returns, sample_flow
 from st4rtrack.classical.static_depth import PairFlows, static_depth
 from st4rtrack.classical.two_view import TwoView, pixel_rays, pixels_of_points
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel
-from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_maps
+from st4rtrack.geometry.transforms import invert_rigid, transform_maps
 from st4rtrack.geometry.vectors import length
 from st4rtrack.hints.carried import CarriedDepth
 from st4rtrack.hints.depth_prior import DepthPrior
@@ -63,7 +63,7 @@ class FrameGeometry:
 
 
 class FusedGeometry:
-    """Pointmaps of (anchor, frame) from fused geometry, in units of the survey of `geometry`.
+    """Pointmaps of (anchor, frame) from fused geometry, in units of `geometry`.
 
     Args:
         geometry: classical geometry relative to the anchor.
@@ -144,7 +144,7 @@ class FusedGeometry:
 
     @timed("fusion")
     def _pair(self, index: int, rgb: np.ndarray, view: TwoView) -> TwoPointmaps:
-        view, solved = self._in_unit_of_anchor(view), index not in self._unsolved
+        solved = index not in self._unsolved
         if solved:
             self._cameras[index] = view.anchor_from_frame
         frame = self._of_frame(index, rgb, view)
@@ -155,15 +155,6 @@ class FusedGeometry:
             self._tracked_index = index
         tracking = Pointmap(self._tracks.points, sample_flow(confidence, self._tracks.pixels))
         return TwoPointmaps(tracking, Pointmap(points, confidence, source=frame.fused.source), view.anchor_from_frame)
-
-    def _in_unit_of_anchor(self, view: TwoView) -> TwoView:
-        """Rescale two-view geometry to the unit of the anchor; without a survey (short videos) it has its own unit."""
-        known = view.anchor_depth > 0
-        if self._geometry.surveyed is not None or not known.any():
-            return view
-        scale = np.median(self._anchor.fused.depth[known] / view.anchor_depth[known])
-        camera = rigid(view.anchor_from_frame[:3, :3], view.anchor_from_frame[:3, 3] * scale)
-        return replace(view, frame_depth=view.frame_depth * scale, anchor_from_frame=camera)
 
     def _of_frame(self, index: int, rgb: np.ndarray, view: TwoView) -> FrameGeometry:
         """Depth and dynamic pixels of a frame, aligned to the measured depth or, without it, as the previous frame."""

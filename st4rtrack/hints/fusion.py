@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from st4rtrack.hints.depth_prior import PriorDepth
-from st4rtrack.model.hints import fill_in
 from st4rtrack.types import DepthSource
 
 MIN_MEASURED = 30
@@ -118,6 +119,27 @@ def without_contradictions(prior: PriorDepth, alignment: Alignment, measured: np
         farther = np.log(measured / alignment.depth(prior, np.inf))
     spread = 1.4826 * float(np.median(np.abs(farther[known] - np.median(farther[known]))))
     return np.where(known & (farther > max(CONTRADICTION, CONTRADICTION_SPREADS * spread)), 0, measured).astype(np.float32)
+
+
+def fill_in(values: Tensor, known: Tensor) -> Tensor:
+    """Fill in unknown values [batch, height, width] smoothly from those with mask `known`; 0 if none is known.
+
+    Unknown pixels get the mean over the smallest square of an image pyramid that has a known value.
+    """
+    weight = known.to(values.dtype)[:, None]
+    levels = [(values[:, None] * weight, weight)]
+    while max(levels[-1][0].shape[2:]) > 1:
+        levels.append((_halved(levels[-1][0]), _halved(levels[-1][1])))
+    whole = torch.zeros_like(levels[-1][0])
+    for total, share in reversed(levels):
+        coarse = F.interpolate(whole, size=total.shape[2:], mode="bilinear", align_corners=False)
+        whole = torch.where(share > 0, total / share.clamp(min=1e-9), coarse)
+    return whole[:, 0]
+
+
+def _halved(maps: Tensor) -> Tensor:
+    """Mean over squares of 2 x 2 pixels; an odd last row or column is averaged alone."""
+    return F.avg_pool2d(maps, 2, ceil_mode=True, count_include_pad=False)
 
 
 def weighted_median(values: np.ndarray, weight: np.ndarray) -> float:

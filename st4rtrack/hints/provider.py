@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from st4rtrack.classical.anchored import StepFlow
 from st4rtrack.hints.cameras import solved_cameras
 from st4rtrack.hints.depth_prior import DepthPrior, open_depth_prior
 from st4rtrack.hints.depth_prior.builtin import BuiltinPrior
@@ -22,7 +23,7 @@ from st4rtrack.types import KnownVideo, UserError, Video
 
 
 def takes_hints(config: ModelConfig) -> bool:
-    """Whether a network uses hints; the released architecture does not."""
+    """Whether the pointmaps of a network are classical geometry with monocular depth; not so for the released architecture."""
     return config.hints
 
 
@@ -37,7 +38,7 @@ def chosen_prior(word: str, model: St4RTrack, video: Video, source_size: SourceS
     Raises:
         UserError: unknown prior, or a network that does not use one.
     """
-    own = model.config.monocular and takes_hints(model.config)
+    own = takes_hints(model.config)
     if word == "auto":
         word = "builtin" if own else "none"
     if word != "none" and not takes_hints(model.config):
@@ -47,44 +48,68 @@ def chosen_prior(word: str, model: St4RTrack, video: Video, source_size: SourceS
     return open_depth_prior(word, video, source_size=source_size, device=str(model.device))
 
 
+def ordered_frames(
+    video: Video,
+    anchor_index: int,
+    prior: DepthPrior | None,
+    *,
+    known: KnownVideo | None = None,
+    content: Video | None = None,
+    scale: tuple[float, float] = (1.0, 1.0),
+    step_flow: StepFlow | None = None,
+) -> OrderedFrames:
+    """Frames of a video outward from the anchor; with a depth prior, with classical geometry.
+
+    Args:
+        video: at network size.
+        prior: depth prior, against which frames are registered that no solver and no user gives a camera.
+        known: known geometry.
+        content: the video at source size without bars, for the camera solver; default: `video`.
+        scale: network pixels per content pixel, horizontal and vertical.
+        step_flow: see `AnchoredGeometry.along`.
+    """
+    rgb = video.frame(anchor_index)
+    if prior is None:
+        return OrderedFrames(video, anchor_index, rgb, with_geometry=False, known=known)
+    size = (video.height, video.width)
+    solve = partial(solved_cameras, content or video, size, scale, anchor_index, known or KnownVideo())
+    ordered = OrderedFrames(video, anchor_index, rgb, with_geometry=True, known=known, solve=solve, step_flow=step_flow)
+    assert ordered.geometry is not None
+    focal_px = ordered.geometry.focal_px
+    ordered.use_prior(lambda frame, index: prior(frame, index, focal_px).depth)
+    return ordered
+
+
 def provide_hints(
     model: St4RTrack,
     video: Video,
     anchor_index: int,
+    prior: DepthPrior | None,
     *,
     known: KnownVideo | None = None,
-    prior: DepthPrior | None = None,
     content: Video | None = None,
     scale: tuple[float, float] = (1.0, 1.0),
     static: Callable[[int], np.ndarray] | None = None,
 ) -> tuple[OrderedFrames, FusedGeometry | None]:
-    """Frames of a video outward from the anchor with classical geometry and, with a depth prior, the fused geometry.
+    """Frames of a video in order, and with a depth prior the fused geometry.
 
     Args:
-        model: the network.
-        video: at network size.
-        known: known geometry; pose estimation uses its static pixels.
-        prior: depth prior; requires `content`, the video at source size without bars, for the camera solver.
-        scale: network pixels per content pixel, horizontal and vertical.
+        model: the network, whose matching head is used.
+        prior, known, content, scale: as for `ordered_frames`; pose estimation uses the static pixels of `known`.
         static: function from a frame index to [height, width] bool, user-provided static pixels.
     """
-    rgb = video.frame(anchor_index)
-    if prior is None or content is None:
-        return OrderedFrames(video, anchor_index, rgb, with_geometry=takes_hints(model.config), known=known), None
-    size = (video.height, video.width)
-    solve = partial(solved_cameras, content, size, scale, anchor_index, known or KnownVideo())
+    if prior is None:
+        return ordered_frames(video, anchor_index, None, known=known), None
     steps = StepFlows(GreyFrames(video))
-    ordered = OrderedFrames(video, anchor_index, rgb, with_geometry=True, known=known, solve=solve, step_flow=steps.chain)
+    ordered = ordered_frames(video, anchor_index, prior, known=known, content=content, scale=scale, step_flow=steps.chain)
     assert ordered.geometry is not None
-    if ordered.geometry.surveyed is None:
-        ordered.use_prior_depth(prior(rgb, anchor_index, ordered.geometry.focal_px).depth)
     return ordered, FusedGeometry(
         ordered.geometry,
         prior,
         steps,
         num_frames=len(video),
         anchor_index=anchor_index,
-        anchor_rgb=rgb,
+        anchor_rgb=video.frame(anchor_index),
         static=static,
         unsolved=ordered.unsolved,
         matching=_matching(model, prior),

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 import cv2
 import numpy as np
 
-from st4rtrack.classical.anchor_matches import bidirectional_flow
-from st4rtrack.classical.flow import FlowChain, carried_flow, dense_flow
+from st4rtrack.classical.flow import FlowChain, bidirectional_flow, carried_flow, dense_flow
 from st4rtrack.timing import timed
 from st4rtrack.types import Video
 

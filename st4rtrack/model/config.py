@@ -8,6 +8,8 @@ from st4rtrack.types import UserError
 
 LARGEST = 1 << 16
 """Maximum of any size of a network or its images; a larger one means a damaged or malicious configuration."""
+LAST_WITH_DECODER_HINTS = "st4rtrack 0.1.0 at commit d94fd98"
+"""Last version whose decoders took hints."""
 
 
 @dataclass(frozen=True)
@@ -21,16 +23,14 @@ class ModelConfig:
         decoder_width, decoder_depth, decoder_heads: size of each of the two cross-attending decoders.
         rope_base: base of the rotary frequencies.
         head: "dpt" as released (multi-scale convolutions, sharp, 40 M parameters), "conv" (a few convolutions at a quarter of
-            the resolution, cheap enough for a small network on a CPU), or "monocular": no decoders, the pointmaps are base
-            geometry with monocular depth (`model/monocular_pairs.py`); the decoder sizes have no effect then.
+            the resolution, cheap enough for a small network on a CPU), or "monocular": no decoders, the pointmaps are classical
+            two-view geometry with monocular depth (`model/monocular_pairs.py`); the decoder sizes have no effect then.
         encoder: "vit" as released, or "efficientnet": a convolutional backbone with pretrained weights and a feature pyramid,
-            whose tokens have stride 16; `encoder_depth` and `encoder_heads` have no effect then.
+            whose tokens have stride 16, for the head "monocular"; `encoder_depth` and `encoder_heads` have no effect then.
         pyramid_width: channels of the feature pyramid.
         monocular: whether the network has a monocular depth head (`model/monocular.py`) on the pyramid.
         matching: whether the network has a matching head (`model/matching.py`) on the convolutional backbone.
-        hints: whether the decoders get classical two-view geometry (`model/hints.py`): optical flow, relative camera,
-            triangulated depth. A small network trained for hours cannot learn matching from scratch; the released architecture
-            has no hints.
+        hints: whether the pointmaps use classical two-view geometry (`model/hints.py`): true for the head "monocular" alone.
     """
 
     patch_size: int = 16
@@ -72,8 +72,15 @@ class ModelConfig:
             raise UserError("model configuration: a monocular head needs the encoder 'efficientnet'")
         if self.matching and self.encoder != "efficientnet":
             raise UserError("model configuration: a matching head needs the encoder 'efficientnet'")
+        if self.hints and self.head != "monocular":
+            raise UserError(
+                f"model configuration: decoders with hints (head {self.head!r}, hints=true) are no longer supported; run this "
+                f"checkpoint with {LAST_WITH_DECODER_HINTS}, or use the embedded model (--model tiny)"
+            )
         if self.head == "monocular" and not (self.monocular and self.hints):
             raise UserError("model configuration: the head 'monocular' needs monocular=true and hints=true")
+        if self.encoder == "efficientnet" and self.head != "monocular":
+            raise UserError(f"model configuration: the encoder 'efficientnet' needs the head 'monocular', got {self.head!r}")
         if self.head == "conv" and self.patch_size % 4:
             raise UserError(f"model configuration: patch_size must be a multiple of 4 for the conv head, got {self.patch_size}")
         if self.head == "dpt" and self.patch_size != 16:
@@ -128,9 +135,8 @@ TINY = ModelConfig(
     decoder_depth=3,
     decoder_heads=3,
     head="conv",
-    hints=True,
 )
-"""Small pair network with hints. 256 pixels with patch size 16 fit 4:3 and 16:9 without cropping, with 192 and 144 tokens."""
+"""Small pair network. 256 pixels with patch size 16 fit 4:3 and 16:9 without cropping, with 192 and 144 tokens."""
 
 MONOCULAR = ModelConfig(
     image_size=256,

@@ -4,10 +4,7 @@ from torch import Tensor, nn
 
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.encoder import Tokens
-from st4rtrack.model.layers import LAYER_NORM_EPS, DecoderBlock, PatchEmbed, Rope2D
-
-HINT_CHANNELS = 24
-"""Channels of a hint map, listed in `model/hints.py`."""
+from st4rtrack.model.layers import LAYER_NORM_EPS, DecoderBlock, Rope2D
 
 
 class TwinDecoder(nn.Module):
@@ -22,25 +19,18 @@ class TwinDecoder(nn.Module):
         self.reconstruction_blocks = nn.ModuleList(DecoderBlock(width, heads) for _ in range(config.decoder_depth))
         self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
         self.rope = Rope2D(width // heads, config.rope_base)
-        self.hint_embed = PatchEmbed(HINT_CHANNELS, width, config.patch_size) if config.hints else None
 
-    def forward(
-        self, anchor: Tokens, frame: Tokens, anchor_maps: Tensor | None = None, frame_maps: Tensor | None = None
-    ) -> tuple[list[Tensor], list[Tensor]]:
+    def forward(self, anchor: Tokens, frame: Tokens) -> tuple[list[Tensor], list[Tensor]]:
         """Compute the features of both branches in the layers that the heads read.
 
         Args:
             anchor, frame: tokens; the anchor batch may be 1 for many frames, so that anchor-only features are computed once.
-            anchor_maps, frame_maps: hint maps [batch, HINT_CHANNELS, height, width], for a network with hints.
         Returns:
             Two lists of tensors [batch, tokens, width], one for each of `ModelConfig.head_layers`; layer 0 has the encoder width,
             and for the anchor its own batch size.
         """
         kept = {0: (anchor.features, frame.features)}
         x, y = self.embed(anchor.features), self.embed(frame.features)
-        if self.hint_embed is not None and anchor_maps is not None and frame_maps is not None:
-            # added after the encoder, so that the encoding of an image does not depend on the pair
-            x, y = (tokens + self.hint_embed(maps).flatten(1, 2) for tokens, maps in ((x, anchor_maps), (y, frame_maps)))
         rope = self.rope(anchor.grid, x.device)
         for layer, blocks in enumerate(zip(self.tracking_blocks, self.reconstruction_blocks, strict=True), start=1):
             x, y = blocks[0](x, y, rope), blocks[1](y, x, rope)

@@ -5,14 +5,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from st4rtrack.model.config import ModelConfig
-from st4rtrack.model.decoder import HINT_CHANNELS
-from st4rtrack.model.layers import PatchEmbed, ResidualUnit
+from st4rtrack.model.layers import ResidualUnit
 
 DPT_WIDTHS = (96, 192, 384, 768)
 DPT_FUSION_WIDTH = 256
 CONV_WIDTH = 32
 CONV_STRIDE = 4
-LEVEL_AT_STRIDE_4 = 1
+CHANNELS = 4
+"""Raw output: point (3) and confidence."""
 
 
 class Fusion(nn.Module):
@@ -34,7 +34,7 @@ class Fusion(nn.Module):
 class DptHead(nn.Module):
     """Dense prediction transformer (DPT) head as released: features of four layers, fused from coarse to fine."""
 
-    def __init__(self, config: ModelConfig, channels: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         widths_in = (config.encoder_width, *(config.decoder_width,) * 3)
         w0, w1, w2, w3 = DPT_WIDTHS
@@ -51,16 +51,10 @@ class DptHead(nn.Module):
         half = DPT_FUSION_WIDTH // 2
         self.refine1 = nn.Conv2d(DPT_FUSION_WIDTH, half, 3, padding=1)
         self.refine2 = nn.Conv2d(half, half, 3, padding=1)
-        self.out = nn.Conv2d(half, channels, 1)
+        self.out = nn.Conv2d(half, CHANNELS, 1)
 
-    def forward(
-        self,
-        features: list[Tensor],
-        grid: tuple[int, int],
-        hint_maps: Tensor | None = None,
-        levels: tuple[Tensor, ...] = (),
-    ) -> Tensor:
-        """Compute [batch, channels, height, width] from the features of `ModelConfig.head_layers`; other inputs are unused.
+    def forward(self, features: list[Tensor], grid: tuple[int, int]) -> Tensor:
+        """Compute [batch, CHANNELS, height, width] from the features of `ModelConfig.head_layers`.
 
         The first layer may have batch size 1 for the whole batch (the anchor tokens).
         """
@@ -76,33 +70,21 @@ class DptHead(nn.Module):
 
 
 class ConvHead(nn.Module):
-    """Light head: unfolds tokens to a quarter of the resolution, adds pixel features, and interpolates to full resolution.
+    """Light head: unfolds tokens to a quarter of the resolution, and interpolates to full resolution.
 
     Cheap enough for a small network on a CPU, without the seams of a linear projection per patch.
     """
 
-    def __init__(self, config: ModelConfig, channels: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.unfold = config.patch_size // CONV_STRIDE
         self.tokens = nn.Linear(config.decoder_width, CONV_WIDTH * self.unfold**2)
-        self.pixels = PatchEmbed(HINT_CHANNELS, CONV_WIDTH, CONV_STRIDE) if config.hints else None
-        self.level = nn.Conv2d(config.pyramid_width, CONV_WIDTH, 1) if config.encoder == "efficientnet" else None
         self.units = nn.Sequential(ResidualUnit(CONV_WIDTH), ResidualUnit(CONV_WIDTH))
-        self.out = nn.Conv2d(CONV_WIDTH, channels, 1)
+        self.out = nn.Conv2d(CONV_WIDTH, CHANNELS, 1)
 
-    def forward(
-        self,
-        features: list[Tensor],
-        grid: tuple[int, int],
-        hint_maps: Tensor | None = None,
-        levels: tuple[Tensor, ...] = (),
-    ) -> Tensor:
-        """Compute [batch, channels, height, width] from the last layer's features, and hint maps and pyramid of the image."""
+    def forward(self, features: list[Tensor], grid: tuple[int, int]) -> Tensor:
+        """Compute [batch, CHANNELS, height, width] from the last layer's features."""
         x = F.pixel_shuffle(self.tokens(features[-1]).transpose(1, 2).unflatten(2, grid), self.unfold)
-        if self.pixels is not None and hint_maps is not None:
-            x = x + self.pixels(hint_maps).permute(0, 3, 1, 2)
-        if self.level is not None:
-            x = x + self.level(levels[LEVEL_AT_STRIDE_4])
         raw = self.out(self.units(x)).float()
         return F.interpolate(raw, scale_factor=CONV_STRIDE, mode="bilinear", align_corners=False)
 

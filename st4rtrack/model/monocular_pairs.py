@@ -24,7 +24,7 @@ def anchor_pointmap(depth: MonocularDepth, hints: Hints, *, keep_known: bool = T
         depth: of the anchor image, [1 or batch, height, width].
         keep_known: as in `pair_pointmaps`.
     """
-    known, where = known_depth(hints.anchor_maps)
+    known, where = known_depth(hints.anchor_depth)
     log_depth = depth.log_depth.expand_as(known)
     scale = _first_median((known - log_depth, where), (-log_depth, torch.ones_like(where)))
     return _on_rays(hints.rays, log_depth + scale, depth.log_error, known, where & keep_known)
@@ -44,13 +44,13 @@ def pair_pointmaps(depth: MonocularDepth, hints: Hints, anchor: Pointmap, *, kee
     """
     assert anchor.confidence is not None
     rotation, translation = hints.anchor_from_frame[:, :3, :3], hints.anchor_from_frame[:, None, None, :3, 3]
-    known, where = known_depth(hints.anchor_maps)
+    known, where = known_depth(hints.anchor_depth)
     static_depth = torch.where(where, known.exp(), anchor.points_world[..., 2])
     at_rest = torch.einsum("bij,bhwi->bhwj", rotation, hints.rays * static_depth[..., None] - translation)
     rest_depth, in_front = at_rest[..., 2].clamp(min=MIN_DEPTH), at_rest[..., 2] > MIN_DEPTH
     consistent = hints.consistency > MIN_CONSISTENCY
 
-    known, where = known_depth(hints.frame_maps)
+    known, where = known_depth(hints.frame_depth)
     there = sample_by_flow(depth.log_depth[:, None], hints.forward_flow)[:, 0]
     shown = (rest_depth.log() - there, consistent & in_front)
     scale = _first_median((known - depth.log_depth, where), shown, (-depth.log_depth, torch.ones_like(where)))

@@ -1,29 +1,23 @@
 """St4RTrack network: from an anchor and a frame image to two pointmaps in the anchor camera frame at the frame time.
 
-Shared encoder, twin decoders, two heads (paper section 3.1, Fig. 2). Released weights are trained for the formulas of
-`released_points`; a network with hints predicts residual corrections of base geometry instead (`points_on_base`). A network with
-the head "monocular" has no decoders: its pointmaps are that base geometry with monocular depth (`monocular_pairs.py`).
+Shared encoder, twin decoders, two heads (paper section 3.1, Fig. 2). A network with the head "monocular" has no decoders: its
+pointmaps are classical two-view geometry (`hints.py`) with monocular depth (`monocular_pairs.py`).
 """
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.decoder import TwinDecoder
 from st4rtrack.model.encoder import PyramidEncoder, Tokens, make_encoder
 from st4rtrack.model.heads import ConvHead, DptHead
-from st4rtrack.model.hints import Hints, estimate_hints, sample_by_flow, still_hints
+from st4rtrack.model.hints import Hints, estimate_hints
 from st4rtrack.model.hub_model import HubModel
 from st4rtrack.model.matching import MatchingHead
 from st4rtrack.model.monocular import MonocularHead, MonocularNetwork
-from st4rtrack.model.monocular_pairs import MIN_DEPTH, anchor_pointmap, pair_pointmaps
+from st4rtrack.model.monocular_pairs import anchor_pointmap, pair_pointmaps
 from st4rtrack.timing import timed
 from st4rtrack.types import MonocularDepth, Pointmap, TwoPointmaps
-
-HINT_OUTPUT_CHANNELS = 10
-"""Raw channels of a network with hints, see `points_on_rays` and `points_on_base`; channel 3 is the confidence. Channels 0, 1,
-7 and 8 were ray offsets and are unused, so that every point projects to its pixel."""
 
 
 class St4RTrack(HubModel, nn.Module):
@@ -46,9 +40,8 @@ class St4RTrack(HubModel, nn.Module):
         if config.head != "monocular":
             self.decoder = TwinDecoder(config)
             head = DptHead if config.head == "dpt" else ConvHead
-            channels = HINT_OUTPUT_CHANNELS if config.hints else 4
-            self.tracking_head = head(config, channels)
-            self.reconstruction_head = head(config, channels)
+            self.tracking_head = head(config)
+            self.reconstruction_head = head(config)
         self.monocular_head = MonocularHead(config) if config.monocular else None
         self.matching_head = MatchingHead() if config.matching else None
 
@@ -132,12 +125,16 @@ class St4RTrack(HubModel, nn.Module):
             ValueError: hints are missing, or the grids differ.
         """
         self._require_pair(anchor_tokens, frame_tokens, hints)
-        if hints is not None:
-            return self.decode_with_anchor(anchor_tokens, frame_tokens, hints)[0]
-        raw_tracking, raw_reconstruction = self._raw(anchor_tokens, frame_tokens, None)
+        if self.config.head == "monocular":
+            assert hints is not None
+            depths = self.monocular(anchor_tokens), self.monocular(frame_tokens)
+            with torch.autocast(self.device.type, enabled=False):
+                return pair_pointmaps(depths[1], hints, anchor_pointmap(depths[0], hints))
+        tracking, reconstruction = self.decoder(anchor_tokens, frame_tokens)
+        raw_tracking = self.tracking_head(tracking, anchor_tokens.grid)
         return TwoPointmaps(
             Pointmap(released_points(raw_tracking), confidence(raw_tracking[:, 3])),
-            Pointmap(released_points(raw_reconstruction), confidence(raw_reconstruction[:, 3])),
+            self._reconstruction(reconstruction, anchor_tokens.grid),
         )
 
     @timed("decoder", settles=True)
@@ -146,62 +143,17 @@ class St4RTrack(HubModel, nn.Module):
         self._require_pair(anchor_tokens, frame_tokens, hints)
         if self.config.head == "monocular":
             return self.decode(anchor_tokens, frame_tokens, hints).reconstruction
-        frame_maps = None if hints is None else hints.frame_maps
-        _, features = self.decoder(anchor_tokens, frame_tokens, None if hints is None else hints.anchor_maps, frame_maps)
-        raw = self.reconstruction_head(features, anchor_tokens.grid, frame_maps, frame_tokens.levels)
-        return Pointmap(released_points(raw) if hints is None else reconstruction_on_rays(raw, hints)[1], confidence(raw[:, 3]))
-
-    @timed("decoder", settles=True)
-    def decode_with_anchor(
-        self,
-        anchor_tokens: Tokens,
-        frame_tokens: Tokens,
-        hints: Hints,
-        anchor_points: Pointmap | None = None,
-        *,
-        keep_known: bool = True,
-    ) -> tuple[TwoPointmaps, Pointmap]:
-        """Predict the pointmaps with hints, and the anchor content at the anchor time, from which tracking starts.
-
-        Args:
-            anchor_points: that anchor content, [1 or batch, height, width, 3], from an earlier call, as all frames of an anchor
-                share it. If `None`, it is decoded from the pair (anchor, anchor).
-            keep_known: without decoders, replace monocular depth by known depth where there is some; `False` for training.
-        """
-        if self.config.head == "monocular":
-            depths = [] if anchor_points is not None else [self.monocular(anchor_tokens)]
-            depths.append(self.monocular(frame_tokens))
-            with torch.autocast(depths[0].log_depth.device.type, enabled=False):
-                anchor_points = anchor_points or anchor_pointmap(depths[0], hints, keep_known=keep_known)
-                return pair_pointmaps(depths[-1], hints, anchor_points, keep_known=keep_known), anchor_points
-        if anchor_points is None:
-            still = still_hints(hints)
-            frames = anchor_tokens.expand(still.frame_maps.shape[0])
-            features, _ = self.decoder(anchor_tokens, frames, still.anchor_maps, still.frame_maps)
-            raw_still = self.tracking_head(features, anchor_tokens.grid, still.anchor_maps, anchor_tokens.levels)
-            anchor_points = Pointmap(points_on_rays(raw_still, still.anchor_log_depth, still.rays), confidence(raw_still[:, 3]))
-        raw_tracking, raw_reconstruction = self._raw(anchor_tokens, frame_tokens, hints)
-        with torch.autocast(raw_tracking.device.type, enabled=False):  # geometry stays in float32 when training in bfloat16
-            tracking, reconstruction = points_on_base(raw_tracking, raw_reconstruction, anchor_points.points_world, hints)
-        maps = TwoPointmaps(
-            Pointmap(tracking, confidence(raw_tracking[:, 3])), Pointmap(reconstruction, confidence(raw_reconstruction[:, 3]))
-        )
-        return maps, anchor_points
+        return self._reconstruction(self.decoder(anchor_tokens, frame_tokens)[1], anchor_tokens.grid)
 
     def _require_pair(self, anchor_tokens: Tokens, frame_tokens: Tokens, hints: Hints | None) -> None:
         if anchor_tokens.grid != frame_tokens.grid:
             raise ValueError(f"anchor and frame differ in size: {anchor_tokens.grid} and {frame_tokens.grid} patches")
         if self.config.hints and hints is None:
-            raise ValueError("this network was trained with hints: pass model.hints(anchor_images, frame_images)")
+            raise ValueError("this network needs hints: pass model.hints(anchor_images, frame_images)")
 
-    def _raw(self, anchor_tokens: Tokens, frame_tokens: Tokens, hints: Hints | None) -> tuple[Tensor, Tensor]:
-        """Compute the raw channels [batch, channels, height, width] of both heads."""
-        anchor_maps, frame_maps = (None, None) if hints is None else (hints.anchor_maps, hints.frame_maps)
-        tracking, reconstruction = self.decoder(anchor_tokens, frame_tokens, anchor_maps, frame_maps)
-        return (
-            self.tracking_head(tracking, anchor_tokens.grid, anchor_maps, anchor_tokens.levels),
-            self.reconstruction_head(reconstruction, anchor_tokens.grid, frame_maps, frame_tokens.levels),
-        )
+    def _reconstruction(self, features: list[Tensor], grid: tuple[int, int]) -> Pointmap:
+        raw = self.reconstruction_head(features, grid)
+        return Pointmap(released_points(raw), confidence(raw[:, 3]))
 
 
 def released_points(raw: Tensor) -> Tensor:
@@ -217,44 +169,3 @@ def released_points(raw: Tensor) -> Tensor:
 def confidence(raw: Tensor) -> Tensor:
     """Confidence [batch, height, width] > 1 from its raw channel, 1 + exp(raw)."""
     return 1 + raw.exp()
-
-
-def points_on_base(
-    raw_tracking: Tensor, raw_reconstruction: Tensor, anchor_points: Tensor, hints: Hints
-) -> tuple[Tensor, Tensor]:
-    """Points [batch, height, width, 3] of both branches as residual corrections of the base geometry.
-
-    Reconstruction: see `reconstruction_on_rays`.
-    Tracking: static content stays at `anchor_points`, so that all frames share one anchor depth. Where the flow gate is open, a
-    point lies on the ray of frame j at the flow target: either at the ray point nearest to its anchor position (no motion along
-    the ray), or at the depth of frame j there. Raw channels: flow gate (5), gate of the depth of frame j (6), log depth along the
-    ray (9).
-    """
-    in_frame, reconstruction = reconstruction_on_rays(raw_reconstruction, hints)
-    rotation, translation = hints.anchor_from_frame[:, :3, :3], hints.anchor_from_frame[:, None, None, :3, 3]
-    followed = sample_by_flow(in_frame.permute(0, 3, 1, 2), hints.forward_flow).permute(0, 2, 3, 1)
-    depth = followed[..., 2:].clamp(min=MIN_DEPTH)
-    ray = torch.einsum("bij,bhwj->bhwi", rotation, F.pad(followed[..., :2] / depth, (0, 1), value=1.0))
-    nearest = ((anchor_points - translation) * ray).sum(-1, keepdim=True) / ray.square().sum(-1, keepdim=True)
-    nearest = nearest.clamp(min=MIN_DEPTH)
-    in_depth, further = torch.sigmoid(raw_tracking[:, 6])[..., None], raw_tracking[:, 9, ..., None].clamp(-2, 2)
-    on_ray = translation + ray * nearest * (depth / nearest) ** in_depth * further.exp()
-    # the forward-backward check only initialises the gate: long flow chains rarely have a zero cycle error
-    gate = torch.sigmoid(raw_tracking[:, 5] + 4 * hints.consistency - 2)[..., None]
-    return anchor_points + gate * (on_ray - anchor_points), reconstruction
-
-
-def reconstruction_on_rays(raw: Tensor, hints: Hints) -> tuple[Tensor, Tensor]:
-    """Points [batch, height, width, 3] of a frame in its camera and in the anchor camera, each on the ray of its pixel."""
-    in_frame = points_on_rays(raw, hints.frame_log_depth, hints.rays)
-    rotation, translation = hints.anchor_from_frame[:, :3, :3], hints.anchor_from_frame[:, None, None, :3, 3]
-    return in_frame, torch.einsum("bij,bhwj->bhwi", rotation, in_frame) + translation
-
-
-def points_on_rays(raw: Tensor, known_log_depth: Tensor, rays: Tensor) -> Tensor:
-    """Points [batch, height, width, 3] on `rays`, in the coordinates of their camera.
-
-    Raw channels: log depth (2), gate of the known depth (4).
-    """
-    log_depth = raw[:, 2] + torch.sigmoid(raw[:, 4]) * known_log_depth
-    return rays * log_depth.clamp(-6, 6).exp()[..., None]

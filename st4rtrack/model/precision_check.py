@@ -65,7 +65,7 @@ def point_difference(model: St4RTrack, device: torch.device, dtype: torch.dtype)
     generator = torch.Generator().manual_seed(0)
     height, width = (side * model.config.patch_size for side in PATCHES)
     images = example_images((1, 3, height, width), generator)
-    hints = example_hints(images, generator) if model.config.hints else None
+    hints = example_hints((1, height, width), generator) if model.config.hints else None
     reduced = traceable_model(model.config, {name: value.to(device, dtype) for name, value in model.state_dict().items()})
     reduced_hints = None if hints is None else type(hints)(**{name: value.to(device) for name, value in vars(hints).items()})
     with torch.inference_mode():
@@ -123,17 +123,16 @@ def example_images(shape: tuple[int, int, int, int], generator: torch.Generator)
     return [_smooth(shape, generator).clamp(-1, 1) for _ in range(2)]
 
 
-def example_hints(images: list[Tensor], generator: torch.Generator) -> Hints:
-    """Create hints of two image batches [batch, 3, height, width], with smooth random flow, and depth in the upper quarter."""
-    batch, _, height, width = images[0].shape
+def example_hints(shape: tuple[int, int, int], generator: torch.Generator) -> Hints:
+    """Create hints of pairs [batch, height, width], with smooth random flow, and depth in the upper quarter."""
+    batch, height, width = shape
     flow = [4 * _smooth((batch, 2, height, width), generator).permute(0, 2, 3, 1) for _ in range(2)]
     depth = [1.5 + 0.5 * _smooth((batch, 1, height, width), generator)[:, 0].clamp(-1, 1) for _ in range(2)]
     for values in depth:
-        values[:, height // 4 :] = 0  # known depth would hide the monocular depth of a network without decoders
+        values[:, height // 4 :] = 0  # known depth would hide the monocular depth
     camera = torch.eye(4).repeat(batch, 1, 1)
     camera[:, :3, 3] = 0.1 * torch.randn((batch, 3), generator=generator)
     return assemble_hints(
-        *images,
         forward_flow=flow[0],
         backward_flow=flow[1],
         anchor_depth=depth[0],

@@ -43,22 +43,6 @@ def world_from_camera(reconstruction: Pointmap, surface: FrameSurface) -> Sim3:
     return Sim3(scale, surface.world_from_camera[:3, :3], surface.world_from_camera[:3, 3])
 
 
-def same_content(tracking: Pointmap, content: np.ndarray) -> Sim3 | None:
-    """Similarity from a pair to the world that maps most of the anchor's points to their original positions.
-
-    Args:
-        tracking: tracking pointmap of the pair, [height, width, 3].
-        content: anchor points at the anchor time in the world, [height, width, 3].
-    """
-    source, target = (np.asarray(points, np.float64).reshape(-1, 3) for points in (tracking.points_world, content))
-    index = np.flatnonzero(all_finite(source) & all_finite(target))
-    if not len(index):
-        return None
-    index = _subset(index)
-    found = robust_similarity(source[index], target[index])
-    return None if found is None else found[0]
-
-
 def _subset(index: np.ndarray) -> np.ndarray:
     """Evenly spaced subset of at most `MAX_POINTS` indices."""
     return index[np.linspace(0, len(index) - 1, min(MAX_POINTS, len(index))).astype(np.int64)]

@@ -1,7 +1,7 @@
 """Pairs of a further anchor with its neighbouring frames: network predictions, or lifted from fused geometry.
 
-The pass of the first anchor has given every frame a camera and a depth. So a network with hints needs no survey: its base
-geometry is the existing scene, in the scale of the scene, and only the flow from the anchor is new.
+The pass of the first anchor has given every frame a camera and a depth, so that fused geometry needs only the flow from the new
+anchor.
 """
 
 from collections.abc import Iterator
@@ -11,15 +11,13 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from st4rtrack.classical.anchor_matches import bidirectional_flow
 from st4rtrack.classical.anchored import MOTION_ENLARGE
-from st4rtrack.classical.flow import FlowChain, sample_flow
+from st4rtrack.classical.flow import FlowChain, bidirectional_flow, sample_flow
 from st4rtrack.classical.two_view import TwoView, pixel_rays
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps
 from st4rtrack.hints.depth_prior import DepthPrior
 from st4rtrack.hints.lifting import LiftedTracks, TrackedFrame, appearance
-from st4rtrack.hints.provider import takes_hints
 from st4rtrack.io.scene import SceneSink
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.coverage import surface_of
@@ -62,19 +60,12 @@ class NetworkPairs:
 
     def along(self, anchor: int, step: int) -> Iterator[tuple[int, TwoPointmaps]]:
         """See `Pairs`; frames are read, and pairs predicted, one batch ahead."""
-        rgb = self._sink.read("rgb", anchor)
-        views = _Views(self._sink, anchor, rgb) if takes_hints(self._model.config) else None
-        encoded = encode_anchor(self._model, rgb, None if views is None else views.own)
+        encoded = encode_anchor(self._model, self._sink.read("rgb", anchor))
         direction = range(anchor, self._sink.header.num_frames) if step > 0 else range(anchor - 1, -1, -1)
-        frames = self._waiting(direction, views)
+        frames = ((index, self._sink.read("rgb", index)) for index in direction)
         while batch := list(islice(frames, self._batch_size)):
             for index, _, maps in predict_frames(self._model, encoded, batch, batch_size=self._batch_size, kept=self._kept):
                 yield index, maps
-
-    def _waiting(self, direction: range, views: "_Views | None") -> Iterator[tuple[int, np.ndarray, TwoView | None]]:
-        for index in direction:
-            rgb = self._sink.read("rgb", index)
-            yield index, rgb, None if views is None else views.next(index, rgb)
 
 
 class LiftedPairs:

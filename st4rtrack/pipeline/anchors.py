@@ -20,9 +20,7 @@ from st4rtrack.io.scene import SceneSink
 from st4rtrack.pipeline.alignment import world_from_camera, world_from_pair
 from st4rtrack.pipeline.anchor_pairs import Pairs
 from st4rtrack.pipeline.coverage import Coverage, surface_of
-from st4rtrack.pipeline.hand_over import register_lost_frames
 from st4rtrack.pipeline.tracks import visibility_probability
-from st4rtrack.pipeline.unsolved import hide_unsolved
 from st4rtrack.scene import FrameSurface
 from st4rtrack.types import Pointmap, TwoPointmaps
 
@@ -44,23 +42,16 @@ class _TrackedRange:
     residuals: list[float] = field(default_factory=list)
 
 
-def add_anchors(pairs: Pairs, sink: SceneSink, *, register_lost: bool) -> dict[str, Any]:
+def add_anchors(pairs: Pairs, sink: SceneSink) -> dict[str, Any]:
     """Add anchors to a scene until every pixel of every frame is tracked, or the anchor budget is reached.
 
     Args:
         pairs: predicts pairs of any frame with its neighbours.
         sink: a scene with all frames written; existing anchors are kept.
-        register_lost: whether to register frames that do not overlap the first anchor again (`register_lost_frames`). A network
-            with hints registers them by the geometry of the whole video.
     Returns:
-        Plain data for the scene's results: `anchors`, one record each, `coverage` (of the worst frame and on average),
-        `pairs_per_frame` of further anchors, and what `register_lost_frames` did.
+        Plain data for the scene's results: `anchors`, one record each, `coverage` (of the worst frame and on average), and
+        `pairs_per_frame` of further anchors.
     """
-    # after the first complete anchor, all frames are registered
-    hand_over = {}
-    if register_lost and not sink.anchors.records:
-        hand_over = register_lost_frames(pairs, sink)
-        hide_unsolved(sink)
     coverage = _coverage_so_far(sink)
     limit = int(MOST_PAIRS * sink.header.num_frames)
     spent = sum(record["pairs"] for record in sink.anchors.records)
@@ -82,7 +73,6 @@ def add_anchors(pairs: Pairs, sink: SceneSink, *, register_lost: bool) -> dict[s
         "anchors": sink.anchors.records,
         "coverage": {"worst": 1 - worst, "mean": 1 - float(coverage.missing.mean())},
         "pairs_per_frame": spent / sink.header.num_frames,
-        **hand_over,
     }
 
 

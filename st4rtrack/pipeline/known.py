@@ -1,7 +1,7 @@
 """Alignment of the predictions to user-provided geometry: intrinsics, cameras, depth, static pixels, units.
 
-A network with hints has received most of it (`classical/known_survey.py`), so that little remains to be corrected; the
-predictions of other networks are aligned here. Symbols: K intrinsics, D known depth, z depth in the camera of a frame. Lengths
+Fused geometry has received most of it (`classical/anchored.py`), so that little remains to be corrected; the predictions of
+networks are aligned here. Symbols: K intrinsics, D known depth, z depth in the camera of a frame. Lengths
 are in the unit of the known depth, else of the known cameras, else of the network; times metres per unit, if provided.
 """
 
@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from st4rtrack.classical.anchor_matches import SURVEY_FRAMES
-from st4rtrack.classical.known_survey import ONE_UNIT, Units
+from st4rtrack.classical.anchor_matches import NEIGHBOUR_FRAMES
+from st4rtrack.classical.anchored import ONE_UNIT, Units
 from st4rtrack.geometry.camera import pixel_grid, project, unproject
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel, sample_map
 from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_maps, transform_points
@@ -24,7 +24,7 @@ from st4rtrack.types import KnownVideo, Pointmap, TwoPointmaps, UserError
 logger = logging.getLogger(__name__)
 
 UNIT_FRAMES = 8
-"""Number of frames around the anchor that determine the unit of known cameras for a network without hints."""
+"""Number of frames around the anchor that determine the unit of known cameras for a network."""
 NOISE_FACTOR, FARTHEST_DRAWN = 3.0, 0.15
 """Tracks are moved to known depth that differs by less than this factor times the median difference of the frame, and less than
 `FARTHEST_DRAWN` (log): otherwise the pixel shows something else."""
@@ -142,7 +142,7 @@ class KnownGeometryAligner:
         cameras = self._known.world_from_camera
         assert cameras is not None
         way = np.nan_to_num(length(cameras[:, :3, 3]))
-        way[np.abs(np.arange(len(way)) - self._anchor_index) > SURVEY_FRAMES] = 0
+        way[np.abs(np.arange(len(way)) - self._anchor_index) > NEIGHBOUR_FRAMES] = 0
         far = [int(index) for index in np.argsort(-way, kind="stable") if way[index] > 0]
         ratios = []
         for index, reconstruction in predict(sorted(far[:: max(1, len(far) // (2 * UNIT_FRAMES))][:UNIT_FRAMES])):

@@ -14,7 +14,6 @@ from st4rtrack.hints.frame_order import OrderedFrames
 from st4rtrack.hints.provider import provide_hints
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.encoder import Tokens
-from st4rtrack.model.hints import hints_of_views
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.options import positive_int
 from st4rtrack.pipeline.preparation import PreparedVideo
@@ -42,13 +41,11 @@ class Anchor:
         rgb: [height, width, 3] uint8.
         image: the same image, [1, 3, height, width] in [-1, 1].
         tokens: encoder tokens of the image.
-        points: anchor points at the anchor time, from which a network with hints tracks; `None`: predicted anew with each frame.
     """
 
     rgb: np.ndarray
     image: torch.Tensor
     tokens: Tokens
-    points: Pointmap | None = None
 
 
 class PointmapSource(Protocol):
@@ -81,7 +78,6 @@ class NetworkPointmaps:
         model: the network.
         video: at network size.
         anchor_index: index of the anchor frame.
-        anchor_view: two-view geometry of the anchor with itself, for a network with hints.
         batch_size: frames per batch.
         kept: cache for the tokens of the frames, for later anchors.
     """
@@ -89,19 +85,12 @@ class NetworkPointmaps:
     sequential = False
 
     def __init__(
-        self,
-        model: St4RTrack,
-        video: Video,
-        anchor_index: int,
-        anchor_view: TwoView | None,
-        *,
-        batch_size: int,
-        kept: TokenFile | None = None,
+        self, model: St4RTrack, video: Video, anchor_index: int, *, batch_size: int, kept: TokenFile | None = None
     ) -> None:
         self._model, self._video, self._batch_size, self._kept = model, video, batch_size, kept
         rgb = video.frame(anchor_index)
-        self._anchor = encode_anchor(model, rgb, anchor_view)
-        self._own = predict_batch(model, self._anchor, rgb[None], [anchor_view])[0]
+        self._anchor = encode_anchor(model, rgb)
+        self._own = predict_batch(model, self._anchor, rgb[None])[0]
 
     @property
     def own(self) -> TwoPointmaps:
@@ -110,7 +99,8 @@ class NetworkPointmaps:
 
     def frames(self, frames: Iterable[Frame]) -> Iterator[tuple[int, np.ndarray, TwoPointmaps]]:
         """See `PointmapSource`; in batches."""
-        return predict_frames(self._model, self._anchor, frames, batch_size=self._batch_size, kept=self._kept)
+        images = ((index, rgb) for index, rgb, _ in frames)
+        return predict_frames(self._model, self._anchor, images, batch_size=self._batch_size, kept=self._kept)
 
     def reconstructions(self, indices: Sequence[int]) -> Iterator[tuple[int, Pointmap]]:
         """See `PointmapSource`; each pair on its own."""
@@ -125,7 +115,7 @@ def pointmap_source(
     batch_size: int,
     kept: TokenFile | None,
 ) -> tuple[OrderedFrames, PointmapSource]:
-    """Frames of a video in processing order with the hints of the network, and the source of their pointmaps.
+    """Frames of a video in processing order, and the source of their pointmaps.
 
     Args:
         prior: depth prior of single frames; with it, the pointmaps are those of fused geometry.
@@ -137,25 +127,21 @@ def pointmap_source(
         model,
         video,
         index,
+        prior,
         known=prepared.known,
-        prior=prior,
         content=prepared.content,
         scale=prepared.pixel_map.scale,
         static=None if prepared.user is None else prepared.user.static,
     )
-    return ordered, fused or NetworkPointmaps(model, video, index, ordered.anchor_view, batch_size=batch_size, kept=kept)
+    return ordered, fused or NetworkPointmaps(model, video, index, batch_size=batch_size, kept=kept)
 
 
 @torch.inference_mode()
 @timed("points", settles=True)
-def encode_anchor(model: St4RTrack, rgb: np.ndarray, view: TwoView | None = None) -> Anchor:
-    """Encode the anchor from its image [height, width, 3] uint8 and, for a network with hints, its two-view geometry."""
+def encode_anchor(model: St4RTrack, rgb: np.ndarray) -> Anchor:
+    """Encode the anchor from its image [height, width, 3] uint8."""
     image = normalize_images(rgb[None]).to(model.device)
-    tokens = model.encode(image)
-    if view is None or not view.anchor_depth.any():
-        return Anchor(rgb, image, tokens)
-    _, points = model.decode_with_anchor(tokens, tokens, hints_of_views(image, image, [view]))
-    return Anchor(rgb, image, tokens, points)
+    return Anchor(rgb, image, model.encode(image))
 
 
 @torch.inference_mode()
@@ -164,23 +150,16 @@ def predict_batch(
     model: St4RTrack,
     anchor: Anchor,
     rgb: np.ndarray,
-    views: Sequence[TwoView | None] | None = None,
     tokens: Tokens | None = None,
 ) -> list[TwoPointmaps]:
     """Predict the pointmaps of the anchor and frames [batch, height, width, 3] uint8, as NumPy arrays per frame.
 
     Args:
-        views: two-view geometry of each pair, for a network with hints; without, it is estimated for each pair on its own.
         tokens: tokens of the frames, if known.
     """
     images = normalize_images(rgb).to(model.device)
-    known = [view for view in views or () if view is not None]
-    anchors = anchor.image.expand_as(images)
     tokens = model.encode(images) if tokens is None else tokens
-    if known:
-        out, _ = model.decode_with_anchor(anchor.tokens, tokens, hints_of_views(anchors, images, known), anchor.points)
-    else:
-        out = model.decode(anchor.tokens, tokens, model.hints(anchors, images))
+    out = model.decode(anchor.tokens, tokens, model.hints(anchor.image, images))
     tracking, reconstruction = _to_numpy(out.tracking), _to_numpy(out.reconstruction)
     return [TwoPointmaps(tracking[k], reconstruction[k]) for k in range(len(rgb))]
 
@@ -188,7 +167,7 @@ def predict_batch(
 def predict_frames(
     model: St4RTrack,
     anchor: Anchor,
-    frames: Iterable[tuple[int, np.ndarray, TwoView | None]],
+    frames: Iterable[tuple[int, np.ndarray]],
     *,
     batch_size: int,
     kept: TokenFile | None = None,
@@ -198,7 +177,7 @@ def predict_frames(
     A batch that does not fit into the memory of the accelerator is retried in halves, with one warning. Tokens in `kept` are
     reused; others are added to it.
     """
-    waiting: list[tuple[int, np.ndarray, TwoView | None]] = []
+    waiting: list[tuple[int, np.ndarray]] = []
     for frame in frames:
         waiting.append(frame)
         if len(waiting) == batch_size:
@@ -233,22 +212,17 @@ def automatic_batch_size(config: ModelConfig, device: torch.device, height: int,
 
 
 def _predicted(
-    model: St4RTrack, anchor: Anchor, frames: list[tuple[int, np.ndarray, TwoView | None]], kept: TokenFile | None
+    model: St4RTrack, anchor: Anchor, frames: list[tuple[int, np.ndarray]], kept: TokenFile | None
 ) -> Iterator[tuple[int, np.ndarray, TwoPointmaps]]:
-    indices, rgb, views = zip(*frames, strict=True)
-    return zip(indices, rgb, _predict_or_halve(model, anchor, indices, rgb, views, kept), strict=True)
+    indices, rgb = zip(*frames, strict=True)
+    return zip(indices, rgb, _predict_or_halve(model, anchor, indices, rgb, kept), strict=True)
 
 
 def _predict_or_halve(
-    model: St4RTrack,
-    anchor: Anchor,
-    indices: Sequence[int],
-    rgb: Sequence[np.ndarray],
-    views: Sequence[TwoView | None],
-    kept: TokenFile | None,
+    model: St4RTrack, anchor: Anchor, indices: Sequence[int], rgb: Sequence[np.ndarray], kept: TokenFile | None
 ) -> list[TwoPointmaps]:
     try:
-        return predict_batch(model, anchor, np.stack(rgb), views, None if kept is None else _tokens(model, indices, rgb, kept))
+        return predict_batch(model, anchor, np.stack(rgb), None if kept is None else _tokens(model, indices, rgb, kept))
     except torch.OutOfMemoryError:
         if len(rgb) == 1:
             raise
@@ -256,7 +230,7 @@ def _predict_or_halve(
     middle = len(rgb) // 2
     logger.warning("a batch of %d frames did not fit into memory; retrying with %d; set a smaller --batch-size", len(rgb), middle)
     halves = (slice(None, middle), slice(middle, None))
-    return [maps for half in halves for maps in _predict_or_halve(model, anchor, indices[half], rgb[half], views[half], kept)]
+    return [maps for half in halves for maps in _predict_or_halve(model, anchor, indices[half], rgb[half], kept)]
 
 
 @torch.inference_mode()

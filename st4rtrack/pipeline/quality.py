@@ -13,7 +13,6 @@ import numpy as np
 
 from st4rtrack.classical.anchored import AnchoredGeometry
 from st4rtrack.classical.frame_checks import unusable_warning_code
-from st4rtrack.classical.survey import FINER_STEPS, FOCALS
 from st4rtrack.geometry.camera import pixel_grid, project_world
 from st4rtrack.geometry.transforms import rotation_angle
 from st4rtrack.geometry.vectors import length
@@ -49,8 +48,8 @@ MAX_REPROJECTION, MAX_FLOW_DISAGREEMENT = 0.03, 0.03
 """In long sides of the source image: values above which cameras and points contradict the video."""
 MAX_UNSOLVED_SHARE = 0.2
 """Share of unsolved frames above which a scene is unreliable."""
-FOCAL_LIMITS = (1.03 * FOCALS[0] / np.prod(FINER_STEPS), FOCALS[-1] * np.prod(FINER_STEPS) / 1.03)
-"""In long sides of the image: focal lengths outside count as at the limits of the search."""
+FOCAL_LIMITS = (0.44, 1.65)
+"""In long sides of the image: focal lengths of the camera solver outside count as at the limits of what is likely."""
 MEASURED_FRAMES = 32
 """Number of frames by which the share of measured depth is estimated."""
 MOTION_CODES = frozenset({"zoom", "rotation_only", "fixed_camera"})
@@ -134,13 +133,13 @@ def focal_evidence(known_focal_px: float | None, geometry: AnchoredGeometry | No
 
     Args:
         known_focal_px: focal length provided by the user.
-        geometry: hints of the network; without, the focal length comes from its pointmap.
+        geometry: classical geometry; without, the focal length comes from the network's pointmap.
         focal_px: focal length of the scene.
         size: long side of the images, network pixels.
     """
     if known_focal_px is not None:
         return {"focal_source": "user", "focal_at_limit": False}
-    if geometry is not None and (geometry.surveyed is None or geometry.focal_source != "video"):
+    if geometry is not None and (geometry.cameras is None or geometry.focal_source != "video"):
         return {"focal_source": geometry.focal_source, "focal_at_limit": False}  # no search took place
     low, high = FOCAL_RANGE if geometry is None else FOCAL_LIMITS
     return {"focal_source": "video", "focal_at_limit": not low < focal_px / size < high}

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from st4rtrack.hints.provider import chosen_prior, takes_hints
+from st4rtrack.hints.provider import chosen_prior
 from st4rtrack.io.scene import SceneBuffer, SceneSink, SceneWriter, holds_scene, load_scene
 from st4rtrack.io.video import open_video
 from st4rtrack.model.checkpoint import load_model
@@ -82,7 +82,7 @@ def reconstruct(
         results["cameras_not_found"] = len(hide_unsolved(sink, ordered.all_unsolved))
         if auto_anchors:
             pairs = pairs_of(model, prior, sink, batch_size, tokens)
-            results |= add_anchors(pairs, sink, register_lost=not takes_hints(model.config))
+            results |= add_anchors(pairs, sink)
         moving, masks = dynamic_objects(sink, fused=prior is not None, static=prepared.user and prepared.user.static)
         report = partial(quality_report, sink, **video_evidence(prepared, ordered, world.focal_px))
         return sink.finish(moving=moving, moving_in_frames=masks, results=results, quality=report)

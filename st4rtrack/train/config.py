@@ -9,41 +9,6 @@ from st4rtrack.types import UserError
 
 
 @dataclass(frozen=True)
-class PoolConfig:
-    """Pool of cached training pairs.
-
-    Attributes:
-        pairs: number of ordered image pairs.
-        shard_pairs: pairs per file, all of one image size.
-        clip_frames: frames per rendered clip; its first and its last frame are the anchors of pairs.
-        pairs_per_anchor: number of frames paired with each anchor.
-        shares: probability of a shard with clips tracked as videos, with simulated hints (`simulated.py`; many scenes at low
-            cost), and with independent pairs, whose hints use no video.
-        sizes: (height, width) of the shards, cyclic, so that the network is trained on every orientation.
-        seed: seed of the first shard; shard k has seed + k.
-        compile: compile the renderer with `torch.compile` (a minute once per size, then several times faster).
-    """
-
-    pairs: int = 18432
-    shard_pairs: int = 36
-    clip_frames: int = 16
-    pairs_per_anchor: int = 6
-    shares: tuple[float, float, float] = (0.4, 0.5, 0.1)
-    sizes: tuple[tuple[int, int], ...] = (
-        (192, 256),
-        (144, 256),
-        (192, 256),
-        (256, 192),
-        (192, 256),
-        (144, 256),
-        (192, 256),
-        (256, 144),
-    )
-    seed: int = 1_000_000
-    compile: bool = True
-
-
-@dataclass(frozen=True)
 class TrainConfig:
     """Configuration of the optimisation, constant over a run; together with the data it determines the weights.
 

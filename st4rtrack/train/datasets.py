@@ -1,9 +1,7 @@
 """Training and validation data of a preset, from its data configuration and the user's folders."""
 
-import json
 import logging
-import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from st4rtrack.data.clip import Clip, ClipSource
@@ -11,12 +9,10 @@ from st4rtrack.data.procedural import ProceduralConfig
 from st4rtrack.data.procedural_source import ProceduralClips
 from st4rtrack.data.training import TrainingData, open_training_source
 from st4rtrack.io.files import expanded
-from st4rtrack.options import RunConfig
-from st4rtrack.train.config import PoolConfig, TrainConfig
+from st4rtrack.train.config import TrainConfig
 from st4rtrack.train.parallel import Processes
-from st4rtrack.train.pool import fill_pool
-from st4rtrack.train.presets import DATASETS, CachedPairs, ReadClips, RenderedClips
-from st4rtrack.train.source import ClipExamples, ExampleSource, PoolExamples, held_out_clips, held_out_pairs
+from st4rtrack.train.presets import DATASETS, ReadClips, RenderedClips
+from st4rtrack.train.source import ClipExamples, ExampleSource, held_out_clips
 from st4rtrack.train.validate import HeldOut
 from st4rtrack.types import UserError
 
@@ -54,21 +50,14 @@ def parse_folders(options: tuple[str, ...]) -> dict[str, Path]:
 
 
 def open_data(
-    data: CachedPairs | RenderedClips | ReadClips,
-    config: TrainConfig,
-    run: RunConfig,
-    folders: dict[str, Path],
-    pools: Path,
-    processes: Processes,
+    data: RenderedClips | ReadClips, config: TrainConfig, folders: dict[str, Path], processes: Processes
 ) -> tuple[ExampleSource, list[HeldOut]]:
     """Open the training source and the validation data of a run.
 
     Args:
         data: data configuration of the preset.
         config: batch sizes and seed.
-        run: whether to compile the renderer of cached pairs.
         folders: folders of the data sets by name; data sets without a folder are not used.
-        pools: folder for cached pairs, which rank 0 renders first.
         processes: training processes; on CUDA, clips are rendered on the training device.
     Raises:
         UserError: a folder is missing, or its data cannot be read.
@@ -78,16 +67,9 @@ def open_data(
         return ClipExamples(clips, config.micro_batch, data.with_anchor), _held_out(data.held_out, config)
     if folders:
         raise UserError(f"this preset renders its own data; remove --data {next(iter(folders))}=...")
-    if isinstance(data, RenderedClips):
-        renderer = ProceduralConfig(height=data.height, width=data.width, num_frames=data.frames)
-        clips = ProceduralClips(renderer, config.seed, _renderer(processes))
-        return ClipExamples(Repeated(clips, data.distinct) if data.distinct else clips, config.micro_batch), _held_out(
-            data, config
-        )
-    for name, pool in (("validation", data.validation), ("pool", data.pool)):
-        _fill_together(pools / name, replace(pool, compile=run.compile), processes)
-    cached = PoolExamples(pools / "pool", micro_batch=config.micro_batch, seed=config.seed)
-    return cached, held_out_pairs(pools / "validation")
+    renderer = ProceduralConfig(height=data.height, width=data.width, num_frames=data.frames)
+    clips = ProceduralClips(renderer, config.seed, _renderer(processes))
+    return ClipExamples(Repeated(clips, data.distinct) if data.distinct else clips, config.micro_batch), _held_out(data, config)
 
 
 def _described(data: ReadClips, folders: dict[str, Path], seed: int) -> TrainingData:
@@ -111,19 +93,3 @@ def _held_out(data: RenderedClips, config: TrainConfig) -> list[HeldOut]:
 def _renderer(processes: Processes) -> str:
     """Device to render clips on; scenes are float64, which not all device types support."""
     return str(processes.device) if processes.device.type == "cuda" else "cpu"
-
-
-def _fill_together(folder: Path, pool: PoolConfig, processes: Processes) -> None:
-    """Fill the pool on rank 0; other ranks poll the disk, because rendering may take hours and collectives time out."""
-    if processes.first:
-        fill_pool(folder, pool, _renderer(processes))
-    while not processes.first and _pairs_in(folder) < pool.pairs:
-        time.sleep(0.5)
-
-
-def _pairs_in(folder: Path) -> int:
-    """Number of pairs of a complete pool, 0 while it is being rendered."""
-    try:
-        return int(json.loads((folder / "pool.json").read_text())["pairs"])
-    except (OSError, ValueError, KeyError):
-        return 0

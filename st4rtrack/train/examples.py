@@ -11,7 +11,6 @@ from torch import Tensor
 
 from st4rtrack.data.clip import Clip
 from st4rtrack.losses.objective import Supervision
-from st4rtrack.model.hints import Hints
 from st4rtrack.preprocess import normalize_images
 from st4rtrack.types import Pointmap, TwoPointmaps
 
@@ -23,10 +22,8 @@ class Examples:
     Attributes:
         images: [images, 3, height, width] in [-1, 1].
         anchor_index, frame_index: [pairs] int64, the two images of each pair.
-        supervision: ground truth of the pairs, at every `stride`-th pixel in both directions.
+        supervision: ground truth of the pairs.
         names: names of the clips of the pairs.
-        hints: hints of the pairs, for a network with hints.
-        stride: pixel stride of the ground truth.
     """
 
     images: Tensor
@@ -34,8 +31,6 @@ class Examples:
     frame_index: Tensor
     supervision: Supervision
     names: list[str] = field(default_factory=list)
-    hints: Hints | None = None
-    stride: int = 1
 
     def __len__(self) -> int:
         return len(self.frame_index)
@@ -65,9 +60,9 @@ def from_clips(clips: Sequence[Clip], *, with_anchor: bool = True) -> Examples:
 
 
 def anchors_with_themselves(examples: Examples) -> Examples:
-    """Pair (anchor, anchor) of every clip, without matching ground truth or hints."""
+    """Pair (anchor, anchor) of every clip, without matching ground truth."""
     anchors = examples.anchor_index[:: examples.supervision.frames_per_clip]
-    return dataclasses.replace(examples, anchor_index=anchors, frame_index=anchors, hints=None)
+    return dataclasses.replace(examples, anchor_index=anchors, frame_index=anchors)
 
 
 def _supervision(clips: Sequence[Clip], first: int) -> Supervision:

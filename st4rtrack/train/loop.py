@@ -23,7 +23,7 @@ from st4rtrack.train.average import Average, average_decay
 from st4rtrack.train.checkpoint import RunFolder, Training
 from st4rtrack.train.config import TrainConfig
 from st4rtrack.train.examples import Examples
-from st4rtrack.train.forward import PairPrediction, predict, prepare
+from st4rtrack.train.forward import predict, prepare
 from st4rtrack.train.guard import NonFiniteGuard, StopRequest, Suspect, stop_requests
 from st4rtrack.train.parallel import Processes, check_split, distribute, gradients_shared, whole
 from st4rtrack.train.source import ExampleSource, read_ahead
@@ -241,22 +241,19 @@ def compute_loss(network: nn.Module, examples: Examples, config: TrainConfig) ->
     """Compute the loss of a micro-batch; `total` is differentiable.
 
     Raises:
-        UserError: the loss needs a prediction at the anchor time, which neither the network nor the clips provide.
+        UserError: the loss needs a prediction at the anchor time, which the clips do not provide.
     """
-    prediction = predict(network, examples, config.precision)
+    maps = predict(network, examples, config.precision)
     asked = config.loss.motion_weight or config.loss.anchor_weight
-    anchor = _anchor(prediction, examples) if asked else None
-    return objective(prediction.maps, examples.supervision, config.loss, predicted_anchor=anchor)
+    anchor = _anchor(maps.tracking, examples) if asked else None
+    return objective(maps, examples.supervision, config.loss, predicted_anchor=anchor)
 
 
-def _anchor(prediction: PairPrediction, examples: Examples) -> Pointmap:
-    """Prediction at the anchor time for each pair: from the network, or from the clip's first pair."""
-    if prediction.anchor is not None:
-        return prediction.anchor
+def _anchor(first: Pointmap, examples: Examples) -> Pointmap:
+    """Tracking at the anchor time for each pair: that of the clip's first pair."""
     frames = examples.supervision.frames_per_clip
     if not torch.equal(examples.anchor_index[::frames], examples.frame_index[::frames]):
         raise UserError("a loss with a motion or anchor term needs clips that begin with the pair (anchor, anchor)")
-    first = prediction.maps.tracking
     assert first.confidence is not None
     points, confidence = (m[::frames].repeat_interleave(frames, dim=0) for m in (first.points_world, first.confidence))
     return Pointmap(points, confidence)

@@ -15,24 +15,11 @@ from st4rtrack.data.depth_frames import FrameAugmentation
 from st4rtrack.data.training import Published, TrainingData, published_data
 from st4rtrack.losses.objective import PUBLISHED
 from st4rtrack.model.config import EMBEDDED, LARGE, MONOCULAR, TINY, ModelConfig
-from st4rtrack.train.config import PoolConfig, TrainConfig
+from st4rtrack.train.config import TrainConfig
 from st4rtrack.types import UserError
 
 DATASETS = ("point_odyssey", "dynamic_replica", "kubric")
 """Data set names of `--data NAME=FOLDER`."""
-
-
-@dataclass(frozen=True)
-class CachedPairs:
-    """Data configuration: cached procedural pairs with hints.
-
-    Attributes:
-        pool: training pairs.
-        validation: validation pairs, from other seeds.
-    """
-
-    pool: PoolConfig = field(default_factory=PoolConfig)
-    validation: PoolConfig = field(default_factory=lambda: PoolConfig(pairs=256, seed=9_000_000))
 
 
 @dataclass(frozen=True)
@@ -135,7 +122,7 @@ class Preset:
     about: str
     model: ModelConfig
     train: TrainConfig
-    data: CachedPairs | RenderedClips | ReadClips | MonocularData | MatchingData
+    data: RenderedClips | ReadClips | MonocularData | MatchingData
     from_weights: bool = False
 
 
@@ -194,7 +181,10 @@ PRESETS: dict[str, Preset] = {
         from_weights=True,
     ),
     "tiny": Preset(
-        "a small pair network with hints, on cached procedural pairs", TINY, TrainConfig(loss=PUBLISHED["tiny"]), CachedPairs()
+        "a small pair network, on procedural clips",
+        TINY,
+        TrainConfig(batch_size=4, micro_batch=2, loss=PUBLISHED["tiny"]),
+        RenderedClips(frames=6, height=192, width=256, validation_clips=32, validation_frames=6),
     ),
     "mono": Preset(
         "encoder and monocular depth head, on single pictures and rendered frames",
@@ -236,7 +226,6 @@ PRESETS: dict[str, Preset] = {
             decoder_width=96,
             decoder_depth=2,
             decoder_heads=2,
-            hints=False,
         ),
         TrainConfig(
             steps=600, batch_size=1, micro_batch=1, learning_rate=2e-3, warmup_steps=30, average=0.9, loss=PUBLISHED["paper"]
@@ -254,8 +243,7 @@ def with_options(preset: Preset, **changes: Any) -> Preset:
 
     Args:
         preset: one of `PRESETS`.
-        changes: fields of `TrainConfig`; or `pairs` and `validation_pairs`, for presets with cached pairs;
-            or `augment`, for those that read data sets.
+        changes: fields of `TrainConfig`; or `augment`, for presets that read data sets.
     Raises:
         UserError: the preset does not have an option.
     """
@@ -265,13 +253,6 @@ def with_options(preset: Preset, **changes: Any) -> Preset:
         if not isinstance(data, ReadClips):
             raise UserError("--augment needs a preset that reads data sets, such as large-seq")
         data = replace(data, augmentation=ALL_AUGMENTATION)
-    for name in ("pairs", "validation_pairs"):
-        if name in changes and not isinstance(data, CachedPairs):
-            raise UserError(f"--{name.replace('_', '-')} needs a preset with cached pairs, such as tiny")
-    if isinstance(data, CachedPairs):
-        pool, validation = data.pool, data.validation
-        pool = replace(pool, pairs=changes.pop("pairs", pool.pairs))
-        data = CachedPairs(pool, replace(validation, pairs=changes.pop("validation_pairs", validation.pairs)))
     if "batch_size" in changes and "micro_batch" not in changes:
         changes["micro_batch"] = math.gcd(changes["batch_size"], preset.train.micro_batch)
     return replace(preset, train=replace(preset.train, **changes), data=data)

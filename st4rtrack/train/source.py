@@ -6,7 +6,6 @@ So a run resumes at the exact sample, and its steps do not depend on the number 
 import signal
 from collections.abc import Iterator, Mapping, Sized
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import cv2
@@ -15,12 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from st4rtrack.data.clip import ClipSource
 from st4rtrack.train.examples import Examples, anchors_with_themselves, from_clips
-from st4rtrack.train.pool import from_records
 from st4rtrack.train.validate import HeldOut
 from st4rtrack.types import UserError
-
-_EMPTY_BYTES = 4096
-"""Maximum file size of an empty shard, which has only the header."""
 
 
 class ExampleSource(Protocol):
@@ -56,33 +51,6 @@ class ClipExamples:
         if len(shapes) > 1:
             raise UserError(f"clips of different sizes cannot share a micro-batch: {sorted(shapes)}; use --micro-batch 1")
         return from_clips(clips, with_anchor=self.with_anchor)
-
-
-class PoolExamples:
-    """Micro-batches of cached pairs, each from one shard, so that all have one size.
-
-    The pool must be complete: shards added later change the samples.
-    """
-
-    def __init__(self, folder: Path, *, micro_batch: int, seed: int, augment: bool = True) -> None:
-        self.shards = [path for path in sorted(folder.glob("*.npy")) if path.stat().st_size > _EMPTY_BYTES]
-        if not self.shards:
-            raise UserError(f"{folder} has no training pairs; remove it to render them again")
-        self.micro_batch, self.seed, self.augment = micro_batch, seed, augment
-
-    def examples(self, index: int) -> Examples:
-        rng = np.random.default_rng((self.seed, index))
-        shard = self.shards[rng.integers(len(self.shards))]
-        records = np.load(shard, mmap_mode="r")
-        rows = np.sort(rng.choice(len(records), self.micro_batch, replace=self.micro_batch > len(records)))
-        mirror = self.augment and bool(rng.random() < 0.5)
-        return from_records(records[rows], [f"{shard.stem}[{row}]" for row in rows], mirror=mirror)
-
-
-def held_out_pairs(folder: Path) -> list[HeldOut]:
-    """Validation data of a pool: every pair once, not augmented."""
-    shards = [records for path in sorted(folder.glob("*.npy")) if len(records := np.load(path))]
-    return [HeldOut(from_records(records), from_records(records, still=True)) for records in shards]
 
 
 def held_out_clips(clips: ClipSource, numbers: range, *, with_anchor: bool = True) -> list[HeldOut]:

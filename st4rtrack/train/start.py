@@ -4,8 +4,6 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.network import St4RTrack
@@ -17,8 +15,6 @@ from st4rtrack.train.matching import train_matching
 from st4rtrack.train.monocular import train_monocular
 from st4rtrack.train.parallel import Processes, check_split
 from st4rtrack.train.presets import PRESETS, MatchingData, MonocularData, Preset
-from st4rtrack.train.source import held_out_pairs
-from st4rtrack.train.validate import Score, mean_pointmaps, validate_constant, validate_still
 from st4rtrack.types import UserError
 
 
@@ -48,7 +44,7 @@ def run_preset(
     Args:
         preset: one of `PRESETS`, or a custom one.
         run: configuration of the execution.
-        output: output folder of the run; also has the cached pairs.
+        output: output folder of the run.
         processes: training processes.
         init: initial weights: as accepted by `load_model`, "random", or "" for the default of the preset.
         folders: folders of the data sets by name.
@@ -65,11 +61,8 @@ def run_preset(
         return train_matching(preset.train, run, data, **choices)
     check_split(preset.train.micro_batches, processes)
     model = first_weights(preset, init)
-    source, held_out = open_data(data, preset.train, run, folders or {}, output, processes)
-    described = asdict(data)
-    for pool in ("pool", "validation"):
-        described.get(pool, {}).pop("compile", None)  # does not affect the result
-    options = {"init": init or "random", "data": described, "datasets": sorted(folders or {})}
+    source, held_out = open_data(data, preset.train, folders or {}, processes)
+    options = {"init": init or "random", "data": asdict(data), "datasets": sorted(folders or {})}
     return train_stage(
         PairStage(model, held_out),
         model.config,
@@ -105,16 +98,3 @@ def _other_architecture(found: ModelConfig, wanted: ModelConfig) -> str:
     found = replace(found, image_size=wanted.image_size)
     names = [field.name for field in fields(found) if getattr(found, field.name) != getattr(wanted, field.name)]
     return f"{names[0]} is {getattr(found, names[0])}, not {getattr(wanted, names[0])}" if names else ""
-
-
-def baselines(output: Path) -> dict[str, Score]:
-    """Scores of untrained baselines on the validation pairs of a run: mean pointmap of its pool, and true static points.
-
-    Empty for a run without a pool.
-    """
-    shards = sorted((output / "pool").glob("*.npy"))
-    if not shards:
-        return {}
-    held_out = [each.examples for each in held_out_pairs(output / "validation")]
-    mean = mean_pointmaps(np.load(path, mmap_mode="r") for path in shards)
-    return {"mean pointmap": validate_constant(mean, held_out), "true first depth, no motion": validate_still(held_out)}

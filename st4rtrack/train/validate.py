@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from st4rtrack.geometry.align import median_scale
 from st4rtrack.metrics.points import average_points_within_distance, end_point_error
@@ -63,56 +63,12 @@ def validate(network: nn.Module, held_out: Iterable[HeldOut], device: torch.devi
     network.eval()
     rows, cosines = [], []
     for each in held_out:
-        out, still = (predict(network, examples.to(device), precision).maps for examples in (each.examples, each.still))
+        out, still = (predict(network, examples.to(device), precision) for examples in (each.examples, each.still))
         tracking, reconstruction, still_points = (finite_points(m) for m in (out.tracking, out.reconstruction, still.tracking))
         rows += _rows(each.examples, tracking, reconstruction)
         frames = each.examples.supervision.frames_per_clip
         cosines += _motion_cosines(each.examples, tracking - still_points.repeat(frames, axis=0))
     return _score(rows, cosines)
-
-
-def validate_constant(mean_maps: dict[tuple[int, int], tuple[Tensor, Tensor]], batches: Iterable[Examples]) -> Score:
-    """Score of a baseline: the mean pointmap of the training data for each size (height, width)."""
-    rows = []
-    for examples in batches:
-        maps = mean_maps[(examples.images.shape[2], examples.images.shape[3])]
-        rows += _rows(examples, *(m.expand(len(examples), -1, -1, -1).numpy() for m in maps))
-    return _score(rows)
-
-
-def validate_still(batches: Iterable[Examples]) -> Score:
-    """Score of a baseline: the true anchor points without motion."""
-    rows = []
-    for examples in batches:
-        still = examples.supervision.anchor_points.numpy()
-        rows += _rows(examples, still, still)
-    return _score(rows)
-
-
-def mean_pointmaps(shards: Iterable[np.ndarray]) -> dict[tuple[int, int], tuple[Tensor, Tensor]]:
-    """Mean true tracking and reconstruction pointmaps of records (`pool.record_type`), per image size (height, width).
-
-    Over pixels with ground truth, in units of the mean distance of the anchor points.
-    """
-    sums: dict[tuple[int, int], np.ndarray] = {}
-    for records in shards:
-        own_valid = records["own_valid"]
-        distance = np.linalg.norm(records["own_points"].astype(np.float32), axis=-1)
-        unit = (distance * own_valid).sum((1, 2)) / np.maximum(own_valid.sum((1, 2)), 1)
-        both = [
-            (records[name] / np.maximum(unit, 1e-6)[:, None, None, None], records[valid][..., None])
-            for name, valid in (("tracking", "own_valid"), ("reconstruction", "frame_valid"))
-        ]
-        added = np.stack([np.concatenate([(points * valid).sum(0), valid.sum(0)], axis=-1) for points, valid in both])
-        size = records["rgb"].shape[2:4]
-        sums[size] = sums.get(size, 0) + added
-    return {size: _mean_maps(total) for size, total in sums.items()}
-
-
-def _mean_maps(sums: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Mean maps from sums of points and counts [2, height, width, 4]."""
-    means = torch.from_numpy(sums[..., :3] / np.maximum(sums[..., 3:], 1)).float()
-    return means[0], means[1]
 
 
 def _rows(examples: Examples, tracking: np.ndarray, reconstruction: np.ndarray) -> list[list[float]]:

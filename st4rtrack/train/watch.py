@@ -107,13 +107,10 @@ def sample_picture(network: nn.Module, examples: Examples, precision: str) -> np
         [height, width, 3] uint8 RGB.
     """
     network.eval()
-    prediction = predict(network, examples, precision).maps
+    prediction = predict(network, examples, precision)
     truth = examples.supervision.truth
     pair = (examples.images[index[-1]] for index in (examples.anchor_index, examples.frame_index))
-    stride = examples.stride
-    shown = [
-        ((i.permute(1, 2, 0).float() + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()[::stride, ::stride] for i in pair
-    ]
+    shown = [((i.permute(1, 2, 0).float() + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy() for i in pair]
     rows = [np.concatenate([*shown, np.full_like(shown[0], 255)], axis=1)]
     for predicted, true in ((prediction.tracking, truth.tracking), (prediction.reconstruction, truth.reconstruction)):
         rows.append(_row(predicted, true))

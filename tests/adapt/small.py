@@ -45,10 +45,10 @@ def small_clip(num_frames: int = 6, seed: int = 23) -> ProceduralClip:
     )
 
 
-def small_base(folder: Path, *, hints: bool = True) -> Path:
-    path = folder / ("hinted.safetensors" if hints else "plain.safetensors")
-    save_model(new_model(replace(SMALL, hints=hints), seed=0), path)
-    return path
+def small_base(folder: Path) -> Path:
+    """A network with decoders."""
+    save_model(new_model(SMALL, seed=0), folder / "plain.safetensors")
+    return folder / "plain.safetensors"
 
 
 def monocular_base(folder: Path) -> Path:

@@ -51,7 +51,7 @@ def quick() -> Iterator[None]:
     """Fewer pixels per camera, and what is computed once of a video once for all tests."""
     known: dict[tuple[object, ...], FrameInputs] = {}
 
-    def once(model: St4RTrack, video: Video, folder: Path, told: None = None) -> FrameInputs:
+    def once(model: St4RTrack, video: Video, folder: Path, *_: object, **options: object) -> FrameInputs:
         key = (model.weights_hash, b"".join(frame.tobytes() for frame in video.frames()))
         if key not in known:
             kept = Path(tempfile.mkdtemp(dir=keep.name))

@@ -18,10 +18,10 @@ from tests.adapt.small import load, monocular_base, small_base, small_clip
 from tests.synthetic import TruthNetwork
 
 
-@pytest.fixture(scope="module", params=["hints", "plain", "monocular"])
+@pytest.fixture(scope="module", params=["plain", "monocular"])
 def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[St4RTrack, FrameInputs, np.ndarray]:
     folder = tmp_path_factory.mktemp("inputs")
-    base = monocular_base(folder) if request.param == "monocular" else small_base(folder, hints=request.param == "hints")
+    base = monocular_base(folder) if request.param == "monocular" else small_base(folder)
     model, rgb = load(base), small_clip().rgb
     return model, frame_inputs(model, open_video(rgb), folder), rgb
 

@@ -38,7 +38,7 @@ def write_model(folder: Path) -> Path:
         "decoder_depth": 1,
         "decoder_heads": 2,
     }
-    save_model(new_model(replace(TINY, image_size=WIDTH, hints=False, **small), seed=0), path)
+    save_model(new_model(replace(TINY, image_size=WIDTH, **small), seed=0), path)
     return path
 
 

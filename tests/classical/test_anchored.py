@@ -1,4 +1,4 @@
-"""Geometry of a video seen from its anchor: recovery of a rendered clip's truth, and what must hold for any video."""
+"""Geometry of a video relative to its anchor: recovery of the ground truth of a rendered clip."""
 
 import itertools
 
@@ -6,16 +6,14 @@ import numpy as np
 import pytest
 
 from st4rtrack.classical import anchored
-from st4rtrack.classical.anchored import AnchoredGeometry, follow_video
+from st4rtrack.classical.anchored import AnchoredGeometry
 from st4rtrack.classical.flow import FlowChain, dense_flow, returns
-from st4rtrack.classical.survey import Matches, survey
-from st4rtrack.geometry.camera import pixel_grid
-from st4rtrack.geometry.sampling import inside_image
 from st4rtrack.geometry.transforms import rotation_angle
-from tests.moving_camera import FOCAL, HEIGHT, WIDTH, Walk, points_on_walls, seen_at, walk
+from st4rtrack.types import KnownVideo
+from tests.moving_camera import FOCAL, HEIGHT, WIDTH, Walk, depth_of_walls, walk
 
-SIZE = (HEIGHT, WIDTH)
 FRAMES = 16
+PRIOR_SCALE = 0.3
 
 
 @pytest.fixture(scope="module")
@@ -23,98 +21,86 @@ def video() -> Walk:
     return walk(FRAMES)
 
 
-@pytest.fixture(scope="module")
-def depth() -> np.ndarray:
-    """True depth of frame 0."""
-    return points_on_walls(pixel_grid(*SIZE).reshape(-1, 2))[:, 2].reshape(SIZE)
+def geometry_of(video: Walk, known: KnownVideo, **options: object) -> AnchoredGeometry:
+    return AnchoredGeometry.of(video.rgb[0], video.rgb[1:], known=known, order=range(1, FRAMES), **options)  # pyright: ignore[reportArgumentType]
 
 
-def true_matches(video: Walk, noise_px: float = 0.0) -> Matches:
-    """Where the anchor's content is in all later frames, by the truth; the nearer wall hides some of it, which nobody says."""
-    grid = pixel_grid(*SIZE).reshape(-1, 2)
-    pixels = seen_at(points_on_walls(grid), video.world_from_camera[1:])
-    pixels = pixels + np.random.default_rng(0).normal(0, noise_px, pixels.shape)
-    return Matches(grid, pixels, inside_image(pixels, *SIZE), SIZE)
+def with_true_prior(video: Walk) -> AnchoredGeometry:
+    """Geometry with the true focal length, and the true depth of every frame in another scale as prior."""
+    geometry = geometry_of(video, KnownVideo(focal_px=FOCAL))
+    return geometry.with_prior(lambda _, index: PRIOR_SCALE * depth_of_walls(video.world_from_camera[index]))
 
 
-def relative_error(depth: np.ndarray, true: np.ndarray) -> float:
-    known = depth > 0
-    ratio = depth[known] / true[known]
-    return float(np.median(np.abs(ratio / np.median(ratio) - 1)))
+def scale_of(geometry: AnchoredGeometry, depth: np.ndarray) -> float:
+    """Ground-truth length of one unit of a geometry, by the depth of its anchor."""
+    assert geometry.anchor_depth is not None
+    known = geometry.anchor_depth.depth > 0
+    return float(np.median(depth[known] / geometry.anchor_depth.depth[known]))
 
 
-def test_a_survey_of_true_matches_recovers_focal_length_and_depth(video: Walk, depth: np.ndarray) -> None:
-    found = survey(true_matches(video, noise_px=0.1))
-    assert found is not None
-    assert found.focal_px == pytest.approx(FOCAL, rel=0.03)
-    assert (found.depth > 0).mean() > 0.8
-    assert relative_error(found.depth, depth) < 0.02
-    assert np.median(found.depth[found.depth > 0]) == pytest.approx(1.0)
-    told = survey(true_matches(video), FOCAL)
-    assert told is not None and told.focal_px == FOCAL
-    assert relative_error(told.depth, depth) < 0.002
+def test_frames_are_registered_against_the_depth_of_a_prior(video: Walk) -> None:
+    geometry = with_true_prior(video)
+    assert not geometry.measures_depth
+    scale = scale_of(geometry, depth_of_walls(np.eye(4)))
+    for index in range(1, FRAMES):
+        view, true = geometry.next(video.rgb[index], index), video.world_from_camera[index]
+        assert geometry.solved
+        assert np.rad2deg(rotation_angle(view.anchor_from_frame[:3, :3].T @ true[:3, :3])) < 0.5
+        assert np.linalg.norm(view.anchor_from_frame[:3, 3] * scale - true[:3, 3]) < 0.05
+        ratio = view.frame_depth[view.frame_depth > 0] * scale / depth_of_walls(true)[view.frame_depth > 0]
+        assert len(ratio) > 0.15 * HEIGHT * WIDTH and np.median(np.abs(ratio - 1)) < 0.02
 
 
-def test_points_that_move_by_themselves_get_no_depth(video: Walk) -> None:
-    matches = true_matches(video)
-    frames = np.arange(1, FRAMES)[:, None, None]
-    movers = np.zeros(SIZE, bool)
-    movers[30:60, 40:80] = True
-    matches.frame_px[:, movers.ravel()] += frames * np.array([0.7, -1.5])
-    found = survey(matches)
-    assert found is not None
-    assert (found.depth[movers] > 0).mean() < 0.1
-    assert (found.depth[~movers] > 0).mean() > 0.7
-
-
-def test_without_parallax_there_is_no_survey() -> None:
-    grid = pixel_grid(*SIZE).reshape(-1, 2)
-    still = Matches(grid, np.repeat(grid[None], 4, axis=0), np.ones((4, len(grid)), bool), SIZE)
-    assert survey(still) is None
-
-
-def test_a_video_is_followed(video: Walk, depth: np.ndarray) -> None:
-    views = list(follow_video(video.rgb[0], list(video.rgb[1:])))
-    assert len(views) == FRAMES
-    assert views[0].focal_px == pytest.approx(FOCAL, rel=0.1)
-    assert relative_error(views[0].anchor_depth, depth) < 0.05
-    np.testing.assert_array_equal(views[0].anchor_from_frame, np.eye(4))
-    known = views[0].anchor_depth > 0
-    scale = np.median(depth[known] / views[0].anchor_depth[known])
-    for view, true in zip(views[1:], video.world_from_camera[1:], strict=True):
-        assert np.rad2deg(rotation_angle(view.anchor_from_frame[:3, :3].T @ true[:3, :3])) < 2.5
-        # one scale for all frames
-        assert np.linalg.norm(view.anchor_from_frame[:3, 3] * scale - true[:3, 3]) < 0.05 + 0.1 * np.linalg.norm(true[:3, 3])
-        seen = view.frame_depth > 0
-        assert seen.mean() > 0.15
-
-
-def test_a_reference_that_is_lost_is_replaced_in_the_same_scale(
-    video: Walk, depth: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reference_out_of_view_is_replaced_in_the_same_scale(video: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(anchored, "MIN_SEEN_SHARE", 1.1)  # never satisfied
-    geometry = AnchoredGeometry.of(video.rgb[0], list(video.rgb[1:]))
-    assert geometry.surveyed is not None
+    geometry = with_true_prior(video)
     first = geometry._reference
-    views = [geometry.next(rgb) for rgb in video.rgb[1:]]
+    views = [geometry.next(video.rgb[index], index) for index in range(1, FRAMES)]
     assert geometry._reference is not first
-    known = geometry.surveyed.depth > 0
-    scale = np.median(depth[known] / geometry.surveyed.depth[known])
-    error = views[-1].anchor_from_frame[:3, 3] * scale - video.world_from_camera[-1, :3, 3]
-    assert np.linalg.norm(error) < 0.2 * np.linalg.norm(video.world_from_camera[-1, :3, 3])
+    error = views[-1].anchor_from_frame[:3, 3] * scale_of(geometry, depth_of_walls(np.eye(4)))
+    assert np.linalg.norm(error - video.world_from_camera[-1, :3, 3]) < 0.1
 
 
-def test_a_fixed_camera_leaves_every_frame_a_pair_for_itself() -> None:
-    still = walk(4, moves=False)
-    for view in follow_video(still.rgb[0], list(still.rgb[1:])):
-        assert not view.anchor_depth.any() and not view.frame_depth.any()
-        np.testing.assert_allclose(view.anchor_from_frame, np.eye(4), atol=0.01)
+def test_known_cameras_give_the_depth_of_the_anchor_and_their_unit(video: Walk) -> None:
+    geometry = geometry_of(video, KnownVideo(focal_px=FOCAL, world_from_camera=video.world_from_camera))
+    assert geometry.measures_depth and geometry.anchor_depth is not None and geometry.units.cameras is not None
+    known = geometry.anchor_depth.depth > 0
+    ratio = geometry.anchor_depth.depth[known] * geometry.units.cameras / depth_of_walls(np.eye(4))[known]
+    assert known.mean() > 0.5 and np.median(np.abs(ratio - 1)) < 0.02
+    lacking = video.world_from_camera.copy()
+    lacking[5] = np.nan
+    geometry = geometry_of(video, KnownVideo(focal_px=FOCAL, world_from_camera=lacking))
+    views = [geometry.next(video.rgb[index], index) for index in range(1, 7)]
+    assert geometry.units.cameras is not None and geometry.solved
+    place = views[4].anchor_from_frame[:3, 3] * geometry.units.cameras
+    assert np.linalg.norm(place - video.world_from_camera[5, :3, 3]) < 0.03
 
 
-def test_a_video_of_one_frame_and_of_noise() -> None:
+@pytest.mark.parametrize("provided", ["nothing", "depth", "cameras"])
+def test_solver_completes_what_the_user_does_not_provide(video: Walk, provided: str) -> None:
+    """The solver's unit is 0.5, that of the user's depth 2."""
+    solved = video.world_from_camera.copy()
+    solved[:, :3, 3] /= 0.5
+    cameras = video.world_from_camera if provided == "cameras" else None
+    user = KnownVideo(
+        world_from_camera=cameras,
+        depth=None
+        if provided != "depth"
+        else lambda index: (depth_of_walls(video.world_from_camera[index]) / 2).astype(np.float32),
+    )
+    found = KnownVideo(FOCAL, solved, user.depth, focal_source="video")
+    geometry = geometry_of(video, user, solve=lambda parallax: found)
+    assert geometry.focal_px == FOCAL and geometry.focal_source == "video" and geometry.cameras is not None
+    unit = scale_of(geometry, depth_of_walls(np.eye(4)))
+    np.testing.assert_allclose(unit * geometry.cameras[-1, :3, 3], video.world_from_camera[-1, :3, 3], rtol=0.02, atol=0.01)
+    assert (geometry.units.depth is None) == (provided != "depth")
+
+
+def test_video_of_one_frame_and_of_noise_gives_finite_geometry() -> None:
     noise = np.random.default_rng(0).integers(0, 255, (4, 48, 64, 3), dtype=np.uint8)
     for frames in (noise[:1], noise):
-        for view in follow_video(frames[0], list(frames[1:])):
+        geometry = AnchoredGeometry.of(frames[0], frames[1:]).with_prior(lambda *_: np.ones((48, 64)))
+        for view in (geometry.anchor_view, *map(geometry.next, frames[1:], range(1, len(frames)))):
             for value in vars(view).values():
                 assert np.isfinite(value).all()
 

@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
+from st4rtrack.classical.anchor_matches import Matches
 from st4rtrack.classical.camera_motion import CameraMotion, MotionKind, camera_motion
 from st4rtrack.classical.flow import dense_flow, returns
-from st4rtrack.classical.survey import Matches
 from st4rtrack.geometry.camera import pixel_grid
 from tests.classical.scenes import Room
 

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from st4rtrack.classical.solver.cameras import solve_video
-from st4rtrack.classical.solver.evidence import Evidence, distrust, likely_focal, not_solved
+from st4rtrack.classical.solver.evidence import PRIOR_FOCAL, Evidence, distrust, likely_focal, not_solved
 from st4rtrack.classical.solver.key_frames import key_frames
 from st4rtrack.classical.static_depth import PairFlows, StaticDepth, neighbours, static_depth
-from st4rtrack.classical.survey import PRIOR_FOCAL
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.io.video import open_video
 from st4rtrack.io.worldtrack import read_worldtrack

@@ -38,6 +38,11 @@ def test_renamed_option_is_refused_with_the_new_name(run: Run, arguments: list[s
     assert code == 2 and f"was renamed; use {name}" in said
 
 
+def test_removed_option_is_refused(run: Run) -> None:
+    code, said = run("train", "tiny", "--pairs", "9")
+    assert code == 2 and "--pairs of train was removed; leave it out" in said
+
+
 def test_checked_options_understand_words_and_refuse_counts() -> None:
     assert checked(ReconstructOptions(anchor="3", batch_size="auto")) == ReconstructOptions(anchor=3)
     assert checked(ReconstructOptions(anchor="middle", batch_size="8", size=64)).batch_size == 8

@@ -45,7 +45,7 @@ def test_benchmark_times_every_stage_of_a_run(
     assert not timing._running
     assert sorted(path.name for path in tmp_path.iterdir()) == ["walk.mp4"]
 
-    absent = {*NETWORK, "hints", "points"} if prior else FUSION
+    absent = {*NETWORK, "points"} if prior else FUSION
     seconds = {words[0]: float(words[1]) for words in map(str.split, lines) if words and words[0] in STAGES}
     assert list(seconds) == [stage for stage in STAGES if stage not in absent], "each stage took some time"
     total = float(lines[1].split(" frames in ")[1].split()[0])
@@ -82,7 +82,7 @@ def test_activation_memory_agrees_with_the_live_tensors(name: str) -> None:
         network = traceable_model(config, {key: torch.empty(shape) for key, shape in weight_shapes(config).items()})
     with fake, torch.no_grad(), LiveTensors() as live:
         images = torch.empty(2, 3, 64, 128)
-        hints = example_hints([images, images], torch.Generator()) if config.hints else None
+        hints = example_hints((2, 64, 128), torch.Generator()) if config.hints else None
         tokens = network.encode(images)
         anchor = network.encode(images[:1])
         network.decode(anchor, tokens, hints)

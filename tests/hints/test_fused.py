@@ -6,24 +6,14 @@ import numpy as np
 import pytest
 
 from st4rtrack.classical.static_depth import PairFlows, StaticDepth
-from st4rtrack.classical.two_view import pixel_rays
-from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps
 from st4rtrack.hints import fused
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.pipeline.reconstruct import reconstruct
-from tests.moving_camera import FOCAL, HEIGHT, WIDTH, walk
+from tests.moving_camera import WIDTH, depth_of_walls, walk
 
 FRAMES = 9
 MAX_WORSE = 1.1
-
-
-def depth_of_walls(world_from_camera: np.ndarray) -> np.ndarray:
-    """True depth [height, width] of a frame of `walk`: the near wall covers the lower half of the world."""
-    turn, centre = world_from_camera[:3, :3], world_from_camera[:3, 3]
-    rays = pixel_rays(pixel_grid(HEIGHT, WIDTH), FOCAL, (HEIGHT, WIDTH)) @ turn.T
-    near, far = ((z - centre[2]) / rays[..., 2] for z in (3.5, 5.0))
-    return np.where(centre[1] + near * rays[..., 1] > 0, near, far)
 
 
 def log_errors(depth: list[np.ndarray], true: list[np.ndarray], chosen: list[np.ndarray]) -> np.ndarray:

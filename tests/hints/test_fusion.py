@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 
 from st4rtrack.hints.depth_prior import PriorDepth
 from st4rtrack.hints.depth_prior.prior import Kind
-from st4rtrack.hints.fusion import MIN_MEASURED, Alignment, align, fuse
+from st4rtrack.hints.fusion import MIN_MEASURED, Alignment, align, fill_in, fuse
 from st4rtrack.types import DepthSource
+from tests.seeds import SEED
 
 SIZE = (24, 32)
 NEAR, FAR = np.s_[6:18, 10:20], 4.0
@@ -93,3 +95,14 @@ def test_fuse_without_measurement_is_the_aligned_prior() -> None:
     fused = fuse(prior_of(scene_depth()), Alignment(0.5), nothing, error_of(nothing))
     np.testing.assert_allclose(fused.depth, 0.5 * scene_depth(), rtol=1e-6)
     assert (fused.source == DepthSource.PRIOR).all()
+
+
+def test_fill_in_keeps_known_values_and_stays_between_them() -> None:
+    values = torch.rand(2, 13, 18, generator=torch.Generator().manual_seed(SEED))
+    known = torch.rand(2, 13, 18, generator=torch.Generator().manual_seed(1 + SEED)) < 0.2
+    known[1] = False
+    whole = fill_in(values, known)
+    torch.testing.assert_close(whole[known], values[known])
+    assert whole[0].min() >= values[0][known[0]].min() - 1e-6 and whole[0].max() <= values[0][known[0]].max() + 1e-6
+    assert (whole[0] != 0).all() and (whole[1] == 0).all()
+    torch.testing.assert_close(fill_in(torch.full((1, 7, 9), 3.0), known[:1, :7, :9]), torch.full((1, 7, 9), 3.0))

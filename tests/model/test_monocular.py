@@ -17,7 +17,6 @@ from st4rtrack.pipeline.tokens import TokenFile
 from st4rtrack.types import UserError
 
 SMALL = replace(MONOCULAR, encoder_width=16, decoder_width=16, decoder_depth=1, decoder_heads=2, pyramid_width=8)
-PAIR = replace(SMALL, head="conv")
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
@@ -119,23 +118,23 @@ def test_load_monocular_half_precision_file_gives_the_same_depth(tmp_path: Path)
 
 def test_load_monocular_whole_network_gives_the_depth_of_its_head(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = St4RTrack(PAIR).eval()
+    network = St4RTrack(SMALL).eval()
     save_model(network, tmp_path / "whole.safetensors")
     loaded = load_monocular(tmp_path / "whole.safetensors", device="cpu")
     images = torch.rand(1, 3, 32, 48)
     torch.testing.assert_close(loaded(images).log_depth, network.monocular(network.encode(images)).log_depth)
-    assert load_model(tmp_path / "whole.safetensors", device="cpu", dtype="float32").config == PAIR
+    assert load_model(tmp_path / "whole.safetensors", device="cpu", dtype="float32").config == SMALL
 
 
 def test_load_monocular_without_head_raises(tmp_path: Path) -> None:
-    save_model(St4RTrack(replace(PAIR, monocular=False)), tmp_path / "pair.safetensors")
+    save_model(St4RTrack(TINY), tmp_path / "pair.safetensors")
     with pytest.raises(UserError, match="no monocular depth head"):
         load_monocular(tmp_path / "pair.safetensors")
 
 
 def test_network_with_pyramid_pair_gives_finite_points_and_reads_kept_tokens() -> None:
     torch.manual_seed(0)
-    network = St4RTrack(PAIR).eval()
+    network = St4RTrack(SMALL).eval()
     images = torch.rand(2, 3, 48, 64) * 2 - 1
     with torch.inference_mode():
         tokens, hints = network.encode(images), network.hints(images[:1], images)
@@ -161,6 +160,8 @@ def test_config_without_encoder_option_loads_as_vit() -> None:
     [
         ({"encoder": "resnet"}, "encoder must be"),
         ({"encoder": "vit", "encoder_heads": 2, "monocular": True}, "monocular head needs"),
+        ({"head": "conv"}, "no longer supported; run this checkpoint with st4rtrack 0.1.0 at commit"),
+        ({"head": "conv", "hints": False}, "needs the head 'monocular'"),
     ],
 )
 def test_config_impossible_encoder_raises(change: dict[str, object], message: str) -> None:

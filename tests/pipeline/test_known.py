@@ -195,15 +195,15 @@ def test_outward_few_frames_after_the_anchor_do_not_decide_the_camera_motion(wit
     assert ordered.motion is not None and ordered.motion.kind == "general"
 
 
-def test_known_cameras_and_depth_go_into_the_hints() -> None:
+def test_known_cameras_and_depth_go_into_the_geometry() -> None:
     video = walk(12)
     unit = 2.5
     cameras = video.world_from_camera.copy()
     cameras[:, :3, 3] *= unit
     given = KnownVideo(FOCAL, cameras)
     ordered = OrderedFrames(open_video(video.rgb), 0, video.rgb[0], with_geometry=True, known=given)
-    assert ordered.anchor_view is not None and ordered.units.cameras is not None
-    depth = ordered.anchor_view.anchor_depth * ordered.units.cameras
+    assert ordered.geometry is not None and ordered.units.cameras is not None
+    depth = ordered.geometry.anchor_view.anchor_depth * ordered.units.cameras
     truth = np.where(np.arange(HEIGHT)[:, None] + 0.5 > HEIGHT / 2, 3.5, 5.0) * unit * np.ones(WIDTH)
     known = depth > 0
     assert known.mean() > 0.5 and np.median(np.abs(depth / truth - 1)[known]) < 0.01

@@ -30,13 +30,11 @@ def assert_same(ours: Pointmap, plain: Pointmap) -> None:
         assert error.max() < 1e-4 and np.median(error) < 1e-5
 
 
-@pytest.mark.parametrize(
-    "config", [replace(LARGE, **SMALL), replace(TINY, **SMALL), MONOCULAR], ids=["dpt", "conv with hints", "monocular"]
-)
+@pytest.mark.parametrize("config", [replace(LARGE, **SMALL), replace(TINY, **SMALL), MONOCULAR], ids=["dpt", "conv", "monocular"])
 def test_batches_that_share_an_anchor_equal_pair_by_pair(config: ModelConfig, rgb: np.ndarray) -> None:
     model: St4RTrack = new_model(config, seed=3).eval()
     anchor = encode_anchor(model, rgb[0])
-    found = list(predict_frames(model, anchor, ((k, frame, None) for k, frame in enumerate(rgb)), batch_size=3))
+    found = list(predict_frames(model, anchor, enumerate(rgb), batch_size=3))
     assert [index for index, _, _ in found] == list(range(len(rgb)))
     with torch.inference_mode():
         for index, frame, maps in found:
@@ -47,7 +45,7 @@ def test_batches_that_share_an_anchor_equal_pair_by_pair(config: ModelConfig, rg
     assert not (found[0][2].tracking.points_world == found[-1][2].tracking.points_world).all()
 
 
-@pytest.mark.parametrize("config", [replace(LARGE, **SMALL), replace(TINY, **SMALL)], ids=["dpt", "conv with hints"])
+@pytest.mark.parametrize("config", [replace(LARGE, **SMALL), replace(TINY, **SMALL)], ids=["dpt", "conv"])
 def test_a_branch_that_nobody_asked_for_is_not_computed(
     config: ModelConfig, rgb: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

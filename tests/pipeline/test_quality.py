@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from st4rtrack.classical.anchored import AnchoredGeometry
-from st4rtrack.classical.survey import Survey
+from st4rtrack.classical.anchored import AnchoredGeometry, Units
 from st4rtrack.data.procedural import ProceduralClip, ProceduralConfig, procedural_clip
 from st4rtrack.geometry.camera import pixel_grid, project
 from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_points
@@ -100,19 +99,20 @@ def test_parallax_of_cameras_tells_the_four_classes() -> None:
 
 
 @pytest.mark.parametrize(("focal", "at_limit"), [(0.427, True), (0.9, False), (1.677, True)])
-def test_focal_evidence_of_a_survey_knows_the_ends_of_the_search(focal: float, at_limit: bool) -> None:
-    surveyed = AnchoredGeometry(np.zeros((32, 48, 3), np.uint8), Survey(256 * focal, np.ones((32, 48), np.float32)))
-    assert focal_evidence(None, surveyed, 256 * focal, 256) == {"focal_source": "video", "focal_at_limit": at_limit}
-    assert focal_evidence(100.0, surveyed, 100.0, 256) == {"focal_source": "user", "focal_at_limit": False}
+def test_focal_evidence_of_solved_cameras_knows_unusual_lenses(focal: float, at_limit: bool) -> None:
+    known = KnownVideo(256 * focal, np.tile(np.eye(4), (2, 1, 1)), focal_source="video")
+    solved = AnchoredGeometry(np.zeros((32, 48, 3), np.uint8), known=known, units=Units(cameras=1.0))
+    assert focal_evidence(None, solved, 256 * focal, 256) == {"focal_source": "video", "focal_at_limit": at_limit}
+    assert focal_evidence(100.0, solved, 100.0, 256) == {"focal_source": "user", "focal_at_limit": False}
 
 
 def test_focal_evidence_of_the_metadata_is_at_no_limit() -> None:
-    given, surveyed = KnownVideo(focal_px=500.0, focal_source="metadata"), Survey(500.0, np.ones((32, 48), np.float32))
-    geometry = AnchoredGeometry(np.zeros((32, 48, 3), np.uint8), surveyed, known=given)
+    given = KnownVideo(500.0, np.tile(np.eye(4), (2, 1, 1)), focal_source="metadata")
+    geometry = AnchoredGeometry(np.zeros((32, 48, 3), np.uint8), known=given, units=Units(cameras=1.0))
     assert focal_evidence(None, geometry, 500.0, 256) == {"focal_source": "metadata", "focal_at_limit": False}
 
 
-def test_focal_evidence_without_a_survey_is_the_prior_and_of_a_pointmap_the_video() -> None:
+def test_focal_evidence_without_cameras_is_the_prior_and_of_a_pointmap_the_video() -> None:
     alone = AnchoredGeometry(np.zeros((32, 48, 3), np.uint8), None)
     assert focal_evidence(None, alone, alone.focal_px, 48) == {"focal_source": "prior", "focal_at_limit": False}
     assert focal_evidence(None, None, 12.0 * 48, 48) == {"focal_source": "video", "focal_at_limit": True}

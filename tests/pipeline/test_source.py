@@ -10,13 +10,11 @@ from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
 from st4rtrack.hints.depth_prior import DepthPrior
 from st4rtrack.hints.provider import chosen_prior
 from st4rtrack.io.video import open_video
-from st4rtrack.model.checkpoint import load_model, load_monocular, save_model
-from st4rtrack.model.config import TINY
+from st4rtrack.model.checkpoint import load_model, save_model
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.options import ReconstructOptions
 from st4rtrack.pipeline.preparation import prepare
 from st4rtrack.pipeline.reconstruct import reconstruct
-from st4rtrack.train.forward import new_model
 from st4rtrack.types import UserError
 from tests.moving_camera import walk
 from tests.synthetic import TruthNetwork
@@ -53,14 +51,7 @@ def test_depth_prior_auto_is_the_monocular_head_of_the_network(model: St4RTrack,
     assert np.median(after(video.frame(0), 0).depth / before(video.frame(0), 0).depth) > 1.1
 
 
-def test_depth_prior_network_with_hints_without_monocular_head_takes_the_embedded_one_on_request() -> None:
-    pair = new_model(TINY, seed=0).eval()
-    assert prior_name("auto", pair) is None
-    embedded = load_monocular(device="cpu")
-    assert prior_name("builtin", pair) == f"{embedded.name} ({embedded.weights_hash[:12]})"
-
-
-def test_depth_prior_network_without_hints_refuses_one() -> None:
+def test_depth_prior_network_with_decoders_refuses_one() -> None:
     clip = procedural_clip(3, ProceduralConfig(height=48, width=64, num_frames=2, setting="room"))
     network = TruthNetwork(clip)
     prepared = prepare(open_video(clip.rgb), network.config, ReconstructOptions(anchor=0, size=64))

@@ -22,8 +22,7 @@ from st4rtrack.train.parallel import Processes, process_group
 from st4rtrack.train.source import ClipExamples, held_out_clips
 from st4rtrack.train.validate import Score
 
-HINTED = replace(TINY, encoder_width=32, encoder_depth=1, encoder_heads=2, decoder_width=32, decoder_depth=1, decoder_heads=2)
-PLAIN = replace(HINTED, hints=False)
+SMALL = replace(TINY, encoder_width=32, encoder_depth=1, encoder_heads=2, decoder_width=32, decoder_depth=1, decoder_heads=2)
 CONFIG = TrainConfig(
     steps=6, batch_size=4, micro_batch=1, learning_rate=1e-3, warmup_steps=2, average=0.9, precision="float32", seed=3
 )
@@ -66,7 +65,7 @@ def run_small(
     config: TrainConfig = CONFIG,
     run: RunConfig = RUN,
     *,
-    model: ModelConfig = PLAIN,
+    model: ModelConfig = SMALL,
     clips: SmallClips | None = None,
     processes: Processes = ALONE,
     **options: Any,

@@ -14,10 +14,10 @@ from st4rtrack.train.examples import from_clips
 from st4rtrack.train.forward import PairNetwork, new_model, prepare
 from st4rtrack.train.loop import compute_loss, learning_rate, make_optimizer
 from st4rtrack.train.source import held_out_clips
-from st4rtrack.train.validate import HeldOut, validate, validate_still
+from st4rtrack.train.validate import HeldOut, validate
 from st4rtrack.train.watch import Meter, duration, sample_picture
 from st4rtrack.types import UserError
-from tests.train.small import CONFIG, PLAIN, SmallClips
+from tests.train.small import CONFIG, SMALL, SmallClips
 
 
 def test_the_rate_warms_up_and_decays() -> None:
@@ -29,7 +29,7 @@ def test_the_rate_warms_up_and_decays() -> None:
 
 
 def test_weights_decay_on_matrices_only_and_what_is_frozen_is_left_out() -> None:
-    network = prepare(new_model(PLAIN, 0), replace(CONFIG, frozen="encoder"), compile=False)
+    network = prepare(new_model(SMALL, 0), replace(CONFIG, frozen="encoder"), compile=False)
     decayed, others = make_optimizer(network, CONFIG).param_groups
     assert decayed["weight_decay"] == CONFIG.weight_decay and others["weight_decay"] == 0
     assert all(p.ndim >= 2 for p in decayed["params"]) and all(p.ndim < 2 for p in others["params"])
@@ -53,10 +53,10 @@ def test_the_average_follows_and_gives_the_weights_back() -> None:
 
 
 def test_a_new_network_puts_all_points_before_the_anchor() -> None:
-    out = new_model(PLAIN, 3)(torch.zeros(1, 3, 32, 48), torch.zeros(1, 3, 32, 48))
+    out = new_model(SMALL, 3)(torch.zeros(1, 3, 32, 48), torch.zeros(1, 3, 32, 48))
     assert (out.tracking.points_world[..., 2] - 1).abs().max() < 0.3
-    assert {p.dtype for p in new_model(PLAIN, 3).parameters()} == {torch.float32}
-    assert all(torch.equal(a, b) for a, b in zip(new_model(PLAIN, 3).parameters(), new_model(PLAIN, 3).parameters(), strict=True))
+    assert {p.dtype for p in new_model(SMALL, 3).parameters()} == {torch.float32}
+    assert all(torch.equal(a, b) for a, b in zip(new_model(SMALL, 3).parameters(), new_model(SMALL, 3).parameters(), strict=True))
 
 
 class Oracle(torch.nn.Module):
@@ -67,7 +67,7 @@ class Oracle(torch.nn.Module):
         truth = held_out.examples.supervision.truth
         self.maps = [m.points_world / unit for m in (truth.tracking, truth.reconstruction)]
 
-    def forward(self, images, anchor_index, frame_index, hints=None):
+    def forward(self, images, anchor_index, frame_index):
         tracking, reconstruction = (m[: len(frame_index)] for m in self.maps)
         ones = torch.ones(tracking.shape[:3])
         return [(tracking, ones), (reconstruction, ones)]
@@ -106,14 +106,9 @@ def test_the_motion_term_compares_with_the_anchor_s_own_time() -> None:
         compute_loss(still, from_clips([clips.clip(0)], with_anchor=False), config)
 
 
-def test_no_motion_is_wrong_by_the_motion() -> None:
-    held_out = held_out_clips(SmallClips(), range(1))
-    assert validate_still([held_out[0].examples]).tracking_epe > 1
-
-
 def test_a_picture_of_a_sample() -> None:
     held_out = held_out_clips(SmallClips(), range(1))[0].examples
-    picture = sample_picture(PairNetwork(St4RTrack(PLAIN)), held_out, "bfloat16")
+    picture = sample_picture(PairNetwork(St4RTrack(SMALL)), held_out, "bfloat16")
     assert picture.shape == (3 * 32, 3 * 48, 3) and picture.dtype == np.uint8
     np.testing.assert_array_equal(picture[:32, :48], SmallClips().clip(0).rgb[0])
     np.testing.assert_array_equal(picture[:32, 48:96], SmallClips().clip(0).rgb[2])

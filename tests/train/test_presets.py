@@ -18,12 +18,12 @@ from st4rtrack.model.checkpoint import save_model
 from st4rtrack.model.config import LARGE, TINY
 from st4rtrack.train.datasets import Repeated, open_data, parse_folders
 from st4rtrack.train.forward import new_model
-from st4rtrack.train.presets import DATASETS, PRESETS, CachedPairs, ReadClips, RenderedClips, with_options
+from st4rtrack.train.presets import DATASETS, PRESETS, ReadClips, RenderedClips, with_options
 from st4rtrack.train.start import find_preset, first_weights, run_preset
 from st4rtrack.types import UserError
 from tests.procedural_raw import write_kubric
 from tests.raw_data import World, write_point_odyssey
-from tests.train.small import ALONE, PLAIN, RUN
+from tests.train.small import ALONE, RUN, SMALL
 
 
 def mixture(name: str) -> TrainingData:
@@ -67,31 +67,28 @@ def test_every_preset_splits_over_the_published_four_processes_or_runs_on_one() 
 
 
 def test_options_replace_those_of_a_preset() -> None:
-    changed = with_options(PRESETS["tiny"], steps=10, batch_size=4, pairs=72, seed=None)
-    assert isinstance(changed.data, CachedPairs) and changed.data.pool.pairs == 72
-    assert (changed.train.steps, changed.train.batch_size, changed.train.micro_batch, changed.train.seed) == (10, 4, 4, 0)
-    with pytest.raises(UserError, match="--pairs needs a preset with cached pairs"):
-        with_options(PRESETS["large-seq"], pairs=10)
+    changed = with_options(PRESETS["tiny"], steps=10, batch_size=6, seed=None)
+    assert (changed.train.steps, changed.train.batch_size, changed.train.micro_batch, changed.train.seed) == (10, 6, 2, 0)
     with pytest.raises(UserError, match="--batch-size must be a multiple of --micro-batch 2, got 5"):
         with_options(PRESETS["tiny"], batch_size=5, micro_batch=2)
 
 
 def test_first_weights(tmp_path: Path) -> None:
-    preset = replace(PRESETS["large-seq"], model=PLAIN)
+    preset = replace(PRESETS["large-seq"], model=SMALL)
     with pytest.raises(UserError, match="--init mast3r"):
         first_weights(preset, "")
-    given = new_model(replace(PLAIN, image_size=128), 5)
+    given = new_model(replace(SMALL, image_size=128), 5)
     save_model(given, tmp_path / "given.safetensors")
     loaded = first_weights(preset, str(tmp_path / "given.safetensors"))
-    assert loaded.config == PLAIN
+    assert loaded.config == SMALL
     assert all(torch.equal(a, b) for a, b in zip(given.parameters(), loaded.parameters(), strict=True))
-    save_model(new_model(replace(PLAIN, decoder_depth=2), 5), tmp_path / "other.safetensors")
+    save_model(new_model(replace(SMALL, decoder_depth=2), 5), tmp_path / "other.safetensors")
     with pytest.raises(UserError, match="another architecture than the preset: decoder_depth is 2, not 1"):
         first_weights(preset, str(tmp_path / "other.safetensors"))
 
 
 def test_procedural_clips_by_number() -> None:
-    _, held_out = open_data(PRESETS["overfit"].data, PRESETS["overfit"].train, RUN, {}, Path(), ALONE)
+    _, held_out = open_data(PRESETS["overfit"].data, PRESETS["overfit"].train, {}, ALONE)
     clips = Repeated(ProceduralClips(ProceduralConfig(height=32, width=48, num_frames=3), seed=4), distinct=2)
     np.testing.assert_array_equal(clips.clip(0).rgb, clips.clip(2).rgb)
     assert (clips.clip(0).rgb != clips.clip(1).rgb).any()
@@ -131,9 +128,9 @@ def test_data_that_is_missing_is_named(tmp_path: Path) -> None:
         ({"point_odyssey": tmp_path}, "has no folder 'train'"),
     ):
         with pytest.raises(UserError, match=refusal):
-            open_data(preset.data, preset.train, RUN, folders, tmp_path, ALONE)
+            open_data(preset.data, preset.train, folders, ALONE)
     with pytest.raises(UserError, match="renders its own data; remove --data kubric"):
-        open_data(PRESETS["overfit"].data, PRESETS["overfit"].train, RUN, {"kubric": tmp_path}, tmp_path, ALONE)
+        open_data(PRESETS["overfit"].data, PRESETS["overfit"].train, {"kubric": tmp_path}, ALONE)
     assert parse_folders((f"kubric={tmp_path}",)) == {"kubric": tmp_path}
 
 
@@ -144,7 +141,7 @@ def test_the_paper_s_mixture_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (tmp_path / "kubric" / f"{k:03d}").mkdir()
     write_point_odyssey(tmp_path / "po", "kitchen", World(frames=4), split="train")
     held_out = RenderedClips(height=32, width=48, validation_clips=1, validation_frames=2)
-    preset = with_options(replace(PRESETS["large-seq-reweight"], model=PLAIN, data=ReadClips("seq", held_out=held_out)), steps=2)
+    preset = with_options(replace(PRESETS["large-seq-reweight"], model=SMALL, data=ReadClips("seq", held_out=held_out)), steps=2)
     described = ReadClips.described
 
     def small(self: ReadClips, folders: dict[str, Path], seed: int) -> TrainingData:

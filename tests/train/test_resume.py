@@ -14,7 +14,7 @@ from st4rtrack.options import RunConfig
 from st4rtrack.train.config import TrainConfig
 from st4rtrack.train.validate import Score
 from st4rtrack.types import UserError
-from tests.train.small import CONFIG, HINTED, RUN, SmallClips, losses, run_small
+from tests.train.small import CONFIG, RUN, SMALL, SmallClips, losses, run_small
 
 
 class StoppedClips(SmallClips):
@@ -124,7 +124,7 @@ def test_changed_options_are_written_down(tmp_path: Path) -> None:
 def test_the_state_of_another_network_is_refused(tmp_path: Path) -> None:
     run_small(tmp_path, replace(CONFIG, steps=2))
     with pytest.raises(UserError, match="state of another network: decoder_depth was 1, now 2"):
-        run_small(tmp_path, replace(CONFIG, steps=2), model=replace(HINTED, hints=False, decoder_depth=2), change_options=True)
+        run_small(tmp_path, replace(CONFIG, steps=2), model=replace(SMALL, decoder_depth=2), change_options=True)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])

@@ -1,12 +1,8 @@
 """Built-in teacher of depth and cameras: multi-view triangulation of 2D tracks, without weights.
 
-Tracks by optical flow, cameras by the depth survey of the anchor and PnP against it (PoseLib), one static 3D point per consistent
-track. Dynamic tracks are inconsistent, tracks without parallax are left out, and a video without parallax has no depth at all.
-Depth
-is sparse: known only at the tracks, 0 at most pixels of a frame.
-
-The survey is used instead of pycolmap: its depth and camera positions were more accurate on all four measured sequences with
-parallax.
+Tracks by optical flow, cameras by the global solver, one static 3D point per consistent track. Dynamic tracks are inconsistent,
+tracks without parallax are left out, and a video without parallax has no depth at all. Depth is sparse: known only at the tracks,
+0 at most pixels of a frame.
 """
 
 import logging
@@ -15,15 +11,16 @@ import numpy as np
 
 from st4rtrack.adapt.priors import TeacherDepth
 from st4rtrack.adapt.teachers.teacher import require_frames
-from st4rtrack.classical.anchored import AnchoredGeometry
 from st4rtrack.classical.flow_tracks import FlowTracks, follow
+from st4rtrack.classical.solver.cameras import solve_video
 from st4rtrack.classical.triangulation import triangulate
 from st4rtrack.geometry.camera import intrinsics_from_focal, project_world
 from st4rtrack.geometry.sampling import nearest_pixel
+from st4rtrack.io.video import open_video
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 SPACING = 1 / 64
 """Spacing of tracks in long image sides."""
 RESEED_EVERY = 4
@@ -46,33 +43,16 @@ class TriangulationTeacher:
         """Compute depth at the tracks; 0 everywhere and no cameras if the video has no parallax."""
         require_frames(rgb)
         depth = np.zeros(rgb.shape[:3], np.float32)
-        found = _cameras(rgb, anchor_index)
-        if found is not None:
+        solved = solve_video(open_video(rgb), anchor_index=anchor_index)
+        if solved.trusted:
             tracks = follow(iter(rgb), reseed_every=RESEED_EVERY, spacing_px=SPACING * max(rgb.shape[1:3]))
-            world_from_camera, intrinsics, solved = found
-            tracks.visible[:] &= solved[:, None]
-            cameras = _fill(depth, tracks, world_from_camera, intrinsics)
+            tracks.visible[:] &= solved.solved[:, None]
+            world_from_camera = np.where(solved.solved[:, None, None], solved.world_from_camera, np.eye(4))
+            cameras = _fill(depth, tracks, world_from_camera, intrinsics_from_focal(solved.focal_px, *rgb.shape[1:3]))
             if depth.any():
                 return TeacherDepth(depth, self.name, cameras)
         logger.info("the video has too little parallax to triangulate; %s provides no depth", self.name)
         return TeacherDepth(depth, self.name)
-
-
-def _cameras(rgb: np.ndarray, anchor_index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """`world_from_camera` [T, 4, 4] by PnP outward from the anchor, intrinsics [3, 3], solved [T]; `None` without parallax."""
-    after, before = rgb[anchor_index + 1 :], rgb[:anchor_index][::-1]
-    found = AnchoredGeometry.of(rgb[anchor_index], after)
-    if found.surveyed is None:
-        found = AnchoredGeometry.of(rgb[anchor_index], before)
-    if found.surveyed is None:
-        return None
-    cameras, solved = np.tile(np.eye(4), (len(rgb), 1, 1)), np.ones(len(rgb), bool)
-    for frames, step in ((after, 1), (before, -1)):
-        geometry = found.along()
-        for k, frame in enumerate(frames, start=1):
-            cameras[anchor_index + step * k] = geometry.next(frame).anchor_from_frame
-            solved[anchor_index + step * k] = geometry.solved
-    return cameras, intrinsics_from_focal(found.focal_px, *rgb.shape[1:3]), solved
 
 
 def _fill(depth: np.ndarray, tracks: FlowTracks, world_from_camera: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ import numpy as np
 from st4rtrack.classical.solver.colmap import Mapping, adjust
 from st4rtrack.classical.solver.evidence import (
     MIN_KEY_FRAMES,
+    PRIOR_FOCAL,
     Evidence,
     distrust,
     forward_share,
@@ -26,7 +27,6 @@ from st4rtrack.classical.solver.evidence import (
 )
 from st4rtrack.classical.solver.key_frames import KeyFrame, Observations, StaticMask, key_frames, working_scale
 from st4rtrack.classical.solver.matching import map_key_frames
-from st4rtrack.classical.survey import PRIOR_FOCAL
 from st4rtrack.classical.two_view import pinhole
 from st4rtrack.geometry.align import Sim3
 from st4rtrack.geometry.transforms import invert_rigid, rigid, rotation_angle

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from st4rtrack.classical.survey import PRIOR_FOCAL, PRIOR_SPREAD
 from st4rtrack.geometry.transforms import invert_rigid
 from st4rtrack.geometry.vectors import length
 
+PRIOR_FOCAL, PRIOR_SPREAD = 0.82, 0.35
+"""Prior over real lenses (phones: 60 to 75 degrees along the long side): median in long sides of the image, and standard deviation
+of its logarithm. The median is the result for a video that does not determine its focal length. Elsewhere,
+`two_view.ASSUMED_FOCAL` is the default."""
 MIN_KEY_FRAMES = 3
 """Minimum number of frames of a solution."""
 MIN_SOLVED_SHARE = 0.5

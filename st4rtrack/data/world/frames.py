@@ -173,22 +173,28 @@ def read_shard(path: Path) -> list[Frame]:
     return rows
 
 
-def main() -> None:
-    """Entry point of the command line."""
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("-o", type=Path, required=True, help="Folder of the set; shards that are there are kept")
-    parser.add_argument("--frames", type=int, default=20000, help="Number of frames [%(default)s]")
+def rendering_parser(description: str, kind: str, count: int) -> argparse.ArgumentParser:
+    """Options of a program that renders training data: `kind` in the plural, and their default number."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("-o", type=Path, required=True, help="Folder of the set; files that are there are kept")
+    parser.add_argument("--count", f"--{kind}", type=int, default=count, help=f"Number of {kind} [%(default)s]")
     parser.add_argument("--seed", type=int, default=0, help="Random seed [%(default)s]")
     parser.add_argument(
-        "--split", default="train", choices=("train", "validation"), help="Models, bodies and pictures to use [%(default)s]"
+        "--split", default="train", choices=("train", "validation"), help="Scenes, models and pictures to use [%(default)s]"
     )
     parser.add_argument("--height", type=int, default=192, help="Pixels [%(default)s]")
     parser.add_argument("--width", type=int, default=256, help="Pixels [%(default)s]")
     parser.add_argument("--pictures", type=Path, default=None, help="Folder of photographs for surfaces [none]")
+    return parser
+
+
+def main() -> None:
+    """Entry point of the command line."""
+    parser = rendering_parser(str(__doc__).splitlines()[0], "frames", 20000)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        write_frames(options.o, options.frames, options.seed, options.split, (options.height, options.width), options.pictures)
+        write_frames(options.o, options.count, options.seed, options.split, (options.height, options.width), options.pictures)
     except UserError as error:
         parser.exit(2, f"{error}\n")
 
