@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 
 from st4rtrack.geometry.camera import pixel_grid
-from st4rtrack.geometry.sampling import inside_image
 from st4rtrack.geometry.vectors import length
 from st4rtrack.threads import parallel_map
 
@@ -81,14 +80,20 @@ def sample_flow(field: np.ndarray, pixels_px: np.ndarray) -> np.ndarray:
 
 def return_error(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
     """Forward-backward error [height, width] in pixels of flow [height, width, 2]."""
-    return length(forward + sample_flow(backward.astype(np.float32, copy=False), reached(forward)))
+    return _length(forward + sample_flow(backward.astype(np.float32, copy=False), reached(forward)))
 
 
 def returns(forward: np.ndarray, backward: np.ndarray, *, share: float = RETURN_ERROR_SHARE) -> np.ndarray:
     """Pixels [height, width] bool that stay in the image and pass the forward-backward check."""
-    error = return_error(forward, backward)
-    tolerance = MAX_RETURN_ERROR_PX + share * length(forward)
-    return (error < tolerance) & inside_image(reached(forward), *forward.shape[:2])
+    height, width = forward.shape[:2]
+    u, v = cv2.split(reached(forward))
+    inside = (u >= 0) & (u < width) & (v >= 0) & (v < height)
+    return inside & (return_error(forward, backward) < MAX_RETURN_ERROR_PX + np.float32(share) * _length(forward))
+
+
+def _length(vectors: np.ndarray) -> np.ndarray:
+    """Lengths [height, width] of vectors [height, width, 2]."""
+    return cv2.magnitude(*cv2.split(vectors))
 
 
 def carried_flow(field: np.ndarray, along: np.ndarray) -> np.ndarray:

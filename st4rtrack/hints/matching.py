@@ -5,6 +5,7 @@ head (`model/matching.py`) gives the likelihood of every cell of the frame. Wher
 the new position.
 """
 
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -21,6 +22,8 @@ STEP_PX, LOST_STEP_PX, MIN_PX, MAX_PX = 0.5, 6.0, 1.0, 12.0
 """Standard deviation, in pixels of the matching head, added per frame where the flow is reliable and where it is not; limits."""
 OFF_OBJECTS = 0.1
 """Weight of cells without dynamic pixels."""
+WINDOW = 4.5
+"""Half width of the window of cells that can match, in standard deviations of the prior."""
 TINY = 1e-25
 """Total weight below which the prediction is too far outside the image to be corrected."""
 
@@ -76,23 +79,31 @@ class AppearanceMatcher:
         with torch.inference_mode():
             anchor, other = self._head(self._anchor, tuple(frame))
             query = torch.from_numpy((pixels * self._scale).astype(np.float32))[None].to(anchor.device)
-            return self._head.log_likelihood(anchor, other, query)[0].exp()
+            return self._head.logits(anchor, other, query)[0].softmax(-1)
 
     def _update(
         self, predicted: np.ndarray, variance: np.ndarray, likelihood: Tensor, on_objects: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Shift [N, 2] of the mean and new variance [N] of positions [N, 2], in pixels of the matching head.
 
-        The Gaussian prior is a product of one factor per axis, so all moments of the posterior are matrix products.
+        The Gaussian prior is a product of one factor per axis, so all moments of the posterior are matrix products. Only the cells
+        within `WINDOW` standard deviations count.
         """
         height, width = self._cells
-        weight = likelihood * (1 - UNMATCHED) + UNMATCHED / likelihood.shape[1]
-        weight = (weight * torch.from_numpy(on_objects).to(weight.device)).view(-1, height, width)
-        mean, spread = torch.from_numpy(predicted).to(weight), torch.from_numpy(2 * variance + CELL).to(weight)[:, None]
-        x = (torch.arange(width).to(weight) + 0.5) * CELL - mean[:, :1]
-        y = (torch.arange(height).to(weight) + 0.5) * CELL - mean[:, 1:]
-        powers = [torch.exp(-(d**2) / spread)[..., None] * torch.stack([torch.ones_like(d), d, d**2], dim=-1) for d in (x, y)]
-        moments = (powers[1].transpose(1, 2) @ (weight @ powers[0])).cpu().numpy().astype(np.float64)  # [N, y, x]
+        mean, spread = torch.from_numpy(predicted).to(likelihood), torch.from_numpy(2 * variance + CELL).to(likelihood)
+        reach = math.ceil(WINDOW * math.sqrt(float(spread.max()) / 2) / CELL)
+        window = torch.arange(-reach, reach + 1, device=mean.device)
+        cells, powers = [], []
+        for centre, side in zip(mean.T, (width, height), strict=True):
+            cell = (centre / CELL).floor().clamp(-reach - 1, side + reach).long()[:, None] + window
+            offset = (cell + 0.5) * CELL - centre[:, None]
+            prior = torch.exp(-(offset**2) / spread[:, None]) * ((cell >= 0) & (cell < side))
+            powers.append(torch.stack([prior, prior * offset, prior * offset**2], dim=-1))
+            cells.append(cell.clamp(0, side - 1))
+        index = cells[1][:, :, None] * width + cells[0][:, None]
+        weight = likelihood.gather(1, index.flatten(1)).view_as(index) * (1 - UNMATCHED) + UNMATCHED / likelihood.shape[1]
+        weight = weight * torch.from_numpy(on_objects).to(weight)[index]
+        moments = (powers[1].transpose(1, 2) @ (weight @ powers[0])).cpu().numpy()  # [N, y, x]
         of_grid = [(axis.sum(1)[:, 1] / axis.sum(1)[:, 0].clamp(min=TINY)).cpu().numpy() for axis in powers]
         total = np.maximum(moments[:, 0, 0], TINY)
         posterior = np.stack([moments[:, 0, 1], moments[:, 1, 0]], axis=-1) / total[:, None]

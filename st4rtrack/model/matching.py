@@ -6,6 +6,7 @@ Optical flow is more exact between neighbouring frames, but is lost on small and
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -46,33 +47,39 @@ class MatchingHead(nn.Module):
         Args:
             anchor, frame: backbone maps of [batch] images at strides 2, 4, 8, 16, 32.
         """
-        grid = (anchor[3].shape[2], anchor[3].shape[3])
-        rope = self.rope(grid, anchor[3].device)
-        x, y = self._tokens(anchor, grid), self._tokens(frame, grid)
+        batch, _, *grid = anchor[3].shape
+        rope = self.rope((grid[0], grid[1]), anchor[3].device)
+        maps = tuple(torch.cat(pair) for pair in zip(anchor, frame, strict=True))  # one batch: the weights are shared
+        tokens = self._tokens(maps, grid)
         for block in self.blocks:
-            x, y = block(x, y, rope), block(y, x, rope)
-        return self._descriptors(x, anchor, grid), self._descriptors(y, frame, grid)
+            tokens = block(tokens, tokens.roll(batch, dims=0), rope)
+        descriptors = self._descriptors(tokens, maps, grid)
+        return descriptors[:batch], descriptors[batch:]
 
     def log_likelihood(self, anchor: Tensor, frame: Tensor, pixels: Tensor) -> Tensor:
-        """Log probability [batch, points, cells] of the cells of the frame, row-major, for anchor pixels [batch, points, 2].
+        """Log probability [batch, points, cells]: normalised `logits`."""
+        return self.logits(anchor, frame, pixels).log_softmax(-1)
+
+    def logits(self, anchor: Tensor, frame: Tensor, pixels: Tensor) -> Tensor:
+        """Unnormalised log probability [batch, points, cells] of the cells of the frame, row-major, for anchor pixels.
 
         Args:
             anchor, frame: descriptors of both images.
-            pixels: pixels of the anchor, in the size of the images.
+            pixels: [batch, points, 2] pixels of the anchor, in the size of the images.
         """
         height, width = anchor.shape[2:]
         normalized = pixels / pixels.new_tensor([width * CELL / 2, height * CELL / 2]) - 1
         anchor, frame = anchor.float(), frame.float()
         sampled = F.grid_sample(anchor, normalized[:, :, None], mode="bilinear", align_corners=False)[..., 0]
         query = F.normalize(sampled.transpose(1, 2), dim=-1)
-        return (self.log_sharpness.exp() * query @ frame.flatten(2)).log_softmax(-1)
+        return self.log_sharpness.exp() * query @ frame.flatten(2)
 
-    def _tokens(self, maps: tuple[Tensor, ...], grid: tuple[int, int]) -> Tensor:
-        coarse = F.interpolate(maps[4], grid, mode="bilinear", align_corners=False)
+    def _tokens(self, maps: tuple[Tensor, ...], grid: Sequence[int]) -> Tensor:
+        coarse = F.interpolate(maps[4], tuple(grid), mode="bilinear", align_corners=False)
         return self.embed(torch.cat([maps[3], coarse], dim=1).flatten(2).transpose(1, 2))
 
-    def _descriptors(self, tokens: Tensor, maps: tuple[Tensor, ...], grid: tuple[int, int]) -> Tensor:
-        x = self.reduce(self.norm(tokens)).transpose(1, 2).unflatten(2, grid)
+    def _descriptors(self, tokens: Tensor, maps: tuple[Tensor, ...], grid: Sequence[int]) -> Tensor:
+        x = self.reduce(self.norm(tokens)).transpose(1, 2).unflatten(2, tuple(grid))
         quarter = torch.cat([maps[1], F.pixel_unshuffle(maps[0], 2)], dim=1)
         for lateral, unit in ((self.lateral8(maps[2]), self.unit8), (self.lateral4(quarter), self.unit4)):
             x = unit(F.interpolate(x, lateral.shape[2:], mode="bilinear", align_corners=False) + lateral)

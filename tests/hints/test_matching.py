@@ -27,12 +27,12 @@ class KnownLikelihood:
     def __call__(self, anchor: tuple[Tensor, ...], frame: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         return anchor[1], frame[1]
 
-    def log_likelihood(self, anchor: Tensor, frame: Tensor, pixels: Tensor) -> Tensor:
+    def logits(self, anchor: Tensor, frame: Tensor, pixels: Tensor) -> Tensor:
         row, column = torch.meshgrid(*(torch.arange(n) * CELL + CELL / 2 for n in CELLS), indexing="ij")
         x, y = (0.0, 0.0) if self.there is None else self.there
         spread = 1e9 if self.there is None else 8.0
         found = -((column - x) ** 2 + (row - y) ** 2) / spread
-        return found.flatten().log_softmax(0).expand(1, pixels.shape[1], -1)
+        return found.flatten().expand(1, pixels.shape[1], -1)
 
 
 def corrected(there: tuple[float, float] | None, drift: float, *, frames: int = 6, everywhere: bool = True) -> np.ndarray:
