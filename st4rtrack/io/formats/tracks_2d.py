@@ -76,7 +76,7 @@ def tracks_2d(scene: Scene, queries: Path | None, max_tracks: int) -> Tracks2D:
     network_px, _ = project_world(points, poses, intrinsics)
     pixels_px = np.where(solved[:, None, None], output.pixel_map.source_from_network(network_px), np.nan)
     visible = visible & inside_image(pixels_px, *output.source_size)
-    return Tracks2D(pixels_px, visible, np.asarray(output.time_s, np.float64), rate, tuple(output.source_size))
+    return Tracks2D(pixels_px, visible, np.asarray(output.time_s, np.float64), rate, output.source_size)
 
 
 def write_csv(
