@@ -277,7 +277,8 @@ def _material():
     if name in bpy.data.materials:
         return bpy.data.materials[name]
     material = bpy.data.materials.new(name)
-    material.use_nodes = True
+    if material.node_tree is None:  # before Blender 5.0
+        material.use_nodes = True
     nodes, links = material.node_tree.nodes, material.node_tree.links
     nodes.clear()
     attribute, emission = nodes.new("ShaderNodeAttribute"), nodes.new("ShaderNodeEmission")
