@@ -64,7 +64,7 @@ def import_scene(folder=None):
     Returns:
         The new Blender scene.
     """
-    folder = _own_folder() if folder is None else Path(folder).resolve()
+    folder = _script_folder() if folder is None else Path(folder).resolve()
     data = json.loads((folder / "scene.json").read_text(encoding="utf-8"))
     scene = bpy.data.scenes.new(data["name"])
     _set_time_and_size(scene, data)
@@ -88,7 +88,7 @@ def import_scene(folder=None):
     return scene
 
 
-def _own_folder():
+def _script_folder():
     """Folder of this file, also when it is a text of a .blend file."""
     texts = [bpy.path.abspath(text.filepath) for text in bpy.data.texts if text.filepath]
     for path in (globals().get("__file__", ""), *texts):
@@ -277,7 +277,7 @@ def _material():
     if name in bpy.data.materials:
         return bpy.data.materials[name]
     material = bpy.data.materials.new(name)
-    if material.node_tree is None:  # before Blender 5.0
+    if not material.node_tree:  # before Blender 5.0
         material.use_nodes = True
     nodes, links = material.node_tree.nodes, material.node_tree.links
     nodes.clear()

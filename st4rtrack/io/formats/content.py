@@ -55,13 +55,13 @@ def read_cloud(scene: Scene, frame: int, drop_least_sure: float, *, dynamic: boo
     `dynamic` selects the dynamic or the static pixels of a scene with motion masks.
     """
     maps = scene.reconstruction
-    kept = _sure(scene, maps, frame, drop_least_sure)
+    chosen = _sure(scene, maps, frame, drop_least_sure)
     if dynamic is not None and maps.moving is not None:
-        kept &= np.asarray(maps.moving[frame], bool) == dynamic
+        chosen &= np.asarray(maps.moving[frame], bool) == dynamic
     points = np.asarray(maps.points_world[frame], np.float32).reshape(-1, 3)
     colours = np.asarray(scene.rgb[frame], np.uint8).reshape(-1, 3)
     confidence = None if maps.confidence is None else np.asarray(maps.confidence[frame], np.float32).reshape(-1)
-    return PointCloud(points, colours, confidence).select(kept.reshape(-1))
+    return PointCloud(points, colours, confidence).select(chosen.reshape(-1))
 
 
 def accumulated_clouds(
@@ -232,9 +232,9 @@ def dynamic_masks(scene: Scene, frames: np.ndarray) -> Iterator[np.ndarray]:
     moving = np.asarray(scene.tracking.moving, bool)
     row, column = np.nonzero(moving)
     pixels = AnchorPixels(row, column, np.zeros((len(row), 3), np.uint8), 1.0)
-    wanted = set(frames.tolist())
+    selected = set(frames.tolist())
     for frame, (points, visible) in enumerate(follow(scene, pixels)):
-        if frame in wanted:
+        if frame in selected:
             yield moving if frame == scene.anchor_index else _covered(scene, frame, points[visible])
 
 

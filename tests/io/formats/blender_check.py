@@ -29,11 +29,11 @@ def by_frame(scene, frame: int) -> dict:
     camera, tracks = (bpy.data.objects[name].evaluated_get(graph) for name in ("camera", "tracks"))
     positions = np.empty(len(tracks.data.vertices) * 3, np.float32)
     tracks.data.vertices.foreach_get("co", positions)
-    seen = [world_to_camera_view(scene, camera, tracks.matrix_world @ Vector(p)) for p in positions.reshape(-1, 3)]
+    projected = [world_to_camera_view(scene, camera, tracks.matrix_world @ Vector(p)) for p in positions.reshape(-1, 3)]
     size = scene.render.resolution_x, scene.render.resolution_y
     return {
         "camera": [list(row) for row in camera.matrix_world],
-        "tracks_px": [(x * size[0], (1 - y) * size[1]) for x, y, _ in seen],
+        "tracks_px": [(x * size[0], (1 - y) * size[1]) for x, y, _ in projected],
         "clouds": [o.name for o in bpy.data.collections["frames"].objects if not o.evaluated_get(graph).hide_render],
         "markers": {
             track.name: [*marker.co, marker.mute]

@@ -52,8 +52,8 @@ def test_positions_over_time_are_the_tracking(scene: Scene, tmp_path: Path) -> N
     positions = blender_script.read_pc2(folder / "tracks.pc2")
     assert positions.shape[0] == len(scene) and 20 < positions.shape[1] <= 50
     for frame in range(len(scene)):
-        wanted = scene.tracking.points_world[3 if frame == UNSOLVED else frame, row, column]
-        np.testing.assert_allclose(positions[frame], wanted, atol=1e-6)
+        expected = scene.tracking.points_world[3 if frame == UNSOLVED else frame, row, column]
+        np.testing.assert_allclose(positions[frame], expected, atol=1e-6)
     tracks = np.load(folder / "tracks.npz")
     assert (tracks["colours"] == scene.rgb[scene.anchor_index, row, column]).all()
     assert tracks["markers_visible"].any(axis=1).tolist() == [frame != UNSOLVED for frame in range(len(scene))]
@@ -154,30 +154,30 @@ def test_blender_sees_what_the_scene_sees(scene: Scene, tmp_path: Path, change: 
     scene = change(scene)
     folder = export(scene, tmp_path / "a", format="blender", max_tracks=50)
     shown = SHOWN if data_of(folder)["num_frames"] == len(SHOWN) else list(range(len(scene)))
-    found = in_blender(folder, tmp_path / "picture.png")
-    assert found["range"] == [1, len(shown)] and found["clip_frames"] == len(shown)
-    assert found["frames_per_second"] == pytest.approx(25 if len(shown) > len(scene) else 30)
-    assert found["background"] == ["frame_000001.jpg", "SEQUENCE", len(shown)]
-    assert found["keys"] == [number for number, frame in enumerate(shown, 1) if frame != UNSOLVED]
+    result = in_blender(folder, tmp_path / "picture.png")
+    assert result["range"] == [1, len(shown)] and result["clip_frames"] == len(shown)
+    assert result["frames_per_second"] == pytest.approx(25 if len(shown) > len(scene) else 30)
+    assert result["background"] == ["frame_000001.jpg", "SEQUENCE", len(shown)]
+    assert result["keys"] == [number for number, frame in enumerate(shown, 1) if frame != UNSOLVED]
     row, column = track_pixels(scene, folder)
     tracks = np.load(folder / "tracks.npz")
     height, width = scene.source_size
     for number, frame in enumerate(shown, 1):
-        seen = found["frames"][str(number)]
-        assert seen["clouds"] == ([] if frame == UNSOLVED else [f"frame_{number:06d}"])
+        view = result["frames"][str(number)]
+        assert view["clouds"] == ([] if frame == UNSOLVED else [f"frame_{number:06d}"])
         if frame == UNSOLVED:
-            assert all(mute for *_, mute in seen["markers"].values())
+            assert all(mute for *_, mute in view["markers"].values())
             continue
         pose = BLENDER_FROM_OPENCV @ scene.cameras.world_from_camera[frame] @ np.diag([1.0, -1.0, -1.0, 1.0])
-        np.testing.assert_allclose(seen["camera"], pose, atol=1e-6)
+        np.testing.assert_allclose(view["camera"], pose, atol=1e-6)
         expected = source_px(scene, frame, scene.tracking.points_world[frame, row, column])
-        np.testing.assert_allclose(seen["tracks_px"], expected, atol=1e-3)
-        for name, (u, v, mute) in seen["markers"].items():
+        np.testing.assert_allclose(view["tracks_px"], expected, atol=1e-3)
+        for name, (u, v, mute) in view["markers"].items():
             track = int(name.split("_")[1])
             assert mute != tracks["markers_visible"][number - 1, track]
             if not mute:
                 np.testing.assert_allclose((u * width, (1 - v) * height), tracks["markers_px"][number - 1, track], atol=1e-3)
-    assert found["drawn"] == (0 if found["version"] < "5" else len(row))
+    assert result["drawn"] == (0 if result["version"] < "5" else len(row))
     picture = cv2.imread(str(tmp_path / "picture.png"), cv2.IMREAD_UNCHANGED)
     assert picture is not None and picture.shape == (height, width, 4)
     v, u = np.nonzero(picture[..., 3] == 255)

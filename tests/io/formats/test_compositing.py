@@ -223,8 +223,8 @@ def test_3de_text_has_the_tracks_from_the_bottom(scene: Scene, tmp_path: Path) -
         curves.append({int(frame): (float(x), scene.source_size[0] - float(y)) for frame, x, y in rows})
         at += 3 + count
     assert at == len(lines)
-    for curve, wanted in zip([curve for curve in curves if curve], expected, strict=True):
-        np.testing.assert_allclose(list(curve.values()), list(wanted.values()), atol=2e-4)
+    for curve, reference in zip([curve for curve in curves if curve], expected, strict=True):
+        np.testing.assert_allclose(list(curve.values()), list(reference.values()), atol=2e-4)
 
 
 def test_variable_frame_rate_shows_the_nearest_frame_at_each_time(tmp_path: Path) -> None:
@@ -245,8 +245,8 @@ def test_variable_frame_rate_shows_the_nearest_frame_at_each_time(tmp_path: Path
 @pytest.mark.parametrize(("rate", "digits"), [(30000 / 1001, 3), (24, 3), (23.976, 9), (12.5, 9), (10, 3)])
 def test_constant_frame_rate_keeps_every_frame_and_finds_the_rate(tmp_path: Path, rate: float, digits: int) -> None:
     scene = replace(exact_scene(tmp_path, 12), time_s=np.round(2 + np.arange(12) / rate, digits))
-    same, shown, found = at_constant_rate(scene)
-    assert same is scene and shown.tolist() == list(range(12)) and found == pytest.approx(rate, rel=1e-4)
+    same, shown, measured = at_constant_rate(scene)
+    assert same is scene and shown.tolist() == list(range(12)) and measured == pytest.approx(rate, rel=1e-4)
 
 
 def test_anchor_frame_is_always_among_the_output_frames(tmp_path: Path) -> None:
