@@ -7,6 +7,9 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from st4rtrack.geometry.camera import project_world
+from st4rtrack.geometry.sampling import covered_pixels
+from st4rtrack.geometry.track_assignment import depth_in_camera
 from st4rtrack.geometry.vectors import all_finite
 from st4rtrack.scene import Scene
 from st4rtrack.types import Pointmap, UserError
@@ -15,6 +18,8 @@ Branch = Literal["reconstruction", "tracking"]
 
 DROP_LEAST_SURE = 0.2
 """Default share of the pixels of a frame, those with the lowest confidence, that is left out."""
+_HOLE_PX = 5
+"""Mask holes up to nearly this size, in network pixels, are filled: point spacing grows as objects approach."""
 
 
 @dataclass(frozen=True)
@@ -39,18 +44,34 @@ class PointCloud:
         confidence = None if self.confidence is None else self.confidence[chosen]
         return PointCloud(self.points_world[chosen], self.colours[chosen], confidence)
 
+    def thinned(self, most: int, random: np.random.Generator) -> "PointCloud":
+        """At most `most` points, drawn at random, in their order."""
+        return self.select(np.sort(random.choice(len(self), most, replace=False))) if len(self) > most else self
 
-def read_cloud(scene: Scene, frame: int, drop_least_sure: float) -> PointCloud:
-    """Read the point cloud of a frame of the reconstruction, without invalid and low-confidence points."""
+
+def read_cloud(scene: Scene, frame: int, drop_least_sure: float, *, dynamic: bool | None = None) -> PointCloud:
+    """Read the point cloud of a frame of the reconstruction, without invalid and low-confidence points.
+
+    `dynamic` selects the dynamic or the static pixels of a scene with motion masks.
+    """
     maps = scene.reconstruction
+    chosen = _sure(scene, maps, frame, drop_least_sure)
+    if dynamic is not None and maps.moving is not None:
+        chosen &= np.asarray(maps.moving[frame], bool) == dynamic
     points = np.asarray(maps.points_world[frame], np.float32).reshape(-1, 3)
     colours = np.asarray(scene.rgb[frame], np.uint8).reshape(-1, 3)
     confidence = None if maps.confidence is None else np.asarray(maps.confidence[frame], np.float32).reshape(-1)
-    return PointCloud(points, colours, confidence).select(_sure(scene, maps, frame, drop_least_sure).reshape(-1))
+    return PointCloud(points, colours, confidence).select(chosen.reshape(-1))
 
 
 def accumulated_clouds(
-    scene: Scene, *, max_points: int, max_frames: int = 100, drop_least_sure: float = DROP_LEAST_SURE, frame: int | None = None
+    scene: Scene,
+    *,
+    max_points: int,
+    max_frames: int = 100,
+    drop_least_sure: float = DROP_LEAST_SURE,
+    frame: int | None = None,
+    dynamic: bool | None = None,
 ) -> Iterator[PointCloud]:
     """Point clouds of the reconstruction per frame, for an accumulated cloud in the world frame.
 
@@ -62,6 +83,7 @@ def accumulated_clouds(
         max_frames: maximum number of frames, evenly spaced over the video.
         drop_least_sure: share of each frame with the lowest confidence that is left out, 0 to below 1.
         frame: use only this frame.
+        dynamic: as in `read_cloud`.
     Raises:
         UserError: the frame does not exist or is unsolved, or a number is out of range.
     """
@@ -77,7 +99,7 @@ def accumulated_clouds(
         frames = solved[np.linspace(0, len(solved) - 1, count).round().astype(int)].tolist()
     else:
         frames = [frame]
-    return _thinned(scene, frames, max_points // len(frames), drop_least_sure)
+    return _thinned(scene, frames, max_points // len(frames), drop_least_sure, dynamic)
 
 
 def solved_numbers(scene: Scene) -> np.ndarray:
@@ -92,16 +114,15 @@ def solved_numbers(scene: Scene) -> np.ndarray:
     return solved
 
 
-def _thinned(scene: Scene, frames: list[int], most: int, drop_least_sure: float) -> Iterator[PointCloud]:
+def _thinned(scene: Scene, frames: list[int], most: int, drop_least_sure: float, dynamic: bool | None) -> Iterator[PointCloud]:
     random = np.random.default_rng(0)
     for index in frames:
-        cloud = read_cloud(scene, index, drop_least_sure)
-        yield cloud.select(np.sort(random.choice(len(cloud), most, replace=False))) if len(cloud) > most else cloud
+        yield read_cloud(scene, index, drop_least_sure, dynamic=dynamic).thinned(most, random)
 
 
-def accumulated(scene: Scene, max_points: int) -> PointCloud:
+def accumulated(scene: Scene, max_points: int, *, dynamic: bool | None = None) -> PointCloud:
     """The concatenated `accumulated_clouds` without confidence; may be empty."""
-    clouds = list(accumulated_clouds(scene, max_points=max_points))
+    clouds = list(accumulated_clouds(scene, max_points=max_points, dynamic=dynamic))
     return PointCloud(np.concatenate([c.points_world for c in clouds]), np.concatenate([c.colours for c in clouds]), None)
 
 
@@ -193,6 +214,53 @@ def track_colours(pixels: AnchorPixels, width: int) -> np.ndarray:
     hue = np.rint(pixels.column / max(width, 1) * 150).astype(np.uint8)
     hsv = np.stack([hue, np.full_like(hue, 200), np.full_like(hue, 255)], axis=1)
     return cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0]
+
+
+def has_dynamic_masks(scene: Scene) -> bool:
+    """Whether the scene tells dynamic from static pixels."""
+    return scene.tracking.moving is not None or scene.reconstruction.moving is not None
+
+
+def dynamic_masks(scene: Scene, frames: np.ndarray) -> Iterator[np.ndarray]:
+    """Masks [height, width] bool of the dynamic pixels of the frames, at network size.
+
+    From the per-frame masks of the scene or, without these, from the projected dynamic points of the anchor.
+    """
+    if scene.reconstruction.moving is not None:
+        yield from (np.asarray(scene.reconstruction.moving[frame], bool) for frame in frames.tolist())
+        return
+    moving = np.asarray(scene.tracking.moving, bool)
+    row, column = np.nonzero(moving)
+    pixels = AnchorPixels(row, column, np.zeros((len(row), 3), np.uint8), 1.0)
+    selected = set(frames.tolist())
+    for frame, (points, visible) in enumerate(follow(scene, pixels)):
+        if frame in selected:
+            yield moving if frame == scene.anchor_index else _covered(scene, frame, points[visible])
+
+
+def _covered(scene: Scene, frame: int, points_world: np.ndarray) -> np.ndarray:
+    """Mask [height, width] of the network pixels that points [points, 3] project to, with small holes filled."""
+    height, width = scene.rgb.shape[1:3]
+    pixels_px, _ = project_world(points_world, scene.cameras.world_from_camera[frame], scene.cameras.intrinsics[frame])
+    return covered_pixels(pixels_px, height, width, hole_px=_HOLE_PX)
+
+
+def depth_map(scene: Scene, frame: int) -> np.ndarray:
+    """z-depth [height, width] float32 of a frame of the reconstruction, at network size; 0 where unknown."""
+    depth = depth_in_camera(
+        np.asarray(scene.reconstruction.points_world[frame], np.float64), scene.cameras.world_from_camera[frame]
+    )
+    known = np.isfinite(depth) & (depth > 0)
+    if scene.reconstruction.valid is not None:
+        known &= np.asarray(scene.reconstruction.valid[frame], bool)
+    return np.where(known, depth, 0).astype(np.float32)
+
+
+def point_width(scene: Scene, spacing_px: float) -> float:
+    """Diameter of points, in world units, so that points `spacing_px` network pixels apart just touch in the anchor."""
+    depth = np.asarray(scene.tracking.points_world[scene.anchor_index], np.float32)[..., 2]
+    focal = float(np.asarray(scene.cameras.intrinsics[scene.anchor_index])[0, 0])
+    return spacing_px * float(np.median(depth[np.isfinite(depth)])) / focal
 
 
 def _sure(scene: Scene, maps: Pointmap, frame: int, drop_least_sure: float) -> np.ndarray:
