@@ -73,6 +73,11 @@ FORMATS: dict[str, Format] = {
         folder=True,
         own_files=("frame_*.ply",),
     ),
+    "splat": Format(
+        ("_splat.ply", ".ply"),
+        "Static part as 3D Gaussians for splat viewers and trainers.",
+        "st4rtrack.io.formats.splat:write_splat",
+    ),
     "glb": Format(
         (".glb",),
         "Reconstruction, tracks and cameras for glTF viewers and Blender.",
@@ -202,9 +207,10 @@ def _format_name(path: str | Path | None, format: str | None) -> str:
         return format
     if path is None:
         raise UserError(f"export needs a path or a format; formats: {known}")
-    for name, entry in FORMATS.items():
-        if not entry.folder and Path(path).name.lower().endswith(entry.endings):
-            return name
+    file, own = Path(path).name.lower(), [(name, entry) for name, entry in FORMATS.items() if not entry.folder]
+    matches = [(len(ending), name) for name, entry in own for ending in entry.endings if file.endswith(ending)]
+    if matches:
+        return max(matches, key=lambda match: match[0])[1]
     raise UserError(f"no format has the suffix of {path}; choose one of: {known}")
 
 

@@ -46,7 +46,7 @@ def read_cloud(scene: Scene, frame: int, drop_least_sure: float) -> PointCloud:
     points = np.asarray(maps.points_world[frame], np.float32).reshape(-1, 3)
     colours = np.asarray(scene.rgb[frame], np.uint8).reshape(-1, 3)
     confidence = None if maps.confidence is None else np.asarray(maps.confidence[frame], np.float32).reshape(-1)
-    return PointCloud(points, colours, confidence).select(_sure(scene, maps, frame, drop_least_sure).reshape(-1))
+    return PointCloud(points, colours, confidence).select(sure_pixels(scene, maps, frame, drop_least_sure).reshape(-1))
 
 
 def accumulated_clouds(
@@ -141,7 +141,7 @@ def choose_pixels(scene: Scene, max_tracks: int, *, drop_least_sure: float = DRO
     """
     if max_tracks < 1:
         raise UserError(f"the number of tracks must be at least 1, not {max_tracks}")
-    sure = _sure(scene, scene.tracking, scene.anchor_index, drop_least_sure)
+    sure = sure_pixels(scene, scene.tracking, scene.anchor_index, drop_least_sure)
     if not sure.any():
         raise UserError("there is nothing to track: the anchor frame of this scene has no finite points")
     # Ground truth may be sparse: the grid spacing follows from the number of usable pixels, not from the image size.
@@ -195,7 +195,7 @@ def track_colours(pixels: AnchorPixels, width: int) -> np.ndarray:
     return cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0]
 
 
-def _sure(scene: Scene, maps: Pointmap, frame: int, drop_least_sure: float) -> np.ndarray:
+def sure_pixels(scene: Scene, maps: Pointmap, frame: int, drop_least_sure: float) -> np.ndarray:
     """Mask [height, width] of finite, valid points without the share with the lowest confidence."""
     keep = all_finite(np.asarray(maps.points_world[frame], np.float32))
     if maps.valid is not None:

@@ -1,0 +1,166 @@
+"""Dense static points of a scene: surface points that several frames agree on, each with its positions in these frames.
+
+Every solved frame has a point per pixel on the ray of that pixel. A static point starts at a pixel of one frame; it is projected
+into the other frames, where the surface there agrees in depth or not. Its position is the mean of the surface points that agree;
+it is observed where the reprojection error of this position is small. Pixels that agree start no further points, so each part of
+the surface is covered once.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from st4rtrack.geometry.camera import project_world, unproject
+from st4rtrack.geometry.sampling import covered_pixels, inside_image, sample_map
+from st4rtrack.geometry.transforms import transform_points
+from st4rtrack.geometry.vectors import length
+from st4rtrack.io.formats.cameras import camera_frames, world_from_cameras
+from st4rtrack.io.formats.content import sure_pixels
+from st4rtrack.scene import Scene
+
+MAX_ERROR_PX = 1.0
+"""Maximum reprojection error of an observation, in network pixels."""
+_MAX_DEPTH_ERROR = 0.1
+"""Maximum relative difference in depth of agreeing surface points: with little parallax, the image alone cannot tell."""
+_MAX_BEND = 0.02
+"""Maximum second difference of the inverse depth, relative to it: zero on planes, large at depth discontinuities."""
+_MIN_FRAMES = 3
+_MAX_FRAMES = 200
+"""Maximum number of frames that are fused, evenly spaced; bounds memory (their depth maps are held)."""
+_HOLE_PX = 3
+"""Width of gaps between points that count as covered: nearer frames have more pixels for the same surface."""
+_MASK_MARGIN = 0.01
+"""Margin around dynamic objects that is left out, as a share of the image width."""
+
+
+@dataclass(frozen=True)
+class StaticPoints:
+    """Static points and their observations.
+
+    Attributes:
+        points_world: [points, 3] float64.
+        colours: [points, 3] uint8.
+        spacing: [points] distance between neighbours, in world units, perpendicular to the ray.
+        origin: [points, 3] int, frame, row and column of the pixel where each point starts.
+        frame, point: [observations] frame index and point index.
+        pixels_px: [observations, 2] image positions in network pixels.
+    """
+
+    points_world: np.ndarray
+    colours: np.ndarray
+    spacing: np.ndarray
+    origin: np.ndarray
+    frame: np.ndarray
+    point: np.ndarray
+    pixels_px: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.points_world)
+
+    def thinned(self, max_points: int, max_observations: int | None = None) -> "StaticPoints":
+        """At most `max_points` points, drawn at random with a fixed seed, and observations in as many frames as fit."""
+        random, count = np.random.default_rng(0), len(self)
+        chosen = np.sort(random.choice(count, max_points, replace=False)) if count > max_points else np.arange(count)
+        number = np.full(count, -1)
+        number[chosen] = np.arange(len(chosen))
+        kept = np.flatnonzero(number[self.point] >= 0)
+        if max_observations is not None and len(kept) > max_observations:
+            kept = np.sort(random.choice(kept, max_observations, replace=False))
+        spacing = self.spacing[chosen] * np.sqrt(count / max(len(chosen), 1))
+        seen = (self.frame[kept], number[self.point[kept]], self.pixels_px[kept])
+        return StaticPoints(self.points_world[chosen], self.colours[chosen], spacing, self.origin[chosen], *seen)
+
+
+def static_points(scene: Scene) -> StaticPoints:
+    """Fuse the reconstructions of the solved frames into static points; dynamic and uncertain pixels are left out.
+
+    Raises:
+        UserError: the scene has no cameras.
+    """
+    frames = camera_frames(scene)
+    if len(frames) > _MAX_FRAMES:
+        frames = frames[np.unique(np.linspace(0, len(frames) - 1, _MAX_FRAMES).round().astype(int))]
+    views = [_View.of(scene, int(frame)) for frame in frames]
+    order = sorted(range(len(views)), key=lambda k: (views[k].frame != scene.anchor_index, k))
+    parts, total = [], 0
+    for k in order:
+        part = _fused(views, k, np.asarray(scene.rgb[views[k].frame], np.uint8), total)
+        total += len(part)
+        parts.append(part)
+    names = ("points_world", "colours", "spacing", "origin", "frame", "point", "pixels_px")
+    return StaticPoints(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+@dataclass
+class _View:
+    """A frame with its camera: `depth` [height, width] float32, NaN where no static point is known; `free` pixels may start one."""
+
+    frame: int
+    world_from_camera: np.ndarray
+    intrinsics: np.ndarray
+    depth: np.ndarray
+    free: np.ndarray
+
+    @classmethod
+    def of(cls, scene: Scene, frame: int) -> "_View":
+        world_from_camera = world_from_cameras(scene)[frame]
+        points = np.asarray(scene.reconstruction.points_world[frame], np.float32)
+        _, depth = project_world(points, world_from_camera, np.eye(3))
+        keep = sure_pixels(scene, scene.reconstruction, frame, 0) & (depth > 0) & ~_dynamic(scene, frame)
+        with np.errstate(all="ignore"):
+            inverse = 1 / depth
+            bend = np.maximum(*(np.abs(cv2.Sobel(inverse, cv2.CV_64F, dx, 2 - dx, ksize=1)) for dx in (2, 0)))
+            keep &= bend <= _MAX_BEND * inverse
+        depth = np.where(keep, depth, np.nan).astype(np.float32)
+        return cls(frame, world_from_camera, np.asarray(scene.cameras.intrinsics[frame], np.float64), depth, keep)
+
+    def points_world(self, pixels_px: np.ndarray) -> np.ndarray:
+        """Surface points [points, 3] at pixels [points, 2]; NaN where unknown."""
+        depth = sample_map(self.depth, pixels_px).astype(np.float64)
+        return transform_points(self.world_from_camera, unproject(pixels_px, depth, self.intrinsics))
+
+
+def _dynamic(scene: Scene, frame: int) -> np.ndarray:
+    """Mask [height, width] of the dynamic pixels of a frame, with a margin."""
+    height, width = scene.rgb.shape[1:3]
+    moving = scene.reconstruction.moving
+    if moving is None:
+        return np.zeros((height, width), bool)
+    side = 2 * round(_MASK_MARGIN * width) + 1
+    return cv2.dilate(np.asarray(moving[frame], np.uint8), np.ones((side, side), np.uint8)) > 0
+
+
+def _fused(views: list[_View], number: int, rgb: np.ndarray, first: int) -> StaticPoints:
+    """The static points that start at the free pixels of a view; points are numbered from `first`."""
+    view = views[number]
+    row, column = np.nonzero(view.free)
+    start = view.points_world(np.stack([column, row], axis=1) + 0.5)
+    total, count, conflicts = np.zeros_like(start), np.zeros(len(start), int), np.zeros(len(start), int)
+    found = []
+    for other in views:
+        pixels_px, depth = project_world(start, other.world_from_camera, other.intrinsics)
+        index = np.flatnonzero(inside_image(pixels_px, *other.depth.shape))
+        with np.errstate(invalid="ignore"):
+            ratio = sample_map(other.depth, pixels_px[index]) / depth[index]
+            agrees = np.abs(ratio - 1) <= _MAX_DEPTH_ERROR
+            conflicts[index] += ratio > 1 + _MAX_DEPTH_ERROR  # this frame sees through the point; it may be occluded in others
+        index = index[agrees]
+        total[index] += other.points_world(pixels_px[index])
+        count[index] += 1
+        other.free &= ~covered_pixels(pixels_px[index], *other.free.shape, hole_px=_HOLE_PX)
+        found.append((other, index, pixels_px[index]))
+    kept = (count >= min(_MIN_FRAMES, len(views))) & (count > conflicts)
+    position = total / np.maximum(count, 1)[:, None]
+    frames, points, pixels = [], [], []
+    for other, index, pixels_px in found:
+        index, pixels_px = index[kept[index]], pixels_px[kept[index]]
+        fused_px, _ = project_world(position[index], other.world_from_camera, other.intrinsics)
+        near = length(fused_px - pixels_px) <= MAX_ERROR_PX
+        frames.append(np.full(near.sum(), other.frame, np.int32))
+        points.append((first + np.cumsum(kept) - 1)[index[near]].astype(np.int32))
+        pixels.append(pixels_px[near])
+    origin = np.column_stack([np.full(len(row), view.frame), row, column])[kept]
+    spacing = view.depth[row, column].astype(np.float64) / np.sqrt(view.intrinsics[0, 0] * view.intrinsics[1, 1])
+    seen = (np.concatenate(frames), np.concatenate(points), np.concatenate(pixels))
+    return StaticPoints(position[kept], rgb[row, column][kept], spacing[kept], origin, *seen)
