@@ -1,12 +1,14 @@
 """Content of a scene for exports, read frame by frame: coloured point clouds and tracks of anchor pixels."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import cv2
 import numpy as np
 
+from st4rtrack.geometry.camera import project_world
+from st4rtrack.geometry.sampling import covered_pixels
 from st4rtrack.geometry.vectors import all_finite
 from st4rtrack.scene import Scene
 from st4rtrack.types import Pointmap, UserError
@@ -15,6 +17,8 @@ Branch = Literal["reconstruction", "tracking"]
 
 DROP_LEAST_SURE = 0.2
 """Default share of the pixels of a frame, those with the lowest confidence, that is left out."""
+_HOLE_PX = 5
+"""Mask holes up to nearly this size, in network pixels, are filled: point spacing grows as objects approach."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +182,28 @@ def follow(scene: Scene, pixels: AnchorPixels) -> Iterator[tuple[np.ndarray, np.
         if maps.visible is not None:
             known &= np.asarray(maps.visible[frame], bool)[pick]
         yield last, known
+
+
+def dynamic_masks(scene: Scene, frames: Iterable[int]) -> Iterator[np.ndarray]:
+    """Masks [height, width] bool of the dynamic pixels of frames (increasing).
+
+    From the per-frame masks of the scene or, without these, from the projected dynamic points of the anchor; False if unknown.
+    """
+    height, width = scene.rgb.shape[1:3]
+    moving = scene.tracking.moving
+    if scene.reconstruction.moving is not None or moving is None:
+        for frame in frames:
+            known = scene.reconstruction.moving
+            yield np.zeros((height, width), bool) if known is None else np.asarray(known[int(frame)], bool)
+        return
+    row, column = np.nonzero(np.asarray(moving, bool))
+    pixels, wanted = AnchorPixels(row, column, np.zeros((len(row), 3), np.uint8), 1.0), {int(frame) for frame in frames}
+    for frame, (points, visible) in enumerate(follow(scene, pixels)):
+        if frame == scene.anchor_index and frame in wanted:
+            yield np.asarray(moving, bool)
+        elif frame in wanted:
+            camera, intrinsics = scene.cameras.world_from_camera[frame], scene.cameras.intrinsics[frame]
+            yield covered_pixels(project_world(points[visible], camera, intrinsics)[0], height, width, hole_px=_HOLE_PX)
 
 
 def track_curves(scene: Scene, pixels: AnchorPixels, max_vertices: int) -> np.ndarray:

@@ -6,6 +6,7 @@ it is observed where the reprojection error of this position is small. Pixels th
 the surface is covered once.
 """
 
+import logging
 from dataclasses import dataclass
 
 import cv2
@@ -16,8 +17,10 @@ from st4rtrack.geometry.sampling import covered_pixels, inside_image, sample_map
 from st4rtrack.geometry.transforms import transform_points
 from st4rtrack.geometry.vectors import length
 from st4rtrack.io.formats.cameras import camera_frames, world_from_cameras
-from st4rtrack.io.formats.content import sure_pixels
+from st4rtrack.io.formats.content import dynamic_masks, sure_pixels
 from st4rtrack.scene import Scene
+
+logger = logging.getLogger(__name__)
 
 MAX_ERROR_PX = 1.0
 """Maximum reprojection error of an observation, in network pixels."""
@@ -59,14 +62,17 @@ class StaticPoints:
         return len(self.points_world)
 
     def thinned(self, max_points: int, max_observations: int | None = None) -> "StaticPoints":
-        """At most `max_points` points, drawn at random with a fixed seed, and observations in as many frames as fit."""
+        """At most `max_points` points, drawn at random with a fixed seed, and of their observations the same number of each."""
         random, count = np.random.default_rng(0), len(self)
         chosen = np.sort(random.choice(count, max_points, replace=False)) if count > max_points else np.arange(count)
         number = np.full(count, -1)
         number[chosen] = np.arange(len(chosen))
         kept = np.flatnonzero(number[self.point] >= 0)
         if max_observations is not None and len(kept) > max_observations:
-            kept = np.sort(random.choice(kept, max_observations, replace=False))
+            order = kept[np.lexsort((random.random(len(kept)), self.point[kept]))]
+            rank = np.arange(len(order)) - np.searchsorted(self.point[order], self.point[order])
+            most = np.searchsorted(np.cumsum(np.bincount(rank)), max_observations, side="right")  # per point
+            kept = np.sort(order[rank < most])
         spacing = self.spacing[chosen] * np.sqrt(count / max(len(chosen), 1))
         seen = (self.frame[kept], number[self.point[kept]], self.pixels_px[kept])
         return StaticPoints(self.points_world[chosen], self.colours[chosen], spacing, self.origin[chosen], *seen)
@@ -81,7 +87,7 @@ def static_points(scene: Scene) -> StaticPoints:
     frames = camera_frames(scene)
     if len(frames) > _MAX_FRAMES:
         frames = frames[np.unique(np.linspace(0, len(frames) - 1, _MAX_FRAMES).round().astype(int))]
-    views = [_View.of(scene, int(frame)) for frame in frames]
+    views = [_View.of(scene, int(frame), dynamic) for frame, dynamic in zip(frames, dynamic_masks(scene, frames), strict=True)]
     order = sorted(range(len(views)), key=lambda k: (views[k].frame != scene.anchor_index, k))
     parts, total = [], 0
     for k in order:
@@ -89,46 +95,46 @@ def static_points(scene: Scene) -> StaticPoints:
         total += len(part)
         parts.append(part)
     names = ("points_world", "colours", "spacing", "origin", "frame", "point", "pixels_px")
+    if not total:
+        logger.warning("no static points: several frames agree on no surface; the point cloud of this export is empty")
     return StaticPoints(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 @dataclass
 class _View:
-    """A frame with its camera: `depth` [height, width] float32, NaN where no static point is known; `free` pixels may start one."""
+    """A frame with its camera.
+
+    Attributes:
+        inverse_depth: [height, width] float32, NaN where no static point is known; linear on planes.
+        free: [height, width] bool, pixels that may start a static point.
+    """
 
     frame: int
     world_from_camera: np.ndarray
     intrinsics: np.ndarray
-    depth: np.ndarray
+    inverse_depth: np.ndarray
     free: np.ndarray
 
     @classmethod
-    def of(cls, scene: Scene, frame: int) -> "_View":
+    def of(cls, scene: Scene, frame: int, dynamic: np.ndarray) -> "_View":
+        """View of a frame, without its dynamic pixels [height, width] and a margin around them."""
+        side = 2 * round(_MASK_MARGIN * dynamic.shape[1]) + 1
+        dynamic = cv2.dilate(dynamic.astype(np.uint8), np.ones((side, side), np.uint8)) > 0
         world_from_camera = world_from_cameras(scene)[frame]
         points = np.asarray(scene.reconstruction.points_world[frame], np.float32)
         _, depth = project_world(points, world_from_camera, np.eye(3))
-        keep = sure_pixels(scene, scene.reconstruction, frame, 0) & (depth > 0) & ~_dynamic(scene, frame)
+        keep = sure_pixels(scene, scene.reconstruction, frame, 0) & (depth > 0) & ~dynamic
         with np.errstate(all="ignore"):
             inverse = 1 / depth
             bend = np.maximum(*(np.abs(cv2.Sobel(inverse, cv2.CV_64F, dx, 2 - dx, ksize=1)) for dx in (2, 0)))
             keep &= bend <= _MAX_BEND * inverse
-        depth = np.where(keep, depth, np.nan).astype(np.float32)
-        return cls(frame, world_from_camera, np.asarray(scene.cameras.intrinsics[frame], np.float64), depth, keep)
+        inverse = np.where(keep, inverse, np.nan).astype(np.float32)
+        return cls(frame, world_from_camera, np.asarray(scene.cameras.intrinsics[frame], np.float64), inverse, keep)
 
     def points_world(self, pixels_px: np.ndarray) -> np.ndarray:
         """Surface points [points, 3] at pixels [points, 2]; NaN where unknown."""
-        depth = sample_map(self.depth, pixels_px).astype(np.float64)
+        depth = 1 / sample_map(self.inverse_depth, pixels_px).astype(np.float64)
         return transform_points(self.world_from_camera, unproject(pixels_px, depth, self.intrinsics))
-
-
-def _dynamic(scene: Scene, frame: int) -> np.ndarray:
-    """Mask [height, width] of the dynamic pixels of a frame, with a margin."""
-    height, width = scene.rgb.shape[1:3]
-    moving = scene.reconstruction.moving
-    if moving is None:
-        return np.zeros((height, width), bool)
-    side = 2 * round(_MASK_MARGIN * width) + 1
-    return cv2.dilate(np.asarray(moving[frame], np.uint8), np.ones((side, side), np.uint8)) > 0
 
 
 def _fused(views: list[_View], number: int, rgb: np.ndarray, first: int) -> StaticPoints:
@@ -140,9 +146,9 @@ def _fused(views: list[_View], number: int, rgb: np.ndarray, first: int) -> Stat
     found = []
     for other in views:
         pixels_px, depth = project_world(start, other.world_from_camera, other.intrinsics)
-        index = np.flatnonzero(inside_image(pixels_px, *other.depth.shape))
+        index = np.flatnonzero(inside_image(pixels_px, *other.free.shape))
         with np.errstate(invalid="ignore"):
-            ratio = sample_map(other.depth, pixels_px[index]) / depth[index]
+            ratio = 1 / (sample_map(other.inverse_depth, pixels_px[index]) * depth[index])
             agrees = np.abs(ratio - 1) <= _MAX_DEPTH_ERROR
             conflicts[index] += ratio > 1 + _MAX_DEPTH_ERROR  # this frame sees through the point; it may be occluded in others
         index = index[agrees]
@@ -161,6 +167,6 @@ def _fused(views: list[_View], number: int, rgb: np.ndarray, first: int) -> Stat
         points.append((first + np.cumsum(kept) - 1)[index[near]].astype(np.int32))
         pixels.append(pixels_px[near])
     origin = np.column_stack([np.full(len(row), view.frame), row, column])[kept]
-    spacing = view.depth[row, column].astype(np.float64) / np.sqrt(view.intrinsics[0, 0] * view.intrinsics[1, 1])
+    spacing = 1 / view.inverse_depth[row, column].astype(np.float64) / np.sqrt(view.intrinsics[0, 0] * view.intrinsics[1, 1])
     seen = (np.concatenate(frames), np.concatenate(points), np.concatenate(pixels))
     return StaticPoints(position[kept], rgb[row, column][kept], spacing[kept], origin, *seen)

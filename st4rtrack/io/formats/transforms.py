@@ -5,25 +5,20 @@ pixels of the images. Unsolved frames are left out.
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from st4rtrack.geometry.camera import project_world
-from st4rtrack.geometry.sampling import covered_pixels
 from st4rtrack.io.formats.cameras import OPENCV_FROM_OPENGL, camera_frames, image_intrinsics, world_from_cameras
-from st4rtrack.io.formats.content import AnchorPixels, accumulated, follow
+from st4rtrack.io.formats.content import PointCloud, dynamic_masks
 from st4rtrack.io.formats.images import SceneImages, scene_images
 from st4rtrack.io.formats.ply import write_cloud
+from st4rtrack.io.formats.static import static_points
 from st4rtrack.io.formats.units import lengths
 from st4rtrack.io.images import encode_jpeg
 from st4rtrack.scene import Scene
-
-_HOLE_PX = 5
-"""Mask holes up to nearly this size, in network pixels, are filled: point spacing grows as objects approach."""
 
 
 def write_transforms(scene: Scene, path: str | Path, *, max_points: int = 200_000) -> None:
@@ -32,7 +27,7 @@ def write_transforms(scene: Scene, path: str | Path, *, max_points: int = 200_00
     Args:
         scene: in memory or on disk.
         path: path of the `.json`; the folder `NAME_files/` beside it must not exist.
-        max_points: Maximum number of points to start Gaussian splatting from.
+        max_points: Maximum number of static points to start Gaussian splatting from.
     Raises:
         UserError: the scene has no cameras.
     """
@@ -45,9 +40,13 @@ def write_transforms(scene: Scene, path: str | Path, *, max_points: int = 200_00
     masked = scene.tracking.moving is not None or scene.reconstruction.moving is not None
     if masked:
         (files / "masks").mkdir()
-        for frame, mask in zip(frames, _masks(scene, frames, images)):
-            (files / "masks" / f"frame_{frame:06d}.png").write_bytes(cv2.imencode(".png", mask)[1].tobytes())
-    write_cloud(accumulated(scene, max_points), files / "points.ply", lengths(scene.info))
+        for frame, mask in zip(frames, dynamic_masks(scene, frames)):
+            (files / "masks" / f"frame_{frame:06d}.png").write_bytes(
+                cv2.imencode(".png", _at_image_size(mask, images))[1].tobytes()
+            )
+    static = static_points(scene).thinned(max_points)
+    cloud = PointCloud(static.points_world.astype(np.float32), static.colours, None)
+    write_cloud(cloud, files / "points.ply", lengths(scene.info))
     content = _content(scene, frames, images, files.name, masked=masked) | {"lengths": lengths(scene.info)}
     path.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
@@ -82,35 +81,8 @@ def _pinhole(intrinsics: np.ndarray) -> dict[str, float]:
     }
 
 
-def _masks(scene: Scene, frames: np.ndarray, images: SceneImages) -> Iterator[np.ndarray]:
-    """Masks of the frames at image size, [height, width] uint8: 0 for dynamic, 255 for static pixels.
-
-    From the per-frame masks of the scene or, without these, from the projected dynamic points of the anchor.
-    """
-    if scene.reconstruction.moving is not None:
-        for frame in frames.tolist():
-            yield _at_image_size(np.asarray(scene.reconstruction.moving[frame], bool), images)
-        return
-    moving = np.asarray(scene.tracking.moving, bool)
-    row, column = np.nonzero(moving)
-    pixels = AnchorPixels(row, column, np.zeros((len(row), 3), np.uint8), 1.0)
-    wanted = set(frames.tolist())
-    for frame, (points, visible) in enumerate(follow(scene, pixels)):
-        if frame not in wanted:
-            continue
-        covered = moving if frame == scene.anchor_index else _covered(scene, frame, points[visible])
-        yield _at_image_size(covered, images)
-
-
-def _covered(scene: Scene, frame: int, points_world: np.ndarray) -> np.ndarray:
-    """Mask [height, width] of the network pixels that points [points, 3] project to, with small holes filled."""
-    height, width = scene.rgb.shape[1:3]
-    pixels_px, _ = project_world(points_world, scene.cameras.world_from_camera[frame], scene.cameras.intrinsics[frame])
-    return covered_pixels(pixels_px, height, width, hole_px=_HOLE_PX)
-
-
 def _at_image_size(covered: np.ndarray, images: SceneImages) -> np.ndarray:
-    """Resize a mask to image size (nearest neighbour); pixels outside the network's crop are not masked."""
+    """Mask at image size, uint8: 0 for dynamic, 255 for static pixels and those outside the network's crop."""
     u, v = np.meshgrid(np.arange(images.width) + 0.5, np.arange(images.height) + 0.5)
     network_px = images.image_map.network_from_source(np.stack([u, v], axis=-1))
     height, width = covered.shape
