@@ -62,6 +62,7 @@ class Format:
 SCENE_FILES = ("scene.json", "scene.zarr")
 _COLMAP_FILES = ("sparse/0/*.bin", "sparse/0/*.txt", "images/frame_*.jpg")
 _PYCOLMAP = ("pycolmap", "pycolmap")
+_BLENDER_FILES = ("images/frame_*.jpg", "clouds/frame_*.npz", "*.npz")
 _NERFSTUDIO_FILES = ("images/frame_*.jpg", "masks/frame_*.png", "points.ply")
 
 FORMATS: dict[str, Format] = {
@@ -100,6 +101,39 @@ FORMATS: dict[str, Format] = {
         own_files=_COLMAP_FILES,
         package=_PYCOLMAP,
     ),
+    "blender": Format(
+        ("_blender",),
+        "Camera, video, tracks and points for Blender, with a script that imports them.",
+        "st4rtrack.io.formats.blender:write_blender",
+        folder=True,
+        own_files=_BLENDER_FILES,
+    ),
+    "chan": Format((".chan",), "Camera for Nuke, Houdini and Blender.", "st4rtrack.io.formats.chan:write_chan"),
+    "exr": Format(
+        ("_exr",),
+        "Depth and mask of dynamic pixels as OpenEXR images.",
+        "st4rtrack.io.formats.exr:write_exr",
+        folder=True,
+        own_files=("frame_*.exr",),
+        package=("OpenEXR", "OpenEXR"),
+    ),
+    "png": Format(
+        ("_png",),
+        "Depth as 16-bit PNG and masks of dynamic pixels.",
+        "st4rtrack.io.formats.png:write_png",
+        folder=True,
+        own_files=("*/frame_*.png", "depth.json"),
+    ),
+    "csv": Format((".csv",), "2D tracks as a table.", "st4rtrack.io.formats.tracks_2d:write_csv"),
+    "after-effects": Format(
+        ("_after_effects",),
+        "2D tracks as keyframes to paste into After Effects.",
+        "st4rtrack.io.formats.tracks_2d:write_after_effects",
+        folder=True,
+        own_files=("track_*.txt",),
+    ),
+    "nuke": Format((".nk",), "2D tracks as a Tracker node of Nuke.", "st4rtrack.io.formats.tracks_2d:write_nuke"),
+    "3de": Format(("_3de.txt",), "2D tracks as the text of 3DEqualizer.", "st4rtrack.io.formats.tracks_2d:write_3de"),
     "tum": Format((".txt",), "Camera trajectory in the format of TUM RGB-D.", "st4rtrack.io.formats.tum:write_tum"),
     "transforms": Format(
         # not .json as default: scene folders contain a scene.json

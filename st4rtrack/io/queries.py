@@ -66,11 +66,7 @@ def write_tracks(scene: Scene, queries: np.ndarray, folder: Path) -> list[Path]:
     Raises:
         UserError: a query is outside the image, or its frame does not exist.
     """
-    frames = queries[:, 2] if queries.shape[1] == 3 else np.full(len(queries), float(scene.anchor_index))
-    try:
-        tracks = _tracks_of_frames(scene, queries[:, :2], frames)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    tracks, frames = tracks_of_queries(scene, queries)
     csv_path, npz_path = folder / "tracks.csv", folder / "tracks.npz"
     time_s = np.asarray(scene.time_s)
     _write_csv(tracks, time_s, csv_path)
@@ -89,16 +85,23 @@ def write_tracks(scene: Scene, queries: np.ndarray, folder: Path) -> list[Path]:
     return [csv_path, npz_path]
 
 
-def _tracks_of_frames(scene: Scene, query_px: np.ndarray, frames: np.ndarray) -> Tracks:
-    """Tracks of query points with individual query frames, in the order of the queries."""
+def tracks_of_queries(scene: Scene, queries: np.ndarray) -> tuple[Tracks, np.ndarray]:
+    """Tracks of query points with individual query frames, in the order of the queries, and these frames [points].
+
+    Args, Raises: as `write_tracks`.
+    """
+    frames = queries[:, 2] if queries.shape[1] == 3 else np.full(len(queries), float(scene.anchor_index))
     different = np.unique(frames)
-    parts = [scene.tracks(query_px[frames == frame], frame=frame) for frame in different]
+    try:
+        parts = [scene.tracks(queries[frames == frame, :2], frame=frame) for frame in different]
+    except ValueError as error:
+        raise UserError(str(error)) from None
     order = np.argsort(np.concatenate([np.flatnonzero(frames == frame) for frame in different]))
     names = ["points_world", "visible", "confidence", "tracked"]
     if all(part.visibility is not None for part in parts):
         names.append("visibility")
     joined = {name: np.concatenate([getattr(part, name) for part in parts], axis=1)[:, order] for name in names}
-    return Tracks(query_px=query_px, frame=parts[0].frame, **joined)
+    return Tracks(query_px=queries[:, :2], frame=parts[0].frame, **joined), frames
 
 
 def _write_csv(tracks: Tracks, time_s: np.ndarray, path: Path) -> None:

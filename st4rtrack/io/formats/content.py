@@ -1,6 +1,6 @@
 """Content of a scene for exports, read frame by frame: coloured point clouds and tracks of anchor pixels."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from st4rtrack.geometry.camera import project_world
 from st4rtrack.geometry.sampling import covered_pixels
+from st4rtrack.geometry.track_assignment import depth_in_camera
 from st4rtrack.geometry.vectors import all_finite
 from st4rtrack.scene import Scene
 from st4rtrack.types import Pointmap, UserError
@@ -43,18 +44,34 @@ class PointCloud:
         confidence = None if self.confidence is None else self.confidence[chosen]
         return PointCloud(self.points_world[chosen], self.colours[chosen], confidence)
 
+    def thinned(self, most: int, random: np.random.Generator) -> "PointCloud":
+        """At most `most` points, drawn at random, in their order."""
+        return self.select(np.sort(random.choice(len(self), most, replace=False))) if len(self) > most else self
 
-def read_cloud(scene: Scene, frame: int, drop_least_sure: float) -> PointCloud:
-    """Read the point cloud of a frame of the reconstruction, without invalid and low-confidence points."""
+
+def read_cloud(scene: Scene, frame: int, drop_least_sure: float, *, dynamic: bool | None = None) -> PointCloud:
+    """Read the point cloud of a frame of the reconstruction, without invalid and low-confidence points.
+
+    `dynamic` selects the dynamic or the static pixels of a scene with motion masks.
+    """
     maps = scene.reconstruction
+    kept = _sure(scene, maps, frame, drop_least_sure)
+    if dynamic is not None and maps.moving is not None:
+        kept &= np.asarray(maps.moving[frame], bool) == dynamic
     points = np.asarray(maps.points_world[frame], np.float32).reshape(-1, 3)
     colours = np.asarray(scene.rgb[frame], np.uint8).reshape(-1, 3)
     confidence = None if maps.confidence is None else np.asarray(maps.confidence[frame], np.float32).reshape(-1)
-    return PointCloud(points, colours, confidence).select(sure_pixels(scene, maps, frame, drop_least_sure).reshape(-1))
+    return PointCloud(points, colours, confidence).select(kept.reshape(-1))
 
 
 def accumulated_clouds(
-    scene: Scene, *, max_points: int, max_frames: int = 100, drop_least_sure: float = DROP_LEAST_SURE, frame: int | None = None
+    scene: Scene,
+    *,
+    max_points: int,
+    max_frames: int = 100,
+    drop_least_sure: float = DROP_LEAST_SURE,
+    frame: int | None = None,
+    dynamic: bool | None = None,
 ) -> Iterator[PointCloud]:
     """Point clouds of the reconstruction per frame, for an accumulated cloud in the world frame.
 
@@ -66,6 +83,7 @@ def accumulated_clouds(
         max_frames: maximum number of frames, evenly spaced over the video.
         drop_least_sure: share of each frame with the lowest confidence that is left out, 0 to below 1.
         frame: use only this frame.
+        dynamic: as in `read_cloud`.
     Raises:
         UserError: the frame does not exist or is unsolved, or a number is out of range.
     """
@@ -81,7 +99,7 @@ def accumulated_clouds(
         frames = solved[np.linspace(0, len(solved) - 1, count).round().astype(int)].tolist()
     else:
         frames = [frame]
-    return _thinned(scene, frames, max_points // len(frames), drop_least_sure)
+    return _thinned(scene, frames, max_points // len(frames), drop_least_sure, dynamic)
 
 
 def solved_numbers(scene: Scene) -> np.ndarray:
@@ -96,16 +114,15 @@ def solved_numbers(scene: Scene) -> np.ndarray:
     return solved
 
 
-def _thinned(scene: Scene, frames: list[int], most: int, drop_least_sure: float) -> Iterator[PointCloud]:
+def _thinned(scene: Scene, frames: list[int], most: int, drop_least_sure: float, dynamic: bool | None) -> Iterator[PointCloud]:
     random = np.random.default_rng(0)
     for index in frames:
-        cloud = read_cloud(scene, index, drop_least_sure)
-        yield cloud.select(np.sort(random.choice(len(cloud), most, replace=False))) if len(cloud) > most else cloud
+        yield read_cloud(scene, index, drop_least_sure, dynamic=dynamic).thinned(most, random)
 
 
-def accumulated(scene: Scene, max_points: int) -> PointCloud:
+def accumulated(scene: Scene, max_points: int, *, dynamic: bool | None = None) -> PointCloud:
     """The concatenated `accumulated_clouds` without confidence; may be empty."""
-    clouds = list(accumulated_clouds(scene, max_points=max_points))
+    clouds = list(accumulated_clouds(scene, max_points=max_points, dynamic=dynamic))
     return PointCloud(np.concatenate([c.points_world for c in clouds]), np.concatenate([c.colours for c in clouds]), None)
 
 
@@ -145,7 +162,7 @@ def choose_pixels(scene: Scene, max_tracks: int, *, drop_least_sure: float = DRO
     """
     if max_tracks < 1:
         raise UserError(f"the number of tracks must be at least 1, not {max_tracks}")
-    sure = sure_pixels(scene, scene.tracking, scene.anchor_index, drop_least_sure)
+    sure = _sure(scene, scene.tracking, scene.anchor_index, drop_least_sure)
     if not sure.any():
         raise UserError("there is nothing to track: the anchor frame of this scene has no finite points")
     # Ground truth may be sparse: the grid spacing follows from the number of usable pixels, not from the image size.
@@ -184,28 +201,6 @@ def follow(scene: Scene, pixels: AnchorPixels) -> Iterator[tuple[np.ndarray, np.
         yield last, known
 
 
-def dynamic_masks(scene: Scene, frames: Iterable[int]) -> Iterator[np.ndarray]:
-    """Masks [height, width] bool of the dynamic pixels of frames (increasing).
-
-    From the per-frame masks of the scene or, without these, from the projected dynamic points of the anchor; False if unknown.
-    """
-    height, width = scene.rgb.shape[1:3]
-    moving = scene.tracking.moving
-    if scene.reconstruction.moving is not None or moving is None:
-        for frame in frames:
-            known = scene.reconstruction.moving
-            yield np.zeros((height, width), bool) if known is None else np.asarray(known[int(frame)], bool)
-        return
-    row, column = np.nonzero(np.asarray(moving, bool))
-    pixels, wanted = AnchorPixels(row, column, np.zeros((len(row), 3), np.uint8), 1.0), {int(frame) for frame in frames}
-    for frame, (points, visible) in enumerate(follow(scene, pixels)):
-        if frame == scene.anchor_index and frame in wanted:
-            yield np.asarray(moving, bool)
-        elif frame in wanted:
-            camera, intrinsics = scene.cameras.world_from_camera[frame], scene.cameras.intrinsics[frame]
-            yield covered_pixels(project_world(points[visible], camera, intrinsics)[0], height, width, hole_px=_HOLE_PX)
-
-
 def track_curves(scene: Scene, pixels: AnchorPixels, max_vertices: int) -> np.ndarray:
     """Tracks as curves [points, vertices, 3] over the solved frames, 2 to `max_vertices` vertices each."""
     solved = solved_numbers(scene)
@@ -221,7 +216,54 @@ def track_colours(pixels: AnchorPixels, width: int) -> np.ndarray:
     return cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0]
 
 
-def sure_pixels(scene: Scene, maps: Pointmap, frame: int, drop_least_sure: float) -> np.ndarray:
+def has_dynamic_masks(scene: Scene) -> bool:
+    """Whether the scene tells dynamic from static pixels."""
+    return scene.tracking.moving is not None or scene.reconstruction.moving is not None
+
+
+def dynamic_masks(scene: Scene, frames: np.ndarray) -> Iterator[np.ndarray]:
+    """Masks [height, width] bool of the dynamic pixels of the frames, at network size.
+
+    From the per-frame masks of the scene or, without these, from the projected dynamic points of the anchor.
+    """
+    if scene.reconstruction.moving is not None:
+        yield from (np.asarray(scene.reconstruction.moving[frame], bool) for frame in frames.tolist())
+        return
+    moving = np.asarray(scene.tracking.moving, bool)
+    row, column = np.nonzero(moving)
+    pixels = AnchorPixels(row, column, np.zeros((len(row), 3), np.uint8), 1.0)
+    wanted = set(frames.tolist())
+    for frame, (points, visible) in enumerate(follow(scene, pixels)):
+        if frame in wanted:
+            yield moving if frame == scene.anchor_index else _covered(scene, frame, points[visible])
+
+
+def _covered(scene: Scene, frame: int, points_world: np.ndarray) -> np.ndarray:
+    """Mask [height, width] of the network pixels that points [points, 3] project to, with small holes filled."""
+    height, width = scene.rgb.shape[1:3]
+    pixels_px, _ = project_world(points_world, scene.cameras.world_from_camera[frame], scene.cameras.intrinsics[frame])
+    return covered_pixels(pixels_px, height, width, hole_px=_HOLE_PX)
+
+
+def depth_map(scene: Scene, frame: int) -> np.ndarray:
+    """z-depth [height, width] float32 of a frame of the reconstruction, at network size; 0 where unknown."""
+    depth = depth_in_camera(
+        np.asarray(scene.reconstruction.points_world[frame], np.float64), scene.cameras.world_from_camera[frame]
+    )
+    known = np.isfinite(depth) & (depth > 0)
+    if scene.reconstruction.valid is not None:
+        known &= np.asarray(scene.reconstruction.valid[frame], bool)
+    return np.where(known, depth, 0).astype(np.float32)
+
+
+def point_width(scene: Scene, spacing_px: float) -> float:
+    """Diameter of points, in world units, so that points `spacing_px` network pixels apart just touch in the anchor."""
+    depth = np.asarray(scene.tracking.points_world[scene.anchor_index], np.float32)[..., 2]
+    focal = float(np.asarray(scene.cameras.intrinsics[scene.anchor_index])[0, 0])
+    return spacing_px * float(np.median(depth[np.isfinite(depth)])) / focal
+
+
+def _sure(scene: Scene, maps: Pointmap, frame: int, drop_least_sure: float) -> np.ndarray:
     """Mask [height, width] of finite, valid points without the share with the lowest confidence."""
     keep = all_finite(np.asarray(maps.points_world[frame], np.float32))
     if maps.valid is not None:

@@ -5,10 +5,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from st4rtrack.io.formats.cameras import time_codes
 from st4rtrack.scene import Scene
-from st4rtrack.types import Array, Cameras, Pointmap, UserError
+from st4rtrack.types import Array, Cameras, Pointmap, TrackingOverTime, UserError
 
-_Fields = TypeVar("_Fields", Pointmap, Cameras)
+_Fields = TypeVar("_Fields", bound=Pointmap | Cameras)
+_STANDARD_RATES = (24000 / 1001, 24, 25, 30000 / 1001, 30, 48, 50, 60000 / 1001, 60, 120, 240)
+_ROUNDED_S = 1e-3
+_MAX_OUTPUT_FRAMES = 2
+"""Maximum number of output frames at a constant rate, relative to the number of frames."""
 
 
 class ChosenFrames:
@@ -42,16 +47,21 @@ def every_nth(scene: Scene, stride: int) -> Scene:
     """
     if isinstance(stride, bool) or not isinstance(stride, int) or stride < 1:
         raise UserError(f"stride must be a whole number of frames, 1 or more, not {stride!r}")
-    if stride == 1:
-        return scene
-    index = np.arange(scene.anchor_index % stride, len(scene), stride)
+    return scene if stride == 1 else chosen_frames(scene, np.arange(scene.anchor_index % stride, len(scene), stride))
+
+
+def chosen_frames(scene: Scene, index: np.ndarray) -> Scene:
+    """The frames `index` of a scene, in increasing order and possibly repeated; they must include the anchor frame."""
 
     def chosen(fields: _Fields) -> _Fields:
         arrays = {field.name: getattr(fields, field.name) for field in dataclasses.fields(fields)}
-        timeless = {"moving"}
+        timeless = {"moving"} if isinstance(fields, TrackingOverTime) else set()
         return dataclasses.replace(
             fields, **{name: ChosenFrames(a, index) for name, a in arrays.items() if a is not None and name not in timeless}
         )
+
+    def position(frame: int) -> int:
+        return int(np.abs(index - frame).argmin())
 
     return dataclasses.replace(
         scene,
@@ -60,5 +70,35 @@ def every_nth(scene: Scene, stride: int) -> Scene:
         tracking=chosen(scene.tracking),
         reconstruction=chosen(scene.reconstruction),
         cameras=chosen(scene.cameras),
-        anchor_index=scene.anchor_index // stride,
+        anchor_index=position(scene.anchor_index),
+        anchors={position(frame): chosen(anchor) for frame, anchor in scene.anchors.items()},
     )
+
+
+def at_constant_rate(scene: Scene) -> tuple[Scene, np.ndarray, float]:
+    """Select frames at a constant frame rate, for tools that address time by frame number.
+
+    Every frame is selected, and the rate is the mean one, if the frame rate is constant. Else the rate is one over the median
+    interval, and each output frame shows the frame nearest in time.
+
+    Returns:
+        The selected frames, their indices [output frames] in `scene`, and frames per second.
+    """
+    codes, rate = time_codes(scene)
+    time_s = np.asarray(scene.time_s, np.float64) - float(scene.time_s[0])
+    if codes == list(range(len(scene))):
+        return scene, np.arange(len(scene)), _standard_rate(rate, float(time_s[-1]))
+    intervals_s = np.diff(time_s)
+    median_rate = 1 / float(np.median(intervals_s[intervals_s > 0]))
+    if time_s[-1] * median_rate < _MAX_OUTPUT_FRAMES * len(scene):
+        rate = median_rate
+    output_s = np.arange(round(time_s[-1] * rate) + 1) / rate
+    shown = np.searchsorted((time_s[1:] + time_s[:-1]) / 2, output_s)
+    shown[np.abs(shown - scene.anchor_index).argmin()] = scene.anchor_index
+    return chosen_frames(scene, shown), shown, rate
+
+
+def _standard_rate(rate: float, span_s: float) -> float:
+    """The nearest standard frame rate if the timestamps, which may be rounded to milliseconds, agree with it; else `rate`."""
+    nearest = min(_STANDARD_RATES, key=lambda standard: abs(standard - rate))
+    return nearest if span_s * abs(rate / nearest - 1) <= _ROUNDED_S else rate

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from st4rtrack.geometry.sampling import inside_image, nearest_pixel
 from st4rtrack.io.files import matches_of
 from st4rtrack.io.frames import FrameReader, frames_of
 from st4rtrack.io.scene.description import source_paths
@@ -41,12 +42,20 @@ class SceneImages:
     position: np.ndarray | None = None
 
     def frames(self, index: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
-        """Images [height, width, 3] uint8 of the frames `index` (increasing), decoded one at a time."""
+        """Images [height, width, 3] uint8 of the frames `index` (increasing or repeated), decoded one at a time."""
         if self.source is None or self.position is None:
             return (np.asarray(self.scene.rgb[int(t)], np.uint8) for t in index)
         read = self.source.read
         frames_at = read.at if isinstance(read, FrameReader) else frames_of(self.source)
-        return frames_at(self.position[np.asarray(index, int)].tolist())
+        positions, repeats = np.unique(self.position[np.asarray(index, int)], return_counts=True)
+        return (rgb for rgb, times in zip(frames_at(positions.tolist()), repeats, strict=True) for _ in range(times))
+
+    def from_network(self, values: np.ndarray, outside: float = 0) -> np.ndarray:
+        """Resize a map [height, width] of network pixels to image size (nearest neighbour); `outside` beyond the network's crop."""
+        u, v = np.meshgrid(np.arange(self.width) + 0.5, np.arange(self.height) + 0.5)
+        network_px = self.image_map.network_from_source(np.stack([u, v], axis=-1))
+        inside = inside_image(network_px, *values.shape)
+        return np.where(inside, values[nearest_pixel(network_px, *values.shape)], np.asarray(outside, values.dtype))
 
 
 def scene_images(scene: Scene) -> SceneImages:

@@ -8,6 +8,7 @@ the surface is covered once.
 
 import logging
 from dataclasses import dataclass
+from itertools import repeat
 
 import cv2
 import numpy as np
@@ -17,7 +18,7 @@ from st4rtrack.geometry.sampling import covered_pixels, inside_image, sample_map
 from st4rtrack.geometry.transforms import transform_points
 from st4rtrack.geometry.vectors import length
 from st4rtrack.io.formats.cameras import camera_frames, world_from_cameras
-from st4rtrack.io.formats.content import dynamic_masks, sure_pixels
+from st4rtrack.io.formats.content import depth_map, dynamic_masks, has_dynamic_masks
 from st4rtrack.scene import Scene
 
 logger = logging.getLogger(__name__)
@@ -87,7 +88,8 @@ def static_points(scene: Scene) -> StaticPoints:
     frames = camera_frames(scene)
     if len(frames) > _MAX_FRAMES:
         frames = frames[np.unique(np.linspace(0, len(frames) - 1, _MAX_FRAMES).round().astype(int))]
-    views = [_View.of(scene, int(frame), dynamic) for frame, dynamic in zip(frames, dynamic_masks(scene, frames), strict=True)]
+    masks = dynamic_masks(scene, frames) if has_dynamic_masks(scene) else repeat(np.zeros(scene.rgb.shape[1:3], bool))
+    views = [_View.of(scene, int(frame), dynamic) for frame, dynamic in zip(frames, masks)]
     order = sorted(range(len(views)), key=lambda k: (views[k].frame != scene.anchor_index, k))
     parts, total = [], 0
     for k in order:
@@ -121,9 +123,8 @@ class _View:
         side = 2 * round(_MASK_MARGIN * dynamic.shape[1]) + 1
         dynamic = cv2.dilate(dynamic.astype(np.uint8), np.ones((side, side), np.uint8)) > 0
         world_from_camera = world_from_cameras(scene)[frame]
-        points = np.asarray(scene.reconstruction.points_world[frame], np.float32)
-        _, depth = project_world(points, world_from_camera, np.eye(3))
-        keep = sure_pixels(scene, scene.reconstruction, frame, 0) & (depth > 0) & ~dynamic
+        depth = depth_map(scene, frame).astype(np.float64)
+        keep = (depth > 0) & ~dynamic
         with np.errstate(all="ignore"):
             inverse = 1 / depth
             bend = np.maximum(*(np.abs(cv2.Sobel(inverse, cv2.CV_64F, dx, 2 - dx, ksize=1)) for dx in (2, 0)))

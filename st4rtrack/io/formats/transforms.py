@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from st4rtrack.io.formats.cameras import OPENCV_FROM_OPENGL, camera_frames, image_intrinsics, world_from_cameras
-from st4rtrack.io.formats.content import PointCloud, dynamic_masks
+from st4rtrack.io.formats.content import PointCloud, dynamic_masks, has_dynamic_masks
 from st4rtrack.io.formats.images import SceneImages, scene_images
 from st4rtrack.io.formats.ply import write_cloud
 from st4rtrack.io.formats.static import static_points
@@ -37,13 +37,12 @@ def write_transforms(scene: Scene, path: str | Path, *, max_points: int = 200_00
     (files / "images").mkdir(parents=True)
     for frame, rgb in zip(frames, images.frames(frames)):
         (files / "images" / f"frame_{frame:06d}.jpg").write_bytes(encode_jpeg(rgb))
-    masked = scene.tracking.moving is not None or scene.reconstruction.moving is not None
+    masked = has_dynamic_masks(scene)
     if masked:
         (files / "masks").mkdir()
-        for frame, mask in zip(frames, dynamic_masks(scene, frames)):
-            (files / "masks" / f"frame_{frame:06d}.png").write_bytes(
-                cv2.imencode(".png", _at_image_size(mask, images))[1].tobytes()
-            )
+        for frame, dynamic in zip(frames, dynamic_masks(scene, frames)):
+            mask = 255 - images.from_network(255 * dynamic.astype(np.uint8))
+            (files / "masks" / f"frame_{frame:06d}.png").write_bytes(cv2.imencode(".png", mask)[1].tobytes())
     static = static_points(scene).thinned(max_points)
     cloud = PointCloud(static.points_world.astype(np.float32), static.colours, None)
     write_cloud(cloud, files / "points.ply", lengths(scene.info))
@@ -79,14 +78,3 @@ def _pinhole(intrinsics: np.ndarray) -> dict[str, float]:
         "cx": float(intrinsics[0, 2]),
         "cy": float(intrinsics[1, 2]),
     }
-
-
-def _at_image_size(covered: np.ndarray, images: SceneImages) -> np.ndarray:
-    """Mask at image size, uint8: 0 for dynamic, 255 for static pixels and those outside the network's crop."""
-    u, v = np.meshgrid(np.arange(images.width) + 0.5, np.arange(images.height) + 0.5)
-    network_px = images.image_map.network_from_source(np.stack([u, v], axis=-1))
-    height, width = covered.shape
-    column, row = np.moveaxis(np.floor(network_px).astype(int), -1, 0)
-    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    moves = inside & covered[row.clip(0, height - 1), column.clip(0, width - 1)]
-    return np.where(moves, 0, 255).astype(np.uint8)

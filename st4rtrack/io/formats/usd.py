@@ -12,13 +12,21 @@ from typing import Any
 import numpy as np
 
 from st4rtrack.io.formats.cameras import (
-    frames_per_second,
     image_intrinsics,
     opengl_from_opencv_points,
     opengl_poses,
+    time_codes,
     world_from_cameras,
 )
-from st4rtrack.io.formats.content import AnchorPixels, accumulated, choose_pixels, follow, track_colours, track_curves
+from st4rtrack.io.formats.content import (
+    AnchorPixels,
+    accumulated,
+    choose_pixels,
+    follow,
+    point_width,
+    track_colours,
+    track_curves,
+)
 from st4rtrack.io.formats.extras import need, utf8_path
 from st4rtrack.io.formats.units import lengths
 from st4rtrack.scene import Scene
@@ -27,8 +35,6 @@ _MAX_POSITIONS = 6_000_000
 """Maximum number of animated positions over all frames: usd-core holds a file in memory while it is written."""
 _MAX_TRACK_VERTICES = 64
 _APERTURE_MM = 36.0
-_ROUNDED_CODES, _ROUNDED_S = 1e-3, 1.5e-3
-"""Maximum deviation from evenly spaced timestamps at a constant frame rate, in time codes and in seconds."""
 
 
 def write_usd(
@@ -73,19 +79,6 @@ def _write(stage: Any, scene: Scene, poses: np.ndarray, max_points: int, max_tra
     stage.GetRootLayer().Save()
 
 
-def time_codes(scene: Scene) -> tuple[list[float], float]:
-    """Time code of each frame, starting at 0, and time codes per second (the mean frame rate).
-
-    At a constant frame rate the codes are the frame numbers, even if the container rounds timestamps (for example to
-    milliseconds); at a variable frame rate they are fractional.
-    """
-    rate = frames_per_second(scene)
-    time_s = np.asarray(scene.time_s, np.float64)
-    codes, numbers = (time_s - time_s[0]) * rate, np.arange(len(time_s), dtype=np.float64)
-    constant = not codes[-1] > 0 or bool((np.abs(codes - numbers) <= max(_ROUNDED_CODES, _ROUNDED_S * rate)).all())
-    return (numbers if constant else codes).tolist(), rate
-
-
 def _pxr(module: str) -> ModuleType:
     return need(f"pxr.{module}", "usd", "usd-core")
 
@@ -120,7 +113,7 @@ def _camera(stage: Any, scene: Scene, poses: np.ndarray, codes: list[float]) -> 
 
 def _moving_points(stage: Any, scene: Scene, pixels: AnchorPixels, codes: list[float]) -> None:
     Vt = _pxr("Vt")
-    prim = _points(stage, "/World/tracking", pixels.colours, _width(scene, pixels.spacing_px))
+    prim = _points(stage, "/World/tracking", pixels.colours, point_width(scene, pixels.spacing_px))
     attribute = prim.CreatePointsAttr()
     for code, solved, (points, _) in zip(codes, scene.solved_frames, follow(scene, pixels), strict=True):
         if solved:
@@ -130,7 +123,7 @@ def _moving_points(stage: Any, scene: Scene, pixels: AnchorPixels, codes: list[f
 def _still_points(stage: Any, scene: Scene, max_points: int) -> None:
     Vt = _pxr("Vt")
     cloud = accumulated(scene, max_points)
-    prim = _points(stage, "/World/reconstruction", cloud.colours, _width(scene, 1.0))
+    prim = _points(stage, "/World/reconstruction", cloud.colours, point_width(scene, 1.0))
     prim.CreatePointsAttr(Vt.Vec3fArray.FromNumpy(opengl_from_opencv_points(cloud.points_world)))
 
 
@@ -150,17 +143,10 @@ def _curves(stage: Any, scene: Scene, pixels: AnchorPixels) -> None:
     curves.CreateTypeAttr(UsdGeom.Tokens.linear)
     curves.CreateCurveVertexCountsAttr([trajectories.shape[1]] * len(trajectories))
     curves.CreatePointsAttr(Vt.Vec3fArray.FromNumpy(opengl_from_opencv_points(trajectories).reshape(-1, 3)))
-    curves.CreateWidthsAttr([_width(scene, 1.0)])
+    curves.CreateWidthsAttr([point_width(scene, 1.0)])
     curves.SetWidthsInterpolation(UsdGeom.Tokens.constant)
     colours = _linear(track_colours(pixels, scene.rgb.shape[2]))
     curves.CreateDisplayColorPrimvar(UsdGeom.Tokens.uniform).Set(Vt.Vec3fArray.FromNumpy(colours))
-
-
-def _width(scene: Scene, spacing_px: float) -> float:
-    """Diameter of points, in world units, so that points `spacing_px` network pixels apart just touch in the anchor."""
-    depth = np.asarray(scene.tracking.points_world[scene.anchor_index], np.float32)[..., 2]
-    focal = float(np.asarray(scene.cameras.intrinsics[scene.anchor_index])[0, 0])
-    return spacing_px * float(np.median(depth[np.isfinite(depth)])) / focal
 
 
 def _linear(colours: np.ndarray) -> np.ndarray:

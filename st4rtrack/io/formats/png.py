@@ -1,0 +1,60 @@
+"""PNG export: 16-bit depth and masks of dynamic pixels per frame, and `depth.json` with the scale of the depth.
+
+`depth/` has z-depth times `depth_per_unit`, 0 where unknown and 65535 for everything farther; `st4rtrack run --depth DIR
+--depth-per-unit N` reads it. `mask/` is 255 for dynamic pixels, 0 for static ones. Images have the size of the source video.
+Unsolved frames are left out.
+"""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from st4rtrack.io.formats.content import depth_map, dynamic_masks, has_dynamic_masks, solved_numbers
+from st4rtrack.io.formats.frames import at_constant_rate
+from st4rtrack.io.formats.images import scene_images
+from st4rtrack.io.formats.units import lengths
+from st4rtrack.scene import Scene
+
+_FAR_SHARE = 0.995
+"""Share of the depths of a frame that are below the largest value."""
+_MAX_VALUE = 65535
+
+
+def write_png(scene: Scene, folder: str | Path, *, first_frame: int = 1) -> None:
+    """Write `depth/frame_000001.png`, `mask/frame_000001.png` and so on, and `depth.json`.
+
+    Args:
+        scene: in memory or on disk.
+        folder: existing folder; files of these names are replaced.
+        first_frame: Number of the first frame.
+    Raises:
+        UserError: all frames are unsolved.
+    """
+    folder, images = Path(folder), scene_images(scene)
+    scene, _, rate = at_constant_rate(scene)
+    frames = solved_numbers(scene)
+    per_unit = _MAX_VALUE / max(_far_depth(depth_map(scene, frame)) for frame in frames.tolist())
+    for frame in frames.tolist():
+        depth = images.from_network(depth_map(scene, frame))
+        _write(folder / "depth", first_frame + frame, np.rint(depth * per_unit).clip(0, _MAX_VALUE).astype(np.uint16))
+    for frame, mask in zip(frames.tolist(), dynamic_masks(scene, frames) if has_dynamic_masks(scene) else ()):
+        _write(folder / "mask", first_frame + frame, images.from_network(255 * mask.astype(np.uint8)))
+    described = {
+        "depth_per_unit": per_unit,
+        "farthest": _MAX_VALUE / per_unit,
+        "lengths": lengths(scene.info),
+        "frames_per_second": rate,
+        "frames": [{"frame": first_frame + frame, "time_s": float(scene.time_s[frame])} for frame in frames.tolist()],
+    }
+    (folder / "depth.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+
+
+def _far_depth(depth: np.ndarray) -> float:
+    return float(np.quantile(depth[depth > 0], _FAR_SHARE)) if (depth > 0).any() else np.finfo(np.float32).tiny.item()
+
+
+def _write(folder: Path, number: int, image: np.ndarray) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / f"frame_{number:06d}.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
