@@ -152,6 +152,13 @@ FORMATS: dict[str, Format] = {
         own_files=_NERFSTUDIO_FILES,
         tracks=False,
     ),
+    "shape-of-motion": Format(
+        ("_shape_of_motion",),
+        "Images, masks, depth, cameras and 2D tracks as Shape of Motion reads them.",
+        "st4rtrack.io.formats.shape_of_motion:write_shape_of_motion",
+        folder=True,
+        own_files=("*/video/frame_*", "droid_recon/video.npy"),
+    ),
     "tapvid3d": Format(
         (".npz",), "Tracks, visibility and cameras as in TAPVid-3D.", "st4rtrack.io.formats.tapvid3d:write_tapvid3d"
     ),

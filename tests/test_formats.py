@@ -27,7 +27,7 @@ from tests.io.formats.test_ply import read_ply
 from tests.shared_data import shared
 from tests.synthetic_scene import synthetic_scene
 
-PLAIN = [name for name in FORMATS if name not in ("html", "video", "figure", "splat")]
+PLAIN = [name for name in FORMATS if name not in ("html", "video", "figure", "splat", "shape-of-motion")]
 """Formats that neither draw anything nor refuse scenes of noise; the others have tests beside their writers."""
 
 
