@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from st4rtrack.cli.view import _named
 from st4rtrack.data import procedural
 from st4rtrack.data.procedural import ProceduralClip, ProceduralConfig, procedural_clip
 from st4rtrack.formats import export
@@ -22,6 +23,7 @@ from st4rtrack.scene import Scene
 from st4rtrack.types import UserError
 from st4rtrack.view.layers import SceneLayers
 from st4rtrack.view.placement import place
+from tests.conftest import Run
 from tests.io.formats.test_ply import read_ply
 from tests.synthetic import TruthNetwork
 from tests.synthetic_scene import synthetic_scene
@@ -125,6 +127,19 @@ def test_join_twice_is_refused_and_overwritten_on_request(two_cameras, tmp_path)
     with pytest.raises(UserError, match="already holds a scene"):
         join_scenes(folders, tmp_path / "out")
     join_scenes(folders, tmp_path / "out", overwrite=True)
+
+
+def test_join_on_the_command_line_writes_scenes_that_view_finds(run: Run, tmp_path) -> None:
+    for name in ("a", "b"):
+        scene = synthetic_scene()
+        scene.info |= {"known": {"cameras": "model"}, "results": {"units": "cameras", "known_from_world": np.eye(4).tolist()}}
+        save_scene(scene, tmp_path / name)
+    code, printed = run("join", "a", "b", "-o", "out")
+    assert code == 0 and "wrote out/a" in printed and "st4rtrack view out" in printed
+    assert list(_named(("out", "a"))) == ["out/a", "out/b", f"{tmp_path.name}/a"]
+    code, printed = run("info", "out/b")
+    assert "joined: one world with a, b" in printed
+    assert run("join", "a", "-o", "out")[0] == 2
 
 
 def test_join_of_a_scene_without_known_cameras_is_refused(tmp_path) -> None:
