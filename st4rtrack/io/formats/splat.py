@@ -18,7 +18,7 @@ from st4rtrack.types import UserError
 
 _SH_DEGREE_0 = 0.28209479177387814
 _OPACITY = 0.95
-_WIDTH = 0.6
+_WIDTH = 0.75
 """Standard deviation of a Gaussian relative to the distance of its neighbours: neighbours overlap without gaps."""
 _THICKNESS = 0.1
 _MAX_SLANT = 4.0

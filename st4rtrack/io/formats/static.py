@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from st4rtrack.geometry.camera import project_world, unproject
-from st4rtrack.geometry.sampling import covered_pixels, inside_image, sample_map
+from st4rtrack.geometry.sampling import covered_pixels, inside_image, nearest_pixel, sample_map
 from st4rtrack.geometry.transforms import transform_points
 from st4rtrack.geometry.vectors import length
 from st4rtrack.io.formats.cameras import camera_frames, world_from_cameras
@@ -107,7 +107,8 @@ class _View:
     """A frame with its camera.
 
     Attributes:
-        inverse_depth: [height, width] float32, NaN where no static point is known; linear on planes.
+        inverse_depth: [height, width] float32, NaN where unknown and at depth discontinuities; linear on planes.
+        dynamic: [height, width] bool, dynamic pixels with a margin.
         free: [height, width] bool, pixels that may start a static point.
     """
 
@@ -115,22 +116,25 @@ class _View:
     world_from_camera: np.ndarray
     intrinsics: np.ndarray
     inverse_depth: np.ndarray
+    dynamic: np.ndarray
     free: np.ndarray
 
     @classmethod
     def of(cls, scene: Scene, frame: int, dynamic: np.ndarray) -> "_View":
-        """View of a frame, without its dynamic pixels [height, width] and a margin around them."""
+        """View of a frame with its dynamic pixels [height, width]."""
         side = 2 * round(_MASK_MARGIN * dynamic.shape[1]) + 1
         dynamic = cv2.dilate(dynamic.astype(np.uint8), np.ones((side, side), np.uint8)) > 0
         world_from_camera = world_from_cameras(scene)[frame]
         depth = depth_map(scene, frame).astype(np.float64)
-        keep = (depth > 0) & ~dynamic
+        known = depth > 0
         with np.errstate(all="ignore"):
             inverse = 1 / depth
             bend = np.maximum(*(np.abs(cv2.Sobel(inverse, cv2.CV_64F, dx, 2 - dx, ksize=1)) for dx in (2, 0)))
-            keep &= bend <= _MAX_BEND * inverse
-        inverse = np.where(keep, inverse, np.nan).astype(np.float32)
-        return cls(frame, world_from_camera, np.asarray(scene.cameras.intrinsics[frame], np.float64), inverse, keep)
+            known &= bend <= _MAX_BEND * inverse
+        inverse = np.where(known, inverse, np.nan).astype(np.float32)
+        return cls(
+            frame, world_from_camera, np.asarray(scene.cameras.intrinsics[frame], np.float64), inverse, dynamic, known & ~dynamic
+        )
 
     def points_world(self, pixels_px: np.ndarray) -> np.ndarray:
         """Surface points [points, 3] at pixels [points, 2]; NaN where unknown."""
@@ -148,10 +152,13 @@ def _fused(views: list[_View], number: int, rgb: np.ndarray, first: int) -> Stat
     for other in views:
         pixels_px, depth = project_world(start, other.world_from_camera, other.intrinsics)
         index = np.flatnonzero(inside_image(pixels_px, *other.free.shape))
+        dynamic = other.dynamic[nearest_pixel(pixels_px[index], *other.free.shape)]
         with np.errstate(invalid="ignore"):
             ratio = 1 / (sample_map(other.inverse_depth, pixels_px[index]) * depth[index])
             agrees = np.abs(ratio - 1) <= _MAX_DEPTH_ERROR
-            conflicts[index] += ratio > 1 + _MAX_DEPTH_ERROR  # this frame sees through the point; it may be occluded in others
+            # this frame sees through the point, or shows a dynamic object there; behind other surfaces a point is just occluded
+            conflicts[index] += (ratio > 1 + _MAX_DEPTH_ERROR) | (agrees & dynamic)
+        agrees &= ~dynamic
         index = index[agrees]
         total[index] += other.points_world(pixels_px[index])
         count[index] += 1
