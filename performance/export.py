@@ -33,13 +33,15 @@ def make_scene(folder: Path, num_frames: int, height: int, width: int) -> None:
         camera = np.eye(4)
         camera[0, 3] = index / num_frames
         depth = 2 + 0.1 * random.random((height, width, 1), np.float32)
+        visibility = random.random((height, width), np.float32).astype(np.float16)
         writer.write_frame(
             index,
             rgb=random.integers(0, 256, (height, width, 3), np.uint8),
             time_s=index / 30,
             tracking_points=(rays * 2 + random.normal(0, 0.001, rays.shape)).astype(np.float32),
             tracking_confidence=1 + random.random((height, width), np.float32),
-            visible=random.random((height, width)) < 0.8,
+            visible=visibility > 0.5,
+            visibility=visibility,
             reconstruction_points=(rays * depth + camera[:3, 3]).astype(np.float32),
             reconstruction_confidence=1 + random.random((height, width), np.float32),
             world_from_camera=camera,

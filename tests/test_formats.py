@@ -23,6 +23,7 @@ from st4rtrack.scene import Scene
 from st4rtrack.types import UserError
 from tests.conftest import Run
 from tests.io.formats.exact_scene import exact_scene, write_video_frames
+from tests.io.formats.test_compositing import read_chan
 from tests.io.formats.test_ply import read_ply
 from tests.shared_data import shared
 from tests.synthetic_scene import synthetic_scene
@@ -181,13 +182,15 @@ def test_a_scene_half_written_and_one_without_cameras(tmp_path) -> None:
     with pytest.raises(UserError, match="is incomplete"):
         export(folder, format="glb")
     scene.cameras.solved[:] = False
-    for name in ("glb", "colmap", "tum", "transforms", "tapvid3d", "usd", "rerun"):
+    for name in ("glb", "colmap", "tum", "transforms", "tapvid3d", "usd", "rerun", "blender", "chan", "csv", "nuke"):
         with pytest.raises(UserError, match="no cameras"):
             export(scene, tmp_path / f"a{FORMATS[name].endings[0]}", format=name)
     assert [path.name for path in tmp_path.iterdir()] == ["scene"]
 
 
-@pytest.mark.parametrize(("name", "module"), [("glb", "trimesh"), ("colmap", "pycolmap"), ("usd", "pxr.Usd"), ("rerun", "rerun")])
+@pytest.mark.parametrize(
+    ("name", "module"), [("glb", "trimesh"), ("colmap", "pycolmap"), ("usd", "pxr.Usd"), ("rerun", "rerun"), ("exr", "OpenEXR")]
+)
 def test_a_package_that_is_not_installed(tmp_path, monkeypatch, name, module) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UserError, match=rf'pip install "(st4rtrack\[{name}\]|pycolmap)"'):
@@ -266,6 +269,21 @@ def open_in_its_tool(scene: Scene, name: str, path) -> None:
         import json
 
         found = [np.array(frame["transform_matrix"]) @ upright for frame in json.loads(path.read_text())["frames"]]
+    elif name == "blender":
+        import json
+
+        found = json.loads((path / "scene.json").read_text())["world_from_camera"]
+    elif name == "chan":
+        found = [pose for pose, _ in read_chan(path).values()]
+    elif name in (
+        "exr",
+        "png",
+        "csv",
+        "after-effects",
+        "nuke",
+        "3de",
+    ):  # without cameras or points; test_compositing.py reads them
+        assert len(list(path.rglob("*.*"))) > 1 if path.is_dir() else path.stat().st_size > 1000
     elif name == "tapvid3d":
         from st4rtrack.io.worldtrack import read_worldtrack
 

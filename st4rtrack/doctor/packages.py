@@ -20,6 +20,7 @@ PURPOSES = {
     "usd": "export to USD",
     "rerun": "export to Rerun",
     "figure": "figures for papers",
+    "exr": "export to OpenEXR",
     "cluster": "batch on a Ray cluster",
     "app": "the web app in examples/",
 }

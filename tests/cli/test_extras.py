@@ -28,6 +28,7 @@ COMMANDS = {
     "usd": ["export", "scene", "usd"],
     "rerun": ["export", "scene", "rerun"],
     "figure": ["export", "scene", "figure"],
+    "exr": ["export", "scene", "exr"],
     "images": ["run", "photos"],
     "cluster": ["batch", "video", "-o", "out", "--ray", "auto"],
 }

@@ -26,6 +26,7 @@ from st4rtrack.io.formats.content import (
     follow,
     point_width,
     read_cloud,
+    track_colours,
     track_curves,
 )
 from st4rtrack.io.formats.frames import at_constant_rate
@@ -115,7 +116,7 @@ def _write_tracks(scene: Scene, pixels: AnchorPixels, images: SceneImages, folde
         points=np.asarray(scene.tracking.points_world[scene.anchor_index], np.float32)[pixels.row, pixels.column],
         colours=pixels.colours,
         curves=track_curves(scene, curves, _MAX_CURVE_VERTICES).astype(np.float32),
-        curve_colours=curves.colours,
+        curve_colours=track_colours(curves, scene.rgb.shape[2]),
         markers_px=images.image_map.source_from_network(scene.pixel_map.network_from_source(markers.pixels_px)),
         markers_visible=markers.visible,
     )

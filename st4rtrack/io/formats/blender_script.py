@@ -123,8 +123,6 @@ def _add_collection(name, scene):
 
 def _add_camera(data, root, collection):
     """Add the camera, with keys in the frames that have a pose; the intrinsics have keys if they change."""
-    from mathutils import Matrix
-
     lens = bpy.data.cameras.new("camera")
     lens.sensor_fit, lens.sensor_width = "HORIZONTAL", SENSOR_WIDTH
     lens.clip_start, lens.clip_end = data["point_width"], data["point_width"] * 1e7
@@ -132,9 +130,9 @@ def _add_camera(data, root, collection):
     camera.rotation_mode = "QUATERNION"
     poses = np.array(data["world_from_camera"]) @ OPENCV_FROM_BLENDER_CAMERA
     values = [lens_and_shift(each, data["width"], data["height"]) for each in data["intrinsics"]]
-    rotation = None
+    rotation, matrix = None, importlib.import_module("mathutils").Matrix
     for frame, pose, value in zip(data["camera_frames"], poses, values):
-        previous, rotation = rotation, Matrix(pose.tolist()).to_quaternion()
+        previous, rotation = rotation, matrix(pose.tolist()).to_quaternion()
         if previous is not None and rotation.dot(previous) < 0:
             rotation.negate()  # the same rotation, without a turn of 360 degrees between two keys
         camera.location, camera.rotation_quaternion = pose[:3, 3], rotation
@@ -180,6 +178,7 @@ def _add_clip(first_image, data, tracks):
     positions, shown = tracks["markers_px"] / (data["width"], data["height"]), tracks["markers_visible"]
     for number in np.flatnonzero(shown.any(axis=0)).tolist():
         first = int(shown[:, number].argmax())
+        u, v = positions[first, number]
         track = clip.tracking.tracks.new(name=f"track_{number:04d}", frame=first + 1)
         for frame, visible in enumerate(shown[first:, number].tolist(), first):
             u, v = positions[frame, number] if visible else (u, v)
@@ -278,7 +277,8 @@ def _material():
     if name in bpy.data.materials:
         return bpy.data.materials[name]
     material = bpy.data.materials.new(name)
-    material.use_nodes = True
+    if material.node_tree is None:  # before Blender 5.0
+        material.use_nodes = True
     nodes, links = material.node_tree.nodes, material.node_tree.links
     nodes.clear()
     attribute, emission = nodes.new("ShaderNodeAttribute"), nodes.new("ShaderNodeEmission")

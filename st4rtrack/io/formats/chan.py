@@ -50,4 +50,4 @@ def zxy_angles(rotation: np.ndarray) -> np.ndarray:
     x = np.arctan2(-rotation[..., 1, 2], np.hypot(rotation[..., 1, 0], rotation[..., 1, 1]))
     y = np.arctan2(rotation[..., 0, 2], rotation[..., 2, 2])
     z = np.arctan2(rotation[..., 1, 0], rotation[..., 1, 1])
-    return np.degrees(np.unwrap(np.stack([x, y, z], axis=-1), axis=0))
+    return np.degrees(np.unwrap(np.stack([x, y, z], axis=-1), axis=0)) + 0.0  # no -0

@@ -1,8 +1,9 @@
 """OpenEXR export: one image per frame with the z-depth and the mask of dynamic pixels; uses OpenEXR.
 
 Channels: `Z`, the z-depth in world units as float32, 0 where unknown; and `mask.a`, 1 for dynamic pixels, as float16, if the
-scene has motion masks. Nuke has them as `depth.Z` and `mask.a`, Blender's Image node as Depth and mask. Images have the size of the source video. The header has the time of the frame (`time_s`) and the unit
-of lengths (`comments`). Unsolved frames are left out.
+scene has motion masks. Nuke has them as `depth.Z` and `mask.a`, the Image node of Blender as Depth and mask. Images have the
+size of the source video. The header has the time of the frame (`time_s`) and the unit of lengths (`comments`). Unsolved frames
+are left out.
 """
 
 from pathlib import Path

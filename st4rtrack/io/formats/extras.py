@@ -11,7 +11,7 @@ from types import ModuleType
 
 from st4rtrack.types import UserError
 
-EXTRAS = {"trimesh": "glb", "usd-core": "usd", "rerun-sdk": "rerun", "matplotlib": "figure", "OpenEXR": "images"}
+EXTRAS = {"trimesh": "glb", "usd-core": "usd", "rerun-sdk": "rerun", "matplotlib": "figure", "OpenEXR": "exr"}
 """Extra of st4rtrack that installs each optional package of an export format."""
 
 

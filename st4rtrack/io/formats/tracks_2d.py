@@ -3,8 +3,8 @@
 The tracks are those of a grid of anchor pixels, or of query points, projected by the cameras of the scene. Positions in unsolved
 frames and behind the camera are left out.
 
-Sources: After Effects: keyframe data that the program copies to the clipboard as text. 3DEqualizer: "2D tracks" of its exporter;
-also read by mmSolver, SynthEyes and PFTrack. Nuke: a script with a Tracker4 node, pasted or opened with File > Insert Comp Nodes.
+After Effects: keyframe data as the program copies it to the clipboard. 3DEqualizer: the text of its 2D track exporter, which
+mmSolver also reads. Nuke: a script with a Tracker4 node, pasted or opened with File > Insert Comp Nodes.
 """
 
 import csv
@@ -76,7 +76,7 @@ def tracks_2d(scene: Scene, queries: Path | None, max_tracks: int) -> Tracks2D:
     network_px, _ = project_world(points, poses, intrinsics)
     pixels_px = np.where(solved[:, None, None], output.pixel_map.source_from_network(network_px), np.nan)
     visible = visible & inside_image(pixels_px, *output.source_size)
-    return Tracks2D(pixels_px, visible, np.asarray(output.time_s, np.float64), rate, tuple(output.source_size))
+    return Tracks2D(pixels_px, visible, np.asarray(output.time_s, np.float64), rate, output.source_size)
 
 
 def write_csv(

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from st4rtrack.formats import FORMATS, export
+from st4rtrack.formats import export
 from st4rtrack.geometry.transforms import rotation_from_quaternion
 from st4rtrack.io.formats.cameras import OPENCV_FROM_OPENGL
 from st4rtrack.io.formats.chan import zxy_angles
@@ -263,10 +263,3 @@ def test_stride_selects_the_motion_masks_and_the_further_anchors(scene: Scene) -
     assert [bool(np.asarray(chosen.reconstruction.moving[t]).all()) for t in range(3)] == [False, True, False]
     assert list(chosen.anchors) == [1] and len(chosen.anchors[1].points_world) == 3
     chosen.tracks(np.array([[20.0, 30.0]]), frame=2)
-
-
-@pytest.mark.parametrize("name", ["chan", "csv", "after-effects", "nuke", "3de", "blender"])
-def test_scene_without_cameras_is_refused(scene: Scene, tmp_path: Path, name: str) -> None:
-    scene.cameras.solved[:] = False
-    with pytest.raises(UserError, match="no cameras"):
-        export(scene, tmp_path / f"a{FORMATS[name].endings[0]}", format=name)
