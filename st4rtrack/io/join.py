@@ -54,8 +54,8 @@ def join_scenes(folders: Sequence[Path], output: Path, *, overwrite: bool = Fals
         joined.append(dataclasses.replace(moved, info=_joined_info(scene, scenes[0], world)))
     written = [save_scene(scene, output / name, overwrite=overwrite) for scene, name in zip(joined, names, strict=True)]
     clouds = [accumulated(scene, MAX_POINTS // len(joined)) for scene in joined]
-    parts = [np.concatenate([getattr(cloud, field) for cloud in clouds]) for field in ("points_world", "colours")]
-    write_cloud(PointCloud(*parts, None), output / CLOUD, lengths(joined[0].info))
+    points, colours = (np.concatenate([getattr(cloud, name) for cloud in clouds]) for name in ("points_world", "colours"))
+    write_cloud(PointCloud(points, colours, None), output / CLOUD, lengths(joined[0].info))
     return [*written, output / CLOUD]
 
 

@@ -87,9 +87,9 @@ def frame_range(scene: Scene, start: int | str | None, stop: int | str | None, *
         UserError: there is no such frame, or the anchor frame is not among them.
     """
     source = scene.info.get("source", {})
-    first, last = source.get("first_frame"), source.get("last_frame")
-    known = first is not None and last is not None
-    numbers = np.linspace(first if known else 0, last if known else len(scene) - 1, len(scene)).round().astype(int)
+    known = source.get("first_frame") is not None and source.get("last_frame") is not None
+    first, last = (source["first_frame"], source["last_frame"]) if known else (0, len(scene) - 1)
+    numbers = np.linspace(first, last, len(scene)).round().astype(int)
     time_s = np.asarray(scene.time_s, np.float64)
     low = 0 if start is None else frame_position(numbers, time_s, "start", start)
     high = len(scene) if stop is None else frame_position(numbers, time_s, "stop", stop)
