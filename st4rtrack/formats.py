@@ -14,7 +14,7 @@ from typing import Any
 
 from st4rtrack.io.files import remove_leftovers, unfinished_name
 from st4rtrack.io.formats.extras import require
-from st4rtrack.io.formats.frames import every_nth
+from st4rtrack.io.formats.frames import every_nth, frame_range, of_anchor
 from st4rtrack.scene import Scene
 from st4rtrack.types import UserError
 
@@ -30,6 +30,7 @@ class Format:
         folder: whether the format is a folder; then the suffix is only used for the default name ("_colmap").
         companion: suffix added to the stem of the file for an accompanying folder beside it; "" if there is none.
         own_files: glob patterns of the files in the (accompanying) folder that an overwriting export may delete.
+        tracks: whether the format has tracks of the anchor's pixels, so that the anchor must be among the exported frames.
         package: (module, package name for pip) of an optional package that the writer needs.
     """
 
@@ -39,6 +40,7 @@ class Format:
     folder: bool = False
     companion: str = ""
     own_files: tuple[str, ...] = ()
+    tracks: bool = True
     package: tuple[str, str] | None = None
 
     @property
@@ -66,13 +68,20 @@ _BLENDER_FILES = ("images/frame_*.jpg", "clouds/frame_*.npz", "*.npz")
 _NERFSTUDIO_FILES = ("images/frame_*.jpg", "masks/frame_*.png", "points.ply")
 
 FORMATS: dict[str, Format] = {
-    "ply": Format((".ply",), "Reconstruction as one coloured point cloud.", "st4rtrack.io.formats.ply:write_ply"),
+    "ply": Format((".ply",), "Reconstruction as one coloured point cloud.", "st4rtrack.io.formats.ply:write_ply", tracks=False),
     "ply-sequence": Format(
         ("_ply",),
         "One point cloud per frame.",
         "st4rtrack.io.formats.ply:write_ply_sequence",
         folder=True,
         own_files=("frame_*.ply",),
+        tracks=False,
+    ),
+    "splat": Format(
+        ("_splat.ply", ".ply"),
+        "Static part as 3D Gaussians for splat viewers and trainers.",
+        "st4rtrack.io.formats.splat:write_splat",
+        tracks=False,
     ),
     "glb": Format(
         (".glb",),
@@ -86,6 +95,7 @@ FORMATS: dict[str, Format] = {
         "st4rtrack.io.formats.colmap:write_colmap",
         folder=True,
         own_files=_COLMAP_FILES,
+        tracks=False,
         package=_PYCOLMAP,
     ),
     "colmap-text": Format(
@@ -94,6 +104,7 @@ FORMATS: dict[str, Format] = {
         "st4rtrack.io.formats.colmap:write_colmap_text",
         folder=True,
         own_files=_COLMAP_FILES,
+        tracks=False,
         package=_PYCOLMAP,
     ),
     "blender": Format(
@@ -103,13 +114,14 @@ FORMATS: dict[str, Format] = {
         folder=True,
         own_files=_BLENDER_FILES,
     ),
-    "chan": Format((".chan",), "Camera for Nuke, Houdini and Blender.", "st4rtrack.io.formats.chan:write_chan"),
+    "chan": Format((".chan",), "Camera for Nuke, Houdini and Blender.", "st4rtrack.io.formats.chan:write_chan", tracks=False),
     "exr": Format(
         ("_exr",),
         "Depth and mask of dynamic pixels as OpenEXR images.",
         "st4rtrack.io.formats.exr:write_exr",
         folder=True,
         own_files=("frame_*.exr",),
+        tracks=False,
         package=("OpenEXR", "OpenEXR"),
     ),
     "png": Format(
@@ -118,6 +130,7 @@ FORMATS: dict[str, Format] = {
         "st4rtrack.io.formats.png:write_png",
         folder=True,
         own_files=("*/frame_*.png", "depth.json"),
+        tracks=False,
     ),
     "csv": Format((".csv",), "2D tracks as a table.", "st4rtrack.io.formats.tracks_2d:write_csv"),
     "after-effects": Format(
@@ -129,7 +142,7 @@ FORMATS: dict[str, Format] = {
     ),
     "nuke": Format((".nk",), "2D tracks as a Tracker node of Nuke.", "st4rtrack.io.formats.tracks_2d:write_nuke"),
     "3de": Format(("_3de.txt",), "2D tracks as the text of 3DEqualizer.", "st4rtrack.io.formats.tracks_2d:write_3de"),
-    "tum": Format((".txt",), "Camera trajectory in the format of TUM RGB-D.", "st4rtrack.io.formats.tum:write_tum"),
+    "tum": Format((".txt",), "Camera trajectory in the format of TUM RGB-D.", "st4rtrack.io.formats.tum:write_tum", tracks=False),
     "transforms": Format(
         # not .json as default: scene folders contain a scene.json
         ("_transforms.json", ".json"),
@@ -137,6 +150,14 @@ FORMATS: dict[str, Format] = {
         "st4rtrack.io.formats.transforms:write_transforms",
         companion="_files",
         own_files=_NERFSTUDIO_FILES,
+        tracks=False,
+    ),
+    "shape-of-motion": Format(
+        ("_shape_of_motion",),
+        "Images, masks, depth, cameras and 2D tracks as Shape of Motion reads them.",
+        "st4rtrack.io.formats.shape_of_motion:write_shape_of_motion",
+        folder=True,
+        own_files=("*/video/frame_*", "droid_recon/video.npy"),
     ),
     "tapvid3d": Format(
         (".npz",), "Tracks, visibility and cameras as in TAPVid-3D.", "st4rtrack.io.formats.tapvid3d:write_tapvid3d"
@@ -172,7 +193,10 @@ def export(
     *,
     format: str | None = None,
     overwrite: bool = False,
+    start: int | str | None = None,
+    stop: int | str | None = None,
     stride: int | None = None,
+    anchor: int | None = None,
     **options: Any,
 ) -> Path:
     """Export a scene to another format.
@@ -182,7 +206,9 @@ def export(
         path: output path; default: beside the scene folder, with its name and the default suffix of the format.
         format: one of `FORMATS`; default: from the suffix of `path`.
         overwrite: replace an existing file at `path`; in a folder, only the files of an earlier export.
+        start, stop: range of frames, without `stop`: source frame numbers, or seconds as in "2.5s"; default: all.
         stride: export only every n-th frame, including the anchor; default all, or the default of the writer.
+        anchor: frame index of the anchor whose tracks are exported, in formats with tracks; default: the main anchor.
         options: keyword options of the format's writer, for example those of `write_ply`.
     Returns:
         The path of the file or folder, which is written atomically.
@@ -205,6 +231,13 @@ def export(
     for option in options:
         if option not in known:
             raise UserError(f"{name} has no option {option}; it has {', '.join(sorted({'stride', *known} - {'progress'}))}")
+    tracks = chosen.tracks or options.get("branch") == "tracking"
+    if anchor is not None:
+        if not tracks:
+            raise UserError(f"{name} has no tracks, so there is no anchor to choose; leave --anchor out")
+        scene = of_anchor(scene, anchor)
+    if start is not None or stop is not None:
+        scene = frame_range(scene, start, stop, with_anchor=tracks)
     if stride is not None and "stride" in known:
         options["stride"] = stride
     elif stride is not None:
@@ -236,9 +269,10 @@ def _format_name(path: str | Path | None, format: str | None) -> str:
         return format
     if path is None:
         raise UserError(f"export needs a path or a format; formats: {known}")
-    for name, entry in FORMATS.items():
-        if not entry.folder and Path(path).name.lower().endswith(entry.endings):
-            return name
+    file, own = Path(path).name.lower(), [(name, entry) for name, entry in FORMATS.items() if not entry.folder]
+    matches = [(len(ending), name) for name, entry in own for ending in entry.endings if file.endswith(ending)]
+    if matches:
+        return max(matches, key=lambda match: match[0])[1]
     raise UserError(f"no format has the suffix of {path}; choose one of: {known}")
 
 

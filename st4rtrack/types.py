@@ -74,6 +74,7 @@ class KnownVideo:
             unit of the cameras; or `None`.
         metres_per_unit: metric scale of the world unit; or `None`.
         distance: two network pixels [2, 2] of the anchor and the distance between them in metres; or `None`.
+        known_from_anchor: [4, 4] pose of the anchor in the world frame of the camera file, and in its unit; or `None`.
         description: user-provided geometry as plain values: stored in the scene, and compared when a run is resumed.
     """
 
@@ -86,6 +87,7 @@ class KnownVideo:
     intrinsics: np.ndarray | None = None
     metres_per_unit: float | None = None
     distance: tuple[np.ndarray, float] | None = None
+    known_from_anchor: np.ndarray | None = None
     description: dict[str, Any] | None = None
 
     def anchor_from_camera(self, anchor_index: int, index: int) -> np.ndarray | None:

@@ -45,7 +45,10 @@ def format_command(name: str) -> Callable[..., None]:
         /,
         output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
         overwrite: bool = False,
+        start: str | None = None,
+        stop: str | None = None,
         stride: int | None = None,
+        anchor: int | None = None,
         **options: Any,
     ) -> None:
         """{summary}
@@ -54,17 +57,24 @@ def format_command(name: str) -> Callable[..., None]:
             scene: Scene folder.
             output: File or folder to write. Default: beside the scene, with the ending {ending}.
             overwrite: Replace an existing file or folder.
+            start: First frame: source frame number, or seconds as in 2.5s.
+            stop: End (exclusive): source frame number, or seconds as in 7s.
             stride: Write every n-th frame. Default: all.
+            anchor: Anchor whose tracks are written: index of a processed frame. Default: the main anchor.
         """
-        _export(scene, output, name, overwrite=overwrite, stride=stride, **options)
+        _export(scene, output, name, overwrite=overwrite, start=start, stop=stop, stride=stride, anchor=anchor, **options)
 
     writer, entry = FORMATS[name].write, FORMATS[name]
     parameters = {**inspect.signature(write).parameters, **inspect.signature(writer).parameters}
     hints = typing.get_type_hints(writer) | typing.get_type_hints(write, include_extras=True)
-    names = ["scene", "output", "overwrite", "stride", *(n for n in options_of(name) if n not in ("stride", "progress"))]
+    shared = ["scene", "output", "overwrite", "start", "stop", "stride", "anchor"]
+    if not entry.tracks and "branch" not in options_of(name):
+        shared.remove("anchor")
+    names = [*shared, *(n for n in options_of(name) if n not in ("stride", "progress"))]
     own = [line for line in inspect.cleandoc(writer.__doc__ or "").split("Raises:")[0].splitlines() if line[:4] == " " * 4]
     text = inspect.cleandoc(write.__doc__ or "").replace("{summary}", entry.summary).replace("{ending}", entry.endings[0])
-    write.__doc__ = "\n".join([text, *(line for line in own if line.strip().partition(":")[0] in names[4:])])
+    lines = [*text.splitlines(), *(line for line in own if line.strip().partition(":")[0] not in shared)]
+    write.__doc__ = "\n".join(line for line in lines if line[:4] != " " * 4 or line.strip().partition(":")[0] in names)
     write.__annotations__ = {n: hints[n] for n in names}
     common = dict(inspect.signature(write).parameters)
     write.__signature__ = inspect.Signature([common.get(n, parameters[n]) for n in names])  # pyright: ignore[reportFunctionMemberAccess]

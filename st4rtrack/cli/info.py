@@ -17,42 +17,63 @@ def info(scene: tyro.conf.Positional[Path], /) -> None:
         scene: Scene folder, written by st4rtrack run or batch.
     """
     from st4rtrack.cli.quality import print_quality
-    from st4rtrack.cli.reporter import answer
+    from st4rtrack.cli.reporter import answer, reporter
     from st4rtrack.io.scene import load_scene
 
     loaded = load_scene(scene)
-    for name, text in _facts(loaded, scene):
+    facts = _facts(loaded, scene)
+    reporter().event("scene", **facts)
+    for name, text in _lines(facts):
         answer(f"{name}: {text}")
     print_quality(loaded)
 
 
-def _facts(scene: "Scene", path: Path) -> Iterator[tuple[str, str]]:
-    """Yield names and texts of the facts of a scene."""
+def _facts(scene: "Scene", path: Path) -> dict[str, Any]:
+    """Facts of a scene as plain values."""
     import numpy as np
 
     from st4rtrack.io.formats.cameras import image_intrinsics
 
     folder = path if path.is_dir() else path.parent
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     height, width = scene.rgb.shape[1:3]
-    span_s = float(scene.time_s[-1]) - float(scene.time_s[0])
-    yield "scene", f"{len(scene)} frames of {width}x{height} pixels, {span_s:.2f} s, {size / 1e6:.1f} MB in {folder}"
-    source = scene.info.get("source", {})
-    frames = f", frames {source.get('first_frame')} to {source.get('last_frame')}" if "first_frame" in source else ""
-    yield "source", f"{source.get('video', 'unknown')}, {scene.source_size[1]}x{scene.source_size[0]} pixels{frames}"
-    further = f"; further anchors: {', '.join(map(str, scene.anchors))}" if scene.anchors else ""
-    yield "anchor", f"frame {scene.anchor_index}{further}"
-    for name in ("model", "options", "known"):
-        if scene.info.get(name):
-            yield name, _listed(scene.info[name])
-    solved = scene.solved_frames
+    solved, info = scene.solved_frames, scene.info
     focal = image_intrinsics(scene, scene.pixel_map)[:, 0, 0]
-    lengths = f"{focal.min():.0f}" if np.ptp(focal) < 0.5 else f"{focal.min():.0f} to {focal.max():.0f}"
     centres = np.asarray(scene.cameras.world_from_camera, np.float64)[solved, :3, 3]
-    path_length = float(np.linalg.norm(np.diff(centres, axis=0), axis=1).sum())
-    unit = scene.info.get("results", {}).get("units", "model")
-    unit = "metres" if unit == "metres" else "world units"
-    yield "cameras", f"{solved.sum()}/{len(scene)} solved, focal length {lengths} source pixels, path {path_length:.3g} {unit}"
+    return {
+        "folder": str(folder),
+        "bytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
+        "frames": len(scene),
+        "width": width,
+        "height": height,
+        "seconds": float(scene.time_s[-1]) - float(scene.time_s[0]),
+        "source": {**info.get("source", {}), "width": scene.source_size[1], "height": scene.source_size[0]},
+        "anchor": scene.anchor_index,
+        "further_anchors": list(scene.anchors),
+        **{name: info.get(name) for name in ("model", "options", "known", "joined")},
+        "solved_frames": int(solved.sum()),
+        "focal_px": [float(focal.min()), float(focal.max())],
+        "path_length": float(np.linalg.norm(np.diff(centres, axis=0), axis=1).sum()),
+        "units": info.get("results", {}).get("units", "model"),
+    }
+
+
+def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield names and texts of the facts."""
+    size = f"{facts['width']}x{facts['height']} pixels, {facts['seconds']:.2f} s, {facts['bytes'] / 1e6:.1f} MB"
+    yield "scene", f"{facts['frames']} frames of {size} in {facts['folder']}"
+    source = facts["source"]
+    frames = f", frames {source['first_frame']} to {source.get('last_frame')}" if "first_frame" in source else ""
+    yield "source", f"{source.get('video', 'unknown')}, {source['width']}x{source['height']} pixels{frames}"
+    further = f"; further anchors: {', '.join(map(str, facts['further_anchors']))}" if facts["further_anchors"] else ""
+    yield "anchor", f"frame {facts['anchor']}{further}"
+    yield from ((name, _listed(facts[name])) for name in ("model", "options", "known") if facts[name])
+    if facts["joined"]:
+        yield "joined", f"one world with {', '.join(facts['joined']['scenes'])}"
+    low, high = facts["focal_px"]
+    lengths = f"{low:.0f}" if high - low < 0.5 else f"{low:.0f} to {high:.0f}"
+    unit = "metres" if facts["units"] == "metres" else "world units"
+    path = f"focal length {lengths} source pixels, path {facts['path_length']:.3g} {unit}"
+    yield "cameras", f"{facts['solved_frames']}/{facts['frames']} solved, {path}"
 
 
 def _listed(values: Any) -> str:

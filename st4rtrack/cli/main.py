@@ -18,6 +18,7 @@ from st4rtrack.cli.demo import demo
 from st4rtrack.cli.doctor import doctor
 from st4rtrack.cli.export import call_export, export
 from st4rtrack.cli.info import info
+from st4rtrack.cli.join import join
 from st4rtrack.cli.models import models
 from st4rtrack.cli.parser import call, refuse_renamed
 from st4rtrack.cli.process import INTERRUPTED, VIEW_INTERRUPTED, Interruption, checked_streams, reader_is_gone
@@ -42,6 +43,7 @@ COMMANDS = {
     "adapt": adapt,
     "export": export,
     "info": info,
+    "join": join,
     "models": models,
     "convert": convert,
     "train": train,

@@ -23,7 +23,7 @@ def view(
     """View scenes in the browser: points, tracks and cameras over time. Several scenes are shown side by side.
 
     Args:
-        scenes: Scene folders; a video file, folder or glob of images is reconstructed first.
+        scenes: Scene folders, or a folder of joined scenes; a video file, folder or glob of images is reconstructed first.
         host: Address to listen on; 0.0.0.0 allows other machines.
         port: Port to listen on; 0: any free port.
         model: Model for videos: name (st4rtrack models), checkpoint, model folder or hub id.
@@ -55,7 +55,11 @@ def view(
 
 
 def _named(sources: tuple[str, ...]) -> dict[str, str]:
-    """Names of the scenes in the viewer: folder names, or longer parts of the path where those are equal."""
+    """Names of the scenes in the viewer: folder names, or longer parts of the path where those are equal.
+
+    A folder of scenes, as st4rtrack join writes it, stands for these scenes.
+    """
+    sources = tuple(scene for source in sources for scene in _scenes_in(source))
     paths = [Path(source).resolve() for source in sources]
     paths = [path.parent if path.name in ("scene.json", "scene.zarr") else path for path in paths]
     from st4rtrack.render.names import printable
@@ -66,6 +70,11 @@ def _named(sources: tuple[str, ...]) -> dict[str, str]:
     return {
         f"{name} ({k + 1})" if names.count(name) > 1 else name: source for k, (name, source) in enumerate(zip(names, sources))
     }
+
+
+def _scenes_in(source: str) -> list[str]:
+    inside = [] if (Path(source) / "scene.json").exists() else sorted(Path(source).glob("*/scene.json"))
+    return [str(file.parent) for file in inside] or [source]
 
 
 def _open(source: str, folder: Path, model: str) -> "Scene":

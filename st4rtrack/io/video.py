@@ -67,8 +67,8 @@ def open_video(
 
 
 def _choose(video: Video, start: int | str | None, stop: int | str | None, stride: int, fps: float | None) -> np.ndarray:
-    first = 0 if start is None else _position(video, "start", start)
-    last = len(video) if stop is None else _position(video, "stop", stop)
+    first = 0 if start is None else frame_position(video.frame_index, video.time_s, "start", start)
+    last = len(video) if stop is None else frame_position(video.frame_index, video.time_s, "stop", stop)
     if first >= len(video):
         end = f"its last frame is {video.frame_index[-1]}, at {video.time_s[-1]:.2f} s"
         raise UserError(f"start {start} is beyond the end of {video.source}: {end}")
@@ -82,13 +82,13 @@ def _choose(video: Video, start: int | str | None, stop: int | str | None, strid
     return chosen[::stride]
 
 
-def _position(video: Video, what: str, value: int | str) -> int:
-    """Position of the first frame at or after a frame number ("30") or a time ("2.5s")."""
+def frame_position(frame_index: np.ndarray, time_s: np.ndarray, what: str, value: int | str) -> int:
+    """Position of the first frame at or after a frame number ("30") or a time ("2.5s"), the value of option `what`."""
     text = str(value).strip()
     if not isinstance(value, bool) and re.fullmatch(r"\d+", text):
-        return int(np.searchsorted(video.frame_index, int(text)))
+        return int(np.searchsorted(frame_index, int(text)))
     if re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*s", text):
-        return int(np.searchsorted(video.time_s, float(text[:-1]) - 1e-6))
+        return int(np.searchsorted(time_s, float(text[:-1]) - 1e-6))
     raise UserError(f"{what} must be a frame number (30) or seconds with an s (2.5s), not negative, got {value!r}")
 
 

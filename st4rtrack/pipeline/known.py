@@ -116,12 +116,16 @@ class KnownGeometryAligner:
 
     @property
     def results(self) -> dict[str, Any]:
-        """Results for the scene: units, plain values."""
+        """Results for the scene: units, and the similarity [4, 4] to the world of the known cameras; plain values."""
         known = self._known
         units = "depth" if known.depth is not None else "cameras" if self._camera_unit is not None else "model"
         if known.metres_per_unit is not None or known.distance is not None:
             units = "metres"
-        return {"units": units, "units_per_model_unit": self.unit * self.metres}
+        results: dict[str, Any] = {"units": units, "units_per_model_unit": self.unit * self.metres}
+        if known.known_from_anchor is not None and self._camera_unit is not None:
+            scale = self._camera_unit / (self.unit * self.metres)
+            results["known_from_world"] = (known.known_from_anchor @ np.diag([scale, scale, scale, 1.0])).tolist()
+        return results
 
     def _found_units(self, points: np.ndarray, predict: PredictFrames) -> tuple[float | None, float | None]:
         """Lengths of the known depth and of the known cameras that equal one unit of the network."""

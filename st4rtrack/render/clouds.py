@@ -131,9 +131,12 @@ def anchor_cloud(
     stride = stride_for(keep.size, most_points)
     pale = 0.55 * anchor_rgb + 0.45 * np.array((92, 96, 104))
     colours = np.where(moving[..., None], anchor_rgb, pale).astype(np.uint8) if moving.any() else anchor_rgb
-    # Points are connected along the anchor's rays; its camera is the world frame, so its pose is the identity.
-    focal_px = float(scene.cameras.intrinsics[scene.anchor_index][0, 0])
-    return surface_cloud(points, colours, keep, np.eye(4), focal_px, stride)
+    # Points are connected along the anchor's rays.
+    pose, focal_px = (
+        scene.cameras.world_from_camera[scene.anchor_index],
+        float(scene.cameras.intrinsics[scene.anchor_index][0, 0]),
+    )
+    return surface_cloud(points, colours, keep, np.asarray(pose, np.float64), focal_px, stride)
 
 
 def merged(clouds: Sequence[Splats]) -> Splats:

@@ -40,7 +40,7 @@ class Placement:
 
 
 def place(layers: list[SceneLayers], shown: list[int]) -> tuple[dict[int, Placement], StartView]:
-    """Place the shown scenes side by side along x, and compute a view that contains all of them.
+    """Place the shown scenes side by side along x, joined scenes in one world, and compute a view that contains all of them.
 
     Args:
         layers: all scenes.
@@ -51,6 +51,11 @@ def place(layers: list[SceneLayers], shown: list[int]) -> tuple[dict[int, Placem
     placements: dict[int, Placement] = {}
     right = None
     for which in shown:
+        world = layers[which].scene.info.get("joined")
+        same = [other for other in placements if world is not None and layers[other].scene.info.get("joined") == world]
+        if same:
+            placements[which] = placements[same[0]]
+            continue
         seen = np.concatenate([layers[which].sure_points, _cameras(layers[which])])
         scale = _distance(layers[0]) / _distance(layers[which])
         low, high = scale * seen[:, 0].min(), scale * seen[:, 0].max()

@@ -75,6 +75,10 @@ def test_json_has_an_event_with_the_report(run: Run) -> None:
     assert event["reliable"] is False
     assert event["parallax"] == "good"
     assert event["warnings"][0]["code"] == "cut"
+    (facts,) = [event for event in events if event["event"] == "scene"]
+    expected = {"frames": 4, "width": 32, "height": 24, "anchor": 1, "solved_frames": 3, "units": "model", "known": None}
+    assert {name: facts[name] for name in expected} == expected
+    assert facts["bytes"] > 1000 and facts["model"]["name"] == "tiny" and facts["seconds"] == pytest.approx(0.1)
 
 
 def test_overview_draws_the_report_above_the_frames() -> None:

@@ -258,7 +258,8 @@ def depth_map(scene: Scene, frame: int) -> np.ndarray:
 
 def point_width(scene: Scene, spacing_px: float) -> float:
     """Diameter of points, in world units, so that points `spacing_px` network pixels apart just touch in the anchor."""
-    depth = np.asarray(scene.tracking.points_world[scene.anchor_index], np.float32)[..., 2]
+    points = np.asarray(scene.tracking.points_world[scene.anchor_index], np.float32)
+    depth = depth_in_camera(points, scene.cameras.world_from_camera[scene.anchor_index])
     focal = float(np.asarray(scene.cameras.intrinsics[scene.anchor_index])[0, 0])
     return spacing_px * float(np.median(depth[np.isfinite(depth)])) / focal
 

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from st4rtrack.io.formats.cameras import time_codes
+from st4rtrack.io.video import frame_position
 from st4rtrack.scene import Scene
 from st4rtrack.types import Array, Cameras, Pointmap, TrackingOverTime, UserError
 
@@ -73,6 +74,54 @@ def chosen_frames(scene: Scene, index: np.ndarray) -> Scene:
         anchor_index=position(scene.anchor_index),
         anchors={position(frame): chosen(anchor) for frame, anchor in scene.anchors.items()},
     )
+
+
+def frame_range(scene: Scene, start: int | str | None, stop: int | str | None, *, with_anchor: bool) -> Scene:
+    """Select the frames from `start` to before `stop`: source frame numbers, or seconds as in "2.5s".
+
+    Args:
+        scene: in memory or on disk.
+        start, stop: default: the first frame, the end.
+        with_anchor: whether the anchor frame must be among them, because its pixels are tracked.
+    Raises:
+        UserError: there is no such frame, or the anchor frame is not among them.
+    """
+    source = scene.info.get("source", {})
+    known = source.get("first_frame") is not None and source.get("last_frame") is not None
+    first, last = (source["first_frame"], source["last_frame"]) if known else (0, len(scene) - 1)
+    numbers = np.linspace(first, last, len(scene)).round().astype(int)
+    time_s = np.asarray(scene.time_s, np.float64)
+    low = 0 if start is None else frame_position(numbers, time_s, "start", start)
+    high = len(scene) if stop is None else frame_position(numbers, time_s, "stop", stop)
+    if low >= high:
+        frames = f"its frames are {numbers[0]} to {numbers[-1]}, {time_s[0]:.2f} to {time_s[-1]:.2f} s"
+        raise UserError(f"the scene has no frame from start {start or 0} to before stop {stop or 'the end'}: {frames}")
+    anchors = {frame: maps for frame, maps in scene.anchors.items() if low <= frame < high}
+    if not low <= scene.anchor_index < high:
+        if with_anchor:
+            other = f"choose --anchor {min(anchors)}" if anchors else "include it"
+            raise UserError(
+                f"the anchor, source frame {numbers[scene.anchor_index]}, whose points are tracked, is not selected; {other}"
+            )
+        scene = dataclasses.replace(scene, tracking=dataclasses.replace(scene.tracking, moving=None))  # the mask of another frame
+    if known:
+        source = {**source, "first_frame": int(numbers[low]), "last_frame": int(numbers[high - 1])}
+        scene = dataclasses.replace(scene, info={**scene.info, "source": source})
+    return chosen_frames(dataclasses.replace(scene, anchors=anchors), np.arange(low, high))
+
+
+def of_anchor(scene: Scene, frame: int) -> Scene:
+    """The scene with the tracks of one of its anchors, in the same world frame.
+
+    Raises:
+        UserError: the frame is no anchor.
+    """
+    if frame == scene.anchor_index:
+        return scene
+    if frame not in scene.anchors:
+        known = ", ".join(str(number) for number in sorted([scene.anchor_index, *scene.anchors]))
+        raise UserError(f"frame {frame} is no anchor of this scene; choose one of: {known}")
+    return dataclasses.replace(scene, tracking=scene.anchors[frame], anchor_index=frame, anchors={})
 
 
 def at_constant_rate(scene: Scene) -> tuple[Scene, np.ndarray, float]:

@@ -1,4 +1,4 @@
-"""GLB export: accumulated reconstruction, tracks as lines and all cameras in one static file; uses trimesh.
+"""GLB export: accumulated reconstruction, tracks as lines, all cameras, and an animation of tracks and camera; uses trimesh.
 
 glTF axes: x right, y up, z backward. Cameras are glTF cameras (looking along -z), named `camera_000000` by frame. A glTF camera
 has its principal point at the image centre, so its extras contain the exact intrinsics, in source pixels.
@@ -19,6 +19,7 @@ from st4rtrack.io.formats.cameras import (
 )
 from st4rtrack.io.formats.content import accumulated, choose_pixels, track_colours, track_curves
 from st4rtrack.io.formats.extras import need
+from st4rtrack.io.formats.glb_animation import add_animation
 from st4rtrack.io.formats.units import lengths
 from st4rtrack.scene import Scene
 from st4rtrack.types import UserError
@@ -26,10 +27,13 @@ from st4rtrack.types import UserError
 _SHOWN_CAMERAS = 32
 _MAX_TRACK_VERTICES = 64
 _FRUSTUM_LENGTH = 0.05
-"""Depth of a drawn frustum relative to the median distance of the points from the anchor camera."""
+_MARKER_RADIUS = 0.004
+"""Depth of a drawn frustum and radius of a marker, relative to the median distance of the points from the anchor camera."""
 
 
-def write_glb(scene: Scene, path: str | Path, *, max_points: int = 500_000, max_tracks: int = 400) -> None:
+def write_glb(
+    scene: Scene, path: str | Path, *, max_points: int = 500_000, max_tracks: int = 400, max_markers: int = 100
+) -> None:
     """Write a GLB file with the reconstruction of all frames; dynamic objects appear once per frame.
 
     Args:
@@ -37,6 +41,7 @@ def write_glb(scene: Scene, path: str | Path, *, max_points: int = 500_000, max_
         path: path of the `.glb`; replaced if it exists.
         max_points: Maximum number of points of the reconstruction.
         max_tracks: Maximum number of tracks of anchor pixels, each of up to 64 corners; 0: none.
+        max_markers: Maximum number of tracks with an animated marker; 0: none.
     Raises:
         UserError: the scene has no cameras or no points, or trimesh is not installed.
     """
@@ -58,9 +63,14 @@ def write_glb(scene: Scene, path: str | Path, *, max_points: int = 500_000, max_
         result.graph.update(frame_to=name, frame_from="world", matrix=poses[frame])
         if frame in shown:
             result.graph.update(frame_to=f"frustum_{frame:06d}", frame_from="world", matrix=poses[frame], geometry="frustum")
-    Path(path).write_bytes(
-        trimesh.exchange.gltf.export_glb(result, tree_postprocessor=lambda tree: _add_cameras(tree, scene, frustum_length))
+    data = trimesh.exchange.gltf.export_glb(
+        result,
+        buffer_postprocessor=lambda buffers, tree: add_animation(
+            buffers, tree, scene, max_markers, _MARKER_RADIUS / _FRUSTUM_LENGTH * frustum_length
+        ),
+        tree_postprocessor=lambda tree: _add_cameras(tree, scene, frustum_length),
     )
+    Path(path).write_bytes(data)
 
 
 def _track_lines(trimesh: Any, scene: Scene, max_tracks: int) -> Any:
@@ -87,7 +97,7 @@ def _frustum(trimesh: Any, scene: Scene, length: float) -> Any:
 
 
 def _add_cameras(tree: dict[str, Any], scene: Scene, near: float) -> None:
-    """Add glTF cameras to the camera nodes (trimesh writes at most one camera)."""
+    """Add glTF cameras to the camera nodes (trimesh writes at most one camera); the animated one has the anchor's lens."""
     intrinsics = image_intrinsics(scene, scene.pixel_map)
     height, width = scene.source_size
     tree["cameras"] = []
@@ -95,7 +105,7 @@ def _add_cameras(tree: dict[str, Any], scene: Scene, near: float) -> None:
     for node in tree["nodes"]:
         kind, _, number = str(node.get("name", "")).partition("_")
         if kind == "camera":
-            fx, fy, cx, cy = intrinsics[int(number)][[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
+            fx, fy, cx, cy = intrinsics[int(number or scene.anchor_index)][[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
             perspective = {
                 "yfov": 2 * float(np.arctan2(height / 2, fy)),
                 "aspectRatio": width * fy / (height * fx),

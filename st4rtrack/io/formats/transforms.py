@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 
 from st4rtrack.io.formats.cameras import OPENCV_FROM_OPENGL, camera_frames, image_intrinsics, world_from_cameras
-from st4rtrack.io.formats.content import accumulated, dynamic_masks, has_dynamic_masks
+from st4rtrack.io.formats.content import PointCloud, dynamic_masks, has_dynamic_masks
 from st4rtrack.io.formats.images import SceneImages, scene_images
 from st4rtrack.io.formats.ply import write_cloud
+from st4rtrack.io.formats.static import static_points
 from st4rtrack.io.formats.units import lengths
 from st4rtrack.io.images import encode_jpeg
 from st4rtrack.scene import Scene
@@ -26,7 +27,7 @@ def write_transforms(scene: Scene, path: str | Path, *, max_points: int = 200_00
     Args:
         scene: in memory or on disk.
         path: path of the `.json`; the folder `NAME_files/` beside it must not exist.
-        max_points: Maximum number of points to start Gaussian splatting from.
+        max_points: Maximum number of static points to start Gaussian splatting from.
     Raises:
         UserError: the scene has no cameras.
     """
@@ -42,7 +43,9 @@ def write_transforms(scene: Scene, path: str | Path, *, max_points: int = 200_00
         for frame, dynamic in zip(frames, dynamic_masks(scene, frames)):
             mask = 255 - images.from_network(255 * dynamic.astype(np.uint8))
             (files / "masks" / f"frame_{frame:06d}.png").write_bytes(cv2.imencode(".png", mask)[1].tobytes())
-    write_cloud(accumulated(scene, max_points), files / "points.ply", lengths(scene.info))
+    static = static_points(scene).thinned(max_points)
+    cloud = PointCloud(static.points_world.astype(np.float32), static.colours, None)
+    write_cloud(cloud, files / "points.ply", lengths(scene.info))
     content = _content(scene, frames, images, files.name, masked=masked) | {"lengths": lengths(scene.info)}
     path.write_text(json.dumps(content, indent=1), encoding="utf-8")
 

@@ -54,14 +54,21 @@ def rows_by_time(time_s: np.ndarray, video: Video) -> np.ndarray:
 def rows_by_name(names: Sequence[str], video: Video, label: str) -> np.ndarray:
     """Row index [T] by image name if the video is a folder of images, else by the last number in the name.
 
-    These numbers are source frame numbers that start at 0, or at 1 if the smallest is 1 (as written by many tools).
+    These numbers are source frame numbers that start at 0, or at 1 if the smallest is 1 (as written by many tools). Of images of
+    several videos, those in a folder named as the video count, or named as the video before the number.
 
     Raises:
-        UserError: a name has no number.
+        UserError: a name has no number, or two have the same.
     """
+    own = [row for row, name in enumerate(names) if _is_of(video, name)]
+    if own and len(own) < len(names):
+        rows = rows_by_name([names[row] for row in own], video, label)
+        return np.where(rows >= 0, np.array(own)[rows], -1)
     folder = Path(video.source)
     if folder.is_dir() and (images := images_among(folder.iterdir())):
         row_of = {Path(name).stem: row for row, name in enumerate(names)}
+        if len(row_of) < len(names):
+            raise _of_several_videos(video, label)
         rows = np.array([row_of.get(images[frame].stem, -1) for frame in video.frame_index])
         if (rows >= 0).any():
             return rows
@@ -70,10 +77,25 @@ def rows_by_name(names: Sequence[str], video: Video, label: str) -> np.ndarray:
         if not digits:
             raise UserError(f"image {name!r} of {label} has no frame number in its name; name it like frame_000012.png")
     numbers = np.array([int(digits[-1]) for digits in found])
+    if len(set(numbers.tolist())) < len(numbers):
+        raise _of_several_videos(video, label)
     if numbers.min() == 1:
         logger.info("the images of %s count from 1: %s is the first frame of the video", label, names[int(numbers.argmin())])
         numbers = numbers - 1
     return rows_by_number(numbers, video)
+
+
+def _is_of(video: Video, name: str) -> bool:
+    """Whether an image is in a folder named as the video, or is named as the video and a number."""
+    path = Path(name)
+    return video.name in path.parts[:-1] or re.fullmatch(rf"{re.escape(video.name)}[-_. ]\d+", path.stem) is not None
+
+
+def _of_several_videos(video: Video, label: str) -> UserError:
+    return UserError(
+        f"{label} has several images of one frame number; if they are of several videos, "
+        f"those of this one must be in a folder called {video.name!r}"
+    )
 
 
 def described(path: Path) -> str:

@@ -52,13 +52,15 @@ def known_of_video(
         intrinsics = intrinsics_of_cameras(cameras, video, source, network)
     if intrinsics is not None:
         _warn_if_off_centre(intrinsics[anchor_index], pixel_map, network)
+    poses, known_from_anchor = (None, None) if cameras is None else _of_anchor(cameras, video, anchor_index)
     depth = None if known.depth is None else open_depth(known.depth, per_unit=known.depth_per_unit)
     mask = None if known.static_mask is None else open_mask(known.static_mask)
     return KnownVideo(
         # For methods that support a single focal length only: square pixels, first frame.
         focal_px=None if intrinsics is None else float(np.sqrt(intrinsics[0, 0, 0] * intrinsics[0, 1, 1])),
         intrinsics=intrinsics,
-        world_from_camera=None if cameras is None else _of_anchor(cameras, video, anchor_index),
+        world_from_camera=poses,
+        known_from_anchor=known_from_anchor,
         depth=None if depth is None else depth.of_video(video, source, network),
         static=None if mask is None else mask.of_video(video, source, network),
         metres_per_unit=_positive(known.metres_per_unit),
@@ -84,8 +86,8 @@ def _cameras(given: KnownValue) -> CameraFile:
     return read_cameras(Path(given))
 
 
-def _of_anchor(cameras: CameraFile, video: Video, anchor_index: int) -> np.ndarray:
-    """World-from-camera poses [T, 4, 4] relative to the anchor camera, whose pose is exactly the identity."""
+def _of_anchor(cameras: CameraFile, video: Video, anchor_index: int) -> tuple[np.ndarray, np.ndarray]:
+    """World-from-camera poses [T, 4, 4] relative to the anchor camera, whose pose is exactly the identity; and that in the file."""
     rows = cameras.rows(video)
     found = np.where((rows >= 0)[:, None, None], cameras.world_from_camera[rows], np.nan)
     if not np.isfinite(found[anchor_index]).all():
@@ -93,9 +95,10 @@ def _of_anchor(cameras: CameraFile, video: Video, anchor_index: int) -> np.ndarr
             f"{cameras.label} has no camera of frame {video.frame_index[anchor_index]}, the anchor; "
             "choose an anchor frame with a camera (--anchor)"
         )
-    found = invert_rigid(found[anchor_index]) @ found
+    known_from_anchor = found[anchor_index].copy()
+    found = invert_rigid(known_from_anchor) @ found
     found[anchor_index] = np.eye(4)
-    return found
+    return found, known_from_anchor
 
 
 def _positive(metres_per_unit: float | None) -> float | None:

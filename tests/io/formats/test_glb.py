@@ -6,6 +6,8 @@ import struct
 import numpy as np
 import pytest
 
+from st4rtrack.geometry.transforms import rotation_from_quaternion
+from st4rtrack.io.formats.content import choose_pixels
 from st4rtrack.io.formats.glb import write_glb
 from st4rtrack.types import UserError
 from tests.io.formats.exact_scene import SOURCE_SIZE, exact_scene, source_px
@@ -36,7 +38,7 @@ def test_cameras_of_all_frames(tmp_path) -> None:
     write_glb(scene, tmp_path / "a.glb")
     tree = gltf(tmp_path / "a.glb")
     nodes = {node["name"]: node for node in tree["nodes"]}
-    assert sum("camera" in node for node in tree["nodes"]) == 5 and "camera_000003" not in nodes
+    assert sum("camera" in node for node in tree["nodes"]) == 5 + 1 and "camera_000003" not in nodes
     height, width = SOURCE_SIZE
     for frame in (0, 1, 2, 4, 5):
         pose = np.reshape(nodes[f"camera_{frame:06d}"].get("matrix", np.eye(4)), (4, 4)).T
@@ -88,3 +90,48 @@ def test_nothing_to_show(tmp_path) -> None:
     scene.reconstruction.points_world[:] = np.nan
     with pytest.raises(UserError, match="no point"):
         write_glb(scene, tmp_path / "a.glb")
+
+
+def animated(path, name: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Times [frames], and the animated properties [frames, components] of a node."""
+    data, tree = path.read_bytes(), gltf(path)
+    (length,) = struct.unpack_from("<I", data, 12)
+    binary = data[20 + length + 8 :]
+
+    def values(index: int) -> np.ndarray:
+        accessor = tree["accessors"][index]
+        start, width = tree["bufferViews"][accessor["bufferView"]]["byteOffset"], {"SCALAR": 1, "VEC3": 3, "VEC4": 4}
+        return np.frombuffer(binary, "<f4", accessor["count"] * width[accessor["type"]], start).reshape(accessor["count"], -1)
+
+    (animation,) = tree["animations"]
+    node = next(k for k, node in enumerate(tree["nodes"]) if node["name"] == name)
+    channels = [channel for channel in animation["channels"] if channel["target"]["node"] == node]
+    samplers = {channel["target"]["path"]: animation["samplers"][channel["sampler"]] for channel in channels}
+    return values(samplers["translation"]["input"])[:, 0], {path: values(s["output"]) for path, s in samplers.items()}
+
+
+def test_animated_camera_and_markers_follow_poses_and_tracks(tmp_path) -> None:
+    scene = exact_scene(tmp_path)
+    scene.cameras.solved[3] = False
+    scene.time_s = np.array([5.0, 5.1, 5.3, 5.4, 5.8, 6.0])
+    write_glb(scene, tmp_path / "a.glb", max_markers=20)
+    times, camera = animated(tmp_path / "a.glb", "camera")
+    solved = [0, 1, 2, 4, 5]
+    np.testing.assert_allclose(times, scene.time_s[solved] - 5, atol=1e-6)
+    np.testing.assert_allclose(camera["translation"], scene.cameras.world_from_camera[solved, :3, 3] * UPRIGHT, atol=1e-6)
+    wxyz = camera["rotation"][:, (3, 0, 1, 2)].astype(np.float64)
+    expected = np.diag(UPRIGHT) @ scene.cameras.world_from_camera[solved, :3, :3] @ np.diag(UPRIGHT)
+    np.testing.assert_allclose(rotation_from_quaternion(wxyz), expected, atol=1e-6)
+    pixels = choose_pixels(scene, 20)
+    names = [node["name"] for node in gltf(tmp_path / "a.glb")["nodes"] if node["name"].startswith("track_")]
+    assert len(names) == len(pixels)
+    visible = np.asarray(scene.tracking.visible)[solved][:, pixels.row, pixels.column]
+    assert not visible.all()
+    for number, name in enumerate(names):
+        _, marker = animated(tmp_path / "a.glb", name)
+        track = scene.tracking.points_world[solved, pixels.row[number], pixels.column[number]]
+        np.testing.assert_allclose(marker["translation"], track * UPRIGHT, atol=1e-6)
+        shown = marker["scale"][:, 0] > 0 if "scale" in marker else np.ones(len(solved), bool)
+        np.testing.assert_array_equal(shown, visible[:, number])
+    write_glb(scene, tmp_path / "b.glb", max_markers=0)
+    assert not [node for node in gltf(tmp_path / "b.glb")["nodes"] if node["name"].startswith("track_")]

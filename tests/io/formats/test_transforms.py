@@ -33,8 +33,8 @@ def test_cameras_images_and_points(tmp_path) -> None:
         assert cv2.imread(str(tmp_path / entry["file_path"])).shape == (*SOURCE_SIZE, 3)
     trimesh = pytest.importorskip("trimesh")
     cloud = trimesh.load(tmp_path / content["ply_file_path"])
-    assert len(cloud.vertices) > 1000
-    np.testing.assert_allclose(cloud.vertices[:, 2], 3.0, atol=1e-5)
+    assert 250 < len(cloud.vertices) < 16 * 24 * 2  # the wall once, not once per frame
+    np.testing.assert_allclose(cloud.vertices[:, 2], 3.0, atol=4e-3)
 
 
 def test_masks_hide_what_moves_and_nothing_else(tmp_path) -> None:

@@ -1,6 +1,7 @@
 """Cameras in the files of other tools: what was written is read, for the frames it is of; a wrong file is a sentence."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from st4rtrack.io.formats.colmap import write_colmap, write_colmap_text
 from st4rtrack.io.formats.transforms import write_transforms
 from st4rtrack.io.formats.tum import write_tum
 from st4rtrack.io.known.cameras import CameraFile, read_cameras
+from st4rtrack.io.known.frames import rows_by_name
 from st4rtrack.io.video import open_video
 from st4rtrack.types import UserError, Video
 from tests.moving_camera import path as camera_path
@@ -198,3 +200,14 @@ def test_read_cameras_with_distortion_warns(tmp_path: Path, lens: dict, word: st
     assert not caplog.text
     read_cameras(transforms_of(tmp_path / "lens.json", {**pinhole, **lens}, {}))
     assert "distortion" in caplog.text and word in caplog.text
+
+
+@pytest.mark.parametrize("pattern", ["{video}/frame_{number:06d}.png", "images/{video}_{number:06d}.jpg"])
+def test_camera_names_of_several_videos_choose_those_of_the_video(pattern) -> None:
+    names = [pattern.format(video=of, number=number) for of in ("left", "left2") for number in range(3)]
+    for first, name in enumerate(("left", "left2")):
+        of = replace(video(stop=3), name=name, source=f"{name}.mp4")
+        np.testing.assert_array_equal(rows_by_name(names, of, "the model"), np.arange(3) + 3 * first)
+    other = replace(video(stop=3), name="cat", source="cat.mp4")
+    with pytest.raises(UserError, match=r"several images of one frame number.*folder called 'cat'"):
+        rows_by_name(names, other, "the model")
