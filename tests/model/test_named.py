@@ -80,8 +80,10 @@ def test_named_model_second_use_needs_no_network(hub: LoopbackHub, caplog: pytes
     first = load()
     hub.asked.clear()
     caplog.clear()
-    assert load().weights_hash == first.weights_hash
-    assert not hub.asked and not caplog.records
+    with caplog.at_level(logging.INFO, "st4rtrack"):
+        assert load().weights_hash == first.weights_hash
+    assert not hub.asked
+    assert len(caplog.messages) == 1 and "from the cache" in caplog.text and "non-commercial" in caplog.text
 
 
 def test_download_connection_cut_resumes_within_the_call(hub: LoopbackHub, files: dict[str, bytes]) -> None:
@@ -193,4 +195,16 @@ def test_models_command_names_downloads_them_with_progress_events(hub: LoopbackH
 def test_models_command_unknown_name_lists_the_names(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as end:
         main(["models", "st4rtack"])
-    assert end.value.code == 2 and "choose from: tiny, st4rtrack" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert end.value.code == 2 and "did you mean st4rtrack?" in printed and "choose from: tiny, st4rtrack" in printed
+
+
+@pytest.mark.parametrize(("name", "meant"), [("Dust3R", "dust3r"), ("st4rtrack_pair", "st4rtrack-pair"), ("monster", "monst3r")])
+def test_load_model_of_a_similar_name_asks_what_was_meant(name: str, meant: str) -> None:
+    with pytest.raises(UserError, match=f"no model '{name}': did you mean {meant}?"):
+        load(name)
+
+
+def test_load_model_of_another_name_suggests_nothing() -> None:
+    with pytest.raises(UserError, match="no model 'segment': pass a name"):
+        load("segment")

@@ -1,0 +1,48 @@
+"""Commands that install optional packages into the environment of this process, as the user can type them."""
+
+import shutil
+import sys
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+_CLONE = Path(__file__).parents[2]
+
+
+def install_extra(extra: str) -> str:
+    """Command that installs an extra: of the clone, or else its packages, which need no release of st4rtrack on an index."""
+    if (_CLONE / "pyproject.toml").is_file():
+        return pip_install(f"{_shown(_CLONE)}[{extra}]")
+    return pip_install(*requirements(extra) or [f"st4rtrack[{extra}]"])
+
+
+def pip_install(*wanted: str) -> str:
+    """Command that installs requirements into the environment of this process, whether or not it is activated."""
+    python = Path(sys.executable)
+    pip = shutil.which("pip")
+    command = "pip install"
+    if pip is None or Path(pip).parent != python.parent:
+        shown = f'"{_shown(python)}"' if " " in _shown(python) else _shown(python)
+        command = f"{shown} -m pip install" if find_spec("pip") else f"uv pip install --python {shown}"
+    return " ".join([command, *(f'"{each}"' for each in wanted)])
+
+
+def requirements(extra: str) -> list[str]:
+    """Requirements of an extra, or the mandatory ones (""), for this system; empty if st4rtrack is not installed as a package."""
+    from packaging.requirements import Requirement
+
+    try:
+        every = [Requirement(line) for line in metadata.requires("st4rtrack") or []]
+    except metadata.PackageNotFoundError:
+        return []
+    chosen = [
+        each
+        for each in every
+        if (each.marker.evaluate({"extra": extra}) if each.marker and extra else not (each.marker or extra))
+    ]
+    return [f"{each.name}{each.specifier}" for each in chosen]
+
+
+def _shown(path: Path) -> str:
+    """Path relative to the current folder if it is inside, else absolute; links are kept: they mark virtual environments."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
