@@ -11,13 +11,11 @@ DEFAULT_TESTS := --numprocesses logical --maxprocesses 4 --dist worksteal -m "no
 
 .PHONY: demo test test-slow test-portable test-floors coverage mutation versions performance benchmark docs release train-tiny world-assets audit faults fuzz cases clean
 
-# The path of VIDEO may hold spaces, which make's own functions would split at.
+demo: $(FOR_USERS)
 ifdef VIDEO
-demo: $(FOR_USERS)
-	@name=$$(basename "$(VIDEO)"); $(BIN)/st4rtrack run "$(VIDEO)" -o "demo/$${name%.*}_st4rtrack" --export ply
+	@$(BIN)/st4rtrack run "$(VIDEO)" --export ply
 else
-demo: $(FOR_USERS)
-	@$(BIN)/st4rtrack demo -o demo/demo_st4rtrack
+	@$(BIN)/st4rtrack demo
 endif
 
 test: $(INSTALLED)
@@ -124,4 +122,4 @@ $(INSTALLED): $(FOR_USERS)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo_st4rtrack

@@ -38,8 +38,8 @@ def test_demo_into_a_used_folder_is_refused_as_by_run(run: Run) -> None:
 @pytest.mark.parametrize(
     ("variables", "command"),
     [
-        ([], ".venv/bin/st4rtrack demo -o demo/demo_st4rtrack"),
-        (["VIDEO=my clip.mp4"], '.venv/bin/st4rtrack run "my clip.mp4" -o "demo/${name%.*}_st4rtrack" --export ply'),
+        ([], ".venv/bin/st4rtrack demo"),
+        (["VIDEO=my clip.mp4"], '.venv/bin/st4rtrack run "my clip.mp4" --export ply'),
     ],
 )
 def test_make_demo_installs_for_users_and_runs(variables: list[str], command: str) -> None:

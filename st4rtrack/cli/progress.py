@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import threading
 from typing import Any
 
 from tqdm import tqdm
@@ -51,8 +52,37 @@ class Progress:
     def __init__(self, unit: str = "frame") -> None:
         self.unit, self.done = unit, 0
         self._bar: tqdm | None = None
+        self._preparation: tqdm | None = None
+        self._prepared = threading.Event()
+
+    def preparation(self, share: float) -> None:
+        """Show the share 0..1 of what precedes the first item, with its own bar."""
+        if self._prepared.is_set():  # the video is read again
+            return
+        reporter().progress(round(share, 3), 1, "preparation")
+        if reporter().mode != "plain":
+            return
+        if self._preparation is None:
+            shown = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
+            # without smoothing, the time left also grows while nothing is reported
+            self._preparation = tqdm(
+                total=1, desc="preparing", bar_format=shown, smoothing=0, file=sys.stderr, dynamic_ncols=True, leave=False
+            )
+            if sys.stderr.isatty():
+                threading.Thread(target=self._tick, args=(self._preparation,), daemon=True).start()
+        self._preparation.update(share - self._preparation.n)
+
+    def _tick(self, bar: tqdm) -> None:
+        while not self._prepared.wait(1):
+            bar.refresh()
+
+    def _end_preparation(self) -> None:
+        self._prepared.set()
+        if self._preparation is not None:
+            self._preparation.close()
 
     def __call__(self, done: int, total: int) -> None:
+        self._end_preparation()
         reporter().progress(done, total, self.unit)
         if reporter().mode == "plain":
             self._draw(done, total)
@@ -67,5 +97,6 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._end_preparation()
         if self._bar is not None:
             self._bar.close()

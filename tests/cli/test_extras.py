@@ -74,7 +74,7 @@ def test_extras_are_covered_and_named_correctly() -> None:
     declared = PROJECT["optional-dependencies"]
     assert set(PURPOSES) <= set(COMMANDS) | WITHOUT_COMMAND
     for path in PACKAGE.rglob("*.py"):
-        for extra in re.findall(r"install_extra\(["'](\w+)["']\)", path.read_text()):
+        for extra in re.findall(r"""install_extra\(["'](\w+)["']\)""", path.read_text()):
             assert extra in declared, f"{path.name} names the extra {extra}"
     for package, extra in EXTRAS.items():
         assert any(re.match(rf"{package}\b", line) for line in declared[extra]), package
