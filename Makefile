@@ -110,7 +110,9 @@ cases: $(INSTALLED)
 # Bytecode of all packages is 180 MB: for users, Python writes that of the modules they use; tests start many processes at once.
 $(FOR_USERS): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV)/ (with the CPU build of PyTorch 0.4 GB to download, 1.4 GB on disk)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || $(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+		{ echo "make: $(PYTHON) is missing or older than Python 3.11; name another one: make demo PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 	@scripts/cpu_torch.sh $(BIN)/python --no-compile
 	@$(INSTALL) --no-compile --editable ".[view,glb]"
 	@touch $@

@@ -18,13 +18,20 @@ def install_extra(extra: str) -> str:
 
 def pip_install(*wanted: str) -> str:
     """Command that installs requirements into the environment of this process, whether or not it is activated."""
-    python = Path(sys.executable)
     pip = shutil.which("pip")
-    command = "pip install"
-    if pip is None or Path(pip).parent != python.parent:
-        shown = f'"{_shown(python)}"' if " " in _shown(python) else _shown(python)
-        command = f"{shown} -m pip install" if find_spec("pip") else f"uv pip install --python {shown}"
+    if pip is not None and Path(pip).parent == Path(sys.executable).parent:
+        command = "pip install"
+    else:
+        command = f"{python_command()} -m pip install" if find_spec("pip") else f"uv pip install --python {python_command()}"
     return " ".join([command, *(f'"{each}"' for each in wanted)])
+
+
+def python_command() -> str:
+    """Interpreter of this process: by its path where its environment is not activated."""
+    if shutil.which("python") == sys.executable:
+        return "python"
+    shown = _shown(Path(sys.executable))
+    return f'"{shown}"' if " " in shown else shown
 
 
 def requirements(extra: str) -> list[str]:
@@ -45,4 +52,7 @@ def requirements(extra: str) -> list[str]:
 
 def _shown(path: Path) -> str:
     """Path relative to the current folder if it is inside, else absolute; links are kept: they mark virtual environments."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except (ValueError, OSError):  # elsewhere, or the current folder was deleted
+        return str(path)

@@ -208,3 +208,44 @@ def test_load_model_of_a_similar_name_asks_what_was_meant(name: str, meant: str)
 def test_load_model_of_another_name_suggests_nothing() -> None:
     with pytest.raises(UserError, match="no model 'segment': pass a name"):
         load("segment")
+
+
+@pytest.mark.parametrize(
+    "source", ["org/name:../other", "../name/model", "org/..:a", "org/name:a/../../b", "org/na me", "org/name:"]
+)
+def test_load_model_of_a_source_that_is_no_hub_id_asks_no_hub(hub: LoopbackHub, source: str) -> None:
+    with pytest.raises(UserError, match="no model "):
+        load(source)
+    assert not hub.asked
+
+
+@pytest.mark.parametrize("source", ["naïve/modèle", "a--b/c", "org/name-.."])
+def test_load_model_of_an_invalid_repository_name_is_one_sentence(hub: LoopbackHub, source: str) -> None:
+    with pytest.raises(UserError, match="there is no such repository"):
+        load(source)
+
+
+def test_cache_that_cannot_be_written_is_named(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    use_hub(monkeypatch, hub.url, tmp_path / "file" / "cache")
+    with pytest.raises(UserError, match=r"the cache cannot be used at .*file/cache.*HF_HOME"):
+        load()
+    assert not hub.downloads()
+
+
+def test_hub_that_answers_with_a_page_is_named_and_nothing_is_cached(
+    hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = b"<html>sign in to this network</html>"
+    monkeypatch.setattr("tests.loopback_hub._Handler.do_GET", lambda self: self.answer(200, page, {"Content-Type": "text/html"}))
+    with pytest.raises(UserError, match="the hub cannot be reached"):
+        load()
+    assert not list((tmp_path / "cache").rglob("model.safetensors"))
+
+
+@pytest.mark.parametrize("status", [500, 503, 429, 403])
+def test_hub_with_an_error_status_is_named(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    monkeypatch.setattr("tests.loopback_hub._Handler.do_GET", lambda self: self.answer(status, b""))
+    expected = {429: "limits the number of requests", 403: "access was denied"}.get(status, "the hub has a problem")
+    with pytest.raises(UserError, match=expected):
+        load()

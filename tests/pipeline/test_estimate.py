@@ -27,7 +27,7 @@ def test_estimate_run_of_a_long_video_names_frames_time_size_and_options() -> No
     assert re.fullmatch(r"3600 frames, about \d+ min, \d+\.\d GB; less with --fps 10 --stop 10s", str(estimate))
     assert 3 < estimate.num_bytes / 1e9 < 7 and 2 < estimate.seconds / 60 < 60
     short = estimate_run(open_video(video, fps=10, stop="10s"), model)
-    assert short.frames == 100 and short.num_bytes == pytest.approx(estimate.num_bytes / 36, rel=0.01)
+    assert short.frames == 100 and short.num_bytes == pytest.approx(estimate.num_bytes / 36, rel=0.03)
 
 
 def test_estimate_run_counts_exports_and_short_runs_in_seconds() -> None:
