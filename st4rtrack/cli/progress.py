@@ -1,6 +1,7 @@
 """Progress with remaining time, and log output, on the standard error stream or as events (`reporter.py`)."""
 
 import logging
+import os
 import sys
 import threading
 from typing import Any
@@ -14,6 +15,7 @@ from st4rtrack.model import hub
 def log_to_stderr() -> None:
     """Show the library's log, one line per message, and its downloads; `--quiet`: warnings only; `--json`: as events."""
     hub.bar_class = DownloadBar
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # the hub library would print every retry; read when it is imported
     handler = _AboveTheBar()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("st4rtrack")
@@ -66,7 +68,14 @@ class Progress:
             shown = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
             # without smoothing, the time left also grows while nothing is reported
             self._preparation = tqdm(
-                total=1, desc="preparing", bar_format=shown, smoothing=0, file=sys.stderr, dynamic_ncols=True, leave=False
+                total=1,
+                desc="preparing",
+                bar_format=shown,
+                smoothing=0,
+                miniters=0,
+                file=sys.stderr,
+                dynamic_ncols=True,
+                leave=False,
             )
             if sys.stderr.isatty():
                 threading.Thread(target=self._tick, args=(self._preparation,), daemon=True).start()

@@ -153,6 +153,22 @@ def test_every_extra_for_users_has_a_purpose() -> None:
     }
 
 
+def test_doctor_in_a_deleted_folder_is_one_sentence(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    code, said = run("doctor", "--device", "cpu", "--dtype", "float32")
+    assert code == 2 and "the current folder was deleted; change to another one" in said
+
+
+def test_doctor_without_a_home_and_an_installed_package_reports(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(packages, "requirements", lambda _: [])
+    code, said = run("doctor", "--device", "cpu", "--dtype", "float32")
+    assert code == 0 and "unknown to this installation" in said
+
+
 def test_mistakes(run: Run) -> None:
     assert run("doctor", "clip.mp4")[0] == 2
     code, said = run("doctor", "--benchmark", "none.mp4", "--device", "cpu")
