@@ -11,13 +11,11 @@ DEFAULT_TESTS := --numprocesses logical --maxprocesses 4 --dist worksteal -m "no
 
 .PHONY: demo test test-slow test-portable test-floors coverage mutation versions performance benchmark docs release train-tiny world-assets audit faults fuzz cases clean
 
-# The path of VIDEO may hold spaces, which make's own functions would split at.
+demo: $(FOR_USERS)
 ifdef VIDEO
-demo: $(FOR_USERS)
-	@name=$$(basename "$(VIDEO)"); $(BIN)/st4rtrack run "$(VIDEO)" -o "demo/$${name%.*}_st4rtrack" --export ply
+	@$(BIN)/st4rtrack run "$(VIDEO)" --export ply
 else
-demo: $(FOR_USERS)
-	@$(BIN)/st4rtrack demo -o demo/demo_st4rtrack
+	@$(BIN)/st4rtrack demo
 endif
 
 test: $(INSTALLED)
@@ -112,7 +110,9 @@ cases: $(INSTALLED)
 # Bytecode of all packages is 180 MB: for users, Python writes that of the modules they use; tests start many processes at once.
 $(FOR_USERS): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV)/ (with the CPU build of PyTorch 0.4 GB to download, 1.4 GB on disk)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || $(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+		{ echo "make: $(PYTHON) is missing or older than Python 3.11; name another one: make demo PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 	@scripts/cpu_torch.sh $(BIN)/python --no-compile
 	@$(INSTALL) --no-compile --editable ".[view,glb]"
 	@touch $@
@@ -124,4 +124,4 @@ $(INSTALLED): $(FOR_USERS)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo_st4rtrack

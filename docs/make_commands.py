@@ -15,7 +15,7 @@ import docstring_parser
 
 from st4rtrack.cli.export import export, format_command
 from st4rtrack.cli.main import BENCH, COMMANDS, DESCRIPTION, EVERYWHERE
-from st4rtrack.cli.parser import HIDDEN, NAMES
+from st4rtrack.cli.parser import HIDDEN, METAVARS, NAMES
 from st4rtrack.formats import FORMATS
 
 HEAD = """# Commands
@@ -45,8 +45,9 @@ def section(name: str, command: Callable[..., Any]) -> str:
     for parameter in inspect.signature(command).parameters.values():
         hint = hints[parameter.name]
         if parameter.kind is parameter.POSITIONAL_ONLY:
-            positional.append(parameter.name.upper())
-            rows.append(f"| `{parameter.name.upper()}` | | {told(meaning[parameter.name])} |")
+            shown_name = METAVARS.get(parameter.name, parameter.name.upper()).strip("[]")
+            positional.append(shown_name if parameter.default is parameter.empty else f"[{shown_name}]")
+            rows.append(f"| `{shown_name}` | | {told(meaning[parameter.name])} |")
         elif dataclasses.is_dataclass(hint):
             rows += group(hint)
         else:
@@ -55,7 +56,7 @@ def section(name: str, command: Callable[..., Any]) -> str:
     return "\n".join(
         [
             f"## {name}\n",
-            f"    st4rtrack {' '.join([name, *positional])} [options]\n",
+            f"    st4rtrack {' '.join([name, *positional])}{' [options]' * (len(rows) > len(positional))}\n",
             f"{textwrap.fill(' '.join(text.split()), 118)}\n",
             "| option | default | meaning |",
             "|---|---|---|",

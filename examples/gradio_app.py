@@ -1,6 +1,6 @@
 """Web app: upload a video, reconstruct it with progress, look at the scene in 3D, download it.
 
-pip install "st4rtrack[app]"
+pip install ".[app]"                          (in a clone)
 python examples/gradio_app.py [--model MODEL] [--host 127.0.0.1] [--port 7860]
 """
 
@@ -55,6 +55,7 @@ def build_app(folder: Path, model: st4rtrack.St4RTrack | None = None) -> gr.Bloc
                 stop=f"{seconds}s",
                 fps=fps,
                 progress=report,
+                preparation=lambda share: progress(share, desc="Preparing"),
             )
             progress(1.0, desc="Writing exports")
             exports = [write_export(scene, made / f"scene.{suffix}") for suffix in DOWNLOADS]
@@ -192,7 +193,7 @@ def launch(app: gr.Blocks, **options) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Web app of st4rtrack.")
-    parser.add_argument("--model", help="checkpoint, model folder or hub id; default: the embedded model")
+    parser.add_argument("--model", help="name, checkpoint, model folder or hub id; default: the embedded model")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: all")
     parser.add_argument("--port", type=int, default=7860)
     arguments = parser.parse_args()

@@ -60,16 +60,23 @@ class QualityReport:
         return not any(warning.serious for warning in self.warnings)
 
     def summary(self, num_frames: int) -> str:
-        """One line: reliable or not, warning codes, and the main metrics of a scene of `num_frames` frames."""
+        """One line: what was checked and the warning codes, the main metrics of a scene of `num_frames` frames, what was not measured."""
         codes = ", ".join(dict.fromkeys(warning.code for warning in self.warnings))
-        verdict = "UNRELIABLE" if not self.reliable else "reliable, with warnings" if codes else "reliable"
-        verdict += f" ({codes})" if codes else ""
+        verdict = f"UNRELIABLE ({codes})" if not self.reliable else "consistent with the video"
+        verdict += f", with warnings ({codes})" if codes and self.reliable else ""
         parts = [f"{round(self.frames_solved * num_frames)}/{num_frames} frames solved"]
         if self.reprojection_px is not None:
             parts.append(f"reprojection {self.reprojection_px:.1f} px")
         parts.append(f"parallax {self.parallax}")
-        if self.measured_share is not None:
-            parts.append(f"depth measured for {100 * self.measured_share:.0f} % of the pixels")
-        if self.focal_source == "prior":
-            parts.append("focal length from a prior")
-        return f"quality: {verdict}; {', '.join(parts)}"
+        focal = "; focal length: from a prior, not measured" if self.focal_source == "prior" else ""
+        return f"quality: {verdict}; {', '.join(parts)}; depth: {self._depth_origin}{focal}"
+
+    @property
+    def _depth_origin(self) -> str:
+        """How much of the depth was measured: consistency with the video says nothing about the rest."""
+        if self.measured_share is None:
+            return "predicted by the network, not measured"
+        percent = round(100 * self.measured_share)
+        if not percent:
+            return "estimated by the monocular prior, not measured"
+        return "measured" if percent == 100 else f"measured for {percent} % of the pixels, else estimated by the monocular prior"

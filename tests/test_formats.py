@@ -193,7 +193,7 @@ def test_a_scene_half_written_and_one_without_cameras(tmp_path) -> None:
 )
 def test_a_package_that_is_not_installed(tmp_path, monkeypatch, name, module) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(UserError, match=rf'pip install "(st4rtrack\[{name}\]|pycolmap)"'):
+    with pytest.raises(UserError, match=rf'pip install .*"(.*\[{name}\]|pycolmap)"'):
         export(synthetic_scene(), tmp_path / f"a{FORMATS[name].endings[0]}", format=name)
     assert not list(tmp_path.iterdir())
 
@@ -329,7 +329,7 @@ def test_export_to_a_folder_whose_name_is_not_utf8_works(tmp_path: Path, name: s
 def test_format_without_its_package_is_refused_before_the_run(run: Run, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module, package = FORMATS[name].package or ("", "")
     monkeypatch.setitem(sys.modules, module, None)
-    expected = f'the format {name} needs {package}; install it with: pip install "'
+    expected = f"the format {name} needs {package}; install it with: "
     write_video_frames(Path("video"))
     for command in (["run", "video", "-o", "out"], ["batch", "video", "-o", "out"]):
         code, said = run(*command, "--export", f"ply,{name}", "--device", "cpu")

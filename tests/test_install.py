@@ -30,7 +30,8 @@ def test_demo_into_a_used_folder_is_refused_as_by_run(run: Run) -> None:
     Path("mine").mkdir()
     Path("mine/notes.txt").write_text("of the user")
     refusals = [run(*command, "-o", "mine") for command in (["demo"], ["run", CLIP, "--export", "ply"])]
-    assert refusals[0][0] == 2 and refusals[0] == refusals[1]
+    (code, said), (_, of_run) = refusals
+    assert code == 2 and "mine holds other files" in said and said.splitlines()[-1] == of_run.splitlines()[-1]
     assert [path.name for path in Path("mine").iterdir()] == ["notes.txt"]
 
 
@@ -38,8 +39,8 @@ def test_demo_into_a_used_folder_is_refused_as_by_run(run: Run) -> None:
 @pytest.mark.parametrize(
     ("variables", "command"),
     [
-        ([], ".venv/bin/st4rtrack demo -o demo/demo_st4rtrack"),
-        (["VIDEO=my clip.mp4"], '.venv/bin/st4rtrack run "my clip.mp4" -o "demo/${name%.*}_st4rtrack" --export ply'),
+        ([], ".venv/bin/st4rtrack demo"),
+        (["VIDEO=my clip.mp4"], '.venv/bin/st4rtrack run "my clip.mp4" --export ply'),
     ],
 )
 def test_make_demo_installs_for_users_and_runs(variables: list[str], command: str) -> None:
@@ -115,3 +116,27 @@ def test_cpu_torch_is_not_installed_where_it_is_not_needed(machine: Path, case: 
 def test_cpu_torch_gpu_no_overrides_a_detected_gpu(machine: Path) -> None:
     program(machine / "nvidia-smi", "exit 0")
     assert len(cpu_torch(machine, GPU="no")[1]) == 2
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_with_an_old_or_absent_python_ends_in_one_sentence_and_without_an_environment(tmp_path: Path) -> None:
+    clone = tmp_path / "my clone"
+    clone.mkdir()
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, clone)
+    (tmp_path / "old").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "old").chmod(0o755)
+    for python in (str(tmp_path / "old"), "python-not-there"):
+        done = subprocess.run(["make", f"PYTHON={python}", "demo"], cwd=clone, capture_output=True, text=True)
+        assert done.returncode == 2 and f"{python} is missing or older than Python 3.11; name another one" in done.stderr
+        assert not (clone / ".venv").exists()
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_environment_that_failed_halfway_is_removed(tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "python").write_text('#!/bin/sh\n[ "$2" = venv ] || exit 0\nmkdir -p .venv/bin; touch .venv/bin/python; exit 1\n')
+    (tmp_path / "python").chmod(0o755)
+    done = subprocess.run(["make", f"PYTHON={tmp_path}/python", "demo"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and not (tmp_path / ".venv").exists()

@@ -13,6 +13,7 @@ from st4rtrack.batch.jobs import Job
 from st4rtrack.batch.local import CORES_PER_WORKER, KILLED
 from st4rtrack.batch.outcome import Outcome
 from st4rtrack.batch.worker import BatchOptions, Worker
+from st4rtrack.io.installation import install_extra
 from st4rtrack.types import UserError
 
 
@@ -99,7 +100,7 @@ def _connected(address: str) -> Iterator[Any]:
     try:
         import ray
     except ImportError as error:
-        raise UserError("--ray needs Ray: pip install 'st4rtrack[cluster]'") from error
+        raise UserError(f"--ray needs Ray; install it with: {install_extra('cluster')}") from error
     temporary: str | None = None
     quiet = {"logging_level": "error", "log_to_driver": False}
     try:

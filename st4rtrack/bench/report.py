@@ -11,6 +11,7 @@ from st4rtrack.bench.scores import group_by_protocol, read_scores
 from st4rtrack.bench.table_formats import CSV_FIELDS, csv_text
 from st4rtrack.bench.tables import group_tables
 from st4rtrack.io.files import write_whole
+from st4rtrack.io.installation import install_extra
 from st4rtrack.types import UserError
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ def write_report(files: Sequence[str | Path], output: str | Path) -> list[Path]:
     output.mkdir(parents=True, exist_ok=True)
     _remove_plots(output)
     if not has_matplotlib():
-        logger.warning(NO_PLOTS)
+        logger.warning("%s; install it with: %s", NO_PLOTS, install_extra("bench"))
     sections = [Section(group, group_tables(group), plot_group(group, output) if has_matplotlib() else []) for group in groups]
     contents = (
         markdown_report(sections, f"<!-- {MARK} -->", with_plots=has_matplotlib()),

@@ -11,7 +11,7 @@ from st4rtrack.bench.scores import Group, Key, Scores
 from st4rtrack.bench.table_formats import escape_latex, escape_markdown, latex, markdown
 from st4rtrack.bench.tables import Table, published_tables, sequence_tables
 
-NO_PLOTS = 'No plots: matplotlib is not installed; pip install "st4rtrack[bench]"'
+NO_PLOTS = "No plots: matplotlib is not installed"
 _TRANSCRIBED = (
     "† transcribed, not re-run. Letters refer to notes at the end, square brackets to the reliability of the transcription. "
     "Bold ranks only rows scored here."

@@ -20,7 +20,10 @@ def demo(
     """
     from importlib.resources import as_file, files
 
+    from st4rtrack.cli.process import command_line
+    from st4rtrack.cli.reporter import say
     from st4rtrack.cli.run import run
 
     with as_file(files("st4rtrack").joinpath("data", "demo.mp4")) as clip:
         run(str(clip), output, results=ResultOptions(export="ply", overwrite=overwrite))
+    say(f"with your own video: {command_line('run', 'VIDEO')}")

@@ -36,10 +36,9 @@ def doctor(
 
     if not benchmark:
         from st4rtrack.doctor.report import diagnose
-        from st4rtrack.model.device import choose_device, choose_dtype
+        from st4rtrack.model.device import choose_device
 
-        chosen = choose_device(device)
-        answer("\n".join(diagnose(chosen, choose_dtype(dtype, chosen), size=network_size).lines()))
+        answer("\n".join(diagnose(choose_device(device), dtype, size=network_size).lines()))
         return
     from st4rtrack.doctor.benchmark import benchmark_lines
     from st4rtrack.model.checkpoint import load_model

@@ -4,7 +4,7 @@ import tyro
 
 
 def models(names: tyro.conf.Positional[tuple[str, ...]] = (), /) -> None:
-    """List named models: licence, download size, GPU memory, downloaded or not (docs/install.md).
+    """List named models: licence, download size, memory on this machine, downloaded or not (docs/install.md).
 
     Args:
         names: Download these models now, for later use without a network.
@@ -14,22 +14,28 @@ def models(names: tyro.conf.Positional[tuple[str, ...]] = (), /) -> None:
     from st4rtrack.cli.progress import log_to_stderr
     from st4rtrack.cli.reporter import answer, reporter, say
     from st4rtrack.model.hub import size_text
-    from st4rtrack.model.named import NAMED
+    from st4rtrack.model.named import NAMED, suggestion
     from st4rtrack.types import UserError
 
     log_to_stderr()
     if unknown := [name for name in names if name not in NAMED]:
-        raise UserError(f"no named model {unknown[0]!r}; choose from: {', '.join(NAMED)}")
+        raise UserError(f"no named model {unknown[0]!r}: {suggestion(unknown[0])}choose from: {', '.join(NAMED)}")
     for name in names:
         answer(f"{name}: {NAMED[name].fetch()}")
     if names:
         return
-    rows = [("name", "downloaded", "size", "GPU memory", "licence, purpose")]
+    from st4rtrack.doctor.report import MemoryNeed, precision_of
+    from st4rtrack.model.device import choose_device
+
+    device = choose_device("auto")
+    rows = [("name", "downloaded", "size", "memory" if device.type == "cpu" else "GPU memory", "licence, purpose")]
     for name, model in NAMED.items():
-        reporter().event("model", name=name, cached=model.cached is not None, **asdict(model))
+        need = MemoryNeed.of(name, device, precision_of(name, "auto", device))
+        memory = need.device or need.host
+        reporter().event("model", name=name, cached=model.cached is not None, memory_bytes=memory, **asdict(model))
         cached = "embedded" if not model.hub_id else "yes" if model.cached else "no"
         size = f"about {model.size_bytes / 1e9:.1f} GB" if model.hub_id else size_text(model.size_bytes)
-        rows.append((name, cached, size, f"{model.memory_bytes / 1e9:.1f} GB", f"{model.licence} ({model.purpose})"))
+        rows.append((name, cached, size, f"{memory / 2**30:.1f} GiB", f"{model.licence} ({model.purpose})"))
     if reporter().mode != "json":
         answer("\n".join(f"{row[0]:<16}{row[1]:<12}{row[2]:>12}{row[3]:>12}  {row[4]}" for row in rows))
         say("downloaded on first use: st4rtrack run VIDEO --model NAME; to download now: st4rtrack models NAME")

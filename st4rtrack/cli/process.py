@@ -1,4 +1,4 @@
-"""End of the process: Ctrl-C, closed pipes, and output that cannot be encoded. Imports the standard library only."""
+"""End of the process: Ctrl-C, closed pipes, and output that cannot be encoded. Imports little, because it is loaded first."""
 
 import atexit
 import codecs
@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
+
+from st4rtrack.io.installation import python_command
 
 INTERRUPTED = "interrupted; run the same command again to resume"
 VIEW_INTERRUPTED = "interrupted; view does not store the reconstruction of a video, use st4rtrack run VIDEO, which can be resumed"
@@ -105,7 +107,7 @@ def command_name() -> str:
     called = Path(sys.argv[0])
     if shutil.which("st4rtrack") or called.name not in ("st4rtrack", "__main__.py"):
         return "st4rtrack"
-    return str(called) if called.name == "st4rtrack" else "python -m st4rtrack"
+    return str(called) if called.name == "st4rtrack" else f"{python_command()} -m st4rtrack"
 
 
 def command_line(*arguments: str | Path) -> str:

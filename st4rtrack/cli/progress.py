@@ -1,7 +1,9 @@
 """Progress with remaining time, and log output, on the standard error stream or as events (`reporter.py`)."""
 
 import logging
+import os
 import sys
+import threading
 from typing import Any
 
 from tqdm import tqdm
@@ -13,6 +15,7 @@ from st4rtrack.model import hub
 def log_to_stderr() -> None:
     """Show the library's log, one line per message, and its downloads; `--quiet`: warnings only; `--json`: as events."""
     hub.bar_class = DownloadBar
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # the hub library would print every retry; read when it is imported
     handler = _AboveTheBar()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("st4rtrack")
@@ -51,8 +54,44 @@ class Progress:
     def __init__(self, unit: str = "frame") -> None:
         self.unit, self.done = unit, 0
         self._bar: tqdm | None = None
+        self._preparation: tqdm | None = None
+        self._prepared = threading.Event()
+
+    def preparation(self, share: float) -> None:
+        """Show the share 0..1 of what precedes the first item, with its own bar."""
+        if self._prepared.is_set():  # the video is read again
+            return
+        reporter().progress(round(share, 3), 1, "preparation")
+        if reporter().mode != "plain":
+            return
+        if self._preparation is None:
+            shown = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
+            # without smoothing, the time left also grows while nothing is reported
+            self._preparation = tqdm(
+                total=1,
+                desc="preparing",
+                bar_format=shown,
+                smoothing=0,
+                miniters=0,
+                file=sys.stderr,
+                dynamic_ncols=True,
+                leave=False,
+            )
+            if sys.stderr.isatty():
+                threading.Thread(target=self._tick, args=(self._preparation,), daemon=True).start()
+        self._preparation.update(share - self._preparation.n)
+
+    def _tick(self, bar: tqdm) -> None:
+        while not self._prepared.wait(1):
+            bar.refresh()
+
+    def _end_preparation(self) -> None:
+        self._prepared.set()
+        if self._preparation is not None:
+            self._preparation.close()
 
     def __call__(self, done: int, total: int) -> None:
+        self._end_preparation()
         reporter().progress(done, total, self.unit)
         if reporter().mode == "plain":
             self._draw(done, total)
@@ -67,5 +106,6 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._end_preparation()
         if self._bar is not None:
             self._bar.close()

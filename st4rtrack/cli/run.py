@@ -44,6 +44,7 @@ def run(
 
     log_to_stderr()
     options, formats = checked(scene), export_formats(results.export)
+    _refuse_scene(video)
     opened = open_video(video, **vars(frames))
     query_px = None if queries is None else read_queries(queries, opened)
     folder = output or Path(f"{opened.name}_st4rtrack")
@@ -55,7 +56,8 @@ def run(
     if device.deterministic:
         use_deterministic_algorithms()
     network = load_model(model, device=device.device, dtype=device.dtype)
-    _announce_cost(opened, network, options, folder)
+    if results.overwrite or not _is_complete(folder):
+        _announce_cost(opened, network, options, folder, len(formats))
     before = _changed_at(folder)
     with Progress() as progress:
         made = reconstruct(
@@ -65,28 +67,57 @@ def run(
             known=known,
             overwrite=results.overwrite,
             progress=progress,
+            preparation=progress.preparation,
             options=replace(options, depth_prior=options.depth_prior.replace("{name}", opened.name)),
         )
     changed = _changed_at(folder) != before
     files = [folder / "scene.zarr"] if changed else []
     files += write_beside(made, folder, changed, formats)
     files += [] if query_px is None else write_tracks(made, query_px, folder)
-    _announce_scene(made, folder, files, changed=changed, require_reliable=results.require_reliable)
+    _announce_scene(made, folder, files, formats, changed=changed, require_reliable=results.require_reliable)
 
 
-def _announce_cost(video: "Video", model: "St4RTrack", options: ReconstructOptions, folder: Path) -> None:
+def _refuse_scene(path: str) -> None:
+    """Refuse a scene folder: its frames would be reconstructed anew, which is hardly what was meant."""
+    from st4rtrack.cli.process import command_line
+    from st4rtrack.formats import SCENE_FILES
+    from st4rtrack.types import UserError
+
+    if all((Path(path) / name).exists() for name in SCENE_FILES):
+        raise UserError(
+            f"{path} is a scene, not a video; look at it with: {command_line('view', path)}; for other tools: "
+            f"{command_line('export', path, 'FORMAT')}; to reconstruct its frames again: {command_line('run', Path(path) / 'scene.zarr')}"
+        )
+
+
+def _is_complete(folder: Path) -> bool:
+    """Whether the folder has a complete scene."""
+    from st4rtrack.io.scene.description import read_json
+    from st4rtrack.types import UserError
+
+    try:
+        return read_json(folder).get("status") == "complete"
+    except UserError:
+        return False
+
+
+def _announce_cost(video: "Video", model: "St4RTrack", options: ReconstructOptions, folder: Path, exports: int) -> None:
     """Print the estimated cost of a run, and refuse it if the disk is too small."""
     from st4rtrack.cli.reporter import say
     from st4rtrack.io.scene.space import require_space
     from st4rtrack.pipeline.estimate import estimate_run
 
     auto = options.anchor == "auto"
-    estimate = estimate_run(video, model, size=options.size, points_dtype=options.points_dtype, auto_anchors=auto)
+    estimate = estimate_run(
+        video, model, size=options.size, points_dtype=options.points_dtype, auto_anchors=auto, exports=exports
+    )
     say(str(estimate))
     require_space(folder, estimate.num_bytes)
 
 
-def _announce_scene(scene: "Scene", folder: Path, files: Sequence[Path], *, changed: bool, require_reliable: bool) -> None:
+def _announce_scene(
+    scene: "Scene", folder: Path, files: Sequence[Path], formats: Sequence[str], *, changed: bool, require_reliable: bool
+) -> None:
     """Print written files, quality and next steps; exits with code 3 if the scene must be reliable and is not."""
     from st4rtrack.cli.process import command_line, viewing_command
     from st4rtrack.cli.quality import UNRELIABLE, print_quality
@@ -100,7 +131,8 @@ def _announce_scene(scene: "Scene", folder: Path, files: Sequence[Path], *, chan
         wrote(*files)
     reliable = print_quality(scene)
     say(f"look at {folder / 'overview.png'}")
-    say(f"in the browser: {viewing_command(folder)}; for other tools: {command_line('export', folder, 'ply')}")
+    further = next(name for name in ("ply", "html", "colmap", "FORMAT") if name not in formats)
+    say(f"in the browser: {viewing_command(folder)}; for other tools: {command_line('export', folder, further)}")
     say(lengths(scene.info))
     if require_reliable and not reliable:
         sys.exit(UNRELIABLE)

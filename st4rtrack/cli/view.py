@@ -95,4 +95,4 @@ def _open(source: str, folder: Path, model: str) -> "Scene":
     say(f"reconstructing {source} into a temporary folder; to keep it: st4rtrack run {source}")
     folder.mkdir()
     with Progress() as progress:
-        return reconstruct_to_scene(source, folder, model=model, progress=progress)
+        return reconstruct_to_scene(source, folder, model=model, progress=progress, preparation=progress.preparation)

@@ -6,6 +6,8 @@ from importlib import metadata
 import av
 from packaging.requirements import Requirement
 
+from st4rtrack.io.installation import requirements
+
 CODECS = {"H.264": "h264", "H.265": "hevc", "AV1": "libdav1d", "VP9": "vp9", "VP8": "vp8", "MPEG-4": "mpeg4"}
 CODECS |= {"ProRes": "prores", "MJPEG": "mjpeg", "GIF": "gif"}
 """Names of codecs, and the decoder of each."""
@@ -46,16 +48,7 @@ class Package:
 
 def packages_of(extra: str) -> list[Package]:
     """Packages of an extra, or the mandatory ones (""); empty if st4rtrack is not installed as a package."""
-    try:
-        every = [Requirement(line) for line in metadata.requires("st4rtrack") or []]
-    except metadata.PackageNotFoundError:
-        return []
-    chosen = [
-        each
-        for each in every
-        if (each.marker.evaluate({"extra": extra}) if each.marker and extra else not (each.marker or extra))
-    ]
-    return [Package(each, _version(each.name)) for each in chosen]
+    return [Package(each, _version(each.name)) for each in map(Requirement, requirements(extra))]
 
 
 def codecs() -> dict[str, bool]:

@@ -10,9 +10,10 @@ import torch
 from st4rtrack import __version__
 from st4rtrack.doctor import machine, packages
 from st4rtrack.doctor.machine import GIB
+from st4rtrack.io.installation import install_extra, pip_install
 from st4rtrack.io.scene.header import SceneHeader
 from st4rtrack.io.scene.space import scene_bytes
-from st4rtrack.model.checkpoint import load_model
+from st4rtrack.model.checkpoint import chosen_dtype, load_model
 from st4rtrack.model.config import EMBEDDED, LARGE, ModelConfig
 from st4rtrack.model.device import processor
 from st4rtrack.model.named import NAMED
@@ -20,8 +21,9 @@ from st4rtrack.model.precision_check import LIMIT, point_difference
 from st4rtrack.model.traceable import weight_shapes
 from st4rtrack.pipeline.pointmaps import automatic_batch_size
 
-MODELS = {"tiny": (EMBEDDED, 485), "large": (LARGE, 1737)}
-"""Models, and the peak size of their live float32 tensors in bytes per pixel of a batch; counted, independent of the size."""
+MODELS = {"tiny": (EMBEDDED, 485), "st4rtrack": (LARGE, 1737)}
+"""Named models (the others have the size of st4rtrack), and the peak size of their live float32 tensors in bytes per pixel of a batch;
+counted, independent of the size."""
 LIBRARIES_BYTES = GIB // 2
 """Memory of PyTorch, OpenCV and the other libraries in a run, measured."""
 PYTORCH_INSTALLATION = "https://pytorch.org/get-started/locally"
@@ -52,15 +54,56 @@ class Diagnosis:
         lines = []
         for title, entries in self.sections.items():
             lines += [title, *(f"  {name:<13}{value}" for name, value in entries), ""]
-        lines += ["Missing" if self.problems else "Nothing is missing."]
+        lines += ["Problems" if self.problems else "No problems; extras are optional."]
         return [*lines, *(f"  {problem}\n    -> {fix}" for problem, fix in self.problems)]
 
 
-def diagnose(device: torch.device, dtype: torch.dtype, *, size: int | None = None, folder: Path = Path()) -> Diagnosis:
+@dataclass(frozen=True)
+class MemoryNeed:
+    """Memory that a run with a model needs, in bytes, computed from the shapes of its tensors.
+
+    Attributes:
+        parameters: number of weights.
+        weights, activations: bytes of the weights in the precision of the network, and of the largest sum of live tensors.
+        batch, height, width: frames at once, and their size.
+        host: main memory: libraries, loading (float32 weights and their converted copy) and, on the CPU, the run.
+        device: memory of the GPU; 0 on the CPU.
+    """
+
+    parameters: int
+    weights: int
+    activations: int
+    batch: int
+    height: int
+    width: int
+    host: int
+    device: int
+
+    @classmethod
+    def of(cls, name: str, device: torch.device, dtype: torch.dtype, size: int | None = None) -> "MemoryNeed":
+        """Memory of a named model on a device; `size`: long side at the network."""
+        config, activation_bytes_per_pixel = MODELS.get(name, MODELS["st4rtrack"])
+        height, width = size_of_16_to_9(config, size)
+        batch = automatic_batch_size(config, device, height, width)
+        parameters = sum(shape.numel() for shape in weight_shapes(config).values())
+        weights, activations = parameters * dtype.itemsize, batch * height * width * activation_bytes_per_pixel
+        on_cpu = device.type == "cpu"
+        loading = 4 * parameters + (weights if on_cpu and dtype != torch.float32 else 0)
+        host = LIBRARIES_BYTES + max(loading, weights + activations if on_cpu else 0)
+        return cls(parameters, weights, activations, batch, height, width, host, 0 if on_cpu else weights + activations)
+
+
+def precision_of(name: str, dtype: str, device: torch.device) -> torch.dtype:
+    """Precision in which `load_model` runs a named model, before its self-check."""
+    return chosen_dtype(MODELS.get(name, MODELS["st4rtrack"])[0], dtype, device)
+
+
+def diagnose(device: torch.device, dtype: str, *, size: int | None = None, folder: Path = Path()) -> Diagnosis:
     """Examine this machine: hardware, packages, models that fit, and problems.
 
     Args:
-        device, dtype: device and computation type of a model.
+        device: device of a model.
+        dtype: "auto", "float32" or "bfloat16".
         size: long side at the network. Default: each model's own.
         folder: output folder of scenes.
     """
@@ -68,14 +111,14 @@ def diagnose(device: torch.device, dtype: torch.dtype, *, size: int | None = Non
     _add_machine(found, folder)
     _add_gpus(found)
     _add_software(found)
-    dtype = _checked_precision(found, device, dtype)
+    precisions = _checked_precisions(found, device, dtype)
     for name in MODELS:
-        _add_model(found, name, size, dtype, device, folder)
+        _add_model(found, name, size, precisions[name], device, folder)
     remote = [name for name, model in NAMED.items() if model.hub_id]
     cached = ", ".join(name for name in remote if NAMED[name].cached) or "none"
     found.add(
         "Named models",
-        available=f"{', '.join(remote)} (size of large)",
+        available=f"{', '.join(remote)}: all of the size of st4rtrack",
         downloaded=f"{cached}; sizes and licences: st4rtrack models",
     )
     return found
@@ -145,59 +188,48 @@ def _add_software(found: Diagnosis) -> None:
     for package in core:
         if not package.fits:
             problem = f"{package.requirement} is required, installed: {package.version or 'none'}"
-            found.add_problem(problem, f'pip install "{package.requirement}"')
+            found.add_problem(problem, pip_install(str(package.requirement)))
     if absent := [name for name, present in codecs.items() if not present]:
         found.add_problem(
-            f"PyAV does not decode {', '.join(absent)}", "pip install --upgrade --force-reinstall --only-binary av av"
+            f"PyAV does not decode {', '.join(absent)}", f"{pip_install('av')} --upgrade --force-reinstall --only-binary av"
         )
     for extra, purpose in packages.PURPOSES.items():
         required = packages.packages_of(extra)
         absent = [package.name for package in required if not package.fits]
         state = f"missing {', '.join(absent)}" if absent else "installed" if required else "unknown to this installation"
-        fix = "" if state == "installed" else f'   -> pip install "st4rtrack[{extra}]"'
+        fix = "" if state == "installed" else f"   -> {install_extra(extra)}"
         found.add("Extras", **{extra: f"{purpose}: {state}{fix}"})
 
 
-def _checked_precision(found: Diagnosis, device: torch.device, dtype: torch.dtype) -> torch.dtype:
-    """Run the precision check of the embedded model, ignoring cached results; return the type that `load_model` would use."""
-    if dtype == torch.float32:
-        found.add("Models", precision="float32, nothing to check")
-        return dtype
-    name, difference = (
-        str(dtype).removeprefix("torch."),
-        point_difference(load_model(device="cpu", dtype="float32"), device, dtype),
-    )
-    agrees = difference <= LIMIT
-    line = f"{name} points differ from float32 points by {difference:.2%} (median; limit {LIMIT:.0%})"
-    found.add("Models", precision=f"{line}: {name if agrees else 'float32'} is used")
-    if not agrees:
-        found.add_problem(
-            f"{name} gives wrong points on this machine", "none needed, float32 is used; a newer PyTorch may fix it"
-        )
-    return dtype if agrees else torch.float32
+def _checked_precisions(found: Diagnosis, device: torch.device, dtype: str) -> dict[str, torch.dtype]:
+    """Precision of each model; bfloat16 is checked with the embedded model, ignoring cached results."""
+    precisions = {name: precision_of(name, dtype, device) for name in MODELS}
+    if reduced := {name: each for name, each in precisions.items() if each != torch.float32}:
+        difference = point_difference(load_model(device="cpu", dtype="float32"), device, torch.bfloat16)
+        agrees = difference <= LIMIT
+        found.add("Models", check=f"bfloat16 points differ from float32 points by {difference:.2%} (median; limit {LIMIT:.0%})")
+        if not agrees:
+            precisions |= dict.fromkeys(reduced, torch.float32)
+            found.add_problem(
+                "bfloat16 gives wrong points on this machine", "none needed, float32 is used; a newer PyTorch may fix it"
+            )
+    return precisions
 
 
 def _add_model(found: Diagnosis, name: str, size: int | None, dtype: torch.dtype, device: torch.device, folder: Path) -> None:
-    """Add whether a model fits in memory: that of the device, and that of the host while float32 weights are converted."""
-    config, activation_bytes_per_pixel = MODELS[name]
-    height, width = size_of_16_to_9(config, size)
-    batch = automatic_batch_size(config, device, height, width)
-    parameters = sum(shape.numel() for shape in weight_shapes(config).values())
-    weight_bytes, activation_bytes = parameters * dtype.itemsize, batch * height * width * activation_bytes_per_pixel
-    on_cpu, run_bytes = device.type == "cpu", weight_bytes + activation_bytes
-    loading_bytes = 4 * parameters + (weight_bytes if on_cpu and dtype != torch.float32 else 0)
-    needed, memory = LIBRARIES_BYTES + max(loading_bytes, run_bytes if on_cpu else 0), "memory"
-    free = machine.memory_bytes()[1]
-    if not on_cpu and needed <= free:  # it can be loaded; then it runs elsewhere
-        needed, memory, free = run_bytes, f"the memory of {device}", machine.gpus()[device.index or 0].free_bytes
-    frame_bytes = scene_bytes(SceneHeader(1, height, width))
+    """Add the precision of a model, and whether it fits in memory: first that of the host, then that of the device."""
+    need = MemoryNeed.of(name, device, dtype, size)
+    needed, memory, free = need.host, "memory", machine.memory_bytes()[1]
+    if need.device and needed <= free:  # it can be loaded; then it runs elsewhere
+        needed, memory, free = need.device, f"the memory of {device}", machine.gpus()[device.index or 0].free_bytes
+    frame_bytes = scene_bytes(SceneHeader(1, need.height, need.width))
     lines = [
         f"{'fits' if needed <= free else 'does not fit'}: needs {_gib(needed)} of {_gib(free)} free in {memory}",
-        f"{_gib(weight_bytes)} weights ({parameters / 1e6:.1f} M) + {_gib(activation_bytes)} activations, "
-        f"{batch} frames of {width}x{height} at once",
+        f"{_gib(need.weights)} weights ({need.parameters / 1e6:.1f} M, {str(dtype).removeprefix('torch.')}) + "
+        f"{_gib(need.activations)} activations, {need.batch} frames of {need.width}x{need.height} at once",
         f"a scene takes about {frame_bytes / 2**20:.1f} MiB per frame: disk for {machine.disk_bytes(folder) // frame_bytes:,} frames",
     ]
-    found.sections["Models"] += zip([name, "", ""], lines, strict=True)
+    found.sections.setdefault("Models", []).extend(zip([name, "", ""], lines, strict=True))
     if needed > free:
         found.add_problem(f"{name} does not fit this machine", "a smaller --size or --batch-size 1, or another --device")
 

@@ -8,12 +8,12 @@ from io import BytesIO
 import cv2
 import numpy as np
 
+from st4rtrack.io.installation import install_extra
 from st4rtrack.io.memory import MAX_PIXELS
 from st4rtrack.types import UserError
 
 _AVIF = (b"avif", b"avis")
 _HEIC = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
-_INSTALL = 'pip install "st4rtrack[images]"'
 
 
 def is_heif(data: bytes) -> bool:
@@ -53,7 +53,7 @@ def decode_heif(data: bytes, label: str) -> np.ndarray:
         if kind == "HEIC":
             importlib.import_module("pillow_heif").register_heif_opener()
     except ImportError:
-        fix = f"install it with: {_INSTALL}; or convert the image to JPEG or PNG"
+        fix = f"install it with: {install_extra('images')}; or convert the image to JPEG or PNG"
         raise UserError(f"{label} is an image in the format {kind}, which needs pillow-heif; {fix}") from None
     try:
         with pillow.open(BytesIO(data)) as image:

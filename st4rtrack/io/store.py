@@ -10,8 +10,9 @@ from typing import Literal
 
 import zarr
 
+from st4rtrack.io.installation import pip_install
+
 _CODECS = frozenset({"BytesCodec", "ZstdCodec", "BloscCodec", "GzipCodec", "Crc32cCodec", "TransposeCodec"})
-_MIGRATE = "pip install 'zarr[cli]'; zarr migrate v3 OLD.zarr NEW.zarr"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
@@ -25,7 +26,8 @@ def open_store(path: Path, mode: Literal["r", "r+"] = "r") -> zarr.Group:
         return zarr.open_group(store=path, mode=mode, zarr_format=3, use_consolidated=False)
     except Exception as error:  # damaged metadata can fail with any kind of error
         if any((path / name).is_file() for name in (".zgroup", ".zarray", ".zmetadata")):
-            raise ValueError(f"{path.name} has zarr format 2; convert it to format 3 with: {_MIGRATE}") from error
+            fix = f"{pip_install('zarr[cli]')}; zarr migrate v3 OLD.zarr NEW.zarr"
+            raise ValueError(f"{path.name} has zarr format 2; convert it to format 3 with: {fix}") from error
         raise ValueError(f"{path.name} cannot be opened") from error
 
 

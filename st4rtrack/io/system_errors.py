@@ -40,6 +40,8 @@ def explain(error: BaseException) -> str | None:
             return _DEVICE_MEMORY
         if isinstance(cause, MemoryError):
             return _HOST_MEMORY
+        if isinstance(cause, OSError) and cause.errno == errno.ENOENT and cause.filename is None:  # of os.getcwd
+            return "the current folder was deleted; change to another one"
         if isinstance(cause, OSError) and cause.errno in _BY_NUMBER:
             return _BY_NUMBER[cause.errno].format(where=f" at {cause.filename}" if cause.filename else "")
         for words, sentence in _BY_WORDS.items():

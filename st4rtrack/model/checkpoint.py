@@ -21,7 +21,7 @@ from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.device import choose_device, choose_dtype
 from st4rtrack.model.hub import fetch_folder, is_hub_id
 from st4rtrack.model.monocular import MonocularNetwork
-from st4rtrack.model.named import FILES, NAMED
+from st4rtrack.model.named import FILES, NAMED, suggestion
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.model.official import config_from_official, convert_weights, is_official, read_official
 from st4rtrack.model.precision_check import checked_dtype
@@ -54,11 +54,19 @@ def load_model(source: str | Path | None = None, *, device: str = "auto", dtype:
     model = _build(config, weights, name)
     model.name = name
     model.weights_hash = _hash(weights)
-    if dtype == "auto" and config.head == "monocular":
-        dtype = "float32"  # fast, and log depth in bfloat16 has visible steps
-    chosen_dtype = checked_dtype(model.eval(), chosen_device, choose_dtype(dtype, chosen_device))
+    precision = checked_dtype(model.eval(), chosen_device, chosen_dtype(config, dtype, chosen_device))
     memory_format = torch.channels_last if config.encoder == "efficientnet" else torch.preserve_format
-    return model.to(chosen_device, chosen_dtype).to(memory_format=memory_format)  # pyright: ignore[reportCallIssue]
+    return model.to(chosen_device, precision).to(memory_format=memory_format)  # pyright: ignore[reportCallIssue]
+
+
+def chosen_dtype(config: ModelConfig, dtype: str, device: torch.device) -> torch.dtype:
+    """Precision of a network for the `dtype` of `load_model`, before the self-check.
+
+    Raises:
+        UserError: not one of auto, float32, bfloat16.
+    """
+    # without decoders float32 is fast, and log depth in bfloat16 has visible steps
+    return choose_dtype("float32" if dtype == "auto" and config.head == "monocular" else dtype, device)
 
 
 def load_monocular(source: str | Path | None = None, *, device: str = "auto") -> MonocularNetwork:
@@ -229,8 +237,8 @@ def _read(source: str | Path | None) -> tuple[ModelConfig, dict[str, Tensor], st
     if isinstance(source, str) and is_hub_id(source):
         return (*_read_folder(fetch_folder(source, *FILES)), source)
     raise UserError(
-        f"no model {str(source)!r}: pass a name ({', '.join(NAMED)}), a checkpoint file, a folder with config.json, or a hub id "
-        "such as org/name"
+        f"no model {str(source)!r}: {suggestion(str(source))}pass a name ({', '.join(NAMED)}), a checkpoint file, a folder with "
+        "config.json, or a hub id such as org/name"
     )
 
 

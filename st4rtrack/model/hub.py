@@ -1,5 +1,6 @@
 """Download of models from the Hugging Face hub, the only network access of the package."""
 
+import errno
 import hashlib
 import logging
 import os
@@ -25,7 +26,8 @@ LARGE_BYTES = 1 << 20
 def is_hub_id(source: str) -> bool:
     """Whether a string is "org/name" or "org/name:subfolder" rather than a path."""
     path = Path(source)
-    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w./-]+)?", source)) and not path.suffix and not path.parent.is_dir()
+    part = r"[\w-][\w.-]*"  # never `..`
+    return bool(re.fullmatch(rf"{part}/{part}(:{part}(/{part})*/?)?", source)) and not path.suffix and not path.parent.is_dir()
 
 
 def fetch_folder(hub_id: str, *files: str, terms: str = "", sha256: str = "", **options: Any) -> Path:
@@ -75,7 +77,10 @@ def cached_folder(hub_id: str, *files: str, revision: str | None = None, cache_d
     from huggingface_hub import try_to_load_from_cache
 
     repository, prefix = _split(hub_id)
-    paths = [try_to_load_from_cache(repository, f"{prefix}{file}", cache_dir, revision) for file in files]
+    try:
+        paths = [try_to_load_from_cache(repository, f"{prefix}{file}", cache_dir, revision) for file in files]
+    except (ValueError, OSError):  # no name of a repository, or the cache cannot be read
+        return None
     return Path(str(paths[0])).parent if all(isinstance(path, str) for path in paths) else None
 
 
@@ -207,6 +212,9 @@ def _hub_problem(error: Exception, repository: str) -> str:
         return "the hub has a problem; try again later"
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return "HF_HUB_OFFLINE is set and the model is not in the cache; unset it, or pass the path of a file or folder"
+    for cause in chain:
+        if isinstance(cause, OSError) and cause.filename and cause.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return f"the cache cannot be used at {cause.filename} ({cause.strerror}); set HF_HOME to a folder that can be written"
     if sentence := explain(error):
         return sentence
     return (

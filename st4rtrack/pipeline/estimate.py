@@ -11,13 +11,15 @@ from st4rtrack.model.network import St4RTrack
 from st4rtrack.preprocess import to_network_size
 from st4rtrack.types import Video
 
-_START_S = 4.0
+_START_S = 10.0  # imports, loading, camera solver of the shortest videos, overview
 _METHOD_S = 0.28  # processor time per frame at 256x144 with the embedded model, cameras and writing (performance/README.md)
 _METHOD_PIXELS = 256 * 144
 _DECODED_PIXELS_PER_S = 50e6  # per core: HEVC 1080p with tone mapping, measured
 _USED_CORES = 1.6  # of all cores: the rest waits for the network (5.6 frames per second on two cores)
 _NETWORK_FLOPS = {"cpu": 5e10, "mps": 2e12, "cuda": 3e13}  # per second; per core for "cpu"
 _AUTO_ANCHORS = 3  # pairs per frame with --anchor auto, and maps on disk: between two and four
+_EXPORT_BYTES = 15  # per pixel of the video, measured: PLY and its sequence 15, USD and COLMAP 14, Rerun 25, others less
+_OVERVIEW_BYTES = 3_000_000
 _FEW_FRAMES = 60
 _RATE = 10.0
 _LENGTH_S = 10.0
@@ -30,7 +32,7 @@ class RunEstimate:
     Attributes:
         frames: number of processed frames.
         seconds: time of the whole run.
-        num_bytes: disk space.
+        num_bytes: disk space, with the overview and the exports.
         smaller: options that reduce the cost; "" if it is small.
     """
 
@@ -40,12 +42,20 @@ class RunEstimate:
     smaller: str
 
     def __str__(self) -> str:
-        size = f"{self.frames} frames, about {max(1, round(self.seconds / 60))} min, {max(0.01, self.num_bytes / 1e9):.2g} GB"
+        tens = max(1, round(self.seconds / 10))
+        time = f"{10 * tens} s" if tens < 6 else f"{round(self.seconds / 60)} min"
+        size = f"{self.frames} frames, about {time}, {max(0.01, self.num_bytes / 1e9):.2g} GB"
         return f"{size}; less with {self.smaller}" if self.smaller else size
 
 
 def estimate_run(
-    video: Video, model: St4RTrack, *, size: int | None = None, points_dtype: str = "float32", auto_anchors: bool = False
+    video: Video,
+    model: St4RTrack,
+    *,
+    size: int | None = None,
+    points_dtype: str = "float32",
+    auto_anchors: bool = False,
+    exports: int = 0,
 ) -> RunEstimate:
     """Estimate the cost of a run on the selected frames of a video.
 
@@ -55,6 +65,7 @@ def estimate_run(
         size: long side at the network; default: native size of the model.
         points_dtype: dtype of the stored points.
         auto_anchors: whether further anchors are added.
+        exports: number of export formats.
     Raises:
         UserError: the video is too small for the network.
     """
@@ -64,7 +75,9 @@ def estimate_run(
     )
     pairs = _AUTO_ANCHORS if auto_anchors else 1
     seconds = _START_S + len(video) * pairs * _frame_s(fitted, model) + _decode_s(video)
-    return RunEstimate(len(video), seconds, scene_bytes(header) * (pairs + 1) // 2, _smaller(video))  # half is one anchor
+    num_bytes = scene_bytes(header) * (pairs + 1) // 2  # half is one anchor
+    num_bytes += _OVERVIEW_BYTES + exports * _EXPORT_BYTES * len(video) * fitted.height * fitted.width
+    return RunEstimate(len(video), seconds, num_bytes, _smaller(video))
 
 
 def _frame_s(fitted: Video, model: St4RTrack) -> float:

@@ -1,5 +1,6 @@
 """Preparation of a video for the network: bars cropped, resized, with a usable anchor and the user-provided geometry."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,26 @@ from st4rtrack.types import KnownVideo, PixelMap, UserError, Video
 LAYOUT_FRAMES = 240
 """Number of first frames in which bars, overlays and stereo are detected; they are read a second time."""
 LAYOUT_SIDE = 320
+FIRST_FRAMES_SHARE, FEATURES_SHARE = 0.1, 0.4
+"""Shares of the preparation that are done after the first frames, and after the camera solver has read the video; measured. The rest
+is a few calls that report nothing: solving, and the fused geometry of the anchor."""
 ANCHOR_FRAMES = 300
 """Number of frames searched for a usable anchor."""
+
+
+def watched(video: Video, report: Callable[[float], None] | None, begin: float, end: float, num_frames: int) -> Video:
+    """The video; reading it once calls `report` with increasing shares between `begin` and `end`."""
+    if report is None:
+        return video
+    count = iter(range(1, num_frames + 1))
+
+    def read(start: int, stop: int) -> Iterator[np.ndarray]:
+        for frame in video.read(start, stop):
+            if (done := next(count, None)) is not None:
+                report(begin + (end - begin) * done / num_frames)
+            yield frame
+
+    return replace(video, read=read)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ video -> frames at network size -> pointmaps of (anchor, frame) -> temporal smoo
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from st4rtrack.pipeline.anchors import add_anchors
 from st4rtrack.pipeline.frames import World, process_frames
 from st4rtrack.pipeline.motion import dynamic_objects
 from st4rtrack.pipeline.pointmaps import chosen_batch_size, pointmap_source
-from st4rtrack.pipeline.preparation import prepare, scene_header
+from st4rtrack.pipeline.preparation import FEATURES_SHARE, FIRST_FRAMES_SHARE, LAYOUT_FRAMES, prepare, scene_header, watched
 from st4rtrack.pipeline.quality import quality_report, video_evidence
 from st4rtrack.pipeline.refine import smoothing_chosen
 from st4rtrack.pipeline.reproducibility import computed_with
@@ -39,6 +40,7 @@ def reconstruct(
     known: KnownGeometry | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    preparation: Callable[[float], None] | None = None,
     options: ReconstructOptions = ReconstructOptions(),
     frames: FrameSelection = FrameSelection(),
     **keywords: Any,
@@ -53,6 +55,8 @@ def reconstruct(
         overwrite: replace an existing scene in `output`.
         progress: called with (frames done, all frames) after each frame; its exceptions end the call, and the same call resumes
             the scene in `output`.
+        preparation: called with the approximate share of the preparation (first frames, camera solver) that is done, 0..1, as its
+            frames are read, before the first call of `progress`.
         options: `ReconstructOptions`: anchor, size, depth prior and others.
         frames: selection of the source frames to process.
         keywords: fields of `options` and `frames` by name: `reconstruct("a.mp4", anchor="middle", stop=50)`.
@@ -64,7 +68,9 @@ def reconstruct(
     options, frames = with_keywords("reconstruct", keywords, options, frames)
     source, model = open_video(video, **vars(frames)), model or load_model()
     smooth, auto_anchors = smoothing_chosen(options.refine), options.anchor == "auto"
-    prepared = prepare(source, model.config, options, known=known, output=None if overwrite else output)
+    first = watched(source, preparation, 0.0, FIRST_FRAMES_SHARE, min(len(source), LAYOUT_FRAMES))
+    prepared = prepare(first, model.config, options, known=known, output=None if overwrite else output)
+    prepared = replace(prepared, content=watched(prepared.content, preparation, FIRST_FRAMES_SHARE, FEATURES_SHARE, len(source)))
     prior = chosen_prior(options.depth_prior, model, prepared.video, prepared.source_size)
     header = scene_header(prepared, model, options, prior)
     if output is not None and not overwrite and holds_scene(output, header):

@@ -137,7 +137,8 @@ def _quality(scene: Scene, layout: Layout) -> list[np.ndarray]:
     if report is None:
         return []
     serious_first = sorted(report.warnings, key=lambda warning: not warning.serious)
-    texts = [(report.summary(len(scene)), GREY if report.reliable else ACCENT)]
+    summary = _wrapped(report.summary(len(scene)), layout.small, layout.inner)
+    texts = [(line, GREY if report.reliable else ACCENT) for line in summary]
     texts += [(warning.sentence, ACCENT if warning.serious else GREY) for warning in serious_first[:SHOWN_WARNINGS]]
     strips = []
     for text, colour in texts:
@@ -145,6 +146,15 @@ def _quality(scene: Scene, layout: Layout) -> list[np.ndarray]:
         put_text(image, _shortened(text, layout.small, layout.inner), 0, round(1.1 * layout.small), layout.small, colour)
         strips.append(image)
     return strips
+
+
+def _wrapped(text: str, size: int, width: int) -> list[str]:
+    """Break text at blanks into lines of at most `width` pixels, if its words allow it."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".lstrip()
+        lines[-1:] = [longer] if not lines[-1] or text_width(longer, size) <= width else [lines[-1], word]
+    return lines
 
 
 def _shortened(text: str, size: int, width: int, *, bold: bool = False) -> str:

@@ -12,6 +12,7 @@ from torch import nn
 
 from st4rtrack.geometry.align import median_scale
 from st4rtrack.io.files import write_whole
+from st4rtrack.io.installation import install_extra
 from st4rtrack.render.draw import CONFIDENCE_MAP, DEPTH_MAP, map_colours, robust_range
 from st4rtrack.train.config import TrainConfig
 from st4rtrack.train.examples import Examples
@@ -71,7 +72,7 @@ class Curves:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            logger.info("no curves without TensorBoard: pip install 'st4rtrack[train]'; metrics are in %s", folder / "log.jsonl")
+            logger.info("no curves without TensorBoard: %s; metrics are in %s", install_extra("train"), folder / "log.jsonl")
         else:
             self.writer = SummaryWriter(str(folder / "curves"), purge_step=step + 1)
 

@@ -18,6 +18,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from st4rtrack.io.installation import install_extra
 from st4rtrack.types import UserError
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def check_can_serve(host: str, port: int) -> None:
         UserError: viser is not installed, the address does not belong to this machine, or the port is taken.
     """
     if importlib.util.find_spec("viser") is None:
-        raise UserError('the viewer needs viser; install it with: pip install "st4rtrack[view]"')
+        raise UserError(f"the viewer needs viser; install it with: {install_extra('view')}")
     if not 0 <= port <= 65535:
         raise UserError(f"--port must be from 0 to 65535, got {port}")
     try:

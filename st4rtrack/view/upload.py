@@ -25,7 +25,12 @@ class Cancelled(Exception):
 
 
 def reconstruct_to_scene(
-    video: str | Path, folder: Path, *, model: str | None, progress: Callable[[int, int], None] | None = None
+    video: str | Path,
+    folder: Path,
+    *,
+    model: str | None,
+    progress: Callable[[int, int], None] | None = None,
+    preparation: Callable[[float], None] | None = None,
 ) -> Scene:
     """Reconstruct a video into a scene folder inside `folder`.
 
@@ -33,7 +38,7 @@ def reconstruct_to_scene(
         video: file, folder or glob of images.
         folder: output folder; it must outlive the scene.
         model: checkpoint, folder or hub id. Default: the embedded model.
-        progress: called with (frames done, frames in total).
+        progress, preparation: see `reconstruct`.
     Raises:
         UserError: the video or the model cannot be read.
     """
@@ -44,7 +49,8 @@ def reconstruct_to_scene(
     from st4rtrack.model.checkpoint import load_model  # import PyTorch only after the cheap checks
     from st4rtrack.pipeline.reconstruct import reconstruct
 
-    return reconstruct(opened, model=load_model(model), output=folder / "scene", progress=progress)
+    network = load_model(model)
+    return reconstruct(opened, model=network, output=folder / "scene", progress=progress, preparation=preparation)
 
 
 def remaining(done: int, total: int, passed_s: float) -> str:

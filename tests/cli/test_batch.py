@@ -49,7 +49,7 @@ def test_quality_of_each_video_is_listed_and_may_decide_the_exit_code(run: Run, 
         Path(f"{name}.mp4").touch()
     code, said = run("batch", "*.mp4", "-o", "out", "--device", "cpu", "--workers", 1)
     assert code == 0 and "2 made; 1 unreliable; 20 frames" in said
-    assert "sharp: quality: reliable; 10/10 frames solved, reprojection 0.5 px, parallax good" in said
+    assert "sharp: quality: consistent with the video; 10/10 frames solved, reprojection 0.5 px, parallax good" in said
     assert "dark: quality: UNRELIABLE (low_light); 5/10 frames solved" in said
     videos = {video["name"]: video for video in json.loads(Path("out/batch.json").read_text())["videos"]}
     assert videos["dark"]["quality"]["reliable"] is False and videos["sharp"]["quality"]["reprojection_px"] == 0.5

@@ -46,11 +46,13 @@ def test_run_writes_a_scene_a_picture_tracks_and_exports(run: Run, video: Path) 
     for name in ("tracks.csv", "tracks.npz", "scene.ply"):
         assert (folder / name).stat().st_size > 100
     assert "overview.png" in said and NOT_METRES in said.splitlines()
+    assert "export room_st4rtrack html" in said, "a format that is not there yet"
     info = json.loads((folder / "scene.json").read_text())["info"]
     assert info["model"]["name"] == "tiny" and info["source"]["fps"] == 10
 
     code, said = run("run", video, "--size", 128, "--device", "cpu", "--dtype", "float32")
     assert code == 0 and "room_st4rtrack is already complete; use --overwrite to make it again" in said and "wrote" not in said
+    assert "6 frames, about" not in said, "no cost where nothing is computed"
     code, said = run("run", video, "--size", 128, "--device", "cpu", "--dtype", "float32", "--json")
     events = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
     assert [event["path"] for event in events if event["event"] == "already_complete"] == ["room_st4rtrack"]
@@ -59,8 +61,15 @@ def test_run_writes_a_scene_a_picture_tracks_and_exports(run: Run, video: Path) 
     assert (
         code == 2 and "made with --stop 6, this run has --stop 3; choose another folder, or replace it with --overwrite" in said
     )
-    code, said = run("run", video, "--size", 128, "--stop", 3, "--overwrite", "--device", "cpu", "--dtype", "float32")
+    code, said = run("run", video, "--size", 128, "--stop", 3, "--overwrite", "--device", "cpu", "--dtype", "float32", "--json")
     assert code == 0 and len(load_scene(folder)) == 3
+    events = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    units = [event["unit"] for event in events if event["event"] == "progress"]
+    assert units[0] == "preparation" and units[-1] == "frame" and units == sorted(units, reverse=True)
+
+    code, said = run("run", folder)
+    assert code == 2 and f"{folder} is a scene, not a video" in said and f"view {folder}" in said
+    assert run("run", folder / "scene.zarr", "-o", "again", "--stop", 1, "--size", 64, "--device", "cpu")[0] == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such name")
@@ -185,4 +194,4 @@ def test_run_without_room_on_the_disk_ends_in_one_sentence(run: Run, video: Path
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
     code, said = run("run", video, "-o", "full", "--size", 64, "--device", "cpu")
     assert code == 2 and "GB left" in said and not Path("full").exists()
-    assert said.splitlines()[0].startswith("6 frames, about 1 min, 0.01 GB")
+    assert said.splitlines()[0] == "6 frames, about 10 s, 0.01 GB"

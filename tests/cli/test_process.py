@@ -150,7 +150,7 @@ def test_main_called_from_python_leaves_ctrl_c_alone(capsys: pytest.CaptureFixtu
     [
         ("/usr/bin/st4rtrack", "/usr/bin/st4rtrack", "st4rtrack"),
         (None, ".venv/bin/st4rtrack", ".venv/bin/st4rtrack"),
-        (None, "/x/st4rtrack/__main__.py", "python -m st4rtrack"),
+        (None, "/x/st4rtrack/__main__.py", f"{sys.executable} -m st4rtrack"),
     ],
 )
 def test_command_name_not_on_the_path_is_a_path(

@@ -83,4 +83,13 @@ def test_json_has_an_event_with_the_report(run: Run) -> None:
 
 def test_overview_draws_the_report_above_the_frames() -> None:
     plain, good, bad = (render_overview(scene_with(report), width=600) for report in (None, GOOD, BAD))
-    assert plain.shape[0] < good.shape[0] < bad.shape[0]
+    assert plain.shape[0] < min(good.shape[0], bad.shape[0])
+
+
+def test_overview_shows_the_quality_line_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    monkeypatch.setattr("st4rtrack.render.overview.put_text", lambda image, text, *_, **__: drawn.append(text) or 0)
+    render_overview(scene_with(GOOD), width=600)
+    assert GOOD.summary(4) in " ".join(drawn) and GOOD.summary(4) not in drawn
+    render_overview(scene_with(BAD), width=1200)
+    assert CUT.sentence in drawn

@@ -5,10 +5,12 @@ import logging
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tqdm import tqdm
 
 from st4rtrack.cli import main as cli
 from st4rtrack.cli.progress import Progress, log_to_stderr
@@ -177,3 +179,14 @@ def test_help_names_the_options_of_every_command() -> None:
         done = subprocess.run([sys.executable, "-m", "st4rtrack", *arguments], capture_output=True, text=True, check=True)
         for option in cli.EVERYWHERE:
             assert re.search(rf"{option}\b", done.stdout), option
+
+
+def test_preparation_has_a_bar_until_the_first_item(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("st4rtrack.cli.progress.tqdm", partial(tqdm, mininterval=0))
+    with reporting("plain"), Progress() as progress:
+        for share in (0.1, 0.4):
+            progress.preparation(share)
+        assert "preparing:  10%" in (shown := capsys.readouterr().err) and "<" in shown, "with the time left"
+        progress(1, 2)
+        progress.preparation(0.5)  # the video is read again
+        assert "preparing" not in capsys.readouterr().err.rpartition("\r")[2]

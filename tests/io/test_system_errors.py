@@ -30,6 +30,7 @@ def chained(inner: BaseException) -> Exception:
         (OSError(errno.EROFS, "Read-only file system", "/out/c"), ("read-only", "-o")),
         (OSError(errno.EMFILE, "Too many open files"), ("too many files", "ulimit")),
         (OSError(errno.ENAMETOOLONG, "File name too long", "/out/e"), ("too long", "/out/e", "-o")),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), ("current folder was deleted",)),
         (MemoryError(), ("this machine has no memory", "--batch-size")),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"), ("the device has no memory", "--device cpu")),
         (

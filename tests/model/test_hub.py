@@ -108,5 +108,7 @@ def test_run_with_a_named_model_downloads_resumes_and_runs_offline(tmp_path: Pat
         assert second.returncode == 0 and "non-commercial" in second.stderr and "resuming" in second.stderr, second.stderr
         assert hub.downloads()[-1][1] != ""
     third = run("http://127.0.0.1:9")
-    assert third.returncode == 0 and "non-commercial" not in third.stderr, third.stderr
+    assert third.returncode == 0 and "from the cache: non-commercial" in third.stderr and "loading" not in third.stderr, (
+        third.stderr
+    )
     assert json.loads((tmp_path / "clip_st4rtrack" / "scene.json").read_text())["info"]["model"]["name"] == "st4rtrack"

@@ -80,8 +80,10 @@ def test_named_model_second_use_needs_no_network(hub: LoopbackHub, caplog: pytes
     first = load()
     hub.asked.clear()
     caplog.clear()
-    assert load().weights_hash == first.weights_hash
-    assert not hub.asked and not caplog.records
+    with caplog.at_level(logging.INFO, "st4rtrack"):
+        assert load().weights_hash == first.weights_hash
+    assert not hub.asked
+    assert len(caplog.messages) == 1 and "from the cache" in caplog.text and "non-commercial" in caplog.text
 
 
 def test_download_connection_cut_resumes_within_the_call(hub: LoopbackHub, files: dict[str, bytes]) -> None:
@@ -193,4 +195,57 @@ def test_models_command_names_downloads_them_with_progress_events(hub: LoopbackH
 def test_models_command_unknown_name_lists_the_names(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as end:
         main(["models", "st4rtack"])
-    assert end.value.code == 2 and "choose from: tiny, st4rtrack" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert end.value.code == 2 and "did you mean st4rtrack?" in printed and "choose from: tiny, st4rtrack" in printed
+
+
+@pytest.mark.parametrize(("name", "meant"), [("Dust3R", "dust3r"), ("st4rtrack_pair", "st4rtrack-pair"), ("monster", "monst3r")])
+def test_load_model_of_a_similar_name_asks_what_was_meant(name: str, meant: str) -> None:
+    with pytest.raises(UserError, match=f"no model '{name}': did you mean {meant}?"):
+        load(name)
+
+
+def test_load_model_of_another_name_suggests_nothing() -> None:
+    with pytest.raises(UserError, match="no model 'segment': pass a name"):
+        load("segment")
+
+
+@pytest.mark.parametrize(
+    "source", ["org/name:../other", "../name/model", "org/..:a", "org/name:a/../../b", "org/na me", "org/name:"]
+)
+def test_load_model_of_a_source_that_is_no_hub_id_asks_no_hub(hub: LoopbackHub, source: str) -> None:
+    with pytest.raises(UserError, match="no model "):
+        load(source)
+    assert not hub.asked
+
+
+@pytest.mark.parametrize("source", ["naïve/modèle", "a--b/c", "org/name-.."])
+def test_load_model_of_an_invalid_repository_name_is_one_sentence(hub: LoopbackHub, source: str) -> None:
+    with pytest.raises(UserError, match="there is no such repository"):
+        load(source)
+
+
+def test_cache_that_cannot_be_written_is_named(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    use_hub(monkeypatch, hub.url, tmp_path / "file" / "cache")
+    with pytest.raises(UserError, match=r"the cache cannot be used at .*file/cache.*HF_HOME"):
+        load()
+    assert not hub.downloads()
+
+
+def test_hub_that_answers_with_a_page_is_named_and_nothing_is_cached(
+    hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = b"<html>sign in to this network</html>"
+    monkeypatch.setattr("tests.loopback_hub._Handler.do_GET", lambda self: self.answer(200, page, {"Content-Type": "text/html"}))
+    with pytest.raises(UserError, match="the hub cannot be reached"):
+        load()
+    assert not list((tmp_path / "cache").rglob("model.safetensors"))
+
+
+@pytest.mark.parametrize("status", [500, 503, 429, 403])
+def test_hub_with_an_error_status_is_named(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    monkeypatch.setattr("tests.loopback_hub._Handler.do_GET", lambda self: self.answer(status, b""))
+    expected = {429: "limits the number of requests", 403: "access was denied"}.get(status, "the hub has a problem")
+    with pytest.raises(UserError, match=expected):
+        load()

@@ -166,14 +166,22 @@ def test_cut_warning_does_not_recommend_a_shot_of_one_frame() -> None:
     assert "--start 1 --stop 16" in sentence and "--start 0" not in sentence
 
 
-def test_summary_of_a_report_is_one_line() -> None:
-    report = QualityReport(1.0, 0.84, parallax="good", focal_source="video")
-    assert report.summary(64) == "quality: reliable; 64/64 frames solved, reprojection 0.8 px, parallax good"
-    guessed = replace(report, measured_share=0.023, warnings=(quality_warning("fixed_camera"),))
-    assert guessed.summary(64).startswith("quality: reliable, with warnings (fixed_camera); ")
-    assert "depth measured for 2 % of the pixels" in guessed.summary(64)
-    broken = QualityReport(0.5, warnings=(quality_warning("low_light"), quality_warning("overlay")))
-    assert (
-        broken.summary(24)
-        == "quality: UNRELIABLE (low_light, overlay); 12/24 frames solved, parallax none, focal length from a prior"
+def test_summary_names_what_was_checked_and_what_was_not_measured() -> None:
+    report = QualityReport(1.0, 0.84, parallax="good", focal_source="video", measured_share=0.954)
+    assert report.summary(64) == (
+        "quality: consistent with the video; 64/64 frames solved, reprojection 0.8 px, parallax good; "
+        "depth: measured for 95 % of the pixels, else estimated by the monocular prior"
     )
+    pan = replace(
+        report, parallax="rotation", focal_source="prior", measured_share=0.0, warnings=(quality_warning("rotation_only"),)
+    )
+    assert pan.summary(64) == (
+        "quality: consistent with the video, with warnings (rotation_only); 64/64 frames solved, reprojection 0.8 px, "
+        "parallax rotation; depth: estimated by the monocular prior, not measured; focal length: from a prior, not measured"
+    )
+    broken = QualityReport(0.5, warnings=(quality_warning("low_light"), quality_warning("overlay")))
+    assert broken.summary(24) == (
+        "quality: UNRELIABLE (low_light, overlay); 12/24 frames solved, parallax none; "
+        "depth: predicted by the network, not measured; focal length: from a prior, not measured"
+    )
+    assert replace(report, measured_share=1.0).summary(64).endswith("; depth: measured")

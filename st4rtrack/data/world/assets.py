@@ -25,6 +25,7 @@ import numpy as np
 from st4rtrack.data.world import people
 from st4rtrack.data.world.mesh import TRANSPARENT_BELOW, Materials, Mesh, build_mesh, load_mesh, parse_obj, save_mesh
 from st4rtrack.data.world.textures import Textures, join_textures, pyramid
+from st4rtrack.io.installation import install_extra
 from st4rtrack.types import UserError
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ SPLIT_SALT = 89
 """Salt of the split hash, chosen so that the validation split has trees, people, animals, cars, tables and chairs."""
 INSTALL = (
     "the objects of the rendered world are not cached; run `make world-assets`, or `apt-get install sweethome3d-furniture`, "
-    "`pip install 'st4rtrack[world]'` and then `python -m st4rtrack.data.world.assets`"
+    f"{install_extra('world')} and then `python -m st4rtrack.data.world.assets`"
 )
 
 
@@ -283,7 +284,7 @@ def _convert_skies(package: Path, folder: Path) -> None:
     try:
         exr = importlib.import_module("OpenEXR")
     except ImportError:
-        log.warning("OpenEXR is not installed, so skies are procedural; run `pip install 'st4rtrack[world]'`")
+        log.warning("OpenEXR is not installed, so skies are procedural; install it with: %s", install_extra("world"))
         return
     for path in sorted((package / "hdri").glob("*.exr.js")):
         data = base64.b64decode(re.search(r"base64,([^'\"]+)", path.read_text()).group(1))  # type: ignore[union-attr]

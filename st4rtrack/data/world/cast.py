@@ -9,6 +9,7 @@ import numpy as np
 from st4rtrack.data.world.mesh import dot
 from st4rtrack.data.world.objects import SceneObject, WorldScene
 from st4rtrack.data.world.textures import Textures, sample
+from st4rtrack.io.installation import install_extra
 from st4rtrack.types import UserError
 
 FAR = 1e6
@@ -21,7 +22,7 @@ def _embree() -> tuple[Any, Any]:
             importlib.import_module("embreex.mesh_construction").TriangleMesh,
         )
     except ImportError:
-        raise UserError("the rendered world needs Embree; run `pip install 'st4rtrack[world]'`") from None
+        raise UserError(f"the rendered world needs Embree; install it with: {install_extra('world')}") from None
 
 
 @dataclass(frozen=True)

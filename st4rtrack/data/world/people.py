@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from st4rtrack.data.world.mesh import Materials, Mesh, Rig, unit, vertex_normals
+from st4rtrack.io.installation import install_extra
 from st4rtrack.types import UserError
 
 NUM_BODIES = 64
@@ -65,7 +66,7 @@ def bake_bodies(count: int = NUM_BODIES, seed: int = 7) -> Bodies:
         torch, anny = importlib.import_module("torch"), importlib.import_module("anny")
         simplify = importlib.import_module("fast_simplification").simplify
     except ImportError as error:
-        raise UserError(f"{error.name} is needed to make people; run `pip install 'st4rtrack[world]'`") from None
+        raise UserError(f"{error.name} is needed to make people; install it with: {install_extra('world')}") from None
     model = anny.Anny().to(dtype=torch.float32)
     rng = np.random.default_rng(seed)
     age = np.where(rng.random(count) < 0.25, rng.uniform(0.2, 0.45, count), rng.uniform(0.55, 1.0, count))

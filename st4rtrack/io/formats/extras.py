@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
+from st4rtrack.io.installation import install_extra, pip_install
 from st4rtrack.types import UserError
 
 EXTRAS = {"trimesh": "glb", "usd-core": "usd", "rerun-sdk": "rerun", "matplotlib": "figure", "OpenEXR": "exr"}
@@ -38,8 +39,8 @@ def require(module: str, format: str, package: str | None = None) -> None:
 
 
 def _missing(package: str, format: str) -> UserError:
-    wanted = f"st4rtrack[{EXTRAS[package]}]" if package in EXTRAS else package
-    return UserError(f'the format {format} needs {package}; install it with: pip install "{wanted}"')
+    command = install_extra(EXTRAS[package]) if package in EXTRAS else pip_install(package)
+    return UserError(f"the format {format} needs {package}; install it with: {command}")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from st4rtrack.io.images import IMAGE_SUFFIXES, decode_stored
+from st4rtrack.io.installation import install_extra
 from st4rtrack.io.known.frames import described, rows_by_count
 from st4rtrack.io.known.layouts import LAYOUTS, MONST3R_DEPTH, MONST3R_POSES, layout_of
 from st4rtrack.io.known.pixels import SourceSize, at_network_size
@@ -205,7 +206,7 @@ def read_exr_depth(path: Path) -> np.ndarray:
     try:
         openexr: Any = importlib.import_module("OpenEXR")
     except ImportError:
-        fix = 'install it with: pip install "st4rtrack[images]"; or convert the depth to .npy or 16-bit PNG'
+        fix = f"install it with: {install_extra('images')}; or convert the depth to .npy or 16-bit PNG"
         raise UserError(f"{path} is an OpenEXR image, which needs the package OpenEXR; {fix}") from None
     try:
         channels = openexr.File(str(path), separate_channels=True).channels()
