@@ -118,8 +118,8 @@ def samples(path: Path, noise: float | None) -> Samples:
     for t in range(1, len(told["rgb"]), STEP):
         maps, camera, intrinsics = said(told, t) if noise is None else noisy_truth(told, t, noise, rng)
         evidence, possible = gather_evidence(maps, camera, intrinsics, told["rgb"][0], told["rgb"][t])
-        evidence["cycle_error"] = cycle_error_cue(told["cycle_error"][t].astype(np.float32))
-        known = told["valid"] & possible
+        evidence["cycle_error"] = cycle_error_cue(torch.from_numpy(told["cycle_error"][t].astype(np.float32)))
+        known = told["valid"] & possible.numpy()
         groups = [rng.permutation(np.flatnonzero(known & kind))[: POINTS // 2] for kind in (told["moving"], ~told["moving"])]
         chosen = np.concatenate(groups)
         rows.append(stacked(evidence).reshape(len(WEIGHTS), -1)[:, chosen].T)
@@ -188,10 +188,10 @@ def show_motion(path: Path) -> None:
     print(f"{path.stem}: {what}; intersection over union {overlaps[0]:.2f}, in all frames {overlaps[1]:.2f}")
 
 
-def stacked(evidence: dict[str, np.ndarray]) -> np.ndarray:
+def stacked(evidence: dict[str, torch.Tensor]) -> np.ndarray:
     """[kinds, height, width] in the order of `WEIGHTS`; the bias is one."""
-    one = np.ones_like(next(iter(evidence.values())))
-    return np.stack([one if name == "bias" else evidence[name] for name in WEIGHTS])
+    one = torch.ones_like(next(iter(evidence.values())))
+    return torch.stack([one if name == "bias" else evidence[name] for name in WEIGHTS]).numpy()
 
 
 def fitted(parts: list[Samples], *, with_cycle: bool) -> np.ndarray:

@@ -14,7 +14,8 @@ MAX_RETURN_ERROR_PX = 1.0
 RETURN_ERROR_SHARE = 0.05
 CARRY_COARSER = 4
 QUICK_REFINEMENTS = 2
-"""Refinement iterations instead of OpenCV's 5, which take 1.15 times as long for triangulated depth that is no better."""
+"""Refinement iterations instead of OpenCV's 5, which take 1.15 times as long for triangulated depth that is no better. Fewer patches
+(a stride of 4) take 0.65 of the time, but raise the error of measured depth by a quarter."""
 
 
 def dense_flow(

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 
 from st4rtrack.classical.anchored import Units
 from st4rtrack.classical.two_view import TwoView
@@ -99,6 +100,7 @@ def process_frames(
     sink: SceneSink,
     *,
     batch_size: int,
+    device: torch.device,
     progress: Callable[[int, int], None] | None,
 ) -> None:
     """Process all frames that the sink misses; each is written as soon as it is complete.
@@ -112,6 +114,7 @@ def process_frames(
         smooth: whether tracks are smoothed.
         sink: destination of the frames.
         batch_size: number of queued frames.
+        device: where per-pixel work is done.
         progress: called with (frames done, all frames).
     """
     done = sink.frames_done
@@ -119,9 +122,9 @@ def process_frames(
     needed = frames_needed(done, world.anchor_index, smooth, sequential=pointmaps.sequential)
     frames = prefetch(_noting_flows(ordered.frames(needed), flows), batch_size)
     predicted = prefetch(pointmaps.frames(frames), batch_size)
-    consistent = smoothed_frames(predicted, world.points, world.anchor_index) if smooth else predicted
+    consistent = smoothed_frames(predicted, world.points, world.anchor_index, device) if smooth else predicted
     registered = prefetch(_registered(consistent, world, sink, flows, ordered.unsolved), FRAMES_BETWEEN_THREADS)
-    measured = partial(_with_visibility, world, sink.header.pixel_map)
+    measured = partial(_with_visibility, world, sink.header.pixel_map, device)
     for frame, probability, quality in prefetch(parallel_stream(measured, registered), FRAMES_BETWEEN_THREADS):
         _write(sink, frame, probability, quality, world.intrinsics_of(frame.index), float(video.time_s[frame.index]))
         done[frame.index] = True
@@ -187,7 +190,7 @@ def _camera_of(index: int, anchor_index: int, last: tuple[int, np.ndarray] | Non
 
 
 def _with_visibility(
-    world: World, pixel_map: PixelMap, frame: _RegisteredFrame
+    world: World, pixel_map: PixelMap, device: torch.device, frame: _RegisteredFrame
 ) -> tuple[_RegisteredFrame, np.ndarray, dict[str, float]]:
     """The frame, the visibility probability [height, width] float16 of the anchor points, and `frame_quality`."""
     flow, error = frame.flow or (None, None)
@@ -197,7 +200,9 @@ def _with_visibility(
     elif not frame.solved:
         probability = np.zeros(frame.rgb.shape[:2], np.float16)
     else:
-        likely = visibility_probability(frame.maps, camera, intrinsics, world.anchor_rgb, frame.rgb, cycle_error=error)
+        likely = visibility_probability(
+            frame.maps, camera, intrinsics, world.anchor_rgb, frame.rgb, cycle_error=error, device=device
+        )
         probability = likely.astype(np.float16)  # rounded before the comparison, for agreement with the stored values
     start = world.points.points_world if world.aligner is None else world.aligner.start
     quality = frame_quality(start, frame.maps, camera, intrinsics, probability > 0.5, pixel_map, flow=flow, cycle_error=error)

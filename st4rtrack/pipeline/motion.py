@@ -42,6 +42,7 @@ REACH = 4
 """Offset of the frames before and after that new content is compared with."""
 
 FLOW_LONG_SIDE = 256
+"""Maximum long side of the images of the flow that classifies new content."""
 LEAST_FLOW = 0.006
 """Flow difference, in long sides of the image, below which it is never motion."""
 
@@ -153,29 +154,31 @@ def _flows_apart(read: ReadField, t: int, num_frames: int) -> np.ndarray:
     others = [other for other in (t - REACH, t + REACH) if 0 <= other < num_frames and read("solved", other)]
     if not others:
         others = [other for other in [0 if t > num_frames // 2 else num_frames - 1] if read("solved", other)]
+    height, width = np.shape(read("visible", t))
     if not others:
-        return np.zeros(np.shape(read("visible", t)), bool)
-    apart = [_flow_excess(read, t, other) for other in others]
-    return np.min(apart, axis=0) > 1
+        return np.zeros((height, width), bool)
+    apart = np.min([_flow_excess(read, t, other) for other in others], axis=0) > 1
+    return cv2.resize(apart.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
 
 
 def _flow_excess(read: ReadField, t: int, other: int) -> np.ndarray:
-    """Flow difference [height, width] from a static scene, relative to its tolerance; 0 where static flow leaves the image."""
+    """Flow difference from a static scene, relative to its tolerance; 0 where static flow leaves the image.
+
+    On every n-th pixel [rows, columns], so that the long side is at most `FLOW_LONG_SIDE`.
+    """
     points = np.asarray(read("reconstruction_points", t))
-    height, width = points.shape[:2]
-    shrink = min(1.0, FLOW_LONG_SIDE / max(height, width))
+    step = -(-max(points.shape[:2]) // FLOW_LONG_SIDE)
+    size = points.shape[1] // step, points.shape[0] // step
+    points = points[step // 2 :: step, step // 2 :: step][: size[1], : size[0]]
     grey, other_grey = (
-        cv2.resize(
-            cv2.cvtColor(np.asarray(read("rgb", k)), cv2.COLOR_RGB2GRAY), None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA
-        )
+        cv2.resize(cv2.cvtColor(np.asarray(read("rgb", k)), cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA)
         for k in (t, other)
     )
-    flow = cv2.resize(dense_flow(grey, other_grey), (width, height)) / np.float32(shrink)
     pixels, _ = project_world(points.reshape(-1, 3), read("world_from_camera", other), read("intrinsics", other))
-    pixels = pixels.reshape(height, width, 2)
-    known = inside_image(pixels, height, width)
-    excess = length(pixel_grid(height, width) + flow - pixels)
+    pixels = pixels.reshape(points.shape[:2] + (2,)) / step
+    known = inside_image(pixels, size[1], size[0])
+    excess = length(pixel_grid(size[1], size[0]) + dense_flow(grey, other_grey) - pixels)
     if not known.any():
-        return np.zeros((height, width))
-    tolerance = max(FLOW_FACTOR * float(np.median(excess[known])), LEAST_FLOW * max(height, width))
+        return np.zeros(known.shape)
+    tolerance = max(FLOW_FACTOR * float(np.median(excess[known])), LEAST_FLOW * max(size))
     return np.where(known, excess / tolerance, 0.0)

@@ -1,13 +1,14 @@
 """Zero-lag temporal smoothing of the predicted tracks."""
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-import cv2
 import numpy as np
+import torch
+from torch import Tensor
 
-from st4rtrack.geometry.vectors import dot
+from st4rtrack.pipeline.device_maps import box_mean, median_of_few, vector_maps, vectors_of
 from st4rtrack.timing import timed
 from st4rtrack.types import Pointmap, TwoPointmaps, UserError
 
@@ -61,7 +62,9 @@ def directions(anchor_index: int, num_frames: int) -> tuple[range, range]:
     return range(anchor_index + 1, num_frames), range(anchor_index - 1, -1, -1)
 
 
-def smoothed_frames(frames: Iterable[Predicted], anchor: Pointmap, anchor_index: int) -> Iterator[Predicted]:
+def smoothed_frames(
+    frames: Iterable[Predicted], anchor: Pointmap, anchor_index: int, device: torch.device | str = "cpu"
+) -> Iterator[Predicted]:
     """Smooth the tracks of a stream of frames, outward from the anchor; the order is preserved.
 
     The two directions are smoothed separately; after a gap, as in a resumed run, smoothing starts again.
@@ -70,10 +73,11 @@ def smoothed_frames(frames: Iterable[Predicted], anchor: Pointmap, anchor_index:
         frames: first those after the anchor (or the anchor), then those before it.
         anchor: anchor points at the anchor time, [height, width, 3]; the anchor frame is passed through.
         anchor_index: index of the anchor.
+        device: where the tracks are smoothed.
     Returns:
         An iterator with a delay of `REACH` frames, which holds twice as many.
     """
-    window, last = TrackWindow(np.asarray(anchor.points_world)), anchor_index
+    window, last = TrackWindow(np.asarray(anchor.points_world), device), anchor_index
     for frame in frames:
         index = frame[0]
         if index == anchor_index:
@@ -91,46 +95,49 @@ def smoothed_frames(frames: Iterable[Predicted], anchor: Pointmap, anchor_index:
 class TrackWindow:
     """Sliding window of track displacements; a frame is smoothed as soon as enough frames after it are available."""
 
-    def __init__(self, anchor_points: np.ndarray) -> None:
-        self._anchor_points = anchor_points
-        self._moves: deque[np.ndarray] = deque(maxlen=2 * REACH + 1)
+    def __init__(self, anchor_points: np.ndarray, device: torch.device | str = "cpu") -> None:
+        self._device, self._anchor_points = device, vector_maps(anchor_points, device)
+        self._moves: deque[Tensor] = deque(maxlen=2 * REACH + 1)
+        self._thirds: deque[Tensor] = deque(maxlen=2 * REACH - 2)  # one for each four moves in a row
         self._waiting: deque[Predicted] = deque()
 
     def begin(self, *, at_anchor: bool) -> None:
         """Start a new direction, or continue after a gap; next to the anchor, its zero displacement is the first sample."""
         self._moves.clear()
+        self._thirds.clear()
         if at_anchor:
-            self._moves.append(np.zeros_like(self._anchor_points))
+            self._moves.append(torch.zeros_like(self._anchor_points))
 
     def add(self, frame: Predicted) -> Iterator[Predicted]:
         """Add the next frame; yield the one that now has `REACH` frames after it, if any."""
         self._waiting.append(frame)
-        self._moves.append(np.asarray(frame[2].tracking.points_world) - self._anchor_points)
+        self._append(frame)
         if len(self._waiting) > REACH:
             yield self._next()
+
+    @timed("refinement", settles=True)
+    def _append(self, frame: Predicted) -> None:
+        self._moves.append(vector_maps(np.asarray(frame[2].tracking.points_world), self._device) - self._anchor_points)
+        if len(self._moves) > 3:
+            self._thirds.append(squared_third_difference(list(self._moves)[-4:]))
 
     def flush(self) -> Iterator[Predicted]:
         """Yield the last frames, which have fewer frames after them."""
         while self._waiting:
             if len(self._moves) > REACH + len(self._waiting):
                 self._moves.popleft()
+                self._thirds.popleft()
             yield self._next()
 
-    @timed("refinement")
+    @timed("refinement", settles=True)
     def _next(self) -> Predicted:
         place = len(self._moves) - len(self._waiting)
         index, rgb, maps = self._waiting.popleft()
         if len(self._moves) < FEWEST:
             return index, rgb, maps
-        window = np.stack(self._moves)
-        variance = _around(np.nan_to_num(noise_variance(window), posinf=0.0))
-        points = self._anchor_points + smoothed(window, place, variance, pooled=_around)
-        return index, rgb, replace(maps, tracking=replace(maps.tracking, points_world=points))
-
-
-def _around(values: np.ndarray) -> np.ndarray:
-    """Means [height, width] over the square around each pixel."""
-    return cv2.blur(values, (SQUARE_PX, SQUARE_PX))
+        variance = box_mean(torch.nan_to_num(noise_variance(list(self._thirds)), posinf=0.0)[None], SQUARE_PX)[0]
+        moved = smoothed(torch.stack(list(self._moves)), place, variance, pooled=lambda squares: box_mean(squares, SQUARE_PX))
+        return index, rgb, replace(maps, tracking=replace(maps.tracking, points_world=vectors_of(self._anchor_points + moved)))
 
 
 DEGREE = 3
@@ -149,24 +156,23 @@ THIRD_DIFFERENCE = 20.0
 """Variance of the third difference (1, -3, 3, -1) of samples with variance 1."""
 
 
-def noise_variance(window: np.ndarray) -> np.ndarray:
-    """Noise variance per axis of tracks, from their third differences.
+def squared_third_difference(positions: Sequence[Tensor]) -> Tensor:
+    """Squared length [...] of the third difference of tracks at four equidistant times, [3, ...] each."""
+    first, second, third, fourth = positions
+    return (fourth - 3 * (third - second) - first).square().sum(dim=0)
+
+
+def noise_variance(thirds: Sequence[Tensor]) -> Tensor:
+    """Noise variance [...] per axis of tracks, from their squared third differences [...] over time.
 
     Motion with constant acceleration has zero third differences; the median over time ignores the few outliers of a collision.
-
-    Args:
-        window: [time, ..., 3] positions at equidistant times, at least four.
-    Returns:
-        [...] float32.
     """
-    thirds = window[3:] - 3 * (window[2:-1] - window[1:-2]) - window[:-3]
-    return _median_of_few(dot(thirds, thirds)).astype(np.float32) / np.float32(NORMAL_MEDIAN * THIRD_DIFFERENCE)
+    return median_of_few(thirds) / (NORMAL_MEDIAN * THIRD_DIFFERENCE)
 
 
-@np.errstate(invalid="ignore", over="ignore")  # non-finite tracks are returned unchanged
 def smoothed(
-    window: np.ndarray, index: int, variance: np.ndarray, *, pooled: Callable[[np.ndarray], np.ndarray] = np.asarray
-) -> np.ndarray:
+    window: Tensor, index: int, variance: Tensor, *, pooled: Callable[[Tensor], Tensor] = lambda squares: squares
+) -> Tensor:
     """Smoothed position of each track at one time of a window, without lag.
 
     The window is expanded in polynomials that are orthonormal over its times. The coefficients of degree one and above, and the
@@ -174,44 +180,34 @@ def smoothed(
     one a parabola, and a collision is unchanged.
 
     Args:
-        window: [time, ..., 3] positions at equidistant times, at least `FEWEST`.
+        window: [time, 3, ...] positions at equidistant times, at least `FEWEST`.
         index: index of the time in the window.
         variance: [...] noise variance per axis.
-        pooled: averages squares [...] over tracks with similar motion, since one track alone has little information.
+        pooled: averages squares [terms, ...] over tracks with similar motion, since one track alone has little information.
     Returns:
-        [..., 3], in the dtype of the window; unchanged where the window is not finite.
+        [3, ...]; unchanged where the window is not finite.
     """
-    basis, here = _polynomials(len(window)).astype(window.dtype), window[index]
+    basis, here = _polynomials(len(window)), window[index]
     offsets = window - here  # small numbers, for precise squares
-    coefficients = np.tensordot(basis, offsets, axes=1)
-    whole, squares = dot(offsets, offsets).sum(axis=0), dot(coefficients, coefficients)
-    finite = np.isfinite(whole) & np.isfinite(squares).all(axis=0)
-    whole, squares, noise = (np.where(finite, values, 0) for values in (whole, squares, variance))
-    left = np.maximum(whole - squares.sum(axis=0), 0)
-    result = here + basis[0, index] * coefficients[0]
-    described = np.tensordot(basis[:, index], coefficients, axes=1)
-    result -= _kept(pooled(left), 3 * (len(window) - len(basis)) * noise)[..., None] * described
+    coefficients = (torch.from_numpy(basis).to(window) @ offsets.flatten(1)).unflatten(1, here.shape)
+    whole = offsets.flatten(0, 1).square().sum(dim=0)
+    squares = coefficients.square().sum(dim=1)
+    finite = whole.isfinite() & squares.isfinite().all(dim=0)
+    terms = torch.cat([(whole - squares.sum(dim=0)).clamp(min=0)[None], squares[1:]])  # the residual first
+    terms, noise = pooled(torch.where(finite, terms, 0)), torch.where(finite, variance, 0)
+    left = _kept(terms[0], 3 * (len(window) - len(basis)) * noise)
+    result = here + float(basis[0, index]) * (1 - left) * coefficients[0]
     for k in range(1, len(basis)):
-        result += (basis[k, index] * _kept(pooled(squares[k]), 3 * noise))[..., None] * coefficients[k]
-    return np.where(finite[..., None], result, here)
+        result += float(basis[k, index]) * (_kept(terms[k], 3 * noise) - left) * coefficients[k]
+    return torch.where(finite, result, here)
 
 
 def _polynomials(count: int) -> np.ndarray:
-    """[degree + 1, count] polynomials of increasing degree, orthonormal over `count` equidistant times; even or odd."""
+    """[degree + 1, count] float32 polynomials of increasing degree, orthonormal over `count` equidistant times; even or odd."""
     times = np.linspace(-1, 1, count)
-    return np.linalg.qr(np.vander(times, DEGREE + 1, increasing=True))[0].T
+    return np.ascontiguousarray(np.linalg.qr(np.vander(times, DEGREE + 1, increasing=True))[0].T.astype(np.float32))
 
 
-def _median_of_few(samples: np.ndarray) -> np.ndarray:
-    """`np.median` over the first axis, by a sorting network: ten times as fast for few samples [samples, ...]."""
-    ordered = list(samples)
-    count = len(ordered)
-    for start in range(count):
-        for k in range(start % 2, count - 1, 2):
-            ordered[k], ordered[k + 1] = np.minimum(ordered[k], ordered[k + 1]), np.maximum(ordered[k], ordered[k + 1])
-    return (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
-
-
-def _kept(square: np.ndarray, expected: np.ndarray) -> np.ndarray:
+def _kept(square: Tensor, expected: Tensor) -> Tensor:
     """Shrinkage factor of a term from its square and the square expected from noise."""
-    return np.clip((square / np.maximum(expected, 1e-30) - 1) / (CLEAR - 1), 0, 1)
+    return ((square / expected.clamp(min=1e-30) - 1) / (CLEAR - 1)).clamp(0, 1)

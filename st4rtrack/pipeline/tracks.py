@@ -7,13 +7,22 @@ normalised to be independent of the network, the scene scale and the image size,
 
 import cv2
 import numpy as np
+import torch
+from torch import Tensor
 
 from st4rtrack.classical.flow import return_error
 from st4rtrack.classical.two_view import TwoView
-from st4rtrack.geometry.camera import pixel_grid, project
-from st4rtrack.geometry.sampling import inside_image, remap
-from st4rtrack.geometry.transforms import invert_rigid, transform_points
-from st4rtrack.geometry.vectors import all_finite, mean
+from st4rtrack.geometry.camera import pixel_grid
+from st4rtrack.geometry.sampling import inside_image
+from st4rtrack.geometry.transforms import invert_rigid
+from st4rtrack.pipeline.device_maps import (
+    box_mean,
+    median_filter,
+    sample_bilinear,
+    sampled_median,
+    to_device,
+    vector_maps,
+)
 from st4rtrack.timing import timed
 from st4rtrack.types import TwoPointmaps
 
@@ -42,7 +51,7 @@ VISIBLE_CYCLE_ERROR, MAX_CYCLE_ERROR = 0.003, 0.1
 MAX_LOG_CONFIDENCE = 2.0
 """Natural logarithm of the confidence over the median of the frame at which it saturates."""
 
-Evidence = dict[str, np.ndarray]
+Evidence = dict[str, Tensor]
 """Cues: [height, width] float32 each, by the names of `WEIGHTS` (except `bias`)."""
 
 WEIGHTS = {
@@ -66,7 +75,7 @@ WEIGHTS = {
 """Log-odds per unit of a cue, without and with a cycle error. Fitted and evaluated by `python performance/visibility.py`."""
 
 
-@timed("visibility")
+@timed("visibility", settles=True)
 def visibility_probability(
     maps: TwoPointmaps,
     world_from_camera: np.ndarray,
@@ -75,6 +84,7 @@ def visibility_probability(
     rgb: np.ndarray,
     *,
     cycle_error: np.ndarray | None = None,
+    device: torch.device | str = "cpu",
 ) -> np.ndarray:
     """Visibility probability of each point of the anchor in a frame.
 
@@ -85,15 +95,16 @@ def visibility_probability(
         anchor_rgb, rgb: [height, width, 3] uint8, the anchor and the frame.
         cycle_error: [height, width] cycle error: distance between the start and the end of a point tracked to the frame and back,
             by optical flow or by tracks that start there, in long sides of the image; NaN where unknown; `None` if not computed.
+        device: where it is computed.
     Returns:
         [height, width] float32; 0 for points that are not finite or not in front of the camera.
     """
-    evidence, possible = gather_evidence(maps, world_from_camera, intrinsics, anchor_rgb, rgb)
+    evidence, possible = gather_evidence(maps, world_from_camera, intrinsics, anchor_rgb, rgb, device)
     odds = _log_odds(evidence, 0)
     if cycle_error is not None:
-        back = {"cycle_error": cycle_error_cue(cycle_error)}
-        odds = np.where(np.isfinite(cycle_error), _log_odds(evidence | back, 1), odds)
-    return np.where(possible, 1 / (1 + np.exp(-np.clip(odds, -30, 30))), 0).astype(np.float32)
+        error = to_device(cycle_error, device)
+        odds = torch.where(error.isfinite(), _log_odds(evidence | {"cycle_error": cycle_error_cue(error)}, 1), odds)
+    return torch.where(possible, odds.clamp(-30, 30).sigmoid(), 0).cpu().numpy()
 
 
 def cycle_error(view: TwoView) -> np.ndarray:
@@ -106,28 +117,40 @@ def cycle_error(view: TwoView) -> np.ndarray:
     return np.where(inside, return_error(view.forward_flow, view.backward_flow) / max(height, width), np.nan)
 
 
-def cycle_error_cue(error: np.ndarray) -> np.ndarray:
+def cycle_error_cue(error: Tensor) -> Tensor:
     """Cycle-error cue [height, width]: logarithm of one plus the error over `VISIBLE_CYCLE_ERROR`; 0 where it is not finite."""
-    error = np.nan_to_num(error, nan=0.0, posinf=0.0)
-    return np.log1p(np.minimum(error, MAX_CYCLE_ERROR) / VISIBLE_CYCLE_ERROR).astype(np.float32)
+    error = torch.nan_to_num(error, nan=0.0, posinf=0.0)
+    return torch.log1p(error.clamp(max=MAX_CYCLE_ERROR) / VISIBLE_CYCLE_ERROR)
 
 
 def gather_evidence(
-    maps: TwoPointmaps, world_from_camera: np.ndarray, intrinsics: np.ndarray, anchor_rgb: np.ndarray, rgb: np.ndarray
-) -> tuple[Evidence, np.ndarray]:
+    maps: TwoPointmaps,
+    world_from_camera: np.ndarray,
+    intrinsics: np.ndarray,
+    anchor_rgb: np.ndarray,
+    rgb: np.ndarray,
+    device: torch.device | str = "cpu",
+) -> tuple[Evidence, Tensor]:
     """Cues for and against the visibility of each point, and the mask [height, width] bool of points in front of the camera.
 
     Args: see `visibility_probability`.
     """
     height, width = rgb.shape[:2]
-    depth, pixels, possible = _projected(maps.tracking.points_world, world_from_camera, intrinsics)
-    surface, _, _ = _projected(maps.reconstruction.points_world, world_from_camera, intrinsics)
-    inside = possible & inside_image(pixels, height, width)
-    at_image = np.clip(pixels, 0, (width, height)).astype(np.float32)
-    behind, before, precise = _depth_test(depth, surface, at_image, inside)
-    around = cv2.medianBlur(behind, 5)
-    beyond = _to_border(pixels, height, width) / max(height, width)
-    difference = _photometric_error(anchor_rgb, rgb, at_image, inside)
+    camera_from_world = invert_rigid(np.asarray(world_from_camera, np.float64))
+    branches = (maps.tracking, maps.reconstruction)
+    (depth, u, v, possible), (surface, _, _, _) = (
+        _projected(vector_maps(branch.points_world, device), camera_from_world, intrinsics) for branch in branches
+    )
+    inside = possible & (u >= 0) & (u < width) & (v >= 0) & (v < height)
+    beyond = torch.minimum(torch.minimum(u, width - u), torch.minimum(v, height - v)) / max(height, width)
+    x, y = u.clamp(0, width), v.clamp(0, height)
+    behind, before, precise = _depth_test(depth.log(), surface.log(), x, y, inside)
+    around = median_filter(behind, 5)
+    images = [cv2.GaussianBlur(image.astype(np.float32), (0, 0), COLOUR_BLUR_PX) for image in (anchor_rgb, rgb)]
+    then, now = (vector_maps(image, device) for image in images)
+    confidences = [_log_confidence(branch.confidence, (height, width), device) for branch in branches]
+    seen = sample_bilinear(torch.cat([now, confidences[1][None]]), x, y)
+    difference = _photometric_error(then, seen[:3], inside)
     evidence = {
         "depth_behind": behind,
         "depth_in_front": before,
@@ -135,41 +158,40 @@ def gather_evidence(
         "depth_behind_precise": behind * precise,
         "depth_in_front_precise": before * precise,
         "depth_behind_around_precise": around * precise,
-        "occluded_by_tracks": _occluded_by_tracks(depth, at_image, inside),
-        "back_facing": _back_facing(pixels, possible),
+        "occluded_by_tracks": _occluded_by_tracks(depth.log(), x, y, inside),
+        "back_facing": _back_facing(u, v, possible),
         "photometric_error": difference,
-        "photometric_error_around": cv2.blur(difference, (5, 5)),
-        "outside": (~inside).astype(np.float32),
-        "border_distance": (np.clip(beyond, -MAX_BORDER_DISTANCE, MAX_BORDER_DISTANCE) / MAX_BORDER_DISTANCE).astype(np.float32),
-        "tracking_log_confidence": _log_confidence(maps.tracking.confidence, (height, width)),
-        "reconstruction_log_confidence": inside
-        * remap(_log_confidence(maps.reconstruction.confidence, (height, width)), at_image),
+        "photometric_error_around": box_mean(difference[None], 5)[0],
+        "outside": (~inside).float(),
+        "border_distance": beyond.clamp(-MAX_BORDER_DISTANCE, MAX_BORDER_DISTANCE) / MAX_BORDER_DISTANCE,
+        "tracking_log_confidence": confidences[0],
+        "reconstruction_log_confidence": inside * seen[3],
     }
     return evidence, possible
 
 
-def _log_odds(evidence: Evidence, column: int) -> np.ndarray:
-    weighed = [np.float32(WEIGHTS[name][column]) * values for name, values in evidence.items()]
-    return np.asarray(sum(weighed)) + np.float32(WEIGHTS["bias"][column])
+def _log_odds(evidence: Evidence, column: int) -> Tensor:
+    odds = torch.full_like(evidence["outside"], WEIGHTS["bias"][column])
+    for name, values in evidence.items():
+        odds.add_(values, alpha=WEIGHTS[name][column])
+    return odds
 
 
-def _projected(
-    points_world: np.ndarray, world_from_camera: np.ndarray, intrinsics: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """z-depth [height, width] in a camera, pixels [height, width, 2], and mask of finite points in front of it."""
-    height, width = points_world.shape[:2]
-    with np.errstate(invalid="ignore"):  # infinite points are masked
-        points = transform_points(invert_rigid(world_from_camera), points_world.reshape(-1, 3).astype(np.float64))
-    possible = all_finite(points) & (points[:, 2] > 1e-9)
-    points = np.where(possible[:, None], points, 1.0)
-    pixels = np.clip(project(points, intrinsics), -1e4, 1e4)
-    shape = (height, width)
-    return points[:, 2].reshape(shape), pixels.reshape(*shape, 2), possible.reshape(shape)
+def _projected(points: Tensor, camera_from_world: np.ndarray, intrinsics: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """z-depth, pixel columns and rows [height, width] in a camera of points [3, height, width], and mask of finite points in front.
+
+    Points not in front have depth 1.
+    """
+    rotation, translation = (to_device(part, points.device) for part in (camera_from_world[:3, :3], camera_from_world[:3, 3:]))
+    moved = (rotation @ points.flatten(1) + translation).view_as(points)
+    possible = moved.isfinite().all(dim=0) & (moved[2] > 1e-9)
+    depth = torch.where(possible, moved[2], 1)
+    x, y = (torch.where(possible, part, 0) / depth for part in moved[:2])
+    u, v = ((float(row[0]) * x + float(row[1]) * y + float(row[2])).clamp(-1e4, 1e4) for row in intrinsics[:2])
+    return depth, u, v, possible
 
 
-def _depth_test(
-    depth: np.ndarray, surface: np.ndarray, pixels_px: np.ndarray, inside: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.float32]:
+def _depth_test(log_depth: Tensor, log_surface: Tensor, u: Tensor, v: Tensor, inside: Tensor) -> tuple[Tensor, Tensor, float]:
     """Depth behind and in front of the surface [height, width]: logarithms of one plus relative depth over the noise.
 
     Also the precision of the depth in this frame, 0 to 1: with little disagreement, a small depth step is more informative.
@@ -178,68 +200,65 @@ def _depth_test(
     surface if it is behind the deepest of the four pixels around its projection, so that object borders do not occlude it; in
     front likewise.
     """
-    log_surface = np.log(surface).astype(np.float32)
-    four = np.ones((2, 2), np.uint8)
-    deepest, nearest = (change(log_surface, four, anchor=(0, 0)) for change in (cv2.dilate, cv2.erode))
-    corner = np.floor(pixels_px - 0.5) + np.float32(0.5)
-    log_depth = np.log(depth).astype(np.float32)
-    away = np.abs(log_depth - remap(log_surface, pixels_px))[inside]
-    noise = np.clip(np.median(away) if away.size else NOISE_LIMITS[1], *NOISE_LIMITS).astype(np.float32)
-    behind = np.maximum(log_depth - remap(deepest, corner, cv2.INTER_NEAREST), 0) / noise
-    before = np.maximum(remap(nearest, corner, cv2.INTER_NEAREST) - log_depth, 0) / noise
+    height, width = log_surface.shape
+    left, top = (u - 0.5).floor(), (v - 0.5).floor()
+    across, down = u - 0.5 - left, v - 0.5 - top
+    columns, rows = (
+        [low.clamp(0, side - 1).long(), (low + 1).clamp(0, side - 1).long()] for low, side in ((left, width), (top, height))
+    )
+    four = [log_surface.flatten()[row * width + column] for row in rows for column in columns]
+    middle = torch.lerp(torch.lerp(four[0], four[1], across), torch.lerp(four[2], four[3], across), down)
+    median = sampled_median((log_depth - middle).abs(), inside)
+    noise = float(np.clip(NOISE_LIMITS[1] if median is None else float(median), *NOISE_LIMITS))
+    deepest, nearest = (change(change(*four[:2]), change(*four[2:])) for change in (torch.maximum, torch.minimum))
+    behind, before = ((gap.clamp(min=0) / noise).log1p() * inside for gap in (log_depth - deepest, nearest - log_depth))
     precise = np.log(noise / PRECISE[1]) / np.log(PRECISE[0] / PRECISE[1])
-    return np.log1p(behind) * inside, np.log1p(before) * inside, np.float32(np.clip(precise, 0, 1))
+    return behind, before, float(np.clip(precise, 0, 1))
 
 
-def _occluded_by_tracks(depth: np.ndarray, pixels_px: np.ndarray, inside: np.ndarray) -> np.ndarray:
+def _occluded_by_tracks(log_depth: Tensor, u: Tensor, v: Tensor, inside: Tensor) -> Tensor:
     """Logarithmic distance of points [height, width] behind the nearest tracked point of their cell, beyond `OCCLUSION_MARGIN`."""
-    height, width = depth.shape
+    height, width = log_depth.shape
     across = -(-width // TRACK_CELL_PX) + 1
-    column, row = np.moveaxis((pixels_px / TRACK_CELL_PX).astype(np.int64), -1, 0)
-    cell = row * across + column
-    log_depth = np.log(depth).astype(np.float32)
-    nearest = np.full((-(-height // TRACK_CELL_PX) + 1) * across, np.inf, np.float32)
-    np.minimum.at(nearest, cell[inside], log_depth[inside])
-    gap = np.where(inside, log_depth - np.where(inside, nearest[cell], 0), 0)
-    return np.log1p(np.maximum(gap / OCCLUSION_MARGIN - 1, 0)).astype(np.float32)
+    cell = (v / TRACK_CELL_PX).long() * across + (u / TRACK_CELL_PX).long()
+    nearest = log_depth.new_full(((-(-height // TRACK_CELL_PX) + 1) * across,), torch.inf)
+    nearest.scatter_reduce_(0, cell.flatten(), torch.where(inside, log_depth, torch.inf).flatten(), "amin")
+    gap = torch.where(inside, log_depth - nearest[cell], 0)
+    return (gap / OCCLUSION_MARGIN - 1).clamp(min=0).log1p()
 
 
-def _back_facing(pixels_px: np.ndarray, possible: np.ndarray) -> np.ndarray:
+def _back_facing(u: Tensor, v: Tensor, possible: Tensor) -> Tensor:
     """Back-facing cue of the surface around points [height, width]: 1 if back-facing, 0 if it looks as in the anchor.
 
     From the signed area in the frame of the neighbourhood of an anchor pixel: it is negative for back-facing surfaces.
     """
-    smooth = cv2.blur(np.where(possible[..., None], pixels_px, 0).astype(np.float32), (5, 5))
-    across, down = np.gradient(smooth, axis=1), np.gradient(smooth, axis=0)
-    area = across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0]
-    return (1 - np.clip(cv2.blur(area, (3, 3)), 0, 1)).astype(np.float32)
+    smooth = box_mean(torch.where(possible, torch.stack([u, v]), 0), 5)
+    down, across = torch.gradient(smooth, dim=(1, 2))
+    area = across[0] * down[1] - across[1] * down[0]
+    return 1 - box_mean(area[None], 3)[0].clamp(0, 1)
 
 
-def _to_border(pixels_px: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Signed distance [height, width] in pixels to the nearest image border, negative outside."""
-    u, v = np.moveaxis(pixels_px, -1, 0)
-    return np.minimum(np.minimum(u, width - u), np.minimum(v, height - v))
-
-
-def _photometric_error(anchor_rgb: np.ndarray, rgb: np.ndarray, pixels_px: np.ndarray, inside: np.ndarray) -> np.ndarray:
+def _photometric_error(then: Tensor, now: Tensor, inside: Tensor) -> Tensor:
     """Photometric cue [height, width]: logarithm of one plus the colour change over its median in this frame.
 
     Exposure changes are compensated by matching the median colours first.
+
+    Args:
+        then, now: [3, height, width] colours of the points in the anchor and in the frame.
     """
-    then, now = (cv2.GaussianBlur(image.astype(np.float32), (0, 0), COLOUR_BLUR_PX) for image in (anchor_rgb, rgb))
-    now = remap(now, pixels_px)
-    if not inside.any():
-        return np.zeros(inside.shape, np.float32)
-    seen = np.flatnonzero(inside)
-    median_now, median_then = (np.median(image.reshape(-1, 3)[seen], axis=0) for image in (now, then))
-    gain = median_now / np.maximum(median_then, 1.0)
-    change = mean(np.abs(then * gain - now))
-    return np.log1p(inside * change / max(float(np.median(change[inside])), MIN_COLOUR_NOISE)).astype(np.float32)
+    medians = [sampled_median(image, inside) for image in (now, then)]
+    if medians[0] is None or medians[1] is None:
+        return torch.zeros_like(now[0])
+    gain = medians[0] / medians[1].clamp(min=1.0)
+    change = (then * gain[:, None, None] - now).abs().mean(dim=0)
+    median = sampled_median(change, inside)
+    return (inside * change / max(float(median), MIN_COLOUR_NOISE)).log1p()  # pyright: ignore[reportArgumentType] (some are inside)
 
 
-def _log_confidence(confidence: np.ndarray | None, size: tuple[int, int]) -> np.ndarray:
+def _log_confidence(confidence: np.ndarray | None, size: tuple[int, int], device: torch.device | str) -> Tensor:
     """Confidence cue [height, width]: logarithm over the frame median, -1 to 1, saturated at `MAX_LOG_CONFIDENCE`; 0 without confidence."""
     if confidence is None:
-        return np.zeros(size, np.float32)
-    excess = np.log(np.maximum(np.nan_to_num(confidence, nan=1.0), 1.0) - 1 + 1e-6)
-    return (np.clip(excess - np.median(excess), -MAX_LOG_CONFIDENCE, MAX_LOG_CONFIDENCE) / MAX_LOG_CONFIDENCE).astype(np.float32)
+        return torch.zeros(size, device=device)
+    excess = (torch.nan_to_num(to_device(confidence, device), nan=1.0).clamp(min=1.0) - 1 + 1e-6).log()
+    median = sampled_median(excess, torch.ones_like(excess, dtype=torch.bool))
+    return (excess - median).clamp(-MAX_LOG_CONFIDENCE, MAX_LOG_CONFIDENCE) / MAX_LOG_CONFIDENCE

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
-from st4rtrack.pipeline.refine import _median_of_few, noise_variance, smoothed
+from st4rtrack.pipeline.device_maps import median_of_few
+from st4rtrack.pipeline.refine import noise_variance, smoothed, squared_third_difference
 from tests.seeds import SEED
 
 NOISE = 0.01
@@ -17,9 +20,21 @@ MOTIONS = {
 }
 
 
-def alike(squares: np.ndarray) -> np.ndarray:
-    """All tracks here do the same."""
-    return np.full_like(squares, squares.mean())
+def alike(squares: Tensor) -> Tensor:
+    """All tracks here have the same motion."""
+    return squares.mean(dim=-1, keepdim=True).expand_as(squares)
+
+
+def noise_of(window: np.ndarray) -> Tensor:
+    """Noise variance of a window [time, points, 3]."""
+    positions = torch.from_numpy(window).transpose(1, 2)
+    return noise_variance([squared_third_difference(list(positions[k : k + 4])) for k in range(len(window) - 3)])
+
+
+def smoothed_at(window: np.ndarray, index: int, variance: float, pooled=alike) -> np.ndarray:
+    """Smoothed positions [points, 3] at one time of a window [time, points, 3]."""
+    found = smoothed(torch.from_numpy(window).transpose(1, 2), index, torch.full(window.shape[1:2], variance), pooled=pooled)
+    return found.T.numpy()
 
 
 def tracks(motion: str, points: int = 4000) -> tuple[np.ndarray, np.ndarray]:
@@ -32,7 +47,7 @@ def tracks(motion: str, points: int = 4000) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("motion", MOTIONS)
 def test_the_noise_is_measured_whatever_moves(motion: str) -> None:
-    measured = np.sqrt(noise_variance(tracks(motion)[0]).mean())
+    measured = np.sqrt(noise_of(tracks(motion)[0]).numpy().mean())
     assert measured == pytest.approx(NOISE, rel=0.4 if motion in ("collision", "stop") else 0.1)
 
 
@@ -40,7 +55,7 @@ def test_the_noise_is_measured_whatever_moves(motion: str) -> None:
 @pytest.mark.parametrize("index", [0, 4, 8])
 def test_noise_goes_and_there_is_no_lag(motion: str, index: int) -> None:
     noisy, true = tracks(motion)
-    found = smoothed(noisy, index, np.full(noisy.shape[1], NOISE**2, np.float32), pooled=alike)
+    found = smoothed_at(noisy, index, NOISE**2)
     error = found - true[index]
     remains = np.sqrt((error**2).mean()) / NOISE
     assert remains < (0.5 if motion != "accelerated" else 0.6) if index == 4 else remains < 0.95
@@ -51,7 +66,7 @@ def test_noise_goes_and_there_is_no_lag(motion: str, index: int) -> None:
 @pytest.mark.parametrize("motion", ["collision", "stop"])
 def test_a_sudden_turn_stays_sharp(motion: str) -> None:
     noisy, true = tracks(motion)
-    found = smoothed(noisy, 4, np.full(noisy.shape[1], NOISE**2, np.float32), pooled=alike)
+    found = smoothed_at(noisy, 4, NOISE**2)
     blurred = np.polynomial.Polynomial.fit(TIMES, MOTIONS[motion], 3)(0.0) - MOTIONS[motion][4]
     assert abs((found - true[4])[:, 0].mean()) < 0.05 * abs(blurred)
 
@@ -60,7 +75,7 @@ def test_without_noise_nothing_changes() -> None:
     for motion in MOTIONS:
         exact = tracks(motion)[1].astype(np.float32)
         for index in range(9):
-            np.testing.assert_allclose(smoothed(exact, index, noise_variance(exact) * 0), exact[index], atol=2e-6)
+            np.testing.assert_allclose(smoothed_at(exact, index, 0.0, pooled=lambda squares: squares), exact[index], atol=2e-6)
 
 
 @pytest.mark.parametrize("count", range(1, 9))
@@ -68,4 +83,5 @@ def test_median_of_few_is_numpys(count: int) -> None:
     samples = np.random.default_rng(count).normal(size=(count, 50, 3)).astype(np.float32)
     samples[count // 2, 3] = np.nan
     samples[0, 7] = np.inf
-    np.testing.assert_array_equal(_median_of_few(samples), np.median(samples, axis=0))
+    found = median_of_few(list(torch.from_numpy(samples)))
+    np.testing.assert_array_equal(found.numpy(), np.median(samples, axis=0))

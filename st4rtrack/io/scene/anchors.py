@@ -16,7 +16,7 @@ from zarr.codecs import ZstdCodec
 
 from st4rtrack.io.json_text import parse_json
 from st4rtrack.io.lazy import LazyArray
-from st4rtrack.io.scene.arrays import damaged
+from st4rtrack.io.scene.arrays import FrameChunks, damaged, frame_chunks
 from st4rtrack.io.scene.header import SceneHeader
 from st4rtrack.io.scene.table import ArraySpec, stored_path
 from st4rtrack.io.store import stored_array
@@ -59,7 +59,7 @@ class AnchorStore:
 
     def __init__(self, group: zarr.Group, header: SceneHeader, folder: Path | None = None, *, goes_on: bool = False) -> None:
         self._group, self._header = group, header
-        self._journal = None if folder is None else folder / ANCHORS_JOURNAL
+        self._folder, self._journal = folder, None if folder is None else folder / ANCHORS_JOURNAL
         self._arrays: dict[int, dict[str, zarr.Array]] = {}
         self.records: list[dict[str, Any]] = []
         if self._journal is not None and goes_on and self._journal.exists():
@@ -78,7 +78,7 @@ class AnchorStore:
             self._arrays[anchor] = {spec.field: self._create(anchor, spec) for spec in ANCHOR_ARRAYS if spec.field in fields}
         for name, array in self._arrays[anchor].items():
             with np.errstate(over="ignore"):
-                array[index] = fields[name].astype(array.dtype, copy=False)
+                self._frames_of(array)[index] = fields[name].astype(array.dtype, copy=False)
 
     def close(self, anchor: int, record: dict[str, Any]) -> None:
         """Mark an anchor as complete and store its record."""
@@ -89,7 +89,7 @@ class AnchorStore:
 
     def read(self, anchor: int, name: str, index: int) -> np.ndarray:
         """Read one field of `ANCHOR_ARRAYS` of an anchor in a frame."""
-        return np.asarray(self._arrays[anchor][name][index])
+        return np.asarray(self._frames_of(self._arrays[anchor][name])[index])
 
     def maps(self, anchor: int) -> TrackingOverTime:
         """Tracking maps of an anchor over time, read on access."""
@@ -100,6 +100,9 @@ class AnchorStore:
         if self._journal is not None:
             self._journal.unlink(missing_ok=True)
         return {anchor: self.maps(anchor) for anchor in self.frames}
+
+    def _frames_of(self, array: zarr.Array) -> FrameChunks | zarr.Array:
+        return array if self._folder is None else frame_chunks(self._folder, array)
 
     def _create(self, anchor: int, spec: ArraySpec) -> zarr.Array:
         shape, dtype = self._header.shape(spec), self._header.dtype(spec)

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 import zarr
+from numcodecs import Zstd
 from zarr.codecs import ZstdCodec
 
 from st4rtrack.io.scene.header import SceneHeader
@@ -15,6 +16,8 @@ from st4rtrack.types import UserError
 
 SCENE_ZARR = "scene.zarr"
 SMALL_CHUNK_FRAMES = 4096
+ZSTD_LEVEL = 1
+"""Compresses floating-point maps as well as higher levels, in two thirds of the time."""
 
 
 def create_array(group: zarr.Group, header: SceneHeader, spec: ArraySpec) -> zarr.Array:
@@ -27,12 +30,50 @@ def create_array(group: zarr.Group, header: SceneHeader, spec: ArraySpec) -> zar
         shape=shape,
         chunks=chunks,
         dtype=header.dtype(spec),
-        compressors=ZstdCodec(),
+        compressors=ZstdCodec(level=ZSTD_LEVEL),
         fill_value=0,
         config={"write_empty_chunks": True},  # so that an absent chunk means missing data, not zeros
         dimension_names=[axis if isinstance(axis, str) else None for axis in spec.axes],
         overwrite=True,
     )
+
+
+class FrameChunks:
+    """Frames of an array on disk, one zstd chunk each, read and written without the 2 ms that zarr takes for each.
+
+    Args:
+        array: with one chunk per frame, by `create_array`.
+    """
+
+    def __init__(self, folder: Path, array: zarr.Array) -> None:
+        self._folder, self._shape = folder / SCENE_ZARR / array.path / "c", array.shape[1:]
+        self._array, self._dtype, self._codec = array, array.dtype.newbyteorder("<"), Zstd(ZSTD_LEVEL)
+
+    def __setitem__(self, index: int, values: np.ndarray) -> None:
+        path = self._path(index)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.partial")
+        partial.write_bytes(self._codec.encode(np.ascontiguousarray(values, self._dtype)))
+        partial.replace(path)  # a frame is complete or absent
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        try:
+            data = self._path(index).read_bytes()
+        except FileNotFoundError:
+            return np.asarray(self._array[index])
+        values = np.empty(self._shape, self._dtype)
+        self._codec.decode(data, values)
+        return values
+
+    def _path(self, index: int) -> Path:
+        return self._folder.joinpath(str(index), *("0" for _ in self._shape))
+
+
+def frame_chunks(folder: Path, array: zarr.Array) -> FrameChunks | zarr.Array:
+    """Fast access to the frames of a map; the array itself if it has other codecs, as those of older versions may."""
+    codecs = [type(codec).__name__ for codec in array.metadata.codecs]  # pyright: ignore[reportAttributeAccessIssue]
+    whole_frames = array.chunks == (1, *array.shape[1:])
+    return FrameChunks(folder, array) if codecs == ["BytesCodec", "ZstdCodec"] and whole_frames else array
 
 
 def remove_frame(folder: Path, spec: ArraySpec, index: int) -> None:

@@ -13,7 +13,16 @@ import zarr
 
 from st4rtrack.io.lock import FolderLock
 from st4rtrack.io.scene.anchors import AnchorStore
-from st4rtrack.io.scene.arrays import SCENE_ZARR, create_array, open_array, open_group, read_small, remove_frame
+from st4rtrack.io.scene.arrays import (
+    SCENE_ZARR,
+    FrameChunks,
+    create_array,
+    frame_chunks,
+    open_array,
+    open_group,
+    read_small,
+    remove_frame,
+)
 from st4rtrack.io.scene.description import write_json
 from st4rtrack.io.scene.folder import make_folder, prepare_folder
 from st4rtrack.io.scene.header import SceneHeader
@@ -63,11 +72,13 @@ class SceneWriter(SceneSink):
             # The arrays themselves may be incomplete: create them again.
             (folder / JOURNAL).unlink(missing_ok=True)
             self._group = zarr.open_group(store=folder / SCENE_ZARR, mode="w", zarr_format=3)
-            self._maps = {spec.field: create_array(self._group, header, spec) for spec in header.specs if not spec.small}
+            arrays = {spec.field: create_array(self._group, header, spec) for spec in header.specs if not spec.small}
+            self._maps = {name: frame_chunks(folder, array) for name, array in arrays.items()}
             self.anchors = AnchorStore(self._group, header, folder)
             return
         self._group = open_group(folder, "r" if self.complete else "r+")
-        self._maps = {spec.field: open_array(folder, self._group, header, spec) for spec in header.specs if not spec.small}
+        arrays = {spec.field: open_array(folder, self._group, header, spec) for spec in header.specs if not spec.small}
+        self._maps = {name: frame_chunks(folder, array) for name, array in arrays.items()}
         if not self.complete:
             self._remove_torn_frames()
             self.anchors = AnchorStore(self._group, header, folder, goes_on=True)
@@ -107,8 +118,8 @@ class SceneWriter(SceneSink):
                 if not spec.small:
                     remove_frame(self.folder, spec, int(index))
 
-    def _deferred_array(self, spec: ArraySpec) -> zarr.Array:
-        return create_array(self._group, self.header, spec)
+    def _deferred_array(self, spec: ArraySpec) -> FrameChunks | zarr.Array:
+        return frame_chunks(self.folder, create_array(self._group, self.header, spec))
 
     def _mark_done(self, row: np.ndarray) -> None:
         self._lock.require_folder()
