@@ -56,7 +56,7 @@ class Video:
 
 
 FocalSource = Literal["user", "metadata", "video", "prior"]
-"""Source of a focal length: the user, the metadata of the file, the survey of the video, or a learned or fixed prior."""
+"""Source of a focal length: the user, the metadata of the file, the video, or a learned or fixed prior."""
 
 
 @dataclass(frozen=True)

@@ -183,10 +183,8 @@ def _config(model: St4RTrack, given: Mapping[str, Any]) -> AdaptConfig:
     }
     config = AdaptConfig(**{**suits, **given})
     if model.config.head == "monocular" and config.freeze != "encoder":
-        raise UserError(
-            f"--freeze {config.freeze} needs a network with decoders, and {model.name} has only a monocular head; "
-            "leave out --freeze"
-        )
+        needs = f"--freeze {config.freeze} needs a network with decoders"
+        raise UserError(f"{needs}, and {model.name} has only a monocular head; leave out --freeze")
     return config
 
 
@@ -303,22 +301,9 @@ def _adapted(
         for number, task in enumerate(plan.tasks):
             own = Path(folder) / str(number)
             own.mkdir()
-            teachers, cache = (task.tracks, task.depth), paths.report / "teachers"
-            known, frames = task.known_video, task.frames
-            ready.append(
-                prepare_video(
-                    model,
-                    task.video,
-                    teachers,
-                    plan.config,
-                    frames=frames,
-                    folder=own,
-                    cache=cache,
-                    known=known,
-                    source=task.source,
-                    scale=task.scale,
-                )
-            )
+            pixels = {"source": task.source, "scale": task.scale, "known": task.known_video}
+            options: dict[str, Any] = {"frames": task.frames, "folder": own, "cache": paths.report / "teachers", **pixels}
+            ready.append(prepare_video(model, task.video, (task.tracks, task.depth), plan.config, **options))
         frames, state = [task.frames for task in plan.tasks], paths.state
         return adapt(model, ready, plan.config, plan.loss, frames=frames, state=state, options=stored, progress=progress)
 

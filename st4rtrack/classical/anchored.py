@@ -12,20 +12,20 @@ drift; dynamic points are tracked from frame to frame, since direct flow would m
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 import cv2
 import numpy as np
 
-from st4rtrack.classical.anchor_matches import NEIGHBOUR_FRAMES, Matches, matched_frames, neighbour_matches
+from st4rtrack.classical.anchor_depth import AnchorDepth, Units, known_anchor_depth, triangulated_anchor
+from st4rtrack.classical.anchor_matches import NEIGHBOUR_FRAMES, neighbour_matches
 from st4rtrack.classical.camera_motion import WITHOUT_DEPTH, CameraMotion, MotionKind, camera_motion
 from st4rtrack.classical.flow import FlowChain, bidirectional_flow
 from st4rtrack.classical.reference import MIN_POSE_INLIERS, Reference
 from st4rtrack.classical.rotation import RotationFocal, camera_rotation, rotation_focal
 from st4rtrack.classical.solver.evidence import PRIOR_FOCAL
-from st4rtrack.classical.static_depth import depth_from_flow
 from st4rtrack.classical.two_view import TwoView
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.transforms import invert_rigid, rigid
@@ -38,8 +38,6 @@ MIN_SEEN_SHARE = 0.3
 MIN_STAY = 6
 MIN_CARRIED_SHARE = 0.02
 """Share of a new reference whose depth must be known from the old one, to have its scale."""
-MIN_KNOWN_SHARE = 0.05
-"""Share of the anchor whose depth must be triangulated for it to be known."""
 MIN_ROTATION_SHARE = 0.1
 """Share of the image that must be matched to estimate a rotation."""
 MIN_ROTATION_PARALLAX_DEG = 3.0
@@ -48,8 +46,6 @@ slow arcs 3.6 and more."""
 MIN_STILL_SHARE, STILL_PX = 0.15, 1.0
 """Share of the matched pixels that must not move by more than this; otherwise a fixed camera has started to move."""
 MOTION_ENLARGE = 2
-ONE_UNIT = 0.1
-"""Log difference of the units of user-provided cameras and depth below which they count as equal: the error of triangulation."""
 
 StepFlow = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
 """Flow [height, width, 2] from a frame to a later or earlier one and back."""
@@ -57,29 +53,6 @@ SolveCameras = Callable[[float], KnownVideo | None]
 """Known geometry with the cameras of a solver; `None` if they are unreliable or have less than the given parallax (degrees)."""
 DepthOfFrame = Callable[[np.ndarray, int], np.ndarray]
 """Depth [height, width] up to scale of a frame [height, width, 3] uint8 and its index, from a prior."""
-
-
-@dataclass(frozen=True)
-class Units:
-    """Lengths of the known cameras and of the known depth that equal one unit of `AnchoredGeometry`; `None` if undetermined."""
-
-    cameras: float | None = None
-    depth: float | None = None
-
-
-@dataclass(frozen=True)
-class AnchorDepth:
-    """Depth of an anchor.
-
-    Attributes:
-        depth: z-depth [height, width] where it is static with parallax, or where it is known (else 0; median 1).
-        static: [height, width] bool, pixels usable for pose estimation; `None`: all with depth.
-        measured: the depth is triangulated or known, not from a prior.
-    """
-
-    depth: np.ndarray
-    static: np.ndarray | None = None
-    measured: bool = True
 
 
 class AnchoredGeometry:
@@ -143,7 +116,7 @@ class AnchoredGeometry:
         matches = neighbour_matches(anchor_rgb, list(islice(after, NEIGHBOUR_FRAMES)), static)
         motion = None if matches is None else camera_motion(matches, user.focal_px, static)
         known, motion = _with_solver(user, motion, solve)
-        depth, units = _known_depth(known, _triangulated(known, matches, anchor_index, order), anchor_index, user)
+        depth, units = known_anchor_depth(known, triangulated_anchor(known, matches, anchor_index, order), anchor_index, user)
         if depth is not None and static is not None:
             depth = replace(depth, static=static)
         rotates = matches is not None and motion is not None and motion.kind == "rotation" and known.focal_px is None
@@ -348,46 +321,3 @@ def _with_solver(
     if solved is not None and motion is not None and rotates:
         motion = replace(motion, kind="general", parallax="weak")
     return solved or user, motion
-
-
-def _triangulated(known: KnownVideo, matches: Matches | None, anchor_index: int, order: Sequence[int]) -> np.ndarray | None:
-    """z-depth [height, width] of the anchor in the unit of the known cameras, 0 where unknown; `None` without cameras."""
-    if matches is None or known.world_from_camera is None:
-        return None
-    indices = [order[k] for k in matched_frames(len(order))]
-    cameras = [known.anchor_from_camera(anchor_index, index) for index in indices]
-    usable = [k for k, camera in enumerate(cameras) if camera is not None]
-    relative = [invert_rigid(camera) for camera in cameras if camera is not None]
-    unit = max((float(np.linalg.norm(camera[:3, 3])) for camera in relative), default=0.0)
-    if unit == 0:
-        return np.zeros(matches.size, np.float32)
-    relative = [rigid(camera[:3, :3], camera[:3, 3] / unit) for camera in relative]
-    flow = (matches.frame_px[usable] - matches.anchor_px).reshape(-1, *matches.size, 2)
-    valid = matches.valid[usable].reshape(-1, *matches.size)
-    focal_px = known.focal_px or PRIOR_FOCAL * max(matches.size)
-    found = depth_from_flow(list(flow), list(valid), relative, focal_px, matches.size)
-    return unit * found.depth * (found.known.mean() >= MIN_KNOWN_SHARE)
-
-
-def _known_depth(
-    known: KnownVideo, triangulated: np.ndarray | None, anchor_index: int, user: KnownVideo
-) -> tuple[AnchorDepth | None, Units]:
-    """Depth of the anchor from user-provided depth and triangulated depth, and the units of known cameras and depth."""
-    provided, solved = known.depth_of(anchor_index), user.world_from_camera is None
-    if provided is not None and (provided > 0).any():
-        unit = _median(provided)
-        both = (provided > 0) & (triangulated > 0) if triangulated is not None else np.zeros(provided.shape, bool)
-        if triangulated is None or not both.any():
-            return AnchorDepth((provided / unit).astype(np.float32)), Units(None if solved else unit, unit)
-        ratio = float(np.median(triangulated[both] / provided[both]))
-        depth = np.where(provided > 0, provided, triangulated / ratio) / unit
-        same = not solved and abs(np.log(ratio)) < ONE_UNIT
-        return AnchorDepth(depth.astype(np.float32), triangulated > 0), Units(unit if same else unit * ratio, unit)
-    if triangulated is None or not (solved or triangulated.any()):
-        return None, Units()
-    unit = 1.0 if solved else _median(triangulated)  # the solver's unit is the median depth of the anchor's points
-    return AnchorDepth((triangulated / unit).astype(np.float32)), Units(cameras=unit)
-
-
-def _median(depth: np.ndarray) -> float:
-    return float(np.median(depth[depth > 0]))

@@ -5,8 +5,9 @@ from functools import cache
 
 import numpy as np
 
+from st4rtrack.classical.anchor_depth import Units
 from st4rtrack.classical.anchor_matches import NEIGHBOUR_FRAMES, neighbour_matches
-from st4rtrack.classical.anchored import AnchoredGeometry, DepthOfFrame, SolveCameras, StepFlow, Units
+from st4rtrack.classical.anchored import AnchoredGeometry, DepthOfFrame, SolveCameras, StepFlow
 from st4rtrack.classical.camera_motion import CameraMotion, camera_motion
 from st4rtrack.classical.frame_checks import FrameChecks
 from st4rtrack.classical.two_view import TwoView

