@@ -20,7 +20,7 @@ from st4rtrack.model.precision_check import LIMIT, point_difference
 from st4rtrack.model.traceable import weight_shapes
 from st4rtrack.pipeline.pointmaps import automatic_batch_size
 
-MODELS = {"tiny": (EMBEDDED, 485), "large": (LARGE, 1737)}
+MODELS = {"tiny": (EMBEDDED, 293), "large": (LARGE, 1737)}
 """Models, and the peak size of their live float32 tensors in bytes per pixel of a batch; counted, independent of the size."""
 LIBRARIES_BYTES = GIB // 2
 """Memory of PyTorch, OpenCV and the other libraries in a run, measured."""
