@@ -15,6 +15,7 @@ from st4rtrack.hints.cameras import with_solved_cameras
 from st4rtrack.hints.depth_prior import DepthPrior
 from st4rtrack.hints.provider import takes_hints
 from st4rtrack.io.files import absolute, matches_of
+from st4rtrack.io.known.distortion import undistorted
 from st4rtrack.io.known.known import known_of_video
 from st4rtrack.io.known.pixels import SourceSize
 from st4rtrack.io.scene import SceneHeader
@@ -46,8 +47,8 @@ class PreparedVideo:
         anchor_index: index of the anchor among the processed frames.
         overlay: [height, width] bool, pixels of logos and subtitles; `None` without any.
         warnings: warnings about the images.
-        content: the source video without bars.
-        content_px: (left, top, right, bottom) of the image inside the bars, in source pixels.
+        content: the source video without distortion and bars.
+        content_px: (left, top, right, bottom) of the image inside the bars, in pixels of the source without distortion.
         source: the source video.
         user: user-provided geometry; `None` without any.
     """
@@ -101,21 +102,23 @@ def prepare(
         UserError: the anchor is not a frame of the video, the size is too small, or the known geometry cannot be used.
     """
     fit, index = options.fit, anchor_index(options.anchor, len(source))
+    known = known or KnownGeometry()
+    ideal, lens_map, geometry = undistorted(source, known)
     whole = Layout((0, 0, source.width, source.height), None, "none")
-    layout = whole if fit != "crop" else _stored_layout(output, source) or _layout(source)
-    content, content_map = crop(source, *layout.content)
+    layout = whole if fit != "crop" else _stored_layout(output, source) or _layout(ideal)
+    content, content_map = crop(ideal, *layout.content)
     resize = to_network_size if fit == "crop" else stretch_to_network_size
     video, resize_map = resize(content, long_side=options.size or config.image_size, patch_size=config.patch_size)
     usable = _usable_anchor(video, index)
     warnings = _layout_warnings(layout, source)
     if usable != index:
         warnings.append(quality_warning("anchor_moved", [index, usable], asked=index, used=usable))
-    pixel_map = content_map.then(resize_map)
-    overlay = _overlay(layout, source, video, pixel_map)
+    pixel_map = lens_map.then(content_map).then(resize_map)
+    overlay = _overlay(layout, source, video, pixel_map.ideal)
     user = None
     if known:
-        geometry, size = with_solved_cameras(known, source, usable), (video.height, video.width)
-        user = known_of_video(geometry, source, pixel_map, size, usable)
+        geometry = with_solved_cameras(geometry, ideal, usable)
+        user = known_of_video(geometry, source, pixel_map, (video.height, video.width), usable)
     return PreparedVideo(video, pixel_map, usable, overlay, tuple(warnings), content, layout.content, source, user)
 
 

@@ -5,6 +5,7 @@ pixels of the images. Unsolved frames are left out.
 """
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 
 from st4rtrack.geometry.camera import project_world
+from st4rtrack.geometry.lens import Lens
 from st4rtrack.geometry.sampling import covered_pixels
 from st4rtrack.io.formats.cameras import OPENCV_FROM_OPENGL, camera_frames, image_intrinsics, world_from_cameras
 from st4rtrack.io.formats.content import AnchorPixels, accumulated, follow
@@ -21,6 +23,8 @@ from st4rtrack.io.formats.ply import write_cloud
 from st4rtrack.io.formats.units import lengths
 from st4rtrack.io.images import encode_jpeg
 from st4rtrack.scene import Scene
+
+logger = logging.getLogger(__name__)
 
 _HOLE_PX = 5
 """Mask holes up to nearly this size, in network pixels, are filled: point spacing grows as objects approach."""
@@ -38,7 +42,7 @@ def write_transforms(scene: Scene, path: str | Path, *, max_points: int = 200_00
     """
     path = Path(path)
     files = path.with_name(path.stem + "_files")
-    frames, images = camera_frames(scene), scene_images(scene)
+    frames, images = camera_frames(scene), scene_images(scene, distorted=True)
     (files / "images").mkdir(parents=True)
     for frame, rgb in zip(frames, images.frames(frames)):
         (files / "images" / f"frame_{frame:06d}.jpg").write_bytes(encode_jpeg(rgb))
@@ -64,13 +68,25 @@ def _content(scene: Scene, frames: np.ndarray, images: SceneImages, folder: str,
         entry["time"] = float(scene.time_s[frame])
         entries.append(entry if shared else entry | _pinhole(k))
     return {
-        "camera_model": "OPENCV",
+        **_distortion(images.image_map.lens),
         **(_pinhole(intrinsics[0]) if shared else {}),
         "w": images.width,
         "h": images.height,
         "ply_file_path": f"{folder}/points.ply",
         "frames": entries,
     }
+
+
+def _distortion(lens: Lens | None) -> dict[str, Any]:
+    """Camera model of nerfstudio and its distortion coefficients."""
+    if lens is None:
+        return {"camera_model": "OPENCV"}
+    if lens.model == "fisheye":
+        return {"camera_model": "OPENCV_FISHEYE", **dict(zip(("k1", "k2", "k3", "k4"), lens.padded(4)))}
+    found = dict(zip(("k1", "k2", "p1", "p2", "k3"), lens.padded(5)))
+    if any(lens.padded(8)[5:]):
+        logger.warning("this format has no coefficients k4 to k6: they are left out; use the format colmap")
+    return {"camera_model": "OPENCV", **found}
 
 
 def _pinhole(intrinsics: np.ndarray) -> dict[str, float]:
