@@ -57,6 +57,8 @@ class ReconstructOptions:
     """Monocular depth prior: builtin, none, hub id, model folder, or depth maps."""
     refine: bool = True
     """Temporally smooth the tracks (two-sided window)."""
+    zoom: Literal["auto", "none"] = "auto"
+    """Zoom: estimate the focal length of each frame where the video zooms, or assume a constant one."""
 
 
 @dataclass(frozen=True)

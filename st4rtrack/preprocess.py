@@ -92,7 +92,9 @@ def undistort(video: Video, lens: Lens) -> Video:
 @timed("undistort")
 def undistort_image(image: np.ndarray, lens: Lens) -> np.ndarray:
     """Resample a distorted image [height, width, 3] uint8 to the ideal pinhole image of the same size."""
-    return cv2.remap(image, *_undistortion(lens, image.shape[0], image.shape[1]), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.remap(
+        image, *_undistortion(lens, image.shape[0], image.shape[1]), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
 
 
 @lru_cache(maxsize=2)

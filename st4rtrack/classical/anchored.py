@@ -37,8 +37,9 @@ from st4rtrack.classical.reference import MIN_POSE_INLIERS, Reference
 from st4rtrack.classical.rotation import RotationFocal, camera_rotation
 from st4rtrack.classical.survey import PRIOR_FOCAL, Survey, survey
 from st4rtrack.classical.two_view import TwoView, two_view_from_flow
+from st4rtrack.classical.zoom import at_one_focal
 from st4rtrack.geometry.camera import pixel_grid
-from st4rtrack.geometry.transforms import invert_rigid, rigid
+from st4rtrack.geometry.transforms import invert_rigid, rigid, rotation_angle
 from st4rtrack.geometry.vectors import length
 from st4rtrack.timing import timed
 from st4rtrack.types import FocalSource, KnownVideo
@@ -54,6 +55,8 @@ MIN_ROTATION_PARALLAX_DEG = 3.0
 slow arcs 3.6 and more."""
 MIN_STILL_SHARE, STILL_PX = 0.15, 1.0
 """Share of the matched pixels that must not move by more than this; otherwise a fixed camera has started to move."""
+MIN_TURN = np.deg2rad(1.0)
+"""Rotation of a zooming camera from which it is not fixed."""
 ZOOM_EVERY = 3
 """Number of frames between zoom tests."""
 MIN_ZOOM_VOTES = 2
@@ -137,10 +140,11 @@ class AnchoredGeometry:
         if matches is not None and known.world_from_camera is None and known.depth is None:
             motion = camera_motion(matches, known.focal_px, static)
             min_parallax_deg = MIN_ROTATION_PARALLAX_DEG if motion.kind == "rotation" else 0.0
-            solved = solve(min_parallax_deg) if solve is not None and motion.may_translate else None
-            if solved is not None:
-                known = solved
-                motion = replace(motion, kind="general", parallax="weak") if motion.kind == "rotation" else motion
+            asks = motion.may_translate or motion.kind == "dolly_zoom"
+            solved = solve(min_parallax_deg) if solve is not None and asks else None
+            if solved is not None and (motion.may_translate or solved.focals_px is not None):
+                known, misjudged = solved, motion.kind in ("rotation", "dolly_zoom")
+                motion = replace(motion, kind="general", parallax="weak") if misjudged else motion
         if matches is not None and motion is not None and known.world_from_camera is None:
             surveyed, focal = survey_by_motion(matches, motion.kind, known.focal_px, static)
             geometry = cls(
@@ -156,6 +160,8 @@ class AnchoredGeometry:
             geometry.zoom_survey = surveyed
             return geometry
         matched = [order[k] for k in matched_frames(len(frames))] if order else []
+        if matches is not None and known.focals_px is not None:
+            matches = at_one_focal(matches, known.focals_px[matched] / known.focals_px[anchor_index])
         cameras = [known.anchor_from_camera(anchor_index, index) for index in matched]
         inverse = [None if each is None else invert_rigid(each) for each in cameras]
         if matches is not None and motion is not None:
@@ -192,6 +198,13 @@ class AnchoredGeometry:
         geometry = AnchoredGeometry(self._anchor_rgb, **(same | changes))
         geometry.zoom_survey = self.zoom_survey
         return geometry
+
+    def with_turning_camera(self, known: KnownVideo) -> "AnchoredGeometry":
+        """Copy with the cameras and focal lengths of a zooming camera without translation; other frames stay unsolved."""
+        assert self.motion is not None and known.world_from_camera is not None
+        turn = float(np.nanmax(rotation_angle(known.world_from_camera[:, :3, :3])))
+        motion = replace(self.motion, kind="zoom", parallax="rotation" if turn > MIN_TURN else "none")
+        return self._again(known=known, motion=motion, surveyed=None, focal=None, units=Units(cameras=1.0))
 
     @property
     def measures_depth(self) -> bool:
@@ -232,6 +245,11 @@ class AnchoredGeometry:
         if self.surveyed is not None:
             return self.surveyed.focal_px
         return self._rotation_focal.focal_px if self._rotation_focal else PRIOR_FOCAL * max(self._grey.shape)
+
+    @property
+    def focals_px(self) -> np.ndarray | None:
+        """[T] focal length of each frame in network pixels; `None` if it is constant."""
+        return self._known.focals_px
 
     @property
     def focal_source(self) -> FocalSource:

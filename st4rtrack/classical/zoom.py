@@ -8,7 +8,7 @@ Symbols: z logarithm of the zoom; pixels are relative to the image centre, rays 
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import cv2
@@ -16,6 +16,7 @@ import numpy as np
 
 from st4rtrack.classical.solver.key_frames import KeyFrame
 from st4rtrack.classical.solver.matching import matches_of
+from st4rtrack.classical.survey import Matches
 from st4rtrack.classical.two_view import pinhole
 from st4rtrack.geometry.vectors import length
 
@@ -31,12 +32,16 @@ MAX_DEVIATION = 0.02
 """Standard deviation of z of a pair, under independent errors of the points, above which it is undetermined."""
 STIFFNESS = 30.0
 """Weight of the second difference of z, which is smooth over time."""
+SMOOTHING = 10.0
+"""Weight of the second difference of z against the values of single frames."""
 MIN_ZOOM = 0.05
 """Range of z from which a video counts as zooming."""
 MAX_COST_RATIO = 0.75
 """Maximum of the costs of the pairs with zoom over those without, of a zooming video. Constant focal length: 0.99."""
-MIN_ROTATION_SHARE, MIN_KEPT_SHARE = 0.6, 0.3
-"""Minimum share of inliers of a frame under rotation and zoom, and share of matched features below which the reference changes."""
+TURNING_INLIER_PX, MIN_ROTATION_SHARE = 3.0, 0.5
+"""Error of an inlier under rotation and zoom, and minimum share of a frame: a quarter of the matches of key frames may be wrong."""
+MIN_KEPT_SHARE = 0.3
+"""Share of matched features below which the reference changes."""
 FOCALS = np.geomspace(0.45, 2.2, 12)
 """Candidate focal lengths of the first frame of a rotating camera, in long sides."""
 DECISIVE_PX = 0.05
@@ -141,9 +146,7 @@ def _epipolar_error(
     return ((b * there).sum(1) / norm * focal_px)[:, None]
 
 
-def _minimised(
-    error: Callable[[np.ndarray], np.ndarray], parameters: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, float]:
+def _minimised(error: Callable[[np.ndarray], np.ndarray], parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """Robust Gauss-Newton: parameters, their standard deviations, and the mean truncated squared error."""
     num = len(parameters)
     normal, variance = np.eye(num), 1.0
@@ -175,6 +178,18 @@ def _integrated(pairs: dict[tuple[int, int], PairZoom], count: int) -> np.ndarra
         found = np.linalg.solve(normal, difference.T @ (weight * z))
         weight = sure / (1 + ((difference @ found - z) / 0.01) ** 2)
     return found - found[0]
+
+
+def smoothed(z: np.ndarray) -> np.ndarray:
+    """Smooth z [frames] of successive frames."""
+    bend = np.diff(np.eye(len(z)), 2, axis=0)
+    return np.linalg.solve(np.eye(len(z)) + SMOOTHING * bend.T @ bend, z)
+
+
+def at_one_focal(matches: Matches, zoom: np.ndarray) -> Matches:
+    """Matches as seen with the focal length of the anchor; `zoom` [frames] is that of the frames over it."""
+    centre = np.array([matches.size[1] / 2, matches.size[0] / 2])
+    return replace(matches, frame_px=centre + (matches.frame_px - centre) / zoom[:, None, None])
 
 
 @dataclass(frozen=True)
@@ -280,7 +295,7 @@ def _followed(link: _Link, solved: _Solved, focal_px: float) -> tuple[float, np.
     """z and `first_from_frame` of the frame of a link; `None` if a rotation and a zoom do not explain its matches."""
     z, first_from_reference = solved[link.reference]
     parameters, error = _rotation_and_zoom(link, focal_px * np.exp(z))
-    if (length(error) < INLIER_PX).mean() < MIN_ROTATION_SHARE:
+    if (length(error) < TURNING_INLIER_PX).mean() < MIN_ROTATION_SHARE:
         return None
     return z + float(parameters[3]), first_from_reference @ cv2.Rodrigues(parameters[:3])[0].T
 

@@ -94,7 +94,9 @@ class Lens:
             (a, b), (c, d) = (column.T for column in columns)  # derivatives of u and v by x and by y
             determinant = a * d - b * c
             determinant = np.where(np.abs(determinant) > 1e-9, determinant, np.inf)
-            rays = rays - np.stack([d * error[:, 0] - c * error[:, 1], a * error[:, 1] - b * error[:, 0]], 1) / determinant[:, None]
+            rays = (
+                rays - np.stack([d * error[:, 0] - c * error[:, 1], a * error[:, 1] - b * error[:, 0]], 1) / determinant[:, None]
+            )
         (fx, fy, cx, cy), rays = self.ideal, rays.reshape(np.shape(source_px))
         return rays * (fx, fy) + (cx, cy)
 

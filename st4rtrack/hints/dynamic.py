@@ -51,11 +51,13 @@ class OtherFrame:
         grey: [H, W] uint8.
         flows: flow from the current frame to it, and back.
         camera: `other_from_frame` [4, 4].
+        focal_px: its focal length.
     """
 
     grey: np.ndarray
     flows: Flows
     camera: np.ndarray
+    focal_px: float
 
 
 def dynamic_pixels(
@@ -68,6 +70,7 @@ def dynamic_pixels(
         depth: [H, W] depth of the frame under the assumption that it is static.
         measured: [H, W] bool, pixels with multi-view static depth.
         others: neighbouring frames.
+        focal_px: focal length of the frame.
     """
     size = (depth.shape[0], depth.shape[1])
     if not others:
@@ -78,7 +81,7 @@ def dynamic_pixels(
         forward, backward = other.flows
         returned = returns(forward, backward)
         there, looked_at = reached(forward), other.grey.astype(np.float32)
-        static = _nearest_static(rays, depth, there, other.camera, focal_px)
+        static = _nearest_static(rays, depth, there, other.camera, other.focal_px)
         total += np.where(returned, length(static - there), 0)
         looks += np.where(returned, _difference(grey, looked_at, static) - _difference(grey, looked_at, there), 0)
         count += returned

@@ -66,6 +66,18 @@ class OrderedFrames:
         self._survey = self._survey.with_prior_depth(depth)
         self.anchor_view = self._survey.anchor_view
 
+    def use_turning_camera(self, known: KnownVideo) -> None:
+        """Use the cameras and focal lengths of a zooming camera that does not translate."""
+        assert self._survey is not None
+        self._survey, self.zooms = self._survey.with_turning_camera(known), False
+        self.motion = self._survey.motion
+        self.anchor_view = self._survey.anchor_view
+
+    @property
+    def focals_px(self) -> np.ndarray | None:
+        """[T] focal length of each frame in network pixels; `None` if it is constant."""
+        return None if self._survey is None else self._survey.focals_px
+
     @property
     def geometry(self) -> AnchoredGeometry | None:
         """Classical geometry surveyed around the anchor; `None` without geometry."""

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from st4rtrack.hints.cameras import solved_cameras
+from st4rtrack.hints.cameras import solved_cameras, turning_cameras
 from st4rtrack.hints.depth_prior import DepthPrior, open_depth_prior
 from st4rtrack.hints.depth_prior.builtin import BuiltinPrior
 from st4rtrack.hints.frame_encoder import FrameEncoder
@@ -19,6 +19,9 @@ from st4rtrack.io.known.pixels import SourceSize
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.types import KnownVideo, UserError, Video
+
+MAY_ZOOM = ("fixed", "rotation", "zoom")
+"""Camera motions next to the anchor in which the camera does not translate: it may zoom, there or later."""
 
 
 def takes_hints(config: ModelConfig) -> bool:
@@ -57,6 +60,7 @@ def provide_hints(
     content: Video | None = None,
     scale: tuple[float, float] = (1.0, 1.0),
     static: Callable[[int], np.ndarray] | None = None,
+    zoom: bool = False,
 ) -> tuple[OrderedFrames, FusedGeometry | None]:
     """Frames of a video outward from the anchor with classical geometry and, with a depth prior, the fused geometry.
 
@@ -67,15 +71,21 @@ def provide_hints(
         prior: depth prior; requires `content`, the video at source size without bars, for the camera solver.
         scale: network pixels per content pixel, horizontal and vertical.
         static: function from a frame index to [height, width] bool, user-provided static pixels.
+        zoom: whether the focal length may change.
     """
     rgb = video.frame(anchor_index)
     if prior is None or content is None:
         return OrderedFrames(video, anchor_index, rgb, with_geometry=takes_hints(model.config), known=known), None
     size = (video.height, video.width)
-    solve = partial(solved_cameras, content, size, scale, anchor_index, known or KnownVideo())
+    known = known or KnownVideo()
+    solve = partial(solved_cameras, content, size, scale, anchor_index, known, zoom=zoom)
     steps = StepFlows(GreyFrames(video))
     ordered = OrderedFrames(video, anchor_index, rgb, with_geometry=True, known=known, solve=solve, step_flow=steps.chain)
     assert ordered.geometry is not None
+    if (zoom or known.focals_px is not None) and ordered.motion is not None and ordered.motion.kind in MAY_ZOOM:
+        turning = turning_cameras(content, size, scale, anchor_index, known)
+        if turning is not None:
+            ordered.use_turning_camera(turning)
     if ordered.geometry.surveyed is None:
         ordered.use_prior_depth(prior(rgb, anchor_index, ordered.geometry.focal_px).depth)
     return ordered, FusedGeometry(

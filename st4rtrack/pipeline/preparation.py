@@ -202,6 +202,7 @@ def scene_header(prepared: PreparedVideo, model: St4RTrack, options: Reconstruct
             "refine": ["smoothness"] if smoothing_chosen(options.refine) else [],
             "depth_prior": "none" if prior is None else prior.name,
             **({"anchor": "auto"} if options.anchor == "auto" else {}),
+            **({"zoom": options.zoom} if options.zoom != "auto" else {}),
         },
         "source": {
             "video": _absolute_source(source.source),

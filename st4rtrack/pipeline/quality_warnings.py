@@ -21,8 +21,14 @@ class WarningKind(NamedTuple):
 WARNINGS = {
     "cut": WarningKind("the video has a hard cut at {frames}; run each shot on its own: {shots}", True),
     "zoom": WarningKind(
-        "the focal length changes (zoom), which is not modelled; leave that part out with --start and --stop, or provide --cameras",
+        "the focal length changes (zoom) and could not be estimated for each frame; leave that part out with --start and --stop, "
+        "or provide --cameras with a focal length for each frame",
         True,
+    ),
+    "zoom_estimated": WarningKind(
+        "the focal length changes (zoom) to {wide:.2f} to {tele:.2f} times the first one, estimated for each frame; "
+        "if it does not, use --zoom none",
+        False,
     ),
     "rotation_only": WarningKind(
         "the camera only rotates, so depth comes from a prior and not from parallax; move sideways while filming, or provide --depth",

@@ -165,12 +165,14 @@ def read_model(model: Any, num_images: int) -> Mapping:
 @dataclass
 class Adjusted:
     """Result of a bundle adjustment: `log_focal_deviation` is the standard deviation of the logarithm of the focal length per
-    pixel of observation noise (NaN if it is fixed or undetermined)."""
+    pixel of observation noise (NaN if it is fixed or undetermined); `zoom` [images] the focal lengths over that of the first
+    registered image, if each image has its own."""
 
     camera_from_world: np.ndarray
     focal_px: float
     points_world: np.ndarray
     log_focal_deviation: float
+    zoom: np.ndarray | None = None
 
 
 def adjust(
@@ -181,17 +183,22 @@ def adjust(
     refine_focal: bool,
     max_iterations: int = 30,
     uncertainty: bool = False,
+    zoom: np.ndarray | None = None,
 ) -> Adjusted:
     """Bundle adjustment of cameras, points and focal length with a robust loss.
 
     Args:
         mapping: its observations (`image`, `point`) lie at `px` [observations, 2]; points need at least two of them.
         size: (height, width) of the images.
+        zoom: [images] initial focal lengths over that of the mapping, refined except for the first one; `None`: one for all.
     """
     module = pycolmap()
     model = module.Reconstruction()
-    model.add_camera_with_trivial_rig(camera(mapping.focal_px, size))
     registered = np.flatnonzero(mapping.registered)
+    for number in [0] if zoom is None else registered:
+        its_camera = camera(mapping.focal_px * (1.0 if zoom is None else float(zoom[number])), size)
+        its_camera.camera_id = int(number) + 1
+        model.add_camera_with_trivial_rig(its_camera)
     order = np.argsort(mapping.image, kind="stable")
     starts = np.searchsorted(mapping.image[order], np.arange(len(mapping.camera_from_world) + 1))
     place = np.empty(len(order), np.int64)  # index of an observation within its image
@@ -199,6 +206,7 @@ def adjust(
         mine = order[starts[number] : starts[number + 1]]
         place[mine] = np.arange(len(mine))
         image = module.Image(name=f"{number:06d}", keypoints=px[mine], camera_id=1, image_id=int(number) + 1)
+        image.camera_id = 1 if zoom is None else int(number) + 1
         pose = module.Rigid3d(mapping.camera_from_world[number, :3])
         model.add_image_with_trivial_frame(image, pose)
     ids = _add_points(module, model, mapping, place)
@@ -210,6 +218,8 @@ def adjust(
     config = module.BundleAdjustmentConfig()
     for number in registered:
         config.add_image(int(number) + 1)
+    if zoom is not None:
+        config.set_constant_cam_intrinsics(int(registered[0]) + 1)
     config.fix_gauge(module.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
     adjuster = module.create_default_ceres_bundle_adjuster(options, config, model)
     adjuster.solve()
@@ -217,12 +227,16 @@ def adjust(
     for number in registered:
         pose = model.images[int(number) + 1].cam_from_world()
         cameras[number] = rigid(pose.rotation.matrix(), pose.translation)
-    focal = float(model.cameras[1].params[0])
+    focals = np.array([model.cameras[k].params[0] for k in sorted(model.cameras)])
     points = mapping.points_world.copy()
     for point, key in ids.items():
         points[point] = model.points3D[key].xyz
     deviation = _log_focal_deviation(module, model, adjuster) if uncertainty and refine_focal else np.nan
-    return Adjusted(cameras, focal, points, deviation)
+    if zoom is None:
+        return Adjusted(cameras, float(focals[0]), points, deviation)
+    refined = np.full(len(zoom), np.nan)
+    refined[registered] = focals / focals[0]
+    return Adjusted(cameras, mapping.focal_px, points, deviation, refined)
 
 
 def _add_points(module: Any, model: Any, mapping: Mapping, place: np.ndarray) -> dict[int, int]:
