@@ -69,6 +69,7 @@ class KnownVideo:
         focal_px: network pixels, or `None`; that of the anchor where it changes.
         focal_source: source of the focal length.
         focals_px: [T] focal length of each frame in network pixels; `None` if it is constant.
+        radial: estimated radial distortion k1 that the images still have, and its focal length in source pixels; `None`: hardly any.
         intrinsics: [T, 3, 3] network pixels, provided by the user; or `None`.
         world_from_camera: [T, 4, 4] in any world frame and unit, NaN where unknown; or `None`.
         depth: function from a frame index to z-depth [H, W] float32, in any unit, 0 where unknown; or `None`.
@@ -91,6 +92,7 @@ class KnownVideo:
     distance: tuple[np.ndarray, float] | None = None
     description: dict[str, Any] | None = None
     focals_px: np.ndarray | None = None
+    radial: tuple[float, float] | None = None
 
     def anchor_from_camera(self, anchor_index: int, index: int) -> np.ndarray | None:
         """Pose [4, 4] relative to the anchor, in the unit of the cameras, or `None` where unknown."""

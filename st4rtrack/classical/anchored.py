@@ -252,6 +252,11 @@ class AnchoredGeometry:
         return self._known.focals_px
 
     @property
+    def radial(self) -> tuple[float, float] | None:
+        """Estimated radial distortion of the images: k1, and its focal length in source pixels."""
+        return self._known.radial
+
+    @property
     def focal_source(self) -> FocalSource:
         """Source of the focal length."""
         if self._known.focal_px:

@@ -252,9 +252,10 @@ def _links(keys: Iterable[KeyFrame], size: tuple[int, int], focal_px: float) -> 
     solved: _Solved = {}
     reference = last = None
 
-    def linked(frame: int, to: KeyFrame, features: np.ndarray, px: np.ndarray) -> bool:
+    def linked(frame: int, to: KeyFrame, features: np.ndarray, px: np.ndarray) -> bool | None:
+        """Whether the model explains the matches of a frame with a key frame; `None` if there are too few."""
         if to.index not in solved or len(features) < MIN_MATCHES:
-            return False
+            return None
         chosen = np.linspace(0, len(features) - 1, min(POINTS, len(features))).astype(int)
         link = _Link(frame, to.index, to.px[features[chosen]] - centre, px[chosen] - centre)
         found = _followed(link, solved, focal_px)
@@ -271,12 +272,14 @@ def _links(keys: Iterable[KeyFrame], size: tuple[int, int], focal_px: float) -> 
             continue
         for to in (reference, last):
             pairs = matches_of(to.descriptors, key.descriptors)
-            if linked(key.index, to, pairs[:, 0], key.px[pairs[:, 1]]):
+            found = linked(key.index, to, pairs[:, 0], key.px[pairs[:, 1]])
+            if found:
                 reference = key if len(pairs) < MIN_KEPT_SHARE * len(to.px) else to
+            if found is not None:
                 break
         for between in key.between:
             seen = between.previous
-            if not linked(between.index, last, seen.feature, seen.px) and between.following is not None:
+            if linked(between.index, last, seen.feature, seen.px) is None and between.following is not None:
                 linked(between.index, key, between.following.feature, between.following.px)
         last = key
     return links, solved

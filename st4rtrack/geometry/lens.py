@@ -128,6 +128,8 @@ def _reach(lens: Lens, edge_px: np.ndarray, axis: int, sign: int) -> float:
     with np.errstate(all="ignore"):
         valid = np.abs(lens.source_from_ideal(rays) - edge_px).max(axis=-1) < MAX_INVERSION_ERROR_PX
     far = sign * rays[valid, axis]
+    if lens.model == "fisheye" and not valid.any():  # 180 degrees and more
+        return np.inf
     if not len(far) or not far.min() > 0:
         raise ValueError("the distortion cannot be inverted at the edge of the image")
     return float(far.min())

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from st4rtrack.classical.solver.cameras import solve_video
+from st4rtrack.classical.solver.distortion import radial_distortion
 from st4rtrack.classical.solver.key_frames import key_frames, working_scale
 from st4rtrack.classical.survey import PRIOR_FOCAL
 from st4rtrack.classical.zoom import turning_camera
@@ -81,6 +82,7 @@ def solved_cameras(
         focal_source="prior" if solved.focal_by_prior else source,
         world_from_camera=solved.world_from_camera,
         points=points,
+        radial=radial_distortion(solved, (content.height, content.width)) if focals_px is None else None,
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from st4rtrack.classical.frame_checks import frame_state
 from st4rtrack.classical.layout import Layout, find_layout, sampled_indices
+from st4rtrack.classical.panorama import is_panorama
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.sampling import nearest_pixel
 from st4rtrack.hints.cameras import with_solved_cameras
@@ -105,12 +106,16 @@ def prepare(
     known = known or KnownGeometry()
     ideal, lens_map, geometry = undistorted(source, known)
     whole = Layout((0, 0, source.width, source.height), None, "none")
-    layout = whole if fit != "crop" else _stored_layout(output, source) or _layout(ideal)
+    layout = whole if fit != "crop" else _stored_layout(output, source)
+    sample = _sample(ideal) if layout is None else []
+    layout = layout or find_layout(sample, (source.height, source.width))
     content, content_map = crop(ideal, *layout.content)
     resize = to_network_size if fit == "crop" else stretch_to_network_size
     video, resize_map = resize(content, long_side=options.size or config.image_size, patch_size=config.patch_size)
     usable = _usable_anchor(video, index)
     warnings = _layout_warnings(layout, source)
+    if is_panorama(sample):
+        warnings.append(quality_warning("panorama"))
     if usable != index:
         warnings.append(quality_warning("anchor_moved", [index, usable], asked=index, used=usable))
     pixel_map = lens_map.then(content_map).then(resize_map)
@@ -148,13 +153,14 @@ def _stored_layout(output: str | Path | None, source: Video) -> Layout | None:
     return Layout((left, top, right, bottom), None, "none") if possible else None
 
 
-def _layout(source: Video) -> Layout:
+def _sample(source: Video) -> list[np.ndarray]:
+    """Small frames that show the layout of a video."""
     num_frames = min(len(source), LAYOUT_FRAMES)
     wanted = set(sampled_indices(num_frames))
     scale = min(LAYOUT_SIDE / max(source.height, source.width), 1.0)
     size = (max(round(source.width * scale), 1), max(round(source.height * scale), 1))
     frames = (frame for index, frame in enumerate(source.frames(0, num_frames)) if index in wanted)
-    return find_layout([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames], (source.height, source.width))
+    return [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]
 
 
 def _overlay(layout: Layout, source: Video, video: Video, pixel_map: PixelMap) -> np.ndarray | None:

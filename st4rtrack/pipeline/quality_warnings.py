@@ -60,6 +60,16 @@ WARNINGS = {
         "the video is too short ({count} of {needed} frames) to estimate {unknown}: a prior is used; use more, or --intrinsics",
         False,
     ),
+    "panorama": WarningKind(
+        "the video shows the whole sphere (360 degrees), which no single camera sees; make a flat view of it first: "
+        "ffmpeg -i VIDEO -vf v360=e:flat:yaw=0:pitch=0:h_fov=90:v_fov=59:w=1280:h=720 FLAT.mp4",
+        True,
+    ),
+    "distortion": WarningKind(
+        "the lens distorts the image (k1 about {k1:.3f} at a focal length of {focal_px:.0f} px); "
+        "run again with --distortion={k1:.3f} --intrinsics={focal_px:.0f}, or with a calibration of the camera",
+        False,
+    ),
     "side_by_side": WarningKind(
         "the frames show two images side by side, or one above the other; crop the video to one of them", True
     ),

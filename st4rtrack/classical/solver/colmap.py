@@ -81,11 +81,12 @@ class Mapping:
         return np.isfinite(self.camera_from_world[:, 0, 0])
 
 
-def camera(focal_px: float, size: tuple[int, int], *, known: bool = False) -> Any:
-    """A pinhole camera with the principal point at the centre of an image of size (height, width)."""
+def camera(focal_px: float, size: tuple[int, int], *, known: bool = False, k1: float | None = None) -> Any:
+    """A camera with the principal point at the centre of an image of size (height, width); a pinhole unless it has `k1`."""
     height, width = size
-    params = [focal_px, width / 2, height / 2]
-    found = pycolmap().Camera(model="SIMPLE_PINHOLE", width=width, height=height, params=params, camera_id=1)
+    model = "SIMPLE_PINHOLE" if k1 is None else "SIMPLE_RADIAL"
+    params = [focal_px, width / 2, height / 2, *([] if k1 is None else [k1])]
+    found = pycolmap().Camera(model=model, width=width, height=height, params=params, camera_id=1)
     found.has_prior_focal_length = known
     return found
 
@@ -166,13 +167,15 @@ def read_model(model: Any, num_images: int) -> Mapping:
 class Adjusted:
     """Result of a bundle adjustment: `log_focal_deviation` is the standard deviation of the logarithm of the focal length per
     pixel of observation noise (NaN if it is fixed or undetermined); `zoom` [images] the focal lengths over that of the first
-    registered image, if each image has its own."""
+    registered image, if each image has its own; `k1` the radial distortion; `error_px` the mean reprojection error."""
 
     camera_from_world: np.ndarray
     focal_px: float
     points_world: np.ndarray
     log_focal_deviation: float
     zoom: np.ndarray | None = None
+    k1: float = 0.0
+    error_px: float = float("nan")
 
 
 def adjust(
@@ -184,6 +187,7 @@ def adjust(
     max_iterations: int = 30,
     uncertainty: bool = False,
     zoom: np.ndarray | None = None,
+    radial: bool = False,
 ) -> Adjusted:
     """Bundle adjustment of cameras, points and focal length with a robust loss.
 
@@ -191,12 +195,13 @@ def adjust(
         mapping: its observations (`image`, `point`) lie at `px` [observations, 2]; points need at least two of them.
         size: (height, width) of the images.
         zoom: [images] initial focal lengths over that of the mapping, refined except for the first one; `None`: one for all.
+        radial: refine the radial distortion k1 too.
     """
     module = pycolmap()
     model = module.Reconstruction()
     registered = np.flatnonzero(mapping.registered)
     for number in [0] if zoom is None else registered:
-        its_camera = camera(mapping.focal_px * (1.0 if zoom is None else float(zoom[number])), size)
+        its_camera = camera(mapping.focal_px * (1.0 if zoom is None else float(zoom[number])), size, k1=0.0 if radial else None)
         its_camera.camera_id = int(number) + 1
         model.add_camera_with_trivial_rig(its_camera)
     order = np.argsort(mapping.image, kind="stable")
@@ -211,7 +216,7 @@ def adjust(
         model.add_image_with_trivial_frame(image, pose)
     ids = _add_points(module, model, mapping, place)
     options = module.BundleAdjustmentOptions()
-    options.refine_focal_length = refine_focal
+    options.refine_focal_length, options.refine_extra_params = refine_focal, radial
     options.ceres.loss_function_type, options.ceres.loss_function_scale = module.LossFunctionType.CAUCHY, ROBUST_LOSS_PX
     options.ceres.solver_options.function_tolerance = COST_TOLERANCE
     options.ceres.solver_options.num_threads, options.ceres.solver_options.max_num_iterations = 1, max_iterations
@@ -233,7 +238,9 @@ def adjust(
         points[point] = model.points3D[key].xyz
     deviation = _log_focal_deviation(module, model, adjuster) if uncertainty and refine_focal else np.nan
     if zoom is None:
-        return Adjusted(cameras, float(focals[0]), points, deviation)
+        k1 = float(model.cameras[1].params[3]) if radial else 0.0
+        model.update_point_3d_errors()
+        return Adjusted(cameras, float(focals[0]), points, deviation, None, k1, float(model.compute_mean_reprojection_error()))
     refined = np.full(len(zoom), np.nan)
     refined[registered] = focals / focals[0]
     return Adjusted(cameras, mapping.focal_px, points, deviation, refined)
