@@ -66,8 +66,8 @@ class World:
         zoom = None if focals_px is None else focals_px / focals_px[anchor_index]
         if prepared.user is not None:
             user = prepared.user
-            if zoom is not None and user.intrinsics is not None and user.focals_px is None:
-                user = replace(user, intrinsics=zoom_intrinsics(user.intrinsics[anchor_index], zoom))
+            if focals_px is not None and user.intrinsics is not None and user.focals_px is None:  # given for the first frame
+                user = replace(user, intrinsics=zoom_intrinsics(user.intrinsics[0], focals_px / focals_px[0]))
             aligner = KnownGeometryAligner(user, anchor_index, own, intrinsics, units, pointmaps.reconstructions, zoom=zoom)
         return cls(prepared.video.frame(anchor_index), anchor_index, own.tracking, intrinsics, aligner, zoom)
 
