@@ -22,7 +22,9 @@ def _is_equirectangular(rgb: np.ndarray) -> bool:
     height, width = rgb.shape[:2]
     if abs(width / height / 2 - 1) > ASPECT_TOLERANCE:
         return False
-    small = cv2.resize(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (WIDTH, WIDTH // 2), interpolation=cv2.INTER_AREA).astype(np.float32)
+    small = cv2.resize(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (WIDTH, WIDTH // 2), interpolation=cv2.INTER_AREA).astype(
+        np.float32
+    )
     across = np.abs(np.diff(small, axis=1))
     middle = float(across[WIDTH // 4 - 16 : WIDTH // 4 + 16].mean())
     seam, poles = float(np.abs(small[:, 0] - small[:, -1]).mean()), float(max(across[0].mean(), across[-1].mean()))

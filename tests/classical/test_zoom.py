@@ -31,7 +31,9 @@ def points() -> np.ndarray:
 
 def observed(cameras: np.ndarray, zoom: np.ndarray, noise_px: float = 0.3) -> np.ndarray:
     """[T, points, 2] pixels with noise."""
-    seen = [pixels_of_points(transform_points(invert_rigid(c), points()), FOCAL * f, SIZE) for c, f in zip(cameras, zoom, strict=True)]
+    seen = [
+        pixels_of_points(transform_points(invert_rigid(c), points()), FOCAL * f, SIZE) for c, f in zip(cameras, zoom, strict=True)
+    ]
     return np.stack(seen) + np.random.default_rng(1).normal(0, noise_px, (len(cameras), len(points()), 2))
 
 
@@ -40,7 +42,7 @@ def keys(cameras: np.ndarray, zoom: np.ndarray) -> list[KeyFrame]:
     descriptors = np.random.default_rng(2).normal(0, 1, (len(points()), 128)).astype(np.float32)
     descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
     px = observed(cameras, zoom)
-    inside = ((px >= 0) & (px < SIZE[::-1])).all(-1)
+    inside = np.all((px >= 0) & (px < SIZE[::-1]), axis=-1)
     return [KeyFrame(k, px[k][inside[k]], descriptors[inside[k]]) for k in range(len(px))]
 
 

@@ -142,10 +142,11 @@ def _pixel_map_to_json(pixel_map: PixelMap) -> dict[str, Any]:
 def _pixel_map_of(data: dict[str, Any]) -> PixelMap:
     lens = None
     if "lens" in data:
-        numbers = {name: tuple(float(each) for each in data["lens"][name]) for name in ("coefficients", "camera", "ideal")}
-        if data["lens"]["model"] not in get_args(LensModel) or len(numbers["camera"]) != 4 or len(numbers["ideal"]) != 4:
+        coefficients = tuple(float(each) for each in data["lens"]["coefficients"])
+        (fx, fy, cx, cy), (ideal_fx, ideal_fy, ideal_cx, ideal_cy) = (map(float, data["lens"][name]) for name in ("camera", "ideal"))
+        if data["lens"]["model"] not in get_args(LensModel) or len(coefficients) > 8 or min(fx, fy, ideal_fx, ideal_fy) <= 0:
             raise ValueError("lens is not a distortion model with fx, fy, cx, cy of both images")
-        lens = Lens(data["lens"]["model"], **numbers)
+        lens = Lens(data["lens"]["model"], coefficients, (fx, fy, cx, cy), (ideal_fx, ideal_fy, ideal_cx, ideal_cy))
     return PixelMap(tuple(data["scale"]), tuple(data["offset_px"]), lens)
 
 

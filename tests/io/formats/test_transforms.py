@@ -43,7 +43,14 @@ def test_lens_distortion_is_written_with_the_source_images_and_survives_saving(t
     scene = load_scene(save_scene(scene, tmp_path / "scene"))
     write_transforms(scene, tmp_path / "transforms.json")
     content = json.loads((tmp_path / "transforms.json").read_text())
-    assert [content[key] for key in ("camera_model", "k1", "k2", "p1", "p2", "k3")] == ["OPENCV", -0.12, 0.02, 0.001, -0.002, 0.01]
+    assert [content[key] for key in ("camera_model", "k1", "k2", "p1", "p2", "k3")] == [
+        "OPENCV",
+        -0.12,
+        0.02,
+        0.001,
+        -0.002,
+        0.01,
+    ]
     points = np.array([[0.1, -0.2, 3.0], [-0.4, 0.3, 2.5]])
     entry = content["frames"][2]
     ideal = (seen_by_opengl(content, entry, points) - (content["cx"], content["cy"])) / (content["fl_x"], content["fl_y"])
