@@ -74,7 +74,7 @@ def stubbed_model(path: Path) -> Any:
             found = torch.cdist(frame_tokens.features[:, 0], known).argmin(1)
             return TwoPointmaps(*(Pointmap(maps[k, found], confidence[k, found]) for k in (0, 1)))
 
-    size = {
+    size: dict[str, Any] = {
         "encoder_width": 64,
         "encoder_depth": 1,
         "encoder_heads": 4,

@@ -261,4 +261,5 @@ def _log_confidence(confidence: np.ndarray | None, size: tuple[int, int], device
         return torch.zeros(size, device=device)
     excess = (torch.nan_to_num(to_device(confidence, device), nan=1.0).clamp(min=1.0) - 1 + 1e-6).log()
     median = sampled_median(excess, torch.ones_like(excess, dtype=torch.bool))
+    assert median is not None
     return (excess - median).clamp(-MAX_LOG_CONFIDENCE, MAX_LOG_CONFIDENCE) / MAX_LOG_CONFIDENCE
