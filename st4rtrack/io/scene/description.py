@@ -143,7 +143,9 @@ def _pixel_map_of(data: dict[str, Any]) -> PixelMap:
     lens = None
     if "lens" in data:
         coefficients = tuple(float(each) for each in data["lens"]["coefficients"])
-        (fx, fy, cx, cy), (ideal_fx, ideal_fy, ideal_cx, ideal_cy) = (map(float, data["lens"][name]) for name in ("camera", "ideal"))
+        (fx, fy, cx, cy), (ideal_fx, ideal_fy, ideal_cx, ideal_cy) = (
+            map(float, data["lens"][name]) for name in ("camera", "ideal")
+        )
         if data["lens"]["model"] not in get_args(LensModel) or len(coefficients) > 8 or min(fx, fy, ideal_fx, ideal_fy) <= 0:
             raise ValueError("lens is not a distortion model with fx, fy, cx, cy of both images")
         lens = Lens(data["lens"]["model"], coefficients, (fx, fy, cx, cy), (ideal_fx, ideal_fy, ideal_cx, ideal_cy))
