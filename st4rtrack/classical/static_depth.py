@@ -127,7 +127,7 @@ class PairFlows:
         camera = invert_rigid(self._world_from_camera[other]) @ self._world_from_camera[index]
         focals = float(self._focal_px[index]), float(self._focal_px[other])
         start = _plane_flow(camera, focals, size, median_depth)
-        back = _plane_flow(invert_rigid(camera), focals[::-1], size, median_depth)
+        back = _plane_flow(invert_rigid(camera), (focals[1], focals[0]), size, median_depth)
         pairs = ((here, there, start), (there, here, back))
         forward, backward = (dense_flow(*pair, to_pixels=True, quick=True) for pair in pairs)
         return forward, backward

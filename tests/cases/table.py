@@ -156,10 +156,20 @@ GEOMETRY = [
     *_geometry("forward", clips.moving, "ac", GOOD, path="forward"),
     *_geometry("arc", clips.moving, "bd", GOOD, path="arc"),
     *_geometry("handheld", clips.moving, "ab", GOOD, path="handheld"),
-    *_geometry("zoom-in", clips.zoom, "ab", *ZOOM, situation=("zoom", "zoom_estimated"), allowed=NO_PARALLAX, reported="colmap/glomap#211"),
+    *_geometry(
+        "zoom-in",
+        clips.zoom,
+        "ab",
+        *ZOOM,
+        situation=("zoom", "zoom_estimated"),
+        allowed=NO_PARALLAX,
+        reported="colmap/glomap#211",
+    ),
     *_geometry("zoom-out", clips.zoom, "c", *ZOOM, situation=("zoom", "zoom_estimated"), allowed=NO_PARALLAX, factor=0.55),
     *_geometry("zoom-moving", clips.zoom, "ab", *ZOOM_MOVING, situation=("zoom", "zoom_estimated"), factor=1.6, path="slide"),
-    *_geometry("dolly-zoom", clips.dolly_zoom, "ad", *ZOOM_MOVING, situation=("zoom", "zoom_estimated"), reported="colmap/glomap#211"),
+    *_geometry(
+        "dolly-zoom", clips.dolly_zoom, "ad", *ZOOM_MOVING, situation=("zoom", "zoom_estimated"), reported="colmap/glomap#211"
+    ),
     *_geometry(
         "cut",
         clips.cut,
