@@ -47,6 +47,8 @@ MAX_JOIN_LOG_SCALE, MAX_JOIN_ROTATION = 0.2, np.deg2rad(3)
 SOUND_SHARE = 0.9
 """Share of registered frames and of inlier observations above which a solution is accepted without further attempts."""
 MIN_TRACK = 3
+ZOOM_ROUNDS, ZOOM_CONVERGED = 3, 0.01
+"""Maximum number of solutions of a window that refine its logarithmic zoom, and the change that ends them."""
 
 
 @dataclass(frozen=True)
@@ -167,13 +169,18 @@ def _add_zoom(log_zoom: np.ndarray, keys: list[KeyFrame], size: tuple[int, int],
     frames = np.arange(indices[0], indices[-1] + 1)
     new = frames[np.isnan(log_zoom[frames])]
     log_zoom[new] = np.interp(new, indices, z)
-    solved = _solve_window(_at_one_focal(keys, log_zoom, size), size, focal_px) if found else None
-    if solved is None or not len(solved.px):
-        return
-    refined = _refined_zoom(solved, log_zoom[solved.frames], size)
-    known = np.isfinite(refined)
-    order = np.argsort(solved.frames[known])
-    log_zoom[new] = np.interp(new, solved.frames[known][order], smoothed(refined[known][order]))
+    for _ in range(ZOOM_ROUNDS if found else 0):
+        solved = _solve_window(_at_one_focal(keys, log_zoom, size), size, focal_px)
+        if solved is None or not len(solved.px):
+            break
+        refined = _refined_zoom(solved, log_zoom[solved.frames], size)
+        known = np.flatnonzero(np.isfinite(refined))
+        known = known[np.argsort(solved.frames[known])]
+        changed = np.interp(new, solved.frames[known], smoothed(refined[known])) - log_zoom[new]
+        changed -= changed[0] if len(new) == len(frames) else 0.0  # the first frame of the video stays at zero
+        log_zoom[new] += changed
+        if np.abs(changed).max(initial=0.0) < ZOOM_CONVERGED:
+            break
 
 
 def _refined_zoom(window: _Window, log_zoom: np.ndarray, size: tuple[int, int]) -> np.ndarray:
