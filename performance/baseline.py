@@ -1,4 +1,4 @@
-"""Runs a measurement in child processes of this tree and of a baseline commit in turn, and tabulates the medians."""
+"""Runs a measurement in child processes of this tree and of baseline commits in turn, and tabulates the medians."""
 
 import argparse
 import json
@@ -18,24 +18,23 @@ ROOT = Path(__file__).resolve().parents[1]
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of a comparison."""
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--baseline", help="commit to compare with; default: none")
+    parser.add_argument("--baseline", nargs="*", default=[], help="commits to compare with; ratios are to the first")
     parser.add_argument("--threads", type=int, default=2, help="1: processor time is not disturbed by waiting threads")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
 
 
 @contextmanager
-def trees(baseline: str | None) -> Iterator[dict[str, Path]]:
-    """Source trees by name: the baseline, if any, as a git worktree, and this one."""
-    if baseline is None:
-        yield {"this tree": ROOT}
-        return
+def trees(baselines: list[str]) -> Iterator[dict[str, Path]]:
+    """Source trees by name: the baselines as git worktrees, and this one."""
     with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder) / "baseline"
-        subprocess.run(["git", "worktree", "add", "--quiet", "--detach", str(tree), baseline], cwd=ROOT, check=True)
+        found = {commit: Path(folder) / str(number) for number, commit in enumerate(baselines)}
         try:
-            yield {baseline: tree, "this tree": ROOT}
+            for commit, tree in found.items():
+                subprocess.run(["git", "worktree", "add", "--quiet", "--detach", str(tree), commit], cwd=ROOT, check=True)
+            yield {**found, "this tree": ROOT}
         finally:
-            subprocess.run(["git", "worktree", "remove", "--force", str(tree)], cwd=ROOT, check=True)
+            for tree in found.values():
+                subprocess.run(["git", "worktree", "remove", "--force", str(tree)], cwd=ROOT, check=False)
 
 
 def compare(script: str, inputs: Path, options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
@@ -53,10 +52,10 @@ def compare(script: str, inputs: Path, options: argparse.Namespace) -> dict[str,
 
 
 def table(found: dict[str, list[dict[str, float]]]) -> str:
-    """Medians of each figure per tree, and the median of the ratios round by round to the first tree."""
+    """Medians of each figure per tree, and the median of the ratios of the last to the first tree, round by round."""
     names = list(found)
     figures = list(found[names[-1]][0])
-    lines = ["| figure | " + " | ".join(names) + " | ratio |", "|---" * (len(names) + 2) + "|"]
+    lines = ["| figure | " + " | ".join(names) + " | last / first |", "|---" * (len(names) + 2) + "|"]
     for figure in figures:
         values = [np.array([run.get(figure, np.nan) for run in found[name]]) for name in names]
         ratio = f"{np.median(values[-1] / values[0]):.2f}" if len(names) > 1 else ""

@@ -41,7 +41,7 @@ def calibration() -> float:
         for _ in range(10):
             cv2.remap(maps, index, None, cv2.INTER_LINEAR)  # pyright: ignore[reportCallIssue, reportArgumentType] (as above)
             np.sqrt(maps * maps + 1)
-            matrix @ matrix
+            np.matmul(matrix, matrix)
     return time.process_time() - start
 
 

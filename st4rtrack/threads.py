@@ -48,7 +48,7 @@ def stop_workers_on_exit() -> Iterator[None]:
                 closing.callback(generator.close)
 
 
-def prefetch(items: Iterable[Item], max_queued: int) -> Generator[Item, None, None]:
+def prefetch(items: Iterable[Item], max_queued: int, *, one_openmp_thread: bool = False) -> Generator[Item, None, None]:
     """Iterate over items produced by a worker thread, at most `max_queued` of them ahead of the consumer; the order is preserved.
 
     Exceptions of the worker are raised here, after the items before them. If the consumer stops early, so does the worker.
@@ -56,18 +56,20 @@ def prefetch(items: Iterable[Item], max_queued: int) -> Generator[Item, None, No
     Args:
         items: produced one after the other, by a single thread.
         max_queued: maximum number of queued items; bounds the memory.
+        one_openmp_thread: see `use_one_openmp_thread`.
     """
-    items_ahead = _prefetched(items, max_queued)
+    items_ahead = _prefetched(items, max_queued, one_openmp_thread)
     if (started := _started.get()) is not None:
         started.append(items_ahead)
     return items_ahead
 
 
-def _prefetched(items: Iterable[Item], max_queued: int) -> Generator[Item, None, None]:
+def _prefetched(items: Iterable[Item], max_queued: int, one_openmp_thread: bool) -> Generator[Item, None, None]:
     waiting: queue.Queue[object] = queue.Queue(max_queued)
     cancelled = threading.Event()
     failed: list[BaseException] = []
-    thread = threading.Thread(target=_produce, args=(items, waiting, cancelled, failed), name=THREAD, daemon=True)
+    args = (items, waiting, cancelled, failed, one_openmp_thread)
+    thread = threading.Thread(target=_produce, args=args, name=THREAD, daemon=True)
     thread.start()
     try:
         while (item := waiting.get()) is not _END:
@@ -92,9 +94,15 @@ def _join(thread: threading.Thread) -> None:
 
 
 def _produce(
-    items: Iterable[object], waiting: "queue.Queue[object]", cancelled: threading.Event, failed: list[BaseException]
+    items: Iterable[object],
+    waiting: "queue.Queue[object]",
+    cancelled: threading.Event,
+    failed: list[BaseException],
+    one_openmp_thread: bool,
 ) -> None:
     try:
+        if one_openmp_thread:
+            use_one_openmp_thread()
         for item in items:
             if not _put(item, waiting, cancelled):
                 break
@@ -125,6 +133,18 @@ def parallel_stream(work: Callable[[Item], Result], items: Iterable[Item]) -> It
     remaining = iter(items)
     while group := list(islice(remaining, _count())):
         yield from parallel_map(work, group)
+
+
+def use_one_openmp_thread() -> None:
+    """Make PyTorch's operations in the calling thread single-threaded; other threads keep their number.
+
+    Per-pixel work is parallel over frames. OpenMP threads that wait for each other by spinning took thirty times as much processor
+    time on a busy machine.
+    """
+    import torch  # lazy import: `--help` does not need it
+
+    torch.get_num_threads()  # else PyTorch sets the number of this thread at its first operation
+    ThreadpoolController().select(user_api="openmp").limit(limits=1)
 
 
 @contextmanager
@@ -169,7 +189,7 @@ def _count() -> int:
 
 @cache
 def _threads(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, thread_name_prefix="parallel map")
+    return ThreadPoolExecutor(count, thread_name_prefix="parallel map", initializer=use_one_openmp_thread)
 
 
 if hasattr(os, "register_at_fork"):

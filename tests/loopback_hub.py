@@ -123,7 +123,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return self.answer(200, json.dumps({"commitUrl": url, "commitOid": COMMIT}).encode())
         return self.answer(200, b"{}")
 
-    def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+    def answer(self, status: int, body: bytes | memoryview, headers: dict[str, str] | None = None) -> None:
         """Send headers and body, of which a part is missing if the connection is to be cut."""
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), "Content-Type": "application/json", **(headers or {})}.items():

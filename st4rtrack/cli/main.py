@@ -4,6 +4,7 @@ Only the command-line library is imported before the arguments are parsed; each 
 """
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -112,6 +113,7 @@ def _run(arguments: list[str], reporter: Reporter, interruption: Interruption | 
 
 def _command(arguments: list[str]) -> None:
     """Parse the arguments and run the command."""
+    os.getcwd()  # noqa: PTH109 (a deleted current folder is an error here; the import of PyTorch would end the process)
     refuse_renamed(arguments)
     prog, description, commands = "st4rtrack", DESCRIPTION, COMMANDS
     if arguments[:1] == ["export"]:

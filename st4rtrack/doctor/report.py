@@ -21,7 +21,7 @@ from st4rtrack.model.precision_check import LIMIT, point_difference
 from st4rtrack.model.traceable import weight_shapes
 from st4rtrack.pipeline.pointmaps import automatic_batch_size
 
-MODELS = {"tiny": (EMBEDDED, 485), "st4rtrack": (LARGE, 1737)}
+MODELS = {"tiny": (EMBEDDED, 293), "st4rtrack": (LARGE, 1737)}
 """Named models (the others have the size of st4rtrack), and the peak size of their live float32 tensors in bytes per pixel of a batch;
 counted, independent of the size."""
 LIBRARIES_BYTES = GIB // 2

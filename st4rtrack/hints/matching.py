@@ -42,8 +42,9 @@ class AppearanceMatcher:
         height, width = anchor[1].shape[2:]
         self._cells = (height, width)
         self._scale = np.array([width * CELL / size[1], height * CELL / size[0]])
-        self._stride = max(1, round(CELL / 2 / self._scale[0]))
-        self._variance = np.full([-(-side // self._stride) for side in size], MIN_PX**2)
+        self._stride = max(1, round(CELL / self._scale[0]))
+        self._rows, self._columns = (np.minimum(np.arange(0, side, self._stride) + self._stride // 2, side - 1) for side in size)
+        self._variance = np.full((len(self._rows), len(self._columns)), MIN_PX**2)
 
     @timed("matching", settles=True)
     def corrected(
@@ -58,14 +59,15 @@ class AppearanceMatcher:
             reliable: [H, W] bool, points whose flow is reliable.
             dynamic: [H, W] bool, dynamic pixels of the frame.
         """
-        step = self._stride
-        grew = np.where(reliable[::step, ::step], STEP_PX, LOST_STEP_PX) ** 2
+        step, chosen = self._stride, np.ix_(self._rows, self._columns)  # the middle point of each square
+        grew = np.where(reliable[chosen], STEP_PX, LOST_STEP_PX) ** 2
         self._variance = np.minimum(self._variance + grew, MAX_PX**2)
-        row, column = np.nonzero(follows[::step, ::step])
+        row, column = np.nonzero(follows[chosen])
         if not len(row):
             return pixels
-        likelihood = self._likelihood(frame, np.stack([column, row], axis=-1) * step + 0.5)
-        predicted = pixels[row * step, column * step] * self._scale
+        v, u = self._rows[row], self._columns[column]
+        likelihood = self._likelihood(frame, np.stack([u, v], axis=-1) + 0.5)
+        predicted = pixels[v, u] * self._scale
         shift, variance = self._update(predicted, self._variance[row, column], likelihood, self._on_objects(dynamic))
         self._variance[row, column] = np.clip(variance, MIN_PX**2, MAX_PX**2)
         shifts = np.zeros((*self._variance.shape, 2), np.float32)

@@ -44,9 +44,9 @@ def chosen_prior(word: str, model: St4RTrack, video: Video, source_size: SourceS
     own = takes_hints(model.config)
     if word == "auto":
         word = "builtin" if own else "none"
-    if word != "none" and not takes_hints(model.config):
+    if word != "none" and not own:
         raise UserError(f"{model.name} predicts all geometry and takes no depth prior; leave out --depth-prior")
-    if word == "builtin" and own:  # so that an adapted or retrained network counts
+    if word == "builtin":  # so that an adapted or retrained network counts
         return BuiltinPrior(model.monocular_network())
     return open_depth_prior(word, video, source_size=source_size, device=str(model.device))
 

@@ -91,5 +91,5 @@ class StepFlows:
 
 def _continued(now: np.ndarray, after: np.ndarray, forward: np.ndarray, backward: np.ndarray) -> Flows:
     """Flow between two images and back, initialised with the flow of the previous step."""
-    there = dense_flow(now, after, carried_flow(forward, forward), to_pixels=True, quick=True)
-    return there, dense_flow(after, now, carried_flow(backward, there), to_pixels=True, quick=True)
+    there = dense_flow(now, after, carried_flow(forward, forward), enlarge=ENLARGE)
+    return there, dense_flow(after, now, carried_flow(backward, there), enlarge=ENLARGE)

@@ -4,6 +4,7 @@ The pass of the first anchor has given every frame a camera and a depth, so that
 anchor.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import islice
 from typing import Protocol
@@ -18,6 +19,7 @@ from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps
 from st4rtrack.hints.depth_prior import DepthPrior
 from st4rtrack.hints.lifting import LiftedTracks, TrackedFrame, appearance
+from st4rtrack.hints.steps import Flows
 from st4rtrack.io.scene import SceneSink
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.coverage import surface_of
@@ -26,6 +28,8 @@ from st4rtrack.pipeline.tokens import TokenFile
 from st4rtrack.scene import FrameSurface
 from st4rtrack.types import DepthSource, Pointmap, TwoPointmaps
 
+KEPT_BYTES = 256 << 20
+"""Memory for the flow that anchors share: all of it up to 340 frames at 256x192."""
 MOST_AT_ONCE = 8
 """Maximum batch size: pairs predicted beyond the visible range of an anchor are wasted."""
 
@@ -76,17 +80,17 @@ class LiftedPairs:
     """
 
     def __init__(self, sink: SceneSink) -> None:
-        self._sink = sink
+        self._sink, self._flows = sink, _SharedFlows(sink)
 
     def along(self, anchor: int, step: int) -> Iterator[tuple[int, TwoPointmaps]]:
         """See `Pairs`."""
         rgb = self._sink.read("rgb", anchor)
-        views = _Views(self._sink, anchor, rgb)
+        views = _Views(self._sink, anchor, self._flows)
         size, grid = (rgb.shape[0], rgb.shape[1]), pixel_grid(*rgb.shape[:2])
         tracks = LiftedTracks(self._tracked(anchor, rgb, views.own.anchor_depth), views.own.focal_px)
         for index in range(anchor, self._sink.header.num_frames) if step > 0 else range(anchor - 1, -1, -1):
             rgb = self._sink.read("rgb", index)
-            view = views.next(index, rgb)
+            view = views.next(index)
             rays = pixel_rays(grid, view.focal_px, size)
             points = transform_maps(view.anchor_from_frame, rays * view.frame_depth[..., None]).astype(np.float32)
             confidence = np.asarray(self._sink.read("reconstruction_confidence", index))
@@ -99,32 +103,50 @@ class LiftedPairs:
         return TrackedFrame(depth, dynamic, appearance(rgb))
 
 
+class _SharedFlows:
+    """Flow between neighbouring frames of a scene, cached for all anchors."""
+
+    def __init__(self, sink: SceneSink) -> None:
+        self._sink = sink
+        self._most = KEPT_BYTES // (16 * sink.header.height * sink.header.width)
+        self._kept: OrderedDict[int, Flows] = OrderedDict()
+
+    def step(self, start: int, end: int) -> Flows:
+        """Flow from a frame to a neighbour and back."""
+        first = min(start, end)
+        if first not in self._kept:
+            grey, after = (cv2.cvtColor(self._sink.read("rgb", k), cv2.COLOR_RGB2GRAY) for k in (first, first + 1))
+            self._kept[first] = bidirectional_flow(grey, after, enlarge=MOTION_ENLARGE)
+            if len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+        forward, backward = self._kept[first]
+        return (forward, backward) if start < end else (backward, forward)
+
+
 class _Views:
     """Two-view geometry of an anchor and the frames in one direction from it, in units of the anchor's median depth."""
 
-    def __init__(self, sink: SceneSink, anchor: int, rgb: np.ndarray) -> None:
-        self._sink, self._anchor = sink, anchor
+    def __init__(self, sink: SceneSink, anchor: int, flows: _SharedFlows) -> None:
+        self._sink, self._anchor, self._flows, self._last = sink, anchor, flows, anchor
         self._surface = surface_of(sink, anchor)
         depth = self._surface.depth
         self._unit = float(np.nanmedian(depth)) if np.isfinite(depth).any() else 1.0
-        self._grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-        self._chain = FlowChain(*self._grey.shape)
+        self._chain = FlowChain(*depth.shape)
         self.step = self._chain.forward, self._chain.backward
 
     @property
     def own(self) -> TwoView:
         """Two-view geometry of the anchor with itself."""
-        zero = np.zeros((*self._grey.shape, 2), np.float32)
+        zero = np.zeros((*self._surface.depth.shape, 2), np.float32)
         return self._view(zero, zero, self._surface)
 
-    def next(self, index: int, rgb: np.ndarray) -> TwoView:
+    def next(self, index: int) -> TwoView:
         """Two-view geometry of the anchor and the next frame."""
         if index == self._anchor:
             return self.own
-        grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-        self.step = bidirectional_flow(self._grey, grey, enlarge=MOTION_ENLARGE)
+        self.step = self._flows.step(self._last, index)
         self._chain.extend(*self.step)
-        self._grey = grey
+        self._last = index
         return self._view(self._chain.forward, self._chain.backward, surface_of(self._sink, index))
 
     def _view(self, forward: np.ndarray, backward: np.ndarray, surface: FrameSurface) -> TwoView:

@@ -132,9 +132,12 @@ def process_frames(
     frames = prefetch(_noting_flows(ordered.frames(needed), flows), batch_size)
     predicted = prefetch(pointmaps.frames(frames), batch_size)
     consistent = smoothed_frames(predicted, world.points, world.anchor_index, device) if smooth else predicted
-    registered = prefetch(_registered(consistent, world, sink, flows, ordered.unsolved), FRAMES_BETWEEN_THREADS)
+    frames_registered = _registered(consistent, world, sink, flows, ordered.unsolved)
+    registered = prefetch(frames_registered, FRAMES_BETWEEN_THREADS, one_openmp_thread=True)
     measured = partial(_with_visibility, world, sink.header.pixel_map, device)
-    for frame, probability, quality in prefetch(parallel_stream(measured, registered), FRAMES_BETWEEN_THREADS):
+    for frame, probability, quality in prefetch(
+        parallel_stream(measured, registered), FRAMES_BETWEEN_THREADS, one_openmp_thread=True
+    ):
         _write(sink, frame, probability, quality, world.intrinsics_of(frame.index), float(video.time_s[frame.index]))
         done[frame.index] = True
         num_done = int(done.sum())

@@ -83,8 +83,9 @@ def reconstruct(
     # only now: a network or an anchor without a valid camera must not cost the user the scene that `overwrite` replaces
     sink: SceneSink = SceneBuffer(header) if output is None else SceneWriter.create(output, header, overwrite=overwrite)
     with sink, stop_workers_on_exit():  # always stop the workers and release the folder lock
-        settings = {"batch_size": batch_size, "device": model.device, "progress": progress}
-        process_frames(prepared.video, ordered, pointmaps, world, smooth, sink, **settings)
+        process_frames(
+            prepared.video, ordered, pointmaps, world, smooth, sink, batch_size=batch_size, device=model.device, progress=progress
+        )
         results = {**world.results, "content_px": prepared.content_px, "computed": computed_with(model.device, batch_size)}
         results["cameras_not_found"] = len(hide_unsolved(sink, ordered.all_unsolved))
         if auto_anchors:

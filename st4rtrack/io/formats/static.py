@@ -30,6 +30,8 @@ _MAX_DEPTH_ERROR = 0.1
 _MAX_BEND = 0.02
 """Maximum second difference of the inverse depth, relative to it: zero on planes, large at depth discontinuities."""
 _MIN_FRAMES = 3
+_NEIGHBOURS = (-8, -3, -1, 1, 3, 8)
+"""Frames, relative to that of a point, of which one must agree before all are compared."""
 _MAX_FRAMES = 200
 """Maximum number of frames that are fused, evenly spaced; bounds memory (their depth maps are held)."""
 _HOLE_PX = 3
@@ -142,28 +144,41 @@ class _View:
         return transform_points(self.world_from_camera, unproject(pixels_px, depth, self.intrinsics))
 
 
+def _compare(view: _View, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Compare points [points, 3] with the surface of a view: indices of those in the image, their pixels, agrees, contradicts."""
+    pixels_px, depth = project_world(points, view.world_from_camera, view.intrinsics)
+    index = np.flatnonzero(inside_image(pixels_px, *view.free.shape))
+    pixels_px = pixels_px[index]
+    dynamic = view.dynamic[nearest_pixel(pixels_px, *view.free.shape)]
+    with np.errstate(invalid="ignore"):
+        ratio = 1 / (sample_map(view.inverse_depth, pixels_px) * depth[index])
+        near, farther = np.abs(ratio - 1) <= _MAX_DEPTH_ERROR, ratio > 1 + _MAX_DEPTH_ERROR
+    # the view sees through the point, or shows a dynamic object there; behind a nearer surface a point is just occluded
+    return index, pixels_px, near & ~dynamic, farther | (near & dynamic)
+
+
 def _fused(views: list[_View], number: int, rgb: np.ndarray, first: int) -> StaticPoints:
     """The static points that start at the free pixels of a view; points are numbered from `first`."""
     view = views[number]
     row, column = np.nonzero(view.free)
     start = view.points_world(np.stack([column, row], axis=1) + 0.5)
+    neighbours = [views[number + step] for step in _NEIGHBOURS if 0 <= number + step < len(views)]
+    votes = np.zeros(len(start), int)
+    for other in neighbours:
+        index, _, agrees, _ = _compare(other, start)
+        votes[index] += agrees
+    some = votes >= min(1, len(neighbours))
+    row, column, start = row[some], column[some], start[some]
     total, count, conflicts = np.zeros_like(start), np.zeros(len(start), int), np.zeros(len(start), int)
     found = []
     for other in views:
-        pixels_px, depth = project_world(start, other.world_from_camera, other.intrinsics)
-        index = np.flatnonzero(inside_image(pixels_px, *other.free.shape))
-        dynamic = other.dynamic[nearest_pixel(pixels_px[index], *other.free.shape)]
-        with np.errstate(invalid="ignore"):
-            ratio = 1 / (sample_map(other.inverse_depth, pixels_px[index]) * depth[index])
-            agrees = np.abs(ratio - 1) <= _MAX_DEPTH_ERROR
-            # this frame sees through the point, or shows a dynamic object there; behind other surfaces a point is just occluded
-            conflicts[index] += (ratio > 1 + _MAX_DEPTH_ERROR) | (agrees & dynamic)
-        agrees &= ~dynamic
-        index = index[agrees]
-        total[index] += other.points_world(pixels_px[index])
+        index, pixels_px, agrees, contradicts = _compare(other, start)
+        conflicts[index] += contradicts
+        index, pixels_px = index[agrees], pixels_px[agrees]
+        total[index] += other.points_world(pixels_px)
         count[index] += 1
-        other.free &= ~covered_pixels(pixels_px[index], *other.free.shape, hole_px=_HOLE_PX)
-        found.append((other, index, pixels_px[index]))
+        other.free &= ~covered_pixels(pixels_px, *other.free.shape, hole_px=_HOLE_PX)
+        found.append((other, index, pixels_px))
     kept = (count >= min(_MIN_FRAMES, len(views))) & (count > conflicts)
     position = total / np.maximum(count, 1)[:, None]
     frames, points, pixels = [], [], []
