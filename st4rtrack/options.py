@@ -57,6 +57,8 @@ class ReconstructOptions:
     """Monocular depth prior: builtin, none, hub id, model folder, or depth maps."""
     refine: bool = True
     """Temporally smooth the tracks (two-sided window)."""
+    zoom: Literal["auto", "none"] = "auto"
+    """Zoom: estimate the focal length of each frame where the video zooms, or assume a constant one."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class KnownGeometry:
     """Known intrinsics: fx[,fy[,cx,cy]] in source pixels, or a file (docs/known.md)."""
     cameras: str | Path | Any | None = None
     """Known cameras: solver, COLMAP folder, TUM trajectory, transforms.json or .npz."""
+    distortion: str | Path | Any | None = None
+    """Lens distortion: k1[,k2[,p1,p2[,k3]]], fisheye:k1,k2,k3,k4, or a calibration file (docs/known.md)."""
     depth: str | Path | Any | None = None
     """Known z-depth (0: unknown): .npz, or folder of 16-bit PNG, TIFF, .npy or .npz."""
     depth_per_unit: float | None = None
@@ -93,8 +97,10 @@ class KnownGeometry:
 
     def absolute(self) -> "KnownGeometry":
         """Make paths absolute, so that they are valid in every working directory."""
-        numbers = isinstance(self.intrinsics, str) and re.fullmatch(r"[\d.,eE+\s-]*", self.intrinsics) is not None
-        names = ("cameras", "depth", "static_mask") if numbers else ("intrinsics", "cameras", "depth", "static_mask")
+        names = ["cameras", "depth", "static_mask"]
+        for name in ("intrinsics", "distortion"):
+            if re.fullmatch(r"(fisheye:)?[\d.,eE+\s-]*", str(getattr(self, name))) is None:
+                names.append(name)
         paths = {name: value for name in names if isinstance(value := getattr(self, name), str | Path) and str(value) != SOLVER}
         return replace(self, **{name: Path(path).absolute() for name, path in paths.items()})
 

@@ -1,4 +1,4 @@
-"""Frame preprocessing: resize to the network size, then crop (inference) or stretch (benchmark).
+"""Frame preprocessing: undistort, resize to the network size, then crop (inference) or stretch (benchmark).
 
 The centre of the first pixel is at (0.5, 0.5), so a resize is a pure scale and a crop a pure shift; `PixelMap` holds both.
 Frames are resized as they are read. The sizes are chosen elsewhere: the model configuration holds long side and patch size.
@@ -6,11 +6,13 @@ Frames are resized as they are read. The sizes are chosen elsewhere: the model c
 
 import dataclasses
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
+from st4rtrack.geometry.lens import Lens
 from st4rtrack.timing import timed
 from st4rtrack.types import PixelMap, UserError, Video
 
@@ -76,6 +78,32 @@ def crop(video: Video, left: int, top: int, right: int, bottom: int) -> tuple[Vi
 
     part = dataclasses.replace(video, height=bottom - top, width=right - left, read=read)
     return part, PixelMap(offset_px=(float(-left), float(-top)))
+
+
+def undistort(video: Video, lens: Lens) -> Video:
+    """Undistort a video to the ideal pinhole image of its lens, lazily as frames are read."""
+
+    def read(start: int, stop: int) -> Iterator[np.ndarray]:
+        return (undistort_image(frame, lens) for frame in video.read(start, stop))
+
+    return dataclasses.replace(video, read=read, focal_px=lens.ideal[0])
+
+
+@timed("undistort")
+def undistort_image(image: np.ndarray, lens: Lens) -> np.ndarray:
+    """Resample a distorted image [height, width, 3] uint8 to the ideal pinhole image of the same size."""
+    return cv2.remap(
+        image, *_undistortion(lens, image.shape[0], image.shape[1]), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
+
+
+@lru_cache(maxsize=2)
+def _undistortion(lens: Lens, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Maps of `cv2.remap`."""
+    first_pixel = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])  # in OpenCV its centre is at zero
+    camera, ideal = lens.camera_intrinsics - first_pixel, lens.ideal_intrinsics - first_pixel
+    create = cv2.fisheye.initUndistortRectifyMap if lens.model == "fisheye" else cv2.initUndistortRectifyMap
+    return create(camera, lens.opencv_coefficients, np.eye(3), ideal, (width, height), cv2.CV_16SC2)
 
 
 def normalize_images(rgb: np.ndarray) -> "torch.Tensor":

@@ -6,13 +6,15 @@ World is the camera frame of the anchor: x right, y down, z forward.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any, Literal
 
 import numpy as np
 
 from st4rtrack.errors import UserError as UserError
+from st4rtrack.geometry.camera import scale_intrinsics, zoom_intrinsics
+from st4rtrack.geometry.lens import Lens
 from st4rtrack.geometry.transforms import invert_rigid
 
 Array = Any
@@ -64,8 +66,10 @@ class KnownVideo:
     """Known geometry of the T frames of a video at network size: from the user, the file, or a camera solver.
 
     Attributes:
-        focal_px: network pixels, or `None`.
+        focal_px: network pixels, or `None`; that of the anchor where it changes.
         focal_source: source of the focal length.
+        focals_px: [T] focal length of each frame in network pixels; `None` if it is constant.
+        radial: estimated radial distortion k1 that the images still have, and its focal length in source pixels; `None`: hardly any.
         intrinsics: [T, 3, 3] network pixels, provided by the user; or `None`.
         world_from_camera: [T, 4, 4] in any world frame and unit, NaN where unknown; or `None`.
         depth: function from a frame index to z-depth [H, W] float32, in any unit, 0 where unknown; or `None`.
@@ -89,6 +93,8 @@ class KnownVideo:
     distance: tuple[np.ndarray, float] | None = None
     known_from_anchor: np.ndarray | None = None
     description: dict[str, Any] | None = None
+    focals_px: np.ndarray | None = None
+    radial: tuple[float, float] | None = None
 
     def anchor_from_camera(self, anchor_index: int, index: int) -> np.ndarray | None:
         """Pose [4, 4] relative to the anchor, in the unit of the cameras, or `None` where unknown."""
@@ -104,24 +110,50 @@ class KnownVideo:
 
 @dataclass(frozen=True)
 class PixelMap:
-    """Affine map from source pixels to network pixels: `network_px = scale * source_px + offset_px`, per axis (u, v)."""
+    """Map from source pixels to network pixels: undistortion by `lens`, if any, to the ideal pinhole image of the same size, then
+    `network_px = scale * ideal_px + offset_px`, per axis (u, v).
+    """
 
     scale: tuple[float, float] = (1.0, 1.0)
     offset_px: tuple[float, float] = (0.0, 0.0)
+    lens: Lens | None = None
+
+    @property
+    def ideal(self) -> "PixelMap":
+        """Map from pixels of the ideal image to network pixels."""
+        return replace(self, lens=None)
 
     def then(self, after: "PixelMap") -> "PixelMap":
-        """Composition: this map followed by another one."""
+        """Composition: this map followed by another one; at most one of them has a lens."""
+        if after.lens is not None:
+            return replace(after, lens=after.lens.resized(self.scale, self.offset_px))
         (a, b), (c, d) = self.scale, after.scale
         (e, f), (g, h) = self.offset_px, after.offset_px
-        return PixelMap((a * c, b * d), (e * c + g, f * d + h))
+        return PixelMap((a * c, b * d), (e * c + g, f * d + h), self.lens)
 
     def network_from_source(self, source_px: np.ndarray) -> np.ndarray:
         """Network pixels [..., 2] of source pixels [..., 2]."""
-        return np.asarray(source_px, np.float64) * self.scale + self.offset_px
+        ideal_px = np.asarray(source_px, np.float64) if self.lens is None else self.lens.ideal_from_source(source_px)
+        return ideal_px * self.scale + self.offset_px
 
     def source_from_network(self, network_px: np.ndarray) -> np.ndarray:
         """Source pixels [..., 2] of network pixels [..., 2]."""
-        return (np.asarray(network_px, np.float64) - self.offset_px) / self.scale
+        ideal_px = (np.asarray(network_px, np.float64) - self.offset_px) / self.scale
+        return ideal_px if self.lens is None else self.lens.source_from_ideal(ideal_px)
+
+    def network_intrinsics(self, source: np.ndarray) -> np.ndarray:
+        """Intrinsics [..., 3, 3] in network pixels from those in source pixels; with a lens, only the focal length may vary."""
+        if self.lens is not None:
+            source = zoom_intrinsics(self.lens.ideal_intrinsics, source[..., 0, 0] / self.lens.camera[0])
+        return scale_intrinsics(source, self.scale, self.offset_px)
+
+    def source_intrinsics(self, network: np.ndarray) -> np.ndarray:
+        """Intrinsics [..., 3, 3] in source pixels, the inverse of `network_intrinsics`."""
+        scale = (1 / self.scale[0], 1 / self.scale[1])
+        ideal = scale_intrinsics(network, scale, (-self.offset_px[0] * scale[0], -self.offset_px[1] * scale[1]))
+        if self.lens is None:
+            return ideal
+        return zoom_intrinsics(self.lens.camera_intrinsics, ideal[..., 0, 0] / self.lens.ideal[0])
 
 
 class DepthSource(IntEnum):

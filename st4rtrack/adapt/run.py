@@ -27,6 +27,7 @@ from st4rtrack.adapt.result import Adaptation
 from st4rtrack.adapt.state import Learning
 from st4rtrack.adapt.teachers import DepthTeacher, TrackTeacher, open_teachers
 from st4rtrack.hints.provider import takes_hints
+from st4rtrack.io.known.distortion import undistorted
 from st4rtrack.io.known.known import KnownVideo, known_of_video
 from st4rtrack.io.known.pixels import SourceSize
 from st4rtrack.io.lock import locked
@@ -204,9 +205,10 @@ def _loss(options: AdaptOptions, model: St4RTrack, config: AdaptConfig) -> Adapt
 
 @dataclass(frozen=True)
 class _Task:
-    """A video in source and network size, their scale, its teachers, frames per step and user-provided geometry."""
+    """A video, undistorted and in network size, their scale, its teachers, frames per step and user-provided geometry."""
 
     source: Video
+    ideal: Video
     video: Video
     scale: tuple[float, float]
     tracks: TrackTeacher
@@ -269,18 +271,19 @@ def _planned(
 
 def _task(video: Video, model: St4RTrack, options: AdaptOptions, config: AdaptConfig, known: KnownGeometry | None) -> _Task:
     to_size = to_network_size if options.fit == "crop" else stretch_to_network_size
-    side = options.size or model.config.image_size
-    fitted, pixel_map = to_size(video, long_side=side, patch_size=model.config.patch_size)
+    side, own = options.size or model.config.image_size, known_of_one(known, video) if known else None
+    ideal, lens_map, geometry = undistorted(video, own or KnownGeometry())
+    fitted, pixel_map = to_size(ideal, long_side=side, patch_size=model.config.patch_size)
+    pixel_map = lens_map.then(pixel_map)
     tracks, depth = _teachers(
         (options.tracks, options.depth), fitted, SourceSize(video.height, video.width, pixel_map), str(model.device)
     )
     frames = default_frames(model.config, model.device.type, fitted.height, fitted.width)
     if options.batch_size not in (None, "auto"):
         frames = positive_int(options.batch_size, "batch_size")
-    own = known_of_one(known, video) if known else None
-    known_video = known_of_video(own, video, pixel_map, (fitted.height, fitted.width), ANCHOR) if own else None
+    known_video = known_of_video(geometry, video, pixel_map, (fitted.height, fitted.width), ANCHOR) if own else None
     frames = max(2, min(frames, config.frames, len(video)))
-    return _Task(video, fitted, pixel_map.scale, tracks, depth, frames, own, known_video)
+    return _Task(video, ideal, fitted, pixel_map.scale, tracks, depth, frames, own, known_video)
 
 
 def _teachers(
@@ -301,7 +304,7 @@ def _adapted(
         for number, task in enumerate(plan.tasks):
             own = Path(folder) / str(number)
             own.mkdir()
-            pixels = {"source": task.source, "scale": task.scale, "known": task.known_video}
+            pixels = {"source": task.ideal, "scale": task.scale, "known": task.known_video}
             options: dict[str, Any] = {"frames": task.frames, "folder": own, "cache": paths.report / "teachers", **pixels}
             ready.append(prepare_video(model, task.video, (task.tracks, task.depth), plan.config, **options))
         frames, state = [task.frames for task in plan.tasks], paths.state

@@ -28,7 +28,7 @@ from st4rtrack.classical.rotation import RotationFocal, camera_rotation, rotatio
 from st4rtrack.classical.solver.evidence import PRIOR_FOCAL
 from st4rtrack.classical.two_view import TwoView
 from st4rtrack.geometry.camera import pixel_grid
-from st4rtrack.geometry.transforms import invert_rigid, rigid
+from st4rtrack.geometry.transforms import invert_rigid, rigid, rotation_angle
 from st4rtrack.geometry.vectors import length
 from st4rtrack.timing import timed
 from st4rtrack.types import FocalSource, KnownVideo
@@ -45,6 +45,8 @@ MIN_ROTATION_PARALLAX_DEG = 3.0
 slow arcs 3.6 and more."""
 MIN_STILL_SHARE, STILL_PX = 0.15, 1.0
 """Share of the matched pixels that must not move by more than this; otherwise a fixed camera has started to move."""
+MIN_TURN = np.deg2rad(1.0)
+"""Rotation of a zooming camera from which it is not fixed."""
 MOTION_ENLARGE = 2
 
 StepFlow = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
@@ -144,6 +146,13 @@ class AnchoredGeometry:
         same |= {"units": self.units, "anchor_index": self._anchor_index, "prior": self._prior}
         return AnchoredGeometry(self._anchor_rgb, **(same | changes))
 
+    def with_turning_camera(self, known: KnownVideo) -> "AnchoredGeometry":
+        """Copy with the cameras and focal lengths of a zooming camera without translation; other frames stay unsolved."""
+        assert self.motion is not None and known.world_from_camera is not None
+        turn = float(np.nanmax(rotation_angle(known.world_from_camera[:, :3, :3])))
+        motion = replace(self.motion, kind="zoom", parallax="rotation" if turn > MIN_TURN else "none")
+        return self._again(known=known, motion=motion, anchor_depth=None, focal=None, units=Units(cameras=1.0))
+
     @property
     def measures_depth(self) -> bool:
         """Whether depth is triangulated or known."""
@@ -181,6 +190,16 @@ class AnchoredGeometry:
         if self._known.focal_px:
             return self._known.focal_px
         return self._rotation_focal.focal_px if self._rotation_focal else PRIOR_FOCAL * max(self._grey.shape)
+
+    @property
+    def focals_px(self) -> np.ndarray | None:
+        """[T] focal length of each frame in network pixels; `None` if it is constant."""
+        return self._known.focals_px
+
+    @property
+    def radial(self) -> tuple[float, float] | None:
+        """Estimated radial distortion of the images: k1, and its focal length in source pixels."""
+        return self._known.radial
 
     @property
     def focal_source(self) -> FocalSource:
@@ -310,14 +329,16 @@ def _with_solver(
 ) -> tuple[KnownVideo, CameraMotion | None]:
     """Known geometry completed by the solver where the camera may translate, and the camera motion if it is of use."""
     complete = user.world_from_camera is not None and user.focal_px is not None
-    asked = solve is not None and motion is not None and motion.may_translate and not complete
-    rotates = motion is not None and motion.kind == "rotation"
-    solved = solve(MIN_ROTATION_PARALLAX_DEG if rotates else 0.0) if solve is not None and asked else None
+    solved = None
+    if solve is not None and motion is not None and not complete and (motion.may_translate or motion.kind == "dolly_zoom"):
+        solved = solve(MIN_ROTATION_PARALLAX_DEG if motion.kind == "rotation" else 0.0)
+        if solved is not None and solved.focals_px is None and not motion.may_translate:
+            solved = None
     if user.world_from_camera is not None:
-        focal = {} if solved is None else {"focal_px": solved.focal_px, "focal_source": solved.focal_source}
-        return replace(user, **focal), None
+        same = ("focal_px", "focal_source", "focals_px")
+        return replace(user, **({} if solved is None else {name: getattr(solved, name) for name in same})), None
     if user.depth is not None:
         return solved or user, None
-    if solved is not None and motion is not None and rotates:
+    if solved is not None and motion is not None and motion.kind in ("rotation", "dolly_zoom"):
         motion = replace(motion, kind="general", parallax="weak")
     return solved or user, motion

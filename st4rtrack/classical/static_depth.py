@@ -8,7 +8,7 @@ Symbols: ray = (x / z, y / z, 1) of a pixel; w inverse z-depth; a + w t the poin
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -16,7 +16,7 @@ import numpy as np
 
 from st4rtrack.classical.flow import dense_flow, returns
 from st4rtrack.classical.two_view import pixel_rays
-from st4rtrack.geometry.camera import pixel_grid
+from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid
 from st4rtrack.geometry.transforms import invert_rigid, rotation_angle
 from st4rtrack.geometry.vectors import length
 from st4rtrack.threads import parallel_map
@@ -89,11 +89,12 @@ class PairFlows:
     Args:
         read: function from a frame index to the frame [height, width] uint8 grey.
         world_from_camera: [T, 4, 4].
-        focal_px: focal length in pixels of these frames.
+        focal_px: focal length in pixels of these frames, one or [T].
     """
 
-    def __init__(self, read: Callable[[int], np.ndarray], world_from_camera: np.ndarray, focal_px: float) -> None:
-        self._read, self._world_from_camera, self._focal_px = read, world_from_camera, focal_px
+    def __init__(self, read: Callable[[int], np.ndarray], world_from_camera: np.ndarray, focal_px: float | np.ndarray) -> None:
+        self._read, self._world_from_camera = read, world_from_camera
+        self._focal_px = np.broadcast_to(focal_px, len(world_from_camera))
         self._kept: OrderedDict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = OrderedDict()
 
     def between(self, index: int, others: list[int], median_depth: float) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -124,7 +125,9 @@ class PairFlows:
         here, there = self._read(index), self._read(other)
         size = (here.shape[0], here.shape[1])
         camera = invert_rigid(self._world_from_camera[other]) @ self._world_from_camera[index]
-        start, back = (_plane_flow(each, self._focal_px, size, median_depth) for each in (camera, invert_rigid(camera)))
+        focals = float(self._focal_px[index]), float(self._focal_px[other])
+        start = _plane_flow(camera, focals, size, median_depth)
+        back = _plane_flow(invert_rigid(camera), (focals[1], focals[0]), size, median_depth)
         pairs = ((here, there, start), (there, here, back))
         forward, backward = (dense_flow(*pair, to_pixels=True, quick=True) for pair in pairs)
         return forward, backward
@@ -135,7 +138,7 @@ def static_depth(
     flows: PairFlows,
     index: int,
     world_from_camera: np.ndarray,
-    focal_px: float,
+    focal_px: float | np.ndarray,
     median_depth: float,
     size: tuple[int, int],
 ) -> StaticDepth:
@@ -144,7 +147,7 @@ def static_depth(
     Args:
         flows: flow between frames of the video.
         world_from_camera: [T, 4, 4], NaN where unknown.
-        focal_px: focal length in pixels of these frames.
+        focal_px: focal length in pixels of these frames, one or [T].
         median_depth: estimate of the frame's median depth, to initialise the flow and choose the neighbours.
         size: (height, width).
     """
@@ -154,11 +157,17 @@ def static_depth(
     cameras = [invert_rigid(world_from_camera[k]) @ world_from_camera[index] for k in chosen]
     pairs = flows.between(index, chosen, median_depth)
     valid = [returns(forward, backward, share=0.02) for forward, backward in pairs]
-    return depth_from_flow([forward for forward, _ in pairs], valid, cameras, focal_px, size)
+    focals = np.broadcast_to(focal_px, len(world_from_camera))
+    return depth_from_flow([forward for forward, _ in pairs], valid, cameras, float(focals[index]), size, focals[chosen])
 
 
 def depth_from_flow(
-    flows: list[np.ndarray], valid: list[np.ndarray], cameras: list[np.ndarray], focal_px: float, size: tuple[int, int]
+    flows: list[np.ndarray],
+    valid: list[np.ndarray],
+    cameras: list[np.ndarray],
+    focal_px: float,
+    size: tuple[int, int],
+    other_focals_px: Sequence[float] | np.ndarray | None = None,
 ) -> StaticDepth:
     """Static depth of a frame from flow to other frames with known cameras.
 
@@ -166,7 +175,9 @@ def depth_from_flow(
         flows: [height, width, 2] pixels, from the frame to each other one.
         valid: [height, width] bool per flow, where it is reliable.
         cameras: `other_from_frame` [4, 4] per flow.
+        focal_px: focal length of the frame.
         size: (height, width).
+        other_focals_px: focal lengths of the other frames; default: the same.
     """
     result = StaticDepth(np.zeros(size, np.float32), np.full(size, np.inf, np.float32))
     if len(flows) < MIN_VIEWS:
@@ -174,9 +185,10 @@ def depth_from_flow(
     chosen = np.flatnonzero(np.sum(valid, axis=0) >= MIN_VIEWS)
     grid = pixel_grid(*size).reshape(-1, 2)[chosen]
     rays = pixel_rays(grid, focal_px, size)
+    others = [focal_px] * len(flows) if other_focals_px is None else list(other_focals_px)
     views = [
-        _View.of(rays, grid + flow.reshape(-1, 2)[chosen], mask.ravel()[chosen], camera, focal_px, size)
-        for flow, mask, camera in zip(flows, valid, cameras, strict=True)
+        _View.of(rays, grid + flow.reshape(-1, 2)[chosen], mask.ravel()[chosen], camera, focal, size)
+        for flow, mask, camera, focal in zip(flows, valid, cameras, others, strict=True)
     ]
     long_side = max(size)
     best, lowest = np.zeros(len(rays), np.float32), np.full(len(rays), np.inf, np.float32)
@@ -265,11 +277,11 @@ def _refined(views: list[_View], inverse: np.ndarray, noise: float) -> tuple[np.
     return inverse, information
 
 
-def _plane_flow(camera: np.ndarray, focal_px: float, size: tuple[int, int], depth: float) -> np.ndarray:
-    """Flow [height, width, 2] of a fronto-parallel plane at one depth under a camera motion."""
+def _plane_flow(camera: np.ndarray, focals_px: tuple[float, float], size: tuple[int, int], depth: float) -> np.ndarray:
+    """Flow [height, width, 2] of a fronto-parallel plane at one depth under a camera motion, with focal length before and after."""
     height, width = size
-    intrinsics = np.array([[focal_px, 0, width / 2], [0, focal_px, height / 2], [0, 0, 1]])
-    homography = intrinsics @ (camera[:3, :3] + np.outer(camera[:3, 3], (0, 0, 1 / depth))) @ np.linalg.inv(intrinsics)
+    here, there = (intrinsics_from_focal(focal, height, width) for focal in focals_px)
+    homography = there @ (camera[:3, :3] + np.outer(camera[:3, 3], (0, 0, 1 / depth))) @ np.linalg.inv(here)
     grid = pixel_grid(height, width)
     moved = cv2.perspectiveTransform(grid.reshape(1, -1, 2), homography).reshape(height, width, 2)
     return np.clip(moved - grid, -max(size), max(size)).astype(np.float32)

@@ -39,7 +39,7 @@ class TwoView:
         forward_flow, backward_flow: [height, width, 2] pixels, anchor to frame and frame to anchor.
         anchor_depth, frame_depth: [height, width] z-depth in the camera of either image, 0 where unknown.
         anchor_from_frame: [4, 4] relative camera; its translation is zero where there is no parallax.
-        focal_px: focal length assumed for all of this.
+        focal_px: focal length assumed for all of this; where the camera zooms, that of the frame.
     """
 
     forward_flow: np.ndarray

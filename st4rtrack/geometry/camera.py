@@ -1,7 +1,7 @@
 """Pinhole camera. OpenCV axes (x right, y down, z forward); pixels (u, v) are continuous and the centre of the
 top-left pixel is (0.5, 0.5), so that the image is [0, width] x [0, height] and a resize is a pure scale.
 
-Lens distortion is not modelled.
+Lens distortion is separate: `geometry.lens`.
 """
 
 from typing import TYPE_CHECKING, TypeVar
@@ -75,3 +75,8 @@ def scale_intrinsics(intrinsics: np.ndarray, scale: tuple[float, float], offset_
     """Intrinsics [..., 3, 3] after an image transform: new pixels are `scale * (u, v) + offset_px`."""
     change = np.array([[scale[0], 0.0, offset_px[0]], [0.0, scale[1], offset_px[1]], [0.0, 0.0, 1.0]])
     return change @ intrinsics
+
+
+def zoom_intrinsics(intrinsics: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """Intrinsics [..., 3, 3] with the focal lengths of `intrinsics` [3, 3] multiplied by factors [...]."""
+    return intrinsics * np.where(np.diag((1, 1, 0)) > 0, np.asarray(factor)[..., None, None], 1.0)

@@ -6,6 +6,11 @@ from dataclasses import replace
 import numpy as np
 
 from st4rtrack.classical.solver.cameras import solve_video
+from st4rtrack.classical.solver.distortion import radial_distortion
+from st4rtrack.classical.solver.evidence import PRIOR_FOCAL
+from st4rtrack.classical.solver.key_frames import key_frames, working_scale
+from st4rtrack.classical.zoom import turning_camera
+from st4rtrack.geometry.transforms import rigid
 from st4rtrack.options import KnownGeometry
 from st4rtrack.timing import timed
 from st4rtrack.types import KnownVideo, UserError, Video
@@ -42,6 +47,8 @@ def solved_cameras(
     anchor_index: int,
     known: KnownVideo,
     min_parallax_deg: float = 0.0,
+    *,
+    zoom: bool = False,
 ) -> KnownVideo | None:
     """Known geometry with solved cameras added; `None` if they are unreliable.
 
@@ -50,10 +57,14 @@ def solved_cameras(
         size: (height, width) of the network images, whose centre is that of the content.
         scale: network pixels per content pixel, horizontal and vertical.
         known: known geometry so far, in network pixels.
+        zoom: whether the focal length may change.
         min_parallax_deg: median parallax of the points below which the cameras also count as unreliable.
     """
     focal_px, source = (None, "video") if known.focal_px is None else (known.focal_px / scale[0], known.focal_source)
-    solved = solve_video(content, anchor_index=anchor_index, focal_px=focal_px, static=known.static)
+    how: bool | np.ndarray = zoom
+    if known.focals_px is not None:
+        focal_px, how = float(known.focals_px[0]) / scale[0], known.focals_px / known.focals_px[0]
+    solved = solve_video(content, anchor_index=anchor_index, focal_px=focal_px, static=known.static, zoom=how)
     if not solved.trusted or solved.evidence.parallax_deg < min_parallax_deg:
         logger.info("the global solver is not used: %s", solved.distrust or "too little parallax")
         return None
@@ -63,10 +74,46 @@ def solved_cameras(
         px, depth = solved.points_of(index)
         return np.column_stack([(px - centre) * scale + (size[1] / 2, size[0] / 2), depth])
 
+    focals_px = None if solved.zoom is None else solved.focal_px * scale[0] * solved.zoom
     return replace(
         known,
-        focal_px=solved.focal_px * scale[0],
+        focal_px=solved.focal_px * scale[0] if focals_px is None else float(focals_px[anchor_index]),
+        focals_px=focals_px,
         focal_source="prior" if solved.focal_by_prior else source,
         world_from_camera=solved.world_from_camera,
         points=points,
+        radial=radial_distortion(solved, (content.height, content.width)) if focals_px is None else None,
+    )
+
+
+@timed("solver")
+def turning_cameras(
+    content: Video, size: tuple[int, int], scale: tuple[float, float], anchor_index: int, known: KnownVideo
+) -> KnownVideo | None:
+    """Known geometry with rotations and focal lengths added of a camera that zooms and does not translate; else `None`.
+
+    Args:
+        content, size, scale, anchor_index, known: as in `solved_cameras`.
+    """
+    to_working = working_scale(content.height, content.width)
+    to_network = scale[0] / to_working
+    height, width = round(content.height * to_working), round(content.width * to_working)
+    first_px = known.focal_px if known.focals_px is None else float(known.focals_px[0])
+    focal_px = PRIOR_FOCAL * max(height, width) if first_px is None else first_px / to_network
+    keys = key_frames(enumerate(content.frames()), num_frames=len(content), static=known.static)
+    found = turning_camera(keys, len(content), (height, width), focal_px, known=known.focal_px is not None)
+    if found is None or not np.isfinite(found.z[anchor_index]):
+        return None
+    rotation = found.first_from_frame[anchor_index].T @ found.first_from_frame
+    seen = np.flatnonzero(np.isfinite(found.z))
+    focals_px = known.focals_px
+    if focals_px is None:
+        focals_px = found.focal_px * to_network * np.exp(np.interp(np.arange(len(content)), seen, found.z[seen]))
+    source = known.focal_source if known.focal_px is not None else "video" if found.decided else "prior"
+    return replace(
+        known,
+        focal_px=float(focals_px[anchor_index]),
+        focals_px=focals_px,
+        focal_source=source,
+        world_from_camera=rigid(rotation, np.zeros(3)),
     )

@@ -13,34 +13,30 @@ ERROR_GROWTH, ADDED_ERROR, MAX_LOG_ERROR = 1.05, 0.005, 0.15
 
 
 class CarriedDepth:
-    """Depth that is warped from frame to frame.
+    """Depth that is warped from frame to frame."""
 
-    Args:
-        rays: [H, W, 3] rays of the pixels.
-        focal_px: common focal length of all frames.
-    """
-
-    def __init__(self, rays: np.ndarray, focal_px: float) -> None:
-        self._rays, self._focal_px = rays, focal_px
+    def __init__(self) -> None:
         self._points_world = np.zeros((0, 3), np.float32)
         self._log_error = self._grey = np.zeros(0, np.float32)
 
-    def keep(self, depth: np.ndarray, log_error: np.ndarray, grey: np.ndarray, world_from_camera: np.ndarray) -> None:
-        """Store the measured depth [H, W] of a frame (0 where unknown), its expected log error and the image, uint8."""
+    def keep(
+        self, depth: np.ndarray, log_error: np.ndarray, grey: np.ndarray, world_from_camera: np.ndarray, rays: np.ndarray
+    ) -> None:
+        """Store the measured depth [H, W] of a frame (0 where unknown), its expected log error, the image (uint8) and its rays."""
         chosen = (depth > 0) & (log_error < MAX_LOG_ERROR)
-        points = self._rays[chosen] * depth[chosen][:, None]
+        points = rays[chosen] * depth[chosen][:, None]
         self._points_world = points @ world_from_camera[:3, :3].T + world_from_camera[:3, 3]
         self._log_error = log_error[chosen] * ERROR_GROWTH + ADDED_ERROR
         self._grey = _smooth(grey)[chosen]
 
-    def seen(self, grey: np.ndarray, world_from_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def seen(self, grey: np.ndarray, world_from_camera: np.ndarray, focal_px: float) -> tuple[np.ndarray, np.ndarray]:
         """Depth [H, W] warped into another frame, 0 where unknown, and its expected log error."""
         size = (grey.shape[0], grey.shape[1])
         depth, log_error = np.zeros(size, np.float32), np.full(size, np.inf, np.float32)
         camera_from_world = invert_rigid(world_from_camera)
         points = self._points_world @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
         z = np.maximum(points[:, 2], 1e-6)
-        pixels = points[:, :2] / z[:, None] * self._focal_px + (size[1] / 2, size[0] / 2)
+        pixels = points[:, :2] / z[:, None] * focal_px + (size[1] / 2, size[0] / 2)
         inside = (points[:, 2] > 0) & inside_image(pixels, *size)
         order = np.flatnonzero(inside)[np.argsort(-z[inside])]  # z-buffer: of two points in one pixel, the nearer is written last
         column, row = np.floor(pixels[order]).astype(np.int64).T

@@ -49,11 +49,13 @@ class OtherFrame:
         grey: [H, W] uint8.
         flows: flow from the current frame to it, and back.
         camera: `other_from_frame` [4, 4].
+        focal_px: its focal length.
     """
 
     grey: np.ndarray
     flows: Flows
     camera: np.ndarray
+    focal_px: float
 
 
 def dynamic_pixels(
@@ -66,6 +68,7 @@ def dynamic_pixels(
         depth: [H, W] depth of the frame under the assumption that it is static.
         measured: [H, W] bool, pixels with multi-view static depth.
         others: neighbouring frames.
+        focal_px: focal length of the frame.
     """
     size = (depth.shape[0], depth.shape[1])
     if not others:
@@ -75,7 +78,7 @@ def dynamic_pixels(
         forward, backward = other.flows
         returned = returns(forward, backward)
         there, looked_at = reached(forward), other.grey.astype(np.float32)
-        static = _nearest_static(depth, there, other.camera, focal_px)
+        static = _nearest_static(depth, there, other.camera, focal_px, other.focal_px)
         total += returned * length(static - there)
         looks += returned * (_difference(grey, looked_at, static) - _difference(grey, looked_at, there))
         count += returned
@@ -117,21 +120,24 @@ def _background(depth: np.ndarray, dynamic: np.ndarray) -> np.ndarray:
     return np.exp(fill_in(log_depth, torch.from_numpy(static)[None])[0].numpy())
 
 
-def _nearest_static(depth: np.ndarray, there: np.ndarray, camera: np.ndarray, focal_px: float) -> np.ndarray:
+def _nearest_static(
+    depth: np.ndarray, there: np.ndarray, camera: np.ndarray, focal_px: float, other_focal_px: float
+) -> np.ndarray:
     """Pixel [H, W, 2] of the static point on each ray, not far in front of the depth, that projects closest to the target.
 
     One component at a time: NumPy takes several times as long over a last axis of two or three.
     """
     height, width = depth.shape
-    (turned, (tx, ty, tz)), focal = (camera[:3, :3].astype(np.float32), camera[:3, 3].astype(np.float32)), np.float32(focal_px)
+    turned, (tx, ty, tz) = camera[:3, :3].astype(np.float32), camera[:3, 3].astype(np.float32)
+    focal, other_focal = np.float32(focal_px), np.float32(other_focal_px)
     centre = np.float32(width / 2), np.float32(height / 2)
     x, y = ((np.arange(side, dtype=np.float32) + 0.5 - middle) / focal for side, middle in zip((width, height), centre))
     ax, ay, az = (row[0] * x + (row[1] * y + row[2])[:, None] for row in turned)  # the rays in the other camera
-    u, v = ((part - middle) / focal for part, middle in zip(cv2.split(there), centre))
+    u, v = ((part - middle) / other_focal for part, middle in zip(cv2.split(there), centre))
     across_x, across_y = tx - u * tz, ty - v * tz
     inverse = across_x * (u * az - ax) + across_y * (v * az - ay)
     inverse = np.clip(inverse / np.maximum(across_x * across_x + across_y * across_y, 1e-12), 0, NEAREST / depth)
-    scale = focal / np.maximum(az + inverse * tz, 1e-3)
+    scale = other_focal / np.maximum(az + inverse * tz, 1e-3)
     return cv2.merge([(ax + inverse * tx) * scale + centre[0], (ay + inverse * ty) * scale + centre[1]])
 
 

@@ -63,10 +63,21 @@ class OrderedFrames:
         assert self.geometry is not None
         self.geometry = self.geometry.with_prior(prior)
 
+    def use_turning_camera(self, known: KnownVideo) -> None:
+        """Use the cameras and focal lengths of a zooming camera that does not translate."""
+        assert self.geometry is not None
+        self.geometry = self.geometry.with_turning_camera(known)
+        self.motion = self.geometry.motion
+
+    @property
+    def focals_px(self) -> np.ndarray | None:
+        """[T] focal length of each frame in network pixels; `None` if it is constant."""
+        return None if self.geometry is None else self.geometry.focals_px
+
     @property
     def zooms(self) -> bool:
-        """Whether the focal length changes."""
-        return self.motion is not None and self.motion.kind in ("zoom", "dolly_zoom")
+        """Whether the focal length changes and is unknown."""
+        return self.focals_px is None and self.motion is not None and self.motion.kind in ("zoom", "dolly_zoom")
 
     @property
     def units(self) -> Units:

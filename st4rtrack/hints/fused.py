@@ -96,19 +96,18 @@ class FusedGeometry:
         self._geometry, self._prior, self._static, self._unsolved = geometry, prior, static, unsolved
         self._num_frames, self._anchor_index = num_frames, anchor_index
         self._steps = steps
-        self._focal_px = geometry.focal_px
-        height, width = anchor_rgb.shape[:2]
-        self._grid = pixel_grid(height, width)
-        self._rays = pixel_rays(self._grid, self._focal_px, (height, width)).astype(np.float32)
+        focals_px = np.full(num_frames, geometry.focal_px) if geometry.focals_px is None else geometry.focals_px
+        self._focals_px: list[float] = focals_px.tolist()  # Python numbers do not change the type of float32 arrays
+        self._grid = pixel_grid(*anchor_rgb.shape[:2])
         self._known_cameras = {anchor_index: np.eye(4)}
         if geometry.kind == "fixed":
             self._known_cameras = dict.fromkeys(range(num_frames), np.eye(4))
         elif geometry.cameras is not None:
             known = np.isfinite(geometry.cameras).all(axis=(1, 2))
             self._known_cameras |= {int(k): geometry.cameras[k] for k in np.flatnonzero(known)}
-        self._begin(None, PRIOR_DEPTH, CarriedDepth(self._rays, self._focal_px), ObjectDepth())
+        self._begin(None, PRIOR_DEPTH, CarriedDepth(), ObjectDepth())
         self._anchor = self._of_frame(anchor_index, anchor_rgb, geometry.anchor_view)
-        self._start = self._rays * self._anchor.fused.depth[..., None]
+        self._start = self._rays(anchor_index) * self._anchor.fused.depth[..., None]
         self._anchor_state = self._alignment, self._median_depth, copy(self._carried_depth), copy(self._object_depth)
 
     @property
@@ -124,7 +123,7 @@ class FusedGeometry:
             if (index - self._anchor_index) * (last - self._anchor_index) < 0 or last == self._anchor_index:
                 self._begin(*self._anchor_state)
                 head = None if self._matching is None else self._matching.network.matching_head
-                self._tracks = LiftedTracks(self._anchor.tracked, self._focal_px, head)
+                self._tracks = LiftedTracks(self._anchor.tracked, self._focals_px[self._anchor_index], head)
                 self._tracked_index = self._anchor_index
             assert view is not None
             yield index, rgb, self.own if index == self._anchor_index else self._pair(index, rgb, view)
@@ -140,16 +139,17 @@ class FusedGeometry:
         self._object_depth, self._last_index = copy(object_depth), self._anchor_index
         self._cameras = dict(self._known_cameras)
         cameras = self._geometry.cameras
-        self._pairs = None if cameras is None else PairFlows(self._steps.read, cameras, self._focal_px)
+        self._pairs = None if cameras is None else PairFlows(self._steps.read, cameras, np.array(self._focals_px))
 
     @timed("fusion")
     def _pair(self, index: int, rgb: np.ndarray, view: TwoView) -> TwoPointmaps:
         solved = index not in self._unsolved
+        view = replace(view, focal_px=self._focals_px[index])
         if solved:
             self._cameras[index] = view.anchor_from_frame
         frame = self._of_frame(index, rgb, view)
         confidence = _confidence(frame.fused)
-        points = transform_maps(view.anchor_from_frame, self._rays * frame.fused.depth[..., None]).astype(np.float32)
+        points = transform_maps(view.anchor_from_frame, self._rays(index) * frame.fused.depth[..., None]).astype(np.float32)
         if solved:
             self._tracks.next(frame.tracked, view, self._steps.chain(self._tracked_index, index))
             self._tracked_index = index
@@ -158,7 +158,7 @@ class FusedGeometry:
 
     def _of_frame(self, index: int, rgb: np.ndarray, view: TwoView) -> FrameGeometry:
         """Depth and dynamic pixels of a frame, aligned to the measured depth or, without it, as the previous frame."""
-        prior = self._prior(rgb, index, self._focal_px)
+        prior = self._prior(rgb, index, self._focals_px[index])
         measured, log_error = self._measured(index, view)
         alignment = align(prior, measured, log_error) or self._alignment
         if not self._geometry.measures_depth:
@@ -180,7 +180,8 @@ class FusedGeometry:
         if index not in self._unsolved:
             self._median_depth = float(np.median(fused.depth))
             of_static = np.where(dynamic, 0, measured)
-            self._carried_depth.keep(of_static, log_error, self._steps.read(index), view.anchor_from_frame)
+            grey, rays = self._steps.read(index), self._rays(index)
+            self._carried_depth.keep(of_static, log_error, grey, view.anchor_from_frame, rays)
         maps = () if self._matching is None else self._matching(rgb)
         return FrameGeometry(fused, dynamic, appearance(rgb), maps)
 
@@ -190,14 +191,15 @@ class FusedGeometry:
         if index in self._unsolved:
             depth = np.zeros_like(depth)
         elif self._geometry.kind in WITHOUT_DEPTH and index != self._anchor_index:
-            depth = self._carried(view)
+            depth = self._carried(index, view)
         log_error = np.where(depth > 0, CARRIED_ERROR, np.inf).astype(np.float32)
         cameras = self._geometry.cameras
-        if cameras is None or self._pairs is None or not np.isfinite(cameras[index]).all():
+        without_depth = self._geometry.kind in WITHOUT_DEPTH
+        if cameras is None or self._pairs is None or without_depth or not np.isfinite(cameras[index]).all():
             return depth, log_error
-        found = static_depth(self._pairs, index, cameras, self._focal_px, self._median_depth, depth.shape)
+        found = static_depth(self._pairs, index, cameras, np.array(self._focals_px), self._median_depth, depth.shape)
         triangulated, error = self._with_points(index, found.depth, found.log_error)
-        carried, carried_error = self._carried_depth.seen(self._steps.read(index), cameras[index])
+        carried, carried_error = self._carried_depth.seen(self._steps.read(index), cameras[index], self._focals_px[index])
         triangulated, error = (
             np.where(triangulated > 0, here, before) for here, before in ((triangulated, carried), (error, carried_error))
         )
@@ -215,13 +217,13 @@ class FusedGeometry:
         log_error[row[missing], column[missing]] = POINT_ERROR
         return depth, log_error
 
-    def _carried(self, view: TwoView) -> np.ndarray:
+    def _carried(self, index: int, view: TwoView) -> np.ndarray:
         """Anchor depth warped into a frame without camera translation, where the flow matches the pose: one common scale."""
         returned = returns(view.backward_flow, view.forward_flow)
         back = self._grid + view.backward_flow
         static = sample_flow((~self._anchor.dynamic).astype(np.float32), back) > 0.99
         points = sample_flow(self._start, back) @ view.anchor_from_frame[:3, :3].astype(np.float32)
-        still = length(self._pixels(points) - self._grid) < MIN_MOTION * max(self._grid.shape)
+        still = length(self._pixels(points, index) - self._grid) < MIN_MOTION * max(self._grid.shape)
         return np.where(returned & static & still & (points[..., 2] > 0), points[..., 2], 0).astype(np.float32)
 
     def _dynamic(self, index: int, static: FusedDepth, view: TwoView) -> np.ndarray:
@@ -230,11 +232,13 @@ class FusedGeometry:
             return np.zeros(static.depth.shape, bool)
         camera = view.anchor_from_frame
         others = [
-            OtherFrame(self._steps.read(k), self._steps.chain(index, k), invert_rigid(self._cameras[k]) @ camera)
+            OtherFrame(
+                self._steps.read(k), self._steps.chain(index, k), invert_rigid(self._cameras[k]) @ camera, self._focals_px[k]
+            )
             for k in self._neighbours(index)
         ]
         found = dynamic_pixels(
-            self._steps.read(index), static.depth, static.source == DepthSource.MEASURED, others, self._focal_px
+            self._steps.read(index), static.depth, static.source == DepthSource.MEASURED, others, self._focals_px[index]
         )
         return found if self._static is None else found & ~self._static(index)
 
@@ -246,7 +250,7 @@ class FusedGeometry:
         motion = np.zeros_like(self._grid)
         if beside is not None and dynamic.any():
             other_from_frame = invert_rigid(self._cameras[beside]) @ view.anchor_from_frame
-            static = self._pixels(transform_maps(other_from_frame, self._rays * depth[..., None]))
+            static = self._pixels(transform_maps(other_from_frame, self._rays(index) * depth[..., None]), beside)
             motion = self._grid + self._steps.chain(index, beside)[0] - static
         return self._object_depth.next(depth, dynamic, motion, back)
 
@@ -258,9 +262,13 @@ class FusedGeometry:
 
         return [index + offset for offset in OFFSETS if 0 <= index + offset < self._num_frames and reached(index + offset)]
 
-    def _pixels(self, points: np.ndarray) -> np.ndarray:
-        """Pixels [H, W, 2] float32 of points [H, W, 3] in the camera frame."""
-        return pixels_of_points(points, self._focal_px, (points.shape[0], points.shape[1])).astype(np.float32)
+    def _pixels(self, points: np.ndarray, index: int) -> np.ndarray:
+        """Pixels [H, W, 2] float32 of points [H, W, 3] in the camera of a frame."""
+        return pixels_of_points(points, self._focals_px[index], (points.shape[0], points.shape[1])).astype(np.float32)
+
+    def _rays(self, index: int) -> np.ndarray:
+        """Rays [H, W, 3] float32 of the pixels of a frame."""
+        return pixel_rays(self._grid, self._focals_px[index], (self._grid.shape[0], self._grid.shape[1])).astype(np.float32)
 
 
 def _confidence(fused: FusedDepth) -> np.ndarray:

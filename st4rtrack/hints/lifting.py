@@ -64,7 +64,7 @@ class LiftedTracks:
 
     Args:
         anchor: the first frame.
-        focal_px: common focal length of all frames.
+        focal_px: focal length of the first frame; that of another one is in its `TwoView`.
         head: matching head, which corrects drift and finds lost points; `None`: flow alone.
 
     Attributes:
@@ -74,7 +74,7 @@ class LiftedTracks:
 
     def __init__(self, anchor: TrackedFrame, focal_px: float, head: MatchingHead | None = None) -> None:
         self._size = (anchor.depth.shape[0], anchor.depth.shape[1])
-        self._grid, self._focal_px = pixel_grid(*self._size), focal_px
+        self._grid = pixel_grid(*self._size)
         self._colour, self._last = anchor.colour, anchor
         self._follows = self._may_move = anchor.dynamic
         self._matcher = None if head is None else AppearanceMatcher(head, anchor.maps, self._size)
@@ -95,7 +95,7 @@ class LiftedTracks:
         begins, rests = self._changes(frame, view, at_rest)
         pixels = np.where(begins[..., None], self._grid + view.forward_flow, pixels)
         self._follows = (self._follows | begins) & ~rests
-        rays = pixel_rays(pixels, self._focal_px, self._size)
+        rays = pixel_rays(pixels, view.focal_px, self._size)
         now = transform_maps(view.anchor_from_frame, rays * self._depth(frame, pixels)[..., None])
         moved = ((moved | begins) & ~rests)[..., None]
         self.points = np.where(moved, now, np.where(rests[..., None], self._start, self.points)).astype(np.float32)
@@ -166,7 +166,7 @@ class LiftedTracks:
 
     def _projected(self, points: np.ndarray, view: TwoView) -> np.ndarray:
         """Pixels [H, W, 2] in a frame of points in the anchor camera."""
-        return pixels_of_points(transform_maps(invert_rigid(view.anchor_from_frame), points), self._focal_px, self._size)
+        return pixels_of_points(transform_maps(invert_rigid(view.anchor_from_frame), points), view.focal_px, self._size)
 
 
 def _nearest(field: np.ndarray, pixels: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from st4rtrack.classical.anchored import StepFlow
-from st4rtrack.hints.cameras import solved_cameras
+from st4rtrack.hints.cameras import solved_cameras, turning_cameras
 from st4rtrack.hints.depth_prior import DepthPrior, open_depth_prior
 from st4rtrack.hints.depth_prior.builtin import BuiltinPrior
 from st4rtrack.hints.frame_encoder import FrameEncoder
@@ -20,6 +20,9 @@ from st4rtrack.io.known.pixels import SourceSize
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.types import KnownVideo, UserError, Video
+
+MAY_ZOOM = ("fixed", "rotation", "zoom")
+"""Camera motions next to the anchor in which the camera does not translate: it may zoom, there or later."""
 
 
 def takes_hints(config: ModelConfig) -> bool:
@@ -57,6 +60,7 @@ def ordered_frames(
     content: Video | None = None,
     scale: tuple[float, float] = (1.0, 1.0),
     step_flow: StepFlow | None = None,
+    zoom: bool = False,
 ) -> OrderedFrames:
     """Frames of a video outward from the anchor; with a depth prior, with classical geometry.
 
@@ -67,16 +71,23 @@ def ordered_frames(
         content: the video at source size without bars, for the camera solver; default: `video`.
         scale: network pixels per content pixel, horizontal and vertical.
         step_flow: see `AnchoredGeometry.along`.
+        zoom: whether the focal length may change.
     """
     rgb = video.frame(anchor_index)
     if prior is None:
         return OrderedFrames(video, anchor_index, rgb, with_geometry=False, known=known)
-    size = (video.height, video.width)
-    solve = partial(solved_cameras, content or video, size, scale, anchor_index, known or KnownVideo())
+    known = known or KnownVideo()
+    solver = (content or video, (video.height, video.width), scale, anchor_index, known)
+    solve = partial(solved_cameras, *solver, zoom=zoom)
     ordered = OrderedFrames(video, anchor_index, rgb, with_geometry=True, known=known, solve=solve, step_flow=step_flow)
     assert ordered.geometry is not None
-    focal_px = ordered.geometry.focal_px
-    ordered.use_prior(lambda frame, index: prior(frame, index, focal_px).depth)
+    if (zoom or known.focals_px is not None) and ordered.motion is not None and ordered.motion.kind in MAY_ZOOM:
+        turning = turning_cameras(*solver)
+        if turning is not None:
+            ordered.use_turning_camera(turning)
+    focals_px = ordered.focals_px
+    focals_px = np.full(len(video), ordered.geometry.focal_px) if focals_px is None else focals_px
+    ordered.use_prior(lambda frame, index: prior(frame, index, float(focals_px[index])).depth)
     return ordered
 
 
@@ -90,18 +101,21 @@ def provide_hints(
     content: Video | None = None,
     scale: tuple[float, float] = (1.0, 1.0),
     static: Callable[[int], np.ndarray] | None = None,
+    zoom: bool = False,
 ) -> tuple[OrderedFrames, FusedGeometry | None]:
     """Frames of a video in order, and with a depth prior the fused geometry.
 
     Args:
         model: the network, whose matching head is used.
-        prior, known, content, scale: as for `ordered_frames`; pose estimation uses the static pixels of `known`.
+        prior, known, content, scale, zoom: as for `ordered_frames`; pose estimation uses the static pixels of `known`.
         static: function from a frame index to [height, width] bool, user-provided static pixels.
     """
     if prior is None:
         return ordered_frames(video, anchor_index, None, known=known), None
     steps = StepFlows(GreyFrames(video))
-    ordered = ordered_frames(video, anchor_index, prior, known=known, content=content, scale=scale, step_flow=steps.chain)
+    ordered = ordered_frames(
+        video, anchor_index, prior, known=known, content=content, scale=scale, step_flow=steps.chain, zoom=zoom
+    )
     assert ordered.geometry is not None
     return ordered, FusedGeometry(
         ordered.geometry,

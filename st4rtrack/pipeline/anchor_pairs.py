@@ -86,11 +86,12 @@ class LiftedPairs:
         """See `Pairs`."""
         rgb = self._sink.read("rgb", anchor)
         views = _Views(self._sink, anchor, self._flows)
-        rays = pixel_rays(pixel_grid(*rgb.shape[:2]), views.own.focal_px, (rgb.shape[0], rgb.shape[1]))
+        size, grid = (rgb.shape[0], rgb.shape[1]), pixel_grid(*rgb.shape[:2])
         tracks = LiftedTracks(self._tracked(anchor, rgb, views.own.anchor_depth), views.own.focal_px)
         for index in range(anchor, self._sink.header.num_frames) if step > 0 else range(anchor - 1, -1, -1):
             rgb = self._sink.read("rgb", index)
             view = views.next(index)
+            rays = pixel_rays(grid, view.focal_px, size)
             points = transform_maps(view.anchor_from_frame, rays * view.frame_depth[..., None]).astype(np.float32)
             confidence = np.asarray(self._sink.read("reconstruction_confidence", index))
             tracks.next(self._tracked(index, rgb, view.frame_depth), view, views.step)

@@ -1,7 +1,7 @@
 """Per-frame processing from video to scene: network, temporal smoothing, pose, visibility of the anchor."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 
 from st4rtrack.classical.anchor_depth import Units
 from st4rtrack.classical.two_view import TwoView
+from st4rtrack.geometry.camera import zoom_intrinsics
 from st4rtrack.hints.frame_order import OrderedFrames
 from st4rtrack.io.memory import give_back_freed
 from st4rtrack.io.scene import SceneSink
@@ -44,6 +45,7 @@ class World:
         points: anchor points at the anchor time.
         intrinsics: [3, 3] network pixels, consistent with these points.
         aligner: alignment to user-provided geometry; `None` without any.
+        zoom: [T] focal length of each frame over that of the anchor; `None` if it is constant.
     """
 
     anchor_rgb: np.ndarray
@@ -51,19 +53,24 @@ class World:
     points: Pointmap
     intrinsics: np.ndarray
     aligner: KnownGeometryAligner | None
+    zoom: np.ndarray | None = None
 
     @classmethod
-    def of(cls, pointmaps: PointmapSource, prepared: PreparedVideo, units: Units) -> "World":
-        """Create the world of a video at network size.
+    def of(cls, pointmaps: PointmapSource, prepared: PreparedVideo, units: Units, focals_px: np.ndarray | None = None) -> "World":
+        """Create the world of a video at network size, with focal lengths [T] of its frames if the camera zooms.
 
         Raises:
             UserError: the anchor points fit no camera, or contradict the known geometry.
         """
         own, anchor_index = pointmaps.own, prepared.anchor_index
         intrinsics, aligner = anchor_intrinsics(own.tracking), None
+        zoom = None if focals_px is None else focals_px / focals_px[anchor_index]
         if prepared.user is not None:
-            aligner = KnownGeometryAligner(prepared.user, anchor_index, own, intrinsics, units, pointmaps.reconstructions)
-        return cls(prepared.video.frame(anchor_index), anchor_index, own.tracking, intrinsics, aligner)
+            user = prepared.user
+            if focals_px is not None and user.intrinsics is not None and user.focals_px is None:  # given for the first frame
+                user = replace(user, intrinsics=zoom_intrinsics(user.intrinsics[0], focals_px / focals_px[0]))
+            aligner = KnownGeometryAligner(user, anchor_index, own, intrinsics, units, pointmaps.reconstructions, zoom=zoom)
+        return cls(prepared.video.frame(anchor_index), anchor_index, own.tracking, intrinsics, aligner, zoom)
 
     @property
     def focal_px(self) -> float:
@@ -79,7 +86,9 @@ class World:
 
     def intrinsics_of(self, index: int) -> np.ndarray:
         """Intrinsics [3, 3] of a frame."""
-        return self.intrinsics if self.aligner is None else self.aligner.intrinsics(index)
+        if self.aligner is not None:
+            return self.aligner.intrinsics(index)
+        return self.intrinsics if self.zoom is None else zoom_intrinsics(self.intrinsics, self.zoom[index])
 
     def register(self, index: int, maps: TwoPointmaps, neighbour: np.ndarray) -> tuple[TwoPointmaps, np.ndarray, bool]:
         """Pointmaps and `world_from_camera` [4, 4] of a frame, and whether it is solved; else it has the neighbouring pose."""
@@ -87,7 +96,7 @@ class World:
             return self.aligner.align(index, maps, neighbour)
         found = np.eye(4) if index == self.anchor_index else maps.world_from_camera
         if found is None:
-            found = solve_camera(maps.reconstruction, self.intrinsics)
+            found = solve_camera(maps.reconstruction, self.intrinsics_of(index))
         return maps, neighbour if found is None else found, found is not None
 
 

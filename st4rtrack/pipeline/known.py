@@ -14,7 +14,7 @@ import numpy as np
 
 from st4rtrack.classical.anchor_depth import ONE_UNIT, Units
 from st4rtrack.classical.anchor_matches import NEIGHBOUR_FRAMES
-from st4rtrack.geometry.camera import pixel_grid, project, unproject
+from st4rtrack.geometry.camera import pixel_grid, project, unproject, zoom_intrinsics
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel, sample_map
 from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_maps, transform_points
 from st4rtrack.geometry.vectors import all_finite, length
@@ -42,6 +42,7 @@ class KnownGeometryAligner:
         estimated: intrinsics [3, 3] that fit these pointmaps.
         units: units of the known geometry in the hints; `Units()` if they contain none.
         predict: predicts reconstructions of other frames, if needed to estimate the unit of the cameras.
+        zoom: [T] focal length of each frame over that of the anchor, if intrinsics are not known; `None` if it is constant.
     Raises:
         UserError: depth is unknown in the whole anchor, or the pixels of a known distance have no points.
     """
@@ -54,7 +55,10 @@ class KnownGeometryAligner:
         estimated: np.ndarray,
         units: Units,
         predict: PredictFrames,
+        *,
+        zoom: np.ndarray | None = None,
     ) -> None:
+        self._zoom = zoom
         self._known, self._anchor_index, self._estimated = known, anchor_index, estimated
         self._hint_units = units
         points = own.tracking.points_world.astype(np.float64)
@@ -74,7 +78,9 @@ class KnownGeometryAligner:
 
     def intrinsics(self, index: int) -> np.ndarray:
         """Intrinsics [3, 3] of a frame."""
-        return self._estimated if self._known.intrinsics is None else self._known.intrinsics[index]
+        if self._known.intrinsics is not None:
+            return self._known.intrinsics[index]
+        return self._estimated if self._zoom is None else zoom_intrinsics(self._estimated, self._zoom[index])
 
     def camera(self, index: int) -> np.ndarray | None:
         """Known `world_from_camera` [4, 4] of a frame in the unit of the scene, or `None`."""

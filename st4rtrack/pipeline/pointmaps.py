@@ -114,6 +114,7 @@ def pointmap_source(
     *,
     batch_size: int,
     kept: TokenFile | None,
+    zoom: bool = False,
 ) -> tuple[OrderedFrames, PointmapSource]:
     """Frames of a video in processing order, and the source of their pointmaps.
 
@@ -121,6 +122,7 @@ def pointmap_source(
         prior: depth prior of single frames; with it, the pointmaps are those of fused geometry.
         batch_size: frames per batch of the network.
         kept: cache for their tokens.
+        zoom: whether the focal length may change.
     """
     video, index = prepared.video, prepared.anchor_index
     ordered, fused = provide_hints(
@@ -132,6 +134,7 @@ def pointmap_source(
         content=prepared.content,
         scale=prepared.pixel_map.scale,
         static=None if prepared.user is None else prepared.user.static,
+        zoom=zoom,
     )
     return ordered, fused or NetworkPointmaps(model, video, index, batch_size=batch_size, kept=kept)
 

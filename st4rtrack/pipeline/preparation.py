@@ -10,12 +10,14 @@ import numpy as np
 
 from st4rtrack.classical.frame_checks import frame_state
 from st4rtrack.classical.layout import Layout, find_layout, sampled_indices
+from st4rtrack.classical.panorama import is_panorama
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.sampling import nearest_pixel
 from st4rtrack.hints.cameras import with_solved_cameras
 from st4rtrack.hints.depth_prior import DepthPrior
 from st4rtrack.hints.provider import takes_hints
 from st4rtrack.io.files import absolute, matches_of
+from st4rtrack.io.known.distortion import undistorted
 from st4rtrack.io.known.known import known_of_video
 from st4rtrack.io.known.pixels import SourceSize
 from st4rtrack.io.scene import SceneHeader
@@ -65,8 +67,8 @@ class PreparedVideo:
         anchor_index: index of the anchor among the processed frames.
         overlay: [height, width] bool, pixels of logos and subtitles; `None` without any.
         warnings: warnings about the images.
-        content: the source video without bars.
-        content_px: (left, top, right, bottom) of the image inside the bars, in source pixels.
+        content: the source video without distortion and bars.
+        content_px: (left, top, right, bottom) of the image inside the bars, in pixels of the source without distortion.
         source: the source video.
         user: user-provided geometry; `None` without any.
     """
@@ -120,21 +122,27 @@ def prepare(
         UserError: the anchor is not a frame of the video, the size is too small, or the known geometry cannot be used.
     """
     fit, index = options.fit, anchor_index(options.anchor, len(source))
+    known = known or KnownGeometry()
+    ideal, lens_map, geometry = undistorted(source, known)
     whole = Layout((0, 0, source.width, source.height), None, "none")
-    layout = whole if fit != "crop" else _stored_layout(output, source) or _layout(source)
-    content, content_map = crop(source, *layout.content)
+    layout = whole if fit != "crop" else _stored_layout(output, source)
+    sample = _sample(ideal) if layout is None else []
+    layout = layout or find_layout(sample, (source.height, source.width))
+    content, content_map = crop(ideal, *layout.content)
     resize = to_network_size if fit == "crop" else stretch_to_network_size
     video, resize_map = resize(content, long_side=options.size or config.image_size, patch_size=config.patch_size)
     usable = _usable_anchor(video, index)
     warnings = _layout_warnings(layout, source)
+    if is_panorama(sample):
+        warnings.append(quality_warning("panorama"))
     if usable != index:
         warnings.append(quality_warning("anchor_moved", [index, usable], asked=index, used=usable))
-    pixel_map = content_map.then(resize_map)
-    overlay = _overlay(layout, source, video, pixel_map)
+    pixel_map = lens_map.then(content_map).then(resize_map)
+    overlay = _overlay(layout, source, video, pixel_map.ideal)
     user = None
     if known:
-        geometry, size = with_solved_cameras(known, source, usable), (video.height, video.width)
-        user = known_of_video(geometry, source, pixel_map, size, usable)
+        geometry = with_solved_cameras(geometry, ideal, usable)
+        user = known_of_video(geometry, source, pixel_map, (video.height, video.width), usable)
     return PreparedVideo(video, pixel_map, usable, overlay, tuple(warnings), content, layout.content, source, user)
 
 
@@ -164,13 +172,14 @@ def _stored_layout(output: str | Path | None, source: Video) -> Layout | None:
     return Layout((left, top, right, bottom), None, "none") if possible else None
 
 
-def _layout(source: Video) -> Layout:
+def _sample(source: Video) -> list[np.ndarray]:
+    """Small frames that show the layout of a video."""
     num_frames = min(len(source), LAYOUT_FRAMES)
     wanted = set(sampled_indices(num_frames))
     scale = min(LAYOUT_SIDE / max(source.height, source.width), 1.0)
     size = (max(round(source.width * scale), 1), max(round(source.height * scale), 1))
     frames = (frame for index, frame in enumerate(source.frames(0, num_frames)) if index in wanted)
-    return find_layout([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames], (source.height, source.width))
+    return [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]
 
 
 def _overlay(layout: Layout, source: Video, video: Video, pixel_map: PixelMap) -> np.ndarray | None:
@@ -218,6 +227,7 @@ def scene_header(prepared: PreparedVideo, model: St4RTrack, options: Reconstruct
             "refine": ["smoothness"] if smoothing_chosen(options.refine) else [],
             "depth_prior": "none" if prior is None else prior.name,
             **({"anchor": "auto"} if options.anchor == "auto" else {}),
+            **({"zoom": options.zoom} if options.zoom != "auto" else {}),
         },
         "source": {
             "video": _absolute_source(source.source),

@@ -120,11 +120,17 @@ class VideoEvidence(TypedDict, total=False):
 def video_evidence(prepared: PreparedVideo, ordered: OrderedFrames, focal_px: float) -> VideoEvidence:
     """Observations of the preparation and of `ordered`, all of whose frames have been read; `focal_px` is that of the scene."""
     user_focal_px = None if prepared.user is None else prepared.user.focal_px
-    motion = ordered.motion
+    motion, warnings, focals_px = ordered.motion, list(prepared.warnings), ordered.focals_px
+    if focals_px is not None and (prepared.user is None or prepared.user.focals_px is None):
+        zoom = focals_px / focals_px[0]
+        warnings.append(quality_warning("zoom_estimated", wide=zoom.min(), tele=zoom.max()))
+    if ordered.geometry is not None and ordered.geometry.radial is not None:
+        k1, radial_focal_px = ordered.geometry.radial
+        warnings.append(quality_warning("distortion", k1=k1, focal_px=radial_focal_px))
     return {
         **focal_evidence(user_focal_px, ordered.geometry, focal_px, max(prepared.size)),
         "parallax": None if motion is None or motion.kind == "unknown" else motion.parallax,
-        "warnings": observed_warnings(prepared.warnings, ordered, prepared.source),
+        "warnings": observed_warnings(warnings, ordered, prepared.source),
     }
 
 

@@ -21,8 +21,14 @@ class WarningKind(NamedTuple):
 WARNINGS = {
     "cut": WarningKind("the video has a hard cut at {frames}; run each shot on its own: {shots}", True),
     "zoom": WarningKind(
-        "the focal length changes (zoom), which is not modelled; leave that part out with --start and --stop, or provide --cameras",
+        "the focal length changes (zoom) and could not be estimated for each frame; leave that part out with --start and --stop, "
+        "or provide --cameras with a focal length for each frame",
         True,
+    ),
+    "zoom_estimated": WarningKind(
+        "the focal length changes (zoom) to {wide:.2f} to {tele:.2f} times the first one, estimated for each frame; "
+        "if it does not, use --zoom none",
+        False,
     ),
     "rotation_only": WarningKind(
         "the camera only rotates, so depth comes from a prior and not from parallax; move sideways while filming, or provide --depth",
@@ -52,6 +58,16 @@ WARNINGS = {
     ),
     "short_video": WarningKind(
         "the video is too short ({count} of {needed} frames) to estimate {unknown}: a prior is used; use more, or --intrinsics",
+        False,
+    ),
+    "panorama": WarningKind(
+        "the video shows the whole sphere (360 degrees), which no single camera sees; make a flat view of it first: "
+        "ffmpeg -i VIDEO -vf v360=e:flat:yaw=0:pitch=0:h_fov=90:v_fov=59:w=1280:h=720 FLAT.mp4",
+        True,
+    ),
+    "distortion": WarningKind(
+        "the lens distorts the image (k1 about {k1:.3f} at a focal length of {focal_px:.0f} px); "
+        "run again with --distortion={k1:.3f} --intrinsics={focal_px:.0f}, or with a calibration of the camera",
         False,
     ),
     "side_by_side": WarningKind(

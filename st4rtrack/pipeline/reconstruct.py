@@ -77,8 +77,8 @@ def reconstruct(
         return load_scene(output)
     batch_size = chosen_batch_size(options.batch_size, model, prepared.size)
     tokens = TokenFile(len(source), None if output is None else Path(output)) if auto_anchors else None
-    ordered, pointmaps = pointmap_source(model, prepared, prior, batch_size=batch_size, kept=tokens)
-    world = World.of(pointmaps, prepared, ordered.units)
+    ordered, pointmaps = pointmap_source(model, prepared, prior, batch_size=batch_size, kept=tokens, zoom=options.zoom == "auto")
+    world = World.of(pointmaps, prepared, ordered.units, ordered.focals_px)
 
     # only now: a network or an anchor without a valid camera must not cost the user the scene that `overwrite` replaces
     sink: SceneSink = SceneBuffer(header) if output is None else SceneWriter.create(output, header, overwrite=overwrite)

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from st4rtrack.io.known.distortion import undistorted
 from st4rtrack.io.known.known import known_of_video
 from st4rtrack.io.queries import read_queries
 from st4rtrack.io.video import open_video
@@ -259,11 +260,14 @@ def intrinsics_row(folder: Path, form: str) -> Row:
     (folder / "transforms.json").write_text(json.dumps(content))
     with logged_messages() as messages:
         try:
-            known = known_of_video(KnownGeometry(cameras=folder / "transforms.json"), open_video(path), PixelMap(), (72, 96), 0)
+            source = open_video(path)
+            _, pixel_map, geometry = undistorted(source, KnownGeometry(cameras=folder / "transforms.json"))
+            known = known_of_video(geometry, source, pixel_map, (72, 96), 0)
         except UserError as error:
             return {"exit_code": 2, "messages": [*messages, str(error)]}
-    focal = None if known.intrinsics is None else known.intrinsics[0, 0, 0]
-    return {"exit_code": 0, "messages": messages, "right_focal": focal is not None and abs(focal / FOCAL - 1) < 0.01}
+    focal = None if known.intrinsics is None else pixel_map.source_intrinsics(known.intrinsics)[0, 0, 0]
+    right = focal is not None and abs(focal / FOCAL - 1) < 0.01
+    return {"exit_code": 0, "messages": messages, "right_focal": right, "undistorted": pixel_map.lens is not None}
 
 
 def depth_row(folder: Path) -> Row:
@@ -363,12 +367,8 @@ READING = [
         for form, expected, reported in (
             ("angle", (Expected(values=(("right_focal", True),)),), "instant-ngp#61"),
             ("per-frame", (Expected(values=(("right_focal", True),)),), "nerfstudio#3057"),
-            (
-                "k1",
-                (Expected(sentence="distort|undistort|k1"), Expected(exit_code=2, sentence="distort|k1")),
-                "nerfstudio PR#1049",
-            ),
-            ("fisheye", (Expected(sentence="fisheye|distort"), Expected(exit_code=2, sentence="fisheye")), "nerfstudio PR#1049"),
+            ("k1", (Expected(values=(("right_focal", True), ("undistorted", True))),), "nerfstudio PR#1049"),
+            ("fisheye", (Expected(values=(("right_focal", True), ("undistorted", True))),), "nerfstudio PR#1049"),
         )
     ],
     Case(

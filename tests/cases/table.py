@@ -16,6 +16,9 @@ CODES = (
     *(
         "cut",
         "zoom",
+        "zoom_estimated",
+        "distortion",
+        "panorama",
         "rotation_only",
         "fixed_camera",
         "dark_frames",
@@ -142,6 +145,7 @@ def _range(start: int, stop: int) -> tuple[int, ...]:
 
 ZOOM = (Expected(codes=("zoom",)), Expected(focal=1.15, path=0.2))
 ZOOM_MOVING = (Expected(codes=("zoom",)), Expected(focal=1.15, angle_deg=2.0))
+LENS = Expected(codes=("distortion",))
 ROTATION = (Expected(codes=("rotation_only",), angle_deg=2.0, path=0.1),)
 FIXED = (Expected(codes=("fixed_camera",), angle_deg=0.05, step_deg=0.05, path=0.01),)
 BARS = (Expected(codes=("bars",), angle_deg=2.0, focal=1.15), Expected(reliable=False, codes=("bars",)))
@@ -152,10 +156,20 @@ GEOMETRY = [
     *_geometry("forward", clips.moving, "ac", GOOD, path="forward"),
     *_geometry("arc", clips.moving, "bd", GOOD, path="arc"),
     *_geometry("handheld", clips.moving, "ab", GOOD, path="handheld"),
-    *_geometry("zoom-in", clips.zoom, "ab", *ZOOM, situation=("zoom",), allowed=NO_PARALLAX, reported="colmap/glomap#211"),
-    *_geometry("zoom-out", clips.zoom, "c", *ZOOM, situation=("zoom",), allowed=NO_PARALLAX, factor=0.55),
-    *_geometry("zoom-moving", clips.zoom, "ab", *ZOOM_MOVING, situation=("zoom",), factor=1.6, path="slide"),
-    *_geometry("dolly-zoom", clips.dolly_zoom, "ad", *ZOOM_MOVING, situation=("zoom",), reported="colmap/glomap#211"),
+    *_geometry(
+        "zoom-in",
+        clips.zoom,
+        "ab",
+        *ZOOM,
+        situation=("zoom", "zoom_estimated"),
+        allowed=NO_PARALLAX,
+        reported="colmap/glomap#211",
+    ),
+    *_geometry("zoom-out", clips.zoom, "c", *ZOOM, situation=("zoom", "zoom_estimated"), allowed=NO_PARALLAX, factor=0.55),
+    *_geometry("zoom-moving", clips.zoom, "ab", *ZOOM_MOVING, situation=("zoom", "zoom_estimated"), factor=1.6, path="slide"),
+    *_geometry(
+        "dolly-zoom", clips.dolly_zoom, "ad", *ZOOM_MOVING, situation=("zoom", "zoom_estimated"), reported="colmap/glomap#211"
+    ),
     *_geometry(
         "cut",
         clips.cut,
@@ -190,7 +204,7 @@ GEOMETRY = [
         "roll", clips.rotation, "a", *ROTATION, situation=("rotation_only",), allowed=NO_PARALLAX, yaw_deg=12.0, roll_deg=15.0
     ),
     *_geometry("tripod", clips.tripod, "abcd", *FIXED, situation=("fixed_camera",), allowed=NO_PARALLAX, reported="pl-slam#27"),
-    *_geometry("barrel", clips.lens, "ab", Expected(angle_deg=2.5), DOUBTED, allowed=CODES, reported="vipe#105"),
+    *_geometry("barrel", clips.lens, "ab", Expected(angle_deg=2.5), DOUBTED, LENS, allowed=CODES, reported="vipe#105"),
     *_geometry("pincushion", clips.lens, "c", Expected(angle_deg=2.5), DOUBTED, allowed=CODES, distortion=0.1),
     *_geometry(
         "off-centre",

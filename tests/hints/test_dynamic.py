@@ -21,7 +21,7 @@ def moved_square(hole: bool) -> tuple[np.ndarray, OtherFrame]:
     backward[30:60, 40 + SHIFT : 80 + SHIFT] = (-SHIFT, 0)
     if hole:
         forward[40:50, 55:65] = backward[40:50, 55 + SHIFT : 65 + SHIFT] = 0
-    return grey, OtherFrame(other, (forward, backward), np.eye(4))
+    return grey, OtherFrame(other, (forward, backward), np.eye(4), 100.0)
 
 
 def found(hole: bool, measured: bool) -> np.ndarray:
@@ -48,7 +48,7 @@ def test_dynamic_pixels_with_a_measured_depth_are_found_where_they_move() -> Non
 def test_dynamic_pixels_of_static_scene_are_none() -> None:
     grey, _ = moved_square(hole=False)
     zero = np.zeros((*SIZE, 2), np.float32)
-    other = OtherFrame(grey, (zero, zero), np.eye(4))
+    other = OtherFrame(grey, (zero, zero), np.eye(4), 100.0)
     assert not dynamic_pixels(grey, np.full(SIZE, 3, np.float32), np.zeros(SIZE, bool), [other] * 3, 100.0).any()
 
 

@@ -143,6 +143,10 @@ FACTS = {
     "error_px": 7.0,
     "asked": 0,
     "used": 4,
+    "wide": 1.0,
+    "tele": 1.8,
+    "k1": -0.18,
+    "focal_px": 1200.0,
 }
 
 

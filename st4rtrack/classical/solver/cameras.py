@@ -25,9 +25,10 @@ from st4rtrack.classical.solver.evidence import (
     not_solved,
     parallax_deg,
 )
-from st4rtrack.classical.solver.key_frames import KeyFrame, Observations, StaticMask, key_frames, working_scale
+from st4rtrack.classical.solver.key_frames import Between, KeyFrame, Observations, StaticMask, key_frames, working_scale
 from st4rtrack.classical.solver.matching import map_key_frames
 from st4rtrack.classical.two_view import pinhole
+from st4rtrack.classical.zoom import key_frame_zoom, smoothed
 from st4rtrack.geometry.align import Sim3
 from st4rtrack.geometry.transforms import invert_rigid, rigid, rotation_angle
 from st4rtrack.geometry.vectors import length
@@ -46,6 +47,8 @@ MAX_JOIN_LOG_SCALE, MAX_JOIN_ROTATION = 0.2, np.deg2rad(3)
 SOUND_SHARE = 0.9
 """Share of registered frames and of inlier observations above which a solution is accepted without further attempts."""
 MIN_TRACK = 3
+ZOOM_ROUNDS, ZOOM_CONVERGED = 3, 0.01
+"""Maximum number of solutions of a window that refine its logarithmic zoom, and the change that ends them."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,14 @@ class SolvedCameras:
 
     Attributes:
         world_from_camera: [T, 4, 4], NaN where unsolved.
-        focal_px: focal length in source pixels.
+        focal_px: focal length in source pixels, of the first frame if the camera zooms.
         points_world: [points, 3] static points.
         frame, point: [observations] indices of the frame and the point.
         px: [observations, 2] source pixels.
         evidence: evidence for or against trusting the solution.
         focal_by_prior: the video alone does not determine the focal length; it is combined with a prior over real lenses.
         distrust: reason not to use the solution; "" if it can be trusted.
+        zoom: [T] focal length of each frame over `focal_px`, that of the first one.
     """
 
     world_from_camera: np.ndarray
@@ -72,6 +76,7 @@ class SolvedCameras:
     evidence: Evidence
     focal_by_prior: bool = False
     distrust: str = ""
+    zoom: np.ndarray | None = None
 
     @property
     def solved(self) -> np.ndarray:
@@ -111,6 +116,7 @@ def solve_video(
     anchor_index: int = 0,
     focal_px: float | None = None,
     static: StaticMask | None = None,
+    zoom: bool | np.ndarray = False,
     window: int = WINDOW,
 ) -> SolvedCameras:
     """Solve the cameras of all frames of a video at source size.
@@ -121,6 +127,7 @@ def solve_video(
         focal_px: known focal length in source pixels; otherwise one for all frames is estimated, and combined with a prior over
             real lenses if the video hardly determines it.
         static: known static pixels of each frame.
+        zoom: whether the focal length may change, or how: [T] over that of the first frame. `focal_px` is that of the first frame.
         window: number of key frames of a window.
     """
     scale = working_scale(video.height, video.width)
@@ -128,8 +135,13 @@ def solve_video(
     focal = None if focal_px is None else focal_px * scale
     found: list[_Window] = []
     keys = key_frames(enumerate(video.frames()), num_frames=len(video), static=static)
+    log_zoom = np.full(len(video), np.nan)
+    if isinstance(zoom, np.ndarray):
+        log_zoom = np.log(zoom)
     for part in _windows(keys, window):
-        solved = _solve_window(part, size, focal)
+        if zoom is True:
+            _add_zoom(log_zoom, part, size, focal or PRIOR_FOCAL * max(size))
+        solved = _solve_window(_at_one_focal(part, log_zoom, size), size, focal)
         if solved is None:
             continue
         if focal is None and (solved.focal_by_prior or _is_determined(solved, size)):
@@ -139,7 +151,73 @@ def solve_video(
             if found:
                 found[-1] = replace(found[-1], identity=found[-1].identity[:0])  # needed for the next window only
             found.append(joined)
-    return _collected(found, len(video), anchor_index, size, scale, known_focal=focal_px is not None)
+    collected = _collected(found, len(video), anchor_index, size, scale, known_focal=focal_px is not None)
+    return collected if not np.nan_to_num(log_zoom).any() else _zoomed(collected, log_zoom, (video.height, video.width))
+
+
+def _add_zoom(log_zoom: np.ndarray, keys: list[KeyFrame], size: tuple[int, int], focal_px: float) -> None:
+    """Estimate the logarithmic zoom [T] of the frames of a window; those of the previous windows stay, the others are NaN before.
+
+    It is estimated from pairs of key frames, then refined with the cameras and points, at an assumed focal length.
+    """
+    indices = np.array([key.index for key in keys])
+    z = key_frame_zoom(keys, size, focal_px)
+    found = z is not None
+    z = np.zeros(len(keys)) if z is None else z
+    before = log_zoom[indices] - z
+    z = z + (float(np.nanmedian(before)) if np.isfinite(before).any() else 0.0)
+    frames = np.arange(indices[0], indices[-1] + 1)
+    new = frames[np.isnan(log_zoom[frames])]
+    log_zoom[new] = np.interp(new, indices, z)
+    for _ in range(ZOOM_ROUNDS if found else 0):
+        solved = _solve_window(_at_one_focal(keys, log_zoom, size), size, focal_px)
+        if solved is None or not len(solved.px):
+            break
+        refined = _refined_zoom(solved, log_zoom[solved.frames], size)
+        known = np.flatnonzero(np.isfinite(refined))
+        known = known[np.argsort(solved.frames[known])]
+        changed = np.interp(new, solved.frames[known], smoothed(refined[known])) - log_zoom[new]
+        changed -= changed[0] if len(new) == len(frames) else 0.0  # the first frame of the video stays at zero
+        log_zoom[new] += changed
+        if np.abs(changed).max(initial=0.0) < ZOOM_CONVERGED:
+            break
+
+
+def _refined_zoom(window: _Window, log_zoom: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Logarithmic zoom [frames of the window] from a bundle adjustment with a focal length per frame, NaN where unregistered."""
+    centre = np.array([size[1] / 2, size[0] / 2])
+    px = centre + (window.px - centre) * np.exp(log_zoom[window.mapping.image])[:, None]
+    adjusted = adjust(window.mapping, px, size, refine_focal=True, zoom=np.exp(log_zoom))
+    assert adjusted.zoom is not None
+    first = int(np.flatnonzero(window.mapping.registered)[0])
+    return np.log(adjusted.zoom) + log_zoom[first]
+
+
+def _at_one_focal(keys: list[KeyFrame], log_zoom: np.ndarray, size: tuple[int, int]) -> list[KeyFrame]:
+    """Key frames as seen with the focal length of the first frame of the video; `log_zoom` [T]."""
+    if not np.nan_to_num(log_zoom[keys[0].index : keys[-1].index + 1]).any():
+        return keys
+    centre = np.array([size[1] / 2, size[0] / 2])
+
+    def changed(px: np.ndarray, index: int) -> np.ndarray:
+        return centre + (px - centre) / np.exp(log_zoom[index])
+
+    def between(part: Between) -> Between:
+        previous, following = (
+            None if seen is None else replace(seen, px=changed(seen.px, part.index)) for seen in (part.previous, part.following)
+        )
+        assert previous is not None
+        return Between(part.index, previous, following)
+
+    return [replace(key, px=changed(key.px, key.index), between=list(map(between, key.between))) for key in keys]
+
+
+def _zoomed(solved: SolvedCameras, log_zoom: np.ndarray, size: tuple[int, int]) -> SolvedCameras:
+    """Solution of frames at one focal length as that of the zooming video of frames of size (height, width)."""
+    known = np.flatnonzero(np.isfinite(log_zoom))
+    zoom = np.exp(np.interp(np.arange(len(log_zoom)), known, log_zoom[known]))
+    centre = np.array([size[1] / 2, size[0] / 2])
+    return replace(solved, zoom=zoom, px=centre + (solved.px - centre) * zoom[solved.frame][:, None])
 
 
 def _windows(keys: Iterator[KeyFrame], most: int) -> Iterator[list[KeyFrame]]:

@@ -81,11 +81,12 @@ class Mapping:
         return np.isfinite(self.camera_from_world[:, 0, 0])
 
 
-def camera(focal_px: float, size: tuple[int, int], *, known: bool = False) -> Any:
-    """A pinhole camera with the principal point at the centre of an image of size (height, width)."""
+def camera(focal_px: float, size: tuple[int, int], *, known: bool = False, k1: float | None = None) -> Any:
+    """A camera with the principal point at the centre of an image of size (height, width); a pinhole unless it has `k1`."""
     height, width = size
-    params = [focal_px, width / 2, height / 2]
-    found = pycolmap().Camera(model="SIMPLE_PINHOLE", width=width, height=height, params=params, camera_id=1)
+    model = "SIMPLE_PINHOLE" if k1 is None else "SIMPLE_RADIAL"
+    params = [focal_px, width / 2, height / 2, *([] if k1 is None else [k1])]
+    found = pycolmap().Camera(model=model, width=width, height=height, params=params, camera_id=1)
     found.has_prior_focal_length = known
     return found
 
@@ -165,12 +166,16 @@ def read_model(model: Any, num_images: int) -> Mapping:
 @dataclass
 class Adjusted:
     """Result of a bundle adjustment: `log_focal_deviation` is the standard deviation of the logarithm of the focal length per
-    pixel of observation noise (NaN if it is fixed or undetermined)."""
+    pixel of observation noise (NaN if it is fixed or undetermined); `zoom` [images] the focal lengths over that of the first
+    registered image, if each image has its own; `k1` the radial distortion; `error_px` the mean reprojection error."""
 
     camera_from_world: np.ndarray
     focal_px: float
     points_world: np.ndarray
     log_focal_deviation: float
+    zoom: np.ndarray | None = None
+    k1: float = 0.0
+    error_px: float = float("nan")
 
 
 def adjust(
@@ -181,17 +186,24 @@ def adjust(
     refine_focal: bool,
     max_iterations: int = 30,
     uncertainty: bool = False,
+    zoom: np.ndarray | None = None,
+    radial: bool = False,
 ) -> Adjusted:
     """Bundle adjustment of cameras, points and focal length with a robust loss.
 
     Args:
         mapping: its observations (`image`, `point`) lie at `px` [observations, 2]; points need at least two of them.
         size: (height, width) of the images.
+        zoom: [images] initial focal lengths over that of the mapping, refined except for the first one; `None`: one for all.
+        radial: refine the radial distortion k1 too.
     """
     module = pycolmap()
     model = module.Reconstruction()
-    model.add_camera_with_trivial_rig(camera(mapping.focal_px, size))
     registered = np.flatnonzero(mapping.registered)
+    for number in [0] if zoom is None else registered:
+        its_camera = camera(mapping.focal_px * (1.0 if zoom is None else float(zoom[number])), size, k1=0.0 if radial else None)
+        its_camera.camera_id = int(number) + 1
+        model.add_camera_with_trivial_rig(its_camera)
     order = np.argsort(mapping.image, kind="stable")
     starts = np.searchsorted(mapping.image[order], np.arange(len(mapping.camera_from_world) + 1))
     place = np.empty(len(order), np.int64)  # index of an observation within its image
@@ -199,17 +211,20 @@ def adjust(
         mine = order[starts[number] : starts[number + 1]]
         place[mine] = np.arange(len(mine))
         image = module.Image(name=f"{number:06d}", keypoints=px[mine], camera_id=1, image_id=int(number) + 1)
+        image.camera_id = 1 if zoom is None else int(number) + 1
         pose = module.Rigid3d(mapping.camera_from_world[number, :3])
         model.add_image_with_trivial_frame(image, pose)
     ids = _add_points(module, model, mapping, place)
     options = module.BundleAdjustmentOptions()
-    options.refine_focal_length = refine_focal
+    options.refine_focal_length, options.refine_extra_params = refine_focal, radial
     options.ceres.loss_function_type, options.ceres.loss_function_scale = module.LossFunctionType.CAUCHY, ROBUST_LOSS_PX
     options.ceres.solver_options.function_tolerance = COST_TOLERANCE
     options.ceres.solver_options.num_threads, options.ceres.solver_options.max_num_iterations = 1, max_iterations
     config = module.BundleAdjustmentConfig()
     for number in registered:
         config.add_image(int(number) + 1)
+    if zoom is not None:
+        config.set_constant_cam_intrinsics(int(registered[0]) + 1)
     config.fix_gauge(module.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
     adjuster = module.create_default_ceres_bundle_adjuster(options, config, model)
     adjuster.solve()
@@ -217,12 +232,18 @@ def adjust(
     for number in registered:
         pose = model.images[int(number) + 1].cam_from_world()
         cameras[number] = rigid(pose.rotation.matrix(), pose.translation)
-    focal = float(model.cameras[1].params[0])
+    focals = np.array([model.cameras[k].params[0] for k in sorted(model.cameras)])
     points = mapping.points_world.copy()
     for point, key in ids.items():
         points[point] = model.points3D[key].xyz
     deviation = _log_focal_deviation(module, model, adjuster) if uncertainty and refine_focal else np.nan
-    return Adjusted(cameras, focal, points, deviation)
+    if zoom is None:
+        k1 = float(model.cameras[1].params[3]) if radial else 0.0
+        model.update_point_3d_errors()
+        return Adjusted(cameras, float(focals[0]), points, deviation, None, k1, float(model.compute_mean_reprojection_error()))
+    refined = np.full(len(zoom), np.nan)
+    refined[registered] = focals / focals[0]
+    return Adjusted(cameras, mapping.focal_px, points, deviation, refined)
 
 
 def _add_points(module: Any, model: Any, mapping: Mapping, place: np.ndarray) -> dict[int, int]:

@@ -27,7 +27,7 @@ def map_key_frames(keys: list[KeyFrame], size: tuple[int, int], focal_px: float 
         focal_px: known focal length in working pixels, or `None`.
     """
     pairs = [(a, a + offset) for offset in PAIR_OFFSETS for a in range(len(keys) - offset)]
-    matches = parallel_map(lambda pair: _matches(keys[pair[0]].descriptors, keys[pair[1]].descriptors), pairs)
+    matches = parallel_map(lambda pair: matches_of(keys[pair[0]].descriptors, keys[pair[1]].descriptors), pairs)
     used = [(*pair, found) for pair, found in zip(pairs, matches, strict=True) if len(found) >= MIN_MATCHES]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "database.db"
@@ -40,7 +40,7 @@ def map_key_frames(keys: list[KeyFrame], size: tuple[int, int], focal_px: float 
                 yield mapping
 
 
-def _matches(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def matches_of(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """[matches, 2] mutual nearest neighbours that pass the ratio test."""
     if min(len(one), len(other)) < 2:
         return np.zeros((0, 2), np.int64)

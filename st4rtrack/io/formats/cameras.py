@@ -7,7 +7,6 @@ import logging
 
 import numpy as np
 
-from st4rtrack.geometry.camera import scale_intrinsics
 from st4rtrack.scene import Scene
 from st4rtrack.types import PixelMap, UserError
 
@@ -54,9 +53,7 @@ def world_from_cameras(scene: Scene, *, every_frame: bool = False) -> np.ndarray
 
 def image_intrinsics(scene: Scene, image_map: PixelMap) -> np.ndarray:
     """Intrinsics [time, 3, 3] in pixels of an image; `image_map` maps image pixels to network pixels."""
-    scale = (1 / image_map.scale[0], 1 / image_map.scale[1])
-    offset_px = (-image_map.offset_px[0] * scale[0], -image_map.offset_px[1] * scale[1])
-    return scale_intrinsics(np.asarray(scene.cameras.intrinsics, np.float64), scale, offset_px)
+    return image_map.source_intrinsics(np.asarray(scene.cameras.intrinsics, np.float64))
 
 
 def opengl_from_opencv_points(points_world: np.ndarray) -> np.ndarray:

@@ -32,7 +32,7 @@ def write_chan(scene: Scene, path: str | Path, *, first_frame: int = 1) -> None:
     scene, _, _ = at_constant_rate(scene)
     frames = camera_frames(scene)
     height, width = scene.source_size
-    intrinsics = image_intrinsics(scene, scene.pixel_map)[frames]
+    intrinsics = image_intrinsics(scene, scene.pixel_map.ideal)[frames]
     offset_px = np.abs(intrinsics[:, :2, 2] - (width / 2, height / 2)).max()
     if offset_px > _MAX_OFFSET_PX:
         logger.warning(

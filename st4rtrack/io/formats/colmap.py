@@ -1,4 +1,4 @@
-"""COLMAP export: images, pinhole cameras and static 3D points with their observations; uses pycolmap.
+"""COLMAP export: images, cameras (with their lens distortion) and static 3D points with their observations; uses pycolmap.
 
 A folder with `images/` and `sparse/0/`. As in the scene, cameras are camera-from-world with OpenCV axes, and the centre of the
 first pixel is (0.5, 0.5). Unsolved frames are left out. Points and observations are those of `static`.
@@ -9,6 +9,7 @@ from types import ModuleType
 
 import numpy as np
 
+from st4rtrack.geometry.lens import Lens
 from st4rtrack.geometry.transforms import invert_rigid
 from st4rtrack.io.formats.cameras import camera_frames, image_intrinsics, world_from_cameras
 from st4rtrack.io.formats.extras import need
@@ -52,7 +53,7 @@ def _sparse(folder: str | Path) -> Path:
 def _model(scene: Scene, folder: Path, max_points: int, format: str):
     pycolmap = need("pycolmap", format)
     frames = camera_frames(scene)
-    images = scene_images(scene)
+    images = scene_images(scene, distorted=True)
     _write_images(images, frames, folder / "images")
     return _reconstruction(pycolmap, scene, frames, images, static_points(scene).thinned(max_points, _MAX_OBSERVATIONS))
 
@@ -68,13 +69,23 @@ def image_name(frame: int) -> str:
     return f"frame_{frame:06d}.jpg"
 
 
+def _distortion_model(lens: Lens | None) -> tuple[str, list[float]]:
+    """COLMAP's camera model with fx, fy, cx, cy, and its further parameters."""
+    if lens is None:
+        return "PINHOLE", []
+    if lens.model == "fisheye":
+        return "OPENCV_FISHEYE", list(lens.padded(4))
+    return ("OPENCV", list(lens.padded(4))) if not any(lens.padded(8)[4:]) else ("FULL_OPENCV", list(lens.padded(8)))
+
+
 def _reconstruction(pycolmap: ModuleType, scene: Scene, frames: np.ndarray, images: SceneImages, seen: StaticPoints):
     model = pycolmap.Reconstruction()
     intrinsics, world_from_camera = image_intrinsics(scene, images.image_map), world_from_cameras(scene)
     cameras, camera_of = np.unique(intrinsics[frames].reshape(-1, 9), axis=0, return_inverse=True)
     for number, k in enumerate(cameras, 1):
-        params = [k[0], k[4], k[2], k[5]]
-        camera = pycolmap.Camera(camera_id=number, model="PINHOLE", width=images.width, height=images.height, params=params)
+        model_name, coefficients = _distortion_model(images.image_map.lens)
+        params = [k[0], k[4], k[2], k[5], *coefficients]
+        camera = pycolmap.Camera(camera_id=number, model=model_name, width=images.width, height=images.height, params=params)
         model.add_camera_with_trivial_rig(camera)
     order = np.lexsort((seen.point, seen.frame))
     first = np.searchsorted(seen.frame[order], frames)

@@ -28,7 +28,7 @@ def write_exr(scene: Scene, folder: str | Path, *, first_frame: int = 1) -> None
     Raises:
         UserError: all frames are unsolved, or OpenEXR is not installed.
     """
-    openexr, images = need("OpenEXR", "exr"), scene_images(scene)
+    openexr, images = need("OpenEXR", "exr"), scene_images(scene, distorted=True)
     scene, _, rate = at_constant_rate(scene)
     frames, masked = solved_numbers(scene), has_dynamic_masks(scene)
     masks = dynamic_masks(scene, frames) if masked else (None for _ in frames)

@@ -98,7 +98,7 @@ def _frustum(trimesh: Any, scene: Scene, length: float) -> Any:
 
 def _add_cameras(tree: dict[str, Any], scene: Scene, near: float) -> None:
     """Add glTF cameras to the camera nodes (trimesh writes at most one camera); the animated one has the anchor's lens."""
-    intrinsics = image_intrinsics(scene, scene.pixel_map)
+    intrinsics = image_intrinsics(scene, scene.pixel_map.ideal)
     height, width = scene.source_size
     tree["cameras"] = []
     tree["asset"]["extras"] = {"lengths": lengths(scene.info)}

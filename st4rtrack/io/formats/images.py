@@ -3,15 +3,19 @@
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import cv2
 import numpy as np
 
+from st4rtrack.geometry.camera import pixel_grid
+from st4rtrack.geometry.lens import Lens
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel
 from st4rtrack.io.files import matches_of
 from st4rtrack.io.frames import FrameReader, frames_of
 from st4rtrack.io.scene.description import source_paths
 from st4rtrack.io.video import open_video
+from st4rtrack.preprocess import undistort_image
 from st4rtrack.scene import Scene
 from st4rtrack.types import PixelMap, UserError, Video
 
@@ -32,6 +36,7 @@ class SceneImages:
         scene: the scene.
         source: the video that the images are read from; None if `scene.rgb` is used.
         position: [time] position of each frame in that video.
+        lens: lens whose distortion is removed from these images; `None`: they are left as they are.
     """
 
     height: int
@@ -40,6 +45,7 @@ class SceneImages:
     scene: Scene
     source: Video | None = None
     position: np.ndarray | None = None
+    lens: Lens | None = None
 
     def frames(self, index: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
         """Images [height, width, 3] uint8 of the frames `index` (increasing or repeated), decoded one at a time."""
@@ -48,22 +54,35 @@ class SceneImages:
         read = self.source.read
         frames_at = read.at if isinstance(read, FrameReader) else frames_of(self.source)
         positions, repeats = np.unique(self.position[np.asarray(index, int)], return_counts=True)
-        return (rgb for rgb, times in zip(frames_at(positions.tolist()), repeats, strict=True) for _ in range(times))
+        images = frames_at(positions.tolist())
+        if self.lens is not None:
+            images = map(partial(undistort_image, lens=self.lens), images)
+        return (rgb for rgb, times in zip(images, repeats, strict=True) for _ in range(times))
 
     def from_network(self, values: np.ndarray, outside: float = 0) -> np.ndarray:
         """Resize a map [height, width] of network pixels to image size (nearest neighbour); `outside` beyond the network's crop."""
-        u, v = np.meshgrid(np.arange(self.width) + 0.5, np.arange(self.height) + 0.5)
-        network_px = self.image_map.network_from_source(np.stack([u, v], axis=-1))
-        inside = inside_image(network_px, *values.shape)
-        return np.where(inside, values[nearest_pixel(network_px, *values.shape)], np.asarray(outside, values.dtype))
+        inside = inside_image(self._network_px, *values.shape)
+        return np.where(inside, values[nearest_pixel(self._network_px, *values.shape)], np.asarray(outside, values.dtype))
+
+    @cached_property
+    def _network_px(self) -> np.ndarray:
+        """Network pixels [height, width, 2] of the image pixels."""
+        return self.image_map.network_from_source(pixel_grid(self.height, self.width))
 
 
-def scene_images(scene: Scene) -> SceneImages:
-    """Images of a scene at source resolution, or at network resolution with a warning that gives the reason."""
+def scene_images(scene: Scene, *, distorted: bool = False) -> SceneImages:
+    """Images of a scene at source resolution, or at network resolution with a warning that gives the reason.
+
+    Args:
+        scene: in memory or on disk.
+        distorted: whether the images keep their lens distortion, for formats with a distortion model (`image_map.lens`).
+    """
     try:
         video = _open_source(scene)
         position = _positions(scene, video)
-        return SceneImages(video.height, video.width, scene.pixel_map, scene, video, position)
+        if distorted:
+            return SceneImages(video.height, video.width, scene.pixel_map, scene, video, position)
+        return SceneImages(video.height, video.width, scene.pixel_map.ideal, scene, video, position, scene.pixel_map.lens)
     except UserError as reason:
         height, width = scene.rgb.shape[1:3]
         logger.warning(
@@ -108,7 +127,8 @@ def _evenly(scene: Scene, video: Video) -> np.ndarray | None:
 
 def _same_picture(scene: Scene, video: Video, position: np.ndarray) -> bool:
     """Whether the first frame equals that of the scene within the crop of the network."""
-    source = video.frame(int(position[0])).astype(np.float32)
+    source, lens = video.frame(int(position[0])), scene.pixel_map.lens
+    source = (source if lens is None else undistort_image(source, lens)).astype(np.float32)
     own = np.asarray(scene.rgb[0], np.float32)
     (scale_u, scale_v), (left, top) = scene.pixel_map.scale, scene.pixel_map.offset_px
     size = (round(video.width * scale_u), round(video.height * scale_v))

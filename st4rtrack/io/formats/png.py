@@ -32,7 +32,7 @@ def write_png(scene: Scene, folder: str | Path, *, first_frame: int = 1) -> None
     Raises:
         UserError: all frames are unsolved.
     """
-    folder, images = Path(folder), scene_images(scene)
+    folder, images = Path(folder), scene_images(scene, distorted=True)
     scene, _, rate = at_constant_rate(scene)
     frames = solved_numbers(scene)
     per_unit = _MAX_VALUE / max(_far_depth(depth_map(scene, frame)) for frame in frames.tolist())

@@ -5,12 +5,14 @@ pixels of the images. Unsolved frames are left out.
 """
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from st4rtrack.geometry.lens import Lens
 from st4rtrack.io.formats.cameras import OPENCV_FROM_OPENGL, camera_frames, image_intrinsics, world_from_cameras
 from st4rtrack.io.formats.content import PointCloud, dynamic_masks, has_dynamic_masks
 from st4rtrack.io.formats.images import SceneImages, scene_images
@@ -19,6 +21,8 @@ from st4rtrack.io.formats.static import static_points
 from st4rtrack.io.formats.units import lengths
 from st4rtrack.io.images import encode_jpeg
 from st4rtrack.scene import Scene
+
+logger = logging.getLogger(__name__)
 
 
 def write_transforms(scene: Scene, path: str | Path, *, max_points: int = 200_000) -> None:
@@ -33,7 +37,7 @@ def write_transforms(scene: Scene, path: str | Path, *, max_points: int = 200_00
     """
     path = Path(path)
     files = path.with_name(path.stem + "_files")
-    frames, images = camera_frames(scene), scene_images(scene)
+    frames, images = camera_frames(scene), scene_images(scene, distorted=True)
     (files / "images").mkdir(parents=True)
     for frame, rgb in zip(frames, images.frames(frames)):
         (files / "images" / f"frame_{frame:06d}.jpg").write_bytes(encode_jpeg(rgb))
@@ -62,13 +66,25 @@ def _content(scene: Scene, frames: np.ndarray, images: SceneImages, folder: str,
         entry["time"] = float(scene.time_s[frame])
         entries.append(entry if shared else entry | _pinhole(k))
     return {
-        "camera_model": "OPENCV",
+        **_distortion(images.image_map.lens),
         **(_pinhole(intrinsics[0]) if shared else {}),
         "w": images.width,
         "h": images.height,
         "ply_file_path": f"{folder}/points.ply",
         "frames": entries,
     }
+
+
+def _distortion(lens: Lens | None) -> dict[str, Any]:
+    """Camera model of nerfstudio and its distortion coefficients."""
+    if lens is None:
+        return {"camera_model": "OPENCV"}
+    if lens.model == "fisheye":
+        return {"camera_model": "OPENCV_FISHEYE", **dict(zip(("k1", "k2", "k3", "k4"), lens.padded(4)))}
+    found = dict(zip(("k1", "k2", "p1", "p2", "k3"), lens.padded(5)))
+    if any(lens.padded(8)[5:]):
+        logger.warning("this format has no coefficients k4 to k6: they are left out; use the format colmap")
+    return {"camera_model": "OPENCV", **found}
 
 
 def _pinhole(intrinsics: np.ndarray) -> dict[str, float]:

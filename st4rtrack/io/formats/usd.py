@@ -88,7 +88,7 @@ def _camera(stage: Any, scene: Scene, poses: np.ndarray, codes: list[float]) -> 
     Gf, UsdGeom = _pxr("Gf"), _pxr("UsdGeom")
     camera = UsdGeom.Camera.Define(stage, "/World/camera")
     height, width = scene.source_size
-    intrinsics = image_intrinsics(scene, scene.pixel_map)
+    intrinsics = image_intrinsics(scene, scene.pixel_map.ideal)
     fx, fy, cx, cy = (intrinsics[:, row, column] for row, column in ((0, 0), (1, 1), (0, 2), (1, 2)))
     focal = fx * _APERTURE_MM / width
     vertical = height * focal / fy

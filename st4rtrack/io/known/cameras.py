@@ -7,10 +7,11 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from st4rtrack.geometry.lens import LensModel
 from st4rtrack.geometry.transforms import invert_rigid, rigid
 from st4rtrack.io.formats.cameras import OPENCV_FROM_OPENGL
 from st4rtrack.io.formats.extras import need
@@ -33,6 +34,23 @@ KINDS = (
 PINHOLES = ("SIMPLE_PINHOLE", "PINHOLE")
 _NUMBERS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "time")
 _DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
+COLMAP_DISTORTION: dict[str, tuple[LensModel, int]] = {
+    "SIMPLE_RADIAL": ("opencv", 3),
+    "RADIAL": ("opencv", 3),
+    "OPENCV": ("opencv", 4),
+    "FULL_OPENCV": ("opencv", 4),
+    "SIMPLE_RADIAL_FISHEYE": ("fisheye", 3),
+    "RADIAL_FISHEYE": ("fisheye", 3),
+    "OPENCV_FISHEYE": ("fisheye", 4),
+}
+"""COLMAP's camera models with a lens model that is supported, and the number of parameters before its coefficients."""
+
+
+class Distortion(NamedTuple):
+    """Lens model and its coefficients in the order of OpenCV."""
+
+    model: LensModel
+    coefficients: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -45,6 +63,7 @@ class CameraFile:
         intrinsics: [n, 3, 3] or `None`; a NaN principal point means the image centre.
         size: (height, width) of the image that the intrinsics refer to; `None`: the source size.
         cropped: that image is a centre crop of the source image.
+        distortion: lens distortion of the images; `None`: none, or of a model that is not supported.
         field_x: [n] horizontal field of view in radians, if the file has no other intrinsics.
         numbers, time_s, names: [n] frame number, timestamp or image name of each row; at most one of them, if none the row index.
     """
@@ -58,6 +77,7 @@ class CameraFile:
     names: Sequence[str] | None = None
     field_x: np.ndarray | None = None
     cropped: bool = False
+    distortion: Distortion | None = None
 
     def intrinsics_of_image(self, height: int, width: int) -> tuple[np.ndarray, tuple[int, int]] | None:
         """Intrinsics [n, 3, 3] and the image size (height, width) that they refer to; the arguments are the source size."""
@@ -234,7 +254,6 @@ def _transforms(path: Path) -> CameraFile:
             f"{path} is not a transforms.json: it must have frames, each with file_path and transform_matrix ({error})"
         ) from None
     cameras = require_cameras(opengl, label) @ OPENCV_FROM_OPENGL
-    _warn_of_lens(label, entries)
     for values, key in ((sizes, "w and h"), (pinholes, "fl_x"), ([] if pinholes else fields, "camera_angle_x")):
         if len(values) not in (0, len(entries)):
             raise UserError(f"{len(values)} of {len(entries)} frames of {path} have {key}; give all frames {key}, or none")
@@ -260,6 +279,7 @@ def _transforms(path: Path) -> CameraFile:
         time_s=np.array(times) if by_time else None,
         names=None if by_time else names,
         field_x=field_x,
+        distortion=_lens(label, entries),
     )
 
 
@@ -281,19 +301,32 @@ def _pinhole(said: dict[str, Any]) -> list[float]:
     return [float(value) for value in (fx, fy, *centre)]  # pyright: ignore[reportArgumentType]
 
 
-def _warn_of_lens(label: str, entries: Sequence[dict[str, Any]]) -> None:
-    model = next((str(entry["camera_model"]) for entry in entries if "camera_model" in entry), "OPENCV")
-    used = sorted({key for entry in entries for key in _DISTORTION if float(entry.get(key) or 0)})
-    if any(entry.get("is_fisheye") for entry in entries):
-        model = "OPENCV_FISHEYE"
-    if model.upper() not in (*PINHOLES, "OPENCV", "PERSPECTIVE"):
-        _warn_of_distortion(label, f"camera model {model}")
-    elif used:
-        _warn_of_distortion(label, f"{model}: {', '.join(used)}")
+def _lens(label: str, entries: Sequence[dict[str, Any]]) -> Distortion | None:
+    """Lens distortion of a transforms.json."""
+    found = []
+    for entry in entries:
+        model = "OPENCV_FISHEYE" if entry.get("is_fisheye") else str(entry.get("camera_model", "OPENCV")).upper()
+        values = {key: float(entry.get(key) or 0) for key in _DISTORTION}
+        used = [key for key, value in values.items() if value]
+        if model == "OPENCV_FISHEYE":
+            found.append(Distortion("fisheye", tuple(values[key] for key in ("k1", "k2", "k3", "k4"))))
+        elif model not in (*PINHOLES, "OPENCV", "PERSPECTIVE") or {"k4", "k5", "k6"} & set(used):
+            _warn_of_distortion(label, f"{model}: {', '.join(used)}" if used else f"camera model {model}")
+            return None
+        else:
+            found.append(Distortion("opencv", tuple(values[key] for key in ("k1", "k2", "p1", "p2", "k3"))) if used else None)
+    return _common(label, found)
+
+
+def _common(label: Path | str, found: Sequence[Distortion | None]) -> Distortion | None:
+    """The first of several distortions, with a warning if they differ."""
+    if len(set(found)) > 1:
+        logger.warning("the images of %s have several lens distortions: that of the first one is used for all", label)
+    return found[0]
 
 
 def _colmap(folder: Path) -> CameraFile:
-    """Read a text or binary COLMAP model in the folder, `sparse/0` or `sparse`, by pycolmap; ignores lens distortion."""
+    """Read a text or binary COLMAP model in the folder, `sparse/0` or `sparse`, by pycolmap."""
     places = [folder, folder / "sparse" / "0", folder / "sparse"]
     model = next((each for each in places if any((each / f"images.{ending}").is_file() for ending in ("bin", "txt"))), None)
     if model is None:
@@ -307,8 +340,8 @@ def _colmap(folder: Path) -> CameraFile:
     if not images:
         raise UserError(f"the COLMAP model in {model} has no image with a camera")
     models = {image.camera.model_name for image in images}
-    if not models <= set(PINHOLES):
-        _warn_of_distortion(model, ", ".join(sorted(models)))
+    if unknown := models - {*PINHOLES, *COLMAP_DISTORTION}:
+        _warn_of_distortion(model, ", ".join(sorted(unknown)))
     camera_from_world = np.stack([np.vstack([image.cam_from_world().matrix(), [0, 0, 0, 1]]) for image in images])
     intrinsics = np.stack([image.camera.calibration_matrix() for image in images])
     size = (int(images[0].camera.height), int(images[0].camera.width))
@@ -319,13 +352,22 @@ def _colmap(folder: Path) -> CameraFile:
         require_intrinsics(intrinsics, str(model)),
         size,
         names=[each.name for each in images],
+        distortion=_common(model, [_colmap_distortion(image.camera) for image in images]),
         cropped=max(size) == MAPANYTHING_SIDE and size[0] % PATCH_PX == size[1] % PATCH_PX == 0,
     )
 
 
+def _colmap_distortion(camera: Any) -> Distortion | None:
+    if camera.model_name not in COLMAP_DISTORTION:
+        return None
+    model, first = COLMAP_DISTORTION[camera.model_name]
+    coefficients = tuple(float(value) for value in camera.params[first:])
+    return Distortion(model, coefficients) if model == "fisheye" or any(coefficients) else None
+
+
 def _warn_of_distortion(label: Path | str, distortion: str) -> None:
     logger.warning(
-        "the cameras of %s have lens distortion (%s), which is left out; undistort the images for the best result",
+        "the cameras of %s have lens distortion of a model that is not supported (%s): it is left out; undistort the images",
         label,
         distortion,
     )

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 
-from st4rtrack.geometry.camera import scale_intrinsics
 from st4rtrack.io.known.cameras import CameraFile, read_cameras
 from st4rtrack.io.known.frames import rows_by_count, rows_by_number
 from st4rtrack.io.known.layouts import layout_of
@@ -62,7 +61,7 @@ def intrinsics_of_cameras(cameras: CameraFile, video: Video, source: SourceSize,
     pixel_map = source.pixel_map
     if size != (source.height, source.width):
         pixel_map = network_from_file(size, network, source, cameras.label, cropped=cameras.cropped)
-    return scale_intrinsics(intrinsics[rows], pixel_map.scale, pixel_map.offset_px)
+    return pixel_map.network_intrinsics(intrinsics[rows])
 
 
 def _of_npz(path: Path, video: Video, source: SourceSize, network: tuple[int, int]) -> np.ndarray:
@@ -72,7 +71,7 @@ def _of_npz(path: Path, video: Video, source: SourceSize, network: tuple[int, in
         found, rows = require_intrinsics(said["data"], str(path)), rows_by_number(said["inds"], video)
         if (rows < 0).any():
             raise UserError(f"{path} has no intrinsics of frame {video.frame_index[int((rows < 0).argmax())]}")
-        return scale_intrinsics(found[rows], source.pixel_map.scale, source.pixel_map.offset_px)
+        return source.pixel_map.network_intrinsics(found[rows])
     if layout_of(keys) is not None:
         return intrinsics_of_cameras(read_cameras(path), video, source, network)
     name = next((key for key in ARRAYS if key in keys), None)
@@ -84,7 +83,7 @@ def _of_npz(path: Path, video: Video, source: SourceSize, network: tuple[int, in
 def _of_frames(intrinsics: np.ndarray, video: Video, source: SourceSize, label: str) -> np.ndarray:
     """Intrinsics [T, 3, 3] in network pixels from one matrix [1, 3, 3] or one per frame, in source pixels."""
     rows = np.zeros(len(video), int) if len(intrinsics) == 1 else rows_by_count(len(intrinsics), video, label)
-    return scale_intrinsics(intrinsics[rows], source.pixel_map.scale, source.pixel_map.offset_px)
+    return source.pixel_map.network_intrinsics(intrinsics[rows])
 
 
 def _matrix(numbers: list[float], source: SourceSize, label: str) -> np.ndarray:

@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 LARGEST_OFFSET = 0.02
 """Maximum offset of the principal point from the image centre without a warning, as a share of the long side."""
 
+SAME_FOCAL = 0.005
+"""Range of the logarithm of the focal lengths of the frames below which they count as equal."""
+
 KnownValue = str | Path | np.ndarray
 
 
@@ -55,9 +58,10 @@ def known_of_video(
     poses, known_from_anchor = (None, None) if cameras is None else _of_anchor(cameras, video, anchor_index)
     depth = None if known.depth is None else open_depth(known.depth, per_unit=known.depth_per_unit)
     mask = None if known.static_mask is None else open_mask(known.static_mask)
+    focals_px = None if intrinsics is None else np.sqrt(intrinsics[:, 0, 0] * intrinsics[:, 1, 1])  # of square pixels
     return KnownVideo(
-        # For methods that support a single focal length only: square pixels, first frame.
-        focal_px=None if intrinsics is None else float(np.sqrt(intrinsics[0, 0, 0] * intrinsics[0, 1, 1])),
+        focal_px=None if focals_px is None else float(focals_px[anchor_index]),
+        focals_px=focals_px if focals_px is not None and np.ptp(np.log(focals_px)) > SAME_FOCAL else None,
         intrinsics=intrinsics,
         world_from_camera=poses,
         known_from_anchor=known_from_anchor,

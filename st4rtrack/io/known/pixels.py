@@ -44,7 +44,7 @@ def network_from_file(
         UserError: the aspect ratio of the file's image differs from that of the source.
     """
     of = (source.height, source.width) if source is not None else network
-    if file == network:
+    if file == network and not _distorted(file, source):
         return PixelMap()
     scale, offset_px = (of[1] / file[1], of[0] / file[0]), (0.0, 0.0)
     if cropped:
@@ -55,6 +55,11 @@ def network_from_file(
             f"{path} is for {file[1]}x{file[0]} pixels, which is no resized {of[1]}x{of[0]}; it must show the whole video frame"
         )
     return PixelMap(scale, offset_px).then(source.pixel_map if source is not None else PixelMap())
+
+
+def _distorted(file: tuple[int, int], source: SourceSize | None) -> bool:
+    """Whether a file of this size shows the source images with their lens distortion."""
+    return source is not None and source.pixel_map.lens is not None and file == (source.height, source.width)
 
 
 def _is_resized(file: tuple[int, int], of: tuple[int, int]) -> bool:
@@ -72,7 +77,7 @@ def at_network_size(
     Interpolation would create depths between foreground and background. `cropped` and errors: see `network_from_file`.
     """
     file = (maps.shape[-2], maps.shape[-1])
-    if file == network:
+    if file == network and not _distorted(file, source):
         return maps
     pixels_px = network_from_file(file, network, source, path, cropped=cropped).source_from_network(pixel_grid(*network))
     row, column = nearest_pixel(pixels_px, *file)

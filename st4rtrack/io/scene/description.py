@@ -8,8 +8,9 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from st4rtrack.geometry.lens import Lens, LensModel
 from st4rtrack.io.json_text import parse_json
 from st4rtrack.io.memory import MAX_PIXELS
 from st4rtrack.io.scene.arrays import damaged
@@ -46,7 +47,7 @@ def to_json(
             "height": header.height,
             "width": header.width,
             "anchor_index": header.anchor_index,
-            "pixel_map": dataclasses.asdict(header.pixel_map),
+            "pixel_map": _pixel_map_to_json(header.pixel_map),
             "source_size": header.source_size,
             "points_dtype": header.points_dtype,
             "arrays": [spec.path for spec in (*header.specs, *deferred)],
@@ -124,7 +125,7 @@ def header_of(folder: Path, data: dict[str, Any]) -> SceneHeader:
             height=data["height"],
             width=data["width"],
             anchor_index=data["anchor_index"],
-            pixel_map=PixelMap(tuple(data["pixel_map"]["scale"]), tuple(data["pixel_map"]["offset_px"])),
+            pixel_map=_pixel_map_of(data["pixel_map"]),
             source_size=tuple(data["source_size"]),
             info=data["info"],
             points_dtype=data["points_dtype"],
@@ -132,6 +133,23 @@ def header_of(folder: Path, data: dict[str, Any]) -> SceneHeader:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise damaged(folder, f"{SCENE_JSON} is invalid ({error})") from error
+
+
+def _pixel_map_to_json(pixel_map: PixelMap) -> dict[str, Any]:
+    return {name: value for name, value in dataclasses.asdict(pixel_map).items() if value is not None}
+
+
+def _pixel_map_of(data: dict[str, Any]) -> PixelMap:
+    lens = None
+    if "lens" in data:
+        coefficients = tuple(float(each) for each in data["lens"]["coefficients"])
+        (fx, fy, cx, cy), (ideal_fx, ideal_fy, ideal_cx, ideal_cy) = (
+            map(float, data["lens"][name]) for name in ("camera", "ideal")
+        )
+        if data["lens"]["model"] not in get_args(LensModel) or len(coefficients) > 8 or min(fx, fy, ideal_fx, ideal_fy) <= 0:
+            raise ValueError("lens is not a distortion model with fx, fy, cx, cy of both images")
+        lens = Lens(data["lens"]["model"], coefficients, (fx, fy, cx, cy), (ideal_fx, ideal_fy, ideal_cx, ideal_cy))
+    return PixelMap(tuple(data["scale"]), tuple(data["offset_px"]), lens)
 
 
 MAX_FRAMES = 10**7

@@ -1,15 +1,17 @@
 """A scene that is true: a portrait video on disk, a wall with a patch that moves away, cameras that turn; and who saw what."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, project, unproject
+from st4rtrack.geometry.lens import Lens, LensModel
 from st4rtrack.geometry.sampling import inside_image
 from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_points
 from st4rtrack.io.video import open_video
-from st4rtrack.preprocess import to_network_size
+from st4rtrack.preprocess import to_network_size, undistort
 from st4rtrack.scene import Scene
 from st4rtrack.types import Cameras, Pointmap, TrackingOverTime
 
@@ -68,6 +70,15 @@ def exact_scene(folder: Path, num_frames: int = 6, *, anchor_index: int = 1) -> 
         source_size=SOURCE_SIZE,
         info={"source": {"video": str(folder / "video"), "first_frame": 0, "last_frame": num_frames - 1}},
     )
+
+
+def distorted(scene: Scene, model: LensModel, *coefficients: float) -> Scene:
+    """The scene as if its source video had lens distortion."""
+    fx, fy, cx, cy = scene.pixel_map.source_intrinsics(scene.cameras.intrinsics[0])[(0, 1, 0, 1), (0, 1, 2, 2)].tolist()
+    lens = Lens(model, coefficients, (1.05 * fx, 1.02 * fy, cx + 0.5, cy - 0.4), (fx, fy, cx, cy))
+    source = undistort(open_video(scene.info["source"]["video"]), lens)
+    video, _ = to_network_size(source, long_side=30, patch_size=8)
+    return replace(scene, rgb=np.stack(list(video.frames())), pixel_map=replace(scene.pixel_map, lens=lens))
 
 
 def source_px(scene: Scene, frame: int, points_world: np.ndarray) -> np.ndarray:

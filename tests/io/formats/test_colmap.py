@@ -8,20 +8,31 @@ import pytest
 
 from st4rtrack.io.formats.colmap import write_colmap, write_colmap_text
 from st4rtrack.types import UserError
-from tests.io.formats.exact_scene import SOURCE_SIZE, WALL_DEPTH, exact_scene, source_px
+from tests.io.formats.exact_scene import SOURCE_SIZE, WALL_DEPTH, distorted, exact_scene, source_px
 
 pycolmap = pytest.importorskip("pycolmap")
 
 
-@pytest.mark.parametrize("write", [write_colmap, write_colmap_text])
-def test_cameras_points_and_tracks_are_those_of_the_scene(tmp_path, write) -> None:
+LENSES = {
+    "PINHOLE": None,
+    "OPENCV": ("opencv", -0.12, 0.02, 0.001, -0.002),
+    "FULL_OPENCV": ("opencv", -0.12, 0.02, 0.001, -0.002, 0.01),
+    "OPENCV_FISHEYE": ("fisheye", 0.05, -0.01, 0.002, 0.0),
+}
+
+
+@pytest.mark.parametrize(
+    ("write", "model_name"), [(write_colmap, "PINHOLE"), *((write_colmap_text, each) for each in LENSES)], ids=str
+)
+def test_cameras_points_and_tracks_are_those_of_the_scene(tmp_path, write, model_name) -> None:
     scene = exact_scene(tmp_path)
+    scene = scene if LENSES[model_name] is None else distorted(scene, *LENSES[model_name])
     (tmp_path / "out").mkdir()
     write(scene, tmp_path / "out")
     model = pycolmap.Reconstruction(tmp_path / "out" / "sparse" / "0")
     assert model.num_reg_images() == len(scene) and model.num_cameras() == 1
     (camera,) = model.cameras.values()
-    assert camera.model_name == "PINHOLE" and (camera.height, camera.width) == SOURCE_SIZE
+    assert camera.model_name == model_name and (camera.height, camera.width) == SOURCE_SIZE
     for image in model.images.values():
         frame = int(image.name.removeprefix("frame_").removesuffix(".jpg"))
         camera_from_world = np.vstack([image.cam_from_world().matrix(), [0, 0, 0, 1]])

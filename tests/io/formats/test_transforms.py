@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from st4rtrack.io.formats.transforms import write_transforms
+from st4rtrack.io.scene import load_scene, save_scene
 from st4rtrack.types import UserError
-from tests.io.formats.exact_scene import SOURCE_SIZE, exact_scene, source_px
+from tests.io.formats.exact_scene import SOURCE_SIZE, distorted, exact_scene, source_px
 
 
 def seen_by_opengl(content: dict, entry: dict, points_world: np.ndarray) -> np.ndarray:
@@ -35,6 +36,30 @@ def test_cameras_images_and_points(tmp_path) -> None:
     cloud = trimesh.load(tmp_path / content["ply_file_path"])
     assert 250 < len(cloud.vertices) < 16 * 24 * 2  # the wall once, not once per frame
     np.testing.assert_allclose(cloud.vertices[:, 2], 3.0, atol=4e-3)
+
+
+def test_lens_distortion_is_written_with_the_source_images_and_survives_saving(tmp_path) -> None:
+    scene = distorted(exact_scene(tmp_path), "opencv", -0.12, 0.02, 0.001, -0.002, 0.01)
+    scene = load_scene(save_scene(scene, tmp_path / "scene"))
+    write_transforms(scene, tmp_path / "transforms.json")
+    content = json.loads((tmp_path / "transforms.json").read_text())
+    assert [content[key] for key in ("camera_model", "k1", "k2", "p1", "p2", "k3")] == [
+        "OPENCV",
+        -0.12,
+        0.02,
+        0.001,
+        -0.002,
+        0.01,
+    ]
+    points = np.array([[0.1, -0.2, 3.0], [-0.4, 0.3, 2.5]])
+    entry = content["frames"][2]
+    ideal = (seen_by_opengl(content, entry, points) - (content["cx"], content["cy"])) / (content["fl_x"], content["fl_y"])
+    camera = np.array([[content["fl_x"], 0, content["cx"]], [0, content["fl_y"], content["cy"]], [0, 0, 1]])
+    coefficients = np.array([content[key] for key in ("k1", "k2", "p1", "p2", "k3")])
+    seen = cv2.projectPoints(np.column_stack([ideal, [1, 1]]), np.zeros(3), np.zeros(3), camera, coefficients)[0][:, 0]
+    np.testing.assert_allclose(seen, source_px(scene, 2, points), atol=1e-6)
+    source = cv2.imread(str(tmp_path / "video" / "002.png")).astype(float)
+    assert np.abs(cv2.imread(str(tmp_path / entry["file_path"])) - source).mean() < 4
 
 
 def test_masks_hide_what_moves_and_nothing_else(tmp_path) -> None:

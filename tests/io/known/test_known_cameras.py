@@ -192,14 +192,23 @@ def test_read_cameras_of_frames_of_two_sizes_brings_them_to_one(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("lens", "word"), [({"k1": -0.18}, "k1"), ({"camera_model": "OPENCV_FISHEYE"}, "FISHEYE"), ({"is_fisheye": True}, "FISHEYE")]
+    ("lens", "distortion"),
+    [
+        ({}, None),
+        ({"k1": -0.18, "p2": 0.01}, ("opencv", (-0.18, 0, 0, 0.01, 0))),
+        ({"camera_model": "OPENCV_FISHEYE", "k1": 0.1}, ("fisheye", (0.1, 0, 0, 0))),
+        ({"is_fisheye": True}, ("fisheye", (0, 0, 0, 0))),
+    ],
 )
-def test_read_cameras_with_distortion_warns(tmp_path: Path, lens: dict, word: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_read_cameras_with_distortion_reads_lens(tmp_path: Path, lens: dict, distortion: tuple | None) -> None:
     pinhole = {"fl_x": 150, "cx": 96, "cy": 72, "k2": 0.0, "camera_model": "OPENCV"}
-    read_cameras(transforms_of(tmp_path / "plain.json", pinhole, {}))
-    assert not caplog.text
-    read_cameras(transforms_of(tmp_path / "lens.json", {**pinhole, **lens}, {}))
-    assert "distortion" in caplog.text and word in caplog.text
+    assert read_cameras(transforms_of(tmp_path / "lens.json", {**pinhole, **lens}, {})).distortion == distortion
+
+
+def test_read_cameras_with_unsupported_distortion_warns(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lens = {"fl_x": 150, "cx": 96, "cy": 72, "camera_model": "THIN_PRISM_FISHEYE"}
+    assert read_cameras(transforms_of(tmp_path / "lens.json", lens, {})).distortion is None
+    assert "distortion" in caplog.text and "THIN_PRISM_FISHEYE" in caplog.text
 
 
 @pytest.mark.parametrize("pattern", ["{video}/frame_{number:06d}.png", "images/{video}_{number:06d}.jpg"])

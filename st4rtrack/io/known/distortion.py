@@ -1,0 +1,154 @@
+"""Reader of known lens distortion: coefficients, a calibration of OpenCV or ROS, or the cameras of COLMAP or nerfstudio."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from st4rtrack.geometry.camera import scale_intrinsics
+from st4rtrack.geometry.lens import Lens, LensModel
+from st4rtrack.io.known.cameras import Distortion, read_cameras
+from st4rtrack.io.known.intrinsics import intrinsics_of_cameras, read_intrinsics
+from st4rtrack.io.known.matrices import require_intrinsics
+from st4rtrack.io.known.pixels import SourceSize, network_from_file
+from st4rtrack.options import KnownGeometry
+from st4rtrack.preprocess import undistort
+from st4rtrack.types import PixelMap, UserError, Video
+
+KINDS = (
+    "k1[,k2[,p1,p2[,k3[,k4,k5,k6]]]] or fisheye:k1,k2,k3,k4, a calibration file of OpenCV or ROS (.yml, .yaml, .xml, .json), "
+    "a COLMAP model folder, or a nerfstudio transforms.json"
+)
+COUNTS = {"opencv": (1, 2, 4, 5, 8), "fisheye": (1, 2, 3, 4)}
+CAMERA_KEYS = ("camera_matrix", "cameraMatrix", "Camera_Matrix", "K", "intrinsic_matrix", "mtx")
+DISTORTION_KEYS = ("distortion_coefficients", "Distortion_Coefficients", "dist_coeffs", "dist_coeff", "distCoeffs", "dist", "D")
+FISHEYE_NAMES = ("equidistant", "fisheye", "kannala_brandt4")
+SIZE_KEYS = (("image_height", "image_width"), ("image_Height", "image_Width"), ("height", "width"))
+MIN_PIXEL_ASPECT = 0.02
+"""Logarithm of the pixel aspect beyond which images are resampled to square pixels."""
+
+
+def undistorted(video: Video, known: KnownGeometry) -> tuple[Video, PixelMap, KnownGeometry]:
+    """Undistort a video by the known lens distortion, and resample it to square pixels if its known intrinsics need that.
+
+    Returns:
+        The video, the map from its source pixels to those of the result, and the known geometry, with the intrinsics of the lens
+        if there were none. Without distortion: the arguments unchanged.
+    Raises:
+        UserError: the distortion cannot be read, has no intrinsics, or is not invertible.
+    """
+    size = (video.height, video.width)
+    distortion, intrinsics = _of_word(known.distortion, video) if known.distortion is not None else (None, None)
+    others = _known_intrinsics(known, video) if known.intrinsics is not None or known.cameras is not None else None
+    if distortion is None and known.cameras is not None and not known.asks_solver and not isinstance(known.cameras, np.ndarray):
+        distortion = read_cameras(Path(known.cameras)).distortion
+    if distortion is None and others is not None:
+        aspect = np.log(others[:, 0, 0] / others[:, 1, 1])
+        if abs(aspect[0]) > MIN_PIXEL_ASPECT and np.ptp(aspect) < MIN_PIXEL_ASPECT:
+            distortion = Distortion("opencv", ())
+    if distortion is None:
+        return video, PixelMap(), known
+    if intrinsics is None:
+        intrinsics = others[0] if others is not None else None
+    if intrinsics is None and video.focal_px is not None:
+        intrinsics = np.array([[video.focal_px, 0, size[1] / 2], [0, video.focal_px, size[0] / 2], [0, 0, 1]])
+    if intrinsics is None:
+        raise UserError(
+            "--distortion needs the focal length that its coefficients refer to; give --intrinsics fx in source pixels"
+        )
+    try:
+        lens = Lens.of(distortion.model, distortion.coefficients, intrinsics, size)
+    except (ValueError, cv2.error) as error:
+        raise UserError(
+            f"the lens distortion {distortion.coefficients} with the focal length {intrinsics[0, 0]:.0f} px cannot be used "
+            f"({error}); check the coefficients, their order and --intrinsics"
+        ) from None
+    known = known if others is not None else replace(known, intrinsics=intrinsics)
+    return undistort(video, lens), PixelMap(lens=lens), known
+
+
+def _known_intrinsics(known: KnownGeometry, video: Video) -> np.ndarray | None:
+    """Known intrinsics [T, 3, 3] in source pixels."""
+    source = SourceSize(video.height, video.width, PixelMap())
+    size = (video.height, video.width)
+    if known.intrinsics is not None:
+        return read_intrinsics(known.intrinsics, video, source, size)
+    if known.asks_solver or isinstance(known.cameras, np.ndarray):
+        return None
+    cameras = read_cameras(Path(known.cameras))  # pyright: ignore[reportArgumentType] (not None)
+    return None if cameras.intrinsics_of_image(*size) is None else intrinsics_of_cameras(cameras, video, source, size)
+
+
+def _of_word(word: Any, video: Video) -> tuple[Distortion, np.ndarray | None]:
+    """Distortion, and the intrinsics [3, 3] in source pixels that come with it."""
+    text = ",".join(map(str, np.ravel(word))) if isinstance(word, np.ndarray | list | tuple) else str(word)
+    model, _, numbers = text.rpartition(":")
+    try:
+        coefficients = tuple(float(each) for each in numbers.split(","))
+    except ValueError:
+        return _of_file(Path(text), video)
+    return _require(model or "opencv", coefficients, "--distortion"), None
+
+
+def _require(model: str, coefficients: tuple[float, ...], label: str) -> Distortion:
+    if model not in COUNTS or not np.isfinite(coefficients).all():
+        raise UserError(f"{label} has no distortion coefficients that can be used; give {KINDS}")
+    if len(coefficients) not in COUNTS[model] and not any(coefficients[8:]):
+        coefficients = coefficients[:8]
+    if len(coefficients) not in COUNTS[model]:
+        raise UserError(f"{label} has {len(coefficients)} coefficients of the model {model}; give {KINDS}")
+    name: LensModel = "fisheye" if model == "fisheye" else "opencv"
+    return Distortion(name, coefficients)
+
+
+def _of_file(path: Path, video: Video) -> tuple[Distortion, np.ndarray | None]:
+    source, size = SourceSize(video.height, video.width, PixelMap()), (video.height, video.width)
+    if not path.exists():
+        raise UserError(f"the distortion {str(path)!r} is neither numbers nor a file; give {KINDS}")
+    if path.is_file() and (calibration := _calibration(path)) is not None:
+        distortion, intrinsics, file_size = calibration
+        if file_size is None or file_size == size:
+            return distortion, intrinsics
+        to_source = network_from_file(file_size, size, source, path)
+        return distortion, scale_intrinsics(intrinsics, to_source.scale, to_source.offset_px)
+    cameras = read_cameras(path)
+    if cameras.distortion is None:
+        raise UserError(f"{path} has cameras without lens distortion; leave out --distortion")
+    return cameras.distortion, intrinsics_of_cameras(cameras, video, source, size)[0]
+
+
+def _calibration(path: Path) -> tuple[Distortion, np.ndarray, tuple[int, int] | None] | None:
+    """Distortion, intrinsics and image size (height, width) of a calibration file of OpenCV or ROS; `None` for other files."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if path.suffix.lower() in (".yml", ".yaml") and not text.startswith("%YAML"):
+        text = f"%YAML:1.0\n---\n{text}"
+    try:
+        storage = cv2.FileStorage(text, cv2.FILE_STORAGE_READ | cv2.FILE_STORAGE_MEMORY)  # must outlive its nodes
+        root = storage.root()
+        keys = set(root.keys())
+    except (cv2.error, SystemError):
+        return None
+    camera = next((key for key in CAMERA_KEYS if key in keys), None)
+    coefficients = next((key for key in DISTORTION_KEYS if key in keys), None)
+    if camera is None or coefficients is None:
+        return None
+    names = [root.getNode(key).string() for key in ("distortion_model", "model", "camera_model") if key in keys]
+    model = "fisheye" if any(name.lower() in FISHEYE_NAMES for name in names) else "opencv"
+    matrix = np.array(_numbers(root.getNode(camera)))
+    if matrix.size != 9:
+        raise UserError(f"{camera} of {path} must have 9 numbers, it has {matrix.size}; write the calibration again")
+    intrinsics = require_intrinsics(matrix.reshape(3, 3), str(path))[0]
+    intrinsics[:2, 2] += 0.5  # in OpenCV the first pixel centre is at zero
+    size = next(((int(root.getNode(h).real()), int(root.getNode(w).real())) for h, w in SIZE_KEYS if {h, w} <= keys), None)
+    return _require(model, tuple(_numbers(root.getNode(coefficients))), str(path)), intrinsics, size
+
+
+def _numbers(node: Any) -> list[float]:
+    """Numbers of a node: a matrix with `data`, or nested lists."""
+    if node.isMap():
+        return _numbers(node.getNode("data"))
+    if node.isSeq():
+        return [number for index in range(node.size()) for number in _numbers(node.at(index))]
+    return [float(node.real())]
