@@ -49,9 +49,7 @@ def plain(model: St4RTrack, rgb: np.ndarray) -> None:
 def ours(model: St4RTrack, rgb: np.ndarray) -> None:
     """As the pipeline does it."""
     batch_size = automatic_batch_size(model.config, model.device, *rgb.shape[1:3])
-    for _ in predict_frames(
-        model, encode_anchor(model, rgb[0]), ((k, frame, None) for k, frame in enumerate(rgb)), batch_size=batch_size
-    ):
+    for _ in predict_frames(model, encode_anchor(model, rgb[0]), enumerate(rgb), batch_size=batch_size):
         pass
 
 
