@@ -1,7 +1,6 @@
 """Differentiable prediction and camera estimation for frames of a video. Every call starts with the pair (anchor, anchor)."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import cast
 
 import numpy as np
@@ -43,21 +42,10 @@ def predict(model: St4RTrack, inputs: FrameInputs, frames: np.ndarray, precision
         Points [F, height, width, 3] and confidence [F, height, width], float32.
     """
     device = model.device
-    anchor, others = frames[:1], frames[1:]
+    anchor = frames[:1]
     assert anchor[0] == ANCHOR
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        anchor_tokens = inputs.tokens_of(anchor, device)
-        if inputs.views is None:
-            return model.decode(anchor_tokens, inputs.tokens_of(frames, device))
-        # as in the pipeline: the anchor content is decoded from the anchor alone and shared by all frames; but known depth would
-        # leave a network without decoders nothing to learn from static points
-        decode = partial(model.decode_with_anchor, keep_known=False)
-        own, content = decode(anchor_tokens, anchor_tokens, inputs.hints_of(anchor, device))
-        if not len(others):
-            return own
-        shared = content if inputs.shares_anchor else None
-        rest, _ = decode(anchor_tokens, inputs.tokens_of(others, device), inputs.hints_of(others, device), shared)
-    return TwoPointmaps(_joined(own.tracking, rest.tracking), _joined(own.reconstruction, rest.reconstruction))
+        return model.decode(inputs.tokens_of(anchor, device), inputs.tokens_of(frames, device))
 
 
 def solve_cameras(
@@ -66,12 +54,12 @@ def solve_cameras(
     """Estimate the focal length from the anchor's tracking and each pose from the frame's reconstruction (paper section 3.3).
 
     Focal length and robust pose are detached, as in the paper; gradients flow through the Gauss-Newton step (Eq. 13, 14).
-    Unsolved frames are left out. User-provided cameras are neither solved nor refined.
+    Unsolved frames are left out.
 
     Args:
         maps: output of `predict`.
         refine: apply that step; without it the cameras are those of the pipeline.
-        inputs, frames: the video and the frame indices [F] of the maps, for user-provided cameras.
+        inputs, frames: the video and the frame indices [F] of the maps, for user-provided intrinsics and unsolved frames.
     Raises:
         UserError: no focal length fits the anchor pointmap.
     """
@@ -80,31 +68,18 @@ def solve_cameras(
         intrinsics = solver.anchor_intrinsics(_numpy(maps.tracking, ANCHOR))
     else:
         intrinsics = inputs.intrinsics[ANCHOR]
-    known = _known_cameras(inputs, frames, len(points))
     unsolved = np.zeros(len(points), bool) if inputs is None or frames is None else np.isin(frames, list(inputs.unsolved))
-
-    def camera(row: int) -> np.ndarray | None:
-        if known[row] is not None or unsolved[row]:
-            return known[row]
-        return solver.solve_camera(_numpy(maps.reconstruction, row), intrinsics)
-
-    others = [camera(row) for row in range(1, len(points))]
+    others = [
+        None if unsolved[row] else solver.solve_camera(_numpy(maps.reconstruction, row), intrinsics)
+        for row in range(1, len(points))
+    ]
     rows, cameras = solved_cameras([np.eye(4), *others])
     start = torch.from_numpy(cameras).to(points)
     matrix = torch.from_numpy(intrinsics).to(points)
-    open_rows = np.array([k for k, row in enumerate(rows) if k and known[row] is None], np.int64)
-    if refine and len(open_rows):
-        chosen = rows[open_rows]
-        refined = _refined(points[chosen], confidence[chosen], start[open_rows], matrix)
-        start = start.index_copy(0, torch.from_numpy(open_rows).to(start.device), refined)
+    if refine and len(rows) > 1:
+        others_refined = _refined(points[rows[1:]], confidence[rows[1:]], start[1:], matrix)
+        start = torch.cat([start[:1], others_refined])
     return Solved(rows, start, matrix)
-
-
-def _known_cameras(inputs: FrameInputs | None, frames: np.ndarray | None, count: int) -> list[np.ndarray | None]:
-    """User-provided `world_from_camera` [4, 4] of each predicted frame, `None` where it must be solved."""
-    if inputs is None or frames is None or inputs.world_from_camera is None:
-        return [None] * count
-    return [camera if np.isfinite(camera).all() else None for camera in inputs.world_from_camera[frames]]
 
 
 def _refined(points: Tensor, confidence: Tensor, camera_from_world: Tensor, intrinsics: Tensor) -> Tensor:
@@ -118,11 +93,6 @@ def _refined(points: Tensor, confidence: Tensor, camera_from_world: Tensor, intr
     least = torch.quantile(weights.detach(), solver.LEAST_CONFIDENT_SHARE, dim=1, keepdim=True)
     weights = torch.where(weights >= least, weights / weights.detach().mean(dim=1, keepdim=True), 0.0)
     return gauss_newton_step(camera_from_world, points, pixels, weights, intrinsics)
-
-
-def _joined(first: Pointmap, rest: Pointmap) -> Pointmap:
-    confidence = torch.cat([cast(Tensor, first.confidence), cast(Tensor, rest.confidence)])
-    return Pointmap(torch.cat([first.points_world, rest.points_world]), confidence)
 
 
 def _numpy(maps: Pointmap, row: int) -> Pointmap:

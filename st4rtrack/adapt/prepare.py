@@ -5,6 +5,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from st4rtrack.adapt.config import AdaptConfig
@@ -45,7 +46,7 @@ def prepare_video(
         frames: number of frames to predict at once.
         folder: empty folder for the arrays.
         cache: folder that caches the teachers' output.
-        known: user-provided intrinsics and cameras of the video.
+        known: user-provided intrinsics of the video.
     Raises:
         UserError: the video has one frame, or a teacher provides no usable tracks.
     """
@@ -64,9 +65,13 @@ def prepare_video(
     moving = moving_tracks(tracks, *static)
     held_out = held_out_tracks(tracks.query_px, moving, height, width, config.held_out_share, config.seed)
     _require_tracks(tracks, held_out, video.name)
-    depth = None if priors.depth is None else _in_units_of(priors.depth, first_points, static[1])
+    track_depth = depth = None
+    if priors.depth is not None:
+        depth = _in_units_of(priors.depth, first_points, static[1])
+        track_depth, training = hold_out_depth(depth.depth, tracks, held_out)
+        depth = replace(depth, depth=training)
     still = sample_map(static[0], tracks.query_px.astype(np.float32)).astype(np.float32)
-    found = AdaptVideo(inputs, Priors(tracks, depth), moving, held_out, first_points, still)
+    found = AdaptVideo(inputs, Priors(tracks, depth), track_depth, moving, held_out, first_points, still)
     _log(found, video.name)
     return found
 
@@ -97,12 +102,9 @@ def _log(found: AdaptVideo, name: str) -> None:
 
 def _measured_share(video: AdaptVideo) -> float:
     """Share of visible dynamic track positions with teacher depth."""
-    tracks, teacher = video.priors.tracks, video.priors.depth
-    if teacher is None:
+    if video.track_depth is None:
         return 0.0
-    row, column = nearest_pixel(tracks.tracks_px, *teacher.depth.shape[1:])
-    known = np.take_along_axis(teacher.depth.reshape(len(row), -1), row * teacher.depth.shape[2] + column, axis=1) > 0
-    return float(known[tracks.visible & video.moving].mean())
+    return float((video.track_depth > 0)[video.priors.tracks.visible & video.moving].mean())
 
 
 def _static_world(
@@ -251,6 +253,27 @@ def moving_tracks(
     furthest[known] = np.nanquantile(departs[:, known], 0.9, axis=0)
     usual = float(np.median(furthest[known])) if known.any() else 0.0
     return furthest > max(MOVES_LONG_SIDES * max(height, width), 3 * usual)
+
+
+def hold_out_depth(depth: np.ndarray, tracks: TeacherTracks, held_out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sample teacher depth at the tracks, and remove it around the held-out ones.
+
+    Args:
+        depth: [T, H, W], 0 where unknown.
+        held_out: [N] bool.
+    Returns:
+        Depth [T, N] at the tracks, and depth [T, H, W] for training.
+    """
+    height, width = depth.shape[1:]
+    row, column = nearest_pixel(tracks.tracks_px, height, width)
+    at_tracks = np.take_along_axis(depth.reshape(len(depth), -1), row * width + column, axis=1)
+    side = max(3, round(HELD_OUT_CELL * max(height, width) / 2))
+    training = depth.copy()
+    for t, visible in enumerate(tracks.visible):
+        near = np.zeros((height, width), np.uint8)
+        near[row[t, visible & held_out], column[t, visible & held_out]] = 1
+        training[t][cv2.dilate(near, np.ones((side, side), np.uint8)) > 0] = 0
+    return at_tracks, training
 
 
 def held_out_tracks(query_px: np.ndarray, moving: np.ndarray, height: int, width: int, share: float, seed: int) -> np.ndarray:

@@ -26,6 +26,7 @@ SMALL = replace(
     decoder_width=32,
     decoder_depth=1,
     decoder_heads=2,
+    hints=False,
 )
 SMALL_MONOCULAR = replace(MONOCULAR, image_size=96, encoder_width=16, pyramid_width=8)
 OPTIONS: dict[str, Any] = {
@@ -45,9 +46,9 @@ def small_clip(num_frames: int = 6, seed: int = 23) -> ProceduralClip:
     )
 
 
-def small_base(folder: Path, *, hints: bool = True) -> Path:
-    path = folder / ("hinted.safetensors" if hints else "plain.safetensors")
-    save_model(new_model(replace(SMALL, hints=hints), seed=0), path)
+def small_base(folder: Path) -> Path:
+    path = folder / "plain.safetensors"
+    save_model(new_model(SMALL, seed=0), path)
     return path
 
 

@@ -28,7 +28,9 @@ def test_frames_share_one_scale_where_the_teacher_says_that_they_do(tmp_path: Pa
     points = len(tracks.query_px)
     inputs = frame_inputs(model, open_video(clip.rgb), tmp_path)
     none = np.zeros(points, bool)
-    video = AdaptVideo(inputs, Priors(tracks, depth), none, none, empty_held(inputs, tmp_path), np.ones((points, 3), np.float32))
+    video = AdaptVideo(
+        inputs, Priors(tracks, depth), None, none, none, empty_held(inputs, tmp_path), np.ones((points, 3), np.float32)
+    )
     batch = Batch(0, np.arange(4), np.arange(points))
 
     def depth_term(scales: list[float]) -> float:

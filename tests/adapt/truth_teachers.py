@@ -3,10 +3,12 @@
 import numpy as np
 
 from st4rtrack.adapt.priors import TeacherDepth, TeacherTracks
+from st4rtrack.adapt.teachers import FusedTeacher
 from st4rtrack.data.procedural import ProceduralClip
 from st4rtrack.geometry.camera import project
 from st4rtrack.geometry.sampling import nearest_pixel
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
+from st4rtrack.scene import Scene
 
 
 class TruthTracks:
@@ -44,3 +46,11 @@ class TruthDepth:
 
     def depth(self, rgb: np.ndarray, anchor_index: int) -> TeacherDepth:
         return TeacherDepth(self.clip.depth.astype(np.float32), self.name)
+
+
+def _no_scene() -> Scene:
+    raise AssertionError("the built-in teacher was not chosen")
+
+
+UNUSED = FusedTeacher(_no_scene, "0")
+"""A built-in teacher without a scene."""

@@ -23,7 +23,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_base(tmp_path_factory.mktemp("base"), hints=False)
+    return small_base(tmp_path_factory.mktemp("base"))
 
 
 def test_rows_are_adapted_to_the_truth_scored_and_put_in_a_table(run: Run, data: Path, base: Path) -> None:

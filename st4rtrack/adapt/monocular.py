@@ -1,0 +1,253 @@
+"""Adaptation of a monocular head to videos: its depth against teacher depth, up to one scale per frame.
+
+Fused geometry aligns monocular depth to the measured depth of every frame by one scale (`hints/fusion.py`) and uses it where
+nothing is measured: on dynamic objects, and without parallax. What adapts is therefore the shape of the depth of a frame.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from st4rtrack.adapt.batches import turn_of
+from st4rtrack.adapt.config import AdaptConfig
+from st4rtrack.adapt.inputs import copy_frames, mapped
+from st4rtrack.adapt.measure import Measurement, mean_of_finite
+from st4rtrack.adapt.objective import StepLoss
+from st4rtrack.adapt.prepare import grid_queries, held_out_tracks, hold_out_depth
+from st4rtrack.adapt.priors import TeacherTracks
+from st4rtrack.adapt.teachers import DepthTeacher, TrackTeacher, gather_priors
+from st4rtrack.geometry.camera import project, unproject
+from st4rtrack.geometry.sampling import nearest_pixel
+from st4rtrack.geometry.transforms import transform_points
+from st4rtrack.hints.frame_encoder import FrameEncoder
+from st4rtrack.losses.adaptation import AdaptationLoss
+from st4rtrack.losses.monocular import gradient_term, masked_median
+from st4rtrack.model.network import St4RTrack
+from st4rtrack.scene import Scene
+from st4rtrack.types import UserError, Video
+
+MIN_KNOWN = 200
+"""Minimum number of pixels with teacher depth of a frame that supervises."""
+MAX_RESIDUAL = 1.0
+"""Clamp of log-depth residuals, against outliers of the teacher."""
+GRADIENT = 0.5
+"""Weight of the gradient of the residual, relative to the residual."""
+LOST = 0.1
+"""Clamp of reprojection errors, in long sides of the image."""
+
+
+@dataclass(frozen=True)
+class DepthVideo:
+    """A video prepared for the adaptation of a monocular head; h x w is the native size of the network.
+
+    Attributes:
+        name: name of the video.
+        levels: pyramid levels [T, channels, rows, columns], the input of the head.
+        target: [T, h, w] log teacher depth for training, NaN where unknown or held out.
+        base: [T, h, w] log depth of the base model.
+        tracks: static tracks with teacher depth, in pixels of the native size.
+        track_depth: [T, N] log teacher depth at the tracks, NaN where unknown or invisible.
+        held_out: [N] bool, tracks that are held out for measurement.
+        world_from_camera: [T, 4, 4] of the scene, its anchor camera is the identity.
+        intrinsics: [T, 3, 3] for the native size.
+        anchor_index: index of the anchor frame.
+    """
+
+    name: str
+    levels: tuple[np.ndarray, ...]
+    target: np.ndarray
+    base: np.ndarray
+    tracks: TeacherTracks
+    track_depth: np.ndarray
+    held_out: np.ndarray
+    world_from_camera: np.ndarray
+    intrinsics: np.ndarray
+    anchor_index: int
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    @cached_property
+    def supervised(self) -> np.ndarray:
+        """Indices of the frames with enough teacher depth."""
+        return np.array([t for t, target in enumerate(self.target) if np.isfinite(target).sum() >= MIN_KNOWN], np.int64)
+
+
+@torch.no_grad()
+def prepare_depth(
+    model: St4RTrack,
+    video: Video,
+    scene: Scene,
+    teachers: tuple[TrackTeacher, DepthTeacher | None],
+    config: AdaptConfig,
+    *,
+    folder: Path,
+    cache: Path | None,
+) -> DepthVideo:
+    """Precompute all constant inputs of a video.
+
+    Args:
+        model: base model.
+        video: at network size.
+        scene: its scene by the base model, for cameras and dynamic objects.
+        teachers: track teacher and depth teacher; run once.
+        folder: empty folder for the arrays.
+        cache: folder that caches the teachers' output.
+    Raises:
+        UserError: the teachers know the depth of too few static points.
+    """
+    rgb = mapped(folder, "rgb", (len(video), video.height, video.width, 3), np.uint8)
+    copy_frames(video, rgb)
+    levels, base = _encoded(model, rgb, folder)
+    height, width = rgb.shape[1:3]
+    queries = grid_queries(height, width, config.queries)
+    priors = gather_priors(rgb, queries, scene.anchor_index, *teachers, cache=cache)
+    if priors.depth is None:
+        raise UserError(f"{video.name}: no teacher knows any depth, since the camera does not translate; pass one with --depth")
+    row, column = nearest_pixel(priors.tracks.query_px, height, width)
+    dynamic = np.zeros(len(row), bool) if scene.tracking.moving is None else np.asarray(scene.tracking.moving)[row, column]
+    held_out = held_out_tracks(priors.tracks.query_px, dynamic, height, width, config.held_out_share, config.seed)
+    at_tracks, depth = hold_out_depth(priors.depth.depth, priors.tracks, held_out & ~dynamic)
+    size, scale = (base.shape[2], base.shape[1]), np.array([base.shape[2] / width, base.shape[1] / height])
+    target = mapped(folder, "target", base.shape, np.float32)
+    with np.errstate(divide="ignore"):
+        for t, each in enumerate(depth):
+            target[t] = np.log(np.where(each > 0, each, np.nan)) if each.shape == size[::-1] else _resized(each, size)
+        at_tracks = np.log(np.where(priors.tracks.visible & ~dynamic & (at_tracks > 0), at_tracks, np.nan))
+    found = DepthVideo(
+        video.name,
+        levels,
+        target,
+        base,
+        TeacherTracks(
+            priors.tracks.query_px * scale,
+            (priors.tracks.tracks_px * scale).astype(np.float32),
+            priors.tracks.visible,
+            priors.tracks.name,
+        ),
+        at_tracks,
+        held_out,
+        np.asarray(scene.cameras.world_from_camera, np.float64),
+        np.asarray(scene.cameras.intrinsics, np.float64) * np.array([[scale[0]], [scale[1]], [1.0]]),
+        scene.anchor_index,
+    )
+    for purpose, chosen in (("learn from", ~held_out), ("measure on", held_out)):
+        if not len(found.supervised) or not np.isfinite(at_tracks[:, chosen]).any():
+            raise UserError(f"{video.name}: too few static points have teacher depth to {purpose}; pass a teacher with --depth")
+    return found
+
+
+def _encoded(model: St4RTrack, rgb: np.ndarray, folder: Path) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """Pyramid levels and log depth of every frame, at the native size of the network."""
+    network = model.monocular_network()
+    encoder = FrameEncoder(network)
+    levels: list[np.ndarray] = []
+    base = np.empty(0)
+    for t, image in enumerate(rgb):
+        parts = network.encoder.pyramid.top_down(encoder(image))
+        log_depth = network.monocular_head(tuple(parts)).log_depth[0]
+        if t == 0:
+            base = mapped(folder, "base", (len(rgb), *log_depth.shape), np.float32)
+            levels = [mapped(folder, f"level{k}", (len(rgb), *part.shape[1:]), np.float32) for k, part in enumerate(parts)]
+        base[t] = log_depth.cpu().numpy()
+        for stored, part in zip(levels, parts, strict=True):
+            stored[t] = part[0].cpu().numpy()
+    return tuple(levels), base
+
+
+def _resized(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Log depth of nearest pixels at (width, height), NaN where unknown."""
+    depth = cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST)
+    return np.log(np.where(depth > 0, depth, np.nan))
+
+
+@dataclass(frozen=True)
+class DepthTask:
+    """Loss and measurement of a monocular head on videos, see `loop.Task`."""
+
+    model: St4RTrack
+    videos: list[DepthVideo]
+    frames: list[int]
+    config: AdaptConfig
+    weights: AdaptationLoss
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Trained parameters: the depth layers of the head."""
+        assert self.model.monocular_head is not None
+        trained = {id(p) for name, p in self.model.monocular_head.named_parameters() if not name.startswith("focal.")}
+        return {name: parameter for name, parameter in self.model.named_parameters() if id(parameter) in trained}
+
+    def loss(self, step: int) -> StepLoss:
+        """Loss of random frames of one video; every video is used once before any is used again."""
+        number, rng = turn_of(step, len(self.videos), self.config.seed)
+        video = self.videos[number]
+        count = min(self.frames[number], len(video.supervised))
+        chosen = np.sort(rng.permutation(video.supervised)[:count])
+        log_depth = self._predict(video, chosen)
+        target, base = (torch.from_numpy(each[chosen]).to(log_depth) for each in (video.target, video.base))
+        parts = depth_terms(log_depth, target, base)
+        terms = {"depth": self.weights.depth, "held": self.weights.held}
+        total = sum((terms[name] * value for name, value in parts.items() if terms[name]), start=log_depth.new_zeros(()))
+        return StepLoss(total, {name: float(value.detach()) for name, value in parts.items()}, 0, number)
+
+    @torch.no_grad()
+    def measure(self) -> Measurement:
+        """Errors of the aligned depth at held-out static tracks of all frames."""
+        rows = [self._errors(video) for video in self.videos]
+        far, learnt, depth = (float(np.mean(each)) for each in zip(*rows, strict=True))
+        return Measurement(error_px=far, moving_px=None, learnt_px=learnt, agreement=None, depth_error=depth)
+
+    def _predict(self, video: DepthVideo, frames: np.ndarray) -> Tensor:
+        assert self.model.monocular_head is not None
+        return self.model.monocular_head(
+            tuple(torch.from_numpy(level[frames]).to(self.model.device) for level in video.levels)
+        ).log_depth
+
+    def _errors(self, video: DepthVideo) -> tuple[float, float, float]:
+        """Held-out and training reprojection error in pixels, and held-out log-depth error."""
+        far, off = (np.full(video.track_depth.shape, np.nan) for _ in range(2))
+        for t in video.supervised:
+            log_depth = self._predict(video, np.array([t]))[0].cpu().numpy()
+            known = np.flatnonzero(np.isfinite(video.track_depth[t]))
+            row, column = nearest_pixel(video.tracks.tracks_px[t, known], *log_depth.shape)
+            aligned = log_depth[row, column] + np.nanmedian(video.target[t] - log_depth)
+            off[t, known] = np.abs(aligned - video.track_depth[t, known])
+            far[t, known] = self._reprojection(video, int(t), known, np.exp(aligned))
+        far[video.anchor_index] = np.nan  # zero for any depth
+        held_out = video.held_out
+        return mean_of_finite(far[:, held_out]), mean_of_finite(far[:, ~held_out]), mean_of_finite(off[:, held_out])
+
+    @staticmethod
+    def _reprojection(video: DepthVideo, t: int, points: np.ndarray, depth: np.ndarray) -> np.ndarray:
+        """Distance in pixels of points of a frame, at their depth, from their queries in the anchor."""
+        in_camera = unproject(video.tracks.tracks_px[t, points].astype(np.float64), depth, video.intrinsics[t])
+        in_anchor = transform_points(video.world_from_camera[t], in_camera)
+        with np.errstate(all="ignore"):
+            pixels = project(in_anchor, video.intrinsics[video.anchor_index])
+        distance = np.linalg.norm(pixels - video.tracks.query_px[points], axis=-1)
+        most = LOST * max(video.target.shape[1:])
+        return np.minimum(np.where(in_anchor[:, 2] > 0, distance, most), most)
+
+
+def depth_terms(log_depth: Tensor, target: Tensor, base: Tensor) -> dict[str, Tensor]:
+    """Terms of the loss of predicted log depth [F, h, w], unweighted.
+
+    Args:
+        log_depth: predicted, differentiable.
+        target: of the teacher, NaN where unknown.
+        base: of the base model.
+    Returns:
+        "depth": mean of the residual after one scale per frame and of its gradient over four scales, where the teacher knows
+        depth; "held": gradient of the change elsewhere, which keeps the shape of objects.
+    """
+    known = target.isfinite()
+    residual = torch.where(known, log_depth - target.nan_to_num(), 0.0)
+    residual = (residual - masked_median(residual.detach(), known)[:, None, None]).clamp(-MAX_RESIDUAL, MAX_RESIDUAL)
+    error = ((residual.abs() * known).sum((1, 2)) / known.sum((1, 2)).clamp(min=1)).mean()
+    return {"depth": error + GRADIENT * gradient_term(residual, known), "held": gradient_term(log_depth - base, ~known)}
