@@ -21,16 +21,24 @@ from st4rtrack.adapt.objective import StepLoss
 from st4rtrack.adapt.prepare import grid_queries, held_out_tracks, hold_out_depth
 from st4rtrack.adapt.priors import TeacherTracks
 from st4rtrack.adapt.teachers import DepthTeacher, TrackTeacher, gather_priors
+from st4rtrack.adapt.teachers.fused import MAX_LOG_ERROR
 from st4rtrack.geometry.camera import project, unproject
 from st4rtrack.geometry.sampling import nearest_pixel
 from st4rtrack.geometry.transforms import transform_points
+from st4rtrack.hints.depth_prior import PriorDepth
 from st4rtrack.hints.frame_encoder import FrameEncoder
+from st4rtrack.hints.fusion import align, fuse
 from st4rtrack.losses.adaptation import AdaptationLoss
 from st4rtrack.losses.monocular import gradient_term, masked_median
+from st4rtrack.model.monocular import MonocularNetwork
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.scene import Scene
 from st4rtrack.types import UserError, Video
 
+TRAINED, FROZEN = ("monocular_head.", "encoder.pyramid."), ("monocular_head.focal.", "encoder.pyramid.backbone.")
+"""Prefixes of the trained parameters, and of those among them that are frozen."""
+HELD_OUT_CELL = 1 / 8
+"""Side of the squares held out together, in long image sides: where fusion interpolates over them, the shape of depth counts."""
 MIN_KNOWN = 200
 """Minimum number of pixels with teacher depth of a frame that supervises."""
 MAX_RESIDUAL = 1.0
@@ -47,7 +55,7 @@ class DepthVideo:
 
     Attributes:
         name: name of the video.
-        levels: pyramid levels [T, channels, rows, columns], the input of the head.
+        maps: backbone maps [T, channels, rows, columns], the input of pyramid and head.
         target: [T, h, w] log teacher depth for training, NaN where unknown or held out.
         base: [T, h, w] log depth of the base model.
         tracks: static tracks with teacher depth, in pixels of the native size.
@@ -59,7 +67,7 @@ class DepthVideo:
     """
 
     name: str
-    levels: tuple[np.ndarray, ...]
+    maps: tuple[np.ndarray, ...]
     target: np.ndarray
     base: np.ndarray
     tracks: TeacherTracks
@@ -103,7 +111,7 @@ def prepare_depth(
     """
     rgb = mapped(folder, "rgb", (len(video), video.height, video.width, 3), np.uint8)
     copy_frames(video, rgb)
-    levels, base = _encoded(model, rgb, folder)
+    maps, base = _encoded(model, rgb, folder)
     height, width = rgb.shape[1:3]
     queries = grid_queries(height, width, config.queries)
     priors = gather_priors(rgb, queries, scene.anchor_index, *teachers, cache=cache)
@@ -111,8 +119,10 @@ def prepare_depth(
         raise UserError(f"{video.name}: no teacher knows any depth, since the camera does not translate; pass one with --depth")
     row, column = nearest_pixel(priors.tracks.query_px, height, width)
     dynamic = np.zeros(len(row), bool) if scene.tracking.moving is None else np.asarray(scene.tracking.moving)[row, column]
-    held_out = held_out_tracks(priors.tracks.query_px, dynamic, height, width, config.held_out_share, config.seed)
-    at_tracks, depth = hold_out_depth(priors.depth.depth, priors.tracks, held_out & ~dynamic)
+    held_out = held_out_tracks(
+        priors.tracks.query_px, dynamic, height, width, config.held_out_share, config.seed, cell=HELD_OUT_CELL
+    )
+    at_tracks, depth = hold_out_depth(priors.depth.depth, priors.tracks, held_out & ~dynamic, cell=HELD_OUT_CELL)
     size, scale = (base.shape[2], base.shape[1]), np.array([base.shape[2] / width, base.shape[1] / height])
     target = mapped(folder, "target", base.shape, np.float32)
     with np.errstate(divide="ignore"):
@@ -121,7 +131,7 @@ def prepare_depth(
         at_tracks = np.log(np.where(priors.tracks.visible & ~dynamic & (at_tracks > 0), at_tracks, np.nan))
     found = DepthVideo(
         video.name,
-        levels,
+        maps,
         target,
         base,
         TeacherTracks(
@@ -143,21 +153,20 @@ def prepare_depth(
 
 
 def _encoded(model: St4RTrack, rgb: np.ndarray, folder: Path) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-    """Pyramid levels and log depth of every frame, at the native size of the network."""
-    network = model.monocular_network()
-    encoder = FrameEncoder(network)
-    levels: list[np.ndarray] = []
+    """Backbone maps and log depth of every frame, at the native size of the network."""
+    encoder = FrameEncoder(model.monocular_network())
+    stored: list[np.ndarray] = []
     base = np.empty(0)
     for t, image in enumerate(rgb):
-        parts = network.encoder.pyramid.top_down(encoder(image))
-        log_depth = network.monocular_head(tuple(parts)).log_depth[0]
+        maps = encoder(image)
+        log_depth = encoder.network.depth(maps).log_depth[0]
         if t == 0:
             base = mapped(folder, "base", (len(rgb), *log_depth.shape), np.float32)
-            levels = [mapped(folder, f"level{k}", (len(rgb), *part.shape[1:]), np.float32) for k, part in enumerate(parts)]
+            stored = [mapped(folder, f"map{k}", (len(rgb), *part.shape[1:]), np.float32) for k, part in enumerate(maps)]
         base[t] = log_depth.cpu().numpy()
-        for stored, part in zip(levels, parts, strict=True):
-            stored[t] = part[0].cpu().numpy()
-    return tuple(levels), base
+        for rows, part in zip(stored, maps, strict=True):
+            rows[t] = part[0].cpu().numpy()
+    return tuple(stored), base
 
 
 def _resized(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -176,12 +185,19 @@ class DepthTask:
     config: AdaptConfig
     weights: AdaptationLoss
 
+    @cached_property
+    def network(self) -> MonocularNetwork:
+        """The trained part, which shares the weights of the model."""
+        return self.model.monocular_network()
+
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
-        """Trained parameters: the depth layers of the head."""
-        assert self.model.monocular_head is not None
-        trained = {id(p) for name, p in self.model.monocular_head.named_parameters() if not name.startswith("focal.")}
-        return {name: parameter for name, parameter in self.model.named_parameters() if id(parameter) in trained}
+        """Trained parameters: the feature pyramid and the depth layers of the head."""
+        return {
+            name: parameter
+            for name, parameter in self.model.named_parameters()
+            if name.startswith(TRAINED) and not name.startswith(FROZEN)
+        }
 
     def loss(self, step: int) -> StepLoss:
         """Loss of random frames of one video; every video is used once before any is used again."""
@@ -198,16 +214,14 @@ class DepthTask:
 
     @torch.no_grad()
     def measure(self) -> Measurement:
-        """Errors of the aligned depth at held-out static tracks of all frames."""
+        """Errors of the fused depth at held-out static tracks, whose measured depth is not fused, in all frames."""
         rows = [self._errors(video) for video in self.videos]
         far, learnt, depth = (float(np.mean(each)) for each in zip(*rows, strict=True))
         return Measurement(error_px=far, moving_px=None, learnt_px=learnt, agreement=None, depth_error=depth)
 
     def _predict(self, video: DepthVideo, frames: np.ndarray) -> Tensor:
-        assert self.model.monocular_head is not None
-        return self.model.monocular_head(
-            tuple(torch.from_numpy(level[frames]).to(self.model.device) for level in video.levels)
-        ).log_depth
+        maps = tuple(torch.from_numpy(each[frames]).to(self.model.device) for each in video.maps)
+        return self.network.depth(maps).log_depth
 
     def _errors(self, video: DepthVideo) -> tuple[float, float, float]:
         """Held-out and training reprojection error in pixels, and held-out log-depth error."""
@@ -216,9 +230,9 @@ class DepthTask:
             log_depth = self._predict(video, np.array([t]))[0].cpu().numpy()
             known = np.flatnonzero(np.isfinite(video.track_depth[t]))
             row, column = nearest_pixel(video.tracks.tracks_px[t, known], *log_depth.shape)
-            aligned = log_depth[row, column] + np.nanmedian(video.target[t] - log_depth)
-            off[t, known] = np.abs(aligned - video.track_depth[t, known])
-            far[t, known] = self._reprojection(video, int(t), known, np.exp(aligned))
+            depth = _fused(log_depth, np.exp(np.nan_to_num(video.target[t], nan=-np.inf)))[row, column]
+            off[t, known] = np.abs(np.log(depth) - video.track_depth[t, known])
+            far[t, known] = self._reprojection(video, int(t), known, depth)
         far[video.anchor_index] = np.nan  # zero for any depth
         held_out = video.held_out
         return mean_of_finite(far[:, held_out]), mean_of_finite(far[:, ~held_out]), mean_of_finite(off[:, held_out])
@@ -233,6 +247,15 @@ class DepthTask:
         distance = np.linalg.norm(pixels - video.tracks.query_px[points], axis=-1)
         most = LOST * max(video.target.shape[1:])
         return np.minimum(np.where(in_anchor[:, 2] > 0, distance, most), most)
+
+
+def _fused(log_depth: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """Depth [h, w] of a frame as a run computes it from monocular log depth and measured depth, 0 where unknown."""
+    error = np.full(measured.shape, MAX_LOG_ERROR, np.float32)
+    prior = PriorDepth("depth", np.exp(log_depth), error)
+    alignment = align(prior, measured, error)
+    assert alignment is not None  # MIN_KNOWN
+    return fuse(prior, alignment, measured, error).depth
 
 
 def depth_terms(log_depth: Tensor, target: Tensor, base: Tensor) -> dict[str, Tensor]:

@@ -255,19 +255,22 @@ def moving_tracks(
     return furthest > max(MOVES_LONG_SIDES * max(height, width), 3 * usual)
 
 
-def hold_out_depth(depth: np.ndarray, tracks: TeacherTracks, held_out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def hold_out_depth(
+    depth: np.ndarray, tracks: TeacherTracks, held_out: np.ndarray, cell: float = HELD_OUT_CELL
+) -> tuple[np.ndarray, np.ndarray]:
     """Sample teacher depth at the tracks, and remove it around the held-out ones.
 
     Args:
         depth: [T, H, W], 0 where unknown.
         held_out: [N] bool.
+        cell: side of the squares of `held_out_tracks`.
     Returns:
         Depth [T, N] at the tracks, and depth [T, H, W] for training.
     """
     height, width = depth.shape[1:]
     row, column = nearest_pixel(tracks.tracks_px, height, width)
     at_tracks = np.take_along_axis(depth.reshape(len(depth), -1), row * width + column, axis=1)
-    side = max(3, round(HELD_OUT_CELL * max(height, width) / 2))
+    side = max(3, round(cell * max(height, width) / 2))
     training = depth.copy()
     for t, visible in enumerate(tracks.visible):
         near = np.zeros((height, width), np.uint8)
@@ -276,7 +279,9 @@ def hold_out_depth(depth: np.ndarray, tracks: TeacherTracks, held_out: np.ndarra
     return at_tracks, training
 
 
-def held_out_tracks(query_px: np.ndarray, moving: np.ndarray, height: int, width: int, share: float, seed: int) -> np.ndarray:
+def held_out_tracks(
+    query_px: np.ndarray, moving: np.ndarray, height: int, width: int, share: float, seed: int, *, cell: float = HELD_OUT_CELL
+) -> np.ndarray:
     """Select the held-out tracks [N] bool: those in a share of the image squares, drawn at random from a seed.
 
     The same share of squares with dynamic points and of the others is drawn, so that both are measured. Of several squares, at
@@ -286,8 +291,9 @@ def held_out_tracks(query_px: np.ndarray, moving: np.ndarray, height: int, width
         query_px: [N, 2].
         moving: [N] bool, dynamic points.
         share: share of the squares to hold out.
+        cell: side of the squares in long image sides.
     """
-    side = HELD_OUT_CELL * max(height, width)
+    side = cell * max(height, width)
     cells = np.floor(query_px / side).astype(np.int64) @ (1 << 20, 1)
     dynamic = np.unique(cells[moving])
     rng = np.random.default_rng([seed, 1])
