@@ -90,7 +90,7 @@ def default_config(model: ModelConfig) -> dict[str, Any]:
     return {"learning_rate": MONOCULAR_LEARNING_RATE, "freeze": "encoder", "frames": MONOCULAR_FRAMES, "precision": "float32"}
 
 
-MONOCULAR_FRAMES = 8
+MONOCULAR_FRAMES = 4
 """Frames per step of a monocular head, which needs no anchor."""
 FRAME_TOKENS = {"cpu": 1800, "mps": 7000, "cuda": 30_000}
 """Maximum frame tokens of a training step, limited by activation memory; on a CPU more frames per step are only slower."""

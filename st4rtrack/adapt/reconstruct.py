@@ -50,6 +50,8 @@ def reconstruct_adapted(
     Raises:
         UserError: as `reconstruct`, or the folder holds a scene that was adapted with other options.
     """
+    if not 0 < minutes < float("inf"):
+        raise UserError(f"--adapt-minutes must be a finite number above 0, got {minutes}")
     if is_monocular(model) and options.depth_prior not in ("auto", "builtin"):
         raise UserError(f"--adapt trains the depth that --depth-prior {options.depth_prior} replaces; leave out one of them")
     run = _Run(video, model, Path(output), minutes, known, options, progress)

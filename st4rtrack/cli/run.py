@@ -81,8 +81,9 @@ def _adapted(video: "Video", minutes: float, arguments: dict[str, Any]) -> "Scen
 
     from st4rtrack.adapt.reconstruct import RESULT, reconstruct_adapted
     from st4rtrack.cli.progress import Progress
-    from st4rtrack.cli.reporter import answer
+    from st4rtrack.cli.reporter import answer, say
 
+    say(f"then the model is adapted to the video for at most {minutes:g} min, and if it improves, the scene is made again")
     with ExitStack() as stack:
         bars: list[Progress] = []
 
