@@ -10,7 +10,7 @@ Freeze = Literal["reconstruction", "anchored", "encoder"]
 
 LEARNING_RATE = 5e-5
 """Learning rate of the paper, for the released network."""
-MONOCULAR_LEARNING_RATE = 1e-3
+MONOCULAR_LEARNING_RATE = 7e-4
 """Learning rate for a monocular head alone."""
 
 

@@ -267,10 +267,20 @@ def depth_terms(log_depth: Tensor, target: Tensor, base: Tensor) -> dict[str, Te
         base: of the base model.
     Returns:
         "depth": mean of the residual after one scale per frame and of its gradient over four scales, where the teacher knows
-        depth; "held": gradient of the change elsewhere, which keeps the shape of objects.
+        depth; "held": the same of the change elsewhere, in the scale of the teacher. Without it, far and dynamic points follow
+        the near static ones that the teacher knows.
     """
     known = target.isfinite()
-    residual = torch.where(known, log_depth - target.nan_to_num(), 0.0)
-    residual = (residual - masked_median(residual.detach(), known)[:, None, None]).clamp(-MAX_RESIDUAL, MAX_RESIDUAL)
-    error = ((residual.abs() * known).sum((1, 2)) / known.sum((1, 2)).clamp(min=1)).mean()
-    return {"depth": error + GRADIENT * gradient_term(residual, known), "held": gradient_term(log_depth - base, ~known)}
+    residual, before = (torch.where(known, each - target.nan_to_num(), 0.0) for each in (log_depth, base))
+    scale, scale_before = (masked_median(each.detach(), known)[:, None, None] for each in (residual, before))
+    residual = (residual - scale).clamp(-MAX_RESIDUAL, MAX_RESIDUAL)
+    change = log_depth - scale - base + scale_before
+    return {
+        "depth": _masked_mean(residual.abs(), known) + GRADIENT * gradient_term(residual, known),
+        "held": _masked_mean(change.abs(), ~known) + gradient_term(change, ~known),
+    }
+
+
+def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over frames of the mean of masked values [F, h, w]."""
+    return ((values * mask).sum((1, 2)) / mask.sum((1, 2)).clamp(min=1)).mean()

@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Any
 
 from st4rtrack.adapt.config import ANCHORED_WEIGHT, AdaptConfig, default_config, default_frames
-from st4rtrack.adapt.inputs import ANCHOR
 from st4rtrack.adapt.loop import PairTask, Task, adapt
 from st4rtrack.adapt.monocular import DepthTask, prepare_depth
 from st4rtrack.adapt.picture import write_picture
@@ -20,7 +19,6 @@ from st4rtrack.adapt.result import Adaptation
 from st4rtrack.adapt.scenes import OutputPaths, Scenes, is_monocular
 from st4rtrack.adapt.state import Learning
 from st4rtrack.adapt.teachers import DepthTeacher, FusedTeacher, TrackTeacher, open_teachers
-from st4rtrack.io.known.known import KnownVideo, known_of_video
 from st4rtrack.io.known.pixels import SourceSize
 from st4rtrack.io.lock import locked
 from st4rtrack.io.video import open_video
@@ -28,10 +26,17 @@ from st4rtrack.losses.adaptation import MONOCULAR, NAMED, AdaptationLoss
 from st4rtrack.model.checkpoint import Base, find_base, load_model, save_changes, save_model
 from st4rtrack.model.device import choose_dtype
 from st4rtrack.model.network import St4RTrack
-from st4rtrack.options import AdaptOptions, FrameSelection, KnownGeometry, positive_int, with_keywords
-from st4rtrack.preprocess import stretch_to_network_size, to_network_size
+from st4rtrack.options import (
+    AdaptOptions,
+    FrameSelection,
+    KnownGeometry,
+    ReconstructOptions,
+    positive_int,
+    with_keywords,
+)
+from st4rtrack.pipeline.preparation import prepare
 from st4rtrack.scene import Scene
-from st4rtrack.types import UserError, Video
+from st4rtrack.types import KnownVideo, UserError, Video
 
 INFO_KEY = "st4rtrack_adaptation"
 """Key in the header of an adapted checkpoint, with the summary and the options."""
@@ -250,18 +255,14 @@ def _task(
     known: KnownGeometry | None,
     scenes: Scenes,
 ) -> _Task:
-    to_size = to_network_size if options.fit == "crop" else stretch_to_network_size
-    side = options.size or model.config.image_size
-    fitted, pixel_map = to_size(video, long_side=side, patch_size=model.config.patch_size)
     own = known_of_one(known, video) if known else None
-    fused = scenes.teacher(video, own)
-    source = SourceSize(video.height, video.width, pixel_map)
-    tracks, depth = _teachers((options.tracks, options.depth), fitted, fused, source, str(model.device))
+    prepared = prepare(video, model.config, ReconstructOptions(size=options.size, fit=options.fit), known=own)
+    fitted, fused = prepared.video, scenes.teacher(video, own)
+    tracks, depth = _teachers((options.tracks, options.depth), fitted, fused, prepared.source_size, str(model.device))
     frames = default_frames(model.config, model.device.type, fitted.height, fitted.width)
     if options.batch_size not in (None, "auto"):
         frames = positive_int(options.batch_size, "batch_size")
-    known_video = known_of_video(own, video, pixel_map, (fitted.height, fitted.width), ANCHOR) if own else None
-    return _Task(video, fitted, fused, tracks, depth, max(2, min(frames, config.frames, len(video))), own, known_video)
+    return _Task(video, fitted, fused, tracks, depth, max(2, min(frames, config.frames, len(video))), own, prepared.user)
 
 
 def _teachers(

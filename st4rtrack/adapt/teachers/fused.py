@@ -45,7 +45,9 @@ class FusedTeacher:
         """Project the 3D tracks of anchor points; invisible in unsolved frames and outside the image."""
         scene = self._scene_of(rgb)
         if scene.anchor_index != anchor_index:
-            raise UserError(f"{self.name} tracks frame {scene.anchor_index}, not the anchor {anchor_index}")
+            raise UserError(
+                f"frame {anchor_index} cannot be the anchor (black or blank); choose another first frame with --start"
+            )
         found, query_px = read_tracks(scene.tracking, query_px), np.asarray(query_px, np.float64)
         pixels = np.stack(
             [
