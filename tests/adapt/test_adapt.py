@@ -41,6 +41,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network whose tracking is off everywhere: a base that knows nothing else has little to gain beyond the geometry it starts from."""
     path = small_base(tmp_path_factory.mktemp("base"))
     model = load(path)
+    assert model.tracking_head.out.bias is not None
     torch.nn.init.constant_(model.tracking_head.out.bias, 0.5)
     save_model(model, path)
     return path
