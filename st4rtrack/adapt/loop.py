@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 LEAST_GAIN = 0.002
 """Minimum relative decrease of a held-out error that counts as improvement; smaller changes are seed noise."""
 
+MAX_UNSUPERVISED = 0.02
+"""Maximum median change of log depth of dynamic points whose depth no teacher knows: static points improve it by chance only."""
+
 MOST_SKIPPED = 10
 """Maximum number of consecutive steps skipped for a non-finite loss or gradient."""
 
@@ -208,10 +211,13 @@ def _measure(task: Task, learning: Learning) -> Measurement:
 
 
 def error_ratio(base: dict[str, Any], now: dict[str, Any]) -> float:
-    """Geometric mean of the ratios of the errors in 2D and in depth to those of the base model; infinite unless both improve."""
+    """Geometric mean of the ratios of the errors in 2D and in depth to those of the base model.
+
+    Infinite unless both improve, or if dynamic points change their depth without a teacher that knows it.
+    """
     pairs = zip(errors_of(base), errors_of(now), strict=True)
     ratios = [after / before for before, after in pairs if before and after is not None and math.isfinite(after / before)]
-    improves = bool(ratios) and max(ratios) < 1 - LEAST_GAIN
+    improves = bool(ratios) and max(ratios) < 1 - LEAST_GAIN and (now["unsupervised"] or 0) < MAX_UNSUPERVISED
     return math.exp(sum(math.log(max(ratio, 1e-9)) for ratio in ratios) / len(ratios)) if improves else math.inf
 
 

@@ -31,6 +31,8 @@ class Measurement:
             for a network without branches.
         depth_error: mean |log-depth error| at held-out visible points against the teacher, after one scale per frame; `None`
             without a depth teacher.
+        unsupervised: median |log ratio| of the depth of dynamic points to that of the base model, where no teacher knows it;
+            `None` if the teachers do, or nothing is dynamic.
         cameras_not_found: number of unsolved frames, of all videos.
     """
 
@@ -39,6 +41,7 @@ class Measurement:
     learnt_px: float
     agreement: float | None
     depth_error: float | None = None
+    unsupervised: float | None = None
     cameras_not_found: int = 0
 
     def to_dict(self) -> dict[str, float | int | None]:
@@ -156,10 +159,9 @@ def _apart(seen: FramePredictions, video: AdaptVideo) -> np.ndarray:
 
 
 def _depth_error(seen: FramePredictions, video: AdaptVideo, teacher: np.ndarray, visible: np.ndarray) -> np.ndarray:
-    """|Log-depth error| [F, N] of the reconstruction at the teacher's tracks, after the median of a frame; NaN where unknown."""
-    surface = seen.maps.reconstruction.points_world
-    points = sample_frames(surface, torch.from_numpy(video.priors.tracks.tracks_px[seen.frames]).to(surface))
-    depth = transform_points(seen.camera_from_world, points.double().cpu().numpy())[..., 2]
+    """|Log-depth error| [F, N] of the tracking against the teacher, after the median of a frame; NaN where unknown."""
+    points = _at_queries(seen.maps.tracking.points_world, video).double().cpu().numpy()
+    depth = transform_points(seen.camera_from_world, points)[..., 2]
     known = visible & (teacher > 0) & (depth > 0)
     error = np.where(known, np.log(np.where(known, depth, 1) / np.where(known, teacher, 1)), np.nan)
     for row in np.flatnonzero(known.any(axis=1)):

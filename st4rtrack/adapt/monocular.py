@@ -33,7 +33,7 @@ from st4rtrack.losses.monocular import gradient_term, masked_median
 from st4rtrack.model.monocular import MonocularNetwork
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.scene import Scene
-from st4rtrack.types import UserError, Video
+from st4rtrack.types import DepthSource, UserError, Video
 
 TRAINED, FROZEN = ("monocular_head.", "encoder.pyramid."), ("monocular_head.focal.", "encoder.pyramid.backbone.")
 """Prefixes of the trained parameters, and of those among them that are frozen."""
@@ -58,6 +58,7 @@ class DepthVideo:
         maps: backbone maps [T, channels, rows, columns], the input of pyramid and head.
         target: [T, h, w] log teacher depth for training, NaN where unknown or held out.
         base: [T, h, w] log depth of the base model.
+        dynamic: [T, h, w] bool, dynamic pixels.
         tracks: static tracks with teacher depth, in pixels of the native size.
         track_depth: [T, N] log teacher depth at the tracks, NaN where unknown or invisible.
         held_out: [N] bool, tracks that are held out for measurement.
@@ -70,6 +71,7 @@ class DepthVideo:
     maps: tuple[np.ndarray, ...]
     target: np.ndarray
     base: np.ndarray
+    dynamic: np.ndarray
     tracks: TeacherTracks
     track_depth: np.ndarray
     held_out: np.ndarray
@@ -134,6 +136,7 @@ def prepare_depth(
         maps,
         target,
         base,
+        _dynamic_pixels(scene, base.shape[1:], folder),
         TeacherTracks(
             priors.tracks.query_px * scale,
             (priors.tracks.tracks_px * scale).astype(np.float32),
@@ -167,6 +170,15 @@ def _encoded(model: St4RTrack, rgb: np.ndarray, folder: Path) -> tuple[tuple[np.
         for rows, part in zip(stored, maps, strict=True):
             rows[t] = part[0].cpu().numpy()
     return tuple(stored), base
+
+
+def _dynamic_pixels(scene: Scene, size: tuple[int, ...], folder: Path) -> np.ndarray:
+    """Dynamic pixels [T, h, w] bool of a scene, at the native size of the network."""
+    found, source = mapped(folder, "dynamic", (len(scene), *size), np.bool_), scene.reconstruction.source
+    for t in range(len(scene)):
+        dynamic = np.zeros(size, np.uint8) if source is None else (np.asarray(source[t]) == DepthSource.DYNAMIC).astype(np.uint8)
+        found[t] = cv2.resize(dynamic, size[::-1], interpolation=cv2.INTER_NEAREST) > 0
+    return found
 
 
 def _resized(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -203,8 +215,11 @@ class DepthTask:
         """Loss of random frames of one video; every video is used once before any is used again."""
         number, rng = turn_of(step, len(self.videos), self.config.seed)
         video = self.videos[number]
-        count = min(self.frames[number], len(video.supervised))
-        chosen = np.sort(rng.permutation(video.supervised)[:count])
+        # half of the frames need no teacher depth: objects must not change their depth where nothing is measured either
+        few = np.setdiff1d(np.arange(len(video)), video.supervised)
+        count = min(self.frames[number], len(video))
+        chosen = rng.permutation(few)[: min(count // 2, len(few))]
+        chosen = np.concatenate([chosen, rng.permutation(video.supervised)[: count - len(chosen)]])
         log_depth = self._predict(video, chosen)
         target, base = (torch.from_numpy(each[chosen]).to(log_depth) for each in (video.target, video.base))
         parts = depth_terms(log_depth, target, base)
@@ -215,27 +230,38 @@ class DepthTask:
     @torch.no_grad()
     def measure(self) -> Measurement:
         """Errors of the fused depth at held-out static tracks, whose measured depth is not fused, in all frames."""
-        rows = [self._errors(video) for video in self.videos]
-        far, learnt, depth = (float(np.mean(each)) for each in zip(*rows, strict=True))
-        return Measurement(error_px=far, moving_px=None, learnt_px=learnt, agreement=None, depth_error=depth)
+        rows = np.array([self._errors(video) for video in self.videos])
+        far, learnt, depth, changed = (mean_of_finite(column) for column in rows.T)
+        unsupervised = changed if np.isfinite(changed) else None
+        return Measurement(far, None, learnt, agreement=None, depth_error=depth, unsupervised=unsupervised)
 
     def _predict(self, video: DepthVideo, frames: np.ndarray) -> Tensor:
         maps = tuple(torch.from_numpy(each[frames]).to(self.model.device) for each in video.maps)
         return self.network.depth(maps).log_depth
 
-    def _errors(self, video: DepthVideo) -> tuple[float, float, float]:
-        """Held-out and training reprojection error in pixels, and held-out log-depth error."""
+    def _errors(self, video: DepthVideo) -> tuple[float, float, float, float]:
+        """Held-out and training reprojection error, held-out log-depth error, and change of the depth of dynamic pixels."""
         far, off = (np.full(video.track_depth.shape, np.nan) for _ in range(2))
+        changes = [np.empty(0)]
         for t in video.supervised:
             log_depth = self._predict(video, np.array([t]))[0].cpu().numpy()
             known = np.flatnonzero(np.isfinite(video.track_depth[t]))
             row, column = nearest_pixel(video.tracks.tracks_px[t, known], *log_depth.shape)
-            depth = _fused(log_depth, np.exp(np.nan_to_num(video.target[t], nan=-np.inf)))[row, column]
+            measured = np.exp(np.nan_to_num(video.target[t], nan=-np.inf))
+            fused, dynamic = _fused(log_depth, measured), video.dynamic[t]
+            if dynamic.any():
+                changes.append(np.abs(np.log(fused / _fused(video.base[t], measured)))[dynamic])
+            depth = fused[row, column]
             off[t, known] = np.abs(np.log(depth) - video.track_depth[t, known])
             far[t, known] = self._reprojection(video, int(t), known, depth)
         far[video.anchor_index] = np.nan  # zero for any depth
-        held_out = video.held_out
-        return mean_of_finite(far[:, held_out]), mean_of_finite(far[:, ~held_out]), mean_of_finite(off[:, held_out])
+        held_out, change = video.held_out, np.concatenate(changes)
+        return (
+            mean_of_finite(far[:, held_out]),
+            mean_of_finite(far[:, ~held_out]),
+            mean_of_finite(off[:, held_out]),
+            float(np.median(change)) if len(change) else float("nan"),
+        )
 
     @staticmethod
     def _reprojection(video: DepthVideo, t: int, points: np.ndarray, depth: np.ndarray) -> np.ndarray:
@@ -267,14 +293,18 @@ def depth_terms(log_depth: Tensor, target: Tensor, base: Tensor) -> dict[str, Te
         base: of the base model.
     Returns:
         "depth": mean of the residual after one scale per frame and of its gradient over four scales, where the teacher knows
-        depth; "held": the same of the change elsewhere, in the scale of the teacher. Without it, far and dynamic points follow
-        the near static ones that the teacher knows.
+        depth; "held": the same of the change elsewhere, in the scale of the teacher, or without teacher depth, of the frame.
+        Without it, far and dynamic points follow the near static ones that the teacher knows.
     """
     known = target.isfinite()
+    supervised = known.sum((1, 2), keepdim=True) >= MIN_KNOWN
+    known, everywhere = known & supervised, torch.ones_like(known)
     residual, before = (torch.where(known, each - target.nan_to_num(), 0.0) for each in (log_depth, base))
     scale, scale_before = (masked_median(each.detach(), known)[:, None, None] for each in (residual, before))
     residual = (residual - scale).clamp(-MAX_RESIDUAL, MAX_RESIDUAL)
-    change = log_depth - scale - base + scale_before
+    change = log_depth - base
+    shift = masked_median(change.detach(), everywhere)[:, None, None]
+    change = change - torch.where(supervised, scale - scale_before, shift)
     return {
         "depth": _masked_mean(residual.abs(), known) + GRADIENT * gradient_term(residual, known),
         "held": _masked_mean(change.abs(), ~known) + gradient_term(change, ~known),
@@ -282,5 +312,6 @@ def depth_terms(log_depth: Tensor, target: Tensor, base: Tensor) -> dict[str, Te
 
 
 def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over frames of the mean of masked values [F, h, w]."""
-    return ((values * mask).sum((1, 2)) / mask.sum((1, 2)).clamp(min=1)).mean()
+    """Mean over frames with any of the mean of masked values [F, h, w]."""
+    counts = mask.sum((1, 2))
+    return ((values * mask).sum((1, 2)) / counts.clamp(min=1)).sum() / (counts > 0).sum().clamp(min=1)

@@ -72,7 +72,7 @@ the squares of Eq. 9, dominated by far pixels, distort near geometry; its alignm
 because no built-in teacher knows the depth of dynamic objects. Chosen on scenes of the procedural world."""
 
 
-MONOCULAR = AdaptationLoss(trajectory=0.0, depth=1.0, alignment=0.0, held=1.0, form="relative")
+MONOCULAR = AdaptationLoss(trajectory=0.0, depth=1.0, alignment=0.0, held=3.0, form="relative")
 """Loss of a network without decoders (`adapt/monocular.py`)."""
 
 

@@ -83,5 +83,12 @@ def adapt_small(clip: ProceduralClip, base: Path, output: Path, **changes: Any) 
     """`adapt_videos` with teachers that know the truth; `config` is added to `OPTIONS`."""
     config = {**OPTIONS, **changes.pop("config", {})}
     videos = changes.pop("videos", [clip.rgb])
-    given = {"tracks": TruthTracks(clip), "depth": TruthDepth(clip), "device": "cpu", "scenes": "none", **changes}
+    given = {
+        "tracks": TruthTracks(clip),
+        "depth": TruthDepth(clip),
+        "device": "cpu",
+        "scenes": "none",
+        "loss": "relative",
+        **changes,
+    }
     return adapt_videos(videos, output=output, model=base, config=config, **given)
