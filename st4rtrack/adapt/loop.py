@@ -210,14 +210,14 @@ def _measure(task: Task, learning: Learning) -> Measurement:
     return found
 
 
-def error_ratio(base: dict[str, Any], now: dict[str, Any]) -> float:
+def error_ratio(base: dict[str, Any], now: dict[str, Any], least: float = LEAST_GAIN) -> float:
     """Geometric mean of the ratios of the errors in 2D and in depth to those of the base model.
 
-    Infinite unless both improve, or if dynamic points change their depth without a teacher that knows it.
+    Infinite unless both fall by the share `least`, or if dynamic points change their depth without a teacher that knows it.
     """
     pairs = zip(errors_of(base), errors_of(now), strict=True)
     ratios = [after / before for before, after in pairs if before and after is not None and math.isfinite(after / before)]
-    improves = bool(ratios) and max(ratios) < 1 - LEAST_GAIN and (now["unsupervised"] or 0) < MAX_UNSUPERVISED
+    improves = bool(ratios) and max(ratios) < 1 - least and (now["unsupervised"] or 0) < MAX_UNSUPERVISED
     return math.exp(sum(math.log(max(ratio, 1e-9)) for ratio in ratios) / len(ratios)) if improves else math.inf
 
 

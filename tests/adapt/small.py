@@ -88,7 +88,6 @@ def adapt_small(clip: ProceduralClip, base: Path, output: Path, **changes: Any) 
         "depth": TruthDepth(clip),
         "device": "cpu",
         "scenes": "none",
-        "loss": "relative",
         **changes,
     }
     return adapt_videos(videos, output=output, model=base, config=config, **given)

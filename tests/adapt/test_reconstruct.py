@@ -27,13 +27,18 @@ from tests.synthetic_scene import synthetic_scene
 VIDEO = open_video(np.zeros((4, 6, 8, 3), np.uint8))
 
 
+def errors(depth_error: float) -> dict[str, float | None]:
+    """A measurement."""
+    return {"error_px": depth_error, "depth_error": depth_error, "agreement": None, "unsupervised": None}
+
+
 class Stubs:
     """Scenes that differ with the weights, and an adaptation with a chosen end."""
 
     def __init__(self, model: St4RTrack) -> None:
         self.model, self.runs, self.adaptations = model, list[str](), 0
         self.end: Callable[[], None] = lambda: None
-        self.gained = True
+        self.gained, self.depth_error = True, 0.8
 
     def reconstruct(self, video: object, *, model: St4RTrack, output: Path, overwrite: bool, **_: Any) -> Scene:
         self.runs.append(output.name)
@@ -54,7 +59,7 @@ class Stubs:
             "sentence": "adapted to array" if self.gained else "no improvement in 8 steps",
             "best_step": 8,
             "steps_done": 8,
-            "held_out": {},
+            "held_out": {"before": errors(1.0), "after": errors(self.depth_error)},
             "options": {"base": {"name": model.name, "hash": model.weights_hash}},
         }
         (output.parent / "model_adapted").mkdir(exist_ok=True)
@@ -110,6 +115,12 @@ def test_reconstruct_adapted_no_improvement_keeps_the_base_scene(stubs: Stubs, t
     assert model_of(tmp_path) == "base" and result["sentence"] == "no improvement in 8 steps; kept the base scene"
     stubs.run(tmp_path)
     assert stubs.adaptations == 1
+
+
+def test_reconstruct_adapted_small_improvement_keeps_the_base_scene(stubs: Stubs, tmp_path: Path) -> None:
+    stubs.depth_error = 0.97
+    result = stubs.run(tmp_path).info["results"][RESULT]
+    assert model_of(tmp_path) == "base" and "needs 5 % less" in result["sentence"] and stubs.runs == [tmp_path.name]
 
 
 def test_reconstruct_adapted_interrupted_keeps_the_base_scene_and_resumes(stubs: Stubs, tmp_path: Path) -> None:
