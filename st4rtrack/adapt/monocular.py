@@ -27,7 +27,7 @@ from st4rtrack.geometry.sampling import nearest_pixel
 from st4rtrack.geometry.transforms import transform_points
 from st4rtrack.hints.depth_prior import PriorDepth
 from st4rtrack.hints.frame_encoder import FrameEncoder
-from st4rtrack.hints.fusion import align, fuse
+from st4rtrack.hints.fusion import MIN_MEASURED, align, fuse
 from st4rtrack.losses.adaptation import AdaptationLoss
 from st4rtrack.losses.monocular import gradient_term, masked_median
 from st4rtrack.model.monocular import MonocularNetwork
@@ -39,8 +39,6 @@ TRAINED, FROZEN = ("monocular_head.", "encoder.pyramid."), ("monocular_head.foca
 """Prefixes of the trained parameters, and of those among them that are frozen."""
 HELD_OUT_CELL = 1 / 8
 """Side of the squares held out together, in long image sides: where fusion interpolates over them, the shape of depth counts."""
-MIN_KNOWN = 200
-"""Minimum number of pixels with teacher depth of a frame that supervises."""
 MAX_RESIDUAL = 1.0
 """Clamp of log-depth residuals, against outliers of the teacher."""
 GRADIENT = 0.5
@@ -85,7 +83,7 @@ class DepthVideo:
     @cached_property
     def supervised(self) -> np.ndarray:
         """Indices of the frames with enough teacher depth."""
-        return np.array([t for t, target in enumerate(self.target) if np.isfinite(target).sum() >= MIN_KNOWN], np.int64)
+        return np.array([t for t, target in enumerate(self.target) if np.isfinite(target).sum() >= MIN_MEASURED], np.int64)
 
 
 @torch.no_grad()
@@ -280,7 +278,7 @@ def _fused(log_depth: np.ndarray, measured: np.ndarray) -> np.ndarray:
     error = np.full(measured.shape, MAX_LOG_ERROR, np.float32)
     prior = PriorDepth("depth", np.exp(log_depth), error)
     alignment = align(prior, measured, error)
-    assert alignment is not None  # MIN_KNOWN
+    assert alignment is not None  # MIN_MEASURED
     return fuse(prior, alignment, measured, error).depth
 
 
@@ -297,7 +295,7 @@ def depth_terms(log_depth: Tensor, target: Tensor, base: Tensor) -> dict[str, Te
         Without it, far and dynamic points follow the near static ones that the teacher knows.
     """
     known = target.isfinite()
-    supervised = known.sum((1, 2), keepdim=True) >= MIN_KNOWN
+    supervised = known.sum((1, 2), keepdim=True) >= MIN_MEASURED
     known, everywhere = known & supervised, torch.ones_like(known)
     residual, before = (torch.where(known, each - target.nan_to_num(), 0.0) for each in (log_depth, base))
     scale, scale_before = (masked_median(each.detach(), known)[:, None, None] for each in (residual, before))

@@ -20,7 +20,6 @@ from st4rtrack.pipeline.reconstruct import reconstruct
 from st4rtrack.scene import Scene
 from st4rtrack.types import UserError, Video
 
-
 FOLDER = "adaptation"
 """Folder in the scene folder with the adapted checkpoint, its report and, until it is complete, the adapted scene."""
 MIN_GAIN = 0.05
