@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 LEAST_GAIN = 0.002
 """Minimum relative decrease of a held-out error that counts as improvement; smaller changes are seed noise."""
 
-MAX_UNSUPERVISED = 0.02
+MAX_UNSUPERVISED = 0.01
 """Maximum median change of log depth of dynamic points whose depth no teacher knows: static points improve it by chance only."""
 
 MOST_SKIPPED = 10
