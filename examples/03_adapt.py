@@ -1,4 +1,4 @@
-"""A model that suits one video better, learnt from the video alone: optical flow and triangulation are the teachers.
+"""A model adapted to one video, from the video alone: its fused geometry is the teacher of tracks, depth and cameras.
 
 python examples/03_adapt.py VIDEO cat.safetensors [STEPS]
 """

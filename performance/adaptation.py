@@ -22,14 +22,15 @@ from speed import formula_model
 from st4rtrack.adapt.config import AdaptConfig, default_frames
 from st4rtrack.adapt.forward import predict
 from st4rtrack.adapt.inputs import FrameInputs, frame_inputs
-from st4rtrack.adapt.loop import learning_parameters, make_optimizer
+from st4rtrack.adapt.loop import PairTask, make_optimizer
 from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
 from st4rtrack.io.video import open_video
-from st4rtrack.model.config import LARGE, TINY
+from st4rtrack.losses.adaptation import NAMED
+from st4rtrack.model.config import LARGE
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.preprocess import normalize_images
 
-NETWORKS = {"tiny": TINY, "large": LARGE}
+NETWORKS = {"large": LARGE}
 WAYS = ("plain", "ours")
 VIDEO_FRAMES = 8
 HEIGHT, WIDTH = 288, 512
@@ -61,7 +62,11 @@ def measure(network: str, way: str, steps: int) -> tuple[float, float]:
     clip = procedural_clip(0, ProceduralConfig(height=HEIGHT, width=WIDTH, num_frames=VIDEO_FRAMES))
     with tempfile.TemporaryDirectory() as folder:
         inputs = frame_inputs(model, open_video(clip.rgb), Path(folder))
-        optimizer = make_optimizer(learning_parameters(model, config.freeze), config)
+        parameters = PairTask(model, [], [], config, NAMED["paper"]).parameters
+        model.requires_grad_(False)
+        for parameter in parameters.values():
+            parameter.requires_grad_(True)
+        optimizer = make_optimizer(parameters, config)
         frames = np.arange(default_frames(model.config, "cpu", HEIGHT, WIDTH))
         seconds = []
         for _ in range(steps + 1):

@@ -62,6 +62,16 @@ class ReconstructOptions:
 
 
 @dataclass(frozen=True)
+class RunAdaptation:
+    """Adaptation of the model to the video of a run."""
+
+    adapt: bool = False
+    """Adapt the model to this video, and keep the scene of the adapted model if it is better."""
+    adapt_minutes: float = 5.0
+    """Time budget of the adaptation (minutes)."""
+
+
+@dataclass(frozen=True)
 class KnownGeometry:
     """User-provided geometry. `batch`: {name} in a path is the name of the scene folder."""
 
@@ -109,18 +119,20 @@ class KnownGeometry:
 class LearningOptions:
     """Teachers and optimisation of an adaptation."""
 
-    tracks: str | Any = "flow"
-    """Track teacher: flow (built in), or another one (docs/adaptation.md)."""
-    depth: str | Any = "triangulation"
-    """Depth teacher: triangulation (built in), builtin, none, a depth model, or depth maps."""
+    tracks: str | Any = "fused"
+    """Track teacher: fused (built in), or another one (docs/adaptation.md)."""
+    depth: str | Any = "fused"
+    """Depth teacher: fused (built in), none, a depth model, or depth maps."""
     steps: int = 500
     """Maximum number of optimiser steps; early stopping on held-out tracks."""
+    minutes: float | None = None
+    """Time budget of the optimiser steps (minutes)."""
     loss: Literal["auto", "relative", "paper", "released"] | Any = "auto"
     """Loss: relative error, as in the paper, or as in the released scripts; auto: by the model."""
     freeze: Literal["auto", "reconstruction", "anchored", "encoder"] = "auto"
     """Frozen parts in addition to the encoder; anchored also preserves their output; auto: by the model."""
     learning_rate: float | None = None
-    """Peak learning rate. Default: 5e-5 (paper), larger for the embedded model."""
+    """Peak learning rate. Default: 5e-5 (paper), larger for a monocular head."""
     batch_size: int | str | None = None
     """Frames per step. Default: 24, fewer where memory is short."""
     device: str = "auto"
@@ -128,7 +140,7 @@ class LearningOptions:
 
     def config(self) -> dict[str, Any]:
         """Fields of `AdaptConfig` among these that are set."""
-        names = ("steps", "freeze", "learning_rate", "patience", "seed")
+        names = ("steps", "minutes", "freeze", "learning_rate", "patience", "seed")
         values = {name: getattr(self, name, None) for name in names}
         return {name: value for name, value in values.items() if value not in (None, "auto")}
 
@@ -138,7 +150,7 @@ class AdaptOptions(LearningOptions):
     """Teachers, optimisation and results of an adaptation."""
 
     without: str | Any = ""
-    """Loss terms to leave out, separated by commas: trajectory, depth, alignment, held."""
+    """Loss terms to leave out, separated by commas: trajectory, depth, alignment, held, pose."""
     patience: int = 6
     """Early stopping: evaluations (one every 25 steps) without improvement."""
     size: int | None = None

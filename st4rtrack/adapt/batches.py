@@ -30,11 +30,15 @@ def batch(step: int, lengths: list[int], moving: list[np.ndarray], frames: list[
         moving: [tracks] bool of each video, dynamic training tracks.
         frames: frames per step of each video.
     """
-    turn, place = divmod(step, len(lengths))
-    video = int(np.random.default_rng([config.seed, 2, turn]).permutation(len(lengths))[place])
-    rng = np.random.default_rng([config.seed, 3, step])
+    video, rng = turn_of(step, len(lengths), config.seed)
     points = _points(moving[video], config, rng)
     return Batch(video, clip_frames(lengths[video], frames[video], config.largest_stride, rng), points)
+
+
+def turn_of(step: int, count: int, seed: int) -> tuple[int, np.random.Generator]:
+    """Video of a step among `count`, each used once per turn, and the random numbers of the step."""
+    turn, place = divmod(step, count)
+    return int(np.random.default_rng([seed, 2, turn]).permutation(count)[place]), np.random.default_rng([seed, 3, step])
 
 
 def _points(moving: np.ndarray, config: AdaptConfig, rng: np.random.Generator) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Adaptation configuration. Every value affects the result, so an interrupted adaptation resumes only with the same values."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.types import UserError
@@ -10,9 +10,8 @@ Freeze = Literal["reconstruction", "anchored", "encoder"]
 
 LEARNING_RATE = 5e-5
 """Learning rate of the paper, for the released network."""
-MONOCULAR_LEARNING_RATE = 3e-3
-"""Learning rate for a monocular head alone, whose trained log depth is in the flat part of its bound. On the demo clip the held-out
-track error falls by 1, 10 and 26 % for 5e-4, 3e-3 and 2e-2, but untrained weights diverge at 2e-2."""
+MONOCULAR_LEARNING_RATE = 7e-4
+"""Learning rate for a monocular head alone."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,7 @@ class AdaptConfig:
         held_out_share: share of tracks, in patches of the image, that are held out for measurement.
         measure_every: steps between measurements on the held-out tracks; the state is saved at the same time.
         patience: stop after this many consecutive measurements without improvement.
+        minutes: time budget of the optimisation; `None` for none. The result then depends on the speed of the machine.
         precision: precision of the network's matrix products.
         seed: random seed of frames, points and held-out tracks.
     """
@@ -57,6 +57,7 @@ class AdaptConfig:
     held_out_share: float = 0.2
     measure_every: int = 25
     patience: int = 6
+    minutes: float | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
 
@@ -68,6 +69,8 @@ class AdaptConfig:
             raise UserError(f"--batch-size must be at least 2 (the anchor and another frame), got {self.frames}")
         if not 0 < self.learning_rate < float("inf"):
             raise UserError(f"--learning-rate must be a finite number above 0, got {self.learning_rate}")
+        if self.minutes is not None and not 0 < self.minutes < float("inf"):
+            raise UserError(f"--minutes must be a finite number above 0, got {self.minutes}")
         if not 0 <= self.moving_share < 1:
             raise UserError(f"moving_share must be at least 0 and below 1, got {self.moving_share}")
         if self.seed < 0:
@@ -80,21 +83,15 @@ ANCHORED_WEIGHT = 10.0
 """Weight of the retention term with "anchored", for a loss that has none."""
 
 
-def default_freeze(model: ModelConfig) -> Freeze:
-    """Default `freeze`: as the paper; without decoders there is nothing to freeze beside the encoder."""
-    return "encoder" if model.head == "monocular" else "reconstruction"
+def default_config(model: ModelConfig) -> dict[str, Any]:
+    """Defaults of a network: those of the paper, or for a network without decoders, of its monocular head."""
+    if model.head != "monocular":
+        return {}
+    return {"learning_rate": MONOCULAR_LEARNING_RATE, "freeze": "encoder", "frames": MONOCULAR_FRAMES, "precision": "float32"}
 
 
-def default_moving_share(model: ModelConfig) -> float:
-    """Default `moving_share`: 0 as the paper; 0.5 without decoders, as classical geometry does not cover dynamic objects."""
-    return 0.5 if model.head == "monocular" else 0.0
-
-
-def default_learning_rate(model: ModelConfig) -> float:
-    """Default learning rate: that of the paper, or a larger one for a monocular head alone."""
-    return MONOCULAR_LEARNING_RATE if model.head == "monocular" else LEARNING_RATE
-
-
+MONOCULAR_FRAMES = 4
+"""Frames per step of a monocular head, which needs no anchor."""
 FRAME_TOKENS = {"cpu": 1800, "mps": 7000, "cuda": 30_000}
 """Maximum frame tokens of a training step, limited by activation memory; on a CPU more frames per step are only slower."""
 
@@ -106,6 +103,8 @@ def default_frames(model: ModelConfig, device: str, height: int, width: int) -> 
         device: device type, such as "cpu".
         height, width: size of the network images, pixels.
     """
+    if model.head == "monocular":
+        return MONOCULAR_FRAMES
     tokens = height * width // model.patch_size**2
     return max(4, min(AdaptConfig.frames, FRAME_TOKENS.get(device, FRAME_TOKENS["cpu"]) // tokens))
 

@@ -10,7 +10,6 @@ from torch import Tensor
 from st4rtrack.adapt.inputs import ANCHOR, FrameInputs
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.differentiable_cameras import gauss_newton_step, solved_cameras
-from st4rtrack.model.monocular_pairs import anchor_pointmap, pair_pointmaps
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline import cameras as solver
 from st4rtrack.types import Pointmap, TwoPointmaps
@@ -46,13 +45,7 @@ def predict(model: St4RTrack, inputs: FrameInputs, frames: np.ndarray, precision
     anchor = frames[:1]
     assert anchor[0] == ANCHOR
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        anchor_tokens = inputs.tokens_of(anchor, device)
-        if inputs.views is None:
-            return model.decode(anchor_tokens, inputs.tokens_of(frames, device))
-        depths = model.monocular(anchor_tokens), model.monocular(inputs.tokens_of(frames, device))
-    # known depth in its place would leave nothing to learn from static points
-    content = anchor_pointmap(depths[0], inputs.hints_of(anchor, device), keep_known=False)
-    return pair_pointmaps(depths[1], inputs.hints_of(frames, device), content, keep_known=False)
+        return model.decode(inputs.tokens_of(anchor, device), inputs.tokens_of(frames, device))
 
 
 def solve_cameras(
@@ -61,12 +54,12 @@ def solve_cameras(
     """Estimate the focal length from the anchor's tracking and each pose from the frame's reconstruction (paper section 3.3).
 
     Focal length and robust pose are detached, as in the paper; gradients flow through the Gauss-Newton step (Eq. 13, 14).
-    Unsolved frames are left out. User-provided cameras are neither solved nor refined.
+    Unsolved frames are left out.
 
     Args:
         maps: output of `predict`.
         refine: apply that step; without it the cameras are those of the pipeline.
-        inputs, frames: the video and the frame indices [F] of the maps, for user-provided cameras.
+        inputs, frames: the video and the frame indices [F] of the maps, for user-provided intrinsics and unsolved frames.
     Raises:
         UserError: no focal length fits the anchor pointmap.
     """
@@ -75,31 +68,18 @@ def solve_cameras(
         intrinsics = solver.anchor_intrinsics(_numpy(maps.tracking, ANCHOR))
     else:
         intrinsics = inputs.intrinsics[ANCHOR]
-    known = _known_cameras(inputs, frames, len(points))
     unsolved = np.zeros(len(points), bool) if inputs is None or frames is None else np.isin(frames, list(inputs.unsolved))
-
-    def camera(row: int) -> np.ndarray | None:
-        if known[row] is not None or unsolved[row]:
-            return known[row]
-        return solver.solve_camera(_numpy(maps.reconstruction, row), intrinsics)
-
-    others = [camera(row) for row in range(1, len(points))]
+    others = [
+        None if unsolved[row] else solver.solve_camera(_numpy(maps.reconstruction, row), intrinsics)
+        for row in range(1, len(points))
+    ]
     rows, cameras = solved_cameras([np.eye(4), *others])
     start = torch.from_numpy(cameras).to(points)
     matrix = torch.from_numpy(intrinsics).to(points)
-    open_rows = np.array([k for k, row in enumerate(rows) if k and known[row] is None], np.int64)
-    if refine and len(open_rows):
-        chosen = rows[open_rows]
-        refined = _refined(points[chosen], confidence[chosen], start[open_rows], matrix)
-        start = start.index_copy(0, torch.from_numpy(open_rows).to(start.device), refined)
+    if refine and len(rows) > 1:
+        others_refined = _refined(points[rows[1:]], confidence[rows[1:]], start[1:], matrix)
+        start = torch.cat([start[:1], others_refined])
     return Solved(rows, start, matrix)
-
-
-def _known_cameras(inputs: FrameInputs | None, frames: np.ndarray | None, count: int) -> list[np.ndarray | None]:
-    """User-provided `world_from_camera` [4, 4] of each predicted frame, `None` where it must be solved."""
-    if inputs is None or frames is None or inputs.world_from_camera is None:
-        return [None] * count
-    return [camera if np.isfinite(camera).all() else None for camera in inputs.world_from_camera[frames]]
 
 
 def _refined(points: Tensor, confidence: Tensor, camera_from_world: Tensor, intrinsics: Tensor) -> Tensor:

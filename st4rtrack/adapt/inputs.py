@@ -1,25 +1,21 @@
-"""Precomputed inputs of an adaptation, which no optimiser step changes.
+"""Precomputed inputs of the adaptation of a pair network, which no optimiser step changes.
 
-The encoder is frozen, so its tokens are stored, together with classical geometry per frame and the output of the teachers.
-Arrays with a time axis are memory-mapped from disk, so that memory does not grow with the videos.
+The encoder is frozen, so its tokens are stored, together with the output of the teachers. Arrays with a time axis are
+memory-mapped from disk, so that memory does not grow with the videos.
 """
 
 import logging
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from st4rtrack.adapt.priors import Priors
-from st4rtrack.classical.two_view import TwoView
+from st4rtrack.classical.frame_checks import FrameChecks
 from st4rtrack.geometry.sampling import ArrayT
-from st4rtrack.geometry.transforms import rigid
-from st4rtrack.hints.depth_prior.builtin import BuiltinPrior
-from st4rtrack.hints.provider import ordered_frames, takes_hints
 from st4rtrack.io.known.known import KnownVideo
 from st4rtrack.model.encoder import Tokens
-from st4rtrack.model.hints import Hints, assemble_hints
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.pointmaps import automatic_batch_size
 from st4rtrack.preprocess import normalize_images
@@ -40,19 +36,15 @@ class FrameInputs:
         rgb: [T, H, W, 3] uint8, network size.
         tokens: encoder output, float32: features [T, tokens, width], then the levels of `Tokens`.
         grid: (rows, columns) of patches.
-        views: fields of `TwoView` with a time axis, anchor against every frame; `None` for a network with decoders.
         intrinsics: [T, 3, 3] user-provided intrinsics in network pixels, or `None`.
-        world_from_camera: [T, 4, 4] user-provided poses in units of the hints, NaN where unknown; `None` without poses or hints.
-        unsolved: indices of frames whose pose cannot be estimated (`OrderedFrames.unsolved`); they are not solved again.
+        unsolved: indices of frames whose pose cannot be estimated: black, blank, or beyond a cut.
     """
 
     name: str
     rgb: np.ndarray
     tokens: tuple[np.ndarray, ...]
     grid: tuple[int, int]
-    views: dict[str, np.ndarray] | None
     intrinsics: np.ndarray | None = None
-    world_from_camera: np.ndarray | None = None
     unsolved: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
@@ -68,21 +60,15 @@ class FrameInputs:
         features, *levels = (torch.from_numpy(values[frames]).to(device) for values in self.tokens)
         return Tokens(features, self.grid, tuple(levels))
 
-    def hints_of(self, frames: np.ndarray, device: torch.device) -> Hints:
-        """Hints of the pairs (anchor, frame) for frames [F]; requires `views`."""
-        assert self.views is not None
-        return assemble_hints(
-            **{name: torch.from_numpy(values[frames]).float().to(device) for name, values in self.views.items()}
-        )
-
 
 @dataclass(frozen=True)
 class AdaptVideo:
-    """A video prepared for adaptation.
+    """A video prepared for the adaptation of a pair network.
 
     Attributes:
         inputs: decoder inputs.
-        priors: tracks and depth of the teachers.
+        priors: tracks and depth of the teachers; depth is unknown around held-out tracks.
+        track_depth: [T, N] teacher depth at the tracks, 0 where unknown; `None` without a depth teacher.
         moving: [N] bool, dynamic tracks: those inconsistent with a static point.
         held_out: [N] bool, tracks that are held out for measurement.
         held: [T, h, w, 3] float32, reconstruction of the base model at every `HELD_STRIDE`-th pixel.
@@ -91,6 +77,7 @@ class AdaptVideo:
 
     inputs: FrameInputs
     priors: Priors
+    track_depth: np.ndarray | None
     moving: np.ndarray
     held_out: np.ndarray
     held: np.ndarray
@@ -102,36 +89,20 @@ HELD_STRIDE = 4
 
 
 @torch.no_grad()
-def frame_inputs(
-    model: St4RTrack,
-    video: Video,
-    folder: Path,
-    known: KnownVideo | None = None,
-    *,
-    source: Video | None = None,
-    scale: tuple[float, float] = (1.0, 1.0),
-) -> FrameInputs:
-    """Compute frames, tokens and views of a video.
+def frame_inputs(model: St4RTrack, video: Video, folder: Path, known: KnownVideo | None = None) -> FrameInputs:
+    """Compute frames and tokens of a video.
 
     Args:
         video: at network size.
         folder: empty folder for the arrays.
-        known: user-provided intrinsics and cameras, which are then not estimated.
-        source: the video at source size, for the camera solver; default: `video`.
-        scale: network pixels per source pixel, horizontal and vertical.
+        known: user-provided intrinsics, which are then not estimated.
     Raises:
         UserError: the video has one frame.
     """
     if len(video) < 2:
         raise UserError(f"{video.name} has one frame; adaptation learns from motion and needs at least two")
-    prior = BuiltinPrior(model.monocular_network()) if takes_hints(model.config) else None
-    ordered = ordered_frames(video, ANCHOR, prior, known=known, content=source, scale=scale)
-    rgb = _mapped(folder, "rgb", (len(video), video.height, video.width, 3), np.uint8)
-    views: dict[str, np.ndarray] = {}
-    for index, image, view in ordered.frames([False] * len(video)):
-        rgb[index] = image
-        if view is not None:
-            _keep_view(views, folder, index, len(video), view)
+    rgb = mapped(folder, "rgb", (len(video), video.height, video.width, 3), np.uint8)
+    unsolved = copy_frames(video, rgb)
     patch = model.config.patch_size
     grid = (video.height // patch, video.width // patch)
     tokens: list[np.ndarray] = []
@@ -141,27 +112,25 @@ def frame_inputs(
         found = model.encode(images)
         for number, part in enumerate((found.features, *found.levels)):
             if start == 0:
-                tokens.append(_mapped(folder, f"tokens{number}", (len(video), *part.shape[1:]), np.float32))
+                tokens.append(mapped(folder, f"tokens{number}", (len(video), *part.shape[1:]), np.float32))
             tokens[number][start : start + batch] = part.float().cpu().numpy()
-    intrinsics, cameras = (None, None) if known is None else (known.intrinsics, known.world_from_camera)
-    if cameras is not None and ordered.units.cameras is not None:
-        cameras = rigid(cameras[:, :3, :3], cameras[:, :3, 3] / ordered.units.cameras)
-    else:  # the unit of a network with decoders is unrelated to that of the user's cameras
-        cameras = None
-    if ordered.unsolved:
-        logger.warning("%s: no pose for %d of %d frames, left out", video.name, len(ordered.unsolved), len(video))
-    return FrameInputs(video.name, rgb, tuple(tokens), grid, views or None, intrinsics, cameras, frozenset(ordered.unsolved))
+    if unsolved:
+        logger.warning("%s: no pose for %d of %d frames, left out", video.name, len(unsolved), len(video))
+    return FrameInputs(video.name, rgb, tuple(tokens), grid, None if known is None else known.intrinsics, unsolved)
 
 
-def _keep_view(views: dict[str, np.ndarray], folder: Path, index: int, count: int, view: TwoView) -> None:
-    for field in fields(TwoView):
-        value = np.asarray(getattr(view, field.name))
-        if field.name not in views:
-            views[field.name] = _mapped(folder, field.name, (count, *value.shape), np.float32)
-        views[field.name][index] = value
+def copy_frames(video: Video, rgb: np.ndarray) -> frozenset[int]:
+    """Copy the frames of a video to an array; returns the indices of black and blank frames and of those beyond a cut."""
+    checks, unsolved = FrameChecks(), set[int]()
+    for index, image in enumerate(video.frames()):
+        rgb[index] = image
+        if checks.add(index, image) != "usable" and index != ANCHOR:
+            unsolved.add(index)
+    return frozenset(unsolved | set(range(min(checks.finish(), default=len(video)), len(video))))
 
 
-def _mapped(folder: Path, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+def mapped(folder: Path, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """Create a memory-mapped array in a folder."""
     return np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
 
 
@@ -174,4 +143,4 @@ def held_pixels(maps: ArrayT) -> ArrayT:
 def empty_held(inputs: FrameInputs, folder: Path) -> np.ndarray:
     """Allocate the memory-mapped array of `AdaptVideo.held`."""
     height, width = (len(range(HELD_STRIDE // 2, side, HELD_STRIDE)) for side in inputs.size)
-    return _mapped(folder, "held", (len(inputs), height, width, 3), np.float32)
+    return mapped(folder, "held", (len(inputs), height, width, 3), np.float32)

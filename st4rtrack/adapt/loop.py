@@ -5,18 +5,19 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from st4rtrack.adapt.batches import Batch, batch
-from st4rtrack.adapt.config import AdaptConfig, Freeze
+from st4rtrack.adapt.batches import batch
+from st4rtrack.adapt.config import AdaptConfig
 from st4rtrack.adapt.inputs import AdaptVideo
-from st4rtrack.adapt.measure import Measurement, measure
-from st4rtrack.adapt.objective import step_loss
-from st4rtrack.adapt.state import Learning, load_state, save_state
+from st4rtrack.adapt.measure import Measurement, errors_of, measure
+from st4rtrack.adapt.objective import StepLoss, step_loss
+from st4rtrack.adapt.state import Learning, Progress, load_state, save_state
 from st4rtrack.losses.adaptation import AdaptationLoss
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.types import UserError
@@ -24,80 +25,137 @@ from st4rtrack.types import UserError
 logger = logging.getLogger(__name__)
 
 LEAST_GAIN = 0.002
-"""Minimum relative decrease of the held-out error that counts as improvement; smaller changes are seed noise."""
+"""Minimum relative decrease of a held-out error that counts as improvement; smaller changes are seed noise."""
+
+MAX_UNSUPERVISED = 0.01
+"""Maximum median change of log depth of dynamic points whose depth no teacher knows: static points improve it by chance only."""
 
 MOST_SKIPPED = 10
 """Maximum number of consecutive steps skipped for a non-finite loss or gradient."""
 
 
+class Task(Protocol):
+    """Loss and held-out measurement of a network on its videos.
+
+    Attributes:
+        model: trained in place.
+        parameters: trained parameters by their name in `model.state_dict()`.
+    """
+
+    @property
+    def model(self) -> St4RTrack: ...
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]: ...
+
+    def loss(self, step: int) -> StepLoss:
+        """Loss of a step, a function of the step and the seed."""
+        ...
+
+    def measure(self) -> Measurement:
+        """Measure the network."""
+        ...
+
+
+@dataclass(frozen=True)
+class PairTask:
+    """Loss and measurement of a pair network on prepared videos, with the number of frames per step of each."""
+
+    model: St4RTrack
+    videos: Sequence[AdaptVideo]
+    frames: Sequence[int]
+    config: AdaptConfig
+    weights: AdaptationLoss
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Trained parts.
+
+        Source: paper section 3.3 (the reconstruction branch is frozen). Parts shared by both branches (embeddings, the last norm)
+        are frozen with it; the release's option of that name trains them.
+        """
+        model, heads = self.model, [self.model.tracking_head]
+        learning: list[nn.Module] = [model.decoder.tracking_blocks, *heads]
+        if self.config.freeze == "encoder":
+            learning = [model.decoder, *heads, model.reconstruction_head]
+        trained = {id(parameter) for module in learning for parameter in module.parameters()}
+        return {name: parameter for name, parameter in model.named_parameters() if id(parameter) in trained}
+
+    def loss(self, step: int) -> StepLoss:
+        """Loss of a step (`objective.py`)."""
+        lengths, moving = [len(v.inputs) for v in self.videos], [v.moving[~v.held_out] for v in self.videos]
+        chosen = batch(step, lengths, moving, list(self.frames), self.config)
+        return step_loss(self.model, self.videos[chosen.video], chosen, self.config, self.weights)
+
+    def measure(self) -> Measurement:
+        """Measurement on the held-out tracks (`measure.py`)."""
+        return measure(self.model, self.videos, self.frames, self.config.precision)
+
+
 def adapt(
-    model: St4RTrack,
-    videos: Sequence[AdaptVideo],
+    task: Task,
     config: AdaptConfig,
-    loss: AdaptationLoss,
     *,
-    frames: Sequence[int],
     state: Path,
     options: dict[str, Any],
     progress: Callable[[int, int], None] | None = None,
 ) -> Learning:
-    """Adapt a network to videos, or resume from the file `state`.
+    """Adapt the network of a task, or resume from the file `state`.
 
     Args:
-        model: base model, float32; trained in place, ends with the best weights.
-        videos: prepared with this model.
+        task: with the base model, in float32; it is trained in place and ends with the best weights.
         config: configuration of the optimisation.
-        loss: weights and form of the loss.
-        frames: frames per step of each video.
         state: file of an unfinished adaptation; the caller removes it once the result is saved.
         options: plain values that affect the result, compared on resume.
-        progress: called with (steps done, total steps).
+        progress: called with (steps done, total steps); with a time budget the total is estimated.
     Returns:
         Trained parameters with their history. `best_step` 0 is the base model.
     Raises:
-        UserError: no focal length fits the anchor pointmap, or the state belongs to another adaptation.
+        UserError: no focal length fits the anchor pointmap, the memory is too small, or the state belongs to another adaptation.
         KeyboardInterrupt: passed on; the saved state is that of the last measurement.
     """
-    parameters = learning_parameters(model, config.freeze)
+    task.model.requires_grad_(False)
+    parameters = task.parameters
+    for parameter in parameters.values():
+        parameter.requires_grad_(True)
     learning = Learning(parameters, make_optimizer(parameters, config), {})
     learning.keep_best()
     with messages_once("st4rtrack.pipeline.cameras"):
         if load_state(state, learning, options):
             logger.info("resuming at step %d", learning.progress.step)
         else:
-            _measure(model, videos, frames, config, learning)
+            _measure(task, learning)
             save_state(state, learning, options)
         while not _ended(learning, config):
-            _step(model, videos, frames, config, loss, learning)
-            if learning.progress.step % config.measure_every == 0 or learning.progress.step == config.steps:
-                _measure(model, videos, frames, config, learning)
+            _step(task, config, learning)
+            if learning.progress.step % config.measure_every == 0 or _done_share(learning.progress, config) >= 1:
+                _measure(task, learning)
                 save_state(state, learning, options)
             if progress:
-                progress(learning.progress.step, config.steps)
+                step = learning.progress.step
+                progress(step, max(step, math.ceil(step / min(1.0, _done_share(learning.progress, config)))))
     learning.take_best()
-    model.eval()
+    task.model.eval()
     return learning
+
+
+def _done_share(now: Progress, config: AdaptConfig) -> float:
+    """Share of the steps, or of the time budget, that is used."""
+    by_time = 0.0 if config.minutes is None else now.seconds / (60 * config.minutes)
+    return max(now.step / config.steps, by_time)
 
 
 def _ended(learning: Learning, config: AdaptConfig) -> bool:
     now = learning.progress
-    return now.step >= config.steps or now.waited >= config.patience or now.skipped > MOST_SKIPPED
+    return _done_share(now, config) >= 1 or now.waited >= config.patience or now.skipped > MOST_SKIPPED
 
 
-def _step(
-    model: St4RTrack,
-    videos: Sequence[AdaptVideo],
-    frames: Sequence[int],
-    config: AdaptConfig,
-    loss: AdaptationLoss,
-    learning: Learning,
-) -> None:
+def _step(task: Task, config: AdaptConfig, learning: Learning) -> None:
     """Run one optimiser step; skip the update if the loss or its gradient is not finite."""
     start, now = time.monotonic(), learning.progress
-    chosen = batch(now.step, [len(v.inputs) for v in videos], [v.moving[~v.held_out] for v in videos], list(frames), config)
-    model.train()
+    task.model.train()
     learning.optimizer.zero_grad(set_to_none=True)
-    found = _loss(model, videos[chosen.video], chosen, config, loss)
+    found = _loss(task, now.step)
     finite, norm = False, math.nan
     if math.isfinite(float(found.total.detach())):
         found.total.backward()
@@ -105,7 +163,7 @@ def _step(
         finite = math.isfinite(norm)
     if finite:
         for group in learning.optimizer.param_groups:
-            group["lr"] = learning_rate(now.step, config)
+            group["lr"] = learning_rate(now.step, config, _done_share(now, config))
         learning.optimizer.step()
     now.skipped = 0 if finite else now.skipped + 1
     if now.skipped == 1:
@@ -119,7 +177,7 @@ def _step(
     now.steps.append(
         {
             "step": now.step,
-            "video": chosen.video,
+            "video": found.video,
             "total": float(found.total.detach()),
             **found.parts,
             "gradient_norm": norm,
@@ -128,32 +186,39 @@ def _step(
     )
 
 
-def _loss(model: St4RTrack, video: AdaptVideo, chosen: Batch, config: AdaptConfig, loss: AdaptationLoss) -> Any:
+def _loss(task: Task, step: int) -> StepLoss:
     try:
-        return step_loss(model, video, chosen, config, loss)
-    except torch.OutOfMemoryError:
-        raise UserError(
-            f"{len(chosen.frames)} frames of {video.inputs.name} do not fit into the memory of {model.device}; "
-            "reduce --batch-size or --size"
-        ) from None
+        return task.loss(step)
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"a step does not fit into the memory of {task.model.device}; reduce --batch-size or --size") from error
 
 
-def _measure(
-    model: St4RTrack, videos: Sequence[AdaptVideo], frames: Sequence[int], config: AdaptConfig, learning: Learning
-) -> Measurement:
+def _measure(task: Task, learning: Learning) -> Measurement:
     """Measure the held-out tracks and keep the weights if they are the best."""
     start, now = time.monotonic(), learning.progress
-    model.eval()
-    found = measure(model, videos, frames, config.precision)
+    task.model.eval()
+    found = task.measure()
     now.measurements.append({"step": now.step, **found.to_dict()})
-    if found.error_px < now.best_error * (1 - LEAST_GAIN):
-        now.best_error, now.best_step, now.waited = found.error_px, now.step, 0
+    ratio = error_ratio(now.measurements[0], now.measurements[-1])
+    if ratio < now.best_ratio * (1 - LEAST_GAIN):
+        now.best_ratio, now.best_step, now.waited = ratio, now.step, 0
         learning.keep_best()
-    else:
+    elif now.step:
         now.waited += 1
     now.seconds += time.monotonic() - start
     logger.info("step %d: track error %.3f px held out, %.3f px training", now.step, found.error_px, found.learnt_px)
     return found
+
+
+def error_ratio(base: dict[str, Any], now: dict[str, Any], least: float = LEAST_GAIN) -> float:
+    """Geometric mean of the ratios of the errors in 2D and in depth to those of the base model.
+
+    Infinite unless both fall by the share `least`, or if dynamic points change their depth without a teacher that knows it.
+    """
+    pairs = zip(errors_of(base), errors_of(now), strict=True)
+    ratios = [after / before for before, after in pairs if before and after is not None and math.isfinite(after / before)]
+    improves = bool(ratios) and max(ratios) < 1 - least and (now["unsupervised"] or 0) < MAX_UNSUPERVISED
+    return math.exp(sum(math.log(max(ratio, 1e-9)) for ratio in ratios) / len(ratios)) if improves else math.inf
 
 
 @contextmanager
@@ -174,27 +239,6 @@ def messages_once(name: str) -> Iterator[None]:
         target.removeFilter(new)
 
 
-def learning_parameters(model: St4RTrack, freeze: Freeze) -> dict[str, nn.Parameter]:
-    """Select the trainable parameters and freeze the rest, always including the encoder, whose output is precomputed.
-
-    Returns:
-        Trainable parameters by their name in `model.state_dict()`.
-
-    Source: paper section 3.3 (the reconstruction branch is frozen). Parts shared by both branches (embeddings, the last norm) are
-    frozen with it; the release's option of that name trains them. A network without decoders trains its monocular head.
-    """
-    model.requires_grad_(False)
-    if model.monocular_head is not None and model.config.head == "monocular":
-        learning: list[nn.Module] = [model.monocular_head]
-    elif freeze != "encoder":
-        learning = [model.decoder.tracking_blocks, model.tracking_head]
-    else:
-        learning = [model.decoder, model.tracking_head, model.reconstruction_head]
-    for module in learning:
-        module.requires_grad_(True)
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-
-
 def make_optimizer(parameters: dict[str, nn.Parameter], config: AdaptConfig) -> torch.optim.AdamW:
     """AdamW with weight decay on matrices only, as in the release."""
     groups = [
@@ -204,9 +248,14 @@ def make_optimizer(parameters: dict[str, nn.Parameter], config: AdaptConfig) -> 
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95))
 
 
-def learning_rate(step: int, config: AdaptConfig) -> float:
-    """Learning rate of a step: linear warm-up, then half-cosine decay to `final_share` of the peak."""
+def learning_rate(step: int, config: AdaptConfig, done: float) -> float:
+    """Learning rate of a step: linear warm-up, then half-cosine decay to `final_share` of the peak.
+
+    Args:
+        done: share of the steps or of the time budget that is used.
+    """
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
-    progress = min(1.0, (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps))
+    first = config.warmup_steps / config.steps
+    progress = min(1.0, max(0.0, done - first) / max(1 / config.steps, 1 - first))
     return config.learning_rate * (config.final_share + (1 - config.final_share) * 0.5 * (1 + math.cos(math.pi * progress)))

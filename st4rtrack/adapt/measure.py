@@ -1,7 +1,8 @@
 """Measurement of a network on held-out tracks, over all frames of its videos."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,19 +27,31 @@ class Measurement:
             over dynamic and static tracks, because dynamic objects are a small but essential part of most videos.
         moving_px: the same distance over dynamic tracks only, `None` without any.
         learnt_px: `error_px` of the training tracks.
-        agreement: median distance of the two branches at held-out visible points, relative to the distance of the point.
+        agreement: median distance of the two branches at held-out visible points, relative to the distance of the point; `None`
+            for a network without branches.
+        depth_error: mean |log-depth error| at held-out visible points against the teacher, after one scale per frame; `None`
+            without a depth teacher.
+        unsupervised: median |log ratio| of the depth of dynamic points to that of the base model, where no teacher knows it;
+            `None` if the teachers do, or nothing is dynamic.
         cameras_not_found: number of unsolved frames, of all videos.
     """
 
     error_px: float
     moving_px: float | None
     learnt_px: float
-    agreement: float
-    cameras_not_found: int
+    agreement: float | None
+    depth_error: float | None = None
+    unsupervised: float | None = None
+    cameras_not_found: int = 0
 
     def to_dict(self) -> dict[str, float | int | None]:
         """Convert to plain values for JSON."""
         return asdict(self)
+
+
+def errors_of(row: Mapping[str, Any]) -> tuple[float, float | None]:
+    """Errors in 2D and in depth of a measurement as plain values; without a depth teacher, the distance of the branches."""
+    return row["error_px"], row["agreement"] if row["depth_error"] is None else row["depth_error"]
 
 
 def measure(model: St4RTrack, videos: Sequence[AdaptVideo], frames: Sequence[int], precision: str) -> Measurement:
@@ -48,33 +61,36 @@ def measure(model: St4RTrack, videos: Sequence[AdaptVideo], frames: Sequence[int
         frames: number of frames of each video to predict at once.
     """
     rows = [_measure_video(model, video, count, precision) for video, count in zip(videos, frames, strict=True)]
-    moving = [row.moving_px for row in rows if row.moving_px is not None]
+    means = {
+        name: [value for row in rows if (value := getattr(row, name)) is not None]
+        for name in ("error_px", "moving_px", "learnt_px", "agreement", "depth_error")
+    }
     return Measurement(
-        error_px=float(np.mean([row.error_px for row in rows])),
-        moving_px=float(np.mean(moving)) if moving else None,
-        learnt_px=float(np.mean([row.learnt_px for row in rows])),
-        agreement=float(np.mean([row.agreement for row in rows])),
+        **{name: float(np.mean(values)) if values else None for name, values in means.items()},  # pyright: ignore[reportArgumentType]
         cameras_not_found=sum(row.cameras_not_found for row in rows),
     )
 
 
 def _measure_video(model: St4RTrack, video: AdaptVideo, count: int, precision: str) -> Measurement:
     tracks = video.priors.tracks
-    far, apart = (np.full(tracks.visible.shape, np.nan) for _ in range(2))
+    far, apart, off = (np.full(tracks.visible.shape, np.nan) for _ in range(3))
     not_found = 0
     for seen in predict_all(model, video.inputs, count, precision):
         visible = tracks.visible[seen.frames]
         far[seen.frames] = np.where(visible, _far_px(seen, video), np.nan)
         apart[seen.frames] = np.where(visible, _apart(seen, video), np.nan)
+        if video.track_depth is not None:
+            off[seen.frames] = np.where(visible, _depth_error(seen, video, video.track_depth[seen.frames], visible), np.nan)
         not_found += int((~seen.solved).sum())
     far[ANCHOR] = apart[ANCHOR] = np.nan  # in the anchor all tracks are at their queries
     held = video.held_out
     moving, agree = far[:, held & video.moving], apart[:, held]
     return Measurement(
         error_px=_half_moving(far, held, video.moving),
-        moving_px=_mean(moving) if np.isfinite(moving).any() else None,
+        moving_px=mean_of_finite(moving) if np.isfinite(moving).any() else None,
         learnt_px=_half_moving(far, ~held, video.moving),
         agreement=float(np.nanmedian(agree)) if np.isfinite(agree).any() else float("nan"),
+        depth_error=mean_of_finite(off[:, held]) if np.isfinite(off[:, held]).any() else None,
         cameras_not_found=not_found,
     )
 
@@ -142,6 +158,17 @@ def _apart(seen: FramePredictions, video: AdaptVideo) -> np.ndarray:
     return ((tracking - reconstruction).norm(dim=-1) / reconstruction.norm(dim=-1).clamp(min=1e-9)).cpu().numpy()
 
 
+def _depth_error(seen: FramePredictions, video: AdaptVideo, teacher: np.ndarray, visible: np.ndarray) -> np.ndarray:
+    """|Log-depth error| [F, N] of the tracking against the teacher, after the median of a frame; NaN where unknown."""
+    points = _at_queries(seen.maps.tracking.points_world, video).double().cpu().numpy()
+    depth = transform_points(seen.camera_from_world, points)[..., 2]
+    known = visible & (teacher > 0) & (depth > 0)
+    error = np.where(known, np.log(np.where(known, depth, 1) / np.where(known, teacher, 1)), np.nan)
+    for row in np.flatnonzero(known.any(axis=1)):
+        error[row] -= np.nanmedian(error[row])
+    return np.abs(error)
+
+
 def _at_queries(points: Tensor, video: AdaptVideo) -> Tensor:
     query_px = torch.from_numpy(video.priors.tracks.query_px).to(points)
     return sample_frames(points, query_px.expand(len(points), -1, -1))
@@ -150,8 +177,9 @@ def _at_queries(points: Tensor, video: AdaptVideo) -> Tensor:
 def _half_moving(values: np.ndarray, chosen: np.ndarray, moving: np.ndarray) -> float:
     """Average of the means over dynamic and static points of a selection; the mean of one kind if the other is absent."""
     parts = [values[:, chosen & kind] for kind in (moving, ~moving)]
-    return _mean(np.array([_mean(part) for part in parts]))
+    return mean_of_finite(np.array([mean_of_finite(part) for part in parts]))
 
 
-def _mean(values: np.ndarray) -> float:
+def mean_of_finite(values: np.ndarray) -> float:
+    """Mean of the finite values, NaN without any."""
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")

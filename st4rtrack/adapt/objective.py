@@ -9,12 +9,12 @@ from torch import Tensor
 from st4rtrack.adapt.batches import Batch
 from st4rtrack.adapt.config import AdaptConfig
 from st4rtrack.adapt.forward import Solved, predict, solve_cameras
-from st4rtrack.adapt.inputs import AdaptVideo, held_pixels
+from st4rtrack.adapt.inputs import ANCHOR, AdaptVideo, held_pixels
 from st4rtrack.geometry.differentiable_cameras import project_everywhere
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel, sample_frames
-from st4rtrack.geometry.transforms import transform_maps, transform_points
+from st4rtrack.geometry.transforms import invert_rigid, transform_maps, transform_points
 from st4rtrack.losses.adaptation import AdaptationLoss, adaptation_loss
-from st4rtrack.losses.relative import KnownDepth, RetentionTerm
+from st4rtrack.losses.relative import KnownDepth, PoseTerm, RetentionTerm
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.types import TwoPointmaps
 
@@ -27,11 +27,13 @@ class StepLoss:
         total: weighted sum, differentiable.
         parts: unweighted terms, plain numbers.
         cameras_not_found: number of unsolved frames, which are left out.
+        video: index of the video.
     """
 
     total: Tensor
     parts: dict[str, float]
     cameras_not_found: int
+    video: int = 0
 
 
 def step_loss(model: St4RTrack, video: AdaptVideo, batch: Batch, config: AdaptConfig, loss: AdaptationLoss) -> StepLoss:
@@ -60,10 +62,11 @@ def step_loss(model: St4RTrack, video: AdaptVideo, batch: Batch, config: AdaptCo
         trajectory=(project_everywhere(seen.in_camera, solved.intrinsics), seen.tracks_px, seen.visible, centre_px),
         alignment=(seen.tracking_points, seen.reconstruction_points, agree),
         **depths,
+        pose=_poses(solved, video, frames),
         held=RetentionTerm(*_reconstruction(maps, video, batch.frames, everywhere=config.freeze == "anchored"), still),
     )
     parts = {name: float(value.detach()) for name, value in found.parts.items()}
-    return StepLoss(found.total, parts, len(batch.frames) - len(frames))
+    return StepLoss(found.total, parts, len(batch.frames) - len(frames), batch.video)
 
 
 @dataclass
@@ -123,6 +126,17 @@ def _depths(
     if teacher.world_from_camera is not None:
         found["pixels"] = found["pixels"].as_one_frame()
     return found
+
+
+def _poses(solved: Solved, video: AdaptVideo, frames: np.ndarray) -> PoseTerm | None:
+    """Solved and teacher poses relative to the anchor; `None` without teacher cameras."""
+    teacher = None if video.priors.depth is None else video.priors.depth.world_from_camera
+    if teacher is None or not np.isfinite(teacher[ANCHOR]).all():
+        return None
+    known = np.isfinite(teacher[frames]).all(axis=(1, 2))
+    wanted = invert_rigid(invert_rigid(teacher[ANCHOR]) @ teacher[frames[known]])
+    now = solved.camera_from_world[torch.from_numpy(np.flatnonzero(known)).to(solved.camera_from_world.device)]
+    return PoseTerm(now, torch.from_numpy(wanted).to(now))
 
 
 def _reconstruction(maps: TwoPointmaps, video: AdaptVideo, frames: np.ndarray, *, everywhere: bool) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from st4rtrack.adapt.config import AdaptConfig
@@ -35,8 +36,6 @@ def prepare_video(
     folder: Path,
     cache: Path | None,
     known: KnownVideo | None = None,
-    source: Video | None = None,
-    scale: tuple[float, float] = (1.0, 1.0),
 ) -> AdaptVideo:
     """Precompute all constant inputs of a video.
 
@@ -47,12 +46,11 @@ def prepare_video(
         frames: number of frames to predict at once.
         folder: empty folder for the arrays.
         cache: folder that caches the teachers' output.
-        known: user-provided intrinsics and cameras of the video.
-        source, scale: see `frame_inputs`.
+        known: user-provided intrinsics of the video.
     Raises:
         UserError: the video has one frame, or a teacher provides no usable tracks.
     """
-    inputs = frame_inputs(model, video, folder, known, source=source, scale=scale)
+    inputs = frame_inputs(model, video, folder, known)
     first_points = empty_held(inputs, folder)
     static = _static_world(model, inputs, frames, config.precision, first_points)
     rgb, (height, width) = np.asarray(inputs.rgb), inputs.size
@@ -67,9 +65,13 @@ def prepare_video(
     moving = moving_tracks(tracks, *static)
     held_out = held_out_tracks(tracks.query_px, moving, height, width, config.held_out_share, config.seed)
     _require_tracks(tracks, held_out, video.name)
-    depth = None if priors.depth is None else _in_units_of(priors.depth, first_points, static[1])
+    track_depth = depth = None
+    if priors.depth is not None:
+        depth = _in_units_of(priors.depth, first_points, static[1])
+        track_depth, training = hold_out_depth(depth.depth, tracks, held_out)
+        depth = replace(depth, depth=training)
     still = sample_map(static[0], tracks.query_px.astype(np.float32)).astype(np.float32)
-    found = AdaptVideo(inputs, Priors(tracks, depth), moving, held_out, first_points, still)
+    found = AdaptVideo(inputs, Priors(tracks, depth), track_depth, moving, held_out, first_points, still)
     _log(found, video.name)
     return found
 
@@ -100,12 +102,9 @@ def _log(found: AdaptVideo, name: str) -> None:
 
 def _measured_share(video: AdaptVideo) -> float:
     """Share of visible dynamic track positions with teacher depth."""
-    tracks, teacher = video.priors.tracks, video.priors.depth
-    if teacher is None:
+    if video.track_depth is None:
         return 0.0
-    row, column = nearest_pixel(tracks.tracks_px, *teacher.depth.shape[1:])
-    known = np.take_along_axis(teacher.depth.reshape(len(row), -1), row * teacher.depth.shape[2] + column, axis=1) > 0
-    return float(known[tracks.visible & video.moving].mean())
+    return float((video.track_depth > 0)[video.priors.tracks.visible & video.moving].mean())
 
 
 def _static_world(
@@ -256,7 +255,33 @@ def moving_tracks(
     return furthest > max(MOVES_LONG_SIDES * max(height, width), 3 * usual)
 
 
-def held_out_tracks(query_px: np.ndarray, moving: np.ndarray, height: int, width: int, share: float, seed: int) -> np.ndarray:
+def hold_out_depth(
+    depth: np.ndarray, tracks: TeacherTracks, held_out: np.ndarray, cell: float = HELD_OUT_CELL
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sample teacher depth at the tracks, and remove it around the held-out ones.
+
+    Args:
+        depth: [T, H, W], 0 where unknown.
+        held_out: [N] bool.
+        cell: side of the squares of `held_out_tracks`.
+    Returns:
+        Depth [T, N] at the tracks, and depth [T, H, W] for training.
+    """
+    height, width = depth.shape[1:]
+    row, column = nearest_pixel(tracks.tracks_px, height, width)
+    at_tracks = np.take_along_axis(depth.reshape(len(depth), -1), row * width + column, axis=1)
+    side = max(3, round(cell * max(height, width) / 2))
+    training = depth.copy()
+    for t, visible in enumerate(tracks.visible):
+        near = np.zeros((height, width), np.uint8)
+        near[row[t, visible & held_out], column[t, visible & held_out]] = 1
+        training[t][cv2.dilate(near, np.ones((side, side), np.uint8)) > 0] = 0
+    return at_tracks, training
+
+
+def held_out_tracks(
+    query_px: np.ndarray, moving: np.ndarray, height: int, width: int, share: float, seed: int, *, cell: float = HELD_OUT_CELL
+) -> np.ndarray:
     """Select the held-out tracks [N] bool: those in a share of the image squares, drawn at random from a seed.
 
     The same share of squares with dynamic points and of the others is drawn, so that both are measured. Of several squares, at
@@ -266,8 +291,9 @@ def held_out_tracks(query_px: np.ndarray, moving: np.ndarray, height: int, width
         query_px: [N, 2].
         moving: [N] bool, dynamic points.
         share: share of the squares to hold out.
+        cell: side of the squares in long image sides.
     """
-    side = HELD_OUT_CELL * max(height, width)
+    side = cell * max(height, width)
     cells = np.floor(query_px / side).astype(np.int64) @ (1 << 20, 1)
     dynamic = np.unique(cells[moving])
     rng = np.random.default_rng([seed, 1])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from st4rtrack.adapt.measure import errors_of
 from st4rtrack.adapt.state import Progress
 from st4rtrack.io.files import write_whole
 from st4rtrack.model.network import St4RTrack
@@ -35,7 +36,7 @@ class Adaptation:
 
     @property
     def gained(self) -> bool:
-        """Whether the held-out track error is lower than that of the base model."""
+        """Whether the held-out errors, in 2D and in depth, are lower than those of the base model."""
         return self.progress.best_step > 0
 
     @property
@@ -51,13 +52,15 @@ class Adaptation:
     @property
     def sentence(self) -> str:
         """One-sentence summary of the result."""
-        before, after, now = self.before["error_px"], self.after["error_px"], self.progress
+        (before, before_depth), (after, after_depth) = errors_of(self.before), errors_of(self.after)
+        now = self.progress
         if not self.gained:
             return f"no improvement in {now.step} steps, kept the base model: held-out track error {before:.2f} px"
-        fall = 100 * (before - after) / before
+        depth = "distance of the branches" if self.after["depth_error"] is None else "depth error"
+        also = f", {depth} {_less(before_depth, after_depth)}" if before_depth and after_depth is not None else ""
         return (
             f"adapted to {', '.join(self.names)}: held-out track error {after:.2f} px, before {before:.2f} px "
-            f"({fall:.0f} % less), at step {now.best_step} of {now.step}"
+            f"({_less(before, after)}){also}, at step {now.best_step} of {now.step}"
         )
 
     def write_json(self, path: Path) -> None:
@@ -76,6 +79,10 @@ class Adaptation:
             "steps": self.progress.steps,
         }
         write_whole(path, (json.dumps(_finite(content), indent=1, allow_nan=False) + "\n").encode())
+
+
+def _less(before: float, after: float) -> str:
+    return f"{100 * (before - after) / before:.0f} % less"
 
 
 def _finite(value: Any) -> Any:

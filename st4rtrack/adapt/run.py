@@ -10,62 +10,39 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
-from st4rtrack.adapt.config import (
-    ANCHORED_WEIGHT,
-    AdaptConfig,
-    default_frames,
-    default_freeze,
-    default_learning_rate,
-    default_moving_share,
-)
-from st4rtrack.adapt.inputs import ANCHOR
-from st4rtrack.adapt.loop import adapt
+from st4rtrack.adapt.config import ANCHORED_WEIGHT, AdaptConfig, default_config, default_frames
+from st4rtrack.adapt.loop import PairTask, Task, adapt
+from st4rtrack.adapt.monocular import DepthTask, prepare_depth
+from st4rtrack.adapt.picture import write_picture
 from st4rtrack.adapt.prepare import prepare_video
 from st4rtrack.adapt.result import Adaptation
+from st4rtrack.adapt.scenes import OutputPaths, Scenes, is_monocular
 from st4rtrack.adapt.state import Learning
-from st4rtrack.adapt.teachers import DepthTeacher, TrackTeacher, open_teachers
-from st4rtrack.hints.provider import takes_hints
-from st4rtrack.io.known.distortion import undistorted
-from st4rtrack.io.known.known import KnownVideo, known_of_video
+from st4rtrack.adapt.teachers import DepthTeacher, FusedTeacher, TrackTeacher, open_teachers
 from st4rtrack.io.known.pixels import SourceSize
 from st4rtrack.io.lock import locked
 from st4rtrack.io.video import open_video
-from st4rtrack.losses.adaptation import NAMED, AdaptationLoss
+from st4rtrack.losses.adaptation import MONOCULAR, NAMED, AdaptationLoss
 from st4rtrack.model.checkpoint import Base, find_base, load_model, save_changes, save_model
 from st4rtrack.model.device import choose_dtype
 from st4rtrack.model.network import St4RTrack
-from st4rtrack.options import AdaptOptions, FrameSelection, KnownGeometry, positive_int, with_keywords
-from st4rtrack.pipeline.reconstruct import reconstruct
-from st4rtrack.preprocess import stretch_to_network_size, to_network_size
-from st4rtrack.render.adaptation import Plot, write_adaptation
-from st4rtrack.render.curves import BLUE, Curve
-from st4rtrack.render.draw import ACCENT, GREY
+from st4rtrack.options import (
+    AdaptOptions,
+    FrameSelection,
+    KnownGeometry,
+    ReconstructOptions,
+    positive_int,
+    with_keywords,
+)
+from st4rtrack.pipeline.preparation import prepare
 from st4rtrack.scene import Scene
-from st4rtrack.types import UserError, Video
+from st4rtrack.types import KnownVideo, UserError, Video
 
 INFO_KEY = "st4rtrack_adaptation"
 """Key in the header of an adapted checkpoint, with the summary and the options."""
 
 _INPUTS = ".inputs_"
 """Name prefix of the temporary folder with the precomputed arrays; deleted when the process ends."""
-
-
-@dataclass(frozen=True)
-class OutputPaths:
-    """Output paths of an adaptation: checkpoint, report folder, and the state file of an unfinished adaptation."""
-
-    checkpoint: Path
-
-    @property
-    def report(self) -> Path:
-        stem = self.checkpoint.stem
-        return self.checkpoint.with_name(stem if stem.endswith("_adapted") else f"{stem}_adapted")
-
-    @property
-    def state(self) -> Path:
-        return self.checkpoint.with_name(f"{self.checkpoint.stem}.unfinished.pt")
 
 
 def adapt_videos(
@@ -79,6 +56,7 @@ def adapt_videos(
     progress: Callable[[int, int], None] | None = None,
     options: AdaptOptions = AdaptOptions(),
     frames: FrameSelection = FrameSelection(),
+    scene: Scene | None = None,
     **keywords: Any,
 ) -> Adaptation:
     """Adapt a model to one video, or one model to several (paper section 3.3, "instance" and "domain").
@@ -90,10 +68,12 @@ def adapt_videos(
         config: configuration of the optimisation, or some fields of `AdaptConfig` that override `options`. The defaults of
             learning rate, frozen parts, weight of dynamic points and precision depend on the model and the device.
         known: user-provided intrinsics and cameras of every video, not estimated then; {name} in a path is the video name.
+            Cameras are used by the built-in teachers only.
         overwrite: replace an existing output and restart an unfinished adaptation.
         progress: called with (steps done, total steps).
         options: teachers, loss, frozen parts and the other `AdaptOptions`; `tracks`, `depth` and `loss` may be objects too.
         frames: frames of each video to process.
+        scene: scene of the only video by the base model, to which the built-in teachers of a network without decoders then refer.
         keywords: fields of `options` and `frames` by name: `adapt_videos(["a.mp4"], steps=100, stop=50)`.
     Returns:
         The adapted network with its files and metrics; the base model if there was no improvement.
@@ -107,15 +87,15 @@ def adapt_videos(
     with locked(paths.report):
         _remove_leftovers(paths, overwrite)
         network, base = _base(model, options.device, options.changes_only)
-        plan = _planned(opened, network, options, config, known)
+        scenes = Scenes(network, paths, options, overwrite=overwrite, given=scene)
+        plan = _planned(opened, network, options, config, known, scenes)
         stored = plan.stored(network, options.fit)
-        # frames are already selected and images resized, so reconstruct leaves both unchanged
         shown = {"first": plan.tasks[:1], "all": plan.tasks, "none": []}[options.scenes]
-        before = [_scene(task, network, paths, options, "before", again=not paths.state.exists()) for task in shown]
+        before = [scenes.make(task.source, task.known, task.fused, "before") for task in shown]
         learning = _adapted(network, plan, paths, stored, progress)
         if learning.progress.best_step:
             network.name = paths.checkpoint.stem
-        after = [_scene(task, network, paths, options, "after", again=True) for task in shown]
+        after = [scenes.make(task.source, task.known, task.fused, "after") for task in shown]
         names, steps = [video.name for video in opened], plan.config.steps
         found = Adaptation(network, paths.checkpoint, paths.report, names, learning.progress, steps, stored)
         write_picture(found, {"Before": before[0], "After": after[0]} if shown else {})
@@ -175,24 +155,22 @@ def _base(model: str | Path | St4RTrack, device: str, changes_only: bool) -> tup
 
 
 def _config(model: St4RTrack, given: Mapping[str, Any]) -> AdaptConfig:
-    precision = "float32" if model.config.head == "monocular" else str(choose_dtype("auto", model.device)).removeprefix("torch.")
-    suits = {
-        "learning_rate": default_learning_rate(model.config),
-        "freeze": default_freeze(model.config),
-        "moving_share": default_moving_share(model.config),
-        "precision": precision,
-    }
-    config = AdaptConfig(**{**suits, **given})
-    if model.config.head == "monocular" and config.freeze != "encoder":
-        needs = f"--freeze {config.freeze} needs a network with decoders"
-        raise UserError(f"{needs}, and {model.name} has only a monocular head; leave out --freeze")
+    precision = str(choose_dtype("auto", model.device)).removeprefix("torch.")
+    config = AdaptConfig(**{"precision": precision, **default_config(model.config), **given})
+    if is_monocular(model) and config.freeze != "encoder":
+        raise UserError(
+            f"--freeze {config.freeze} needs a network with decoders, and {model.name} has only a monocular head; "
+            "leave out --freeze"
+        )
     return config
 
 
 def _loss(options: AdaptOptions, model: St4RTrack, config: AdaptConfig) -> AdaptationLoss:
     loss = options.loss
+    if is_monocular(model) and loss != "auto":
+        raise UserError(f"--loss {loss} needs a network with decoders, and {model.name} has only a monocular head; leave it out")
     if loss == "auto":
-        loss = "relative" if takes_hints(model.config) else "paper"
+        loss = MONOCULAR if is_monocular(model) else "paper"
     if isinstance(loss, str):
         if loss not in NAMED:
             raise UserError(f"loss must be one of auto, {', '.join(NAMED)}, got {loss!r}")
@@ -205,12 +183,11 @@ def _loss(options: AdaptOptions, model: St4RTrack, config: AdaptConfig) -> Adapt
 
 @dataclass(frozen=True)
 class _Task:
-    """A video, undistorted and in network size, their scale, its teachers, frames per step and user-provided geometry."""
+    """A video in source and network size, its teachers (the built-in one too), frames per step and user-provided geometry."""
 
     source: Video
-    ideal: Video
     video: Video
-    scale: tuple[float, float]
+    fused: FusedTeacher
     tracks: TrackTeacher
     depth: DepthTeacher | None
     frames: int
@@ -258,10 +235,11 @@ def _planned(
     options: AdaptOptions,
     config: AdaptConfig | Mapping[str, Any],
     known: KnownGeometry | None,
+    scenes: Scenes,
 ) -> _Plan:
     config = config if isinstance(config, AdaptConfig) else _config(model, {**options.config(), **config})
     loss = _loss(options, model, config)
-    tasks = [_task(video, model, options, config, known) for video in videos]
+    tasks = [_task(video, model, options, config, known, scenes) for video in videos]
     if not (loss.trajectory or loss.alignment or (loss.depth and any(task.depth for task in tasks))):
         raise UserError(
             "all loss terms are disabled or have no teacher; change --without or --loss, or choose a teacher with --depth"
@@ -269,29 +247,30 @@ def _planned(
     return _Plan(tasks, config, loss)
 
 
-def _task(video: Video, model: St4RTrack, options: AdaptOptions, config: AdaptConfig, known: KnownGeometry | None) -> _Task:
-    to_size = to_network_size if options.fit == "crop" else stretch_to_network_size
-    side, own = options.size or model.config.image_size, known_of_one(known, video) if known else None
-    ideal, lens_map, geometry = undistorted(video, own or KnownGeometry())
-    fitted, pixel_map = to_size(ideal, long_side=side, patch_size=model.config.patch_size)
-    pixel_map = lens_map.then(pixel_map)
-    tracks, depth = _teachers(
-        (options.tracks, options.depth), fitted, SourceSize(video.height, video.width, pixel_map), str(model.device)
-    )
+def _task(
+    video: Video,
+    model: St4RTrack,
+    options: AdaptOptions,
+    config: AdaptConfig,
+    known: KnownGeometry | None,
+    scenes: Scenes,
+) -> _Task:
+    own = known_of_one(known, video) if known else None
+    prepared = prepare(video, model.config, ReconstructOptions(size=options.size, fit=options.fit), known=own)
+    fitted, fused = prepared.video, scenes.teacher(video, own)
+    tracks, depth = _teachers((options.tracks, options.depth), fitted, fused, prepared.source_size, str(model.device))
     frames = default_frames(model.config, model.device.type, fitted.height, fitted.width)
     if options.batch_size not in (None, "auto"):
         frames = positive_int(options.batch_size, "batch_size")
-    known_video = known_of_video(geometry, video, pixel_map, (fitted.height, fitted.width), ANCHOR) if own else None
-    frames = max(2, min(frames, config.frames, len(video)))
-    return _Task(video, ideal, fitted, pixel_map.scale, tracks, depth, frames, own, known_video)
+    return _Task(video, fitted, fused, tracks, depth, max(2, min(frames, config.frames, len(video))), own, prepared.user)
 
 
 def _teachers(
-    given: tuple[str | TrackTeacher, str | DepthTeacher], video: Video, source: SourceSize, device: str
+    given: tuple[str | TrackTeacher, str | DepthTeacher], video: Video, fused: FusedTeacher, source: SourceSize, device: str
 ) -> tuple[TrackTeacher, DepthTeacher | None]:
     """Teachers of a video; option strings are resolved to teacher objects."""
     words = [each.replace("{name}", video.name) if isinstance(each, str) else "" for each in given]
-    by_word = open_teachers(words[0] or "flow", words[1] or "none", video, device=device, source=source)
+    by_word = open_teachers(words[0] or "fused", words[1] or "none", video, fused=fused, device=device, source=source)
     tracks, depth = given
     return by_word[0] if isinstance(tracks, str) else tracks, by_word[1] if isinstance(depth, str) else depth
 
@@ -300,21 +279,35 @@ def _adapted(
     model: St4RTrack, plan: _Plan, paths: OutputPaths, stored: dict[str, Any], progress: Callable[[int, int], None] | None
 ) -> Learning:
     with tempfile.TemporaryDirectory(prefix=_INPUTS, dir=paths.report) as folder:
-        ready = []
-        for number, task in enumerate(plan.tasks):
-            own = Path(folder) / str(number)
-            own.mkdir()
-            pixels = {"source": task.ideal, "scale": task.scale, "known": task.known_video}
-            options: dict[str, Any] = {"frames": task.frames, "folder": own, "cache": paths.report / "teachers", **pixels}
-            ready.append(prepare_video(model, task.video, (task.tracks, task.depth), plan.config, **options))
-        frames, state = [task.frames for task in plan.tasks], paths.state
-        return adapt(model, ready, plan.config, plan.loss, frames=frames, state=state, options=stored, progress=progress)
+        return adapt(
+            _prepared(model, plan, Path(folder), paths.report / "teachers"),
+            plan.config,
+            state=paths.state,
+            options=stored,
+            progress=progress,
+        )
 
 
-def _scene(task: _Task, model: St4RTrack, paths: OutputPaths, options: AdaptOptions, when: str, *, again: bool) -> Scene:
-    """Reconstruct the scene as `run` does with this network."""
-    folder, chosen = paths.report / f"{task.source.name}_{when}", {"size": options.size, "fit": options.fit, "known": task.known}
-    return reconstruct(task.source, model=model.eval(), output=folder, overwrite=again, **chosen)
+def _prepared(model: St4RTrack, plan: _Plan, folder: Path, cache: Path) -> Task:
+    """Precompute the constant inputs of every video in a folder of its own."""
+    folders = [folder / str(number) for number in range(len(plan.tasks))]
+    for each in folders:
+        each.mkdir()
+    prepared, frames = list(zip(plan.tasks, folders, strict=True)), [task.frames for task in plan.tasks]
+    if is_monocular(model):
+        videos = [
+            prepare_depth(model, task.video, task.fused.scene, (task.tracks, task.depth), plan.config, folder=own, cache=cache)
+            for task, own in prepared
+        ]
+        return DepthTask(model, videos, frames, plan.config, plan.loss)
+    pairs = [
+        prepare_video(
+            *(model, task.video, (task.tracks, task.depth), plan.config),
+            **{"frames": task.frames, "folder": own, "cache": cache, "known": task.known_video},
+        )
+        for task, own in prepared
+    ]
+    return PairTask(model, pairs, frames, plan.config, plan.loss)
 
 
 def _save(found: Adaptation, learning: Learning, base: Base | None) -> None:
@@ -341,60 +334,3 @@ def known_of_one(known: KnownGeometry, video: Video) -> KnownGeometry:
                 f"adaptation uses known intrinsics and cameras, not {name}; pass depth as a teacher (depth=FILE, --depth FILE)"
             )
     return known.of_video(video.name)
-
-
-NOT_TERMS = ("step", "video", "gradient_norm", "cameras_not_found")
-"""Keys of a step's log row other than the loss and its terms."""
-
-SMOOTHED_STEPS = 15
-
-
-def write_picture(found: Adaptation, scenes: Mapping[str, Scene]) -> Path:
-    """Write the figure `adaptation.png` into the report folder.
-
-    Args:
-        scenes: "Before" and "After"; if empty, the figure has only curves.
-    """
-    first = found.options["videos"][0]
-    teachers = f"tracks: {first['tracks']}, depth: {first['depth'] or 'none'}"
-    return write_adaptation(
-        found.report / "adaptation.png", scenes, plots(found), title=_capital(found.sentence), subtitle=teachers
-    )
-
-
-def plots(found: Adaptation) -> list[Plot]:
-    """Plots of held-out error, branch agreement and every loss term over the steps."""
-    measured, kept = found.progress.measurements, float(found.progress.best_step)
-
-    def curve(name: str, key: str, colour: tuple[int, int, int]) -> Curve:
-        x = np.array([row["step"] for row in measured], float)
-        y = np.array([np.nan if row[key] is None else row[key] for row in measured], float)
-        return Curve(name, x, y, colour, marks=True)
-
-    tracks = [curve("learnt", "learnt_px", GREY), curve("held out", "error_px", BLUE)]
-    if any(row["moving_px"] is not None for row in measured):
-        tracks.insert(0, curve("moving", "moving_px", ACCENT))
-    drawn = [
-        Plot("Tracks (pixels)", tracks, kept),
-        Plot("Branches apart (share)", [curve("held out", "agreement", BLUE)], kept),
-    ]
-    rows = found.progress.steps
-    for term in [key for key in {key: None for row in rows for key in row} if key not in NOT_TERMS]:
-        y = np.array([row.get(term, np.nan) for row in rows], float)
-        x = np.array([row["step"] for row in rows], float)
-        both = [Curve("each step", x, y, (200, 205, 212)), Curve(f"mean of {SMOOTHED_STEPS}", x, _smoothed(y), BLUE)]
-        drawn.append(Plot(f"Loss: {term}", both, kept))
-    return drawn
-
-
-def _smoothed(values: np.ndarray) -> np.ndarray:
-    """Moving average over finite values."""
-    finite = np.isfinite(values)
-    window = np.ones(min(SMOOTHED_STEPS, len(values)))
-    total = np.convolve(np.where(finite, values, 0.0), window, mode="same")
-    count = np.convolve(finite.astype(float), window, mode="same")
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -16,7 +16,7 @@ from st4rtrack.io.files import whole_file
 from st4rtrack.io.json_text import differences
 from st4rtrack.types import UserError
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Progress:
 
     Attributes:
         step: optimiser steps done.
-        best_step, best_error: step with the lowest held-out error, and that error; step 0 is the base model.
+        best_step, best_ratio: step with the lowest held-out errors, and their ratio to those of the base model, step 0.
         waited: measurements since then.
         skipped: consecutive steps with a non-finite loss or gradient.
         steps: one row per step, plain values: loss terms, gradient norm, number of unsolved frames.
@@ -35,7 +35,7 @@ class Progress:
 
     step: int = 0
     best_step: int = 0
-    best_error: float = float("inf")
+    best_ratio: float = 1.0
     waited: int = 0
     skipped: int = 0
     steps: list[dict[str, Any]] = field(default_factory=list)

@@ -8,7 +8,7 @@ import tyro
 
 from st4rtrack.options import AdaptOptions, FrameSelection, KnownGeometry
 
-TERMS = ("trajectory", "depth", "alignment", "held")
+TERMS = ("trajectory", "depth", "alignment", "held", "pose")
 
 
 def adapt(

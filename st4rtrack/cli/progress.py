@@ -100,6 +100,7 @@ class Progress:
     def _draw(self, done: int, total: int) -> None:
         if self._bar is None:  # a resumed run starts later
             self._bar = tqdm(total=total, initial=done - 1, unit=self.unit, file=sys.stderr, dynamic_ncols=True)
+        self._bar.total = total  # of an adaptation with a time budget: estimated
         self._bar.update(done - self.done if self.done else 1)
 
     def __enter__(self) -> "Progress":

@@ -4,12 +4,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from st4rtrack.cli.results import ResultOptions
-from st4rtrack.options import DeviceOptions, FrameSelection, KnownGeometry, ReconstructOptions
+from st4rtrack.options import DeviceOptions, FrameSelection, KnownGeometry, ReconstructOptions, RunAdaptation
 
 if TYPE_CHECKING:
     from st4rtrack.model.network import St4RTrack
@@ -27,6 +27,7 @@ def run(
     device: DeviceOptions = DeviceOptions(),
     known: KnownGeometry = KnownGeometry(),
     queries: Path | None = None,
+    adaptation: RunAdaptation = RunAdaptation(),
     results: ResultOptions = ResultOptions(),
 ) -> None:
     """Track and reconstruct a video: dense 3D tracks, pointmaps, visibility and cameras in one world frame.
@@ -38,7 +39,7 @@ def run(
         queries: CSV or npz with u,v[,frame] in source pixels; writes tracks.csv and tracks.npz.
     """
     from st4rtrack.cli.options import checked, export_formats
-    from st4rtrack.cli.progress import Progress, log_to_stderr
+    from st4rtrack.cli.progress import log_to_stderr
     from st4rtrack.io.queries import read_queries, write_tracks
     from st4rtrack.io.video import open_video
 
@@ -50,7 +51,6 @@ def run(
     folder = output or Path(f"{opened.name}_st4rtrack")
 
     from st4rtrack.model.checkpoint import load_model  # import PyTorch only after the cheap checks
-    from st4rtrack.pipeline.reconstruct import reconstruct
     from st4rtrack.pipeline.reproducibility import use_deterministic_algorithms
 
     if device.deterministic:
@@ -59,22 +59,45 @@ def run(
     if results.overwrite or not _is_complete(folder):
         _announce_cost(opened, network, options, folder, len(formats))
     before = _changed_at(folder)
-    with Progress() as progress:
-        made = reconstruct(
-            opened,
-            model=network,
-            output=folder,
-            known=known,
-            overwrite=results.overwrite,
-            progress=progress,
-            preparation=progress.preparation,
-            options=replace(options, depth_prior=options.depth_prior.replace("{name}", opened.name)),
-        )
+    options = replace(options, depth_prior=options.depth_prior.replace("{name}", opened.name))
+    arguments = {"model": network, "output": folder, "known": known, "overwrite": results.overwrite, "options": options}
+    made = _adapted(opened, adaptation.adapt_minutes, arguments) if adaptation.adapt else _reconstructed(opened, arguments)
     changed = _changed_at(folder) != before
     files = [folder / "scene.zarr"] if changed else []
     files += write_beside(made, folder, changed, formats)
     files += [] if query_px is None else write_tracks(made, query_px, folder)
     _announce_scene(made, folder, files, formats, changed=changed, require_reliable=results.require_reliable)
+
+
+def _reconstructed(video: "Video", arguments: dict[str, Any]) -> "Scene":
+    from st4rtrack.cli.progress import Progress
+    from st4rtrack.pipeline.reconstruct import reconstruct
+
+    with Progress() as progress:
+        return reconstruct(video, progress=progress, preparation=progress.preparation, **arguments)
+
+
+def _adapted(video: "Video", minutes: float, arguments: dict[str, Any]) -> "Scene":
+    """Reconstruct, adapt the network to the video, and report what improved."""
+    from contextlib import ExitStack
+
+    from st4rtrack.adapt.reconstruct import RESULT, reconstruct_adapted
+    from st4rtrack.cli.progress import Progress
+    from st4rtrack.cli.reporter import answer, say
+
+    say(f"then the model is adapted to the video for at most {minutes:g} min, and if it improves, the scene is made again")
+    with ExitStack() as stack:
+        bars: list[Progress] = []
+
+        def progress(done: int, total: int, unit: str) -> None:
+            if not bars or bars[-1].unit != unit or done < bars[-1].done:  # base scene, steps, adapted scene
+                stack.close()
+                bars.append(stack.enter_context(Progress(unit)))
+            bars[-1](done, total)
+
+        scene = reconstruct_adapted(video, minutes=minutes, progress=progress, **arguments)
+    answer(scene.info["results"][RESULT]["sentence"])
+    return scene
 
 
 def _refuse_scene(path: str) -> None:

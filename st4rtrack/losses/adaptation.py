@@ -11,7 +11,9 @@ from torch import Tensor
 
 from st4rtrack.losses.relative import (
     KnownDepth,
+    PoseTerm,
     RetentionTerm,
+    pose_loss,
     relative_agreement_loss,
     relative_depth_loss,
     relative_trajectory_loss,
@@ -38,6 +40,7 @@ class AdaptationLoss:
         trajectory, depth, alignment: weights of the terms; a term of weight 0 is logged but not optimised.
         held: weight of the retention term, which keeps the base model's reconstruction and track depth where no teacher measures
             them; 0 disables it.
+        pose: weight of the term that compares the cameras with those of the teacher; 0 in the paper.
         form: "paper"; "released": with the scales, means and exponents of the released scripts; "relative": `losses/relative.py`.
     Raises:
         UserError: a weight is negative or not finite, or the form is unknown.
@@ -47,10 +50,11 @@ class AdaptationLoss:
     depth: float = 10.0
     alignment: float = 5.0
     held: float = 0.0
+    pose: float = 0.0
     form: Form = "paper"
 
     def __post_init__(self) -> None:
-        for name in ("trajectory", "depth", "alignment", "held"):
+        for name in ("trajectory", "depth", "alignment", "held", "pose"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UserError(f"the weight of {name} must be finite and not negative, got {getattr(self, name)}")
         if self.form not in get_args(Form):
@@ -60,12 +64,16 @@ class AdaptationLoss:
 NAMED: dict[str, AdaptationLoss] = {
     "paper": AdaptationLoss(),
     "released": AdaptationLoss(trajectory=0.5, form="released"),
-    "relative": AdaptationLoss(trajectory=1.0, depth=1.0, alignment=0.2, held=3.0, form="relative"),
+    "relative": AdaptationLoss(trajectory=1.0, depth=1.0, alignment=0.2, held=3.0, pose=1.0, form="relative"),
 }
 """Preset losses. "paper": Eq. 5-11 with the weights of its appendix C.1; "released": as the released adaptation script;
 "relative": for a network with base geometry, where squared pixel errors (a thousand at the start) outweigh the other terms and
 the squares of Eq. 9, dominated by far pixels, distort near geometry; its alignment weight is low and its retention weight high,
 because no built-in teacher knows the depth of dynamic objects. Chosen on scenes of the procedural world."""
+
+
+MONOCULAR = AdaptationLoss(trajectory=0.0, depth=1.0, alignment=0.0, held=3.0, form="relative")
+"""Loss of a network without decoders (`adapt/monocular.py`)."""
 
 
 @dataclass
@@ -75,7 +83,7 @@ class AdaptationParts:
     Attributes:
         total: weighted sum, differentiable.
         parts: unweighted terms, detached: "trajectory", "alignment", "depth" if there is a depth teacher, "held" if there is a
-            retention term.
+            retention term, "pose" if the teacher has cameras.
     """
 
     total: Tensor
@@ -107,6 +115,7 @@ def adaptation_loss(
     pixels: KnownDepth | None = None,
     tracks: KnownDepth | None = None,
     held: RetentionTerm | None = None,
+    pose: PoseTerm | None = None,
 ) -> AdaptationParts:
     """Compute the adaptation loss (paper Eq. 11) over the frames with a solved camera.
 
@@ -117,6 +126,7 @@ def adaptation_loss(
         pixels: depth of the reconstruction, see `depth_loss`; `None` without a depth teacher, which omits the term.
         tracks: depth of tracked points where the teacher marks them visible; used by "relative" only.
         held: geometry that no teacher measures, see `retention_loss`.
+        pose: cameras of network and teacher, see `pose_loss`.
     Returns:
         `AdaptationParts`.
     """
@@ -129,6 +139,8 @@ def adaptation_loss(
         found["depth"] = (loss.depth, terms.depth(pixels, tracks))
     if held is not None:
         found["held"] = (loss.held, retention_loss(held))
+    if pose is not None:
+        found["pose"] = (loss.pose, pose_loss(pose))
     # omit terms of weight 0 instead of multiplying, so that a non-finite one cannot make the total NaN
     total = sum((weight * term for weight, term in found.values() if weight), start=trajectory[0].new_zeros(()))
     return AdaptationParts(total, {name: term.detach() for name, (_, term) in found.items()})

@@ -82,6 +82,27 @@ def relative_agreement_loss(tracking_points: Tensor, reconstruction_points: Tens
 
 
 @dataclass
+class PoseTerm:
+    """Poses `camera_from_world` [F, 4, 4] of the same frames, of the network (differentiable) and of a teacher in any unit."""
+
+    now: Tensor
+    teacher: Tensor
+
+
+def pose_loss(poses: PoseTerm) -> Tensor:
+    """Compute L = mean of |R - R'| + |s c - c'| / mean |c'|: rotation matrices and camera centres, one scale s for all frames.
+
+    |R - R'| is the Frobenius norm over the square root of 2, for small angles the angle in radians.
+    """
+    rotation, teacher_rotation = poses.now[:, :3, :3], poses.teacher[:, :3, :3]
+    centre, teacher_centre = (-(each[:, :3, :3].transpose(1, 2) @ each[:, :3, 3:])[..., 0] for each in (poses.now, poses.teacher))
+    turned = length((rotation - teacher_rotation).flatten(1)) / 2**0.5
+    size = length(teacher_centre).mean().clamp(min=1e-9)
+    scale = (centre.detach() * teacher_centre).sum() / centre.detach().square().sum().clamp(min=1e-12)
+    return (turned + length(scale * centre - teacher_centre) / size).mean() if len(centre) else centre.sum()
+
+
+@dataclass
 class RetentionTerm:
     """Inputs of the retention term, for geometry that no teacher measures: S frames, any pixels; F frames, N points.
 

@@ -5,22 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from st4rtrack.adapt.result import Adaptation
 from st4rtrack.adapt.run import adapt_videos
 from st4rtrack.data.procedural import ProceduralClip, ProceduralConfig, procedural_clip
-from st4rtrack.data.procedural_source import ProceduralClips
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
 from st4rtrack.io.worldtrack import encode_jpeg, write_worldtrack
 from st4rtrack.model.checkpoint import load_model, save_model
 from st4rtrack.model.config import MONOCULAR, TINY
 from st4rtrack.model.network import St4RTrack
-from st4rtrack.options import KnownGeometry
-from st4rtrack.train.config import TrainConfig
-from st4rtrack.train.examples import from_clips
-from st4rtrack.train.forward import PairNetwork, new_model
-from st4rtrack.train.loop import compute_loss
+from st4rtrack.train.forward import new_model
 from tests.adapt.truth_teachers import TruthDepth, TruthTracks
 
 SMALL = replace(
@@ -32,6 +26,7 @@ SMALL = replace(
     decoder_width=32,
     decoder_depth=1,
     decoder_heads=2,
+    hints=False,
 )
 SMALL_MONOCULAR = replace(MONOCULAR, image_size=96, encoder_width=16, pyramid_width=8)
 OPTIONS: dict[str, Any] = {
@@ -45,30 +40,15 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-CLIP, SEED = ProceduralConfig(64, 96, 6, setting="room", camera="orbit", camera_motion=2.0, moving_share=0.7), 23
-
-
-def small_clip(num_frames: int = 6, seed: int = SEED) -> ProceduralClip:
-    return procedural_clip(seed, replace(CLIP, num_frames=num_frames))
+def small_clip(num_frames: int = 6, seed: int = 23) -> ProceduralClip:
+    return procedural_clip(
+        seed, ProceduralConfig(64, 96, num_frames, setting="room", camera="orbit", camera_motion=2.0, moving_share=0.7)
+    )
 
 
 def small_base(folder: Path) -> Path:
-    """A network with decoders."""
-    save_model(new_model(SMALL, seed=0), folder / "plain.safetensors")
-    return folder / "plain.safetensors"
-
-
-def fitted_base(folder: Path, steps: int = 120) -> Path:
-    """A network with decoders that has learned the geometry of `small_clip`."""
-    path = small_base(folder)
-    model, config = load(path).train(), TrainConfig(precision="float32")
-    examples, network = from_clips([ProceduralClips(CLIP, seed=SEED).clip(0)]), PairNetwork(model)
-    optimizer = torch.optim.Adam(model.parameters(), 5e-3)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        compute_loss(network, examples, config).total.backward()
-        optimizer.step()
-    save_model(model, path)
+    path = folder / "plain.safetensors"
+    save_model(new_model(SMALL, seed=0), path)
     return path
 
 
@@ -103,6 +83,11 @@ def adapt_small(clip: ProceduralClip, base: Path, output: Path, **changes: Any) 
     """`adapt_videos` with teachers that know the truth; `config` is added to `OPTIONS`."""
     config = {**OPTIONS, **changes.pop("config", {})}
     videos = changes.pop("videos", [clip.rgb])
-    known = KnownGeometry(intrinsics=clip.intrinsics[0])
-    given = {"tracks": TruthTracks(clip), "depth": TruthDepth(clip), "device": "cpu", "scenes": "none", "known": known, **changes}
+    given = {
+        "tracks": TruthTracks(clip),
+        "depth": TruthDepth(clip),
+        "device": "cpu",
+        "scenes": "none",
+        **changes,
+    }
     return adapt_videos(videos, output=output, model=base, config=config, **given)

@@ -3,10 +3,13 @@
 import numpy as np
 
 from st4rtrack.adapt.priors import TeacherDepth, TeacherTracks
+from st4rtrack.adapt.teachers import FusedTeacher
 from st4rtrack.data.procedural import ProceduralClip
 from st4rtrack.geometry.camera import project
 from st4rtrack.geometry.sampling import nearest_pixel
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
+from st4rtrack.scene import Scene
+from st4rtrack.types import Cameras, DepthSource, PixelMap, Pointmap, TrackingOverTime
 
 
 class TruthTracks:
@@ -44,3 +47,32 @@ class TruthDepth:
 
     def depth(self, rgb: np.ndarray, anchor_index: int) -> TeacherDepth:
         return TeacherDepth(self.clip.depth.astype(np.float32), self.name)
+
+
+def truth_scene(clip: ProceduralClip) -> Scene:
+    """Scene with the true geometry of a clip."""
+    frames, height, width = clip.depth.shape
+    return Scene(
+        rgb=clip.rgb,
+        time_s=np.arange(frames) / 30,
+        tracking=TrackingOverTime(
+            clip.tracking_points_world, np.full(clip.depth.shape, 2.0), visible=clip.visible, moving=clip.moving
+        ),
+        reconstruction=Pointmap(
+            clip.reconstruction_points_world,
+            np.full(clip.depth.shape, 101.0),
+            source=np.full(clip.depth.shape, DepthSource.MEASURED, np.uint8),
+        ),
+        cameras=Cameras(clip.world_from_camera, clip.intrinsics),
+        anchor_index=0,
+        pixel_map=PixelMap(),
+        source_size=(height, width),
+    )
+
+
+def _no_scene() -> Scene:
+    raise AssertionError("the built-in teacher was not chosen")
+
+
+UNUSED = FusedTeacher(_no_scene, "0")
+"""A built-in teacher without a scene."""

@@ -17,6 +17,7 @@ from st4rtrack.io.npz import read_npz
 from st4rtrack.io.queries import read_queries
 from st4rtrack.io.video import open_video
 from st4rtrack.io.worldtrack import read_worldtrack
+from tests.adapt.truth_teachers import UNUSED
 from tests.reliability.case import Case, End, Make
 from tests.reliability.damage import DAMAGES
 from tests.reliability.hostile_arrays import (
@@ -183,7 +184,7 @@ def read_teacher_tracks(path: Path) -> None:
 
 
 def read_teacher_depth(path: Path) -> None:
-    teacher = open_teachers("flow", str(path), open_video(RGB))[1]
+    teacher = open_teachers("fused", str(path), open_video(RGB), fused=UNUSED)[1]
     assert teacher is not None
     teacher.depth(RGB, 0)
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from st4rtrack.adapt.priors import TeacherDepth
 from st4rtrack.adapt.teachers.files import FileTracks
+from st4rtrack.adapt.teachers.fused import FusedTeacher
 from st4rtrack.adapt.teachers.teacher import DepthTeacher, TrackTeacher, require_frames
 from st4rtrack.hints.depth_prior import DepthPrior, PriorDepth, open_depth_prior
 from st4rtrack.io.files import expanded
@@ -61,32 +62,32 @@ def _z_depth(predicted: PriorDepth) -> np.ndarray:
     return np.where(predicted.values > floor, 1 / np.maximum(predicted.values, floor), 0).astype(np.float32)
 
 
-TRACK_WORDS = "flow, tapir:FILE, tapnext:FILE, cotracker:PATH or FILE.npz"
+TRACK_WORDS = "fused, tapir:FILE, tapnext:FILE, cotracker:PATH or FILE.npz"
 
 
 def open_teachers(
-    tracks: str, depth: str, video: Video, *, device: str = "cpu", source: SourceSize | None = None
+    tracks: str, depth: str, video: Video, *, fused: FusedTeacher, device: str = "cpu", source: SourceSize | None = None
 ) -> tuple[TrackTeacher, DepthTeacher | None]:
     """Create both teachers from their option strings.
 
     Args:
-        tracks: "flow"; "tapir:FILE" or "tapnext:FILE", a checkpoint of BootsTAPIR or TAPNext++; "cotracker:PATH", a clone, a hub
+        tracks: "fused"; "tapir:FILE" or "tapnext:FILE", a checkpoint of BootsTAPIR or TAPNext++; "cotracker:PATH", a clone, a hub
             cache or a checkpoint of CoTracker3; or the path of an .npz.
-        depth: "triangulation", or a depth prior (`open_depth_prior`).
+        depth: "fused", or a depth prior (`open_depth_prior`).
         video: frames to adapt to, at network size.
+        fused: the built-in teacher of the video.
         device: PyTorch device of teacher networks.
         source: size of the source video and the map from its pixels to the network's, for files in source pixels.
     Raises:
         UserError: unknown option string, a path that does not exist, or a package that is not installed.
     """
-    return _open_tracks(tracks, device, source), _open_depth(depth, video, device, source)
+    return (
+        fused if tracks == "fused" else _open_tracks(tracks, device, source),
+        fused if depth == "fused" else _open_depth(depth, video, device, source),
+    )
 
 
 def _open_tracks(word: str, device: str, source: SourceSize | None) -> TrackTeacher:
-    if word == "flow":
-        from st4rtrack.adapt.teachers.flow import FlowTeacher
-
-        return FlowTeacher()
     kind, _, path = word.partition(":")
     if kind == "cotracker":
         from st4rtrack.adapt.teachers.cotracker import CoTrackerTeacher
@@ -102,10 +103,6 @@ def _open_tracks(word: str, device: str, source: SourceSize | None) -> TrackTeac
 
 
 def _open_depth(word: str, video: Video, device: str, source: SourceSize | None) -> DepthTeacher | None:
-    if word == "triangulation":
-        from st4rtrack.adapt.teachers.triangulation import TriangulationTeacher
-
-        return TriangulationTeacher()
     prior = open_depth_prior(word, video, source_size=source, device=device)
     return None if prior is None else PriorTeacher(prior, read_depth_cameras(expanded(word), video))
 

@@ -8,7 +8,11 @@ in memory or (`writer`) on disk; `load` and `save` are for whole scenes.
 from st4rtrack.io.scene.arrays import SCENE_ZARR as SCENE_ZARR
 from st4rtrack.io.scene.description import FORMAT_VERSION as FORMAT_VERSION
 from st4rtrack.io.scene.description import SCENE_JSON as SCENE_JSON
+from st4rtrack.io.scene.description import read_results as read_results
+from st4rtrack.io.scene.description import record_result as record_result
 from st4rtrack.io.scene.folder import OVERVIEW as OVERVIEW
+from st4rtrack.io.scene.folder import adopt_scene as adopt_scene
+from st4rtrack.io.scene.folder import finish_adoption as finish_adoption
 from st4rtrack.io.scene.folder import holds_scene as holds_scene
 from st4rtrack.io.scene.folder import prepare_folder as prepare_folder
 from st4rtrack.io.scene.header import SceneHeader as SceneHeader

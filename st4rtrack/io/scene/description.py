@@ -69,10 +69,36 @@ def write_json(
 ) -> None:
     """Write `scene.json`; `deferred`: the arrays of `DEFERRED` that exist; `anchors`: frame indices of the further anchors."""
     data = to_json(header, complete=complete, deferred=deferred, anchors=anchors, quality=quality)
+    _locate_source(data, folder)
+    write_whole(folder, data)
+
+
+def _locate_source(data: dict[str, Any], folder: Path) -> None:
+    """Store the path of the video relative to the scene folder."""
     source = data["info"].get("source")
     if isinstance(source, dict) and Path(str(source.get("video"))).is_absolute():
         with contextlib.suppress(ValueError):  # on another drive (Windows)
             source[FROM_SCENE] = os.path.relpath(os.path.realpath(source["video"]), os.path.realpath(folder))
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """Field `info.results` of a complete scene; empty without one."""
+    if not (folder / SCENE_JSON).exists():
+        return {}
+    data = read_json(folder)
+    results = data.get("info", {}).get("results") if data.get("status") == "complete" else None
+    return results if isinstance(results, dict) else {}
+
+
+def record_result(folder: Path, name: str, value: dict[str, Any], *, place: Path | None = None) -> None:
+    """Add a result to the description of a complete scene.
+
+    Args:
+        place: folder to which the scene will be moved; default: it stays.
+    """
+    data = read_json(folder)
+    data["info"] = {**data["info"], "results": {**data["info"].get("results", {}), name: plain(value)}}
+    _locate_source(data, place or folder)
     write_whole(folder, data)
 
 

@@ -17,6 +17,7 @@ from st4rtrack.types import UserError
 
 OVERVIEW = "overview.png"
 _NOT_CONTENT = frozenset({TEMPORARY, LOCK, ".DS_Store", "Thumbs.db", "desktop.ini"})  # a folder with only these is empty
+_REPLACED = "replaced.zarr"
 _WAY_OUT = "choose another folder, or replace it with --overwrite"
 
 
@@ -89,6 +90,27 @@ def holds_scene(folder: str | Path, header: SceneHeader) -> bool:
         return True
     FolderLock(folder).release()  # fail early instead of when the writer starts
     return False
+
+
+def adopt_scene(new: Path, folder: Path) -> None:
+    """Replace the scene in a folder by the complete scene of the same video in `new`, which is removed.
+
+    Other files of the folder stay. If it is interrupted, `finish_adoption` ends it.
+    """
+    if not (new / _REPLACED).exists():
+        (folder / SCENE_ZARR).rename(new / _REPLACED)
+    if (new / SCENE_ZARR).exists():
+        (new / SCENE_ZARR).rename(folder / SCENE_ZARR)
+    if (new / SCENE_JSON).exists():
+        (new / SCENE_JSON).replace(folder / SCENE_JSON)
+    (folder / OVERVIEW).unlink(missing_ok=True)
+    shutil.rmtree(new)
+
+
+def finish_adoption(new: Path, folder: Path) -> None:
+    """Continue an interrupted `adopt_scene`; does nothing otherwise."""
+    if (new / _REPLACED).exists():
+        adopt_scene(new, folder)
 
 
 def _remove_ours(folder: Path) -> None:

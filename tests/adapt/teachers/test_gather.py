@@ -9,6 +9,7 @@ from st4rtrack.adapt.priors import Priors, TeacherDepth, TeacherTracks
 from st4rtrack.adapt.teachers import gather_priors, open_teachers
 from st4rtrack.io.video import open_video
 from st4rtrack.types import UserError
+from tests.adapt.truth_teachers import UNUSED
 
 RGB = np.random.default_rng(0).integers(0, 255, (3, 16, 24, 3), np.uint8)
 QUERY = np.array([[3.5, 4.5], [9.5, 9.5]])
@@ -92,29 +93,29 @@ def test_unfit_depth_is_a_sentence_and_is_not_kept(tmp_path: Path, bad: float) -
 
 
 def test_words_open_teachers(tmp_path: Path) -> None:
-    tracks, depth = open_teachers("flow", "none", VIDEO)
-    assert "flow" in tracks.name and depth is None
+    tracks, depth = open_teachers("fused", "none", VIDEO, fused=UNUSED)
+    assert tracks is UNUSED and depth is None
     np.savez(tmp_path / "a.npz", depth=np.ones(RGB.shape[:3]))
-    tracks, depth = open_teachers(str(tmp_path / "a.npz"), str(tmp_path / "a.npz"), VIDEO)
+    tracks, depth = open_teachers(str(tmp_path / "a.npz"), str(tmp_path / "a.npz"), VIDEO, fused=UNUSED)
     assert not tracks.follows_any and depth is not None
-    assert "triangulation" in getattr(open_teachers("flow", "triangulation", VIDEO)[1], "name", "")
+    assert open_teachers("fused", "fused", VIDEO, fused=UNUSED)[1] is UNUSED
 
 
 @pytest.mark.parametrize(
     ("tracks", "depth", "message"),
     [
-        ("magic", "none", "--tracks must be flow"),
-        ("flow", "magic", "unknown depth prior 'magic'"),
+        ("magic", "none", "--tracks must be fused"),
+        ("fused", "magic", "unknown depth prior 'magic'"),
         ("absent.npz", "none", "does not exist"),
         ("cotracker:", "none", "does not exist"),
-        ("flow", "moge:absent.pt", "does not exist"),
-        ("flow", "transformers:absent", "does not exist"),
+        ("fused", "moge:absent.pt", "does not exist"),
+        ("fused", "transformers:absent", "does not exist"),
         ("cotracker:.", "none", "must be a clone of co-tracker"),
-        ("flow", "transformers:tests", "no config.json"),
-        ("flow", "moge:tests", "not a file"),
+        ("fused", "transformers:tests", "no config.json"),
+        ("fused", "moge:tests", "not a file"),
     ],
 )
 def test_unknown_words_are_a_sentence(tracks: str, depth: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        open_teachers(tracks, depth, VIDEO)
+        open_teachers(tracks, depth, VIDEO, fused=UNUSED)
     assert "\n" not in str(caught.value)

@@ -14,6 +14,7 @@ from st4rtrack.adapt.teachers.words import PriorTeacher
 from st4rtrack.hints.depth_prior import PriorDepth, open_depth_prior
 from st4rtrack.io.video import open_video
 from st4rtrack.types import UserError
+from tests.adapt.truth_teachers import UNUSED
 
 RGB = np.zeros((3, 32, 48, 3), np.uint8)
 DEPTH = np.random.default_rng(0).uniform(1, 2, RGB.shape[:3]).astype(np.float32)
@@ -63,7 +64,7 @@ def test_depth_anything_v2_small_is_the_same_provider_for_run_and_adapt(tmp_path
     package = SimpleNamespace(AutoImageProcessor=DepthAnything, AutoModelForDepthEstimation=DepthAnything)
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)  # pyright: ignore[reportArgumentType]
     monkeypatch.setitem(sys.modules, "transformers", package)  # pyright: ignore[reportArgumentType]
-    prior, teacher = open_depth_prior(hub_id, open_video(RGB)), open_teachers("flow", hub_id, open_video(RGB))[1]
+    prior, teacher = open_depth_prior(hub_id, open_video(RGB)), open_teachers("fused", hub_id, open_video(RGB), fused=UNUSED)[1]
     assert prior is not None and teacher is not None and prior.name == teacher.name
     found = prior(RGB[0], 0)
     assert found.kind == "inverse_depth" and (found.values == 4).all()
@@ -77,7 +78,7 @@ def test_file_teacher_cameras_of_source_or_processed_frames_are_kept(tmp_path: P
     cameras[frames, 0, 3] = 1
     np.savez(tmp_path / "a.npz", depth=depth, world_from_camera=cameras)
     video = open_video(np.zeros((5, *RGB.shape[1:]), np.uint8), start=frames[0], stop=frames[-1] + 1)
-    teacher = open_teachers("flow", str(tmp_path / "a.npz"), video)[1]
+    teacher = open_teachers("fused", str(tmp_path / "a.npz"), video, fused=UNUSED)[1]
     assert teacher is not None
     found = teacher.depth(RGB, 0)
     np.testing.assert_array_equal(found.depth, DEPTH)
@@ -89,7 +90,7 @@ def test_file_teacher_of_depth_anything_3_keeps_its_cameras(tmp_path: Path) -> N
     camera_from_world = np.tile(np.eye(4)[:3], (3, 1, 1))
     camera_from_world[:, 0, 3] = -np.arange(3)
     np.savez(tmp_path / "results.npz", depth=DEPTH, extrinsics=camera_from_world, intrinsics=np.tile(np.eye(3), (3, 1, 1)))
-    teacher = open_teachers("flow", str(tmp_path / "results.npz"), open_video(RGB))[1]
+    teacher = open_teachers("fused", str(tmp_path / "results.npz"), open_video(RGB), fused=UNUSED)[1]
     assert teacher is not None
     cameras = teacher.depth(RGB, 0).world_from_camera
     assert cameras is not None
@@ -99,4 +100,4 @@ def test_file_teacher_of_depth_anything_3_keeps_its_cameras(tmp_path: Path) -> N
 def test_file_teacher_cameras_of_another_shape_raise(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", depth=DEPTH, world_from_camera=np.zeros((3, 4)))
     with pytest.raises(UserError, match=r"cameras of .*a\.npz must be numbers \[frames, 4, 4\]"):
-        open_teachers("flow", str(tmp_path / "a.npz"), open_video(RGB))
+        open_teachers("fused", str(tmp_path / "a.npz"), open_video(RGB), fused=UNUSED)

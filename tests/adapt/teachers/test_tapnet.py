@@ -11,6 +11,7 @@ import torch
 from st4rtrack.adapt.teachers import open_teachers
 from st4rtrack.io.video import open_video
 from st4rtrack.types import UserError
+from tests.adapt.truth_teachers import UNUSED
 
 RGB = np.random.default_rng(0).integers(0, 255, (5, 32, 48, 3), np.uint8)
 QUERY = np.array([[10.5, 8.5], [45.0, 20.0]])
@@ -88,7 +89,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.parametrize("anchor", [0, 2, 4])
 @pytest.mark.parametrize("kind", ["tapir", "tapnext"])
 def test_tapnet_tracks_are_in_frame_pixels_in_both_directions(package: Path, kind: str, anchor: int) -> None:
-    teacher = open_teachers(f"{kind}:{package / kind}.pt", "none", VIDEO)[0]
+    teacher = open_teachers(f"{kind}:{package / kind}.pt", "none", VIDEO, fused=UNUSED)[0]
     assert teacher.follows_any and {"tapir": "BootsTAPIR", "tapnext": "TAPNext++"}[kind] in teacher.name
     found = teacher.tracks(RGB, QUERY, anchor)
     since = np.arange(5) - anchor
@@ -105,10 +106,10 @@ def test_tapnet_without_the_package_or_with_other_weights_raises(package: Path, 
     torch.save({"other": torch.zeros(1)}, package / "other.pt")
     for name in ("damaged", "other"):
         with pytest.raises(UserError, match=r"is not the checkpoint of BootsTAPIR") as caught:
-            open_teachers(f"tapir:{package / name}.pt", "none", VIDEO)[0].tracks(RGB, QUERY, 0)
+            open_teachers(f"tapir:{package / name}.pt", "none", VIDEO, fused=UNUSED)[0].tracks(RGB, QUERY, 0)
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="is not a file"):
-        open_teachers(f"tapnext:{package}", "none", VIDEO)
+        open_teachers(f"tapnext:{package}", "none", VIDEO, fused=UNUSED)
     monkeypatch.setitem(sys.modules, "tapnet.torch.tapir_model", None)
     with pytest.raises(UserError, match=r"could not import tapnet \(.*pip install"):
-        open_teachers(f"tapir:{package / 'tapir'}.pt", "none", VIDEO)[0].tracks(RGB, QUERY, 0)
+        open_teachers(f"tapir:{package / 'tapir'}.pt", "none", VIDEO, fused=UNUSED)[0].tracks(RGB, QUERY, 0)
