@@ -21,9 +21,7 @@ LENSES = {
 }
 
 
-@pytest.mark.parametrize(
-    ("write", "model_name"), [(write_colmap, "PINHOLE"), *((write_colmap_text, each) for each in LENSES)], ids=str
-)
+@pytest.mark.parametrize(("write", "model_name"), [(write_colmap, "PINHOLE"), *((write_colmap_text, each) for each in LENSES)])
 def test_cameras_points_and_tracks_are_those_of_the_scene(tmp_path, write, model_name) -> None:
     scene = exact_scene(tmp_path)
     scene = scene if LENSES[model_name] is None else distorted(scene, *LENSES[model_name])
