@@ -95,7 +95,7 @@ def _of_word(word: Any, video: Video) -> tuple[Distortion, np.ndarray | None]:
 def _require(model: str, coefficients: tuple[float, ...], label: str) -> Distortion:
     if model not in COUNTS or not np.isfinite(coefficients).all():
         raise UserError(f"{label} has no distortion coefficients that can be used; give {KINDS}")
-    if len(coefficients) not in COUNTS[model] and not any(coefficients[8:]):
+    if len(coefficients) > 8 and not any(coefficients[8:]):  # of OpenCV's 12 or 14; thin prisms and tilts are not supported
         coefficients = coefficients[:8]
     if len(coefficients) not in COUNTS[model]:
         raise UserError(f"{label} has {len(coefficients)} coefficients of the model {model}; give {KINDS}")
