@@ -19,8 +19,7 @@ ROWS, COLUMNS = 5, 2
 
 def panel(path: Path, number: int, prior: BuiltinPrior) -> np.ndarray:
     """Picture and inverse depth beside each other, each fitted into `SIZE`, with the number of the picture."""
-    image = cv2.imread(str(path))
-    assert image is not None, f"could not read {path}"
+    image = np.asarray(cv2.imread(str(path)))
     scale = min(SIZE[0] / image.shape[0], SIZE[1] / image.shape[1])
     height, width = (max(16, round(side * scale / 16) * 16) for side in image.shape[:2])
     rgb = np.ascontiguousarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)[..., ::-1])

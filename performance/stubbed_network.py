@@ -74,15 +74,10 @@ def stubbed_model(path: Path) -> Any:
             found = torch.cdist(frame_tokens.features[:, 0], known).argmin(1)
             return TwoPointmaps(*(Pointmap(maps[k, found], confidence[k, found]) for k in (0, 1)))
 
-    size: dict[str, Any] = {
-        "encoder_width": 64,
-        "encoder_depth": 1,
-        "encoder_heads": 4,
-        "decoder_width": 64,
-        "decoder_depth": 4,
-        "decoder_heads": 4,
-    }
-    model = Stubbed(ModelConfig(head="conv", **size)).eval()
+    small = ModelConfig(
+        encoder_width=64, encoder_depth=1, encoder_heads=4, decoder_width=64, decoder_depth=4, decoder_heads=4, head="conv"
+    )
+    model = Stubbed(small).eval()
     known = F.avg_pool2d(normalize_images(stored["rgb"]), 16).flatten(1)
     return model
 

@@ -136,7 +136,7 @@ class TrackWindow:
         if len(self._moves) < FEWEST:
             return index, rgb, maps
         variance = box_mean(torch.nan_to_num(noise_variance(list(self._thirds)), posinf=0.0)[None], SQUARE_PX)[0]
-        moved = smoothed(torch.stack(list(self._moves)), place, variance, pooled=lambda squares: box_mean(squares, SQUARE_PX))
+        moved = smoothed(list(self._moves), place, variance, pooled=lambda squares: box_mean(squares, SQUARE_PX))
         return index, rgb, replace(maps, tracking=replace(maps.tracking, points_world=vectors_of(self._anchor_points + moved)))
 
 
@@ -148,6 +148,8 @@ FEWEST = DEGREE + 3
 
 CLEAR = 1.5
 """Terms whose square exceeds that expected from noise by this factor are kept unchanged, so that true motion is not shortened."""
+
+CACHED_PIXELS = 1 << 14
 
 NORMAL_MEDIAN = 2.366
 """Median of the squared length of a 3D vector with standard normal components."""
@@ -171,7 +173,7 @@ def noise_variance(thirds: Sequence[Tensor]) -> Tensor:
 
 
 def smoothed(
-    window: Tensor, index: int, variance: Tensor, *, pooled: Callable[[Tensor], Tensor] = lambda squares: squares
+    window: Sequence[Tensor], index: int, variance: Tensor, *, pooled: Callable[[Tensor], Tensor] = lambda squares: squares
 ) -> Tensor:
     """Smoothed position of each track at one time of a window, without lag.
 
@@ -180,7 +182,7 @@ def smoothed(
     one a parabola, and a collision is unchanged.
 
     Args:
-        window: [time, 3, ...] positions at equidistant times, at least `FEWEST`.
+        window: [3, ...] positions at each of some equidistant times, at least `FEWEST`.
         index: index of the time in the window.
         variance: [...] noise variance per axis.
         pooled: averages squares [terms, ...] over tracks with similar motion, since one track alone has little information.
@@ -188,9 +190,7 @@ def smoothed(
         [3, ...]; unchanged where the window is not finite.
     """
     basis, here = _polynomials(len(window)), window[index]
-    offsets = window - here  # small numbers, for precise squares
-    coefficients = (torch.from_numpy(basis).to(window) @ offsets.flatten(1)).unflatten(1, here.shape)
-    whole = offsets.flatten(0, 1).square().sum(dim=0)
+    coefficients, whole = _coefficients(window, here, torch.from_numpy(basis).to(here))
     squares = coefficients.square().sum(dim=1)
     finite = whole.isfinite() & squares.isfinite().all(dim=0)
     terms = torch.cat([(whole - squares.sum(dim=0)).clamp(min=0)[None], squares[1:]])  # the residual first
@@ -200,6 +200,21 @@ def smoothed(
     for k in range(1, len(basis)):
         result += float(basis[k, index]) * (_kept(terms[k], 3 * noise) - left) * coefficients[k]
     return torch.where(finite, result, here)
+
+
+def _coefficients(window: Sequence[Tensor], here: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
+    """Coefficients [terms, 3, ...] of tracks relative to the positions `here` [3, ...], and squared norms [...] over the window.
+
+    Offsets, since small numbers have precise squares. A part of the pixels at a time, which stays in the cache.
+    """
+    coefficients, whole = here.new_empty((len(basis), *here.shape)), torch.empty_like(here[0])
+    for start in range(0, whole.numel(), CACHED_PIXELS):
+        part = slice(start, start + CACHED_PIXELS)
+        origin = here.flatten(1)[:, part]
+        offsets = torch.stack([positions.flatten(1)[:, part] for positions in window]).sub_(origin)
+        coefficients.flatten(2)[:, :, part] = (basis @ offsets.flatten(1)).unflatten(1, origin.shape)
+        whole.view(-1)[part] = offsets.square_().sum(dim=(0, 1))
+    return coefficients, whole
 
 
 def _polynomials(count: int) -> np.ndarray:

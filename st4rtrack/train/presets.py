@@ -184,7 +184,7 @@ PRESETS: dict[str, Preset] = {
         "a small pair network, on procedural clips",
         TINY,
         TrainConfig(batch_size=4, micro_batch=2, loss=PUBLISHED["tiny"]),
-        RenderedClips(frames=6, height=192, width=256, validation_clips=32, validation_frames=6),
+        RenderedClips(frames=6, height=192, width=256, validation_clips=16, validation_frames=6),
     ),
     "mono": Preset(
         "encoder and monocular depth head, on single pictures and rendered frames",

@@ -33,7 +33,9 @@ def noise_of(window: np.ndarray) -> Tensor:
 
 def smoothed_at(window: np.ndarray, index: int, variance: float, pooled=alike) -> np.ndarray:
     """Smoothed positions [points, 3] at one time of a window [time, points, 3]."""
-    found = smoothed(torch.from_numpy(window).transpose(1, 2), index, torch.full(window.shape[1:2], variance), pooled=pooled)
+    found = smoothed(
+        [torch.from_numpy(each.T.copy()) for each in window], index, torch.full(window.shape[1:2], variance), pooled=pooled
+    )
     return found.T.numpy()
 
 

@@ -188,10 +188,10 @@ def test_frames_are_decoded_as_they_are_needed(clip: ProceduralClip) -> None:
     model = TruthNetwork(clip)
     pulled: list[int] = []
 
-    def frames() -> Iterator[tuple[int, np.ndarray, None]]:
+    def frames() -> Iterator[tuple[int, np.ndarray]]:
         for index, frame in enumerate(open_video(clip.rgb).frames()):
             pulled.append(index)
-            yield index, frame, None
+            yield index, frame
 
     predicted = predict_frames(model, encode_anchor(model, clip.rgb[0]), frames(), batch_size=2)
     next(predicted)
@@ -208,7 +208,7 @@ def test_memory_shortage_halves_the_batch(clip: ProceduralClip, monkeypatch: pyt
         return decode(anchor_tokens, frame_tokens, hints)  # type: ignore[arg-type]
 
     monkeypatch.setattr(model, "decode", scarce)
-    frames = ((index, rgb, None) for index, rgb in enumerate(clip.rgb))
+    frames = enumerate(clip.rgb)
     out = list(predict_frames(model, encode_anchor(model, clip.rgb[0]), frames, batch_size=4))
     np.testing.assert_array_equal([maps.tracking.points_world for _, _, maps in out], clip.tracking_points_world)
 

@@ -26,7 +26,7 @@ def test_tokens_come_back_as_they_were(tmp_path: Path, dtype: torch.dtype) -> No
 def test_a_frame_is_encoded_once_whatever_pairs_it_is_in() -> None:
     clip = procedural_clip(3, ProceduralConfig(num_frames=4, setting="room", height=48, width=64))
     network, kept = TruthNetwork(clip), TokenFile(4)
-    frames = [(index, rgb, None) for index, rgb in enumerate(clip.rgb)]
+    frames = list(enumerate(clip.rgb))
     maps = [list(predict_frames(network, encode_anchor(network, clip.rgb[k]), frames, batch_size=2, kept=kept)) for k in (0, 3)]
     assert network.encoded == 4 + 2  # and either anchor
     for (_, _, first), (_, _, again) in zip(*maps, strict=True):
