@@ -20,7 +20,7 @@ from st4rtrack.io.formats.frames import at_constant_rate, every_nth
 from st4rtrack.io.known.maps import read_exr_depth
 from st4rtrack.scene import Scene
 from st4rtrack.types import TrackingOverTime, UserError
-from tests.io.formats.exact_scene import exact_scene, source_px
+from tests.io.formats.exact_scene import distorted, exact_scene, source_px
 
 UNSOLVED = 4
 VARIABLE_S = np.array([5.0, 5.04, 5.08, 5.2, 5.24, 5.28])
@@ -105,6 +105,19 @@ def test_exr_has_the_depth_and_the_mask_of_each_solved_frame(scene: Scene, tmp_p
     u, v = np.floor(scene.pixel_map.source_from_network(np.array([7.5, 11.5]))).astype(int)
     assert mask.shape == scene.source_size and mask[v, u] == 1 and mask[0, 0] == 0
     assert set(np.unique(mask)) == {0, 1}
+
+
+def test_distorted_video_has_depth_in_source_pixels_and_an_undistorted_camera(scene: Scene, tmp_path: Path) -> None:
+    plain, scene = scene, distorted(scene, "opencv", -0.12, 0.02)
+    folder = export(scene, tmp_path / "a", format="png")
+    per_unit = json.loads((folder / "depth.json").read_text())["depth_per_unit"]
+    depth = cv2.imread(str(folder / "depth" / "frame_000001.png"), cv2.IMREAD_UNCHANGED)
+    assert depth is not None
+    expected = np.rint(expected_depth(scene, 0) * per_unit).clip(0, 65535)
+    np.testing.assert_allclose(depth, expected, atol=1)
+    assert (expected_depth(plain, 0) != expected_depth(scene, 0)).any()
+    _, field_of_view = read_chan(export(scene, tmp_path / "a.chan"))[1]
+    assert field_of_view == read_chan(export(plain, tmp_path / "b.chan"))[1][1]
 
 
 def test_png_depth_times_its_scale_is_the_depth(scene: Scene, tmp_path: Path) -> None:
