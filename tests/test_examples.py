@@ -11,6 +11,7 @@ from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
 from st4rtrack.io.scene import load_scene
 from st4rtrack.io.video import write_video
 from tests.conftest import Run
+from tests.moving_camera import walk
 from tests.worldtrack_data import write_sequence
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -57,7 +58,9 @@ def test_a_scene_is_exported(scene: Path, tmp_path: Path) -> None:
     assert names == {"points.ply", "film.mp4", "figure.pdf", "colmap"}
 
 
-def test_a_model_is_adapted(video: Path, tmp_path: Path) -> None:
+def test_a_model_is_adapted(tmp_path: Path) -> None:
+    video = tmp_path / "walk.mp4"
+    write_video(video, iter(walk(12).rgb), fps=10)
     assert "with the adapted model" in example("03_adapt.py", video, tmp_path / "cat.safetensors", 2)
     assert (tmp_path / "cat.safetensors").is_file()
 

@@ -93,8 +93,9 @@ def refuse_renamed(arguments: Sequence[str]) -> None:
         if name in former:
             from st4rtrack.types import UserError
 
-            change = f"renamed; use {former[name]}" if former[name] else "removed; leave it out"
-            raise UserError(f"{name} of {command} was {change}")
+            if former[name]:
+                raise UserError(f"{name} of {command} was renamed; use {former[name]}")
+            raise UserError(f"{name} of {command} was removed; leave it out")
 
 
 @functools.cache

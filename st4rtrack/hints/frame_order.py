@@ -58,6 +58,12 @@ class OrderedFrames:
         self.geometry = self._geometry_of_anchor() if with_geometry else None
         self.motion = self.geometry.motion if self.geometry else self._motion_alone()
 
+    def near_frames(self, count: int) -> list[tuple[int, np.ndarray]]:
+        """Index and image of the anchor and of up to `count` frames evenly spaced among the usable ones next to it."""
+        after, before = self._near
+        frames = self._usable(after if len(after) >= len(before) else before)
+        return [(self._anchor_index, self._anchor_rgb), *frames[:: max(1, -(-len(frames) // count))]]
+
     def use_prior(self, prior: DepthOfFrame) -> None:
         """Use a depth prior for pose estimation where no depth is measured."""
         assert self.geometry is not None

@@ -12,6 +12,7 @@ from st4rtrack.classical.anchored import StepFlow
 from st4rtrack.hints.cameras import solved_cameras, turning_cameras
 from st4rtrack.hints.depth_prior import DepthPrior, open_depth_prior
 from st4rtrack.hints.depth_prior.builtin import BuiltinPrior
+from st4rtrack.hints.depth_prior.steady import SteadyPrior
 from st4rtrack.hints.frame_encoder import FrameEncoder
 from st4rtrack.hints.frame_order import OrderedFrames
 from st4rtrack.hints.fused import FusedGeometry
@@ -21,6 +22,8 @@ from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.types import KnownVideo, UserError, Video
 
+STEADY_FRAMES = 12
+"""Number of frames whose depth prior gives the contrast of depth for a fixed camera."""
 MAY_ZOOM = ("fixed", "rotation", "zoom")
 """Camera motions next to the anchor in which the camera does not translate: it may zoom, there or later."""
 
@@ -117,9 +120,12 @@ def provide_hints(
         video, anchor_index, prior, known=known, content=content, scale=scale, step_flow=steps.chain, zoom=zoom
     )
     assert ordered.geometry is not None
+    steady = prior
+    if ordered.geometry.kind == "fixed":
+        steady = SteadyPrior(prior, ordered.near_frames(STEADY_FRAMES), ordered.geometry.focal_px)
     return ordered, FusedGeometry(
         ordered.geometry,
-        prior,
+        steady,
         steps,
         num_frames=len(video),
         anchor_index=anchor_index,

@@ -97,7 +97,7 @@ def test_batch_takes_all_options_of_run_but_queries() -> None:
             names.update(fields)
         return names
 
-    assert options(run_command) - options(batch) == {"video", "queries"}
+    assert options(run_command) - options(batch) == {"video", "queries", "adaptation"}
 
 
 def test_what_lies_beside_a_scene_is_written_when_it_is_due(tmp_path: Path) -> None:

@@ -154,8 +154,9 @@ def test_main_called_from_python_leaves_ctrl_c_alone(capsys: pytest.CaptureFixtu
     ],
 )
 def test_command_name_not_on_the_path_is_a_path(
-    monkeypatch: pytest.MonkeyPatch, found: str | None, called: str, name: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, found: str | None, called: str, name: str
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # the interpreter's path is shortened below the current folder
     monkeypatch.setattr("shutil.which", lambda _: found)
     monkeypatch.setattr("sys.argv", [called])
     assert command_name() == name

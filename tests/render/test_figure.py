@@ -82,5 +82,5 @@ def test_mistakes_are_said(scene: Scene, tmp_path: Path, name: str, options: dic
 
 def test_missing_matplotlib_is_said(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(UserError, match=r"st4rtrack\[figure\]"):
+    with pytest.raises(UserError, match=r"\[figure\]"):
         write_figure(scene, tmp_path / "figure.pdf")

@@ -141,7 +141,7 @@ def test_an_address_that_is_none(host: str, port: int) -> None:
 
 def test_without_viser(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"st4rtrack\[view\]"):
+    with pytest.raises(UserError, match=r"\[view\]"):
         start_server("127.0.0.1", 0, title="x")
 
 

@@ -18,7 +18,7 @@ MAX_DISPLACEMENT = 0.03
 """Median feature motion, in long sides of the image, above which a frame becomes a key frame."""
 MIN_TRACKED_SHARE = 0.6
 """Share of features still tracked, below which a frame becomes a key frame."""
-MIN_CLIP_KEY_FRAMES = 16
+MIN_CLIP_KEY_FRAMES = 24
 """Minimum number of key frames of a clip: short or slow clips get closer ones."""
 MAX_GAP = 12
 """Maximum number of frames from one key frame to the next."""
