@@ -226,33 +226,44 @@ def export(
 
         scene = load_scene(scene)
     _check_not_of_the_scene(scene, path)
-    write = chosen.write
+    scene, options = _selection(scene, name, options, start, stop, stride, anchor)
+    staging = _staging_folder(path)
+    try:
+        unfinished = staging / path.name
+        if chosen.folder:
+            unfinished.mkdir()
+        chosen.write(scene, unfinished, **options)
+        for entry in sorted(staging.iterdir(), key=lambda entry: entry == unfinished):  # the main file refers to others
+            _publish(entry, path.parent / entry.name, chosen.own_files)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return path
+
+
+def _selection(
+    scene: Scene,
+    name: str,
+    options: dict[str, Any],
+    start: int | str | None,
+    stop: int | str | None,
+    stride: int | None,
+    anchor: int | None,
+) -> tuple[Scene, dict[str, Any]]:
+    """Exported part of a scene, and the options of the writer; see `export`."""
     known = options_of(name)
     for option in options:
         if option not in known:
             raise UserError(f"{name} has no option {option}; it has {', '.join(sorted({'stride', *known} - {'progress'}))}")
-    tracks = chosen.tracks or options.get("branch") == "tracking"
+    tracks = FORMATS[name].tracks or options.get("branch") == "tracking"
     if anchor is not None:
         if not tracks:
             raise UserError(f"{name} has no tracks, so there is no anchor to choose; leave --anchor out")
         scene = of_anchor(scene, anchor)
     if start is not None or stop is not None:
         scene = frame_range(scene, start, stop, with_anchor=tracks)
-    if stride is not None and "stride" in known:
-        options["stride"] = stride
-    elif stride is not None:
-        scene = every_nth(scene, stride)
-    staging = _staging_folder(path)
-    try:
-        unfinished = staging / path.name
-        if chosen.folder:
-            unfinished.mkdir()
-        write(scene, unfinished, **options)
-        for entry in sorted(staging.iterdir(), key=lambda entry: entry == unfinished):  # the main file refers to others
-            _publish(entry, path.parent / entry.name, chosen.own_files)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return path
+    if stride is None:
+        return scene, options
+    return (scene, options | {"stride": stride}) if "stride" in known else (every_nth(scene, stride), options)
 
 
 def options_of(format: str) -> list[str]:
