@@ -15,25 +15,29 @@ from torch import Tensor
 from st4rtrack.classical.anchored import AnchoredGeometry
 from st4rtrack.classical.camera_motion import WITHOUT_DEPTH
 from st4rtrack.classical.flow import returns, sample_flow
-from st4rtrack.classical.static_depth import PairFlows, static_depth
+from st4rtrack.classical.static_depth import PairFlows, StaticDepth, static_depth
 from st4rtrack.classical.two_view import TwoView, pixel_rays, pixels_of_points
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps
 from st4rtrack.geometry.vectors import length
-from st4rtrack.hints.carried import CarriedDepth
 from st4rtrack.hints.depth_prior import DepthPrior
 from st4rtrack.hints.dynamic import OFFSETS, OtherFrame, dynamic_pixels, standing_on_ground
 from st4rtrack.hints.frame_encoder import FrameEncoder
 from st4rtrack.hints.fusion import PRIOR_DEPTH, Alignment, FusedDepth, align, fuse, without_contradictions
 from st4rtrack.hints.lifting import MIN_MOTION, LiftedTracks, TrackedFrame, appearance
+from st4rtrack.hints.measured_points import MeasuredPoints
 from st4rtrack.hints.object_depth import ObjectDepth
 from st4rtrack.hints.steps import StepFlows
 from st4rtrack.timing import timed
 from st4rtrack.types import DepthSource, Pointmap, TwoPointmaps
 
+LOOK_AHEAD = (4, 8, 16)
+"""Offsets of the frames whose measured depth is used before they are reached: what a frame shows is often measured later."""
 CARRIED_ERROR = 0.05
 """Expected log error of depth that is warped from a reference frame by flow."""
+KNOWN_ERROR = 0.002
+"""Expected log error of depth that the user provides: it is kept."""
 POINT_ERROR = 0.03
 """Expected log error of a point of the global solver."""
 
@@ -105,10 +109,10 @@ class FusedGeometry:
         elif geometry.cameras is not None:
             known = np.isfinite(geometry.cameras).all(axis=(1, 2))
             self._known_cameras |= {int(k): geometry.cameras[k] for k in np.flatnonzero(known)}
-        self._begin(None, PRIOR_DEPTH, CarriedDepth(), ObjectDepth())
+        self._begin(None, PRIOR_DEPTH, MeasuredPoints(), ObjectDepth())
         self._anchor = self._of_frame(anchor_index, anchor_rgb, geometry.anchor_view)
         self._start = self._rays(anchor_index) * self._anchor.fused.depth[..., None]
-        self._anchor_state = self._alignment, self._median_depth, copy(self._carried_depth), copy(self._object_depth)
+        self._anchor_state = self._alignment, self._median_depth, self._points, copy(self._object_depth)
 
     @property
     def own(self) -> TwoPointmaps:
@@ -133,13 +137,14 @@ class FusedGeometry:
         """Empty: a single frame has no camera without its position in the video."""
         return iter(())
 
-    def _begin(self, alignment: Alignment | None, median_depth: float, carried: CarriedDepth, object_depth: ObjectDepth) -> None:
+    def _begin(self, alignment: Alignment | None, median_depth: float, points: MeasuredPoints, object_depth: ObjectDepth) -> None:
         """Reset the state to the anchor, so that one direction does not depend on whether the other was processed."""
-        self._alignment, self._median_depth, self._carried_depth = alignment, median_depth, copy(carried)
+        self._alignment, self._median_depth, self._points = alignment, median_depth, points
         self._object_depth, self._last_index = copy(object_depth), self._anchor_index
         self._cameras = dict(self._known_cameras)
         cameras = self._geometry.cameras
         self._pairs = None if cameras is None else PairFlows(self._steps.read, cameras, np.array(self._focals_px))
+        self._triangulated: dict[int, StaticDepth] = {}
 
     @timed("fusion")
     def _pair(self, index: int, rgb: np.ndarray, view: TwoView) -> TwoPointmaps:
@@ -179,9 +184,8 @@ class FusedGeometry:
         fused = FusedDepth(depth, fused.log_error, source)
         if index not in self._unsolved:
             self._median_depth = float(np.median(fused.depth))
-            of_static = np.where(dynamic, 0, measured)
-            grey, rays = self._steps.read(index), self._rays(index)
-            self._carried_depth.keep(of_static, log_error, grey, view.anchor_from_frame, rays)
+            of_static = StaticDepth(np.where(dynamic, 0, measured), log_error)
+            self._points = MeasuredPoints.of(of_static, self._steps.read(index), view.anchor_from_frame, self._rays(index))
         maps = () if self._matching is None else self._matching(rgb)
         return FrameGeometry(fused, dynamic, appearance(rgb), maps)
 
@@ -192,30 +196,49 @@ class FusedGeometry:
             depth = np.zeros_like(depth)
         elif self._geometry.kind in WITHOUT_DEPTH and index != self._anchor_index:
             depth = self._carried(index, view)
-        log_error = np.where(depth > 0, CARRIED_ERROR, np.inf).astype(np.float32)
+        error = KNOWN_ERROR if self._geometry.depth_is_known else CARRIED_ERROR
+        log_error = np.where(depth > 0, error, np.inf).astype(np.float32)
         cameras = self._geometry.cameras
         without_depth = self._geometry.kind in WITHOUT_DEPTH
         if cameras is None or self._pairs is None or without_depth or not np.isfinite(cameras[index]).all():
             return depth, log_error
-        found = static_depth(self._pairs, index, cameras, np.array(self._focals_px), self._median_depth, depth.shape)
-        triangulated, error = self._with_points(index, found.depth, found.log_error)
-        carried, carried_error = self._carried_depth.seen(self._steps.read(index), cameras[index], self._focals_px[index])
-        triangulated, error = (
-            np.where(triangulated > 0, here, before) for here, before in ((triangulated, carried), (error, carried_error))
-        )
+        found = self._static_depth(index, cameras)
+        for points in (self._points, *(self._points_ahead(k, cameras) for k in self._ahead(index, cameras))):
+            seen = points.seen(self._steps.read(index), cameras[index], self._focals_px[index])
+            found = found.filled(seen)
         known = (depth > 0) & self._geometry.depth_is_known
-        return np.where(known, depth, triangulated), np.where(known, log_error, error)
+        return np.where(known, depth, found.depth), np.where(known, log_error, found.log_error)
 
-    def _with_points(self, index: int, depth: np.ndarray, log_error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Add the points of the solver to the measured depth where it is unknown."""
+    def _static_depth(self, index: int, cameras: np.ndarray) -> StaticDepth:
+        """Multi-view static depth of a frame, with the points of the solver where it is unknown."""
+        assert self._pairs is not None
+        if index not in self._triangulated:
+            size = (self._grid.shape[0], self._grid.shape[1])
+            found = static_depth(self._pairs, index, cameras, np.array(self._focals_px), self._median_depth, size)
+            self._triangulated[index] = found.filled(self._solver_points(index))
+            while len(self._triangulated) > 2 * LOOK_AHEAD[-1] + 1:
+                del self._triangulated[next(iter(self._triangulated))]
+        return self._triangulated[index]
+
+    def _solver_points(self, index: int) -> StaticDepth:
+        """Depth of the solver's points in a frame."""
+        size = (self._grid.shape[0], self._grid.shape[1])
+        depth, log_error = np.zeros(size, np.float32), np.full(size, np.inf, np.float32)
         points = self._geometry.points_of(index)
-        inside = inside_image(points[:, :2], *depth.shape) & (points[:, 2] > 0)
-        row, column = nearest_pixel(points[inside, :2], *depth.shape)
-        missing = depth[row, column] == 0
-        depth, log_error = depth.copy(), log_error.copy()
-        depth[row[missing], column[missing]] = points[inside, 2][missing]
-        log_error[row[missing], column[missing]] = POINT_ERROR
-        return depth, log_error
+        points = points[inside_image(points[:, :2], *size) & (points[:, 2] > 0)]
+        row, column = nearest_pixel(points[:, :2], *size)
+        depth[row, column], log_error[row, column] = points[:, 2], POINT_ERROR
+        return StaticDepth(depth, log_error)
+
+    def _ahead(self, index: int, cameras: np.ndarray) -> list[int]:
+        """Frames with cameras a few frames further in the direction of processing; from the anchor, in both."""
+        sign = np.sign(index - self._anchor_index)
+        around = [index + way * offset for offset in LOOK_AHEAD for way in ((sign,) if sign else (1, -1))]
+        return [k for k in around if 0 <= k < self._num_frames and np.isfinite(cameras[k]).all()]
+
+    def _points_ahead(self, index: int, cameras: np.ndarray) -> MeasuredPoints:
+        measured = self._static_depth(index, cameras)
+        return MeasuredPoints.of(measured, self._steps.read(index), cameras[index], self._rays(index))
 
     def _carried(self, index: int, view: TwoView) -> np.ndarray:
         """Anchor depth warped into a frame without camera translation, where the flow matches the pose: one common scale."""

@@ -1,8 +1,9 @@
 """Fusion of the depth prior of a frame with its measured static depth.
 
 The prior has the shape of every object, up to scale (and shift); the measurement is accurate to a few percent where it exists.
-The result equals the measurement there and keeps the edges of the prior elsewhere: the robustly aligned prior times a smooth
-correction. Dynamic objects have the aligned prior without the correction, which belongs to the background.
+The result is the robustly aligned prior times a correction: the weighted mean of the ratios of measurement to prior, over few
+pixels where these are accurate, over many where they are noisy or far away. So it agrees with accurate measurements and keeps
+the edges of the prior. Dynamic objects have the aligned prior without the correction, which belongs to the background.
 """
 
 from dataclasses import dataclass
@@ -27,7 +28,11 @@ SHIFT_PRECISION = 0.02
 of depths gives a negative scale."""
 MAX_RANGE = 20.0
 """Maximum of an aligned prior depth, over the median of the measured depth."""
-CORRECTION_REACH = 0.15
+UNIT_ERROR, MIN_ERROR = 0.03, 0.001
+"""Expected log error of a measurement of weight 1, and the smallest one."""
+PIXEL_WEIGHT, SQUARE_WEIGHT = 0.3, 8.0
+"""Weight of the surroundings in the correction of a pixel, and of a square of pixels: one wrong measurement changes little."""
+CORRECTION_REACH = 0.3
 """Distance from measured pixels, in long sides of the image, over which the correction fades."""
 CONTRADICTION, CONTRADICTION_SPREADS = np.log(1.5), 4.0
 """Log depth, and spreads of the log ratio of measurement to prior, beyond which the prior contradicts a far measurement."""
@@ -96,11 +101,13 @@ def fuse(
     depth = alignment.depth(prior, farthest)
     if known.any():
         correction = np.where(known, np.log(np.maximum(measured, 1e-6) / depth), 0.0).astype(np.float32)
-        smooth = fill_in(torch.from_numpy(correction)[None], torch.from_numpy(known)[None])[0].numpy()
+        weight = np.where(known, (UNIT_ERROR / np.maximum(log_error, MIN_ERROR)) ** 2, 0.0).astype(np.float32)
+        maps = torch.from_numpy(correction)[None], torch.from_numpy(weight)[None]
+        smooth = fill_in(*maps, pixel_weight=PIXEL_WEIGHT, square_weight=SQUARE_WEIGHT)[0].numpy()
         distance = cv2.distanceTransform((~known).astype(np.uint8), cv2.DIST_L2, 3) / max(known.shape)
         strength = np.exp(-distance / CORRECTION_REACH)
         strength = strength if dynamic is None else np.where(dynamic, 0.0, strength)
-        depth = np.where(known, measured, depth * np.exp(smooth * strength))
+        depth = depth * np.exp(smooth * strength)
     expected = np.where(known, log_error, prior.log_error).astype(np.float32)
     return FusedDepth(
         depth.astype(np.float32), expected, np.where(known, DepthSource.MEASURED, DepthSource.PRIOR).astype(np.uint8)
@@ -121,19 +128,27 @@ def without_contradictions(prior: PriorDepth, alignment: Alignment, measured: np
     return np.where(known & (farther > max(CONTRADICTION, CONTRADICTION_SPREADS * spread)), 0, measured).astype(np.float32)
 
 
-def fill_in(values: Tensor, known: Tensor) -> Tensor:
-    """Fill in unknown values [batch, height, width] smoothly from those with mask `known`; 0 if none is known.
+def fill_in(values: Tensor, weight: Tensor, *, pixel_weight: float = 0.0, square_weight: float = 0.0) -> Tensor:
+    """Fill in values [batch, height, width] of weight 0 smoothly from the others; 0 if all have weight 0.
 
-    Unknown pixels get the mean over the smallest square of an image pyramid that has a known value.
+    Every pixel, and every square of an image pyramid, has the weighted mean of its values and of the next larger square.
+
+    Args:
+        weight: [batch, height, width] >= 0, or a mask.
+        pixel_weight, square_weight: weight of the next larger square for pixels and for squares; 0: it counts only where no
+            value is known.
     """
-    weight = known.to(values.dtype)[:, None]
-    levels = [(values[:, None] * weight, weight)]
+    weight = weight.to(values.dtype)
+    levels = [((values * weight)[:, None], weight[:, None])]
     while max(levels[-1][0].shape[2:]) > 1:
-        levels.append((_halved(levels[-1][0]), _halved(levels[-1][1])))
+        total, share = levels[-1]
+        levels.append((4 * _halved(total), 4 * _halved(share)))
     whole = torch.zeros_like(levels[-1][0])
-    for total, share in reversed(levels):
+    for level, (total, share) in reversed(list(enumerate(levels))):
         coarse = F.interpolate(whole, size=total.shape[2:], mode="bilinear", align_corners=False)
-        whole = torch.where(share > 0, total / share.clamp(min=1e-9), coarse)
+        coarse_weight = 0.0 if level == len(levels) - 1 else square_weight if level else pixel_weight
+        mean = (total + coarse_weight * coarse) / (share + coarse_weight).clamp(min=1e-9)
+        whole = torch.where(share + coarse_weight > 0, mean, coarse)
     return whole[:, 0]
 
 
