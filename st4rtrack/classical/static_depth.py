@@ -59,9 +59,10 @@ class StaticDepth:
         """[height, width] bool, pixels with known depth."""
         return self.depth > 0
 
-    def filled(self, other: "StaticDepth") -> "StaticDepth":
-        """With the depth of another one where it is unknown."""
-        return StaticDepth(np.where(self.known, self.depth, other.depth), np.where(self.known, self.log_error, other.log_error))
+    def merged(self, other: "StaticDepth") -> "StaticDepth":
+        """Of two depths of a frame, in every pixel the one with the smaller expected error."""
+        better = self.log_error <= other.log_error
+        return StaticDepth(np.where(better, self.depth, other.depth), np.where(better, self.log_error, other.log_error))
 
 
 def neighbours(world_from_camera: np.ndarray, index: int, median_depth: float, at_hand: Collection[int] = ()) -> list[int]:

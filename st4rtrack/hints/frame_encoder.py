@@ -1,5 +1,7 @@
 """Encoding of frames by the monocular network, shared by depth prior and matching head."""
 
+from collections import deque
+
 import cv2
 import numpy as np
 import torch
@@ -9,9 +11,12 @@ from st4rtrack.model.monocular import MonocularNetwork
 from st4rtrack.preprocess import normalize_images
 from st4rtrack.timing import timed
 
+CACHED = 6
+"""Number of frames: depth is predicted a few frames before the tracks reach a frame."""
+
 
 class FrameEncoder:
-    """Backbone maps of frames at the native size of a network. Those of the last frame are cached.
+    """Backbone maps of frames at the native size of a network. Those of the last frames are cached.
 
     Attributes:
         network: from `load_monocular`, or part of the network of the run.
@@ -19,17 +24,19 @@ class FrameEncoder:
 
     def __init__(self, network: MonocularNetwork) -> None:
         self.network = network
-        self._last: tuple[np.ndarray, tuple[Tensor, ...]] | None = None
+        self._last: deque[tuple[np.ndarray, tuple[Tensor, ...]]] = deque(maxlen=CACHED)
 
     @timed("prior", settles=True)
     def __call__(self, rgb: np.ndarray) -> tuple[Tensor, ...]:
         """Maps of one frame [height, width, 3] uint8 at strides 2 to 32."""
-        last = self._last
-        if last is None or last[0] is not rgb:
-            image = normalize_images(self._resized(rgb)[None]).to(next(self.network.parameters()).device)
-            with torch.inference_mode():
-                self._last = last = rgb, self.network.encode(image)
-        return last[1]  # another thread may have replaced `_last`
+        for known, maps in list(self._last):
+            if known is rgb:
+                return maps
+        image = normalize_images(self._resized(rgb)[None]).to(next(self.network.parameters()).device)
+        with torch.inference_mode():
+            maps = self.network.encode(image)
+        self._last.append((rgb, maps))
+        return maps
 
     def _resized(self, rgb: np.ndarray) -> np.ndarray:
         """Resize a frame to the long side of training, with sides that are multiples of the network's stride."""

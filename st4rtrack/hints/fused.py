@@ -22,6 +22,7 @@ from st4rtrack.geometry.sampling import inside_image, nearest_pixel
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps
 from st4rtrack.geometry.vectors import length
 from st4rtrack.hints.depth_prior import DepthPrior
+from st4rtrack.hints.depth_prior.averaged import REACH, AveragedPrior
 from st4rtrack.hints.dynamic import OFFSETS, OtherFrame, dynamic_pixels, standing_on_ground
 from st4rtrack.hints.frame_encoder import FrameEncoder
 from st4rtrack.hints.fusion import PRIOR_DEPTH, Alignment, FusedDepth, align, fuse, without_contradictions
@@ -34,6 +35,10 @@ from st4rtrack.types import DepthSource, Pointmap, TwoPointmaps
 
 LOOK_AHEAD = (4, 8, 16)
 """Offsets of the frames whose measured depth is used before they are reached: what a frame shows is often measured later."""
+MAX_DISAGREEMENT = 0.006
+"""Maximum distance of a warped point from the flow, long sides of the image (1.5 px at 256): else the point or the pixel moved."""
+UNCONFIRMED_ERROR = 0.1
+"""Minimum expected log error of a warped point without reliable flow."""
 CARRIED_ERROR = 0.05
 """Expected log error of depth that is warped from a reference frame by flow."""
 KNOWN_ERROR = 0.002
@@ -75,6 +80,7 @@ class FusedGeometry:
         steps: flow between neighbouring frames.
         num_frames: number of frames of the video.
         anchor_index, anchor_rgb: the anchor, [H, W, 3] uint8.
+        near_anchor: index and image of neighbouring frames, over which its depth prior is averaged.
         static: function from a frame index to [H, W] bool, user-provided static pixels, or `None`.
         unsolved: indices of frames without a camera (black, after a cut); each is added before the frame is requested.
         matching: encoder of frames for its network's matching head; `None`: dynamic points follow the flow alone.
@@ -92,12 +98,15 @@ class FusedGeometry:
         num_frames: int,
         anchor_index: int,
         anchor_rgb: np.ndarray,
+        near_anchor: Iterable[tuple[int, np.ndarray]] = (),
         static: Callable[[int], np.ndarray] | None = None,
         unsolved: Collection[int] = (),
         matching: FrameEncoder | None = None,
     ) -> None:
         self._matching = matching
-        self._geometry, self._prior, self._static, self._unsolved = geometry, prior, static, unsolved
+        self._geometry, self._static, self._unsolved = geometry, static, unsolved
+        self._prior = AveragedPrior(prior, steps.chain)
+        self._prior.add(near_anchor, geometry.focal_px)
         self._num_frames, self._anchor_index = num_frames, anchor_index
         self._steps = steps
         focals_px = np.full(num_frames, geometry.focal_px) if geometry.focals_px is None else geometry.focals_px
@@ -123,7 +132,8 @@ class FusedGeometry:
     def frames(self, frames: Iterable[Frame]) -> Iterator[tuple[int, np.ndarray, TwoPointmaps]]:
         """Index, image and pointmaps of frames, outward from the anchor: those after it in order, then those before it."""
         last = self._anchor_index
-        for index, rgb, view in frames:
+        for (index, rgb, view), following in _with_following(frames):
+            self._prior.add(following, self._focals_px[index])
             if (index - self._anchor_index) * (last - self._anchor_index) < 0 or last == self._anchor_index:
                 self._begin(*self._anchor_state)
                 head = None if self._matching is None else self._matching.network.matching_head
@@ -185,7 +195,7 @@ class FusedGeometry:
         if index not in self._unsolved:
             self._median_depth = float(np.median(fused.depth))
             of_static = StaticDepth(np.where(dynamic, 0, measured), log_error)
-            self._points = MeasuredPoints.of(of_static, self._steps.read(index), view.anchor_from_frame, self._rays(index))
+            self._points = self._points_of(index, of_static, view.anchor_from_frame)
         maps = () if self._matching is None else self._matching(rgb)
         return FrameGeometry(fused, dynamic, appearance(rgb), maps)
 
@@ -203,9 +213,9 @@ class FusedGeometry:
         if cameras is None or self._pairs is None or without_depth or not np.isfinite(cameras[index]).all():
             return depth, log_error
         found = self._static_depth(index, cameras)
-        for points in (self._points, *(self._points_ahead(k, cameras) for k in self._ahead(index, cameras))):
-            seen = points.seen(self._steps.read(index), cameras[index], self._focals_px[index])
-            found = found.filled(seen)
+        ahead = [(k, self._points_of(k, self._static_depth(k, cameras), cameras[k])) for k in self._ahead(index, cameras)]
+        for k, points in [(self._last_index, self._points), *ahead]:
+            found = found.merged(self._warped(points, k, index, cameras))
         known = (depth > 0) & self._geometry.depth_is_known
         return np.where(known, depth, found.depth), np.where(known, log_error, found.log_error)
 
@@ -215,7 +225,7 @@ class FusedGeometry:
         if index not in self._triangulated:
             size = (self._grid.shape[0], self._grid.shape[1])
             found = static_depth(self._pairs, index, cameras, np.array(self._focals_px), self._median_depth, size)
-            self._triangulated[index] = found.filled(self._solver_points(index))
+            self._triangulated[index] = found.merged(self._solver_points(index))
             while len(self._triangulated) > 2 * LOOK_AHEAD[-1] + 1:
                 del self._triangulated[next(iter(self._triangulated))]
         return self._triangulated[index]
@@ -232,13 +242,25 @@ class FusedGeometry:
 
     def _ahead(self, index: int, cameras: np.ndarray) -> list[int]:
         """Frames with cameras a few frames further in the direction of processing; from the anchor, in both."""
-        sign = np.sign(index - self._anchor_index)
+        sign = int(np.sign(index - self._anchor_index))
         around = [index + way * offset for offset in LOOK_AHEAD for way in ((sign,) if sign else (1, -1))]
         return [k for k in around if 0 <= k < self._num_frames and np.isfinite(cameras[k]).all()]
 
-    def _points_ahead(self, index: int, cameras: np.ndarray) -> MeasuredPoints:
-        measured = self._static_depth(index, cameras)
-        return MeasuredPoints.of(measured, self._steps.read(index), cameras[index], self._rays(index))
+    def _points_of(self, index: int, measured: StaticDepth, camera: np.ndarray) -> MeasuredPoints:
+        return MeasuredPoints.of(measured, self._steps.read(index), camera, self._rays(index))
+
+    def _warped(self, points: MeasuredPoints, start: int, index: int, cameras: np.ndarray) -> StaticDepth:
+        """Depth in a frame of points measured in frame `start`, where the flow between the frames does not contradict it."""
+        seen = points.seen(self._steps.read(index), cameras[index], self._focals_px[index])
+        if not seen.known.any() or start == index:
+            return seen
+        forward, backward = self._steps.chain(index, start)
+        returned = returns(forward, backward)
+        start_from_frame = invert_rigid(self._cameras.get(start, cameras[start])) @ cameras[index]
+        there = self._pixels(transform_maps(start_from_frame, self._rays(index) * seen.depth[..., None]), start)
+        agrees = length(there - self._grid - forward) < MAX_DISAGREEMENT * max(self._grid.shape)
+        error = np.where(returned, seen.log_error, np.maximum(seen.log_error, UNCONFIRMED_ERROR))
+        return StaticDepth(np.where(agrees | ~returned, seen.depth, 0), error)
 
     def _carried(self, index: int, view: TwoView) -> np.ndarray:
         """Anchor depth warped into a frame without camera translation, where the flow matches the pose: one common scale."""
@@ -292,6 +314,18 @@ class FusedGeometry:
     def _rays(self, index: int) -> np.ndarray:
         """Rays [H, W, 3] float32 of the pixels of a frame."""
         return pixel_rays(self._grid, self._focals_px[index], (self._grid.shape[0], self._grid.shape[1])).astype(np.float32)
+
+
+def _with_following(frames: Iterable[Frame]) -> Iterator[tuple[Frame, list[tuple[int, np.ndarray]]]]:
+    """Every frame with index and image of the next ones, over which its depth prior is averaged."""
+    waiting: list[Frame] = []
+    for frame in frames:
+        waiting.append(frame)
+        if len(waiting) > REACH:
+            yield waiting[0], [(index, rgb) for index, rgb, _ in waiting[1:]]
+            del waiting[0]
+    for k, frame in enumerate(waiting):
+        yield frame, [(index, rgb) for index, rgb, _ in waiting[k + 1 :]]
 
 
 def _confidence(fused: FusedDepth) -> np.ndarray:

@@ -3,7 +3,7 @@
 No code outside this package checks whether a network was trained with hints.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from st4rtrack.classical.anchored import StepFlow
 from st4rtrack.hints.cameras import solved_cameras, turning_cameras
 from st4rtrack.hints.depth_prior import DepthPrior, open_depth_prior
+from st4rtrack.hints.depth_prior.averaged import REACH
 from st4rtrack.hints.depth_prior.builtin import BuiltinPrior
 from st4rtrack.hints.depth_prior.steady import SteadyPrior
 from st4rtrack.hints.frame_encoder import FrameEncoder
@@ -130,10 +131,17 @@ def provide_hints(
         num_frames=len(video),
         anchor_index=anchor_index,
         anchor_rgb=video.frame(anchor_index),
+        near_anchor=_near(video, anchor_index),
         static=static,
         unsolved=ordered.unsolved,
         matching=_matching(model, prior),
     )
+
+
+def _near(video: Video, index: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Index and image of a frame and of its neighbours."""
+    start, stop = max(0, index - REACH), min(index + REACH + 1, len(video))
+    return zip(range(start, stop), video.frames(start, stop), strict=True)
 
 
 def _matching(model: St4RTrack, prior: DepthPrior) -> FrameEncoder | None:

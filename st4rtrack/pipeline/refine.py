@@ -47,13 +47,13 @@ def frames_needed(done: np.ndarray, anchor_index: int, smooth: bool, *, sequenti
     Such dependencies are predicted again but not written, so that a resumed run equals an uninterrupted one.
 
     Args:
-        sequential: a frame depends on all frames between the anchor and it; otherwise on those of its smoothing window.
+        sequential: a frame depends on all frames on its side of the anchor; otherwise on those of its smoothing window.
     """
     settled = done.copy()
     reach = REACH if smooth else 0
     for direction in directions(anchor_index, len(done)):
         for place in [place for place, index in enumerate(direction) if not done[index]]:
-            settled[list(direction[0 if sequential else max(0, place - reach) : place + reach + 1])] = False
+            settled[list(direction if sequential else direction[max(0, place - reach) : place + reach + 1])] = False
     return settled
 
 
