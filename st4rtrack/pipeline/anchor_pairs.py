@@ -22,9 +22,7 @@ from st4rtrack.hints.lifting import LiftedTracks, TrackedFrame, appearance
 from st4rtrack.hints.steps import Flows
 from st4rtrack.io.scene import SceneSink
 from st4rtrack.model.network import St4RTrack
-from st4rtrack.pipeline.coverage import surface_of
-from st4rtrack.pipeline.pointmaps import encode_anchor, predict_frames
-from st4rtrack.pipeline.tokens import TokenFile
+from st4rtrack.pipeline.pointmaps import TokenFile, encode_anchor, predict_frames
 from st4rtrack.scene import FrameSurface
 from st4rtrack.types import DepthSource, Pointmap, TwoPointmaps
 
@@ -156,3 +154,10 @@ class _Views:
             np.nan_to_num(each.depth / self._unit).astype(np.float32) for each in (self._surface, surface)
         )
         return TwoView(forward, backward, anchor_depth, frame_depth, anchor_from_frame, float(surface.intrinsics[0, 0]))
+
+
+def surface_of(sink: SceneSink, index: int) -> FrameSurface:
+    """Surface of a written frame."""
+    points = np.asarray(sink.read("reconstruction_points", index), np.float32)
+    confidence = sink.read("reconstruction_confidence", index)
+    return FrameSurface(points, confidence, sink.read("world_from_camera", index), sink.read("intrinsics", index))

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from st4rtrack.classical.anchor_depth import Units
 from st4rtrack.classical.two_view import TwoView
 from st4rtrack.geometry.camera import zoom_intrinsics
 from st4rtrack.hints.frame_order import OrderedFrames
@@ -56,20 +55,22 @@ class World:
     zoom: np.ndarray | None = None
 
     @classmethod
-    def of(cls, pointmaps: PointmapSource, prepared: PreparedVideo, units: Units, focals_px: np.ndarray | None = None) -> "World":
-        """Create the world of a video at network size, with focal lengths [T] of its frames if the camera zooms.
+    def of(cls, pointmaps: PointmapSource, prepared: PreparedVideo, ordered: OrderedFrames) -> "World":
+        """Create the world of a video at network size.
 
         Raises:
             UserError: the anchor points fit no camera, or contradict the known geometry.
         """
-        own, anchor_index = pointmaps.own, prepared.anchor_index
+        own, anchor_index, focals_px = pointmaps.own, prepared.anchor_index, ordered.focals_px
         intrinsics, aligner = anchor_intrinsics(own.tracking), None
         zoom = None if focals_px is None else focals_px / focals_px[anchor_index]
         if prepared.user is not None:
             user = prepared.user
             if focals_px is not None and user.intrinsics is not None and user.focals_px is None:  # given for the first frame
                 user = replace(user, intrinsics=zoom_intrinsics(user.intrinsics[0], focals_px / focals_px[0]))
-            aligner = KnownGeometryAligner(user, anchor_index, own, intrinsics, units, pointmaps.reconstructions, zoom=zoom)
+            aligner = KnownGeometryAligner(
+                user, anchor_index, own, intrinsics, ordered.units, pointmaps.reconstructions, zoom=zoom
+            )
         return cls(prepared.video.frame(anchor_index), anchor_index, own.tracking, intrinsics, aligner, zoom)
 
     @property
@@ -105,9 +106,9 @@ def process_frames(
     ordered: OrderedFrames,
     pointmaps: PointmapSource,
     world: World,
-    smooth: bool,
     sink: SceneSink,
     *,
+    smooth: bool,
     batch_size: int,
     device: torch.device,
     progress: Callable[[int, int], None] | None,
@@ -120,8 +121,8 @@ def process_frames(
         video: at network size.
         ordered: source of its frames, in processing order.
         pointmaps, world: source of the pointmaps, and registration of the frames.
-        smooth: whether tracks are smoothed.
         sink: destination of the frames.
+        smooth: whether tracks are smoothed.
         batch_size: number of queued frames.
         device: where per-pixel work is done.
         progress: called with (frames done, all frames).
