@@ -5,14 +5,13 @@ elsewhere. Static points of the anchor stay; dynamic points follow the optical f
 which they are visible. Learned are the depth prior and the matching head.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
 
-from st4rtrack.classical.anchored import AnchoredGeometry
 from st4rtrack.classical.camera_motion import WITHOUT_DEPTH
 from st4rtrack.classical.flow import returns, sample_flow
 from st4rtrack.classical.static_depth import PairFlows, static_depth
@@ -21,13 +20,12 @@ from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps
 from st4rtrack.geometry.vectors import length
-from st4rtrack.hints.carried import CarriedDepth
 from st4rtrack.hints.depth_prior import DepthPrior
-from st4rtrack.hints.dynamic import OFFSETS, OtherFrame, dynamic_pixels, standing_on_ground
-from st4rtrack.hints.frame_encoder import FrameEncoder
-from st4rtrack.hints.fusion import PRIOR_DEPTH, Alignment, FusedDepth, align, fuse, without_contradictions
+from st4rtrack.hints.depth_prior.builtin import FrameEncoder
+from st4rtrack.hints.dynamic import OFFSETS, ObjectDepth, OtherFrame, dynamic_pixels, standing_on_ground
+from st4rtrack.hints.frame_order import OrderedFrames
+from st4rtrack.hints.fusion import PRIOR_DEPTH, Alignment, CarriedDepth, FusedDepth, align, fuse, without_contradictions
 from st4rtrack.hints.lifting import MIN_MOTION, LiftedTracks, TrackedFrame, appearance
-from st4rtrack.hints.object_depth import ObjectDepth
 from st4rtrack.hints.steps import StepFlows
 from st4rtrack.timing import timed
 from st4rtrack.types import DepthSource, Pointmap, TwoPointmaps
@@ -66,13 +64,10 @@ class FusedGeometry:
     """Pointmaps of (anchor, frame) from fused geometry, in units of `geometry`.
 
     Args:
-        geometry: classical geometry relative to the anchor.
+        ordered: the frames in processing order, with geometry.
         prior: depth prior of single frames.
         steps: flow between neighbouring frames.
-        num_frames: number of frames of the video.
-        anchor_index, anchor_rgb: the anchor, [H, W, 3] uint8.
         static: function from a frame index to [H, W] bool, user-provided static pixels, or `None`.
-        unsolved: indices of frames without a camera (black, after a cut); each is added before the frame is requested.
         matching: encoder of frames for its network's matching head; `None`: dynamic points follow the flow alone.
     """
 
@@ -81,21 +76,19 @@ class FusedGeometry:
     @timed("fusion")
     def __init__(
         self,
-        geometry: AnchoredGeometry,
+        ordered: OrderedFrames,
         prior: DepthPrior,
         steps: StepFlows,
         *,
-        num_frames: int,
-        anchor_index: int,
-        anchor_rgb: np.ndarray,
         static: Callable[[int], np.ndarray] | None = None,
-        unsolved: Collection[int] = (),
         matching: FrameEncoder | None = None,
     ) -> None:
-        self._matching = matching
-        self._geometry, self._prior, self._static, self._unsolved = geometry, prior, static, unsolved
-        self._num_frames, self._anchor_index = num_frames, anchor_index
-        self._steps = steps
+        geometry = ordered.geometry
+        assert geometry is not None
+        num_frames, anchor_index, anchor_rgb = len(ordered.video), ordered.anchor_index, ordered.anchor_rgb
+        self._geometry, self._prior, self._static, self._matching = geometry, prior, static, matching
+        self._unsolved = ordered.unsolved  # each is added before its frame is requested
+        self._num_frames, self._anchor_index, self._steps = num_frames, anchor_index, steps
         focals_px = np.full(num_frames, geometry.focal_px) if geometry.focals_px is None else geometry.focals_px
         self._focals_px: list[float] = focals_px.tolist()  # Python numbers do not change the type of float32 arrays
         self._grid = pixel_grid(*anchor_rgb.shape[:2])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from st4rtrack.classical.two_view import TwoView
+from st4rtrack.hints.cameras import HintInputs
 from st4rtrack.hints.depth_prior import DepthPrior
 from st4rtrack.hints.frame_order import OrderedFrames
 from st4rtrack.hints.provider import provide_hints
@@ -171,19 +172,12 @@ def pointmap_source(
         kept: cache for their tokens.
         zoom: whether the focal length may change.
     """
-    video, index = prepared.video, prepared.anchor_index
-    ordered, fused = provide_hints(
-        model,
-        video,
-        index,
-        prior,
-        known=prepared.known,
-        content=prepared.content,
-        scale=prepared.pixel_map.scale,
-        static=None if prepared.user is None else prepared.user.static,
-        zoom=zoom,
+    static = None if prepared.user is None else prepared.user.static
+    inputs = HintInputs(
+        prepared.video, prepared.anchor_index, prepared.known, prepared.content, prepared.pixel_map.scale, static, zoom
     )
-    return ordered, fused or NetworkPointmaps(model, video, index, batch_size=batch_size, kept=kept)
+    ordered, fused = provide_hints(model, inputs, prior)
+    return ordered, fused or NetworkPointmaps(model, prepared.video, prepared.anchor_index, batch_size=batch_size, kept=kept)
 
 
 @torch.inference_mode()
