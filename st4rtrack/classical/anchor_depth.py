@@ -8,7 +8,6 @@ import numpy as np
 from st4rtrack.classical.anchor_matches import Matches, matched_frames
 from st4rtrack.classical.solver.evidence import PRIOR_FOCAL
 from st4rtrack.classical.static_depth import depth_from_flow
-from st4rtrack.classical.zoom import at_one_focal
 from st4rtrack.geometry.transforms import invert_rigid, rigid
 from st4rtrack.types import KnownVideo
 
@@ -47,7 +46,7 @@ def triangulated_anchor(known: KnownVideo, matches: Matches | None, anchor_index
         return None
     indices = [order[k] for k in matched_frames(len(order))]
     if known.focals_px is not None:
-        matches = at_one_focal(matches, known.focals_px[indices] / known.focals_px[anchor_index])
+        matches = matches.at_one_focal(known.focals_px[indices] / known.focals_px[anchor_index])
     cameras = [known.anchor_from_camera(anchor_index, index) for index in indices]
     usable = [k for k, camera in enumerate(cameras) if camera is not None]
     relative = [invert_rigid(camera) for camera in cameras if camera is not None]

@@ -1,7 +1,7 @@
 """Dense matches between an anchor and its neighbouring frames."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -30,6 +30,11 @@ class Matches:
     frame_px: np.ndarray
     valid: np.ndarray
     size: tuple[int, int]
+
+    def at_one_focal(self, zoom: np.ndarray) -> "Matches":
+        """Matches as seen with the focal length of the anchor; `zoom` [frames] is that of the frames over it."""
+        centre = np.array([self.size[1] / 2, self.size[0] / 2])
+        return replace(self, frame_px=centre + (self.frame_px - centre) / zoom[:, None, None])
 
 
 @timed("geometry")

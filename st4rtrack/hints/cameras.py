@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from st4rtrack.classical.solver.cameras import solve_video
-from st4rtrack.classical.solver.distortion import radial_distortion
+from st4rtrack.classical.solver.cameras import radial_distortion, solve_video
 from st4rtrack.classical.solver.evidence import PRIOR_FOCAL
 from st4rtrack.classical.solver.key_frames import key_frames, working_scale
-from st4rtrack.classical.zoom import turning_camera
+from st4rtrack.classical.solver.turning import turning_camera
 from st4rtrack.geometry.transforms import rigid
 from st4rtrack.options import KnownGeometry
 from st4rtrack.timing import timed

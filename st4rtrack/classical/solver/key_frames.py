@@ -25,6 +25,9 @@ MAX_GAP = 12
 LK_WINDOW, LK_LEVELS = (15, 15), 4
 RETURN_ERROR_PX = 1.0
 
+MAX_RATIO, MAX_ANGLE = 0.8, 0.7
+"""Maximum ratio of the descriptor angles (radians) of the best and the second-best match, and maximum angle."""
+
 StaticMask = Callable[[int], np.ndarray]
 """Function from a frame index to its static pixels [height, width] bool, at any size."""
 
@@ -99,6 +102,18 @@ def key_frames(
     if key is not None and between:
         last = between.pop()[0]
         yield _close(last.index, last_grey, between, static)
+
+
+def matches_of(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """[matches, 2] mutual nearest neighbours that pass the ratio test."""
+    if min(len(one), len(other)) < 2:
+        return np.zeros((0, 2), np.int64)
+    similarity = one @ other.T
+    best = similarity.argmax(axis=1)
+    mutual = np.flatnonzero(similarity.argmax(axis=0)[best] == np.arange(len(one)))
+    second, first = np.arccos(np.clip(np.partition(similarity[mutual], -2, axis=1)[:, -2:], -1, 1)).T
+    clear = mutual[(first < MAX_ANGLE) & (first < MAX_RATIO * second)]
+    return np.stack([clear, best[clear]], axis=1)
 
 
 def _close(index: int, grey: np.ndarray, between: list[tuple[Between, np.ndarray]], static: StaticMask | None) -> KeyFrame:
