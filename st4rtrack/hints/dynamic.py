@@ -140,10 +140,7 @@ def _background(depth: np.ndarray, dynamic: np.ndarray) -> np.ndarray:
 def _nearest_static(
     depth: np.ndarray, there: np.ndarray, camera: np.ndarray, focal_px: float, other_focal_px: float
 ) -> np.ndarray:
-    """Pixel [H, W, 2] of the static point on each ray, not far in front of the depth, that projects closest to the target.
-
-    One component at a time: NumPy takes several times as long over a last axis of two or three.
-    """
+    """Pixel [H, W, 2] of the static point on each ray, not far in front of the depth, that projects closest to the target."""
     height, width = depth.shape
     turned, (tx, ty, tz) = camera[:3, :3].astype(np.float32), camera[:3, 3].astype(np.float32)
     focal, other_focal = np.float32(focal_px), np.float32(other_focal_px)
@@ -224,12 +221,7 @@ class ObjectDepth:
 
 
 def log_correction(region: np.ndarray, motion_px: np.ndarray) -> float:
-    """Log factor <= 0 for the depth of an object.
-
-    Args:
-        region: [H, W] bool, pixels of the object.
-        motion_px: [H, W, 2] per frame, relative to the static scene.
-    """
+    """Log factor <= 0 for the depth of an object [H, W] from its motion [H, W, 2] per frame relative to the static scene."""
     end = (np.flatnonzero(region.any(axis=1))[-1] + 1) / len(region)
     speed = float(length(np.median(motion_px[region], axis=0))) / max(region.shape)
     fast = np.clip(np.log(max(speed, 1e-6) / FAST), 0, MAX_LOG_SPEED)

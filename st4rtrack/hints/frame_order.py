@@ -5,8 +5,7 @@ from functools import cache
 
 import numpy as np
 
-from st4rtrack.classical.anchor_depth import Units
-from st4rtrack.classical.anchor_matches import NEIGHBOUR_FRAMES, neighbour_matches
+from st4rtrack.classical.anchor import NEIGHBOUR_FRAMES, Units, neighbour_matches
 from st4rtrack.classical.anchored import AnchoredGeometry, SolveCameras, StepFlow
 from st4rtrack.classical.camera_motion import CameraMotion, camera_motion
 from st4rtrack.classical.frame_checks import FrameChecks

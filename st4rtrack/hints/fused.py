@@ -7,10 +7,9 @@ which they are visible. Learned are the depth prior and the matching head.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from torch import Tensor
 
 from st4rtrack.classical.camera_motion import WITHOUT_DEPTH
 from st4rtrack.classical.flow import returns, sample_flow
@@ -36,28 +35,6 @@ POINT_ERROR = 0.03
 """Expected log error of a point of the global solver."""
 
 Frame = tuple[int, np.ndarray, TwoView | None]
-
-
-@dataclass(frozen=True)
-class FrameGeometry:
-    """Geometry of a frame in its own camera.
-
-    Attributes:
-        fused: dense depth.
-        dynamic: [H, W] bool, dynamic pixels.
-        colour: [H, W, 3] smoothed CIELAB, from `appearance`.
-        maps: backbone maps for the matching head; empty without one.
-    """
-
-    fused: FusedDepth
-    dynamic: np.ndarray
-    colour: np.ndarray
-    maps: Sequence[Tensor] = ()
-
-    @property
-    def tracked(self) -> TrackedFrame:
-        """Part of the geometry that tracks need."""
-        return TrackedFrame(self.fused.depth, self.dynamic, self.colour, self.maps)
 
 
 class FusedGeometry:
@@ -99,15 +76,15 @@ class FusedGeometry:
             known = np.isfinite(geometry.cameras).all(axis=(1, 2))
             self._known_cameras |= {int(k): geometry.cameras[k] for k in np.flatnonzero(known)}
         self._begin(None, PRIOR_DEPTH, CarriedDepth(), ObjectDepth())
-        self._anchor = self._of_frame(anchor_index, anchor_rgb, geometry.anchor_view)
-        self._start = self._rays(anchor_index) * self._anchor.fused.depth[..., None]
+        self._fused, self._anchor = self._of_frame(anchor_index, anchor_rgb, geometry.anchor_view)
+        self._start = self._rays(anchor_index) * self._anchor.depth[..., None]
         self._anchor_state = self._alignment, self._median_depth, copy(self._carried_depth), copy(self._object_depth)
 
     @property
     def own(self) -> TwoPointmaps:
         """Pointmaps of the anchor with itself."""
-        points = Pointmap(self._start, _confidence(self._anchor.fused))
-        return TwoPointmaps(points, replace(points, source=self._anchor.fused.source))
+        points = Pointmap(self._start, _confidence(self._fused))
+        return TwoPointmaps(points, replace(points, source=self._fused.source))
 
     def frames(self, frames: Iterable[Frame]) -> Iterator[tuple[int, np.ndarray, TwoPointmaps]]:
         """Index, image and pointmaps of frames, outward from the anchor: those after it in order, then those before it."""
@@ -116,7 +93,7 @@ class FusedGeometry:
             if (index - self._anchor_index) * (last - self._anchor_index) < 0 or last == self._anchor_index:
                 self._begin(*self._anchor_state)
                 head = None if self._matching is None else self._matching.network.matching_head
-                self._tracks = LiftedTracks(self._anchor.tracked, self._focals_px[self._anchor_index], head)
+                self._tracks = LiftedTracks(self._anchor, self._focals_px[self._anchor_index], head)
                 self._tracked_index = self._anchor_index
             assert view is not None
             yield index, rgb, self.own if index == self._anchor_index else self._pair(index, rgb, view)
@@ -140,17 +117,17 @@ class FusedGeometry:
         view = replace(view, focal_px=self._focals_px[index])
         if solved:
             self._cameras[index] = view.anchor_from_frame
-        frame = self._of_frame(index, rgb, view)
-        confidence = _confidence(frame.fused)
-        points = transform_maps(view.anchor_from_frame, self._rays(index) * frame.fused.depth[..., None]).astype(np.float32)
+        fused, frame = self._of_frame(index, rgb, view)
+        confidence = _confidence(fused)
+        points = transform_maps(view.anchor_from_frame, self._rays(index) * fused.depth[..., None]).astype(np.float32)
         if solved:
-            self._tracks.next(frame.tracked, view, self._steps.chain(self._tracked_index, index))
+            self._tracks.next(frame, view, self._steps.chain(self._tracked_index, index))
             self._tracked_index = index
         tracking = Pointmap(self._tracks.points, sample_flow(confidence, self._tracks.pixels))
-        return TwoPointmaps(tracking, Pointmap(points, confidence, source=frame.fused.source), view.anchor_from_frame)
+        return TwoPointmaps(tracking, Pointmap(points, confidence, source=fused.source), view.anchor_from_frame)
 
-    def _of_frame(self, index: int, rgb: np.ndarray, view: TwoView) -> FrameGeometry:
-        """Depth and dynamic pixels of a frame, aligned to the measured depth or, without it, as the previous frame."""
+    def _of_frame(self, index: int, rgb: np.ndarray, view: TwoView) -> tuple[FusedDepth, TrackedFrame]:
+        """Depth of a frame, and what tracks need of it; aligned to the measured depth or, without it, as the previous frame."""
         prior = self._prior(rgb, index, self._focals_px[index])
         measured, log_error = self._measured(index, view)
         alignment = align(prior, measured, log_error) or self._alignment
@@ -176,7 +153,7 @@ class FusedGeometry:
             grey, rays = self._steps.read(index), self._rays(index)
             self._carried_depth.keep(of_static, log_error, grey, view.anchor_from_frame, rays)
         maps = () if self._matching is None else self._matching(rgb)
-        return FrameGeometry(fused, dynamic, appearance(rgb), maps)
+        return fused, TrackedFrame(depth, dynamic, appearance(rgb), maps)
 
     def _measured(self, index: int, view: TwoView) -> tuple[np.ndarray, np.ndarray]:
         """Measured depth of a frame [H, W], 0 where unknown, and its expected log error."""

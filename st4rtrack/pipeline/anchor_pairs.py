@@ -48,14 +48,7 @@ def pairs_of(
 
 
 class NetworkPairs:
-    """Pairs predicted by a network.
-
-    Args:
-        model: the network.
-        sink: the scene, with all frames written.
-        batch_size: frames per batch.
-        kept: cached tokens of encoded frames; extended.
-    """
+    """Pairs predicted by a network in batches; tokens in `kept` are reused and extended."""
 
     def __init__(self, model: St4RTrack, sink: SceneSink, batch_size: int, kept: TokenFile | None = None) -> None:
         self._model, self._sink, self._batch_size, self._kept = model, sink, min(batch_size, MOST_AT_ONCE), kept
@@ -71,11 +64,7 @@ class NetworkPairs:
 
 
 class LiftedPairs:
-    """Pairs from the fused geometry of a scene: its depth, cameras, and flow.
-
-    Args:
-        sink: the scene, with all frames written.
-    """
+    """Pairs from the fused geometry of a scene: its depth, cameras, and flow."""
 
     def __init__(self, sink: SceneSink) -> None:
         self._sink, self._flows = sink, _SharedFlows(sink)

@@ -7,10 +7,10 @@ import logging
 from collections.abc import Collection
 
 import numpy as np
-import poselib
 
+from st4rtrack.classical.two_view import absolute_pose
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid
-from st4rtrack.geometry.transforms import interpolate_rigid, invert_rigid, rigid
+from st4rtrack.geometry.transforms import interpolate_rigid, invert_rigid
 from st4rtrack.geometry.vectors import all_finite, dot, length
 from st4rtrack.io.scene import SceneSink
 from st4rtrack.io.scene.table import FRAME_QUALITY
@@ -29,11 +29,8 @@ REPROJECTION_ERROR = 0.01
 
 MIN_INLIERS = 30
 
-ITERATIONS = {"min_iterations": 100, "max_iterations": 1000}
-"""PoseLib's default minimum is 1000, which takes five times as long for the same poses."""
-
-SEED = 0
-"""Seed of the robust solver: determines which pixels are sampled."""
+ITERATIONS = 100, 1000
+"""Minimum and maximum. PoseLib's default minimum is 1000, which takes five times as long for the same poses."""
 
 
 @timed("cameras")
@@ -120,9 +117,8 @@ def solve_camera(reconstruction: Pointmap, intrinsics: np.ndarray) -> np.ndarray
     points = np.asarray(reconstruction.points_world).reshape(-1, 3)[index].astype(np.float64)
     pixels = np.stack([index % width, index // width], axis=-1) + 0.5
     camera = {"model": "PINHOLE", "width": width, "height": height, "params": [*intrinsics[(0, 1), (0, 1)], *intrinsics[:2, 2]]}
-    options = {"max_reproj_error": REPROJECTION_ERROR * max(height, width), **ITERATIONS, "seed": SEED}
-    pose, result = poselib.estimate_absolute_pose(pixels, points, camera, options, {})
-    camera_from_world = rigid(np.asarray(pose.R), np.asarray(pose.t))
+    max_error_px = REPROJECTION_ERROR * max(height, width)
+    camera_from_world, result = absolute_pose(pixels, points, camera, max_error_px, iterations=ITERATIONS)
     if result["num_inliers"] < max(MIN_INLIERS, 0.1 * len(index)) or not np.isfinite(camera_from_world).all():
         return None
     return invert_rigid(camera_from_world)

@@ -177,10 +177,7 @@ def _registered(
     flows: dict[int, Flow],
     unsolved: Collection[int],
 ) -> Iterator[_RegisteredFrame]:
-    """The frames that the sink misses, with their poses.
-
-    An unsolved frame gets the pose of its neighbour on the side of the anchor, and is marked; `unsolved`: known from the images.
-    """
+    """The frames that the sink misses, with poses; an unsolved frame has that of its neighbour on the side of the anchor."""
     written = sink.frames_done
     last: tuple[int, np.ndarray] | None = None
     for index, rgb, maps in frames:

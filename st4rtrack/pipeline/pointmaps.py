@@ -120,15 +120,7 @@ class PointmapSource(Protocol):
 
 
 class NetworkPointmaps:
-    """Pointmaps of (anchor, frame) by a network, the anchor encoded once.
-
-    Args:
-        model: the network.
-        video: at network size.
-        anchor_index: index of the anchor frame.
-        batch_size: frames per batch.
-        kept: cache for the tokens of the frames, for later anchors.
-    """
+    """Pointmaps of (anchor, frame) by a network, the anchor encoded once; tokens of the frames are added to `kept`."""
 
     sequential = False
 
@@ -151,8 +143,13 @@ class NetworkPointmaps:
         return predict_frames(self._model, self._anchor, images, batch_size=self._batch_size, kept=self._kept)
 
     def reconstructions(self, indices: Sequence[int]) -> Iterator[tuple[int, Pointmap]]:
-        """See `PointmapSource`; each pair on its own."""
-        return predict_reconstructions(self._model, self._anchor, self._video, indices)
+        """See `PointmapSource`; each pair on its own, without the tracking branch."""
+        for index in indices:
+            with torch.inference_mode():
+                image = normalize_images(self._video.frame(index)[None]).to(self._model.device)
+                hints = self._model.hints(self._anchor.image, image)
+                found = self._model.decode_reconstruction(self._anchor.tokens, self._model.encode(image), hints)
+            yield index, _to_numpy(found)[0]
 
 
 def pointmap_source(
@@ -196,11 +193,7 @@ def predict_batch(
     rgb: np.ndarray,
     tokens: Tokens | None = None,
 ) -> list[TwoPointmaps]:
-    """Predict the pointmaps of the anchor and frames [batch, height, width, 3] uint8, as NumPy arrays per frame.
-
-    Args:
-        tokens: tokens of the frames, if known.
-    """
+    """Pointmaps of the anchor and frames [batch, height, width, 3] uint8 (with their tokens, if known), as arrays per frame."""
     images = normalize_images(rgb).to(model.device)
     tokens = model.encode(images) if tokens is None else tokens
     out = model.decode(anchor.tokens, tokens, model.hints(anchor.image, images))
@@ -229,17 +222,6 @@ def predict_frames(
             waiting = []
     if waiting:
         yield from _predicted(model, anchor, waiting, kept)
-
-
-def predict_reconstructions(
-    model: St4RTrack, anchor: Anchor, video: Video, indices: Sequence[int]
-) -> Iterator[tuple[int, Pointmap]]:
-    """Reconstructions of selected frames of a video at network size, one pair at a time, without the tracking branch."""
-    for index in indices:
-        with torch.inference_mode():
-            image = normalize_images(video.frame(index)[None]).to(model.device)
-            found = model.decode_reconstruction(anchor.tokens, model.encode(image), model.hints(anchor.image, image))
-        yield index, _to_numpy(found)[0]
 
 
 def chosen_batch_size(choice: int | str | None, model: St4RTrack, size: tuple[int, int]) -> int:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from st4rtrack.classical.frame_checks import frame_state
-from st4rtrack.classical.layout import Layout, find_layout, sampled_indices
-from st4rtrack.classical.panorama import is_panorama
+from st4rtrack.classical.layout import Layout, find_layout, is_panorama, sampled_indices
+from st4rtrack.classical.two_view import SEED
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.sampling import nearest_pixel
 from st4rtrack.hints.cameras import with_solved_cameras
@@ -27,12 +27,9 @@ from st4rtrack.io.scene.table import DEFAULT_FIELDS, FRAME_QUALITY
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.options import KnownGeometry, ReconstructOptions
-from st4rtrack.pipeline.cameras import SEED
 from st4rtrack.pipeline.quality_warnings import quality_warning
-from st4rtrack.pipeline.refine import smoothing_chosen
 from st4rtrack.preprocess import crop, stretch_to_network_size, to_network_size
-from st4rtrack.quality import QualityWarning
-from st4rtrack.types import KnownVideo, PixelMap, UserError, Video
+from st4rtrack.types import KnownVideo, PixelMap, QualityWarning, UserError, Video
 
 LAYOUT_FRAMES = 240
 """Number of first frames in which bars, overlays and stereo are detected; they are read a second time."""
@@ -231,7 +228,7 @@ def scene_header(prepared: PreparedVideo, model: St4RTrack, options: Reconstruct
     info: dict[str, Any] = {
         "model": {"name": model.name, "hash": model.weights_hash, "dtype": str(model.dtype).removeprefix("torch.")},
         "options": {
-            "refine": ["smoothness"] if smoothing_chosen(options.refine) else [],
+            "refine": ["smoothness"] if options.refine else [],
             "depth_prior": "none" if prior is None else prior.name,
             **({"anchor": "auto"} if options.anchor == "auto" else {}),
             **({"zoom": options.zoom} if options.zoom != "auto" else {}),

@@ -23,9 +23,9 @@ from st4rtrack.pipeline.motion import dynamic_objects
 from st4rtrack.pipeline.pointmaps import TokenFile, chosen_batch_size, pointmap_source
 from st4rtrack.pipeline.preparation import environment, prepare, scene_header
 from st4rtrack.pipeline.quality import quality_report, video_evidence
-from st4rtrack.pipeline.refine import smoothing_chosen
 from st4rtrack.scene import Scene
 from st4rtrack.threads import single_threaded_blas, stop_workers_on_exit
+from st4rtrack.types import UserError
 
 
 @single_threaded_blas()
@@ -63,6 +63,8 @@ def reconstruct(
         UserError: the video, the options or the folder cannot be used.
     """
     options, frames = with_keywords("reconstruct", keywords, options, frames)
+    if not isinstance(options.refine, bool):
+        raise UserError(f"refine must be True or False, got {options.refine!r}")
     source, model = open_video(video, **vars(frames)), model or load_model()
     prepared = prepare(source, model.config, options, known=known, output=None if overwrite else output, progress=preparation)
     prior = chosen_prior(options.depth_prior, model, prepared.video, prepared.source_size)
@@ -83,7 +85,7 @@ def reconstruct(
             pointmaps,
             world,
             sink,
-            smooth=smoothing_chosen(options.refine),
+            smooth=options.refine,
             batch_size=batch_size,
             device=model.device,
             progress=progress,

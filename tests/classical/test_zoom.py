@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from st4rtrack.classical.anchor_matches import Matches
-from st4rtrack.classical.panorama import is_panorama
+from st4rtrack.classical.anchor import Matches
+from st4rtrack.classical.layout import is_panorama
 from st4rtrack.classical.solver.cameras import SolvedCameras, radial_distortion
 from st4rtrack.classical.solver.evidence import Evidence
 from st4rtrack.classical.solver.key_frames import KeyFrame

@@ -23,7 +23,7 @@ from st4rtrack.classical.solver.evidence import (
     parallax_deg,
 )
 from st4rtrack.classical.solver.key_frames import KeyFrame, StaticMask, key_frames, working_scale
-from st4rtrack.classical.solver.window import MIN_INLIER_SHARE, MIN_INLIERS, MIN_TRACK, Window, reprojection_errors, solve_window
+from st4rtrack.classical.solver.window import MIN_INLIER_SHARE, MIN_INLIERS, MIN_TRACK, Window, solve_window
 from st4rtrack.classical.solver.zoom import add_zoom, at_one_focal
 from st4rtrack.geometry.align import Sim3
 from st4rtrack.geometry.transforms import invert_rigid, rigid, rotation_angle
@@ -219,8 +219,6 @@ def _collected(
     used, point = np.unique(point, return_inverse=True)
     points = points[used] @ anchor[:3, :3] + invert_rigid(anchor)[:3, 3]
     cameras = invert_rigid(anchor) @ cameras
-    mapping = Mapping(invert_rigid(cameras), focal, points, frame, none, point)
-    errors = reprojection_errors(mapping, px, size)
     seen = points[point[frame == anchor_index]][:, 2]
     unit = float(np.median(seen[seen > 0])) if (seen > 0).any() else 1.0
     cameras[:, :3, 3] /= unit
@@ -228,10 +226,7 @@ def _collected(
     solved = np.isfinite(cameras[:, 0, 0])
     evidence = Evidence(
         solved_share=float(solved.mean()),
-        num_points=len(points),
         points_per_frame=float(np.median(np.bincount(frame, minlength=num_frames)[solved])),
-        inlier_share=float(np.mean([window.inlier_share for window in windows])),
-        reprojection_px=float(np.sqrt(np.mean(errors[np.isfinite(errors)] ** 2)) / scale),
         parallax_deg=parallax_deg(points / unit, frame, point, cameras),
         focal_deviation=0.0 if known_focal else windows[0].log_focal_deviation,
         forward=forward_share(cameras[solved]),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from st4rtrack.classical.two_view import root_sift
 from st4rtrack.geometry.sampling import inside_image
 from st4rtrack.geometry.vectors import length
 
@@ -144,14 +145,9 @@ def _key_frame(index: int, grey: np.ndarray, static: StaticMask | None) -> KeyFr
     mask = None
     if static is not None:
         mask = cv2.resize(static(index).astype(np.uint8), (grey.shape[1], grey.shape[0]), interpolation=cv2.INTER_NEAREST)
-    finder = cv2.SIFT.create(nfeatures=MAX_FEATURES, contrastThreshold=CONTRAST_THRESHOLD)
-    points, descriptors = finder.detectAndCompute(grey, mask)  # pyright: ignore[reportCallIssue, reportArgumentType] (the stubs need a mask)
-    if descriptors is None:
-        return KeyFrame(index, np.zeros((0, 2)), np.zeros((0, 128), np.float32))
-    px = np.array([point.pt for point in points]) + 0.5  # in OpenCV the first pixel centre is at zero
+    px, descriptors = root_sift(grey, MAX_FEATURES, CONTRAST_THRESHOLD, mask)
     px, first = np.unique(px, axis=0, return_index=True)  # one feature per position: its strongest orientation
-    descriptors = descriptors[first]
-    return KeyFrame(index, px, np.sqrt(descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-9)))
+    return KeyFrame(index, px, descriptors[first])
 
 
 def _tracked(source: np.ndarray, target: np.ndarray, px: np.ndarray) -> Observations:

@@ -14,8 +14,7 @@ import numpy as np
 from st4rtrack.classical.solver.colmap import Mapping, adjust, camera, global_mapping, verify, write_database
 from st4rtrack.classical.solver.evidence import MIN_KEY_FRAMES, PRIOR_FOCAL, is_determined, likely_focal
 from st4rtrack.classical.solver.key_frames import KeyFrame, Observations, matches_of
-from st4rtrack.classical.two_view import ASSUMED_FOCAL, pinhole
-from st4rtrack.geometry.transforms import rigid
+from st4rtrack.classical.two_view import ASSUMED_FOCAL, SEED, absolute_pose, pinhole
 from st4rtrack.geometry.vectors import length
 from st4rtrack.threads import parallel_map
 
@@ -31,7 +30,6 @@ MAX_POINTS_PER_FRAME = 250
 SOUND_SHARE = 0.9
 """Share of registered frames and of inlier observations above which a solution is accepted without further attempts."""
 MIN_TRACK = 3
-SEED = 0
 
 
 @dataclass
@@ -133,15 +131,11 @@ def _observed(point_of: list[np.ndarray], seen: list[tuple[int, Observations | N
 
 def _registered(points: np.ndarray, px: np.ndarray, focal_px: float, size: tuple[int, int]) -> np.ndarray | None:
     """Pose `camera_from_world` [4, 4] by PnP, or `None`."""
-    import poselib  # lazy import: training on rendered pairs does not need it
-
     if len(points) < MIN_INLIERS:
         return None
-    options = {"max_reproj_error": MAX_ERROR_PX, "max_iterations": 500, "min_iterations": 50, "seed": 0}
-    pose, result = poselib.estimate_absolute_pose(px, points, pinhole(focal_px, size), options, {})
-    camera = rigid(np.asarray(pose.R), np.asarray(pose.t))
+    pose, result = absolute_pose(px, points, pinhole(focal_px, size), MAX_ERROR_PX, iterations=(50, 500))
     enough = result["num_inliers"] >= max(MIN_INLIERS, MIN_INLIER_SHARE * len(points))
-    return camera if enough and np.isfinite(camera).all() else None
+    return pose if enough and np.isfinite(pose).all() else None
 
 
 def _refined(window: Window, size: tuple[int, int], *, refine_focal: bool) -> Window:
@@ -159,12 +153,12 @@ def _refined(window: Window, size: tuple[int, int], *, refine_focal: bool) -> Wi
             focal_px=adjusted.focal_px,
             points_world=adjusted.points_world,
         )
-        good = reprojection_errors(mapping, px, size) < MAX_ERROR_PX
+        good = _errors(mapping, px, size) < MAX_ERROR_PX
         share = float(good.mean()) if total else 0.0
         mapping = _without_outliers(mapping, good)
         mapping, px = _selected(mapping, px, good & mapping.registered[mapping.image])
         deviation = adjusted.log_focal_deviation
-    rms = float(np.sqrt((reprojection_errors(mapping, px, size) ** 2).mean() / 2)) if len(px) else np.nan
+    rms = float(np.sqrt((_errors(mapping, px, size) ** 2).mean() / 2)) if len(px) else np.nan
     return replace(
         window, mapping=mapping, px=px, inlier_share=share, log_focal_deviation=deviation * rms if refine_focal else 0.0
     )
@@ -196,7 +190,7 @@ def _selected(mapping: Mapping, px: np.ndarray, keep: np.ndarray) -> tuple[Mappi
     return replace(mapping, image=mapping.image[keep], point=mapping.point[keep]), px[keep]
 
 
-def reprojection_errors(mapping: Mapping, px: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _errors(mapping: Mapping, px: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Reprojection errors [observations] in working pixels, infinite behind the camera and in unregistered images."""
     camera = mapping.camera_from_world[mapping.image]
     here = np.einsum("nij,nj->ni", camera[:, :3, :3], mapping.points_world[mapping.point]) + camera[:, :3, 3]

@@ -16,7 +16,7 @@ import numpy as np
 from st4rtrack.classical.solver.colmap import adjust
 from st4rtrack.classical.solver.key_frames import Between, KeyFrame, matches_of
 from st4rtrack.classical.solver.window import Window, solve_window
-from st4rtrack.classical.two_view import pinhole
+from st4rtrack.classical.two_view import pinhole, relative_pose
 
 OFFSETS = (5, 2)
 """Key-frame distances of the pairs: far ones are accurate and decide, near ones connect all key frames."""
@@ -102,13 +102,8 @@ def at_one_focal(keys: list[KeyFrame], log_zoom: np.ndarray, size: tuple[int, in
 
 
 class PairZoom(NamedTuple):
-    """Change of the focal length between two key frames.
-
-    Attributes:
-        z: logarithm of the ratio of the focal lengths.
-        deviation: its standard deviation.
-        cost, cost_constant: mean truncated squared error with this zoom, and without.
-    """
+    """Change z of the focal length between two key frames, its standard deviation, and the mean truncated squared error with and
+    without it."""
 
     z: float
     deviation: float
@@ -117,13 +112,7 @@ class PairZoom(NamedTuple):
 
 
 def key_frame_zoom(keys: Sequence[KeyFrame], size: tuple[int, int], focal_px: float) -> np.ndarray | None:
-    """z [keys] of the key frames of a translating camera, 0 at the first; `None` without evidence of a zoom.
-
-    Args:
-        keys: successive key frames, pixels of the working image.
-        size: (height, width) of the working image.
-        focal_px: assumed focal length, which hardly matters.
-    """
+    """z [keys] of successive key frames of a translating camera, 0 at the first; `None` without evidence of a zoom."""
     pairs = [(a, a + offset) for offset in OFFSETS for a in range(len(keys) - offset)]
     far = [pair for pair in pairs if pair[1] - pair[0] == OFFSETS[0]]
     probe = [far[k] for k in np.unique(np.linspace(0, len(far) - 1, NUM_PROBES).astype(int))] if far else []
@@ -151,8 +140,6 @@ def _is_zoom(pairs: Sequence[PairZoom], min_zoom: float) -> bool:
 
 def pair_zoom(one: KeyFrame, other: KeyFrame, size: tuple[int, int], focal_px: float) -> PairZoom | None:
     """Change of the focal length between two key frames of a translating camera; `None` with too few matches."""
-    import poselib  # lazy import: training on rendered pairs does not need it
-
     pairs = matches_of(one.descriptors, other.descriptors)
     if len(pairs) < MIN_MATCHES:
         return None
@@ -160,11 +147,10 @@ def pair_zoom(one: KeyFrame, other: KeyFrame, size: tuple[int, int], focal_px: f
     centre = np.array([size[1] / 2, size[0] / 2])
     source, target = one.px[pairs[:, 0]] - centre, other.px[pairs[:, 1]] - centre
     camera = pinhole(focal_px, (0, 0))
-    options = {"max_epipolar_error": 1.0, "max_iterations": 100, "min_iterations": 30, "seed": 0}
 
     def started(z: float) -> tuple[float, np.ndarray, np.ndarray, float]:
-        pose, _ = poselib.estimate_relative_pose(source, target / np.exp(z), camera, camera, options, {})
-        rotation, direction = np.asarray(pose.R), np.asarray(pose.t) / max(np.linalg.norm(pose.t), 1e-12)
+        pose, _ = relative_pose(source, target / np.exp(z), camera, 1.0, iterations=(30, 100))
+        rotation, direction = pose[:3, :3], pose[:3, 3] / max(np.linalg.norm(pose[:3, 3]), 1e-12)
         start = np.array([0, 0, 0, 0, 0, z])
         return _cost(_epipolar_error(start, rotation, direction, source, target, focal_px)), rotation, direction, z
 
@@ -184,11 +170,7 @@ def pair_zoom(one: KeyFrame, other: KeyFrame, size: tuple[int, int], focal_px: f
 def _epipolar_error(
     parameters: np.ndarray, rotation: np.ndarray, direction: np.ndarray, source: np.ndarray, target: np.ndarray, focal_px: float
 ) -> np.ndarray:
-    """Sampson errors [points, 1] in pixels of the first image.
-
-    Args:
-        parameters: changes of the rotation (vector) and of the direction of the translation (2), and z.
-    """
+    """Sampson errors [points, 1] in pixels; parameters: rotation vector, change of the direction of translation (2), z."""
     tangents = np.linalg.svd(direction[None])[2][1:]
     t = direction + parameters[3:5] @ tangents
     t = t / np.linalg.norm(t)
