@@ -26,7 +26,7 @@ from st4rtrack.geometry.camera import project, unproject
 from st4rtrack.geometry.sampling import nearest_pixel
 from st4rtrack.geometry.transforms import transform_points
 from st4rtrack.hints.depth_prior import PriorDepth
-from st4rtrack.hints.depth_prior.builtin import FrameEncoder
+from st4rtrack.hints.frame_encoder import FrameEncoder
 from st4rtrack.hints.fusion import MIN_MEASURED, align, fuse
 from st4rtrack.losses.adaptation import AdaptationLoss
 from st4rtrack.losses.monocular import gradient_term, masked_median

@@ -19,11 +19,12 @@ from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps
 from st4rtrack.geometry.vectors import length
+from st4rtrack.hints.carried import CarriedDepth
 from st4rtrack.hints.depth_prior import DepthPrior
-from st4rtrack.hints.depth_prior.builtin import FrameEncoder
 from st4rtrack.hints.dynamic import OFFSETS, ObjectDepth, OtherFrame, dynamic_pixels, standing_on_ground
+from st4rtrack.hints.frame_encoder import FrameEncoder
 from st4rtrack.hints.frame_order import OrderedFrames
-from st4rtrack.hints.fusion import PRIOR_DEPTH, Alignment, CarriedDepth, FusedDepth, align, fuse, without_contradictions
+from st4rtrack.hints.fusion import PRIOR_DEPTH, Alignment, FusedDepth, align, fuse, without_contradictions
 from st4rtrack.hints.lifting import MIN_MOTION, LiftedTracks, TrackedFrame, appearance
 from st4rtrack.hints.steps import StepFlows
 from st4rtrack.timing import timed

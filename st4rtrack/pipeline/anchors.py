@@ -10,7 +10,6 @@ same frame: all common content is used, static or dynamic, and scale errors do n
 
 import logging
 import tempfile
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,14 +42,6 @@ ENOUGH = 0.01
 MAX_POINTS = 1000
 MAX_DISAGREEMENT, MIN_AGREEING = 0.1, 0.3
 """Maximum disagreement relative to the median depth, and minimum share of points within it, for a pair to be aligned."""
-
-
-@dataclass
-class _TrackedRange:
-    """Results of tracking an anchor in both directions: frames, and disagreement with the scene relative to the depth."""
-
-    frames: list[int] = field(default_factory=list)
-    residuals: list[float] = field(default_factory=list)
 
 
 def add_anchors(pairs: Pairs, sink: SceneSink) -> dict[str, Any]:
@@ -108,29 +99,31 @@ def _coverage_so_far(sink: SceneSink) -> "Coverage":
 def _follow(pairs: Pairs, sink: SceneSink, coverage: "Coverage", anchor: int) -> dict[str, Any]:
     """Track the new content of a frame in both directions, and return its record."""
     new = ~coverage.mask(anchor)
-    found, start = _TrackedRange(), None
+    frames: list[int] = []
+    residuals: list[float] = []  # relative to the depth
+    start = None
     for step in (1, -1):
         similarity, unseen = start, 0
         for index, maps in pairs.along(anchor, step):
             surface = surface_of(sink, index)
             if (joined := world_from_pair(maps.reconstruction, surface)) is not None:
                 similarity, residual = joined
-                found.residuals.append(residual)
+                residuals.append(residual)
             elif similarity is None:
                 similarity = world_from_camera(maps.reconstruction, surface)
             start = start or similarity
             gain = _write(sink, coverage, anchor, index, maps, similarity, surface, new)
-            found.frames.append(index)
+            frames.append(index)
             unseen = 0 if gain >= LEAST_GAIN else unseen + 1
             if unseen == PATIENCE:
                 break
     coverage.set(anchor, np.ones_like(new))
     return {
-        "first": min(found.frames),
-        "last": max(found.frames),
-        "pairs": len(found.frames),
+        "first": min(frames),
+        "last": max(frames),
+        "pairs": len(frames),
         "new": float(new.mean()),
-        "drift_percent": 100 * float(np.median(found.residuals)) if found.residuals else None,
+        "drift_percent": 100 * float(np.median(residuals)) if residuals else None,
     }
 
 
@@ -155,7 +148,8 @@ def _write(
     seen = new & bool(sink.read("solved", index))
     probability = np.where(seen, probability, 0).astype(np.float16)  # rounded as stored, before the comparison
     visible = probability > 0.5
-    kept, confidence = _with_neighbours(new), maps.tracking.confidence
+    kept = cv2.dilate(new.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0  # with the neighbours that bilinear sampling needs
+    confidence = maps.tracking.confidence
     sure = np.ones(new.shape, np.float32) if confidence is None else confidence
     sink.anchors.write(
         anchor,
@@ -167,13 +161,6 @@ def _write(
         visibility=probability,
     )
     return coverage.add(index, points, visible)
-
-
-def _with_neighbours(mask: np.ndarray) -> np.ndarray:
-    """Dilate a mask by the eight neighbours of each pixel, as bilinear sampling needs."""
-    padded = np.pad(mask, 1)
-    rows = padded[:-2] | padded[1:-1] | padded[2:]
-    return rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:]
 
 
 class Coverage:

@@ -21,7 +21,7 @@ from st4rtrack.pipeline.quality import frame_quality
 from st4rtrack.pipeline.refine import frames_needed, smoothed_frames
 from st4rtrack.pipeline.tracks import cycle_error, visibility_probability
 from st4rtrack.threads import parallel_stream, prefetch
-from st4rtrack.types import DepthSource, PixelMap, Pointmap, TwoPointmaps, Video
+from st4rtrack.types import DepthSource, PixelMap, Pointmap, TwoPointmaps
 
 FRAMES_BETWEEN_RELEASES = 8
 """Number of frames after which freed memory is returned to the system: without, memory grows by a tenth over thousands of frames.
@@ -102,7 +102,6 @@ class World:
 
 
 def process_frames(
-    video: Video,
     ordered: OrderedFrames,
     pointmaps: PointmapSource,
     world: World,
@@ -118,8 +117,7 @@ def process_frames(
     Reading, network, cameras, visibility and writing overlap, each in its own thread.
 
     Args:
-        video: at network size.
-        ordered: source of its frames, in processing order.
+        ordered: source of the frames, in processing order.
         pointmaps, world: source of the pointmaps, and registration of the frames.
         sink: destination of the frames.
         smooth: whether tracks are smoothed.
@@ -127,7 +125,7 @@ def process_frames(
         device: where per-pixel work is done.
         progress: called with (frames done, all frames).
     """
-    done = sink.frames_done
+    video, done = ordered.video, sink.frames_done
     flows: dict[int, Flow] = {}  # of the frames queued for the network, if classical geometry computes it
     needed = frames_needed(done, world.anchor_index, smooth, sequential=pointmaps.sequential)
     frames = prefetch(_noting_flows(ordered.frames(needed), flows), batch_size)

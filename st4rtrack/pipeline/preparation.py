@@ -121,8 +121,10 @@ def prepare(
     Args:
         progress: called with the share of the preparation that is done, as frames are read here and by the camera solver.
     Raises:
-        UserError: the anchor is not a frame of the video, the size is too small, or the known geometry cannot be used.
+        UserError: an option is not valid for the video, or the known geometry cannot be used.
     """
+    if not isinstance(options.refine, bool):
+        raise UserError(f"refine must be True or False, got {options.refine!r}")
     fit, index = options.fit, anchor_index(options.anchor, len(source))
     known = known or KnownGeometry()
     source = watched(source, progress, 0.0, FIRST_FRAMES_SHARE, min(len(source), LAYOUT_FRAMES))

@@ -25,7 +25,6 @@ from st4rtrack.pipeline.preparation import environment, prepare, scene_header
 from st4rtrack.pipeline.quality import quality_report, video_evidence
 from st4rtrack.scene import Scene
 from st4rtrack.threads import single_threaded_blas, stop_workers_on_exit
-from st4rtrack.types import UserError
 
 
 @single_threaded_blas()
@@ -63,8 +62,6 @@ def reconstruct(
         UserError: the video, the options or the folder cannot be used.
     """
     options, frames = with_keywords("reconstruct", keywords, options, frames)
-    if not isinstance(options.refine, bool):
-        raise UserError(f"refine must be True or False, got {options.refine!r}")
     source, model = open_video(video, **vars(frames)), model or load_model()
     prepared = prepare(source, model.config, options, known=known, output=None if overwrite else output, progress=preparation)
     prior = chosen_prior(options.depth_prior, model, prepared.video, prepared.source_size)
@@ -80,15 +77,7 @@ def reconstruct(
     sink: SceneSink = SceneBuffer(header) if output is None else SceneWriter.create(output, header, overwrite=overwrite)
     with sink, stop_workers_on_exit():  # always stop the workers and release the folder lock
         process_frames(
-            prepared.video,
-            ordered,
-            pointmaps,
-            world,
-            sink,
-            smooth=options.refine,
-            batch_size=batch_size,
-            device=model.device,
-            progress=progress,
+            ordered, pointmaps, world, sink, smooth=options.refine, batch_size=batch_size, device=model.device, progress=progress
         )
         results = {**world.results, "content_px": prepared.content_px, "computed": environment(model.device, batch_size)}
         results["cameras_not_found"] = len(hide_unsolved(sink, ordered.all_unsolved))
