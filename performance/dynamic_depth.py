@@ -1,4 +1,4 @@
-"""Fits the weights of hints/object_depth.py on rendered sequences, and measures the depth of dynamic objects before and after.
+"""Fits the weights of hints/dynamic.py on rendered sequences, and measures the depth of dynamic objects before and after.
 
 python performance/dynamic_depth.py [--count 24] [--frames 24] [--seed 731000]
 
@@ -18,10 +18,9 @@ from st4rtrack.data.procedural import ProceduralConfig, render_clips
 from st4rtrack.data.world.clips import WorldClips
 from st4rtrack.geometry.vectors import length
 from st4rtrack.hints import fused
-from st4rtrack.hints.depth_prior import open_depth_prior
-from st4rtrack.hints.dynamic import objects
+from st4rtrack.hints.depth_prior.open import open_depth_prior
+from st4rtrack.hints.dynamic import FAST, GROUND_ROW, MAX_LOG_SPEED, ObjectDepth, objects
 from st4rtrack.hints.frame_order import OrderedFrames
-from st4rtrack.hints.object_depth import FAST, GROUND_ROW, MAX_LOG_SPEED, ObjectDepth
 from st4rtrack.hints.steps import GreyFrames, StepFlows
 from st4rtrack.io.video import open_video
 from st4rtrack.types import KnownVideo
@@ -86,11 +85,11 @@ def record(sequence: Sequence) -> list[tuple[np.ndarray, np.ndarray, np.ndarray,
     cameras = np.linalg.inv(sequence.cameras[0]) @ sequence.cameras
     cameras[:, :3, 3] /= np.median(sequence.depth[0][sequence.depth[0] > 0])
     solved = KnownVideo(focal_px=sequence.focal_px, focal_source="video", world_from_camera=cameras)
-    steps, rgb = StepFlows(GreyFrames(video)), video.frame(0)
-    ordered = OrderedFrames(video, 0, rgb, with_geometry=True, solve=lambda _: solved, step_flow=steps.chain)
+    steps = StepFlows(GreyFrames(video))
+    ordered = OrderedFrames(video, 0, with_geometry=True, solve=lambda _: solved, step_flow=steps.chain)
     prior = open_depth_prior("builtin", video)
-    assert ordered.geometry is not None and prior is not None
-    geometry = fused.FusedGeometry(ordered.geometry, prior, steps, num_frames=len(video), anchor_index=0, anchor_rgb=rgb)
+    assert prior is not None
+    geometry = fused.FusedGeometry(ordered, prior, steps)
     for _ in geometry.frames(ordered.frames(np.zeros(len(video), bool))):
         pass
     return Recorder.frames

@@ -14,7 +14,7 @@ import numpy as np
 from depth_teacher import open_teacher, teacher_inverse_depth
 from monocular import scores
 
-from st4rtrack.hints.depth_prior import open_depth_prior
+from st4rtrack.hints.depth_prior.open import open_depth_prior
 from st4rtrack.io.files import whole_file
 from st4rtrack.io.video import open_video
 from st4rtrack.io.worldtrack import read_worldtrack

@@ -19,6 +19,7 @@ from st4rtrack.data.procedural_config import ProceduralConfig
 from st4rtrack.geometry.camera import pixel_grid, unproject
 from st4rtrack.geometry.sampling import nearest_pixel
 from st4rtrack.geometry.transforms import transform_points
+from st4rtrack.hints.cameras import HintInputs
 from st4rtrack.hints.depth_prior.builtin import BuiltinPrior
 from st4rtrack.hints.provider import ordered_frames
 from st4rtrack.io.files import whole_file
@@ -30,7 +31,7 @@ from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.motion import moving_masks, moving_points
 from st4rtrack.pipeline.reconstruct import reconstruct
 from st4rtrack.pipeline.tracks import WEIGHTS, cycle_error, cycle_error_cue, gather_evidence, visibility_probability
-from st4rtrack.types import Pointmap, TwoPointmaps
+from st4rtrack.types import KnownVideo, Pointmap, TwoPointmaps
 
 FIT_SEED, HELD_SEED = 771_000, 772_000
 USUAL, LIVELY = 1, 100
@@ -83,7 +84,8 @@ def predicted(cache: Path, model: St4RTrack, seed: int, number: int, frames: int
     clip, clips = procedural_clip(seed, config, number=number), render_clips(1, config, seed=seed, first=number)
     moves = torch.gather(clips.part_moves, 1, clips.part_index.clamp(min=0).flatten(1)).reshape(clips.depth.shape) & clips.valid
     scene = reconstruct(clip.rgb, model=model, size=SIZE, fit="stretch")
-    ordered = ordered_frames(open_video(clip.rgb), 0, BuiltinPrior(model.monocular_network()))
+    video = open_video(clip.rgb)
+    ordered = ordered_frames(HintInputs(video, 0, KnownVideo(), video), BuiltinPrior(model.monocular_network()))
     errors = [cycle_error(view) for _, _, view in ordered.frames([False] * frames) if view is not None]
     cache.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:

@@ -20,14 +20,13 @@ if TYPE_CHECKING:
     import torch
 
 
-def to_network_size(video: Video, *, long_side: int, patch_size: int, square_ok: bool = True) -> tuple[Video, PixelMap]:
+def to_network_size(video: Video, *, long_side: int, patch_size: int) -> tuple[Video, PixelMap]:
     """Resize a video to `long_side`, then centre-crop both sides to multiples of the patch size.
 
     Args:
         video: of any size and orientation.
         long_side: pixels, at least `patch_size`.
         patch_size: pixels; both sides become multiples of it.
-        square_ok: if False, a square video is cropped to 4:3, for models trained without square images.
     Returns:
         The video at network size, resized lazily as frames are read, and the map from source pixels to network pixels.
     Raises:
@@ -35,37 +34,28 @@ def to_network_size(video: Video, *, long_side: int, patch_size: int, square_ok:
 
     Source: the released demo's image loading.
     """
-    height, width = _size_at_long_side(video, long_side, patch_size)
-    # 2 * (side // 2), as released: for odd sizes too, the centre of the crop falls between two pixels.
-    crop_height, crop_width = (_whole_patches(2 * (side // 2), patch_size) for side in (height, width))
-    if height == width and not square_ok:
-        crop_height = _whole_patches(3 * crop_width // 4, patch_size)
-    _require_a_patch(video, crop_height, crop_width, (height, width), patch_size)
+    (height, width), (crop_height, crop_width) = _network_size(video, long_side, patch_size)
     top, left = height // 2 - crop_height // 2, width // 2 - crop_width // 2
-    read = _Resized(video, height, width, top, left, crop_height, crop_width)
+    rows, columns = slice(top, top + crop_height), slice(left, left + crop_width)
+
+    def read(start: int, stop: int) -> Iterator[np.ndarray]:
+        return (np.ascontiguousarray(_resize(frame, height, width)[rows, columns]) for frame in video.read(start, stop))
+
     pixel_map = PixelMap((width / video.width, height / video.height), (float(-left), float(-top)))
     return dataclasses.replace(video, height=crop_height, width=crop_width, read=read), pixel_map
 
 
 def stretch_to_network_size(video: Video, *, long_side: int, patch_size: int) -> tuple[Video, PixelMap]:
-    """Resize the whole image to the size that `to_network_size` crops to, without cropping.
+    """Resize the whole image to the size that `to_network_size` crops to, without cropping; arguments and result as there.
 
     The two axes are scaled differently, by up to one patch. The published benchmark does this so that every ground-truth pixel
     is in view. (It resizes twice; here once, to the same size.)
-
-    Args:
-        video: of any size and orientation.
-        long_side: pixels, at least `patch_size`.
-        patch_size: pixels; both sides become multiples of it.
-    Returns:
-        The video at network size, resized lazily as frames are read, and the map from source pixels to network pixels.
-    Raises:
-        UserError: a side is shorter than one patch after resizing.
     """
-    scaled = _size_at_long_side(video, long_side, patch_size)
-    height, width = (_whole_patches(2 * (side // 2), patch_size) for side in scaled)
-    _require_a_patch(video, height, width, scaled, patch_size)
-    read = _Resized(video, height, width, 0, 0, height, width)
+    _, (height, width) = _network_size(video, long_side, patch_size)
+
+    def read(start: int, stop: int) -> Iterator[np.ndarray]:
+        return (np.ascontiguousarray(_resize(frame, height, width)) for frame in video.read(start, stop))
+
     pixel_map = PixelMap((width / video.width, height / video.height))
     return dataclasses.replace(video, height=height, width=width, read=read), pixel_map
 
@@ -123,52 +113,26 @@ def normalize_images(rgb: np.ndarray) -> "torch.Tensor":
     return channels_first.to(torch.float32).div_(255).sub_(0.5).div_(0.5)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Resized:
-    """`Video.read` that resizes to height x width, then crops to crop_height x crop_width at (top, left)."""
-
-    video: Video
-    height: int
-    width: int
-    top: int
-    left: int
-    crop_height: int
-    crop_width: int
-
-    def __call__(self, start: int, stop: int) -> Iterator[np.ndarray]:
-        rows = slice(self.top, self.top + self.crop_height)
-        columns = slice(self.left, self.left + self.crop_width)
-        for frame in self.video.read(start, stop):
-            yield np.ascontiguousarray(_resize(frame, self.height, self.width)[rows, columns])
-
-
 @timed("resize")
 def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize an image: area averaging when shrinking, bicubic otherwise.
-
-    The release shrinks with Pillow's Lanczos, which widens with the scale. OpenCV's does not and would alias. Area averages
-    are the only OpenCV filter that uses every source pixel, and the difference does not justify a dependency on Pillow.
-    """
+    """Resize an image: area averaging when shrinking (OpenCV's other filters alias; the release uses Pillow), bicubic otherwise."""
     if image.shape[:2] == (height, width):
         return image
     shrinks = height <= image.shape[0] and width <= image.shape[1]
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
-def _size_at_long_side(video: Video, long_side: int, patch_size: int) -> tuple[int, int]:
+def _network_size(video: Video, long_side: int, patch_size: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Height and width at `long_side`, and cropped to whole patches."""
     if long_side < patch_size:
         raise UserError(f"size {long_side} is smaller than one patch of {patch_size} pixels; choose a larger size")
     longest = max(video.height, video.width)
-    return round(video.height * long_side / longest), round(video.width * long_side / longest)
-
-
-def _whole_patches(side: int, patch_size: int) -> int:
-    return side // patch_size * patch_size
-
-
-def _require_a_patch(video: Video, height: int, width: int, scaled: tuple[int, int], patch_size: int) -> None:
-    if min(height, width) < patch_size:
+    height, width = round(video.height * long_side / longest), round(video.width * long_side / longest)
+    # 2 * (side // 2), as released: for odd sizes too, the centre of the crop falls between two pixels
+    cropped = (2 * (height // 2) // patch_size * patch_size, 2 * (width // 2) // patch_size * patch_size)
+    if min(cropped) < patch_size:
         raise UserError(
-            f"{video.name} is too thin: its {video.width}x{video.height} pixels become {scaled[1]}x{scaled[0]} at the network, "
+            f"{video.name} is too thin: its {video.width}x{video.height} pixels become {width}x{height} at the network, "
             f"less than one patch of {patch_size}; choose a larger size, or crop the video's long side"
         )
+    return (height, width), cropped

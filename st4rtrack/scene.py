@@ -16,8 +16,7 @@ from st4rtrack.geometry.sampling import inside_image, nearest_pixel, sample_map
 from st4rtrack.geometry.track_assignment import anchor_position, depth_in_camera, tracked_view
 from st4rtrack.geometry.transforms import transform_points
 from st4rtrack.geometry.vectors import all_finite
-from st4rtrack.quality import QualityReport
-from st4rtrack.types import Array, Cameras, PixelMap, Pointmap, TrackingOverTime
+from st4rtrack.types import Array, Cameras, PixelMap, Pointmap, QualityReport, TrackingOverTime
 
 
 @dataclass

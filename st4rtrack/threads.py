@@ -136,11 +136,7 @@ def parallel_stream(work: Callable[[Item], Result], items: Iterable[Item]) -> It
 
 
 def use_one_openmp_thread() -> None:
-    """Make PyTorch's operations in the calling thread single-threaded; other threads keep their number.
-
-    Per-pixel work is parallel over frames. OpenMP threads that wait for each other by spinning took thirty times as much processor
-    time on a busy machine.
-    """
+    """Make PyTorch single-threaded in this thread: OpenMP threads that spin took thirty times as much processor time."""
     import torch  # lazy import: `--help` does not need it
 
     torch.get_num_threads()  # else PyTorch sets the number of this thread at its first operation

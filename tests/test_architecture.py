@@ -16,7 +16,6 @@ LAYERS = {
     "errors": 0,
     "geometry": 0,
     "types": 0,
-    "quality": 0,
     "scene": 1,
     "options": 1,
     "threads": 1,
@@ -44,7 +43,7 @@ LAYERS = {
     "__main__": 9,
 }
 SIDE_BY_SIDE = {0, 2}
-"""Layers whose parts may use each other: a quality report has types; preprocess turns a `Video` of io into another."""
+"""Layers whose parts may use each other: types use geometry; preprocess turns a `Video` of io into another."""
 
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 

@@ -66,12 +66,6 @@ def test_crop_is_that_of_the_release(height: int) -> None:
     assert pixel_map.offset_px == (0, half - height // 2)
 
 
-def test_square_made_four_to_three() -> None:
-    video, pixel_map = to_network_size(ramps(300, 300), long_side=512, patch_size=16, square_ok=False)
-    assert video.frame(0).shape == (384, 512, 3)
-    assert pixel_map.offset_px == (0, -64)
-
-
 @pytest.mark.parametrize("size", [(90, 161), (161, 90), (37, 41), (80, 300), (192, 256)])
 @pytest.mark.parametrize("resize", [to_network_size, stretch_to_network_size])
 @pytest.mark.parametrize("long_side", [64, 96, 320])

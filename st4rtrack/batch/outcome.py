@@ -11,7 +11,7 @@ from st4rtrack.batch.jobs import Job
 from st4rtrack.io.files import write_whole
 from st4rtrack.io.redaction import redacted
 from st4rtrack.io.scene.quality import quality_to_json
-from st4rtrack.quality import QualityReport
+from st4rtrack.types import QualityReport
 
 BATCH_JSON = "batch.json"
 

@@ -52,7 +52,7 @@ class Worker:
         import cv2
 
         from st4rtrack.model.checkpoint import load_model
-        from st4rtrack.pipeline.reproducibility import use_deterministic_algorithms
+        from st4rtrack.model.device import use_deterministic_algorithms
 
         if self._options.deterministic:
             use_deterministic_algorithms()

@@ -19,12 +19,17 @@ from typing import Any
 import cv2
 import numpy as np
 
-from st4rtrack.classical.anchor_depth import AnchorDepth, Units, known_anchor_depth, triangulated_anchor
-from st4rtrack.classical.anchor_matches import NEIGHBOUR_FRAMES, neighbour_matches
+from st4rtrack.classical.anchor import (
+    NEIGHBOUR_FRAMES,
+    AnchorDepth,
+    Units,
+    known_anchor_depth,
+    neighbour_matches,
+    triangulated_anchor,
+)
 from st4rtrack.classical.camera_motion import WITHOUT_DEPTH, CameraMotion, MotionKind, camera_motion
 from st4rtrack.classical.flow import FlowChain, bidirectional_flow
-from st4rtrack.classical.reference import MIN_POSE_INLIERS, Reference
-from st4rtrack.classical.rotation import RotationFocal, camera_rotation, rotation_focal
+from st4rtrack.classical.registration import MIN_POSE_INLIERS, Reference, RotationFocal, camera_rotation, rotation_focal
 from st4rtrack.classical.solver.evidence import PRIOR_FOCAL
 from st4rtrack.classical.two_view import TwoView
 from st4rtrack.geometry.camera import pixel_grid

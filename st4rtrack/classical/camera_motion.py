@@ -5,15 +5,15 @@ essential matrix. The simplest one that fits the static points is chosen. Dynami
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
 
-from st4rtrack.classical.anchor_matches import Matches
-from st4rtrack.classical.two_view import ASSUMED_FOCAL, pinhole, pixel_rays
+from st4rtrack.classical.anchor import Matches
+from st4rtrack.classical.two_view import ASSUMED_FOCAL, pinhole, pixel_rays, relative_pose
 from st4rtrack.geometry.vectors import length
-from st4rtrack.quality import Parallax
+from st4rtrack.types import Parallax
 
 NUM_POINTS = 400
 MIN_MATCHED_SHARE = 0.3
@@ -60,45 +60,32 @@ WITHOUT_DEPTH = ("fixed", "rotation", "zoom", "dolly_zoom")
 
 @dataclass(frozen=True)
 class CameraMotion:
-    """Kind of camera motion, with its evidence.
-
-    Attributes:
-        kind: "unknown" if too few points are matched.
-        parallax: parallax class of the motion.
-        still_share: share of the points without motion in most frames.
-        rotation_share, zoom_share, epipolar_share: inlier shares of a rotation, a rotation with zoom, an essential matrix
-            (medians over the frames with the largest motion).
-        rotation_error, zoom_error: upper quartile of the model residuals over the inliers of the essential matrix, in units of
-            tolerances (`ERROR_OF_MOTION`).
-        zoom: median factor of the focal length in these frames under the zoom model.
-        forward: component of the unit translation along the optical axis.
-        opposite_share: share of points that move against the others along the epipolar lines.
-        parallax_deg: parallax of the upper quarter of the static points.
-    """
+    """Kind of camera motion ("unknown" if too few points are matched), its parallax class, and `_FrameEvidence.rotation_error`."""
 
     kind: MotionKind
     parallax: Parallax
-    still_share: float = 0.0
-    rotation_share: float = 0.0
-    zoom_share: float = 0.0
-    epipolar_share: float = 0.0
     rotation_error: float = 0.0
-    zoom_error: float = 0.0
-    zoom: float = 1.0
-    forward: float = 0.0
-    opposite_share: float = 0.0
-    parallax_deg: float = 0.0
 
     @property
     def may_translate(self) -> bool:
         """Whether more frames may reveal camera translation and depth."""
-        return self.kind in ("forward", "general", "unknown") or (
-            self.kind == "rotation" and self.rotation_error > DOUBTFUL_ROTATION_ERROR
-        )
+        doubtful = self.kind == "rotation" and self.rotation_error > DOUBTFUL_ROTATION_ERROR
+        return doubtful or self.kind in ("forward", "general", "unknown")
 
 
-@dataclass(frozen=True)
-class _FrameEvidence:
+class _FrameEvidence(NamedTuple):
+    """Evidence for the models of camera motion in a frame, or its median over several frames.
+
+    Attributes:
+        rotation_share, zoom_share, epipolar_share: inlier shares of a rotation, a rotation with zoom, an essential matrix.
+        rotation_error, zoom_error: upper quartile of the model residuals over the inliers of the essential matrix, in units of
+            tolerances (`ERROR_OF_MOTION`).
+        zoom: factor of the focal length under the zoom model.
+        forward: component of the unit translation along the optical axis.
+        opposite_share: share of points that move against the others along the epipolar lines.
+        parallax: angle of the upper quarter of the static points.
+    """
+
     rotation_share: float
     zoom_share: float
     epipolar_share: float
@@ -127,22 +114,20 @@ def camera_motion(matches: Matches, focal_px: float | None = None, static: np.nd
     limit = max(MAX_STILL * max(matches.size), MAX_STILL_PX)
     most = 1.0 if len(motion) <= FEW_FRAMES else MOST_FRAMES
     still = np.quantile(np.where(missing, np.inf, motion), most, axis=0, method="lower") < limit
-    still_share = float(still.mean())
-    if still_share >= MIN_STILL_SHARE and _cells(matches.anchor_px[still], matches.size) >= MIN_STILL_CELLS:
-        return CameraMotion("fixed", "none", still_share)
+    if still.mean() >= MIN_STILL_SHARE and _cells(matches.anchor_px[still], matches.size) >= MIN_STILL_CELLS:
+        return CameraMotion("fixed", "none")
     median_motion = np.array([np.median(row[~lost]) for row, lost in zip(motion, missing, strict=True)])
     share = matches.valid[use].mean(1)
     well = share >= MIN_WELL_MATCHED * share.max()
     largest = np.flatnonzero(use)[well & (median_motion >= np.median(median_motion[well]))][-MAX_FRAMES_FITTED:]
     focal_px = ASSUMED_FOCAL * max(matches.size) if focal_px is None else focal_px
     frames = [_frame_evidence(matches, int(k), focal_px) for k in largest]
-    middle = {name: float(np.median([getattr(frame, name) for frame in frames])) for name in _FrameEvidence.__annotations__}
-    angle = middle.pop("parallax")
-    kind = _kind(_FrameEvidence(parallax=angle, **middle))
-    parallax: Parallax = "good" if angle >= GOOD_PARALLAX else "weak"
+    evidence = _FrameEvidence(*(float(value) for value in np.median(frames, axis=0)))
+    kind = _kind(evidence)
+    parallax: Parallax = "good" if evidence.parallax >= GOOD_PARALLAX else "weak"
     if kind in ("rotation", "zoom"):
         parallax = "rotation" if kind == "rotation" else "none"
-    return CameraMotion(kind, parallax, still_share, parallax_deg=float(np.rad2deg(angle)), **middle)
+    return CameraMotion(kind, parallax, evidence.rotation_error)
 
 
 def _kind(evidence: _FrameEvidence) -> MotionKind:
@@ -172,8 +157,6 @@ def _cells(pixels_px: np.ndarray, size: tuple[int, int]) -> int:
 
 
 def _frame_evidence(matches: Matches, k: int, focal_px: float) -> _FrameEvidence:
-    import poselib  # lazy import: training on rendered pairs does not need it
-
     valid = matches.valid[k]
     source, target = matches.anchor_px[valid].astype(np.float64), matches.frame_px[k, valid].astype(np.float64)
     flow_error = max(TOLERANCE * max(matches.size), MIN_TOLERANCE_PX)
@@ -182,11 +165,9 @@ def _frame_evidence(matches: Matches, k: int, focal_px: float) -> _FrameEvidence
         (_fit(source, target, ratio, matches.size, tolerance, zooms=False) for ratio in FOCALS), key=lambda fit: fit[0]
     )
     zoom = max((_fit(source, target, ratio, matches.size, tolerance, zooms=True) for ratio in FOCALS), key=lambda fit: fit[0])
-    camera = pinhole(focal_px, matches.size)
-    options = {"max_epipolar_error": flow_error, "max_iterations": 1000, "min_iterations": 100, "seed": 0}
-    pose, result = poselib.estimate_relative_pose(source, target, camera, camera, options, {})
+    pose, result = relative_pose(source, target, pinhole(focal_px, matches.size), flow_error, iterations=(100, 1000))
     inlier = np.array(result["inliers"], bool)
-    direction = np.asarray(pose.t) / max(np.linalg.norm(pose.t), 1e-12)
+    direction = pose[:3, 3] / max(np.linalg.norm(pose[:3, 3]), 1e-12)
     turned_px = _transfer(source, zoom[1][:3], zoom[2], matches.size)
     inlier |= not inlier.any()
     errors = [float(np.quantile(fit[3][inlier], 0.75)) for fit in (rotation, zoom)]
@@ -212,10 +193,7 @@ def _opposite_share(
     size: tuple[int, int],
     tolerance: np.ndarray,
 ) -> float:
-    """Share of the points moving in the rarer direction along the lines through the epipole.
-
-    0 if they are few: a small dynamic object, or noise near the epipole.
-    """
+    """Share of the points moving in the rarer direction along the lines through the epipole; 0 if few: noise, or a small object."""
     if abs(direction[2]) < 1e-6:
         return 0.0
     epipole = direction[:2] / direction[2] * focal_px + (size[1] / 2, size[0] / 2)
@@ -233,10 +211,7 @@ def _opposite_share(
 def _fit(
     source: np.ndarray, target: np.ndarray, ratio: float, size: tuple[int, int], tolerance: np.ndarray, *, zooms: bool
 ) -> tuple[float, np.ndarray, float, np.ndarray]:
-    """Fit a rotation about the optical centre: inlier share, parameters, focal length, errors [points] in pixels.
-
-    Gauss-Newton with robust weights, from several initial values.
-    """
+    """Fit a rotation about the optical centre by Gauss-Newton: inlier share, parameters, focal length, errors [points] in pixels."""
     focal = ratio * max(size)
     num = 4 if zooms else 3
     best = (-1.0, np.zeros(num), focal, np.zeros(len(source)))

@@ -13,8 +13,7 @@ import cv2
 import numpy as np
 
 from st4rtrack.classical.flow import dense_flow, returns, sample_flow
-from st4rtrack.classical.two_view import ASSUMED_FOCAL, pinhole
-from st4rtrack.classical.wide_baseline import sparse_matches
+from st4rtrack.classical.two_view import ASSUMED_FOCAL, pinhole, sparse_matches
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.vectors import length
 
@@ -189,10 +188,7 @@ class FrameChecks:
             direction.lost = old, frame
 
     def _confirm_dissolve(self, direction: _Direction, old: _Frame, after: _Frame, frame: _Frame) -> None:
-        """Add a dissolve as a cut, at the first frame that shows more of the new shot, unless the old content came back.
-
-        The new shot must be steady, or water and smoke would count: a later frame matches the one that showed nothing of the old shot.
-        """
+        """Add a dissolve as a cut, at the first frame that shows more of the new shot, if that is steady (water is not)."""
         direction.lost = None
         low, high = sorted((old.index, frame.index))
         if any(low < cut <= high for cut in self._cuts) or _same_place(old, frame, MIN_SHOT_MATCHED):
@@ -242,10 +238,7 @@ def matched_share(first: _Frame, second: _Frame) -> float:
 
 
 def _match(first: _Frame, second: _Frame) -> tuple[float, float]:
-    """Share of the textured neighbourhoods of a frame matched in another, and their median motion in pixels.
-
-    Matched: forward-backward check and similar appearance. The motion is infinite where nothing is matched.
-    """
+    """Share of the textured neighbourhoods of a frame matched in another, and their median motion (infinite if none)."""
     forward, backward = dense_flow(first.grey, second.grey), dense_flow(second.grey, first.grey)
     then = pixel_grid(*first.grey.shape) + forward
     there = sample_flow(second.band[..., None], then).reshape(first.band.shape)

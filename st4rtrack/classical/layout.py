@@ -1,4 +1,4 @@
-"""Layout of a video image: scene content, bars around it, static overlays, and stereo pairs.
+"""Layout of a video image: scene content, bars around it, static overlays, stereo pairs, and 360-degree images.
 
 Decided from a few frames (`sampled_indices`) at any reduced size. Bars: every pixel has the dark colour of the border in all
 frames, up to a straight edge; or a blurred, enlarged copy of the video fills them, as phones and editors do with a portrait
@@ -70,6 +70,13 @@ MAX_STEREO_SHIFT = 0.1
 """Maximum disparity in widths of one view."""
 MIN_STEREO_CORRELATION = 0.8
 MIN_STEREO_SHARE = 0.6
+
+ASPECT_TOLERANCE = 0.01
+MAX_SEAM = 1.5
+"""Maximum difference between the first and the last column over that of adjacent columns: the image continues around it."""
+MAX_POLE = 0.35
+"""Maximum difference along the first and the last row, each the image of one point, over that along the middle row."""
+PANORAMA_WIDTH = 256
 
 Stereo = Literal["none", "side_by_side", "over_under"]
 
@@ -296,3 +303,21 @@ def _same_share(first: np.ndarray, second: np.ndarray) -> float:
 def _band(grey: np.ndarray) -> np.ndarray:
     levels = grey.astype(np.float32)
     return cv2.GaussianBlur(levels, (0, 0), 1.0) - cv2.GaussianBlur(levels, (0, 0), 4.0)
+
+
+def is_panorama(frames: Sequence[np.ndarray]) -> bool:
+    """Whether most of some frames [height, width, 3] uint8 are equirectangular images of the whole sphere."""
+    return bool(frames) and float(np.mean([_is_equirectangular(frame) for frame in frames])) > 0.5
+
+
+def _is_equirectangular(rgb: np.ndarray) -> bool:
+    height, width = rgb.shape[:2]
+    if abs(width / height / 2 - 1) > ASPECT_TOLERANCE:
+        return False
+    small = cv2.resize(
+        cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (PANORAMA_WIDTH, PANORAMA_WIDTH // 2), interpolation=cv2.INTER_AREA
+    ).astype(np.float32)
+    across = np.abs(np.diff(small, axis=1))
+    middle = float(across[PANORAMA_WIDTH // 4 - 16 : PANORAMA_WIDTH // 4 + 16].mean())
+    seam, poles = float(np.abs(small[:, 0] - small[:, -1]).mean()), float(max(across[0].mean(), across[-1].mean()))
+    return middle > 1 and seam <= MAX_SEAM * float(across.mean()) and poles <= MAX_POLE * middle

@@ -51,7 +51,7 @@ def run(
     folder = output or Path(f"{opened.name}_st4rtrack")
 
     from st4rtrack.model.checkpoint import load_model  # import PyTorch only after the cheap checks
-    from st4rtrack.pipeline.reproducibility import use_deterministic_algorithms
+    from st4rtrack.model.device import use_deterministic_algorithms
 
     if device.deterministic:
         use_deterministic_algorithms()

@@ -168,10 +168,7 @@ def _cross(vectors: Tensor) -> Tensor:
 
 
 def _least_squares(jacobian: Tensor, residual: Tensor, damping: float) -> Tensor:
-    """Step [F, 6] of Eq. 13 from J [F, R, 6] and F [F, R]; 0 where it is not determined.
-
-    Unknowns are scaled so that J'J has a unit diagonal, which makes the units of the world and the size of the image irrelevant.
-    """
+    """Step [F, 6] of Eq. 13 from J [F, R, 6], scaled so that J'J has a unit diagonal, and F [F, R]; 0 where undetermined."""
     lengths = jacobian.square().sum(dim=1).clamp(min=1e-30).sqrt()
     scaled = jacobian / lengths[:, None]
     normal = scaled.mT @ scaled

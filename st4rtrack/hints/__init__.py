@@ -1,1 +1,0 @@
-"""Inputs of a network that are computed before it predicts: flow, cameras, static depth and a depth prior."""

@@ -1,21 +1,44 @@
 """Cameras of a video estimated by the global solver, in the form of known geometry."""
 
 import logging
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from st4rtrack.classical.solver.cameras import solve_video
-from st4rtrack.classical.solver.distortion import radial_distortion
+from st4rtrack.classical.solver.cameras import radial_distortion, solve_video
 from st4rtrack.classical.solver.evidence import PRIOR_FOCAL
 from st4rtrack.classical.solver.key_frames import key_frames, working_scale
-from st4rtrack.classical.zoom import turning_camera
+from st4rtrack.classical.solver.turning import turning_camera
 from st4rtrack.geometry.transforms import rigid
 from st4rtrack.options import KnownGeometry
 from st4rtrack.timing import timed
 from st4rtrack.types import KnownVideo, UserError, Video
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class HintInputs:
+    """What the hints of a video are computed from.
+
+    Attributes:
+        video: at network size.
+        anchor_index: index of the anchor.
+        known: known geometry, in network pixels; pose estimation uses its static pixels.
+        content: the video at source size without bars, for the camera solver; its centre is that of `video`.
+        scale: network pixels per content pixel, horizontal and vertical.
+        static: function from a frame index to [height, width] bool, user-provided static pixels; `None` where unknown.
+        zoom: whether the focal length may change.
+    """
+
+    video: Video
+    anchor_index: int
+    known: KnownVideo
+    content: Video
+    scale: tuple[float, float] = (1.0, 1.0)
+    static: Callable[[int], np.ndarray] | None = None
+    zoom: bool = False
 
 
 def with_solved_cameras(known: KnownGeometry, source: Video, anchor_index: int) -> KnownGeometry:
@@ -40,31 +63,18 @@ def with_solved_cameras(known: KnownGeometry, source: Video, anchor_index: int) 
 
 
 @timed("solver")
-def solved_cameras(
-    content: Video,
-    size: tuple[int, int],
-    scale: tuple[float, float],
-    anchor_index: int,
-    known: KnownVideo,
-    min_parallax_deg: float = 0.0,
-    *,
-    zoom: bool = False,
-) -> KnownVideo | None:
-    """Known geometry with solved cameras added; `None` if they are unreliable.
+def solved_cameras(inputs: HintInputs, min_parallax_deg: float = 0.0) -> KnownVideo | None:
+    """Known geometry with the cameras of the global solver added; `None` if they are unreliable.
 
     Args:
-        content: the video at source size, without bars.
-        size: (height, width) of the network images, whose centre is that of the content.
-        scale: network pixels per content pixel, horizontal and vertical.
-        known: known geometry so far, in network pixels.
-        zoom: whether the focal length may change.
         min_parallax_deg: median parallax of the points below which the cameras also count as unreliable.
     """
+    content, scale, known, anchor_index = inputs.content, inputs.scale, inputs.known, inputs.anchor_index
     focal_px, source = (None, "video") if known.focal_px is None else (known.focal_px / scale[0], known.focal_source)
-    how: bool | np.ndarray = zoom
+    zoom: bool | np.ndarray = inputs.zoom
     if known.focals_px is not None:
-        focal_px, how = float(known.focals_px[0]) / scale[0], known.focals_px / known.focals_px[0]
-    solved = solve_video(content, anchor_index=anchor_index, focal_px=focal_px, static=known.static, zoom=how)
+        focal_px, zoom = float(known.focals_px[0]) / scale[0], known.focals_px / known.focals_px[0]
+    solved = solve_video(content, anchor_index=anchor_index, focal_px=focal_px, static=known.static, zoom=zoom)
     if not solved.trusted or solved.evidence.parallax_deg < min_parallax_deg:
         logger.info("the global solver is not used: %s", solved.distrust or "too little parallax")
         return None
@@ -72,7 +82,7 @@ def solved_cameras(
 
     def points(index: int) -> np.ndarray:
         px, depth = solved.points_of(index)
-        return np.column_stack([(px - centre) * scale + (size[1] / 2, size[0] / 2), depth])
+        return np.column_stack([(px - centre) * scale + (inputs.video.width / 2, inputs.video.height / 2), depth])
 
     focals_px = None if solved.zoom is None else solved.focal_px * scale[0] * solved.zoom
     return replace(
@@ -87,16 +97,11 @@ def solved_cameras(
 
 
 @timed("solver")
-def turning_cameras(
-    content: Video, size: tuple[int, int], scale: tuple[float, float], anchor_index: int, known: KnownVideo
-) -> KnownVideo | None:
-    """Known geometry with rotations and focal lengths added of a camera that zooms and does not translate; else `None`.
-
-    Args:
-        content, size, scale, anchor_index, known: as in `solved_cameras`.
-    """
+def turning_cameras(inputs: HintInputs) -> KnownVideo | None:
+    """Known geometry with rotations and focal lengths added of a camera that zooms and does not translate; else `None`."""
+    content, known, anchor_index = inputs.content, inputs.known, inputs.anchor_index
     to_working = working_scale(content.height, content.width)
-    to_network = scale[0] / to_working
+    to_network = inputs.scale[0] / to_working
     height, width = round(content.height * to_working), round(content.width * to_working)
     first_px = known.focal_px if known.focals_px is None else float(known.focals_px[0])
     focal_px = PRIOR_FOCAL * max(height, width) if first_px is None else first_px / to_network

@@ -5,9 +5,8 @@ from functools import cache
 
 import numpy as np
 
-from st4rtrack.classical.anchor_depth import Units
-from st4rtrack.classical.anchor_matches import NEIGHBOUR_FRAMES, neighbour_matches
-from st4rtrack.classical.anchored import AnchoredGeometry, DepthOfFrame, SolveCameras, StepFlow
+from st4rtrack.classical.anchor import NEIGHBOUR_FRAMES, Units, neighbour_matches
+from st4rtrack.classical.anchored import AnchoredGeometry, SolveCameras, StepFlow
 from st4rtrack.classical.camera_motion import CameraMotion, camera_motion
 from st4rtrack.classical.frame_checks import FrameChecks
 from st4rtrack.classical.two_view import TwoView
@@ -26,15 +25,16 @@ class OrderedFrames:
 
     Args:
         video: at network size.
-        anchor_index, anchor_rgb: the anchor, [height, width, 3] uint8.
+        anchor_index: index of the anchor.
         with_geometry: whether to compute classical geometry.
         known: known geometry of the video.
         solve: see `AnchoredGeometry.of`.
         step_flow: see `AnchoredGeometry.along`.
 
     Attributes:
+        video, anchor_index: as passed.
+        anchor_rgb: [height, width, 3] uint8.
         geometry: classical geometry relative to the anchor; `None` without geometry.
-        motion: camera motion around the anchor; `None` if unknown.
         checks: states and hard cuts of the frames read so far.
         unsolved: indices of the frames read so far whose pose cannot be estimated, as known when they were read.
     """
@@ -43,37 +43,30 @@ class OrderedFrames:
         self,
         video: Video,
         anchor_index: int,
-        anchor_rgb: np.ndarray,
         *,
         with_geometry: bool,
         known: KnownVideo | None = None,
         solve: SolveCameras | None = None,
         step_flow: StepFlow | None = None,
     ) -> None:
-        self._video, self._anchor_index, self._anchor_rgb, self._known = video, anchor_index, anchor_rgb, known
+        self.video, self.anchor_index, self.anchor_rgb, self._known = video, anchor_index, video.frame(anchor_index), known
         self._step_flow = step_flow
         self._solve = None if solve is None else cache(solve)
         self.checks = FrameChecks()
         self.unsolved: set[int] = set()
         self.geometry = self._geometry_of_anchor() if with_geometry else None
-        self.motion = self.geometry.motion if self.geometry else self._motion_alone()
+        self._motion = None if with_geometry else self._motion_alone()
 
     def near_frames(self, count: int) -> list[tuple[int, np.ndarray]]:
         """Index and image of the anchor and of up to `count` frames evenly spaced among the usable ones next to it."""
         after, before = self._near
         frames = self._usable(after if len(after) >= len(before) else before)
-        return [(self._anchor_index, self._anchor_rgb), *frames[:: max(1, -(-len(frames) // count))]]
+        return [(self.anchor_index, self.anchor_rgb), *frames[:: max(1, -(-len(frames) // count))]]
 
-    def use_prior(self, prior: DepthOfFrame) -> None:
-        """Use a depth prior for pose estimation where no depth is measured."""
-        assert self.geometry is not None
-        self.geometry = self.geometry.with_prior(prior)
-
-    def use_turning_camera(self, known: KnownVideo) -> None:
-        """Use the cameras and focal lengths of a zooming camera that does not translate."""
-        assert self.geometry is not None
-        self.geometry = self.geometry.with_turning_camera(known)
-        self.motion = self.geometry.motion
+    @property
+    def motion(self) -> CameraMotion | None:
+        """Camera motion around the anchor; `None` if unknown."""
+        return self._motion if self.geometry is None else self.geometry.motion
 
     @property
     def focals_px(self) -> np.ndarray | None:
@@ -95,8 +88,8 @@ class OrderedFrames:
 
         Frames that are done are read again where flow and cuts must be tracked through them.
         """
-        after = range(self._anchor_index, len(self._video))
-        before = range(self._anchor_index - 1, -1, -1)
+        after = range(self.anchor_index, len(self.video))
+        before = range(self.anchor_index - 1, -1, -1)
         yield from self._along(after, done)
         yield from self._along(before, done)
         self.checks.finish()
@@ -104,7 +97,7 @@ class OrderedFrames:
     @property
     def all_unsolved(self) -> set[int]:
         """`unsolved`, plus frames read before their cut was detected; once all are read."""
-        return self.unsolved | {index for index in range(len(self._video)) if self._is_beyond_cut(index)}
+        return self.unsolved | {index for index in range(len(self.video)) if self._is_beyond_cut(index)}
 
     def _along(self, direction: range, done: Sequence[bool] | np.ndarray) -> Iterator[tuple[int, np.ndarray, TwoView | None]]:
         # frames that are done are still checked: a resumed run reports the same cuts and dark frames
@@ -115,27 +108,27 @@ class OrderedFrames:
             if geometry is not None:
                 view = self._view(geometry, index, rgb, usable=usable)
                 usable = geometry.solved
-            if not usable and index != self._anchor_index:
+            if not usable and index != self.anchor_index:
                 self.unsolved.add(index)
             if not done[index]:
                 yield index, rgb, view
 
     def _view(self, geometry: AnchoredGeometry, index: int, rgb: np.ndarray, *, usable: bool) -> TwoView:
-        if index == self._anchor_index:
+        if index == self.anchor_index:
             return geometry.anchor_view
         return geometry.next(rgb, index) if usable else geometry.skip()
 
     def _is_beyond_cut(self, index: int) -> bool:
         """Whether a hard cut lies between the frame and the anchor. A cut is the index of the first frame after it."""
-        low, high = sorted((index, self._anchor_index))
+        low, high = sorted((index, self.anchor_index))
         return any(low < cut <= high for cut in self.checks.cuts)
 
     def _read(self, direction: range) -> Iterator[np.ndarray]:
         if direction.step > 0:
-            yield from self._video.frames(direction.start, direction.stop)
+            yield from self.video.frames(direction.start, direction.stop)
             return
         for stop in range(direction.start + 1, 0, -FRAMES_AT_ONCE):
-            yield from list(self._video.frames(max(0, stop - FRAMES_AT_ONCE), stop))[::-1]
+            yield from list(self.video.frames(max(0, stop - FRAMES_AT_ONCE), stop))[::-1]
 
     def _geometry_of_anchor(self) -> AnchoredGeometry:
         """Geometry from the frames after the anchor, or before it if only these have parallax, are usable, or are many."""
@@ -150,24 +143,24 @@ class OrderedFrames:
     def _motion_alone(self) -> CameraMotion | None:
         """Camera motion alone, without geometry."""
         after, before = self._near
-        static = None if self._known is None or self._known.static is None else self._known.static(self._anchor_index)
+        static = None if self._known is None or self._known.static is None else self._known.static(self.anchor_index)
         direction = after if len(after) >= min(MIN_FRAMES_AFTER, len(before)) else before
-        matches = neighbour_matches(self._anchor_rgb, [rgb for _, rgb in self._usable(direction)], static)
+        matches = neighbour_matches(self.anchor_rgb, [rgb for _, rgb in self._usable(direction)], static)
         return None if matches is None else camera_motion(matches, static=static)
 
     @property
     def _near(self) -> tuple[range, range]:
         """Frames next to the anchor, after it and before it, outward."""
-        after = range(self._anchor_index + 1, min(self._anchor_index + 1 + NEIGHBOUR_FRAMES, len(self._video)))
-        return after, range(self._anchor_index - 1, max(self._anchor_index - 1 - NEIGHBOUR_FRAMES, -1), -1)
+        after = range(self.anchor_index + 1, min(self.anchor_index + 1 + NEIGHBOUR_FRAMES, len(self.video)))
+        return after, range(self.anchor_index - 1, max(self.anchor_index - 1 - NEIGHBOUR_FRAMES, -1), -1)
 
     def _geometry_along(self, direction: range) -> AnchoredGeometry:
         frames = self._usable(direction)
         return AnchoredGeometry.of(
-            self._anchor_rgb,
+            self.anchor_rgb,
             [rgb for _, rgb in frames],
             known=self._known,
-            anchor_index=self._anchor_index,
+            anchor_index=self.anchor_index,
             order=[index for index, _ in frames],
             solve=self._solve,
         )
@@ -175,7 +168,7 @@ class OrderedFrames:
     def _usable(self, direction: range) -> list[tuple[int, np.ndarray]]:
         """Usable frames of a range, up to the first hard cut."""
         checks = FrameChecks()
-        checks.add(self._anchor_index, self._anchor_rgb)
+        checks.add(self.anchor_index, self.anchor_rgb)
         frames = [
             (index, rgb)
             for index, rgb in zip(direction, self._read(direction), strict=True)

@@ -5,14 +5,12 @@ elsewhere. Static points of the anchor stay; dynamic points follow the optical f
 which they are visible. Learned are the depth prior and the matching head.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from torch import Tensor
 
-from st4rtrack.classical.anchored import AnchoredGeometry
 from st4rtrack.classical.camera_motion import WITHOUT_DEPTH
 from st4rtrack.classical.flow import returns, sample_flow
 from st4rtrack.classical.static_depth import PairFlows, StaticDepth, static_depth
@@ -23,12 +21,12 @@ from st4rtrack.geometry.transforms import invert_rigid, transform_maps
 from st4rtrack.geometry.vectors import length
 from st4rtrack.hints.depth_prior import DepthPrior
 from st4rtrack.hints.depth_prior.averaged import REACH, AveragedPrior
-from st4rtrack.hints.dynamic import OFFSETS, OtherFrame, dynamic_pixels, standing_on_ground
+from st4rtrack.hints.dynamic import OFFSETS, ObjectDepth, OtherFrame, dynamic_pixels, standing_on_ground
 from st4rtrack.hints.frame_encoder import FrameEncoder
+from st4rtrack.hints.frame_order import OrderedFrames
 from st4rtrack.hints.fusion import PRIOR_DEPTH, Alignment, FusedDepth, align, fuse, without_contradictions
 from st4rtrack.hints.lifting import MIN_MOTION, LiftedTracks, TrackedFrame, appearance
 from st4rtrack.hints.measured_points import MeasuredPoints
-from st4rtrack.hints.object_depth import ObjectDepth
 from st4rtrack.hints.steps import StepFlows
 from st4rtrack.timing import timed
 from st4rtrack.types import DepthSource, Pointmap, TwoPointmaps
@@ -49,40 +47,14 @@ POINT_ERROR = 0.03
 Frame = tuple[int, np.ndarray, TwoView | None]
 
 
-@dataclass(frozen=True)
-class FrameGeometry:
-    """Geometry of a frame in its own camera.
-
-    Attributes:
-        fused: dense depth.
-        dynamic: [H, W] bool, dynamic pixels.
-        colour: [H, W, 3] smoothed CIELAB, from `appearance`.
-        maps: backbone maps for the matching head; empty without one.
-    """
-
-    fused: FusedDepth
-    dynamic: np.ndarray
-    colour: np.ndarray
-    maps: Sequence[Tensor] = ()
-
-    @property
-    def tracked(self) -> TrackedFrame:
-        """Part of the geometry that tracks need."""
-        return TrackedFrame(self.fused.depth, self.dynamic, self.colour, self.maps)
-
-
 class FusedGeometry:
     """Pointmaps of (anchor, frame) from fused geometry, in units of `geometry`.
 
     Args:
-        geometry: classical geometry relative to the anchor.
+        ordered: the frames in processing order, with geometry.
         prior: depth prior of single frames.
         steps: flow between neighbouring frames.
-        num_frames: number of frames of the video.
-        anchor_index, anchor_rgb: the anchor, [H, W, 3] uint8.
-        near_anchor: index and image of neighbouring frames, over which its depth prior is averaged.
         static: function from a frame index to [H, W] bool, user-provided static pixels, or `None`.
-        unsolved: indices of frames without a camera (black, after a cut); each is added before the frame is requested.
         matching: encoder of frames for its network's matching head; `None`: dynamic points follow the flow alone.
     """
 
@@ -91,24 +63,22 @@ class FusedGeometry:
     @timed("fusion")
     def __init__(
         self,
-        geometry: AnchoredGeometry,
+        ordered: OrderedFrames,
         prior: DepthPrior,
         steps: StepFlows,
         *,
-        num_frames: int,
-        anchor_index: int,
-        anchor_rgb: np.ndarray,
-        near_anchor: Iterable[tuple[int, np.ndarray]] = (),
         static: Callable[[int], np.ndarray] | None = None,
-        unsolved: Collection[int] = (),
         matching: FrameEncoder | None = None,
     ) -> None:
-        self._matching = matching
-        self._geometry, self._static, self._unsolved = geometry, static, unsolved
+        geometry = ordered.geometry
+        assert geometry is not None
+        num_frames, anchor_index, anchor_rgb = len(ordered.video), ordered.anchor_index, ordered.anchor_rgb
+        self._geometry, self._static, self._matching = geometry, static, matching
+        self._unsolved = ordered.unsolved  # each is added before its frame is requested
+        self._num_frames, self._anchor_index, self._steps = num_frames, anchor_index, steps
         self._prior = AveragedPrior(prior, steps.chain)
-        self._prior.add(near_anchor, geometry.focal_px)
-        self._num_frames, self._anchor_index = num_frames, anchor_index
-        self._steps = steps
+        near = range(max(0, anchor_index - REACH), min(anchor_index + REACH + 1, num_frames))
+        self._prior.add(zip(near, ordered.video.frames(near.start, near.stop), strict=True), geometry.focal_px)
         focals_px = np.full(num_frames, geometry.focal_px) if geometry.focals_px is None else geometry.focals_px
         self._focals_px: list[float] = focals_px.tolist()  # Python numbers do not change the type of float32 arrays
         self._grid = pixel_grid(*anchor_rgb.shape[:2])
@@ -119,15 +89,15 @@ class FusedGeometry:
             known = np.isfinite(geometry.cameras).all(axis=(1, 2))
             self._known_cameras |= {int(k): geometry.cameras[k] for k in np.flatnonzero(known)}
         self._begin(None, PRIOR_DEPTH, MeasuredPoints(), ObjectDepth())
-        self._anchor = self._of_frame(anchor_index, anchor_rgb, geometry.anchor_view)
-        self._start = self._rays(anchor_index) * self._anchor.fused.depth[..., None]
+        self._fused, self._anchor = self._of_frame(anchor_index, anchor_rgb, geometry.anchor_view)
+        self._start = self._rays(anchor_index) * self._anchor.depth[..., None]
         self._anchor_state = self._alignment, self._median_depth, self._points, copy(self._object_depth)
 
     @property
     def own(self) -> TwoPointmaps:
         """Pointmaps of the anchor with itself."""
-        points = Pointmap(self._start, _confidence(self._anchor.fused))
-        return TwoPointmaps(points, replace(points, source=self._anchor.fused.source))
+        points = Pointmap(self._start, _confidence(self._fused))
+        return TwoPointmaps(points, replace(points, source=self._fused.source))
 
     def frames(self, frames: Iterable[Frame]) -> Iterator[tuple[int, np.ndarray, TwoPointmaps]]:
         """Index, image and pointmaps of frames, outward from the anchor: those after it in order, then those before it."""
@@ -137,7 +107,7 @@ class FusedGeometry:
             if (index - self._anchor_index) * (last - self._anchor_index) < 0 or last == self._anchor_index:
                 self._begin(*self._anchor_state)
                 head = None if self._matching is None else self._matching.network.matching_head
-                self._tracks = LiftedTracks(self._anchor.tracked, self._focals_px[self._anchor_index], head)
+                self._tracks = LiftedTracks(self._anchor, self._focals_px[self._anchor_index], head)
                 self._tracked_index = self._anchor_index
             assert view is not None
             yield index, rgb, self.own if index == self._anchor_index else self._pair(index, rgb, view)
@@ -162,17 +132,17 @@ class FusedGeometry:
         view = replace(view, focal_px=self._focals_px[index])
         if solved:
             self._cameras[index] = view.anchor_from_frame
-        frame = self._of_frame(index, rgb, view)
-        confidence = _confidence(frame.fused)
-        points = transform_maps(view.anchor_from_frame, self._rays(index) * frame.fused.depth[..., None]).astype(np.float32)
+        fused, frame = self._of_frame(index, rgb, view)
+        confidence = _confidence(fused)
+        points = transform_maps(view.anchor_from_frame, self._rays(index) * fused.depth[..., None]).astype(np.float32)
         if solved:
-            self._tracks.next(frame.tracked, view, self._steps.chain(self._tracked_index, index))
+            self._tracks.next(frame, view, self._steps.chain(self._tracked_index, index))
             self._tracked_index = index
         tracking = Pointmap(self._tracks.points, sample_flow(confidence, self._tracks.pixels))
-        return TwoPointmaps(tracking, Pointmap(points, confidence, source=frame.fused.source), view.anchor_from_frame)
+        return TwoPointmaps(tracking, Pointmap(points, confidence, source=fused.source), view.anchor_from_frame)
 
-    def _of_frame(self, index: int, rgb: np.ndarray, view: TwoView) -> FrameGeometry:
-        """Depth and dynamic pixels of a frame, aligned to the measured depth or, without it, as the previous frame."""
+    def _of_frame(self, index: int, rgb: np.ndarray, view: TwoView) -> tuple[FusedDepth, TrackedFrame]:
+        """Depth of a frame, and what tracks need of it; aligned to the measured depth or, without it, as the previous frame."""
         prior = self._prior(rgb, index, self._focals_px[index])
         measured, log_error = self._measured(index, view)
         alignment = align(prior, measured, log_error) or self._alignment
@@ -197,7 +167,7 @@ class FusedGeometry:
             of_static = StaticDepth(np.where(dynamic, 0, measured), log_error)
             self._points = self._points_of(index, of_static, view.anchor_from_frame)
         maps = () if self._matching is None else self._matching(rgb)
-        return FrameGeometry(fused, dynamic, appearance(rgb), maps)
+        return fused, TrackedFrame(depth, dynamic, appearance(rgb), maps)
 
     def _measured(self, index: int, view: TwoView) -> tuple[np.ndarray, np.ndarray]:
         """Measured depth of a frame [H, W], 0 where unknown, and its expected log error."""

@@ -136,11 +136,7 @@ class LiftedTracks:
         return there, chosen.sum(1) >= MIN_AROUND
 
     def _changes(self, frame: TrackedFrame, view: TwoView, at_rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Points [H, W] bool that start to move, and those that were wrongly taken for dynamic.
-
-        The flow from the anchor finds the former on a dynamic object. It finds the latter, with unchanged colour, where a static
-        point projects: `at_rest` [H, W, 2].
-        """
+        """Points [H, W] that start to move, and those that rest (unchanged where a static point projects: `at_rest`)."""
         there = self._grid + view.forward_flow
         seen = returns(view.forward_flow, view.backward_flow)
         away = length((at_rest - there).astype(np.float32)) > MIN_MOTION * max(self._size)

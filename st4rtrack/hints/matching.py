@@ -86,11 +86,7 @@ class AppearanceMatcher:
     def _update(
         self, predicted: np.ndarray, variance: np.ndarray, likelihood: Tensor, on_objects: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Shift [N, 2] of the mean and new variance [N] of positions [N, 2], in pixels of the matching head.
-
-        The Gaussian prior is a product of one factor per axis, so all moments of the posterior are matrix products. Only the cells
-        within `WINDOW` standard deviations count.
-        """
+        """Shift [N, 2] of the mean and new variance [N] of the Gaussian position prior, in pixels of the matching head."""
         height, width = self._cells
         mean, spread = torch.from_numpy(predicted).to(likelihood), torch.from_numpy(2 * variance + CELL).to(likelihood)
         reach = math.ceil(WINDOW * math.sqrt(float(spread.max()) / 2) / CELL)

@@ -3,16 +3,15 @@
 No code outside this package checks whether a network was trained with hints.
 """
 
-from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
 
 from st4rtrack.classical.anchored import StepFlow
-from st4rtrack.hints.cameras import solved_cameras, turning_cameras
-from st4rtrack.hints.depth_prior import DepthPrior, open_depth_prior
-from st4rtrack.hints.depth_prior.averaged import REACH
+from st4rtrack.hints.cameras import HintInputs, solved_cameras, turning_cameras
+from st4rtrack.hints.depth_prior import DepthPrior
 from st4rtrack.hints.depth_prior.builtin import BuiltinPrior
+from st4rtrack.hints.depth_prior.open import open_depth_prior
 from st4rtrack.hints.depth_prior.steady import SteadyPrior
 from st4rtrack.hints.frame_encoder import FrameEncoder
 from st4rtrack.hints.frame_order import OrderedFrames
@@ -21,7 +20,7 @@ from st4rtrack.hints.steps import GreyFrames, StepFlows
 from st4rtrack.io.known.pixels import SourceSize
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.network import St4RTrack
-from st4rtrack.types import KnownVideo, UserError, Video
+from st4rtrack.types import UserError, Video
 
 STEADY_FRAMES = 12
 """Number of frames whose depth prior gives the contrast of depth for a fixed camera."""
@@ -55,93 +54,39 @@ def chosen_prior(word: str, model: St4RTrack, video: Video, source_size: SourceS
     return open_depth_prior(word, video, source_size=source_size, device=str(model.device))
 
 
-def ordered_frames(
-    video: Video,
-    anchor_index: int,
-    prior: DepthPrior | None,
-    *,
-    known: KnownVideo | None = None,
-    content: Video | None = None,
-    scale: tuple[float, float] = (1.0, 1.0),
-    step_flow: StepFlow | None = None,
-    zoom: bool = False,
-) -> OrderedFrames:
+def ordered_frames(inputs: HintInputs, prior: DepthPrior | None, step_flow: StepFlow | None = None) -> OrderedFrames:
     """Frames of a video outward from the anchor; with a depth prior, with classical geometry.
 
     Args:
-        video: at network size.
         prior: depth prior, against which frames are registered that no solver and no user gives a camera.
-        known: known geometry.
-        content: the video at source size without bars, for the camera solver; default: `video`.
-        scale: network pixels per content pixel, horizontal and vertical.
         step_flow: see `AnchoredGeometry.along`.
-        zoom: whether the focal length may change.
     """
-    rgb = video.frame(anchor_index)
+    video, known = inputs.video, inputs.known
     if prior is None:
-        return OrderedFrames(video, anchor_index, rgb, with_geometry=False, known=known)
-    known = known or KnownVideo()
-    solver = (content or video, (video.height, video.width), scale, anchor_index, known)
-    solve = partial(solved_cameras, *solver, zoom=zoom)
-    ordered = OrderedFrames(video, anchor_index, rgb, with_geometry=True, known=known, solve=solve, step_flow=step_flow)
-    assert ordered.geometry is not None
-    if (zoom or known.focals_px is not None) and ordered.motion is not None and ordered.motion.kind in MAY_ZOOM:
-        turning = turning_cameras(*solver)
-        if turning is not None:
-            ordered.use_turning_camera(turning)
-    focals_px = ordered.focals_px
-    focals_px = np.full(len(video), ordered.geometry.focal_px) if focals_px is None else focals_px
-    ordered.use_prior(lambda frame, index: prior(frame, index, float(focals_px[index])).depth)
+        return OrderedFrames(video, inputs.anchor_index, with_geometry=False, known=known)
+    solve = partial(solved_cameras, inputs)
+    ordered = OrderedFrames(video, inputs.anchor_index, with_geometry=True, known=known, solve=solve, step_flow=step_flow)
+    geometry = ordered.geometry
+    assert geometry is not None
+    if (inputs.zoom or known.focals_px is not None) and geometry.motion is not None and geometry.kind in MAY_ZOOM:
+        turning = turning_cameras(inputs)
+        geometry = geometry if turning is None else geometry.with_turning_camera(turning)
+    focals_px = np.full(len(video), geometry.focal_px) if geometry.focals_px is None else geometry.focals_px
+    ordered.geometry = geometry.with_prior(lambda frame, index: prior(frame, index, float(focals_px[index])).depth)
     return ordered
 
 
-def provide_hints(
-    model: St4RTrack,
-    video: Video,
-    anchor_index: int,
-    prior: DepthPrior | None,
-    *,
-    known: KnownVideo | None = None,
-    content: Video | None = None,
-    scale: tuple[float, float] = (1.0, 1.0),
-    static: Callable[[int], np.ndarray] | None = None,
-    zoom: bool = False,
-) -> tuple[OrderedFrames, FusedGeometry | None]:
-    """Frames of a video in order, and with a depth prior the fused geometry.
-
-    Args:
-        model: the network, whose matching head is used.
-        prior, known, content, scale, zoom: as for `ordered_frames`; pose estimation uses the static pixels of `known`.
-        static: function from a frame index to [height, width] bool, user-provided static pixels.
-    """
+def provide_hints(model: St4RTrack, inputs: HintInputs, prior: DepthPrior | None) -> tuple[OrderedFrames, FusedGeometry | None]:
+    """Frames of a video in order, and with a depth prior the fused geometry; the model's matching head is used."""
     if prior is None:
-        return ordered_frames(video, anchor_index, None, known=known), None
-    steps = StepFlows(GreyFrames(video))
-    ordered = ordered_frames(
-        video, anchor_index, prior, known=known, content=content, scale=scale, step_flow=steps.chain, zoom=zoom
-    )
+        return ordered_frames(inputs, None), None
+    steps = StepFlows(GreyFrames(inputs.video))
+    ordered = ordered_frames(inputs, prior, steps.chain)
     assert ordered.geometry is not None
     steady = prior
     if ordered.geometry.kind == "fixed":
         steady = SteadyPrior(prior, ordered.near_frames(STEADY_FRAMES), ordered.geometry.focal_px)
-    return ordered, FusedGeometry(
-        ordered.geometry,
-        steady,
-        steps,
-        num_frames=len(video),
-        anchor_index=anchor_index,
-        anchor_rgb=video.frame(anchor_index),
-        near_anchor=_near(video, anchor_index),
-        static=static,
-        unsolved=ordered.unsolved,
-        matching=_matching(model, prior),
-    )
-
-
-def _near(video: Video, index: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Index and image of a frame and of its neighbours."""
-    start, stop = max(0, index - REACH), min(index + REACH + 1, len(video))
-    return zip(range(start, stop), video.frames(start, stop), strict=True)
+    return ordered, FusedGeometry(ordered, steady, steps, static=inputs.static, matching=_matching(model, prior))
 
 
 def _matching(model: St4RTrack, prior: DepthPrior) -> FrameEncoder | None:

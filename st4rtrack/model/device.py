@@ -1,5 +1,6 @@
 """Selection of the device and floating-point type of the network."""
 
+import os
 import platform
 from pathlib import Path
 
@@ -40,6 +41,17 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if name not in ("float32", "bfloat16"):
         raise UserError(f"dtype must be one of auto, float32, bfloat16, got {name!r}")
     return getattr(torch, name)
+
+
+def use_deterministic_algorithms() -> None:
+    """Select deterministic kernels in this process, also on a GPU, where they are slower.
+
+    Must be called before the first computation on a GPU, because cuBLAS reads its workspace setting only once. Operations without
+    a deterministic kernel raise `RuntimeError`.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True)
 
 
 def processor() -> str:

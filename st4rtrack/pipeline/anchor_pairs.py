@@ -4,8 +4,8 @@ The pass of the first anchor has given every frame a camera and a depth, so that
 anchor.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import islice
 from typing import Protocol
 
@@ -22,9 +22,7 @@ from st4rtrack.hints.lifting import LiftedTracks, TrackedFrame, appearance
 from st4rtrack.hints.steps import Flows
 from st4rtrack.io.scene import SceneSink
 from st4rtrack.model.network import St4RTrack
-from st4rtrack.pipeline.coverage import surface_of
-from st4rtrack.pipeline.pointmaps import encode_anchor, predict_frames
-from st4rtrack.pipeline.tokens import TokenFile
+from st4rtrack.pipeline.pointmaps import TokenFile, encode_anchor, predict_frames
 from st4rtrack.scene import FrameSurface
 from st4rtrack.types import DepthSource, Pointmap, TwoPointmaps
 
@@ -50,14 +48,7 @@ def pairs_of(
 
 
 class NetworkPairs:
-    """Pairs predicted by a network.
-
-    Args:
-        model: the network.
-        sink: the scene, with all frames written.
-        batch_size: frames per batch.
-        kept: cached tokens of encoded frames; extended.
-    """
+    """Pairs predicted by a network in batches; tokens in `kept` are reused and extended."""
 
     def __init__(self, model: St4RTrack, sink: SceneSink, batch_size: int, kept: TokenFile | None = None) -> None:
         self._model, self._sink, self._batch_size, self._kept = model, sink, min(batch_size, MOST_AT_ONCE), kept
@@ -73,28 +64,30 @@ class NetworkPairs:
 
 
 class LiftedPairs:
-    """Pairs from the fused geometry of a scene: its depth, cameras, and flow.
-
-    Args:
-        sink: the scene, with all frames written.
-    """
+    """Pairs from the fused geometry of a scene: its depth, cameras, and flow, which all anchors share."""
 
     def __init__(self, sink: SceneSink) -> None:
-        self._sink, self._flows = sink, _SharedFlows(sink)
+        self._sink = sink
+        kept = KEPT_BYTES // (16 * sink.header.height * sink.header.width)
+        self._flow_after = lru_cache(kept)(self._uncached_flow_after)
 
     def along(self, anchor: int, step: int) -> Iterator[tuple[int, TwoPointmaps]]:
-        """See `Pairs`."""
-        rgb = self._sink.read("rgb", anchor)
-        views = _Views(self._sink, anchor, self._flows)
+        """See `Pairs`; in units of the median depth of the anchor."""
+        surface, rgb = surface_of(self._sink, anchor), self._sink.read("rgb", anchor)
+        unit = float(np.nanmedian(surface.depth)) if np.isfinite(surface.depth).any() else 1.0
         size, grid = (rgb.shape[0], rgb.shape[1]), pixel_grid(*rgb.shape[:2])
-        tracks = LiftedTracks(self._tracked(anchor, rgb, views.own.anchor_depth), views.own.focal_px)
+        tracks = LiftedTracks(self._tracked(anchor, rgb, _depth(surface, unit)), float(surface.intrinsics[0, 0]))
+        chain, last = FlowChain(*size), anchor
+        flows = chain.forward, chain.backward
         for index in range(anchor, self._sink.header.num_frames) if step > 0 else range(anchor - 1, -1, -1):
-            rgb = self._sink.read("rgb", index)
-            view = views.next(index)
+            if index != anchor:
+                flows, last = self._step(last, index), index
+                chain.extend(*flows)
+            view, rgb = _view(surface, surface_of(self._sink, index), chain, unit), self._sink.read("rgb", index)
             rays = pixel_rays(grid, view.focal_px, size)
             points = transform_maps(view.anchor_from_frame, rays * view.frame_depth[..., None]).astype(np.float32)
             confidence = np.asarray(self._sink.read("reconstruction_confidence", index))
-            tracks.next(self._tracked(index, rgb, view.frame_depth), view, views.step)
+            tracks.next(self._tracked(index, rgb, view.frame_depth), view, flows)
             tracking = Pointmap(tracks.points, sample_flow(confidence, tracks.pixels))
             yield index, TwoPointmaps(tracking, Pointmap(points, confidence))
 
@@ -102,57 +95,31 @@ class LiftedPairs:
         dynamic = np.asarray(self._sink.read("reconstruction_source", index)) == DepthSource.DYNAMIC
         return TrackedFrame(depth, dynamic, appearance(rgb))
 
-
-class _SharedFlows:
-    """Flow between neighbouring frames of a scene, cached for all anchors."""
-
-    def __init__(self, sink: SceneSink) -> None:
-        self._sink = sink
-        self._most = KEPT_BYTES // (16 * sink.header.height * sink.header.width)
-        self._kept: OrderedDict[int, Flows] = OrderedDict()
-
-    def step(self, start: int, end: int) -> Flows:
+    def _step(self, start: int, end: int) -> Flows:
         """Flow from a frame to a neighbour and back."""
-        first = min(start, end)
-        if first not in self._kept:
-            grey, after = (cv2.cvtColor(self._sink.read("rgb", k), cv2.COLOR_RGB2GRAY) for k in (first, first + 1))
-            self._kept[first] = bidirectional_flow(grey, after, enlarge=MOTION_ENLARGE)
-            if len(self._kept) > self._most:
-                self._kept.popitem(last=False)
-        forward, backward = self._kept[first]
+        forward, backward = self._flow_after(min(start, end))
         return (forward, backward) if start < end else (backward, forward)
 
+    def _uncached_flow_after(self, index: int) -> Flows:
+        grey, after = (cv2.cvtColor(self._sink.read("rgb", k), cv2.COLOR_RGB2GRAY) for k in (index, index + 1))
+        return bidirectional_flow(grey, after, enlarge=MOTION_ENLARGE)
 
-class _Views:
-    """Two-view geometry of an anchor and the frames in one direction from it, in units of the anchor's median depth."""
 
-    def __init__(self, sink: SceneSink, anchor: int, flows: _SharedFlows) -> None:
-        self._sink, self._anchor, self._flows, self._last = sink, anchor, flows, anchor
-        self._surface = surface_of(sink, anchor)
-        depth = self._surface.depth
-        self._unit = float(np.nanmedian(depth)) if np.isfinite(depth).any() else 1.0
-        self._chain = FlowChain(*depth.shape)
-        self.step = self._chain.forward, self._chain.backward
+def _view(anchor: FrameSurface, frame: FrameSurface, chain: FlowChain, unit: float) -> TwoView:
+    """Two-view geometry of an anchor and a frame with the flow between them."""
+    anchor_from_frame = invert_rigid(anchor.world_from_camera) @ frame.world_from_camera
+    anchor_from_frame[:3, 3] /= unit
+    depths = _depth(anchor, unit), _depth(frame, unit)
+    return TwoView(chain.forward, chain.backward, *depths, anchor_from_frame, float(frame.intrinsics[0, 0]))
 
-    @property
-    def own(self) -> TwoView:
-        """Two-view geometry of the anchor with itself."""
-        zero = np.zeros((*self._surface.depth.shape, 2), np.float32)
-        return self._view(zero, zero, self._surface)
 
-    def next(self, index: int) -> TwoView:
-        """Two-view geometry of the anchor and the next frame."""
-        if index == self._anchor:
-            return self.own
-        self.step = self._flows.step(self._last, index)
-        self._chain.extend(*self.step)
-        self._last = index
-        return self._view(self._chain.forward, self._chain.backward, surface_of(self._sink, index))
+def _depth(surface: FrameSurface, unit: float) -> np.ndarray:
+    """z-depth [height, width] in some unit, 0 where unknown."""
+    return np.nan_to_num(surface.depth / unit).astype(np.float32)
 
-    def _view(self, forward: np.ndarray, backward: np.ndarray, surface: FrameSurface) -> TwoView:
-        anchor_from_frame = invert_rigid(self._surface.world_from_camera) @ surface.world_from_camera
-        anchor_from_frame[:3, 3] /= self._unit
-        anchor_depth, frame_depth = (
-            np.nan_to_num(each.depth / self._unit).astype(np.float32) for each in (self._surface, surface)
-        )
-        return TwoView(forward, backward, anchor_depth, frame_depth, anchor_from_frame, float(surface.intrinsics[0, 0]))
+
+def surface_of(sink: SceneSink, index: int) -> FrameSurface:
+    """Surface of a written frame."""
+    points = np.asarray(sink.read("reconstruction_points", index), np.float32)
+    confidence = sink.read("reconstruction_confidence", index)
+    return FrameSurface(points, confidence, sink.read("world_from_camera", index), sink.read("intrinsics", index))

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from st4rtrack.classical.anchor_depth import Units
 from st4rtrack.classical.two_view import TwoView
 from st4rtrack.geometry.camera import zoom_intrinsics
 from st4rtrack.hints.frame_order import OrderedFrames
@@ -22,7 +21,7 @@ from st4rtrack.pipeline.quality import frame_quality
 from st4rtrack.pipeline.refine import frames_needed, smoothed_frames
 from st4rtrack.pipeline.tracks import cycle_error, visibility_probability
 from st4rtrack.threads import parallel_stream, prefetch
-from st4rtrack.types import DepthSource, PixelMap, Pointmap, TwoPointmaps, Video
+from st4rtrack.types import DepthSource, PixelMap, Pointmap, TwoPointmaps
 
 FRAMES_BETWEEN_RELEASES = 8
 """Number of frames after which freed memory is returned to the system: without, memory grows by a tenth over thousands of frames.
@@ -56,20 +55,22 @@ class World:
     zoom: np.ndarray | None = None
 
     @classmethod
-    def of(cls, pointmaps: PointmapSource, prepared: PreparedVideo, units: Units, focals_px: np.ndarray | None = None) -> "World":
-        """Create the world of a video at network size, with focal lengths [T] of its frames if the camera zooms.
+    def of(cls, pointmaps: PointmapSource, prepared: PreparedVideo, ordered: OrderedFrames) -> "World":
+        """Create the world of a video at network size.
 
         Raises:
             UserError: the anchor points fit no camera, or contradict the known geometry.
         """
-        own, anchor_index = pointmaps.own, prepared.anchor_index
+        own, anchor_index, focals_px = pointmaps.own, prepared.anchor_index, ordered.focals_px
         intrinsics, aligner = anchor_intrinsics(own.tracking), None
         zoom = None if focals_px is None else focals_px / focals_px[anchor_index]
         if prepared.user is not None:
             user = prepared.user
             if focals_px is not None and user.intrinsics is not None and user.focals_px is None:  # given for the first frame
                 user = replace(user, intrinsics=zoom_intrinsics(user.intrinsics[0], focals_px / focals_px[0]))
-            aligner = KnownGeometryAligner(user, anchor_index, own, intrinsics, units, pointmaps.reconstructions, zoom=zoom)
+            aligner = KnownGeometryAligner(
+                user, anchor_index, own, intrinsics, ordered.units, pointmaps.reconstructions, zoom=zoom
+            )
         return cls(prepared.video.frame(anchor_index), anchor_index, own.tracking, intrinsics, aligner, zoom)
 
     @property
@@ -101,13 +102,12 @@ class World:
 
 
 def process_frames(
-    video: Video,
     ordered: OrderedFrames,
     pointmaps: PointmapSource,
     world: World,
-    smooth: bool,
     sink: SceneSink,
     *,
+    smooth: bool,
     batch_size: int,
     device: torch.device,
     progress: Callable[[int, int], None] | None,
@@ -117,16 +117,15 @@ def process_frames(
     Reading, network, cameras, visibility and writing overlap, each in its own thread.
 
     Args:
-        video: at network size.
-        ordered: source of its frames, in processing order.
+        ordered: source of the frames, in processing order.
         pointmaps, world: source of the pointmaps, and registration of the frames.
-        smooth: whether tracks are smoothed.
         sink: destination of the frames.
+        smooth: whether tracks are smoothed.
         batch_size: number of queued frames.
         device: where per-pixel work is done.
         progress: called with (frames done, all frames).
     """
-    done = sink.frames_done
+    video, done = ordered.video, sink.frames_done
     flows: dict[int, Flow] = {}  # of the frames queued for the network, if classical geometry computes it
     needed = frames_needed(done, world.anchor_index, smooth, sequential=pointmaps.sequential)
     frames = prefetch(_noting_flows(ordered.frames(needed), flows), batch_size)
@@ -176,10 +175,7 @@ def _registered(
     flows: dict[int, Flow],
     unsolved: Collection[int],
 ) -> Iterator[_RegisteredFrame]:
-    """The frames that the sink misses, with their poses.
-
-    An unsolved frame gets the pose of its neighbour on the side of the anchor, and is marked; `unsolved`: known from the images.
-    """
+    """The frames that the sink misses, with poses; an unsolved frame has that of its neighbour on the side of the anchor."""
     written = sink.frames_done
     last: tuple[int, np.ndarray] | None = None
     for index, rgb, maps in frames:

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from st4rtrack.classical.anchor_depth import ONE_UNIT, Units
-from st4rtrack.classical.anchor_matches import NEIGHBOUR_FRAMES
+from st4rtrack.classical.anchor import NEIGHBOUR_FRAMES, ONE_UNIT, Units
 from st4rtrack.geometry.camera import pixel_grid, project, unproject, zoom_intrinsics
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel, sample_map
 from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_maps, transform_points

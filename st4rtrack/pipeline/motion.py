@@ -112,13 +112,8 @@ def moving_masks(read: ReadField, num_frames: int, anchor_index: int, moving: np
 
 
 def dynamic_masks(read: ReadField, num_frames: int) -> Iterator[np.ndarray]:
-    """Dynamic pixels of each frame, [height, width] bool, of a scene with fused geometry, which stores them.
-
-    Args:
-        read, num_frames: see `moving_points`.
-    """
-    for t in range(num_frames):
-        yield (read("reconstruction_source", t) == DepthSource.DYNAMIC) & read("solved", t)
+    """Dynamic pixels of each frame, [height, width] bool, of a scene with fused geometry, which stores them."""
+    return ((read("reconstruction_source", t) == DepthSource.DYNAMIC) & read("solved", t) for t in range(num_frames))
 
 
 def displacement(start: np.ndarray, now: np.ndarray, visible: np.ndarray) -> np.ndarray:
@@ -147,10 +142,7 @@ def _shown(read: ReadField, t: int, moving: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _flows_apart(read: ReadField, t: int, num_frames: int) -> np.ndarray:
-    """Pixels [height, width] bool whose optical flow to the frames before and after differs from that of a static scene.
-
-    Both flows must differ, if both exist: at the borders of near objects, the flow to one of them fails.
-    """
+    """Pixels [height, width] whose flow to the frames before and after (both, if any) is not that of a static scene."""
     others = [other for other in (t - REACH, t + REACH) if 0 <= other < num_frames and read("solved", other)]
     if not others:
         others = [other for other in [0 if t > num_frames // 2 else num_frames - 1] if read("solved", other)]
@@ -162,10 +154,7 @@ def _flows_apart(read: ReadField, t: int, num_frames: int) -> np.ndarray:
 
 
 def _flow_excess(read: ReadField, t: int, other: int) -> np.ndarray:
-    """Flow difference from a static scene, relative to its tolerance; 0 where static flow leaves the image.
-
-    On every n-th pixel [rows, columns], so that the long side is at most `FLOW_LONG_SIDE`.
-    """
+    """Flow difference from a static scene over its tolerance, on every n-th pixel; 0 where static flow leaves the image."""
     points = np.asarray(read("reconstruction_points", t))
     step = -(-max(points.shape[:2]) // FLOW_LONG_SIDE)
     size = points.shape[1] // step, points.shape[0] // step

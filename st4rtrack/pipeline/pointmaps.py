@@ -1,14 +1,18 @@
 """Network inference on pairs of the anchor and every frame, in batches; the anchor is encoded once."""
 
 import logging
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from st4rtrack.classical.two_view import TwoView
+from st4rtrack.hints.cameras import HintInputs
 from st4rtrack.hints.depth_prior import DepthPrior
 from st4rtrack.hints.frame_order import OrderedFrames
 from st4rtrack.hints.provider import provide_hints
@@ -17,7 +21,6 @@ from st4rtrack.model.encoder import Tokens
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.options import positive_int
 from st4rtrack.pipeline.preparation import PreparedVideo
-from st4rtrack.pipeline.tokens import TokenFile
 from st4rtrack.preprocess import normalize_images
 from st4rtrack.timing import timed
 from st4rtrack.types import Pointmap, TwoPointmaps, Video
@@ -44,8 +47,53 @@ class Anchor:
     """
 
     rgb: np.ndarray
-    image: torch.Tensor
+    image: Tensor
     tokens: Tokens
+
+
+class TokenFile:
+    """Encoder tokens by frame index in an unnamed file, in the dtype of the network: every image is encoded once for all its pairs.
+
+    Args:
+        num_frames: number of frames of the video.
+        folder: on a disk with enough space; default: the folder for temporary files.
+    """
+
+    def __init__(self, num_frames: int, folder: Path | None = None) -> None:
+        self._have, self._folder = np.zeros(num_frames, bool), folder
+        self._bytes: np.ndarray | None = None
+        self._like: Tokens | None = None
+
+    def keep(self, indices: Sequence[int], tokens: Tokens) -> None:
+        """Store the tokens [frames, ...] of some frames."""
+        parts = [tokens.features, *tokens.levels]
+        flat = np.concatenate([_as_bytes(part) for part in parts], axis=1)
+        if self._bytes is None:
+            # the mapping outlives the file name
+            with tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True) as folder:
+                self._bytes = np.memmap(Path(folder) / "tokens", np.uint8, mode="w+", shape=(len(self._have), flat.shape[1]))
+            self._like = tokens.map(lambda x: x[:1].clone())
+        self._bytes[list(indices)] = flat
+        self._have[list(indices)] = True
+
+    def find(self, indices: Sequence[int]) -> Tokens | None:
+        """Tokens of some frames; `None` unless all are stored."""
+        if self._bytes is None or self._like is None or not self._have[list(indices)].all():
+            return None
+        flat, start = torch.from_numpy(self._bytes[list(indices)]), 0
+
+        def restore(like: Tensor) -> Tensor:
+            nonlocal start
+            part = flat[:, start : start + like.nbytes].contiguous()
+            start += like.nbytes
+            return part.view(like.dtype).reshape(len(indices), *like.shape[1:]).to(like.device)
+
+        return self._like.map(restore)
+
+
+def _as_bytes(part: Tensor) -> np.ndarray:
+    """View a tensor [frames, ...] as bytes [frames, bytes]."""
+    return part.detach().cpu().contiguous().reshape(len(part), -1).view(torch.uint8).numpy()
 
 
 class PointmapSource(Protocol):
@@ -72,15 +120,7 @@ class PointmapSource(Protocol):
 
 
 class NetworkPointmaps:
-    """Pointmaps of (anchor, frame) by a network, the anchor encoded once.
-
-    Args:
-        model: the network.
-        video: at network size.
-        anchor_index: index of the anchor frame.
-        batch_size: frames per batch.
-        kept: cache for the tokens of the frames, for later anchors.
-    """
+    """Pointmaps of (anchor, frame) by a network, the anchor encoded once; tokens of the frames are added to `kept`."""
 
     sequential = False
 
@@ -103,8 +143,13 @@ class NetworkPointmaps:
         return predict_frames(self._model, self._anchor, images, batch_size=self._batch_size, kept=self._kept)
 
     def reconstructions(self, indices: Sequence[int]) -> Iterator[tuple[int, Pointmap]]:
-        """See `PointmapSource`; each pair on its own."""
-        return predict_reconstructions(self._model, self._anchor, self._video, indices)
+        """See `PointmapSource`; each pair on its own, without the tracking branch."""
+        for index in indices:
+            with torch.inference_mode():
+                image = normalize_images(self._video.frame(index)[None]).to(self._model.device)
+                hints = self._model.hints(self._anchor.image, image)
+                found = self._model.decode_reconstruction(self._anchor.tokens, self._model.encode(image), hints)
+            yield index, _to_numpy(found)[0]
 
 
 def pointmap_source(
@@ -124,19 +169,12 @@ def pointmap_source(
         kept: cache for their tokens.
         zoom: whether the focal length may change.
     """
-    video, index = prepared.video, prepared.anchor_index
-    ordered, fused = provide_hints(
-        model,
-        video,
-        index,
-        prior,
-        known=prepared.known,
-        content=prepared.content,
-        scale=prepared.pixel_map.scale,
-        static=None if prepared.user is None else prepared.user.static,
-        zoom=zoom,
+    static = None if prepared.user is None else prepared.user.static
+    inputs = HintInputs(
+        prepared.video, prepared.anchor_index, prepared.known, prepared.content, prepared.pixel_map.scale, static, zoom
     )
-    return ordered, fused or NetworkPointmaps(model, video, index, batch_size=batch_size, kept=kept)
+    ordered, fused = provide_hints(model, inputs, prior)
+    return ordered, fused or NetworkPointmaps(model, prepared.video, prepared.anchor_index, batch_size=batch_size, kept=kept)
 
 
 @torch.inference_mode()
@@ -155,11 +193,7 @@ def predict_batch(
     rgb: np.ndarray,
     tokens: Tokens | None = None,
 ) -> list[TwoPointmaps]:
-    """Predict the pointmaps of the anchor and frames [batch, height, width, 3] uint8, as NumPy arrays per frame.
-
-    Args:
-        tokens: tokens of the frames, if known.
-    """
+    """Pointmaps of the anchor and frames [batch, height, width, 3] uint8 (with their tokens, if known), as arrays per frame."""
     images = normalize_images(rgb).to(model.device)
     tokens = model.encode(images) if tokens is None else tokens
     out = model.decode(anchor.tokens, tokens, model.hints(anchor.image, images))
@@ -188,17 +222,6 @@ def predict_frames(
             waiting = []
     if waiting:
         yield from _predicted(model, anchor, waiting, kept)
-
-
-def predict_reconstructions(
-    model: St4RTrack, anchor: Anchor, video: Video, indices: Sequence[int]
-) -> Iterator[tuple[int, Pointmap]]:
-    """Reconstructions of selected frames of a video at network size, one pair at a time, without the tracking branch."""
-    for index in indices:
-        with torch.inference_mode():
-            image = normalize_images(video.frame(index)[None]).to(model.device)
-            found = model.decode_reconstruction(anchor.tokens, model.encode(image), model.hints(anchor.image, image))
-        yield index, _to_numpy(found)[0]
 
 
 def chosen_batch_size(choice: int | str | None, model: St4RTrack, size: tuple[int, int]) -> int:

@@ -7,10 +7,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 
 from st4rtrack.classical.frame_checks import frame_state
-from st4rtrack.classical.layout import Layout, find_layout, sampled_indices
-from st4rtrack.classical.panorama import is_panorama
+from st4rtrack.classical.layout import Layout, find_layout, is_panorama, sampled_indices
+from st4rtrack.classical.two_view import SEED
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.sampling import nearest_pixel
 from st4rtrack.hints.cameras import with_solved_cameras
@@ -27,10 +28,8 @@ from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.options import KnownGeometry, ReconstructOptions
 from st4rtrack.pipeline.quality_warnings import quality_warning
-from st4rtrack.pipeline.refine import smoothing_chosen
 from st4rtrack.preprocess import crop, stretch_to_network_size, to_network_size
-from st4rtrack.quality import QualityWarning
-from st4rtrack.types import KnownVideo, PixelMap, UserError, Video
+from st4rtrack.types import KnownVideo, PixelMap, QualityWarning, UserError, Video
 
 LAYOUT_FRAMES = 240
 """Number of first frames in which bars, overlays and stereo are detected; they are read a second time."""
@@ -112,17 +111,23 @@ def prepare(
     *,
     known: KnownGeometry | None = None,
     output: str | Path | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> PreparedVideo:
     """Crop bars (with `fit` "crop"), resize to network size, choose the anchor, and read the known geometry.
 
     A black or blank anchor frame is replaced by the nearest usable one, with a warning. If `output` contains a complete scene,
     its bars are reused, since only its options remain to be compared.
 
+    Args:
+        progress: called with the share of the preparation that is done, as frames are read here and by the camera solver.
     Raises:
-        UserError: the anchor is not a frame of the video, the size is too small, or the known geometry cannot be used.
+        UserError: an option is not valid for the video, or the known geometry cannot be used.
     """
+    if not isinstance(options.refine, bool):
+        raise UserError(f"refine must be True or False, got {options.refine!r}")
     fit, index = options.fit, anchor_index(options.anchor, len(source))
     known = known or KnownGeometry()
+    source = watched(source, progress, 0.0, FIRST_FRAMES_SHARE, min(len(source), LAYOUT_FRAMES))
     ideal, lens_map, geometry = undistorted(source, known)
     whole = Layout((0, 0, source.width, source.height), None, "none")
     layout = whole if fit != "crop" else _stored_layout(output, source)
@@ -143,6 +148,7 @@ def prepare(
     if known:
         geometry = with_solved_cameras(geometry, ideal, usable)
         user = known_of_video(geometry, source, pixel_map, (video.height, video.width), usable)
+    content = watched(content, progress, FIRST_FRAMES_SHARE, FEATURES_SHARE, len(source))
     return PreparedVideo(video, pixel_map, usable, overlay, tuple(warnings), content, layout.content, source, user)
 
 
@@ -224,7 +230,7 @@ def scene_header(prepared: PreparedVideo, model: St4RTrack, options: Reconstruct
     info: dict[str, Any] = {
         "model": {"name": model.name, "hash": model.weights_hash, "dtype": str(model.dtype).removeprefix("torch.")},
         "options": {
-            "refine": ["smoothness"] if smoothing_chosen(options.refine) else [],
+            "refine": ["smoothness"] if options.refine else [],
             "depth_prior": "none" if prior is None else prior.name,
             **({"anchor": "auto"} if options.anchor == "auto" else {}),
             **({"zoom": options.zoom} if options.zoom != "auto" else {}),
@@ -251,6 +257,22 @@ def scene_header(prepared: PreparedVideo, model: St4RTrack, options: Reconstruct
         points_dtype=options.points_dtype,
         fields=(*DEFAULT_FIELDS, *FRAME_QUALITY, *(("reconstruction_source",) if takes_hints(model.config) else ())),
     )
+
+
+def environment(device: torch.device, batch_size: int) -> dict[str, Any]:
+    """Settings that the last digits of a scene depend on, plain data for `scene.json`.
+
+    CPU runs are always reproducible: with the same versions, batches and threads, sums are computed in the same order, and all
+    random choices are seeded.
+    """
+    return {
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "batch_size": batch_size,
+        "deterministic": device.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
+        "seed": SEED,
+        "torch": torch.__version__,
+    }
 
 
 def _absolute_source(source: str) -> str:

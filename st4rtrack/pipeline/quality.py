@@ -23,8 +23,7 @@ from st4rtrack.pipeline.motion import MOVES, displacement
 from st4rtrack.pipeline.preparation import PreparedVideo
 from st4rtrack.pipeline.quality_warnings import cut_warning, quality_warning
 from st4rtrack.pipeline.tracks import VISIBLE_CYCLE_ERROR
-from st4rtrack.quality import Parallax, QualityReport, QualityWarning
-from st4rtrack.types import DepthSource, FocalSource, PixelMap, TwoPointmaps, Video
+from st4rtrack.types import DepthSource, FocalSource, Parallax, PixelMap, QualityReport, QualityWarning, TwoPointmaps, Video
 
 logger = logging.getLogger(__name__)
 
@@ -135,14 +134,7 @@ def video_evidence(prepared: PreparedVideo, ordered: OrderedFrames, focal_px: fl
 
 
 def focal_evidence(known_focal_px: float | None, geometry: AnchoredGeometry | None, focal_px: float, size: int) -> VideoEvidence:
-    """Source of the focal length (network pixels), and whether it lies at a limit of the search.
-
-    Args:
-        known_focal_px: focal length provided by the user.
-        geometry: classical geometry; without, the focal length comes from the network's pointmap.
-        focal_px: focal length of the scene.
-        size: long side of the images, network pixels.
-    """
+    """Source of the focal length (network pixels; `size`: long side), and whether it lies at a limit of the search."""
     if known_focal_px is not None:
         return {"focal_source": "user", "focal_at_limit": False}
     if geometry is not None and (geometry.cameras is None or geometry.focal_source != "video"):
@@ -152,13 +144,7 @@ def focal_evidence(known_focal_px: float | None, geometry: AnchoredGeometry | No
 
 
 def observed_warnings(prepared: Sequence[QualityWarning], ordered: OrderedFrames, source: Video) -> list[QualityWarning]:
-    """Warnings from image observations, after all frames have been read.
-
-    Args:
-        prepared: warnings of the preparation.
-        ordered: the frames, all of which have been read.
-        source: the user's video, for its frame indices.
-    """
+    """Warnings of the preparation and from image observations, after all frames have been read."""
     checks, kind = ordered.checks, None if ordered.motion is None else ordered.motion.kind
     # with a fixed camera, static edges of the scene look like a logo
     warnings = [warning for warning in prepared if warning.code != "overlay" or kind != "fixed"]

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from st4rtrack.quality import QualityWarning
+from st4rtrack.types import QualityWarning
 
 MAX_RANGES = 6
 """Maximum number of frame ranges named in a sentence."""

@@ -5,7 +5,6 @@ video -> frames at network size -> pointmaps of (anchor, frame) -> temporal smoo
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,12 @@ from st4rtrack.model.network import St4RTrack
 from st4rtrack.options import FrameSelection, KnownGeometry, ReconstructOptions, with_keywords
 from st4rtrack.pipeline.anchor_pairs import pairs_of
 from st4rtrack.pipeline.anchors import add_anchors
+from st4rtrack.pipeline.cameras import hide_unsolved
 from st4rtrack.pipeline.frames import World, process_frames
 from st4rtrack.pipeline.motion import dynamic_objects
-from st4rtrack.pipeline.pointmaps import chosen_batch_size, pointmap_source
-from st4rtrack.pipeline.preparation import FEATURES_SHARE, FIRST_FRAMES_SHARE, LAYOUT_FRAMES, prepare, scene_header, watched
+from st4rtrack.pipeline.pointmaps import TokenFile, chosen_batch_size, pointmap_source
+from st4rtrack.pipeline.preparation import environment, prepare, scene_header
 from st4rtrack.pipeline.quality import quality_report, video_evidence
-from st4rtrack.pipeline.refine import smoothing_chosen
-from st4rtrack.pipeline.reproducibility import computed_with
-from st4rtrack.pipeline.tokens import TokenFile
-from st4rtrack.pipeline.unsolved import hide_unsolved
 from st4rtrack.scene import Scene
 from st4rtrack.threads import single_threaded_blas, stop_workers_on_exit
 
@@ -67,30 +63,26 @@ def reconstruct(
     """
     options, frames = with_keywords("reconstruct", keywords, options, frames)
     source, model = open_video(video, **vars(frames)), model or load_model()
-    smooth, auto_anchors = smoothing_chosen(options.refine), options.anchor == "auto"
-    first = watched(source, preparation, 0.0, FIRST_FRAMES_SHARE, min(len(source), LAYOUT_FRAMES))
-    prepared = prepare(first, model.config, options, known=known, output=None if overwrite else output)
-    prepared = replace(prepared, content=watched(prepared.content, preparation, FIRST_FRAMES_SHARE, FEATURES_SHARE, len(source)))
+    prepared = prepare(source, model.config, options, known=known, output=None if overwrite else output, progress=preparation)
     prior = chosen_prior(options.depth_prior, model, prepared.video, prepared.source_size)
     header = scene_header(prepared, model, options, prior)
     if output is not None and not overwrite and holds_scene(output, header):
         return load_scene(output)
     batch_size = chosen_batch_size(options.batch_size, model, prepared.size)
-    tokens = TokenFile(len(source), None if output is None else Path(output)) if auto_anchors else None
+    tokens = TokenFile(len(source), None if output is None else Path(output)) if options.anchor == "auto" else None
     ordered, pointmaps = pointmap_source(model, prepared, prior, batch_size=batch_size, kept=tokens, zoom=options.zoom == "auto")
-    world = World.of(pointmaps, prepared, ordered.units, ordered.focals_px)
+    world = World.of(pointmaps, prepared, ordered)
 
     # only now: a network or an anchor without a valid camera must not cost the user the scene that `overwrite` replaces
     sink: SceneSink = SceneBuffer(header) if output is None else SceneWriter.create(output, header, overwrite=overwrite)
     with sink, stop_workers_on_exit():  # always stop the workers and release the folder lock
         process_frames(
-            prepared.video, ordered, pointmaps, world, smooth, sink, batch_size=batch_size, device=model.device, progress=progress
+            ordered, pointmaps, world, sink, smooth=options.refine, batch_size=batch_size, device=model.device, progress=progress
         )
-        results = {**world.results, "content_px": prepared.content_px, "computed": computed_with(model.device, batch_size)}
+        results = {**world.results, "content_px": prepared.content_px, "computed": environment(model.device, batch_size)}
         results["cameras_not_found"] = len(hide_unsolved(sink, ordered.all_unsolved))
-        if auto_anchors:
-            pairs = pairs_of(model, prior, sink, batch_size, tokens)
-            results |= add_anchors(pairs, sink)
+        if options.anchor == "auto":
+            results |= add_anchors(pairs_of(model, prior, sink, batch_size, tokens), sink)
         moving, masks = dynamic_objects(sink, fused=prior is not None, static=prepared.user and prepared.user.static)
         report = partial(quality_report, sink, **video_evidence(prepared, ordered, world.focal_px))
         return sink.finish(moving=moving, moving_in_frames=masks, results=results, quality=report)

@@ -1,7 +1,7 @@
 """Zero-lag temporal smoothing of the predicted tracks."""
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from st4rtrack.pipeline.device_maps import box_mean, median_of_few, vector_maps, vectors_of
 from st4rtrack.timing import timed
-from st4rtrack.types import Pointmap, TwoPointmaps, UserError
+from st4rtrack.types import Pointmap, TwoPointmaps
 
 Predicted = tuple[int, np.ndarray, TwoPointmaps]
 """Index and image [height, width, 3] of a frame, and its pointmaps."""
@@ -20,25 +20,6 @@ REACH = 4
 
 SQUARE_PX = 7
 """Side of the square over which statistics of tracks are averaged, to separate motion from noise."""
-
-REMOVED = ("agreement", "surface")
-"""Former smoothing steps of `refine`."""
-
-
-def smoothing_chosen(choice: bool | Collection[str]) -> bool:
-    """Whether tracks are smoothed, from the user's choice: True, False, or step names, of which "smoothness" is the only one.
-
-    Raises:
-        UserError: another name.
-    """
-    if isinstance(choice, bool):
-        return choice
-    names = [choice] if isinstance(choice, str) else list(choice)
-    for name in names:
-        if name != "smoothness":
-            reason = "was removed" if name in REMOVED else "is unknown"
-            raise UserError(f"refine step {name!r} {reason}; the remaining step is 'smoothness', which refine=True selects")
-    return bool(names)
 
 
 def frames_needed(done: np.ndarray, anchor_index: int, smooth: bool, *, sequential: bool = False) -> np.ndarray:
@@ -165,10 +146,7 @@ def squared_third_difference(positions: Sequence[Tensor]) -> Tensor:
 
 
 def noise_variance(thirds: Sequence[Tensor]) -> Tensor:
-    """Noise variance [...] per axis of tracks, from their squared third differences [...] over time.
-
-    Motion with constant acceleration has zero third differences; the median over time ignores the few outliers of a collision.
-    """
+    """Noise variance [...] per axis of tracks: median over time of squared third differences, 0 under constant acceleration."""
     return median_of_few(thirds) / (NORMAL_MEDIAN * THIRD_DIFFERENCE)
 
 
@@ -203,10 +181,7 @@ def smoothed(
 
 
 def _coefficients(window: Sequence[Tensor], here: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
-    """Coefficients [terms, 3, ...] of tracks relative to the positions `here` [3, ...], and squared norms [...] over the window.
-
-    Offsets, since small numbers have precise squares. A part of the pixels at a time, which stays in the cache.
-    """
+    """Coefficients [terms, 3, ...] of tracks relative to `here` [3, ...], and squared norms [...] over the window."""
     coefficients, whole = here.new_empty((len(basis), *here.shape)), torch.empty_like(here[0])
     for start in range(0, whole.numel(), CACHED_PIXELS):
         part = slice(start, start + CACHED_PIXELS)

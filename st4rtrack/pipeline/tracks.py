@@ -178,10 +178,7 @@ def _log_odds(evidence: Evidence, column: int) -> Tensor:
 
 
 def _projected(points: Tensor, camera_from_world: np.ndarray, intrinsics: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """z-depth, pixel columns and rows [height, width] in a camera of points [3, height, width], and mask of finite points in front.
-
-    Points not in front have depth 1.
-    """
+    """z-depth (1 if not in front), pixel columns and rows [height, width] in a camera, and mask of points in front."""
     rotation, translation = (to_device(part, points.device) for part in (camera_from_world[:3, :3], camera_from_world[:3, 3:]))
     moved = (rotation @ points.flatten(1) + translation).view_as(points)
     possible = moved.isfinite().all(dim=0) & (moved[2] > 1e-9)
@@ -228,10 +225,7 @@ def _occluded_by_tracks(log_depth: Tensor, u: Tensor, v: Tensor, inside: Tensor)
 
 
 def _back_facing(u: Tensor, v: Tensor, possible: Tensor) -> Tensor:
-    """Back-facing cue of the surface around points [height, width]: 1 if back-facing, 0 if it looks as in the anchor.
-
-    From the signed area in the frame of the neighbourhood of an anchor pixel: it is negative for back-facing surfaces.
-    """
+    """Back-facing cue [height, width], 0 to 1: negative signed area, in the frame, of the neighbourhood of an anchor pixel."""
     smooth = box_mean(torch.where(possible, torch.stack([u, v]), 0), 5)
     down, across = torch.gradient(smooth, dim=(1, 2))
     area = across[0] * down[1] - across[1] * down[0]
@@ -239,13 +233,7 @@ def _back_facing(u: Tensor, v: Tensor, possible: Tensor) -> Tensor:
 
 
 def _photometric_error(then: Tensor, now: Tensor, inside: Tensor) -> Tensor:
-    """Photometric cue [height, width]: logarithm of one plus the colour change over its median in this frame.
-
-    Exposure changes are compensated by matching the median colours first.
-
-    Args:
-        then, now: [3, height, width] colours of the points in the anchor and in the frame.
-    """
+    """Photometric cue [height, width]: log of one plus the colour change, after matching median colours, over its median."""
     medians = [sampled_median(image, inside) for image in (now, then)]
     if medians[0] is None or medians[1] is None:
         return torch.zeros_like(now[0])

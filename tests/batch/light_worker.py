@@ -5,8 +5,7 @@ from multiprocessing.connection import Connection
 
 from st4rtrack.batch.outcome import Outcome
 from st4rtrack.batch.worker import BatchOptions
-from st4rtrack.quality import QualityReport, QualityWarning
-from st4rtrack.types import UserError
+from st4rtrack.types import QualityReport, QualityWarning, UserError
 
 QUALITY = {
     "sharp": QualityReport(1.0, 0.5, parallax="good"),

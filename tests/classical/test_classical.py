@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from st4rtrack.classical.flow_tracks import follow, follow_first
-from st4rtrack.classical.structure_from_motion import structure_from_motion
-from st4rtrack.classical.triangulation import triangulate
+from st4rtrack.classical.structure_from_motion import structure_from_motion, triangulate
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.transforms import rotation_angle
 from st4rtrack.metrics.cameras import camera_errors

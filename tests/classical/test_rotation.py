@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from st4rtrack.classical.anchor_matches import Matches
-from st4rtrack.classical.rotation import camera_rotation, rotation_focal
+from st4rtrack.classical.anchor import Matches
+from st4rtrack.classical.registration import camera_rotation, rotation_focal
 from st4rtrack.classical.solver.evidence import PRIOR_FOCAL
 from st4rtrack.classical.two_view import pixel_rays
 from st4rtrack.geometry.camera import pixel_grid

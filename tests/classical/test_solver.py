@@ -87,7 +87,7 @@ def test_solve_video_blank_frames_are_unsolved(moving: Walk) -> None:
     assert solved.solved[[0, 5, 7, 15]].all()
 
 
-GOOD = Evidence(1.0, 500, 100.0, 0.99, 0.4, 5.0, 0.001, 0.3)
+GOOD = Evidence(1.0, 100.0, 5.0, 0.001, 0.3)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from st4rtrack.classical.two_view import TwoView, estimate_two_view
-from st4rtrack.classical.wide_baseline import flow_through
+from st4rtrack.classical.two_view import TwoView, estimate_two_view, flow_through
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.transforms import rotation_angle
 from tests.moving_camera import HEIGHT, WIDTH, Walk, points_on_walls, walk

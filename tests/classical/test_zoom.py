@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from st4rtrack.classical.anchor_matches import Matches
-from st4rtrack.classical.panorama import is_panorama
-from st4rtrack.classical.solver.cameras import SolvedCameras, _add_zoom
-from st4rtrack.classical.solver.distortion import radial_distortion
+from st4rtrack.classical.anchor import Matches
+from st4rtrack.classical.layout import is_panorama
+from st4rtrack.classical.solver.cameras import SolvedCameras, radial_distortion
 from st4rtrack.classical.solver.evidence import Evidence
 from st4rtrack.classical.solver.key_frames import KeyFrame
+from st4rtrack.classical.solver.turning import turning_camera
+from st4rtrack.classical.solver.zoom import MAX_DEVIATION, add_zoom, key_frame_zoom, pair_zoom
 from st4rtrack.classical.static_depth import depth_from_flow
 from st4rtrack.classical.two_view import pixels_of_points
-from st4rtrack.classical.zoom import MAX_DEVIATION, at_one_focal, key_frame_zoom, pair_zoom, turning_camera
 from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.transforms import invert_rigid, rigid, rotation_angle, transform_points
 from tests.cases.world import pose
@@ -70,7 +70,7 @@ def test_pair_zoom_of_dolly_zoom_is_undetermined() -> None:
 def test_add_zoom_refined_with_all_points_within_one_percent() -> None:
     pytest.importorskip("pycolmap")
     log_zoom = np.full(FRAMES, np.nan)
-    _add_zoom(log_zoom, keys(SLIDING, ZOOM), SIZE, 1.05 * FOCAL)
+    add_zoom(log_zoom, keys(SLIDING, ZOOM), SIZE, 1.05 * FOCAL)
     np.testing.assert_allclose(log_zoom, np.log(ZOOM), atol=0.01)
 
 
@@ -94,10 +94,10 @@ def test_turning_camera_without_zoom_or_with_translation_is_none(cameras: np.nda
     assert turning_camera(keys(cameras, zoom), FRAMES, SIZE, FOCAL, known=False) is None
 
 
-def test_at_one_focal_removes_the_zoom_from_matches() -> None:
+def test_matches_at_one_focal_have_no_zoom() -> None:
     px, plain = (observed(SLIDING, zoom, 0.0) for zoom in (ZOOM, CONSTANT))
     matches = Matches(px[0], px[1:], np.ones(px[1:, :, 0].shape, bool), SIZE)
-    np.testing.assert_allclose(at_one_focal(matches, ZOOM[1:]).frame_px, plain[1:], atol=1e-9)
+    np.testing.assert_allclose(matches.at_one_focal(ZOOM[1:]).frame_px, plain[1:], atol=1e-9)
 
 
 def test_depth_from_flow_to_frames_of_other_focal_lengths_is_exact() -> None:

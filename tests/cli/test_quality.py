@@ -8,9 +8,9 @@ import pytest
 
 from st4rtrack.io.scene import load_scene, save_scene
 from st4rtrack.pipeline import reconstruct as pipeline
-from st4rtrack.quality import QualityReport, QualityWarning
 from st4rtrack.render.overview import render_overview
 from st4rtrack.scene import Scene
+from st4rtrack.types import QualityReport, QualityWarning
 from tests.conftest import Run
 from tests.synthetic_scene import synthetic_scene
 

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from st4rtrack.geometry.align import median_scale, umeyama
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, project, scale_intrinsics, unproject
-from st4rtrack.geometry.focal import weiszfeld_focal
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel, sample_map
 from st4rtrack.geometry.transforms import invert_rigid, rigid, rotation_angle, transform_maps, transform_points
+from st4rtrack.pipeline.cameras import weiszfeld_focal
 from tests.seeds import SEED
 from tests.shared_data import shared
 

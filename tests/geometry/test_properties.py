@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from st4rtrack.geometry.align import Sim3, median_scale, umeyama
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, project, unproject
 from st4rtrack.geometry.differentiable_cameras import gauss_newton_step, project_everywhere
-from st4rtrack.geometry.focal import weiszfeld_focal
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel, sample_map
 from st4rtrack.geometry.transforms import invert_rigid, rigid, rotation_angle, transform_points
+from st4rtrack.pipeline.cameras import weiszfeld_focal
 from tests.properties import CLOUDS, DEGENERATE, SCALES, SEEDS, cloud, is_rotation, rotation
 from tests.seeds import SEED
 

@@ -9,7 +9,7 @@ from st4rtrack.classical.solver.cameras import SolvedCameras
 from st4rtrack.classical.solver.evidence import Evidence
 from st4rtrack.geometry.transforms import rigid
 from st4rtrack.hints import cameras as module
-from st4rtrack.hints.cameras import solved_cameras
+from st4rtrack.hints.cameras import HintInputs, solved_cameras
 from st4rtrack.io.video import open_video
 from st4rtrack.types import KnownVideo
 
@@ -26,8 +26,12 @@ def solution(distrust: str = "") -> SolvedCameras:
 def solved(monkeypatch: pytest.MonkeyPatch, found: SolvedCameras, known: KnownVideo) -> tuple[KnownVideo | None, dict]:
     asked: dict = {}
     monkeypatch.setattr(module, "solve_video", lambda video, **options: asked.update(options) or found)
-    content = open_video(np.zeros((2, *SOURCE, 3), np.uint8))
-    return solved_cameras(content, NETWORK, SCALE, 1, known), asked
+    return solved_cameras(inputs(known)), asked
+
+
+def inputs(known: KnownVideo) -> HintInputs:
+    video, content = (open_video(np.zeros((2, *size, 3), np.uint8)) for size in (NETWORK, SOURCE))
+    return HintInputs(video, 1, known, content, SCALE)
 
 
 def test_solved_cameras_trusted_solution_is_given_in_network_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,8 +52,7 @@ def test_solved_cameras_keep_a_known_focal_length_and_its_source(monkeypatch: py
 def test_solved_cameras_that_are_not_trusted_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert solved(monkeypatch, solution("too few static points"), KnownVideo())[0] is None
     monkeypatch.setattr(module, "solve_video", lambda video, **options: solution())
-    content = open_video(np.zeros((2, *SOURCE, 3), np.uint8))
-    assert solved_cameras(content, NETWORK, SCALE, 1, KnownVideo(), 3.0) is None  # the solution has no parallax
+    assert solved_cameras(inputs(KnownVideo()), 3.0) is None  # the solution has no parallax
 
 
 def test_solved_cameras_with_a_focal_length_weighed_against_the_prior_say_so(monkeypatch: pytest.MonkeyPatch) -> None:

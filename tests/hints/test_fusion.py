@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from st4rtrack.hints.depth_prior import PriorDepth
-from st4rtrack.hints.depth_prior.prior import Kind
+from st4rtrack.hints.depth_prior import Kind, PriorDepth
 from st4rtrack.hints.fusion import MIN_MEASURED, Alignment, align, fill_in, fuse
 from st4rtrack.types import DepthSource
 from tests.seeds import SEED

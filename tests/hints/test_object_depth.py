@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from st4rtrack.hints.object_depth import FAST, FOLLOW, GROUND_ROW, ObjectDepth, log_correction
+from st4rtrack.hints.dynamic import FAST, FOLLOW, GROUND_ROW, ObjectDepth, log_correction
 
 SIZE = (60, 80)
 STILL = np.zeros((*SIZE, 2), np.float32)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from st4rtrack.hints.depth_prior.prior import PriorDepth
+from st4rtrack.hints.depth_prior import PriorDepth
 from st4rtrack.hints.depth_prior.steady import SteadyPrior
 
 HEIGHT, WIDTH, FRAMES = 48, 64, 5

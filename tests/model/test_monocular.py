@@ -13,7 +13,7 @@ from st4rtrack.model.efficientnet import BATCH_NORM_EPS, LEVEL_CHANNELS, Efficie
 from st4rtrack.model.encoder import PyramidEncoder
 from st4rtrack.model.monocular import MonocularNetwork, new_monocular
 from st4rtrack.model.network import St4RTrack
-from st4rtrack.pipeline.tokens import TokenFile
+from st4rtrack.pipeline.pointmaps import TokenFile
 from st4rtrack.types import UserError
 
 SMALL = replace(MONOCULAR, encoder_width=16, decoder_width=16, decoder_depth=1, decoder_heads=2, pyramid_width=8)

@@ -191,7 +191,7 @@ def test_depth_that_the_anchor_has_none_of_is_said(clip: ProceduralClip) -> None
 def test_outward_few_frames_after_the_anchor_do_not_decide_the_camera_motion(with_geometry: bool) -> None:
     rgb = walk(10).rgb
     rgb[-1] = rgb[-2]
-    ordered = OrderedFrames(open_video(rgb), 8, rgb[8], with_geometry=with_geometry, solve=lambda parallax: None)
+    ordered = OrderedFrames(open_video(rgb), 8, with_geometry=with_geometry, solve=lambda parallax: None)
     assert ordered.motion is not None and ordered.motion.kind == "general"
 
 
@@ -201,7 +201,7 @@ def test_known_cameras_and_depth_go_into_the_geometry() -> None:
     cameras = video.world_from_camera.copy()
     cameras[:, :3, 3] *= unit
     given = KnownVideo(FOCAL, cameras)
-    ordered = OrderedFrames(open_video(video.rgb), 0, video.rgb[0], with_geometry=True, known=given)
+    ordered = OrderedFrames(open_video(video.rgb), 0, with_geometry=True, known=given)
     assert ordered.geometry is not None and ordered.units.cameras is not None
     depth = ordered.geometry.anchor_view.anchor_depth * ordered.units.cameras
     truth = np.where(np.arange(HEIGHT)[:, None] + 0.5 > HEIGHT / 2, 3.5, 5.0) * unit * np.ones(WIDTH)
@@ -212,7 +212,7 @@ def test_known_cameras_and_depth_go_into_the_geometry() -> None:
         np.testing.assert_allclose(view.anchor_from_frame[:3, 3] * ordered.units.cameras, cameras[index, :3, 3], atol=1e-9)
 
     measured = KnownVideo(FOCAL, None, lambda index: (truth if index == 0 else 0 * truth).astype(np.float32))
-    ordered = OrderedFrames(open_video(video.rgb), 0, video.rgb[0], with_geometry=True, known=measured)
+    ordered = OrderedFrames(open_video(video.rgb), 0, with_geometry=True, known=measured)
     assert ordered.units.depth == pytest.approx(np.median(truth))
     last = [view for _, _, view in ordered.frames([False] * 12)][-1]
     assert last is not None

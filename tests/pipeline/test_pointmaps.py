@@ -10,7 +10,7 @@ from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
 from st4rtrack.io.video import open_video
 from st4rtrack.model.config import LARGE, MONOCULAR, TINY, ModelConfig
 from st4rtrack.model.network import St4RTrack
-from st4rtrack.pipeline.pointmaps import encode_anchor, predict_batch, predict_frames, predict_reconstructions
+from st4rtrack.pipeline.pointmaps import NetworkPointmaps, encode_anchor, predict_batch, predict_frames
 from st4rtrack.preprocess import normalize_images
 from st4rtrack.train.forward import new_model
 from st4rtrack.types import Pointmap
@@ -50,10 +50,10 @@ def test_a_branch_that_nobody_asked_for_is_not_computed(
     config: ModelConfig, rgb: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = new_model(config, seed=3).eval()
-    anchor, video = encode_anchor(model, rgb[0]), open_video(rgb)
+    anchor, pointmaps = encode_anchor(model, rgb[0]), NetworkPointmaps(model, open_video(rgb), 0, batch_size=1)
     both = {k: predict_batch(model, anchor, rgb[k : k + 1])[0].reconstruction for k in (1, 3)}
     monkeypatch.setattr(model.tracking_head, "forward", None)
-    for index, found in predict_reconstructions(model, anchor, video, (1, 3)):
+    for index, found in pointmaps.reconstructions((1, 3)):
         np.testing.assert_array_equal(found.points_world, both[index].points_world)
         np.testing.assert_array_equal(found.confidence, both[index].confidence)
 

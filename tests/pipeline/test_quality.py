@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from st4rtrack.classical.anchor_depth import Units
+from st4rtrack.classical.anchor import Units
 from st4rtrack.classical.anchored import AnchoredGeometry
 from st4rtrack.data.procedural import ProceduralClip, ProceduralConfig, procedural_clip
 from st4rtrack.geometry.camera import pixel_grid, project
@@ -17,8 +17,7 @@ from st4rtrack.pipeline.quality import (
     parallax_of_cameras,
 )
 from st4rtrack.pipeline.quality_warnings import WARNINGS, cut_warning, frame_ranges, quality_warning
-from st4rtrack.quality import QualityReport
-from st4rtrack.types import KnownVideo, PixelMap, Pointmap, TwoPointmaps
+from st4rtrack.types import KnownVideo, PixelMap, Pointmap, QualityReport, TwoPointmaps
 
 HALF = PixelMap((0.5, 0.5), (0.0, 0.0))
 """A source of twice the network's size."""

@@ -12,7 +12,7 @@ from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
 from st4rtrack.geometry.align import Sim3
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, unproject
 from st4rtrack.pipeline.reconstruct import reconstruct
-from st4rtrack.pipeline.refine import REACH, Predicted, frames_needed, smoothed_frames, smoothing_chosen
+from st4rtrack.pipeline.refine import REACH, Predicted, frames_needed, smoothed_frames
 from st4rtrack.types import Pointmap, TwoPointmaps, UserError
 from tests.synthetic import TruthNetwork
 
@@ -128,18 +128,14 @@ def test_short_videos_and_points_that_are_not_finite_pass() -> None:
     assert np.isfinite(found[12]).all()
 
 
-def test_smoothing_chosen_names_select_and_removed_steps_are_refused() -> None:
-    assert smoothing_chosen(True) and smoothing_chosen(["smoothness"]) and smoothing_chosen("smoothness")
-    assert not smoothing_chosen(False) and not smoothing_chosen([])
-    with pytest.raises(UserError, match="'surface' was removed; the remaining step is 'smoothness'"):
-        smoothing_chosen(["smoothness", "surface"])
-    with pytest.raises(UserError, match="'smooth' is unknown"):
-        smoothing_chosen(["smooth"])
+def test_reconstruct_refine_that_is_no_truth_value_is_refused() -> None:
+    with pytest.raises(UserError, match="refine must be True or False"):
+        reconstruct(np.zeros((2, 32, 32, 3), np.uint8), refine=["surface"])
 
 
 def test_refine_is_kept_in_the_scene(tmp_path: Path) -> None:
     clip = procedural_clip(3, ProceduralConfig(num_frames=2, setting="room"))
-    scene = reconstruct(clip.rgb, model=TruthNetwork(clip), size=256, output=tmp_path, refine=["smoothness"])
+    scene = reconstruct(clip.rgb, model=TruthNetwork(clip), size=256, output=tmp_path, refine=True)
     assert scene.info["options"]["refine"] == ["smoothness"]
     with pytest.raises(UserError, match="refine"):
         reconstruct(clip.rgb, model=TruthNetwork(clip), size=256, output=tmp_path, refine=False)

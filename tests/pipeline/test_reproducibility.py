@@ -11,9 +11,9 @@ import torch
 
 from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
 from st4rtrack.model.checkpoint import load_model
+from st4rtrack.model.device import use_deterministic_algorithms
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.reconstruct import reconstruct
-from st4rtrack.pipeline.reproducibility import use_deterministic_algorithms
 from st4rtrack.scene import Scene
 
 NEARLY = 1e-5

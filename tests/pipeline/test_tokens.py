@@ -5,8 +5,7 @@ import torch
 
 from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
 from st4rtrack.model.encoder import Tokens
-from st4rtrack.pipeline.pointmaps import encode_anchor, predict_frames
-from st4rtrack.pipeline.tokens import TokenFile
+from st4rtrack.pipeline.pointmaps import TokenFile, encode_anchor, predict_frames
 from tests.synthetic import TruthNetwork
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from st4rtrack.geometry.transforms import interpolate_rigid, rigid, rotation_angle
 from st4rtrack.io.scene import SceneBuffer, SceneHeader
-from st4rtrack.pipeline.unsolved import hide_unsolved
+from st4rtrack.pipeline.cameras import hide_unsolved
 from tests.io.scene.test_scene import frame_of, header_of
 from tests.synthetic_scene import synthetic_scene
 

@@ -19,7 +19,7 @@ from st4rtrack.adapt.priors import TeacherTracks
 from st4rtrack.adapt.teachers.networks import import_class, load_weights
 from st4rtrack.adapt.teachers.teacher import require_frames
 from st4rtrack.geometry.sampling import inside_image
-from st4rtrack.hints.depth_prior.prior import digest
+from st4rtrack.hints.depth_prior import digest
 from st4rtrack.types import UserError
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,8 @@ from st4rtrack.adapt.priors import TeacherDepth
 from st4rtrack.adapt.teachers.files import FileTracks
 from st4rtrack.adapt.teachers.fused import FusedTeacher
 from st4rtrack.adapt.teachers.teacher import DepthTeacher, TrackTeacher, require_frames
-from st4rtrack.hints.depth_prior import DepthPrior, PriorDepth, open_depth_prior
+from st4rtrack.hints.depth_prior import DepthPrior, PriorDepth
+from st4rtrack.hints.depth_prior.open import open_depth_prior
 from st4rtrack.io.files import expanded
 from st4rtrack.io.known.cameras import read_cameras
 from st4rtrack.io.known.layouts import MONST3R_POSES, layout_of

@@ -13,9 +13,8 @@ import numpy as np
 from st4rtrack.bench.global_alignment.depth import nearest_depth
 from st4rtrack.bench.global_alignment.problem import Problem, Solution, log_confidence
 from st4rtrack.geometry.align import Sim3, umeyama
-from st4rtrack.geometry.focal import weiszfeld_focal
 from st4rtrack.geometry.transforms import rigid, transform_maps
-from st4rtrack.pipeline.cameras import FOCAL_RANGE, solve_camera
+from st4rtrack.pipeline.cameras import FOCAL_RANGE, solve_camera, weiszfeld_focal
 from st4rtrack.types import Pointmap, UserError
 
 logger = logging.getLogger(__name__)

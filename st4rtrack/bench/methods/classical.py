@@ -12,9 +12,8 @@ from st4rtrack.bench.methods.bounds import plane_prediction
 from st4rtrack.bench.methods.method import Method
 from st4rtrack.bench.predictions import Prediction
 from st4rtrack.classical.flow_tracks import FlowTracks, follow, follow_first
-from st4rtrack.classical.structure_from_motion import FIRST_FOCAL, SparseScene
+from st4rtrack.classical.structure_from_motion import FIRST_FOCAL, SparseScene, StaticPoints, triangulate
 from st4rtrack.classical.structure_from_motion import structure_from_motion as find_cameras
-from st4rtrack.classical.triangulation import StaticPoints, triangulate
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, project, unproject
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
 from st4rtrack.io.worldtrack import WorldTrackSequence

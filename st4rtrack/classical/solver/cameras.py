@@ -1,8 +1,6 @@
 """Cameras, focal length and sparse static points of a video by a global solver (pycolmap's GLOMAP).
 
-Key frames with SIFT features are solved jointly. The frames between them are registered by PnP on features tracked from the
-adjacent key frames; then one bundle adjustment refines everything. Long videos are solved in overlapping windows of key frames,
-so that memory does not grow. Dynamic objects are outliers.
+Key frames with SIFT features are solved jointly, in overlapping windows for long videos, so that memory does not grow.
 
     solved = solve_video(video, anchor_index=0)
     if solved.trusted: ...
@@ -10,6 +8,7 @@ so that memory does not grow. Dynamic objects are outliers.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,15 +19,12 @@ from st4rtrack.classical.solver.evidence import (
     Evidence,
     distrust,
     forward_share,
-    is_determined,
-    likely_focal,
     not_solved,
     parallax_deg,
 )
-from st4rtrack.classical.solver.key_frames import Between, KeyFrame, Observations, StaticMask, key_frames, working_scale
-from st4rtrack.classical.solver.matching import map_key_frames
-from st4rtrack.classical.two_view import pinhole
-from st4rtrack.classical.zoom import key_frame_zoom, smoothed
+from st4rtrack.classical.solver.key_frames import KeyFrame, StaticMask, key_frames, working_scale
+from st4rtrack.classical.solver.window import MIN_INLIER_SHARE, MIN_INLIERS, MIN_TRACK, Window, solve_window
+from st4rtrack.classical.solver.zoom import add_zoom, at_one_focal
 from st4rtrack.geometry.align import Sim3
 from st4rtrack.geometry.transforms import invert_rigid, rigid, rotation_angle
 from st4rtrack.geometry.vectors import length
@@ -36,19 +32,15 @@ from st4rtrack.types import Video
 
 WINDOW, OVERLAP = 120, 20
 """Number of key frames of a window, and of those it shares with the previous window."""
-MAX_ERROR_PX = 2.0
-"""Maximum reprojection error of an inlier, working pixels."""
-MIN_INLIERS, MIN_INLIER_SHARE = 15, 0.4
-"""Minimum number of inliers of a registered frame, and their share of its tracked points."""
-MAX_POINTS_PER_FRAME = 250
-"""Points used to refine the pose of a frame: those with the longest tracks."""
 MAX_JOIN_LOG_SCALE, MAX_JOIN_ROTATION = 0.2, np.deg2rad(3)
 """Maximum deviation of the common points and cameras of two windows from the median."""
-SOUND_SHARE = 0.9
-"""Share of registered frames and of inlier observations above which a solution is accepted without further attempts."""
-MIN_TRACK = 3
-ZOOM_ROUNDS, ZOOM_CONVERGED = 3, 0.01
-"""Maximum number of solutions of a window that refine its logarithmic zoom, and the change that ends them."""
+DISTORTION_FRAMES, MIN_OBSERVATIONS = 40, 1500
+"""Evidence for lens distortion: number of frames, and minimum number of observations."""
+MAX_ERROR_RATIO = 0.99
+"""Maximum ratio of the mean reprojection errors with and without distortion, of a distorting lens: 0.985 in a small noisy rendered
+video with k1 = -0.18, 0.9995 and more without distortion."""
+MIN_SHIFT = 0.008
+"""Minimum shift of a pixel at the end of the long side by the distortion, in long sides."""
 
 
 @dataclass(frozen=True)
@@ -96,20 +88,6 @@ class SolvedCameras:
         return not self.distrust
 
 
-@dataclass
-class _Window:
-    """Solved window: `mapping.image` indexes `frames`; the columns of `identity` [n, 3] are indices of a key frame, of one of its
-    features, and of the point observed there; `focal_by_prior` as in `SolvedCameras`."""
-
-    frames: np.ndarray
-    mapping: Mapping
-    px: np.ndarray
-    inlier_share: float
-    log_focal_deviation: float
-    identity: np.ndarray
-    focal_by_prior: bool = False
-
-
 def solve_video(
     video: Video,
     *,
@@ -133,18 +111,18 @@ def solve_video(
     scale = working_scale(video.height, video.width)
     size = (round(video.height * scale), round(video.width * scale))
     focal = None if focal_px is None else focal_px * scale
-    found: list[_Window] = []
+    found: list[Window] = []
     keys = key_frames(enumerate(video.frames()), num_frames=len(video), static=static)
     log_zoom = np.full(len(video), np.nan)
     if isinstance(zoom, np.ndarray):
         log_zoom = np.log(zoom)
     for part in _windows(keys, window):
         if zoom is True:
-            _add_zoom(log_zoom, part, size, focal or PRIOR_FOCAL * max(size))
-        solved = _solve_window(_at_one_focal(part, log_zoom, size), size, focal)
+            add_zoom(log_zoom, part, size, focal or PRIOR_FOCAL * max(size))
+        solved = solve_window(at_one_focal(part, log_zoom, size), size, focal)
         if solved is None:
             continue
-        if focal is None and (solved.focal_by_prior or _is_determined(solved, size)):
+        if focal is None and (solved.focal_by_prior or solved.determines_focal(size)):
             focal = solved.mapping.focal_px  # one lens: later windows use it too
         joined = solved if not found else _joined(found[-1], solved)
         if joined is not None:
@@ -153,63 +131,6 @@ def solve_video(
             found.append(joined)
     collected = _collected(found, len(video), anchor_index, size, scale, known_focal=focal_px is not None)
     return collected if not np.nan_to_num(log_zoom).any() else _zoomed(collected, log_zoom, (video.height, video.width))
-
-
-def _add_zoom(log_zoom: np.ndarray, keys: list[KeyFrame], size: tuple[int, int], focal_px: float) -> None:
-    """Estimate the logarithmic zoom [T] of the frames of a window; those of the previous windows stay, the others are NaN before.
-
-    It is estimated from pairs of key frames, then refined with the cameras and points, at an assumed focal length.
-    """
-    indices = np.array([key.index for key in keys])
-    z = key_frame_zoom(keys, size, focal_px)
-    found = z is not None
-    z = np.zeros(len(keys)) if z is None else z
-    before = log_zoom[indices] - z
-    z = z + (float(np.nanmedian(before)) if np.isfinite(before).any() else 0.0)
-    frames = np.arange(indices[0], indices[-1] + 1)
-    new = frames[np.isnan(log_zoom[frames])]
-    log_zoom[new] = np.interp(new, indices, z)
-    for _ in range(ZOOM_ROUNDS if found else 0):
-        solved = _solve_window(_at_one_focal(keys, log_zoom, size), size, focal_px)
-        if solved is None or not len(solved.px):
-            break
-        refined = _refined_zoom(solved, log_zoom[solved.frames], size)
-        known = np.flatnonzero(np.isfinite(refined))
-        known = known[np.argsort(solved.frames[known])]
-        changed = np.interp(new, solved.frames[known], smoothed(refined[known])) - log_zoom[new]
-        changed -= changed[0] if len(new) == len(frames) else 0.0  # the first frame of the video stays at zero
-        log_zoom[new] += changed
-        if np.abs(changed).max(initial=0.0) < ZOOM_CONVERGED:
-            break
-
-
-def _refined_zoom(window: _Window, log_zoom: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Logarithmic zoom [frames of the window] from a bundle adjustment with a focal length per frame, NaN where unregistered."""
-    centre = np.array([size[1] / 2, size[0] / 2])
-    px = centre + (window.px - centre) * np.exp(log_zoom[window.mapping.image])[:, None]
-    adjusted = adjust(window.mapping, px, size, refine_focal=True, zoom=np.exp(log_zoom))
-    assert adjusted.zoom is not None
-    first = int(np.flatnonzero(window.mapping.registered)[0])
-    return np.log(adjusted.zoom) + log_zoom[first]
-
-
-def _at_one_focal(keys: list[KeyFrame], log_zoom: np.ndarray, size: tuple[int, int]) -> list[KeyFrame]:
-    """Key frames as seen with the focal length of the first frame of the video; `log_zoom` [T]."""
-    if not np.nan_to_num(log_zoom[keys[0].index : keys[-1].index + 1]).any():
-        return keys
-    centre = np.array([size[1] / 2, size[0] / 2])
-
-    def changed(px: np.ndarray, index: int) -> np.ndarray:
-        return centre + (px - centre) / np.exp(log_zoom[index])
-
-    def between(part: Between) -> Between:
-        previous, following = (
-            None if seen is None else replace(seen, px=changed(seen.px, part.index)) for seen in (part.previous, part.following)
-        )
-        assert previous is not None
-        return Between(part.index, previous, following)
-
-    return [replace(key, px=changed(key.px, key.index), between=list(map(between, key.between))) for key in keys]
 
 
 def _zoomed(solved: SolvedCameras, log_zoom: np.ndarray, size: tuple[int, int]) -> SolvedCameras:
@@ -234,164 +155,7 @@ def _windows(keys: Iterator[KeyFrame], most: int) -> Iterator[list[KeyFrame]]:
         yield part
 
 
-def _solve_window(keys: list[KeyFrame], size: tuple[int, int], focal_px: float | None) -> _Window | None:
-    """Best solution of a window of key frames and the frames between them, `None` if there is none."""
-    if len(keys) < MIN_KEY_FRAMES:
-        return None
-    best: _Window | None = None
-    estimates: list[tuple[float, float]] = []
-    for found in _solutions(keys, size, focal_px, refine_focal=focal_px is None):
-        best = found if best is None or len(found.px) > len(best.px) else best
-        estimates.append((found.mapping.focal_px / max(size), found.log_focal_deviation))
-        if _is_sound(best, size):
-            break
-    if focal_px is not None or (best is not None and _is_determined(best, size)):
-        return best
-    usual = next(_solutions(keys, size, PRIOR_FOCAL * max(size), refine_focal=True), None)
-    if usual is None or not len(usual.px):
-        return best
-    if _is_determined(usual, size):
-        return usual
-    estimates.append((usual.mapping.focal_px / max(size), usual.log_focal_deviation))
-    likely = replace(usual.mapping, focal_px=likely_focal(estimates) * max(size))
-    return _refined(replace(usual, mapping=likely, focal_by_prior=True), size, refine_focal=False)
-
-
-def _solutions(keys: list[KeyFrame], size: tuple[int, int], focal_px: float | None, *, refine_focal: bool) -> Iterator[_Window]:
-    """Solutions for several initial focal lengths, computed lazily."""
-    for mapping in map_key_frames(keys, size, focal_px):
-        whole = _with_between(keys, mapping, size)
-        if whole is not None:
-            yield _refined(whole, size, refine_focal=refine_focal)
-
-
-def _is_sound(window: _Window, size: tuple[int, int]) -> bool:
-    """Whether a solution is so good that further attempts are unnecessary."""
-    complete = window.mapping.registered.mean() >= SOUND_SHARE and window.inlier_share >= SOUND_SHARE
-    return bool(complete and _is_determined(window, size))
-
-
-def _is_determined(window: _Window, size: tuple[int, int]) -> bool:
-    return is_determined(window.mapping.focal_px / max(size), window.log_focal_deviation)
-
-
-def _with_between(keys: list[KeyFrame], mapping: Mapping, size: tuple[int, int]) -> _Window | None:
-    """Solution of the key frames plus the frames between them, registered by PnP."""
-    if mapping.registered.sum() < MIN_KEY_FRAMES or not len(mapping.points_world):
-        return None
-    point_of = [np.full(len(key.px), -1) for key in keys]
-    for number, lookup in enumerate(point_of):
-        mine = mapping.image == number
-        lookup[mapping.feature[mine]] = mapping.point[mine]
-    frames, cameras = [key.index for key in keys], list(mapping.camera_from_world)
-    images, points = [mapping.image], [mapping.point]
-    pixels = [np.stack([keys[i].px[f] for i, f in zip(mapping.image, mapping.feature, strict=True)])]
-    for number, key in enumerate(keys[1:], start=1):
-        for between in key.between:
-            seen = [(number - 1, between.previous), (number, between.following)]
-            point, px = _observed(point_of, seen)
-            camera = _registered(mapping.points_world[point], px, mapping.focal_px, size)
-            images.append(np.full(len(point), len(frames)))
-            points.append(point)
-            pixels.append(px)
-            frames.append(between.index)
-            cameras.append(np.full((4, 4), np.nan) if camera is None else camera)
-    whole = Mapping(
-        np.stack(cameras),
-        mapping.focal_px,
-        mapping.points_world,
-        np.concatenate(images),
-        np.zeros(0, np.int64),
-        np.concatenate(points),
-    )
-    indices = np.array([key.index for key in keys])
-    identity = np.stack([indices[mapping.image], mapping.feature, mapping.point], axis=1)
-    return _Window(np.array(frames), whole, np.concatenate(pixels), 0.0, np.nan, identity)
-
-
-def _observed(point_of: list[np.ndarray], seen: list[tuple[int, Observations | None]]) -> tuple[np.ndarray, np.ndarray]:
-    """Point indices [n], unique, and their pixels [n, 2] in a frame, by the features of the adjacent key frames."""
-    point = np.concatenate([point_of[key][part.feature] for key, part in seen if part is not None])
-    px = np.concatenate([part.px for _, part in seen if part is not None])
-    point, first = np.unique(point, return_index=True)
-    return point[point >= 0], px[first][point >= 0]
-
-
-def _registered(points: np.ndarray, px: np.ndarray, focal_px: float, size: tuple[int, int]) -> np.ndarray | None:
-    """Pose `camera_from_world` [4, 4] by PnP, or `None`."""
-    import poselib  # lazy import: training on rendered pairs does not need it
-
-    if len(points) < MIN_INLIERS:
-        return None
-    options = {"max_reproj_error": MAX_ERROR_PX, "max_iterations": 500, "min_iterations": 50, "seed": 0}
-    pose, result = poselib.estimate_absolute_pose(px, points, pinhole(focal_px, size), options, {})
-    camera = rigid(np.asarray(pose.R), np.asarray(pose.t))
-    enough = result["num_inliers"] >= max(MIN_INLIERS, MIN_INLIER_SHARE * len(points))
-    return camera if enough and np.isfinite(camera).all() else None
-
-
-def _refined(window: _Window, size: tuple[int, int], *, refine_focal: bool) -> _Window:
-    """Refine a window by bundle adjustments, removing outliers and frames that do not fit."""
-    mapping, px, share = window.mapping, window.px, 0.0
-    deviation = np.nan
-    mapping, px = _thinned(mapping, px)
-    for last in (False, True):
-        mapping, px = _selected(mapping, px, mapping.registered[mapping.image])
-        total = len(px)
-        adjusted = adjust(mapping, px, size, refine_focal=refine_focal, uncertainty=last)
-        mapping = replace(
-            mapping,
-            camera_from_world=adjusted.camera_from_world,
-            focal_px=adjusted.focal_px,
-            points_world=adjusted.points_world,
-        )
-        good = _errors(mapping, px, size) < MAX_ERROR_PX
-        share = float(good.mean()) if total else 0.0
-        mapping = _without_outliers(mapping, good)
-        mapping, px = _selected(mapping, px, good & mapping.registered[mapping.image])
-        deviation = adjusted.log_focal_deviation
-    rms = float(np.sqrt((_errors(mapping, px, size) ** 2).mean() / 2)) if len(px) else np.nan
-    return replace(
-        window, mapping=mapping, px=px, inlier_share=share, log_focal_deviation=deviation * rms if refine_focal else 0.0
-    )
-
-
-def _thinned(mapping: Mapping, px: np.ndarray) -> tuple[Mapping, np.ndarray]:
-    """Remove the points that no frame needs for its `MAX_POINTS_PER_FRAME`."""
-    tracks = np.bincount(mapping.point, minlength=len(mapping.points_world))
-    order = np.lexsort((-tracks[mapping.point], mapping.image))
-    image = mapping.image[order]
-    rank = np.arange(len(image)) - np.searchsorted(image, image)
-    needed = np.zeros(len(mapping.points_world), bool)
-    needed[mapping.point[order[rank < MAX_POINTS_PER_FRAME]]] = True
-    return _selected(mapping, px, needed[mapping.point])
-
-
-def _without_outliers(mapping: Mapping, good: np.ndarray) -> Mapping:
-    """Unregister the cameras with too few inliers."""
-    num = len(mapping.camera_from_world)
-    inliers, seen = np.bincount(mapping.image[good], minlength=num), np.bincount(mapping.image, minlength=num)
-    bad = (inliers < MIN_INLIERS) | (inliers < MIN_INLIER_SHARE * seen)
-    return replace(mapping, camera_from_world=np.where(bad[:, None, None], np.nan, mapping.camera_from_world))
-
-
-def _selected(mapping: Mapping, px: np.ndarray, keep: np.ndarray) -> tuple[Mapping, np.ndarray]:
-    """Subset of the observations, without points observed in too few frames."""
-    counts = np.bincount(mapping.point[keep], minlength=len(mapping.points_world))
-    keep = keep & (counts[mapping.point] >= MIN_TRACK)
-    return replace(mapping, image=mapping.image[keep], point=mapping.point[keep]), px[keep]
-
-
-def _errors(mapping: Mapping, px: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Reprojection errors [observations] in working pixels, infinite behind the camera and in unregistered images."""
-    camera = mapping.camera_from_world[mapping.image]
-    here = np.einsum("nij,nj->ni", camera[:, :3, :3], mapping.points_world[mapping.point]) + camera[:, :3, 3]
-    z = np.where(here[:, 2] > 0, here[:, 2], np.nan)
-    error = length(here[:, :2] / z[:, None] * mapping.focal_px + (size[1] / 2, size[0] / 2) - px)
-    return np.where(np.isfinite(error), error, np.inf)
-
-
-def _joined(before: _Window, after: _Window) -> _Window | None:
+def _joined(before: Window, after: Window) -> Window | None:
     """Transform a window into the world of the previous one by common cameras and points; `None` if they disagree."""
     place = {(frame, feature): point for frame, feature, point in _identities(before)}
     both = {(place[frame, feature], point) for frame, feature, point in _identities(after) if (frame, feature) in place}
@@ -417,7 +181,7 @@ def _joined(before: _Window, after: _Window) -> _Window | None:
     return replace(after, mapping=_moved(after.mapping, Sim3(scale, rotation, translation)))
 
 
-def _identities(window: _Window) -> list[list[int]]:
+def _identities(window: Window) -> list[list[int]]:
     """Rows of `identity` whose points still have observations."""
     return window.identity[np.isin(window.identity[:, 2], window.mapping.point)].tolist()
 
@@ -430,7 +194,7 @@ def _moved(mapping: Mapping, similarity: Sim3) -> Mapping:
 
 
 def _collected(
-    windows: list[_Window], num_frames: int, anchor_index: int, size: tuple[int, int], scale: float, *, known_focal: bool
+    windows: list[Window], num_frames: int, anchor_index: int, size: tuple[int, int], scale: float, *, known_focal: bool
 ) -> SolvedCameras:
     """Merge all windows, in the world of the anchor."""
     cameras = np.full((num_frames, 4, 4), np.nan)
@@ -455,8 +219,6 @@ def _collected(
     used, point = np.unique(point, return_inverse=True)
     points = points[used] @ anchor[:3, :3] + invert_rigid(anchor)[:3, 3]
     cameras = invert_rigid(anchor) @ cameras
-    mapping = Mapping(invert_rigid(cameras), focal, points, frame, none, point)
-    errors = _errors(mapping, px, size)
     seen = points[point[frame == anchor_index]][:, 2]
     unit = float(np.median(seen[seen > 0])) if (seen > 0).any() else 1.0
     cameras[:, :3, 3] /= unit
@@ -464,10 +226,7 @@ def _collected(
     solved = np.isfinite(cameras[:, 0, 0])
     evidence = Evidence(
         solved_share=float(solved.mean()),
-        num_points=len(points),
         points_per_frame=float(np.median(np.bincount(frame, minlength=num_frames)[solved])),
-        inlier_share=float(np.mean([window.inlier_share for window in windows])),
-        reprojection_px=float(np.sqrt(np.mean(errors[np.isfinite(errors)] ** 2)) / scale),
         parallax_deg=parallax_deg(points / unit, frame, point, cameras),
         focal_deviation=0.0 if known_focal else windows[0].log_focal_deviation,
         forward=forward_share(cameras[solved]),
@@ -475,3 +234,36 @@ def _collected(
     by_prior = windows[0].focal_by_prior
     why = distrust(evidence, focal / max(size))
     return SolvedCameras(cameras, focal / scale, points / unit, frame, point, px / scale, evidence, by_prior, why)
+
+
+class RadialDistortion(NamedTuple):
+    """Radial distortion k1, and the focal length in source pixels that it was estimated with."""
+
+    k1: float
+    focal_px: float
+
+
+def radial_distortion(solved: SolvedCameras, size: tuple[int, int]) -> RadialDistortion | None:
+    """Radial distortion of a lens, `None` without strong evidence.
+
+    Args:
+        solved: cameras, points and observations of a pinhole camera with constant focal length.
+        size: (height, width) of the source images.
+    """
+    frames = np.flatnonzero(solved.solved)
+    frames = frames[np.unique(np.linspace(0, len(frames) - 1, DISTORTION_FRAMES).astype(int))]
+    use = np.isin(solved.frame, frames)
+    tracks = np.bincount(solved.point[use], minlength=len(solved.points_world))
+    use &= tracks[solved.point] >= MIN_TRACK
+    if use.sum() < MIN_OBSERVATIONS:
+        return None
+    scale = working_scale(*size)
+    working = (round(size[0] * scale), round(size[1] * scale))
+    image = np.searchsorted(frames, solved.frame[use])
+    cameras = invert_rigid(solved.world_from_camera[frames])
+    mapping = Mapping(cameras, solved.focal_px * scale, solved.points_world, image, np.zeros(0, np.int64), solved.point[use])
+    plain, radial = (adjust(mapping, solved.px[use] * scale, working, refine_focal=True, radial=each) for each in (False, True))
+    shift = abs(radial.k1) * (max(working) / 2 / radial.focal_px) ** 2 / 2
+    if radial.error_px > MAX_ERROR_RATIO * plain.error_px or shift < MIN_SHIFT:
+        return None
+    return RadialDistortion(radial.k1, radial.focal_px / scale)

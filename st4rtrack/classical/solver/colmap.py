@@ -20,6 +20,7 @@ from st4rtrack.geometry.transforms import rigid
 from st4rtrack.types import UserError
 
 ROBUST_LOSS_PX = 1.0
+MAX_ITERATIONS = 30
 COST_TOLERANCE = 1e-4
 """Relative cost change that ends a bundle adjustment. COLMAP's 0 uses all iterations and gives the same cameras."""
 MAX_RANSAC_TRIALS = 2000
@@ -184,7 +185,6 @@ def adjust(
     size: tuple[int, int],
     *,
     refine_focal: bool,
-    max_iterations: int = 30,
     uncertainty: bool = False,
     zoom: np.ndarray | None = None,
     radial: bool = False,
@@ -197,6 +197,43 @@ def adjust(
         zoom: [images] initial focal lengths over that of the mapping, refined except for the first one; `None`: one for all.
         radial: refine the radial distortion k1 too.
     """
+    module = pycolmap()
+    model, ids = _reconstruction(mapping, px, size, zoom, radial=radial)
+    registered = np.flatnonzero(mapping.registered)
+    options = module.BundleAdjustmentOptions()
+    options.refine_focal_length, options.refine_extra_params = refine_focal, radial
+    options.ceres.loss_function_type, options.ceres.loss_function_scale = module.LossFunctionType.CAUCHY, ROBUST_LOSS_PX
+    options.ceres.solver_options.function_tolerance = COST_TOLERANCE
+    options.ceres.solver_options.num_threads, options.ceres.solver_options.max_num_iterations = 1, MAX_ITERATIONS
+    config = module.BundleAdjustmentConfig()
+    for number in registered:
+        config.add_image(int(number) + 1)
+    if zoom is not None:
+        config.set_constant_cam_intrinsics(int(registered[0]) + 1)
+    config.fix_gauge(module.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    adjuster = module.create_default_ceres_bundle_adjuster(options, config, model)
+    adjuster.solve()
+    cameras, points = mapping.camera_from_world.copy(), mapping.points_world.copy()
+    for number in registered:
+        pose = model.images[int(number) + 1].cam_from_world()
+        cameras[number] = rigid(pose.rotation.matrix(), pose.translation)
+    for point, key in ids.items():
+        points[point] = model.points3D[key].xyz
+    focals = np.array([model.cameras[k].params[0] for k in sorted(model.cameras)])
+    deviation = _log_focal_deviation(module, model, adjuster) if uncertainty and refine_focal else np.nan
+    if zoom is None:
+        k1 = float(model.cameras[1].params[3]) if radial else 0.0
+        model.update_point_3d_errors()
+        return Adjusted(cameras, float(focals[0]), points, deviation, None, k1, float(model.compute_mean_reprojection_error()))
+    refined = np.full(len(zoom), np.nan)
+    refined[registered] = focals / focals[0]
+    return Adjusted(cameras, mapping.focal_px, points, deviation, refined)
+
+
+def _reconstruction(
+    mapping: Mapping, px: np.ndarray, size: tuple[int, int], zoom: np.ndarray | None, *, radial: bool
+) -> tuple[Any, dict[int, int]]:
+    """Mapping as pycolmap's reconstruction, with one camera or, with `zoom`, one per image; and its point ids by point index."""
     module = pycolmap()
     model = module.Reconstruction()
     registered = np.flatnonzero(mapping.registered)
@@ -214,36 +251,7 @@ def adjust(
         image.camera_id = 1 if zoom is None else int(number) + 1
         pose = module.Rigid3d(mapping.camera_from_world[number, :3])
         model.add_image_with_trivial_frame(image, pose)
-    ids = _add_points(module, model, mapping, place)
-    options = module.BundleAdjustmentOptions()
-    options.refine_focal_length, options.refine_extra_params = refine_focal, radial
-    options.ceres.loss_function_type, options.ceres.loss_function_scale = module.LossFunctionType.CAUCHY, ROBUST_LOSS_PX
-    options.ceres.solver_options.function_tolerance = COST_TOLERANCE
-    options.ceres.solver_options.num_threads, options.ceres.solver_options.max_num_iterations = 1, max_iterations
-    config = module.BundleAdjustmentConfig()
-    for number in registered:
-        config.add_image(int(number) + 1)
-    if zoom is not None:
-        config.set_constant_cam_intrinsics(int(registered[0]) + 1)
-    config.fix_gauge(module.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
-    adjuster = module.create_default_ceres_bundle_adjuster(options, config, model)
-    adjuster.solve()
-    cameras = mapping.camera_from_world.copy()
-    for number in registered:
-        pose = model.images[int(number) + 1].cam_from_world()
-        cameras[number] = rigid(pose.rotation.matrix(), pose.translation)
-    focals = np.array([model.cameras[k].params[0] for k in sorted(model.cameras)])
-    points = mapping.points_world.copy()
-    for point, key in ids.items():
-        points[point] = model.points3D[key].xyz
-    deviation = _log_focal_deviation(module, model, adjuster) if uncertainty and refine_focal else np.nan
-    if zoom is None:
-        k1 = float(model.cameras[1].params[3]) if radial else 0.0
-        model.update_point_3d_errors()
-        return Adjusted(cameras, float(focals[0]), points, deviation, None, k1, float(model.compute_mean_reprojection_error()))
-    refined = np.full(len(zoom), np.nan)
-    refined[registered] = focals / focals[0]
-    return Adjusted(cameras, mapping.focal_px, points, deviation, refined)
+    return model, _add_points(module, model, mapping, place)
 
 
 def _add_points(module: Any, model: Any, mapping: Mapping, place: np.ndarray) -> dict[int, int]:

@@ -34,20 +34,14 @@ class Evidence:
 
     Attributes:
         solved_share: share of frames with a camera.
-        num_points: number of static points.
         points_per_frame: median number of inliers over the solved frames.
-        inlier_share: inliers among the observations of points.
-        reprojection_px: root mean square error of the inliers, source pixels.
         parallax_deg: median over the points of the largest angle between the rays to them.
         focal_deviation: standard deviation of the logarithm of the focal length; 0 where it is known.
         forward: median component along the optical axis of the unit translation over an eighth of the frames.
     """
 
     solved_share: float = 0.0
-    num_points: int = 0
     points_per_frame: float = 0.0
-    inlier_share: float = 0.0
-    reprojection_px: float = float("nan")
     parallax_deg: float = 0.0
     focal_deviation: float = float("nan")
     forward: float = 0.0

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from st4rtrack.classical.two_view import root_sift
 from st4rtrack.geometry.sampling import inside_image
 from st4rtrack.geometry.vectors import length
 
@@ -24,6 +25,9 @@ MAX_GAP = 12
 """Maximum number of frames from one key frame to the next."""
 LK_WINDOW, LK_LEVELS = (15, 15), 4
 RETURN_ERROR_PX = 1.0
+
+MAX_RATIO, MAX_ANGLE = 0.8, 0.7
+"""Maximum ratio of the descriptor angles (radians) of the best and the second-best match, and maximum angle."""
 
 StaticMask = Callable[[int], np.ndarray]
 """Function from a frame index to its static pixels [height, width] bool, at any size."""
@@ -101,6 +105,18 @@ def key_frames(
         yield _close(last.index, last_grey, between, static)
 
 
+def matches_of(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """[matches, 2] mutual nearest neighbours that pass the ratio test."""
+    if min(len(one), len(other)) < 2:
+        return np.zeros((0, 2), np.int64)
+    similarity = one @ other.T
+    best = similarity.argmax(axis=1)
+    mutual = np.flatnonzero(similarity.argmax(axis=0)[best] == np.arange(len(one)))
+    second, first = np.arccos(np.clip(np.partition(similarity[mutual], -2, axis=1)[:, -2:], -1, 1)).T
+    clear = mutual[(first < MAX_ANGLE) & (first < MAX_RATIO * second)]
+    return np.stack([clear, best[clear]], axis=1)
+
+
 def _close(index: int, grey: np.ndarray, between: list[tuple[Between, np.ndarray]], static: StaticMask | None) -> KeyFrame:
     """Key frame after some frames, with its features tracked back into them."""
     key = _key_frame(index, grey, static)
@@ -129,14 +145,9 @@ def _key_frame(index: int, grey: np.ndarray, static: StaticMask | None) -> KeyFr
     mask = None
     if static is not None:
         mask = cv2.resize(static(index).astype(np.uint8), (grey.shape[1], grey.shape[0]), interpolation=cv2.INTER_NEAREST)
-    finder = cv2.SIFT.create(nfeatures=MAX_FEATURES, contrastThreshold=CONTRAST_THRESHOLD)
-    points, descriptors = finder.detectAndCompute(grey, mask)  # pyright: ignore[reportCallIssue, reportArgumentType] (the stubs need a mask)
-    if descriptors is None:
-        return KeyFrame(index, np.zeros((0, 2)), np.zeros((0, 128), np.float32))
-    px = np.array([point.pt for point in points]) + 0.5  # in OpenCV the first pixel centre is at zero
+    px, descriptors = root_sift(grey, MAX_FEATURES, CONTRAST_THRESHOLD, mask)
     px, first = np.unique(px, axis=0, return_index=True)  # one feature per position: its strongest orientation
-    descriptors = descriptors[first]
-    return KeyFrame(index, px, np.sqrt(descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-9)))
+    return KeyFrame(index, px, descriptors[first])
 
 
 def _tracked(source: np.ndarray, target: np.ndarray, px: np.ndarray) -> Observations:

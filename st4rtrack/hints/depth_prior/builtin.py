@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import torch
 
-from st4rtrack.hints.depth_prior.prior import PriorDepth
+from st4rtrack.hints.depth_prior import PriorDepth
 from st4rtrack.hints.frame_encoder import FrameEncoder
 from st4rtrack.model.monocular import MonocularNetwork
 from st4rtrack.timing import timed

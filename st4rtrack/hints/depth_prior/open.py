@@ -1,14 +1,19 @@
-"""Depth priors by their names on the command line."""
+"""Depth priors by their names on the command line, and depth maps from files. File contents are never executed."""
 
 from pathlib import Path
 
-from st4rtrack.hints.depth_prior.files import FilePrior
-from st4rtrack.hints.depth_prior.prior import DepthPrior, Kind
+import numpy as np
+
+from st4rtrack.hints.depth_prior import DepthPrior, Kind, PriorDepth, digest
 from st4rtrack.io.files import expanded
+from st4rtrack.io.known.maps import DEPTH_ARRAYS, DEPTH_SUFFIXES, frame_files, open_depth
 from st4rtrack.io.known.pixels import SourceSize
-from st4rtrack.types import UserError, Video
+from st4rtrack.io.npz import npz_keys
+from st4rtrack.timing import timed
+from st4rtrack.types import PixelMap, UserError, Video
 
 SOURCES = "builtin, none, a hub id or folder of a depth model of transformers, moge:FILE, or a file or folder of depth maps"
+INVERSE_ARRAYS = ("inverse_depth", "disparity")
 KINDS: dict[str, Kind | None] = {"transformers": "depth", "transformers-inverse": "inverse_depth"}
 
 
@@ -37,7 +42,7 @@ def open_depth_prior(
     if source == "builtin" or (path.is_file() and path.suffix == ".safetensors"):
         return _builtin(None if source == "builtin" else path, device)
     if word == "moge":
-        from st4rtrack.hints.depth_prior.moge import MoGePrior
+        from st4rtrack.hints.depth_prior.networks import MoGePrior
 
         return MoGePrior(_existing(source, rest), _torch_device(device))
     if path.is_dir() and (path / "config.json").is_file():
@@ -69,7 +74,7 @@ def _model(source: str, word: str, rest: str, device: str) -> DepthPrior:
 
 
 def _transformers(folder: Path, kind: Kind | None, device: str) -> DepthPrior:
-    from st4rtrack.hints.depth_prior.huggingface import TransformersPrior
+    from st4rtrack.hints.depth_prior.networks import TransformersPrior
 
     return TransformersPrior(folder, _torch_device(device), kind=kind)
 
@@ -84,3 +89,41 @@ def _existing(source: str, path: str) -> Path:
     if not path or not expanded(path).exists():
         raise UserError(f"depth prior {source!r}: {path or 'its path'} does not exist; pass an existing file or folder")
     return expanded(path)
+
+
+class FilePrior:
+    """Depth of an `.npz` with `depth` or `inverse_depth` [frames, h, w], or of a folder with a file per frame.
+
+    The files contain all frames of the source or the processed ones, at any image size. 0 is unknown.
+
+    Args:
+        path: file or folder, in a format of `io.known.maps.open_depth`.
+        video: the processed frames, at network size.
+        source: size of the source video; default: the network processes the whole image.
+    Raises:
+        UserError: the file is damaged, or belongs to another video.
+    """
+
+    def __init__(self, path: Path, video: Video, source: SourceSize | None = None) -> None:
+        kind, arrays = _kind(path)
+        self._kind: Kind = kind
+        maps = open_depth(path, per_unit=1.0, arrays=arrays)
+        size = (video.height, video.width)
+        self._read = maps.of_video(video, source or SourceSize(*size, PixelMap()), size)
+        self.name = f"{path.name} ({digest(_files(path))})"
+
+    @timed("prior", settles=True)
+    def __call__(self, rgb: np.ndarray, index: int, focal_px: float | None = None) -> PriorDepth:
+        """Read the depth of one frame."""
+        return PriorDepth.of(self._kind, self._read(index), rgb, self.name)
+
+
+def _files(path: Path) -> list[Path]:
+    return frame_files(path, DEPTH_SUFFIXES) if path.is_dir() else [path]
+
+
+def _kind(path: Path) -> tuple[Kind, tuple[str, ...]]:
+    """Kind of the depth, and the accepted names of its array."""
+    first = next(iter(_files(path)), path)
+    inverse = first.suffix.lower() == ".npz" and set(npz_keys(first)) & set(INVERSE_ARRAYS)
+    return ("inverse_depth", INVERSE_ARRAYS) if inverse else ("depth", DEPTH_ARRAYS)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from st4rtrack.hints.depth_prior.prior import DepthPrior, PriorDepth
+from st4rtrack.hints.depth_prior import DepthPrior, PriorDepth
 
 MAX_CHANGE = 2.0
 """Maximum factor of the contrast of log depth, and of its inverse."""

@@ -17,8 +17,7 @@ from st4rtrack.io.scene.arrays import damaged
 from st4rtrack.io.scene.header import SceneHeader, plain
 from st4rtrack.io.scene.quality import quality_to_json
 from st4rtrack.io.scene.table import ARRAYS, ArraySpec, current_path
-from st4rtrack.quality import QualityReport
-from st4rtrack.types import PixelMap, UserError
+from st4rtrack.types import PixelMap, QualityReport, UserError
 
 FORMAT = "st4rtrack scene"
 FORMAT_VERSION = 1

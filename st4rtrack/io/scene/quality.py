@@ -5,8 +5,7 @@ import math
 from typing import Any, get_args
 
 from st4rtrack.io.scene.header import plain
-from st4rtrack.quality import Parallax, QualityReport, QualityWarning
-from st4rtrack.types import FocalSource
+from st4rtrack.types import FocalSource, Parallax, QualityReport, QualityWarning
 
 _NUMBERS = ("frames_solved", "reprojection_px", "flow_agreement_px", "max_camera_step", "moving_share", "measured_share")
 _OPTIONAL = ("reprojection_px", "flow_agreement_px", "max_camera_step", "measured_share")

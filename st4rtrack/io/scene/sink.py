@@ -17,10 +17,9 @@ from st4rtrack.io.scene.header import SceneHeader
 from st4rtrack.io.scene.journal import JOURNAL_RECORD
 from st4rtrack.io.scene.load import scene_of
 from st4rtrack.io.scene.table import MOVING, MOVING_IN_FRAMES, ArraySpec
-from st4rtrack.quality import QualityReport
 from st4rtrack.scene import Scene
 from st4rtrack.timing import timed
-from st4rtrack.types import Array
+from st4rtrack.types import Array, QualityReport
 
 
 class FrameFields(TypedDict):

@@ -11,7 +11,8 @@ import torch
 
 from st4rtrack.adapt.teachers import open_teachers
 from st4rtrack.adapt.teachers.words import PriorTeacher
-from st4rtrack.hints.depth_prior import PriorDepth, open_depth_prior
+from st4rtrack.hints.depth_prior import PriorDepth
+from st4rtrack.hints.depth_prior.open import open_depth_prior
 from st4rtrack.io.video import open_video
 from st4rtrack.types import UserError
 from tests.adapt.truth_teachers import UNUSED

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from st4rtrack.hints.depth_prior.huggingface import TransformersPrior, kind_of
-from st4rtrack.hints.depth_prior.moge import MoGePrior
+from st4rtrack.hints.depth_prior.networks import MoGePrior, TransformersPrior, kind_of
 from st4rtrack.types import UserError
 
 RGB = np.random.default_rng(0).integers(0, 255, (32, 48, 3), np.uint8)

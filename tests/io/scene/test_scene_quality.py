@@ -10,9 +10,8 @@ import pytest
 
 from st4rtrack.io.scene import load_scene, prepare_folder, save_scene
 from st4rtrack.io.scene.quality import quality_from_json, quality_to_json
-from st4rtrack.quality import QualityReport, QualityWarning
 from st4rtrack.scene import Scene
-from st4rtrack.types import UserError
+from st4rtrack.types import QualityReport, QualityWarning, UserError
 from tests.io.scene.test_scene import header_of
 from tests.synthetic_scene import synthetic_scene
 

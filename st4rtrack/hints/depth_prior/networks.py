@@ -1,5 +1,6 @@
-"""Depth-estimation models of Hugging Face `transformers` as depth prior. Remote code of a model is never executed."""
+"""Other depth networks as depth prior: models of Hugging Face `transformers`, whose remote code is never executed, and MoGe."""
 
+import math
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import cv2
 import numpy as np
 import torch
 
-from st4rtrack.hints.depth_prior.prior import Kind, PriorDepth, digest
+from st4rtrack.hints.depth_prior import Kind, PriorDepth, digest
 from st4rtrack.timing import timed
 from st4rtrack.types import UserError
 
@@ -42,7 +43,7 @@ class TransformersPrior:
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
-        return _load(self._folder, self._device)
+        return _load_transformers(self._folder, self._device)
 
     @timed("prior", settles=True)
     def __call__(self, rgb: np.ndarray, index: int, focal_px: float | None = None) -> PriorDepth:
@@ -69,7 +70,7 @@ def kind_of(config: Any) -> Kind:
     return "depth" if depth else "inverse_depth"
 
 
-def _load(folder: Path, device: str) -> tuple[Any, Any]:
+def _load_transformers(folder: Path, device: str) -> tuple[Any, Any]:
     """Load the image processor and the model."""
     try:
         from transformers import AutoImageProcessor, AutoModelForDepthEstimation  # pyright: ignore[reportMissingImports]
@@ -86,3 +87,50 @@ def _load(folder: Path, device: str) -> tuple[Any, Any]:
         what = f"{folder} is not a depth-estimation model that transformers can load ({first})"
         raise UserError(f"{what}; choose another depth prior") from error
     return processor, model.to(device).eval()
+
+
+class MoGePrior:
+    """Depth and focal length of single frames from MoGe 1 or 2, if installed (microsoft/MoGe); unknown where its mask is false.
+
+    Args:
+        path: weights file, `model.pt`.
+        device: PyTorch device.
+        model: replaces the loaded one; `model.infer(image [3, H, W] in 0..1, fov_x=degrees or None, use_fp16=bool)` returns
+            "depth" [H, W] and "intrinsics" [3, 3] relative to the image size.
+    Raises:
+        UserError: the path is not a file.
+    """
+
+    def __init__(self, path: Path, device: str = "cpu", *, model: Any = None) -> None:
+        if not path.is_file():
+            raise UserError(f"{path} is not a file; pass the weights file of MoGe, model.pt")
+        self.name = f"MoGe ({digest([path])})"
+        self._path, self._device, self._loaded = path, device, model
+
+    @cached_property
+    def _model(self) -> Any:
+        return self._loaded or _load_moge(self._path, self._device)
+
+    @timed("prior", settles=True)
+    def __call__(self, rgb: np.ndarray, index: int, focal_px: float | None = None) -> PriorDepth:
+        """Predict the depth of one frame, with its focal length if known."""
+        width = rgb.shape[1]
+        fov_x = None if focal_px is None else math.degrees(2 * math.atan(width / (2 * focal_px)))
+        image = torch.from_numpy(np.moveaxis(rgb, -1, 0).astype(np.float32) / 255).to(self._device)
+        with torch.no_grad():
+            found = self._model.infer(image, fov_x=fov_x, use_fp16=torch.device(self._device).type == "cuda")
+        focal = float(found["intrinsics"][0, 0]) * width
+        return PriorDepth.of("depth", found["depth"].float().cpu().numpy(), rgb, self.name, focal)
+
+
+def _load_moge(path: Path, device: str) -> Any:
+    try:
+        from moge.model import v1, v2  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise UserError(f"MoGe is not installed ({error}); install microsoft/MoGe, or choose another depth prior") from error
+    try:
+        config = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["model_config"]
+        version = v2 if isinstance(config["encoder"], dict) else v1
+        return version.MoGeModel.from_pretrained(str(path)).to(device).eval()
+    except Exception as error:  # a damaged file can fail in many ways
+        raise UserError(f"{path} is not a MoGe checkpoint; pass model.pt of microsoft/MoGe ({error})".splitlines()[0]) from error

@@ -1,21 +1,79 @@
-"""Depth of an anchor from known cameras and known depth, and the units of both."""
+"""An anchor and its neighbouring frames: dense matches, depth from known cameras and known depth, and the units of both."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 
-from st4rtrack.classical.anchor_matches import Matches, matched_frames
+from st4rtrack.classical.flow import FlowChain, bidirectional_flow, returns
 from st4rtrack.classical.solver.evidence import PRIOR_FOCAL
 from st4rtrack.classical.static_depth import depth_from_flow
-from st4rtrack.classical.zoom import at_one_focal
+from st4rtrack.geometry.camera import pixel_grid
 from st4rtrack.geometry.transforms import invert_rigid, rigid
+from st4rtrack.timing import timed
 from st4rtrack.types import KnownVideo
 
+NEIGHBOUR_FRAMES = 64
+MATCHED_FRAMES = 12
+"""Number of neighbouring frames that are read, and how many of them, evenly spaced, are matched with the anchor."""
 MIN_KNOWN_SHARE = 0.05
 """Share of the anchor whose depth must be triangulated for it to be known."""
 ONE_UNIT = 0.1
 """Log difference of the units of user-provided cameras and depth below which they count as equal: the error of triangulation."""
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Matches of anchor pixels in several frames.
+
+    Attributes:
+        anchor_px: [points, 2].
+        frame_px: [frames, points, 2].
+        valid: [frames, points] bool.
+        size: (height, width) of the images.
+    """
+
+    anchor_px: np.ndarray
+    frame_px: np.ndarray
+    valid: np.ndarray
+    size: tuple[int, int]
+
+    def at_one_focal(self, zoom: np.ndarray) -> "Matches":
+        """Matches as seen with the focal length of the anchor; `zoom` [frames] is that of the frames over it."""
+        centre = np.array([self.size[1] / 2, self.size[0] / 2])
+        return replace(self, frame_px=centre + (self.frame_px - centre) / zoom[:, None, None])
+
+
+@timed("geometry")
+def neighbour_matches(anchor_rgb: np.ndarray, frames: Sequence[np.ndarray], static: np.ndarray | None) -> Matches | None:
+    """Matches of the pixels of an anchor [height, width, 3] uint8 in its neighbouring frames; `None` without frames.
+
+    Args:
+        frames: neighbouring frames in their order; every pixel is matched in a selection of them (`matched_frames`).
+        static: [height, width] bool, usable pixels of the anchor; `None`: all.
+    """
+    if not frames:
+        return None
+    grey, *others = (cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in (anchor_rgb, *frames))
+    height, width = grey.shape
+    chosen = set(matched_frames(len(others)))
+    grid, chain, last = pixel_grid(height, width), FlowChain(height, width), grey
+    pixels, valid = [], []
+    for k, frame in enumerate(others):
+        chain.extend(*bidirectional_flow(last, frame))
+        if k in chosen:
+            chain.correct(*bidirectional_flow(grey, frame, chain.forward, chain.backward))
+            pixels.append((grid + chain.forward).reshape(-1, 2))
+            valid.append(returns(chain.forward, chain.backward, share=0.02).ravel())
+        last = frame
+    usable = np.stack(valid) if static is None else np.stack(valid) & static.ravel()
+    return Matches(grid.reshape(-1, 2), np.stack(pixels), usable, (height, width))
+
+
+def matched_frames(count: int) -> list[int]:
+    """Indices of the frames, out of `count`, that are matched with the anchor."""
+    return np.unique(np.linspace(0, count - 1, MATCHED_FRAMES).astype(int)).tolist() if count else []
 
 
 @dataclass(frozen=True)
@@ -47,7 +105,7 @@ def triangulated_anchor(known: KnownVideo, matches: Matches | None, anchor_index
         return None
     indices = [order[k] for k in matched_frames(len(order))]
     if known.focals_px is not None:
-        matches = at_one_focal(matches, known.focals_px[indices] / known.focals_px[anchor_index])
+        matches = matches.at_one_focal(known.focals_px[indices] / known.focals_px[anchor_index])
     cameras = [known.anchor_from_camera(anchor_index, index) for index in indices]
     usable = [k for k, camera in enumerate(cameras) if camera is not None]
     relative = [invert_rigid(camera) for camera in cameras if camera is not None]
