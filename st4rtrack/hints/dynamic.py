@@ -80,7 +80,11 @@ class OtherFrame:
 
 
 def dynamic_pixels(
-    grey: np.ndarray, depth: np.ndarray, measured: np.ndarray, others: Sequence[OtherFrame], focal_px: float
+    grey: np.ndarray,
+    depth: np.ndarray,
+    measured: np.ndarray,
+    others: Sequence[OtherFrame],
+    focal_px: float,
 ) -> np.ndarray:
     """Detect the dynamic pixels [H, W] bool of a frame.
 
@@ -124,22 +128,6 @@ def objects(mask: np.ndarray) -> list[np.ndarray]:
     """Connected regions of a mask [H, W] bool, each [H, W] bool."""
     num, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
     return [labels == k for k in range(1, num)]
-
-
-def standing_on_ground(depth: np.ndarray, dynamic: np.ndarray) -> np.ndarray:
-    """Depth [H, W] of a frame with standing objects limited to the depth at their ground contact.
-
-    Monocular depth bends the upper part of people and animals towards the background. A region whose depth does not differ from
-    its surroundings is no object, but wrong flow.
-    """
-    result = depth.copy()
-    around = _background(depth, dynamic) if dynamic.any() else depth
-    for region in objects(dynamic):
-        ground = _depth_at_contact(depth, region)
-        stands_out = np.median(np.log(around[region] / depth[region])) > MIN_STANDING_OUT
-        if ground is not None and stands_out:
-            result[region] = np.minimum(result[region], ground)
-    return result
 
 
 def _background(depth: np.ndarray, dynamic: np.ndarray) -> np.ndarray:
@@ -202,7 +190,11 @@ def _depth_at_contact(depth: np.ndarray, region: np.ndarray) -> float | None:
 
 
 class ObjectDepth:
-    """Temporally smooth correction of the depth of dynamic objects, in one direction through a video."""
+    """Temporally smooth correction of the depth of dynamic objects, in one direction through a video.
+
+    Monocular depth bends the upper part of people and animals towards the background: an object that stands on the ground is
+    nowhere farther than there. Fast and high objects are nearer than their prior.
+    """
 
     def __init__(self) -> None:
         self._last: np.ndarray | None = None
@@ -216,20 +208,35 @@ class ObjectDepth:
             motion_px: [H, W, 2] per frame, relative to the static scene.
             back: [H, W, 2] flow to the previous frame; `None` for the first one.
         """
-        correction = np.full(depth.shape, np.nan, np.float32)
-        before = correction
+        state = np.full(depth.shape, np.nan, np.float32)
+        before = state
         if self._last is not None and back is not None:
-            index = (pixel_grid(*depth.shape) + back - 0.5).astype(np.float32)
-            before = cv2.remap(self._last, index[..., 0], index[..., 1], cv2.INTER_NEAREST, borderValue=float("nan"))
+            there = (pixel_grid(*depth.shape) + back - 0.5).astype(np.float32)
+            before = cv2.remap(self._last, there[..., 0], there[..., 1], cv2.INTER_NEAREST, borderValue=float("nan"))
+        around = _background(depth, dynamic) if dynamic.any() else depth
+        result = depth.copy()
         for region in objects(dynamic):
-            now, known = log_correction(region, motion_px), before[region]
-            known = known[np.isfinite(known)]
-            if known.size >= MIN_COVERED * region.sum():
-                last = float(np.median(known))
-                now = last + FOLLOW * (now - last)
-            correction[region] = now
-        self._last = correction
-        return (depth * np.exp(np.nan_to_num(correction))).astype(np.float32)
+            placed = np.minimum(depth[region], _ground(depth, around, region))
+            nearer = float(np.median(np.log(placed / depth[region])))
+            now = nearer + log_correction(region, motion_px)
+            last = before[region]
+            last = last[np.isfinite(last)]
+            if len(last) >= MIN_COVERED * region.sum():
+                now = float(np.median(last)) + FOLLOW * (now - float(np.median(last)))
+            state[region] = now
+            result[region] = placed * np.exp(now - nearer)
+        self._last = state
+        return result.astype(np.float32)
+
+
+def _ground(depth: np.ndarray, around: np.ndarray, region: np.ndarray) -> float:
+    """Depth of the ground below an object; infinite if it does not stand there.
+
+    A region whose depth does not differ from its surroundings `around` [H, W] is no object, but wrong flow.
+    """
+    ground = _depth_at_contact(depth, region)
+    stands_out = np.median(np.log(around[region] / depth[region])) > MIN_STANDING_OUT
+    return float("inf") if ground is None or not stands_out else ground
 
 
 def log_correction(region: np.ndarray, motion_px: np.ndarray) -> float:

@@ -21,7 +21,7 @@ from st4rtrack.geometry.transforms import invert_rigid, transform_maps
 from st4rtrack.geometry.vectors import length
 from st4rtrack.hints.depth_prior import DepthPrior
 from st4rtrack.hints.depth_prior.averaged import REACH, AveragedPrior
-from st4rtrack.hints.dynamic import OFFSETS, ObjectDepth, OtherFrame, dynamic_pixels, standing_on_ground
+from st4rtrack.hints.dynamic import OFFSETS, ObjectDepth, OtherFrame, dynamic_pixels
 from st4rtrack.hints.frame_encoder import FrameEncoder
 from st4rtrack.hints.frame_order import OrderedFrames
 from st4rtrack.hints.fusion import PRIOR_DEPTH, Alignment, FusedDepth, align, fuse, without_contradictions
@@ -157,9 +157,7 @@ class FusedGeometry:
         static = fuse(prior, alignment, measured, log_error)
         dynamic = self._dynamic(index, static, view)
         fused = fuse(prior, alignment, measured, log_error, dynamic) if dynamic.any() else static
-        depth = standing_on_ground(fused.depth, dynamic)
-        if index not in self._unsolved:
-            depth = self._with_objects(index, depth, dynamic, view)
+        depth = fused.depth if index in self._unsolved else self._with_objects(index, fused.depth, dynamic, view)
         source = np.where(dynamic, DepthSource.DYNAMIC, fused.source).astype(np.uint8)
         fused = FusedDepth(depth, fused.log_error, source)
         if index not in self._unsolved:
@@ -252,9 +250,8 @@ class FusedGeometry:
             )
             for k in self._neighbours(index)
         ]
-        found = dynamic_pixels(
-            self._steps.read(index), static.depth, static.source == DepthSource.MEASURED, others, self._focals_px[index]
-        )
+        measured = static.source == DepthSource.MEASURED
+        found = dynamic_pixels(self._steps.read(index), static.depth, measured, others, self._focals_px[index])
         return found if self._static is None else found & ~self._static(index)
 
     def _with_objects(self, index: int, depth: np.ndarray, dynamic: np.ndarray, view: TwoView) -> np.ndarray:

@@ -48,3 +48,17 @@ def test_object_depth_of_new_object_takes_nothing_from_frame_before() -> None:
     objects = ObjectDepth()
     objects.next(depth, region(20, 30), STILL, None)
     np.testing.assert_array_equal(objects.next(depth, mask, STILL, STILL), ObjectDepth().next(depth, mask, STILL, None))
+
+
+def test_object_depth_of_an_object_whose_feet_are_hidden_for_a_frame_hardly_changes() -> None:
+    depth = np.repeat(np.linspace(8, 2, SIZE[0], dtype=np.float32)[:, None], SIZE[1], axis=1)
+    mask = region(20, 50)
+    depth[mask] = np.repeat(np.linspace(5.0, depth[50, 0], 30, dtype=np.float32), 15)
+    hidden = depth.copy()
+    hidden[50:54] = 1.0  # something near covers the feet
+    objects = ObjectDepth()
+    first = objects.next(depth, mask, STILL, None)
+    second = objects.next(hidden, mask, STILL, STILL)
+    assert first[mask].max() < 0.8 * depth[mask].max()
+    change, whole = (np.median(np.log(each[mask] / depth[mask])) for each in (second, first))
+    assert change == pytest.approx((1 - FOLLOW) * whole, rel=1e-4)

@@ -9,7 +9,7 @@ import numpy as np
 
 from st4rtrack.classical.flow import returns
 from st4rtrack.geometry.camera import pixel_grid
-from st4rtrack.hints.depth_prior.prior import DepthPrior, PriorDepth
+from st4rtrack.hints.depth_prior import DepthPrior, PriorDepth
 
 REACH = 4
 OFFSETS = (-4, -2, -1, 1, 2, 4)
