@@ -1,7 +1,7 @@
 """Geometry of the frames of a video relative to its anchor: flow, camera and known depth, frame by frame in constant memory.
 
 Cameras are, in this order: provided by the user; those of the global solver, where the camera translates; the identity of a fixed
-camera, or the rotations of a rotating one (`rotation.py`); or registered by PnP against the depth of a reference frame, initially
+camera, or the rotations of a rotating one (`registration.py`); or registered by PnP against the depth of a reference frame, initially
 the anchor, which is known, triangulated, or that of a depth prior. The flow from the anchor is chained along.
 
     geometry = AnchoredGeometry.of(anchor_rgb, frames_after_it, solve=solve).with_prior(prior)

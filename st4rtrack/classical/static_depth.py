@@ -44,12 +44,7 @@ ROUNDS = 3
 
 @dataclass(frozen=True)
 class StaticDepth:
-    """Static depth of a frame and its expected error, [height, width] float32 each.
-
-    Attributes:
-        depth: z-depth in the unit of the cameras, 0 where unknown.
-        log_error: expected error of its logarithm, infinite where unknown.
-    """
+    """Static `depth` of a frame [height, width] (0 where unknown), and the expected `log_error` of its logarithm (infinite)."""
 
     depth: np.ndarray
     log_error: np.ndarray

@@ -92,17 +92,7 @@ def _existing(source: str, path: str) -> Path:
 
 
 class FilePrior:
-    """Depth of an `.npz` with `depth` or `inverse_depth` [frames, h, w], or of a folder with a file per frame.
-
-    The files contain all frames of the source or the processed ones, at any image size. 0 is unknown.
-
-    Args:
-        path: file or folder, in a format of `io.known.maps.open_depth`.
-        video: the processed frames, at network size.
-        source: size of the source video; default: the network processes the whole image.
-    Raises:
-        UserError: the file is damaged, or belongs to another video.
-    """
+    """Depth of an `.npz` with `depth` or `inverse_depth`, or of a folder with a file per frame; any image size, 0 is unknown."""
 
     def __init__(self, path: Path, video: Video, source: SourceSize | None = None) -> None:
         kind, arrays = _kind(path)
