@@ -30,7 +30,7 @@ from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.motion import moving_masks, moving_points
 from st4rtrack.pipeline.reconstruct import reconstruct
-from st4rtrack.pipeline.tracks import WEIGHTS, cycle_error, cycle_error_cue, gather_evidence, visibility_probability
+from st4rtrack.pipeline.visibility import WEIGHTS, cycle_error, cycle_error_cue, gather_evidence, visibility_probability
 from st4rtrack.types import KnownVideo, Pointmap, TwoPointmaps
 
 FIT_SEED, HELD_SEED = 771_000, 772_000

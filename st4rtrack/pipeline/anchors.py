@@ -23,7 +23,7 @@ from st4rtrack.geometry.track_assignment import tracked_view
 from st4rtrack.geometry.vectors import all_finite
 from st4rtrack.io.scene import SceneSink
 from st4rtrack.pipeline.anchor_pairs import Pairs, surface_of
-from st4rtrack.pipeline.tracks import visibility_probability
+from st4rtrack.pipeline.visibility import visibility_probability
 from st4rtrack.scene import FrameSurface
 from st4rtrack.types import Pointmap, TwoPointmaps
 

@@ -18,8 +18,8 @@ from st4rtrack.pipeline.known import KnownGeometryAligner
 from st4rtrack.pipeline.pointmaps import PointmapSource
 from st4rtrack.pipeline.preparation import PreparedVideo
 from st4rtrack.pipeline.quality import frame_quality
-from st4rtrack.pipeline.refine import frames_needed, smoothed_frames
-from st4rtrack.pipeline.tracks import cycle_error, visibility_probability
+from st4rtrack.pipeline.smoothing import frames_needed, smoothed_frames
+from st4rtrack.pipeline.visibility import cycle_error, visibility_probability
 from st4rtrack.threads import parallel_stream, prefetch
 from st4rtrack.types import DepthSource, PixelMap, Pointmap, TwoPointmaps
 

@@ -22,7 +22,7 @@ from st4rtrack.pipeline.cameras import FOCAL_RANGE
 from st4rtrack.pipeline.motion import MOVES, displacement
 from st4rtrack.pipeline.preparation import PreparedVideo
 from st4rtrack.pipeline.quality_warnings import cut_warning, quality_warning
-from st4rtrack.pipeline.tracks import VISIBLE_CYCLE_ERROR
+from st4rtrack.pipeline.visibility import VISIBLE_CYCLE_ERROR
 from st4rtrack.types import DepthSource, FocalSource, Parallax, PixelMap, QualityReport, QualityWarning, TwoPointmaps, Video
 
 logger = logging.getLogger(__name__)
