@@ -3,7 +3,7 @@
 python performance/visibility.py CACHE [--data ../shared/sequences] [--count 3] [--frames 32]
 
 Sequences of the procedural world are predicted by the embedded model, once: what it said is kept in CACHE. The weights of
-`pipeline.tracks` are fitted on some of them, and measured on others and on the sequences of --data, on which nothing is fitted. Half of
+`pipeline.visibility` are fitted on some of them, and measured on others and on the sequences of --data, on which nothing is fitted. Half of
 the sequences are livelier than usual, so that more is hidden. Half of what is fitted on is truth with noise of several strengths, so that
 the weights also serve networks that are better than this one.
 """
