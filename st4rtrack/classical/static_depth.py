@@ -124,7 +124,7 @@ class PairFlows:
         start = _plane_flow(camera, focals, size, median_depth)
         back = _plane_flow(invert_rigid(camera), (focals[1], focals[0]), size, median_depth)
         pairs = ((here, there, start), (there, here, back))
-        forward, backward = (dense_flow(*pair, to_pixels=True, quick=True) for pair in pairs)
+        forward, backward = (dense_flow(*pair, to_pixels=True) for pair in pairs)
         return forward, backward
 
 
