@@ -20,7 +20,7 @@ from st4rtrack.geometry.camera import pixel_grid, unproject
 from st4rtrack.geometry.sampling import nearest_pixel
 from st4rtrack.geometry.transforms import transform_points
 from st4rtrack.hints.cameras import HintInputs
-from st4rtrack.hints.depth_prior.builtin import BuiltinPrior
+from st4rtrack.hints.depth_prior.networks import BuiltinPrior
 from st4rtrack.hints.provider import ordered_frames
 from st4rtrack.io.files import whole_file
 from st4rtrack.io.video import open_video
