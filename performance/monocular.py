@@ -17,7 +17,7 @@ from machine import machine
 
 from st4rtrack.data.depth_frames import RenderedFrames
 from st4rtrack.hints.depth_prior import DepthPrior
-from st4rtrack.hints.depth_prior.builtin import BuiltinPrior
+from st4rtrack.hints.depth_prior.networks import BuiltinPrior
 from st4rtrack.io.worldtrack import WorldTrackSequence, find_worldtrack, read_worldtrack
 from st4rtrack.model.checkpoint import load_monocular
 from st4rtrack.render.draw import DEPTH_MAP, map_colours, robust_range

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from st4rtrack.hints.depth_prior.builtin import BuiltinPrior
+from st4rtrack.hints.depth_prior.networks import BuiltinPrior
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.render.draw import DEPTH_MAP, map_colours, robust_range
 

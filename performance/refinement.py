@@ -23,7 +23,7 @@ from st4rtrack.io.scene import load_scene
 from st4rtrack.io.worldtrack import WorldTrackSequence, find_worldtrack, read_worldtrack
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.pipeline.reconstruct import reconstruct
-from st4rtrack.pipeline.refine import Predicted, smoothed_frames
+from st4rtrack.pipeline.smoothing import Predicted, smoothed_frames
 from st4rtrack.scene import Scene
 from st4rtrack.types import Pointmap, TwoPointmaps, UserError
 

@@ -3,7 +3,7 @@
 python performance/visibility.py CACHE [--data ../shared/sequences] [--count 3] [--frames 32]
 
 Sequences of the procedural world are predicted by the embedded model, once: what it said is kept in CACHE. The weights of
-`pipeline.tracks` are fitted on some of them, and measured on others and on the sequences of --data, on which nothing is fitted. Half of
+`pipeline.visibility` are fitted on some of them, and measured on others and on the sequences of --data, on which nothing is fitted. Half of
 the sequences are livelier than usual, so that more is hidden. Half of what is fitted on is truth with noise of several strengths, so that
 the weights also serve networks that are better than this one.
 """
@@ -20,7 +20,7 @@ from st4rtrack.geometry.camera import pixel_grid, unproject
 from st4rtrack.geometry.sampling import nearest_pixel
 from st4rtrack.geometry.transforms import transform_points
 from st4rtrack.hints.cameras import HintInputs
-from st4rtrack.hints.depth_prior.builtin import BuiltinPrior
+from st4rtrack.hints.depth_prior.networks import BuiltinPrior
 from st4rtrack.hints.provider import ordered_frames
 from st4rtrack.io.files import whole_file
 from st4rtrack.io.video import open_video
@@ -30,7 +30,7 @@ from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.motion import moving_masks, moving_points
 from st4rtrack.pipeline.reconstruct import reconstruct
-from st4rtrack.pipeline.tracks import WEIGHTS, cycle_error, cycle_error_cue, gather_evidence, visibility_probability
+from st4rtrack.pipeline.visibility import WEIGHTS, cycle_error, cycle_error_cue, gather_evidence, visibility_probability
 from st4rtrack.types import KnownVideo, Pointmap, TwoPointmaps
 
 FIT_SEED, HELD_SEED = 771_000, 772_000

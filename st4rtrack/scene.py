@@ -188,14 +188,7 @@ SAME_SURFACE = 0.02
 
 @dataclass(frozen=True)
 class TrackAssignment:
-    """Anchors assigned to query positions of a frame.
-
-    Attributes:
-        anchor: [queries] index of the anchor, -1 for none.
-        anchor_px: [queries, 2] position in the image of that anchor.
-        points_world: [queries, 3] points on the surface of the frame.
-        confidence: [queries] confidence of these points.
-    """
+    """Anchors assigned to query positions of a frame (-1: none), positions there, and points on the surface of the frame."""
 
     anchor: np.ndarray
     anchor_px: np.ndarray
@@ -239,11 +232,7 @@ def assign_anchors(
 
 
 def assigned_tracks(anchors: Sequence[TrackingOverTime], assignment: TrackAssignment, num_frames: int, frame: int) -> Tracks:
-    """Tracks of positions of a frame, each read from its assigned anchor and shifted to the surface of the frame.
-
-    Where that anchor does not track the point, its nearest known position in time is repeated. Positions without an anchor stay
-    constant.
-    """
+    """Tracks of positions of a frame, each read from its anchor and shifted to the surface; without an anchor it is constant."""
     count = len(assignment.anchor)
     points = np.broadcast_to(assignment.points_world.astype(np.float32), (num_frames, count, 3)).copy()
     visible, tracked = np.zeros((num_frames, count), bool), np.zeros((num_frames, count), bool)

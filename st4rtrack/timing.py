@@ -31,38 +31,28 @@ class Stopwatch:
         """Seconds since the first stage began."""
         return 0.0 if self._begun is None else self._clock() - self._begun
 
-    def enter(self, part: str, *, settles: bool = False) -> None:
-        """Begin a stage in this thread."""
-        if settles and self._settle:
-            self._settle()
-        self._charge()
-        self._nesting().append(part)
-        if self._begun is None:
-            self._begun = self._threads.since
-
-    def leave(self, *, settles: bool = False) -> None:
-        """End the innermost stage of this thread."""
-        if settles and self._settle:
-            self._settle()
-        self._charge()
-        self._nesting().pop()
-
     @contextmanager
     def part(self, name: str, *, settles: bool = False) -> Iterator[None]:
-        """Time a `with` block as a stage."""
-        self.enter(name, settles=settles)
+        """Time a `with` block as a stage of this thread."""
+        self._change(settles=settles)
+        self._nesting().append(name)
+        if self._begun is None:
+            self._begun = self._threads.since
         try:
             yield
         finally:
-            self.leave(settles=settles)
+            self._change(settles=settles)
+            self._nesting().pop()
 
     def _nesting(self) -> list[str]:
         if not hasattr(self._threads, "nesting"):
             self._threads.nesting, self._threads.since = [], 0.0
         return self._threads.nesting
 
-    def _charge(self) -> None:
+    def _change(self, *, settles: bool) -> None:
         """Add the time since the last change to the innermost stage of this thread."""
+        if settles and self._settle:
+            self._settle()
         nesting, now = self._nesting(), self._clock()
         if nesting:
             with self._lock:

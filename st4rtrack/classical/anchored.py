@@ -1,7 +1,7 @@
 """Geometry of the frames of a video relative to its anchor: flow, camera and known depth, frame by frame in constant memory.
 
 Cameras are, in this order: provided by the user; those of the global solver, where the camera translates; the identity of a fixed
-camera, or the rotations of a rotating one (`rotation.py`); or registered by PnP against the depth of a reference frame, initially
+camera, or the rotations of a rotating one (`registration.py`); or registered by PnP against the depth of a reference frame, initially
 the anchor, which is known, triangulated, or that of a depth prior. The flow from the anchor is chained along.
 
     geometry = AnchoredGeometry.of(anchor_rgb, frames_after_it, solve=solve).with_prior(prior)
@@ -130,7 +130,7 @@ class AnchoredGeometry:
         focal = rotation_focal(matches) if matches is not None and rotates else None
         return cls(anchor_rgb, depth, motion=motion, focal=focal, known=known, units=units, anchor_index=anchor_index)
 
-    def along(self, step_flow: StepFlow | None = None) -> "AnchoredGeometry":
+    def along(self, step_flow: StepFlow | None) -> "AnchoredGeometry":
         """Copy in the initial state, to process the video in one direction.
 
         Args:
@@ -225,15 +225,15 @@ class AnchoredGeometry:
         return self._view(self._unknown_depth)
 
     @timed("geometry")
-    def next(self, rgb: np.ndarray, index: int | None = None) -> TwoView:
-        """Two-view geometry of the anchor and the next frame [height, width, 3] uint8; `index`: needed with known geometry."""
+    def next(self, rgb: np.ndarray, index: int) -> TwoView:
+        """Two-view geometry of the anchor and the next frame [height, width, 3] uint8 and its index."""
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
         reference, last = self._reference, self._grey
-        if self._step_flow is None or index is None or abs(index - self._last_index) > 1:  # after a skipped frame
+        if self._step_flow is None or abs(index - self._last_index) > 1:  # after a skipped frame
             forward, backward = bidirectional_flow(last, grey, enlarge=MOTION_ENLARGE)
         else:
             forward, backward = self._step_flow(self._last_index, index)
-        self._last_index = self._last_index if index is None else index
+        self._last_index = index
         self._motion.extend(forward, backward)
         reference.chain.extend(forward, backward)
         reference.age += 1
@@ -256,7 +256,7 @@ class AnchoredGeometry:
     def _depth_of_anchor(self) -> np.ndarray:
         return self._unknown_depth if self.anchor_depth is None else self.anchor_depth.depth
 
-    def _rotate(self, grey: np.ndarray, index: int | None) -> None:
+    def _rotate(self, grey: np.ndarray, index: int) -> None:
         """Estimate the rotation of the current camera against the reference; a fixed camera stays, a zooming one is unsolved."""
         if self.kind != "rotation":
             self.solved = self.kind == "fixed" and self._is_still()
@@ -274,9 +274,9 @@ class AnchoredGeometry:
         if self.solved and visible.mean() < MIN_SEEN_SHARE and reference.age >= MIN_STAY:
             self._replace_reference(grey, reference.depth, index)
 
-    def _static(self, index: int | None) -> np.ndarray | None:
+    def _static(self, index: int) -> np.ndarray | None:
         """[height, width] bool, static pixels of a frame; `None` if the user provides none."""
-        return None if self._known.static is None or index is None else self._known.static(index)
+        return None if self._known.static is None else self._known.static(index)
 
     def _is_still(self) -> bool:
         """Whether enough of the image has not moved since the anchor."""
@@ -284,7 +284,7 @@ class AnchoredGeometry:
         still = length(self._reference.chain.forward) < STILL_PX
         return bool((still & matched).sum() >= MIN_STILL_SHARE * max(matched.sum(), 1))
 
-    def _registered(self, rgb: np.ndarray, camera: np.ndarray | None, index: int | None) -> np.ndarray:
+    def _registered(self, rgb: np.ndarray, camera: np.ndarray | None, index: int) -> np.ndarray:
         """Estimate the current pose if it is unknown; return the depth [height, width] of the frame where known or warped."""
         reference, focal_px = self._reference, self.focal_px
         measured = reference.depth > 0
@@ -298,30 +298,30 @@ class AnchoredGeometry:
             self._change_reference(rgb, depth, index)
         return depth
 
-    def _known_camera(self, index: int | None) -> np.ndarray | None:
+    def _known_camera(self, index: int) -> np.ndarray | None:
         """Known `anchor_from_frame` [4, 4] in units of the geometry, or `None`."""
-        camera = None if index is None else self._known.anchor_from_camera(self._anchor_index, index)
+        camera = self._known.anchor_from_camera(self._anchor_index, index)
         if camera is None or self.units.cameras is None:
             return None
         return rigid(camera[:3, :3], camera[:3, 3] / self.units.cameras)
 
-    def _with_known(self, depth: np.ndarray, index: int | None) -> np.ndarray:
+    def _with_known(self, depth: np.ndarray, index: int) -> np.ndarray:
         """Depth [height, width] of a frame in units of the geometry, replaced by the known depth where available."""
-        known = None if index is None else self._known.depth_of(index)
+        known = self._known.depth_of(index)
         if known is None or self.units.depth is None:
             return depth
         return np.where(known > 0, known / np.float32(self.units.depth), depth).astype(np.float32)
 
-    def _change_reference(self, rgb: np.ndarray, depth: np.ndarray, index: int | None) -> None:
+    def _change_reference(self, rgb: np.ndarray, depth: np.ndarray, index: int) -> None:
         """Make the current frame the reference: its known depth [height, width], and the prior in the same scale elsewhere."""
         known = depth > 0
-        if self._prior is None or index is None or known.mean() < MIN_CARRIED_SHARE:
+        if self._prior is None or known.mean() < MIN_CARRIED_SHARE:
             return
         prior = self._prior(rgb, index)
         prior = prior * np.median(depth[known] / prior[known])
         self._replace_reference(self._grey, np.where(known, depth, prior).astype(np.float32), index)
 
-    def _replace_reference(self, grey: np.ndarray, depth: np.ndarray, index: int | None) -> None:
+    def _replace_reference(self, grey: np.ndarray, depth: np.ndarray, index: int) -> None:
         self._reference = Reference(grey, depth, self._anchor_from_last, FlowChain(*grey.shape), self._static(index))
 
     def _view(self, frame_depth: np.ndarray) -> TwoView:

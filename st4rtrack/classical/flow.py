@@ -25,7 +25,6 @@ def dense_flow(
     *,
     enlarge: int = 1,
     to_pixels: bool = False,
-    quick: bool = False,
 ) -> np.ndarray:
     """Optical flow [height, width, 2] float32 pixels from one grey image to another.
 
@@ -33,13 +32,11 @@ def dense_flow(
         source, target: [height, width] uint8.
         start: initial flow.
         enlarge: upsampling factor of the images: small parts keep their own motion, at the square of the cost.
-        to_pixels: search down to full resolution instead of half; equivalent to `enlarge`, by the same means.
-        quick: use fewer refinements.
+        to_pixels: search down to full resolution instead of half, equivalent to `enlarge`, with fewer refinements.
     """
     solver = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     if to_pixels:
         solver.setFinestScale(0)
-    if quick:
         solver.setVariationalRefinementIterations(QUICK_REFINEMENTS)
     if enlarge == 1:
         # OpenCV overwrites the initial flow

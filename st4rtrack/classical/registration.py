@@ -12,6 +12,7 @@ from st4rtrack.classical.flow import FlowChain, returns, sample_flow
 from st4rtrack.classical.solver.evidence import PRIOR_FOCAL
 from st4rtrack.classical.two_view import absolute_pose, pinhole, pixel_rays, pixels_of_points, rotation_between
 from st4rtrack.geometry.camera import pixel_grid
+from st4rtrack.geometry.sampling import spread_out
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps
 from st4rtrack.geometry.vectors import length
 
@@ -71,7 +72,7 @@ class Reference:
         chosen = np.flatnonzero(seen)
         if len(chosen) < MIN_POINTS:
             return None
-        chosen = chosen[np.linspace(0, len(chosen) - 1, min(MAX_POINTS, len(chosen))).astype(int)]  # raster order: spread out
+        chosen = chosen[spread_out(len(chosen), MAX_POINTS)]
         rays = pixel_rays(pixel_grid(*self.size), focal_px, self.size).reshape(-1, 3)[chosen]
         points = (rays * self.depth.ravel()[chosen, None]).astype(np.float64)
         pixels = self.pixels.reshape(-1, 2)[chosen].astype(np.float64)
@@ -124,7 +125,7 @@ def camera_rotation(
     source_px: np.ndarray, target_px: np.ndarray, focal_px: float, size: tuple[int, int]
 ) -> tuple[np.ndarray, float]:
     """Rotation [3, 3] of the rays of matches [points, 2], and the share of matches within `INLIER_PX`."""
-    chosen = np.linspace(0, len(source_px) - 1, min(POINTS, len(source_px))).astype(int)  # raster order: spread over the image
+    chosen = spread_out(len(source_px), POINTS)
     a, b = (pixel_rays(pixels[chosen], focal_px, size) for pixels in (source_px, target_px))
     rotation = rotation_between(a, b)
     return rotation, float((_errors_px(a, b, rotation, focal_px) < INLIER_PX).mean())
@@ -136,7 +137,7 @@ def _mean_error(matches: Matches, focal_px: float) -> float:
         if valid.mean() < MIN_MATCHED_SHARE:
             continue
         chosen = np.flatnonzero(valid)
-        chosen = chosen[np.linspace(0, len(chosen) - 1, min(POINTS, len(chosen))).astype(int)]
+        chosen = chosen[spread_out(len(chosen), POINTS)]
         a, b = (pixel_rays(pixels[chosen], focal_px, matches.size) for pixels in (matches.anchor_px, frame_px))
         errors.append(np.minimum(_errors_px(a, b, rotation_between(a, b), focal_px), MAX_ERROR_PX).mean())
     return float(np.mean(errors)) if errors else np.inf

@@ -44,12 +44,7 @@ ROUNDS = 3
 
 @dataclass(frozen=True)
 class StaticDepth:
-    """Static depth of a frame and its expected error, [height, width] float32 each.
-
-    Attributes:
-        depth: z-depth in the unit of the cameras, 0 where unknown.
-        log_error: expected error of its logarithm, infinite where unknown.
-    """
+    """Static `depth` of a frame [height, width] (0 where unknown), and the expected `log_error` of its logarithm (infinite)."""
 
     depth: np.ndarray
     log_error: np.ndarray
@@ -134,7 +129,7 @@ class PairFlows:
         start = _plane_flow(camera, focals, size, median_depth)
         back = _plane_flow(invert_rigid(camera), (focals[1], focals[0]), size, median_depth)
         pairs = ((here, there, start), (there, here, back))
-        forward, backward = (dense_flow(*pair, to_pixels=True, quick=True) for pair in pairs)
+        forward, backward = (dense_flow(*pair, to_pixels=True) for pair in pairs)
         return forward, backward
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from st4rtrack.classical.flow import dense_flow, returns
 from st4rtrack.geometry.camera import pixel_grid
+from st4rtrack.geometry.sampling import spread_out
 from st4rtrack.geometry.transforms import invert_rigid, rigid
 from st4rtrack.geometry.vectors import dot, length
 from st4rtrack.threads import parallel_map
@@ -107,7 +108,7 @@ def estimate_many(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[TwoView]:
 
 def relative_camera(anchor_px: np.ndarray, frame_px: np.ndarray, focal_px: float, size: tuple[int, int]) -> np.ndarray:
     """`frame_from_anchor` [4, 4] of matches [points, 2]: unit baseline with parallax, otherwise rotation only."""
-    chosen = np.linspace(0, len(anchor_px) - 1, min(MATCHES, len(anchor_px))).astype(int)  # raster order: spread over the image
+    chosen = spread_out(len(anchor_px), MATCHES)
     source, target = anchor_px[chosen].astype(np.float64), frame_px[chosen].astype(np.float64)
     a, b = pixel_rays(source, focal_px, size), pixel_rays(target, focal_px, size)
     rotation = rotation_between(a, b)

@@ -55,6 +55,11 @@ def sample_frames(maps: "torch.Tensor", pixels_px: "torch.Tensor") -> "torch.Ten
     return torch.stack([sample_map(values, places) for values, places in zip(maps, pixels_px, strict=True)])
 
 
+def spread_out(count: int, most: int) -> np.ndarray:
+    """At most `most` indices of `count` items, evenly spaced: pixels in raster order stay spread over the image."""
+    return np.linspace(0, count - 1, min(most, count)).astype(np.int64)
+
+
 def nearest_pixel(pixels_px: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Row and column [...] of the pixel that contains each continuous pixel [..., 2], clamped to the image."""
     column = np.clip(np.floor(pixels_px[..., 0]), 0, width - 1).astype(np.int64)

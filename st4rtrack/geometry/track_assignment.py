@@ -26,14 +26,7 @@ depth, its two branches differ by up to that on the same object."""
 
 @dataclass(frozen=True)
 class TrackedView:
-    """Tracked points projected into one frame; made by `tracked_view`.
-
-    Attributes:
-        pixels_px: [points, 2] projections.
-        log_depth: [points] logarithm of the z-depth in the camera of the frame.
-        point_index: [height + 2, width + 2] index of a point that projects into the pixel, -1 for none; padded by one pixel.
-        tolerance: noise level of the log depths.
-    """
+    """Tracked points projected into one frame; `point_index` [height + 2, width + 2] is padded, -1 where there is no point."""
 
     pixels_px: np.ndarray
     log_depth: np.ndarray

@@ -10,7 +10,7 @@ import numpy as np
 from st4rtrack.classical.anchored import StepFlow
 from st4rtrack.hints.cameras import HintInputs, solved_cameras, turning_cameras
 from st4rtrack.hints.depth_prior import DepthPrior
-from st4rtrack.hints.depth_prior.builtin import BuiltinPrior
+from st4rtrack.hints.depth_prior.networks import BuiltinPrior
 from st4rtrack.hints.depth_prior.open import open_depth_prior
 from st4rtrack.hints.depth_prior.steady import SteadyPrior
 from st4rtrack.hints.frame_encoder import FrameEncoder

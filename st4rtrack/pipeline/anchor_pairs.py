@@ -6,7 +6,6 @@ anchor.
 
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import islice
 from typing import Protocol
 
 import cv2
@@ -58,9 +57,8 @@ class NetworkPairs:
         encoded = encode_anchor(self._model, self._sink.read("rgb", anchor))
         direction = range(anchor, self._sink.header.num_frames) if step > 0 else range(anchor - 1, -1, -1)
         frames = ((index, self._sink.read("rgb", index)) for index in direction)
-        while batch := list(islice(frames, self._batch_size)):
-            for index, _, maps in predict_frames(self._model, encoded, batch, batch_size=self._batch_size, kept=self._kept):
-                yield index, maps
+        for index, _, maps in predict_frames(self._model, encoded, frames, batch_size=self._batch_size, kept=self._kept):
+            yield index, maps
 
 
 class LiftedPairs:

@@ -10,6 +10,7 @@ import numpy as np
 
 from st4rtrack.classical.two_view import absolute_pose
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid
+from st4rtrack.geometry.sampling import spread_out
 from st4rtrack.geometry.transforms import interpolate_rigid, invert_rigid
 from st4rtrack.geometry.vectors import all_finite, dot, length
 from st4rtrack.io.scene import SceneSink
@@ -113,7 +114,7 @@ def solve_camera(reconstruction: Pointmap, intrinsics: np.ndarray) -> np.ndarray
     index = np.flatnonzero(_trusted(reconstruction))
     if len(index) < MIN_INLIERS:
         return None
-    index = index[np.linspace(0, len(index) - 1, min(POINTS, len(index))).astype(np.int64)]
+    index = index[spread_out(len(index), POINTS)]
     points = np.asarray(reconstruction.points_world).reshape(-1, 3)[index].astype(np.float64)
     pixels = np.stack([index % width, index // width], axis=-1) + 0.5
     camera = {"model": "PINHOLE", "width": width, "height": height, "params": [*intrinsics[(0, 1), (0, 1)], *intrinsics[:2, 2]]}

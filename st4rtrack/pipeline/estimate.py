@@ -27,14 +27,7 @@ _LENGTH_S = 10.0
 
 @dataclass(frozen=True)
 class RunEstimate:
-    """Approximate cost of a run.
-
-    Attributes:
-        frames: number of processed frames.
-        seconds: time of the whole run.
-        num_bytes: disk space, with the overview and the exports.
-        smaller: options that reduce the cost; "" if it is small.
-    """
+    """Approximate cost of a run on disk and in time; `smaller`: options that reduce it, "" if it is small."""
 
     frames: int
     seconds: float

@@ -18,8 +18,8 @@ from st4rtrack.pipeline.known import KnownGeometryAligner
 from st4rtrack.pipeline.pointmaps import PointmapSource
 from st4rtrack.pipeline.preparation import PreparedVideo
 from st4rtrack.pipeline.quality import frame_quality
-from st4rtrack.pipeline.refine import frames_needed, smoothed_frames
-from st4rtrack.pipeline.tracks import cycle_error, visibility_probability
+from st4rtrack.pipeline.smoothing import frames_needed, smoothed_frames
+from st4rtrack.pipeline.visibility import cycle_error, visibility_probability
 from st4rtrack.threads import parallel_stream, prefetch
 from st4rtrack.types import DepthSource, PixelMap, Pointmap, TwoPointmaps
 
@@ -128,7 +128,7 @@ def process_frames(
     video, done = ordered.video, sink.frames_done
     flows: dict[int, Flow] = {}  # of the frames queued for the network, if classical geometry computes it
     needed = frames_needed(done, world.anchor_index, smooth, sequential=pointmaps.sequential)
-    frames = prefetch(_noting_flows(ordered.frames(needed), flows), batch_size)
+    frames = prefetch(_recording_flows(ordered.frames(needed), flows), batch_size)
     predicted = prefetch(pointmaps.frames(frames), batch_size)
     consistent = smoothed_frames(predicted, world.points, world.anchor_index, device) if smooth else predicted
     frames_registered = _registered(consistent, world, sink, flows, ordered.unsolved)
@@ -146,7 +146,7 @@ def process_frames(
             progress(num_done, len(video))
 
 
-def _noting_flows(
+def _recording_flows(
     frames: Iterator[tuple[int, np.ndarray, TwoView | None]], flows: dict[int, Flow]
 ) -> Iterator[tuple[int, np.ndarray, TwoView | None]]:
     """Pass the frames through; store the optical flow and cycle error of each in `flows`."""

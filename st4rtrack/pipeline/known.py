@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 
 UNIT_FRAMES = 8
 """Number of frames around the anchor that determine the unit of known cameras for a network."""
-NOISE_FACTOR, FARTHEST_DRAWN = 3.0, 0.15
+NOISE_FACTOR, MAX_LOG_MOVE = 3.0, 0.15
 """Tracks are moved to known depth that differs by less than this factor times the median difference of the frame, and less than
-`FARTHEST_DRAWN` (log): otherwise the pixel shows something else."""
+`MAX_LOG_MOVE` (log): otherwise the pixel shows something else."""
 
 PredictFrames = Callable[[list[int]], Iterator[tuple[int, Pointmap]]]
 
@@ -141,25 +141,25 @@ class KnownGeometryAligner:
                 raise UserError("the depth of the anchor frame is unknown everywhere; choose another anchor (--anchor)")
             depth_unit = self._hint_units.depth or _scale_to_depth(points, np.eye(4), known)
         if self._known.world_from_camera is not None:
-            camera_unit = self._hint_units.cameras or self._unit_of_ways(predict)
+            camera_unit = self._hint_units.cameras or self._unit_of_camera_distances(predict)
             if depth_unit and (camera_unit is None or abs(np.log(camera_unit / depth_unit)) < ONE_UNIT):
                 camera_unit = depth_unit
         return depth_unit, camera_unit
 
-    def _unit_of_ways(self, predict: PredictFrames) -> float | None:
+    def _unit_of_camera_distances(self, predict: PredictFrames) -> float | None:
         """Ratio of known to estimated camera distances from the anchor; `None` if the known cameras do not move."""
         cameras = self._known.world_from_camera
         assert cameras is not None
-        way = np.nan_to_num(length(cameras[:, :3, 3]))
-        way[np.abs(np.arange(len(way)) - self._anchor_index) > NEIGHBOUR_FRAMES] = 0
-        far = [int(index) for index in np.argsort(-way, kind="stable") if way[index] > 0]
+        distance = np.nan_to_num(length(cameras[:, :3, 3]))
+        distance[np.abs(np.arange(len(distance)) - self._anchor_index) > NEIGHBOUR_FRAMES] = 0
+        far = [int(index) for index in np.argsort(-distance, kind="stable") if distance[index] > 0]
         ratios = []
         for index, reconstruction in predict(sorted(far[:: max(1, len(far) // (2 * UNIT_FRAMES))][:UNIT_FRAMES])):
             points = reconstruction.points_world.astype(np.float64) @ self._linear.T
             reconstruction = self._static_part(index, replace(reconstruction, points_world=points))
             found = solve_camera(reconstruction, self.intrinsics(index))
             if found is not None and np.linalg.norm(found[:3, 3]) > 0:
-                ratios.append(way[index] / np.linalg.norm(found[:3, 3]))
+                ratios.append(distance[index] / np.linalg.norm(found[:3, 3]))
         if not ratios:
             logger.info("the known cameras do not move or cannot be compared with the estimated ones: scale undetermined")
             return None
@@ -171,11 +171,11 @@ class KnownGeometryAligner:
             return self._known.metres_per_unit or 1.0
         self.metres = 1.0
         self._begin(own)
-        ends = sample_map(self._start, self._known.distance[0])
-        apart = float(np.linalg.norm(ends[0] - ends[1]))
-        if not (np.isfinite(apart) and apart > 0):
+        points = sample_map(self._start, self._known.distance[0])
+        distance = float(np.linalg.norm(points[0] - points[1]))
+        if not (np.isfinite(distance) and distance > 0):
             raise UserError("the two pixels of --known-distance have no distinct points in the anchor frame; choose other pixels")
-        return self._known.distance[1] / apart
+        return self._known.distance[1] / distance
 
     def _begin(self, own: TwoPointmaps) -> None:
         """Set the initial track points, and the map of predictions to them: X' = ratio X + offset; near motion is scaled less."""
@@ -215,7 +215,7 @@ class KnownGeometryAligner:
             return self._start
         tracking = self._ratio * tracking + self._offset
         if depth is not None:
-            tracking = _drawn_to_depth(tracking, camera, intrinsics, depth)
+            tracking = _moved_to_depth(tracking, camera, intrinsics, depth)
         if self._known.static is not None:
             tracking = np.where(self._known.static(self._anchor_index)[..., None], self._start, tracking)
         return tracking
@@ -228,7 +228,7 @@ def _scale_to_depth(points_world: np.ndarray, camera: np.ndarray, depth: np.ndar
     return float(np.median(depth[both] / z[both])) if both.any() else 1.0
 
 
-def _drawn_to_depth(points_world: np.ndarray, camera: np.ndarray, intrinsics: np.ndarray, depth: np.ndarray) -> np.ndarray:
+def _moved_to_depth(points_world: np.ndarray, camera: np.ndarray, intrinsics: np.ndarray, depth: np.ndarray) -> np.ndarray:
     """Move points [H, W, 3] along their rays to the known depth [H, W] of their pixels, where it is about equal."""
     points = transform_points(invert_rigid(camera), points_world.reshape(-1, 3))
     z = np.where(points[:, 2] > 0, points[:, 2], np.nan)
@@ -241,6 +241,6 @@ def _drawn_to_depth(points_world: np.ndarray, camera: np.ndarray, intrinsics: np
         ratio = measured / z
         away = np.abs(np.log(ratio))
     finite = away[np.isfinite(away)]
-    near = away <= min(NOISE_FACTOR * float(np.median(finite)), FARTHEST_DRAWN) if len(finite) else np.zeros(len(away), bool)
-    drawn = transform_points(camera, np.where(near[:, None], points * ratio[:, None], points))
-    return drawn.reshape(points_world.shape)
+    near = away <= min(NOISE_FACTOR * float(np.median(finite)), MAX_LOG_MOVE) if len(finite) else np.zeros(len(away), bool)
+    moved = transform_points(camera, np.where(near[:, None], points * ratio[:, None], points))
+    return moved.reshape(points_world.shape)

@@ -105,7 +105,7 @@ def moving_masks(read: ReadField, num_frames: int, anchor_index: int, moving: np
         shows, still = _shown(read, t, moving)
         new = ~shows & ~still
         if new.mean() > LEAST_NEW_SHARE:
-            shows |= new & _flows_apart(read, t, num_frames)
+            shows |= new & _flow_differs(read, t, num_frames)
         return cv2.medianBlur(shows.astype(np.uint8), 5) > 0
 
     return parallel_stream(mask, range(num_frames))
@@ -141,7 +141,7 @@ def _shown(read: ReadField, t: int, moving: np.ndarray) -> tuple[np.ndarray, np.
     return shows, still & ~shows
 
 
-def _flows_apart(read: ReadField, t: int, num_frames: int) -> np.ndarray:
+def _flow_differs(read: ReadField, t: int, num_frames: int) -> np.ndarray:
     """Pixels [height, width] whose flow to the frames before and after (both, if any) is not that of a static scene."""
     others = [other for other in (t - REACH, t + REACH) if 0 <= other < num_frames and read("solved", other)]
     if not others:

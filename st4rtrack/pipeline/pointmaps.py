@@ -4,6 +4,7 @@ import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -38,15 +39,8 @@ CPU, for hardly any speed-up."""
 
 @dataclass
 class Anchor:
-    """The anchor as encoded for the network.
+    """The anchor as encoded for the network: `image` [1, 3, height, width] in [-1, 1], and its encoder tokens."""
 
-    Attributes:
-        rgb: [height, width, 3] uint8.
-        image: the same image, [1, 3, height, width] in [-1, 1].
-        tokens: encoder tokens of the image.
-    """
-
-    rgb: np.ndarray
     image: Tensor
     tokens: Tokens
 
@@ -182,7 +176,7 @@ def pointmap_source(
 def encode_anchor(model: St4RTrack, rgb: np.ndarray) -> Anchor:
     """Encode the anchor from its image [height, width, 3] uint8."""
     image = normalize_images(rgb[None]).to(model.device)
-    return Anchor(rgb, image, model.encode(image))
+    return Anchor(image, model.encode(image))
 
 
 @torch.inference_mode()
@@ -214,14 +208,10 @@ def predict_frames(
     A batch that does not fit into the memory of the accelerator is retried in halves, with one warning. Tokens in `kept` are
     reused; others are added to it.
     """
-    waiting: list[tuple[int, np.ndarray]] = []
-    for frame in frames:
-        waiting.append(frame)
-        if len(waiting) == batch_size:
-            yield from _predicted(model, anchor, waiting, kept)
-            waiting = []
-    if waiting:
-        yield from _predicted(model, anchor, waiting, kept)
+    remaining = iter(frames)
+    while batch := list(islice(remaining, batch_size)):
+        indices, rgb = zip(*batch, strict=True)
+        yield from zip(indices, rgb, _predict_or_halve(model, anchor, indices, rgb, kept), strict=True)
 
 
 def chosen_batch_size(choice: int | str | None, model: St4RTrack, size: tuple[int, int]) -> int:
@@ -235,13 +225,6 @@ def automatic_batch_size(config: ModelConfig, device: torch.device, height: int,
     """Frames per batch for a network size, by device type."""
     tokens, frames = LARGEST_BATCH.get(device.type, LARGEST_BATCH["cpu"])
     return max(1, min(frames, tokens * config.patch_size**2 // (height * width)))
-
-
-def _predicted(
-    model: St4RTrack, anchor: Anchor, frames: list[tuple[int, np.ndarray]], kept: TokenFile | None
-) -> Iterator[tuple[int, np.ndarray, TwoPointmaps]]:
-    indices, rgb = zip(*frames, strict=True)
-    return zip(indices, rgb, _predict_or_halve(model, anchor, indices, rgb, kept), strict=True)
 
 
 def _predict_or_halve(

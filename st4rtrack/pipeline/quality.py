@@ -22,7 +22,7 @@ from st4rtrack.pipeline.cameras import FOCAL_RANGE
 from st4rtrack.pipeline.motion import MOVES, displacement
 from st4rtrack.pipeline.preparation import PreparedVideo
 from st4rtrack.pipeline.quality_warnings import cut_warning, quality_warning
-from st4rtrack.pipeline.tracks import VISIBLE_CYCLE_ERROR
+from st4rtrack.pipeline.visibility import VISIBLE_CYCLE_ERROR
 from st4rtrack.types import DepthSource, FocalSource, Parallax, PixelMap, QualityReport, QualityWarning, TwoPointmaps, Video
 
 logger = logging.getLogger(__name__)
@@ -214,15 +214,7 @@ def _measured_share(sink: SceneSink) -> float | None:
 
 
 def camera_steps(world_from_camera: np.ndarray, solved: np.ndarray, depth: float) -> np.ndarray:
-    """Ratio of each camera step to the median of the steps around it, the larger of rotation and translation.
-
-    Args:
-        world_from_camera: [time, 4, 4].
-        solved: [time] bool; steps from or to unsolved frames are unknown.
-        depth: scene depth in world units, to scale translations.
-    Returns:
-        [time - 1], step t is from frame t to t + 1; NaN where it or its neighbours are unknown.
-    """
+    """Ratio [time - 1] of each camera step to the median of the steps around it, of rotation or translation; NaN: unknown."""
     turn = rotation_angle(np.swapaxes(world_from_camera[:-1, :3, :3], 1, 2) @ world_from_camera[1:, :3, :3])
     travel = length(np.diff(world_from_camera[:, :3, 3], axis=0)) / depth
     known = solved[:-1] & solved[1:]

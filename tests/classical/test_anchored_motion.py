@@ -22,8 +22,8 @@ FINE = replace(LOOK, width=192, height=144)
 def follow(geometry: AnchoredGeometry, rgb: np.ndarray) -> tuple[np.ndarray, list[bool]]:
     """Cameras [time, 4, 4] of the frames after the anchor, and which of them are solved."""
     cameras, solved = [], []
-    for frame in rgb:
-        cameras.append(geometry.next(frame).anchor_from_frame)
+    for index, frame in enumerate(rgb, 1):
+        cameras.append(geometry.next(frame, index).anchor_from_frame)
         solved.append(geometry.solved)
     return np.stack(cameras), solved
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from st4rtrack.pipeline.device_maps import median_of_few
-from st4rtrack.pipeline.refine import noise_variance, smoothed, squared_third_difference
+from st4rtrack.pipeline.smoothing import noise_variance, smoothed, squared_third_difference
 from tests.seeds import SEED
 
 NOISE = 0.01

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, unproject
 from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_points
 from st4rtrack.pipeline.cameras import anchor_intrinsics, solve_camera
-from st4rtrack.pipeline.tracks import visibility_probability
+from st4rtrack.pipeline.visibility import visibility_probability
 from st4rtrack.types import Pointmap, TwoPointmaps, UserError
 from tests.properties import CLOUDS, SCALES, SEEDS, cloud, is_rotation
 

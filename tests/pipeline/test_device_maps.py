@@ -9,8 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from st4rtrack.geometry.camera import intrinsics_from_focal
 from st4rtrack.pipeline.device_maps import box_mean, median_filter, sample_bilinear, sampled_median
-from st4rtrack.pipeline.refine import smoothed_frames
-from st4rtrack.pipeline.tracks import visibility_probability
+from st4rtrack.pipeline.smoothing import smoothed_frames
+from st4rtrack.pipeline.visibility import visibility_probability
 from st4rtrack.types import Pointmap, TwoPointmaps
 
 HEIGHT, WIDTH = 48, 64

@@ -1,6 +1,7 @@
 """The network as the pipeline uses it gives the numbers of the network called pair by pair."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +10,13 @@ import torch
 from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
 from st4rtrack.io.video import open_video
 from st4rtrack.model.config import LARGE, MONOCULAR, TINY, ModelConfig
+from st4rtrack.model.encoder import Tokens
 from st4rtrack.model.network import St4RTrack
-from st4rtrack.pipeline.pointmaps import NetworkPointmaps, encode_anchor, predict_batch, predict_frames
+from st4rtrack.pipeline.pointmaps import NetworkPointmaps, TokenFile, encode_anchor, predict_batch, predict_frames
 from st4rtrack.preprocess import normalize_images
 from st4rtrack.train.forward import new_model
 from st4rtrack.types import Pointmap
+from tests.synthetic import TruthNetwork
 
 SMALL = {"encoder_width": 64, "encoder_depth": 3, "encoder_heads": 4, "decoder_width": 48, "decoder_depth": 4, "decoder_heads": 4}
 
@@ -66,3 +69,26 @@ def test_only_the_layers_that_heads_read_are_kept() -> None:
     assert model.config.head_layers == (0, 2, 3, 4)
     assert [x.shape[0] for x in tracking] == [1, 3, 3, 3] and [x.shape[0] for x in reconstruction] == [3] * 4
     assert [x.shape[2] for x in tracking] == [64, 48, 48, 48]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_tokens_come_back_as_they_were(tmp_path: Path, dtype: torch.dtype) -> None:
+    kept = TokenFile(10, tmp_path)
+    assert kept.find([0]) is None
+    features = torch.randn(3, 6, 4).to(dtype)
+    kept.keep([7, 2, 4], Tokens(features, (2, 3)))
+    found = kept.find([4, 7])
+    assert found is not None and found.grid == (2, 3) and found.features.dtype == dtype
+    assert torch.equal(found.features, features[[2, 0]])
+    assert kept.find([4, 5]) is None
+    assert not list(tmp_path.iterdir())  # nothing is left where the user looks
+
+
+def test_a_frame_is_encoded_once_whatever_pairs_it_is_in() -> None:
+    clip = procedural_clip(3, ProceduralConfig(num_frames=4, setting="room", height=48, width=64))
+    network, kept = TruthNetwork(clip), TokenFile(4)
+    frames = list(enumerate(clip.rgb))
+    maps = [list(predict_frames(network, encode_anchor(network, clip.rgb[k]), frames, batch_size=2, kept=kept)) for k in (0, 3)]
+    assert network.encoded == 4 + 2  # and either anchor
+    for (_, _, first), (_, _, again) in zip(*maps, strict=True):
+        assert (first.reconstruction.points_world == again.reconstruction.points_world).all()

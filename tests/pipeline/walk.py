@@ -9,7 +9,7 @@ from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, unproje
 from st4rtrack.geometry.transforms import invert_rigid, rigid, transform_maps
 from st4rtrack.io.scene import SceneBuffer, SceneHeader, SceneSink
 from st4rtrack.pipeline.cameras import solve_camera
-from st4rtrack.pipeline.tracks import visibility_probability
+from st4rtrack.pipeline.visibility import visibility_probability
 from st4rtrack.types import Pointmap, TwoPointmaps
 
 HEIGHT, WIDTH, FOCAL = 24, 32, 28.0

@@ -93,14 +93,14 @@ def camera(focal_px: float, size: tuple[int, int], *, known: bool = False, k1: f
 
 
 def write_database(
-    path: Path, its_camera: Any, keypoints_px: Sequence[np.ndarray], matches: Iterable[tuple[int, int, np.ndarray]]
+    path: Path, shared_camera: Any, keypoints_px: Sequence[np.ndarray], matches: Iterable[tuple[int, int, np.ndarray]]
 ) -> None:
     """Write images `000000`, `000001`, ... with key points [n, 2], and matches [m, 2] of feature indices between pairs."""
     module = pycolmap()
     with module.Database.open(path) as database:
-        database.write_camera(its_camera, use_camera_id=True)
+        database.write_camera(shared_camera, use_camera_id=True)
         rig = module.Rig(rig_id=1)
-        rig.add_ref_sensor(its_camera.sensor_id)
+        rig.add_ref_sensor(shared_camera.sensor_id)
         database.write_rig(rig, use_rig_id=True)
         for number, px in enumerate(keypoints_px):
             image = module.Image(name=f"{number:06d}", camera_id=1, image_id=number + 1)
@@ -238,9 +238,11 @@ def _reconstruction(
     model = module.Reconstruction()
     registered = np.flatnonzero(mapping.registered)
     for number in [0] if zoom is None else registered:
-        its_camera = camera(mapping.focal_px * (1.0 if zoom is None else float(zoom[number])), size, k1=0.0 if radial else None)
-        its_camera.camera_id = int(number) + 1
-        model.add_camera_with_trivial_rig(its_camera)
+        shared_camera = camera(
+            mapping.focal_px * (1.0 if zoom is None else float(zoom[number])), size, k1=0.0 if radial else None
+        )
+        shared_camera.camera_id = int(number) + 1
+        model.add_camera_with_trivial_rig(shared_camera)
     order = np.argsort(mapping.image, kind="stable")
     starts = np.searchsorted(mapping.image[order], np.arange(len(mapping.camera_from_world) + 1))
     place = np.empty(len(order), np.int64)  # index of an observation within its image

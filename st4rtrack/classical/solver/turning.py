@@ -12,6 +12,7 @@ import numpy as np
 
 from st4rtrack.classical.solver.key_frames import KeyFrame, matches_of
 from st4rtrack.classical.solver.zoom import INLIER_PX, MIN_MATCHES, MIN_ZOOM, POINTS, minimised
+from st4rtrack.geometry.sampling import spread_out
 from st4rtrack.geometry.vectors import length
 
 TURNING_INLIER_PX, MIN_ROTATION_SHARE = 3.0, 0.5
@@ -27,14 +28,7 @@ MIN_SOLVED_SHARE = 0.8
 
 @dataclass(frozen=True)
 class TurningCamera:
-    """Camera without translation, in all frames of a video.
-
-    Attributes:
-        focal_px: focal length of the first frame.
-        z: [T] logarithm of the focal length of each frame over that of the first, NaN where unknown.
-        first_from_frame: [T, 3, 3] rotations, NaN where unknown.
-        decided: whether the rotations determine `focal_px`; else it is the one that was passed.
-    """
+    """Camera without translation: `z` [T] and rotations [T, 3, 3] are NaN where unknown; `decided`: matches give `focal_px`."""
 
     focal_px: float
     z: np.ndarray
@@ -89,7 +83,7 @@ def _links(keys: Iterable[KeyFrame], size: tuple[int, int], focal_px: float) -> 
         """Whether the model explains the matches of a frame with a key frame; `None` if there are too few."""
         if to.index not in solved or len(features) < MIN_MATCHES:
             return None
-        chosen = np.linspace(0, len(features) - 1, min(POINTS, len(features))).astype(int)
+        chosen = spread_out(len(features), POINTS)
         link = _Link(frame, to.index, to.px[features[chosen]] - centre, px[chosen] - centre)
         found = _followed(link, solved, focal_px)
         if found is None:

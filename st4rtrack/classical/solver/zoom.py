@@ -17,6 +17,7 @@ from st4rtrack.classical.solver.colmap import adjust
 from st4rtrack.classical.solver.key_frames import Between, KeyFrame, matches_of
 from st4rtrack.classical.solver.window import Window, solve_window
 from st4rtrack.classical.two_view import pinhole, relative_pose
+from st4rtrack.geometry.sampling import spread_out
 
 OFFSETS = (5, 2)
 """Key-frame distances of the pairs: far ones are accurate and decide, near ones connect all key frames."""
@@ -143,7 +144,7 @@ def pair_zoom(one: KeyFrame, other: KeyFrame, size: tuple[int, int], focal_px: f
     pairs = matches_of(one.descriptors, other.descriptors)
     if len(pairs) < MIN_MATCHES:
         return None
-    pairs = pairs[np.linspace(0, len(pairs) - 1, min(POINTS, len(pairs))).astype(int)]
+    pairs = pairs[spread_out(len(pairs), POINTS)]
     centre = np.array([size[1] / 2, size[0] / 2])
     source, target = one.px[pairs[:, 0]] - centre, other.px[pairs[:, 1]] - centre
     camera = pinhole(focal_px, (0, 0))

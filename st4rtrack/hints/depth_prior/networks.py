@@ -1,4 +1,4 @@
-"""Other depth networks as depth prior: models of Hugging Face `transformers`, whose remote code is never executed, and MoGe."""
+"""Depth networks as depth prior: the monocular head, models of `transformers` (remote code is never executed), and MoGe."""
 
 import math
 from functools import cached_property
@@ -10,6 +10,8 @@ import numpy as np
 import torch
 
 from st4rtrack.hints.depth_prior import Kind, PriorDepth, digest
+from st4rtrack.hints.frame_encoder import FrameEncoder
+from st4rtrack.model.monocular import MonocularNetwork
 from st4rtrack.timing import timed
 from st4rtrack.types import UserError
 
@@ -20,6 +22,31 @@ PROCESSED = {"depth_pro": ("target_sizes",), "zoedepth": ("target_sizes", "sourc
 sizes it requires."""
 FARTHEST = 1e-3
 """Smallest inverse depth, as a share of the largest in the frame: 0 means sky in such models, not unknown."""
+
+
+class BuiltinPrior:
+    """Depth, expected log-depth error and focal length of single frames from a monocular head.
+
+    Args:
+        network: from `load_monocular`, or part of the network of the run.
+
+    Attributes:
+        encoder: encodes the frames.
+    """
+
+    def __init__(self, network: MonocularNetwork) -> None:
+        self.name = f"{network.name} ({network.weights_hash[:12]})"
+        self.encoder = FrameEncoder(network)
+
+    @timed("prior", settles=True)
+    def __call__(self, rgb: np.ndarray, index: int, focal_px: float | None = None) -> PriorDepth:
+        """Predict at the native size of the network; the result has the size of the frame."""
+        with torch.inference_mode():
+            found = self.encoder.network.depth(self.encoder(rgb))
+        size = (rgb.shape[1], rgb.shape[0])
+        maps = [value[0].cpu().numpy() for value in (found.log_depth, found.log_error)]
+        depth, log_error = (np.exp(cv2.resize(each, size, interpolation=cv2.INTER_LINEAR)) for each in maps)
+        return PriorDepth("depth", depth, log_error, float(found.log_focal.exp()) * max(size))
 
 
 class TransformersPrior:

@@ -5,10 +5,14 @@ from pathlib import Path
 import numpy as np
 
 from st4rtrack.hints.depth_prior import DepthPrior, Kind, PriorDepth, digest
+from st4rtrack.hints.depth_prior.networks import BuiltinPrior, MoGePrior, TransformersPrior
 from st4rtrack.io.files import expanded
 from st4rtrack.io.known.maps import DEPTH_ARRAYS, DEPTH_SUFFIXES, frame_files, open_depth
 from st4rtrack.io.known.pixels import SourceSize
 from st4rtrack.io.npz import npz_keys
+from st4rtrack.model.checkpoint import load_monocular
+from st4rtrack.model.device import choose_device
+from st4rtrack.model.hub import fetch_folder, is_hub_id
 from st4rtrack.timing import timed
 from st4rtrack.types import PixelMap, UserError, Video
 
@@ -40,49 +44,26 @@ def open_depth_prior(
     word, _, rest = source.partition(":")
     path = expanded(source)
     if source == "builtin" or (path.is_file() and path.suffix == ".safetensors"):
-        return _builtin(None if source == "builtin" else path, device)
+        return BuiltinPrior(load_monocular(None if source == "builtin" else path, device=device))
     if word == "moge":
-        from st4rtrack.hints.depth_prior.networks import MoGePrior
-
-        return MoGePrior(_existing(source, rest), _torch_device(device))
+        return MoGePrior(_existing(source, rest), str(choose_device(device)))
     if path.is_dir() and (path / "config.json").is_file():
-        return _transformers(path, None, device)
+        return TransformersPrior(path, str(choose_device(device)))
     if source and path.exists():
         return FilePrior(path, video, source_size)
-    return _model(source, word, rest, device)
+    return TransformersPrior(_model_folder(source, word, rest), str(choose_device(device)), kind=KINDS.get(word))
 
 
-def _builtin(weights: Path | None, device: str) -> DepthPrior:
-    from st4rtrack.hints.depth_prior.builtin import BuiltinPrior
-    from st4rtrack.model.checkpoint import load_monocular
-
-    return BuiltinPrior(load_monocular(weights, device=device))
-
-
-def _model(source: str, word: str, rest: str, device: str) -> DepthPrior:
-    """Model of transformers, from a folder or else from the hub."""
-    from st4rtrack.model.hub import fetch_folder, is_hub_id
-
+def _model_folder(source: str, word: str, rest: str) -> Path:
+    """Folder of a model of transformers, else its files from the hub."""
     name = rest if word in KINDS else source
     if word in KINDS and expanded(name).is_dir():
-        return _transformers(expanded(name), KINDS[word], device)
+        return expanded(name)
     if is_hub_id(name):
-        return _transformers(fetch_folder(name, "*.json", "*.safetensors"), KINDS.get(word), device)
+        return fetch_folder(name, "*.json", "*.safetensors")
     if word in KINDS or any(mark in source for mark in "./\\"):
         _existing(source, name)
     raise UserError(f"unknown depth prior {source!r}; choose one of: {SOURCES}")
-
-
-def _transformers(folder: Path, kind: Kind | None, device: str) -> DepthPrior:
-    from st4rtrack.hints.depth_prior.networks import TransformersPrior
-
-    return TransformersPrior(folder, _torch_device(device), kind=kind)
-
-
-def _torch_device(device: str) -> str:
-    from st4rtrack.model.device import choose_device
-
-    return str(choose_device(device))
 
 
 def _existing(source: str, path: str) -> Path:
@@ -92,17 +73,7 @@ def _existing(source: str, path: str) -> Path:
 
 
 class FilePrior:
-    """Depth of an `.npz` with `depth` or `inverse_depth` [frames, h, w], or of a folder with a file per frame.
-
-    The files contain all frames of the source or the processed ones, at any image size. 0 is unknown.
-
-    Args:
-        path: file or folder, in a format of `io.known.maps.open_depth`.
-        video: the processed frames, at network size.
-        source: size of the source video; default: the network processes the whole image.
-    Raises:
-        UserError: the file is damaged, or belongs to another video.
-    """
+    """Depth of an `.npz` with `depth` or `inverse_depth`, or of a folder with a file per frame; any image size, 0 is unknown."""
 
     def __init__(self, path: Path, video: Video, source: SourceSize | None = None) -> None:
         kind, arrays = _kind(path)

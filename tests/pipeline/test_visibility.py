@@ -4,7 +4,7 @@ import pytest
 
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, unproject
 from st4rtrack.metrics.tapvid3d import expected_calibration_error
-from st4rtrack.pipeline.tracks import visibility_probability
+from st4rtrack.pipeline.visibility import visibility_probability
 from st4rtrack.types import Pointmap, TwoPointmaps
 
 HEIGHT, WIDTH = 96, 128

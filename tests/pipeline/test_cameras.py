@@ -1,4 +1,4 @@
-"""Unsolved frames of a scene that is being made."""
+"""Poses and visibility of unsolved frames of an unfinished scene."""
 
 import numpy as np
 import pytest

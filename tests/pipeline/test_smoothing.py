@@ -12,7 +12,7 @@ from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
 from st4rtrack.geometry.align import Sim3
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, unproject
 from st4rtrack.pipeline.reconstruct import reconstruct
-from st4rtrack.pipeline.refine import REACH, Predicted, frames_needed, smoothed_frames
+from st4rtrack.pipeline.smoothing import REACH, Predicted, frames_needed, smoothed_frames
 from st4rtrack.types import Pointmap, TwoPointmaps, UserError
 from tests.synthetic import TruthNetwork
 
