@@ -45,6 +45,8 @@ MIN_CARRIED_SHARE = 0.02
 """Share of a new reference whose depth must be known from the old one, to have its scale."""
 MIN_ROTATION_SHARE = 0.1
 """Share of the image that must be matched to estimate a rotation."""
+FADING_SHARE = 0.6
+"""Share of matches that agree with a rotation below which the current frame replaces the reference, before no pose is found."""
 MIN_ROTATION_PARALLAX_DEG = 3.0
 """Minimum parallax of a solution when the motion looks like a rotation: pans of rendered rooms have 0.7 at most, a real one 2.4,
 slow arcs 3.6 and more."""
@@ -271,7 +273,8 @@ class AnchoredGeometry:
         self.solved = agreeing > MIN_POSE_INLIERS
         if self.solved:
             self._anchor_from_last = reference.anchor_from_reference @ rigid(rotation.T, np.zeros(3))
-        if self.solved and visible.mean() < MIN_SEEN_SHARE and reference.age >= MIN_STAY:
+        fading = visible.mean() < MIN_SEEN_SHARE or agreeing < FADING_SHARE
+        if self.solved and fading and reference.age >= MIN_STAY:
             self._replace_reference(grey, reference.depth, index)
 
     def _static(self, index: int) -> np.ndarray | None:

@@ -36,6 +36,8 @@ CORRECTION_REACH = 0.3
 """Distance from measured pixels, in long sides of the image, over which the correction fades."""
 CONTRADICTION, CONTRADICTION_SPREADS = np.log(1.5), 4.0
 """Log depth, and spreads of the log ratio of measurement to prior, beyond which the prior contradicts a far measurement."""
+FAR = 2.0
+"""Multiple of the median depth that such a measurement exceeds: nearer, it has parallax of its own, and the prior is wrong."""
 PRIOR_DEPTH = 1.0
 
 
@@ -125,7 +127,8 @@ def without_contradictions(prior: PriorDepth, alignment: Alignment, measured: np
     with np.errstate(divide="ignore"):
         farther = np.log(measured / alignment.depth(prior, np.inf))
     spread = 1.4826 * float(np.median(np.abs(farther[known] - np.median(farther[known]))))
-    return np.where(known & (farther > max(CONTRADICTION, CONTRADICTION_SPREADS * spread)), 0, measured).astype(np.float32)
+    contradicts = (farther > max(CONTRADICTION, CONTRADICTION_SPREADS * spread)) & (measured > FAR * np.median(measured[known]))
+    return np.where(known & contradicts, 0, measured).astype(np.float32)
 
 
 def fill_in(values: Tensor, weight: Tensor, *, pixel_weight: float = 0.0, square_weight: float = 0.0) -> Tensor:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from st4rtrack.hints.depth_prior import Kind, PriorDepth
-from st4rtrack.hints.fusion import MIN_MEASURED, Alignment, align, fill_in, fuse
+from st4rtrack.hints.fusion import MIN_MEASURED, Alignment, align, fill_in, fuse, without_contradictions
 from st4rtrack.types import DepthSource
 from tests.seeds import SEED
 
@@ -99,6 +99,14 @@ def test_fuse_dynamic_pixels_take_no_correction_and_no_measurement() -> None:
     fused = fuse(prior_of(depth), Alignment(1.0), measured, error_of(measured), dynamic)
     np.testing.assert_allclose(fused.depth[dynamic], depth[dynamic], rtol=1e-6)
     np.testing.assert_allclose(fused.depth[~dynamic], 1.5 * depth[~dynamic], rtol=1e-6)
+
+
+def test_without_contradictions_drops_an_object_at_the_depth_of_the_horizon_but_not_a_wall_that_the_prior_misjudges() -> None:
+    depth = scene_depth()
+    for found, kept in ((30.0, 0.0), (6.0, 6.0)):
+        measured = depth.copy()
+        measured[NEAR] = found  # the prior says 2
+        assert (without_contradictions(prior_of(depth), Alignment(1.0), measured)[NEAR] == kept).all()
 
 
 def test_fuse_without_measurement_is_the_aligned_prior() -> None:
