@@ -249,11 +249,7 @@ def make_optimizer(parameters: dict[str, nn.Parameter], config: AdaptConfig) -> 
 
 
 def learning_rate(step: int, config: AdaptConfig, done: float) -> float:
-    """Learning rate of a step: linear warm-up, then half-cosine decay to `final_share` of the peak.
-
-    Args:
-        done: share of the steps or of the time budget that is used.
-    """
+    """Learning rate of a step: linear warm-up, then half-cosine decay to `final_share` of the peak."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     first = config.warmup_steps / config.steps

@@ -283,17 +283,7 @@ def _fused(log_depth: np.ndarray, measured: np.ndarray) -> np.ndarray:
 
 
 def depth_terms(log_depth: Tensor, target: Tensor, base: Tensor) -> dict[str, Tensor]:
-    """Terms of the loss of predicted log depth [F, h, w], unweighted.
-
-    Args:
-        log_depth: predicted, differentiable.
-        target: of the teacher, NaN where unknown.
-        base: of the base model.
-    Returns:
-        "depth": mean of the residual after one scale per frame and of its gradient over four scales, where the teacher knows
-        depth; "held": the same of the change elsewhere, in the scale of the teacher, or without teacher depth, of the frame.
-        Without it, far and dynamic points follow the near static ones that the teacher knows.
-    """
+    """Terms of the loss of predicted log depth [F, h, w], unweighted."""
     known = target.isfinite()
     supervised = known.sum((1, 2), keepdim=True) >= MIN_MEASURED
     known, everywhere = known & supervised, torch.ones_like(known)

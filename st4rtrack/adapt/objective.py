@@ -71,14 +71,7 @@ def step_loss(model: St4RTrack, video: AdaptVideo, batch: Batch, config: AdaptCo
 
 @dataclass
 class _TrackPredictions:
-    """Tracks sampled from both branches and the teacher: S solved frames, P points.
-
-    Attributes:
-        tracking_points, in_camera: [S, P, 3] points of the tracking branch, in world and camera coordinates.
-        reconstruction_points: [S, P, 3] points of the reconstruction branch at the teacher's 2D positions.
-        tracks_px: [S, P, 2] positions of the teacher.
-        visible, inside: [S, P] bool, visible by the teacher; visible and inside the image.
-    """
+    """Tracks sampled from both branches and the teacher: S solved frames, P points."""
 
     tracking_points: Tensor
     in_camera: Tensor

@@ -110,10 +110,7 @@ def _measured_share(video: AdaptVideo) -> float:
 def _static_world(
     model: St4RTrack, inputs: FrameInputs, frames: int, precision: str, first_points: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Base-model anchor points [H, W, 3], `camera_from_world` [T, 4, 4] and intrinsics [3, 3].
-
-    Writes the subsampled reconstruction to `first_points`.
-    """
+    """Base-model anchor points [H, W, 3], `camera_from_world` [T, 4, 4] and intrinsics [3, 3]."""
     cameras = np.empty((len(inputs), 4, 4))
     seen: FramePredictions | None = None
     for seen in predict_all(model, inputs, frames, precision):
@@ -157,13 +154,6 @@ def log_scales(teacher: TeacherDepth, depth: np.ndarray, world_from_camera: np.n
 
     A teacher without cameras has one scale per frame: the median ratio of base-model to teacher depth. A teacher with cameras has
     one scale for all frames, from camera baselines, where prediction and teacher agree best; for static cameras, from all depth.
-
-    Args:
-        teacher: with depth [T, H, W].
-        depth: [T, h, w] of the base model in its cameras, at every n-th pixel of the teacher's; not positive where unknown.
-        world_from_camera: [T, 4, 4] of the base model; the first is the identity.
-    Returns:
-        [T] float64; 0 for frames without teacher depth.
     """
     ratios = [
         _log_ratio(predicted, wanted) for predicted, wanted in zip(depth, teacher_pixels(teacher.depth, depth), strict=True)
@@ -216,12 +206,7 @@ def grid_queries(height: int, width: int, count: int) -> np.ndarray:
 
 
 def more_queries(query_px: np.ndarray, moving: np.ndarray, height: int, width: int, most: int) -> np.ndarray:
-    """Additional queries [at most `most`, 2] around the dynamic ones, evenly selected.
-
-    Args:
-        query_px: [N, 2] of `grid_queries`.
-        moving: [N] bool, dynamic queries.
-    """
+    """Additional queries [at most `most`, 2] around the dynamic ones, evenly selected."""
     quarter = 0.25 * max(1.0, float(np.sqrt(height * width / len(query_px))))
     around = np.array([[-1, -1], [1, -1], [-1, 1], [1, 1]]) * quarter
     more = (query_px[moving][:, None] + around).reshape(-1, 2)
@@ -232,14 +217,7 @@ def more_queries(query_px: np.ndarray, moving: np.ndarray, height: int, width: i
 def moving_tracks(
     tracks: TeacherTracks, anchor_points: np.ndarray, camera_from_world: np.ndarray, intrinsics: np.ndarray
 ) -> np.ndarray:
-    """Classify tracks as dynamic [N] bool if they deviate from the projection of a static point.
-
-    Args:
-        tracks: tracks of the teacher.
-        anchor_points: [height, width, 3] anchor content at the anchor time, world units.
-        camera_from_world: [T, 4, 4], NaN where unknown.
-        intrinsics: [3, 3] network pixels.
-    """
+    """Classify tracks as dynamic [N] bool if they deviate from the projection of a static point."""
     height, width = anchor_points.shape[:2]
     points = sample_map(anchor_points.astype(np.float64), tracks.query_px.astype(np.float64))
     departs = np.full(tracks.visible.shape, np.nan)

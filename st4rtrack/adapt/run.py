@@ -323,11 +323,7 @@ def _save(found: Adaptation, learning: Learning, base: Base | None) -> None:
 
 
 def known_of_one(known: KnownGeometry, video: Video) -> KnownGeometry:
-    """User-provided geometry of one video, with {name} in paths replaced by its name.
-
-    Raises:
-        UserError: it contains values that adaptation does not use.
-    """
+    """User-provided geometry of one video, with {name} in paths replaced by its name."""
     for name in ("depth", "depth_per_unit", "static_mask", "metres_per_unit", "known_distance"):
         if getattr(known, name) is not None:
             raise UserError(

@@ -138,16 +138,7 @@ def read_list(path: str | Path) -> list[str]:
 
 
 def write_piece(recipe: Recipe, sequence: RawSequence, frames: range, path: Path) -> None:
-    """Write one WorldTrack file: images, the first frame's intrinsics as stored, cameras, depth if available, and tracks.
-
-    Args:
-        recipe: which tracks to keep.
-        sequence: the raw data.
-        frames: frame indices of the sequence.
-        path: output file.
-    Raises:
-        UserError: a raw file is missing or damaged.
-    """
+    """Write one WorldTrack file: images, the first frame's intrinsics as stored, cameras, depth if available, and tracks."""
     images = [sequence.read_jpeg(t) if sequence.read_jpeg else encode_jpeg(sequence.read_rgb(t)) for t in frames]
     size = sequence.read_rgb(frames[0]).shape[:2]
     cameras = None if sequence.world_from_camera is None else np.linalg.inv(sequence.world_from_camera[frames])

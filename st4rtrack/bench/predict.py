@@ -124,11 +124,7 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
 def _prepare(
     method: str, options: MethodOptions, workers: int, output: Path, manifest: dict[str, Any]
 ) -> tuple[Method, int | None]:
-    """Make the method of this process, with its share of the cores; then the folder, only if the method is accepted.
-
-    Returns:
-        The method, and the number of frames of the protocol.
-    """
+    """Make the method of this process, with its share of the cores; then the folder, only if the method is accepted."""
     if workers > 1:
         share_cores(workers)
     made = make_method(method, options)

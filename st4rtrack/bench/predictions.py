@@ -103,9 +103,6 @@ def require_order(tracks_world: np.ndarray, query_px: np.ndarray | None, sequenc
 
     Three signs: `query_px`, if present, differ from the sequence's; as many points are finite as are visible in frame 0, but
     other ones; in frame 0 the points match as a set, but not one by one.
-
-    Raises:
-        UserError: the order differs; the message names the sequence.
     """
     assert sequence.visible is not None and sequence.tracks_world is not None
     seen, name = sequence.visible[0], sequence.name
@@ -127,11 +124,7 @@ CORRESPONDS = 0.25
 
 
 def _is_shuffled(start_world: np.ndarray, query_px: np.ndarray, true_start_world: np.ndarray) -> bool:
-    """Whether the points of frame 0 match the ground truth as a set, but not one by one.
-
-    Two tests: ray directions against the queries' pixels, and distances from the centre of the points against the ground truth,
-    which are invariant to a rotation of the world. A method that is merely inaccurate matches as a set in neither.
-    """
+    """Whether the points of frame 0 match the ground truth as a set, but not one by one."""
     if len(start_world) < MIN_POINTS_FOR_ORDER or not np.isfinite(start_world).all():
         return False
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -142,12 +142,7 @@ def score_tracking(tracks_world: np.ndarray, sequence: WorldTrackSequence, proto
 def score_reconstruction(
     reconstruction_world: np.ndarray, depth: np.ndarray, sequence: WorldTrackSequence, protocol: Protocol
 ) -> Row:
-    """Part "reconstruction" of a row: pointmaps resized to the ground truth's size, at counted pixels. Streamed by frame.
-
-    Args:
-        reconstruction_world: [time, h, w, 3] of any size.
-        depth: [time, height, width] metres.
-    """
+    """Part "reconstruction" of a row: pointmaps resized to the ground truth's size, at counted pixels. Streamed by frame."""
     height, width = depth.shape[1:]
     grid = pixel_grid(height, width) - 0.5 + protocol.first_pixel_centre
     rays = unproject(grid.reshape(-1, 2), np.ones(height * width), sequence.intrinsics).astype(np.float32)

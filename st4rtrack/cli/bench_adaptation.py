@@ -111,11 +111,7 @@ def _write_figure(name: str, rows: list[str], data: Path, run: AdaptationRun) ->
 
 
 def _require_same(output: Path, options: dict[str, Any]) -> None:
-    """Check that all rows in a folder share their options, apart from what their names say.
-
-    Raises:
-        UserError: the folder was made with other options.
-    """
+    """Check that all rows in a folder share their options, apart from what their names say."""
     import json
 
     from st4rtrack.io.files import write_whole

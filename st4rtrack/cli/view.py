@@ -55,10 +55,7 @@ def view(
 
 
 def _named(sources: tuple[str, ...]) -> dict[str, str]:
-    """Names of the scenes in the viewer: folder names, or longer parts of the path where those are equal.
-
-    A folder of scenes, as st4rtrack join writes it, stands for these scenes.
-    """
+    """Names of the scenes in the viewer: folder names, or longer parts of the path where those are equal."""
     sources = tuple(scene for source in sources for scene in _scenes_in(source))
     paths = [Path(source).resolve() for source in sources]
     paths = [path.parent if path.name in ("scene.json", "scene.zarr") else path for path in paths]

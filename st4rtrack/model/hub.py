@@ -91,10 +91,7 @@ def _split(hub_id: str) -> tuple[str, str]:
 
 
 def _download(repository: str, name: str, terms: str, sha256: str, options: dict[str, Any]) -> None:
-    """Download a file into the cache of the hub library, unless it is there.
-
-    The library itself resumes only within a process; gigabytes should also survive a restart.
-    """
+    """Download a file into the cache of the hub library, unless it is there."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.file_download import repo_folder_name
     from huggingface_hub.utils import WeakFileLock

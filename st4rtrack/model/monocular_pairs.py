@@ -71,10 +71,7 @@ def pair_pointmaps(depth: MonocularDepth, hints: Hints, anchor: Pointmap, *, kee
 
 
 def _on_rays(rays: Tensor, log_depth: Tensor, log_error: Tensor, known: Tensor, where: Tensor) -> Pointmap:
-    """Points on rays at known log depth, or else at `log_depth`, with confidence one plus the inverse of the expected log error.
-
-    The expected error is detached: pairs have no supervision for it.
-    """
+    """Points on rays at known log depth, or else at `log_depth`, with confidence one plus the inverse of the expected log error."""
     depth = torch.where(where, known, log_depth).exp()
     error = torch.where(where, KNOWN_ERROR, log_error.detach().exp().clamp(min=MIN_ERROR))
     return Pointmap(rays * depth[..., None], 1 + 1 / error)

@@ -152,11 +152,7 @@ def convert_weights(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], list
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
-    """Read an official `.pth` with the allow-list.
-
-    Raises:
-        UserError: the file has classes outside the list, or is not a checkpoint.
-    """
+    """Read an official `.pth` with the allow-list."""
     require_downloaded(path)
     _require_unpacked(path)
     try:
@@ -207,11 +203,7 @@ def read_official(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
 
 
 def parse_architecture(expression: str, path: Path) -> dict[str, Any]:
-    """Parse the keyword arguments of an official string such as "AsymmetricCroCo3DStereo(head_type='dpt', ...)".
-
-    Raises:
-        UserError: it is not a call of a known class with literal keyword arguments.
-    """
+    """Parse the keyword arguments of an official string such as "AsymmetricCroCo3DStereo(head_type='dpt', ...)"."""
     refusal = UserError(
         f"{path} describes an architecture that is not DUSt3R's with a dpt head: {' '.join(expression.split())[:80]}"
     )

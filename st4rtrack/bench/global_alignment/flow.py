@@ -127,14 +127,6 @@ def moving_mask(problem: Problem, edges: list[int], flows_px: np.ndarray, focal_
     The pose of a pair comes from its pointmaps, by PnP on the second one; its RANSAC ignores a dynamic minority. The errors of
     a pair are normalised to 0..1 by their minimum and maximum, and averaged over the pairs of the image. Unlike here, MonST3R
     also propagates masks with a segmentation network.
-
-    Args:
-        problem: pairwise pointmaps.
-        edges: indices of the edges that have flow.
-        flows_px: [len(edges), rows, columns, 2] network pixels.
-        focal_px: [images].
-    Returns:
-        [images, rows, columns] bool.
     """
     total = np.zeros((problem.num_images, *flows_px.shape[1:3]))
     count = np.zeros_like(total)

@@ -49,12 +49,7 @@ def world_points(problem: Problem, solution: Solution) -> np.ndarray:
 
 
 def estimate_focals(problem: Problem, *, shared: bool) -> np.ndarray:
-    """Focal length [images] in pixels of the whole image: the median over the edges whose first image it is.
-
-    Args:
-        problem: pairwise pointmaps.
-        shared: use the mean over all images for every image.
-    """
+    """Focal length [images] in pixels of the whole image: the median over the edges whose first image it is."""
     per_edge = np.array([_focal(problem, edge) for edge in range(len(problem.edges))])
     low, high = (bound * max(problem.image_size) for bound in FOCAL_RANGE)
     plausible = (per_edge >= low) & (per_edge <= high)
@@ -81,11 +76,7 @@ def _focal(problem: Problem, edge: int) -> float:
 
 
 def _grow(problem: Problem) -> np.ndarray:
-    """World points [images, rows, columns, 3] of every image, each from one edge.
-
-    The best edge defines the world frame by its first camera; then the best edge that touches a registered image adds its
-    other image. This is Prim's algorithm, so the edges used form the maximum spanning tree.
-    """
+    """World points [images, rows, columns, 3] of every image, each from one edge."""
     score = problem.confidence.astype(np.float64).mean(axis=(2, 3)).prod(axis=1)
     best = int(np.argmax(score))
     i, j = problem.edges[best]

@@ -154,13 +154,7 @@ class EdgeData:
 
 
 def alignment_term(unknowns: Unknowns, world: Tensor, data: EdgeData) -> Tensor:
-    """Mean over first images plus mean over second images of log confidence times the distance to the edge's points.
-
-    Args:
-        unknowns: source of the edges' similarities.
-        world: [images, pixels, 3] from `unknowns.world_points`.
-        data: tensors of the problem.
-    """
+    """Mean over first images plus mean over second images of log confidence times the distance to the edge's points."""
     scale, rotation, translation = unknowns.edges()
     turn, shift = scale[:, None, None] * rotation, scale[:, None] * translation
     aligned = torch.baddbmm(shift[:, None], data.points, turn.transpose(1, 2))
@@ -169,11 +163,7 @@ def alignment_term(unknowns: Unknowns, world: Tensor, data: EdgeData) -> Tensor:
 
 
 def smoothness_term(rotation: Tensor, translation: Tensor) -> Tensor:
-    """Sum over consecutive cameras of |R - I| (Frobenius) + |t| of their relative motion (MonST3R).
-
-    Args:
-        rotation, translation: [images, 3, 3] and [images, 3] of `world_from_camera`.
-    """
+    """Sum over consecutive cameras of |R - I| (Frobenius) + |t| of their relative motion (MonST3R)."""
     turn = rotation[:-1].transpose(1, 2) @ rotation[1:]
     step = translation[1:] - translation[:-1]  # same length in the earlier camera's frame as in the world frame
     away = turn - torch.eye(3, dtype=turn.dtype, device=turn.device)

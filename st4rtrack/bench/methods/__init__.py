@@ -47,11 +47,7 @@ METHODS = {
 
 
 def make_method(name: str, options: MethodOptions) -> Method:
-    """Make the method with a name.
-
-    Raises:
-        UserError: the name is unknown, or a required input is missing.
-    """
+    """Make the method with a name."""
     if name not in METHODS:
         raise UserError(f"--method must be one of {', '.join(METHODS)}, got {name!r}")
     module, function = METHODS[name].function.split(":")

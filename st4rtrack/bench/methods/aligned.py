@@ -31,20 +31,12 @@ MONST3R = AlignmentOptions(schedule="linear", shared_focal=True, smoothness=0.01
 
 
 def dust3r(options: MethodOptions) -> Method:
-    """DUSt3R's global alignment, also applied to MASt3R's pointmaps.
-
-    Raises:
-        UserError: no model was chosen, or the graph or the number of iterations is invalid.
-    """
+    """DUSt3R's global alignment, also applied to MASt3R's pointmaps."""
     return _method(options, DUST3R)
 
 
 def monst3r(options: MethodOptions) -> Method:
-    """MonST3R's global alignment; the flow term is active if `options.flow` is a folder (see `global_alignment/flow.py`).
-
-    Raises:
-        UserError: as for `dust3r`, or the flow folder is missing.
-    """
+    """MonST3R's global alignment; the flow term is active if `options.flow` is a folder (see `global_alignment/flow.py`)."""
     if options.flow is not None and not options.flow.is_dir():
         raise UserError(f"--flow {options.flow} is not a folder; pass one with a .npz per sequence, mirroring the data")
     return _method(options, MONST3R)
@@ -111,16 +103,7 @@ def align(
     flow: OpticalFlow | None = None,
     device: torch.device | str = "cpu",
 ) -> Aligned:
-    """Align all pairs in one world frame.
-
-    Args:
-        pairs: the network's pointmaps; the order of the edges does not matter.
-        options: DUSt3R's or MonST3R's terms.
-        flow: optical flow, used if `options.flow_weight` is positive.
-        device: device of the optimisation.
-    Raises:
-        UserError: the graph is not connected, the pointmaps have no extent, or no flow pair is an edge.
-    """
+    """Align all pairs in one world frame."""
     pairs = pairs.in_order()
     problem, whole = pairs.sampled(options.max_pixels), pairs.sampled()
     start = initialise(problem, shared_focal=options.shared_focal)

@@ -104,11 +104,7 @@ def _is_static(points: StaticPoints, long_side: int) -> np.ndarray:
 def _in_world(
     tracks: FlowTracks, surroundings: np.ndarray, world_from_camera: np.ndarray, intrinsics: np.ndarray, long_side: int
 ) -> np.ndarray:
-    """World points [time, points, 3] of tracks from frame 0: triangulated if static, else on their rays at the surrounding depth.
-
-    A lost track keeps its last position. A track that fits a static point but shows no parallax stays fixed too, at the
-    surrounding depth of frame 0.
-    """
+    """World points [time, points, 3] of tracks from frame 0: triangulated if static, else on their rays at the surrounding depth."""
     static = triangulate(tracks.pixels_px, tracks.visible, world_from_camera, intrinsics)
     placed = _is_static(static, long_side)
     moves = ~placed & np.isfinite(static.points_world[:, 0]) & ~(static.residual_px < STATIC_ERROR * long_side)

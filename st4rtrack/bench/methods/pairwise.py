@@ -28,9 +28,6 @@ def pointmaps_only(options: MethodOptions) -> Method:
     """DUSt3R, MASt3R, MonST3R: same two outputs, but the first is the anchor's content at the anchor's time (paper Eq. 2 and 3).
 
     It is scored as their track, as in the paper's tables; it has no visibility.
-
-    Raises:
-        UserError: no model was chosen; their weights are not part of this package.
     """
     if options.model is None:
         raise UserError("this method needs its weights; pass --model NAME (st4rtrack models) or --model PATH")
@@ -72,10 +69,7 @@ def scene_prediction(scene: Scene, sequence: WorldTrackSequence, protocol: Proto
 
 
 def _tracks(scene: Scene, query_px: np.ndarray, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
-    """Tracks [time, points, 3] and visibility probability [time, points] of queries [points, 2] in source pixels.
-
-    Queries outside the image take the value at the border.
-    """
+    """Tracks [time, points, 3] and visibility probability [time, points] of queries [points, 2] in source pixels."""
     points, probability = scene.tracking.points_world, scene.tracking.visibility
     assert probability is not None
     network_px = scene.pixel_map.network_from_source(query_px)

@@ -66,20 +66,12 @@ class CameraTracks:
 
 
 def camera_frame(options: MethodOptions) -> Method:
-    """Use camera coordinates as world coordinates: correct for a static camera ("SpaTracker" in the paper's tables).
-
-    Raises:
-        UserError: no folder of tracks.
-    """
+    """Use camera coordinates as world coordinates: correct for a static camera ("SpaTracker" in the paper's tables)."""
     return _method(options, lambda tracks, sequence: Prediction(tracks_world=tracks.points_camera, visible=tracks.visible))
 
 
 def with_procrustes(options: MethodOptions) -> Method:
-    """Remove the camera motion, estimated from the tracks as the rigid motion of the majority.
-
-    Raises:
-        UserError: no folder of tracks.
-    """
+    """Remove the camera motion, estimated from the tracks as the rigid motion of the majority."""
 
     def predict(tracks: CameraTracks, sequence: WorldTrackSequence) -> Prediction:
         world_from_camera, solved = camera_motion(tracks)
@@ -96,11 +88,7 @@ def with_procrustes(options: MethodOptions) -> Method:
 
 
 def with_cameras(options: MethodOptions) -> Method:
-    """Remove the camera motion predicted by another method (MonST3R in the paper), scaled to the tracks' unit.
-
-    Raises:
-        UserError: no folder of tracks or of predictions.
-    """
+    """Remove the camera motion predicted by another method (MonST3R in the paper), scaled to the tracks' unit."""
 
     def predict(tracks: CameraTracks, sequence: WorldTrackSequence) -> Prediction:
         assert cameras is not None
@@ -131,10 +119,6 @@ def camera_motion(tracks: CameraTracks) -> tuple[np.ndarray, np.ndarray]:
 
     Each frame is aligned directly to frame 0: all tracks begin there, so no other frame shares more of them, and errors do
     not accumulate as along a chain of neighbouring frames.
-
-    Returns:
-        world_from_camera [time, 4, 4] in the tracks' unit, the identity in frame 0, and solved [time] bool, False where
-        the pose of the previous frame was reused.
     """
     points, usable = tracks.points_camera, tracks.usable
     world_from_camera = np.tile(np.eye(4), (len(points), 1, 1))
@@ -155,13 +139,6 @@ def robust_rigid(source: np.ndarray, target: np.ndarray, *, threshold: float) ->
 
     Slowly moving points stay within the threshold and bias least squares. They do not bias least absolute distances (by
     re-weighted least squares), which therefore come first, so that the noise is measured around the right motion.
-
-    Args:
-        source, target: [points, 3] corresponding points, finite.
-        threshold: largest residual that can be noise, in units of the target; it is tightened.
-    Returns:
-        `target_from_source` [4, 4] and inliers [points] bool; None for fewer than three inliers, or if they are collinear
-        within the threshold, which leaves the rotation about the line undetermined.
     """
     colmap = pycolmap()
     options = colmap.RANSACOptions(max_error=threshold, random_seed=0)
@@ -190,15 +167,7 @@ def robust_rigid(source: np.ndarray, target: np.ndarray, *, threshold: float) ->
 
 
 def scaled_cameras(tracks: CameraTracks, path: Path, sequence: WorldTrackSequence) -> np.ndarray:
-    """Cameras of a prediction, scaled to the tracks' unit by the median ratio of track depth to predicted depth (visible tracks).
-
-    Args:
-        path: prediction of the sequence.
-    Returns:
-        world_from_camera [time, 4, 4], the identity in frame 0.
-    Raises:
-        UserError: the prediction is missing, has no cameras or reconstruction, or shares no depth with the tracks.
-    """
+    """Cameras of a prediction, scaled to the tracks' unit by the median ratio of track depth to predicted depth (visible tracks)."""
     prediction = read_prediction(path, sequence)
     cameras, reconstruction = prediction.world_from_camera, prediction.reconstruction_world
     if cameras is None or reconstruction is None:
@@ -221,11 +190,7 @@ def scaled_cameras(tracks: CameraTracks, path: Path, sequence: WorldTrackSequenc
 
 
 def read_tracks(folder: Path, sequence: WorldTrackSequence) -> CameraTracks:
-    """Read and check the tracks of a sequence (format: docs/spatracker.md).
-
-    Raises:
-        UserError: missing, damaged, or not the tracks of this sequence; the message names it.
-    """
+    """Read and check the tracks of a sequence (format: docs/spatracker.md)."""
     name, path = sequence.name, folder / f"{sequence.name}.npz"
     if not path.is_file():
         raise UserError(f"{name}: there are no tracks; expected {path}")
