@@ -162,15 +162,13 @@ def _depth(sequence: RawSequence, frames: range, size: tuple[int, ...]) -> np.nd
     """Depth maps [time, height, width] in metres; None if the sequence has none."""
     if sequence.read_depth is None:
         return None
-    maps = np.empty((len(frames), *size), np.float32)
-    for row, t in enumerate(frames):
-        depth = sequence.read_depth(t)
+    maps = [np.asarray(sequence.read_depth(t), np.float32) for t in frames]
+    for t, depth in zip(frames, maps):
         if depth.shape != size:
             raise UserError(
                 f"{sequence.name}: depth of frame {t} has shape {list(depth.shape)}, its image {list(size)}; download it again"
             )
-        maps[row] = depth
-    return maps
+    return np.stack(maps)
 
 
 def _tracks(

@@ -7,14 +7,14 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from st4rtrack.bench.methods import METHODS, make_method
-from st4rtrack.bench.methods.method import Method
 from st4rtrack.bench.parallel import each, share_cores
-from st4rtrack.bench.predictions import write_prediction
-from st4rtrack.bench.protocol import TAPVID3D, Protocol
+from st4rtrack.bench.predictions import Method, write_prediction
+from st4rtrack.bench.protocol import TAPVID3D
 from st4rtrack.io.files import write_whole
 from st4rtrack.io.lock import locked
 from st4rtrack.io.worldtrack import find_worldtrack, read_worldtrack
@@ -70,10 +70,10 @@ def predict(
             for path in paths:
                 path.unlink(missing_ok=True)
         missing = [k for k, path in enumerate(paths) if not path.exists()]
-        tasks = [(sequences[k][0], sequences[k][1], paths[k]) for k in missing]
-        done = len(paths) - len(missing)
-        for _ in each(_predict_one, tasks, workers, _prepare, (method, options, workers, output, manifest)):
-            done += 1
+        _prepared.cache_clear()  # of an earlier call
+        made_by = (method, options, workers, output, json.dumps(manifest, indent=1))
+        tasks = [(*sequences[k], paths[k], made_by) for k in missing]
+        for done, _ in enumerate(each(_predict_one, tasks, workers), start=len(paths) - len(missing) + 1):
             if progress:
                 progress(done, len(paths))
     return [path for path in paths if path.exists()]
@@ -121,21 +121,19 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _prepare(
-    method: str, options: MethodOptions, workers: int, output: Path, manifest: dict[str, Any]
-) -> tuple[Method, int | None]:
+@lru_cache(maxsize=1)
+def _prepared(method: str, options: MethodOptions, workers: int, output: Path, manifest: str) -> Method:
     """Make the method of this process, with its share of the cores; then the folder, only if the method is accepted."""
     if workers > 1:
         share_cores(workers)
     made = make_method(method, options)
-    write_whole(output / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
-    assert isinstance(options.protocol, Protocol)
-    return made, options.protocol.num_frames
+    write_whole(output / MANIFEST, f"{manifest}\n".encode())
+    return made
 
 
-def _predict_one(prepared: tuple[Method, int | None], task: tuple[str, Path, Path]) -> None:
-    (method, num_frames), (name, source, path) = prepared, task
-    prediction = method(read_worldtrack(source, name=name, num_frames=num_frames))
+def _predict_one(task: tuple[str, Path, Path, tuple]) -> None:
+    name, source, path, made_by = task
+    prediction = _prepared(*made_by)(read_worldtrack(source, name=name, num_frames=made_by[1].protocol.num_frames))
     if prediction.is_empty:
         logger.info("%s: skipped, this method has nothing to predict", name)
     else:

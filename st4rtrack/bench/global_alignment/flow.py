@@ -61,10 +61,6 @@ class SampledFlow:
     target_px: Tensor
     counted: Tensor
 
-    def to(self, device: torch.device | str) -> "SampledFlow":
-        """Copy to a device."""
-        return SampledFlow(self.pairs.to(device), self.target_px.to(device), self.counted.to(device))
-
 
 def read_flow(path: Path, name: str, frames: int, scale: tuple[float, float]) -> OpticalFlow:
     """Read the optical flow of a sequence from a file in the format of the module docstring.
@@ -88,9 +84,7 @@ def read_flow(path: Path, name: str, frames: int, scale: tuple[float, float]) ->
             f"{name}: flow of {path} must be floats [{len(pairs)}, height, width, 2], got {flow.dtype} {list(flow.shape)}"
         )
     evaluated = ((pairs >= 0) & (pairs < frames)).all(axis=1)
-    if not evaluated.all():
-        pairs, flow = pairs[evaluated], flow[evaluated]
-    return OpticalFlow(pairs.astype(np.int64), flow, scale)
+    return OpticalFlow(pairs[evaluated].astype(np.int64), flow[evaluated], scale)
 
 
 def sample_flow(flow: OpticalFlow, problem: Problem, focal_px: np.ndarray) -> SampledFlow:
@@ -103,13 +97,11 @@ def sample_flow(flow: OpticalFlow, problem: Problem, focal_px: np.ndarray) -> Sa
     Raises:
         UserError: none of the flow pairs is an edge.
     """
-    edge_of = {(int(i), int(j)): e for e, (i, j) in enumerate(problem.edges)}
-    kept = [(k, edge_of[int(i), int(j)]) for k, (i, j) in enumerate(flow.pairs) if (int(i), int(j)) in edge_of]
-    if not kept:
+    flow_of = {tuple(pair): k for k, pair in enumerate(flow.pairs.tolist())}
+    edges = [edge for edge, pair in enumerate(problem.edges.tolist()) if tuple(pair) in flow_of]
+    if not edges:
         raise UserError("the optical flow covers no pair of the graph; compute it for those pairs, or choose another --graph")
-    kept.sort(key=lambda one: one[1])
-    edges = [edge for _, edge in kept]
-    flows = np.stack([_at_samples(flow, k, problem) for k, _ in kept])
+    flows = np.stack([_at_samples(flow, flow_of[tuple(problem.edges[edge].tolist())], problem) for edge in edges])
     pairs = problem.edges[edges]
     moving = moving_mask(problem, edges, flows, focal_px)
     counted = np.isfinite(flows).all(-1) & ~moving[pairs[:, 0]]

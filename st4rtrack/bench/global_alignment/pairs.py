@@ -93,21 +93,16 @@ class Graph:
             raise UserError(f"global alignment needs at least two frames, got {frames}")
         if self.kind == "oneref" and self.value >= frames:
             raise UserError(f"--graph oneref-{self.value} is out of range; the frames are 0..{frames - 1}")
-        pairs = {(i, j) for i, j in self._pairs(frames) if i != j}
-        both = pairs | {(j, i) for i, j in pairs}
-        return np.array(sorted(both), np.int64)
-
-    def _pairs(self, frames: int) -> list[tuple[int, int]]:
-        if self.kind == "oneref":
-            return [(self.value, j) for j in range(frames)]
         offsets = {
             "complete": range(1, frames),
             "swin": range(1, self.value + 1),
             "swinstride": range(1, 2 * self.value, 2),
             "logwin": [2**k for k in range(self.value)],
-        }[self.kind]
+        }.get(self.kind, ())
         wraps = self.cyclic and self.kind != "complete"
-        return [(i, (i + k) % frames) for k in offsets for i in range(frames) if wraps or i + k < frames]
+        pairs = {(i, (i + k) % frames) for k in offsets for i in range(frames) if wraps or i + k < frames}
+        pairs |= {(self.value, j) for j in range(frames) if self.kind == "oneref"}
+        return np.array(sorted({pair for i, j in pairs if i != j for pair in ((i, j), (j, i))}), np.int64)
 
 
 def parse_graph(text: str) -> Graph:

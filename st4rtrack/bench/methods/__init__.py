@@ -7,7 +7,7 @@ demand, so that the registry is cheap to import.
 import importlib
 from dataclasses import dataclass
 
-from st4rtrack.bench.methods.method import Method
+from st4rtrack.bench.predictions import Method
 from st4rtrack.options import MethodOptions
 from st4rtrack.types import UserError
 

@@ -12,8 +12,7 @@ from st4rtrack.bench.global_alignment.initialise import initialise
 from st4rtrack.bench.global_alignment.optimise import optimise
 from st4rtrack.bench.global_alignment.pairs import Graph, parse_graph, predict_pairs
 from st4rtrack.bench.global_alignment.problem import AlignmentOptions, PairwisePointmaps
-from st4rtrack.bench.methods.method import Method
-from st4rtrack.bench.predictions import Prediction
+from st4rtrack.bench.predictions import Method, Prediction
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, unproject
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps
 from st4rtrack.io.worldtrack import WorldTrackSequence
@@ -21,7 +20,7 @@ from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.options import MethodOptions
 from st4rtrack.preprocess import stretch_to_network_size
-from st4rtrack.types import PixelMap, UserError
+from st4rtrack.types import UserError
 
 DUST3R = AlignmentOptions(schedule="cosine")
 """One focal length per image; DUSt3R's schedule."""
@@ -53,10 +52,11 @@ def _method(options: MethodOptions, alignment: AlignmentOptions) -> Method:
     flow = options.flow if alignment.flow_weight > 0 else None
 
     def predict(sequence: WorldTrackSequence) -> Prediction:
-        rgb, pixel_map = _network_frames(sequence, model, options.size)
-        optical: OpticalFlow | None = None
-        if flow is not None:
-            optical = read_flow(flow / f"{sequence.name}.npz", sequence.name, len(sequence), pixel_map.scale)
+        side, patch = options.size or model.config.image_size, model.config.patch_size
+        video, pixel_map = stretch_to_network_size(sequence.video, long_side=side, patch_size=patch)  # every pixel is covered
+        rgb = np.stack(list(video.frames()))
+        path = None if flow is None else flow / f"{sequence.name}.npz"
+        optical = None if path is None else read_flow(path, sequence.name, len(sequence), pixel_map.scale)
         try:
             return align_sequence(model, rgb, graph, alignment, optical)
         except UserError as error:
@@ -72,13 +72,6 @@ def align_sequence(
     pairs = predict_pairs(model, rgb, graph.edges(len(rgb)))
     aligned = align(pairs, alignment, flow=flow, device=model.device)
     return Prediction(reconstruction_world=aligned.points_world, world_from_camera=aligned.world_from_camera)
-
-
-def _network_frames(sequence: WorldTrackSequence, model: St4RTrack, size: int | None) -> tuple[np.ndarray, PixelMap]:
-    """Frames stretched, not cropped, so that every ground-truth pixel is covered."""
-    config = model.config
-    video, pixel_map = stretch_to_network_size(sequence.video, long_side=size or config.image_size, patch_size=config.patch_size)
-    return np.stack(list(video.frames())), pixel_map
 
 
 @dataclass

@@ -9,8 +9,7 @@ import logging
 import numpy as np
 
 from st4rtrack.bench.methods.bounds import plane_prediction
-from st4rtrack.bench.methods.method import Method
-from st4rtrack.bench.predictions import Prediction
+from st4rtrack.bench.predictions import Method, Prediction
 from st4rtrack.classical.flow_tracks import FlowTracks, follow, follow_first
 from st4rtrack.classical.structure_from_motion import FIRST_FOCAL, SparseScene
 from st4rtrack.classical.structure_from_motion import structure_from_motion as find_cameras

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from st4rtrack.bench.methods.method import Method
-from st4rtrack.bench.predictions import Prediction
+from st4rtrack.bench.predictions import Method, Prediction
 from st4rtrack.bench.protocol import Protocol
 from st4rtrack.geometry.sampling import nearest_pixel, sample_map
 from st4rtrack.io.formats.cameras import image_intrinsics

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from st4rtrack.bench.methods.method import Method
-from st4rtrack.bench.predictions import Prediction, read_prediction
+from st4rtrack.bench.predictions import Method, Prediction, read_prediction
 from st4rtrack.classical.solver.colmap import pycolmap
 from st4rtrack.geometry.align import umeyama
 from st4rtrack.geometry.camera import project, unproject
@@ -78,9 +77,7 @@ def with_procrustes(options: MethodOptions) -> Method:
         if not solved.all():
             logger.warning(
                 "%s: pose estimation failed for %d of %d frames (too few inlier tracks); reused the previous pose",
-                sequence.name,
-                (~solved).sum(),
-                len(solved),
+                *(sequence.name, (~solved).sum(), len(solved)),
             )
         return _in_world(tracks, world_from_camera)
 
@@ -91,14 +88,14 @@ def with_cameras(options: MethodOptions) -> Method:
     """Remove the camera motion predicted by another method (MonST3R in the paper), scaled to the tracks' unit."""
 
     def predict(tracks: CameraTracks, sequence: WorldTrackSequence) -> Prediction:
-        assert cameras is not None
         return _in_world(tracks, scaled_cameras(tracks, cameras / f"{sequence.name}.npz", sequence))
 
-    method, cameras = _method(options, predict), options.cameras
-    if cameras is None:
+    method = _method(options, predict)
+    if options.cameras is None:
         raise UserError(
             "this method needs cameras; pass predictions with cameras (of monst3r-ga, for instance) with --cameras DIR"
         )
+    cameras = options.cameras
     if not cameras.is_dir():
         raise UserError(f"--cameras: {cameras} is not a folder with predictions; check the path")
     return method
@@ -106,12 +103,12 @@ def with_cameras(options: MethodOptions) -> Method:
 
 def _method(options: MethodOptions, predict: Callable[[CameraTracks, WorldTrackSequence], Prediction]) -> Method:
     """Shared part of the three methods: read the tracks of a sequence; predict nothing for sequences without tracks."""
-    folder = _tracks_folder(options)
-
-    def predict_sequence(sequence: WorldTrackSequence) -> Prediction:
-        return Prediction() if sequence.tracks_world is None else predict(read_tracks(folder, sequence), sequence)
-
-    return predict_sequence
+    folder = options.tracks
+    if folder is None:
+        raise UserError("this method needs SpatialTracker's tracks; write them as in docs/spatracker.md, and pass --tracks DIR")
+    if not folder.is_dir():
+        raise UserError(f"--tracks: {folder} is not a folder with tracks; check the path")
+    return lambda sequence: Prediction() if sequence.tracks_world is None else predict(read_tracks(folder, sequence), sequence)
 
 
 def camera_motion(tracks: CameraTracks) -> tuple[np.ndarray, np.ndarray]:
@@ -216,14 +213,6 @@ def read_tracks(folder: Path, sequence: WorldTrackSequence) -> CameraTracks:
     return tracks
 
 
-def _tracks_folder(options: MethodOptions) -> Path:
-    if options.tracks is None:
-        raise UserError("this method needs SpatialTracker's tracks; write them as in docs/spatracker.md, and pass --tracks DIR")
-    if not options.tracks.is_dir():
-        raise UserError(f"--tracks: {options.tracks} is not a folder with tracks; check the path")
-    return options.tracks
-
-
 def _in_world(tracks: CameraTracks, world_from_camera: np.ndarray) -> Prediction:
     return Prediction(
         tracks_world=transform_points(world_from_camera, tracks.points_camera),
@@ -264,12 +253,8 @@ def _checked(key: str, value: np.ndarray, sequence: WorldTrackSequence, *last: i
 def _intrinsics(matrix: np.ndarray | None, sequence: WorldTrackSequence) -> np.ndarray:
     if matrix is None:
         return sequence.intrinsics
-    if (
-        matrix.shape != (3, 3)
-        or matrix.dtype.kind not in "fiu"
-        or not np.isfinite(matrix).all()
-        or not (np.diag(matrix) > 0).all()
-    ):
+    numbers = matrix.shape == (3, 3) and matrix.dtype.kind in "fiu"
+    if not numbers or not np.isfinite(matrix).all() or not (np.diag(matrix) > 0).all():
         raise UserError(f"{sequence.name}: intrinsics must be a finite matrix [3, 3] in pixels of the sequence's images")
     return matrix.astype(np.float64)
 
