@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -74,17 +74,15 @@ class PairTask:
         Source: paper section 3.3 (the reconstruction branch is frozen). Parts shared by both branches (embeddings, the last norm)
         are frozen with it; the release's option of that name trains them.
         """
-        model, heads = self.model, [self.model.tracking_head]
-        learning: list[nn.Module] = [model.decoder.tracking_blocks, *heads]
+        trained = ("decoder.tracking_blocks.", "tracking_head.")
         if self.config.freeze == "encoder":
-            learning = [model.decoder, *heads, model.reconstruction_head]
-        trained = {id(parameter) for module in learning for parameter in module.parameters()}
-        return {name: parameter for name, parameter in model.named_parameters() if id(parameter) in trained}
+            trained = ("decoder.", "tracking_head.", "reconstruction_head.")
+        return {name: parameter for name, parameter in self.model.named_parameters() if name.startswith(trained)}
 
     def loss(self, step: int) -> StepLoss:
         """Loss of a step (`objective.py`)."""
-        lengths, moving = [len(v.inputs) for v in self.videos], [v.moving[~v.held_out] for v in self.videos]
-        chosen = batch(step, lengths, moving, list(self.frames), self.config)
+        lengths, tracks = [len(v.inputs) for v in self.videos], [int((~v.held_out).sum()) for v in self.videos]
+        chosen = batch(step, lengths, tracks, list(self.frames), self.config)
         return step_loss(self.model, self.videos[chosen.video], chosen, self.config, self.weights)
 
     def measure(self) -> Measurement:
@@ -155,7 +153,10 @@ def _step(task: Task, config: AdaptConfig, learning: Learning) -> None:
     start, now = time.monotonic(), learning.progress
     task.model.train()
     learning.optimizer.zero_grad(set_to_none=True)
-    found = _loss(task, now.step)
+    try:
+        found = task.loss(now.step)
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"a step does not fit into the memory of {task.model.device}; reduce --batch-size or --size") from error
     finite, norm = False, math.nan
     if math.isfinite(float(found.total.detach())):
         found.total.backward()
@@ -174,31 +175,16 @@ def _step(task: Task, config: AdaptConfig, learning: Learning) -> None:
         )
     now.step += 1
     now.seconds += time.monotonic() - start
-    now.steps.append(
-        {
-            "step": now.step,
-            "video": found.video,
-            "total": float(found.total.detach()),
-            **found.parts,
-            "gradient_norm": norm,
-            "cameras_not_found": found.cameras_not_found,
-        }
-    )
+    row = {"step": now.step, "video": found.video, "total": float(found.total.detach()), **found.parts}
+    now.steps.append({**row, "gradient_norm": norm, "cameras_not_found": found.cameras_not_found})
 
 
-def _loss(task: Task, step: int) -> StepLoss:
-    try:
-        return task.loss(step)
-    except torch.OutOfMemoryError as error:
-        raise UserError(f"a step does not fit into the memory of {task.model.device}; reduce --batch-size or --size") from error
-
-
-def _measure(task: Task, learning: Learning) -> Measurement:
+def _measure(task: Task, learning: Learning) -> None:
     """Measure the held-out tracks and keep the weights if they are the best."""
     start, now = time.monotonic(), learning.progress
     task.model.eval()
     found = task.measure()
-    now.measurements.append({"step": now.step, **found.to_dict()})
+    now.measurements.append({"step": now.step, **asdict(found)})
     ratio = error_ratio(now.measurements[0], now.measurements[-1])
     if ratio < now.best_ratio * (1 - LEAST_GAIN):
         now.best_ratio, now.best_step, now.waited = ratio, now.step, 0
@@ -207,7 +193,6 @@ def _measure(task: Task, learning: Learning) -> Measurement:
         now.waited += 1
     now.seconds += time.monotonic() - start
     logger.info("step %d: track error %.3f px held out, %.3f px training", now.step, found.error_px, found.learnt_px)
-    return found
 
 
 def error_ratio(base: dict[str, Any], now: dict[str, Any], least: float = LEAST_GAIN) -> float:

@@ -1,7 +1,7 @@
 """Measurement of a network on held-out tracks, over all frames of its videos."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -44,10 +44,6 @@ class Measurement:
     unsupervised: float | None = None
     cameras_not_found: int = 0
 
-    def to_dict(self) -> dict[str, float | int | None]:
-        """Convert to plain values for JSON."""
-        return asdict(self)
-
 
 def errors_of(row: Mapping[str, Any]) -> tuple[float, float | None]:
     """Errors in 2D and in depth of a measurement as plain values; without a depth teacher, the distance of the branches."""
@@ -80,7 +76,7 @@ def _measure_video(model: St4RTrack, video: AdaptVideo, count: int, precision: s
         far[seen.frames] = np.where(visible, _far_px(seen, video), np.nan)
         apart[seen.frames] = np.where(visible, _apart(seen, video), np.nan)
         if video.track_depth is not None:
-            off[seen.frames] = np.where(visible, _depth_error(seen, video, video.track_depth[seen.frames], visible), np.nan)
+            off[seen.frames] = _depth_error(seen, video, video.track_depth[seen.frames], visible)
         not_found += int((~seen.solved).sum())
     far[ANCHOR] = apart[ANCHOR] = np.nan  # in the anchor all tracks are at their queries
     held = video.held_out

@@ -23,14 +23,12 @@ def write_picture(found: Adaptation, scenes: Mapping[str, Scene]) -> Path:
     Args:
         scenes: "Before" and "After"; if empty, the figure has only curves.
     """
-    first = found.options["videos"][0]
-    teachers = f"tracks: {first['tracks']}, depth: {first['depth'] or 'none'}"
-    return write_adaptation(
-        found.report / "adaptation.png", scenes, plots(found), title=_capital(found.sentence), subtitle=teachers
-    )
+    first, title = found.options["videos"][0], f"{found.sentence[:1].upper()}{found.sentence[1:]}"
+    subtitle = f"tracks: {first['tracks']}, depth: {first['depth'] or 'none'}"
+    return write_adaptation(found.report / "adaptation.png", scenes, _plots(found), title=title, subtitle=subtitle)
 
 
-def plots(found: Adaptation) -> list[Plot]:
+def _plots(found: Adaptation) -> list[Plot]:
     """Plots of held-out error, branch agreement and every loss term over the steps."""
     measured, kept = found.progress.measurements, float(found.progress.best_step)
 
@@ -62,7 +60,3 @@ def _smoothed(values: np.ndarray) -> np.ndarray:
     total = np.convolve(np.where(finite, values, 0.0), window, mode="same")
     count = np.convolve(finite.astype(float), window, mode="same")
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -11,8 +11,8 @@ import numpy as np
 from st4rtrack.adapt.config import AdaptConfig
 from st4rtrack.adapt.inputs import ANCHOR, AdaptVideo, FrameInputs, empty_held, frame_inputs, held_pixels
 from st4rtrack.adapt.measure import FramePredictions, predict_all
-from st4rtrack.adapt.priors import Priors, TeacherDepth, TeacherTracks
-from st4rtrack.adapt.teachers import DepthTeacher, TrackTeacher, gather_priors, gather_tracks
+from st4rtrack.adapt.priors import DepthTeacher, Priors, TeacherDepth, TeacherTracks, TrackTeacher
+from st4rtrack.adapt.teachers import gather_priors, gather_tracks
 from st4rtrack.geometry.camera import project
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel, sample_map
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
@@ -92,19 +92,14 @@ def _log(found: AdaptVideo, name: str) -> None:
         *(name, len(found.inputs), len(found.held_out), tracks.name, int(found.moving.sum()), int(found.held_out.sum())),
         "no teacher" if depth is None else depth.name,
     )
-    if found.moving.any() and _measured_share(found) < LITTLE_MEASURED:
+    dynamic = tracks.visible & found.moving
+    measured = np.zeros(1) if found.track_depth is None else (found.track_depth > 0)[dynamic]
+    if dynamic.any() and measured.mean() < LITTLE_MEASURED:
         logger.warning(
             "%s: no teacher measures the depth of most dynamic points; their tracks will improve in 2D, but their depth "
             "remains a guess; pass a depth model or depth files with --depth",
             name,
         )
-
-
-def _measured_share(video: AdaptVideo) -> float:
-    """Share of visible dynamic track positions with teacher depth."""
-    if video.track_depth is None:
-        return 0.0
-    return float((video.track_depth > 0)[video.priors.tracks.visible & video.moving].mean())
 
 
 def _static_world(
@@ -137,8 +132,6 @@ def _in_solved_frames(tracks: TeacherTracks, unsolved: Collection[int]) -> Teach
 def _inside(tracks: TeacherTracks, height: int, width: int) -> TeacherTracks:
     """Keep the tracks with a query inside the network image; a file may cover the whole source video."""
     inside = inside_image(tracks.query_px, height, width)
-    if inside.all():
-        return tracks
     return TeacherTracks(tracks.query_px[inside], tracks.tracks_px[:, inside], tracks.visible[:, inside], tracks.name)
 
 

@@ -22,7 +22,6 @@ class Adaptation:
         report: folder with `adaptation.json`, the figure, scenes and the cached teacher output.
         names: names of the videos.
         progress: history of steps and measurements.
-        steps: maximum number of steps.
         options: all options that affect the result, plain values.
     """
 
@@ -31,7 +30,6 @@ class Adaptation:
     report: Path
     names: list[str]
     progress: Progress
-    steps: int
     options: dict[str, Any]
 
     @property

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from st4rtrack.adapt.priors import TeacherDepth
+from st4rtrack.adapt.priors import DepthTeacher, TeacherDepth, TrackTeacher
 from st4rtrack.adapt.teachers.files import FileTracks
 from st4rtrack.adapt.teachers.fused import FusedTeacher
-from st4rtrack.adapt.teachers.teacher import DepthTeacher, TrackTeacher, require_frames
 from st4rtrack.hints.depth_prior import DepthPrior, PriorDepth, open_depth_prior
 from st4rtrack.io.files import expanded
 from st4rtrack.io.known.cameras import read_cameras
@@ -36,7 +35,6 @@ class PriorTeacher:
 
     def depth(self, rgb: np.ndarray, anchor_index: int) -> TeacherDepth:
         """Predict or read the depth of every frame."""
-        require_frames(rgb)
         depth = np.stack([_z_depth(self._prior(frame, index)) for index, frame in enumerate(rgb)])
         return TeacherDepth(depth, self.name, self._cameras)
 
@@ -85,16 +83,13 @@ def open_teachers(
 
 def _open_tracks(word: str, device: str, source: SourceSize | None) -> TrackTeacher:
     kind, _, path = word.partition(":")
-    if kind == "cotracker":
-        from st4rtrack.adapt.teachers.cotracker import CoTrackerTeacher
+    if kind in ("cotracker", "tapir", "tapnext"):
+        from st4rtrack.adapt.teachers.networks import open_cotracker, open_tapnet
 
-        return CoTrackerTeacher(_existing("--tracks", word, path), device)
-    if kind in ("tapir", "tapnext"):
-        from st4rtrack.adapt.teachers.tapnet import TapnetTeacher
-
-        return TapnetTeacher(kind, _existing("--tracks", word, path), device)
+        existing = _existing(word, path)
+        return open_cotracker(existing, device) if kind == "cotracker" else open_tapnet(kind, existing, device)
     if Path(word).suffix == ".npz":
-        return FileTracks(_existing("--tracks", word, word), source)
+        return FileTracks(_existing(word, word), source)
     raise UserError(f"--tracks must be {TRACK_WORDS}, got {word!r}")
 
 
@@ -103,7 +98,7 @@ def _open_depth(word: str, video: Video, device: str, source: SourceSize | None)
     return None if prior is None else PriorTeacher(prior, read_depth_cameras(expanded(word), video))
 
 
-def _existing(option: str, word: str, path: str) -> Path:
+def _existing(word: str, path: str) -> Path:
     if not path or not Path(path).exists():
-        raise UserError(f"{option} {word}: {path or 'a path'} does not exist; pass an existing file or folder")
+        raise UserError(f"--tracks {word}: {path or 'a path'} does not exist; pass an existing file or folder")
     return Path(path)
