@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from st4rtrack.cli.results import ResultOptions
-from st4rtrack.cli.run import write_beside
+from st4rtrack.cli.run import ResultOptions, write_beside
 from st4rtrack.options import DeviceOptions, FrameSelection, KnownGeometry, ReconstructOptions
 
 if TYPE_CHECKING:
@@ -43,12 +42,10 @@ def batch(
     from st4rtrack.batch.run import reconstruct_videos
     from st4rtrack.batch.worker import BatchOptions
     from st4rtrack.cli.options import checked, export_formats
-    from st4rtrack.cli.progress import log_to_stderr
-    from st4rtrack.cli.quality import UNRELIABLE
+    from st4rtrack.cli.reporter import UNRELIABLE
     from st4rtrack.model.named import NAMED
     from st4rtrack.options import positive_int
 
-    log_to_stderr()
     formats = export_formats(results.export)
     chosen = BatchOptions(
         **vars(replace(checked(scene), depth_prior=_absolute(scene.depth_prior))),

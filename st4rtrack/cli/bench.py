@@ -29,11 +29,10 @@ def predict(
     from st4rtrack.bench.predict import predict as predict_folder
     from st4rtrack.bench.protocol import protocol_named
     from st4rtrack.cli.options import checked
-    from st4rtrack.cli.progress import Progress, log_to_stderr
+    from st4rtrack.cli.progress import Progress
     from st4rtrack.cli.reporter import say
     from st4rtrack.options import positive_int
 
-    log_to_stderr()
     protocol = prediction.protocol
     options = replace(checked(prediction), protocol=protocol_named(protocol))
     with Progress("sequence") as progress:
@@ -73,11 +72,10 @@ def score(
     from st4rtrack.bench.protocol import protocol_named
     from st4rtrack.bench.score_files import score as score_folder
     from st4rtrack.bench.score_files import summary
-    from st4rtrack.cli.progress import Progress, log_to_stderr
+    from st4rtrack.cli.progress import Progress
     from st4rtrack.cli.reporter import answer, say, wrote
     from st4rtrack.options import positive_int
 
-    log_to_stderr()
     with Progress("sequence") as progress:
         scores = score_folder(
             data,
@@ -119,11 +117,10 @@ def table(
     from st4rtrack.bench.score_files import BOUNDS
     from st4rtrack.bench.score_files import score as score_folder
     from st4rtrack.cli.options import names_among
-    from st4rtrack.cli.progress import Progress, log_to_stderr
+    from st4rtrack.cli.progress import Progress
     from st4rtrack.cli.reporter import say, wrote
     from st4rtrack.options import positive_int
 
-    log_to_stderr()
     workers = positive_int(workers, "--workers")
     files, chosen = [], names_among(methods, METHODS, "--methods")
     for method in chosen:
@@ -152,10 +149,8 @@ def report(
         output: Folder of the report; an earlier report is replaced.
     """
     from st4rtrack.bench.report import write_report
-    from st4rtrack.cli.progress import log_to_stderr
     from st4rtrack.cli.reporter import wrote
 
-    log_to_stderr()
     for path in write_report(scores, output):
         wrote(path)
 
@@ -184,12 +179,11 @@ def build(
     """
     from st4rtrack.bench.build import LIST, build_worldtrack, read_list
     from st4rtrack.bench.recipes import RECIPES
-    from st4rtrack.cli.progress import Progress, log_to_stderr
+    from st4rtrack.cli.progress import Progress
     from st4rtrack.cli.reporter import say
     from st4rtrack.options import positive_int
     from st4rtrack.types import UserError
 
-    log_to_stderr()
     if seed < 0:
         raise UserError(f"--seed must be 0 or more, got {seed}")
     with Progress("sequence") as progress:

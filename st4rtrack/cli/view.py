@@ -32,11 +32,9 @@ def view(
     """
     import tempfile
 
-    from st4rtrack.cli.progress import log_to_stderr
     from st4rtrack.cli.reporter import answer
     from st4rtrack.types import UserError
 
-    log_to_stderr()
     if not scenes:
         raise UserError("name at least one scene folder or video: st4rtrack view SCENE")
     from st4rtrack.view.server import check_can_serve, where_to_look
