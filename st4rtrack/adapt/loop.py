@@ -12,11 +12,10 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from st4rtrack.adapt.batches import batch
 from st4rtrack.adapt.config import AdaptConfig
 from st4rtrack.adapt.inputs import AdaptVideo
 from st4rtrack.adapt.measure import Measurement, errors_of, measure
-from st4rtrack.adapt.objective import StepLoss, step_loss
+from st4rtrack.adapt.objective import StepLoss, batch, step_loss
 from st4rtrack.adapt.state import Learning, Progress, load_state, save_state
 from st4rtrack.losses.adaptation import AdaptationLoss
 from st4rtrack.model.network import St4RTrack

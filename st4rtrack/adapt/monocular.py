@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from st4rtrack.adapt.batches import turn_of
 from st4rtrack.adapt.config import AdaptConfig
 from st4rtrack.adapt.inputs import copy_frames, mapped
 from st4rtrack.adapt.measure import Measurement, mean_of_finite
-from st4rtrack.adapt.objective import StepLoss
+from st4rtrack.adapt.objective import StepLoss, turn_of
 from st4rtrack.adapt.prepare import grid_queries, held_out_tracks, hold_out_depth
 from st4rtrack.adapt.priors import DepthTeacher, TeacherTracks, TrackTeacher
 from st4rtrack.adapt.teachers import gather_priors

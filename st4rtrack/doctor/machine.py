@@ -23,13 +23,7 @@ MIN_SHARED_BYTES = GIB // 8
 
 @dataclass(frozen=True)
 class Gpu:
-    """GPU that PyTorch detects.
-
-    Attributes:
-        memory_bytes, free_bytes: total memory, and memory that is free now.
-        capability: CUDA capability such as "9.0"; "" for other devices.
-        usable: whether this build of PyTorch has kernels for it.
-    """
+    """GPU that PyTorch detects; `usable`: this build of PyTorch has kernels for it."""
 
     name: str
     memory_bytes: int
@@ -157,8 +151,9 @@ def open_files() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def shared_bytes(folder: Path = Path("/dev/shm")) -> float:
+def shared_bytes() -> float:
     """Total shared memory in bytes, which training workers use; infinite if unlimited."""
+    folder = Path("/dev/shm")
     return shutil.disk_usage(folder).total if folder.is_dir() else float("inf")
 
 

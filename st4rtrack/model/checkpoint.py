@@ -22,7 +22,7 @@ from st4rtrack.model.device import choose_device, choose_dtype
 from st4rtrack.model.hub import fetch_folder, is_hub_id
 from st4rtrack.model.monocular import MonocularNetwork
 from st4rtrack.model.named import FILES, NAMED, suggestion
-from st4rtrack.model.network import St4RTrack
+from st4rtrack.model.network import St4RTrack, network_of
 from st4rtrack.model.official import config_from_official, convert_weights, is_official, read_official
 from st4rtrack.model.precision_check import checked_dtype
 from st4rtrack.types import UserError
@@ -184,9 +184,7 @@ def convert_checkpoint(source: str | Path, output: str | Path, *, overwrite: boo
     except OSError as error:
         raise UserError(f"could not create the folder {targets[0].parent}: {error.strerror}; choose another path") from None
     partial = targets[0].with_suffix(".partial")
-    save_file(
-        {key: value.contiguous() for key, value in weights.items()}, partial, metadata={CONFIG_KEY: json.dumps(config.to_dict())}
-    )
+    _write({key: value.contiguous() for key, value in weights.items()}, config, partial, {})
     partial.replace(targets[0])
     if not to_file:
         write_config(config, targets[1])
@@ -334,8 +332,7 @@ def _build(config: ModelConfig, weights: dict[str, Tensor], name: str) -> St4RTr
         raise UserError(
             f"checkpoint {name} has another architecture: {len(weights)} tensors are too few for its configured layers"
         )
-    with torch.device("meta"):
-        model = St4RTrack(config)
+    model = network_of(config)
     expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     missing, unknown = sorted(set(expected) - set(weights)), sorted(set(weights) - set(expected))
     wrong = [key for key in expected if key in weights and tuple(weights[key].shape) != expected[key]]

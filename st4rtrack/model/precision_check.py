@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from st4rtrack import __version__
 from st4rtrack.model.device import processor
 from st4rtrack.model.hints import Hints, assemble_hints
-from st4rtrack.model.network import St4RTrack
-from st4rtrack.model.traceable import traceable_model
+from st4rtrack.model.network import St4RTrack, network_of
 from st4rtrack.types import TwoPointmaps
 
 logger = logging.getLogger(__name__)
@@ -38,7 +37,8 @@ def checked_dtype(model: St4RTrack, device: torch.device, dtype: torch.dtype) ->
     """
     if dtype == torch.float32:
         return dtype
-    difference, limit = _cached_difference(model, device, dtype), largest_difference(model)
+    config, difference = model.config, _cached_difference(model, device, dtype)
+    limit = DEEP_LIMIT if config.head != "monocular" and config.encoder_depth + config.decoder_depth >= DEEP else LIMIT
     if difference <= limit:  # false for NaN
         return dtype
     logger.warning(
@@ -47,12 +47,6 @@ def checked_dtype(model: St4RTrack, device: torch.device, dtype: torch.dtype) ->
         *(str(dtype).removeprefix("torch."), model.name, 100 * difference, 100 * limit),
     )
     return torch.float32
-
-
-def largest_difference(model: St4RTrack) -> float:
-    """Maximum accepted `point_difference` of a network."""
-    config = model.config
-    return DEEP_LIMIT if config.head != "monocular" and config.encoder_depth + config.decoder_depth >= DEEP else LIMIT
 
 
 def point_difference(model: St4RTrack, device: torch.device, dtype: torch.dtype) -> float:
@@ -66,7 +60,7 @@ def point_difference(model: St4RTrack, device: torch.device, dtype: torch.dtype)
     height, width = (side * model.config.patch_size for side in PATCHES)
     images = example_images((1, 3, height, width), generator)
     hints = example_hints((1, height, width), generator) if model.config.hints else None
-    reduced = traceable_model(model.config, {name: value.to(device, dtype) for name, value in model.state_dict().items()})
+    reduced = network_of(model.config, {name: value.to(device, dtype) for name, value in model.state_dict().items()})
     reduced_hints = None if hints is None else type(hints)(**{name: value.to(device) for name, value in vars(hints).items()})
     with torch.inference_mode():
         reference = _points(model.decode(model.encode(images[0]), model.encode(images[1]), hints))
@@ -75,7 +69,7 @@ def point_difference(model: St4RTrack, device: torch.device, dtype: torch.dtype)
     return ((points - reference).norm(dim=-1) / reference.norm(dim=-1)).median().item()
 
 
-def _points(maps: TwoPointmaps) -> torch.Tensor:
+def _points(maps: TwoPointmaps) -> Tensor:
     return torch.stack([maps.tracking.points_world, maps.reconstruction.points_world])
 
 

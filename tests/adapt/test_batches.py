@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from st4rtrack.adapt.batches import batch, clip_frames
 from st4rtrack.adapt.config import AdaptConfig
+from st4rtrack.adapt.objective import batch, clip_frames
 
 CONFIG = AdaptConfig(points_per_step=20)
 

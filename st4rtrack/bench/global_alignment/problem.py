@@ -23,7 +23,7 @@ class AlignmentOptions:
         shared_focal: use one focal length for all images.
         smoothness: weight of the relative motion of consecutive cameras (MonST3R: 0.01).
         flow_weight: weight of the optical flow term, if there is flow (MonST3R: 0.01).
-        max_pixels: maximum number of optimised pixels per image, on a regular grid; `depth.py` extends depth to the others.
+        max_pixels: maximum number of optimised pixels per image, on a regular grid; `initialise.py` extends depth to the others.
     """
 
     iterations: int = 300

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from st4rtrack.bench.global_alignment.depth import all_pixels
 from st4rtrack.bench.global_alignment.flow import OpticalFlow, read_flow, sample_flow
-from st4rtrack.bench.global_alignment.initialise import initialise
+from st4rtrack.bench.global_alignment.initialise import all_pixels, initialise
 from st4rtrack.bench.global_alignment.optimise import optimise
 from st4rtrack.bench.global_alignment.pairs import Graph, parse_graph, predict_pairs
 from st4rtrack.bench.global_alignment.problem import AlignmentOptions, PairwisePointmaps

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from st4rtrack.bench.global_alignment.depth import nearest_depth
-from st4rtrack.bench.global_alignment.initialise import estimate_focals, initialise
+from st4rtrack.bench.global_alignment.initialise import estimate_focals, initialise, nearest_depth
 from st4rtrack.bench.global_alignment.optimise import (
     EdgeData,
     Unknowns,
