@@ -148,9 +148,10 @@ def log_scales(teacher: TeacherDepth, depth: np.ndarray, world_from_camera: np.n
     A teacher without cameras has one scale per frame: the median ratio of base-model to teacher depth. A teacher with cameras has
     one scale for all frames, from camera baselines, where prediction and teacher agree best; for static cameras, from all depth.
     """
-    ratios = [
-        _log_ratio(predicted, wanted) for predicted, wanted in zip(depth, teacher_pixels(teacher.depth, depth), strict=True)
-    ]
+    ratios = []
+    for predicted, wanted in zip(depth, teacher_pixels(teacher.depth, depth), strict=True):
+        counts = (predicted > 0) & (wanted > 0)
+        ratios.append(np.log(predicted[counts] / wanted[counts]))
     if teacher.world_from_camera is None:
         return np.array([float(np.median(each)) if len(each) else 0.0 for each in ratios])
     known = teacher.depth[teacher.depth > 0]
@@ -166,11 +167,6 @@ def teacher_pixels(teacher_depth: np.ndarray, depth: np.ndarray) -> np.ndarray:
         for few, many in zip(depth.shape[1:], teacher_depth.shape[1:], strict=True)
     )
     return teacher_depth[:, rows[:, None], columns]
-
-
-def _log_ratio(predicted: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    counts = (predicted > 0) & (wanted > 0)
-    return np.log(predicted[counts] / wanted[counts])
 
 
 def _log_ratio_of_distances(wanted: np.ndarray, predicted: np.ndarray, least: float) -> float | None:

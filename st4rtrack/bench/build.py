@@ -178,21 +178,16 @@ def _tracks(
     of the camera and inside the image, which some data sets do not check."""
     assert sequence.read_tracks is not None
     points, visible = (rows[:: frames.step] for rows in sequence.read_tracks(frames.start, frames.stop))
-    kept = _thinned(recipe, visible[0])
+    total, at_start = visible.shape[1], int(visible[0].sum())
+    kept = np.arange(0, total, recipe.track_step)
+    if recipe.visible_tracks is not None and at_start > recipe.visible_tracks:  # evenly spread over all tracks
+        kept = np.linspace(0, total, round(total * recipe.visible_tracks / at_start), endpoint=False).astype(int)
     points = points[:, kept].astype(np.float64)
     if camera_from_world is not None:
         points = transform_points(camera_from_world, points)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         inside = inside_image(project(points, sequence.intrinsics[frames]), size[0], size[1]) & (points[..., 2] > 0)
     return points, visible[:, kept] & inside
-
-
-def _thinned(recipe: Recipe, visible_at_start: np.ndarray) -> np.ndarray:
-    """Indices of the tracks to keep, evenly spread over all tracks."""
-    total, visible = len(visible_at_start), int(visible_at_start.sum())
-    if recipe.visible_tracks is not None and visible > recipe.visible_tracks:
-        return np.linspace(0, total, round(total * recipe.visible_tracks / visible), endpoint=False).astype(int)
-    return np.arange(0, total, recipe.track_step)
 
 
 def _pieces(recipe: Recipe, sequence: RawSequence) -> Iterator[Piece]:

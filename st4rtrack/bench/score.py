@@ -119,7 +119,8 @@ def score_tracking(tracks_world: np.ndarray, sequence: WorldTrackSequence, proto
     seen = sequence.visible[0]
     predicted = finite_or_nan(np.asarray(tracks_world[:, seen], np.float64))
     true = sequence.tracks_world[:, seen]
-    path_m = _path_length(true, protocol)
+    add_up = np.nansum if protocol.missing_truth == "left out" else np.sum  # a gap in the path is skipped, or makes it unknown
+    path_m = add_up(np.linalg.norm(np.diff(true, axis=0), axis=-1), axis=0)
     dynamic = path_m > protocol.dynamic_path_m
     pieces = _track_pieces(predicted, true, protocol)
     of_all = global_alignments(pieces, reflection_scale=protocol.reflection_scale)
@@ -182,12 +183,6 @@ def _score(pieces: Pieces, alignments: dict[str, Sim3]) -> Row:
         name: _numbers(total, ("apd", "epe")) | {"scale": _number(alignments[name].scale)} for name, total in totals.items()
     }
     return score | _numbers(totals["median"], ("points", "non_finite"))
-
-
-def _path_length(true: np.ndarray, protocol: Protocol) -> np.ndarray:
-    """Ground-truth path length [points] in metres. A gap makes it unknown (published protocol) or is skipped (corrected)."""
-    steps = np.linalg.norm(np.diff(true, axis=0), axis=-1)
-    return (np.nansum if protocol.missing_truth == "left out" else np.sum)(steps, axis=0)
 
 
 def _curves(error_m: np.ndarray, true: np.ndarray, path_m: np.ndarray, protocol: Protocol) -> Row:

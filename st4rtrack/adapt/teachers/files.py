@@ -48,7 +48,9 @@ class FileTracks:
                 raise UserError(
                     f"{self.path} has no array {key!r}; it needs query_px [N, 2], tracks_px [T, N, 2] and visible [T, N]"
                 )
-        tracks, query, visible = stored["tracks_px"], stored["query_px"], _as_bool(stored["visible"], self.path)
+        tracks, query, visible = stored["tracks_px"], stored["query_px"], stored["visible"]
+        if visible.dtype != np.bool_ and not np.isin(visible, (0, 1)).all():
+            raise UserError(f"visible of {self.path} must be bool or contain only 0 and 1")
         if tracks.ndim != 3 or len(tracks) != len(rgb):
             raise UserError(f"tracks_px of {self.path} must be [{len(rgb)}, points, 2] for this video, got {list(tracks.shape)}")
         if not all(np.issubdtype(array.dtype, np.number) and np.isrealobj(array) for array in (tracks, query)):
@@ -59,7 +61,7 @@ class FileTracks:
             tracks, query = (
                 change.network_from_source(array) if array.shape[-1:] == (2,) else array for array in (tracks, query)
             )
-        found = TeacherTracks(np.asarray(query, np.float64), tracks.astype(np.float32), visible, self.name)
+        found = TeacherTracks(np.asarray(query, np.float64), tracks.astype(np.float32), visible.astype(bool), self.name)
         _require_anchor(found, anchor_index, width, self.path)
         return found
 
@@ -72,12 +74,6 @@ def _stored_size(stored: dict[str, np.ndarray], path: Path) -> tuple[int, int]:
     if min(size) < 1:
         raise UserError(f"width and height of {path} must be at least 1, got {size[1]}x{size[0]}")
     return size
-
-
-def _as_bool(visible: np.ndarray, path: Path) -> np.ndarray:
-    if visible.dtype != np.bool_ and not np.isin(visible, (0, 1)).all():
-        raise UserError(f"visible of {path} must be bool or contain only 0 and 1")
-    return visible.astype(bool)
 
 
 def _require_anchor(tracks: TeacherTracks, anchor_index: int, width: int, path: Path) -> None:

@@ -75,10 +75,11 @@ def open_teachers(
     Raises:
         UserError: unknown option string, a path that does not exist, or a package that is not installed.
     """
-    return (
-        fused if tracks == "fused" else _open_tracks(tracks, device, source),
-        fused if depth == "fused" else _open_depth(depth, video, device, source),
-    )
+    track_teacher = fused if tracks == "fused" else _open_tracks(tracks, device, source)
+    if depth == "fused":
+        return track_teacher, fused
+    prior = open_depth_prior(depth, video, source_size=source, device=device)
+    return track_teacher, None if prior is None else PriorTeacher(prior, read_depth_cameras(expanded(depth), video))
 
 
 def _open_tracks(word: str, device: str, source: SourceSize | None) -> TrackTeacher:
@@ -91,11 +92,6 @@ def _open_tracks(word: str, device: str, source: SourceSize | None) -> TrackTeac
     if Path(word).suffix == ".npz":
         return FileTracks(_existing(word, word), source)
     raise UserError(f"--tracks must be {TRACK_WORDS}, got {word!r}")
-
-
-def _open_depth(word: str, video: Video, device: str, source: SourceSize | None) -> DepthTeacher | None:
-    prior = open_depth_prior(word, video, source_size=source, device=device)
-    return None if prior is None else PriorTeacher(prior, read_depth_cameras(expanded(word), video))
 
 
 def _existing(word: str, path: str) -> Path:

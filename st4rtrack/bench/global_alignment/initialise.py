@@ -37,9 +37,10 @@ def initialise(problem: Problem, *, shared_focal: bool) -> Solution:
     focal = estimate_focals(problem, shared=shared_focal)
     try:
         world = _grow(problem)
-        fits = _fit_all(problem, world)
+        fits = [_fit(problem, edge, 0, world) for edge in range(len(problem.edges))]
         start = _with_depth(problem, _in_unit(_solve_poses(problem, world, focal, fits), focal, fits))
-        fits = _fit_all(problem, world_points(problem, start))
+        world = world_points(problem, start)
+        fits = [_fit(problem, edge, 0, world) for edge in range(len(problem.edges))]
     except ValueError as error:
         raise UserError(f"the network's pointmaps cannot be aligned ({error}); is the model trained?") from None
     return _with_depth(problem, _in_unit(start.world_from_camera, focal, fits))
@@ -105,20 +106,10 @@ def _fit(problem: Problem, edge: int, side: int, world: np.ndarray) -> Sim3:
     return umeyama(problem.points[edge, side], world[image], weights=log_confidence(problem.confidence[edge, side]))
 
 
-def _fit_all(problem: Problem, world: np.ndarray) -> list[Sim3]:
-    return [_fit(problem, edge, 0, world) for edge in range(len(problem.edges))]
-
-
-def _image_confidence(problem: Problem) -> np.ndarray:
-    """Confidence [images, rows, columns]: maximum over the edges of each image."""
-    confidence = np.ones((problem.num_images, *problem.confidence.shape[2:]), np.float32)
-    np.maximum.at(confidence, problem.edges, problem.confidence.astype(np.float32))
-    return confidence
-
-
 def _solve_poses(problem: Problem, world: np.ndarray, focal: np.ndarray, fits: list[Sim3]) -> np.ndarray:
     """Cameras [images, 4, 4] by PnP; if that fails, from the most confident edge whose first image it is."""
-    confidence = _image_confidence(problem)
+    confidence = np.ones((problem.num_images, *problem.confidence.shape[2:]), np.float32)
+    np.maximum.at(confidence, problem.edges, problem.confidence.astype(np.float32))  # over the edges of each image
     poses = np.tile(np.eye(4), (problem.num_images, 1, 1))
     for image in range(problem.num_images):
         pose = solve_camera(Pointmap(world[image], confidence[image]), problem.map_intrinsics(focal[image]))
