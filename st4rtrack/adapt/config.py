@@ -93,12 +93,7 @@ FRAME_TOKENS = {"cpu": 1800, "mps": 7000, "cuda": 30_000}
 
 
 def default_frames(model: ModelConfig, device: str, height: int, width: int) -> int:
-    """Default frames per step: the paper's 24, or fewer if these need too much memory.
-
-    Args:
-        device: device type, such as "cpu".
-        height, width: size of the network images, pixels.
-    """
+    """Default frames per step: the paper's 24, or fewer if these need too much memory on a type of device ("cpu")."""
     if model.head == "monocular":
         return MONOCULAR_FRAMES
     tokens = height * width // model.patch_size**2

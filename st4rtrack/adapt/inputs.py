@@ -90,12 +90,8 @@ HELD_STRIDE = 4
 
 @torch.no_grad()
 def frame_inputs(model: St4RTrack, video: Video, folder: Path, known: KnownVideo | None = None) -> FrameInputs:
-    """Compute frames and tokens of a video.
+    """Compute frames and tokens of a video at network size; arrays go to an empty folder.
 
-    Args:
-        video: at network size.
-        folder: empty folder for the arrays.
-        known: user-provided intrinsics, which are then not estimated.
     Raises:
         UserError: the video has one frame.
     """

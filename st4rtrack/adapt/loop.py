@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from torch import nn
 from st4rtrack.adapt.config import AdaptConfig
 from st4rtrack.adapt.inputs import AdaptVideo
 from st4rtrack.adapt.measure import Measurement, errors_of, measure
+from st4rtrack.adapt.monocular import DepthTask
 from st4rtrack.adapt.objective import StepLoss, batch, step_loss
 from st4rtrack.adapt.state import Learning, Progress, load_state, save_state
 from st4rtrack.losses.adaptation import AdaptationLoss
@@ -31,29 +32,6 @@ MAX_UNSUPERVISED = 0.01
 
 MOST_SKIPPED = 10
 """Maximum number of consecutive steps skipped for a non-finite loss or gradient."""
-
-
-class Task(Protocol):
-    """Loss and held-out measurement of a network on its videos.
-
-    Attributes:
-        model: trained in place.
-        parameters: trained parameters by their name in `model.state_dict()`.
-    """
-
-    @property
-    def model(self) -> St4RTrack: ...
-
-    @property
-    def parameters(self) -> dict[str, nn.Parameter]: ...
-
-    def loss(self, step: int) -> StepLoss:
-        """Loss of a step, a function of the step and the seed."""
-        ...
-
-    def measure(self) -> Measurement:
-        """Measure the network."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -87,6 +65,10 @@ class PairTask:
     def measure(self) -> Measurement:
         """Measurement on the held-out tracks (`measure.py`)."""
         return measure(self.model, self.videos, self.frames, self.config.precision)
+
+
+Task = PairTask | DepthTask
+"""Trained parameters by name, loss of a step and held-out measurement of a network on its videos."""
 
 
 def adapt(

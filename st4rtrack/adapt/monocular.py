@@ -96,15 +96,10 @@ def prepare_depth(
     folder: Path,
     cache: Path | None,
 ) -> DepthVideo:
-    """Precompute all constant inputs of a video.
+    """Precompute all constant inputs of a video at network size; arrays go to an empty folder.
 
-    Args:
-        model: base model.
-        video: at network size.
-        scene: its scene by the base model, for cameras and dynamic objects.
-        teachers: track teacher and depth teacher; run once.
-        folder: empty folder for the arrays.
-        cache: folder that caches the teachers' output.
+    `scene`: of the video by the base model, for cameras and dynamic objects; `cache`: folder of the teachers' output.
+
     Raises:
         UserError: the teachers know the depth of too few static points.
     """
@@ -192,7 +187,7 @@ def _dynamic_pixels(scene: Scene, size: tuple[int, ...], folder: Path) -> np.nda
 
 @dataclass(frozen=True)
 class DepthTask:
-    """Loss and measurement of a monocular head on videos, see `loop.Task`."""
+    """Loss and measurement of a monocular head on videos."""
 
     model: St4RTrack
     videos: list[DepthVideo]

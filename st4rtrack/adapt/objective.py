@@ -23,13 +23,7 @@ from st4rtrack.types import TwoPointmaps
 
 @dataclass(frozen=True)
 class Batch:
-    """Video, frames and tracks of one optimiser step.
-
-    Attributes:
-        video: index of the video.
-        frames: [F] frame indices, the anchor first, then increasing.
-        points: [P] indices into the training tracks.
-    """
+    """Video, frame indices [F] (the anchor first, then increasing) and indices of training tracks [P] of one optimiser step."""
 
     video: int
     frames: np.ndarray
@@ -37,12 +31,9 @@ class Batch:
 
 
 def batch(step: int, lengths: list[int], tracks: list[int], frames: list[int], config: AdaptConfig) -> Batch:
-    """Sample the batch of a step. Every video is used once before any is used again.
+    """Sample the batch of a step from the number of frames, training tracks and frames per step of each video.
 
-    Args:
-        lengths: number of frames of each video.
-        tracks: number of training tracks of each video.
-        frames: frames per step of each video.
+    Every video is used once before any is used again.
     """
     video, rng = turn_of(step, len(lengths), config.seed)
     points = np.arange(tracks[video])
@@ -70,13 +61,9 @@ def clip_frames(length: int, count: int, largest_stride: int, rng: np.random.Gen
 
 @dataclass
 class StepLoss:
-    """Loss of one step.
+    """Loss of one step: the differentiable weighted sum, and the unweighted terms as plain numbers.
 
-    Attributes:
-        total: weighted sum, differentiable.
-        parts: unweighted terms, plain numbers.
-        cameras_not_found: number of unsolved frames, which are left out.
-        video: index of the video.
+    `cameras_not_found`: number of unsolved frames, which are left out.
     """
 
     total: Tensor
@@ -86,9 +73,7 @@ class StepLoss:
 
 
 def step_loss(model: St4RTrack, video: AdaptVideo, batch: Batch, config: AdaptConfig, loss: AdaptationLoss) -> StepLoss:
-    """Compute the loss of a step.
-
-    Unsolved frames are left out of all terms except retention. Without teacher depth there is no depth term.
+    """Compute the loss of a step; unsolved frames are left out of all terms except retention.
 
     Raises:
         UserError: no focal length fits the anchor pointmap.

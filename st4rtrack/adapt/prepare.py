@@ -37,15 +37,11 @@ def prepare_video(
     cache: Path | None,
     known: KnownVideo | None = None,
 ) -> AdaptVideo:
-    """Precompute all constant inputs of a video.
+    """Precompute all constant inputs of a video at network size; arrays go to an empty folder.
 
     Args:
-        model: base model.
-        video: at network size.
-        teachers: track teacher and depth teacher; run once.
         frames: number of frames to predict at once.
-        folder: empty folder for the arrays.
-        cache: folder that caches the teachers' output.
+        cache: folder of the teachers' output.
         known: user-provided intrinsics of the video.
     Raises:
         UserError: the video has one frame, or a teacher provides no usable tracks.
@@ -225,14 +221,10 @@ def moving_tracks(
 def hold_out_depth(
     depth: np.ndarray, tracks: TeacherTracks, held_out: np.ndarray, cell: float = HELD_OUT_CELL
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sample teacher depth at the tracks, and remove it around the held-out ones.
+    """Sample teacher depth [T, H, W] at the tracks, and remove it around the held-out ones [N].
 
-    Args:
-        depth: [T, H, W], 0 where unknown.
-        held_out: [N] bool.
-        cell: side of the squares of `held_out_tracks`.
     Returns:
-        Depth [T, N] at the tracks, and depth [T, H, W] for training.
+        Depth [T, N] at the tracks, 0 where unknown, and depth [T, H, W] for training.
     """
     height, width = depth.shape[1:]
     row, column = nearest_pixel(tracks.tracks_px, height, width)
@@ -252,13 +244,7 @@ def held_out_tracks(
     """Select the held-out tracks [N] bool: those in a share of the image squares, drawn at random from a seed.
 
     The same share of squares with dynamic points and of the others is drawn, so that both are measured. Of several squares, at
-    least one is held out and at least one is not.
-
-    Args:
-        query_px: [N, 2].
-        moving: [N] bool, dynamic points.
-        share: share of the squares to hold out.
-        cell: side of the squares in long image sides.
+    least one is held out and at least one is not. `cell`: side of the squares in long image sides.
     """
     side = cell * max(height, width)
     cells = np.floor(query_px / side).astype(np.int64) @ (1 << 20, 1)

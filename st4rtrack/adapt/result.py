@@ -1,7 +1,6 @@
 """Result of an adaptation, its JSON report and its picture: the scene before and after, and curves over the steps."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,19 +87,12 @@ class Adaptation:
             "measurements": self.progress.measurements,
             "steps": self.progress.steps,
         }
-        write_whole(path, (json.dumps(_finite(content), indent=1, allow_nan=False) + "\n").encode())
+        finite = json.loads(json.dumps(content), parse_constant=lambda _: None)
+        write_whole(path, (json.dumps(finite, indent=1, allow_nan=False) + "\n").encode())
 
 
 def _less(before: float, after: float) -> str:
     return f"{100 * (before - after) / before:.0f} % less"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_picture(found: Adaptation, scenes: Mapping[str, Scene]) -> Path:

@@ -38,9 +38,7 @@ def is_monocular(model: St4RTrack) -> bool:
 class Scenes:
     """Makes the scenes of the videos: before and after the adaptation, and those that the built-in teacher reads.
 
-    Attributes:
-        model: the network, which is trained in place.
-        given: scene of the base model that the teacher of a network without decoders reads instead.
+    `given`: scene of the base model that the teacher of a network without decoders reads instead.
     """
 
     model: St4RTrack

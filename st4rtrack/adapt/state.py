@@ -89,10 +89,8 @@ def save_state(path: Path, learning: Learning, options: dict[str, Any]) -> None:
 
 
 def load_state(path: Path, learning: Learning, options: dict[str, Any]) -> bool:
-    """Load the state from a file, if it exists.
+    """Load the state from a file, if it exists, and return whether it did.
 
-    Returns:
-        Whether the file existed.
     Raises:
         UserError: the file is damaged, or of an adaptation with other options.
     """

@@ -47,13 +47,10 @@ def has_matplotlib() -> bool:
 
 
 def plot_group(group: Group, folder: Path) -> list[tuple[str, Path]]:
-    """Draw the plots that the scores of one protocol allow, each as PNG and PDF.
+    """Draw the plots that the scores of one protocol allow into a folder.
 
-    Args:
-        group: score files of one protocol.
-        folder: output folder of the plots.
     Returns:
-        Title and PNG path of each plot; the PDF has the same name.
+        Title and PNG path of each plot; a PDF of the same name is beside it.
     """
     plots = []
     for name, (title, _) in _CURVES.items():

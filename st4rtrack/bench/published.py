@@ -46,10 +46,8 @@ class Published:
     """All transcribed scores.
 
     Attributes:
-        sets: folder of a WorldTrack set -> its short name in papers.
-        sequences: folder -> number of sequences of the published set, if known.
-        reliability: mark -> its meaning.
-        notes: key -> a sentence.
+        sets, sequences: folder of a WorldTrack set -> its short name in papers, and its number of sequences, if known.
+        reliability, notes: marks and keys -> their meaning.
         rows: published rows, in the order of the sources.
     """
 

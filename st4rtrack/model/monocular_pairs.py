@@ -18,10 +18,7 @@ MIN_ERROR = 1e-3
 
 
 def anchor_pointmap(depth: MonocularDepth, hints: Hints) -> Pointmap:
-    """Anchor points [batch, height, width, 3] at the anchor time; without known depth, their median depth is 1.
-
-    `depth`: of the anchor image, [1 or batch, height, width].
-    """
+    """Anchor points [batch, height, width, 3] at the anchor time; without known depth, their median depth is 1."""
     known, where = known_depth(hints.anchor_depth)
     log_depth = depth.log_depth.expand_as(known)
     scale = _first_median((known - log_depth, where), (-log_depth, torch.ones_like(where)))

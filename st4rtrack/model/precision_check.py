@@ -23,12 +23,7 @@ PATCHES = (6, 8)
 
 
 def checked_dtype(model: St4RTrack, device: torch.device, dtype: torch.dtype) -> torch.dtype:
-    """Return `dtype` if its points agree with float32 on this machine, else float32 with one warning.
-
-    Args:
-        model: network as loaded, float32 on the CPU.
-        device, dtype: device and requested type of inference.
-    """
+    """Return `dtype` if the points of a float32 CPU network agree in it on this device, else float32 with one warning."""
     if dtype == torch.float32:
         return dtype
     config, difference = model.config, point_difference(model, device, dtype)
@@ -44,12 +39,7 @@ def checked_dtype(model: St4RTrack, device: torch.device, dtype: torch.dtype) ->
 
 
 def point_difference(model: St4RTrack, device: torch.device, dtype: torch.dtype) -> float:
-    """Median relative difference to float32 points over the pixels of both branches, for a small fixed image pair.
-
-    Args:
-        model: float32 on the CPU, computes the reference.
-        device, dtype: device and type to compare.
-    """
+    """Median relative difference of the points to those of a float32 CPU network, for a small fixed image pair."""
     generator = torch.Generator().manual_seed(0)
     height, width = (side * model.config.patch_size for side in PATCHES)
     images = example_images((1, 3, height, width), generator)

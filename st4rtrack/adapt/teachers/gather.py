@@ -29,16 +29,8 @@ def gather_priors(
     *,
     cache: Path | None = None,
 ) -> Priors:
-    """Run both teachers on a video, or read their output from the cache.
+    """Run both teachers on frames [T, H, W, 3] uint8 and queries [N, 2] in the anchor, or read their output from the cache.
 
-    Args:
-        rgb: [T, H, W, 3] uint8, network size.
-        query_px: [N, 2] pixels of the anchor.
-        anchor_index: index of the anchor frame.
-        tracks, depth: teachers of `open_teachers`.
-        cache: folder of cached outputs; without it nothing is cached.
-    Returns:
-        `Priors`; depth is `None` without a depth teacher, or if it provides no depth.
     Raises:
         UserError: the video has one frame, or a teacher does not support it.
     """

@@ -20,13 +20,9 @@ FARTHEST = 0.01
 
 
 class PriorTeacher:
-    """Depth teacher that uses a depth prior, with an independent scale per frame.
+    """Depth teacher that uses a depth prior, with an independent scale per frame, and cameras [T, 4, 4] of its files.
 
     The unknown shift of inverse depth is assumed to be 0, so priors that predict depth are better teachers.
-
-    Args:
-        prior: depth prior of `open_depth_prior`.
-        world_from_camera: cameras [T, 4, 4] in the scale of the depth, if the files have them.
     """
 
     def __init__(self, prior: DepthPrior, world_from_camera: np.ndarray | None = None) -> None:

@@ -63,13 +63,8 @@ class SampledFlow:
 
 
 def read_flow(path: Path, name: str, frames: int, scale: tuple[float, float]) -> OpticalFlow:
-    """Read the optical flow of a sequence from a file in the format of the module docstring.
+    """Read the optical flow of a sequence; `scale`: (u, v) network pixels per pixel of the stored image.
 
-    Args:
-        path: the `.npz` file.
-        name: name of the sequence, for messages.
-        frames: number of frames of the sequence.
-        scale: (u, v) network pixels per pixel of the stored image.
     Raises:
         UserError: the file is missing or has another format; the message names the sequence.
     """
@@ -88,12 +83,8 @@ def read_flow(path: Path, name: str, frames: int, scale: tuple[float, float]) ->
 
 
 def sample_flow(flow: OpticalFlow, problem: Problem, focal_px: np.ndarray) -> SampledFlow:
-    """Sample the flow of the problem's edges at its pixels, excluding dynamic pixels.
+    """Sample the flow of the problem's edges at its pixels, excluding dynamic ones; `focal_px`: [images].
 
-    Args:
-        flow: optical flow of any pairs.
-        problem: pairwise pointmaps.
-        focal_px: [images], of the cameras of the pairs.
     Raises:
         UserError: none of the flow pairs is an edge.
     """
@@ -149,14 +140,9 @@ def induced_flow(problem: Problem, edge: int, focal_px: np.ndarray) -> np.ndarra
 def flow_term(world: Tensor, rotation: Tensor, translation: Tensor, focal_px: Tensor, flow: SampledFlow) -> Tensor | None:
     """Mean smooth-L1 distance in pixels between the flow target and the reprojection of the same point.
 
-    Args:
-        world: [images, pixels, 3].
-        rotation, translation: [images, 3, 3] and [images, 3] of `world_from_camera`.
-        focal_px: [images], or [1] if shared.
-        flow: optical flow sampled at the same pixels.
-    Returns:
-        Mean over the counted pixels (static, known, in front of the camera, error below `OUTLIER_PX`); None if there are
-        none, or if the mean is above `LOST`.
+    `world` [images, pixels, 3]; rotation and translation are those of `world_from_camera`; `focal_px` is [images], or [1] if
+    shared. The mean is over static known pixels in front of the camera with an error below `OUTLIER_PX`; None if there are none,
+    or if it is above `LOST`.
     """
     i, j = flow.pairs.unbind(1)
     points = (world[i] - translation[j, None]) @ rotation[j]

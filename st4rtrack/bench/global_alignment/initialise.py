@@ -152,15 +152,8 @@ def nearest_depth(
 ) -> np.ndarray:
     """Depth [rows, columns] of an image that minimises the weighted sum of distances to its edges' points; positive, float64.
 
-    Weiszfeld's iteration: a point q is at distance sqrt(|r|^2 (d - a)^2 + |q - a r|^2) from depth d on the ray r, where a is the
-    depth of the foot of its perpendicular on the ray.
-
-    Args:
-        problem: pairwise pointmaps at any set of pixels.
-        solution: cameras, focal lengths and edges; its depth is not used.
-        image: image index.
-        device: where to compute.
-        iterations: Weiszfeld iterations after the weighted mean.
+    The depth of the solution is not used. Weiszfeld's iteration: a point q is at distance sqrt(|r|^2 (d - a)^2 + |q - a r|^2)
+    from depth d on the ray r, where a is the depth of the foot of its perpendicular on the ray.
     """
     feet, off_ray, length, weight = _observations(problem, solution, image, device)
     depth = (weight * feet).sum(0) / weight.sum(0)
@@ -175,17 +168,10 @@ def nearest_depth(
 def all_pixels(
     sampled: Problem, whole: Problem, solution: Solution, image: int, device: torch.device | str = "cpu"
 ) -> np.ndarray:
-    """Depth [height, width] of an image at all pixels, float64.
+    """Depth [height, width] of an image at all pixels (problem `whole`) from the solution of the problem `sampled`, float64.
 
-    Where the optimiser deviates from `nearest_depth` at its own pixels (it stopped before the minimum, or the flow term
-    pulled), the ratio is carried over as a smooth factor. If all pixels are optimised, the result is exactly the optimiser's.
-
-    Args:
-        sampled: the optimised problem.
-        whole: the same problem at all pixels.
-        solution: solution of `sampled`.
-        image: image index.
-        device: where to compute.
+    Where the optimiser deviates from `nearest_depth` at its own pixels (it stopped before the minimum, or the flow term pulled),
+    the ratio is carried over as a smooth factor. If all pixels are optimised, the result is exactly the optimiser's.
     """
     if sampled.stride == 1:
         return solution.depth[image]

@@ -14,12 +14,9 @@ from st4rtrack.types import UserError
 
 @dataclass(frozen=True)
 class Entry:
-    """Entry of the method registry.
+    """A method: `function` (module:function of this package) makes it.
 
-    Attributes:
-        function: module:function in this package that makes the method.
-        description: what the method is and which input it needs.
-        reads_pointmaps: whether pointmaps are sampled at the queries, so that predictions depend on the protocol.
+    `reads_pointmaps`: pointmaps are sampled at the queries, so that predictions depend on the protocol.
     """
 
     function: str

@@ -75,12 +75,10 @@ def align_sequence(
 
 @dataclass
 class Aligned:
-    """Globally aligned reconstruction in the camera frame of image 0; arbitrary unit.
+    """Globally aligned reconstruction in the camera frame of image 0, in an arbitrary unit.
 
-    Attributes:
-        points_world: [images, height, width, 3] float32.
-        world_from_camera: [images, 4, 4] float64; the identity for image 0.
-        focal_px: [images].
+    Points [images, height, width, 3] float32, cameras [images, 4, 4] (the identity for image 0), focal lengths [images] in
+    pixels.
     """
 
     points_world: np.ndarray
