@@ -1,7 +1,8 @@
 """Stage 3: report of score files: Markdown, CSV, LaTeX and plots, beside published scores. One section per protocol."""
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -215,28 +216,37 @@ def _notes() -> list[str]:
     return notes + [f"[{mark}] {meaning}" for mark, meaning in published.reliability.items()]
 
 
-_SENTENCES: dict[str, dict[Any, str]] = {
+_SENTENCES: dict[str, Callable[[Any], str]] = {
+    "num_frames": lambda n: f"The first {n:d} frames are evaluated; the camera of the first is the world frame.",
+    "queries": lambda _: "Tracks visible in frame 0 count in every frame, occluded or not.",
+    "apd_thresholds_m": lambda limits: (
+        f"APD is the mean share of points within {', '.join(f'{t:g}' for t in limits)} m of the ground truth."
+    ),
+    "dynamic_path_m": lambda m: f"A point is dynamic if its true path is longer than {m:g} m.",
     "sampling": {
         "floor": "Pointmaps are sampled at the pixel that contains the query.",
         "sub-pixel": "Pointmaps are sampled at the sub-pixel position of the query.",
-    },
+    }.__getitem__,
     "dynamic_alignment": {
         "own": "Dynamic points are aligned separately.",
         "all": "Dynamic points use the alignment of all points.",
-    },
+    }.__getitem__,
     "dynamic_epe_mean": {
         "all": "The mean of the dynamic EPE divides by the number of all sequences, also those without dynamic points.",
         "with dynamic points": "The mean of the dynamic EPE is over the sequences that have dynamic points.",
-    },
+    }.__getitem__,
     "reflection_scale": {
         True: "The scale of SIM(3) ignores that the best orthogonal matrix may be a reflection.",
         False: "The scale of SIM(3) is correct for reflections too.",
-    },
+    }.__getitem__,
     "missing_truth": {
         "miss": "A point without finite ground truth counts as a miss.",
         "left out": "A point without finite ground truth is left out.",
-    },
+    }.__getitem__,
+    "first_pixel_centre": lambda centre: f"True depth is un-projected with the first pixel's centre at {centre:g}.",
+    "depth_range_m": lambda bounds: f"In reconstruction, {_depth(*bounds)} counts.",
 }
+"""Sentence of each setting of a protocol."""
 
 
 def protocol_paragraph(protocol: dict[str, Any]) -> str:
@@ -247,28 +257,13 @@ def protocol_paragraph(protocol: dict[str, Any]) -> str:
             "of the point, in images with a shorter side of 256."
         )
     sentences = []
-    if frames := protocol.get("num_frames"):
-        sentences.append(f"The first {frames} frames are evaluated; the camera of the first is the world frame.")
-    sentences.append("Tracks visible in frame 0 count in every frame, occluded or not.")
-    if isinstance(thresholds := protocol.get("apd_thresholds_m"), list) and _are_numbers(thresholds):
-        sentences.append(
-            f"APD is the mean share of points within {', '.join(f'{t:g}' for t in thresholds)} m of the ground truth."
-        )
-    if _are_numbers([path_m := protocol.get("dynamic_path_m")]):
-        sentences.append(f"A point is dynamic if its true path is longer than {path_m:g} m.")
-    for key, known in _SENTENCES.items():
-        value = protocol.get(key)
-        if isinstance(value, str | bool) and value in known:
-            sentences.append(known[value])
-    if _are_numbers([first := protocol.get("first_pixel_centre")]):
-        sentences.append(f"True depth is un-projected with the first pixel's centre at {first:g}.")
-    if isinstance(bounds := protocol.get("depth_range_m"), list) and len(bounds) == 2:
-        nearest, farthest = bounds
-        beyond = f"depth beyond {nearest} m" if nearest else "all valid depth"
-        depth = beyond if farthest is None else f"depth between {nearest} and {farthest} m"
-        sentences.append(f"In reconstruction, {depth} counts.")
+    for key, sentence in _SENTENCES.items():
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            sentences.append(sentence(protocol.get(key)))
     return " ".join(sentences)
 
 
-def _are_numbers(values: list[Any]) -> bool:
-    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+def _depth(nearest: float, farthest: float | None) -> str:
+    if farthest is None:
+        return f"depth beyond {nearest} m" if nearest else "all valid depth"
+    return f"depth between {nearest} and {farthest} m"

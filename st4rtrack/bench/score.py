@@ -3,7 +3,7 @@
 A row holds the metrics of one sequence; parts that do not apply are absent. See docs/benchmark.md for metrics and protocols.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -190,11 +190,10 @@ def _curves(error_m: np.ndarray, true: np.ndarray, path_m: np.ndarray, protocol:
     counted = np.ones(error_m.shape, bool)
     if protocol.missing_truth == "left out":
         counted &= np.isfinite(true).all(axis=-1)
-    by_frame = [_binned(error_m[t][counted[t]]) for t in range(len(error_m))]
     distance_m = np.linalg.norm(true, axis=-1)
     motion_m = np.broadcast_to(path_m, error_m.shape)
     return {
-        "time": {"frame": list(range(len(error_m))), **_columns(by_frame)},
+        "time": {"frame": list(range(len(error_m))), **_bins(error_m[t][counted[t]] for t in range(len(error_m)))},
         "distance": _by(distance_m[counted], error_m[counted], DISTANCE_EDGES_M),
         "motion": _by(motion_m[counted], error_m[counted], MOTION_EDGES_M),
     }
@@ -202,18 +201,17 @@ def _curves(error_m: np.ndarray, true: np.ndarray, path_m: np.ndarray, protocol:
 
 def _by(value: np.ndarray, error_m: np.ndarray, edges: tuple[float | None, ...]) -> Row:
     which = np.digitize(value, [edge for edge in edges if edge is not None][1:])
-    return {"edges_m": list(edges), **_columns([_binned(error_m[which == k]) for k in range(len(edges) - 1)])}
+    return {"edges_m": list(edges), **_bins(error_m[which == k] for k in range(len(edges) - 1))}
 
 
-def _binned(error_m: np.ndarray) -> ErrorTotals:
-    totals = ErrorTotals()
-    totals.add(error_m)
-    return totals
-
-
-def _columns(bins: list[ErrorTotals]) -> Row:
-    rows = [_numbers(totals, ("points", "apd", "epe")) for totals in bins]
-    return {name: [row[name] for row in rows] for name in ("points", "apd", "epe")}
+def _bins(errors_m: Iterable[np.ndarray]) -> Row:
+    columns: Row = {"points": [], "apd": [], "epe": []}
+    for error_m in errors_m:
+        totals = ErrorTotals()
+        totals.add(error_m)
+        for name, column in columns.items():
+            column.append(_number(getattr(totals, name)))
+    return columns
 
 
 def _tapvid3d(tracks_world: np.ndarray, visible: np.ndarray, sequence: WorldTrackSequence) -> Row:
