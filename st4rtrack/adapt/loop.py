@@ -1,23 +1,29 @@
-"""Optimisation loop of an adaptation, with periodic held-out measurement, selection of the best weights and saved state."""
+"""Optimisation loop of an adaptation, with periodic held-out measurement, selection of the best weights and saved state.
 
+The state is a file next to the output, from which an adaptation killed at any moment resumes.
+"""
+
+import json
 import logging
 import math
+import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from st4rtrack.adapt.config import AdaptConfig
 from st4rtrack.adapt.inputs import AdaptVideo
 from st4rtrack.adapt.measure import Measurement, errors_of, measure
 from st4rtrack.adapt.monocular import DepthTask
 from st4rtrack.adapt.objective import StepLoss, batch, step_loss
-from st4rtrack.adapt.state import Learning, Progress, load_state, save_state
+from st4rtrack.io.files import whole_file
+from st4rtrack.io.json_text import differences
 from st4rtrack.losses.adaptation import AdaptationLoss
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.types import UserError
@@ -30,8 +36,61 @@ LEAST_GAIN = 0.002
 MAX_UNSUPERVISED = 0.01
 """Maximum median change of log depth of dynamic points whose depth no teacher knows: static points improve it by chance only."""
 
+VERSION = 2
+"""Version of the state file."""
 MOST_SKIPPED = 10
 """Maximum number of consecutive steps skipped for a non-finite loss or gradient."""
+
+
+@dataclass
+class Progress:
+    """Progress and history of an adaptation.
+
+    Attributes:
+        step: optimiser steps done.
+        best_step, best_ratio: step with the lowest held-out errors, and their ratio to those of the base model, step 0.
+        waited: measurements since then.
+        skipped: consecutive steps with a non-finite loss or gradient.
+        steps: one row per step, plain values: loss terms, gradient norm, number of unsolved frames.
+        measurements: one row per measurement on the held-out tracks.
+        seconds: duration of steps and measurements, over all runs.
+    """
+
+    step: int = 0
+    best_step: int = 0
+    best_ratio: float = 1.0
+    waited: int = 0
+    skipped: int = 0
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    measurements: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+@dataclass
+class Learning:
+    """Trainable parameters with optimiser, best values and progress.
+
+    Attributes:
+        parameters: trainable parameters by name.
+        optimizer: optimiser of the parameters.
+        best: their values at the lowest held-out error, on the CPU.
+        progress: progress and history.
+    """
+
+    parameters: dict[str, nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    best: dict[str, Tensor]
+    progress: Progress = field(default_factory=Progress)
+
+    def keep_best(self) -> None:
+        """Store the current values as the best."""
+        self.best = _on_cpu(self.parameters)
+
+    @torch.no_grad()
+    def take_best(self) -> None:
+        """Copy the best values into the network."""
+        for name, parameter in self.parameters.items():
+            parameter.copy_(self.best[name])
 
 
 @dataclass(frozen=True)
@@ -221,3 +280,52 @@ def learning_rate(step: int, config: AdaptConfig, done: float) -> float:
     first = config.warmup_steps / config.steps
     progress = min(1.0, max(0.0, done - first) / max(1 / config.steps, 1 - first))
     return config.learning_rate * (config.final_share + (1 - config.final_share) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def save_state(path: Path, learning: Learning, options: dict[str, Any]) -> None:
+    """Write the state atomically.
+
+    Args:
+        options: plain values that affect the result.
+    """
+    state = {
+        "version": VERSION,
+        "options": json.dumps(options),
+        "progress": json.dumps(vars(learning.progress)),
+        "weights": _on_cpu(learning.parameters),
+        "best": learning.best,
+        "optimizer": learning.optimizer.state_dict(),
+    }
+    with whole_file(path) as file:
+        torch.save(state, file)
+
+
+def load_state(path: Path, learning: Learning, options: dict[str, Any]) -> bool:
+    """Load the state from a file, if it exists, and return whether it did.
+
+    Raises:
+        UserError: the file is damaged, or of an adaptation with other options.
+    """
+    if not path.exists():
+        return False
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        before, progress = json.loads(state["options"]), json.loads(state["progress"])
+        fits = state["version"] == VERSION and set(state["weights"]) == set(state["best"]) == set(learning.parameters)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"could not read {path} as an unfinished adaptation; remove it, or restart with --overwrite") from None
+    changes = differences(before, json.loads(json.dumps(options)))
+    if changes or not fits:
+        what = changes[0] if changes else "other trainable weights"
+        raise UserError(f"{path} is an unfinished adaptation with other options: {what}; restart with --overwrite")
+    with torch.no_grad():
+        for name, parameter in learning.parameters.items():
+            parameter.copy_(state["weights"][name])
+    learning.best = state["best"]
+    learning.optimizer.load_state_dict(state["optimizer"])
+    learning.progress = Progress(**progress)
+    return True
+
+
+def _on_cpu(parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+    return {name: parameter.detach().to("cpu", copy=True) for name, parameter in parameters.items()}

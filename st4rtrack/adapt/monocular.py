@@ -51,7 +51,6 @@ class DepthVideo:
     """A video prepared for the adaptation of a monocular head; h x w is the native size of the network.
 
     Attributes:
-        name: name of the video.
         maps: backbone maps [T, channels, rows, columns], the input of pyramid and head.
         target: [T, h, w] log teacher depth for training, NaN where unknown or held out.
         base: [T, h, w] log depth of the base model.
@@ -64,7 +63,6 @@ class DepthVideo:
         anchor_index: index of the anchor frame.
     """
 
-    name: str
     maps: tuple[np.ndarray, ...]
     target: np.ndarray
     base: np.ndarray
@@ -114,7 +112,6 @@ def prepare_depth(
     height, width = base.shape[1:]
     scale = np.array([width / video.width, height / video.height])
     found = DepthVideo(
-        video.name,
         maps,
         _target(depth, mapped(folder, "target", base.shape, np.float32)),
         base,

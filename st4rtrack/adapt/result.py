@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from st4rtrack.adapt.loop import Progress
 from st4rtrack.adapt.measure import errors_of
-from st4rtrack.adapt.state import Progress
 from st4rtrack.io.files import write_whole
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.render.adaptation import Plot, write_adaptation

@@ -11,13 +11,12 @@ from types import MappingProxyType
 from typing import Any
 
 from st4rtrack.adapt.config import ANCHORED_WEIGHT, AdaptConfig, default_config, default_frames
-from st4rtrack.adapt.loop import PairTask, Task, adapt
+from st4rtrack.adapt.loop import Learning, PairTask, Task, adapt
 from st4rtrack.adapt.monocular import DepthTask, prepare_depth
 from st4rtrack.adapt.prepare import prepare_video
 from st4rtrack.adapt.priors import DepthTeacher, TrackTeacher
 from st4rtrack.adapt.result import Adaptation, write_picture
 from st4rtrack.adapt.scenes import OutputPaths, Scenes, is_monocular
-from st4rtrack.adapt.state import Learning
 from st4rtrack.adapt.teachers import FusedTeacher, open_teachers
 from st4rtrack.io.known.pixels import SourceSize
 from st4rtrack.io.lock import locked

@@ -5,14 +5,16 @@ The folder stores in `predictions.json` how its files were made, so that files o
 
 import json
 import logging
-from collections.abc import Callable
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from st4rtrack.bench.methods import METHODS, make_method
-from st4rtrack.bench.parallel import each, share_cores
 from st4rtrack.bench.predictions import Method, write_prediction
 from st4rtrack.bench.protocol import TAPVID3D
 from st4rtrack.io.files import write_whole
@@ -24,6 +26,8 @@ from st4rtrack.types import UserError
 logger = logging.getLogger(__name__)
 
 MANIFEST = "predictions.json"
+TaskT = TypeVar("TaskT")
+ResultT = TypeVar("ResultT")
 
 
 def predict(
@@ -79,6 +83,24 @@ def predict(
     return [path for path in paths if path.exists()]
 
 
+def each(run: Callable[[TaskT], ResultT], tasks: Sequence[TaskT], workers: int) -> Iterator[ResultT]:
+    """Yield results of `run(task)` in the order of the tasks.
+
+    The first error stops the iteration, after the running tasks have finished.
+    """
+    if workers == 1 or len(tasks) <= 1:
+        yield from map(run, tasks)
+        return
+    # spawned, not forked: a fork would copy the locks of PyTorch's and OpenCV's threads
+    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = [pool.submit(run, task) for task in tasks]
+        try:
+            for future in futures:
+                yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read how a folder of predictions was made; empty without a manifest (other tools need none).
 
@@ -124,8 +146,12 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _prepared(method: str, options: MethodOptions, workers: int, output: Path, manifest: str) -> Method:
     """Make the method of this process, with its share of the cores; then the folder, only if the method is accepted."""
-    if workers > 1:
-        share_cores(workers)
+    if workers > 1:  # before PyTorch is imported
+        import cv2
+
+        cores = max(1, (os.cpu_count() or 1) // workers)
+        cv2.setNumThreads(cores)
+        os.environ["OMP_NUM_THREADS"] = str(cores)
     made = make_method(method, options)
     write_whole(output / MANIFEST, f"{manifest}\n".encode())
     return made

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from st4rtrack.bench.methods.bounds import plane_prediction, static_prediction
-from st4rtrack.bench.parallel import each
-from st4rtrack.bench.predict import read_manifest
+from st4rtrack.bench.predict import each, read_manifest
 from st4rtrack.bench.predictions import read_prediction
 from st4rtrack.bench.protocol import Protocol
 from st4rtrack.bench.score import FIGURES, Row, mean_row, score_sequence

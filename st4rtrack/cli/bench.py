@@ -1,4 +1,4 @@
-"""`st4rtrack bench`: WorldTrack benchmark in stages on disk, each of which resumes with the same command."""
+"""`st4rtrack bench`: WorldTrack benchmark in stages on disk."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -154,17 +154,9 @@ def _add_gpus(found: Diagnosis) -> None:
     if not gpus:
         found.add("This machine", GPU="none that PyTorch can use; computing on the processor")
     if machine.unused_nvidia_gpu():
-        found.problems.append(("PyTorch cannot use the NVIDIA GPU of this machine", _fix_of_unused_gpu()))
-
-
-def _fix_of_unused_gpu() -> str:
-    """Fix for an unused NVIDIA GPU: a CUDA build of PyTorch, or a recent driver."""
-    cuda, driver = torch.version.cuda, machine.nvidia_driver()
-    if not cuda:
-        return f"this PyTorch is a CPU build; install a CUDA build: {PYTORCH_INSTALLATION}"
-    state = f"the driver is {driver}" if driver else "no driver was detected"
-    fix = f"update the driver, or install a build for older CUDA: {PYTORCH_INSTALLATION}"
-    return f"{state}, and this PyTorch is for CUDA {cuda}: {fix}"
+        cuda = torch.version.cuda
+        fix = f"update the driver, or install a build for older CUDA than {cuda}" if cuda else "install a CUDA build of PyTorch"
+        found.problems.append(("PyTorch cannot use the NVIDIA GPU of this machine", f"{fix}: {PYTORCH_INSTALLATION}"))
 
 
 def _add_software(found: Diagnosis) -> None:
