@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from st4rtrack.bench.methods import METHODS, make_method
+from st4rtrack.bench.methods import PROTOCOL_DEPENDENT, make_method
 from st4rtrack.bench.predictions import Method, write_prediction
 from st4rtrack.bench.protocol import TAPVID3D
 from st4rtrack.io.files import write_whole
@@ -65,7 +65,7 @@ def predict(
         from st4rtrack.model.checkpoint import embedded_hash  # here, because scoring reads this module without a network
 
         manifest["weights"] = embedded_hash()
-    if method in METHODS and not METHODS[method].reads_pointmaps and manifest["protocol"] != TAPVID3D.name:
+    if method not in PROTOCOL_DEPENDENT and manifest["protocol"] != TAPVID3D.name:
         manifest["protocol"] = None  # its predictions are valid for every protocol with these frames
     _require_folder(output, manifest, overwrite)
     with locked(output):

@@ -110,7 +110,7 @@ def table(
         protocols: Protocols, separated by commas.
         workers: Number of worker processes.
     """
-    from st4rtrack.bench.methods import METHODS
+    from st4rtrack.bench.methods import METHODS, PROTOCOL_DEPENDENT
     from st4rtrack.bench.predict import predict as predict_folder
     from st4rtrack.bench.protocol import PROTOCOLS, protocol_named
     from st4rtrack.bench.report import write_report
@@ -126,7 +126,7 @@ def table(
     for method in chosen:
         bounds = method == chosen[0] and not set(chosen) >= BOUNDS.keys()  # once is enough
         for protocol in map(protocol_named, names_among(protocols, PROTOCOLS, "--protocols")):
-            made_for = f"-{protocol.name}" if METHODS[method].reads_pointmaps else ""
+            made_for = f"-{protocol.name}" if method in PROTOCOL_DEPENDENT else ""
             predictions = output / "predictions" / f"{method}{made_for}"
             say(f"{method}, {protocol.name} protocol")
             with Progress("sequence") as progress:
