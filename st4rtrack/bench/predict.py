@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from st4rtrack.bench.methods import PROTOCOL_DEPENDENT, make_method
 from st4rtrack.bench.predictions import Method, write_prediction
-from st4rtrack.bench.protocol import TAPVID3D
+from st4rtrack.bench.protocol import TAPVID3D, Protocol
 from st4rtrack.io.files import write_whole
 from st4rtrack.io.lock import locked
 from st4rtrack.io.worldtrack import find_worldtrack, read_worldtrack
@@ -60,7 +60,9 @@ def predict(
         options = replace(options, model="tiny")  # by name, so that the manifest identifies the network
     sequences = find_worldtrack(data)
     paths = [output / f"{name}.npz" for name, _ in sequences]
-    manifest = {"format": 1, "method": method, **_plain(asdict(options))}
+    assert isinstance(options.protocol, Protocol)
+    manifest = {"format": 1, "method": method, **asdict(options), "protocol": options.protocol.name}
+    manifest = json.loads(json.dumps(manifest, default=str))  # paths become text
     if options.model == "tiny":  # the name stays when its weights are replaced
         from st4rtrack.model.checkpoint import embedded_hash  # here, because scoring reads this module without a network
 
@@ -133,14 +135,6 @@ def _require_folder(output: Path, manifest: dict[str, Any], overwrite: bool) -> 
                 f"{output} was predicted with {key} {before.get(key)!r}, not {manifest[key]!r}; "
                 "choose another folder, or use --overwrite to replace all predictions"
             )
-
-
-def _plain(options: dict[str, Any]) -> dict[str, Any]:
-    """Convert options to JSON values; the protocol becomes its name."""
-    return {
-        key: value["name"] if key == "protocol" else str(value) if isinstance(value, Path) else value
-        for key, value in options.items()
-    }
 
 
 @lru_cache(maxsize=1)
