@@ -33,7 +33,6 @@ class AdaptConfig:
             "encoder": nothing more, as the released script.
         queries: approximate number of anchor points to track, in a grid; up to as many are added on dynamic objects.
         points_per_step: maximum number of distinct tracks per step.
-        moving_share: minimum share of dynamic tracks among these, by repetition; 0: no repetition, as in the paper.
         held_out_share: share of tracks, in patches of the image, that are held out for measurement.
         measure_every: steps between measurements on the held-out tracks; the state is saved at the same time.
         patience: stop after this many consecutive measurements without improvement.
@@ -53,7 +52,6 @@ class AdaptConfig:
     freeze: Freeze = "reconstruction"
     queries: int = 1000
     points_per_step: int = 1000
-    moving_share: float = 0.0
     held_out_share: float = 0.2
     measure_every: int = 25
     patience: int = 6
@@ -64,15 +62,13 @@ class AdaptConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "largest_stride", "queries", "points_per_step", "measure_every", "patience"):
             if getattr(self, name) < 1:
-                raise UserError(f"{_option(name)} must be at least 1, got {getattr(self, name)}")
+                raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
         if self.frames < 2:
             raise UserError(f"--batch-size must be at least 2 (the anchor and another frame), got {self.frames}")
         if not 0 < self.learning_rate < float("inf"):
             raise UserError(f"--learning-rate must be a finite number above 0, got {self.learning_rate}")
         if self.minutes is not None and not 0 < self.minutes < float("inf"):
             raise UserError(f"--minutes must be a finite number above 0, got {self.minutes}")
-        if not 0 <= self.moving_share < 1:
-            raise UserError(f"moving_share must be at least 0 and below 1, got {self.moving_share}")
         if self.seed < 0:
             raise UserError(f"--seed must not be negative, got {self.seed}")
         if self.freeze not in get_args(Freeze):
@@ -97,17 +93,8 @@ FRAME_TOKENS = {"cpu": 1800, "mps": 7000, "cuda": 30_000}
 
 
 def default_frames(model: ModelConfig, device: str, height: int, width: int) -> int:
-    """Default frames per step: the paper's 24, or fewer if these need too much memory.
-
-    Args:
-        device: device type, such as "cpu".
-        height, width: size of the network images, pixels.
-    """
+    """Default frames per step: the paper's 24, or fewer if these need too much memory on a type of device ("cpu")."""
     if model.head == "monocular":
         return MONOCULAR_FRAMES
     tokens = height * width // model.patch_size**2
     return max(4, min(AdaptConfig.frames, FRAME_TOKENS.get(device, FRAME_TOKENS["cpu"]) // tokens))
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"

@@ -36,10 +36,7 @@ class Solved:
 def predict(model: St4RTrack, inputs: FrameInputs, frames: np.ndarray, precision: str) -> TwoPointmaps:
     """Predict both branches for frames [F], the anchor first; differentiable in the decoders and heads.
 
-    Args:
-        precision: "float32" or "bfloat16", precision of the matrix products.
-    Returns:
-        Points [F, height, width, 3] and confidence [F, height, width], float32.
+    Returns points [F, height, width, 3] and confidence [F, height, width], float32; `precision` is that of the matrix products.
     """
     device = model.device
     anchor = frames[:1]
@@ -53,13 +50,10 @@ def solve_cameras(
 ) -> Solved:
     """Estimate the focal length from the anchor's tracking and each pose from the frame's reconstruction (paper section 3.3).
 
-    Focal length and robust pose are detached, as in the paper; gradients flow through the Gauss-Newton step (Eq. 13, 14).
-    Unsolved frames are left out.
+    Focal length and robust pose are detached, as in the paper; with `refine`, gradients flow through a Gauss-Newton step (Eq. 13,
+    14); without, the cameras are those of the pipeline. Unsolved frames are left out. `inputs` and `frames` [F], the frame
+    indices of the maps, are needed for user-provided intrinsics and frames without a pose.
 
-    Args:
-        maps: output of `predict`.
-        refine: apply that step; without it the cameras are those of the pipeline.
-        inputs, frames: the video and the frame indices [F] of the maps, for user-provided intrinsics and unsolved frames.
     Raises:
         UserError: no focal length fits the anchor pointmap.
     """

@@ -19,7 +19,7 @@ from st4rtrack.model.encoder import Tokens
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.pipeline.pointmaps import automatic_batch_size
 from st4rtrack.preprocess import normalize_images
-from st4rtrack.types import UserError, Video
+from st4rtrack.types import Video
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,6 @@ class FrameInputs:
     """Decoder inputs of every frame of a video.
 
     Attributes:
-        name: name of the video.
         rgb: [T, H, W, 3] uint8, network size.
         tokens: encoder output, float32: features [T, tokens, width], then the levels of `Tokens`.
         grid: (rows, columns) of patches.
@@ -40,7 +39,6 @@ class FrameInputs:
         unsolved: indices of frames whose pose cannot be estimated: black, blank, or beyond a cut.
     """
 
-    name: str
     rgb: np.ndarray
     tokens: tuple[np.ndarray, ...]
     grid: tuple[int, int]
@@ -90,17 +88,7 @@ HELD_STRIDE = 4
 
 @torch.no_grad()
 def frame_inputs(model: St4RTrack, video: Video, folder: Path, known: KnownVideo | None = None) -> FrameInputs:
-    """Compute frames and tokens of a video.
-
-    Args:
-        video: at network size.
-        folder: empty folder for the arrays.
-        known: user-provided intrinsics, which are then not estimated.
-    Raises:
-        UserError: the video has one frame.
-    """
-    if len(video) < 2:
-        raise UserError(f"{video.name} has one frame; adaptation learns from motion and needs at least two")
+    """Compute frames and tokens of a video at network size; arrays go to an empty folder."""
     rgb = mapped(folder, "rgb", (len(video), video.height, video.width, 3), np.uint8)
     unsolved = copy_frames(video, rgb)
     patch = model.config.patch_size
@@ -116,7 +104,7 @@ def frame_inputs(model: St4RTrack, video: Video, folder: Path, known: KnownVideo
             tokens[number][start : start + batch] = part.float().cpu().numpy()
     if unsolved:
         logger.warning("%s: no pose for %d of %d frames, left out", video.name, len(unsolved), len(video))
-    return FrameInputs(video.name, rgb, tuple(tokens), grid, None if known is None else known.intrinsics, unsolved)
+    return FrameInputs(rgb, tuple(tokens), grid, None if known is None else known.intrinsics, unsolved)
 
 
 def copy_frames(video: Video, rgb: np.ndarray) -> frozenset[int]:

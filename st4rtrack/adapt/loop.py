@@ -1,23 +1,29 @@
-"""Optimisation loop of an adaptation, with periodic held-out measurement, selection of the best weights and saved state."""
+"""Optimisation loop of an adaptation, with periodic held-out measurement, selection of the best weights and saved state.
 
+The state is a file next to the output, from which an adaptation killed at any moment resumes.
+"""
+
+import json
 import logging
 import math
+import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from st4rtrack.adapt.batches import batch
 from st4rtrack.adapt.config import AdaptConfig
 from st4rtrack.adapt.inputs import AdaptVideo
 from st4rtrack.adapt.measure import Measurement, errors_of, measure
-from st4rtrack.adapt.objective import StepLoss, step_loss
-from st4rtrack.adapt.state import Learning, Progress, load_state, save_state
+from st4rtrack.adapt.monocular import DepthTask
+from st4rtrack.adapt.objective import StepLoss, batch, step_loss
+from st4rtrack.io.files import whole_file
+from st4rtrack.io.json_text import differences
 from st4rtrack.losses.adaptation import AdaptationLoss
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.types import UserError
@@ -30,31 +36,61 @@ LEAST_GAIN = 0.002
 MAX_UNSUPERVISED = 0.01
 """Maximum median change of log depth of dynamic points whose depth no teacher knows: static points improve it by chance only."""
 
+VERSION = 2
+"""Version of the state file."""
 MOST_SKIPPED = 10
 """Maximum number of consecutive steps skipped for a non-finite loss or gradient."""
 
 
-class Task(Protocol):
-    """Loss and held-out measurement of a network on its videos.
+@dataclass
+class Progress:
+    """Progress and history of an adaptation.
 
     Attributes:
-        model: trained in place.
-        parameters: trained parameters by their name in `model.state_dict()`.
+        step: optimiser steps done.
+        best_step, best_ratio: step with the lowest held-out errors, and their ratio to those of the base model, step 0.
+        waited: measurements since then.
+        skipped: consecutive steps with a non-finite loss or gradient.
+        steps: one row per step, plain values: loss terms, gradient norm, number of unsolved frames.
+        measurements: one row per measurement on the held-out tracks.
+        seconds: duration of steps and measurements, over all runs.
     """
 
-    @property
-    def model(self) -> St4RTrack: ...
+    step: int = 0
+    best_step: int = 0
+    best_ratio: float = 1.0
+    waited: int = 0
+    skipped: int = 0
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    measurements: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
 
-    @property
-    def parameters(self) -> dict[str, nn.Parameter]: ...
 
-    def loss(self, step: int) -> StepLoss:
-        """Loss of a step, a function of the step and the seed."""
-        ...
+@dataclass
+class Learning:
+    """Trainable parameters with optimiser, best values and progress.
 
-    def measure(self) -> Measurement:
-        """Measure the network."""
-        ...
+    Attributes:
+        parameters: trainable parameters by name.
+        optimizer: optimiser of the parameters.
+        best: their values at the lowest held-out error, on the CPU.
+        progress: progress and history.
+    """
+
+    parameters: dict[str, nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    best: dict[str, Tensor]
+    progress: Progress = field(default_factory=Progress)
+
+    def keep_best(self) -> None:
+        """Store the current values as the best."""
+        self.best = _on_cpu(self.parameters)
+
+    @torch.no_grad()
+    def take_best(self) -> None:
+        """Copy the best values into the network."""
+        for name, parameter in self.parameters.items():
+            parameter.copy_(self.best[name])
 
 
 @dataclass(frozen=True)
@@ -74,22 +110,24 @@ class PairTask:
         Source: paper section 3.3 (the reconstruction branch is frozen). Parts shared by both branches (embeddings, the last norm)
         are frozen with it; the release's option of that name trains them.
         """
-        model, heads = self.model, [self.model.tracking_head]
-        learning: list[nn.Module] = [model.decoder.tracking_blocks, *heads]
+        trained = ("decoder.tracking_blocks.", "tracking_head.")
         if self.config.freeze == "encoder":
-            learning = [model.decoder, *heads, model.reconstruction_head]
-        trained = {id(parameter) for module in learning for parameter in module.parameters()}
-        return {name: parameter for name, parameter in model.named_parameters() if id(parameter) in trained}
+            trained = ("decoder.", "tracking_head.", "reconstruction_head.")
+        return {name: parameter for name, parameter in self.model.named_parameters() if name.startswith(trained)}
 
     def loss(self, step: int) -> StepLoss:
         """Loss of a step (`objective.py`)."""
-        lengths, moving = [len(v.inputs) for v in self.videos], [v.moving[~v.held_out] for v in self.videos]
-        chosen = batch(step, lengths, moving, list(self.frames), self.config)
+        lengths, tracks = [len(v.inputs) for v in self.videos], [int((~v.held_out).sum()) for v in self.videos]
+        chosen = batch(step, lengths, tracks, list(self.frames), self.config)
         return step_loss(self.model, self.videos[chosen.video], chosen, self.config, self.weights)
 
     def measure(self) -> Measurement:
         """Measurement on the held-out tracks (`measure.py`)."""
         return measure(self.model, self.videos, self.frames, self.config.precision)
+
+
+Task = PairTask | DepthTask
+"""Trained parameters by name, loss of a step and held-out measurement of a network on its videos."""
 
 
 def adapt(
@@ -155,7 +193,10 @@ def _step(task: Task, config: AdaptConfig, learning: Learning) -> None:
     start, now = time.monotonic(), learning.progress
     task.model.train()
     learning.optimizer.zero_grad(set_to_none=True)
-    found = _loss(task, now.step)
+    try:
+        found = task.loss(now.step)
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"a step does not fit into the memory of {task.model.device}; reduce --batch-size or --size") from error
     finite, norm = False, math.nan
     if math.isfinite(float(found.total.detach())):
         found.total.backward()
@@ -174,31 +215,16 @@ def _step(task: Task, config: AdaptConfig, learning: Learning) -> None:
         )
     now.step += 1
     now.seconds += time.monotonic() - start
-    now.steps.append(
-        {
-            "step": now.step,
-            "video": found.video,
-            "total": float(found.total.detach()),
-            **found.parts,
-            "gradient_norm": norm,
-            "cameras_not_found": found.cameras_not_found,
-        }
-    )
+    row = {"step": now.step, "video": found.video, "total": float(found.total.detach()), **found.parts}
+    now.steps.append({**row, "gradient_norm": norm, "cameras_not_found": found.cameras_not_found})
 
 
-def _loss(task: Task, step: int) -> StepLoss:
-    try:
-        return task.loss(step)
-    except torch.OutOfMemoryError as error:
-        raise UserError(f"a step does not fit into the memory of {task.model.device}; reduce --batch-size or --size") from error
-
-
-def _measure(task: Task, learning: Learning) -> Measurement:
+def _measure(task: Task, learning: Learning) -> None:
     """Measure the held-out tracks and keep the weights if they are the best."""
     start, now = time.monotonic(), learning.progress
     task.model.eval()
     found = task.measure()
-    now.measurements.append({"step": now.step, **found.to_dict()})
+    now.measurements.append({"step": now.step, **asdict(found)})
     ratio = error_ratio(now.measurements[0], now.measurements[-1])
     if ratio < now.best_ratio * (1 - LEAST_GAIN):
         now.best_ratio, now.best_step, now.waited = ratio, now.step, 0
@@ -207,7 +233,6 @@ def _measure(task: Task, learning: Learning) -> Measurement:
         now.waited += 1
     now.seconds += time.monotonic() - start
     logger.info("step %d: track error %.3f px held out, %.3f px training", now.step, found.error_px, found.learnt_px)
-    return found
 
 
 def error_ratio(base: dict[str, Any], now: dict[str, Any], least: float = LEAST_GAIN) -> float:
@@ -249,13 +274,58 @@ def make_optimizer(parameters: dict[str, nn.Parameter], config: AdaptConfig) -> 
 
 
 def learning_rate(step: int, config: AdaptConfig, done: float) -> float:
-    """Learning rate of a step: linear warm-up, then half-cosine decay to `final_share` of the peak.
-
-    Args:
-        done: share of the steps or of the time budget that is used.
-    """
+    """Learning rate of a step: linear warm-up, then half-cosine decay to `final_share` of the peak."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     first = config.warmup_steps / config.steps
     progress = min(1.0, max(0.0, done - first) / max(1 / config.steps, 1 - first))
     return config.learning_rate * (config.final_share + (1 - config.final_share) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def save_state(path: Path, learning: Learning, options: dict[str, Any]) -> None:
+    """Write the state atomically.
+
+    Args:
+        options: plain values that affect the result.
+    """
+    state = {
+        "version": VERSION,
+        "options": json.dumps(options),
+        "progress": json.dumps(vars(learning.progress)),
+        "weights": _on_cpu(learning.parameters),
+        "best": learning.best,
+        "optimizer": learning.optimizer.state_dict(),
+    }
+    with whole_file(path) as file:
+        torch.save(state, file)
+
+
+def load_state(path: Path, learning: Learning, options: dict[str, Any]) -> bool:
+    """Load the state from a file, if it exists, and return whether it did.
+
+    Raises:
+        UserError: the file is damaged, or of an adaptation with other options.
+    """
+    if not path.exists():
+        return False
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        before, progress = json.loads(state["options"]), json.loads(state["progress"])
+        fits = state["version"] == VERSION and set(state["weights"]) == set(state["best"]) == set(learning.parameters)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"could not read {path} as an unfinished adaptation; remove it, or restart with --overwrite") from None
+    changes = differences(before, json.loads(json.dumps(options)))
+    if changes or not fits:
+        what = changes[0] if changes else "other trainable weights"
+        raise UserError(f"{path} is an unfinished adaptation with other options: {what}; restart with --overwrite")
+    with torch.no_grad():
+        for name, parameter in learning.parameters.items():
+            parameter.copy_(state["weights"][name])
+    learning.best = state["best"]
+    learning.optimizer.load_state_dict(state["optimizer"])
+    learning.progress = Progress(**progress)
+    return True
+
+
+def _on_cpu(parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+    return {name: parameter.detach().to("cpu", copy=True) for name, parameter in parameters.items()}

@@ -1,12 +1,11 @@
 """Measurement of a network on held-out tracks, over all frames of its videos."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from st4rtrack.adapt.forward import predict, solve_cameras
 from st4rtrack.adapt.inputs import ANCHOR, AdaptVideo, FrameInputs
@@ -44,10 +43,6 @@ class Measurement:
     unsupervised: float | None = None
     cameras_not_found: int = 0
 
-    def to_dict(self) -> dict[str, float | int | None]:
-        """Convert to plain values for JSON."""
-        return asdict(self)
-
 
 def errors_of(row: Mapping[str, Any]) -> tuple[float, float | None]:
     """Errors in 2D and in depth of a measurement as plain values; without a depth teacher, the distance of the branches."""
@@ -72,15 +67,10 @@ def measure(model: St4RTrack, videos: Sequence[AdaptVideo], frames: Sequence[int
 
 
 def _measure_video(model: St4RTrack, video: AdaptVideo, count: int, precision: str) -> Measurement:
-    tracks = video.priors.tracks
-    far, apart, off = (np.full(tracks.visible.shape, np.nan) for _ in range(3))
+    far, apart, off = (np.full(video.priors.tracks.visible.shape, np.nan) for _ in range(3))
     not_found = 0
     for seen in predict_all(model, video.inputs, count, precision):
-        visible = tracks.visible[seen.frames]
-        far[seen.frames] = np.where(visible, _far_px(seen, video), np.nan)
-        apart[seen.frames] = np.where(visible, _apart(seen, video), np.nan)
-        if video.track_depth is not None:
-            off[seen.frames] = np.where(visible, _depth_error(seen, video, video.track_depth[seen.frames], visible), np.nan)
+        far[seen.frames], apart[seen.frames], off[seen.frames] = _errors(seen, video)
         not_found += int((~seen.solved).sum())
     far[ANCHOR] = apart[ANCHOR] = np.nan  # in the anchor all tracks are at their queries
     held = video.held_out
@@ -130,48 +120,48 @@ def predict_all(model: St4RTrack, inputs: FrameInputs, count: int, precision: st
         yield FramePredictions(frames, maps, cameras, solved, found.intrinsics.double().cpu().numpy())
 
 
-def _far_px(seen: FramePredictions, video: AdaptVideo) -> np.ndarray:
+def _errors(seen: FramePredictions, video: AdaptVideo) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """2D error in pixels, relative distance of the branches, and |log-depth error| [F, N] at visible tracks, NaN elsewhere."""
+    tracks, surface = video.priors.tracks, seen.maps.tracking.points_world
+    visible, tracks_px = tracks.visible[seen.frames], tracks.tracks_px[seen.frames]
+    tracking = sample_frames(surface, torch.from_numpy(tracks.query_px).to(surface).expand(len(surface), -1, -1))
+    reconstruction = sample_frames(seen.maps.reconstruction.points_world, torch.from_numpy(tracks_px).to(surface))
+    apart = (tracking - reconstruction).norm(dim=-1) / reconstruction.norm(dim=-1).clamp(min=1e-9)
+    in_camera = transform_points(seen.camera_from_world, tracking.double().cpu().numpy())
+    far = _far_px(in_camera, seen.intrinsics, tracks_px.astype(np.float64), visible, video.inputs.size)
+    off = np.full(far.shape, np.nan)
+    if video.track_depth is not None:
+        off = _depth_error(in_camera[..., 2], video.track_depth[seen.frames], visible)
+    return np.where(visible, far, np.nan), np.where(visible, apart.cpu().numpy(), np.nan), off
+
+
+def _far_px(
+    in_camera: np.ndarray, intrinsics: np.ndarray, tracks_px: np.ndarray, visible: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
     """Distance [F, N] in pixels of the projected tracking from the teacher's tracks, after one scale per frame."""
-    tracks, (height, width) = video.priors.tracks, video.inputs.size
-    points = _at_queries(seen.maps.tracking.points_world, video).double().cpu().numpy()
-    in_camera = transform_points(seen.camera_from_world, points)
+    height, width = size
     with np.errstate(all="ignore"):
-        pixels = project(in_camera, seen.intrinsics)
+        pixels = project(in_camera, intrinsics)
     pixels[in_camera[..., 2] <= 0] = np.inf
     centre = np.array([width / 2, height / 2])
     # points beyond twice the image size are lost; limit their error
-    found = np.clip(np.nan_to_num(pixels - centre, nan=np.inf), -2 * max(height, width), 2 * max(height, width))
-    wanted = tracks.tracks_px[seen.frames].astype(np.float64) - centre
-    for row, visible in enumerate(tracks.visible[seen.frames]):
-        lengths, wanted_lengths = (np.linalg.norm(each[row, visible], axis=-1) for each in (found, wanted))
+    found = np.clip(np.nan_to_num(pixels - centre, nan=np.inf), -2 * max(size), 2 * max(size))
+    wanted = tracks_px - centre
+    for row, chosen in enumerate(visible):
+        lengths, wanted_lengths = (np.linalg.norm(each[row, chosen], axis=-1) for each in (found, wanted))
         ratios = wanted_lengths[lengths > 0] / lengths[lengths > 0]
         if len(ratios):
             found[row] *= np.median(ratios)
     return np.linalg.norm(found - wanted, axis=-1)
 
 
-def _apart(seen: FramePredictions, video: AdaptVideo) -> np.ndarray:
-    """Distance [F, N] of the two branches at the teacher's tracks, relative to the point's distance from the anchor camera."""
-    tracking = _at_queries(seen.maps.tracking.points_world, video)
-    positions = torch.from_numpy(video.priors.tracks.tracks_px[seen.frames]).to(tracking)
-    reconstruction = sample_frames(seen.maps.reconstruction.points_world, positions)
-    return ((tracking - reconstruction).norm(dim=-1) / reconstruction.norm(dim=-1).clamp(min=1e-9)).cpu().numpy()
-
-
-def _depth_error(seen: FramePredictions, video: AdaptVideo, teacher: np.ndarray, visible: np.ndarray) -> np.ndarray:
-    """|Log-depth error| [F, N] of the tracking against the teacher, after the median of a frame; NaN where unknown."""
-    points = _at_queries(seen.maps.tracking.points_world, video).double().cpu().numpy()
-    depth = transform_points(seen.camera_from_world, points)[..., 2]
+def _depth_error(depth: np.ndarray, teacher: np.ndarray, visible: np.ndarray) -> np.ndarray:
+    """|Log-depth error| [F, N] against the teacher, after the median of a frame; NaN where unknown."""
     known = visible & (teacher > 0) & (depth > 0)
     error = np.where(known, np.log(np.where(known, depth, 1) / np.where(known, teacher, 1)), np.nan)
     for row in np.flatnonzero(known.any(axis=1)):
         error[row] -= np.nanmedian(error[row])
     return np.abs(error)
-
-
-def _at_queries(points: Tensor, video: AdaptVideo) -> Tensor:
-    query_px = torch.from_numpy(video.priors.tracks.query_px).to(points)
-    return sample_frames(points, query_px.expand(len(points), -1, -1))
 
 
 def _half_moving(values: np.ndarray, chosen: np.ndarray, moving: np.ndarray) -> float:

@@ -4,7 +4,7 @@ Fused geometry aligns monocular depth to the measured depth of every frame by on
 nothing is measured: on dynamic objects, and without parallax. What adapts is therefore the shape of the depth of a frame.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,14 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from st4rtrack.adapt.batches import turn_of
 from st4rtrack.adapt.config import AdaptConfig
 from st4rtrack.adapt.inputs import copy_frames, mapped
 from st4rtrack.adapt.measure import Measurement, mean_of_finite
-from st4rtrack.adapt.objective import StepLoss
+from st4rtrack.adapt.objective import StepLoss, turn_of
 from st4rtrack.adapt.prepare import grid_queries, held_out_tracks, hold_out_depth
-from st4rtrack.adapt.priors import TeacherTracks
-from st4rtrack.adapt.teachers import DepthTeacher, TrackTeacher, gather_priors
+from st4rtrack.adapt.priors import DepthTeacher, TeacherTracks, TrackTeacher
+from st4rtrack.adapt.teachers import gather_priors
 from st4rtrack.adapt.teachers.fused import MAX_LOG_ERROR
 from st4rtrack.geometry.camera import project, unproject
 from st4rtrack.geometry.sampling import nearest_pixel
@@ -52,7 +51,6 @@ class DepthVideo:
     """A video prepared for the adaptation of a monocular head; h x w is the native size of the network.
 
     Attributes:
-        name: name of the video.
         maps: backbone maps [T, channels, rows, columns], the input of pyramid and head.
         target: [T, h, w] log teacher depth for training, NaN where unknown or held out.
         base: [T, h, w] log depth of the base model.
@@ -65,7 +63,6 @@ class DepthVideo:
         anchor_index: index of the anchor frame.
     """
 
-    name: str
     maps: tuple[np.ndarray, ...]
     target: np.ndarray
     base: np.ndarray
@@ -97,60 +94,66 @@ def prepare_depth(
     folder: Path,
     cache: Path | None,
 ) -> DepthVideo:
-    """Precompute all constant inputs of a video.
+    """Precompute all constant inputs of a video at network size; arrays go to an empty folder.
 
-    Args:
-        model: base model.
-        video: at network size.
-        scene: its scene by the base model, for cameras and dynamic objects.
-        teachers: track teacher and depth teacher; run once.
-        folder: empty folder for the arrays.
-        cache: folder that caches the teachers' output.
+    `scene`: of the video by the base model, for cameras and dynamic objects; `cache`: folder of the teachers' output.
+
     Raises:
         UserError: the teachers know the depth of too few static points.
     """
     rgb = mapped(folder, "rgb", (len(video), video.height, video.width, 3), np.uint8)
     copy_frames(video, rgb)
     maps, base = _encoded(model, rgb, folder)
-    height, width = rgb.shape[1:3]
-    queries = grid_queries(height, width, config.queries)
+    queries = grid_queries(video.height, video.width, config.queries)
     priors = gather_priors(rgb, queries, scene.anchor_index, *teachers, cache=cache)
     if priors.depth is None:
         raise UserError(f"{video.name}: no teacher knows any depth, since the camera does not translate; pass one with --depth")
-    row, column = nearest_pixel(priors.tracks.query_px, height, width)
-    dynamic = np.zeros(len(row), bool) if scene.tracking.moving is None else np.asarray(scene.tracking.moving)[row, column]
-    held_out = held_out_tracks(
-        priors.tracks.query_px, dynamic, height, width, config.held_out_share, config.seed, cell=HELD_OUT_CELL
-    )
-    at_tracks, depth = hold_out_depth(priors.depth.depth, priors.tracks, held_out & ~dynamic, cell=HELD_OUT_CELL)
-    size, scale = (base.shape[2], base.shape[1]), np.array([base.shape[2] / width, base.shape[1] / height])
-    target = mapped(folder, "target", base.shape, np.float32)
-    with np.errstate(divide="ignore"):
-        for t, each in enumerate(depth):
-            target[t] = np.log(np.where(each > 0, each, np.nan)) if each.shape == size[::-1] else _resized(each, size)
-        at_tracks = np.log(np.where(priors.tracks.visible & ~dynamic & (at_tracks > 0), at_tracks, np.nan))
+    track_depth, depth, held_out = _hold_out(priors.tracks, priors.depth.depth, scene, config)
+    height, width = base.shape[1:]
+    scale = np.array([width / video.width, height / video.height])
     found = DepthVideo(
-        video.name,
         maps,
-        target,
+        _target(depth, mapped(folder, "target", base.shape, np.float32)),
         base,
         _dynamic_pixels(scene, base.shape[1:], folder),
-        TeacherTracks(
-            priors.tracks.query_px * scale,
-            (priors.tracks.tracks_px * scale).astype(np.float32),
-            priors.tracks.visible,
-            priors.tracks.name,
+        replace(
+            priors.tracks,
+            query_px=priors.tracks.query_px * scale,
+            tracks_px=(priors.tracks.tracks_px * scale).astype(np.float32),
         ),
-        at_tracks,
+        track_depth,
         held_out,
         np.asarray(scene.cameras.world_from_camera, np.float64),
         np.asarray(scene.cameras.intrinsics, np.float64) * np.array([[scale[0]], [scale[1]], [1.0]]),
         scene.anchor_index,
     )
     for purpose, chosen in (("learn from", ~held_out), ("measure on", held_out)):
-        if not len(found.supervised) or not np.isfinite(at_tracks[:, chosen]).any():
+        if not len(found.supervised) or not np.isfinite(track_depth[:, chosen]).any():
             raise UserError(f"{video.name}: too few static points have teacher depth to {purpose}; pass a teacher with --depth")
     return found
+
+
+def _hold_out(
+    tracks: TeacherTracks, depth: np.ndarray, scene: Scene, config: AdaptConfig
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Log depth [T, N] at static visible tracks, depth [T, H, W] for training, and held-out tracks [N] bool."""
+    height, width = depth.shape[1:]
+    row, column = nearest_pixel(tracks.query_px, height, width)
+    dynamic = np.zeros(len(row), bool) if scene.tracking.moving is None else np.asarray(scene.tracking.moving)[row, column]
+    held_out = held_out_tracks(tracks.query_px, dynamic, height, width, config.held_out_share, config.seed, cell=HELD_OUT_CELL)
+    at_tracks, training = hold_out_depth(depth, tracks, held_out & ~dynamic, cell=HELD_OUT_CELL)
+    return _log(np.where(tracks.visible & ~dynamic, at_tracks, 0)), training, held_out
+
+
+def _target(depth: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Fill the target [T, h, w] with the log depth of nearest pixels, NaN where unknown."""
+    for t, each in enumerate(depth):
+        target[t] = _log(cv2.resize(each, target.shape[:0:-1], interpolation=cv2.INTER_NEAREST))
+    return target
+
+
+def _log(depth: np.ndarray) -> np.ndarray:
+    return np.log(np.where(depth > 0, depth, np.nan))
 
 
 def _encoded(model: St4RTrack, rgb: np.ndarray, folder: Path) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
@@ -179,15 +182,9 @@ def _dynamic_pixels(scene: Scene, size: tuple[int, ...], folder: Path) -> np.nda
     return found
 
 
-def _resized(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Log depth of nearest pixels at (width, height), NaN where unknown."""
-    depth = cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST)
-    return np.log(np.where(depth > 0, depth, np.nan))
-
-
 @dataclass(frozen=True)
 class DepthTask:
-    """Loss and measurement of a monocular head on videos, see `loop.Task`."""
+    """Loss and measurement of a monocular head on videos."""
 
     model: St4RTrack
     videos: list[DepthVideo]
@@ -283,17 +280,7 @@ def _fused(log_depth: np.ndarray, measured: np.ndarray) -> np.ndarray:
 
 
 def depth_terms(log_depth: Tensor, target: Tensor, base: Tensor) -> dict[str, Tensor]:
-    """Terms of the loss of predicted log depth [F, h, w], unweighted.
-
-    Args:
-        log_depth: predicted, differentiable.
-        target: of the teacher, NaN where unknown.
-        base: of the base model.
-    Returns:
-        "depth": mean of the residual after one scale per frame and of its gradient over four scales, where the teacher knows
-        depth; "held": the same of the change elsewhere, in the scale of the teacher, or without teacher depth, of the frame.
-        Without it, far and dynamic points follow the near static ones that the teacher knows.
-    """
+    """Terms of the loss of predicted log depth [F, h, w], unweighted."""
     known = target.isfinite()
     supervised = known.sum((1, 2), keepdim=True) >= MIN_MEASURED
     known, everywhere = known & supervised, torch.ones_like(known)

@@ -1,4 +1,7 @@
-"""Adaptation loss of a step: prediction, camera estimation and comparison with the teachers (paper section 3.3)."""
+"""Batch and loss of a step: prediction, camera estimation and comparison with the teachers (paper section 3.3).
+
+A batch is a function of seed and step, so that a resumed adaptation is identical.
+"""
 
 from dataclasses import dataclass
 
@@ -6,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from st4rtrack.adapt.batches import Batch
 from st4rtrack.adapt.config import AdaptConfig
 from st4rtrack.adapt.forward import Solved, predict, solve_cameras
 from st4rtrack.adapt.inputs import ANCHOR, AdaptVideo, held_pixels
@@ -19,15 +21,49 @@ from st4rtrack.model.network import St4RTrack
 from st4rtrack.types import TwoPointmaps
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Video, frame indices [F] (the anchor first, then increasing) and indices of training tracks [P] of one optimiser step."""
+
+    video: int
+    frames: np.ndarray
+    points: np.ndarray
+
+
+def batch(step: int, lengths: list[int], tracks: list[int], frames: list[int], config: AdaptConfig) -> Batch:
+    """Sample the batch of a step from the number of frames, training tracks and frames per step of each video.
+
+    Every video is used once before any is used again.
+    """
+    video, rng = turn_of(step, len(lengths), config.seed)
+    points = np.arange(tracks[video])
+    if len(points) > config.points_per_step:
+        points = np.sort(rng.permutation(points)[: config.points_per_step])
+    return Batch(video, clip_frames(lengths[video], frames[video], config.largest_stride, rng), points)
+
+
+def turn_of(step: int, count: int, seed: int) -> tuple[int, np.random.Generator]:
+    """Video of a step among `count`, each used once per turn, and the random numbers of the step."""
+    turn, place = divmod(step, count)
+    return int(np.random.default_rng([seed, 2, turn]).permutation(count)[place]), np.random.default_rng([seed, 3, step])
+
+
+def clip_frames(length: int, count: int, largest_stride: int, rng: np.random.Generator) -> np.ndarray:
+    """Frame indices of the anchor and count - 1 other frames with random stride and start; all frames of a shorter video.
+
+    The stride is limited to those that fit into the video; 1 always fits.
+    """
+    others = min(count, length) - 1
+    stride = int(rng.integers(1, max(1, min(largest_stride, (length - 1) // others)) + 1))
+    start = int(rng.integers(1, length - (others - 1) * stride))
+    return np.concatenate([[0], start + stride * np.arange(others)])
+
+
 @dataclass
 class StepLoss:
-    """Loss of one step.
+    """Loss of one step: the differentiable weighted sum, and the unweighted terms as plain numbers.
 
-    Attributes:
-        total: weighted sum, differentiable.
-        parts: unweighted terms, plain numbers.
-        cameras_not_found: number of unsolved frames, which are left out.
-        video: index of the video.
+    `cameras_not_found`: number of unsolved frames, which are left out.
     """
 
     total: Tensor
@@ -37,9 +73,7 @@ class StepLoss:
 
 
 def step_loss(model: St4RTrack, video: AdaptVideo, batch: Batch, config: AdaptConfig, loss: AdaptationLoss) -> StepLoss:
-    """Compute the loss of a step.
-
-    Unsolved frames are left out of all terms except retention. Without teacher depth there is no depth term.
+    """Compute the loss of a step; unsolved frames are left out of all terms except retention.
 
     Raises:
         UserError: no focal length fits the anchor pointmap.
@@ -71,14 +105,7 @@ def step_loss(model: St4RTrack, video: AdaptVideo, batch: Batch, config: AdaptCo
 
 @dataclass
 class _TrackPredictions:
-    """Tracks sampled from both branches and the teacher: S solved frames, P points.
-
-    Attributes:
-        tracking_points, in_camera: [S, P, 3] points of the tracking branch, in world and camera coordinates.
-        reconstruction_points: [S, P, 3] points of the reconstruction branch at the teacher's 2D positions.
-        tracks_px: [S, P, 2] positions of the teacher.
-        visible, inside: [S, P] bool, visible by the teacher; visible and inside the image.
-    """
+    """Tracks sampled from both branches and the teacher: S solved frames, P points."""
 
     tracking_points: Tensor
     in_camera: Tensor

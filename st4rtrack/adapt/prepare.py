@@ -11,8 +11,8 @@ import numpy as np
 from st4rtrack.adapt.config import AdaptConfig
 from st4rtrack.adapt.inputs import ANCHOR, AdaptVideo, FrameInputs, empty_held, frame_inputs, held_pixels
 from st4rtrack.adapt.measure import FramePredictions, predict_all
-from st4rtrack.adapt.priors import Priors, TeacherDepth, TeacherTracks
-from st4rtrack.adapt.teachers import DepthTeacher, TrackTeacher, gather_priors, gather_tracks
+from st4rtrack.adapt.priors import DepthTeacher, Priors, TeacherDepth, TeacherTracks, TrackTeacher
+from st4rtrack.adapt.teachers import gather_priors, gather_tracks
 from st4rtrack.geometry.camera import project
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel, sample_map
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
@@ -37,15 +37,11 @@ def prepare_video(
     cache: Path | None,
     known: KnownVideo | None = None,
 ) -> AdaptVideo:
-    """Precompute all constant inputs of a video.
+    """Precompute all constant inputs of a video at network size; arrays go to an empty folder.
 
     Args:
-        model: base model.
-        video: at network size.
-        teachers: track teacher and depth teacher; run once.
         frames: number of frames to predict at once.
-        folder: empty folder for the arrays.
-        cache: folder that caches the teachers' output.
+        cache: folder of the teachers' output.
         known: user-provided intrinsics of the video.
     Raises:
         UserError: the video has one frame, or a teacher provides no usable tracks.
@@ -92,7 +88,9 @@ def _log(found: AdaptVideo, name: str) -> None:
         *(name, len(found.inputs), len(found.held_out), tracks.name, int(found.moving.sum()), int(found.held_out.sum())),
         "no teacher" if depth is None else depth.name,
     )
-    if found.moving.any() and _measured_share(found) < LITTLE_MEASURED:
+    dynamic = tracks.visible & found.moving
+    measured = np.zeros(1) if found.track_depth is None else (found.track_depth > 0)[dynamic]
+    if dynamic.any() and measured.mean() < LITTLE_MEASURED:
         logger.warning(
             "%s: no teacher measures the depth of most dynamic points; their tracks will improve in 2D, but their depth "
             "remains a guess; pass a depth model or depth files with --depth",
@@ -100,20 +98,10 @@ def _log(found: AdaptVideo, name: str) -> None:
         )
 
 
-def _measured_share(video: AdaptVideo) -> float:
-    """Share of visible dynamic track positions with teacher depth."""
-    if video.track_depth is None:
-        return 0.0
-    return float((video.track_depth > 0)[video.priors.tracks.visible & video.moving].mean())
-
-
 def _static_world(
     model: St4RTrack, inputs: FrameInputs, frames: int, precision: str, first_points: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Base-model anchor points [H, W, 3], `camera_from_world` [T, 4, 4] and intrinsics [3, 3].
-
-    Writes the subsampled reconstruction to `first_points`.
-    """
+    """Base-model anchor points [H, W, 3], `camera_from_world` [T, 4, 4] and intrinsics [3, 3]."""
     cameras = np.empty((len(inputs), 4, 4))
     seen: FramePredictions | None = None
     for seen in predict_all(model, inputs, frames, precision):
@@ -140,8 +128,6 @@ def _in_solved_frames(tracks: TeacherTracks, unsolved: Collection[int]) -> Teach
 def _inside(tracks: TeacherTracks, height: int, width: int) -> TeacherTracks:
     """Keep the tracks with a query inside the network image; a file may cover the whole source video."""
     inside = inside_image(tracks.query_px, height, width)
-    if inside.all():
-        return tracks
     return TeacherTracks(tracks.query_px[inside], tracks.tracks_px[:, inside], tracks.visible[:, inside], tracks.name)
 
 
@@ -157,17 +143,11 @@ def log_scales(teacher: TeacherDepth, depth: np.ndarray, world_from_camera: np.n
 
     A teacher without cameras has one scale per frame: the median ratio of base-model to teacher depth. A teacher with cameras has
     one scale for all frames, from camera baselines, where prediction and teacher agree best; for static cameras, from all depth.
-
-    Args:
-        teacher: with depth [T, H, W].
-        depth: [T, h, w] of the base model in its cameras, at every n-th pixel of the teacher's; not positive where unknown.
-        world_from_camera: [T, 4, 4] of the base model; the first is the identity.
-    Returns:
-        [T] float64; 0 for frames without teacher depth.
     """
-    ratios = [
-        _log_ratio(predicted, wanted) for predicted, wanted in zip(depth, teacher_pixels(teacher.depth, depth), strict=True)
-    ]
+    ratios = []
+    for predicted, wanted in zip(depth, teacher_pixels(teacher.depth, depth), strict=True):
+        counts = (predicted > 0) & (wanted > 0)
+        ratios.append(np.log(predicted[counts] / wanted[counts]))
     if teacher.world_from_camera is None:
         return np.array([float(np.median(each)) if len(each) else 0.0 for each in ratios])
     known = teacher.depth[teacher.depth > 0]
@@ -183,11 +163,6 @@ def teacher_pixels(teacher_depth: np.ndarray, depth: np.ndarray) -> np.ndarray:
         for few, many in zip(depth.shape[1:], teacher_depth.shape[1:], strict=True)
     )
     return teacher_depth[:, rows[:, None], columns]
-
-
-def _log_ratio(predicted: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    counts = (predicted > 0) & (wanted > 0)
-    return np.log(predicted[counts] / wanted[counts])
 
 
 def _log_ratio_of_distances(wanted: np.ndarray, predicted: np.ndarray, least: float) -> float | None:
@@ -216,12 +191,7 @@ def grid_queries(height: int, width: int, count: int) -> np.ndarray:
 
 
 def more_queries(query_px: np.ndarray, moving: np.ndarray, height: int, width: int, most: int) -> np.ndarray:
-    """Additional queries [at most `most`, 2] around the dynamic ones, evenly selected.
-
-    Args:
-        query_px: [N, 2] of `grid_queries`.
-        moving: [N] bool, dynamic queries.
-    """
+    """Additional queries [at most `most`, 2] around the dynamic ones, evenly selected."""
     quarter = 0.25 * max(1.0, float(np.sqrt(height * width / len(query_px))))
     around = np.array([[-1, -1], [1, -1], [-1, 1], [1, 1]]) * quarter
     more = (query_px[moving][:, None] + around).reshape(-1, 2)
@@ -232,14 +202,7 @@ def more_queries(query_px: np.ndarray, moving: np.ndarray, height: int, width: i
 def moving_tracks(
     tracks: TeacherTracks, anchor_points: np.ndarray, camera_from_world: np.ndarray, intrinsics: np.ndarray
 ) -> np.ndarray:
-    """Classify tracks as dynamic [N] bool if they deviate from the projection of a static point.
-
-    Args:
-        tracks: tracks of the teacher.
-        anchor_points: [height, width, 3] anchor content at the anchor time, world units.
-        camera_from_world: [T, 4, 4], NaN where unknown.
-        intrinsics: [3, 3] network pixels.
-    """
+    """Classify tracks as dynamic [N] bool if they deviate from the projection of a static point."""
     height, width = anchor_points.shape[:2]
     points = sample_map(anchor_points.astype(np.float64), tracks.query_px.astype(np.float64))
     departs = np.full(tracks.visible.shape, np.nan)
@@ -258,14 +221,10 @@ def moving_tracks(
 def hold_out_depth(
     depth: np.ndarray, tracks: TeacherTracks, held_out: np.ndarray, cell: float = HELD_OUT_CELL
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sample teacher depth at the tracks, and remove it around the held-out ones.
+    """Sample teacher depth [T, H, W] at the tracks, and remove it around the held-out ones [N].
 
-    Args:
-        depth: [T, H, W], 0 where unknown.
-        held_out: [N] bool.
-        cell: side of the squares of `held_out_tracks`.
     Returns:
-        Depth [T, N] at the tracks, and depth [T, H, W] for training.
+        Depth [T, N] at the tracks, 0 where unknown, and depth [T, H, W] for training.
     """
     height, width = depth.shape[1:]
     row, column = nearest_pixel(tracks.tracks_px, height, width)
@@ -285,13 +244,7 @@ def held_out_tracks(
     """Select the held-out tracks [N] bool: those in a share of the image squares, drawn at random from a seed.
 
     The same share of squares with dynamic points and of the others is drawn, so that both are measured. Of several squares, at
-    least one is held out and at least one is not.
-
-    Args:
-        query_px: [N, 2].
-        moving: [N] bool, dynamic points.
-        share: share of the squares to hold out.
-        cell: side of the squares in long image sides.
+    least one is held out and at least one is not. `cell`: side of the squares in long image sides.
     """
     side = cell * max(height, width)
     cells = np.floor(query_px / side).astype(np.int64) @ (1 << 20, 1)

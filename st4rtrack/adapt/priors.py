@@ -5,6 +5,7 @@ the first pixel at (0.5, 0.5).
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -78,11 +79,6 @@ class TeacherDepth:
                 f"got {list(self.world_from_camera.shape)}"
             )
 
-    @property
-    def silent(self) -> bool:
-        """Whether no depth is known at all, for example without parallax."""
-        return not self.depth.any()
-
 
 @dataclass(frozen=True)
 class Priors:
@@ -104,3 +100,33 @@ class Priors:
                 f"tracks of {self.tracks.name} cover {len(self.tracks.tracks_px)} frames and depth of {self.depth.name} "
                 f"{len(self.depth.depth)}; both must be of the same video"
             )
+
+
+class TrackTeacher(Protocol):
+    """Provides 2D tracks of anchor points.
+
+    Attributes:
+        name: teacher and version, part of the cache key.
+        follows_any: whether it tracks the requested queries; otherwise it always returns its fixed tracks.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def follows_any(self) -> bool: ...
+
+    def tracks(self, rgb: np.ndarray, query_px: np.ndarray, anchor_index: int) -> TeacherTracks:
+        """Track points [N, 2] of the anchor through the frames [T, H, W, 3] uint8 at network size."""
+        ...
+
+
+class DepthTeacher(Protocol):
+    """Provides depth of frames; `name`: teacher and version, part of the cache key."""
+
+    @property
+    def name(self) -> str: ...
+
+    def depth(self, rgb: np.ndarray, anchor_index: int) -> TeacherDepth:
+        """Depth of frames [T, H, W, 3] uint8 at network size, in the world of the anchor's camera if there are cameras."""
+        ...

@@ -117,11 +117,7 @@ class _Run:
         )
 
     def adapt(self, base: Scene) -> dict[str, Any]:
-        """Adapt the network, or read the result of an adaptation that is complete.
-
-        Returns:
-            Outcome as plain values; "complete" is false if the adaptation was not possible, which another call tries again.
-        """
+        """Adapt the network, or read the result of an adaptation that is complete."""
         outcome: dict[str, Any] = {"minutes": self.minutes, "base": {"name": self.model.name, "hash": self.model.weights_hash}}
         try:
             report = self._report(outcome["base"]) or self._adapt(base)
@@ -139,11 +135,7 @@ class _Run:
         return outcome | parts | {"gained": gained, "complete": True, "sentence": f"{report['sentence']}{kept}"}
 
     def finished(self, result: dict[str, Any]) -> Scene:
-        """Load the final scene.
-
-        Raises:
-            UserError: it was made with other options.
-        """
+        """Load the final scene."""
         base = {"name": self.model.name, "hash": self.model.weights_hash}
         for name, made, asked in (
             ("--adapt-minutes", result.get("minutes"), self.minutes),

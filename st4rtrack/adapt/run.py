@@ -11,14 +11,13 @@ from types import MappingProxyType
 from typing import Any
 
 from st4rtrack.adapt.config import ANCHORED_WEIGHT, AdaptConfig, default_config, default_frames
-from st4rtrack.adapt.loop import PairTask, Task, adapt
+from st4rtrack.adapt.loop import Learning, PairTask, Task, adapt
 from st4rtrack.adapt.monocular import DepthTask, prepare_depth
-from st4rtrack.adapt.picture import write_picture
 from st4rtrack.adapt.prepare import prepare_video
-from st4rtrack.adapt.result import Adaptation
+from st4rtrack.adapt.priors import DepthTeacher, TrackTeacher
+from st4rtrack.adapt.result import Adaptation, write_picture
 from st4rtrack.adapt.scenes import OutputPaths, Scenes, is_monocular
-from st4rtrack.adapt.state import Learning
-from st4rtrack.adapt.teachers import DepthTeacher, FusedTeacher, TrackTeacher, open_teachers
+from st4rtrack.adapt.teachers import FusedTeacher, open_teachers
 from st4rtrack.io.known.pixels import SourceSize
 from st4rtrack.io.lock import locked
 from st4rtrack.io.video import open_video
@@ -85,32 +84,41 @@ def adapt_videos(
     opened = _opened(videos, frames)
     paths = _output_paths(output, opened, overwrite)
     with locked(paths.report):
-        _remove_leftovers(paths, overwrite)
+        for left in paths.report.glob(f"{_INPUTS}*"):  # of a killed process
+            shutil.rmtree(left, ignore_errors=True)
+        if overwrite:
+            paths.state.unlink(missing_ok=True)
         network, base = _base(model, options.device, options.changes_only)
         scenes = Scenes(network, paths, options, overwrite=overwrite, given=scene)
-        plan = _planned(opened, network, options, config, known, scenes)
-        stored = plan.stored(network, options.fit)
-        shown = {"first": plan.tasks[:1], "all": plan.tasks, "none": []}[options.scenes]
+        chosen = config if isinstance(config, AdaptConfig) else _config(network, {**options.config(), **config})
+        loss = _loss(options, network, chosen)
+        tasks = [_task(video, network, options, chosen, known, scenes) for video in opened]
+        if not (loss.trajectory or loss.alignment or (loss.depth and any(task.depth for task in tasks))):
+            raise UserError(
+                "all loss terms are disabled or have no teacher; change --without or --loss, or choose a teacher with --depth"
+            )
+        stored = {
+            "base": {"name": network.name, "hash": network.weights_hash},
+            "videos": [task.stored for task in tasks],
+            "fit": options.fit,
+            "loss": asdict(loss),
+            "config": asdict(chosen),
+        }
+        shown = {"first": tasks[:1], "all": tasks, "none": []}[options.scenes]
         before = [scenes.make(task.source, task.known, task.fused, "before") for task in shown]
-        learning = _adapted(network, plan, paths, stored, progress)
+        with tempfile.TemporaryDirectory(prefix=_INPUTS, dir=paths.report) as folder:
+            job = _prepared(network, tasks, chosen, loss, folder=Path(folder), cache=paths.report / "teachers")
+            learning = adapt(job, chosen, state=paths.state, options=stored, progress=progress)
         if learning.progress.best_step:
             network.name = paths.checkpoint.stem
         after = [scenes.make(task.source, task.known, task.fused, "after") for task in shown]
-        names, steps = [video.name for video in opened], plan.config.steps
-        found = Adaptation(network, paths.checkpoint, paths.report, names, learning.progress, steps, stored)
+        names = [video.name for video in opened]
+        found = Adaptation(network, paths.checkpoint, paths.report, names, learning.progress, stored)
         write_picture(found, {"Before": before[0], "After": after[0]} if shown else {})
         found.write_json(paths.report / "adaptation.json")
         _save(found, learning, base)
         paths.state.unlink(missing_ok=True)
         return found
-
-
-def _remove_leftovers(paths: OutputPaths, overwrite: bool) -> None:
-    """Remove the arrays of a killed process and, with `overwrite`, the state of an unfinished adaptation."""
-    for left in paths.report.glob(f"{_INPUTS}*"):
-        shutil.rmtree(left, ignore_errors=True)
-    if overwrite:
-        paths.state.unlink(missing_ok=True)
 
 
 def _opened(videos: Sequence[Any], frames: FrameSelection) -> list[Video]:
@@ -210,43 +218,6 @@ class _Task:
         }
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """Videos with their teachers, configuration and loss of an adaptation."""
-
-    tasks: list[_Task]
-    config: AdaptConfig
-    loss: AdaptationLoss
-
-    def stored(self, model: St4RTrack, fit: str) -> dict[str, Any]:
-        """All options that affect the result, as plain values."""
-        return {
-            "base": {"name": model.name, "hash": model.weights_hash},
-            "videos": [task.stored for task in self.tasks],
-            "fit": fit,
-            "loss": asdict(self.loss),
-            "config": asdict(self.config),
-        }
-
-
-def _planned(
-    videos: list[Video],
-    model: St4RTrack,
-    options: AdaptOptions,
-    config: AdaptConfig | Mapping[str, Any],
-    known: KnownGeometry | None,
-    scenes: Scenes,
-) -> _Plan:
-    config = config if isinstance(config, AdaptConfig) else _config(model, {**options.config(), **config})
-    loss = _loss(options, model, config)
-    tasks = [_task(video, model, options, config, known, scenes) for video in videos]
-    if not (loss.trajectory or loss.alignment or (loss.depth and any(task.depth for task in tasks))):
-        raise UserError(
-            "all loss terms are disabled or have no teacher; change --without or --loss, or choose a teacher with --depth"
-        )
-    return _Plan(tasks, config, loss)
-
-
 def _task(
     video: Video,
     model: St4RTrack,
@@ -275,39 +246,20 @@ def _teachers(
     return by_word[0] if isinstance(tracks, str) else tracks, by_word[1] if isinstance(depth, str) else depth
 
 
-def _adapted(
-    model: St4RTrack, plan: _Plan, paths: OutputPaths, stored: dict[str, Any], progress: Callable[[int, int], None] | None
-) -> Learning:
-    with tempfile.TemporaryDirectory(prefix=_INPUTS, dir=paths.report) as folder:
-        return adapt(
-            _prepared(model, plan, Path(folder), paths.report / "teachers"),
-            plan.config,
-            state=paths.state,
-            options=stored,
-            progress=progress,
-        )
-
-
-def _prepared(model: St4RTrack, plan: _Plan, folder: Path, cache: Path) -> Task:
+def _prepared(
+    model: St4RTrack, tasks: list[_Task], config: AdaptConfig, loss: AdaptationLoss, *, folder: Path, cache: Path
+) -> Task:
     """Precompute the constant inputs of every video in a folder of its own."""
-    folders = [folder / str(number) for number in range(len(plan.tasks))]
-    for each in folders:
-        each.mkdir()
-    prepared, frames = list(zip(plan.tasks, folders, strict=True)), [task.frames for task in plan.tasks]
-    if is_monocular(model):
-        videos = [
-            prepare_depth(model, task.video, task.fused.scene, (task.tracks, task.depth), plan.config, folder=own, cache=cache)
-            for task, own in prepared
-        ]
-        return DepthTask(model, videos, frames, plan.config, plan.loss)
-    pairs = [
-        prepare_video(
-            *(model, task.video, (task.tracks, task.depth), plan.config),
-            **{"frames": task.frames, "folder": own, "cache": cache, "known": task.known_video},
-        )
-        for task, own in prepared
-    ]
-    return PairTask(model, pairs, frames, plan.config, plan.loss)
+    videos, frames, monocular = [], [task.frames for task in tasks], is_monocular(model)
+    for number, task in enumerate(tasks):
+        own, teachers = folder / str(number), (task.tracks, task.depth)
+        own.mkdir()
+        if monocular:
+            videos.append(prepare_depth(model, task.video, task.fused.scene, teachers, config, folder=own, cache=cache))
+        else:
+            more = {"frames": task.frames, "folder": own, "cache": cache, "known": task.known_video}
+            videos.append(prepare_video(model, task.video, teachers, config, **more))
+    return (DepthTask if monocular else PairTask)(model, videos, frames, config, loss)
 
 
 def _save(found: Adaptation, learning: Learning, base: Base | None) -> None:
@@ -323,11 +275,7 @@ def _save(found: Adaptation, learning: Learning, base: Base | None) -> None:
 
 
 def known_of_one(known: KnownGeometry, video: Video) -> KnownGeometry:
-    """User-provided geometry of one video, with {name} in paths replaced by its name.
-
-    Raises:
-        UserError: it contains values that adaptation does not use.
-    """
+    """User-provided geometry of one video, with {name} in paths replaced by its name."""
     for name in ("depth", "depth_per_unit", "static_mask", "metres_per_unit", "known_distance"):
         if getattr(known, name) is not None:
             raise UserError(

@@ -38,9 +38,7 @@ def is_monocular(model: St4RTrack) -> bool:
 class Scenes:
     """Makes the scenes of the videos: before and after the adaptation, and those that the built-in teacher reads.
 
-    Attributes:
-        model: the network, which is trained in place.
-        given: scene of the base model that the teacher of a network without decoders reads instead.
+    `given`: scene of the base model that the teacher of a network without decoders reads instead.
     """
 
     model: St4RTrack
@@ -58,20 +56,16 @@ class Scenes:
 
     def teacher(self, video: Video, known: KnownGeometry | None) -> FusedTeacher:
         """Built-in teacher of a video: its scene by the base model if this has a depth prior, else by the embedded model."""
-        if is_monocular(self.model):
-            given, version = self.given, self.model.weights_hash
-            name = f"{video.name}_before" if self.options.scenes != "none" else f"teachers/{video.name}"
+        own = is_monocular(self.model)
+        name = f"{video.name}_before" if own and self.options.scenes != "none" else f"teachers/{video.name}"
 
-            def scene() -> Scene:
-                return given or self._made(self.model.eval(), video, known, name, self.overwrite)
+        def scene() -> Scene:
+            if own and self.given:
+                return self.given
+            model = self.model.eval() if own else load_model(None, device=str(self.model.device))
+            return self._made(model, video, known, name, self.overwrite)
 
-            return FusedTeacher(scene, version, measured_only=True)
-
-        def by_embedded() -> Scene:
-            embedded = load_model(None, device=str(self.model.device))
-            return self._made(embedded, video, known, f"teachers/{video.name}", self.overwrite)
-
-        return FusedTeacher(by_embedded, embedded_hash())
+        return FusedTeacher(scene, self.model.weights_hash if own else embedded_hash(), measured_only=own)
 
     def _made(self, model: St4RTrack, video: Video, known: KnownGeometry | None, name: str, overwrite: bool) -> Scene:
         size = self.options.size or self.model.config.image_size

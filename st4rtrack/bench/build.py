@@ -138,16 +138,7 @@ def read_list(path: str | Path) -> list[str]:
 
 
 def write_piece(recipe: Recipe, sequence: RawSequence, frames: range, path: Path) -> None:
-    """Write one WorldTrack file: images, the first frame's intrinsics as stored, cameras, depth if available, and tracks.
-
-    Args:
-        recipe: which tracks to keep.
-        sequence: the raw data.
-        frames: frame indices of the sequence.
-        path: output file.
-    Raises:
-        UserError: a raw file is missing or damaged.
-    """
+    """Write one WorldTrack file: images, the first frame's intrinsics as stored, cameras, depth if available, and tracks."""
     images = [sequence.read_jpeg(t) if sequence.read_jpeg else encode_jpeg(sequence.read_rgb(t)) for t in frames]
     size = sequence.read_rgb(frames[0]).shape[:2]
     cameras = None if sequence.world_from_camera is None else np.linalg.inv(sequence.world_from_camera[frames])
@@ -171,15 +162,13 @@ def _depth(sequence: RawSequence, frames: range, size: tuple[int, ...]) -> np.nd
     """Depth maps [time, height, width] in metres; None if the sequence has none."""
     if sequence.read_depth is None:
         return None
-    maps = np.empty((len(frames), *size), np.float32)
-    for row, t in enumerate(frames):
-        depth = sequence.read_depth(t)
+    maps = [np.asarray(sequence.read_depth(t), np.float32) for t in frames]
+    for t, depth in zip(frames, maps):
         if depth.shape != size:
             raise UserError(
                 f"{sequence.name}: depth of frame {t} has shape {list(depth.shape)}, its image {list(size)}; download it again"
             )
-        maps[row] = depth
-    return maps
+    return np.stack(maps)
 
 
 def _tracks(
@@ -189,21 +178,16 @@ def _tracks(
     of the camera and inside the image, which some data sets do not check."""
     assert sequence.read_tracks is not None
     points, visible = (rows[:: frames.step] for rows in sequence.read_tracks(frames.start, frames.stop))
-    kept = _thinned(recipe, visible[0])
+    total, at_start = visible.shape[1], int(visible[0].sum())
+    kept = np.arange(0, total, recipe.track_step)
+    if recipe.visible_tracks is not None and at_start > recipe.visible_tracks:  # evenly spread over all tracks
+        kept = np.linspace(0, total, round(total * recipe.visible_tracks / at_start), endpoint=False).astype(int)
     points = points[:, kept].astype(np.float64)
     if camera_from_world is not None:
         points = transform_points(camera_from_world, points)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         inside = inside_image(project(points, sequence.intrinsics[frames]), size[0], size[1]) & (points[..., 2] > 0)
     return points, visible[:, kept] & inside
-
-
-def _thinned(recipe: Recipe, visible_at_start: np.ndarray) -> np.ndarray:
-    """Indices of the tracks to keep, evenly spread over all tracks."""
-    total, visible = len(visible_at_start), int(visible_at_start.sum())
-    if recipe.visible_tracks is not None and visible > recipe.visible_tracks:
-        return np.linspace(0, total, round(total * recipe.visible_tracks / visible), endpoint=False).astype(int)
-    return np.arange(0, total, recipe.track_step)
 
 
 def _pieces(recipe: Recipe, sequence: RawSequence) -> Iterator[Piece]:

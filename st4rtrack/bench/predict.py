@@ -5,15 +5,17 @@ The folder stores in `predictions.json` how its files were made, so that files o
 
 import json
 import logging
-from collections.abc import Callable
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from st4rtrack.bench.methods import METHODS, make_method
-from st4rtrack.bench.methods.method import Method
-from st4rtrack.bench.parallel import each, share_cores
-from st4rtrack.bench.predictions import write_prediction
+from st4rtrack.bench.methods import PROTOCOL_DEPENDENT, make_method
+from st4rtrack.bench.predictions import Method, write_prediction
 from st4rtrack.bench.protocol import TAPVID3D, Protocol
 from st4rtrack.io.files import write_whole
 from st4rtrack.io.lock import locked
@@ -24,6 +26,8 @@ from st4rtrack.types import UserError
 logger = logging.getLogger(__name__)
 
 MANIFEST = "predictions.json"
+TaskT = TypeVar("TaskT")
+ResultT = TypeVar("ResultT")
 
 
 def predict(
@@ -56,12 +60,14 @@ def predict(
         options = replace(options, model="tiny")  # by name, so that the manifest identifies the network
     sequences = find_worldtrack(data)
     paths = [output / f"{name}.npz" for name, _ in sequences]
-    manifest = {"format": 1, "method": method, **_plain(asdict(options))}
+    assert isinstance(options.protocol, Protocol)
+    manifest = {"format": 1, "method": method, **asdict(options), "protocol": options.protocol.name}
+    manifest = json.loads(json.dumps(manifest, default=str))  # paths become text
     if options.model == "tiny":  # the name stays when its weights are replaced
         from st4rtrack.model.checkpoint import embedded_hash  # here, because scoring reads this module without a network
 
         manifest["weights"] = embedded_hash()
-    if method in METHODS and not METHODS[method].reads_pointmaps and manifest["protocol"] != TAPVID3D.name:
+    if method not in PROTOCOL_DEPENDENT and manifest["protocol"] != TAPVID3D.name:
         manifest["protocol"] = None  # its predictions are valid for every protocol with these frames
     _require_folder(output, manifest, overwrite)
     with locked(output):
@@ -70,13 +76,31 @@ def predict(
             for path in paths:
                 path.unlink(missing_ok=True)
         missing = [k for k, path in enumerate(paths) if not path.exists()]
-        tasks = [(sequences[k][0], sequences[k][1], paths[k]) for k in missing]
-        done = len(paths) - len(missing)
-        for _ in each(_predict_one, tasks, workers, _prepare, (method, options, workers, output, manifest)):
-            done += 1
+        _prepared.cache_clear()  # of an earlier call
+        made_by = (method, options, workers, output, json.dumps(manifest, indent=1))
+        tasks = [(*sequences[k], paths[k], made_by) for k in missing]
+        for done, _ in enumerate(each(_predict_one, tasks, workers), start=len(paths) - len(missing) + 1):
             if progress:
                 progress(done, len(paths))
     return [path for path in paths if path.exists()]
+
+
+def each(run: Callable[[TaskT], ResultT], tasks: Sequence[TaskT], workers: int) -> Iterator[ResultT]:
+    """Yield results of `run(task)` in the order of the tasks.
+
+    The first error stops the iteration, after the running tasks have finished.
+    """
+    if workers == 1 or len(tasks) <= 1:
+        yield from map(run, tasks)
+        return
+    # spawned, not forked: a fork would copy the locks of PyTorch's and OpenCV's threads
+    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = [pool.submit(run, task) for task in tasks]
+        try:
+            for future in futures:
+                yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -113,33 +137,23 @@ def _require_folder(output: Path, manifest: dict[str, Any], overwrite: bool) -> 
             )
 
 
-def _plain(options: dict[str, Any]) -> dict[str, Any]:
-    """Convert options to JSON values; the protocol becomes its name."""
-    return {
-        key: value["name"] if key == "protocol" else str(value) if isinstance(value, Path) else value
-        for key, value in options.items()
-    }
+@lru_cache(maxsize=1)
+def _prepared(method: str, options: MethodOptions, workers: int, output: Path, manifest: str) -> Method:
+    """Make the method of this process, with its share of the cores; then the folder, only if the method is accepted."""
+    if workers > 1:  # before PyTorch is imported
+        import cv2
 
-
-def _prepare(
-    method: str, options: MethodOptions, workers: int, output: Path, manifest: dict[str, Any]
-) -> tuple[Method, int | None]:
-    """Make the method of this process, with its share of the cores; then the folder, only if the method is accepted.
-
-    Returns:
-        The method, and the number of frames of the protocol.
-    """
-    if workers > 1:
-        share_cores(workers)
+        cores = max(1, (os.cpu_count() or 1) // workers)
+        cv2.setNumThreads(cores)
+        os.environ["OMP_NUM_THREADS"] = str(cores)
     made = make_method(method, options)
-    write_whole(output / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
-    assert isinstance(options.protocol, Protocol)
-    return made, options.protocol.num_frames
+    write_whole(output / MANIFEST, f"{manifest}\n".encode())
+    return made
 
 
-def _predict_one(prepared: tuple[Method, int | None], task: tuple[str, Path, Path]) -> None:
-    (method, num_frames), (name, source, path) = prepared, task
-    prediction = method(read_worldtrack(source, name=name, num_frames=num_frames))
+def _predict_one(task: tuple[str, Path, Path, tuple]) -> None:
+    name, source, path, made_by = task
+    prediction = _prepared(*made_by)(read_worldtrack(source, name=name, num_frames=made_by[1].protocol.num_frames))
     if prediction.is_empty:
         logger.info("%s: skipped, this method has nothing to predict", name)
     else:

@@ -6,6 +6,7 @@ Prediction files of TAPVid-3D's evaluator (`tracks_XYZ` in the camera of each fr
 to read or score them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,17 +18,18 @@ from st4rtrack.io.scene.table import current_path
 from st4rtrack.io.worldtrack import WorldTrackSequence
 from st4rtrack.types import UserError
 
-KEYS = (
-    "tracks_world",
-    "reconstruction_world",
-    "tracks_camera",
-    "visible",
-    "visibility",
-    "world_from_camera",
-    "intrinsics",
-    "measured",
-    "query_px",
-)
+SHAPES = {
+    "tracks_world": ("time", "points", 3),
+    "reconstruction_world": ("time", "any", "any", 3),
+    "tracks_camera": ("time", "points", 3),
+    "visible": ("time", "points"),
+    "visibility": ("time", "points"),
+    "world_from_camera": ("time", 4, 4),
+    "intrinsics": ("time", 3, 3),
+    "measured": ("time", "any", "any"),
+    "query_px": ("points", 2),
+}
+"""Shape of every array of a prediction."""
 TAPVID3D_NAMES = {"tracks_XYZ": "tracks_camera", "visibility": "visible"}
 """Names of arrays in TAPVid-3D's prediction files -> their names here."""
 
@@ -64,9 +66,13 @@ class Prediction:
         return self.tracks_world is None and self.reconstruction_world is None and self.tracks_camera is None
 
 
+Method = Callable[[WorldTrackSequence], Prediction]
+"""A prediction method, made once from the options and then called with one sequence after another."""
+
+
 def write_prediction(path: Path, prediction: Prediction) -> None:
     """Write the file atomically; points as float32."""
-    arrays = {key: value for key in KEYS if (value := getattr(prediction, key)) is not None}
+    arrays = {key: value for key in SHAPES if (value := getattr(prediction, key)) is not None}
     for key in ("tracks_world", "reconstruction_world"):
         if key in arrays:
             arrays[key] = np.asarray(arrays[key], np.float32)
@@ -87,7 +93,7 @@ def read_prediction(path: Path, sequence: WorldTrackSequence) -> Prediction:
         raise UserError(f"{name}: there is no prediction; expected {path}")
     stored = npz_keys(path)
     renamed = TAPVID3D_NAMES if "tracks_XYZ" in stored else {key: current_path(key) for key in stored}
-    present = [key for key in stored if renamed.get(key) in KEYS]
+    present = [key for key in stored if renamed.get(key) in SHAPES]
     if not {renamed[key] for key in present} & {"tracks_world", "reconstruction_world", "tracks_camera"}:
         raise UserError(f"{name}: {path} has neither tracks_world nor reconstruction_world")
     arrays = {renamed[key]: value for key, value in read_npz(path, *present).items()}
@@ -103,9 +109,6 @@ def require_order(tracks_world: np.ndarray, query_px: np.ndarray | None, sequenc
 
     Three signs: `query_px`, if present, differ from the sequence's; as many points are finite as are visible in frame 0, but
     other ones; in frame 0 the points match as a set, but not one by one.
-
-    Raises:
-        UserError: the order differs; the message names the sequence.
     """
     assert sequence.visible is not None and sequence.tracks_world is not None
     seen, name = sequence.visible[0], sequence.name
@@ -127,11 +130,7 @@ CORRESPONDS = 0.25
 
 
 def _is_shuffled(start_world: np.ndarray, query_px: np.ndarray, true_start_world: np.ndarray) -> bool:
-    """Whether the points of frame 0 match the ground truth as a set, but not one by one.
-
-    Two tests: ray directions against the queries' pixels, and distances from the centre of the points against the ground truth,
-    which are invariant to a rotation of the world. A method that is merely inaccurate matches as a set in neither.
-    """
+    """Whether the points of frame 0 match the ground truth as a set, but not one by one."""
     if len(start_world) < MIN_POINTS_FOR_ORDER or not np.isfinite(start_world).all():
         return False
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -156,25 +155,14 @@ def _checked(key: str, value: np.ndarray, sequence: WorldTrackSequence) -> np.nd
     name, frames = sequence.name, len(sequence)
     if value.dtype.kind not in "fiub":
         raise UserError(f"{name}: {key} must hold numbers, got {value.dtype}")
-    if key in ("tracks_world", "tracks_camera", "visible", "visibility", "query_px") and sequence.tracks_world is None:
+    shape = SHAPES[key]
+    if "points" in shape and sequence.tracks_world is None:
         raise UserError(f"{name}: the prediction has {key}, but the sequence has no tracks")
-    points = 0 if sequence.tracks_world is None else sequence.tracks_world.shape[1]
-    expected: dict[str, tuple[int | None, ...]] = {
-        "tracks_world": (frames, points, 3),
-        "tracks_camera": (frames, points, 3),
-        "visible": (frames, points),
-        "visibility": (frames, points),
-        "world_from_camera": (frames, 4, 4),
-        "intrinsics": (frames, 3, 3),
-        "measured": (frames, None, None),
-        "reconstruction_world": (frames, None, None, 3),
-        "query_px": (points, 2),
-    }
-    want = expected[key]
-    cut = value if key == "query_px" or value.ndim == 0 else value[:frames]
-    if len(value.shape) != len(want) or any(w != g if w is not None else g == 0 for w, g in zip(want, cut.shape, strict=True)):
-        shown = ", ".join("any" if w is None else str(w) for w in want)
-        raise UserError(f"{name}: {key} must have the shape [{shown}], got {list(value.shape)}")
+    sizes = {"time": frames, "points": 0 if sequence.tracks_world is None else sequence.tracks_world.shape[1]}
+    expected = [sizes.get(size, size) if isinstance(size, str) else size for size in shape]
+    cut = value[:frames] if shape[0] == "time" and value.ndim else value
+    if len(cut.shape) != len(shape) or any(want != has and (want != "any" or not has) for want, has in zip(expected, cut.shape)):
+        raise UserError(f"{name}: {key} must have the shape [{', '.join(map(str, expected))}], got {list(value.shape)}")
     if key == "visibility" and not ((cut >= 0) & (cut <= 1)).all():
         raise UserError(f"{name}: visibility must be in 0..1")
     return cut

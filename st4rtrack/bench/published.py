@@ -1,7 +1,7 @@
 """Published scores on WorldTrack, transcribed as data with their sources. Nothing here was re-run."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
@@ -46,10 +46,8 @@ class Published:
     """All transcribed scores.
 
     Attributes:
-        sets: folder of a WorldTrack set -> its short name in papers.
-        sequences: folder -> number of sequences of the published set, if known.
-        reliability: mark -> its meaning.
-        notes: key -> a sentence.
+        sets, sequences: folder of a WorldTrack set -> its short name in papers, and its number of sequences, if known.
+        reliability, notes: marks and keys -> their meaning.
         rows: published rows, in the order of the sources.
     """
 
@@ -68,7 +66,7 @@ class Published:
 def read_published() -> Published:
     """Read the transcribed scores that ship with the package."""
     data = json.loads(files("st4rtrack.bench").joinpath("published.json").read_text("utf-8"), parse_float=Decimal)
-    rows = tuple(_row(table, row) for table in data["tables"] for row in table["rows"])
+    rows = tuple(_row(table, **row) for table in data["tables"] for row in table["rows"])
     return Published(data["sets"], data["sequences"], data["reliability"], data["notes"], rows)
 
 
@@ -78,18 +76,10 @@ def published_set(name: str) -> str | None:
     return last if last in read_published().sets else None
 
 
-def _row(table: dict[str, Any], row: dict[str, Any]) -> PublishedRow:
+def _row(table: dict[str, Any], method: str, values: list[list[Decimal | None]], notes: Sequence[str] = ()) -> PublishedRow:
     figures = {
-        name: {figure: value for figure, value in zip(table["figures"], values, strict=True) if value is not None}
-        for name, values in zip(table["sets"], row["values"], strict=True)
+        name: {figure: value for figure, value in zip(table["figures"], of_set, strict=True) if value is not None}
+        for name, of_set in zip(table["sets"], values, strict=True)
     }
-    return PublishedRow(
-        row["method"],
-        table["part"],
-        table["subset"],
-        table["alignment"],
-        table["source"],
-        table["reliability"],
-        (*table["notes"], *row.get("notes", ())),
-        figures,
-    )
+    where = [table[key] for key in ("part", "subset", "alignment", "source", "reliability")]
+    return PublishedRow(method, *where, notes=(*table["notes"], *notes), figures=figures)

@@ -3,7 +3,7 @@
 A row holds the metrics of one sequence; parts that do not apply are absent. See docs/benchmark.md for metrics and protocols.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -16,56 +16,50 @@ from st4rtrack.geometry.camera import pixel_grid, unproject
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
 from st4rtrack.io.worldtrack import WorldTrackSequence, tracks_in_camera
 from st4rtrack.metrics.cameras import camera_errors
-from st4rtrack.metrics.depth import DepthScores, RelativeDepth
+from st4rtrack.metrics.depth import RelativeDepth
 from st4rtrack.metrics.points import ErrorTotals, Pieces, aligned_errors, end_point_error, finite_or_nan, global_alignments
 from st4rtrack.metrics.static_motion import static_motion
-from st4rtrack.metrics.tapvid3d import SCALINGS, TapVid3DScores, expected_calibration_error, tapvid3d_scores
+from st4rtrack.metrics.tapvid3d import SCALINGS, expected_calibration_error, tapvid3d_scores
 
 Row = dict[str, Any]
 
-FIGURES = {
-    "apd": {
-        "unit": "%",
-        "better": "higher",
-        "meaning": "points within 0.1, 0.3, 0.5, 1.0 m (TAPVid-3D: 1 to 16 pixels) of the ground truth, mean of the shares",
-    },
-    "epe": {"unit": "m", "better": "lower", "meaning": "mean distance to the ground truth over finite predictions"},
-    "scale": {"unit": "m per unit", "better": None, "meaning": "scale of the alignment"},
-    "points": {"unit": "count", "better": None, "meaning": "number of counted points; of a row: tracks visible in frame 0"},
-    "non_finite": {
-        "unit": "count",
-        "better": "lower",
-        "meaning": "counted points without finite error: misses in APD, not in EPE",
-    },
-    "aj": {"unit": "%", "better": "higher", "meaning": "TAPVid-3D average Jaccard, 1 to 16 pixels at 256"},
-    "oa": {"unit": "%", "better": "higher", "meaning": "accuracy of the predicted visibility"},
-    "calibration_error": {
-        "unit": "ratio",
-        "better": "lower",
-        "meaning": "mean difference between visibility probability and visible share, in ten bins",
-    },
-    "ate": {"unit": "m", "better": "lower", "meaning": "root mean square of camera positions after SIM(3)"},
-    "rpe_translation": {"unit": "m", "better": "lower", "meaning": "root mean square of frame-to-frame translation errors"},
-    "rpe_rotation": {"unit": "degrees", "better": "lower", "meaning": "root mean square of frame-to-frame rotation errors"},
-    "focal_error": {"unit": "%", "better": "lower", "meaning": "difference of the focal length, median over the frames"},
-    "static_motion": {
-        "unit": "m",
-        "better": "lower",
-        "meaning": "median distance between the places of a static point in frames 8 apart, after the scale of the points",
-    },
-    "abs_rel": {"unit": "ratio", "better": "lower", "meaning": "mean |depth - truth| / truth after one median scale"},
-    "delta_1_25": {"unit": "%", "better": "higher", "meaning": "pixels whose depth is within a factor of 1.25"},
-    "delta_1_03": {
-        "unit": "%",
-        "better": "higher",
-        "meaning": "pixels whose depth is within a factor of 1.03, after their median ratio",
-    },
-    "scale_drift": {
-        "unit": "ratio",
-        "better": "lower",
-        "meaning": "standard deviation over the frames of the logarithm of each frame's own median scale",
-    },
+_FIGURES = {
+    "apd": (
+        "%",
+        "higher",
+        "points within 0.1, 0.3, 0.5, 1.0 m (TAPVid-3D: 1 to 16 pixels) of the ground truth, mean of the shares",
+    ),
+    "epe": ("m", "lower", "mean distance to the ground truth over finite predictions"),
+    "scale": ("m per unit", None, "scale of the alignment"),
+    "points": ("count", None, "number of counted points; of a row: tracks visible in frame 0"),
+    "non_finite": ("count", "lower", "counted points without finite error: misses in APD, not in EPE"),
+    "aj": ("%", "higher", "TAPVid-3D average Jaccard, 1 to 16 pixels at 256"),
+    "oa": ("%", "higher", "accuracy of the predicted visibility"),
+    "calibration_error": (
+        "ratio",
+        "lower",
+        "mean difference between visibility probability and visible share, in ten bins",
+    ),
+    "ate": ("m", "lower", "root mean square of camera positions after SIM(3)"),
+    "rpe_translation": ("m", "lower", "root mean square of frame-to-frame translation errors"),
+    "rpe_rotation": ("degrees", "lower", "root mean square of frame-to-frame rotation errors"),
+    "focal_error": ("%", "lower", "difference of the focal length, median over the frames"),
+    "static_motion": (
+        "m",
+        "lower",
+        "median distance between the places of a static point in frames 8 apart, after the scale of the points",
+    ),
+    "abs_rel": ("ratio", "lower", "mean |depth - truth| / truth after one median scale"),
+    "delta_1_25": ("%", "higher", "pixels whose depth is within a factor of 1.25"),
+    "delta_1_03": ("%", "higher", "pixels whose depth is within a factor of 1.03, after their median ratio"),
+    "scale_drift": (
+        "ratio",
+        "lower",
+        "standard deviation over the frames of the logarithm of each frame's own median scale",
+    ),
 }
+FIGURES = {name: dict(zip(("unit", "better", "meaning"), row, strict=True)) for name, row in _FIGURES.items()}
+"""Unit, better direction and meaning of every metric, stored in score files."""
 
 DISTANCE_EDGES_M = (0.0, 1.0, 2.0, 4.0, 8.0, None)
 MOTION_EDGES_M = (0.0, 0.01, 0.1, 0.5, 2.0, None)
@@ -87,8 +81,10 @@ def score_sequence(sequence: WorldTrackSequence, prediction: Prediction, protoco
         scale = row["tracking"]["all"]["median"]["scale"]
         if prediction.visible is not None:
             row["tapvid3d"] = _tapvid3d(prediction.tracks_world, prediction.visible, sequence)
-            if prediction.visibility is not None:
-                row["tapvid3d"]["calibration_error"] = _calibration_error(prediction.visibility, sequence)
+            if prediction.visibility is not None and sequence.visible is not None:
+                probability, seen = np.asarray(prediction.visibility, np.float64), sequence.visible[0]
+                error = expected_calibration_error(probability[:, seen], sequence.visible[:, seen])
+                row["tapvid3d"]["calibration_error"] = _number(error)
     row |= _tapvid3d_camera(prediction, sequence, protocol)
     if prediction.reconstruction_world is not None and sequence.has_depth:
         depth = sequence.read_depth()
@@ -103,12 +99,8 @@ def score_sequence(sequence: WorldTrackSequence, prediction: Prediction, protoco
             row["depth"] = _relative_depth(prediction, depth, foreground, protocol)
     if prediction.world_from_camera is not None:
         errors = camera_errors(prediction.world_from_camera, sequence.world_from_camera, scale=scale)
-        row["cameras"] = {
-            "ate": _number(errors.ate_m),
-            "rpe_translation": _number(errors.rpe_translation_m),
-            "rpe_rotation": _number(errors.rpe_rotation_deg),
-            "frames": errors.frames,
-        }
+        values = (errors.ate_m, errors.rpe_translation_m, errors.rpe_rotation_deg)
+        row["cameras"] = dict(zip(("ate", "rpe_translation", "rpe_rotation"), map(_number, values))) | {"frames": errors.frames}
         if prediction.intrinsics is not None:
             focal = prediction.intrinsics[:, 0, 0] / sequence.intrinsics[0, 0]
             row["cameras"]["focal_error"] = _number(100 * float(np.median(np.abs(focal - 1))))
@@ -127,27 +119,24 @@ def score_tracking(tracks_world: np.ndarray, sequence: WorldTrackSequence, proto
     seen = sequence.visible[0]
     predicted = finite_or_nan(np.asarray(tracks_world[:, seen], np.float64))
     true = sequence.tracks_world[:, seen]
-    path_m = _path_length(true, protocol)
+    add_up = np.nansum if protocol.missing_truth == "left out" else np.sum  # a gap in the path is skipped, or makes it unknown
+    path_m = add_up(np.linalg.norm(np.diff(true, axis=0), axis=-1), axis=0)
     dynamic = path_m > protocol.dynamic_path_m
-    of_all = global_alignments(_track_pieces(predicted, true, protocol), reflection_scale=protocol.reflection_scale)
-    tracking = {"all": _score_tracks(predicted, true, of_all, protocol)}
+    pieces = _track_pieces(predicted, true, protocol)
+    of_all = global_alignments(pieces, reflection_scale=protocol.reflection_scale)
+    tracking = {"all": _score(pieces, of_all)}
     if dynamic.any():
         pieces = _track_pieces(predicted[:, dynamic], true[:, dynamic], protocol)
         own = protocol.dynamic_alignment == "own"
         alignment = global_alignments(pieces, reflection_scale=protocol.reflection_scale) if own else of_all
-        tracking["dynamic"] = _score_tracks(predicted[:, dynamic], true[:, dynamic], alignment, protocol)
+        tracking["dynamic"] = _score(pieces, alignment)
     return tracking, _curves(end_point_error(of_all["median"](predicted), true), true, path_m, protocol)
 
 
 def score_reconstruction(
     reconstruction_world: np.ndarray, depth: np.ndarray, sequence: WorldTrackSequence, protocol: Protocol
 ) -> Row:
-    """Part "reconstruction" of a row: pointmaps resized to the ground truth's size, at counted pixels. Streamed by frame.
-
-    Args:
-        reconstruction_world: [time, h, w, 3] of any size.
-        depth: [time, height, width] metres.
-    """
+    """Part "reconstruction" of a row: pointmaps resized to the ground truth's size, at counted pixels. Streamed by frame."""
     height, width = depth.shape[1:]
     grid = pixel_grid(height, width) - 0.5 + protocol.first_pixel_centre
     rays = unproject(grid.reshape(-1, 2), np.ones(height * width), sequence.intrinsics).astype(np.float32)
@@ -188,23 +177,12 @@ def _track_pieces(predicted: np.ndarray, true: np.ndarray, protocol: Protocol) -
     return lambda: [(predicted, true)]
 
 
-def _score_tracks(predicted: np.ndarray, true: np.ndarray, alignments: dict[str, Sim3], protocol: Protocol) -> Row:
-    return _score(_track_pieces(predicted, true, protocol), alignments)
-
-
 def _score(pieces: Pieces, alignments: dict[str, Sim3]) -> Row:
     totals = aligned_errors(pieces, alignments)
     score: Row = {
-        name: {"apd": _number(total.apd), "epe": _number(total.epe), "scale": _number(alignments[name].scale)}
-        for name, total in totals.items()
+        name: _numbers(total, ("apd", "epe")) | {"scale": _number(alignments[name].scale)} for name, total in totals.items()
     }
-    return score | {"points": totals["median"].points, "non_finite": totals["median"].non_finite}
-
-
-def _path_length(true: np.ndarray, protocol: Protocol) -> np.ndarray:
-    """Ground-truth path length [points] in metres. A gap makes it unknown (published protocol) or is skipped (corrected)."""
-    steps = np.linalg.norm(np.diff(true, axis=0), axis=-1)
-    return (np.nansum if protocol.missing_truth == "left out" else np.sum)(steps, axis=0)
+    return score | _numbers(totals["median"], ("points", "non_finite"))
 
 
 def _curves(error_m: np.ndarray, true: np.ndarray, path_m: np.ndarray, protocol: Protocol) -> Row:
@@ -212,11 +190,10 @@ def _curves(error_m: np.ndarray, true: np.ndarray, path_m: np.ndarray, protocol:
     counted = np.ones(error_m.shape, bool)
     if protocol.missing_truth == "left out":
         counted &= np.isfinite(true).all(axis=-1)
-    by_frame = [_binned(error_m[t][counted[t]]) for t in range(len(error_m))]
     distance_m = np.linalg.norm(true, axis=-1)
     motion_m = np.broadcast_to(path_m, error_m.shape)
     return {
-        "time": {"frame": list(range(len(error_m))), **_columns(by_frame)},
+        "time": {"frame": list(range(len(error_m))), **_bins(error_m[t][counted[t]] for t in range(len(error_m)))},
         "distance": _by(distance_m[counted], error_m[counted], DISTANCE_EDGES_M),
         "motion": _by(motion_m[counted], error_m[counted], MOTION_EDGES_M),
     }
@@ -224,21 +201,17 @@ def _curves(error_m: np.ndarray, true: np.ndarray, path_m: np.ndarray, protocol:
 
 def _by(value: np.ndarray, error_m: np.ndarray, edges: tuple[float | None, ...]) -> Row:
     which = np.digitize(value, [edge for edge in edges if edge is not None][1:])
-    return {"edges_m": list(edges), **_columns([_binned(error_m[which == k]) for k in range(len(edges) - 1)])}
+    return {"edges_m": list(edges), **_bins(error_m[which == k] for k in range(len(edges) - 1))}
 
 
-def _binned(error_m: np.ndarray) -> ErrorTotals:
-    totals = ErrorTotals()
-    totals.add(error_m)
-    return totals
-
-
-def _columns(bins: list[ErrorTotals]) -> Row:
-    return {
-        "points": [b.points for b in bins],
-        "apd": [_number(b.apd) for b in bins],
-        "epe": [_number(b.epe) for b in bins],
-    }
+def _bins(errors_m: Iterable[np.ndarray]) -> Row:
+    columns: Row = {"points": [], "apd": [], "epe": []}
+    for error_m in errors_m:
+        totals = ErrorTotals()
+        totals.add(error_m)
+        for name, column in columns.items():
+            column.append(_number(getattr(totals, name)))
+    return columns
 
 
 def _tapvid3d(tracks_world: np.ndarray, visible: np.ndarray, sequence: WorldTrackSequence) -> Row:
@@ -253,7 +226,7 @@ def _tapvid3d(tracks_world: np.ndarray, visible: np.ndarray, sequence: WorldTrac
         tracks_in_camera(sequence)[:, seen, 2],
         _focal_at_256(sequence),
     )
-    return _tapvid3d_row(scores) | {"points": scores.points}
+    return _numbers(scores, ("aj", "apd", "oa", "points"))
 
 
 def _tapvid3d_camera(prediction: Prediction, sequence: WorldTrackSequence, protocol: Protocol) -> Row:
@@ -271,7 +244,8 @@ def _tapvid3d_camera(prediction: Prediction, sequence: WorldTrackSequence, proto
     part: Row = {"points": true_visible.size}
     for scaling in SCALINGS:
         arguments = (predicted[:, chosen], visible, true, true_visible, true[..., 2], _focal_at_256(sequence))
-        part[scaling] = _tapvid3d_row(tapvid3d_scores(*arguments, scaling=scaling, query_frame=queries[chosen]))
+        scores = tapvid3d_scores(*arguments, scaling=scaling, query_frame=queries[chosen])
+        part[scaling] = _numbers(scores, ("aj", "apd", "oa"))
     return {"tapvid3d_camera": part}
 
 
@@ -291,17 +265,6 @@ def _focal_at_256(sequence: WorldTrackSequence) -> tuple[float, float]:
     return float(sequence.intrinsics[0, 0] * scale), float(sequence.intrinsics[1, 1] * scale)
 
 
-def _tapvid3d_row(scores: TapVid3DScores) -> Row:
-    return {"aj": _number(scores.aj), "apd": _number(scores.apd), "oa": _number(scores.oa)}
-
-
-def _calibration_error(probability: np.ndarray, sequence: WorldTrackSequence) -> float | None:
-    """Calibration error of the visibility probability over the points and frames of `_tapvid3d`."""
-    assert sequence.visible is not None
-    seen = sequence.visible[0]
-    return _number(expected_calibration_error(np.asarray(probability, np.float64)[:, seen], sequence.visible[:, seen]))
-
-
 def _relative_depth(prediction: Prediction, true_depth: np.ndarray, foreground: np.ndarray | None, protocol: Protocol) -> Row:
     """Depth in the predicted cameras, of all pixels, and of the foreground, the background and measured pixels where known."""
     assert prediction.reconstruction_world is not None and prediction.world_from_camera is not None
@@ -317,18 +280,10 @@ def _relative_depth(prediction: Prediction, true_depth: np.ndarray, foreground: 
             groups["measured"] = _resized(prediction.measured[t], height, width) > 0.5
         true = np.where(_depth_counts(true_depth[t], protocol), true_depth[t], 0.0)
         relative.add(_resized(depth, height, width), true, groups)
-    part = _depth_row(relative.result()) | {"scale_drift": _number(relative.scale_drift())}
-    return part | {name: _depth_row(relative.result(name)) for name in groups}
-
-
-def _depth_row(scores: DepthScores) -> Row:
-    return {
-        "abs_rel": _number(scores.abs_rel),
-        "delta_1_25": _number(scores.delta_1_25),
-        "delta_1_03": _number(scores.delta_1_03),
-        "points": scores.points,
-        "non_finite": scores.non_finite,
-    }
+    figures = ("abs_rel", "delta_1_25", "delta_1_03", "points", "non_finite")
+    scores = relative.result()
+    part = _numbers(scores, figures[:3]) | {"scale_drift": _number(relative.scale_drift())} | _numbers(scores, figures[3:])
+    return part | {name: _numbers(relative.result(name), figures) for name in groups}
 
 
 def _depth_counts(depth: np.ndarray, protocol: Protocol) -> np.ndarray:
@@ -378,6 +333,10 @@ def _weighted(values: list[tuple[float | None, int]]) -> float | None:
     return sum(value * weight for value, weight in known) / total if total else None
 
 
+def _numbers(scores: object, names: Sequence[str]) -> Row:
+    return {name: _number(getattr(scores, name)) for name in names}
+
+
 def _number(value: float) -> float | None:
     """Convert to a JSON value: None for what could not be computed."""
-    return float(value) if np.isfinite(value) else None
+    return (value if isinstance(value, int) else float(value)) if np.isfinite(value) else None

@@ -1,15 +1,15 @@
-"""Stage 2 on disk: score a folder of predictions against a folder of ground truth into one JSON file; resumable by sequence."""
+"""Stage 2 on disk: score a folder of predictions against a folder of ground truth into one JSON file."""
 
 import json
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from st4rtrack.bench.methods.bounds import plane_prediction, static_prediction
-from st4rtrack.bench.parallel import each
-from st4rtrack.bench.predict import read_manifest
+from st4rtrack.bench.predict import each, read_manifest
 from st4rtrack.bench.predictions import read_prediction
 from st4rtrack.bench.protocol import Protocol
 from st4rtrack.bench.score import FIGURES, Row, mean_row, score_sequence
@@ -57,16 +57,13 @@ def score(
     data, predictions, output = Path(data), Path(predictions), Path(output)
     _require_ours(output)
     pairs = _paired(find_worldtrack(data), predictions)
-    manifest = read_manifest(predictions)
-    journal = _Journal(output.with_name(f".{output.name}.part"), [protocol.name, bounds])
-    tasks = [pair for pair in pairs if not journal.has(*pair)]
-    done = len(pairs) - len(tasks)
-    for task, by_method in zip(tasks, each(_score_one, tasks, workers, _both, (protocol, bounds)), strict=True):
-        journal.add(*task, by_method)
-        done += 1
+    manifest, rows = read_manifest(predictions), {method: dict[str, Row]() for method in ("", *(BOUNDS if bounds else ()))}
+    tasks = [(*pair, protocol, bounds) for pair in pairs]
+    for done, ((name_of, *_), by_method) in enumerate(zip(pairs, each(_score_one, tasks, workers)), start=1):
+        for method, row in by_method.items():
+            rows[method][name_of] = row
         if progress:
             progress(done, len(pairs))
-    rows = {method: {name: journal.rows[name][method] for name, _, _ in pairs} for method in ("", *(BOUNDS if bounds else ()))}
     scores = {
         "format": FORMAT,
         "method": name or manifest.get("method") or predictions.resolve().name,
@@ -77,14 +74,16 @@ def score(
         "bounds": {method: _summed_up(rows_of, protocol) for method, rows_of in rows.items()},
     }
     write_whole(output, (json.dumps(scores, indent=1) + "\n").encode())
-    journal.path.unlink(missing_ok=True)
     return scores
 
 
 def _summed_up(rows: dict[str, Row], protocol: Protocol) -> dict[str, Any]:
     """Rows of all sequences, and the means of their sets and of all."""
-    sets = {folder: mean_row(part, protocol) for folder, part in _sets(rows).items()}
-    return {"sequences": rows, "sets": sets, "mean": mean_row(list(rows.values()), protocol)}
+    sets: dict[str, list[Row]] = {}
+    for name, row in rows.items():
+        sets.setdefault(set_of(name), []).append(row)
+    means = {folder: mean_row(part, protocol) for folder, part in sets.items()}
+    return {"sequences": rows, "sets": means, "mean": mean_row(list(rows.values()), protocol)}
 
 
 def set_of(sequence: str) -> str:
@@ -117,21 +116,9 @@ TRUTH_OF = {"tracks_XYZ": "tracks_world", "depth_map": "reconstruction_world"}
 """Array of a sequence's file -> array of a prediction for which it is the ground truth."""
 
 
-def _sets(rows: dict[str, Row]) -> dict[str, list[Row]]:
-    """Group rows by the folder of their sequence, as the data sets of the benchmark are stored."""
-    sets: dict[str, list[Row]] = {}
-    for name, row in rows.items():
-        sets.setdefault(set_of(name), []).append(row)
-    return sets
-
-
-def _both(protocol: Protocol, bounds: bool) -> tuple[Protocol, bool]:
-    return protocol, bounds
-
-
-def _score_one(how: tuple[Protocol, bool], task: tuple[str, Path, Path]) -> dict[str, Row]:
+def _score_one(task: tuple[str, Path, Path, Protocol, bool]) -> dict[str, Row]:
     """Rows of the method ("") and of each bound, which has the same parts only."""
-    (protocol, bounds), (name, source, file) = how, task
+    name, source, file, protocol, bounds = task
     sequence = read_worldtrack(source, name=name, num_frames=protocol.num_frames)
     rows = {"": score_sequence(sequence, read_prediction(file, sequence), protocol)}
     for method, predict in BOUNDS.items() if bounds else ():
@@ -152,79 +139,40 @@ def _require_ours(output: Path) -> None:
         raise UserError(f"{output} exists and is not a score file; choose another file with -o")
 
 
-class _Journal:
-    """Journal of scored rows, one line each, with the state of their files: an interrupted scoring resumes from it."""
-
-    def __init__(self, path: Path, how: list) -> None:
-        self.path, self.rows = path, dict[str, dict[str, Row]]()
-        self._how = how
-        self._known: dict[str, list] = {}
-        lines = path.read_text().splitlines() if path.exists() else []
-        for line in lines:
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                break  # incomplete last line
-            self._known[entry["name"]] = entry["state"]
-            self.rows[entry["name"]] = entry["rows"]
-
-    def has(self, name: str, source: Path, file: Path) -> bool:
-        return self._known.get(name) == self._state(source, file)
-
-    def add(self, name: str, source: Path, file: Path, rows: dict[str, Row]) -> None:
-        self.rows[name] = rows
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a") as lines:
-            lines.write(json.dumps({"name": name, "state": self._state(source, file), "rows": rows}) + "\n")
-
-    def _state(self, source: Path, file: Path) -> list:
-        stats = [path.stat() for path in (source, file)]
-        return [*self._how, *(value for stat in stats for value in (stat.st_size, stat.st_mtime_ns))]
-
-
 def summary(scores: dict[str, Any]) -> str:
     """Summary of the mean scores of a score file, one line per scored part."""
     mean = scores["mean"]
     lines = [f"{scores['method']}, {scores['protocol']['name']} protocol, mean of {len(scores['sequences'])} sequences"]
-    points = [(f"tracking, {name}", part) for name, part in mean.get("tracking", {}).items()]
-    if "reconstruction" in mean:
-        points.append(("reconstruction", mean["reconstruction"]))
-    lines += [f"  {label}: {_points(part)}" for label, part in points]
+    points = {f"tracking, {name}": part for name, part in mean.get("tracking", {}).items()}
+    points |= {name: mean[name] for name in ("reconstruction",) if name in mean}
+    for label, part in points.items():
+        both = "; ".join(f"{name} {_listed(part[name], apd='APD {:.1f} %', epe='EPE {:.3f} m')}" for name in ("median", "sim3"))
+        lost = f", {part['non_finite']:,} not finite" if part["non_finite"] else ""
+        lines.append(f"  {label}: {both} ({part['points']:,} points{lost})")
+    tapvid3d = {"aj": "AJ {:.1f} %", "apd": "APD {:.1f} %", "oa": "OA {:.1f} %"}
     if "tapvid3d" in mean:
-        part = mean["tapvid3d"]
-        likely = f", calibration error {_shown(part['calibration_error'], 3)}" if "calibration_error" in part else ""
-        shown = ", ".join(f"{key.upper()} {_shown(part[key], 1)} %" for key in ("aj", "apd", "oa"))
-        lines.append(f"  TAPVid-3D, world: {shown}{likely}")
+        lines.append(f"  TAPVid-3D, world: {_listed(mean['tapvid3d'], **tapvid3d, calibration_error='calibration error {:.3f}')}")
     for scaling, part in mean.get("tapvid3d_camera", {}).items():
         if isinstance(part, dict):
-            shown = ", ".join(f"{key.upper()} {_shown(part[key], 1)} %" for key in ("aj", "apd", "oa"))
-            lines.append(f"  TAPVid-3D, camera, {scaling}: {shown}")
+            lines.append(f"  TAPVid-3D, camera, {scaling}: {_listed(part, **tapvid3d)}")
     if "cameras" in mean:
-        part = mean["cameras"]
-        step = f"{_shown(part['rpe_translation'], 3)} m, {_shown(part['rpe_rotation'], 2)} degrees"
-        focal = f", focal error {_shown(part['focal_error'], 1)} %" if "focal_error" in part else ""
-        lines.append(f"  cameras: ATE {_shown(part['ate'], 3)} m, RPE {step}{focal}")
+        errors = {"ate": "ATE {:.3f} m", "rpe_translation": "RPE {:.3f} m", "rpe_rotation": "{:.2f} degrees"}
+        lines.append(f"  cameras: {_listed(mean['cameras'], **errors, focal_error='focal error {:.1f} %')}")
+    depth = {"abs_rel": "AbsRel {:.3f}", "delta_1_25": "within 1.25 {:.1f} %"}
     if "depth" in mean:
-        part = mean["depth"]
-        lines.append(f"  depth: {_depth(part)}, scale drift {_shown(part['scale_drift'], 3)}")
-        lines += [f"  depth, {name}: {_depth(one)}" for name, one in part.items() if isinstance(one, dict)]
+        lines.append(f"  depth: {_listed(mean['depth'], **depth, scale_drift='scale drift {:.3f}')}")
+        parts = {name: one for name, one in mean["depth"].items() if isinstance(one, dict)}
+        lines += [f"  depth, {name}: {_listed(one, **depth)}" for name, one in parts.items()]
     if "static" in mean:
-        lines.append(f"  static points move by {_shown(mean['static']['static_motion'], 3)} m in 8 frames")
+        lines.append(f"  static points move by {_listed(mean['static'], static_motion='{:.3f} m')} in 8 frames")
     return "\n".join(lines)
 
 
-def _points(part: dict[str, Any]) -> str:
-    figures = [
-        f"{alignment} APD {_shown(part[alignment]['apd'], 1)} %, EPE {_shown(part[alignment]['epe'], 3)} m"
-        for alignment in ("median", "sim3")
-    ]
-    lost = f", {part['non_finite']:,} not finite" if part["non_finite"] else ""
-    return f"{'; '.join(figures)} ({part['points']:,} points{lost})"
-
-
-def _depth(part: dict[str, Any]) -> str:
-    return f"AbsRel {_shown(part['abs_rel'], 3)}, within 1.25 {_shown(part['delta_1_25'], 1)} %"
-
-
-def _shown(value: float | None, digits: int) -> str:
-    return "unknown" if value is None else f"{value:.{digits}f}"
+def _listed(part: dict[str, Any], **formats: str) -> str:
+    """Metrics of a part by their formats, without those that it lacks."""
+    shown = (
+        re.sub("{.*}", "unknown", text) if part[name] is None else text.format(part[name])
+        for name, text in formats.items()
+        if name in part
+    )
+    return ", ".join(shown)

@@ -3,13 +3,13 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from st4rtrack.bench.score import FIGURES
-from st4rtrack.bench.score_files import FORMAT, set_of
+from st4rtrack.bench.score_files import FORMAT
 from st4rtrack.render.names import printable
 from st4rtrack.types import UserError
 
@@ -26,34 +26,9 @@ class Key(NamedTuple):
 Figures = dict[Key, float | None]
 """Metrics of a row; those that do not apply are absent, those that could not be computed are None."""
 
-_ERRORS = ("apd", "epe", "scale")
-_COUNTS = ("points", "non_finite")
-_TAPVID3D = ("aj", "apd", "oa")
-_DEPTH = ("abs_rel", "delta_1_25", "delta_1_03")
-LAYOUT: dict[tuple[str, str, str], tuple[str, ...]] = {
-    ("", "", ""): ("points",),
-    ("tracking", "all", "median"): _ERRORS,
-    ("tracking", "all", "sim3"): _ERRORS,
-    ("tracking", "all", ""): _COUNTS,
-    ("tracking", "dynamic", "median"): _ERRORS,
-    ("tracking", "dynamic", "sim3"): _ERRORS,
-    ("tracking", "dynamic", ""): _COUNTS,
-    ("reconstruction", "", "median"): _ERRORS,
-    ("reconstruction", "", "sim3"): _ERRORS,
-    ("reconstruction", "", ""): _COUNTS,
-    ("tapvid3d", "", ""): ("aj", "apd", "oa", "calibration_error", "points"),
-    ("tapvid3d_camera", "", "median"): _TAPVID3D,
-    ("tapvid3d_camera", "", "per_trajectory"): _TAPVID3D,
-    ("tapvid3d_camera", "", "local_neighborhood"): _TAPVID3D,
-    ("tapvid3d_camera", "", ""): ("points",),
-    ("cameras", "", ""): ("ate", "rpe_translation", "rpe_rotation", "focal_error", "frames"),
-    ("depth", "", ""): (*_DEPTH, "scale_drift", *_COUNTS),
-    ("depth", "foreground", ""): (*_DEPTH, *_COUNTS),
-    ("depth", "background", ""): (*_DEPTH, *_COUNTS),
-    ("depth", "measured", ""): (*_DEPTH, *_COUNTS),
-    ("static", "", ""): ("static_motion", "frames"),
-}
-"""Metrics at each position in a row of a score file."""
+_PARTS = ("tracking", "reconstruction", "tapvid3d", "tapvid3d_camera", "cameras", "depth", "static")
+_SUBSETS = ("all", "dynamic", "foreground", "background", "measured")
+_ALIGNMENTS = ("median", "sim3", "per_trajectory", "local_neighborhood")
 
 
 @dataclass(frozen=True)
@@ -95,24 +70,14 @@ class Scores:
     curves: dict[str, ScoreCurve] = field(default_factory=dict)
     bounds: tuple["Scores", ...] = ()
 
-    def count(self, part: str, subset: str, within: str | None = None) -> int:
-        """Number of sequences that have the part, in all sets or in one."""
-        return sum(
-            any(key[:2] == (part, subset) for key in figures)
-            for name, figures in self.sequences.items()
-            if within is None or set_of(name) == within
-        )
+    def count(self, part: str, subset: str) -> int:
+        """Number of sequences that have the part."""
+        return sum(any(key[:2] == (part, subset) for key in figures) for figures in self.sequences.values())
 
 
 @dataclass(frozen=True)
 class Group:
-    """Score files of one protocol; only these may share a table.
-
-    Attributes:
-        title: title of the protocol.
-        slug: the title in a form for file names.
-        scores: score files, at least one.
-    """
+    """Score files of one protocol; only these may share a table. `slug` is the title in a form for file names."""
 
     title: str
     slug: str
@@ -141,7 +106,7 @@ def read_scores(path: Path) -> Scores:
         raise UserError(f"{path} has format {content['format']!r}, this version reads {FORMAT}; score again with this version")
     try:
         return _scores(path, content)
-    except _WrongError as error:
+    except UserError as error:
         raise UserError(f"{path}: {error}; score again, or repair the file") from error
 
 
@@ -151,15 +116,15 @@ def group_by_protocol(scores: Iterable[Scores]) -> list[Group]:
     for one in scores:
         settings = {key: value for key, value in one.protocol.items() if key != "predicted_with"}
         groups.setdefault(json.dumps(settings, sort_keys=True), []).append(one)
-    names = Counter[str]()
-    result = []
+    names, slugs, result = Counter[str](), Counter[str](), []
     for members in groups.values():
         name = members[0].protocol["name"]
         names[name] += 1
         title = name if names[name] == 1 else f"{name}, settings {names[name]}"
         slug = "".join(c if c.isascii() and c.isalnum() else "-" for c in title)
-        taken = sum(group.slug.casefold() == slug.casefold() for group in result)
-        result.append(Group(title, f"{slug}{taken + 1}" if taken else slug, _distinguished(members) + _bounds(members)))
+        slugs[slug.casefold()] += 1
+        number = slugs[slug.casefold()]
+        result.append(Group(title, f"{slug}{number}" if number > 1 else slug, _distinguished(members) + _bounds(members)))
     return result
 
 
@@ -180,19 +145,16 @@ def _distinguished(scores: list[Scores]) -> list[Scores]:
     return scores
 
 
-class _WrongError(ValueError):
-    """Error in a score file; the message is the middle of a sentence."""
-
-
 def _scores(path: Path, content: dict[str, Any]) -> Scores:
-    method, protocol = content.get("method"), _table(content, "protocol")
-    if not isinstance(method, str) or not method:
-        raise _WrongError("the method has no name")
-    if not isinstance(protocol.get("name"), str) or not protocol["name"]:
-        raise _WrongError("the protocol has no name")
-    _require_units(_table(content, "figures"))
-    model = content.get("model")
-    label = f"{method} ({PurePath(model).name or model})" if isinstance(model, str) and model else method
+    method, protocol, model = content.get("method"), _table(content, "protocol"), content.get("model")
+    for name, value in (("method", method), ("protocol", protocol.get("name"))):
+        if not isinstance(value, str) or not value:
+            raise UserError(f"the {name} has no name")
+    units = _table(content, "figures")
+    for name in FIGURES.keys() & units.keys():  # percent compared with fractions would look like a discovery
+        if (unit := _table(units, name).get("unit")) != FIGURES[name]["unit"]:
+            raise UserError(f"{name} is in {unit!r}, it must be in {FIGURES[name]['unit']!r}")
+    label = f"{method} ({PurePath(model).name or model})" if isinstance(model, str) and model else str(method)
     bounds = _table(content, "bounds") if "bounds" in content else {}
     scores = _rows(path, label, protocol, content)
     return replace(scores, bounds=tuple(_rows(path, name, protocol, _table(bounds, name)) for name in bounds))
@@ -201,11 +163,11 @@ def _scores(path: Path, content: dict[str, Any]) -> Scores:
 def _rows(path: Path, label: str, protocol: dict[str, Any], content: dict[str, Any]) -> Scores:
     mean, sequences, sets = (_table(content, key) for key in ("mean", "sequences", "sets"))
     if not sequences:
-        raise _WrongError("there are no sequences")
+        raise UserError("there are no sequences")
     return Scores(
-        path=path,
-        label=printable(label),
-        protocol=protocol,
+        path,
+        printable(label),
+        protocol,
         sequences={printable(name): _figures(_table(sequences, name)) for name in sequences},
         sets={printable(name): _figures(_table(sets, name)) for name in sets},
         mean=_figures(mean),
@@ -215,57 +177,51 @@ def _rows(path: Path, label: str, protocol: dict[str, Any], content: dict[str, A
 
 def _table(within: Mapping[str, Any], key: str) -> dict[str, Any]:
     if not isinstance(within.get(key), dict):
-        raise _WrongError(f"{key!r} is missing or not a table")
+        raise UserError(f"{key!r} is missing or not a table")
     return within[key]
 
 
-def _require_units(figures: dict[str, Any]) -> None:
-    """Check units: percent compared with fractions would look like a discovery."""
-    for name, known in FIGURES.items():
-        unit = _table(figures, name).get("unit") if name in figures else known["unit"]
-        if unit != known["unit"]:
-            raise _WrongError(f"{name} is in {unit!r}, it must be in {known['unit']!r}")
-
-
 def _figures(row: dict[str, Any]) -> Figures:
-    figures: Figures = {}
-    for steps, names in LAYOUT.items():
-        node = row
-        for step in filter(None, steps):
-            node = _table(node, step) if step in node else {}
-        figures |= {Key(*steps, name): _number(name, node[name]) for name in names if name in node}
+    figures: Figures = {Key("", "", "", "points"): _number("points", row["points"])} if "points" in row else {}
+    for part in _PARTS:
+        if part in row:
+            figures.update(_walk(_table(row, part), part))
     return figures
+
+
+def _walk(node: dict[str, Any], part: str, subset: str = "", alignment: str = "") -> Iterator[tuple[Key, float | None]]:
+    for name, value in node.items():
+        if name in FIGURES or name == "frames":
+            yield Key(part, subset, alignment, name), _number(name, value)
+        elif name in _SUBSETS:
+            yield from _walk(_table(node, name), part, name)
+        elif name in _ALIGNMENTS:
+            yield from _walk(_table(node, name), part, subset, name)
 
 
 def _curves(mean: dict[str, Any]) -> dict[str, ScoreCurve]:
     curves = _table(mean, "curves") if "curves" in mean else {}
-    return {
-        name: _curve(_table(curves, name), at, name)
-        for name, at in (("time", "frame"), ("distance", "edges_m"), ("motion", "edges_m"))
-        if name in curves
-    }
+    names = {"time": "frame", "distance": "edges_m", "motion": "edges_m"}
+    return {name: _curve(_table(curves, name), at, name) for name, at in names.items() if name in curves}
 
 
-def _curve(curves: dict[str, Any], at: str, name: str) -> ScoreCurve:
-    columns = {key: curves.get(key) for key in (at, "points", "apd", "epe")}
-    lists = {key: column for key, column in columns.items() if isinstance(column, Sequence) and not isinstance(column, str)}
-    numbers = {key: tuple(_number(f"{name} {key}", value) for value in column) for key, column in lists.items()}
-    points = tuple(value or 0 for value in numbers.get("points", ()))
-    expected = {at: len(points) + (at == "edges_m"), "points": len(points), "apd": len(points), "epe": len(points)}
-    if {key: len(column) for key, column in numbers.items()} != expected:
-        raise _WrongError(f"the curve {name!r} needs lists of matching lengths for {', '.join(columns)}")
-    required = numbers[at] if at == "frame" else numbers[at][:-1]
-    if None in required:
-        raise _WrongError(f"the curve {name!r} has gaps in {at}")
-    return ScoreCurve(numbers[at], points, numbers["apd"], numbers["epe"])
+def _curve(curve: dict[str, Any], at: str, name: str) -> ScoreCurve:
+    columns = {key: curve[key] for key in (at, "points", "apd", "epe") if isinstance(curve.get(key), list)}
+    numbers = {key: tuple(_number(f"{name} {key}", value) for value in column) for key, column in columns.items()}
+    count, edges = len(numbers.get("points", ())), at == "edges_m"
+    if {key: len(column) for key, column in numbers.items()} != {at: count + edges, "points": count, "apd": count, "epe": count}:
+        raise UserError(f"the curve {name!r} needs lists of matching lengths for {at}, points, apd, epe")
+    if None in numbers[at][: -1 if edges else None]:
+        raise UserError(f"the curve {name!r} has gaps in {at}")
+    return ScoreCurve(numbers[at], tuple(value or 0 for value in numbers["points"]), numbers["apd"], numbers["epe"])
 
 
 def _number(name: str, value: Any) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _WrongError(f"{name} must be a number, got {value!r}")
+        raise UserError(f"{name} must be a number, got {value!r}")
     try:
         return value if math.isfinite(value) else None
     except OverflowError as error:  # integer too large for a float
-        raise _WrongError(f"{name} is too large") from error
+        raise UserError(f"{name} is too large") from error

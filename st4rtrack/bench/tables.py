@@ -1,9 +1,13 @@
-"""Tables of a report, independent of the output format: one protocol each, scored rows ranked, transcribed rows unranked."""
+"""Tables of a report: one protocol each, scored rows ranked, transcribed rows unranked; as Markdown, LaTeX and CSV."""
 
+import csv
+import io
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
+from itertools import groupby
 from math import fsum
+from typing import NamedTuple
 
 from st4rtrack.bench.protocol import PUBLISHED
 from st4rtrack.bench.published import MEAN, PublishedRow, published_set, read_published
@@ -18,20 +22,16 @@ NAMES = {
     "epe": "EPE",
     "aj": "AJ",
     "oa": "OA",
-    "calibration_error": "calibration error",
     "ate": "ATE",
     "rpe_translation": "RPE translation",
     "rpe_rotation": "RPE rotation",
-    "focal_error": "focal error",
     "static_motion": "motion of static points",
     "abs_rel": "AbsRel",
     "delta_1_25": "within 1.25",
     "delta_1_03": "within 1.03",
-    "scale_drift": "scale drift",
-    "points": "points",
-    "frames": "frames",
 }
 _DIGITS = {"%": 2, "m": 4, "degrees": 3, "ratio": 4}
+_ARROWS = {"higher": "↑", "lower": "↓"}
 MEAN_OF_SETS = "mean of sets"
 
 
@@ -85,19 +85,29 @@ IN_SEQUENCES = {
 """Metrics of the tables of single sequences, with their column headings."""
 
 
-IN_FRAMES = ("cameras", "static")
-"""Parts whose metrics are counted in frames, not in points."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """Column of numbers: `heading` (a set, for instance) above the metric's name; `better` is higher, lower or None."""
+class Column(NamedTuple):
+    """Column of numbers: a metric, or a count, under a heading (a set, for instance)."""
 
     heading: str
-    name: str
-    unit: str
-    better: str | None
-    digits: int
+    figure: str
+
+    @property
+    def unit_and_direction(self) -> tuple[str, str | None]:
+        """Unit and better direction of a metric; ("", None) for counts."""
+        figure = FIGURES.get(self.figure, {})
+        return ("", None) if figure.get("unit", "count") == "count" else (str(figure["unit"]), figure["better"])
+
+    def name(self) -> str:
+        """Name, unit and better direction."""
+        unit, better = self.unit_and_direction
+        name = NAMES.get(self.figure, self.figure.replace("_", " "))
+        return " ".join(filter(None, (name, unit and f"({unit})", _ARROWS.get(better or ""))))
+
+    def text(self, value: Value) -> str:
+        """Format a value; transcribed ones keep their digits."""
+        if value is None:
+            return "–"
+        return str(value) if isinstance(value, Decimal) else f"{value:,.{_DIGITS.get(self.unit_and_direction[0], 0)}f}"
 
 
 @dataclass(frozen=True)
@@ -115,7 +125,7 @@ class Line:
     labels: tuple[str, ...]
     values: tuple[Value, ...]
     rank: str | None = ""
-    source: str = ""
+    source: str = "scored here"
     notes: tuple[str, ...] = ()
 
 
@@ -133,26 +143,35 @@ class Table:
         return any(line.rank is None for line in self.lines)
 
     def cells(self) -> list[list[tuple[str, bool]]]:
-        """Cells [lines][columns] as (text, whether it is the best of its rank, as displayed)."""
-        texts = [[_shown(value, column) for value, column in zip(line.values, self.columns)] for line in self.lines]
-        best = [self._best(texts, k) for k in range(len(self.columns))]
-        return [
-            [(text, line.rank is not None and text == best[k].get(line.rank)) for k, text in enumerate(row)]
-            for line, row in zip(self.lines, texts)
-        ]
+        """Cells [lines][columns] with labels and, if lines are transcribed, sources: text, and whether it is the best."""
+        letters = note_letters()
+        best = [self._best(k) for k in range(len(self.columns))]
+        rows = []
+        for line in self.lines:
+            *labels, last = line.labels
+            if line.rank is None:
+                notes = ", ".join(sorted(letters[note] for note in line.notes))
+                last = f"{last} †{notes and f' ({notes})'}"
+            texts = [column.text(value) for column, value in zip(self.columns, line.values)]
+            is_best = [line.rank is not None and text == of_rank.get(line.rank) for text, of_rank in zip(texts, best)]
+            source = [(line.source, False)] if self.has_transcribed else []
+            rows.append([*((label, False) for label in (*labels, last)), *zip(texts, is_best), *source])
+        return rows
 
-    def _best(self, texts: list[list[str]], column: int) -> dict[str, str]:
-        """Text of the best value by rank; none if a line has no competitor or the metric has no better direction."""
-        better = self.columns[column].better
-        ranks: dict[str, list[tuple[float, str]]] = {}
-        for line, row in zip(self.lines, texts):
-            value = line.values[column]
-            if line.rank is not None and value is not None:
-                ranks.setdefault(line.rank, []).append((float(value), row[column]))
-        if better is None:
-            return {}
+    def _best(self, k: int) -> dict[str, str]:
+        """Text of the best value of a column by rank; none if a line has no competitor or the metric has no better direction."""
+        column, ranks = self.columns[k], dict[str, list[Value]]()
+        better = column.unit_and_direction[1]
+        for line in self.lines:
+            if line.rank is not None and line.values[k] is not None:
+                ranks.setdefault(line.rank, []).append(line.values[k])
         choose = max if better == "higher" else min
-        return {rank: choose(values)[1] for rank, values in ranks.items() if len(values) > 1}
+        return {rank: column.text(choose(values)) for rank, values in ranks.items() if len(values) > 1 and better}  # pyright: ignore[reportArgumentType]
+
+
+def note_letters() -> dict[str, str]:
+    """Keys of notes on transcribed rows -> a, b, c."""
+    return {key: chr(ord("a") + k) for k, key in enumerate(read_published().notes)}
 
 
 def group_tables(group: Group) -> list[Table]:
@@ -174,21 +193,13 @@ def is_published(group: Group) -> bool:
 
 def sequence_tables(group: Group) -> list[Table]:
     """Tables of every sequence with every method, without those of which no metric was scored."""
-    rows = [
-        (name, one.label, one.sequences[name])
-        for name in dict.fromkeys(name for one in group.scores for name in one.sequences)
-        for one in group.scores
-        if name in one.sequences
-    ]
+    names = dict.fromkeys(name for one in group.scores for name in one.sequences)
+    rows = [(name, one.label, one.sequences[name]) for name in names for one in group.scores if name in one.sequences]
     tables = []
     for title, parts in IN_SEQUENCES.items():
-        shown = [
-            (heading, part.key(figure))
-            for heading, part in parts
-            for figure in part.figures
-            if any(part.key(figure) in figures for _, _, figures in rows)
-        ]
-        columns = tuple(_column(heading, key.figure) for heading, key in shown)
+        keys = [(heading, part.key(figure)) for heading, part in parts for figure in part.figures]
+        shown = [(heading, key) for heading, key in keys if any(key in figures for _, _, figures in rows)]
+        columns = tuple(Column(heading, key.figure) for heading, key in shown)
         lines = (Line((name, label), tuple(figures.get(key) for _, key in shown), name) for name, label, figures in rows)
         tables += [Table(title, ("sequence", "method"), columns, tuple(lines))] if shown else []
     return tables
@@ -201,7 +212,7 @@ def published_tables() -> list[Table]:
         rows = published.select(part.part, part.subset, part.alignment)
         sets = [name for name in published.sets if any(row.figures.get(name) for row in rows)]
         printed_mean = [MEAN_OF_SETS] if any(MEAN in row.figures for row in rows) else []
-        columns = [_column(published.sets.get(name, name), figure) for name in sets + printed_mean for figure in part.figures]
+        columns = (Column(published.sets.get(name, name), figure) for name in sets + printed_mean for figure in part.figures)
         if rows:
             lines = tuple(_transcribed(row, part, sets, bool(printed_mean)) for row in rows)
             tables.append(Table(part.title, ("method",), tuple(columns), lines))
@@ -210,63 +221,154 @@ def published_tables() -> list[Table]:
 
 def _part_table(part: Part, scores: Sequence[Scores], published: bool) -> Table:
     part = replace(part, figures=tuple(figure for figure in part.figures if any(part.key(figure) in one.mean for one in scores)))
-    sets = [name for name in dict.fromkeys(name for one in scores for name in one.sets) if _has(part, name, scores)]
+    keys = [part.key(figure) for figure in part.figures]
+    sets = [
+        name
+        for name in dict.fromkeys(name for one in scores for name in one.sets)
+        if any(key in one.sets.get(name, {}) for one in scores for key in keys)
+    ]
     with_mean = len(sets) > 1
     headings = [*sets, MEAN_OF_SETS] if with_mean else ["" if name == NO_SET else name for name in sets]
-    columns = [_column(heading, figure) for heading in headings for figure in part.figures]
-    counted = "frames" if part.part in IN_FRAMES else "points"
-    columns += [Column("", "sequences", "", None, 0), Column("", counted, "", None, 0)]
-    lines = [Line((one.label,), _values(one, part, sets, with_mean, counted)) for one in scores]
+    counted = _counted(part.part)
+    columns = [Column(heading, figure) for heading in headings for figure in part.figures]
+    lines = [Line((one.label,), _values(one, part, sets, with_mean)) for one in scores]
     if published and (ours := [name for name in map(published_set, sets) if name]):
-        rows = [row for row in read_published().select(part.part, part.subset, part.alignment) if _covers(row, ours)]
-        lines += [_transcribed(row, part, sets, with_mean, ("sequences", counted)) for row in rows]
-    return Table(part.title, ("method",), tuple(columns), tuple(lines))
+        rows = read_published().select(part.part, part.subset, part.alignment)
+        lines += [_transcribed(row, part, sets, with_mean, 2) for row in rows if any(row.figures.get(name) for name in ours)]
+    return Table(part.title, ("method",), (*columns, Column("", "sequences"), Column("", counted)), tuple(lines))
 
 
-def _has(part: Part, name: str, scores: Iterable[Scores]) -> bool:
-    return any(part.key(figure) in one.sets.get(name, {}) for one in scores for figure in part.figures)
+def _counted(part: str) -> str:
+    """What the metrics of a part are counted in."""
+    return "frames" if part in ("cameras", "static") else "points"
 
 
-def _values(one: Scores, part: Part, sets: list[str], with_mean: bool, counted: str) -> tuple[Value, ...]:
+def _values(one: Scores, part: Part, sets: list[str], with_mean: bool) -> tuple[Value, ...]:
     by_set = [[one.sets.get(name, Figures()).get(part.key(figure)) for figure in part.figures] for name in sets]
     values: list[Value] = [value for figures in by_set for value in figures]
     if with_mean:
-        values += [_mean(column) for column in zip(*by_set)]
-    points = one.mean.get(Key(part.part, part.subset, "", counted))
-    return (*values, one.count(part.part, part.subset), points)
+        for column in zip(*by_set):  # a mean over other sets is a different metric
+            known = [value for value in column if value is not None]
+            values.append(fsum(known) / len(known) if len(known) == len(column) else None)
+    counted = one.mean.get(Key(part.part, part.subset, "", _counted(part.part)))
+    return (*values, one.count(part.part, part.subset), counted)
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    """Mean over all sets; None if one is missing, because a mean over other sets is a different metric."""
-    known = [value for value in values if value is not None]
-    return fsum(known) / len(known) if len(known) == len(values) else None
-
-
-def _covers(row: PublishedRow, sets: Iterable[str]) -> bool:
-    return any(row.figures.get(name) for name in sets)
-
-
-def _transcribed(row: PublishedRow, part: Part, sets: list[str], with_mean: bool, counts: tuple[str, ...] = ()) -> Line:
+def _transcribed(row: PublishedRow, part: Part, sets: list[str], with_mean: bool, counts: int = 0) -> Line:
     """A published row in the columns of a table. A printed mean is shown only if the table has exactly the sets of that mean."""
     names: list[str | None] = [published_set(name) for name in sets]
     if with_mean:
-        over = {name for name in row.figures if name != MEAN}
-        names.append(MEAN if set(names) == over else None)
+        names.append(MEAN if {*names, MEAN} == row.figures.keys() else None)
     values = [row.figures.get(name or "", {}).get(figure) for name in names for figure in part.figures]
-    return Line((row.method,), (*values, *(None for _ in counts)), None, row.cited, row.notes)
-
-
-def _column(heading: str, figure: str) -> Column:
-    unit = str(FIGURES[figure]["unit"])
-    return Column(heading, NAMES[figure], unit, FIGURES[figure]["better"], _DIGITS[unit])
-
-
-def _shown(value: Value, column: Column) -> str:
-    if value is None:
-        return "–"
-    return str(value) if isinstance(value, Decimal) else f"{value:,.{column.digits}f}"
+    return Line((row.method,), (*values, *[None] * counts), None, row.cited, row.notes)
 
 
 def _plain(value: object) -> object:
     """Convert to what JSON returns (for comparison)."""
     return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+_MARKDOWN = {ord(c): f"\\{c}" for c in "\\`*|[]<>"} | dict.fromkeys(map(ord, "\r\n"), " ")
+_LATEX = {ord(c): f"\\{c}" for c in "&%$#_{}"} | {
+    ord("\\"): r"\textbackslash{}",
+    ord("~"): r"\textasciitilde{}",
+    ord("^"): r"\textasciicircum{}",
+    ord("<"): r"\textless{}",
+    ord(">"): r"\textgreater{}",
+    ord("["): r"{[}",
+    ord("]"): r"{]}",
+    ord("–"): "--",
+    ord("†"): r"\dag{}",
+    ord("↑"): r"$\uparrow$",
+    ord("↓"): r"$\downarrow$",
+    ord("\r"): " ",
+    ord("\n"): " ",
+}
+
+
+def escape_markdown(text: str) -> str:
+    """Escape text for Markdown, including tables."""
+    return text.translate(_MARKDOWN)
+
+
+def escape_latex(text: str) -> str:
+    """Escape text for LaTeX."""
+    return text.translate(_LATEX)
+
+
+def markdown(table: Table) -> str:
+    """Format a table as a pipe table."""
+    sources = ["source"] * table.has_transcribed
+    headings = [f"{column.heading} {column.name()}".strip() for column in table.columns]
+    header = [escape_markdown(text) for text in (*table.labels, *headings, *sources)]
+    rule = [":--"] * len(table.labels) + ["--:"] * len(table.columns) + [":--"] * len(sources)
+    rows = [[f"**{text}**" if best else escape_markdown(text) for text, best in line] for line in table.cells()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
+
+
+def latex(table: Table, caption: str) -> str:
+    """Format a table as a LaTeX `table` environment (package booktabs); the caption is escaped here."""
+    labels, sources = len(table.labels), ["source"] * table.has_transcribed
+    head = [[escape_latex(name) for name in (*table.labels, *(column.name() for column in table.columns), *sources)]]
+    if any(column.heading for column in table.columns):
+        groups = [(heading, len(list(under))) for heading, under in groupby(table.columns, lambda column: column.heading)]
+        spans = [rf"\multicolumn{{{count}}}{{c}}{{{escape_latex(heading)}}}" for heading, count in groups]
+        head.insert(0, [" "] * labels + spans + [" "] * len(sources))
+    body: list[str] = []
+    for transcribed, lines in groupby(zip(table.lines, table.cells()), lambda pair: pair[0].rank is None):
+        body += [r"\midrule"] if transcribed and body else []
+        for _, cells in lines:
+            body.append(_latex_row([rf"\textbf{{{escape_latex(text)}}}" if best else escape_latex(text) for text, best in cells]))
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
+            rf"\caption{{{escape_latex(caption)}}}",
+            rf"\begin{{tabular}}{{{'l' * labels}{'r' * len(table.columns)}{'l' * len(sources)}}}",
+            r"\toprule",
+            *map(_latex_row, head),
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
+    )
+
+
+def _latex_row(texts: list[str]) -> str:
+    return " & ".join(texts) + r" \\"
+
+
+CSV_FIELDS = (
+    *("protocol", "method", "level", "name", "part", "subset", "alignment"),
+    *("figure", "unit", "better", "value", "points", "source"),
+)
+TRANSCRIBED = "transcribed"
+"""Protocol column of transcribed scores in the CSV: each follows its own source."""
+
+
+def csv_text(groups: Iterable[Group]) -> str:
+    """Format every score as one CSV line, not rounded; empty if it could not be computed."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(CSV_FIELDS)
+    for group in groups:
+        for one in group.scores:
+            for level, rows in (("mean", {"mean": one.mean}), ("set", one.sets), ("sequence", one.sequences)):
+                for name, figures in rows.items():
+                    for key, value in figures.items():
+                        if key.figure not in ("points", "frames"):
+                            points = figures.get(Key(key.part, key.subset, "", _counted(key.part)))
+                            of = (group.title, one.label, level, name, *key)
+                            writer.writerow((*of, *_unit(key.figure), value, points, one.path.name))
+    for row in read_published().rows:
+        for name, values in row.figures.items():
+            of = (TRANSCRIBED, row.method, "mean" if name == MEAN else "set", name, row.part, row.subset, row.alignment)
+            for figure, value in values.items():
+                writer.writerow((*of, figure, *_unit(figure), value, None, row.cited))
+    return out.getvalue()
+
+
+def _unit(figure: str) -> tuple[str, str]:
+    return str(FIGURES[figure]["unit"]), FIGURES[figure]["better"] or ""

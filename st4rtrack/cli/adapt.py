@@ -33,10 +33,9 @@ def adapt(
         overwrite: Replace an existing output.
     """
     from st4rtrack.cli.options import checked, names_among
-    from st4rtrack.cli.progress import Progress, log_to_stderr
+    from st4rtrack.cli.progress import Progress
     from st4rtrack.cli.reporter import answer, say, wrote
 
-    log_to_stderr()
     options = replace(checked(adaptation), without=names_among(adaptation.without, TERMS, "--without"))
 
     from st4rtrack.adapt import adapt_videos

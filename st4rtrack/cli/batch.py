@@ -1,5 +1,6 @@
 """`st4rtrack batch`: reconstruct many videos into scene folders, on one machine or a Ray cluster."""
 
+import contextlib
 import sys
 from dataclasses import replace
 from functools import partial
@@ -8,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from st4rtrack.cli.results import ResultOptions
-from st4rtrack.cli.run import write_beside
+from st4rtrack.cli.run import ResultOptions, write_beside
 from st4rtrack.options import DeviceOptions, FrameSelection, KnownGeometry, ReconstructOptions
 
 if TYPE_CHECKING:
@@ -43,12 +43,10 @@ def batch(
     from st4rtrack.batch.run import reconstruct_videos
     from st4rtrack.batch.worker import BatchOptions
     from st4rtrack.cli.options import checked, export_formats
-    from st4rtrack.cli.progress import log_to_stderr
-    from st4rtrack.cli.quality import UNRELIABLE
+    from st4rtrack.cli.reporter import UNRELIABLE
     from st4rtrack.model.named import NAMED
     from st4rtrack.options import positive_int
 
-    log_to_stderr()
     formats = export_formats(results.export)
     chosen = BatchOptions(
         **vars(replace(checked(scene), depth_prior=_absolute(scene.depth_prior))),
@@ -79,13 +77,12 @@ def _absolute(source: str) -> str:
     return str(Path(source).absolute()) if is_path else source
 
 
-class BatchProgress:
+class BatchProgress(contextlib.ExitStack):
     """Progress bar of all videos, with fractions of running ones; the remaining time ignores what existed before."""
 
     _FORMAT = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]"
 
-    def __init__(self) -> None:
-        self._bar: tqdm | None = None
+    _bar: "tqdm | None" = None
 
     def __call__(self, status: "Status") -> None:
         from tqdm import tqdm
@@ -98,20 +95,14 @@ class BatchProgress:
         if reporter().mode != "plain":
             return
         if self._bar is None:
-            self._bar = tqdm(total=status.videos, bar_format=self._FORMAT, smoothing=0, file=sys.stderr, dynamic_ncols=True)
+            bar = tqdm(total=status.videos, bar_format=self._FORMAT, smoothing=0, file=sys.stderr, dynamic_ncols=True)
+            self._bar = self.enter_context(bar)
         rate = status.frames / max(self._bar.format_dict["elapsed"], 1e-9)
         failed = f" ({status.failed} failed)" if status.failed else ""
         self._bar.set_description_str(f"{status.done} of {status.videos} videos{failed}", refresh=False)
         self._bar.set_postfix_str(f"{status.frames} frames, {rate:.1f}/s", refresh=False)
         self._bar.n, self._bar.initial = status.share, status.found
         self._bar.refresh()
-
-    def __enter__(self) -> "BatchProgress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
 
 
 def _summarise(outcomes: "list[Outcome]", output: Path) -> None:

@@ -1,4 +1,4 @@
-"""`st4rtrack bench`: WorldTrack benchmark in stages on disk, each of which resumes with the same command."""
+"""`st4rtrack bench`: WorldTrack benchmark in stages on disk."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -29,11 +29,10 @@ def predict(
     from st4rtrack.bench.predict import predict as predict_folder
     from st4rtrack.bench.protocol import protocol_named
     from st4rtrack.cli.options import checked
-    from st4rtrack.cli.progress import Progress, log_to_stderr
+    from st4rtrack.cli.progress import Progress
     from st4rtrack.cli.reporter import say
     from st4rtrack.options import positive_int
 
-    log_to_stderr()
     protocol = prediction.protocol
     options = replace(checked(prediction), protocol=protocol_named(protocol))
     with Progress("sequence") as progress:
@@ -73,11 +72,10 @@ def score(
     from st4rtrack.bench.protocol import protocol_named
     from st4rtrack.bench.score_files import score as score_folder
     from st4rtrack.bench.score_files import summary
-    from st4rtrack.cli.progress import Progress, log_to_stderr
+    from st4rtrack.cli.progress import Progress
     from st4rtrack.cli.reporter import answer, say, wrote
     from st4rtrack.options import positive_int
 
-    log_to_stderr()
     with Progress("sequence") as progress:
         scores = score_folder(
             data,
@@ -112,24 +110,23 @@ def table(
         protocols: Protocols, separated by commas.
         workers: Number of worker processes.
     """
-    from st4rtrack.bench.methods import METHODS
+    from st4rtrack.bench.methods import METHODS, PROTOCOL_DEPENDENT
     from st4rtrack.bench.predict import predict as predict_folder
     from st4rtrack.bench.protocol import PROTOCOLS, protocol_named
     from st4rtrack.bench.report import write_report
     from st4rtrack.bench.score_files import BOUNDS
     from st4rtrack.bench.score_files import score as score_folder
     from st4rtrack.cli.options import names_among
-    from st4rtrack.cli.progress import Progress, log_to_stderr
+    from st4rtrack.cli.progress import Progress
     from st4rtrack.cli.reporter import say, wrote
     from st4rtrack.options import positive_int
 
-    log_to_stderr()
     workers = positive_int(workers, "--workers")
     files, chosen = [], names_among(methods, METHODS, "--methods")
     for method in chosen:
         bounds = method == chosen[0] and not set(chosen) >= BOUNDS.keys()  # once is enough
         for protocol in map(protocol_named, names_among(protocols, PROTOCOLS, "--protocols")):
-            made_for = f"-{protocol.name}" if METHODS[method].reads_pointmaps else ""
+            made_for = f"-{protocol.name}" if method in PROTOCOL_DEPENDENT else ""
             predictions = output / "predictions" / f"{method}{made_for}"
             say(f"{method}, {protocol.name} protocol")
             with Progress("sequence") as progress:
@@ -152,10 +149,8 @@ def report(
         output: Folder of the report; an earlier report is replaced.
     """
     from st4rtrack.bench.report import write_report
-    from st4rtrack.cli.progress import log_to_stderr
     from st4rtrack.cli.reporter import wrote
 
-    log_to_stderr()
     for path in write_report(scores, output):
         wrote(path)
 
@@ -184,12 +179,11 @@ def build(
     """
     from st4rtrack.bench.build import LIST, build_worldtrack, read_list
     from st4rtrack.bench.recipes import RECIPES
-    from st4rtrack.cli.progress import Progress, log_to_stderr
+    from st4rtrack.cli.progress import Progress
     from st4rtrack.cli.reporter import say
     from st4rtrack.options import positive_int
     from st4rtrack.types import UserError
 
-    log_to_stderr()
     if seed < 0:
         raise UserError(f"--seed must be 0 or more, got {seed}")
     with Progress("sequence") as progress:

@@ -24,12 +24,10 @@ def doctor(
         device: Device: auto, cpu, cuda, cuda:1 or mps.
         dtype: Precision of the network; auto: bfloat16 where it is fast.
     """
-    from st4rtrack.cli.progress import log_to_stderr
     from st4rtrack.cli.reporter import answer
     from st4rtrack.options import positive_int
     from st4rtrack.types import UserError
 
-    log_to_stderr()
     network_size = None if size is None else positive_int(size, "--size")
     if not benchmark and (video is not None or model != "tiny"):
         raise UserError("a video or --model needs --benchmark: st4rtrack doctor --benchmark VIDEO")

@@ -90,13 +90,12 @@ def _documented(summary: str) -> Callable[[], None]:
 
 
 def _export(scene: Path, output: Path | None, name: str, **options: Any) -> None:
-    from st4rtrack.cli.progress import Progress, log_to_stderr
+    from st4rtrack.cli.progress import Progress
     from st4rtrack.cli.reporter import say, wrote
     from st4rtrack.formats import export, options_of
     from st4rtrack.io.formats.units import lengths
     from st4rtrack.io.scene import load_scene
 
-    log_to_stderr()
     with Progress("picture") as progress:
         if "progress" in options_of(name):
             options["progress"] = progress

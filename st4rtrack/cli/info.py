@@ -1,8 +1,8 @@
-"""`st4rtrack info`: summary of a scene folder."""
+"""`st4rtrack info` and `join`: summary of a scene folder; scenes with cameras of one model, in one world."""
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -16,8 +16,7 @@ def info(scene: tyro.conf.Positional[Path], /) -> None:
     Args:
         scene: Scene folder, written by st4rtrack run or batch.
     """
-    from st4rtrack.cli.quality import print_quality
-    from st4rtrack.cli.reporter import answer, reporter
+    from st4rtrack.cli.reporter import answer, print_quality, reporter
     from st4rtrack.io.scene import load_scene
 
     loaded = load_scene(scene)
@@ -81,3 +80,24 @@ def _listed(values: Any) -> str:
     if isinstance(values, dict):
         return ", ".join(f"{name} {_listed(value)}" for name, value in values.items() if value is not None)
     return " ".join(map(str, values)) if isinstance(values, list) else str(values)
+
+
+def join(
+    scenes: tyro.conf.Positional[tuple[Path, ...]],
+    /,
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    overwrite: bool = False,
+) -> None:
+    """Join scenes of several videos into one world, that of the first. Their cameras come from one model (run --cameras).
+
+    Args:
+        scenes: Scene folders.
+        output: Folder to write: one scene folder per scene, and joined.ply with the points of all.
+        overwrite: Replace scenes of these names in the output folder.
+    """
+    from st4rtrack.cli.reporter import say, wrote
+    from st4rtrack.io.join import join_scenes
+
+    for path in join_scenes(scenes, output, overwrite=overwrite):
+        wrote(path)
+    say(f"view them in one world: st4rtrack view {output}")

@@ -14,17 +14,14 @@ from st4rtrack.cli.adapt import adapt
 from st4rtrack.cli.batch import batch
 from st4rtrack.cli.bench import build, predict, report, score, table
 from st4rtrack.cli.bench_adaptation import adaptation
-from st4rtrack.cli.convert import convert
-from st4rtrack.cli.demo import demo
 from st4rtrack.cli.doctor import doctor
 from st4rtrack.cli.export import call_export, export
-from st4rtrack.cli.info import info
-from st4rtrack.cli.join import join
-from st4rtrack.cli.models import models
+from st4rtrack.cli.info import info, join
+from st4rtrack.cli.models import convert, models
 from st4rtrack.cli.parser import call, refuse_renamed
 from st4rtrack.cli.process import INTERRUPTED, VIEW_INTERRUPTED, Interruption, checked_streams, reader_is_gone
 from st4rtrack.cli.reporter import Mode, Reporter, reporting
-from st4rtrack.cli.run import run
+from st4rtrack.cli.run import demo, run
 from st4rtrack.cli.train import train
 from st4rtrack.cli.view import view
 from st4rtrack.io.redaction import redacted

@@ -1,4 +1,6 @@
-"""`st4rtrack models`: list the named models, or download some."""
+"""`st4rtrack models` and `convert`: named models; checkpoints of the official releases as safetensors."""
+
+from pathlib import Path
 
 import tyro
 
@@ -11,13 +13,11 @@ def models(names: tyro.conf.Positional[tuple[str, ...]] = (), /) -> None:
     """
     from dataclasses import asdict
 
-    from st4rtrack.cli.progress import log_to_stderr
     from st4rtrack.cli.reporter import answer, reporter, say
     from st4rtrack.model.hub import size_text
     from st4rtrack.model.named import NAMED, suggestion
     from st4rtrack.types import UserError
 
-    log_to_stderr()
     if unknown := [name for name in names if name not in NAMED]:
         raise UserError(f"no named model {unknown[0]!r}: {suggestion(unknown[0])}choose from: {', '.join(NAMED)}")
     for name in names:
@@ -39,3 +39,27 @@ def models(names: tyro.conf.Positional[tuple[str, ...]] = (), /) -> None:
     if reporter().mode != "json":
         answer("\n".join(f"{row[0]:<16}{row[1]:<12}{row[2]:>12}{row[3]:>12}  {row[4]}" for row in rows))
         say("downloaded on first use: st4rtrack run VIDEO --model NAME; to download now: st4rtrack models NAME")
+
+
+def convert(
+    source: tyro.conf.Positional[str],
+    output: tyro.conf.Positional[Path],
+    /,
+    overwrite: bool = False,
+) -> None:
+    """Convert a checkpoint (St4RTrack, DUSt3R-512-dpt, MASt3R, MonST3R) to safetensors with config.json.
+
+    Args:
+        source: Name (st4rtrack models), checkpoint file, model folder or hub id.
+        output: A .safetensors file, or a folder for model.safetensors and config.json.
+        overwrite: Replace an existing output.
+    """
+    from st4rtrack.cli.reporter import say, wrote
+    from st4rtrack.model.checkpoint import convert_checkpoint
+    from st4rtrack.types import UserError
+
+    if output.suffix == ".onnx":
+        raise UserError(f"{output}: ONNX export was removed; pass an OUTPUT that ends in .safetensors, or a folder")
+    for path in convert_checkpoint(source, output, overwrite=overwrite):
+        wrote(path)
+    say(f"use it with: st4rtrack run VIDEO --model {output}")

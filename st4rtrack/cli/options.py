@@ -24,11 +24,7 @@ def checked(options: Any) -> Any:
 
 
 def read_anchor(value: str) -> int | Literal["middle", "auto"]:
-    """Parse a frame number, "middle" or "auto".
-
-    Raises:
-        UserError: the value is none of these.
-    """
+    """Parse a frame number, "middle" or "auto"."""
     if value == "middle" or value == "auto":
         return value
     if not value.isascii() or not value.isdigit():

@@ -67,7 +67,7 @@ def call(commands: Mapping[str, Command], arguments: Sequence[str], *, prog: str
     parse: Callable[..., Any] = tyro.extras.subcommand_cli_from_dict
     arguments, shown = arguments or ["--help"], {name: described(command) for name, command in commands.items()}
     options: dict[str, Any] = {"prog": prog, "description": description, "args": arguments, "config": CONFIG}
-    parsed(lambda: parse(shown, **options), lambda printed: argument_error(shown, arguments, prog, printed))()
+    _run(parsed(lambda: parse(shown, **options), lambda printed: argument_error(shown, arguments, prog, printed)))
 
 
 def call_one(command: Command, arguments: Sequence[str], *, prog: str, name: str) -> None:
@@ -78,7 +78,14 @@ def call_one(command: Command, arguments: Sequence[str], *, prog: str, name: str
     """
     shown = described(command)
     options: dict[str, Any] = {"prog": prog, "args": arguments, "config": CONFIG}
-    parsed(lambda: tyro.cli(shown, **options), lambda printed: command_error(shown, arguments, name, printed))()
+    _run(parsed(lambda: tyro.cli(shown, **options), lambda printed: command_error(shown, arguments, name, printed)))
+
+
+def _run(command: Callable[[], Any]) -> None:
+    from st4rtrack.cli.progress import log_to_stderr  # only now: help needs none of its imports
+
+    log_to_stderr()
+    command()
 
 
 def refuse_renamed(arguments: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """Progress with remaining time, and log output, on the standard error stream or as events (`reporter.py`)."""
 
+import contextlib
 import logging
 import os
 import sys
@@ -48,14 +49,16 @@ class DownloadBar(tqdm):
         return super().update(n)
 
 
-class Progress:
+class Progress(contextlib.ExitStack):
     """Progress bar over frames or other items; call it with (done, total). It appears with the first item, after all checks."""
 
     def __init__(self, unit: str = "frame") -> None:
+        super().__init__()
         self.unit, self.done = unit, 0
         self._bar: tqdm | None = None
         self._preparation: tqdm | None = None
         self._prepared = threading.Event()
+        self.callback(self._end_preparation)
 
     def preparation(self, share: float) -> None:
         """Show the share 0..1 of what precedes the first item, with its own bar."""
@@ -65,18 +68,9 @@ class Progress:
         if reporter().mode != "plain":
             return
         if self._preparation is None:
-            shown = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
             # without smoothing, the time left also grows while nothing is reported
-            self._preparation = tqdm(
-                total=1,
-                desc="preparing",
-                bar_format=shown,
-                smoothing=0,
-                miniters=0,
-                file=sys.stderr,
-                dynamic_ncols=True,
-                leave=False,
-            )
+            shown = {"bar_format": "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]", "smoothing": 0, "miniters": 0}
+            self._preparation = tqdm(total=1, desc="preparing", file=sys.stderr, dynamic_ncols=True, leave=False, **shown)
             if sys.stderr.isatty():
                 threading.Thread(target=self._tick, args=(self._preparation,), daemon=True).start()
         self._preparation.update(share - self._preparation.n)
@@ -94,19 +88,9 @@ class Progress:
         self._end_preparation()
         reporter().progress(done, total, self.unit)
         if reporter().mode == "plain":
-            self._draw(done, total)
+            if self._bar is None:  # a resumed run starts later
+                bar = tqdm(total=total, initial=done - 1, unit=self.unit, file=sys.stderr, dynamic_ncols=True)
+                self._bar = self.enter_context(bar)
+            self._bar.total = total  # of an adaptation with a time budget: estimated
+            self._bar.update(done - self.done if self.done else 1)
         self.done = done
-
-    def _draw(self, done: int, total: int) -> None:
-        if self._bar is None:  # a resumed run starts later
-            self._bar = tqdm(total=total, initial=done - 1, unit=self.unit, file=sys.stderr, dynamic_ncols=True)
-        self._bar.total = total  # of an adaptation with a time budget: estimated
-        self._bar.update(done - self.done if self.done else 1)
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end_preparation()
-        if self._bar is not None:
-            self._bar.close()

@@ -13,11 +13,16 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from st4rtrack.io.redaction import redacted
 
+if TYPE_CHECKING:
+    from st4rtrack.scene import Scene
+
 Mode = Literal["plain", "quiet", "json"]
+UNRELIABLE = 3
+"""Exit code of an unreliable scene with `--require-reliable`."""
 PROGRESS_EVERY_S = 0.2
 """Minimum time between two progress lines with `--json`; the last one is always printed."""
 REMEMBERED = 200
@@ -102,3 +107,23 @@ def wrote(*paths: str | Path, remark: str = "") -> None:
     _reporter.recent.append(text)
     if _reporter.mode == "plain":
         print(text, flush=True)
+
+
+def print_quality(scene: "Scene") -> bool:
+    """Print the quality line and the warnings of a scene, or an event "quality"; `--quiet`: unreliable scenes only.
+
+    Returns:
+        Whether the scene is reliable; False without a quality report.
+    """
+    from st4rtrack.io.scene.quality import quality_to_json
+
+    report = scene.quality
+    if report is None:
+        say("quality: unknown, the scene was made by an earlier version; --overwrite makes it again")
+        return False
+    _reporter.event("quality", **quality_to_json(report))
+    put = say if report.reliable else answer
+    put(report.summary(len(scene)))
+    for warning in report.warnings:
+        put(f"  {warning.code}: {warning.sentence}")
+    return report.reliable

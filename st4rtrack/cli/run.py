@@ -1,20 +1,31 @@
-"""`st4rtrack run`: reconstruct a video into a scene folder with an overview picture."""
+"""`st4rtrack run` and `demo`: reconstruct a video into a scene folder with an overview picture."""
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from st4rtrack.cli.results import ResultOptions
 from st4rtrack.options import DeviceOptions, FrameSelection, KnownGeometry, ReconstructOptions, RunAdaptation
 
 if TYPE_CHECKING:
     from st4rtrack.model.network import St4RTrack
     from st4rtrack.scene import Scene
     from st4rtrack.types import Video
+
+
+@dataclass(frozen=True)
+class ResultOptions:
+    """Files and exit code."""
+
+    export: str = ""
+    """Formats to write as well, separated by commas: ply,glb,colmap."""
+    overwrite: bool = False
+    """Replace an existing scene."""
+    require_reliable: bool = False
+    """Exit with code 3 if the quality report calls a scene unreliable."""
 
 
 def run(
@@ -39,11 +50,9 @@ def run(
         queries: CSV or npz with u,v[,frame] in source pixels; writes tracks.csv and tracks.npz.
     """
     from st4rtrack.cli.options import checked, export_formats
-    from st4rtrack.cli.progress import log_to_stderr
     from st4rtrack.io.queries import read_queries, write_tracks
     from st4rtrack.io.video import open_video
 
-    log_to_stderr()
     options, formats = checked(scene), export_formats(results.export)
     _refuse_scene(video)
     opened = open_video(video, **vars(frames))
@@ -143,8 +152,7 @@ def _announce_scene(
 ) -> None:
     """Print written files, quality and next steps; exits with code 3 if the scene must be reliable and is not."""
     from st4rtrack.cli.process import command_line, viewing_command
-    from st4rtrack.cli.quality import UNRELIABLE, print_quality
-    from st4rtrack.cli.reporter import reporter, say, wrote
+    from st4rtrack.cli.reporter import UNRELIABLE, print_quality, reporter, say, wrote
     from st4rtrack.io.formats.units import lengths
 
     if not changed:
@@ -184,3 +192,23 @@ def write_beside(scene: "Scene", folder: Path, changed: bool, formats: Sequence[
     wrote = [write_overview(scene, folder / OVERVIEW)] if due(folder / OVERVIEW) else []
     exports = [(name, folder / f"scene{FORMATS[name].endings[0]}") for name in formats]
     return wrote + [write_export(scene, path, format=name, overwrite=True) for name, path in exports if due(path)]
+
+
+def demo(
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR")] = Path("demo_st4rtrack"),
+    overwrite: bool = False,
+) -> None:
+    """Reconstruct a short clip that the package contains, with the embedded model: a first run after the installation.
+
+    Args:
+        output: Scene folder; an interrupted run is resumed.
+        overwrite: Replace an existing scene.
+    """
+    from importlib.resources import as_file, files
+
+    from st4rtrack.cli.process import command_line
+    from st4rtrack.cli.reporter import say
+
+    with as_file(files("st4rtrack").joinpath("data", "demo.mp4")) as clip:
+        run(str(clip), output, results=ResultOptions(export="ply", overwrite=overwrite))
+    say(f"with your own video: {command_line('run', 'VIDEO')}")

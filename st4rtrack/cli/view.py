@@ -32,11 +32,9 @@ def view(
     """
     import tempfile
 
-    from st4rtrack.cli.progress import log_to_stderr
     from st4rtrack.cli.reporter import answer
     from st4rtrack.types import UserError
 
-    log_to_stderr()
     if not scenes:
         raise UserError("name at least one scene folder or video: st4rtrack view SCENE")
     from st4rtrack.view.server import check_can_serve, where_to_look
@@ -55,26 +53,19 @@ def view(
 
 
 def _named(sources: tuple[str, ...]) -> dict[str, str]:
-    """Names of the scenes in the viewer: folder names, or longer parts of the path where those are equal.
-
-    A folder of scenes, as st4rtrack join writes it, stands for these scenes.
-    """
-    sources = tuple(scene for source in sources for scene in _scenes_in(source))
-    paths = [Path(source).resolve() for source in sources]
+    """Names of the scenes in the viewer: folder names, or longer parts of the path where those are equal."""
+    opened: list[str] = []
+    for source in sources:
+        inside = [] if (Path(source) / "scene.json").exists() else sorted(Path(source).glob("*/scene.json"))
+        opened += [str(file.parent) for file in inside] or [source]
+    paths = [Path(source).resolve() for source in opened]
     paths = [path.parent if path.name in ("scene.json", "scene.zarr") else path for path in paths]
     from st4rtrack.render.names import printable
 
     names = [printable(path.name) for path in paths]
     if len(set(names)) < len(names):
         names = [printable(f"{path.parent.name}/{path.name}") for path in paths]
-    return {
-        f"{name} ({k + 1})" if names.count(name) > 1 else name: source for k, (name, source) in enumerate(zip(names, sources))
-    }
-
-
-def _scenes_in(source: str) -> list[str]:
-    inside = [] if (Path(source) / "scene.json").exists() else sorted(Path(source).glob("*/scene.json"))
-    return [str(file.parent) for file in inside] or [source]
+    return {f"{name} ({k + 1})" if names.count(name) > 1 else name: source for k, (name, source) in enumerate(zip(names, opened))}
 
 
 def _open(source: str, folder: Path, model: str) -> "Scene":

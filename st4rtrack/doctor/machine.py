@@ -15,21 +15,11 @@ from st4rtrack.model.device import processor
 GIB = 2**30
 VECTOR_UNITS = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "neon", "sve", "bf16")
 """Relevant vector and matrix units, by their PyTorch names."""
-MIN_OPEN_FILES = 256
-"""A lazily read scene, a pool of pairs and workers hold about a hundred files open."""
-MIN_SHARED_BYTES = GIB // 8
-"""Containers get 64 MiB of shared memory by default, which a few training batches fill."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """GPU that PyTorch detects.
-
-    Attributes:
-        memory_bytes, free_bytes: total memory, and memory that is free now.
-        capability: CUDA capability such as "9.0"; "" for other devices.
-        usable: whether this build of PyTorch has kernels for it.
-    """
+    """GPU that PyTorch detects; `usable`: this build of PyTorch has kernels for it."""
 
     name: str
     memory_bytes: int
@@ -96,12 +86,6 @@ def unused_nvidia_gpu() -> bool:
     return not torch.cuda.is_available() and (any(Path("/dev").glob("nvidia[0-9]*")) or shutil.which("nvidia-smi") is not None)
 
 
-def nvidia_driver() -> str:
-    """Version of the NVIDIA driver; "" if unknown."""
-    words = _text("/proc/driver/nvidia/version").split()
-    return next((word for word in words if word[0].isdigit() and "." in word), "")
-
-
 def pytorch_build() -> str:
     """Version of PyTorch, its target (CUDA, CPU, ...) and threads."""
     hip = getattr(torch.version, "hip", None)
@@ -131,7 +115,7 @@ def temporary_folder() -> Path:
 
 
 def resource_problems() -> Iterator[tuple[str, str]]:
-    """Yield problems of cache folders and limits of this process, each with its fix."""
+    """Yield problems of cache folders, each with its fix."""
     places = {"temporary files": ("TMPDIR", temporary_folder()), "models of the hub": ("HF_HOME", hub_folder())}
     for purpose, (variable, folder) in places.items():
         fix = f"set {variable} to a writable folder with free space"
@@ -140,26 +124,6 @@ def resource_problems() -> Iterator[tuple[str, str]]:
             yield f"{folder} ({purpose}) is not writable", fix
         elif disk_bytes(existing) < GIB:
             yield f"only {disk_bytes(existing) / 2**20:.0f} MiB free in {folder} ({purpose})", fix
-    files, shared = open_files(), shared_bytes()
-    if 0 <= files < MIN_OPEN_FILES:
-        yield f"this process is limited to {files} open files", "ulimit -n 1024"
-    if shared < MIN_SHARED_BYTES:
-        fix = "train with --workers 0, or start the container with --shm-size 1g"
-        yield f"only {shared / 2**20:.0f} MiB of shared memory for training workers", fix
-
-
-def open_files() -> int:
-    """Maximum number of open files of this process; -1 if unknown or unlimited."""
-    try:
-        import resource
-    except ImportError:
-        return -1
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-
-
-def shared_bytes(folder: Path = Path("/dev/shm")) -> float:
-    """Total shared memory in bytes, which training workers use; infinite if unlimited."""
-    return shutil.disk_usage(folder).total if folder.is_dir() else float("inf")
 
 
 def _text(path: str) -> str:

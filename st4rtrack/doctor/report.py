@@ -17,8 +17,8 @@ from st4rtrack.model.checkpoint import chosen_dtype, load_model
 from st4rtrack.model.config import EMBEDDED, LARGE, ModelConfig
 from st4rtrack.model.device import processor
 from st4rtrack.model.named import NAMED
+from st4rtrack.model.network import network_of
 from st4rtrack.model.precision_check import LIMIT, point_difference
-from st4rtrack.model.traceable import weight_shapes
 from st4rtrack.pipeline.pointmaps import automatic_batch_size
 
 MODELS = {"tiny": (EMBEDDED, 293), "st4rtrack": (LARGE, 1737)}
@@ -31,12 +31,7 @@ PYTORCH_INSTALLATION = "https://pytorch.org/get-started/locally"
 
 @dataclass
 class Diagnosis:
-    """Findings of the doctor.
-
-    Attributes:
-        sections: title, then lines of (name, value).
-        problems: each problem with its fix.
-    """
+    """Findings of the doctor: per section, lines of (name, value); problems, each with its fix."""
 
     sections: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     problems: list[tuple[str, str]] = field(default_factory=list)
@@ -44,10 +39,6 @@ class Diagnosis:
     def add(self, section: str, **lines: str) -> None:
         """Add lines to a section, by their names."""
         self.sections.setdefault(section, []).extend((name.replace("_", " "), value) for name, value in lines.items())
-
-    def add_problem(self, problem: str, fix: str) -> None:
-        """Add a problem and its fix."""
-        self.problems.append((problem, fix))
 
     def lines(self) -> list[str]:
         """The diagnosis as lines of text."""
@@ -65,7 +56,7 @@ class MemoryNeed:
     Attributes:
         parameters: number of weights.
         weights, activations: bytes of the weights in the precision of the network, and of the largest sum of live tensors.
-        batch, height, width: frames at once, and their size.
+        frames: description of the frames at once, and bytes of a frame in a scene.
         host: main memory: libraries, loading (float32 weights and their converted copy) and, on the CPU, the run.
         device: memory of the GPU; 0 on the CPU.
     """
@@ -73,9 +64,7 @@ class MemoryNeed:
     parameters: int
     weights: int
     activations: int
-    batch: int
-    height: int
-    width: int
+    frames: tuple[str, int]
     host: int
     device: int
 
@@ -85,12 +74,13 @@ class MemoryNeed:
         config, activation_bytes_per_pixel = MODELS.get(name, MODELS["st4rtrack"])
         height, width = size_of_16_to_9(config, size)
         batch = automatic_batch_size(config, device, height, width)
-        parameters = sum(shape.numel() for shape in weight_shapes(config).values())
+        parameters = sum(value.numel() for value in network_of(config).state_dict().values())
         weights, activations = parameters * dtype.itemsize, batch * height * width * activation_bytes_per_pixel
         on_cpu = device.type == "cpu"
         loading = 4 * parameters + (weights if on_cpu and dtype != torch.float32 else 0)
         host = LIBRARIES_BYTES + max(loading, weights + activations if on_cpu else 0)
-        return cls(parameters, weights, activations, batch, height, width, host, 0 if on_cpu else weights + activations)
+        frames = f"{batch} frames of {width}x{height} at once", scene_bytes(SceneHeader(1, height, width))
+        return cls(parameters, weights, activations, frames, host, 0 if on_cpu else weights + activations)
 
 
 def precision_of(name: str, dtype: str, device: torch.device) -> torch.dtype:
@@ -98,22 +88,21 @@ def precision_of(name: str, dtype: str, device: torch.device) -> torch.dtype:
     return chosen_dtype(MODELS.get(name, MODELS["st4rtrack"])[0], dtype, device)
 
 
-def diagnose(device: torch.device, dtype: str, *, size: int | None = None, folder: Path = Path()) -> Diagnosis:
+def diagnose(device: torch.device, dtype: str, *, size: int | None = None) -> Diagnosis:
     """Examine this machine: hardware, packages, models that fit, and problems.
 
     Args:
         device: device of a model.
         dtype: "auto", "float32" or "bfloat16".
         size: long side at the network. Default: each model's own.
-        folder: output folder of scenes.
     """
     found = Diagnosis()
-    _add_machine(found, folder)
+    _add_machine(found)
     _add_gpus(found)
     _add_software(found)
     precisions = _checked_precisions(found, device, dtype)
     for name in MODELS:
-        _add_model(found, name, size, precisions[name], device, folder)
+        _add_model(found, name, size, precisions[name], device)
     remote = [name for name, model in NAMED.items() if model.hub_id]
     cached = ", ".join(name for name in remote if NAMED[name].cached) or "none"
     found.add(
@@ -130,7 +119,8 @@ def size_of_16_to_9(config: ModelConfig, long_side: int | None) -> tuple[int, in
     return max(1, round(side * 9 / 16) // patch) * patch, max(1, side // patch) * patch
 
 
-def _add_machine(found: Diagnosis, folder: Path) -> None:
+def _add_machine(found: Diagnosis) -> None:
+    folder = Path()
     (total, free), disk = machine.memory_bytes(), machine.disk_bytes(folder)
     found.add(
         "This machine",
@@ -141,13 +131,15 @@ def _add_machine(found: Diagnosis, folder: Path) -> None:
         disk=f"{_gib(disk)} free in {folder.resolve()}",
     )
     if not os.access(folder, os.W_OK):
-        found.add_problem(f"{folder.resolve()} is not writable", "change to another folder, or pass an output folder with -o")
-    elif disk < GIB:
-        found.add_problem(
-            f"only {_gib(disk)} of disk free in {folder.resolve()}", "write elsewhere with -o, or --dtype-points float16"
+        found.problems.append(
+            (f"{folder.resolve()} is not writable", "change to another folder, or pass an output folder with -o")
         )
+    elif disk < GIB:
+        problem = f"only {_gib(disk)} of disk free in {folder.resolve()}"
+        found.problems.append((problem, "write elsewhere with -o, or --dtype-points float16"))
     if free < GIB:
-        found.add_problem(f"only {_gib(free)} of memory free", "close other programs, or use a smaller --size and --batch-size 1")
+        fix = "close other programs, or use a smaller --size and --batch-size 1"
+        found.problems.append((f"only {_gib(free)} of memory free", fix))
     found.problems += machine.resource_problems()
 
 
@@ -158,21 +150,13 @@ def _add_gpus(found: Diagnosis) -> None:
         found.add("This machine", GPU=f"{gpu.name}, {_gib(gpu.free_bytes)} free of {_gib(gpu.memory_bytes)}{capability}")
         if not gpu.usable:
             problem = f"this PyTorch has no kernels for {gpu.name} (capability {gpu.capability})"
-            found.add_problem(problem, f"install another build of PyTorch: {PYTORCH_INSTALLATION}")
+            found.problems.append((problem, f"install another build of PyTorch: {PYTORCH_INSTALLATION}"))
     if not gpus:
         found.add("This machine", GPU="none that PyTorch can use; computing on the processor")
     if machine.unused_nvidia_gpu():
-        found.add_problem("PyTorch cannot use the NVIDIA GPU of this machine", _fix_of_unused_gpu())
-
-
-def _fix_of_unused_gpu() -> str:
-    """Fix for an unused NVIDIA GPU: a CUDA build of PyTorch, or a recent driver."""
-    cuda, driver = torch.version.cuda, machine.nvidia_driver()
-    if not cuda:
-        return f"this PyTorch is a CPU build; install a CUDA build: {PYTORCH_INSTALLATION}"
-    state = f"the driver is {driver}" if driver else "no driver was detected"
-    fix = f"update the driver, or install a build for older CUDA: {PYTORCH_INSTALLATION}"
-    return f"{state}, and this PyTorch is for CUDA {cuda}: {fix}"
+        cuda = torch.version.cuda
+        fix = f"update the driver, or install a build for older CUDA than {cuda}" if cuda else "install a CUDA build of PyTorch"
+        found.problems.append(("PyTorch cannot use the NVIDIA GPU of this machine", f"{fix}: {PYTORCH_INSTALLATION}"))
 
 
 def _add_software(found: Diagnosis) -> None:
@@ -188,11 +172,10 @@ def _add_software(found: Diagnosis) -> None:
     for package in core:
         if not package.fits:
             problem = f"{package.requirement} is required, installed: {package.version or 'none'}"
-            found.add_problem(problem, pip_install(str(package.requirement)))
+            found.problems.append((problem, pip_install(str(package.requirement))))
     if absent := [name for name, present in codecs.items() if not present]:
-        found.add_problem(
-            f"PyAV does not decode {', '.join(absent)}", f"{pip_install('av')} --upgrade --force-reinstall --only-binary av"
-        )
+        fix = f"{pip_install('av')} --upgrade --force-reinstall --only-binary av"
+        found.problems.append((f"PyAV does not decode {', '.join(absent)}", fix))
     for extra, purpose in packages.PURPOSES.items():
         required = packages.packages_of(extra)
         absent = [package.name for package in required if not package.fits]
@@ -206,32 +189,31 @@ def _checked_precisions(found: Diagnosis, device: torch.device, dtype: str) -> d
     precisions = {name: precision_of(name, dtype, device) for name in MODELS}
     if reduced := {name: each for name, each in precisions.items() if each != torch.float32}:
         difference = point_difference(load_model(device="cpu", dtype="float32"), device, torch.bfloat16)
-        agrees = difference <= LIMIT
         found.add("Models", check=f"bfloat16 points differ from float32 points by {difference:.2%} (median; limit {LIMIT:.0%})")
-        if not agrees:
+        if not difference <= LIMIT:  # true for NaN
             precisions |= dict.fromkeys(reduced, torch.float32)
-            found.add_problem(
-                "bfloat16 gives wrong points on this machine", "none needed, float32 is used; a newer PyTorch may fix it"
-            )
+            fix = "none needed, float32 is used; a newer PyTorch may fix it"
+            found.problems.append(("bfloat16 gives wrong points on this machine", fix))
     return precisions
 
 
-def _add_model(found: Diagnosis, name: str, size: int | None, dtype: torch.dtype, device: torch.device, folder: Path) -> None:
+def _add_model(found: Diagnosis, name: str, size: int | None, dtype: torch.dtype, device: torch.device) -> None:
     """Add the precision of a model, and whether it fits in memory: first that of the host, then that of the device."""
     need = MemoryNeed.of(name, device, dtype, size)
     needed, memory, free = need.host, "memory", machine.memory_bytes()[1]
     if need.device and needed <= free:  # it can be loaded; then it runs elsewhere
         needed, memory, free = need.device, f"the memory of {device}", machine.gpus()[device.index or 0].free_bytes
-    frame_bytes = scene_bytes(SceneHeader(1, need.height, need.width))
+    (batch, frame_bytes), disk = need.frames, machine.disk_bytes(Path())
     lines = [
         f"{'fits' if needed <= free else 'does not fit'}: needs {_gib(needed)} of {_gib(free)} free in {memory}",
         f"{_gib(need.weights)} weights ({need.parameters / 1e6:.1f} M, {str(dtype).removeprefix('torch.')}) + "
-        f"{_gib(need.activations)} activations, {need.batch} frames of {need.width}x{need.height} at once",
-        f"a scene takes about {frame_bytes / 2**20:.1f} MiB per frame: disk for {machine.disk_bytes(folder) // frame_bytes:,} frames",
+        f"{_gib(need.activations)} activations, {batch}",
+        f"a scene takes about {frame_bytes / 2**20:.1f} MiB per frame: disk for {disk // frame_bytes:,} frames",
     ]
     found.sections.setdefault("Models", []).extend(zip([name, "", ""], lines, strict=True))
     if needed > free:
-        found.add_problem(f"{name} does not fit this machine", "a smaller --size or --batch-size 1, or another --device")
+        fix = "a smaller --size or --batch-size 1, or another --device"
+        found.problems.append((f"{name} does not fit this machine", fix))
 
 
 def _gib(count: int) -> str:

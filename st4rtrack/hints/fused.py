@@ -82,7 +82,7 @@ class FusedGeometry:
         focals_px = np.full(num_frames, geometry.focal_px) if geometry.focals_px is None else geometry.focals_px
         self._focals_px: list[float] = focals_px.tolist()  # Python numbers do not change the type of float32 arrays
         self._grid = pixel_grid(*anchor_rgb.shape[:2])
-        self._known_cameras = {anchor_index: np.eye(4)}
+        self._known_cameras: dict[int, np.ndarray] = {anchor_index: np.eye(4)}
         if geometry.kind == "fixed":
             self._known_cameras = dict.fromkeys(range(num_frames), np.eye(4))
         elif geometry.cameras is not None:
@@ -224,7 +224,8 @@ class FusedGeometry:
             return seen
         forward, backward = self._steps.chain(index, start)
         returned = returns(forward, backward)
-        start_from_frame = invert_rigid(self._cameras.get(start, cameras[start])) @ cameras[index]
+        start_camera = self._cameras[start] if start in self._cameras else cameras[start]
+        start_from_frame = invert_rigid(start_camera) @ cameras[index]
         there = self._pixels(transform_maps(start_from_frame, self._rays(index) * seen.depth[..., None]), start)
         agrees = length(there - self._grid - forward) < MAX_DISAGREEMENT * max(self._grid.shape)
         error = np.where(returned, seen.log_error, np.maximum(seen.log_error, UNCONFIRMED_ERROR))

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from st4rtrack.io.files import expanded, require_downloaded
 from st4rtrack.io.json_text import parse_json
@@ -22,7 +22,7 @@ from st4rtrack.model.device import choose_device, choose_dtype
 from st4rtrack.model.hub import fetch_folder, is_hub_id
 from st4rtrack.model.monocular import MonocularNetwork
 from st4rtrack.model.named import FILES, NAMED, suggestion
-from st4rtrack.model.network import St4RTrack
+from st4rtrack.model.network import St4RTrack, network_of
 from st4rtrack.model.official import config_from_official, convert_weights, is_official, read_official
 from st4rtrack.model.precision_check import checked_dtype
 from st4rtrack.types import UserError
@@ -83,11 +83,7 @@ def load_monocular(source: str | Path | None = None, *, device: str = "auto") ->
         raise UserError(f"checkpoint {name} has no monocular depth head; train one with: st4rtrack train mono")
     with torch.device("meta"):
         network = MonocularNetwork(config)
-    expected = network.state_dict()
-    for key, value in expected.items():
-        if key not in weights or weights[key].shape != value.shape:
-            raise UserError(f"checkpoint {name} is damaged: {key} is missing or has another shape; create or download it again")
-    network.load_state_dict({key: _as_float(weights[key], key, name) for key in expected}, assign=True)
+    _fill(network, {key: value for key, value in weights.items() if key in network.state_dict()}, name)
     network.name, network.weights_hash = name, _hash(weights)
     return network.to(choose_device(device), memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
 
@@ -95,11 +91,9 @@ def load_monocular(source: str | Path | None = None, *, device: str = "auto") ->
 def save_model(
     model: St4RTrack | MonocularNetwork, path: str | Path, *, info: dict[str, str] | None = None, dtype: torch.dtype | None = None
 ) -> None:
-    """Save the weights with their configuration as one `.safetensors` file.
+    """Save the weights with their configuration as one `.safetensors` file; its folder must exist.
 
     Args:
-        model: network to save.
-        path: path of the file; its folder must exist.
         info: additional header entries, such as training details.
         dtype: stored type, default that of the weights.
     """
@@ -109,13 +103,7 @@ def save_model(
 
 @dataclass(frozen=True)
 class Base:
-    """Base model that a file of weight changes refers to.
-
-    Attributes:
-        name: name of the model.
-        source: a named model, or the absolute path of its file or folder.
-        hash: hash of its weights.
-    """
+    """Base model of a file of weight changes: its name, a named model or absolute path, and the hash of its weights."""
 
     name: str
     source: str
@@ -123,11 +111,8 @@ class Base:
 
 
 def find_base(model: St4RTrack, source: str | Path) -> Base:
-    """Describe a loaded model as the base for `save_changes`.
+    """Describe a loaded model, `load_model(source)`, as the base for `save_changes`.
 
-    Args:
-        model: result of `load_model`.
-        source: its argument `source`.
     Raises:
         UserError: the source is not a local file or folder, or has only changes itself.
     """
@@ -147,8 +132,6 @@ def save_changes(
     """Save only the changed weights as a small `.safetensors` file, which `load_model` combines with the base.
 
     Args:
-        model: network to save.
-        path: path of the file; its folder must exist.
         base: base model, before the changes.
         names: names of the changed tensors in `model.state_dict()`; may be empty.
         info: additional header entries.
@@ -184,9 +167,7 @@ def convert_checkpoint(source: str | Path, output: str | Path, *, overwrite: boo
     except OSError as error:
         raise UserError(f"could not create the folder {targets[0].parent}: {error.strerror}; choose another path") from None
     partial = targets[0].with_suffix(".partial")
-    save_file(
-        {key: value.contiguous() for key, value in weights.items()}, partial, metadata={CONFIG_KEY: json.dumps(config.to_dict())}
-    )
+    _write({key: value.contiguous() for key, value in weights.items()}, config, partial, {})
     partial.replace(targets[0])
     if not to_file:
         write_config(config, targets[1])
@@ -334,8 +315,13 @@ def _build(config: ModelConfig, weights: dict[str, Tensor], name: str) -> St4RTr
         raise UserError(
             f"checkpoint {name} has another architecture: {len(weights)} tensors are too few for its configured layers"
         )
-    with torch.device("meta"):
-        model = St4RTrack(config)
+    model = network_of(config)
+    _fill(model, weights, name)
+    return model
+
+
+def _fill(model: nn.Module, weights: dict[str, Tensor], name: str) -> None:
+    """Load weights into a network without memory."""
     expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     missing, unknown = sorted(set(expected) - set(weights)), sorted(set(weights) - set(expected))
     wrong = [key for key in expected if key in weights and tuple(weights[key].shape) != expected[key]]
@@ -343,9 +329,7 @@ def _build(config: ModelConfig, weights: dict[str, Tensor], name: str) -> St4RTr
         if keys:
             more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
             raise UserError(f"checkpoint {name} has another architecture: it {kind} {keys[0]}{more}")
-    values = {key: _as_float(value, key, name) for key, value in weights.items()}
-    model.load_state_dict(values, assign=True)
-    return model
+    model.load_state_dict({key: _as_float(value, key, name) for key, value in weights.items()}, assign=True)
 
 
 def _as_float(value: Tensor, key: str, name: str) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from st4rtrack.classical.two_view import TwoView, estimate_many
+from st4rtrack.geometry.camera import pixel_grid
 
 MAX_LOG_DEPTH = 2.0
 """|log depth| in units of the median depth from which known depth is not used."""
@@ -90,8 +91,7 @@ def _rays(height: int, width: int, focal_px: Tensor) -> Tensor:
 
 def _pixel_centres(height: int, width: int, device: torch.device) -> Tensor:
     """Pixel centres [height, width, 2]."""
-    v, u = torch.meshgrid(torch.arange(height, device=device) + 0.5, torch.arange(width, device=device) + 0.5, indexing="ij")
-    return torch.stack([u, v], dim=-1)
+    return torch.from_numpy(pixel_grid(height, width)).float().to(device)
 
 
 def _consistency(flow: Tensor, back_flow: Tensor) -> Tensor:

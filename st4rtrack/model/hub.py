@@ -47,13 +47,13 @@ def fetch_folder(hub_id: str, *files: str, terms: str = "", sha256: str = "", **
     from huggingface_hub import hf_hub_download, snapshot_download
 
     repository, prefix = _split(hub_id)
-    names = [f"{prefix}{file}" for file in files]
+    paths_in_repository = [f"{prefix}{file}" for file in files]
     try:
-        if any("*" in name for name in names):
-            folder = Path(snapshot_download(repository, allow_patterns=names, **options)) / prefix
+        if any("*" in name for name in paths_in_repository):
+            folder = Path(snapshot_download(repository, allow_patterns=paths_in_repository, **options)) / prefix
         else:
             paths = []
-            for name in names:
+            for name in paths_in_repository:
                 if not (options.get("local_files_only") or options.get("force_download")):
                     _download(repository, name, terms, sha256, options)
                 paths.append(Path(hf_hub_download(repository, name, **options)))
@@ -64,7 +64,8 @@ def fetch_folder(hub_id: str, *files: str, terms: str = "", sha256: str = "", **
         where = {name: options.get(name) for name in ("revision", "cache_dir")}
         if cached := cached_folder(hub_id, *files, **where):  # offline, or refused
             return cached
-        if _is_absent(error):
+        names = {base.__name__ for base in type(error).__mro__}
+        if "EntryNotFoundError" in names and "LocalEntryNotFoundError" not in names:
             _refuse_empty(repository, prefix)
         raise UserError(f"could not fetch {hub_id}: {_hub_problem(error, repository)}") from None
     if not (folder / "config.json").is_file():
@@ -91,10 +92,7 @@ def _split(hub_id: str) -> tuple[str, str]:
 
 
 def _download(repository: str, name: str, terms: str, sha256: str, options: dict[str, Any]) -> None:
-    """Download a file into the cache of the hub library, unless it is there.
-
-    The library itself resumes only within a process; gigabytes should also survive a restart.
-    """
+    """Download a file into the cache of the hub library, unless it is there."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.file_download import repo_folder_name
     from huggingface_hub.utils import WeakFileLock
@@ -134,7 +132,12 @@ def _transfer(url: str, part: Path, size: int | None, token: Any, repository: st
         part.unlink()
         done = 0
     large = size is None or size >= LARGE_BYTES
-    _require_space(part.parent, (size or 0) - done, repository)
+    needed, free = (size or 0) - done, shutil.disk_usage(part.parent).free
+    if needed > free:
+        raise UserError(
+            f"{repository} needs {size_text(needed)} in {part.parents[2]}, which has {size_text(free)} free; "
+            "free some space, or set HF_HOME to a folder on another disk"
+        )
     if large or terms:
         verb, text = "resuming" if done else "downloading", terms or f"its licence is at huggingface.co/{repository}"
         logger.log(logging.WARNING if terms else logging.INFO, "%s %s (%s): %s", verb, repository, size_text(size), text)
@@ -153,15 +156,6 @@ def _transfer(url: str, part: Path, size: int | None, token: Any, repository: st
                         "run the same command again to resume"
                     ) from error
                 done = file.tell()
-
-
-def _require_space(folder: Path, needed: int, repository: str) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise UserError(
-            f"{repository} needs {size_text(needed)} in {folder.parents[1]}, which has {size_text(free)} free; "
-            "free some space, or set HF_HOME to a folder on another disk"
-        )
 
 
 def _verify(path: Path, sha256: str, name: str) -> None:
@@ -185,12 +179,6 @@ def size_text(count: int | None) -> str:
 def _refuse_empty(repository: str, prefix: str) -> NoReturn:
     where = f"in the folder {prefix.strip('/')}" if prefix else "at its top level; for a folder of it, use ORG/NAME:FOLDER"
     raise UserError(f"{repository} on the hub has no config.json and model.safetensors {where}")
-
-
-def _is_absent(error: Exception) -> bool:
-    """Whether the repository has no such file."""
-    names = {base.__name__ for base in type(error).__mro__}
-    return "EntryNotFoundError" in names and "LocalEntryNotFoundError" not in names
 
 
 def _hub_problem(error: Exception, repository: str) -> str:

@@ -50,7 +50,8 @@ class MatchingHead(nn.Module):
         batch, _, *grid = anchor[3].shape
         rope = self.rope((grid[0], grid[1]), anchor[3].device)
         maps = tuple(torch.cat(pair) for pair in zip(anchor, frame, strict=True))  # one batch: the weights are shared
-        tokens = self._tokens(maps, grid)
+        coarse = F.interpolate(maps[4], tuple(grid), mode="bilinear", align_corners=False)
+        tokens = self.embed(torch.cat([maps[3], coarse], dim=1).flatten(2).transpose(1, 2))
         for block in self.blocks:
             tokens = block(tokens, tokens.roll(batch, dims=0), rope)
         descriptors = self._descriptors(tokens, maps, grid)
@@ -73,10 +74,6 @@ class MatchingHead(nn.Module):
         sampled = F.grid_sample(anchor, normalized[:, :, None], mode="bilinear", align_corners=False)[..., 0]
         query = F.normalize(sampled.transpose(1, 2), dim=-1)
         return self.log_sharpness.exp() * query @ frame.flatten(2)
-
-    def _tokens(self, maps: tuple[Tensor, ...], grid: Sequence[int]) -> Tensor:
-        coarse = F.interpolate(maps[4], tuple(grid), mode="bilinear", align_corners=False)
-        return self.embed(torch.cat([maps[3], coarse], dim=1).flatten(2).transpose(1, 2))
 
     def _descriptors(self, tokens: Tensor, maps: tuple[Tensor, ...], grid: Sequence[int]) -> Tensor:
         x = self.reduce(self.norm(tokens)).transpose(1, 2).unflatten(2, tuple(grid))

@@ -17,20 +17,15 @@ KNOWN_ERROR = 0.05
 MIN_ERROR = 1e-3
 
 
-def anchor_pointmap(depth: MonocularDepth, hints: Hints, *, keep_known: bool = True) -> Pointmap:
-    """Anchor points [batch, height, width, 3] at the anchor time; without known depth, their median depth is 1.
-
-    Args:
-        depth: of the anchor image, [1 or batch, height, width].
-        keep_known: as in `pair_pointmaps`.
-    """
+def anchor_pointmap(depth: MonocularDepth, hints: Hints) -> Pointmap:
+    """Anchor points [batch, height, width, 3] at the anchor time; without known depth, their median depth is 1."""
     known, where = known_depth(hints.anchor_depth)
     log_depth = depth.log_depth.expand_as(known)
     scale = _first_median((known - log_depth, where), (-log_depth, torch.ones_like(where)))
-    return _on_rays(hints.rays, log_depth + scale, depth.log_error, known, where & keep_known)
+    return _on_rays(hints.rays, log_depth + scale, depth.log_error, known, where)
 
 
-def pair_pointmaps(depth: MonocularDepth, hints: Hints, anchor: Pointmap, *, keep_known: bool = True) -> TwoPointmaps:
+def pair_pointmaps(depth: MonocularDepth, hints: Hints, anchor: Pointmap) -> TwoPointmaps:
     """Pointmaps of pairs in the anchor camera, differentiable in the depth of frame and anchor.
 
     Depth is monocular, in the scale of known depth, or where none is known in a frame, in that of the anchor points that it
@@ -40,7 +35,6 @@ def pair_pointmaps(depth: MonocularDepth, hints: Hints, anchor: Pointmap, *, kee
     Args:
         depth: of the frames, [batch, height, width].
         anchor: anchor points at the anchor time, [1 or batch, height, width, 3].
-        keep_known: replace monocular depth by known depth; without, known depth determines the scale and the dynamic points only.
     """
     assert anchor.confidence is not None
     rotation, translation = hints.anchor_from_frame[:, :3, :3], hints.anchor_from_frame[:, None, None, :3, 3]
@@ -54,7 +48,7 @@ def pair_pointmaps(depth: MonocularDepth, hints: Hints, anchor: Pointmap, *, kee
     there = sample_by_flow(depth.log_depth[:, None], hints.forward_flow)[:, 0]
     shown = (rest_depth.log() - there, consistent & in_front)
     scale = _first_median((known - depth.log_depth, where), shown, (-depth.log_depth, torch.ones_like(where)))
-    in_frame = _on_rays(hints.rays, depth.log_depth + scale, depth.log_error, known, where & keep_known)
+    in_frame = _on_rays(hints.rays, depth.log_depth + scale, depth.log_error, known, where)
     reconstruction = torch.einsum("bij,bhwj->bhwi", rotation, in_frame.points_world) + translation
     assert in_frame.confidence is not None
 
@@ -71,10 +65,7 @@ def pair_pointmaps(depth: MonocularDepth, hints: Hints, anchor: Pointmap, *, kee
 
 
 def _on_rays(rays: Tensor, log_depth: Tensor, log_error: Tensor, known: Tensor, where: Tensor) -> Pointmap:
-    """Points on rays at known log depth, or else at `log_depth`, with confidence one plus the inverse of the expected log error.
-
-    The expected error is detached: pairs have no supervision for it.
-    """
+    """Points on rays at known log depth, or else at `log_depth`, with confidence one plus the inverse of the expected log error."""
     depth = torch.where(where, known, log_depth).exp()
     error = torch.where(where, KNOWN_ERROR, log_error.detach().exp().clamp(min=MIN_ERROR))
     return Pointmap(rays * depth[..., None], 1 + 1 / error)

@@ -41,11 +41,7 @@ class NamedModel:
         return cached_folder(self.hub_id, *FILES, revision=self.revision) if self.hub_id else Path(__file__).parent / "weights"
 
     def fetch(self) -> Path:
-        """Local folder of the model, which is downloaded on first use.
-
-        Raises:
-            UserError: see `fetch_folder`.
-        """
+        """Local folder of the model, which is downloaded on first use."""
         terms = f"{self.licence}; terms: huggingface.co/{self.hub_id.partition(':')[0]}"
         if cached := self.cached:  # whoever copied a cache has not read the licence
             if self.hub_id:

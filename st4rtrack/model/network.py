@@ -4,20 +4,56 @@ Shared encoder, twin decoders, two heads (paper section 3.1, Fig. 2). A network 
 pointmaps are classical two-view geometry (`hints.py`) with monocular depth (`monocular_pairs.py`).
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
 from st4rtrack.model.config import ModelConfig
-from st4rtrack.model.decoder import TwinDecoder
 from st4rtrack.model.encoder import PyramidEncoder, Tokens, make_encoder
 from st4rtrack.model.heads import ConvHead, DptHead
 from st4rtrack.model.hints import Hints, estimate_hints
 from st4rtrack.model.hub_model import HubModel
+from st4rtrack.model.layers import LAYER_NORM_EPS, DecoderBlock, Rope2D
 from st4rtrack.model.matching import MatchingHead
 from st4rtrack.model.monocular import MonocularHead, MonocularNetwork
 from st4rtrack.model.monocular_pairs import anchor_pointmap, pair_pointmaps
 from st4rtrack.timing import timed
 from st4rtrack.types import MonocularDepth, Pointmap, TwoPointmaps
+
+
+class TwinDecoder(nn.Module):
+    """Two interleaved decoders: layer l of each attends to the other's features of layer l - 1, as released."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width, heads = config.decoder_width, config.decoder_heads
+        self.head_layers = config.head_layers
+        self.embed = nn.Linear(config.encoder_width, width)
+        self.tracking_blocks = nn.ModuleList(DecoderBlock(width, heads) for _ in range(config.decoder_depth))
+        self.reconstruction_blocks = nn.ModuleList(DecoderBlock(width, heads) for _ in range(config.decoder_depth))
+        self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        self.rope = Rope2D(width // heads, config.rope_base)
+
+    def forward(self, anchor: Tokens, frame: Tokens) -> tuple[list[Tensor], list[Tensor]]:
+        """Compute the features of both branches in the layers that the heads read.
+
+        Args:
+            anchor, frame: tokens; the anchor batch may be 1 for many frames, so that anchor-only features are computed once.
+        Returns:
+            Two lists of tensors [batch, tokens, width], one for each of `ModelConfig.head_layers`; layer 0 has the encoder width,
+            and for the anchor its own batch size.
+        """
+        kept = {0: (anchor.features, frame.features)}
+        x, y = self.embed(anchor.features), self.embed(frame.features)
+        rope = self.rope(anchor.grid, x.device)
+        for layer, blocks in enumerate(zip(self.tracking_blocks, self.reconstruction_blocks, strict=True), start=1):
+            x, y = blocks[0](x, y, rope), blocks[1](y, x, rope)
+            if layer in self.head_layers:  # free the memory of other layers
+                kept[layer] = (x, y)
+        kept[len(self.tracking_blocks)] = (self.norm(x), self.norm(y))
+        tracking, reconstruction = zip(*(kept[layer] for layer in self.head_layers), strict=True)
+        return list(tracking), list(reconstruction)
 
 
 class St4RTrack(HubModel, nn.Module):
@@ -81,11 +117,7 @@ class St4RTrack(HubModel, nn.Module):
         return self.encoder(images)
 
     def monocular(self, tokens: Tokens) -> MonocularDepth:
-        """Predict monocular depth, focal length and depth error of encoded images.
-
-        Raises:
-            ValueError: the network has no monocular head.
-        """
+        """Predict monocular depth, focal length and depth error of encoded images."""
         if self.monocular_head is None:
             raise ValueError("this network has no monocular head; its configuration needs monocular=True")
         return self.monocular_head(tokens.levels)
@@ -154,6 +186,15 @@ class St4RTrack(HubModel, nn.Module):
     def _reconstruction(self, features: list[Tensor], grid: tuple[int, int]) -> Pointmap:
         raw = self.reconstruction_head(features, grid)
         return Pointmap(released_points(raw), confidence(raw[:, 3]))
+
+
+def network_of(config: ModelConfig, weights: Mapping[str, Tensor] | None = None) -> St4RTrack:
+    """Network for inference that shares the given weights of its `state_dict()`; without, no memory is allocated for them."""
+    with torch.device("meta"):
+        model = St4RTrack(config)
+    if weights is not None:
+        model.load_state_dict(weights, assign=True)
+    return model.eval()
 
 
 def released_points(raw: Tensor) -> Tensor:

@@ -152,11 +152,7 @@ def convert_weights(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], list
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
-    """Read an official `.pth` with the allow-list.
-
-    Raises:
-        UserError: the file has classes outside the list, or is not a checkpoint.
-    """
+    """Read an official `.pth` with the allow-list."""
     require_downloaded(path)
     _require_unpacked(path)
     try:
@@ -207,52 +203,20 @@ def read_official(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
 
 
 def parse_architecture(expression: str, path: Path) -> dict[str, Any]:
-    """Parse the keyword arguments of an official string such as "AsymmetricCroCo3DStereo(head_type='dpt', ...)".
-
-    Raises:
-        UserError: it is not a call of a known class with literal keyword arguments.
-    """
+    """Parse the keyword arguments of an official string such as "AsymmetricCroCo3DStereo(head_type='dpt', ...)"."""
     refusal = UserError(
         f"{path} describes an architecture that is not DUSt3R's with a dpt head: {' '.join(expression.split())[:80]}"
     )
+    numbers = re.sub(r"float\(['\"]inf['\"]\)|\b(\w+\.)?inf\b", "1e999", expression)  # a literal that is infinite
     try:
-        call = ast.parse(expression.strip(), mode="eval").body
-        options = _options_of(call, refusal)
+        call = ast.parse(numbers.strip(), mode="eval").body
+        if not isinstance(call, ast.Call) or call.args or not all(keyword.arg for keyword in call.keywords):
+            raise refusal
+        if ast.unparse(call.func).rpartition(".")[2] not in ARCHITECTURES:
+            raise refusal
+        return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         raise refusal from None
-    return options
-
-
-def _options_of(call: ast.expr, refusal: UserError) -> dict[str, Any]:
-    if not (isinstance(call, ast.Call) and _last_name(call.func) in ARCHITECTURES and not call.args):
-        raise refusal
-    options = {}
-    for keyword in call.keywords:
-        if keyword.arg is None:
-            raise refusal
-        options[keyword.arg] = _literal(keyword.value, refusal)
-    return options
-
-
-def _last_name(node: ast.expr) -> str:
-    """Name, or the last part of a dotted one such as "dust3r.model.AsymmetricCroCo3DStereo" or "np.inf"; else ""."""
-    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
-
-
-def _literal(node: ast.expr, refusal: UserError) -> Any:
-    if isinstance(node, ast.Constant):
-        return node.value
-    if isinstance(node, ast.Call) and _last_name(node.func) == "float" and len(node.args) == 1:
-        return float(_literal(node.args[0], refusal))
-    if _last_name(node) == "inf":
-        return float("inf")
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        value = _literal(node.operand, refusal)
-        if isinstance(value, (int, float)):
-            return -value
-    if isinstance(node, (ast.Tuple, ast.List)):
-        return tuple(_literal(item, refusal) for item in node.elts)
-    raise refusal
 
 
 def config_from_official(options: dict[str, Any], weights: dict[str, Tensor], path: Path) -> ModelConfig:

@@ -1,19 +1,12 @@
-"""Self-check of reduced precision: compares it with float32 on a small fixed input, cached per machine."""
+"""Self-check of reduced precision: compares it with float32 on a small fixed input."""
 
-import hashlib
-import json
 import logging
-import os
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from st4rtrack import __version__
-from st4rtrack.model.device import processor
 from st4rtrack.model.hints import Hints, assemble_hints
-from st4rtrack.model.network import St4RTrack
-from st4rtrack.model.traceable import traceable_model
+from st4rtrack.model.network import St4RTrack, network_of
 from st4rtrack.types import TwoPointmaps
 
 logger = logging.getLogger(__name__)
@@ -30,15 +23,11 @@ PATCHES = (6, 8)
 
 
 def checked_dtype(model: St4RTrack, device: torch.device, dtype: torch.dtype) -> torch.dtype:
-    """Return `dtype` if its points agree with float32 on this machine, else float32 with one warning.
-
-    Args:
-        model: network as loaded, float32 on the CPU.
-        device, dtype: device and requested type of inference.
-    """
+    """Return `dtype` if the points of a float32 CPU network agree in it on this device, else float32 with one warning."""
     if dtype == torch.float32:
         return dtype
-    difference, limit = _cached_difference(model, device, dtype), largest_difference(model)
+    config, difference = model.config, point_difference(model, device, dtype)
+    limit = DEEP_LIMIT if config.head != "monocular" and config.encoder_depth + config.decoder_depth >= DEEP else LIMIT
     if difference <= limit:  # false for NaN
         return dtype
     logger.warning(
@@ -49,24 +38,13 @@ def checked_dtype(model: St4RTrack, device: torch.device, dtype: torch.dtype) ->
     return torch.float32
 
 
-def largest_difference(model: St4RTrack) -> float:
-    """Maximum accepted `point_difference` of a network."""
-    config = model.config
-    return DEEP_LIMIT if config.head != "monocular" and config.encoder_depth + config.decoder_depth >= DEEP else LIMIT
-
-
 def point_difference(model: St4RTrack, device: torch.device, dtype: torch.dtype) -> float:
-    """Median relative difference to float32 points over the pixels of both branches, for a small fixed image pair.
-
-    Args:
-        model: float32 on the CPU, computes the reference.
-        device, dtype: device and type to compare.
-    """
+    """Median relative difference of the points to those of a float32 CPU network, for a small fixed image pair."""
     generator = torch.Generator().manual_seed(0)
     height, width = (side * model.config.patch_size for side in PATCHES)
     images = example_images((1, 3, height, width), generator)
     hints = example_hints((1, height, width), generator) if model.config.hints else None
-    reduced = traceable_model(model.config, {name: value.to(device, dtype) for name, value in model.state_dict().items()})
+    reduced = network_of(model.config, {name: value.to(device, dtype) for name, value in model.state_dict().items()})
     reduced_hints = None if hints is None else type(hints)(**{name: value.to(device) for name, value in vars(hints).items()})
     with torch.inference_mode():
         reference = _points(model.decode(model.encode(images[0]), model.encode(images[1]), hints))
@@ -75,47 +53,8 @@ def point_difference(model: St4RTrack, device: torch.device, dtype: torch.dtype)
     return ((points - reference).norm(dim=-1) / reference.norm(dim=-1)).median().item()
 
 
-def _points(maps: TwoPointmaps) -> torch.Tensor:
+def _points(maps: TwoPointmaps) -> Tensor:
     return torch.stack([maps.tracking.points_world, maps.reconstruction.points_world])
-
-
-def _cached_difference(model: St4RTrack, device: torch.device, dtype: torch.dtype) -> float:
-    """`point_difference` with a cache; an unusable cache is ignored."""
-    key = _key(model, device, dtype)
-    path = _cache_folder() / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.json"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["key"] == key:
-            return float(record["difference"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # absent, unreadable or damaged
-    difference = point_difference(model, device, dtype)
-    partial = path.with_suffix(f".{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps({"key": key, "difference": difference}), encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        logger.debug("the result of the precision check is not cached: %s", error)
-    return difference
-
-
-def _key(model: St4RTrack, device: torch.device, dtype: torch.dtype) -> list[str]:
-    """Cache key: the CPU, its instruction set and settings that restrict it, device, type, model and versions."""
-    accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    settings = sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith(("ONEDNN_", "DNNL_")))
-    capability = torch.backends.cpu.get_cpu_capability()
-    model_key = model.weights_hash or "untrained"
-    return [processor(), capability, *settings, accelerator, str(dtype), model_key, torch.__version__, __version__]
-
-
-def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        folder = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
-    except RuntimeError:  # neither HOME nor a password database entry
-        folder = Path(os.devnull)
-    return folder / "st4rtrack" / "precision"
 
 
 def example_images(shape: tuple[int, int, int, int], generator: torch.Generator) -> list[Tensor]:

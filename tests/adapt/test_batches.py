@@ -1,13 +1,10 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from st4rtrack.adapt.batches import batch, clip_frames
 from st4rtrack.adapt.config import AdaptConfig
+from st4rtrack.adapt.objective import batch, clip_frames
 
 CONFIG = AdaptConfig(points_per_step=20)
-STILL = np.zeros(100, bool)
 
 
 @pytest.mark.parametrize(("length", "count"), [(2, 2), (3, 2), (10, 10), (10, 4), (64, 24), (7, 24)])
@@ -26,26 +23,17 @@ def test_frames_are_the_anchor_and_others_a_stride_apart(length: int, count: int
 
 def test_a_batch_is_a_function_of_seed_and_step() -> None:
     for step in (0, 7):
-        first, again = (batch(step, [30, 40], [STILL[:100], STILL[:10]], [8, 8], CONFIG) for _ in range(2))
+        first, again = (batch(step, [30, 40], [100, 10], [8, 8], CONFIG) for _ in range(2))
         assert first.video == again.video
         np.testing.assert_array_equal(first.frames, again.frames)
         np.testing.assert_array_equal(first.points, again.points)
-    others = [batch(step, [30], [STILL[:100]], [8], CONFIG) for step in range(20)]
+    others = [batch(step, [30], [100], [8], CONFIG) for step in range(20)]
     assert len({tuple(each.frames) for each in others}) > 5
     assert all(len(np.unique(each.points)) == 20 for each in others)
 
 
 def test_each_video_is_met_once_before_any_is_met_again() -> None:
-    met = [batch(step, [9] * 4, [STILL[:5]] * 4, [3] * 4, CONFIG).video for step in range(12)]
+    met = [batch(step, [9] * 4, [5] * 4, [3] * 4, CONFIG).video for step in range(12)]
     for turn in range(3):
         assert sorted(met[4 * turn : 4 * turn + 4]) == [0, 1, 2, 3]
     assert met[:4] != met[4:8] or met[:4] != met[8:]
-
-
-@pytest.mark.parametrize(("moving", "share"), [(3, 0.5), (3, 0.75), (15, 0.5), (0, 0.5), (20, 0.5), (3, 0.0)])
-def test_what_moves_is_its_share_where_it_is_less(moving: int, share: float) -> None:
-    moves = np.arange(20) < moving
-    points = batch(0, [30], [moves], [8], replace(CONFIG, moving_share=share)).points
-    assert set(points) == set(range(20))
-    found = moves[points].mean()
-    assert found == pytest.approx(max(share, moving / 20) if 0 < moving < 20 else moving / 20, abs=0.02)

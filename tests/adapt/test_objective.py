@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from st4rtrack.adapt.batches import Batch
 from st4rtrack.adapt.config import AdaptConfig
 from st4rtrack.adapt.inputs import AdaptVideo, empty_held, frame_inputs
-from st4rtrack.adapt.objective import step_loss
+from st4rtrack.adapt.objective import Batch, step_loss
 from st4rtrack.adapt.priors import Priors
 from st4rtrack.io.video import open_video
 from st4rtrack.losses.adaptation import AdaptationLoss

@@ -12,7 +12,7 @@ import pytest
 from st4rtrack.bench.published import read_published
 from st4rtrack.bench.report import write_report
 from st4rtrack.bench.scores import group_by_protocol, read_scores
-from st4rtrack.bench.table_formats import CSV_FIELDS, TRANSCRIBED, escape_latex
+from st4rtrack.bench.tables import CSV_FIELDS, TRANSCRIBED, escape_latex
 from st4rtrack.types import UserError
 from tests.bench.score_data import ONE, OTHER, row, write_scores
 

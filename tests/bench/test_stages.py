@@ -1,7 +1,6 @@
 """Predict, score, report from the command line: what is written, what is kept, what is refused."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -97,27 +96,6 @@ def test_predictions_of_other_embedded_weights_are_not_reused(
     monkeypatch.setattr("st4rtrack.model.checkpoint.embedded_hash", lambda: "other")
     with pytest.raises(UserError, match=r"predicted with weights .* use --overwrite"):
         predict.predict(data, tmp_path / "p", "plane", options)
-
-
-def test_scoring_goes_on_where_it_was(run: Run, data: Path) -> None:
-    scores = predict_and_score(run, data, "--no-bounds")
-    lines = [
-        json.dumps({"name": name, "state": state(data / f"{name}.npz", Path("p") / f"{name}.npz"), "rows": {"": {"points": -1}}})
-        for name in ("adt_mini/one", "adt_mini/two")
-    ]
-    Path(".s.json.part").write_text("\n".join(lines) + '\n{"name": "pstu')  # killed while it wrote a line
-    os.utime(Path("p/adt_mini/two.npz"))  # predicted again since
-    code, said = run("bench", "score", "--data", data, "--predictions", "p", "-o", "s.json", "--no-bounds")
-    assert code == 0, said
-    again = json.loads(Path("s.json").read_text())
-    assert again["sequences"].pop("adt_mini/one") == {"points": -1}
-    scores["sequences"].pop("adt_mini/one")
-    assert again["sequences"] == scores["sequences"] and not Path(".s.json.part").exists()
-
-
-def state(source: Path, file: Path) -> list:
-    stats = [path.stat() for path in (source, file)]
-    return ["published", False, *(value for stat in stats for value in (stat.st_size, stat.st_mtime_ns))]
 
 
 def test_workers_give_the_same_scores(run: Run, data: Path) -> None:

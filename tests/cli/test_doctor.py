@@ -42,8 +42,6 @@ def test_it_says_what_is_here(run: Run) -> None:
 def test_what_is_missing_comes_with_its_cure(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "unused_nvidia_gpu", lambda: True)
     monkeypatch.setattr(machine, "memory_bytes", lambda: (8 * GIB, GIB // 2))
-    monkeypatch.setattr(machine, "open_files", lambda: 64)
-    monkeypatch.setattr(machine, "shared_bytes", lambda: 64 * 2**20)
     monkeypatch.setenv("HF_HUB_CACHE", str(Path(__file__) / "hub"))
     monkeypatch.setattr(machine, "disk_bytes", lambda _: GIB // 10)
     monkeypatch.setattr(packages, "codecs", lambda: {"H.264": True, "AV1": False})
@@ -57,8 +55,6 @@ def test_what_is_missing_comes_with_its_cure(run: Run, monkeypatch: pytest.Monke
         ("PyTorch cannot use the NVIDIA GPU", "pytorch.org"),
         ("of memory free", "--size"),
         ("(models of the hub) is not writable", "HF_HOME"),
-        ("limited to 64 open files", "ulimit -n"),
-        ("only 64 MiB of shared memory", "--workers 0"),
         ("st4rtrack does not fit", "--size"),
         ("of disk free", "-o"),
         ("AV1", 'install "av" --upgrade'),
@@ -122,17 +118,6 @@ def test_folders_that_others_write_to(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not any("writable" in problem for problem, _ in machine.resource_problems())
     (tmp_path / "models").write_text("a file")
     assert any("(models of the hub) is not writable" in problem for problem, _ in machine.resource_problems())
-
-
-@pytest.mark.parametrize(
-    ("cuda", "driver", "words"), [(None, "", "CPU build"), ("12.8", "470.1", "470.1"), ("12.8", "", "no driver")]
-)
-def test_an_unused_gpu_lacks_a_build_or_a_driver(
-    monkeypatch: pytest.MonkeyPatch, cuda: str | None, driver: str, words: str
-) -> None:
-    monkeypatch.setattr(report.torch.version, "cuda", cuda)
-    monkeypatch.setattr(machine, "nvidia_driver", lambda: driver)
-    assert words in report._fix_of_unused_gpu() and "pytorch.org" in report._fix_of_unused_gpu()
 
 
 def test_computes_device_without_kernels_false() -> None:

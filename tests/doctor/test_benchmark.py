@@ -18,9 +18,9 @@ from st4rtrack.doctor.report import MODELS, size_of_16_to_9
 from st4rtrack.io.video import write_video
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.config import LARGE, TINY
-from st4rtrack.model.network import St4RTrack
+from st4rtrack.model.layers import _rope_tables
+from st4rtrack.model.network import St4RTrack, network_of
 from st4rtrack.model.precision_check import example_hints
-from st4rtrack.model.traceable import traceable_model, weight_shapes
 from st4rtrack.train.forward import new_model
 from tests.moving_camera import walk
 
@@ -66,7 +66,7 @@ def test_gemm_peak_is_a_rate() -> None:
 def test_parameters_of_large_agree_with_the_release() -> None:
     # the release counts 571,171,208, with the mask token and two residual units that nothing uses
     released = 571_171_208 - 768 - 2 * 2 * 256 * (256 * 9 + 1)
-    assert sum(shape.numel() for shape in weight_shapes(LARGE).values()) == released
+    assert sum(value.numel() for value in network_of(LARGE).state_dict().values()) == released
 
 
 def test_network_size_of_a_16_to_9_video_is_a_multiple_of_the_patch() -> None:
@@ -78,14 +78,16 @@ def test_network_size_of_a_16_to_9_video_is_a_multiple_of_the_patch() -> None:
 def test_activation_memory_agrees_with_the_live_tensors(name: str) -> None:
     config, bytes_per_pixel = MODELS[name]
     fake = FakeTensorMode()
+    _rope_tables.cache_clear()  # of other tests' tensors, and below of fake ones
     with fake:
-        network = traceable_model(config, {key: torch.empty(shape) for key, shape in weight_shapes(config).items()})
+        network = network_of(config, {key: torch.empty(value.shape) for key, value in network_of(config).state_dict().items()})
     with fake, torch.no_grad(), LiveTensors() as live:
         images = torch.empty(2, 3, 64, 128)
         hints = example_hints((2, 64, 128), torch.Generator()) if config.hints else None
         tokens = network.encode(images)
         anchor = network.encode(images[:1])
         network.decode(anchor, tokens, hints)
+    _rope_tables.cache_clear()
     assert live.peak_bytes == pytest.approx(2 * 64 * 128 * bytes_per_pixel, rel=0.05)
 
 

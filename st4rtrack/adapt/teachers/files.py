@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from st4rtrack.adapt.priors import TeacherTracks
-from st4rtrack.adapt.teachers.teacher import require_frames
 from st4rtrack.io.known.pixels import SourceSize, network_from_file
 from st4rtrack.io.npz import read_npz
 from st4rtrack.types import UserError
@@ -37,47 +36,44 @@ class FileTracks:
 
     @property
     def name(self) -> str:
-        return _file_name(self.path, self.source)
+        """File name, with the hash of content and source crop."""
+        content = repr(self.source).encode() + self.path.read_bytes()
+        return f"{self.path.name} ({hashlib.sha256(content).hexdigest()[:12]})"
 
     def tracks(self, rgb: np.ndarray, query_px: np.ndarray, anchor_index: int) -> TeacherTracks:
         """Read the tracks of the file; `query_px` is ignored."""
-        require_frames(rgb)
-        said = read_npz(self.path)
+        stored = read_npz(self.path)
         for key in ("query_px", "tracks_px", "visible"):
-            if key not in said:
+            if key not in stored:
                 raise UserError(
                     f"{self.path} has no array {key!r}; it needs query_px [N, 2], tracks_px [T, N, 2] and visible [T, N]"
                 )
-        tracks, query, visible = said["tracks_px"], said["query_px"], _as_bool(said["visible"], self.path)
+        tracks, query, visible = stored["tracks_px"], stored["query_px"], stored["visible"]
+        if visible.dtype != np.bool_ and not np.isin(visible, (0, 1)).all():
+            raise UserError(f"visible of {self.path} must be bool or contain only 0 and 1")
         if tracks.ndim != 3 or len(tracks) != len(rgb):
             raise UserError(f"tracks_px of {self.path} must be [{len(rgb)}, points, 2] for this video, got {list(tracks.shape)}")
         if not all(np.issubdtype(array.dtype, np.number) and np.isrealobj(array) for array in (tracks, query)):
             raise UserError(f"tracks_px and query_px of {self.path} must be numbers")
         height, width = rgb.shape[1:3]
-        if "width" in said or "height" in said:
-            change = network_from_file(_stored_size(said, self.path), (height, width), self.source, self.path)
+        if "width" in stored or "height" in stored:
+            change = network_from_file(_stored_size(stored, self.path), (height, width), self.source, self.path)
             tracks, query = (
                 change.network_from_source(array) if array.shape[-1:] == (2,) else array for array in (tracks, query)
             )
-        found = TeacherTracks(np.asarray(query, np.float64), tracks.astype(np.float32), visible, self.name)
+        found = TeacherTracks(np.asarray(query, np.float64), tracks.astype(np.float32), visible.astype(bool), self.name)
         _require_anchor(found, anchor_index, width, self.path)
         return found
 
 
-def _stored_size(said: dict[str, np.ndarray], path: Path) -> tuple[int, int]:
+def _stored_size(stored: dict[str, np.ndarray], path: Path) -> tuple[int, int]:
     try:
-        size = (int(said["height"].item()), int(said["width"].item()))
+        size = (int(stored["height"].item()), int(stored["width"].item()))
     except (KeyError, ValueError, TypeError, OverflowError):
         raise UserError(f"{path} must have both width and height, one whole number of pixels each") from None
     if min(size) < 1:
         raise UserError(f"width and height of {path} must be at least 1, got {size[1]}x{size[0]}")
     return size
-
-
-def _as_bool(visible: np.ndarray, path: Path) -> np.ndarray:
-    if visible.dtype != np.bool_ and not np.isin(visible, (0, 1)).all():
-        raise UserError(f"visible of {path} must be bool or contain only 0 and 1")
-    return visible.astype(bool)
 
 
 def _require_anchor(tracks: TeacherTracks, anchor_index: int, width: int, path: Path) -> None:
@@ -93,8 +89,3 @@ def _require_anchor(tracks: TeacherTracks, anchor_index: int, width: int, path: 
             f"tracks of {path} are {np.median(away):.1f} pixels away from query_px in frame {anchor_index}, the anchor; "
             "check that both use the same pixels and this anchor"
         )
-
-
-def _file_name(path: Path, source: SourceSize | None) -> str:
-    """Teacher name from file name, content hash and source crop; changes with any of them."""
-    return f"{path.name} ({hashlib.sha256(repr(source).encode() + path.read_bytes()).hexdigest()[:12]})"

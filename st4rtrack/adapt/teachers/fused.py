@@ -10,7 +10,6 @@ from functools import cached_property
 import numpy as np
 
 from st4rtrack.adapt.priors import TeacherDepth, TeacherTracks
-from st4rtrack.adapt.teachers.teacher import require_frames
 from st4rtrack.geometry.camera import project_world
 from st4rtrack.geometry.sampling import inside_image
 from st4rtrack.geometry.track_assignment import depth_in_camera
@@ -71,7 +70,6 @@ class FusedTeacher:
         return TeacherDepth(depth, self.name, cameras)
 
     def _scene_of(self, rgb: np.ndarray) -> Scene:
-        require_frames(rgb)
         if self.scene.rgb.shape != rgb.shape:
             raise UserError(f"the scene of {self.name} has frames {list(self.scene.rgb.shape)}, not {list(rgb.shape)}")
         return self.scene

@@ -3,21 +3,21 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from st4rtrack.adapt.priors import Priors, TeacherDepth, TeacherTracks
-from st4rtrack.adapt.teachers.teacher import DepthTeacher, TrackTeacher, require_frames
+from st4rtrack.adapt.priors import DepthTeacher, Priors, TeacherDepth, TeacherTracks, TrackTeacher
 from st4rtrack.io.files import whole_file
 from st4rtrack.io.npz import read_npz
 from st4rtrack.types import UserError
 
 logger = logging.getLogger(__name__)
 
-Said = TypeVar("Said", TeacherTracks, TeacherDepth)
+Output = TypeVar("Output", TeacherTracks, TeacherDepth)
 
 
 def gather_priors(
@@ -29,77 +29,54 @@ def gather_priors(
     *,
     cache: Path | None = None,
 ) -> Priors:
-    """Run both teachers on a video, or read their output from the cache.
+    """Run both teachers on frames [T, H, W, 3] uint8 and queries [N, 2] in the anchor, or read their output from the cache.
 
-    Args:
-        rgb: [T, H, W, 3] uint8, network size.
-        query_px: [N, 2] pixels of the anchor.
-        anchor_index: index of the anchor frame.
-        tracks, depth: teachers of `open_teachers`.
-        cache: folder of cached outputs; without it nothing is cached.
-    Returns:
-        `Priors`; depth is `None` without a depth teacher, or if it provides no depth.
     Raises:
         UserError: the video has one frame, or a teacher does not support it.
     """
     followed = gather_tracks(rgb, query_px, anchor_index, tracks, cache=cache)
-    return Priors(followed, None if depth is None else gather_depth(rgb, anchor_index, depth, cache=cache))
+    return Priors(followed, None if depth is None else _gather_depth(rgb, anchor_index, depth, cache))
 
 
 def gather_tracks(
     rgb: np.ndarray, query_px: np.ndarray, anchor_index: int, teacher: TrackTeacher, *, cache: Path | None = None
 ) -> TeacherTracks:
     """Run only the track teacher of `gather_priors`, for a first pass that decides which points to query."""
-    require_frames(rgb)
 
-    def ask() -> dict[str, np.ndarray]:
-        found = teacher.tracks(rgb, query_px, anchor_index)
-        return {"query_px": found.query_px, "tracks_px": found.tracks_px, "visible": found.visible}
+    def ask() -> dict[str, np.ndarray | None]:
+        return {name: value for name, value in vars(teacher.tracks(rgb, query_px, anchor_index)).items() if name != "name"}
 
     key = _key("tracks", teacher.name, rgb, anchor_index, query_px)
-    return _once(ask, lambda said: TeacherTracks(said["query_px"], said["tracks_px"], said["visible"], teacher.name), key, cache)
+    return _once(ask, partial(TeacherTracks, name=teacher.name), key, cache)
 
 
-def gather_depth(rgb: np.ndarray, anchor_index: int, teacher: DepthTeacher, *, cache: Path | None = None) -> TeacherDepth | None:
-    """Run only the depth teacher of `gather_priors`."""
-    require_frames(rgb)
+def _gather_depth(rgb: np.ndarray, anchor_index: int, teacher: DepthTeacher, cache: Path | None) -> TeacherDepth | None:
+    def ask() -> dict[str, np.ndarray | None]:
+        return {name: value for name, value in vars(teacher.depth(rgb, anchor_index)).items() if name != "name"}
 
-    def ask() -> dict[str, np.ndarray]:
-        found = teacher.depth(rgb, anchor_index)
-        cameras = {} if found.world_from_camera is None else {"world_from_camera": found.world_from_camera}
-        return {"depth": found.depth, **cameras}
-
-    def told(said: Mapping[str, np.ndarray]) -> TeacherDepth:
-        return TeacherDepth(said["depth"], teacher.name, said.get("world_from_camera"))
-
-    found = _once(ask, told, _key("depth", teacher.name, rgb, anchor_index), cache)
+    found = _once(ask, partial(TeacherDepth, name=teacher.name), _key("depth", teacher.name, rgb, anchor_index), cache)
     if found.depth.shape != rgb.shape[:3]:
         shapes = f"depth of {teacher.name} must be {list(rgb.shape[:3])} as the video, got {list(found.depth.shape)}"
         raise UserError(f"{shapes}; compute it for the adapted frames")
-    if found.silent:
+    if not found.depth.any():
         logger.info("%s provides no depth for this video; adapting without a depth term", teacher.name)
         return None
     return found
 
 
-def _once(
-    ask: Callable[[], dict[str, np.ndarray]],
-    told: Callable[[Mapping[str, np.ndarray]], Said],
-    key: str,
-    cache: Path | None,
-) -> Said:
+def _once(ask: Callable[[], dict[str, np.ndarray | None]], make: Callable[..., Output], key: str, cache: Path | None) -> Output:
     """Return the cached output, or run the teacher and cache its output. An unreadable or invalid cache file is replaced."""
     path = None if cache is None else cache / f"{key}.npz"
     if path is not None and path.is_file():
         try:
-            return told(read_npz(path))
-        except (UserError, KeyError) as error:
+            return make(**read_npz(path))
+        except (UserError, TypeError) as error:
             logger.warning("%s is damaged; computing it again (%s)", path, error)
-    said = ask()
-    result = told(said)
+    arrays = {name: value for name, value in ask().items() if value is not None}
+    result = make(**arrays)
     if path is not None:
         with whole_file(path) as file:
-            np.savez_compressed(file, allow_pickle=False, **said)
+            np.savez_compressed(file, allow_pickle=False, **arrays)
     return result
 
 

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from st4rtrack.adapt.priors import TeacherDepth
+from st4rtrack.adapt.priors import DepthTeacher, TeacherDepth, TrackTeacher
 from st4rtrack.adapt.teachers.files import FileTracks
 from st4rtrack.adapt.teachers.fused import FusedTeacher
-from st4rtrack.adapt.teachers.teacher import DepthTeacher, TrackTeacher, require_frames
 from st4rtrack.hints.depth_prior import DepthPrior, PriorDepth
 from st4rtrack.hints.depth_prior.open import open_depth_prior
 from st4rtrack.io.files import expanded
@@ -22,13 +21,9 @@ FARTHEST = 0.01
 
 
 class PriorTeacher:
-    """Depth teacher that uses a depth prior, with an independent scale per frame.
+    """Depth teacher that uses a depth prior, with an independent scale per frame, and cameras [T, 4, 4] of its files.
 
     The unknown shift of inverse depth is assumed to be 0, so priors that predict depth are better teachers.
-
-    Args:
-        prior: depth prior of `open_depth_prior`.
-        world_from_camera: cameras [T, 4, 4] in the scale of the depth, if the files have them.
     """
 
     def __init__(self, prior: DepthPrior, world_from_camera: np.ndarray | None = None) -> None:
@@ -37,17 +32,12 @@ class PriorTeacher:
 
     def depth(self, rgb: np.ndarray, anchor_index: int) -> TeacherDepth:
         """Predict or read the depth of every frame."""
-        require_frames(rgb)
         depth = np.stack([_z_depth(self._prior(frame, index)) for index, frame in enumerate(rgb)])
         return TeacherDepth(depth, self.name, self._cameras)
 
 
 def read_depth_cameras(path: Path, video: Video) -> np.ndarray | None:
-    """Read the cameras [T, 4, 4] that a file or folder of depth has too, NaN where unknown; `None` if it has none.
-
-    Raises:
-        UserError: the cameras are damaged, or belong to another video.
-    """
+    """Read the cameras [T, 4, 4] that a file or folder of depth has too, NaN where unknown; `None` if it has none."""
     if not (path / MONST3R_POSES).is_file() and not (path.suffix == ".npz" and path.is_file() and layout_of(npz_keys(path))):
         return None
     found = read_cameras(path)
@@ -82,33 +72,26 @@ def open_teachers(
     Raises:
         UserError: unknown option string, a path that does not exist, or a package that is not installed.
     """
-    return (
-        fused if tracks == "fused" else _open_tracks(tracks, device, source),
-        fused if depth == "fused" else _open_depth(depth, video, device, source),
-    )
+    track_teacher = fused if tracks == "fused" else _open_tracks(tracks, device, source)
+    if depth == "fused":
+        return track_teacher, fused
+    prior = open_depth_prior(depth, video, source_size=source, device=device)
+    return track_teacher, None if prior is None else PriorTeacher(prior, read_depth_cameras(expanded(depth), video))
 
 
 def _open_tracks(word: str, device: str, source: SourceSize | None) -> TrackTeacher:
     kind, _, path = word.partition(":")
-    if kind == "cotracker":
-        from st4rtrack.adapt.teachers.cotracker import CoTrackerTeacher
+    if kind in ("cotracker", "tapir", "tapnext"):
+        from st4rtrack.adapt.teachers.networks import open_cotracker, open_tapnet
 
-        return CoTrackerTeacher(_existing("--tracks", word, path), device)
-    if kind in ("tapir", "tapnext"):
-        from st4rtrack.adapt.teachers.tapnet import TapnetTeacher
-
-        return TapnetTeacher(kind, _existing("--tracks", word, path), device)
+        existing = _existing(word, path)
+        return open_cotracker(existing, device) if kind == "cotracker" else open_tapnet(kind, existing, device)
     if Path(word).suffix == ".npz":
-        return FileTracks(_existing("--tracks", word, word), source)
+        return FileTracks(_existing(word, word), source)
     raise UserError(f"--tracks must be {TRACK_WORDS}, got {word!r}")
 
 
-def _open_depth(word: str, video: Video, device: str, source: SourceSize | None) -> DepthTeacher | None:
-    prior = open_depth_prior(word, video, source_size=source, device=device)
-    return None if prior is None else PriorTeacher(prior, read_depth_cameras(expanded(word), video))
-
-
-def _existing(option: str, word: str, path: str) -> Path:
+def _existing(word: str, path: str) -> Path:
     if not path or not Path(path).exists():
-        raise UserError(f"{option} {word}: {path or 'a path'} does not exist; pass an existing file or folder")
+        raise UserError(f"--tracks {word}: {path or 'a path'} does not exist; pass an existing file or folder")
     return Path(path)

@@ -2,10 +2,9 @@
 
     pairs       choice of frame pairs and the network's pointmaps for them
     problem     pairwise pointmaps at the optimised pixels; the unknowns
-    initialise  initialisation along the maximum spanning tree
+    initialise  initialisation along the maximum spanning tree; depth for fixed cameras, of all pixels
     optimise    Adam on depths, cameras, focal lengths and per-edge similarities
     flow        MonST3R's optical flow term and mask of dynamic pixels
-    depth       depth for fixed cameras; extension from the optimised pixels to all pixels
 
 `bench/methods/aligned.py` runs these steps in order.
 

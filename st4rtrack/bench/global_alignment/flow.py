@@ -61,19 +61,10 @@ class SampledFlow:
     target_px: Tensor
     counted: Tensor
 
-    def to(self, device: torch.device | str) -> "SampledFlow":
-        """Copy to a device."""
-        return SampledFlow(self.pairs.to(device), self.target_px.to(device), self.counted.to(device))
-
 
 def read_flow(path: Path, name: str, frames: int, scale: tuple[float, float]) -> OpticalFlow:
-    """Read the optical flow of a sequence from a file in the format of the module docstring.
+    """Read the optical flow of a sequence; `scale`: (u, v) network pixels per pixel of the stored image.
 
-    Args:
-        path: the `.npz` file.
-        name: name of the sequence, for messages.
-        frames: number of frames of the sequence.
-        scale: (u, v) network pixels per pixel of the stored image.
     Raises:
         UserError: the file is missing or has another format; the message names the sequence.
     """
@@ -88,28 +79,20 @@ def read_flow(path: Path, name: str, frames: int, scale: tuple[float, float]) ->
             f"{name}: flow of {path} must be floats [{len(pairs)}, height, width, 2], got {flow.dtype} {list(flow.shape)}"
         )
     evaluated = ((pairs >= 0) & (pairs < frames)).all(axis=1)
-    if not evaluated.all():
-        pairs, flow = pairs[evaluated], flow[evaluated]
-    return OpticalFlow(pairs.astype(np.int64), flow, scale)
+    return OpticalFlow(pairs[evaluated].astype(np.int64), flow[evaluated], scale)
 
 
 def sample_flow(flow: OpticalFlow, problem: Problem, focal_px: np.ndarray) -> SampledFlow:
-    """Sample the flow of the problem's edges at its pixels, excluding dynamic pixels.
+    """Sample the flow of the problem's edges at its pixels, excluding dynamic ones; `focal_px`: [images].
 
-    Args:
-        flow: optical flow of any pairs.
-        problem: pairwise pointmaps.
-        focal_px: [images], of the cameras of the pairs.
     Raises:
         UserError: none of the flow pairs is an edge.
     """
-    edge_of = {(int(i), int(j)): e for e, (i, j) in enumerate(problem.edges)}
-    kept = [(k, edge_of[int(i), int(j)]) for k, (i, j) in enumerate(flow.pairs) if (int(i), int(j)) in edge_of]
-    if not kept:
+    flow_of = {tuple(pair): k for k, pair in enumerate(flow.pairs.tolist())}
+    edges = [edge for edge, pair in enumerate(problem.edges.tolist()) if tuple(pair) in flow_of]
+    if not edges:
         raise UserError("the optical flow covers no pair of the graph; compute it for those pairs, or choose another --graph")
-    kept.sort(key=lambda one: one[1])
-    edges = [edge for _, edge in kept]
-    flows = np.stack([_at_samples(flow, k, problem) for k, _ in kept])
+    flows = np.stack([_at_samples(flow, flow_of[tuple(problem.edges[edge].tolist())], problem) for edge in edges])
     pairs = problem.edges[edges]
     moving = moving_mask(problem, edges, flows, focal_px)
     counted = np.isfinite(flows).all(-1) & ~moving[pairs[:, 0]]
@@ -127,14 +110,6 @@ def moving_mask(problem: Problem, edges: list[int], flows_px: np.ndarray, focal_
     The pose of a pair comes from its pointmaps, by PnP on the second one; its RANSAC ignores a dynamic minority. The errors of
     a pair are normalised to 0..1 by their minimum and maximum, and averaged over the pairs of the image. Unlike here, MonST3R
     also propagates masks with a segmentation network.
-
-    Args:
-        problem: pairwise pointmaps.
-        edges: indices of the edges that have flow.
-        flows_px: [len(edges), rows, columns, 2] network pixels.
-        focal_px: [images].
-    Returns:
-        [images, rows, columns] bool.
     """
     total = np.zeros((problem.num_images, *flows_px.shape[1:3]))
     count = np.zeros_like(total)
@@ -165,14 +140,9 @@ def induced_flow(problem: Problem, edge: int, focal_px: np.ndarray) -> np.ndarra
 def flow_term(world: Tensor, rotation: Tensor, translation: Tensor, focal_px: Tensor, flow: SampledFlow) -> Tensor | None:
     """Mean smooth-L1 distance in pixels between the flow target and the reprojection of the same point.
 
-    Args:
-        world: [images, pixels, 3].
-        rotation, translation: [images, 3, 3] and [images, 3] of `world_from_camera`.
-        focal_px: [images], or [1] if shared.
-        flow: optical flow sampled at the same pixels.
-    Returns:
-        Mean over the counted pixels (static, known, in front of the camera, error below `OUTLIER_PX`); None if there are
-        none, or if the mean is above `LOST`.
+    `world` [images, pixels, 3]; rotation and translation are those of `world_from_camera`; `focal_px` is [images], or [1] if
+    shared. The mean is over static known pixels in front of the camera with an error below `OUTLIER_PX`; None if there are none,
+    or if it is above `LOST`.
     """
     i, j = flow.pairs.unbind(1)
     points = (world[i] - translation[j, None]) @ rotation[j]

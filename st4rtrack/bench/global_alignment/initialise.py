@@ -2,17 +2,21 @@
 
 Outliers and points without confidence (C = 1) distort DUSt3R's initialisation so much that 300 iterations do not recover. So
 three things differ: points are weighted by log C, as in the loss, not by C; every camera is solved by RANSAC-PnP, not only
-those that no edge defines; and depth is the nearest to all edges of an image, not that of the one edge that added it.
+those that no edge defines; and depth is the nearest to all edges of an image, not that of the one edge that added it: with
+cameras and edges fixed, the loss separates into one convex problem per pixel, the depth along its ray that is nearest to the
+edges' points. This also gives the depth of the pixels that are not optimised.
 """
 
 import dataclasses
 import logging
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from st4rtrack.bench.global_alignment.depth import nearest_depth
 from st4rtrack.bench.global_alignment.problem import Problem, Solution, log_confidence
 from st4rtrack.geometry.align import Sim3, umeyama
+from st4rtrack.geometry.sampling import sample_map
 from st4rtrack.geometry.transforms import rigid, transform_maps
 from st4rtrack.pipeline.cameras import FOCAL_RANGE, solve_camera, weiszfeld_focal
 from st4rtrack.types import Pointmap, UserError
@@ -32,9 +36,10 @@ def initialise(problem: Problem, *, shared_focal: bool) -> Solution:
     focal = estimate_focals(problem, shared=shared_focal)
     try:
         world = _grow(problem)
-        fits = _fit_all(problem, world)
+        fits = [_fit(problem, edge, 0, world) for edge in range(len(problem.edges))]
         start = _with_depth(problem, _in_unit(_solve_poses(problem, world, focal, fits), focal, fits))
-        fits = _fit_all(problem, world_points(problem, start))
+        world = world_points(problem, start)
+        fits = [_fit(problem, edge, 0, world) for edge in range(len(problem.edges))]
     except ValueError as error:
         raise UserError(f"the network's pointmaps cannot be aligned ({error}); is the model trained?") from None
     return _with_depth(problem, _in_unit(start.world_from_camera, focal, fits))
@@ -48,12 +53,7 @@ def world_points(problem: Problem, solution: Solution) -> np.ndarray:
 
 
 def estimate_focals(problem: Problem, *, shared: bool) -> np.ndarray:
-    """Focal length [images] in pixels of the whole image: the median over the edges whose first image it is.
-
-    Args:
-        problem: pairwise pointmaps.
-        shared: use the mean over all images for every image.
-    """
+    """Focal length [images] in pixels of the whole image: the median over the edges whose first image it is."""
     per_edge = np.array([_focal(problem, edge) for edge in range(len(problem.edges))])
     low, high = (bound * max(problem.image_size) for bound in FOCAL_RANGE)
     plausible = (per_edge >= low) & (per_edge <= high)
@@ -80,11 +80,7 @@ def _focal(problem: Problem, edge: int) -> float:
 
 
 def _grow(problem: Problem) -> np.ndarray:
-    """World points [images, rows, columns, 3] of every image, each from one edge.
-
-    The best edge defines the world frame by its first camera; then the best edge that touches a registered image adds its
-    other image. This is Prim's algorithm, so the edges used form the maximum spanning tree.
-    """
+    """World points [images, rows, columns, 3] of every image, each from one edge."""
     score = problem.confidence.astype(np.float64).mean(axis=(2, 3)).prod(axis=1)
     best = int(np.argmax(score))
     i, j = problem.edges[best]
@@ -109,20 +105,10 @@ def _fit(problem: Problem, edge: int, side: int, world: np.ndarray) -> Sim3:
     return umeyama(problem.points[edge, side], world[image], weights=log_confidence(problem.confidence[edge, side]))
 
 
-def _fit_all(problem: Problem, world: np.ndarray) -> list[Sim3]:
-    return [_fit(problem, edge, 0, world) for edge in range(len(problem.edges))]
-
-
-def _image_confidence(problem: Problem) -> np.ndarray:
-    """Confidence [images, rows, columns]: maximum over the edges of each image."""
-    confidence = np.ones((problem.num_images, *problem.confidence.shape[2:]), np.float32)
-    np.maximum.at(confidence, problem.edges, problem.confidence.astype(np.float32))
-    return confidence
-
-
 def _solve_poses(problem: Problem, world: np.ndarray, focal: np.ndarray, fits: list[Sim3]) -> np.ndarray:
     """Cameras [images, 4, 4] by PnP; if that fails, from the most confident edge whose first image it is."""
-    confidence = _image_confidence(problem)
+    confidence = np.ones((problem.num_images, *problem.confidence.shape[2:]), np.float32)
+    np.maximum.at(confidence, problem.edges, problem.confidence.astype(np.float32))  # over the edges of each image
     poses = np.tile(np.eye(4), (problem.num_images, 1, 1))
     for image in range(problem.num_images):
         pose = solve_camera(Pointmap(world[image], confidence[image]), problem.map_intrinsics(focal[image]))
@@ -154,3 +140,66 @@ def _in_unit(poses: np.ndarray, focal: np.ndarray, fits: list[Sim3]) -> Solution
 def _with_depth(problem: Problem, solution: Solution) -> Solution:
     depth = np.stack([nearest_depth(problem, solution, image) for image in range(problem.num_images)])
     return dataclasses.replace(solution, depth=depth)
+
+
+NEAREST = 0.01
+"""Minimum depth relative to the image's median depth: a point behind its camera has no log depth."""
+
+
+def nearest_depth(
+    problem: Problem, solution: Solution, image: int, *, device: torch.device | str = "cpu", iterations: int = 10
+) -> np.ndarray:
+    """Depth [rows, columns] of an image that minimises the weighted sum of distances to its edges' points; positive, float64.
+
+    The depth of the solution is not used. Weiszfeld's iteration: a point q is at distance sqrt(|r|^2 (d - a)^2 + |q - a r|^2)
+    from depth d on the ray r, where a is the depth of the foot of its perpendicular on the ray.
+    """
+    feet, off_ray, length, weight = _observations(problem, solution, image, device)
+    depth = (weight * feet).sum(0) / weight.sum(0)
+    for _ in range(iterations):
+        distance = ((length * (depth - feet)) ** 2 + off_ray).sqrt()
+        share = weight / distance.clamp(min=1e-6)
+        depth = (share * feet).sum(0) / share.sum(0)
+    floor = NEAREST * max(float(depth.abs().median()), 1e-6)
+    return depth.clamp(min=floor).double().cpu().numpy()
+
+
+def all_pixels(
+    sampled: Problem, whole: Problem, solution: Solution, image: int, device: torch.device | str = "cpu"
+) -> np.ndarray:
+    """Depth [height, width] of an image at all pixels (problem `whole`) from the solution of the problem `sampled`, float64.
+
+    Where the optimiser deviates from `nearest_depth` at its own pixels (it stopped before the minimum, or the flow term pulled),
+    the ratio is carried over as a smooth factor. If all pixels are optimised, the result is exactly the optimiser's.
+    """
+    if sampled.stride == 1:
+        return solution.depth[image]
+    height, width = whole.image_size
+    middle_px, stride = np.array([width / 2, height / 2]), sampled.stride
+    log_depth = np.log(nearest_depth(whole, solution, image, device=device))
+    correction = np.log(solution.depth[image]) - sample_map(log_depth, sampled.centred_px + middle_px)
+    return np.exp(log_depth + sample_map(correction, (whole.centred_px - sampled.centred_px[0, 0]) / stride + 0.5))
+
+
+def _observations(
+    problem: Problem, solution: Solution, image: int, device: torch.device | str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Feet on the rays and squared ray distances [edges, rows, columns] of all edges of the image; |r|; weights."""
+    rays = problem.centred_px / solution.focal_px[image]
+    ray = _tensor(np.concatenate([rays, np.ones((*rays.shape[:2], 1))], axis=-1), device)
+    square = (ray * ray).sum(-1)
+    camera = solution.world_from_camera[image]
+    feet, off_ray, weight = [], [], []
+    for edge, side in np.argwhere(problem.edges == image):
+        turn = solution.edge_scale[edge] * camera[:3, :3].T @ solution.edge_rotation[edge]
+        shift = camera[:3, :3].T @ (solution.edge_scale[edge] * solution.edge_translation[edge] - camera[:3, 3])
+        points = _tensor(problem.points[edge, side], device) @ _tensor(turn.T, device) + _tensor(shift, device)
+        foot = (points * ray).sum(-1) / square
+        feet.append(foot)
+        off_ray.append((points - foot[..., None] * ray).square().sum(-1))
+        weight.append(_tensor(log_confidence(problem.confidence[edge, side]), device))
+    return torch.stack(feet), torch.stack(off_ray), square.sqrt(), torch.stack(weight)
+
+
+def _tensor(value: np.ndarray, device: torch.device | str) -> Tensor:
+    return torch.from_numpy(value.astype(np.float32)).to(device)

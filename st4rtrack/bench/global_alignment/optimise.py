@@ -12,6 +12,8 @@ from st4rtrack.bench.global_alignment.initialise import MEAN_EDGE_SCALE
 from st4rtrack.bench.global_alignment.problem import AlignmentOptions, Problem, Solution, log_confidence
 from st4rtrack.geometry.transforms import quaternion_from_rotation, rotation_from_quaternion
 
+logger = logging.getLogger(__name__)
+
 FOCAL_STEP = 20.0
 """Parameter units per unit of log focal length: one step changes it 20 times less than a depth. DUSt3R's value."""
 
@@ -87,8 +89,6 @@ def _parameter(value: np.ndarray) -> nn.Parameter:
     return nn.Parameter(torch.from_numpy(np.ascontiguousarray(value)).float())
 
 
-logger = logging.getLogger(__name__)
-
 FLOW_STARTS = 0.1
 """Share of the iterations after which the flow term is active; earlier, cameras may be too inaccurate for it."""
 
@@ -101,20 +101,11 @@ def optimise(
     flow: SampledFlow | None = None,
     device: torch.device | str = "cpu",
 ) -> Solution:
-    """Refine an initial solution with Adam.
-
-    Args:
-        problem: pairwise pointmaps at the optimised pixels.
-        start: initial solution, see `initialise`.
-        options: iterations, learning rate, terms.
-        flow: optical flow at the same pixels.
-        device: device of the computation.
-    Returns:
-        A new `Solution`. Deterministic on a CPU.
-    """
+    """Refine an initial solution with Adam; deterministic on a CPU. `flow`: optical flow at the same pixels."""
     unknowns = Unknowns(start, shared_focal=options.shared_focal).to(device)
-    data = EdgeData.of(problem, device)
-    flow = flow.to(device) if flow is not None and options.flow_weight > 0 else None
+    data = EdgeData(problem, device)
+    if flow is not None:
+        flow = SampledFlow(flow.pairs.to(device), flow.target_px.to(device), flow.counted.to(device))
     adam = torch.optim.Adam(unknowns.parameters(), lr=options.learning_rate, betas=(0.9, 0.9))
     for k in range(options.iterations):
         for group in adam.param_groups:
@@ -135,32 +126,23 @@ def optimise(
 
 
 class EdgeData:
-    """Tensors of a `Problem`: points [edges, 2 * pixels, 3], their weights, image indices of the edges, pixels."""
+    """Tensors of a `Problem`: points [edges, 2 * pixels, 3], their weights, image indices of the edges, pixels.
 
-    def __init__(self, points: Tensor, weight: Tensor, edges: Tensor, centred_px: Tensor) -> None:
-        self.points, self.weight, self.edges, self.centred_px = points, weight, edges, centred_px
+    Weight: log confidence / number of points of a side, so that the loss is a sum of two means.
+    """
 
-    @classmethod
-    def of(cls, problem: Problem, device: torch.device | str) -> "EdgeData":
-        """Build from a problem; weight: log confidence / number of points of a side, so that the loss is a sum of two means."""
+    def __init__(self, problem: Problem, device: torch.device | str) -> None:
         edges, pixels = len(problem.edges), problem.centred_px.reshape(-1, 2)
         weight = log_confidence(problem.confidence).reshape(edges, -1) / (edges * len(pixels))
-        return cls(
-            torch.from_numpy(problem.points.reshape(edges, -1, 3).astype(np.float32)).to(device),
-            torch.from_numpy(weight.astype(np.float32)).to(device),
-            torch.from_numpy(problem.edges).to(device),
-            torch.from_numpy(pixels.astype(np.float32)).to(device),
+        points = problem.points.reshape(edges, -1, 3)
+        self.edges = torch.from_numpy(problem.edges).to(device)
+        self.points, self.weight, self.centred_px = (
+            torch.from_numpy(value.astype(np.float32)).to(device) for value in (points, weight, pixels)
         )
 
 
 def alignment_term(unknowns: Unknowns, world: Tensor, data: EdgeData) -> Tensor:
-    """Mean over first images plus mean over second images of log confidence times the distance to the edge's points.
-
-    Args:
-        unknowns: source of the edges' similarities.
-        world: [images, pixels, 3] from `unknowns.world_points`.
-        data: tensors of the problem.
-    """
+    """Mean over first images plus mean over second images of log confidence times the distance to the edge's points."""
     scale, rotation, translation = unknowns.edges()
     turn, shift = scale[:, None, None] * rotation, scale[:, None] * translation
     aligned = torch.baddbmm(shift[:, None], data.points, turn.transpose(1, 2))
@@ -169,11 +151,7 @@ def alignment_term(unknowns: Unknowns, world: Tensor, data: EdgeData) -> Tensor:
 
 
 def smoothness_term(rotation: Tensor, translation: Tensor) -> Tensor:
-    """Sum over consecutive cameras of |R - I| (Frobenius) + |t| of their relative motion (MonST3R).
-
-    Args:
-        rotation, translation: [images, 3, 3] and [images, 3] of `world_from_camera`.
-    """
+    """Sum over consecutive cameras of |R - I| (Frobenius) + |t| of their relative motion (MonST3R)."""
     turn = rotation[:-1].transpose(1, 2) @ rotation[1:]
     step = translation[1:] - translation[:-1]  # same length in the earlier camera's frame as in the world frame
     away = turn - torch.eye(3, dtype=turn.dtype, device=turn.device)

@@ -23,7 +23,7 @@ class AlignmentOptions:
         shared_focal: use one focal length for all images.
         smoothness: weight of the relative motion of consecutive cameras (MonST3R: 0.01).
         flow_weight: weight of the optical flow term, if there is flow (MonST3R: 0.01).
-        max_pixels: maximum number of optimised pixels per image, on a regular grid; `depth.py` extends depth to the others.
+        max_pixels: maximum number of optimised pixels per image, on a regular grid; `initialise.py` extends depth to the others.
     """
 
     iterations: int = 300
@@ -58,8 +58,6 @@ class PairwisePointmaps:
     def in_order(self) -> "PairwisePointmaps":
         """Sort the edges, so that the order of summation does not depend on the input order."""
         order = np.lexsort((self.edges[:, 1], self.edges[:, 0]))
-        if (order == np.arange(len(order))).all():
-            return self
         return PairwisePointmaps(self.edges[order], self.points[order], self.confidence[order])
 
     def sampled(self, max_pixels: int | None = None) -> "Problem":
@@ -71,38 +69,23 @@ class PairwisePointmaps:
         first = (stride - 1) // 2
         rows, columns = slice(min(first, height - 1), None, stride), slice(min(first, width - 1), None, stride)
         centred_px = pixel_grid(height, width)[rows, columns] - (width / 2, height / 2)
-        return Problem(
-            edges=self.edges,
-            points=self.points[:, :, rows, columns],
-            confidence=self.confidence[:, :, rows, columns],
-            centred_px=centred_px,
-            stride=stride,
-            image_size=(height, width),
-        )
+        points, confidence = self.points[:, :, rows, columns], self.confidence[:, :, rows, columns]
+        return Problem(self.edges, points, confidence, centred_px, stride, (height, width))
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(PairwisePointmaps):
     """Pairwise pointmaps at the optimised pixels.
 
     Attributes:
-        edges, points, confidence: as in `PairwisePointmaps`, with maps of the sampled size.
         centred_px: [rows, columns, 2] positions of the samples relative to the principal point.
         stride: pixels between samples.
         image_size: (height, width) of the full-size maps.
     """
 
-    edges: np.ndarray
-    points: np.ndarray
-    confidence: np.ndarray
     centred_px: np.ndarray
     stride: int
     image_size: tuple[int, int]
-
-    @property
-    def num_images(self) -> int:
-        """Number of images."""
-        return int(self.edges.max()) + 1
 
     def map_intrinsics(self, focal_px: float) -> np.ndarray:
         """Intrinsics [3, 3] of the sampled map as an image, for a focal length in pixels of the whole image."""

@@ -1,58 +1,38 @@
-"""Registry of the methods behind `bench predict --method`.
+"""Methods behind `bench predict --method` (docs/benchmark.md).
 
-To add a method, write a function that makes a `Method` from `MethodOptions`, and add an entry here. Modules are imported on
-demand, so that the registry is cheap to import.
+To add a method, write a function that makes a `Method` from `MethodOptions`, and add it here. Modules are imported on demand, so
+that the table is cheap to import.
 """
 
 import importlib
-from dataclasses import dataclass
 
-from st4rtrack.bench.methods.method import Method
+from st4rtrack.bench.predictions import Method
 from st4rtrack.options import MethodOptions
 from st4rtrack.types import UserError
 
-
-@dataclass(frozen=True)
-class Entry:
-    """Entry of the method registry.
-
-    Attributes:
-        function: module:function in this package that makes the method.
-        description: what the method is and which input it needs.
-        reads_pointmaps: whether pointmaps are sampled at the queries, so that predictions depend on the protocol.
-    """
-
-    function: str
-    description: str
-    reads_pointmaps: bool = False
-
-
 METHODS = {
-    "st4rtrack": Entry(
-        "pairwise:st4rtrack", "the network, anchor against every frame; --model or the embedded one", reads_pointmaps=True
-    ),
-    "dust3r": Entry("pairwise:pointmaps_only", "DUSt3R feed-forward, anchor-paired; needs --model", reads_pointmaps=True),
-    "mast3r": Entry("pairwise:pointmaps_only", "MASt3R feed-forward, anchor-paired; needs --model", reads_pointmaps=True),
-    "monst3r": Entry("pairwise:pointmaps_only", "MonST3R feed-forward, anchor-paired; needs --model", reads_pointmaps=True),
-    "dust3r-ga": Entry("aligned:dust3r", "DUSt3R with global alignment; needs --model"),
-    "mast3r-ga": Entry("aligned:dust3r", "MASt3R's pointmaps with DUSt3R's global alignment; needs --model"),
-    "monst3r-ga": Entry("aligned:monst3r", "MonST3R with global alignment and smooth cameras; needs --model"),
-    "spatracker": Entry("spatracker:camera_frame", "SpatialTracker's tracks in camera coordinates; needs --tracks"),
-    "spatracker-procrustes": Entry("spatracker:with_procrustes", "SpatialTracker with RANSAC-Procrustes; needs --tracks"),
-    "spatracker-monst3r": Entry("spatracker:with_cameras", "SpatialTracker with predicted cameras; needs --tracks, --cameras"),
-    "sfm": Entry("classical:structure_from_motion", "optical-flow tracks and structure from motion, no weights"),
-    "plane": Entry("bounds:plane", "a static plane at constant depth: a lower bound"),
-    "static": Entry("bounds:static", "ground-truth depth of frame 0, static: the score without motion"),
+    "st4rtrack": "pairwise:st4rtrack",
+    "dust3r": "pairwise:pointmaps_only",
+    "mast3r": "pairwise:pointmaps_only",
+    "monst3r": "pairwise:pointmaps_only",
+    "dust3r-ga": "aligned:dust3r",
+    "mast3r-ga": "aligned:dust3r",  # MASt3R's pointmaps with DUSt3R's alignment
+    "monst3r-ga": "aligned:monst3r",
+    "spatracker": "spatracker:camera_frame",
+    "spatracker-procrustes": "spatracker:with_procrustes",
+    "spatracker-monst3r": "spatracker:with_cameras",
+    "sfm": "classical:structure_from_motion",
+    "plane": "bounds:plane",
+    "static": "bounds:static",
 }
+"""Method -> module:function of this package."""
+PROTOCOL_DEPENDENT = ("st4rtrack", "dust3r", "mast3r", "monst3r")
+"""Methods that sample pointmaps at the queries, so that their predictions depend on the protocol."""
 
 
 def make_method(name: str, options: MethodOptions) -> Method:
-    """Make the method with a name.
-
-    Raises:
-        UserError: the name is unknown, or a required input is missing.
-    """
+    """Make the method with a name."""
     if name not in METHODS:
         raise UserError(f"--method must be one of {', '.join(METHODS)}, got {name!r}")
-    module, function = METHODS[name].function.split(":")
+    module, function = METHODS[name].split(":")
     return getattr(importlib.import_module(f"{__name__}.{module}"), function)(options)

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from st4rtrack.bench.global_alignment.depth import all_pixels
 from st4rtrack.bench.global_alignment.flow import OpticalFlow, read_flow, sample_flow
-from st4rtrack.bench.global_alignment.initialise import initialise
+from st4rtrack.bench.global_alignment.initialise import all_pixels, initialise
 from st4rtrack.bench.global_alignment.optimise import optimise
 from st4rtrack.bench.global_alignment.pairs import Graph, parse_graph, predict_pairs
 from st4rtrack.bench.global_alignment.problem import AlignmentOptions, PairwisePointmaps
-from st4rtrack.bench.methods.method import Method
-from st4rtrack.bench.predictions import Prediction
+from st4rtrack.bench.predictions import Method, Prediction
 from st4rtrack.geometry.camera import intrinsics_from_focal, pixel_grid, unproject
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps
 from st4rtrack.io.worldtrack import WorldTrackSequence
@@ -21,7 +19,7 @@ from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.options import MethodOptions
 from st4rtrack.preprocess import stretch_to_network_size
-from st4rtrack.types import PixelMap, UserError
+from st4rtrack.types import UserError
 
 DUST3R = AlignmentOptions(schedule="cosine")
 """One focal length per image; DUSt3R's schedule."""
@@ -31,20 +29,12 @@ MONST3R = AlignmentOptions(schedule="linear", shared_focal=True, smoothness=0.01
 
 
 def dust3r(options: MethodOptions) -> Method:
-    """DUSt3R's global alignment, also applied to MASt3R's pointmaps.
-
-    Raises:
-        UserError: no model was chosen, or the graph or the number of iterations is invalid.
-    """
+    """DUSt3R's global alignment, also applied to MASt3R's pointmaps."""
     return _method(options, DUST3R)
 
 
 def monst3r(options: MethodOptions) -> Method:
-    """MonST3R's global alignment; the flow term is active if `options.flow` is a folder (see `global_alignment/flow.py`).
-
-    Raises:
-        UserError: as for `dust3r`, or the flow folder is missing.
-    """
+    """MonST3R's global alignment; the flow term is active if `options.flow` is a folder (see `global_alignment/flow.py`)."""
     if options.flow is not None and not options.flow.is_dir():
         raise UserError(f"--flow {options.flow} is not a folder; pass one with a .npz per sequence, mirroring the data")
     return _method(options, MONST3R)
@@ -61,10 +51,11 @@ def _method(options: MethodOptions, alignment: AlignmentOptions) -> Method:
     flow = options.flow if alignment.flow_weight > 0 else None
 
     def predict(sequence: WorldTrackSequence) -> Prediction:
-        rgb, pixel_map = _network_frames(sequence, model, options.size)
-        optical: OpticalFlow | None = None
-        if flow is not None:
-            optical = read_flow(flow / f"{sequence.name}.npz", sequence.name, len(sequence), pixel_map.scale)
+        side, patch = options.size or model.config.image_size, model.config.patch_size
+        video, pixel_map = stretch_to_network_size(sequence.video, long_side=side, patch_size=patch)  # every pixel is covered
+        rgb = np.stack(list(video.frames()))
+        path = None if flow is None else flow / f"{sequence.name}.npz"
+        optical = None if path is None else read_flow(path, sequence.name, len(sequence), pixel_map.scale)
         try:
             return align_sequence(model, rgb, graph, alignment, optical)
         except UserError as error:
@@ -82,21 +73,12 @@ def align_sequence(
     return Prediction(reconstruction_world=aligned.points_world, world_from_camera=aligned.world_from_camera)
 
 
-def _network_frames(sequence: WorldTrackSequence, model: St4RTrack, size: int | None) -> tuple[np.ndarray, PixelMap]:
-    """Frames stretched, not cropped, so that every ground-truth pixel is covered."""
-    config = model.config
-    video, pixel_map = stretch_to_network_size(sequence.video, long_side=size or config.image_size, patch_size=config.patch_size)
-    return np.stack(list(video.frames())), pixel_map
-
-
 @dataclass
 class Aligned:
-    """Globally aligned reconstruction in the camera frame of image 0; arbitrary unit.
+    """Globally aligned reconstruction in the camera frame of image 0, in an arbitrary unit.
 
-    Attributes:
-        points_world: [images, height, width, 3] float32.
-        world_from_camera: [images, 4, 4] float64; the identity for image 0.
-        focal_px: [images].
+    Points [images, height, width, 3] float32, cameras [images, 4, 4] (the identity for image 0), focal lengths [images] in
+    pixels.
     """
 
     points_world: np.ndarray
@@ -111,16 +93,7 @@ def align(
     flow: OpticalFlow | None = None,
     device: torch.device | str = "cpu",
 ) -> Aligned:
-    """Align all pairs in one world frame.
-
-    Args:
-        pairs: the network's pointmaps; the order of the edges does not matter.
-        options: DUSt3R's or MonST3R's terms.
-        flow: optical flow, used if `options.flow_weight` is positive.
-        device: device of the optimisation.
-    Raises:
-        UserError: the graph is not connected, the pointmaps have no extent, or no flow pair is an edge.
-    """
+    """Align all pairs in one world frame."""
     pairs = pairs.in_order()
     problem, whole = pairs.sampled(options.max_pixels), pairs.sampled()
     start = initialise(problem, shared_focal=options.shared_focal)

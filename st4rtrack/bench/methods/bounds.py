@@ -3,8 +3,7 @@
 import cv2
 import numpy as np
 
-from st4rtrack.bench.methods.method import Method
-from st4rtrack.bench.predictions import Prediction
+from st4rtrack.bench.predictions import Method, Prediction
 from st4rtrack.geometry.camera import pixel_grid, scale_intrinsics, unproject
 from st4rtrack.io.worldtrack import WorldTrackSequence
 from st4rtrack.options import MethodOptions

@@ -9,8 +9,7 @@ import logging
 import numpy as np
 
 from st4rtrack.bench.methods.bounds import plane_prediction
-from st4rtrack.bench.methods.method import Method
-from st4rtrack.bench.predictions import Prediction
+from st4rtrack.bench.predictions import Method, Prediction
 from st4rtrack.classical.flow_tracks import FlowTracks, follow, follow_first
 from st4rtrack.classical.structure_from_motion import FIRST_FOCAL, SparseScene, StaticPoints, triangulate
 from st4rtrack.classical.structure_from_motion import structure_from_motion as find_cameras
@@ -103,11 +102,7 @@ def _is_static(points: StaticPoints, long_side: int) -> np.ndarray:
 def _in_world(
     tracks: FlowTracks, surroundings: np.ndarray, world_from_camera: np.ndarray, intrinsics: np.ndarray, long_side: int
 ) -> np.ndarray:
-    """World points [time, points, 3] of tracks from frame 0: triangulated if static, else on their rays at the surrounding depth.
-
-    A lost track keeps its last position. A track that fits a static point but shows no parallax stays fixed too, at the
-    surrounding depth of frame 0.
-    """
+    """World points [time, points, 3] of tracks from frame 0: triangulated if static, else on their rays at the surrounding depth."""
     static = triangulate(tracks.pixels_px, tracks.visible, world_from_camera, intrinsics)
     placed = _is_static(static, long_side)
     moves = ~placed & np.isfinite(static.points_world[:, 0]) & ~(static.residual_px < STATIC_ERROR * long_side)

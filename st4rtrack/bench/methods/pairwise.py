@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from st4rtrack.bench.methods.method import Method
-from st4rtrack.bench.predictions import Prediction
+from st4rtrack.bench.predictions import Method, Prediction
 from st4rtrack.bench.protocol import Protocol
 from st4rtrack.geometry.sampling import nearest_pixel, sample_map
 from st4rtrack.io.formats.cameras import image_intrinsics
@@ -28,9 +27,6 @@ def pointmaps_only(options: MethodOptions) -> Method:
     """DUSt3R, MASt3R, MonST3R: same two outputs, but the first is the anchor's content at the anchor's time (paper Eq. 2 and 3).
 
     It is scored as their track, as in the paper's tables; it has no visibility.
-
-    Raises:
-        UserError: no model was chosen; their weights are not part of this package.
     """
     if options.model is None:
         raise UserError("this method needs its weights; pass --model NAME (st4rtrack models) or --model PATH")
@@ -72,10 +68,7 @@ def scene_prediction(scene: Scene, sequence: WorldTrackSequence, protocol: Proto
 
 
 def _tracks(scene: Scene, query_px: np.ndarray, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
-    """Tracks [time, points, 3] and visibility probability [time, points] of queries [points, 2] in source pixels.
-
-    Queries outside the image take the value at the border.
-    """
+    """Tracks [time, points, 3] and visibility probability [time, points] of queries [points, 2] in source pixels."""
     points, probability = scene.tracking.points_world, scene.tracking.visibility
     assert probability is not None
     network_px = scene.pixel_map.network_from_source(query_px)

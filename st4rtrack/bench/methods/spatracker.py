@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from st4rtrack.bench.methods.method import Method
-from st4rtrack.bench.predictions import Prediction, read_prediction
+from st4rtrack.bench.predictions import Method, Prediction, read_prediction
 from st4rtrack.classical.solver.colmap import pycolmap
 from st4rtrack.geometry.align import umeyama
 from st4rtrack.geometry.camera import project, unproject
@@ -66,29 +65,19 @@ class CameraTracks:
 
 
 def camera_frame(options: MethodOptions) -> Method:
-    """Use camera coordinates as world coordinates: correct for a static camera ("SpaTracker" in the paper's tables).
-
-    Raises:
-        UserError: no folder of tracks.
-    """
+    """Use camera coordinates as world coordinates: correct for a static camera ("SpaTracker" in the paper's tables)."""
     return _method(options, lambda tracks, sequence: Prediction(tracks_world=tracks.points_camera, visible=tracks.visible))
 
 
 def with_procrustes(options: MethodOptions) -> Method:
-    """Remove the camera motion, estimated from the tracks as the rigid motion of the majority.
-
-    Raises:
-        UserError: no folder of tracks.
-    """
+    """Remove the camera motion, estimated from the tracks as the rigid motion of the majority."""
 
     def predict(tracks: CameraTracks, sequence: WorldTrackSequence) -> Prediction:
         world_from_camera, solved = camera_motion(tracks)
         if not solved.all():
             logger.warning(
                 "%s: pose estimation failed for %d of %d frames (too few inlier tracks); reused the previous pose",
-                sequence.name,
-                (~solved).sum(),
-                len(solved),
+                *(sequence.name, (~solved).sum(), len(solved)),
             )
         return _in_world(tracks, world_from_camera)
 
@@ -96,21 +85,17 @@ def with_procrustes(options: MethodOptions) -> Method:
 
 
 def with_cameras(options: MethodOptions) -> Method:
-    """Remove the camera motion predicted by another method (MonST3R in the paper), scaled to the tracks' unit.
-
-    Raises:
-        UserError: no folder of tracks or of predictions.
-    """
+    """Remove the camera motion predicted by another method (MonST3R in the paper), scaled to the tracks' unit."""
 
     def predict(tracks: CameraTracks, sequence: WorldTrackSequence) -> Prediction:
-        assert cameras is not None
         return _in_world(tracks, scaled_cameras(tracks, cameras / f"{sequence.name}.npz", sequence))
 
-    method, cameras = _method(options, predict), options.cameras
-    if cameras is None:
+    method = _method(options, predict)
+    if options.cameras is None:
         raise UserError(
             "this method needs cameras; pass predictions with cameras (of monst3r-ga, for instance) with --cameras DIR"
         )
+    cameras = options.cameras
     if not cameras.is_dir():
         raise UserError(f"--cameras: {cameras} is not a folder with predictions; check the path")
     return method
@@ -118,12 +103,12 @@ def with_cameras(options: MethodOptions) -> Method:
 
 def _method(options: MethodOptions, predict: Callable[[CameraTracks, WorldTrackSequence], Prediction]) -> Method:
     """Shared part of the three methods: read the tracks of a sequence; predict nothing for sequences without tracks."""
-    folder = _tracks_folder(options)
-
-    def predict_sequence(sequence: WorldTrackSequence) -> Prediction:
-        return Prediction() if sequence.tracks_world is None else predict(read_tracks(folder, sequence), sequence)
-
-    return predict_sequence
+    folder = options.tracks
+    if folder is None:
+        raise UserError("this method needs SpatialTracker's tracks; write them as in docs/spatracker.md, and pass --tracks DIR")
+    if not folder.is_dir():
+        raise UserError(f"--tracks: {folder} is not a folder with tracks; check the path")
+    return lambda sequence: Prediction() if sequence.tracks_world is None else predict(read_tracks(folder, sequence), sequence)
 
 
 def camera_motion(tracks: CameraTracks) -> tuple[np.ndarray, np.ndarray]:
@@ -131,10 +116,6 @@ def camera_motion(tracks: CameraTracks) -> tuple[np.ndarray, np.ndarray]:
 
     Each frame is aligned directly to frame 0: all tracks begin there, so no other frame shares more of them, and errors do
     not accumulate as along a chain of neighbouring frames.
-
-    Returns:
-        world_from_camera [time, 4, 4] in the tracks' unit, the identity in frame 0, and solved [time] bool, False where
-        the pose of the previous frame was reused.
     """
     points, usable = tracks.points_camera, tracks.usable
     world_from_camera = np.tile(np.eye(4), (len(points), 1, 1))
@@ -155,13 +136,6 @@ def robust_rigid(source: np.ndarray, target: np.ndarray, *, threshold: float) ->
 
     Slowly moving points stay within the threshold and bias least squares. They do not bias least absolute distances (by
     re-weighted least squares), which therefore come first, so that the noise is measured around the right motion.
-
-    Args:
-        source, target: [points, 3] corresponding points, finite.
-        threshold: largest residual that can be noise, in units of the target; it is tightened.
-    Returns:
-        `target_from_source` [4, 4] and inliers [points] bool; None for fewer than three inliers, or if they are collinear
-        within the threshold, which leaves the rotation about the line undetermined.
     """
     colmap = pycolmap()
     options = colmap.RANSACOptions(max_error=threshold, random_seed=0)
@@ -190,15 +164,7 @@ def robust_rigid(source: np.ndarray, target: np.ndarray, *, threshold: float) ->
 
 
 def scaled_cameras(tracks: CameraTracks, path: Path, sequence: WorldTrackSequence) -> np.ndarray:
-    """Cameras of a prediction, scaled to the tracks' unit by the median ratio of track depth to predicted depth (visible tracks).
-
-    Args:
-        path: prediction of the sequence.
-    Returns:
-        world_from_camera [time, 4, 4], the identity in frame 0.
-    Raises:
-        UserError: the prediction is missing, has no cameras or reconstruction, or shares no depth with the tracks.
-    """
+    """Cameras of a prediction, scaled to the tracks' unit by the median ratio of track depth to predicted depth (visible tracks)."""
     prediction = read_prediction(path, sequence)
     cameras, reconstruction = prediction.world_from_camera, prediction.reconstruction_world
     if cameras is None or reconstruction is None:
@@ -221,11 +187,7 @@ def scaled_cameras(tracks: CameraTracks, path: Path, sequence: WorldTrackSequenc
 
 
 def read_tracks(folder: Path, sequence: WorldTrackSequence) -> CameraTracks:
-    """Read and check the tracks of a sequence (format: docs/spatracker.md).
-
-    Raises:
-        UserError: missing, damaged, or not the tracks of this sequence; the message names it.
-    """
+    """Read and check the tracks of a sequence (format: docs/spatracker.md)."""
     name, path = sequence.name, folder / f"{sequence.name}.npz"
     if not path.is_file():
         raise UserError(f"{name}: there are no tracks; expected {path}")
@@ -249,14 +211,6 @@ def read_tracks(folder: Path, sequence: WorldTrackSequence) -> CameraTracks:
     if not tracks.usable[0].any():
         raise UserError(f"{name}: {path} has no finite, visible track in front of the camera in frame 0")
     return tracks
-
-
-def _tracks_folder(options: MethodOptions) -> Path:
-    if options.tracks is None:
-        raise UserError("this method needs SpatialTracker's tracks; write them as in docs/spatracker.md, and pass --tracks DIR")
-    if not options.tracks.is_dir():
-        raise UserError(f"--tracks: {options.tracks} is not a folder with tracks; check the path")
-    return options.tracks
 
 
 def _in_world(tracks: CameraTracks, world_from_camera: np.ndarray) -> Prediction:
@@ -299,12 +253,8 @@ def _checked(key: str, value: np.ndarray, sequence: WorldTrackSequence, *last: i
 def _intrinsics(matrix: np.ndarray | None, sequence: WorldTrackSequence) -> np.ndarray:
     if matrix is None:
         return sequence.intrinsics
-    if (
-        matrix.shape != (3, 3)
-        or matrix.dtype.kind not in "fiu"
-        or not np.isfinite(matrix).all()
-        or not (np.diag(matrix) > 0).all()
-    ):
+    numbers = matrix.shape == (3, 3) and matrix.dtype.kind in "fiu"
+    if not numbers or not np.isfinite(matrix).all() or not (np.diag(matrix) > 0).all():
         raise UserError(f"{sequence.name}: intrinsics must be a finite matrix [3, 3] in pixels of the sequence's images")
     return matrix.astype(np.float64)
 

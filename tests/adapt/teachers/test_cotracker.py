@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from st4rtrack.adapt.teachers.cotracker import CoTrackerTeacher
+from st4rtrack.adapt.teachers.networks import open_cotracker
 from st4rtrack.types import UserError
 
 RGB = np.random.default_rng(0).integers(0, 255, (4, 32, 48, 3), np.uint8)
@@ -54,7 +54,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.parametrize("anchor", [0, 2])
 def test_cotracker_is_called_as_it_wants(checkout: Path, anchor: int, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        teacher = CoTrackerTeacher(checkout)
+        teacher = open_cotracker(checkout)
     assert "CC-BY-NC" in caplog.text
     found = teacher.tracks(RGB, QUERY, anchor)
     expected = QUERY + 2.0 * (np.arange(4) - anchor)[:, None, None] * (1, 0)
@@ -68,18 +68,18 @@ def test_cotracker_in_a_hub_cache(checkout: Path, tmp_path_factory: pytest.TempP
     hub = tmp_path_factory.mktemp("hub")
     (checkout / "checkpoints").rename(hub / "checkpoints")
     checkout.rename(hub / "facebookresearch_co-tracker_main")
-    assert CoTrackerTeacher(hub).tracks(RGB, QUERY, 0).tracks_px.shape == (4, 2, 2)
+    assert open_cotracker(hub).tracks(RGB, QUERY, 0).tracks_px.shape == (4, 2, 2)
 
 
 def test_cotracker_without_what_it_needs_is_a_sentence(checkout: Path) -> None:
     weights = checkout / "checkpoints" / "scaled_offline.pth"
     if importlib.util.find_spec("cotracker") is None:
         with pytest.raises(UserError, match="could not import cotracker"):
-            CoTrackerTeacher(weights).tracks(RGB, QUERY, 0)
+            open_cotracker(weights).tracks(RGB, QUERY, 0)
     weights.write_bytes(b"damaged")
     with pytest.raises(UserError, match="not the checkpoint") as caught:
-        CoTrackerTeacher(checkout).tracks(RGB, QUERY, 0)
+        open_cotracker(checkout).tracks(RGB, QUERY, 0)
     assert "\n" not in str(caught.value)
     weights.unlink()
     with pytest.raises(UserError, match="put the weights of the offline CoTracker3 there"):
-        CoTrackerTeacher(checkout)
+        open_cotracker(checkout)

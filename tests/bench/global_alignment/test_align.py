@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from st4rtrack.bench.global_alignment.depth import nearest_depth
-from st4rtrack.bench.global_alignment.initialise import estimate_focals, initialise
+from st4rtrack.bench.global_alignment.initialise import estimate_focals, initialise, nearest_depth
 from st4rtrack.bench.global_alignment.optimise import (
     EdgeData,
     Unknowns,
@@ -98,7 +97,7 @@ def test_the_loss_is_zero_at_the_truth_alone() -> None:
     scene = rigid_scene(4)
     problem = pairwise(scene, "complete").sampled()
     start = initialise(problem, shared_focal=False)
-    unknowns, data = Unknowns(start, shared_focal=False), EdgeData.of(problem, "cpu")
+    unknowns, data = Unknowns(start, shared_focal=False), EdgeData(problem, "cpu")
     assert float(alignment_term(unknowns, unknowns.world_points(data.centred_px), data).detach()) < 1e-3
     with torch.no_grad():
         unknowns.translation[1] += 0.1
@@ -109,7 +108,7 @@ def test_the_loss_is_the_formula() -> None:
     scene = rigid_scene(3)
     problem = pairwise(scene, "complete", noise=0.05, outliers=0.1).sampled()
     start = initialise(problem, shared_focal=False)
-    unknowns, data = Unknowns(start, shared_focal=False), EdgeData.of(problem, "cpu")
+    unknowns, data = Unknowns(start, shared_focal=False), EdgeData(problem, "cpu")
     world = unknowns.world_points(data.centred_px)
     value = float(alignment_term(unknowns, world, data).detach())
     own = world.detach().numpy().reshape(3, *problem.points.shape[2:])
@@ -160,7 +159,7 @@ def test_nearest_depth_is_the_minimum() -> None:
     problem = pairwise(scene, "complete", noise=0.05, outliers=0.2).sampled()
     solution = initialise(problem, shared_focal=True)
     depth = nearest_depth(problem, solution, 1, iterations=60)
-    data = EdgeData.of(problem, "cpu")
+    data = EdgeData(problem, "cpu")
 
     def loss(candidate: np.ndarray) -> float:
         moved = dataclasses.replace(solution, depth=np.where(np.arange(4)[:, None, None] == 1, candidate, solution.depth))
@@ -196,7 +195,7 @@ def test_sampling_keeps_pixels_and_cameras_together() -> None:
 
 def test_more_iterations_of_the_same_start_lower_the_loss() -> None:
     problem = pairwise(rigid_scene(5), noise=0.02, outliers=0.05).sampled(200)
-    start, data = initialise(problem, shared_focal=False), EdgeData.of(problem, "cpu")
+    start, data = initialise(problem, shared_focal=False), EdgeData(problem, "cpu")
     losses = []
     for iterations in (0, 30, 200):
         unknowns = Unknowns(optimise(problem, start, AlignmentOptions(iterations=iterations)), shared_focal=False)

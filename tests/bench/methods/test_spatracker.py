@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from st4rtrack.bench.methods import make_method
-from st4rtrack.bench.methods.method import Method
 from st4rtrack.bench.methods.spatracker import camera_motion, read_tracks
-from st4rtrack.bench.predictions import Prediction, write_prediction
+from st4rtrack.bench.predictions import Method, Prediction, write_prediction
 from st4rtrack.bench.protocol import PUBLISHED
 from st4rtrack.geometry.camera import project
 from st4rtrack.geometry.transforms import rigid, rotation_angle, transform_points
