@@ -21,24 +21,18 @@ GREY = np.array([0.299, 0.587, 0.114])
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Augmentation strengths and probabilities; the defaults change nothing.
+    """Augmentation strengths and probabilities; the defaults change nothing."""
 
-    Attributes:
-        crop: crop the image region at a random position instead of the centre. This has an effect if the aspect ratio of the
-            image differs from that of the clip, or with `focal`.
-        focal: largest factor by which the focal length is increased, by a smaller crop; log-uniform, at least 1.
-        colour: strength of changes of exposure, contrast, gamma, saturation and white balance, in [0, 1]; one draw per clip.
-        mirror: probability of a horizontal flip.
-        reverse: probability of time reversal, before the anchor is chosen.
-        random_anchor: probability that a frame other than the first is the anchor. The anchor is moved to the front, the others
-            keep their order: losses on neighbouring frames (a velocity loss) must skip the first difference.
-    """
-
+    # crop the image region at a random position instead of the centre. This has an effect if the aspect ratio of the image
+    # differs from that of the clip, or with `focal`.
     crop: bool = False
-    focal: float = 1.0
+    focal: float = 1.0  # largest factor by which the focal length is increased, by a smaller crop; log-uniform, at least 1
+    # strength of changes of exposure, contrast, gamma, saturation and white balance, in [0, 1]; one draw per clip
     colour: float = 0.0
-    mirror: float = 0.0
-    reverse: float = 0.0
+    mirror: float = 0.0  # probability of a horizontal flip
+    reverse: float = 0.0  # probability of time reversal, before the anchor is chosen
+    # probability that a frame other than the first is the anchor. The anchor is moved to the front, the others keep their order:
+    # losses on neighbouring frames (a velocity loss) must skip the first difference.
     random_anchor: float = 0.0
 
     def __post_init__(self) -> None:

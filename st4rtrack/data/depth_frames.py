@@ -25,21 +25,13 @@ HELD_OUT_PREFIX = "clip_"
 
 @dataclass(frozen=True)
 class DepthFrame:
-    """An image with inverse depth of the same field of view; their resolutions may differ.
+    """An image with inverse depth of the same field of view; their resolutions may differ."""
 
-    Attributes:
-        rgb: [height, width, 3] uint8.
-        inverse_depth: [rows, columns] float32, 0 for infinitely far, NaN for unknown.
-        scaled: whether the inverse depth is known up to a scale; otherwise up to a scale and a shift.
-        focal: focal length divided by the long side of the image, NaN if unknown.
-        subject: [rows, columns] bool, pixels of dynamic objects, people and animals, or None.
-    """
-
-    rgb: np.ndarray
-    inverse_depth: np.ndarray
-    scaled: bool
-    focal: float = float("nan")
-    subject: np.ndarray | None = None
+    rgb: np.ndarray  # [height, width, 3] uint8
+    inverse_depth: np.ndarray  # [rows, columns] float32, 0 for infinitely far, NaN for unknown
+    scaled: bool  # whether the inverse depth is known up to a scale; otherwise up to a scale and a shift
+    focal: float = float("nan")  # focal length divided by the long side of the image, NaN if unknown
+    subject: np.ndarray | None = None  # [rows, columns] bool, pixels of dynamic objects, people and animals, or None
 
 
 class DepthFrameSource(Protocol):
@@ -156,22 +148,15 @@ def write_procedural_frames(
 
 @dataclass(frozen=True)
 class FrameAugmentation:
-    """Augmentation of depth frames; the defaults are those used to train the embedded model.
+    """Augmentation of depth frames; the defaults are those used to train the embedded model."""
 
-    Attributes:
-        whole: probability of taking the largest crop with the aspect ratio of the network input.
-        min_crop: smallest side of the other crops, as a share of the largest crop.
-        aspect: largest factor by which the crop is stretched in one direction (only where the focal length is unknown).
-        mirror: probability of a horizontal flip.
-        colour: strength of `jitter_colour`.
-        grey, blur, noise, jpeg: probabilities of these degradations.
-    """
-
-    whole: float = 0.3
-    min_crop: float = 0.6
+    whole: float = 0.3  # probability of taking the largest crop with the aspect ratio of the network input
+    min_crop: float = 0.6  # smallest side of the other crops, as a share of the largest crop
+    # largest factor by which the crop is stretched in one direction (only where the focal length is unknown)
     aspect: float = 1.15
-    mirror: float = 0.5
-    colour: float = 0.7
+    mirror: float = 0.5  # probability of a horizontal flip
+    colour: float = 0.7  # strength of `jitter_colour`
+    # grey, blur, noise, jpeg: probabilities of these degradations
     grey: float = 0.05
     blur: float = 0.15
     noise: float = 0.2

@@ -39,23 +39,14 @@ VALIDATION_SEED = 9_700_000
 
 @dataclass(frozen=True)
 class TrackedClip:
-    """Clip with pixel tracks of anchor points on a grid of stride 2; frame 0 is the anchor, the other frames are in order.
+    """Clip with pixel tracks of anchor points on a grid of stride 2; frame 0 is the anchor, the other frames are in order."""
 
-    Attributes:
-        rgb: [frames, height, width, 3] uint8.
-        pixels: [frames, rows, columns, 2] positions of the points in every frame.
-        log_depth_ratio: [frames, rows, columns] log of the depth in a frame over that in the anchor.
-        visible: [frames, rows, columns] bool, in view and not occluded.
-        dynamic: [rows, columns] bool.
-        valid: [rows, columns] bool, false for sky.
-    """
-
-    rgb: np.ndarray
-    pixels: np.ndarray
-    log_depth_ratio: np.ndarray
-    visible: np.ndarray
-    dynamic: np.ndarray
-    valid: np.ndarray
+    rgb: np.ndarray  # [frames, height, width, 3] uint8
+    pixels: np.ndarray  # [frames, rows, columns, 2] positions of the points in every frame
+    log_depth_ratio: np.ndarray  # [frames, rows, columns] log of the depth in a frame over that in the anchor
+    visible: np.ndarray  # [frames, rows, columns] bool, in view and not occluded
+    dynamic: np.ndarray  # [rows, columns] bool
+    valid: np.ndarray  # [rows, columns] bool, false for sky
 
     @property
     def anchor_pixels(self) -> np.ndarray:

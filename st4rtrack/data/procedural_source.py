@@ -8,17 +8,12 @@ from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
 
 @dataclass(frozen=True)
 class ProceduralClips:
-    """Endless source of clips: clip `index` is scene `index` of the seed, the same every time and in every process.
+    """Endless source of clips: clip `index` is scene `index` of the seed, the same every time and in every process."""
 
-    Attributes:
-        config: rendering options; `num_frames` is the length of the clips.
-        seed: seed of the whole source.
-        device: device that renders; the clips are NumPy arrays in any case.
-    """
-
+    # rendering options; `num_frames` is the length of the clips
     config: ProceduralConfig = field(default_factory=lambda: ProceduralConfig(num_frames=24))
-    seed: int = 0
-    device: str = "cpu"
+    seed: int = 0  # seed of the whole source
+    device: str = "cpu"  # device that renders; the clips are NumPy arrays in any case
 
     def clip(self, index: int) -> Clip:
         """Return clip `index` (>= 0), with the camera frame of frame 0 as world. Sky pixels of frame 0 have no track."""

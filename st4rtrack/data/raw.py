@@ -26,40 +26,30 @@ class TrackReader(Protocol):
 
 @dataclass(frozen=True)
 class RigidParts:
-    """Rigid parts of a scene and their motion: enough to track every pixel of any frame through all others.
+    """Rigid parts of a scene and their motion: enough to track every pixel of any frame through all others."""
 
-    Attributes:
-        read_index: `read_index(frame)` returns [height, width] uint8, the part that each pixel shows; 0 is everything static.
-        world_from_part: [time, parts, 4, 4] rigid; always the identity for part 0.
-    """
-
+    # `read_index(frame)` returns [height, width] uint8, the part that each pixel shows; 0 is everything static
     read_index: Callable[[int], np.ndarray] = field(repr=False)
-    world_from_part: np.ndarray = field(repr=False)
+    world_from_part: np.ndarray = field(repr=False)  # [time, parts, 4, 4] rigid; always the identity for part 0
 
 
 @dataclass(frozen=True)
 class RawSequence:
-    """Frames of one camera with the ground truth of the data set.
+    """Frames of one camera with the ground truth of the data set."""
 
-    Attributes:
-        name: name of the sequence in its data set.
-        intrinsics: [time, 3, 3] pixels, as stored; the data sets do not document the centre of the first pixel.
-        world_from_camera: [time, 4, 4] OpenCV axes; None if the data set has no cameras because the camera is fixed and its
-            frame is the world.
-        read_rgb: `read_rgb(index)` returns [height, width, 3] uint8.
-        read_depth: `read_depth(index)` returns [height, width] float32, z in metres, 0 where unknown; None without depth.
-        read_tracks: reader of points tracked through all frames; None without tracks.
-        parts: rigid parts, for scenes of rigid objects in which every pixel can be tracked; None if unknown.
-        read_jpeg: `read_jpeg(index)` returns the stored JPEG image, for sequence files that hold JPEG images.
-    """
-
-    name: str
+    name: str  # name of the sequence in its data set
+    # [time, 3, 3] pixels, as stored; the data sets do not document the centre of the first pixel
     intrinsics: np.ndarray = field(repr=False)
+    # [time, 4, 4] OpenCV axes; None if the data set has no cameras because the camera is fixed and its frame is the world
     world_from_camera: np.ndarray | None = field(repr=False)
-    read_rgb: Callable[[int], np.ndarray] = field(repr=False)
+    read_rgb: Callable[[int], np.ndarray] = field(repr=False)  # `read_rgb(index)` returns [height, width, 3] uint8
+    # `read_depth(index)` returns [height, width] float32, z in metres, 0 where unknown; None without depth
     read_depth: Callable[[int], np.ndarray] | None = field(default=None, repr=False)
+    # reader of points tracked through all frames; None without tracks
     read_tracks: TrackReader | None = field(default=None, repr=False)
+    # rigid parts, for scenes of rigid objects in which every pixel can be tracked; None if unknown
     parts: RigidParts | None = field(default=None, repr=False)
+    # `read_jpeg(index)` returns the stored JPEG image, for sequence files that hold JPEG images
     read_jpeg: Callable[[int], bytes] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:

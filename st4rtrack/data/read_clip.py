@@ -24,18 +24,15 @@ MOVES_M = 0.01
 
 @dataclass(frozen=True)
 class Reading:
-    """Options for converting raw frames to a clip.
+    """Options for converting raw frames to a clip."""
 
-    Attributes:
-        height, width: size of the clip in pixels.
-        nearest_m, farthest_m: exclusive range of known depth; outside of it, depth is unknown and points are not tracked.
-        foreground_only: with rigid parts, train only on dynamic parts, in both branches (as the release does for Kubric).
-    """
-
+    # height, width: size of the clip in pixels
     height: int = 288
     width: int = 512
+    # nearest_m, farthest_m: exclusive range of known depth; outside of it, depth is unknown and points are not tracked
     nearest_m: float = 0.0
     farthest_m: float = inf
+    # with rigid parts, train only on dynamic parts, in both branches (as the release does for Kubric)
     foreground_only: bool = False
 
 

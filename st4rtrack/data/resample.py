@@ -13,14 +13,10 @@ SAME_SURFACE = 1.05
 
 @dataclass(frozen=True)
 class Framing:
-    """Crop of an image, independent of its size.
+    """Crop of an image, independent of its size."""
 
-    Attributes:
-        share: size relative to the largest crop of the target aspect ratio, in each direction; in (0, 1].
-        place: position within the remaining space, from the left and from the top; (0.5, 0.5) is centred.
-    """
-
-    share: float = 1.0
+    share: float = 1.0  # size relative to the largest crop of the target aspect ratio, in each direction; in (0, 1]
+    # position within the remaining space, from the left and from the top; (0.5, 0.5) is centred
     place: tuple[float, float] = (0.5, 0.5)
 
 

@@ -30,25 +30,15 @@ class ClipDataset(Protocol):
 
 @dataclass(frozen=True)
 class Sampling:
-    """Clip sampling of one data set.
+    """Clip sampling of one data set."""
 
-    Attributes:
-        frames: frames per clip; two make a pair.
-        strides: strides between the frames of a clip, in video frames, increasing.
-        clip_step: step between the starts of clips, in video frames.
-        samples_per_epoch: clips per epoch.
-        epochs: length of the training, over which the curriculum is spread.
-        curriculum: whether large strides come later, by `stride_weights`.
-        seed: random seed.
-    """
-
-    frames: int = 24
-    strides: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
-    clip_step: int = 32
-    samples_per_epoch: int = 600
-    epochs: int = 50
-    curriculum: bool = False
-    seed: int = 0
+    frames: int = 24  # frames per clip; two make a pair
+    strides: tuple[int, ...] = (1, 2, 3, 4, 5, 6)  # strides between the frames of a clip, in video frames, increasing
+    clip_step: int = 32  # step between the starts of clips, in video frames
+    samples_per_epoch: int = 600  # clips per epoch
+    epochs: int = 50  # length of the training, over which the curriculum is spread
+    curriculum: bool = False  # whether large strides come later, by `stride_weights`
+    seed: int = 0  # random seed
 
     def __post_init__(self) -> None:
         counts = (self.frames - 1, self.clip_step, self.samples_per_epoch, self.epochs, *self.strides)

@@ -26,56 +26,35 @@ Published = Literal["paper", "seq", "pair"]
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """Configuration of one data set of a mixture.
+    """Configuration of one data set of a mixture."""
 
-    Attributes:
-        name: name of the data set.
-        root: folder that holds its split (Kubric: its sequences).
-        strides, clip_step: see `Sampling`.
-        weight: samples per epoch, relative to `TrainingData.samples_per_epoch`.
-        split: folder of the split; not used for Kubric.
-        farthest_m: depth from this value on counts as unknown.
-        foreground_only: see `Reading`; Kubric only.
-        crop: crop at a random position, whatever the augmentation says.
-        skip_fog: leave out sequences with fog; Point Odyssey only.
-    """
-
-    name: DatasetName
-    root: Path
+    name: DatasetName  # name of the data set
+    root: Path  # folder that holds its split (Kubric: its sequences)
+    # strides, clip_step: see `Sampling`
     strides: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
     clip_step: int = 32
-    weight: float = 1.0
-    split: str = "train"
-    farthest_m: float = inf
-    foreground_only: bool = False
-    crop: bool = False
-    skip_fog: bool = False
+    weight: float = 1.0  # samples per epoch, relative to `TrainingData.samples_per_epoch`
+    split: str = "train"  # folder of the split; not used for Kubric
+    farthest_m: float = inf  # depth from this value on counts as unknown
+    foreground_only: bool = False  # see `Reading`; Kubric only
+    crop: bool = False  # crop at a random position, whatever the augmentation says
+    skip_fog: bool = False  # leave out sequences with fog; Point Odyssey only
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Configuration of a mixture of data sets.
+    """Configuration of a mixture of data sets."""
 
-    Attributes:
-        sources: the data sets.
-        frames: frames per clip; two make a pair.
-        height, width: size of the clips in pixels.
-        samples_per_epoch: clips per epoch of a source of weight 1.
-        epochs: length of the training, over which the curriculum is spread.
-        curriculum: whether large strides come later.
-        augmentation: augmentation of all sources.
-        seed: random seed.
-    """
-
-    sources: tuple[SourceConfig, ...]
-    frames: int = 24
+    sources: tuple[SourceConfig, ...]  # the data sets
+    frames: int = 24  # frames per clip; two make a pair
+    # height, width: size of the clips in pixels
     height: int = 288
     width: int = 512
-    samples_per_epoch: int = 600
-    epochs: int = 50
-    curriculum: bool = False
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    seed: int = 0
+    samples_per_epoch: int = 600  # clips per epoch of a source of weight 1
+    epochs: int = 50  # length of the training, over which the curriculum is spread
+    curriculum: bool = False  # whether large strides come later
+    augmentation: Augmentation = field(default_factory=Augmentation)  # augmentation of all sources
+    seed: int = 0  # random seed
 
 
 _PAPER_STRIDES = tuple(range(1, 7))

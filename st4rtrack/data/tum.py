@@ -23,17 +23,11 @@ INTRINSICS = np.array([[525.0, 0.0, 319.5], [0.0, 525.0, 239.5], [0.0, 0.0, 1.0]
 
 @dataclass(frozen=True)
 class Sensor:
-    """Calibration of an RGB-D camera and of the body whose poses are recorded.
+    """Calibration of an RGB-D camera and of the body whose poses are recorded."""
 
-    Attributes:
-        intrinsics: [3, 3], centre of the first pixel at 0.
-        depth_per_m: stored depth values per metre.
-        body_from_camera: [4, 4] rigid.
-    """
-
-    intrinsics: np.ndarray
-    depth_per_m: float
-    body_from_camera: np.ndarray
+    intrinsics: np.ndarray  # [3, 3], centre of the first pixel at 0
+    depth_per_m: float  # stored depth values per metre
+    body_from_camera: np.ndarray  # [4, 4] rigid
 
 
 TUM = Sensor(INTRINSICS, DEPTH_PER_M, np.eye(4))

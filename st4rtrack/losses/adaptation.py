@@ -35,22 +35,19 @@ Form = Literal["paper", "released", "relative"]
 @dataclass(frozen=True)
 class AdaptationLoss:
     """Weights of the adaptation loss (paper Eq. 11) and the form of its terms.
-
-    Attributes:
-        trajectory, depth, alignment: weights of the terms; a term of weight 0 is logged but not optimised.
-        held: weight of the retention term, which keeps the base model's reconstruction and track depth where no teacher measures
-            them; 0 disables it.
-        pose: weight of the term that compares the cameras with those of the teacher; 0 in the paper.
-        form: "paper"; "released": with the scales, means and exponents of the released scripts; "relative": `losses/relative.py`.
     Raises:
         UserError: a weight is negative or not finite, or the form is unknown.
     """
 
+    # trajectory, depth, alignment: weights of the terms; a term of weight 0 is logged but not optimised
     trajectory: float = 1.0
     depth: float = 10.0
     alignment: float = 5.0
+    # weight of the retention term, which keeps the base model's reconstruction and track depth where no teacher measures them; 0
+    # disables it
     held: float = 0.0
-    pose: float = 0.0
+    pose: float = 0.0  # weight of the term that compares the cameras with those of the teacher; 0 in the paper
+    # "paper"; "released": with the scales, means and exponents of the released scripts; "relative": `losses/relative.py`
     form: Form = "paper"
 
     def __post_init__(self) -> None:
@@ -78,15 +75,11 @@ MONOCULAR = AdaptationLoss(trajectory=0.0, depth=1.0, alignment=0.0, held=3.0, f
 
 @dataclass
 class AdaptationParts:
-    """Adaptation loss and its terms.
+    """Adaptation loss and its terms."""
 
-    Attributes:
-        total: weighted sum, differentiable.
-        parts: unweighted terms, detached: "trajectory", "alignment", "depth" if there is a depth teacher, "held" if there is a
-            retention term, "pose" if the teacher has cameras.
-    """
-
-    total: Tensor
+    total: Tensor  # weighted sum, differentiable
+    # unweighted terms, detached: "trajectory", "alignment", "depth" if there is a depth teacher, "held" if there is a retention
+    # term, "pose" if the teacher has cameras
     parts: dict[str, Tensor]
 
 

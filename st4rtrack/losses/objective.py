@@ -28,49 +28,34 @@ from st4rtrack.types import Pointmap, TwoPointmaps, UserError
 
 @dataclass
 class Supervision:
-    """Ground truth of a batch of pairs, on the network's device.
+    """Ground truth of a batch of pairs, on the network's device."""
 
-    Attributes:
-        truth: pointmaps in metres, points [batch, height, width, 3] with `valid` [batch, height, width].
-        anchor_points: [batch, height, width, 3] metres, anchor content at the anchor time; valid where tracking is valid.
-        moving: [batch, height, width] bool, dynamic pixels of the anchor, or None if unknown.
-        frames_per_clip: the batch is clips x frames, frames of a clip in order; 1 for independent pairs.
-        unit: [batch] metres, length of one network unit, or None.
-        foreground_only: [batch] bool, pairs labelled on the foreground only (Kubric), or None if there are none.
-    """
-
-    truth: TwoPointmaps
-    anchor_points: Tensor
-    moving: Tensor | None = None
-    frames_per_clip: int = 1
-    unit: Tensor | None = None
+    truth: TwoPointmaps  # pointmaps in metres, points [batch, height, width, 3] with `valid` [batch, height, width]
+    anchor_points: Tensor  # [batch, height, width, 3] metres, anchor content at the anchor time; valid where tracking is valid
+    moving: Tensor | None = None  # [batch, height, width] bool, dynamic pixels of the anchor, or None if unknown
+    frames_per_clip: int = 1  # the batch is clips x frames, frames of a clip in order; 1 for independent pairs
+    unit: Tensor | None = None  # [batch] metres, length of one network unit, or None
+    # [batch] bool, pairs labelled on the foreground only (Kubric), or None if there are none
     foreground_only: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Configuration of the training loss; the defaults follow the paper.
+    """Configuration of the training loss; the defaults follow the paper."""
 
-    Attributes:
-        normalization: scale by which points are divided before comparison. "joint": prediction and ground truth each by their
-            mean distance over both maps of the pair (DUSt3R), which makes the loss scale-invariant; "anchored": the ground truth
-            by `Supervision.unit`, so that all pairs of one anchor must agree on their scale.
-        error: "euclidean", or "half_relative" (divided by the square root of the true distance).
-        alpha: weight of the log-confidence regulariser (DUSt3R Eq. 4).
-        reweighting: re-weighting of dynamic pixels of the tracking branch by the clip or the pair rule, see `reweighting.py`.
-        reweight_scale: confidence of dynamic pixels as a multiple of the largest confidence of static ones.
-        moving_weight: loss weight of dynamic pixels (`Supervision.moving`) of the tracking branch.
-        motion_weight: weight of the displacement error of dynamic pixels.
-        anchor_weight: weight of the regression of the anchor points, from which the tracking of a network with hints starts.
-    """
-
+    # scale by which points are divided before comparison. "joint": prediction and ground truth each by their mean distance over
+    # both maps of the pair (DUSt3R), which makes the loss scale-invariant; "anchored": the ground truth by `Supervision.unit`, so
+    # that all pairs of one anchor must agree on their scale.
     normalization: Literal["joint", "anchored"] = "joint"
+    # "euclidean", or "half_relative" (divided by the square root of the true distance)
     error: Literal["euclidean", "half_relative"] = "euclidean"
-    alpha: float = 0.2
+    alpha: float = 0.2  # weight of the log-confidence regulariser (DUSt3R Eq. 4).
+    # re-weighting of dynamic pixels of the tracking branch by the clip or the pair rule, see `reweighting.py`
     reweighting: Literal["none", "clip", "pair"] = "none"
-    reweight_scale: float = 5.0
-    moving_weight: float = 1.0
-    motion_weight: float = 0.0
+    reweight_scale: float = 5.0  # confidence of dynamic pixels as a multiple of the largest confidence of static ones
+    moving_weight: float = 1.0  # loss weight of dynamic pixels (`Supervision.moving`) of the tracking branch
+    motion_weight: float = 0.0  # weight of the displacement error of dynamic pixels
+    # weight of the regression of the anchor points, from which the tracking of a network with hints starts
     anchor_weight: float = 0.0
 
     def __post_init__(self) -> None:

@@ -22,18 +22,13 @@ NEAREST = 0.1
 
 @dataclass
 class LossParts:
-    """Training loss and its mean errors, which are detached, in the units and with the error measure of the configuration.
+    """Training loss and its mean errors, which are detached, in the units and with the error measure of the configuration."""
 
-    Attributes:
-        total: loss, differentiable.
-        tracking_error, reconstruction_error: mean over the labelled pixels of that branch.
-        motion_error: mean displacement error of dynamic pixels; None if the configuration does not use it.
-    """
-
-    total: Tensor
+    total: Tensor  # loss, differentiable
+    # tracking_error, reconstruction_error: mean over the labelled pixels of that branch
     tracking_error: Tensor
     reconstruction_error: Tensor
-    motion_error: Tensor | None = None
+    motion_error: Tensor | None = None  # mean displacement error of dynamic pixels; None if the configuration does not use it
 
 
 def at_least_float32(values: Tensor) -> Tensor:

@@ -20,17 +20,11 @@ LOST = 2.0
 
 @dataclass
 class KnownDepth:
-    """Predicted and teacher depth of pixels or points; F frames, or 1 where all frames share one scale.
+    """Predicted and teacher depth of pixels or points; F frames, or 1 where all frames share one scale."""
 
-    Attributes:
-        depth: [F, ...] predicted, differentiable.
-        teacher: [F, ...] depth of the teacher; in units of the prediction for "relative", at any scale for the other forms.
-        valid: [F, ...] bool, where the teacher's depth is known, > 0.
-    """
-
-    depth: Tensor
-    teacher: Tensor
-    valid: Tensor
+    depth: Tensor  # [F, ...] predicted, differentiable
+    teacher: Tensor  # [F, ...] depth of the teacher; in units of the prediction for "relative", at any scale for the other forms
+    valid: Tensor  # [F, ...] bool, where the teacher's depth is known, > 0
 
     def as_one_frame(self) -> "KnownDepth":
         """Merge all frames into one [1, ...] with a single scale."""
@@ -104,16 +98,11 @@ def pose_loss(poses: PoseTerm) -> Tensor:
 
 @dataclass
 class RetentionTerm:
-    """Inputs of the retention term, for geometry that no teacher measures: S frames, any pixels; F frames, N points.
+    """Inputs of the retention term, for geometry that no teacher measures: S frames, any pixels; F frames, N points."""
 
-    Attributes:
-        now: [S, ..., 3] current reconstruction, differentiable.
-        before: [S, ..., 3] reconstruction of the base model, NaN where it may change.
-        tracks: depth of tracks, with the depth of the static point in place of a teacher's; `None`: not constrained.
-    """
-
-    now: Tensor
-    before: Tensor
+    now: Tensor  # [S, ..., 3] current reconstruction, differentiable
+    before: Tensor  # [S, ..., 3] reconstruction of the base model, NaN where it may change
+    # depth of tracks, with the depth of the static point in place of a teacher's; `None`: not constrained
     tracks: KnownDepth | None = None
 
 

@@ -33,15 +33,10 @@ def finite_or_nan(points: np.ndarray) -> np.ndarray:
 
 @dataclass
 class ErrorTotals:
-    """Accumulated point errors in metres. A non-finite error is a miss in APD and excluded from EPE.
+    """Accumulated point errors in metres. A non-finite error is a miss in APD and excluded from EPE."""
 
-    Attributes:
-        points: number of errors added.
-        non_finite: number of non-finite errors among them.
-    """
-
-    points: int = 0
-    non_finite: int = 0
+    points: int = 0  # number of errors added
+    non_finite: int = 0  # number of non-finite errors among them
     _within: np.ndarray = field(default_factory=lambda: np.zeros(len(APD_THRESHOLDS_M)))
     _sum_m: float = 0.0
 

@@ -27,21 +27,13 @@ PAIRS_AT_ONCE = 1_000_000
 
 @dataclass(frozen=True)
 class TapVid3DScores:
-    """TAPVid-3D scores in percent, higher is better; NaN without evaluated points (all but `oa` if no point is truly visible).
+    """TAPVid-3D scores in percent, higher is better; NaN without evaluated points (all but `oa` if no point is truly visible)."""
 
-    Attributes:
-        aj: average Jaccard: hits among truly visible points and false alarms.
-        apd: truly visible points within the threshold, regardless of predicted visibility.
-        oa: points whose predicted visibility is correct.
-        points: number of evaluated points.
-        scale: scale applied to the prediction; NaN if undefined (then no point is within a threshold), or one per track.
-    """
-
-    aj: float
-    apd: float
-    oa: float
-    points: int
-    scale: float
+    aj: float  # average Jaccard: hits among truly visible points and false alarms
+    apd: float  # truly visible points within the threshold, regardless of predicted visibility
+    oa: float  # points whose predicted visibility is correct
+    points: int  # number of evaluated points
+    scale: float  # scale applied to the prediction; NaN if undefined (then no point is within a threshold), or one per track
 
 
 def tapvid3d_scores(

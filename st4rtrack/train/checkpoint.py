@@ -40,21 +40,13 @@ _PREFIX = "model."  # parameter name prefix in a PairNetwork
 
 @dataclass
 class Training:
-    """Mutable state of a training run.
+    """Mutable state of a training run."""
 
-    Attributes:
-        network: a `PairNetwork`, distributed or not.
-        optimizer: optimiser of the trainable parameters.
-        average: EMA of the trainable parameters.
-        step: optimiser steps done.
-        best: best validation score so far.
-    """
-
-    network: nn.Module
-    optimizer: torch.optim.Optimizer
-    average: Average
-    step: int = 0
-    best: float = float("-inf")
+    network: nn.Module  # a `PairNetwork`, distributed or not
+    optimizer: torch.optim.Optimizer  # optimiser of the trainable parameters
+    average: Average  # EMA of the trainable parameters
+    step: int = 0  # optimiser steps done
+    best: float = float("-inf")  # best validation score so far
 
 
 class RunFolder:

@@ -17,20 +17,14 @@ from st4rtrack.types import Pointmap, TwoPointmaps
 
 @dataclass
 class Examples:
-    """A micro-batch of image pairs. Pairs refer to images by index, so that each image is encoded only once.
+    """A micro-batch of image pairs. Pairs refer to images by index, so that each image is encoded only once."""
 
-    Attributes:
-        images: [images, 3, height, width] in [-1, 1].
-        anchor_index, frame_index: [pairs] int64, the two images of each pair.
-        supervision: ground truth of the pairs.
-        names: names of the clips of the pairs.
-    """
-
-    images: Tensor
+    images: Tensor  # [images, 3, height, width] in [-1, 1]
+    # anchor_index, frame_index: [pairs] int64, the two images of each pair
     anchor_index: Tensor
     frame_index: Tensor
-    supervision: Supervision
-    names: list[str] = field(default_factory=list)
+    supervision: Supervision  # ground truth of the pairs
+    names: list[str] = field(default_factory=list)  # names of the clips of the pairs
 
     def __len__(self) -> int:
         return len(self.frame_index)

@@ -72,15 +72,10 @@ class Stage(Protocol):
 
 @dataclass(frozen=True)
 class PairStage:
-    """Training on image pairs.
+    """Training on image pairs."""
 
-    Attributes:
-        model: network with initial weights (`forward.new_model`, or `load_model`); trained in place.
-        held_out: validation pairs; may be empty.
-    """
-
-    model: St4RTrack
-    held_out: Sequence[HeldOut]
+    model: St4RTrack  # network with initial weights (`forward.new_model`, or `load_model`); trained in place
+    held_out: Sequence[HeldOut]  # validation pairs; may be empty
 
     def network(self, config: TrainConfig, device: torch.device, *, compile: bool) -> nn.Module:
         return prepare(self.model.to(device), config, compile=compile)
@@ -178,21 +173,13 @@ def _steps(
 
 @dataclass(frozen=True)
 class StepResult:
-    """Result of one step, equal on every process except `finite_losses`.
+    """Result of one step, equal on every process except `finite_losses`."""
 
-    Attributes:
-        figures: parts of the loss, averaged over all micro-batches, and the gradient norm.
-        finite: whether loss and gradient are finite, so that the weights were updated.
-        finite_losses: whether the loss is finite, for each micro-batch of this process.
-        pairs: number of pairs in the step, over all processes.
-        stop: whether any process received a stop request.
-    """
-
-    figures: dict[str, float]
-    finite: bool
-    finite_losses: list[bool]
-    pairs: int
-    stop: bool
+    figures: dict[str, float]  # parts of the loss, averaged over all micro-batches, and the gradient norm
+    finite: bool  # whether loss and gradient are finite, so that the weights were updated
+    finite_losses: list[bool]  # whether the loss is finite, for each micro-batch of this process
+    pairs: int  # number of pairs in the step, over all processes
+    stop: bool  # whether any process received a stop request
 
 
 def training_step(

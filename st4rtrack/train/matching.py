@@ -75,22 +75,15 @@ class MatchingNetwork(nn.Module):
 
 @dataclass
 class MatchingExamples:
-    """A micro-batch of clips with positions of anchor points in every frame.
+    """A micro-batch of clips with positions of anchor points in every frame."""
 
-    Attributes:
-        images: [clips, frames, 3, height, width] in [-1, 1], the anchor first.
-        anchor_pixels, frame_pixels: [pairs, points, 2], positions in the anchor and in the frame.
-        weight: [pairs, points], 1 for visible points, `OCCLUDED_WEIGHT` for occluded dynamic ones, 0 for padding.
-        dynamic: [pairs, points] bool.
-        names: source and index of every clip, for messages.
-    """
-
-    images: Tensor
+    images: Tensor  # [clips, frames, 3, height, width] in [-1, 1], the anchor first
+    # anchor_pixels, frame_pixels: [pairs, points, 2], positions in the anchor and in the frame
     anchor_pixels: Tensor
     frame_pixels: Tensor
-    weight: Tensor
-    dynamic: Tensor
-    names: list[str]
+    weight: Tensor  # [pairs, points], 1 for visible points, `OCCLUDED_WEIGHT` for occluded dynamic ones, 0 for padding
+    dynamic: Tensor  # [pairs, points] bool
+    names: list[str]  # source and index of every clip, for messages
 
     def __len__(self) -> int:
         return len(self.weight)
@@ -155,19 +148,12 @@ def stack_examples(examples: Sequence[MatchingExamples]) -> MatchingExamples:
 
 @dataclass(frozen=True)
 class MixedClips:
-    """Micro-batches of randomly augmented clips from several sources.
+    """Micro-batches of randomly augmented clips from several sources."""
 
-    Attributes:
-        sources: clips by name.
-        data: shares and augmentation.
-        micro_batch: clips per micro-batch.
-        seed: random seed of sampling and augmentation.
-    """
-
-    sources: Mapping[str, TrackedClips]
-    data: MatchingData
-    micro_batch: int
-    seed: int
+    sources: Mapping[str, TrackedClips]  # clips by name
+    data: MatchingData  # shares and augmentation
+    micro_batch: int  # clips per micro-batch
+    seed: int  # random seed of sampling and augmentation
 
     def examples(self, index: int) -> MatchingExamples:
         """Sample micro-batch `index` >= 0."""
@@ -244,17 +230,11 @@ class MatchingScore:
 
 @dataclass(frozen=True)
 class MatchingStage:
-    """Training of the matching head for `loop.train_stage`.
+    """Training of the matching head for `loop.train_stage`."""
 
-    Attributes:
-        start: network with initial weights; trained in place.
-        data: configuration of the data.
-        held_out: validation clips by source.
-    """
-
-    start: MatchingNetwork
-    data: MatchingData
-    held_out: Mapping[str, TrackedClips]
+    start: MatchingNetwork  # network with initial weights; trained in place
+    data: MatchingData  # configuration of the data
+    held_out: Mapping[str, TrackedClips]  # validation clips by source
 
     def network(self, config: TrainConfig, device: torch.device, *, compile: bool) -> nn.Module:
         (backbone,) = self.start._backbone

@@ -55,17 +55,11 @@ SHEET_ROWS = 6
 
 @dataclass
 class MonocularExamples:
-    """A micro-batch of images with ground truth.
+    """A micro-batch of images with ground truth."""
 
-    Attributes:
-        images: [batch, 3, height, width] in [-1, 1].
-        truth: ground truth of the same size.
-        names: source and index of every image, for messages.
-    """
-
-    images: Tensor
-    truth: MonocularTruth
-    names: list[str]
+    images: Tensor  # [batch, 3, height, width] in [-1, 1]
+    truth: MonocularTruth  # ground truth of the same size
+    names: list[str]  # source and index of every image, for messages
 
     def __len__(self) -> int:
         return len(self.images)
@@ -96,19 +90,12 @@ def stack_frames(frames: Sequence[DepthFrame], names: Sequence[str] = ()) -> Mon
 
 @dataclass(frozen=True)
 class MixedFrames:
-    """Micro-batches of randomly augmented frames from several sources.
+    """Micro-batches of randomly augmented frames from several sources."""
 
-    Attributes:
-        sources: frame sources by name.
-        data: shares, sizes and augmentation.
-        micro_batch: frames per micro-batch.
-        seed: random seed of sampling and augmentation.
-    """
-
-    sources: Mapping[str, DepthFrameSource]
-    data: MonocularData
-    micro_batch: int
-    seed: int
+    sources: Mapping[str, DepthFrameSource]  # frame sources by name
+    data: MonocularData  # shares, sizes and augmentation
+    micro_batch: int  # frames per micro-batch
+    seed: int  # random seed of sampling and augmentation
 
     def examples(self, index: int) -> MonocularExamples:
         """Sample micro-batch `index` >= 0."""
@@ -123,17 +110,11 @@ class MixedFrames:
 
 @dataclass(frozen=True)
 class MonocularStage:
-    """Monocular training for `loop.train_stage`.
+    """Monocular training for `loop.train_stage`."""
 
-    Attributes:
-        start: network with initial weights; trained in place.
-        loss_config: weights of the loss terms.
-        held_out: validation micro-batches by source.
-    """
-
-    start: MonocularNetwork
-    loss_config: MonocularLossConfig
-    held_out: Mapping[str, Sequence[MonocularExamples]]
+    start: MonocularNetwork  # network with initial weights; trained in place
+    loss_config: MonocularLossConfig  # weights of the loss terms
+    held_out: Mapping[str, Sequence[MonocularExamples]]  # validation micro-batches by source
 
     def network(self, config: TrainConfig, device: torch.device, *, compile: bool) -> nn.Module:
         network = self.start.to(device).float().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

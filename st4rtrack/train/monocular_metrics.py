@@ -19,23 +19,15 @@ TOLERANCE = 0.25
 
 @dataclass(frozen=True)
 class MonocularScore:
-    """Monocular validation metrics; NaN without data of that kind.
+    """Monocular validation metrics; NaN without data of that kind."""
 
-    Attributes:
-        picture_loss: scale- and shift-invariant loss against the teacher on held-out images.
-        abs_rel, share: AbsRel and share of pixels within 1.25, on rendered frames after scale and shift per frame in inverse
-            depth.
-        scaled_share: share of pixels within 1.25 after scale only.
-        focal_error: median |log-focal error|.
-        error_ratio: mean |log-depth error| over the mean predicted error; 1 is calibrated.
-    """
-
-    picture_loss: float
+    picture_loss: float  # scale- and shift-invariant loss against the teacher on held-out images
+    # abs_rel, share: AbsRel and share of pixels within 1.25, on rendered frames after scale and shift per frame in inverse depth
     abs_rel: float
     share: float
-    scaled_share: float
-    focal_error: float
-    error_ratio: float
+    scaled_share: float  # share of pixels within 1.25 after scale only
+    focal_error: float  # median |log-focal error|
+    error_ratio: float  # mean |log-depth error| over the mean predicted error; 1 is calibrated
 
     def __str__(self) -> str:
         return (

@@ -23,16 +23,12 @@ from st4rtrack.types import UserError
 
 @dataclass(frozen=True)
 class Processes:
-    """Process group of a training run, as seen from this process.
+    """Process group of a training run, as seen from this process."""
 
-    Attributes:
-        rank, count: rank of this process and number of processes.
-        device: device of this process.
-    """
-
+    # rank, count: rank of this process and number of processes
     rank: int
     count: int
-    device: torch.device
+    device: torch.device  # device of this process
 
     @property
     def first(self) -> bool:

@@ -32,17 +32,11 @@ class ExampleSource(Protocol):
 
 @dataclass(frozen=True)
 class ClipExamples:
-    """Micro-batches of clips: micro-batch k has the clips k * n ... k * n + n - 1 of a clip source.
+    """Micro-batches of clips: micro-batch k has the clips k * n ... k * n + n - 1 of a clip source."""
 
-    Attributes:
-        clips: clip source.
-        micro_batch: n, clips per micro-batch.
-        with_anchor: include the pair (frame 0, frame 0).
-    """
-
-    clips: ClipSource
-    micro_batch: int = 1
-    with_anchor: bool = True
+    clips: ClipSource  # clip source
+    micro_batch: int = 1  # n, clips per micro-batch
+    with_anchor: bool = True  # include the pair (frame 0, frame 0)
 
     def examples(self, index: int) -> Examples:
         start = index * self.micro_batch

@@ -11,36 +11,23 @@ import numpy as np
 
 @dataclass(frozen=True)
 class CameraEffects:
-    """Camera effects and their settings over a clip.
+    """Camera effects and their settings over a clip."""
 
-    Attributes:
-        exposure: factor on the automatic exposure; drift: change of its logarithm per second.
-        lag: weight of the first frame's automatic exposure in later frames.
-        balance: [3] gain per colour channel.
-        gamma, contrast: parameters of the tone curve.
-        saturation: factor; 1 leaves colours unchanged.
-        blur_px: standard deviation of defocus in an image 256 pixels wide.
-        shutter: open time as a share of the time between frames (motion blur).
-        noise: standard deviation at full brightness, of display values.
-        vignette: strength of the darkening of the corners.
-        resize: factor by which images are shrunk and enlarged again; 1 for none.
-        jpeg: quality, 0 for none; h264: constant rate factor, 0 for none (clips only).
-    """
-
-    exposure: float = 1.0
-    drift: float = 0.0
-    lag: float = 0.0
-    balance: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    exposure: float = 1.0  # factor on the automatic exposure
+    drift: float = 0.0  # change of its logarithm per second
+    lag: float = 0.0  # weight of the first frame's automatic exposure in later frames
+    balance: tuple[float, float, float] = (1.0, 1.0, 1.0)  # [3] gain per colour channel
+    # gamma, contrast: parameters of the tone curve
     gamma: float = 2.2
     contrast: float = 0.0
-    saturation: float = 1.0
-    blur_px: float = 0.35
-    shutter: float = 0.0
-    noise: float = 0.0
-    vignette: float = 0.0
-    resize: float = 1.0
-    jpeg: int = 0
-    h264: int = 0
+    saturation: float = 1.0  # factor; 1 leaves colours unchanged
+    blur_px: float = 0.35  # standard deviation of defocus in an image 256 pixels wide
+    shutter: float = 0.0  # open time as a share of the time between frames (motion blur)
+    noise: float = 0.0  # standard deviation at full brightness, of display values
+    vignette: float = 0.0  # strength of the darkening of the corners
+    resize: float = 1.0  # factor by which images are shrunk and enlarged again; 1 for none
+    jpeg: int = 0  # quality, 0 for none
+    h264: int = 0  # constant rate factor, 0 for none (clips only)
 
 
 def draw_effects(rng: np.random.Generator) -> CameraEffects:

@@ -17,29 +17,23 @@ TRIES, GOOD = 12, 0.75
 
 @dataclass(frozen=True)
 class CameraPath:
-    """Camera trajectory.
+    """Camera trajectory."""
 
-    Attributes:
-        kind: one of `KINDS`.
-        eye, target: [3] at the start; travel, pan: [3] velocities of the two in metres per second.
-        orbit: rotation about the target in radians per second.
-        focal: focal length over the long side; zoom: change of its logarithm per second.
-        shake: [2, 3] amplitude at eye and target in metres; rate, phase: [2, 3] of the shake.
-        roll: radians.
-    """
-
-    kind: str
+    kind: str  # one of `KINDS`
+    # eye, target: [3] at the start
     eye: np.ndarray
     target: np.ndarray
+    # travel, pan: [3] velocities of the two in metres per second
     travel: np.ndarray
     pan: np.ndarray
-    orbit: float
-    focal: float
-    zoom: float
-    shake: np.ndarray
+    orbit: float  # rotation about the target in radians per second
+    focal: float  # focal length over the long side
+    zoom: float  # change of its logarithm per second
+    shake: np.ndarray  # [2, 3] amplitude at eye and target in metres
+    # rate, phase: [2, 3] of the shake
     rate: np.ndarray
     phase: np.ndarray
-    roll: float
+    roll: float  # radians
 
     def pose(self, time_s: float) -> np.ndarray:
         """Pose world_from_camera [4, 4] at a time."""

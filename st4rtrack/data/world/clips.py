@@ -27,34 +27,20 @@ _SCENE_OFFSET = 1 << 20
 
 @dataclass(frozen=True)
 class WorldClip:
-    """Clip with ground truth; world = camera frame of frame 0, metres.
+    """Clip with ground truth; world = camera frame of frame 0, metres."""
 
-    Attributes:
-        rgb: [T, H, W, 3] uint8.
-        time_s: [T].
-        depth: [T, H, W] float32, 0 for sky.
-        intrinsics: [T, 3, 3] float64 pixels.
-        world_from_camera: [T, 4, 4] float64.
-        tracking_points_world: [T, H, W, 3] float32, positions at every time of the points shown in frame 0.
-        tracking_valid: [H, W] bool, pixels of frame 0 that show a surface.
-        visible: [T, H, W] bool, the point is in view in frame t and not occluded.
-        moving: [T, H, W] bool, the pixel of frame t shows a point that moves more than a centimetre over the clip.
-        object_index: [T, H, W] int32, -1 for sky.
-        subject: [T, H, W] bool, people, animals and dynamic objects.
-        setting, camera: kinds of scene and of camera motion.
-    """
-
-    rgb: np.ndarray
-    time_s: np.ndarray
-    depth: np.ndarray
-    intrinsics: np.ndarray
-    world_from_camera: np.ndarray
-    tracking_points_world: np.ndarray
-    tracking_valid: np.ndarray
-    visible: np.ndarray
-    moving: np.ndarray
-    object_index: np.ndarray
-    subject: np.ndarray
+    rgb: np.ndarray  # [T, H, W, 3] uint8
+    time_s: np.ndarray  # [T]
+    depth: np.ndarray  # [T, H, W] float32, 0 for sky
+    intrinsics: np.ndarray  # [T, 3, 3] float64 pixels
+    world_from_camera: np.ndarray  # [T, 4, 4] float64
+    tracking_points_world: np.ndarray  # [T, H, W, 3] float32, positions at every time of the points shown in frame 0
+    tracking_valid: np.ndarray  # [H, W] bool, pixels of frame 0 that show a surface
+    visible: np.ndarray  # [T, H, W] bool, the point is in view in frame t and not occluded
+    moving: np.ndarray  # [T, H, W] bool, the pixel of frame t shows a point that moves more than a centimetre over the clip
+    object_index: np.ndarray  # [T, H, W] int32, -1 for sky
+    subject: np.ndarray  # [T, H, W] bool, people, animals and dynamic objects
+    # setting, camera: kinds of scene and of camera motion
     setting: str = ""
     camera: str = ""
 
@@ -199,30 +185,21 @@ def _geometry(assets: Assets, seed: int, split: str, scene: int, setting: str | 
 
 @dataclass(frozen=True)
 class WorldClips:
-    """Endless source of clips of the rendered world: clip `index` is the same every time and in every process.
+    """Endless source of clips of the rendered world: clip `index` is the same every time and in every process."""
 
-    Attributes:
-        frames: frames per clip; two make a pair.
-        size: height and width.
-        seed: seed of the whole source.
-        split: "train" or "validation".
-        rate: range of frames per second, drawn for every clip; the frames of a pair are up to 24 frames of that rate apart.
-        pictures: folder of photographs for surfaces.
-        setting, camera: kinds of scene and of camera motion, None for mixtures.
-        per_scene: consecutive clips of one scene; larger values are faster, above all for pairs read in order.
-        times: chooses the times [frames] of a clip in seconds, the anchor's first, from a random generator and the duration of
-            the scene; None for even spacing at `rate`.
-    """
-
-    frames: int = 24
-    size: tuple[int, int] = (192, 256)
-    seed: int = 0
-    split: str = "train"
+    frames: int = 24  # frames per clip; two make a pair
+    size: tuple[int, int] = (192, 256)  # height and width
+    seed: int = 0  # seed of the whole source
+    split: str = "train"  # "train" or "validation"
+    # range of frames per second, drawn for every clip; the frames of a pair are up to 24 frames of that rate apart
     rate: tuple[float, float] = (6.0, 24.0)
-    pictures: Path | None = None
+    pictures: Path | None = None  # folder of photographs for surfaces
+    # setting, camera: kinds of scene and of camera motion, None for mixtures
     setting: str | None = None
     camera: str | None = None
-    per_scene: int = 1
+    per_scene: int = 1  # consecutive clips of one scene; larger values are faster, above all for pairs read in order
+    # chooses the times [frames] of a clip in seconds, the anchor's first, from a random generator and the duration of the scene;
+    # None for even spacing at `rate`
     times: Callable[[np.random.Generator, float], np.ndarray] | None = None
 
     def clip(self, index: int) -> Clip:

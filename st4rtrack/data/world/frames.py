@@ -30,19 +30,12 @@ PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 
 
 class Frame(NamedTuple):
-    """Image with ground truth; the principal point is the image centre.
+    """Image with ground truth; the principal point is the image centre."""
 
-    Attributes:
-        rgb: [H, W, 3] uint8.
-        depth: [H, W] float32, z in metres, 0 where unknown (sky).
-        focal_px: pixels.
-        subject: [H, W] bool, people, animals and dynamic objects.
-    """
-
-    rgb: np.ndarray
-    depth: np.ndarray
-    focal_px: float
-    subject: np.ndarray
+    rgb: np.ndarray  # [H, W, 3] uint8
+    depth: np.ndarray  # [H, W] float32, z in metres, 0 where unknown (sky)
+    focal_px: float  # pixels
+    subject: np.ndarray  # [H, W] bool, people, animals and dynamic objects
 
 
 def find_pictures(folder: Path | None, split: str) -> tuple[Path, ...]:

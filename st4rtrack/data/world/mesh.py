@@ -13,19 +13,12 @@ TRANSPARENT_BELOW = 0.6
 
 @dataclass(frozen=True)
 class Materials:
-    """Surface properties of M materials.
+    """Surface properties of M materials."""
 
-    Attributes:
-        colour: [M, 3] float32 linear albedo, used without a texture.
-        texture: [M] int32 number in the texture store, -1 for none.
-        gloss: [M] float32 share of light that is reflected specularly at normal incidence.
-        rough: [M] float32 spread of that reflection, radians.
-    """
-
-    colour: np.ndarray
-    texture: np.ndarray
-    gloss: np.ndarray
-    rough: np.ndarray
+    colour: np.ndarray  # [M, 3] float32 linear albedo, used without a texture
+    texture: np.ndarray  # [M] int32 number in the texture store, -1 for none
+    gloss: np.ndarray  # [M] float32 share of light that is reflected specularly at normal incidence
+    rough: np.ndarray  # [M] float32 spread of that reflection, radians
 
 
 @dataclass(frozen=True)
@@ -40,25 +33,15 @@ class Rig:
 
 @dataclass(frozen=True)
 class Mesh:
-    """Textured mesh in metres, y down, lowest point at y = 0, footprint centred, front facing -z.
+    """Textured mesh in metres, y down, lowest point at y = 0, footprint centred, front facing -z."""
 
-    Attributes:
-        vertices: [V, 3] float32.
-        normals: [V, 3] float32, unit; vertices are split at creases.
-        faces: [F, 3] int32.
-        uv: [F, 3, 2] float32 texture coordinates of the corners.
-        material: [F] int16 row of `materials`.
-        materials: surface properties.
-        rig: rig of people; None for rigid meshes.
-    """
-
-    vertices: np.ndarray
-    normals: np.ndarray
-    faces: np.ndarray
-    uv: np.ndarray
-    material: np.ndarray
-    materials: Materials
-    rig: Rig | None = None
+    vertices: np.ndarray  # [V, 3] float32
+    normals: np.ndarray  # [V, 3] float32, unit; vertices are split at creases
+    faces: np.ndarray  # [F, 3] int32
+    uv: np.ndarray  # [F, 3, 2] float32 texture coordinates of the corners
+    material: np.ndarray  # [F] int16 row of `materials`
+    materials: Materials  # surface properties
+    rig: Rig | None = None  # rig of people; None for rigid meshes
 
     @property
     def size(self) -> np.ndarray:

@@ -19,26 +19,21 @@ _DOWN = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])
 
 @dataclass(frozen=True)
 class Bodies:
-    """N bodies of one topology in their rest pose (arms spread), y down, facing -z.
+    """N bodies of one topology in their rest pose (arms spread), y down, facing -z."""
 
-    Attributes:
-        vertices: [N, V, 3] float32, heads: [N, B, 3] joints, faces: [F, 3], uv: [F, 3, 2], region: [V] index of `REGIONS`.
-        bones, weights: [V, 4] skinning. parents: [B]. labels: names of the bones.
-        adult: [N] bool.
-        female: [N] share.
-    """
-
+    # [N, V, 3] float32, heads: [N, B, 3] joints, faces: [F, 3], uv: [F, 3, 2], region: [V] index of `REGIONS`
     vertices: np.ndarray
     heads: np.ndarray
     faces: np.ndarray
     uv: np.ndarray
     region: np.ndarray
+    # bones, weights: [V, 4] skinning
     bones: np.ndarray
     weights: np.ndarray
-    parents: np.ndarray
-    labels: np.ndarray
-    adult: np.ndarray
-    female: np.ndarray
+    parents: np.ndarray  # [B]
+    labels: np.ndarray  # names of the bones
+    adult: np.ndarray  # [N] bool
+    female: np.ndarray  # [N] share
 
     def bone(self, label: str) -> int:
         """Index of a bone."""

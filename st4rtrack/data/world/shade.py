@@ -22,21 +22,15 @@ FAINT = 0.04
 
 @dataclass(frozen=True)
 class View:
-    """Rendered view with ground truth.
+    """Rendered view with ground truth."""
 
-    Attributes:
-        colour: [H, W, 3] float32 linear.
-        depth: [H, W] float32, z, 0 for sky.
-        face: [H, W] int64, -1 for sky; u, v: [H, W] float32 barycentric coordinates.
-        object_index: [H, W] int32 object, -1 for sky.
-    """
-
-    colour: np.ndarray
-    depth: np.ndarray
-    face: np.ndarray
+    colour: np.ndarray  # [H, W, 3] float32 linear
+    depth: np.ndarray  # [H, W] float32, z, 0 for sky
+    face: np.ndarray  # [H, W] int64, -1 for sky
+    # u, v: [H, W] float32 barycentric coordinates
     u: np.ndarray
     v: np.ndarray
-    object_index: np.ndarray
+    object_index: np.ndarray  # [H, W] int32 object, -1 for sky
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,11 @@ LARGEST = 256
 
 @dataclass(frozen=True)
 class Textures:
-    """N textures of power-of-two sizes.
+    """N textures of power-of-two sizes."""
 
-    Attributes:
-        texels: [all texels] int32, four bytes RGBA each; the levels of a texture are contiguous, finest first.
-        start: [N] int64 index of the first texel.
-        log_size: [N, 2] int32 base-2 logarithm of width and height.
-    """
-
-    texels: np.ndarray
-    start: np.ndarray
-    log_size: np.ndarray
+    texels: np.ndarray  # [all texels] int32, four bytes RGBA each; the levels of a texture are contiguous, finest first
+    start: np.ndarray  # [N] int64 index of the first texel
+    log_size: np.ndarray  # [N, 2] int32 base-2 logarithm of width and height
 
     def texels_of(self, number: int) -> np.ndarray:
         """Texels of all levels of one texture."""
