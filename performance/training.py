@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from machine import machine
 
-from st4rtrack.data.procedural import ProceduralConfig
-from st4rtrack.data.procedural_source import ProceduralClips
+from st4rtrack.data.procedural import ProceduralClips, ProceduralConfig
 from st4rtrack.model import layers
 from st4rtrack.model.config import LARGE, TINY, ModelConfig
 from st4rtrack.model.device import choose_device

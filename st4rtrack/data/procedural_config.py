@@ -43,7 +43,6 @@ class ProceduralConfig:
     min_fov_deg: float = 30.0
     max_fov_deg: float = 100.0
     compile: bool = False  # fuse the ray caster with `torch.compile` (slow first call)
-    rays_per_call: int | None = None  # rays cast per call; None chooses by device
 
     def __post_init__(self) -> None:
         for field, names in (("setting", SETTINGS), ("camera", CAMERAS)):

@@ -19,26 +19,25 @@ SUN_M = 60.0
 
 @dataclass(frozen=True)
 class Light:
-    """Lamp, or sun far away. position [B, 3] in the world; ambient, diffuse [B, 3]; haze [B, 4]: colour, 1 / metres."""
+    """Lamp, or sun far away."""
 
-    position: torch.Tensor
-    ambient: torch.Tensor
-    diffuse: torch.Tensor
-    haze: torch.Tensor
+    position: torch.Tensor  # [B, 3] in the world
+    ambient: torch.Tensor  # [B, 3]
+    diffuse: torch.Tensor  # [B, 3]
+    haze: torch.Tensor  # [B, 4]: colour, 1 / metres
 
 
 @dataclass(frozen=True)
 class Optics:
-    """Camera effects over a clip: gain [B, F, 3]; gamma, blur, noise, shutter [B] (share of the time between frames);
-    defocus and JPEG quality (0 for none) [B] integers."""
+    """Camera effects over a clip; [B] except `gain`."""
 
-    gain: torch.Tensor
+    gain: torch.Tensor  # [B, F, 3]
     gamma: torch.Tensor
     blur: torch.Tensor
     noise: torch.Tensor
-    shutter: torch.Tensor
-    defocus: torch.Tensor
-    jpeg: torch.Tensor
+    shutter: torch.Tensor  # share of the time between frames
+    defocus: torch.Tensor  # integer, passes of a filter
+    jpeg: torch.Tensor  # integer, quality; 0 for none
 
 
 def _textures(sampler: Sampler, parts: int, own: torch.Tensor, regular: torch.Tensor) -> torch.Tensor:

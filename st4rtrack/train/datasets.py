@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from st4rtrack.data.clip import Clip, ClipSource
-from st4rtrack.data.procedural import ProceduralConfig
-from st4rtrack.data.procedural_source import ProceduralClips
+from st4rtrack.data.procedural import ProceduralClips, ProceduralConfig
 from st4rtrack.data.training import TrainingData, open_training_source
 from st4rtrack.io.files import expanded
 from st4rtrack.train.config import TrainConfig

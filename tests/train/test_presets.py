@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from st4rtrack.cli.main import main
-from st4rtrack.data.procedural import ProceduralConfig
-from st4rtrack.data.procedural_source import ProceduralClips
+from st4rtrack.data.procedural import ProceduralClips, ProceduralConfig
 from st4rtrack.data.training import TrainingData
 from st4rtrack.model.checkpoint import save_model
 from st4rtrack.model.config import LARGE, TINY
