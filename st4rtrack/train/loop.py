@@ -19,10 +19,9 @@ from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.efficientnet import EfficientNetLite0
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.options import RunConfig
-from st4rtrack.train.average import Average, average_decay
-from st4rtrack.train.checkpoint import RunFolder, Training
+from st4rtrack.train.checkpoint import Average, RunFolder, Training, average_decay
 from st4rtrack.train.config import TrainConfig
-from st4rtrack.train.examples import Examples
+from st4rtrack.train.examples import Examples, to_device
 from st4rtrack.train.forward import predict, prepare
 from st4rtrack.train.guard import NonFiniteGuard, StopRequest, Suspect, stop_requests
 from st4rtrack.train.parallel import Processes, check_split, distribute, gradients_shared, whole
@@ -90,7 +89,17 @@ class PairStage:
         return validate(network, self.held_out, device, precision=precision)
 
     def pictures(self, network: nn.Module, device: torch.device, precision: str) -> list[np.ndarray]:
-        return [sample_picture(network, each.examples.to(device), precision) for each in self.held_out[:2]]
+        return [sample_picture(network, to_device(each.examples, device), precision) for each in self.held_out[:2]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a preset trains with the user's folders and weights."""
+
+    stage: Stage
+    model: ModelConfig  # configuration of the network
+    source: ExampleSource
+    options: dict[str, Any]  # other values that affect the result
 
 
 def train_stage(
@@ -153,7 +162,7 @@ def _steps(
     guard = NonFiniteGuard(watch.folder.path / "not_finite", run, processes)
     own_micro_batches = config.micro_batches // processes.count
     while training.step < config.steps:
-        mine = [(number, examples.to(processes.device)) for number, examples in islice(numbered, own_micro_batches)]
+        mine = [(number, to_device(examples, processes.device)) for number, examples in islice(numbered, own_micro_batches)]
         outcome = training_step(
             training, [examples for _, examples in mine], config, processes, loss=watch.stage.loss, stop=request.asked
         )

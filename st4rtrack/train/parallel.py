@@ -4,7 +4,7 @@ The rest of the training code is independent of the number of processes: with on
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -51,9 +51,18 @@ class Processes:
         dist.all_gather_object(values, value)
         return values
 
-    def from_first(self, value: Any) -> Any:
-        """Broadcast a small object of rank 0."""
-        return self.gather(value)[0]
+    def on_first(self, call: Callable[[], Any]) -> Any:
+        """Call a function on rank 0 only; every process gets its result (a small object), or its `UserError`."""
+        result: Any = None
+        if self.first:
+            try:
+                result = call()
+            except UserError as error:
+                result = error
+        result = self.gather(result)[0]
+        if isinstance(result, UserError):
+            raise result
+        return result
 
 
 @contextmanager

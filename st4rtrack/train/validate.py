@@ -9,7 +9,7 @@ from torch import nn
 
 from st4rtrack.geometry.align import median_scale
 from st4rtrack.metrics.points import average_points_within_distance, end_point_error
-from st4rtrack.train.examples import Examples
+from st4rtrack.train.examples import Examples, to_device
 from st4rtrack.train.forward import finite_points, predict
 
 
@@ -63,7 +63,7 @@ def validate(network: nn.Module, held_out: Iterable[HeldOut], device: torch.devi
     network.eval()
     rows, cosines = [], []
     for each in held_out:
-        out, still = (predict(network, examples.to(device), precision) for examples in (each.examples, each.still))
+        out, still = (predict(network, to_device(examples, device), precision) for examples in (each.examples, each.still))
         tracking, reconstruction, still_points = (finite_points(m) for m in (out.tracking, out.reconstruction, still.tracking))
         rows += _rows(each.examples, tracking, reconstruction)
         frames = each.examples.supervision.frames_per_clip

@@ -13,8 +13,7 @@ from st4rtrack.losses.monocular import MonocularLossConfig
 from st4rtrack.model.config import MONOCULAR
 from st4rtrack.model.monocular import new_monocular
 from st4rtrack.options import RunConfig
-from st4rtrack.train.average import Average
-from st4rtrack.train.checkpoint import Training
+from st4rtrack.train.checkpoint import Average, Training
 from st4rtrack.train.config import TrainConfig
 from st4rtrack.train.loop import make_optimizer, training_step
 from st4rtrack.train.monocular import (
@@ -22,10 +21,10 @@ from st4rtrack.train.monocular import (
     MonocularStage,
     first_network,
     stack_frames,
-    train_monocular,
 )
 from st4rtrack.train.monocular_metrics import MonocularScore, fit_inverse_depth
-from st4rtrack.train.presets import MonocularData
+from st4rtrack.train.presets import MonocularData, Preset
+from st4rtrack.train.start import run_preset
 from st4rtrack.types import UserError
 from tests.train.small import ALONE
 
@@ -68,10 +67,10 @@ def write_frames(folder: Path) -> Path:
 def run(output: Path, frames: Path, **changes: object) -> MonocularScore:
     """A run on rendered frames from random weights."""
     config = replace(CONFIG, **changes)  # pyright: ignore[reportArgumentType]
-    folders = {"procedural": frames}
-    return train_monocular(
-        config, RUN, DATA, model=SMALL, output=output, processes=ALONE, init="random", folders=folders, change_options=True
-    )
+    preset, folders = Preset("", SMALL, config, DATA), {"procedural": frames}
+    score = run_preset(preset, RUN, output=output, processes=ALONE, init="random", folders=folders, change_options=True)
+    assert isinstance(score, MonocularScore)
+    return score
 
 
 def test_mixed_frames_same_index_gives_the_same_micro_batch() -> None:
