@@ -75,7 +75,7 @@ def assets_folder() -> Path:
     return Path(folder) if folder else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "st4rtrack" / "world"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Assets:
     """Cached assets: models by name, textures, skies [S, H, W, 3] (linear, latitude by longitude) and people."""
 

@@ -114,7 +114,7 @@ def _value(caster: Caster, camera_path: CameraPath, time_s: float) -> float:
     value -= 0.08 * max(0, 5 - kinds) + (0.25 if subject < 0.02 else 0.0) + 2 * max(0.0, float(subject) - 0.7)
     if caster.blocked(pose[None, :3, 3].astype(np.float32), np.array([[0, 1, 0]], np.float32), np.array([0.1], np.float32))[0]:
         value -= 1.0
-    inside = np.abs(pose[[0, 2], 3]) < caster.geometry.world_scene.notes["layout"].half - 0.1  # type: ignore[attr-defined]
+    inside = np.abs(pose[[0, 2], 3]) < caster.geometry.world_scene.layout.half - 0.1
     return value - (0.0 if inside.all() else 3.0)
 
 
@@ -169,9 +169,8 @@ def _target(casters: list[tuple[float, Caster]], rng: np.random.Generator) -> tu
     geometry = start.geometry
     world_scene = geometry.world_scene
     subjects = np.flatnonzero(geometry.subject)
-    focus = world_scene.notes.get("focus")
-    if isinstance(focus, np.ndarray) and rng.random() < 0.8:
-        return focus + rng.normal(0, 0.1, 3) * np.array([1, 0.2, 1]), np.zeros(3), rng.uniform(0.25, 0.9)
+    if world_scene.focus is not None and rng.random() < 0.8:
+        return world_scene.focus + rng.normal(0, 0.1, 3) * np.array([1, 0.2, 1]), np.zeros(3), rng.uniform(0.25, 0.9)
     named = [k for k, item in enumerate(world_scene.objects) if item.name and "-" in item.name and not item.moves]
     if len(subjects) and (rng.random() < 0.82 or not named):
         number = int(rng.choice(subjects))

@@ -1,18 +1,17 @@
 """Clips of the rendered world with exact ground truth: depth, dense tracks, visibility, dynamic pixels, cameras."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from st4rtrack.data.clip import Clip
+from st4rtrack.data.clip import Clip, training_clip
 from st4rtrack.data.world.assets import Assets, open_assets
 from st4rtrack.data.world.camera_effects import CameraEffects, automatic_exposure, develop, draw_effects, through_h264
 from st4rtrack.data.world.camera_path import CameraPath, find_camera_path
 from st4rtrack.data.world.cast import Caster, Geometry
 from st4rtrack.data.world.frames import find_pictures, scene_rng
-from st4rtrack.data.world.layout import Layout
 from st4rtrack.data.world.objects import WorldScene
 from st4rtrack.data.world.scenes import make_scene
 from st4rtrack.data.world.shade import View, render_view
@@ -40,9 +39,6 @@ class WorldClip:
     moving: np.ndarray  # [T, H, W] bool, the pixel of frame t shows a point that moves more than a centimetre over the clip
     object_index: np.ndarray  # [T, H, W] int32, -1 for sky
     subject: np.ndarray  # [T, H, W] bool, people, animals and dynamic objects
-    # setting, camera: kinds of scene and of camera motion
-    setting: str = ""
-    camera: str = ""
 
 
 def render_clip(
@@ -90,8 +86,6 @@ def render_clip(
         moving=np.stack([_moving(view, casters) for view in views]),
         object_index=np.stack([view.object_index for view in views]),
         subject=np.stack([(view.object_index >= 0) & geometry.subject[view.object_index] for view in views]),
-        setting=str(world_scene.notes.get("setting", "")),
-        camera=camera_path.kind,
     )
 
 
@@ -205,15 +199,9 @@ class WorldClips:
     def clip(self, index: int) -> Clip:
         """Return clip `index` >= 0 for the trainer."""
         clip = self.world_clip(index)
-        return Clip(
-            rgb=clip.rgb,
-            depth=clip.depth,
-            intrinsics=clip.intrinsics,
-            world_from_camera=clip.world_from_camera,
-            tracking_points_world=clip.tracking_points_world,
-            tracking_valid=np.broadcast_to(clip.tracking_valid, clip.depth.shape).copy(),
-            moving=clip.moving[0],
-            name=f"world {self.split} {self.seed}/{index}",
+        valid = np.broadcast_to(clip.tracking_valid, clip.depth.shape).copy()
+        return training_clip(
+            replace(clip, tracking_valid=valid, moving=clip.moving[0]), f"world {self.split} {self.seed}/{index}"
         )
 
     def world_clip(self, index: int, assets: Assets | None = None) -> WorldClip:
@@ -226,12 +214,11 @@ class WorldClips:
             raise IndexError(f"clips are numbered from 0, not {index}")
         scene, number = divmod(index, self.per_scene)
         geometry = _geometry(assets or open_assets(), self.seed, self.split, scene, self.setting, self.pictures)
-        world_scene, layout = geometry.world_scene, geometry.world_scene.notes["layout"]
-        assert isinstance(layout, Layout)
+        world_scene = geometry.world_scene
         rng = scene_rng(self.seed, self.split, _SCENE_OFFSET + scene, number + 1)
         times = (self.times or self._even_times)(rng, world_scene.seconds)
         camera_path = find_camera_path(
-            [(float(t), Caster(geometry, float(t))) for t in (times.min(), times.max())], layout, rng, self.camera
+            [(float(t), Caster(geometry, float(t))) for t in (times.min(), times.max())], world_scene.layout, rng, self.camera
         )
         return render_clip(world_scene, camera_path, times, self.size, rng, draw_effects(rng), geometry)
 

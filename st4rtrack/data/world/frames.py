@@ -16,7 +16,6 @@ from st4rtrack.data.world.assets import Assets, open_assets, split_of
 from st4rtrack.data.world.camera_effects import automatic_exposure, develop, draw_effects
 from st4rtrack.data.world.camera_path import find_camera_path
 from st4rtrack.data.world.cast import Caster, Geometry
-from st4rtrack.data.world.layout import Layout
 from st4rtrack.data.world.scenes import make_scene
 from st4rtrack.data.world.shade import render_view
 from st4rtrack.types import UserError
@@ -105,8 +104,6 @@ def scene_frames(
     """Render some of the frames of one scene."""
     world_scene = make_scene(assets, split, scene_rng(seed, split, scene), setting, pictures)
     geometry = Geometry(world_scene)
-    layout = world_scene.notes["layout"]
-    assert isinstance(layout, Layout)
     caster, moment = None, -1
     for number in numbers:
         rng = scene_rng(seed, split, scene, number + 1)
@@ -114,7 +111,7 @@ def scene_frames(
             moment = number // VIEWS_PER_MOMENT
             time_s = float(scene_rng(seed, split, scene, 0, moment).uniform(0, 4))
             caster = Caster(geometry, time_s)
-        camera_path = find_camera_path([(time_s, caster)], layout, rng)
+        camera_path = find_camera_path([(time_s, caster)], world_scene.layout, rng)
         intrinsics = camera_path.intrinsics(time_s, *size)
         view = render_view(caster, intrinsics, camera_path.pose(time_s), *size, rng)
         rgb = develop(view.colour, draw_effects(rng), automatic_exposure(view.colour), time_s, None, rng)

@@ -31,7 +31,7 @@ class Rig:
     weights: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mesh:
     """Textured mesh in metres, y down, lowest point at y = 0, footprint centred, front facing -z."""
 

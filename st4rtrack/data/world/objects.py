@@ -1,13 +1,16 @@
 """Contents of a scene over time: objects with meshes and poses, lights, sky and textures."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from st4rtrack.data.world.mesh import Mesh
 from st4rtrack.data.world.textures import Textures
 
+Place = Callable[[float], np.ndarray]
+"""Function of time in seconds that returns world_from_object [4, 4]."""
 Posed = Callable[[float], tuple[np.ndarray, np.ndarray]]
 """Function of time in seconds that returns vertices [V, 3] and normals [V, 3] in the world."""
 
@@ -18,7 +21,7 @@ class SceneObject:
 
     mesh: Mesh  # surface of the object
     # world_from_object [4, 4], or a function of time in seconds that returns it
-    place: Callable[[float], np.ndarray] | np.ndarray
+    place: Place | np.ndarray
     posed: Posed | None = None  # motion of skinned and bending objects, instead of `place`
     moves: bool = False  # whether the object is dynamic
     subject: bool = False  # whether it is a person, an animal, or a dynamic object
@@ -58,8 +61,8 @@ class WorldScene:
     ambient: np.ndarray  # [3] irradiance after many reflections, added at the surfaces hit by indirect rays
     haze: float = 0.0  # share of the light that the air replaces per metre
     seconds: float = 4.0  # duration of the motion
-    # setting, layout and names of the models used; `focus` [3] is a point for a camera to look at
-    notes: dict[str, object] = field(default_factory=dict)
+    layout: Any = None  # the `Layout` of its objects
+    focus: np.ndarray | None = None  # [3] point for a camera to look at
 
 
 def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -67,9 +70,9 @@ def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     return (points @ matrix[:3, :3].T.astype(np.float32)) + matrix[:3, 3].astype(np.float32)
 
 
-def turned(yaw: float, position: Sequence[float] | np.ndarray, scale: float = 1.0) -> np.ndarray:
+def turned(yaw: float, position: Sequence[float] | np.ndarray) -> np.ndarray:
     """Pose world_from_object [4, 4]: rotated about the vertical by `yaw` radians, then translated."""
-    c, s = np.cos(yaw) * scale, np.sin(yaw) * scale
-    matrix = np.array([[c, 0, s, 0], [0, scale, 0, 0], [-s, 0, c, 0], [0, 0, 0, 1.0]])
+    c, s = np.cos(yaw), np.sin(yaw)
+    matrix = np.array([[c, 0, s, 0], [0, 1, 0, 0], [-s, 0, c, 0], [0, 0, 0, 1.0]])
     matrix[:3, 3] = position
     return matrix
