@@ -119,6 +119,14 @@ class RenderedFrames:
         return DepthFrame(np.array(record["rgb"]), inverse_depth, scaled=True, focal=focal, subject=np.array(record["subject"]))
 
 
+def write_records(path: Path, rgb: np.ndarray, depth: np.ndarray, focal_px: np.ndarray, subject: np.ndarray) -> None:
+    """Write a shard of rendered frames; arrays [frames, ...], see `frame_record`."""
+    records = np.zeros(len(rgb), frame_record(*depth.shape[1:]))
+    records["rgb"], records["depth"], records["focal_px"], records["subject"] = rgb, depth, focal_px, subject
+    with whole_file(path) as file:
+        np.save(file, records)
+
+
 def write_procedural_frames(
     folder: Path, part: str, count: int, *, seed: int, compile: bool, shard_frames: int = 64, size: tuple[int, int] = (192, 256)
 ) -> None:
@@ -138,12 +146,9 @@ def write_procedural_frames(
         path = folder / part / f"procedural_{seed + number}.npy"
         if not path.exists():
             clips = render_clips(shard_frames // 2, config, seed=seed + number)
-            records = np.zeros((shard_frames // 2, 2), frame_record(config.height, config.width))
-            records["rgb"], records["depth"] = clips.rgb.numpy(), clips.depth.numpy()
-            records["focal_px"] = clips.intrinsics[:, :1, 0].numpy()
-            records["subject"] = (clips.object_index > 0).numpy()
-            with whole_file(path) as file:
-                np.save(file, records.reshape(-1))
+            focal_px = clips.intrinsics[:, None, 0, 0].expand(-1, 2)
+            tensors = (clips.rgb, clips.depth, focal_px, clips.object_index > 0)
+            write_records(path, *(tensor.flatten(0, 1).numpy() for tensor in tensors))
 
 
 @dataclass(frozen=True)

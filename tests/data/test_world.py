@@ -7,13 +7,14 @@ import cv2
 import numpy as np
 import pytest
 
+from st4rtrack.data.depth_frames import RenderedFrames
 from st4rtrack.data.world import build, people
 from st4rtrack.data.world.assets import Assets, assets_folder, build_assets, open_assets, split_of
 from st4rtrack.data.world.camera_effects import CameraEffects
 from st4rtrack.data.world.camera_path import CameraPath
 from st4rtrack.data.world.cast import Caster, Geometry
 from st4rtrack.data.world.clips import WorldClip, WorldClips, render_clip
-from st4rtrack.data.world.frames import frames, read_shard, scene_frames, write_frames
+from st4rtrack.data.world.frames import frames, scene_frames, write_frames
 from st4rtrack.data.world.mesh import parse_obj, plain_materials
 from st4rtrack.data.world.motion import Path as Walk
 from st4rtrack.data.world.objects import Light, SceneObject, WorldScene, turned
@@ -240,18 +241,19 @@ def test_frames_of_an_unknown_split_are_refused(made_up: Assets) -> None:
 def test_write_frames_resumes_and_reads_back(made_up: Assets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ST4RTRACK_ASSETS", str(made_up.folder))
     monkeypatch.setattr("st4rtrack.data.world.frames.SHARD", 2)
-    write_frames(tmp_path / "set", 3, 0, "train", SIZE)
-    shards = sorted((tmp_path / "set").iterdir())
-    assert [path.name for path in shards] == ["train-0-00000.npz", "train-0-00001.npz"]
+    write_frames(tmp_path, 3, 0, "train", SIZE)
+    shards = sorted((tmp_path / "train").iterdir())
+    assert [path.name for path in shards] == ["world_0_00000.npy", "world_0_00001.npy"]
     kept = shards[0].stat().st_mtime_ns
     shards[1].unlink()
-    write_frames(tmp_path / "set", 3, 0, "train", SIZE)
+    write_frames(tmp_path, 3, 0, "train", SIZE)
     assert shards[0].stat().st_mtime_ns == kept
-    row = read_shard(shards[1])[1]
+    row = RenderedFrames(tmp_path).frame(3)
     direct = next(frames(0, "train", SIZE, first=3))
-    np.testing.assert_allclose(row.depth, direct.depth, rtol=1e-3)
+    known = direct.depth > 0
+    np.testing.assert_allclose(row.inverse_depth[known], 1 / direct.depth[known], rtol=1e-3)
     np.testing.assert_array_equal(row.subject, direct.subject)
-    assert np.abs(row.rgb.astype(int) - direct.rgb).mean() < 6
+    np.testing.assert_array_equal(row.rgb, direct.rgb)
 
 
 @pytest.mark.usefixtures("embree")

@@ -6,12 +6,13 @@ python -m st4rtrack.data.world.frames -o DIR --frames 20000 --seed 0      # resu
 import argparse
 import logging
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
+from st4rtrack.data.depth_frames import write_records
 from st4rtrack.data.world.assets import Assets, open_assets, split_of
 from st4rtrack.data.world.camera_effects import automatic_exposure, develop, draw_effects
 from st4rtrack.data.world.camera_path import find_camera_path
@@ -120,47 +121,19 @@ def scene_frames(
 
 
 def write_frames(folder: Path, count: int, seed: int, split: str, size: tuple[int, int], pictures: Path | None = None) -> None:
-    """Render a set of frames into shards `SPLIT-SEED-NNNNN.npz`; existing shards are kept.
+    """Render a set of frames into shards `SPLIT/world_SEED_NNNNN.npy` for `RenderedFrames`; existing shards are kept.
 
     Args:
         folder: folder of the set.
         count: number of frames, rounded up to whole shards of 256.
         seed, split, size, pictures: as in `frames`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     for shard in range(-(-count // SHARD)):
-        path = folder / f"{split}-{seed}-{shard:05d}.npz"
-        if path.exists():
-            continue
-        source = frames(seed, split, size, first=shard * SHARD, pictures=pictures)
-        rows = [next(source) for _ in range(SHARD)]
-        encoded = [cv2.imencode(".jpg", row.rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].ravel() for row in rows]
-        part = path.with_suffix(".part")
-        with part.open("wb") as file:
-            np.savez_compressed(
-                file,
-                jpeg=np.concatenate(encoded),
-                jpeg_end=np.cumsum([len(data) for data in encoded]),
-                depth=np.stack([row.depth for row in rows]).astype(np.float16),
-                focal_px=np.array([row.focal_px for row in rows]),
-                subject=np.packbits(np.stack([row.subject for row in rows]), axis=-1),
-            )
-        part.rename(path)
-        log.info("%s", path)
-
-
-def read_shard(path: Path) -> list[Frame]:
-    """Read the frames of a shard written by `write_frames`; depth has half-float precision."""
-    with np.load(path) as file:
-        jpeg, ends, depth, focal_px, subject = (file[name] for name in ("jpeg", "jpeg_end", "depth", "focal_px", "subject"))
-    width = depth.shape[2]
-    rows = []
-    for k, (start, end) in enumerate(zip(np.concatenate([[0], ends[:-1]]), ends)):
-        image = cv2.imdecode(jpeg[start:end], cv2.IMREAD_COLOR)
-        assert image is not None, "decoding of an image encoded here"
-        mask = np.unpackbits(subject[k], axis=-1, count=width).astype(bool)
-        rows.append(Frame(np.ascontiguousarray(image[..., ::-1]), depth[k].astype(np.float32), float(focal_px[k]), mask))
-    return rows
+        path = folder / split / f"world_{seed}_{shard:05d}.npy"
+        if not path.exists():
+            rows = list(islice(frames(seed, split, size, first=shard * SHARD, pictures=pictures), SHARD))
+            write_records(path, *(np.stack(column) for column in zip(*rows)))
+            log.info("%s", path)
 
 
 def rendering_parser(description: str, kind: str, count: int) -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""Contact sheets of the rendered world, next to photographs: `python -m st4rtrack.data.world.sheet OUT.jpg`."""
+"""Contact sheets of the rendered world, next to photographs: `python performance/world_sheet.py OUT.jpg`."""
 
 import argparse
 from pathlib import Path
