@@ -1,7 +1,6 @@
 """Augmentation of clips that keeps the ground truth exact. All off by default, as in the published training.
 
-The choice of frames and of the image region (`draw_frames`, `draw_framing`) is made while a sequence is read: the original pixels
-and the tracks of every frame are still available then. The rest (`augment_clip`) works on a clip of any source.
+Frames and image region are drawn before a sequence is read, while the original pixels and all tracks are available.
 """
 
 from collections.abc import Sequence
@@ -88,13 +87,9 @@ def mirror_clip(clip: Clip) -> Clip:
 
 
 def jitter_colour(rgb: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Change exposure, contrast, gamma, saturation and white balance of images, the same for all images of the clip.
+    """Change exposure, contrast, gamma, saturation and white balance of images [..., height, width, 3] uint8, all alike.
 
-    Args:
-        rgb: [..., height, width, 3] uint8, the images of one clip.
-        strength: in [0, 1]; at 1, exposure, contrast and saturation change by up to a factor of 1.5, gamma by 1.25, and the
-            gain of each colour channel by 1.15.
-        rng: draws the changes.
+    At a `strength` of 1, exposure, contrast and saturation change by up to a factor of 1.5, gamma by 1.25, channels by 1.15.
     """
 
     def factor(largest: float, size: int | None = None) -> np.ndarray:

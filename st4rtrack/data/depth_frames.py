@@ -50,8 +50,6 @@ class TeacherPictures:
     Args:
         folder: written by `performance/depth_teacher.py`.
         held_out: select the validation images; otherwise all others.
-    Raises:
-        UserError: the folder holds no such images.
     """
 
     def __init__(self, folder: Path, *, held_out: bool) -> None:
@@ -90,14 +88,7 @@ def frame_record(height: int, width: int) -> np.dtype:
 
 
 class RenderedFrames:
-    """Rendered frames from all shards of a folder.
-
-    Args:
-        folder: with `train/*.npy` and `validation/*.npy`.
-        part: "train" or "validation".
-    Raises:
-        UserError: the folder holds no shard.
-    """
+    """Rendered frames from all shards of `folder`/`part`; part is "train" or "validation"."""
 
     def __init__(self, folder: Path, part: str = "train") -> None:
         self.shards = sorted((folder / part).glob("*.npy"))
@@ -190,11 +181,9 @@ def crop_frame(
     place: tuple[float, float] = (0.5, 0.5),
     stretch: float = 1.0,
 ) -> DepthFrame:
-    """Crop a frame to the aspect ratio of `size` and resize it.
+    """Crop a frame to the aspect ratio of `size` (height, width) and resize it.
 
     Args:
-        frame: a frame of any size.
-        size: (height, width) of the result.
         share: size of the crop relative to the largest possible one.
         place: position of the crop in the frame, vertical and horizontal, 0 to 1.
         stretch: factor by which the result is stretched horizontally.

@@ -33,8 +33,6 @@ class DynamicReplica:
         root: folder that holds the split, or the split itself.
         split: train, valid or test.
         skip_missing: also leave out frames with missing files, as after a partial download.
-    Raises:
-        UserError: the folder does not exist, its list of frames is missing or damaged, or no frame is left.
     """
 
     def __init__(self, root: str | Path, split: str = "test", *, skip_missing: bool = False) -> None:
@@ -60,11 +58,7 @@ class DynamicReplica:
         return len(self._frames[name])
 
     def open(self, name: str) -> RawSequence:
-        """Open a sequence by the name of its left-camera folder.
-
-        Raises:
-            UserError: the annotations are incomplete. Missing files raise when they are read.
-        """
+        """Open a sequence by the name of its left-camera folder."""
         frames = self._frames[name]
         label = f"{self.annotations}, sequence {name}"
         try:
@@ -93,13 +87,8 @@ class DynamicReplica:
 
 def intrinsics_px(viewpoint: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
     """Intrinsics in pixels: [3, 3], focal = f r, principal point = half the size - p r.
-    r is half the size (`ndc_norm_image_bounds`) or half the shorter side (`ndc_isotropic`).
 
-    Args:
-        viewpoint: focal_length f, principal_point p (x, y) and intrinsics_format.
-        size: height and width in pixels.
-    Raises:
-        ValueError: unknown intrinsics_format.
+    r is half the `size` (height, width) (`ndc_norm_image_bounds`) or half the shorter side (`ndc_isotropic`).
     """
     half = np.array([size[1], size[0]]) / 2
     kind = viewpoint["intrinsics_format"].lower()

@@ -40,24 +40,14 @@ HELD_OUT = 10
 
 
 class Kubric:
-    """Folder of sequences written by a Kubric worker.
-
-    Args:
-        root: folder that holds the sequence folders.
-    Raises:
-        UserError: the folder does not exist, or is empty.
-    """
+    """Folder `root` of sequence folders written by a Kubric worker."""
 
     def __init__(self, root: str | Path) -> None:
         self.folder = Path(root)
         self.names = sub_folders(self.folder)
 
     def length(self, name: str) -> int:
-        """Number of frames of a sequence.
-
-        Raises:
-            UserError: there are no frames, or one is missing in between.
-        """
+        """Number of frames of a sequence, which must have no gap."""
         present = {path.name for path in (self.folder / name).glob("rgba_*.png")}
         if not present:
             raise UserError(f"{self.folder / name} has no rgba_*.png; pass the folder that holds the sequence folders")
@@ -67,11 +57,7 @@ class Kubric:
         return len(present)
 
     def open(self, name: str) -> RawSequence:
-        """Open a sequence; every pixel of it can be tracked.
-
-        Raises:
-            UserError: a file is missing or damaged; the message names it.
-        """
+        """Open a sequence; every pixel of it can be tracked."""
         folder, length = self.folder / name, self.length(name)
         label = str(folder / "metadata.json")
         try:
@@ -108,11 +94,7 @@ class Kubric:
 
 
 def training_names(dataset: Kubric) -> list[str]:
-    """Names of the training sequences: all but the last `HELD_OUT`, as in the release.
-
-    Raises:
-        UserError: there are at most `HELD_OUT` sequences.
-    """
+    """Names of the training sequences: all but the last `HELD_OUT`, as in the release."""
     names = dataset.names[:-HELD_OUT]
     if not names:
         raise UserError(

@@ -171,13 +171,10 @@ def write_clips(
         folder: the clips are written to its sub-folder `part`.
         kind: "procedural" or "world".
         part: "train" or "validation"; they have disjoint scenes.
-        count: number of clips.
-        seed: seed of all clips.
+        count, seed: number of clips, and seed of all.
         size: (height, width).
         pictures: folder of photographs for surfaces of the rendered world.
         compile: fuse the procedural renderer with `torch.compile`.
-    Raises:
-        UserError: the assets of the rendered world are not cached.
     """
     render = None
     for number in range(count):
@@ -210,14 +207,7 @@ def save_clip(path: Path, clip: TrackedClip) -> None:
 
 
 class TrackedClips:
-    """Clips of a folder written by `write_clips`.
-
-    Args:
-        folder: with `train/*.npz` and `validation/*.npz`.
-        part: "train" or "validation".
-    Raises:
-        UserError: the folder holds no clips.
-    """
+    """Clips of `folder`/`part` written by `write_clips`; part is "train" or "validation"."""
 
     def __init__(self, folder: Path, part: str) -> None:
         self.paths = sorted((folder / part).glob("*.npz"))
@@ -228,11 +218,7 @@ class TrackedClips:
         return len(self.paths)
 
     def clip(self, index: int) -> TrackedClip:
-        """Load clip `index`, 0 <= index < len(self).
-
-        Raises:
-            UserError: the file cannot be read.
-        """
+        """Load clip `index`, 0 <= index < len(self)."""
         path = self.paths[index]
         try:
             with np.load(path) as file:

@@ -31,33 +31,18 @@ FEWEST_POINTS = 17
 
 
 class PointOdyssey:
-    """A split of Point Odyssey.
-
-    Args:
-        root: folder that holds the split, or the split itself.
-        split: train, val, test or sample.
-    Raises:
-        UserError: the folder does not exist, or is empty.
-    """
+    """A split (train, val, test or sample) of Point Odyssey; `root` holds it, or is the split itself."""
 
     def __init__(self, root: str | Path, split: str = "test") -> None:
         self.folder = split_folder(root, split)
         self.names = sub_folders(self.folder)
 
     def length(self, name: str) -> int:
-        """Number of frames of a sequence.
-
-        Raises:
-            UserError: a frame is missing in between.
-        """
+        """Number of frames of a sequence, which must have no gap."""
         return _count_frames(self.folder / name)
 
     def open(self, name: str) -> RawSequence:
-        """Open a sequence; `read_tracks` reads only the rows of `anno.npz` that it needs.
-
-        Raises:
-            UserError: a file is missing or damaged; the message names it.
-        """
+        """Open a sequence; `read_tracks` reads only the rows of `anno.npz` that it needs."""
         folder = self.folder / name
         annotations = folder / "anno.npz"
         if not (folder / "info.npz").is_file():
@@ -97,8 +82,6 @@ def training_names(dataset: PointOdyssey, *, skip_fog: bool = False) -> list[str
     Args:
         dataset: training split.
         skip_fog: also leave out `FOGGY`; off by default, as in the release.
-    Raises:
-        UserError: an `anno.npz` is missing or damaged.
     """
     wanted = [name for name in dataset.names if not name.startswith(UNWANTED_PREFIXES) and not (skip_fog and name in FOGGY)]
     return [name for name in wanted if (_count_points(dataset.folder / name) or 0) >= FEWEST_POINTS]

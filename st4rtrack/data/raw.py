@@ -1,5 +1,7 @@
 """Common interface to raw data sets: sequence names, and sequences whose frames are read on demand.
-Readers convert to the conventions of this package; what is sampled is decided by benchmarks and training.
+
+Readers convert to the conventions of this package; what is sampled is decided by benchmarks and training. A file that is missing,
+damaged or of another kind raises a `UserError` that names it, here and in all readers.
 """
 
 import json
@@ -65,20 +67,12 @@ class RawDataset(Protocol):
         ...
 
     def open(self, name: str) -> RawSequence:
-        """Open a sequence: cameras are read, frames are not.
-
-        Raises:
-            UserError: a file is missing or damaged; the message names it.
-        """
+        """Open a sequence: cameras are read, frames are not."""
         ...
 
 
 def split_folder(root: str | Path, split: str) -> Path:
-    """Folder of a split; `root` is that folder or its parent.
-
-    Raises:
-        UserError: `root` is neither.
-    """
+    """Folder of a split; `root` is that folder or its parent."""
     root = Path(root)
     if (root / split).is_dir():
         return root / split
@@ -88,11 +82,7 @@ def split_folder(root: str | Path, split: str) -> Path:
 
 
 def sub_folders(folder: Path) -> list[str]:
-    """Sorted names of the sub-folders of a folder, without hidden ones.
-
-    Raises:
-        UserError: the folder does not exist, or has no sub-folders.
-    """
+    """Sorted names of the sub-folders of a folder, at least one, without hidden ones."""
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; check the path")
     names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
@@ -102,29 +92,17 @@ def sub_folders(folder: Path) -> list[str]:
 
 
 def decode_rgb(data: bytes, label: str) -> np.ndarray:
-    """Decode an image to [height, width, 3] uint8; an alpha channel is dropped.
-
-    Raises:
-        UserError: the data is not an image; `label` names it in the message.
-    """
+    """Decode an image, named `label` in messages, to [height, width, 3] uint8; an alpha channel is dropped."""
     return cv2.cvtColor(decode_stored(data, label, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """Read an image file: [height, width, 3] uint8.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
+    """Read an image file: [height, width, 3] uint8."""
     return decode_rgb(read_bytes(path), str(path))
 
 
 def read_16bit(path: Path) -> np.ndarray:
-    """Read a 16-bit single-channel PNG (stored depth): [height, width] uint16.
-
-    Raises:
-        UserError: the file is missing, damaged or of another type.
-    """
+    """Read a 16-bit single-channel PNG (stored depth): [height, width] uint16."""
     image = decode_stored(read_bytes(path), str(path))
     if image.ndim != 2 or image.dtype != np.uint16:
         raise UserError(f"{path} must be a 16-bit grey image, got {image.dtype} {list(image.shape)}")
@@ -132,11 +110,7 @@ def read_16bit(path: Path) -> np.ndarray:
 
 
 def read_float(path: Path) -> np.ndarray:
-    """Read a single-channel floating-point TIFF: [height, width] float32.
-
-    Raises:
-        UserError: the file is missing, damaged or of another type.
-    """
+    """Read a single-channel floating-point TIFF: [height, width] float32."""
     image = decode_stored(read_bytes(path), str(path))
     if image.ndim != 2 or image.dtype not in (np.float32, np.float64):
         raise UserError(f"{path} must be a floating-point grey image, got {image.dtype} {list(image.shape)}")
@@ -144,11 +118,7 @@ def read_float(path: Path) -> np.ndarray:
 
 
 def read_labels(path: Path) -> np.ndarray:
-    """Read a PNG of labels, with or without a colour palette: [height, width] uint8.
-
-    Raises:
-        UserError: the file is missing, damaged or of another type.
-    """
+    """Read a PNG of labels, with or without a colour palette: [height, width] uint8."""
     data = read_bytes(path)
     palette = data.find(b"PLTE", 8, 1024)  # PNG requires it before the pixels; little else precedes it
     if palette >= 0:
@@ -167,11 +137,7 @@ def read_labels(path: Path) -> np.ndarray:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a file of a raw data set.
-
-    Raises:
-        UserError: the file is missing or cannot be read.
-    """
+    """Read a file of a raw data set."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -179,11 +145,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
+    """Read a JSON file."""
     try:
         return json.loads(read_bytes(path))
     except ValueError as error:  # also raised for text that is not UTF-8
@@ -191,11 +153,7 @@ def read_json(path: Path) -> Any:
 
 
 def invert_cameras(camera_from_world: np.ndarray, label: str) -> np.ndarray:
-    """Invert stored world-to-camera matrices: [time, 4, 4] world_from_camera float64.
-
-    Raises:
-        UserError: they are not rigid transforms; `label` names their source in the message.
-    """
+    """Invert stored rigid world-to-camera matrices from `label`: [time, 4, 4] world_from_camera float64."""
     matrices = np.asarray(camera_from_world, np.float64)
     if matrices.ndim != 3 or matrices.shape[1:] != (4, 4) or not np.isfinite(matrices).all():
         raise UserError(f"{label}: cameras must be finite matrices [time, 4, 4], got {list(matrices.shape)}")
@@ -208,11 +166,7 @@ def invert_cameras(camera_from_world: np.ndarray, label: str) -> np.ndarray:
 
 
 def require_intrinsics(intrinsics: np.ndarray, label: str) -> np.ndarray:
-    """Check intrinsics and return them as [time, 3, 3] float64.
-
-    Raises:
-        UserError: wrong shape, or a focal length that is not positive.
-    """
+    """Check that intrinsics have positive focal lengths, and return them as [time, 3, 3] float64."""
     intrinsics = np.asarray(intrinsics, np.float64)
     if intrinsics.ndim != 3 or intrinsics.shape[1:] != (3, 3):
         raise UserError(f"{label}: intrinsics must be [time, 3, 3], got {list(intrinsics.shape)}")

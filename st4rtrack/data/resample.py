@@ -94,8 +94,6 @@ def _centres(window: Window) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _neighbours(positions: np.ndarray, count: int) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """Two neighbouring pixels of each position, and the weight of the second.
-    Extrapolates linearly beyond the first and the last pixel centre.
-    """
+    """Two neighbouring pixels of each position and the weight of the second; extrapolates beyond the outer pixel centres."""
     first = np.clip(np.floor(positions - 0.5), 0, max(count - 2, 0)).astype(int)
     return (first, np.minimum(first + 1, count - 1)), positions - 0.5 - first

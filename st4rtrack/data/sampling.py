@@ -50,22 +50,15 @@ class Sampling:
 
 
 def clip_starts(length: int, frames: int, stride: int, clip_step: int) -> range:
-    """First frames of the clips of a video of `length` frames, as released.
-    These are 0, clip_step, ... while start + frames * stride <= length.
-    """
+    """First frames of the clips of a video, as released: 0, clip_step, ... while start + frames * stride <= length."""
     return range(0, length - frames * stride + 1, clip_step)
 
 
 def stride_weights(epoch: int, epochs: int, count: int) -> np.ndarray:
     """Sampling probabilities [count] of strides, smallest first, as released for training on pairs.
 
-    Stride i has the weight b e / E + (1 - b) (1 - e / E) with b = i / (count - 1): small strides first, large strides last.
+    Stride i has the weight b e / E + (1 - b) (1 - e / E) with b = i / (count - 1), e = `epoch` and E = `epochs`: small ones first.
     The first `FIRST_EPOCHS` epochs use only the smallest stride.
-
-    Args:
-        epoch: e, from 0.
-        epochs: E.
-        count: number of strides, at least 1.
     """
     if epoch < FIRST_EPOCHS or count == 1:
         return np.eye(count)[0]
@@ -77,17 +70,9 @@ def stride_weights(epoch: int, epochs: int, count: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class SequenceClips:
-    """Training clips of raw sequences (a `ClipSource`), indexed over all epochs.
+    """Training clips of raw sequences (a `ClipSource`), indexed over all epochs; sequences too short for any clip are skipped.
 
     Clip k is number k modulo `samples_per_epoch` of its epoch. An epoch uses all clips before one repeats (without curriculum).
-
-    Args:
-        dataset: data set to read from.
-        names: sequences to use; those too short for any clip are skipped.
-        sampling, reading, augmentation: how clips are drawn, read and augmented.
-        label: name of the data set, for messages.
-    Raises:
-        UserError: no sequence is long enough, or one is incomplete.
     """
 
     dataset: ClipDataset
@@ -119,11 +104,7 @@ class SequenceClips:
         return sum(map(len, self.by_stride))
 
     def clip(self, index: int) -> Clip:
-        """Return clip `index` >= 0.
-
-        Raises:
-            UserError: a file is missing or damaged; the message names it.
-        """
+        """Return clip `index` >= 0."""
         epoch, k = divmod(index, self.sampling.samples_per_epoch)
         stride, row = self._draw(epoch)[k]
         sequence, start = self.by_stride[stride][row]

@@ -1,7 +1,4 @@
-"""Training data from a configuration: which data sets, in which folders, and how many samples of each.
-
-`published_data` returns the mixtures of the paper and of the released scripts; `open_training_source` opens a configuration.
-"""
+"""Training data from a configuration: which data sets, in which folders, and how many samples of each."""
 
 from dataclasses import dataclass, field, replace
 from math import inf
@@ -85,8 +82,6 @@ def published_data(
         published: "paper" (Sec. 4: 24 frames, strides 1 to 6, 600 clips of each set, 50 epochs), "seq" or "pair" (the scripts).
         point_odyssey, dynamic_replica, kubric: folders into which the data sets were unpacked.
         seed: random seed.
-    Raises:
-        UserError: no folder was passed.
     """
     roots: dict[DatasetName, str | Path | None] = {
         "point_odyssey": point_odyssey,
@@ -100,11 +95,7 @@ def published_data(
 
 
 def open_training_source(data: TrainingData) -> ClipSource:
-    """Open a mixture as a source of clips; it can be pickled, and reads files only when a clip is requested.
-
-    Raises:
-        UserError: a folder is missing or holds nothing usable; the message names it.
-    """
+    """Open a mixture as a source of clips; it can be pickled, and reads files only when a clip is requested."""
     if not data.sources:
         raise UserError("training data needs at least one data set; add a source")
     sources, counts = [], []
@@ -156,14 +147,7 @@ def _open_dataset(config: SourceConfig) -> tuple[ClipDataset, list[str]]:
 class Mixture:
     """Mixture of clip sources (itself a `ClipSource`), reshuffled every epoch.
 
-    An epoch has a fixed number of clips of each source. A source is read at indices 0, 1, 2, ... over the epochs, none twice.
-
-    Args:
-        sources: clip sources.
-        samples_per_epoch: clips per epoch of each source.
-        seed: seed of the order.
-    Raises:
-        UserError: the numbers of counts and sources differ, a count is negative, or all are 0.
+    An epoch has `samples_per_epoch` clips of each source, read at indices 0, 1, 2, ... over the epochs, none twice.
     """
 
     sources: tuple[ClipSource, ...]
@@ -181,11 +165,7 @@ class Mixture:
             raise UserError("a mixture needs a source with samples; all counts are 0")
 
     def clip(self, index: int) -> Clip:
-        """Return clip `index` >= 0.
-
-        Raises:
-            UserError: raised by the source.
-        """
+        """Return clip `index` >= 0."""
         source, number = self.locate(index)
         return self.sources[source].clip(number)
 

@@ -43,25 +43,14 @@ BONN = Sensor(
 
 
 class TumRgbd:
-    """Folder of TUM RGB-D sequences.
-
-    Args:
-        root: folder that holds the sequence folders.
-        sensor: calibration.
-    Raises:
-        UserError: the folder does not exist, or is empty.
-    """
+    """Folder `root` of TUM RGB-D sequences."""
 
     def __init__(self, root: str | Path, sensor: Sensor = TUM) -> None:
         self.folder, self.sensor = Path(root), sensor
         self.names = sub_folders(self.folder)
 
     def open(self, name: str) -> RawSequence:
-        """Open a sequence: the frames with a camera and depth less than 0.02 s away, in order of time.
-
-        Raises:
-            UserError: a file is missing or damaged; the message names it.
-        """
+        """Open a sequence: the frames with a camera and depth less than 0.02 s away, in order of time."""
         folder = self.folder / name
         rgb_s, rgb_paths = _read_files(folder / "rgb.txt")
         depth_s, depth_paths = _read_files(folder / "depth.txt")

@@ -43,11 +43,7 @@ class NonFiniteGuard:
         self.in_a_row = 0
 
     def failed(self, step: int, micro_batch: int, suspects: Sequence[Suspect]) -> None:
-        """Handle a non-finite step. Saves the micro-batches with a non-finite loss, or all if only the gradient is non-finite.
-
-        Raises:
-            UserError: the run must stop; the message names the step, the samples, their clips and the files.
-        """
+        """Stop or skip. Saves the micro-batches with a non-finite loss, or all if only the gradient is non-finite."""
         any_loss = any(self.processes.gather(not all(s.finite for s in suspects)))
         blamed = [s for s in suspects if not (any_loss and s.finite)]
         lines = [

@@ -234,11 +234,7 @@ def training_step(
 
 
 def compute_loss(network: nn.Module, examples: Examples, config: TrainConfig) -> LossParts:
-    """Compute the loss of a micro-batch; `total` is differentiable.
-
-    Raises:
-        UserError: the loss needs a prediction at the anchor time, which the clips do not provide.
-    """
+    """Compute the loss of a micro-batch; `total` is differentiable."""
     maps = predict(network, examples, config.precision)
     asked = config.loss.motion_weight or config.loss.anchor_weight
     anchor = _anchor(maps.tracking, examples) if asked else None

@@ -128,11 +128,7 @@ def draw_points(usable: np.ndarray, dynamic: np.ndarray, count: int, rng: np.ran
 
 
 def stack_examples(examples: Sequence[MatchingExamples]) -> MatchingExamples:
-    """Concatenate micro-batches of one image size.
-
-    Raises:
-        UserError: the sizes differ.
-    """
+    """Concatenate micro-batches of one image size."""
     if len({each.images.shape[1:] for each in examples}) > 1:
         raise UserError("clips of different sizes cannot share a micro-batch; use --micro-batch 1")
     names = ("images", "anchor_pixels", "frame_pixels", "weight", "dynamic")
@@ -277,11 +273,7 @@ def predict_cells(network: nn.Module, examples: MatchingExamples, precision: str
 
 
 def match_sheet(network: nn.Module, examples: MatchingExamples, precision: str, shown: int = 40) -> np.ndarray:
-    """Render a clip: dynamic points in the anchor; predicted positions in the frames, with red lines to the true ones.
-
-    Returns:
-        [height, width, 3] uint8 RGB.
-    """
+    """Render a clip: dynamic points in the anchor; predicted positions in the frames, with red lines to the true ones."""
     predicted = refined_positions(predict_cells(network, examples, precision), examples.grid).cpu().numpy()
     images = ((examples.images[0].permute(0, 2, 3, 1).float().cpu().numpy() + 1) * 127.5).round().astype(np.uint8)
     panels = [image.copy() for image in images]
@@ -299,16 +291,11 @@ def match_sheet(network: nn.Module, examples: MatchingExamples, precision: str, 
 
 
 def open_matching(preset: Preset, run: RunConfig, *, output: Path, init: str, folders: Mapping[str, Path]) -> Job:
-    """Open training of the matching head on a frozen backbone.
+    """Open training of the matching head on a frozen backbone; the network of the preset is used for random weights only.
 
     Args:
-        preset: with `MatchingData`; its network is used for random weights only.
-        run: configuration of the execution.
-        output: output folder of the run.
         init: checkpoint with the encoder, "" for the embedded one, or "random"; a matching head in a checkpoint is trained on.
-        folders: source folders by a name of `SOURCES`; without any, clips of the procedural world are rendered.
-    Raises:
-        UserError: a folder or weights are missing.
+        folders: source folders by a name of `SOURCES`; without any, clips of the procedural world are rendered into `output`.
     """
     data, config = preset.data, preset.train
     assert isinstance(data, MatchingData)

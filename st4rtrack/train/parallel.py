@@ -89,13 +89,7 @@ def process_group(device: str) -> Iterator[Processes]:
 
 
 def distribute(network: nn.Module, processes: Processes, kind: Literal["ddp", "fsdp"]) -> nn.Module:
-    """Wrap a network so that gradients are averaged over the processes.
-
-    With "fsdp" every block is an FSDP unit, gathered on demand; the remaining parameters are one more unit.
-
-    Raises:
-        UserError: the installed PyTorch has no FSDP2.
-    """
+    """Wrap a network so that gradients are averaged over the processes."""
     if processes.count == 1:
         return network
     if kind == "ddp":
@@ -133,11 +127,7 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def check_split(micro_batches: int, processes: Processes) -> None:
-    """Check that the micro-batches of a step split evenly over the processes.
-
-    Raises:
-        UserError: they do not.
-    """
+    """Check that the micro-batches of a step split evenly over the processes."""
     if micro_batches % processes.count:
         raise UserError(
             f"{micro_batches} micro-batches per step do not split over {processes.count} processes; "

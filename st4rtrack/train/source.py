@@ -22,11 +22,7 @@ class ExampleSource(Protocol):
     """Micro-batches by index; deterministic, and small enough to be sent to worker processes."""
 
     def examples(self, index: int) -> Any:
-        """Load micro-batch `index` >= 0.
-
-        Raises:
-            UserError: the data cannot be read.
-        """
+        """Load micro-batch `index` >= 0."""
         ...
 
 
@@ -69,11 +65,7 @@ def evenly_spaced(total: int, count: int) -> list[int]:
 
 
 def read_ahead(source: ExampleSource, indices: range, *, workers: int) -> Iterator[Any]:
-    """Yield micro-batches in order, prefetched by worker processes (0: loaded on demand).
-
-    Raises:
-        UserError: raised by the source, in any process.
-    """
+    """Yield micro-batches in order, prefetched by worker processes (0: loaded on demand); raises a `UserError` of any process."""
     loader = DataLoader(
         _Items(source),
         batch_size=None,

@@ -40,11 +40,7 @@ class Repeated:
 
 
 def find_preset(name: str) -> Preset:
-    """Look up a preset by name.
-
-    Raises:
-        UserError: the name is unknown.
-    """
+    """Look up a preset by name."""
     if name not in PRESETS:
         raise UserError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
     return PRESETS[name]
@@ -121,11 +117,7 @@ def _other_architecture(found: ModelConfig, wanted: ModelConfig) -> str:
 
 
 def parse_folders(options: tuple[str, ...]) -> dict[str, Path]:
-    """Parse data set folders from strings NAME=PATH.
-
-    Raises:
-        UserError: an option has another form, or its folder does not exist.
-    """
+    """Parse data set folders from strings NAME=PATH."""
     folders = {}
     for option in options:
         name, separator, path = option.partition("=")
@@ -140,16 +132,7 @@ def parse_folders(options: tuple[str, ...]) -> dict[str, Path]:
 def open_data(
     data: RenderedClips | ReadClips, config: TrainConfig, folders: dict[str, Path], processes: Processes
 ) -> tuple[ExampleSource, list[HeldOut]]:
-    """Open the training source and the validation data of a run.
-
-    Args:
-        data: data configuration of the preset.
-        config: batch sizes and seed.
-        folders: folders of the data sets by name; data sets without a folder are not used.
-        processes: training processes; on CUDA, clips are rendered on the training device.
-    Raises:
-        UserError: a folder is missing, or its data cannot be read.
-    """
+    """Open the training source and the validation data of a run; data sets without a folder are not used."""
     if isinstance(data, ReadClips):
         clips = open_training_source(_described(data, folders, config.seed))
         return ClipExamples(clips, config.micro_batch, data.with_anchor), _held_out(data.held_out, config)

@@ -52,14 +52,7 @@ class HeldOut:
 
 @torch.no_grad()
 def validate(network: nn.Module, held_out: Iterable[HeldOut], device: torch.device, *, precision: str = "float32") -> Score:
-    """Score a network on validation data.
-
-    Args:
-        network: a `PairNetwork`, distributed or not; every process must call it.
-        held_out: validation data.
-        device: device of the network.
-        precision: precision of matrix products.
-    """
+    """Score a `PairNetwork`, distributed or not, on validation data; every process must call it."""
     network.eval()
     rows, cosines = [], []
     for each in held_out:

@@ -96,13 +96,7 @@ def _cached_mesh(path: Path) -> Mesh:
 
 
 def open_assets(folder: Path | None = None) -> Assets:
-    """Open the cached assets; texels are memory-mapped, meshes are read on demand.
-
-    Args:
-        folder: cache folder; `assets_folder()` if None.
-    Raises:
-        UserError: the cache is missing, or was written by another version; the message says what to install.
-    """
+    """Open the assets cached in `folder` (default: `assets_folder()`); texels are memory-mapped, meshes read on demand."""
     return _open(folder or assets_folder())
 
 
@@ -123,10 +117,9 @@ def _open(folder: Path) -> Assets:
 
 
 def build_assets(folder: Path, furniture: Path, hdri: Path | None, with_people: bool = True) -> None:
-    """Convert the sources into the cache.
+    """Convert the sources into the cache `folder`, which is replaced.
 
     Args:
-        folder: cache folder; replaced if it exists.
         furniture: folder with the `.sh3f` files of Sweet Home 3D.
         hdri: unpacked `@pmndrs/assets`; no skies if None.
         with_people: bake bodies with `anny` (takes a minute).

@@ -58,9 +58,8 @@ def wall(
 
     Args:
         start, end: ends of the wall on the ground.
-        height: metres.
+        height, tile_m: height of the wall, and width of the texture.
         materials: a single material.
-        tile_m: width of the texture.
         openings: start and end along the wall, sill and top above the ground; metres, without overlap.
         thickness: depth of the reveals of openings, to the left when looking from start to end.
     """

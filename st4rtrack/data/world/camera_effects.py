@@ -69,12 +69,9 @@ def develop(
     """Convert linear colour [H, W, 3] to an image [H, W, 3] uint8.
 
     Args:
-        colour: linear radiance.
-        effects: camera effects.
         exposure: automatic exposure of the frame.
         time_s: time since the start of the clip.
         flow_px: [H, W, 2] motion of every pixel to the next frame, or None for no motion blur.
-        rng: draws the noise.
     """
     height, width = colour.shape[:2]
     scale = max(height, width) / 256

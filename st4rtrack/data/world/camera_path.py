@@ -78,8 +78,6 @@ def find_camera_path(
 
     Args:
         casters: (time in seconds, scene at that time).
-        layout: free space of the scene.
-        rng: draws the camera.
         kind: one of `KINDS`, None for a mixture.
     """
     best, score = None, -np.inf

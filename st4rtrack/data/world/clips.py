@@ -50,17 +50,7 @@ def render_clip(
     effects: CameraEffects,
     geometry: Geometry | None = None,
 ) -> WorldClip:
-    """Render a scene at several times, with ground truth.
-
-    Args:
-        world_scene: scene.
-        camera_path: camera trajectory.
-        times_s: [T], the anchor's time first.
-        size: height and width.
-        rng: random generator of sampling patterns and noise.
-        effects: camera effects.
-        geometry: geometry of the scene, if it exists already.
-    """
+    """Render a scene at times `times_s` [T] (the anchor's first) in images of `size` (height, width), with ground truth."""
     geometry = geometry or Geometry(world_scene)
     casters = [Caster(geometry, float(t)) for t in times_s]
     poses = [camera_path.pose(float(t)) for t in times_s]
@@ -205,11 +195,7 @@ class WorldClips:
         )
 
     def world_clip(self, index: int, assets: Assets | None = None) -> WorldClip:
-        """Return clip `index` >= 0 with visibility and objects.
-
-        Raises:
-            UserError: the assets are not cached.
-        """
+        """Return clip `index` >= 0 with visibility and objects."""
         if index < 0:
             raise IndexError(f"clips are numbered from 0, not {index}")
         scene, number = divmod(index, self.per_scene)

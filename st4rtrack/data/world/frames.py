@@ -39,11 +39,7 @@ class Frame(NamedTuple):
 
 
 def find_pictures(folder: Path | None, split: str) -> tuple[Path, ...]:
-    """Find the photographs in a folder that belong to a split, by a hash of their names.
-
-    Raises:
-        UserError: the folder holds no photographs.
-    """
+    """Find the photographs in a folder that belong to a split, by a hash of their names."""
     if folder is None:
         return ()
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_ENDINGS)
@@ -78,7 +74,6 @@ def frames(
         pictures: folder of photographs for surfaces.
         setting: kind of scene, None for a mixture.
         views: frames per scene, each by another camera at another time.
-        assets: cached assets; opened if None.
     Raises:
         UserError: the assets are not cached, or `split` is unknown.
     """
@@ -121,13 +116,7 @@ def scene_frames(
 
 
 def write_frames(folder: Path, count: int, seed: int, split: str, size: tuple[int, int], pictures: Path | None = None) -> None:
-    """Render a set of frames into shards `SPLIT/world_SEED_NNNNN.npy` for `RenderedFrames`; existing shards are kept.
-
-    Args:
-        folder: folder of the set.
-        count: number of frames, rounded up to whole shards of 256.
-        seed, split, size, pictures: as in `frames`.
-    """
+    """Render a set of frames into shards `SPLIT/world_SEED_NNNNN.npy` for `RenderedFrames`; existing shards are kept."""
     for shard in range(-(-count // SHARD)):
         path = folder / split / f"world_{seed}_{shard:05d}.npy"
         if not path.exists():

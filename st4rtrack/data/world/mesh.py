@@ -164,14 +164,11 @@ def smooth_split(positions: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, 
 
 
 def build_mesh(positions: np.ndarray, faces: np.ndarray, uv: np.ndarray, material: np.ndarray, materials: Materials) -> Mesh:
-    """Build a rigid mesh from shared vertices: drops degenerate faces, computes normals.
+    """Build a rigid mesh without degenerate faces, and compute its normals.
 
     Args:
         positions: [V, 3] metres, y down.
-        faces: [F, 3].
-        uv: [F, 3, 2].
-        material: [F].
-        materials: surface properties.
+        faces, uv, material: [F, 3], [F, 3, 2] and [F].
     """
     keep = np.linalg.norm(face_normals(positions, faces), axis=1) > 1e-12
     vertices, normals, split = smooth_split(positions, faces[keep])

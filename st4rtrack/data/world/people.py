@@ -52,11 +52,7 @@ def load_bodies(path: Path) -> Bodies:
 
 
 def bake_bodies(count: int = NUM_BODIES, seed: int = 7) -> Bodies:
-    """Sample bodies from `anny` (the first call takes a minute) and simplify them to about 9,000 triangles.
-
-    Raises:
-        UserError: `anny` or `fast-simplification` is not installed.
-    """
+    """Sample bodies from `anny` (the first call takes a minute) and simplify them to about 9,000 triangles."""
     try:
         torch, anny = importlib.import_module("torch"), importlib.import_module("anny")
         simplify = importlib.import_module("fast_simplification").simplify
@@ -245,14 +241,10 @@ SLEEVES = ("none", "short", "long")
 def dress(
     bodies: Bodies, number: int, textures: dict[str, int], colours: dict[str, np.ndarray], rng: np.random.Generator
 ) -> Body:
-    """Dress a body: clothes are surfaces offset from the skin, textured by region.
+    """Dress body `number`: clothes are surfaces offset from the skin, textured by region.
 
     Args:
-        bodies: baked bodies.
-        number: index of the body.
-        textures: texture numbers for "skin", "hair", "top", "bottom" and "shoes".
-        colours: mean linear colours of these textures.
-        rng: draws sleeves, lengths and looseness.
+        textures, colours: texture numbers, and their mean linear colours, of "skin", "hair", "top", "bottom" and "shoes".
     """
     sleeves, shorts = rng.choice(3, p=[0.15, 0.35, 0.5]), rng.random() < 0.25
     one_piece = rng.random() < 0.15

@@ -56,15 +56,7 @@ def camera_rays(intrinsics: np.ndarray, world_from_camera: np.ndarray, pixels_px
 def render_view(
     caster: Caster, intrinsics: np.ndarray, world_from_camera: np.ndarray, height: int, width: int, rng: np.random.Generator
 ) -> View:
-    """Render one view.
-
-    Args:
-        caster: scene at the time of the view.
-        intrinsics: [3, 3] pixels.
-        world_from_camera: [4, 4].
-        height, width: pixels.
-        rng: random generator of the sampling patterns.
-    """
+    """Render one view of the scene at the time of `caster`; `rng` draws the sampling patterns."""
     world_scene = caster.geometry.world_scene
     v, u = np.meshgrid(np.arange(height) + 0.5, np.arange(width) + 0.5, indexing="ij")
     pixels = np.stack([u.ravel(), v.ravel()], 1)
@@ -163,10 +155,7 @@ def _indirect(
 
 
 def _filter(values: np.ndarray, normal: np.ndarray, position: np.ndarray, valid: np.ndarray, radius: int) -> np.ndarray:
-    """Average over neighbours on the same surface, first along rows, then along columns.
-
-    The outermost neighbours have half the weight, so that with an even radius all directions of the 4x4 patterns weigh the same.
-    """
+    """Average over neighbours on the same surface, along rows, then columns; the outermost have half the weight."""
     depth_scale = 1 / np.maximum(dot(np.abs(position), np.ones(3, np.float32))[..., None] * 0.004 + 0.02, 1e-6)
     for axis in (0, 1):
         total, weight = values * valid, valid.copy()

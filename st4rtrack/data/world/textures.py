@@ -65,15 +65,12 @@ for _w in range(12):
 
 
 def sample(textures: Textures, number: np.ndarray, uv: np.ndarray, footprint: np.ndarray) -> np.ndarray:
-    """Look up textures bilinearly at the nearest mip level.
+    """Look up textures bilinearly at the nearest mip level: [P, 4] float32 RGBA in [0, 1], as stored (display values).
 
     Args:
-        textures: texture store.
         number: [P] texture of each pixel.
         uv: [P, 2], one tile per unit, v up as in OBJ files.
         footprint: [P] width of a pixel in tiles.
-    Returns:
-        [P, 4] float32 RGBA in [0, 1], as stored (display values).
     """
     wide, high = textures.log_size[number, 0], textures.log_size[number, 1]
     top = np.maximum(wide, high)
