@@ -105,5 +105,11 @@ def jitter_colour(rgb: np.ndarray, strength: float, rng: np.random.Generator) ->
     return (np.clip(light, 0, 1) * 255 + 0.5).astype(np.uint8).reshape(rgb.shape)
 
 
+def through_jpeg(rgb: np.ndarray, quality: int) -> np.ndarray:
+    """Compress and decompress an image [height, width, 3] uint8."""
+    data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return cv2.cvtColor(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB)
+
+
 def _flipped(array: np.ndarray, axis: int) -> np.ndarray:
     return np.ascontiguousarray(np.flip(array, axis))

@@ -87,10 +87,9 @@ def painted(rng: np.random.Generator) -> tuple[WorldScene, list]:
 def test_parse_obj_reads_polygons_negative_indices_and_materials() -> None:
     content = parse_obj(CUBE.format(name="x"))
     assert content.positions.shape == (8, 3)
-    assert content.corners.shape == (12, 3, 3)
+    assert content.corners.shape == (12, 3, 2)
     assert content.names == ["", "paint", "plain"]
     np.testing.assert_array_equal(content.corners[8, :, 0], [0, 4, 7])
-    assert (content.corners[..., 2] == -1).all()
 
 
 def test_build_assets_scales_models_to_the_catalogue_and_copies_licences(made_up: Assets) -> None:

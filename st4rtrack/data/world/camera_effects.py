@@ -8,6 +8,8 @@ import av
 import cv2
 import numpy as np
 
+from st4rtrack.data.augment import through_jpeg
+
 
 @dataclass(frozen=True)
 class CameraEffects:
@@ -75,18 +77,16 @@ def develop(
     """
     height, width = colour.shape[:2]
     scale = max(height, width) / 256
-    image = colour * (np.array(effects.balance) * (exposure * effects.exposure * np.exp(effects.drift * time_s))).astype(
-        np.float32
-    )
+    gain = np.array(effects.balance) * (exposure * effects.exposure * np.exp(effects.drift * time_s))
+    image = colour * gain.astype(np.float32)
     if flow_px is not None and effects.shutter:
         image = _motion_blur(image, flow_px * np.float32(effects.shutter))
     image = cv2.GaussianBlur(np.minimum(image, 4.0), (0, 0), max(effects.blur_px * scale, 0.2))
     if effects.vignette:
         v, u = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
         image = image * (1 - effects.vignette * (u * u + v * v) / 2)[..., None].astype(np.float32)
-    image = np.where(image > 0.7, 1 - 0.3 * np.exp((0.7 - np.maximum(image, 0)) / 0.3), np.maximum(image, 0)) ** np.float32(
-        1 / effects.gamma
-    )
+    image = np.maximum(image, 0)
+    image = np.where(image > 0.7, 1 - 0.3 * np.exp((0.7 - image) / 0.3), image) ** np.float32(1 / effects.gamma)
     grey = image.mean(-1, keepdims=True)
     image = grey + (image - grey) * np.float32(effects.saturation)
     image = image + np.float32(effects.contrast) * image * (1 - image) * (image - 0.5) * 2
@@ -102,12 +102,7 @@ def _compressed(picture: np.ndarray, effects: CameraEffects) -> np.ndarray:
     if effects.resize < 1:
         small = cv2.resize(picture, (round(width * effects.resize), round(height * effects.resize)), interpolation=cv2.INTER_AREA)
         picture = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
-    if effects.jpeg:
-        data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, effects.jpeg])[1]
-        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
-        assert decoded is not None, "decoding of an image encoded here"
-        picture = np.ascontiguousarray(decoded[..., ::-1])
-    return picture
+    return through_jpeg(picture, effects.jpeg) if effects.jpeg else picture
 
 
 def _motion_blur(image: np.ndarray, flow_px: np.ndarray, taps: int = 7) -> np.ndarray:

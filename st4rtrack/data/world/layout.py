@@ -10,7 +10,7 @@ import numpy as np
 from st4rtrack.data.world import patterns, people
 from st4rtrack.data.world.assets import Assets, Model
 from st4rtrack.data.world.cast import FAR, Tree, build_tree
-from st4rtrack.data.world.mesh import Materials, Mesh
+from st4rtrack.data.world.mesh import Materials, Mesh, plain_materials
 from st4rtrack.data.world.objects import Place, Posed, SceneObject, turned
 from st4rtrack.data.world.textures import Textures, join_textures, pyramid, select_textures
 
@@ -32,7 +32,7 @@ class TextureSet:
     def material(self, image: np.ndarray, gloss: float = 0.0, rough: float = 0.15) -> Materials:
         """Make a textured material from an image."""
         number, colour = self.add(image)
-        return Materials(colour[None], np.array([number], np.int32), np.array([gloss], np.float32), np.array([rough], np.float32))
+        return plain_materials(colour, number, gloss, rough)
 
     def adopt(self, mesh: Mesh) -> Mesh:
         """Renumber the textures of a cached mesh for this scene."""

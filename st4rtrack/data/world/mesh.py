@@ -21,16 +21,6 @@ class Materials:
     rough: np.ndarray  # [M] float32 spread of that reflection, radians
 
 
-@dataclass(frozen=True)
-class Rig:
-    """Rig for linear blend skinning: joints [B, 3], parents [B] (-1 root), four bones [V, 4] and weights [V, 4] per vertex."""
-
-    heads: np.ndarray
-    parents: np.ndarray
-    bones: np.ndarray
-    weights: np.ndarray
-
-
 @dataclass(frozen=True, eq=False)
 class Mesh:
     """Textured mesh in metres, y down, lowest point at y = 0, footprint centred, front facing -z."""
@@ -41,7 +31,6 @@ class Mesh:
     uv: np.ndarray  # [F, 3, 2] float32 texture coordinates of the corners
     material: np.ndarray  # [F] int16 row of `materials`
     materials: Materials  # surface properties
-    rig: Rig | None = None  # rig of people; None for rigid meshes
 
     @property
     def size(self) -> np.ndarray:
@@ -64,21 +53,16 @@ def load_mesh(path: Path) -> Mesh:
 
 def plain_materials(colour: np.ndarray | list[float], texture: int = -1, gloss: float = 0.0, rough: float = 0.2) -> Materials:
     """Make one material."""
-    return Materials(
-        np.asarray(colour, np.float32).reshape(1, 3),
-        np.array([texture], np.int32),
-        np.array([gloss], np.float32),
-        np.array([rough], np.float32),
-    )
+    values = (np.array([texture], np.int32), np.array([gloss], np.float32), np.array([rough], np.float32))
+    return Materials(np.asarray(colour, np.float32).reshape(1, 3), *values)
 
 
 @dataclass(frozen=True)
 class ObjText:
-    """Triangulated content of an OBJ file: positions, texture coordinates, normals, [F, 3, 3] indices (-1 absent), materials."""
+    """Triangles of an OBJ file: positions, texture coordinates, [F, 3, 2] indices of both (-1 absent), materials."""
 
     positions: np.ndarray
     coordinates: np.ndarray
-    normals: np.ndarray
     corners: np.ndarray
     material: np.ndarray
     names: list[str]
@@ -86,7 +70,7 @@ class ObjText:
 
 def parse_obj(text: str) -> ObjText:
     """Parse OBJ text; polygons are triangulated as fans. Lines that are not vertices, faces or materials are skipped."""
-    lists: dict[str, list[list[float]]] = {"v": [], "vt": [], "vn": []}
+    lists: dict[str, list[list[float]]] = {"v": [], "vt": []}
     corners, material = [], []
     names, current = [""], 0
     for line in text.splitlines():
@@ -111,21 +95,14 @@ def parse_obj(text: str) -> ObjText:
         return np.array(rows, np.float64).reshape(-1, width)
 
     return ObjText(
-        array("v", 3),
-        array("vt", 2),
-        array("vn", 3),
-        np.array(corners, np.int64).reshape(-1, 3, 3),
-        np.array(material, np.int16),
-        names,
+        array("v", 3), array("vt", 2), np.array(corners, np.int64).reshape(-1, 3, 2), np.array(material, np.int16), names
     )
 
 
-def _corner(part: str, lists: dict[str, list[list[float]]]) -> tuple[int, int, int]:
-    """Position, texture coordinate and normal indices of `a/b/c`, from 0; -1 if absent."""
-    fields = (part.split("/") + ["", ""])[:3]
-    numbers = [int(field) if field else 0 for field in fields]
-    counts = (len(lists["v"]), len(lists["vt"]), len(lists["vn"]))
-    return tuple(n - 1 if n > 0 else (n + count if n < 0 else -1) for n, count in zip(numbers, counts))  # type: ignore[return-value]
+def _corner(part: str, lists: dict[str, list[list[float]]]) -> list[int]:
+    """Position and texture coordinate indices of `a/b/c`, from 0; -1 if absent."""
+    numbers = [int(field or 0) for field in (part + "/").split("/")[:2]]
+    return [n - 1 if n > 0 else (n + len(values) if n < 0 else -1) for n, values in zip(numbers, lists.values())]
 
 
 def face_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:

@@ -17,6 +17,9 @@ from st4rtrack.data.world.placement import draw_sky, draw_sun, finished, picture
 Opening = tuple[float, float, float, float]
 """Start and end along the wall, sill and top above the ground, in metres."""
 
+THEMES = {"Living room": 0.34, "Bedroom": 0.18, "Kitchen": 0.16, "Office": 0.15, "Bathroom": 0.07, "Miscellaneous": 0.1}
+"""Shares of the categories of furniture."""
+
 
 def make_room(assets: Assets, split: str, rng: np.random.Generator, pictures: Sequence[Path]) -> WorldScene:
     layout = Layout(assets, split, rng.uniform(1.6, 3.8), rng.uniform(1.6, 4.2), 0.05, rng)
@@ -234,11 +237,7 @@ def _hang_picture(layout: Layout, wall: Wall, at: float, wide: float, pictures: 
 def _furnish(layout: Layout, pictures: Sequence[Path]) -> None:
     """Add furniture along the walls, tables with chairs, small objects on top, and a carpet."""
     rng = layout.rng
-    theme = str(
-        rng.choice(
-            ["Living room", "Bedroom", "Kitchen", "Office", "Bathroom", "Miscellaneous"], p=[0.34, 0.18, 0.16, 0.15, 0.07, 0.1]
-        )
-    )
+    theme = str(rng.choice(list(THEMES), p=list(THEMES.values())))
     standing = [
         m for m in layout.models(theme, "Living room" if rng.random() < 0.5 else theme, "Lights")
         if m.elevation_m < 0.05 and max(m.width_m, m.depth_m) > 0.25 and m.height_m > 0.3 and max(m.width_m, m.depth_m) < 2.6
@@ -254,26 +253,21 @@ def _furnish(layout: Layout, pictures: Sequence[Path]) -> None:
         table = layout.pick(tables_among(layout))
         if table:
             yaw = rng.choice([0, np.pi / 2]) + rng.normal(0, 0.1)
-            item = layout.put(
-                table,
-                turned(yaw, (*(rng.uniform(-0.4, 0.4) * layout.half[:1]), 0, rng.uniform(-0.4, 0.4) * layout.half[1])),
-                0.05,
-            )
+            x, z = rng.uniform(-0.4, 0.4) * layout.half[0], rng.uniform(-0.4, 0.4) * layout.half[1]
+            item = layout.put(table, turned(yaw, (x, 0, z)), 0.05)
             if item:
                 layout.on_top(item, small, int(rng.integers(1, 7)))
-                _chairs(layout, item, yaw)
+                _chairs(layout, item)
     for _ in range(int(rng.integers(5, 16))):
         model = layout.pick(standing)
         if model is None:
             break
         for _ in range(6):
-            matrix = (
-                _against_wall(layout, model)
-                if rng.random() < 0.85
-                else turned(
-                    rng.uniform(0, 6.3), (*(rng.uniform(-1, 1, 1) * layout.half[0]), 0, rng.uniform(-1, 1) * layout.half[1])
-                )
-            )
+            if rng.random() < 0.85:
+                matrix = _against_wall(layout, model)
+            else:
+                yaw, x, z = rng.uniform(0, 6.3), rng.uniform(-1, 1), rng.uniform(-1, 1)
+                matrix = turned(yaw, (x * layout.half[0], 0, z * layout.half[1]))
             item = layout.put(model, matrix)
             if item:
                 if model.height_m < 1.5 and rng.random() < 0.7 and "chair" not in model.title.lower():
@@ -289,12 +283,13 @@ def _against_wall(layout: Layout, model: Model) -> np.ndarray:
     gap = model.depth_m / 2 + 0.06
     along = rng.uniform(-1, 1)
     x, z, normal = [
-        (-hx + gap, along * hz, (1, 0)), (hx - gap, along * hz, (-1, 0)), (along * hx, -hz + gap, (0, 1)), (along * hx, hz - gap, (0, -1)),
+        (-hx + gap, along * hz, (1, 0)), (hx - gap, along * hz, (-1, 0)),
+        (along * hx, -hz + gap, (0, 1)), (along * hx, hz - gap, (0, -1)),
     ][side]  # fmt: skip
     return turned(float(np.arctan2(-normal[0], -normal[1])), (x, 0, z))
 
 
-def _chairs(layout: Layout, table: SceneObject, yaw: float) -> None:
+def _chairs(layout: Layout, table: SceneObject) -> None:
     """Add chairs of one kind around a table, facing it."""
     rng = layout.rng
     chair = layout.pick(

@@ -64,7 +64,7 @@ def render_view(
     eye = world_from_camera[:3, 3].astype(np.float32)
     hits = caster.trace(np.broadcast_to(eye, rays.shape), rays)
     pixel = 1.0 / intrinsics[0, 0]
-    surface = read_surface(caster, hits, rays, eye, pixel)
+    surface = read_surface(caster, hits, rays, pixel)
     object_index = np.full(height * width, -1, np.int32)
     object_index[surface.ray] = surface.object_index
     normal, position = np.zeros((height * width, 3), np.float32), np.zeros((height * width, 3), np.float32)
@@ -75,20 +75,14 @@ def render_view(
     colour = sky_radiance(world_scene.sky, rays)
     colour[surface.ray] = surface.albedo * light[surface.ray]
     _add_gloss(caster, surface, rays, colour, shape, rng)
-    _haze(world_scene, hits.distance, rays, colour)
+    _haze(world_scene, hits.distance, colour)
     _smooth_edges(caster, edge, (object_index, normal, position, light), colour, intrinsics, world_from_camera)
     depth = np.where(hits.face >= 0, hits.distance, 0).astype(np.float32)
-    return View(
-        colour.reshape(*shape, 3),
-        depth.reshape(shape),
-        hits.face.reshape(shape),
-        hits.u.reshape(shape),
-        hits.v.reshape(shape),
-        object_index.reshape(shape),
-    )
+    maps = (depth, hits.face, hits.u, hits.v, object_index)
+    return View(colour.reshape(*shape, 3), *(values.reshape(shape) for values in maps))
 
 
-def read_surface(caster: Caster, hits: Hits, rays: np.ndarray, eye: np.ndarray, pixel: float) -> Surface:
+def read_surface(caster: Caster, hits: Hits, rays: np.ndarray, pixel: float) -> Surface:
     """Material and geometry at hits; `pixel` is the width of a pixel per metre of distance."""
     geometry = caster.geometry
     ray = np.flatnonzero(hits.face >= 0)
@@ -110,12 +104,8 @@ def read_surface(caster: Caster, hits: Hits, rays: np.ndarray, eye: np.ndarray, 
         density = np.sqrt(np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) / np.maximum(area[textured], 1e-12))
         slant = np.abs(facing[textured]) / np.maximum(area[textured], 1e-12)
         width = hits.distance[ray[textured]] * np.float32(pixel) / np.sqrt(np.clip(slant, 0.05, 1))
-        rgba = sample(
-            geometry.world_scene.textures,
-            geometry.texture[material[textured]],
-            corners_at(uv, u[textured], v[textured]),
-            width * density,
-        )
+        at = corners_at(uv, u[textured], v[textured])
+        rgba = sample(geometry.world_scene.textures, geometry.texture[material[textured]], at, width * density)
         albedo[textured] = rgba[:, :3] * rgba[:, :3]
     return Surface(ray, corners_at(corners, u, v), normal, albedo, material, geometry.object_index[face])
 
@@ -132,10 +122,10 @@ def _light(
     direct = _filter(direct.reshape(height, width, 3), normal, position, valid, radius=2)
     half = [np.ascontiguousarray(a[::2, ::2]) for a in (normal, position, valid)]
     indirect = _filter(_indirect(caster, half[0], half[1], half[2][..., 0] > 0, rng), *half, radius=4)
-    direct += cv2.resize(indirect, (width, height), interpolation=cv2.INTER_LINEAR)
+    coarse = cv2.resize(indirect, (width, height), interpolation=cv2.INTER_LINEAR)
+    direct += coarse
     near = np.nonzero(cv2.dilate(edge.astype(np.uint8), np.ones((3, 3), np.uint8)))
-    coarse = cv2.resize(indirect, (width, height), interpolation=cv2.INTER_LINEAR)[near]
-    direct[near] += _upsample(indirect, half, normal, position, near) - coarse
+    direct[near] += _upsample(indirect, half, normal, position, near) - coarse[near]
     return np.maximum(direct, 0).reshape(-1, 3)
 
 
@@ -148,9 +138,8 @@ def _indirect(
     start_normal = normal[valid]
     directions = cosine_directions(start_normal, random)
     start = position[valid] + start_normal * LIFT_M
-    light = radiance(caster, start, directions, rng.random((len(start), 3)).astype(np.float32))
     result = np.zeros((height, width, 3), np.float32)
-    result[valid] = light
+    result[valid] = radiance(caster, start, directions, rng.random((len(start), 3)).astype(np.float32))
     return result
 
 
@@ -236,7 +225,7 @@ def _smooth_by_object(values: np.ndarray, ray: np.ndarray, object_index: np.ndar
     return result
 
 
-def _haze(world_scene: WorldScene, distance: np.ndarray, rays: np.ndarray, colour: np.ndarray) -> None:
+def _haze(world_scene: WorldScene, distance: np.ndarray, colour: np.ndarray) -> None:
     """Add haze between the camera and distant surfaces, in place."""
     if world_scene.haze <= 0:
         return
@@ -268,7 +257,7 @@ def _smooth_edges(
     finer_px = (np.stack([c + 0.5, r + 0.5], 1)[:, None] + EDGE_SAMPLES).reshape(-1, 2)
     rays = camera_rays(intrinsics, world_from_camera, finer_px)
     fine = caster.trace(np.broadcast_to(eye, rays.shape), rays)
-    seen = read_surface(caster, fine, rays, eye, 0.5 / intrinsics[0, 0])
+    seen = read_surface(caster, fine, rays, 0.5 / intrinsics[0, 0])
     result = sky_radiance(caster.geometry.world_scene.sky, rays)
     own, quadrant = np.divmod(seen.ray, len(EDGE_SAMPLES))
     best, score = rows[own], np.full(len(own), -np.inf, np.float32)
@@ -285,7 +274,7 @@ def _smooth_edges(
         better = fit > score
         best, score = np.where(better, other, best), np.where(better, fit, score)
     result[seen.ray] = seen.albedo * light[best]
-    _haze(caster.geometry.world_scene, fine.distance, rays, result)
+    _haze(caster.geometry.world_scene, fine.distance, result)
     colour[rows] = np.minimum(result, 4.0).reshape(len(rows), len(EDGE_SAMPLES), 3).mean(1)
 
 
