@@ -29,9 +29,9 @@ class DepthFrame:
 
     rgb: np.ndarray  # [height, width, 3] uint8
     inverse_depth: np.ndarray  # [rows, columns] float32, 0 for infinitely far, NaN for unknown
+    subject: np.ndarray  # [rows, columns] bool, pixels of dynamic objects, people and animals
     scaled: bool  # whether the inverse depth is known up to a scale; otherwise up to a scale and a shift
     focal: float = float("nan")  # focal length divided by the long side of the image, NaN if unknown
-    subject: np.ndarray | None = None  # [rows, columns] bool, pixels of dynamic objects, people and animals, or None
 
 
 class DepthFrameSource(Protocol):
@@ -69,7 +69,9 @@ class TeacherPictures:
         if image is None:
             raise UserError(f"could not read {self.folder / 'pictures' / f'{name}.jpg'}; run performance/depth_teacher.py again")
         inverse_depth = np.load(self.folder / "depth" / f"{name}.npy").astype(np.float32)
-        return DepthFrame(np.ascontiguousarray(image[..., ::-1]), inverse_depth, scaled=False)
+        return DepthFrame(
+            np.ascontiguousarray(image[..., ::-1]), inverse_depth, np.zeros(inverse_depth.shape, bool), scaled=False
+        )
 
 
 def held_out_names(names: Sequence[str], count: int = HELD_OUT_PICTURES) -> set[str]:
@@ -107,7 +109,7 @@ class RenderedFrames:
         depth = record["depth"].astype(np.float32)
         inverse_depth = np.divide(1.0, depth, out=depth.copy(), where=depth != 0)
         focal = float(record["focal_px"]) / max(depth.shape)
-        return DepthFrame(np.array(record["rgb"]), inverse_depth, scaled=True, focal=focal, subject=np.array(record["subject"]))
+        return DepthFrame(np.array(record["rgb"]), inverse_depth, np.array(record["subject"]), scaled=True, focal=focal)
 
 
 def write_records(path: Path, rgb: np.ndarray, depth: np.ndarray, focal_px: np.ndarray, subject: np.ndarray) -> None:
@@ -168,8 +170,7 @@ def augment_frame(frame: DepthFrame, size: tuple[int, int], rng: np.random.Gener
     mirrored = rng.random() < config.mirror
     frame = crop_frame(frame, size, share=share, place=(place[0], place[1]), stretch=stretch)
     if mirrored:
-        subject = None if frame.subject is None else frame.subject[:, ::-1]
-        frame = replace(frame, rgb=frame.rgb[:, ::-1], inverse_depth=frame.inverse_depth[:, ::-1], subject=subject)
+        frame = replace(frame, **{name: getattr(frame, name)[:, ::-1] for name in ("rgb", "inverse_depth", "subject")})
     return replace(frame, rgb=vary_pixels(np.ascontiguousarray(frame.rgb), rng, config))
 
 
@@ -195,9 +196,7 @@ def crop_frame(
     start = (place[0] * (1 - crop[0]), place[1] * (1 - crop[1]))
     rgb = _resample(frame.rgb, start, crop, size, smooth=True)
     inverse_depth = _resample(frame.inverse_depth, start, crop, size, smooth=not frame.scaled)
-    subject = frame.subject
-    if subject is not None:
-        subject = _resample(subject.astype(np.uint8), start, crop, size, smooth=False).astype(bool)
+    subject = _resample(frame.subject.astype(np.uint8), start, crop, size, smooth=False).astype(bool)
     focal = frame.focal * max(height, width) / max(crop_height, crop_height * aspect)
     return replace(frame, rgb=rgb, inverse_depth=inverse_depth, subject=subject, focal=focal)
 

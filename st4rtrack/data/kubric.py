@@ -18,6 +18,7 @@ import numpy as np
 from st4rtrack.data.raw import (
     RawSequence,
     RigidParts,
+    count_frames,
     read_float,
     read_json,
     read_labels,
@@ -48,13 +49,7 @@ class Kubric:
 
     def length(self, name: str) -> int:
         """Number of frames of a sequence, which must have no gap."""
-        present = {path.name for path in (self.folder / name).glob("rgba_*.png")}
-        if not present:
-            raise UserError(f"{self.folder / name} has no rgba_*.png; pass the folder that holds the sequence folders")
-        for index in range(len(present)):
-            if f"rgba_{index:05d}.png" not in present:
-                raise UserError(f"{self.folder / name / f'rgba_{index:05d}.png'} does not exist; fetch the sequence again")
-        return len(present)
+        return count_frames(self.folder / name, "rgba_", ".png")
 
     def open(self, name: str) -> RawSequence:
         """Open a sequence; every pixel of it can be tracked."""

@@ -4,7 +4,16 @@ from pathlib import Path
 
 import numpy as np
 
-from st4rtrack.data.raw import RawSequence, invert_cameras, read_16bit, read_rgb, require_intrinsics, split_folder, sub_folders
+from st4rtrack.data.raw import (
+    RawSequence,
+    count_frames,
+    invert_cameras,
+    read_16bit,
+    read_rgb,
+    require_intrinsics,
+    split_folder,
+    sub_folders,
+)
 from st4rtrack.io.npz import read_npz
 from st4rtrack.io.npz_rows import npz_shape, read_npz_rows
 from st4rtrack.types import UserError
@@ -39,7 +48,7 @@ class PointOdyssey:
 
     def length(self, name: str) -> int:
         """Number of frames of a sequence, which must have no gap."""
-        return _count_frames(self.folder / name)
+        return count_frames(self.folder / name / "rgbs", "rgb_", ".jpg")
 
     def open(self, name: str) -> RawSequence:
         """Open a sequence; `read_tracks` reads only the rows of `anno.npz` that it needs."""
@@ -47,7 +56,7 @@ class PointOdyssey:
         annotations = folder / "anno.npz"
         if not (folder / "info.npz").is_file():
             raise UserError(f"{folder / 'info.npz'} does not exist; the data set is incomplete, fetch it again")
-        length = _count_frames(folder)
+        length = self.length(name)
         cameras = read_npz(annotations, "intrinsics", "extrinsics")
         intrinsics = require_intrinsics(cameras["intrinsics"], str(annotations))
         world_from_camera = invert_cameras(cameras["extrinsics"], str(annotations))
@@ -91,15 +100,3 @@ def _count_points(folder: Path) -> int | None:
     """Number of tracked points; None for the few training sequences without tracks."""
     shape = npz_shape(folder / "anno.npz", "trajs_3d")
     return shape[1] if len(shape) == 3 else None
-
-
-def _count_frames(folder: Path) -> int:
-    """Number of images; they must be numbered from 0 without a gap."""
-    rgbs = folder / "rgbs"
-    if not rgbs.is_dir():
-        raise UserError(f"{rgbs} does not exist; the data set is incomplete, fetch it again")
-    present = {path.name for path in rgbs.glob("rgb_*.jpg")}
-    for index in range(len(present)):
-        if f"rgb_{index:05d}.jpg" not in present:
-            raise UserError(f"{rgbs / f'rgb_{index:05d}.jpg'} does not exist; the data set is incomplete, fetch it again")
-    return len(present)

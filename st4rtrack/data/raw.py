@@ -91,6 +91,17 @@ def sub_folders(folder: Path) -> list[str]:
     return names
 
 
+def count_frames(folder: Path, prefix: str, ending: str) -> int:
+    """Number of images PREFIX%05dENDING of a folder, at least one; they must be numbered from 0 without a gap."""
+    present = {path.name for path in folder.glob(f"{prefix}*{ending}")}
+    if not present:
+        raise UserError(f"{folder} has no {prefix}*{ending}; pass the folder that holds the sequence folders, or fetch it again")
+    for index in range(len(present)):
+        if f"{prefix}{index:05d}{ending}" not in present:
+            raise UserError(f"{folder / f'{prefix}{index:05d}{ending}'} does not exist; fetch the sequence again")
+    return len(present)
+
+
 def decode_rgb(data: bytes, label: str) -> np.ndarray:
     """Decode an image, named `label` in messages, to [height, width, 3] uint8; an alpha channel is dropped."""
     return cv2.cvtColor(decode_stored(data, label, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)

@@ -57,7 +57,7 @@ def clip_starts(length: int, frames: int, stride: int, clip_step: int) -> range:
 def stride_weights(epoch: int, epochs: int, count: int) -> np.ndarray:
     """Sampling probabilities [count] of strides, smallest first, as released for training on pairs.
 
-    Stride i has the weight b e / E + (1 - b) (1 - e / E) with b = i / (count - 1), e = `epoch` and E = `epochs`: small ones first.
+    Stride i has the weight b e / E + (1 - b) (1 - e / E) with b = i / (count - 1), e = `epoch`, E = `epochs`: small ones first.
     The first `FIRST_EPOCHS` epochs use only the smallest stride.
     """
     if epoch < FIRST_EPOCHS or count == 1:

@@ -120,8 +120,6 @@ def adaptation_loss(
         tracks: depth of tracked points where the teacher marks them visible; used by "relative" only.
         held: geometry that no teacher measures, see `retention_loss`.
         pose: cameras of network and teacher, see `pose_loss`.
-    Returns:
-        `AdaptationParts`.
     """
     terms = TERMS[loss.form]
     found = {

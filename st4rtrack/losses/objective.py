@@ -1,7 +1,7 @@
 """Training loss of the network, configured by `LossConfig`: confidence-weighted regression of normalised pointmaps.
 
-The trainer calls `objective`; its building blocks are in `regression.py` and `reweighting.py`. Tracking may be supervised
-sparsely (mesh vertices) or densely: the ground-truth mask marks labelled pixels, and every mean is over labelled pixels.
+Tracking may be supervised sparsely (mesh vertices) or densely: the ground-truth mask marks the labelled pixels, over which every
+mean is taken.
 """
 
 from dataclasses import dataclass
@@ -85,8 +85,7 @@ def objective(
 ) -> LossParts:
     """Compute L = tracking + reconstruction + motion_weight * motion + anchor_weight * anchor.
 
-    All terms except motion are a confidence-weighted regression (`confidence_weighted`) of normalised points. Unlabelled pixels
-    have no effect.
+    All terms except motion are a confidence-weighted regression (`confidence_weighted`) of normalised points.
 
     Args:
         prediction: points [batch, height, width, 3] and confidence [batch, height, width] of both branches.
@@ -97,7 +96,6 @@ def objective(
     Returns:
         `LossParts`; `total` is differentiable, 0 with gradient 0 if no pixel is labelled.
     Raises:
-        ValueError: confidence, a mask, the unit or `predicted_anchor` is missing, or the batch is not whole clips.
         UserError: the configuration needs dynamic masks and the data has none.
     """
     truth = supervision.truth
@@ -134,11 +132,7 @@ def _required(predicted_anchor: Pointmap | None, term: str) -> Pointmap:
 
 
 def units(prediction: TwoPointmaps, supervision: Supervision, config: LossConfig) -> tuple[Tensor, Tensor]:
-    """Normalisation scales of prediction and ground truth, [batch] each; see `LossConfig.normalization`.
-
-    Raises:
-        ValueError: "anchored" normalisation without a unit.
-    """
+    """Normalisation scales of prediction and ground truth, [batch] each; see `LossConfig.normalization`."""
     truth = supervision.truth
     if config.normalization == "joint":
         return joint_scale(prediction, truth), joint_scale(truth, truth)
@@ -171,17 +165,13 @@ def _motion(
 def motion_error(prediction_motion: Tensor, true_motion: Tensor, mask: Tensor, scale: Tensor) -> Tensor:
     """Compute L = mean over the mask of |d' - d / s|, the displacement error from the anchor time to the frame time.
 
-    A pointmap can be close to the ground truth and yet static; this term measures the displacement only. Errors of the anchor
-    geometry cancel.
+    A pointmap can be close to the ground truth and yet static; here errors of the anchor geometry cancel.
 
     Args:
-        prediction_motion: [batch, height, width, 3] d', predicted tracking points minus predicted anchor points at the anchor
-            time, in units of the prediction.
+        prediction_motion: [batch, height, width, 3] d', predicted tracking points minus predicted anchor points.
         true_motion: [batch, height, width, 3] d, the same difference of the ground truth.
         mask: [batch, height, width] bool, labelled dynamic pixels; may be empty (then L = 0).
         scale: [batch] s, length of one prediction unit in ground-truth units.
-    Returns:
-        A scalar, in units of the prediction.
     """
     difference = keep(prediction_motion, mask) - keep(true_motion, mask) / scale[:, None, None, None]
     error = length(difference)

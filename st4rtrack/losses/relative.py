@@ -31,19 +31,13 @@ class KnownDepth:
         return KnownDepth(*(each.flatten()[None] for each in (self.depth, self.teacher, self.valid)))
 
     def log_ratio(self) -> tuple[Tensor, Tensor]:
-        """Compute log z / t [F, ...] and its mask [F, ...] bool, without predictions behind or in the camera.
-
-        There the gradient 1 / z is not finite."""
+        """Log z / t [F, ...] and its mask, without predictions behind or in the camera, where 1 / z is not finite."""
         counts = self.valid & (self.depth > torch.finfo(torch.float32).tiny)
         return keep(self.depth, counts, 1.0).log() - keep(self.teacher, counts, 1.0).log(), counts
 
 
 def relative_trajectory_loss(projected_px: Tensor, tracks_px: Tensor, visible: Tensor, centre_px: Tensor) -> Tensor:
-    """Compute L = mean over visible points of |p^ - g| / |c|: `trajectory_loss` with a median s and errors clamped at `LOST`.
-
-    Returns:
-        A scalar, relative to half the image diagonal.
-    """
+    """Compute L = mean over visible points of |p^ - g| / |c|: `trajectory_loss` with a median s and errors clamped at `LOST`."""
     predicted, wanted = (keep(each - centre_px, visible) for each in (projected_px, tracks_px))
     half_diagonal = length(centre_px.to(wanted))
     lengths = length(wanted)
@@ -55,11 +49,10 @@ def relative_trajectory_loss(projected_px: Tensor, tracks_px: Tensor, visible: T
 
 
 def relative_depth_loss(pixels: KnownDepth, tracks: KnownDepth | None = None) -> Tensor:
-    """Compute L = mean of |log z / t| over valid pixels of the reconstruction, plus the same mean over tracks.
+    """Compute L = mean of |log z / t| over valid pixels of the reconstruction, plus the same mean over visible tracks.
 
     t is in units of the prediction (`adapt/prepare.py`): with a scale estimated in each step, as in Eq. 8, a network whose
-    cameras do not come from its depth lets all depth shrink. Eq. 9 covers the reconstruction only; the teacher's depth also
-    applies to visible tracks.
+    cameras do not come from its depth lets all depth shrink.
     """
     return sum((_mean_log_ratio(each) for each in (pixels, tracks) if each is not None), start=pixels.depth.new_zeros(()))
 
@@ -109,9 +102,7 @@ class RetentionTerm:
 def retention_loss(held: RetentionTerm) -> Tensor:
     """Retention term L = mean of |X' - X'0| / |X'0| over retained pixels, plus mean of |log z / z0| over retained tracks.
 
-    A 2D track does not constrain motion along the ray. The depth of a static point is the best estimate known: on the benchmark
-    sequences never worse than a constant depth or a depth from apparent size, and often with half their error
-    (docs/adaptation.md).
+    A 2D track does not constrain motion along the ray; the depth of a static point is the best estimate (docs/adaptation.md).
     """
     counts = held.before.isfinite().all(dim=-1)
     before, now = keep(held.before.to(held.now), counts), keep(held.now, counts)

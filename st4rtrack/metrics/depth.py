@@ -1,4 +1,4 @@
-"""Depth metrics after one median scale per sequence, over all pixels and over groups of pixels, and the drift of the scale over time."""
+"""Depth metrics after one median scale per sequence, over all pixels and groups of pixels, and the drift of the scale."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

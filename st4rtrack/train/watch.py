@@ -102,7 +102,7 @@ class Curves:
 def sample_picture(network: nn.Module, examples: Examples, precision: str) -> np.ndarray:
     """Render the last pair of a micro-batch as [height, width, 3] uint8 RGB.
 
-    First the images, then a row each for tracking and reconstruction: predicted and true depth in one colour range, error (0 to 1 m).
+    First the images, then a row each for tracking and reconstruction: predicted and true depth in one colour range, error to 1 m.
     """
     network.eval()
     prediction = predict(network, examples, precision)

@@ -18,11 +18,12 @@ from st4rtrack.train.config import TrainConfig
 from st4rtrack.train.loop import make_optimizer, training_step
 from st4rtrack.train.monocular import (
     MixedFrames,
+    MonocularScore,
     MonocularStage,
     first_network,
+    fit_inverse_depth,
     stack_frames,
 )
-from st4rtrack.train.monocular_metrics import MonocularScore, fit_inverse_depth
 from st4rtrack.train.presets import MonocularData, Preset
 from st4rtrack.train.start import run_preset
 from st4rtrack.types import UserError
@@ -49,7 +50,7 @@ class RandomFrames:
         rng = np.random.default_rng(index)
         rgb = rng.integers(0, 256, (40, 56, 3), dtype=np.uint8)
         inverse_depth = np.tile(np.linspace(0.2, 1 + index, 56, dtype=np.float32), (40, 1))
-        return DepthFrame(rgb, inverse_depth, self.scaled, focal=0.9 if self.scaled else float("nan"))
+        return DepthFrame(rgb, inverse_depth, np.zeros((40, 56), bool), self.scaled, focal=0.9 if self.scaled else float("nan"))
 
 
 def write_frames(folder: Path) -> Path:
@@ -113,7 +114,7 @@ def test_training_one_picture_lowers_the_loss_widely() -> None:
     rows, columns = np.mgrid[:32, :48]
     near = np.where((rows - 16) ** 2 + (columns - 20) ** 2 < 80, 1.0, 0.3).astype(np.float32)
     rgb = np.repeat((near * 200).astype(np.uint8)[..., None], 3, axis=-1)
-    examples = stack_frames([DepthFrame(rgb, near, scaled=True, focal=1.5)])
+    examples = stack_frames([DepthFrame(rgb, near, np.zeros(near.shape, bool), scaled=True, focal=1.5)])
     losses = []
     for _ in range(config.steps):
         losses.append(training_step(training, [examples], config, ALONE, loss=stage.loss).figures)
@@ -123,24 +124,9 @@ def test_training_one_picture_lowers_the_loss_widely() -> None:
 
 
 def test_validate_perfect_and_constant_depth_differ() -> None:
-    stage = MonocularStage(
-        new_monocular(SMALL, seed=0),
-        MonocularLossConfig(),
-        {
-            "procedural": [
-                stack_frames(
-                    [
-                        DepthFrame(
-                            np.zeros((32, 48, 3), np.uint8),
-                            np.tile(np.linspace(0.1, 1, 48, dtype=np.float32), (32, 1)),
-                            True,
-                            0.9,
-                        )
-                    ]
-                )
-            ]
-        },
-    )
+    inverse_depth = np.tile(np.linspace(0.1, 1, 48, dtype=np.float32), (32, 1))
+    frame = DepthFrame(np.zeros((32, 48, 3), np.uint8), inverse_depth, np.zeros((32, 48), bool), True, 0.9)
+    stage = MonocularStage(new_monocular(SMALL, seed=0), MonocularLossConfig(), {"procedural": [stack_frames([frame])]})
     score = cast(MonocularScore, stage.validate(stage.start, torch.device("cpu"), "float32"))
     assert score.share < 0.9 and np.isnan(score.picture_loss)
     assert score.overall == score.share

@@ -41,7 +41,7 @@ def small_models(layout: Layout) -> list[Model]:
 def tables_among(layout: Layout) -> list[Model]:
     return [
         m for m in layout.models("Living room", "Office", "Kitchen", "Exterior", "Miscellaneous")
-        if ("table" in m.title.lower() or "desk" in m.title.lower() or "cabinet" in m.title.lower() or "island" in m.title.lower())
+        if any(word in m.title.lower() for word in ("table", "desk", "cabinet", "island"))
         and 0.35 < m.height_m < 1.1 and m.width_m > 0.5 and m.elevation_m < 0.05
     ]  # fmt: skip
 
