@@ -1,7 +1,7 @@
 """Clip with ground truth: the interface between data set readers and the trainer."""
 
-from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -37,11 +37,6 @@ class Clip:
     def reconstruction_valid(self) -> np.ndarray:
         """Pixels with known depth: [T, H, W] bool."""
         return self.depth > 0
-
-
-def training_clip(rendered: Any, name: str) -> Clip:
-    """Training clip of a rendered clip, whose arrays have the same names."""
-    return Clip(name=name, **{each.name: getattr(rendered, each.name) for each in fields(Clip) if hasattr(rendered, each.name)})
 
 
 class ClipSource(Protocol):

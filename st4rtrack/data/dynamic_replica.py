@@ -10,6 +10,8 @@ coordinates.
 import gzip
 import json
 import zlib
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -38,12 +40,12 @@ class DynamicReplica:
     def __init__(self, root: str | Path, split: str = "test", *, skip_missing: bool = False) -> None:
         self.folder = split_folder(root, split)
         self.annotations = _find_annotations(self.folder, split)
-        present = _Present(self.folder)
+        present = _presence(self.folder)
         self._frames: dict[str, list[dict[str, Any]]] = {}
         for frame in _read_annotations(self.annotations):
             name, is_left = _sequence_of(frame, self.annotations)
             complete = is_left and all(frame.get(part) for part in PARTS)
-            if complete and (not skip_missing or all(present.has(frame[part]) for part in PARTS)):
+            if complete and (not skip_missing or all(present(frame[part]) for part in PARTS)):
                 self._frames.setdefault(name, []).append({key: frame[key] for key in (*PARTS, "viewpoint") if key in frame})
         self.names = sorted(self._frames)
         if not self.names:
@@ -106,20 +108,20 @@ def camera_from_viewpoint(viewpoint: dict[str, Any]) -> np.ndarray:
     return rigid(rotation.T, np.array(viewpoint["T"], np.float64).reshape(3) * MIRROR)
 
 
-class _Present:
-    """Existence check of files; each folder is listed once, which is much faster than checking every file."""
+def _presence(root: Path) -> Callable[[Any], bool]:
+    """Existence check of the file of a part; each folder is listed once, which is much faster than checking every file."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._names: dict[Path, set[str]] = {}
+    @cache
+    def names(folder: Path) -> set[str]:
+        return {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
 
-    def has(self, part: Any) -> bool:
+    def present(part: Any) -> bool:
         if not isinstance(part, dict) or not isinstance(part.get("path"), str):
             return False
-        path = self.root / part["path"]
-        if path.parent not in self._names:
-            self._names[path.parent] = {entry.name for entry in path.parent.iterdir()} if path.parent.is_dir() else set()
-        return path.name in self._names[path.parent]
+        path = root / part["path"]
+        return path.name in names(path.parent)
+
+    return present
 
 
 def _find_annotations(folder: Path, split: str) -> Path:

@@ -7,28 +7,17 @@ Cameras follow OpenCV (x right, y down, z forward), the centre of the top-left p
 depth is along z. Points are in the camera frame of the anchor frame. Sky has no depth: see `ClipBatch.valid`.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import torch
 
-from st4rtrack.data.clip import Clip, training_clip
+from st4rtrack.data.clip import Clip
 from st4rtrack.data.procedural_config import ProceduralConfig
 from st4rtrack.data.procedural_paint import develop
 from st4rtrack.data.procedural_render import NEAREST_M, RayCaster, ViewBatch
 from st4rtrack.data.procedural_scene import SceneBatch, sample_scenes
 from st4rtrack.data.procedural_solids import affine_rows
-
-__all__ = [
-    "ClipBatch",
-    "ProceduralClip",
-    "ProceduralClips",
-    "ProceduralConfig",
-    "procedural_clip",
-    "reconstruction_points",
-    "render_clips",
-    "tracking_points",
-]
 
 FRAMES_PER_SECOND = 12.0
 MOVES_M = 0.01
@@ -285,6 +274,6 @@ class ProceduralClips:
         """Return clip `index` (>= 0), with the camera frame of frame 0 as world. Sky pixels of frame 0 have no track."""
         if index < 0:
             raise IndexError(f"clips are numbered from 0, not {index}")
-        return training_clip(
-            procedural_clip(self.seed, self.config, number=index, device=self.device), f"procedural {self.seed}/{index}"
-        )
+        clip = procedural_clip(self.seed, self.config, number=index, device=self.device)
+        arrays = {each.name: getattr(clip, each.name) for each in fields(Clip) if hasattr(clip, each.name)}
+        return Clip(name=f"procedural {self.seed}/{index}", **arrays)

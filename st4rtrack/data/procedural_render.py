@@ -219,7 +219,7 @@ class RayCaster:
         self, setting: torch.Tensor, per_view: tuple[torch.Tensor, ...], part: torch.Tensor, local: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
         """Points [V, 3, N] in the anchor's camera and in the view's, and visibility [V, N]: see `_follow_points`."""
-        follow = _compiled(_follow_points) if self.config.compile else _follow_points
+        follow: Callable[..., tuple[torch.Tensor, ...]] = _compiled(_follow_points) if self.config.compile else _follow_points
         return self._by_setting(
             setting, lambda *tensors: follow(*tensors[:-1], self.compact, tensors[-1]), per_view, (part, local)
         )

@@ -140,7 +140,7 @@ def moving_box_clip(times: np.ndarray, camera_path: CameraPath) -> tuple[WorldCl
     world_scene, _ = painted(rng)
     walk = Walk(np.array([-1.2, 1.0]), -np.pi / 2, 1.0, 0.2)
     box = build.box(np.array([0.6, 0.9, 0.5]), plain_materials([0.5] * 3, 2))
-    world_scene.objects.append(SceneObject(box, walk.place(lambda at: 0.0), moves=True, subject=True))
+    world_scene.objects.append(SceneObject(box, walk.place(lambda at: 0.0), moves=True))
     return render_clip(world_scene, camera_path, times, (96, 128), rng, CameraEffects(exposure=1.0)), walk
 
 
@@ -151,7 +151,7 @@ def test_render_clip_of_a_rigid_motion_has_exact_tracks_masks_and_occlusion() ->
     clip, walk = moving_box_clip(times, camera_path)
     box = clip.object_index[0] == 2
     assert 0.02 < box.mean() < 0.3
-    np.testing.assert_array_equal(clip.moving[0], box)
+    np.testing.assert_array_equal(clip.moving, box)
     np.testing.assert_array_equal(clip.subject[0], box)
     world = camera_path.pose(0.0)
     tracked = clip.tracking_points_world.astype(np.float64) @ world[:3, :3].T + world[:3, 3]
@@ -173,7 +173,7 @@ def test_render_clip_reprojection_agrees_with_depth_and_colour() -> None:
     rays = np.linalg.inv(clip.intrinsics[0])
     pixels = np.stack(np.meshgrid(np.arange(128) + 0.5, np.arange(96) + 0.5), -1)
     unprojected = np.concatenate([pixels, np.ones((96, 128, 1))], -1) @ rays.T * clip.depth[0][..., None]
-    valid = clip.tracking_valid
+    valid = clip.tracking_valid[0]
     np.testing.assert_allclose(clip.tracking_points_world[0][valid], unprojected[valid], atol=1e-4)
     for k in (1, 2):
         camera_from_world = np.linalg.inv(clip.world_from_camera[k])
@@ -271,9 +271,9 @@ def test_world_clips_give_training_clips(made_up: Assets, monkeypatch: pytest.Mo
 @pytest.mark.usefixtures("embree")
 def test_world_clips_of_one_scene_do_not_depend_on_the_order(made_up: Assets) -> None:
     source = WorldClips(frames=2, size=SIZE, setting="street", per_scene=3)
-    first, second = source.world_clip(0, made_up), source.world_clip(1, made_up)
-    source.world_clip(4, made_up)
-    again = source.world_clip(1, made_up)
+    first, second = source.clip(0, made_up), source.clip(1, made_up)
+    source.clip(4, made_up)
+    again = source.clip(1, made_up)
     np.testing.assert_array_equal(again.rgb, second.rgb)
     np.testing.assert_array_equal(again.tracking_points_world, second.tracking_points_world)
     assert not np.array_equal(first.rgb, second.rgb)

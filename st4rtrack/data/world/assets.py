@@ -204,7 +204,7 @@ def _convert_model(
     positions = _fit(content.positions, content.corners[keep, :, 0], row.get("modelRotation"), size)
     index = content.corners[keep]
     coordinates = np.concatenate([content.coordinates, np.zeros((1, 2))])
-    mesh = build_mesh(positions, index[..., 0], coordinates[index[..., 1]], content.material[keep], materials)
+    mesh = build_mesh(positions, index[..., 0], coordinates[index[..., 1]], materials, content.material[keep])
     name = f"{source}-{Path(member).stem}"
     save_mesh(folder / "models" / f"{name}.npz", mesh)
     elevation = float(row.get("elevation", 0)) / 100

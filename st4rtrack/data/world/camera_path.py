@@ -101,7 +101,7 @@ def _value(caster: Caster, camera_path: CameraPath, time_s: float) -> float:
     met = hits.face >= 0
     z = np.where(met, hits.distance, 50.0)
     objects = caster.geometry.object_index[hits.face[met]]
-    subject = caster.geometry.subject[objects].mean() if met.any() else 0.0
+    subject = caster.geometry.moves[objects].mean() if met.any() else 0.0
     kinds = len(np.unique(objects))
     value = (
         1.0
@@ -166,7 +166,7 @@ def _target(casters: list[tuple[float, Caster]], rng: np.random.Generator) -> tu
     (first_s, start), (last_s, end) = casters[0], casters[-1]
     geometry = start.geometry
     world_scene = geometry.world_scene
-    subjects = np.flatnonzero(geometry.subject)
+    subjects = np.flatnonzero(geometry.moves)
     if world_scene.focus is not None and rng.random() < 0.8:
         return world_scene.focus + rng.normal(0, 0.1, 3) * np.array([1, 0.2, 1]), np.zeros(3), rng.uniform(0.25, 0.9)
     named = [k for k, item in enumerate(world_scene.objects) if item.name and "-" in item.name and not item.moves]

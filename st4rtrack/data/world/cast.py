@@ -75,7 +75,6 @@ class Geometry:
             np.concatenate([getattr(t.mesh.materials, name) for t in objects]) for name in ("colour", "texture", "gloss", "rough")
         )
         self.moves = np.array([t.moves for t in objects])
-        self.subject = np.array([t.subject for t in objects])
         self._static: np.ndarray | None = None
         self._static_normals: np.ndarray | None = None
         self._alpha = _alpha_textures(world_scene.textures)

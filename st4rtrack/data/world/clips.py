@@ -1,12 +1,13 @@
 """Clips of the rendered world with exact ground truth: depth, dense tracks, visibility, dynamic pixels, cameras."""
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from st4rtrack.data.clip import Clip, training_clip
+from st4rtrack.data.clip import Clip
 from st4rtrack.data.world.assets import Assets, open_assets
 from st4rtrack.data.world.camera_effects import CameraEffects, automatic_exposure, develop, draw_effects, through_h264
 from st4rtrack.data.world.camera_path import CameraPath, find_camera_path
@@ -24,19 +25,13 @@ _SCENE_OFFSET = 1 << 20
 """Offset of scene numbers, so that clips and single frames of a seed use different scenes."""
 
 
-@dataclass(frozen=True)
-class WorldClip:
-    """Clip with ground truth; world = camera frame of frame 0, metres."""
+@dataclass(frozen=True, kw_only=True)
+class WorldClip(Clip):
+    """Training clip with more ground truth."""
 
-    rgb: np.ndarray  # [T, H, W, 3] uint8
     time_s: np.ndarray  # [T]
-    depth: np.ndarray  # [T, H, W] float32, 0 for sky
-    intrinsics: np.ndarray  # [T, 3, 3] float64 pixels
-    world_from_camera: np.ndarray  # [T, 4, 4] float64
-    tracking_points_world: np.ndarray  # [T, H, W, 3] float32, positions at every time of the points shown in frame 0
-    tracking_valid: np.ndarray  # [H, W] bool, pixels of frame 0 that show a surface
-    visible: np.ndarray  # [T, H, W] bool, the point is in view in frame t and not occluded
-    moving: np.ndarray  # [T, H, W] bool, the pixel of frame t shows a point that moves more than a centimetre over the clip
+    visible: np.ndarray  # [T, H, W] bool, the point of a pixel of frame 0 is in view in frame t and not occluded
+    dynamic: np.ndarray  # [T, H, W] bool, the pixel of frame t shows a point that moves more than a centimetre over the clip
     object_index: np.ndarray  # [T, H, W] int32, -1 for sky
     subject: np.ndarray  # [T, H, W] bool, people, animals and dynamic objects
 
@@ -49,6 +44,7 @@ def render_clip(
     rng: np.random.Generator,
     effects: CameraEffects,
     geometry: Geometry | None = None,
+    name: str = "",
 ) -> WorldClip:
     """Render a scene at times `times_s` [T] (the anchor's first) in images of `size` (height, width), with ground truth."""
     geometry = geometry or Geometry(world_scene)
@@ -63,6 +59,7 @@ def render_clip(
     tracked = tracks @ anchor_from_world[:3, :3].T + anchor_from_world[:3, 3]
     valid = views[0].face >= 0
     tracked[:, ~valid] = 0
+    dynamic = np.stack([_moving(view, casters) for view in views])
     # The tracks of the anchor at its own time equal its unprojected depth up to rounding.
     return WorldClip(
         rgb=_develop(views, casters, poses, intrinsics, times_s, effects, rng),
@@ -71,11 +68,13 @@ def render_clip(
         intrinsics=intrinsics,
         world_from_camera=cameras,
         tracking_points_world=tracked.astype(np.float32),
-        tracking_valid=valid,
+        tracking_valid=np.broadcast_to(valid, visible.shape).copy(),
         visible=visible,
-        moving=np.stack([_moving(view, casters) for view in views]),
+        moving=dynamic[0],
+        dynamic=dynamic,
+        name=name,
         object_index=np.stack([view.object_index for view in views]),
-        subject=np.stack([(view.object_index >= 0) & geometry.subject[view.object_index] for view in views]),
+        subject=np.stack([(view.object_index >= 0) & geometry.moves[view.object_index] for view in views]),
     )
 
 
@@ -155,16 +154,11 @@ def _flow(view: View, caster: Caster, pose: np.ndarray, intrinsics: np.ndarray) 
     return flow
 
 
-_last: list[tuple[object, Geometry]] = []
-
-
+@functools.lru_cache(maxsize=1)
 def _geometry(assets: Assets, seed: int, split: str, scene: int, setting: str | None, pictures: Path | None) -> Geometry:
-    """Scene of a clip source; the last one is cached."""
-    key = (str(assets.folder), seed, split, scene, setting, pictures)
-    if not _last or _last[0][0] != key:
-        rng = scene_rng(seed, split, _SCENE_OFFSET + scene)
-        _last[:] = [(key, Geometry(make_scene(assets, split, rng, setting, find_pictures(pictures, split))))]
-    return _last[0][1]
+    """Scene of a clip source."""
+    rng = scene_rng(seed, split, _SCENE_OFFSET + scene)
+    return Geometry(make_scene(assets, split, rng, setting, find_pictures(pictures, split)))
 
 
 @dataclass(frozen=True)
@@ -186,16 +180,8 @@ class WorldClips:
     # None for even spacing at `rate`
     times: Callable[[np.random.Generator, float], np.ndarray] | None = None
 
-    def clip(self, index: int) -> Clip:
-        """Return clip `index` >= 0 for the trainer."""
-        clip = self.world_clip(index)
-        valid = np.broadcast_to(clip.tracking_valid, clip.depth.shape).copy()
-        return training_clip(
-            replace(clip, tracking_valid=valid, moving=clip.moving[0]), f"world {self.split} {self.seed}/{index}"
-        )
-
-    def world_clip(self, index: int, assets: Assets | None = None) -> WorldClip:
-        """Return clip `index` >= 0 with visibility and objects."""
+    def clip(self, index: int, assets: Assets | None = None) -> WorldClip:
+        """Return clip `index` >= 0; the cached assets are opened if None are passed."""
         if index < 0:
             raise IndexError(f"clips are numbered from 0, not {index}")
         scene, number = divmod(index, self.per_scene)
@@ -203,10 +189,10 @@ class WorldClips:
         world_scene = geometry.world_scene
         rng = scene_rng(self.seed, self.split, _SCENE_OFFSET + scene, number + 1)
         times = (self.times or self._even_times)(rng, world_scene.seconds)
-        camera_path = find_camera_path(
-            [(float(t), Caster(geometry, float(t))) for t in (times.min(), times.max())], world_scene.layout, rng, self.camera
-        )
-        return render_clip(world_scene, camera_path, times, self.size, rng, draw_effects(rng), geometry)
+        casters = [(float(t), Caster(geometry, float(t))) for t in (times.min(), times.max())]
+        camera_path = find_camera_path(casters, world_scene.layout, rng, self.camera)
+        name = f"world {self.split} {self.seed}/{index}"
+        return render_clip(world_scene, camera_path, times, self.size, rng, draw_effects(rng), geometry, name)
 
     def _even_times(self, rng: np.random.Generator, seconds: float) -> np.ndarray:
         step = 1 / rng.uniform(*self.rate) * (int(rng.integers(1, 25)) if self.frames == 2 else 1)

@@ -111,7 +111,7 @@ def scene_frames(
         intrinsics = camera_path.intrinsics(time_s, *size)
         view = render_view(caster, intrinsics, camera_path.pose(time_s), *size, rng)
         rgb = develop(view.colour, draw_effects(rng), automatic_exposure(view.colour), time_s, None, rng)
-        subject = (view.object_index >= 0) & geometry.subject[view.object_index]
+        subject = (view.object_index >= 0) & geometry.moves[view.object_index]
         yield Frame(rgb, view.depth, float(intrinsics[0, 0]), subject)
 
 

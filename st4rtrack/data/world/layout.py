@@ -14,6 +14,8 @@ from st4rtrack.data.world.mesh import Materials, Mesh, plain_materials
 from st4rtrack.data.world.objects import Place, Posed, SceneObject, turned
 from st4rtrack.data.world.textures import Textures, join_textures, pyramid, select_textures
 
+SCATTER_TRIES = 8
+
 
 class TextureSet:
     """Textures of one scene."""
@@ -115,18 +117,18 @@ class Layout:
 
     def add_dynamic(self, mesh: Mesh, name: str, *, place: Place | None = None, posed: Posed | None = None) -> None:
         """Add a mesh that moves rigidly (`place`), or is skinned or bent (`posed`)."""
-        self.objects.append(SceneObject(mesh, place or np.eye(4), posed, moves=True, subject=True, name=name))
+        self.objects.append(SceneObject(mesh, place or np.eye(4), posed, moves=True, name=name))
 
-    def scatter(self, models: list[Model], count: int, tries: int = 8, margin: float = 0.1) -> list[SceneObject]:
+    def scatter(self, models: list[Model], count: int) -> list[SceneObject]:
         """Place models at random positions and headings."""
         placed: list[SceneObject] = []
         for _ in range(count):
             model = self.pick(models)
-            for _ in range(tries if model else 0):
+            for _ in range(SCATTER_TRIES if model else 0):
                 x, z = self.rng.uniform(-1, 1, 2) * (self.half - 0.3)
                 matrix = turned(self.rng.uniform(0, 2 * np.pi), (x, -self.height(np.array([x, z])), z))
                 assert model is not None
-                item = self.put(model, matrix, margin)
+                item = self.put(model, matrix, 0.1)
                 if item is not None:
                     placed.append(item)
                     break

@@ -140,13 +140,16 @@ def smooth_split(positions: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, 
     return positions[faces.ravel()[first]], corner.reshape(-1, 3)[first], back.reshape(-1, 3).astype(np.int32)
 
 
-def build_mesh(positions: np.ndarray, faces: np.ndarray, uv: np.ndarray, material: np.ndarray, materials: Materials) -> Mesh:
+def build_mesh(
+    positions: np.ndarray, faces: np.ndarray, uv: np.ndarray, materials: Materials, material: np.ndarray | None = None
+) -> Mesh:
     """Build a rigid mesh without degenerate faces, and compute its normals.
 
     Args:
         positions: [V, 3] metres, y down.
-        faces, uv, material: [F, 3], [F, 3, 2] and [F].
+        faces, uv, material: [F, 3], [F, 3, 2] and [F]; the first material by default.
     """
+    material = np.zeros(len(faces), np.int16) if material is None else material
     keep = np.linalg.norm(face_normals(positions, faces), axis=1) > 1e-12
     vertices, normals, split = smooth_split(positions, faces[keep])
     return Mesh(

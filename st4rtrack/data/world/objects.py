@@ -23,8 +23,7 @@ class SceneObject:
     # world_from_object [4, 4], or a function of time in seconds that returns it
     place: Place | np.ndarray
     posed: Posed | None = None  # motion of skinned and bending objects, instead of `place`
-    moves: bool = False  # whether the object is dynamic
-    subject: bool = False  # whether it is a person, an animal, or a dynamic object
+    moves: bool = False  # whether it is dynamic: a person, an animal, a car or another moving object
     name: str = ""  # name of its model
 
     def at(self, time_s: float) -> tuple[np.ndarray, np.ndarray]:

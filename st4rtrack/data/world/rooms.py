@@ -338,5 +338,5 @@ def _pick_up(layout: Layout, item: SceneObject) -> None:
     lift = rng.uniform(0.05, 0.3) if rng.random() < 0.6 else 0.0
     drift = rng.normal(0, 0.06, 2)
     place = motion.picked_up(item.matrix(0.0), lift, drift, rng.normal(0, 1.5), rng.uniform(0, 1), rng.uniform(1, 3))
-    moved = replace(item, place=place, moves=True, subject=True)
+    moved = replace(item, place=place, moves=True)
     layout.objects = [moved if other is item else other for other in layout.objects]
