@@ -24,17 +24,6 @@ FARTHEST_M = 1000.0
 UNWANTED_PREFIXES = ("ani", "char", "r")
 """Prefixes of sequences that the paper leaves out as less semantically meaningful (released loader)."""
 
-FOGGY = (
-    "cab_e1_3rd",
-    "cab_e1_ego2",
-    "cab_e_ego2",
-    "cnb_dlab_0225_ego1",
-    "dancingroom_3rd",
-    "scene_d78_0318_ego1",
-    "scene_d78_0318_ego2",
-)
-"""Sequences with fog (optionally left out by the released loader)."""
-
 FEWEST_POINTS = 17
 """Minimum number of tracked points of a training sequence in the paper."""
 
@@ -85,14 +74,9 @@ class PointOdyssey:
         )
 
 
-def training_names(dataset: PointOdyssey, *, skip_fog: bool = False) -> list[str]:
-    """Names of the sequences that the paper trains on: no `UNWANTED_PREFIXES`, at least `FEWEST_POINTS` points.
-
-    Args:
-        dataset: training split.
-        skip_fog: also leave out `FOGGY`; off by default, as in the release.
-    """
-    wanted = [name for name in dataset.names if not name.startswith(UNWANTED_PREFIXES) and not (skip_fog and name in FOGGY)]
+def training_names(dataset: PointOdyssey) -> list[str]:
+    """Names of the sequences that the paper trains on: no `UNWANTED_PREFIXES`, at least `FEWEST_POINTS` points."""
+    wanted = [name for name in dataset.names if not name.startswith(UNWANTED_PREFIXES)]
     return [name for name in wanted if (_count_points(dataset.folder / name) or 0) >= FEWEST_POINTS]
 
 

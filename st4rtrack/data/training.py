@@ -35,7 +35,6 @@ class SourceConfig:
     farthest_m: float = inf  # depth from this value on counts as unknown
     foreground_only: bool = False  # see `Reading`; Kubric only
     crop: bool = False  # crop at a random position, whatever the augmentation says
-    skip_fog: bool = False  # leave out sequences with fog; Point Odyssey only
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ def _open_dataset(config: SourceConfig) -> tuple[ClipDataset, list[str]]:
     """Open a data set; also returns the names of its training sequences."""
     if config.name == "point_odyssey":
         dataset = PointOdyssey(config.root, config.split)
-        return dataset, point_odyssey.training_names(dataset, skip_fog=config.skip_fog)
+        return dataset, point_odyssey.training_names(dataset)
     if config.name == "dynamic_replica":
         dataset = DynamicReplica(config.root, config.split, skip_missing=True)
         return dataset, dataset.names

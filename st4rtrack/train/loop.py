@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -93,39 +93,27 @@ class PairStage:
 
 
 @dataclass(frozen=True)
-class Job:
-    """What a preset trains with the user's folders and weights."""
+class TrainingJob:
+    """What is trained, on which data."""
 
     stage: Stage
     model: ModelConfig  # configuration of the network
-    source: ExampleSource
-    options: dict[str, Any]  # other values that affect the result
+    source: ExampleSource  # each micro-batch is requested once, in order
+    options: dict[str, Any] = field(default_factory=dict)  # other values that affect the result, such as the data
 
 
 def train_stage(
-    stage: Stage,
-    model_config: ModelConfig,
-    config: TrainConfig,
-    run: RunConfig,
-    *,
-    source: ExampleSource,
-    output: Path,
-    processes: Processes,
-    options: dict[str, Any] | None = None,
-    change_options: bool = False,
+    job: TrainingJob, config: TrainConfig, run: RunConfig, *, output: Path, processes: Processes, change_options: bool = False
 ) -> StageScore:
     """Train a network, or resume the run in `output`.
 
     Args:
-        stage: kind of training.
-        model_config: configuration of the network.
+        job: what is trained, on which data.
         config: configuration of the optimisation.
         run: configuration of the execution.
-        source: micro-batches by index; each is requested once, in order.
         output: output folder of the run.
         processes: training processes (`parallel.process_group`).
-        options: other values that affect the result, such as the data; compared on resume, like `config`.
-        change_options: resume even if the options differ from those of the run.
+        change_options: resume even if `config` or the options of the job differ from those of the run.
     Returns:
         Last validation score of the EMA weights.
     Raises:
@@ -133,18 +121,18 @@ def train_stage(
         KeyboardInterrupt: SIGINT or SIGTERM was received; the state was saved.
     """
     check_split(config.micro_batches, processes)
-    with closing(RunFolder(output, model_config, processes, stage.build)) as folder:
-        folder.claim({"model": model_config.to_dict(), "train": asdict(config), **(options or {})}, change=change_options)
-        network = stage.network(config, processes.device, compile=run.compile_network)
+    with closing(RunFolder(output, job.model, processes, job.stage.build)) as folder:
+        folder.claim({"model": job.model.to_dict(), "train": asdict(config), **job.options}, change=change_options)
+        network = job.stage.network(config, processes.device, compile=run.compile_network)
         network = distribute(network, processes, run.parallel)
         training = Training(network, make_optimizer(network, config), Average(network))
         if folder.load(training) and processes.first:
             logger.info("resuming at step %d", training.step)
         first = training.step * config.micro_batches + processes.rank
         numbers = range(first, config.steps * config.micro_batches, processes.count)
-        watch = _Watch(folder, config, run, stage, training)
+        watch = _Watch(folder, config, run, job.stage, training)
         with stop_requests() as request:
-            examples = read_ahead(source, numbers, workers=run.workers)
+            examples = read_ahead(job.source, numbers, workers=run.workers)
             _steps(training, zip(numbers, examples), config, run, watch, request)
         return watch.finish(training)
 
@@ -253,7 +241,7 @@ def _anchor(first: Pointmap, examples: Examples) -> Pointmap:
 
 def loss_figures(parts: Any) -> dict[str, Tensor]:
     """Scalar parts of a loss by name, detached."""
-    values = {field.name: getattr(parts, field.name) for field in fields(parts)}
+    values = {each.name: getattr(parts, each.name) for each in fields(parts)}
     return {name: value.detach().float() for name, value in values.items() if isinstance(value, Tensor) and value.ndim == 0}
 
 
@@ -291,14 +279,7 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 class _Watch:
     """Periodic actions of a run: progress report and curves, validation and images, saving the state."""
 
-    def __init__(
-        self,
-        folder: RunFolder,
-        config: TrainConfig,
-        run: RunConfig,
-        stage: Stage,
-        training: Training,
-    ) -> None:
+    def __init__(self, folder: RunFolder, config: TrainConfig, run: RunConfig, stage: Stage, training: Training) -> None:
         self.folder, self.config, self.run, self.stage = folder, config, run, stage
         self.meter = Meter(training.step)
         self.curves = Curves(folder.path if folder.processes.first else None, training.step)

@@ -24,7 +24,7 @@ from st4rtrack.options import RunConfig
 from st4rtrack.preprocess import normalize_images
 from st4rtrack.train.config import TrainConfig
 from st4rtrack.train.examples import to_device
-from st4rtrack.train.loop import Job
+from st4rtrack.train.loop import TrainingJob
 from st4rtrack.train.presets import MatchingData, Preset
 from st4rtrack.train.source import draw_samples, evenly_spaced
 from st4rtrack.types import UserError
@@ -290,7 +290,7 @@ def match_sheet(network: nn.Module, examples: MatchingExamples, precision: str, 
     return np.concatenate([np.concatenate(row, axis=1) for row in (panels[:half], panels[half:])])
 
 
-def open_matching(preset: Preset, run: RunConfig, *, output: Path, init: str, folders: Mapping[str, Path]) -> Job:
+def open_matching(preset: Preset, run: RunConfig, *, output: Path, init: str, folders: Mapping[str, Path]) -> TrainingJob:
     """Open training of the matching head on a frozen backbone; the network of the preset is used for random weights only.
 
     Args:
@@ -310,7 +310,7 @@ def open_matching(preset: Preset, run: RunConfig, *, output: Path, init: str, fo
     )
     start, weights_hash = first_network(preset.model, init, config.seed)
     source = MixedClips(sources, data, config.micro_batch, config.seed)
-    return Job(
+    return TrainingJob(
         MatchingStage(start, data, held_out),
         start.config,
         source,

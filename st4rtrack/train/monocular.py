@@ -41,7 +41,7 @@ from st4rtrack.preprocess import normalize_images
 from st4rtrack.render.draw import DEPTH_MAP, map_colours, robust_range
 from st4rtrack.train.config import TrainConfig
 from st4rtrack.train.examples import to_device
-from st4rtrack.train.loop import Job, StageScore
+from st4rtrack.train.loop import StageScore, TrainingJob
 from st4rtrack.train.presets import MonocularData, Preset
 from st4rtrack.train.source import draw_samples, evenly_spaced
 from st4rtrack.types import MonocularDepth, UserError
@@ -243,7 +243,7 @@ def depth_sheet(network: nn.Module, examples: MonocularExamples, precision: str)
     return np.concatenate(rows)
 
 
-def open_monocular(preset: Preset, run: RunConfig, *, output: Path, init: str, folders: Mapping[str, Path]) -> Job:
+def open_monocular(preset: Preset, run: RunConfig, *, output: Path, init: str, folders: Mapping[str, Path]) -> TrainingJob:
     """Open monocular training; the decoders of the preset's network are not trained.
 
     Args:
@@ -262,7 +262,7 @@ def open_monocular(preset: Preset, run: RunConfig, *, output: Path, init: str, f
     sources, held_out = open_sources(folders, data)
     stage = MonocularStage(first_network(preset.model, init, config.seed), MonocularLossConfig(), held_out)
     source = MixedFrames(sources, data, config.micro_batch, config.seed)
-    return Job(stage, preset.model, source, {"init": init or "imagenet", "datasets": sorted(folders)})
+    return TrainingJob(stage, preset.model, source, {"init": init or "imagenet", "datasets": sorted(folders)})
 
 
 def open_sources(

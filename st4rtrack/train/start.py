@@ -14,7 +14,7 @@ from st4rtrack.model.network import St4RTrack
 from st4rtrack.options import RunConfig
 from st4rtrack.train.config import TrainConfig
 from st4rtrack.train.forward import new_model
-from st4rtrack.train.loop import Job, PairStage, StageScore, train_stage
+from st4rtrack.train.loop import PairStage, StageScore, TrainingJob, train_stage
 from st4rtrack.train.matching import open_matching
 from st4rtrack.train.monocular import open_monocular
 from st4rtrack.train.parallel import Processes, check_split
@@ -78,18 +78,11 @@ def run_preset(
     else:
         model = first_weights(preset, init)
         source, held_out = open_data(preset.data, preset.train, folders, processes)
-        job = Job(PairStage(model, held_out), model.config, source, {"init": init or "random", "datasets": sorted(folders)})
-    return train_stage(
-        job.stage,
-        job.model,
-        preset.train,
-        run,
-        source=job.source,
-        output=output,
-        processes=processes,
-        options=job.options | {"data": asdict(preset.data)},
-        change_options=change_options,
-    )
+        job = TrainingJob(
+            PairStage(model, held_out), model.config, source, {"init": init or "random", "datasets": sorted(folders)}
+        )
+    job = replace(job, options={"data": asdict(preset.data)} | job.options)
+    return train_stage(job, preset.train, run, output=output, processes=processes, change_options=change_options)
 
 
 def first_weights(preset: Preset, init: str) -> St4RTrack:

@@ -17,7 +17,7 @@ from st4rtrack.model.config import TINY, ModelConfig
 from st4rtrack.options import RunConfig
 from st4rtrack.train.config import TrainConfig
 from st4rtrack.train.forward import new_model
-from st4rtrack.train.loop import PairStage, train_stage
+from st4rtrack.train.loop import PairStage, TrainingJob, train_stage
 from st4rtrack.train.parallel import Processes, process_group
 from st4rtrack.train.source import ClipExamples, held_out_clips
 from st4rtrack.train.validate import Score
@@ -74,7 +74,7 @@ def run_small(
     source = ClipExamples(clips or SmallClips(), micro_batch=config.micro_batch)
     held_out = held_out_clips(SmallClips(), range(1000, 1001))
     stage = PairStage(new_model(model, config.seed), held_out)
-    score = train_stage(stage, model, config, run, source=source, output=output, processes=processes, **options)
+    score = train_stage(TrainingJob(stage, model, source), config, run, output=output, processes=processes, **options)
     assert isinstance(score, Score)
     return score
 
