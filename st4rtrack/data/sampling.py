@@ -8,7 +8,7 @@ import numpy as np
 
 from st4rtrack.data.augment import Augmentation, augment_clip, draw_frames, draw_framing
 from st4rtrack.data.clip import Clip
-from st4rtrack.data.raw import RawSequence
+from st4rtrack.data.raw import RawDataset
 from st4rtrack.data.read_clip import Reading, read_clip
 from st4rtrack.types import UserError
 
@@ -16,15 +16,11 @@ FIRST_EPOCHS = 5
 """Epochs at the start of the curriculum that use only the smallest stride."""
 
 
-class ClipDataset(Protocol):
+class ClipDataset(RawDataset, Protocol):
     """Raw data set that knows the length of its sequences without opening them."""
 
     def length(self, name: str) -> int:
         """Number of frames of a sequence."""
-        ...
-
-    def open(self, name: str) -> RawSequence:
-        """Open a sequence."""
         ...
 
 

@@ -96,11 +96,8 @@ class RunFolder:
 
     It has `train.json`, `state.pt`, `log.jsonl` and EMA weights: `model.safetensors` (last), `best.safetensors` (validation)."""
 
-    def __init__(
-        self, path: Path, config: ModelConfig, processes: Processes, build: Callable[[], nn.Module] | None = None
-    ) -> None:
-        self.path, self.config, self.processes = path, config, processes
-        self._build = build or (lambda: St4RTrack(config))
+    def __init__(self, path: Path, config: ModelConfig, processes: Processes, build: Callable[[], nn.Module]) -> None:
+        self.path, self.config, self.processes, self._build = path, config, processes, build
         self._lock: FolderLock | None = None
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ from st4rtrack.train.checkpoint import Average, RunFolder, Training, average_dec
 from st4rtrack.train.config import TrainConfig
 from st4rtrack.train.examples import Examples, to_device
 from st4rtrack.train.forward import predict, prepare
-from st4rtrack.train.guard import NonFiniteGuard, StopRequest, Suspect, stop_requests
+from st4rtrack.train.guard import NonFiniteGuard, Suspect, stop_requests
 from st4rtrack.train.parallel import Processes, check_split, distribute, gradients_shared, whole
 from st4rtrack.train.source import ExampleSource, read_ahead
 from st4rtrack.train.validate import HeldOut, Score, validate
@@ -131,9 +131,9 @@ def train_stage(
         first = training.step * config.micro_batches + processes.rank
         numbers = range(first, config.steps * config.micro_batches, processes.count)
         watch = _Watch(folder, config, run, job.stage, training)
-        with stop_requests() as request:
+        with stop_requests() as stop_requested:
             examples = read_ahead(job.source, numbers, workers=run.workers)
-            _steps(training, zip(numbers, examples), config, run, watch, request)
+            _steps(training, zip(numbers, examples), config, run, watch, stop_requested)
         return watch.finish(training)
 
 
@@ -143,7 +143,7 @@ def _steps(
     config: TrainConfig,
     run: RunConfig,
     watch: "_Watch",
-    request: StopRequest,
+    stop_requested: Callable[[], bool],
 ) -> None:
     """Run all remaining steps."""
     processes = watch.folder.processes
@@ -152,10 +152,10 @@ def _steps(
     while training.step < config.steps:
         mine = [(number, to_device(examples, processes.device)) for number, examples in islice(numbered, own_micro_batches)]
         outcome = training_step(
-            training, [examples for _, examples in mine], config, processes, loss=watch.stage.loss, stop=request.asked
+            training, [examples for _, examples in mine], config, processes, loss=watch.stage.loss, stop=stop_requested()
         )
         if outcome.finite:
-            guard.passed()
+            guard.in_a_row = 0
             watch.meter.add(outcome.figures, outcome.pairs)
         else:
             suspects = [Suspect(n, examples, ok) for (n, examples), ok in zip(mine, outcome.finite_losses, strict=True)]
