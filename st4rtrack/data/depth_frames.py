@@ -175,12 +175,7 @@ def augment_frame(frame: DepthFrame, size: tuple[int, int], rng: np.random.Gener
 
 
 def crop_frame(
-    frame: DepthFrame,
-    size: tuple[int, int],
-    *,
-    share: float = 1.0,
-    place: tuple[float, float] = (0.5, 0.5),
-    stretch: float = 1.0,
+    frame: DepthFrame, size: tuple[int, int], *, share: float = 1.0, place: tuple[float, float] = (0.5, 0.5), stretch: float = 1.0
 ) -> DepthFrame:
     """Crop a frame to the aspect ratio of `size` (height, width) and resize it.
 

@@ -77,9 +77,7 @@ def _rows(matrix: torch.Tensor) -> torch.Tensor:
 def _camera_rays(intrinsics: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Rays through the pixel centres with z = 1: [B, 3, H * W]."""
     v, u = torch.meshgrid(
-        torch.arange(height, device=intrinsics.device) + 0.5,
-        torch.arange(width, device=intrinsics.device) + 0.5,
-        indexing="ij",
+        torch.arange(height, device=intrinsics.device) + 0.5, torch.arange(width, device=intrinsics.device) + 0.5, indexing="ij"
     )
     u = (u.flatten() - intrinsics[:, 0, 2:]) / intrinsics[:, 0, :1]
     v = (v.flatten() - intrinsics[:, 1, 2:]) / intrinsics[:, 1, 1:2]
@@ -229,12 +227,7 @@ def reconstruction_points(clips: ClipBatch, anchor: int) -> torch.Tensor:
 
 
 def procedural_clip(
-    seed: int,
-    config: ProceduralConfig | None = None,
-    *,
-    anchor: int = 0,
-    number: int = 0,
-    device: str | torch.device = "cpu",
+    seed: int, config: ProceduralConfig | None = None, *, anchor: int = 0, number: int = 0, device: str | torch.device = "cpu"
 ) -> ProceduralClip:
     """Render scene `number` of a seed on `device`, with all ground truth as NumPy arrays; deterministic."""
     config = config or ProceduralConfig(num_frames=16)

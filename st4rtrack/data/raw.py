@@ -114,18 +114,13 @@ def read_rgb(path: Path) -> np.ndarray:
 
 def read_16bit(path: Path) -> np.ndarray:
     """Read a 16-bit single-channel PNG (stored depth): [height, width] uint16."""
-    image = decode_stored(read_bytes(path), str(path))
-    if image.ndim != 2 or image.dtype != np.uint16:
-        raise UserError(f"{path} must be a 16-bit grey image, got {image.dtype} {list(image.shape)}")
-    return image
+    return _require_grey(decode_stored(read_bytes(path), str(path)), path, "a 16-bit grey image", np.uint16)
 
 
 def read_float(path: Path) -> np.ndarray:
     """Read a single-channel floating-point TIFF: [height, width] float32."""
     image = decode_stored(read_bytes(path), str(path))
-    if image.ndim != 2 or image.dtype not in (np.float32, np.float64):
-        raise UserError(f"{path} must be a floating-point grey image, got {image.dtype} {list(image.shape)}")
-    return image.astype(np.float32)
+    return _require_grey(image, path, "a floating-point grey image", np.float32, np.float64).astype(np.float32)
 
 
 def read_labels(path: Path) -> np.ndarray:
@@ -140,10 +135,12 @@ def read_labels(path: Path) -> np.ndarray:
         checked = chunk + zlib.crc32(chunk).to_bytes(4, "big")
         data = data[: palette - 4] + len(levels).to_bytes(4, "big") + checked + data[palette + length + 8 :]
     image = decode_stored(data, str(path))
-    if palette >= 0 and image.ndim == 3:
-        image = image[..., 0]
-    if image.ndim != 2 or image.dtype != np.uint8:
-        raise UserError(f"{path} must be an 8-bit label image, got {image.dtype} {list(image.shape)}")
+    return _require_grey(image[..., 0] if palette >= 0 and image.ndim == 3 else image, path, "an 8-bit label image", np.uint8)
+
+
+def _require_grey(image: np.ndarray, path: Path, kind: str, *types: type) -> np.ndarray:
+    if image.ndim != 2 or image.dtype not in types:
+        raise UserError(f"{path} must be {kind}, got {image.dtype} {list(image.shape)}")
     return image
 
 

@@ -9,24 +9,8 @@ from typing import Literal, NamedTuple, get_args
 
 from torch import Tensor
 
-from st4rtrack.losses.relative import (
-    KnownDepth,
-    PoseTerm,
-    RetentionTerm,
-    pose_loss,
-    relative_agreement_loss,
-    relative_depth_loss,
-    relative_trajectory_loss,
-    retention_loss,
-)
-from st4rtrack.losses.reprojection import (
-    agreement_loss,
-    depth_loss,
-    released_agreement_loss,
-    released_depth_loss,
-    released_trajectory_loss,
-    trajectory_loss,
-)
+from st4rtrack.losses import relative, reprojection
+from st4rtrack.losses.relative import KnownDepth, PoseTerm, RetentionTerm
 from st4rtrack.types import UserError
 
 Form = Literal["paper", "released", "relative"]
@@ -90,13 +74,17 @@ class _Terms(NamedTuple):
 
 
 TERMS: dict[Form, _Terms] = {
-    "paper": _Terms(trajectory_loss, lambda pixels, _: depth_loss(pixels.depth, pixels.teacher, pixels.valid), agreement_loss),
-    "released": _Terms(
-        released_trajectory_loss,
-        lambda pixels, _: released_depth_loss(pixels.depth, pixels.teacher, pixels.valid),
-        released_agreement_loss,
+    "paper": _Terms(
+        reprojection.trajectory_loss,
+        lambda pixels, _: reprojection.depth_loss(pixels.depth, pixels.teacher, pixels.valid),
+        reprojection.agreement_loss,
     ),
-    "relative": _Terms(relative_trajectory_loss, relative_depth_loss, relative_agreement_loss),
+    "released": _Terms(
+        reprojection.released_trajectory_loss,
+        lambda pixels, _: reprojection.released_depth_loss(pixels.depth, pixels.teacher, pixels.valid),
+        reprojection.released_agreement_loss,
+    ),
+    "relative": _Terms(relative.relative_trajectory_loss, relative.relative_depth_loss, relative.relative_agreement_loss),
 }
 
 
@@ -129,9 +117,9 @@ def adaptation_loss(
     if pixels is not None:
         found["depth"] = (loss.depth, terms.depth(pixels, tracks))
     if held is not None:
-        found["held"] = (loss.held, retention_loss(held))
+        found["held"] = (loss.held, relative.retention_loss(held))
     if pose is not None:
-        found["pose"] = (loss.pose, pose_loss(pose))
+        found["pose"] = (loss.pose, relative.pose_loss(pose))
     # omit terms of weight 0 instead of multiplying, so that a non-finite one cannot make the total NaN
     total = sum((weight * term for weight, term in found.values() if weight), start=trajectory[0].new_zeros(()))
     return AdaptationParts(total, {name: term.detach() for name, (_, term) in found.items()})

@@ -120,14 +120,7 @@ def weighted_mean(values: Tensor, weights: Tensor, *, over: Literal["pixels", "p
     return (total / torch.where(present, weight, 1.0)).sum() / present.sum().clamp(min=1)
 
 
-def confidence_weighted(
-    error: Tensor,
-    confidence: Tensor,
-    mask: Tensor,
-    *,
-    alpha: float,
-    weight: Tensor | None = None,
-) -> Tensor:
+def confidence_weighted(error: Tensor, confidence: Tensor, mask: Tensor, *, alpha: float, weight: Tensor | None = None) -> Tensor:
     """Compute L = mean over M of c e - alpha log c (DUSt3R Eq. 4); the optimal confidence is max(1, alpha / e).
 
     Args:

@@ -140,11 +140,7 @@ PRESETS: dict[str, Preset] = {
         from_weights=True,
     ),
     "large-procedural": Preset(
-        "as large-seq, on procedural clips",
-        LARGE,
-        _published("paper", loss="paper"),
-        RenderedClips(),
-        from_weights=True,
+        "as large-seq, on procedural clips", LARGE, _published("paper", loss="paper"), RenderedClips(), from_weights=True
     ),
     "tiny": Preset(
         "a small pair network, on procedural clips",
@@ -184,15 +180,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "overfit": Preset(
         "sanity check: overfits a tiny network on one clip in a minute on a CPU",
-        replace(
-            TINY,
-            encoder_width=96,
-            encoder_depth=2,
-            encoder_heads=2,
-            decoder_width=96,
-            decoder_depth=2,
-            decoder_heads=2,
-        ),
+        replace(TINY, encoder_width=96, encoder_depth=2, encoder_heads=2, decoder_width=96, decoder_depth=2, decoder_heads=2),
         TrainConfig(
             steps=600, batch_size=1, micro_batch=1, learning_rate=2e-3, warmup_steps=30, average=0.9, loss=PUBLISHED["paper"]
         ),
