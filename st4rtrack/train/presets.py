@@ -85,19 +85,19 @@ class MatchingData:
 class Preset:
     """A training configuration without paths of data and weights."""
 
-    about: str  # one-line description
     model: ModelConfig  # configuration of the network
     train: TrainConfig  # configuration of the optimisation
     data: RenderedClips | ReadClips | MonocularData | MatchingData  # configuration of the data
     from_weights: bool = False  # whether the published run starts from other weights, so that `--init` is required
 
 
-def _published(published: Published, *, micro_batch: int = 1, loss: str) -> TrainConfig:
-    """Optimisation shared by all published runs: AdamW at 5e-5, 1 epoch warm-up, half cosine, frozen encoder, 4 GPUs."""
+def _large(published: Published, loss: str) -> Preset:
+    """A published run: AdamW at 5e-5, 1 epoch warm-up, half cosine, frozen encoder, 4 GPUs."""
     data = published_data(published, **dict.fromkeys(DATASETS, Path()))
+    micro_batch = 22 if published == "pair" else 1
     batch_size = 4 * micro_batch
     epoch_clips = len(data.sources) * data.samples_per_epoch
-    return TrainConfig(
+    train = TrainConfig(
         steps=data.epochs * epoch_clips // batch_size,
         batch_size=batch_size,
         micro_batch=micro_batch,
@@ -108,48 +108,28 @@ def _published(published: Published, *, micro_batch: int = 1, loss: str) -> Trai
         frozen="encoder",
         loss=PUBLISHED[loss],
     )
+    return Preset(LARGE, train, ReadClips(published, with_anchor=published != "pair"), from_weights=True)
 
 
 PRESETS: dict[str, Preset] = {
-    "large-seq": Preset(
-        "the paper: clips of 24 frames, strides 1 to 6, 50 epochs",
-        LARGE,
-        _published("paper", loss="paper"),
-        ReadClips("paper"),
-        from_weights=True,
-    ),
-    "large-pair": Preset(
-        "the release's pairs, including distant frames, without reweighting",
-        LARGE,
-        _published("pair", micro_batch=22, loss="paper"),
-        ReadClips("pair", with_anchor=False),
-        from_weights=True,
-    ),
-    "large-seq-reweight": Preset(
-        "the released seq-reweight model: clips of 16 frames, larger weight of dynamic pixels",
-        LARGE,
-        _published("seq", loss="seq-reweight"),
-        ReadClips("seq"),
-        from_weights=True,
-    ),
-    "large-pair-reweight": Preset(
-        "the released pair-reweight model, with the pair branch that its script leaves out",
-        LARGE,
-        _published("pair", micro_batch=22, loss="pair-reweight"),
-        ReadClips("pair", with_anchor=False),
-        from_weights=True,
-    ),
-    "large-procedural": Preset(
-        "as large-seq, on procedural clips", LARGE, _published("paper", loss="paper"), RenderedClips(), from_weights=True
-    ),
+    # the paper: clips of 24 frames, strides 1 to 6, 50 epochs
+    "large-seq": _large("paper", "paper"),
+    # the release's pairs, including distant frames, without reweighting
+    "large-pair": _large("pair", "paper"),
+    # the released seq-reweight model: clips of 16 frames, larger weight of dynamic pixels
+    "large-seq-reweight": _large("seq", "seq-reweight"),
+    # the released pair-reweight model, with the pair branch that its script leaves out
+    "large-pair-reweight": _large("pair", "pair-reweight"),
+    # as large-seq, on procedural clips
+    "large-procedural": replace(_large("paper", "paper"), data=RenderedClips()),
+    # a small pair network, on procedural clips
     "tiny": Preset(
-        "a small pair network, on procedural clips",
         TINY,
         TrainConfig(batch_size=4, micro_batch=2, loss=PUBLISHED["tiny"]),
         RenderedClips(frames=6, height=192, width=256, validation_clips=16, validation_frames=6),
     ),
+    # encoder and monocular depth head, on single pictures and rendered frames
     "mono": Preset(
-        "encoder and monocular depth head, on single pictures and rendered frames",
         MONOCULAR,
         TrainConfig(
             steps=5000,
@@ -163,8 +143,8 @@ PRESETS: dict[str, Preset] = {
         ),
         MonocularData(),
     ),
+    # matching head on the frozen backbone, on rendered clips
     "match": Preset(
-        "matching head on the frozen backbone, on rendered clips",
         EMBEDDED,
         TrainConfig(
             steps=5000,
@@ -178,8 +158,8 @@ PRESETS: dict[str, Preset] = {
         ),
         MatchingData(),
     ),
+    # sanity check: overfits a tiny network on one clip in a minute on a CPU
     "overfit": Preset(
-        "sanity check: overfits a tiny network on one clip in a minute on a CPU",
         replace(TINY, encoder_width=96, encoder_depth=2, encoder_heads=2, decoder_width=96, decoder_depth=2, decoder_heads=2),
         TrainConfig(
             steps=600, batch_size=1, micro_batch=1, learning_rate=2e-3, warmup_steps=30, average=0.9, loss=PUBLISHED["paper"]

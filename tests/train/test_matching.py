@@ -35,7 +35,7 @@ from st4rtrack.train.matching import (
 from st4rtrack.train.presets import MatchingData, Preset
 from st4rtrack.train.start import run_preset
 from st4rtrack.types import UserError
-from tests.train.small import ALONE
+from tests.train.small import ALONE, check_interrupted_run
 
 SMALL = replace(MONOCULAR, encoder_width=16, decoder_width=16, decoder_depth=1, decoder_heads=2, pyramid_width=8)
 CONFIG = TrainConfig(
@@ -78,7 +78,7 @@ def run(output: Path, clips: Path, **changes: object) -> MatchingScore:
 
 
 def train(config: TrainConfig, data: MatchingData, output: Path, *, folders: dict[str, Path] | None = None) -> MatchingScore:
-    preset = Preset("", SMALL, config, data)
+    preset = Preset(SMALL, config, data)
     score = run_preset(preset, RUN, output=output, processes=ALONE, init="random", folders=folders)
     assert isinstance(score, MatchingScore)
     return score
@@ -169,24 +169,7 @@ def test_training_one_clip_lowers_the_loss_and_keeps_the_backbone() -> None:
 def test_train_matching_interrupted_run_is_equal_bit_for_bit(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(tmp_path / "whole", clips)
-    real, calls = MatchingStage.loss, []
-
-    def interrupted(self: MatchingStage, *args: object) -> object:
-        calls.append(0)
-        if len(calls) > 2:
-            raise KeyboardInterrupt
-        return real(self, *args)  # pyright: ignore[reportArgumentType]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(MatchingStage, "loss", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            run(tmp_path / "parts", clips)
-    run(tmp_path / "parts", clips)
-    states = [torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("whole", "parts")]
-    assert states[0]["step"] == states[1]["step"] == 4
-    for part in ("model", "average"):
-        assert all(torch.equal(states[0][part][name], states[1][part][name]) for name in states[0][part])
+    check_interrupted_run(MatchingStage, lambda output: run(output, clips), tmp_path, monkeypatch)
 
 
 def test_train_matching_file_merges_with_the_encoder(clips: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from st4rtrack.train.monocular import (
 from st4rtrack.train.presets import MonocularData, Preset
 from st4rtrack.train.start import run_preset
 from st4rtrack.types import UserError
-from tests.train.small import ALONE
+from tests.train.small import ALONE, check_interrupted_run
 
 SMALL = replace(MONOCULAR, encoder_width=16, decoder_width=16, decoder_depth=1, decoder_heads=2, pyramid_width=8)
 CONFIG = TrainConfig(
@@ -68,7 +68,7 @@ def write_frames(folder: Path) -> Path:
 def run(output: Path, frames: Path, **changes: object) -> MonocularScore:
     """A run on rendered frames from random weights."""
     config = replace(CONFIG, **changes)  # pyright: ignore[reportArgumentType]
-    preset, folders = Preset("", SMALL, config, DATA), {"procedural": frames}
+    preset, folders = Preset(SMALL, config, DATA), {"procedural": frames}
     score = run_preset(preset, RUN, output=output, processes=ALONE, init="random", folders=folders, change_options=True)
     assert isinstance(score, MonocularScore)
     return score
@@ -85,24 +85,7 @@ def test_mixed_frames_same_index_gives_the_same_micro_batch() -> None:
 
 def test_train_monocular_interrupted_run_is_equal_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frames = write_frames(tmp_path / "frames")
-    run(tmp_path / "whole", frames)
-    real, calls = MonocularStage.loss, []
-
-    def interrupted(self: MonocularStage, *args: object) -> object:
-        calls.append(0)
-        if len(calls) > 2:
-            raise KeyboardInterrupt
-        return real(self, *args)  # pyright: ignore[reportArgumentType]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(MonocularStage, "loss", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            run(tmp_path / "parts", frames)
-    run(tmp_path / "parts", frames)
-    states = [torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("whole", "parts")]
-    assert states[0]["step"] == states[1]["step"] == 4
-    for part in ("model", "average"):
-        assert all(torch.equal(states[0][part][name], states[1][part][name]) for name in states[0][part])
+    check_interrupted_run(MonocularStage, lambda output: run(output, frames), tmp_path, monkeypatch)
 
 
 def test_training_one_picture_lowers_the_loss_widely() -> None:
