@@ -32,7 +32,7 @@ def write_demo_clip(path: Path) -> None:
     geometry = Geometry(make_scene(free, "train", rng, "room"))
     times_s = START_S + np.arange(FRAMES) / RATE
     ends = [(float(t), Caster(geometry, float(t))) for t in times_s[[0, -1]]]
-    camera_path = find_camera_path(ends, geometry.world_scene.layout, rng, "orbit")
+    camera_path = find_camera_path(ends, rng, "orbit")
     clip = render_clip(geometry.world_scene, camera_path, times_s, SIZE, rng, CameraEffects(noise=0.01), geometry)
     write_video(path, iter(clip.rgb), fps=RATE)
 

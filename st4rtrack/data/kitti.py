@@ -7,6 +7,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from st4rtrack.data.raw import RawSequence, read_16bit, read_bytes, read_rgb
@@ -66,12 +67,7 @@ def world_from_imu(records: np.ndarray) -> np.ndarray:
 
 def _about(angle: np.ndarray, axis: int) -> np.ndarray:
     """Rotations [time, 3, 3] by angles [time] about a coordinate axis."""
-    first, second = (axis + 1) % 3, (axis + 2) % 3
-    rotation = np.tile(np.eye(3), (len(angle), 1, 1))
-    rotation[:, first, first] = rotation[:, second, second] = np.cos(angle)
-    rotation[:, second, first] = np.sin(angle)
-    rotation[:, first, second] = -np.sin(angle)
-    return rotation
+    return np.stack([cv2.Rodrigues(each * np.eye(3)[axis])[0] for each in angle])
 
 
 def _rigid(path: Path) -> np.ndarray:

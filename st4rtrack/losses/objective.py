@@ -99,36 +99,34 @@ def objective(
         UserError: the configuration needs dynamic masks and the data has none.
     """
     truth = supervision.truth
-    tracking, true_tracking = labelled(prediction.tracking, truth.tracking)
-    reconstruction, true_reconstruction = labelled(prediction.reconstruction, truth.reconstruction)
-    predicted_unit, true_unit = units(prediction, supervision, config)
-    for pointmap in (tracking, reconstruction):
-        pointmap.points_world = pointmap.points_world / predicted_unit[:, None, None, None]
-    for pointmap in (true_tracking, true_reconstruction):
-        pointmap.points_world = pointmap.points_world / true_unit[:, None, None, None]
+    scales = units(prediction, supervision, config)
+    tracking, true_tracking = _normalised(prediction.tracking, truth.tracking, scales)
+    reconstruction, true_reconstruction = _normalised(prediction.reconstruction, truth.reconstruction, scales)
     tracking.confidence = _reweighted(tracking, supervision, config)
-    weight = None if config.moving_weight == 1 else 1 + (config.moving_weight - 1) * _moving(supervision).to(true_unit.dtype)
+    weight = None if config.moving_weight == 1 else 1 + (config.moving_weight - 1) * _moving(supervision).to(scales[1].dtype)
     total, tracking_error = _branch(tracking, true_tracking, config, weight)
     reconstruction_loss, reconstruction_error = _branch(reconstruction, true_reconstruction, config, None)
     parts = LossParts(total + reconstruction_loss, tracking_error, reconstruction_error)
+    if not (config.motion_weight or config.anchor_weight):
+        return parts
+    if predicted_anchor is None:
+        raise ValueError("the motion and anchor terms need predicted_anchor, the prediction at the anchor time")
     if config.motion_weight:
-        anchor = _required(predicted_anchor, "motion")
-        loss = _motion(prediction.tracking, anchor.points_world, supervision, predicted_unit, true_unit)
+        loss = _motion(prediction.tracking, predicted_anchor.points_world, supervision, *scales)
         parts.total, parts.motion_error = parts.total + config.motion_weight * loss, loss.detach()
     if config.anchor_weight:
-        anchor = _required(predicted_anchor, "anchor")
-        own, true_own = labelled(anchor, Pointmap(supervision.anchor_points, valid=truth.tracking.valid))
-        own.points_world = own.points_world / predicted_unit[:, None, None, None]
-        true_own.points_world = true_own.points_world / true_unit[:, None, None, None]
-        loss, _ = _branch(own, true_own, config, weight)
+        true_anchor = Pointmap(supervision.anchor_points, valid=truth.tracking.valid)
+        loss, _ = _branch(*_normalised(predicted_anchor, true_anchor, scales), config, weight)
         parts.total = parts.total + config.anchor_weight * loss
     return parts
 
 
-def _required(predicted_anchor: Pointmap | None, term: str) -> Pointmap:
-    if predicted_anchor is None:
-        raise ValueError(f"the {term} term needs predicted_anchor, the prediction at the anchor time")
-    return predicted_anchor
+def _normalised(predicted: Pointmap, true: Pointmap, scales: tuple[Tensor, Tensor]) -> tuple[Pointmap, Pointmap]:
+    """Prediction and ground truth of a branch, without unlabelled pixels, divided by their scales."""
+    maps = labelled(predicted, true)
+    for pointmap, scale in zip(maps, scales):
+        pointmap.points_world = pointmap.points_world / scale[:, None, None, None]
+    return maps
 
 
 def units(prediction: TwoPointmaps, supervision: Supervision, config: LossConfig) -> tuple[Tensor, Tensor]:

@@ -103,7 +103,7 @@ def _motion_cosines(examples: Examples, predicted: np.ndarray) -> list[float]:
     return cosines
 
 
-def _score(rows: list[list[float]], cosines: list[float] | None = None) -> Score:
+def _score(rows: list[list[float]], cosines: list[float]) -> Score:
     table = np.array(rows, np.float64).reshape(-1, 6)
     known = np.isfinite(table)
     means = np.where(known.any(0), np.where(known, table, 0).sum(0) / np.maximum(known.sum(0), 1), np.nan)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from st4rtrack.data.world.cast import Caster
-from st4rtrack.data.world.layout import Layout
 from st4rtrack.data.world.mesh import unit
 from st4rtrack.data.world.shade import camera_rays
 
@@ -71,9 +70,7 @@ def draw_fov_deg(rng: np.random.Generator) -> float:
     return rng.uniform(76, 100) if kind < 0.75 else rng.uniform(30, 58)
 
 
-def find_camera_path(
-    casters: list[tuple[float, Caster]], layout: Layout, rng: np.random.Generator, kind: str | None = None
-) -> CameraPath:
+def find_camera_path(casters: list[tuple[float, Caster]], rng: np.random.Generator, kind: str | None = None) -> CameraPath:
     """Find a camera with a good view of the scene at several times that intersects no object; the best of several tries.
 
     Args:
@@ -82,7 +79,7 @@ def find_camera_path(
     """
     best, score = None, -np.inf
     for _ in range(TRIES):
-        camera_path = _draw(casters, layout, rng, kind)
+        camera_path = _draw(casters, rng, kind)
         value = min(_value(caster, camera_path, time_s) for time_s, caster in casters)
         if value > score:
             best, score = camera_path, value
@@ -116,7 +113,8 @@ def _value(caster: Caster, camera_path: CameraPath, time_s: float) -> float:
     return value - (0.0 if inside.all() else 3.0)
 
 
-def _draw(casters: list[tuple[float, Caster]], layout: Layout, rng: np.random.Generator, kind: str | None) -> CameraPath:
+def _draw(casters: list[tuple[float, Caster]], rng: np.random.Generator, kind: str | None) -> CameraPath:
+    layout = casters[0][1].geometry.world_scene.layout
     kind = kind or str(rng.choice(KINDS, p=KIND_SHARES))
     target, velocity, size = _target(casters, rng)
     fov = np.radians(draw_fov_deg(rng))

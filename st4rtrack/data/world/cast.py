@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from st4rtrack.data.world.mesh import dot
 from st4rtrack.data.world.objects import SceneObject, WorldScene
 from st4rtrack.data.world.textures import Textures, sample
+from st4rtrack.geometry.vectors import dot
 from st4rtrack.io.installation import install_extra
 from st4rtrack.types import UserError
 

@@ -190,7 +190,7 @@ class WorldClips:
         rng = scene_rng(self.seed, self.split, _SCENE_OFFSET + scene, number + 1)
         times = (self.times or self._even_times)(rng, world_scene.seconds)
         casters = [(float(t), Caster(geometry, float(t))) for t in (times.min(), times.max())]
-        camera_path = find_camera_path(casters, world_scene.layout, rng, self.camera)
+        camera_path = find_camera_path(casters, rng, self.camera)
         name = f"world {self.split} {self.seed}/{index}"
         return render_clip(world_scene, camera_path, times, self.size, rng, draw_effects(rng), geometry, name)
 

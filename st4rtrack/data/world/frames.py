@@ -98,8 +98,7 @@ def scene_frames(
     setting: str | None = None,
 ) -> Iterator[Frame]:
     """Render some of the frames of one scene."""
-    world_scene = make_scene(assets, split, scene_rng(seed, split, scene), setting, pictures)
-    geometry = Geometry(world_scene)
+    geometry = Geometry(make_scene(assets, split, scene_rng(seed, split, scene), setting, pictures))
     caster, moment = None, -1
     for number in numbers:
         rng = scene_rng(seed, split, scene, number + 1)
@@ -107,7 +106,7 @@ def scene_frames(
             moment = number // VIEWS_PER_MOMENT
             time_s = float(scene_rng(seed, split, scene, 0, moment).uniform(0, 4))
             caster = Caster(geometry, time_s)
-        camera_path = find_camera_path([(time_s, caster)], world_scene.layout, rng)
+        camera_path = find_camera_path([(time_s, caster)], rng)
         intrinsics = camera_path.intrinsics(time_s, *size)
         view = render_view(caster, intrinsics, camera_path.pose(time_s), *size, rng)
         rgb = develop(view.colour, draw_effects(rng), automatic_exposure(view.colour), time_s, None, rng)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from st4rtrack.geometry.vectors import dot
+
 CREASE_COSINE = 0.6
 """Cosine threshold of creases: faces whose normals differ by more than about 53 degrees share no smooth normal."""
 TRANSPARENT_BELOW = 0.6
@@ -116,11 +118,6 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     flat = face_normals(vertices, faces)
     total = np.stack([np.bincount(faces.ravel(), np.repeat(flat[:, k], 3), len(vertices)) for k in range(3)], 1)
     return unit(total)
-
-
-def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Dot products [...] of vectors [..., 3]; faster than a sum over a short axis."""
-    return a[..., 0] * b[..., 0] + a[..., 1] * b[..., 1] + a[..., 2] * b[..., 2]
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

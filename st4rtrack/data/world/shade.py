@@ -11,9 +11,10 @@ import numpy as np
 
 from st4rtrack.data.world.cast import Caster, Hits, corners_at
 from st4rtrack.data.world.light import LIFT_M, cosine_directions, direct_light, radiance, sky_radiance, spread_values
-from st4rtrack.data.world.mesh import dot, unit
+from st4rtrack.data.world.mesh import unit
 from st4rtrack.data.world.objects import WorldScene
 from st4rtrack.data.world.textures import sample
+from st4rtrack.geometry.vectors import dot
 
 EDGE_SAMPLES = np.array([[-0.3, -0.25], [0.3, -0.1], [-0.05, 0.35]], np.float32)
 FAINT = 0.04
