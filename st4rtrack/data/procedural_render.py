@@ -209,7 +209,7 @@ class RayCaster:
 
     def shade(self, setting: torch.Tensor, views: ViewBatch, ray: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Depth [V, N], part [V, N], local [V, 3, N] and colour [V, 3, N] of rays [V, 3, N]; setting [V]."""
-        shade = _compiled(_shade_rays) if self.config.compile else _shade_rays
+        shade = self._kernel(_shade_rays)
         constants = (*texture_atlas(self.device), self.config.shadows, self.compact)
         return self._by_setting(
             setting, lambda *tensors: shade(tensors[:-2], tensors[-2], *constants, tensors[-1]), views.tensors(), (ray,)
@@ -219,10 +219,13 @@ class RayCaster:
         self, setting: torch.Tensor, per_view: tuple[torch.Tensor, ...], part: torch.Tensor, local: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
         """Points [V, 3, N] in the anchor's camera and in the view's, and visibility [V, N]: see `_follow_points`."""
-        follow: Callable[..., tuple[torch.Tensor, ...]] = _compiled(_follow_points) if self.config.compile else _follow_points
+        follow = self._kernel(_follow_points)
         return self._by_setting(
             setting, lambda *tensors: follow(*tensors[:-1], self.compact, tensors[-1]), per_view, (part, local)
         )
+
+    def _kernel(self, function: Callable[..., tuple[torch.Tensor, ...]]) -> Callable[..., tuple[torch.Tensor, ...]]:
+        return _compiled(function) if self.config.compile else function
 
     def _by_setting(
         self, setting: torch.Tensor, call: Callable[..., tuple[torch.Tensor, ...]], per_view: tuple[torch.Tensor, ...],
